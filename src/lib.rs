@@ -1,0 +1,1 @@
+//! pagecast serves a directory.

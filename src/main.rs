@@ -1,0 +1,3 @@
+//! pagecast: arguments and environment in, exit code out.
+
+fn main() {}
