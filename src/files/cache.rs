@@ -1,0 +1,415 @@
+//! Names in front of assets, both bounded. A thousand clients that ask for one cold file open it once.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::asset::{Asset, Content};
+use super::disk::Disk;
+use super::handle_pool::{Handle, HandleLimits, HandlePool};
+use super::load::{Sizes, load};
+use super::name::{FIRST_MS, Lookup, Name, Outcome};
+use super::resident;
+use super::root::{Root, RootState};
+use super::version::Version;
+use super::watch::{Hint, Watch};
+use crate::http::target::SitePath;
+
+/// Every bound of the room.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long a name is trusted without another look.
+    pub revalidate_after: Duration,
+    /// Names remembered, found or missing.
+    pub names: u64,
+    /// Heap bytes for small files.
+    pub heap_bytes: u64,
+    /// Files up to this length are small.
+    pub heap_file_bytes: u64,
+    /// Mapped bytes kept.
+    pub cache_bytes: u64,
+    /// Mappings kept.
+    pub mappings: u64,
+    /// Open files.
+    pub handles: HandleLimits,
+    /// Threads that open and check.
+    pub disk_threads: usize,
+    /// Threads that read cold pages.
+    pub populate_threads: usize,
+    /// Directories watched by inotify; none turns it off.
+    pub watches: Option<usize>,
+}
+
+/// The files of one document root. Cheap to clone; every clone is the same.
+#[derive(Clone)]
+pub struct Files {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: Root,
+    names: Cache<SitePath, Arc<Name>, foldhash::fast::RandomState>,
+    heap: Cache<Key, Arc<Asset>, foldhash::fast::RandomState>,
+    mapped: Cache<Key, Arc<Asset>, foldhash::fast::RandomState>,
+    handles: Arc<HandlePool>,
+    opens: Disk,
+    populates: Disk,
+    watch: Option<Watch>,
+    sizes: Sizes,
+    revalidate_after_ms: u64,
+    started: Instant,
+    /// Names checked up to this moment are not trusted any more, whatever they say.
+    distrusted_until_ms: AtomicU64,
+    root_is_sound: AtomicBool,
+}
+
+/// An asset by what it is of.
+type Key = (SitePath, Version);
+
+/// An answer, and the name that gave it: whoever keeps the name can ask it again without a lookup.
+pub struct Found {
+    /// What stands at the path.
+    pub lookup: Lookup,
+    /// What is known of the path.
+    pub name: Arc<Name>,
+}
+
+/// The file behind an asset is not that asset any more.
+#[derive(Debug)]
+pub(crate) struct Changed;
+
+impl Files {
+    /// Serves from `root` within the bounds of `settings`.
+    ///
+    /// # Errors
+    /// Where threads can't be started. A missing inotify is only logged.
+    pub fn new(root: Root, settings: &Settings) -> io::Result<Self> {
+        let mapped_pages = settings.cache_bytes / PAGE;
+        let least_pages = (mapped_pages / settings.mappings.max(1)).max(1);
+        let heap_fits = if settings.heap_bytes == 0 { 0 } else { settings.heap_file_bytes };
+        let inner = Inner {
+            root,
+            names: cache(settings.names, |_, _| 1),
+            heap: cache(settings.heap_bytes, |_, asset: &Arc<Asset>| clamp(asset.heap_bytes() as u64)),
+            mapped: cache(mapped_pages, move |_, asset: &Arc<Asset>| {
+                clamp(asset.length().div_ceil(PAGE).max(least_pages))
+            }),
+            handles: Arc::new(HandlePool::new(settings.handles)),
+            opens: Disk::new("pagecast-open", settings.disk_threads)?,
+            populates: Disk::new("pagecast-read", settings.populate_threads)?,
+            watch: settings.watches.and_then(watch_or_say),
+            sizes: Sizes {
+                heap_file_bytes: heap_fits.min(settings.heap_bytes / 4),
+                mapped_file_bytes: settings.cache_bytes / LARGEST_SHARE,
+            },
+            revalidate_after_ms: u64::try_from(settings.revalidate_after.as_millis()).unwrap_or(u64::MAX),
+            started: Instant::now(),
+            distrusted_until_ms: AtomicU64::new(0),
+            root_is_sound: AtomicBool::new(true),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What stands at `path`: from the cache while that is trusted, else from the disk.
+    pub async fn find(&self, path: &SitePath) -> Found {
+        let now_ms = self.now_ms();
+        let known = self.inner.names.get(path).await;
+        if let Some(name) = known
+            && let Some(lookup) = self.recall(&name, now_ms)
+        {
+            return Found { lookup, name };
+        }
+        self.load(path, now_ms).await
+    }
+
+    /// What `name` says, if it may still be trusted at `now_ms`. Never waits: a name whose time is up is checked against
+    /// what the kernel has in memory, and where that does not settle it the answer is none.
+    pub fn recall(&self, name: &Name, now_ms: u64) -> Option<Lookup> {
+        if !self.is_trusted(name, now_ms) {
+            self.check(name).then(|| name.confirm(now_ms))?;
+        }
+        name.lookup()
+    }
+
+    /// Tells the caches that `name` was used, now and then.
+    pub async fn touch(&self, name: &Name, now_ms: u64) {
+        if name.is_due_for_touch(now_ms) {
+            self.inner.names.get(&name.path).await;
+            if let Outcome::File { version, .. } = name.outcome {
+                let key = (name.path.clone(), version);
+                if self.inner.heap.get(&key).await.is_none() {
+                    self.inner.mapped.get(&key).await;
+                }
+            }
+        }
+    }
+
+    /// Milliseconds on the clock of this cache: coarse, monotonic.
+    pub fn now_ms(&self) -> u64 {
+        FIRST_MS + u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(0)
+    }
+
+    /// A handle for sending the asset by `sendfile`: the warm one, or the file opened again. None where no handle is to be
+    /// had for an asset that can do without.
+    ///
+    /// # Errors
+    /// Where the file has changed since, or can't be opened.
+    pub(crate) async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, Changed> {
+        if let Some(handle) = self.inner.handles.warm(asset.id) {
+            return Ok(Some(handle));
+        }
+        let permit = match &asset.content {
+            Content::Heap => return Ok(None),
+            Content::Mapped(_) => self.inner.handles.permit_now(),
+            Content::Unmapped => self.inner.handles.permit().await.ok(),
+        };
+        let Some(permit) = permit else {
+            return if matches!(asset.content, Content::Unmapped) { Err(Changed) } else { Ok(None) };
+        };
+        let (inner, asset) = (Arc::clone(&self.inner), Arc::clone(asset));
+        let opened = self.inner.opens.run(move || match inner.root.entry(&asset.path) {
+            Ok(super::root::Entry::File(file, stat)) if Version::of(&stat) == asset.version => {
+                let handle = Arc::new(Handle::new(file, &stat, permit));
+                inner.handles.keep(asset.id, Arc::clone(&handle));
+                Ok(Some(handle))
+            }
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) if !matches!(asset.content, Content::Unmapped) => {
+                Ok(None)
+            }
+            _ => Err(Changed),
+        });
+        opened.await.unwrap_or(Err(Changed))
+    }
+
+    /// Reads `range` of the asset into memory on a thread that may wait for the disk.
+    pub(crate) fn populate(
+        &self,
+        asset: Arc<Asset>,
+        handle: Option<Arc<Handle>>,
+        range: std::ops::Range<u64>,
+        next: std::ops::Range<u64>,
+    ) -> tokio::task::JoinHandle<io::Result<()>> {
+        self.inner.populates.run(move || resident::populate(&asset, handle.as_ref(), range, next))
+    }
+
+    /// Whether the document root could be opened when it was last looked at.
+    pub fn root_is_sound(&self) -> bool {
+        self.inner.root_is_sound.load(Ordering::Relaxed)
+    }
+
+    /// Frees handles for the rest of the process; returns how many.
+    pub(crate) fn close_idle_handles(&self, count: usize) -> usize {
+        self.inner.handles.close_idle(count)
+    }
+
+    /// The names' next use goes to the disk.
+    pub(crate) fn distrust(&self, name: &Name) {
+        name.distrust();
+    }
+
+    /// Housekeeping, once a second: idle handles, evictions that are due, the state of the root.
+    pub async fn maintain(&self) {
+        let inner = &self.inner;
+        inner.handles.sweep(Instant::now());
+        inner.names.run_pending_tasks().await;
+        inner.heap.run_pending_tasks().await;
+        inner.mapped.run_pending_tasks().await;
+        let job = Arc::clone(inner);
+        let Ok(state) = inner.opens.run(move || job.root.check()).await else { return };
+        let is_sound = !matches!(state, RootState::Broken(_));
+        let was_sound = inner.root_is_sound.swap(is_sound, Ordering::Relaxed);
+        match state {
+            RootState::Broken(error) if was_sound => {
+                log::error!("the root {} can't be served from: {error}", inner.root.path().display());
+            }
+            RootState::Swapped => {
+                log::info!("the root {} is another directory now: all names are looked up anew", inner.root.path().display());
+                self.distrust_all();
+            }
+            RootState::Broken(_) | RootState::Same => {}
+        }
+    }
+
+    /// Passes inotify's hints on to the names, for as long as it is polled.
+    pub async fn listen(&self) {
+        let Some(watch) = &self.inner.watch else { return };
+        let heard = watch.listen(async |hint| match hint {
+            Hint::Everything => self.distrust_all(),
+            Hint::Name(path) => {
+                if let Some(name) = self.inner.names.get(&path).await {
+                    name.distrust();
+                }
+            }
+        });
+        if let Err(error) = heard.await {
+            log::warn!("inotify is not heard any more: {error}; changes are seen when a name is next checked");
+        }
+    }
+
+    /// Counts for gauges and tests.
+    pub fn counts(&self) -> Counts {
+        let (handle_waits, handle_timeouts) = self.inner.handles.waits_and_timeouts();
+        Counts {
+            handles: self.inner.handles.in_use(),
+            handle_waits,
+            handle_timeouts,
+            names: self.inner.names.entry_count(),
+            heap_bytes: self.inner.heap.weighted_size(),
+            mapped_bytes: self.inner.mapped.weighted_size() * PAGE,
+            mappings: self.inner.mapped.entry_count(),
+        }
+    }
+
+    async fn load(&self, path: &SitePath, now_ms: u64) -> Found {
+        for _ in 0..SHARED_TRIES {
+            let mut mine = None;
+            let init = async {
+                let found = self.resolve(path, now_ms).await;
+                let name = Arc::clone(&found.name);
+                mine = Some(found);
+                name
+            };
+            let entry = self.inner.names.entry(path.clone());
+            let name = entry.or_insert_with_if(init, |name| !self.is_usable(name, now_ms)).await.into_value();
+            if let Some(found) = mine {
+                return found;
+            }
+            // Another request opened it; its asset may be gone again already where memory is very short.
+            if let Some(lookup) = name.lookup() {
+                return Found { lookup, name };
+            }
+        }
+        self.resolve(path, now_ms).await
+    }
+
+    async fn resolve(&self, path: &SitePath, now_ms: u64) -> Found {
+        let name = |outcome| Arc::new(Name::new(path.clone(), outcome, now_ms));
+        let Ok(permit) = self.inner.handles.permit().await else {
+            log::warn!("no handle came free for /{path}");
+            return Found { lookup: Lookup::Busy, name: name(Outcome::Busy) };
+        };
+        let previous = self.inner.names.get(path).await.and_then(|name| match name.lookup() {
+            Some(Lookup::File(asset)) => Some(asset),
+            _ => None,
+        });
+        let (inner, job_path, before) = (Arc::clone(&self.inner), path.clone(), previous.clone());
+        let job = move || {
+            if let Some(watch) = &inner.watch {
+                watch.cover(&inner.root, &job_path);
+            }
+            load(&inner.root, &job_path, before, inner.sizes, &inner.handles, permit)
+        };
+        let (outcome, asset) = self.inner.opens.run(job).await.unwrap_or((Outcome::Failed, None));
+        let name = name(outcome);
+        if let Some(asset) = asset {
+            self.keep(&asset, previous.as_deref()).await;
+            return Found { lookup: Lookup::File(asset), name };
+        }
+        let lookup = name.lookup().unwrap_or(Lookup::Failed);
+        Found { lookup, name }
+    }
+
+    async fn keep(&self, asset: &Arc<Asset>, previous: Option<&Asset>) {
+        let of = |content: &Content| match content {
+            Content::Heap => Some(&self.inner.heap),
+            Content::Mapped(_) => Some(&self.inner.mapped),
+            Content::Unmapped => None,
+        };
+        if let Some(old) = previous.filter(|old| old.id != asset.id)
+            && let Some(cache) = of(&old.content)
+        {
+            cache.invalidate(&(old.path.clone(), old.version)).await;
+        }
+        if let Some(cache) = of(&asset.content) {
+            cache.insert((asset.path.clone(), asset.version), Arc::clone(asset)).await;
+        }
+    }
+
+    fn is_trusted(&self, name: &Name, now_ms: u64) -> bool {
+        let since = now_ms.saturating_sub(self.inner.revalidate_after_ms);
+        name.checked_after(since.max(self.inner.distrusted_until_ms.load(Ordering::Acquire)))
+    }
+
+    fn is_usable(&self, name: &Name, now_ms: u64) -> bool {
+        self.is_trusted(name, now_ms) && name.lookup().is_some()
+    }
+
+    /// Whether the kernel confirms, from memory alone, what the name says.
+    fn check(&self, name: &Name) -> bool {
+        let seen = self.inner.root.glance(&name.path);
+        match &name.outcome {
+            Outcome::File { version, asset } => {
+                seen.is_ok_and(|stat| Version::of(&stat) == *version)
+                    && asset.get().is_some_and(|asset| !asset.is_racy)
+            }
+            Outcome::Directory => {
+                seen.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+            }
+            Outcome::Missing => matches!(seen, Err(Errno::NOENT | Errno::NOTDIR)),
+            Outcome::Forbidden | Outcome::Busy | Outcome::Failed => false,
+        }
+    }
+
+    fn distrust_all(&self) {
+        self.inner.distrusted_until_ms.store(self.now_ms(), Ordering::Release);
+    }
+}
+
+/// How full the room is.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Files open now.
+    pub handles: usize,
+    /// Requests that had to wait for a handle.
+    pub handle_waits: u64,
+    /// Requests that waited in vain.
+    pub handle_timeouts: u64,
+    /// Names remembered.
+    pub names: u64,
+    /// Heap bytes of small files.
+    pub heap_bytes: u64,
+    /// Mapped bytes, in whole pages.
+    pub mapped_bytes: u64,
+    /// Mappings kept.
+    pub mappings: u64,
+}
+
+fn cache<K, V>(
+    capacity: u64,
+    weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static,
+) -> Cache<K, V, foldhash::fast::RandomState>
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder()
+        .max_capacity(capacity)
+        .eviction_policy(EvictionPolicy::lru())
+        .weigher(weigh)
+        .build_with_hasher(foldhash::fast::RandomState::default())
+}
+
+fn clamp(weight: u64) -> u32 {
+    u32::try_from(weight).unwrap_or(u32::MAX)
+}
+
+fn watch_or_say(directories: usize) -> Option<Watch> {
+    Watch::new(directories)
+        .inspect_err(|error| log::warn!("inotify is not to be had ({error}): changes are seen when a name is next checked"))
+        .ok()
+}
+
+/// Mapped files are weighed in pages of this size, so that weights fit 32 bits up to 16 TiB.
+const PAGE: u64 = 4096;
+
+/// No single file may take more than one part in so many of the mapped bytes.
+const LARGEST_SHARE: u64 = 4;
+
+/// How often a request shares another's look-up before it makes its own.
+const SHARED_TRIES: usize = 2;

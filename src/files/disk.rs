@@ -1,0 +1,36 @@
+//! Threads that may wait for a disk, so that workers never do.
+
+use std::io;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+/// A bounded pool of threads for calls that block. What exceeds the threads waits its turn.
+pub(crate) struct Disk {
+    runtime: Option<Runtime>,
+}
+
+impl Disk {
+    /// A pool of at most `threads` threads, started as they are needed and named `name`.
+    pub(crate) fn new(name: &str, threads: usize) -> io::Result<Self> {
+        // Only the runtime's blocking pool is used: nothing is ever polled on it.
+        let runtime = Builder::new_current_thread().thread_name(name).max_blocking_threads(threads).build()?;
+        Ok(Self { runtime: Some(runtime) })
+    }
+
+    /// Runs `job` on a thread of the pool. A job whose handle is dropped still runs to its end.
+    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        match &self.runtime {
+            Some(runtime) => runtime.spawn_blocking(job),
+            None => unreachable!("the runtime is taken only by drop"),
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Mapped files, and the one call that hands their pages to a socket. All of the crate's `unsafe` is here.
+//!
+//! What we promise: no slice of a mapping is ever formed and no byte of it is ever read by us. Only the kernel reads it,
+//! on our behalf. What we cannot promise: that the file keeps its bytes or its length. Where a read of ours would then
+//! raise SIGBUS, the kernel answers EFAULT, and one connection ends.
+
+#![allow(unsafe_code, reason = "the fence around memory that another process may truncate")]
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+/// A read-only mapping of the first bytes of a file. Unmapped when dropped.
+pub struct Mapping {
+    map: MmapRaw,
+}
+
+impl Mapping {
+    /// Maps the first `length` bytes of `file`; `length` must not be 0.
+    ///
+    /// # Errors
+    /// ENOMEM when `vm.max_map_count` or the address space is used up, ENODEV for a file that can't be mapped.
+    pub(crate) fn of(file: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(length).map_raw_read_only(file.as_raw_fd())?;
+        Ok(Self { map })
+    }
+
+    /// Length in bytes, never 0.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Reads the pages of `range` from the disk and maps them. Blocks.
+    ///
+    /// # Errors
+    /// EFAULT where the file has been truncated, EIO from the disk as EHWPOISON or EFAULT, EINVAL before Linux 5.14.
+    pub(crate) fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        self.map.advise_range(Advice::PopulateRead, range.start, range.len())
+    }
+}
+
+impl std::fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mapping({} bytes)", self.map.len())
+    }
+}
+
+/// A run of bytes to write: ours, or a file's.
+#[derive(Clone, Debug)]
+pub(crate) enum Run<'a> {
+    Bytes(&'a [u8]),
+    Mapped(&'a Mapping, Range<usize>),
+}
+
+/// Writes `runs` in order with one `writev`, and returns how many bytes the socket took. At most [`RUNS_MAX`] runs go.
+///
+/// # Errors
+/// EAGAIN from a full socket, EFAULT when nothing was written and a mapped page is past the end of its file.
+pub(crate) fn writev(socket: impl AsFd, runs: &[Run<'_>]) -> io::Result<usize> {
+    let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; RUNS_MAX];
+    let count = runs.len().min(RUNS_MAX);
+    for (vector, run) in vectors.iter_mut().zip(runs) {
+        *vector = match run {
+            Run::Bytes(bytes) => {
+                libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+            }
+            Run::Mapped(mapping, range) => {
+                assert!(range.start <= range.end && range.end <= mapping.len(), "a run ends inside its mapping");
+                libc::iovec {
+                    // `wrapping_add`: the address is never followed here, so it needs no promise about the object.
+                    iov_base: mapping.map.as_ptr().wrapping_add(range.start).cast_mut().cast(),
+                    iov_len: range.len(),
+                }
+            }
+        };
+    }
+    // SAFETY: `vectors` holds `count` entries that each lie inside a borrowed slice or a live mapping, both of which
+    // outlive the call. The kernel only reads through them and answers EFAULT where a page is gone.
+    let written = unsafe { libc::writev(socket.as_fd().as_raw_fd(), vectors.as_ptr(), count as libc::c_int) };
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+/// The most runs that leave in one `writev`: a pipeline of small answers, well under IOV_MAX.
+pub(crate) const RUNS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn temp(bytes: &[u8]) -> std::fs::File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn runs_of_both_kinds_leave_in_order() {
+        let mapping = Mapping::of(temp(b"0123456789").as_fd(), 10).unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let sent = writev(&near, &[Run::Bytes(b"ab"), Run::Mapped(&mapping, 3..6), Run::Bytes(b"c")]).unwrap();
+        assert_eq!(sent, 6);
+        let mut got = [0; 6];
+        far.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"ab345c");
+    }
+
+    #[test]
+    fn a_file_truncated_under_its_mapping_is_an_error_and_not_a_signal() {
+        let file = temp(&[7; 8192]);
+        let mapping = Mapping::of(file.as_fd(), 8192).unwrap();
+        file.set_len(0).unwrap();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let error = writev(&near, &[Run::Mapped(&mapping, 0..8192)]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
+        assert_eq!(mapping.populate(0..8192).unwrap_err().raw_os_error(), Some(libc::EFAULT));
+    }
+
+    #[test]
+    #[should_panic(expected = "a run ends inside its mapping")]
+    fn a_run_past_the_end_of_its_mapping_is_refused() {
+        let mapping = Mapping::of(temp(b"0123456789").as_fd(), 10).unwrap();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let _ = writev(&near, &[Run::Mapped(&mapping, 3..11)]);
+    }
+}

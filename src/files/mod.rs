@@ -1,0 +1,34 @@
+//! The disk: names, versions, mappings, handles, and which pages are in memory.
+//!
+//! | room            | what it knows                                                       |
+//! |-----------------|---------------------------------------------------------------------|
+//! | [`root`]        | how a path is opened without leaving the document root              |
+//! | [`version`]     | which state of a file is which                                      |
+//! | `name`          | what a name led to, and when that was last checked                  |
+//! | [`asset`]       | one version of one file, ready to be sent                           |
+//! | [`cache`]       | names and assets, bounded; each cold name is opened once            |
+//! | `load`          | from a path to an asset, off the workers                            |
+//! | `handle_pool`   | open files, bounded                                                 |
+//! | `mapped`        | mappings and the call that writes them: the only `unsafe`           |
+//! | `resident`      | which windows are in memory, and how they get there                 |
+//! | `watch`         | hints from inotify                                                  |
+//! | `disk`          | the threads that may block                                          |
+
+pub mod asset;
+pub mod cache;
+mod disk;
+pub(crate) mod handle_pool;
+mod load;
+pub(crate) mod mapped;
+pub(crate) mod name;
+mod network;
+pub(crate) mod resident;
+pub mod root;
+pub mod version;
+mod watch;
+
+pub use asset::Asset;
+pub use cache::{Files, Settings};
+pub use handle_pool::HandleLimits;
+pub use name::{Lookup, Name};
+pub use root::Root;

@@ -1,0 +1,118 @@
+//! What is known of one name, and since when.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use super::asset::Asset;
+use super::version::Version;
+use crate::http::target::SitePath;
+
+/// A name's last known outcome. Shared by the cache of names and the workers' own short cuts to it.
+pub struct Name {
+    pub(crate) path: SitePath,
+    pub(crate) outcome: Outcome,
+    checked_ms: AtomicU64,
+    touched_ms: AtomicU64,
+}
+
+/// What a name led to.
+pub(crate) enum Outcome {
+    File { version: Version, asset: Held },
+    Directory,
+    Missing,
+    Forbidden,
+    /// No handle, memory or table entry was to be had: true of the moment only.
+    Busy,
+    Failed,
+}
+
+/// How a name holds its asset.
+pub(crate) enum Held {
+    /// The cache of assets decides how long it lives.
+    Loosely(Weak<Asset>),
+    /// No cache of bytes weighs it: a few hundred bytes that live with the name.
+    Firmly(Arc<Asset>),
+}
+
+/// What a request gets for its name.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// A regular file that may be read.
+    File(Arc<Asset>),
+    /// A directory: the caller decides what that means.
+    Directory,
+    /// Nothing, or nothing that is ever served: a fifo, a link that leads out.
+    Missing,
+    /// It exists and may not be read.
+    Forbidden,
+    /// Out of handles or memory for now.
+    Busy,
+    /// The disk or the file system failed; the log says how.
+    Failed,
+}
+
+impl Name {
+    pub(crate) fn new(path: SitePath, outcome: Outcome, checked_ms: u64) -> Self {
+        let checked_ms = if outcome.is_transient() { NEVER } else { checked_ms };
+        Self { path, outcome, checked_ms: AtomicU64::new(checked_ms), touched_ms: AtomicU64::new(checked_ms) }
+    }
+
+    /// The answer as it was last known, if its asset is still held by somebody.
+    pub(crate) fn lookup(&self) -> Option<Lookup> {
+        Some(match &self.outcome {
+            Outcome::File { asset, .. } => Lookup::File(asset.get()?),
+            Outcome::Directory => Lookup::Directory,
+            Outcome::Missing => Lookup::Missing,
+            Outcome::Forbidden => Lookup::Forbidden,
+            Outcome::Busy => Lookup::Busy,
+            Outcome::Failed => Lookup::Failed,
+        })
+    }
+
+    /// Whether the outcome was checked after `since_ms` (a moment on the cache's own clock).
+    pub(crate) fn checked_after(&self, since_ms: u64) -> bool {
+        self.checked_ms.load(Ordering::Acquire) > since_ms
+    }
+
+    pub(crate) fn confirm(&self, now_ms: u64) {
+        self.checked_ms.store(now_ms, Ordering::Release);
+    }
+
+    /// Somebody saw the name change.
+    pub(crate) fn distrust(&self) {
+        self.checked_ms.store(NEVER, Ordering::Release);
+    }
+
+    /// Whether the caches ought to hear of this use: once in a while is enough to keep a hot entry from the cold end.
+    pub(crate) fn is_due_for_touch(&self, now_ms: u64) -> bool {
+        let last = self.touched_ms.load(Ordering::Relaxed);
+        let due = now_ms.saturating_sub(last) >= TOUCH_EVERY_MS;
+        if due {
+            self.touched_ms.store(now_ms, Ordering::Relaxed);
+        }
+        due
+    }
+}
+
+impl Outcome {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Busy | Self::Failed)
+    }
+}
+
+impl Held {
+    pub(crate) fn get(&self) -> Option<Arc<Asset>> {
+        match self {
+            Self::Loosely(asset) => asset.upgrade(),
+            Self::Firmly(asset) => Some(Arc::clone(asset)),
+        }
+    }
+}
+
+/// Before every moment of the cache's clock, which starts at [`FIRST_MS`].
+const NEVER: u64 = 0;
+
+/// Where the cache's clock starts, so that a name checked at once is younger than "never".
+pub(crate) const FIRST_MS: u64 = 1 << 40;
+
+const TOUCH_EVERY_MS: u64 = 50;

@@ -1,0 +1,22 @@
+//! File systems whose pages may go away with a server elsewhere.
+
+use std::os::fd::BorrowedFd;
+
+/// Whether the file lives on a network or user-space file system: such files are read, not mapped.
+#[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "the field's type differs between architectures")]
+pub(crate) fn is_remote(file: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|stat| REMOTE.contains(&(stat.f_type as u32)))
+}
+
+/// The magic numbers of statfs(2): NFS, SMB, CIFS, SMB2, FUSE, 9p, Ceph, AFS, Coda.
+const REMOTE: [u32; 9] = [
+    0x6969,
+    0x517b,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x6573_5546,
+    0x0102_1997,
+    0x00c3_6400,
+    0x5346_414f,
+    0x7375_7245,
+];

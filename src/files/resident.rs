@@ -1,0 +1,170 @@
+//! Which pages of a file are in memory. A window is sent only when its pages are known to be.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::Advice;
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::asset::{Asset, Content};
+use super::handle_pool::Handle;
+
+/// The unit in which files are checked, populated and sent. Windows start at its multiples.
+pub(crate) const WINDOW: u64 = 256 * 1024;
+
+/// What the kernel says of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Residency {
+    Resident,
+    Cold,
+}
+
+/// Asks the kernel whether `range` of the open file is in the page cache, without waiting for a disk.
+///
+/// `preadv2(RWF_NOWAIT)` into `scratch` is the only question that the kernel answers truly to everybody: `mincore` and
+/// `cachestat` keep the state of other users' files to themselves. Where the file system can't answer, the window
+/// counts as cold.
+pub(crate) fn probe(file: BorrowedFd<'_>, range: Range<u64>, scratch: &mut [u8]) -> Residency {
+    let mut at = range.start;
+    while at < range.end {
+        let room = usize::try_from(range.end - at).map_or(scratch.len(), |left| left.min(scratch.len()));
+        let mut vectors = [io::IoSliceMut::new(&mut scratch[..room])];
+        match rustix::io::preadv2(file, &mut vectors, at, ReadWriteFlags::NOWAIT) {
+            // The file ends sooner than it did: sending will find that out.
+            Ok(0) => return Residency::Resident,
+            Ok(read) => at += read as u64,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Residency::Cold,
+            Err(error) => {
+                if !NO_ANSWER_SAID.swap(true, Ordering::Relaxed) {
+                    log::warn!(
+                        "the file system does not say which pages are in memory ({error}): \
+                         every window is read off the worker before it is sent"
+                    );
+                }
+                return Residency::Cold;
+            }
+        }
+    }
+    Residency::Resident
+}
+
+/// Reads `range` of the asset from the disk into the page cache, and tells the disk of what comes `next`. Blocks.
+///
+/// # Errors
+/// What the disk says; EFAULT where the file no longer reaches so far.
+pub(crate) fn populate(
+    asset: &Asset,
+    handle: Option<&Arc<Handle>>,
+    range: Range<u64>,
+    next: Range<u64>,
+) -> io::Result<()> {
+    if let Some(handle) = handle {
+        advise(handle, &range);
+        advise(handle, &next);
+    }
+    if let Content::Mapped(mapping) = &asset.content {
+        let start = usize::try_from(range.start).map_err(io::Error::other)?;
+        let end = usize::try_from(range.end).map_err(io::Error::other)?.min(mapping.len());
+        match mapping.populate(start..end) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            done => return done,
+        }
+    }
+    match handle {
+        Some(handle) => read_through(handle.fd(), range),
+        None => Err(io::Error::from(io::ErrorKind::Unsupported)),
+    }
+}
+
+fn advise(handle: &Handle, range: &Range<u64>) {
+    if let Some(length) = std::num::NonZeroU64::new(range.end.saturating_sub(range.start)) {
+        // Only a hint: what it does not start, the read below does.
+        let _ = rustix::fs::fadvise(handle.fd(), range.start, Some(length), Advice::WillNeed);
+    }
+}
+
+fn read_through(file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<()> {
+    let mut scratch = vec![0_u8; SCRATCH];
+    let mut at = range.start;
+    while at < range.end {
+        let room = usize::try_from(range.end - at).map_or(SCRATCH, |left| left.min(SCRATCH));
+        match rustix::io::pread(file, &mut scratch[..room], at) {
+            Ok(0) => break,
+            Ok(read) => at += read as u64,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Which windows were found resident a moment ago, so that hot ones are not asked about at every request. One a worker.
+pub(crate) struct Memo {
+    slots: Box<[Slot]>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    asset: u64,
+    window: u64,
+    until_ms: u64,
+}
+
+impl Memo {
+    pub(crate) fn new() -> Self {
+        Self { slots: vec![Slot::default(); MEMO_SLOTS].into_boxed_slice() }
+    }
+
+    pub(crate) fn knows(&self, asset: u64, window: u64, now_ms: u64) -> bool {
+        let slot = self.slots[index(asset, window)];
+        slot.asset == asset && slot.window == window && now_ms < slot.until_ms
+    }
+
+    pub(crate) fn note(&mut self, asset: u64, window: u64, now_ms: u64) {
+        self.slots[index(asset, window)] = Slot { asset, window, until_ms: now_ms + MEMO_MS };
+    }
+}
+
+fn index(asset: u64, window: u64) -> usize {
+    let hash = (asset.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ window).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (hash >> 48) as usize % MEMO_SLOTS
+}
+
+static NO_ANSWER_SAID: AtomicBool = AtomicBool::new(false);
+
+/// Room for a probe or a read: small enough to stay in the core's own cache.
+pub(crate) const SCRATCH: usize = 64 * 1024;
+
+const MEMO_SLOTS: usize = 4096;
+
+/// How long a window is taken to stay in memory after it was seen there.
+const MEMO_MS: u64 = 250;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_file_just_written_is_resident() {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &[1; 300_000]).unwrap();
+        let mut scratch = vec![0; SCRATCH];
+        assert_eq!(probe(file.as_fd(), 0..300_000, &mut scratch), Residency::Resident);
+    }
+
+    #[test]
+    fn a_memo_knows_only_what_it_was_told_and_only_for_a_while() {
+        let mut memo = Memo::new();
+        memo.note(7, 3, 1000);
+        assert!(memo.knows(7, 3, 1000));
+        assert!(memo.knows(7, 3, 1000 + MEMO_MS - 1));
+        assert!(!memo.knows(7, 3, 1000 + MEMO_MS));
+        assert!(!memo.knows(7, 4, 1000));
+        assert!(!memo.knows(8, 3, 1000));
+    }
+}

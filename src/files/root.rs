@@ -1,0 +1,242 @@
+//! The directory that is served. The only place where a path reaches the operating system.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::RwLock;
+use rustix::fs::{self, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use crate::config::Symlinks;
+use crate::http::target::SitePath;
+
+/// The document root: a directory handle from which every name is opened, and which no name can leave.
+pub struct Root {
+    path: PathBuf,
+    directory: RwLock<Arc<OwnedFd>>,
+    resolve: ResolveFlags,
+    has_openat2: AtomicBool,
+}
+
+/// What stands at a path.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    File(OwnedFd, Box<Stat>),
+    Directory,
+    /// A fifo, a socket, a device: never opened, never served.
+    Special,
+}
+
+impl Root {
+    /// Opens the directory at `path`.
+    ///
+    /// # Errors
+    /// Whatever `open` says of a path that is missing, forbidden or not a directory.
+    pub fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
+        let directory = open_directory(path)?;
+        let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        if symlinks == Symlinks::Deny {
+            resolve |= ResolveFlags::NO_SYMLINKS;
+        }
+        let root = Self {
+            path: path.to_owned(),
+            directory: RwLock::new(Arc::new(directory)),
+            resolve,
+            has_openat2: AtomicBool::new(true),
+        };
+        root.find_openat2();
+        Ok(root)
+    }
+
+    /// Opens what stands at `path`. Blocks.
+    ///
+    /// The entry is looked at before it is opened for reading: opening a fifo lets its writer loose, and opening a
+    /// device can do anything. What is served comes from the `fstat` of the handle that was opened last.
+    pub(crate) fn entry(&self, path: &SitePath) -> Result<Entry, Errno> {
+        let seen = fs::fstat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)?;
+        match FileType::from_raw_mode(seen.st_mode) {
+            FileType::Directory => return Ok(Entry::Directory),
+            FileType::RegularFile => {}
+            _ => return Ok(Entry::Special),
+        }
+        let file = self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, ResolveFlags::empty())?;
+        let stat = fs::fstat(&file)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(Entry::File(file, Box::new(stat))),
+            FileType::Directory => Ok(Entry::Directory),
+            _ => Ok(Entry::Special),
+        }
+    }
+
+    /// What the kernel's own caches know of `path` now. Never waits for a disk: where the answer is not in memory it is
+    /// `EAGAIN`.
+    pub(crate) fn glance(&self, path: &SitePath) -> Result<Stat, Errno> {
+        if !self.has_openat2.load(Ordering::Relaxed) {
+            return Err(Errno::AGAIN);
+        }
+        fs::fstat(self.resolve(path, OFlags::PATH, ResolveFlags::CACHED)?)
+    }
+
+    /// A handle to the directory at `path`, for watching it.
+    pub(crate) fn directory(&self, path: &SitePath) -> Result<OwnedFd, Errno> {
+        self.resolve(path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())
+    }
+
+    /// Whether the root can still be served from; a root that was removed and restored, or swapped for another, is
+    /// taken up here, and the answer is then `Swapped`. Blocks.
+    pub(crate) fn check(&self) -> RootState {
+        let fresh = match open_directory(&self.path).and_then(|fd| Ok((fs::fstat(&fd)?, fd))) {
+            Ok(found) => found,
+            Err(error) => return RootState::Broken(error),
+        };
+        let held = Arc::clone(&self.directory.read());
+        match fs::fstat(&*held) {
+            Ok(stat) if (stat.st_dev, stat.st_ino) == (fresh.0.st_dev, fresh.0.st_ino) => RootState::Same,
+            _ => {
+                *self.directory.write() = Arc::new(fresh.1);
+                RootState::Swapped
+            }
+        }
+    }
+
+    /// Where the root is, for the log.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn resolve(&self, path: &SitePath, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
+        let directory = Arc::clone(&self.directory.read());
+        let flags = flags | OFlags::CLOEXEC;
+        if !self.has_openat2.load(Ordering::Relaxed) {
+            return walk(directory.as_fd(), path, flags);
+        }
+        let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
+        let mut tries = 0;
+        loop {
+            match fs::openat2(&directory, name, flags, Mode::empty(), self.resolve | more) {
+                // A rename somewhere raced with the walk; a cached look gets the same answer for another reason.
+                Err(Errno::AGAIN) if more.is_empty() && tries < RENAME_TRIES => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    fn find_openat2(&self) {
+        let directory = Arc::clone(&self.directory.read());
+        if fs::openat2(&directory, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), self.resolve).is_err() {
+            self.has_openat2.store(false, Ordering::Relaxed);
+            log::warn!("openat2 is not to be had here: names are walked one by one, and no symbolic link is followed");
+        }
+    }
+}
+
+/// What became of the root since it was opened.
+#[derive(Debug)]
+pub(crate) enum RootState {
+    Same,
+    Swapped,
+    Broken(io::Error),
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Without `openat2`: one component at a time, following nothing.
+fn walk(root: BorrowedFd<'_>, path: &SitePath, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = fs::openat(root, ".", step, Mode::empty())?;
+    let mut segments = path.segments().peekable();
+    while let Some(segment) = segments.next() {
+        if segments.peek().is_some() {
+            at = fs::openat(&at, segment, step, Mode::empty())?;
+            continue;
+        }
+        let last = fs::openat(&at, segment, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        let is_link = FileType::from_raw_mode(fs::fstat(&last)?.st_mode) == FileType::Symlink;
+        return if is_link { Err(Errno::LOOP) } else { Ok(last) };
+    }
+    fs::openat(&at, ".", flags, Mode::empty())
+}
+
+const RENAME_TRIES: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::target::ParsedTarget;
+    use std::os::unix::fs::symlink;
+
+    fn site() -> (tempfile::TempDir, tempfile::TempDir) {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), b"secret").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        std::fs::write(dir.path().join("d/a"), b"a").unwrap();
+        symlink("d/a", dir.path().join("in")).unwrap();
+        symlink("d", dir.path().join("dirlink")).unwrap();
+        symlink(outside.path().join("secret"), dir.path().join("out")).unwrap();
+        symlink("/proc/self/root", dir.path().join("magic")).unwrap();
+        (dir, outside)
+    }
+
+    fn path(text: &str) -> SitePath {
+        ParsedTarget::parse(text.as_bytes()).unwrap().path
+    }
+
+    fn opens(root: &Root, text: &str) -> bool {
+        matches!(root.entry(&path(text)), Ok(Entry::File(..)))
+    }
+
+    #[test]
+    fn links_are_followed_inside_and_never_outside() {
+        let (dir, _outside) = site();
+        let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
+        for (name, expected) in
+            [("/d/a", true), ("/in", true), ("/dirlink/a", true), ("/out", false), ("/magic/etc/passwd", false)]
+        {
+            assert_eq!(opens(&root, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn links_that_are_denied_are_not_followed_at_all() {
+        let (dir, _outside) = site();
+        let root = Root::open(dir.path(), Symlinks::Deny).unwrap();
+        for (name, expected) in [("/d/a", true), ("/in", false), ("/dirlink/a", false), ("/out", false)] {
+            assert_eq!(opens(&root, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn without_openat2_plain_names_open_and_links_do_not() {
+        let (dir, _outside) = site();
+        let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
+        root.has_openat2.store(false, Ordering::Relaxed);
+        for (name, expected) in
+            [("/d/a", true), ("/in", false), ("/dirlink/a", false), ("/out", false), ("/magic/etc/passwd", false)]
+        {
+            assert_eq!(opens(&root, name), expected, "{name}");
+        }
+        assert!(matches!(root.entry(&path("/")), Ok(Entry::Directory)));
+        assert!(matches!(root.entry(&path("/d")), Ok(Entry::Directory)));
+    }
+
+    #[test]
+    fn a_root_that_is_removed_is_broken_and_one_that_is_restored_is_taken_up() {
+        let parent = tempfile::tempdir().unwrap();
+        let at = parent.path().join("root");
+        std::fs::create_dir(&at).unwrap();
+        let root = Root::open(&at, Symlinks::Inside).unwrap();
+        assert!(matches!(root.check(), RootState::Same));
+        std::fs::remove_dir(&at).unwrap();
+        assert!(matches!(root.check(), RootState::Broken(_)));
+        std::fs::create_dir(&at).unwrap();
+        std::fs::write(at.join("a"), b"a").unwrap();
+        assert!(matches!(root.check(), RootState::Swapped));
+        assert!(opens(&root, "/a"));
+    }
+}

@@ -1,0 +1,154 @@
+//! Which state of which file: what length, ETag and Last-Modified all come from.
+
+use rustix::fs::Stat;
+
+/// One state of one file, as a single `fstat` of an open handle told it.
+///
+/// Two equal versions are taken for the same bytes: every write moves mtime or ctime, and ctime cannot be set back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mtime: Timestamp,
+    ctime: Timestamp,
+}
+
+/// A moment of the file system's clock: whole seconds since the epoch and the nanoseconds beyond them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Timestamp {
+    seconds: i64,
+    nanoseconds: u32,
+}
+
+impl Version {
+    /// The version that `stat` describes.
+    #[allow(clippy::unnecessary_cast, reason = "the fields' widths differ between architectures")]
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: Timestamp { seconds: stat.st_mtime as i64, nanoseconds: stat.st_mtime_nsec as u32 },
+            ctime: Timestamp { seconds: stat.st_ctime as i64, nanoseconds: stat.st_ctime_nsec as u32 },
+        }
+    }
+
+    /// Length in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whole seconds since the epoch at which the bytes last changed, for `Last-Modified`; none before 1970.
+    pub fn modified_seconds(&self) -> Option<u64> {
+        u64::try_from(self.mtime.seconds).ok()
+    }
+
+    /// A strong entity-tag, quotes included (RFC 9110 §8.8.3).
+    pub fn entity_tag(&self) -> String {
+        let identity = mix(mix(mix(self.device) ^ self.inode) ^ self.ctime.as_nanoseconds());
+        format!("\"{:x}-{:x}-{:016x}\"", self.size, self.mtime.as_nanoseconds(), identity)
+    }
+
+    /// Whether `later`, seen on the same handle while this version is being sent, is still the same bytes.
+    ///
+    /// Unlinking a file or renaming another over it moves ctime and the number of links, and leaves the bytes of an
+    /// open handle alone; ctime that moves by itself may hide a write whose mtime was set back.
+    pub(crate) fn still_is(&self, links: u64, later: &Stat) -> bool {
+        let now = Self::of(later);
+        let same_bytes = now.size == self.size && now.mtime == self.mtime;
+        same_bytes && (now.ctime == self.ctime || links_of(later) != links)
+    }
+
+    /// Whether the file was written so shortly before `now` that a second write could have left the same timestamps
+    /// (their grain is a tick of the kernel's clock).
+    pub(crate) fn is_racy(&self, now: std::time::SystemTime) -> bool {
+        let Ok(now) = now.duration_since(std::time::UNIX_EPOCH) else { return true };
+        let changed = u128::from(self.ctime.as_nanoseconds());
+        now.as_nanos().saturating_sub(changed) < RACY_WITHIN_NS
+    }
+}
+
+/// Number of directory entries that name the file.
+#[allow(clippy::unnecessary_cast, reason = "the field's width differs between architectures")]
+pub(crate) fn links_of(stat: &Stat) -> u64 {
+    stat.st_nlink as u64
+}
+
+impl Timestamp {
+    fn as_nanoseconds(self) -> u64 {
+        self.seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(self.nanoseconds))
+    }
+}
+
+/// The finaliser of splitmix64: every bit of the input moves every bit of the output.
+fn mix(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Two ticks of a 100 Hz kernel, and as much again for a clock read on another core.
+const RACY_WITHIN_NS: u128 = 40_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::time::{Duration, SystemTime};
+
+    fn stat_of(file: &std::fs::File) -> Stat {
+        rustix::fs::fstat(file.as_fd()).unwrap()
+    }
+
+    #[test]
+    fn a_file_unlinked_under_way_is_still_the_same_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(&path, b"x").unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let before = stat_of(&file);
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::remove_file(&path).unwrap();
+        assert!(Version::of(&before).still_is(links_of(&before), &stat_of(&file)));
+    }
+
+    #[test]
+    fn a_write_whose_mtime_was_set_back_is_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(&path, b"x").unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let before = stat_of(&file);
+        let mtime = file.metadata().unwrap().modified().unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::write(&path, b"y").unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(mtime).unwrap();
+        assert!(!Version::of(&before).still_is(links_of(&before), &stat_of(&file)));
+    }
+
+    #[test]
+    fn a_file_just_written_is_racy_and_an_old_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(&path, b"x").unwrap();
+        let version = Version::of(&stat_of(&std::fs::File::open(&path).unwrap()));
+        assert!(version.is_racy(SystemTime::now()));
+        assert!(!version.is_racy(SystemTime::now() + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn entity_tags_are_quoted_and_differ_when_only_ctime_differs() {
+        let at = |ctime| Version {
+            device: 1,
+            inode: 2,
+            size: 3,
+            mtime: Timestamp { seconds: 4, nanoseconds: 5 },
+            ctime: Timestamp { seconds: ctime, nanoseconds: 0 },
+        };
+        let (one, other) = (at(6).entity_tag(), at(7).entity_tag());
+        assert_ne!(one, other);
+        assert!(one.starts_with('"') && one.ends_with('"') && one.len() > 2);
+    }
+}

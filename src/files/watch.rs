@@ -1,0 +1,174 @@
+//! Hints from inotify that a name has changed. Only hints: the time limit on names stays.
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use parking_lot::Mutex;
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+
+use super::root::Root;
+use crate::http::target::SitePath;
+
+/// The directories that are watched, as they are first asked for.
+pub(crate) struct Watch {
+    inotify: OwnedFd,
+    covered: Mutex<Covered>,
+    directories: usize,
+}
+
+/// What a batch of events means for the names.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// This name may have changed.
+    Name(SitePath),
+    /// Anything may have: a directory moved, or events were lost.
+    Everything,
+}
+
+#[derive(Default)]
+struct Covered {
+    by_path: HashMap<SitePath, i32>,
+    by_watch: HashMap<i32, Vec<SitePath>>,
+    said_full: bool,
+}
+
+impl Watch {
+    /// Watches at most `directories` directories.
+    ///
+    /// # Errors
+    /// Where inotify is missing, or the user's instances are used up.
+    pub(crate) fn new(directories: usize) -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        Ok(Self { inotify, covered: Mutex::default(), directories })
+    }
+
+    /// Sees to it that the directory of `path` is watched, before `path` is opened. Blocks.
+    pub(crate) fn cover(&self, root: &Root, path: &SitePath) {
+        let directory = path.parent();
+        let mut covered = self.covered.lock();
+        if covered.by_path.contains_key(&directory) {
+            return;
+        }
+        if covered.by_path.len() >= self.directories {
+            covered.say_full("the limit on watched directories is reached");
+            return;
+        }
+        let Ok(handle) = root.directory(&directory) else { return };
+        match inotify::add_watch(&self.inotify, format!("/proc/self/fd/{}", handle.as_raw_fd()), CHANGES) {
+            Ok(watch) => covered.add(directory, watch),
+            Err(Errno::NOSPC) => covered.say_full("the system's limit on inotify watches is reached"),
+            Err(error) => log::debug!("/{directory} is not watched: {error}"),
+        }
+    }
+
+    /// Hints as they come, to `hear`, for as long as the future is polled.
+    pub(crate) async fn listen(&self, mut hear: impl AsyncFnMut(Hint)) -> io::Result<()> {
+        let ready = AsyncFd::new(&self.inotify)?;
+        loop {
+            let mut guard = ready.readable().await?;
+            for hint in self.drain() {
+                hear(hint).await;
+            }
+            guard.clear_ready();
+        }
+    }
+
+    fn drain(&self) -> Vec<Hint> {
+        let mut buffer = [MaybeUninit::uninit(); 8192];
+        let mut reader = Reader::new(&self.inotify, &mut buffer);
+        let mut hints = Vec::new();
+        while let Ok(event) = reader.next() {
+            let name = event.file_name().map(std::ffi::CStr::to_bytes);
+            self.covered.lock().heed(event.wd(), event.events(), name, &mut hints);
+        }
+        hints.dedup();
+        hints
+    }
+}
+
+impl Covered {
+    fn add(&mut self, directory: SitePath, watch: i32) {
+        self.by_watch.entry(watch).or_default().push(directory.clone());
+        self.by_path.insert(directory, watch);
+    }
+
+    fn heed(&mut self, watch: i32, events: ReadFlags, name: Option<&[u8]>, hints: &mut Vec<Hint>) {
+        if events.contains(ReadFlags::IGNORED) {
+            for directory in self.by_watch.remove(&watch).unwrap_or_default() {
+                self.by_path.remove(&directory);
+            }
+        }
+        let is_sweeping = events.intersects(
+            ReadFlags::QUEUE_OVERFLOW | ReadFlags::ISDIR | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF,
+        );
+        if is_sweeping {
+            hints.push(Hint::Everything);
+        } else if let Some(name) = name {
+            let directories = self.by_watch.get(&watch).into_iter().flatten();
+            hints.extend(directories.map(|directory| Hint::Name(directory.join(name))));
+        }
+    }
+
+    fn say_full(&mut self, why: &str) {
+        if !self.said_full {
+            self.said_full = true;
+            log::warn!("{why}: changes elsewhere are seen when a name is next checked");
+        }
+    }
+}
+
+const CHANGES: WatchFlags = WatchFlags::ATTRIB
+    .union(WatchFlags::MODIFY)
+    .union(WatchFlags::CREATE)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVE)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ONLYDIR);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Symlinks;
+    use crate::http::target::ParsedTarget;
+
+    fn path(text: &str) -> SitePath {
+        ParsedTarget::parse(text.as_bytes()).unwrap().path
+    }
+
+    #[test]
+    fn a_write_a_new_file_and_a_new_directory_are_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), b"1").unwrap();
+        let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
+        let watch = Watch::new(8).unwrap();
+        watch.cover(&root, &path("/a"));
+        std::fs::write(dir.path().join("a"), b"2").unwrap();
+        std::fs::write(dir.path().join("b"), b"2").unwrap();
+        let hints = watch.drain();
+        assert!(hints.contains(&Hint::Name(path("/a"))), "{hints:?}");
+        assert!(hints.contains(&Hint::Name(path("/b"))), "{hints:?}");
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        assert_eq!(watch.drain(), [Hint::Everything]);
+    }
+
+    #[test]
+    fn directories_beyond_the_limit_are_not_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["d", "e"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
+        let watch = Watch::new(1).unwrap();
+        watch.cover(&root, &path("/d/a"));
+        watch.cover(&root, &path("/e/a"));
+        std::fs::write(dir.path().join("e/a"), b"1").unwrap();
+        assert!(watch.drain().is_empty());
+        std::fs::write(dir.path().join("d/a"), b"1").unwrap();
+        assert!(!watch.drain().is_empty());
+    }
+}

@@ -1,0 +1,190 @@
+//! Reading past a request body that nobody wants (RFC 9112 §6 and §7.1).
+
+/// How a request's body is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// There is none.
+    Empty,
+    /// `Content-Length`, not 0.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// Drops a body as it arrives, up to a limit.
+#[derive(Debug)]
+pub(crate) struct Dropper {
+    state: State,
+    room: u64,
+}
+
+/// How far the body has been read past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// So many bytes were the body's, and more must come.
+    More,
+    /// The body ended after so many bytes; what follows is the next request.
+    Done(usize),
+    /// It is malformed or longer than the limit: nothing after it can be trusted.
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Length(u64),
+    Size { digits: u32, size: u64 },
+    Extension { size: u64 },
+    SizeLf { size: u64 },
+    Data(u64),
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    LastLf,
+    Done,
+}
+
+impl Dropper {
+    /// Drops a body framed by `framing`; its framing included, at most `limit` bytes.
+    pub(crate) fn new(framing: Framing, limit: u64) -> Self {
+        let state = match framing {
+            Framing::Empty => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => SIZE,
+        };
+        Self { state, room: limit }
+    }
+
+    /// Takes the next bytes from the socket.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Dropped {
+        let mut at = 0;
+        while self.state != State::Done {
+            let left = &bytes[at..];
+            let taken = match self.state {
+                State::Length(0) => {
+                    self.state = State::Done;
+                    0
+                }
+                State::Length(length) | State::Data(length) if left.is_empty() && length > 0 => return Dropped::More,
+                State::Length(length) => {
+                    let taken = least(length, left.len());
+                    self.state = State::Length(length - taken as u64);
+                    taken
+                }
+                State::Data(length) => {
+                    let taken = least(length, left.len());
+                    let rest = length - taken as u64;
+                    self.state = if rest == 0 { State::DataCr } else { State::Data(rest) };
+                    taken
+                }
+                state => {
+                    let Some(&byte) = left.first() else { return Dropped::More };
+                    let Some(next) = step(state, byte) else { return Dropped::Refused };
+                    self.state = next;
+                    1
+                }
+            };
+            at += taken;
+            match self.room.checked_sub(taken as u64) {
+                Some(room) => self.room = room,
+                None => return Dropped::Refused,
+            }
+        }
+        Dropped::Done(at)
+    }
+}
+
+/// One byte of a chunked body's framing.
+fn step(state: State, byte: u8) -> Option<State> {
+    Some(match (state, byte) {
+        (State::Size { digits, size }, _) if byte.is_ascii_hexdigit() && digits < SIZE_DIGITS => {
+            let digit = char::from(byte).to_digit(16)?;
+            State::Size { digits: digits + 1, size: size << 4 | u64::from(digit) }
+        }
+        (State::Size { digits: 1.., size }, b'\r') => State::SizeLf { size },
+        (State::Size { digits: 1.., size }, b';' | b' ' | b'\t') => State::Extension { size },
+        (State::Extension { size }, b'\r') => State::SizeLf { size },
+        (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => State::Extension { size },
+        (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart,
+        (State::SizeLf { size }, b'\n') => State::Data(size),
+        (State::DataCr, b'\r') => State::DataLf,
+        (State::DataLf, b'\n') => SIZE,
+        (State::TrailerStart, b'\r') => State::LastLf,
+        (State::Trailer, b'\r') => State::TrailerLf,
+        (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => State::Trailer,
+        (State::TrailerLf, b'\n') => State::TrailerStart,
+        (State::LastLf, b'\n') => State::Done,
+        _ => return None,
+    })
+}
+
+fn least(length: u64, room: usize) -> usize {
+    usize::try_from(length).map_or(room, |length| length.min(room))
+}
+
+const SIZE: State = State::Size { digits: 0, size: 0 };
+
+/// A chunk size of 15 hexadecimal digits can't overflow.
+const SIZE_DIGITS: u32 = 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed_all(framing: Framing, limit: u64, bytes: &[u8]) -> Dropped {
+        let whole = Dropper::new(framing, limit).feed(bytes);
+        let mut dropper = Dropper::new(framing, limit);
+        let mut split = dropper.feed(&[]);
+        for (index, byte) in bytes.iter().enumerate() {
+            if !matches!(split, Dropped::More) {
+                break;
+            }
+            split = match dropper.feed(std::slice::from_ref(byte)) {
+                Dropped::Done(used) => Dropped::Done(index + used),
+                other => other,
+            };
+        }
+        assert_eq!(whole, split, "fed at once and byte by byte");
+        whole
+    }
+
+    #[test]
+    fn bodies_end_where_their_framing_says() {
+        for (framing, bytes, expected) in [
+            (Framing::Empty, &b"GET"[..], Dropped::Done(0)),
+            (Framing::Length(3), b"abcGET", Dropped::Done(3)),
+            (Framing::Length(3), b"ab", Dropped::More),
+            (Framing::Chunked, b"3\r\nabc\r\n0\r\n\r\nGET", Dropped::Done(13)),
+            (Framing::Chunked, b"A;x=\"y\"\r\n0123456789\r\n0\r\n\r\n", Dropped::Done(26)),
+            (Framing::Chunked, b"0\r\nTrailer: x\r\nOther: y\r\n\r\n", Dropped::Done(27)),
+            (Framing::Chunked, b"3\r\nabc", Dropped::More),
+        ] {
+            assert_eq!(feed_all(framing, 100, bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn malformed_chunks_are_refused() {
+        for bytes in [
+            &b"\r\n"[..],
+            b"x\r\n",
+            b"-1\r\n",
+            b"3\nabc\r\n",
+            b"3\r\nabcd\r\n",
+            b"3\r\nabc\n0\r\n\r\n",
+            b"ffffffffffffffff\r\n",
+            b"0\r\n\n",
+            b"0\r\nA: \0\r\n\r\n",
+        ] {
+            assert_eq!(feed_all(Framing::Chunked, 100, bytes), Dropped::Refused, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn a_body_past_the_limit_is_refused() {
+        assert_eq!(feed_all(Framing::Length(11), 10, b"01234567890"), Dropped::Refused);
+        assert_eq!(feed_all(Framing::Length(10), 10, b"0123456789"), Dropped::Done(10));
+        assert_eq!(feed_all(Framing::Chunked, 10, b"5\r\n01234\r\n5\r\n"), Dropped::Refused);
+    }
+}

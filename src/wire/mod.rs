@@ -1,0 +1,27 @@
+//! The socket: HTTP/1.1 (RFC 9112) between the kernel and the App.
+//!
+//! | room         | what it knows                                                       |
+//! |--------------|---------------------------------------------------------------------|
+//! | [`http1`]    | one connection, from its first byte to its close                    |
+//! | `head`       | where a request head ends, and what it says; what is refused        |
+//! | `body`       | how a request body that nobody wants is read past                   |
+//! | [`ready`]    | responses rendered beforehand, as they travel through the App       |
+//! | [`segments`] | a response body as windows of files and literal bytes               |
+//! | `render`     | a response becomes bytes and segments                               |
+//! | `prefix`     | status lines and `Date`, rendered once a second                     |
+//! | `send`       | segments to the socket by `writev` and `sendfile`                   |
+//! | `deadline`   | a moment in every state of a connection                             |
+//! | `socket`     | TCP or unix, registered with the event loop only when it must wait  |
+//! | [`worker`]   | what the connections of one worker share                            |
+
+mod body;
+mod deadline;
+mod head;
+pub mod http1;
+mod prefix;
+pub mod ready;
+mod render;
+pub mod segments;
+mod send;
+pub mod socket;
+pub mod worker;

@@ -1,0 +1,79 @@
+//! A response whose head was rendered beforehand, as it travels through the App in the response's extensions.
+//!
+//! Its fields are not in the response's header map: they were rendered once, when the file was opened, and go out as they
+//! are. Whatever a middleware puts into the map goes out too, and takes the place of a rendered field of that name. A
+//! middleware that changes the status or the body is heeded as well: the rendered fields that describe the body
+//! (`Content-Length`, `Content-Range`, `Content-Type`, `ETag`, `Accept-Ranges`) then stay behind.
+
+use std::rc::Rc;
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::http::StatusCode;
+use bytes::Bytes;
+
+use super::segments::{Segments, SegmentsBody};
+
+/// Rendered fields, and what follows them.
+pub struct Ready {
+    pub(super) status: StatusCode,
+    /// Field lines; then, from `body_at` on, a body that lies behind them in one piece.
+    pub(super) block: Bytes,
+    pub(super) body_at: usize,
+    /// More field lines and the empty line, unless `block` has it.
+    pub(super) tail: Bytes,
+    pub(super) content: Content,
+}
+
+/// The body of a [`Ready`] response, and by what it is known again.
+pub(super) enum Content {
+    None,
+    /// The end of `block`; a response whose body is these very bytes is unchanged.
+    Inline,
+    /// Shared with the body that the App sees; a response that still has it, at its length, is unchanged.
+    Segments(Rc<Segments>),
+}
+
+impl Ready {
+    /// A response of fields alone; `block` and `tail` together end in the empty line.
+    pub fn head(status: StatusCode, block: Bytes, tail: Bytes) -> HttpResponse {
+        let body_at = block.len();
+        Self { status, block, body_at, tail, content: Content::None }.respond(BoxBody::new(()))
+    }
+
+    /// A response whose body lies behind its fields, from `body_at` on.
+    pub fn inline(status: StatusCode, block: Bytes, body_at: usize) -> HttpResponse {
+        let body = block.slice(body_at..);
+        let ready = Self { status, block, body_at, tail: Bytes::new(), content: Content::Inline };
+        ready.respond(BoxBody::new(body))
+    }
+
+    /// A response whose body is `segments`.
+    pub fn segments(status: StatusCode, block: Bytes, tail: Bytes, segments: Segments) -> HttpResponse {
+        let shared = Rc::new(segments);
+        let body_at = block.len();
+        let content = Content::Segments(Rc::clone(&shared));
+        Self { status, block, body_at, tail, content }.respond(BoxBody::new(SegmentsBody::new(shared)))
+    }
+
+    /// Whether `status` and `body` are still those that this response was made with.
+    pub(super) fn is_unchanged(&self, status: StatusCode, body: &BoxBody, bytes: Option<&Bytes>) -> bool {
+        status == self.status
+            && match &self.content {
+                Content::None => matches!(body.size(), BodySize::None | BodySize::Sized(0)),
+                Content::Inline => bytes.is_some_and(|bytes| {
+                    let own = &self.block[self.body_at..];
+                    bytes.len() == own.len() && (own.is_empty() || std::ptr::eq(bytes.as_ptr(), own.as_ptr()))
+                }),
+                Content::Segments(segments) => {
+                    Rc::strong_count(segments) == 2 && body.size() == BodySize::Sized(segments.length())
+                }
+            }
+    }
+
+    fn respond(self, body: BoxBody) -> HttpResponse {
+        let mut response = HttpResponse::with_body(self.status, body);
+        response.extensions_mut().insert(self);
+        response
+    }
+}

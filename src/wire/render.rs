@@ -1,0 +1,258 @@
+//! A response becomes bytes and segments, as RFC 9112 frames them.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix_http::header::{self, HeaderMap, HeaderName};
+use actix_http::{Response, StatusCode};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::prefix::{Persistence, Prefixes};
+use super::ready::{Content, Ready};
+use super::segments::Segment;
+use super::send::Outbox;
+
+/// What the request says about how its response is framed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub(crate) is_head: bool,
+    pub(crate) is_http10: bool,
+    pub(crate) keep_alive: bool,
+}
+
+/// What is left to do once a response's head is in the outbox.
+pub(crate) enum Rest {
+    Nothing,
+    /// The body comes as it is made.
+    Stream(BoxBody, StreamFraming),
+}
+
+/// How a body that comes as it is made is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamFraming {
+    Length(u64),
+    Chunked,
+    /// HTTP/1.0: the body ends with the connection.
+    UntilClose,
+}
+
+/// Puts `response` into `outbox`.
+pub(crate) fn render(
+    response: Response<BoxBody>,
+    manner: Manner,
+    prefixes: &Prefixes,
+    now: Instant,
+    outbox: &mut Outbox,
+) -> Rest {
+    let (response, body) = response.into_parts();
+    let ready = response.extensions_mut().remove::<Ready>();
+    let (bytes, body) = match body.try_into_bytes() {
+        Ok(bytes) => (Some(bytes), BoxBody::new(())),
+        Err(body) => (None, body),
+    };
+    let status = response.status();
+    let persistence = persistence(manner);
+    let Some(ready) = ready else {
+        outbox.push(prefixes.lines(now, status, persistence).into());
+        return plain(&response, bytes, body, manner, outbox);
+    };
+    outbox.push(prefixes.lines(now, status, persistence).into());
+    if !ready.is_unchanged(status, &body, bytes.as_ref()) {
+        let kept = fields_without(&ready, |name| describes_body(name) || response.headers().contains_key(name));
+        outbox.push(kept.into());
+        return plain(&response, bytes, body, manner, outbox);
+    }
+    drop(body);
+    as_rendered(ready, response.headers(), outbox);
+    Rest::Nothing
+}
+
+/// A response of fixed text, made by the connection itself.
+pub(crate) fn refuse(
+    (status, sentence): (StatusCode, &'static str),
+    prefixes: &Prefixes,
+    now: Instant,
+    outbox: &mut Outbox,
+) {
+    outbox.push(prefixes.lines(now, status, Persistence::Close).into());
+    let length = sentence.len();
+    outbox.push(Bytes::from(format!("content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\r\n")).into());
+    outbox.push(Bytes::from_static(sentence.as_bytes()).into());
+}
+
+/// The frame around a chunk of `length` bytes.
+pub(crate) fn chunk_size_line(length: usize) -> Bytes {
+    Bytes::from(format!("{length:x}\r\n"))
+}
+
+fn persistence(manner: Manner) -> Persistence {
+    match manner {
+        Manner { keep_alive: false, .. } => Persistence::Close,
+        Manner { is_http10: true, .. } => Persistence::KeepAlive,
+        Manner { .. } => Persistence::Implied,
+    }
+}
+
+fn as_rendered(ready: Ready, added: &HeaderMap, outbox: &mut Outbox) {
+    if added.is_empty() {
+        outbox.push(ready.block.into());
+        outbox.push(ready.tail.into());
+    } else {
+        let mut lines = fields_without(&ready, |name| added.contains_key(name));
+        put_fields(&mut lines, added, |_| true);
+        lines.put_slice(b"\r\n");
+        outbox.push(lines.freeze().into());
+        outbox.push(ready.block.slice(ready.body_at..).into());
+    }
+    if let Content::Segments(segments) = ready.content
+        && let Ok(segments) = Rc::try_unwrap(segments)
+    {
+        segments.into_list().into_iter().for_each(|segment| outbox.push(segment));
+    }
+}
+
+/// A response whose fields are all in its map.
+fn plain(
+    response: &Response<()>,
+    bytes: Option<Bytes>,
+    body: BoxBody,
+    manner: Manner,
+    outbox: &mut Outbox,
+) -> Rest {
+    let status = response.status();
+    let has_no_body = status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED;
+    let size = bytes.as_ref().map_or_else(|| body.size(), |bytes| BodySize::Sized(bytes.len() as u64));
+    let mut lines = BytesMut::with_capacity(256);
+    put_fields(&mut lines, response.headers(), |name| !frames(name));
+    let framing = match size {
+        _ if has_no_body => None,
+        BodySize::None => Some(StreamFraming::Length(0)),
+        BodySize::Sized(length) => Some(StreamFraming::Length(length)),
+        BodySize::Stream if manner.is_http10 => Some(StreamFraming::UntilClose),
+        BodySize::Stream => Some(StreamFraming::Chunked),
+    };
+    match framing {
+        Some(StreamFraming::Length(length)) => {
+            lines.put_slice(format!("content-length: {length}\r\n").as_bytes());
+        }
+        Some(StreamFraming::Chunked) => lines.put_slice(b"transfer-encoding: chunked\r\n"),
+        Some(StreamFraming::UntilClose) | None => {}
+    }
+    lines.put_slice(b"\r\n");
+    outbox.push(lines.freeze().into());
+    match framing {
+        None => Rest::Nothing,
+        Some(_) if manner.is_head => Rest::Nothing,
+        Some(framing) => match bytes {
+            Some(bytes) => {
+                outbox.push(bytes.into());
+                Rest::Nothing
+            }
+            None if framing == StreamFraming::Length(0) => Rest::Nothing,
+            None => Rest::Stream(body, framing),
+        },
+    }
+}
+
+/// The rendered field lines but those whose name is `unwanted`; no empty line.
+fn fields_without(ready: &Ready, unwanted: impl Fn(&HeaderName) -> bool) -> BytesMut {
+    let mut kept = BytesMut::with_capacity(ready.body_at + ready.tail.len() + 64);
+    let rendered = ready.block[..ready.body_at].split_inclusive(|byte| *byte == b'\n');
+    for line in rendered.chain(ready.tail.split_inclusive(|byte| *byte == b'\n')) {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        let is_wanted = HeaderName::from_bytes(name).is_ok_and(|name| !unwanted(&name));
+        if is_wanted && line.len() > 2 {
+            kept.put_slice(line);
+        }
+    }
+    kept
+}
+
+fn put_fields(lines: &mut BytesMut, fields: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
+    for (name, value) in fields.iter().filter(|(name, _)| wanted(name)) {
+        lines.put_slice(name.as_str().as_bytes());
+        lines.put_slice(b": ");
+        lines.put_slice(value.as_bytes());
+        lines.put_slice(b"\r\n");
+    }
+}
+
+/// Fields that belong to the connection and are written by it alone.
+fn frames(name: &HeaderName) -> bool {
+    [header::CONNECTION, header::CONTENT_LENGTH, header::DATE, header::TRANSFER_ENCODING].contains(name)
+}
+
+/// Fields that are wrong once the body is another.
+fn describes_body(name: &HeaderName) -> bool {
+    [header::CONTENT_LENGTH, header::CONTENT_RANGE, header::CONTENT_TYPE, header::ETAG, header::ACCEPT_RANGES]
+        .contains(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::segments::Segments;
+    use actix_web::HttpResponse;
+    use actix_web::http::header::HeaderValue;
+
+    const MANNER: Manner = Manner { is_head: false, is_http10: false, keep_alive: true };
+
+    fn ready() -> HttpResponse {
+        let block = Bytes::from_static(b"etag: \"x\"\r\ncontent-type: text/css\r\ncontent-length: 4\r\n\r\nbody");
+        Ready::inline(StatusCode::OK, block, 54)
+    }
+
+    fn text(response: HttpResponse) -> String {
+        let mut outbox = Outbox::default();
+        render(Response::from(response), MANNER, &Prefixes::new(), Instant::now(), &mut outbox);
+        let text = String::from_utf8(outbox.bytes_for_tests()).unwrap();
+        text.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn a_ready_response_goes_out_as_it_was_rendered() {
+        assert_eq!(text(ready()), "HTTP/1.1 200 OK|etag: \"x\"|content-type: text/css|content-length: 4||body");
+    }
+
+    #[test]
+    fn a_field_that_a_middleware_adds_goes_out_and_one_it_sets_takes_the_place_of_the_rendered_one() {
+        let mut response = ready();
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("origin"));
+        response.headers_mut().insert(header::ETAG, HeaderValue::from_static("\"y\""));
+        let text = text(response);
+        assert!(text.contains("|vary: origin|") && text.contains("|etag: \"y\"|"), "{text}");
+        assert!(!text.contains("\"x\""), "{text}");
+        assert!(text.ends_with("||body"), "{text}");
+    }
+
+    #[test]
+    fn a_body_that_a_middleware_replaces_takes_its_description_along() {
+        let response = ready().map_body(|_, _| BoxBody::new("other"));
+        assert_eq!(text(response), "HTTP/1.1 200 OK||content-length: 5||other".replacen("||", "|", 1));
+    }
+
+    #[test]
+    fn a_status_that_a_middleware_changes_goes_out_changed() {
+        let mut response = ready();
+        *response.status_mut() = StatusCode::IM_A_TEAPOT;
+        assert!(text(response).starts_with("HTTP/1.1 418 I'm a teapot|"));
+    }
+
+    #[test]
+    fn segments_are_known_again_until_their_body_is_dropped() {
+        let mut segments = Segments::default();
+        segments.push(Bytes::from_static(b"one").into());
+        let make = || {
+            let mut segments = Segments::default();
+            segments.push(Bytes::from_static(b"one").into());
+            let block = Bytes::from_static(b"content-length: 3\r\n");
+            Ready::segments(StatusCode::OK, block, Bytes::from_static(b"\r\n"), segments)
+        };
+        assert_eq!(text(make()), "HTTP/1.1 200 OK|content-length: 3||one");
+        assert_eq!(text(make().map_body(|_, _| BoxBody::new("two"))), "HTTP/1.1 200 OK|content-length: 3||two");
+        assert_eq!(segments.length(), 3);
+    }
+}

@@ -1,0 +1,133 @@
+//! A response body as windows of files and literal bytes.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use crate::files::Asset;
+use crate::files::handle_pool::Handle;
+
+/// A part of a body.
+#[derive(Clone)]
+pub(crate) enum Segment {
+    Bytes(Bytes),
+    Window(Window),
+}
+
+/// A run of bytes of a file that stays with the kernel.
+#[derive(Clone)]
+pub(crate) struct Window {
+    pub(crate) asset: Arc<Asset>,
+    /// For `sendfile`; without it the bytes leave from the mapping.
+    pub(crate) handle: Option<Arc<Handle>>,
+    pub(crate) range: Range<u64>,
+}
+
+/// A body of known length.
+#[derive(Default)]
+pub struct Segments {
+    list: VecDeque<Segment>,
+    length: u64,
+}
+
+impl Segments {
+    pub(crate) fn push(&mut self, segment: Segment) {
+        self.length += match &segment {
+            Segment::Bytes(bytes) => bytes.len() as u64,
+            Segment::Window(window) => window.range.end - window.range.start,
+        };
+        self.list.push_back(segment);
+    }
+
+    /// Length in bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn into_list(self) -> VecDeque<Segment> {
+        self.list
+    }
+}
+
+/// The same body for whoever must see its bytes: a middleware that changes them. Read with `pread`, off the worker.
+pub(super) struct SegmentsBody {
+    shared: Rc<Segments>,
+    left: Option<VecDeque<Segment>>,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+impl SegmentsBody {
+    pub(super) fn new(shared: Rc<Segments>) -> Self {
+        Self { shared, left: None, reading: None }
+    }
+
+    fn start_next(&mut self) -> Option<Bytes> {
+        let left = self.left.get_or_insert_with(|| self.shared.list.clone());
+        match left.pop_front()? {
+            Segment::Bytes(bytes) => Some(bytes),
+            Segment::Window(mut window) => {
+                let end = window.range.end.min(window.range.start + READ);
+                let part = Window { range: window.range.start..end, ..window.clone() };
+                window.range.start = end;
+                if !window.range.is_empty() {
+                    left.push_front(Segment::Window(window));
+                }
+                self.reading = Some(tokio::task::spawn_blocking(move || read(&part)));
+                None
+            }
+        }
+    }
+}
+
+impl MessageBody for SegmentsBody {
+    type Error = io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.shared.length)
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            if let Some(reading) = &mut self.reading {
+                let read = ready!(Pin::new(reading).poll(cx)).unwrap_or_else(|error| Err(io::Error::other(error)));
+                self.reading = None;
+                return Poll::Ready(Some(read));
+            }
+            match self.start_next() {
+                Some(bytes) => return Poll::Ready(Some(Ok(bytes))),
+                None if self.reading.is_none() => return Poll::Ready(None),
+                None => {}
+            }
+        }
+    }
+}
+
+fn read(window: &Window) -> io::Result<Bytes> {
+    let Some(handle) = &window.handle else { return Err(io::ErrorKind::Unsupported.into()) };
+    let length = usize::try_from(window.range.end - window.range.start).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match rustix::io::pread(handle.fd(), &mut bytes[filled..], window.range.start + filled as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => filled += read,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if !handle.still_is(&window.asset.version) {
+        return Err(io::Error::other("the file changed while it was read"));
+    }
+    Ok(bytes.into())
+}
+
+const READ: u64 = 64 * 1024;

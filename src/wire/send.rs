@@ -1,0 +1,338 @@
+//! Segments to the socket: by `writev` where they are small, by `sendfile` where they are long, and only from pages that
+//! are known to be in memory.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+use tokio::task::JoinHandle;
+
+use super::segments::{Segment, Window};
+use super::socket::Socket;
+use super::worker::Worker;
+use crate::files::asset::Content;
+use crate::files::mapped::{RUNS_MAX, Run, writev};
+use crate::files::resident::{self, Residency, WINDOW};
+
+/// Why a response could not be finished. The connection then closes: a body is never padded and never spliced.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// The client has gone, or the socket failed.
+    Socket(io::Error),
+    /// The file is not what it was when the response began.
+    Changed,
+    /// The disk did not give a window.
+    Disk(io::Error),
+}
+
+/// What is still to be sent on one connection, in order.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    queue: VecDeque<Segment>,
+    /// How far the front window is known to be in memory.
+    resident_to: u64,
+    /// This part of the front window is being read from the disk.
+    reading: Option<(JoinHandle<io::Result<()>>, Range<u64>)>,
+    /// Bytes of a file have left, so that the file may have changed since.
+    has_begun: bool,
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, segment: Segment) {
+        let is_empty = match &segment {
+            Segment::Bytes(bytes) => bytes.is_empty(),
+            Segment::Window(window) => window.range.is_empty(),
+        };
+        if !is_empty {
+            self.queue.push_back(segment);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether all of it is small and in memory, so that it may wait for the next response and leave with it.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.queue.len() < RUNS_MAX && self.queue.iter().all(|segment| matches!(segment, Segment::Bytes(_)))
+    }
+
+    /// Nothing is left over from a response: what a connection that idles needs not keep.
+    pub(crate) fn release(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+    }
+
+    /// Sends until nothing is left. `progress` hears of every byte taken.
+    pub(crate) fn poll_send<S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker<S>,
+        socket: &mut Socket,
+        mut progress: impl FnMut(usize),
+    ) -> Poll<Result<(), Cut>> {
+        self.doubt();
+        let mut budget = worker.bounds.turn_bytes;
+        while let Some(next) = self.next_move(cx, worker) {
+            let sent = match ready!(next)? {
+                Move::Write { upto } => ready!(self.poll_write(cx, socket, &upto, worker.bounds.sendfile_from)),
+                Move::Sendfile { upto } => {
+                    let upto = upto.min(budget.max(1));
+                    ready!(self.poll_sendfile(cx, socket, upto))
+                }
+            };
+            let sent = sent.map_err(|error| self.why(error))?;
+            progress(sent);
+            self.advance(sent);
+            budget = budget.saturating_sub(sent);
+            if budget == 0 && !self.queue.is_empty() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What to do with the front of the queue; none when it is empty.
+    fn next_move<S>(&mut self, cx: &mut Context<'_>, worker: &Worker<S>) -> Option<Poll<Result<Move, Cut>>> {
+        let first_window = self.queue.iter().position(|segment| matches!(segment, Segment::Window(_)));
+        let sendfile_from = worker.bounds.sendfile_from;
+        let by_writev = |window: &Window| leaves_by_writev(window, sendfile_from);
+        match (self.queue.front()?, first_window) {
+            (Segment::Bytes(_), Some(at)) => {
+                // A small window right behind the literal bytes leaves with them, if its pages are there.
+                let Segment::Window(window) = &self.queue[at] else { return None };
+                if at < RUNS_MAX && by_writev(window) {
+                    return Some(self.poll_resident(cx, worker, at).map_ok(|upto| Move::Write { upto: at..upto }));
+                }
+                Some(Poll::Ready(Ok(Move::Write { upto: at..0 })))
+            }
+            (Segment::Bytes(_), None) => Some(Poll::Ready(Ok(Move::Write { upto: self.queue.len()..0 }))),
+            (Segment::Window(window), _) => {
+                let writes = by_writev(window);
+                Some(self.poll_resident(cx, worker, 0).map_ok(|upto| {
+                    if writes { Move::Write { upto: 0..upto } } else { Move::Sendfile { upto } }
+                }))
+            }
+        }
+    }
+
+    /// How many bytes of the window at `at` may be sent now: their pages are in memory, their file is unchanged.
+    fn poll_resident<S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker<S>,
+        at: usize,
+    ) -> Poll<Result<usize, Cut>> {
+        if let Some((reading, range)) = &mut self.reading {
+            let done = ready!(Pin::new(reading).poll(cx));
+            let range = range.clone();
+            self.reading = None;
+            match done {
+                Ok(Ok(())) => self.note(worker, at, &range),
+                Ok(Err(error)) if error.raw_os_error() == Some(libc::EFAULT) => return Poll::Ready(Err(Cut::Changed)),
+                Ok(Err(error)) => return Poll::Ready(Err(Cut::Disk(error))),
+                Err(panic) => return Poll::Ready(Err(Cut::Disk(io::Error::other(panic)))),
+            }
+        }
+        let Some(Segment::Window(window)) = self.queue.get(at) else { return Poll::Ready(Ok(0)) };
+        let start = window.range.start;
+        if start < self.resident_to {
+            return Poll::Ready(Ok(distance(start, self.resident_to.min(window.range.end))));
+        }
+        if self.has_begun && window.handle.as_ref().is_some_and(|handle| !handle.still_is(&window.asset.version)) {
+            return Poll::Ready(Err(Cut::Changed));
+        }
+        let upto = ((start / WINDOW + 1) * WINDOW).min(window.range.end);
+        if is_resident(worker, window, start..upto) {
+            self.resident_to = upto;
+            return Poll::Ready(Ok(distance(start, upto)));
+        }
+        let next = upto..upto.saturating_add(WINDOW).min(window.range.end);
+        let asset = std::sync::Arc::clone(&window.asset);
+        let job = worker.files.populate(asset, window.handle.clone(), start..upto, next);
+        self.reading = Some((job, start..upto));
+        self.poll_resident(cx, worker, at)
+    }
+
+    fn note<S>(&mut self, worker: &Worker<S>, at: usize, range: &Range<u64>) {
+        self.resident_to = range.end;
+        let Some(Segment::Window(window)) = self.queue.get(at) else { return };
+        let index = range.start / WINDOW;
+        if *range == whole_window(window, index) {
+            worker.memo.borrow_mut().note(window.asset.id, index, worker.files.now_ms());
+        }
+    }
+
+    /// Writes the literal bytes before `upto.start`, and `upto.end` bytes of the window that stands there.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut Socket,
+        upto: &Range<usize>,
+        sendfile_from: u64,
+    ) -> Poll<io::Result<usize>> {
+        let more_follows = upto.end == 0
+            && matches!(self.queue.get(upto.start), Some(Segment::Window(window)) if !leaves_by_writev(window, sendfile_from));
+        let mut runs = [const { Run::Bytes(&[]) }; RUNS_MAX];
+        let mut count = 0;
+        for (index, (run, segment)) in runs.iter_mut().zip(&self.queue).enumerate().take(upto.start + 1) {
+            match (segment, segment_mapping(segment)) {
+                (Segment::Bytes(bytes), _) if index < upto.start => *run = Run::Bytes(bytes),
+                (Segment::Window(window), Some(mapping)) if upto.end > 0 => {
+                    let start = usize::try_from(window.range.start).map_err(io::Error::other)?;
+                    *run = Run::Mapped(mapping, start..start + upto.end);
+                }
+                _ => break,
+            }
+            count += 1;
+        }
+        let runs = &runs[..count];
+        if more_follows {
+            return socket.poll_write(cx, |fd| send_with_more(fd, runs));
+        }
+        socket.poll_write(cx, |fd| writev(fd, runs))
+    }
+
+    fn poll_sendfile(&mut self, cx: &mut Context<'_>, socket: &mut Socket, upto: usize) -> Poll<io::Result<usize>> {
+        let Some(Segment::Window(Window { handle: Some(handle), range, .. })) = self.queue.front() else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        let start = range.start;
+        socket.poll_write(cx, |fd| {
+            let mut offset = start;
+            match rustix::fs::sendfile(fd, handle.fd(), Some(&mut offset), upto) {
+                // The file ends before its length did.
+                Ok(0) => Err(io::Error::from_raw_os_error(libc::EFAULT)),
+                sent => Ok(sent?),
+            }
+        })
+    }
+
+    fn advance(&mut self, mut sent: usize) {
+        while sent > 0 {
+            let Some(front) = self.queue.front_mut() else { return };
+            let is_done = match front {
+                Segment::Bytes(bytes) => {
+                    let taken = sent.min(bytes.len());
+                    bytes.advance(taken);
+                    sent -= taken;
+                    bytes.is_empty()
+                }
+                Segment::Window(window) => {
+                    let taken = sent.min(distance(window.range.start, window.range.end));
+                    window.range.start += taken as u64;
+                    sent -= taken;
+                    self.has_begun = true;
+                    window.range.is_empty()
+                }
+            };
+            if is_done && matches!(self.queue.pop_front(), Some(Segment::Window(_))) {
+                self.resident_to = 0;
+            }
+        }
+        self.has_begun &= !self.queue.is_empty();
+    }
+
+    /// Time has passed since the last turn: what was known of the front window may be out of date.
+    fn doubt(&mut self) {
+        if self.has_begun && self.reading.is_none() {
+            self.resident_to = 0;
+        }
+    }
+
+    fn why(&self, error: io::Error) -> Cut {
+        let is_file_gone = error.raw_os_error() == Some(libc::EFAULT);
+        let is_disk = error.raw_os_error() == Some(libc::EIO);
+        match self.queue.front() {
+            _ if is_file_gone => Cut::Changed,
+            Some(Segment::Window(_)) if is_disk => Cut::Disk(error),
+            _ => Cut::Socket(error),
+        }
+    }
+}
+
+/// The next call to the socket.
+enum Move {
+    /// The literal bytes before segment `upto.start`, then `upto.end` bytes of the window that stands there.
+    Write { upto: Range<usize> },
+    /// So many bytes of the window at the front.
+    Sendfile { upto: usize },
+}
+
+/// `sendfile` costs a call of its own: below a measured length, and where no handle is to be had, the mapping is quicker.
+fn leaves_by_writev(window: &Window, sendfile_from: u64) -> bool {
+    let is_mapped = matches!(window.asset.content, Content::Mapped(_));
+    is_mapped && (window.handle.is_none() || window.range.end - window.range.start < sendfile_from)
+}
+
+fn segment_mapping(segment: &Segment) -> Option<&crate::files::mapped::Mapping> {
+    match segment {
+        Segment::Window(window) => match &window.asset.content {
+            Content::Mapped(mapping) => Some(mapping),
+            Content::Heap | Content::Unmapped => None,
+        },
+        Segment::Bytes(_) => None,
+    }
+}
+
+fn is_resident<S>(worker: &Worker<S>, window: &Window, range: Range<u64>) -> bool {
+    let (asset, index, now_ms) = (window.asset.id, range.start / WINDOW, worker.files.now_ms());
+    let mut memo = worker.memo.borrow_mut();
+    if memo.knows(asset, index, now_ms) {
+        return true;
+    }
+    let Some(handle) = &window.handle else { return false };
+    let found = resident::probe(handle.fd(), whole_window(window, index), &mut worker.scratch.borrow_mut());
+    if found == Residency::Resident {
+        memo.note(asset, index, now_ms);
+        return true;
+    }
+    resident::probe(handle.fd(), range, &mut worker.scratch.borrow_mut()) == Residency::Resident
+}
+
+fn whole_window(window: &Window, index: u64) -> Range<u64> {
+    index * WINDOW..((index + 1) * WINDOW).min(window.asset.length())
+}
+
+fn send_with_more(fd: BorrowedFd<'_>, runs: &[Run<'_>]) -> io::Result<usize> {
+    let slices: Vec<IoSlice<'_>> = runs
+        .iter()
+        .filter_map(|run| match run {
+            Run::Bytes(bytes) => Some(IoSlice::new(bytes)),
+            Run::Mapped(..) => None,
+        })
+        .collect();
+    let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+    Ok(rustix::net::sendmsg(fd, &slices, &mut SendAncillaryBuffer::default(), flags)?)
+}
+
+fn distance(start: u64, end: u64) -> usize {
+    usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)
+}
+
+/// Bytes that are ready to go, as a segment.
+impl From<Bytes> for Segment {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+#[cfg(test)]
+impl Outbox {
+    /// The literal bytes that wait.
+    pub(crate) fn bytes_for_tests(&self) -> Vec<u8> {
+        let literal = |segment: &Segment| match segment {
+            Segment::Bytes(bytes) => bytes.to_vec(),
+            Segment::Window(_) => Vec::new(),
+        };
+        self.queue.iter().flat_map(literal).collect()
+    }
+}

@@ -1,0 +1,139 @@
+//! What the connections of one worker share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use super::head::HeadLimits;
+use super::prefix::Prefixes;
+use crate::files::Files;
+use crate::files::resident::{Memo, SCRATCH};
+
+/// Bounds of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Largest request head, in bytes.
+    pub head_bytes: usize,
+    /// Most header fields in a request.
+    pub head_fields: usize,
+    /// A request body is read and dropped up to this many bytes.
+    pub body_bytes: u64,
+    /// From the first byte of a request head to its last.
+    pub head_timeout: Duration,
+    /// Between a response and the next request.
+    pub idle_timeout: Duration,
+    /// Without a byte taken by the client.
+    pub stall_timeout: Duration,
+    /// For what a client still sends after the last response.
+    pub linger_timeout: Duration,
+    /// What one response may send before the worker looks at the next connection.
+    pub turn_bytes: usize,
+    /// From this length on a body leaves by `sendfile`.
+    pub sendfile_from: u64,
+}
+
+/// One worker's connections and what they share. Lives on the worker's thread.
+pub struct Worker<S> {
+    /// The App, as a service.
+    pub(super) app: S,
+    pub(super) files: Files,
+    pub(super) bounds: Bounds,
+    pub(super) prefixes: Prefixes,
+    pub(super) memo: RefCell<Memo>,
+    /// For reads and probes that end within one poll.
+    pub(super) scratch: RefCell<Box<[u8]>>,
+    connections: RefCell<HashMap<u64, Rc<Entry>, foldhash::fast::RandomState>>,
+    next_id: Cell<u64>,
+    is_closing: Cell<bool>,
+}
+
+/// How a connection is reached from outside its own task.
+struct Entry {
+    waker: RefCell<Option<Waker>>,
+    is_busy: Cell<bool>,
+}
+
+impl<S> Worker<S> {
+    /// A worker that calls `app` and sends from `files` within `bounds`.
+    pub fn new(app: S, files: Files, bounds: Bounds) -> Rc<Self> {
+        Rc::new(Self {
+            app,
+            files,
+            bounds,
+            prefixes: Prefixes::new(),
+            memo: RefCell::new(Memo::new()),
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            connections: RefCell::default(),
+            next_id: Cell::new(0),
+            is_closing: Cell::new(false),
+        })
+    }
+
+    /// From now on idle connections close, and every response is its connection's last.
+    pub fn close(&self) {
+        self.is_closing.set(true);
+        // Cloned: a waker may run whatever it likes.
+        let wakers: Vec<Waker> = self.connections.borrow().values().filter_map(|entry| entry.waker.take()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Connections with a request that is not answered in full.
+    pub fn responses_under_way(&self) -> usize {
+        self.connections.borrow().values().filter(|entry| entry.is_busy.get()).count()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
+    pub(super) fn head_limits(&self) -> HeadLimits {
+        HeadLimits { bytes: self.bounds.head_bytes, fields: self.bounds.head_fields }
+    }
+
+    pub(super) fn register(self: &Rc<Self>) -> Registration<S> {
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let entry = Rc::new(Entry { waker: RefCell::new(None), is_busy: Cell::new(false) });
+        self.connections.borrow_mut().insert(id, Rc::clone(&entry));
+        Registration { worker: Rc::clone(self), id, entry }
+    }
+}
+
+/// A connection's place among the worker's; left when dropped.
+pub(super) struct Registration<S> {
+    worker: Rc<Worker<S>>,
+    id: u64,
+    entry: Rc<Entry>,
+}
+
+impl<S> Registration<S> {
+    pub(super) fn worker(&self) -> &Rc<Worker<S>> {
+        &self.worker
+    }
+
+    /// The connection waits for a request; it may be woken to close.
+    pub(super) fn wait(&self, cx: &Context<'_>) {
+        self.entry.is_busy.set(false);
+        let mut waker = self.entry.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    pub(super) fn set_busy(&self) {
+        self.entry.is_busy.set(true);
+    }
+}
+
+impl<S> Drop for Registration<S> {
+    fn drop(&mut self) {
+        self.worker.connections.borrow_mut().remove(&self.id);
+    }
+}
