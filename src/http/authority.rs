@@ -1,0 +1,128 @@
+//! The authority that a request is meant for (RFC 9110 §7.2, RFC 3986 §3.2).
+
+use std::net::Ipv6Addr;
+
+use memchr::memrchr;
+
+/// Whether a Host field's value is a host with an optional port, or empty.
+///
+/// The host is a name, an IPv4 address or an IPv6 address in brackets. Stricter than RFC 3986 in three ways: no comma,
+/// which is what two Host fields joined by an intermediary look like; no zone or future version of an IP address; and no
+/// port without a host, since such a URI is invalid (RFC 9110 §4.2.1).
+pub fn is_valid_host(value: &[u8]) -> bool {
+    match value {
+        [] => true,
+        [b'[', rest @ ..] => is_valid_bracketed(rest),
+        _ => match memrchr(b':', value) {
+            Some(at) => {
+                let (name, port) = value.split_at(at);
+                !name.is_empty() && is_name(name) && is_port(port)
+            }
+            None => is_name(value),
+        },
+    }
+}
+
+/// An IPv6 address whose opening bracket has been taken.
+fn is_valid_bracketed(rest: &[u8]) -> bool {
+    let Some(end) = memrchr(b']', rest) else { return false };
+    let (address, port) = rest.split_at(end);
+    is_ipv6(address) && (port == b"]" || is_port(port.strip_prefix(b"]").unwrap_or_default()))
+}
+
+fn is_ipv6(address: &[u8]) -> bool {
+    str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
+}
+
+/// A colon and a port of 16 bits. The grammar lets the number be absent.
+fn is_port(text: &[u8]) -> bool {
+    let Some(digits) = text.strip_prefix(b":") else { return false };
+    let mut port: u32 = 0;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return false;
+        }
+        port = port * 10 + u32::from(digit - b'0');
+        if port > u32::from(u16::MAX) {
+            return false;
+        }
+    }
+    true
+}
+
+/// A `reg-name` without comma. Every IPv4 address is one.
+fn is_name(name: &[u8]) -> bool {
+    let mut rest = name;
+    while let [first, tail @ ..] = rest {
+        rest = match (first, tail) {
+            (b'%', [high, low, tail @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => tail,
+            (byte, _) if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte) => tail,
+            _ => return false,
+        };
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_with_an_optional_port_is_valid() {
+        for value in [
+            "",
+            "example.org",
+            "example.org:8080",
+            "example.org:",
+            "localhost",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::1]:65535",
+            "[::ffff:1.2.3.4]:80",
+            "under_score",
+            "xn--caf-dma.example",
+            "a%20b",
+            "example.org.",
+        ] {
+            assert!(is_valid_host(value.as_bytes()), "{value}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_not() {
+        for value in [
+            " ",
+            "a b",
+            "a\tb",
+            "a.example,b.example",
+            "a.example, b.example",
+            "a/b",
+            "a?b",
+            "a#b",
+            "user@a",
+            "a:b",
+            "a:80:80",
+            "a:65536",
+            "a:99999999999999999999",
+            "a:-1",
+            "a:+1",
+            ":80",
+            "::1",
+            "[::1",
+            "[]",
+            "[::1]80",
+            "[::1]:x",
+            "[::1]]",
+            "[::1%25eth0]",
+            "[1.2.3.4]",
+            "a%2",
+            "a%zz",
+            "caf\u{e9}",
+            "a\0",
+            "a\\b",
+        ] {
+            assert!(!is_valid_host(value.as_bytes()), "{value}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Entity tags (RFC 9110 §8.8.3) and the lists of them in If-Match and If-None-Match.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use memchr::memchr;
+
+/// An entity tag as a field writes it: quotes, and `W/` in front of a weak one.
+///
+/// There is no `==`: which of the two comparisons is meant, the caller has to say (RFC 9110 §8.8.3.2).
+#[derive(Clone)]
+pub struct EntityTag<'a> {
+    bytes: Cow<'a, [u8]>,
+}
+
+impl<'a> EntityTag<'a> {
+    /// Parses a field value that is one entity tag and nothing else.
+    pub fn parse(field: &'a [u8]) -> Option<EntityTag<'a>> {
+        match split_tag(field)? {
+            (bytes, []) => Some(EntityTag { bytes: Cow::Borrowed(bytes) }),
+            _ => None,
+        }
+    }
+
+    /// The strong tag with this text between its quotes, unless a character cannot stand there.
+    pub fn strong(opaque: &str) -> Option<EntityTag<'static>> {
+        let quoted = format!("\"{opaque}\"").into_bytes();
+        EntityTag::parse(&quoted).map(EntityTag::into_owned)
+    }
+
+    /// The tag as a field writes it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether the tag promises only semantic equivalence.
+    pub fn is_weak(&self) -> bool {
+        self.bytes.starts_with(WEAK)
+    }
+
+    /// Both are strong and they are the same.
+    pub fn strong_eq(&self, other: &EntityTag<'_>) -> bool {
+        !self.is_weak() && self.bytes == other.bytes
+    }
+
+    /// They are the same but for weakness.
+    pub fn weak_eq(&self, other: &EntityTag<'_>) -> bool {
+        self.quoted() == other.quoted()
+    }
+
+    /// The same tag, borrowing nothing.
+    pub fn into_owned(self) -> EntityTag<'static> {
+        EntityTag { bytes: Cow::Owned(self.bytes.into_owned()) }
+    }
+
+    fn quoted(&self) -> &[u8] {
+        self.bytes.strip_prefix(WEAK).unwrap_or(&self.bytes)
+    }
+}
+
+/// Whether an If-Match field names the tag of a representation that exists (RFC 9110 §13.1.1): strong comparison.
+/// A malformed list names nothing.
+pub fn if_match_names(field: &[u8], tag: &EntityTag<'_>) -> bool {
+    names(field, |listed| listed.strong_eq(tag))
+}
+
+/// Whether an If-None-Match field names the tag of a representation that exists (RFC 9110 §13.1.2): weak comparison.
+/// A malformed list names nothing.
+pub fn if_none_match_names(field: &[u8], tag: &EntityTag<'_>) -> bool {
+    // What a browser sends back is our own tag, alone.
+    field == tag.as_bytes() || names(field, |listed| listed.weak_eq(tag))
+}
+
+fn names(field: &[u8], is_same: impl Fn(&EntityTag<'_>) -> bool) -> bool {
+    if field == b"*" {
+        return true;
+    }
+    let mut rest = field;
+    let mut named = false;
+    loop {
+        rest = skip_empty_elements(rest);
+        if rest.is_empty() {
+            return named;
+        }
+        let Some((tag, tail)) = split_tag(rest) else { return false };
+        named |= is_same(&EntityTag { bytes: Cow::Borrowed(tag) });
+        rest = skip_whitespace(tail);
+        if !matches!(rest, [] | [b',', ..]) {
+            return false;
+        }
+    }
+}
+
+/// Splits the tag at the start of `text` from what follows it. A comma within the quotes belongs to the tag.
+fn split_tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let quoted = text.strip_prefix(WEAK).unwrap_or(text);
+    let opaque = quoted.strip_prefix(b"\"")?;
+    let opaque_length = memchr(b'"', opaque)?;
+    if !opaque.get(..opaque_length)?.iter().copied().all(is_etagc) {
+        return None;
+    }
+    let length = (text.len() - opaque.len()) + opaque_length + 1;
+    text.split_at_checked(length)
+}
+
+/// `etagc`: any visible character but the quote, and obs-text.
+fn is_etagc(byte: u8) -> bool {
+    matches!(byte, 0x21 | 0x23..=0x7E | 0x80..)
+}
+
+fn skip_empty_elements(mut text: &[u8]) -> &[u8] {
+    while let [b',' | b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    text
+}
+
+fn skip_whitespace(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    text
+}
+
+const WEAK: &[u8] = b"W/";
+
+impl fmt::Debug for EntityTag<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EntityTag({})", self.bytes.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(text: &str) -> EntityTag<'_> {
+        EntityTag::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_tag_is_quoted_and_perhaps_weak() {
+        for (text, weak) in
+            [("\"a\"", false), ("W/\"a\"", true), ("\"\"", false), ("\"a,b\"", false), ("\"\u{e9}\"", false)]
+        {
+            assert_eq!(tag(text).is_weak(), weak, "{text}");
+            assert_eq!(tag(text).as_bytes(), text.as_bytes());
+        }
+        assert!(EntityTag::parse(b"\"\xFF\"").is_some());
+    }
+
+    #[test]
+    fn anything_else_is_not_a_tag() {
+        for text in [
+            "", "a", "\"", "\"a", "a\"", "w/\"a\"", "W/", "W /\"a\"", "\"a b\"", "\"a\"b", "\"a\" ",
+            " \"a\"", "\"\x7f\"",
+        ] {
+            assert!(EntityTag::parse(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_strong_tag_is_made_of_what_may_stand_in_quotes() {
+        assert_eq!(EntityTag::strong("1f-2").unwrap().as_bytes(), b"\"1f-2\"");
+        for opaque in ["a\"b", "a b", "a\r\n"] {
+            assert!(EntityTag::strong(opaque).is_none(), "{opaque}");
+        }
+    }
+
+    #[test]
+    fn comparisons_are_those_of_the_table_in_rfc_9110() {
+        for (a, b, strong, weak) in [
+            ("W/\"1\"", "W/\"1\"", false, true),
+            ("W/\"1\"", "W/\"2\"", false, false),
+            ("W/\"1\"", "\"1\"", false, true),
+            ("\"1\"", "W/\"1\"", false, true),
+            ("\"1\"", "\"1\"", true, true),
+            ("\"1\"", "\"2\"", false, false),
+        ] {
+            assert_eq!(tag(a).strong_eq(&tag(b)), strong, "{a} {b}");
+            assert_eq!(tag(a).weak_eq(&tag(b)), weak, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_list_names_what_it_lists() {
+        for (field, strongly, weakly) in [
+            ("*", true, true),
+            ("\"a\"", true, true),
+            ("W/\"a\"", false, true),
+            ("\"b\", \"a\"", true, true),
+            ("\"a\",\"b\"", true, true),
+            (" ,, \"b\" ,\t, \"a\" ,", true, true),
+            ("\"b\"", false, false),
+            ("\"b,a\"", false, false),
+            ("\"x,\", \"a\"", true, true),
+            ("", false, false),
+            (",", false, false),
+        ] {
+            assert_eq!(if_match_names(field.as_bytes(), &tag("\"a\"")), strongly, "{field}");
+            assert_eq!(if_none_match_names(field.as_bytes(), &tag("\"a\"")), weakly, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_list_names_nothing() {
+        for field in [
+            "a",
+            "\"a\" \"a\"",
+            "\"a\", b",
+            "b, \"a\"",
+            "\"a\", *",
+            "*, \"a\"",
+            "**",
+            "\"a\", \"b",
+            "\"a\"; \"b\"",
+            "w/\"a\"",
+        ] {
+            assert!(!if_match_names(field.as_bytes(), &tag("\"a\"")), "{field}");
+            assert!(!if_none_match_names(field.as_bytes(), &tag("\"a\"")), "{field}");
+        }
+    }
+}

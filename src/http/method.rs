@@ -1,0 +1,59 @@
+//! Request methods (RFC 9110 §9, RFC 5789).
+
+/// What the server does about a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A representation is sent.
+    Get,
+    /// The head that a GET would have had is sent.
+    Head,
+    /// [`ALLOW`] is sent.
+    Options,
+    /// A method that is known and that no file allows: 405 with [`ALLOW`].
+    NotAllowed,
+    /// A method that is not known: 501.
+    NotImplemented,
+}
+
+/// The value of the Allow field: what every target allows.
+pub const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+impl Method {
+    /// Classifies a method token. Tokens are case-sensitive.
+    pub fn classify(token: &[u8]) -> Method {
+        match token {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"OPTIONS" => Method::Options,
+            b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"TRACE" | b"PATCH" => Method::NotAllowed,
+            _ => Method::NotImplemented,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_told_apart_by_their_exact_token() {
+        for (token, expected) in [
+            ("GET", Method::Get),
+            ("HEAD", Method::Head),
+            ("OPTIONS", Method::Options),
+            ("POST", Method::NotAllowed),
+            ("PUT", Method::NotAllowed),
+            ("DELETE", Method::NotAllowed),
+            ("CONNECT", Method::NotAllowed),
+            ("TRACE", Method::NotAllowed),
+            ("PATCH", Method::NotAllowed),
+            ("get", Method::NotImplemented),
+            ("Get", Method::NotImplemented),
+            ("GETT", Method::NotImplemented),
+            ("PROPFIND", Method::NotImplemented),
+            ("", Method::NotImplemented),
+        ] {
+            assert_eq!(Method::classify(token.as_bytes()), expected, "{token}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Preconditions (RFC 9110 §13), in the order of §13.2.2.
+
+use super::date::HttpDate;
+use super::entity_tag::{EntityTag, if_match_names, if_none_match_names};
+use super::method::Method;
+
+/// The conditional fields of a request. A field that came in several lines is joined with `, ` by the caller.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Preconditions<'a> {
+    /// If-Match (§13.1.1).
+    pub if_match: Option<&'a [u8]>,
+    /// If-Unmodified-Since (§13.1.4).
+    pub if_unmodified_since: Option<&'a [u8]>,
+    /// If-None-Match (§13.1.2).
+    pub if_none_match: Option<&'a [u8]>,
+    /// If-Modified-Since (§13.1.3).
+    pub if_modified_since: Option<&'a [u8]>,
+    /// If-Range (§13.1.5).
+    pub if_range: Option<&'a [u8]>,
+}
+
+/// What tells one version of a representation from another (RFC 9110 §8.8).
+#[derive(Clone, Copy, Debug)]
+pub struct Validators<'a> {
+    /// The ETag.
+    pub etag: &'a EntityTag<'a>,
+    /// The Last-Modified, unless no date can say it.
+    pub last_modified: Option<HttpDate>,
+}
+
+/// What the preconditions come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The method is to be performed.
+    Proceed,
+    /// The client has this version (304).
+    NotModified,
+    /// The client wanted another version, or none (412).
+    Failed,
+}
+
+impl Preconditions<'_> {
+    /// Evaluates all but If-Range for a representation that exists.
+    ///
+    /// An invalid date counts as absent, and so does any date when the representation has none. If-Modified-Since is for
+    /// GET and HEAD alone, and each date yields to its entity-tag field.
+    pub fn evaluate(&self, method: Method, validators: &Validators<'_>) -> Outcome {
+        match self.is_wanted(validators) {
+            false => Outcome::Failed,
+            true => self.is_news(method, validators),
+        }
+    }
+
+    /// Whether a Range field may be honoured: there is no If-Range, or it names this very version.
+    ///
+    /// A tag is compared strongly. A date must be the Last-Modified to the second: it is a weaker promise than a tag, which a
+    /// client must prefer when it was given both (§13.1.5).
+    pub fn permit_range(&self, validators: &Validators<'_>) -> bool {
+        let Some(field) = self.if_range else { return true };
+        match EntityTag::parse(field) {
+            Some(tag) => tag.strong_eq(validators.etag),
+            None => HttpDate::parse(field).is_some_and(|date| validators.last_modified == Some(date)),
+        }
+    }
+
+    fn is_wanted(&self, validators: &Validators<'_>) -> bool {
+        match self.if_match {
+            Some(list) => if_match_names(list, validators.etag),
+            None => modified_after(self.if_unmodified_since, validators) != Some(true),
+        }
+    }
+
+    fn is_news(&self, method: Method, validators: &Validators<'_>) -> Outcome {
+        let reads = matches!(method, Method::Get | Method::Head);
+        let known = match self.if_none_match {
+            Some(list) => if_none_match_names(list, validators.etag),
+            None => reads && modified_after(self.if_modified_since, validators) == Some(false),
+        };
+        match (known, reads) {
+            (false, _) => Outcome::Proceed,
+            (true, true) => Outcome::NotModified,
+            (true, false) => Outcome::Failed,
+        }
+    }
+}
+
+/// Whether the representation was modified after the date in a field, if both dates are known.
+fn modified_after(field: Option<&[u8]>, validators: &Validators<'_>) -> Option<bool> {
+    let date = HttpDate::parse(field?)?;
+    Some(validators.last_modified? > date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &[u8] = b"Sun, 06 Nov 1994 08:49:36 GMT";
+    const MODIFIED: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+    const AFTER: &[u8] = b"Sun, 06 Nov 1994 08:49:38 GMT";
+
+    fn evaluate(method: Method, preconditions: Preconditions<'_>) -> Outcome {
+        let etag = EntityTag::parse(b"\"a\"").unwrap();
+        preconditions.evaluate(method, &Validators { etag: &etag, last_modified: HttpDate::parse(MODIFIED) })
+    }
+
+    fn check(preconditions: Preconditions<'_>, expected: Outcome) {
+        for method in [Method::Get, Method::Head] {
+            assert_eq!(evaluate(method, preconditions), expected, "{preconditions:?}");
+        }
+    }
+
+    fn none<'a>() -> Preconditions<'a> {
+        Preconditions::default()
+    }
+
+    #[test]
+    fn without_a_condition_the_method_proceeds() {
+        check(none(), Outcome::Proceed);
+    }
+
+    #[test]
+    fn if_match_fails_unless_it_names_the_version_strongly() {
+        for (list, expected) in [
+            ("\"a\"", Outcome::Proceed),
+            ("*", Outcome::Proceed),
+            ("\"b\", \"a\"", Outcome::Proceed),
+            ("\"b\"", Outcome::Failed),
+            ("W/\"a\"", Outcome::Failed),
+            ("garbage", Outcome::Failed),
+            ("", Outcome::Failed),
+        ] {
+            check(Preconditions { if_match: Some(list.as_bytes()), ..none() }, expected);
+        }
+    }
+
+    #[test]
+    fn if_unmodified_since_fails_for_a_later_version() {
+        for (date, expected) in [
+            (BEFORE, Outcome::Failed),
+            (MODIFIED, Outcome::Proceed),
+            (AFTER, Outcome::Proceed),
+            (b"yesterday", Outcome::Proceed),
+        ] {
+            check(Preconditions { if_unmodified_since: Some(date), ..none() }, expected);
+        }
+    }
+
+    #[test]
+    fn if_none_match_says_not_modified_for_a_version_the_client_has() {
+        for (list, expected) in [
+            ("\"a\"", Outcome::NotModified),
+            ("W/\"a\"", Outcome::NotModified),
+            ("*", Outcome::NotModified),
+            ("\"b\"", Outcome::Proceed),
+            ("garbage", Outcome::Proceed),
+        ] {
+            check(Preconditions { if_none_match: Some(list.as_bytes()), ..none() }, expected);
+        }
+    }
+
+    #[test]
+    fn if_modified_since_says_not_modified_unless_the_version_is_later() {
+        for (date, expected) in [
+            (BEFORE, Outcome::Proceed),
+            (MODIFIED, Outcome::NotModified),
+            (AFTER, Outcome::NotModified),
+            (b"Sun Nov  6 08:49:37 1994", Outcome::NotModified),
+            (b"yesterday", Outcome::Proceed),
+            (b"", Outcome::Proceed),
+        ] {
+            check(Preconditions { if_modified_since: Some(date), ..none() }, expected);
+        }
+    }
+
+    #[test]
+    fn a_date_yields_to_its_entity_tag_field() {
+        check(
+            Preconditions { if_match: Some(b"\"a\""), if_unmodified_since: Some(BEFORE), ..none() },
+            Outcome::Proceed,
+        );
+        check(
+            Preconditions { if_none_match: Some(b"\"b\""), if_modified_since: Some(AFTER), ..none() },
+            Outcome::Proceed,
+        );
+        check(
+            Preconditions { if_none_match: Some(b"garbage"), if_modified_since: Some(AFTER), ..none() },
+            Outcome::Proceed,
+        );
+    }
+
+    #[test]
+    fn a_failed_precondition_comes_before_not_modified() {
+        check(
+            Preconditions { if_match: Some(b"\"b\""), if_none_match: Some(b"\"a\""), ..none() },
+            Outcome::Failed,
+        );
+        check(
+            Preconditions { if_unmodified_since: Some(BEFORE), if_modified_since: Some(AFTER), ..none() },
+            Outcome::Failed,
+        );
+    }
+
+    #[test]
+    fn methods_that_do_not_read_fail_where_reading_is_not_modified() {
+        let known = Preconditions { if_none_match: Some(b"*"), ..none() };
+        assert_eq!(evaluate(Method::NotAllowed, known), Outcome::Failed);
+        let dated = Preconditions { if_modified_since: Some(AFTER), ..none() };
+        assert_eq!(evaluate(Method::NotAllowed, dated), Outcome::Proceed);
+    }
+
+    #[test]
+    fn without_a_modification_date_dates_are_ignored() {
+        let etag = EntityTag::parse(b"\"a\"").unwrap();
+        let validators = Validators { etag: &etag, last_modified: None };
+        for preconditions in [
+            Preconditions { if_unmodified_since: Some(BEFORE), ..none() },
+            Preconditions { if_modified_since: Some(AFTER), ..none() },
+        ] {
+            assert_eq!(preconditions.evaluate(Method::Get, &validators), Outcome::Proceed);
+        }
+    }
+
+    #[test]
+    fn if_range_permits_only_the_very_version() {
+        let etag = EntityTag::parse(b"\"a\"").unwrap();
+        let validators = Validators { etag: &etag, last_modified: HttpDate::parse(MODIFIED) };
+        for (field, expected) in [
+            (None, true),
+            (Some(b"\"a\"".as_slice()), true),
+            (Some(b"W/\"a\""), false),
+            (Some(b"\"b\""), false),
+            (Some(b"\"a\", \"a\""), false),
+            (Some(b"*"), false),
+            (Some(MODIFIED), true),
+            (Some(b"Sunday, 06-Nov-94 08:49:37 GMT"), true),
+            (Some(BEFORE), false),
+            (Some(AFTER), false),
+            (Some(b"garbage"), false),
+            (Some(b""), false),
+        ] {
+            let preconditions = Preconditions { if_range: field, ..none() };
+            assert_eq!(preconditions.permit_range(&validators), expected, "{preconditions:?}");
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Byte ranges (RFC 9110 §14).
+
+use std::fmt;
+
+use super::decimal::push_decimal;
+
+/// Bytes `start..end` of a representation: never empty, never past its end. Half-open, unlike on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ByteRange {
+    start: u64,
+    end: u64,
+}
+
+/// Which bytes of a representation a Range field selects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// The field is to be treated as absent.
+    Ignore,
+    /// The field is well-formed and nothing it asks for exists (416).
+    NotSatisfiable,
+    /// One range.
+    One(ByteRange),
+    /// From two to [`PARTS_MAX`] ranges that neither overlap nor lie within [`GAP_MAX`] of each other.
+    Many(Vec<ByteRange>),
+}
+
+/// Ranges in one answer. A field that comes to more is ignored, as RFC 9110 §14.2 allows for many small ranges.
+pub const PARTS_MAX: usize = 64;
+
+/// Ranges at most this many bytes apart are sent as one: another part's head is about as long as the gap.
+pub const GAP_MAX: u64 = 100;
+
+/// Selects byte ranges of a representation `length` bytes long (RFC 9110 §14.1.2).
+///
+/// Ranges that overlap, touch or nearly touch ([`GAP_MAX`]) become one; the rest keeps the order in which the client first
+/// named it. So all of them together are never more than the representation. An unknown unit, a field with any malformed
+/// range, and more than [`PARTS_MAX`] ranges give `Ignore`. Numbers beyond 64 bits count as the largest. The work is
+/// `n log n` for `n` ranges in the field, and one range allocates nothing.
+pub fn select(range_field: &[u8], length: u64) -> Selection {
+    let Some(range_set) = strip_unit(range_field) else { return Selection::Ignore };
+    match range_set.contains(&b',') {
+        true => select_many(range_set, length),
+        false => match RangeSpec::parse(trim(range_set)) {
+            Some(spec) => select_one(spec, length),
+            None => Selection::Ignore,
+        },
+    }
+}
+
+impl ByteRange {
+    /// Bytes `start..end` of a representation `length` bytes long, unless there are none or not all of them exist.
+    pub fn new(start: u64, end: u64, length: u64) -> Option<ByteRange> {
+        (start < end && end <= length).then_some(ByteRange { start, end })
+    }
+
+    /// The first byte's position.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The position behind the last byte.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// How many bytes, at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "it never is")]
+    pub fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// The Content-Range of these bytes of a representation `total` bytes long (RFC 9110 §14.4).
+    pub fn content_range(&self, total: u64) -> ContentRange {
+        ContentRange { range: Some(*self), total }
+    }
+}
+
+/// The value of a Content-Range field: `bytes 0-4/10`, or `bytes */10` for a range that cannot be satisfied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentRange {
+    range: Option<ByteRange>,
+    total: u64,
+}
+
+impl ContentRange {
+    /// What tells the client the length when nothing it asked for exists.
+    pub fn unsatisfied(total: u64) -> ContentRange {
+        ContentRange { range: None, total }
+    }
+
+    /// Appends the value.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"bytes ");
+        match self.range {
+            Some(range) => {
+                push_decimal(out, range.start);
+                out.push(b'-');
+                push_decimal(out, range.end - 1);
+            }
+            None => out.push(b'*'),
+        }
+        out.push(b'/');
+        push_decimal(out, self.total);
+    }
+}
+
+impl fmt::Display for ContentRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.range {
+            Some(range) => write!(f, "bytes {}-{}/{}", range.start, range.end - 1, self.total),
+            None => write!(f, "bytes */{}", self.total),
+        }
+    }
+}
+
+/// One element of a range set, as the client wrote it.
+#[derive(Clone, Copy)]
+enum RangeSpec {
+    /// `first-last`, both included.
+    Closed { first: u64, last: u64 },
+    /// `first-`
+    Open { first: u64 },
+    /// `-length`
+    Suffix { length: u64 },
+}
+
+/// What a range comes to in a representation.
+enum Reach {
+    Bytes(ByteRange),
+    /// All of an empty representation: satisfiable, and nothing to show.
+    AllOfNothing,
+    Nothing,
+}
+
+impl RangeSpec {
+    fn parse(spec: &[u8]) -> Option<RangeSpec> {
+        let (first, rest) = parse_number(spec);
+        let (last, rest) = parse_number(rest.strip_prefix(b"-")?);
+        match (first, last, rest) {
+            (Some(first), Some(last), []) if first <= last => Some(RangeSpec::Closed { first, last }),
+            (Some(first), None, []) => Some(RangeSpec::Open { first }),
+            (None, Some(length), []) => Some(RangeSpec::Suffix { length }),
+            _ => None,
+        }
+    }
+
+    fn reach(self, length: u64) -> Reach {
+        let (start, end) = match self {
+            RangeSpec::Closed { first, last } => (first, last.saturating_add(1).min(length)),
+            RangeSpec::Open { first } => (first, length),
+            RangeSpec::Suffix { length: 0 } => return Reach::Nothing,
+            RangeSpec::Suffix { .. } if length == 0 => return Reach::AllOfNothing,
+            RangeSpec::Suffix { length: suffix } => (length.saturating_sub(suffix), length),
+        };
+        ByteRange::new(start, end, length).map_or(Reach::Nothing, Reach::Bytes)
+    }
+}
+
+fn select_one(spec: RangeSpec, length: u64) -> Selection {
+    match spec.reach(length) {
+        Reach::Bytes(range) => Selection::One(range),
+        // There is no Content-Range for no bytes; 200 with an empty body says it.
+        Reach::AllOfNothing => Selection::Ignore,
+        Reach::Nothing => Selection::NotSatisfiable,
+    }
+}
+
+fn select_many(range_set: &[u8], length: u64) -> Selection {
+    let mut found = Vec::new();
+    let mut any_spec = false;
+    let mut all_of_nothing = false;
+    let elements = range_set.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty());
+    for element in elements {
+        let Some(spec) = RangeSpec::parse(element) else { return Selection::Ignore };
+        any_spec = true;
+        match spec.reach(length) {
+            Reach::Bytes(range) => found.push(Appearance { range, order: found.len() }),
+            Reach::AllOfNothing => all_of_nothing = true,
+            Reach::Nothing => {}
+        }
+    }
+    match coalesce(found).as_slice() {
+        [] if any_spec && !all_of_nothing => Selection::NotSatisfiable,
+        [] => Selection::Ignore,
+        [only] => Selection::One(only.range),
+        many if many.len() > PARTS_MAX => Selection::Ignore,
+        many => Selection::Many(many.iter().map(|appearance| appearance.range).collect()),
+    }
+}
+
+/// A range, and where in the field it was first named.
+struct Appearance {
+    range: ByteRange,
+    order: usize,
+}
+
+fn coalesce(mut found: Vec<Appearance>) -> Vec<Appearance> {
+    found.sort_unstable_by_key(|appearance| appearance.range.start);
+    found.dedup_by(|next, kept| {
+        let near = next.range.start <= kept.range.end.saturating_add(GAP_MAX);
+        if near {
+            kept.range.end = kept.range.end.max(next.range.end);
+            kept.order = kept.order.min(next.order);
+        }
+        near
+    });
+    // Too many to be shown need no order.
+    if found.len() <= PARTS_MAX {
+        found.sort_unstable_by_key(|appearance| appearance.order);
+    }
+    found
+}
+
+fn strip_unit(range_field: &[u8]) -> Option<&[u8]> {
+    let (unit, range_set) = range_field.split_at_checked(UNIT.len())?;
+    unit.eq_ignore_ascii_case(UNIT).then_some(range_set)
+}
+
+/// Takes the digits at the start of `text`: their number, unless there are none, and what follows them.
+fn parse_number(text: &[u8]) -> (Option<u64>, &[u8]) {
+    let mut number: u64 = 0;
+    let mut rest = text;
+    while let [digit @ b'0'..=b'9', tail @ ..] = rest {
+        number = number.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+        rest = tail;
+    }
+    ((rest.len() < text.len()).then_some(number), rest)
+}
+
+/// Without the optional whitespace (OWS) around it.
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// The only range unit that there is (RFC 9110 §14.1.2), with its equals sign.
+const UNIT: &[u8] = b"bytes=";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(field: &str, length: u64, expected: Selection) {
+        assert_eq!(select(field.as_bytes(), length), expected, "{field} of {length}");
+    }
+
+    fn one(start: u64, end: u64) -> Selection {
+        Selection::One(ByteRange { start, end })
+    }
+
+    fn many(ranges: &[(u64, u64)]) -> Selection {
+        Selection::Many(ranges.iter().map(|&(start, end)| ByteRange { start, end }).collect())
+    }
+
+    #[test]
+    fn a_range_in_reach_is_selected_and_cut_at_the_end() {
+        for (field, length, start, end) in [
+            ("bytes=0-0", 10, 0, 1),
+            ("bytes=0-9", 10, 0, 10),
+            ("bytes=2-4", 10, 2, 5),
+            ("bytes=9-9", 10, 9, 10),
+            ("bytes=5-99", 10, 5, 10),
+            ("bytes=0-", 10, 0, 10),
+            ("bytes=9-", 10, 9, 10),
+            ("bytes=-1", 10, 9, 10),
+            ("bytes=-10", 10, 0, 10),
+            ("bytes=-99", 10, 0, 10),
+            ("bytes=0-0", 1, 0, 1),
+            ("BYTES=0-4", 10, 0, 5),
+            ("Bytes=007-008", 10, 7, 9),
+            ("bytes=0-18446744073709551615", 10, 0, 10),
+            ("bytes=0-99999999999999999999999999", 10, 0, 10),
+            ("bytes=-99999999999999999999999999", 10, 0, 10),
+            ("bytes=0-", u64::MAX, 0, u64::MAX),
+            ("bytes=0-18446744073709551615", u64::MAX, 0, u64::MAX),
+            ("bytes=5000000000-5000000001", 5_000_000_010, 5_000_000_000, 5_000_000_002),
+        ] {
+            check(field, length, one(start, end));
+        }
+    }
+
+    #[test]
+    fn whitespace_around_ranges_and_empty_elements_are_tolerated() {
+        for field in
+            ["bytes= 0-4", "bytes=0-4 \t", "bytes=,0-4", "bytes=0-4,", "bytes=, ,\t0-4 ,,", "bytes=0-4,10-"]
+        {
+            check(field, 10, one(0, 5));
+        }
+    }
+
+    #[test]
+    fn a_malformed_field_is_ignored() {
+        for field in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=,",
+            "bytes= ",
+            "bytes=-",
+            "bytes=--1",
+            "bytes=4-2",
+            "bytes=0",
+            "bytes=0-1-2",
+            "bytes=a-b",
+            "bytes=0x0-0x4",
+            "bytes=+0-4",
+            "bytes=0 -4",
+            "bytes=0- 4",
+            "bytes=0-4;1-2",
+            "bytes = 0-4",
+            "bytes: 0-4",
+            " bytes=0-4",
+            "bytes=0-4,x",
+            "bytes=0-4,6-5",
+            "bytes=99-98",
+            "bytes=0-4\0",
+            "bytes=\u{661}-\u{662}",
+        ] {
+            check(field, 10, Selection::Ignore);
+        }
+    }
+
+    #[test]
+    fn an_unknown_unit_is_ignored() {
+        for field in ["lines=0-4", "bytess=0-4", "byte=0-4", "=0-4"] {
+            check(field, 10, Selection::Ignore);
+        }
+    }
+
+    #[test]
+    fn a_field_with_nothing_in_reach_is_not_satisfiable() {
+        for (field, length) in [
+            ("bytes=10-", 10),
+            ("bytes=10-10", 10),
+            ("bytes=99999999999999999999999-", 10),
+            ("bytes=-0", 10),
+            ("bytes=-0,10-,11-12", 10),
+            ("bytes=0-", 0),
+            ("bytes=0-0", 0),
+            ("bytes=-0", 0),
+            ("bytes=0-,-0", 0),
+            ("bytes=18446744073709551615-", u64::MAX),
+        ] {
+            check(field, length, Selection::NotSatisfiable);
+        }
+    }
+
+    #[test]
+    fn a_suffix_of_an_empty_representation_is_ignored() {
+        for field in ["bytes=-1", "bytes=-5,0-", "bytes=0-,-5"] {
+            check(field, 0, Selection::Ignore);
+        }
+    }
+
+    #[test]
+    fn ranges_keep_the_clients_order() {
+        check("bytes=900-909,0-9,400-499", 1000, many(&[(900, 910), (0, 10), (400, 500)]));
+        check("bytes=-10, 2000- ,0-9", 1000, many(&[(990, 1000), (0, 10)]));
+    }
+
+    #[test]
+    fn ranges_that_overlap_touch_or_nearly_touch_become_one() {
+        check("bytes=0-9,5-14", 1000, one(0, 15));
+        check("bytes=0-9,10-19", 1000, one(0, 20));
+        check("bytes=10-19,0-9", 1000, one(0, 20));
+        check("bytes=0-,0-,-1", 1000, one(0, 1000));
+        check("bytes=0-9,110-119", 1000, one(0, 120));
+        check("bytes=0-9,111-119", 1000, many(&[(0, 10), (111, 120)]));
+        check("bytes=0-9,500-509,100-110,210-220", 1000, many(&[(0, 221), (500, 510)]));
+        check("bytes=500-509,0-9,100-110", 1000, many(&[(500, 510), (0, 111)]));
+        check("bytes=900-909,0-9,400-", 1000, many(&[(400, 1000), (0, 10)]));
+    }
+
+    #[test]
+    fn more_than_64_parts_are_ignored_and_64_are_not() {
+        let field = |count: u64| {
+            let specs: Vec<_> = (0..count).rev().map(|n| format!("{}-{}", n * 1000, n * 1000)).collect();
+            format!("bytes={}", specs.join(","))
+        };
+        let Selection::Many(ranges) = select(field(64).as_bytes(), 1 << 20) else { panic!("64 are allowed") };
+        assert_eq!(ranges.len(), 64);
+        assert_eq!(ranges.first().map(ByteRange::start), Some(63_000));
+        check(&field(65), 1 << 20, Selection::Ignore);
+    }
+
+    #[test]
+    fn parts_are_counted_after_they_have_become_one() {
+        let even_then_odd = (0..400).step_by(2).chain((1..400).step_by(2));
+        let specs: Vec<_> = even_then_odd.map(|n| format!("{}-{}", n * 1000, n * 1000 + 999)).collect();
+        check(&format!("bytes={}", specs.join(",")), 1 << 20, one(0, 400_000));
+    }
+
+    #[test]
+    fn a_range_cannot_be_made_empty_or_past_the_end() {
+        assert_eq!(ByteRange::new(0, 0, 10), None);
+        assert_eq!(ByteRange::new(5, 4, 10), None);
+        assert_eq!(ByteRange::new(0, 11, 10), None);
+        assert_eq!(ByteRange::new(0, 10, 10).map(|range| range.len()), Some(10));
+    }
+
+    #[test]
+    fn a_content_range_is_closed_on_the_wire() {
+        for (value, expected) in [
+            (ByteRange { start: 0, end: 5 }.content_range(10), "bytes 0-4/10"),
+            (
+                ByteRange { start: 0, end: u64::MAX }.content_range(u64::MAX),
+                "bytes 0-18446744073709551614/18446744073709551615",
+            ),
+            (ContentRange::unsatisfied(0), "bytes */0"),
+        ] {
+            let mut written = Vec::new();
+            value.write_to(&mut written);
+            assert_eq!(written, expected.as_bytes());
+            assert_eq!(value.to_string(), expected);
+        }
+    }
+}

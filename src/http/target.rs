@@ -1,0 +1,570 @@
+//! Request targets (RFC 9112 §3.2) and the paths within the site that they name.
+
+use std::borrow::{Borrow, Cow};
+use std::ffi::OsStr;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::os::unix::ffi::OsStrExt;
+
+use memchr::memchr;
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
+
+use super::authority::is_valid_host;
+
+/// A path relative to the root of the site: percent-decoded exactly once, and unable to climb out.
+///
+/// Its bytes have no leading, trailing or doubled slash, no `.` or `..` segment and no NUL; no bytes at all name the root
+/// itself. Other bytes are free, since a file name is bytes. Length is not checked: the file system answers ENAMETOOLONG.
+///
+/// A path that reads the same decoded as encoded is borrowed from the target, so that looking it up allocates nothing;
+/// [`into_owned`](SitePath::into_owned) makes one that can be kept. It hashes and compares as its bytes do, so a map
+/// keyed by `SitePath<'static>` answers for `&[u8]`.
+#[derive(Clone)]
+pub struct SitePath<'a> {
+    bytes: Cow<'a, [u8]>,
+}
+
+/// What a path in a request target says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParsedTarget<'a> {
+    /// The file or directory that is named.
+    pub path: SitePath<'a>,
+    /// Whether the target can name only a directory: it ends in a slash, or in a segment of dots.
+    /// Not a part of the path, since `a` and `a/` are one place on the disk.
+    pub wants_directory: bool,
+}
+
+/// Why a request target is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadTarget {
+    /// The path does not start with a slash.
+    NotAbsolute,
+    /// A `%` is not followed by two hexadecimal digits.
+    Escape,
+    /// The path holds a NUL, which no file name can.
+    Nul,
+    /// The path holds a slash in disguise (`%2F`).
+    EncodedSlash,
+    /// The path climbs above the root.
+    Climbs,
+    /// The target holds a space or a control character.
+    Character,
+    /// The target holds a fragment, which no client may send.
+    Fragment,
+    /// The target is in absolute form and its authority is not a host with an optional port.
+    Authority,
+}
+
+impl<'a> SitePath<'a> {
+    /// Parses the raw path of a request target, without its query.
+    pub fn parse(path: &'a [u8]) -> Result<ParsedTarget<'a>, BadTarget> {
+        let relative = path.strip_prefix(b"/").ok_or(BadTarget::NotAbsolute)?;
+        if is_plain(path) { Ok(borrow_plain(relative)) } else { resolve(relative) }
+    }
+
+    /// The root itself.
+    pub const fn root() -> SitePath<'static> {
+        SitePath { bytes: Cow::Borrowed(b"") }
+    }
+
+    /// The bytes, relative to the root. Empty for the root itself.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The same bytes as the operating system wants them. The root itself is empty here, too.
+    pub fn as_os_str(&self) -> &OsStr {
+        OsStr::from_bytes(&self.bytes)
+    }
+
+    /// Whether this is the root itself.
+    pub fn is_root(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The names on the way from the root, none of them empty.
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.bytes.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty())
+    }
+
+    /// Whether a segment starts with a dot. `.well-known` at the root does not count (RFC 8615).
+    pub fn is_hidden(&self) -> bool {
+        // Nearly every path has its dots inside the names, so look for a slash and a dot before looking at segments.
+        let starts_with_dot = self.bytes.first() == Some(&b'.');
+        if !starts_with_dot && !self.bytes.windows(2).any(|pair| pair == b"/.") {
+            return false;
+        }
+        self.segments()
+            .enumerate()
+            .any(|(index, segment)| segment.starts_with(b".") && !(index == 0 && segment == b".well-known"))
+    }
+
+    /// The path of the index file `name` in this directory. A `name` that is not one plain segment is resolved as a
+    /// target would be, but never decoded, and what would climb stays at the root.
+    pub fn index(&self, name: &str) -> SitePath<'static> {
+        let mut bytes = Vec::with_capacity(self.bytes.len() + 1 + name.len());
+        bytes.extend_from_slice(&self.bytes);
+        for segment in name.as_bytes().split(|&byte| byte == b'/' || byte == 0) {
+            // What climbs out of this directory is dropped along with its segment.
+            let _ = push_segment(&mut bytes, |bytes| {
+                bytes.extend_from_slice(segment);
+                Ok(())
+            });
+        }
+        SitePath { bytes: Cow::Owned(bytes) }
+    }
+
+    /// The target that names this path as a directory, for a Location field: percent-encoded, with a trailing slash and
+    /// the request's query. It never starts with two slashes, which would name another host, and holds only visible
+    /// ASCII, whatever the query holds.
+    pub fn to_location(&self, query: Option<&[u8]>) -> String {
+        let mut location = String::with_capacity(self.bytes.len() + query.map_or(2, |query| query.len() + 3));
+        location.push('/');
+        location.extend(percent_encode(&self.bytes, OUTSIDE_PATH));
+        if !self.is_root() {
+            location.push('/');
+        }
+        if let Some(query) = query {
+            location.push('?');
+            location.extend(percent_encode(query, OUTSIDE_QUERY));
+        }
+        location
+    }
+
+    /// The same path, borrowing nothing.
+    pub fn into_owned(self) -> SitePath<'static> {
+        SitePath { bytes: Cow::Owned(self.bytes.into_owned()) }
+    }
+}
+
+/// Splits a request target into its path and its query.
+///
+/// The target is in origin form (`/path?query`) or in absolute form (`http://host/path?query`, where no path means `/`).
+/// The asterisk form has no path: ask [`is_asterisk`] first.
+pub fn split_target(target: &[u8]) -> Result<(&[u8], Option<&[u8]>), BadTarget> {
+    check_characters(target)?;
+    let origin = match target {
+        [b'/', ..] => target,
+        _ => strip_authority(target)?,
+    };
+    let (path, query) = match memchr(b'?', origin) {
+        Some(at) => (origin.get(..at).unwrap_or_default(), origin.get(at + 1..)),
+        None => (origin, None),
+    };
+    Ok((if path.is_empty() { b"/" } else { path }, query))
+}
+
+/// Whether the target is in asterisk form, which asks about the server as a whole (RFC 9112 §3.2.4).
+pub fn is_asterisk(target: &[u8]) -> bool {
+    target == b"*"
+}
+
+/// Whether a path names the same with and without resolving: nothing to decode, to merge or to drop.
+fn is_plain(path: &[u8]) -> bool {
+    let mut previous = 0;
+    for &byte in path {
+        let to_resolve = byte == b'%' || byte == 0 || (previous == b'/' && (byte == b'/' || byte == b'.'));
+        if to_resolve {
+            return false;
+        }
+        previous = byte;
+    }
+    true
+}
+
+fn borrow_plain(relative: &[u8]) -> ParsedTarget<'_> {
+    let (bytes, wants_directory) = match relative.strip_suffix(b"/") {
+        Some(bytes) => (bytes, true),
+        None => (relative, relative.is_empty()),
+    };
+    ParsedTarget { path: SitePath { bytes: Cow::Borrowed(bytes) }, wants_directory }
+}
+
+fn resolve(relative: &[u8]) -> Result<ParsedTarget<'static>, BadTarget> {
+    let mut bytes = Vec::with_capacity(relative.len());
+    let mut wants_directory = true;
+    for segment in relative.split(|&byte| byte == b'/') {
+        let kind = push_segment(&mut bytes, |bytes| decode_segment(segment, bytes))?;
+        wants_directory = kind == Segment::Structure;
+    }
+    Ok(ParsedTarget { path: SitePath { bytes: Cow::Owned(bytes) }, wants_directory })
+}
+
+#[derive(PartialEq, Eq)]
+enum Segment {
+    /// A name, now the last of the path.
+    Name,
+    /// Nothing, `.` or `..`: it names no entry of a directory.
+    Structure,
+}
+
+/// Appends what `write` appends as one segment, then takes it back if it is structure. Dots are recognised in what was
+/// written, hence after decoding.
+fn push_segment(
+    bytes: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), BadTarget>,
+) -> Result<Segment, BadTarget> {
+    let parent_end = bytes.len();
+    if parent_end > 0 {
+        bytes.push(b'/');
+    }
+    let start = bytes.len();
+    write(bytes)?;
+    match bytes.get(start..).unwrap_or_default() {
+        b"" | b"." => bytes.truncate(parent_end),
+        b".." => {
+            bytes.truncate(parent_end);
+            pop_segment(bytes)?;
+        }
+        _ => return Ok(Segment::Name),
+    }
+    Ok(Segment::Structure)
+}
+
+fn pop_segment(bytes: &mut Vec<u8>) -> Result<(), BadTarget> {
+    if bytes.is_empty() {
+        return Err(BadTarget::Climbs);
+    }
+    let parent_end = bytes.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+    bytes.truncate(parent_end);
+    Ok(())
+}
+
+fn decode_segment(segment: &[u8], bytes: &mut Vec<u8>) -> Result<(), BadTarget> {
+    let mut rest = segment;
+    while let [first, tail @ ..] = rest {
+        let (byte, tail) = if *first == b'%' { decode_escape(tail)? } else { (*first, tail) };
+        match byte {
+            0 => return Err(BadTarget::Nul),
+            b'/' => return Err(BadTarget::EncodedSlash),
+            _ => bytes.push(byte),
+        }
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// Decodes the two digits that follow a `%`.
+fn decode_escape(digits: &[u8]) -> Result<(u8, &[u8]), BadTarget> {
+    let [high, low, tail @ ..] = digits else { return Err(BadTarget::Escape) };
+    match (hex_value(*high), hex_value(*low)) {
+        (Some(high), Some(low)) => Ok((high << 4 | low, tail)),
+        _ => Err(BadTarget::Escape),
+    }
+}
+
+fn hex_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+fn check_characters(target: &[u8]) -> Result<(), BadTarget> {
+    for &byte in target {
+        match byte {
+            0..=b' ' | 0x7F => return Err(BadTarget::Character),
+            b'#' => return Err(BadTarget::Fragment),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What follows the authority of a target in absolute form: empty, or from its `/` or `?` on.
+fn strip_authority(target: &[u8]) -> Result<&[u8], BadTarget> {
+    let hierarchical = strip_prefix_ignore_case(target, b"http://")
+        .or_else(|| strip_prefix_ignore_case(target, b"https://"))
+        .ok_or(BadTarget::NotAbsolute)?;
+    let end = hierarchical.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(hierarchical.len());
+    let (authority, origin) = hierarchical.split_at_checked(end).ok_or(BadTarget::Authority)?;
+    // An http URI without a host is invalid (RFC 9110 §4.2.1), and so, to us, is one with a user in it (§4.2.4).
+    if authority.is_empty() || !is_valid_host(authority) {
+        return Err(BadTarget::Authority);
+    }
+    Ok(origin)
+}
+
+fn strip_prefix_ignore_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// All but unreserved characters, sub-delims, `:`, `@` and the slash (RFC 3986 §3.3).
+const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'/');
+
+/// What must not stand in a field value as it came. A query is encoded already, so its `%` stay.
+const OUTSIDE_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
+
+impl PartialEq for SitePath<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for SitePath<'_> {}
+
+impl Hash for SitePath<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl Borrow<[u8]> for SitePath<'_> {
+    fn borrow(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for SitePath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SitePath(\"{}\")", self.bytes.escape_ascii())
+    }
+}
+
+impl fmt::Display for BadTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BadTarget::NotAbsolute => "the path does not start with a slash",
+            BadTarget::Escape => "a percent sign without two hexadecimal digits",
+            BadTarget::Nul => "a NUL in the path",
+            BadTarget::EncodedSlash => "an encoded slash in the path",
+            BadTarget::Climbs => "the path climbs above the root",
+            BadTarget::Character => "a space or control character in the target",
+            BadTarget::Fragment => "a fragment in the target",
+            BadTarget::Authority => "the authority of the target is not a host",
+        })
+    }
+}
+
+impl std::error::Error for BadTarget {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn check(raw: &str, expected: Result<(&str, bool), BadTarget>) {
+        let parsed = SitePath::parse(raw.as_bytes());
+        let found = parsed.as_ref().map(|target| (target.path.as_bytes(), target.wants_directory));
+        let expected = expected.as_ref().map(|(path, directory)| (path.as_bytes(), *directory));
+        assert_eq!(found, expected, "{raw}");
+    }
+
+    fn path(raw: &str) -> SitePath<'_> {
+        SitePath::parse(raw.as_bytes()).unwrap().path
+    }
+
+    #[test]
+    fn a_path_is_decoded_once_and_its_structure_resolved() {
+        for (raw, expected, wants_directory) in [
+            ("/", "", true),
+            ("/a", "a", false),
+            ("/a/", "a", true),
+            ("/a/b.txt", "a/b.txt", false),
+            ("//a///b", "a/b", false),
+            ("/a//", "a", true),
+            ("//", "", true),
+            ("/a/./b", "a/b", false),
+            ("/a/.", "a", true),
+            ("/a/..", "", true),
+            ("/a/../b", "b", false),
+            ("/a/b/../../c", "c", false),
+            ("/a/%2e%2E/b", "b", false),
+            ("/a/.%2e", "", true),
+            ("/...", "...", false),
+            ("/..a", "..a", false),
+            ("/a..", "a..", false),
+            ("/.hidden", ".hidden", false),
+            ("/a%20b", "a b", false),
+            ("/%252e%252e/x", "%2e%2e/x", false),
+            ("/%2541", "%41", false),
+            ("/a\\..\\b", "a\\..\\b", false),
+            ("/caf\u{e9}", "caf\u{e9}", false),
+            ("/caf%C3%A9", "caf\u{e9}", false),
+            ("/a%3Fb%23c", "a?b#c", false),
+        ] {
+            check(raw, Ok((expected, wants_directory)));
+        }
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_trusted_is_refused_with_its_reason() {
+        for (raw, reason) in [
+            ("", BadTarget::NotAbsolute),
+            ("a", BadTarget::NotAbsolute),
+            ("../a", BadTarget::NotAbsolute),
+            ("/%", BadTarget::Escape),
+            ("/%4", BadTarget::Escape),
+            ("/%4/1", BadTarget::Escape),
+            ("/%g1", BadTarget::Escape),
+            ("/%+1", BadTarget::Escape),
+            ("/a%00", BadTarget::Nul),
+            ("/a\0", BadTarget::Nul),
+            ("/a%2fb", BadTarget::EncodedSlash),
+            ("/..%2F", BadTarget::EncodedSlash),
+            ("/..", BadTarget::Climbs),
+            ("/%2e%2e/etc/passwd", BadTarget::Climbs),
+            ("/a/../..", BadTarget::Climbs),
+            ("/a/..//../b", BadTarget::Climbs),
+        ] {
+            check(raw, Err(reason));
+        }
+    }
+
+    #[test]
+    fn a_plain_path_is_borrowed_from_the_target() {
+        for raw in ["/", "/a", "/a/b.min.js", "/a/"] {
+            assert!(matches!(path(raw).bytes, Cow::Borrowed(_)), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_is_kept_byte_for_byte() {
+        let parsed = SitePath::parse(b"/%FF\xFE").unwrap();
+        assert_eq!(parsed.path.as_bytes(), b"\xFF\xFE");
+        assert_eq!(parsed.path.as_os_str().as_bytes(), b"\xFF\xFE");
+    }
+
+    #[test]
+    fn a_path_too_long_for_the_file_system_still_parses() {
+        let raw = format!("/{}", "a".repeat(5000));
+        assert_eq!(path(&raw).as_bytes().len(), 5000);
+    }
+
+    #[test]
+    fn a_name_with_a_leading_dot_is_hidden_unless_it_is_well_known_at_the_root() {
+        for (raw, hidden) in [
+            ("/", false),
+            ("/a.b/c.d", false),
+            ("/.git/config", true),
+            ("/a/.env", true),
+            ("/%2eenv", true),
+            ("/.well-known/security.txt", false),
+            ("/.well-known", false),
+            ("/.well-known/.secret", true),
+            ("/.well-known-not", true),
+            ("/a/.well-known/x", true),
+        ] {
+            assert_eq!(path(raw).is_hidden(), hidden, "{raw}");
+        }
+    }
+
+    #[test]
+    fn segments_are_the_names_on_the_way() {
+        assert_eq!(path("/a//b/c/").segments().collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+        assert_eq!(SitePath::root().segments().count(), 0);
+    }
+
+    #[test]
+    fn an_index_is_in_its_directory_and_cannot_climb() {
+        for (raw, name, expected) in [
+            ("/", "index.html", "index.html"),
+            ("/a/b/", "index.html", "a/b/index.html"),
+            ("/a", "100%.html", "a/100%.html"),
+            ("/", "../../etc/passwd", "etc/passwd"),
+        ] {
+            assert_eq!(path(raw).index(name).as_bytes(), expected.as_bytes(), "{raw} {name}");
+        }
+    }
+
+    #[test]
+    fn a_location_is_encoded_and_stays_on_this_host() {
+        for (raw, query, expected) in [
+            ("/", None, "/"),
+            ("/a", None, "/a/"),
+            ("/a/b", Some("x=1&y=%20"), "/a/b/?x=1&y=%20"),
+            ("/a", Some(""), "/a/?"),
+            ("//evil.example/..", None, "/"),
+            ("//evil.example/x", None, "/evil.example/x/"),
+            ("/\\evil.example", None, "/%5Cevil.example/"),
+            ("/a%0d%0ab", Some("c\r\nd"), "/a%0D%0Ab/?c%0D%0Ad"),
+            ("/a%20b%25%3F%23", None, "/a%20b%25%3F%23/"),
+            ("/caf%c3%a9", None, "/caf%C3%A9/"),
+            ("/-._~!$&'()*+,;=:@", None, "/-._~!$&'()*+,;=:@/"),
+        ] {
+            assert_eq!(path(raw).to_location(query.map(str::as_bytes)), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_map_of_paths_answers_for_bytes() {
+        let map = HashMap::from([(path("/%61/b").into_owned(), 1)]);
+        assert_eq!(map.get(b"a/b".as_slice()), Some(&1));
+        assert_eq!(map.get(path("/a/b").as_bytes()), Some(&1));
+        assert_eq!(map.get(&path("/a/b/")), Some(&1));
+    }
+
+    #[test]
+    fn a_target_is_split_into_path_and_query() {
+        for (target, path, query) in [
+            ("/", "/", None),
+            ("/a?b=c", "/a", Some("b=c")),
+            ("/a?", "/a", Some("")),
+            ("/a?b?c", "/a", Some("b?c")),
+            ("/a?//b/../c", "/a", Some("//b/../c")),
+            ("//host/a", "//host/a", None),
+            ("http://host/a?b", "/a", Some("b")),
+            ("HtTp://host:80/a", "/a", None),
+            ("https://[::1]:443/a", "/a", None),
+            ("http://host", "/", None),
+            ("http://host?b", "/", Some("b")),
+            ("http://host/", "/", None),
+        ] {
+            let expected = Ok((path.as_bytes(), query.map(str::as_bytes)));
+            assert_eq!(split_target(target.as_bytes()), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_target_of_another_form_is_refused() {
+        for (target, reason) in [
+            ("", BadTarget::NotAbsolute),
+            ("*", BadTarget::NotAbsolute),
+            ("a/b", BadTarget::NotAbsolute),
+            ("?a", BadTarget::NotAbsolute),
+            ("host:443", BadTarget::NotAbsolute),
+            ("ftp://host/a", BadTarget::NotAbsolute),
+            ("http:/a", BadTarget::NotAbsolute),
+            ("http:///a", BadTarget::Authority),
+            ("http://user@host/a", BadTarget::Authority),
+            ("http://host:x/a", BadTarget::Authority),
+            ("/a#b", BadTarget::Fragment),
+            ("/a?b#c", BadTarget::Fragment),
+            ("/a b", BadTarget::Character),
+            ("/a\tb", BadTarget::Character),
+            ("/a\x7f", BadTarget::Character),
+            ("/a?\r\n", BadTarget::Character),
+        ] {
+            assert_eq!(split_target(target.as_bytes()), Err(reason), "{target}");
+        }
+    }
+
+    #[test]
+    fn only_an_asterisk_alone_is_the_asterisk_form() {
+        assert!(is_asterisk(b"*"));
+        assert!(!is_asterisk(b"/*"));
+        assert!(!is_asterisk(b"**"));
+    }
+}

@@ -1,0 +1,152 @@
+//! Properties of the parsers and of the framing: for every input, not for chosen ones.
+
+#![allow(clippy::expect_used, reason = "a check that fails has to say so")]
+
+mod checks;
+
+use std::os::unix::ffi::OsStrExt;
+
+use actix_files::{HttpRange, PathBufWrap};
+use pagecast::http::decide::{Answer, Asked, Representation, decide};
+use pagecast::http::entity_tag::EntityTag;
+use pagecast::http::multipart::body_length;
+use pagecast::http::range::{Selection, select};
+use pagecast::http::target::SitePath;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select as one_of;
+
+/// Bytes that nobody meant as a target, a field or a description of one.
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..200)
+}
+
+/// Paths made of the pieces that attacks are made of.
+fn hostile_path() -> impl Strategy<Value = String> {
+    let pieces = [
+        "/", "/", "//", ".", "..", "/../", "%2e", "%2E%2e", "%2f", "%00", "%25", "%252e", "%", "%4", "%zz",
+        "\\", "a", "b.txt", ".git", "é", "%C3%A9", "%FF", "?", "*", ":", " ", "~", "http://h", "x#y",
+    ];
+    vec(one_of(pieces.to_vec()), 0..14).prop_map(|pieces| format!("/{}", pieces.concat()))
+}
+
+/// Numbers near each other, near the ends of what there is, and beyond 64 bits.
+fn number() -> impl Strategy<Value = String> {
+    prop_oneof![
+        6 => (0..2_000u64).prop_map(|number| number.to_string()),
+        1 => any::<u64>().prop_map(|number| number.to_string()),
+        1 => Just("18446744073709551615".to_owned()),
+        1 => "[0-9]{1,40}",
+    ]
+}
+
+fn range_spec() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => (0..200_000u64, 0..300u64).prop_map(|(first, more)| format!("{first}-{}", first + more)),
+        2 => number().prop_map(|first| format!("{first}-")),
+        2 => number().prop_map(|suffix| format!("-{suffix}")),
+        1 => (number(), number()).prop_map(|(first, last)| format!("{first}-{last}")),
+        1 => Just(String::new()),
+    ]
+}
+
+fn range_field() -> impl Strategy<Value = String> {
+    let separator = one_of(vec![",", ", ", " ,\t", ",,"]);
+    let well_formed =
+        (vec(range_spec(), 1..100), separator).prop_map(|(specs, by)| format!("bytes={}", specs.join(by)));
+    prop_oneof![8 => well_formed, 1 => "(?i)bytes=[-0-9, \t]{0,20}", 1 => "[a-z]{0,6}=?[-0-9,]{0,9}"]
+}
+
+fn length() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => 0..300_000u64, 1 => 0..3u64, 1 => any::<u64>(), 1 => Just(u64::MAX)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn no_bytes_lead_out_of_the_root(bytes in any_bytes()) {
+        checks::target(&bytes);
+        checks::target(&[b"/".as_slice(), &bytes].concat());
+    }
+
+    #[test]
+    fn no_hostile_path_leads_out_of_the_root(path in hostile_path()) {
+        checks::target(path.as_bytes());
+    }
+
+    #[test]
+    fn a_path_that_actix_files_accepts_too_is_the_same_path(path in hostile_path()) {
+        if let (Ok(ours), Ok(theirs)) = (SitePath::parse(path.as_bytes()), PathBufWrap::parse_path(&path, true)) {
+            prop_assert_eq!(ours.path.as_bytes(), theirs.as_ref().as_os_str().as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_path_of_plain_names_is_itself(names in vec("[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,20}", 1..8)) {
+        let path = names.join("/");
+        let raw = format!("/{path}");
+        let theirs = PathBufWrap::parse_path(&raw, false).expect("nothing to refuse");
+        prop_assert_eq!(theirs.as_ref().as_os_str().as_bytes(), path.as_bytes());
+        let ours = SitePath::parse(raw.as_bytes()).expect("nothing to refuse");
+        prop_assert_eq!(ours.path.as_bytes(), path.as_bytes());
+        prop_assert!(!ours.wants_directory && !ours.path.is_hidden());
+    }
+
+    #[test]
+    fn no_bytes_select_what_was_not_asked_for(bytes in any_bytes(), length in length()) {
+        checks::range_from_bytes(&bytes);
+        checks::range(&[b"bytes=".as_slice(), &bytes].concat(), length);
+    }
+
+    #[test]
+    fn a_selection_is_what_was_asked_for(field in range_field(), length in length()) {
+        checks::range(field.as_bytes(), length);
+    }
+
+    #[test]
+    fn one_range_is_what_actix_files_makes_of_it(
+        (first, last, form) in (0..400u64, 0..400u64, 0..3), length in 1..400u64,
+    ) {
+        let field = match form {
+            0 => format!("bytes={}-{}", first.min(last), first.max(last)),
+            1 => format!("bytes={first}-"),
+            _ => format!("bytes=-{last}"),
+        };
+        let theirs = HttpRange::parse(&field, length).ok().map(|ranges| (ranges[0].start, ranges[0].length));
+        let ours = match select(field.as_bytes(), length) {
+            Selection::One(range) => Some((range.start(), range.len())),
+            Selection::NotSatisfiable => None,
+            other => panic!("{field} of {length}: {other:?}"),
+        };
+        prop_assert_eq!(ours, theirs);
+    }
+
+    #[test]
+    fn no_answer_is_longer_than_the_representation(field in range_field(), length in length()) {
+        let etag = EntityTag::parse(b"\"a\"").expect("a tag");
+        let has = Representation { length, etag: &etag, last_modified: None, media_type: b"text/plain" };
+        match decide(&Asked { range: Some(field.as_bytes()), ..Asked::default() }, &has) {
+            Answer::Part(range) => prop_assert!(range.len() <= length),
+            Answer::Parts(ranges) => prop_assert!(body_length(&ranges, has.media_type.len(), length) <= length),
+            answer => prop_assert!(matches!(answer, Answer::Whole | Answer::NotSatisfiable)),
+        }
+    }
+}
+
+proptest! {
+    // Whole bodies are built and read.
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn a_multipart_body_can_be_read_back(
+        total in 0..4_000u16, spans in vec((0..4_000u16, 0..1_000u16), 0..12), random in any::<u128>(),
+    ) {
+        checks::multipart(total, &spans, "text/html; charset=utf-8", random);
+    }
+
+    #[test]
+    fn a_multipart_body_of_any_bytes_can_be_read_back(bytes in any_bytes()) {
+        checks::multipart_from_bytes(&bytes);
+    }
+}
