@@ -1,3 +1,31 @@
-//! pagecast serves a directory.
+//! pagecast casts files from the kernel's page cache to sockets: one binary that serves one directory.
+//!
+//! | room          | what happens there                                                        |
+//! |---------------|---------------------------------------------------------------------------|
+//! | [`config`]    | every knob: its names, unit, default, bounds; what the system allows      |
+//! | [`server`]    | listeners, workers, the App; from start to stop                           |
+//! | [`listen`]    | addresses become listening sockets                                        |
+//! | [`lifecycle`] | starting, ready, draining, closing, and who is told                       |
+//! | [`serve`]     | one request, step by step                                                 |
+//! | [`mod@error`] | what went wrong, and who is told                                          |
+//! | [`http`]      | pure decisions: text and numbers in, a value out                          |
+//! | [`files`]     | the disk: names, versions, mappings, handles, residency                   |
+//! | [`wire`]      | the socket: requests in, heads and file windows out                       |
+//! | `guard`       | who may have how much                                                     |
+//! | [`ops`]       | health, and the admin listener                                            |
+//!
+//! Arrows run one way: `server` → `serve` → `wire`, `files` → `http`.
 
+pub mod config;
+pub mod error;
+pub mod files;
+pub(crate) mod guard;
 pub mod http;
+pub mod lifecycle;
+pub mod listen;
+pub mod ops;
+mod reply;
+pub mod serve;
+pub mod server;
+mod shortcut;
+pub mod wire;

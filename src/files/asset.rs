@@ -9,15 +9,16 @@ use super::handle_pool::HandlePool;
 use super::mapped::Mapping;
 use super::version::Version;
 use crate::http::date::HttpDate;
+use crate::http::entity_tag::EntityTag;
 use crate::http::target::SitePath;
 
 /// A version, its rendered header fields, and its content. Shared by the cache and by every response under way, so that
 /// an eviction never takes bytes from under a response.
 pub struct Asset {
     pub(crate) id: u64,
-    pub(crate) path: SitePath,
+    pub(crate) path: SitePath<'static>,
     pub(crate) version: Version,
-    pub(crate) etag: Box<str>,
+    pub(crate) etag: EntityTag<'static>,
     pub(crate) fields: Fields,
     pub(crate) content: Content,
     /// The content was copied so shortly after it was written that it may have changed without a trace.
@@ -50,7 +51,7 @@ pub struct Fields {
 
 impl Asset {
     pub(crate) fn new(
-        path: SitePath,
+        path: SitePath<'static>,
         version: Version,
         fields: Fields,
         content: Content,
@@ -58,7 +59,7 @@ impl Asset {
         handles: Arc<HandlePool>,
     ) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { id, path, version, etag: version.entity_tag().into(), fields, content, is_racy, handles }
+        Self { id, path, version, etag: version.entity_tag(), fields, content, is_racy, handles }
     }
 
     /// Length of the file in bytes.
@@ -66,14 +67,14 @@ impl Asset {
         self.version.size()
     }
 
-    /// The strong entity-tag, quotes included.
-    pub fn etag(&self) -> &str {
+    /// The strong entity-tag.
+    pub fn etag(&self) -> &EntityTag<'static> {
         &self.etag
     }
 
     /// When the bytes last changed.
     pub fn last_modified(&self) -> Option<HttpDate> {
-        self.version.modified_seconds().map(HttpDate::from_seconds)
+        self.version.modified()
     }
 
     /// The rendered header fields.
@@ -108,20 +109,20 @@ impl Fields {
     /// Renders the fields of `version`; `body` follows them for a file that is kept on the heap.
     pub(crate) fn render(version: &Version, media_type: &str, body: &[u8]) -> Self {
         let mut block = Vec::with_capacity(FIELDS_ROOM + body.len());
-        let mut line = |name: &str, value: &str| {
-            for part in [name, ": ", value, "\r\n"] {
-                block.extend_from_slice(part.as_bytes());
+        let mut line = |name: &[u8], value: &[u8]| {
+            for part in [name, b": ", value, b"\r\n"] {
+                block.extend_from_slice(part);
             }
             block.len()
         };
-        line("accept-ranges", "bytes");
-        if let Some(seconds) = version.modified_seconds() {
-            line("last-modified", &HttpDate::from_seconds(seconds).to_string());
+        line(b"accept-ranges", b"bytes");
+        if let Some(modified) = version.modified() {
+            line(b"last-modified", &modified.to_imf_fixdate());
         }
-        line("x-content-type-options", "nosniff");
-        let type_at = line("etag", &version.entity_tag());
-        let length_at = line("content-type", media_type);
-        line("content-length", &version.size().to_string());
+        line(b"x-content-type-options", b"nosniff");
+        let type_at = line(b"etag", version.entity_tag().as_bytes());
+        let length_at = line(b"content-type", media_type.as_bytes());
+        line(b"content-length", version.size().to_string().as_bytes());
         block.extend_from_slice(b"\r\n");
         let body_at = block.len();
         block.extend_from_slice(body);

@@ -54,7 +54,7 @@ pub struct Files {
 
 struct Inner {
     root: Root,
-    names: Cache<SitePath, Arc<Name>, foldhash::fast::RandomState>,
+    names: Cache<SitePath<'static>, Arc<Name>, foldhash::fast::RandomState>,
     heap: Cache<Key, Arc<Asset>, foldhash::fast::RandomState>,
     mapped: Cache<Key, Arc<Asset>, foldhash::fast::RandomState>,
     handles: Arc<HandlePool>,
@@ -70,7 +70,7 @@ struct Inner {
 }
 
 /// An asset by what it is of.
-type Key = (SitePath, Version);
+type Key = (SitePath<'static>, Version);
 
 /// An answer, and the name that gave it: whoever keeps the name can ask it again without a lookup.
 pub struct Found {
@@ -117,15 +117,15 @@ impl Files {
     }
 
     /// What stands at `path`: from the cache while that is trusted, else from the disk.
-    pub async fn find(&self, path: &SitePath) -> Found {
+    pub async fn find(&self, path: &SitePath<'_>) -> Found {
         let now_ms = self.now_ms();
-        let known = self.inner.names.get(path).await;
+        let known = self.inner.names.get(path.as_bytes()).await;
         if let Some(name) = known
             && let Some(lookup) = self.recall(&name, now_ms)
         {
             return Found { lookup, name };
         }
-        self.load(path, now_ms).await
+        self.load(path.clone().into_owned(), now_ms).await
     }
 
     /// What `name` says, if it may still be trusted at `now_ms`. Never waits: a name whose time is up is checked against
@@ -140,7 +140,7 @@ impl Files {
     /// Tells the caches that `name` was used, now and then.
     pub async fn touch(&self, name: &Name, now_ms: u64) {
         if name.is_due_for_touch(now_ms) {
-            self.inner.names.get(&name.path).await;
+            self.inner.names.get(name.path.as_bytes()).await;
             if let Outcome::File { version, .. } = name.outcome {
                 let key = (name.path.clone(), version);
                 if self.inner.heap.get(&key).await.is_none() {
@@ -242,7 +242,7 @@ impl Files {
         let heard = watch.listen(async |hint| match hint {
             Hint::Everything => self.distrust_all(),
             Hint::Name(path) => {
-                if let Some(name) = self.inner.names.get(&path).await {
+                if let Some(name) = self.inner.names.get(path.as_bytes()).await {
                     name.distrust();
                 }
             }
@@ -266,11 +266,11 @@ impl Files {
         }
     }
 
-    async fn load(&self, path: &SitePath, now_ms: u64) -> Found {
+    async fn load(&self, path: SitePath<'static>, now_ms: u64) -> Found {
         for _ in 0..SHARED_TRIES {
             let mut mine = None;
             let init = async {
-                let found = self.resolve(path, now_ms).await;
+                let found = self.resolve(&path, now_ms).await;
                 let name = Arc::clone(&found.name);
                 mine = Some(found);
                 name
@@ -285,16 +285,16 @@ impl Files {
                 return Found { lookup, name };
             }
         }
-        self.resolve(path, now_ms).await
+        self.resolve(&path, now_ms).await
     }
 
-    async fn resolve(&self, path: &SitePath, now_ms: u64) -> Found {
+    async fn resolve(&self, path: &SitePath<'static>, now_ms: u64) -> Found {
         let name = |outcome| Arc::new(Name::new(path.clone(), outcome, now_ms));
         let Ok(permit) = self.inner.handles.permit().await else {
             log::warn!("no handle came free for /{path}");
             return Found { lookup: Lookup::Busy, name: name(Outcome::Busy) };
         };
-        let previous = self.inner.names.get(path).await.and_then(|name| match name.lookup() {
+        let previous = self.inner.names.get(path.as_bytes()).await.and_then(|name| match name.lookup() {
             Some(Lookup::File(asset)) => Some(asset),
             _ => None,
         });

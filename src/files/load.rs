@@ -32,7 +32,7 @@ pub(crate) struct Sizes {
 /// `previous` is what was known of the name before: the same version is not read or mapped again.
 pub(crate) fn load(
     root: &Root,
-    path: &SitePath,
+    path: &SitePath<'static>,
     previous: Option<Arc<Asset>>,
     sizes: Sizes,
     handles: &Arc<HandlePool>,
@@ -70,7 +70,7 @@ fn found(asset: Arc<Asset>) -> (Outcome, Option<Arc<Asset>>) {
 }
 
 /// Out of handles in the whole system: ours that idle may be the ones that are missing.
-fn open_with_retry(root: &Root, path: &SitePath, handles: &HandlePool) -> Result<Entry, Errno> {
+fn open_with_retry(root: &Root, path: &SitePath<'static>, handles: &HandlePool) -> Result<Entry, Errno> {
     match root.entry(path) {
         Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
             handles.close_idle(CLOSE_WHEN_SHORT);
@@ -82,7 +82,7 @@ fn open_with_retry(root: &Root, path: &SitePath, handles: &HandlePool) -> Result
 
 /// The asset for an open regular file.
 fn admit(
-    path: &SitePath,
+    path: &SitePath<'static>,
     file: OwnedFd,
     stat: Stat,
     sizes: Sizes,
@@ -163,7 +163,7 @@ fn content_of(
     ))
 }
 
-fn outcome_of(errno: Errno, root: &Root, path: &SitePath) -> Outcome {
+fn outcome_of(errno: Errno, root: &Root, path: &SitePath<'static>) -> Outcome {
     match errno {
         Errno::NOENT
         | Errno::NOTDIR
@@ -179,7 +179,7 @@ fn outcome_of(errno: Errno, root: &Root, path: &SitePath) -> Outcome {
     }
 }
 
-fn failed(error: &io::Error, root: &Root, path: &SitePath) -> Outcome {
+fn failed(error: &io::Error, root: &Root, path: &SitePath<'static>) -> Outcome {
     let is_short = matches!(
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN)

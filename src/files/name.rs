@@ -9,7 +9,7 @@ use crate::http::target::SitePath;
 
 /// A name's last known outcome. Shared by the cache of names and the workers' own short cuts to it.
 pub struct Name {
-    pub(crate) path: SitePath,
+    pub(crate) path: SitePath<'static>,
     pub(crate) outcome: Outcome,
     checked_ms: AtomicU64,
     touched_ms: AtomicU64,
@@ -52,7 +52,7 @@ pub enum Lookup {
 }
 
 impl Name {
-    pub(crate) fn new(path: SitePath, outcome: Outcome, checked_ms: u64) -> Self {
+    pub(crate) fn new(path: SitePath<'static>, outcome: Outcome, checked_ms: u64) -> Self {
         let checked_ms = if outcome.is_transient() { NEVER } else { checked_ms };
         Self { path, outcome, checked_ms: AtomicU64::new(checked_ms), touched_ms: AtomicU64::new(checked_ms) }
     }

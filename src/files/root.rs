@@ -55,7 +55,7 @@ impl Root {
     ///
     /// The entry is looked at before it is opened for reading: opening a fifo lets its writer loose, and opening a
     /// device can do anything. What is served comes from the `fstat` of the handle that was opened last.
-    pub(crate) fn entry(&self, path: &SitePath) -> Result<Entry, Errno> {
+    pub(crate) fn entry(&self, path: &SitePath<'_>) -> Result<Entry, Errno> {
         let seen = fs::fstat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)?;
         match FileType::from_raw_mode(seen.st_mode) {
             FileType::Directory => return Ok(Entry::Directory),
@@ -73,7 +73,7 @@ impl Root {
 
     /// What the kernel's own caches know of `path` now. Never waits for a disk: where the answer is not in memory it is
     /// `EAGAIN`.
-    pub(crate) fn glance(&self, path: &SitePath) -> Result<Stat, Errno> {
+    pub(crate) fn glance(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
         if !self.has_openat2.load(Ordering::Relaxed) {
             return Err(Errno::AGAIN);
         }
@@ -81,7 +81,7 @@ impl Root {
     }
 
     /// A handle to the directory at `path`, for watching it.
-    pub(crate) fn directory(&self, path: &SitePath) -> Result<OwnedFd, Errno> {
+    pub(crate) fn directory(&self, path: &SitePath<'_>) -> Result<OwnedFd, Errno> {
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())
     }
 
@@ -107,7 +107,7 @@ impl Root {
         &self.path
     }
 
-    fn resolve(&self, path: &SitePath, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
+    fn resolve(&self, path: &SitePath<'_>, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
         let directory = Arc::clone(&self.directory.read());
         let flags = flags | OFlags::CLOEXEC;
         if !self.has_openat2.load(Ordering::Relaxed) {
@@ -146,7 +146,7 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Without `openat2`: one component at a time, following nothing.
-fn walk(root: BorrowedFd<'_>, path: &SitePath, flags: OFlags) -> Result<OwnedFd, Errno> {
+fn walk(root: BorrowedFd<'_>, path: &SitePath<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
     let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at = fs::openat(root, ".", step, Mode::empty())?;
     let mut segments = path.segments().peekable();
@@ -167,7 +167,6 @@ const RENAME_TRIES: u32 = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::target::ParsedTarget;
     use std::os::unix::fs::symlink;
 
     fn site() -> (tempfile::TempDir, tempfile::TempDir) {
@@ -183,8 +182,8 @@ mod tests {
         (dir, outside)
     }
 
-    fn path(text: &str) -> SitePath {
-        ParsedTarget::parse(text.as_bytes()).unwrap().path
+    fn path(text: &str) -> SitePath<'static> {
+        SitePath::parse(text.as_bytes()).unwrap().path.into_owned()
     }
 
     fn opens(root: &Root, text: &str) -> bool {

@@ -2,6 +2,9 @@
 
 use rustix::fs::Stat;
 
+use crate::http::date::HttpDate;
+use crate::http::entity_tag::EntityTag;
+
 /// One state of one file, as a single `fstat` of an open handle told it.
 ///
 /// Two equal versions are taken for the same bytes: every write moves mtime or ctime, and ctime cannot be set back.
@@ -39,15 +42,15 @@ impl Version {
         self.size
     }
 
-    /// Whole seconds since the epoch at which the bytes last changed, for `Last-Modified`; none before 1970.
-    pub fn modified_seconds(&self) -> Option<u64> {
-        u64::try_from(self.mtime.seconds).ok()
+    /// When the bytes last changed, for `Last-Modified`; none outside the years that a date can say.
+    pub fn modified(&self) -> Option<HttpDate> {
+        HttpDate::from_unix_seconds(self.mtime.seconds)
     }
 
-    /// A strong entity-tag, quotes included (RFC 9110 §8.8.3).
-    pub fn entity_tag(&self) -> String {
+    /// A strong entity-tag (RFC 9110 §8.8.3).
+    pub fn entity_tag(&self) -> EntityTag<'static> {
         let identity = mix(mix(mix(self.device) ^ self.inode) ^ self.ctime.as_nanoseconds());
-        format!("\"{:x}-{:x}-{:016x}\"", self.size, self.mtime.as_nanoseconds(), identity)
+        EntityTag::strong_hex([self.size, self.mtime.as_nanoseconds(), identity])
     }
 
     /// Whether `later`, seen on the same handle while this version is being sent, is still the same bytes.
@@ -148,7 +151,7 @@ mod tests {
             ctime: Timestamp { seconds: ctime, nanoseconds: 0 },
         };
         let (one, other) = (at(6).entity_tag(), at(7).entity_tag());
-        assert_ne!(one, other);
-        assert!(one.starts_with('"') && one.ends_with('"') && one.len() > 2);
+        assert!(!one.strong_eq(&other));
+        assert!(one.strong_eq(&at(6).entity_tag()) && !one.is_weak());
     }
 }

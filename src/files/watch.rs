@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use parking_lot::Mutex;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
@@ -24,15 +24,15 @@ pub(crate) struct Watch {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
     /// This name may have changed.
-    Name(SitePath),
+    Name(SitePath<'static>),
     /// Anything may have: a directory moved, or events were lost.
     Everything,
 }
 
 #[derive(Default)]
 struct Covered {
-    by_path: HashMap<SitePath, i32>,
-    by_watch: HashMap<i32, Vec<SitePath>>,
+    by_path: HashMap<SitePath<'static>, i32>,
+    by_watch: HashMap<i32, Vec<SitePath<'static>>>,
     said_full: bool,
 }
 
@@ -47,7 +47,7 @@ impl Watch {
     }
 
     /// Sees to it that the directory of `path` is watched, before `path` is opened. Blocks.
-    pub(crate) fn cover(&self, root: &Root, path: &SitePath) {
+    pub(crate) fn cover(&self, root: &Root, path: &SitePath<'_>) {
         let directory = path.parent();
         let mut covered = self.covered.lock();
         if covered.by_path.contains_key(&directory) {
@@ -67,7 +67,7 @@ impl Watch {
 
     /// Hints as they come, to `hear`, for as long as the future is polled.
     pub(crate) async fn listen(&self, mut hear: impl AsyncFnMut(Hint)) -> io::Result<()> {
-        let ready = AsyncFd::new(&self.inotify)?;
+        let ready = AsyncFd::new(self.inotify.as_fd())?;
         loop {
             let mut guard = ready.readable().await?;
             for hint in self.drain() {
@@ -91,7 +91,7 @@ impl Watch {
 }
 
 impl Covered {
-    fn add(&mut self, directory: SitePath, watch: i32) {
+    fn add(&mut self, directory: SitePath<'static>, watch: i32) {
         self.by_watch.entry(watch).or_default().push(directory.clone());
         self.by_path.insert(directory, watch);
     }
@@ -109,7 +109,7 @@ impl Covered {
             hints.push(Hint::Everything);
         } else if let Some(name) = name {
             let directories = self.by_watch.get(&watch).into_iter().flatten();
-            hints.extend(directories.map(|directory| Hint::Name(directory.join(name))));
+            hints.extend(directories.map(|directory| Hint::Name(directory.entry(name))));
         }
     }
 
@@ -134,10 +134,9 @@ const CHANGES: WatchFlags = WatchFlags::ATTRIB
 mod tests {
     use super::*;
     use crate::config::Symlinks;
-    use crate::http::target::ParsedTarget;
 
-    fn path(text: &str) -> SitePath {
-        ParsedTarget::parse(text.as_bytes()).unwrap().path
+    fn path(text: &str) -> SitePath<'static> {
+        SitePath::parse(text.as_bytes()).unwrap().path.into_owned()
     }
 
     #[test]

@@ -28,6 +28,12 @@ impl<'a> EntityTag<'a> {
         EntityTag::parse(&quoted).map(EntityTag::into_owned)
     }
 
+    /// The strong tag that spells `numbers` in hexadecimal.
+    pub(crate) fn strong_hex(numbers: [u64; 3]) -> EntityTag<'static> {
+        let [first, second, third] = numbers;
+        EntityTag { bytes: Cow::Owned(format!("\"{first:x}-{second:x}-{third:016x}\"").into_bytes()) }
+    }
+
     /// The tag as a field writes it.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes

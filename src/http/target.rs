@@ -131,9 +131,33 @@ impl<'a> SitePath<'a> {
         location
     }
 
+    /// The directory that this is in; the root is in itself.
+    pub fn parent(&self) -> SitePath<'static> {
+        let end = self.bytes.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        SitePath { bytes: Cow::Owned(self.bytes.get(..end).unwrap_or_default().to_vec()) }
+    }
+
+    /// The last name; empty for the root.
+    pub fn file_name(&self) -> &[u8] {
+        self.segments().next_back().unwrap_or_default()
+    }
+
+    /// The entry `name` of this directory, as the file system lists it: one name, neither `.` nor `..`.
+    pub(crate) fn entry(&self, name: &[u8]) -> SitePath<'static> {
+        let separator: &[u8] = if self.is_root() { b"" } else { b"/" };
+        SitePath { bytes: Cow::Owned([&*self.bytes, separator, name].concat()) }
+    }
+
     /// The same path, borrowing nothing.
     pub fn into_owned(self) -> SitePath<'static> {
         SitePath { bytes: Cow::Owned(self.bytes.into_owned()) }
+    }
+}
+
+/// For logs: control characters are escaped, so that no name can forge a line.
+impl fmt::Display for SitePath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.bytes.escape_ascii())
     }
 }
 

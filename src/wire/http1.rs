@@ -1,6 +1,6 @@
 //! One HTTP/1.1 connection, from its first byte to its close (RFC 9112).
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;

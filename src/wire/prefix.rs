@@ -58,7 +58,7 @@ impl Second {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let left = Duration::from_secs(1).saturating_sub(Duration::from_nanos(u64::from(wall.subsec_nanos())));
         self.until = now + left;
-        self.date = HttpDate::from_seconds(wall.as_secs()).to_string();
+        self.date = HttpDate::from_unix_seconds(wall.as_secs().cast_signed()).map(|date| date.to_string()).unwrap_or_default();
         self.lines.clear();
     }
 }

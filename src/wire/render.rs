@@ -10,7 +10,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::prefix::{Persistence, Prefixes};
 use super::ready::{Content, Ready};
-use super::segments::Segment;
 use super::send::Outbox;
 
 /// What the request says about how its response is framed.
@@ -45,7 +44,7 @@ pub(crate) fn render(
     now: Instant,
     outbox: &mut Outbox,
 ) -> Rest {
-    let (response, body) = response.into_parts();
+    let (mut response, body) = response.into_parts();
     let ready = response.extensions_mut().remove::<Ready>();
     let (bytes, body) = match body.try_into_bytes() {
         Ok(bytes) => (Some(bytes), BoxBody::new(())),
@@ -60,7 +59,7 @@ pub(crate) fn render(
     outbox.push(prefixes.lines(now, status, persistence).into());
     if !ready.is_unchanged(status, &body, bytes.as_ref()) {
         let kept = fields_without(&ready, |name| describes_body(name) || response.headers().contains_key(name));
-        outbox.push(kept.into());
+        outbox.push(kept.freeze().into());
         return plain(&response, bytes, body, manner, outbox);
     }
     drop(body);

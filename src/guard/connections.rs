@@ -1,0 +1,88 @@
+//! How many connections there may be, over all workers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A bound on connections, shared by the workers.
+#[derive(Clone)]
+pub(crate) struct Connections {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    open: AtomicUsize,
+    refusing: AtomicUsize,
+    max: usize,
+    refusing_max: usize,
+}
+
+/// A connection's share of the bound; returned when dropped.
+pub(crate) struct Share {
+    shared: Arc<Shared>,
+    is_refusal: bool,
+}
+
+/// What a newcomer gets.
+pub(crate) enum Admission {
+    /// It is served.
+    Serve(Share),
+    /// The bound is reached: it is told so.
+    Refuse(Share),
+    /// Too many are being told already: it is closed.
+    Drop,
+}
+
+impl Connections {
+    /// At most `max` connections are served; beyond them `refusing_max` are told to come back.
+    pub(crate) fn new(max: usize, refusing_max: usize) -> Self {
+        let (open, refusing) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { shared: Arc::new(Shared { open, refusing, max, refusing_max }) }
+    }
+
+    pub(crate) fn admit(&self) -> Admission {
+        let share = |is_refusal| Share { shared: Arc::clone(&self.shared), is_refusal };
+        if take(&self.shared.open, self.shared.max) {
+            Admission::Serve(share(false))
+        } else if take(&self.shared.refusing, self.shared.refusing_max) {
+            Admission::Refuse(share(true))
+        } else {
+            Admission::Drop
+        }
+    }
+
+    /// Connections that are being served.
+    pub(crate) fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let count = if self.is_refusal { &self.shared.refusing } else { &self.shared.open };
+        count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn take(count: &AtomicUsize, max: usize) -> bool {
+    if count.fetch_add(1, Ordering::Relaxed) < max {
+        return true;
+    }
+    count.fetch_sub(1, Ordering::Relaxed);
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newcomers_are_served_then_told_then_dropped_and_a_share_comes_back() {
+        let connections = Connections::new(1, 1);
+        let Admission::Serve(served) = connections.admit() else { panic!("the first is served") };
+        let Admission::Refuse(_told) = connections.admit() else { panic!("the second is told") };
+        assert!(matches!(connections.admit(), Admission::Drop));
+        drop(served);
+        assert!(matches!(connections.admit(), Admission::Serve(_)));
+        assert_eq!(connections.open(), 0);
+    }
+}

@@ -1,0 +1,3 @@
+//! Who may have how much.
+
+pub(crate) mod connections;

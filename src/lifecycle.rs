@@ -1,0 +1,52 @@
+//! starting → ready → draining → closing, and who is told.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// How far the server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Not all of it stands yet.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It still serves, and tells load balancers to go elsewhere.
+    Draining,
+    /// Listeners are closed; responses under way finish.
+    Closing,
+}
+
+/// The phase, shared by everybody who asks or waits for it.
+#[derive(Clone)]
+pub struct Lifecycle {
+    phase: Arc<watch::Sender<Phase>>,
+}
+
+impl Lifecycle {
+    /// A server that is starting.
+    #[allow(clippy::new_without_default, reason = "a lifecycle begins; it is not a neutral value")]
+    pub fn new() -> Self {
+        Self { phase: Arc::new(watch::Sender::new(Phase::Starting)) }
+    }
+
+    /// How far the server is now.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Goes on to `phase`; never back.
+    pub(crate) fn advance(&self, phase: Phase) {
+        self.phase.send_if_modified(|current| {
+            let is_later = phase > *current;
+            *current = phase.max(*current);
+            is_later
+        });
+    }
+
+    /// Waits until the server is at least at `phase`.
+    pub async fn reached(&self, phase: Phase) {
+        // The sender lives as long as `self`.
+        let _ = self.phase.subscribe().wait_for(|current| *current >= phase).await;
+    }
+}

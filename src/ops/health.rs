@@ -1,0 +1,65 @@
+//! `/livez`, `/readyz` and `/healthz`: tiny, never cached, answered whatever became of the root.
+
+use actix_web::http::header::{ALLOW, CACHE_CONTROL};
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+
+use crate::files::Files;
+use crate::lifecycle::{Lifecycle, Phase};
+
+/// What health is judged by.
+#[derive(Clone)]
+pub struct Health {
+    lifecycle: Lifecycle,
+    files: Files,
+}
+
+impl Health {
+    /// The health of a server in `lifecycle` that serves `files`.
+    pub fn new(lifecycle: Lifecycle, files: Files) -> Self {
+        Self { lifecycle, files }
+    }
+
+    /// Adds the routes to an App.
+    pub fn configure(&self, app: &mut ServiceConfig) {
+        app.service(web::resource("/livez").to(|request: HttpRequest| async move { answer(&request, Verdict::OK) }));
+        for path in ["/readyz", "/healthz"] {
+            let health = self.clone();
+            app.service(web::resource(path).to(move |request: HttpRequest| {
+                let verdict = health.readiness();
+                async move { answer(&request, verdict) }
+            }));
+        }
+    }
+
+    fn readiness(&self) -> Verdict {
+        let unavailable = |sentence| Verdict { status: StatusCode::SERVICE_UNAVAILABLE, sentence };
+        match self.lifecycle.phase() {
+            Phase::Starting => unavailable("Starting.\n"),
+            Phase::Draining | Phase::Closing => unavailable("Draining.\n"),
+            Phase::Ready if !self.files.root_is_sound() => unavailable("The document root can't be read.\n"),
+            Phase::Ready => Verdict::OK,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Verdict {
+    status: StatusCode,
+    sentence: &'static str,
+}
+
+impl Verdict {
+    const OK: Self = Self { status: StatusCode::OK, sentence: "ok\n" };
+}
+
+fn answer(request: &HttpRequest, verdict: Verdict) -> HttpResponse {
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return HttpResponse::MethodNotAllowed().insert_header((ALLOW, "GET, HEAD")).finish();
+    }
+    HttpResponse::build(verdict.status)
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .content_type("text/plain; charset=utf-8")
+        .body(verdict.sentence)
+}

@@ -1,0 +1,4 @@
+//! What operators and load balancers see.
+
+pub(crate) mod admin;
+pub mod health;

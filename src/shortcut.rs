@@ -1,0 +1,61 @@
+//! A worker's own short cut from a raw path to what is known of it: no parsing, no shared cache.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use crate::files::Name;
+
+/// A fixed table: a path has one place, and the latest to want it has it. What it holds is never trusted for longer than
+/// the shared cache would, and keeps no file's bytes alive.
+pub(crate) struct Shortcuts {
+    places: Vec<Option<Taken>>,
+    hasher: foldhash::fast::RandomState,
+}
+
+/// Where a raw path leads.
+#[derive(Clone)]
+pub(crate) struct Shortcut {
+    pub(crate) name: Arc<Name>,
+    /// The path names a directory; `name` is then its index.
+    pub(crate) wants_directory: bool,
+}
+
+struct Taken {
+    raw: Box<[u8]>,
+    shortcut: Shortcut,
+}
+
+impl Shortcuts {
+    pub(crate) fn new() -> Self {
+        Self { places: Vec::new(), hasher: foldhash::fast::RandomState::default() }
+    }
+
+    pub(crate) fn get(&self, raw: &[u8]) -> Option<Shortcut> {
+        let taken = self.places.get(self.place(raw))?.as_ref()?;
+        (*taken.raw == *raw).then(|| taken.shortcut.clone())
+    }
+
+    pub(crate) fn put(&mut self, raw: &[u8], shortcut: Shortcut) {
+        if raw.len() > RAW_MAX {
+            return;
+        }
+        if self.places.is_empty() {
+            self.places.resize_with(PLACES, || None);
+        }
+        let place = self.place(raw);
+        if let Some(taken) = self.places.get_mut(place) {
+            *taken = Some(Taken { raw: raw.into(), shortcut });
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
+    fn place(&self, raw: &[u8]) -> usize {
+        self.hasher.hash_one(raw) as usize % PLACES
+    }
+}
+
+/// Places in the table, 32 bytes each.
+const PLACES: usize = 16_384;
+
+/// Longer paths are looked up every time, so that the table's size in bytes is bounded as well.
+const RAW_MAX: usize = 256;
