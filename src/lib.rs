@@ -1,1 +1,3 @@
 //! pagecast serves a directory.
+
+pub mod config;
