@@ -1,3 +1,45 @@
 //! pagecast: arguments and environment in, exit code out.
 
-fn main() {}
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use pagecast::config::{self, Config, Limits, Loaded, RealDisk, Task, system::system_facts};
+
+fn main() -> ExitCode {
+    match config::load(env::args_os().skip(1), env::vars_os(), &RealDisk, &system_facts()) {
+        Ok(loaded) => perform(&loaded),
+        Err(errors) => {
+            // Where standard error is gone, the exit code still tells.
+            let _ = writeln!(io::stderr(), "{errors}");
+            ExitCode::from(EXIT_CONFIGURATION)
+        }
+    }
+}
+
+fn perform(loaded: &Loaded) -> ExitCode {
+    match &loaded.task {
+        Task::Serve => serve(&loaded.config, &loaded.limits),
+        Task::ShowConfig => print(&config::show(loaded)),
+        Task::Print(text) => print(text),
+    }
+}
+
+fn serve(_config: &Config, _limits: &Limits) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+/// Prints to standard output. A reader that leaves early (`| head -1`) has what it wanted.
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "pagecast: standard output: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const EXIT_CONFIGURATION: u8 = 2;

@@ -1,0 +1,186 @@
+//! Sizes in bytes, written `64KiB`.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use super::setting::{Forms, Refusal, Setting, check_range, deserialize_by_text};
+
+/// A number of bytes: `512`, `64KiB`, `2GiB`, `5MB`. Whole numbers; units in either case; none means bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteCount(u64);
+
+impl ByteCount {
+    /// A count of single bytes.
+    pub const fn bytes(count: u64) -> Self {
+        Self(count)
+    }
+
+    /// A count of 1024 bytes.
+    pub const fn kib(count: u64) -> Self {
+        Self(count << 10)
+    }
+
+    /// A count of 1024² bytes.
+    pub const fn mib(count: u64) -> Self {
+        Self(count << 20)
+    }
+
+    /// A count of 1024³ bytes.
+    pub const fn gib(count: u64) -> Self {
+        Self(count << 30)
+    }
+
+    /// A count of 1024⁴ bytes.
+    pub const fn tib(count: u64) -> Self {
+        Self(count << 40)
+    }
+
+    /// The number of bytes.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The number of bytes as a length in memory, saturating where `usize` is narrower.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl FromStr for ByteCount {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        if text.is_empty() {
+            return Err(Refusal::EMPTY);
+        }
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(end);
+        if digits.is_empty() {
+            return Err(Refusal::new("does not start with a digit"));
+        }
+        let unit = unit.trim();
+        if unit.starts_with('.') {
+            return Err(Refusal::new("is not a whole number"));
+        }
+        let (_, factor) = UNITS
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(unit))
+            .ok_or_else(|| Refusal::new(format!("has the unknown unit `{}`", unit.escape_debug())))?;
+        let number: Option<u64> = digits.parse().ok();
+        number
+            .and_then(|number| number.checked_mul(*factor))
+            .map(Self)
+            .ok_or_else(|| Refusal::new("is too large"))
+    }
+}
+
+impl fmt::Display for ByteCount {
+    /// In the largest binary unit that divides it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("0");
+        }
+        let unit = UNITS.iter().filter(|(name, _)| name.ends_with("iB"));
+        match unit.rev().find(|(_, factor)| self.0.is_multiple_of(*factor)) {
+            Some((name, factor)) => write!(f, "{}{name}", self.0 / factor),
+            None => write!(f, "{}B", self.0),
+        }
+    }
+}
+
+impl Setting for ByteCount {
+    type Bounds = RangeInclusive<Self>;
+    const FORMS: Forms = Forms::INTEGER;
+    const METAVAR: &'static str = "SIZE";
+
+    fn accepted(bounds: &Self::Bounds) -> String {
+        format!(
+            "a size such as 512, 64KiB, 10MB or 2GiB (B, KiB, MiB, GiB, TiB, KB, MB, GB, TB), \
+             from {} to {}",
+            bounds.start(),
+            bounds.end()
+        )
+    }
+
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), Refusal> {
+        check_range(self, bounds)
+    }
+}
+
+deserialize_by_text!(ByteCount);
+
+const UNITS: &[(&str, u64)] = &[
+    ("", 1),
+    ("B", 1),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_binary_and_decimal_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("512B", 512),
+            ("64KiB", 65_536),
+            ("64kib", 65_536),
+            ("64 KiB", 65_536),
+            ("1MiB", 1 << 20),
+            ("3GiB", 3 << 30),
+            ("2TiB", 2 << 40),
+            ("1KB", 1_000),
+            ("1kB", 1_000),
+            ("5MB", 5_000_000),
+            ("1GB", 1_000_000_000),
+            ("1TB", 1_000_000_000_000),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(text.parse(), Ok(ByteCount(bytes)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("", "is empty"),
+            ("KiB", "does not start with a digit"),
+            ("-1", "does not start with a digit"),
+            (" 1", "does not start with a digit"),
+            ("1.5GiB", "is not a whole number"),
+            ("64K", "has the unknown unit `K`"),
+            ("64 KiB x", "has the unknown unit `KiB x`"),
+            ("18446744073709551616", "is too large"),
+            ("16777216TiB", "is too large"),
+        ] {
+            assert_eq!(text.parse::<ByteCount>(), Err(Refusal::new(reason)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_written_in_the_largest_unit_that_divides_it() {
+        for (bytes, text) in [
+            (0, "0"),
+            (1, "1B"),
+            (1_000, "1000B"),
+            (1_024, "1KiB"),
+            (1_536, "1536B"),
+            (1_536 << 20, "1536MiB"),
+            (1 << 40, "1TiB"),
+            (1 << 60, "1048576TiB"),
+        ] {
+            assert_eq!(ByteCount(bytes).to_string(), text);
+            assert_eq!(text.parse(), Ok(ByteCount(bytes)));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The layer of variables.
+
+use std::ffi::{OsStr, OsString};
+
+use super::error::ConfigError;
+use super::knobs::{KNOBS, Knob, VARIABLE_PREFIX};
+use super::nearest::nearest_key;
+
+/// The variables that are ours, sorted by what they set; in the order of their names.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    /// `PAGECAST_CONFIG`
+    pub(crate) config_file: Option<OsString>,
+    /// Those that set a knob.
+    pub(crate) knobs: Vec<(&'static Knob, OsString)>,
+}
+
+/// The variable that names the file.
+pub(crate) const CONFIG_VARIABLE: &str = "PAGECAST_CONFIG";
+
+/// Picks the variables that are ours and reports those of our prefix that nobody knows.
+pub(crate) fn read_environment(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    errors: &mut Vec<ConfigError>,
+) -> Environment {
+    let mut ours: Vec<(OsString, OsString)> =
+        variables.into_iter().filter(|(name, _)| has_our_prefix(name)).collect();
+    ours.sort();
+    let mut environment = Environment::default();
+    for (name, value) in ours {
+        if name == CONFIG_VARIABLE {
+            environment.config_file = Some(value);
+            continue;
+        }
+        let name = name.to_string_lossy();
+        match KNOBS.iter().find(|knob| knob.variable() == name) {
+            Some(knob) => environment.knobs.push((knob, value)),
+            None if is_service_link(&name, &value) => {}
+            None => errors.push(ConfigError::Unknown {
+                nearest: variable_of(nearest_key(&name, &["config"])),
+                name: name.into_owned(),
+            }),
+        }
+    }
+    environment
+}
+
+fn has_our_prefix(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(VARIABLE_PREFIX.as_bytes())
+}
+
+fn variable_of(key: &str) -> String {
+    format!("{VARIABLE_PREFIX}{}", key.to_ascii_uppercase())
+}
+
+/// Whether the variable is one that Kubernetes sets in every container for a service named `pagecast` or `pagecast-…`.
+/// Nobody wrote those, so they must not keep the server from starting.
+fn is_service_link(name: &str, value: &OsStr) -> bool {
+    let words: Vec<&str> = name.split('_').collect();
+    let is_port = |text: &str| text.parse::<u16>().is_ok();
+    let is_protocol = |text: &str| matches!(text, "TCP" | "UDP" | "SCTP");
+    match words.as_slice() {
+        [.., "SERVICE", "HOST" | "PORT"] => true,
+        [.., "PORT", port, protocol] => is_port(port) && is_protocol(protocol),
+        [.., "PORT", port, protocol, "PROTO" | "PORT" | "ADDR"] => is_port(port) && is_protocol(protocol),
+        [.., "PORT"] => {
+            let value = value.as_encoded_bytes();
+            [b"tcp://".as_slice(), b"udp://", b"sctp://"].iter().any(|scheme| value.starts_with(scheme))
+        }
+        // A port with a name: PAGECAST_SERVICE_PORT_HTTP.
+        _ => name.contains("_SERVICE_PORT_"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> (Environment, Vec<ConfigError>) {
+        let mut errors = Vec::new();
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        let environment = read_environment(variables, &mut errors);
+        (environment, errors)
+    }
+
+    #[test]
+    fn variables_of_others_are_left_alone() {
+        let (environment, errors) =
+            read(&[("PATH", "/bin"), ("PAGECASTLE", "x"), ("RUST_LOG", "x"), ("MY_PAGECAST_X", "y")]);
+        assert!(environment.knobs.is_empty() && environment.config_file.is_none());
+        assert_eq!(errors, []);
+    }
+
+    #[test]
+    fn an_unknown_variable_is_told_the_nearest() {
+        let (_, errors) = read(&[("PAGECAST_WORKER", "1"), ("PAGECAST_PORT", "8080"), ("PAGECAST_", "")]);
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 3);
+        assert_eq!(
+            told.last().map(String::as_str),
+            Some("PAGECAST_WORKER is not known; the nearest known name is PAGECAST_WORKERS")
+        );
+    }
+
+    #[test]
+    fn what_kubernetes_sets_for_a_service_of_our_name_is_no_error() {
+        let (_, errors) = read(&[
+            ("PAGECAST_SERVICE_HOST", "10.0.0.1"),
+            ("PAGECAST_SERVICE_PORT", "80"),
+            ("PAGECAST_SERVICE_PORT_HTTP", "80"),
+            ("PAGECAST_PORT", "tcp://10.0.0.1:80"),
+            ("PAGECAST_PORT_80_TCP", "tcp://10.0.0.1:80"),
+            ("PAGECAST_PORT_80_TCP_PROTO", "tcp"),
+            ("PAGECAST_PORT_80_TCP_PORT", "80"),
+            ("PAGECAST_PORT_80_TCP_ADDR", "10.0.0.1"),
+            ("PAGECAST_ADMIN_SERVICE_HOST", "10.0.0.2"),
+        ]);
+        assert_eq!(errors, []);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_is_not_utf_8_is_an_error_and_no_panic() {
+        use std::os::unix::ffi::OsStringExt;
+        let mut errors = Vec::new();
+        let name = OsString::from_vec(b"PAGECAST_\xff".to_vec());
+        read_environment([(name, OsString::new())], &mut errors);
+        assert_eq!(errors.len(), 1);
+    }
+}

@@ -1,0 +1,124 @@
+//! What can be wrong with a configuration, told to the operator.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::knobs::Knob;
+use super::origin::Origin;
+
+/// One thing that is wrong. Its text is one line and says what would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigError {
+    /// A name that no knob has.
+    Unknown {
+        /// The name as it was given, with its place: `PAGECAST_WORKER`, `--worker`, `a.toml:3: worker`.
+        name: String,
+        /// The known name that is nearest, in the same style.
+        nearest: String,
+    },
+    /// A value that a knob does not accept.
+    BadValue {
+        /// The name as it was given, with its place.
+        name: String,
+        /// The value as it was given.
+        value: String,
+        /// Why it is refused, continuing "the value …".
+        reason: String,
+        /// What would be accepted, bounds included.
+        accepted: String,
+    },
+    /// A file that cannot be read, or is not TOML.
+    File {
+        /// The file, as it was given.
+        path: PathBuf,
+        /// The line, where there is one.
+        line: Option<usize>,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A command line that cannot be understood.
+    Usage(String),
+    /// Values that are each right, but cannot hold together or on this system.
+    Conflict(String),
+}
+
+impl ConfigError {
+    /// A bad value of `knob`, found at `origin`.
+    pub(crate) fn bad_value(knob: &Knob, origin: &Origin, value: &str, reason: impl Into<String>) -> Self {
+        Self::BadValue {
+            name: name_at(origin, knob.key),
+            value: shortened(value),
+            reason: reason.into(),
+            accepted: knob.accepted(),
+        }
+    }
+}
+
+/// The name that a value was given under, with its place.
+pub(crate) fn name_at(origin: &Origin, key: &str) -> String {
+    match origin {
+        Origin::Variable(name) | Origin::Flag(name) => name.clone(),
+        Origin::Argument => "ROOT".to_owned(),
+        Origin::File { path, line } => format!("{}:{line}: {key}", path.display()),
+        Origin::Default | Origin::Derived => format!("{key} (default)"),
+    }
+}
+
+/// Keeps a message to one line of a readable length.
+fn shortened(value: &str) -> String {
+    let mut shown: String = value.chars().take(VALUE_CHARS_MAX).collect();
+    if shown.len() < value.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+const VALUE_CHARS_MAX: usize = 100;
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { name, nearest } => {
+                write!(f, "{} is not known; the nearest known name is {nearest}", name.escape_debug())
+            }
+            Self::BadValue { name, value, reason, accepted } => {
+                write!(f, "{name}: the value {value:?} {reason}; accepted: {accepted}")
+            }
+            Self::File { path, line: Some(line), reason } => write!(f, "{}:{line}: {reason}", path.display()),
+            Self::File { path, line: None, reason } => write!(f, "{}: {reason}", path.display()),
+            Self::Usage(text) | Self::Conflict(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// All that is wrong, found in one go; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// Nothing, or the errors.
+    pub(crate) fn none_or(errors: Vec<ConfigError>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
+    }
+
+    /// The errors: of the command line's form, then of the file, the environment, the flags and of all together.
+    pub fn as_slice(&self) -> &[ConfigError] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    /// A line each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errors = if self.0.len() == 1 { "error" } else { "errors" };
+        write!(f, "pagecast: {} {errors} in the configuration", self.0.len())?;
+        for error in &self.0 {
+            write!(f, "\n  {error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

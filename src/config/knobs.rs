@@ -1,0 +1,343 @@
+//! The table of all knobs.
+
+use std::fmt;
+
+use super::address::{Address, AdminListen, ListenList};
+use super::byte_count::ByteCount;
+use super::count::{Auto, Count};
+use super::log_filter::LogFilter;
+use super::name::{IndexName, RootPath};
+use super::setting::{Forms, Raw, Setting};
+use super::span::Span;
+use super::word::{Dotfiles, Switch, Symlinks};
+
+/// One row of the table: a knob without its value.
+pub struct Knob {
+    /// Its name in the file and as a field of [`Config`]; the other names follow from it.
+    pub key: &'static str,
+    /// The heading under which it is explained.
+    pub group: Group,
+    /// The TOML types that its value may have beside a string.
+    pub forms: Forms,
+    /// The word for its value in `--help`.
+    pub metavar: &'static str,
+    doc: &'static str,
+    accepted: fn() -> String,
+    value: fn(&Config) -> String,
+    read: fn(&mut Config, Raw<'_>) -> Result<(), String>,
+}
+
+impl Knob {
+    /// Finds a knob by its key.
+    pub fn by_key(key: &str) -> Option<&'static Self> {
+        KNOBS.iter().find(|knob| knob.key == key)
+    }
+
+    /// The name of its variable, as in `PAGECAST_HEAD_TIMEOUT`.
+    pub fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.key.to_ascii_uppercase())
+    }
+
+    /// The name of its flag without the dashes, as in `head-timeout`.
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// What it is for: lines of prose, the first of which stands alone.
+    pub fn doc(&self) -> impl Iterator<Item = &'static str> {
+        self.doc.lines().map(str::trim).filter(|line| !line.is_empty())
+    }
+
+    /// Its unit and bounds, as a noun phrase.
+    pub fn accepted(&self) -> String {
+        (self.accepted)()
+    }
+
+    /// Its value in a configuration, in the notation in which it is given.
+    pub fn value(&self, config: &Config) -> String {
+        (self.value)(config)
+    }
+
+    /// Its default, in the notation in which it is given.
+    pub fn default(&self) -> String {
+        self.value(&Config::default())
+    }
+
+    /// Sets it in `config`; on an error the reason, and `config` unchanged.
+    pub(crate) fn read(&self, config: &mut Config, raw: Raw<'_>) -> Result<(), String> {
+        (self.read)(config, raw)
+    }
+}
+
+impl fmt::Debug for Knob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Knob").field(&self.key).finish()
+    }
+}
+
+/// What the name of every variable of ours begins with.
+pub(crate) const VARIABLE_PREFIX: &str = "PAGECAST_";
+
+/// Headings over the knobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// What is served.
+    Site,
+    /// Where it is served, and by how many.
+    Listening,
+    /// How many clients, and for how long.
+    Connections,
+    /// How much of a request is read.
+    Requests,
+    /// Open files.
+    Handles,
+    /// What is remembered of files.
+    Caches,
+    /// How bodies reach the socket.
+    Sending,
+    /// What happens on a signal.
+    Stopping,
+    /// What is told.
+    Logging,
+}
+
+impl Group {
+    /// The heading in words.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Site => "Site",
+            Self::Listening => "Listening",
+            Self::Connections => "Connections",
+            Self::Requests => "Requests",
+            Self::Handles => "Open files",
+            Self::Caches => "Caches",
+            Self::Sending => "Reading and sending",
+            Self::Stopping => "Stopping",
+            Self::Logging => "Logging",
+        }
+    }
+}
+
+/// Makes [`Config`], its `Default` and [`KNOBS`] of one table.
+macro_rules! knobs {
+    ($($group:ident { $(
+        $(#[doc = $doc:literal])+
+        $key:ident: $type:ty = $default:expr $(, in $bounds:expr)?;
+    )+ })+) => {
+        /// Every knob's value: the one place for tuning numbers.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Config {$($(
+            $(#[doc = $doc])+
+            #[doc = concat!("\n\nDefault: `", stringify!($default), "`", $("; bounds: `", stringify!($bounds), "`",)? ".")]
+            pub $key: $type,
+        )+)+}
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self {$($($key: $default,)+)+}
+            }
+        }
+
+        /// All knobs, group by group.
+        pub static KNOBS: &[Knob] = &[$($(
+            Knob {
+                key: stringify!($key),
+                group: Group::$group,
+                forms: <$type as Setting>::FORMS,
+                metavar: <$type as Setting>::METAVAR,
+                doc: concat!($($doc, "\n"),+),
+                accepted: || <$type as Setting>::accepted(&bounds!($($bounds)?)),
+                value: |config| config.$key.to_string(),
+                read: |config, raw| {
+                    config.$key = raw.read::<$type>(&bounds!($($bounds)?))?;
+                    Ok(())
+                },
+            },
+        )+)+];
+    };
+}
+
+macro_rules! bounds {
+    () => {
+        ()
+    };
+    ($bounds:expr) => {
+        $bounds
+    };
+}
+
+knobs! {
+    Site {
+        /// Directory that is served.
+        /// A relative path starts at the working directory. It must exist at start.
+        root: RootPath = RootPath::new("static");
+
+        /// File that answers for its directory.
+        index: IndexName = IndexName::usual();
+
+        /// Symbolic links that are followed: those that end inside the root, or none.
+        symlinks: Symlinks = Symlinks::Inside;
+
+        /// Whether names that begin with a dot are served; `.well-known` always is.
+        dotfiles: Dotfiles = Dotfiles::Deny;
+    }
+    Listening {
+        /// Addresses that traffic comes in on.
+        /// Port 0 lets the system choose. In the file a list of strings does as well.
+        listen: ListenList = ListenList::one(Address::Tcp(([0, 0, 0, 0], 8080).into()));
+
+        /// Address of health checks and metrics, apart from traffic.
+        admin_listen: AdminListen = AdminListen::At(Address::Tcp(([127, 0, 0, 1], 8081).into()));
+
+        /// Threads that serve traffic, each with its own listening sockets.
+        /// auto: one for each processor that the process may use, fewer where open files are scarce.
+        workers: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_024);
+    }
+    Connections {
+        /// Connections served at once; further ones are told to come back.
+        /// auto: what the limit on open files leaves beside handles, within a quarter of memory.
+        max_connections: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
+
+        /// Time for a request's head to arrive whole.
+        head_timeout: Span = Span::seconds(10), in Span::millis(10)..=Span::hours(1);
+
+        /// Time that a connection is kept open between requests.
+        idle_timeout: Span = Span::seconds(60), in Span::millis(10)..=Span::hours(1);
+
+        /// Time for which a client may take no byte of a response.
+        stall_timeout: Span = Span::seconds(30), in Span::millis(10)..=Span::hours(1);
+
+        /// Time that a closing connection is still read, so that the last response arrives.
+        linger_timeout: Span = Span::seconds(2), in Span::ZERO..=Span::seconds(30);
+    }
+    Requests {
+        /// Largest head of a request.
+        head_bytes: ByteCount = ByteCount::kib(16), in ByteCount::kib(1)..=ByteCount::kib(256);
+
+        /// Most header fields of a request.
+        head_fields: Count = Count::of(100), in Count::of(8)..=Count::of(1_000);
+
+        /// Largest request body that is read and dropped; beyond it the connection closes.
+        body_bytes: ByteCount = ByteCount::kib(64), in ByteCount::bytes(0)..=ByteCount::mib(16);
+    }
+    Handles {
+        /// Files of the site that are open at once.
+        /// auto: a quarter of what the limit on open files leaves, from 16 to 65536.
+        handles: Auto<Count> = Auto::Auto, in Count::of(8)..=Count::of(1_000_000);
+
+        /// Time that a request waits for a handle before it is answered 503.
+        handle_wait: Span = Span::seconds(1), in Span::ZERO..=Span::seconds(60);
+
+        /// Time after which a handle that nobody uses is closed.
+        handle_idle: Span = Span::seconds(60), in Span::seconds(1)..=Span::hours(1);
+
+        /// Age at which a handle is closed once nobody uses it.
+        handle_max_age: Span = Span::minutes(10), in Span::seconds(1)..=Span::hours(24);
+    }
+    Caches {
+        /// Bytes of files that are kept mapped.
+        /// auto: half of memory. 0 keeps nothing mapped between requests.
+        cache_bytes: Auto<ByteCount> = Auto::Auto, in ByteCount::bytes(0)..=ByteCount::bytes(1 << 60);
+
+        /// Bytes of small files that are kept on the heap.
+        /// 0 keeps none; otherwise at least heap_file_bytes.
+        heap_bytes: ByteCount = ByteCount::mib(128), in ByteCount::bytes(0)..=ByteCount::tib(1);
+
+        /// Largest file that is kept on the heap; larger ones are mapped.
+        heap_file_bytes: ByteCount = ByteCount::kib(16), in ByteCount::bytes(0)..=ByteCount::mib(1);
+
+        /// Names that are remembered, missing ones included.
+        names: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
+
+        /// Time for which a name is trusted before it is looked up again.
+        revalidate_after: Span = Span::seconds(1), in Span::ZERO..=Span::hours(1);
+
+        /// Whether the kernel is asked to tell of changes (inotify).
+        watch: Switch = Switch::On;
+
+        /// Most directories that are watched for changes.
+        watches: Count = Count::of(4_096), in Count::of(1)..=Count::of(524_288);
+    }
+    Sending {
+        /// Threads that open and look up files.
+        disk_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
+
+        /// Threads that read cold pages into memory.
+        populate_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
+
+        /// Bytes that one response may send before other connections have their turn.
+        turn_bytes: ByteCount = ByteCount::kib(256), in ByteCount::kib(16)..=ByteCount::mib(16);
+
+        /// Length from which a body leaves by sendfile; below, from its mapping.
+        sendfile_from: ByteCount = ByteCount::kib(64), in ByteCount::bytes(0)..=ByteCount::gib(1);
+    }
+    Stopping {
+        /// Time after a stop signal in which traffic is still served while readiness is denied.
+        drain_delay: Span = Span::seconds(5), in Span::ZERO..=Span::hours(1);
+
+        /// Time for responses under way to finish, after the drain delay.
+        shutdown_timeout: Span = Span::seconds(30), in Span::ZERO..=Span::hours(24);
+    }
+    Logging {
+        /// What is logged to standard error. RUST_LOG is not read.
+        log: LogFilter = LogFilter::info();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_read_back_within_its_own_bounds() {
+        for knob in KNOBS {
+            let mut config = Config::default();
+            let default = knob.default();
+            assert_eq!(knob.read(&mut config, Raw::Text(&default)), Ok(()), "{}", knob.key);
+            assert_eq!(config, Config::default(), "{}", knob.key);
+        }
+    }
+
+    #[test]
+    fn every_knob_is_explained_and_has_one_key() {
+        for (position, knob) in KNOBS.iter().enumerate() {
+            assert!(knob.doc().next().is_some(), "{}", knob.key);
+            assert!(KNOBS.iter().skip(position + 1).all(|other| other.key != knob.key), "{}", knob.key);
+        }
+    }
+
+    #[test]
+    fn the_three_names_follow_from_the_key() {
+        let knob = Knob::by_key("head_timeout").expect("it is in the table");
+        assert_eq!(knob.variable(), "PAGECAST_HEAD_TIMEOUT");
+        assert_eq!(knob.flag(), "head-timeout");
+    }
+
+    #[test]
+    fn bounds_are_inclusive_and_held() {
+        for (key, text, expected) in [
+            ("workers", "1", Ok(())),
+            ("workers", "1024", Ok(())),
+            ("workers", "0", Err("is too small")),
+            ("workers", "1025", Err("is too large")),
+            ("head_timeout", "10ms", Ok(())),
+            ("head_timeout", "9ms", Err("is too small")),
+            ("head_timeout", "1h", Ok(())),
+            ("head_timeout", "1h1ms", Err("is too large")),
+            ("head_timeout", "0", Err("is too small")),
+            ("drain_delay", "0", Ok(())),
+            ("cache_bytes", "0", Ok(())),
+            ("cache_bytes", "1048576TiB", Ok(())),
+            ("cache_bytes", "1048577TiB", Err("is too large")),
+            ("body_bytes", "16MiB", Ok(())),
+            ("turn_bytes", "16383", Err("is too small")),
+            ("handles", "8", Ok(())),
+            ("handles", "7", Err("is too small")),
+            ("watches", "524289", Err("is too large")),
+        ] {
+            let knob = Knob::by_key(key).expect(key);
+            let got = knob.read(&mut Config::default(), Raw::Text(text));
+            assert_eq!(got, expected.map_err(str::to_owned), "{key}={text}");
+        }
+    }
+}

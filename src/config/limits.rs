@@ -1,0 +1,298 @@
+//! Settles what was left open, from what the system allows.
+//!
+//! Open files are shared out first to a reserve, then to connections (about three quarters of the rest) and handles.
+//! The reserve is what the process needs whatever the traffic: [`PROCESS_FILES`]; for every worker
+//! [`WORKER_FILES`] and a socket for each address; [`Limits::admin_connections`] and [`Limits::refusals`].
+
+use super::count::{AUTO, Auto};
+use super::error::ConfigError;
+use super::knobs::Config;
+
+/// What the system allows the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SystemFacts {
+    /// Soft limit on open files (`RLIMIT_NOFILE`), after it was raised.
+    pub open_files: u64,
+    /// Mappings of one process (`vm.max_map_count`).
+    pub max_map_count: u64,
+    /// Physical memory in bytes.
+    pub memory_bytes: u64,
+    /// Processors that the process may use.
+    pub cpus: usize,
+}
+
+/// Numbers that hold together on this system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Threads that serve traffic.
+    pub workers: usize,
+    /// Files of the site that are open at once.
+    pub handles: usize,
+    /// Connections served at once.
+    pub max_connections: usize,
+    /// Connections above `max_connections` that are held just long enough to be told to come back.
+    pub refusals: usize,
+    /// Connections to the admin listener.
+    pub admin_connections: usize,
+    /// Open files kept for all else, refusals and admin connections included.
+    pub reserve: usize,
+    /// The limit on open files that the above fit in.
+    pub open_files: usize,
+    /// Mappings held at once.
+    pub mappings: usize,
+    /// Bytes of files kept mapped.
+    pub cache_bytes: u64,
+    /// Bytes of files kept on the heap.
+    pub heap_bytes: u64,
+}
+
+/// Settles every amount that is `auto` and refuses those given that cannot hold together, or not on this system.
+pub fn settle(config: &Config, facts: &SystemFacts) -> Result<Limits, Vec<ConfigError>> {
+    let mut errors = Vec::new();
+    check_heap(config, &mut errors);
+    let reserve = Reserve::new(config, facts);
+    let (handles, max_connections) = share_files(config, facts, &reserve).unwrap_or_else(|error| {
+        errors.push(error);
+        (0, 0)
+    });
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    Ok(Limits {
+        workers: length(reserve.workers),
+        handles: length(handles),
+        max_connections: length(max_connections),
+        refusals: length(reserve.refusals),
+        admin_connections: length(reserve.admin_connections),
+        reserve: length(reserve.total),
+        open_files: length(facts.open_files),
+        mappings: length((facts.max_map_count / 2).max(MAPPINGS_MIN)),
+        cache_bytes: config.cache_bytes.given().map_or(facts.memory_bytes / 2, |bytes| bytes.get()),
+        heap_bytes: config.heap_bytes.get(),
+    })
+}
+
+fn length(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn check_heap(config: &Config, errors: &mut Vec<ConfigError>) {
+    let (all, one) = (config.heap_bytes, config.heap_file_bytes);
+    if all.get() != 0 && all < one {
+        errors.push(ConfigError::Conflict(format!(
+            "PAGECAST_HEAP_BYTES={all} has no room for a file of PAGECAST_HEAP_FILE_BYTES={one}: raise the first to \
+             at least {one} or lower the second to at most {all} (or PAGECAST_HEAP_BYTES=0 for no file on the heap)"
+        )));
+    }
+}
+
+/// Open files that no handle and no connection may take.
+struct Reserve {
+    workers: u64,
+    refusals: u64,
+    admin_connections: u64,
+    total: u64,
+}
+
+impl Reserve {
+    fn new(config: &Config, facts: &SystemFacts) -> Self {
+        let affordable = (facts.open_files / FILES_PER_AUTO_WORKER).clamp(1, WORKERS_MAX);
+        let workers = match config.workers {
+            Auto::Given(workers) => workers.get(),
+            Auto::Auto => u64::try_from(facts.cpus).unwrap_or(WORKERS_MAX).clamp(1, affordable),
+        };
+        let addresses = u64::try_from(config.listen.as_slice().len()).unwrap_or(u64::MAX);
+        let refusals = (facts.open_files / 16).clamp(4, REFUSALS_MAX);
+        let admin_connections = (facts.open_files / 16).clamp(4, ADMIN_CONNECTIONS_MAX);
+        let for_workers = workers.saturating_mul(addresses.saturating_add(WORKER_FILES));
+        let total = for_workers.saturating_add(PROCESS_FILES + refusals + admin_connections);
+        Self { workers, refusals, admin_connections, total }
+    }
+}
+
+/// Handles and connections that fit beside the reserve.
+fn share_files(config: &Config, facts: &SystemFacts, reserve: &Reserve) -> Result<(u64, u64), ConfigError> {
+    let rest = facts.open_files.saturating_sub(reserve.total);
+    let handles = config.handles.given().map(|handles| handles.get());
+    let connections = config.max_connections.given().map(|connections| connections.get());
+    let least = (handles.unwrap_or(HANDLES_MIN)).saturating_add(connections.unwrap_or(CONNECTIONS_MIN));
+    if least > rest {
+        return Err(too_many(config, facts, reserve, least));
+    }
+    let affordable = (facts.memory_bytes / 4 / CONNECTION_BYTES).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
+    Ok(match (handles, connections) {
+        (Some(handles), Some(connections)) => (handles, connections),
+        (Some(handles), None) => (handles, (rest - handles).min(affordable)),
+        (None, Some(connections)) => ((rest - connections).min(HANDLES_MAX), connections),
+        (None, None) => {
+            let handles = (rest / 4).clamp(HANDLES_MIN, HANDLES_MAX);
+            (handles, (rest - handles).min(affordable))
+        }
+    })
+}
+
+/// Says what does not fit, and what would.
+fn too_many(config: &Config, facts: &SystemFacts, reserve: &Reserve, least: u64) -> ConfigError {
+    let named = |amount: String, least: u64| match amount.as_str() {
+        AUTO => format!("{AUTO} (at least {least})"),
+        _ => amount,
+    };
+    let handles = named(config.handles.to_string(), HANDLES_MIN);
+    let connections = named(config.max_connections.to_string(), CONNECTIONS_MIN);
+    let (limit, total, workers) = (facts.open_files, reserve.total, reserve.workers);
+    let needed = least.saturating_add(total);
+    let rest = limit.saturating_sub(total);
+    let fits = if rest >= HANDLES_MIN + CONNECTIONS_MIN {
+        let share = (rest / 4).clamp(HANDLES_MIN, HANDLES_MAX);
+        format!("what fits is, say, PAGECAST_HANDLES={share} with PAGECAST_MAX_CONNECTIONS={}", rest - share)
+    } else {
+        "that is too few to serve with".to_owned()
+    };
+    let fewer_workers = if workers > 1 { " or lower PAGECAST_WORKERS" } else { "" };
+    ConfigError::Conflict(format!(
+        "PAGECAST_HANDLES={handles}, PAGECAST_MAX_CONNECTIONS={connections} and a reserve of {total} \
+         (PAGECAST_WORKERS={}: {workers}) need {needed} open files, and the limit is {limit}: {fits}; \
+         or raise the limit (ulimit -n, LimitNOFILE){fewer_workers}",
+        config.workers
+    ))
+}
+
+/// Keys of the knobs that [`settle`] reads.
+pub(crate) const INPUTS: &[&str] =
+    &["workers", "listen", "handles", "max_connections", "cache_bytes", "heap_bytes", "heap_file_bytes"];
+
+/// Standard streams 3, root 2 (old and new), inotify 1, signals 2, the runtimes of the main and the admin thread 6,
+/// admin listener 1, a file of configuration 1.
+pub const PROCESS_FILES: u64 = 16;
+
+/// Of each worker, besides its listening sockets: epoll, its waker, signals, and one to spare.
+pub const WORKER_FILES: u64 = 4;
+
+const FILES_PER_AUTO_WORKER: u64 = 64;
+const WORKERS_MAX: u64 = 1_024;
+const REFUSALS_MAX: u64 = 64;
+const ADMIN_CONNECTIONS_MAX: u64 = 16;
+const HANDLES_MIN: u64 = 16;
+const HANDLES_MAX: u64 = 65_536;
+const CONNECTIONS_MIN: u64 = 16;
+const CONNECTIONS_MAX: u64 = 10_000_000;
+const MAPPINGS_MIN: u64 = 16;
+
+/// Memory of a connection with a slow download, rounded up.
+const CONNECTION_BYTES: u64 = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ByteCount, Count};
+
+    fn facts(open_files: u64) -> SystemFacts {
+        SystemFacts { open_files, max_map_count: 65_530, memory_bytes: 8 << 30, cpus: 2 }
+    }
+
+    fn config(handles: Option<u64>, connections: Option<u64>) -> Config {
+        let given = |amount: Option<u64>| amount.map_or(Auto::Auto, |amount| Auto::Given(Count::of(amount)));
+        Config { handles: given(handles), max_connections: given(connections), ..Config::default() }
+    }
+
+    #[test]
+    fn files_are_shared_between_handles_and_connections() {
+        for (open_files, handles, connections, expected) in [
+            (64, None, None, (16, 19)),
+            (128, None, None, (21, 65)),
+            (1_024, None, None, (229, 689)),
+            (65_536, None, None, (16_357, 49_073)),
+            // From here on memory is what limits connections, and a bound of its own handles.
+            (1_048_576, None, None, (65_536, 131_072)),
+            (1 << 40, None, None, (65_536, 131_072)),
+            (1_024, Some(100), None, (100, 818)),
+            (1_024, None, Some(900), (18, 900)),
+            (1_024, None, Some(902), (16, 902)),
+            (1_024, Some(18), Some(900), (18, 900)),
+            (1_024, Some(8), Some(1), (8, 1)),
+        ] {
+            let limits = settle(&config(handles, connections), &facts(open_files)).expect("it fits");
+            assert_eq!((limits.handles, limits.max_connections), expected, "{open_files}");
+        }
+    }
+
+    #[test]
+    fn every_settlement_fits_in_the_limit() {
+        for cpus in [1, 2, 64, 2_000] {
+            for open_files in (64..5_000).step_by(7) {
+                let facts = SystemFacts { cpus, ..facts(open_files) };
+                let limits = settle(&Config::default(), &facts).expect("it fits");
+                assert!(limits.workers >= 1 && limits.handles >= 16 && limits.max_connections >= 16);
+                let sum = limits.handles + limits.max_connections + limits.reserve;
+                assert!(sum <= limits.open_files, "{facts:?} {limits:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_hold_together_is_refused_with_what_would_fit() {
+        for (open_files, handles, connections, told) in [
+            (
+                1_024,
+                Some(5_000),
+                Some(60_000),
+                "PAGECAST_HANDLES=5000, PAGECAST_MAX_CONNECTIONS=60000 and a reserve of 106 \
+                 (PAGECAST_WORKERS=auto: 2) need 65106 open files, and the limit is 1024: what fits is, say, \
+                 PAGECAST_HANDLES=229 with PAGECAST_MAX_CONNECTIONS=689; \
+                 or raise the limit (ulimit -n, LimitNOFILE) or lower PAGECAST_WORKERS",
+            ),
+            (
+                1_024,
+                None,
+                Some(903),
+                "PAGECAST_HANDLES=auto (at least 16), PAGECAST_MAX_CONNECTIONS=903 and a reserve of 106",
+            ),
+            (1_024, Some(903), None, "PAGECAST_MAX_CONNECTIONS=auto (at least 16) and"),
+            (40, None, None, "the limit is 40: that is too few to serve with"),
+            (0, None, None, "the limit is 0:"),
+        ] {
+            let errors = settle(&config(handles, connections), &facts(open_files)).expect_err("too many");
+            let text = errors.iter().map(ToString::to_string).collect::<String>();
+            assert!(text.contains(told), "{text}");
+        }
+    }
+
+    #[test]
+    fn workers_are_the_processors_that_open_files_allow() {
+        for (cpus, open_files, given, workers) in [
+            (8, 1_024, None, 8),
+            (64, 1_024, None, 16),
+            (8, 64, None, 1),
+            (0, 1_024, None, 1),
+            (2, 4_096, Some(9), 9),
+        ] {
+            let workers_given = given.map_or(Auto::Auto, |count| Auto::Given(Count::of(count)));
+            let config = Config { workers: workers_given, ..Config::default() };
+            let facts = SystemFacts { cpus, ..facts(open_files) };
+            assert_eq!(
+                settle(&config, &facts).map(|limits| limits.workers),
+                Ok(workers),
+                "{cpus} {open_files}"
+            );
+        }
+    }
+
+    #[test]
+    fn mappings_and_mapped_bytes_are_half_of_what_there_is() {
+        let limits = settle(&Config::default(), &facts(1_024)).expect("it fits");
+        assert_eq!(limits.mappings, 32_765);
+        assert_eq!(limits.cache_bytes, 4 << 30);
+        let config = Config { cache_bytes: Auto::Given(ByteCount::bytes(0)), ..Config::default() };
+        assert_eq!(settle(&config, &facts(1_024)).map(|limits| limits.cache_bytes), Ok(0));
+    }
+
+    #[test]
+    fn a_heap_that_cannot_hold_one_file_is_refused_unless_it_is_off() {
+        let config = |bytes| Config { heap_bytes: ByteCount::bytes(bytes), ..Config::default() };
+        assert!(settle(&config(0), &facts(1_024)).is_ok());
+        assert!(settle(&config(16 << 10), &facts(1_024)).is_ok());
+        let errors = settle(&config(1_024), &facts(1_024)).expect_err("too small");
+        let text = errors.iter().map(ToString::to_string).collect::<String>();
+        assert!(text.contains("PAGECAST_HEAP_BYTES=1KiB") && text.contains("PAGECAST_HEAP_FILE_BYTES=16KiB"));
+    }
+}

@@ -1,0 +1,465 @@
+//! Lays the layers over one another.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::address::AdminListen;
+use super::cli::{COMMANDS, CommandLine, read_command_line};
+use super::count::AUTO;
+use super::environment::{CONFIG_VARIABLE, Environment, read_environment};
+use super::error::{ConfigError, ConfigErrors, name_at};
+use super::file::{Entry, parse};
+use super::knobs::{Config, KNOBS, Knob};
+use super::limits::{self, Limits, SystemFacts};
+use super::nearest::nearest_key;
+use super::origin::{Origin, Origins};
+use super::setting::Raw;
+
+/// What the program is to do, and with what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What it is to do.
+    pub task: Task,
+    /// The effective values; the defaults for [`Task::Print`].
+    pub config: Config,
+    /// Where they come from.
+    pub origins: Origins,
+    /// What the values left open, settled for this system.
+    pub limits: Limits,
+}
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// `pagecast` or `pagecast serve`
+    Serve,
+    /// `pagecast config`
+    ShowConfig,
+    /// A text that needs no configuration: `--help`, `--version`, `config --example`.
+    Print(String),
+}
+
+/// What loading asks of the disk.
+pub trait Disk {
+    /// The text of a file.
+    fn read(&self, path: &Path) -> io::Result<String>;
+
+    /// Whether a directory is there, symbolic links followed.
+    fn is_directory(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// The disk of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        fs::read_to_string(path)
+    }
+
+    fn is_directory(&self, path: &Path) -> io::Result<bool> {
+        fs::metadata(path).map(|metadata| metadata.is_dir())
+    }
+}
+
+/// Finds every knob's value: flags (`arguments`, without the program's name) beat variables beat the file beat the
+/// defaults. Errors are those of all layers together, those of values that are overruled included.
+pub fn load(
+    arguments: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    disk: &dyn Disk,
+    facts: &SystemFacts,
+) -> Result<Loaded, ConfigErrors> {
+    let mut draft = Draft::default();
+    let line = read_command_line(arguments, &mut draft.errors);
+    if let Task::Print(_) = line.task {
+        ConfigErrors::none_or(draft.errors)?;
+        return Ok(Loaded {
+            task: line.task,
+            config: Config::default(),
+            origins: Origins::default(),
+            limits: Limits::default(),
+        });
+    }
+    let environment = read_environment(variables, &mut draft.errors);
+    if let Some(path) = config_file(&line, &environment, &mut draft.errors) {
+        draft.read_file(&path, disk);
+    }
+    for (knob, value) in &environment.knobs {
+        draft.read_text(knob, value, Origin::Variable(knob.variable()));
+    }
+    for (knob, value) in &line.knobs {
+        draft.read_text(knob, value, Origin::Flag(format!("--{}", knob.flag())));
+    }
+    if let (Some(root), Some(knob)) = (&line.root, Knob::by_key("root")) {
+        draft.read_text(knob, root, Origin::Argument);
+    }
+    draft.check_root(disk);
+    draft.check_listeners();
+    let limits = draft.settle(facts);
+    ConfigErrors::none_or(draft.errors)?;
+    Ok(Loaded { task: line.task, config: draft.config, origins: draft.origins, limits })
+}
+
+/// The file that is named by the flag or else by the variable.
+fn config_file(
+    line: &CommandLine,
+    environment: &Environment,
+    errors: &mut Vec<ConfigError>,
+) -> Option<PathBuf> {
+    let flag = line.config_file.as_ref().map(|path| ("--config", path));
+    let variable = environment.config_file.as_ref().map(|path| (CONFIG_VARIABLE, path));
+    let (name, path) = flag.or(variable)?;
+    if !path.is_empty() {
+        return Some(path.into());
+    }
+    errors.push(ConfigError::BadValue {
+        name: name.to_owned(),
+        value: String::new(),
+        reason: "is empty".to_owned(),
+        accepted: "the path of a TOML file".to_owned(),
+    });
+    None
+}
+
+/// A configuration in the making.
+#[derive(Default)]
+struct Draft {
+    config: Config,
+    origins: Origins,
+    /// Keys of knobs whose effective value was refused.
+    refused: Vec<&'static str>,
+    errors: Vec<ConfigError>,
+}
+
+impl Draft {
+    fn read_file(&mut self, path: &Path, disk: &dyn Disk) {
+        let text = match disk.read(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let reason = format!("the configuration cannot be read: {error}");
+                return self.errors.push(ConfigError::File { path: path.into(), line: None, reason });
+            }
+        };
+        let parsed = parse(&text);
+        for (line, reason) in parsed.faults {
+            self.errors.push(ConfigError::File { path: path.into(), line: Some(line), reason });
+        }
+        for entry in parsed.entries {
+            self.read_entry(path, entry);
+        }
+    }
+
+    fn read_entry(&mut self, path: &Path, entry: Entry<'_>) {
+        let origin = Origin::File { path: path.into(), line: entry.line };
+        match Knob::by_key(&entry.key) {
+            Some(knob) => self.set(knob, Raw::Toml(entry.value), entry.written, origin),
+            None => self.errors.push(ConfigError::Unknown {
+                name: name_at(&origin, &entry.key),
+                nearest: nearest_key(&entry.key, &[]).to_owned(),
+            }),
+        }
+    }
+
+    fn read_text(&mut self, knob: &'static Knob, value: &OsStr, origin: Origin) {
+        match value.to_str() {
+            Some(text) => self.set(knob, Raw::Text(text), text, origin),
+            None => self.refuse(knob, &origin, &value.to_string_lossy(), "is not UTF-8"),
+        }
+    }
+
+    fn set(&mut self, knob: &'static Knob, raw: Raw<'_>, written: &str, origin: Origin) {
+        match knob.read(&mut self.config, raw) {
+            Ok(()) => {
+                self.refused.retain(|key| *key != knob.key);
+                self.origins.set(knob.key, origin);
+            }
+            Err(reason) => self.refuse(knob, &origin, written, reason),
+        }
+    }
+
+    fn refuse(&mut self, knob: &'static Knob, origin: &Origin, value: &str, reason: impl Into<String>) {
+        self.errors.push(ConfigError::bad_value(knob, origin, value, reason));
+        self.refused.push(knob.key);
+    }
+
+    fn is_sound(&self, keys: &[&str]) -> bool {
+        self.refused.iter().all(|key| !keys.contains(key))
+    }
+
+    fn check_root(&mut self, disk: &dyn Disk) {
+        let Some(knob) = Knob::by_key("root").filter(|_| self.is_sound(&["root"])) else { return };
+        let root = self.config.root.clone();
+        let reason = match disk.is_directory(root.as_path()) {
+            Ok(true) => return,
+            Ok(false) => "is not a directory".to_owned(),
+            Err(error) => format!("cannot be used: {error}"),
+        };
+        let origin = self.origins.of(knob.key).clone();
+        let reason = match (&origin, near_command(&root.to_string())) {
+            (Origin::Argument, Some(command)) => format!("{reason} (was the command `{command}` meant?)"),
+            _ => reason,
+        };
+        self.refuse(knob, &origin, &root.to_string(), reason);
+    }
+
+    fn check_listeners(&mut self) {
+        let AdminListen::At(admin) = &self.config.admin_listen else { return };
+        if !self.is_sound(&["listen", "admin_listen"]) || !self.config.listen.as_slice().contains(admin) {
+            return;
+        }
+        if !admin.is_chosen_by_the_system() {
+            self.errors.push(ConfigError::Conflict(format!(
+                "PAGECAST_LISTEN={} and PAGECAST_ADMIN_LISTEN={admin} both want {admin}: give them different \
+                 addresses, or turn the admin listener off",
+                self.config.listen
+            )));
+        }
+    }
+
+    /// Settles the limits, unless a value they rest on was refused: what would be said of its default helps nobody.
+    fn settle(&mut self, facts: &SystemFacts) -> Limits {
+        if !self.is_sound(limits::INPUTS) {
+            return Limits::default();
+        }
+        let settled = limits::settle(&self.config, facts).unwrap_or_else(|errors| {
+            self.errors.extend(errors);
+            Limits::default()
+        });
+        for knob in KNOBS.iter().filter(|knob| knob.default() == AUTO) {
+            if knob.value(&self.config) == AUTO {
+                self.origins.derive(knob.key);
+            }
+        }
+        settled
+    }
+}
+
+fn near_command(word: &str) -> Option<&'static str> {
+    COMMANDS.iter().copied().find(|command| strsim::osa_distance(command, word) <= 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Auto, ByteCount, Count, Span, Switch};
+
+    /// Files by name; everything but `missing` is a directory.
+    struct Shelf(&'static [(&'static str, &'static str)]);
+
+    impl Disk for Shelf {
+        fn read(&self, path: &Path) -> io::Result<String> {
+            let found = self.0.iter().find(|(name, _)| path == Path::new(name));
+            found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+
+        fn is_directory(&self, path: &Path) -> io::Result<bool> {
+            match path.to_str() {
+                Some("missing" | "confg") => Err(io::ErrorKind::NotFound.into()),
+                Some("a-file") => Ok(false),
+                _ => Ok(true),
+            }
+        }
+    }
+
+    const FACTS: SystemFacts =
+        SystemFacts { open_files: 1_024, max_map_count: 65_530, memory_bytes: 4 << 30, cpus: 2 };
+
+    fn try_load(
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        file: &'static str,
+    ) -> Result<Loaded, ConfigErrors> {
+        let shelf: &'static [(&str, &str)] = Box::leak(Box::new([("c.toml", file)]));
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        load(arguments.iter().map(Into::into), variables, &Shelf(shelf), &FACTS)
+    }
+
+    fn told(arguments: &[&str], variables: &[(&str, &str)], file: &'static str) -> Vec<String> {
+        let errors = try_load(arguments, variables, file).expect_err("it must be refused");
+        errors.as_slice().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn flags_beat_variables_beat_the_file_beat_the_defaults() {
+        let file = "\nidle_timeout = '1s'\nhead_timeout = '1s'\nstall_timeout = '1s'";
+        let variables = &[
+            ("PAGECAST_CONFIG", "c.toml"),
+            ("PAGECAST_HEAD_TIMEOUT", "2s"),
+            ("PAGECAST_STALL_TIMEOUT", "2s"),
+        ];
+        let loaded = try_load(&["--stall-timeout=3s"], variables, file).expect("all is right");
+        let (config, origins) = (&loaded.config, &loaded.origins);
+        for (key, value, expected, origin) in [
+            ("linger_timeout", config.linger_timeout, 2, "default"),
+            ("idle_timeout", config.idle_timeout, 1, "c.toml:2"),
+            ("head_timeout", config.head_timeout, 2, "environment PAGECAST_HEAD_TIMEOUT"),
+            ("stall_timeout", config.stall_timeout, 3, "flag --stall-timeout"),
+        ] {
+            assert_eq!(value, Span::seconds(expected), "{key}");
+            assert_eq!(origins.of(key).to_string(), origin, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_flag_for_the_file_beats_the_variable() {
+        let loaded = try_load(&["--config", "c.toml"], &[("PAGECAST_CONFIG", "absent")], "names = 99");
+        assert_eq!(loaded.expect("the variable is overruled").config.names, Count::of(99));
+    }
+
+    #[test]
+    fn toml_values_have_their_natural_types() {
+        let file = "watch = false\nworkers = 4\nbody_bytes = 100\ncache_bytes = '1GiB'\ndrain_delay = 0\n\
+                    listen = ['127.0.0.1:1', 'unix:/s']\nhandles = 'auto'\nadmin_listen = 'off'";
+        let config = try_load(&["--config=c.toml"], &[], file).expect("all is right").config;
+        assert_eq!(config.watch, Switch::Off);
+        assert_eq!(config.workers, Auto::Given(Count::of(4)));
+        assert_eq!(config.body_bytes, ByteCount::bytes(100));
+        assert_eq!(config.cache_bytes, Auto::Given(ByteCount::gib(1)));
+        assert_eq!(config.drain_delay, Span::ZERO);
+        assert_eq!(config.listen.to_string(), "127.0.0.1:1,unix:/s");
+        assert_eq!(config.admin_listen, AdminListen::Off);
+    }
+
+    #[test]
+    fn all_errors_of_all_layers_are_told_at_once() {
+        let file = "head_timout = '1s'\nidle_timeout = 10\nroot = 5\nwatch = 1.5\n\n[table]\nx = 1\n";
+        let variables = &[
+            ("PAGECAST_CONFIG", "c.toml"),
+            ("PAGECAST_WORKERS", ""),
+            ("PAGECAST_WRKERS", "1"),
+            ("PAGECAST_IDLE_TIMEOUT", "5"),
+        ];
+        let errors = told(&["--lissen=x", "--handles=-1", "missing"], variables, file);
+        let duration =
+            "accepted: a duration with its unit such as 250ms, 30s, 5m, 1h or 1m30s, from 10ms to 1h";
+        assert_eq!(
+            errors,
+            [
+                "--lissen is not known; the nearest known name is --listen",
+                "PAGECAST_WRKERS is not known; the nearest known name is PAGECAST_WORKERS",
+                "c.toml:1: head_timout is not known; the nearest known name is head_timeout",
+                &format!("c.toml:2: idle_timeout: the value \"10\" has no unit; {duration}"),
+                "c.toml:3: root: the value \"5\" is not accepted: invalid type: integer `5`, expected a string; \
+                 accepted: the path of a directory",
+                "c.toml:4: watch: the value \"1.5\" is not accepted: invalid type: floating point `1.5`, \
+                 expected a string or an integer or a boolean; \
+                 accepted: on or off (also true or false, yes or no, 1 or 0)",
+                "c.toml:6: table is not known; the nearest known name is handles",
+                &format!("PAGECAST_IDLE_TIMEOUT: the value \"5\" has no unit; {duration}"),
+                "PAGECAST_WORKERS: the value \"\" is empty; accepted: a count from 1 to 1024, or auto",
+                "--handles: the value \"-1\" is not a whole number in decimal digits; \
+                 accepted: a count from 8 to 1000000, or auto",
+                "ROOT: the value \"missing\" cannot be used: entity not found; accepted: the path of a directory",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_text_of_all_errors_counts_them() {
+        let errors = try_load(&["--workers=0"], &[], "").expect_err("too few");
+        let accepted = "accepted: a count from 1 to 1024, or auto";
+        let expected = format!(
+            "pagecast: 1 error in the configuration\n  --workers: the value \"0\" is too small; {accepted}"
+        );
+        assert_eq!(errors.to_string(), expected);
+    }
+
+    #[test]
+    fn faults_of_syntax_have_their_lines_and_hide_no_other_error() {
+        let errors = told(&["--config=c.toml"], &[], "workers = \nnames = 1\nnames = 2\n= 3\nindex = ''\n");
+        for line in [1, 3, 4] {
+            let place = format!("c.toml:{line}: ");
+            assert!(errors.iter().any(|error| error.starts_with(&place)), "{line} in {errors:#?}");
+        }
+        assert!(errors.iter().any(|error| error.starts_with("c.toml:5: index: ")), "{errors:#?}");
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there() {
+        for (arguments, variables) in
+            [(&["--config=no.toml"][..], &[][..]), (&[], &[("PAGECAST_CONFIG", "no.toml")])]
+        {
+            assert_eq!(
+                told(arguments, variables, ""),
+                ["no.toml: the configuration cannot be read: entity not found"]
+            );
+        }
+        assert_eq!(
+            told(&[], &[("PAGECAST_CONFIG", "")], ""),
+            ["PAGECAST_CONFIG: the value \"\" is empty; accepted: the path of a TOML file"]
+        );
+    }
+
+    #[test]
+    fn a_root_that_is_no_directory_is_told_with_its_origin() {
+        let accepted = "accepted: the path of a directory";
+        for (arguments, variables, expected) in [
+            (&["a-file"][..], &[][..], "ROOT: the value \"a-file\" is not a directory"),
+            (&["--root=missing"], &[], "--root: the value \"missing\" cannot be used: entity not found"),
+            (
+                &[],
+                &[("PAGECAST_ROOT", "missing")],
+                "PAGECAST_ROOT: the value \"missing\" cannot be used: entity not found",
+            ),
+            (
+                &["confg"],
+                &[],
+                "ROOT: the value \"confg\" cannot be used: entity not found (was the command `config` meant?)",
+            ),
+        ] {
+            assert_eq!(told(arguments, variables, ""), [format!("{expected}; {accepted}")]);
+        }
+    }
+
+    #[test]
+    fn traffic_and_admin_cannot_share_an_address() {
+        let same = &[("PAGECAST_LISTEN", "[::1]:9,127.0.0.1:8081")];
+        let errors = told(&[], same, "");
+        let both = ["PAGECAST_LISTEN=[::1]:9,127.0.0.1:8081", "PAGECAST_ADMIN_LISTEN=127.0.0.1:8081"];
+        assert!(both.iter().all(|name| errors.iter().any(|error| error.contains(name))), "{errors:?}");
+        let ports = &[("PAGECAST_LISTEN", "127.0.0.1:0"), ("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0")];
+        assert!(try_load(&[], ports, "").is_ok());
+    }
+
+    #[test]
+    fn limits_that_cannot_hold_are_told_beside_other_errors() {
+        let variables = &[("PAGECAST_HANDLES", "5000"), ("PAGECAST_LOG", "loud=x")];
+        let errors = told(&[], variables, "");
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(errors.iter().any(|error| error.contains("PAGECAST_HANDLES=5000")), "{errors:?}");
+    }
+
+    #[test]
+    fn help_and_version_need_no_sound_environment() {
+        for arguments in [&["--help"][..], &["--version"], &["help"]] {
+            let loaded = try_load(arguments, &[("PAGECAST_WORKERS", "none")], "").expect("help");
+            assert!(matches!(loaded.task, Task::Print(_)), "{arguments:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_value_that_is_not_utf_8_is_an_error_and_no_panic() {
+        use std::os::unix::ffi::OsStringExt;
+        let broken = || OsString::from_vec(b"a\xff".to_vec());
+        let variables = [(OsString::from("PAGECAST_INDEX"), broken())];
+        let arguments = [OsString::from("--log"), broken(), broken()];
+        let errors = load(arguments, variables, &Shelf(&[]), &FACTS).expect_err("none is text");
+        let told = errors.to_string();
+        for name in ["PAGECAST_INDEX: ", "--log: ", "ROOT: "] {
+            assert!(told.contains(&format!("{name}the value \"a\u{fffd}\" is not UTF-8")), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_is_auto_is_derived() {
+        let loaded = try_load(&["--workers=1"], &[("PAGECAST_HANDLES", "auto")], "").expect("all is right");
+        assert_eq!(loaded.origins.of("handles"), &Origin::Derived);
+        assert_eq!(loaded.origins.of("max_connections"), &Origin::Derived);
+        assert_eq!(loaded.origins.of("workers"), &Origin::Flag("--workers".to_owned()));
+        let loaded = try_load(&["--index=auto"], &[], "").expect("a name like any other");
+        assert_eq!(loaded.origins.of("index"), &Origin::Flag("--index".to_owned()));
+    }
+}

@@ -1,0 +1,130 @@
+//! What is logged.
+
+use std::fmt;
+use std::str::FromStr;
+
+use log::LevelFilter;
+
+use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+
+/// An env_logger filter: a comma list of `LEVEL`, `TARGET=LEVEL` or `TARGET`, then perhaps `/TEXT` to look for.
+///
+/// Stricter than env_logger in one point: it takes a misspelt level for a target, which would silence the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    /// Everything from `info` on.
+    pub fn info() -> Self {
+        Self("info".to_owned())
+    }
+
+    /// The filter, for `env_logger::Builder::parse_filters`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let (directives, pattern) = text.split_once('/').unwrap_or((text, ""));
+        if directives.trim().is_empty() {
+            return Err(Refusal::EMPTY);
+        }
+        if pattern.contains('/') {
+            return Err(Refusal::new("has more than one `/`"));
+        }
+        directives.split(',').map(str::trim).try_for_each(check_directive)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+fn check_directive(directive: &str) -> Result<(), Refusal> {
+    let Some((target, level)) = directive.split_once('=') else {
+        return check_word(directive);
+    };
+    if target.trim().is_empty() {
+        return Err(Refusal::new("has no target before `=`"));
+    }
+    if level.trim().parse::<LevelFilter>().is_err() {
+        return Err(Refusal::new(format!("has the unknown level `{}`", level.escape_debug())));
+    }
+    Ok(())
+}
+
+/// A word alone is a level, or a target; not something that was meant as a level.
+fn check_word(word: &str) -> Result<(), Refusal> {
+    if word.is_empty() {
+        return Err(Refusal::new("has an empty place in its list"));
+    }
+    if word.parse::<LevelFilter>().is_ok() {
+        return Ok(());
+    }
+    let meant = LevelFilter::iter()
+        .map(|level| level.as_str().to_ascii_lowercase())
+        .find(|level| word.starts_with(level.as_str()) || strsim::osa_distance(level, word) <= 2);
+    match meant {
+        Some(level) => {
+            let word = word.escape_debug();
+            Err(Refusal::new(format!("has the unknown level `{word}` ({level}? A target is {word}=trace)")))
+        }
+        None => Ok(()),
+    }
+}
+
+impl fmt::Display for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Setting for LogFilter {
+    type Bounds = ();
+    const FORMS: Forms = Forms::TEXT;
+    const METAVAR: &'static str = "FILTER";
+
+    fn accepted((): &()) -> String {
+        "off, error, warn, info, debug or trace, or a comma list of TARGET=LEVEL, \
+         as in info,pagecast::files=debug"
+            .to_owned()
+    }
+
+    fn check(&self, (): &()) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+deserialize_by_text!(LogFilter);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_of_env_logger_are_accepted() {
+        for text in
+            ["info", "OFF", "warn,pagecast=debug", "pagecast::wire", "info, pagecast = trace", "debug/open"]
+        {
+            assert!(text.parse::<LogFilter>().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn filters_that_would_not_do_what_they_say_are_refused() {
+        for (text, reason) in [
+            ("", "is empty"),
+            ("/x", "is empty"),
+            ("info/a/b", "has more than one `/`"),
+            ("info,", "has an empty place in its list"),
+            ("=info", "has no target before `=`"),
+            ("pagecast=loud", "has the unknown level `loud`"),
+            ("pagecast=warn=info", "has the unknown level `warn=info`"),
+            ("debgu", "has the unknown level `debgu` (debug? A target is debgu=trace)"),
+            ("warning", "has the unknown level `warning` (warn? A target is warning=trace)"),
+        ] {
+            assert_eq!(text.parse::<LogFilter>(), Err(Refusal::new(reason)), "{text}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The known name that a misspelt one was meant to be.
+
+use super::knobs::KNOBS;
+
+/// The key, of a knob or one of `others`, that is nearest to `name`, whatever style `name` is written in.
+pub(crate) fn nearest_key(name: &str, others: &[&'static str]) -> &'static str {
+    let lowered = name.trim_start_matches('-').to_ascii_lowercase().replace('-', "_");
+    let wanted = lowered.strip_prefix("pagecast_").unwrap_or(&lowered);
+    let keys = others.iter().copied().chain(KNOBS.iter().map(|knob| knob.key));
+    let mut best = ("", -1.0);
+    for key in keys {
+        let likeness = likeness(wanted, key);
+        if likeness > best.1 {
+            best = (key, likeness);
+        }
+    }
+    best.0
+}
+
+/// From 0 to 1; for names of several words also by how well their words agree.
+fn likeness(wanted: &str, key: &str) -> f64 {
+    let whole = strsim::normalized_damerau_levenshtein(wanted, key);
+    let dice = strsim::sorensen_dice(wanted, key);
+    (whole + dice) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_keyboard_finds_what_was_meant() {
+        for (name, key) in [
+            ("PAGECAST_WORKER", "workers"),
+            ("PAGECAST_HEADTIMEOUT", "head_timeout"),
+            ("PAGECAST_TIMEOUT_HEAD", "head_timeout"),
+            ("PAGECAST_CONNECTIONS", "max_connections"),
+            ("PAGECAST_MAX_CONNS", "max_connections"),
+            ("PAGECAST_CACHE_SIZE", "cache_bytes"),
+            ("PAGECAST_Root", "root"),
+            ("PAGECAST_CONFG", "config"),
+            ("--lisen", "listen"),
+            ("--dot-files", "dotfiles"),
+            ("admin-listen", "admin_listen"),
+            ("symlink", "symlinks"),
+            ("revalidate", "revalidate_after"),
+            ("shutdown", "shutdown_timeout"),
+            ("log_level", "log"),
+        ] {
+            assert_eq!(nearest_key(name, &["config"]), key, "{name}");
+        }
+    }
+
+    #[test]
+    fn even_nonsense_has_a_nearest_name() {
+        assert!(!nearest_key("", &[]).is_empty());
+        assert!(!nearest_key("§§§", &[]).is_empty());
+    }
+}

@@ -1,0 +1,59 @@
+//! Where a value comes from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// The layer, and the place in it, that a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody gave it.
+    Default,
+    /// Nobody gave it, and it was settled from what the system allows.
+    Derived,
+    /// A line of the file, counted from 1.
+    File {
+        /// The file's path as it was given.
+        path: PathBuf,
+        /// The line of the key.
+        line: usize,
+    },
+    /// The variable of that name.
+    Variable(String),
+    /// The flag of that name, dashes included.
+    Flag(String),
+    /// The argument `ROOT`.
+    Argument,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Derived => f.write_str("derived"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Argument => f.write_str("argument ROOT"),
+        }
+    }
+}
+
+/// The origin of every knob's value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins(BTreeMap<&'static str, Origin>);
+
+impl Origins {
+    /// Where the value of the knob `key` comes from.
+    pub fn of(&self, key: &str) -> &Origin {
+        self.0.get(key).unwrap_or(&Origin::Default)
+    }
+
+    pub(crate) fn set(&mut self, key: &'static str, origin: Origin) {
+        self.0.insert(key, origin);
+    }
+
+    pub(crate) fn derive(&mut self, key: &'static str) {
+        self.set(key, Origin::Derived);
+    }
+}

@@ -1,0 +1,106 @@
+//! What `pagecast config` prints.
+
+use std::fmt::Write as _;
+
+use super::knobs::KNOBS;
+use super::load::Loaded;
+use super::origin::Origin;
+use super::{ByteCount, Limits};
+
+/// Every effective value and where it comes from, in aligned columns under the headings of the groups; below, the
+/// bounds that are derived only.
+pub fn show(loaded: &Loaded) -> String {
+    let mut rows: Vec<Row> = Vec::new();
+    for knob in KNOBS {
+        let origin = loaded.origins.of(knob.key);
+        let settled = settled(&loaded.limits, knob.key).filter(|_| *origin == Origin::Derived);
+        rows.push(Row {
+            title: knob.group.title(),
+            key: knob.key,
+            value: settled.unwrap_or_else(|| knob.value(&loaded.config)),
+            origin: origin.to_string(),
+        });
+    }
+    let derived = derived(&loaded.limits).into_iter().map(|(key, value)| Row {
+        title: "Derived bounds",
+        key,
+        value: value.to_string(),
+        origin: Origin::Derived.to_string(),
+    });
+    rows.extend(derived);
+    table(&rows)
+}
+
+struct Row {
+    title: &'static str,
+    key: &'static str,
+    value: String,
+    origin: String,
+}
+
+/// What became of a knob that was `auto`.
+fn settled(limits: &Limits, key: &str) -> Option<String> {
+    Some(match key {
+        "workers" => limits.workers.to_string(),
+        "handles" => limits.handles.to_string(),
+        "max_connections" => limits.max_connections.to_string(),
+        "cache_bytes" => ByteCount::bytes(limits.cache_bytes).to_string(),
+        _ => return None,
+    })
+}
+
+fn derived(limits: &Limits) -> [(&'static str, usize); 5] {
+    [
+        ("open files", limits.open_files),
+        ("reserve of open files", limits.reserve),
+        ("refusals at once", limits.refusals),
+        ("admin connections", limits.admin_connections),
+        ("mappings", limits.mappings),
+    ]
+}
+
+fn table(rows: &[Row]) -> String {
+    let width = |text: &str| text.chars().count();
+    let keys = rows.iter().map(|row| width(row.key)).max().unwrap_or_default();
+    let values = rows.iter().map(|row| width(&row.value)).max().unwrap_or_default();
+    let (mut text, mut title) = (String::new(), "");
+    for row in rows {
+        if row.title != title {
+            let gap = if title.is_empty() { "" } else { "\n" };
+            let _ = writeln!(text, "{gap}# {}", row.title);
+            title = row.title;
+        }
+        let _ = writeln!(text, "{:keys$}  {:values$}  {}", row.key, row.value, row.origin);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Origins, SystemFacts, Task, settle};
+
+    #[test]
+    fn every_knob_has_its_line_with_value_and_origin_in_aligned_columns() {
+        let config = Config::default();
+        let facts = SystemFacts { open_files: 1_024, max_map_count: 100, memory_bytes: 2 << 30, cpus: 2 };
+        let limits = settle(&config, &facts).expect("it fits");
+        let mut origins = Origins::default();
+        origins.derive("workers");
+        origins.set("index", Origin::Flag("--index".to_owned()));
+        let text = show(&Loaded { task: Task::ShowConfig, config, origins, limits });
+        let line = |key: &str| {
+            let found = text.lines().find(|line| line.starts_with(&format!("{key} ")));
+            found.unwrap_or_else(|| panic!("{key} in {text}")).split("  ").filter(|part| !part.is_empty())
+        };
+        for knob in KNOBS {
+            assert_eq!(line(knob.key).count(), 3, "{}", knob.key);
+        }
+        let parts = |key: &str| line(key).map(str::trim).collect::<Vec<_>>();
+        assert_eq!(parts("workers"), ["workers", "2", "derived"]);
+        assert_eq!(parts("index"), ["index", "index.html", "flag --index"]);
+        assert_eq!(parts("mappings"), ["mappings", "50", "derived"]);
+        let columns: Vec<_> = text.lines().filter_map(|line| line.find("  default")).collect();
+        assert!(columns.windows(2).all(|pair| pair.first() == pair.last()), "{text}");
+    }
+}

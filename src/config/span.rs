@@ -1,0 +1,172 @@
+//! Durations, written `30s`.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::setting::{Forms, Refusal, Setting, check_range, deserialize_by_text};
+
+/// A length of time in whole milliseconds: `250ms`, `30s`, `5m`, `1h`, `1m30s`, `0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span(Duration);
+
+impl Span {
+    /// No time at all.
+    pub const ZERO: Self = Self(Duration::ZERO);
+
+    /// A count of milliseconds.
+    pub const fn millis(count: u64) -> Self {
+        Self(Duration::from_millis(count))
+    }
+
+    /// A count of seconds.
+    pub const fn seconds(count: u64) -> Self {
+        Self(Duration::from_secs(count))
+    }
+
+    /// A count of minutes.
+    pub const fn minutes(count: u64) -> Self {
+        Self(Duration::from_secs(count * 60))
+    }
+
+    /// A count of hours.
+    pub const fn hours(count: u64) -> Self {
+        Self(Duration::from_secs(count * 3_600))
+    }
+
+    /// The same length of time for the standard library.
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for Span {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        match text {
+            "" => return Err(Refusal::EMPTY),
+            "0" => return Ok(Self::ZERO),
+            _ => {}
+        }
+        let too_large = || Refusal::new("is too large");
+        let (mut rest, mut total, mut units) = (text, 0_u64, UNITS.iter());
+        while !rest.is_empty() {
+            let (digits, after) = split_where(rest, |c| !c.is_ascii_digit());
+            if digits.is_empty() {
+                return Err(Refusal::new("has no whole number where one should be"));
+            }
+            let (unit, after) = split_where(after, |c| c.is_ascii_digit());
+            if unit.is_empty() {
+                return Err(Refusal::new("has no unit"));
+            }
+            let known = UNITS.iter().any(|(name, _)| *name == unit);
+            if !known {
+                return Err(Refusal::new(format!("has the unknown unit `{}`", unit.escape_debug())));
+            }
+            // The iterator goes on where the last unit was found: a unit comes once, and the larger first.
+            let (_, factor) = units
+                .find(|(name, _)| *name == unit)
+                .ok_or_else(|| Refusal::new("has its units out of order"))?;
+            let number: Option<u64> = digits.parse().ok();
+            let part = number.and_then(|number| number.checked_mul(*factor));
+            total = part.and_then(|part| total.checked_add(part)).ok_or_else(too_large)?;
+            rest = after;
+        }
+        Ok(Self::millis(total))
+    }
+}
+
+fn split_where(text: &str, end: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(end).unwrap_or(text.len()))
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut millis = self.0.as_millis();
+        if millis == 0 {
+            return f.write_str("0");
+        }
+        for (name, factor) in UNITS {
+            let count = millis / u128::from(*factor);
+            millis %= u128::from(*factor);
+            if count > 0 {
+                write!(f, "{count}{name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Setting for Span {
+    type Bounds = RangeInclusive<Self>;
+    // An integer is let in only to be told that it lacks its unit; 0 needs none.
+    const FORMS: Forms = Forms::INTEGER;
+    const METAVAR: &'static str = "DURATION";
+
+    fn accepted(bounds: &Self::Bounds) -> String {
+        format!(
+            "a duration with its unit such as 250ms, 30s, 5m, 1h or 1m30s, from {} to {}",
+            bounds.start(),
+            bounds.end()
+        )
+    }
+
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), Refusal> {
+        check_range(self, bounds)
+    }
+}
+
+deserialize_by_text!(Span);
+
+/// Milliseconds in each unit, largest first.
+const UNITS: &[(&str, u64)] = &[("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_written_alike() {
+        for (text, millis, written) in [
+            ("0", 0, "0"),
+            ("0s", 0, "0"),
+            ("250ms", 250, "250ms"),
+            ("1500ms", 1_500, "1s500ms"),
+            ("30s", 30_000, "30s"),
+            ("90s", 90_000, "1m30s"),
+            ("1m30s", 90_000, "1m30s"),
+            ("5m", 300_000, "5m"),
+            ("1h", 3_600_000, "1h"),
+            ("24h", 86_400_000, "24h"),
+            ("1h2m3s4ms", 3_723_004, "1h2m3s4ms"),
+        ] {
+            assert_eq!(text.parse(), Ok(Span::millis(millis)), "{text}");
+            assert_eq!(Span::millis(millis).to_string(), written);
+            assert_eq!(written.parse(), Ok(Span::millis(millis)), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("", "is empty"),
+            ("10", "has no unit"),
+            ("1m30", "has no unit"),
+            ("s", "has no whole number where one should be"),
+            ("-1s", "has no whole number where one should be"),
+            ("1.5s", "has the unknown unit `.`"),
+            ("10 s", "has the unknown unit ` s`"),
+            ("10sec", "has the unknown unit `sec`"),
+            ("1S", "has the unknown unit `S`"),
+            ("30s1m", "has its units out of order"),
+            ("1s1s", "has its units out of order"),
+            ("99999999999999999999s", "is too large"),
+            ("18446744073709551615h", "is too large"),
+            ("18446744073709551s999ms", "is too large"),
+        ] {
+            assert_eq!(text.parse::<Span>(), Err(Refusal::new(reason)), "{text}");
+        }
+    }
+}

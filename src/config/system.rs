@@ -1,0 +1,71 @@
+//! What the system allows the process, read once at start.
+
+use std::fs;
+use std::thread::available_parallelism;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::limits::SystemFacts;
+
+/// Raises the soft limit on open files to the hard one, then reads what the system allows.
+/// What cannot be read is taken to be what an ordinary system has.
+pub fn system_facts() -> SystemFacts {
+    raise_open_files();
+    SystemFacts {
+        open_files: getrlimit(Resource::Nofile).current.unwrap_or(OPEN_FILES_FALLBACK),
+        max_map_count: number_in("/proc/sys/vm/max_map_count").unwrap_or(MAX_MAP_COUNT_FALLBACK),
+        memory_bytes: memory_bytes().unwrap_or(MEMORY_BYTES_FALLBACK),
+        cpus: available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// Where it may not be raised, the soft limit stays, and what is derived from it is smaller.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.or_else(|| number_in("/proc/sys/fs/nr_open"));
+    if limit.current < most {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: limit.maximum });
+    }
+}
+
+fn memory_bytes() -> Option<u64> {
+    total_memory(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// The line `MemTotal:  123 kB`.
+fn total_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1_024)
+}
+
+fn number_in(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+const OPEN_FILES_FALLBACK: u64 = 1_024;
+const MAX_MAP_COUNT_FALLBACK: u64 = 65_530;
+const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn total_memory_is_in_bytes() {
+        assert_eq!(total_memory("MemTotal:       16 kB\nMemFree: 1 kB\n"), Some(16_384));
+        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+        assert_eq!(total_memory("MemTotal: lots kB\n"), None);
+    }
+
+    #[test]
+    fn facts_are_those_of_a_living_system_with_its_limit_raised() {
+        let facts = system_facts();
+        assert!(facts.cpus >= 1 && facts.memory_bytes > 1 << 20 && facts.max_map_count > 0);
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(Some(facts.open_files), limit.current);
+        if limit.maximum.is_some() {
+            assert_eq!(limit.current, limit.maximum);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Knobs that choose one of a few words.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+
+/// Declares an enum whose variants are words.
+macro_rules! words {
+    ($(#[$attribute:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$about])* #[doc = concat!("Written `", $word, "`.")] $variant,)+
+        }
+
+        impl FromStr for $name {
+            type Err = Refusal;
+
+            fn from_str(text: &str) -> Result<Self, Refusal> {
+                match text.to_ascii_lowercase().as_str() {
+                    "" => Err(Refusal::EMPTY),
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(Refusal::new("is none of the words known here")),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word,)+ })
+            }
+        }
+
+        impl Setting for $name {
+            type Bounds = ();
+            const FORMS: Forms = Forms::TEXT;
+            const METAVAR: &'static str = "WORD";
+
+            fn accepted((): &()) -> String {
+                [$($word),+].join(" or ")
+            }
+
+            fn check(&self, (): &()) -> Result<(), Refusal> {
+                Ok(())
+            }
+        }
+
+        deserialize_by_text!($name);
+    };
+}
+
+words! {
+    /// Which symbolic links below the root are followed.
+    Symlinks {
+        /// Those that end inside the root.
+        Inside = "inside",
+        /// None: a link is answered as if it were absent.
+        Deny = "deny",
+    }
+}
+
+words! {
+    /// Whether names that begin with a dot are served. `.well-known` always is.
+    Dotfiles {
+        /// They are answered as if they were absent.
+        Deny = "deny",
+        /// They are served like any other.
+        Allow = "allow",
+    }
+}
+
+/// Something that is on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Switch {
+    /// Written `on`, `true`, `yes` or `1`.
+    On,
+    /// Written `off`, `false`, `no` or `0`.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on.
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+impl FromStr for Switch {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        match text.to_ascii_lowercase().as_str() {
+            "" => Err(Refusal::EMPTY),
+            "on" | "true" | "yes" | "1" => Ok(Self::On),
+            "off" | "false" | "no" | "0" => Ok(Self::Off),
+            _ => Err(Refusal::new("is neither on nor off")),
+        }
+    }
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_on() { "on" } else { "off" })
+    }
+}
+
+impl Setting for Switch {
+    type Bounds = ();
+    const FORMS: Forms = Forms { integer: true, ..Forms::BOOLEAN };
+    const METAVAR: &'static str = "on|off";
+
+    fn accepted((): &()) -> String {
+        "on or off (also true or false, yes or no, 1 or 0)".to_owned()
+    }
+
+    fn check(&self, (): &()) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+deserialize_by_text!(Switch);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_knows_four_ways_to_say_on_and_off() {
+        for text in ["on", "true", "yes", "1", "ON", "True"] {
+            assert_eq!(text.parse(), Ok(Switch::On), "{text}");
+        }
+        for text in ["off", "false", "no", "0", "Off"] {
+            assert_eq!(text.parse(), Ok(Switch::Off), "{text}");
+        }
+        for (text, reason) in
+            [("", "is empty"), ("maybe", "is neither on nor off"), ("2", "is neither on nor off")]
+        {
+            assert_eq!(text.parse::<Switch>(), Err(Refusal::new(reason)), "{text}");
+        }
+    }
+
+    #[test]
+    fn words_are_read_in_either_case_and_written_in_lower_case() {
+        assert_eq!("Deny".parse(), Ok(Symlinks::Deny));
+        assert_eq!(Symlinks::Inside.to_string(), "inside");
+        assert_eq!("allow".parse(), Ok(Dotfiles::Allow));
+        assert_eq!("follow".parse::<Symlinks>(), Err(Refusal::new("is none of the words known here")));
+        assert_eq!(Symlinks::accepted(&()), "inside or deny");
+    }
+}
