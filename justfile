@@ -48,7 +48,7 @@ _pinned ROOT COMMAND:
     #!/usr/bin/env bash
     set -euo pipefail
     cargo build --release
-    mkdir -p "{{ROOT}}"
+    mkdir -p target "{{ROOT}}"
     export PORT={{port}}
     PAGECAST_ROOT="{{ROOT}}" PAGECAST_LISTEN="127.0.0.1:$PORT" PAGECAST_ADMIN_LISTEN=off PAGECAST_WORKERS=1 PAGECAST_DRAIN_DELAY=0s \
         taskset -c 0 "${CARGO_TARGET_DIR:-target}/release/pagecast" &
