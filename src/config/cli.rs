@@ -57,7 +57,8 @@ impl CommandLine {
     }
 }
 
-/// Words for the first fault, and the places of the arguments that are at fault; empty when they cannot be found.
+/// Words for the first fault, and the places of the arguments that are at fault; empty when they cannot be
+/// found.
 fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usize>) {
     let given = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(given)) => given.as_str(),
@@ -80,13 +81,8 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
                 .iter()
                 .find(|knob| flag == format!("--{}", knob.flag()))
                 .map_or_else(|| "the path of a file".to_owned(), Knob::accepted);
-            let bad = ConfigError::BadValue {
-                name: flag.to_owned(),
-                value: String::new(),
-                reason: "is missing".to_owned(),
-                accepted,
-            };
-            (bad, only(position_without_value(flag, arguments)))
+            let usage = format!("{flag} has no value; accepted: {accepted}");
+            (ConfigError::Usage(usage), only(position_without_value(flag, arguments)))
         }
         _ => {
             let text = error.render().to_string();
@@ -175,8 +171,6 @@ fn with_knobs(command: Command) -> Command {
     let root = Arg::new(ROOT)
         .value_name("ROOT")
         .value_parser(ValueParser::os_string())
-        .action(ArgAction::Append)
-        .num_args(1)
         .help("Directory that is served; the same as --root");
     let config = Arg::new(CONFIG)
         .long(CONFIG)
@@ -259,8 +253,8 @@ mod tests {
             [
                 "--wrkers is not known; the nearest known name is --workers",
                 "--lisen is not known; the nearest known name is --listen",
-                "--index: the value \"\" is missing; accepted: a file name without a slash, at most 255 bytes",
-                "--watch: the value \"\" is missing; \
+                "--index has no value; accepted: a file name without a slash, at most 255 bytes",
+                "--watch has no value; \
                  accepted: on or off (also true or false, yes or no, 1 or 0)",
                 "--log is given more than once",
                 "ROOT and --root are both given: give one of them",
