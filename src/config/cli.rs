@@ -60,7 +60,7 @@ impl CommandLine {
 /// Words for the first fault, and the places of the arguments that are at fault; empty when they cannot be
 /// found.
 fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usize>) {
-    let given = match error.get(ContextKind::InvalidArg) {
+    let given = match error.get(ContextKind::InvalidArg).or(error.get(ContextKind::InvalidSubcommand)) {
         Some(ContextValue::String(given)) => given.as_str(),
         _ => "",
     };
@@ -71,7 +71,7 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
             let unknown = ConfigError::Unknown { name: flag.to_owned(), nearest: format!("--{nearest}") };
             (unknown, places_of_unknown(flag, arguments))
         }
-        ErrorKind::UnknownArgument => {
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand if !given.is_empty() => {
             let usage = format!("the argument {given:?} is not expected; `pagecast --help` tells what is");
             let position = arguments.iter().rposition(|argument| begins_with(argument, given));
             (ConfigError::Usage(usage), only(position))
@@ -263,11 +263,20 @@ mod tests {
     }
 
     #[test]
-    fn a_second_directory_is_one_too_many() {
-        let (_, errors) = read(&["a", "b", "serve", "c"]);
-        assert!(!errors.is_empty(), "{errors:?}");
-        let (_, errors) = read(&["-x"]);
-        assert_eq!(errors.len(), 1, "{errors:?}");
+    fn what_is_one_too_many_is_told_and_hides_nothing() {
+        let unexpected =
+            |given: &str| format!("the argument {given:?} is not expected; `pagecast --help` tells what is");
+        for (arguments, expected) in [
+            (&["a", "b", "c"][..], vec![unexpected("b"), unexpected("c")]),
+            (&["a", "serve", "b"], vec!["ROOT is given more than once".to_owned()]),
+            (&["serve", "a", "b"], vec![unexpected("b")]),
+            (
+                &["-x", "--log=a", "--log=b"],
+                vec![unexpected("-x"), "--log is given more than once".to_owned()],
+            ),
+        ] {
+            assert_eq!(read(arguments).1, expected, "{arguments:?}");
+        }
     }
 
     #[test]
