@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
 
-/// One address to listen on. Host names are not looked up: `localhost` is 127.0.0.1, other hosts are IP addresses.
+/// One address to listen on.
+/// Host names are not looked up: `localhost` is 127.0.0.1, other hosts are IP addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// `127.0.0.1:8080`, `[::]:8080`; port 0 lets the system choose one.

@@ -57,9 +57,10 @@ impl CommandLine {
     }
 }
 
-/// Words for the first fault, and the places of the arguments that are at fault; empty when they cannot be found.
+/// Words for the first fault, and the places of the arguments that are at fault; empty when they cannot be
+/// found.
 fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usize>) {
-    let given = match error.get(ContextKind::InvalidArg) {
+    let given = match error.get(ContextKind::InvalidArg).or(error.get(ContextKind::InvalidSubcommand)) {
         Some(ContextValue::String(given)) => given.as_str(),
         _ => "",
     };
@@ -70,7 +71,7 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
             let unknown = ConfigError::Unknown { name: flag.to_owned(), nearest: format!("--{nearest}") };
             (unknown, places_of_unknown(flag, arguments))
         }
-        ErrorKind::UnknownArgument => {
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand if !given.is_empty() => {
             let usage = format!("the argument {given:?} is not expected; `pagecast --help` tells what is");
             let position = arguments.iter().rposition(|argument| begins_with(argument, given));
             (ConfigError::Usage(usage), only(position))
@@ -80,13 +81,8 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
                 .iter()
                 .find(|knob| flag == format!("--{}", knob.flag()))
                 .map_or_else(|| "the path of a file".to_owned(), Knob::accepted);
-            let bad = ConfigError::BadValue {
-                name: flag.to_owned(),
-                value: String::new(),
-                reason: "is missing".to_owned(),
-                accepted,
-            };
-            (bad, only(position_without_value(flag, arguments)))
+            let usage = format!("{flag} has no value; accepted: {accepted}");
+            (ConfigError::Usage(usage), only(position_without_value(flag, arguments)))
         }
         _ => {
             let text = error.render().to_string();
@@ -175,8 +171,6 @@ fn with_knobs(command: Command) -> Command {
     let root = Arg::new(ROOT)
         .value_name("ROOT")
         .value_parser(ValueParser::os_string())
-        .action(ArgAction::Append)
-        .num_args(1)
         .help("Directory that is served; the same as --root");
     let config = Arg::new(CONFIG)
         .long(CONFIG)
@@ -259,8 +253,8 @@ mod tests {
             [
                 "--wrkers is not known; the nearest known name is --workers",
                 "--lisen is not known; the nearest known name is --listen",
-                "--index: the value \"\" is missing; accepted: a file name without a slash, at most 255 bytes",
-                "--watch: the value \"\" is missing; \
+                "--index has no value; accepted: a file name without a slash, at most 255 bytes",
+                "--watch has no value; \
                  accepted: on or off (also true or false, yes or no, 1 or 0)",
                 "--log is given more than once",
                 "ROOT and --root are both given: give one of them",
@@ -269,11 +263,20 @@ mod tests {
     }
 
     #[test]
-    fn a_second_directory_is_one_too_many() {
-        let (_, errors) = read(&["a", "b", "serve", "c"]);
-        assert!(!errors.is_empty(), "{errors:?}");
-        let (_, errors) = read(&["-x"]);
-        assert_eq!(errors.len(), 1, "{errors:?}");
+    fn what_is_one_too_many_is_told_and_hides_nothing() {
+        let unexpected =
+            |given: &str| format!("the argument {given:?} is not expected; `pagecast --help` tells what is");
+        for (arguments, expected) in [
+            (&["a", "b", "c"][..], vec![unexpected("b"), unexpected("c")]),
+            (&["a", "serve", "b"], vec!["ROOT is given more than once".to_owned()]),
+            (&["serve", "a", "b"], vec![unexpected("b")]),
+            (
+                &["-x", "--log=a", "--log=b"],
+                vec![unexpected("-x"), "--log is given more than once".to_owned()],
+            ),
+        ] {
+            assert_eq!(read(arguments).1, expected, "{arguments:?}");
+        }
     }
 
     #[test]

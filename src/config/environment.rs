@@ -53,8 +53,8 @@ fn variable_of(key: &str) -> String {
     format!("{VARIABLE_PREFIX}{}", key.to_ascii_uppercase())
 }
 
-/// Whether the variable is one that Kubernetes sets in every container for a service named `pagecast` or `pagecast-…`.
-/// Nobody wrote those, so they must not keep the server from starting.
+/// Whether the variable is one that Kubernetes sets in every container for a service named `pagecast` or
+/// `pagecast-…`. Nobody wrote those, so they must not keep the server from starting.
 fn is_service_link(name: &str, value: &OsStr) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     let is_port = |text: &str| text.parse::<u16>().is_ok();

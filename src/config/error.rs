@@ -103,7 +103,8 @@ impl ConfigErrors {
         if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
     }
 
-    /// The errors: of the command line's form, then of the file, the environment, the flags and of all together.
+    /// The errors: of the form of flags and variables, then of values in the file, the environment and the flags,
+    /// then of all together.
     pub fn as_slice(&self) -> &[ConfigError] {
         &self.0
     }

@@ -41,8 +41,9 @@ const HEAD: &str = "\
 # pagecast: every knob with its default. Name this file by PAGECAST_CONFIG or --config.
 #
 # A knob has three names: head_timeout here, PAGECAST_HEAD_TIMEOUT in the environment, --head-timeout as a flag.
-# Flags beat the environment, which beats this file, which beats the defaults. A key that is not known and a value that
-# is not accepted keep the server from starting. `pagecast config` prints what is in effect and where it comes from.
+# Flags beat the environment, which beats this file, which beats the defaults. A key that is not known or a value
+# that is not accepted keeps the server from starting. `pagecast config` prints what is in effect, and where it
+# comes from.
 ";
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 /// What a file says: its entries in order of their lines, and where it is not TOML.
 pub(crate) struct Parsed<'a> {
     pub(crate) entries: Vec<Entry<'a>>,
-    /// Line and reason of every fault of syntax.
+    /// Line and reason of the faults of syntax, one a line.
     pub(crate) faults: Vec<(usize, String)>,
 }
 
@@ -33,6 +33,8 @@ pub(crate) fn parse(text: &str) -> Parsed<'_> {
         })
         .collect();
     faults.sort();
+    // What follows the first fault of a line is mostly its echo.
+    faults.dedup_by_key(|(line, _)| *line);
     let mut entries: Vec<Entry<'_>> = table
         .into_inner()
         .into_iter()

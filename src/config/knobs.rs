@@ -128,7 +128,8 @@ macro_rules! knobs {
         #[derive(Debug, Clone, PartialEq)]
         pub struct Config {$($(
             $(#[doc = $doc])+
-            #[doc = concat!("\n\nDefault: `", stringify!($default), "`", $("; bounds: `", stringify!($bounds), "`",)? ".")]
+            #[doc = concat!("\n\nDefault: `", stringify!($default), "`.")]
+            $(#[doc = concat!("\n\nBounds: `", stringify!($bounds), "`.")])?
             pub $key: $type,
         )+)+}
 

@@ -1,7 +1,7 @@
 //! Settles what was left open, from what the system allows.
 //!
-//! Open files are shared out first to a reserve, then to connections (about three quarters of the rest) and handles.
-//! The reserve is what the process needs whatever the traffic: [`PROCESS_FILES`]; for every worker
+//! Open files are shared out first to a reserve, then to connections (about three quarters of the rest, within a
+//! quarter of memory at 16 KiB each) and handles. The reserve is what the process needs whatever the traffic: [`PROCESS_FILES`]; for every worker
 //! [`WORKER_FILES`] and a socket for each address; [`Limits::admin_connections`] and [`Limits::refusals`].
 
 use super::count::{AUTO, Auto};

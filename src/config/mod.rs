@@ -1,7 +1,7 @@
 //! Every knob: its names, unit, default, bounds and meaning, and how its value is found.
 //!
-//! [`knobs`] holds the one table; `--help`, `pagecast config`, the messages of errors and `config/pagecast.toml` are
-//! all made from it or checked against it. [`load`] lays the layers over one another: flags beat the environment,
+//! [`KNOBS`] is the one table; `--help`, `pagecast config`, the messages of errors and `config/pagecast.toml` are all
+//! made from it or checked against it. [`load()`] lays the layers over one another: flags beat the environment,
 //! which beats the file, which beats the defaults. [`limits`] then settles what was left open.
 
 mod address;
@@ -36,7 +36,7 @@ pub use load::{Disk, Loaded, RealDisk, Task, load};
 pub use log_filter::LogFilter;
 pub use name::{IndexName, RootPath};
 pub use origin::{Origin, Origins};
-pub use setting::{Forms, Raw, Refusal, Setting};
+pub use setting::{Forms, Refusal, Setting};
 pub use show::show;
 pub use span::Span;
 pub use word::{Dotfiles, Switch, Symlinks};

@@ -74,7 +74,7 @@ impl Forms {
 }
 
 /// A value as a layer holds it, not yet read.
-pub enum Raw<'a> {
+pub(crate) enum Raw<'a> {
     /// From a variable or a flag.
     Text(&'a str),
     /// From the file.

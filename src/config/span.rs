@@ -83,19 +83,17 @@ fn split_where(text: &str, end: impl Fn(char) -> bool) -> (&str, &str) {
 }
 
 impl fmt::Display for Span {
+    /// In the largest unit that divides it; but a minute is written 60s, as timeouts are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut millis = self.0.as_millis();
+        let millis = self.0.as_millis();
         if millis == 0 {
             return f.write_str("0");
         }
-        for (name, factor) in UNITS {
-            let count = millis / u128::from(*factor);
-            millis %= u128::from(*factor);
-            if count > 0 {
-                write!(f, "{count}{name}")?;
-            }
+        let divides = |factor: u64| millis.is_multiple_of(u128::from(factor));
+        match UNITS.iter().find(|(_, factor)| divides(*factor) && millis != ONE_MINUTE) {
+            Some((name, factor)) => write!(f, "{}{name}", millis / u128::from(*factor)),
+            None => write!(f, "{}s", millis / 1_000),
         }
-        Ok(())
     }
 }
 
@@ -120,6 +118,9 @@ impl Setting for Span {
 
 deserialize_by_text!(Span);
 
+/// In milliseconds.
+const ONE_MINUTE: u128 = 60_000;
+
 /// Milliseconds in each unit, largest first.
 const UNITS: &[(&str, u64)] = &[("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
@@ -133,14 +134,18 @@ mod tests {
             ("0", 0, "0"),
             ("0s", 0, "0"),
             ("250ms", 250, "250ms"),
-            ("1500ms", 1_500, "1s500ms"),
+            ("1500ms", 1_500, "1500ms"),
+            ("1s500ms", 1_500, "1500ms"),
+            ("1m", 60_000, "60s"),
             ("30s", 30_000, "30s"),
-            ("90s", 90_000, "1m30s"),
-            ("1m30s", 90_000, "1m30s"),
+            ("90s", 90_000, "90s"),
+            ("1m30s", 90_000, "90s"),
+            ("2m", 120_000, "2m"),
+            ("1h30m", 5_400_000, "90m"),
             ("5m", 300_000, "5m"),
             ("1h", 3_600_000, "1h"),
             ("24h", 86_400_000, "24h"),
-            ("1h2m3s4ms", 3_723_004, "1h2m3s4ms"),
+            ("1h2m3s4ms", 3_723_004, "3723004ms"),
         ] {
             assert_eq!(text.parse(), Ok(Span::millis(millis)), "{text}");
             assert_eq!(Span::millis(millis).to_string(), written);
