@@ -63,9 +63,11 @@ impl Refused {
             Self::NotImplemented => {
                 (StatusCode::NOT_IMPLEMENTED, String::new(), "This method is not known here.\n")
             }
-            Self::Busy => {
-                (StatusCode::SERVICE_UNAVAILABLE, "retry-after: 1\r\n".to_owned(), "Busy. Please try again.\n")
-            }
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "retry-after: 1\r\n".to_owned(),
+                "Busy. Please try again.\n",
+            ),
             Self::Failed => (StatusCode::INTERNAL_SERVER_ERROR, String::new(), "Something failed.\n"),
         };
         let (block, body_at) = block(&more, sentence);

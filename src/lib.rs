@@ -16,8 +16,10 @@
 //!
 //! Arrows run one way: `server` → `serve` → `wire`, `files` → `http`.
 
+mod accept;
 pub mod config;
 pub mod error;
+mod event_loop;
 pub mod files;
 pub(crate) mod guard;
 pub mod http;

@@ -15,6 +15,8 @@ pub enum Phase {
     Draining,
     /// Listeners are closed; responses under way finish.
     Closing,
+    /// What has not finished by now is cut.
+    Ended,
 }
 
 /// The phase, shared by everybody who asks or waits for it.

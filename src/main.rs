@@ -4,7 +4,7 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use pagecast::config::{self, Config, Limits, Loaded, RealDisk, Task, system::system_facts};
+use pagecast::config::{self, Loaded, RealDisk, Task, system::system_facts};
 
 fn main() -> ExitCode {
     match config::load(env::args_os().skip(1), env::vars_os(), &RealDisk, &system_facts()) {
@@ -19,14 +19,10 @@ fn main() -> ExitCode {
 
 fn perform(loaded: &Loaded) -> ExitCode {
     match &loaded.task {
-        Task::Serve => serve(&loaded.config, &loaded.limits),
+        Task::Serve => pagecast::server::run(&loaded.config, &loaded.limits),
         Task::ShowConfig => print(&config::show(loaded)),
         Task::Print(text) => print(text),
     }
-}
-
-fn serve(_config: &Config, _limits: &Limits) -> ExitCode {
-    ExitCode::SUCCESS
 }
 
 /// Prints to standard output. A reader that leaves early (`| head -1`) has what it wanted.

@@ -19,7 +19,12 @@ use crate::wire::ready::Ready;
 use crate::wire::segments::{Segment, Segments, Window};
 
 /// The response that `answer` stands for, from `asset`; `handle` is for what does not lie on the heap.
-pub(crate) fn reply(answer: Answer, asset: &Arc<Asset>, handle: Option<Arc<Handle>>, is_head: bool) -> HttpResponse {
+pub(crate) fn reply(
+    answer: Answer,
+    asset: &Arc<Asset>,
+    handle: Option<Arc<Handle>>,
+    is_head: bool,
+) -> HttpResponse {
     match answer {
         Answer::Whole => whole(asset, handle, is_head),
         Answer::Part(range) => part(range, asset, handle),

@@ -84,7 +84,16 @@ impl Asset {
 
     /// A small file's bytes; none where they stay with the kernel.
     pub(crate) fn heap_body(&self) -> Option<Bytes> {
-        matches!(self.content, Content::Heap).then(|| self.fields.block.slice(self.fields.body_at..))
+        self.is_on_heap().then(|| self.fields.block.slice(self.fields.body_at..))
+    }
+
+    /// A small file's whole 200, and where its body begins.
+    pub(crate) fn heap_whole(&self) -> Option<(Bytes, usize)> {
+        self.is_on_heap().then(|| (self.fields.block.clone(), self.fields.body_at))
+    }
+
+    pub(crate) fn is_on_heap(&self) -> bool {
+        matches!(self.content, Content::Heap)
     }
 
     /// What the asset weighs in the cache of heap bytes.
@@ -101,7 +110,10 @@ impl Drop for Asset {
 
 impl std::fmt::Debug for Asset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Asset").field("path", &self.path).field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Asset")
+            .field("path", &self.path)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -127,11 +139,6 @@ impl Fields {
         let body_at = block.len();
         block.extend_from_slice(body);
         Self { block: block.into(), type_at, length_at, body_at, media_type: media_type.into() }
-    }
-
-    /// Fields, empty line and a small file's body: a whole 200.
-    pub(crate) fn whole(&self) -> Bytes {
-        self.block.clone()
     }
 
     /// Fields and empty line of a 200.

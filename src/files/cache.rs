@@ -179,7 +179,9 @@ impl Files {
                 inner.handles.keep(asset.id, Arc::clone(&handle));
                 Ok(Some(handle))
             }
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) if !matches!(asset.content, Content::Unmapped) => {
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+                if !matches!(asset.content, Content::Unmapped) =>
+            {
                 Ok(None)
             }
             _ => Err(Changed),
@@ -229,7 +231,10 @@ impl Files {
                 log::error!("the root {} can't be served from: {error}", inner.root.path().display());
             }
             RootState::Swapped => {
-                log::info!("the root {} is another directory now: all names are looked up anew", inner.root.path().display());
+                log::info!(
+                    "the root {} is another directory now: all names are looked up anew",
+                    inner.root.path().display()
+                );
                 self.distrust_all();
             }
             RootState::Broken(_) | RootState::Same => {}
@@ -248,7 +253,9 @@ impl Files {
             }
         });
         if let Err(error) = heard.await {
-            log::warn!("inotify is not heard any more: {error}; changes are seen when a name is next checked");
+            log::warn!(
+                "inotify is not heard any more: {error}; changes are seen when a name is next checked"
+            );
         }
     }
 
@@ -401,7 +408,9 @@ fn clamp(weight: u64) -> u32 {
 
 fn watch_or_say(directories: usize) -> Option<Watch> {
     Watch::new(directories)
-        .inspect_err(|error| log::warn!("inotify is not to be had ({error}): changes are seen when a name is next checked"))
+        .inspect_err(|error| {
+            log::warn!("inotify is not to be had ({error}): changes are seen when a name is next checked")
+        })
         .ok()
 }
 

@@ -14,7 +14,8 @@ impl Disk {
     /// A pool of at most `threads` threads, started as they are needed and named `name`.
     pub(crate) fn new(name: &str, threads: usize) -> io::Result<Self> {
         // Only the runtime's blocking pool is used: nothing is ever polled on it.
-        let runtime = Builder::new_current_thread().thread_name(name).max_blocking_threads(threads).build()?;
+        let runtime =
+            Builder::new_current_thread().thread_name(name).max_blocking_threads(threads).build()?;
         Ok(Self { runtime: Some(runtime) })
     }
 

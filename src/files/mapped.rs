@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 /// A read-only mapping of the first bytes of a file. Unmapped when dropped.
-pub struct Mapping {
+pub(crate) struct Mapping {
     map: MmapRaw,
 }
 
@@ -67,7 +67,10 @@ pub(crate) fn writev(socket: impl AsFd, runs: &[Run<'_>]) -> io::Result<usize> {
                 libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
             }
             Run::Mapped(mapping, range) => {
-                assert!(range.start <= range.end && range.end <= mapping.len(), "a run ends inside its mapping");
+                assert!(
+                    range.start <= range.end && range.end <= mapping.len(),
+                    "a run ends inside its mapping"
+                );
                 libc::iovec {
                     // `wrapping_add`: the address is never followed here, so it needs no promise about the object.
                     iov_base: mapping.map.as_ptr().wrapping_add(range.start).cast_mut().cast(),
@@ -101,7 +104,8 @@ mod tests {
     fn runs_of_both_kinds_leave_in_order() {
         let mapping = Mapping::of(temp(b"0123456789").as_fd(), 10).unwrap();
         let (near, mut far) = UnixStream::pair().unwrap();
-        let sent = writev(&near, &[Run::Bytes(b"ab"), Run::Mapped(&mapping, 3..6), Run::Bytes(b"c")]).unwrap();
+        let sent =
+            writev(&near, &[Run::Bytes(b"ab"), Run::Mapped(&mapping, 3..6), Run::Bytes(b"c")]).unwrap();
         assert_eq!(sent, 6);
         let mut got = [0; 6];
         far.read_exact(&mut got).unwrap();

@@ -17,7 +17,10 @@ pub struct Name {
 
 /// What a name led to.
 pub(crate) enum Outcome {
-    File { version: Version, asset: Held },
+    File {
+        version: Version,
+        asset: Held,
+    },
     Directory,
     Missing,
     Forbidden,

@@ -3,7 +3,11 @@
 use std::os::fd::BorrowedFd;
 
 /// Whether the file lives on a network or user-space file system: such files are read, not mapped.
-#[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "the field's type differs between architectures")]
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::cast_sign_loss,
+    reason = "the field's type differs between architectures"
+)]
 pub(crate) fn is_remote(file: BorrowedFd<'_>) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|stat| REMOTE.contains(&(stat.f_type as u32)))
 }

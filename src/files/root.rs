@@ -62,7 +62,8 @@ impl Root {
             FileType::RegularFile => {}
             _ => return Ok(Entry::Special),
         }
-        let file = self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, ResolveFlags::empty())?;
+        let file =
+            self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, ResolveFlags::empty())?;
         let stat = fs::fstat(&file)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Entry::File(file, Box::new(stat))),
@@ -126,9 +127,12 @@ impl Root {
 
     fn find_openat2(&self) {
         let directory = Arc::clone(&self.directory.read());
-        if fs::openat2(&directory, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), self.resolve).is_err() {
+        if fs::openat2(&directory, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), self.resolve).is_err()
+        {
             self.has_openat2.store(false, Ordering::Relaxed);
-            log::warn!("openat2 is not to be had here: names are walked one by one, and no symbolic link is followed");
+            log::warn!(
+                "openat2 is not to be had here: names are walked one by one, and no symbolic link is followed"
+            );
         }
     }
 }
@@ -194,9 +198,13 @@ mod tests {
     fn links_are_followed_inside_and_never_outside() {
         let (dir, _outside) = site();
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        for (name, expected) in
-            [("/d/a", true), ("/in", true), ("/dirlink/a", true), ("/out", false), ("/magic/etc/passwd", false)]
-        {
+        for (name, expected) in [
+            ("/d/a", true),
+            ("/in", true),
+            ("/dirlink/a", true),
+            ("/out", false),
+            ("/magic/etc/passwd", false),
+        ] {
             assert_eq!(opens(&root, name), expected, "{name}");
         }
     }
@@ -215,9 +223,13 @@ mod tests {
         let (dir, _outside) = site();
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
         root.has_openat2.store(false, Ordering::Relaxed);
-        for (name, expected) in
-            [("/d/a", true), ("/in", false), ("/dirlink/a", false), ("/out", false), ("/magic/etc/passwd", false)]
-        {
+        for (name, expected) in [
+            ("/d/a", true),
+            ("/in", false),
+            ("/dirlink/a", false),
+            ("/out", false),
+            ("/magic/etc/passwd", false),
+        ] {
             assert_eq!(opens(&root, name), expected, "{name}");
         }
         assert!(matches!(root.entry(&path("/")), Ok(Entry::Directory)));

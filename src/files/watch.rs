@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use parking_lot::Mutex;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
 
 use super::root::Root;
+use crate::event_loop::register;
 use crate::http::target::SitePath;
 
 /// The directories that are watched, as they are first asked for.
@@ -67,7 +68,7 @@ impl Watch {
 
     /// Hints as they come, to `hear`, for as long as the future is polled.
     pub(crate) async fn listen(&self, mut hear: impl AsyncFnMut(Hint)) -> io::Result<()> {
-        let ready = AsyncFd::new(self.inotify.as_fd())?;
+        let ready = register(self.inotify.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
         loop {
             let mut guard = ready.readable().await?;
             for hint in self.drain() {

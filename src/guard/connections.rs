@@ -49,11 +49,6 @@ impl Connections {
             Admission::Drop
         }
     }
-
-    /// Connections that are being served.
-    pub(crate) fn open(&self) -> usize {
-        self.shared.open.load(Ordering::Relaxed)
-    }
 }
 
 impl Drop for Share {
@@ -83,6 +78,5 @@ mod tests {
         assert!(matches!(connections.admit(), Admission::Drop));
         drop(served);
         assert!(matches!(connections.admit(), Admission::Serve(_)));
-        assert_eq!(connections.open(), 0);
     }
 }

@@ -23,7 +23,9 @@ impl Health {
 
     /// Adds the routes to an App.
     pub fn configure(&self, app: &mut ServiceConfig) {
-        app.service(web::resource("/livez").to(|request: HttpRequest| async move { answer(&request, Verdict::OK) }));
+        app.service(
+            web::resource("/livez").to(|request: HttpRequest| async move { answer(&request, Verdict::OK) }),
+        );
         for path in ["/readyz", "/healthz"] {
             let health = self.clone();
             app.service(web::resource(path).to(move |request: HttpRequest| {
@@ -37,7 +39,7 @@ impl Health {
         let unavailable = |sentence| Verdict { status: StatusCode::SERVICE_UNAVAILABLE, sentence };
         match self.lifecycle.phase() {
             Phase::Starting => unavailable("Starting.\n"),
-            Phase::Draining | Phase::Closing => unavailable("Draining.\n"),
+            Phase::Draining | Phase::Closing | Phase::Ended => unavailable("Draining.\n"),
             Phase::Ready if !self.files.root_is_sound() => unavailable("The document root can't be read.\n"),
             Phase::Ready => Verdict::OK,
         }

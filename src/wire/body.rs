@@ -66,7 +66,9 @@ impl Dropper {
                     self.state = State::Done;
                     0
                 }
-                State::Length(length) | State::Data(length) if left.is_empty() && length > 0 => return Dropped::More,
+                State::Length(length) | State::Data(length) if left.is_empty() && length > 0 => {
+                    return Dropped::More;
+                }
                 State::Length(length) => {
                     let taken = least(length, left.len());
                     self.state = State::Length(length - taken as u64);
@@ -177,7 +179,12 @@ mod tests {
             b"0\r\n\n",
             b"0\r\nA: \0\r\n\r\n",
         ] {
-            assert_eq!(feed_all(Framing::Chunked, 100, bytes), Dropped::Refused, "{:?}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                feed_all(Framing::Chunked, 100, bytes),
+                Dropped::Refused,
+                "{:?}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 

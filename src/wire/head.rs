@@ -148,7 +148,14 @@ fn build(raw: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<Parsed, Refusa
     }
     let keep_alive = !facts.close && (!is_http10 || facts.keep_alive);
     let is_head = head.method == Method::HEAD;
-    Ok(Parsed { request, framing, keep_alive, expects_continue: facts.expects_continue && !is_http10, is_http10, is_head })
+    Ok(Parsed {
+        request,
+        framing,
+        keep_alive,
+        expects_continue: facts.expects_continue && !is_http10,
+        is_http10,
+        is_head,
+    })
 }
 
 fn method_of(method: &str) -> Result<Method, Refusal> {
@@ -263,7 +270,8 @@ const HEAD_TOO_LONG: Refusal =
     (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's header fields are too large.\n");
 const TOO_MANY_FIELDS: Refusal =
     (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request has too many header fields.\n");
-const VERSION: Refusal = (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not served here.\n");
+const VERSION: Refusal =
+    (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not served here.\n");
 
 #[cfg(test)]
 mod tests {
@@ -340,7 +348,11 @@ mod tests {
             ("Transfer-Encoding: xchunked\r\n", 400),
             ("Transfer-Encoding : chunked\r\n", 400),
         ] {
-            assert_eq!(status_of(&format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n")), expected, "{fields:?}");
+            assert_eq!(
+                status_of(&format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n")),
+                expected,
+                "{fields:?}"
+            );
         }
         assert_eq!(status_of("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
     }

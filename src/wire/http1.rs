@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_http::{Request, Response, StatusCode};
 use actix_service::Service;
@@ -14,6 +14,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use bytes::Bytes;
 use futures_util::FutureExt;
+use rustix::net::SendFlags;
 
 use super::body::{Dropped, Dropper, Framing};
 use super::deadline::Deadline;
@@ -43,6 +44,40 @@ where
         End::Close => {}
         End::Linger => connection.linger().await,
     }
+}
+
+/// Tells a client, for whom there is no room, to come back, and closes.
+pub(crate) async fn turn_away(mut socket: Socket) {
+    let mut deadline = Deadline::after(Instant::now(), TURN_AWAY_TIMEOUT);
+    let mut left = TURN_AWAY;
+    let told = poll_fn(|cx| {
+        while !left.is_empty() {
+            match socket.poll_write(cx, |fd| Ok(rustix::net::send(fd, left, SendFlags::NOSIGNAL)?)) {
+                Poll::Ready(Ok(sent)) => left = &left[sent..],
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Pending => return deadline.poll(cx).map(|()| false),
+            }
+        }
+        Poll::Ready(true)
+    });
+    if !told.await {
+        return;
+    }
+    socket.shutdown();
+    let mut scratch = [0; 1024];
+    let mut room = TURN_AWAY_READS;
+    // What the client has sent is read, or its loss would destroy the answer.
+    poll_fn(|cx| {
+        while room > 0 {
+            match socket.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(1..)) => room -= 1,
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return deadline.poll(cx),
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
 
 struct Connection<S> {
@@ -222,7 +257,8 @@ where
                 // Blank lines stay in the buffer with what follows them, and are looked at again.
                 Scan::Partial => {
                     self.scanner = Scanner::default();
-                    return (bytes.len() >= limits.bytes).then_some((Arrived::Refused(TOO_SLOW), bytes.len()));
+                    return (bytes.len() >= limits.bytes)
+                        .then_some((Arrived::Refused(TOO_SLOW), bytes.len()));
                 }
                 Scan::Blank(length) => start += length,
                 Scan::Refused(refusal) => return Some((Arrived::Refused(refusal), bytes.len())),
@@ -344,8 +380,12 @@ where
     fn give_up(&self, cut: &Cut) -> End {
         match cut {
             Cut::Socket(error) => log::debug!("{}: the connection ended: {error}", self.who()),
-            Cut::Changed => log::warn!("{}: a file changed while it was sent: the response was cut", self.who()),
-            Cut::Disk(error) => log::error!("{}: a file could not be read: {error}; the response was cut", self.who()),
+            Cut::Changed => {
+                log::warn!("{}: a file changed while it was sent: the response was cut", self.who())
+            }
+            Cut::Disk(error) => {
+                log::error!("{}: a file could not be read: {error}; the response was cut", self.who())
+            }
         }
         End::Close
     }
@@ -377,6 +417,13 @@ where
 fn takes_body(request: &Request) -> bool {
     request.method().is_safe()
 }
+
+const TURN_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
+    content-type: text/plain; charset=utf-8\r\ncontent-length: 24\r\n\r\nBusy. Please try again.\n";
+
+const TURN_AWAY_TIMEOUT: Duration = Duration::from_millis(500);
+
+const TURN_AWAY_READS: u32 = 64;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

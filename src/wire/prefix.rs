@@ -56,9 +56,12 @@ impl Prefixes {
 impl Second {
     fn renew(&mut self, now: Instant) {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let left = Duration::from_secs(1).saturating_sub(Duration::from_nanos(u64::from(wall.subsec_nanos())));
+        let left =
+            Duration::from_secs(1).saturating_sub(Duration::from_nanos(u64::from(wall.subsec_nanos())));
         self.until = now + left;
-        self.date = HttpDate::from_unix_seconds(wall.as_secs().cast_signed()).map(|date| date.to_string()).unwrap_or_default();
+        self.date = HttpDate::from_unix_seconds(wall.as_secs().cast_signed())
+            .map(|date| date.to_string())
+            .unwrap_or_default();
         self.lines.clear();
     }
 }

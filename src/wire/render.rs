@@ -58,7 +58,8 @@ pub(crate) fn render(
     };
     outbox.push(prefixes.lines(now, status, persistence).into());
     if !ready.is_unchanged(status, &body, bytes.as_ref()) {
-        let kept = fields_without(&ready, |name| describes_body(name) || response.headers().contains_key(name));
+        let kept =
+            fields_without(&ready, |name| describes_body(name) || response.headers().contains_key(name));
         outbox.push(kept.freeze().into());
         return plain(&response, bytes, body, manner, outbox);
     }
@@ -76,7 +77,10 @@ pub(crate) fn refuse(
 ) {
     outbox.push(prefixes.lines(now, status, Persistence::Close).into());
     let length = sentence.len();
-    outbox.push(Bytes::from(format!("content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\r\n")).into());
+    outbox.push(
+        Bytes::from(format!("content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\r\n"))
+            .into(),
+    );
     outbox.push(Bytes::from_static(sentence.as_bytes()).into());
 }
 
@@ -120,9 +124,8 @@ fn plain(
     outbox: &mut Outbox,
 ) -> Rest {
     let status = response.status();
-    let has_no_body = status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED;
+    let has_no_body =
+        status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     let size = bytes.as_ref().map_or_else(|| body.size(), |bytes| BodySize::Sized(bytes.len() as u64));
     let mut lines = BytesMut::with_capacity(256);
     put_fields(&mut lines, response.headers(), |name| !frames(name));
@@ -200,7 +203,8 @@ mod tests {
     const MANNER: Manner = Manner { is_head: false, is_http10: false, keep_alive: true };
 
     fn ready() -> HttpResponse {
-        let block = Bytes::from_static(b"etag: \"x\"\r\ncontent-type: text/css\r\ncontent-length: 4\r\n\r\nbody");
+        let block =
+            Bytes::from_static(b"etag: \"x\"\r\ncontent-type: text/css\r\ncontent-length: 4\r\n\r\nbody");
         Ready::inline(StatusCode::OK, block, 54)
     }
 
@@ -213,7 +217,10 @@ mod tests {
 
     #[test]
     fn a_ready_response_goes_out_as_it_was_rendered() {
-        assert_eq!(text(ready()), "HTTP/1.1 200 OK|etag: \"x\"|content-type: text/css|content-length: 4||body");
+        assert_eq!(
+            text(ready()),
+            "HTTP/1.1 200 OK|etag: \"x\"|content-type: text/css|content-length: 4||body"
+        );
     }
 
     #[test]
@@ -251,7 +258,10 @@ mod tests {
             Ready::segments(StatusCode::OK, block, Bytes::from_static(b"\r\n"), segments)
         };
         assert_eq!(text(make()), "HTTP/1.1 200 OK|content-length: 3||one");
-        assert_eq!(text(make().map_body(|_, _| BoxBody::new("two"))), "HTTP/1.1 200 OK|content-length: 3||two");
+        assert_eq!(
+            text(make().map_body(|_, _| BoxBody::new("two"))),
+            "HTTP/1.1 200 OK|content-length: 3||two"
+        );
         assert_eq!(segments.length(), 3);
     }
 }

@@ -82,7 +82,9 @@ impl Outbox {
         let mut budget = worker.bounds.turn_bytes;
         while let Some(next) = self.next_move(cx, worker) {
             let sent = match ready!(next)? {
-                Move::Write { upto } => ready!(self.poll_write(cx, socket, &upto, worker.bounds.sendfile_from)),
+                Move::Write { upto } => {
+                    ready!(self.poll_write(cx, socket, &upto, worker.bounds.sendfile_from))
+                }
                 Move::Sendfile { upto } => {
                     let upto = upto.min(budget.max(1));
                     ready!(self.poll_sendfile(cx, socket, upto))
@@ -110,7 +112,9 @@ impl Outbox {
                 // A small window right behind the literal bytes leaves with them, if its pages are there.
                 let Segment::Window(window) = &self.queue[at] else { return None };
                 if at < RUNS_MAX && by_writev(window) {
-                    return Some(self.poll_resident(cx, worker, at).map_ok(|upto| Move::Write { upto: at..upto }));
+                    return Some(
+                        self.poll_resident(cx, worker, at).map_ok(|upto| Move::Write { upto: at..upto }),
+                    );
                 }
                 Some(Poll::Ready(Ok(Move::Write { upto: at..0 })))
             }
@@ -137,7 +141,9 @@ impl Outbox {
             self.reading = None;
             match done {
                 Ok(Ok(())) => self.note(worker, at, &range),
-                Ok(Err(error)) if error.raw_os_error() == Some(libc::EFAULT) => return Poll::Ready(Err(Cut::Changed)),
+                Ok(Err(error)) if error.raw_os_error() == Some(libc::EFAULT) => {
+                    return Poll::Ready(Err(Cut::Changed));
+                }
                 Ok(Err(error)) => return Poll::Ready(Err(Cut::Disk(error))),
                 Err(panic) => return Poll::Ready(Err(Cut::Disk(io::Error::other(panic)))),
             }
@@ -147,7 +153,9 @@ impl Outbox {
         if start < self.resident_to {
             return Poll::Ready(Ok(distance(start, self.resident_to.min(window.range.end))));
         }
-        if self.has_begun && window.handle.as_ref().is_some_and(|handle| !handle.still_is(&window.asset.version)) {
+        if self.has_begun
+            && window.handle.as_ref().is_some_and(|handle| !handle.still_is(&window.asset.version))
+        {
             return Poll::Ready(Err(Cut::Changed));
         }
         let upto = ((start / WINDOW + 1) * WINDOW).min(window.range.end);
@@ -201,7 +209,12 @@ impl Outbox {
         socket.poll_write(cx, |fd| writev(fd, runs))
     }
 
-    fn poll_sendfile(&mut self, cx: &mut Context<'_>, socket: &mut Socket, upto: usize) -> Poll<io::Result<usize>> {
+    fn poll_sendfile(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut Socket,
+        upto: usize,
+    ) -> Poll<io::Result<usize>> {
         let Some(Segment::Window(Window { handle: Some(handle), range, .. })) = self.queue.front() else {
             return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
         };

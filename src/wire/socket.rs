@@ -10,6 +10,8 @@ use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::event_loop::register;
+
 /// A non-blocking stream socket. It is registered with the event loop only when it first has to wait: a connection
 /// whose request is there and whose response fits never is, which spares two `epoll_ctl`.
 pub struct Socket {
@@ -107,7 +109,7 @@ impl Socket {
     fn register(&mut self) -> io::Result<()> {
         if let State::Plain(fd) = std::mem::replace(&mut self.state, State::Gone) {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            self.state = State::Registered(AsyncFd::with_interest(fd, interest)?);
+            self.state = State::Registered(register(fd, interest)?);
         }
         Ok(())
     }

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::head::HeadLimits;
 use super::prefix::Prefixes;
 use crate::files::Files;
@@ -47,6 +49,7 @@ pub struct Worker<S> {
     connections: RefCell<HashMap<u64, Rc<Entry>, foldhash::fast::RandomState>>,
     next_id: Cell<u64>,
     is_closing: Cell<bool>,
+    emptied: Notify,
 }
 
 /// How a connection is reached from outside its own task.
@@ -68,6 +71,7 @@ impl<S> Worker<S> {
             connections: RefCell::default(),
             next_id: Cell::new(0),
             is_closing: Cell::new(false),
+            emptied: Notify::new(),
         })
     }
 
@@ -75,8 +79,16 @@ impl<S> Worker<S> {
     pub fn close(&self) {
         self.is_closing.set(true);
         // Cloned: a waker may run whatever it likes.
-        let wakers: Vec<Waker> = self.connections.borrow().values().filter_map(|entry| entry.waker.take()).collect();
+        let wakers: Vec<Waker> =
+            self.connections.borrow().values().filter_map(|entry| entry.waker.take()).collect();
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until a worker that closes has no connection left.
+    pub async fn emptied(&self) {
+        while self.connections() > 0 {
+            self.emptied.notified().await;
+        }
     }
 
     /// Connections that are open.
@@ -87,6 +99,10 @@ impl<S> Worker<S> {
     /// Connections with a request that is not answered in full.
     pub fn responses_under_way(&self) -> usize {
         self.connections.borrow().values().filter(|entry| entry.is_busy.get()).count()
+    }
+
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -134,6 +150,13 @@ impl<S> Registration<S> {
 
 impl<S> Drop for Registration<S> {
     fn drop(&mut self) {
-        self.worker.connections.borrow_mut().remove(&self.id);
+        let is_last = {
+            let mut connections = self.worker.connections.borrow_mut();
+            connections.remove(&self.id);
+            connections.is_empty()
+        };
+        if is_last && self.worker.is_closing() {
+            self.worker.emptied.notify_one();
+        }
     }
 }

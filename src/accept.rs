@@ -1,0 +1,122 @@
+//! New connections, on the worker that will serve them.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_http::Request;
+use actix_service::Service;
+use actix_web::body::MessageBody;
+use actix_web::dev::ServiceResponse;
+use futures_util::future::{Either, select};
+use rustix::io::Errno;
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
+use tokio::io::Interest;
+
+use crate::event_loop::register;
+use crate::guard::connections::{Admission, Connections};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::listen::Listener;
+use crate::wire::http1;
+use crate::wire::socket::Socket;
+use crate::wire::worker::Worker;
+
+/// Accepts on `listener` until the server closes; what waits in the queue then is still accepted and served.
+pub(crate) async fn accept<S, B>(
+    listener: Listener,
+    worker: Rc<Worker<S>>,
+    connections: Connections,
+    lifecycle: Lifecycle,
+) where
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    B: MessageBody + 'static,
+{
+    // The path of a unix socket goes when its last listener does.
+    let (socket, _path) = listener.into_socket();
+    let queue = match register(socket, Interest::READABLE) {
+        Ok(queue) => queue,
+        Err(error) => return log::error!("a listener can't be waited on: {error}"),
+    };
+    let mut closing = pin!(lifecycle.reached(Phase::Closing));
+    let take = || take_some(queue.get_ref(), &worker, &connections);
+    loop {
+        let ready = match select(pin!(queue.readable()), closing.as_mut()).await {
+            Either::Left((ready, _)) => ready,
+            Either::Right(_) => break,
+        };
+        match (ready, take()) {
+            (Ok(mut guard), Taken::Drained) => guard.clear_ready(),
+            (Ok(_), Taken::More) => tokio::task::yield_now().await,
+            (_, Taken::Short) | (Err(_), _) => tokio::time::sleep(WHEN_SHORT).await,
+        }
+    }
+    while let Taken::More = take() {}
+}
+
+/// How far a turn of accepting came.
+enum Taken {
+    /// The queue is empty.
+    Drained,
+    /// There may be more, and others want a turn.
+    More,
+    /// The system has no descriptors or memory for more.
+    Short,
+}
+
+fn take_some<S, B>(queue: &OwnedFd, worker: &Rc<Worker<S>>, connections: &Connections) -> Taken
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    B: MessageBody + 'static,
+{
+    for _ in 0..AT_ONCE {
+        match acceptfrom_with(queue.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok((fd, peer)) => admit(Socket::new(fd, peer.and_then(address)), worker, connections),
+            Err(Errno::AGAIN) => return Taken::Drained,
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
+                let closed = worker.files().close_idle_handles(CLOSE_WHEN_SHORT);
+                log::warn!("a connection can't be accepted: {error}; {closed} idle handles closed");
+                return Taken::Short;
+            }
+            // The connection was over before it was accepted, or a signal came.
+            Err(_) => {}
+        }
+    }
+    Taken::More
+}
+
+fn admit<S, B>(socket: Socket, worker: &Rc<Worker<S>>, connections: &Connections)
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    B: MessageBody + 'static,
+{
+    match connections.admit() {
+        Admission::Serve(share) => {
+            let worker = Rc::clone(worker);
+            actix_rt::spawn(async move {
+                http1::serve(worker, socket).await;
+                drop(share);
+            });
+        }
+        Admission::Refuse(share) => {
+            actix_rt::spawn(async move {
+                http1::turn_away(socket).await;
+                drop(share);
+            });
+        }
+        Admission::Drop => {}
+    }
+}
+
+fn address(peer: SocketAddrAny) -> Option<SocketAddr> {
+    SocketAddr::try_from(peer).ok()
+}
+
+/// Connections accepted in one turn.
+const AT_ONCE: usize = 64;
+
+const CLOSE_WHEN_SHORT: usize = 16;
+
+/// How long a listener rests when nothing can be accepted: neither dead nor spinning.
+const WHEN_SHORT: Duration = Duration::from_millis(50);
