@@ -60,7 +60,7 @@ impl<'a> SitePath<'a> {
     /// Parses the raw path of a request target, without its query.
     pub fn parse(path: &'a [u8]) -> Result<ParsedTarget<'a>, BadTarget> {
         let relative = path.strip_prefix(b"/").ok_or(BadTarget::NotAbsolute)?;
-        if is_plain(path) { Ok(borrow_plain(relative)) } else { resolve(relative) }
+        if is_plain(path, relative) { Ok(borrow_plain(relative)) } else { resolve(relative) }
     }
 
     /// The root itself.
@@ -162,16 +162,14 @@ pub fn is_asterisk(target: &[u8]) -> bool {
 }
 
 /// Whether a path names the same with and without resolving: nothing to decode, to merge or to drop.
-fn is_plain(path: &[u8]) -> bool {
-    let mut previous = 0;
-    for &byte in path {
-        let to_resolve = byte == b'%' || byte == 0 || (previous == b'/' && (byte == b'/' || byte == b'.'));
-        if to_resolve {
-            return false;
-        }
-        previous = byte;
-    }
-    true
+///
+/// It looks at every byte whatever it finds, because the compiler turns that into vector instructions.
+fn is_plain(path: &[u8], relative: &[u8]) -> bool {
+    path.iter().zip(relative).fold(true, |plain, (&previous, &byte)| {
+        let needs_decoding = (byte == b'%') | (byte == 0);
+        let is_structure = (previous == b'/') & ((byte == b'/') | (byte == b'.'));
+        plain & !needs_decoding & !is_structure
+    })
 }
 
 fn borrow_plain(relative: &[u8]) -> ParsedTarget<'_> {
@@ -265,14 +263,19 @@ fn hex_value(digit: u8) -> Option<u8> {
 }
 
 fn check_characters(target: &[u8]) -> Result<(), BadTarget> {
-    for &byte in target {
-        match byte {
-            0..=b' ' | 0x7F => return Err(BadTarget::Character),
-            b'#' => return Err(BadTarget::Fragment),
-            _ => {}
-        }
+    // As in `is_plain`: a first look at all bytes without a branch for each.
+    if !target.iter().fold(false, |found, &byte| found | is_foreign(byte)) {
+        return Ok(());
     }
-    Ok(())
+    match target.iter().find(|&&byte| is_foreign(byte)) {
+        Some(b'#') => Err(BadTarget::Fragment),
+        _ => Err(BadTarget::Character),
+    }
+}
+
+/// Whether a byte can stand nowhere in a target: a space, a control character or the mark of a fragment.
+fn is_foreign(byte: u8) -> bool {
+    (byte <= b' ') | (byte == 0x7F) | (byte == b'#')
 }
 
 /// What follows the authority of a target in absolute form: empty, or from its `/` or `?` on.
