@@ -6,9 +6,9 @@ use memchr::memrchr;
 
 /// Whether a Host field's value is a host with an optional port, or empty.
 ///
-/// The host is a name, an IPv4 address or an IPv6 address in brackets. Stricter than RFC 3986 in three ways: no comma,
-/// which is what two Host fields joined by an intermediary look like; no zone or future version of an IP address; and no
-/// port without a host, since such a URI is invalid (RFC 9110 §4.2.1).
+/// The host is a name, an IPv4 address or an IPv6 address in brackets. Stricter than RFC 3986 in three ways:
+/// no comma, which is what two Host fields joined by an intermediary look like; no zone or future version of
+/// an IP address; and no port without a host, since such a URI is invalid (RFC 9110 §4.2.1).
 pub fn is_valid_host(value: &[u8]) -> bool {
     match value {
         [] => true,

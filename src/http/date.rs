@@ -17,7 +17,8 @@ impl HttpDate {
         u64::try_from(seconds).ok().filter(|&seconds| seconds <= SECONDS_MAX).map(HttpDate)
     }
 
-    /// Parses any of the three forms; anything around the date makes it invalid, as does a wrong day of the week.
+    /// Parses any of the three forms; anything around the date makes it invalid, as does a wrong day of the
+    /// week.
     ///
     /// The two digits that the obsolete RFC 850 form has for a year mean 1970 to 2069.
     pub fn parse(field: &[u8]) -> Option<HttpDate> {

@@ -50,8 +50,8 @@ pub enum Answer {
 
 /// Decides how a GET or HEAD is answered from a representation that exists.
 ///
-/// Preconditions come first, in their order. Range counts for GET alone, and only if If-Range permits it. Ranges that would
-/// make a longer body than the whole representation, their heads included, give the whole.
+/// Preconditions come first, in their order. Range counts for GET alone, and only if If-Range permits it.
+/// Ranges that would make a longer body than the whole representation, their heads included, give the whole.
 pub fn decide(asked: &Asked<'_>, has: &Representation<'_>) -> Answer {
     let validators = Validators { etag: has.etag, last_modified: has.last_modified };
     let method = if asked.head_only { Method::Head } else { Method::Get };

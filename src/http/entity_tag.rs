@@ -64,14 +64,14 @@ impl<'a> EntityTag<'a> {
     }
 }
 
-/// Whether an If-Match field names the tag of a representation that exists (RFC 9110 §13.1.1): strong comparison.
-/// A malformed list names nothing.
+/// Whether an If-Match field names the tag of a representation that exists (RFC 9110 §13.1.1): strong
+/// comparison. A malformed list names nothing.
 pub fn if_match_names(field: &[u8], tag: &EntityTag<'_>) -> bool {
     names(field, |listed| listed.strong_eq(tag))
 }
 
-/// Whether an If-None-Match field names the tag of a representation that exists (RFC 9110 §13.1.2): weak comparison.
-/// A malformed list names nothing.
+/// Whether an If-None-Match field names the tag of a representation that exists (RFC 9110 §13.1.2): weak
+/// comparison. A malformed list names nothing.
 pub fn if_none_match_names(field: &[u8], tag: &EntityTag<'_>) -> bool {
     // What a browser sends back is our own tag, alone.
     field == tag.as_bytes() || names(field, |listed| listed.weak_eq(tag))

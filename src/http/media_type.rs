@@ -6,9 +6,9 @@ use memchr::memrchr;
 
 /// The value of the Content-Type field for a file, from the extension of its name in any case.
 ///
-/// `name` may be a path; its last segment counts. Text, scripts and SVG are said to be UTF-8. JSON is always UTF-8 and has no
-/// such parameter (RFC 8259 §11); XML names its own encoding, which the parameter would overrule (RFC 7303 §3).
-/// Unknown is `application/octet-stream`.
+/// `name` may be a path; its last segment counts. Text, scripts and SVG are said to be UTF-8. JSON is always
+/// UTF-8 and has no such parameter (RFC 8259 §11); XML names its own encoding, which the parameter would
+/// overrule (RFC 7303 §3). Unknown is `application/octet-stream`.
 pub fn media_type(name: &[u8]) -> Cow<'static, str> {
     let Some(extension) = extension(name) else { return Cow::Borrowed(UNKNOWN) };
     let guessed = match known(extension) {
@@ -54,7 +54,8 @@ const KNOWN: &[(&str, &str)] = &[
     ("mjs", "text/javascript"),
     ("cjs", "text/javascript"),
     ("map", "application/json"),
-    // A segment of a stream, not a TypeScript source: players need the type, while no browser runs the source.
+    // A segment of a stream, not a TypeScript source: players need the type, while no browser runs the
+    // source.
     ("ts", "video/mp2t"),
     ("mts", "video/mp2t"),
     ("m2ts", "video/mp2t"),

@@ -1,16 +1,16 @@
 //! The decisions of HTTP: text and numbers in, a value out.
 //!
-//! Nothing in this room touches a disk, a clock or a socket, and nothing knows actix. So every rule can be tested in
-//! microseconds, fuzzed for free and read beside its RFC. All of it works on bytes, because that is what a socket
-//! gives and what a file name is, and none of it panics, whatever the bytes are.
+//! Nothing in this room touches a disk, a clock or a socket, and nothing knows actix. So every rule can be
+//! tested in microseconds, fuzzed for free and read beside its RFC. All of it works on bytes, because that is
+//! what a socket gives and what a file name is, and none of it panics, whatever the bytes are.
 //!
 //! A request meets the modules in this order:
 //!
 //! 1. [`method`] says whether the method is one that is served, one that is known, or neither.
 //! 2. [`authority`] checks the Host field; [`target`] splits the request target and turns its path into a
 //!    [`SitePath`](target::SitePath), the only kind of path that may reach the file system.
-//! 3. [`decide`] answers how much of the file is sent. It asks [`precondition`] first, which compares with the help of
-//!    [`entity_tag`] and [`date`], and then [`range`].
+//! 3. [`decide`] answers how much of the file is sent. It asks [`precondition`] first, which compares with the
+//!    help of [`entity_tag`] and [`date`], and then [`range`].
 //! 4. [`multipart`] frames several ranges as one body, and [`media_type`] names what the bytes are.
 
 pub mod authority;

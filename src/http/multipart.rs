@@ -11,7 +11,8 @@ pub struct Boundary([u8; BOUNDARY_LENGTH]);
 
 /// Several ranges of one representation as one body.
 ///
-/// The body is, for each of [`parts`](Multipart::parts), its head and then its bytes, and at last [`closing`](Multipart::closing).
+/// The body is, for each of [`parts`](Multipart::parts), its head and then its bytes, and at last
+/// [`closing`](Multipart::closing).
 #[derive(Clone, Copy, Debug)]
 pub struct Multipart<'a> {
     /// Which bytes, in the order in which they are sent.
@@ -74,8 +75,8 @@ impl Multipart<'_> {
     }
 }
 
-/// Length in bytes of the body that [`Multipart`] frames, for a media type so many bytes long. The boundary does not matter,
-/// since all are equally long.
+/// Length in bytes of the body that [`Multipart`] frames, for a media type so many bytes long. The boundary
+/// does not matter, since all are equally long.
 pub fn body_length(ranges: &[ByteRange], media_type_length: usize, total: u64) -> u64 {
     let fixed = (HEAD_LENGTH_MIN + media_type_length) as u64 + decimal_length(total);
     ranges
@@ -96,14 +97,16 @@ fn hex_digit(nibble: u128) -> u8 {
 
 const BOUNDARY_LENGTH: usize = 32;
 
-/// The line break belongs to the delimiter, not to the bytes before it. In front of the first part it is an empty preamble.
+/// The line break belongs to the delimiter, not to the bytes before it. In front of the first part it is an
+/// empty preamble.
 const DELIMITER: &[u8] = b"\r\n--";
 const TYPE_LABEL: &[u8] = b"\r\nContent-Type: ";
 const RANGE_LABEL: &[u8] = b"\r\nContent-Range: ";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 const CLOSE: &[u8] = b"--\r\n";
 
-/// A part's head without its media type and numbers. The marks within a Content-Range are its unit, a dash and a slash.
+/// A part's head without its media type and numbers. The marks within a Content-Range are its unit, a dash
+/// and a slash.
 const HEAD_LENGTH_MIN: usize = DELIMITER.len()
     + BOUNDARY_LENGTH
     + TYPE_LABEL.len()

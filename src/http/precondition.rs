@@ -42,8 +42,8 @@ pub enum Outcome {
 impl Preconditions<'_> {
     /// Evaluates all but If-Range for a representation that exists.
     ///
-    /// An invalid date counts as absent, and so does any date when the representation has none. If-Modified-Since is for
-    /// GET and HEAD alone, and each date yields to its entity-tag field.
+    /// An invalid date counts as absent, and so does any date when the representation has none.
+    /// If-Modified-Since is for GET and HEAD alone, and each date yields to its entity-tag field.
     pub fn evaluate(&self, method: Method, validators: &Validators<'_>) -> Outcome {
         match self.is_wanted(validators) {
             false => Outcome::Failed,
@@ -53,8 +53,8 @@ impl Preconditions<'_> {
 
     /// Whether a Range field may be honoured: there is no If-Range, or it names this very version.
     ///
-    /// A tag is compared strongly. A date must be the Last-Modified to the second: it is a weaker promise than a tag, which a
-    /// client must prefer when it was given both (§13.1.5).
+    /// A tag is compared strongly. A date must be the Last-Modified to the second: it is a weaker promise
+    /// than a tag, which a client must prefer when it was given both (§13.1.5).
     pub fn permit_range(&self, validators: &Validators<'_>) -> bool {
         let Some(field) = self.if_range else { return true };
         match EntityTag::parse(field) {

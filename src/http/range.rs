@@ -24,7 +24,8 @@ pub enum Selection {
     Many(Vec<ByteRange>),
 }
 
-/// Ranges in one answer. A field that comes to more is ignored, as RFC 9110 §14.2 allows for many small ranges.
+/// Ranges in one answer. A field that comes to more is ignored, as RFC 9110 §14.2 allows for many small
+/// ranges.
 pub const PARTS_MAX: usize = 64;
 
 /// Ranges at most this many bytes apart are sent as one: another part's head is about as long as the gap.
@@ -32,10 +33,10 @@ pub const GAP_MAX: u64 = 100;
 
 /// Selects byte ranges of a representation `length` bytes long (RFC 9110 §14.1.2).
 ///
-/// Ranges that overlap, touch or nearly touch ([`GAP_MAX`]) become one; the rest keeps the order in which the client first
-/// named it. So all of them together are never more than the representation. An unknown unit, a field with any malformed
-/// range, and more than [`PARTS_MAX`] ranges give `Ignore`. Numbers beyond 64 bits count as the largest. The work is
-/// `n log n` for `n` ranges in the field, and one range allocates nothing.
+/// Ranges that overlap, touch or nearly touch ([`GAP_MAX`]) become one; the rest keeps the order in which the
+/// client first named it. So all of them together are never more than the representation. An unknown unit, a
+/// field with any malformed range, and more than [`PARTS_MAX`] ranges give `Ignore`. Numbers beyond 64 bits
+/// count as the largest. The work is `n log n` for `n` ranges in the field, and one range allocates nothing.
 pub fn select(range_field: &[u8], length: u64) -> Selection {
     let Some(range_set) = strip_unit(range_field) else { return Selection::Ignore };
     match range_set.contains(&b',') {
@@ -48,7 +49,8 @@ pub fn select(range_field: &[u8], length: u64) -> Selection {
 }
 
 impl ByteRange {
-    /// Bytes `start..end` of a representation `length` bytes long, unless there are none or not all of them exist.
+    /// Bytes `start..end` of a representation `length` bytes long, unless there are none or not all of them
+    /// exist.
     pub fn new(start: u64, end: u64, length: u64) -> Option<ByteRange> {
         (start < end && end <= length).then_some(ByteRange { start, end })
     }

@@ -13,12 +13,13 @@ use super::authority::is_valid_host;
 
 /// A path relative to the root of the site: percent-decoded exactly once, and unable to climb out.
 ///
-/// Its bytes have no leading, trailing or doubled slash, no `.` or `..` segment and no NUL; no bytes at all name the root
-/// itself. Other bytes are free, since a file name is bytes. Length is not checked: the file system answers ENAMETOOLONG.
+/// Its bytes have no leading, trailing or doubled slash, no `.` or `..` segment and no NUL; no bytes at all
+/// name the root itself. Other bytes are free, since a file name is bytes. Length is not checked: the file
+/// system answers ENAMETOOLONG.
 ///
-/// A path that reads the same decoded as encoded is borrowed from the target, so that looking it up allocates nothing;
-/// [`into_owned`](SitePath::into_owned) makes one that can be kept. It hashes and compares as its bytes do, so a map
-/// keyed by `SitePath<'static>` answers for `&[u8]`.
+/// A path that reads the same decoded as encoded is borrowed from the target, so that looking it up allocates
+/// nothing; [`into_owned`](SitePath::into_owned) makes one that can be kept. It hashes and compares as its
+/// bytes do, so a map keyed by `SitePath<'static>` answers for `&[u8]`.
 #[derive(Clone)]
 pub struct SitePath<'a> {
     bytes: Cow<'a, [u8]>,
@@ -59,7 +60,7 @@ impl<'a> SitePath<'a> {
     /// Parses the raw path of a request target, without its query.
     pub fn parse(path: &'a [u8]) -> Result<ParsedTarget<'a>, BadTarget> {
         let relative = path.strip_prefix(b"/").ok_or(BadTarget::NotAbsolute)?;
-        if is_plain(path) { Ok(borrow_plain(relative)) } else { resolve(relative) }
+        if is_plain(path, relative) { Ok(borrow_plain(relative)) } else { resolve(relative) }
     }
 
     /// The root itself.
@@ -89,7 +90,8 @@ impl<'a> SitePath<'a> {
 
     /// Whether a segment starts with a dot. `.well-known` at the root does not count (RFC 8615).
     pub fn is_hidden(&self) -> bool {
-        // Nearly every path has its dots inside the names, so look for a slash and a dot before looking at segments.
+        // Nearly every path has its dots inside the names, so look for a slash and a dot before looking at
+        // segments.
         let starts_with_dot = self.bytes.first() == Some(&b'.');
         if !starts_with_dot && !self.bytes.windows(2).any(|pair| pair == b"/.") {
             return false;
@@ -99,8 +101,8 @@ impl<'a> SitePath<'a> {
             .any(|(index, segment)| segment.starts_with(b".") && !(index == 0 && segment == b".well-known"))
     }
 
-    /// The path of the index file `name` in this directory. A `name` that is not one plain segment is resolved as a
-    /// target would be, but never decoded, and what would climb stays at the root.
+    /// The path of the index file `name` in this directory. A `name` that is not one plain segment is
+    /// resolved as a target would be, but never decoded, and what would climb stays at the root.
     pub fn index(&self, name: &str) -> SitePath<'static> {
         let mut bytes = Vec::with_capacity(self.bytes.len() + 1 + name.len());
         bytes.extend_from_slice(&self.bytes);
@@ -114,9 +116,9 @@ impl<'a> SitePath<'a> {
         SitePath { bytes: Cow::Owned(bytes) }
     }
 
-    /// The target that names this path as a directory, for a Location field: percent-encoded, with a trailing slash and
-    /// the request's query. It never starts with two slashes, which would name another host, and holds only visible
-    /// ASCII, whatever the query holds.
+    /// The target that names this path as a directory, for a Location field: percent-encoded, with a trailing
+    /// slash and the request's query. It never starts with two slashes, which would name another host, and
+    /// holds only visible ASCII, whatever the query holds.
     pub fn to_location(&self, query: Option<&[u8]>) -> String {
         let mut location = String::with_capacity(self.bytes.len() + query.map_or(2, |query| query.len() + 3));
         location.push('/');
@@ -163,8 +165,8 @@ impl fmt::Display for SitePath<'_> {
 
 /// Splits a request target into its path and its query.
 ///
-/// The target is in origin form (`/path?query`) or in absolute form (`http://host/path?query`, where no path means `/`).
-/// The asterisk form has no path: ask [`is_asterisk`] first.
+/// The target is in origin form (`/path?query`) or in absolute form (`http://host/path?query`, where no path
+/// means `/`). The asterisk form has no path: ask [`is_asterisk`] first.
 pub fn split_target(target: &[u8]) -> Result<(&[u8], Option<&[u8]>), BadTarget> {
     check_characters(target)?;
     let origin = match target {
@@ -184,16 +186,14 @@ pub fn is_asterisk(target: &[u8]) -> bool {
 }
 
 /// Whether a path names the same with and without resolving: nothing to decode, to merge or to drop.
-fn is_plain(path: &[u8]) -> bool {
-    let mut previous = 0;
-    for &byte in path {
-        let to_resolve = byte == b'%' || byte == 0 || (previous == b'/' && (byte == b'/' || byte == b'.'));
-        if to_resolve {
-            return false;
-        }
-        previous = byte;
-    }
-    true
+///
+/// It looks at every byte whatever it finds, because the compiler turns that into vector instructions.
+fn is_plain(path: &[u8], relative: &[u8]) -> bool {
+    path.iter().zip(relative).fold(true, |plain, (&previous, &byte)| {
+        let needs_decoding = (byte == b'%') | (byte == 0);
+        let is_structure = (previous == b'/') & ((byte == b'/') | (byte == b'.'));
+        plain & !needs_decoding & !is_structure
+    })
 }
 
 fn borrow_plain(relative: &[u8]) -> ParsedTarget<'_> {
@@ -222,8 +222,8 @@ enum Segment {
     Structure,
 }
 
-/// Appends what `write` appends as one segment, then takes it back if it is structure. Dots are recognised in what was
-/// written, hence after decoding.
+/// Appends what `write` appends as one segment, then takes it back if it is structure. Dots are recognised in
+/// what was written, hence after decoding.
 fn push_segment(
     bytes: &mut Vec<u8>,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), BadTarget>,
@@ -287,14 +287,19 @@ fn hex_value(digit: u8) -> Option<u8> {
 }
 
 fn check_characters(target: &[u8]) -> Result<(), BadTarget> {
-    for &byte in target {
-        match byte {
-            0..=b' ' | 0x7F => return Err(BadTarget::Character),
-            b'#' => return Err(BadTarget::Fragment),
-            _ => {}
-        }
+    // As in `is_plain`: a first look at all bytes without a branch for each.
+    if !target.iter().fold(false, |found, &byte| found | is_foreign(byte)) {
+        return Ok(());
     }
-    Ok(())
+    match target.iter().find(|&&byte| is_foreign(byte)) {
+        Some(b'#') => Err(BadTarget::Fragment),
+        _ => Err(BadTarget::Character),
+    }
+}
+
+/// Whether a byte can stand nowhere in a target: a space, a control character or the mark of a fragment.
+fn is_foreign(byte: u8) -> bool {
+    (byte <= b' ') | (byte == 0x7F) | (byte == b'#')
 }
 
 /// What follows the authority of a target in absolute form: empty, or from its `/` or `?` on.
@@ -304,7 +309,8 @@ fn strip_authority(target: &[u8]) -> Result<&[u8], BadTarget> {
         .ok_or(BadTarget::NotAbsolute)?;
     let end = hierarchical.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(hierarchical.len());
     let (authority, origin) = hierarchical.split_at_checked(end).ok_or(BadTarget::Authority)?;
-    // An http URI without a host is invalid (RFC 9110 §4.2.1), and so, to us, is one with a user in it (§4.2.4).
+    // An http URI without a host is invalid (RFC 9110 §4.2.1), and so, to us, is one with a user in it
+    // (§4.2.4).
     if authority.is_empty() || !is_valid_host(authority) {
         return Err(BadTarget::Authority);
     }

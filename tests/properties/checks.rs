@@ -105,7 +105,8 @@ fn assert_selected(selected: &[ByteRange], asked: &[(u64, u64)], length: u64) {
     assert!(in_order.is_sorted(), "{in_order:?}");
 }
 
-/// How many groups of ranges remain when those within reach of each other are one: each group has one leftmost.
+/// How many groups of ranges remain when those within reach of each other are one: each group has one
+/// leftmost.
 fn groups(asked: &[(u64, u64)]) -> usize {
     let reaches = |(start, end): (u64, u64), to: u64| start < to && to <= end.saturating_add(GAP_MAX);
     let mut starts: Vec<_> = asked.iter().map(|&(start, _)| start).collect();
@@ -124,7 +125,7 @@ struct AskedFor {
 fn asked_for(field: &[u8], length: u64) -> Option<AskedFor> {
     let text = str::from_utf8(field).ok()?;
     let (unit, set) = text.split_once('=')?;
-    if unit.to_ascii_lowercase() != "bytes" {
+    if !unit.eq_ignore_ascii_case("bytes") {
         return None;
     }
     let specs: Vec<_> = set.split(',').map(|spec| spec.trim_matches([' ', '\t'])).collect();
