@@ -1,0 +1,4 @@
+//! The real server on real sockets, a module per behaviour.
+
+mod basics;
+mod site;

@@ -1,0 +1,245 @@
+//! A directory, the real server that serves it, and what a client sees.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must come; nothing is asserted about how fast it comes.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A site to be served: a temporary directory and the server's environment.
+pub struct Site {
+    directory: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+    open_files: Option<u64>,
+}
+
+/// A server under way, ended when dropped.
+pub struct Server {
+    pub root: PathBuf,
+    pub address: SocketAddr,
+    pub admin: Option<SocketAddr>,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    _directory: tempfile::TempDir,
+}
+
+/// One response.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub fields: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let site =
+            Self { directory: tempfile::tempdir().unwrap(), environment: Vec::new(), open_files: None };
+        site.env("PAGECAST_LISTEN", "127.0.0.1:0")
+            .env("PAGECAST_ADMIN_LISTEN", "off")
+            .env("PAGECAST_WORKERS", "2")
+            .env("PAGECAST_DRAIN_DELAY", "0")
+    }
+
+    /// A site of these files.
+    pub fn with<const N: usize>(files: [(&str, &[u8]); N]) -> Self {
+        files.into_iter().fold(Self::new(), |site, (name, bytes)| site.file(name, bytes))
+    }
+
+    pub fn file(self, name: &str, bytes: &[u8]) -> Self {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        self
+    }
+
+    /// Sets a variable of the server's environment; a later value beats an earlier one.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Limits the open files of the server, hard and soft.
+    pub fn open_files(mut self, count: u64) -> Self {
+        self.open_files = Some(count);
+        self
+    }
+
+    /// The directory that will be served.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The command that serves it.
+    pub fn command(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_pagecast");
+        let mut command = match self.open_files {
+            Some(count) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\""), program]);
+                shell
+            }
+            None => Command::new(program),
+        };
+        command.env_clear().env("PAGECAST_ROOT", self.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub fn serve(self) -> Server {
+        let mut child = self.command().spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    let mut log = log.lock().unwrap();
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+            }
+        });
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut server = Server {
+            root: self.path().to_owned(),
+            address: nowhere,
+            admin: None,
+            child,
+            log,
+            _directory: self.directory,
+        };
+        server.wait_for_log(" ready: ");
+        server.address = server.address_after("listening on http://").unwrap_or(nowhere);
+        server.admin = server.address_after("admin on http://");
+        server
+    }
+}
+
+impl Server {
+    /// A connection to the traffic port, with a generous time-out on reads.
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Sends `raw` on a connection of its own and reads one response.
+    pub fn send(&self, raw: impl AsRef<[u8]>) -> Reply {
+        let mut stream = self.connect();
+        stream.write_all(raw.as_ref()).unwrap();
+        let is_head = raw.as_ref().starts_with(b"HEAD ");
+        Reply::read(&mut stream, is_head).expect("a response")
+    }
+
+    /// GET `target`, with more header lines (each ending in CRLF).
+    pub fn get_with(&self, target: &str, lines: &str) -> Reply {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n"))
+    }
+
+    pub fn get(&self, target: &str) -> Reply {
+        self.get_with(target, "")
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Sends a signal by its name: `TERM`, `INT`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end; its log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// What the server has written to standard error.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn wait_for_log(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the server ended with {ended:?}; its log:\n{}", self.log());
+            assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn address_after(&self, text: &str) -> Option<SocketAddr> {
+        self.log().lines().find_map(|line| line.split_once(text)?.1.trim().parse().ok())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Reply {
+    /// Reads one response; none where the connection ends before its head does.
+    ///
+    /// A body cut short is returned as far as it came: compare its length with `Content-Length`.
+    pub fn read(stream: &mut impl Read, is_head: bool) -> Option<Self> {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut byte) {
+                Ok(1) => head.push(byte[0]),
+                _ => return None,
+            }
+        }
+        let text = String::from_utf8(head).expect("a head in ASCII");
+        let mut lines = text.trim_end().split("\r\n");
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let fields: Vec<_> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let mut reply = Self { status, fields, body: Vec::new() };
+        let has_body = !is_head && status >= 200 && status != 204 && status != 304;
+        if has_body {
+            let length = reply.content_length().unwrap_or(u64::MAX);
+            let _ = stream.take(length).read_to_end(&mut reply.body);
+        }
+        Some(reply)
+    }
+
+    /// A field's value, by its name in lower case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn content_length(&self) -> Option<u64> {
+        self.field("content-length")?.parse().ok()
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
