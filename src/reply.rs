@@ -18,17 +18,22 @@ use crate::http::range::ByteRange;
 use crate::wire::ready::Ready;
 use crate::wire::segments::{Segment, Segments, Window};
 
-/// The response that `answer` stands for, from `asset`; `handle` is for what does not lie on the heap.
-pub(crate) fn reply(
-    answer: Answer,
-    asset: &Arc<Asset>,
-    handle: Option<Arc<Handle>>,
-    is_head: bool,
-) -> HttpResponse {
+/// Where a response's bytes come from.
+pub(crate) struct Source<'a> {
+    pub(crate) asset: &'a Arc<Asset>,
+    /// For what does not lie on the heap.
+    pub(crate) handle: Option<Arc<Handle>>,
+    /// From this length on a window leaves by `sendfile`.
+    pub(crate) sendfile_from: u64,
+}
+
+/// The response that `answer` stands for, from `source`.
+pub(crate) fn reply(answer: Answer, source: &Source<'_>, is_head: bool) -> HttpResponse {
+    let asset = source.asset;
     match answer {
-        Answer::Whole => whole(asset, handle, is_head),
-        Answer::Part(range) => part(range, asset, handle),
-        Answer::Parts(ranges) => parts(&ranges, asset, handle.as_ref()),
+        Answer::Whole => whole(source, is_head),
+        Answer::Part(range) => part(range, source),
+        Answer::Parts(ranges) => parts(&ranges, source),
         Answer::NotModified => {
             Ready::head(StatusCode::NOT_MODIFIED, asset.fields.without_type(), Bytes::from_static(b"\r\n"))
         }
@@ -47,30 +52,32 @@ pub(crate) fn options() -> HttpResponse {
     HttpResponse::NoContent().insert_header((header::ALLOW, crate::http::method::ALLOW)).finish()
 }
 
-fn whole(asset: &Arc<Asset>, handle: Option<Arc<Handle>>, is_head: bool) -> HttpResponse {
-    let fields = &asset.fields;
+fn whole(source: &Source<'_>, is_head: bool) -> HttpResponse {
+    let asset = source.asset;
     if is_head || asset.length() == 0 {
-        return Ready::head(StatusCode::OK, fields.head(), Bytes::new());
+        return Ready::head(StatusCode::OK, asset.fields.head(), Bytes::new());
     }
     if let Some((block, body_at)) = asset.heap_whole() {
         return Ready::inline(StatusCode::OK, block, body_at);
     }
     let mut segments = Segments::default();
-    segments.push(segment(asset, handle, 0..asset.length()));
-    Ready::segments(StatusCode::OK, fields.head(), Bytes::new(), segments)
+    segments.push(source.segment(0..asset.length()));
+    Ready::segments(StatusCode::OK, asset.fields.head(), Bytes::new(), segments)
 }
 
-fn part(range: ByteRange, asset: &Arc<Asset>, handle: Option<Arc<Handle>>) -> HttpResponse {
+fn part(range: ByteRange, source: &Source<'_>) -> HttpResponse {
+    let asset = source.asset;
     let mut tail = Vec::with_capacity(128);
     tail.extend_from_slice(b"content-range: ");
     range.content_range(asset.length()).write_to(&mut tail);
     tail.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", range.len()).as_bytes());
     let mut segments = Segments::default();
-    segments.push(segment(asset, handle, range.start()..range.end()));
+    segments.push(source.segment(range.start()..range.end()));
     Ready::segments(StatusCode::PARTIAL_CONTENT, asset.fields.without_length(), tail.into(), segments)
 }
 
-fn parts(ranges: &[ByteRange], asset: &Arc<Asset>, handle: Option<&Arc<Handle>>) -> HttpResponse {
+fn parts(ranges: &[ByteRange], source: &Source<'_>) -> HttpResponse {
+    let asset = source.asset;
     let media_type = asset.fields.media_type().as_bytes();
     let framed = Multipart { ranges, media_type, total: asset.length(), boundary: Boundary::new(random()) };
     let mut tail = b"content-type: ".to_vec();
@@ -79,19 +86,24 @@ fn parts(ranges: &[ByteRange], asset: &Arc<Asset>, handle: Option<&Arc<Handle>>)
     let mut segments = Segments::default();
     for (head, range) in framed.parts() {
         segments.push(Bytes::from(head).into());
-        segments.push(segment(asset, handle.cloned(), range.start()..range.end()));
+        segments.push(source.segment(range.start()..range.end()));
     }
     segments.push(Bytes::from(framed.closing()).into());
     Ready::segments(StatusCode::PARTIAL_CONTENT, asset.fields.without_type(), tail.into(), segments)
 }
 
-fn segment(asset: &Arc<Asset>, handle: Option<Arc<Handle>>, range: Range<u64>) -> Segment {
-    match asset.heap_body() {
-        Some(bytes) => {
-            let at = |offset| usize::try_from(offset).unwrap_or(bytes.len()).min(bytes.len());
-            bytes.slice(at(range.start)..at(range.end)).into()
+impl Source<'_> {
+    fn segment(&self, range: Range<u64>) -> Segment {
+        match self.asset.heap_body() {
+            Some(bytes) => {
+                let at = |offset| usize::try_from(offset).unwrap_or(bytes.len()).min(bytes.len());
+                bytes.slice(at(range.start)..at(range.end)).into()
+            }
+            None => {
+                let asset = Arc::clone(self.asset);
+                Segment::Window(Window::new(asset, self.handle.clone(), range, self.sendfile_from))
+            }
         }
-        None => Segment::Window(Window { asset: Arc::clone(asset), handle, range }),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::http::decide::{Asked, Representation, decide};
 use crate::http::method::Method;
 use crate::http::precondition::Preconditions;
 use crate::http::target::SitePath;
-use crate::reply::{moved, options, reply};
+use crate::reply::{Source, moved, options, reply};
 use crate::shortcut::{Shortcut, Shortcuts};
 
 /// The site as one worker serves it.
@@ -35,6 +35,8 @@ pub struct Rules {
     pub dotfiles: Dotfiles,
     /// The name that stands for its directory.
     pub index: String,
+    /// From this length on a body leaves by `sendfile`.
+    pub sendfile_from: u64,
 }
 
 impl Site {
@@ -80,7 +82,7 @@ impl Site {
             let fields = Fields::of(request.headers());
             let answer = decide(&fields.asked(is_head), &facts(&asset)); // 2 how much of them (pure)
             match self.handle(&asset).await {
-                Ok(handle) => return Ok(reply(answer, &asset, handle, is_head)), // 3 status, headers, body
+                Ok(handle) => return Ok(reply(answer, &self.source(&asset, handle), is_head)), // 3 status, headers, body
                 // The file changed after its name was checked: its new version is looked up.
                 Err(_) if tries < CHANGED_TRIES => {
                     tries += 1;
@@ -113,6 +115,10 @@ impl Site {
         let shortcut = Shortcut { name: Arc::clone(&found.name), wants_directory };
         self.shortcuts.borrow_mut().put(raw, shortcut);
         Ok(Place { lookup: found.lookup, name: found.name, wants_directory })
+    }
+
+    fn source<'a>(&self, asset: &'a Arc<Asset>, handle: Option<Arc<Handle>>) -> Source<'a> {
+        Source { asset, handle, sendfile_from: self.rules.sendfile_from }
     }
 
     /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on.

@@ -105,7 +105,11 @@ pub async fn serve(
     };
     let plan = Plan {
         files: files.clone(),
-        rules: Rules { dotfiles: config.dotfiles, index: config.index.as_str().to_owned() },
+        rules: Rules {
+            dotfiles: config.dotfiles,
+            index: config.index.as_str().to_owned(),
+            sendfile_from: config.sendfile_from.get(),
+        },
         bounds: bounds(config),
         health,
         lifecycle: lifecycle.clone(),
@@ -283,6 +287,7 @@ fn pass_signals_on(stop: mpsc::UnboundedSender<()>) -> io::Result<()> {
 fn settings(config: &Config, limits: &Limits) -> Settings {
     Settings {
         revalidate_after: config.revalidate_after.get(),
+        revalidate_watched_after: config.revalidate_watched_after.get(),
         names: config.names.get(),
         heap_bytes: limits.heap_bytes,
         heap_file_bytes: config.heap_file_bytes.get(),
@@ -310,7 +315,6 @@ fn bounds(config: &Config) -> Bounds {
         stall_timeout: config.stall_timeout.get(),
         linger_timeout: config.linger_timeout.get(),
         turn_bytes: config.turn_bytes.as_usize(),
-        sendfile_from: config.sendfile_from.get(),
     }
 }
 

@@ -253,6 +253,10 @@ knobs! {
         /// Time for which a name is trusted before it is looked up again.
         revalidate_after: Span = Span::seconds(1), in Span::ZERO..=Span::hours(1);
 
+        /// The same for a name whose changes the kernel tells, where watch is on.
+        /// Not for symbolic links, hard links, network and overlay file systems. Never shorter than revalidate_after.
+        revalidate_watched_after: Span = Span::seconds(10), in Span::ZERO..=Span::hours(1);
+
         /// Whether the kernel is asked to tell of changes (inotify).
         watch: Switch = Switch::On;
 

@@ -92,6 +92,13 @@ impl Asset {
         self.is_on_heap().then(|| (self.fields.block.clone(), self.fields.body_at))
     }
 
+    pub(crate) fn mapping(&self) -> Option<&Mapping> {
+        match &self.content {
+            Content::Mapped(mapping) => Some(mapping),
+            Content::Heap | Content::Unmapped => None,
+        }
+    }
+
     pub(crate) fn is_on_heap(&self) -> bool {
         matches!(self.content, Content::Heap)
     }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::asset::{Asset, Content};
 use super::disk::Disk;
 use super::handle_pool::{Handle, HandleLimits, HandlePool};
-use super::load::{Sizes, load};
+use super::load::{Loaded, Sizes, load};
 use super::name::{FIRST_MS, Lookup, Name, Outcome};
 use super::resident;
 use super::root::{Root, RootState};
@@ -26,6 +26,8 @@ use crate::http::target::SitePath;
 pub struct Settings {
     /// How long a name is trusted without another look.
     pub revalidate_after: Duration,
+    /// The same for a name whose changes inotify tells.
+    pub revalidate_watched_after: Duration,
     /// Names remembered, found or missing.
     pub names: u64,
     /// Heap bytes for small files.
@@ -62,7 +64,8 @@ struct Inner {
     populates: Disk,
     watch: Option<Watch>,
     sizes: Sizes,
-    revalidate_after_ms: u64,
+    trust_ms: u64,
+    trust_watched_ms: u64,
     started: Instant,
     /// Names checked up to this moment are not trusted any more, whatever they say.
     distrusted_until_ms: AtomicU64,
@@ -108,7 +111,8 @@ impl Files {
                 heap_file_bytes: heap_fits.min(settings.heap_bytes / 4),
                 mapped_file_bytes: settings.cache_bytes / LARGEST_SHARE,
             },
-            revalidate_after_ms: u64::try_from(settings.revalidate_after.as_millis()).unwrap_or(u64::MAX),
+            trust_ms: milliseconds(settings.revalidate_after),
+            trust_watched_ms: watched_trust_ms(settings),
             started: Instant::now(),
             distrusted_until_ms: AtomicU64::new(0),
             root_is_sound: AtomicBool::new(true),
@@ -174,7 +178,7 @@ impl Files {
         };
         let (inner, asset) = (Arc::clone(&self.inner), Arc::clone(asset));
         let opened = self.inner.opens.run(move || match inner.root.entry(&asset.path) {
-            Ok(super::root::Entry::File(file, stat)) if Version::of(&stat) == asset.version => {
+            Ok(super::root::Entry::File { file, stat, .. }) if Version::of(&stat) == asset.version => {
                 let handle = Arc::new(Handle::new(file, &stat, permit));
                 inner.handles.keep(asset.id, Arc::clone(&handle));
                 Ok(Some(handle))
@@ -187,6 +191,18 @@ impl Files {
             _ => Err(Changed),
         });
         opened.await.unwrap_or(Err(Changed))
+    }
+
+    /// Whether the file is still the asset's version: by its handle; without one, by what the kernel has in memory of its
+    /// path, where another file in its place is no change of this one. Never waits.
+    pub(crate) fn is_unchanged(&self, asset: &Asset, handle: Option<&Handle>) -> bool {
+        match handle {
+            Some(handle) => handle.still_is(&asset.version),
+            None => self.inner.root.glance(&asset.path).map_or(true, |stat| {
+                let now = Version::of(&stat);
+                now == asset.version || !now.is_same_file(&asset.version)
+            }),
+        }
     }
 
     /// Reads `range` of the asset into memory on a thread that may wait for the disk.
@@ -296,10 +312,10 @@ impl Files {
     }
 
     async fn resolve(&self, path: &SitePath<'static>, now_ms: u64) -> Found {
-        let name = |outcome| Arc::new(Name::new(path.clone(), outcome, now_ms));
+        let name = |outcome, trust_ms| Arc::new(Name::new(path.clone(), outcome, now_ms, trust_ms));
         let Ok(permit) = self.inner.handles.permit().await else {
             log::warn!("no handle came free for /{path}");
-            return Found { lookup: Lookup::Busy, name: name(Outcome::Busy) };
+            return Found { lookup: Lookup::Busy, name: name(Outcome::Busy, 0) };
         };
         let previous = self.inner.names.get(path.as_bytes()).await.and_then(|name| match name.lookup() {
             Some(Lookup::File(asset)) => Some(asset),
@@ -307,13 +323,14 @@ impl Files {
         });
         let (inner, job_path, before) = (Arc::clone(&self.inner), path.clone(), previous.clone());
         let job = move || {
-            if let Some(watch) = &inner.watch {
-                watch.cover(&inner.root, &job_path);
-            }
-            load(&inner.root, &job_path, before, inner.sizes, &inner.handles, permit)
+            let is_watched = inner.watch.as_ref().is_some_and(|watch| watch.cover(&inner.root, &job_path));
+            let loaded = load(&inner.root, &job_path, before, inner.sizes, &inner.handles, permit);
+            Loaded { is_told_of: loaded.is_told_of && is_watched, ..loaded }
         };
-        let (outcome, asset) = self.inner.opens.run(job).await.unwrap_or((Outcome::Failed, None));
-        let name = name(outcome);
+        let failed = |_| Loaded { outcome: Outcome::Failed, asset: None, is_told_of: false };
+        let Loaded { outcome, asset, is_told_of } = self.inner.opens.run(job).await.unwrap_or_else(failed);
+        let trust_ms = if is_told_of { self.inner.trust_watched_ms } else { self.inner.trust_ms };
+        let name = name(outcome, trust_ms);
         if let Some(asset) = asset {
             self.keep(&asset, previous.as_deref()).await;
             return Found { lookup: Lookup::File(asset), name };
@@ -339,8 +356,7 @@ impl Files {
     }
 
     fn is_trusted(&self, name: &Name, now_ms: u64) -> bool {
-        let since = now_ms.saturating_sub(self.inner.revalidate_after_ms);
-        name.checked_after(since.max(self.inner.distrusted_until_ms.load(Ordering::Acquire)))
+        name.is_trusted(now_ms, self.inner.distrusted_until_ms.load(Ordering::Acquire))
     }
 
     fn is_usable(&self, name: &Name, now_ms: u64) -> bool {
@@ -400,6 +416,18 @@ where
         .eviction_policy(EvictionPolicy::lru())
         .weigher(weigh)
         .build_with_hasher(foldhash::fast::RandomState::default())
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Who wants every name looked up at every use wants it of watched names too.
+fn watched_trust_ms(settings: &Settings) -> u64 {
+    if settings.revalidate_after.is_zero() {
+        return 0;
+    }
+    milliseconds(settings.revalidate_watched_after.max(settings.revalidate_after))
 }
 
 fn clamp(weight: u64) -> u32 {

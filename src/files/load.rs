@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::fs::Stat;
@@ -14,7 +14,7 @@ use super::mapped::Mapping;
 use super::name::{Held, Outcome};
 use super::network;
 use super::root::{Entry, Root};
-use super::version::Version;
+use super::version::{Version, links_of};
 use crate::http::media_type::media_type;
 use crate::http::target::SitePath;
 
@@ -27,6 +27,15 @@ pub(crate) struct Sizes {
     pub(crate) mapped_file_bytes: u64,
 }
 
+/// What a load found.
+pub(crate) struct Loaded {
+    pub(crate) outcome: Outcome,
+    pub(crate) asset: Option<Arc<Asset>>,
+    /// The name can't come to mean something else without an event in the directories on its way: no symbolic link
+    /// leads to it, no other name changes it, no other machine does.
+    pub(crate) is_told_of: bool,
+}
+
 /// Opens what stands at `path` and makes it ready to be sent. Blocks.
 ///
 /// `previous` is what was known of the name before: the same version is not read or mapped again.
@@ -37,36 +46,35 @@ pub(crate) fn load(
     sizes: Sizes,
     handles: &Arc<HandlePool>,
     permit: Permit,
-) -> (Outcome, Option<Arc<Asset>>) {
+) -> Loaded {
+    let without_asset = |outcome, is_told_of| Loaded { outcome, asset: None, is_told_of };
     let entry = match open_with_retry(root, path, handles) {
         Ok(entry) => entry,
-        Err(errno) => return (outcome_of(errno, root, path), None),
+        Err(errno) => return without_asset(outcome_of(errno, root, path), errno == Errno::NOENT),
     };
-    match entry {
-        Entry::Directory => (Outcome::Directory, None),
-        Entry::Special => (Outcome::Missing, None),
-        Entry::File(file, stat) => {
-            let version = Version::of(&stat);
-            if let Some(asset) = previous.filter(|asset| asset.version == version && !asset.is_racy) {
-                if !matches!(asset.content, Content::Heap) {
-                    handles.keep(asset.id, Arc::new(Handle::new(file, &stat, permit)));
-                }
-                return found(asset);
+    let (file, stat, is_plain) = match entry {
+        Entry::Directory => return without_asset(Outcome::Directory, true),
+        Entry::Special => return without_asset(Outcome::Missing, false),
+        Entry::File { file, stat, is_plain } => (file, stat, is_plain),
+    };
+    let is_told_of = is_plain && links_of(&stat) == 1 && network::tells_changes(file.as_fd());
+    let version = Version::of(&stat);
+    let loaded = match previous.filter(|asset| asset.version == version && !asset.is_racy) {
+        Some(asset) => {
+            if !asset.is_on_heap() {
+                handles.keep(asset.id, Arc::new(Handle::new(file, &stat, permit)));
             }
-            match admit(path, file, *stat, sizes, handles, permit) {
-                Ok(asset) => found(Arc::new(asset)),
-                Err(error) => (failed(&error, root, path), None),
-            }
+            Ok(asset)
         }
-    }
-}
-
-fn found(asset: Arc<Asset>) -> (Outcome, Option<Arc<Asset>>) {
-    let held = match asset.content {
-        Content::Unmapped => Held::Firmly(Arc::clone(&asset)),
-        Content::Heap | Content::Mapped(_) => Held::Loosely(Weak::clone(&Arc::downgrade(&asset))),
+        None => admit(path, file, *stat, sizes, handles, permit).map(Arc::new),
     };
-    (Outcome::File { version: asset.version, asset: held }, Some(asset))
+    match loaded {
+        Ok(asset) => {
+            let outcome = Outcome::File { version: asset.version, asset: Held::of(&asset) };
+            Loaded { outcome, is_told_of: is_told_of && !asset.is_racy, asset: Some(asset) }
+        }
+        Err(error) => without_asset(failed(&error, root, path), false),
+    }
 }
 
 /// Out of handles in the whole system: ours that idle may be the ones that are missing.

@@ -32,6 +32,11 @@ impl Mapping {
         self.map.len()
     }
 
+    /// Where the page that holds byte `at` stands in this process's page map, in pages.
+    pub(crate) fn page_number(&self, at: usize) -> usize {
+        (self.map.as_ptr().addr() + at) / PAGE
+    }
+
     /// Reads the pages of `range` from the disk and maps them. Blocks.
     ///
     /// # Errors
@@ -84,6 +89,9 @@ pub(crate) fn writev(socket: impl AsFd, runs: &[Run<'_>]) -> io::Result<usize> {
     let written = unsafe { libc::writev(socket.as_fd().as_raw_fd(), vectors.as_ptr(), count as libc::c_int) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
+
+/// The unit of `/proc/self/pagemap` where it is smallest; with larger pages the map is not asked.
+pub(crate) const PAGE: usize = 4096;
 
 /// The most runs that leave in one `writev`: a pipeline of small answers, well under IOV_MAX.
 pub(crate) const RUNS_MAX: usize = 32;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::asset::Asset;
+use super::asset::{Asset, Content};
 use super::version::Version;
 use crate::http::target::SitePath;
 
@@ -11,6 +11,8 @@ use crate::http::target::SitePath;
 pub struct Name {
     pub(crate) path: SitePath<'static>,
     pub(crate) outcome: Outcome,
+    /// How long the outcome is trusted after it was checked.
+    trust_ms: u64,
     checked_ms: AtomicU64,
     touched_ms: AtomicU64,
 }
@@ -55,9 +57,10 @@ pub enum Lookup {
 }
 
 impl Name {
-    pub(crate) fn new(path: SitePath<'static>, outcome: Outcome, checked_ms: u64) -> Self {
+    pub(crate) fn new(path: SitePath<'static>, outcome: Outcome, checked_ms: u64, trust_ms: u64) -> Self {
         let checked_ms = if outcome.is_transient() { NEVER } else { checked_ms };
-        Self { path, outcome, checked_ms: AtomicU64::new(checked_ms), touched_ms: AtomicU64::new(checked_ms) }
+        let (checked_ms, touched_ms) = (AtomicU64::new(checked_ms), AtomicU64::new(checked_ms));
+        Self { path, outcome, trust_ms, checked_ms, touched_ms }
     }
 
     /// The answer as it was last known, if its asset is still held by somebody.
@@ -72,9 +75,11 @@ impl Name {
         })
     }
 
-    /// Whether the outcome was checked after `since_ms` (a moment on the cache's own clock).
-    pub(crate) fn checked_after(&self, since_ms: u64) -> bool {
-        self.checked_ms.load(Ordering::Acquire) > since_ms
+    /// Whether the outcome was checked so shortly before `now_ms` that it still holds, and after `distrusted_until_ms`
+    /// (moments on the cache's own clock).
+    pub(crate) fn is_trusted(&self, now_ms: u64, distrusted_until_ms: u64) -> bool {
+        let since = now_ms.saturating_sub(self.trust_ms).max(distrusted_until_ms);
+        self.checked_ms.load(Ordering::Acquire) > since
     }
 
     pub(crate) fn confirm(&self, now_ms: u64) {
@@ -104,6 +109,13 @@ impl Outcome {
 }
 
 impl Held {
+    pub(crate) fn of(asset: &Arc<Asset>) -> Self {
+        match asset.content {
+            Content::Unmapped => Self::Firmly(Arc::clone(asset)),
+            Content::Heap | Content::Mapped(_) => Self::Loosely(Arc::downgrade(asset)),
+        }
+    }
+
     pub(crate) fn get(&self) -> Option<Arc<Asset>> {
         match self {
             Self::Loosely(asset) => asset.upgrade(),

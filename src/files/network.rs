@@ -12,6 +12,21 @@ pub(crate) fn is_remote(file: BorrowedFd<'_>) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|stat| REMOTE.contains(&(stat.f_type as u32)))
 }
 
+/// Whether changes of the file are sure to be told by inotify: not where other machines or layers can make them.
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::cast_sign_loss,
+    reason = "the field's type differs between architectures"
+)]
+pub(crate) fn tells_changes(file: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|stat| {
+        let magic = stat.f_type as u32;
+        !REMOTE.contains(&magic) && magic != OVERLAY
+    })
+}
+
+const OVERLAY: u32 = 0x794c_7630;
+
 /// The magic numbers of statfs(2): NFS, SMB, CIFS, SMB2, FUSE, 9p, Ceph, AFS, Coda.
 const REMOTE: [u32; 9] = [
     0x6969,

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::Advice;
+use rustix::fs::{Advice, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::asset::{Asset, Content};
 use super::handle_pool::Handle;
+use super::mapped::{Mapping, PAGE};
 
 /// The unit in which files are checked, populated and sent. Windows start at its multiples.
 pub(crate) const WINDOW: u64 = 256 * 1024;
@@ -20,6 +21,41 @@ pub(crate) const WINDOW: u64 = 256 * 1024;
 pub(crate) enum Residency {
     Resident,
     Cold,
+}
+
+/// The page table of this process, as `/proc/self/pagemap` shows it.
+///
+/// A page that stands in it is in memory for certain, whoever owns the file: the cheapest true answer there is, and the page
+/// stays until the kernel runs short. A page that does not stand in it may be in memory all the same.
+pub(crate) struct PageTable {
+    map: Option<OwnedFd>,
+}
+
+impl PageTable {
+    /// Opens the page map; where that can't be, no page is ever said to be there.
+    pub(crate) fn open() -> Self {
+        let is_known_size = rustix::param::page_size() == PAGE;
+        let open =
+            || rustix::fs::open("/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+        Self { map: is_known_size.then(open).flatten() }
+    }
+
+    /// Whether all pages of `range`, at most a window, are in the table.
+    pub(crate) fn has(&self, mapping: &Mapping, range: &Range<u64>) -> bool {
+        let Some(map) = &self.map else { return false };
+        let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end)) else {
+            return false;
+        };
+        let first = mapping.page_number(start);
+        let count = mapping.page_number(end.saturating_sub(1)) + 1 - first;
+        let mut entries = [0_u8; ENTRIES_MAX * ENTRY];
+        let Some(entries) = entries.get_mut(..count * ENTRY) else { return false };
+        let read = rustix::io::pread(map, &mut *entries, (first * ENTRY) as u64);
+        // Bit 63 of an entry, in the machine's byte order.
+        let is_present =
+            |entry: &[u8]| entry.try_into().is_ok_and(|bytes| u64::from_ne_bytes(bytes) >> 63 == 1);
+        read.is_ok_and(|length| length == entries.len()) && entries.chunks_exact(ENTRY).all(is_present)
+    }
 }
 
 /// Asks the kernel whether `range` of the open file is in the page cache, without waiting for a disk.
@@ -134,6 +170,12 @@ fn index(asset: u64, window: u64) -> usize {
     (hash >> 48) as usize % MEMO_SLOTS
 }
 
+/// Bytes of an entry of the page map.
+const ENTRY: usize = 8;
+
+/// Pages of a window that does not start at a page's start.
+const ENTRIES_MAX: usize = WINDOW as usize / PAGE + 1;
+
 static NO_ANSWER_SAID: AtomicBool = AtomicBool::new(false);
 
 /// Room for a probe or a read: small enough to stay in the core's own cache.
@@ -142,7 +184,7 @@ pub(crate) const SCRATCH: usize = 64 * 1024;
 const MEMO_SLOTS: usize = 4096;
 
 /// How long a window is taken to stay in memory after it was seen there.
-const MEMO_MS: u64 = 250;
+const MEMO_MS: u64 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -155,6 +197,19 @@ mod tests {
         std::io::Write::write_all(&mut file, &[1; 300_000]).unwrap();
         let mut scratch = vec![0; SCRATCH];
         assert_eq!(probe(file.as_fd(), 0..300_000, &mut scratch), Residency::Resident);
+    }
+
+    #[test]
+    fn the_page_table_has_what_was_populated_and_nothing_else() {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &vec![1; 3_000_000]).unwrap();
+        let mapping = Mapping::of(file.as_fd(), 3_000_000).unwrap();
+        let table = PageTable::open();
+        assert!(!table.has(&mapping, &(0..100_000)));
+        mapping.populate(0..100_000).unwrap();
+        assert!(table.has(&mapping, &(0..100_000)));
+        assert!(table.has(&mapping, &(5_000..6_000)));
+        assert!(!table.has(&mapping, &(2_000_000..2_200_000)));
     }
 
     #[test]

@@ -24,7 +24,12 @@ pub struct Root {
 /// What stands at a path.
 #[derive(Debug)]
 pub(crate) enum Entry {
-    File(OwnedFd, Box<Stat>),
+    File {
+        file: OwnedFd,
+        stat: Box<Stat>,
+        /// No symbolic link stands on the way: the name is the file's own.
+        is_plain: bool,
+    },
     Directory,
     /// A fifo, a socket, a device: never opened, never served.
     Special,
@@ -56,7 +61,12 @@ impl Root {
     /// The entry is looked at before it is opened for reading: opening a fifo lets its writer loose, and opening a
     /// device can do anything. What is served comes from the `fstat` of the handle that was opened last.
     pub(crate) fn entry(&self, path: &SitePath<'_>) -> Result<Entry, Errno> {
-        let seen = fs::fstat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)?;
+        let plainly = self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS);
+        let is_plain = !matches!(plainly, Err(Errno::LOOP));
+        let seen = match plainly {
+            Err(Errno::LOOP) => fs::fstat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)?,
+            opened => fs::fstat(opened?)?,
+        };
         match FileType::from_raw_mode(seen.st_mode) {
             FileType::Directory => return Ok(Entry::Directory),
             FileType::RegularFile => {}
@@ -66,7 +76,7 @@ impl Root {
             self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, ResolveFlags::empty())?;
         let stat = fs::fstat(&file)?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(Entry::File(file, Box::new(stat))),
+            FileType::RegularFile => Ok(Entry::File { file, stat: Box::new(stat), is_plain }),
             FileType::Directory => Ok(Entry::Directory),
             _ => Ok(Entry::Special),
         }
@@ -119,7 +129,9 @@ impl Root {
         loop {
             match fs::openat2(&directory, name, flags, Mode::empty(), self.resolve | more) {
                 // A rename somewhere raced with the walk; a cached look gets the same answer for another reason.
-                Err(Errno::AGAIN) if more.is_empty() && tries < RENAME_TRIES => tries += 1,
+                Err(Errno::AGAIN) if !more.contains(ResolveFlags::CACHED) && tries < RENAME_TRIES => {
+                    tries += 1
+                }
                 other => return other,
             }
         }
@@ -191,7 +203,7 @@ mod tests {
     }
 
     fn opens(root: &Root, text: &str) -> bool {
-        matches!(root.entry(&path(text)), Ok(Entry::File(..)))
+        matches!(root.entry(&path(text)), Ok(Entry::File { .. }))
     }
 
     #[test]

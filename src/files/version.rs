@@ -53,6 +53,11 @@ impl Version {
         EntityTag::strong_hex([self.size, self.mtime.as_nanoseconds(), identity])
     }
 
+    /// Whether both are of one file, at whatever time.
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
     /// Whether `later`, seen on the same handle while this version is being sent, is still the same bytes.
     ///
     /// Unlinking a file or renaming another over it moves ctime and the number of links, and leaves the bytes of an

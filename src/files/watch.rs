@@ -47,23 +47,40 @@ impl Watch {
         Ok(Self { inotify, covered: Mutex::default(), directories })
     }
 
-    /// Sees to it that the directory of `path` is watched, before `path` is opened. Blocks.
-    pub(crate) fn cover(&self, root: &Root, path: &SitePath<'_>) {
-        let directory = path.parent();
+    /// Sees to it that every directory on the way to `path` is watched, before `path` is opened; false where one is not.
+    /// Blocks.
+    pub(crate) fn cover(&self, root: &Root, path: &SitePath<'_>) -> bool {
+        let mut directory = path.parent();
+        loop {
+            if !self.cover_directory(root, &directory) {
+                return false;
+            }
+            if directory.is_root() {
+                return true;
+            }
+            directory = directory.parent();
+        }
+    }
+
+    fn cover_directory(&self, root: &Root, directory: &SitePath<'static>) -> bool {
         let mut covered = self.covered.lock();
-        if covered.by_path.contains_key(&directory) {
-            return;
+        if covered.by_path.contains_key(directory) {
+            return true;
         }
         if covered.by_path.len() >= self.directories {
             covered.say_full("the limit on watched directories is reached");
-            return;
+            return false;
         }
-        let Ok(handle) = root.directory(&directory) else { return };
+        let Ok(handle) = root.directory(directory) else { return false };
         match inotify::add_watch(&self.inotify, format!("/proc/self/fd/{}", handle.as_raw_fd()), CHANGES) {
-            Ok(watch) => covered.add(directory, watch),
+            Ok(watch) => {
+                covered.add(directory.clone(), watch);
+                return true;
+            }
             Err(Errno::NOSPC) => covered.say_full("the system's limit on inotify watches is reached"),
             Err(error) => log::debug!("/{directory} is not watched: {error}"),
         }
+        false
     }
 
     /// Hints as they come, to `hear`, for as long as the future is polled.
@@ -163,9 +180,9 @@ mod tests {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        let watch = Watch::new(1).unwrap();
-        watch.cover(&root, &path("/d/a"));
-        watch.cover(&root, &path("/e/a"));
+        let watch = Watch::new(2).unwrap();
+        assert!(watch.cover(&root, &path("/d/a")));
+        assert!(!watch.cover(&root, &path("/e/a")));
         std::fs::write(dir.path().join("e/a"), b"1").unwrap();
         assert!(watch.drain().is_empty());
         std::fs::write(dir.path().join("d/a"), b"1").unwrap();

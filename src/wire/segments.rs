@@ -26,10 +26,26 @@ pub(crate) enum Segment {
 /// A run of bytes of a file that stays with the kernel.
 #[derive(Clone)]
 pub(crate) struct Window {
-    pub(crate) asset: Arc<Asset>,
-    /// For `sendfile`; without it the bytes leave from the mapping.
-    pub(crate) handle: Option<Arc<Handle>>,
-    pub(crate) range: Range<u64>,
+    pub(super) asset: Arc<Asset>,
+    pub(super) handle: Option<Arc<Handle>>,
+    pub(super) range: Range<u64>,
+    /// By `sendfile` from the handle, or by `writev` from the mapping.
+    pub(super) by_sendfile: bool,
+}
+
+impl Window {
+    /// `range` of `asset`. It leaves by `sendfile` if it has `sendfile_from` bytes, since that call costs more than it
+    /// spares below a measured length; without a handle it leaves from the mapping.
+    pub(crate) fn new(
+        asset: Arc<Asset>,
+        handle: Option<Arc<Handle>>,
+        range: Range<u64>,
+        sendfile_from: u64,
+    ) -> Self {
+        let is_long = range.end - range.start >= sendfile_from;
+        let by_sendfile = handle.is_some() && (is_long || asset.mapping().is_none());
+        Self { asset, handle, range, by_sendfile }
+    }
 }
 
 /// A body of known length.

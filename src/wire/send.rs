@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -16,7 +17,6 @@ use tokio::task::JoinHandle;
 use super::segments::{Segment, Window};
 use super::socket::Socket;
 use super::worker::Worker;
-use crate::files::asset::Content;
 use crate::files::mapped::{RUNS_MAX, Run, writev};
 use crate::files::resident::{self, Residency, WINDOW};
 
@@ -80,15 +80,10 @@ impl Outbox {
     ) -> Poll<Result<(), Cut>> {
         self.doubt();
         let mut budget = worker.bounds.turn_bytes;
-        while let Some(next) = self.next_move(cx, worker) {
+        while let Some(next) = self.next_move(cx, worker, budget) {
             let sent = match ready!(next)? {
-                Move::Write { upto } => {
-                    ready!(self.poll_write(cx, socket, &upto, worker.bounds.sendfile_from))
-                }
-                Move::Sendfile { upto } => {
-                    let upto = upto.min(budget.max(1));
-                    ready!(self.poll_sendfile(cx, socket, upto))
-                }
+                Move::Write { literals, mapped } => ready!(self.poll_write(cx, socket, literals, mapped)),
+                Move::Sendfile { length } => ready!(self.poll_sendfile(cx, socket, length)),
             };
             let sent = sent.map_err(|error| self.why(error))?;
             progress(sent);
@@ -103,37 +98,38 @@ impl Outbox {
     }
 
     /// What to do with the front of the queue; none when it is empty.
-    fn next_move<S>(&mut self, cx: &mut Context<'_>, worker: &Worker<S>) -> Option<Poll<Result<Move, Cut>>> {
-        let first_window = self.queue.iter().position(|segment| matches!(segment, Segment::Window(_)));
-        let sendfile_from = worker.bounds.sendfile_from;
-        let by_writev = |window: &Window| leaves_by_writev(window, sendfile_from);
-        match (self.queue.front()?, first_window) {
-            (Segment::Bytes(_), Some(at)) => {
-                // A small window right behind the literal bytes leaves with them, if its pages are there.
-                let Segment::Window(window) = &self.queue[at] else { return None };
-                if at < RUNS_MAX && by_writev(window) {
-                    return Some(
-                        self.poll_resident(cx, worker, at).map_ok(|upto| Move::Write { upto: at..upto }),
-                    );
-                }
-                Some(Poll::Ready(Ok(Move::Write { upto: at..0 })))
-            }
-            (Segment::Bytes(_), None) => Some(Poll::Ready(Ok(Move::Write { upto: self.queue.len()..0 }))),
-            (Segment::Window(window), _) => {
-                let writes = by_writev(window);
-                Some(self.poll_resident(cx, worker, 0).map_ok(|upto| {
-                    if writes { Move::Write { upto: 0..upto } } else { Move::Sendfile { upto } }
-                }))
-            }
+    fn next_move<S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker<S>,
+        budget: usize,
+    ) -> Option<Poll<Result<Move, Cut>>> {
+        self.queue.front()?;
+        let is_literal = |segment: &&Segment| matches!(segment, Segment::Bytes(_));
+        let literals = self.queue.iter().take(RUNS_MAX).take_while(is_literal).count();
+        let mapped_follows = match self.queue.get(literals) {
+            Some(Segment::Window(window)) => !window.by_sendfile && literals < RUNS_MAX,
+            _ => false,
+        };
+        if mapped_follows {
+            // A mapped window leaves with the literal bytes before it, once its pages are there.
+            let resident = self.poll_resident(cx, worker, literals, budget);
+            return Some(resident.map_ok(|mapped| Move::Write { literals, mapped }));
         }
+        if literals > 0 {
+            return Some(Poll::Ready(Ok(Move::Write { literals, mapped: 0 })));
+        }
+        Some(self.poll_resident(cx, worker, 0, budget).map_ok(|length| Move::Sendfile { length }))
     }
 
-    /// How many bytes of the window at `at` may be sent now: their pages are in memory, their file is unchanged.
+    /// How many bytes of the window at `at`, at most `budget` and a little, may be sent now: their pages are in memory and
+    /// their file is unchanged.
     fn poll_resident<S>(
         &mut self,
         cx: &mut Context<'_>,
         worker: &Worker<S>,
         at: usize,
+        budget: usize,
     ) -> Poll<Result<usize, Cut>> {
         if let Some((reading, range)) = &mut self.reading {
             let done = ready!(Pin::new(reading).poll(cx));
@@ -150,24 +146,30 @@ impl Outbox {
         }
         let Some(Segment::Window(window)) = self.queue.get(at) else { return Poll::Ready(Ok(0)) };
         let start = window.range.start;
-        if start < self.resident_to {
-            return Poll::Ready(Ok(distance(start, self.resident_to.min(window.range.end))));
-        }
-        if self.has_begun
-            && window.handle.as_ref().is_some_and(|handle| !handle.still_is(&window.asset.version))
+        let wanted = window.range.end.min(start.saturating_add(budget.max(1) as u64));
+        if start >= self.resident_to
+            && self.has_begun
+            && !worker.files.is_unchanged(&window.asset, window.handle.as_deref())
         {
             return Poll::Ready(Err(Cut::Changed));
         }
-        let upto = ((start / WINDOW + 1) * WINDOW).min(window.range.end);
-        if is_resident(worker, window, start..upto) {
-            self.resident_to = upto;
-            return Poll::Ready(Ok(distance(start, upto)));
+        let mut upto = start.max(self.resident_to);
+        while upto < wanted {
+            let next = ((upto / WINDOW + 1) * WINDOW).min(window.range.end);
+            if !is_resident(worker, window, upto..next) {
+                break;
+            }
+            upto = next;
         }
+        if upto > start {
+            self.resident_to = upto;
+            return Poll::Ready(Ok(distance(start, upto.min(wanted))));
+        }
+        let upto = ((start / WINDOW + 1) * WINDOW).min(window.range.end);
         let next = upto..upto.saturating_add(WINDOW).min(window.range.end);
-        let asset = std::sync::Arc::clone(&window.asset);
-        let job = worker.files.populate(asset, window.handle.clone(), start..upto, next);
+        let job = worker.files.populate(Arc::clone(&window.asset), window.handle.clone(), start..upto, next);
         self.reading = Some((job, start..upto));
-        self.poll_resident(cx, worker, at)
+        self.poll_resident(cx, worker, at, budget)
     }
 
     fn note<S>(&mut self, worker: &Worker<S>, at: usize, range: &Range<u64>) {
@@ -179,31 +181,31 @@ impl Outbox {
         }
     }
 
-    /// Writes the literal bytes before `upto.start`, and `upto.end` bytes of the window that stands there.
+    /// Writes the first `literals` segments, and `mapped` bytes of the window behind them.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket,
-        upto: &Range<usize>,
-        sendfile_from: u64,
+        literals: usize,
+        mapped: usize,
     ) -> Poll<io::Result<usize>> {
-        let more_follows = upto.end == 0
-            && matches!(self.queue.get(upto.start), Some(Segment::Window(window)) if !leaves_by_writev(window, sendfile_from));
         let mut runs = [const { Run::Bytes(&[]) }; RUNS_MAX];
         let mut count = 0;
-        for (index, (run, segment)) in runs.iter_mut().zip(&self.queue).enumerate().take(upto.start + 1) {
-            match (segment, segment_mapping(segment)) {
-                (Segment::Bytes(bytes), _) if index < upto.start => *run = Run::Bytes(bytes),
-                (Segment::Window(window), Some(mapping)) if upto.end > 0 => {
+        for (run, segment) in runs.iter_mut().zip(self.queue.iter().take(literals + usize::from(mapped > 0)))
+        {
+            *run = match segment {
+                Segment::Bytes(bytes) => Run::Bytes(bytes),
+                Segment::Window(window) => {
+                    let Some(mapping) = window.asset.mapping() else { break };
                     let start = usize::try_from(window.range.start).map_err(io::Error::other)?;
-                    *run = Run::Mapped(mapping, start..start + upto.end);
+                    Run::Mapped(mapping, start..start + mapped)
                 }
-                _ => break,
-            }
+            };
             count += 1;
         }
         let runs = &runs[..count];
-        if more_follows {
+        if mapped == 0 && matches!(self.queue.get(literals), Some(Segment::Window(_))) {
+            // `sendfile` follows: the head waits for it and shares its first packet.
             return socket.poll_write(cx, |fd| send_with_more(fd, runs));
         }
         socket.poll_write(cx, |fd| writev(fd, runs))
@@ -213,7 +215,7 @@ impl Outbox {
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket,
-        upto: usize,
+        length: usize,
     ) -> Poll<io::Result<usize>> {
         let Some(Segment::Window(Window { handle: Some(handle), range, .. })) = self.queue.front() else {
             return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
@@ -221,7 +223,7 @@ impl Outbox {
         let start = range.start;
         socket.poll_write(cx, |fd| {
             let mut offset = start;
-            match rustix::fs::sendfile(fd, handle.fd(), Some(&mut offset), upto) {
+            match rustix::fs::sendfile(fd, handle.fd(), Some(&mut offset), length) {
                 // The file ends before its length did.
                 Ok(0) => Err(io::Error::from_raw_os_error(libc::EFAULT)),
                 sent => Ok(sent?),
@@ -274,41 +276,45 @@ impl Outbox {
 
 /// The next call to the socket.
 enum Move {
-    /// The literal bytes before segment `upto.start`, then `upto.end` bytes of the window that stands there.
-    Write { upto: Range<usize> },
+    /// So many segments of literal bytes, and so many bytes of the mapped window behind them.
+    Write { literals: usize, mapped: usize },
     /// So many bytes of the window at the front.
-    Sendfile { upto: usize },
+    Sendfile { length: usize },
 }
 
-/// `sendfile` costs a call of its own: below a measured length, and where no handle is to be had, the mapping is quicker.
-fn leaves_by_writev(window: &Window, sendfile_from: u64) -> bool {
-    let is_mapped = matches!(window.asset.content, Content::Mapped(_));
-    is_mapped && (window.handle.is_none() || window.range.end - window.range.start < sendfile_from)
-}
-
-fn segment_mapping(segment: &Segment) -> Option<&crate::files::mapped::Mapping> {
-    match segment {
-        Segment::Window(window) => match &window.asset.content {
-            Content::Mapped(mapping) => Some(mapping),
-            Content::Heap | Content::Unmapped => None,
-        },
-        Segment::Bytes(_) => None,
-    }
-}
-
+/// Whether `range` of the window, which lies in one window of the file, is in memory. Never waits for a disk.
 fn is_resident<S>(worker: &Worker<S>, window: &Window, range: Range<u64>) -> bool {
     let (asset, index, now_ms) = (window.asset.id, range.start / WINDOW, worker.files.now_ms());
     let mut memo = worker.memo.borrow_mut();
     if memo.knows(asset, index, now_ms) {
         return true;
     }
-    let Some(handle) = &window.handle else { return false };
-    let found = resident::probe(handle.fd(), whole_window(window, index), &mut worker.scratch.borrow_mut());
-    if found == Residency::Resident {
+    let whole = whole_window(window, index);
+    let mapping = window.asset.mapping();
+    let in_table = |range: &Range<u64>| mapping.is_some_and(|mapping| worker.page_table.has(mapping, range));
+    if in_table(&whole) {
         memo.note(asset, index, now_ms);
         return true;
     }
-    resident::probe(handle.fd(), range, &mut worker.scratch.borrow_mut()) == Residency::Resident
+    if in_table(&range) {
+        return true;
+    }
+    let Some(handle) = &window.handle else { return false };
+    let mut scratch = worker.scratch.borrow_mut();
+    if resident::probe(handle.fd(), range.clone(), &mut scratch) == Residency::Cold {
+        return false;
+    }
+    // Its pages are entered into the table, where the next look finds them for less.
+    if let Some(mapping) = mapping
+        && let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end))
+    {
+        // Where the file has shrunk, sending finds that out.
+        let _ = mapping.populate(start..end);
+    }
+    if range == whole {
+        memo.note(asset, index, now_ms);
+    }
+    true
 }
 
 fn whole_window(window: &Window, index: u64) -> Range<u64> {

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::head::HeadLimits;
 use super::prefix::Prefixes;
 use crate::files::Files;
-use crate::files::resident::{Memo, SCRATCH};
+use crate::files::resident::{Memo, PageTable, SCRATCH};
 
 /// Bounds of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +32,6 @@ pub struct Bounds {
     pub linger_timeout: Duration,
     /// What one response may send before the worker looks at the next connection.
     pub turn_bytes: usize,
-    /// From this length on a body leaves by `sendfile`.
-    pub sendfile_from: u64,
 }
 
 /// One worker's connections and what they share. Lives on the worker's thread.
@@ -44,6 +42,7 @@ pub struct Worker<S> {
     pub(super) bounds: Bounds,
     pub(super) prefixes: Prefixes,
     pub(super) memo: RefCell<Memo>,
+    pub(super) page_table: PageTable,
     /// For reads and probes that end within one poll.
     pub(super) scratch: RefCell<Box<[u8]>>,
     connections: RefCell<HashMap<u64, Rc<Entry>, foldhash::fast::RandomState>>,
@@ -67,6 +66,7 @@ impl<S> Worker<S> {
             bounds,
             prefixes: Prefixes::new(),
             memo: RefCell::new(Memo::new()),
+            page_table: PageTable::open(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             connections: RefCell::default(),
             next_id: Cell::new(0),
