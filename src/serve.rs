@@ -101,7 +101,9 @@ impl Site {
         if let Some(Shortcut { name, wants_directory }) = known
             && let Some(lookup) = self.files.recall(&name, now_ms)
         {
-            self.files.touch(&name, now_ms).await;
+            if name.is_due_for_touch(now_ms) {
+                Box::pin(self.files.touch(&name)).await;
+            }
             return Ok(Place { lookup, name, wants_directory });
         }
         check_form(request)?;
@@ -111,7 +113,8 @@ impl Site {
         }
         let wants_directory = target.wants_directory;
         let path = if wants_directory { target.path.index(&self.rules.index) } else { target.path };
-        let found = self.files.find(&path).await;
+        // Boxed, as are the other rare waits: what most requests never do must not make all of them larger.
+        let found = Box::pin(self.files.find(&path)).await;
         let shortcut = Shortcut { name: Arc::clone(&found.name), wants_directory };
         self.shortcuts.borrow_mut().put(raw, shortcut);
         Ok(Place { lookup: found.lookup, name: found.name, wants_directory })
@@ -126,7 +129,11 @@ impl Site {
         if asset.is_on_heap() {
             return Ok(None);
         }
-        match self.files.handle(asset).await? {
+        let handle = match self.files.warm_handle(asset) {
+            Some(handle) => Some(handle),
+            None => Box::pin(self.files.handle(asset)).await?,
+        };
+        match handle {
             Some(handle) if !handle.still_is(&asset.version) => Err(crate::files::cache::Changed),
             handle => Ok(handle),
         }

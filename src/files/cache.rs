@@ -141,15 +141,13 @@ impl Files {
         name.lookup()
     }
 
-    /// Tells the caches that `name` was used, now and then.
-    pub async fn touch(&self, name: &Name, now_ms: u64) {
-        if name.is_due_for_touch(now_ms) {
-            self.inner.names.get(name.path.as_bytes()).await;
-            if let Outcome::File { version, .. } = name.outcome {
-                let key = (name.path.clone(), version);
-                if self.inner.heap.get(&key).await.is_none() {
-                    self.inner.mapped.get(&key).await;
-                }
+    /// Tells the caches that `name` was used: what an LRU goes by.
+    pub async fn touch(&self, name: &Name) {
+        self.inner.names.get(name.path.as_bytes()).await;
+        if let Outcome::File { version, .. } = name.outcome {
+            let key = (name.path.clone(), version);
+            if self.inner.heap.get(&key).await.is_none() {
+                self.inner.mapped.get(&key).await;
             }
         }
     }
@@ -159,15 +157,17 @@ impl Files {
         FIRST_MS + u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(0)
     }
 
-    /// A handle for sending the asset by `sendfile`: the warm one, or the file opened again. None where no handle is to be
-    /// had for an asset that can do without.
+    /// The handle of the asset that is open already.
+    pub(crate) fn warm_handle(&self, asset: &Asset) -> Option<Arc<Handle>> {
+        self.inner.handles.warm(asset.id)
+    }
+
+    /// A handle for sending the asset by `sendfile`: the file opened again. None where no handle is to be had for an asset
+    /// that can do without.
     ///
     /// # Errors
     /// Where the file has changed since, or can't be opened.
     pub(crate) async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, Changed> {
-        if let Some(handle) = self.inner.handles.warm(asset.id) {
-            return Ok(Some(handle));
-        }
         let permit = match &asset.content {
             Content::Heap => return Ok(None),
             Content::Mapped(_) => self.inner.handles.permit_now(),

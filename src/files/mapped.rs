@@ -1,4 +1,5 @@
-//! Mapped files, and the one call that hands their pages to a socket. All of the crate's `unsafe` is here.
+//! Mapped files, the call that hands their pages to a socket, and the one that asks what became of them there. All of the
+//! crate's `unsafe` is here.
 //!
 //! What we promise: no slice of a mapping is ever formed and no byte of it is ever read by us. Only the kernel reads it,
 //! on our behalf. What we cannot promise: that the file keeps its bytes or its length. Where a read of ours would then
@@ -63,19 +64,17 @@ pub(crate) enum Run<'a> {
 ///
 /// # Errors
 /// EAGAIN from a full socket, EFAULT when nothing was written and a mapped page is past the end of its file.
-pub(crate) fn writev(socket: impl AsFd, runs: &[Run<'_>]) -> io::Result<usize> {
+pub(crate) fn writev<'a>(socket: impl AsFd, runs: impl Iterator<Item = Run<'a>>) -> io::Result<usize> {
     let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; RUNS_MAX];
-    let count = runs.len().min(RUNS_MAX);
+    let mut count = 0;
     for (vector, run) in vectors.iter_mut().zip(runs) {
         *vector = match run {
             Run::Bytes(bytes) => {
                 libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
             }
             Run::Mapped(mapping, range) => {
-                assert!(
-                    range.start <= range.end && range.end <= mapping.len(),
-                    "a run ends inside its mapping"
-                );
+                let is_inside = range.start <= range.end && range.end <= mapping.len();
+                assert!(is_inside, "a run ends inside its mapping");
                 libc::iovec {
                     // `wrapping_add`: the address is never followed here, so it needs no promise about the object.
                     iov_base: mapping.map.as_ptr().wrapping_add(range.start).cast_mut().cast(),
@@ -83,11 +82,23 @@ pub(crate) fn writev(socket: impl AsFd, runs: &[Run<'_>]) -> io::Result<usize> {
                 }
             }
         };
+        count += 1;
     }
     // SAFETY: `vectors` holds `count` entries that each lie inside a borrowed slice or a live mapping, both of which
     // outlive the call. The kernel only reads through them and answers EFAULT where a page is gone.
     let written = unsafe { libc::writev(socket.as_fd().as_raw_fd(), vectors.as_ptr(), count as libc::c_int) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+/// How many bytes the socket holds that the other end has not taken (`SIOCOUTQ`): not sent, or not acknowledged.
+///
+/// # Errors
+/// ENOTTY and the like for what is no stream socket.
+pub(crate) fn untaken(socket: impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one int to the address given, and `bytes` is one that outlives the call.
+    let answer = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
 }
 
 /// The unit of `/proc/self/pagemap` where it is smallest; with larger pages the map is not asked.
@@ -113,7 +124,8 @@ mod tests {
         let mapping = Mapping::of(temp(b"0123456789").as_fd(), 10).unwrap();
         let (near, mut far) = UnixStream::pair().unwrap();
         let sent =
-            writev(&near, &[Run::Bytes(b"ab"), Run::Mapped(&mapping, 3..6), Run::Bytes(b"c")]).unwrap();
+            writev(&near, [Run::Bytes(b"ab"), Run::Mapped(&mapping, 3..6), Run::Bytes(b"c")].into_iter())
+                .unwrap();
         assert_eq!(sent, 6);
         let mut got = [0; 6];
         far.read_exact(&mut got).unwrap();
@@ -126,9 +138,25 @@ mod tests {
         let mapping = Mapping::of(file.as_fd(), 8192).unwrap();
         file.set_len(0).unwrap();
         let (near, _far) = UnixStream::pair().unwrap();
-        let error = writev(&near, &[Run::Mapped(&mapping, 0..8192)]).unwrap_err();
+        let error = writev(&near, [Run::Mapped(&mapping, 0..8192)].into_iter()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
         assert_eq!(mapping.populate(0..8192).unwrap_err().raw_os_error(), Some(libc::EFAULT));
+    }
+
+    #[test]
+    fn what_a_reader_has_not_taken_is_counted() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        while (&near).write(&[0; 65536]).is_ok() {}
+        let before = untaken(&near).unwrap();
+        assert!(before > 0);
+        let mut sink = vec![0; 4 << 20];
+        far.read_exact(&mut sink[..1 << 18]).unwrap();
+        far.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+        while far.read(&mut sink).is_ok_and(|read| read > 0) {}
+        assert!(untaken(&near).unwrap() < before);
     }
 
     #[test]
@@ -136,6 +164,6 @@ mod tests {
     fn a_run_past_the_end_of_its_mapping_is_refused() {
         let mapping = Mapping::of(temp(b"0123456789").as_fd(), 10).unwrap();
         let (near, _far) = UnixStream::pair().unwrap();
-        let _ = writev(&near, &[Run::Mapped(&mapping, 3..11)]);
+        let _ = writev(&near, [Run::Mapped(&mapping, 3..11)].into_iter());
     }
 }

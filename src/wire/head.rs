@@ -3,6 +3,7 @@
 //! Stricter than the parser below it where leniency lets two readers of one stream disagree: lines end in CRLF and in
 //! nothing else, a length and a transfer coding never stand together, `Host` stands once.
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
 use actix_http::header::{HeaderName, HeaderValue};
@@ -30,6 +31,26 @@ pub(crate) type Refusal = (StatusCode, &'static str);
 pub(crate) struct HeadLimits {
     pub(crate) bytes: usize,
     pub(crate) fields: usize,
+}
+
+/// The valid `Host` that came last: most requests have the same.
+#[derive(Debug, Default)]
+pub(crate) struct LastHost(RefCell<Vec<u8>>);
+
+impl LastHost {
+    /// Whether `host` is valid (RFC 9110 §7.2).
+    fn vouches_for(&self, host: &[u8]) -> bool {
+        if *self.0.borrow() == host {
+            return true; // The empty one is valid, too.
+        }
+        let is_valid = authority::is_valid_host(host);
+        if is_valid && host.len() <= HOST_KEPT {
+            let mut last = self.0.borrow_mut();
+            last.clear();
+            last.extend_from_slice(host);
+        }
+        is_valid
+    }
 }
 
 /// Looks for the end of a head as its bytes arrive. Every byte is looked at once.
@@ -82,7 +103,7 @@ fn within(limits: HeadLimits, length: usize) -> Scan {
 ///
 /// # Errors
 /// The status and sentence for a head that is malformed, ambiguous or beyond what is served.
-pub(crate) fn parse(bytes: &[u8], limits: HeadLimits) -> Result<Parsed, Refusal> {
+pub(crate) fn parse(bytes: &[u8], limits: HeadLimits, known: &LastHost) -> Result<Parsed, Refusal> {
     let mut room = [const { MaybeUninit::uninit() }; FIELDS_INLINE];
     let mut more_room;
     let room: &mut [MaybeUninit<httparse::Header<'_>>] = if limits.fields <= FIELDS_INLINE {
@@ -93,30 +114,30 @@ pub(crate) fn parse(bytes: &[u8], limits: HeadLimits) -> Result<Parsed, Refusal>
     };
     let mut raw = httparse::Request::new(&mut []);
     match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut raw, bytes, room) {
-        Ok(httparse::Status::Complete(_)) => build(&raw, bytes),
+        Ok(httparse::Status::Complete(_)) => build(&raw, bytes, known),
         Ok(httparse::Status::Partial) => Err(MALFORMED),
-        Err(httparse::Error::Version) => parse_later_minor(bytes, limits),
+        Err(httparse::Error::Version) => parse_later_minor(bytes, limits, known),
         Err(httparse::Error::TooManyHeaders) => Err(TOO_MANY_FIELDS),
         Err(_) => Err(MALFORMED),
     }
 }
 
 /// A later minor version of HTTP/1 is served as HTTP/1.1 (RFC 9110 §2.5); another major version is not.
-fn parse_later_minor(bytes: &[u8], limits: HeadLimits) -> Result<Parsed, Refusal> {
+fn parse_later_minor(bytes: &[u8], limits: HeadLimits, known: &LastHost) -> Result<Parsed, Refusal> {
     let line_end = memchr::memchr(b'\r', bytes).unwrap_or(bytes.len());
     let (start, version) = bytes[..line_end].split_at(line_end.saturating_sub(VERSION_LENGTH));
     match version {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => {
             let mut copy = bytes.to_vec();
             copy[start.len() + VERSION_LENGTH - 1] = b'1';
-            parse(&copy, limits)
+            parse(&copy, limits, known)
         }
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(VERSION),
         _ => Err(MALFORMED),
     }
 }
 
-fn build(raw: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<Parsed, Refusal> {
+fn build(raw: &httparse::Request<'_, '_>, bytes: &[u8], known: &LastHost) -> Result<Parsed, Refusal> {
     let (Some(method), Some(target), Some(minor)) = (raw.method, raw.path, raw.version) else {
         return Err(MALFORMED);
     };
@@ -135,7 +156,7 @@ fn build(raw: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<Parsed, Refusa
     let mut facts = Facts::default();
     for field in raw.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| MALFORMED)?;
-        facts.note(&name, field.value)?;
+        facts.note(&name, field.value, known)?;
         let value = HeaderValue::from_maybe_shared(slice_of(field.value)).map_err(|_| MALFORMED)?;
         head.headers.append(name, value);
     }
@@ -190,14 +211,14 @@ struct Facts {
 }
 
 impl Facts {
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Refusal> {
+    fn note(&mut self, name: &HeaderName, value: &[u8], known: &LastHost) -> Result<(), Refusal> {
         use actix_http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
         if *name == HOST {
             self.hosts += 1;
             if self.hosts > 1 {
                 return Err(HOST_TWICE);
             }
-            if !authority::is_valid_host(value) {
+            if !known.vouches_for(value) {
                 return Err(HOST_INVALID);
             }
         } else if *name == CONNECTION {
@@ -253,6 +274,9 @@ fn length_of(value: &[u8]) -> Option<u64> {
 /// As many fields as a head may have by default are parsed without an allocation.
 const FIELDS_INLINE: usize = 100;
 
+/// Longer hosts are checked every time.
+const HOST_KEPT: usize = 256;
+
 const VERSION_LENGTH: usize = "HTTP/1.1".len();
 
 const MALFORMED: Refusal = (StatusCode::BAD_REQUEST, "The request is malformed.\n");
@@ -281,7 +305,7 @@ mod tests {
 
     fn status_of(text: &str) -> u16 {
         match Scanner::default().scan(text.as_bytes(), LIMITS) {
-            Scan::Complete(length) => match parse(&text.as_bytes()[..length], LIMITS) {
+            Scan::Complete(length) => match parse(&text.as_bytes()[..length], LIMITS, &LastHost::default()) {
                 Ok(_) => 200,
                 Err((status, _)) => status.as_u16(),
             },
@@ -374,7 +398,11 @@ mod tests {
             ("HTTP/1.0", "Connection: Keep-Alive\r\n", true),
         ] {
             let text = format!("GET / {line}\r\nHost: x\r\n{field}\r\n");
-            assert_eq!(parse(text.as_bytes(), LIMITS).ok().unwrap().keep_alive, expected, "{text:?}");
+            assert_eq!(
+                parse(text.as_bytes(), LIMITS, &LastHost::default()).ok().unwrap().keep_alive,
+                expected,
+                "{text:?}"
+            );
         }
     }
 

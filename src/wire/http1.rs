@@ -101,9 +101,35 @@ enum End {
     Linger,
 }
 
+/// Since when a client has taken nothing.
+///
+/// The socket's buffer hides a slow reader: it takes megabytes at once and is writable again only when much of it has left.
+/// So what counts is what the other end has not taken, looked at a few times within the timeout.
+struct Stall {
+    since: Instant,
+    untaken: usize,
+}
+
+impl Stall {
+    fn note(&mut self, now: Instant, untaken: Option<usize>) {
+        (self.since, self.untaken) = (now, untaken.unwrap_or(0));
+    }
+
+    /// Whether nothing was taken for `timeout`.
+    fn goes_on(&mut self, now: Instant, untaken: Option<usize>, timeout: Duration) -> bool {
+        match untaken {
+            Some(untaken) if untaken < self.untaken => {
+                self.note(now, Some(untaken));
+                false
+            }
+            _ => now.duration_since(self.since) >= timeout,
+        }
+    }
+}
+
 /// What came instead of an end while a request was awaited.
 enum Arrived {
-    Request(Box<Parsed>),
+    Request(Parsed),
     Refused(Refusal),
 }
 
@@ -116,7 +142,7 @@ where
         loop {
             let Some(arrived) = poll_fn(|cx| self.poll_arrival(cx)).await else { return End::Close };
             let parsed = match arrived {
-                Arrived::Request(parsed) => *parsed,
+                Arrived::Request(parsed) => parsed,
                 Arrived::Refused(refusal) => return self.refuse(refusal).await,
             };
             match self.exchange(parsed).await {
@@ -263,8 +289,8 @@ where
                 Scan::Blank(length) => start += length,
                 Scan::Refused(refusal) => return Some((Arrived::Refused(refusal), bytes.len())),
                 Scan::Complete(length) => {
-                    let arrived = match parse(&left[..length], limits) {
-                        Ok(parsed) => Arrived::Request(Box::new(parsed)),
+                    let arrived = match parse(&left[..length], limits, &worker.last_host) {
+                        Ok(parsed) => Arrived::Request(parsed),
                         Err(refusal) => Arrived::Refused(refusal),
                     };
                     return Some((arrived, start + length));
@@ -283,24 +309,37 @@ where
             return Ok(());
         }
         let worker = Rc::clone(self.worker());
-        self.deadline.set(self.now, worker.bounds.stall_timeout);
-        poll_fn(|cx| self.poll_flush(cx, &worker)).await?;
+        let mut stall = Stall { since: self.now, untaken: usize::MAX };
+        self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
+        poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
         self.restart_idle();
         Ok(())
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>, worker: &Worker<S>) -> Poll<Result<(), Cut>> {
-        let mut taken = 0;
-        let sent = self.outbox.poll_send(cx, worker, &mut self.socket, |bytes| taken += bytes);
-        if sent.is_ready() {
-            return sent;
+    fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker<S>,
+        stall: &mut Stall,
+    ) -> Poll<Result<(), Cut>> {
+        let mut sent = 0;
+        let flushed = self.outbox.poll_send(cx, worker, &mut self.socket, |bytes| sent += bytes);
+        if flushed.is_ready() {
+            return flushed;
         }
-        if taken > 0 {
+        if sent > 0 {
             self.now = Instant::now();
-            self.deadline.set(self.now, worker.bounds.stall_timeout);
+            stall.note(self.now, self.socket.untaken());
+            self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
         }
-        ready!(self.deadline.poll(cx));
-        Poll::Ready(Err(Cut::Socket(io::ErrorKind::TimedOut.into())))
+        while self.deadline.poll(cx).is_ready() {
+            let now = Instant::now();
+            if stall.goes_on(now, self.socket.untaken(), worker.bounds.stall_timeout) {
+                return Poll::Ready(Err(Cut::Socket(io::ErrorKind::TimedOut.into())));
+            }
+            self.deadline.set(now, worker.bounds.stall_timeout / STALL_LOOKS);
+        }
+        Poll::Pending
     }
 
     fn restart_idle(&mut self) {
@@ -424,6 +463,9 @@ const TURN_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_millis(500);
 
 const TURN_AWAY_READS: u32 = 64;
+
+/// How often within the stall timeout the socket is looked at.
+const STALL_LOOKS: u32 = 4;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

@@ -65,7 +65,7 @@ impl Outbox {
 
     /// Nothing is left over from a response: what a connection that idles needs not keep.
     pub(crate) fn release(&mut self) {
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && self.queue.capacity() > KEPT_IDLE {
             self.queue = VecDeque::new();
         }
     }
@@ -189,26 +189,19 @@ impl Outbox {
         literals: usize,
         mapped: usize,
     ) -> Poll<io::Result<usize>> {
-        let mut runs = [const { Run::Bytes(&[]) }; RUNS_MAX];
-        let mut count = 0;
-        for (run, segment) in runs.iter_mut().zip(self.queue.iter().take(literals + usize::from(mapped > 0)))
-        {
-            *run = match segment {
-                Segment::Bytes(bytes) => Run::Bytes(bytes),
-                Segment::Window(window) => {
-                    let Some(mapping) = window.asset.mapping() else { break };
-                    let start = usize::try_from(window.range.start).map_err(io::Error::other)?;
-                    Run::Mapped(mapping, start..start + mapped)
-                }
-            };
-            count += 1;
-        }
-        let runs = &runs[..count];
+        let run = |segment| match segment {
+            &Segment::Bytes(ref bytes) => Some(Run::Bytes(bytes)),
+            Segment::Window(window) => {
+                let start = usize::try_from(window.range.start).ok()?;
+                Some(Run::Mapped(window.asset.mapping()?, start..start + mapped))
+            }
+        };
+        let runs = || self.queue.iter().take(literals + usize::from(mapped > 0)).map_while(run);
         if mapped == 0 && matches!(self.queue.get(literals), Some(Segment::Window(_))) {
             // `sendfile` follows: the head waits for it and shares its first packet.
-            return socket.poll_write(cx, |fd| send_with_more(fd, runs));
+            return socket.poll_write(cx, |fd| send_with_more(fd, runs()));
         }
-        socket.poll_write(cx, |fd| writev(fd, runs))
+        socket.poll_write(cx, |fd| writev(fd, runs()))
     }
 
     fn poll_sendfile(
@@ -274,6 +267,9 @@ impl Outbox {
     }
 }
 
+/// Places in the queue that an idle connection keeps.
+const KEPT_IDLE: usize = 4;
+
 /// The next call to the socket.
 enum Move {
     /// So many segments of literal bytes, and so many bytes of the mapped window behind them.
@@ -321,9 +317,8 @@ fn whole_window(window: &Window, index: u64) -> Range<u64> {
     index * WINDOW..((index + 1) * WINDOW).min(window.asset.length())
 }
 
-fn send_with_more(fd: BorrowedFd<'_>, runs: &[Run<'_>]) -> io::Result<usize> {
+fn send_with_more<'a>(fd: BorrowedFd<'_>, runs: impl Iterator<Item = Run<'a>>) -> io::Result<usize> {
     let slices: Vec<IoSlice<'_>> = runs
-        .iter()
         .filter_map(|run| match run {
             Run::Bytes(bytes) => Some(IoSlice::new(bytes)),
             Run::Mapped(..) => None,

@@ -90,6 +90,11 @@ impl Socket {
         }
     }
 
+    /// Bytes that the other end has not taken, as far as the system can tell.
+    pub(crate) fn untaken(&self) -> Option<usize> {
+        crate::files::mapped::untaken(self.fd().ok()?).ok()
+    }
+
     /// Tells the other end that nothing more will come.
     pub(crate) fn shutdown(&self) {
         if let Ok(fd) = self.fd() {

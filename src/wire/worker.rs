@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::head::HeadLimits;
+use super::head::{HeadLimits, LastHost};
 use super::prefix::Prefixes;
 use crate::files::Files;
 use crate::files::resident::{Memo, PageTable, SCRATCH};
@@ -43,6 +43,7 @@ pub struct Worker<S> {
     pub(super) prefixes: Prefixes,
     pub(super) memo: RefCell<Memo>,
     pub(super) page_table: PageTable,
+    pub(super) last_host: LastHost,
     /// For reads and probes that end within one poll.
     pub(super) scratch: RefCell<Box<[u8]>>,
     connections: RefCell<HashMap<u64, Rc<Entry>, foldhash::fast::RandomState>>,
@@ -67,6 +68,7 @@ impl<S> Worker<S> {
             prefixes: Prefixes::new(),
             memo: RefCell::new(Memo::new()),
             page_table: PageTable::open(),
+            last_host: LastHost::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             connections: RefCell::default(),
             next_id: Cell::new(0),
