@@ -1,4 +1,6 @@
 //! The real server on real sockets, a module per behaviour.
 
 mod basics;
+mod changed_on_disk;
+mod files;
 mod site;
