@@ -4,3 +4,4 @@ mod basics;
 mod changed_on_disk;
 mod files;
 mod site;
+mod slow_clients;

@@ -206,11 +206,26 @@ impl Server {
 
     /// How many descriptors the server has open to `path`.
     pub fn handles_to(&self, path: &Path) -> usize {
+        self.descriptors().iter().filter(|target| *target == path).count()
+    }
+
+    /// Connections to the traffic port that the server has open.
+    pub fn connections(&self) -> usize {
+        let sockets: Vec<_> = self.descriptors().iter().filter_map(|target| socket_inode(target)).collect();
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let port = format!(":{:04X}", self.address.port());
+        let is_ours = |line: &&str| {
+            let columns: Vec<_> = line.split_whitespace().collect();
+            columns[1].ends_with(&port)
+                && columns[3] != LISTENING
+                && sockets.iter().any(|inode| inode == columns[9])
+        };
+        table.lines().skip(1).filter(is_ours).count()
+    }
+
+    fn descriptors(&self) -> Vec<PathBuf> {
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
-        descriptors
-            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-            .filter(|target| target == path)
-            .count()
+        descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect()
     }
 
     pub fn pid(&self) -> i32 {
@@ -326,6 +341,14 @@ pub fn pattern(length: usize, version: u8) -> Vec<u8> {
     bytes.truncate(length);
     bytes
 }
+
+/// The number in `socket:[NUMBER]`.
+fn socket_inode(target: &Path) -> Option<String> {
+    Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+}
+
+/// The state of a listening socket in `/proc/net/tcp`.
+const LISTENING: &str = "0A";
 
 /// Room for what a narrow client has not read yet.
 const NARROW: usize = 16 * 1024;
