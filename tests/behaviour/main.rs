@@ -5,3 +5,4 @@ mod changed_on_disk;
 mod files;
 mod site;
 mod slow_clients;
+mod stopping;
