@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, inotify, makedev, mknodat};
 
+use crate::cold::make_cold;
 use crate::site::{Reply, Site, pattern};
 
 #[test]
@@ -247,13 +248,6 @@ fn is_contained() -> bool {
 }
 
 const CAP_MKNOD: u64 = 1 << 27;
-
-/// Drops a file's pages from memory.
-fn make_cold(path: &Path) {
-    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    file.sync_all().unwrap();
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-}
 
 fn count_events(watch: rustix::fd::BorrowedFd<'_>) -> usize {
     // What the server did before it answered has been queued by now.

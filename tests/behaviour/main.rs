@@ -2,6 +2,7 @@
 
 mod basics;
 mod changed_on_disk;
+mod cold;
 mod files;
 mod site;
 mod slow_clients;
