@@ -182,15 +182,19 @@ impl Server {
         Reply::read(&mut stream, false).expect("a response")
     }
 
-    /// GETs `target` until the reply is `as_wanted`.
+    /// GETs `target` until the reply is `as_wanted`; a connection that brings no reply is made anew.
     pub fn get_until(&self, target: &str, as_wanted: impl Fn(&Reply) -> bool) -> Reply {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let reply = self.get(target);
-            if as_wanted(&reply) {
+            let mut stream = self.connect();
+            let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(request.as_bytes());
+            let reply = Reply::read(&mut stream, false);
+            let seen = reply.as_ref().map(|reply| (reply.status, reply.fields.clone()));
+            if let Some(reply) = reply.filter(&as_wanted) {
                 return reply;
             }
-            assert!(Instant::now() < deadline, "{target} is still {} {:?}", reply.status, reply.fields);
+            assert!(Instant::now() < deadline, "{target} is still {seen:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -207,6 +211,12 @@ impl Server {
     /// How many descriptors the server has open to `path`.
     pub fn handles_to(&self, path: &Path) -> usize {
         self.descriptors().iter().filter(|target| *target == path).count()
+    }
+
+    /// How many files below `directory` the server has open.
+    pub fn handles_under(&self, directory: &Path) -> usize {
+        let is_file = |target: &&PathBuf| target.starts_with(directory) && *target != directory;
+        self.descriptors().iter().filter(is_file).count()
     }
 
     /// Connections to the traffic port that the server has open.
@@ -263,6 +273,9 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while !self.log().contains(text) {
             let ended = self.child.try_wait().unwrap();
+            if ended.is_some() {
+                std::thread::sleep(Duration::from_millis(100)); // For its last words.
+            }
             assert!(ended.is_none(), "the server ended with {ended:?}; its log:\n{}", self.log());
             assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
