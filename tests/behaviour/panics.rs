@@ -223,7 +223,10 @@ async fn app(
     files: Files,
     change: Change,
 ) -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static {
-    let site = Site::new(files, Rules { dotfiles: Dotfiles::Deny, index: "index.html".to_owned() });
+    let site = Site::new(
+        files,
+        Rules { dotfiles: Dotfiles::Deny, index: "index.html".to_owned(), sendfile_from: 64 * 1024 },
+    );
     let app = App::new()
         .route("/panic", web::to(panics))
         .route("/panic-later", web::to(panics_later))
@@ -288,6 +291,7 @@ fn short() -> HttpResponse {
 fn settings() -> Settings {
     Settings {
         revalidate_after: Duration::from_secs(1),
+        revalidate_watched_after: Duration::from_secs(1),
         names: 100,
         heap_bytes: 1 << 20,
         heap_file_bytes: 16 * 1024,
@@ -315,6 +319,5 @@ fn bounds() -> Bounds {
         stall_timeout: Duration::from_secs(10),
         linger_timeout: Duration::from_millis(200),
         turn_bytes: 256 * 1024,
-        sendfile_from: 64 * 1024,
     }
 }
