@@ -40,7 +40,7 @@ pub fn run(config: &Config, limits: &Limits) -> ExitCode {
     match outcome {
         Ok(Ended { cut: 0 }) => ExitCode::SUCCESS,
         Ok(Ended { cut }) => {
-            log::error!("stopped with {cut} responses cut");
+            log::error!("stopped with {} cut", counted(cut, "response"));
             ExitCode::FAILURE
         }
         Err(error) => {

@@ -141,12 +141,13 @@ where
     async fn run(&mut self) -> End {
         loop {
             let Some(arrived) = poll_fn(|cx| self.poll_arrival(cx)).await else { return End::Close };
+            self.place.set_busy(true);
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
                 Arrived::Refused(refusal) => return self.refuse(refusal).await,
             };
             match self.exchange(parsed).await {
-                Ok(None) => {}
+                Ok(None) => self.place.set_busy(!self.outbox.is_empty()),
                 Ok(Some(end)) => return end,
                 Err(cut) => return self.give_up(&cut),
             }
@@ -232,7 +233,6 @@ where
             self.now = Instant::now();
             if is_first {
                 // The usual case: one read brings one whole head, which never enters the buffer.
-                self.place.set_busy();
                 self.deadline.set(self.now, worker.bounds.head_timeout);
                 let Some((arrived, used)) = self.head_in(&scratch[..length], &worker) else {
                     self.input.extend_from_slice(&scratch[..length]);
@@ -432,6 +432,7 @@ where
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
     async fn linger(&mut self) {
         self.socket.shutdown();
+        self.place.set_busy(false);
         let worker = Rc::clone(self.worker());
         self.deadline.set(Instant::now(), worker.bounds.linger_timeout);
         let mut room = LINGER_BYTES;

@@ -60,7 +60,10 @@ impl Ready {
     pub(super) fn is_unchanged(&self, status: StatusCode, body: &BoxBody, bytes: Option<&Bytes>) -> bool {
         status == self.status
             && match &self.content {
-                Content::None => matches!(body.size(), BodySize::None | BodySize::Sized(0)),
+                Content::None => {
+                    bytes.is_none_or(Bytes::is_empty)
+                        && matches!(body.size(), BodySize::None | BodySize::Sized(0))
+                }
                 Content::Inline => bytes.is_some_and(|bytes| {
                     let own = &self.block[self.body_at..];
                     bytes.len() == own.len() && (own.is_empty() || std::ptr::eq(bytes.as_ptr(), own.as_ptr()))

@@ -51,7 +51,8 @@ pub(crate) fn render(
         Err(body) => (None, body),
     };
     let status = response.status();
-    let persistence = persistence(manner);
+    let ends_by_close = manner.is_http10 && bytes.is_none() && body.size() == BodySize::Stream;
+    let persistence = persistence(Manner { keep_alive: manner.keep_alive && !ends_by_close, ..manner });
     let Some(ready) = ready else {
         outbox.push(prefixes.lines(now, status, persistence).into());
         return plain(&response, bytes, body, manner, outbox);

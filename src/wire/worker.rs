@@ -138,15 +138,15 @@ impl<S> Registration<S> {
 
     /// The connection waits for a request; it may be woken to close.
     pub(super) fn wait(&self, cx: &Context<'_>) {
-        self.entry.is_busy.set(false);
         let mut waker = self.entry.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
     }
 
-    pub(super) fn set_busy(&self) {
-        self.entry.is_busy.set(true);
+    /// Whether a request of the connection is not answered in full.
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        self.entry.is_busy.set(is_busy);
     }
 }
 

@@ -15,6 +15,7 @@ pub struct Site {
     directory: tempfile::TempDir,
     environment: Vec<(String, String)>,
     open_files: Option<u64>,
+    is_privileged: bool,
 }
 
 /// A server under way, ended when dropped.
@@ -37,8 +38,12 @@ pub struct Reply {
 
 impl Site {
     pub fn new() -> Self {
-        let site =
-            Self { directory: tempfile::tempdir().unwrap(), environment: Vec::new(), open_files: None };
+        let site = Self {
+            directory: tempfile::tempdir().unwrap(),
+            environment: Vec::new(),
+            open_files: None,
+            is_privileged: true,
+        };
         site.env("PAGECAST_LISTEN", "127.0.0.1:0")
             .env("PAGECAST_ADMIN_LISTEN", "off")
             .env("PAGECAST_WORKERS", "2")
@@ -70,6 +75,12 @@ impl Site {
         self
     }
 
+    /// Permissions bind the server, even where the tests are run by root.
+    pub fn unprivileged(mut self) -> Self {
+        self.is_privileged = !rustix::process::geteuid().is_root();
+        self
+    }
+
     /// The directory that will be served.
     pub fn path(&self) -> &Path {
         self.directory.path()
@@ -83,6 +94,11 @@ impl Site {
                 let mut shell = Command::new("sh");
                 shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\""), program]);
                 shell
+            }
+            None if !self.is_privileged => {
+                let mut without = Command::new("setpriv");
+                without.args(["--bounding-set=-all", program]);
+                without
             }
             None => Command::new(program),
         };
@@ -131,6 +147,16 @@ impl Server {
         stream
     }
 
+    /// A connection whose client has little room, so that what it leaves unread stays with the server.
+    pub fn connect_narrow(&self) -> TcpStream {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(NARROW).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
     /// Sends `raw` on a connection of its own and reads one response.
     pub fn send(&self, raw: impl AsRef<[u8]>) -> Reply {
         let mut stream = self.connect();
@@ -146,6 +172,70 @@ impl Server {
 
     pub fn get(&self, target: &str) -> Reply {
         self.get_with(target, "")
+    }
+
+    /// GET `target` from the admin port.
+    pub fn get_admin(&self, target: &str) -> Reply {
+        let mut stream = TcpStream::connect(self.admin.expect("an admin port")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        Reply::read(&mut stream, false).expect("a response")
+    }
+
+    /// GETs `target` until the reply is `as_wanted`; a connection that brings no reply is made anew.
+    pub fn get_until(&self, target: &str, as_wanted: impl Fn(&Reply) -> bool) -> Reply {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut stream = self.connect();
+            let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(request.as_bytes());
+            let reply = Reply::read(&mut stream, false);
+            let seen = reply.as_ref().map(|reply| (reply.status, reply.fields.clone()));
+            if let Some(reply) = reply.filter(&as_wanted) {
+                return reply;
+            }
+            assert!(Instant::now() < deadline, "{target} is still {seen:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Processor time that the server has used.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        let ticks: u64 =
+            after_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// How many descriptors the server has open to `path`.
+    pub fn handles_to(&self, path: &Path) -> usize {
+        self.descriptors().iter().filter(|target| *target == path).count()
+    }
+
+    /// How many files below `directory` the server has open.
+    pub fn handles_under(&self, directory: &Path) -> usize {
+        let is_file = |target: &&PathBuf| target.starts_with(directory) && *target != directory;
+        self.descriptors().iter().filter(is_file).count()
+    }
+
+    /// Connections to the traffic port that the server has open.
+    pub fn connections(&self) -> usize {
+        let sockets: Vec<_> = self.descriptors().iter().filter_map(|target| socket_inode(target)).collect();
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let port = format!(":{:04X}", self.address.port());
+        let is_ours = |line: &&str| {
+            let columns: Vec<_> = line.split_whitespace().collect();
+            columns[1].ends_with(&port)
+                && columns[3] != LISTENING
+                && sockets.iter().any(|inode| inode == columns[9])
+        };
+        table.lines().skip(1).filter(is_ours).count()
+    }
+
+    fn descriptors(&self) -> Vec<PathBuf> {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect()
     }
 
     pub fn pid(&self) -> i32 {
@@ -183,6 +273,9 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while !self.log().contains(text) {
             let ended = self.child.try_wait().unwrap();
+            if ended.is_some() {
+                std::thread::sleep(Duration::from_millis(100)); // For its last words.
+            }
             assert!(ended.is_none(), "the server ended with {ended:?}; its log:\n{}", self.log());
             assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
@@ -239,7 +332,36 @@ impl Reply {
         self.field("content-length")?.parse().ok()
     }
 
+    /// Whether the body came as long as the head said.
+    pub fn is_complete(&self) -> bool {
+        self.content_length() == Some(self.body.len() as u64)
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
+
+/// Bytes that tell where in a file they stand, and of which version they are.
+pub fn pattern(length: usize, version: u8) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 8);
+    let mut word = 0_u64;
+    while bytes.len() < length {
+        let mixed = word.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ word;
+        bytes.extend(mixed.to_le_bytes().map(|byte| byte ^ version.wrapping_mul(0x5b)));
+        word += 1;
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// The number in `socket:[NUMBER]`.
+fn socket_inode(target: &Path) -> Option<String> {
+    Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+}
+
+/// The state of a listening socket in `/proc/net/tcp`.
+const LISTENING: &str = "0A";
+
+/// Room for what a narrow client has not read yet.
+const NARROW: usize = 16 * 1024;

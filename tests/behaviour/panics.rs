@@ -1,0 +1,323 @@
+//! Other Apps on the same wire: panics, middleware and streams, in this process.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use actix_http::Request;
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, fn_service, map_config};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ETAG, HeaderName, HeaderValue};
+use actix_web::{App, Error, HttpResponse, web};
+use bytes::Bytes;
+use futures_util::stream;
+use pagecast::config::{Dotfiles, Symlinks};
+use pagecast::files::{Files, HandleLimits, Root, Settings};
+use pagecast::serve::{Rules, Site};
+use pagecast::wire::http1;
+use pagecast::wire::socket::Socket;
+use pagecast::wire::worker::{Bounds, Worker};
+
+use crate::site::{PATIENCE, Reply, pattern};
+
+const LARGE: usize = 300_000;
+
+#[test]
+fn a_panic_costs_its_request_alone() {
+    let client = Client::of(Change::Nothing);
+    for (target, sentence) in [("/panic", "Something failed.\n"), ("/panic-later", "Something failed.\n")] {
+        let replies = client.ask(&[target, "/small", target, "/large"]);
+        let statuses: Vec<_> = replies.iter().map(|reply| reply.status).collect();
+        assert_eq!(statuses, [500, 200, 500, 200], "{target}: the connection goes on");
+        assert_eq!(replies[0].text(), sentence);
+        assert!(!replies[0].text().contains("on purpose"), "the cause is not for the client");
+        assert_eq!(replies[1].text(), "small");
+        assert!(replies[3].body == pattern(LARGE, 1));
+    }
+    assert_eq!(client.ask(&["/small"])[0].text(), "small", "the worker goes on");
+}
+
+#[test]
+fn a_body_that_fails_or_panics_cuts_its_connection_alone() {
+    let client = Client::of(Change::Nothing);
+    for target in ["/stream-that-fails", "/stream-that-is-short"] {
+        let got = client
+            .raw(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\nGET /small HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let text = String::from_utf8_lossy(&got);
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{target}: {text}");
+        assert!(text.contains("piece"), "{target}: what there was came: {text}");
+        assert!(!text.ends_with("0\r\n\r\n"), "{target}: it does not look finished: {text}");
+        assert_eq!(text.matches("HTTP/1.1").count(), 1, "{target}: nothing follows: {text}");
+        assert_eq!(client.ask(&["/small"])[0].text(), "small", "the worker goes on");
+    }
+}
+
+#[test]
+fn a_middleware_that_adds_fields_is_heeded() {
+    let client = Client::of(Change::Fields);
+    for (target, body) in
+        [("/small", b"small".to_vec()), ("/large", pattern(LARGE, 1)), ("/empty", Vec::new())]
+    {
+        let reply = &client.ask(&[target])[0];
+        assert_eq!(reply.status, 200, "{target}");
+        assert!(reply.body == body, "{target}");
+        assert_eq!(reply.field("x-added"), Some("yes"), "{target}");
+        assert_eq!(reply.field("etag"), Some("\"of-the-middleware\""), "{target}");
+        let etags = reply.fields.iter().filter(|(name, _)| name == "etag").count();
+        assert_eq!(etags, 1, "{target}: its field takes the place of the file's");
+        assert!(reply.field("last-modified").is_some(), "{target}: the others stay");
+        assert_eq!(reply.content_length(), Some(body.len() as u64));
+    }
+    let missing = &client.ask(&["/missing"])[0];
+    assert_eq!((missing.status, missing.field("x-added")), (404, Some("yes")));
+}
+
+#[test]
+fn a_middleware_that_replaces_the_body_is_heeded() {
+    let client = Client::of(Change::Body);
+    for target in ["/small", "/large", "/empty", "/missing"] {
+        let reply = &client.ask(&[target])[0];
+        assert_eq!(reply.text(), "another body", "{target}");
+        assert_eq!(reply.content_length(), Some(12), "{target}");
+        assert_eq!(reply.field("etag"), None, "{target}: the tag was of other bytes");
+        let lengths = reply.fields.iter().filter(|(name, _)| name == "content-length").count();
+        assert_eq!(lengths, 1, "{target}");
+    }
+}
+
+#[test]
+fn a_middleware_that_reads_the_body_and_changes_it_gets_the_files_bytes() {
+    let client = Client::of(Change::Upside);
+    for (target, mut body) in [("/small", b"small".to_vec()), ("/large", pattern(LARGE, 1))] {
+        body.reverse();
+        let reply = &client.ask(&[target])[0];
+        assert_eq!(reply.status, 200, "{target}");
+        assert!(reply.body == body, "{target}: {} bytes", reply.body.len());
+    }
+}
+
+#[test]
+fn a_middleware_that_changes_the_status_is_heeded() {
+    let client = Client::of(Change::Status);
+    for (target, body) in
+        [("/small", b"small".to_vec()), ("/large", pattern(LARGE, 1)), ("/missing", b"Not found.\n".to_vec())]
+    {
+        let replies = client.ask(&[target, "/small"]);
+        assert_eq!(replies[0].status, 418, "{target}");
+        assert!(replies[0].body == body, "{target}: {:?}", replies[0].text().get(..40));
+        assert_eq!(replies[1].text(), "small", "{target}: the connection is still in step");
+    }
+}
+
+#[test]
+fn a_stream_is_chunked_for_those_who_know_chunks() {
+    let client = Client::of(Change::Nothing);
+    let got = client.raw("GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let text = String::from_utf8(got).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let head = head.to_ascii_lowercase();
+    assert!(head.contains("transfer-encoding: chunked"), "{head}");
+    assert!(!head.contains("content-length"), "{head}");
+    assert_eq!(body, "5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n");
+    // And the connection goes on after it.
+    let two = client.raw(
+        "GET /stream HTTP/1.1\r\nHost: x\r\n\r\nGET /small HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    );
+    let text = String::from_utf8(two).unwrap();
+    assert!(text.ends_with("small") && text.matches("HTTP/1.1 200").count() == 2, "{text}");
+}
+
+#[test]
+fn a_stream_ends_with_the_connection_for_those_who_do_not() {
+    let client = Client::of(Change::Nothing);
+    let got = client.raw("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let text = String::from_utf8(got).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let head = head.to_ascii_lowercase();
+    assert!(!head.contains("transfer-encoding") && !head.contains("content-length"), "{head}");
+    assert!(!head.contains("keep-alive"), "it can't be kept: {head}");
+    assert_eq!(body, "firstsecond");
+}
+
+#[test]
+fn a_stream_has_no_body_for_head() {
+    let client = Client::of(Change::Nothing);
+    let got = client.raw(
+        "HEAD /stream HTTP/1.1\r\nHost: x\r\n\r\nGET /small HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    );
+    let text = String::from_utf8(got).unwrap();
+    let (_, rest) = text.split_once("\r\n\r\n").unwrap();
+    assert!(rest.starts_with("HTTP/1.1 200 OK\r\n") && rest.ends_with("small"), "{text}");
+}
+
+/// What the middleware does to every response.
+#[derive(Clone, Copy, PartialEq)]
+enum Change {
+    Nothing,
+    Fields,
+    Body,
+    Upside,
+    Status,
+}
+
+/// Speaks to an App of routes and files in this process.
+struct Client {
+    change: Change,
+}
+
+impl Client {
+    fn of(change: Change) -> Self {
+        Self { change }
+    }
+
+    /// Asks for the targets one after the other on one connection.
+    fn ask(&self, targets: &[&str]) -> Vec<Reply> {
+        let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
+        self.talk(move |mut stream| {
+            let mut replies = Vec::new();
+            for target in targets {
+                stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+                replies.push(Reply::read(&mut stream, false).expect("a response"));
+            }
+            replies
+        })
+    }
+
+    /// Sends `raw` and reads all that comes.
+    fn raw(&self, raw: &str) -> Vec<u8> {
+        let raw = raw.to_owned();
+        self.talk(move |mut stream| {
+            stream.write_all(raw.as_bytes()).unwrap();
+            let mut got = Vec::new();
+            stream.read_to_end(&mut got).expect("the connection ends in time");
+            got
+        })
+    }
+
+    fn talk<T: Send + 'static>(&self, talk: impl FnOnce(UnixStream) -> T + Send + 'static) -> T {
+        let change = self.change;
+        actix_rt::System::new().block_on(async move {
+            let directory = tempfile::tempdir().unwrap();
+            for (name, bytes) in
+                [("small", b"small".to_vec()), ("large", pattern(LARGE, 1)), ("empty", Vec::new())]
+            {
+                std::fs::write(directory.path().join(name), bytes).unwrap();
+            }
+            let files =
+                Files::new(Root::open(directory.path(), Symlinks::Inside).unwrap(), &settings()).unwrap();
+            let worker = Worker::new(app(files.clone(), change).await, files, bounds());
+            let (near, far) = UnixStream::pair().unwrap();
+            near.set_nonblocking(true).unwrap();
+            far.set_read_timeout(Some(PATIENCE)).unwrap();
+            let client = tokio::task::spawn_blocking(move || talk(far));
+            actix_rt::spawn(http1::serve(worker, Socket::new(OwnedFd::from(near), None)));
+            client.await.unwrap()
+        })
+    }
+}
+
+async fn app(
+    files: Files,
+    change: Change,
+) -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static {
+    let site = Site::new(
+        files,
+        Rules { dotfiles: Dotfiles::Deny, index: "index.html".to_owned(), sendfile_from: 64 * 1024 },
+    );
+    let app = App::new()
+        .route("/panic", web::to(panics))
+        .route("/panic-later", web::to(panics_later))
+        .route("/stream", web::to(|| async { pieces(vec![Ok("first"), Ok(""), Ok("second")]) }))
+        .route("/stream-that-fails", web::to(|| async { pieces(vec![Ok("piece"), Err("on purpose")]) }))
+        .route("/stream-that-is-short", web::to(|| async { short() }))
+        .default_service(fn_service(move |request: ServiceRequest| site.clone().serve(request)))
+        .wrap_fn(move |request, next| {
+            let response = next.call(request);
+            async move { apply(change, response.await?).await }
+        });
+    map_config(app, |()| AppConfig::default()).into_factory().new_service(()).await.expect("an App")
+}
+
+async fn apply(change: Change, mut response: ServiceResponse) -> Result<ServiceResponse, Error> {
+    match change {
+        Change::Nothing => Ok(response),
+        Change::Fields => {
+            let fields = response.headers_mut();
+            fields.insert(HeaderName::from_static("x-added"), HeaderValue::from_static("yes"));
+            fields.insert(ETAG, HeaderValue::from_static("\"of-the-middleware\""));
+            Ok(response)
+        }
+        Change::Body => Ok(response.map_body(|_, _| BoxBody::new("another body"))),
+        Change::Upside => {
+            let (request, response) = response.into_parts();
+            let (response, body) = response.into_parts();
+            let mut bytes = actix_web::body::to_bytes(body).await.expect("the file's bytes").to_vec();
+            bytes.reverse();
+            Ok(ServiceResponse::new(request, response.set_body(BoxBody::new(bytes))))
+        }
+        Change::Status => {
+            *response.response_mut().status_mut() = StatusCode::IM_A_TEAPOT;
+            Ok(response)
+        }
+    }
+}
+
+async fn panics() -> HttpResponse {
+    panic!("on purpose")
+}
+
+async fn panics_later() -> HttpResponse {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    panic!("on purpose")
+}
+
+fn pieces(pieces: Vec<Result<&'static str, &'static str>>) -> HttpResponse {
+    let pieces = pieces.into_iter().map(|piece| match piece {
+        Ok(text) => Ok(Bytes::from_static(text.as_bytes())),
+        Err(why) => Err(std::io::Error::other(why)),
+    });
+    HttpResponse::Ok().streaming(stream::iter(pieces))
+}
+
+/// A body that ends before its length does.
+fn short() -> HttpResponse {
+    let pieces = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"piece"))]);
+    HttpResponse::Ok().body(actix_web::body::SizedStream::new(10, pieces).boxed())
+}
+
+fn settings() -> Settings {
+    Settings {
+        revalidate_after: Duration::from_secs(1),
+        revalidate_watched_after: Duration::from_secs(1),
+        names: 100,
+        heap_bytes: 1 << 20,
+        heap_file_bytes: 16 * 1024,
+        cache_bytes: 1 << 30,
+        mappings: 100,
+        handles: HandleLimits {
+            handles: 16,
+            wait: Duration::from_secs(1),
+            idle: Duration::from_secs(60),
+            max_age: Duration::from_secs(600),
+        },
+        disk_threads: 2,
+        populate_threads: 2,
+        watches: None,
+    }
+}
+
+fn bounds() -> Bounds {
+    Bounds {
+        head_bytes: 16 * 1024,
+        head_fields: 100,
+        body_bytes: 64 * 1024,
+        head_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(10),
+        stall_timeout: Duration::from_secs(10),
+        linger_timeout: Duration::from_millis(200),
+        turn_bytes: 256 * 1024,
+    }
+}
