@@ -26,10 +26,13 @@ fn haproxy_spreads_the_example_configuration_over_two_servers_and_survives_one()
     let mut client = client_of(front);
     asks_all(&mut client);
     b.signal("TERM");
-    // It serves on while it drains, and once it has gone the other one answers for it.
-    asks_all(&mut client);
+    // It serves on while it drains, and then the other one answers for it: the client sees nothing of that. Tags differ
+    // between the two, so that only bodies are compared.
+    while b.is_running() {
+        asks_for_bodies(&mut client);
+    }
     assert!(b.wait().success());
-    asks_all(&mut client_of(front));
+    asks_all(&mut client);
 }
 
 #[test]
@@ -129,13 +132,19 @@ fn site() -> Server {
     .serve()
 }
 
+fn asks_for_bodies(client: &mut Client) {
+    for target in ["/a.txt", "/a.txt?other", "/a.txt?another", "/a.txt?one-more"] {
+        let reply = client.ask("GET", target, "");
+        assert_eq!((reply.status, reply.text().as_str()), (200, "alpha"), "{target}");
+    }
+    let reply = client.ask("GET", "/middle.bin", "");
+    assert!(reply.status == 200 && reply.body == patterned(40 * 1024), "{}", reply.status);
+}
+
 /// What passes through a proxy unchanged: bodies, heads, ranges, conditions, redirects, errors.
 fn asks_all(client: &mut Client) {
+    asks_for_bodies(client);
     let large = patterned(LARGE);
-    for target in ["/a.txt", "/a.txt?other", "/a.txt?another"] {
-        assert_eq!(client.ask("GET", target, "").text(), "alpha");
-    }
-    assert!(client.ask("GET", "/middle.bin", "").body == patterned(40 * 1024));
     let whole = client.ask("GET", "/large.bin", "");
     assert!(whole.status == 200 && whole.body == large, "{}", whole.status);
     let etag = whole.field("etag").unwrap();
