@@ -95,6 +95,7 @@ impl Site {
 
     /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
     async fn find(&self, request: &HttpRequest) -> Result<Place, Refused> {
+        check_form(request)?; // Before the short cut, which knows paths alone.
         let raw = request.uri().path().as_bytes();
         let now_ms = self.files.now_ms();
         let known = self.shortcuts.borrow().get(raw);
@@ -106,7 +107,6 @@ impl Site {
             }
             return Ok(Place { lookup, name, wants_directory });
         }
-        check_form(request)?;
         let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
         if self.rules.dotfiles == Dotfiles::Deny && target.path.is_hidden() {
             return Err(Refused::NotFound);

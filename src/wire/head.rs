@@ -76,13 +76,16 @@ impl Scanner {
     pub(crate) fn scan(&mut self, bytes: &[u8], limits: HeadLimits) -> Scan {
         while let Some(found) = memchr::memchr(b'\n', &bytes[self.scanned..]) {
             let lf = self.scanned + found;
+            if lf >= limits.bytes {
+                return Scan::Refused(self.too_long());
+            }
             let is_crlf = lf > self.line_start && bytes[lf - 1] == b'\r';
             if !is_crlf {
                 return Scan::Refused(BARE_LF);
             }
             if lf - self.line_start == 1 {
                 *self = Self::default();
-                return if lf == 1 { Scan::Blank(2) } else { within(limits, lf + 1) };
+                return if lf == 1 { Scan::Blank(2) } else { Scan::Complete(lf + 1) };
             }
             self.line_start = lf + 1;
             self.scanned = lf + 1;
@@ -91,12 +94,12 @@ impl Scanner {
         if bytes.len() < limits.bytes {
             return Scan::Partial;
         }
-        Scan::Refused(if self.line_start == 0 { TARGET_TOO_LONG } else { HEAD_TOO_LONG })
+        Scan::Refused(self.too_long())
     }
-}
 
-fn within(limits: HeadLimits, length: usize) -> Scan {
-    if length > limits.bytes { Scan::Refused(HEAD_TOO_LONG) } else { Scan::Complete(length) }
+    fn too_long(&self) -> Refusal {
+        if self.line_start == 0 { TARGET_TOO_LONG } else { HEAD_TOO_LONG }
+    }
 }
 
 /// Reads a complete head, as [`Scanner`] found it.
@@ -132,6 +135,8 @@ fn parse_later_minor(bytes: &[u8], limits: HeadLimits, known: &LastHost) -> Resu
             copy[start.len() + VERSION_LENGTH - 1] = b'1';
             parse(&copy, limits, known)
         }
+        // The version is one that is served, so it is not what the parser stumbled over.
+        b"HTTP/1.0" | b"HTTP/1.1" => Err(MALFORMED),
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(VERSION),
         _ => Err(MALFORMED),
     }

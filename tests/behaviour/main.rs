@@ -1,11 +1,22 @@
 //! The real server on real sockets, a module per behaviour.
 
+#![allow(unreachable_pub, reason = "one crate, which nobody reaches into")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end by a panic")]
+
 mod basics;
 mod changed_on_disk;
+mod cli;
+mod client;
 mod cold;
+mod conditional;
 mod files;
+mod framing;
 mod limits;
+mod methods;
 mod panics;
+mod ranges;
 mod site;
 mod slow_clients;
 mod stopping;
+mod targets;
+mod traffic;
