@@ -101,7 +101,14 @@ impl Watch {
         let mut hints = Vec::new();
         while let Ok(event) = reader.next() {
             let name = event.file_name().map(std::ffi::CStr::to_bytes);
-            self.covered.lock().heed(event.wd(), event.events(), name, &mut hints);
+            let mut covered = self.covered.lock();
+            covered.heed(event.wd(), event.events(), name, &mut hints);
+            if moves_directories(event.events()) {
+                for watch in covered.forget_all() {
+                    // It may be gone already, with its directory.
+                    let _ = inotify::remove_watch(&self.inotify, watch);
+                }
+            }
         }
         hints.dedup();
         hints
@@ -131,12 +138,25 @@ impl Covered {
         }
     }
 
+    /// A watch goes along with its directory, and nothing tells where those below have gone: all paths are covered anew.
+    fn forget_all(&mut self) -> Vec<i32> {
+        self.by_path.clear();
+        self.by_watch.drain().map(|(watch, _)| watch).collect()
+    }
+
     fn say_full(&mut self, why: &str) {
         if !self.said_full {
             self.said_full = true;
             log::warn!("{why}: changes elsewhere are seen when a name is next checked");
         }
     }
+}
+
+/// Whether a directory has another path now, or may have: events were lost.
+fn moves_directories(events: ReadFlags) -> bool {
+    let moves = ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO;
+    let is_of_directory = events.contains(ReadFlags::ISDIR) && events.intersects(moves);
+    is_of_directory || events.intersects(ReadFlags::MOVE_SELF | ReadFlags::QUEUE_OVERFLOW)
 }
 
 const CHANGES: WatchFlags = WatchFlags::ATTRIB

@@ -342,8 +342,10 @@ where
         Poll::Pending
     }
 
+    /// The next request has its time from now on: to come, or to come whole where it has begun.
     fn restart_idle(&mut self) {
-        let timeout = self.worker().bounds.idle_timeout;
+        let bounds = self.worker().bounds;
+        let timeout = if self.input.is_empty() { bounds.idle_timeout } else { bounds.head_timeout };
         self.deadline.set(self.now, timeout);
     }
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
@@ -117,9 +117,9 @@ fn changes_are_seen_at_once_when_nothing_is_trusted() {
 #[test]
 fn changes_are_seen_once_the_trust_in_a_name_is_over() {
     let server =
-        site_of_both_sizes().env("PAGECAST_WATCH", "off").env("PAGECAST_REVALIDATE_AFTER", "150ms").serve();
+        site_of_both_sizes().env("PAGECAST_WATCH", "off").env("PAGECAST_REVALIDATE_AFTER", "60ms").serve();
     check_changes_are_seen(&server, |server, target| {
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(150));
         server.get(target)
     });
 }
@@ -142,6 +142,54 @@ fn changes_are_heard_of_long_before_the_trust_in_a_name_is_over() {
         fs::write(&path, name).unwrap();
         server.get_until(target, |reply| reply.status == 200 && reply.body == name.as_bytes());
     }
+}
+
+#[test]
+fn changes_that_the_kernel_does_not_tell_of_are_seen_within_the_shorter_time() {
+    let elsewhere = tempfile::tempdir_in(std::env::temp_dir()).unwrap();
+    let site =
+        Site::with([("real/linked", b"1"), ("names/own", b"1"), ("swap/one/x", b"1"), ("swap/two/x", b"2")])
+            .env("PAGECAST_WATCH", "on")
+            .env("PAGECAST_REVALIDATE_AFTER", "100ms")
+            .env("PAGECAST_REVALIDATE_WATCHED_AFTER", "1h");
+    let at = |name: &str| site.path().join(name);
+    symlink("../real/linked", at("names/soft")).unwrap();
+    let outside = elsewhere.path().join("hard");
+    fs::write(&outside, "1").unwrap();
+    fs::hard_link(&outside, at("names/hard")).unwrap();
+    symlink("one", at("swap/current")).unwrap();
+    let server = site.serve();
+    for target in ["/names/soft", "/names/hard", "/swap/current/x"] {
+        assert_eq!(server.get(target).text(), "1", "{target}");
+    }
+    fs::write(server.root.join("real/linked"), "2").unwrap();
+    fs::write(&outside, "2").unwrap();
+    symlink("two", server.root.join("swap/next")).unwrap();
+    fs::rename(server.root.join("swap/next"), server.root.join("swap/current")).unwrap();
+    for target in ["/names/soft", "/names/hard", "/swap/current/x"] {
+        server.get_until(target, |reply| reply.text() == "2");
+    }
+}
+
+#[test]
+fn directories_that_move_take_their_files_along() {
+    let server = Site::with([("a/b/c/x", b"old"), ("other/c/x", b"new")])
+        .env("PAGECAST_WATCH", "on")
+        .env("PAGECAST_REVALIDATE_AFTER", "1h")
+        .serve();
+    assert_eq!(server.get("/a/b/c/x").text(), "old");
+    assert_eq!(server.get("/other/c/x").text(), "new");
+    fs::rename(server.root.join("a"), server.root.join("away")).unwrap();
+    server.get_until("/a/b/c/x", |reply| reply.status == 404);
+    assert_eq!(server.get("/away/b/c/x").text(), "old");
+    fs::create_dir(server.root.join("a")).unwrap();
+    fs::rename(server.root.join("other"), server.root.join("a/b")).unwrap();
+    server.get_until("/a/b/c/x", |reply| reply.text() == "new");
+    server.get_until("/other/c/x", |reply| reply.status == 404);
+    fs::write(server.root.join("a/b/c/x"), "newer").unwrap();
+    server.get_until("/a/b/c/x", |reply| reply.text() == "newer");
+    fs::remove_dir_all(server.root.join("a")).unwrap();
+    server.get_until("/a/b/c/x", |reply| reply.status == 404);
 }
 
 #[test]

@@ -59,6 +59,12 @@ fn the_second_head_of_a_connection_has_its_deadline_as_well() {
     assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200);
     let told = Reply::read(&mut stream, false);
     check_timed_out(told, &mut stream);
+
+    let mut stream = server.connect();
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n123GET /a").unwrap();
+    assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200);
+    let told = Reply::read(&mut stream, false);
+    check_timed_out(told, &mut stream);
 }
 
 #[test]
@@ -174,7 +180,7 @@ const LONG: usize = 16 * 1024 * 1024;
 fn hurried() -> Server {
     Site::with([("a", b"a")])
         .env("PAGECAST_HEAD_TIMEOUT", "300ms")
-        .env("PAGECAST_IDLE_TIMEOUT", "10s")
+        .env("PAGECAST_IDLE_TIMEOUT", "1h")
         .env("PAGECAST_LINGER_TIMEOUT", "200ms")
         .serve()
 }
