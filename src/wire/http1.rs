@@ -230,7 +230,9 @@ where
             }
         }
         ready!(self.deadline.poll(cx));
-        Poll::Ready((!is_idle).then_some(Arrived::Refused(TOO_SLOW)))
+        // Blank lines alone ask for nothing.
+        let is_blank = self.input.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        Poll::Ready((!is_blank).then_some(Arrived::Refused(TOO_SLOW)))
     }
 
     /// A whole head at the front of the buffer, if there is one.
@@ -274,7 +276,9 @@ where
     }
 
     fn has_whole_head(&self) -> bool {
-        memchr::memmem::find(&self.input, b"\r\n\r\n").is_some()
+        // Blank lines are passed over before a head: two of them are not the end of one.
+        let start = self.input.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        start.is_some_and(|start| memchr::memmem::find(&self.input[start..], b"\r\n\r\n").is_some())
     }
 
     async fn flush(&mut self) -> Result<(), Cut> {
