@@ -160,8 +160,10 @@ where
             self.stream(body, framing).await?;
         }
         if !keep_alive || ends_by_close {
+            // A long response stays on its way for a while: whatever the client sends meanwhile would destroy it.
+            let is_short = self.outbox.may_wait();
             self.flush().await?;
-            let is_quiet = self.input.is_empty() && !body_is_left;
+            let is_quiet = self.input.is_empty() && !body_is_left && is_short;
             return Ok(Some(if is_quiet { End::Close } else { End::Linger }));
         }
         if body_is_left {
