@@ -483,6 +483,26 @@ fn close_is_honoured_and_nothing_behind_it_is_answered() {
 }
 
 #[test]
+fn what_a_client_still_sends_does_not_destroy_a_long_last_response() {
+    let server = site();
+    let large = patterned(LARGE);
+    for request in
+        ["GET /large.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "GET /large.bin HTTP/1.0\r\n\r\n"]
+    {
+        let mut stream = server.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut begin = [0];
+        stream.read_exact(&mut begin).unwrap();
+        stream.write_all(HIDDEN.as_bytes()).unwrap();
+        let mut came = begin.to_vec();
+        stream.read_to_end(&mut came).unwrap();
+        let replies = replies_in(&came);
+        assert_eq!(replies.len(), 1, "{request:?}");
+        assert!(replies[0].body == large, "{request:?}: {} bytes", replies[0].body.len());
+    }
+}
+
+#[test]
 fn garbage_is_answered_in_spite_of_all_that_is_left_unread() {
     let server = site();
     let with_breaks = patterned(1024 * 1024);
