@@ -33,6 +33,7 @@ pub(crate) enum Dropped {
 enum State {
     Length(u64),
     Size { digits: u32, size: u64 },
+    SizeSpace { size: u64 },
     Extension { size: u64 },
     SizeLf { size: u64 },
     Data(u64),
@@ -104,8 +105,11 @@ fn step(state: State, byte: u8) -> Option<State> {
             let digit = char::from(byte).to_digit(16)?;
             State::Size { digits: digits + 1, size: size << 4 | u64::from(digit) }
         }
-        (State::Size { digits: 1.., size }, b'\r') => State::SizeLf { size },
-        (State::Size { digits: 1.., size }, b';' | b' ' | b'\t') => State::Extension { size },
+        (State::Size { digits: 1.., size } | State::SizeSpace { size }, b'\r') => State::SizeLf { size },
+        (State::Size { digits: 1.., size } | State::SizeSpace { size }, b';') => State::Extension { size },
+        (State::Size { digits: 1.., size } | State::SizeSpace { size }, b' ' | b'\t') => {
+            State::SizeSpace { size }
+        }
         (State::Extension { size }, b'\r') => State::SizeLf { size },
         (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => State::Extension { size },
         (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart,
@@ -160,6 +164,7 @@ mod tests {
             (Framing::Chunked, b"3\r\nabc\r\n0\r\n\r\nGET", Dropped::Done(13)),
             (Framing::Chunked, b"A;x=\"y\"\r\n0123456789\r\n0\r\n\r\n", Dropped::Done(26)),
             (Framing::Chunked, b"0\r\nTrailer: x\r\nOther: y\r\n\r\n", Dropped::Done(27)),
+            (Framing::Chunked, b"3 \t\r\nabc\r\n0 ;x\r\n\r\n", Dropped::Done(18)),
             (Framing::Chunked, b"3\r\nabc", Dropped::More),
         ] {
             assert_eq!(feed_all(framing, 100, bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
@@ -173,6 +178,7 @@ mod tests {
             b"x\r\n",
             b"-1\r\n",
             b"3\nabc\r\n",
+            b"3 3\r\nabc\r\n",
             b"3\r\nabcd\r\n",
             b"3\r\nabc\n0\r\n\r\n",
             b"ffffffffffffffff\r\n",

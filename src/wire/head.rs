@@ -206,6 +206,7 @@ struct Facts {
     hosts: u32,
     lengths: u32,
     length: u64,
+    has_transfer_encoding: bool,
     codings: u32,
     is_chunked: bool,
     has_unknown_coding: bool,
@@ -235,6 +236,7 @@ impl Facts {
             self.lengths += 1;
             self.length = length_of(value).ok_or(LENGTH)?;
         } else if *name == TRANSFER_ENCODING {
+            self.has_transfer_encoding = true;
             for coding in tokens(value) {
                 self.codings += 1;
                 let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
@@ -251,7 +253,7 @@ impl Facts {
 
     /// RFC 9112 §6.3, without the readings that let a request hide in another's body.
     fn framing(&self, is_http10: bool) -> Result<Framing, Refusal> {
-        if self.codings > 0 {
+        if self.has_transfer_encoding {
             return match self {
                 _ if self.lengths > 0 || is_http10 || !self.is_chunked => Err(AMBIGUOUS),
                 _ if self.has_unknown_coding => Err(CODING),
@@ -375,6 +377,8 @@ mod tests {
             ("Transfer-Encoding: gzip, chunked\r\n", 501),
             ("Transfer-Encoding: chunked, gzip\r\n", 400),
             ("Transfer-Encoding: xchunked\r\n", 400),
+            ("Transfer-Encoding:\r\n", 400),
+            ("Transfer-Encoding: ,\r\nContent-Length: 5\r\n", 400),
             ("Transfer-Encoding : chunked\r\n", 400),
         ] {
             assert_eq!(

@@ -187,8 +187,10 @@ where
             self.stream(body, framing).await?;
         }
         if !keep_alive || ends_by_close {
+            // A long response stays on its way for a while: whatever the client sends meanwhile would destroy it.
+            let is_short = self.outbox.may_wait();
             self.flush().await?;
-            let is_quiet = self.input.is_empty() && !body_is_left;
+            let is_quiet = self.input.is_empty() && !body_is_left && is_short;
             return Ok(Some(if is_quiet { End::Close } else { End::Linger }));
         }
         if body_is_left {
@@ -256,7 +258,9 @@ where
             }
         }
         ready!(self.deadline.poll(cx));
-        Poll::Ready((!is_idle).then_some(Arrived::Refused(TOO_SLOW)))
+        // Blank lines alone ask for nothing.
+        let is_blank = self.input.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        Poll::Ready((!is_blank).then_some(Arrived::Refused(TOO_SLOW)))
     }
 
     /// A whole head at the front of the buffer, if there is one.
@@ -300,7 +304,9 @@ where
     }
 
     fn has_whole_head(&self) -> bool {
-        memchr::memmem::find(&self.input, b"\r\n\r\n").is_some()
+        // Blank lines are passed over before a head: two of them are not the end of one.
+        let start = self.input.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        start.is_some_and(|start| memchr::memmem::find(&self.input[start..], b"\r\n\r\n").is_some())
     }
 
     async fn flush(&mut self) -> Result<(), Cut> {

@@ -87,6 +87,10 @@ fn a_head_that_two_readers_could_read_differently_is_refused_and_nothing_behind_
         ("Transfer-Encoding: chunked, chunked\r\n", 400),
         ("Transfer-Encoding: chunked, identity\r\n", 400),
         ("Transfer-Encoding: identity\r\n", 400),
+        ("Transfer-Encoding:\r\n", 400),
+        ("Transfer-Encoding: ,\r\n", 400),
+        ("Transfer-Encoding:\r\nContent-Length: 5\r\n", 400),
+        ("Content-Length: 5\r\nTransfer-Encoding: \r\n", 400),
         ("Transfer-Encoding: gzip\r\n", 400),
         ("Transfer-Encoding: xchunked\r\n", 400),
         ("Transfer-Encoding: \"chunked\"\r\n", 400),
@@ -168,6 +172,8 @@ fn a_chunked_body_that_is_malformed_ends_the_connection_and_nothing_behind_it_is
         " 5\r\nhello\r\n0\r\n\r\n",
         "5\nhello\r\n0\r\n\r\n",
         "5\rhello\r\n0\r\n\r\n",
+        "5 5\r\nhello\r\n0\r\n\r\n",
+        "5 x\r\nhello\r\n0\r\n\r\n",
         "5;a=\nb\r\nhello\r\n0\r\n\r\n",
         "5;a=\x00\r\nhello\r\n0\r\n\r\n",
         "5\r\nhello0\r\n\r\n",
@@ -238,6 +244,8 @@ fn a_body_up_to_64_kib_is_read_past_and_the_connection_goes_on() {
         ("Transfer-Encoding: chunked".to_owned(), chunks(BODY_MAX, 4096)),
         ("Transfer-Encoding: chunked".to_owned(), chunks(BODY_MAX, BODY_MAX)),
         ("Transfer-Encoding: chunked".to_owned(), chunks(100, 1)),
+        ("Transfer-Encoding: chunked".to_owned(), b"5  \r\nhello\r\n0 ;a\r\n\r\n".to_vec()),
+        ("Transfer-Encoding: , chunked ,".to_owned(), b"05\r\nhello\r\n000\r\n\r\n".to_vec()),
     ] {
         let mut client = Client::of(&server);
         for target in ["/a.txt", "/middle.bin", "/a.txt"] {
@@ -410,6 +418,20 @@ fn empty_lines_before_a_request_are_passed_over() {
 }
 
 #[test]
+fn empty_lines_behind_a_request_ask_for_nothing() {
+    let server = Site::with([("a.txt", b"alpha")])
+        .env("PAGECAST_HEAD_TIMEOUT", "200ms")
+        .env("PAGECAST_IDLE_TIMEOUT", "200ms")
+        .serve();
+    for blank in ["\r\n", "\r\n\r\n", "\r"] {
+        let mut client = Client::of(&server);
+        client.send(format!("GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n{blank}"));
+        assert_eq!(client.read("GET").text(), "alpha", "{blank:?}");
+        assert!(client.is_at_end(), "{blank:?}");
+    }
+}
+
+#[test]
 fn a_client_that_has_said_all_still_hears_the_answers() {
     let server = site();
     for target in ["/a.txt", "/middle.bin", "/large.bin", "/none"] {
@@ -457,6 +479,26 @@ fn close_is_honoured_and_nothing_behind_it_is_answered() {
             assert_eq!(replies[0].field("connection"), Some("close"), "{target} {lines}");
             assert_eq!(replies[0].content_length(), Some(replies[0].body.len() as u64), "{target} {lines}");
         }
+    }
+}
+
+#[test]
+fn what_a_client_still_sends_does_not_destroy_a_long_last_response() {
+    let server = site();
+    let large = patterned(LARGE);
+    for request in
+        ["GET /large.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "GET /large.bin HTTP/1.0\r\n\r\n"]
+    {
+        let mut stream = server.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut begin = [0];
+        stream.read_exact(&mut begin).unwrap();
+        stream.write_all(HIDDEN.as_bytes()).unwrap();
+        let mut came = begin.to_vec();
+        stream.read_to_end(&mut came).unwrap();
+        let replies = replies_in(&came);
+        assert_eq!(replies.len(), 1, "{request:?}");
+        assert!(replies[0].body == large, "{request:?}: {} bytes", replies[0].body.len());
     }
 }
 

@@ -410,7 +410,7 @@ fn magic_links_lead_nowhere_even_where_the_root_holds_them() {
 }
 
 fn site() -> Site {
-    let site = Site::with([
+    Site::with([
         ("a.txt", b"alpha"),
         ("index.html", b"<p>root"),
         ("d/index.html", b"<p>d"),
@@ -418,8 +418,7 @@ fn site() -> Site {
         ("d/deep/c.txt", b"gamma"),
         ("bare/c.txt", b"gamma"),
         ("index-is-a-directory/index.html/x", b""),
-    ]);
-    site
+    ])
 }
 
 fn outside() -> tempfile::TempDir {
