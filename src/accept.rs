@@ -41,11 +41,7 @@ pub(crate) async fn accept<S, B>(
     };
     let mut closing = pin!(lifecycle.reached(Phase::Closing));
     let take = || take_some(queue.get_ref(), &worker, &connections);
-    loop {
-        let ready = match select(pin!(queue.readable()), closing.as_mut()).await {
-            Either::Left((ready, _)) => ready,
-            Either::Right(_) => break,
-        };
+    while let Either::Left((ready, _)) = select(pin!(queue.readable()), closing.as_mut()).await {
         match (ready, take()) {
             (Ok(mut guard), Taken::Drained) => guard.clear_ready(),
             (Ok(_), Taken::More) => tokio::task::yield_now().await,

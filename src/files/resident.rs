@@ -184,7 +184,7 @@ pub(crate) const SCRATCH: usize = 64 * 1024;
 const MEMO_SLOTS: usize = 4096;
 
 /// How long a window is taken to stay in memory after it was seen there.
-const MEMO_MS: u64 = 100;
+const MEMO_MS: u64 = 500;
 
 #[cfg(test)]
 mod tests {

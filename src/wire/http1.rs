@@ -107,23 +107,22 @@ enum End {
 /// So what counts is what the other end has not taken, looked at a few times within the timeout.
 struct Stall {
     since: Instant,
-    untaken: usize,
+    untaken: Option<usize>,
 }
 
 impl Stall {
-    fn note(&mut self, now: Instant, untaken: Option<usize>) {
-        (self.since, self.untaken) = (now, untaken.unwrap_or(0));
+    fn new(now: Instant) -> Self {
+        Self { since: now, untaken: None }
     }
 
-    /// Whether nothing was taken for `timeout`.
+    /// Whether nothing was taken for `timeout`, now that `untaken` bytes wait.
     fn goes_on(&mut self, now: Instant, untaken: Option<usize>, timeout: Duration) -> bool {
-        match untaken {
-            Some(untaken) if untaken < self.untaken => {
-                self.note(now, Some(untaken));
-                false
-            }
-            _ => now.duration_since(self.since) >= timeout,
+        let is_taking = matches!((untaken, self.untaken), (Some(now), Some(before)) if now < before);
+        self.untaken = untaken;
+        if is_taking {
+            self.since = now;
         }
+        !is_taking && now.duration_since(self.since) >= timeout
     }
 }
 
@@ -139,7 +138,11 @@ where
     B: MessageBody + 'static,
 {
     async fn run(&mut self) -> End {
-        loop {
+        for count in 1_u64.. {
+            if count.is_multiple_of(REQUESTS_IN_TURN) {
+                // A client that pipelines without end has its turn, as a long response has.
+                tokio::task::yield_now().await;
+            }
             let Some(arrived) = poll_fn(|cx| self.poll_arrival(cx)).await else { return End::Close };
             self.place.set_busy(true);
             let parsed = match arrived {
@@ -152,6 +155,7 @@ where
                 Err(cut) => return self.give_up(&cut),
             }
         }
+        End::Close
     }
 
     /// One request and its response.
@@ -164,7 +168,8 @@ where
         };
         let has_body = framing != Framing::Empty;
         let waits = expects_continue && has_body;
-        let may_go_on = keep_alive && is_droppable && !(waits && !takes_body(&request));
+        let is_answered_at_once = waits && !takes_body(&request);
+        let may_go_on = keep_alive && is_droppable && !is_answered_at_once;
         let mut dropper = Dropper::new(framing, limit.saturating_add(CHUNK_FRAMING_ROOM));
         let mut body_is_left = has_body;
         if waits && may_go_on {
@@ -315,7 +320,7 @@ where
             return Ok(());
         }
         let worker = Rc::clone(self.worker());
-        let mut stall = Stall { since: self.now, untaken: usize::MAX };
+        let mut stall = Stall::new(self.now);
         self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
         poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
         self.restart_idle();
@@ -335,7 +340,7 @@ where
         }
         if sent > 0 {
             self.now = Instant::now();
-            stall.note(self.now, self.socket.untaken());
+            *stall = Stall::new(self.now);
             self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
         }
         while self.deadline.poll(cx).is_ready() {
@@ -472,6 +477,9 @@ const TURN_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_millis(500);
 
 const TURN_AWAY_READS: u32 = 64;
+
+/// Requests of one connection before others are looked at for certain.
+const REQUESTS_IN_TURN: u64 = 64;
 
 /// How often within the stall timeout the socket is looked at.
 const STALL_LOOKS: u32 = 4;

@@ -189,14 +189,12 @@ impl Outbox {
         literals: usize,
         mapped: usize,
     ) -> Poll<io::Result<usize>> {
-        let run = |segment| match segment {
-            &Segment::Bytes(ref bytes) => Some(Run::Bytes(bytes)),
-            Segment::Window(window) => {
-                let start = usize::try_from(window.range.start).ok()?;
-                Some(Run::Mapped(window.asset.mapping()?, start..start + mapped))
-            }
+        let runs = || {
+            self.queue
+                .iter()
+                .take(literals + usize::from(mapped > 0))
+                .map_while(|segment| run_of(segment, mapped))
         };
-        let runs = || self.queue.iter().take(literals + usize::from(mapped > 0)).map_while(run);
         if mapped == 0 && matches!(self.queue.get(literals), Some(Segment::Window(_))) {
             // `sendfile` follows: the head waits for it and shares its first packet.
             return socket.poll_write(cx, |fd| send_with_more(fd, runs()));
@@ -263,6 +261,17 @@ impl Outbox {
             _ if is_file_gone => Cut::Changed,
             Some(Segment::Window(_)) if is_disk => Cut::Disk(error),
             _ => Cut::Socket(error),
+        }
+    }
+}
+
+/// A segment as it is written: all of its literal bytes, or `mapped` bytes of its window.
+fn run_of(segment: &Segment, mapped: usize) -> Option<Run<'_>> {
+    match segment {
+        Segment::Bytes(bytes) => Some(Run::Bytes(bytes)),
+        Segment::Window(window) => {
+            let start = usize::try_from(window.range.start).ok()?;
+            Some(Run::Mapped(window.asset.mapping()?, start..start + mapped))
         }
     }
 }
