@@ -13,7 +13,9 @@ use crate::site::{Reply, Server, Site, pattern};
 const LONG: usize = 16 * 1024 * 1024;
 
 /// What happens to a file, and what may become of a download that has begun.
-type Change = (&'static str, fn(&Path), Fate);
+type Change = (&'static str, Act, Fate);
+
+type Act = fn(&Path);
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Fate {
@@ -294,7 +296,7 @@ fn site_of_both_sizes() -> Site {
 
 /// Every kind of change, each looked for with one `get`.
 fn check_changes_are_seen(server: &Server, get: impl Fn(&Server, &str) -> Reply) {
-    let changes: [(&str, fn(&Path)); 5] = [
+    let changes: [(&str, Act); 5] = [
         ("replaced", replace),
         ("overwritten", overwrite),
         ("overwritten with its date set back", overwrite_and_set_back),

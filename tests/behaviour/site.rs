@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what must come; nothing is asserted about how fast it comes.
@@ -25,6 +26,7 @@ pub struct Server {
     pub admin: Option<SocketAddr>,
     child: Child,
     log: Arc<Mutex<String>>,
+    log_reader: Option<JoinHandle<()>>,
     _directory: tempfile::TempDir,
 }
 
@@ -113,7 +115,7 @@ impl Site {
         let mut child = self.command().spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn({
+        let log_reader = std::thread::spawn({
             let log = Arc::clone(&log);
             move || {
                 for line in stderr.lines().map_while(Result::ok) {
@@ -130,6 +132,7 @@ impl Site {
             admin: None,
             child,
             log,
+            log_reader: Some(log_reader),
             _directory: self.directory,
         };
         server.wait_for_log(" ready: ");
@@ -253,6 +256,7 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.hear_last_words();
                 return status;
             }
             assert!(Instant::now() < deadline, "the server does not end; its log:\n{}", self.log());
@@ -274,11 +278,18 @@ impl Server {
         while !self.log().contains(text) {
             let ended = self.child.try_wait().unwrap();
             if ended.is_some() {
-                std::thread::sleep(Duration::from_millis(100)); // For its last words.
+                self.hear_last_words();
             }
             assert!(ended.is_none(), "the server ended with {ended:?}; its log:\n{}", self.log());
             assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Reads the log of an ended server to its end.
+    fn hear_last_words(&mut self) {
+        if let Some(reader) = self.log_reader.take() {
+            reader.join().unwrap();
         }
     }
 
