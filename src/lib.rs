@@ -13,8 +13,9 @@
 //! | [`wire`]      | the socket: requests in, heads and file windows out                       |
 //! | `guard`       | who may have how much                                                     |
 //! | [`ops`]       | health, and the admin listener                                            |
+//! | `kernel`      | what no library offers safely: the only `unsafe`                          |
 //!
-//! Arrows run one way: `server` → `serve` → `wire`, `files` → `http`.
+//! Arrows run one way: `server` → `serve` → `wire` → `files` → `http`, `kernel`.
 
 mod accept;
 pub mod config;
@@ -23,6 +24,7 @@ mod event_loop;
 pub mod files;
 pub(crate) mod guard;
 pub mod http;
+pub(crate) mod kernel;
 pub mod lifecycle;
 pub mod listen;
 pub mod ops;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::Address;
+use crate::kernel::defer_accept;
 
 /// A listening, non-blocking socket.
 #[derive(Debug)]
@@ -41,13 +42,14 @@ pub struct Bound {
 /// Listens on `address` with `copies` sockets. `others` are all addresses that are listened on.
 ///
 /// TCP sockets share their port (`SO_REUSEPORT`), so that the kernel spreads connections over the workers; the first is
-/// bound without that, so that a port which somebody else has is an error. A unix socket is one, shared.
+/// bound without that, so that a port which somebody else has is an error. A unix socket is one, shared. With `defers`, TCP
+/// connections are held back until their first bytes arrive.
 ///
 /// # Errors
 /// Where the address is taken or not to be had; the error says which.
-pub fn bind(address: &Address, copies: usize, others: &[Address]) -> io::Result<Bound> {
+pub fn bind(address: &Address, copies: usize, others: &[Address], defers: bool) -> io::Result<Bound> {
     let bound = match address {
-        Address::Tcp(at) => bind_tcp(*at, copies, only_v6(*at, others)),
+        Address::Tcp(at) => bind_tcp(*at, copies, only_v6(*at, others), defers),
         Address::Unix(path) => bind_unix(path, copies),
     };
     bound.map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
@@ -75,7 +77,7 @@ fn only_v6(at: SocketAddr, others: &[Address]) -> bool {
     others.iter().any(|other| matches!(other, Address::Tcp(v4) if v4.is_ipv4() && v4.port() == at.port()))
 }
 
-fn bind_tcp(at: SocketAddr, copies: usize, only_v6: bool) -> io::Result<Bound> {
+fn bind_tcp(at: SocketAddr, copies: usize, only_v6: bool, defers: bool) -> io::Result<Bound> {
     let first = tcp_socket(at, only_v6)?;
     first.bind(&at.into())?;
     first.set_reuse_port(true)?;
@@ -89,6 +91,9 @@ fn bind_tcp(at: SocketAddr, copies: usize, only_v6: bool) -> io::Result<Bound> {
     }
     let listen = |socket: Socket| -> io::Result<Listener> {
         socket.listen(BACKLOG)?;
+        if defers {
+            defer_accept(&socket, DEFER_SECONDS)?;
+        }
         Ok(Listener::Tcp(socket.into()))
     };
     let listeners = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
@@ -132,6 +137,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     if is_socket && is_refused() { std::fs::remove_file(path) } else { Ok(()) }
 }
 
+/// The shortest time for which a silent connection can be held back.
+const DEFER_SECONDS: u16 = 1;
+
 /// As long a queue as the kernel allows (`net.core.somaxconn` cuts it).
 const BACKLOG: i32 = 4096;
 
@@ -145,10 +153,10 @@ mod tests {
 
     #[test]
     fn a_port_that_somebody_has_is_refused_even_to_those_who_would_share_it() {
-        let first = bind(&address("127.0.0.1:0"), 2, &[]).unwrap();
+        let first = bind(&address("127.0.0.1:0"), 2, &[], true).unwrap();
         assert_eq!(first.listeners.len(), 2);
         let taken = first.url.strip_prefix("http://").unwrap();
-        let error = bind(&address(taken), 2, &[]).unwrap_err();
+        let error = bind(&address(taken), 2, &[], true).unwrap_err();
         assert!(error.to_string().starts_with(&format!("can't listen on {taken}: ")), "{error}");
     }
 
@@ -158,18 +166,18 @@ mod tests {
         let path = dir.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let at = Address::Unix(path.clone());
-        let bound = bind(&at, 3, &[]).unwrap();
+        let bound = bind(&at, 3, &[], true).unwrap();
         assert_eq!(bound.listeners.len(), 3);
-        assert!(bind(&at, 1, &[]).is_err());
+        assert!(bind(&at, 1, &[], true).is_err());
         drop(bound);
         assert!(!path.exists());
     }
 
     #[test]
     fn both_families_of_one_port_can_be_listened_on() {
-        let v4 = bind(&address("0.0.0.0:0"), 1, &[]).unwrap();
+        let v4 = bind(&address("0.0.0.0:0"), 1, &[], true).unwrap();
         let port = v4.url.rsplit_once(':').unwrap().1;
         let both = [address(&format!("0.0.0.0:{port}")), address(&format!("[::]:{port}"))];
-        assert!(bind(&both[1], 1, &both).is_ok());
+        assert!(bind(&both[1], 1, &both, true).is_ok());
     }
 }

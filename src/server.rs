@@ -72,11 +72,11 @@ impl Listeners {
         let addresses = config.listen.as_slice();
         let traffic = addresses
             .iter()
-            .map(|address| bind(address, limits.workers, addresses))
+            .map(|address| bind(address, limits.workers, addresses, config.defer_accept.is_on()))
             .collect::<io::Result<_>>()?;
         let admin = match &config.admin_listen {
             AdminListen::Off => None,
-            AdminListen::At(address) => Some(bind(address, 1, &[])?),
+            AdminListen::At(address) => Some(bind(address, 1, &[], false)?),
         };
         Ok(Self { traffic, admin })
     }

@@ -190,6 +190,9 @@ knobs! {
         /// Address of health checks and metrics, apart from traffic.
         admin_listen: AdminListen = AdminListen::At(Address::Tcp(([127, 0, 0, 1], 8081).into()));
 
+        /// Whether the kernel holds a new TCP connection back until its first bytes arrive, or a second has passed.
+        defer_accept: Switch = Switch::On;
+
         /// Threads that serve traffic, each with its own listening sockets.
         /// auto: one for each processor that the process may use, fewer where open files are scarce.
         workers: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_024);

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::handle_pool::HandlePool;
-use super::mapped::Mapping;
 use super::version::Version;
 use crate::http::date::HttpDate;
 use crate::http::entity_tag::EntityTag;
 use crate::http::target::SitePath;
+use crate::kernel::Mapping;
 
 /// A version, its rendered header fields, and its content. Shared by the cache and by every response under way, so that
 /// an eviction never takes bytes from under a response.

@@ -10,13 +10,13 @@ use rustix::io::Errno;
 
 use super::asset::{Asset, Content, Fields};
 use super::handle_pool::{Handle, HandlePool, Permit};
-use super::mapped::Mapping;
 use super::name::{Held, Outcome};
 use super::network;
 use super::root::{Entry, Root};
 use super::version::{Version, links_of};
 use crate::http::media_type::media_type;
 use crate::http::target::SitePath;
+use crate::kernel::Mapping;
 
 /// What decides how a file is kept.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,6 @@
 //! | [`cache`]       | names and assets, bounded; each cold name is opened once            |
 //! | `load`          | from a path to an asset, off the workers                            |
 //! | `handle_pool`   | open files, bounded                                                 |
-//! | `mapped`        | mappings and the call that writes them: the only `unsafe`           |
 //! | `resident`      | which windows are in memory, and how they get there                 |
 //! | `watch`         | hints from inotify                                                  |
 //! | `disk`          | the threads that may block                                          |
@@ -19,7 +18,6 @@ pub mod cache;
 mod disk;
 pub(crate) mod handle_pool;
 mod load;
-pub(crate) mod mapped;
 pub(crate) mod name;
 mod network;
 pub(crate) mod resident;

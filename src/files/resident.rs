@@ -11,7 +11,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::asset::{Asset, Content};
 use super::handle_pool::Handle;
-use super::mapped::{Mapping, PAGE};
+use crate::kernel::{Mapping, PAGE};
 
 /// The unit in which files are checked, populated and sent. Windows start at its multiples.
 pub(crate) const WINDOW: u64 = 256 * 1024;

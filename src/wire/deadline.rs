@@ -22,6 +22,13 @@ impl Deadline {
         self.wanted = now + span;
     }
 
+    /// Whether a timer runs that fires at the moment or before.
+    pub(crate) fn is_set(&self) -> bool {
+        self.timer
+            .as_ref()
+            .is_some_and(|timer| timer.deadline().into_std() <= self.wanted && !timer.is_elapsed())
+    }
+
     /// Ready once the moment has passed.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let wanted = tokio::time::Instant::from_std(self.wanted);

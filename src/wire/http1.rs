@@ -39,6 +39,7 @@ where
         scanner: Scanner::default(),
         outbox: Outbox::default(),
         now,
+        is_woken: true,
     };
     match connection.run().await {
         End::Close => {}
@@ -90,6 +91,8 @@ struct Connection<S> {
     deadline: Deadline,
     /// When the latest bytes arrived or left.
     now: Instant,
+    /// Nothing has arrived since the task was last woken: it may be the deadline that woke it.
+    is_woken: bool,
 }
 
 /// How a connection ends.
@@ -238,6 +241,7 @@ where
             let Ok(length @ 1..) = read else { return Poll::Ready(None) };
             let is_first = self.input.is_empty();
             self.now = Instant::now();
+            self.is_woken = false;
             if is_first {
                 // The usual case: one read brings one whole head, which never enters the buffer.
                 self.deadline.set(self.now, worker.bounds.head_timeout);
@@ -261,6 +265,11 @@ where
             if worker.is_closing() {
                 return Poll::Ready(None);
             }
+        }
+        // A timer that was set before needs no look in a turn that bytes began: where it fired too, it wakes the task again.
+        let is_set = !std::mem::replace(&mut self.is_woken, true) && self.deadline.is_set();
+        if is_set {
+            return Poll::Pending;
         }
         ready!(self.deadline.poll(cx));
         // Blank lines alone ask for nothing.

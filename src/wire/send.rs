@@ -17,8 +17,8 @@ use tokio::task::JoinHandle;
 use super::segments::{Segment, Window};
 use super::socket::Socket;
 use super::worker::Worker;
-use crate::files::mapped::{RUNS_MAX, Run, writev};
 use crate::files::resident::{self, Residency, WINDOW};
+use crate::kernel::{RUNS_MAX, Run, writev};
 
 /// Why a response could not be finished. The connection then closes: a body is never padded and never spliced.
 #[derive(Debug)]

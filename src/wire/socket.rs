@@ -92,7 +92,7 @@ impl Socket {
 
     /// Bytes that the other end has not taken, as far as the system can tell.
     pub(crate) fn untaken(&self) -> Option<usize> {
-        crate::files::mapped::untaken(self.fd().ok()?).ok()
+        crate::kernel::untaken(self.fd().ok()?).ok()
     }
 
     /// Tells the other end that nothing more will come.

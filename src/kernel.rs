@@ -1,7 +1,7 @@
-//! Mapped files, the call that hands their pages to a socket, and the one that asks what became of them there. All of the
-//! crate's `unsafe` is here.
+//! What no library offers safely: mapped files and the call that hands their pages to a socket, what became of them there,
+//! and an option of listening sockets. All of the crate's `unsafe` is here.
 //!
-//! What we promise: no slice of a mapping is ever formed and no byte of it is ever read by us. Only the kernel reads it,
+//! What we promise of mappings: no slice of one is ever formed and no byte of it is ever read by us. Only the kernel reads it,
 //! on our behalf. What we cannot promise: that the file keeps its bytes or its length. Where a read of ours would then
 //! raise SIGBUS, the kernel answers EFAULT, and one connection ends.
 
@@ -99,6 +99,22 @@ pub(crate) fn untaken(socket: impl AsFd) -> io::Result<usize> {
     // SAFETY: the request writes one int to the address given, and `bytes` is one that outlives the call.
     let answer = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
+}
+
+/// Asks the kernel to hold new connections of a listening TCP socket back until their first bytes arrive, or `seconds` have
+/// passed (`TCP_DEFER_ACCEPT`).
+///
+/// # Errors
+/// Where the socket is not a TCP socket.
+pub(crate) fn defer_accept(listener: impl AsFd, seconds: u16) -> io::Result<()> {
+    let seconds = libc::c_int::from(seconds);
+    let length = size_of_val(&seconds) as libc::socklen_t;
+    let fd = listener.as_fd().as_raw_fd();
+    // SAFETY: the option takes one int, read from an address that is valid for the call, with its size given.
+    let answer = unsafe {
+        libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, (&raw const seconds).cast(), length)
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The unit of `/proc/self/pagemap` where it is smallest; with larger pages the map is not asked.
