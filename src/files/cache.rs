@@ -66,6 +66,7 @@ struct Inner {
     sizes: Sizes,
     trust_ms: u64,
     trust_watched_ms: u64,
+    started: Instant,
     /// Names checked up to this moment are not trusted any more, whatever they say.
     distrusted_until_ms: AtomicU64,
     root_is_sound: AtomicBool,
@@ -112,6 +113,7 @@ impl Files {
             },
             trust_ms: milliseconds(settings.revalidate_after),
             trust_watched_ms: watched_trust_ms(settings),
+            started: Instant::now(),
             distrusted_until_ms: AtomicU64::new(0),
             root_is_sound: AtomicBool::new(true),
         };
@@ -150,11 +152,9 @@ impl Files {
         }
     }
 
-    /// Milliseconds on the clock of this cache: coarse, monotonic.
+    /// Milliseconds on the clock of this cache, which is monotonic.
     pub fn now_ms(&self) -> u64 {
-        // Coarse, since it is asked at every request: a tick off does not matter to what lasts for a second.
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-        FIRST_MS + now.tv_sec.cast_unsigned() * 1000 + now.tv_nsec.cast_unsigned() / 1_000_000
+        FIRST_MS + milliseconds(self.inner.started.elapsed())
     }
 
     /// The handle of the asset that is open already.
