@@ -224,6 +224,10 @@ async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSend
         }
     };
     let worker = Worker::new(app, files, bounds);
+    let granting = actix_rt::spawn({
+        let worker = Rc::clone(&worker);
+        async move { worker.grant_turns().await }
+    });
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
@@ -239,6 +243,7 @@ async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSend
     let ended = pin!(lifecycle.reached(Phase::Ended));
     let emptied = pin!(worker.emptied());
     futures_util::future::select(emptied, ended).await;
+    granting.abort();
     worker.responses_under_way()
 }
 
@@ -315,6 +320,7 @@ fn bounds(config: &Config) -> Bounds {
         stall_timeout: config.stall_timeout.get(),
         linger_timeout: config.linger_timeout.get(),
         turn_bytes: config.turn_bytes.as_usize(),
+        long_rate: config.long_rate.get(),
     }
 }
 

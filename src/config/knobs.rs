@@ -276,6 +276,10 @@ knobs! {
         /// Bytes that one response may send before other connections have their turn.
         turn_bytes: ByteCount = ByteCount::kib(256), in ByteCount::kib(16)..=ByteCount::mib(16);
 
+        /// Bytes a second that the long responses of one worker send while short ones are about. 0: no limit.
+        /// Keeps hot files hot beside bulk reads; without short responses nothing is held back.
+        long_rate: ByteCount = ByteCount::gib(1), in ByteCount::bytes(0)..=ByteCount::tib(1);
+
         /// Length from which a body leaves by sendfile; below, from its mapping.
         sendfile_from: ByteCount = ByteCount::kib(64), in ByteCount::bytes(0)..=ByteCount::gib(1);
     }

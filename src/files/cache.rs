@@ -104,8 +104,8 @@ impl Files {
                 clamp(asset.length().div_ceil(PAGE).max(least_pages))
             }),
             handles: Arc::new(HandlePool::new(settings.handles)),
-            opens: Disk::new("pagecast-open", settings.disk_threads)?,
-            populates: Disk::new("pagecast-read", settings.populate_threads)?,
+            opens: Disk::new("pagecast-open", settings.disk_threads, 0)?,
+            populates: Disk::new("pagecast-read", settings.populate_threads, READING_NICENESS)?,
             watch: settings.watches.and_then(watch_or_say),
             sizes: Sizes {
                 heap_file_bytes: heap_fits.min(settings.heap_bytes / 4),
@@ -441,6 +441,9 @@ fn watch_or_say(directories: usize) -> Option<Watch> {
         })
         .ok()
 }
+
+/// Reading cold pages costs processor time as well: it gives way to those who serve what is warm.
+const READING_NICENESS: i32 = 5;
 
 /// Mapped files are weighed in pages of this size, so that weights fit 32 bits up to 16 TiB.
 const PAGE: u64 = 4096;

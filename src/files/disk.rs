@@ -12,10 +12,13 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// A pool of at most `threads` threads, started as they are needed and named `name`.
-    pub(crate) fn new(name: &str, threads: usize) -> io::Result<Self> {
+    /// `niceness` is how far they stand back when the processor is short (0: not at all, 19: entirely).
+    pub(crate) fn new(name: &str, threads: usize, niceness: i32) -> io::Result<Self> {
         // Only the runtime's blocking pool is used: nothing is ever polled on it.
-        let runtime =
-            Builder::new_current_thread().thread_name(name).max_blocking_threads(threads).build()?;
+        let mut builder = Builder::new_current_thread();
+        builder.thread_name(name).max_blocking_threads(threads);
+        builder.on_thread_start(move || step_back(niceness));
+        let runtime = builder.build()?;
         Ok(Self { runtime: Some(runtime) })
     }
 
@@ -25,6 +28,13 @@ impl Disk {
             Some(runtime) => runtime.spawn_blocking(job),
             None => unreachable!("the runtime is taken only by drop"),
         }
+    }
+}
+
+/// On Linux each thread has a priority of its own, and may always lower it.
+fn step_back(niceness: i32) {
+    if niceness > 0 {
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), niceness);
     }
 }
 

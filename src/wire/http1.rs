@@ -120,7 +120,12 @@ impl Stall {
 
     /// Whether nothing was taken for `timeout`, now that `untaken` bytes wait.
     fn goes_on(&mut self, now: Instant, untaken: Option<usize>, timeout: Duration) -> bool {
-        let is_taking = matches!((untaken, self.untaken), (Some(now), Some(before)) if now < before);
+        // A client that has taken all there is waits for us: for a turn, or for the disk.
+        let is_taking = match (untaken, self.untaken) {
+            (Some(0), _) => true,
+            (Some(now), Some(before)) => now < before,
+            _ => false,
+        };
         self.untaken = untaken;
         if is_taking {
             self.since = now;

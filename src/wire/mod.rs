@@ -10,6 +10,7 @@
 //! | `render`     | a response becomes bytes and segments                               |
 //! | `prefix`     | status lines and `Date`, rendered once a second                     |
 //! | `send`       | segments to the socket by `writev` and `sendfile`                   |
+//! | `turn`       | long responses one after the other, between short ones              |
 //! | `deadline`   | a moment in every state of a connection                             |
 //! | `socket`     | TCP or unix, registered with the event loop only when it must wait  |
 //! | [`worker`]   | what the connections of one worker share                            |
@@ -24,4 +25,5 @@ mod render;
 pub mod segments;
 mod send;
 pub mod socket;
+mod turn;
 pub mod worker;

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::segments::{Segment, Window};
 use super::socket::Socket;
+use super::turn::Turn;
 use super::worker::Worker;
 use crate::files::resident::{self, Residency, WINDOW};
 use crate::kernel::{RUNS_MAX, Run, writev};
@@ -41,6 +42,8 @@ pub(crate) struct Outbox {
     reading: Option<(JoinHandle<io::Result<()>>, Range<u64>)>,
     /// Bytes of a file have left, so that the file may have changed since.
     has_begun: bool,
+    /// What may be sent before others have theirs.
+    turn: Option<Turn>,
 }
 
 impl Outbox {
@@ -79,31 +82,31 @@ impl Outbox {
         mut progress: impl FnMut(usize),
     ) -> Poll<Result<(), Cut>> {
         self.doubt();
-        let mut budget = worker.bounds.turn_bytes;
-        while let Some(next) = self.next_move(cx, worker, budget) {
-            let sent = match ready!(next)? {
-                Move::Write { literals, mapped } => ready!(self.poll_write(cx, socket, literals, mapped)),
-                Move::Sendfile { length } => ready!(self.poll_sendfile(cx, socket, length)),
+        while let Some(next) = self.next_move(cx, worker) {
+            let next = ready!(next)?;
+            let turn = self.turn.get_or_insert_with(|| worker.turns.begin());
+            let room = ready!(worker.turns.poll(cx, turn));
+            let sent = match next {
+                Move::Write { literals, mapped } => {
+                    ready!(self.poll_write(cx, socket, literals, mapped.min(room)))
+                }
+                Move::Sendfile { length } => ready!(self.poll_sendfile(cx, socket, length.min(room))),
             };
             let sent = sent.map_err(|error| self.why(error))?;
             progress(sent);
             self.advance(sent);
-            budget = budget.saturating_sub(sent);
-            if budget == 0 && !self.queue.is_empty() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            if let Some(turn) = &mut self.turn {
+                turn.spend(sent);
             }
+        }
+        if let Some(turn) = self.turn.take() {
+            worker.turns.end(&turn);
         }
         Poll::Ready(Ok(()))
     }
 
     /// What to do with the front of the queue; none when it is empty.
-    fn next_move<S>(
-        &mut self,
-        cx: &mut Context<'_>,
-        worker: &Worker<S>,
-        budget: usize,
-    ) -> Option<Poll<Result<Move, Cut>>> {
+    fn next_move<S>(&mut self, cx: &mut Context<'_>, worker: &Worker<S>) -> Option<Poll<Result<Move, Cut>>> {
         self.queue.front()?;
         let is_literal = |segment: &&Segment| matches!(segment, Segment::Bytes(_));
         let literals = self.queue.iter().take(RUNS_MAX).take_while(is_literal).count();
@@ -113,23 +116,22 @@ impl Outbox {
         };
         if mapped_follows {
             // A mapped window leaves with the literal bytes before it, once its pages are there.
-            let resident = self.poll_resident(cx, worker, literals, budget);
+            let resident = self.poll_resident(cx, worker, literals);
             return Some(resident.map_ok(|mapped| Move::Write { literals, mapped }));
         }
         if literals > 0 {
             return Some(Poll::Ready(Ok(Move::Write { literals, mapped: 0 })));
         }
-        Some(self.poll_resident(cx, worker, 0, budget).map_ok(|length| Move::Sendfile { length }))
+        Some(self.poll_resident(cx, worker, 0).map_ok(|length| Move::Sendfile { length }))
     }
 
-    /// How many bytes of the window at `at`, at most `budget` and a little, may be sent now: their pages are in memory and
-    /// their file is unchanged.
+    /// How many bytes of the window at `at` may be sent now, a turn's worth at most: their pages are in memory and their
+    /// file is unchanged.
     fn poll_resident<S>(
         &mut self,
         cx: &mut Context<'_>,
         worker: &Worker<S>,
         at: usize,
-        budget: usize,
     ) -> Poll<Result<usize, Cut>> {
         if let Some((reading, range)) = &mut self.reading {
             let done = ready!(Pin::new(reading).poll(cx));
@@ -146,7 +148,7 @@ impl Outbox {
         }
         let Some(Segment::Window(window)) = self.queue.get(at) else { return Poll::Ready(Ok(0)) };
         let start = window.range.start;
-        let wanted = window.range.end.min(start.saturating_add(budget.max(1) as u64));
+        let wanted = window.range.end.min(start.saturating_add(worker.bounds.turn_bytes as u64));
         if start >= self.resident_to
             && self.has_begun
             && !worker.files.is_unchanged(&window.asset, window.handle.as_deref())
@@ -165,19 +167,23 @@ impl Outbox {
             self.resident_to = upto;
             return Poll::Ready(Ok(distance(start, upto.min(wanted))));
         }
-        let upto = ((start / WINDOW + 1) * WINDOW).min(window.range.end);
-        let next = upto..upto.saturating_add(WINDOW).min(window.range.end);
+        // As much at once as the response will want soon: each read costs a way to another thread and back.
+        let upto = ((start / WINDOW + READ_WINDOWS) * WINDOW).min(window.range.end);
+        let next = upto..upto.saturating_add(READ_WINDOWS * WINDOW).min(window.range.end);
         let job = worker.files.populate(Arc::clone(&window.asset), window.handle.clone(), start..upto, next);
         self.reading = Some((job, start..upto));
-        self.poll_resident(cx, worker, at, budget)
+        self.poll_resident(cx, worker, at)
     }
 
     fn note<S>(&mut self, worker: &Worker<S>, at: usize, range: &Range<u64>) {
         self.resident_to = range.end;
         let Some(Segment::Window(window)) = self.queue.get(at) else { return };
-        let index = range.start / WINDOW;
-        if *range == whole_window(window, index) {
-            worker.memo.borrow_mut().note(window.asset.id, index, worker.files.now_ms());
+        let now_ms = worker.files.now_ms();
+        for index in range.start / WINDOW..range.end.div_ceil(WINDOW) {
+            let whole = whole_window(window, index);
+            if range.start <= whole.start && whole.end <= range.end {
+                worker.memo.borrow_mut().note(window.asset.id, index, now_ms);
+            }
         }
     }
 
@@ -275,6 +281,9 @@ fn run_of(segment: &Segment, mapped: usize) -> Option<Run<'_>> {
         }
     }
 }
+
+/// Windows that are read from the disk at once.
+const READ_WINDOWS: u64 = 4;
 
 /// Places in the queue that an idle connection keeps.
 const KEPT_IDLE: usize = 4;

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::head::{HeadLimits, LastHost};
 use super::prefix::Prefixes;
+use super::turn::Turns;
 use crate::files::Files;
 use crate::files::resident::{Memo, PageTable, SCRATCH};
 
@@ -32,6 +33,8 @@ pub struct Bounds {
     pub linger_timeout: Duration,
     /// What one response may send before the worker looks at the next connection.
     pub turn_bytes: usize,
+    /// Bytes a second that the long responses of one worker send while short ones are about; 0 is no limit.
+    pub long_rate: u64,
 }
 
 /// One worker's connections and what they share. Lives on the worker's thread.
@@ -44,6 +47,7 @@ pub struct Worker<S> {
     pub(super) memo: RefCell<Memo>,
     pub(super) page_table: PageTable,
     pub(super) last_host: LastHost,
+    pub(super) turns: Turns,
     /// For reads and probes that end within one poll.
     pub(super) scratch: RefCell<Box<[u8]>>,
     connections: RefCell<HashMap<u64, Rc<Entry>, foldhash::fast::RandomState>>,
@@ -69,12 +73,18 @@ impl<S> Worker<S> {
             memo: RefCell::new(Memo::new()),
             page_table: PageTable::open(),
             last_host: LastHost::default(),
+            turns: Turns::new(bounds.turn_bytes, bounds.long_rate),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             connections: RefCell::default(),
             next_id: Cell::new(0),
             is_closing: Cell::new(false),
             emptied: Notify::new(),
         })
+    }
+
+    /// Grants long responses their turns, for as long as it is polled; without it they wait.
+    pub async fn grant_turns(&self) {
+        self.turns.grant().await;
     }
 
     /// From now on idle connections close, and every response is its connection's last.

@@ -318,6 +318,7 @@ fn bounds() -> Bounds {
         idle_timeout: Duration::from_secs(10),
         stall_timeout: Duration::from_secs(10),
         linger_timeout: Duration::from_millis(200),
+        long_rate: 0,
         turn_bytes: 256 * 1024,
     }
 }
