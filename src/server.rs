@@ -224,10 +224,6 @@ async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSend
         }
     };
     let worker = Worker::new(app, files, bounds);
-    let granting = actix_rt::spawn({
-        let worker = Rc::clone(&worker);
-        async move { worker.grant_turns().await }
-    });
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
@@ -243,7 +239,6 @@ async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSend
     let ended = pin!(lifecycle.reached(Phase::Ended));
     let emptied = pin!(worker.emptied());
     futures_util::future::select(emptied, ended).await;
-    granting.abort();
     worker.responses_under_way()
 }
 

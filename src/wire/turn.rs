@@ -254,7 +254,6 @@ mod tests {
                 Poll::Ready(())
             })
             .await;
-            drop(gone);
             let mut turn = turns.begin();
             turn.spend(FREE);
             assert!(next(&turns, &mut turn).await > 0);

@@ -7,6 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use super::head::{HeadLimits, LastHost};
 use super::prefix::Prefixes;
@@ -47,7 +48,8 @@ pub struct Worker<S> {
     pub(super) memo: RefCell<Memo>,
     pub(super) page_table: PageTable,
     pub(super) last_host: LastHost,
-    pub(super) turns: Turns,
+    pub(super) turns: Rc<Turns>,
+    granting: JoinHandle<()>,
     /// For reads and probes that end within one poll.
     pub(super) scratch: RefCell<Box<[u8]>>,
     connections: RefCell<HashMap<u64, Rc<Entry>, foldhash::fast::RandomState>>,
@@ -63,8 +65,9 @@ struct Entry {
 }
 
 impl<S> Worker<S> {
-    /// A worker that calls `app` and sends from `files` within `bounds`.
+    /// A worker that calls `app` and sends from `files` within `bounds`. Made on an actix `System` or arbiter.
     pub fn new(app: S, files: Files, bounds: Bounds) -> Rc<Self> {
+        let turns = Rc::new(Turns::new(bounds.turn_bytes, bounds.long_rate));
         Rc::new(Self {
             app,
             files,
@@ -73,18 +76,17 @@ impl<S> Worker<S> {
             memo: RefCell::new(Memo::new()),
             page_table: PageTable::open(),
             last_host: LastHost::default(),
-            turns: Turns::new(bounds.turn_bytes, bounds.long_rate),
+            granting: actix_rt::spawn({
+                let turns = Rc::clone(&turns);
+                async move { turns.grant().await }
+            }),
+            turns,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             connections: RefCell::default(),
             next_id: Cell::new(0),
             is_closing: Cell::new(false),
             emptied: Notify::new(),
         })
-    }
-
-    /// Grants long responses their turns, for as long as it is polled; without it they wait.
-    pub async fn grant_turns(&self) {
-        self.turns.grant().await;
     }
 
     /// From now on idle connections close, and every response is its connection's last.
@@ -131,6 +133,12 @@ impl<S> Worker<S> {
         let entry = Rc::new(Entry { waker: RefCell::new(None), is_busy: Cell::new(false) });
         self.connections.borrow_mut().insert(id, Rc::clone(&entry));
         Registration { worker: Rc::clone(self), id, entry }
+    }
+}
+
+impl<S> Drop for Worker<S> {
+    fn drop(&mut self) {
+        self.granting.abort();
     }
 }
 
