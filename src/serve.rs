@@ -11,6 +11,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::config::Dotfiles;
 use crate::error::Refused;
+use crate::files::cache::NoHandle;
 use crate::files::handle_pool::Handle;
 use crate::files::{Asset, Files, Lookup};
 use crate::http::authority::is_valid_host;
@@ -84,7 +85,7 @@ impl Site {
             match self.handle(&asset).await {
                 Ok(handle) => return Ok(reply(answer, &self.source(&asset, handle), is_head)), // 3 status, headers, body
                 // The file changed after its name was checked: its new version is looked up.
-                Err(_) if tries < CHANGED_TRIES => {
+                Err(NoHandle::Changed) if tries < CHANGED_TRIES => {
                     tries += 1;
                     self.files.distrust(&place.name);
                 }
@@ -125,7 +126,7 @@ impl Site {
     }
 
     /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on.
-    async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, crate::files::cache::Changed> {
+    async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, NoHandle> {
         if asset.is_on_heap() {
             return Ok(None);
         }
@@ -134,7 +135,7 @@ impl Site {
             None => Box::pin(self.files.handle(asset)).await?,
         };
         match handle {
-            Some(handle) if !handle.still_is(&asset.version) => Err(crate::files::cache::Changed),
+            Some(handle) if !handle.still_is(&asset.version) => Err(NoHandle::Changed),
             handle => Ok(handle),
         }
     }

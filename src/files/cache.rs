@@ -83,9 +83,14 @@ pub struct Found {
     pub name: Arc<Name>,
 }
 
-/// The file behind an asset is not that asset any more.
+/// Why an asset can't be sent.
 #[derive(Debug)]
-pub(crate) struct Changed;
+pub(crate) enum NoHandle {
+    /// The file behind it is not that asset any more.
+    Changed,
+    /// It needs a handle, and none came free in time.
+    Exhausted,
+}
 
 impl Files {
     /// Serves from `root` within the bounds of `settings`.
@@ -167,14 +172,15 @@ impl Files {
     ///
     /// # Errors
     /// Where the file has changed since, or can't be opened.
-    pub(crate) async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, Changed> {
+    pub(crate) async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, NoHandle> {
         let permit = match &asset.content {
             Content::Heap => return Ok(None),
             Content::Mapped(_) => self.inner.handles.permit_now(),
             Content::Unmapped => self.inner.handles.permit().await.ok(),
         };
         let Some(permit) = permit else {
-            return if matches!(asset.content, Content::Unmapped) { Err(Changed) } else { Ok(None) };
+            let is_mapped = asset.mapping().is_some();
+            return if is_mapped { Ok(None) } else { Err(NoHandle::Exhausted) };
         };
         let (inner, asset) = (Arc::clone(&self.inner), Arc::clone(asset));
         let opened = self.inner.opens.run(move || match inner.root.entry(&asset.path) {
@@ -188,9 +194,9 @@ impl Files {
             {
                 Ok(None)
             }
-            _ => Err(Changed),
+            _ => Err(NoHandle::Changed),
         });
-        opened.await.unwrap_or(Err(Changed))
+        opened.await.unwrap_or(Err(NoHandle::Changed))
     }
 
     /// Whether the file is still the asset's version: by its handle; without one, by what the kernel has in memory of its

@@ -125,7 +125,7 @@ impl Outbox {
         Some(self.poll_resident(cx, worker, 0).map_ok(|length| Move::Sendfile { length }))
     }
 
-    /// How many bytes of the window at `at` may be sent now, a turn's worth at most: their pages are in memory and their
+    /// How many bytes of the window at `at` may be sent now, a few windows' worth at most: their pages are in memory and their
     /// file is unchanged.
     fn poll_resident<S>(
         &mut self,
@@ -148,7 +148,7 @@ impl Outbox {
         }
         let Some(Segment::Window(window)) = self.queue.get(at) else { return Poll::Ready(Ok(0)) };
         let start = window.range.start;
-        let wanted = window.range.end.min(start.saturating_add(worker.bounds.turn_bytes as u64));
+        let wanted = window.range.end.min(start.saturating_add(READ_WINDOWS * WINDOW));
         if start >= self.resident_to
             && self.has_begun
             && !worker.files.is_unchanged(&window.asset, window.handle.as_deref())
@@ -282,7 +282,7 @@ fn run_of(segment: &Segment, mapped: usize) -> Option<Run<'_>> {
     }
 }
 
-/// Windows that are read from the disk at once.
+/// Windows that are looked after at once: checked, or read from the disk.
 const READ_WINDOWS: u64 = 4;
 
 /// Places in the queue that an idle connection keeps.

@@ -95,13 +95,15 @@ impl Turns {
             }
             // Comes back once the event loop has looked at the sockets and let everybody else run.
             tokio::task::yield_now().await;
-            let is_limited = allowance.holds(Instant::now(), self.short.replace(0));
-            while is_limited && allowance.is_used_up(Instant::now()) {
+            let is_beside_short = allowance.holds(Instant::now(), self.short.replace(0));
+            while is_beside_short && allowance.is_used_up(Instant::now()) {
                 tokio::time::sleep(LOOK_AGAIN_AFTER).await;
             }
             let Some((id, waker)) = self.waiting.borrow_mut().pop_front() else { continue };
-            allowance.spend(self.piece);
-            self.granted.set(Some((id, self.piece)));
+            // Among themselves long responses are better served by longer turns.
+            let bytes = if is_beside_short { self.piece } else { self.piece.saturating_mul(ALONE) };
+            allowance.spend(bytes);
+            self.granted.set(Some((id, bytes)));
             waker.wake();
         }
     }
@@ -123,19 +125,19 @@ impl Allowance {
         Self { rate, bytes: 0, filled: now, short_until: now }
     }
 
-    /// Hears of `short` responses since the last time, and says whether the limit holds for now.
+    /// Hears of `short` responses since the last time, and says whether they are about, and limit others, for now.
     fn holds(&mut self, now: Instant, short: u32) -> bool {
         if short > 0 {
             self.short_until = now + ABOUT_FOR;
         }
-        self.rate > 0 && now < self.short_until
+        now < self.short_until
     }
 
     fn is_used_up(&mut self, now: Instant) -> bool {
         let gained = self.bytes_in(now.duration_since(self.filled));
         self.filled = now;
         self.bytes = self.bytes.saturating_add(gained).min(self.bytes_in(BURST));
-        self.bytes <= 0
+        self.rate > 0 && self.bytes <= 0
     }
 
     fn spend(&mut self, bytes: usize) {
@@ -158,6 +160,9 @@ impl Turn {
 
 /// What every response may send at once: most files are shorter.
 const FREE: usize = 128 * 1024;
+
+/// How much longer a turn is while no short responses are about.
+const ALONE: usize = 4;
 
 /// For so long after a short response others are taken to follow it.
 const ABOUT_FOR: Duration = Duration::from_millis(100);
@@ -211,7 +216,7 @@ mod tests {
             one.and(other).unwrap();
             let names: Vec<u32> = order.borrow().iter().map(|(name, _)| *name).collect();
             assert_eq!(names, [1, 2, 1, 2, 1, 2]);
-            assert!(order.borrow().iter().all(|(_, bytes)| *bytes == 256 * 1024));
+            assert!(order.borrow().iter().all(|(_, bytes)| *bytes == ALONE * 256 * 1024));
             granting.abort();
         });
     }
@@ -224,7 +229,7 @@ mod tests {
         assert!(allowance.holds(start, 1));
         assert!(allowance.holds(start + ABOUT_FOR / 2, 0));
         assert!(!allowance.holds(start + ABOUT_FOR, 0));
-        assert!(!Allowance::new(0).holds(start, 1));
+        assert!(!Allowance::new(0).is_used_up(start));
     }
 
     #[test]
