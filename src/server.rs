@@ -321,7 +321,11 @@ fn bounds(config: &Config) -> Bounds {
 
 fn init_log(config: &Config) {
     // A second server in one process logs as the first does.
-    let _ = env_logger::Builder::new().parse_filters(config.log.as_str()).try_init();
+    let _ = env_logger::Builder::new()
+        // What the admin listener's server says of its own threads; a filter that names it is heeded.
+        .filter_module("actix_server", log::LevelFilter::Warn)
+        .parse_filters(config.log.as_str())
+        .try_init();
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 

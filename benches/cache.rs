@@ -1,0 +1,73 @@
+//! A hit in the cache, and what actix-files does for the same file. Each result is asserted before it is measured.
+
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+#![allow(clippy::unwrap_used, reason = "a bench that can't be set up must not run")]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use actix_rt::System;
+use actix_web::{App, test};
+use criterion::{Criterion, criterion_group, criterion_main};
+use pagecast::config::Symlinks;
+use pagecast::files::{Files, HandleLimits, Lookup, Root, Settings};
+use pagecast::http::target::SitePath;
+
+fn settings() -> Settings {
+    Settings {
+        revalidate_after: Duration::from_secs(3600),
+        revalidate_watched_after: Duration::from_secs(3600),
+        names: 1024,
+        heap_bytes: 1 << 20,
+        heap_file_bytes: 16 << 10,
+        cache_bytes: 64 << 20,
+        mappings: 1024,
+        handles: HandleLimits {
+            handles: 64,
+            wait: Duration::from_secs(1),
+            idle: Duration::from_secs(60),
+            max_age: Duration::from_secs(600),
+        },
+        disk_threads: 1,
+        populate_threads: 1,
+        watches: None,
+    }
+}
+
+fn hit(criterion: &mut Criterion) {
+    let site = tempfile::tempdir().unwrap();
+    std::fs::write(site.path().join("app.css"), vec![b'a'; 1024]).unwrap();
+    let system = System::new();
+    let files = Files::new(Root::open(site.path(), Symlinks::Inside).unwrap(), &settings()).unwrap();
+    let path = SitePath::parse(b"/app.css").unwrap().path;
+    let found = system.block_on(files.find(&path));
+    assert!(matches!(&found.lookup, Lookup::File(asset) if asset.length() == 1024));
+
+    let mut group = criterion.benchmark_group("cache_hit");
+    group.bench_function("shared_cache", |bencher| {
+        bencher.iter(|| {
+            system.block_on(async { matches!(files.find(black_box(&path)).await.lookup, Lookup::File(_)) })
+        });
+    });
+    group.bench_function("known_name", |bencher| {
+        bencher.iter(|| files.recall(black_box(&found.name), files.now_ms()).is_some());
+    });
+    group.finish();
+}
+
+fn baseline(criterion: &mut Criterion) {
+    let site = tempfile::tempdir().unwrap();
+    std::fs::write(site.path().join("app.css"), vec![b'a'; 1024]).unwrap();
+    let system = System::new();
+    let app =
+        system.block_on(test::init_service(App::new().service(actix_files::Files::new("/", site.path()))));
+    let ask = || async {
+        let response = test::call_service(&app, test::TestRequest::get().uri("/app.css").to_request()).await;
+        test::read_body(response).await.len()
+    };
+    assert_eq!(system.block_on(ask()), 1024);
+    criterion.bench_function("baseline/actix_files", |bencher| bencher.iter(|| system.block_on(ask())));
+}
+
+criterion_group!(benches, hit, baseline);
+criterion_main!(benches);
