@@ -21,6 +21,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::Listener;
 use crate::wire::http1;
 use crate::wire::socket::Socket;
+use crate::wire::turn_away::turn_away;
 use crate::wire::worker::Worker;
 
 /// Accepts on `listener` until the server closes; what waits in the queue then is still accepted and served.
@@ -97,7 +98,7 @@ where
         }
         Admission::Refuse(share) => {
             actix_rt::spawn(async move {
-                http1::turn_away(socket).await;
+                turn_away(socket).await;
                 drop(share);
             });
         }

@@ -11,8 +11,18 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::environment::CONFIG_VARIABLE;
 use super::error::ConfigError;
 use super::knobs::{KNOBS, Knob};
-use super::load::Task;
 use super::nearest::nearest_key;
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// `pagecast` or `pagecast serve`
+    Serve,
+    /// `pagecast config`
+    ShowConfig,
+    /// A text that needs no configuration: `--help`, `--version`, `config --example`.
+    Print(String),
+}
 
 /// What the command line asks for.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::address::AdminListen;
-use super::cli::{COMMANDS, CommandLine, read_command_line};
+use super::cli::{COMMANDS, CommandLine, Task, read_command_line};
 use super::count::AUTO;
 use super::environment::{CONFIG_VARIABLE, Environment, read_environment};
 use super::error::{ConfigError, ConfigErrors, name_at};
@@ -27,17 +27,6 @@ pub struct Loaded {
     pub origins: Origins,
     /// What the values left open, settled for this system.
     pub limits: Limits,
-}
-
-/// What the command line asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Task {
-    /// `pagecast` or `pagecast serve`
-    Serve,
-    /// `pagecast config`
-    ShowConfig,
-    /// A text that needs no configuration: `--help`, `--version`, `config --example`.
-    Print(String),
 }
 
 /// What loading asks of the disk.

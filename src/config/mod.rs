@@ -27,12 +27,13 @@ mod word;
 
 pub use address::{Address, AdminListen, ListenList};
 pub use byte_count::ByteCount;
+pub use cli::Task;
 pub use count::{Auto, Count};
 pub use error::{ConfigError, ConfigErrors};
 pub use example::example;
 pub use knobs::{Config, Group, KNOBS, Knob};
 pub use limits::{Limits, SystemFacts, settle};
-pub use load::{Disk, Loaded, RealDisk, Task, load};
+pub use load::{Disk, Loaded, RealDisk, load};
 pub use log_filter::LogFilter;
 pub use name::{IndexName, RootPath};
 pub use origin::{Origin, Origins};

@@ -12,41 +12,15 @@ use rustix::io::Errno;
 
 use super::asset::{Asset, Content};
 use super::disk::Disk;
-use super::handle_pool::{Handle, HandleLimits, HandlePool};
+use super::handle_pool::{Handle, HandlePool};
 use super::load::{Loaded, Sizes, load};
 use super::name::{FIRST_MS, Lookup, Name, Outcome};
 use super::resident;
 use super::root::{Root, RootState};
+use super::settings::{Counts, Settings};
 use super::version::Version;
 use super::watch::{Hint, Watch};
 use crate::http::target::SitePath;
-
-/// Every bound of the room.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How long a name is trusted without another look.
-    pub revalidate_after: Duration,
-    /// The same for a name whose changes inotify tells.
-    pub revalidate_watched_after: Duration,
-    /// Names remembered, found or missing.
-    pub names: u64,
-    /// Heap bytes for small files.
-    pub heap_bytes: u64,
-    /// Files up to this length are small.
-    pub heap_file_bytes: u64,
-    /// Mapped bytes kept.
-    pub cache_bytes: u64,
-    /// Mappings kept.
-    pub mappings: u64,
-    /// Open files.
-    pub handles: HandleLimits,
-    /// Threads that open and check.
-    pub disk_threads: usize,
-    /// Threads that read cold pages.
-    pub populate_threads: usize,
-    /// Directories watched by inotify; none turns it off.
-    pub watches: Option<usize>,
-}
 
 /// The files of one document root. Cheap to clone; every clone is the same.
 #[derive(Clone)]
@@ -388,25 +362,6 @@ impl Files {
     fn distrust_all(&self) {
         self.inner.distrusted_until_ms.store(self.now_ms(), Ordering::Release);
     }
-}
-
-/// How full the room is.
-#[derive(Clone, Copy, Debug)]
-pub struct Counts {
-    /// Files open now.
-    pub handles: usize,
-    /// Requests that had to wait for a handle.
-    pub handle_waits: u64,
-    /// Requests that waited in vain.
-    pub handle_timeouts: u64,
-    /// Names remembered.
-    pub names: u64,
-    /// Heap bytes of small files.
-    pub heap_bytes: u64,
-    /// Mapped bytes, in whole pages.
-    pub mapped_bytes: u64,
-    /// Mappings kept.
-    pub mappings: u64,
 }
 
 fn cache<K, V>(

@@ -10,6 +10,7 @@
 //! | `load`          | from a path to an asset, off the workers                            |
 //! | `handle_pool`   | open files, bounded                                                 |
 //! | `resident`      | which windows are in memory, and how they get there                 |
+//! | `settings`      | the bounds of the room, and how full it is                           |
 //! | `watch`         | hints from inotify                                                  |
 //! | `disk`          | the threads that may block                                          |
 
@@ -22,11 +23,13 @@ pub(crate) mod name;
 mod network;
 pub(crate) mod resident;
 pub mod root;
+mod settings;
 pub mod version;
 mod watch;
 
 pub use asset::Asset;
-pub use cache::{Files, Settings};
+pub use cache::Files;
 pub use handle_pool::HandleLimits;
 pub use name::{Lookup, Name};
 pub use root::Root;
+pub use settings::{Counts, Settings};

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix_http::{Request, Response, StatusCode};
 use actix_service::Service;
@@ -14,7 +14,6 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use rustix::net::SendFlags;
 
 use super::body::{Dropped, Dropper, Framing};
 use super::deadline::Deadline;
@@ -22,6 +21,7 @@ use super::head::{Parsed, Refusal, Scan, Scanner, parse};
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
+use super::stall::{STALL_LOOKS, Stall};
 use super::worker::{Registration, Worker};
 
 /// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
@@ -47,40 +47,6 @@ where
     }
 }
 
-/// Tells a client, for whom there is no room, to come back, and closes.
-pub(crate) async fn turn_away(mut socket: Socket) {
-    let mut deadline = Deadline::after(Instant::now(), TURN_AWAY_TIMEOUT);
-    let mut left = TURN_AWAY;
-    let told = poll_fn(|cx| {
-        while !left.is_empty() {
-            match socket.poll_write(cx, |fd| Ok(rustix::net::send(fd, left, SendFlags::NOSIGNAL)?)) {
-                Poll::Ready(Ok(sent)) => left = &left[sent..],
-                Poll::Ready(Err(_)) => return Poll::Ready(false),
-                Poll::Pending => return deadline.poll(cx).map(|()| false),
-            }
-        }
-        Poll::Ready(true)
-    });
-    if !told.await {
-        return;
-    }
-    socket.shutdown();
-    let mut scratch = [0; 1024];
-    let mut room = TURN_AWAY_READS;
-    // What the client has sent is read, or its loss would destroy the answer.
-    poll_fn(|cx| {
-        while room > 0 {
-            match socket.poll_read(cx, &mut scratch) {
-                Poll::Ready(Ok(1..)) => room -= 1,
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return deadline.poll(cx),
-            }
-        }
-        Poll::Ready(())
-    })
-    .await;
-}
-
 struct Connection<S> {
     place: Registration<S>,
     socket: Socket,
@@ -102,36 +68,6 @@ enum End {
     Close,
     /// The client may still be sending: closing now could destroy the response on its way.
     Linger,
-}
-
-/// Since when a client has taken nothing.
-///
-/// The socket's buffer hides a slow reader: it takes megabytes at once and is writable again only when much of it has left.
-/// So what counts is what the other end has not taken, looked at a few times within the timeout.
-struct Stall {
-    since: Instant,
-    untaken: Option<usize>,
-}
-
-impl Stall {
-    fn new(now: Instant) -> Self {
-        Self { since: now, untaken: None }
-    }
-
-    /// Whether nothing was taken for `timeout`, now that `untaken` bytes wait.
-    fn goes_on(&mut self, now: Instant, untaken: Option<usize>, timeout: Duration) -> bool {
-        // A client that has taken all there is waits for us: for a turn, or for the disk.
-        let is_taking = match (untaken, self.untaken) {
-            (Some(0), _) => true,
-            (Some(now), Some(before)) => now < before,
-            _ => false,
-        };
-        self.untaken = untaken;
-        if is_taking {
-            self.since = now;
-        }
-        !is_taking && now.duration_since(self.since) >= timeout
-    }
 }
 
 /// What came instead of an end while a request was awaited.
@@ -485,18 +421,8 @@ fn takes_body(request: &Request) -> bool {
     request.method().is_safe()
 }
 
-const TURN_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
-    content-type: text/plain; charset=utf-8\r\ncontent-length: 24\r\n\r\nBusy. Please try again.\n";
-
-const TURN_AWAY_TIMEOUT: Duration = Duration::from_millis(500);
-
-const TURN_AWAY_READS: u32 = 64;
-
 /// Requests of one connection before others are looked at for certain.
 const REQUESTS_IN_TURN: u64 = 64;
-
-/// How often within the stall timeout the socket is looked at.
-const STALL_LOOKS: u32 = 4;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

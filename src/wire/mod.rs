@@ -11,6 +11,8 @@
 //! | `prefix`     | status lines and `Date`, rendered once a second                     |
 //! | `send`       | segments to the socket by `writev` and `sendfile`                   |
 //! | `turn`       | long responses one after the other, between short ones              |
+//! | `stall`      | clients that take nothing                                           |
+//! | `turn_away`  | an answer for those for whom there is no room                       |
 //! | `deadline`   | a moment in every state of a connection                             |
 //! | `socket`     | TCP or unix, registered with the event loop only when it must wait  |
 //! | [`worker`]   | what the connections of one worker share                            |
@@ -25,5 +27,7 @@ mod render;
 pub mod segments;
 mod send;
 pub mod socket;
+mod stall;
 mod turn;
+pub(crate) mod turn_away;
 pub mod worker;

@@ -125,7 +125,7 @@ impl Allowance {
         Self { rate, bytes: 0, filled: now, short_until: now }
     }
 
-    /// Hears of `short` responses since the last time, and says whether they are about, and limit others, for now.
+    /// Hears of `short` responses since the last time, and says whether they are about.
     fn holds(&mut self, now: Instant, short: u32) -> bool {
         if short > 0 {
             self.short_until = now + ABOUT_FOR;

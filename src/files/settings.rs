@@ -1,0 +1,51 @@
+//! The bounds of the room, and how full it is.
+
+use std::time::Duration;
+
+use super::handle_pool::HandleLimits;
+
+/// Every bound of the room.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long a name is trusted without another look.
+    pub revalidate_after: Duration,
+    /// The same for a name whose changes inotify tells.
+    pub revalidate_watched_after: Duration,
+    /// Names remembered, found or missing.
+    pub names: u64,
+    /// Heap bytes for small files.
+    pub heap_bytes: u64,
+    /// Files up to this length are small.
+    pub heap_file_bytes: u64,
+    /// Mapped bytes kept.
+    pub cache_bytes: u64,
+    /// Mappings kept.
+    pub mappings: u64,
+    /// Open files.
+    pub handles: HandleLimits,
+    /// Threads that open and check.
+    pub disk_threads: usize,
+    /// Threads that read cold pages.
+    pub populate_threads: usize,
+    /// Directories watched by inotify; none turns it off.
+    pub watches: Option<usize>,
+}
+
+/// How full the room is.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Files open now.
+    pub handles: usize,
+    /// Requests that had to wait for a handle.
+    pub handle_waits: u64,
+    /// Requests that waited in vain.
+    pub handle_timeouts: u64,
+    /// Names remembered.
+    pub names: u64,
+    /// Heap bytes of small files.
+    pub heap_bytes: u64,
+    /// Mapped bytes, in whole pages.
+    pub mapped_bytes: u64,
+    /// Mappings kept.
+    pub mappings: u64,
+}

@@ -1,0 +1,60 @@
+//! Clients that take nothing.
+
+use std::time::{Duration, Instant};
+
+/// Since when a client has taken nothing.
+///
+/// The socket's buffer hides a slow reader: it takes megabytes at once and is writable again only when much of it has left.
+/// So what counts is what the other end has not taken, looked at a few times within the timeout.
+pub(crate) struct Stall {
+    since: Instant,
+    untaken: Option<usize>,
+}
+
+impl Stall {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { since: now, untaken: None }
+    }
+
+    /// Whether nothing was taken for `timeout`, now that `untaken` bytes wait.
+    pub(crate) fn goes_on(&mut self, now: Instant, untaken: Option<usize>, timeout: Duration) -> bool {
+        // A client that has taken all there is waits for us: for a turn, or for the disk.
+        let is_taking = match (untaken, self.untaken) {
+            (Some(0), _) => true,
+            (Some(now), Some(before)) => now < before,
+            _ => false,
+        };
+        self.untaken = untaken;
+        if is_taking {
+            self.since = now;
+        }
+        !is_taking && now.duration_since(self.since) >= timeout
+    }
+}
+
+/// How often within the stall timeout the socket is looked at.
+pub(crate) const STALL_LOOKS: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(4);
+
+    #[test]
+    fn a_client_stalls_only_while_there_is_something_that_it_does_not_take() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for (looks, expected) in [
+            ([(2, Some(100)), (4, Some(100))], true),
+            ([(2, Some(100)), (4, Some(99))], false),
+            ([(2, Some(100)), (4, Some(0))], false),
+            ([(2, Some(0)), (4, Some(100))], false),
+            ([(2, None), (4, None)], true),
+        ] {
+            let mut stall = Stall::new(start);
+            let last = looks.map(|(seconds, untaken)| stall.goes_on(after(seconds), untaken, TIMEOUT));
+            assert_eq!(last[1], expected, "{looks:?}");
+        }
+    }
+}
