@@ -3,6 +3,7 @@
 //! | room            | what it knows                                                       |
 //! |-----------------|---------------------------------------------------------------------|
 //! | [`root`]        | how a path is opened without leaving the document root              |
+//! | `links`         | absolute links that end inside the root                             |
 //! | [`version`]     | which state of a file is which                                      |
 //! | `name`          | what a name led to, and when that was last checked                  |
 //! | [`asset`]       | one version of one file, ready to be sent                           |
@@ -18,6 +19,7 @@ pub mod asset;
 pub mod cache;
 mod disk;
 pub(crate) mod handle_pool;
+mod links;
 mod load;
 pub(crate) mod name;
 mod network;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,15 +11,23 @@ use parking_lot::RwLock;
 use rustix::fs::{self, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::links::unfold;
 use crate::config::Symlinks;
 use crate::http::target::SitePath;
 
 /// The document root: a directory handle from which every name is opened, and which no name can leave.
 pub struct Root {
     path: PathBuf,
-    directory: RwLock<Arc<OwnedFd>>,
+    opened: RwLock<Arc<Opened>>,
     resolve: ResolveFlags,
     has_openat2: AtomicBool,
+}
+
+/// The root's directory as it was last opened.
+struct Opened {
+    directory: OwnedFd,
+    /// The absolute paths that it goes by, as links spell them.
+    names: Vec<Vec<u8>>,
 }
 
 /// What stands at a path.
@@ -42,13 +51,14 @@ impl Root {
     /// Whatever `open` says of a path that is missing, forbidden or not a directory.
     pub fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
         let directory = open_directory(path)?;
+        let opened = Opened { directory, names: names_of(path) };
         let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         if symlinks == Symlinks::Deny {
             resolve |= ResolveFlags::NO_SYMLINKS;
         }
         let root = Self {
             path: path.to_owned(),
-            directory: RwLock::new(Arc::new(directory)),
+            opened: RwLock::new(Arc::new(opened)),
             resolve,
             has_openat2: AtomicBool::new(true),
         };
@@ -61,6 +71,19 @@ impl Root {
     /// The entry is looked at before it is opened for reading: opening a fifo lets its writer loose, and opening a
     /// device can do anything. What is served comes from the `fstat` of the handle that was opened last.
     pub(crate) fn entry(&self, path: &SitePath<'_>) -> Result<Entry, Errno> {
+        match self.entry_at(path) {
+            // A link leads out, or is absolute and leads in.
+            Err(Errno::XDEV) => self.entry_at(&self.unfold(path)?).map(Entry::behind_a_link),
+            other => other,
+        }
+    }
+
+    fn unfold(&self, path: &SitePath<'_>) -> Result<SitePath<'static>, Errno> {
+        let opened = Arc::clone(&self.opened.read());
+        unfold(opened.directory.as_fd(), &opened.names, path)
+    }
+
+    fn entry_at(&self, path: &SitePath<'_>) -> Result<Entry, Errno> {
         let plainly = self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS);
         let is_plain = !matches!(plainly, Err(Errno::LOOP));
         let seen = match plainly {
@@ -103,11 +126,11 @@ impl Root {
             Ok(found) => found,
             Err(error) => return RootState::Broken(error),
         };
-        let held = Arc::clone(&self.directory.read());
-        match fs::fstat(&*held) {
+        let held = Arc::clone(&self.opened.read());
+        match fs::fstat(&held.directory) {
             Ok(stat) if (stat.st_dev, stat.st_ino) == (fresh.0.st_dev, fresh.0.st_ino) => RootState::Same,
             _ => {
-                *self.directory.write() = Arc::new(fresh.1);
+                *self.opened.write() = Arc::new(Opened { directory: fresh.1, names: names_of(&self.path) });
                 RootState::Swapped
             }
         }
@@ -119,15 +142,15 @@ impl Root {
     }
 
     fn resolve(&self, path: &SitePath<'_>, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
-        let directory = Arc::clone(&self.directory.read());
+        let opened = Arc::clone(&self.opened.read());
         let flags = flags | OFlags::CLOEXEC;
         if !self.has_openat2.load(Ordering::Relaxed) {
-            return walk(directory.as_fd(), path, flags);
+            return walk(opened.directory.as_fd(), path, flags);
         }
         let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
         let mut tries = 0;
         loop {
-            match fs::openat2(&directory, name, flags, Mode::empty(), self.resolve | more) {
+            match fs::openat2(&opened.directory, name, flags, Mode::empty(), self.resolve | more) {
                 // A rename somewhere raced with the walk; a cached look gets the same answer for another reason.
                 Err(Errno::AGAIN) if !more.contains(ResolveFlags::CACHED) && tries < RENAME_TRIES => {
                     tries += 1
@@ -138,13 +161,23 @@ impl Root {
     }
 
     fn find_openat2(&self) {
-        let directory = Arc::clone(&self.directory.read());
-        if fs::openat2(&directory, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), self.resolve).is_err()
+        let opened = Arc::clone(&self.opened.read());
+        if fs::openat2(&opened.directory, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), self.resolve)
+            .is_err()
         {
             self.has_openat2.store(false, Ordering::Relaxed);
             log::warn!(
                 "openat2 is not to be had here: names are walked one by one, and no symbolic link is followed"
             );
+        }
+    }
+}
+
+impl Entry {
+    fn behind_a_link(self) -> Self {
+        match self {
+            Self::File { file, stat, .. } => Self::File { file, stat, is_plain: false },
+            other => other,
         }
     }
 }
@@ -155,6 +188,17 @@ pub(crate) enum RootState {
     Same,
     Swapped,
     Broken(io::Error),
+}
+
+/// What an absolute link into the root may begin with: its path as it was given, and without links of its own.
+fn names_of(path: &Path) -> Vec<Vec<u8>> {
+    let given = path.is_absolute().then(|| path.to_owned());
+    let names = given.into_iter().chain(std::fs::canonicalize(path));
+    let without_slash = |name: PathBuf| {
+        let bytes = name.into_os_string().into_vec();
+        bytes.strip_suffix(b"/").unwrap_or(&bytes).to_vec()
+    };
+    names.map(without_slash).collect()
 }
 
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {
@@ -195,6 +239,7 @@ mod tests {
         symlink("d", dir.path().join("dirlink")).unwrap();
         symlink(outside.path().join("secret"), dir.path().join("out")).unwrap();
         symlink("/proc/self/root", dir.path().join("magic")).unwrap();
+        symlink(dir.path().join("d/a"), dir.path().join("absolute")).unwrap();
         (dir, outside)
     }
 
@@ -225,7 +270,9 @@ mod tests {
     fn links_that_are_denied_are_not_followed_at_all() {
         let (dir, _outside) = site();
         let root = Root::open(dir.path(), Symlinks::Deny).unwrap();
-        for (name, expected) in [("/d/a", true), ("/in", false), ("/dirlink/a", false), ("/out", false)] {
+        for (name, expected) in
+            [("/d/a", true), ("/in", false), ("/absolute", false), ("/dirlink/a", false), ("/out", false)]
+        {
             assert_eq!(opens(&root, name), expected, "{name}");
         }
     }
