@@ -74,6 +74,9 @@ pub(crate) enum Scan {
 impl Scanner {
     /// Looks at what of `bytes` has not been looked at.
     pub(crate) fn scan(&mut self, bytes: &[u8], limits: HeadLimits) -> Scan {
+        if bytes.first().is_some_and(|&byte| !may_begin(byte)) {
+            return Scan::Refused(MALFORMED);
+        }
         while let Some(found) = memchr::memchr(b'\n', &bytes[self.scanned..]) {
             let lf = self.scanned + found;
             if lf >= limits.bytes {
@@ -100,6 +103,11 @@ impl Scanner {
     fn too_long(&self) -> Refusal {
         if self.line_start == 0 { TARGET_TOO_LONG } else { HEAD_TOO_LONG }
     }
+}
+
+/// Whether a head, or an empty line before one, may begin so. Another protocol is told at once and not waited for.
+fn may_begin(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"\r\n!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Reads a complete head, as [`Scanner`] found it.
@@ -188,7 +196,8 @@ fn method_of(method: &str) -> Result<Method, Refusal> {
     match method {
         "GET" => Ok(Method::GET),
         "HEAD" => Ok(Method::HEAD),
-        other => Method::from_bytes(other.as_bytes()).map_err(|_| MALFORMED),
+        // The parser has seen to it that it is a token; a token that this type does not take is no method known here.
+        other => Method::from_bytes(other.as_bytes()).map_err(|_| METHOD),
     }
 }
 
@@ -286,7 +295,7 @@ const HOST_KEPT: usize = 256;
 
 const VERSION_LENGTH: usize = "HTTP/1.1".len();
 
-const MALFORMED: Refusal = (StatusCode::BAD_REQUEST, "The request is malformed.\n");
+pub(crate) const MALFORMED: Refusal = (StatusCode::BAD_REQUEST, "The request is malformed.\n");
 const BARE_LF: Refusal = (StatusCode::BAD_REQUEST, "A line of the request does not end in CRLF.\n");
 const TARGET: Refusal = (StatusCode::BAD_REQUEST, "The request target is malformed.\n");
 const HOST_MISSING: Refusal = (StatusCode::BAD_REQUEST, "The request has no Host.\n");
@@ -295,6 +304,7 @@ const HOST_INVALID: Refusal = (StatusCode::BAD_REQUEST, "The request's Host is m
 const LENGTH: Refusal = (StatusCode::BAD_REQUEST, "The request's Content-Length is malformed.\n");
 const AMBIGUOUS: Refusal = (StatusCode::BAD_REQUEST, "The request's length is ambiguous.\n");
 const CODING: Refusal = (StatusCode::NOT_IMPLEMENTED, "The request's transfer coding is not known here.\n");
+const METHOD: Refusal = (StatusCode::NOT_IMPLEMENTED, "This method is not known here.\n");
 const EXPECTATION: Refusal = (StatusCode::EXPECTATION_FAILED, "The request's expectation can't be met.\n");
 const TARGET_TOO_LONG: Refusal = (StatusCode::URI_TOO_LONG, "The request target is too long.\n");
 const HEAD_TOO_LONG: Refusal =
@@ -351,6 +361,8 @@ mod tests {
             ("GET / HTTX/1.1\r\nHost: x\r\n\r\n", 400),
             ("G(T / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: x\r\nExpect: magic\r\n\r\n", 417),
+            ("\u{16}\u{3}\u{1}", 400),
+            ("!#$&'*+.^_|~09 / HTTP/1.1\r\nHost: x\r\n\r\n", 501),
             ("\r\nGET / HTTP/1.1\r\n", 1),
             ("GET / HTTP/1.1\r\nHost: x\r\n", 0),
         ] {

@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 
 use super::body::{Dropped, Dropper, Framing};
 use super::deadline::Deadline;
-use super::head::{Parsed, Refusal, Scan, Scanner, parse};
+use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
@@ -243,7 +243,7 @@ where
                 Scan::Partial => {
                     self.scanner = Scanner::default();
                     return (bytes.len() >= limits.bytes)
-                        .then_some((Arrived::Refused(TOO_SLOW), bytes.len()));
+                        .then_some((Arrived::Refused(MALFORMED), bytes.len()));
                 }
                 Scan::Blank(length) => start += length,
                 Scan::Refused(refusal) => return Some((Arrived::Refused(refusal), bytes.len())),
