@@ -94,6 +94,7 @@ pub async fn serve(
 ) -> io::Result<Ended> {
     let root = Root::open(config.root.as_path(), config.symlinks)?;
     let files = Files::new(root, &settings(config, limits))?;
+    files.try_probe().await;
     let lifecycle = Lifecycle::new();
     let health = Health::new(lifecycle.clone(), files.clone());
     let admin = match listeners.admin {

@@ -1,6 +1,7 @@
 //! Names in front of assets, both bounded. A thousand clients that ask for one cold file open it once.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use super::handle_pool::{Handle, HandlePool};
 use super::load::{Loaded, Sizes, load};
 use super::name::{FIRST_MS, Lookup, Name, Outcome};
 use super::resident;
-use super::root::{Root, RootState};
+use super::root::{Entry, Root, RootState};
 use super::settings::{Counts, Settings};
 use super::version::Version;
 use super::watch::{Hint, Watch};
@@ -158,7 +159,7 @@ impl Files {
         };
         let (inner, asset) = (Arc::clone(&self.inner), Arc::clone(asset));
         let opened = self.inner.opens.run(move || match inner.root.entry(&asset.path) {
-            Ok(super::root::Entry::File { file, stat, .. }) if Version::of(&stat) == asset.version => {
+            Ok(Entry::File { file, stat, .. }) if Version::of(&stat) == asset.version => {
                 let handle = Arc::new(Handle::new(file, &stat, permit));
                 inner.handles.keep(asset.id, Arc::clone(&handle));
                 Ok(Some(handle))
@@ -209,6 +210,25 @@ impl Files {
     /// The names' next use goes to the disk.
     pub(crate) fn distrust(&self, name: &Name) {
         name.distrust();
+    }
+
+    /// Asks about a page of some file of the root's directory, so that a file system that can't tell which pages are in
+    /// memory is known, and logged, at start and not under load.
+    pub async fn try_probe(&self) {
+        let inner = Arc::clone(&self.inner);
+        let probed = self.inner.opens.run(move || {
+            let mut scratch = [0];
+            for name in inner.root.some_names(NAMES_TRIED) {
+                if let Ok(Entry::File { file, stat, .. }) = inner.root.entry(&SitePath::root().entry(&name))
+                    && stat.st_size > 0
+                {
+                    resident::probe(file.as_fd(), 0..1, &mut scratch);
+                    return;
+                }
+            }
+        });
+        // A panic has been logged by its hook.
+        let _ = probed.await;
     }
 
     /// Housekeeping, once a second: idle handles, evictions that are due, the state of the root.
@@ -266,6 +286,7 @@ impl Files {
             heap_bytes: self.inner.heap.weighted_size(),
             mapped_bytes: self.inner.mapped.weighted_size() * PAGE,
             mappings: self.inner.mapped.entry_count(),
+            unanswered_probes: resident::unanswered(),
         }
     }
 
@@ -405,6 +426,9 @@ fn watch_or_say(directories: usize) -> Option<Watch> {
 
 /// Reading cold pages costs processor time as well: it gives way to those who serve what is warm.
 const READING_NICENESS: i32 = 5;
+
+/// Names of the root's directory that are looked at for a file to probe.
+const NAMES_TRIED: usize = 64;
 
 /// Mapped files are weighed in pages of this size, so that weights fit 32 bits up to 16 TiB.
 const PAGE: u64 = 4096;

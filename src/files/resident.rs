@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Advice, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -75,7 +75,7 @@ pub(crate) fn probe(file: BorrowedFd<'_>, range: Range<u64>, scratch: &mut [u8])
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return Residency::Cold,
             Err(error) => {
-                if !NO_ANSWER_SAID.swap(true, Ordering::Relaxed) {
+                if UNANSWERED.fetch_add(1, Ordering::Relaxed) == 0 {
                     log::warn!(
                         "the file system does not say which pages are in memory ({error}): \
                          every window is read off the worker before it is sent"
@@ -86,6 +86,11 @@ pub(crate) fn probe(file: BorrowedFd<'_>, range: Range<u64>, scratch: &mut [u8])
         }
     }
     Residency::Resident
+}
+
+/// Probes that the file system could not answer, since the start of the process. The first is logged.
+pub(crate) fn unanswered() -> u64 {
+    UNANSWERED.load(Ordering::Relaxed)
 }
 
 /// Reads `range` of the asset from the disk into the page cache, and tells the disk of what comes `next`. Blocks.
@@ -176,7 +181,7 @@ const ENTRY: usize = 8;
 /// Pages of a window that does not start at a page's start.
 const ENTRIES_MAX: usize = WINDOW as usize / PAGE + 1;
 
-static NO_ANSWER_SAID: AtomicBool = AtomicBool::new(false);
+static UNANSWERED: AtomicU64 = AtomicU64::new(0);
 
 /// Room for a probe or a read: small enough to stay in the core's own cache.
 pub(crate) const SCRATCH: usize = 64 * 1024;

@@ -136,6 +136,16 @@ impl Root {
         }
     }
 
+    /// At most `count` names of the root's own directory, as it lists them. Blocks.
+    pub(crate) fn some_names(&self, count: usize) -> Vec<Vec<u8>> {
+        let opened = Arc::clone(&self.opened.read());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(listed) = fs::openat(&opened.directory, ".", flags, Mode::empty()) else { return Vec::new() };
+        let Ok(entries) = fs::Dir::new(listed) else { return Vec::new() };
+        let names = entries.map_while(Result::ok).map(|entry| entry.file_name().to_bytes().to_vec());
+        names.filter(|name| !matches!(&**name, b"." | b"..")).take(count).collect()
+    }
+
     /// Where the root is, for the log.
     pub fn path(&self) -> &Path {
         &self.path
@@ -293,6 +303,15 @@ mod tests {
         }
         assert!(matches!(root.entry(&path("/")), Ok(Entry::Directory)));
         assert!(matches!(root.entry(&path("/d")), Ok(Entry::Directory)));
+    }
+
+    #[test]
+    fn names_of_the_root_are_listed_up_to_a_bound() {
+        let (dir, _outside) = site();
+        let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
+        assert_eq!(root.some_names(2).len(), 2);
+        let all = root.some_names(100);
+        assert!(all.contains(&b"d".to_vec()) && !all.contains(&b".".to_vec()), "{all:?}");
     }
 
     #[test]

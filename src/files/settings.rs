@@ -48,4 +48,6 @@ pub struct Counts {
     pub mapped_bytes: u64,
     /// Mappings kept.
     pub mappings: u64,
+    /// Windows of which the file system could not say whether they are in memory.
+    pub unanswered_probes: u64,
 }
