@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use bytes::Bytes;
 
 use crate::http::method::ALLOW;
+use crate::http::range::ContentRange;
 use crate::wire::ready::Ready;
 
 /// Why a request gets no file.
@@ -57,7 +58,7 @@ impl Refused {
             }
             Self::NotSatisfiable(length) => (
                 StatusCode::RANGE_NOT_SATISFIABLE,
-                format!("accept-ranges: bytes\r\ncontent-range: bytes */{length}\r\n"),
+                format!("accept-ranges: bytes\r\ncontent-range: {}\r\n", ContentRange::unsatisfied(length)),
                 "No such range.\n",
             ),
             Self::NotImplemented => {

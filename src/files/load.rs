@@ -9,6 +9,7 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::asset::{Asset, Content, Fields};
+use super::fill::fill;
 use super::handle_pool::{Handle, HandlePool, Permit};
 use super::name::{Held, Outcome};
 use super::network;
@@ -118,7 +119,7 @@ fn admit(
 fn read_whole(file: BorrowedFd<'_>, mut version: Version) -> io::Result<Option<(Version, Vec<u8>)>> {
     for _ in 0..STILL_TRIES {
         let mut bytes = vec![0; usize::try_from(version.size()).map_err(io::Error::other)?];
-        let read = read_full(file, &mut bytes)?;
+        let read = fill(file, &mut bytes, 0)?;
         let after = Version::of(&rustix::fs::fstat(file)?);
         if after == version && read == bytes.len() {
             return Ok(Some((version, bytes)));
@@ -129,19 +130,6 @@ fn read_whole(file: BorrowedFd<'_>, mut version: Version) -> io::Result<Option<(
         version = after;
     }
     Ok(None)
-}
-
-fn read_full(file: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match rustix::io::pread(file, &mut buffer[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(filled)
 }
 
 fn content_of(

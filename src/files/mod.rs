@@ -14,10 +14,12 @@
 //! | `settings`      | the bounds of the room, and how full it is                           |
 //! | `watch`         | hints from inotify                                                  |
 //! | `disk`          | the threads that may block                                          |
+//! | `fill`          | reading into memory of our own                                      |
 
 pub mod asset;
 pub mod cache;
 mod disk;
+pub(crate) mod fill;
 pub(crate) mod handle_pool;
 mod links;
 mod load;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use crate::files::Asset;
+use crate::files::fill::fill;
 use crate::files::handle_pool::Handle;
 
 /// A part of a body.
@@ -132,14 +133,8 @@ fn read(window: &Window) -> io::Result<Bytes> {
     let Some(handle) = &window.handle else { return Err(io::ErrorKind::Unsupported.into()) };
     let length = usize::try_from(window.range.end - window.range.start).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
-    let mut filled = 0;
-    while filled < length {
-        match rustix::io::pread(handle.fd(), &mut bytes[filled..], window.range.start + filled as u64) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => filled += read,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    if fill(handle.fd(), &mut bytes, window.range.start)? < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
     if !handle.still_is(&window.asset.version) {
         return Err(io::Error::other("the file changed while it was read"));
