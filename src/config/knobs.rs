@@ -9,7 +9,7 @@ use super::log_filter::LogFilter;
 use super::name::{IndexName, RootPath};
 use super::setting::{Forms, Raw, Setting};
 use super::span::Span;
-use super::word::{Dotfiles, Switch, Symlinks};
+use super::word::{Dotfiles, EtagSource, Switch, Symlinks, TrailingSlash, Verify};
 
 /// One row of the table: a knob without its value.
 pub struct Knob {
@@ -83,6 +83,14 @@ pub(crate) const VARIABLE_PREFIX: &str = "PAGECAST_";
 pub enum Group {
     /// What is served.
     Site,
+    /// What stands for a directory without an index.
+    Directories,
+    /// How bodies are compressed.
+    Encodings,
+    /// Entity tags and checksums.
+    Integrity,
+    /// What browsers and strangers are told and denied.
+    Security,
     /// Where it is served, and by how many.
     Listening,
     /// How many clients, and for how long.
@@ -106,6 +114,10 @@ impl Group {
     pub fn title(self) -> &'static str {
         match self {
             Self::Site => "Site",
+            Self::Directories => "Directories",
+            Self::Encodings => "Content codings",
+            Self::Integrity => "Integrity",
+            Self::Security => "Security",
             Self::Listening => "Listening",
             Self::Connections => "Connections",
             Self::Requests => "Requests",
@@ -181,6 +193,67 @@ knobs! {
 
         /// Whether names that begin with a dot are served; `.well-known` always is.
         dotfiles: Dotfiles = Dotfiles::Deny;
+
+        /// What the slash at the end of a path means.
+        /// add: /directory is redirected to /directory/. remove: /directory/ to /directory. ignore: both answer.
+        trailing_slash: TrailingSlash = TrailingSlash::Add;
+    }
+    Directories {
+        /// Whether a directory without an index is listed. A [[rule]] may say otherwise for a part of the site.
+        listing: Switch = Switch::Off;
+
+        /// Entries of a directory that are listed; what is beyond them is left out, and said to be.
+        listing_entries: Count = Count::of(200_000), in Count::of(1)..=Count::of(10_000_000);
+
+        /// Whether a directory that may be listed may be downloaded as an archive as well.
+        archive: Switch = Switch::On;
+
+        /// Most files and directories in one archive.
+        archive_entries: Count = Count::of(100_000), in Count::of(1)..=Count::of(10_000_000);
+
+        /// Most bytes of files in one archive.
+        archive_bytes: ByteCount = ByteCount::gib(64), in ByteCount::bytes(0)..=ByteCount::bytes(1 << 60);
+
+        /// Levels of directories in one archive.
+        archive_depth: Count = Count::of(32), in Count::of(1)..=Count::of(255);
+
+        /// Listings and archives under way at once; further ones are told to come back.
+        directories_at_once: Count = Count::of(32), in Count::of(1)..=Count::of(10_000);
+    }
+    Encodings {
+        /// Whether text-like files without a compressed sidecar are compressed, once and in the background.
+        compress: Switch = Switch::On;
+
+        /// Smallest file that is compressed in the background.
+        compress_from: ByteCount = ByteCount::kib(1), in ByteCount::bytes(1)..=ByteCount::gib(1);
+
+        /// Largest file that is compressed in the background.
+        compress_to: ByteCount = ByteCount::mib(8), in ByteCount::bytes(1)..=ByteCount::gib(1);
+
+        /// Threads that compress and compute checksums.
+        background_threads: Count = Count::of(1), in Count::of(1)..=Count::of(512);
+    }
+    Integrity {
+        /// What entity tags are made of: the version on this machine's disk, or the content.
+        /// content: equal on every machine with the same bytes; weak until a file has been read to its end.
+        etag: EtagSource = EtagSource::Version;
+
+        /// Whether a file with a checksum beside it (name.sha256) is served only if it matches.
+        verify: Verify = Verify::Off;
+
+        /// Time that a request waits for a checksum that it asked for.
+        digest_wait: Span = Span::seconds(10), in Span::ZERO..=Span::hours(1);
+
+        /// Checksums that are remembered.
+        digests: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
+    }
+    Security {
+        /// Whether requests over cleartext are redirected to https.
+        https_redirect: Switch = Switch::Off;
+
+        /// Whether queries that look like an attack with script or SQL are refused.
+        /// Files need no such filter; some gateways' rules demand one.
+        query_filter: Switch = Switch::Off;
     }
     Listening {
         /// Addresses that traffic comes in on.

@@ -40,4 +40,4 @@ pub use origin::{Origin, Origins};
 pub use setting::{Forms, Refusal, Setting};
 pub use show::show;
 pub use span::Span;
-pub use word::{Dotfiles, Switch, Symlinks};
+pub use word::{Dotfiles, EtagSource, Switch, Symlinks, TrailingSlash, Verify};

@@ -70,6 +70,38 @@ words! {
     }
 }
 
+words! {
+    /// What the slash at the end of a path means.
+    TrailingSlash {
+        /// A directory has one: without it the client is sent to the name with it.
+        Add = "add",
+        /// Nothing but the root has one: with it the client is sent to the name without it.
+        Remove = "remove",
+        /// Both names answer.
+        Ignore = "ignore",
+    }
+}
+
+words! {
+    /// What entity tags are made of.
+    EtagSource {
+        /// Of the version: device, inode, size and times.
+        Version = "version",
+        /// Of the bytes: the same on every machine that has them.
+        Content = "content",
+    }
+}
+
+words! {
+    /// What a checksum file beside a file is used for.
+    Verify {
+        /// Nothing: it is a file like any other.
+        Off = "off",
+        /// Its file is served only if it matches.
+        Serve = "serve",
+    }
+}
+
 /// Something that is on or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Switch {

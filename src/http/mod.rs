@@ -17,6 +17,7 @@ pub mod authority;
 pub mod date;
 pub mod decide;
 mod decimal;
+pub mod encoding;
 pub mod entity_tag;
 pub mod media_type;
 pub mod method;
