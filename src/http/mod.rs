@@ -9,9 +9,10 @@
 //! 1. [`method`] says whether the method is one that is served, one that is known, or neither.
 //! 2. [`authority`] checks the Host field; [`target`] splits the request target and turns its path into a
 //!    [`SitePath`](target::SitePath), the only kind of path that may reach the file system.
-//! 3. [`decide`] answers how much of the file is sent. It asks [`precondition`] first, which compares with the
+//! 3. [`encoding`] chooses, by Accept-Encoding, the coding in which the file is sent.
+//! 4. [`decide`] answers how much of the file is sent. It asks [`precondition`] first, which compares with the
 //!    help of [`entity_tag`] and [`date`], and then [`range`].
-//! 4. [`multipart`] frames several ranges as one body, and [`media_type`] names what the bytes are.
+//! 5. [`multipart`] frames several ranges as one body, and [`media_type`] names what the bytes are.
 
 pub mod authority;
 pub mod date;
@@ -19,9 +20,11 @@ pub mod decide;
 mod decimal;
 pub mod encoding;
 pub mod entity_tag;
+mod field;
 pub mod media_type;
 pub mod method;
 pub mod multipart;
 pub mod precondition;
+mod quality;
 pub mod range;
 pub mod target;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::decimal::push_decimal;
+use super::field::trim;
 
 /// Bytes `start..end` of a representation: never empty, never past its end. Half-open, unlike on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -227,14 +228,6 @@ fn parse_number(text: &[u8]) -> (Option<u64>, &[u8]) {
         rest = tail;
     }
     ((rest.len() < text.len()).then_some(number), rest)
-}
-
-/// Without the optional whitespace (OWS) around it.
-fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
 }
 
 /// The only range unit that there is (RFC 9110 §14.1.2), with its equals sign.

@@ -1,5 +1,6 @@
 //! What must hold for every input. The property tests and the fuzz targets run the same checks.
 
+use pagecast::http::encoding::{AcceptEncoding, Choice, Coding, Codings};
 use pagecast::http::multipart::{Boundary, Multipart};
 use pagecast::http::range::{ByteRange, GAP_MAX, PARTS_MAX, Selection, select};
 use pagecast::http::target::{SitePath, split_target};
@@ -241,4 +242,36 @@ fn split<'a>(mut text: &'a [u8], delimiter: &[u8]) -> Vec<&'a [u8]> {
     }
     pieces.push(text);
     pieces
+}
+
+/// Whatever Accept-Encoding says, what is chosen is available, and more to choose from never hurts.
+pub(crate) fn accept_encoding(field: &[u8]) {
+    let accepted = AcceptEncoding::parse(Some(field));
+    let sets =
+        (0..8).map(|bits| Coding::ALL.into_iter().filter(|&coding| bits >> coding as u8 & 1 == 1).collect());
+    for available in sets {
+        let available: Codings = available;
+        let choice = accepted.choose(available);
+        assert_eq!(
+            accepted.best(available),
+            match choice {
+                Choice::Coded(coding) => Some(coding),
+                Choice::Identity | Choice::NotAcceptable => None,
+            }
+        );
+        match choice {
+            Choice::Coded(coding) => assert!(available.has(coding)),
+            Choice::Identity => assert!(!accepted.refuses_identity()),
+            Choice::NotAcceptable => assert!(accepted.refuses_identity()),
+        }
+        if accepted.best(available).is_some() {
+            assert!(accepted.best(Codings::ALL).is_some());
+        }
+        // One that is not chosen is not missed.
+        for coding in available.iter().filter(|&coding| choice != Choice::Coded(coding)) {
+            assert_eq!(accepted.choose(available.without(coding)), choice);
+        }
+    }
+    let doubled = [field, b", ", field].concat();
+    assert_eq!(AcceptEncoding::parse(Some(&doubled)), accepted);
 }

@@ -65,6 +65,17 @@ fn evenly_spaced_field() -> impl Strategy<Value = String> {
     })
 }
 
+/// Lists of names with weights, and of what looks like them.
+fn weighted_list(names: &'static [&'static str]) -> impl Strategy<Value = String> {
+    let weight = prop_oneof![
+        3 => Just(String::new()),
+        3 => "[;] ?q=(0|1|0[.][0-9]{1,3})",
+        1 => "[;,q=0-9.\" ]{0,8}",
+    ];
+    let element = (one_of(names), weight).prop_map(|(name, weight)| format!("{name}{weight}"));
+    vec(element, 0..8).prop_map(|elements| elements.join(", "))
+}
+
 fn length() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..300_000u64, 1 => 0..3u64, 1 => any::<u64>(), 1 => Just(u64::MAX)]
 }
@@ -133,6 +144,14 @@ proptest! {
             other => panic!("{field} of {length}: {other:?}"),
         };
         prop_assert_eq!(ours, theirs);
+    }
+
+    #[test]
+    fn a_coding_that_is_chosen_is_available(
+        bytes in any_bytes(), list in weighted_list(&["br", "zstd", "gzip", "x-gzip", "GZIP", "identity", "*", "deflate"]),
+    ) {
+        checks::accept_encoding(&bytes);
+        checks::accept_encoding(list.as_bytes());
     }
 
     #[test]

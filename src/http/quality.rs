@@ -1,0 +1,86 @@
+//! Weights of preferences (RFC 9110 §12.4.2).
+
+use super::field::trim;
+
+/// A weight in thousandths, from 0 (not acceptable) to 1000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Quality(u16);
+
+impl Quality {
+    /// What is not acceptable at all.
+    pub(super) const ZERO: Self = Self(0);
+    /// The weight of what is listed without one.
+    pub(super) const ONE: Self = Self(1000);
+
+    /// Parses a `qvalue`: 0 or 1, with at most three decimals, and no more than 1.
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        let (whole, decimals) = match text {
+            [whole] | [whole, b'.'] => (whole, [].as_slice()),
+            [whole, b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
+            _ => return None,
+        };
+        match whole {
+            b'0' => thousandths(decimals).map(Self),
+            b'1' => decimals.iter().all(|&digit| digit == b'0').then_some(Self::ONE),
+            _ => None,
+        }
+    }
+}
+
+/// Parses the parameter `q=0.5` of an element of a list, in any case and with whitespace around it.
+pub(super) fn parse_weight(parameter: &[u8]) -> Option<Quality> {
+    match trim(parameter) {
+        [b'q' | b'Q', b'=', value @ ..] => Quality::parse(value),
+        _ => None,
+    }
+}
+
+fn thousandths(decimals: &[u8]) -> Option<u16> {
+    let mut places = [0; 3];
+    for (place, digit) in places.iter_mut().zip(decimals) {
+        *place = digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
+    }
+    let [tenths, hundredths, thousandths] = places;
+    Some(tenths * 100 + hundredths * 10 + thousandths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_has_at_most_three_decimals() {
+        for (text, expected) in [
+            ("0", 0),
+            ("0.", 0),
+            ("0.0", 0),
+            ("0.001", 1),
+            ("0.5", 500),
+            ("0.05", 50),
+            ("0.123", 123),
+            ("0.999", 999),
+            ("1", 1000),
+            ("1.", 1000),
+            ("1.000", 1000),
+        ] {
+            assert_eq!(Quality::parse(text.as_bytes()), Some(Quality(expected)), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_not_a_weight() {
+        for text in
+            ["", ".", ".5", "1.001", "1.5", "2", "00", "01", "0.0000", "-0", "0,5", "0.a", "+1", " 1", "1e0"]
+        {
+            assert_eq!(Quality::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_may_be_in_any_case_and_have_whitespace_around_it() {
+        assert_eq!(parse_weight(b" \tQ=0.5 "), Some(Quality(500)));
+        for parameter in ["q = 1", "q=", "q", "qs=1", "", "q=\"1\"", "q= 1"] {
+            assert_eq!(parse_weight(parameter.as_bytes()), None, "{parameter}");
+        }
+    }
+}
