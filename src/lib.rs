@@ -11,6 +11,7 @@
 //! | [`http`]      | pure decisions: text and numbers in, a value out                          |
 //! | [`files`]     | the disk: names, versions, mappings, handles, residency                   |
 //! | [`wire`]      | the socket: requests in, heads and file windows out                       |
+//! | `encode`, `decode` | content codings at their best, and undone                             |
 //! | `guard`       | who may have how much                                                     |
 //! | [`ops`]       | health, and the admin listener                                            |
 //! | `kernel`      | what no library offers safely: the only `unsafe`                          |
@@ -19,6 +20,10 @@
 
 mod accept;
 pub mod config;
+#[allow(dead_code, reason = "for the commands that look after a tree")]
+pub(crate) mod decode;
+#[allow(dead_code, reason = "for the commands that look after a tree, and the server's background")]
+pub(crate) mod encode;
 pub mod error;
 mod event_loop;
 pub mod files;

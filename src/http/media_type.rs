@@ -18,6 +18,20 @@ pub fn media_type(name: &[u8]) -> Cow<'static, str> {
     with_charset(guessed)
 }
 
+/// Whether files of this type are worth compressing: text in any form, and binary formats that hold no compression of their
+/// own. `media_type` is a field value, parameters included, in any case.
+///
+/// Archives and packages are not, tar included: whoever makes one has chosen its compression.
+#[allow(dead_code, reason = "for whoever compresses")]
+pub(crate) fn is_compressible(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some((kind, subtype)) = essence.split_once('/') else { return false };
+    let suffix = subtype.rsplit_once('+').map(|(_, suffix)| suffix);
+    kind == "text"
+        || suffix.is_some_and(|suffix| COMPRESSIBLE_SUFFIXES.contains(&suffix))
+        || COMPRESSIBLE.contains(&essence.as_str())
+}
+
 /// What follows the last dot of the name, unless that dot is its first character.
 fn extension(name: &[u8]) -> Option<&str> {
     let file_name = match memrchr(b'/', name) {
@@ -46,6 +60,49 @@ fn with_charset(media_type: &'static str) -> Cow<'static, str> {
 }
 
 const UNKNOWN: &str = "application/octet-stream";
+
+/// Structured syntax suffixes (RFC 6839, RFC 9512 §2.2): `image/svg+xml`, `application/manifest+json`.
+const COMPRESSIBLE_SUFFIXES: &[&str] = &["json", "xml", "yaml"];
+
+const COMPRESSIBLE: &[&str] = &[
+    "application/ecmascript",
+    "application/graphql",
+    "application/javascript",
+    "application/json",
+    "application/json5",
+    "application/jsonl",
+    "application/postscript",
+    "application/rtf",
+    "application/sql",
+    "application/toml",
+    "application/vnd.apple.mpegurl",
+    "application/vnd.ms-fontobject",
+    "application/wasm",
+    "application/x-csh",
+    "application/x-httpd-php",
+    "application/x-javascript",
+    "application/x-latex",
+    "application/x-ndjson",
+    "application/x-perl",
+    "application/x-sh",
+    "application/x-sql",
+    "application/x-subrip",
+    "application/x-tcl",
+    "application/x-tex",
+    "application/x-yaml",
+    "application/xml",
+    "application/xml-dtd",
+    "application/yaml",
+    "font/collection",
+    "font/otf",
+    "font/sfnt",
+    "font/ttf",
+    "image/bmp",
+    "image/vnd.microsoft.icon",
+    "image/x-icon",
+    "image/x-ms-bmp",
+    "message/rfc822",
+];
 
 /// Where the general table is silent, outdated or means something else.
 const KNOWN: &[(&str, &str)] = &[
@@ -78,6 +135,7 @@ const KNOWN: &[(&str, &str)] = &[
     // Packages and archives. The extension tells how the bytes are packed, never a Content-Encoding.
     ("gz", "application/gzip"),
     ("tgz", "application/gzip"),
+    ("svgz", "application/gzip"),
     ("zst", "application/zstd"),
     ("br", UNKNOWN),
     ("xz", "application/x-xz"),
@@ -176,5 +234,86 @@ mod tests {
     fn only_the_last_segment_of_a_path_counts() {
         assert_eq!(media_type(b"a.html/b.css"), "text/css; charset=utf-8");
         assert_eq!(media_type(b"a/.hidden.html"), "text/html; charset=utf-8");
+    }
+
+    #[test]
+    fn text_in_any_form_and_raw_formats_are_worth_compressing() {
+        for (name, expected) in [
+            ("a.html", true),
+            ("a.css", true),
+            ("a.js", true),
+            ("a.mjs", true),
+            ("a.js.map", true),
+            ("a.json", true),
+            ("a.geojson", true),
+            ("a.webmanifest", true),
+            ("a.ndjson", true),
+            ("a.ipynb", true),
+            ("a.xml", true),
+            ("a.atom", true),
+            ("a.xhtml", true),
+            ("a.mpd", true),
+            ("a.m3u8", true),
+            ("a.svg", true),
+            ("a.wasm", true),
+            ("a.ttf", true),
+            ("a.otf", true),
+            ("a.ttc", true),
+            ("a.eot", true),
+            ("a.ico", true),
+            ("a.bmp", true),
+            ("a.md", true),
+            ("a.csv", true),
+            ("a.vtt", true),
+            ("a.srt", true),
+            ("a.yaml", true),
+            ("a.toml", true),
+            ("a.sh", true),
+            ("a.sql", true),
+            ("a.tex", true),
+            ("a.rtf", true),
+            ("a.gltf", true),
+            ("a.sha256", true),
+            ("a.woff", false),
+            ("a.woff2", false),
+            ("a.svgz", false),
+            ("a.png", false),
+            ("a.jpg", false),
+            ("a.webp", false),
+            ("a.avif", false),
+            ("a.mp4", false),
+            ("a.ts", false),
+            ("a.pdf", false),
+            ("a.zip", false),
+            ("a.tar", false),
+            ("a.gz", false),
+            ("a.br", false),
+            ("a.zst", false),
+            ("a.whl", false),
+            ("a.epub", false),
+            ("a.docx", false),
+            ("a.bin", false),
+            ("LICENSE", false),
+        ] {
+            let media_type = media_type(name.as_bytes());
+            assert_eq!(is_compressible(&media_type), expected, "{name}: {media_type}");
+        }
+    }
+
+    #[test]
+    fn parameters_and_case_of_a_type_do_not_matter() {
+        for (media_type, expected) in [
+            ("TEXT/Plain", true),
+            ("application/json ; charset=utf-8", true),
+            ("Application/LD+JSON", true),
+            ("application/octet-stream", false),
+            ("application/epub+zip", false),
+            ("application/xml+zip", false),
+            ("text", false),
+            ("", false),
+            (";text/html", false),
+        ] {
+            assert_eq!(is_compressible(media_type), expected, "{media_type}");
+        }
     }
 }
