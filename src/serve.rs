@@ -1,49 +1,72 @@
 //! One request, step by step.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{self, HeaderMap, HeaderName};
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::config::Dotfiles;
+use crate::asked::Fields;
+use crate::config::{Dotfiles, TrailingSlash};
+use crate::directories::Directories;
 use crate::error::Refused;
 use crate::files::cache::NoHandle;
 use crate::files::handle_pool::Handle;
-use crate::files::{Asset, Files, Lookup};
-use crate::http::authority::is_valid_host;
-use crate::http::decide::{Asked, Representation, decide};
+use crate::files::load::NoForm;
+use crate::files::{Asset, Files};
+use crate::guard::gate::Gate;
+use crate::http::decide::{Representation, decide};
+use crate::http::encoding::Choice;
 use crate::http::method::Method;
-use crate::http::precondition::Preconditions;
+use crate::http::query::Wants;
+use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
-use crate::reply::{Source, moved, options, reply};
-use crate::shortcut::{Shortcut, Shortcuts};
+use crate::pages::Pages;
+use crate::place::{Place, Stop};
+use crate::reply::{Source, download, options, page, preflight, reply};
+use crate::rules::{Policy, Rules};
+use crate::shortcut::Shortcuts;
 
 /// The site as one worker serves it.
 pub struct Site {
-    files: Files,
-    rules: Rules,
-    shortcuts: RefCell<Shortcuts>,
+    pub(crate) files: Files,
+    pub(crate) manners: Manners,
+    pub(crate) shortcuts: RefCell<Shortcuts>,
+    pages: Pages,
 }
 
 /// What may be served, and as what.
-#[derive(Clone, Debug)]
-pub struct Rules {
+#[derive(Clone)]
+pub struct Manners {
     /// Whether names with a leading dot are served.
     pub dotfiles: Dotfiles,
     /// The name that stands for its directory.
     pub index: String,
+    /// What the slash at the end of a path means.
+    pub trailing_slash: TrailingSlash,
     /// From this length on a body leaves by `sendfile`.
     pub sendfile_from: u64,
+    /// What is said of which part of the site.
+    pub rules: Arc<Rules>,
+    /// Where names lead that are no files.
+    pub redirects: Arc<Redirects>,
+    /// Who is turned away before anything is looked up.
+    pub gate: Gate,
+    /// Listings and archives.
+    pub directories: Directories,
+    /// Whether files with a checksum beside them are checked before they are served.
+    pub verifies: bool,
+    /// How long a request waits for a checksum.
+    pub digest_wait: Duration,
 }
 
 impl Site {
-    /// A site of `files` under `rules`.
-    pub fn new(files: Files, rules: Rules) -> Rc<Self> {
-        Rc::new(Self { files, rules, shortcuts: RefCell::new(Shortcuts::new()) })
+    /// A site of `files`, served with `manners`.
+    pub fn new(files: Files, manners: Manners) -> Rc<Self> {
+        Rc::new(Self { files, manners, shortcuts: RefCell::new(Shortcuts::new()), pages: Pages::default() })
     }
 
     /// The App's answer to whatever no route has taken.
@@ -54,75 +77,100 @@ impl Site {
     }
 
     async fn respond(&self, request: &HttpRequest) -> HttpResponse {
-        let is_head = match Method::classify(request.method().as_str().as_bytes()) {
-            Method::Get => false,
-            Method::Head => true,
-            Method::Options => return options(),
-            Method::NotAllowed => return Refused::MethodNotAllowed.respond(false),
-            Method::NotImplemented => return Refused::NotImplemented.respond(false),
+        if let Some(response) = self.manners.gate.turns_away(request) {
+            return response;
+        }
+        let (is_head, answer) = match Method::classify(request.method().as_str().as_bytes()) {
+            Method::Get => (false, self.answer(request, false).await),
+            Method::Head => (true, self.answer(request, true).await),
+            Method::Options => return self.options(request),
+            Method::NotAllowed => (false, Err(Stop::refused(Refused::MethodNotAllowed))),
+            Method::NotImplemented => (false, Err(Stop::refused(Refused::NotImplemented))),
         };
-        match self.answer(request, is_head).await {
+        match answer {
             Ok(response) => response,
-            Err(refused) => refused.respond(is_head),
+            Err(stop) => Box::pin(self.stopped(stop, request, is_head)).await,
         }
     }
 
-    async fn answer(&self, request: &HttpRequest, is_head: bool) -> Result<HttpResponse, Refused> {
-        let mut tries = 0;
-        loop {
-            let place = self.find(request).await?; // 1 where, and which bytes
-            let asset = match place.lookup {
-                Lookup::File(asset) => asset,
-                Lookup::Directory if place.wants_directory => return Err(Refused::NotFound),
-                Lookup::Directory => return redirect(request),
-                Lookup::Missing => return Err(Refused::NotFound),
-                Lookup::Forbidden => return Err(Refused::Forbidden),
-                Lookup::Busy => return Err(Refused::Busy),
-                Lookup::Failed => return Err(Refused::Failed),
-            };
-            let fields = Fields::of(request.headers());
-            let answer = decide(&fields.asked(is_head), &facts(&asset)); // 2 how much of them (pure)
-            match self.handle(&asset).await {
-                Ok(handle) => return Ok(reply(answer, &self.source(&asset, handle), is_head)), // 3 status, headers, body
-                // The file changed after its name was checked: its new version is looked up.
-                Err(NoHandle::Changed) if tries < CHANGED_TRIES => {
-                    tries += 1;
-                    self.files.distrust(&place.name);
+    async fn answer(&self, request: &HttpRequest, is_head: bool) -> Result<HttpResponse, Stop> {
+        let fields = Fields::of(request.headers());
+        let wants = request.uri().query().map(|query| Wants::parse(query.as_bytes()));
+        for _ in 0..CHANGED_TRIES {
+            let place = self.find(request, wants.as_ref()).await?; // 1 where
+            match self.send(&place, &fields, wants.as_ref(), is_head).await {
+                Ok(mut response) => {
+                    place.asset.policy.add_cors(request.headers(), &mut response);
+                    return Ok(response);
                 }
-                Err(_) => return Err(Refused::Busy),
+                // The file changed after its name was checked: its new version is looked up.
+                Err(Unsent::Changed) => self.files.distrust(&place.name),
+                Err(Unsent::Refused(refused)) => {
+                    let varies = place.asset.forms.is_some();
+                    return Err(Stop::Refused { refused, policy: Some(place.asset.policy.clone()), varies });
+                }
             }
         }
+        Err(Stop::refused(Refused::Busy))
     }
 
-    /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
-    async fn find(&self, request: &HttpRequest) -> Result<Place, Refused> {
-        check_form(request)?; // Before the short cut, which knows paths alone.
-        let raw = request.uri().path().as_bytes();
-        let now_ms = self.files.now_ms();
-        let known = self.shortcuts.borrow().get(raw);
-        if let Some(Shortcut { name, wants_directory }) = known
-            && let Some(lookup) = self.files.recall(&name, now_ms)
+    async fn send(
+        &self,
+        place: &Place,
+        fields: &Fields<'_>,
+        wants: Option<&Wants<'_>>,
+        is_head: bool,
+    ) -> Result<HttpResponse, Unsent> {
+        if self.manners.verifies {
+            self.verify(&place.asset).await?;
+        }
+        if let Some(wants) = wants
+            && let Some(name) = &wants.digest
         {
-            if name.is_due_for_touch(now_ms) {
-                Box::pin(self.files.touch(&name)).await;
-            }
-            return Ok(Place { lookup, name, wants_directory });
+            return Box::pin(self.checksum_file(&place.asset, name, is_head)).await;
         }
-        let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
-        if self.rules.dotfiles == Dotfiles::Deny && target.path.is_hidden() {
-            return Err(Refused::NotFound);
+        let form = self.form(&place.asset, fields).await?; // 2 which bytes
+        if place.is_due_for_touch {
+            Box::pin(self.files.touch(&place.name, Some(&form))).await;
         }
-        let wants_directory = target.wants_directory;
-        let path = if wants_directory { target.path.index(&self.rules.index) } else { target.path };
-        // Boxed, as are the other rare waits: what most requests never do must not make all of them larger.
-        let found = Box::pin(self.files.find(&path)).await;
-        let shortcut = Shortcut { name: Arc::clone(&found.name), wants_directory };
-        self.shortcuts.borrow_mut().put(raw, shortcut);
-        Ok(Place { lookup: found.lookup, name: found.name, wants_directory })
+        let checksum = self.checksum_of(&form, fields, is_head).await;
+        let dates_are_strong = form.coding.is_none() && !may_differ(&place.asset, fields);
+        let facts = Representation { dates_are_strong, ..facts(&form) };
+        let answer = decide(&fields.asked(is_head), &facts); // 3 how much of them (pure)
+        let handle = self.handle(&form).await?;
+        let source = Source { asset: &form, handle, sendfile_from: self.manners.sendfile_from, checksum };
+        let mut response = reply(answer, &source, is_head)?; // 4 status, headers, body
+        if let Some(name) = wants.and_then(|wants| wants.download.as_deref()) {
+            download(&mut response, if name.is_empty() { place.asset.path.file_name() } else { name });
+        }
+        Ok(response)
     }
 
-    fn source<'a>(&self, asset: &'a Arc<Asset>, handle: Option<Arc<Handle>>) -> Source<'a> {
-        Source { asset, handle, sendfile_from: self.rules.sendfile_from }
+    /// The file in the coding that the client likes best of those that are to be had now.
+    async fn form(&self, asset: &Arc<Asset>, fields: &Fields<'_>) -> Result<Arc<Asset>, Unsent> {
+        let Some(codings) = &fields.codings else { return Ok(Arc::clone(asset)) };
+        let Some(forms) = &asset.forms else {
+            let is_refused = codings.refuses_identity();
+            return if is_refused { Err(Refused::NotAcceptable.into()) } else { Ok(Arc::clone(asset)) };
+        };
+        let choice = codings.choose(forms.available());
+        // What was begun in one form is best gone on with in that form: ranges begin nothing.
+        let wanted = codings.best(forms.possible()).filter(|_| !fields.has_range());
+        if let Some(wanted) = wanted
+            && choice != Choice::Coded(wanted)
+            && !matches!(choice, Choice::Coded(coding) if forms.sidecars().has(coding))
+        {
+            self.files.compress_soon(asset, wanted);
+        }
+        match choice {
+            Choice::Identity => Ok(Arc::clone(asset)),
+            Choice::Coded(coding) => match forms.ready(coding) {
+                Some(form) if !form.etag.is_weak() => Ok(form),
+                _ => Ok(Box::pin(self.files.form(asset, coding)).await?),
+            },
+            Choice::NotAcceptable if wanted.is_some() => Err(Refused::Busy.into()),
+            Choice::NotAcceptable => Err(Refused::NotAcceptable.into()),
+        }
     }
 
     /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on.
@@ -132,6 +180,7 @@ impl Site {
         }
         let handle = match self.files.warm_handle(asset) {
             Some(handle) => Some(handle),
+            // Boxed, as are the other rare waits: what most requests never do must not make all of them larger.
             None => Box::pin(self.files.handle(asset)).await?,
         };
         match handle {
@@ -139,31 +188,99 @@ impl Site {
             handle => Ok(handle),
         }
     }
+
+    /// What every target allows, and what a browser asks before it lets a page of another origin do something.
+    fn options(&self, request: &HttpRequest) -> HttpResponse {
+        let target = SitePath::parse(request.uri().path().as_bytes());
+        let policy = match &target {
+            Ok(target) => self.manners.rules.policy(&target.path),
+            Err(_) => self.manners.rules.site_wide(),
+        };
+        preflight(&policy, request.headers()).unwrap_or_else(|| options(&policy))
+    }
+
+    /// The response to a request that found no file.
+    async fn stopped(&self, stop: Stop, request: &HttpRequest, is_head: bool) -> HttpResponse {
+        let (mut response, policy) = match stop {
+            Stop::Response { response, policy } => (response, policy),
+            Stop::Refused { refused, policy, varies } => {
+                let policy = policy.unwrap_or_else(|| self.manners.rules.site_wide());
+                let page = self.page(refused, &policy, request, is_head).await;
+                (page.unwrap_or_else(|| refused.respond(is_head, &policy, varies)), policy)
+            }
+            Stop::Page { asset, status, policy } => {
+                let page = self.page_of(&asset, status, &policy, request, is_head).await;
+                let plain = || Refused::NotFound.respond(is_head, &policy, false);
+                (page.unwrap_or_else(plain), policy)
+            }
+        };
+        policy.add_cors(request.headers(), &mut response);
+        response
+    }
+
+    /// The site's own page for what went wrong.
+    async fn page(
+        &self,
+        refused: Refused,
+        policy: &Policy,
+        request: &HttpRequest,
+        is_head: bool,
+    ) -> Option<HttpResponse> {
+        let asset = self.pages.page(&self.files, refused.status()).await?;
+        let mut response = self.page_of(&asset, refused.status(), policy, request, is_head).await?;
+        if refused == Refused::Busy {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        Some(response)
+    }
+
+    async fn page_of(
+        &self,
+        asset: &Arc<Asset>,
+        status: StatusCode,
+        policy: &Policy,
+        request: &HttpRequest,
+        is_head: bool,
+    ) -> Option<HttpResponse> {
+        let fields = Fields::of(request.headers());
+        let form = self.form(asset, &fields).await.unwrap_or_else(|_| Arc::clone(asset));
+        let handle = self.handle(&form).await.ok()?;
+        let sendfile_from = self.manners.sendfile_from;
+        let source = Source { asset: &form, handle, sendfile_from, checksum: None };
+        Some(page(status, policy, asset.forms.is_some(), &source, is_head))
+    }
 }
 
-struct Place {
-    lookup: Lookup,
-    name: Arc<crate::files::Name>,
-    wants_directory: bool,
+/// Why a file that was found is not sent.
+pub(crate) enum Unsent {
+    /// It is not the file that was found any more.
+    Changed,
+    Refused(Refused),
 }
 
-/// RFC 9112 §3.2: a file is asked for in origin form, or in absolute form with a host that could be one.
-fn check_form(request: &HttpRequest) -> Result<(), Refused> {
-    let uri = request.uri();
-    let is_http = uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
-    let host_is_valid = uri.authority().is_none_or(|host| is_valid_host(host.as_str().as_bytes()));
-    if is_http && host_is_valid { Ok(()) } else { Err(Refused::BadTarget) }
+impl From<Refused> for Unsent {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
 }
 
-fn bad_target(raw: &[u8], why: crate::http::target::BadTarget) -> Refused {
-    log::debug!("target {}: {why:?}", raw.escape_ascii());
-    Refused::BadTarget
+impl From<NoHandle> for Unsent {
+    fn from(why: NoHandle) -> Self {
+        match why {
+            NoHandle::Changed => Self::Changed,
+            NoHandle::Exhausted => Self::Refused(Refused::Busy),
+        }
+    }
 }
 
-fn redirect(request: &HttpRequest) -> Result<HttpResponse, Refused> {
-    let uri = request.uri();
-    let target = SitePath::parse(uri.path().as_bytes()).map_err(|_| Refused::BadTarget)?;
-    Ok(moved(target.path.to_location(uri.query().map(str::as_bytes))))
+impl From<NoForm> for Unsent {
+    fn from(why: NoForm) -> Self {
+        match why {
+            NoForm::Changed => Self::Changed,
+            NoForm::Busy => Self::Refused(Refused::Busy),
+            NoForm::Failed => Self::Refused(Refused::Failed),
+        }
+    }
 }
 
 fn facts(asset: &Asset) -> Representation<'_> {
@@ -171,62 +288,18 @@ fn facts(asset: &Asset) -> Representation<'_> {
         length: asset.length(),
         etag: asset.etag(),
         last_modified: asset.last_modified(),
+        dates_are_strong: true,
         media_type: asset.fields().media_type().as_bytes(),
     }
 }
 
-/// The fields that decide how much is sent; a field of several lines is one list (RFC 9110 §5.3).
-#[derive(Default)]
-struct Fields<'a> {
-    range: Option<Cow<'a, [u8]>>,
-    if_match: Option<Cow<'a, [u8]>>,
-    if_unmodified_since: Option<Cow<'a, [u8]>>,
-    if_none_match: Option<Cow<'a, [u8]>>,
-    if_modified_since: Option<Cow<'a, [u8]>>,
-    if_range: Option<Cow<'a, [u8]>>,
-}
-
-impl<'a> Fields<'a> {
-    fn of(headers: &'a HeaderMap) -> Self {
-        if headers.len() <= 1 {
-            return Self::default(); // Host alone.
-        }
-        Self {
-            range: joined(headers, &header::RANGE),
-            if_match: joined(headers, &header::IF_MATCH),
-            if_unmodified_since: joined(headers, &header::IF_UNMODIFIED_SINCE),
-            if_none_match: joined(headers, &header::IF_NONE_MATCH),
-            if_modified_since: joined(headers, &header::IF_MODIFIED_SINCE),
-            if_range: joined(headers, &header::IF_RANGE),
-        }
+/// Whether the same request may be answered in another coding before long: then a date does not tell the bytes.
+fn may_differ(asset: &Asset, fields: &Fields<'_>) -> bool {
+    match (&fields.codings, &asset.forms) {
+        (Some(codings), Some(forms)) => codings.best(forms.possible()).is_some(),
+        _ => false,
     }
-
-    fn asked(&self, head_only: bool) -> Asked<'_> {
-        Asked {
-            head_only,
-            range: self.range.as_deref(),
-            preconditions: Preconditions {
-                if_match: self.if_match.as_deref(),
-                if_unmodified_since: self.if_unmodified_since.as_deref(),
-                if_none_match: self.if_none_match.as_deref(),
-                if_modified_since: self.if_modified_since.as_deref(),
-                if_range: self.if_range.as_deref(),
-            },
-        }
-    }
-}
-
-fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
-    let mut lines = headers.get_all(name);
-    let first = lines.next()?.as_bytes();
-    let Some(second) = lines.next() else { return Some(Cow::Borrowed(first)) };
-    let mut all = [first, second.as_bytes()].join(&b", "[..]);
-    for line in lines {
-        all.extend_from_slice(b", ");
-        all.extend_from_slice(line.as_bytes());
-    }
-    Some(Cow::Owned(all))
 }
 
 /// How often a file may change between its look-up and its first byte before the client is asked to come back.
-const CHANGED_TRIES: u32 = 3;
+const CHANGED_TRIES: u32 = 4;

@@ -5,31 +5,48 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use super::beside::Beside;
+use super::digests::KnownDigests;
+use super::fields::Fields;
+use super::forms::Forms;
 use super::handle_pool::HandlePool;
 use super::version::Version;
 use crate::http::date::HttpDate;
+use crate::http::encoding::Coding;
 use crate::http::entity_tag::EntityTag;
 use crate::http::target::SitePath;
 use crate::kernel::Mapping;
+use crate::rules::Policy;
 
 /// A version, its rendered header fields, and its content. Shared by the cache and by every response under way, so that
 /// an eviction never takes bytes from under a response.
 pub struct Asset {
     pub(crate) id: u64,
+    /// Where its bytes lie: for a sidecar the sidecar's own path.
     pub(crate) path: SitePath<'static>,
+    /// Of the file that its bytes come from.
     pub(crate) version: Version,
+    /// How the bytes are coded; none for a file as it is.
+    pub(crate) coding: Option<Coding>,
+    pub(crate) length: u64,
     pub(crate) etag: EntityTag<'static>,
     pub(crate) fields: Fields,
     pub(crate) content: Content,
     /// The content was copied so shortly after it was written that it may have changed without a trace.
     pub(crate) is_racy: bool,
-    handles: Arc<HandlePool>,
+    pub(crate) policy: Arc<Policy>,
+    /// What lay beside the file when it was looked up.
+    pub(crate) beside: Beside,
+    /// Other forms in which it is to be had.
+    pub(crate) forms: Option<Box<Forms>>,
+    pub(crate) digests: KnownDigests,
+    pub(crate) handles: Arc<HandlePool>,
 }
 
 /// Where an asset's bytes come from.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// They follow the header fields in [`Fields::block`].
+    /// They follow the header fields in one block.
     Heap,
     /// From the mapping, or by `sendfile` while a handle is to be had.
     Mapped(Mapping),
@@ -37,37 +54,18 @@ pub(crate) enum Content {
     Unmapped,
 }
 
-/// The header fields of a 200, rendered once a version and in one allocation with a small file's bytes.
-///
-/// They stand in the order `always` (validators and what goes with a 304 as well), `Content-Type`, `Content-Length`,
-/// the empty line, the body.
-pub struct Fields {
-    block: Bytes,
-    type_at: usize,
-    length_at: usize,
-    body_at: usize,
-    media_type: Box<str>,
-}
-
 impl Asset {
-    pub(crate) fn new(
-        path: SitePath<'static>,
-        version: Version,
-        fields: Fields,
-        content: Content,
-        is_racy: bool,
-        handles: Arc<HandlePool>,
-    ) -> Self {
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { id, path, version, etag: version.entity_tag(), fields, content, is_racy, handles }
+    /// A number that no other asset of the process has.
+    pub(crate) fn next_id() -> u64 {
+        NEXT_ID.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Length of the file in bytes.
+    /// Length of the representation in bytes.
     pub fn length(&self) -> u64 {
-        self.version.size()
+        self.length
     }
 
-    /// The strong entity-tag.
+    /// The entity-tag.
     pub fn etag(&self) -> &EntityTag<'static> {
         &self.etag
     }
@@ -84,12 +82,12 @@ impl Asset {
 
     /// A small file's bytes; none where they stay with the kernel.
     pub(crate) fn heap_body(&self) -> Option<Bytes> {
-        self.is_on_heap().then(|| self.fields.block.slice(self.fields.body_at..))
+        self.is_on_heap().then(|| self.fields.body())
     }
 
     /// A small file's whole 200, and where its body begins.
     pub(crate) fn heap_whole(&self) -> Option<(Bytes, usize)> {
-        self.is_on_heap().then(|| (self.fields.block.clone(), self.fields.body_at))
+        self.is_on_heap().then(|| self.fields.with_body())
     }
 
     pub(crate) fn mapping(&self) -> Option<&Mapping> {
@@ -105,7 +103,7 @@ impl Asset {
 
     /// What the asset weighs in the cache of heap bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.fields.block.len() + self.fields.media_type.len() + self.path.as_bytes().len() + OVERHEAD
+        self.fields.bytes() + self.path.as_bytes().len() + OVERHEAD
     }
 }
 
@@ -124,55 +122,7 @@ impl std::fmt::Debug for Asset {
     }
 }
 
-impl Fields {
-    /// Renders the fields of `version`; `body` follows them for a file that is kept on the heap.
-    pub(crate) fn render(version: &Version, media_type: &str, body: &[u8]) -> Self {
-        let mut block = Vec::with_capacity(FIELDS_ROOM + body.len());
-        let mut line = |name: &[u8], value: &[u8]| {
-            for part in [name, b": ", value, b"\r\n"] {
-                block.extend_from_slice(part);
-            }
-            block.len()
-        };
-        line(b"accept-ranges", b"bytes");
-        if let Some(modified) = version.modified() {
-            line(b"last-modified", &modified.to_imf_fixdate());
-        }
-        line(b"x-content-type-options", b"nosniff");
-        let type_at = line(b"etag", version.entity_tag().as_bytes());
-        let length_at = line(b"content-type", media_type.as_bytes());
-        line(b"content-length", version.size().to_string().as_bytes());
-        block.extend_from_slice(b"\r\n");
-        let body_at = block.len();
-        block.extend_from_slice(body);
-        Self { block: block.into(), type_at, length_at, body_at, media_type: media_type.into() }
-    }
-
-    /// Fields and empty line of a 200.
-    pub(crate) fn head(&self) -> Bytes {
-        self.block.slice(..self.body_at)
-    }
-
-    /// Fields of a partial response: all but the length.
-    pub(crate) fn without_length(&self) -> Bytes {
-        self.block.slice(..self.length_at)
-    }
-
-    /// Fields of a 304 or of parts that have a type of their own.
-    pub(crate) fn without_type(&self) -> Bytes {
-        self.block.slice(..self.type_at)
-    }
-
-    /// The media type, as in `Content-Type`.
-    pub fn media_type(&self) -> &str {
-        &self.media_type
-    }
-}
-
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// Room for the rendered fields, so that the block is allocated once.
-const FIELDS_ROOM: usize = 320;
 
 /// What an asset takes besides its bytes: itself, its counts, its places in two caches.
 const OVERHEAD: usize = 512;

@@ -10,18 +10,28 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use rustix::fs::FileType;
 use rustix::io::Errno;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 use super::asset::{Asset, Content};
+use super::beside::original;
+use super::digests::{Digest, Digests};
 use super::disk::Disk;
 use super::handle_pool::{Handle, HandlePool};
-use super::load::{Loaded, Sizes, load};
+use super::load::{Loaded, Loader, NoForm, Sizes};
 use super::name::{FIRST_MS, Lookup, Name, Outcome};
 use super::resident;
 use super::root::{Entry, Root, RootState};
 use super::settings::{Counts, Settings};
+use super::tags::Tags;
+use super::told::Told;
 use super::version::Version;
 use super::watch::{Hint, Watch};
+use crate::config::Verify;
+use crate::http::digest::Algorithm;
+use crate::http::encoding::Coding;
 use crate::http::target::SitePath;
+use crate::rules::Rules;
 
 /// The files of one document root. Cheap to clone; every clone is the same.
 #[derive(Clone)]
@@ -30,15 +40,17 @@ pub struct Files {
 }
 
 struct Inner {
-    root: Root,
+    loader: Loader,
     names: Cache<SitePath<'static>, Arc<Name>, foldhash::fast::RandomState>,
-    heap: Cache<Key, Arc<Asset>, foldhash::fast::RandomState>,
-    mapped: Cache<Key, Arc<Asset>, foldhash::fast::RandomState>,
-    handles: Arc<HandlePool>,
+    heap: AssetCache,
+    mapped: AssetCache,
     opens: Disk,
     populates: Disk,
+    digesting: Disk,
+    compressing: Disk,
+    /// Places for what is computed in the background.
+    background: Arc<Semaphore>,
     watch: Option<Watch>,
-    sizes: Sizes,
     trust_ms: u64,
     trust_watched_ms: u64,
     started: Instant,
@@ -47,8 +59,10 @@ struct Inner {
     root_is_sound: AtomicBool,
 }
 
-/// An asset by what it is of.
-type Key = (SitePath<'static>, Version);
+/// An asset by what it is of, and in which form.
+type Key = (SitePath<'static>, Version, Option<Coding>);
+
+type AssetCache = Cache<Key, Arc<Asset>, foldhash::fast::RandomState>;
 
 /// An answer, and the name that gave it: whoever keeps the name can ask it again without a lookup.
 pub struct Found {
@@ -68,29 +82,42 @@ pub(crate) enum NoHandle {
 }
 
 impl Files {
-    /// Serves from `root` within the bounds of `settings`.
+    /// Serves from `root` within the bounds of `settings` and under `rules`.
     ///
     /// # Errors
     /// Where threads can't be started. A missing inotify is only logged.
-    pub fn new(root: Root, settings: &Settings) -> io::Result<Self> {
+    pub fn new(root: Root, settings: &Settings, rules: Arc<Rules>) -> io::Result<Self> {
         let mapped_pages = settings.cache_bytes / PAGE;
         let least_pages = (mapped_pages / settings.mappings.max(1)).max(1);
         let heap_fits = if settings.heap_bytes == 0 { 0 } else { settings.heap_file_bytes };
-        let inner = Inner {
+        let loader = Loader {
             root,
+            handles: Arc::new(HandlePool::new(settings.handles)),
+            rules,
+            tags: Tags { source: settings.etag, digests: Digests::new(settings.digests) },
+            told: Told::default(),
+            sizes: Sizes {
+                heap_file_bytes: heap_fits.min(settings.heap_bytes / LARGEST_SHARE),
+                mapped_file_bytes: settings.cache_bytes / LARGEST_SHARE,
+                compressed: settings.compressed.clone(),
+                form_bytes: settings.heap_bytes / LARGEST_SHARE,
+            },
+            heeds_checksums: settings.verify == Verify::Serve,
+        };
+        let background = |name| Disk::new(name, settings.background_threads, BACKGROUND_NICENESS);
+        let inner = Inner {
+            loader,
             names: cache(settings.names, |_, _| 1),
             heap: cache(settings.heap_bytes, |_, asset: &Arc<Asset>| clamp(asset.heap_bytes() as u64)),
             mapped: cache(mapped_pages, move |_, asset: &Arc<Asset>| {
                 clamp(asset.length().div_ceil(PAGE).max(least_pages))
             }),
-            handles: Arc::new(HandlePool::new(settings.handles)),
             opens: Disk::new("pagecast-open", settings.disk_threads, 0)?,
             populates: Disk::new("pagecast-read", settings.populate_threads, READING_NICENESS)?,
+            digesting: background("pagecast-digest")?,
+            compressing: background("pagecast-code")?,
+            background: Arc::new(Semaphore::new(BACKGROUND_QUEUE)),
             watch: settings.watches.and_then(watch_or_say),
-            sizes: Sizes {
-                heap_file_bytes: heap_fits.min(settings.heap_bytes / 4),
-                mapped_file_bytes: settings.cache_bytes / LARGEST_SHARE,
-            },
             trust_ms: milliseconds(settings.revalidate_after),
             trust_watched_ms: watched_trust_ms(settings),
             started: Instant::now(),
@@ -121,14 +148,20 @@ impl Files {
         name.lookup()
     }
 
-    /// Tells the caches that `name` was used: what an LRU goes by.
-    pub async fn touch(&self, name: &Name) {
+    /// Tells the caches that `name` was used, and `sent` for it: what an LRU goes by.
+    pub async fn touch(&self, name: &Name, sent: Option<&Asset>) {
         self.inner.names.get(name.path.as_bytes()).await;
-        if let Outcome::File { version, .. } = name.outcome {
-            let key = (name.path.clone(), version);
-            if self.inner.heap.get(&key).await.is_none() {
-                self.inner.mapped.get(&key).await;
-            }
+        if let Some(Lookup::File(asset)) = name.lookup() {
+            self.touch_asset(&asset).await;
+        }
+        if let Some(form) = sent.filter(|sent| sent.coding.is_some()) {
+            self.touch_asset(form).await;
+        }
+    }
+
+    async fn touch_asset(&self, asset: &Asset) {
+        if let Some(cache) = self.cache_of(asset) {
+            cache.get(&key_of(asset)).await;
         }
     }
 
@@ -139,7 +172,7 @@ impl Files {
 
     /// The handle of the asset that is open already.
     pub(crate) fn warm_handle(&self, asset: &Asset) -> Option<Arc<Handle>> {
-        self.inner.handles.warm(asset.id)
+        self.inner.loader.handles.warm(asset.id)
     }
 
     /// A handle for sending the asset by `sendfile`: the file opened again. None where no handle is to be had for an asset
@@ -150,18 +183,18 @@ impl Files {
     pub(crate) async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, NoHandle> {
         let permit = match &asset.content {
             Content::Heap => return Ok(None),
-            Content::Mapped(_) => self.inner.handles.permit_now(),
-            Content::Unmapped => self.inner.handles.permit().await.ok(),
+            Content::Mapped(_) => self.inner.loader.handles.permit_now(),
+            Content::Unmapped => self.inner.loader.handles.permit().await.ok(),
         };
         let Some(permit) = permit else {
             let is_mapped = asset.mapping().is_some();
             return if is_mapped { Ok(None) } else { Err(NoHandle::Exhausted) };
         };
         let (inner, asset) = (Arc::clone(&self.inner), Arc::clone(asset));
-        let opened = self.inner.opens.run(move || match inner.root.entry(&asset.path) {
+        let opened = self.inner.opens.run(move || match inner.loader.root.entry(&asset.path) {
             Ok(Entry::File { file, stat, .. }) if Version::of(&stat) == asset.version => {
                 let handle = Arc::new(Handle::new(file, &stat, permit));
-                inner.handles.keep(asset.id, Arc::clone(&handle));
+                inner.loader.handles.keep(asset.id, Arc::clone(&handle));
                 Ok(Some(handle))
             }
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
@@ -179,7 +212,7 @@ impl Files {
     pub(crate) fn is_unchanged(&self, asset: &Asset, handle: Option<&Handle>) -> bool {
         match handle {
             Some(handle) => handle.still_is(&asset.version),
-            None => self.inner.root.glance(&asset.path).map_or(true, |stat| {
+            None => self.inner.loader.root.glance(&asset.path).map_or(true, |stat| {
                 let now = Version::of(&stat);
                 now == asset.version || !now.is_same_file(&asset.version)
             }),
@@ -197,6 +230,142 @@ impl Files {
         self.inner.populates.run(move || resident::populate(&asset, handle.as_ref(), range, next))
     }
 
+    /// The file in another coding: from memory, or from its sidecar.
+    pub(crate) async fn form(&self, asset: &Arc<Asset>, coding: Coding) -> Result<Arc<Asset>, NoForm> {
+        let forms = asset.forms.as_ref().ok_or(NoForm::Changed)?;
+        let tags = &self.inner.loader.tags;
+        let fresh =
+            || forms.ready(coding).filter(|form| !tags.have_improved(&form.etag, &form.version));
+        if let Some(form) = fresh() {
+            return Ok(form);
+        }
+        let _turn = forms.opening(coding).await;
+        if let Some(form) = fresh() {
+            return Ok(form);
+        }
+        let permit = self.inner.loader.handles.permit().await.map_err(|_| NoForm::Busy)?;
+        let (inner, original) = (Arc::clone(&self.inner), Arc::clone(asset));
+        let opened = self.inner.opens.run(move || inner.loader.load_sidecar(&original, coding, permit));
+        let form = opened.await.unwrap_or(Err(NoForm::Failed))?;
+        self.keep(&form, None).await;
+        forms.keep(coding, &form);
+        Ok(form)
+    }
+
+    /// Has the file compressed, unless that is under way or known to be useless. Returns at once.
+    pub(crate) fn compress_soon(&self, asset: &Arc<Asset>, coding: Coding) {
+        let Some(forms) = &asset.forms else { return };
+        if !forms.begin(coding) {
+            return;
+        }
+        let Some(place) = self.place_in_background() else { return forms.end(coding, false) };
+        let (files, asset) = (self.clone(), Arc::clone(asset));
+        tokio::spawn(async move {
+            let (inner, original) = (Arc::clone(&files.inner), Arc::clone(&asset));
+            let made = files.inner.compressing.run(move || inner.loader.compress(&original, coding)).await;
+            drop(place);
+            let Some(forms) = &asset.forms else { return };
+            let is_useless = matches!(made, Ok(Ok(None)));
+            match made {
+                Ok(Ok(Some(form))) => {
+                    forms.keep(coding, &form);
+                    files.keep(&form, None).await;
+                }
+                Ok(Err(error)) => log::debug!("/{} could not be compressed: {error}", asset.path),
+                // A panic has been logged by its hook.
+                Ok(Ok(None)) | Err(_) => {}
+            }
+            forms.end(coding, is_useless);
+        });
+    }
+
+    /// The checksum of the asset's bytes: at once if it is known, else if it can be computed within `wait`. It is computed to
+    /// the end whether or not anybody still waits.
+    pub(crate) async fn digest(
+        &self,
+        asset: &Arc<Asset>,
+        algorithm: Algorithm,
+        wait: Duration,
+    ) -> Option<Digest> {
+        if let Some(known) = asset.digests.get(algorithm) {
+            return Some(Arc::clone(known));
+        }
+        tokio::time::timeout(wait, self.digest_soon(asset, algorithm)?).await.ok()?.ok()?
+    }
+
+    /// Has the checksum computed.
+    pub(crate) fn digest_soon(
+        &self,
+        asset: &Arc<Asset>,
+        algorithm: Algorithm,
+    ) -> Option<JoinHandle<Option<Digest>>> {
+        let place = self.place_in_background()?;
+        let (files, asset) = (self.clone(), Arc::clone(asset));
+        Some(tokio::spawn(async move {
+            let (inner, job) = (Arc::clone(&files.inner), Arc::clone(&asset));
+            let computed = files.inner.digesting.run(move || inner.loader.digest(&job, algorithm)).await;
+            drop(place);
+            if asset.etag.is_weak() {
+                // From now on it can have a strong tag.
+                files.distrust_path(&asset.path).await;
+                if let Some(original) = original(&asset.path) {
+                    files.distrust_path(&original).await;
+                }
+            }
+            match computed {
+                Ok(Ok(digest)) => Some(digest),
+                Ok(Err(error)) => {
+                    log::debug!("no checksum of /{}: {error}", asset.path);
+                    None
+                }
+                Err(_) => None,
+            }
+        }))
+    }
+
+    /// The checksum, where it takes no time worth mentioning: the bytes are few and in memory.
+    pub(crate) fn digest_at_once(&self, asset: &Asset, algorithm: Algorithm) -> Option<Digest> {
+        let is_small = asset.is_on_heap() && asset.length() <= AT_ONCE;
+        is_small.then(|| self.inner.loader.digest(asset, algorithm).ok())?
+    }
+
+    /// Whether the asset is what the checksum beside it says.
+    ///
+    /// # Errors
+    /// Where that is not known within `wait`, or one of the two has changed.
+    pub(crate) async fn is_verified(&self, asset: &Arc<Asset>, wait: Duration) -> Result<bool, NoForm> {
+        if asset.beside.checksum().is_none() {
+            return Ok(true);
+        }
+        if let Some(known) = asset.digests.is_verified.get() {
+            return Ok(*known);
+        }
+        let place = self.place_in_background().ok_or(NoForm::Busy)?;
+        let (inner, job) = (Arc::clone(&self.inner), Arc::clone(asset));
+        let verifying = self.inner.digesting.run(move || {
+            let _place = place;
+            let verified = inner.loader.verify(&job)?;
+            Ok::<_, io::Error>(*job.digests.is_verified.get_or_init(|| verified))
+        });
+        match tokio::time::timeout(wait, verifying).await {
+            Err(_) => Err(NoForm::Busy),
+            Ok(Err(_)) => Err(NoForm::Failed),
+            Ok(Ok(Ok(is_right))) => Ok(is_right),
+            Ok(Ok(Err(error))) => Err(match error.raw_os_error() {
+                Some(libc::ESTALE | libc::ENOENT) => NoForm::Changed,
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => NoForm::Busy,
+                _ => {
+                    log::error!("/{} could not be checked: {error}", asset.path);
+                    NoForm::Failed
+                }
+            }),
+        }
+    }
+
+    fn place_in_background(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.inner.background).try_acquire_owned().ok()
+    }
+
     /// Whether the document root could be opened when it was last looked at.
     pub fn root_is_sound(&self) -> bool {
         self.inner.root_is_sound.load(Ordering::Relaxed)
@@ -204,7 +373,7 @@ impl Files {
 
     /// Frees handles for the rest of the process; returns how many.
     pub(crate) fn close_idle_handles(&self, count: usize) -> usize {
-        self.inner.handles.close_idle(count)
+        self.inner.loader.handles.close_idle(count)
     }
 
     /// The names' next use goes to the disk.
@@ -218,8 +387,8 @@ impl Files {
         let inner = Arc::clone(&self.inner);
         let probed = self.inner.opens.run(move || {
             let mut scratch = [0];
-            for name in inner.root.some_names(NAMES_TRIED) {
-                if let Ok(Entry::File { file, stat, .. }) = inner.root.entry(&SitePath::root().entry(&name))
+            for name in inner.loader.root.some_names(NAMES_TRIED) {
+                if let Ok(Entry::File { file, stat, .. }) = inner.loader.root.entry(&SitePath::root().entry(&name))
                     && stat.st_size > 0
                 {
                     resident::probe(file.as_fd(), 0..1, &mut scratch);
@@ -234,22 +403,23 @@ impl Files {
     /// Housekeeping, once a second: idle handles, evictions that are due, the state of the root.
     pub async fn maintain(&self) {
         let inner = &self.inner;
-        inner.handles.sweep(Instant::now());
+        inner.loader.handles.sweep(Instant::now());
         inner.names.run_pending_tasks().await;
         inner.heap.run_pending_tasks().await;
         inner.mapped.run_pending_tasks().await;
+        inner.loader.tags.digests.tidy();
         let job = Arc::clone(inner);
-        let Ok(state) = inner.opens.run(move || job.root.check()).await else { return };
+        let Ok(state) = inner.opens.run(move || job.loader.root.check()).await else { return };
         let is_sound = !matches!(state, RootState::Broken(_));
         let was_sound = inner.root_is_sound.swap(is_sound, Ordering::Relaxed);
         match state {
             RootState::Broken(error) if was_sound => {
-                log::error!("the root {} can't be served from: {error}", inner.root.path().display());
+                log::error!("the root {} can't be served from: {error}", inner.loader.root.path().display());
             }
             RootState::Swapped => {
                 log::info!(
                     "the root {} is another directory now: all names are looked up anew",
-                    inner.root.path().display()
+                    inner.loader.root.path().display()
                 );
                 self.distrust_all();
             }
@@ -263,8 +433,9 @@ impl Files {
         let heard = watch.listen(async |hint| match hint {
             Hint::Everything => self.distrust_all(),
             Hint::Name(path) => {
-                if let Some(name) = self.inner.names.get(path.as_bytes()).await {
-                    name.distrust();
+                self.distrust_path(&path).await;
+                if let Some(original) = original(&path) {
+                    self.distrust_path(&original).await;
                 }
             }
         });
@@ -277,15 +448,17 @@ impl Files {
 
     /// Counts for gauges and tests.
     pub fn counts(&self) -> Counts {
-        let (handle_waits, handle_timeouts) = self.inner.handles.waits_and_timeouts();
+        let (handle_waits, handle_timeouts) = self.inner.loader.handles.waits_and_timeouts();
         Counts {
-            handles: self.inner.handles.in_use(),
+            handles: self.inner.loader.handles.in_use(),
             handle_waits,
             handle_timeouts,
             names: self.inner.names.entry_count(),
             heap_bytes: self.inner.heap.weighted_size(),
             mapped_bytes: self.inner.mapped.weighted_size() * PAGE,
             mappings: self.inner.mapped.entry_count(),
+            digests: self.inner.loader.tags.digests.count(),
+            background: BACKGROUND_QUEUE - self.inner.background.available_permits(),
             unanswered_probes: resident::unanswered(),
         }
     }
@@ -313,10 +486,13 @@ impl Files {
     }
 
     async fn resolve(&self, path: &SitePath<'static>, now_ms: u64) -> Found {
-        let name = |outcome, trust_ms| Arc::new(Name::new(path.clone(), outcome, now_ms, trust_ms));
-        let Ok(permit) = self.inner.handles.permit().await else {
+        let policy = self.inner.loader.rules.policy(path);
+        let name = |outcome, is_told_of, trust_ms| {
+            Arc::new(Name::new(path.clone(), outcome, Arc::clone(&policy), is_told_of, now_ms, trust_ms))
+        };
+        let Ok(permit) = self.inner.loader.handles.permit().await else {
             log::warn!("no handle came free for /{path}");
-            return Found { lookup: Lookup::Busy, name: name(Outcome::Busy, 0) };
+            return Found { lookup: Lookup::Busy, name: name(Outcome::Busy, false, 0) };
         };
         let previous = self.inner.names.get(path.as_bytes()).await.and_then(|name| match name.lookup() {
             Some(Lookup::File(asset)) => Some(asset),
@@ -324,14 +500,14 @@ impl Files {
         });
         let (inner, job_path, before) = (Arc::clone(&self.inner), path.clone(), previous.clone());
         let job = move || {
-            let is_watched = inner.watch.as_ref().is_some_and(|watch| watch.cover(&inner.root, &job_path));
-            let loaded = load(&inner.root, &job_path, before, inner.sizes, &inner.handles, permit);
+            let is_watched = inner.watch.as_ref().is_some_and(|watch| watch.cover(&inner.loader.root, &job_path));
+            let loaded = inner.loader.load(&job_path, before, permit);
             Loaded { is_told_of: loaded.is_told_of && is_watched, ..loaded }
         };
         let failed = |_| Loaded { outcome: Outcome::Failed, asset: None, is_told_of: false };
         let Loaded { outcome, asset, is_told_of } = self.inner.opens.run(job).await.unwrap_or_else(failed);
         let trust_ms = if is_told_of { self.inner.trust_watched_ms } else { self.inner.trust_ms };
-        let name = name(outcome, trust_ms);
+        let name = name(outcome, is_told_of, trust_ms);
         if let Some(asset) = asset {
             self.keep(&asset, previous.as_deref()).await;
             return Found { lookup: Lookup::File(asset), name };
@@ -341,18 +517,31 @@ impl Files {
     }
 
     async fn keep(&self, asset: &Arc<Asset>, previous: Option<&Asset>) {
-        let of = |content: &Content| match content {
+        if let Some(old) = previous.filter(|old| old.id != asset.id)
+            && let Some(cache) = self.cache_of(old)
+        {
+            cache.invalidate(&key_of(old)).await;
+        }
+        if let Some(cache) = self.cache_of(asset) {
+            cache.insert(key_of(asset), Arc::clone(asset)).await;
+        }
+        if asset.etag.is_weak() {
+            self.digest_soon(asset, Algorithm::Sha256);
+        }
+    }
+
+    /// The cache that decides how long the asset lives.
+    fn cache_of(&self, asset: &Asset) -> Option<&AssetCache> {
+        match asset.content {
             Content::Heap => Some(&self.inner.heap),
             Content::Mapped(_) => Some(&self.inner.mapped),
             Content::Unmapped => None,
-        };
-        if let Some(old) = previous.filter(|old| old.id != asset.id)
-            && let Some(cache) = of(&old.content)
-        {
-            cache.invalidate(&(old.path.clone(), old.version)).await;
         }
-        if let Some(cache) = of(&asset.content) {
-            cache.insert((asset.path.clone(), asset.version), Arc::clone(asset)).await;
+    }
+
+    async fn distrust_path(&self, path: &SitePath<'_>) {
+        if let Some(name) = self.inner.names.get(path.as_bytes()).await {
+            name.distrust();
         }
     }
 
@@ -366,11 +555,14 @@ impl Files {
 
     /// Whether the kernel confirms, from memory alone, what the name says.
     fn check(&self, name: &Name) -> bool {
-        let seen = self.inner.root.glance(&name.path);
+        let seen = self.inner.loader.root.glance(&name.path);
         match &name.outcome {
             Outcome::File { version, asset } => {
-                seen.is_ok_and(|stat| Version::of(&stat) == *version)
-                    && asset.get().is_some_and(|asset| !asset.is_racy)
+                let is_same = |asset: Arc<Asset>| {
+                    !asset.is_racy
+                        && asset.beside.is_unchanged(&self.inner.loader.root, &name.path, name.is_told_of)
+                };
+                seen.is_ok_and(|stat| Version::of(&stat) == *version) && asset.get().is_some_and(is_same)
             }
             Outcome::Directory => {
                 seen.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
@@ -383,6 +575,10 @@ impl Files {
     fn distrust_all(&self) {
         self.inner.distrusted_until_ms.store(self.now_ms(), Ordering::Release);
     }
+}
+
+fn key_of(asset: &Asset) -> Key {
+    (asset.path.clone(), asset.version, asset.coding)
 }
 
 fn cache<K, V>(
@@ -426,6 +622,15 @@ fn watch_or_say(directories: usize) -> Option<Watch> {
 
 /// Reading cold pages costs processor time as well: it gives way to those who serve what is warm.
 const READING_NICENESS: i32 = 5;
+
+/// What is computed in the background gives way to all else.
+const BACKGROUND_NICENESS: i32 = 15;
+
+/// Checksums and compressed forms that may wait or be under way; what comes on top is asked for again by a later request.
+const BACKGROUND_QUEUE: usize = 1024;
+
+/// So many bytes are hashed on a worker: in less time than it takes to hand them over.
+const AT_ONCE: u64 = 16 * 1024;
 
 /// Names of the root's directory that are looked at for a file to probe.
 const NAMES_TRIED: usize = 64;

@@ -8,24 +8,48 @@ use std::time::SystemTime;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::asset::{Asset, Content, Fields};
+use super::asset::{Asset, Content};
+use super::beside::Beside;
+use super::digests::KnownDigests;
+use super::fields::{Described, Fields};
 use super::fill::fill;
+use super::forms::Forms;
 use super::handle_pool::{Handle, HandlePool, Permit};
 use super::name::{Held, Outcome};
 use super::network;
 use super::root::{Entry, Root};
+use super::tags::Tags;
+use super::told::Told;
 use super::version::{Version, links_of};
-use crate::http::media_type::media_type;
+use crate::http::encoding::Coding;
+use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
 use crate::kernel::Mapping;
+use crate::rules::{Policy, Rules};
+
+/// Everything that turns a path into an asset.
+pub(crate) struct Loader {
+    pub(crate) root: Root,
+    pub(crate) handles: Arc<HandlePool>,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) tags: Tags,
+    pub(crate) told: Told,
+    pub(crate) sizes: Sizes,
+    /// Files with a checksum beside them are served only if they match it.
+    pub(crate) heeds_checksums: bool,
+}
 
 /// What decides how a file is kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sizes {
     /// Files up to this length are copied to the heap.
     pub(crate) heap_file_bytes: u64,
     /// Longer files are not mapped: a single one would push too many others out.
     pub(crate) mapped_file_bytes: u64,
+    /// Lengths of the files that are compressed in the background, where that is on.
+    pub(crate) compressed: Option<std::ops::RangeInclusive<u64>>,
+    /// A compressed form that takes more is not kept.
+    pub(crate) form_bytes: u64,
 }
 
 /// What a load found.
@@ -37,82 +61,305 @@ pub(crate) struct Loaded {
     pub(crate) is_told_of: bool,
 }
 
-/// Opens what stands at `path` and makes it ready to be sent. Blocks.
-///
-/// `previous` is what was known of the name before: the same version is not read or mapped again.
-pub(crate) fn load(
-    root: &Root,
-    path: &SitePath<'static>,
-    previous: Option<Arc<Asset>>,
-    sizes: Sizes,
-    handles: &Arc<HandlePool>,
-    permit: Permit,
-) -> Loaded {
-    let without_asset = |outcome, is_told_of| Loaded { outcome, asset: None, is_told_of };
-    let entry = match open_with_retry(root, path, handles) {
-        Ok(entry) => entry,
-        Err(errno) => return without_asset(outcome_of(errno, root, path), errno == Errno::NOENT),
-    };
-    let (file, stat, is_plain) = match entry {
-        Entry::Directory => return without_asset(Outcome::Directory, true),
-        Entry::Special => return without_asset(Outcome::Missing, false),
-        Entry::File { file, stat, is_plain } => (file, stat, is_plain),
-    };
-    let is_told_of = is_plain && links_of(&stat) == 1 && network::tells_changes(file.as_fd());
-    let version = Version::of(&stat);
-    let loaded = match previous.filter(|asset| asset.version == version && !asset.is_racy) {
-        Some(asset) => {
-            if !asset.is_on_heap() {
-                handles.keep(asset.id, Arc::new(Handle::new(file, &stat, permit)));
-            }
-            Ok(asset)
-        }
-        None => admit(path, file, *stat, sizes, handles, permit).map(Arc::new),
-    };
-    match loaded {
-        Ok(asset) => {
-            let outcome = Outcome::File { version: asset.version, asset: Held::of(&asset) };
-            Loaded { outcome, is_told_of: is_told_of && !asset.is_racy, asset: Some(asset) }
-        }
-        Err(error) => without_asset(failed(&error, root, path), false),
-    }
+/// Why a form of a file is not to be had.
+#[derive(Debug)]
+pub(crate) enum NoForm {
+    /// It is not what it was when the file was looked up.
+    Changed,
+    /// No handle or memory was to be had.
+    Busy,
+    /// The disk failed; the log says how.
+    Failed,
 }
 
-/// Out of handles in the whole system: ours that idle may be the ones that are missing.
-fn open_with_retry(root: &Root, path: &SitePath<'static>, handles: &HandlePool) -> Result<Entry, Errno> {
-    match root.entry(path) {
-        Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
-            handles.close_idle(CLOSE_WHEN_SHORT);
-            root.entry(path)
-        }
-        other => other,
-    }
-}
-
-/// The asset for an open regular file.
-fn admit(
-    path: &SitePath<'static>,
+/// An open regular file on its way to being an asset.
+struct Opened {
     file: OwnedFd,
     stat: Stat,
-    sizes: Sizes,
-    handles: &Arc<HandlePool>,
     permit: Permit,
-) -> io::Result<Asset> {
-    let kind = media_type(path.file_name());
-    let make = |version: Version, fields, content, is_racy| {
-        Asset::new(path.clone(), version, fields, content, is_racy, Arc::clone(handles))
-    };
-    let version = Version::of(&stat);
-    if version.size() <= sizes.heap_file_bytes
-        && let Some((version, body)) = read_whole(file.as_fd(), version)?
-    {
-        let is_racy = version.is_racy(SystemTime::now());
-        return Ok(make(version, Fields::render(&version, &kind, &body), Content::Heap, is_racy));
+}
+
+/// What an asset is made as.
+struct Guise<'a> {
+    /// Where the bytes lie.
+    path: &'a SitePath<'static>,
+    /// The name that decides what the bytes are: the original's for a sidecar.
+    original: &'a SitePath<'static>,
+    coding: Option<Coding>,
+    policy: Arc<Policy>,
+    beside: Beside,
+}
+
+impl Loader {
+    /// Opens what stands at `path` and makes it ready to be sent. Blocks.
+    ///
+    /// `previous` is what was known of the name before: the same version is not read or mapped again.
+    pub(crate) fn load(
+        &self,
+        path: &SitePath<'static>,
+        previous: Option<Arc<Asset>>,
+        permit: Permit,
+    ) -> Loaded {
+        let without_asset = |outcome, is_told_of| Loaded { outcome, asset: None, is_told_of };
+        let entry = match self.open_with_retry(path) {
+            Ok(entry) => entry,
+            Err(errno) => return without_asset(self.outcome_of(errno, path), errno == Errno::NOENT),
+        };
+        let (file, stat, is_plain) = match entry {
+            Entry::Directory => return without_asset(Outcome::Directory, true),
+            Entry::Special => return without_asset(Outcome::Missing, false),
+            Entry::File { file, stat, is_plain } => (file, stat, is_plain),
+        };
+        let is_told_of = is_plain && links_of(&stat) == 1 && network::tells_changes(file.as_fd());
+        let opened = Opened { file, stat: *stat, permit };
+        match self.asset_of(path, opened, previous) {
+            Ok(asset) => {
+                let outcome = Outcome::File { version: asset.version, asset: Held::of(&asset) };
+                Loaded { outcome, is_told_of: is_told_of && !asset.is_racy, asset: Some(asset) }
+            }
+            Err(error) => without_asset(self.failed(&error, path), false),
+        }
     }
-    let content = content_of(file.as_fd(), &version, sizes, handles)?;
-    let asset = make(version, Fields::render(&version, &kind, &[]), content, false);
-    handles.keep(asset.id, Arc::new(Handle::new(file, &stat, permit)));
-    Ok(asset)
+
+    /// Opens the sidecar of `original` in `coding`. Blocks.
+    pub(crate) fn load_sidecar(
+        &self,
+        original: &Asset,
+        coding: Coding,
+        permit: Permit,
+    ) -> Result<Arc<Asset>, NoForm> {
+        let expected = original.forms.as_ref().and_then(|forms| forms.sidecar(coding));
+        let path = original.path.suffixed(coding.suffix());
+        let (file, stat) = match self.open_with_retry(&path) {
+            Ok(Entry::File { file, stat, .. }) if Some(Version::of(&stat)) == expected => (file, stat),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(NoForm::Changed),
+            Err(errno) => return Err(no_form(&self.outcome_of(errno, &path))),
+        };
+        let guise = Guise {
+            path: &path,
+            original: &original.path,
+            coding: Some(coding),
+            policy: Arc::clone(&original.policy),
+            beside: Beside::default(),
+        };
+        let opened = Opened { file, stat: *stat, permit };
+        let form = self.admit(guise, opened).map_err(|error| no_form(&self.failed(&error, &path)))?;
+        if Some(form.version) == expected { Ok(Arc::new(form)) } else { Err(NoForm::Changed) }
+    }
+
+    /// The asset of a compressed form that was made here of `original`.
+    pub(crate) fn made_form(&self, original: &Asset, coding: Coding, bytes: &[u8]) -> Arc<Asset> {
+        let etag = Tags::of_bytes(bytes, Some(coding));
+        let described = Described {
+            version: &original.version,
+            name: original.path.file_name(),
+            media_type: original.fields.media_type(),
+            coding: Some(coding),
+            etag: &etag,
+            length: bytes.len() as u64,
+            varies: true,
+            policy: &original.policy,
+        };
+        let fields = Fields::render(&described, bytes);
+        Arc::new(Asset {
+            id: Asset::next_id(),
+            path: original.path.clone(),
+            version: original.version,
+            coding: Some(coding),
+            length: bytes.len() as u64,
+            etag,
+            fields,
+            content: Content::Heap,
+            is_racy: false,
+            policy: Arc::clone(&original.policy),
+            beside: Beside::default(),
+            forms: None,
+            digests: KnownDigests::default(),
+            handles: Arc::clone(&self.handles),
+        })
+    }
+
+    /// Opens the file of `asset` again, if it is that version still. Blocks.
+    ///
+    /// # Errors
+    /// What the disk says; `StaleNetworkFileHandle` for another version.
+    pub(crate) fn reopen(&self, asset: &Asset) -> io::Result<(OwnedFd, Stat)> {
+        match self.open_with_retry(&asset.path)? {
+            Entry::File { file, stat, .. } if Version::of(&stat) == asset.version => Ok((file, *stat)),
+            _ => Err(Errno::STALE.into()),
+        }
+    }
+
+    fn asset_of(
+        &self,
+        path: &SitePath<'static>,
+        opened: Opened,
+        previous: Option<Arc<Asset>>,
+    ) -> io::Result<Arc<Asset>> {
+        let version = Version::of(&opened.stat);
+        let beside = Beside::look(&self.root, path, self.heeds_checksums);
+        let is_same = |asset: &Arc<Asset>| {
+            asset.version == version
+                && !asset.is_racy
+                && asset.beside == beside
+                && !self.tags.have_improved(&asset.etag, &version)
+        };
+        if let Some(asset) = previous.filter(is_same) {
+            if !asset.is_on_heap() {
+                let Opened { file, stat, permit } = opened;
+                self.handles.keep(asset.id, Arc::new(Handle::new(file, &stat, permit)));
+            }
+            return Ok(asset);
+        }
+        let policy = self.rules.policy(path);
+        let guise = Guise { path, original: path, coding: None, policy, beside };
+        self.admit(guise, opened).map(Arc::new)
+    }
+
+    /// The asset for an open regular file.
+    fn admit(&self, guise: Guise<'_>, opened: Opened) -> io::Result<Asset> {
+        let Opened { file, stat, permit } = opened;
+        let version = Version::of(&stat);
+        if version.size() <= self.sizes.heap_file_bytes
+            && let Some((version, body)) = read_whole(file.as_fd(), version)?
+        {
+            let is_racy = version.is_racy(SystemTime::now());
+            return Ok(self.make(guise, version, Content::Heap, &body, is_racy));
+        }
+        let content = self.content_of(file.as_fd(), &version)?;
+        let asset = self.make(guise, version, content, &[], false);
+        self.handles.keep(asset.id, Arc::new(Handle::new(file, &stat, permit)));
+        Ok(asset)
+    }
+
+    fn make(&self, guise: Guise<'_>, version: Version, content: Content, body: &[u8], is_racy: bool) -> Asset {
+        let Guise { path, original, coding, policy, beside } = guise;
+        let media_type = match policy.content_type() {
+            Some(given) => given.to_owned(),
+            None => media_type(original.file_name()).into_owned(),
+        };
+        let forms = match coding {
+            Some(_) => None,
+            None => self.forms(path, &version, &media_type, &beside),
+        };
+        let in_memory = matches!(content, Content::Heap).then_some(body);
+        let etag = self.tags.tag(&version, coding, in_memory, is_racy);
+        let described = Described {
+            version: &version,
+            name: original.file_name(),
+            media_type: &media_type,
+            coding,
+            etag: &etag,
+            length: version.size(),
+            varies: coding.is_some() || forms.is_some(),
+            policy: &policy,
+        };
+        let fields = Fields::render(&described, body);
+        Asset {
+            id: Asset::next_id(),
+            path: path.clone(),
+            version,
+            coding,
+            length: version.size(),
+            etag,
+            fields,
+            content,
+            is_racy,
+            policy,
+            beside,
+            forms,
+            digests: self.tags.known(&version),
+            handles: Arc::clone(&self.handles),
+        }
+    }
+
+    /// The other forms in which a file is to be had.
+    fn forms(
+        &self,
+        path: &SitePath<'_>,
+        version: &Version,
+        media_type: &str,
+        beside: &Beside,
+    ) -> Option<Box<Forms>> {
+        let fresh = |coding| {
+            let sidecar = beside.sidecar(coding)?;
+            if sidecar.is_older_than(version) {
+                if self.told.is_news((path, sidecar, version)) {
+                    log::warn!("/{path}{} is older than its original, and is not served in its place", coding.suffix());
+                }
+                return None;
+            }
+            Some(sidecar)
+        };
+        let is_wanted = self.sizes.compressed.as_ref().is_some_and(|sizes| sizes.contains(&version.size()));
+        let is_compressible = is_wanted && beside.may_have_sidecars() && is_compressible(media_type);
+        Forms::of(Coding::ALL.map(fresh), is_compressible)
+    }
+
+    /// Out of handles in the whole system: ours that idle may be the ones that are missing.
+    fn open_with_retry(&self, path: &SitePath<'static>) -> Result<Entry, Errno> {
+        match self.root.entry(path) {
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                self.handles.close_idle(CLOSE_WHEN_SHORT);
+                self.root.entry(path)
+            }
+            other => other,
+        }
+    }
+
+    fn content_of(&self, file: BorrowedFd<'_>, version: &Version) -> io::Result<Content> {
+        let length = version.size();
+        if length == 0 || length > self.sizes.mapped_file_bytes || network::is_remote(file) {
+            return Ok(Content::Unmapped);
+        }
+        let Ok(length) = usize::try_from(length) else { return Ok(Content::Unmapped) };
+        let mapped = Mapping::of(file, length).or_else(|error| {
+            if error.raw_os_error() == Some(libc::ENOMEM) {
+                self.handles.close_idle(CLOSE_WHEN_SHORT);
+                return Mapping::of(file, length);
+            }
+            Err(error)
+        });
+        Ok(mapped.map_or_else(
+            |error| {
+                log::warn!("a file of {length} bytes is sent without a mapping: {error}");
+                Content::Unmapped
+            },
+            Content::Mapped,
+        ))
+    }
+
+    fn outcome_of(&self, errno: Errno, path: &SitePath<'static>) -> Outcome {
+        match errno {
+            Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::LOOP
+            | Errno::NAMETOOLONG
+            | Errno::XDEV
+            | Errno::NXIO
+            | Errno::NODEV
+            | Errno::INVAL
+            | Errno::ILSEQ => Outcome::Missing,
+            Errno::ACCESS | Errno::PERM => Outcome::Forbidden,
+            other => self.failed(&other.into(), path),
+        }
+    }
+
+    fn failed(&self, error: &io::Error, path: &SitePath<'static>) -> Outcome {
+        let is_short = matches!(
+            error.raw_os_error(),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN)
+        );
+        log::error!("{}: {path}: {error}", self.root.path().display());
+        if is_short { Outcome::Busy } else { Outcome::Failed }
+    }
+}
+
+fn no_form(outcome: &Outcome) -> NoForm {
+    match outcome {
+        Outcome::Busy => NoForm::Busy,
+        _ => NoForm::Failed,
+    }
 }
 
 /// A small file's bytes, all of one version; none where the file does not hold still.
@@ -130,58 +377,6 @@ fn read_whole(file: BorrowedFd<'_>, mut version: Version) -> io::Result<Option<(
         version = after;
     }
     Ok(None)
-}
-
-fn content_of(
-    file: BorrowedFd<'_>,
-    version: &Version,
-    sizes: Sizes,
-    handles: &HandlePool,
-) -> io::Result<Content> {
-    let length = version.size();
-    if length == 0 || length > sizes.mapped_file_bytes || network::is_remote(file) {
-        return Ok(Content::Unmapped);
-    }
-    let Ok(length) = usize::try_from(length) else { return Ok(Content::Unmapped) };
-    let mapped = Mapping::of(file, length).or_else(|error| {
-        if error.raw_os_error() == Some(libc::ENOMEM) {
-            handles.close_idle(CLOSE_WHEN_SHORT);
-            return Mapping::of(file, length);
-        }
-        Err(error)
-    });
-    Ok(mapped.map_or_else(
-        |error| {
-            log::warn!("a file of {length} bytes is sent without a mapping: {error}");
-            Content::Unmapped
-        },
-        Content::Mapped,
-    ))
-}
-
-fn outcome_of(errno: Errno, root: &Root, path: &SitePath<'static>) -> Outcome {
-    match errno {
-        Errno::NOENT
-        | Errno::NOTDIR
-        | Errno::LOOP
-        | Errno::NAMETOOLONG
-        | Errno::XDEV
-        | Errno::NXIO
-        | Errno::NODEV
-        | Errno::INVAL
-        | Errno::ILSEQ => Outcome::Missing,
-        Errno::ACCESS | Errno::PERM => Outcome::Forbidden,
-        other => failed(&other.into(), root, path),
-    }
-}
-
-fn failed(error: &io::Error, root: &Root, path: &SitePath<'static>) -> Outcome {
-    let is_short = matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN)
-    );
-    log::error!("{}: {path}: {error}", root.path().display());
-    if is_short { Outcome::Busy } else { Outcome::Failed }
 }
 
 const STILL_TRIES: u32 = 3;

@@ -7,6 +7,12 @@
 //! | [`version`]     | which state of a file is which                                      |
 //! | `name`          | what a name led to, and when that was last checked                  |
 //! | [`asset`]       | one version of one file, ready to be sent                           |
+//! | `fields`        | its header fields, rendered once                                    |
+//! | `forms`         | compressed forms of a file                                          |
+//! | `beside`        | sidecars and checksums beside a file, as they were last seen        |
+//! | `tags`          | entity tags, of the version or of the content                       |
+//! | `digests`       | checksums, remembered                                               |
+//! | `background`    | what is computed of whole files                                     |
 //! | [`cache`]       | names and assets, bounded; each cold name is opened once            |
 //! | `load`          | from a path to an asset, off the workers                            |
 //! | `handle_pool`   | open files, bounded                                                 |
@@ -14,25 +20,34 @@
 //! | `settings`      | the bounds of the room, and how full it is                           |
 //! | `watch`         | hints from inotify                                                  |
 //! | `disk`          | the threads that may block                                          |
+//! | `told`          | what the log was told already                                       |
 //! | `fill`          | reading into memory of our own                                      |
 
 pub mod asset;
+mod background;
+mod beside;
 pub mod cache;
+pub(crate) mod digests;
 mod disk;
+mod fields;
 pub(crate) mod fill;
+mod forms;
 pub(crate) mod handle_pool;
 mod links;
-mod load;
+pub(crate) mod load;
 pub(crate) mod name;
 mod network;
 pub(crate) mod resident;
 pub mod root;
 mod settings;
+mod tags;
+mod told;
 pub mod version;
 mod watch;
 
 pub use asset::Asset;
 pub use cache::Files;
+pub use fields::Fields;
 pub use handle_pool::HandleLimits;
 pub use name::{Lookup, Name};
 pub use root::Root;

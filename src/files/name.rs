@@ -6,11 +6,16 @@ use std::sync::{Arc, Weak};
 use super::asset::{Asset, Content};
 use super::version::Version;
 use crate::http::target::SitePath;
+use crate::rules::Policy;
 
 /// A name's last known outcome. Shared by the cache of names and the workers' own short cuts to it.
 pub struct Name {
     pub(crate) path: SitePath<'static>,
     pub(crate) outcome: Outcome,
+    /// What the site says of the path, whatever stands there.
+    pub(crate) policy: Arc<Policy>,
+    /// Every change of the name is told by the kernel.
+    pub(crate) is_told_of: bool,
     /// How long the outcome is trusted after it was checked.
     trust_ms: u64,
     checked_ms: AtomicU64,
@@ -57,10 +62,17 @@ pub enum Lookup {
 }
 
 impl Name {
-    pub(crate) fn new(path: SitePath<'static>, outcome: Outcome, checked_ms: u64, trust_ms: u64) -> Self {
+    pub(crate) fn new(
+        path: SitePath<'static>,
+        outcome: Outcome,
+        policy: Arc<Policy>,
+        is_told_of: bool,
+        checked_ms: u64,
+        trust_ms: u64,
+    ) -> Self {
         let checked_ms = if outcome.is_transient() { NEVER } else { checked_ms };
         let (checked_ms, touched_ms) = (AtomicU64::new(checked_ms), AtomicU64::new(checked_ms));
-        Self { path, outcome, trust_ms, checked_ms, touched_ms }
+        Self { path, outcome, policy, is_told_of, trust_ms, checked_ms, touched_ms }
     }
 
     /// The answer as it was last known, if its asset is still held by somebody.

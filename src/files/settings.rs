@@ -1,11 +1,13 @@
 //! The bounds of the room, and how full it is.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::handle_pool::HandleLimits;
+use crate::config::{EtagSource, Verify};
 
 /// Every bound of the room.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How long a name is trusted without another look.
     pub revalidate_after: Duration,
@@ -29,6 +31,16 @@ pub struct Settings {
     pub populate_threads: usize,
     /// Directories watched by inotify; none turns it off.
     pub watches: Option<usize>,
+    /// Lengths of the files that are compressed in the background; none turns it off.
+    pub compressed: Option<RangeInclusive<u64>>,
+    /// Threads that compress, and as many that compute checksums.
+    pub background_threads: usize,
+    /// What entity tags are made of.
+    pub etag: EtagSource,
+    /// Whether checksums beside files are heeded.
+    pub verify: Verify,
+    /// Checksums remembered.
+    pub digests: u64,
 }
 
 /// How full the room is.
@@ -48,6 +60,10 @@ pub struct Counts {
     pub mapped_bytes: u64,
     /// Mappings kept.
     pub mappings: u64,
+    /// Checksums remembered.
+    pub digests: u64,
+    /// Checksums and compressed forms that wait or are under way.
+    pub background: usize,
     /// Windows of which the file system could not say whether they are in memory.
     pub unanswered_probes: u64,
 }

@@ -1,8 +1,11 @@
 //! Which state of which file: what length, ETag and Last-Modified all come from.
 
+use std::time::Duration;
+
 use rustix::fs::Stat;
 
 use crate::http::date::HttpDate;
+use crate::http::encoding::Coding;
 use crate::http::entity_tag::EntityTag;
 
 /// One state of one file, as a single `fstat` of an open handle told it.
@@ -42,15 +45,22 @@ impl Version {
         self.size
     }
 
-    /// When the bytes last changed, for `Last-Modified`; none outside the years that a date can say.
+    /// When the bytes last changed, for `Last-Modified`; none outside the years that a date can say, and none up to 1980:
+    /// build systems that want equal trees on every machine set such times, and they date nothing.
     pub fn modified(&self) -> Option<HttpDate> {
-        HttpDate::from_unix_seconds(self.mtime.seconds)
+        HttpDate::from_unix_seconds(self.mtime.seconds).filter(|_| self.mtime.seconds > SENTINELS_TO)
     }
 
-    /// A strong entity-tag (RFC 9110 §8.8.3).
-    pub fn entity_tag(&self) -> EntityTag<'static> {
+    /// A strong entity-tag (RFC 9110 §8.8.3), of these bytes as they are or as they lie in a sidecar.
+    pub fn entity_tag(&self, coding: Option<Coding>) -> EntityTag<'static> {
         let identity = mix(mix(mix(self.device) ^ self.inode) ^ self.ctime.as_nanoseconds());
-        EntityTag::strong_hex([self.size, self.mtime.as_nanoseconds(), identity])
+        let suffix = coding.map_or("", Coding::tag_suffix);
+        EntityTag::strong_hex([self.size, self.mtime.as_nanoseconds(), identity], suffix)
+    }
+
+    /// Whether the bytes last changed before those of `other`, as the file system's clock has it.
+    pub(crate) fn is_older_than(&self, other: &Self) -> bool {
+        self.mtime < other.mtime
     }
 
     /// Whether both are of one file, at whatever time.
@@ -73,7 +83,7 @@ impl Version {
     pub(crate) fn is_racy(&self, now: std::time::SystemTime) -> bool {
         let Ok(now) = now.duration_since(std::time::UNIX_EPOCH) else { return true };
         let changed = u128::from(self.ctime.as_nanoseconds());
-        now.as_nanos().saturating_sub(changed) < RACY_WITHIN_NS
+        now.as_nanos().saturating_sub(changed) < RACY_WITHIN.as_nanos()
     }
 }
 
@@ -97,14 +107,17 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// 1980-01-01T00:00:00Z, the first moment that a zip archive can say, in Unix seconds.
+const SENTINELS_TO: i64 = 315_532_800;
+
 /// Two ticks of a 100 Hz kernel, and as much again for a clock read on another core.
-const RACY_WITHIN_NS: u128 = 40_000_000;
+pub(crate) const RACY_WITHIN: Duration = Duration::from_millis(40);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     fn stat_of(file: &std::fs::File) -> Stat {
         rustix::fs::fstat(file.as_fd()).unwrap()
@@ -147,6 +160,22 @@ mod tests {
     }
 
     #[test]
+    fn times_that_build_systems_set_date_nothing() {
+        let at = |seconds| Version {
+            device: 1,
+            inode: 2,
+            size: 3,
+            mtime: Timestamp { seconds, nanoseconds: 0 },
+            ctime: Timestamp { seconds: 1_700_000_000, nanoseconds: 0 },
+        };
+        for (seconds, is_dated) in
+            [(-1, false), (0, false), (1, false), (315_532_800, false), (315_532_801, true)]
+        {
+            assert_eq!(at(seconds).modified().is_some(), is_dated, "{seconds}");
+        }
+    }
+
+    #[test]
     fn entity_tags_are_quoted_and_differ_when_only_ctime_differs() {
         let at = |ctime| Version {
             device: 1,
@@ -155,8 +184,8 @@ mod tests {
             mtime: Timestamp { seconds: 4, nanoseconds: 5 },
             ctime: Timestamp { seconds: ctime, nanoseconds: 0 },
         };
-        let (one, other) = (at(6).entity_tag(), at(7).entity_tag());
+        let (one, other) = (at(6).entity_tag(None), at(7).entity_tag(None));
         assert!(!one.strong_eq(&other));
-        assert!(one.strong_eq(&at(6).entity_tag()) && !one.is_weak());
+        assert!(one.strong_eq(&at(6).entity_tag(None)) && !one.is_weak());
     }
 }

@@ -27,6 +27,9 @@ pub struct Representation<'a> {
     pub etag: &'a EntityTag<'a>,
     /// The Last-Modified, unless no date can say it.
     pub last_modified: Option<HttpDate>,
+    /// Whether the date stands for these very bytes: not where another coding of the same date may be sent for the same
+    /// request (§8.8.2.2). If-Range by a date then gives the whole.
+    pub dates_are_strong: bool,
     /// The Content-Type, which the parts of a multipart body repeat.
     pub media_type: &'a [u8],
 }
@@ -59,12 +62,17 @@ pub fn decide(asked: &Asked<'_>, has: &Representation<'_>) -> Answer {
         Outcome::NotModified => Answer::NotModified,
         Outcome::Failed => Answer::PreconditionFailed,
         Outcome::Proceed => match asked.range {
-            Some(range) if !asked.head_only && asked.preconditions.permit_range(&validators) => {
+            Some(range) if !asked.head_only && permits_range(asked, has) => {
                 answer_range(range, has)
             }
             _ => Answer::Whole,
         },
     }
+}
+
+fn permits_range(asked: &Asked<'_>, has: &Representation<'_>) -> bool {
+    let last_modified = has.last_modified.filter(|_| has.dates_are_strong);
+    asked.preconditions.permit_range(&Validators { etag: has.etag, last_modified })
 }
 
 fn answer_range(range_field: &[u8], has: &Representation<'_>) -> Answer {
@@ -88,7 +96,16 @@ mod tests {
     fn decide_for(length: u64, asked: Asked<'_>) -> Answer {
         let etag = EntityTag::parse(b"\"a\"").unwrap();
         let last_modified = HttpDate::parse(MODIFIED);
-        decide(&asked, &Representation { length, etag: &etag, last_modified, media_type: b"text/plain" })
+        decide(
+            &asked,
+            &Representation {
+                length,
+                etag: &etag,
+                last_modified,
+                dates_are_strong: true,
+                media_type: b"text/plain",
+            },
+        )
     }
 
     fn range(start: u64, end: u64) -> ByteRange {

@@ -38,6 +38,15 @@ impl Coding {
         }
     }
 
+    /// What an entity tag adds for bytes in this coding.
+    pub(crate) const fn tag_suffix(self) -> &'static str {
+        match self {
+            Self::Br => "-br",
+            Self::Zstd => "-zstd",
+            Self::Gzip => "-gzip",
+        }
+    }
+
     const fn bit(self) -> u8 {
         match self {
             Self::Br => 1,

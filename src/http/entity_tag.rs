@@ -28,10 +28,27 @@ impl<'a> EntityTag<'a> {
         EntityTag::parse(&quoted).map(EntityTag::into_owned)
     }
 
-    /// The strong tag that spells `numbers` in hexadecimal.
-    pub(crate) fn strong_hex(numbers: [u64; 3]) -> EntityTag<'static> {
+    /// A strong tag of three numbers in hexadecimal digits and a suffix of letters.
+    pub(crate) fn strong_hex(numbers: [u64; 3], suffix: &str) -> EntityTag<'static> {
         let [first, second, third] = numbers;
-        EntityTag { bytes: Cow::Owned(format!("\"{first:x}-{second:x}-{third:016x}\"").into_bytes()) }
+        let text = format!("\"{first:x}-{second:x}-{third:016x}{suffix}\"");
+        EntityTag { bytes: Cow::Owned(text.into_bytes()) }
+    }
+
+    /// A strong tag of the first half of a checksum of at least 16 bytes, and a suffix of letters.
+    pub(crate) fn strong_content(digest: &[u8], suffix: &str) -> EntityTag<'static> {
+        let mut text = String::from("\"");
+        for byte in digest.iter().take(16) {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        text.push_str(suffix);
+        text.push('"');
+        EntityTag { bytes: Cow::Owned(text.into_bytes()) }
+    }
+
+    /// The same tag as a weak one.
+    pub(crate) fn weakened(&self) -> EntityTag<'static> {
+        EntityTag { bytes: Cow::Owned([WEAK, self.quoted()].concat()) }
     }
 
     /// The tag as a field writes it.

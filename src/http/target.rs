@@ -144,6 +144,18 @@ impl<'a> SitePath<'a> {
         self.segments().next_back().unwrap_or_default()
     }
 
+    /// The path whose last name is this one's and `suffix` behind it.
+    pub(crate) fn suffixed(&self, suffix: &str) -> SitePath<'static> {
+        SitePath { bytes: Cow::Owned([&*self.bytes, suffix.as_bytes()].concat()) }
+    }
+
+    /// The path without `suffix` at the end of its last name, where a name is left.
+    pub(crate) fn without_suffix(&self, suffix: &str) -> Option<SitePath<'static>> {
+        let shorter = self.bytes.strip_suffix(suffix.as_bytes())?;
+        let has_name = !shorter.is_empty() && !shorter.ends_with(b"/");
+        has_name.then(|| SitePath { bytes: Cow::Owned(shorter.to_vec()) })
+    }
+
     /// The entry `name` of this directory, as the file system lists it: one name, neither `.` nor `..`.
     pub(crate) fn entry(&self, name: &[u8]) -> SitePath<'static> {
         let separator: &[u8] = if self.is_root() { b"" } else { b"/" };

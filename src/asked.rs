@@ -1,0 +1,95 @@
+//! What a request's fields ask for, each field of several lines joined to one list (RFC 9110 §5.3).
+
+use std::borrow::Cow;
+
+use actix_web::http::header::{self, HeaderMap, HeaderName};
+
+use crate::http::accept;
+use crate::http::decide::Asked;
+use crate::http::digest::{Algorithm, Want};
+use crate::http::encoding::AcceptEncoding;
+use crate::http::precondition::Preconditions;
+
+/// The fields that decide which bytes are sent, and how many.
+#[derive(Default)]
+pub(crate) struct Fields<'a> {
+    range: Option<Cow<'a, [u8]>>,
+    if_match: Option<Cow<'a, [u8]>>,
+    if_unmodified_since: Option<Cow<'a, [u8]>>,
+    if_none_match: Option<Cow<'a, [u8]>>,
+    if_modified_since: Option<Cow<'a, [u8]>>,
+    if_range: Option<Cow<'a, [u8]>>,
+    /// None where the client says nothing: it gets what is there.
+    pub(crate) codings: Option<AcceptEncoding>,
+    /// The checksum that the client would like.
+    pub(crate) digest: Option<Algorithm>,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
+        if headers.len() <= 1 {
+            return Self::default(); // Host alone.
+        }
+        let codings = joined(headers, &header::ACCEPT_ENCODING);
+        Self {
+            range: joined(headers, &header::RANGE),
+            if_match: joined(headers, &header::IF_MATCH),
+            if_unmodified_since: joined(headers, &header::IF_UNMODIFIED_SINCE),
+            if_none_match: joined(headers, &header::IF_NONE_MATCH),
+            if_modified_since: joined(headers, &header::IF_MODIFIED_SINCE),
+            if_range: joined(headers, &header::IF_RANGE),
+            codings: codings.map(|field| AcceptEncoding::parse(Some(&field))),
+            digest: wanted_digest(headers),
+        }
+    }
+
+    pub(crate) fn has_range(&self) -> bool {
+        self.range.is_some()
+    }
+
+    pub(crate) fn asked(&self, head_only: bool) -> Asked<'_> {
+        Asked {
+            head_only,
+            range: self.range.as_deref(),
+            preconditions: Preconditions {
+                if_match: self.if_match.as_deref(),
+                if_unmodified_since: self.if_unmodified_since.as_deref(),
+                if_none_match: self.if_none_match.as_deref(),
+                if_modified_since: self.if_modified_since.as_deref(),
+                if_range: self.if_range.as_deref(),
+            },
+        }
+    }
+}
+
+/// Whether the client would rather have data than a page.
+pub(crate) fn prefers_json(headers: &HeaderMap) -> bool {
+    accept::prefers_json(joined(headers, &header::ACCEPT).as_deref())
+}
+
+/// Whether a page will do for the client: for a name that says of what kind it is, only if the client asks for pages by name.
+pub(crate) fn takes_page(headers: &HeaderMap, has_extension: bool) -> bool {
+    let field = joined(headers, &header::ACCEPT);
+    if has_extension { accept::names_html(field.as_deref()) } else { accept::takes_html(field.as_deref()) }
+}
+
+/// All lines of a field as one list.
+pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    let mut lines = headers.get_all(name);
+    let first = lines.next()?.as_bytes();
+    let Some(second) = lines.next() else { return Some(Cow::Borrowed(first)) };
+    let mut all = [first, second.as_bytes()].join(&b", "[..]);
+    for line in lines {
+        all.extend_from_slice(b", ");
+        all.extend_from_slice(line.as_bytes());
+    }
+    Some(Cow::Owned(all))
+}
+
+fn wanted_digest(headers: &HeaderMap) -> Option<Algorithm> {
+    let wanted = |name| Want::parse(&joined(headers, &name)?).preferred();
+    wanted(WANT_REPR_DIGEST).or_else(|| wanted(WANT_CONTENT_DIGEST))
+}
+
+const WANT_REPR_DIGEST: HeaderName = HeaderName::from_static("want-repr-digest");
+const WANT_CONTENT_DIGEST: HeaderName = HeaderName::from_static("want-content-digest");

@@ -1,0 +1,117 @@
+//! What is computed of a whole file, away from the workers: checksums and compressed forms. All of it reads with `pread` into
+//! memory of its own, never through a mapping.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::io::Errno;
+
+use super::asset::Asset;
+use super::beside::CHECKSUM;
+use super::digests::{Digest, digest_file, digest_of};
+use super::fill::fill;
+use super::load::Loader;
+use super::root::Entry;
+use super::version::{RACY_WITHIN, Version};
+use crate::encode::encode;
+use crate::http::digest::{Algorithm, expected_in};
+use crate::http::encoding::Coding;
+
+impl Loader {
+    /// The checksum of an asset's bytes. Blocks.
+    ///
+    /// # Errors
+    /// What the disk says; ESTALE where the file has changed, EMFILE where no handle is to be had.
+    pub(crate) fn digest(&self, asset: &Asset, algorithm: Algorithm) -> io::Result<Digest> {
+        let digest = match asset.heap_body() {
+            Some(bytes) => digest_of(algorithm, &bytes),
+            None => {
+                let compute =
+                    || self.read_still(asset, |file| digest_file(algorithm, file, asset.length()));
+                let computed = self.tags.digests.get_or_compute(&asset.version, algorithm, compute);
+                computed.map_err(|error| copy_of(&error))?
+            }
+        };
+        asset.digests.set(algorithm, Arc::clone(&digest));
+        Ok(digest)
+    }
+
+    /// Whether the asset is what the checksum beside it says. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::digest`].
+    pub(crate) fn verify(&self, asset: &Asset) -> io::Result<bool> {
+        let Some(expected) = self.expected_digest(asset)? else {
+            log::error!("/{}{CHECKSUM} holds no checksum of its file: the file is not served", asset.path);
+            return Ok(false);
+        };
+        let is_right = *self.digest(asset, Algorithm::Sha256)? == expected;
+        if !is_right {
+            log::error!("/{} does not match its checksum: it is not served", asset.path);
+        }
+        Ok(is_right)
+    }
+
+    /// The asset's compressed form; none where it would be no shorter, or too long to keep. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::digest`].
+    pub(crate) fn compress(&self, asset: &Asset, coding: Coding) -> io::Result<Option<Arc<Asset>>> {
+        let coded = match asset.heap_body() {
+            Some(bytes) => encode(coding, &bytes)?,
+            None => encode(coding, &self.read_still(asset, |file| read_whole(file, asset.length()))?)?,
+        };
+        let length = coded.len() as u64;
+        let is_worth_it = length < asset.length() && length <= self.sizes.form_bytes;
+        Ok(is_worth_it.then(|| self.made_form(asset, coding, &coded)))
+    }
+
+    /// What `read` finds in the asset's file, if that is the same version before and after.
+    fn read_still<T>(
+        &self,
+        asset: &Asset,
+        read: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if asset.version.is_racy(SystemTime::now()) {
+            // A second write could still leave the same timestamps.
+            std::thread::sleep(RACY_WITHIN);
+        }
+        let _permit = self.handles.permit_now().ok_or(Errno::MFILE)?;
+        let (file, _) = self.reopen(asset)?;
+        let found = read(file.as_fd())?;
+        let after = Version::of(&rustix::fs::fstat(&file)?);
+        if after == asset.version { Ok(found) } else { Err(Errno::STALE.into()) }
+    }
+
+    fn expected_digest(&self, asset: &Asset) -> io::Result<Option<[u8; 32]>> {
+        let _permit = self.handles.permit_now().ok_or(Errno::MFILE)?;
+        let (file, stat) = match self.root.entry(&asset.path.suffixed(CHECKSUM))? {
+            Entry::File { file, stat, .. } if Some(Version::of(&stat)) == asset.beside.checksum() => (file, stat),
+            _ => return Err(Errno::STALE.into()),
+        };
+        let length = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+        if length > CHECKSUM_BYTES_MAX {
+            return Ok(None);
+        }
+        let text = read_whole(file.as_fd(), length)?;
+        Ok(expected_in(&text, asset.path.file_name()))
+    }
+}
+
+/// An error that others hear of as well.
+fn copy_of(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
+fn read_whole(file: BorrowedFd<'_>, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    if fill(file, &mut bytes, 0)? < bytes.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes)
+}
+
+/// A longer file holds no checksum of one file.
+const CHECKSUM_BYTES_MAX: u64 = 64 * 1024;

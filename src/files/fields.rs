@@ -1,0 +1,158 @@
+//! The header fields of a 200, rendered once a version and in one allocation with a small file's bytes.
+
+use bytes::Bytes;
+
+use super::version::Version;
+use crate::http::cache_control;
+use crate::http::disposition;
+use crate::http::encoding::Coding;
+use crate::http::entity_tag::EntityTag;
+use crate::rules::{Disposition, Policy};
+
+/// Rendered fields. Their order lets every kind of response be one slice of them:
+///
+/// | part         | fields                                                           | left out of         |
+/// |--------------|------------------------------------------------------------------|---------------------|
+/// | common       | what the site's policy adds, `Vary`                              |                     |
+/// | validators   | `Cache-Control`, `Accept-Ranges`, `Last-Modified`, `ETag`        | error pages         |
+/// | description  | `X-Content-Type-Options`, `Content-Encoding`, `Content-Disposition` | 304              |
+/// | type         | `Content-Type`                                                   | 304, several parts  |
+/// | length       | `Content-Length`, the empty line                                 | 304, all parts      |
+/// | body         | a small file's bytes                                             |                     |
+pub struct Fields {
+    block: Bytes,
+    common_to: usize,
+    validators_to: usize,
+    type_at: usize,
+    length_at: usize,
+    body_at: usize,
+    media_type: Box<str>,
+}
+
+/// What the fields tell of.
+pub(crate) struct Described<'a> {
+    pub(crate) version: &'a Version,
+    /// The name that decides defaults: the original's for a sidecar.
+    pub(crate) name: &'a [u8],
+    pub(crate) media_type: &'a str,
+    pub(crate) coding: Option<Coding>,
+    pub(crate) etag: &'a EntityTag<'a>,
+    pub(crate) length: u64,
+    /// Another request might have been answered in another coding.
+    pub(crate) varies: bool,
+    pub(crate) policy: &'a Policy,
+}
+
+impl Fields {
+    /// Renders the fields; `body` follows them for what is kept on the heap.
+    pub(crate) fn render(of: &Described<'_>, body: &[u8]) -> Self {
+        let mut block = Vec::with_capacity(ROOM + of.policy.lines().len() + body.len());
+        block.extend_from_slice(of.policy.lines());
+        if let Some(vary) = of.policy.vary(of.varies) {
+            line(&mut block, "vary", vary.as_bytes());
+        }
+        let common_to = block.len();
+        put_validators(&mut block, of);
+        let validators_to = block.len();
+        put_description(&mut block, of);
+        let type_at = block.len();
+        line(&mut block, "content-type", of.media_type.as_bytes());
+        let length_at = block.len();
+        line(&mut block, "content-length", of.length.to_string().as_bytes());
+        block.extend_from_slice(b"\r\n");
+        let body_at = block.len();
+        block.extend_from_slice(body);
+        let media_type = of.media_type.into();
+        Self { block: block.into(), common_to, validators_to, type_at, length_at, body_at, media_type }
+    }
+
+    /// Fields and empty line of a 200.
+    pub(crate) fn head(&self) -> Bytes {
+        self.block.slice(..self.body_at)
+    }
+
+    /// Fields of a partial response: all but the length.
+    pub(crate) fn without_length(&self) -> Bytes {
+        self.block.slice(..self.length_at)
+    }
+
+    /// Fields of a response whose parts have a type of their own.
+    pub(crate) fn without_type(&self) -> Bytes {
+        self.block.slice(..self.type_at)
+    }
+
+    /// Fields of a 304.
+    pub(crate) fn validators(&self) -> Bytes {
+        self.block.slice(..self.validators_to)
+    }
+
+    /// What every response for this file says, errors included.
+    pub(crate) fn common(&self) -> Bytes {
+        self.block.slice(..self.common_to)
+    }
+
+    /// From the description on, with the empty line: what an error page says of its body.
+    pub(crate) fn description(&self) -> Bytes {
+        self.block.slice(self.validators_to..self.body_at)
+    }
+
+    /// A small file's bytes.
+    pub(super) fn body(&self) -> Bytes {
+        self.block.slice(self.body_at..)
+    }
+
+    /// Everything, and where the body begins.
+    pub(super) fn with_body(&self) -> (Bytes, usize) {
+        (self.block.clone(), self.body_at)
+    }
+
+    /// Bytes that the fields and the body take.
+    pub(super) fn bytes(&self) -> usize {
+        self.block.len() + self.media_type.len()
+    }
+
+    /// The media type, as in `Content-Type`.
+    pub fn media_type(&self) -> &str {
+        &self.media_type
+    }
+}
+
+fn put_validators(block: &mut Vec<u8>, of: &Described<'_>) {
+    let cache_control = match of.policy.cache_control() {
+        Some(given) => given,
+        None => Some(cache_control::default_for(of.name, of.media_type)),
+    };
+    if let Some(value) = cache_control {
+        line(block, "cache-control", value.as_bytes());
+    }
+    line(block, "accept-ranges", b"bytes");
+    if let Some(modified) = of.version.modified() {
+        line(block, "last-modified", &modified.to_imf_fixdate());
+    }
+    line(block, "etag", of.etag.as_bytes());
+}
+
+fn put_description(block: &mut Vec<u8>, of: &Described<'_>) {
+    line(block, "x-content-type-options", b"nosniff");
+    if let Some(coding) = of.coding {
+        line(block, "content-encoding", coding.token().as_bytes());
+    }
+    match of.policy.disposition() {
+        Some(Disposition::Attachment) => {
+            line(block, "content-disposition", disposition::attachment(of.name).as_bytes());
+        }
+        Some(Disposition::Inline) => {
+            line(block, "content-disposition", disposition::inline(of.name).as_bytes());
+        }
+        None => {}
+    }
+}
+
+fn line(block: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        block.extend_from_slice(part);
+    }
+}
+
+/// Room for the usual fields, so that the block is allocated once.
+const ROOM: usize = 384;
