@@ -14,6 +14,7 @@
 //! 4. [`multipart`] frames several ranges as one body, and [`media_type`] names what the bytes are.
 
 pub mod authority;
+pub mod cors;
 pub mod date;
 pub mod decide;
 mod decimal;
