@@ -45,12 +45,17 @@ pub enum ConfigError {
 impl ConfigError {
     /// A bad value of `knob`, found at `origin`.
     pub(crate) fn bad_value(knob: &Knob, origin: &Origin, value: &str, reason: impl Into<String>) -> Self {
-        Self::BadValue {
-            name: name_at(origin, knob.key),
-            value: shortened(value),
-            reason: reason.into(),
-            accepted: knob.accepted(),
-        }
+        Self::bad_value_at(name_at(origin, knob.key), value, reason, knob.accepted())
+    }
+
+    /// A bad value of what has the name `name`, its place included.
+    pub(crate) fn bad_value_at(
+        name: String,
+        value: &str,
+        reason: impl Into<String>,
+        accepted: String,
+    ) -> Self {
+        Self::BadValue { name, value: shortened(value), reason: reason.into(), accepted }
     }
 }
 

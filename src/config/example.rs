@@ -48,8 +48,11 @@ const HEAD: &str = "\
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::file::parse;
+    use crate::config::rule_table::{RULE, read_rules};
     use crate::config::setting::Raw;
     use crate::config::{Config, Span};
 
@@ -62,26 +65,37 @@ mod tests {
 
     #[test]
     fn the_shipped_file_sets_nothing() {
-        assert_eq!(parse(SHIPPED).entries.len(), 0);
+        assert_eq!(parse(Path::new("c.toml"), SHIPPED).1.len(), 0);
     }
 
     #[test]
     fn the_shipped_file_uncommented_sets_every_default_and_nothing_else() {
         let lines: Vec<&str> = SHIPPED.lines().map(uncommented).collect();
         let text = lines.join("\n");
-        let parsed = parse(&text);
-        assert_eq!(parsed.faults, []);
+        let (source, mut entries) = parse(Path::new("c.toml"), &text);
+        assert_eq!(source.faults, []);
+        // The rules come last, since what follows them in TOML is theirs.
+        assert_eq!(entries.pop().map(|entry| entry.key).as_deref(), Some(RULE));
         let mut config = spoilt();
-        for entry in parsed.entries {
+        for entry in entries {
             let knob = Knob::by_key(&entry.key).unwrap_or_else(|| panic!("{} is no knob", entry.key));
             assert_eq!(knob.read(&mut config, Raw::Toml(entry.value)), Ok(()), "{}", entry.key);
             assert_eq!(knob.value(&config), knob.default(), "{}", entry.key);
         }
         assert_eq!(config, Config::default());
-        assert_eq!(
-            lines.iter().filter(|line| !line.starts_with('#') && !line.is_empty()).count(),
-            KNOBS.len()
-        );
+        let of_knobs = lines.iter().take_while(|line| !line.starts_with("[[rule]]"));
+        assert_eq!(of_knobs.filter(|line| !line.starts_with('#') && !line.is_empty()).count(), KNOBS.len());
+    }
+
+    #[test]
+    fn the_rules_of_the_shipped_file_are_right_once_they_are_uncommented() {
+        let text: Vec<&str> = SHIPPED.lines().map(uncommented).collect();
+        let text = text.join("\n");
+        let (source, mut entries) = parse(Path::new("c.toml"), &text);
+        let mut errors = Vec::new();
+        let rules = read_rules(entries.pop().expect("rules"), &source, &mut errors);
+        assert_eq!(errors, []);
+        assert!(rules.len() >= 5, "{}", rules.len());
     }
 
     /// Settings are commented out without a space, prose with one.

@@ -1,18 +1,20 @@
 //! The layer of the TOML file.
 
 use std::ops::Range;
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// What a file says: its entries in order of their lines, and where it is not TOML.
-pub(crate) struct Parsed<'a> {
-    pub(crate) entries: Vec<Entry<'a>>,
+/// A file with what is wrong with its syntax.
+pub(crate) struct Source<'a> {
+    pub(crate) path: &'a Path,
+    text: &'a str,
     /// Line and reason of the faults of syntax, one a line.
     pub(crate) faults: Vec<(usize, String)>,
 }
 
-/// A key at the top of the file with its value.
+/// A key of a table with its value.
 pub(crate) struct Entry<'a> {
     pub(crate) key: String,
     /// Counted from 1.
@@ -22,36 +24,45 @@ pub(crate) struct Entry<'a> {
     pub(crate) value: Spanned<DeValue<'a>>,
 }
 
-/// Reads a TOML document as far as it can be read.
-pub(crate) fn parse(text: &str) -> Parsed<'_> {
+/// Reads a TOML document as far as it can be read, into the entries of its top.
+pub(crate) fn parse<'a>(path: &'a Path, text: &'a str) -> (Source<'a>, Vec<Entry<'a>>) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut faults: Vec<(usize, String)> = errors
+    let mut source = Source { path, text, faults: Vec::new() };
+    source.faults = errors
         .iter()
         .map(|error| {
-            let line = error.span().map_or(1, |span| line_of(text, &span));
+            let line = error.span().map_or(1, |span| source.line_of(&span));
             (line, error.message().trim().replace('\n', "; "))
         })
         .collect();
-    faults.sort();
+    source.faults.sort();
     // What follows the first fault of a line is mostly its echo.
-    faults.dedup_by_key(|(line, _)| *line);
-    let mut entries: Vec<Entry<'_>> = table
-        .into_inner()
-        .into_iter()
-        .map(|(key, value)| Entry {
-            line: line_of(text, &key.span()),
-            written: text.get(value.span()).unwrap_or_default(),
-            key: key.into_inner().into_owned(),
-            value,
-        })
-        // What is left of a faulty line says nothing about what was meant.
-        .filter(|entry| faults.iter().all(|(line, _)| *line != entry.line))
-        .collect();
-    entries.sort_by_key(|entry| entry.value.span().start);
-    Parsed { entries, faults }
+    source.faults.dedup_by_key(|(line, _)| *line);
+    let entries = source.entries(table.into_inner());
+    (source, entries)
 }
 
-fn line_of(text: &str, span: &Range<usize>) -> usize {
-    let before = text.as_bytes().get(..span.start).unwrap_or(text.as_bytes());
-    1 + before.iter().filter(|byte| **byte == b'\n').count()
+impl<'a> Source<'a> {
+    /// The entries of a table of the file, in order of their lines.
+    pub(crate) fn entries(&self, table: DeTable<'a>) -> Vec<Entry<'a>> {
+        let mut entries: Vec<Entry<'_>> = table
+            .into_iter()
+            .map(|(key, value)| Entry {
+                line: self.line_of(&key.span()),
+                written: self.text.get(value.span()).unwrap_or_default(),
+                key: key.into_inner().into_owned(),
+                value,
+            })
+            // What is left of a faulty line says nothing about what was meant.
+            .filter(|entry| self.faults.iter().all(|(line, _)| *line != entry.line))
+            .collect();
+        entries.sort_by_key(|entry| entry.value.span().start);
+        entries
+    }
+
+    /// The line in which a span begins, counted from 1.
+    pub(crate) fn line_of(&self, span: &Range<usize>) -> usize {
+        let before = self.text.as_bytes().get(..span.start).unwrap_or(self.text.as_bytes());
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
+    }
 }

@@ -7,6 +7,7 @@ use super::byte_count::ByteCount;
 use super::count::{Auto, Count};
 use super::log_filter::LogFilter;
 use super::name::{IndexName, RootPath};
+use super::rule::Rule;
 use super::setting::{Forms, Raw, Setting};
 use super::span::Span;
 use super::word::{Dotfiles, EtagSource, Switch, Symlinks, TrailingSlash, Verify};
@@ -143,11 +144,15 @@ macro_rules! knobs {
             #[doc = concat!("\n\nDefault: `", stringify!($default), "`.")]
             $(#[doc = concat!("\n\nBounds: `", stringify!($bounds), "`.")])?
             pub $key: $type,
-        )+)+}
+        )+)+
+            /// What holds for parts of the site, the first that says something before the others: the `[[rule]]` tables
+            /// of the file, which no variable and no flag can give.
+            pub rules: Vec<Rule>,
+        }
 
         impl Default for Config {
             fn default() -> Self {
-                Self {$($($key: $default,)+)+}
+                Self {$($($key: $default,)+)+ rules: Vec::new() }
             }
         }
 
@@ -199,7 +204,7 @@ knobs! {
         trailing_slash: TrailingSlash = TrailingSlash::Add;
     }
     Directories {
-        /// Whether a directory without an index is listed. A [[rule]] may say otherwise for a part of the site.
+        /// Whether a directory without an index is listed. A rule of the file may say otherwise for a part of the site.
         listing: Switch = Switch::Off;
 
         /// Entries of a directory that are listed; what is beyond them is left out, and said to be.

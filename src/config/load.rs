@@ -2,18 +2,21 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fs, io, mem};
 
 use super::address::AdminListen;
 use super::cli::{COMMANDS, CommandLine, Task, read_command_line};
+use super::cors_table::CORS_MAX_AGE;
 use super::count::AUTO;
 use super::environment::{CONFIG_VARIABLE, Environment, read_environment};
 use super::error::{ConfigError, ConfigErrors, name_at};
-use super::file::{Entry, parse};
+use super::file::{Entry, Source, parse};
 use super::knobs::{Config, KNOBS, Knob};
 use super::limits::{self, Limits, SystemFacts};
 use super::nearest::nearest_key;
+use super::or_off::OrOff;
 use super::origin::{Origin, Origins};
+use super::rule_table::{RULE, ReadRule, read_rules};
 use super::setting::Raw;
 
 /// What the program is to do, and with what.
@@ -84,6 +87,7 @@ pub fn load(
     if let (Some(root), Some(knob)) = (&line.root, Knob::by_key("root")) {
         draft.read_text(knob, root, Origin::Argument);
     }
+    draft.take_rules();
     draft.check_root(disk);
     draft.check_listeners();
     let limits = draft.settle(facts);
@@ -119,6 +123,7 @@ struct Draft {
     origins: Origins,
     /// Keys of knobs whose effective value was refused.
     refused: Vec<&'static str>,
+    rules: Vec<ReadRule>,
     errors: Vec<ConfigError>,
 }
 
@@ -131,22 +136,27 @@ impl Draft {
                 return self.errors.push(ConfigError::File { path: path.into(), line: None, reason });
             }
         };
-        let parsed = parse(&text);
-        for (line, reason) in parsed.faults {
-            self.errors.push(ConfigError::File { path: path.into(), line: Some(line), reason });
+        let (source, entries) = parse(path, &text);
+        for (line, reason) in &source.faults {
+            let (line, reason) = (Some(*line), reason.clone());
+            self.errors.push(ConfigError::File { path: path.into(), line, reason });
         }
-        for entry in parsed.entries {
-            self.read_entry(path, entry);
+        for entry in entries {
+            self.read_entry(&source, entry);
         }
     }
 
-    fn read_entry(&mut self, path: &Path, entry: Entry<'_>) {
-        let origin = Origin::File { path: path.into(), line: entry.line };
+    fn read_entry<'a>(&mut self, source: &Source<'a>, entry: Entry<'a>) {
+        let origin = Origin::File { path: source.path.into(), line: entry.line };
+        if entry.key == RULE {
+            self.rules = read_rules(entry, source, &mut self.errors);
+            return;
+        }
         match Knob::by_key(&entry.key) {
             Some(knob) => self.set(knob, Raw::Toml(entry.value), entry.written, origin),
             None => self.errors.push(ConfigError::Unknown {
                 name: name_at(&origin, &entry.key),
-                nearest: nearest_key(&entry.key, &[]).to_owned(),
+                nearest: nearest_key(&entry.key, &[RULE]).to_owned(),
             }),
         }
     }
@@ -171,6 +181,17 @@ impl Draft {
     fn refuse(&mut self, knob: &'static Knob, origin: &Origin, value: &str, reason: impl Into<String>) {
         self.errors.push(ConfigError::bad_value(knob, origin, value, reason));
         self.refused.push(knob.key);
+    }
+
+    /// Gives the rules what they left to the knobs.
+    fn take_rules(&mut self) {
+        for ReadRule { origin, mut rule, max_age_is_open } in mem::take(&mut self.rules) {
+            if let Some(OrOff::Given(policy)) = rule.effects.cors.as_mut().filter(|_| max_age_is_open) {
+                policy.max_age = CORS_MAX_AGE.get();
+            }
+            self.origins.rules.push(origin);
+            self.config.rules.push(rule);
+        }
     }
 
     fn is_sound(&self, keys: &[&str]) -> bool {
@@ -335,7 +356,7 @@ mod tests {
                 "c.toml:4: watch: the value \"1.5\" is not accepted: invalid type: floating point `1.5`, \
                  expected a string or an integer or a boolean; \
                  accepted: on or off (also true or false, yes or no, 1 or 0)",
-                "c.toml:6: table is not known; the nearest known name is handles",
+                "c.toml:6: table is not known; the nearest known name is rule",
                 &format!("PAGECAST_IDLE_TIMEOUT: the value \"5\" has no unit; {duration}"),
                 "PAGECAST_WORKERS: the value \"\" is empty; accepted: a count from 1 to 1024, or auto",
                 "--handles: the value \"-1\" is not a whole number in decimal digits; \
@@ -343,6 +364,33 @@ mod tests {
                 "ROOT: the value \"missing\" cannot be used: entity not found; accepted: the path of a directory",
             ]
         );
+    }
+
+    #[test]
+    fn rules_are_read_with_their_origins_and_their_errors_are_told_beside_the_others() {
+        let file = "names = 99\n[[rule]]\npath = '*.html'\n[[rule]]\npath = '/a/**'\ncors = '*'\n";
+        let loaded = try_load(&["--config=c.toml"], &[], file).expect("all is right");
+        let paths: Vec<String> = loaded.config.rules.iter().map(|rule| rule.path.to_string()).collect();
+        let origins: Vec<String> = loaded.origins.rules.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            (paths, origins),
+            (vec!["*.html".into(), "/a/**".into()], vec!["c.toml:2".into(), "c.toml:4".into()])
+        );
+        let shown = crate::config::show(&loaded);
+        assert!(
+            shown.contains("# Rules\nrule ") && shown.contains(" *.html ") && shown.contains(" c.toml:4\n"),
+            "{shown}"
+        );
+        let errors =
+            told(&["--names=x"], &[("PAGECAST_CONFIG", "c.toml")], "[[rules]]\n[[rule]]\npth = 'a'\n");
+        assert_eq!(errors.len(), 3, "{errors:#?}");
+        for (error, begin) in errors.iter().zip([
+            "c.toml:1: rules is not known; the nearest known name is rule",
+            "c.toml:3: rule.pth is not known; the nearest known name is path",
+            "--names: ",
+        ]) {
+            assert!(error.starts_with(begin), "{error}");
+        }
     }
 
     #[test]

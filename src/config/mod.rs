@@ -2,15 +2,20 @@
 //!
 //! [`KNOBS`] is the one table; `--help`, `pagecast config`, the messages of errors and `config/pagecast.toml` are all
 //! made from it or checked against it. [`load()`] lays the layers over one another: flags beat the environment,
-//! which beats the file, which beats the defaults. [`limits`] then settles what was left open.
+//! which beats the file, which beats the defaults. [`limits`] then settles what was left open. Beside the knobs the file
+//! has rules ([`Rule`]) for parts of the site.
 
 mod address;
 mod byte_count;
 mod cli;
+mod cors_table;
 mod count;
+mod digest_choice;
 mod environment;
 mod error;
 mod example;
+mod extra_fields;
+mod field_value;
 mod file;
 mod knobs;
 pub mod limits;
@@ -18,9 +23,15 @@ mod load;
 mod log_filter;
 mod name;
 mod nearest;
+mod or_off;
 mod origin;
+mod origin_list;
+mod path_glob;
+mod rule;
+mod rule_table;
 mod setting;
 mod show;
+mod site_file;
 mod span;
 pub mod system;
 mod word;
@@ -29,15 +40,23 @@ pub use address::{Address, AdminListen, ListenList};
 pub use byte_count::ByteCount;
 pub use cli::Task;
 pub use count::{Auto, Count};
+pub use digest_choice::DigestChoice;
 pub use error::{ConfigError, ConfigErrors};
 pub use example::example;
+pub use extra_fields::ExtraFields;
+pub use field_value::{FieldName, FieldValue};
 pub use knobs::{Config, Group, KNOBS, Knob};
 pub use limits::{Limits, SystemFacts, settle};
 pub use load::{Disk, Loaded, RealDisk, load};
 pub use log_filter::LogFilter;
 pub use name::{IndexName, RootPath};
+pub use or_off::OrOff;
 pub use origin::{Origin, Origins};
+pub use origin_list::OriginList;
+pub use path_glob::PathGlobs;
+pub use rule::{Effects, Rule};
 pub use setting::{Forms, Refusal, Setting};
 pub use show::show;
+pub use site_file::SiteFile;
 pub use span::Span;
-pub use word::{Dotfiles, EtagSource, Switch, Symlinks, TrailingSlash, Verify};
+pub use word::{Disposition, Dotfiles, EtagSource, Switch, Symlinks, TrailingSlash, Verify};

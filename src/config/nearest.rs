@@ -4,9 +4,14 @@ use super::knobs::KNOBS;
 
 /// The key, of a knob or one of `others`, that is nearest to `name`, whatever style `name` is written in.
 pub(crate) fn nearest_key(name: &str, others: &[&'static str]) -> &'static str {
+    let keys = others.iter().copied().chain(KNOBS.iter().map(|knob| knob.key));
+    nearest_of(name, keys)
+}
+
+/// The one of `keys` that is nearest to `name`; empty if there are none.
+pub(crate) fn nearest_of(name: &str, keys: impl IntoIterator<Item = &'static str>) -> &'static str {
     let lowered = name.trim_start_matches('-').to_ascii_lowercase().replace('-', "_");
     let wanted = lowered.strip_prefix("pagecast_").unwrap_or(&lowered);
-    let keys = others.iter().copied().chain(KNOBS.iter().map(|knob| knob.key));
     let mut best = ("", -1.0);
     for key in keys {
         let likeness = likeness(wanted, key);

@@ -39,18 +39,22 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The origin of every knob's value.
+/// The origin of every knob's value, and of every rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins(BTreeMap<&'static str, Origin>);
+pub struct Origins {
+    knobs: BTreeMap<&'static str, Origin>,
+    /// Where each rule begins, in their order.
+    pub rules: Vec<Origin>,
+}
 
 impl Origins {
     /// Where the value of the knob `key` comes from.
     pub fn of(&self, key: &str) -> &Origin {
-        self.0.get(key).unwrap_or(&Origin::Default)
+        self.knobs.get(key).unwrap_or(&Origin::Default)
     }
 
     pub(crate) fn set(&mut self, key: &'static str, origin: Origin) {
-        self.0.insert(key, origin);
+        self.knobs.insert(key, origin);
     }
 
     pub(crate) fn derive(&mut self, key: &'static str) {

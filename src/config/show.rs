@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use super::knobs::KNOBS;
 use super::load::Loaded;
 use super::origin::Origin;
+use super::rule_table::RULE;
 use super::{ByteCount, Limits};
 
-/// Every effective value and where it comes from, in aligned columns under the headings of the groups; below, the
-/// bounds that are derived only.
+/// Every effective value and where it comes from, in aligned columns under the headings of the groups; below,
+/// the paths of each rule and the bounds that are derived only.
 pub fn show(loaded: &Loaded) -> String {
     let mut rows: Vec<Row> = Vec::new();
     for knob in KNOBS {
@@ -21,6 +22,13 @@ pub fn show(loaded: &Loaded) -> String {
             origin: origin.to_string(),
         });
     }
+    let rules = loaded.config.rules.iter().zip(&loaded.origins.rules).map(|(rule, origin)| Row {
+        title: "Rules",
+        key: RULE,
+        value: rule.path.to_string(),
+        origin: origin.to_string(),
+    });
+    rows.extend(rules);
     let derived = derived(&loaded.limits).into_iter().map(|(key, value)| Row {
         title: "Derived bounds",
         key,

@@ -102,6 +102,16 @@ words! {
     }
 }
 
+words! {
+    /// What browsers are told to do with a file (RFC 6266).
+    Disposition {
+        /// To show it, if they can.
+        Inline = "inline",
+        /// To store it.
+        Attachment = "attachment",
+    }
+}
+
 /// Something that is on or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Switch {

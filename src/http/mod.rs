@@ -15,6 +15,7 @@
 //! 5. [`multipart`] frames several ranges as one body, and [`media_type`] names what the bytes are.
 
 pub mod authority;
+pub mod cors;
 pub mod date;
 pub mod decide;
 mod decimal;

@@ -1,0 +1,65 @@
+//! Values that may be turned off.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::setting::{self, Forms, Refusal, Setting};
+
+/// Something that is given, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrOff<T> {
+    /// There is none.
+    Off,
+    /// Given by the operator.
+    Given(T),
+}
+
+impl<T> OrOff<T> {
+    /// What was given, if it is not off.
+    pub fn given(&self) -> Option<&T> {
+        match self {
+            Self::Off => None,
+            Self::Given(value) => Some(value),
+        }
+    }
+}
+
+impl<T: FromStr<Err = Refusal>> FromStr for OrOff<T> {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        if text.eq_ignore_ascii_case(OFF) { Ok(Self::Off) } else { text.parse().map(Self::Given) }
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for OrOff<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str(OFF),
+            Self::Given(value) => value.fmt(f),
+        }
+    }
+}
+
+impl<T: Setting> Setting for OrOff<T> {
+    type Bounds = T::Bounds;
+    const FORMS: Forms = T::FORMS;
+    const METAVAR: &'static str = T::METAVAR;
+
+    fn accepted(bounds: &Self::Bounds) -> String {
+        format!("{}, or {OFF}", T::accepted(bounds))
+    }
+
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), Refusal> {
+        self.given().map_or(Ok(()), |value| value.check(bounds))
+    }
+}
+
+impl<'de, T: Setting> serde::Deserialize<'de> for OrOff<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        setting::deserialize(deserializer)
+    }
+}
+
+/// How nothing is written.
+pub(crate) const OFF: &str = "off";

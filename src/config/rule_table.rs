@@ -1,0 +1,467 @@
+//! Reads the `[[rule]]` tables of the file.
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::cors_table::CorsTable;
+use super::digest_choice::DigestChoice;
+use super::error::{ConfigError, name_at};
+use super::extra_fields::why_reserved;
+use super::field_value::{FieldName, FieldValue, is_media_type};
+use super::file::{Entry, Source};
+use super::knobs::Knob;
+use super::nearest::nearest_of;
+use super::or_off::{OFF, OrOff};
+use super::origin::Origin;
+use super::path_glob::PathGlobs;
+use super::rule::{Effects, Rule};
+use super::setting::{Raw, Refusal, Setting};
+use super::site_file::SiteFile;
+use super::word::{Disposition, Switch};
+
+/// The key of rules.
+pub(crate) const RULE: &str = "rule";
+
+/// A rule as it was read.
+pub(crate) struct ReadRule {
+    /// Where it begins.
+    pub(crate) origin: Origin,
+    pub(crate) rule: Rule,
+    /// Whether it says who may read across origins, but not for how long an answer may be remembered.
+    pub(crate) max_age_is_open: bool,
+}
+
+/// Reads the rules of a file and reports all that is wrong with them; those with faults are left out.
+pub(crate) fn read_rules<'a>(
+    entry: Entry<'a>,
+    source: &Source<'a>,
+    errors: &mut Vec<ConfigError>,
+) -> Vec<ReadRule> {
+    let mut reader = RuleReader { source, errors };
+    let line = entry.line;
+    let DeValue::Array(rules) = entry.value.into_inner() else {
+        reader.tell(line, "rules are written under [[rule]], each of them anew".to_owned());
+        return Vec::new();
+    };
+    rules.into_iter().filter_map(|rule| reader.read(rule)).collect()
+}
+
+/// Why a value is refused, continuing "the value …", and what would be accepted.
+pub(crate) struct Refused {
+    pub(crate) reason: String,
+    pub(crate) accepted: String,
+}
+
+impl Refused {
+    pub(crate) fn new(reason: impl Into<String>, accepted: impl Into<String>) -> Self {
+        Self { reason: reason.into(), accepted: accepted.into() }
+    }
+}
+
+/// Reads tables and tells what is wrong with their entries.
+pub(crate) struct RuleReader<'s, 'a> {
+    pub(crate) source: &'s Source<'a>,
+    pub(crate) errors: &'s mut Vec<ConfigError>,
+}
+
+impl<'a> RuleReader<'_, 'a> {
+    fn read(&mut self, rule: Spanned<DeValue<'a>>) -> Option<ReadRule> {
+        let line = self.source.line_of(&rule.span());
+        let DeValue::Table(table) = rule.into_inner() else {
+            self.tell(line, "rules are written under [[rule]], each of them anew".to_owned());
+            return None;
+        };
+        let before = self.errors.len();
+        let (mut path, mut effects, mut max_age_is_open) = (None, Effects::default(), false);
+        for entry in self.source.entries(table) {
+            let (entry_line, key, written) = (entry.line, entry.key.clone(), entry.written);
+            let done = match key.as_str() {
+                "path" | "glob" if path.is_some() => {
+                    Err(Refused::new("is given beside path: glob is another name for it", "one of the two"))
+                }
+                "path" | "glob" => read_globs(entry.value).map(|globs| path = Some(globs)),
+                "cache_control" => read_or_off(entry.value).map(|value| effects.cache_control = Some(value)),
+                "headers" => self.read_headers(entry, &mut effects),
+                "content_type" => {
+                    read_media_type(entry.value).map(|value| effects.content_type = Some(value))
+                }
+                "disposition" => {
+                    read::<Disposition>(entry.value, &()).map(|word| effects.disposition = Some(word))
+                }
+                "cors" => CorsTable::read(self, entry).map(|read| {
+                    if let Some(read) = read {
+                        max_age_is_open = read.max_age_is_open;
+                        effects.cors = Some(read.policy);
+                    }
+                }),
+                "listing" => read::<Switch>(entry.value, &()).map(|switch| effects.listing = Some(switch)),
+                "spa" => read_spa(entry.value).map(|file| effects.spa = Some(file)),
+                "digest" => {
+                    read::<DigestChoice>(entry.value, &()).map(|choice| effects.digest = Some(choice))
+                }
+                _ => {
+                    self.tell_unknown(&entry, RULE, KEYS);
+                    Ok(())
+                }
+            };
+            if let Err(refused) = done {
+                self.tell_refused(entry_line, &format!("{RULE}.{key}"), written, refused);
+            }
+        }
+        if path.is_none() && self.errors.len() == before {
+            self.tell(line, "the rule has no path: a glob such as \"*.html\" or \"/assets/**\"".to_owned());
+        }
+        let path = path.filter(|_| self.errors.len() == before)?;
+        Some(ReadRule { origin: self.origin(line), rule: Rule { path, effects }, max_age_is_open })
+    }
+
+    fn read_headers(&mut self, entry: Entry<'a>, effects: &mut Effects) -> Result<(), Refused> {
+        let DeValue::Table(table) = entry.value.into_inner() else {
+            return Err(Refused::new("is no table", "a table such as { X-Robots-Tag = \"noindex\" }"));
+        };
+        for field in self.source.entries(table) {
+            let (line, written) = (field.line, field.written);
+            let key = format!("{RULE}.headers.{}", field.key.escape_debug());
+            let name = match field.key.parse::<FieldName>() {
+                Ok(name) => name,
+                Err(refusal) => {
+                    self.tell(line, format!("{key}: {:?} {refusal}", field.key));
+                    continue;
+                }
+            };
+            if let Some(reason) = why_reserved(name.as_str()) {
+                self.tell(line, format!("{key}: the header field {name} {reason}"));
+                continue;
+            }
+            let pushed = read::<FieldValue>(field.value, &()).and_then(|value| {
+                let twice = |refusal: Refusal| Refused::new(refusal.to_string(), "each header field once");
+                effects.headers.push(name, value).map_err(twice)
+            });
+            if let Err(refused) = pushed {
+                self.tell_refused(line, &key, written, refused);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of a key that a table does not know.
+    pub(crate) fn tell_unknown(&mut self, entry: &Entry<'_>, table: &str, keys: &[&'static str]) {
+        if table == RULE && Knob::by_key(&entry.key).is_some() {
+            let reason = format!(
+                "{} is a knob of the whole server and no key of a rule: put it above the first [[rule]]",
+                entry.key
+            );
+            return self.tell(entry.line, reason);
+        }
+        let name = name_at(&self.origin(entry.line), &format!("{table}.{}", entry.key));
+        let nearest = nearest_of(&entry.key, keys.iter().copied()).to_owned();
+        self.errors.push(ConfigError::Unknown { name, nearest });
+    }
+
+    /// Tells of a value that is not accepted.
+    pub(crate) fn tell_refused(&mut self, line: usize, key: &str, written: &str, refused: Refused) {
+        let origin = self.origin(line);
+        self.errors.push(ConfigError::bad_value_at(
+            name_at(&origin, key),
+            written,
+            refused.reason,
+            refused.accepted,
+        ));
+    }
+
+    fn tell(&mut self, line: usize, reason: String) {
+        let path = self.source.path.to_path_buf();
+        self.errors.push(ConfigError::File { path, line: Some(line), reason });
+    }
+
+    fn origin(&self, line: usize) -> Origin {
+        Origin::File { path: self.source.path.to_path_buf(), line }
+    }
+}
+
+/// Reads a value of a type that knobs have, too.
+pub(crate) fn read<T: Setting>(value: Spanned<DeValue<'_>>, bounds: &T::Bounds) -> Result<T, Refused> {
+    Raw::Toml(value).read(bounds).map_err(|reason| Refused::new(reason, T::accepted(bounds)))
+}
+
+/// The same, or nothing: `false`, `"off"`, `""`.
+fn read_or_off<T: Setting<Bounds = ()>>(value: Spanned<DeValue<'_>>) -> Result<OrOff<T>, Refused> {
+    if is_off(value.get_ref()) {
+        return Ok(OrOff::Off);
+    }
+    let given = read::<T>(value, &());
+    given
+        .map(OrOff::Given)
+        .map_err(|refused| Refused { accepted: format!("{}, or {OFF}", refused.accepted), ..refused })
+}
+
+/// Whether a value says that there is to be nothing.
+pub(crate) fn is_off(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::Boolean(switch) => !switch,
+        DeValue::String(text) => text.is_empty() || text.eq_ignore_ascii_case(OFF),
+        _ => false,
+    }
+}
+
+/// The texts of a string or a list of strings.
+pub(crate) fn texts_of(value: &DeValue<'_>) -> Option<Vec<String>> {
+    match value {
+        DeValue::String(text) => Some(vec![text.to_string()]),
+        DeValue::Array(items) => items
+            .iter()
+            .map(|item| match item.get_ref() {
+                DeValue::String(text) => Some(text.to_string()),
+                _ => None,
+            })
+            .collect(),
+        _ => None,
+    }
+}
+
+fn read_globs(value: Spanned<DeValue<'_>>) -> Result<PathGlobs, Refused> {
+    let accepted = "a glob such as *.html, /assets/** or /docs/{a,b}/*.pdf, or a list of globs";
+    let texts = texts_of(value.get_ref())
+        .ok_or_else(|| Refused::new("is neither a string nor a list of them", accepted))?;
+    PathGlobs::new(texts).map_err(|refusal| Refused::new(refusal.to_string(), accepted))
+}
+
+fn read_media_type(value: Spanned<DeValue<'_>>) -> Result<FieldValue, Refused> {
+    let accepted = "a media type such as text/plain; charset=utf-8";
+    let value = read::<FieldValue>(value, &()).map_err(|refused| Refused::new(refused.reason, accepted))?;
+    if is_media_type(value.as_str()) { Ok(value) } else { Err(Refused::new("is no media type", accepted)) }
+}
+
+fn read_spa(value: Spanned<DeValue<'_>>) -> Result<OrOff<SiteFile>, Refused> {
+    match value.get_ref() {
+        DeValue::Boolean(true) => Ok(OrOff::Given(SiteFile::usual())),
+        _ => read_or_off(value),
+    }
+}
+
+const KEYS: &[&str] = &[
+    "path",
+    "glob",
+    "cache_control",
+    "headers",
+    "content_type",
+    "disposition",
+    "cors",
+    "listing",
+    "spa",
+    "digest",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::file::parse;
+    use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsMethod};
+
+    fn read_text(text: &str) -> (Vec<ReadRule>, Vec<String>) {
+        let (source, entries) = parse(Path::new("c.toml"), text);
+        assert_eq!(source.faults, [], "{text}");
+        let mut errors = Vec::new();
+        let rules = entries
+            .into_iter()
+            .filter(|entry| entry.key == RULE)
+            .flat_map(|entry| read_rules(entry, &source, &mut errors))
+            .collect();
+        (rules, errors.iter().map(ToString::to_string).collect())
+    }
+
+    fn effects(keys: &str) -> Effects {
+        let (rules, errors) = read_text(&format!("[[rule]]\npath = '**'\n{keys}"));
+        assert_eq!(errors, [""; 0], "{keys}");
+        rules.into_iter().next().expect("a rule").rule.effects
+    }
+
+    fn told(keys: &str) -> Vec<String> {
+        let (rules, errors) = read_text(&format!("[[rule]]\npath = '**'\n{keys}"));
+        assert!(rules.is_empty(), "{keys}");
+        errors
+    }
+
+    #[test]
+    fn a_rule_is_read_whole() {
+        let text = "names = 99\n\n[[rule]]\nglob = ['*.js', '/a/{b,c}/**']\ncache_control = 'no-cache'\n\
+                    listing = true\ndisposition = 'attachment'\ncontent_type = 'text/plain; charset=utf-8'\n\
+                    headers = { X-A = 'b', Link = '</c>; rel=preload' }\nspa = '/app.html'\ndigest = ['sha-512']\n\
+                    [[rule]]\npath = '/d'\n[rule.headers]\nX-E = 'f'\n[rule.cors]\norigins = '*'\n";
+        let (rules, errors) = read_text(text);
+        assert_eq!(errors, [""; 0]);
+        let [first, second] = rules.as_slice() else { panic!("{}", rules.len()) };
+        assert_eq!([&first.origin, &second.origin].map(ToString::to_string), ["c.toml:3", "c.toml:12"]);
+        assert_eq!(first.rule.path.texts(), ["*.js", "/a/{b,c}/**"]);
+        let effects = &first.rule.effects;
+        let text = |value: Option<&FieldValue>| value.map(ToString::to_string).unwrap_or_default();
+        let cache_control = effects.cache_control.as_ref().and_then(OrOff::given);
+        assert_eq!(text(cache_control), "no-cache");
+        assert_eq!(text(effects.content_type.as_ref()), "text/plain; charset=utf-8");
+        assert_eq!(text(effects.headers.get("x-a")), "b");
+        assert_eq!(text(effects.headers.get("link")), "</c>; rel=preload");
+        assert_eq!(effects.listing, Some(Switch::On));
+        assert_eq!(effects.disposition, Some(Disposition::Attachment));
+        assert_eq!(effects.digest, Some(DigestChoice { sha256: false, sha512: true }));
+        assert_eq!(effects.spa.as_ref().and_then(OrOff::given).map(SiteFile::as_str), Some("/app.html"));
+        assert_eq!(text(second.rule.effects.headers.get("X-E")), "f");
+        assert!(second.rule.effects.cors.is_some() && second.max_age_is_open);
+    }
+
+    #[test]
+    fn nothing_is_something_to_say() {
+        for (keys, expected) in [
+            ("cache_control = ''", Effects { cache_control: Some(OrOff::Off), ..Effects::default() }),
+            ("cache_control = 'off'", Effects { cache_control: Some(OrOff::Off), ..Effects::default() }),
+            ("cors = false", Effects { cors: Some(OrOff::Off), ..Effects::default() }),
+            ("cors = 'off'", Effects { cors: Some(OrOff::Off), ..Effects::default() }),
+            ("spa = false", Effects { spa: Some(OrOff::Off), ..Effects::default() }),
+            ("digest = false", Effects { digest: Some(DigestChoice::default()), ..Effects::default() }),
+            ("spa = true", Effects { spa: Some(OrOff::Given(SiteFile::usual())), ..Effects::default() }),
+            ("", Effects::default()),
+        ] {
+            assert_eq!(effects(keys), expected, "{keys}");
+        }
+    }
+
+    #[test]
+    fn cors_has_short_and_long_forms() {
+        let policy = |keys: &str| match effects(keys).cors {
+            Some(OrOff::Given(policy)) => policy,
+            other => panic!("{keys}: {other:?}"),
+        };
+        assert_eq!(policy("cors = '*'").origins, AllowedOrigins::Any);
+        let one = policy("cors = 'https://a'");
+        assert_eq!(policy("cors = ['https://a']"), one);
+        assert_eq!(policy("cors = { origins = 'https://a' }"), one);
+        assert_eq!(policy("cors.origins = ['https://a']"), one);
+        let long = policy(
+            "cors = { origins = 'https://a', methods = ['GET'], headers = ['Range', 'X-A'], expose = ['ETag'], \
+             max_age = '1h', credentials = true }",
+        );
+        assert_eq!(long.methods, [CorsMethod::Get]);
+        assert_eq!(long.headers, AllowedHeaders::These(vec!["range".to_owned(), "x-a".to_owned()]));
+        assert_eq!((long.max_age.as_secs(), long.credentials), (3_600, true));
+        assert_eq!(policy("cors = { origins = '*', headers = '*' }").headers, AllowedHeaders::Any);
+    }
+
+    #[test]
+    fn each_fault_is_told_with_its_line_its_value_and_what_is_accepted() {
+        for (keys, expected) in [
+            (
+                "\ncache_contrl = 'no-cache'",
+                "c.toml:4: rule.cache_contrl is not known; the nearest known name is cache_control",
+            ),
+            (
+                "workers = 4",
+                "c.toml:3: workers is a knob of the whole server and no key of a rule: put it above the first \
+                 [[rule]]",
+            ),
+            (
+                "glob = '*'",
+                "c.toml:3: rule.glob: the value \"'*'\" is given beside path: glob is another name for it; \
+                 accepted: one of the two",
+            ),
+            (
+                "cache_control = 5",
+                "c.toml:3: rule.cache_control: the value \"5\" is not accepted: invalid type: integer `5`, expected \
+                 a string; accepted: the value of a header field in visible ASCII, or off",
+            ),
+            (
+                "cache_control = \"a\\nb\"",
+                "c.toml:3: rule.cache_control: the value \"\\\"a\\\\nb\\\"\" has a line break in it; \
+                 accepted: the value of a header field in visible ASCII, or off",
+            ),
+            (
+                "content_type = 'html'",
+                "c.toml:3: rule.content_type: the value \"'html'\" is no media type; \
+                 accepted: a media type such as text/plain; charset=utf-8",
+            ),
+            (
+                "disposition = 'download'",
+                "c.toml:3: rule.disposition: the value \"'download'\" is none of the words known here; \
+                 accepted: inline or attachment",
+            ),
+            (
+                "listing = 'maybe'",
+                "c.toml:3: rule.listing: the value \"'maybe'\" is neither on nor off; \
+                 accepted: on or off (also true or false, yes or no, 1 or 0)",
+            ),
+            (
+                "spa = 'index.html'",
+                "c.toml:3: rule.spa: the value \"'index.html'\" does not start with a slash; \
+                 accepted: the path of a file within the site, such as /index.html, or off",
+            ),
+            (
+                "digest = 'md5'",
+                "c.toml:3: rule.digest: the value \"'md5'\" has the unknown algorithm `md5`; \
+                 accepted: true, sha-256, sha-512, a list of them, or off",
+            ),
+            (
+                "headers = 'a'",
+                "c.toml:3: rule.headers: the value \"'a'\" is no table; \
+                 accepted: a table such as { X-Robots-Tag = \"noindex\" }",
+            ),
+            (
+                "[rule.headers]\nX-A = 'b'\nContent-Length = '5'",
+                "c.toml:5: rule.headers.Content-Length: the header field Content-Length is about where a message \
+                 ends, which the server alone knows",
+            ),
+            (
+                "headers = { 'a b' = 'c' }",
+                "c.toml:3: rule.headers.a b: \"a b\" is not the name of a header field",
+            ),
+            (
+                "headers = { x-a = 'b', X-A = 'c' }",
+                "c.toml:3: rule.headers.X-A: the value \"'c'\" is of a name that is given twice; \
+                 accepted: each header field once",
+            ),
+            (
+                "[rule.cors]\norigin = '*'",
+                "c.toml:4: rule.cors.origin is not known; the nearest known name is origins",
+            ),
+            (
+                "[rule.cors]\norigins = '*'\nmethods = ['PUT']",
+                "c.toml:5: rule.cors.methods: the value \"['PUT']\" has the method \"PUT\", which is not served; \
+                 accepted: a list of GET and HEAD, the methods that there are files for",
+            ),
+            (
+                "cors = { origins = '*', max_age = '2d' }",
+                "c.toml:3: rule.cors.max_age: the value \"'2d'\" has the unknown unit `d`; accepted: a duration \
+                 with its unit such as 250ms, 30s, 5m, 1h or 1m30s, from 0 to 24h",
+            ),
+        ] {
+            assert_eq!(told(keys), [expected], "{keys}");
+        }
+    }
+
+    #[test]
+    fn credentials_want_named_origins_and_the_reason_is_told() {
+        let errors = told("cors = { origins = '*', credentials = true }");
+        let [error] = errors.as_slice() else { panic!("{errors:?}") };
+        assert!(error.contains("has credentials for the origin *, which browsers refuse"), "{error}");
+    }
+
+    #[test]
+    fn all_faults_of_all_rules_are_told() {
+        let text = "[[rule]]\nlisting = true\n[[rule]]\npath = '/a/'\nspa = 1\n[[rule]]\npath = 'b'\nx = 1\n";
+        let (rules, errors) = read_text(text);
+        assert!(rules.is_empty());
+        let places = [
+            "c.toml:1: the rule has no path",
+            "c.toml:4: rule.path: ",
+            "c.toml:5: rule.spa: ",
+            "c.toml:8: rule.x ",
+        ];
+        assert_eq!(errors.len(), places.len(), "{errors:#?}");
+        for (error, place) in errors.iter().zip(places) {
+            assert!(error.starts_with(place), "{error}");
+        }
+        for text in ["[rule]\npath = 'a'", "rule = 5", "rule = ['a']"] {
+            let (_, errors) = read_text(text);
+            assert_eq!(errors, ["c.toml:1: rules are written under [[rule]], each of them anew"], "{text}");
+        }
+    }
+}
