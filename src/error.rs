@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::http::method::ALLOW;
 use crate::http::range::ContentRange;
+use crate::rules::Policy;
 use crate::wire::ready::Ready;
 
 /// Why a request gets no file.
@@ -14,7 +15,12 @@ use crate::wire::ready::Ready;
 /// |------------------------|--------------------------------------------------|-------------------------|
 /// | `BadTarget`            | 400 "The request target is malformed."           | debug: target           |
 /// | `Forbidden`            | 403 "This may not be read."                      | nothing                 |
+/// | `BadQuery`             | 400 "The query is not accepted here."            | debug: query            |
+/// | `UnknownDigest`        | 400 and the digests that are known               | nothing                 |
+/// | `UnknownArchive`       | 400 and the archives that are known              | nothing                 |
+/// | `TooLarge`             | 403 "This is too large for an archive."          | debug: path, limit      |
 /// | `NotFound`             | 404 "Not found."                                 | nothing                 |
+/// | `NotAcceptable`        | 406 "There is no coding that you accept."        | nothing                 |
 /// | `MethodNotAllowed`     | 405 and `Allow`                                  | nothing                 |
 /// | `PreconditionFailed`   | 412 "The file is not the version asked for."     | nothing                 |
 /// | `NotSatisfiable`       | 416 and `Content-Range: bytes */N`               | nothing                 |
@@ -25,10 +31,20 @@ use crate::wire::ready::Ready;
 pub enum Refused {
     /// The target can't be a path of the site.
     BadTarget,
+    /// The query filter took it for an attack.
+    BadQuery,
+    /// A digest was asked for that nobody computes.
+    UnknownDigest,
+    /// An archive was asked for that nobody makes.
+    UnknownArchive,
+    /// A directory has more in it than an archive may have.
+    TooLarge,
     /// It exists and may not be read.
     Forbidden,
     /// Nothing is there.
     NotFound,
+    /// The client refuses the file as it is, and in every coding in which it is to be had.
+    NotAcceptable,
     /// A known method that files don't have.
     MethodNotAllowed,
     /// `If-Match` or `If-Unmodified-Since` does not hold.
@@ -44,60 +60,82 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// The response, without its body for a HEAD.
-    pub fn respond(self, is_head: bool) -> HttpResponse {
-        let (status, more, sentence) = match self {
-            Self::BadTarget => (StatusCode::BAD_REQUEST, String::new(), "The request target is malformed.\n"),
-            Self::Forbidden => (StatusCode::FORBIDDEN, String::new(), "This may not be read.\n"),
-            Self::NotFound => return not_found(is_head),
-            Self::MethodNotAllowed => {
-                (StatusCode::METHOD_NOT_ALLOWED, format!("allow: {ALLOW}\r\n"), "Files are only read here.\n")
+    /// The status of the response.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadTarget | Self::BadQuery | Self::UnknownDigest | Self::UnknownArchive => {
+                StatusCode::BAD_REQUEST
             }
-            Self::PreconditionFailed => {
-                (StatusCode::PRECONDITION_FAILED, String::new(), "The file is not the version asked for.\n")
+            Self::Forbidden | Self::TooLarge => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::NotSatisfiable(_) => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The response, without its body for a HEAD, under the policy of its path. `varies`: the file was to be had in several
+    /// codings.
+    pub(crate) fn respond(self, is_head: bool, policy: &Policy, varies: bool) -> HttpResponse {
+        let make = || self.block(policy, varies);
+        let is_usual = self == Self::NotFound && !varies;
+        let (block, body_at) = if is_usual { policy.not_found.get_or_init(make).clone() } else { make() };
+        if is_head {
+            return Ready::head(self.status(), block.slice(..body_at), Bytes::new());
+        }
+        Ready::inline(self.status(), block, body_at)
+    }
+
+    /// All that is sent behind the status line, and where the body begins.
+    fn block(self, policy: &Policy, varies: bool) -> (Bytes, usize) {
+        let sentence = self.sentence();
+        let mut block = policy.lines().to_vec();
+        if let Some(vary) = policy.vary(varies || self == Self::NotAcceptable) {
+            block.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
+        }
+        let length = sentence.len();
+        let fields = format!(
+            "{}content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n\
+             content-length: {length}\r\n\r\n",
+            self.fields()
+        );
+        block.extend_from_slice(fields.as_bytes());
+        let body_at = block.len();
+        block.extend_from_slice(sentence.as_bytes());
+        (block.into(), body_at)
+    }
+
+    fn fields(self) -> String {
+        match self {
+            Self::MethodNotAllowed => format!("allow: {ALLOW}\r\n"),
+            Self::NotSatisfiable(length) => {
+                format!("accept-ranges: bytes\r\ncontent-range: {}\r\n", ContentRange::unsatisfied(length))
             }
-            Self::NotSatisfiable(length) => (
-                StatusCode::RANGE_NOT_SATISFIABLE,
-                format!("accept-ranges: bytes\r\ncontent-range: {}\r\n", ContentRange::unsatisfied(length)),
-                "No such range.\n",
-            ),
-            Self::NotImplemented => {
-                (StatusCode::NOT_IMPLEMENTED, String::new(), "This method is not known here.\n")
-            }
-            Self::Busy => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "retry-after: 1\r\n".to_owned(),
-                "Busy. Please try again.\n",
-            ),
-            Self::Failed => (StatusCode::INTERNAL_SERVER_ERROR, String::new(), "Something failed.\n"),
-        };
-        let (block, body_at) = block(&more, sentence);
-        respond(status, block, body_at, is_head)
+            Self::Busy => "retry-after: 1\r\n".to_owned(),
+            _ => String::new(),
+        }
     }
-}
 
-fn respond(status: StatusCode, block: Bytes, body_at: usize, is_head: bool) -> HttpResponse {
-    if is_head {
-        return Ready::head(status, block.slice(..body_at), Bytes::new());
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::BadTarget => "The request target is malformed.\n",
+            Self::BadQuery => "The query is not accepted here.\n",
+            Self::UnknownDigest => "There is no such digest here: sha-256 and sha-512 are known.\n",
+            Self::UnknownArchive => "There is no such archive here: tar, tar.zst and zip are known.\n",
+            Self::Forbidden => "This may not be read.\n",
+            Self::TooLarge => "This is too large for an archive.\n",
+            Self::NotFound => "Not found.\n",
+            Self::NotAcceptable => "There is no coding that you accept.\n",
+            Self::MethodNotAllowed => "Files are only read here.\n",
+            Self::PreconditionFailed => "The file is not the version asked for.\n",
+            Self::NotSatisfiable(_) => "No such range.\n",
+            Self::NotImplemented => "This method is not known here.\n",
+            Self::Busy => "Busy. Please try again.\n",
+            Self::Failed => "Something failed.\n",
+        }
     }
-    Ready::inline(status, block, body_at)
-}
-
-/// Missing names are asked for as often as files are, so their answer is made once.
-fn not_found(is_head: bool) -> HttpResponse {
-    thread_local! {
-        static BLOCK: (Bytes, usize) = block("", "Not found.\n");
-    }
-    let (block, body_at) = BLOCK.with(Clone::clone);
-    respond(StatusCode::NOT_FOUND, block, body_at, is_head)
-}
-
-fn block(more: &str, sentence: &str) -> (Bytes, usize) {
-    let length = sentence.len();
-    let fields = format!(
-        "{more}content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n\
-         content-length: {length}\r\n\r\n"
-    );
-    let body_at = fields.len();
-    (Bytes::from(fields + sentence), body_at)
 }

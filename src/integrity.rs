@@ -7,36 +7,46 @@ use actix_web::HttpResponse;
 use crate::asked::Fields;
 use crate::error::Refused;
 use crate::files::Asset;
+use crate::files::digests::Digest;
 use crate::files::load::NoForm;
 use crate::http::digest::{Algorithm, checksum_line};
-use crate::reply::{Checksum, text};
+use crate::reply::{Checksums, text};
 use crate::serve::{Site, Unsent};
 
 impl Site {
-    /// The checksum that goes with a response: the one that the client or the rules ask for, once it is known, else one that
-    /// is known. A HEAD that asks waits for it; what is small and in memory is computed at once.
-    pub(crate) async fn checksum_of(
-        &self,
-        form: &Arc<Asset>,
-        fields: &Fields<'_>,
-        is_head: bool,
-    ) -> Option<Checksum> {
-        let wanted = fields.digest.or_else(|| form.policy.digest());
-        let Some(algorithm) = wanted else { return known(form) };
-        if let Some(digest) = form.digests.get(algorithm) {
-            return Some(Checksum { algorithm, digest: Arc::clone(digest) });
+    /// The checksums that go with a response: those that the client or the rules ask for, as far as they are known, else
+    /// what is known. A HEAD that asks waits; what is small and in memory is computed at once.
+    pub(crate) async fn checksums(&self, form: &Arc<Asset>, fields: &Fields<'_>, is_head: bool) -> Checksums {
+        let wanted = match fields.digest {
+            Some(algorithm) => [Some(algorithm), None],
+            None => form.policy.digests(),
+        };
+        if wanted == [None, None] {
+            return known(form);
+        }
+        let mut checksums = Vec::new();
+        for algorithm in wanted.into_iter().flatten() {
+            let waits = is_head && fields.digest.is_some();
+            if let Some(digest) = self.checksum(form, algorithm, waits).await {
+                checksums.push((algorithm, digest));
+            }
+        }
+        if checksums.is_empty() { known(form) } else { checksums }
+    }
+
+    async fn checksum(&self, form: &Arc<Asset>, algorithm: Algorithm, waits: bool) -> Option<Digest> {
+        if let Some(known) = form.digests.get(algorithm) {
+            return Some(Arc::clone(known));
         }
         if let Some(digest) = self.files.digest_at_once(form, algorithm) {
-            return Some(Checksum { algorithm, digest });
+            return Some(digest);
         }
-        if is_head && fields.digest.is_some() {
-            let wait = self.manners.digest_wait;
-            let digest = Box::pin(self.files.digest(form, algorithm, wait)).await;
-            return digest.map(|digest| Checksum { algorithm, digest });
+        if waits {
+            return Box::pin(self.files.digest(form, algorithm, self.manners.digest_wait)).await;
         }
         // Whoever asks later finds it known.
         self.files.digest_soon(form, algorithm);
-        known(form)
+        None
     }
 
     /// The line that `sha256sum` would print of the file.
@@ -65,10 +75,7 @@ impl Site {
     }
 }
 
-fn known(form: &Asset) -> Option<Checksum> {
-    let of = |algorithm| {
-        let digest = Arc::clone(form.digests.get(algorithm)?);
-        Some(Checksum { algorithm, digest })
-    };
-    Algorithm::ALL.into_iter().find_map(of)
+fn known(form: &Asset) -> Checksums {
+    let of = |algorithm| Some((algorithm, Arc::clone(form.digests.get(algorithm)?)));
+    Algorithm::ALL.into_iter().filter_map(of).collect()
 }

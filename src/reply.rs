@@ -6,15 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::HttpResponse;
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 
 use crate::error::Refused;
 use crate::files::Asset;
+use crate::files::digests::Digest;
 use crate::files::handle_pool::Handle;
 use crate::http::decide::Answer;
+use crate::http::digest::{Algorithm, field_value};
+use crate::http::disposition;
+use crate::http::method::ALLOW;
 use crate::http::multipart::{Boundary, Multipart};
 use crate::http::range::ByteRange;
+use crate::rules::Policy;
 use crate::wire::ready::Ready;
 use crate::wire::segments::{Segment, Segments, Window};
 
@@ -25,31 +31,121 @@ pub(crate) struct Source<'a> {
     pub(crate) handle: Option<Arc<Handle>>,
     /// From this length on a window leaves by `sendfile`.
     pub(crate) sendfile_from: u64,
+    /// What is told of the representation's integrity.
+    pub(crate) checksums: Checksums,
 }
 
+/// Checksums of a representation that are told with it.
+pub(crate) type Checksums = Vec<(Algorithm, Digest)>;
+
 /// The response that `answer` stands for, from `source`.
-pub(crate) fn reply(answer: Answer, source: &Source<'_>, is_head: bool) -> HttpResponse {
+///
+/// # Errors
+/// What the client's own conditions refuse.
+pub(crate) fn reply(answer: Answer, source: &Source<'_>, is_head: bool) -> Result<HttpResponse, Refused> {
     let asset = source.asset;
-    match answer {
+    let is_whole = matches!(answer, Answer::Whole) && !is_head;
+    let mut response = match answer {
         Answer::Whole => whole(source, is_head),
         Answer::Part(range) => part(range, source),
         Answer::Parts(ranges) => parts(&ranges, source),
         Answer::NotModified => {
-            Ready::head(StatusCode::NOT_MODIFIED, asset.fields.without_type(), Bytes::from_static(b"\r\n"))
+            Ready::head(StatusCode::NOT_MODIFIED, asset.fields.validators(), Bytes::from_static(b"\r\n"))
         }
-        Answer::PreconditionFailed => Refused::PreconditionFailed.respond(is_head),
-        Answer::NotSatisfiable => Refused::NotSatisfiable(asset.length()).respond(is_head),
+        Answer::PreconditionFailed => return Err(Refused::PreconditionFailed),
+        Answer::NotSatisfiable => return Err(Refused::NotSatisfiable(asset.length())),
+    };
+    if !source.checksums.is_empty() {
+        Ready::lead(&mut response, integrity(&source.checksums, is_whole));
     }
+    Ok(response)
 }
 
-/// The redirect from a directory to the same with its trailing slash.
-pub(crate) fn moved(location: String) -> HttpResponse {
-    HttpResponse::MovedPermanently().insert_header((header::LOCATION, location)).finish()
+/// The site's own page for `status`: its description and its bytes, without what belongs to it as a file.
+pub(crate) fn page(
+    status: StatusCode,
+    policy: &Policy,
+    varies: bool,
+    source: &Source<'_>,
+    is_head: bool,
+) -> HttpResponse {
+    let asset = source.asset;
+    let mut fields = policy.lines().to_vec();
+    if let Some(vary) = policy.vary(varies) {
+        fields.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
+    }
+    fields.extend_from_slice(b"cache-control: no-cache\r\n");
+    let (fields, tail) = (Bytes::from(fields), asset.fields.description());
+    if is_head || asset.length() == 0 {
+        return Ready::head(status, fields, tail);
+    }
+    let mut segments = Segments::default();
+    segments.push(source.segment(0..asset.length()));
+    Ready::segments(status, fields, tail, segments)
+}
+
+/// The permanent redirect to another spelling of the same name.
+pub(crate) fn moved(policy: &Policy, location: &str) -> HttpResponse {
+    redirect(StatusCode::MOVED_PERMANENTLY, policy, location)
+}
+
+/// A redirect.
+pub(crate) fn redirect(status: StatusCode, policy: &Policy, location: &str) -> HttpResponse {
+    let fields = format!("location: {location}\r\ncontent-length: 0\r\n\r\n");
+    Ready::head(status, lines_of(policy, &[]).into(), fields.into())
+}
+
+/// A short text that was made for the request.
+pub(crate) fn text(policy: &Policy, body: &[u8], is_head: bool) -> HttpResponse {
+    let fields = format!(
+        "cache-control: no-cache\r\nx-content-type-options: nosniff\r\n\
+         content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut block = lines_of(policy, fields.as_bytes());
+    let body_at = block.len();
+    if is_head {
+        return Ready::head(StatusCode::OK, block.into(), Bytes::new());
+    }
+    block.extend_from_slice(body);
+    Ready::inline(StatusCode::OK, block.into(), body_at)
 }
 
 /// What every target allows.
-pub(crate) fn options() -> HttpResponse {
-    HttpResponse::NoContent().insert_header((header::ALLOW, crate::http::method::ALLOW)).finish()
+pub(crate) fn options(policy: &Policy) -> HttpResponse {
+    let fields = format!("allow: {ALLOW}\r\n\r\n");
+    Ready::head(StatusCode::NO_CONTENT, lines_of(policy, fields.as_bytes()).into(), Bytes::new())
+}
+
+/// Has the client store the body, as `name`.
+pub(crate) fn download(response: &mut HttpResponse, name: &[u8]) {
+    let is_of_file = response.status().is_success();
+    if let Ok(value) = HeaderValue::from_str(&disposition::attachment(name))
+        && is_of_file
+    {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+}
+
+fn lines_of(policy: &Policy, more: &[u8]) -> Vec<u8> {
+    let mut lines = policy.lines().to_vec();
+    if let Some(vary) = policy.vary(false) {
+        lines.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
+    }
+    lines.extend_from_slice(more);
+    lines
+}
+
+/// Repr-Digest, and Content-Digest where the content is the whole representation (RFC 9530 §2, §3).
+fn integrity(checksums: &Checksums, is_whole: bool) -> Bytes {
+    let values: Vec<String> =
+        checksums.iter().map(|(algorithm, digest)| field_value(*algorithm, digest)).collect();
+    let value = values.join(", ");
+    let mut lines = format!("repr-digest: {value}\r\n");
+    if is_whole {
+        lines.push_str(&format!("content-digest: {value}\r\n"));
+    }
+    lines.into()
 }
 
 fn whole(source: &Source<'_>, is_head: bool) -> HttpResponse {

@@ -26,7 +26,8 @@ use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
 use crate::pages::Pages;
 use crate::place::{Place, Stop};
-use crate::reply::{Source, download, options, page, preflight, reply};
+use crate::cors::{add_cors, preflight};
+use crate::reply::{Source, download, options, page, reply};
 use crate::rules::{Policy, Rules};
 use crate::shortcut::Shortcuts;
 
@@ -100,7 +101,7 @@ impl Site {
             let place = self.find(request, wants.as_ref()).await?; // 1 where
             match self.send(&place, &fields, wants.as_ref(), is_head).await {
                 Ok(mut response) => {
-                    place.asset.policy.add_cors(request.headers(), &mut response);
+                    add_cors(&place.asset.policy, request.headers(), &mut response);
                     return Ok(response);
                 }
                 // The file changed after its name was checked: its new version is looked up.
@@ -133,12 +134,12 @@ impl Site {
         if place.is_due_for_touch {
             Box::pin(self.files.touch(&place.name, Some(&form))).await;
         }
-        let checksum = self.checksum_of(&form, fields, is_head).await;
+        let checksums = self.checksums(&form, fields, is_head).await;
         let dates_are_strong = form.coding.is_none() && !may_differ(&place.asset, fields);
         let facts = Representation { dates_are_strong, ..facts(&form) };
         let answer = decide(&fields.asked(is_head), &facts); // 3 how much of them (pure)
         let handle = self.handle(&form).await?;
-        let source = Source { asset: &form, handle, sendfile_from: self.manners.sendfile_from, checksum };
+        let source = Source { asset: &form, handle, sendfile_from: self.manners.sendfile_from, checksums };
         let mut response = reply(answer, &source, is_head)?; // 4 status, headers, body
         if let Some(name) = wants.and_then(|wants| wants.download.as_deref()) {
             download(&mut response, if name.is_empty() { place.asset.path.file_name() } else { name });
@@ -214,7 +215,7 @@ impl Site {
                 (page.unwrap_or_else(plain), policy)
             }
         };
-        policy.add_cors(request.headers(), &mut response);
+        add_cors(&policy, request.headers(), &mut response);
         response
     }
 
@@ -246,7 +247,7 @@ impl Site {
         let form = self.form(asset, &fields).await.unwrap_or_else(|_| Arc::clone(asset));
         let handle = self.handle(&form).await.ok()?;
         let sendfile_from = self.manners.sendfile_from;
-        let source = Source { asset: &form, handle, sendfile_from, checksum: None };
+        let source = Source { asset: &form, handle, sendfile_from, checksums: Vec::new() };
         Some(page(status, policy, asset.forms.is_some(), &source, is_head))
     }
 }

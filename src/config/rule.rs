@@ -58,7 +58,7 @@ impl Effects {
     }
 
     /// Takes from `later` what is still open.
-    fn fill(&mut self, later: &Self) {
+    pub(crate) fn fill(&mut self, later: &Self) {
         fn take<T: Clone>(open: &mut Option<T>, later: &Option<T>) {
             if open.is_none() {
                 open.clone_from(later);

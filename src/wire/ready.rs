@@ -3,7 +3,7 @@
 //! Its fields are not in the response's header map: they were rendered once, when the file was opened, and go out as they
 //! are. Whatever a middleware puts into the map goes out too, and takes the place of a rendered field of that name. A
 //! middleware that changes the status or the body is heeded as well: the rendered fields that describe the body
-//! (`Content-Length`, `Content-Range`, `Content-Type`, `ETag`, `Accept-Ranges`) then stay behind.
+//! (`Content-Length`, `Content-Type`, `Content-Encoding`, `ETag`, digests and the like) then stay behind.
 
 use std::rc::Rc;
 
@@ -17,6 +17,8 @@ use super::segments::{Segments, SegmentsBody};
 /// Rendered fields, and what follows them.
 pub struct Ready {
     pub(super) status: StatusCode,
+    /// Field lines of this one response, which go before the others.
+    pub(super) lead: Bytes,
     /// Field lines; then, from `body_at` on, a body that lies behind them in one piece.
     pub(super) block: Bytes,
     pub(super) body_at: usize,
@@ -38,13 +40,14 @@ impl Ready {
     /// A response of fields alone; `block` and `tail` together end in the empty line.
     pub fn head(status: StatusCode, block: Bytes, tail: Bytes) -> HttpResponse {
         let body_at = block.len();
-        Self { status, block, body_at, tail, content: Content::None }.respond(BoxBody::new(()))
+        Self { status, lead: Bytes::new(), block, body_at, tail, content: Content::None }.respond(BoxBody::new(()))
     }
 
     /// A response whose body lies behind its fields, from `body_at` on.
     pub fn inline(status: StatusCode, block: Bytes, body_at: usize) -> HttpResponse {
         let body = block.slice(body_at..);
-        let ready = Self { status, block, body_at, tail: Bytes::new(), content: Content::Inline };
+        let (lead, tail) = (Bytes::new(), Bytes::new());
+        let ready = Self { status, lead, block, body_at, tail, content: Content::Inline };
         ready.respond(BoxBody::new(body))
     }
 
@@ -53,7 +56,14 @@ impl Ready {
         let shared = Rc::new(segments);
         let body_at = block.len();
         let content = Content::Segments(Rc::clone(&shared));
-        Self { status, block, body_at, tail, content }.respond(BoxBody::new(SegmentsBody::new(shared)))
+        Self { status, lead: Bytes::new(), block, body_at, tail, content }.respond(BoxBody::new(SegmentsBody::new(shared)))
+    }
+
+    /// Gives a response field lines of its own, of names that its other lines do not have.
+    pub fn lead(response: &mut HttpResponse, lines: Bytes) {
+        if let Some(ready) = response.extensions_mut().get_mut::<Self>() {
+            ready.lead = lines;
+        }
     }
 
     /// Whether `status` and `body` are still those that this response was made with.

@@ -100,6 +100,7 @@ fn persistence(manner: Manner) -> Persistence {
 
 fn as_rendered(ready: Ready, added: &HeaderMap, outbox: &mut Outbox) {
     if added.is_empty() {
+        outbox.push(ready.lead.into());
         outbox.push(ready.block.into());
         outbox.push(ready.tail.into());
     } else {
@@ -164,7 +165,7 @@ fn plain(
 fn fields_without(ready: &Ready, unwanted: impl Fn(&HeaderName) -> bool) -> BytesMut {
     let mut kept = BytesMut::with_capacity(ready.body_at + ready.tail.len() + 64);
     let rendered = ready.block[..ready.body_at].split_inclusive(|byte| *byte == b'\n');
-    for line in rendered.chain(ready.tail.split_inclusive(|byte| *byte == b'\n')) {
+    for line in ready.lead.split_inclusive(|byte| *byte == b'\n').chain(rendered).chain(ready.tail.split_inclusive(|byte| *byte == b'\n')) {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
         let is_wanted = HeaderName::from_bytes(name).is_ok_and(|name| !unwanted(&name));
         if is_wanted && line.len() > 2 {
@@ -190,8 +191,17 @@ fn frames(name: &HeaderName) -> bool {
 
 /// Fields that are wrong once the body is another.
 fn describes_body(name: &HeaderName) -> bool {
-    [header::CONTENT_LENGTH, header::CONTENT_RANGE, header::CONTENT_TYPE, header::ETAG, header::ACCEPT_RANGES]
-        .contains(name)
+    let names = [
+        header::ACCEPT_RANGES,
+        header::CONTENT_DISPOSITION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        header::CONTENT_TYPE,
+        header::ETAG,
+        header::LAST_MODIFIED,
+    ];
+    names.contains(name) || matches!(name.as_str(), "content-digest" | "repr-digest")
 }
 
 #[cfg(test)]

@@ -1,0 +1,157 @@
+//! What the site says about each of its paths, gathered from the rules and the site-wide settings.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+pub(crate) use crate::config::Disposition;
+use crate::config::{Config, Effects, OrOff, Rule, Switch};
+use crate::http::cors::{AllowedOrigins, CorsPolicy};
+use crate::http::digest::Algorithm;
+use crate::http::target::SitePath;
+
+/// The rules of a site, and what holds where they say nothing.
+pub struct Rules {
+    rules: Vec<Rule>,
+    site_wide: Effects,
+    /// Policies by the rules that match: most paths share a few.
+    known: RwLock<HashMap<Box<[bool]>, Arc<Policy>>>,
+}
+
+/// What holds for a path.
+pub struct Policy {
+    effects: Effects,
+    spa: Option<SitePath<'static>>,
+    /// Rendered fields of every response, errors included.
+    lines: Box<[u8]>,
+    /// The plain 404, and where its body begins: missing names are asked for as often as files are.
+    pub(crate) not_found: OnceLock<(Bytes, usize)>,
+}
+
+impl Rules {
+    /// The rules of `config`.
+    pub fn new(config: &Config) -> Arc<Self> {
+        let site_wide = Effects {
+            listing: Some(config.listing),
+            cors: None,
+            ..Effects::default()
+        };
+        Arc::new(Self { rules: config.rules.clone(), site_wide, known: RwLock::default() })
+    }
+
+    /// What holds for `path`.
+    pub(crate) fn policy(&self, path: &SitePath<'_>) -> Arc<Policy> {
+        self.of(self.rules.iter().map(|rule| rule.matches(path.as_bytes())).collect())
+    }
+
+    /// What holds where no rule matches.
+    pub(crate) fn site_wide(&self) -> Arc<Policy> {
+        self.of(self.rules.iter().map(|_| false).collect())
+    }
+
+    fn of(&self, matches: Box<[bool]>) -> Arc<Policy> {
+        if let Some(known) = self.known.read().get(&matches) {
+            return Arc::clone(known);
+        }
+        let mut effects = Effects::default();
+        for (rule, _) in self.rules.iter().zip(&*matches).filter(|(_, matches)| **matches) {
+            effects.fill(&rule.effects);
+        }
+        effects.fill(&self.site_wide);
+        let policy = Arc::new(Policy::new(effects));
+        let mut known = self.known.write();
+        if known.len() < POLICIES_KNOWN {
+            known.insert(matches, Arc::clone(&policy));
+        }
+        policy
+    }
+}
+
+impl Policy {
+    fn new(effects: Effects) -> Self {
+        let spa = effects.spa.as_ref().and_then(OrOff::given).map(|file| file.to_site_path());
+        let mut lines = Vec::new();
+        let mut line = |name: &str, value: &str| {
+            lines.extend_from_slice(format!("{}: {value}\r\n", name.to_ascii_lowercase()).as_bytes());
+        };
+        if let Some(cors) = given(&effects.cors).filter(|cors| is_for_all(cors)) {
+            line("access-control-allow-origin", "*");
+            if !cors.expose.is_empty() {
+                line("access-control-expose-headers", &cors.expose.join(", "));
+            }
+        }
+        for (name, value) in effects.headers.as_slice() {
+            line(name.as_str(), value.as_str());
+        }
+        Self { spa, lines: lines.into(), effects, not_found: OnceLock::new() }
+    }
+
+    /// Fields of every response, as lines.
+    pub(crate) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// The value of Vary, for what differs `by_coding` or not.
+    pub(crate) fn vary(&self, by_coding: bool) -> Option<&'static str> {
+        match (by_coding, self.varies_by_origin()) {
+            (true, true) => Some("Accept-Encoding, Origin"),
+            (true, false) => Some("Accept-Encoding"),
+            (false, true) => Some("Origin"),
+            (false, false) => None,
+        }
+    }
+
+    /// Cache-Control as a rule gives it: none where the default holds, `Some(None)` where there is to be none.
+    pub(crate) fn cache_control(&self) -> Option<Option<&str>> {
+        let given = self.effects.cache_control.as_ref()?;
+        Some(given.given().map(|value| value.as_str()))
+    }
+
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        self.effects.content_type.as_ref().map(|value| value.as_str())
+    }
+
+    pub(crate) fn disposition(&self) -> Option<Disposition> {
+        self.effects.disposition
+    }
+
+    /// The policy for other origins, where each is answered by itself.
+    pub(crate) fn cors(&self) -> Option<&CorsPolicy> {
+        given(&self.effects.cors)
+    }
+
+    /// Whether responses differ from origin to origin.
+    pub(crate) fn varies_by_origin(&self) -> bool {
+        self.cors().is_some_and(|cors| !is_for_all(cors))
+    }
+
+    /// Whether directories are listed.
+    pub(crate) fn listing(&self) -> bool {
+        self.effects.listing == Some(Switch::On)
+    }
+
+    /// The file that answers where nothing is.
+    pub(crate) fn spa(&self) -> Option<&SitePath<'static>> {
+        self.spa.as_ref()
+    }
+
+    /// The checksums that responses carry.
+    pub(crate) fn digests(&self) -> [Option<Algorithm>; 2] {
+        let choice = self.effects.digest.unwrap_or_default();
+        [choice.sha256.then_some(Algorithm::Sha256), choice.sha512.then_some(Algorithm::Sha512)]
+    }
+}
+
+/// Whether all origins get the same answer.
+fn is_for_all(cors: &CorsPolicy) -> bool {
+    cors.origins == AllowedOrigins::Any && !cors.credentials
+}
+
+fn given<T>(value: &Option<OrOff<T>>) -> Option<&T> {
+    value.as_ref().and_then(OrOff::given)
+}
+
+/// Policies that are kept. More combinations of rules than this are made anew for each name.
+const POLICIES_KNOWN: usize = 1024;
