@@ -19,7 +19,7 @@ fn main() -> ExitCode {
 
 fn perform(loaded: &Loaded) -> ExitCode {
     match &loaded.task {
-        Task::Serve => pagecast::server::run(&loaded.config, &loaded.limits),
+        Task::Serve => pagecast::server::run(loaded),
         Task::ShowConfig => print(&config::show(loaded)),
         Task::Print(text) => print(text),
     }

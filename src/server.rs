@@ -5,6 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::Request;
@@ -17,25 +18,30 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::accept::accept;
-use crate::config::{AdminListen, Config, Limits};
+use crate::config::{AdminListen, Config, Limits, Loaded, Verify};
+use crate::directories::Directories;
 use crate::files::{Files, HandleLimits, Root, Settings};
 use crate::guard::connections::Connections;
+use crate::guard::gate::Gate;
+use crate::http::redirects::Redirects;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Listener, bind};
 use crate::ops::admin::Admin;
 use crate::ops::health::Health;
-use crate::serve::{Rules, Site};
+use crate::rules::Rules;
+use crate::serve::{Manners, Site};
 use crate::wire::worker::{Bounds, Worker};
 
 /// Serves until a signal says to stop: the program's main job.
 ///
 /// Exit code 0 when every response was finished, 1 when some were cut or the server could not start.
-pub fn run(config: &Config, limits: &Limits) -> ExitCode {
+pub fn run(loaded: &Loaded) -> ExitCode {
+    let Loaded { config, limits, redirects, .. } = loaded;
     init_log(config);
     let outcome = System::new().block_on(async {
         let (stop, stops) = mpsc::unbounded_channel();
         pass_signals_on(stop)?;
-        serve(config, limits, Listeners::bind(config, limits)?, stops).await
+        serve(config, limits, redirects, Listeners::bind(config, limits)?, stops).await
     });
     match outcome {
         Ok(Ended { cut: 0 }) => ExitCode::SUCCESS,
@@ -89,11 +95,13 @@ impl Listeners {
 pub async fn serve(
     config: &Config,
     limits: &Limits,
+    redirects: &Arc<Redirects>,
     listeners: Listeners,
     mut stops: mpsc::UnboundedReceiver<()>,
 ) -> io::Result<Ended> {
     let root = Root::open(config.root.as_path(), config.symlinks)?;
-    let files = Files::new(root, &settings(config, limits))?;
+    let rules = Rules::new(config);
+    let files = Files::new(root, &settings(config, limits), Arc::clone(&rules))?;
     files.try_probe().await;
     let lifecycle = Lifecycle::new();
     let health = Health::new(lifecycle.clone(), files.clone());
@@ -106,11 +114,7 @@ pub async fn serve(
     };
     let plan = Plan {
         files: files.clone(),
-        rules: Rules {
-            dotfiles: config.dotfiles,
-            index: config.index.as_str().to_owned(),
-            sendfile_from: config.sendfile_from.get(),
-        },
+        manners: manners(config, rules, redirects)?,
         bounds: bounds(config),
         health,
         lifecycle: lifecycle.clone(),
@@ -134,7 +138,7 @@ pub async fn serve(
 #[derive(Clone)]
 struct Plan {
     files: Files,
-    rules: Rules,
+    manners: Manners,
     bounds: Bounds,
     health: Health,
     lifecycle: Lifecycle,
@@ -215,8 +219,8 @@ impl Workers {
 
 /// One worker: an App, its connections, and the sockets that they come from.
 async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSender<io::Result<()>>) -> usize {
-    let Plan { files, rules, bounds, health, lifecycle, connections } = plan;
-    let site = Site::new(files.clone(), rules);
+    let Plan { files, manners, bounds, health, lifecycle, connections } = plan;
+    let site = Site::new(files.clone(), manners);
     let app = match app(&site, &health).await {
         Ok(app) => app,
         Err(()) => {
@@ -303,7 +307,30 @@ fn settings(config: &Config, limits: &Limits) -> Settings {
         disk_threads: config.disk_threads.as_usize(),
         populate_threads: config.populate_threads.as_usize(),
         watches: config.watch.is_on().then(|| config.watches.as_usize()),
+        compressed: config
+            .compress
+            .is_on()
+            .then(|| config.compress_from.get()..=config.compress_to.get()),
+        background_threads: config.background_threads.as_usize(),
+        etag: config.etag,
+        verify: config.verify,
+        digests: config.digests.get(),
     }
+}
+
+fn manners(config: &Config, rules: Arc<Rules>, redirects: &Arc<Redirects>) -> io::Result<Manners> {
+    Ok(Manners {
+        dotfiles: config.dotfiles,
+        index: config.index.as_str().to_owned(),
+        trailing_slash: config.trailing_slash,
+        sendfile_from: config.sendfile_from.get(),
+        rules,
+        redirects: Arc::clone(redirects),
+        gate: Gate::new(config),
+        directories: Directories::new(config)?,
+        verifies: config.verify == Verify::Serve,
+        digest_wait: config.digest_wait.get(),
+    })
 }
 
 fn bounds(config: &Config) -> Bounds {
