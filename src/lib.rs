@@ -19,8 +19,6 @@
 //! Arrows run one way: `server` → `serve` → `wire` → `files` → `http`, `kernel`.
 
 mod accept;
-mod asked;
-mod cors;
 mod directories;
 pub mod config;
 #[allow(dead_code, reason = "for the commands that look after a tree")]
@@ -36,12 +34,8 @@ pub(crate) mod kernel;
 pub mod lifecycle;
 pub mod listen;
 pub mod ops;
-mod integrity;
-mod pages;
-mod place;
 mod reply;
 pub mod rules;
 pub mod serve;
 pub mod server;
-mod shortcut;
 pub mod wire;

@@ -9,7 +9,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::asked::Fields;
+use crate::serve::asked::Fields;
 use crate::config::{Dotfiles, TrailingSlash};
 use crate::directories::Directories;
 use crate::error::Refused;
@@ -24,12 +24,12 @@ use crate::http::method::Method;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
-use crate::pages::Pages;
-use crate::place::{Place, Stop};
-use crate::cors::{add_cors, preflight};
+use crate::serve::pages::Pages;
+use crate::serve::place::{Place, Stop};
+use crate::serve::cors::{add_cors, preflight};
 use crate::reply::{Source, download, options, page, reply};
 use crate::rules::{Policy, Rules};
-use crate::shortcut::Shortcuts;
+use crate::serve::shortcut::Shortcuts;
 
 /// The site as one worker serves it.
 pub struct Site {

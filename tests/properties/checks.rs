@@ -1,7 +1,10 @@
 //! What must hold for every input. The property tests and the fuzz targets run the same checks.
 
+use pagecast::http::cache_control::{IMMUTABLE, default_for};
+use pagecast::http::disposition::{attachment, inline};
 use pagecast::http::encoding::{AcceptEncoding, Choice, Coding, Codings};
 use pagecast::http::multipart::{Boundary, Multipart};
+use pagecast::http::query::Wants;
 use pagecast::http::range::{ByteRange, GAP_MAX, PARTS_MAX, Selection, select};
 use pagecast::http::target::{SitePath, split_target};
 
@@ -274,4 +277,49 @@ pub(crate) fn accept_encoding(field: &[u8]) {
     }
     let doubled = [field, b", ", field].concat();
     assert_eq!(AcceptEncoding::parse(Some(&doubled)), accepted);
+}
+
+/// Whatever a query is, the first `download` in it is what is read from it.
+pub(crate) fn query(bytes: &[u8]) {
+    let wants = Wants::parse(bytes);
+    let behind = [b"download=a&".as_slice(), bytes].concat();
+    assert_eq!(Wants { download: wants.download.clone(), ..Wants::parse(&behind) }, wants);
+    assert_eq!(Wants::parse(&behind).download.as_deref(), Some(b"a".as_slice()));
+    let before = [bytes, b"&download=a".as_slice()].concat();
+    let first = wants.download.clone().unwrap_or(b"a".as_slice().into());
+    assert_eq!(Wants::parse(&before), Wants { download: Some(first), ..wants });
+}
+
+/// Whatever a file is called, the field value is printable and names no other directory.
+pub(crate) fn disposition(name: &[u8]) {
+    let value = attachment(name);
+    assert_eq!(inline(name).strip_prefix("inline"), value.strip_prefix("attachment"));
+    assert!(value.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{value:?}");
+    let parameters = value.strip_prefix("attachment").expect("a kind");
+    if parameters.is_empty() {
+        return;
+    }
+    let quoted = parameters.strip_prefix("; filename=\"").expect("a name");
+    let unescaped = quoted.replace("\\\"", "''");
+    let end = unescaped.find('"').expect("an end");
+    let file_name = &unescaped[..end];
+    assert!(!file_name.is_empty() && !file_name.starts_with('.'));
+    assert!(!file_name.contains(['/', '\\', '%']));
+    let extended = &quoted[end + 1..];
+    if !extended.is_empty() {
+        let encoded = extended.strip_prefix("; filename*=UTF-8''").expect("an extended name");
+        let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8().expect("a name in UTF-8");
+        assert!(!decoded.starts_with('.') && !decoded.contains(['/', '\\']));
+        assert!(!decoded.contains(char::is_control));
+        assert_eq!(decoded.chars().count(), quoted[..end].replace("\\\"", "'").len());
+    }
+}
+
+/// Whatever a file is called, as HTML it is asked for, and a directory before it changes nothing.
+pub(crate) fn cache_control(name: &[u8]) {
+    assert_ne!(default_for(name, "text/html; charset=utf-8"), IMMUTABLE);
+    let below = [b"a.3f9a1c0b.js/".as_slice(), name].concat();
+    for media_type in ["text/javascript", "image/png", ""] {
+        assert_eq!(default_for(&below, media_type), default_for(name, media_type));
+    }
 }

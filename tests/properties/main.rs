@@ -76,6 +76,41 @@ fn weighted_list(names: &'static [&'static str]) -> impl Strategy<Value = String
     vec(element, 0..8).prop_map(|elements| elements.join(", "))
 }
 
+fn query() -> impl Strategy<Value = String> {
+    let pieces =
+        vec!["download", "archive", "sort", "=", "=", "&", "&", "%64", "+", "%", "%26", "tar", "name", "é"];
+    vec(one_of(pieces), 0..12).prop_map(|pieces| pieces.concat())
+}
+
+/// Names made of what has a meaning in a name.
+fn file_name() -> impl Strategy<Value = String> {
+    let pieces = vec![
+        ".",
+        "..",
+        "-",
+        "_",
+        "/",
+        "\\",
+        "\"",
+        "%",
+        "%2e",
+        "\r\n",
+        "\0",
+        "é",
+        "\u{202E}",
+        "app",
+        "3f9a1c0b",
+        "BkQz9d2x",
+        "js",
+        "min",
+        "a b",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "\u{85}",
+        "\u{FFFD}",
+    ];
+    vec(one_of(pieces), 0..10).prop_map(|pieces| pieces.concat())
+}
+
 fn length() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..300_000u64, 1 => 0..3u64, 1 => any::<u64>(), 1 => Just(u64::MAX)]
 }
@@ -152,6 +187,24 @@ proptest! {
     ) {
         checks::accept_encoding(&bytes);
         checks::accept_encoding(list.as_bytes());
+    }
+
+    #[test]
+    fn the_first_of_a_name_in_a_query_counts(bytes in any_bytes(), query in query()) {
+        checks::query(&bytes);
+        checks::query(query.as_bytes());
+    }
+
+    #[test]
+    fn no_name_makes_a_disposition_that_does_harm(bytes in any_bytes(), name in file_name()) {
+        checks::disposition(&bytes);
+        checks::disposition(name.as_bytes());
+    }
+
+    #[test]
+    fn no_name_makes_html_immutable(bytes in any_bytes(), name in file_name()) {
+        checks::cache_control(&bytes);
+        checks::cache_control(name.as_bytes());
     }
 
     #[test]

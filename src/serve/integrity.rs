@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 
-use crate::asked::Fields;
+use crate::serve::asked::Fields;
 use crate::error::Refused;
 use crate::files::Asset;
 use crate::files::digests::Digest;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::asked::takes_page;
+use crate::serve::asked::takes_page;
 use crate::config::{Dotfiles, TrailingSlash};
 use crate::error::Refused;
 use crate::files::{Asset, Lookup, Name};
@@ -16,7 +16,7 @@ use crate::http::target::{ParsedTarget, SitePath};
 use crate::reply::moved;
 use crate::rules::Policy;
 use crate::serve::Site;
-use crate::shortcut::Shortcut;
+use crate::serve::shortcut::Shortcut;
 
 /// A file that a request leads to.
 pub(crate) struct Place {

@@ -1,0 +1,333 @@
+//! The Cache-Control (RFC 9111 §5.2.2) that a file has by its name, where no rule says otherwise.
+
+/// For a file whose name says that its bytes hold still: kept for a year, and not asked for again (RFC 8246).
+pub const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+
+/// For any other: kept, and asked for each time.
+///
+/// Without a hash nothing in the name says how long the bytes hold still. Asking costs a round trip that is
+/// answered by 304; guessing costs users who see an old file and cannot be reached.
+pub const REVALIDATE: &str = "no-cache";
+
+/// The default Cache-Control of the file `name`, whose Content-Type is `media_type`.
+///
+/// It is [`IMMUTABLE`] for a name with a content hash in it, as build tools write it, and otherwise
+/// [`REVALIDATE`]. So is HTML always, since it is what people link to and what names the hashes of the rest.
+/// Of a path the last segment counts.
+///
+/// A wrong guess is worse one way than the other: a hash that is missed costs a round trip, while an ordinary
+/// word taken for a hash stays old for a year. So a hash is recognised only if it is all that stands between
+/// a separator (`.`, `-` or `_`) and the extensions (`.js`, `.min.js`, `.module.css`, `.js.map`), and looks
+/// like nothing that people write:
+///
+/// - 8 to 64 hexadecimal digits in one case, whose letters and digits change places at least twice. This
+///   leaves out dates, numbers, `deadbeef`, and a word or a date with something appended (`facade01`,
+///   `20240101a`). It may be all of the name from 16 digits on.
+/// - 8 letters and digits that fall into at least 5 words, where a capitalised word, a word in one case and a
+///   number are one each: `BkQz9d2x` has six, `JohnDoe1` three. Only for what bundlers write (scripts, styles,
+///   their maps, images, fonts, WebAssembly), and in capitals alone only for scripts and styles: a picture's
+///   name may be the number of a product.
+///
+/// An identifier says which thing it is and not what is in it, hence a UUID, with hyphens or without, and 24
+/// hexadecimal digits (the identifiers of a well-known database) are none.
+pub fn default_for(name: &[u8], media_type: &str) -> &'static str {
+    let file_name = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    match !is_html(media_type) && has_content_hash(file_name, media_type) {
+        true => IMMUTABLE,
+        false => REVALIDATE,
+    }
+}
+
+fn is_html(media_type: &str) -> bool {
+    is_one_of(media_type, &["text/html", "application/xhtml+xml"])
+}
+
+fn has_content_hash(file_name: &[u8], media_type: &str) -> bool {
+    let Some(stem) = without_extensions(file_name) else { return false };
+    if ends_in_uuid(stem) {
+        return false;
+    }
+    match stem.iter().rposition(|byte| SEPARATORS.contains(byte)) {
+        Some(at) => {
+            let part = stem.get(at + 1..).unwrap_or_default();
+            at > 0 && (is_hexadecimal_hash(part) || is_bundlers_hash(part, media_type))
+        }
+        None => stem.len() >= NAMELESS_LENGTH_MIN && is_hexadecimal_hash(stem),
+    }
+}
+
+/// The name without its extension and those that may stand before it; `None` if it has no extension.
+fn without_extensions(file_name: &[u8]) -> Option<&[u8]> {
+    let (mut stem, _) = split_extension(file_name)?;
+    while let Some((shorter, inner)) = split_extension(stem)
+        && INNER_EXTENSIONS.contains(&inner)
+    {
+        stem = shorter;
+    }
+    Some(stem)
+}
+
+fn split_extension(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    let dot = name.iter().rposition(|&byte| byte == b'.').filter(|&at| at > 0)?;
+    let extension = name.get(dot + 1..).filter(|extension| !extension.is_empty())?;
+    Some((name.get(..dot)?, extension))
+}
+
+fn is_hexadecimal_hash(part: &[u8]) -> bool {
+    let has_both = part.iter().any(u8::is_ascii_lowercase) && part.iter().any(u8::is_ascii_uppercase);
+    let changes =
+        part.windows(2).filter(|pair| matches!(pair, [a, b] if a.is_ascii_digit() != b.is_ascii_digit()));
+    HEX_LENGTHS.contains(&part.len())
+        && part.iter().all(u8::is_ascii_hexdigit)
+        && !has_both
+        && changes.count() >= 2
+        && part.len() != OBJECT_ID_LENGTH
+        && !is_undashed_uuid(part)
+}
+
+fn is_bundlers_hash(part: &[u8], media_type: &str) -> bool {
+    let in_capitals = !part.iter().any(u8::is_ascii_lowercase);
+    let types = if in_capitals { SCRIPTS_AND_STYLES } else { WRITTEN_BY_BUNDLERS };
+    part.len() == BUNDLERS_LENGTH
+        && part.iter().all(u8::is_ascii_alphanumeric)
+        && part.iter().any(u8::is_ascii_uppercase)
+        && words(part) >= WORDS_MIN
+        && is_one_of(media_type, types)
+}
+
+/// How many words and numbers a part falls into.
+fn words(part: &[u8]) -> usize {
+    let starts = part.windows(2).filter(|pair| match pair {
+        [a, b] if a.is_ascii_uppercase() && b.is_ascii_lowercase() => false,
+        [a, b] => kind(*a) != kind(*b),
+        _ => false,
+    });
+    // Of `ABc` the last capital begins a word.
+    let acronyms = part.windows(3).filter(|three| {
+        matches!(three, [a, b, c] if a.is_ascii_uppercase() && b.is_ascii_uppercase() && c.is_ascii_lowercase())
+    });
+    usize::from(!part.is_empty()) + starts.count() + acronyms.count()
+}
+
+fn kind(byte: u8) -> u8 {
+    match byte {
+        b'0'..=b'9' => 0,
+        b'a'..=b'z' => 1,
+        _ => 2,
+    }
+}
+
+fn ends_in_uuid(stem: &[u8]) -> bool {
+    let start = stem.len().saturating_sub(36);
+    let groups = stem.get(start..).unwrap_or_default().split(|&byte| byte == b'-');
+    let is_group = |group: &[u8]| group.iter().all(u8::is_ascii_hexdigit).then_some(group.len());
+    groups.map(is_group).eq([8, 4, 4, 4, 12].map(Some))
+}
+
+/// Whether 32 digits have their version and variant where a random UUID has them (RFC 9562 §5.4).
+fn is_undashed_uuid(part: &[u8]) -> bool {
+    part.len() == 32
+        && part.get(12) == Some(&b'4')
+        && part.get(16).is_some_and(|variant| matches!(variant, b'8' | b'9' | b'a' | b'b' | b'A' | b'B'))
+}
+
+/// Whether a Content-Type is one of these media types, or of one of these kinds (`image/`).
+fn is_one_of(media_type: &str, types: &[&str]) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    types.iter().any(|known| match known.ends_with('/') {
+        true => essence.get(..known.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(known)),
+        false => essence.eq_ignore_ascii_case(known),
+    })
+}
+
+const SEPARATORS: &[u8] = b".-_";
+
+const HEX_LENGTHS: std::ops::RangeInclusive<usize> = 8..=64;
+
+const OBJECT_ID_LENGTH: usize = 24;
+
+/// From how many digits on a hash may be all of a name.
+const NAMELESS_LENGTH_MIN: usize = 16;
+
+const BUNDLERS_LENGTH: usize = 8;
+
+const WORDS_MIN: usize = 5;
+
+/// What may stand between a hash and the last extension.
+const INNER_EXTENSIONS: &[&[u8]] =
+    &[b"js", b"mjs", b"cjs", b"css", b"min", b"module", b"chunk", b"bundle", b"LICENSE"];
+
+const SCRIPTS_AND_STYLES: &[&str] = &["text/javascript", "application/javascript", "text/css"];
+
+const WRITTEN_BY_BUNDLERS: &[&str] = &[
+    "text/javascript",
+    "application/javascript",
+    "text/css",
+    "application/json",
+    "application/wasm",
+    "image/",
+    "font/",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::media_type::media_type;
+
+    fn check(name: &str, expected: &str) {
+        assert_eq!(default_for(name.as_bytes(), &media_type(name.as_bytes())), expected, "{name}");
+    }
+
+    #[test]
+    fn a_name_with_a_hexadecimal_hash_is_immutable() {
+        for name in [
+            "app.3f9a1c0b.js",
+            "app-3f9a1c0b.js",
+            "assets/app-3f9a1c0b.js",
+            "app.3F9A1C0B.js",
+            "chunk.0123456789abcdef0123.js",
+            "logo_3f9a1c0b2d.svg",
+            "vendor.min.3f9a1c0b.js",
+            "app.3f9a1c0b.min.js",
+            "app.3f9a1c0b.js.map",
+            "app.3f9a1c0b.min.js.map",
+            "app.3f9a1c0b.chunk.css",
+            "app.3f9a1c0b.module.css",
+            "main.3f9a1c0b.js.LICENSE.txt",
+            "app.3f9a1c0b.js.br",
+            "1234.3f9a1c0b.js",
+            "my-font-v12.3f9a1c0b.woff2",
+            "3f9a1c0b2d4e5f60.png",
+            "d41d8cd98f00b204e9800998ecf8427e.png",
+            "a.e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855.wasm",
+        ] {
+            check(name, IMMUTABLE);
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_bundlers_hash_is_immutable() {
+        for name in [
+            "index-BkQz9d2x.css",
+            "index-BkQz9d2x.js",
+            "index-BkQz9d2x.js.map",
+            "logo-BkQz9d2x.svg",
+            "font.Ab3dE4fG.woff2",
+            "chunk-A3B7CD2F.js",
+        ] {
+            check(name, IMMUTABLE);
+        }
+    }
+
+    #[test]
+    fn html_is_asked_for_whatever_its_name_is() {
+        for name in ["index.html", "index.3f9a1c0b.html", "a-BkQz9d2x.htm", "a.3f9a1c0b.xhtml"] {
+            check(name, REVALIDATE);
+        }
+        assert_eq!(default_for(b"app.3f9a1c0b.js", "TEXT/HTML ; charset=utf-8"), REVALIDATE);
+    }
+
+    #[test]
+    fn dates_versions_and_numbers_are_not_hashes() {
+        for name in [
+            "report-20240101.pdf",
+            "report-20240101a.pdf",
+            "report-2024-01-01.pdf",
+            "backup_20240101120000.zip",
+            "photo-12345678.jpg",
+            "IMG_20240101.jpg",
+            "DSC02345.JPG",
+            "jquery-3.7.1.min.js",
+            "lib-1.2.3-rc1.js",
+            "bootstrap.5.3.0.min.css",
+            "image-1920x1080.png",
+            "app.v2.js",
+        ] {
+            check(name, REVALIDATE);
+        }
+    }
+
+    #[test]
+    fn words_are_not_hashes() {
+        for name in [
+            "app.js",
+            "app.min.js",
+            "my-document.pdf",
+            "some-backgrounds.css",
+            "archive-deadbeef.js",
+            "the-facade01.jpg",
+            "a-feedface.js",
+            "decade80.css",
+            "a-defaced2.css",
+            "resume-JohnDoe1.png",
+            "hero-iPhone15.jpg",
+            "vendor-jQueryUI.js",
+            "convert-Mp3ToWav.js",
+            "convert-MP4TOMP3.js",
+            "theme-DARK2024.css",
+            "styles-Material.css",
+            "index-DiwrgTda.css",
+        ] {
+            check(name, REVALIDATE);
+        }
+    }
+
+    #[test]
+    fn identifiers_are_not_hashes() {
+        for name in [
+            "550e8400-e29b-41d4-a716-4466554400ab.jpg",
+            "avatar-550e8400-e29b-41d4-a716-4466554400ab.jpg",
+            "avatar_550e8400e29b41d4a7164466554400ab.jpg",
+            "550e8400e29b41d4a7164466554400ab.jpg",
+            "user-507f1f77bcf86cd799439011.jpg",
+            "sku-A1B2K3D4.jpg",
+            "book-Ab3dE4fG.pdf",
+        ] {
+            check(name, REVALIDATE);
+        }
+    }
+
+    #[test]
+    fn a_hash_is_a_whole_part_before_the_extension() {
+        for name in [
+            "app3f9a1c0b.js",
+            "app.3f9a1c0b",
+            "app-3f9a1c0b",
+            "app-3f9a1c0b.",
+            "app.3f9a1c0b.old.js",
+            "3f9a1c0b-app.js",
+            "app-3f9a1c0bx.js",
+            "app-3f9A1c0b.pdf",
+            "app-3f9a1c0.js",
+            "3f9a1c0b.js",
+            ".3f9a1c0b.js",
+            "-3f9a1c0b.js",
+            "app-3f9a1c0b.js/readme.txt",
+            "app.e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8550.js",
+            "",
+            ".",
+            "..",
+            "/",
+        ] {
+            check(name, REVALIDATE);
+        }
+    }
+
+    #[test]
+    fn a_part_falls_into_words_and_numbers() {
+        for (part, expected) in [
+            ("", 0),
+            ("word", 1),
+            ("Word", 1),
+            ("WORD", 1),
+            ("2024", 1),
+            ("JohnDoe1", 3),
+            ("iPhone15", 3),
+            ("ABc", 2),
+            ("BkQz9d2x", 6),
+            ("A4toB5v2", 7),
+        ] {
+            assert_eq!(words(part.as_bytes()), expected, "{part}");
+        }
+    }
+}

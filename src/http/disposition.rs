@@ -1,0 +1,166 @@
+//! Content-Disposition (RFC 6266): whether a client shows a file or saves it, and under which name.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// The field value that has a client save a file as `name`.
+///
+/// `name` is that of a file or a wish of the client, so it is made harmless: only what follows its last slash
+/// counts, and `_` takes the place of control characters, of those that turn the direction of writing, of
+/// backslashes, of leading dots and of bytes that are not UTF-8. If nothing is left, the field names nothing,
+/// and the client finds a name in the URL. The value is printable ASCII, whatever the bytes are.
+///
+/// A name of printable ASCII is the `filename`. Any other is the `filename*` (RFC 8187), behind a `filename`
+/// with `_` for each of its characters that is not ASCII. So is a name with a percent sign in it, which some
+/// clients take for an escape there (RFC 6266 §D).
+pub fn attachment(name: &[u8]) -> String {
+    disposition("attachment", name)
+}
+
+/// The field value that has a client show a file, and name it as [`attachment`] does when it is saved.
+pub fn inline(name: &[u8]) -> String {
+    disposition("inline", name)
+}
+
+fn disposition(kind: &str, name: &[u8]) -> String {
+    let name = harmless(name);
+    let mut value = kind.to_owned();
+    if name.is_empty() {
+        return value;
+    }
+    push_file_name(&mut value, &name);
+    if !name.chars().all(is_plain) {
+        value.push_str("; filename*=UTF-8''");
+        value.extend(utf8_percent_encode(&name, OUTSIDE_ATTR_CHAR));
+    }
+    value
+}
+
+fn harmless(name: &[u8]) -> String {
+    let file_name = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let text = String::from_utf8_lossy(file_name);
+    let mut leading = true;
+    text.chars()
+        .map(|character| {
+            leading &= character == '.';
+            if leading || is_harmful(character) { '_' } else { character }
+        })
+        .collect()
+}
+
+fn is_harmful(character: char) -> bool {
+    match character {
+        // A separator to Windows.
+        '\\' | char::REPLACEMENT_CHARACTER => true,
+        // Marks, embeddings, overrides and isolates of direction: with them `gpj.exe` reads as `exe.jpg`.
+        '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => true,
+        // Ends of lines to Unicode.
+        '\u{2028}' | '\u{2029}' => true,
+        _ => character.is_control(),
+    }
+}
+
+fn push_file_name(value: &mut String, name: &str) {
+    value.push_str("; filename=\"");
+    for character in name.chars() {
+        match character {
+            '"' => value.push_str("\\\""),
+            _ if is_plain(character) => value.push(character),
+            _ => value.push('_'),
+        }
+    }
+    value.push('"');
+}
+
+/// Whether every client reads the character in a quoted string as it is meant.
+fn is_plain(character: char) -> bool {
+    matches!(character, ' '..='~') && character != '%'
+}
+
+/// All but `attr-char` (RFC 8187 §3.2.1).
+const OUTSIDE_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &[u8], expected: &str) {
+        assert_eq!(attachment(name), format!("attachment{expected}"), "{}", name.escape_ascii());
+        assert_eq!(inline(name), format!("inline{expected}"), "{}", name.escape_ascii());
+    }
+
+    #[test]
+    fn a_name_of_ascii_is_quoted() {
+        for (name, quoted) in [
+            ("a.txt", "a.txt"),
+            ("my file (1).tar.gz", "my file (1).tar.gz"),
+            ("a;b=c,d.txt", "a;b=c,d.txt"),
+            ("a\"b\".txt", "a\\\"b\\\".txt"),
+            ("it's.txt", "it's.txt"),
+        ] {
+            check(name.as_bytes(), &format!("; filename=\"{quoted}\""));
+        }
+    }
+
+    #[test]
+    fn any_other_name_is_told_in_utf_8_too() {
+        for (name, expected) in [
+            ("menü.txt", "; filename=\"men_.txt\"; filename*=UTF-8''men%C3%BC.txt"),
+            ("文 a.txt", "; filename=\"_ a.txt\"; filename*=UTF-8''%E6%96%87%20a.txt"),
+            ("🎉.gif", "; filename=\"_.gif\"; filename*=UTF-8''%F0%9F%8E%89.gif"),
+            ("é\"'*.txt", "; filename=\"_\\\"'*.txt\"; filename*=UTF-8''%C3%A9%22%27%2A.txt"),
+            ("é!#$&+-.^_`|~", "; filename=\"_!#$&+-.^_`|~\"; filename*=UTF-8''%C3%A9!#$&+-.^_`|~"),
+        ] {
+            check(name.as_bytes(), expected);
+        }
+    }
+
+    #[test]
+    fn a_percent_sign_is_told_as_an_escape_alone() {
+        check(b"100%.txt", "; filename=\"100_.txt\"; filename*=UTF-8''100%25.txt");
+        check(b"a%2e.txt", "; filename=\"a_2e.txt\"; filename*=UTF-8''a%252e.txt");
+    }
+
+    #[test]
+    fn only_the_last_segment_of_a_path_counts() {
+        for name in ["a.txt", "/a.txt", "b/c/a.txt", "../../a.txt", "/etc/a.txt"] {
+            check(name.as_bytes(), "; filename=\"a.txt\"");
+        }
+        check(b"..\\..\\a.txt", "; filename=\"___.._a.txt\"");
+        check(b"C:\\a.txt", "; filename=\"C:_a.txt\"");
+    }
+
+    #[test]
+    fn a_name_that_could_do_harm_is_made_harmless() {
+        for (name, expected) in [
+            (b".bashrc".as_slice(), "; filename=\"_bashrc\""),
+            (b"..", "; filename=\"__\""),
+            (b"...a", "; filename=\"___a\""),
+            (b"a\r\nSet-Cookie: b", "; filename=\"a__Set-Cookie: b\""),
+            (b"a\0b\x1Bc\x7F", "; filename=\"a_b_c_\""),
+            (b"a\xFFb", "; filename=\"a_b\""),
+            ("a\u{85}b\u{2028}c".as_bytes(), "; filename=\"a_b_c\""),
+            ("a\u{202E}gpj.exe".as_bytes(), "; filename=\"a_gpj.exe\""),
+        ] {
+            check(name, expected);
+        }
+    }
+
+    #[test]
+    fn without_a_name_only_the_kind_is_told() {
+        for name in ["", "/", "a/", "../"] {
+            check(name.as_bytes(), "");
+        }
+    }
+}

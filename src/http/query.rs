@@ -1,0 +1,259 @@
+//! What the query of a target asks of the file or directory that its path names.
+
+use std::borrow::Cow;
+
+use super::form::{decode, pairs};
+
+/// What a query asks for. The default asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants<'a> {
+    /// `download`: the file is to be saved, under this name, or under its own if this is empty.
+    pub download: Option<Cow<'a, [u8]>>,
+    /// `digest`: not the file, but its digest by the algorithm of this name.
+    pub digest: Option<Cow<'a, [u8]>>,
+    /// `archive`: the directory and what is below it, as an archive of the format of this name.
+    pub archive: Option<Cow<'a, [u8]>>,
+    /// `format`: how a listing is written.
+    pub format: Option<Format>,
+    /// `sort`: by what a listing is sorted.
+    pub sort: Option<Sort>,
+    /// `order`: in which direction it is.
+    pub order: Option<Order>,
+}
+
+/// How a listing is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A page for people.
+    Html,
+    /// Data for programs.
+    Json,
+}
+
+/// By what a listing is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// The names, with numbers in them as numbers.
+    Name,
+    /// The sizes.
+    Size,
+    /// The dates of modification (`date` or `mtime`).
+    Date,
+}
+
+/// The direction of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The least first.
+    Ascending,
+    /// The greatest first.
+    Descending,
+}
+
+impl<'a> Wants<'a> {
+    /// Parses a query, which is form-encoded.
+    ///
+    /// The first of a name counts; others are for someone else, since any query may follow the path of a
+    /// file. Names and values are compared in their case. A value of `format`, `sort` or `order` that is none
+    /// of theirs is as good as absent, while those of `digest` and `archive` are kept, to be refused by who
+    /// knows them. A query that asks for nothing allocates nothing, unless its names are percent-encoded.
+    pub fn parse(query: &'a [u8]) -> Wants<'a> {
+        let mut raw = Raw::default();
+        for (name, value) in pairs(query) {
+            if let Some(slot) = raw.slot(&decode(name)) {
+                slot.get_or_insert(value);
+            }
+        }
+        raw.read()
+    }
+}
+
+impl Format {
+    fn parse(value: &[u8]) -> Option<Self> {
+        match value {
+            b"html" => Some(Self::Html),
+            b"json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+impl Sort {
+    /// The value that asks for this.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Size => "size",
+            Self::Date => "date",
+        }
+    }
+
+    fn parse(value: &[u8]) -> Option<Self> {
+        match value {
+            b"name" => Some(Self::Name),
+            b"size" => Some(Self::Size),
+            b"date" | b"mtime" => Some(Self::Date),
+            _ => None,
+        }
+    }
+}
+
+impl Order {
+    /// The value that asks for this.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ascending => "asc",
+            Self::Descending => "desc",
+        }
+    }
+
+    fn parse(value: &[u8]) -> Option<Self> {
+        match value {
+            b"asc" => Some(Self::Ascending),
+            b"desc" => Some(Self::Descending),
+            _ => None,
+        }
+    }
+}
+
+/// The first value of each name, as it is written.
+#[derive(Default)]
+struct Raw<'a> {
+    download: Option<&'a [u8]>,
+    digest: Option<&'a [u8]>,
+    archive: Option<&'a [u8]>,
+    format: Option<&'a [u8]>,
+    sort: Option<&'a [u8]>,
+    order: Option<&'a [u8]>,
+}
+
+impl<'a> Raw<'a> {
+    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<&'a [u8]>> {
+        match name {
+            b"download" => Some(&mut self.download),
+            b"digest" => Some(&mut self.digest),
+            b"archive" => Some(&mut self.archive),
+            b"format" => Some(&mut self.format),
+            b"sort" => Some(&mut self.sort),
+            b"order" => Some(&mut self.order),
+            _ => None,
+        }
+    }
+
+    fn read(self) -> Wants<'a> {
+        Wants {
+            download: self.download.map(decode),
+            digest: self.digest.map(decode),
+            archive: self.archive.map(decode),
+            format: self.format.and_then(|value| Format::parse(&decode(value))),
+            sort: self.sort.and_then(|value| Sort::parse(&decode(value))),
+            order: self.order.and_then(|value| Order::parse(&decode(value))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(query: &str, expected: Wants<'_>) {
+        assert_eq!(Wants::parse(query.as_bytes()), expected, "{query}");
+    }
+
+    fn text(text: &str) -> Option<Cow<'_, [u8]>> {
+        Some(Cow::Borrowed(text.as_bytes()))
+    }
+
+    fn none<'a>() -> Wants<'a> {
+        Wants::default()
+    }
+
+    #[test]
+    fn other_queries_ask_for_nothing() {
+        for query in
+            ["", "v=123", "v=1.2.3&utm_source=x", "Download=1", "downloads", "&=&", "=download", "x=download"]
+        {
+            check(query, none());
+        }
+    }
+
+    #[test]
+    fn a_download_has_a_name_or_that_of_the_file() {
+        for (query, name) in [
+            ("download", ""),
+            ("download=", ""),
+            ("v=1&download&w=2", ""),
+            ("download=name.txt", "name.txt"),
+            ("download=my+file%20%C3%A9.txt", "my file é.txt"),
+            ("download=a%26b%3Dc", "a&b=c"),
+            ("%64ownload=a", "a"),
+            ("download=100%", "100%"),
+        ] {
+            check(query, Wants { download: text(name), ..none() });
+        }
+    }
+
+    #[test]
+    fn unknown_algorithms_and_archives_are_kept_to_be_refused() {
+        check("digest=sha-256", Wants { digest: text("sha-256"), ..none() });
+        check("digest=md5", Wants { digest: text("md5"), ..none() });
+        check("digest", Wants { digest: text(""), ..none() });
+        for format in ["tar", "tar.zst", "zip", "rar", "TAR", ""] {
+            check(&format!("archive={format}"), Wants { archive: text(format), ..none() });
+        }
+    }
+
+    #[test]
+    fn a_listing_has_a_format_and_an_order() {
+        for (query, format) in
+            [("json", Some(Format::Json)), ("html", Some(Format::Html)), ("JSON", None), ("xml", None)]
+        {
+            check(&format!("format={query}"), Wants { format, ..none() });
+        }
+        for (query, sort) in [
+            ("name", Some(Sort::Name)),
+            ("size", Some(Sort::Size)),
+            ("date", Some(Sort::Date)),
+            ("mtime", Some(Sort::Date)),
+            ("", None),
+            ("kind", None),
+        ] {
+            check(&format!("sort={query}"), Wants { sort, ..none() });
+        }
+        for (query, order) in
+            [("asc", Some(Order::Ascending)), ("desc", Some(Order::Descending)), ("up", None)]
+        {
+            check(&format!("order={query}"), Wants { order, ..none() });
+        }
+    }
+
+    #[test]
+    fn names_of_an_order_are_read_back() {
+        for sort in [Sort::Name, Sort::Size, Sort::Date] {
+            assert_eq!(Sort::parse(sort.name().as_bytes()), Some(sort));
+        }
+        for order in [Order::Ascending, Order::Descending] {
+            assert_eq!(Order::parse(order.name().as_bytes()), Some(order));
+        }
+    }
+
+    #[test]
+    fn the_first_of_a_name_counts_even_if_it_says_nothing() {
+        check("format=x&format=json", none());
+        check("download&download=b", Wants { download: text(""), ..none() });
+        check(
+            "sort=size&order=desc&sort=name&format=json",
+            Wants {
+                format: Some(Format::Json),
+                sort: Some(Sort::Size),
+                order: Some(Order::Descending),
+                ..none()
+            },
+        );
+    }
+
+    #[test]
+    fn what_needs_no_decoding_is_borrowed() {
+        assert!(matches!(Wants::parse(b"download=a.txt").download, Some(Cow::Borrowed(b"a.txt"))));
+    }
+}
