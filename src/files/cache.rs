@@ -383,6 +383,11 @@ impl Files {
     fn distrust_all(&self) {
         self.inner.distrusted_until_ms.store(self.now_ms(), Ordering::Release);
     }
+
+    /// The directory that is served, for those who read directories.
+    pub(crate) fn root(&self) -> &Root {
+        &self.inner.root
+    }
 }
 
 fn cache<K, V>(

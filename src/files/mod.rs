@@ -11,6 +11,7 @@
 //! | `load`          | from a path to an asset, off the workers                            |
 //! | `handle_pool`   | open files, bounded                                                 |
 //! | `resident`      | which windows are in memory, and how they get there                 |
+//! | `directory`     | what a directory shows of its entries                               |
 //! | `settings`      | the bounds of the room, and how full it is                           |
 //! | `watch`         | hints from inotify                                                  |
 //! | `disk`          | the threads that may block                                          |
@@ -18,7 +19,8 @@
 
 pub mod asset;
 pub mod cache;
-mod disk;
+pub(crate) mod directory;
+pub(crate) mod disk;
 pub(crate) mod fill;
 pub(crate) mod handle_pool;
 mod links;
