@@ -575,6 +575,11 @@ impl Files {
     fn distrust_all(&self) {
         self.inner.distrusted_until_ms.store(self.now_ms(), Ordering::Release);
     }
+
+    /// The directory that is served, for those who read directories.
+    pub(crate) fn root(&self) -> &Root {
+        &self.inner.root
+    }
 }
 
 fn key_of(asset: &Asset) -> Key {

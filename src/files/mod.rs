@@ -17,6 +17,7 @@
 //! | `load`          | from a path to an asset, off the workers                            |
 //! | `handle_pool`   | open files, bounded                                                 |
 //! | `resident`      | which windows are in memory, and how they get there                 |
+//! | `directory`     | what a directory shows of its entries                               |
 //! | `settings`      | the bounds of the room, and how full it is                           |
 //! | `watch`         | hints from inotify                                                  |
 //! | `disk`          | the threads that may block                                          |
@@ -28,7 +29,8 @@ mod background;
 mod beside;
 pub mod cache;
 pub(crate) mod digests;
-mod disk;
+pub(crate) mod directory;
+pub(crate) mod disk;
 mod fields;
 pub(crate) mod fill;
 mod forms;

@@ -119,9 +119,26 @@ impl Root {
         fs::fstat(self.resolve(path, OFlags::PATH, ResolveFlags::CACHED)?)
     }
 
-    /// A handle to the directory at `path`, for watching it.
+    /// A handle to the directory at `path`, for watching it, not for reading.
     pub(crate) fn directory(&self, path: &SitePath<'_>) -> Result<OwnedFd, Errno> {
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())
+    }
+
+    /// A handle through which the names in the directory at `path` can be read. Blocks.
+    pub(crate) fn open_directory(&self, path: &SitePath<'_>) -> Result<OwnedFd, Errno> {
+        self.resolve_or_unfold(path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    /// What stands at `path`, behind the links that may be followed, without opening it for reading. Blocks.
+    pub(crate) fn look(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
+        fs::fstat(self.resolve_or_unfold(path, OFlags::PATH)?)
+    }
+
+    fn resolve_or_unfold(&self, path: &SitePath<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
+        match self.resolve(path, flags, ResolveFlags::empty()) {
+            Err(Errno::XDEV) => self.resolve(&self.unfold(path)?, flags, ResolveFlags::empty()),
+            other => other,
+        }
     }
 
     /// Whether the root can still be served from; a root that was removed and restored, or swapped for another, is

@@ -51,6 +51,11 @@ impl Version {
         HttpDate::from_unix_seconds(self.mtime.seconds).filter(|_| self.mtime.seconds > SENTINELS_TO)
     }
 
+    /// When the bytes last changed: seconds since the epoch, which may be negative, and the nanoseconds beyond them.
+    pub(crate) fn modified_at(&self) -> (i64, u32) {
+        (self.mtime.seconds, self.mtime.nanoseconds)
+    }
+
     /// A strong entity-tag (RFC 9110 §8.8.3), of these bytes as they are or as they lie in a sidecar.
     pub fn entity_tag(&self, coding: Option<Coding>) -> EntityTag<'static> {
         let identity = mix(mix(mix(self.device) ^ self.inode) ^ self.ctime.as_nanoseconds());

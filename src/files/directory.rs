@@ -1,0 +1,261 @@
+//! What a directory shows of its entries.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{self, Access, AtFlags, Dir, FileType, Stat};
+use rustix::io::Errno;
+
+use super::root::Root;
+use super::version::Version;
+use crate::config::Dotfiles;
+use crate::http::target::SitePath;
+
+/// A directory as it was read, its entries in no order.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    pub(crate) entries: Vec<Entry>,
+    /// There are more entries than were asked for.
+    pub(crate) is_truncated: bool,
+}
+
+/// A file or a directory that this server would answer for.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// One name: bytes without a slash.
+    pub(crate) name: Box<[u8]>,
+    pub(crate) kind: Kind,
+    /// Reached by a symbolic link; the rest describes what the link leads to.
+    pub(crate) is_link: bool,
+    pub(crate) version: Version,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Directory,
+    File,
+}
+
+/// What of a directory is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// At most so many entries.
+    pub(crate) entries: usize,
+    /// Whether names with a leading dot are shown.
+    pub(crate) dotfiles: Dotfiles,
+}
+
+/// Reads the directory at `path`. Blocks.
+///
+/// Absent from it is what a request could not get either: hidden names, special files, links that lead out or nowhere,
+/// what this process may not read, and the root's own file of redirects. An entry that goes away meanwhile is absent too.
+///
+/// # Errors
+/// Where the directory can't be opened or read, in the system's words.
+pub(crate) fn read(root: &Root, path: &SitePath<'_>, wanted: Wanted) -> Result<Directory, Errno> {
+    let handle = root.open_directory(path)?;
+    let mut directory = Directory::default();
+    for listed in Dir::read_from(&handle)? {
+        let listed = listed?;
+        let name = listed.file_name().to_bytes();
+        if !is_shown(name, path, wanted.dotfiles) {
+            continue;
+        }
+        let Some(entry) = look(root, handle.as_fd(), path, name)? else { continue };
+        if directory.entries.len() == wanted.entries {
+            directory.is_truncated = true;
+            break;
+        }
+        directory.entries.push(entry);
+    }
+    Ok(directory)
+}
+
+fn is_shown(name: &[u8], path: &SitePath<'_>, dotfiles: Dotfiles) -> bool {
+    match name {
+        b"." | b".." => false,
+        b".well-known" if path.is_root() => true,
+        [b'.', ..] => dotfiles != Dotfiles::Deny,
+        REDIRECTS => !path.is_root(),
+        _ => true,
+    }
+}
+
+/// The entry `name` of the open directory: none where a request for it would not be answered with it.
+fn look(
+    root: &Root,
+    directory: BorrowedFd<'_>,
+    path: &SitePath<'_>,
+    name: &[u8],
+) -> Result<Option<Entry>, Errno> {
+    // Relative to the open directory: no way is walked again for what is no link.
+    let own = match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(error) => return absent(error),
+    };
+    let is_link = file_type(&own) == FileType::Symlink;
+    let stat = if is_link {
+        match root.look(&path.entry(name)) {
+            Ok(stat) => stat,
+            Err(error) => return absent(error),
+        }
+    } else {
+        own
+    };
+    let (kind, access) = match file_type(&stat) {
+        FileType::RegularFile => (Kind::File, Access::READ_OK),
+        FileType::Directory => (Kind::Directory, Access::READ_OK | Access::EXEC_OK),
+        _ => return Ok(None),
+    };
+    if let Err(error) = fs::accessat(directory, name, access, AtFlags::EACCESS) {
+        return absent(error);
+    }
+    Ok(Some(Entry { name: name.into(), kind, is_link, version: Version::of(&stat) }))
+}
+
+/// What is gone, forbidden or out of reach is left out; a disk that fails, or a process out of memory, is not hidden.
+fn absent(error: Errno) -> Result<Option<Entry>, Errno> {
+    match error {
+        Errno::IO | Errno::NOMEM | Errno::MFILE | Errno::NFILE => Err(error),
+        _ => Ok(None),
+    }
+}
+
+fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Rules of the site, not a part of it.
+const REDIRECTS: &[u8] = b"_redirects";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use crate::config::Symlinks;
+
+    const ALL: Wanted = Wanted { entries: 1000, dotfiles: Dotfiles::Deny };
+
+    fn path(text: &str) -> SitePath<'static> {
+        SitePath::parse(text.as_bytes()).unwrap().path.into_owned()
+    }
+
+    fn read_in(dir: &Path, text: &str, wanted: Wanted) -> Directory {
+        let root = Root::open(dir, Symlinks::Inside).unwrap();
+        read(&root, &path(text), wanted).unwrap()
+    }
+
+    fn names(directory: &Directory) -> Vec<String> {
+        let mut names: Vec<_> =
+            directory.entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn files_and_directories_are_shown_as_they_would_be_served() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        std::fs::write(dir.path().join("a"), b"four").unwrap();
+        std::fs::write(dir.path().join("é"), b"").unwrap();
+        std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff\n")), b"").unwrap();
+        let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
+        let directory = read(&root, &SitePath::root(), ALL).unwrap();
+        let entries: BTreeMap<_, _> = directory.entries.iter().map(|entry| (&*entry.name, entry)).collect();
+        assert_eq!(entries.len(), 4);
+        assert!(!directory.is_truncated);
+        assert!(entries.contains_key(&b"\xff\n"[..]));
+        assert_eq!(entries[&b"d"[..]].kind, Kind::Directory);
+        let file = entries[&b"a"[..]];
+        let Ok(super::super::root::Entry::File { stat, .. }) = root.entry(&path("/a")) else {
+            panic!("a is a file")
+        };
+        assert_eq!((file.kind, file.version, file.is_link), (Kind::File, Version::of(&stat), false));
+        assert_eq!(file.version.size(), 4);
+    }
+
+    #[test]
+    fn what_a_request_could_not_get_is_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), b"s").unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at(".well-known")).unwrap();
+        std::fs::create_dir_all(at("sub/.well-known")).unwrap();
+        std::fs::create_dir(at(".git")).unwrap();
+        for name in [".htpasswd", "_redirects", "sub/_redirects", "sub/kept"] {
+            std::fs::write(at(name), b"x").unwrap();
+        }
+        symlink(outside.path().join("secret"), at("out")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        symlink("socket", at("to-socket")).unwrap();
+        assert_eq!(names(&read_in(dir.path(), "/", ALL)), [".well-known", "sub"]);
+        assert_eq!(names(&read_in(dir.path(), "/sub", ALL)), ["_redirects", "kept"]);
+        let with_dots = Wanted { dotfiles: Dotfiles::Allow, ..ALL };
+        assert_eq!(names(&read_in(dir.path(), "/", with_dots)), [".git", ".htpasswd", ".well-known", "sub"]);
+    }
+
+    #[test]
+    fn links_inside_are_shown_as_what_they_lead_to_unless_links_are_denied() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        std::fs::write(dir.path().join("d/a"), b"four").unwrap();
+        symlink("d/a", dir.path().join("file")).unwrap();
+        symlink("d", dir.path().join("directory")).unwrap();
+        symlink(dir.path().join("d/a"), dir.path().join("absolute")).unwrap();
+        let shown = read_in(dir.path(), "/", ALL);
+        let of = |name: &str| {
+            let entry = shown.entries.iter().find(|entry| &*entry.name == name.as_bytes()).unwrap();
+            (entry.kind, entry.is_link, entry.version.size() == 4)
+        };
+        assert_eq!(of("file"), (Kind::File, true, true));
+        assert_eq!(of("absolute"), (Kind::File, true, true));
+        assert_eq!((of("directory").0, of("directory").1), (Kind::Directory, true));
+        assert_eq!(names(&read_in(dir.path(), "/directory", ALL)), ["a"]);
+        let root = Root::open(dir.path(), Symlinks::Deny).unwrap();
+        assert_eq!(names(&read(&root, &SitePath::root(), ALL).unwrap()), ["d"]);
+    }
+
+    #[test]
+    fn entries_beyond_the_bound_are_left_out_and_said_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        for index in 0..5 {
+            std::fs::write(dir.path().join(index.to_string()), b"").unwrap();
+        }
+        for (bound, length, is_truncated) in [(4, 4, true), (5, 5, false), (6, 5, false)] {
+            let directory = read_in(dir.path(), "/", Wanted { entries: bound, ..ALL });
+            assert_eq!((directory.entries.len(), directory.is_truncated), (length, is_truncated), "{bound}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_directory_or_not_there_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), b"").unwrap();
+        symlink("/", dir.path().join("out")).unwrap();
+        let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
+        for (name, expected) in [("/a", Errno::NOTDIR), ("/none", Errno::NOENT), ("/out", Errno::XDEV)] {
+            assert_eq!(read(&root, &path(name), ALL).unwrap_err(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_absent() {
+        use std::os::unix::fs::PermissionsExt;
+        if rustix::process::geteuid().is_root() {
+            return; // Nothing is forbidden to root.
+        }
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "forbidden"] {
+            std::fs::write(dir.path().join(name), b"").unwrap();
+        }
+        let mode = std::fs::Permissions::from_mode(0);
+        std::fs::set_permissions(dir.path().join("forbidden"), mode).unwrap();
+        assert_eq!(names(&read_in(dir.path(), "/", ALL)), ["a"]);
+    }
+}
