@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use memchr::memchr;
 use parking_lot::RwLock;
 
 pub(crate) use crate::config::Disposition;
@@ -91,6 +92,14 @@ impl Policy {
     /// Fields of every response, as lines.
     pub(crate) fn lines(&self) -> &[u8] {
         &self.lines
+    }
+
+    /// The same one by one.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.lines.split(|byte| *byte == b'\n').filter_map(|line| {
+            let (name, value) = line.strip_suffix(b"\r")?.split_at_checked(memchr(b':', line)?)?;
+            Some((str::from_utf8(name).ok()?, value.strip_prefix(b": ")?))
+        })
     }
 
     /// The value of Vary, for what differs `by_coding` or not.

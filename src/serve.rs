@@ -1,4 +1,22 @@
 //! One request, step by step.
+//!
+//! | room        | what it knows                                              |
+//! |-------------|------------------------------------------------------------|
+//! | `asked`     | which fields of a request count                            |
+//! | `place`     | where a request leads: a file, or what stands for one      |
+//! | `shortcut`  | the same for paths that were asked for before              |
+//! | `directory` | listings and archives                                      |
+//! | `integrity` | checksums that go with a response, or before it            |
+//! | `cors`      | what pages of other origins may do                         |
+//! | `pages`     | the site's own pages for what went wrong                   |
+
+mod asked;
+mod cors;
+mod directory;
+mod integrity;
+mod pages;
+mod place;
+mod shortcut;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,7 +27,11 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::serve::asked::Fields;
+use self::asked::Fields;
+use self::cors::{add_cors, preflight};
+use self::pages::Pages;
+use self::place::{Place, Stop};
+use self::shortcut::Shortcuts;
 use crate::config::{Dotfiles, TrailingSlash};
 use crate::directories::Directories;
 use crate::error::Refused;
@@ -24,12 +46,8 @@ use crate::http::method::Method;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
-use crate::serve::pages::Pages;
-use crate::serve::place::{Place, Stop};
-use crate::serve::cors::{add_cors, preflight};
 use crate::reply::{Source, download, options, page, reply};
 use crate::rules::{Policy, Rules};
-use crate::serve::shortcut::Shortcuts;
 
 /// The site as one worker serves it.
 pub struct Site {
@@ -58,6 +76,8 @@ pub struct Manners {
     pub gate: Gate,
     /// Listings and archives.
     pub directories: Directories,
+    /// Whether a directory that is listed may be had as an archive.
+    pub offers_archives: bool,
     /// Whether files with a checksum beside them are checked before they are served.
     pub verifies: bool,
     /// How long a request waits for a checksum.

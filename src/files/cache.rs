@@ -578,7 +578,7 @@ impl Files {
 
     /// The directory that is served, for those who read directories.
     pub(crate) fn root(&self) -> &Root {
-        &self.inner.root
+        &self.inner.loader.root
     }
 }
 

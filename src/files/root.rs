@@ -105,11 +105,6 @@ impl Root {
         }
     }
 
-    /// What stands at `path`, links that end inside the root followed. Blocks.
-    pub(crate) fn look(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
-        fs::fstat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)
-    }
-
     /// What the kernel's own caches know of `path` now. Never waits for a disk: where the answer is not in memory it is
     /// `EAGAIN`.
     pub(crate) fn glance(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {

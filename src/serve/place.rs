@@ -167,9 +167,9 @@ impl Site {
                 return self.missing(request, &target, &policy).await;
             }
         }
-        if let Some(archive) = wants.and_then(|wants| wants.archive.as_deref()).filter(|_| policy.listing()) {
-            let response = self.manners.directories.archive(&self.files, &target.path, archive, request, &policy);
-            return Err(Stop::Response { response: response.await?, policy });
+        let archive = wants.and_then(|wants| wants.archive.as_deref());
+        if let Some(word) = archive.filter(|_| policy.listing() && self.manners.offers_archives) {
+            return Err(self.archive(&target, word, &policy).await);
         }
         let index = self.files.find(&target.path.index(&self.manners.index)).await;
         match index.lookup {
@@ -184,8 +184,7 @@ impl Site {
         if !policy.listing() {
             return self.missing(request, &target, &policy).await;
         }
-        let response = self.manners.directories.list(&self.files, &target.path, wants, request, &policy);
-        Err(Stop::Response { response: response.await?, policy })
+        Err(self.list(request, &target, wants, &policy).await)
     }
 
     /// What stands for a name that is nowhere.

@@ -1,0 +1,123 @@
+//! Listings and archives as responses.
+
+use std::sync::Arc;
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+
+use crate::archive::Format as ArchiveFormat;
+use crate::config::TrailingSlash;
+use crate::directories::{NoDirectory, WantedListing};
+use crate::error::Refused;
+use crate::http::disposition;
+use crate::http::query::{Format, Wants};
+use crate::http::target::ParsedTarget;
+use crate::listing::content_security_policy;
+use crate::rules::Policy;
+use crate::serve::asked::prefers_json;
+use crate::serve::place::Stop;
+use crate::serve::Site;
+
+impl Site {
+    /// The directory as an archive.
+    pub(super) async fn archive(
+        &self,
+        target: &ParsedTarget<'_>,
+        word: &[u8],
+        policy: &Arc<Policy>,
+    ) -> Stop {
+        let Some(format) = ArchiveFormat::ALL.into_iter().find(|format| format.word().as_bytes() == word) else {
+            return refused(Refused::UnknownArchive, policy);
+        };
+        let path = target.path.clone().into_owned();
+        match self.manners.directories.archive(path, format).await {
+            Ok(body) => {
+                let name = match target.path.file_name() {
+                    b"" => b"root",
+                    name => name,
+                };
+                let name = [name, b".", format.word().as_bytes()].concat();
+                let mut response = respond(policy, format.media_type(), "", body);
+                let value = HeaderValue::from_str(&disposition::attachment(&name));
+                set(&mut response, header::CONTENT_DISPOSITION, value.ok());
+                Stop::Response { response, policy: Arc::clone(policy) }
+            }
+            Err(why) => refused(why.into(), policy),
+        }
+    }
+
+    /// The directory as a list of its entries.
+    pub(super) async fn list(
+        &self,
+        request: &HttpRequest,
+        target: &ParsedTarget<'_>,
+        wants: Option<&Wants<'_>>,
+        policy: &Arc<Policy>,
+    ) -> Stop {
+        let by_accept = || if prefers_json(request.headers()) { Format::Json } else { Format::Html };
+        let format = wants.and_then(|wants| wants.format).unwrap_or_else(by_accept);
+        let wanted = WantedListing {
+            path: target.path.clone().into_owned(),
+            has_slash: target.wants_directory || self.manners.trailing_slash == TrailingSlash::Add,
+            format,
+            sorting: wants.map_or(Sorting::BY_NAME, Sorting::of),
+            has_archives: self.manners.offers_archives,
+            etag_of: self.files.etag_teller(),
+        };
+        match self.manners.directories.list(wanted).await {
+            Ok(body) => {
+                let mut response = respond(policy, format.media_type(), "Accept", body);
+                if format == Format::Html {
+                    let value = HeaderValue::from_str(content_security_policy());
+                    set(&mut response, header::CONTENT_SECURITY_POLICY, value.ok());
+                }
+                Stop::Response { response, policy: Arc::clone(policy) }
+            }
+            Err(why) => refused(why.into(), policy),
+        }
+    }
+}
+
+fn refused(refused: Refused, policy: &Arc<Policy>) -> Stop {
+    Stop::Refused { refused, policy: Some(Arc::clone(policy)), varies: false }
+}
+
+/// What is made for the request is not kept: it changes with every file.
+fn respond(policy: &Policy, media_type: &'static str, vary: &str, body: BoxBody) -> HttpResponse {
+    let mut response = HttpResponse::with_body(StatusCode::OK, body);
+    for (name, value) in policy.fields() {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    let vary: Vec<&str> = [vary, policy.vary(false).unwrap_or_default()].into_iter().filter(|part| !part.is_empty()).collect();
+    if !vary.is_empty() {
+        set(&mut response, header::VARY, HeaderValue::from_str(&vary.join(", ")).ok());
+    }
+    set(&mut response, header::CACHE_CONTROL, Some(HeaderValue::from_static("no-cache")));
+    set(&mut response, header::X_CONTENT_TYPE_OPTIONS, Some(HeaderValue::from_static("nosniff")));
+    set(&mut response, header::CONTENT_TYPE, Some(HeaderValue::from_static(media_type)));
+    response
+}
+
+fn set(response: &mut HttpResponse, name: HeaderName, value: Option<HeaderValue>) {
+    if let Some(value) = value {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+impl From<NoDirectory> for Refused {
+    fn from(why: NoDirectory) -> Self {
+        match why {
+            NoDirectory::Missing => Self::NotFound,
+            NoDirectory::Forbidden => Self::Forbidden,
+            NoDirectory::TooLarge => Self::TooLarge,
+            NoDirectory::Busy => Self::Busy,
+            NoDirectory::Failed => Self::Failed,
+        }
+    }
+}
