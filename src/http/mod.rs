@@ -10,19 +10,22 @@
 //! 2. [`authority`] checks the Host field; [`target`] splits the request target and turns its path into a
 //!    [`SitePath`](target::SitePath), the only kind of path that may reach the file system.
 //! 3. [`query`] reads what is asked besides: a download, a digest, an archive, the form of a listing.
-//! 4. [`encoding`] chooses, by Accept-Encoding, the coding in which the file is sent.
+//! 4. [`accept`] chooses between HTML and JSON where both are to be had, and [`encoding`] the coding in which
+//!    the file is sent.
 //! 5. [`decide`] answers how much of the file is sent. It asks [`precondition`] first, which compares with the
 //!    help of [`entity_tag`] and [`date`], and then [`range`].
 //! 6. [`multipart`] frames several ranges as one body, [`media_type`] names what the bytes are,
-//!    [`cache_control`] says by the file's name how long they may be kept, and [`disposition`] under which name
-//!    a client saves them.
+//!    [`cache_control`] says by the file's name how long they may be kept, [`disposition`] under which name a
+//!    client saves them, and [`digest`] what they hash to.
 
+pub mod accept;
 pub mod authority;
 pub mod cors;
 pub mod cache_control;
 pub mod date;
 pub mod decide;
 mod decimal;
+pub mod digest;
 pub mod disposition;
 pub mod encoding;
 pub mod entity_tag;

@@ -1,6 +1,8 @@
 //! What must hold for every input. The property tests and the fuzz targets run the same checks.
 
+use pagecast::http::accept::{names_html, prefers_json, takes_html};
 use pagecast::http::cache_control::{IMMUTABLE, default_for};
+use pagecast::http::digest::{Algorithm, Want, checksum_line, expected_in};
 use pagecast::http::disposition::{attachment, inline};
 use pagecast::http::encoding::{AcceptEncoding, Choice, Coding, Codings};
 use pagecast::http::multipart::{Boundary, Multipart};
@@ -322,4 +324,47 @@ pub(crate) fn cache_control(name: &[u8]) {
     for media_type in ["text/javascript", "image/png", ""] {
         assert_eq!(default_for(&below, media_type), default_for(name, media_type));
     }
+}
+
+/// Whatever Accept says, the answers to the questions about it agree.
+pub(crate) fn accept(field: &[u8]) {
+    let field = Some(field);
+    let (json, html, named) = (prefers_json(field), takes_html(field), names_html(field));
+    let doubled = field.map(|field| [b"text/html, ".as_slice(), field].concat());
+    if !json && !html {
+        // Neither is taken: then XHTML is all that may be named.
+        assert!(
+            !named || field.is_some_and(|field| field.to_ascii_lowercase().windows(5).any(|w| w == b"xhtml"))
+        );
+    }
+    assert!(names_html(doubled.as_deref()) && takes_html(doubled.as_deref()));
+    assert!(!prefers_json(doubled.as_deref()));
+}
+
+/// Whatever a Want-Repr-Digest field says, the best is one that is accepted.
+pub(crate) fn want_digest(field: &[u8]) {
+    let want = Want::parse(field);
+    match want.best() {
+        Some(best) => assert!(want.accepts(best)),
+        None => assert!(Algorithm::ALL.into_iter().all(|algorithm| !want.accepts(algorithm))),
+    }
+    if want != Want::default() {
+        let again = [field, b", md5=1".as_slice()].concat();
+        assert_eq!(Want::parse(&again), want);
+    }
+}
+
+/// Whatever a file is called, its checksum is found among others, and no bytes are mistaken for its line.
+pub(crate) fn checksum_file(name: &[u8], rest: &[u8], digest: [u8; 32]) {
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let line = checksum_line(&hex, name);
+    assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
+    let others = checksum_line(&"0".repeat(64), b"another").repeat(2);
+    let file = [line, others, rest.to_vec()].concat();
+    let is_readable = !name.starts_with(b"./") && !name.is_empty() && name != b"another";
+    // A name of spaces alone is no name.
+    if is_readable && !name.iter().all(|byte| matches!(byte, b' ' | b'\t')) {
+        assert_eq!(expected_in(&file, name), Some(digest));
+    }
+    expected_in(rest, name);
 }

@@ -76,6 +76,26 @@ fn weighted_list(names: &'static [&'static str]) -> impl Strategy<Value = String
     vec(element, 0..8).prop_map(|elements| elements.join(", "))
 }
 
+fn dictionary() -> impl Strategy<Value = String> {
+    let pieces = vec![
+        "sha-256=",
+        "sha-512=",
+        "md5=1",
+        "5",
+        "10",
+        "11",
+        "0",
+        ", ",
+        ", ",
+        ",",
+        ";a",
+        "=\"x\"",
+        " ",
+        "sha-256=3",
+    ];
+    vec(one_of(pieces), 0..10).prop_map(|pieces| pieces.concat())
+}
+
 fn query() -> impl Strategy<Value = String> {
     let pieces =
         vec!["download", "archive", "sort", "=", "=", "&", "&", "%64", "+", "%", "%26", "tar", "name", "é"];
@@ -205,6 +225,29 @@ proptest! {
     fn no_name_makes_html_immutable(bytes in any_bytes(), name in file_name()) {
         checks::cache_control(&bytes);
         checks::cache_control(name.as_bytes());
+    }
+
+    #[test]
+    fn who_names_html_gets_it(
+        bytes in any_bytes(),
+        list in weighted_list(&["text/html", "application/json", "*/*", "text/*", "application/xhtml+xml", "a/b"]),
+    ) {
+        checks::accept(&bytes);
+        checks::accept(list.as_bytes());
+    }
+
+    #[test]
+    fn a_digest_that_is_best_is_accepted(bytes in any_bytes(), field in dictionary()) {
+        checks::want_digest(&bytes);
+        checks::want_digest(field.as_bytes());
+    }
+
+    #[test]
+    fn a_checksum_is_found_by_the_name_of_its_file(
+        bytes in any_bytes(), name in file_name(), digest in any::<[u8; 32]>(),
+    ) {
+        checks::checksum_file(name.as_bytes(), &bytes, digest);
+        checks::checksum_file(&bytes, name.as_bytes(), digest);
     }
 
     #[test]

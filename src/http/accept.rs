@@ -1,0 +1,219 @@
+//! What a client takes of a resource that is to be had as HTML and as JSON (RFC 9110 §12.5.1).
+//!
+//! An element that is malformed counts as absent, and a field without any other as no field at all.
+//! Parameters besides the weight are skipped, and what is listed twice has the higher weight.
+
+use super::field::trim;
+use super::quality::{Quality, parse_weight};
+
+/// Whether an Accept field likes JSON better than HTML.
+///
+/// The higher weight decides. Among equals it is HTML, unless JSON is named and HTML is only among all the
+/// rest, as in `application/json, */*`: people's browsers name HTML, and programs do not.
+pub fn prefers_json(accept: Option<&[u8]>) -> bool {
+    let accepted = Accepted::parse(accept);
+    let (json, html) = (accepted.json(), accepted.html());
+    match json.quality == html.quality {
+        true => json.is_named && !html.is_named && json.quality > Quality::ZERO,
+        false => json.quality > html.quality,
+    }
+}
+
+/// Whether a client takes HTML: there is no Accept field, or it lists `text/html`, `text/*` or `*/*`, of which
+/// the most precise counts.
+pub fn takes_html(accept: Option<&[u8]>) -> bool {
+    Accepted::parse(accept).html().quality > Quality::ZERO
+}
+
+/// Whether an Accept field lists HTML or XHTML by name, as browsers do when they load a page.
+pub fn names_html(accept: Option<&[u8]>) -> bool {
+    let accepted = Accepted::parse(accept);
+    accepted.text_html.max(accepted.xhtml) > Some(Quality::ZERO)
+}
+
+/// The weights of the media ranges that matter; `None` is not listed.
+#[derive(Default)]
+struct Accepted {
+    text_html: Option<Quality>,
+    xhtml: Option<Quality>,
+    any_text: Option<Quality>,
+    json: Option<Quality>,
+    any_application: Option<Quality>,
+    anything: Option<Quality>,
+    is_any_listed: bool,
+}
+
+struct Liking {
+    quality: Quality,
+    is_named: bool,
+}
+
+impl Accepted {
+    fn parse(accept: Option<&[u8]>) -> Self {
+        let mut accepted = Self::default();
+        for element in split_outside_quotes(accept.unwrap_or_default(), b',') {
+            if let Some((range, quality)) = parse_element(element) {
+                accepted.is_any_listed = true;
+                if let Some(slot) = accepted.slot(range) {
+                    *slot = (*slot).max(Some(quality));
+                }
+            }
+        }
+        accepted
+    }
+
+    fn slot(&mut self, range: &[u8]) -> Option<&mut Option<Quality>> {
+        let is = |known: &str| range.eq_ignore_ascii_case(known.as_bytes());
+        match range {
+            b"*/*" => Some(&mut self.anything),
+            _ if is("text/html") => Some(&mut self.text_html),
+            _ if is("application/xhtml+xml") => Some(&mut self.xhtml),
+            _ if is("text/*") => Some(&mut self.any_text),
+            _ if is("application/json") => Some(&mut self.json),
+            _ if is("application/*") => Some(&mut self.any_application),
+            _ => None,
+        }
+    }
+
+    fn html(&self) -> Liking {
+        self.liking(self.text_html, self.any_text)
+    }
+
+    fn json(&self) -> Liking {
+        self.liking(self.json, self.any_application)
+    }
+
+    fn liking(&self, named: Option<Quality>, of_its_kind: Option<Quality>) -> Liking {
+        let unlisted = if self.is_any_listed { Quality::ZERO } else { Quality::ONE };
+        let quality = named.or(of_its_kind).or(self.anything).unwrap_or(unlisted);
+        Liking { quality, is_named: named.is_some() }
+    }
+}
+
+/// One element: a media range and its weight.
+fn parse_element(element: &[u8]) -> Option<(&[u8], Quality)> {
+    let mut parts = split_outside_quotes(element, b';');
+    let range = trim(parts.next()?);
+    let (kind, subtype) = range.split_at_checked(range.iter().position(|&byte| byte == b'/')?)?;
+    if kind.is_empty() || subtype.len() < 2 {
+        return None;
+    }
+    let weight = parts.map(trim).find(|parameter| matches!(parameter, [b'q' | b'Q', b'=', ..]));
+    Some((range, weight.map_or(Some(Quality::ONE), parse_weight)?))
+}
+
+/// Splits at each `separator` that is not in a quoted string (RFC 9110 §5.6.4).
+fn split_outside_quotes(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    let mut escaped = false;
+    text.split(move |&byte| {
+        let is_separator = byte == separator && !quoted;
+        quoted ^= byte == b'"' && !escaped;
+        escaped = quoted && byte == b'\\' && !escaped;
+        is_separator
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHROME: &str =
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
+
+    fn bytes(field: &str) -> Option<&[u8]> {
+        Some(field.as_bytes())
+    }
+
+    #[test]
+    fn json_is_for_those_who_like_it_better() {
+        for field in [
+            "application/json",
+            "APPLICATION/JSON",
+            "application/json; charset=utf-8",
+            "application/json, text/plain",
+            "application/json, text/javascript, */*; q=0.01",
+            "application/json, text/plain, */*",
+            "application/json, text/html;q=0.9",
+            "text/html;q=0.1, application/*;q=0.2",
+            "text/html;q=0, */*",
+            "application/json;a=\"b,text/html;c\"",
+            "text/html;q=0.5;level=1, application/json;version=1;q=0.6",
+            "application/json;q=0.1, image/png",
+        ] {
+            assert!(prefers_json(bytes(field)), "{field}");
+        }
+    }
+
+    #[test]
+    fn html_is_for_everybody_else() {
+        assert!(!prefers_json(None));
+        for field in [
+            CHROME,
+            "",
+            "*/*",
+            "text/html",
+            "text/html, application/json",
+            "application/json, text/html",
+            "application/json;q=0.5, */*",
+            "application/json;q=0",
+            "application/json;q=0, text/html;q=0",
+            "application/json;q=2",
+            "application/jsonp",
+            "json",
+            "image/png",
+            "text/*, application/*",
+            "text/plain;a=\"application/json\"",
+            "text/plain;a=\", application/json",
+        ] {
+            assert!(!prefers_json(bytes(field)), "{field}");
+        }
+    }
+
+    #[test]
+    fn html_is_taken_if_a_range_covers_it() {
+        assert!(takes_html(None));
+        for (field, expected) in [
+            (CHROME, true),
+            ("", true),
+            (" , ", true),
+            ("nonsense", true),
+            ("*/*", true),
+            ("*/*;q=0.001", true),
+            ("text/*", true),
+            ("Text/HTML;level=1", true),
+            ("text/html;q=0, text/html", true),
+            ("text/html;q=0", false),
+            ("text/html;q=0, */*", false),
+            ("text/*;q=0, */*", false),
+            ("*/*;q=0", false),
+            ("image/avif,image/webp", false),
+            ("application/json", false),
+            ("application/xhtml+xml", false),
+            ("text/css", false),
+        ] {
+            assert_eq!(takes_html(bytes(field)), expected, "{field}");
+        }
+    }
+
+    #[test]
+    fn html_is_named_by_those_who_load_a_page() {
+        assert!(!names_html(None));
+        for (field, expected) in [
+            (CHROME, true),
+            ("text/html", true),
+            ("application/xhtml+xml;q=0.1", true),
+            ("text/html;q=0, application/xhtml+xml", true),
+            ("text/html;q=0", false),
+            ("text/*", false),
+            ("*/*", false),
+            ("", false),
+            ("text/htmlx", false),
+            ("x/y;a=\",text/html,\"", false),
+            ("x/y;a=\"\\\",text/html\"", false),
+            ("x/y;a=\"\\\\\",text/html", true),
+        ] {
+            assert_eq!(names_html(bytes(field)), expected, "{field}");
+        }
+    }
+}
