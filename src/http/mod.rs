@@ -20,6 +20,7 @@ pub mod decide;
 mod decimal;
 pub mod encoding;
 pub mod entity_tag;
+pub mod host_pattern;
 pub mod media_type;
 pub mod method;
 pub mod multipart;
