@@ -32,7 +32,9 @@ fn toml_default(knob: &Knob) -> String {
         "on" if knob.forms.boolean => "true".to_owned(),
         "off" if knob.forms.boolean => "false".to_owned(),
         number if knob.forms.integer && number.parse::<u32>().is_ok() => default,
-        text if knob.forms.list => format!("[\"{}\"]", text.replace(',', "\", \"")),
+        text if knob.forms.list && !matches!(text, "off" | "any" | "none") => {
+            format!("[\"{}\"]", text.replace(',', "\", \""))
+        }
         text => format!("\"{text}\""),
     }
 }

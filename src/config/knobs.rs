@@ -4,13 +4,21 @@ use std::fmt;
 
 use super::address::{Address, AdminListen, ListenList};
 use super::byte_count::ByteCount;
+use super::cors_table::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS};
 use super::count::{Auto, Count};
+use super::field_value::FieldValue;
+use super::host_list::HostList;
 use super::log_filter::LogFilter;
 use super::name::{IndexName, RootPath};
+use super::or_off::OrOff;
+use super::origin_list::OriginList;
+use super::proxy_list::ProxyList;
 use super::rule::Rule;
+use super::security_field::{ReferrerPolicy, TransportSecurity};
 use super::setting::{Forms, Raw, Setting};
 use super::span::Span;
-use super::word::{Dotfiles, EtagSource, Switch, Symlinks, TrailingSlash, Verify};
+use super::word::{Dotfiles, EtagSource, ResourcePolicy, Switch, Symlinks, TrailingSlash, Verify};
+use crate::http::cors::CorsPolicy;
 
 /// One row of the table: a knob without its value.
 pub struct Knob {
@@ -253,8 +261,37 @@ knobs! {
         digests: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
     }
     Security {
+        /// Origins whose scripts may read the site, where no rule says otherwise.
+        /// As browsers send them; https://*.example.com stands for every subdomain. * lets every page read.
+        cors_origins: OrOff<OriginList> = OrOff::Off;
+
+        /// Time for which browsers may remember what they were told before a request across origins.
+        /// A change of policy reaches them only after it. A rule may say otherwise.
+        cors_max_age: Span = CORS_MAX_AGE, in CORS_MAX_AGE_BOUNDS;
+
+        /// Sites whose pages may embed what is served (Cross-Origin-Resource-Policy).
+        /// off: nothing is said. Anything narrower would break images, fonts and scripts that other sites embed.
+        cross_origin_resource_policy: ResourcePolicy = ResourcePolicy::Off;
+
+        /// What pages may load and run (Content-Security-Policy).
+        content_security_policy: OrOff<FieldValue> = OrOff::Off;
+
+        /// For how long browsers are to come by https only (Strict-Transport-Security).
+        /// It cannot be taken back before its time is up. Browsers heed it over https only.
+        strict_transport_security: OrOff<TransportSecurity> = OrOff::Off;
+
+        /// What other sites learn of the page that a visitor comes from (Referrer-Policy).
+        referrer_policy: OrOff<ReferrerPolicy> = OrOff::Off;
+
         /// Whether requests over cleartext are redirected to https.
         https_redirect: Switch = Switch::Off;
+
+        /// Hosts that such a redirect may lead to; for others it is refused.
+        /// any: whichever host the client asked for. *.example.com stands for every subdomain.
+        https_hosts: HostList = HostList::any();
+
+        /// Proxies whose X-Forwarded-Proto is believed: it tells whether the client came by https.
+        trusted_proxies: ProxyList = ProxyList::none();
 
         /// Whether queries that look like an attack with script or SQL are refused.
         /// Files need no such filter; some gateways' rules demand one.
@@ -371,6 +408,14 @@ knobs! {
     Logging {
         /// What is logged to standard error. RUST_LOG is not read.
         log: LogFilter = LogFilter::info();
+    }
+}
+
+impl Config {
+    /// Who may read across origins where no rule says otherwise.
+    pub fn site_cors(&self) -> Option<CorsPolicy> {
+        let list = self.cors_origins.given()?;
+        Some(CorsPolicy::new(list.origins().clone(), self.cors_max_age.get()))
     }
 }
 

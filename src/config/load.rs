@@ -6,7 +6,6 @@ use std::{fs, io, mem};
 
 use super::address::AdminListen;
 use super::cli::{COMMANDS, CommandLine, Task, read_command_line};
-use super::cors_table::CORS_MAX_AGE;
 use super::count::AUTO;
 use super::environment::{CONFIG_VARIABLE, Environment, read_environment};
 use super::error::{ConfigError, ConfigErrors, name_at};
@@ -187,7 +186,7 @@ impl Draft {
     fn take_rules(&mut self) {
         for ReadRule { origin, mut rule, max_age_is_open } in mem::take(&mut self.rules) {
             if let Some(OrOff::Given(policy)) = rule.effects.cors.as_mut().filter(|_| max_age_is_open) {
-                policy.max_age = CORS_MAX_AGE.get();
+                policy.max_age = self.config.cors_max_age.get();
             }
             self.origins.rules.push(origin);
             self.config.rules.push(rule);
@@ -376,6 +375,13 @@ mod tests {
             (paths, origins),
             (vec!["*.html".into(), "/a/**".into()], vec!["c.toml:2".into(), "c.toml:4".into()])
         );
+        let max_age = |loaded: &Loaded| match &loaded.config.rules[1].effects.cors {
+            Some(OrOff::Given(policy)) => policy.max_age.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(max_age(&loaded), 600);
+        let shorter = try_load(&["--config=c.toml", "--cors-max-age=7s"], &[], file).expect("all is right");
+        assert_eq!(max_age(&shorter), 7);
         let shown = crate::config::show(&loaded);
         assert!(
             shown.contains("# Rules\nrule ") && shown.contains(" *.html ") && shown.contains(" c.toml:4\n"),

@@ -103,6 +103,20 @@ words! {
 }
 
 words! {
+    /// Which sites may embed what is served (the Fetch standard, §3.7).
+    ResourcePolicy {
+        /// Nothing is said, which browsers take for all.
+        Off = "off",
+        /// Pages of the same origin only.
+        SameOrigin = "same-origin",
+        /// Pages of the same site only.
+        SameSite = "same-site",
+        /// All, those of pages that demand a word about it included.
+        CrossOrigin = "cross-origin",
+    }
+}
+
+words! {
     /// What browsers are told to do with a file (RFC 6266).
     Disposition {
         /// To show it, if they can.

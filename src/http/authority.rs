@@ -23,6 +23,15 @@ pub fn is_valid_host(value: &[u8]) -> bool {
     }
 }
 
+/// The host of a valid Host field's value, without its port.
+pub fn host_of(value: &[u8]) -> &[u8] {
+    match memrchr(b':', value) {
+        // The last colon of an address in brackets is no end of the host.
+        Some(at) if !value.ends_with(b"]") => value.get(..at).unwrap_or(value),
+        _ => value,
+    }
+}
+
 /// An IPv6 address whose opening bracket has been taken.
 fn is_valid_bracketed(rest: &[u8]) -> bool {
     let Some(end) = memrchr(b']', rest) else { return false };
@@ -86,6 +95,15 @@ mod tests {
             "example.org.",
         ] {
             assert!(is_valid_host(value.as_bytes()), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_what_is_before_the_port() {
+        for (value, host) in
+            [("", ""), ("a", "a"), ("a:80", "a"), ("a:", "a"), ("[::1]", "[::1]"), ("[::1]:80", "[::1]")]
+        {
+            assert_eq!(host_of(value.as_bytes()), host.as_bytes(), "{value}");
         }
     }
 

@@ -31,6 +31,7 @@ pub mod encoding;
 pub mod entity_tag;
 mod field;
 mod form;
+pub mod host_pattern;
 pub mod media_type;
 pub mod method;
 pub mod multipart;

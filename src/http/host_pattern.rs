@@ -1,0 +1,105 @@
+//! Host names that are allowed (RFC 3986 §3.2.2).
+
+use std::fmt;
+
+use super::authority::{host_of, is_valid_host};
+
+/// A host without its port, in lower case, or all subdomains of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPattern {
+    /// A name or an address; begins with a dot where subdomains are meant.
+    host: String,
+}
+
+impl HostPattern {
+    /// Reads a name, an IPv4 address, an IPv6 address in brackets, or `*.` with a domain for one or more labels
+    /// before it. The error continues "the value …".
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        if name.contains("://") {
+            return Err("has a scheme, and a host has none");
+        }
+        if name.contains('*') {
+            return Err("has a * elsewhere than in place of all labels before a domain, as in *.example.com");
+        }
+        if !name.is_ascii() {
+            return Err("is not ASCII; browsers send the form that begins with xn--");
+        }
+        if name.is_empty() || !is_valid_host(name.as_bytes()) {
+            return Err("is not the name of a host");
+        }
+        if host_of(name.as_bytes()).len() != name.len() {
+            return Err("has a port, and a host has none");
+        }
+        let dot = if name.len() == text.len() { "" } else { "." };
+        Ok(Self { host: format!("{dot}{}", name.to_ascii_lowercase()) })
+    }
+
+    /// Whether a Host field's value, its port aside, is meant, in whatever case.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        let host = host_of(value);
+        let pattern = self.host.as_bytes();
+        if !self.host.starts_with('.') {
+            return host.eq_ignore_ascii_case(pattern);
+        }
+        let Some(labels) = host.len().checked_sub(pattern.len()) else { return false };
+        let (labels, domain) = host.split_at(labels);
+        !labels.is_empty() && domain.eq_ignore_ascii_case(pattern)
+    }
+}
+
+/// The form in which it is read.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let star = if self.host.starts_with('.') { "*" } else { "" };
+        write!(f, "{star}{}", self.host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_meant_in_either_case_and_with_any_port() {
+        for (pattern, host, matches) in [
+            ("example.com", "example.com", true),
+            ("example.com", "EXAMPLE.com:8080", true),
+            ("Example.com", "example.com", true),
+            ("example.com", "www.example.com", false),
+            ("example.com", "example.com.evil", false),
+            ("*.example.com", "www.example.com", true),
+            ("*.example.com", "A.B.example.COM:80", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", ".example.com", false),
+            ("*.example.com", "evilexample.com", false),
+            ("[::1]", "[::1]:443", true),
+            ("[::1]", "[::2]", false),
+            ("127.0.0.1", "127.0.0.1:1", true),
+            ("example.com", "", false),
+        ] {
+            let parsed = HostPattern::parse(pattern).expect(pattern);
+            assert_eq!(parsed.matches(host.as_bytes()), matches, "{pattern} {host}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("", "is not the name of a host"),
+            ("*.", "is not the name of a host"),
+            ("a b", "is not the name of a host"),
+            ("a/b", "is not the name of a host"),
+            ("::1", "is not the name of a host"),
+            ("a:80", "has a port"),
+            ("https://a", "has a scheme"),
+            ("*", "has a * elsewhere"),
+            ("a.*.b", "has a * elsewhere"),
+            ("caf\u{e9}.fr", "is not ASCII"),
+        ] {
+            let refused = HostPattern::parse(text).expect_err(text);
+            assert!(refused.starts_with(reason), "{text}: {refused}");
+        }
+        assert_eq!(HostPattern::parse("*.A.b").map(|pattern| pattern.to_string()), Ok("*.a.b".to_owned()));
+    }
+}
