@@ -19,7 +19,10 @@
 //! Arrows run one way: `server` → `serve` → `wire` → `files` → `http`, `kernel`.
 
 mod accept;
+mod archive;
 mod directories;
+mod listing;
+mod produced;
 pub mod config;
 #[allow(dead_code, reason = "for the commands that look after a tree")]
 pub(crate) mod decode;

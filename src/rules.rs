@@ -8,7 +8,7 @@ use memchr::memchr;
 use parking_lot::RwLock;
 
 pub(crate) use crate::config::Disposition;
-use crate::config::{Config, Effects, OrOff, Rule, Switch};
+use crate::config::{Config, Effects, ExtraFields, OrOff, ResourcePolicy, Rule, Switch};
 use crate::http::cors::{AllowedOrigins, CorsPolicy};
 use crate::http::digest::Algorithm;
 use crate::http::target::SitePath;
@@ -34,11 +34,11 @@ pub struct Policy {
 impl Rules {
     /// The rules of `config`.
     pub fn new(config: &Config) -> Arc<Self> {
-        let site_wide = Effects {
-            listing: Some(config.listing),
-            cors: None,
-            ..Effects::default()
-        };
+        let cors = config.cors_origins.given().map(|origins| {
+            OrOff::Given(CorsPolicy::new(origins.origins().clone(), config.cors_max_age.get()))
+        });
+        let site_wide =
+            Effects { listing: Some(config.listing), cors, headers: site_wide_fields(config), ..Effects::default() };
         Arc::new(Self { rules: config.rules.clone(), site_wide, known: RwLock::default() })
     }
 
@@ -151,6 +151,29 @@ impl Policy {
         let choice = self.effects.digest.unwrap_or_default();
         [choice.sha256.then_some(Algorithm::Sha256), choice.sha512.then_some(Algorithm::Sha512)]
     }
+}
+
+/// Fields that go with every response, unless a rule sets them.
+fn site_wide_fields(config: &Config) -> ExtraFields {
+    let policies = [
+        ("content-security-policy", config.content_security_policy.given().map(ToString::to_string)),
+        ("cross-origin-resource-policy", resource_policy(config)),
+        ("referrer-policy", config.referrer_policy.given().map(ToString::to_string)),
+        ("strict-transport-security", config.strict_transport_security.given().map(ToString::to_string)),
+    ];
+    let mut fields = ExtraFields::default();
+    for (name, value) in policies {
+        if let (Ok(name), Some(Ok(value))) = (name.parse(), value.map(|value| value.parse())) {
+            // No name is there twice.
+            let _ = fields.push(name, value);
+        }
+    }
+    fields
+}
+
+fn resource_policy(config: &Config) -> Option<String> {
+    let policy = config.cross_origin_resource_policy;
+    (policy != ResourcePolicy::Off).then(|| policy.to_string())
 }
 
 /// Whether all origins get the same answer.

@@ -39,14 +39,14 @@ use crate::files::cache::NoHandle;
 use crate::files::handle_pool::Handle;
 use crate::files::load::NoForm;
 use crate::files::{Asset, Files};
-use crate::guard::gate::Gate;
+use crate::guard::gate::{Gate, Turned};
 use crate::http::decide::{Representation, decide};
 use crate::http::encoding::Choice;
 use crate::http::method::Method;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
-use crate::reply::{Source, download, options, page, reply};
+use crate::reply::{Source, download, moved, options, page, reply};
 use crate::rules::{Policy, Rules};
 
 /// The site as one worker serves it.
@@ -98,9 +98,6 @@ impl Site {
     }
 
     async fn respond(&self, request: &HttpRequest) -> HttpResponse {
-        if let Some(response) = self.manners.gate.turns_away(request) {
-            return response;
-        }
         let (is_head, answer) = match Method::classify(request.method().as_str().as_bytes()) {
             Method::Get => (false, self.answer(request, false).await),
             Method::Head => (true, self.answer(request, true).await),
@@ -115,6 +112,9 @@ impl Site {
     }
 
     async fn answer(&self, request: &HttpRequest, is_head: bool) -> Result<HttpResponse, Stop> {
+        if let Some(turned) = self.manners.gate.turns(request) {
+            return Err(self.turned(turned));
+        }
         let fields = Fields::of(request.headers());
         let wants = request.uri().query().map(|query| Wants::parse(query.as_bytes()));
         for _ in 0..CHANGED_TRIES {
@@ -218,6 +218,17 @@ impl Site {
             Err(_) => self.manners.rules.site_wide(),
         };
         preflight(&policy, request.headers()).unwrap_or_else(|| options(&policy))
+    }
+
+    fn turned(&self, turned: Turned) -> Stop {
+        match turned {
+            Turned::ToHttps(location) => {
+                let policy = self.manners.rules.site_wide();
+                Stop::Response { response: moved(&policy, &location), policy }
+            }
+            Turned::UnknownHost => Stop::refused(Refused::BadTarget),
+            Turned::BadQuery => Stop::refused(Refused::BadQuery),
+        }
     }
 
     /// The response to a request that found no file.

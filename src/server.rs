@@ -19,7 +19,8 @@ use tokio::sync::mpsc;
 
 use crate::accept::accept;
 use crate::config::{AdminListen, Config, Limits, Loaded, Verify};
-use crate::directories::Directories;
+use crate::archive::ArchiveLimits;
+use crate::directories::{Directories, DirectorySettings};
 use crate::files::{Files, HandleLimits, Root, Settings};
 use crate::guard::connections::Connections;
 use crate::guard::gate::Gate;
@@ -114,7 +115,7 @@ pub async fn serve(
     };
     let plan = Plan {
         files: files.clone(),
-        manners: manners(config, rules, redirects)?,
+        manners: manners(config, &files, rules, redirects)?,
         bounds: bounds(config),
         health,
         lifecycle: lifecycle.clone(),
@@ -318,7 +319,12 @@ fn settings(config: &Config, limits: &Limits) -> Settings {
     }
 }
 
-fn manners(config: &Config, rules: Arc<Rules>, redirects: &Arc<Redirects>) -> io::Result<Manners> {
+fn manners(
+    config: &Config,
+    files: &Files,
+    rules: Arc<Rules>,
+    redirects: &Arc<Redirects>,
+) -> io::Result<Manners> {
     Ok(Manners {
         dotfiles: config.dotfiles,
         index: config.index.as_str().to_owned(),
@@ -327,10 +333,25 @@ fn manners(config: &Config, rules: Arc<Rules>, redirects: &Arc<Redirects>) -> io
         rules,
         redirects: Arc::clone(redirects),
         gate: Gate::new(config),
-        directories: Directories::new(config)?,
+        directories: Directories::new(files.clone(), directory_settings(config))?,
+        offers_archives: config.archive.is_on(),
         verifies: config.verify == Verify::Serve,
         digest_wait: config.digest_wait.get(),
     })
+}
+
+fn directory_settings(config: &Config) -> DirectorySettings {
+    DirectorySettings {
+        listing_entries: config.listing_entries.as_usize(),
+        archive: ArchiveLimits {
+            entries: config.archive_entries.as_usize(),
+            bytes: config.archive_bytes.get(),
+            depth: config.archive_depth.as_usize(),
+            dotfiles: config.dotfiles,
+        },
+        at_once: config.directories_at_once.as_usize(),
+        threads: config.background_threads.as_usize(),
+    }
 }
 
 fn bounds(config: &Config) -> Bounds {

@@ -29,6 +29,8 @@ pub struct Loaded {
     pub origins: Origins,
     /// What the values left open, settled for this system.
     pub limits: Limits,
+    /// Where names of the root lead that are no files, as its `_redirects` says.
+    pub redirects: Arc<Redirects>,
 }
 
 /// What loading asks of the disk.

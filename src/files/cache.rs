@@ -329,6 +329,12 @@ impl Files {
         is_small.then(|| self.inner.loader.digest(asset, algorithm).ok())?
     }
 
+    /// The entity tag that a file of this version is served with as it is, if that is known without reading it.
+    pub(crate) fn known_etag(&self, version: &Version) -> Option<String> {
+        let tag = self.inner.loader.tags.tag(version, None, None, false);
+        (!tag.is_weak()).then(|| String::from_utf8_lossy(tag.as_bytes()).into_owned())
+    }
+
     /// Whether the asset is what the checksum beside it says.
     ///
     /// # Errors

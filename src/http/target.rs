@@ -104,9 +104,14 @@ impl<'a> SitePath<'a> {
     /// The path of the index file `name` in this directory. A `name` that is not one plain segment is
     /// resolved as a target would be, but never decoded, and what would climb stays at the root.
     pub fn index(&self, name: &str) -> SitePath<'static> {
+        self.index_bytes(name.as_bytes())
+    }
+
+    /// The same for a name in bytes.
+    pub(crate) fn index_bytes(&self, name: &[u8]) -> SitePath<'static> {
         let mut bytes = Vec::with_capacity(self.bytes.len() + 1 + name.len());
         bytes.extend_from_slice(&self.bytes);
-        for segment in name.as_bytes().split(|&byte| byte == b'/' || byte == 0) {
+        for segment in name.split(|&byte| byte == b'/' || byte == 0) {
             // What climbs out of this directory is dropped along with its segment.
             let _ = push_segment(&mut bytes, |bytes| {
                 bytes.extend_from_slice(segment);
@@ -120,10 +125,19 @@ impl<'a> SitePath<'a> {
     /// slash and the request's query. It never starts with two slashes, which would name another host, and
     /// holds only visible ASCII, whatever the query holds.
     pub fn to_location(&self, query: Option<&[u8]>) -> String {
+        self.location(!self.is_root(), query)
+    }
+
+    /// The same without the slash at its end.
+    pub(crate) fn to_file_location(&self, query: Option<&[u8]>) -> String {
+        self.location(false, query)
+    }
+
+    fn location(&self, has_slash: bool, query: Option<&[u8]>) -> String {
         let mut location = String::with_capacity(self.bytes.len() + query.map_or(2, |query| query.len() + 3));
         location.push('/');
         location.extend(percent_encode(&self.bytes, OUTSIDE_PATH));
-        if !self.is_root() {
+        if has_slash {
             location.push('/');
         }
         if let Some(query) = query {

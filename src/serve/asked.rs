@@ -87,7 +87,7 @@ pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Co
 }
 
 fn wanted_digest(headers: &HeaderMap) -> Option<Algorithm> {
-    let wanted = |name| Want::parse(&joined(headers, &name)?).preferred();
+    let wanted = |name| Want::parse(&joined(headers, &name)?).best();
     wanted(WANT_REPR_DIGEST).or_else(|| wanted(WANT_CONTENT_DIGEST))
 }
 

@@ -12,10 +12,11 @@ use crate::archive::Format as ArchiveFormat;
 use crate::config::TrailingSlash;
 use crate::directories::{NoDirectory, WantedListing};
 use crate::error::Refused;
+use crate::files::Files;
 use crate::http::disposition;
-use crate::http::query::{Format, Wants};
 use crate::http::target::ParsedTarget;
-use crate::listing::content_security_policy;
+use crate::listing::{EtagOf, content_security_policy};
+use crate::listing::query::{DirectoryQuery, Format};
 use crate::rules::Policy;
 use crate::serve::asked::prefers_json;
 use crate::serve::place::Stop;
@@ -54,18 +55,18 @@ impl Site {
         &self,
         request: &HttpRequest,
         target: &ParsedTarget<'_>,
-        wants: Option<&Wants<'_>>,
         policy: &Arc<Policy>,
     ) -> Stop {
+        let query = DirectoryQuery::parse(request.uri().query().unwrap_or_default());
         let by_accept = || if prefers_json(request.headers()) { Format::Json } else { Format::Html };
-        let format = wants.and_then(|wants| wants.format).unwrap_or_else(by_accept);
+        let format = query.format.unwrap_or_else(by_accept);
         let wanted = WantedListing {
             path: target.path.clone().into_owned(),
             has_slash: target.wants_directory || self.manners.trailing_slash == TrailingSlash::Add,
             format,
-            sorting: wants.map_or(Sorting::BY_NAME, Sorting::of),
+            sorting: query.sorting,
             has_archives: self.manners.offers_archives,
-            etag_of: self.files.etag_teller(),
+            etag_of: etag_of(self.files.clone()),
         };
         match self.manners.directories.list(wanted).await {
             Ok(body) => {
@@ -79,6 +80,10 @@ impl Site {
             Err(why) => refused(why.into(), policy),
         }
     }
+}
+
+fn etag_of(files: Files) -> EtagOf {
+    Arc::new(move |_, version| files.known_etag(version))
 }
 
 fn refused(refused: Refused, policy: &Arc<Policy>) -> Stop {

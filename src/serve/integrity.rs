@@ -56,12 +56,10 @@ impl Site {
         name: &[u8],
         is_head: bool,
     ) -> Result<HttpResponse, Unsent> {
-        let algorithm = Algorithm::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.token().as_bytes().eq_ignore_ascii_case(name))
-            .ok_or(Refused::UnknownDigest)?;
+        let algorithm = Algorithm::from_token(name).ok_or(Refused::UnknownDigest)?;
         let digest = self.files.digest(asset, algorithm, self.manners.digest_wait).await.ok_or(Refused::Busy)?;
-        Ok(text(&asset.policy, &checksum_line(&digest, asset.path.file_name()), is_head))
+        let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
+        Ok(text(&asset.policy, &line, is_head))
     }
 
     /// Waits until it is known that the file is what the checksum beside it says.
@@ -73,6 +71,10 @@ impl Site {
             Err(_) => Err(Refused::Busy.into()),
         }
     }
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn known(form: &Asset) -> Checksums {

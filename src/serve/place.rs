@@ -13,9 +13,9 @@ use crate::http::authority::is_valid_host;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirect;
 use crate::http::target::{ParsedTarget, SitePath};
-use crate::reply::moved;
+use crate::reply::{moved, redirect};
 use crate::rules::Policy;
-use crate::serve::Site;
+use crate::serve::{Manners, Site};
 use crate::serve::shortcut::Shortcut;
 
 /// A file that a request leads to.
@@ -151,7 +151,7 @@ impl Site {
     ) -> Result<Place, Stop> {
         let found = self.files.find(&target.path).await;
         let policy = Arc::clone(&found.name.policy);
-        let slashless = || target.path.to_location_without_slash(query_of(request));
+        let slashless = || target.path.to_file_location(query_of(request));
         let is_stray = target.wants_directory && !target.path.is_root();
         match (found.lookup, self.manners.trailing_slash) {
             (Lookup::File(_) | Lookup::Directory, TrailingSlash::Remove) if is_stray => {
@@ -184,7 +184,7 @@ impl Site {
         if !policy.listing() {
             return self.missing(request, &target, &policy).await;
         }
-        Err(self.list(request, &target, wants, &policy).await)
+        Err(self.list(request, &target, &policy).await)
     }
 
     /// What stands for a name that is nowhere.
@@ -223,12 +223,13 @@ impl Site {
             None => return Ok(None),
             Some(Redirect::To { status, location }) => {
                 let policy = self.manners.rules.policy(&target.path);
-                let response = crate::reply::redirect(status, &policy, &location);
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
+                let response = redirect(status, &policy, &location);
                 return Err(Stop::Response { response, policy });
             }
             Some(Redirect::Rewrite { path, status }) => (path, status),
         };
-        let Some(target) = SitePath::from_decoded(&path) else { return Ok(None) };
+        let target = SitePath::root().index_bytes(&path);
         let mut found = self.files.find(&target).await;
         if matches!(found.lookup, Lookup::Directory) {
             found = self.files.find(&target.index(&self.manners.index)).await;
@@ -259,7 +260,7 @@ impl Site {
     }
 }
 
-impl crate::serve::Manners {
+impl Manners {
     /// Whether a slash at the end of this path is as it should be.
     fn slash_is_usual(&self, path: &SitePath<'_>) -> bool {
         self.trailing_slash == TrailingSlash::Add || path.is_root()
