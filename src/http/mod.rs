@@ -9,7 +9,8 @@
 //! 1. [`method`] says whether the method is one that is served, one that is known, or neither.
 //! 2. [`authority`] checks the Host field; [`target`] splits the request target and turns its path into a
 //!    [`SitePath`](target::SitePath), the only kind of path that may reach the file system.
-//! 3. [`query`] reads what is asked besides: a download, a digest, an archive, the form of a listing.
+//! 3. [`query`] reads what is asked besides: a download, a digest, an archive, the form of a listing. Before
+//!    that, [`query_filter`] may find it suspicious.
 //! 4. [`accept`] chooses between HTML and JSON where both are to be had, and [`encoding`] the coding in which
 //!    the file is sent.
 //! 5. [`decide`] answers how much of the file is sent. It asks [`precondition`] first, which compares with the
@@ -41,5 +42,6 @@ pub mod multipart;
 pub mod precondition;
 mod quality;
 pub mod query;
+pub mod query_filter;
 pub mod range;
 pub mod target;

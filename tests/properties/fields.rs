@@ -1,0 +1,142 @@
+//! What must hold for every field, query and file name.
+
+use pagecast::http::accept::{names_html, prefers_json, takes_html};
+use pagecast::http::cache_control::{IMMUTABLE, default_for};
+use pagecast::http::digest::{Algorithm, Want, checksum_line, expected_in};
+use pagecast::http::disposition::{attachment, inline};
+use pagecast::http::encoding::{AcceptEncoding, Choice, Coding, Codings};
+use pagecast::http::query::Wants;
+use pagecast::http::query_filter::is_suspicious;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+
+/// Whatever Accept-Encoding says, what is chosen is available, and what is not chosen changes nothing.
+pub(crate) fn accept_encoding(field: &[u8]) {
+    let accepted = AcceptEncoding::parse(Some(field));
+    let sets =
+        (0..8).map(|bits| Coding::ALL.into_iter().filter(|&coding| bits >> coding as u8 & 1 == 1).collect());
+    for available in sets {
+        let available: Codings = available;
+        let choice = accepted.choose(available);
+        assert_eq!(
+            accepted.best(available),
+            match choice {
+                Choice::Coded(coding) => Some(coding),
+                Choice::Identity | Choice::NotAcceptable => None,
+            }
+        );
+        match choice {
+            Choice::Coded(coding) => assert!(available.has(coding)),
+            Choice::Identity => assert!(!accepted.refuses_identity()),
+            Choice::NotAcceptable => assert!(accepted.refuses_identity()),
+        }
+        if accepted.best(available).is_some() {
+            assert!(accepted.best(Codings::ALL).is_some());
+        }
+        // One that is not chosen is not missed.
+        for coding in available.iter().filter(|&coding| choice != Choice::Coded(coding)) {
+            assert_eq!(accepted.choose(available.without(coding)), choice);
+        }
+    }
+    let doubled = [field, b", ", field].concat();
+    assert_eq!(AcceptEncoding::parse(Some(&doubled)), accepted);
+}
+
+/// Whatever a query is, the first `download` in it is what is read from it.
+pub(crate) fn query(bytes: &[u8]) {
+    let wants = Wants::parse(bytes);
+    let behind = [b"download=a&".as_slice(), bytes].concat();
+    assert_eq!(Wants { download: wants.download.clone(), ..Wants::parse(&behind) }, wants);
+    assert_eq!(Wants::parse(&behind).download.as_deref(), Some(b"a".as_slice()));
+    let before = [bytes, b"&download=a".as_slice()].concat();
+    let first = wants.download.clone().unwrap_or(b"a".as_slice().into());
+    assert_eq!(Wants::parse(&before), Wants { download: Some(first), ..wants });
+}
+
+/// Whatever a file is called, the field value is printable and names no other directory.
+pub(crate) fn disposition(name: &[u8]) {
+    let value = attachment(name);
+    assert_eq!(inline(name).strip_prefix("inline"), value.strip_prefix("attachment"));
+    assert!(value.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{value:?}");
+    let parameters = value.strip_prefix("attachment").expect("a kind");
+    if parameters.is_empty() {
+        return;
+    }
+    let quoted = parameters.strip_prefix("; filename=\"").expect("a name");
+    let unescaped = quoted.replace("\\\"", "''");
+    let end = unescaped.find('"').expect("an end");
+    let file_name = &unescaped[..end];
+    assert!(!file_name.is_empty() && !file_name.starts_with('.'));
+    assert!(!file_name.contains(['/', '\\', '%']));
+    let extended = &quoted[end + 1..];
+    if !extended.is_empty() {
+        let encoded = extended.strip_prefix("; filename*=UTF-8''").expect("an extended name");
+        let decoded = percent_decode_str(encoded).decode_utf8().expect("a name in UTF-8");
+        assert!(!decoded.starts_with('.') && !decoded.contains(['/', '\\']));
+        assert!(!decoded.contains(char::is_control));
+        assert_eq!(decoded.chars().count(), quoted[..end].replace("\\\"", "'").len());
+    }
+}
+
+/// Whatever a file is called, as HTML it is asked for, and a directory before it changes nothing.
+pub(crate) fn cache_control(name: &[u8]) {
+    assert_ne!(default_for(name, "text/html; charset=utf-8"), IMMUTABLE);
+    let below = [b"a.3f9a1c0b.js/".as_slice(), name].concat();
+    for media_type in ["text/javascript", "image/png", ""] {
+        assert_eq!(default_for(&below, media_type), default_for(name, media_type));
+    }
+}
+
+/// Whatever Accept says, the answers to the questions about it agree.
+pub(crate) fn accept(field: &[u8]) {
+    let field = Some(field);
+    let (json, html, named) = (prefers_json(field), takes_html(field), names_html(field));
+    let doubled = field.map(|field| [b"text/html, ".as_slice(), field].concat());
+    if !json && !html {
+        // Neither is taken: then XHTML is all that may be named.
+        assert!(
+            !named || field.is_some_and(|field| field.to_ascii_lowercase().windows(5).any(|w| w == b"xhtml"))
+        );
+    }
+    assert!(names_html(doubled.as_deref()) && takes_html(doubled.as_deref()));
+    assert!(!prefers_json(doubled.as_deref()));
+}
+
+/// Whatever a Want-Repr-Digest field says, the best is one that is accepted.
+pub(crate) fn want_digest(field: &[u8]) {
+    let want = Want::parse(field);
+    match want.best() {
+        Some(best) => assert!(want.accepts(best)),
+        None => assert!(Algorithm::ALL.into_iter().all(|algorithm| !want.accepts(algorithm))),
+    }
+    if want != Want::default() {
+        let again = [field, b", md5=1".as_slice()].concat();
+        assert_eq!(Want::parse(&again), want);
+    }
+}
+
+/// Whatever a file is called, its checksum is found among others, and no bytes are mistaken for its line.
+pub(crate) fn checksum_file(name: &[u8], rest: &[u8], digest: [u8; 32]) {
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let line = checksum_line(&hex, name);
+    assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
+    let others = checksum_line(&"0".repeat(64), b"another").repeat(2);
+    let file = [line, others, rest.to_vec()].concat();
+    let is_readable = !name.starts_with(b"./") && !name.is_empty() && name != b"another";
+    // A name of spaces alone is no name.
+    if is_readable && !name.iter().all(|byte| matches!(byte, b' ' | b'\t')) {
+        assert_eq!(expected_in(&file, name), Some(digest));
+    }
+    expected_in(rest, name);
+}
+
+/// Whatever queries are, together they are as suspicious as the worst of them, and encoding hides nothing.
+pub(crate) fn query_filter(left: &[u8], right: &[u8]) {
+    let both = [left, b"&".as_slice(), right].concat();
+    assert_eq!(is_suspicious(&both), is_suspicious(left) || is_suspicious(right));
+    let encode = |text: &[u8]| percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let plain: Vec<_> = left.iter().copied().filter(|byte| !b"%+&".contains(byte)).collect();
+    let encoded = encode(&plain);
+    assert_eq!(is_suspicious(encoded.as_bytes()), is_suspicious(&plain));
+    assert_eq!(is_suspicious(encode(encoded.as_bytes()).as_bytes()), is_suspicious(&plain));
+    assert_eq!(is_suspicious(&plain.to_ascii_uppercase()), is_suspicious(&plain));
+}
