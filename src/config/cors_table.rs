@@ -65,7 +65,9 @@ fn read_table<'a>(
             }
             "methods" => read_methods(&entry.value).map(|methods| policy.methods = methods),
             "headers" => read_headers(&entry.value).map(|headers| policy.headers = headers),
-            "expose" => read_names(&entry.value, EXPOSE_ACCEPTED).map(|names| policy.expose = names),
+            "expose" => {
+                read_names(&entry.value, EXPOSE_ACCEPTED).map(|names| policy.expose = names.join(", "))
+            }
             "max_age" => {
                 max_age_is_open = false;
                 read::<Span>(entry.value, &CORS_MAX_AGE_BOUNDS).map(|span| policy.max_age = span.get())

@@ -1,5 +1,6 @@
 //! Which foreign origins may read what is served (the CORS protocol of the Fetch standard, §3.3).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::authority::is_valid_host;
@@ -13,8 +14,8 @@ pub struct CorsPolicy {
     pub methods: Vec<CorsMethod>,
     /// The request fields that a preflight may ask for.
     pub headers: AllowedHeaders,
-    /// The response fields that a script may read, besides those that it always may.
-    pub expose: Vec<String>,
+    /// The response fields that a script may read, besides those that it always may: names with commas between them.
+    pub expose: String,
     /// The time for which a browser may remember the answer to a preflight, in whole seconds on the wire.
     pub max_age: Duration,
     /// Whether requests with cookies or other credentials are answered, too. Never together with
@@ -29,16 +30,120 @@ impl CorsPolicy {
         Self {
             origins,
             methods: vec![CorsMethod::Get, CorsMethod::Head],
-            headers: AllowedHeaders::These(owned(HEADERS)),
-            expose: owned(EXPOSE),
+            headers: AllowedHeaders::These(HEADERS.iter().map(|&name| name.to_owned()).collect()),
+            expose: EXPOSE.to_owned(),
             max_age,
             credentials: false,
         }
     }
 }
 
-fn owned(names: &[&str]) -> Vec<String> {
-    names.iter().map(|&name| name.to_owned()).collect()
+/// What a request asks of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CorsRequest<'a> {
+    /// The representation itself.
+    Simple,
+    /// Whether another request may follow: an OPTIONS with Origin and Access-Control-Request-Method.
+    Preflight {
+        /// Access-Control-Request-Headers; several fields joined by commas.
+        headers: Option<&'a [u8]>,
+    },
+}
+
+/// What a response says of CORS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CorsAnswer<'a> {
+    /// Fields to add, by name and value. None of them: the origin may not read the response.
+    pub fields: Vec<(&'static str, Cow<'a, str>)>,
+    /// What is to be added to Vary, whether or not the origin may read.
+    pub vary: Option<&'static str>,
+}
+
+/// Decides what a response says to a page of `origin`, the value of the Origin field.
+///
+/// Where all may read without credentials, every response says so, one to a request without Origin included: caches then
+/// need no Vary. A method or request field that is not allowed is not refused but left out of the answer to a
+/// preflight, which is how the browser learns of it.
+pub fn decide<'a>(
+    policy: &'a CorsPolicy,
+    origin: Option<&'a [u8]>,
+    request: CorsRequest<'_>,
+) -> CorsAnswer<'a> {
+    let is_preflight = matches!(request, CorsRequest::Preflight { .. });
+    let mut fields = Vec::new();
+    let vary = match (&policy.origins, is_preflight) {
+        (AllowedOrigins::Any, false) => None,
+        (AllowedOrigins::Any, true) => Some(VARY_PREFLIGHT_OF_ANY),
+        (AllowedOrigins::These(_), false) => Some(VARY),
+        (AllowedOrigins::These(_), true) => Some(VARY_PREFLIGHT),
+    };
+    let Some(allowed) = allowed_origin(policy, origin) else { return CorsAnswer { fields, vary } };
+    fields.push(("Access-Control-Allow-Origin", Cow::Borrowed(allowed)));
+    // Browsers refuse `*` with credentials; were it echoed, any page could read what is meant for its visitor.
+    if policy.credentials && policy.origins != AllowedOrigins::Any {
+        fields.push(("Access-Control-Allow-Credentials", Cow::Borrowed("true")));
+    }
+    match request {
+        CorsRequest::Simple if policy.expose.is_empty() => {}
+        CorsRequest::Simple => {
+            fields.push(("Access-Control-Expose-Headers", Cow::Borrowed(&policy.expose)));
+        }
+        CorsRequest::Preflight { headers } => {
+            let names = allowed_headers(&policy.headers, headers.unwrap_or_default());
+            fields.push(("Access-Control-Allow-Methods", methods(&policy.methods)));
+            if !names.is_empty() {
+                fields.push(("Access-Control-Allow-Headers", Cow::Owned(names)));
+            }
+            fields.push(("Access-Control-Max-Age", Cow::Owned(policy.max_age.as_secs().to_string())));
+        }
+    }
+    CorsAnswer { fields, vary }
+}
+
+fn allowed_origin<'a>(policy: &CorsPolicy, origin: Option<&'a [u8]>) -> Option<&'a str> {
+    match &policy.origins {
+        AllowedOrigins::Any => Some("*"),
+        AllowedOrigins::These(patterns) => {
+            let origin = origin.filter(|origin| patterns.iter().any(|pattern| pattern.matches(origin)))?;
+            str::from_utf8(origin).ok()
+        }
+    }
+}
+
+fn methods(methods: &[CorsMethod]) -> Cow<'static, str> {
+    let names: Vec<&str> = methods
+        .iter()
+        .map(|method| match method {
+            CorsMethod::Get => "GET",
+            CorsMethod::Head => "HEAD",
+        })
+        .collect();
+    Cow::Owned(names.join(", "))
+}
+
+/// Those of the asked names that are allowed, in lower case. They are echoed even where all are, since the value `*` would
+/// not cover Authorization.
+fn allowed_headers(allowed: &AllowedHeaders, asked: &[u8]) -> String {
+    let mut names = String::new();
+    for name in asked.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|name| is_token(name)) {
+        let Ok(name) = str::from_utf8(name) else { continue };
+        let name = name.to_ascii_lowercase();
+        let is_allowed = match allowed {
+            AllowedHeaders::Any => true,
+            AllowedHeaders::These(known) => known.contains(&name),
+        };
+        if is_allowed {
+            names.push_str(if names.is_empty() { "" } else { ", " });
+            names.push_str(&name);
+        }
+    }
+    names
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(text: &[u8]) -> bool {
+    let is_token_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(is_token_byte)
 }
 
 /// A method that there is something to be allowed for.
@@ -174,6 +279,10 @@ fn is_label_byte(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte)
 }
 
+const VARY: &str = "Origin";
+const VARY_PREFLIGHT: &str = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
+const VARY_PREFLIGHT_OF_ANY: &str = "Access-Control-Request-Method, Access-Control-Request-Headers";
+
 /// What clients of files send besides the fields that need no preflight.
 const HEADERS: &[&str] = &[
     "accept",
@@ -189,19 +298,107 @@ const HEADERS: &[&str] = &[
 ];
 
 /// What a script needs to resume, name and check a download.
-const EXPOSE: &[&str] = &[
-    "Accept-Ranges",
-    "Content-Disposition",
-    "Content-Digest",
-    "Content-Encoding",
-    "Content-Range",
-    "ETag",
-    "Repr-Digest",
-];
+const EXPOSE: &str =
+    "Accept-Ranges, Content-Disposition, Content-Digest, Content-Encoding, Content-Range, ETag, Repr-Digest";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn policy(origins: &[&str]) -> CorsPolicy {
+        let pattern = |origin: &&str| OriginPattern::parse(origin).expect("an origin");
+        let origins = match origins {
+            ["*"] => AllowedOrigins::Any,
+            _ => AllowedOrigins::These(origins.iter().map(pattern).collect()),
+        };
+        CorsPolicy::new(origins, Duration::from_secs(600))
+    }
+
+    /// The fields without their common prefix, and Vary.
+    fn told(
+        policy: &CorsPolicy,
+        origin: &str,
+        request: CorsRequest<'_>,
+    ) -> (Vec<String>, Option<&'static str>) {
+        let origin = (!origin.is_empty()).then_some(origin.as_bytes());
+        let answer = decide(policy, origin, request);
+        let short = |name: &str| name.strip_prefix("Access-Control-").expect("one of ours").to_owned();
+        (answer.fields.iter().map(|(name, value)| format!("{}: {value}", short(name))).collect(), answer.vary)
+    }
+
+    fn preflight(headers: &str) -> CorsRequest<'_> {
+        CorsRequest::Preflight { headers: (!headers.is_empty()).then_some(headers.as_bytes()) }
+    }
+
+    fn exposed() -> String {
+        format!("Expose-Headers: {EXPOSE}")
+    }
+
+    #[test]
+    fn all_are_told_alike_where_all_may_read() {
+        for origin in ["", "https://a", "null"] {
+            let expected = (vec!["Allow-Origin: *".to_owned(), exposed()], None);
+            assert_eq!(told(&policy(&["*"]), origin, CorsRequest::Simple), expected, "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_known_origin_is_echoed_and_others_are_told_nothing_but_vary() {
+        let some = policy(&["https://a", "https://*.b", "null"]);
+        for (origin, allowed) in [
+            ("https://a", true),
+            ("https://x.b", true),
+            ("null", true),
+            ("https://c", false),
+            ("http://a", false),
+            ("", false),
+        ] {
+            let (fields, vary) = told(&some, origin, CorsRequest::Simple);
+            let expected = if allowed { vec![format!("Allow-Origin: {origin}"), exposed()] } else { vec![] };
+            assert_eq!(fields, expected, "{origin}");
+            assert_eq!(vary, Some("Origin"), "{origin}");
+            let (fields, vary) = told(&some, origin, preflight("range"));
+            assert_eq!(fields.is_empty(), !allowed, "{origin}");
+            assert_eq!(vary, Some(VARY_PREFLIGHT), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_preflight_is_told_methods_the_allowed_of_the_asked_fields_and_for_how_long() {
+        let mut one = policy(&["https://a"]);
+        for (asked, expected) in [
+            ("", None),
+            ("Range", Some("range")),
+            ("range, If-Range,authorization", Some("range, if-range")),
+            ("authorization", None),
+            (", ,range,", Some("range")),
+            ("x\r\ny, range", Some("range")),
+        ] {
+            let (fields, _) = told(&one, "https://a", preflight(asked));
+            let mut wanted =
+                vec!["Allow-Origin: https://a".to_owned(), "Allow-Methods: GET, HEAD".to_owned()];
+            wanted.extend(expected.map(|names| format!("Allow-Headers: {names}")));
+            wanted.push("Max-Age: 600".to_owned());
+            assert_eq!(fields, wanted, "{asked:?}");
+        }
+        one.headers = AllowedHeaders::Any;
+        one.methods = vec![CorsMethod::Get];
+        let (fields, _) = told(&one, "https://a", preflight("Authorization, bad name, X-A"));
+        assert!(fields.contains(&"Allow-Headers: authorization, x-a".to_owned()), "{fields:?}");
+        assert!(fields.contains(&"Allow-Methods: GET".to_owned()), "{fields:?}");
+        let (_, vary) = told(&policy(&["*"]), "https://a", preflight(""));
+        assert_eq!(vary, Some("Access-Control-Request-Method, Access-Control-Request-Headers"));
+    }
+
+    #[test]
+    fn credentials_are_for_named_origins_only() {
+        let credentials = "Allow-Credentials: true".to_owned();
+        let with = |policy: CorsPolicy| CorsPolicy { credentials: true, expose: String::new(), ..policy };
+        let (fields, _) = told(&with(policy(&["https://a"])), "https://a", CorsRequest::Simple);
+        assert_eq!(fields, ["Allow-Origin: https://a".to_owned(), credentials]);
+        let (fields, _) = told(&with(policy(&["*"])), "https://a", CorsRequest::Simple);
+        assert_eq!(fields, ["Allow-Origin: *"]);
+    }
 
     #[test]
     fn an_origin_matches_itself_and_a_star_one_or_more_labels() {
