@@ -23,11 +23,11 @@ mod setting;
 mod show;
 mod span;
 pub mod system;
+mod task;
 mod word;
 
 pub use address::{Address, AdminListen, ListenList};
 pub use byte_count::ByteCount;
-pub use cli::Task;
 pub use count::{Auto, Count};
 pub use error::{ConfigError, ConfigErrors};
 pub use example::example;
@@ -40,4 +40,5 @@ pub use origin::{Origin, Origins};
 pub use setting::{Forms, Refusal, Setting};
 pub use show::show;
 pub use span::Span;
+pub use task::{Compress, Task, Verification};
 pub use word::{Dotfiles, EtagSource, Switch, Symlinks, TrailingSlash, Verify};
