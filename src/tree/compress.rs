@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use indicatif::HumanBytes;
@@ -11,6 +11,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::Outcome;
+use super::compare::{Compared, changed, compare, modified};
 use super::finding::shown;
 use super::progress::Progress;
 use super::temporary::{Temporary, clear_up};
@@ -101,14 +102,14 @@ fn clear_up_at(root: &Root, path: &SitePath<'_>) -> io::Result<()> {
 
 /// What became of a job.
 enum Done {
-    /// The sidecar is there, and not older than its original.
+    /// The sidecar is there, and its original's.
     Present,
     Written {
         after: u64,
     },
     /// The encoding is no smaller than the original.
     Larger,
-    /// The same, and a sidecar of an older original was taken away.
+    /// The same, and a sidecar of another original was taken away.
     Removed,
     /// What `check` finds.
     Wanted(Lack),
@@ -119,6 +120,8 @@ enum Done {
 enum Lack {
     Missing,
     Older,
+    /// It decodes to something else, or does not decode.
+    Other,
 }
 
 struct Work<'a> {
@@ -134,13 +137,13 @@ impl Work<'_> {
 
     fn try_perform(&self, job: &Job<'_>) -> io::Result<Done> {
         let directory = self.root.directory(&job.original.parent())?;
-        let original = open_original(directory.as_fd(), job.original.file_name())?;
+        let original = File::from(open_regular(directory.as_fd(), job.original.file_name())?);
         let before = fs::fstat(&original)?;
-        let Some(lack) = lack(directory.as_fd(), &job.sidecar(), &before)? else {
+        let lack = lack(directory.as_fd(), &job.sidecar(), job.coding, &original, &before)?;
+        let Some(lack) = lack else {
             self.progress.add(job.bytes);
             return Ok(Done::Present);
         };
-        let original = File::from(original);
         if self.check {
             let smaller = self.encode(job.coding, &original, &before, io::sink())?;
             return Ok(match (smaller, lack) {
@@ -152,7 +155,7 @@ impl Work<'_> {
         let Some(after) = self.encode(job.coding, &original, &before, &mut temporary)? else {
             return match lack {
                 Lack::Missing => Ok(Done::Larger),
-                Lack::Older => {
+                Lack::Older | Lack::Other => {
                     fs::unlinkat(&directory, job.sidecar(), AtFlags::empty())?;
                     Ok(Done::Removed)
                 }
@@ -190,7 +193,7 @@ impl Work<'_> {
     }
 }
 
-fn open_original(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+fn open_regular(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let original = fs::openat(directory, name, flags, Mode::empty())?;
     match FileType::from_raw_mode(fs::fstat(&original)?.st_mode) {
@@ -200,24 +203,41 @@ fn open_original(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> 
 }
 
 /// What is wrong with the sidecar `name`; nothing, too, where something else than a file has its name.
-fn lack(directory: BorrowedFd<'_>, name: &[u8], original: &Stat) -> io::Result<Option<Lack>> {
-    match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(sidecar) => {
-            let is_file = FileType::from_raw_mode(sidecar.st_mode) == FileType::RegularFile;
-            Ok((is_file && date(&sidecar) < date(original)).then_some(Lack::Older))
-        }
-        Err(Errno::NOENT) => Ok(Some(Lack::Missing)),
-        Err(error) => Err(error.into()),
+///
+/// Where dates of files are set to a constant, a rebuilt original has the date of the one before it. So a sidecar that is older
+/// by the date that nobody sets is read, which costs little beside writing it.
+fn lack(
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+    coding: Coding,
+    original: &File,
+    stat: &Stat,
+) -> io::Result<Option<Lack>> {
+    let sidecar = match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(sidecar) => sidecar,
+        Err(Errno::NOENT) => return Ok(Some(Lack::Missing)),
+        Err(error) => return Err(error.into()),
+    };
+    if FileType::from_raw_mode(sidecar.st_mode) != FileType::RegularFile {
+        return Ok(None);
     }
+    if modified(&sidecar) < modified(stat) {
+        return Ok(Some(Lack::Older));
+    }
+    if changed(&sidecar) >= changed(stat) {
+        return Ok(None);
+    }
+    let encoded = File::from(open_regular(directory, name)?);
+    let compared = compare(coding, original, encoded)?;
+    let mut rewound = original;
+    rewound.rewind()?;
+    Ok((!matches!(compared, Compared::Same)).then_some(Lack::Other))
 }
 
 fn is_same(before: &Stat, after: &Stat) -> bool {
-    let changed = |stat: &Stat| (stat.st_ctime, stat.st_ctime_nsec);
-    length(before) == length(after) && date(before) == date(after) && changed(before) == changed(after)
-}
-
-fn date(stat: &Stat) -> (i64, i64) {
-    (stat.st_mtime as _, stat.st_mtime_nsec as _)
+    length(before) == length(after)
+        && modified(before) == modified(after)
+        && changed(before) == changed(after)
 }
 
 fn length(stat: &Stat) -> u64 {
@@ -287,6 +307,7 @@ impl Tally {
                 let words = match lack {
                     Lack::Missing => "missing",
                     Lack::Older => "older than its original",
+                    Lack::Other => "not of its original",
                 };
                 self.wanted.push((shown(job.original.parent().entry(&job.sidecar()).as_bytes()), words));
             }

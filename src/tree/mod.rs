@@ -7,6 +7,7 @@
 //! | `verify`    | what in a tree can't be served, or not as it was meant               |
 //! | `finding`   | one thing that is wrong with a tree                                  |
 //! | `checksum`  | files of checksums                                                   |
+//! | `compare`   | whether a sidecar is of the original beside it                       |
 //! | `temporary` | a file that is there whole or not at all                             |
 //! | `progress`  | the bar on a terminal                                                |
 //! | `threads`   | how many work at once                                                |
@@ -15,6 +16,7 @@
 //! that the server could not serve.
 
 mod checksum;
+mod compare;
 mod compress;
 mod finding;
 mod progress;

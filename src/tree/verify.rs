@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,12 +14,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::Outcome;
 use super::checksum::{Digest, expected_in, lines};
+use super::compare::{Compared, compare, modified};
 use super::finding::{Fault, Finding, shown, text};
 use super::progress::Progress;
 use super::threads::pool;
 use super::walk::{Item, Kind, find, walk};
 use crate::config::{Config, Symlinks, Verification};
-use crate::decode::decoder;
 use crate::files::Root;
 use crate::files::root::Entry;
 use crate::http::encoding::Coding;
@@ -175,14 +175,14 @@ impl Check<'_> {
             }
             // One that can't be opened is a finding of its own.
             let Ok(Entry::File { file, stat: of_sidecar, .. }) = self.root.entry(&sidecar) else { continue };
-            if date(&of_sidecar) < date(stat) {
+            if modified(&of_sidecar) < modified(stat) {
                 let detail = "older than its original, so that it is not sent";
                 findings.push(Finding::new(&sidecar, Fault::SidecarOlder, detail));
                 continue;
             }
             self.progress.extend(u64::try_from(stat.st_size).unwrap_or(0));
-            let compared =
-                reopened(original).and_then(|original| self.compare(coding, original, file.into()));
+            let compared = reopened(original)
+                .and_then(|original| compare(coding, self.reading(original), File::from(file)));
             match compared {
                 Ok(Compared::Same) => {}
                 Ok(Compared::DiffersAt(at)) => {
@@ -194,32 +194,6 @@ impl Check<'_> {
                     findings.push(Finding::new(&sidecar, Fault::SidecarCorrupt, detail));
                 }
                 Err(error) => findings.push(unreadable(&sidecar, &error)),
-            }
-        }
-    }
-
-    /// Decodes no further than the two are the same, so that nothing that unfolds without end is followed.
-    fn compare(&self, coding: Coding, original: File, sidecar: File) -> io::Result<Compared> {
-        let mut original = self.reading(original);
-        let mut decoded = decoder(coding, BufReader::with_capacity(BUFFER, sidecar))?;
-        let (mut left, mut right) = (vec![0; BUFFER], vec![0; BUFFER]);
-        let mut at = 0;
-        loop {
-            let expected = fill(&mut original, &mut left)?;
-            let got = match fill(&mut decoded, &mut right) {
-                Ok(got) => got,
-                // What the disk says has a number; what the decoder says has none.
-                Err(error) if error.raw_os_error().is_some() => return Err(error),
-                Err(error) => return Ok(Compared::Corrupt(error)),
-            };
-            let pairs = left.iter().take(expected).zip(right.iter().take(got));
-            let same = pairs.take_while(|(left, right)| left == right).count();
-            at += same as u64;
-            if same < expected || same < got {
-                return Ok(Compared::DiffersAt(at));
-            }
-            if expected == 0 {
-                return Ok(Compared::Same);
             }
         }
     }
@@ -325,12 +299,6 @@ impl Check<'_> {
     }
 }
 
-enum Compared {
-    Same,
-    DiffersAt(u64),
-    Corrupt(io::Error),
-}
-
 /// Counts what is read through it.
 struct Tallied<'a, R> {
     reader: R,
@@ -355,24 +323,9 @@ fn special(path: &SitePath<'_>) -> Finding {
 
 /// Another reader of the same file, at its start.
 fn reopened(file: &OwnedFd) -> io::Result<File> {
-    use std::io::Seek;
     let mut file = File::from(file.try_clone()?);
     file.rewind()?;
     Ok(file)
-}
-
-/// Reads until `buffer` is full or `reader` ends.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match reader.read(rest) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// Whether every line is a checksum with a name.
@@ -399,10 +352,6 @@ fn beneath(directory: &SitePath<'static>, name: &[u8]) -> Option<SitePath<'stati
         };
     }
     (!at.is_root()).then_some(at)
-}
-
-fn date(stat: &Stat) -> (i64, i64) {
-    (stat.st_mtime as _, stat.st_mtime_nsec as _)
 }
 
 fn hex(digest: &Digest) -> String {

@@ -105,6 +105,30 @@ fn a_second_run_writes_only_what_is_older_than_its_original() {
 }
 
 #[test]
+fn an_original_rebuilt_with_a_constant_date_gets_new_sidecars() {
+    let site = Site::with([("a.txt", &prose(2_000)), ("b.txt", &prose(2_000))]);
+    let date = UNIX_EPOCH + Duration::from_secs(315_532_801);
+    let build = |name: &str, bytes: &[u8]| {
+        std::fs::write(site.path().join(name), bytes).unwrap();
+        let file = std::fs::File::options().write(true).open(site.path().join(name)).unwrap();
+        file.set_modified(date).unwrap();
+    };
+    for name in ["a.txt", "b.txt"] {
+        build(name, &prose(2_000));
+    }
+    compress(&site, &["--codings=br"]);
+    std::thread::sleep(Duration::from_millis(20));
+    build("a.txt", &prose(2_000));
+    build("b.txt", &prose(2_001));
+    let check = compress(&site, &["--check", "--codings=br"]);
+    assert_eq!(stdout(&check).lines().next(), Some("b.txt.br: not of its original"));
+    let output = compress(&site, &["--codings=br"]);
+    assert!(stdout(&output).starts_with("2 files, 1 sidecar written, 1 skipped "), "{}", stdout(&output));
+    assert_eq!(decoded(&site.path().join("b.txt.br")), prose(2_001));
+    assert_eq!(verify(&site, &[]).status.code(), Some(0));
+}
+
+#[test]
 fn a_sidecar_of_an_older_original_that_shrinks_no_more_is_removed() {
     let site = Site::with([("a.txt", &pattern(2_000, 1)), ("a.txt.gz", b"of another time")]);
     set_age(&site.path().join("a.txt.gz"), 60);
