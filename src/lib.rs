@@ -12,11 +12,12 @@
 //! | [`files`]     | the disk: names, versions, mappings, handles, residency                   |
 //! | [`wire`]      | the socket: requests in, heads and file windows out                       |
 //! | `encode`, `decode` | content codings at their best, and undone                             |
+//! | [`tree`]      | looking after a tree before it is served: compress, verify                |
 //! | `guard`       | who may have how much                                                     |
 //! | [`ops`]       | health, and the admin listener                                            |
 //! | `kernel`      | what no library offers safely: the only `unsafe`                          |
 //!
-//! Arrows run one way: `server` → `serve` → `wire` → `files` → `http`, `kernel`.
+//! Arrows run one way: `server` → `serve` → `wire` → `files` → `http`, `kernel`; and `tree` → `files`.
 
 mod accept;
 mod archive;
@@ -24,9 +25,7 @@ mod directories;
 mod listing;
 mod produced;
 pub mod config;
-#[allow(dead_code, reason = "for the commands that look after a tree")]
 pub(crate) mod decode;
-#[allow(dead_code, reason = "for the commands that look after a tree, and the server's background")]
 pub(crate) mod encode;
 pub mod error;
 mod event_loop;
@@ -41,4 +40,5 @@ mod reply;
 pub mod rules;
 pub mod serve;
 pub mod server;
+pub mod tree;
 pub mod wire;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use pagecast::config::{self, Loaded, RealDisk, Task, system::system_facts};
+use pagecast::tree::{self, Outcome};
 
 fn main() -> ExitCode {
     match config::load(env::args_os().skip(1), env::vars_os(), &RealDisk, &system_facts()) {
@@ -21,8 +22,16 @@ fn perform(loaded: &Loaded) -> ExitCode {
     match &loaded.task {
         Task::Serve => pagecast::server::run(loaded),
         Task::ShowConfig => print(&config::show(loaded)),
+        Task::Compress(asked) => tell(&tree::compress(&loaded.config, asked)),
+        Task::Verify(asked) => tell(&tree::verify(&loaded.config, asked)),
         Task::Print(text) => print(text),
     }
+}
+
+fn tell(outcome: &Outcome) -> ExitCode {
+    let printed = print(&outcome.out);
+    let _ = io::stderr().write_all(outcome.err.as_bytes());
+    if outcome.is_clean { printed } else { ExitCode::from(EXIT_FINDINGS) }
 }
 
 /// Prints to standard output. A reader that leaves early (`| head -1`) has what it wanted.
@@ -38,4 +47,5 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
+const EXIT_FINDINGS: u8 = 1;
 const EXIT_CONFIGURATION: u8 = 2;

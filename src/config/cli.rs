@@ -2,27 +2,20 @@
 
 use std::ffi::{OsStr, OsString};
 use std::iter;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::count::Count;
 use super::environment::CONFIG_VARIABLE;
 use super::error::ConfigError;
 use super::knobs::{KNOBS, Knob};
 use super::nearest::nearest_key;
-
-/// What the command line asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Task {
-    /// `pagecast` or `pagecast serve`
-    Serve,
-    /// `pagecast config`
-    ShowConfig,
-    /// A text that needs no configuration: `--help`, `--version`, `config --example`.
-    Print(String),
-}
+use super::setting::Setting;
+use super::task::{Compress, Task, Verification};
+use crate::http::encoding::Coding;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -77,9 +70,16 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
     let flag = given.split([' ', '=']).next().unwrap_or_default();
     match error.kind() {
         ErrorKind::UnknownArgument if flag.starts_with("--") => {
-            let nearest = nearest_key(flag, OTHER_FLAGS).replace('_', "-");
-            let unknown = ConfigError::Unknown { name: flag.to_owned(), nearest: format!("--{nearest}") };
-            (unknown, places_of_unknown(flag, arguments))
+            let nearest = format!("--{}", nearest_key(flag, OTHER_FLAGS).replace('_', "-"));
+            let told = if flag == nearest {
+                let usage = format!(
+                    "{flag} is a flag of another command; `pagecast COMMAND --help` tells which there are"
+                );
+                ConfigError::Usage(usage)
+            } else {
+                ConfigError::Unknown { name: flag.to_owned(), nearest }
+            };
+            (told, places_of_unknown(flag, arguments))
         }
         ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand if !given.is_empty() => {
             let usage = format!("the argument {given:?} is not expected; `pagecast --help` tells what is");
@@ -87,10 +87,13 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
             (ConfigError::Usage(usage), only(position))
         }
         ErrorKind::InvalidValue if !flag.is_empty() => {
-            let accepted = KNOBS
-                .iter()
-                .find(|knob| flag == format!("--{}", knob.flag()))
-                .map_or_else(|| "the path of a file".to_owned(), Knob::accepted);
+            let knob = KNOBS.iter().find(|knob| flag == format!("--{}", knob.flag()));
+            let accepted = match (knob, flag) {
+                (Some(knob), _) => knob.accepted(),
+                (None, "--threads") => Count::accepted(&THREADS),
+                (None, "--codings") => CODINGS_ACCEPTED.to_owned(),
+                (None, _) => "the path of a file".to_owned(),
+            };
             let usage = format!("{flag} has no value; accepted: {accepted}");
             (ConfigError::Usage(usage), only(position_without_value(flag, arguments)))
         }
@@ -136,7 +139,11 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
     let below = matches.subcommand();
     let levels: Vec<&ArgMatches> = iter::once(matches).chain(below.map(|(_, matches)| matches)).collect();
     let mut once = |id: &str, shown: &str| -> Option<OsString> {
-        let mut values = levels.iter().filter_map(|level| level.get_many::<OsString>(id)).flatten().cloned();
+        let mut values = levels
+            .iter()
+            .filter_map(|level| level.try_get_many::<OsString>(id).ok().flatten())
+            .flatten()
+            .cloned();
         let first = values.next();
         if values.next().is_some() {
             errors.push(ConfigError::Usage(format!("{shown} is given more than once")));
@@ -145,6 +152,8 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
     };
     let config_file = once(CONFIG, "--config");
     let root = once(ROOT, "ROOT");
+    let given_codings = once(CODINGS, "--codings");
+    let given_threads = once(THREADS_FLAG, "--threads");
     let knobs: Vec<(&'static Knob, OsString)> = KNOBS
         .iter()
         .filter_map(|knob| Some((knob, once(knob.key, &format!("--{}", knob.flag()))?)))
@@ -155,9 +164,48 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
     let task = match below {
         Some(("config", config)) if config.get_flag(EXAMPLE) => Task::Print(super::example()),
         Some(("config", _)) => Task::ShowConfig,
+        Some(("compress", _)) => Task::Compress(Compress {
+            codings: codings(given_codings, errors),
+            threads: threads(given_threads, errors),
+            check: below.is_some_and(|(_, compress)| compress.get_flag(CHECK)),
+        }),
+        Some(("verify", verify)) => Task::Verify(Verification {
+            threads: threads(given_threads, errors),
+            json: verify.get_flag(JSON),
+        }),
         _ => Task::Serve,
     };
     CommandLine { task, config_file, root, knobs }
+}
+
+fn threads(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Option<usize> {
+    let given = given?;
+    let text = given.to_string_lossy();
+    let count = text.parse::<Count>().and_then(|count| count.check(&THREADS).map(|()| count));
+    match count {
+        Ok(count) => Some(count.as_usize()),
+        Err(reason) => {
+            errors.push(bad_flag("--threads", &text, reason.to_string(), Count::accepted(&THREADS)));
+            None
+        }
+    }
+}
+
+fn codings(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Vec<Coding> {
+    let Some(given) = given else { return Coding::ALL.to_vec() };
+    let text = given.to_string_lossy();
+    let is_known = |name: &str| Coding::ALL.iter().any(|coding| coding.token() == name);
+    if let Some(other) = text.split(',').map(str::trim).find(|name| !is_known(name)) {
+        let reason =
+            if other.is_empty() { "has an empty place".to_owned() } else { format!("names {other:?}") };
+        errors.push(bad_flag("--codings", &text, reason, CODINGS_ACCEPTED.to_owned()));
+    }
+    let is_named = |coding: &Coding| text.split(',').any(|name| name.trim() == coding.token());
+    Coding::ALL.into_iter().filter(is_named).collect()
+}
+
+fn bad_flag(name: &str, value: &str, reason: String, accepted: String) -> ConfigError {
+    ConfigError::BadValue { name: name.to_owned(), value: value.to_owned(), reason, accepted }
 }
 
 fn command() -> Command {
@@ -174,10 +222,59 @@ fn command() -> Command {
         .after_help("Flags beat the environment, which beats the file, which beats the defaults.")
         .subcommand(with_knobs(serve))
         .subcommand(with_knobs(config))
+        .subcommand(compress_command())
+        .subcommand(verify_command())
 }
 
-/// The same arguments for every command that takes the configuration.
+fn compress_command() -> Command {
+    let check = Arg::new(CHECK)
+        .long(CHECK)
+        .action(ArgAction::SetTrue)
+        .help("Write nothing; list the sidecars that are missing or older than their originals");
+    let codings = Arg::new(CODINGS)
+        .long(CODINGS)
+        .value_name("LIST")
+        .value_parser(ValueParser::os_string())
+        .action(ArgAction::Append)
+        .help("Codings to write [default: br,zstd,gzip]");
+    let command = Command::new("compress")
+        .about("Write the compressed sidecars that are missing: name.br, name.zst and name.gz beside name")
+        .after_help("Exit code: 0 done, 1 something to look at (--check), or a file that failed, 2 usage.");
+    with_knobs_of(command, COMPRESS_KNOBS).arg(check).arg(codings).arg(threads_flag())
+}
+
+fn verify_command() -> Command {
+    let json = Arg::new(JSON)
+        .long(JSON)
+        .action(ArgAction::SetTrue)
+        .help("Print one JSON document; a path that is not UTF-8 is percent-encoded");
+    let command = Command::new("verify")
+        .about("Check a tree: checksums, sidecars, what can't be read, what can't be requested")
+        .after_help("Exit code: 0 nothing found, 1 findings, 2 usage.");
+    with_knobs_of(command, VERIFY_KNOBS).arg(json).arg(threads_flag())
+}
+
+fn threads_flag() -> Arg {
+    Arg::new(THREADS_FLAG)
+        .long(THREADS_FLAG)
+        .value_name("COUNT")
+        .value_parser(ValueParser::os_string())
+        .action(ArgAction::Append)
+        .allow_negative_numbers(true)
+        .help("Files that are read at once [default: one for each processor]")
+}
+
+/// The same arguments for every command that takes the whole configuration.
 fn with_knobs(command: Command) -> Command {
+    with_root(command).args(KNOBS.iter().map(flag_of))
+}
+
+/// For a command that few knobs matter to. All of the configuration is read, whatever sets it.
+fn with_knobs_of(command: Command, keys: &[&str]) -> Command {
+    with_root(command).args(KNOBS.iter().filter(|knob| keys.contains(&knob.key)).map(flag_of))
+}
+
+fn with_root(command: Command) -> Command {
     let root = Arg::new(ROOT)
         .value_name("ROOT")
         .value_parser(ValueParser::os_string())
@@ -188,7 +285,7 @@ fn with_knobs(command: Command) -> Command {
         .value_parser(ValueParser::os_string())
         .action(ArgAction::Append)
         .help(format!("TOML file with any of the knobs below [env: {CONFIG_VARIABLE}]"));
-    command.arg(root).arg(config).args(KNOBS.iter().map(flag_of))
+    command.arg(root).arg(config)
 }
 
 fn flag_of(knob: &'static Knob) -> Arg {
@@ -209,8 +306,16 @@ const ROOT: &str = "ROOT";
 const CONFIG: &str = "config";
 const EXAMPLE: &str = "example";
 /// The commands there are.
-pub(crate) const COMMANDS: &[&str] = &["serve", "config", "help"];
-const OTHER_FLAGS: &[&str] = &["config", "help", "version", "example"];
+pub(crate) const COMMANDS: &[&str] = &["serve", "config", "compress", "verify", "help"];
+const OTHER_FLAGS: &[&str] = &["config", "help", "version", "example", "check", "codings", "threads", "json"];
+const CHECK: &str = "check";
+const CODINGS: &str = "codings";
+const THREADS_FLAG: &str = "threads";
+const JSON: &str = "json";
+const COMPRESS_KNOBS: &[&str] = &["root", "dotfiles", "compress_from"];
+const VERIFY_KNOBS: &[&str] = &["root", "dotfiles", "symlinks", "head_bytes"];
+const THREADS: RangeInclusive<Count> = Count::of(1)..=Count::of(1_024);
+const CODINGS_ACCEPTED: &str = "a comma list of br, zstd and gzip";
 
 #[cfg(test)]
 mod tests {
@@ -300,6 +405,69 @@ mod tests {
                     assert!(text.contains(&part), "{part} in {text}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_commands_for_trees_know_their_own_flags_and_few_knobs() {
+        let compress = |check, codings: &[Coding], threads| {
+            Task::Compress(Compress { check, codings: codings.to_vec(), threads })
+        };
+        let verify = |json, threads| Task::Verify(Verification { json, threads });
+        for (arguments, task, root, knobs) in [
+            (&["compress"][..], compress(false, &Coding::ALL, None), None, 0),
+            (&["compress", "dir", "--check"], compress(true, &Coding::ALL, None), Some("dir"), 0),
+            (
+                &[
+                    "compress",
+                    "--codings=gzip, br,gzip",
+                    "--threads",
+                    "2",
+                    "--compress-from=1",
+                    "--dotfiles=allow",
+                ],
+                compress(false, &[Coding::Br, Coding::Gzip], Some(2)),
+                None,
+                2,
+            ),
+            (&["verify", "dir"], verify(false, None), Some("dir"), 0),
+            (&["--log=off", "verify", "--json", "--threads=1024"], verify(true, Some(1024)), None, 1),
+        ] {
+            let (line, errors) = read(arguments);
+            assert_eq!(errors, [""; 0], "{arguments:?}");
+            assert_eq!(line.task, task, "{arguments:?}");
+            assert_eq!(line.root.as_deref(), root.map(OsStr::new), "{arguments:?}");
+            assert_eq!(line.knobs.len(), knobs, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn faults_of_the_commands_for_trees_are_told_at_once() {
+        let (_, errors) =
+            read(&["compress", "--thread=3", "--threads=0", "--codings=br,lzma", "--listen=:1", "--json"]);
+        let another = "is a flag of another command; `pagecast COMMAND --help` tells which there are";
+        assert_eq!(
+            errors,
+            [
+                "--thread is not known; the nearest known name is --threads".to_owned(),
+                format!("--listen {another}"),
+                format!("--json {another}"),
+                "--codings: the value \"br,lzma\" names \"lzma\"; accepted: a comma list of br, zstd and gzip".to_owned(),
+                "--threads: the value \"0\" is too small; accepted: a count from 1 to 1024".to_owned(),
+            ]
+        );
+        assert_eq!(
+            read(&["verify", "--threads"]).1,
+            ["--threads has no value; accepted: a count from 1 to 1024"]
+        );
+    }
+
+    #[test]
+    fn help_of_the_commands_for_trees_is_short() {
+        for command in ["compress", "verify"] {
+            let Task::Print(text) = read(&[command, "-h"]).0.task else { panic!("no help for {command}") };
+            assert!(text.lines().count() < 40 && text.contains("--threads <COUNT>"), "{text}");
+            assert!(text.contains("Exit code"), "{text}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io, mem};
 
 use super::address::AdminListen;
-use super::cli::{COMMANDS, CommandLine, Task, read_command_line};
+use super::cli::{COMMANDS, CommandLine, read_command_line};
 use super::count::AUTO;
 use super::environment::{CONFIG_VARIABLE, Environment, read_environment};
 use super::error::{ConfigError, ConfigErrors, name_at};
@@ -17,6 +17,7 @@ use super::or_off::OrOff;
 use super::origin::{Origin, Origins};
 use super::rule_table::{RULE, ReadRule, read_rules};
 use super::setting::Raw;
+use super::task::Task;
 
 /// What the program is to do, and with what.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +28,7 @@ pub struct Loaded {
     pub config: Config,
     /// Where they come from.
     pub origins: Origins,
-    /// What the values left open, settled for this system.
+    /// What the values left open, settled for this system; the defaults where nothing is served.
     pub limits: Limits,
     /// Where names of the root lead that are no files, as its `_redirects` says.
     pub redirects: Arc<Redirects>,
@@ -91,7 +92,7 @@ pub fn load(
     draft.take_rules();
     draft.check_root(disk);
     draft.check_listeners();
-    let limits = draft.settle(facts);
+    let limits = if line.task.is_bounded_by_limits() { draft.settle(facts) } else { Limits::default() };
     ConfigErrors::none_or(draft.errors)?;
     Ok(Loaded { task: line.task, config: draft.config, origins: draft.origins, limits })
 }

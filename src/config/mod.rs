@@ -37,11 +37,11 @@ mod show;
 mod site_file;
 mod span;
 pub mod system;
+mod task;
 mod word;
 
 pub use address::{Address, AdminListen, ListenList};
 pub use byte_count::ByteCount;
-pub use cli::Task;
 pub use count::{Auto, Count};
 pub use digest_choice::DigestChoice;
 pub use error::{ConfigError, ConfigErrors};
@@ -65,4 +65,5 @@ pub use setting::{Forms, Refusal, Setting};
 pub use show::show;
 pub use site_file::SiteFile;
 pub use span::Span;
+pub use task::{Compress, Task, Verification};
 pub use word::{Disposition, Dotfiles, EtagSource, ResourcePolicy, Switch, Symlinks, TrailingSlash, Verify};

@@ -22,7 +22,6 @@ pub fn media_type(name: &[u8]) -> Cow<'static, str> {
 /// own. `media_type` is a field value, parameters included, in any case.
 ///
 /// Archives and packages are not, tar included: whoever makes one has chosen its compression.
-#[allow(dead_code, reason = "for whoever compresses")]
 pub(crate) fn is_compressible(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let Some((kind, subtype)) = essence.split_once('/') else { return false };

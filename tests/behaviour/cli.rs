@@ -240,7 +240,7 @@ fn project() -> &'static Path {
 }
 
 /// Runs a command that must end by itself.
-fn run(command: &mut Command) -> Output {
+pub fn run(command: &mut Command) -> Output {
     run_to(command, Stdio::piped())
 }
 
@@ -268,11 +268,11 @@ fn run_to(command: &mut Command, stdout: Stdio) -> Output {
     Output { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }
 
-fn stdout(output: &Output) -> String {
+pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

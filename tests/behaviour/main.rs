@@ -20,3 +20,4 @@ mod slow_clients;
 mod stopping;
 mod targets;
 mod traffic;
+mod tree_commands;

@@ -94,7 +94,7 @@ impl Site {
         let mut command = match self.open_files {
             Some(count) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\""), program]);
+                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\""), program]);
                 shell
             }
             None if !self.is_privileged => {

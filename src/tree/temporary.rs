@@ -1,0 +1,164 @@
+//! A file that is there whole or not at all.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{self, AtFlags, FlockOperation, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+/// A file under a hidden name, in the directory where it is to appear. Removed when dropped, unless it was kept.
+#[derive(Debug)]
+pub(crate) struct Temporary<'a> {
+    directory: BorrowedFd<'a>,
+    name: String,
+    file: File,
+    is_kept: bool,
+}
+
+impl<'a> Temporary<'a> {
+    /// An empty file in `directory` that nobody else may read yet.
+    ///
+    /// It is locked for as long as its process lives: what has no lock was left behind.
+    pub(crate) fn create(directory: BorrowedFd<'a>) -> io::Result<Self> {
+        for _ in 0..CREATE_TRIES {
+            let name = format!("{PREFIX}{}-{}", process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = match fs::openat(directory, &name, flags, Mode::RUSR | Mode::WUSR) {
+                Ok(file) => File::from(file),
+                // Of a process in another container, or of one long gone.
+                Err(Errno::EXIST) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let created = Self { directory, name, file, is_kept: false };
+            // Somebody who clears up may have taken it for a leftover before it was locked.
+            if lock(created.file.as_fd()).is_ok() && fs::fstat(&created.file)?.st_nlink > 0 {
+                return Ok(created);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "every temporary name is taken"))
+    }
+
+    /// Takes over what `original` has: mode, owner (where permitted), and its date of change.
+    pub(crate) fn dress_as(&self, original: &Stat) -> io::Result<()> {
+        let (uid, gid) = (Uid::from_raw(original.st_uid), Gid::from_raw(original.st_gid));
+        // Only root may give files away. Whoever may not keeps it, as with any other file of theirs.
+        let _ = fs::fchown(&self.file, Some(uid), Some(gid));
+        fs::fchmod(&self.file, Mode::from_raw_mode(original.st_mode & 0o777))?;
+        let at = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+        let changed = at(original.st_mtime as _, original.st_mtime_nsec as _);
+        Ok(fs::futimens(&self.file, &Timestamps { last_access: changed, last_modification: changed })?)
+    }
+
+    /// Gives the file its name, in place of whatever has it, once its bytes are on the disk.
+    pub(crate) fn keep(mut self, name: &[u8]) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::renameat(self.directory, &self.name, self.directory, name)?;
+        self.is_kept = true;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(fs::fsync(fs::openat(self.directory, ".", flags, Mode::empty())?)?)
+    }
+}
+
+impl Write for Temporary<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            let _ = fs::unlinkat(self.directory, &self.name, AtFlags::empty());
+        }
+    }
+}
+
+/// Whether a name is one that [`Temporary::create`] gives.
+pub(crate) fn is_temporary(name: &[u8]) -> bool {
+    name.starts_with(PREFIX.as_bytes())
+}
+
+/// Removes the file `name` of `directory` if the process that made it is gone.
+pub(crate) fn clear_up(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let left: OwnedFd = fs::openat(directory, name, flags, Mode::empty())?;
+    match lock(left.as_fd()) {
+        Ok(()) => Ok(fs::unlinkat(directory, name, AtFlags::empty())?),
+        Err(Errno::WOULDBLOCK) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn lock(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    match fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        // A file system without locks: then nobody clears up under somebody else.
+        Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => Ok(()),
+        other => other,
+    }
+}
+
+/// With a dot in front: a name that is not served, unless all hidden ones are.
+const PREFIX: &str = ".pagecast-compress.";
+const CREATE_TRIES: u32 = 1_000;
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    fn names(directory: &std::path::Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_not_kept_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let handle = File::open(dir.path()).unwrap();
+        let mut temporary = Temporary::create(handle.as_fd()).unwrap();
+        temporary.write_all(b"half").unwrap();
+        assert!(names(dir.path()).iter().all(|name| is_temporary(name.as_bytes())));
+        drop(temporary);
+        assert_eq!(names(dir.path()), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_kept_has_the_mode_and_the_date_of_its_original() {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, path) = (File::open(dir.path()).unwrap(), dir.path().join("a"));
+        std::fs::write(&path, b"a").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        let original = File::open(&path).unwrap();
+        original.set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(315_532_801, 7)).unwrap();
+        let mut temporary = Temporary::create(handle.as_fd()).unwrap();
+        temporary.write_all(b"whole").unwrap();
+        temporary.dress_as(&fs::fstat(&original).unwrap()).unwrap();
+        temporary.keep(b"b").unwrap();
+        let kept = std::fs::metadata(dir.path().join("b")).unwrap();
+        assert_eq!(kept.mode() & 0o7777, 0o640);
+        assert_eq!((kept.mtime(), kept.mtime_nsec()), (315_532_801, 7));
+        assert_eq!(std::fs::read(dir.path().join("b")).unwrap(), b"whole");
+        assert_eq!(names(dir.path()).len(), 2);
+    }
+
+    #[test]
+    fn only_what_nobody_works_on_is_cleared_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let handle = File::open(dir.path()).unwrap();
+        let temporary = Temporary::create(handle.as_fd()).unwrap();
+        let name = temporary.name.clone();
+        clear_up(handle.as_fd(), name.as_bytes()).unwrap();
+        assert_eq!(names(dir.path()), [name]);
+        std::fs::write(dir.path().join(".pagecast-compress.x"), b"left").unwrap();
+        clear_up(handle.as_fd(), b".pagecast-compress.x").unwrap();
+        assert_eq!(names(dir.path()).len(), 1);
+    }
+}
