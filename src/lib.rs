@@ -10,6 +10,9 @@
 //! | [`mod@error`] | what went wrong, and who is told                                          |
 //! | [`http`]      | pure decisions: text and numbers in, a value out                          |
 //! | [`files`]     | the disk: names, versions, mappings, handles, residency                   |
+//! | [`directories`] | listings and archives: what may be under way at once, off the workers    |
+//! | [`listing`]   | directories as pages and as JSON                                          |
+//! | [`archive`]   | directories as downloads                                                  |
 //! | [`wire`]      | the socket: requests in, heads and file windows out                       |
 //! | `guard`       | who may have how much                                                     |
 //! | [`ops`]       | health, and the admin listener                                            |
@@ -18,7 +21,9 @@
 //! Arrows run one way: `server` → `serve` → `wire` → `files` → `http`, `kernel`.
 
 mod accept;
+pub mod archive;
 pub mod config;
+pub mod directories;
 pub mod error;
 mod event_loop;
 pub mod files;
@@ -27,7 +32,9 @@ pub mod http;
 pub(crate) mod kernel;
 pub mod lifecycle;
 pub mod listen;
+pub mod listing;
 pub mod ops;
+mod produced;
 mod reply;
 pub mod serve;
 pub mod server;

@@ -106,6 +106,15 @@ fn mix(mut z: u64) -> u64 {
 const RACY_WITHIN_NS: u128 = 40_000_000;
 
 #[cfg(test)]
+impl Version {
+    /// A version for tests of what is made of one.
+    pub(crate) fn sample(size: u64, seconds: i64) -> Self {
+        let mtime = Timestamp { seconds, nanoseconds: 500 };
+        Self { device: 1, inode: 2, size, mtime, ctime: mtime }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
