@@ -10,6 +10,9 @@
 //! | [`mod@error`] | what went wrong, and who is told                                          |
 //! | [`http`]      | pure decisions: text and numbers in, a value out                          |
 //! | [`files`]     | the disk: names, versions, mappings, handles, residency                   |
+//! | [`directories`] | listings and archives: what may be under way at once, off the workers    |
+//! | [`listing`]   | directories as pages and as JSON                                          |
+//! | [`archive`]   | directories as downloads                                                  |
 //! | [`wire`]      | the socket: requests in, heads and file windows out                       |
 //! | `encode`, `decode` | content codings at their best, and undone                             |
 //! | [`tree`]      | looking after a tree before it is served: compress, verify                |
@@ -20,12 +23,10 @@
 //! Arrows run one way: `server` → `serve` → `wire` → `files` → `http`, `kernel`; and `tree` → `files`.
 
 mod accept;
-mod archive;
-mod directories;
-mod listing;
-mod produced;
+pub mod archive;
 pub mod config;
 pub(crate) mod decode;
+pub mod directories;
 pub(crate) mod encode;
 pub mod error;
 mod event_loop;
@@ -35,7 +36,9 @@ pub mod http;
 pub(crate) mod kernel;
 pub mod lifecycle;
 pub mod listen;
+pub mod listing;
 pub mod ops;
+mod produced;
 mod reply;
 pub mod rules;
 pub mod serve;

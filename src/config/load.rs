@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io, mem};
 
 use super::address::AdminListen;
@@ -17,6 +18,7 @@ use super::or_off::OrOff;
 use super::origin::{Origin, Origins};
 use super::rule_table::{RULE, ReadRule, read_rules};
 use super::setting::Raw;
+use crate::http::redirects::Redirects;
 use super::task::Task;
 
 /// What the program is to do, and with what.
@@ -74,6 +76,7 @@ pub fn load(
             config: Config::default(),
             origins: Origins::default(),
             limits: Limits::default(),
+            redirects: Arc::default(),
         });
     }
     let environment = read_environment(variables, &mut draft.errors);
@@ -216,6 +219,32 @@ impl Draft {
         self.refuse(knob, &origin, &root.to_string(), reason);
     }
 
+    /// Reads the root's own list of redirects, where it has one.
+    fn read_redirects(&mut self, disk: &dyn Disk) -> Arc<Redirects> {
+        if !self.is_sound(&["root"]) {
+            return Arc::default();
+        }
+        let path = self.config.root.as_path().join(REDIRECTS);
+        let mut refuse =
+            |line, reason| self.errors.push(ConfigError::File { path: path.clone(), line, reason });
+        let text = match disk.read(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+                    refuse(None, format!("the redirects cannot be read: {error}"));
+                }
+                return Arc::default();
+            }
+        };
+        match Redirects::parse(text.as_bytes()) {
+            Ok(redirects) => Arc::new(redirects),
+            Err(bad_lines) => {
+                bad_lines.into_iter().for_each(|bad| refuse(Some(bad.line), bad.reason));
+                Arc::default()
+            }
+        }
+    }
+
     fn check_listeners(&mut self) {
         let AdminListen::At(admin) = &self.config.admin_listen else { return };
         if !self.is_sound(&["listen", "admin_listen"]) || !self.config.listen.as_slice().contains(admin) {
@@ -247,6 +276,9 @@ impl Draft {
         settled
     }
 }
+
+/// The file in the root that says where names lead that are no files.
+const REDIRECTS: &str = "_redirects";
 
 fn near_command(word: &str) -> Option<&'static str> {
     COMMANDS.iter().copied().find(|command| strsim::osa_distance(command, word) <= 2)

@@ -254,7 +254,7 @@ mod tests {
         for name in ["a", "forbidden"] {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
-        let mode = std::fs::Permissions::from_mode(0);
+        let mode = std::fs::Permissions::from_mode(0o000);
         std::fs::set_permissions(dir.path().join("forbidden"), mode).unwrap();
         assert_eq!(names(&read_in(dir.path(), "/", ALL)), ["a"]);
     }

@@ -67,3 +67,24 @@ pub struct Counts {
     /// Windows of which the file system could not say whether they are in memory.
     pub unanswered_probes: u64,
 }
+
+#[cfg(test)]
+impl Settings {
+    /// Small bounds, for tests that need files and nothing special of them.
+    pub(crate) fn small() -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            revalidate_after: second,
+            revalidate_watched_after: second,
+            names: 64,
+            heap_bytes: 1 << 20,
+            heap_file_bytes: 16 << 10,
+            cache_bytes: 1 << 20,
+            mappings: 16,
+            handles: HandleLimits { handles: 8, wait: second, idle: second, max_age: second },
+            disk_threads: 1,
+            populate_threads: 1,
+            watches: None,
+        }
+    }
+}

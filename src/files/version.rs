@@ -119,6 +119,15 @@ const SENTINELS_TO: i64 = 315_532_800;
 pub(crate) const RACY_WITHIN: Duration = Duration::from_millis(40);
 
 #[cfg(test)]
+impl Version {
+    /// A version for tests of what is made of one.
+    pub(crate) fn sample(size: u64, seconds: i64) -> Self {
+        let mtime = Timestamp { seconds, nanoseconds: 500 };
+        Self { device: 1, inode: 2, size, mtime, ctime: mtime }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::os::fd::AsFd;

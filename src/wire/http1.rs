@@ -132,12 +132,21 @@ where
         let worker = Rc::clone(self.worker());
         let rest = render(response, manner, &worker.prefixes, self.now, &mut self.outbox);
         let ends_by_close = matches!(rest, Rest::Stream(_, StreamFraming::UntilClose));
+        let is_streamed = matches!(rest, Rest::Stream(..));
         if let Rest::Stream(body, framing) = rest {
+            if ends_by_close {
+                // A clean end says that such a body is whole: whatever cuts it short, be it a panic, must not look like one.
+                self.socket.reset_on_close(true);
+            }
             self.stream(body, framing).await?;
+            if ends_by_close {
+                self.flush().await?;
+                self.socket.reset_on_close(false);
+            }
         }
         if !keep_alive || ends_by_close {
             // A long response stays on its way for a while: whatever the client sends meanwhile would destroy it.
-            let is_short = self.outbox.may_wait();
+            let is_short = !is_streamed && self.outbox.may_wait();
             self.flush().await?;
             let is_quiet = self.input.is_empty() && !body_is_left && is_short;
             return Ok(Some(if is_quiet { End::Close } else { End::Linger }));

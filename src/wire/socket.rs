@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -100,6 +101,15 @@ impl Socket {
         if let Ok(fd) = self.fd() {
             // The peer may have gone already.
             let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
+        }
+    }
+
+    /// Whether a close from now on is a reset, which throws away what has not left yet: the other end then can't take what
+    /// it got for all there is. A unix socket knows no resets.
+    pub(crate) fn reset_on_close(&self, resets: bool) {
+        if let Ok(fd) = self.fd() {
+            // The peer may have gone already.
+            let _ = rustix::net::sockopt::set_socket_linger(fd, resets.then_some(Duration::ZERO));
         }
     }
 

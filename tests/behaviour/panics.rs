@@ -1,6 +1,7 @@
 //! Other Apps on the same wire: panics, middleware and streams, in this process.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ETAG, HeaderName, HeaderValue};
 use actix_web::{App, Error, HttpResponse, web};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use pagecast::config::{Dotfiles, Symlinks};
 use pagecast::files::{Files, HandleLimits, Root, Settings};
 use pagecast::serve::{Rules, Site};
@@ -143,6 +144,32 @@ fn a_stream_ends_with_the_connection_for_those_who_do_not() {
 }
 
 #[test]
+fn a_stream_cut_short_is_a_reset_for_those_who_know_its_end_by_the_close_alone() {
+    let client = Client::of(Change::Nothing);
+    let get = |raw: &'static str| {
+        client.talk_over(tcp_pair, move |mut stream| {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(raw.as_bytes()).unwrap();
+            let mut got = Vec::new();
+            let ended = stream.read_to_end(&mut got).map_err(|error| error.kind());
+            (String::from_utf8(got).unwrap(), ended.map(|_| ()))
+        })
+    };
+    let (_, ended) = get("GET /stream-that-fails HTTP/1.0\r\n\r\n");
+    assert_eq!(ended, Err(ErrorKind::ConnectionReset));
+    let (_, ended) = get("GET /stream-that-panics HTTP/1.0\r\n\r\n");
+    assert_eq!(ended, Err(ErrorKind::ConnectionReset));
+    let (text, ended) = get("GET /stream HTTP/1.0\r\n\r\n");
+    assert!(
+        text.ends_with("firstsecond") && ended == Ok(()),
+        "one that is whole ends well: {ended:?}, {text}"
+    );
+    // Chunks tell by themselves that they are not all, so nothing that is on its way need be lost.
+    let (text, ended) = get("GET /stream-that-fails HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(text.ends_with("piece\r\n") && ended == Ok(()), "{ended:?}, {text}");
+}
+
+#[test]
 fn a_stream_has_no_body_for_head() {
     let client = Client::of(Change::Nothing);
     let got = client.raw(
@@ -198,6 +225,14 @@ impl Client {
     }
 
     fn talk<T: Send + 'static>(&self, talk: impl FnOnce(UnixStream) -> T + Send + 'static) -> T {
+        self.talk_over(unix_pair, talk)
+    }
+
+    fn talk_over<S: Send + 'static, T: Send + 'static>(
+        &self,
+        pair: fn() -> (OwnedFd, S),
+        talk: impl FnOnce(S) -> T + Send + 'static,
+    ) -> T {
         let change = self.change;
         actix_rt::System::new().block_on(async move {
             let directory = tempfile::tempdir().unwrap();
@@ -209,14 +244,27 @@ impl Client {
             let files =
                 Files::new(Root::open(directory.path(), Symlinks::Inside).unwrap(), &settings()).unwrap();
             let worker = Worker::new(app(files.clone(), change).await, files, bounds());
-            let (near, far) = UnixStream::pair().unwrap();
-            near.set_nonblocking(true).unwrap();
-            far.set_read_timeout(Some(PATIENCE)).unwrap();
+            let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));
-            actix_rt::spawn(http1::serve(worker, Socket::new(OwnedFd::from(near), None)));
+            actix_rt::spawn(http1::serve(worker, Socket::new(near, None)));
             client.await.unwrap()
         })
     }
+}
+
+fn unix_pair() -> (OwnedFd, UnixStream) {
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    (near.into(), far)
+}
+
+fn tcp_pair() -> (OwnedFd, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (near, _) = listener.accept().unwrap();
+    near.set_nonblocking(true).unwrap();
+    (near.into(), far)
 }
 
 async fn app(
@@ -232,6 +280,7 @@ async fn app(
         .route("/panic-later", web::to(panics_later))
         .route("/stream", web::to(|| async { pieces(vec![Ok("first"), Ok(""), Ok("second")]) }))
         .route("/stream-that-fails", web::to(|| async { pieces(vec![Ok("piece"), Err("on purpose")]) }))
+        .route("/stream-that-panics", web::to(|| async { panicking() }))
         .route("/stream-that-is-short", web::to(|| async { short() }))
         .default_service(fn_service(move |request: ServiceRequest| site.clone().serve(request)))
         .wrap_fn(move |request, next| {
@@ -280,6 +329,13 @@ fn pieces(pieces: Vec<Result<&'static str, &'static str>>) -> HttpResponse {
         Err(why) => Err(std::io::Error::other(why)),
     });
     HttpResponse::Ok().streaming(stream::iter(pieces))
+}
+
+/// A body whose making panics in the middle.
+fn panicking() -> HttpResponse {
+    let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"piece"))]);
+    let rest = stream::once(async { panic!("on purpose") });
+    HttpResponse::Ok().streaming(first.chain(rest))
 }
 
 /// A body that ends before its length does.

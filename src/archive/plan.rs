@@ -1,0 +1,218 @@
+//! What goes into an archive, settled before its first byte.
+
+use rustix::io::Errno;
+
+use crate::config::Dotfiles;
+use crate::files::directory::{self, Kind, Wanted};
+use crate::files::root::Root;
+use crate::files::version::Version;
+use crate::http::target::SitePath;
+
+/// The entries of an archive in their order: each directory before what is in it.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    entries: Vec<Planned>,
+    /// So many bytes of each path come before the name in the archive.
+    prefix: usize,
+}
+
+/// A file or a directory that goes into the archive.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) path: SitePath<'static>,
+    pub(crate) kind: Kind,
+    pub(crate) version: Version,
+}
+
+/// How much one archive may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct ArchiveLimits {
+    /// Files and directories.
+    pub entries: usize,
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Levels of directories: 1 is the directory alone with its files.
+    pub depth: usize,
+    /// Whether names with a leading dot are taken along.
+    pub dotfiles: Dotfiles,
+}
+
+/// Why there is no archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unplanned {
+    /// More files and directories than one archive may have.
+    TooMany,
+    /// More bytes than one archive may have.
+    TooLarge,
+    /// Directories within directories, deeper than they may be.
+    TooDeep,
+    /// A directory could not be read.
+    Unreadable(Errno),
+}
+
+impl Plan {
+    /// Walks the directory at `path`. Blocks.
+    pub(crate) fn of(root: &Root, path: &SitePath<'_>, limits: &ArchiveLimits) -> Result<Self, Unplanned> {
+        let mut walk = Walk { root, limits, entries: Vec::new(), bytes: 0 };
+        let mut prefix = 0;
+        if !path.is_root() {
+            let stat = root.look(path).map_err(Unplanned::Unreadable)?;
+            walk.add(path.clone().into_owned(), Kind::Directory, Version::of(&stat))?;
+            prefix = path.as_bytes().len() - path.file_name().len();
+        }
+        walk.descend(path)?;
+        Ok(Self { entries: walk.entries, prefix })
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&Planned> {
+        self.entries.get(index)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entry's name in the archive; a directory's ends in a slash.
+    pub(crate) fn name_of(&self, entry: &Planned) -> Vec<u8> {
+        let name = entry.path.as_bytes().get(self.prefix..).unwrap_or_default();
+        let slash: &[u8] = if entry.kind == Kind::Directory { b"/" } else { b"" };
+        [name, slash].concat()
+    }
+}
+
+struct Walk<'a> {
+    root: &'a Root,
+    limits: &'a ArchiveLimits,
+    entries: Vec<Planned>,
+    bytes: u64,
+}
+
+impl Walk<'_> {
+    /// Depth first, without recursion: a thread's stack is no place for somebody else's tree.
+    fn descend(&mut self, path: &SitePath<'_>) -> Result<(), Unplanned> {
+        let mut levels = vec![self.read(path)?];
+        while let Some(level) = levels.last_mut() {
+            let Some(entry) = level.entries.pop() else {
+                levels.pop();
+                continue;
+            };
+            let path = level.path.entry(&entry.name);
+            match entry.kind {
+                Kind::File => self.add(path, Kind::File, entry.version)?,
+                // Its files are here under their own name, or lie outside what was asked for; and links can go in circles.
+                Kind::Directory if entry.is_link => {}
+                Kind::Directory => {
+                    if levels.len() >= self.limits.depth {
+                        return Err(Unplanned::TooDeep);
+                    }
+                    match self.read(&path) {
+                        Ok(next) => levels.push(next),
+                        // It went away meanwhile, as it may.
+                        Err(Unplanned::Unreadable(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS)) => continue,
+                        Err(error) => return Err(error),
+                    }
+                    self.add(path, Kind::Directory, entry.version)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, path: &SitePath<'_>) -> Result<Level, Unplanned> {
+        let room = self.limits.entries.saturating_sub(self.entries.len());
+        let wanted = Wanted { entries: room, dotfiles: self.limits.dotfiles };
+        let read = directory::read(self.root, path, wanted).map_err(Unplanned::Unreadable)?;
+        if read.is_truncated {
+            return Err(Unplanned::TooMany);
+        }
+        let mut entries = read.entries;
+        entries.sort_unstable_by(|one, other| other.name.cmp(&one.name));
+        Ok(Level { path: path.clone().into_owned(), entries })
+    }
+
+    fn add(&mut self, path: SitePath<'static>, kind: Kind, version: Version) -> Result<(), Unplanned> {
+        if self.entries.len() >= self.limits.entries {
+            return Err(Unplanned::TooMany);
+        }
+        if kind == Kind::File {
+            self.bytes = self.bytes.saturating_add(version.size());
+            if self.bytes > self.limits.bytes {
+                return Err(Unplanned::TooLarge);
+            }
+        }
+        self.entries.push(Planned { path, kind, version });
+        Ok(())
+    }
+}
+
+/// A directory whose entries are still to come, the next one last.
+struct Level {
+    path: SitePath<'static>,
+    entries: Vec<directory::Entry>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use crate::config::Symlinks;
+
+    const LIMITS: ArchiveLimits =
+        ArchiveLimits { entries: 100, bytes: 1000, depth: 10, dotfiles: Dotfiles::Deny };
+
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("d/sub/deep")).unwrap();
+        std::fs::create_dir(at("d/.git")).unwrap();
+        for name in ["d/b", "d/a", "d/sub/c", "d/sub.txt", "top", "d/.git/config", "_redirects"] {
+            std::fs::write(at(name), b"four").unwrap();
+        }
+        symlink("a", at("d/link")).unwrap();
+        symlink("sub", at("d/dirlink")).unwrap();
+        symlink("/etc/passwd", at("d/out")).unwrap();
+        symlink("..", at("d/sub/circle")).unwrap();
+        dir
+    }
+
+    fn plan(dir: &Path, path: &str, limits: ArchiveLimits) -> Result<Plan, Unplanned> {
+        let root = Root::open(dir, Symlinks::Inside).unwrap();
+        Plan::of(&root, &SitePath::parse(path.as_bytes()).unwrap().path, &limits)
+    }
+
+    fn names(plan: &Plan) -> Vec<String> {
+        plan.entries.iter().map(|entry| String::from_utf8(plan.name_of(entry)).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_plan_is_what_a_listing_shows_in_the_order_of_names() {
+        let dir = tree();
+        let of_directory = plan(dir.path(), "/d", LIMITS).unwrap();
+        let expected = ["d/", "d/a", "d/b", "d/link", "d/sub/", "d/sub/c", "d/sub/deep/", "d/sub.txt"];
+        assert_eq!(names(&of_directory), expected);
+        assert_eq!(names(&plan(dir.path(), "/d/sub", LIMITS).unwrap()), ["sub/", "sub/c", "sub/deep/"]);
+        let of_root = names(&plan(dir.path(), "/", LIMITS).unwrap());
+        assert_eq!(of_root, [&expected[..], &["top"]].concat());
+    }
+
+    #[test]
+    fn what_exceeds_a_limit_has_no_plan() {
+        let dir = tree();
+        for (limits, expected) in [
+            (ArchiveLimits { entries: 8, ..LIMITS }, None),
+            (ArchiveLimits { entries: 7, ..LIMITS }, Some(Unplanned::TooMany)),
+            (ArchiveLimits { entries: 1, ..LIMITS }, Some(Unplanned::TooMany)),
+            (ArchiveLimits { bytes: 20, ..LIMITS }, None),
+            (ArchiveLimits { bytes: 19, ..LIMITS }, Some(Unplanned::TooLarge)),
+            (ArchiveLimits { depth: 3, ..LIMITS }, None),
+            (ArchiveLimits { depth: 2, ..LIMITS }, Some(Unplanned::TooDeep)),
+        ] {
+            assert_eq!(plan(dir.path(), "/d", limits).err(), expected, "{limits:?}");
+        }
+        for (path, expected) in [("/none", Errno::NOENT), ("/top", Errno::NOTDIR)] {
+            assert_eq!(plan(dir.path(), path, LIMITS).unwrap_err(), Unplanned::Unreadable(expected));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Listings and archives: how many may be under way at once, and the threads on which they are made.
+
+use std::io;
+use std::sync::Arc;
+
+use actix_web::body::BoxBody;
+use rustix::io::Errno;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::archive::plan::{Plan, Unplanned};
+use crate::archive::{Archive, ArchiveLimits, Format as ArchiveFormat};
+use crate::files::Files;
+use crate::files::directory::{self, Wanted};
+use crate::files::disk::Disk;
+use crate::http::target::SitePath;
+use crate::listing::query::Format;
+use crate::listing::sort::Sorting;
+use crate::listing::{EtagOf, Listing, Page};
+use crate::produced::{Begun, Produce, Produced};
+
+/// Answers for the directories of a site. Cheap to clone; every clone is the same.
+#[derive(Clone)]
+pub struct Directories {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    files: Files,
+    settings: DirectorySettings,
+    permits: Arc<Semaphore>,
+    pool: Arc<Disk>,
+}
+
+/// Every bound of listings and archives.
+#[derive(Clone, Copy, Debug)]
+pub struct DirectorySettings {
+    /// Entries in one listing; what is beyond them is left out, and said to be.
+    pub listing_entries: usize,
+    /// What one archive may hold, and whether hidden names are shown, in listings as well.
+    pub archive: ArchiveLimits,
+    /// Listings and archives under way at once.
+    pub at_once: usize,
+    /// Threads that make them.
+    pub threads: usize,
+}
+
+/// A listing as it is wanted.
+pub struct WantedListing {
+    /// Of which directory.
+    pub path: SitePath<'static>,
+    /// Whether the request's path ends in a slash: relative links start there.
+    pub has_slash: bool,
+    /// Page or JSON.
+    pub format: Format,
+    /// In which order.
+    pub sorting: Sorting,
+    /// Whether the page offers archives.
+    pub has_archives: bool,
+    /// Which entity tags files have; for JSON.
+    pub etag_of: EtagOf,
+}
+
+/// Why there is no listing or archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoDirectory {
+    /// Nothing is there, or no directory.
+    Missing,
+    /// It may not be read.
+    Forbidden,
+    /// It holds more than one archive may.
+    TooLarge,
+    /// As many as may be are under way, or the process is out of handles or memory.
+    Busy,
+    /// The disk failed; the log says how.
+    Failed,
+}
+
+impl Directories {
+    /// Answers for the directories that `files` serves from.
+    ///
+    /// # Errors
+    /// Where threads can't be started.
+    pub fn new(files: Files, settings: DirectorySettings) -> io::Result<Self> {
+        let permits = Arc::new(Semaphore::new(settings.at_once.min(Semaphore::MAX_PERMITS)));
+        let pool = Arc::new(Disk::new("pagecast-list", settings.threads.max(1), NICENESS)?);
+        Ok(Self { inner: Arc::new(Inner { files, settings, permits, pool }) })
+    }
+
+    /// The body of a listing: whole where it is short, else in pieces as it is made.
+    ///
+    /// # Errors
+    /// Where the directory can't be read now or at all.
+    pub async fn list(&self, wanted: WantedListing) -> Result<BoxBody, NoDirectory> {
+        let WantedListing { path, has_slash, format, sorting, has_archives, etag_of } = wanted;
+        let page = Page { path, has_slash, sorting, format, has_archives, etag_of };
+        self.begin(move |inner, permit| {
+            let limits = inner.settings;
+            let read = Wanted { entries: limits.listing_entries, dotfiles: limits.archive.dotfiles };
+            let directory = directory::read(inner.files.root(), &page.path, read)
+                .map_err(|error| NoDirectory::of(error, &page.path))?;
+            let path = page.path.clone();
+            begun(Listing::new(directory, page), permit, WHOLE, &path)
+        })
+        .await
+    }
+
+    /// The body of an archive. It ends as broken where a file is not what it was when the archive was planned.
+    ///
+    /// # Errors
+    /// Where the directory can't be read now or at all, or holds more than an archive may.
+    pub async fn archive(
+        &self,
+        path: SitePath<'static>,
+        format: ArchiveFormat,
+    ) -> Result<BoxBody, NoDirectory> {
+        self.begin(move |inner, permit| {
+            let plan = Plan::of(inner.files.root(), &path, &inner.settings.archive)
+                .map_err(|why| NoDirectory::unplanned(why, &path))?;
+            let archive = Archive::new(plan, format, inner.files.clone())
+                .map_err(|error| NoDirectory::failed(&error, &path))?;
+            begun(archive, permit, 1, &path)
+        })
+        .await
+    }
+
+    /// How many more may be begun now.
+    pub fn permits_left(&self) -> usize {
+        self.inner.permits.available_permits()
+    }
+
+    async fn begin<P: Produce>(
+        &self,
+        job: impl FnOnce(&Inner, OwnedSemaphorePermit) -> Result<Begun<P>, NoDirectory> + Send + 'static,
+    ) -> Result<BoxBody, NoDirectory> {
+        let permit = Arc::clone(&self.inner.permits).try_acquire_owned().map_err(|_| NoDirectory::Busy)?;
+        let inner = Arc::clone(&self.inner);
+        // A panic has been logged by its hook.
+        let begun =
+            self.inner.pool.run(move || job(&inner, permit)).await.unwrap_or(Err(NoDirectory::Failed))?;
+        Ok(match begun.rest {
+            None => BoxBody::new(begun.first),
+            Some(rest) => BoxBody::new(Produced::new(begun.first, rest, Arc::clone(&self.inner.pool))),
+        })
+    }
+}
+
+fn begun<P: Produce>(
+    producer: P,
+    permit: OwnedSemaphorePermit,
+    enough: usize,
+    path: &SitePath<'_>,
+) -> Result<Begun<P>, NoDirectory> {
+    Begun::with(producer, permit, enough).map_err(|error| NoDirectory::failed(&error, path))
+}
+
+impl NoDirectory {
+    fn of(error: Errno, path: &SitePath<'_>) -> Self {
+        match error {
+            Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::LOOP
+            | Errno::NAMETOOLONG
+            | Errno::XDEV
+            | Errno::INVAL
+            | Errno::ILSEQ => Self::Missing,
+            Errno::ACCESS | Errno::PERM => Self::Forbidden,
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => {
+                log::error!("the directory /{path}: {error}");
+                Self::Busy
+            }
+            other => Self::failed(&other.into(), path),
+        }
+    }
+
+    fn unplanned(why: Unplanned, path: &SitePath<'_>) -> Self {
+        let what = match why {
+            Unplanned::TooMany => "entries",
+            Unplanned::TooLarge => "bytes",
+            Unplanned::TooDeep => "levels",
+            Unplanned::Unreadable(error) => return Self::of(error, path),
+        };
+        log::info!("no archive of /{path}: it has more {what} than an archive may");
+        Self::TooLarge
+    }
+
+    fn failed(error: &io::Error, path: &SitePath<'_>) -> Self {
+        log::error!("the directory /{path}: {error}");
+        Self::Failed
+    }
+}
+
+/// A listing up to so many bytes is sent whole, with its length.
+const WHOLE: usize = 64 * 1024;
+
+/// Compressing and sorting stand well back behind those who serve files.
+const NICENESS: i32 = 10;

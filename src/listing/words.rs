@@ -1,0 +1,132 @@
+//! Sizes, dates and names as people read them.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
+use crate::files::version::Version;
+
+/// A size in the largest binary unit of which there is one: `512 B`, `1.5 KiB`, `20 MiB`.
+pub(super) fn size(bytes: u64) -> String {
+    let mut unit = 0;
+    while unit + 1 < UNITS.len() && (tenths(bytes, unit) + 5) / 10 >= 1024 {
+        unit += 1;
+    }
+    let (tenths, name) = (tenths(bytes, unit), UNITS[unit]);
+    match unit {
+        0 => format!("{bytes} {name}"),
+        _ if tenths < 100 => format!("{}.{} {name}", tenths / 10, tenths % 10),
+        _ => format!("{} {name}", (tenths + 5) / 10),
+    }
+}
+
+/// Tenths of the unit, rounded.
+fn tenths(bytes: u64, unit: usize) -> u64 {
+    let one = 1_u128 << (10 * unit);
+    u64::try_from((u128::from(bytes) * 10 + one / 2) / one).unwrap_or(u64::MAX)
+}
+
+/// An exact number with its thousands set apart: `1,234,567`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 file`, `2 files`.
+pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}
+
+/// When a version's bytes last changed; none outside the years -9999 to 9999.
+pub(super) fn modified(version: &Version) -> Option<Timestamp> {
+    let (seconds, nanoseconds) = version.modified_at();
+    Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()
+}
+
+/// A name as text: what is not UTF-8 is replaced, and control characters are shown as pictures of themselves.
+pub(super) fn name(bytes: &[u8]) -> String {
+    let shown = |character| match character {
+        '\0'..='\x1f' => char::from_u32(CONTROL_PICTURES + u32::from(character)).unwrap_or(character),
+        '\x7f' => '\u{2421}',
+        '\u{80}'..='\u{9f}' => char::REPLACEMENT_CHARACTER,
+        _ => character,
+    };
+    String::from_utf8_lossy(bytes).chars().map(shown).collect()
+}
+
+/// Puts `text` where HTML wants text or the value of a quoted attribute.
+pub(super) fn escape(text: &str, out: &mut String) {
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            _ => out.push(character),
+        }
+    }
+}
+
+/// Puts formatted text at the end of `out`, which can't fail.
+pub(super) fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+}
+
+const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+/// U+2400 SYMBOL FOR NULL, the first of the pictures.
+const CONTROL_PICTURES: u32 = 0x2400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_told_in_the_unit_of_which_there_is_one() {
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (10_188, "9.9 KiB"),
+            (10_235, "10 KiB"),
+            (1_048_000, "1023 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (20 << 20, "20 MiB"),
+            (3 << 30, "3.0 GiB"),
+            (u64::MAX, "16 EiB"),
+        ] {
+            assert_eq!(size(bytes), expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        for (number, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), expected);
+        }
+        assert_eq!(counted(1, "file", "files"), "1 file");
+        assert_eq!(counted(0, "file", "files"), "0 files");
+    }
+
+    #[test]
+    fn a_name_shows_what_can_not_be_seen() {
+        assert_eq!(name(b"a\nb\x7f\xff"), "a\u{240a}b\u{2421}\u{fffd}");
+        assert_eq!(name("é\u{85}".as_bytes()), "é\u{fffd}");
+    }
+
+    #[test]
+    fn text_can_end_neither_an_element_nor_an_attribute() {
+        let mut out = String::new();
+        escape("<a href=\"x\" title='y'>&amp;", &mut out);
+        assert_eq!(out, "&lt;a href=&quot;x&quot; title=&#39;y&#39;&gt;&amp;amp;");
+    }
+}
