@@ -4,41 +4,43 @@
 #![allow(clippy::unwrap_used, reason = "a bench that can't be set up must not run")]
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use actix_rt::System;
 use actix_web::{App, test};
 use criterion::{Criterion, criterion_group, criterion_main};
-use pagecast::config::Symlinks;
-use pagecast::files::{Files, HandleLimits, Lookup, Root, Settings};
+use pagecast::config::{Config, Limits, Span, Switch, Symlinks};
+use pagecast::files::{Files, Lookup, Root, Settings};
 use pagecast::http::target::SitePath;
+use pagecast::rules::Rules;
 
 fn settings() -> Settings {
-    Settings {
-        revalidate_after: Duration::from_secs(3600),
-        revalidate_watched_after: Duration::from_secs(3600),
-        names: 1024,
-        heap_bytes: 1 << 20,
-        heap_file_bytes: 16 << 10,
-        cache_bytes: 64 << 20,
+    let hour = Span::hours(1);
+    let config = Config {
+        revalidate_after: hour,
+        revalidate_watched_after: hour,
+        watch: Switch::Off,
+        ..Config::default()
+    };
+    let limits = Limits {
+        handles: 64,
         mappings: 1024,
-        handles: HandleLimits {
-            handles: 64,
-            wait: Duration::from_secs(1),
-            idle: Duration::from_secs(60),
-            max_age: Duration::from_secs(600),
-        },
-        disk_threads: 1,
-        populate_threads: 1,
-        watches: None,
-    }
+        cache_bytes: 64 << 20,
+        heap_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    Settings::of(&config, &limits)
 }
 
 fn hit(criterion: &mut Criterion) {
     let site = tempfile::tempdir().unwrap();
     std::fs::write(site.path().join("app.css"), vec![b'a'; 1024]).unwrap();
     let system = System::new();
-    let files = Files::new(Root::open(site.path(), Symlinks::Inside).unwrap(), &settings()).unwrap();
+    let files = Files::new(
+        Root::open(site.path(), Symlinks::Inside).unwrap(),
+        &settings(),
+        Rules::new(&Config::default()),
+    )
+    .unwrap();
     let path = SitePath::parse(b"/app.css").unwrap().path;
     let found = system.block_on(files.find(&path));
     assert!(matches!(&found.lookup, Lookup::File(asset) if asset.length() == 1024));

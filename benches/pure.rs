@@ -80,8 +80,13 @@ fn hostile_field(spec: impl Fn(u64) -> String) -> Vec<u8> {
 fn decisions(criterion: &mut Criterion) {
     let etag = EntityTag::parse(b"\"1a2b3c-400-17f0a1b2c3d4e5f6\"").expect("a tag");
     let last_modified = HttpDate::from_unix_seconds(784_111_777);
-    let has =
-        Representation { length: 1024, etag: &etag, last_modified, media_type: b"text/css; charset=utf-8" };
+    let has = Representation {
+        length: 1024,
+        etag: &etag,
+        last_modified,
+        dates_are_strong: true,
+        media_type: b"text/css; charset=utf-8",
+    };
     let plain = Asked::default();
     let same_tag = Preconditions { if_none_match: Some(etag.as_bytes()), ..Preconditions::default() };
     let same_tag = Asked { preconditions: same_tag, ..plain };

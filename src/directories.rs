@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::archive::plan::{Plan, Unplanned};
 use crate::archive::{Archive, ArchiveLimits, Format as ArchiveFormat};
+use crate::config::Config;
 use crate::files::Files;
 use crate::files::directory::{self, Wanted};
 use crate::files::disk::Disk;
@@ -73,6 +74,23 @@ pub enum NoDirectory {
     Busy,
     /// The disk failed; the log says how.
     Failed,
+}
+
+impl DirectorySettings {
+    /// What `config` says.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            listing_entries: config.listing_entries.as_usize(),
+            archive: ArchiveLimits {
+                entries: config.archive_entries.as_usize(),
+                bytes: config.archive_bytes.get(),
+                depth: config.archive_depth.as_usize(),
+                dotfiles: config.dotfiles,
+            },
+            at_once: config.directories_at_once.as_usize(),
+            threads: config.background_threads.as_usize(),
+        }
+    }
 }
 
 impl Directories {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use bytes::Bytes;
 
 use crate::error::Refused;
@@ -56,7 +56,7 @@ pub(crate) fn reply(answer: Answer, source: &Source<'_>, is_head: bool) -> Resul
         Answer::NotSatisfiable => return Err(Refused::NotSatisfiable(asset.length())),
     };
     if !source.checksums.is_empty() {
-        Ready::lead(&mut response, integrity(&source.checksums, is_whole));
+        add_lines(&mut response, &integrity(&source.checksums, is_whole));
     }
     Ok(response)
 }
@@ -117,6 +117,19 @@ pub(crate) fn options(policy: &Policy) -> HttpResponse {
     Ready::head(StatusCode::NO_CONTENT, lines_of(policy, fields.as_bytes()).into(), Bytes::new())
 }
 
+/// Adds field lines, each with its end, of names that the response does not have yet.
+pub(crate) fn add_lines(response: &mut HttpResponse, lines: &str) {
+    if Ready::lead(response, lines.as_bytes()) {
+        return;
+    }
+    for (name, value) in lines.split_terminator("\r\n").filter_map(|line| line.split_once(": ")) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
+            response.headers_mut().append(name, value);
+        }
+    }
+}
+
 /// Has the client store the body, as `name`.
 pub(crate) fn download(response: &mut HttpResponse, name: &[u8]) {
     let is_of_file = response.status().is_success();
@@ -137,7 +150,7 @@ fn lines_of(policy: &Policy, more: &[u8]) -> Vec<u8> {
 }
 
 /// Repr-Digest, and Content-Digest where the content is the whole representation (RFC 9530 §2, §3).
-fn integrity(checksums: &Checksums, is_whole: bool) -> Bytes {
+fn integrity(checksums: &Checksums, is_whole: bool) -> String {
     let values: Vec<String> =
         checksums.iter().map(|(algorithm, digest)| field_value(*algorithm, digest)).collect();
     let value = values.join(", ");
@@ -145,7 +158,7 @@ fn integrity(checksums: &Checksums, is_whole: bool) -> Bytes {
     if is_whole {
         lines.push_str(&format!("content-digest: {value}\r\n"));
     }
-    lines.into()
+    lines
 }
 
 fn whole(source: &Source<'_>, is_head: bool) -> HttpResponse {

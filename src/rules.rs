@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use memchr::memchr;
 use parking_lot::RwLock;
 
 pub(crate) use crate::config::Disposition;
@@ -27,6 +26,8 @@ pub struct Policy {
     spa: Option<SitePath<'static>>,
     /// Rendered fields of every response, errors included.
     lines: Box<[u8]>,
+    /// Where those end that are for pages of other origins.
+    cors_to: usize,
     /// The plain 404, and where its body begins: missing names are asked for as often as files are.
     pub(crate) not_found: OnceLock<(Bytes, usize)>,
 }
@@ -37,8 +38,12 @@ impl Rules {
         let cors = config.cors_origins.given().map(|origins| {
             OrOff::Given(CorsPolicy::new(origins.origins().clone(), config.cors_max_age.get()))
         });
-        let site_wide =
-            Effects { listing: Some(config.listing), cors, headers: site_wide_fields(config), ..Effects::default() };
+        let site_wide = Effects {
+            listing: Some(config.listing),
+            cors,
+            headers: site_wide_fields(config),
+            ..Effects::default()
+        };
         Arc::new(Self { rules: config.rules.clone(), site_wide, known: RwLock::default() })
     }
 
@@ -74,19 +79,17 @@ impl Policy {
     fn new(effects: Effects) -> Self {
         let spa = effects.spa.as_ref().and_then(OrOff::given).map(|file| file.to_site_path());
         let mut lines = Vec::new();
-        let mut line = |name: &str, value: &str| {
-            lines.extend_from_slice(format!("{}: {value}\r\n", name.to_ascii_lowercase()).as_bytes());
-        };
         if let Some(cors) = given(&effects.cors).filter(|cors| is_for_all(cors)) {
-            line("access-control-allow-origin", "*");
+            put(&mut lines, "access-control-allow-origin", "*");
             if !cors.expose.is_empty() {
-                line("access-control-expose-headers", &cors.expose.join(", "));
+                put(&mut lines, "access-control-expose-headers", &cors.expose);
             }
         }
+        let cors_to = lines.len();
         for (name, value) in effects.headers.as_slice() {
-            line(name.as_str(), value.as_str());
+            put(&mut lines, name.as_str(), value.as_str());
         }
-        Self { spa, lines: lines.into(), effects, not_found: OnceLock::new() }
+        Self { spa, lines: lines.into(), cors_to, effects, not_found: OnceLock::new() }
     }
 
     /// Fields of every response, as lines.
@@ -94,11 +97,16 @@ impl Policy {
         &self.lines
     }
 
-    /// The same one by one.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    /// The same without what is said to pages of other origins.
+    pub(crate) fn lines_without_cors(&self) -> &[u8] {
+        &self.lines[self.cors_to..]
+    }
+
+    /// All fields one by one.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.lines.split(|byte| *byte == b'\n').filter_map(|line| {
-            let (name, value) = line.strip_suffix(b"\r")?.split_at_checked(memchr(b':', line)?)?;
-            Some((str::from_utf8(name).ok()?, value.strip_prefix(b": ")?))
+            let line = str::from_utf8(line).ok()?.strip_suffix('\r')?;
+            line.split_once(": ")
         })
     }
 
@@ -151,6 +159,10 @@ impl Policy {
         let choice = self.effects.digest.unwrap_or_default();
         [choice.sha256.then_some(Algorithm::Sha256), choice.sha512.then_some(Algorithm::Sha512)]
     }
+}
+
+fn put(lines: &mut Vec<u8>, name: &str, value: &str) {
+    lines.extend_from_slice(format!("{}: {value}\r\n", name.to_ascii_lowercase()).as_bytes());
 }
 
 /// Fields that go with every response, unless a rule sets them.

@@ -19,6 +19,7 @@ mod place;
 mod shortcut;
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +33,8 @@ use self::cors::{add_cors, preflight};
 use self::pages::Pages;
 use self::place::{Place, Stop};
 use self::shortcut::Shortcuts;
-use crate::config::{Dotfiles, TrailingSlash};
-use crate::directories::Directories;
+use crate::config::{Config, Dotfiles, TrailingSlash, Verify};
+use crate::directories::{Directories, DirectorySettings};
 use crate::error::Refused;
 use crate::files::cache::NoHandle;
 use crate::files::handle_pool::Handle;
@@ -82,6 +83,33 @@ pub struct Manners {
     pub verifies: bool,
     /// How long a request waits for a checksum.
     pub digest_wait: Duration,
+}
+
+impl Manners {
+    /// What `config` says, for `files` under `rules` and with `redirects`.
+    ///
+    /// # Errors
+    /// Where threads can't be started.
+    pub fn of(
+        config: &Config,
+        files: &Files,
+        rules: Arc<Rules>,
+        redirects: Arc<Redirects>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            dotfiles: config.dotfiles,
+            index: config.index.as_str().to_owned(),
+            trailing_slash: config.trailing_slash,
+            sendfile_from: config.sendfile_from.get(),
+            rules,
+            redirects,
+            gate: Gate::new(config),
+            directories: Directories::new(files.clone(), DirectorySettings::of(config))?,
+            offers_archives: config.archive.is_on(),
+            verifies: config.verify == Verify::Serve,
+            digest_wait: config.digest_wait.get(),
+        })
+    }
 }
 
 impl Site {

@@ -18,12 +18,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::accept::accept;
-use crate::config::{AdminListen, Config, Limits, Loaded, Verify};
-use crate::archive::ArchiveLimits;
-use crate::directories::{Directories, DirectorySettings};
-use crate::files::{Files, HandleLimits, Root, Settings};
+use crate::config::{AdminListen, Config, Limits, Loaded};
+use crate::files::{Files, Root, Settings};
 use crate::guard::connections::Connections;
-use crate::guard::gate::Gate;
 use crate::http::redirects::Redirects;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Listener, bind};
@@ -102,7 +99,7 @@ pub async fn serve(
 ) -> io::Result<Ended> {
     let root = Root::open(config.root.as_path(), config.symlinks)?;
     let rules = Rules::new(config);
-    let files = Files::new(root, &settings(config, limits), Arc::clone(&rules))?;
+    let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
     files.try_probe().await;
     let lifecycle = Lifecycle::new();
     let health = Health::new(lifecycle.clone(), files.clone());
@@ -115,7 +112,7 @@ pub async fn serve(
     };
     let plan = Plan {
         files: files.clone(),
-        manners: manners(config, &files, rules, redirects)?,
+        manners: Manners::of(config, &files, rules, Arc::clone(redirects))?,
         bounds: bounds(config),
         health,
         lifecycle: lifecycle.clone(),
@@ -288,70 +285,6 @@ fn pass_signals_on(stop: mpsc::UnboundedSender<()>) -> io::Result<()> {
         actix_rt::spawn(async move { while signals.recv().await.is_some() && stop.send(()).is_ok() {} });
     }
     Ok(())
-}
-
-fn settings(config: &Config, limits: &Limits) -> Settings {
-    Settings {
-        revalidate_after: config.revalidate_after.get(),
-        revalidate_watched_after: config.revalidate_watched_after.get(),
-        names: config.names.get(),
-        heap_bytes: limits.heap_bytes,
-        heap_file_bytes: config.heap_file_bytes.get(),
-        cache_bytes: limits.cache_bytes,
-        mappings: limits.mappings as u64,
-        handles: HandleLimits {
-            handles: limits.handles,
-            wait: config.handle_wait.get(),
-            idle: config.handle_idle.get(),
-            max_age: config.handle_max_age.get(),
-        },
-        disk_threads: config.disk_threads.as_usize(),
-        populate_threads: config.populate_threads.as_usize(),
-        watches: config.watch.is_on().then(|| config.watches.as_usize()),
-        compressed: config
-            .compress
-            .is_on()
-            .then(|| config.compress_from.get()..=config.compress_to.get()),
-        background_threads: config.background_threads.as_usize(),
-        etag: config.etag,
-        verify: config.verify,
-        digests: config.digests.get(),
-    }
-}
-
-fn manners(
-    config: &Config,
-    files: &Files,
-    rules: Arc<Rules>,
-    redirects: &Arc<Redirects>,
-) -> io::Result<Manners> {
-    Ok(Manners {
-        dotfiles: config.dotfiles,
-        index: config.index.as_str().to_owned(),
-        trailing_slash: config.trailing_slash,
-        sendfile_from: config.sendfile_from.get(),
-        rules,
-        redirects: Arc::clone(redirects),
-        gate: Gate::new(config),
-        directories: Directories::new(files.clone(), directory_settings(config))?,
-        offers_archives: config.archive.is_on(),
-        verifies: config.verify == Verify::Serve,
-        digest_wait: config.digest_wait.get(),
-    })
-}
-
-fn directory_settings(config: &Config) -> DirectorySettings {
-    DirectorySettings {
-        listing_entries: config.listing_entries.as_usize(),
-        archive: ArchiveLimits {
-            entries: config.archive_entries.as_usize(),
-            bytes: config.archive_bytes.get(),
-            depth: config.archive_depth.as_usize(),
-            dotfiles: config.dotfiles,
-        },
-        at_once: config.directories_at_once.as_usize(),
-        threads: config.background_threads.as_usize(),
-    }
 }
 
 fn bounds(config: &Config) -> Bounds {

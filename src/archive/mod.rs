@@ -176,8 +176,9 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use crate::config::{Dotfiles, Symlinks};
+    use crate::config::{Config, Dotfiles, Symlinks};
     use crate::files::{Root, Settings};
+    use crate::rules::Rules;
 
     const LIMITS: ArchiveLimits =
         ArchiveLimits { entries: 200_000, bytes: 1 << 40, depth: 10, dotfiles: Dotfiles::Deny };
@@ -185,7 +186,12 @@ mod tests {
     const MOMENT: u64 = 1_700_000_000;
 
     fn files(dir: &Path) -> Files {
-        Files::new(Root::open(dir, Symlinks::Inside).unwrap(), &Settings::small()).unwrap()
+        Files::new(
+            Root::open(dir, Symlinks::Inside).unwrap(),
+            &Settings::small(),
+            Rules::new(&Config::default()),
+        )
+        .unwrap()
     }
 
     fn archive(dir: &Path, path: &str, format: Format) -> Archive {

@@ -18,8 +18,8 @@ use super::or_off::OrOff;
 use super::origin::{Origin, Origins};
 use super::rule_table::{RULE, ReadRule, read_rules};
 use super::setting::Raw;
-use crate::http::redirects::Redirects;
 use super::task::Task;
+use crate::http::redirects::Redirects;
 
 /// What the program is to do, and with what.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,9 +95,10 @@ pub fn load(
     draft.take_rules();
     draft.check_root(disk);
     draft.check_listeners();
+    let redirects = draft.read_redirects(disk);
     let limits = if line.task.is_bounded_by_limits() { draft.settle(facts) } else { Limits::default() };
     ConfigErrors::none_or(draft.errors)?;
-    Ok(Loaded { task: line.task, config: draft.config, origins: draft.origins, limits })
+    Ok(Loaded { task: line.task, config: draft.config, origins: draft.origins, limits, redirects })
 }
 
 /// The file that is named by the flag or else by the variable.

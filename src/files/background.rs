@@ -28,8 +28,7 @@ impl Loader {
         let digest = match asset.heap_body() {
             Some(bytes) => digest_of(algorithm, &bytes),
             None => {
-                let compute =
-                    || self.read_still(asset, |file| digest_file(algorithm, file, asset.length()));
+                let compute = || self.read_still(asset, |file| digest_file(algorithm, file, asset.length()));
                 let computed = self.tags.digests.get_or_compute(&asset.version, algorithm, compute);
                 computed.map_err(|error| copy_of(&error))?
             }
@@ -88,7 +87,9 @@ impl Loader {
     fn expected_digest(&self, asset: &Asset) -> io::Result<Option<[u8; 32]>> {
         let _permit = self.handles.permit_now().ok_or(Errno::MFILE)?;
         let (file, stat) = match self.root.entry(&asset.path.suffixed(CHECKSUM))? {
-            Entry::File { file, stat, .. } if Some(Version::of(&stat)) == asset.beside.checksum() => (file, stat),
+            Entry::File { file, stat, .. } if Some(Version::of(&stat)) == asset.beside.checksum() => {
+                (file, stat)
+            }
             _ => return Err(Errno::STALE.into()),
         };
         let length = u64::try_from(stat.st_size).unwrap_or(u64::MAX);

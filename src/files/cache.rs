@@ -234,8 +234,7 @@ impl Files {
     pub(crate) async fn form(&self, asset: &Arc<Asset>, coding: Coding) -> Result<Arc<Asset>, NoForm> {
         let forms = asset.forms.as_ref().ok_or(NoForm::Changed)?;
         let tags = &self.inner.loader.tags;
-        let fresh =
-            || forms.ready(coding).filter(|form| !tags.have_improved(&form.etag, &form.version));
+        let fresh = || forms.ready(coding).filter(|form| !tags.have_improved(&form.etag, &form.version));
         if let Some(form) = fresh() {
             return Ok(form);
         }
@@ -394,7 +393,8 @@ impl Files {
         let probed = self.inner.opens.run(move || {
             let mut scratch = [0];
             for name in inner.loader.root.some_names(NAMES_TRIED) {
-                if let Ok(Entry::File { file, stat, .. }) = inner.loader.root.entry(&SitePath::root().entry(&name))
+                if let Ok(Entry::File { file, stat, .. }) =
+                    inner.loader.root.entry(&SitePath::root().entry(&name))
                     && stat.st_size > 0
                 {
                     resident::probe(file.as_fd(), 0..1, &mut scratch);
@@ -506,7 +506,8 @@ impl Files {
         });
         let (inner, job_path, before) = (Arc::clone(&self.inner), path.clone(), previous.clone());
         let job = move || {
-            let is_watched = inner.watch.as_ref().is_some_and(|watch| watch.cover(&inner.loader.root, &job_path));
+            let is_watched =
+                inner.watch.as_ref().is_some_and(|watch| watch.cover(&inner.loader.root, &job_path));
             let loaded = inner.loader.load(&job_path, before, permit);
             Loaded { is_told_of: loaded.is_told_of && is_watched, ..loaded }
         };

@@ -13,15 +13,13 @@ use crate::rules::{Disposition, Policy};
 ///
 /// | part         | fields                                                           | left out of         |
 /// |--------------|------------------------------------------------------------------|---------------------|
-/// | common       | what the site's policy adds, `Vary`                              |                     |
-/// | validators   | `Cache-Control`, `Accept-Ranges`, `Last-Modified`, `ETag`        | error pages         |
+/// | validators   | what the site's policy adds, `Vary`, `Cache-Control`, `Accept-Ranges`, `Last-Modified`, `ETag` | error pages |
 /// | description  | `X-Content-Type-Options`, `Content-Encoding`, `Content-Disposition` | 304              |
 /// | type         | `Content-Type`                                                   | 304, several parts  |
 /// | length       | `Content-Length`, the empty line                                 | 304, all parts      |
 /// | body         | a small file's bytes                                             |                     |
 pub struct Fields {
     block: Bytes,
-    common_to: usize,
     validators_to: usize,
     type_at: usize,
     length_at: usize,
@@ -51,7 +49,6 @@ impl Fields {
         if let Some(vary) = of.policy.vary(of.varies) {
             line(&mut block, "vary", vary.as_bytes());
         }
-        let common_to = block.len();
         put_validators(&mut block, of);
         let validators_to = block.len();
         put_description(&mut block, of);
@@ -63,7 +60,7 @@ impl Fields {
         let body_at = block.len();
         block.extend_from_slice(body);
         let media_type = of.media_type.into();
-        Self { block: block.into(), common_to, validators_to, type_at, length_at, body_at, media_type }
+        Self { block: block.into(), validators_to, type_at, length_at, body_at, media_type }
     }
 
     /// Fields and empty line of a 200.
@@ -84,11 +81,6 @@ impl Fields {
     /// Fields of a 304.
     pub(crate) fn validators(&self) -> Bytes {
         self.block.slice(..self.validators_to)
-    }
-
-    /// What every response for this file says, errors included.
-    pub(crate) fn common(&self) -> Bytes {
-        self.block.slice(..self.common_to)
     }
 
     /// From the description on, with the empty line: what an error page says of its body.

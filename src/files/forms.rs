@@ -92,9 +92,6 @@ impl Forms {
     }
 
     fn codings(&self, is_in: impl Fn(Coding) -> bool) -> Codings {
-        Coding::ALL
-            .into_iter()
-            .filter(|coding| is_in(*coding))
-            .fold(Codings::NONE, Codings::with)
+        Coding::ALL.into_iter().filter(|coding| is_in(*coding)).fold(Codings::NONE, Codings::with)
     }
 }

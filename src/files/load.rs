@@ -232,7 +232,14 @@ impl Loader {
         Ok(asset)
     }
 
-    fn make(&self, guise: Guise<'_>, version: Version, content: Content, body: &[u8], is_racy: bool) -> Asset {
+    fn make(
+        &self,
+        guise: Guise<'_>,
+        version: Version,
+        content: Content,
+        body: &[u8],
+        is_racy: bool,
+    ) -> Asset {
         let Guise { path, original, coding, policy, beside } = guise;
         let media_type = match policy.content_type() {
             Some(given) => given.to_owned(),
@@ -285,7 +292,10 @@ impl Loader {
             let sidecar = beside.sidecar(coding)?;
             if sidecar.is_older_than(version) {
                 if self.told.is_news((path, sidecar, version)) {
-                    log::warn!("/{path}{} is older than its original, and is not served in its place", coding.suffix());
+                    log::warn!(
+                        "/{path}{} is older than its original, and is not served in its place",
+                        coding.suffix()
+                    );
                 }
                 return None;
             }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::handle_pool::HandleLimits;
-use crate::config::{EtagSource, Verify};
+use crate::config::{Config, EtagSource, Limits, Verify};
 
 /// Every bound of the room.
 #[derive(Clone, Debug)]
@@ -41,6 +41,38 @@ pub struct Settings {
     pub verify: Verify,
     /// Checksums remembered.
     pub digests: u64,
+}
+
+impl Settings {
+    /// What `config` says, and `limits` where it leaves that open.
+    pub fn of(config: &Config, limits: &Limits) -> Self {
+        Self {
+            revalidate_after: config.revalidate_after.get(),
+            revalidate_watched_after: config.revalidate_watched_after.get(),
+            names: config.names.get(),
+            heap_bytes: limits.heap_bytes,
+            heap_file_bytes: config.heap_file_bytes.get(),
+            cache_bytes: limits.cache_bytes,
+            mappings: limits.mappings as u64,
+            handles: HandleLimits {
+                handles: limits.handles,
+                wait: config.handle_wait.get(),
+                idle: config.handle_idle.get(),
+                max_age: config.handle_max_age.get(),
+            },
+            disk_threads: config.disk_threads.as_usize(),
+            populate_threads: config.populate_threads.as_usize(),
+            watches: config.watch.is_on().then(|| config.watches.as_usize()),
+            compressed: config
+                .compress
+                .is_on()
+                .then(|| config.compress_from.get()..=config.compress_to.get()),
+            background_threads: config.background_threads.as_usize(),
+            etag: config.etag,
+            verify: config.verify,
+            digests: config.digests.get(),
+        }
+    }
 }
 
 /// How full the room is.
@@ -85,6 +117,11 @@ impl Settings {
             disk_threads: 1,
             populate_threads: 1,
             watches: None,
+            compressed: None,
+            background_threads: 1,
+            etag: EtagSource::Version,
+            verify: Verify::Off,
+            digests: 16,
         }
     }
 }

@@ -37,9 +37,8 @@ struct Https {
 impl Gate {
     /// The gate as it is configured.
     pub fn new(config: &Config) -> Self {
-        let https = || {
-            Arc::new(Https { hosts: config.https_hosts.clone(), proxies: config.trusted_proxies.clone() })
-        };
+        let https =
+            || Arc::new(Https { hosts: config.https_hosts.clone(), proxies: config.trusted_proxies.clone() });
         Self {
             https: config.https_redirect.is_on().then(https),
             filters_queries: config.query_filter.is_on(),
@@ -54,7 +53,8 @@ impl Gate {
         {
             return Some(https.redirect(request));
         }
-        if self.filters_queries && request.uri().query().is_some_and(|query| is_suspicious(query.as_bytes())) {
+        if self.filters_queries && request.uri().query().is_some_and(|query| is_suspicious(query.as_bytes()))
+        {
             self.count(request);
             return Some(Turned::BadQuery);
         }
@@ -70,7 +70,8 @@ impl Gate {
     fn count(&self, request: &HttpRequest) {
         let before = self.suspicious.fetch_add(1, Ordering::Relaxed);
         if before.is_multiple_of(TOLD_EVERY) {
-            let peer = request.peer_addr().map_or_else(|| "a local client".to_owned(), |peer| peer.to_string());
+            let peer =
+                request.peer_addr().map_or_else(|| "a local client".to_owned(), |peer| peer.to_string());
             log::warn!("a query that looks like an attack was refused, number {}, from {peer}", before + 1);
         }
     }

@@ -62,9 +62,7 @@ pub fn decide(asked: &Asked<'_>, has: &Representation<'_>) -> Answer {
         Outcome::NotModified => Answer::NotModified,
         Outcome::Failed => Answer::PreconditionFailed,
         Outcome::Proceed => match asked.range {
-            Some(range) if !asked.head_only && permits_range(asked, has) => {
-                answer_range(range, has)
-            }
+            Some(range) if !asked.head_only && permits_range(asked, has) => answer_range(range, has),
             _ => Answer::Whole,
         },
     }

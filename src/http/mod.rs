@@ -21,20 +21,18 @@
 
 pub mod accept;
 pub mod authority;
-pub mod cors;
 pub mod cache_control;
+pub mod cors;
 pub mod date;
 pub mod decide;
 mod decimal;
 pub mod digest;
 pub mod disposition;
 pub mod encoding;
-pub mod forwarded;
-pub mod redirects;
-pub mod query_filter;
 pub mod entity_tag;
 mod field;
 mod form;
+pub mod forwarded;
 pub mod host_pattern;
 pub mod media_type;
 pub mod method;
@@ -44,4 +42,5 @@ mod quality;
 pub mod query;
 pub mod query_filter;
 pub mod range;
+pub mod redirects;
 pub mod target;

@@ -189,7 +189,7 @@ mod tests {
             format,
             has_archives: true,
             etag_of: Arc::new(|_, version| {
-                Some(String::from_utf8(version.entity_tag().as_bytes().to_vec()).unwrap())
+                Some(String::from_utf8(version.entity_tag(None).as_bytes().to_vec()).unwrap())
             }),
         }
     }
@@ -243,7 +243,7 @@ mod tests {
         let entries = vec![file(b"\"a\"\xff", 5, 1_700_000_000), directory(b"d", -1)];
         let text = text(page("/x%20y/", Format::Json), entries);
         let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let etag = Version::sample(5, 1_700_000_000).entity_tag();
+        let etag = Version::sample(5, 1_700_000_000).entity_tag(None);
         let expected = serde_json::json!({
             "path": "/x y/",
             "entries": [

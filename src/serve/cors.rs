@@ -1,12 +1,43 @@
 //! What pages of other origins may do (the CORS protocol of the Fetch standard).
 
 use actix_web::HttpResponse;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap};
+use bytes::Bytes;
 
+use super::asked::joined;
+use crate::http::cors::{CorsAnswer, CorsRequest, decide};
+use crate::reply::add_lines;
 use crate::rules::Policy;
+use crate::wire::ready::Ready;
 
-/// Adds what a response says to the page's origin.
-pub(crate) fn add_cors(_policy: &Policy, _headers: &HeaderMap, _response: &mut HttpResponse) {}
+/// Adds what a response says to the page's origin. What is the same for all origins is in its fields already.
+pub(crate) fn add_cors(policy: &Policy, headers: &HeaderMap, response: &mut HttpResponse) {
+    let Some(cors) = policy.cors().filter(|_| policy.varies_by_origin()) else { return };
+    let origin = headers.get(header::ORIGIN).map(|origin| origin.as_bytes());
+    let answer = decide(cors, origin, CorsRequest::Simple);
+    if !answer.fields.is_empty() {
+        add_lines(response, &lines(&answer));
+    }
+}
 
-/// The answer to what a browser asks before it lets a page do something; none where it asks nothing.
-pub(crate) fn preflight(_policy: &Policy, _headers: &HeaderMap) -> Option<HttpResponse> { None }
+/// The answer to what a browser asks before it lets a page do something; none where it asks nothing, or nobody may.
+pub(crate) fn preflight(policy: &Policy, headers: &HeaderMap) -> Option<HttpResponse> {
+    let cors = policy.cors()?;
+    let origin = headers.get(header::ORIGIN)?.as_bytes();
+    headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    let asked = joined(headers, &header::ACCESS_CONTROL_REQUEST_HEADERS);
+    let answer = decide(cors, Some(origin), CorsRequest::Preflight { headers: asked.as_deref() });
+    let mut block = policy.lines_without_cors().to_vec();
+    block.extend_from_slice(lines(&answer).as_bytes());
+    if let Some(vary) = answer.vary {
+        block.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
+    }
+    block.extend_from_slice(b"\r\n");
+    Some(Ready::head(StatusCode::NO_CONTENT, block.into(), Bytes::new()))
+}
+
+fn lines(answer: &CorsAnswer<'_>) -> String {
+    let line = |(name, value): &(&str, _)| format!("{}: {value}\r\n", name.to_ascii_lowercase());
+    answer.fields.iter().map(line).collect()
+}

@@ -15,34 +15,25 @@ use crate::error::Refused;
 use crate::files::Files;
 use crate::http::disposition;
 use crate::http::target::ParsedTarget;
-use crate::listing::{EtagOf, content_security_policy};
 use crate::listing::query::{DirectoryQuery, Format};
+use crate::listing::{EtagOf, content_security_policy};
 use crate::rules::Policy;
+use crate::serve::Site;
 use crate::serve::asked::prefers_json;
 use crate::serve::place::Stop;
-use crate::serve::Site;
 
 impl Site {
     /// The directory as an archive.
-    pub(super) async fn archive(
-        &self,
-        target: &ParsedTarget<'_>,
-        word: &[u8],
-        policy: &Arc<Policy>,
-    ) -> Stop {
-        let Some(format) = ArchiveFormat::ALL.into_iter().find(|format| format.word().as_bytes() == word) else {
+    pub(super) async fn archive(&self, target: &ParsedTarget<'_>, word: &[u8], policy: &Arc<Policy>) -> Stop {
+        let Some(format) = ArchiveFormat::ALL.into_iter().find(|format| format.word().as_bytes() == word)
+        else {
             return refused(Refused::UnknownArchive, policy);
         };
         let path = target.path.clone().into_owned();
         match self.manners.directories.archive(path, format).await {
             Ok(body) => {
-                let name = match target.path.file_name() {
-                    b"" => b"root",
-                    name => name,
-                };
-                let name = [name, b".", format.word().as_bytes()].concat();
                 let mut response = respond(policy, format.media_type(), "", body);
-                let value = HeaderValue::from_str(&disposition::attachment(&name));
+                let value = HeaderValue::from_str(&disposition::attachment(&format.file_name(&target.path)));
                 set(&mut response, header::CONTENT_DISPOSITION, value.ok());
                 Stop::Response { response, policy: Arc::clone(policy) }
             }
@@ -95,11 +86,12 @@ fn respond(policy: &Policy, media_type: &'static str, vary: &str, body: BoxBody)
     let mut response = HttpResponse::with_body(StatusCode::OK, body);
     for (name, value) in policy.fields() {
         let name = HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
             response.headers_mut().append(name, value);
         }
     }
-    let vary: Vec<&str> = [vary, policy.vary(false).unwrap_or_default()].into_iter().filter(|part| !part.is_empty()).collect();
+    let vary: Vec<&str> =
+        [vary, policy.vary(false).unwrap_or_default()].into_iter().filter(|part| !part.is_empty()).collect();
     if !vary.is_empty() {
         set(&mut response, header::VARY, HeaderValue::from_str(&vary.join(", ")).ok());
     }

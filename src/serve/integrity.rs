@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 
-use crate::serve::asked::Fields;
 use crate::error::Refused;
 use crate::files::Asset;
 use crate::files::digests::Digest;
 use crate::files::load::NoForm;
 use crate::http::digest::{Algorithm, checksum_line};
 use crate::reply::{Checksums, text};
+use crate::serve::asked::Fields;
 use crate::serve::{Site, Unsent};
 
 impl Site {
@@ -57,7 +57,8 @@ impl Site {
         is_head: bool,
     ) -> Result<HttpResponse, Unsent> {
         let algorithm = Algorithm::from_token(name).ok_or(Refused::UnknownDigest)?;
-        let digest = self.files.digest(asset, algorithm, self.manners.digest_wait).await.ok_or(Refused::Busy)?;
+        let digest =
+            self.files.digest(asset, algorithm, self.manners.digest_wait).await.ok_or(Refused::Busy)?;
         let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
         Ok(text(&asset.policy, &line, is_head))
     }

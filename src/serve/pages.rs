@@ -21,7 +21,11 @@ impl Pages {
         let known = self.known.borrow()[index].clone();
         let recalled = known.and_then(|name| {
             // Short of handles, what is in memory has to do.
-            if status == StatusCode::SERVICE_UNAVAILABLE { name.lookup() } else { files.recall(&name, files.now_ms()) }
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                name.lookup()
+            } else {
+                files.recall(&name, files.now_ms())
+            }
         });
         let lookup = match recalled {
             Some(lookup) => lookup,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::serve::asked::takes_page;
 use crate::config::{Dotfiles, TrailingSlash};
 use crate::error::Refused;
 use crate::files::{Asset, Lookup, Name};
@@ -15,8 +14,9 @@ use crate::http::redirects::Redirect;
 use crate::http::target::{ParsedTarget, SitePath};
 use crate::reply::{moved, redirect};
 use crate::rules::Policy;
-use crate::serve::{Manners, Site};
+use crate::serve::asked::takes_page;
 use crate::serve::shortcut::Shortcut;
+use crate::serve::{Manners, Site};
 
 /// A file that a request leads to.
 pub(crate) struct Place {
@@ -48,11 +48,7 @@ impl Stop {
 
 impl Site {
     /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
-    pub(crate) async fn find(
-        &self,
-        request: &HttpRequest,
-        wants: Option<&Wants<'_>>,
-    ) -> Result<Place, Stop> {
+    pub(crate) async fn find(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Result<Place, Stop> {
         check_form(request)?; // Before the short cut, which knows paths alone.
         let raw = request.uri().path().as_bytes();
         let now_ms = self.files.now_ms();
@@ -135,9 +131,7 @@ impl Site {
                 response: moved(&name.policy, &target.path.to_location(query_of(request))),
                 policy: Arc::clone(&name.policy),
             }),
-            _ if is_directory || wants_directory => {
-                Box::pin(self.directory(request, wants, target)).await
-            }
+            _ if is_directory || wants_directory => Box::pin(self.directory(request, wants, target)).await,
             _ => Box::pin(self.missing(request, &target, &name.policy)).await,
         }
     }
@@ -235,9 +229,7 @@ impl Site {
             found = self.files.find(&target.index(&self.manners.index)).await;
         }
         match (found.lookup, StatusCode::from_u16(status)) {
-            (Lookup::File(asset), Ok(StatusCode::OK)) => {
-                Ok(Some(self.place(asset, found.name)))
-            }
+            (Lookup::File(asset), Ok(StatusCode::OK)) => Ok(Some(self.place(asset, found.name))),
             (Lookup::File(asset), Ok(status)) => {
                 Err(Stop::Page { policy: Arc::clone(&asset.policy), asset, status })
             }

@@ -40,7 +40,8 @@ impl Ready {
     /// A response of fields alone; `block` and `tail` together end in the empty line.
     pub fn head(status: StatusCode, block: Bytes, tail: Bytes) -> HttpResponse {
         let body_at = block.len();
-        Self { status, lead: Bytes::new(), block, body_at, tail, content: Content::None }.respond(BoxBody::new(()))
+        Self { status, lead: Bytes::new(), block, body_at, tail, content: Content::None }
+            .respond(BoxBody::new(()))
     }
 
     /// A response whose body lies behind its fields, from `body_at` on.
@@ -56,14 +57,17 @@ impl Ready {
         let shared = Rc::new(segments);
         let body_at = block.len();
         let content = Content::Segments(Rc::clone(&shared));
-        Self { status, lead: Bytes::new(), block, body_at, tail, content }.respond(BoxBody::new(SegmentsBody::new(shared)))
+        Self { status, lead: Bytes::new(), block, body_at, tail, content }
+            .respond(BoxBody::new(SegmentsBody::new(shared)))
     }
 
-    /// Gives a response field lines of its own, of names that its other lines do not have.
-    pub fn lead(response: &mut HttpResponse, lines: Bytes) {
-        if let Some(ready) = response.extensions_mut().get_mut::<Self>() {
-            ready.lead = lines;
-        }
+    /// Puts field lines of its own in front of a response's other lines, of names that those do not have. False where the
+    /// response is none of this kind.
+    pub fn lead(response: &mut HttpResponse, lines: &[u8]) -> bool {
+        let mut extensions = response.extensions_mut();
+        let Some(ready) = extensions.get_mut::<Self>() else { return false };
+        ready.lead = [&*ready.lead, lines].concat().into();
+        true
     }
 
     /// Whether `status` and `body` are still those that this response was made with.

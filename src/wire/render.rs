@@ -165,7 +165,12 @@ fn plain(
 fn fields_without(ready: &Ready, unwanted: impl Fn(&HeaderName) -> bool) -> BytesMut {
     let mut kept = BytesMut::with_capacity(ready.body_at + ready.tail.len() + 64);
     let rendered = ready.block[..ready.body_at].split_inclusive(|byte| *byte == b'\n');
-    for line in ready.lead.split_inclusive(|byte| *byte == b'\n').chain(rendered).chain(ready.tail.split_inclusive(|byte| *byte == b'\n')) {
+    for line in ready
+        .lead
+        .split_inclusive(|byte| *byte == b'\n')
+        .chain(rendered)
+        .chain(ready.tail.split_inclusive(|byte| *byte == b'\n'))
+    {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
         let is_wanted = HeaderName::from_bytes(name).is_ok_and(|name| !unwanted(&name));
         if is_wanted && line.len() > 2 {

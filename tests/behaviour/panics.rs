@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::Request;
@@ -15,9 +16,10 @@ use actix_web::http::header::{ETAG, HeaderName, HeaderValue};
 use actix_web::{App, Error, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use pagecast::config::{Dotfiles, Symlinks};
-use pagecast::files::{Files, HandleLimits, Root, Settings};
-use pagecast::serve::{Rules, Site};
+use pagecast::config::{Config, Limits, Switch, Symlinks};
+use pagecast::files::{Files, Root, Settings};
+use pagecast::rules::Rules;
+use pagecast::serve::{Manners, Site};
 use pagecast::wire::http1;
 use pagecast::wire::socket::Socket;
 use pagecast::wire::worker::{Bounds, Worker};
@@ -242,7 +244,8 @@ impl Client {
                 std::fs::write(directory.path().join(name), bytes).unwrap();
             }
             let files =
-                Files::new(Root::open(directory.path(), Symlinks::Inside).unwrap(), &settings()).unwrap();
+                Files::new(Root::open(directory.path(), Symlinks::Inside).unwrap(), &settings(), rules())
+                    .unwrap();
             let worker = Worker::new(app(files.clone(), change).await, files, bounds());
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));
@@ -271,10 +274,8 @@ async fn app(
     files: Files,
     change: Change,
 ) -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static {
-    let site = Site::new(
-        files,
-        Rules { dotfiles: Dotfiles::Deny, index: "index.html".to_owned(), sendfile_from: 64 * 1024 },
-    );
+    let site =
+        Site::new(files.clone(), Manners::of(&Config::default(), &files, rules(), Arc::default()).unwrap());
     let app = App::new()
         .route("/panic", web::to(panics))
         .route("/panic-later", web::to(panics_later))
@@ -344,25 +345,14 @@ fn short() -> HttpResponse {
     HttpResponse::Ok().body(actix_web::body::SizedStream::new(10, pieces).boxed())
 }
 
+fn rules() -> Arc<Rules> {
+    Rules::new(&Config::default())
+}
+
 fn settings() -> Settings {
-    Settings {
-        revalidate_after: Duration::from_secs(1),
-        revalidate_watched_after: Duration::from_secs(1),
-        names: 100,
-        heap_bytes: 1 << 20,
-        heap_file_bytes: 16 * 1024,
-        cache_bytes: 1 << 30,
-        mappings: 100,
-        handles: HandleLimits {
-            handles: 16,
-            wait: Duration::from_secs(1),
-            idle: Duration::from_secs(60),
-            max_age: Duration::from_secs(600),
-        },
-        disk_threads: 2,
-        populate_threads: 2,
-        watches: None,
-    }
+    let limits =
+        Limits { handles: 16, mappings: 100, cache_bytes: 1 << 30, heap_bytes: 1 << 20, ..Limits::default() };
+    Settings::of(&Config { watch: Switch::Off, ..Config::default() }, &limits)
 }
 
 fn bounds() -> Bounds {
