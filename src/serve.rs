@@ -252,7 +252,7 @@ impl Site {
         match turned {
             Turned::ToHttps(location) => {
                 let policy = self.manners.rules.site_wide();
-                Stop::Response { response: moved(&policy, &location), policy }
+                Stop::Response { response: moved(&policy, &location).into(), policy }
             }
             Turned::UnknownHost => Stop::refused(Refused::BadTarget),
             Turned::BadQuery => Stop::refused(Refused::BadQuery),
@@ -262,7 +262,7 @@ impl Site {
     /// The response to a request that found no file.
     async fn stopped(&self, stop: Stop, request: &HttpRequest, is_head: bool) -> HttpResponse {
         let (mut response, policy) = match stop {
-            Stop::Response { response, policy } => (response, policy),
+            Stop::Response { response, policy } => (*response, policy),
             Stop::Refused { refused, policy, varies } => {
                 let policy = policy.unwrap_or_else(|| self.manners.rules.site_wide());
                 let page = self.page(refused, &policy, request, is_head).await;

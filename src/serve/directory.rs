@@ -35,7 +35,7 @@ impl Site {
                 let mut response = respond(policy, format.media_type(), "", body);
                 let value = HeaderValue::from_str(&disposition::attachment(&format.file_name(&target.path)));
                 set(&mut response, header::CONTENT_DISPOSITION, value.ok());
-                Stop::Response { response, policy: Arc::clone(policy) }
+                Stop::Response { response: response.into(), policy: Arc::clone(policy) }
             }
             Err(why) => refused(why.into(), policy),
         }
@@ -66,7 +66,7 @@ impl Site {
                     let value = HeaderValue::from_str(content_security_policy());
                     set(&mut response, header::CONTENT_SECURITY_POLICY, value.ok());
                 }
-                Stop::Response { response, policy: Arc::clone(policy) }
+                Stop::Response { response: response.into(), policy: Arc::clone(policy) }
             }
             Err(why) => refused(why.into(), policy),
         }

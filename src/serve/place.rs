@@ -29,7 +29,7 @@ pub(crate) struct Place {
 /// Why a request leads to no file.
 pub(crate) enum Stop {
     /// Something else answers.
-    Response { response: HttpResponse, policy: Arc<Policy> },
+    Response { response: Box<HttpResponse>, policy: Arc<Policy> },
     /// Nothing does. Without a policy that of the whole site holds.
     Refused { refused: Refused, policy: Option<Arc<Policy>>, varies: bool },
     /// A page that is not what was asked for.
@@ -128,7 +128,7 @@ impl Site {
         let is_directory = matches!(lookup, Lookup::Directory);
         match self.manners.trailing_slash {
             TrailingSlash::Add if is_directory && !wants_directory => Err(Stop::Response {
-                response: moved(&name.policy, &target.path.to_location(query_of(request))),
+                response: moved(&name.policy, &target.path.to_location(query_of(request))).into(),
                 policy: Arc::clone(&name.policy),
             }),
             _ if is_directory || wants_directory => Box::pin(self.directory(request, wants, target)).await,
@@ -149,7 +149,7 @@ impl Site {
         let is_stray = target.wants_directory && !target.path.is_root();
         match (found.lookup, self.manners.trailing_slash) {
             (Lookup::File(_) | Lookup::Directory, TrailingSlash::Remove) if is_stray => {
-                return Err(Stop::Response { response: moved(&policy, &slashless()), policy });
+                return Err(Stop::Response { response: moved(&policy, &slashless()).into(), policy });
             }
             (Lookup::File(asset), TrailingSlash::Ignore) => {
                 return Ok(self.place(asset, found.name));
@@ -218,7 +218,7 @@ impl Site {
             Some(Redirect::To { status, location }) => {
                 let policy = self.manners.rules.policy(&target.path);
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
-                let response = redirect(status, &policy, &location);
+                let response = redirect(status, &policy, &location).into();
                 return Err(Stop::Response { response, policy });
             }
             Some(Redirect::Rewrite { path, status }) => (path, status),
