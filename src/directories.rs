@@ -212,3 +212,116 @@ const WHOLE: usize = 64 * 1024;
 
 /// Compressing and sorting stand well back behind those who serve files.
 const NICENESS: i32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::body::{BodySize, MessageBody, to_bytes};
+    use std::path::Path;
+
+    use crate::config::{Dotfiles, Symlinks};
+    use crate::files::{Root, Settings};
+
+    const LIMITS: ArchiveLimits =
+        ArchiveLimits { entries: 10_000, bytes: 1 << 30, depth: 10, dotfiles: Dotfiles::Deny };
+
+    fn directories(dir: &Path, at_once: usize, archive: ArchiveLimits) -> Directories {
+        let files = Files::new(Root::open(dir, Symlinks::Inside).unwrap(), &Settings::small()).unwrap();
+        let settings = DirectorySettings { listing_entries: 100_000, archive, at_once, threads: 1 };
+        Directories::new(files, settings).unwrap()
+    }
+
+    fn path(text: &str) -> SitePath<'static> {
+        SitePath::parse(text.as_bytes()).unwrap().path.into_owned()
+    }
+
+    fn json(text: &str) -> WantedListing {
+        WantedListing {
+            path: path(text),
+            has_slash: true,
+            format: Format::Json,
+            sorting: Sorting::BY_NAME,
+            has_archives: true,
+            etag_of: Arc::new(|_, _| None),
+        }
+    }
+
+    fn tree(files: usize) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        for index in 0..files {
+            std::fs::write(dir.path().join(format!("d/{index}")), b"x").unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn a_short_listing_is_whole_and_a_long_one_comes_in_pieces() {
+        for (files, is_whole) in [(3, true), (2000, false)] {
+            let dir = tree(files);
+            actix_rt::System::new().block_on(async {
+                let directories = directories(dir.path(), 1, LIMITS);
+                let body = directories.list(json("/d/")).await.unwrap();
+                assert_eq!(body.size() != BodySize::Stream, is_whole, "{files}");
+                let bytes = to_bytes(body).await.unwrap();
+                let parsed: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                let entries = parsed["entries"].as_array().unwrap();
+                assert_eq!(entries.len(), files);
+                assert_eq!(entries[2]["name"], "2");
+            });
+        }
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_under_way_at_once() {
+        let dir = tree(2000);
+        actix_rt::System::new().block_on(async {
+            let directories = directories(dir.path(), 1, LIMITS);
+            let long = directories.list(json("/d/")).await.unwrap();
+            assert_eq!(directories.permits_left(), 0);
+            assert_eq!(directories.list(json("/")).await.err(), Some(NoDirectory::Busy));
+            let archived = directories.archive(path("/"), ArchiveFormat::Zip).await;
+            assert_eq!(archived.err(), Some(NoDirectory::Busy));
+            to_bytes(long).await.unwrap();
+            assert!(directories.list(json("/")).await.is_ok(), "the last one has ended");
+            assert_eq!(directories.permits_left(), 1, "a listing that is whole is done with");
+        });
+    }
+
+    #[test]
+    fn what_can_not_be_listed_or_archived_says_why() {
+        let dir = tree(3);
+        actix_rt::System::new().block_on(async {
+            for limits in [
+                ArchiveLimits { entries: 2, ..LIMITS },
+                ArchiveLimits { bytes: 2, ..LIMITS },
+                ArchiveLimits { depth: 1, ..LIMITS },
+            ] {
+                let directories = directories(dir.path(), 1, limits);
+                let archived = directories.archive(path("/"), ArchiveFormat::Tar).await;
+                assert_eq!(archived.err(), Some(NoDirectory::TooLarge), "{limits:?}");
+            }
+            let directories = directories(dir.path(), 1, LIMITS);
+            for text in ["/none/", "/d/0", "/d/0/1"] {
+                assert_eq!(directories.list(json(text)).await.err(), Some(NoDirectory::Missing), "{text}");
+                let archived = directories.archive(path(text), ArchiveFormat::Tar).await;
+                assert_eq!(archived.err(), Some(NoDirectory::Missing), "{text}");
+            }
+            assert_eq!(directories.permits_left(), 1, "a refusal keeps nothing");
+        });
+    }
+
+    #[test]
+    fn an_archive_whose_file_changes_ends_with_an_error() {
+        let dir = tree(0);
+        std::fs::write(dir.path().join("d/a"), vec![1; 3 << 20]).unwrap();
+        std::fs::write(dir.path().join("d/b"), b"four").unwrap();
+        actix_rt::System::new().block_on(async {
+            let directories = directories(dir.path(), 1, LIMITS);
+            let body = directories.archive(path("/d"), ArchiveFormat::Tar).await.unwrap();
+            std::fs::write(dir.path().join("d/b"), b"fifth").unwrap();
+            let error = to_bytes(body).await.unwrap_err();
+            assert_eq!(error.to_string(), "/d/b changed while it was archived");
+        });
+    }
+}

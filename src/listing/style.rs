@@ -51,23 +51,24 @@ table {
   background: var(--sheet);
 }
 caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-th, td { padding: .5rem .9rem; text-align: start; vertical-align: baseline; font-weight: 400; }
+th, td { padding: .5rem .9rem; text-align: start; vertical-align: top; font-weight: 400; }
 tbody tr > * { border-top: 1px solid var(--line); }
 tbody tr:last-child > :first-child { border-end-start-radius: 9px; }
 tbody tr:last-child > :last-child { border-end-end-radius: 9px; }
 tbody tr:hover > *, tbody tr:focus-within > * { background: var(--hover); }
-thead a { color: var(--faint); font-size: .875rem; font-weight: 600; white-space: nowrap; }
+thead a { display: inline-flex; align-items: baseline; color: var(--faint); font-size: .875rem; font-weight: 600; white-space: nowrap; }
 thead [aria-sort] a { color: var(--ink); }
 thead span { display: inline-block; width: 1.4em; padding-inline-start: .4em; font-size: .7em; }
 .size, .date { width: 1%; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .size { text-align: end; }
+thead .size a { flex-direction: row-reverse; }
 td.size, td.date, .empty { color: var(--faint); }
 tbody th a, .up { display: inline-block; position: relative; padding-inline-start: 1.75rem; }
 tbody a::before { content: ''; position: absolute; inset-inline-start: 0; top: .3em; }
 .dir { font-weight: 600; }
 .dir::before {
-  width: 1.1em; height: .85em; border-radius: 0 2px 2px 2px; background: var(--folder);
-  box-shadow: 0 -.12em 0 -.04em var(--folder); margin-top: .1em;
+  width: 1.15em; height: .95em; border-radius: 2px; background: var(--folder);
+  clip-path: polygon(0 0, 40% 0, 52% 16%, 100% 16%, 100% 100%, 0 100%);
 }
 .file::before {
   width: .8em; height: 1em; margin-inline-start: .15em; border: 1.5px solid var(--paper); border-radius: 2px;
@@ -83,9 +84,9 @@ footer p a { margin-inline-start: .5em; }
 @media (max-width: 36rem) {
   body { padding: 1rem .6rem 2rem; }
   th, td { padding: .5rem .45rem; }
+  td.size, td.date { font-size: .875rem; line-height: 1.7; }
   .date span, thead small { display: none; }
-  thead span { width: 1em; padding-inline-start: .2em; }
-  thead .date span { display: inline-block; }
+  thead span, thead .date span { display: inline-block; width: auto; padding-inline-start: .2em; }
 }
 @media print {
   footer, nav { display: none; }

@@ -21,9 +21,9 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// Tenths of the unit, rounded.
-fn tenths(bytes: u64, unit: usize) -> u64 {
+fn tenths(bytes: u64, unit: usize) -> u128 {
     let one = 1_u128 << (10 * unit);
-    u64::try_from((u128::from(bytes) * 10 + one / 2) / one).unwrap_or(u64::MAX)
+    (u128::from(bytes) * 10 + one / 2) / one
 }
 
 /// An exact number with its thousands set apart: `1,234,567`.
@@ -50,12 +50,15 @@ pub(super) fn modified(version: &Version) -> Option<Timestamp> {
     Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()
 }
 
-/// A name as text: what is not UTF-8 is replaced, and control characters are shown as pictures of themselves.
+/// A name as text: what is not UTF-8 is replaced, and control characters are shown as pictures of themselves. Those that
+/// turn the direction of writing are replaced too: with them an `.exe` can look like a `.jpg`.
 pub(super) fn name(bytes: &[u8]) -> String {
     let shown = |character| match character {
         '\0'..='\x1f' => char::from_u32(CONTROL_PICTURES + u32::from(character)).unwrap_or(character),
         '\x7f' => '\u{2421}',
-        '\u{80}'..='\u{9f}' => char::REPLACEMENT_CHARACTER,
+        '\u{80}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            char::REPLACEMENT_CHARACTER
+        }
         _ => character,
     };
     String::from_utf8_lossy(bytes).chars().map(shown).collect()
@@ -120,6 +123,7 @@ mod tests {
     #[test]
     fn a_name_shows_what_can_not_be_seen() {
         assert_eq!(name(b"a\nb\x7f\xff"), "a\u{240a}b\u{2421}\u{fffd}");
+        assert_eq!(name("קובץ\u{202e}gpj.exe".as_bytes()), "קובץ\u{fffd}gpj.exe");
         assert_eq!(name("é\u{85}".as_bytes()), "é\u{fffd}");
     }
 
