@@ -216,6 +216,7 @@ const NICENESS: i32 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::Rules;
     use actix_web::body::{BodySize, MessageBody, to_bytes};
     use std::path::Path;
 
@@ -226,7 +227,12 @@ mod tests {
         ArchiveLimits { entries: 10_000, bytes: 1 << 30, depth: 10, dotfiles: Dotfiles::Deny };
 
     fn directories(dir: &Path, at_once: usize, archive: ArchiveLimits) -> Directories {
-        let files = Files::new(Root::open(dir, Symlinks::Inside).unwrap(), &Settings::small()).unwrap();
+        let files = Files::new(
+            Root::open(dir, Symlinks::Inside).unwrap(),
+            &Settings::small(),
+            Rules::new(&Config::default()),
+        )
+        .unwrap();
         let settings = DirectorySettings { listing_entries: 100_000, archive, at_once, threads: 1 };
         Directories::new(files, settings).unwrap()
     }

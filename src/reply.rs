@@ -74,7 +74,7 @@ pub(crate) fn page(
     if let Some(vary) = policy.vary(varies) {
         fields.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
     }
-    fields.extend_from_slice(b"cache-control: no-cache\r\n");
+    fields.extend_from_slice(b"cache-control: no-cache\r\nx-content-type-options: nosniff\r\n");
     let (fields, tail) = (Bytes::from(fields), asset.fields.description());
     if is_head || asset.length() == 0 {
         return Ready::head(status, fields, tail);

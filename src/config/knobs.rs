@@ -237,7 +237,7 @@ knobs! {
         /// Whether text-like files without a compressed sidecar are compressed, once and in the background.
         compress: Switch = Switch::On;
 
-        /// Smallest file that is compressed in the background.
+        /// Smallest file that is compressed, in the background and by `pagecast compress`.
         compress_from: ByteCount = ByteCount::kib(1), in ByteCount::bytes(1)..=ByteCount::gib(1);
 
         /// Largest file that is compressed in the background.

@@ -13,8 +13,8 @@ use crate::rules::{Disposition, Policy};
 ///
 /// | part         | fields                                                           | left out of         |
 /// |--------------|------------------------------------------------------------------|---------------------|
-/// | validators   | what the site's policy adds, `Vary`, `Cache-Control`, `Accept-Ranges`, `Last-Modified`, `ETag` | error pages |
-/// | description  | `X-Content-Type-Options`, `Content-Encoding`, `Content-Disposition` | 304              |
+/// | validators   | the site's policy, `Vary`, `Cache-Control`, `ETag`, `Last-Modified`… | error pages     |
+/// | description  | `Content-Encoding`, `Content-Disposition`                        | 304                 |
 /// | type         | `Content-Type`                                                   | 304, several parts  |
 /// | length       | `Content-Length`, the empty line                                 | 304, all parts      |
 /// | body         | a small file's bytes                                             |                     |
@@ -121,11 +121,11 @@ fn put_validators(block: &mut Vec<u8>, of: &Described<'_>) {
     if let Some(modified) = of.version.modified() {
         line(block, "last-modified", &modified.to_imf_fixdate());
     }
+    line(block, "x-content-type-options", b"nosniff");
     line(block, "etag", of.etag.as_bytes());
 }
 
 fn put_description(block: &mut Vec<u8>, of: &Described<'_>) {
-    line(block, "x-content-type-options", b"nosniff");
     if let Some(coding) = of.coding {
         line(block, "content-encoding", coding.token().as_bytes());
     }

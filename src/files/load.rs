@@ -101,7 +101,7 @@ impl Loader {
         permit: Permit,
     ) -> Loaded {
         let without_asset = |outcome, is_told_of| Loaded { outcome, asset: None, is_told_of };
-        let entry = match self.open_with_retry(path) {
+        let entry = match self.open_linked(path) {
             Ok(entry) => entry,
             Err(errno) => return without_asset(self.outcome_of(errno, path), errno == Errno::NOENT),
         };
@@ -306,6 +306,18 @@ impl Loader {
         Forms::of(Coding::ALL.map(fresh), is_compressible)
     }
 
+    /// A file that was replaced between its opening and the look at it has another change time, and would get a tag that it
+    /// never had while it stood at the path: its successor is opened instead.
+    fn open_linked(&self, path: &SitePath<'static>) -> Result<Entry, Errno> {
+        for _ in 0..STILL_TRIES {
+            match self.open_with_retry(path) {
+                Ok(Entry::File { stat, .. }) if links_of(&stat) == 0 => {}
+                other => return other,
+            }
+        }
+        self.open_with_retry(path)
+    }
+
     /// Out of handles in the whole system: ours that idle may be the ones that are missing.
     fn open_with_retry(&self, path: &SitePath<'static>) -> Result<Entry, Errno> {
         match self.root.entry(path) {
@@ -377,8 +389,11 @@ fn read_whole(file: BorrowedFd<'_>, mut version: Version) -> io::Result<Option<(
     for _ in 0..STILL_TRIES {
         let mut bytes = vec![0; usize::try_from(version.size()).map_err(io::Error::other)?];
         let read = fill(file, &mut bytes, 0)?;
-        let after = Version::of(&rustix::fs::fstat(file)?);
-        if after == version && read == bytes.len() {
+        let stat = rustix::fs::fstat(file)?;
+        let after = Version::of(&stat);
+        // Only its name was taken away meanwhile: the bytes are still those of the version that stood there.
+        let is_same = after == version || (links_of(&stat) == 0 && version.still_is(u64::MAX, &stat));
+        if is_same && read == bytes.len() {
             return Ok(Some((version, bytes)));
         }
         if after.size() > (bytes.len() as u64).saturating_mul(2).max(GROWN_TOO_FAR) {
