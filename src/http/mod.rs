@@ -26,4 +26,6 @@ pub mod method;
 pub mod multipart;
 pub mod precondition;
 pub mod range;
+mod redirect_line;
+pub mod redirects;
 pub mod target;

@@ -323,7 +323,7 @@ fn strip_prefix_ignore_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8
 }
 
 /// All but unreserved characters, sub-delims, `:`, `@` and the slash (RFC 3986 §3.3).
-const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
+pub(super) const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -344,7 +344,7 @@ const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/');
 
 /// What must not stand in a field value as it came. A query is encoded already, so its `%` stay.
-const OUTSIDE_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
+pub(super) const OUTSIDE_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
 impl PartialEq for SitePath<'_> {
     fn eq(&self, other: &Self) -> bool {
