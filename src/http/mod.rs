@@ -12,6 +12,9 @@
 //! 3. [`decide`] answers how much of the file is sent. It asks [`precondition`] first, which compares with the
 //!    help of [`entity_tag`] and [`date`], and then [`range`].
 //! 4. [`multipart`] frames several ranges as one body, and [`media_type`] names what the bytes are.
+//!
+//! Beside them, [`redirects`] reads the file `_redirects` and finds where a path leads, [`cors`] says what pages of other
+//! origins are told, and [`forwarded`] with [`host_pattern`] leads from cleartext to https.
 
 pub mod authority;
 pub mod cors;
@@ -20,6 +23,7 @@ pub mod decide;
 mod decimal;
 pub mod encoding;
 pub mod entity_tag;
+pub mod forwarded;
 pub mod host_pattern;
 pub mod media_type;
 pub mod method;
