@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io, mem};
 
 use super::address::AdminListen;
@@ -186,7 +187,7 @@ impl Draft {
     fn take_rules(&mut self) {
         for ReadRule { origin, mut rule, max_age_is_open } in mem::take(&mut self.rules) {
             if let Some(OrOff::Given(policy)) = rule.effects.cors.as_mut().filter(|_| max_age_is_open) {
-                policy.max_age = self.config.cors_max_age.get();
+                Arc::make_mut(policy).max_age = self.config.cors_max_age.get();
             }
             self.origins.rules.push(origin);
             self.config.rules.push(rule);
