@@ -1,5 +1,7 @@
 //! Reads the key `cors` of a rule.
 
+use std::sync::Arc;
+
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -15,7 +17,7 @@ use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsMethod, CorsPolicy};
 
 /// What `cors` says.
 pub(crate) struct CorsTable {
-    pub(crate) policy: OrOff<CorsPolicy>,
+    pub(crate) policy: OrOff<Arc<CorsPolicy>>,
     /// Whether nothing was said of how long an answer may be remembered.
     pub(crate) max_age_is_open: bool,
 }
@@ -41,7 +43,7 @@ impl CorsTable {
                     ..refused
                 })?;
                 let policy = CorsPolicy::new(list.origins().clone(), CORS_MAX_AGE.get());
-                Ok(Some(Self { policy: OrOff::Given(policy), max_age_is_open: true }))
+                Ok(Some(Self { policy: OrOff::Given(Arc::new(policy)), max_age_is_open: true }))
             }
         }
     }
@@ -101,7 +103,7 @@ fn read_table<'a>(
         );
         return Ok(None);
     }
-    Ok(Some(CorsTable { policy: OrOff::Given(policy), max_age_is_open }))
+    Ok(Some(CorsTable { policy: OrOff::Given(Arc::new(policy)), max_age_is_open }))
 }
 
 fn read_methods(value: &Spanned<DeValue<'_>>) -> Result<Vec<CorsMethod>, Refused> {

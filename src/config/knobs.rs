@@ -1,6 +1,7 @@
 //! The table of all knobs.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::address::{Address, AdminListen, ListenList};
 use super::byte_count::ByteCount;
@@ -413,9 +414,9 @@ knobs! {
 
 impl Config {
     /// Who may read across origins where no rule says otherwise.
-    pub fn site_cors(&self) -> Option<CorsPolicy> {
+    pub fn site_cors(&self) -> Option<Arc<CorsPolicy>> {
         let list = self.cors_origins.given()?;
-        Some(CorsPolicy::new(list.origins().clone(), self.cors_max_age.get()))
+        Some(Arc::new(CorsPolicy::new(list.origins().clone(), self.cors_max_age.get())))
     }
 }
 

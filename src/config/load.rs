@@ -22,7 +22,7 @@ use super::task::Task;
 use crate::http::redirects::Redirects;
 
 /// What the program is to do, and with what.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Loaded {
     /// What it is to do.
     pub task: Task,
@@ -193,7 +193,7 @@ impl Draft {
     fn take_rules(&mut self) {
         for ReadRule { origin, mut rule, max_age_is_open } in mem::take(&mut self.rules) {
             if let Some(OrOff::Given(policy)) = rule.effects.cors.as_mut().filter(|_| max_age_is_open) {
-                policy.max_age = self.config.cors_max_age.get();
+                Arc::make_mut(policy).max_age = self.config.cors_max_age.get();
             }
             self.origins.rules.push(origin);
             self.config.rules.push(rule);
@@ -240,7 +240,7 @@ impl Draft {
         match Redirects::parse(text.as_bytes()) {
             Ok(redirects) => Arc::new(redirects),
             Err(bad_lines) => {
-                bad_lines.into_iter().for_each(|bad| refuse(Some(bad.line), bad.reason));
+                bad_lines.into_iter().for_each(|bad| refuse(Some(bad.number), bad.to_string()));
                 Arc::default()
             }
         }

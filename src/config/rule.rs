@@ -1,5 +1,7 @@
 //! What a `[[rule]]` of the file says.
 
+use std::sync::Arc;
+
 use super::digest_choice::DigestChoice;
 use super::extra_fields::ExtraFields;
 use super::field_value::FieldValue;
@@ -37,7 +39,7 @@ pub struct Effects {
     /// Whether browsers are told to show the file or to store it.
     pub disposition: Option<Disposition>,
     /// Who may read across origins; off: nobody.
-    pub cors: Option<OrOff<CorsPolicy>>,
+    pub cors: Option<OrOff<Arc<CorsPolicy>>>,
     /// Whether directories without an index are listed.
     pub listing: Option<Switch>,
     /// The file that answers for paths where nothing is; off: none.

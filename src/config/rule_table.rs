@@ -46,6 +46,14 @@ pub(crate) fn read_rules<'a>(
     rules.into_iter().filter_map(|rule| reader.read(rule)).collect()
 }
 
+/// A rule in the making.
+#[derive(Default)]
+struct Draft {
+    path: Option<PathGlobs>,
+    effects: Effects,
+    max_age_is_open: bool,
+}
+
 /// Why a value is refused, continuing "the value …", and what would be accepted.
 pub(crate) struct Refused {
     pub(crate) reason: String,
@@ -72,47 +80,45 @@ impl<'a> RuleReader<'_, 'a> {
             return None;
         };
         let before = self.errors.len();
-        let (mut path, mut effects, mut max_age_is_open) = (None, Effects::default(), false);
+        let mut draft = Draft::default();
         for entry in self.source.entries(table) {
-            let (entry_line, key, written) = (entry.line, entry.key.clone(), entry.written);
-            let done = match key.as_str() {
-                "path" | "glob" if path.is_some() => {
-                    Err(Refused::new("is given beside path: glob is another name for it", "one of the two"))
-                }
-                "path" | "glob" => read_globs(entry.value).map(|globs| path = Some(globs)),
-                "cache_control" => read_or_off(entry.value).map(|value| effects.cache_control = Some(value)),
-                "headers" => self.read_headers(entry, &mut effects),
-                "content_type" => {
-                    read_media_type(entry.value).map(|value| effects.content_type = Some(value))
-                }
-                "disposition" => {
-                    read::<Disposition>(entry.value, &()).map(|word| effects.disposition = Some(word))
-                }
-                "cors" => CorsTable::read(self, entry).map(|read| {
-                    if let Some(read) = read {
-                        max_age_is_open = read.max_age_is_open;
-                        effects.cors = Some(read.policy);
-                    }
-                }),
-                "listing" => read::<Switch>(entry.value, &()).map(|switch| effects.listing = Some(switch)),
-                "spa" => read_spa(entry.value).map(|file| effects.spa = Some(file)),
-                "digest" => {
-                    read::<DigestChoice>(entry.value, &()).map(|choice| effects.digest = Some(choice))
-                }
-                _ => {
-                    self.tell_unknown(&entry, RULE, KEYS);
-                    Ok(())
-                }
-            };
-            if let Err(refused) = done {
-                self.tell_refused(entry_line, &format!("{RULE}.{key}"), written, refused);
+            let (line, key, written) = (entry.line, entry.key.clone(), entry.written);
+            if let Err(refused) = self.read_key(entry, &mut draft) {
+                self.tell_refused(line, &format!("{RULE}.{key}"), written, refused);
             }
         }
-        if path.is_none() && self.errors.len() == before {
+        if draft.path.is_none() && self.errors.len() == before {
             self.tell(line, "the rule has no path: a glob such as \"*.html\" or \"/assets/**\"".to_owned());
         }
+        let Draft { path, effects, max_age_is_open } = draft;
         let path = path.filter(|_| self.errors.len() == before)?;
         Some(ReadRule { origin: self.origin(line), rule: Rule { path, effects }, max_age_is_open })
+    }
+
+    fn read_key(&mut self, entry: Entry<'a>, draft: &mut Draft) -> Result<(), Refused> {
+        let effects = &mut draft.effects;
+        match entry.key.as_str() {
+            "path" | "glob" if draft.path.is_some() => {
+                let reason = "is given beside path: glob is another name for it";
+                return Err(Refused::new(reason, "one of the two"));
+            }
+            "path" | "glob" => draft.path = Some(read_globs(entry.value)?),
+            "cache_control" => effects.cache_control = Some(read_or_off(entry.value)?),
+            "headers" => self.read_headers(entry, effects)?,
+            "content_type" => effects.content_type = Some(read_media_type(entry.value)?),
+            "disposition" => effects.disposition = Some(read::<Disposition>(entry.value, &())?),
+            "cors" => {
+                if let Some(read) = CorsTable::read(self, entry)? {
+                    draft.max_age_is_open = read.max_age_is_open;
+                    effects.cors = Some(read.policy);
+                }
+            }
+            "listing" => effects.listing = Some(read::<Switch>(entry.value, &())?),
+            "spa" => effects.spa = Some(read_spa(entry.value)?),
+            "digest" => effects.digest = Some(read::<DigestChoice>(entry.value, &())?),
+            _ => self.tell_unknown(&entry, RULE, KEYS),
+        }
+        Ok(())
     }
 
     fn read_headers(&mut self, entry: Entry<'a>, effects: &mut Effects) -> Result<(), Refused> {

@@ -18,6 +18,9 @@
 //! 6. [`multipart`] frames several ranges as one body, [`media_type`] names what the bytes are,
 //!    [`cache_control`] says by the file's name how long they may be kept, [`disposition`] under which name a
 //!    client saves them, and [`digest`] what they hash to.
+//!
+//! Beside them, [`redirects`] reads the file `_redirects` and finds where a path leads, [`cors`] says what pages of other
+//! origins are told, and [`forwarded`] with [`host_pattern`] leads from cleartext to https.
 
 pub mod accept;
 pub mod authority;
@@ -32,6 +35,7 @@ pub mod encoding;
 pub mod entity_tag;
 mod field;
 mod form;
+pub mod forwarded;
 pub mod host_pattern;
 pub mod media_type;
 pub mod method;
@@ -41,4 +45,6 @@ mod quality;
 pub mod query;
 pub mod query_filter;
 pub mod range;
+mod redirect_line;
+pub mod redirects;
 pub mod target;

@@ -104,14 +104,9 @@ impl<'a> SitePath<'a> {
     /// The path of the index file `name` in this directory. A `name` that is not one plain segment is
     /// resolved as a target would be, but never decoded, and what would climb stays at the root.
     pub fn index(&self, name: &str) -> SitePath<'static> {
-        self.index_bytes(name.as_bytes())
-    }
-
-    /// The same for a name in bytes.
-    pub(crate) fn index_bytes(&self, name: &[u8]) -> SitePath<'static> {
         let mut bytes = Vec::with_capacity(self.bytes.len() + 1 + name.len());
         bytes.extend_from_slice(&self.bytes);
-        for segment in name.split(|&byte| byte == b'/' || byte == 0) {
+        for segment in name.as_bytes().split(|&byte| byte == b'/' || byte == 0) {
             // What climbs out of this directory is dropped along with its segment.
             let _ = push_segment(&mut bytes, |bytes| {
                 bytes.extend_from_slice(segment);
@@ -349,7 +344,7 @@ fn strip_prefix_ignore_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8
 }
 
 /// All but unreserved characters, sub-delims, `:`, `@` and the slash (RFC 3986 §3.3).
-const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
+pub(super) const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -370,7 +365,7 @@ const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/');
 
 /// What must not stand in a field value as it came. A query is encoded already, so its `%` stay.
-const OUTSIDE_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
+pub(super) const OUTSIDE_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
 impl PartialEq for SitePath<'_> {
     fn eq(&self, other: &Self) -> bool {

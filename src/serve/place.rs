@@ -213,7 +213,7 @@ impl Site {
     ) -> Result<Option<Place>, Stop> {
         let path = [b"/", target.path.as_bytes()].concat();
         let found = self.manners.redirects.find(&path, query_of(request), forced_only);
-        let (path, status) = match found {
+        let (rewritten, status) = match found {
             None => return Ok(None),
             Some(Redirect::To { status, location }) => {
                 let policy = self.manners.rules.policy(&target.path);
@@ -223,10 +223,9 @@ impl Site {
             }
             Some(Redirect::Rewrite { path, status }) => (path, status),
         };
-        let target = SitePath::root().index_bytes(&path);
-        let mut found = self.files.find(&target).await;
+        let mut found = self.files.find(&rewritten).await;
         if matches!(found.lookup, Lookup::Directory) {
-            found = self.files.find(&target.index(&self.manners.index)).await;
+            found = self.files.find(&rewritten.index(&self.manners.index)).await;
         }
         match (found.lookup, StatusCode::from_u16(status)) {
             (Lookup::File(asset), Ok(StatusCode::OK)) => Ok(Some(self.place(asset, found.name))),

@@ -2,6 +2,7 @@
 
 use pagecast::http::multipart::{Boundary, Multipart};
 use pagecast::http::range::{ByteRange, GAP_MAX, PARTS_MAX, Selection, select};
+use pagecast::http::redirects::{Redirect, Redirects};
 use pagecast::http::target::{SitePath, split_target};
 
 /// Whatever bytes a target is made of, its path stays inside the root.
@@ -43,6 +44,38 @@ fn location(raw_path: &[u8], query: &[u8]) {
     let (path, query) = split_target(location.as_bytes()).expect("a location is a target");
     assert_eq!(SitePath::parse(path).expect("a location is a target").path, parsed.path);
     assert!(query.is_some());
+}
+
+/// Whatever a `_redirects` file and a path are made of, what is found stays on its host and in its field.
+pub(crate) fn redirects(file: &[u8], path: &[u8], query: Option<&[u8]>) {
+    let redirects = match Redirects::parse(file) {
+        Ok(redirects) => redirects,
+        Err(bad) => {
+            assert!(!bad.is_empty() && bad.is_sorted_by_key(|bad| bad.number));
+            return;
+        }
+    };
+    for forced_only in [false, true] {
+        match redirects.find(path, query, forced_only) {
+            None => {}
+            Some(Redirect::Rewrite { path, status }) => {
+                assert!(matches!(status, 200 | 404));
+                assert_inside(path.as_bytes());
+            }
+            Some(Redirect::To { status, location }) => {
+                assert!((300..400).contains(&status));
+                assert!(location.bytes().all(|byte| byte.is_ascii_graphic()), "{location:?}");
+                let is_elsewhere = location.starts_with("https://h") || location.starts_with("http://h");
+                let is_here = location.starts_with('/') && !location.starts_with("//");
+                assert!(is_elsewhere || is_here, "{location:?}");
+                if is_here {
+                    let end = location.find(['?', '#']).unwrap_or(location.len());
+                    let parsed = SitePath::parse(&location.as_bytes()[..end]).expect("a location is a path");
+                    assert_ne!([b"/", parsed.path.as_bytes()].concat(), path);
+                }
+            }
+        }
+    }
 }
 
 fn assert_inside(path: &[u8]) {

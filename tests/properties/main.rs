@@ -176,8 +176,75 @@ fn length() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..300_000u64, 1 => 0..3u64, 1 => any::<u64>(), 1 => Just(u64::MAX)]
 }
 
+/// Lines made of what redirects are made of, and of what they must not be.
+fn redirects_file() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = [
+        "/",
+        "/",
+        "/a",
+        "/:a",
+        "/:b",
+        "/*",
+        ":splat",
+        ":a",
+        "..",
+        ".",
+        "%2e",
+        "%2F",
+        "%FF",
+        "%",
+        "\\",
+        "?x=:a",
+        "#f",
+        " ",
+        " ",
+        " ",
+        "\t",
+        "301",
+        "302!",
+        "200",
+        "404!",
+        "https://h",
+        "http://h:1",
+        "//e",
+        "é",
+        "\r",
+        "\n",
+        "\n",
+        "\u{feff}",
+    ];
+    let line = (
+        one_of(vec!["/*", "/a/*", "/:a", "/:a/*", "/a", "/", "/a/:b"]),
+        one_of(vec![
+            "/:splat",
+            "/:a/:splat",
+            "/b",
+            "/b/:splat?x=:splat",
+            "https://h/:splat",
+            "https://h",
+            "/.:splat",
+            "/a/:b",
+        ]),
+        one_of(vec!["", "302", "200", "404!", "301!"]),
+    );
+    let line = line.prop_map(|(from, to, status)| format!("{from} {to} {status}"));
+    prop_oneof![
+        4 => vec(line, 1..4).prop_map(|lines| lines.join("\n").into_bytes()),
+        4 => vec(one_of(pieces.to_vec()), 0..30).prop_map(|pieces| pieces.concat().into_bytes()),
+        1 => any_bytes(),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn no_redirect_leads_to_a_host_that_its_line_does_not_name(
+        file in redirects_file(), path in prop_oneof![hostile_path().prop_map(String::into_bytes), any_bytes()],
+        query in proptest::option::of(any_bytes()),
+    ) {
+        checks::redirects(&file, &path, query.as_deref());
+    }
 
     #[test]
     fn no_bytes_lead_out_of_the_root(bytes in any_bytes()) {

@@ -1,0 +1,90 @@
+//! What a proxy says of the client's connection, and the way to https.
+
+use percent_encoding::percent_encode;
+
+use super::authority::{host_of, is_valid_host};
+use super::host_pattern::HostPattern;
+use super::target::OUTSIDE_QUERY;
+
+/// Whether the client came by https, as the X-Forwarded-Proto field of a trusted proxy says; `None` if it says neither.
+///
+/// Of a list the last element counts, and of several fields the last: it is what the nearest proxy added, while all before
+/// it is what that proxy was told, by the client itself perhaps.
+pub fn is_https(x_forwarded_proto: Option<&[u8]>) -> Option<bool> {
+    let last = x_forwarded_proto?.rsplit(|&byte| byte == b',').next()?.trim_ascii();
+    if last.eq_ignore_ascii_case(b"https") {
+        Some(true)
+    } else if last.eq_ignore_ascii_case(b"http") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// The Location of the same target by https, at the usual port; `None` where there is none that may be named.
+///
+/// `host` is the Host field's value, whose port belongs to cleartext and is dropped. It must be valid, and one of
+/// `allowed` unless that is empty. `path_and_query` is a target in origin form; what must not stand in a field's value is
+/// percent-encoded.
+pub fn https_location(host: &[u8], path_and_query: &[u8], allowed: &[HostPattern]) -> Option<String> {
+    let name = host_of(host);
+    let is_allowed = allowed.is_empty() || allowed.iter().any(|pattern| pattern.matches(host));
+    if name.is_empty() || !is_valid_host(host) || !is_allowed || !path_and_query.starts_with(b"/") {
+        return None;
+    }
+    let mut location = format!("https://{}", str::from_utf8(name).ok()?.to_ascii_lowercase());
+    location.extend(percent_encode(path_and_query, OUTSIDE_QUERY));
+    Some(location)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_proxy_is_heard() {
+        for (value, expected) in [
+            ("https", Some(true)),
+            ("HTTPS", Some(true)),
+            ("http", Some(false)),
+            ("https, http", Some(false)),
+            ("http,https", Some(true)),
+            ("http , https ", Some(true)),
+            ("https,", None),
+            ("", None),
+            ("httpss", None),
+            ("wss", None),
+        ] {
+            assert_eq!(is_https(Some(value.as_bytes())), expected, "{value}");
+        }
+        assert_eq!(is_https(None), None);
+    }
+
+    #[test]
+    fn the_same_target_is_found_by_https() {
+        for (host, target, allowed, expected) in [
+            ("example.com", "/", &[][..], Some("https://example.com/")),
+            ("Example.com:8080", "/a?b=c", &[], Some("https://example.com/a?b=c")),
+            ("[::1]:80", "/a", &[], Some("https://[::1]/a")),
+            ("127.0.0.1", "//evil.example/", &[], Some("https://127.0.0.1//evil.example/")),
+            ("a.example", "/%20?\r\n\"<#\u{e9}", &[], Some("https://a.example/%20?%0D%0A%22%3C%23%C3%A9")),
+            ("a.example", "/", &["a.example", "b.example"], Some("https://a.example/")),
+            ("A.example:80", "/", &["a.example"], Some("https://a.example/")),
+            ("x.a.example", "/", &["*.a.example"], Some("https://x.a.example/")),
+            ("a.example", "/", &["*.a.example"], None),
+            ("evil.example", "/", &["a.example"], None),
+            ("", "/", &[], None),
+            (":80", "/", &[], None),
+            ("user@a.example", "/", &[], None),
+            ("a.example/b", "/", &[], None),
+            ("a.example", "*", &[], None),
+            ("a.example", "http://a.example/", &[], None),
+            ("a.example", "", &[], None),
+        ] {
+            let allowed: Vec<_> =
+                allowed.iter().map(|text| HostPattern::parse(text).expect("a host")).collect();
+            let location = https_location(host.as_bytes(), target.as_bytes(), &allowed);
+            assert_eq!(location.as_deref(), expected, "{host} {target}");
+        }
+    }
+}
