@@ -35,9 +35,7 @@ pub struct Policy {
 impl Rules {
     /// The rules of `config`.
     pub fn new(config: &Config) -> Arc<Self> {
-        let cors = config.cors_origins.given().map(|origins| {
-            OrOff::Given(CorsPolicy::new(origins.origins().clone(), config.cors_max_age.get()))
-        });
+        let cors = config.site_cors().map(OrOff::Given);
         let site_wide = Effects {
             listing: Some(config.listing),
             cors,
@@ -136,7 +134,7 @@ impl Policy {
 
     /// The policy for other origins, where each is answered by itself.
     pub(crate) fn cors(&self) -> Option<&CorsPolicy> {
-        given(&self.effects.cors)
+        given(&self.effects.cors).map(|cors| &**cors)
     }
 
     /// Whether responses differ from origin to origin.
@@ -171,7 +169,6 @@ fn site_wide_fields(config: &Config) -> ExtraFields {
         ("content-security-policy", config.content_security_policy.given().map(ToString::to_string)),
         ("cross-origin-resource-policy", resource_policy(config)),
         ("referrer-policy", config.referrer_policy.given().map(ToString::to_string)),
-        ("strict-transport-security", config.strict_transport_security.given().map(ToString::to_string)),
     ];
     let mut fields = ExtraFields::default();
     for (name, value) in policies {

@@ -47,7 +47,7 @@ use crate::http::method::Method;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
-use crate::reply::{Source, download, moved, options, page, reply};
+use crate::reply::{Source, add_lines, download, moved, options, page, reply};
 use crate::rules::{Policy, Rules};
 
 /// The site as one worker serves it.
@@ -126,6 +126,9 @@ impl Site {
     }
 
     async fn respond(&self, request: &HttpRequest) -> HttpResponse {
+        if let Some(turned) = self.manners.gate.turns(request) {
+            return self.turned(turned, request.method() == actix_web::http::Method::HEAD);
+        }
         let (is_head, answer) = match Method::classify(request.method().as_str().as_bytes()) {
             Method::Get => (false, self.answer(request, false).await),
             Method::Head => (true, self.answer(request, true).await),
@@ -133,16 +136,17 @@ impl Site {
             Method::NotAllowed => (false, Err(Stop::refused(Refused::MethodNotAllowed))),
             Method::NotImplemented => (false, Err(Stop::refused(Refused::NotImplemented))),
         };
-        match answer {
+        let mut response = match answer {
             Ok(response) => response,
             Err(stop) => Box::pin(self.stopped(stop, request, is_head)).await,
+        };
+        if let Some(line) = self.manners.gate.transport_security(request) {
+            add_lines(&mut response, line);
         }
+        response
     }
 
     async fn answer(&self, request: &HttpRequest, is_head: bool) -> Result<HttpResponse, Stop> {
-        if let Some(turned) = self.manners.gate.turns(request) {
-            return Err(self.turned(turned));
-        }
         let fields = Fields::of(request.headers());
         let wants = request.uri().query().map(|query| Wants::parse(query.as_bytes()));
         for _ in 0..CHANGED_TRIES {
@@ -248,14 +252,13 @@ impl Site {
         preflight(&policy, request.headers()).unwrap_or_else(|| options(&policy))
     }
 
-    fn turned(&self, turned: Turned) -> Stop {
+    /// The response of the gate: what it says is said over cleartext.
+    fn turned(&self, turned: Turned, is_head: bool) -> HttpResponse {
+        let policy = self.manners.rules.site_wide();
         match turned {
-            Turned::ToHttps(location) => {
-                let policy = self.manners.rules.site_wide();
-                Stop::Response { response: moved(&policy, &location).into(), policy }
-            }
-            Turned::UnknownHost => Stop::refused(Refused::BadTarget),
-            Turned::BadQuery => Stop::refused(Refused::BadQuery),
+            Turned::ToHttps(location) => moved(&policy, &location),
+            Turned::UnknownHost => Refused::BadTarget.respond(is_head, &policy, false),
+            Turned::BadQuery => Refused::BadQuery.respond(is_head, &policy, false),
         }
     }
 

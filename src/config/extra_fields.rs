@@ -67,6 +67,7 @@ const RESERVED: &[(&[&str], &str)] = &[
     (&["content-type"], "is set by the key content_type of a rule"),
     (&["content-disposition"], "is set by the key disposition of a rule"),
     (&["x-content-type-options"], "is always sent, as nosniff"),
+    (&["strict-transport-security"], "is for the whole host, which the knob of that name sets"),
 ];
 
 #[cfg(test)]

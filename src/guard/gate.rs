@@ -1,4 +1,5 @@
-//! Who is turned away before anything is looked up: requests over cleartext, queries that look like an attack.
+//! Who is turned away before anything is looked up (requests over cleartext, queries that look like an attack), and what
+//! those are told who came by https.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +14,17 @@ use crate::http::query_filter::is_suspicious;
 /// The gate in front of a site. Cheap to clone; every clone is the same.
 #[derive(Clone)]
 pub struct Gate {
-    https: Option<Arc<Https>>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    redirects: bool,
+    hosts: HostList,
+    proxies: ProxyList,
+    /// The field line of Strict-Transport-Security.
+    transport_security: Option<String>,
     filters_queries: bool,
-    suspicious: Arc<AtomicU64>,
+    suspicious: AtomicU64,
 }
 
 /// Where the gate sends a request.
@@ -29,73 +38,75 @@ pub enum Turned {
     BadQuery,
 }
 
-struct Https {
-    hosts: HostList,
-    proxies: ProxyList,
-}
-
 impl Gate {
     /// The gate as it is configured.
     pub fn new(config: &Config) -> Self {
-        let https =
-            || Arc::new(Https { hosts: config.https_hosts.clone(), proxies: config.trusted_proxies.clone() });
-        Self {
-            https: config.https_redirect.is_on().then(https),
+        let transport_security = config.strict_transport_security.given();
+        let inner = Inner {
+            redirects: config.https_redirect.is_on(),
+            hosts: config.https_hosts.clone(),
+            proxies: config.trusted_proxies.clone(),
+            transport_security: transport_security
+                .map(|value| format!("strict-transport-security: {value}\r\n")),
             filters_queries: config.query_filter.is_on(),
-            suspicious: Arc::default(),
-        }
+            suspicious: AtomicU64::new(0),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Where the request is sent instead of being answered; none for most.
     pub fn turns(&self, request: &HttpRequest) -> Option<Turned> {
-        if let Some(https) = &self.https
-            && !https.is_secure(request)
-        {
-            return Some(https.redirect(request));
+        let Inner { redirects, filters_queries, .. } = *self.inner;
+        if redirects && self.is_secure(request) != Some(true) {
+            return Some(self.to_https(request));
         }
-        if self.filters_queries && request.uri().query().is_some_and(|query| is_suspicious(query.as_bytes()))
-        {
+        if filters_queries && request.uri().query().is_some_and(|query| is_suspicious(query.as_bytes())) {
             self.count(request);
             return Some(Turned::BadQuery);
         }
         None
     }
 
+    /// The line of Strict-Transport-Security for the response, unless it is known to go over cleartext (RFC 6797 §7.2).
+    pub fn transport_security(&self, request: &HttpRequest) -> Option<&str> {
+        let line = self.inner.transport_security.as_deref()?;
+        (self.is_secure(request) != Some(false)).then_some(line)
+    }
+
     /// Queries that were refused since the start.
     pub fn suspicious(&self) -> u64 {
-        self.suspicious.load(Ordering::Relaxed)
+        self.inner.suspicious.load(Ordering::Relaxed)
     }
 
-    /// Counts a refused query. The log hears of the first, and then of every thousandth.
-    fn count(&self, request: &HttpRequest) {
-        let before = self.suspicious.fetch_add(1, Ordering::Relaxed);
-        if before.is_multiple_of(TOLD_EVERY) {
-            let peer =
-                request.peer_addr().map_or_else(|| "a local client".to_owned(), |peer| peer.to_string());
-            log::warn!("a query that looks like an attack was refused, number {}, from {peer}", before + 1);
-        }
-    }
-}
-
-impl Https {
-    fn is_secure(&self, request: &HttpRequest) -> bool {
+    /// How the client came, as a proxy says that is believed; none where nobody says.
+    fn is_secure(&self, request: &HttpRequest) -> Option<bool> {
+        let field = request.headers().get_all(X_FORWARDED_PROTO).last()?;
         let is_trusted = match request.peer_addr() {
-            Some(peer) => self.proxies.trusts(peer.ip()),
-            None => self.proxies.trusts_unix(),
+            Some(peer) => self.inner.proxies.trusts(peer.ip()),
+            None => self.inner.proxies.trusts_unix(),
         };
-        let field = request.headers().get_all(X_FORWARDED_PROTO).last();
-        is_trusted && is_https(field.map(|value| value.as_bytes())) == Some(true)
+        if is_trusted { is_https(Some(field.as_bytes())) } else { None }
     }
 
-    fn redirect(&self, request: &HttpRequest) -> Turned {
+    fn to_https(&self, request: &HttpRequest) -> Turned {
         let uri = request.uri();
         let host = match uri.authority() {
             Some(authority) => authority.as_str().as_bytes(),
             None => request.headers().get(header::HOST).map_or(&b""[..], |host| host.as_bytes()),
         };
         let path_and_query = uri.path_and_query().map_or("/", |target| target.as_str());
-        https_location(host, path_and_query.as_bytes(), self.hosts.as_slice())
+        https_location(host, path_and_query.as_bytes(), self.inner.hosts.as_slice())
             .map_or(Turned::UnknownHost, Turned::ToHttps)
+    }
+
+    /// Counts a refused query. The log hears of the first, and then of every thousandth.
+    fn count(&self, request: &HttpRequest) {
+        let before = self.inner.suspicious.fetch_add(1, Ordering::Relaxed);
+        if before.is_multiple_of(TOLD_EVERY) {
+            let peer =
+                request.peer_addr().map_or_else(|| "a local client".to_owned(), |peer| peer.to_string());
+            log::warn!("a query that looks like an attack was refused, number {}, from {peer}", before + 1);
+        }
     }
 }
 
