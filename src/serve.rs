@@ -42,7 +42,7 @@ use crate::files::load::NoForm;
 use crate::files::{Asset, Files};
 use crate::guard::gate::{Gate, Turned};
 use crate::http::decide::{Representation, decide};
-use crate::http::encoding::Choice;
+use crate::http::encoding::{Choice, Coding};
 use crate::http::method::Method;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
@@ -129,16 +129,20 @@ impl Site {
         if let Some(turned) = self.manners.gate.turns(request) {
             return self.turned(turned, request.method() == actix_web::http::Method::HEAD);
         }
-        let (is_head, answer) = match Method::classify(request.method().as_str().as_bytes()) {
-            Method::Get => (false, self.answer(request, false).await),
-            Method::Head => (true, self.answer(request, true).await),
+        let is_head = match Method::classify(request.method().as_str().as_bytes()) {
+            Method::Get => Ok(false),
+            Method::Head => Ok(true),
             Method::Options => return self.options(request),
-            Method::NotAllowed => (false, Err(Stop::refused(Refused::MethodNotAllowed))),
-            Method::NotImplemented => (false, Err(Stop::refused(Refused::NotImplemented))),
+            Method::NotAllowed => Err(Refused::MethodNotAllowed),
+            Method::NotImplemented => Err(Refused::NotImplemented),
+        };
+        let answer = match is_head {
+            Ok(is_head) => self.answer(request, is_head).await,
+            Err(refused) => Err(Stop::refused(refused)),
         };
         let mut response = match answer {
             Ok(response) => response,
-            Err(stop) => Box::pin(self.stopped(stop, request, is_head)).await,
+            Err(stop) => self.stopped(stop, request, is_head == Ok(true)).await,
         };
         if let Some(line) = self.manners.gate.transport_security(request) {
             add_lines(&mut response, line);
@@ -174,37 +178,45 @@ impl Site {
         wants: Option<&Wants<'_>>,
         is_head: bool,
     ) -> Result<HttpResponse, Unsent> {
+        let asset = &place.asset;
         if self.manners.verifies {
-            self.verify(&place.asset).await?;
+            Box::pin(self.verify(asset)).await?;
         }
-        if let Some(wants) = wants
-            && let Some(name) = &wants.digest
-        {
-            return Box::pin(self.checksum_file(&place.asset, name, is_head)).await;
+        if let Some(name) = wants.and_then(|wants| wants.digest.as_deref()) {
+            return Box::pin(self.checksum_file(asset, name, is_head)).await;
         }
-        let form = self.form(&place.asset, fields).await?; // 2 which bytes
+        let coded;
+        let form = match self.choose(asset, fields)? {
+            None => asset,
+            Some(coding) => {
+                coded = self.form(asset, coding).await?;
+                &coded
+            }
+        }; // 2 which bytes
         if place.is_due_for_touch {
-            Box::pin(self.files.touch(&place.name, Some(&form))).await;
+            Box::pin(self.files.touch(&place.name, Some(form))).await;
         }
-        let checksums = self.checksums(&form, fields, is_head).await;
-        let dates_are_strong = form.coding.is_none() && !may_differ(&place.asset, fields);
-        let facts = Representation { dates_are_strong, ..facts(&form) };
+        let checksums = match self.known_checksums(form, fields) {
+            Some(known) => known,
+            None => Box::pin(self.checksums(form, fields, is_head)).await,
+        };
+        let dates_are_strong = form.coding.is_none() && !may_differ(asset, fields);
+        let facts = Representation { dates_are_strong, ..facts(form) };
         let answer = decide(&fields.asked(is_head), &facts); // 3 how much of them (pure)
-        let handle = self.handle(&form).await?;
-        let source = Source { asset: &form, handle, sendfile_from: self.manners.sendfile_from, checksums };
+        let handle = self.handle(form).await?;
+        let source = Source { asset: form, handle, sendfile_from: self.manners.sendfile_from, checksums };
         let mut response = reply(answer, &source, is_head)?; // 4 status, headers, body
         if let Some(name) = wants.and_then(|wants| wants.download.as_deref()) {
-            download(&mut response, if name.is_empty() { place.asset.path.file_name() } else { name });
+            download(&mut response, if name.is_empty() { asset.path.file_name() } else { name });
         }
         Ok(response)
     }
 
-    /// The file in the coding that the client likes best of those that are to be had now.
-    async fn form(&self, asset: &Arc<Asset>, fields: &Fields<'_>) -> Result<Arc<Asset>, Unsent> {
-        let Some(codings) = &fields.codings else { return Ok(Arc::clone(asset)) };
+    /// The coding that the client likes best of those that are to be had now; none is the file as it is.
+    fn choose(&self, asset: &Arc<Asset>, fields: &Fields<'_>) -> Result<Option<Coding>, Refused> {
+        let Some(codings) = &fields.codings else { return Ok(None) };
         let Some(forms) = &asset.forms else {
-            let is_refused = codings.refuses_identity();
-            return if is_refused { Err(Refused::NotAcceptable.into()) } else { Ok(Arc::clone(asset)) };
+            return if codings.refuses_identity() { Err(Refused::NotAcceptable) } else { Ok(None) };
         };
         let choice = codings.choose(forms.available());
         // What was begun in one form is best gone on with in that form: ranges begin nothing.
@@ -216,13 +228,19 @@ impl Site {
             self.files.compress_soon(asset, wanted);
         }
         match choice {
-            Choice::Identity => Ok(Arc::clone(asset)),
-            Choice::Coded(coding) => match forms.ready(coding) {
-                Some(form) if !form.etag.is_weak() => Ok(form),
-                _ => Ok(Box::pin(self.files.form(asset, coding)).await?),
-            },
-            Choice::NotAcceptable if wanted.is_some() => Err(Refused::Busy.into()),
-            Choice::NotAcceptable => Err(Refused::NotAcceptable.into()),
+            Choice::Identity => Ok(None),
+            Choice::Coded(coding) => Ok(Some(coding)),
+            Choice::NotAcceptable if wanted.is_some() => Err(Refused::Busy),
+            Choice::NotAcceptable => Err(Refused::NotAcceptable),
+        }
+    }
+
+    /// The file in another coding.
+    async fn form(&self, asset: &Arc<Asset>, coding: Coding) -> Result<Arc<Asset>, NoForm> {
+        match asset.forms.as_ref().and_then(|forms| forms.ready(coding)) {
+            Some(form) if !form.etag.is_weak() => Ok(form),
+            // Boxed, as are the other rare waits: what most requests never do must not make all of them larger.
+            _ => Box::pin(self.files.form(asset, coding)).await,
         }
     }
 
@@ -233,7 +251,6 @@ impl Site {
         }
         let handle = match self.files.warm_handle(asset) {
             Some(handle) => Some(handle),
-            // Boxed, as are the other rare waits: what most requests never do must not make all of them larger.
             None => Box::pin(self.files.handle(asset)).await?,
         };
         match handle {
@@ -268,11 +285,14 @@ impl Site {
             Stop::Response { response, policy } => (*response, policy),
             Stop::Refused { refused, policy, varies } => {
                 let policy = policy.unwrap_or_else(|| self.manners.rules.site_wide());
-                let page = self.page(refused, &policy, request, is_head).await;
+                let page = match self.pages.is_absent(&self.files, refused.status()) {
+                    true => None,
+                    false => Box::pin(self.page(refused, &policy, request, is_head)).await,
+                };
                 (page.unwrap_or_else(|| refused.respond(is_head, &policy, varies)), policy)
             }
             Stop::Page { asset, status, policy } => {
-                let page = self.page_of(&asset, status, &policy, request, is_head).await;
+                let page = Box::pin(self.page_of(&asset, status, &policy, request, is_head)).await;
                 let plain = || Refused::NotFound.respond(is_head, &policy, false);
                 (page.unwrap_or_else(plain), policy)
             }
@@ -306,7 +326,11 @@ impl Site {
         is_head: bool,
     ) -> Option<HttpResponse> {
         let fields = Fields::of(request.headers());
-        let form = self.form(asset, &fields).await.unwrap_or_else(|_| Arc::clone(asset));
+        let form = match self.choose(asset, &fields) {
+            Ok(Some(coding)) => self.form(asset, coding).await.ok(),
+            _ => None,
+        };
+        let form = form.unwrap_or_else(|| Arc::clone(asset));
         let handle = self.handle(&form).await.ok()?;
         let sendfile_from = self.manners.sendfile_from;
         let source = Source { asset: &form, handle, sendfile_from, checksums: Vec::new() };

@@ -14,16 +14,19 @@ use crate::serve::asked::Fields;
 use crate::serve::{Site, Unsent};
 
 impl Site {
-    /// The checksums that go with a response: those that the client or the rules ask for, as far as they are known, else
+    /// The checksums that go with a response where none is asked for; nothing where some are.
+    pub(crate) fn known_checksums(&self, form: &Asset, fields: &Fields<'_>) -> Option<Checksums> {
+        let is_asked = fields.digest.is_some() || form.policy.digests() != [None, None];
+        (!is_asked).then(|| known(form))
+    }
+
+    /// The checksums that go with a response that is to have some: those that the client or the rules ask for, as far as they are known, else
     /// what is known. A HEAD that asks waits; what is small and in memory is computed at once.
     pub(crate) async fn checksums(&self, form: &Arc<Asset>, fields: &Fields<'_>, is_head: bool) -> Checksums {
         let wanted = match fields.digest {
             Some(algorithm) => [Some(algorithm), None],
             None => form.policy.digests(),
         };
-        if wanted == [None, None] {
-            return known(form);
-        }
         let mut checksums = Vec::new();
         for algorithm in wanted.into_iter().flatten() {
             let waits = is_head && fields.digest.is_some();

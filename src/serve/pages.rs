@@ -15,6 +15,15 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
+    /// Whether it is known that the site has no page for `status`. Never waits.
+    pub(crate) fn is_absent(&self, files: &Files, status: StatusCode) -> bool {
+        let Some(index) = index(status) else { return true };
+        let known = self.known.borrow();
+        known[index].as_ref().is_some_and(|name| {
+            files.recall(name, files.now_ms()).is_some_and(|lookup| !matches!(lookup, Lookup::File(_)))
+        })
+    }
+
     /// The page for `status`, if the site has one.
     pub(crate) async fn page(&self, files: &Files, status: StatusCode) -> Option<Arc<Asset>> {
         let index = index(status)?;

@@ -63,7 +63,8 @@ impl Site {
             if is_due_for_touch {
                 Box::pin(self.files.touch(&name, None)).await;
             }
-            return self.instead(request, wants, name, lookup, wants_directory).await;
+            self.is_nothing(&name, &lookup, wants_directory)?;
+            return Box::pin(self.instead(request, wants, name, lookup, wants_directory)).await;
         }
         let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
         Box::pin(self.look_up(request, wants, target)).await
@@ -100,11 +101,27 @@ impl Site {
         self.shortcuts.borrow_mut().put(request.uri().path().as_bytes(), shortcut);
         match found.lookup {
             Lookup::File(asset) => Ok(self.place(asset, found.name)),
-            lookup => self.instead(request, wants, found.name, lookup, wants_directory).await,
+            lookup => {
+                self.is_nothing(&found.name, &lookup, wants_directory)?;
+                self.instead(request, wants, found.name, lookup, wants_directory).await
+            }
         }
     }
 
-    /// What a name leads to that is no file.
+    /// Refuses what a name leads to where nothing can stand for it.
+    fn is_nothing(&self, name: &Name, lookup: &Lookup, wants_directory: bool) -> Result<(), Stop> {
+        match lookup {
+            Lookup::Forbidden => Err(Stop::at(name, Refused::Forbidden)),
+            Lookup::Busy => Err(Stop::at(name, Refused::Busy)),
+            Lookup::Failed => Err(Stop::at(name, Refused::Failed)),
+            Lookup::Missing if !wants_directory && !self.may_be_elsewhere(name) => {
+                Err(Stop::at(name, Refused::NotFound))
+            }
+            Lookup::Missing | Lookup::Directory | Lookup::File(_) => Ok(()),
+        }
+    }
+
+    /// What stands for a name that leads to no file.
     async fn instead(
         &self,
         request: &HttpRequest,
@@ -113,16 +130,6 @@ impl Site {
         lookup: Lookup,
         wants_directory: bool,
     ) -> Result<Place, Stop> {
-        match lookup {
-            Lookup::Forbidden => return Err(Stop::at(&name, Refused::Forbidden)),
-            Lookup::Busy => return Err(Stop::at(&name, Refused::Busy)),
-            Lookup::Failed => return Err(Stop::at(&name, Refused::Failed)),
-            Lookup::Missing if !wants_directory && !self.may_be_elsewhere(&name) => {
-                return Err(Stop::at(&name, Refused::NotFound));
-            }
-            Lookup::File(asset) => return Ok(self.place(asset, name)),
-            Lookup::Missing | Lookup::Directory => {}
-        }
         let raw = request.uri().path().as_bytes();
         let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
         let is_directory = matches!(lookup, Lookup::Directory);
