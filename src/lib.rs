@@ -7,6 +7,7 @@
 //! | [`listen`]    | addresses become listening sockets                                        |
 //! | [`lifecycle`] | starting, ready, draining, closing, and who is told                       |
 //! | [`serve`]     | one request, step by step                                                 |
+//! | [`rules`]     | what the site says of each path                                           |
 //! | [`mod@error`] | what went wrong, and who is told                                          |
 //! | [`http`]      | pure decisions: text and numbers in, a value out                          |
 //! | [`files`]     | the disk: names, versions, mappings, handles, residency                   |
@@ -20,7 +21,7 @@
 //! | [`ops`]       | health, and the admin listener                                            |
 //! | `kernel`      | what no library offers safely: the only `unsafe`                          |
 //!
-//! Arrows run one way: `server` → `serve` → `wire` → `files` → `http`, `kernel`; and `tree` → `files`.
+//! Arrows run one way: `server` → `serve` → `wire` → `files` → `rules` → `http`, `kernel`; and `tree` → `files`.
 
 mod accept;
 pub mod archive;

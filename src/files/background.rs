@@ -16,7 +16,8 @@ use super::load::Loader;
 use super::root::Entry;
 use super::version::{RACY_WITHIN, Version};
 use crate::encode::encode;
-use crate::http::digest::{Algorithm, expected_in};
+use crate::http::checksum_file::expected_in;
+use crate::http::digest::Algorithm;
 use crate::http::encoding::Coding;
 
 impl Loader {

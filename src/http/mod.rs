@@ -17,7 +17,8 @@
 //!    help of [`entity_tag`] and [`date`], and then [`range`].
 //! 6. [`multipart`] frames several ranges as one body, [`media_type`] names what the bytes are,
 //!    [`cache_control`] says by the file's name how long they may be kept, [`disposition`] under which name a
-//!    client saves them, and [`digest`] what they hash to.
+//!    client saves them, and [`digest`] and [`checksum_file`]
+//!    what they hash to.
 //!
 //! Beside them, [`redirects`] reads the file `_redirects` and finds where a path leads, [`cors`] says what pages of other
 //! origins are told, and [`forwarded`] with [`host_pattern`] leads from cleartext to https.
@@ -25,6 +26,7 @@
 pub mod accept;
 pub mod authority;
 pub mod cache_control;
+pub mod checksum_file;
 pub mod cors;
 pub mod date;
 pub mod decide;

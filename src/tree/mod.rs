@@ -15,7 +15,6 @@
 //! Names are opened beneath the root's handle as the server opens them, so that neither command looks at, or writes, anything
 //! that the server could not serve.
 
-mod checksum;
 mod compare;
 mod compress;
 mod finding;

@@ -13,7 +13,6 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::Outcome;
-use super::checksum::{Digest, expected_in, lines};
 use super::compare::{Compared, compare, modified};
 use super::finding::{Fault, Finding, shown, text};
 use super::progress::Progress;
@@ -22,6 +21,7 @@ use super::walk::{Item, Kind, find, walk};
 use crate::config::{Config, Symlinks, Verification};
 use crate::files::Root;
 use crate::files::root::Entry;
+use crate::http::checksum_file::{expected_in, lines};
 use crate::http::encoding::Coding;
 use crate::http::target::SitePath;
 
@@ -271,7 +271,7 @@ impl Check<'_> {
         path: &SitePath<'_>,
         file: File,
         stat: &Stat,
-        expected: Digest,
+        expected: [u8; 32],
         source: &SitePath<'_>,
     ) -> Option<Finding> {
         self.progress.extend(u64::try_from(stat.st_size).unwrap_or(0));
@@ -286,7 +286,7 @@ impl Check<'_> {
                 Err(error) => return Some(unreadable(path, &error)),
             }
         }
-        let got: Digest = hasher.finalize().into();
+        let got: [u8; 32] = hasher.finalize().into();
         (got != expected).then(|| {
             let source = shown(source.as_bytes());
             let detail = format!("{} expected by {source}, got {}", hex(&expected), hex(&got));
@@ -354,7 +354,7 @@ fn beneath(directory: &SitePath<'static>, name: &[u8]) -> Option<SitePath<'stati
     (!at.is_root()).then_some(at)
 }
 
-fn hex(digest: &Digest) -> String {
+fn hex(digest: &[u8; 32]) -> String {
     digest.iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

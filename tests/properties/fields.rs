@@ -2,7 +2,8 @@
 
 use pagecast::http::accept::{names_html, prefers_json, takes_html};
 use pagecast::http::cache_control::{IMMUTABLE, default_for};
-use pagecast::http::digest::{Algorithm, Want, checksum_line, expected_in};
+use pagecast::http::checksum_file::{checksum_line, expected_in};
+use pagecast::http::digest::{Algorithm, Want};
 use pagecast::http::disposition::{attachment, inline};
 use pagecast::http::encoding::{AcceptEncoding, Choice, Coding, Codings};
 use pagecast::http::query::Wants;
