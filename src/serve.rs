@@ -39,7 +39,7 @@ use crate::error::Refused;
 use crate::files::cache::NoHandle;
 use crate::files::handle_pool::Handle;
 use crate::files::load::NoForm;
-use crate::files::{Asset, Files};
+use crate::files::{Asset, Files, Lookup};
 use crate::guard::gate::{Gate, Turned};
 use crate::http::decide::{Representation, decide};
 use crate::http::encoding::{Choice, Coding};
@@ -47,7 +47,7 @@ use crate::http::method::Method;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
-use crate::reply::{Source, add_lines, download, moved, options, page, reply};
+use crate::reply::{Checksums, Source, add_lines, download, moved, options, page, reply};
 use crate::rules::{Policy, Rules};
 
 /// The site as one worker serves it.
@@ -137,17 +137,52 @@ impl Site {
             Method::NotImplemented => Err(Refused::NotImplemented),
         };
         let answer = match is_head {
-            Ok(is_head) => self.answer(request, is_head).await,
+            Ok(is_head) => match self.answer_at_once(request, is_head) {
+                Some(answer) => answer,
+                None => Box::pin(self.answer(request, is_head)).await,
+            },
             Err(refused) => Err(Stop::refused(refused)),
         };
         let mut response = match answer {
             Ok(response) => response,
-            Err(stop) => self.stopped(stop, request, is_head == Ok(true)).await,
+            Err(stop) => match self.refused_at_once(stop, request, is_head == Ok(true)) {
+                Ok(response) => response,
+                Err(stop) => Box::pin(self.stopped(stop, request, is_head == Ok(true))).await,
+            },
         };
         if let Some(line) = self.manners.gate.transport_security(request) {
             add_lines(&mut response, line);
         }
         response
+    }
+
+    /// The usual case, in which nothing waits: a name that is known, a form that is in memory or open. A plain function, since
+    /// whatever an async one never does makes it slower all the same.
+    fn answer_at_once(&self, request: &HttpRequest, is_head: bool) -> Option<Result<HttpResponse, Stop>> {
+        if self.manners.verifies || request.uri().query().is_some() {
+            return None;
+        }
+        let known = self.recall(request, None).filter(|known| !known.is_due_for_touch)?;
+        let Lookup::File(asset) = &known.lookup else {
+            return self.is_nothing(&known.name, &known.lookup, known.wants_directory).err().map(Err);
+        };
+        let fields = Fields::of(request.headers());
+        let coded;
+        let form = match self.choose(asset, &fields).ok()? {
+            None => asset,
+            Some(coding) => {
+                coded = asset.forms.as_ref()?.ready(coding).filter(|form| !form.etag.is_weak())?;
+                &coded
+            }
+        };
+        let handle = match form.is_on_heap() {
+            true => None,
+            false => Some(self.files.warm_handle(form).filter(|handle| handle.still_is(&form.version))?),
+        };
+        let checksums = self.known_checksums(form, &fields)?;
+        let mut response = self.reply_with(asset, form, &fields, handle, checksums, is_head).ok()?;
+        add_cors(&asset.policy, request.headers(), &mut response);
+        Some(Ok(response))
     }
 
     async fn answer(&self, request: &HttpRequest, is_head: bool) -> Result<HttpResponse, Stop> {
@@ -180,36 +215,41 @@ impl Site {
     ) -> Result<HttpResponse, Unsent> {
         let asset = &place.asset;
         if self.manners.verifies {
-            Box::pin(self.verify(asset)).await?;
+            self.verify(asset).await?;
         }
         if let Some(name) = wants.and_then(|wants| wants.digest.as_deref()) {
-            return Box::pin(self.checksum_file(asset, name, is_head)).await;
+            return self.checksum_file(asset, name, is_head).await;
         }
-        let coded;
         let form = match self.choose(asset, fields)? {
-            None => asset,
-            Some(coding) => {
-                coded = self.form(asset, coding).await?;
-                &coded
-            }
+            None => Arc::clone(asset),
+            Some(coding) => self.files.form(asset, coding).await?,
         }; // 2 which bytes
         if place.is_due_for_touch {
-            Box::pin(self.files.touch(&place.name, Some(form))).await;
+            self.files.touch(&place.name, Some(&form)).await;
         }
-        let checksums = match self.known_checksums(form, fields) {
-            Some(known) => known,
-            None => Box::pin(self.checksums(form, fields, is_head)).await,
-        };
-        let dates_are_strong = form.coding.is_none() && !may_differ(asset, fields);
-        let facts = Representation { dates_are_strong, ..facts(form) };
-        let answer = decide(&fields.asked(is_head), &facts); // 3 how much of them (pure)
-        let handle = self.handle(form).await?;
-        let source = Source { asset: form, handle, sendfile_from: self.manners.sendfile_from, checksums };
-        let mut response = reply(answer, &source, is_head)?; // 4 status, headers, body
+        let checksums = self.checksums(&form, fields, is_head).await;
+        let handle = self.handle(&form).await?;
+        let mut response = self.reply_with(asset, &form, fields, handle, checksums, is_head)?;
         if let Some(name) = wants.and_then(|wants| wants.download.as_deref()) {
             download(&mut response, if name.is_empty() { asset.path.file_name() } else { name });
         }
         Ok(response)
+    }
+
+    fn reply_with(
+        &self,
+        asset: &Asset,
+        form: &Arc<Asset>,
+        fields: &Fields<'_>,
+        handle: Option<Arc<Handle>>,
+        checksums: Checksums,
+        is_head: bool,
+    ) -> Result<HttpResponse, Refused> {
+        let dates_are_strong = form.coding.is_none() && !may_differ(asset, fields);
+        let facts = Representation { dates_are_strong, ..facts(form) };
+        let answer = decide(&fields.asked(is_head), &facts); // 3 how much of them (pure)
+        let source = Source { asset: form, handle, sendfile_from: self.manners.sendfile_from, checksums };
+        reply(answer, &source, is_head) // 4 status, headers, body
     }
 
     /// The coding that the client likes best of those that are to be had now; none is the file as it is.
@@ -235,15 +275,6 @@ impl Site {
         }
     }
 
-    /// The file in another coding.
-    async fn form(&self, asset: &Arc<Asset>, coding: Coding) -> Result<Arc<Asset>, NoForm> {
-        match asset.forms.as_ref().and_then(|forms| forms.ready(coding)) {
-            Some(form) if !form.etag.is_weak() => Ok(form),
-            // Boxed, as are the other rare waits: what most requests never do must not make all of them larger.
-            _ => Box::pin(self.files.form(asset, coding)).await,
-        }
-    }
-
     /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on.
     async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, NoHandle> {
         if asset.is_on_heap() {
@@ -251,7 +282,7 @@ impl Site {
         }
         let handle = match self.files.warm_handle(asset) {
             Some(handle) => Some(handle),
-            None => Box::pin(self.files.handle(asset)).await?,
+            None => self.files.handle(asset).await?,
         };
         match handle {
             Some(handle) if !handle.still_is(&asset.version) => Err(NoHandle::Changed),
@@ -279,20 +310,37 @@ impl Site {
         }
     }
 
+    /// The plain response to a request that found no file, where the site is known to have no page for it.
+    fn refused_at_once(
+        &self,
+        stop: Stop,
+        request: &HttpRequest,
+        is_head: bool,
+    ) -> Result<HttpResponse, Stop> {
+        match stop {
+            Stop::Refused { refused, policy, varies }
+                if self.pages.is_absent(&self.files, refused.status()) =>
+            {
+                let policy = policy.unwrap_or_else(|| self.manners.rules.site_wide());
+                let mut response = refused.respond(is_head, &policy, varies);
+                add_cors(&policy, request.headers(), &mut response);
+                Ok(response)
+            }
+            stop => Err(stop),
+        }
+    }
+
     /// The response to a request that found no file.
     async fn stopped(&self, stop: Stop, request: &HttpRequest, is_head: bool) -> HttpResponse {
         let (mut response, policy) = match stop {
             Stop::Response { response, policy } => (*response, policy),
             Stop::Refused { refused, policy, varies } => {
                 let policy = policy.unwrap_or_else(|| self.manners.rules.site_wide());
-                let page = match self.pages.is_absent(&self.files, refused.status()) {
-                    true => None,
-                    false => Box::pin(self.page(refused, &policy, request, is_head)).await,
-                };
+                let page = self.page(refused, &policy, request, is_head).await;
                 (page.unwrap_or_else(|| refused.respond(is_head, &policy, varies)), policy)
             }
             Stop::Page { asset, status, policy } => {
-                let page = Box::pin(self.page_of(&asset, status, &policy, request, is_head)).await;
+                let page = self.page_of(&asset, status, &policy, request, is_head).await;
                 let plain = || Refused::NotFound.respond(is_head, &policy, false);
                 (page.unwrap_or_else(plain), policy)
             }
@@ -327,7 +375,7 @@ impl Site {
     ) -> Option<HttpResponse> {
         let fields = Fields::of(request.headers());
         let form = match self.choose(asset, &fields) {
-            Ok(Some(coding)) => self.form(asset, coding).await.ok(),
+            Ok(Some(coding)) => self.files.form(asset, coding).await.ok(),
             _ => None,
         };
         let form = form.unwrap_or_else(|| Arc::clone(asset));

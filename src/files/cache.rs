@@ -150,6 +150,7 @@ impl Files {
 
     /// Tells the caches that `name` was used, and `sent` for it: what an LRU goes by.
     pub async fn touch(&self, name: &Name, sent: Option<&Asset>) {
+        name.touched(self.now_ms());
         self.inner.names.get(name.path.as_bytes()).await;
         if let Some(Lookup::File(asset)) = name.lookup() {
             self.touch_asset(&asset).await;

@@ -105,12 +105,12 @@ impl Name {
 
     /// Whether the caches ought to hear of this use: once in a while is enough to keep a hot entry from the cold end.
     pub(crate) fn is_due_for_touch(&self, now_ms: u64) -> bool {
-        let last = self.touched_ms.load(Ordering::Relaxed);
-        let due = now_ms.saturating_sub(last) >= TOUCH_EVERY_MS;
-        if due {
-            self.touched_ms.store(now_ms, Ordering::Relaxed);
-        }
-        due
+        now_ms.saturating_sub(self.touched_ms.load(Ordering::Relaxed)) >= TOUCH_EVERY_MS
+    }
+
+    /// The caches hear of this use now.
+    pub(crate) fn touched(&self, now_ms: u64) {
+        self.touched_ms.store(now_ms, Ordering::Relaxed);
     }
 }
 

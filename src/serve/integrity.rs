@@ -24,6 +24,9 @@ impl Site {
     /// The checksums that go with a response that is to have some: those that the client or the rules ask for, as far as they are known, else
     /// what is known. A HEAD that asks waits; what is small and in memory is computed at once.
     pub(crate) async fn checksums(&self, form: &Arc<Asset>, fields: &Fields<'_>, is_head: bool) -> Checksums {
+        if let Some(known) = self.known_checksums(form, fields) {
+            return known;
+        }
         let wanted = match fields.digest {
             Some(algorithm) => [Some(algorithm), None],
             None => form.policy.digests(),
@@ -46,7 +49,7 @@ impl Site {
             return Some(digest);
         }
         if waits {
-            return Box::pin(self.files.digest(form, algorithm, self.manners.digest_wait)).await;
+            return self.files.digest(form, algorithm, self.manners.digest_wait).await;
         }
         // Whoever asks later finds it known.
         self.files.digest_soon(form, algorithm);
@@ -69,7 +72,7 @@ impl Site {
 
     /// Waits until it is known that the file is what the checksum beside it says.
     pub(crate) async fn verify(&self, asset: &Arc<Asset>) -> Result<(), Unsent> {
-        match Box::pin(self.files.is_verified(asset, self.manners.digest_wait)).await {
+        match self.files.is_verified(asset, self.manners.digest_wait).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Refused::Failed.into()),
             Err(NoForm::Changed) => Err(Unsent::Changed),

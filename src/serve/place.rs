@@ -26,6 +26,15 @@ pub(crate) struct Place {
     pub(crate) is_due_for_touch: bool,
 }
 
+/// What a short cut leads to.
+pub(crate) struct Recalled {
+    pub(crate) name: Arc<Name>,
+    pub(crate) lookup: Lookup,
+    pub(crate) wants_directory: bool,
+    /// The caches ought to hear of this use.
+    pub(crate) is_due_for_touch: bool,
+}
+
 /// Why a request leads to no file.
 pub(crate) enum Stop {
     /// Something else answers.
@@ -47,27 +56,36 @@ impl Stop {
 }
 
 impl Site {
-    /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
-    pub(crate) async fn find(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Result<Place, Stop> {
-        check_form(request)?; // Before the short cut, which knows paths alone.
+    /// What the worker's own short cut knows of the path, if that may still be trusted. Never waits.
+    pub(crate) fn recall(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Option<Recalled> {
+        check_form(request).ok()?; // Before the short cut, which knows paths alone.
         let raw = request.uri().path().as_bytes();
         let now_ms = self.files.now_ms();
-        let known = self.shortcuts.borrow().get(raw).filter(|_| self.shortcuts_hold(wants));
-        if let Some(Shortcut { name, wants_directory }) = known
-            && let Some(lookup) = self.files.recall(&name, now_ms)
+        let Shortcut { name, wants_directory } =
+            self.shortcuts.borrow().get(raw).filter(|_| self.shortcuts_hold(wants))?;
+        let lookup = self.files.recall(&name, now_ms)?;
+        let is_due_for_touch = name.is_due_for_touch(now_ms);
+        Some(Recalled { name, lookup, wants_directory, is_due_for_touch })
+    }
+
+    /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
+    pub(crate) async fn find(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Result<Place, Stop> {
+        if let Some(Recalled { name, lookup, wants_directory, is_due_for_touch }) =
+            self.recall(request, wants)
         {
-            let is_due_for_touch = name.is_due_for_touch(now_ms);
             if let Lookup::File(asset) = lookup {
                 return Ok(Place { asset, name, is_due_for_touch });
             }
             if is_due_for_touch {
-                Box::pin(self.files.touch(&name, None)).await;
+                self.files.touch(&name, None).await;
             }
             self.is_nothing(&name, &lookup, wants_directory)?;
-            return Box::pin(self.instead(request, wants, name, lookup, wants_directory)).await;
+            return self.instead(request, wants, name, lookup, wants_directory).await;
         }
+        check_form(request)?;
+        let raw = request.uri().path().as_bytes();
         let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
-        Box::pin(self.look_up(request, wants, target)).await
+        self.look_up(request, wants, target).await
     }
 
     /// Whether a path alone decides what it leads to.
@@ -109,7 +127,7 @@ impl Site {
     }
 
     /// Refuses what a name leads to where nothing can stand for it.
-    fn is_nothing(&self, name: &Name, lookup: &Lookup, wants_directory: bool) -> Result<(), Stop> {
+    pub(crate) fn is_nothing(&self, name: &Name, lookup: &Lookup, wants_directory: bool) -> Result<(), Stop> {
         match lookup {
             Lookup::Forbidden => Err(Stop::at(name, Refused::Forbidden)),
             Lookup::Busy => Err(Stop::at(name, Refused::Busy)),
@@ -138,8 +156,8 @@ impl Site {
                 response: moved(&name.policy, &target.path.to_location(query_of(request))).into(),
                 policy: Arc::clone(&name.policy),
             }),
-            _ if is_directory || wants_directory => Box::pin(self.directory(request, wants, target)).await,
-            _ => Box::pin(self.missing(request, &target, &name.policy)).await,
+            _ if is_directory || wants_directory => self.directory(request, wants, target).await,
+            _ => self.missing(request, &target, &name.policy).await,
         }
     }
 
