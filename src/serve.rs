@@ -47,7 +47,7 @@ use crate::http::method::Method;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
-use crate::reply::{Source, add_lines, download, moved, options, page, reply};
+use crate::reply::{Source, add_lines, download, moved, options, page, redirect, reply};
 use crate::rules::{Policy, Rules};
 
 /// The site as one worker serves it.
@@ -126,21 +126,21 @@ impl Site {
     }
 
     async fn respond(&self, request: &HttpRequest) -> HttpResponse {
-        if let Some(turned) = self.manners.gate.turns(request) {
-            return self.turned(turned, request.method() == actix_web::http::Method::HEAD);
-        }
-        let (is_head, answer) = match Method::classify(request.method().as_str().as_bytes()) {
-            Method::Get => (false, self.answer(request, false).await),
-            Method::Head => (true, self.answer(request, true).await),
-            Method::Options => return self.options(request),
-            Method::NotAllowed => (false, Err(Stop::refused(Refused::MethodNotAllowed))),
-            Method::NotImplemented => (false, Err(Stop::refused(Refused::NotImplemented))),
+        let gate = &self.manners.gate;
+        let method = Method::classify(request.method().as_str().as_bytes());
+        let is_head = method == Method::Head;
+        let answer = match (gate.turns(request), method) {
+            (Some(turned), _) => Ok(self.turned(turned, request, method)),
+            (None, Method::Get | Method::Head) => self.answer(request, is_head).await,
+            (None, Method::Options) => Ok(self.options(request)),
+            (None, Method::NotAllowed) => Err(Stop::refused(Refused::MethodNotAllowed)),
+            (None, Method::NotImplemented) => Err(Stop::refused(Refused::NotImplemented)),
         };
         let mut response = match answer {
             Ok(response) => response,
             Err(stop) => Box::pin(self.stopped(stop, request, is_head)).await,
         };
-        if let Some(line) = self.manners.gate.transport_security(request) {
+        if let Some(line) = gate.transport_security(request) {
             add_lines(&mut response, line);
         }
         response
@@ -193,6 +193,9 @@ impl Site {
         let handle = self.handle(&form).await?;
         let source = Source { asset: &form, handle, sendfile_from: self.manners.sendfile_from, checksums };
         let mut response = reply(answer, &source, is_head)?; // 4 status, headers, body
+        if let Some(stand_in) = &place.stands_in {
+            stand_in.tell(&place.asset, &mut response);
+        }
         if let Some(name) = wants.and_then(|wants| wants.download.as_deref()) {
             download(&mut response, if name.is_empty() { place.asset.path.file_name() } else { name });
         }
@@ -244,21 +247,34 @@ impl Site {
 
     /// What every target allows, and what a browser asks before it lets a page of another origin do something.
     fn options(&self, request: &HttpRequest) -> HttpResponse {
-        let target = SitePath::parse(request.uri().path().as_bytes());
-        let policy = match &target {
-            Ok(target) => self.manners.rules.policy(&target.path),
-            Err(_) => self.manners.rules.site_wide(),
-        };
-        preflight(&policy, request.headers()).unwrap_or_else(|| options(&policy))
+        let policy = self.policy_of(request);
+        preflight(&policy, request.headers()).unwrap_or_else(|| {
+            let mut response = options(&policy);
+            add_cors(&policy, request.headers(), &mut response);
+            response
+        })
     }
 
-    /// The response of the gate: what it says is said over cleartext.
-    fn turned(&self, turned: Turned, is_head: bool) -> HttpResponse {
-        let policy = self.manners.rules.site_wide();
-        match turned {
-            Turned::ToHttps(location) => moved(&policy, &location),
+    /// The response of the gate.
+    fn turned(&self, turned: Turned, request: &HttpRequest, method: Method) -> HttpResponse {
+        let policy = self.policy_of(request);
+        let is_head = method == Method::Head;
+        let mut response = match turned {
+            Turned::ToHttps(location) if is_head || method == Method::Get => moved(&policy, &location),
+            // Clients turn what is no GET into one at a 301.
+            Turned::ToHttps(location) => redirect(StatusCode::PERMANENT_REDIRECT, &policy, &location),
             Turned::UnknownHost => Refused::BadTarget.respond(is_head, &policy, false),
             Turned::BadQuery => Refused::BadQuery.respond(is_head, &policy, false),
+        };
+        add_cors(&policy, request.headers(), &mut response);
+        response
+    }
+
+    /// What holds for the path of a request, whatever is there.
+    fn policy_of(&self, request: &HttpRequest) -> Arc<Policy> {
+        match SitePath::parse(request.uri().path().as_bytes()) {
+            Ok(target) => self.manners.rules.policy(&target.path),
+            Err(_) => self.manners.rules.site_wide(),
         }
     }
 
@@ -267,7 +283,7 @@ impl Site {
         let (mut response, policy) = match stop {
             Stop::Response { response, policy } => (*response, policy),
             Stop::Refused { refused, policy, varies } => {
-                let policy = policy.unwrap_or_else(|| self.manners.rules.site_wide());
+                let policy = policy.unwrap_or_else(|| self.policy_of(request));
                 let page = self.page(refused, &policy, request, is_head).await;
                 (page.unwrap_or_else(|| refused.respond(is_head, &policy, varies)), policy)
             }
