@@ -94,7 +94,7 @@ impl Refused {
     fn block(self, policy: &Policy, varies: bool) -> (Bytes, usize) {
         let sentence = self.sentence();
         let mut block = policy.lines().to_vec();
-        if let Some(vary) = policy.vary(varies || self == Self::NotAcceptable) {
+        if let Some(vary) = policy.vary_of_error(self.status(), varies || self == Self::NotAcceptable) {
             block.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
         }
         let length = sentence.len();

@@ -71,7 +71,7 @@ pub(crate) fn page(
 ) -> HttpResponse {
     let asset = source.asset;
     let mut fields = policy.lines().to_vec();
-    if let Some(vary) = policy.vary(varies) {
+    if let Some(vary) = policy.vary_of_error(status, varies) {
         fields.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
     }
     fields.extend_from_slice(b"cache-control: no-cache\r\nx-content-type-options: nosniff\r\n");

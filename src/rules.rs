@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use actix_web::http::StatusCode;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
@@ -115,6 +116,24 @@ impl Policy {
             (true, false) => Some("Accept-Encoding"),
             (false, true) => Some("Origin"),
             (false, false) => None,
+        }
+    }
+
+    /// The same where the client's Accept was asked as well.
+    pub(crate) fn vary_with_accept(&self, by_coding: bool) -> &'static str {
+        match (by_coding, self.varies_by_origin()) {
+            (true, true) => "Accept, Accept-Encoding, Origin",
+            (true, false) => "Accept, Accept-Encoding",
+            (false, true) => "Accept, Origin",
+            (false, false) => "Accept",
+        }
+    }
+
+    /// The same for an error: whoever takes pages may get the fallback where others are told that nothing is there.
+    pub(crate) fn vary_of_error(&self, status: StatusCode, by_coding: bool) -> Option<&'static str> {
+        match status {
+            StatusCode::NOT_FOUND if self.spa.is_some() => Some(self.vary_with_accept(by_coding)),
+            _ => self.vary(by_coding),
         }
     }
 

@@ -47,7 +47,7 @@ use crate::http::method::Method;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
-use crate::reply::{Checksums, Source, add_lines, download, moved, options, page, reply};
+use crate::reply::{Checksums, Source, add_lines, download, moved, options, page, redirect, reply};
 use crate::rules::{Policy, Rules};
 
 /// The site as one worker serves it.
@@ -126,31 +126,27 @@ impl Site {
     }
 
     async fn respond(&self, request: &HttpRequest) -> HttpResponse {
-        if let Some(turned) = self.manners.gate.turns(request) {
-            return self.turned(turned, request.method() == actix_web::http::Method::HEAD);
-        }
-        let is_head = match Method::classify(request.method().as_str().as_bytes()) {
-            Method::Get => Ok(false),
-            Method::Head => Ok(true),
-            Method::Options => return self.options(request),
-            Method::NotAllowed => Err(Refused::MethodNotAllowed),
-            Method::NotImplemented => Err(Refused::NotImplemented),
-        };
-        let answer = match is_head {
-            Ok(is_head) => match self.answer_at_once(request, is_head) {
+        let gate = &self.manners.gate;
+        let method = Method::classify(request.method().as_str().as_bytes());
+        let is_head = method == Method::Head;
+        let answer = match (gate.turns(request), method) {
+            (Some(turned), _) => Ok(self.turned(turned, request, method)),
+            (None, Method::Get | Method::Head) => match self.answer_at_once(request, is_head) {
                 Some(answer) => answer,
                 None => Box::pin(self.answer(request, is_head)).await,
             },
-            Err(refused) => Err(Stop::refused(refused)),
+            (None, Method::Options) => Ok(self.options(request)),
+            (None, Method::NotAllowed) => Err(Stop::refused(Refused::MethodNotAllowed)),
+            (None, Method::NotImplemented) => Err(Stop::refused(Refused::NotImplemented)),
         };
         let mut response = match answer {
             Ok(response) => response,
-            Err(stop) => match self.refused_at_once(stop, request, is_head == Ok(true)) {
+            Err(stop) => match self.refused_at_once(stop, request, is_head) {
                 Ok(response) => response,
-                Err(stop) => Box::pin(self.stopped(stop, request, is_head == Ok(true))).await,
+                Err(stop) => Box::pin(self.stopped(stop, request, is_head)).await,
             },
         };
-        if let Some(line) = self.manners.gate.transport_security(request) {
+        if let Some(line) = gate.transport_security(request) {
             add_lines(&mut response, line);
         }
         response
@@ -230,6 +226,9 @@ impl Site {
         let checksums = self.checksums(&form, fields, is_head).await;
         let handle = self.handle(&form).await?;
         let mut response = self.reply_with(asset, &form, fields, handle, checksums, is_head)?;
+        if let Some(stand_in) = &place.stands_in {
+            stand_in.tell(asset, &mut response);
+        }
         if let Some(name) = wants.and_then(|wants| wants.download.as_deref()) {
             download(&mut response, if name.is_empty() { asset.path.file_name() } else { name });
         }
@@ -292,21 +291,34 @@ impl Site {
 
     /// What every target allows, and what a browser asks before it lets a page of another origin do something.
     fn options(&self, request: &HttpRequest) -> HttpResponse {
-        let target = SitePath::parse(request.uri().path().as_bytes());
-        let policy = match &target {
-            Ok(target) => self.manners.rules.policy(&target.path),
-            Err(_) => self.manners.rules.site_wide(),
-        };
-        preflight(&policy, request.headers()).unwrap_or_else(|| options(&policy))
+        let policy = self.policy_of(request);
+        preflight(&policy, request.headers()).unwrap_or_else(|| {
+            let mut response = options(&policy);
+            add_cors(&policy, request.headers(), &mut response);
+            response
+        })
     }
 
-    /// The response of the gate: what it says is said over cleartext.
-    fn turned(&self, turned: Turned, is_head: bool) -> HttpResponse {
-        let policy = self.manners.rules.site_wide();
-        match turned {
-            Turned::ToHttps(location) => moved(&policy, &location),
+    /// The response of the gate.
+    fn turned(&self, turned: Turned, request: &HttpRequest, method: Method) -> HttpResponse {
+        let policy = self.policy_of(request);
+        let is_head = method == Method::Head;
+        let mut response = match turned {
+            Turned::ToHttps(location) if is_head || method == Method::Get => moved(&policy, &location),
+            // Clients turn what is no GET into one at a 301.
+            Turned::ToHttps(location) => redirect(StatusCode::PERMANENT_REDIRECT, &policy, &location),
             Turned::UnknownHost => Refused::BadTarget.respond(is_head, &policy, false),
             Turned::BadQuery => Refused::BadQuery.respond(is_head, &policy, false),
+        };
+        add_cors(&policy, request.headers(), &mut response);
+        response
+    }
+
+    /// What holds for the path of a request, whatever is there.
+    fn policy_of(&self, request: &HttpRequest) -> Arc<Policy> {
+        match SitePath::parse(request.uri().path().as_bytes()) {
+            Ok(target) => self.manners.rules.policy(&target.path),
+            Err(_) => self.manners.rules.site_wide(),
         }
     }
 
@@ -335,7 +347,7 @@ impl Site {
         let (mut response, policy) = match stop {
             Stop::Response { response, policy } => (*response, policy),
             Stop::Refused { refused, policy, varies } => {
-                let policy = policy.unwrap_or_else(|| self.manners.rules.site_wide());
+                let policy = policy.unwrap_or_else(|| self.policy_of(request));
                 let page = self.page(refused, &policy, request, is_head).await;
                 (page.unwrap_or_else(|| refused.respond(is_head, &policy, varies)), policy)
             }

@@ -61,6 +61,7 @@ const RESERVED: &[(&[&str], &str)] = &[
     ),
     (&["accept-ranges", "content-range"], "is about ranges, which differ from request to request"),
     (&["content-encoding", "vary"], "is about content negotiation, which differs from request to request"),
+    (&["allow", "retry-after"], "is part of answers to which the server adds it itself"),
     (&["location"], "is for redirects, which the file _redirects describes"),
     (&["content-digest", "repr-digest"], "is computed from the file (see the key digest of a rule)"),
     (&["cache-control"], "is set by the key cache_control of a rule"),
@@ -92,6 +93,8 @@ mod tests {
             "Content-Encoding",
             "Vary",
             "Location",
+            "Allow",
+            "Retry-After",
             "Access-Control-Allow-Origin",
         ] {
             assert!(why_reserved(name).is_some(), "{name}");

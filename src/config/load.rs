@@ -38,8 +38,8 @@ pub struct Loaded {
 
 /// What loading asks of the disk.
 pub trait Disk {
-    /// The text of a file.
-    fn read(&self, path: &Path) -> io::Result<String>;
+    /// The bytes of a file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
     /// Whether a directory is there, symbolic links followed.
     fn is_directory(&self, path: &Path) -> io::Result<bool>;
@@ -50,8 +50,8 @@ pub trait Disk {
 pub struct RealDisk;
 
 impl Disk for RealDisk {
-    fn read(&self, path: &Path) -> io::Result<String> {
-        fs::read_to_string(path)
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
     }
 
     fn is_directory(&self, path: &Path) -> io::Result<bool> {
@@ -135,7 +135,11 @@ struct Draft {
 
 impl Draft {
     fn read_file(&mut self, path: &Path, disk: &dyn Disk) {
-        let text = match disk.read(path) {
+        let read = disk.read(path).and_then(|bytes| {
+            String::from_utf8(bytes)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+        });
+        let text = match read {
             Ok(text) => text,
             Err(error) => {
                 let reason = format!("the configuration cannot be read: {error}");
@@ -237,7 +241,7 @@ impl Draft {
                 return Arc::default();
             }
         };
-        match Redirects::parse(text.as_bytes()) {
+        match Redirects::parse(&text) {
             Ok(redirects) => Arc::new(redirects),
             Err(bad_lines) => {
                 bad_lines.into_iter().for_each(|bad| refuse(Some(bad.number), bad.to_string()));
@@ -294,9 +298,9 @@ mod tests {
     struct Shelf(&'static [(&'static str, &'static str)]);
 
     impl Disk for Shelf {
-        fn read(&self, path: &Path) -> io::Result<String> {
+        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
             let found = self.0.iter().find(|(name, _)| path == Path::new(name));
-            found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| io::ErrorKind::NotFound.into())
+            found.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(|| io::ErrorKind::NotFound.into())
         }
 
         fn is_directory(&self, path: &Path) -> io::Result<bool> {

@@ -14,13 +14,15 @@ use crate::rules::{Disposition, Policy};
 /// | part         | fields                                                           | left out of         |
 /// |--------------|------------------------------------------------------------------|---------------------|
 /// | validators   | the site's policy, `Vary`, `Cache-Control`, `ETag`, `Last-Modified`… | error pages     |
-/// | description  | `Content-Encoding`, `Content-Disposition`                        | 304                 |
+/// | disposition  | `Content-Disposition`                                            | 304, error pages    |
+/// | description  | `Content-Encoding`                                               | 304                 |
 /// | type         | `Content-Type`                                                   | 304, several parts  |
 /// | length       | `Content-Length`, the empty line                                 | 304, all parts      |
 /// | body         | a small file's bytes                                             |                     |
 pub struct Fields {
     block: Bytes,
     validators_to: usize,
+    description_at: usize,
     type_at: usize,
     length_at: usize,
     body_at: usize,
@@ -51,7 +53,11 @@ impl Fields {
         }
         put_validators(&mut block, of);
         let validators_to = block.len();
-        put_description(&mut block, of);
+        put_disposition(&mut block, of);
+        let description_at = block.len();
+        if let Some(coding) = of.coding {
+            line(&mut block, "content-encoding", coding.token().as_bytes());
+        }
         let type_at = block.len();
         line(&mut block, "content-type", of.media_type.as_bytes());
         let length_at = block.len();
@@ -60,7 +66,7 @@ impl Fields {
         let body_at = block.len();
         block.extend_from_slice(body);
         let media_type = of.media_type.into();
-        Self { block: block.into(), validators_to, type_at, length_at, body_at, media_type }
+        Self { block: block.into(), validators_to, description_at, type_at, length_at, body_at, media_type }
     }
 
     /// Fields and empty line of a 200.
@@ -85,7 +91,7 @@ impl Fields {
 
     /// From the description on, with the empty line: what an error page says of its body.
     pub(crate) fn description(&self) -> Bytes {
-        self.block.slice(self.validators_to..self.body_at)
+        self.block.slice(self.description_at..self.body_at)
     }
 
     /// A small file's bytes.
@@ -125,10 +131,7 @@ fn put_validators(block: &mut Vec<u8>, of: &Described<'_>) {
     line(block, "etag", of.etag.as_bytes());
 }
 
-fn put_description(block: &mut Vec<u8>, of: &Described<'_>) {
-    if let Some(coding) = of.coding {
-        line(block, "content-encoding", coding.token().as_bytes());
-    }
+fn put_disposition(block: &mut Vec<u8>, of: &Described<'_>) {
     match of.policy.disposition() {
         Some(Disposition::Attachment) => {
             line(block, "content-disposition", disposition::attachment(of.name).as_bytes());

@@ -67,10 +67,11 @@ impl Gate {
         None
     }
 
-    /// The line of Strict-Transport-Security for the response, unless it is known to go over cleartext (RFC 6797 §7.2).
+    /// The line of Strict-Transport-Security for the response, unless it goes over cleartext (RFC 6797 §7.2): a proxy says
+    /// so, or none says otherwise where cleartext is redirected.
     pub fn transport_security(&self, request: &HttpRequest) -> Option<&str> {
         let line = self.inner.transport_security.as_deref()?;
-        (self.is_secure(request) != Some(false)).then_some(line)
+        self.is_secure(request).unwrap_or(!self.inner.redirects).then_some(line)
     }
 
     /// Queries that were refused since the start.

@@ -17,12 +17,11 @@ pub const REVALIDATE: &str = "no-cache";
 ///
 /// A wrong guess is worse one way than the other: a hash that is missed costs a round trip, while an ordinary
 /// word taken for a hash stays old for a year. So a hash is recognised only if it is all that stands between
-/// a separator (`.`, `-` or `_`) and the extensions (`.js`, `.min.js`, `.module.css`, `.js.map`), and looks
-/// like nothing that people write:
+/// a separator (`.`, `-` or `_`) and the extensions (`.js`, `.min.js`, `.module.css`, `.js.map`), and is:
 ///
-/// - 8 to 64 hexadecimal digits in one case, whose letters and digits change places at least twice. This
-///   leaves out dates, numbers, `deadbeef`, and a word or a date with something appended (`facade01`,
-///   `20240101a`). It may be all of the name from 16 digits on.
+/// - 8 to 64 hexadecimal digits in one case, a letter among them. Digits alone are a date or a number, as are
+///   a date with a letter or two behind it (`20240101a`) and a word with a number behind it (`facade01`). It may be
+///   all of the name from 16 digits on.
 /// - 8 letters and digits that fall into at least 5 words, where a capitalised word, a word in one case and a
 ///   number are one each: `BkQz9d2x` has six, `JohnDoe1` three. Only for what bundlers write (scripts, styles,
 ///   their maps, images, fonts, WebAssembly), and in capitals alone only for scripts and styles: a picture's
@@ -74,15 +73,38 @@ fn split_extension(name: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn is_hexadecimal_hash(part: &[u8]) -> bool {
-    let has_both = part.iter().any(u8::is_ascii_lowercase) && part.iter().any(u8::is_ascii_uppercase);
-    let changes =
-        part.windows(2).filter(|pair| matches!(pair, [a, b] if a.is_ascii_digit() != b.is_ascii_digit()));
+    let has_capitals = part.iter().any(u8::is_ascii_uppercase);
+    let has_small = part.iter().any(u8::is_ascii_lowercase);
     HEX_LENGTHS.contains(&part.len())
         && part.iter().all(u8::is_ascii_hexdigit)
-        && !has_both
-        && changes.count() >= 2
+        && has_capitals != has_small
+        && !is_lettered_date(part)
+        && !is_numbered_word(part)
         && part.len() != OBJECT_ID_LENGTH
         && !is_undashed_uuid(part)
+}
+
+/// A day, perhaps with a time, and a letter or two behind it: the second issue of that day, say.
+fn is_lettered_date(part: &[u8]) -> bool {
+    let digits = part.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let letters = part.get(digits..).unwrap_or_default();
+    let is_between = |range: std::ops::Range<usize>, least: &[u8], most: &[u8]| {
+        part.get(range).is_some_and(|digits| (least..=most).contains(&digits))
+    };
+    digits >= DATE_LENGTH
+        && is_between(0..4, b"1900", b"2099")
+        && is_between(4..6, b"01", b"12")
+        && is_between(6..8, b"01", b"31")
+        && letters.len() <= 2
+        && letters.iter().all(u8::is_ascii_alphabetic)
+}
+
+/// A word of letters that are hexadecimal digits as well, and a number behind it.
+fn is_numbered_word(part: &[u8]) -> bool {
+    let letters = part.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let (word, number) = part.split_at_checked(letters).unwrap_or_default();
+    number.iter().all(u8::is_ascii_digit)
+        && WORDS.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 fn is_bundlers_hash(part: &[u8], media_type: &str) -> bool {
@@ -144,6 +166,16 @@ const SEPARATORS: &[u8] = b".-_";
 
 const HEX_LENGTHS: std::ops::RangeInclusive<usize> = 8..=64;
 
+/// A year, a month and a day.
+const DATE_LENGTH: usize = 8;
+
+/// English words of the letters from a to f, those of fewer than four left out: they begin too many hashes.
+const WORDS: &[&str] = &[
+    "abed", "accede", "acceded", "aced", "added", "babe", "bade", "bead", "beaded", "beef", "cafe", "cede",
+    "ceded", "dead", "deaf", "decade", "decaf", "deed", "deface", "defaced", "ebbed", "efface", "effaced",
+    "facade", "face", "faced", "fade", "faded", "feed",
+];
+
 const OBJECT_ID_LENGTH: usize = 24;
 
 /// From how many digits on a hash may be all of a name.
@@ -183,6 +215,17 @@ mod tests {
         for name in [
             "app.3f9a1c0b.js",
             "app-3f9a1c0b.js",
+            "app.deadbeef.js",
+            "app.abcdef12.js",
+            "style.0123abcd.css",
+            "chunk-0a1b2c3d.js",
+            "app.1234567a.js",
+            "app.a1234567.js",
+            "app.12345678abcdef.js",
+            "app.20241301a.js",
+            "app.20240101abc.js",
+            "app.20240101a5.js",
+            "app.facade0b.js",
             "assets/app-3f9a1c0b.js",
             "app.3F9A1C0B.js",
             "chunk.0123456789abcdef0123.js",
@@ -232,6 +275,10 @@ mod tests {
         for name in [
             "report-20240101.pdf",
             "report-20240101a.pdf",
+            "report-20240101ab.pdf",
+            "report_19991231F.pdf",
+            "backup-20240101120000b.tar.gz",
+            "20240101120000ab.zip",
             "report-2024-01-01.pdf",
             "backup_20240101120000.zip",
             "photo-12345678.jpg",
@@ -254,11 +301,15 @@ mod tests {
             "app.min.js",
             "my-document.pdf",
             "some-backgrounds.css",
-            "archive-deadbeef.js",
             "the-facade01.jpg",
-            "a-feedface.js",
+            "THE-FACADE01.JPG",
             "decade80.css",
+            "the-decade80.css",
             "a-defaced2.css",
+            "menu-cafe2024.pdf",
+            "img_face0001.jpg",
+            "rss-feed2024.json",
+            "recently-added2024.css",
             "resume-JohnDoe1.png",
             "hero-iPhone15.jpg",
             "vendor-jQueryUI.js",

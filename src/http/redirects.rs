@@ -398,7 +398,7 @@ mod tests {
         assert_eq!(bad.iter().map(|bad| bad.number).collect::<Vec<_>>(), [1, 3, 4]);
         let told = bad.first().map(ToString::to_string).unwrap_or_default();
         assert!(
-            told.starts_with("1: the line \"a\" ") && told.contains("; accepted: FROM TO [STATUS]"),
+            told.starts_with("the line \"a\" ") && told.contains("; accepted: FROM TO [STATUS]"),
             "{told}"
         );
         let long = format!("/a /{}", "b".repeat(2_000));

@@ -1,6 +1,6 @@
 //! `/livez`, `/readyz` and `/healthz`: tiny, never cached, answered whatever became of the root.
 
-use actix_web::http::header::{ALLOW, CACHE_CONTROL};
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
@@ -62,6 +62,7 @@ fn answer(request: &HttpRequest, verdict: Verdict) -> HttpResponse {
     }
     HttpResponse::build(verdict.status)
         .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .content_type("text/plain; charset=utf-8")
         .body(verdict.sentence)
 }

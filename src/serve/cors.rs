@@ -14,8 +14,9 @@ use crate::wire::ready::Ready;
 /// Adds what a response says to the page's origin. What is the same for all origins is in its fields already.
 pub(crate) fn add_cors(policy: &Policy, headers: &HeaderMap, response: &mut HttpResponse) {
     let Some(cors) = policy.cors().filter(|_| policy.varies_by_origin()) else { return };
-    let origin = headers.get(header::ORIGIN).map(|origin| origin.as_bytes());
-    let answer = decide(cors, origin, CorsRequest::Simple);
+    // Several lines are none that a browser sends: together they match nothing.
+    let origin = joined(headers, &header::ORIGIN);
+    let answer = decide(cors, origin.as_deref(), CorsRequest::Simple);
     if !answer.fields.is_empty() {
         add_lines(response, &lines(&answer));
     }
@@ -24,10 +25,10 @@ pub(crate) fn add_cors(policy: &Policy, headers: &HeaderMap, response: &mut Http
 /// The answer to what a browser asks before it lets a page do something; none where it asks nothing, or nobody may.
 pub(crate) fn preflight(policy: &Policy, headers: &HeaderMap) -> Option<HttpResponse> {
     let cors = policy.cors()?;
-    let origin = headers.get(header::ORIGIN)?.as_bytes();
+    let origin = joined(headers, &header::ORIGIN)?;
     headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     let asked = joined(headers, &header::ACCESS_CONTROL_REQUEST_HEADERS);
-    let answer = decide(cors, Some(origin), CorsRequest::Preflight { headers: asked.as_deref() });
+    let answer = decide(cors, Some(&origin), CorsRequest::Preflight { headers: asked.as_deref() });
     let mut block = policy.lines_without_cors().to_vec();
     block.extend_from_slice(lines(&answer).as_bytes());
     if let Some(vary) = answer.vary {

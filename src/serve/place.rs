@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::config::{Dotfiles, TrailingSlash};
 use crate::error::Refused;
 use crate::files::{Asset, Lookup, Name};
 use crate::http::authority::is_valid_host;
+use crate::http::cache_control;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirect;
 use crate::http::target::{ParsedTarget, SitePath};
@@ -24,6 +26,39 @@ pub(crate) struct Place {
     pub(crate) name: Arc<Name>,
     /// The caches ought to hear of this use.
     pub(crate) is_due_for_touch: bool,
+    /// The file answers for another name than its own.
+    pub(crate) stands_in: Option<StandIn>,
+}
+
+/// What a response says differently because its file was asked for by another name.
+pub(crate) struct StandIn {
+    /// Only whoever takes pages gets it.
+    by_accept: bool,
+    /// The name that was asked for does not say that its bytes hold still, whatever the file's own says.
+    is_revalidated: bool,
+}
+
+impl StandIn {
+    fn new(by_accept: bool, asked: &SitePath<'_>, asset: &Asset) -> Self {
+        let guess = |name| cache_control::default_for(name, asset.fields().media_type());
+        let is_guessed = asset.policy.cache_control().is_none();
+        let is_overdone = guess(asset.path.file_name()) == cache_control::IMMUTABLE
+            && guess(asked.file_name()) != cache_control::IMMUTABLE;
+        Self { by_accept, is_revalidated: is_guessed && is_overdone }
+    }
+
+    /// Says it in the response that was made of `asset`.
+    pub(crate) fn tell(&self, asset: &Asset, response: &mut HttpResponse) {
+        let fields = response.headers_mut();
+        if self.by_accept {
+            let vary = asset.policy.vary_with_accept(asset.forms.is_some());
+            fields.insert(header::VARY, HeaderValue::from_static(vary));
+        }
+        if self.is_revalidated {
+            let value = HeaderValue::from_static(cache_control::REVALIDATE);
+            fields.insert(header::CACHE_CONTROL, value);
+        }
+    }
 }
 
 /// What a short cut leads to.
@@ -74,7 +109,7 @@ impl Site {
             self.recall(request, wants)
         {
             if let Lookup::File(asset) = lookup {
-                return Ok(Place { asset, name, is_due_for_touch });
+                return Ok(Place { asset, name, is_due_for_touch, stands_in: None });
             }
             if is_due_for_touch {
                 self.files.touch(&name, None).await;
@@ -105,8 +140,10 @@ impl Site {
         if self.is_hidden(&target.path) {
             return Err(Stop::refused(Refused::NotFound));
         }
-        if self.manners.redirects.has_forced() {
-            self.redirected(request, &target, true).await?;
+        if self.manners.redirects.has_forced()
+            && let Some(place) = self.redirected(request, &target, true).await?
+        {
+            return Ok(place);
         }
         let is_archive = wants.is_some_and(|wants| wants.archive.is_some());
         if target.wants_directory && (is_archive || !self.manners.slash_is_usual(&target.path)) {
@@ -221,8 +258,11 @@ impl Site {
             && takes_page(request.headers(), has_extension)
         {
             let found = self.files.find(fallback).await;
-            if let Lookup::File(asset) = found.lookup {
-                return Ok(self.place(asset, found.name));
+            match found.lookup {
+                Lookup::File(asset) => return Ok(self.stand_in(asset, found.name, true, &target.path)),
+                Lookup::Busy => return Err(Stop::at(&found.name, Refused::Busy)),
+                Lookup::Failed => return Err(Stop::at(&found.name, Refused::Failed)),
+                Lookup::Missing | Lookup::Directory | Lookup::Forbidden => {}
             }
         }
         let policy = Some(Arc::clone(policy));
@@ -248,22 +288,34 @@ impl Site {
             }
             Some(Redirect::Rewrite { path, status }) => (path, status),
         };
+        if self.is_hidden(&rewritten) {
+            return Ok(None);
+        }
         let mut found = self.files.find(&rewritten).await;
         if matches!(found.lookup, Lookup::Directory) {
             found = self.files.find(&rewritten.index(&self.manners.index)).await;
         }
         match (found.lookup, StatusCode::from_u16(status)) {
-            (Lookup::File(asset), Ok(StatusCode::OK)) => Ok(Some(self.place(asset, found.name))),
+            (Lookup::File(asset), Ok(StatusCode::OK)) => {
+                Ok(Some(self.stand_in(asset, found.name, false, &target.path)))
+            }
             (Lookup::File(asset), Ok(status)) => {
                 Err(Stop::Page { policy: Arc::clone(&asset.policy), asset, status })
             }
+            (Lookup::Busy, _) => Err(Stop::at(&found.name, Refused::Busy)),
+            (Lookup::Failed, _) => Err(Stop::at(&found.name, Refused::Failed)),
             _ => Ok(None),
         }
     }
 
+    fn stand_in(&self, asset: Arc<Asset>, name: Arc<Name>, by_accept: bool, asked: &SitePath<'_>) -> Place {
+        let stands_in = Some(StandIn::new(by_accept, asked, &asset));
+        Place { stands_in, ..self.place(asset, name) }
+    }
+
     fn place(&self, asset: Arc<Asset>, name: Arc<Name>) -> Place {
         let is_due_for_touch = name.is_due_for_touch(self.files.now_ms());
-        Place { asset, name, is_due_for_touch }
+        Place { asset, name, is_due_for_touch, stands_in: None }
     }
 
     /// Whether a name that is missing may lead somewhere all the same.

@@ -79,8 +79,11 @@ pub(crate) fn refuse(
     outbox.push(prefixes.lines(now, status, Persistence::Close).into());
     let length = sentence.len();
     outbox.push(
-        Bytes::from(format!("content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\r\n"))
-            .into(),
+        Bytes::from(format!(
+            "content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n\
+             content-length: {length}\r\n\r\n"
+        ))
+        .into(),
     );
     outbox.push(Bytes::from_static(sentence.as_bytes()).into());
 }

@@ -44,7 +44,8 @@ pub(crate) async fn turn_away(mut socket: Socket) {
 }
 
 const TURN_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
-    content-type: text/plain; charset=utf-8\r\ncontent-length: 24\r\n\r\nBusy. Please try again.\n";
+    content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n\
+    content-length: 24\r\n\r\nBusy. Please try again.\n";
 
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_millis(500);
 

@@ -1,0 +1,108 @@
+//! What the slash at the end of a path means.
+
+use crate::client::Client;
+use crate::configured::only;
+use crate::site::{Server, Site};
+
+fn site(policy: &str, listing: &str) -> Server {
+    Site::with([("index.html", b"root"), ("d/index.html", b"d"), ("bare/x y.txt", b"x"), ("a.txt", b"a")])
+        .file("d/\\evil.com/index.html", b"e")
+        .file("ö?/index.html", b"o")
+        .env("PAGECAST_TRAILING_SLASH", policy)
+        .env("PAGECAST_LISTING", listing)
+        .serve()
+}
+
+/// Status, and Location or body.
+#[track_caller]
+fn check(server: &Server, cases: &[(&str, u16, &str)]) {
+    let mut client = Client::of(server);
+    for &(target, status, expected) in cases {
+        for method in ["GET", "HEAD", "GET"] {
+            let reply = client.ask(method, target, "");
+            assert_eq!(reply.status, status, "{method} {target}");
+            match status {
+                301 => assert_eq!(only(&reply, "location"), expected, "{method} {target}"),
+                200 if method == "GET" && expected == "LIST" => {
+                    assert!(reply.text().contains("</html>"), "{target}: {}", reply.text());
+                }
+                200 if method == "GET" => assert_eq!(reply.text(), expected, "{target}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn added_it_is_by_a_redirect_for_directories_alone() {
+    let cases = [
+        ("/", 200, "root"),
+        ("/d", 301, "/d/"),
+        ("/d?x=/y&z=%20", 301, "/d/?x=/y&z=%20"),
+        ("/d/", 200, "d"),
+        ("//d", 301, "/d/"),
+        ("/%2e/d", 301, "/d/"),
+        ("/d/%5Cevil.com", 301, "/d/%5Cevil.com/"),
+        ("/d/\\evil.com", 301, "/d/%5Cevil.com/"),
+        ("/%C3%B6%3F", 301, "/%C3%B6%3F/"),
+        ("/a.txt", 200, "a"),
+        ("/a.txt/", 404, ""),
+        ("/d/index.html", 200, "d"),
+        ("/bare", 301, "/bare/"),
+        ("/bare/", 404, ""),
+        ("//evil.com/..", 200, "root"),
+        ("//evil.com/../d", 301, "/d/"),
+        ("/%2Fevil.com", 400, ""),
+        ("/none", 404, ""),
+        ("/none/", 404, ""),
+    ];
+    check(&site("add", "off"), &cases);
+    check(&site("add", "on"), &[("/bare", 301, "/bare/"), ("/bare/", 200, "LIST"), ("/a.txt/", 404, "")]);
+}
+
+#[test]
+fn removed_it_is_by_a_redirect_from_all_but_the_root() {
+    let cases = [
+        ("/", 200, "root"),
+        ("//", 200, "root"),
+        ("/d", 200, "d"),
+        ("/d/", 301, "/d"),
+        ("/d/?x=1", 301, "/d?x=1"),
+        ("//d//", 301, "/d"),
+        ("/d/.", 301, "/d"),
+        ("/d/%5Cevil.com/", 301, "/d/%5Cevil.com"),
+        ("/%C3%B6%3F/", 301, "/%C3%B6%3F"),
+        ("/a.txt", 200, "a"),
+        ("/a.txt/", 301, "/a.txt"),
+        ("/bare", 404, ""),
+        ("/bare/", 301, "/bare"),
+        ("//evil.com/..", 200, "root"),
+        ("//evil.com/", 404, ""),
+        ("/none/", 404, ""),
+    ];
+    check(&site("remove", "off"), &cases);
+    let listed = site("remove", "on");
+    check(&listed, &[("/bare", 200, "LIST"), ("/bare/", 301, "/bare"), ("/a.txt/", 301, "/a.txt")]);
+    assert!(
+        listed.get("/bare").text().contains("href=\"./bare/x%20y.txt\""),
+        "{}",
+        listed.get("/bare").text()
+    );
+}
+
+#[test]
+fn ignored_it_is_where_both_names_answer() {
+    let cases = [
+        ("/", 200, "root"),
+        ("/d", 200, "d"),
+        ("/d/", 200, "d"),
+        ("/d/?x=1", 200, "d"),
+        ("/a.txt", 200, "a"),
+        ("/a.txt/", 200, "a"),
+        ("/bare", 404, ""),
+        ("/bare/", 404, ""),
+        ("/none/", 404, ""),
+    ];
+    check(&site("ignore", "off"), &cases);
+    check(&site("ignore", "on"), &[("/bare", 200, "LIST"), ("/bare/", 200, "LIST")]);
+}
