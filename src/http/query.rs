@@ -69,6 +69,14 @@ impl<'a> Wants<'a> {
 }
 
 impl Format {
+    /// The value of Content-Type.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Html => "text/html; charset=utf-8",
+            Self::Json => "application/json",
+        }
+    }
+
     fn parse(value: &[u8]) -> Option<Self> {
         match value {
             b"html" => Some(Self::Html),
@@ -79,6 +87,9 @@ impl Format {
 }
 
 impl Sort {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Name, Self::Size, Self::Date];
+
     /// The value that asks for this.
     pub const fn name(self) -> &'static str {
         match self {
@@ -99,6 +110,14 @@ impl Sort {
 }
 
 impl Order {
+    /// The other direction.
+    pub const fn reversed(self) -> Self {
+        match self {
+            Self::Ascending => Self::Descending,
+            Self::Descending => Self::Ascending,
+        }
+    }
+
     /// The value that asks for this.
     pub const fn name(self) -> &'static str {
         match self {
@@ -229,7 +248,7 @@ mod tests {
 
     #[test]
     fn names_of_an_order_are_read_back() {
-        for sort in [Sort::Name, Sort::Size, Sort::Date] {
+        for sort in Sort::ALL {
             assert_eq!(Sort::parse(sort.name().as_bytes()), Some(sort));
         }
         for order in [Order::Ascending, Order::Descending] {

@@ -1,13 +1,13 @@
 //! The page for people. It has no script and loads nothing.
 
 use super::links::Links;
-use super::query::Format;
-use super::sort::{Key, Order};
+use super::sort::usual_order;
 use super::style::STYLE;
 use super::words::{counted, escape, grouped, modified, name, put, size};
 use super::{Page, Summary};
 use crate::archive::Format as ArchiveFormat;
 use crate::files::directory::{Entry, Kind};
+use crate::http::query::{Format, Order, Sort};
 
 pub(super) fn head(page: &Page, links: &Links, summary: &Summary, out: &mut String) {
     let title = if page.path.is_root() { ROOT.to_owned() } else { name(page.path.file_name()) };
@@ -42,7 +42,7 @@ pub(super) fn head(page: &Page, links: &Links, summary: &Summary, out: &mut Stri
     out.push_str("<table>\n<caption>Contents of <bdi>");
     escape(&title, out);
     out.push_str("</bdi></caption>\n<thead>\n<tr>");
-    Key::ALL.into_iter().for_each(|key| column(page, key, out));
+    Sort::ALL.into_iter().for_each(|key| column(page, key, out));
     out.push_str("</tr>\n</thead>\n<tbody>\n");
     if !page.path.is_root() {
         put(
@@ -125,30 +125,30 @@ fn breadcrumbs(page: &Page, links: &Links, out: &mut String) {
 }
 
 /// A column's heading: a link that sorts by it, or the other way round where it is sorted by already.
-fn column(page: &Page, key: Key, out: &mut String) {
+fn column(page: &Page, key: Sort, out: &mut String) {
     let current = (page.sorting.key == key).then_some(page.sorting.order);
-    let next = current.map_or(key.usual_order(), Order::reversed);
+    let next = current.map_or(usual_order(key), Order::reversed);
     let (state, arrow) = match current {
         Some(Order::Ascending) => (" aria-sort=\"ascending\"", "▲"),
         Some(Order::Descending) => (" aria-sort=\"descending\"", "▼"),
         None => ("", ""),
     };
-    let (word, heading) = (key.word(), heading(key));
+    let (word, heading) = (key.name(), heading(key));
     put(
         out,
         format_args!(
             "<th scope=\"col\" class=\"{word}\"{state}><a href=\"?sort={word}&amp;order={}\" \
              rel=\"nofollow\">{heading}<span aria-hidden=\"true\">{arrow}</span></a></th>",
-            next.word()
+            next.name()
         ),
     );
 }
 
-const fn heading(key: Key) -> &'static str {
+const fn heading(key: Sort) -> &'static str {
     match key {
-        Key::Name => "Name",
-        Key::Size => "Size",
-        Key::Date => "Modified<small> (UTC)</small>",
+        Sort::Name => "Name",
+        Sort::Size => "Size",
+        Sort::Date => "Modified<small> (UTC)</small>",
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! | room      | what it knows                                   |
 //! |-----------|-------------------------------------------------|
-//! | [`query`] | what a query asks of a directory                |
 //! | [`sort`]  | the order of entries                            |
 //! | `html`    | the page for people                             |
 //! | `style`   | how it looks, and what else it may load         |
@@ -16,17 +15,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::links::Links;
-use self::query::Format;
 use self::sort::Sorting;
 use crate::files::directory::{Directory, Entry, Kind};
 use crate::files::version::Version;
+use crate::http::query::Format;
 use crate::http::target::SitePath;
 use crate::produced::Produce;
 
 mod html;
 mod json;
 mod links;
-pub mod query;
 pub mod sort;
 mod style;
 mod words;
@@ -168,7 +166,7 @@ const ROOM: usize = 4 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listing::sort::{Key, Order};
+    use crate::http::query::{Order, Sort};
     use base64::Engine;
     use sha2::Digest;
 
@@ -227,12 +225,12 @@ mod tests {
             ]
         };
         for (key, order, expected) in [
-            (Key::Name, Order::Ascending, "c z a B2 b10"),
-            (Key::Name, Order::Descending, "z c b10 B2 a"),
-            (Key::Size, Order::Ascending, "c z a b10 B2"),
-            (Key::Size, Order::Descending, "B2 a b10 c z"),
-            (Key::Date, Order::Ascending, "B2 z b10 a c"),
-            (Key::Date, Order::Descending, "c a b10 z B2"),
+            (Sort::Name, Order::Ascending, "c z a B2 b10"),
+            (Sort::Name, Order::Descending, "z c b10 B2 a"),
+            (Sort::Size, Order::Ascending, "c z a b10 B2"),
+            (Sort::Size, Order::Descending, "B2 a b10 c z"),
+            (Sort::Date, Order::Ascending, "B2 z b10 a c"),
+            (Sort::Date, Order::Descending, "c a b10 z B2"),
         ] {
             assert_eq!(names(Sorting { key, order }, entries()), expected, "{key:?} {order:?}");
         }
@@ -294,13 +292,13 @@ mod tests {
             let sorting = Sorting { key, order };
             text(Page { sorting, ..page("/", Format::Html) }, vec![])
         };
-        let by_name = head(Key::Name, Order::Ascending);
+        let by_name = head(Sort::Name, Order::Ascending);
         assert!(
             by_name.contains("aria-sort=\"ascending\"><a href=\"?sort=name&amp;order=desc\""),
             "{by_name}"
         );
         assert!(by_name.contains("class=\"size\"><a href=\"?sort=size&amp;order=desc\""), "{by_name}");
-        let by_size = head(Key::Size, Order::Descending);
+        let by_size = head(Sort::Size, Order::Descending);
         assert!(
             by_size.contains("aria-sort=\"descending\"><a href=\"?sort=size&amp;order=asc\""),
             "{by_size}"

@@ -3,39 +3,29 @@
 use std::cmp::Ordering;
 
 use crate::files::directory::{Entry, Kind};
+use crate::http::query::{Order, Sort, Wants};
 
 /// What a listing is sorted by, and which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sorting {
-    /// What is compared.
-    pub key: Key,
+    /// What is compared. Entries that are equal in it are in the order of their names.
+    ///
+    /// Names are in natural order (`img2` before `img10`, case aside), directories first either way. A directory has no
+    /// size, which is less than any. The date is when the bytes of a file, or the names in a directory, last changed.
+    pub key: Sort,
     /// Which way.
     pub order: Order,
 }
 
-/// What of an entry is compared. Entries that are equal in it are in the order of their names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
-    /// The name in natural order (`img2` before `img10`, case aside), directories first either way.
-    Name,
-    /// The size of a file; a directory has none, which is less than any.
-    Size,
-    /// When the bytes of a file, or the names in a directory, last changed.
-    Date,
-}
-
-/// Ascending or descending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// The least first.
-    Ascending,
-    /// The greatest first.
-    Descending,
-}
-
 impl Sorting {
     /// By name, ascending: what a listing is without a word about it.
-    pub const BY_NAME: Self = Self { key: Key::Name, order: Order::Ascending };
+    pub const BY_NAME: Self = Self { key: Sort::Name, order: Order::Ascending };
+
+    /// What a query asks for; what it does not say is usual.
+    pub fn of(wants: &Wants<'_>) -> Self {
+        let key = wants.sort.unwrap_or(Sort::Name);
+        Self { key, order: wants.order.unwrap_or(usual_order(key)) }
+    }
 
     /// Sorts `entries`. No two entries of a directory are equal, so the outcome is one.
     pub(crate) fn sort(self, entries: &mut [Entry]) {
@@ -45,59 +35,28 @@ impl Sorting {
     fn compare(self, one: &Entry, other: &Entry) -> Ordering {
         let by_name = || natural(&one.name, &other.name);
         match self.key {
-            Key::Name => is_file(one).cmp(&is_file(other)).then_with(|| self.order.apply(by_name())),
-            Key::Size => self.order.apply(size(one).cmp(&size(other))).then_with(by_name),
-            Key::Date => {
+            Sort::Name => is_file(one).cmp(&is_file(other)).then_with(|| apply(self.order, by_name())),
+            Sort::Size => apply(self.order, size(one).cmp(&size(other))).then_with(by_name),
+            Sort::Date => {
                 let dates = one.version.modified_at().cmp(&other.version.modified_at());
-                self.order.apply(dates).then_with(by_name)
+                apply(self.order, dates).then_with(by_name)
             }
         }
     }
 }
 
-impl Key {
-    /// All of them, in the order of a listing's columns.
-    pub const ALL: [Self; 3] = [Self::Name, Self::Size, Self::Date];
-
-    /// Its word in a query.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Name => "name",
-            Self::Size => "size",
-            Self::Date => "date",
-        }
-    }
-
-    /// Which way is wanted first: names from A, but the largest and the latest.
-    pub const fn usual_order(self) -> Order {
-        match self {
-            Self::Name => Order::Ascending,
-            Self::Size | Self::Date => Order::Descending,
-        }
+/// Which way is wanted first: names from A, but the largest and the latest.
+pub(super) const fn usual_order(key: Sort) -> Order {
+    match key {
+        Sort::Name => Order::Ascending,
+        Sort::Size | Sort::Date => Order::Descending,
     }
 }
 
-impl Order {
-    /// Its word in a query.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Ascending => "asc",
-            Self::Descending => "desc",
-        }
-    }
-
-    pub(crate) const fn reversed(self) -> Self {
-        match self {
-            Self::Ascending => Self::Descending,
-            Self::Descending => Self::Ascending,
-        }
-    }
-
-    fn apply(self, ordering: Ordering) -> Ordering {
-        match self {
-            Self::Ascending => ordering,
-            Self::Descending => ordering.reverse(),
-        }
+fn apply(order: Order, ordering: Ordering) -> Ordering {
+    match order {
+        Order::Ascending => ordering,
+        Order::Descending => ordering.reverse(),
     }
 }
 
@@ -172,6 +131,22 @@ const NO_CHARACTER: u32 = 0x11_0000;
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_a_query_does_not_say_is_usual() {
+        for (query, key, order) in [
+            ("", Sort::Name, Order::Ascending),
+            ("sort=colour&order=up", Sort::Name, Order::Ascending),
+            ("sort=name", Sort::Name, Order::Ascending),
+            ("order=desc", Sort::Name, Order::Descending),
+            ("sort=size", Sort::Size, Order::Descending),
+            ("sort=%73ize&order=asc", Sort::Size, Order::Ascending),
+            ("sort=date", Sort::Date, Order::Descending),
+            ("sort=mtime&order=asc", Sort::Date, Order::Ascending),
+        ] {
+            assert_eq!(Sorting::of(&Wants::parse(query.as_bytes())), Sorting { key, order }, "{query}");
+        }
+    }
 
     #[test]
     fn names_are_in_natural_order() {

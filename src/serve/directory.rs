@@ -14,8 +14,9 @@ use crate::directories::{NoDirectory, WantedListing};
 use crate::error::Refused;
 use crate::files::Files;
 use crate::http::disposition;
+use crate::http::query::{Format, Wants};
 use crate::http::target::ParsedTarget;
-use crate::listing::query::{DirectoryQuery, Format};
+use crate::listing::sort::Sorting;
 use crate::listing::{EtagOf, content_security_policy};
 use crate::rules::Policy;
 use crate::serve::Site;
@@ -45,17 +46,17 @@ impl Site {
     pub(super) async fn list(
         &self,
         request: &HttpRequest,
+        wants: &Wants<'_>,
         target: &ParsedTarget<'_>,
         policy: &Arc<Policy>,
     ) -> Stop {
-        let query = DirectoryQuery::parse(request.uri().query().unwrap_or_default());
         let by_accept = || if prefers_json(request.headers()) { Format::Json } else { Format::Html };
-        let format = query.format.unwrap_or_else(by_accept);
+        let format = wants.format.unwrap_or_else(by_accept);
         let wanted = WantedListing {
             path: target.path.clone().into_owned(),
             has_slash: target.wants_directory || self.manners.trailing_slash == TrailingSlash::Add,
             format,
-            sorting: query.sorting,
+            sorting: Sorting::of(wants),
             has_archives: self.manners.offers_archives,
             etag_of: etag_of(self.files.clone()),
         };

@@ -240,7 +240,7 @@ impl Site {
         if !policy.listing() {
             return self.missing(request, &target, &policy).await;
         }
-        Err(self.list(request, &target, &policy).await)
+        Err(self.list(request, wants.unwrap_or(&Wants::default()), &target, &policy).await)
     }
 
     /// What stands for a name that is nowhere.
