@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::archive::plan::{Plan, Unplanned};
 use crate::archive::{Archive, ArchiveLimits, Format as ArchiveFormat};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::files::Files;
 use crate::files::directory::{self, Wanted};
 use crate::files::disk::Disk;
@@ -77,8 +77,8 @@ pub enum NoDirectory {
 }
 
 impl DirectorySettings {
-    /// What `config` says.
-    pub fn of(config: &Config) -> Self {
+    /// What `config` says, and how many at once fit `limits`.
+    pub fn of(config: &Config, limits: &Limits) -> Self {
         Self {
             listing_entries: config.listing_entries.as_usize(),
             archive: ArchiveLimits {
@@ -87,7 +87,7 @@ impl DirectorySettings {
                 depth: config.archive_depth.as_usize(),
                 dotfiles: config.dotfiles,
             },
-            at_once: config.directories_at_once.as_usize(),
+            at_once: limits.directories,
             threads: config.background_threads.as_usize(),
         }
     }

@@ -33,7 +33,7 @@ use self::cors::{add_cors, preflight};
 use self::pages::Pages;
 use self::place::{Place, Stop};
 use self::shortcut::Shortcuts;
-use crate::config::{Config, Dotfiles, TrailingSlash, Verify};
+use crate::config::{Config, Dotfiles, Limits, TrailingSlash, Verify};
 use crate::directories::{Directories, DirectorySettings};
 use crate::error::Refused;
 use crate::files::cache::NoHandle;
@@ -86,12 +86,13 @@ pub struct Manners {
 }
 
 impl Manners {
-    /// What `config` says, for `files` under `rules` and with `redirects`.
+    /// What `config` and `limits` say, for `files` under `rules` and with `redirects`.
     ///
     /// # Errors
     /// Where threads can't be started.
     pub fn of(
         config: &Config,
+        limits: &Limits,
         files: &Files,
         rules: Arc<Rules>,
         redirects: Arc<Redirects>,
@@ -104,7 +105,7 @@ impl Manners {
             rules,
             redirects,
             gate: Gate::new(config),
-            directories: Directories::new(files.clone(), DirectorySettings::of(config))?,
+            directories: Directories::new(files.clone(), DirectorySettings::of(config, limits))?,
             offers_archives: config.archive.is_on(),
             verifies: config.verify == Verify::Serve,
             digest_wait: config.digest_wait.get(),

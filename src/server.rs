@@ -112,7 +112,7 @@ pub async fn serve(
     };
     let plan = Plan {
         files: files.clone(),
-        manners: Manners::of(config, &files, rules, Arc::clone(redirects))?,
+        manners: Manners::of(config, limits, &files, rules, Arc::clone(redirects))?,
         bounds: bounds(config),
         health,
         lifecycle: lifecycle.clone(),

@@ -232,6 +232,7 @@ knobs! {
         archive_depth: Count = Count::of(32), in Count::of(1)..=Count::of(255);
 
         /// Listings and archives under way at once; further ones are told to come back.
+        /// Never more than one for each 32 files that the process may open.
         directories_at_once: Count = Count::of(32), in Count::of(1)..=Count::of(10_000);
     }
     Encodings {

@@ -2,7 +2,8 @@
 //!
 //! Open files are shared out first to a reserve, then to connections (about three quarters of the rest, within a
 //! quarter of memory at 16 KiB each) and handles. The reserve is what the process needs whatever the traffic: [`PROCESS_FILES`]; for every worker
-//! [`WORKER_FILES`] and a socket for each address; [`Limits::admin_connections`] and [`Limits::refusals`].
+//! [`WORKER_FILES`] and a socket for each address; [`Limits::admin_connections`], [`Limits::refusals`] and
+//! [`Limits::directories`].
 
 use super::count::{AUTO, Auto};
 use super::error::ConfigError;
@@ -34,7 +35,9 @@ pub struct Limits {
     pub refusals: usize,
     /// Connections to the admin listener.
     pub admin_connections: usize,
-    /// Open files kept for all else, refusals and admin connections included.
+    /// Listings and archives under way at once, each with an open file of its own.
+    pub directories: usize,
+    /// Open files kept for all else, the above included.
     pub reserve: usize,
     /// The limit on open files that the above fit in.
     pub open_files: usize,
@@ -64,6 +67,7 @@ pub fn settle(config: &Config, facts: &SystemFacts) -> Result<Limits, Vec<Config
         max_connections: length(max_connections),
         refusals: length(reserve.refusals),
         admin_connections: length(reserve.admin_connections),
+        directories: length(reserve.directories),
         reserve: length(reserve.total),
         open_files: length(facts.open_files),
         mappings: length((facts.max_map_count / 2).max(MAPPINGS_MIN)),
@@ -91,6 +95,7 @@ struct Reserve {
     workers: u64,
     refusals: u64,
     admin_connections: u64,
+    directories: u64,
     total: u64,
 }
 
@@ -105,8 +110,10 @@ impl Reserve {
         let refusals = (facts.open_files / 16).clamp(4, REFUSALS_MAX);
         let admin_connections = (facts.open_files / 16).clamp(4, ADMIN_CONNECTIONS_MAX);
         let for_workers = workers.saturating_mul(addresses.saturating_add(WORKER_FILES));
-        let total = for_workers.saturating_add(PROCESS_FILES + refusals + admin_connections);
-        Self { workers, refusals, admin_connections, total }
+        let directories =
+            config.directories_at_once.get().min((facts.open_files / FILES_PER_DIRECTORY).max(1));
+        let total = for_workers.saturating_add(PROCESS_FILES + refusals + admin_connections + directories);
+        Self { workers, refusals, admin_connections, directories, total }
     }
 }
 
@@ -158,8 +165,16 @@ fn too_many(config: &Config, facts: &SystemFacts, reserve: &Reserve, least: u64)
 }
 
 /// Keys of the knobs that [`settle`] reads.
-pub(crate) const INPUTS: &[&str] =
-    &["workers", "listen", "handles", "max_connections", "cache_bytes", "heap_bytes", "heap_file_bytes"];
+pub(crate) const INPUTS: &[&str] = &[
+    "workers",
+    "listen",
+    "handles",
+    "max_connections",
+    "directories_at_once",
+    "cache_bytes",
+    "heap_bytes",
+    "heap_file_bytes",
+];
 
 /// Standard streams 3, root 2 (old and new), inotify 1, signals 2, the runtimes of the main and the admin thread 6,
 /// admin listener 1, a file of configuration 1.
@@ -169,6 +184,7 @@ pub const PROCESS_FILES: u64 = 16;
 pub const WORKER_FILES: u64 = 4;
 
 const FILES_PER_AUTO_WORKER: u64 = 64;
+const FILES_PER_DIRECTORY: u64 = 32;
 const WORKERS_MAX: u64 = 1_024;
 const REFUSALS_MAX: u64 = 64;
 const ADMIN_CONNECTIONS_MAX: u64 = 16;
@@ -198,17 +214,17 @@ mod tests {
     #[test]
     fn files_are_shared_between_handles_and_connections() {
         for (open_files, handles, connections, expected) in [
-            (64, None, None, (16, 19)),
-            (128, None, None, (21, 65)),
-            (1_024, None, None, (229, 689)),
-            (65_536, None, None, (16_357, 49_073)),
+            (64, None, None, (16, 17)),
+            (128, None, None, (20, 62)),
+            (1_024, None, None, (221, 665)),
+            (65_536, None, None, (16_349, 49_049)),
             // From here on memory is what limits connections, and a bound of its own handles.
             (1_048_576, None, None, (65_536, 131_072)),
             (1 << 40, None, None, (65_536, 131_072)),
-            (1_024, Some(100), None, (100, 818)),
-            (1_024, None, Some(900), (18, 900)),
-            (1_024, None, Some(902), (16, 902)),
-            (1_024, Some(18), Some(900), (18, 900)),
+            (1_024, Some(100), None, (100, 786)),
+            (1_024, None, Some(868), (18, 868)),
+            (1_024, None, Some(870), (16, 870)),
+            (1_024, Some(18), Some(868), (18, 868)),
             (1_024, Some(8), Some(1), (8, 1)),
         ] {
             let limits = settle(&config(handles, connections), &facts(open_files)).expect("it fits");
@@ -236,18 +252,18 @@ mod tests {
                 1_024,
                 Some(5_000),
                 Some(60_000),
-                "PAGECAST_HANDLES=5000, PAGECAST_MAX_CONNECTIONS=60000 and a reserve of 106 \
-                 (PAGECAST_WORKERS=auto: 2) need 65106 open files, and the limit is 1024: what fits is, say, \
-                 PAGECAST_HANDLES=229 with PAGECAST_MAX_CONNECTIONS=689; \
+                "PAGECAST_HANDLES=5000, PAGECAST_MAX_CONNECTIONS=60000 and a reserve of 138 \
+                 (PAGECAST_WORKERS=auto: 2) need 65138 open files, and the limit is 1024: what fits is, say, \
+                 PAGECAST_HANDLES=221 with PAGECAST_MAX_CONNECTIONS=665; \
                  or raise the limit (ulimit -n, LimitNOFILE) or lower PAGECAST_WORKERS",
             ),
             (
                 1_024,
                 None,
-                Some(903),
-                "PAGECAST_HANDLES=auto (at least 16), PAGECAST_MAX_CONNECTIONS=903 and a reserve of 106",
+                Some(871),
+                "PAGECAST_HANDLES=auto (at least 16), PAGECAST_MAX_CONNECTIONS=871 and a reserve of 138",
             ),
-            (1_024, Some(903), None, "PAGECAST_MAX_CONNECTIONS=auto (at least 16) and"),
+            (1_024, Some(871), None, "PAGECAST_MAX_CONNECTIONS=auto (at least 16) and"),
             (40, None, None, "the limit is 40: that is too few to serve with"),
             (0, None, None, "the limit is 0:"),
         ] {

@@ -274,8 +274,10 @@ async fn app(
     files: Files,
     change: Change,
 ) -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static {
-    let site =
-        Site::new(files.clone(), Manners::of(&Config::default(), &files, rules(), Arc::default()).unwrap());
+    let site = Site::new(
+        files.clone(),
+        Manners::of(&Config::default(), &Limits::default(), &files, rules(), Arc::default()).unwrap(),
+    );
     let app = App::new()
         .route("/panic", web::to(panics))
         .route("/panic-later", web::to(panics_later))
