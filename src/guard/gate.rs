@@ -41,6 +41,11 @@ pub enum Turned {
 impl Gate {
     /// The gate as it is configured.
     pub fn new(config: &Config) -> Self {
+        if config.https_redirect.is_on() && config.trusted_proxies.is_empty() {
+            log::warn!(
+                "every request is redirected to https: no proxy is trusted to say that one came by it"
+            );
+        }
         let transport_security = config.strict_transport_security.given();
         let inner = Inner {
             redirects: config.https_redirect.is_on(),

@@ -11,6 +11,7 @@ cors = false
 [[rule]]
 path = '/open/**'
 cors = '*'
+listing = true
 [[rule]]
 path = '/cookies/**'
 cors = { origins = ['https://app.example', 'null'], credentials = true, max_age = '1m', headers = ['X-Token'], expose = [] }
@@ -25,7 +26,7 @@ fn server() -> Server {
         .into_iter()
         .fold(Site::new(), |site, directory| site.file(&format!("{directory}/a.txt"), body.as_bytes()))
         .file("other/a.txt.gz", b"\x1f\x8b: not read")
-        .file("_redirects", b"/other/old /other/new\n")
+        .file("_redirects", b"/other/old /other/new\n/moved /other 302\n/page/* /other/a.txt 404\n")
         .env("PAGECAST_CORS_ORIGINS", "https://one.example,https://*.two.example,http://localhost:3000");
     ruled(site, RULES).serve()
 }
@@ -106,6 +107,12 @@ fn every_response_of_a_path_that_differs_by_origin_says_so_in_one_line() {
         ("GET", "/cookies/a.txt", "Range: bytes=0-1\r\n", 206, "Accept-Encoding, Origin"),
         ("GET", "/open/a.txt", "", 200, "Accept-Encoding"),
         ("GET", "/open/none", "", 404, ""),
+        ("GET", "/open/", "", 200, "Accept"),
+        ("HEAD", "/open/?archive=zip", "", 200, ""),
+        ("HEAD", "/listed/?archive=zip", "", 200, "Origin"),
+        ("GET", "/listed/?archive=rar", "", 400, "Origin"),
+        ("GET", "/moved", "", 302, "Origin"),
+        ("GET", "/page/x", "", 404, "Accept-Encoding, Origin"),
         ("GET", "/closed/none", "", 404, ""),
         ("GET", "/closed/a.txt", "", 200, "Accept-Encoding"),
     ] {

@@ -245,6 +245,13 @@ fn a_range_field_in_two_lines_is_one_malformed_list() {
 }
 
 #[test]
+fn a_range_counts_where_it_is_the_only_field() {
+    let server = site();
+    let reply = server.send("GET /small.bin HTTP/1.0\r\nRange: bytes=3-5\r\n\r\n");
+    assert_eq!((reply.status, reply.body.as_slice()), (206, &patterned(100)[3..6]));
+}
+
+#[test]
 fn nothing_that_is_missing_has_a_range() {
     let server = site();
     let reply = server.get_with("/none.bin", "Range: bytes=0-4\r\n");
