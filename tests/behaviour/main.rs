@@ -3,12 +3,15 @@
 #![allow(unreachable_pub, reason = "one crate, which nobody reaches into")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end by a panic")]
 
+mod archives;
 mod basics;
 mod changed_on_disk;
 mod cli;
 mod client;
 mod cold;
 mod conditional;
+mod directories;
+mod error_pages;
 mod files;
 mod framing;
 mod limits;
