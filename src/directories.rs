@@ -132,7 +132,8 @@ impl Directories {
         format: ArchiveFormat,
     ) -> Result<BoxBody, NoDirectory> {
         self.begin(move |inner, permit| {
-            let plan = Plan::of(inner.files.root(), &path, &inner.settings.archive)
+            let is_listed = |path: &SitePath<'_>| inner.files.rules().policy(path).listing();
+            let plan = Plan::of(inner.files.root(), &path, &inner.settings.archive, &is_listed)
                 .map_err(|why| NoDirectory::unplanned(why, &path))?;
             let archive = Archive::new(plan, format, inner.files.clone())
                 .map_err(|error| NoDirectory::failed(&error, &path))?;
@@ -220,7 +221,7 @@ mod tests {
     use actix_web::body::{BodySize, MessageBody, to_bytes};
     use std::path::Path;
 
-    use crate::config::{Dotfiles, Symlinks};
+    use crate::config::{Dotfiles, Switch, Symlinks};
     use crate::files::{Root, Settings};
 
     const LIMITS: ArchiveLimits =
@@ -230,7 +231,7 @@ mod tests {
         let files = Files::new(
             Root::open(dir, Symlinks::Inside).unwrap(),
             &Settings::small(),
-            Rules::new(&Config::default()),
+            Rules::new(&Config { listing: Switch::On, ..Config::default() }),
         )
         .unwrap();
         let settings = DirectorySettings { listing_entries: 100_000, archive, at_once, threads: 1 };

@@ -51,9 +51,14 @@ pub(crate) enum Unplanned {
 }
 
 impl Plan {
-    /// Walks the directory at `path`. Blocks.
-    pub(crate) fn of(root: &Root, path: &SitePath<'_>, limits: &ArchiveLimits) -> Result<Self, Unplanned> {
-        let mut walk = Walk { root, limits, entries: Vec::new(), bytes: 0 };
+    /// Walks the directory at `path`. Blocks. Of a directory within it that `is_listed` denies there is the name alone.
+    pub(crate) fn of(
+        root: &Root,
+        path: &SitePath<'_>,
+        limits: &ArchiveLimits,
+        is_listed: &dyn Fn(&SitePath<'_>) -> bool,
+    ) -> Result<Self, Unplanned> {
+        let mut walk = Walk { root, limits, is_listed, entries: Vec::new(), bytes: 0 };
         let mut prefix = 0;
         if !path.is_root() {
             let stat = root.look(path).map_err(Unplanned::Unreadable)?;
@@ -83,6 +88,7 @@ impl Plan {
 struct Walk<'a> {
     root: &'a Root,
     limits: &'a ArchiveLimits,
+    is_listed: &'a dyn Fn(&SitePath<'_>) -> bool,
     entries: Vec<Planned>,
     bytes: u64,
 }
@@ -101,6 +107,9 @@ impl Walk<'_> {
                 Kind::File => self.add(path, Kind::File, entry.version)?,
                 // Its files are here under their own name, or lie outside what was asked for; and links can go in circles.
                 Kind::Directory if entry.is_link => {}
+                Kind::Directory if !(self.is_listed)(&path) => {
+                    self.add(path, Kind::Directory, entry.version)?
+                }
                 Kind::Directory => {
                     if levels.len() >= self.limits.depth {
                         return Err(Unplanned::TooDeep);
@@ -179,7 +188,7 @@ mod tests {
 
     fn plan(dir: &Path, path: &str, limits: ArchiveLimits) -> Result<Plan, Unplanned> {
         let root = Root::open(dir, Symlinks::Inside).unwrap();
-        Plan::of(&root, &SitePath::parse(path.as_bytes()).unwrap().path, &limits)
+        Plan::of(&root, &SitePath::parse(path.as_bytes()).unwrap().path, &limits, &|_| true)
     }
 
     fn names(plan: &Plan) -> Vec<String> {

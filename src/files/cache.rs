@@ -568,6 +568,7 @@ impl Files {
             Outcome::File { version, asset } => {
                 let is_same = |asset: Arc<Asset>| {
                     !asset.is_racy
+                        && !self.inner.loader.tags.have_improved(&asset.etag, version)
                         && asset.beside.is_unchanged(&self.inner.loader.root, &name.path, name.is_told_of)
                 };
                 seen.is_ok_and(|stat| Version::of(&stat) == *version) && asset.get().is_some_and(is_same)
@@ -582,6 +583,11 @@ impl Files {
 
     fn distrust_all(&self) {
         self.inner.distrusted_until_ms.store(self.now_ms(), Ordering::Release);
+    }
+
+    /// What is said of which part of the site.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.inner.loader.rules
     }
 
     /// The directory that is served, for those who read directories.

@@ -1,9 +1,9 @@
 //! What raw clients have in common.
 
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use crate::site::{Reply, Server};
+use crate::site::{PATIENCE, Reply, Server};
 
 /// Bytes that tell where in a file they stand: no two stretches look alike, and every value occurs.
 pub fn patterned(length: usize) -> Vec<u8> {
@@ -45,6 +45,68 @@ impl Client {
     /// Whether the server has closed, without a byte and without a reset.
     pub fn is_at_end(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]), Ok(0))
+    }
+}
+
+/// A response whose body may be made while it is sent.
+pub struct Made {
+    pub reply: Reply,
+    /// Whether the body came to its end, as its framing tells.
+    pub is_whole: bool,
+}
+
+impl Made {
+    /// GETs `target` on a connection of its own, with more header lines (each ending in CRLF).
+    pub fn get(server: &Server, target: &str, lines: &str) -> Self {
+        let mut stream = server.connect();
+        // What is made well behind all others may take long where many tests run at once.
+        stream.set_read_timeout(Some(PATIENCE * 6)).unwrap();
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n").unwrap();
+        Self::read(&mut stream)
+    }
+
+    /// Reads a response, in chunks, of a known length, or up to the close.
+    pub fn read(stream: &mut impl Read) -> Self {
+        let reply = Reply::read(stream, true).expect("a head");
+        Self::finish(reply, stream)
+    }
+
+    /// Reads the body of a response whose head has been read.
+    pub fn finish(mut reply: Reply, stream: &mut impl Read) -> Self {
+        let read = if reply.field("transfer-encoding") == Some("chunked") {
+            read_chunks(BufReader::new(stream), &mut reply.body)
+        } else if let Some(length) = reply.content_length() {
+            stream.take(length).read_to_end(&mut reply.body).map(|came| came as u64 == length)
+        } else {
+            stream.read_to_end(&mut reply.body).map(|_| true)
+        };
+        Self { reply, is_whole: read.unwrap_or(false) }
+    }
+
+    /// The body of a response that went well and is whole.
+    pub fn body(self) -> Vec<u8> {
+        assert_eq!(self.reply.status, 200, "{}", self.reply.text());
+        assert!(self.is_whole, "broken after {} bytes", self.reply.body.len());
+        self.reply.body
+    }
+}
+
+/// Reads chunks (RFC 9112 §7.1); false where the bytes end before the last one.
+fn read_chunks(mut stream: impl BufRead, body: &mut Vec<u8>) -> io::Result<bool> {
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        let Some(digits) = line.strip_suffix("\r\n") else { return Ok(false) };
+        let length = u64::from_str_radix(digits, 16).expect("a chunk's size");
+        if (&mut stream).take(length).read_to_end(body)? as u64 != length {
+            return Ok(false);
+        }
+        let mut end = [0; 2];
+        stream.read_exact(&mut end)?;
+        assert_eq!(&end, b"\r\n", "a chunk ends where its size says");
+        if length == 0 {
+            return Ok(true);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "one crate, which nobody reaches into")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end by a panic")]
 
+mod archives;
 mod basics;
 mod changed_on_disk;
 mod cli;
@@ -11,6 +12,8 @@ mod cold;
 mod conditional;
 mod configured;
 mod cors;
+mod directories;
+mod error_pages;
 mod files;
 mod framing;
 mod limits;

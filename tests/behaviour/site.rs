@@ -64,6 +64,13 @@ impl Site {
         self
     }
 
+    /// Serves with this configuration file as well.
+    pub fn config(self, toml: &str) -> Self {
+        let path = self.path().join(".pagecast.toml");
+        std::fs::write(&path, toml).unwrap();
+        self.env("PAGECAST_CONFIG", path.to_str().unwrap())
+    }
+
     /// Sets a variable of the server's environment; a later value beats an earlier one.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
@@ -209,6 +216,13 @@ impl Server {
         let ticks: u64 =
             after_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// The most memory that the server has had resident, in bytes.
+    pub fn resident_max(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// How many descriptors the server has open to `path`.
