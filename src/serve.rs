@@ -37,12 +37,15 @@ use crate::config::{Config, Dotfiles, TrailingSlash, Verify};
 use crate::directories::{Directories, DirectorySettings};
 use crate::error::Refused;
 use crate::files::cache::NoHandle;
+use crate::files::forms::Forms;
 use crate::files::handle_pool::Handle;
 use crate::files::load::NoForm;
 use crate::files::{Asset, Files};
 use crate::guard::gate::{Gate, Turned};
 use crate::http::decide::{Representation, decide};
-use crate::http::encoding::Choice;
+use crate::http::digest::Algorithm;
+use crate::http::encoding::{AcceptEncoding, Choice};
+use crate::http::entity_tag::EntityTag;
 use crate::http::method::Method;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
@@ -186,6 +189,9 @@ impl Site {
         if place.is_due_for_touch {
             Box::pin(self.files.touch(&place.name, Some(&form))).await;
         }
+        if form.etag.is_weak() {
+            self.files.digest_soon(&form, Algorithm::Sha256);
+        }
         let checksums = self.checksums(&form, fields, is_head).await;
         let dates_are_strong = form.coding.is_none() && !may_differ(&place.asset, fields);
         let facts = Representation { dates_are_strong, ..facts(&form) };
@@ -206,6 +212,11 @@ impl Site {
             let is_refused = codings.refuses_identity();
             return if is_refused { Err(Refused::NotAcceptable.into()) } else { Ok(Arc::clone(asset)) };
         };
+        if let Some(begun) = fields.begun()
+            && let Some(form) = begun_form(asset, forms, codings, &begun)
+        {
+            return Ok(form);
+        }
         let choice = codings.choose(forms.available());
         // What was begun in one form is best gone on with in that form: ranges begin nothing.
         let wanted = codings.best(forms.possible()).filter(|_| !fields.has_range());
@@ -218,8 +229,12 @@ impl Site {
         match choice {
             Choice::Identity => Ok(Arc::clone(asset)),
             Choice::Coded(coding) => match forms.ready(coding) {
-                Some(form) if !form.etag.is_weak() => Ok(form),
-                _ => Ok(Box::pin(self.files.form(asset, coding)).await?),
+                Some(form) if form.is_settled() => Ok(form),
+                _ => match Box::pin(self.files.form(asset, coding)).await {
+                    // From now on the sidecar counts as absent: there is one coding less to choose from.
+                    Err(NoForm::Failed) => Box::pin(self.form(asset, fields)).await,
+                    form => Ok(form?),
+                },
             },
             Choice::NotAcceptable if wanted.is_some() => Err(Refused::Busy.into()),
             Choice::NotAcceptable => Err(Refused::NotAcceptable.into()),
@@ -305,6 +320,9 @@ impl Site {
         request: &HttpRequest,
         is_head: bool,
     ) -> Option<HttpResponse> {
+        if self.manners.verifies && self.verify(asset).await.is_err() {
+            return None;
+        }
         let fields = Fields::of(request.headers());
         let form = self.form(asset, &fields).await.unwrap_or_else(|_| Arc::clone(asset));
         let handle = self.handle(&form).await.ok()?;
@@ -354,6 +372,23 @@ fn facts(asset: &Asset) -> Representation<'_> {
         dates_are_strong: true,
         media_type: asset.fields().media_type().as_bytes(),
     }
+}
+
+/// The form that was begun, by its tag, of those that are in memory and acceptable: to go on with it spares the client a
+/// download from the start.
+fn begun_form(
+    asset: &Arc<Asset>,
+    forms: &Forms,
+    codings: &AcceptEncoding,
+    begun: &EntityTag<'_>,
+) -> Option<Arc<Asset>> {
+    if !codings.refuses_identity() && begun.strong_eq(&asset.etag) {
+        return Some(Arc::clone(asset));
+    }
+    let acceptable = forms.available().iter().filter(|coding| codings.accepts(*coding));
+    acceptable
+        .filter_map(|coding| forms.ready(coding))
+        .find(|form| form.is_settled() && begun.strong_eq(&form.etag))
 }
 
 /// Whether the same request may be answered in another coding before long: then a date does not tell the bytes.

@@ -8,6 +8,7 @@ use crate::http::accept;
 use crate::http::decide::Asked;
 use crate::http::digest::{Algorithm, Want};
 use crate::http::encoding::AcceptEncoding;
+use crate::http::entity_tag::EntityTag;
 use crate::http::precondition::Preconditions;
 
 /// The fields that decide which bytes are sent, and how many.
@@ -27,8 +28,8 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(crate) fn of(headers: &'a HeaderMap) -> Self {
-        if headers.len() <= 1 {
-            return Self::default(); // Host alone.
+        if headers.len() <= 1 && (headers.is_empty() || headers.contains_key(header::HOST)) {
+            return Self::default();
         }
         let codings = joined(headers, &header::ACCEPT_ENCODING);
         Self {
@@ -45,6 +46,12 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn has_range(&self) -> bool {
         self.range.is_some()
+    }
+
+    /// The tag of what the client has begun to fetch, and wants the rest of.
+    pub(crate) fn begun(&self) -> Option<EntityTag<'_>> {
+        self.range.as_ref()?;
+        EntityTag::parse(self.if_range.as_deref()?)
     }
 
     pub(crate) fn asked(&self, head_only: bool) -> Asked<'_> {

@@ -7,7 +7,6 @@ use actix_web::HttpResponse;
 use crate::error::Refused;
 use crate::files::Asset;
 use crate::files::digests::Digest;
-use crate::files::load::NoForm;
 use crate::http::digest::{Algorithm, checksum_line};
 use crate::reply::{Checksums, text};
 use crate::serve::asked::Fields;
@@ -42,7 +41,7 @@ impl Site {
             return Some(digest);
         }
         if waits {
-            return Box::pin(self.files.digest(form, algorithm, self.manners.digest_wait)).await;
+            return Box::pin(self.files.digest(form, algorithm, self.manners.digest_wait)).await.ok();
         }
         // Whoever asks later finds it known.
         self.files.digest_soon(form, algorithm);
@@ -57,8 +56,7 @@ impl Site {
         is_head: bool,
     ) -> Result<HttpResponse, Unsent> {
         let algorithm = Algorithm::from_token(name).ok_or(Refused::UnknownDigest)?;
-        let digest =
-            self.files.digest(asset, algorithm, self.manners.digest_wait).await.ok_or(Refused::Busy)?;
+        let digest = self.files.digest(asset, algorithm, self.manners.digest_wait).await?;
         let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
         Ok(text(&asset.policy, &line, is_head))
     }
@@ -68,8 +66,7 @@ impl Site {
         match Box::pin(self.files.is_verified(asset, self.manners.digest_wait)).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Refused::Failed.into()),
-            Err(NoForm::Changed) => Err(Unsent::Changed),
-            Err(_) => Err(Refused::Busy.into()),
+            Err(why) => Err(why.into()),
         }
     }
 }
