@@ -42,6 +42,7 @@ use crate::files::load::NoForm;
 use crate::files::{Asset, Files, Lookup};
 use crate::guard::gate::{Gate, Turned};
 use crate::http::decide::{Representation, decide};
+use crate::http::digest::Algorithm;
 use crate::http::encoding::{Choice, Coding};
 use crate::http::method::Method;
 use crate::http::query::Wants;
@@ -166,9 +167,10 @@ impl Site {
         let fields = Fields::of(request.headers());
         let coded;
         let form = match self.choose(asset, &fields).ok()? {
+            None if asset.etag.is_weak() => return None,
             None => asset,
             Some(coding) => {
-                coded = asset.forms.as_ref()?.ready(coding).filter(|form| !form.etag.is_weak())?;
+                coded = asset.forms.as_ref()?.ready(coding).filter(|form| form.is_settled())?;
                 &coded
             }
         };
@@ -217,12 +219,12 @@ impl Site {
         if let Some(name) = wants.and_then(|wants| wants.digest.as_deref()) {
             return self.checksum_file(asset, name, is_head).await;
         }
-        let form = match self.choose(asset, fields)? {
-            None => Arc::clone(asset),
-            Some(coding) => self.files.form(asset, coding).await?,
-        }; // 2 which bytes
+        let form = self.form(asset, fields).await?; // 2 which bytes
         if place.is_due_for_touch {
             self.files.touch(&place.name, Some(&form)).await;
+        }
+        if form.etag.is_weak() {
+            self.files.digest_soon(&form, Algorithm::Sha256);
         }
         let checksums = self.checksums(&form, fields, is_head).await;
         let handle = self.handle(&form).await?;
@@ -273,6 +275,19 @@ impl Site {
             Choice::NotAcceptable if wanted.is_some() => Err(Refused::Busy),
             Choice::NotAcceptable => Err(Refused::NotAcceptable),
         }
+    }
+
+    /// The file in that coding.
+    async fn form(&self, asset: &Arc<Asset>, fields: &Fields<'_>) -> Result<Arc<Asset>, Unsent> {
+        for _ in Coding::ALL {
+            let Some(coding) = self.choose(asset, fields)? else { return Ok(Arc::clone(asset)) };
+            match self.files.form(asset, coding).await {
+                // From now on the sidecar counts as absent: there is one coding less to choose from.
+                Err(NoForm::Failed) => {}
+                form => return Ok(form?),
+            }
+        }
+        Ok(Arc::clone(asset))
     }
 
     /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on.
@@ -386,12 +401,11 @@ impl Site {
         request: &HttpRequest,
         is_head: bool,
     ) -> Option<HttpResponse> {
+        if self.manners.verifies && self.verify(asset).await.is_err() {
+            return None;
+        }
         let fields = Fields::of(request.headers());
-        let form = match self.choose(asset, &fields) {
-            Ok(Some(coding)) => self.files.form(asset, coding).await.ok(),
-            _ => None,
-        };
-        let form = form.unwrap_or_else(|| Arc::clone(asset));
+        let form = self.form(asset, &fields).await.unwrap_or_else(|_| Arc::clone(asset));
         let handle = self.handle(&form).await.ok()?;
         let sendfile_from = self.manners.sendfile_from;
         let source = Source { asset: &form, handle, sendfile_from, checksums: Vec::new() };

@@ -80,6 +80,11 @@ impl Asset {
         &self.fields
     }
 
+    /// Whether nothing better can be made of the same version: its bytes held still, and its tag is strong.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.is_racy && !self.etag.is_weak()
+    }
+
     /// A small file's bytes; none where they stay with the kernel.
     pub(crate) fn heap_body(&self) -> Option<Bytes> {
         self.is_on_heap().then(|| self.fields.body())

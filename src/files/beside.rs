@@ -1,10 +1,10 @@
 //! What lies beside a file and goes with it: compressed sidecars, and its checksum.
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::root::Root;
-use super::version::Version;
+use super::version::{Version, links_of};
 use crate::http::encoding::Coding;
 use crate::http::target::SitePath;
 
@@ -13,15 +13,31 @@ use crate::http::target::SitePath;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Beside {
     seen: Box<[(&'static str, Option<Version>)]>,
+    /// One of them is a link, or has another name: it can change without an event in its directory.
+    is_linked: bool,
 }
 
 impl Beside {
     /// Looks at what lies beside `path`. Blocks.
-    pub(crate) fn look(root: &Root, path: &SitePath<'_>, with_checksum: bool) -> Self {
+    ///
+    /// # Errors
+    /// Where it can't be known, so that nobody takes a checksum for absent that is there.
+    pub(crate) fn look(root: &Root, path: &SitePath<'_>, with_checksum: bool) -> Result<Self, Errno> {
         let codings = Coding::ALL.into_iter().filter(|_| !is_sidecar(path)).map(Coding::suffix);
         let checksum = (with_checksum && !path.as_bytes().ends_with(CHECKSUM.as_bytes())).then_some(CHECKSUM);
-        let version = |suffix: &'static str| (suffix, version_at(root, &path.suffixed(suffix)));
-        Self { seen: codings.chain(checksum).map(version).collect() }
+        let mut is_linked = false;
+        let mut look = |suffix: &'static str| {
+            let (version, is_plain) = version_at(root, &path.suffixed(suffix))?;
+            is_linked |= !is_plain;
+            Ok((suffix, version))
+        };
+        let seen = codings.chain(checksum).map(&mut look).collect::<Result<_, Errno>>()?;
+        Ok(Self { seen, is_linked })
+    }
+
+    /// Whether something beside the file can change without an event in its directory.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.is_linked
     }
 
     /// The version of the sidecar in `coding`.
@@ -42,11 +58,13 @@ impl Beside {
     /// Whether the kernel confirms, from memory alone, that nothing beside `path` has changed. What `is_told_of` need not be
     /// looked for where it was absent: its coming would have been told.
     pub(crate) fn is_unchanged(&self, root: &Root, path: &SitePath<'_>, is_told_of: bool) -> bool {
-        let is_same = |(suffix, version): &(&str, Option<Version>)| match version {
-            None if is_told_of => true,
-            None => matches!(root.glance(&path.suffixed(suffix)), Err(Errno::NOENT | Errno::NOTDIR)),
-            Some(version) => {
-                root.glance(&path.suffixed(suffix)).is_ok_and(|stat| Version::of(&stat) == *version)
+        let is_same = |(suffix, version): &(&str, Option<Version>)| {
+            if version.is_none() && is_told_of {
+                return true;
+            }
+            match root.glance(&path.suffixed(suffix)) {
+                Ok(stat) => version_of_file(&stat) == *version,
+                Err(errno) => version.is_none() && is_absence(errno),
             }
         };
         self.seen.iter().all(is_same)
@@ -68,9 +86,38 @@ fn is_sidecar(path: &SitePath<'_>) -> bool {
     Coding::ALL.into_iter().any(|coding| path.as_bytes().ends_with(coding.suffix().as_bytes()))
 }
 
-fn version_at(root: &Root, path: &SitePath<'_>) -> Option<Version> {
-    let stat = root.look(path).ok()?;
-    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| Version::of(&stat))
+/// The version of a regular file, and whether the name is the file's own and only one.
+fn version_at(root: &Root, path: &SitePath<'_>) -> Result<(Option<Version>, bool), Errno> {
+    let plainly = root.look_plainly(path);
+    let is_plain = !matches!(plainly, Err(Errno::LOOP));
+    match if is_plain { plainly } else { root.look(path) } {
+        Ok(stat) => {
+            let version = version_of_file(&stat);
+            Ok((version, is_plain && (version.is_none() || links_of(&stat) == 1)))
+        }
+        Err(errno) if is_absence(errno) => Ok((None, is_plain)),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn version_of_file(stat: &Stat) -> Option<Version> {
+    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| Version::of(stat))
+}
+
+/// Whether an error says that there is nothing that could be served, and not that it can't be known.
+fn is_absence(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::NAMETOOLONG
+            | Errno::LOOP
+            | Errno::XDEV
+            | Errno::ACCESS
+            | Errno::PERM
+            | Errno::INVAL
+            | Errno::ILSEQ
+    )
 }
 
 /// What the name of a checksum adds to the name of its file.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,6 @@ use moka::policy::EvictionPolicy;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
 
 use super::asset::{Asset, Content};
 use super::beside::original;
@@ -19,7 +19,8 @@ use super::digests::{Digest, Digests};
 use super::disk::Disk;
 use super::handle_pool::{Handle, HandlePool};
 use super::load::{Loaded, Loader, NoForm, Sizes};
-use super::name::{FIRST_MS, Lookup, Name, Outcome};
+use super::loading::Loading;
+use super::name::{Checked, FIRST_MS, Lookup, Name, Outcome};
 use super::resident;
 use super::root::{Entry, Root, RootState};
 use super::settings::{Counts, Settings};
@@ -48,6 +49,7 @@ struct Inner {
     populates: Disk,
     digesting: Disk,
     compressing: Disk,
+    loading: Loading,
     /// Places for what is computed in the background.
     background: Arc<Semaphore>,
     watch: Option<Watch>,
@@ -99,7 +101,7 @@ impl Files {
             sizes: Sizes {
                 heap_file_bytes: heap_fits.min(settings.heap_bytes / LARGEST_SHARE),
                 mapped_file_bytes: settings.cache_bytes / LARGEST_SHARE,
-                compressed: settings.compressed.clone(),
+                compressed: settings.compressed.clone().filter(|_| settings.heap_bytes >= LARGEST_SHARE),
                 form_bytes: settings.heap_bytes / LARGEST_SHARE,
             },
             heeds_checksums: settings.verify == Verify::Serve,
@@ -116,6 +118,7 @@ impl Files {
             populates: Disk::new("pagecast-read", settings.populate_threads, READING_NICENESS)?,
             digesting: background("pagecast-digest")?,
             compressing: background("pagecast-code")?,
+            loading: Loading::default(),
             background: Arc::new(Semaphore::new(BACKGROUND_QUEUE)),
             watch: settings.watches.and_then(watch_or_say),
             trust_ms: milliseconds(settings.revalidate_after),
@@ -143,7 +146,8 @@ impl Files {
     /// what the kernel has in memory, and where that does not settle it the answer is none.
     pub fn recall(&self, name: &Name, now_ms: u64) -> Option<Lookup> {
         if !self.is_trusted(name, now_ms) {
-            self.check(name).then(|| name.confirm(now_ms))?;
+            let before = name.checked();
+            self.check(name, before).then(|| name.confirm(before, now_ms))?;
         }
         name.lookup()
     }
@@ -235,7 +239,8 @@ impl Files {
     pub(crate) async fn form(&self, asset: &Arc<Asset>, coding: Coding) -> Result<Arc<Asset>, NoForm> {
         let forms = asset.forms.as_ref().ok_or(NoForm::Changed)?;
         let tags = &self.inner.loader.tags;
-        let fresh = || forms.ready(coding).filter(|form| !tags.have_improved(&form.etag, &form.version));
+        let is_fresh = |form: &Arc<Asset>| !form.is_racy && !tags.have_improved(form);
+        let fresh = || forms.ready(coding).filter(is_fresh);
         if let Some(form) = fresh() {
             return Ok(form);
         }
@@ -246,7 +251,11 @@ impl Files {
         let permit = self.inner.loader.handles.permit().await.map_err(|_| NoForm::Busy)?;
         let (inner, original) = (Arc::clone(&self.inner), Arc::clone(asset));
         let opened = self.inner.opens.run(move || inner.loader.load_sidecar(&original, coding, permit));
-        let form = opened.await.unwrap_or(Err(NoForm::Failed))?;
+        let form = opened.await.unwrap_or(Err(NoForm::Failed)).inspect_err(|why| {
+            if matches!(why, NoForm::Failed) {
+                forms.give_up(coding);
+            }
+        })?;
         self.keep(&form, None).await;
         forms.keep(coding, &form);
         Ok(form)
@@ -255,23 +264,32 @@ impl Files {
     /// Has the file compressed, unless that is under way or known to be useless. Returns at once.
     pub(crate) fn compress_soon(&self, asset: &Arc<Asset>, coding: Coding) {
         let Some(forms) = &asset.forms else { return };
-        if !forms.begin(coding) {
+        // What is racy will be read again, and may then be something else.
+        if asset.is_racy || !forms.begin(coding) {
             return;
         }
         let Some(place) = self.place_in_background() else { return forms.end(coding, false) };
         let (files, asset) = (self.clone(), Arc::clone(asset));
         tokio::spawn(async move {
+            let Some(forms) = &asset.forms else { return };
+            let known = files.inner.heap.get(&(asset.path.clone(), asset.version, Some(coding))).await;
+            if let Some(form) = known {
+                forms.keep(coding, &form);
+                return forms.end(coding, false);
+            }
             let (inner, original) = (Arc::clone(&files.inner), Arc::clone(&asset));
             let made = files.inner.compressing.run(move || inner.loader.compress(&original, coding)).await;
             drop(place);
-            let Some(forms) = &asset.forms else { return };
             let is_useless = matches!(made, Ok(Ok(None)));
             match made {
                 Ok(Ok(Some(form))) => {
                     forms.keep(coding, &form);
                     files.keep(&form, None).await;
                 }
-                Ok(Err(error)) => log::debug!("/{} could not be compressed: {error}", asset.path),
+                Ok(Err(error)) => {
+                    log::debug!("/{} could not be compressed: {error}", asset.path);
+                    files.distrust_path(&asset.path).await;
+                }
                 // A panic has been logged by its hook.
                 Ok(Ok(None)) | Err(_) => {}
             }
@@ -286,41 +304,48 @@ impl Files {
         asset: &Arc<Asset>,
         algorithm: Algorithm,
         wait: Duration,
-    ) -> Option<Digest> {
-        if let Some(known) = asset.digests.get(algorithm) {
-            return Some(Arc::clone(known));
+    ) -> Result<Digest, NoForm> {
+        let known = || asset.digests.get(algorithm).cloned();
+        if let Some(digest) = known().or_else(|| self.digest_at_once(asset, algorithm)) {
+            return Ok(digest);
         }
-        tokio::time::timeout(wait, self.digest_soon(asset, algorithm)?).await.ok()?.ok()?
+        let mut computed = pin!(asset.digests.computed(algorithm));
+        computed.as_mut().enable();
+        if !self.digest_soon(asset, algorithm) {
+            return known().ok_or(NoForm::Busy);
+        }
+        let is_over = tokio::time::timeout(wait, computed).await.is_ok();
+        known().ok_or(if is_over { NoForm::Changed } else { NoForm::Busy })
     }
 
-    /// Has the checksum computed.
-    pub(crate) fn digest_soon(
-        &self,
-        asset: &Arc<Asset>,
-        algorithm: Algorithm,
-    ) -> Option<JoinHandle<Option<Digest>>> {
-        let place = self.place_in_background()?;
+    /// Has the checksum computed, unless it is known or under way; false where there is no place for that now.
+    pub(crate) fn digest_soon(&self, asset: &Arc<Asset>, algorithm: Algorithm) -> bool {
+        if !asset.digests.begin(algorithm) {
+            return true;
+        }
+        let Some(place) = self.place_in_background().filter(|_| asset.digests.get(algorithm).is_none())
+        else {
+            asset.digests.end(algorithm);
+            return false;
+        };
         let (files, asset) = (self.clone(), Arc::clone(asset));
-        Some(tokio::spawn(async move {
+        tokio::spawn(async move {
             let (inner, job) = (Arc::clone(&files.inner), Arc::clone(&asset));
             let computed = files.inner.digesting.run(move || inner.loader.digest(&job, algorithm)).await;
             drop(place);
-            if asset.etag.is_weak() {
-                // From now on it can have a strong tag.
+            if let Ok(Err(error)) = &computed {
+                log::debug!("no checksum of /{}: {error}", asset.path);
+            }
+            // It has changed, or can have a strong tag from now on.
+            if asset.etag.is_weak() || !matches!(computed, Ok(Ok(_))) {
                 files.distrust_path(&asset.path).await;
                 if let Some(original) = original(&asset.path) {
                     files.distrust_path(&original).await;
                 }
             }
-            match computed {
-                Ok(Ok(digest)) => Some(digest),
-                Ok(Err(error)) => {
-                    log::debug!("no checksum of /{}: {error}", asset.path);
-                    None
-                }
-                Err(_) => None,
-            }
-        }))
+            asset.digests.end(algorithm);
+        });
+        true
     }
 
     /// The checksum, where it takes no time worth mentioning: the bytes are few and in memory.
@@ -346,26 +371,34 @@ impl Files {
         if let Some(known) = asset.digests.is_verified.get() {
             return Ok(*known);
         }
+        tokio::time::timeout(wait, self.find_out_whether_verified(asset)).await.unwrap_or(Err(NoForm::Busy))
+    }
+
+    async fn find_out_whether_verified(&self, asset: &Arc<Asset>) -> Result<bool, NoForm> {
+        let _turn = asset.digests.verifying.lock().await;
+        if let Some(known) = asset.digests.is_verified.get() {
+            return Ok(*known);
+        }
         let place = self.place_in_background().ok_or(NoForm::Busy)?;
         let (inner, job) = (Arc::clone(&self.inner), Arc::clone(asset));
         let verifying = self.inner.digesting.run(move || {
             let _place = place;
+            if let Some(known) = job.digests.is_verified.get() {
+                return Ok(*known);
+            }
             let verified = inner.loader.verify(&job)?;
             Ok::<_, io::Error>(*job.digests.is_verified.get_or_init(|| verified))
         });
-        match tokio::time::timeout(wait, verifying).await {
-            Err(_) => Err(NoForm::Busy),
-            Ok(Err(_)) => Err(NoForm::Failed),
-            Ok(Ok(Ok(is_right))) => Ok(is_right),
-            Ok(Ok(Err(error))) => Err(match error.raw_os_error() {
-                Some(libc::ESTALE | libc::ENOENT) => NoForm::Changed,
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => NoForm::Busy,
-                _ => {
-                    log::error!("/{} could not be checked: {error}", asset.path);
-                    NoForm::Failed
-                }
-            }),
-        }
+        let Ok(verified) = verifying.await else { return Err(NoForm::Failed) };
+        verified.map_err(|error| match error.raw_os_error() {
+            Some(libc::ESTALE | libc::ENOENT) => NoForm::Changed,
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => NoForm::Busy,
+            _ if error.kind() == io::ErrorKind::UnexpectedEof => NoForm::Changed,
+            _ => {
+                log::error!("/{} could not be checked: {error}", asset.path);
+                NoForm::Failed
+            }
+        })
     }
 
     fn place_in_background(&self) -> Option<OwnedSemaphorePermit> {
@@ -471,6 +504,7 @@ impl Files {
     }
 
     async fn load(&self, path: SitePath<'static>, now_ms: u64) -> Found {
+        let load = self.inner.loading.begin(path.clone());
         for _ in 0..SHARED_TRIES {
             let mut mine = None;
             let init = async {
@@ -482,6 +516,9 @@ impl Files {
             let entry = self.inner.names.entry(path.clone());
             let name = entry.or_insert_with_if(init, |name| !self.is_usable(name, now_ms)).await.into_value();
             if let Some(found) = mine {
+                if load.is_doubted() {
+                    found.name.distrust();
+                }
                 return found;
             }
             // Another request opened it; its asset may be gone again already where memory is very short.
@@ -514,7 +551,11 @@ impl Files {
         };
         let failed = |_| Loaded { outcome: Outcome::Failed, asset: None, is_told_of: false };
         let Loaded { outcome, asset, is_told_of } = self.inner.opens.run(job).await.unwrap_or_else(failed);
-        let trust_ms = if is_told_of { self.inner.trust_watched_ms } else { self.inner.trust_ms };
+        let trust_ms = match &asset {
+            _ if is_told_of => self.inner.trust_watched_ms,
+            Some(asset) if asset.is_racy => self.inner.trust_ms.min(RACY_TRUST_MS),
+            _ => self.inner.trust_ms,
+        };
         let name = name(outcome, is_told_of, trust_ms);
         if let Some(asset) = asset {
             self.keep(&asset, previous.as_deref()).await;
@@ -548,6 +589,7 @@ impl Files {
     }
 
     async fn distrust_path(&self, path: &SitePath<'_>) {
+        self.inner.loading.doubt(path);
         if let Some(name) = self.inner.names.get(path.as_bytes()).await {
             name.distrust();
         }
@@ -562,14 +604,17 @@ impl Files {
     }
 
     /// Whether the kernel confirms, from memory alone, what the name says.
-    fn check(&self, name: &Name) -> bool {
-        let seen = self.inner.loader.root.glance(&name.path);
+    fn check(&self, name: &Name, before: Checked) -> bool {
+        let Loader { root, tags, .. } = &self.inner.loader;
+        let seen = root.glance(&name.path);
         match &name.outcome {
             Outcome::File { version, asset } => {
+                let distrusted_until_ms = self.inner.distrusted_until_ms.load(Ordering::Acquire);
+                let is_told_of = name.is_told_of && !before.is_doubted(distrusted_until_ms);
                 let is_same = |asset: Arc<Asset>| {
                     !asset.is_racy
-                        && !self.inner.loader.tags.have_improved(&asset.etag, version)
-                        && asset.beside.is_unchanged(&self.inner.loader.root, &name.path, name.is_told_of)
+                        && !tags.have_improved(&asset)
+                        && asset.beside.is_unchanged(root, &name.path, is_told_of)
                 };
                 seen.is_ok_and(|stat| Version::of(&stat) == *version) && asset.get().is_some_and(is_same)
             }
@@ -659,6 +704,9 @@ const PAGE: u64 = 4096;
 
 /// No single file may take more than one part in so many of the mapped bytes.
 const LARGEST_SHARE: u64 = 4;
+
+/// What may have changed without a trace is read again before long, however long names are trusted.
+const RACY_TRUST_MS: u64 = 1000;
 
 /// How often a request shares another's look-up before it makes its own.
 const SHARED_TRIES: usize = 2;

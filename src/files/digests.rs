@@ -2,10 +2,14 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256, Sha512};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::fill::fill;
 use super::version::Version;
@@ -23,18 +27,27 @@ pub(crate) struct Digests {
 /// Checksums of one asset, as they become known.
 #[derive(Default)]
 pub(crate) struct KnownDigests {
-    sha256: OnceLock<Digest>,
-    sha512: OnceLock<Digest>,
+    sha256: Slot,
+    sha512: Slot,
     /// Whether the file is what its checksum beside it says, once that is known.
     pub(crate) is_verified: OnceLock<bool>,
+    /// The turn to find that out: others wait for whoever has it.
+    pub(crate) verifying: tokio::sync::Mutex<()>,
+}
+
+/// A place for one checksum.
+#[derive(Default)]
+struct Slot {
+    digest: OnceLock<Digest>,
+    is_being_computed: AtomicBool,
+    computed: Notify,
 }
 
 impl Digests {
     /// Remembers `count` checksums.
     pub(crate) fn new(count: u64) -> Self {
-        let known =
-            Cache::builder().max_capacity(count).build_with_hasher(foldhash::fast::RandomState::default());
-        Self { known }
+        let known = Cache::builder().max_capacity(count).eviction_policy(EvictionPolicy::lru());
+        Self { known: known.build_with_hasher(foldhash::fast::RandomState::default()) }
     }
 
     pub(crate) fn get(&self, version: &Version, algorithm: Algorithm) -> Option<Digest> {
@@ -70,15 +83,32 @@ impl Digests {
 
 impl KnownDigests {
     pub(crate) fn get(&self, algorithm: Algorithm) -> Option<&Digest> {
-        self.slot(algorithm).get()
+        self.slot(algorithm).digest.get()
     }
 
     pub(crate) fn set(&self, algorithm: Algorithm, digest: Digest) {
         // Whoever was first has set the same.
-        let _ = self.slot(algorithm).set(digest);
+        let _ = self.slot(algorithm).digest.set(digest);
     }
 
-    fn slot(&self, algorithm: Algorithm) -> &OnceLock<Digest> {
+    /// Whether the caller is the one to compute the checksum now.
+    pub(crate) fn begin(&self, algorithm: Algorithm) -> bool {
+        !self.slot(algorithm).is_being_computed.swap(true, Ordering::AcqRel)
+    }
+
+    /// The computing has ended, with a checksum or without.
+    pub(crate) fn end(&self, algorithm: Algorithm) {
+        let slot = self.slot(algorithm);
+        slot.is_being_computed.store(false, Ordering::Release);
+        slot.computed.notify_waiters();
+    }
+
+    /// The next end of a computing.
+    pub(crate) fn computed(&self, algorithm: Algorithm) -> Notified<'_> {
+        self.slot(algorithm).computed.notified()
+    }
+
+    fn slot(&self, algorithm: Algorithm) -> &Slot {
         match algorithm {
             Algorithm::Sha256 => &self.sha256,
             Algorithm::Sha512 => &self.sha512,

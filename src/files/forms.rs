@@ -26,6 +26,8 @@ struct Slot {
     is_being_made: AtomicBool,
     /// It was compressed, and is no shorter.
     is_useless: AtomicBool,
+    /// Its sidecar can't be read.
+    is_unreadable: AtomicBool,
     /// Only one request opens a sidecar; others wait for it.
     opening: tokio::sync::Mutex<()>,
 }
@@ -52,9 +54,31 @@ impl Forms {
         self.codings(|coding| self.sidecar(coding).is_some() || self.ready(coding).is_some())
     }
 
-    /// The version of a sidecar.
+    /// The version of a sidecar that is of use.
     pub(crate) fn sidecar(&self, coding: Coding) -> Option<Version> {
-        self.sidecars[coding as usize]
+        self.sidecars[coding as usize].filter(|_| !self.slot(coding).is_unreadable.load(Ordering::Acquire))
+    }
+
+    /// From now on it is as if the sidecar were absent. What makes it readable gives it another version.
+    pub(crate) fn give_up(&self, coding: Coding) {
+        self.slot(coding).is_unreadable.store(true, Ordering::Release);
+    }
+
+    /// Takes over what is known of forms of the same version of the file.
+    pub(crate) fn adopt(&self, before: &Self) {
+        for coding in Coding::ALL {
+            let (slot, old) = (self.slot(coding), before.slot(coding));
+            if self.sidecars[coding as usize] != before.sidecars[coding as usize] {
+                continue;
+            }
+            if let Some(form) = before.ready(coding) {
+                self.keep(coding, &form);
+            }
+            for (new, old) in [(&slot.is_useless, &old.is_useless), (&slot.is_unreadable, &old.is_unreadable)]
+            {
+                new.store(old.load(Ordering::Acquire), Ordering::Release);
+            }
+        }
     }
 
     /// The form, if it is in memory.

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::asset::{Asset, Content};
 use super::beside::Beside;
-use super::digests::KnownDigests;
+use super::digests::{KnownDigests, digest_of};
 use super::fields::{Described, Fields};
 use super::fill::fill;
 use super::forms::Forms;
@@ -21,6 +21,7 @@ use super::root::{Entry, Root};
 use super::tags::Tags;
 use super::told::Told;
 use super::version::{Version, links_of};
+use crate::http::digest::Algorithm;
 use crate::http::encoding::Coding;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
@@ -115,7 +116,8 @@ impl Loader {
         match self.asset_of(path, opened, previous) {
             Ok(asset) => {
                 let outcome = Outcome::File { version: asset.version, asset: Held::of(&asset) };
-                Loaded { outcome, is_told_of: is_told_of && !asset.is_racy, asset: Some(asset) }
+                let is_told_of = is_told_of && !asset.is_racy && !asset.beside.is_linked();
+                Loaded { outcome, is_told_of, asset: Some(asset) }
             }
             Err(error) => without_asset(self.failed(&error, path), false),
         }
@@ -133,7 +135,12 @@ impl Loader {
         let (file, stat) = match self.open_with_retry(&path) {
             Ok(Entry::File { file, stat, .. }) if Some(Version::of(&stat)) == expected => (file, stat),
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(NoForm::Changed),
-            Err(errno) => return Err(no_form(&self.outcome_of(errno, &path))),
+            Err(errno) => {
+                if self.told.is_news((&path, &expected, errno.raw_os_error())) {
+                    log::warn!("/{path} can't be read ({errno}), and is not served in its original's place");
+                }
+                return Err(no_form(&self.outcome_of(errno, &path)));
+            }
         };
         let guise = Guise {
             path: &path,
@@ -149,7 +156,10 @@ impl Loader {
 
     /// The asset of a compressed form that was made here of `original`.
     pub(crate) fn made_form(&self, original: &Asset, coding: Coding, bytes: &[u8]) -> Arc<Asset> {
-        let etag = Tags::of_bytes(bytes, Some(coding));
+        let sha256 = digest_of(Algorithm::Sha256, bytes);
+        let etag = Tags::of_content(&sha256, Some(coding));
+        let digests = KnownDigests::default();
+        digests.set(Algorithm::Sha256, sha256);
         let described = Described {
             version: &original.version,
             name: original.path.file_name(),
@@ -174,7 +184,7 @@ impl Loader {
             policy: Arc::clone(&original.policy),
             beside: Beside::default(),
             forms: None,
-            digests: KnownDigests::default(),
+            digests,
             handles: Arc::clone(&self.handles),
         })
     }
@@ -197,23 +207,35 @@ impl Loader {
         previous: Option<Arc<Asset>>,
     ) -> io::Result<Arc<Asset>> {
         let version = Version::of(&opened.stat);
-        let beside = Beside::look(&self.root, path, self.heeds_checksums);
+        let beside = Beside::look(&self.root, path, self.heeds_checksums)?;
         let is_same = |asset: &Arc<Asset>| {
             asset.version == version
                 && !asset.is_racy
                 && asset.beside == beside
-                && !self.tags.have_improved(&asset.etag, &version)
+                && !self.tags.have_improved(asset)
         };
-        if let Some(asset) = previous.filter(is_same) {
-            if !asset.is_on_heap() {
-                let Opened { file, stat, permit } = opened;
-                self.handles.keep(asset.id, Arc::new(Handle::new(file, &stat, permit)));
+        let previous = match previous {
+            Some(asset) if is_same(&asset) => {
+                if !asset.is_on_heap() {
+                    let Opened { file, stat, permit } = opened;
+                    self.handles.keep(asset.id, Arc::new(Handle::new(file, &stat, permit)));
+                }
+                return Ok(asset);
             }
-            return Ok(asset);
+            other => other.filter(|asset| asset.version == version && !asset.is_racy),
+        };
+        if let Some(previous) = &previous {
+            self.tags.remember(&version, &previous.digests);
         }
         let policy = self.rules.policy(path);
         let guise = Guise { path, original: path, coding: None, policy, beside };
-        self.admit(guise, opened).map(Arc::new)
+        let asset = self.admit(guise, opened)?;
+        if let Some(previous) = previous.filter(|previous| previous.version == asset.version)
+            && let (Some(forms), Some(before)) = (&asset.forms, &previous.forms)
+        {
+            forms.adopt(before);
+        }
+        Ok(Arc::new(asset))
     }
 
     /// The asset for an open regular file.

@@ -22,6 +22,17 @@ pub struct Name {
     touched_ms: AtomicU64,
 }
 
+/// A moment at which a name was checked, or that it was doubted since.
+#[derive(Clone, Copy)]
+pub(crate) struct Checked(u64);
+
+impl Checked {
+    /// Whether somebody saw the name change since, or anything may have at `distrusted_until_ms`.
+    pub(crate) fn is_doubted(self, distrusted_until_ms: u64) -> bool {
+        self.0 < FIRST_MS || self.0 <= distrusted_until_ms
+    }
+}
+
 /// What a name led to.
 pub(crate) enum Outcome {
     File {
@@ -94,13 +105,21 @@ impl Name {
         self.checked_ms.load(Ordering::Acquire) > since
     }
 
-    pub(crate) fn confirm(&self, now_ms: u64) {
-        self.checked_ms.store(now_ms, Ordering::Release);
+    /// When the outcome was last checked.
+    pub(crate) fn checked(&self) -> Checked {
+        Checked(self.checked_ms.load(Ordering::Acquire))
+    }
+
+    /// The outcome, which was last checked at `before`, has been checked again, unless somebody saw it change meanwhile.
+    pub(crate) fn confirm(&self, before: Checked, now_ms: u64) {
+        let _ = self.checked_ms.compare_exchange(before.0, now_ms, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Somebody saw the name change.
     pub(crate) fn distrust(&self) {
-        self.checked_ms.store(NEVER, Ordering::Release);
+        // Another number each time, so that a check under way does not take this for what it knew before.
+        let doubt = |checked_ms| Some(if checked_ms < FIRST_MS { checked_ms + 1 } else { NEVER });
+        let _ = self.checked_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, doubt);
     }
 
     /// Whether the caches ought to hear of this use: once in a while is enough to keep a hot entry from the cold end.

@@ -129,6 +129,11 @@ impl Root {
         fs::fstat(self.resolve_or_unfold(path, OFlags::PATH)?)
     }
 
+    /// The same where no link stands on the way; `ELOOP` where one does. Blocks.
+    pub(crate) fn look_plainly(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
+        fs::fstat(self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)?)
+    }
+
     fn resolve_or_unfold(&self, path: &SitePath<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
         match self.resolve(path, flags, ResolveFlags::empty()) {
             Err(Errno::XDEV) => self.resolve(&self.unfold(path)?, flags, ResolveFlags::empty()),

@@ -1,5 +1,6 @@
 //! What entity tags are made of: the version, or the content.
 
+use super::asset::Asset;
 use super::digests::{Digests, KnownDigests, digest_of};
 use super::version::Version;
 use crate::config::EtagSource;
@@ -43,14 +44,27 @@ impl Tags {
         tag
     }
 
-    /// The tag of bytes that were made here.
-    pub(crate) fn of_bytes(bytes: &[u8], coding: Option<Coding>) -> EntityTag<'static> {
-        EntityTag::strong_content(&digest_of(Algorithm::Sha256, bytes), suffix(coding))
+    /// The tag of bytes that were made here, by their SHA-256.
+    pub(crate) fn of_content(sha256: &[u8], coding: Option<Coding>) -> EntityTag<'static> {
+        EntityTag::strong_content(sha256, suffix(coding))
     }
 
-    /// Whether a better tag than `tag` can be made by now.
-    pub(crate) fn have_improved(&self, tag: &EntityTag<'_>, version: &Version) -> bool {
-        tag.is_weak() && self.digests.get(version, Algorithm::Sha256).is_some()
+    /// Whether a better tag than the asset has can be made by now.
+    pub(crate) fn have_improved(&self, asset: &Asset) -> bool {
+        let is_known = || {
+            asset.digests.get(Algorithm::Sha256).is_some()
+                || self.digests.get(&asset.version, Algorithm::Sha256).is_some()
+        };
+        asset.etag.is_weak() && is_known()
+    }
+
+    /// Keeps in mind what an asset of the version has known.
+    pub(crate) fn remember(&self, version: &Version, known: &KnownDigests) {
+        for algorithm in Algorithm::ALL {
+            if let Some(digest) = known.get(algorithm) {
+                self.digests.put(version, algorithm, digest.clone());
+            }
+        }
     }
 
     /// The checksums of a version that are known.

@@ -184,6 +184,11 @@ impl AcceptEncoding {
         self.identity == Some(Quality::ZERO)
     }
 
+    /// Whether the client takes this coding.
+    pub fn accepts(&self, coding: Coding) -> bool {
+        self.quality(coding) > Quality::ZERO
+    }
+
     fn quality(&self, coding: Coding) -> Quality {
         match coding {
             Coding::Br => self.br,

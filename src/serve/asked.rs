@@ -27,7 +27,7 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(crate) fn of(headers: &'a HeaderMap) -> Self {
-        if headers.len() <= 1 && headers.contains_key(header::HOST) {
+        if headers.len() <= 1 && (headers.is_empty() || headers.contains_key(header::HOST)) {
             return Self::default();
         }
         let codings = joined(headers, &header::ACCEPT_ENCODING);

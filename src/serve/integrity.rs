@@ -7,7 +7,6 @@ use actix_web::HttpResponse;
 use crate::error::Refused;
 use crate::files::Asset;
 use crate::files::digests::Digest;
-use crate::files::load::NoForm;
 use crate::http::checksum_file::checksum_line;
 use crate::http::digest::Algorithm;
 use crate::reply::{Checksums, text};
@@ -49,7 +48,7 @@ impl Site {
             return Some(digest);
         }
         if waits {
-            return self.files.digest(form, algorithm, self.manners.digest_wait).await;
+            return self.files.digest(form, algorithm, self.manners.digest_wait).await.ok();
         }
         // Whoever asks later finds it known.
         self.files.digest_soon(form, algorithm);
@@ -64,8 +63,7 @@ impl Site {
         is_head: bool,
     ) -> Result<HttpResponse, Unsent> {
         let algorithm = Algorithm::from_token(name).ok_or(Refused::UnknownDigest)?;
-        let digest =
-            self.files.digest(asset, algorithm, self.manners.digest_wait).await.ok_or(Refused::Busy)?;
+        let digest = self.files.digest(asset, algorithm, self.manners.digest_wait).await?;
         let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
         Ok(text(&asset.policy, &line, is_head))
     }
@@ -75,8 +73,7 @@ impl Site {
         match self.files.is_verified(asset, self.manners.digest_wait).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Refused::Failed.into()),
-            Err(NoForm::Changed) => Err(Unsent::Changed),
-            Err(_) => Err(Refused::Busy.into()),
+            Err(why) => Err(why.into()),
         }
     }
 }

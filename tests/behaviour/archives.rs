@@ -88,7 +88,7 @@ fn what_is_not_shown_is_not_archived() {
     symlink("a.txt", site.path().join("d/link")).unwrap();
     symlink("..", site.path().join("d/sub/circle")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(site.path().join("d/socket")).unwrap();
-    fs::set_permissions(site.path().join("d/shut"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(site.path().join("d/shut"), fs::Permissions::from_mode(0o0)).unwrap();
     let server = site.serve();
     let expected = tree([
         ("d/", None),
