@@ -346,10 +346,9 @@ impl Site {
         is_head: bool,
     ) -> Result<HttpResponse, Stop> {
         match stop {
-            Stop::Refused { refused, policy, varies }
+            Stop::Refused { refused, policy: Some(policy), varies }
                 if self.pages.is_absent(&self.files, refused.status()) =>
             {
-                let policy = policy.unwrap_or_else(|| self.manners.rules.site_wide());
                 let mut response = refused.respond(is_head, &policy, varies);
                 add_cors(&policy, request.headers(), &mut response);
                 Ok(response)

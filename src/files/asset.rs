@@ -108,7 +108,8 @@ impl Asset {
 
     /// What the asset weighs in the cache of heap bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.fields.bytes() + self.path.as_bytes().len() + OVERHEAD
+        let forms = if self.forms.is_some() { size_of::<Forms>() } else { 0 };
+        self.fields.bytes() + self.path.as_bytes().len() + forms + OVERHEAD
     }
 }
 
@@ -129,5 +130,5 @@ impl std::fmt::Debug for Asset {
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// What an asset takes besides its bytes: itself, its counts, its places in two caches.
-const OVERHEAD: usize = 512;
+/// What an asset takes besides its bytes: itself, what was seen beside it, its counts, its places in two caches.
+const OVERHEAD: usize = 1024;
