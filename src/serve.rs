@@ -212,12 +212,8 @@ impl Site {
             let is_refused = codings.refuses_identity();
             return if is_refused { Err(Refused::NotAcceptable.into()) } else { Ok(Arc::clone(asset)) };
         };
-        if let Some(begun) = fields.begun()
-            && let Some(form) = begun_form(asset, forms, codings, &begun)
-        {
-            return Ok(form);
-        }
-        let choice = codings.choose(forms.available());
+        let begun = fields.begun().and_then(|tag| begun_as(asset, forms, codings, &tag));
+        let choice = begun.unwrap_or_else(|| codings.choose(forms.available()));
         // What was begun in one form is best gone on with in that form: ranges begin nothing.
         let wanted = codings.best(forms.possible()).filter(|_| !fields.has_range());
         if let Some(wanted) = wanted
@@ -233,6 +229,8 @@ impl Site {
                 _ => match Box::pin(self.files.form(asset, coding)).await {
                     // From now on the sidecar counts as absent: there is one coding less to choose from.
                     Err(NoForm::Failed) => Box::pin(self.form(asset, fields)).await,
+                    // No handle is to be had for a sidecar: the file as it is may be in memory.
+                    Err(NoForm::Busy) if !codings.refuses_identity() => Ok(Arc::clone(asset)),
                     form => Ok(form?),
                 },
             },
@@ -376,19 +374,13 @@ fn facts(asset: &Asset) -> Representation<'_> {
 
 /// The form that was begun, by its tag, of those that are in memory and acceptable: to go on with it spares the client a
 /// download from the start.
-fn begun_form(
-    asset: &Arc<Asset>,
-    forms: &Forms,
-    codings: &AcceptEncoding,
-    begun: &EntityTag<'_>,
-) -> Option<Arc<Asset>> {
+fn begun_as(asset: &Asset, forms: &Forms, codings: &AcceptEncoding, begun: &EntityTag<'_>) -> Option<Choice> {
     if !codings.refuses_identity() && begun.strong_eq(&asset.etag) {
-        return Some(Arc::clone(asset));
+        return Some(Choice::Identity);
     }
-    let acceptable = forms.available().iter().filter(|coding| codings.accepts(*coding));
-    acceptable
-        .filter_map(|coding| forms.ready(coding))
-        .find(|form| form.is_settled() && begun.strong_eq(&form.etag))
+    let is_begun = |coding| forms.ready(coding).is_some_and(|form| begun.strong_eq(&form.etag));
+    let mut acceptable = forms.available().iter().filter(|coding| codings.accepts(*coding));
+    acceptable.find(|coding| is_begun(*coding)).map(Choice::Coded)
 }
 
 /// Whether the same request may be answered in another coding before long: then a date does not tell the bytes.
