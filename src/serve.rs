@@ -261,8 +261,9 @@ impl Site {
             return if codings.refuses_identity() { Err(Refused::NotAcceptable) } else { Ok(None) };
         };
         let choice = codings.choose(forms.available());
-        // What was begun in one form is best gone on with in that form: ranges begin nothing.
-        let wanted = codings.best(forms.possible()).filter(|_| !fields.has_range());
+        // What was begun in one form is best gone on with in that form: ranges begin none, unless there is no other.
+        let may_begin = !fields.has_range() || codings.refuses_identity();
+        let wanted = codings.best(forms.possible()).filter(|_| may_begin);
         if let Some(wanted) = wanted
             && choice != Choice::Coded(wanted)
             && !matches!(choice, Choice::Coded(coding) if forms.sidecars().has(coding))
@@ -284,6 +285,8 @@ impl Site {
             match self.files.form(asset, coding).await {
                 // From now on the sidecar counts as absent: there is one coding less to choose from.
                 Err(NoForm::Failed) => {}
+                // No handle is to be had for a sidecar: the file as it is may be in memory.
+                Err(NoForm::Busy) if !fields.refuses_identity() => break,
                 form => return Ok(form?),
             }
         }

@@ -17,6 +17,7 @@ use super::asset::{Asset, Content};
 use super::beside::original;
 use super::digests::{Digest, Digests};
 use super::disk::Disk;
+use super::forms::Made;
 use super::handle_pool::{Handle, HandlePool};
 use super::load::{Loaded, Loader, NoForm, Sizes};
 use super::loading::Loading;
@@ -268,32 +269,34 @@ impl Files {
         if asset.is_racy || !forms.begin(coding) {
             return;
         }
-        let Some(place) = self.place_in_background() else { return forms.end(coding, false) };
+        let Some(place) = self.place_in_background() else { return forms.end(coding, Made::Nothing) };
         let (files, asset) = (self.clone(), Arc::clone(asset));
         tokio::spawn(async move {
             let Some(forms) = &asset.forms else { return };
             let known = files.inner.heap.get(&(asset.path.clone(), asset.version, Some(coding))).await;
             if let Some(form) = known {
                 forms.keep(coding, &form);
-                return forms.end(coding, false);
+                return forms.end(coding, Made::Nothing);
             }
             let (inner, original) = (Arc::clone(&files.inner), Arc::clone(&asset));
             let made = files.inner.compressing.run(move || inner.loader.compress(&original, coding)).await;
             drop(place);
-            let is_useless = matches!(made, Ok(Ok(None)));
-            match made {
+            let made = match made {
                 Ok(Ok(Some(form))) => {
                     forms.keep(coding, &form);
                     files.keep(&form, None).await;
+                    Made::Kept
                 }
+                Ok(Ok(None)) => Made::Useless,
                 Ok(Err(error)) => {
                     log::debug!("/{} could not be compressed: {error}", asset.path);
                     files.distrust_path(&asset.path).await;
+                    Made::Nothing
                 }
-                // A panic has been logged by its hook.
-                Ok(Ok(None)) | Err(_) => {}
-            }
-            forms.end(coding, is_useless);
+                // A panic has been logged by its hook: the same bytes would bring it about again.
+                Err(_) => Made::Useless,
+            };
+            forms.end(coding, made);
         });
     }
 

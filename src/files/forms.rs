@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -26,10 +27,31 @@ struct Slot {
     is_being_made: AtomicBool,
     /// It was compressed, and is no shorter.
     is_useless: AtomicBool,
+    /// It was compressed, and is not to be so soon again.
+    rest: Mutex<Option<Rest>>,
     /// Its sidecar can't be read.
     is_unreadable: AtomicBool,
     /// Only one request opens a sidecar; others wait for it.
     opening: tokio::sync::Mutex<()>,
+}
+
+/// What came of compressing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// A form that is kept for as long as there is room.
+    Kept,
+    /// Nothing that is worth keeping, now or later.
+    Useless,
+    /// Nothing this time, and no work either that a repetition would waste.
+    Nothing,
+}
+
+/// A form that finds no room is made again after a while, and after twice as long each time: where the forms in use exceed
+/// the heap, each would otherwise be made anew for nearly every request.
+#[derive(Clone, Copy)]
+struct Rest {
+    until: Instant,
+    length: Duration,
 }
 
 impl Forms {
@@ -74,6 +96,8 @@ impl Forms {
             if let Some(form) = before.ready(coding) {
                 self.keep(coding, &form);
             }
+            let rest = *old.rest.lock();
+            *slot.rest.lock() = rest;
             for (new, old) in [(&slot.is_useless, &old.is_useless), (&slot.is_unreadable, &old.is_unreadable)]
             {
                 new.store(old.load(Ordering::Acquire), Ordering::Release);
@@ -97,13 +121,20 @@ impl Forms {
 
     /// Whether the caller is the one to compress the file now.
     pub(crate) fn begin(&self, coding: Coding) -> bool {
-        self.may_make(coding) && !self.slot(coding).is_being_made.swap(true, Ordering::AcqRel)
+        let slot = self.slot(coding);
+        let is_due = || slot.rest.lock().is_none_or(|rest| rest.until <= Instant::now());
+        self.may_make(coding) && is_due() && !slot.is_being_made.swap(true, Ordering::AcqRel)
     }
 
-    /// The compressing has ended; `is_useless` where its result is not worth keeping.
-    pub(crate) fn end(&self, coding: Coding, is_useless: bool) {
+    /// The compressing has ended.
+    pub(crate) fn end(&self, coding: Coding, made: Made) {
         let slot = self.slot(coding);
-        slot.is_useless.store(is_useless, Ordering::Release);
+        if made == Made::Kept {
+            let mut rest = slot.rest.lock();
+            let length = rest.map_or(REST_MIN, |rest| rest.length.saturating_mul(2).min(REST_MAX));
+            *rest = Some(Rest { until: Instant::now() + length, length });
+        }
+        slot.is_useless.store(made == Made::Useless, Ordering::Release);
         slot.is_being_made.store(false, Ordering::Release);
     }
 
@@ -117,5 +148,63 @@ impl Forms {
 
     fn codings(&self, is_in: impl Fn(Coding) -> bool) -> Codings {
         Coding::ALL.into_iter().filter(|coding| is_in(*coding)).fold(Codings::NONE, Codings::with)
+    }
+}
+
+const REST_MIN: Duration = Duration::from_secs(5);
+const REST_MAX: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compressible() -> Box<Forms> {
+        Forms::of([None; 3], true).unwrap()
+    }
+
+    #[test]
+    fn a_form_is_made_by_one_at_a_time() {
+        let forms = compressible();
+        assert!(forms.begin(Coding::Br) && !forms.begin(Coding::Br) && forms.begin(Coding::Gzip));
+        forms.end(Coding::Br, Made::Nothing);
+        assert!(forms.begin(Coding::Br));
+    }
+
+    #[test]
+    fn what_is_useless_is_not_tried_again_and_not_counted_on() {
+        let forms = compressible();
+        assert!(forms.begin(Coding::Br));
+        forms.end(Coding::Br, Made::Useless);
+        assert!(!forms.begin(Coding::Br));
+        assert!(!forms.possible().has(Coding::Br) && forms.possible().has(Coding::Zstd));
+    }
+
+    #[test]
+    fn a_form_that_found_no_room_is_not_made_again_at_once_nor_by_who_takes_over() {
+        let forms = compressible();
+        assert!(forms.begin(Coding::Br));
+        forms.end(Coding::Br, Made::Kept);
+        assert!(!forms.begin(Coding::Br) && forms.begin(Coding::Zstd));
+        assert!(forms.possible().has(Coding::Br), "it may come back");
+        let heir = compressible();
+        heir.adopt(&forms);
+        assert!(!heir.begin(Coding::Br) && heir.begin(Coding::Zstd));
+    }
+
+    #[test]
+    fn a_sidecar_that_is_given_up_counts_as_absent_also_for_who_takes_over() {
+        let sidecars = [Some(Version::sample(1, 1)), Some(Version::sample(2, 2)), None];
+        let forms = Forms::of(sidecars, false).unwrap();
+        forms.give_up(Coding::Br);
+        let (heir, other) = (
+            Forms::of(sidecars, false).unwrap(),
+            Forms::of([Some(Version::sample(1, 9)), None, None], false).unwrap(),
+        );
+        heir.adopt(&forms);
+        other.adopt(&forms);
+        for (forms, has_br, has_zstd) in [(forms, false, true), (heir, false, true), (other, true, false)] {
+            assert_eq!(forms.sidecars().has(Coding::Br), has_br);
+            assert_eq!(forms.possible().has(Coding::Zstd), has_zstd);
+        }
     }
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::asset::{Asset, Content};
 use super::beside::Beside;
-use super::digests::{KnownDigests, digest_of};
+use super::digests::KnownDigests;
 use super::fields::{Described, Fields};
 use super::fill::fill;
 use super::forms::Forms;
@@ -21,7 +21,6 @@ use super::root::{Entry, Root};
 use super::tags::Tags;
 use super::told::Told;
 use super::version::{Version, links_of};
-use crate::http::digest::Algorithm;
 use crate::http::encoding::Coding;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
@@ -156,10 +155,7 @@ impl Loader {
 
     /// The asset of a compressed form that was made here of `original`.
     pub(crate) fn made_form(&self, original: &Asset, coding: Coding, bytes: &[u8]) -> Arc<Asset> {
-        let sha256 = digest_of(Algorithm::Sha256, bytes);
-        let etag = Tags::of_content(&sha256, Some(coding));
-        let digests = KnownDigests::default();
-        digests.set(Algorithm::Sha256, sha256);
+        let etag = Tags::of_bytes(bytes, Some(coding));
         let described = Described {
             version: &original.version,
             name: original.path.file_name(),
@@ -184,7 +180,7 @@ impl Loader {
             policy: Arc::clone(&original.policy),
             beside: Beside::default(),
             forms: None,
-            digests,
+            digests: KnownDigests::default(),
             handles: Arc::clone(&self.handles),
         })
     }

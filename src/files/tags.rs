@@ -44,9 +44,9 @@ impl Tags {
         tag
     }
 
-    /// The tag of bytes that were made here, by their SHA-256.
-    pub(crate) fn of_content(sha256: &[u8], coding: Option<Coding>) -> EntityTag<'static> {
-        EntityTag::strong_content(sha256, suffix(coding))
+    /// The tag of bytes that were made here.
+    pub(crate) fn of_bytes(bytes: &[u8], coding: Option<Coding>) -> EntityTag<'static> {
+        EntityTag::strong_content(&digest_of(Algorithm::Sha256, bytes), suffix(coding))
     }
 
     /// Whether a better tag than the asset has can be made by now.

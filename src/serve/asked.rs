@@ -47,6 +47,11 @@ impl<'a> Fields<'a> {
         self.range.is_some()
     }
 
+    /// Whether the client takes no file as it is.
+    pub(crate) fn refuses_identity(&self) -> bool {
+        self.codings.is_some_and(|codings| codings.refuses_identity())
+    }
+
     pub(crate) fn asked(&self, head_only: bool) -> Asked<'_> {
         Asked {
             head_only,
