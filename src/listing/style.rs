@@ -58,6 +58,7 @@ tbody tr:last-child > :last-child { border-end-end-radius: 9px; }
 tbody tr:hover > *, tbody tr:focus-within > * { background: var(--hover); }
 thead a { display: inline-flex; align-items: baseline; color: var(--faint); font-size: .875rem; font-weight: 600; white-space: nowrap; }
 thead [aria-sort] a { color: var(--ink); }
+thead small { margin-inline-start: .35em; }
 thead span { display: inline-block; width: 1.4em; padding-inline-start: .4em; font-size: .7em; }
 .size, .date { width: 1%; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .size { text-align: end; }
@@ -83,8 +84,9 @@ footer p { margin: .25rem 0; }
 footer p a { margin-inline-start: .5em; }
 @media (max-width: 36rem) {
   body { padding: 1rem .6rem 2rem; }
-  th, td { padding: .5rem .45rem; }
-  td.size, td.date { font-size: .875rem; line-height: 1.7; }
+  th, td { padding: .5rem .35rem; }
+  tbody th a, .up { padding-inline-start: 1.5rem; }
+  td.size, td.date { font-size: .8125rem; line-height: 1.85; }
   .date span, thead small { display: none; }
   thead span, thead .date span { display: inline-block; width: auto; padding-inline-start: .2em; }
 }

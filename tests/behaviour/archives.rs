@@ -88,7 +88,7 @@ fn what_is_not_shown_is_not_archived() {
     symlink("a.txt", site.path().join("d/link")).unwrap();
     symlink("..", site.path().join("d/sub/circle")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(site.path().join("d/socket")).unwrap();
-    fs::set_permissions(site.path().join("d/shut"), fs::Permissions::from_mode(0o0)).unwrap();
+    fs::set_permissions(site.path().join("d/shut"), fs::Permissions::from_mode(0o000)).unwrap();
     let server = site.serve();
     let expected = tree([
         ("d/", None),
@@ -203,7 +203,7 @@ fn an_old_client_gets_an_archive_up_to_the_close() {
 
 #[test]
 fn a_file_that_changes_under_way_breaks_the_archive() {
-    let changes: [(&str, fn(&Path)); 5] = [
+    let changes: [Change; 5] = [
         ("written over", |path| fs::write(path, pattern(SHORT, 2)).unwrap()),
         ("truncated", |path| File::options().write(true).open(path).unwrap().set_len(1000).unwrap()),
         ("truncated to nothing", |path| File::options().write(true).open(path).unwrap().set_len(0).unwrap()),
@@ -258,6 +258,9 @@ const FORMATS: [&str; 3] = ["tar", "tar.zst", "zip"];
 const LONG: usize = 5 * 1024 * 1024;
 
 const SHORT: usize = 100_000;
+
+/// What happens to a file, and how.
+type Change = (&'static str, fn(&Path));
 
 /// An archive's files by their names, directories without bytes.
 type Tree = BTreeMap<Vec<u8>, Option<Vec<u8>>>;

@@ -10,7 +10,7 @@ use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 #[test]
 fn the_page_of_the_site_stands_for_the_sentence_of_the_server() {
     let server = site().unprivileged().file("shut", b"x").serve();
-    fs::set_permissions(server.root.join("shut"), fs::Permissions::from_mode(0o0)).unwrap();
+    fs::set_permissions(server.root.join("shut"), fs::Permissions::from_mode(0o000)).unwrap();
     for (target, status, text) in [
         ("/none", 404, "nothing here"),
         ("/d/", 404, "nothing here"),

@@ -5,7 +5,9 @@
 
 mod archives;
 mod basics;
+mod browser;
 mod changed_on_disk;
+mod chromium;
 mod cli;
 mod client;
 mod coded;
