@@ -104,12 +104,12 @@ impl Archive {
     /// # Errors
     /// Where a file is not what it was when the archive was planned, or can't be read: the archive is broken.
     fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
-        let root = self.files.root();
+        let files = &self.files;
         let mut out = Vec::new();
         match &mut self.writer {
             Writer::Tar(blocks) => {
                 out.reserve(PIECE + ROOM);
-                while out.len() < PIECE && blocks.write_some(root, &mut out)? {}
+                while out.len() < PIECE && blocks.write_some(files, &mut out)? {}
                 Ok((!out.is_empty()).then(|| out.into()))
             }
             Writer::TarZstd(blocks, encoder) => {
@@ -117,7 +117,7 @@ impl Archive {
                 let mut blocks_out = Vec::with_capacity(STEP + ROOM);
                 for _ in 0..STEPS_IN_TURN {
                     blocks_out.clear();
-                    let has_more = blocks.write_some(root, &mut blocks_out)?;
+                    let has_more = blocks.write_some(files, &mut blocks_out)?;
                     io::Write::write_all(open, &blocks_out)?;
                     if !has_more {
                         let last = encoder.take().map(|open| open.finish()).transpose()?;
@@ -131,7 +131,7 @@ impl Archive {
             }
             Writer::Zip(records) => {
                 for _ in 0..STEPS_IN_TURN {
-                    if !records.write_some(root, &mut out)? {
+                    if !records.write_some(files, &mut out)? {
                         return Ok((!out.is_empty()).then(|| out.into()));
                     }
                     if out.len() >= PIECE {

@@ -5,10 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::fstat;
 
+use sha2::{Digest, Sha256};
+
 use super::STEP;
 use super::plan::Planned;
+use crate::files::Files;
 use crate::files::fill::fill;
-use crate::files::root::{Entry, Root};
+use crate::files::root::Entry;
 use crate::files::version::{Version, links_of};
 use crate::http::target::SitePath;
 
@@ -19,18 +22,26 @@ pub(super) struct Source {
     links: u64,
     at: u64,
     path: SitePath<'static>,
+    /// What the bytes must hash to, and what they have hashed to so far.
+    check: Option<([u8; 32], Sha256)>,
 }
 
 impl Source {
     /// Opens the file, if it is the version that was planned. Blocks.
-    pub(super) fn open(root: &Root, planned: &Planned) -> io::Result<Self> {
-        match root.entry(&planned.path) {
+    pub(super) fn open(files: &Files, planned: &Planned) -> io::Result<Self> {
+        let check = match files.checksum_beside(&planned.path)? {
+            None => None,
+            Some(Some(expected)) => Some((expected, Sha256::new())),
+            Some(None) => return Err(unlike(&planned.path)),
+        };
+        match files.root().entry(&planned.path) {
             Ok(Entry::File { file, stat, .. }) if Version::of(&stat) == planned.version => Ok(Self {
                 file,
                 version: planned.version,
                 links: links_of(&stat),
                 at: 0,
                 path: planned.path.clone(),
+                check,
             }),
             Ok(_) => Err(changed(&planned.path)),
             Err(error) => Err(io::Error::other(format!("/{}: {error}", planned.path))),
@@ -39,12 +50,13 @@ impl Source {
 
     /// Appends the next bytes, at most [`STEP`] of them; returns how many there were, 0 at the end. Blocks.
     ///
-    /// The end is reached only by a file that is still the version that was planned: what was appended is then one version.
+    /// The end is reached only by a file that is still the version that was planned, and what the checksum beside it says
+    /// where that is heeded: what was appended is then one version.
     pub(super) fn read(&mut self, out: &mut Vec<u8>) -> io::Result<usize> {
         let left = self.version.size() - self.at;
         let length = usize::try_from(left).map_or(STEP, |left| left.min(STEP));
         if length == 0 {
-            return if self.is_unchanged()? { Ok(0) } else { Err(changed(&self.path)) };
+            return self.finish().map(|()| 0);
         }
         let start = out.len();
         out.resize(start + length, 0);
@@ -52,13 +64,28 @@ impl Source {
         if fill(self.file.as_fd(), room, self.at)? < length {
             return Err(changed(&self.path));
         }
+        if let Some((_, hasher)) = &mut self.check {
+            hasher.update(room);
+        }
         self.at += length as u64;
         Ok(length)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if !self.is_unchanged()? {
+            return Err(changed(&self.path));
+        }
+        let Some((expected, hasher)) = self.check.take() else { return Ok(()) };
+        if *hasher.finalize() == expected { Ok(()) } else { Err(unlike(&self.path)) }
     }
 
     fn is_unchanged(&self) -> io::Result<bool> {
         Ok(self.version.still_is(self.links, &fstat(&self.file)?))
     }
+}
+
+fn unlike(path: &SitePath<'_>) -> io::Error {
+    io::Error::other(format!("/{path} does not match its checksum"))
 }
 
 fn changed(path: &SitePath<'_>) -> io::Error {

@@ -6,8 +6,8 @@ use tar::{EntryType, Header};
 
 use super::plan::{Plan, Planned};
 use super::source::Source;
+use crate::files::Files;
 use crate::files::directory::Kind;
-use crate::files::root::Root;
 
 /// A tar archive that is being written.
 pub(super) struct TarBlocks {
@@ -23,7 +23,7 @@ impl TarBlocks {
     }
 
     /// Appends a header or a step of a file; false when that was all. Blocks.
-    pub(super) fn write_some(&mut self, root: &Root, out: &mut Vec<u8>) -> io::Result<bool> {
+    pub(super) fn write_some(&mut self, files: &Files, out: &mut Vec<u8>) -> io::Result<bool> {
         if let Some(source) = &mut self.open {
             // A step is whole blocks but for a file's last one.
             let read = source.read(out)?;
@@ -40,7 +40,7 @@ impl TarBlocks {
         };
         self.next += 1;
         if entry.kind == Kind::File {
-            self.open = Some(Source::open(root, entry)?);
+            self.open = Some(Source::open(files, entry)?);
         }
         head(&self.plan.name_of(entry), entry, out);
         Ok(true)

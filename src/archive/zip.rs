@@ -12,8 +12,8 @@ use self::records::{Central, Totals};
 use super::STEP;
 use super::plan::Plan;
 use super::source::Source;
+use crate::files::Files;
 use crate::files::directory::Kind;
-use crate::files::root::Root;
 use crate::http::media_type::media_type;
 
 mod records;
@@ -70,10 +70,10 @@ impl ZipRecords {
     }
 
     /// Appends a header, a step of a file or a part of the directory; false when that was all. Blocks.
-    pub(super) fn write_some(&mut self, root: &Root, out: &mut Vec<u8>) -> io::Result<bool> {
+    pub(super) fn write_some(&mut self, files: &Files, out: &mut Vec<u8>) -> io::Result<bool> {
         let before = out.len();
         self.stage = match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Entry(index) => self.start(index, root, out)?,
+            Stage::Entry(index) => self.start(index, files, out)?,
             Stage::File(open) => self.step(open, out)?,
             Stage::Central(index) => self.central(index, out),
             Stage::Done => return Ok(false),
@@ -82,7 +82,7 @@ impl ZipRecords {
         Ok(true)
     }
 
-    fn start(&mut self, index: usize, root: &Root, out: &mut Vec<u8>) -> io::Result<Stage> {
+    fn start(&mut self, index: usize, files: &Files, out: &mut Vec<u8>) -> io::Result<Stage> {
         let Some(entry) = self.plan.get(index) else {
             self.central_start = self.offset;
             return Ok(Stage::Central(0));
@@ -91,7 +91,7 @@ impl ZipRecords {
         let central = Central::of(&name, entry)?;
         self.written.push(Written { offset: self.offset, ..Written::default() });
         // An empty file is looked at as any other is: it has to be empty still.
-        let source = (entry.kind == Kind::File).then(|| Source::open(root, entry)).transpose()?;
+        let source = (entry.kind == Kind::File).then(|| Source::open(files, entry)).transpose()?;
         central.write_local(out);
         let Some(mut source) = source else { return Ok(Stage::Entry(index + 1)) };
         if entry.version.size() == 0 {

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::asset::Asset;
@@ -19,6 +20,7 @@ use crate::encode::encode;
 use crate::http::checksum_file::expected_in;
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Coding;
+use crate::http::target::SitePath;
 
 impl Loader {
     /// The checksum of an asset's bytes. Blocks.
@@ -98,19 +100,41 @@ impl Loader {
             std::thread::sleep(RACY_WITHIN);
         }
         let _permit = self.handles.permit_now().ok_or(Errno::MFILE)?;
-        let (file, stat) = match self.root.entry(&asset.path.suffixed(CHECKSUM))? {
+        match self.root.entry(&asset.path.suffixed(CHECKSUM))? {
             Entry::File { file, stat, .. } if Some(Version::of(&stat)) == asset.beside.checksum() => {
-                (file, stat)
+                checksum_in(file.as_fd(), &stat, &asset.path)
             }
-            _ => return Err(Errno::STALE.into()),
-        };
-        let length = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-        if length > CHECKSUM_BYTES_MAX {
+            _ => Err(Errno::STALE.into()),
+        }
+    }
+
+    /// What the checksum beside `path` says, where checksums are heeded and there is one; `Some(None)` where it says
+    /// nothing of its file. Blocks.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn checksum_beside(&self, path: &SitePath<'_>) -> io::Result<Option<Option<[u8; 32]>>> {
+        if !self.heeds_checksums {
             return Ok(None);
         }
-        let text = read_whole(file.as_fd(), length)?;
-        Ok(expected_in(&text, asset.path.file_name()))
+        match self.root.entry(&path.suffixed(CHECKSUM)) {
+            Ok(Entry::File { file, stat, .. }) => checksum_in(file.as_fd(), &stat, path).map(Some),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
+}
+
+/// What a file of checksums says of the file at `path`.
+fn checksum_in(file: BorrowedFd<'_>, stat: &Stat, path: &SitePath<'_>) -> io::Result<Option<[u8; 32]>> {
+    let length = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    if length > CHECKSUM_BYTES_MAX {
+        return Ok(None);
+    }
+    let text = read_whole(file, length)?;
+    Ok(expected_in(&text, path.file_name()))
 }
 
 /// An error that others hear of as well.

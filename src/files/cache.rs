@@ -1,8 +1,9 @@
 //! Names in front of assets, both bounded. A thousand clients that ask for one cold file open it once.
 
+mod forming;
+
 use std::io;
 use std::os::fd::AsFd;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,15 +12,14 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::asset::{Asset, Content};
 use super::beside::original;
-use super::digests::{Digest, Digests};
+use super::digests::Digests;
 use super::disk::Disk;
-use super::forms::Made;
 use super::handle_pool::{Handle, HandlePool};
-use super::load::{Loaded, Loader, NoForm, Sizes};
+use super::load::{Loaded, Loader, Sizes};
 use super::loading::Loading;
 use super::name::{Checked, FIRST_MS, Lookup, Name, Outcome};
 use super::resident;
@@ -234,178 +234,6 @@ impl Files {
         next: std::ops::Range<u64>,
     ) -> tokio::task::JoinHandle<io::Result<()>> {
         self.inner.populates.run(move || resident::populate(&asset, handle.as_ref(), range, next))
-    }
-
-    /// The file in another coding: from memory, or from its sidecar.
-    pub(crate) async fn form(&self, asset: &Arc<Asset>, coding: Coding) -> Result<Arc<Asset>, NoForm> {
-        let forms = asset.forms.as_ref().ok_or(NoForm::Changed)?;
-        let tags = &self.inner.loader.tags;
-        let is_fresh = |form: &Arc<Asset>| !form.is_racy && !tags.have_improved(form);
-        let fresh = || forms.ready(coding).filter(is_fresh);
-        if let Some(form) = fresh() {
-            return Ok(form);
-        }
-        let _turn = forms.opening(coding).await;
-        if let Some(form) = fresh() {
-            return Ok(form);
-        }
-        let permit = self.inner.loader.handles.permit().await.map_err(|_| NoForm::Busy)?;
-        let (inner, original) = (Arc::clone(&self.inner), Arc::clone(asset));
-        let opened = self.inner.opens.run(move || inner.loader.load_sidecar(&original, coding, permit));
-        let form = opened.await.unwrap_or(Err(NoForm::Failed)).inspect_err(|why| {
-            if matches!(why, NoForm::Failed) {
-                forms.give_up(coding);
-            }
-        })?;
-        self.keep(&form, None).await;
-        forms.keep(coding, &form);
-        Ok(form)
-    }
-
-    /// Has the file compressed, unless that is under way or known to be useless. Returns at once.
-    pub(crate) fn compress_soon(&self, asset: &Arc<Asset>, coding: Coding) {
-        let Some(forms) = &asset.forms else { return };
-        // What is racy will be read again, and may then be something else.
-        if asset.is_racy || !forms.begin(coding) {
-            return;
-        }
-        let Some(place) = self.place_in_background() else { return forms.end(coding, Made::Nothing) };
-        let (files, asset) = (self.clone(), Arc::clone(asset));
-        tokio::spawn(async move {
-            let Some(forms) = &asset.forms else { return };
-            let known = files.inner.heap.get(&(asset.path.clone(), asset.version, Some(coding))).await;
-            if let Some(form) = known {
-                forms.keep(coding, &form);
-                return forms.end(coding, Made::Nothing);
-            }
-            let (inner, original) = (Arc::clone(&files.inner), Arc::clone(&asset));
-            let made = files.inner.compressing.run(move || inner.loader.compress(&original, coding)).await;
-            drop(place);
-            let made = match made {
-                Ok(Ok(Some(form))) => {
-                    forms.keep(coding, &form);
-                    files.keep(&form, None).await;
-                    Made::Kept
-                }
-                Ok(Ok(None)) => Made::Useless,
-                Ok(Err(error)) => {
-                    log::debug!("/{} could not be compressed: {error}", asset.path);
-                    files.distrust_path(&asset.path).await;
-                    Made::Nothing
-                }
-                // A panic has been logged by its hook: the same bytes would bring it about again.
-                Err(_) => Made::Useless,
-            };
-            forms.end(coding, made);
-        });
-    }
-
-    /// The checksum of the asset's bytes: at once if it is known, else if it can be computed within `wait`. It is computed to
-    /// the end whether or not anybody still waits.
-    pub(crate) async fn digest(
-        &self,
-        asset: &Arc<Asset>,
-        algorithm: Algorithm,
-        wait: Duration,
-    ) -> Result<Digest, NoForm> {
-        let known = || asset.digests.get(algorithm).cloned();
-        if let Some(digest) = known().or_else(|| self.digest_at_once(asset, algorithm)) {
-            return Ok(digest);
-        }
-        let mut computed = pin!(asset.digests.computed(algorithm));
-        computed.as_mut().enable();
-        if !self.digest_soon(asset, algorithm) {
-            return known().ok_or(NoForm::Busy);
-        }
-        let is_over = tokio::time::timeout(wait, computed).await.is_ok();
-        known().ok_or(if is_over { NoForm::Changed } else { NoForm::Busy })
-    }
-
-    /// Has the checksum computed, unless it is known or under way; false where there is no place for that now.
-    pub(crate) fn digest_soon(&self, asset: &Arc<Asset>, algorithm: Algorithm) -> bool {
-        if !asset.digests.begin(algorithm) {
-            return true;
-        }
-        let Some(place) = self.place_in_background().filter(|_| asset.digests.get(algorithm).is_none())
-        else {
-            asset.digests.end(algorithm);
-            return false;
-        };
-        let (files, asset) = (self.clone(), Arc::clone(asset));
-        tokio::spawn(async move {
-            let (inner, job) = (Arc::clone(&files.inner), Arc::clone(&asset));
-            let computed = files.inner.digesting.run(move || inner.loader.digest(&job, algorithm)).await;
-            drop(place);
-            if let Ok(Err(error)) = &computed {
-                log::debug!("no checksum of /{}: {error}", asset.path);
-            }
-            // It has changed, or can have a strong tag from now on.
-            if asset.etag.is_weak() || !matches!(computed, Ok(Ok(_))) {
-                files.distrust_path(&asset.path).await;
-                if let Some(original) = original(&asset.path) {
-                    files.distrust_path(&original).await;
-                }
-            }
-            asset.digests.end(algorithm);
-        });
-        true
-    }
-
-    /// The checksum, where it takes no time worth mentioning: the bytes are few and in memory.
-    pub(crate) fn digest_at_once(&self, asset: &Asset, algorithm: Algorithm) -> Option<Digest> {
-        let is_small = asset.is_on_heap() && asset.length() <= AT_ONCE;
-        is_small.then(|| self.inner.loader.digest(asset, algorithm).ok())?
-    }
-
-    /// The entity tag that a file of this version is served with as it is, if that is known without reading it.
-    pub(crate) fn known_etag(&self, version: &Version) -> Option<String> {
-        let tag = self.inner.loader.tags.tag(version, None, None, false);
-        (!tag.is_weak()).then(|| String::from_utf8_lossy(tag.as_bytes()).into_owned())
-    }
-
-    /// Whether the asset is what the checksum beside it says.
-    ///
-    /// # Errors
-    /// Where that is not known within `wait`, or one of the two has changed.
-    pub(crate) async fn is_verified(&self, asset: &Arc<Asset>, wait: Duration) -> Result<bool, NoForm> {
-        if asset.beside.checksum().is_none() {
-            return Ok(true);
-        }
-        if let Some(known) = asset.digests.is_verified.get() {
-            return Ok(*known);
-        }
-        tokio::time::timeout(wait, self.find_out_whether_verified(asset)).await.unwrap_or(Err(NoForm::Busy))
-    }
-
-    async fn find_out_whether_verified(&self, asset: &Arc<Asset>) -> Result<bool, NoForm> {
-        let _turn = asset.digests.verifying.lock().await;
-        if let Some(known) = asset.digests.is_verified.get() {
-            return Ok(*known);
-        }
-        let place = self.place_in_background().ok_or(NoForm::Busy)?;
-        let (inner, job) = (Arc::clone(&self.inner), Arc::clone(asset));
-        let verifying = self.inner.digesting.run(move || {
-            let _place = place;
-            if let Some(known) = job.digests.is_verified.get() {
-                return Ok(*known);
-            }
-            let verified = inner.loader.verify(&job)?;
-            Ok::<_, io::Error>(*job.digests.is_verified.get_or_init(|| verified))
-        });
-        let Ok(verified) = verifying.await else { return Err(NoForm::Failed) };
-        verified.map_err(|error| match error.raw_os_error() {
-            Some(libc::ESTALE | libc::ENOENT) => NoForm::Changed,
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => NoForm::Busy,
-            _ if error.kind() == io::ErrorKind::UnexpectedEof => NoForm::Changed,
-            _ => {
-                log::error!("/{} could not be checked: {error}", asset.path);
-                NoForm::Failed
-            }
-        })
-    }
-
-    fn place_in_background(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.inner.background).try_acquire_owned().ok()
     }
 
     /// Whether the document root could be opened when it was last looked at.
@@ -695,9 +523,6 @@ const BACKGROUND_NICENESS: i32 = 15;
 
 /// Checksums and compressed forms that may wait or be under way; what comes on top is asked for again by a later request.
 const BACKGROUND_QUEUE: usize = 1024;
-
-/// So many bytes are hashed on a worker: in less time than it takes to hand them over.
-const AT_ONCE: u64 = 16 * 1024;
 
 /// Names of the root's directory that are looked at for a file to probe.
 const NAMES_TRIED: usize = 64;

@@ -224,7 +224,10 @@ impl Site {
             }
         }
         let archive = wants.and_then(|wants| wants.archive.as_deref());
-        if let Some(word) = archive.filter(|_| policy.listing() && self.manners.offers_archives) {
+        if let Some(word) = archive.filter(|_| policy.listing()) {
+            if !self.manners.offers_archives {
+                return Err(Stop::at(&found.name, Refused::NotFound));
+            }
             return Err(self.archive(&target, word, &policy).await);
         }
         let index = self.files.find(&target.path.index(&self.manners.index)).await;

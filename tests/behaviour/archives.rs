@@ -122,7 +122,8 @@ fn a_part_of_the_site_that_is_not_listed_is_in_no_archive() {
 #[test]
 fn archives_are_had_only_where_they_are_offered() {
     let server = site().env("PAGECAST_ARCHIVE", "off").serve();
-    let page = server.get("/d/?archive=zip");
+    assert_eq!(server.get("/d/?archive=zip").status, 404, "a page would be saved as an archive");
+    let page = server.get("/d/");
     assert_eq!((page.status, page.field("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(!page.text().contains("?archive="), "{}", page.text());
     let server = site().env("PAGECAST_LISTING", "off").serve();
@@ -221,6 +222,23 @@ fn a_file_that_changes_under_way_breaks_the_archive() {
             assert!(!made.is_whole, "{what}, {format}, HTTP/{version}");
             assert_eq!(server.get("/d/y").status, 200, "the server goes on");
             assert_eq!(server.log().matches(" /d/z").count(), 1, "{what}: {}", server.log());
+        }
+    }
+}
+
+#[test]
+fn what_is_served_only_if_it_matches_its_checksum_is_archived_only_then() {
+    let right = "fb8e20fc2e4c3f248c60c39bd652f3c1347298bb977b8b4d5903b85055620603  y\n";
+    let wrong = right.replace("fb", "bf");
+    for (text, verify, is_whole) in
+        [(right, "serve", true), (&wrong, "off", true), (&wrong, "serve", false), ("none\n", "serve", false)]
+    {
+        let site = site().env("PAGECAST_VERIFY", verify).file("d/y", b"ab");
+        let server = site.file("d/y.sha256", text.as_bytes()).serve();
+        for format in FORMATS {
+            let made = Made::get(&server, &format!("/d/?archive={format}"), "");
+            let expected = if is_whole { 200 } else { 500 };
+            assert_eq!(made.reply.status, expected, "{text} {verify} {format}");
         }
     }
 }
