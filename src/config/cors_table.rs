@@ -8,8 +8,8 @@ use toml::de::DeValue;
 use super::field_value::is_token;
 use super::file::Entry;
 use super::or_off::OrOff;
-use super::origin_list::OriginList;
-use super::rule_table::{Refused, RuleReader, is_off, read, texts_of};
+use super::origin_list::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS, OriginList};
+use super::rule_reader::{Refused, RuleReader, is_off, read, texts_of};
 use super::setting::Setting;
 use super::span::Span;
 use super::word::Switch;
@@ -146,12 +146,6 @@ fn read_names(value: &Spanned<DeValue<'_>>, accepted: &str) -> Result<Vec<String
         None => Ok(names),
     }
 }
-
-/// The time for which the answer to a preflight is remembered, unless something else is said.
-pub(crate) const CORS_MAX_AGE: Span = Span::minutes(10);
-
-/// No browser remembers for longer than a day.
-pub(crate) const CORS_MAX_AGE_BOUNDS: std::ops::RangeInclusive<Span> = Span::ZERO..=Span::hours(24);
 
 const EXPOSE_ACCEPTED: &str = "a list of names of header fields such as [\"ETag\"]";
 const KEYS: &[&str] = &["origins", "methods", "headers", "expose", "max_age", "credentials"];

@@ -54,7 +54,8 @@ mod tests {
 
     use super::*;
     use crate::config::file::parse;
-    use crate::config::rule_table::{RULE, read_rules};
+    use crate::config::rule_reader::RULE;
+    use crate::config::rule_table::read_rules;
     use crate::config::setting::Raw;
     use crate::config::{Config, Span};
 

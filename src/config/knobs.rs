@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use super::address::{Address, AdminListen, ListenList};
 use super::byte_count::ByteCount;
-use super::cors_table::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS};
 use super::count::{Auto, Count};
 use super::field_value::FieldValue;
 use super::host_list::HostList;
 use super::log_filter::LogFilter;
 use super::name::{IndexName, RootPath};
 use super::or_off::OrOff;
-use super::origin_list::OriginList;
+use super::origin_list::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS, OriginList};
 use super::proxy_list::ProxyList;
 use super::rule::Rule;
 use super::security_field::{ReferrerPolicy, TransportSecurity};

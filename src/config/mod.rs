@@ -30,6 +30,7 @@ mod origin_list;
 mod path_glob;
 mod proxy_list;
 mod rule;
+mod rule_reader;
 mod rule_table;
 mod security_field;
 mod setting;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::span::Span;
 use crate::http::cors::{AllowedOrigins, OriginPattern};
 
 /// `*`, or a comma list of origins; in the file also a list of strings.
@@ -73,6 +74,12 @@ impl Setting for OriginList {
 }
 
 deserialize_by_text!(OriginList);
+
+/// The time for which the answer to a preflight is remembered, unless something else is said.
+pub(crate) const CORS_MAX_AGE: Span = Span::minutes(10);
+
+/// No browser remembers for longer than a day.
+pub(crate) const CORS_MAX_AGE_BOUNDS: std::ops::RangeInclusive<Span> = Span::ZERO..=Span::hours(24);
 
 #[cfg(test)]
 mod tests {

@@ -5,22 +5,18 @@ use toml::de::DeValue;
 
 use super::cors_table::CorsTable;
 use super::digest_choice::DigestChoice;
-use super::error::{ConfigError, name_at};
+use super::error::ConfigError;
 use super::extra_fields::why_reserved;
 use super::field_value::{FieldName, FieldValue, is_media_type};
 use super::file::{Entry, Source};
-use super::knobs::Knob;
-use super::nearest::nearest_of;
 use super::or_off::{OFF, OrOff};
 use super::origin::Origin;
 use super::path_glob::PathGlobs;
 use super::rule::{Effects, Rule};
-use super::setting::{Raw, Refusal, Setting};
+use super::rule_reader::{RULE, Refused, RuleReader, is_off, read, texts_of};
+use super::setting::{Refusal, Setting};
 use super::site_file::SiteFile;
 use super::word::{Disposition, Switch};
-
-/// The key of rules.
-pub(crate) const RULE: &str = "rule";
 
 /// A rule as it was read.
 pub(crate) struct ReadRule {
@@ -52,24 +48,6 @@ struct Draft {
     path: Option<PathGlobs>,
     effects: Effects,
     max_age_is_open: bool,
-}
-
-/// Why a value is refused, continuing "the value …", and what would be accepted.
-pub(crate) struct Refused {
-    pub(crate) reason: String,
-    pub(crate) accepted: String,
-}
-
-impl Refused {
-    pub(crate) fn new(reason: impl Into<String>, accepted: impl Into<String>) -> Self {
-        Self { reason: reason.into(), accepted: accepted.into() }
-    }
-}
-
-/// Reads tables and tells what is wrong with their entries.
-pub(crate) struct RuleReader<'s, 'a> {
-    pub(crate) source: &'s Source<'a>,
-    pub(crate) errors: &'s mut Vec<ConfigError>,
 }
 
 impl<'a> RuleReader<'_, 'a> {
@@ -149,45 +127,6 @@ impl<'a> RuleReader<'_, 'a> {
         }
         Ok(())
     }
-
-    /// Tells of a key that a table does not know.
-    pub(crate) fn tell_unknown(&mut self, entry: &Entry<'_>, table: &str, keys: &[&'static str]) {
-        if table == RULE && Knob::by_key(&entry.key).is_some() {
-            let reason = format!(
-                "{} is a knob of the whole server and no key of a rule: put it above the first [[rule]]",
-                entry.key
-            );
-            return self.tell(entry.line, reason);
-        }
-        let name = name_at(&self.origin(entry.line), &format!("{table}.{}", entry.key));
-        let nearest = nearest_of(&entry.key, keys.iter().copied()).to_owned();
-        self.errors.push(ConfigError::Unknown { name, nearest });
-    }
-
-    /// Tells of a value that is not accepted.
-    pub(crate) fn tell_refused(&mut self, line: usize, key: &str, written: &str, refused: Refused) {
-        let origin = self.origin(line);
-        self.errors.push(ConfigError::bad_value_at(
-            name_at(&origin, key),
-            written,
-            refused.reason,
-            refused.accepted,
-        ));
-    }
-
-    fn tell(&mut self, line: usize, reason: String) {
-        let path = self.source.path.to_path_buf();
-        self.errors.push(ConfigError::File { path, line: Some(line), reason });
-    }
-
-    fn origin(&self, line: usize) -> Origin {
-        Origin::File { path: self.source.path.to_path_buf(), line }
-    }
-}
-
-/// Reads a value of a type that knobs have, too.
-pub(crate) fn read<T: Setting>(value: Spanned<DeValue<'_>>, bounds: &T::Bounds) -> Result<T, Refused> {
-    Raw::Toml(value).read(bounds).map_err(|reason| Refused::new(reason, T::accepted(bounds)))
 }
 
 /// The same, or nothing: `false`, `"off"`, `""`.
@@ -199,30 +138,6 @@ fn read_or_off<T: Setting<Bounds = ()>>(value: Spanned<DeValue<'_>>) -> Result<O
     given
         .map(OrOff::Given)
         .map_err(|refused| Refused { accepted: format!("{}, or {OFF}", refused.accepted), ..refused })
-}
-
-/// Whether a value says that there is to be nothing.
-pub(crate) fn is_off(value: &DeValue<'_>) -> bool {
-    match value {
-        DeValue::Boolean(switch) => !switch,
-        DeValue::String(text) => text.is_empty() || text.eq_ignore_ascii_case(OFF),
-        _ => false,
-    }
-}
-
-/// The texts of a string or a list of strings.
-pub(crate) fn texts_of(value: &DeValue<'_>) -> Option<Vec<String>> {
-    match value {
-        DeValue::String(text) => Some(vec![text.to_string()]),
-        DeValue::Array(items) => items
-            .iter()
-            .map(|item| match item.get_ref() {
-                DeValue::String(text) => Some(text.to_string()),
-                _ => None,
-            })
-            .collect(),
-        _ => None,
-    }
 }
 
 fn read_globs(value: Spanned<DeValue<'_>>) -> Result<PathGlobs, Refused> {

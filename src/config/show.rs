@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::knobs::KNOBS;
 use super::load::Loaded;
 use super::origin::Origin;
-use super::rule_table::RULE;
+use super::rule_reader::RULE;
 use super::{ByteCount, Limits};
 
 /// Every effective value and where it comes from, in aligned columns under the headings of the groups; below,

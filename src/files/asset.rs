@@ -10,6 +10,7 @@ use super::digests::KnownDigests;
 use super::fields::Fields;
 use super::forms::Forms;
 use super::handle_pool::HandlePool;
+use super::held::Held;
 use super::version::Version;
 use crate::http::date::HttpDate;
 use crate::http::encoding::Coding;
@@ -38,7 +39,7 @@ pub struct Asset {
     /// What lay beside the file when it was looked up.
     pub(crate) beside: Beside,
     /// Other forms in which it is to be had.
-    pub(crate) forms: Option<Box<Forms>>,
+    pub(crate) forms: Option<Box<Forms<Self>>>,
     pub(crate) digests: KnownDigests,
     pub(crate) handles: Arc<HandlePool>,
 }
@@ -102,13 +103,21 @@ impl Asset {
         }
     }
 
+    /// A share of the asset for whoever looks for it later.
+    pub(crate) fn held(self: &Arc<Self>) -> Held<Self> {
+        match self.content {
+            Content::Unmapped => Held::Firmly(Arc::clone(self)),
+            Content::Heap | Content::Mapped(_) => Held::Loosely(Arc::downgrade(self)),
+        }
+    }
+
     pub(crate) fn is_on_heap(&self) -> bool {
         matches!(self.content, Content::Heap)
     }
 
     /// What the asset weighs in the cache of heap bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let forms = if self.forms.is_some() { size_of::<Forms>() } else { 0 };
+        let forms = if self.forms.is_some() { size_of::<Forms<Self>>() } else { 0 };
         self.fields.bytes() + self.path.as_bytes().len() + forms + OVERHEAD
     }
 }

@@ -6,23 +6,21 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::asset::Asset;
-use super::name::Held;
+use super::held::Held;
 use super::version::Version;
 use crate::http::encoding::{Coding, Codings};
 
 /// The forms of one version of one file. A file that can have none has no `Forms` at all.
-pub(crate) struct Forms {
+pub(crate) struct Forms<T> {
     sidecars: [Option<Version>; Coding::ALL.len()],
     /// Forms without a sidecar may be made.
     is_compressible: bool,
-    slots: [Slot; Coding::ALL.len()],
+    slots: [Slot<T>; Coding::ALL.len()],
 }
 
 /// A place for one form.
-#[derive(Default)]
-struct Slot {
-    held: Mutex<Option<Held>>,
+struct Slot<T> {
+    held: Mutex<Option<Held<T>>>,
     /// It is being compressed.
     is_being_made: AtomicBool,
     /// It was compressed, and is no shorter.
@@ -33,6 +31,19 @@ struct Slot {
     is_unreadable: AtomicBool,
     /// Only one request opens a sidecar; others wait for it.
     opening: tokio::sync::Mutex<()>,
+}
+
+impl<T> Slot<T> {
+    fn new() -> Self {
+        Self {
+            held: Mutex::new(None),
+            is_being_made: AtomicBool::new(false),
+            is_useless: AtomicBool::new(false),
+            rest: Mutex::new(None),
+            is_unreadable: AtomicBool::new(false),
+            opening: tokio::sync::Mutex::new(()),
+        }
+    }
 }
 
 /// What came of compressing.
@@ -54,11 +65,11 @@ struct Rest {
     length: Duration,
 }
 
-impl Forms {
+impl<T> Forms<T> {
     /// Forms for a file with these sidecars; none where there is nothing to choose from.
     pub(crate) fn of(sidecars: [Option<Version>; 3], is_compressible: bool) -> Option<Box<Self>> {
         let is_any = is_compressible || sidecars.iter().any(Option::is_some);
-        is_any.then(|| Box::new(Self { sidecars, is_compressible, slots: Default::default() }))
+        is_any.then(|| Box::new(Self { sidecars, is_compressible, slots: Coding::ALL.map(|_| Slot::new()) }))
     }
 
     /// Codings of the sidecars.
@@ -93,8 +104,8 @@ impl Forms {
             if self.sidecars[coding as usize] != before.sidecars[coding as usize] {
                 continue;
             }
-            if let Some(form) = before.ready(coding) {
-                self.keep(coding, &form);
+            if let Some(form) = &*old.held.lock() {
+                self.keep(coding, form.clone());
             }
             let rest = *old.rest.lock();
             *slot.rest.lock() = rest;
@@ -106,12 +117,12 @@ impl Forms {
     }
 
     /// The form, if it is in memory.
-    pub(crate) fn ready(&self, coding: Coding) -> Option<Arc<Asset>> {
+    pub(crate) fn ready(&self, coding: Coding) -> Option<Arc<T>> {
         self.slot(coding).held.lock().as_ref()?.get()
     }
 
-    pub(crate) fn keep(&self, coding: Coding, form: &Arc<Asset>) {
-        *self.slot(coding).held.lock() = Some(Held::of(form));
+    pub(crate) fn keep(&self, coding: Coding, form: Held<T>) {
+        *self.slot(coding).held.lock() = Some(form);
     }
 
     /// The turn to open a sidecar.
@@ -142,7 +153,7 @@ impl Forms {
         self.is_compressible && !self.slot(coding).is_useless.load(Ordering::Acquire)
     }
 
-    fn slot(&self, coding: Coding) -> &Slot {
+    fn slot(&self, coding: Coding) -> &Slot<T> {
         &self.slots[coding as usize]
     }
 
@@ -158,7 +169,7 @@ const REST_MAX: Duration = Duration::from_secs(600);
 mod tests {
     use super::*;
 
-    fn compressible() -> Box<Forms> {
+    fn compressible() -> Box<Forms<()>> {
         Forms::of([None; 3], true).unwrap()
     }
 
@@ -194,7 +205,7 @@ mod tests {
     #[test]
     fn a_sidecar_that_is_given_up_counts_as_absent_also_for_who_takes_over() {
         let sidecars = [Some(Version::sample(1, 1)), Some(Version::sample(2, 2)), None];
-        let forms = Forms::of(sidecars, false).unwrap();
+        let forms = Forms::<()>::of(sidecars, false).unwrap();
         forms.give_up(Coding::Br);
         let (heir, other) = (
             Forms::of(sidecars, false).unwrap(),

@@ -15,7 +15,7 @@ use super::fields::{Described, Fields};
 use super::fill::fill;
 use super::forms::Forms;
 use super::handle_pool::{Handle, HandlePool, Permit};
-use super::name::{Held, Outcome};
+use super::name::Outcome;
 use super::network;
 use super::root::{Entry, Root};
 use super::tags::Tags;
@@ -114,7 +114,7 @@ impl Loader {
         let opened = Opened { file, stat: *stat, permit };
         match self.asset_of(path, opened, previous) {
             Ok(asset) => {
-                let outcome = Outcome::File { version: asset.version, asset: Held::of(&asset) };
+                let outcome = Outcome::File { version: asset.version, asset: asset.held() };
                 let is_told_of = is_told_of && !asset.is_racy && !asset.beside.is_linked();
                 Loaded { outcome, is_told_of, asset: Some(asset) }
             }
@@ -305,7 +305,7 @@ impl Loader {
         version: &Version,
         media_type: &str,
         beside: &Beside,
-    ) -> Option<Box<Forms>> {
+    ) -> Option<Box<Forms<Asset>>> {
         let fresh = |coding| {
             let sidecar = beside.sidecar(coding)?;
             if sidecar.is_older_than(version) {

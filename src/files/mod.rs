@@ -9,6 +9,7 @@
 //! | [`asset`]       | one version of one file, ready to be sent                           |
 //! | `fields`        | its header fields, rendered once                                    |
 //! | `forms`         | compressed forms of a file                                          |
+//! | `held`          | how what a cache keeps is held beside it                            |
 //! | `beside`        | sidecars and checksums beside a file, as they were last seen        |
 //! | `tags`          | entity tags, of the version or of the content                       |
 //! | `digests`       | checksums, remembered                                               |
@@ -35,6 +36,7 @@ mod fields;
 pub(crate) mod fill;
 pub(crate) mod forms;
 pub(crate) mod handle_pool;
+mod held;
 mod links;
 pub(crate) mod load;
 mod loading;

@@ -1,9 +1,10 @@
 //! What is known of one name, and since when.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
-use super::asset::{Asset, Content};
+use super::asset::Asset;
+use super::held::Held;
 use super::version::Version;
 use crate::http::target::SitePath;
 use crate::rules::Policy;
@@ -37,7 +38,7 @@ impl Checked {
 pub(crate) enum Outcome {
     File {
         version: Version,
-        asset: Held,
+        asset: Held<Asset>,
     },
     Directory,
     Missing,
@@ -45,14 +46,6 @@ pub(crate) enum Outcome {
     /// No handle, memory or table entry was to be had: true of the moment only.
     Busy,
     Failed,
-}
-
-/// How a name holds its asset.
-pub(crate) enum Held {
-    /// The cache of assets decides how long it lives.
-    Loosely(Weak<Asset>),
-    /// No cache of bytes weighs it: a few hundred bytes that live with the name.
-    Firmly(Arc<Asset>),
 }
 
 /// What a request gets for its name.
@@ -136,22 +129,6 @@ impl Name {
 impl Outcome {
     fn is_transient(&self) -> bool {
         matches!(self, Self::Busy | Self::Failed)
-    }
-}
-
-impl Held {
-    pub(crate) fn of(asset: &Arc<Asset>) -> Self {
-        match asset.content {
-            Content::Unmapped => Self::Firmly(Arc::clone(asset)),
-            Content::Heap | Content::Mapped(_) => Self::Loosely(Arc::downgrade(asset)),
-        }
-    }
-
-    pub(crate) fn get(&self) -> Option<Arc<Asset>> {
-        match self {
-            Self::Loosely(asset) => asset.upgrade(),
-            Self::Firmly(asset) => Some(Arc::clone(asset)),
-        }
     }
 }
 

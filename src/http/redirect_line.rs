@@ -3,8 +3,26 @@
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use super::authority::is_valid_host;
-use super::redirects::{Redirect, is_no_name};
 use super::target::{OUTSIDE_PATH, OUTSIDE_QUERY, SitePath};
+
+/// What a path is answered with instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Redirect {
+    /// Another place.
+    To {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// The value of the Location field: an absolute path or an http(s) URL, in visible ASCII.
+        location: String,
+    },
+    /// Another file of the site.
+    Rewrite {
+        /// The file.
+        path: SitePath<'static>,
+        /// 200 or 404.
+        status: u16,
+    },
+}
 
 /// A line that was understood.
 #[derive(Debug)]
@@ -429,3 +447,8 @@ const OUTSIDE_URL: &AsciiSet = &CONTROLS
 
 /// What must be encoded of a value within a query or a fragment.
 const OUTSIDE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Whether a segment is none that a file can have.
+pub(super) fn is_no_name(segment: &[u8]) -> bool {
+    matches!(segment, b"" | b"." | b"..") || segment.contains(&0)
+}

@@ -16,8 +16,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::redirect_line::{Line, parse_line};
-use super::target::SitePath;
+pub use super::redirect_line::Redirect;
+use super::redirect_line::{Line, is_no_name, parse_line};
 
 /// The lines of a `_redirects` file.
 #[derive(Debug, Default)]
@@ -30,25 +30,6 @@ pub struct Redirects {
     /// Lines that begin with a placeholder or a splat.
     open: Vec<usize>,
     has_forced: bool,
-}
-
-/// What a path is answered with instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Redirect {
-    /// Another place.
-    To {
-        /// 301, 302, 303, 307 or 308.
-        status: u16,
-        /// The value of the Location field: an absolute path or an http(s) URL, in visible ASCII.
-        location: String,
-    },
-    /// Another file of the site.
-    Rewrite {
-        /// The file.
-        path: SitePath<'static>,
-        /// 200 or 404.
-        status: u16,
-    },
 }
 
 /// A line that cannot be understood.
@@ -139,11 +120,6 @@ impl Redirects {
         self.has_forced |= line.forced;
         self.lines.push(line);
     }
-}
-
-/// Whether a segment is none that a file can have.
-pub(super) fn is_no_name(segment: &[u8]) -> bool {
-    matches!(segment, b"" | b"." | b"..") || segment.contains(&0)
 }
 
 /// The numbers of three lists, each of which ascends, in ascending order.

@@ -41,7 +41,7 @@ impl Files {
             }
         })?;
         self.keep(&form, None).await;
-        forms.keep(coding, &form);
+        forms.keep(coding, form.held());
         Ok(form)
     }
 
@@ -58,7 +58,7 @@ impl Files {
             let Some(forms) = &asset.forms else { return };
             let known = files.inner.heap.get(&(asset.path.clone(), asset.version, Some(coding))).await;
             if let Some(form) = known {
-                forms.keep(coding, &form);
+                forms.keep(coding, form.held());
                 return forms.end(coding, Made::Nothing);
             }
             let (inner, original) = (Arc::clone(&files.inner), Arc::clone(&asset));
@@ -66,7 +66,7 @@ impl Files {
             drop(place);
             let made = match made {
                 Ok(Ok(Some(form))) => {
-                    forms.keep(coding, &form);
+                    forms.keep(coding, form.held());
                     files.keep(&form, None).await;
                     Made::Kept
                 }
