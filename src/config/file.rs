@@ -19,7 +19,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) key: String,
     /// Counted from 1.
     pub(crate) line: usize,
-    /// The value as it is written.
+    /// The value as it is written, a string without its quotes.
     pub(crate) written: &'a str,
     pub(crate) value: Spanned<DeValue<'a>>,
 }
@@ -49,7 +49,7 @@ impl<'a> Source<'a> {
             .into_iter()
             .map(|(key, value)| Entry {
                 line: self.line_of(&key.span()),
-                written: self.text.get(value.span()).unwrap_or_default(),
+                written: unquoted(self.text.get(value.span()).unwrap_or_default()),
                 key: key.into_inner().into_owned(),
                 value,
             })
@@ -64,5 +64,34 @@ impl<'a> Source<'a> {
     pub(crate) fn line_of(&self, span: &Range<usize>) -> usize {
         let before = self.text.as_bytes().get(..span.start).unwrap_or(self.text.as_bytes());
         1 + before.iter().filter(|byte| **byte == b'\n').count()
+    }
+}
+
+/// What stands between the quotes of a string; anything else as it is.
+fn unquoted(written: &str) -> &str {
+    ["\"\"\"", "'''", "\"", "'"]
+        .iter()
+        .find_map(|quote| written.strip_prefix(quote)?.strip_suffix(quote))
+        .unwrap_or(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_is_shown_without_its_quotes() {
+        for (written, shown) in [
+            ("\"a\"", "a"),
+            ("'a'", "a"),
+            ("\"\"", ""),
+            ("\"\"\"a\"\"\"", "a"),
+            ("\"", "\""),
+            ("[\"a\"]", "[\"a\"]"),
+            ("3", "3"),
+            ("", ""),
+        ] {
+            assert_eq!(unquoted(written), shown, "{written}");
+        }
     }
 }
