@@ -219,7 +219,7 @@ knobs! {
         /// Entries of a directory that are listed; what is beyond them is left out, and said to be.
         listing_entries: Count = Count::of(200_000), in Count::of(1)..=Count::of(10_000_000);
 
-        /// Whether a directory that may be listed may be downloaded as an archive as well.
+        /// Whether a directory that may be listed may be downloaded as an archive as well, even one with an index.
         archive: Switch = Switch::On;
 
         /// Most files and directories in one archive.
