@@ -31,8 +31,12 @@ pub(crate) fn parse<'a>(path: &'a Path, text: &'a str) -> (Source<'a>, Vec<Entry
     source.faults = errors
         .iter()
         .map(|error| {
-            let line = error.span().map_or(1, |span| source.line_of(&span));
-            (line, error.message().trim().replace('\n', "; "))
+            let span = error.span().unwrap_or_default();
+            let mut reason = error.message().trim().replace('\n', "; ");
+            if reason == DUPLICATE_KEY {
+                reason = format!("{reason} {}", text.get(span.clone()).unwrap_or_default().trim());
+            }
+            (source.line_of(&span), reason)
         })
         .collect();
     source.faults.sort();
@@ -75,9 +79,20 @@ fn unquoted(written: &str) -> &str {
         .unwrap_or(written)
 }
 
+/// What the parser says of a key that is there already, without its name.
+const DUPLICATE_KEY: &str = "duplicate key";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_is_there_twice_is_named() {
+        for text in ["a = 1\nspa = 1\nspa = 2\n", "[[rule]]\nspa = 1\nspa = 2\n"] {
+            let (source, _) = parse(Path::new("c.toml"), text);
+            assert_eq!(source.faults, [(3, "duplicate key spa".to_owned())], "{text}");
+        }
+    }
 
     #[test]
     fn a_string_is_shown_without_its_quotes() {
