@@ -16,6 +16,7 @@ use crate::wire::ready::Ready;
 /// | `BadTarget`            | 400 "The request target is malformed."           | debug: target           |
 /// | `Forbidden`            | 403 "This may not be read."                      | nothing                 |
 /// | `BadQuery`             | 400 "The query is not accepted here."            | debug: query            |
+/// | `UnknownHost`          | 400 "This host is not served here."              | nothing                 |
 /// | `UnknownDigest`        | 400 and the digests that are known               | nothing                 |
 /// | `UnknownArchive`       | 400 and the archives that are known              | nothing                 |
 /// | `TooLarge`             | 403 "This is too large for an archive."          | debug: path, limit      |
@@ -33,6 +34,8 @@ pub enum Refused {
     BadTarget,
     /// The query filter took it for an attack.
     BadQuery,
+    /// A host to which no redirect may lead.
+    UnknownHost,
     /// A digest was asked for that nobody computes.
     UnknownDigest,
     /// An archive was asked for that nobody makes.
@@ -63,9 +66,11 @@ impl Refused {
     /// The status of the response.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::BadTarget | Self::BadQuery | Self::UnknownDigest | Self::UnknownArchive => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BadTarget
+            | Self::BadQuery
+            | Self::UnknownHost
+            | Self::UnknownDigest
+            | Self::UnknownArchive => StatusCode::BAD_REQUEST,
             Self::Forbidden | Self::TooLarge => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -124,6 +129,7 @@ impl Refused {
         match self {
             Self::BadTarget => "The request target is malformed.\n",
             Self::BadQuery => "The query is not accepted here.\n",
+            Self::UnknownHost => "This host is not served here.\n",
             Self::UnknownDigest => "There is no such digest here: sha-256 and sha-512 are known.\n",
             Self::UnknownArchive => "There is no such archive here: tar, tar.zst and zip are known.\n",
             Self::Forbidden => "This may not be read.\n",

@@ -19,9 +19,10 @@
 //! | [`tree`]      | looking after a tree before it is served: compress, verify                |
 //! | `guard`       | who may have how much                                                     |
 //! | [`ops`]       | health, and the admin listener                                            |
+//! | `accept`, `reply`, `produced`, `event_loop` | new connections; from an answer to a response; bodies made piece by piece; epoll |
 //! | `kernel`      | what no library offers safely: the only `unsafe`                          |
 //!
-//! Arrows run one way: `server` → `serve` → `wire` → `files` → `rules` → `http`, `kernel`; and `tree` → `files`.
+//! Arrows run one way: `server` → `serve` → `reply` → `wire` → `files` → `rules` → `http`, `kernel`; and `tree` → `files`.
 
 mod accept;
 pub mod archive;

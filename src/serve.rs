@@ -326,7 +326,7 @@ impl Site {
             Turned::ToHttps(location) if is_head || method == Method::Get => moved(&policy, &location),
             // Clients turn what is no GET into one at a 301.
             Turned::ToHttps(location) => redirect(StatusCode::PERMANENT_REDIRECT, &policy, &location),
-            Turned::UnknownHost => Refused::BadTarget.respond(is_head, &policy, false),
+            Turned::UnknownHost => Refused::UnknownHost.respond(is_head, &policy, false),
             Turned::BadQuery => Refused::BadQuery.respond(is_head, &policy, false),
         };
         add_cors(&policy, request.headers(), &mut response);

@@ -19,7 +19,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) key: String,
     /// Counted from 1.
     pub(crate) line: usize,
-    /// The value as it is written.
+    /// The value as it is written, a string without its quotes.
     pub(crate) written: &'a str,
     pub(crate) value: Spanned<DeValue<'a>>,
 }
@@ -31,8 +31,12 @@ pub(crate) fn parse<'a>(path: &'a Path, text: &'a str) -> (Source<'a>, Vec<Entry
     source.faults = errors
         .iter()
         .map(|error| {
-            let line = error.span().map_or(1, |span| source.line_of(&span));
-            (line, error.message().trim().replace('\n', "; "))
+            let span = error.span().unwrap_or_default();
+            let mut reason = error.message().trim().replace('\n', "; ");
+            if reason == DUPLICATE_KEY {
+                reason = format!("{reason} {}", text.get(span.clone()).unwrap_or_default().trim());
+            }
+            (source.line_of(&span), reason)
         })
         .collect();
     source.faults.sort();
@@ -49,7 +53,7 @@ impl<'a> Source<'a> {
             .into_iter()
             .map(|(key, value)| Entry {
                 line: self.line_of(&key.span()),
-                written: self.text.get(value.span()).unwrap_or_default(),
+                written: unquoted(self.text.get(value.span()).unwrap_or_default()),
                 key: key.into_inner().into_owned(),
                 value,
             })
@@ -64,5 +68,45 @@ impl<'a> Source<'a> {
     pub(crate) fn line_of(&self, span: &Range<usize>) -> usize {
         let before = self.text.as_bytes().get(..span.start).unwrap_or(self.text.as_bytes());
         1 + before.iter().filter(|byte| **byte == b'\n').count()
+    }
+}
+
+/// What stands between the quotes of a string; anything else as it is.
+fn unquoted(written: &str) -> &str {
+    ["\"\"\"", "'''", "\"", "'"]
+        .iter()
+        .find_map(|quote| written.strip_prefix(quote)?.strip_suffix(quote))
+        .unwrap_or(written)
+}
+
+/// What the parser says of a key that is there already, without its name.
+const DUPLICATE_KEY: &str = "duplicate key";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_there_twice_is_named() {
+        for text in ["a = 1\nspa = 1\nspa = 2\n", "[[rule]]\nspa = 1\nspa = 2\n"] {
+            let (source, _) = parse(Path::new("c.toml"), text);
+            assert_eq!(source.faults, [(3, "duplicate key spa".to_owned())], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_string_is_shown_without_its_quotes() {
+        for (written, shown) in [
+            ("\"a\"", "a"),
+            ("'a'", "a"),
+            ("\"\"", ""),
+            ("\"\"\"a\"\"\"", "a"),
+            ("\"", "\""),
+            ("[\"a\"]", "[\"a\"]"),
+            ("3", "3"),
+            ("", ""),
+        ] {
+            assert_eq!(unquoted(written), shown, "{written}");
+        }
     }
 }

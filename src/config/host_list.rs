@@ -33,6 +33,9 @@ impl FromStr for HostList {
         }
         let mut hosts = Vec::new();
         for part in text.split(',').map(str::trim) {
+            if part == ANY {
+                return Err(Refusal::new("has any beside other hosts, which it includes"));
+            }
             let host = HostPattern::parse(part).map_err(|reason| {
                 Refusal::new(format!("has `{}` in it, which {reason}", part.escape_debug()))
             })?;
@@ -85,6 +88,7 @@ mod tests {
             ("", "is empty"),
             ("a,", "has `` in it, which is not the name of a host"),
             ("a,A", "has a in it twice"),
+            ("a,any", "has any beside other hosts, which it includes"),
             ("a:80", "has `a:80` in it, which has a port, and a host has none"),
         ] {
             assert_eq!(text.parse::<HostList>(), Err(Refusal::new(reason)), "{text}");

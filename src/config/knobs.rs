@@ -218,7 +218,7 @@ knobs! {
         /// Entries of a directory that are listed; what is beyond them is left out, and said to be.
         listing_entries: Count = Count::of(200_000), in Count::of(1)..=Count::of(10_000_000);
 
-        /// Whether a directory that may be listed may be downloaded as an archive as well.
+        /// Whether a directory that may be listed may be downloaded as an archive as well, even one with an index.
         archive: Switch = Switch::On;
 
         /// Most files and directories in one archive.
@@ -303,7 +303,7 @@ knobs! {
         /// Port 0 lets the system choose. In the file a list of strings does as well.
         listen: ListenList = ListenList::one(Address::Tcp(([0, 0, 0, 0], 8080).into()));
 
-        /// Address of health checks and metrics, apart from traffic.
+        /// Address of health checks, apart from traffic.
         admin_listen: AdminListen = AdminListen::At(Address::Tcp(([127, 0, 0, 1], 8081).into()));
 
         /// Whether the kernel holds a new TCP connection back until its first bytes arrive, or a second has passed.

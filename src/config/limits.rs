@@ -52,6 +52,7 @@ pub struct Limits {
 /// Settles every amount that is `auto` and refuses those given that cannot hold together, or not on this system.
 pub fn settle(config: &Config, facts: &SystemFacts) -> Result<Limits, Vec<ConfigError>> {
     let mut errors = Vec::new();
+    check_compressed_sizes(config, &mut errors);
     check_heap(config, &mut errors);
     let reserve = Reserve::new(config, facts);
     let (handles, max_connections) = share_files(config, facts, &reserve).unwrap_or_else(|error| {
@@ -78,6 +79,16 @@ pub fn settle(config: &Config, facts: &SystemFacts) -> Result<Limits, Vec<Config
 
 fn length(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn check_compressed_sizes(config: &Config, errors: &mut Vec<ConfigError>) {
+    let (from, to) = (config.compress_from, config.compress_to);
+    if config.compress.is_on() && to < from {
+        errors.push(ConfigError::Conflict(format!(
+            "PAGECAST_COMPRESS_FROM={from} is more than PAGECAST_COMPRESS_TO={to}, so that nothing would be compressed: \
+             lower the first or raise the second (or PAGECAST_COMPRESS=off)"
+        )));
+    }
 }
 
 fn check_heap(config: &Config, errors: &mut Vec<ConfigError>) {
@@ -174,6 +185,9 @@ pub(crate) const INPUTS: &[&str] = &[
     "cache_bytes",
     "heap_bytes",
     "heap_file_bytes",
+    "compress",
+    "compress_from",
+    "compress_to",
 ];
 
 /// Standard streams 3, root 2 (old and new), inotify 1, signals 2, the runtimes of the main and the admin thread 6,
@@ -200,7 +214,7 @@ const CONNECTION_BYTES: u64 = 16 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ByteCount, Count};
+    use crate::config::{ByteCount, Count, Switch};
 
     fn facts(open_files: u64) -> SystemFacts {
         SystemFacts { open_files, max_map_count: 65_530, memory_bytes: 8 << 30, cpus: 2 }
@@ -310,5 +324,19 @@ mod tests {
         let errors = settle(&config(1_024), &facts(1_024)).expect_err("too small");
         let text = errors.iter().map(ToString::to_string).collect::<String>();
         assert!(text.contains("PAGECAST_HEAP_BYTES=1KiB") && text.contains("PAGECAST_HEAP_FILE_BYTES=16KiB"));
+    }
+
+    #[test]
+    fn bounds_of_compressing_that_leave_nothing_between_them_are_refused_unless_it_is_off() {
+        let config =
+            |compress, to| Config { compress, compress_to: ByteCount::bytes(to), ..Config::default() };
+        assert!(settle(&config(Switch::On, 1_024), &facts(1_024)).is_ok());
+        assert!(settle(&config(Switch::Off, 1_023), &facts(1_024)).is_ok());
+        let errors = settle(&config(Switch::On, 1_023), &facts(1_024)).expect_err("nothing between");
+        let text = errors.iter().map(ToString::to_string).collect::<String>();
+        assert!(
+            text.contains("PAGECAST_COMPRESS_FROM=1KiB") && text.contains("PAGECAST_COMPRESS_TO=1023"),
+            "{text}"
+        );
     }
 }

@@ -12,6 +12,7 @@ pub(crate) fn nearest_key(name: &str, others: &[&'static str]) -> &'static str {
 pub(crate) fn nearest_of(name: &str, keys: impl IntoIterator<Item = &'static str>) -> &'static str {
     let lowered = name.trim_start_matches('-').to_ascii_lowercase().replace('-', "_");
     let wanted = lowered.strip_prefix("pagecast_").unwrap_or(&lowered);
+    let wanted = USUAL_WORDS.iter().find(|(word, _)| *word == wanted).map_or(wanted, |(_, key)| *key);
     let mut best = ("", -1.0);
     for key in keys {
         let likeness = likeness(wanted, key);
@@ -28,6 +29,17 @@ fn likeness(wanted: &str, key: &str) -> f64 {
     let dice = strsim::sorensen_dice(wanted, key);
     (whole + dice) / 2.0
 }
+
+/// What other servers call a knob, where no likeness of letters leads to it.
+const USUAL_WORDS: &[(&str, &str)] = &[
+    ("address", "listen"),
+    ("bind", "listen"),
+    ("dir", "root"),
+    ("directory", "root"),
+    ("host", "listen"),
+    ("port", "listen"),
+    ("threads", "workers"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -51,6 +63,8 @@ mod tests {
             ("revalidate", "revalidate_after"),
             ("shutdown", "shutdown_timeout"),
             ("log_level", "log"),
+            ("PAGECAST_PORT", "listen"),
+            ("--directory", "root"),
         ] {
             assert_eq!(nearest_key(name, &["config"]), key, "{name}");
         }

@@ -150,7 +150,7 @@ fn check_class(text: &str, members: &str, negated: bool) -> Result<(), Refusal> 
 }
 
 fn named(text: &str, reason: impl AsRef<str>) -> Refusal {
-    Refusal::new(format!("`{}` {}", text.escape_debug(), reason.as_ref()))
+    Refusal::new(format!("has `{}` in it, which {}", text.escape_debug(), reason.as_ref()))
 }
 
 #[cfg(test)]
@@ -219,20 +219,20 @@ mod tests {
     fn what_is_no_glob_is_refused_with_its_reason() {
         for (glob, reason) in [
             ("", "is empty"),
-            ("/a/", "`/a/` ends with a slash"),
-            ("[a", "`[a` has a [ without its ]"),
-            ("[]", "`[]` has a [ without its ]"),
-            ("{a,b", "`{a,b` is no glob: "),
-            ("a}", "`a}` is no glob: "),
-            ("a//b", "`a//b` has a name in it that is empty"),
-            ("/../a", "`/../a` has a name in it that is empty, . or .."),
-            ("./a", "`./a` has a name in it that is empty, . or .."),
-            ("{/a,/b}", "`{/a,/b}` begins an alternative with a slash"),
-            ("[a/b]", "`[a/b]` has a slash in a class"),
-            ("[+-9]", "`[+-9]` has a slash in a class"),
-            ("[!-a]", "`[!-a]` has a ] or - at the start"),
-            ("[\u{e9}]", "`[\u{e9}]` has a class of characters"),
-            ("[z-a]", "`[z-a]` is no glob: "),
+            ("/a/", "has `/a/` in it, which ends with a slash"),
+            ("[a", "has `[a` in it, which has a [ without its ]"),
+            ("[]", "has `[]` in it, which has a [ without its ]"),
+            ("{a,b", "has `{a,b` in it, which is no glob: "),
+            ("a}", "has `a}` in it, which is no glob: "),
+            ("a//b", "has `a//b` in it, which has a name in it that is empty"),
+            ("/../a", "has `/../a` in it, which has a name in it that is empty, . or .."),
+            ("./a", "has `./a` in it, which has a name in it that is empty, . or .."),
+            ("{/a,/b}", "has `{/a,/b}` in it, which begins an alternative with a slash"),
+            ("[a/b]", "has `[a/b]` in it, which has a slash in a class"),
+            ("[+-9]", "has `[+-9]` in it, which has a slash in a class"),
+            ("[!-a]", "has `[!-a]` in it, which has a ] or - at the start"),
+            ("[\u{e9}]", "has `[\u{e9}]` in it, which has a class of characters"),
+            ("[z-a]", "has `[z-a]` in it, which is no glob: "),
         ] {
             let refusal = globs(&[glob]).expect_err(glob).to_string();
             assert!(refusal.starts_with(reason), "{glob}: {refusal}");

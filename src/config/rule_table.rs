@@ -77,8 +77,8 @@ impl<'a> RuleReader<'_, 'a> {
         let effects = &mut draft.effects;
         match entry.key.as_str() {
             "path" | "glob" if draft.path.is_some() => {
-                let reason = "is given beside path: glob is another name for it";
-                return Err(Refused::new(reason, "one of the two"));
+                let reason = "is a second one: path and glob are the same key";
+                return Err(Refused::new(reason, "one of the two, which may be a list"));
             }
             "path" | "glob" => draft.path = Some(read_globs(entry.value)?),
             "cache_control" => effects.cache_control = Some(read_or_off(entry.value)?),
@@ -282,8 +282,8 @@ mod tests {
             ),
             (
                 "glob = '*'",
-                "c.toml:3: rule.glob: the value \"'*'\" is given beside path: glob is another name for it; \
-                 accepted: one of the two",
+                "c.toml:3: rule.glob: the value \"*\" is a second one: path and glob are the same key; \
+                 accepted: one of the two, which may be a list",
             ),
             (
                 "cache_control = 5",
@@ -292,37 +292,37 @@ mod tests {
             ),
             (
                 "cache_control = \"a\\nb\"",
-                "c.toml:3: rule.cache_control: the value \"\\\"a\\\\nb\\\"\" has a line break in it; \
+                "c.toml:3: rule.cache_control: the value \"a\\\\nb\" has a line break in it; \
                  accepted: the value of a header field in visible ASCII, or off",
             ),
             (
                 "content_type = 'html'",
-                "c.toml:3: rule.content_type: the value \"'html'\" is no media type; \
+                "c.toml:3: rule.content_type: the value \"html\" is no media type; \
                  accepted: a media type such as text/plain; charset=utf-8",
             ),
             (
                 "disposition = 'download'",
-                "c.toml:3: rule.disposition: the value \"'download'\" is none of the words known here; \
+                "c.toml:3: rule.disposition: the value \"download\" is none of the words known here; \
                  accepted: inline or attachment",
             ),
             (
                 "listing = 'maybe'",
-                "c.toml:3: rule.listing: the value \"'maybe'\" is neither on nor off; \
+                "c.toml:3: rule.listing: the value \"maybe\" is neither on nor off; \
                  accepted: on or off (also true or false, yes or no, 1 or 0)",
             ),
             (
                 "spa = 'index.html'",
-                "c.toml:3: rule.spa: the value \"'index.html'\" does not start with a slash; \
+                "c.toml:3: rule.spa: the value \"index.html\" does not start with a slash; \
                  accepted: the path of a file within the site, such as /index.html, or off",
             ),
             (
                 "digest = 'md5'",
-                "c.toml:3: rule.digest: the value \"'md5'\" has the unknown algorithm `md5`; \
+                "c.toml:3: rule.digest: the value \"md5\" has the unknown algorithm `md5`; \
                  accepted: true, sha-256, sha-512, a list of them, or off",
             ),
             (
                 "headers = 'a'",
-                "c.toml:3: rule.headers: the value \"'a'\" is no table; \
+                "c.toml:3: rule.headers: the value \"a\" is no table; \
                  accepted: a table such as { X-Robots-Tag = \"noindex\" }",
             ),
             (
@@ -336,7 +336,7 @@ mod tests {
             ),
             (
                 "headers = { x-a = 'b', X-A = 'c' }",
-                "c.toml:3: rule.headers.X-A: the value \"'c'\" is of a name that is given twice; \
+                "c.toml:3: rule.headers.X-A: the value \"c\" is of a name that is given twice; \
                  accepted: each header field once",
             ),
             (
@@ -350,7 +350,7 @@ mod tests {
             ),
             (
                 "cors = { origins = '*', max_age = '2d' }",
-                "c.toml:3: rule.cors.max_age: the value \"'2d'\" has the unknown unit `d`; accepted: a duration \
+                "c.toml:3: rule.cors.max_age: the value \"2d\" has the unknown unit `d`; accepted: a duration \
                  with its unit such as 250ms, 30s, 5m, 1h or 1m30s, from 0 to 24h",
             ),
         ] {

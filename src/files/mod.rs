@@ -16,11 +16,13 @@
 //! | `background`    | what is computed of whole files                                     |
 //! | [`cache`]       | names and assets, bounded; each cold name is opened once            |
 //! | `load`          | from a path to an asset, off the workers                            |
+//! | `loading`       | which names are being looked up, and which of them changed meanwhile |
 //! | `handle_pool`   | open files, bounded                                                 |
 //! | `resident`      | which windows are in memory, and how they get there                 |
 //! | `directory`     | what a directory shows of its entries                               |
 //! | `settings`      | the bounds of the room, and how full it is                           |
 //! | `watch`         | hints from inotify                                                  |
+//! | `network`       | file systems whose files are read, not mapped                       |
 //! | `disk`          | the threads that may block                                          |
 //! | `told`          | what the log was told already                                       |
 //! | `fill`          | reading into memory of our own                                      |

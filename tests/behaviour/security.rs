@@ -251,6 +251,9 @@ fn the_way_to_https_leads_to_hosts_that_are_listed() {
         let reply = server.send(format!("GET /a HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         let status = if location.is_empty() { 400 } else { 301 };
         assert_eq!((reply.status, reply.field("location").unwrap_or_default()), (status, location), "{host}");
+        if host == "evil.com" {
+            assert_eq!(reply.body, b"This host is not served here.\n", "{host}");
+        }
     }
 }
 
