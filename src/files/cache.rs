@@ -11,7 +11,6 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::asset::{Asset, Content};
 use super::beside::original;
@@ -19,6 +18,7 @@ use super::digests::{Digest, Digests};
 use super::disk::Disk;
 use super::forms::Made;
 use super::handle_pool::{Handle, HandlePool};
+use super::lanes::Lanes;
 use super::load::{Loaded, Loader, NoForm, Sizes};
 use super::loading::Loading;
 use super::name::{Checked, FIRST_MS, Lookup, Name, Outcome};
@@ -48,11 +48,9 @@ struct Inner {
     mapped: AssetCache,
     opens: Disk,
     populates: Disk,
-    digesting: Disk,
-    compressing: Disk,
+    digesting: Lanes,
+    compressing: Lanes,
     loading: Loading,
-    /// Places for what is computed in the background.
-    background: Arc<Semaphore>,
     watch: Option<Watch>,
     trust_ms: u64,
     trust_watched_ms: u64,
@@ -107,7 +105,7 @@ impl Files {
             },
             heeds_checksums: settings.verify == Verify::Serve,
         };
-        let background = |name| Disk::new(name, settings.background_threads, BACKGROUND_NICENESS);
+        let lanes = |name, long_from| Lanes::new(name, settings.background_threads, long_from);
         let inner = Inner {
             loader,
             names: cache(settings.names, |_, _| 1),
@@ -117,10 +115,9 @@ impl Files {
             }),
             opens: Disk::new("pagecast-open", settings.disk_threads, 0)?,
             populates: Disk::new("pagecast-read", settings.populate_threads, READING_NICENESS)?,
-            digesting: background("pagecast-digest")?,
-            compressing: background("pagecast-code")?,
+            digesting: lanes("pagecast-digest", LONG_TO_HASH)?,
+            compressing: lanes("pagecast-code", LONG_TO_COMPRESS)?,
             loading: Loading::default(),
-            background: Arc::new(Semaphore::new(BACKGROUND_QUEUE)),
             watch: settings.watches.and_then(watch_or_say),
             trust_ms: milliseconds(settings.revalidate_after),
             trust_watched_ms: watched_trust_ms(settings),
@@ -269,7 +266,9 @@ impl Files {
         if asset.is_racy || !forms.begin(coding) {
             return;
         }
-        let Some(place) = self.place_in_background() else { return forms.end(coding, Made::Nothing) };
+        let Some(place) = self.inner.compressing.of(asset.length()).place() else {
+            return forms.end(coding, Made::Nothing);
+        };
         let (files, asset) = (self.clone(), Arc::clone(asset));
         tokio::spawn(async move {
             let Some(forms) = &asset.forms else { return };
@@ -279,7 +278,8 @@ impl Files {
                 return forms.end(coding, Made::Nothing);
             }
             let (inner, original) = (Arc::clone(&files.inner), Arc::clone(&asset));
-            let made = files.inner.compressing.run(move || inner.loader.compress(&original, coding)).await;
+            let lane = files.inner.compressing.of(asset.length());
+            let made = lane.run(move || inner.loader.compress(&original, coding)).await;
             drop(place);
             let made = match made {
                 Ok(Ok(Some(form))) => {
@@ -326,15 +326,16 @@ impl Files {
         if !asset.digests.begin(algorithm) {
             return true;
         }
-        let Some(place) = self.place_in_background().filter(|_| asset.digests.get(algorithm).is_none())
-        else {
+        let place = self.inner.digesting.of(asset.length()).place();
+        let Some(place) = place.filter(|_| asset.digests.get(algorithm).is_none()) else {
             asset.digests.end(algorithm);
             return false;
         };
         let (files, asset) = (self.clone(), Arc::clone(asset));
         tokio::spawn(async move {
             let (inner, job) = (Arc::clone(&files.inner), Arc::clone(&asset));
-            let computed = files.inner.digesting.run(move || inner.loader.digest(&job, algorithm)).await;
+            let lane = files.inner.digesting.of(asset.length());
+            let computed = lane.run(move || inner.loader.digest(&job, algorithm)).await;
             drop(place);
             if let Ok(Err(error)) = &computed {
                 log::debug!("no checksum of /{}: {error}", asset.path);
@@ -382,9 +383,10 @@ impl Files {
         if let Some(known) = asset.digests.is_verified.get() {
             return Ok(*known);
         }
-        let place = self.place_in_background().ok_or(NoForm::Busy)?;
+        let lane = self.inner.digesting.of(asset.length());
+        let place = lane.place().ok_or(NoForm::Busy)?;
         let (inner, job) = (Arc::clone(&self.inner), Arc::clone(asset));
-        let verifying = self.inner.digesting.run(move || {
+        let verifying = lane.run(move || {
             let _place = place;
             if let Some(known) = job.digests.is_verified.get() {
                 return Ok(*known);
@@ -402,10 +404,6 @@ impl Files {
                 NoForm::Failed
             }
         })
-    }
-
-    fn place_in_background(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.inner.background).try_acquire_owned().ok()
     }
 
     /// Whether the document root could be opened when it was last looked at.
@@ -501,7 +499,7 @@ impl Files {
             mapped_bytes: self.inner.mapped.weighted_size() * PAGE,
             mappings: self.inner.mapped.entry_count(),
             digests: self.inner.loader.tags.digests.count(),
-            background: BACKGROUND_QUEUE - self.inner.background.available_permits(),
+            background: self.inner.digesting.taken() + self.inner.compressing.taken(),
             unanswered_probes: resident::unanswered(),
         }
     }
@@ -690,11 +688,11 @@ fn watch_or_say(directories: usize) -> Option<Watch> {
 /// Reading cold pages costs processor time as well: it gives way to those who serve what is warm.
 const READING_NICENESS: i32 = 5;
 
-/// What is computed in the background gives way to all else.
-const BACKGROUND_NICENESS: i32 = 15;
+/// From this length on a file's checksum takes so long (about 20 ms) that others should not wait behind it.
+const LONG_TO_HASH: u64 = 16 * 1024 * 1024;
 
-/// Checksums and compressed forms that may wait or be under way; what comes on top is asked for again by a later request.
-const BACKGROUND_QUEUE: usize = 1024;
+/// The same for compressing (about half a second).
+const LONG_TO_COMPRESS: u64 = 512 * 1024;
 
 /// So many bytes are hashed on a worker: in less time than it takes to hand them over.
 const AT_ONCE: u64 = 16 * 1024;

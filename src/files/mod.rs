@@ -20,6 +20,7 @@
 //! | `directory`     | what a directory shows of its entries                               |
 //! | `settings`      | the bounds of the room, and how full it is                           |
 //! | `watch`         | hints from inotify                                                  |
+//! | `lanes`         | the threads that compute, short files apart from long ones          |
 //! | `disk`          | the threads that may block                                          |
 //! | `told`          | what the log was told already                                       |
 //! | `fill`          | reading into memory of our own                                      |
@@ -35,6 +36,7 @@ mod fields;
 pub(crate) mod fill;
 pub(crate) mod forms;
 pub(crate) mod handle_pool;
+mod lanes;
 mod links;
 pub(crate) mod load;
 mod loading;
