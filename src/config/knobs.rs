@@ -233,6 +233,7 @@ knobs! {
 
         /// Listings and archives under way at once; further ones are told to come back.
         /// Never more than one for each 32 files that the process may open.
+        /// One in four is kept for listings: archives do not take it.
         directories_at_once: Count = Count::of(32), in Count::of(1)..=Count::of(10_000);
     }
     Encodings {
