@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::body::BoxBody;
 use bytes::Bytes;
@@ -125,7 +126,8 @@ impl Directories {
     pub async fn list(&self, wanted: WantedListing) -> Result<BoxBody, NoDirectory> {
         let WantedListing { path, has_slash, format, sorting, has_archives, etag_of } = wanted;
         let page = Page { path, has_slash, sorting, format, has_archives, etag_of };
-        self.begin(&self.inner.listing, move |inner, permit| {
+        let permit = self.place_soon().await?;
+        self.begin(&self.inner.listing, permit, move |inner, permit| {
             let limits = inner.settings;
             let read = Wanted { entries: limits.listing_entries, dotfiles: limits.archive.dotfiles };
             let directory = directory::read(inner.files.root(), &page.path, read)
@@ -146,7 +148,8 @@ impl Directories {
         format: ArchiveFormat,
     ) -> Result<BoxBody, NoDirectory> {
         let place = place_in(&self.inner.for_archives)?;
-        self.begin(&self.inner.archiving, move |inner, permit| {
+        let permit = place_in(&self.inner.permits)?;
+        self.begin(&self.inner.archiving, permit, move |inner, permit| {
             let is_listed = |path: &SitePath<'_>| inner.files.rules().policy(path).listing();
             let plan = Plan::of(inner.files.root(), &path, &inner.settings.archive, &is_listed)
                 .map_err(|why| NoDirectory::unplanned(why, &path))?;
@@ -162,12 +165,21 @@ impl Directories {
         self.inner.permits.available_permits()
     }
 
+    /// A place for a listing: most are done with in a moment, so that a rush of them waits for its turn.
+    async fn place_soon(&self) -> Result<OwnedSemaphorePermit, NoDirectory> {
+        let place = Arc::clone(&self.inner.permits).acquire_owned();
+        match tokio::time::timeout(PLACE_WAIT, place).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(NoDirectory::Busy),
+        }
+    }
+
     async fn begin<P: Produce>(
         &self,
         pool: &Arc<Disk>,
+        permit: OwnedSemaphorePermit,
         job: impl FnOnce(&Inner, OwnedSemaphorePermit) -> Result<Begun<P>, NoDirectory> + Send + 'static,
     ) -> Result<BoxBody, NoDirectory> {
-        let permit = place_in(&self.inner.permits)?;
         let inner = Arc::clone(&self.inner);
         // A panic has been logged by its hook.
         let begun = pool.run(move || job(&inner, permit)).await.unwrap_or(Err(NoDirectory::Failed))?;
@@ -235,6 +247,9 @@ impl NoDirectory {
 
 /// A listing up to so many bytes is sent whole, with its length.
 const WHOLE: usize = 64 * 1024;
+
+/// So long a listing waits for its place.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
 
 /// One place in so many is for listings alone, where there is more than one.
 const LISTINGS_SHARE: usize = 4;
@@ -320,6 +335,24 @@ mod tests {
             to_bytes(long).await.unwrap();
             assert!(directories.list(json("/")).await.is_ok(), "the last one has ended");
             assert_eq!(directories.permits_left(), 1, "a listing that is whole is done with");
+        });
+    }
+
+    #[test]
+    fn a_rush_of_listings_waits_for_its_turn() {
+        let dir = tree(100);
+        actix_rt::System::new().block_on(async {
+            let directories = directories(dir.path(), 1, LIMITS);
+            let lists = (0..20).map(|_| {
+                let directories = directories.clone();
+                actix_rt::spawn(async move {
+                    let body = directories.list(json("/d/")).await?;
+                    Ok::<_, NoDirectory>(to_bytes(body).await.is_ok())
+                })
+            });
+            for list in lists.collect::<Vec<_>>() {
+                assert_eq!(list.await.unwrap(), Ok(true));
+            }
         });
     }
 
