@@ -2,8 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::body::BoxBody;
+use bytes::Bytes;
 use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -29,7 +31,16 @@ struct Inner {
     files: Files,
     settings: DirectorySettings,
     permits: Arc<Semaphore>,
-    pool: Arc<Disk>,
+    /// Of those, the ones that archives may take: a listing takes little time, an archive as long as its client likes.
+    for_archives: Arc<Semaphore>,
+    listing: Arc<Disk>,
+    archiving: Arc<Disk>,
+}
+
+/// An archive, and its place among archives.
+struct Placed {
+    archive: Archive,
+    _place: OwnedSemaphorePermit,
 }
 
 /// Every bound of listings and archives.
@@ -99,9 +110,13 @@ impl Directories {
     /// # Errors
     /// Where threads can't be started.
     pub fn new(files: Files, settings: DirectorySettings) -> io::Result<Self> {
-        let permits = Arc::new(Semaphore::new(settings.at_once.min(Semaphore::MAX_PERMITS)));
-        let pool = Arc::new(Disk::new("pagecast-list", settings.threads.max(1), NICENESS)?);
-        Ok(Self { inner: Arc::new(Inner { files, settings, permits, pool }) })
+        let at_once = settings.at_once.min(Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(at_once));
+        let for_archives = Arc::new(Semaphore::new((at_once - at_once.div_ceil(LISTINGS_SHARE)).max(1)));
+        let pool = |name| Disk::new(name, settings.threads.max(1), NICENESS).map(Arc::new);
+        let (listing, archiving) = (pool("pagecast-list")?, pool("pagecast-pack")?);
+        let inner = Inner { files, settings, permits, for_archives, listing, archiving };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The body of a listing: whole where it is short, else in pieces as it is made.
@@ -111,7 +126,8 @@ impl Directories {
     pub async fn list(&self, wanted: WantedListing) -> Result<BoxBody, NoDirectory> {
         let WantedListing { path, has_slash, format, sorting, has_archives, etag_of } = wanted;
         let page = Page { path, has_slash, sorting, format, has_archives, etag_of };
-        self.begin(move |inner, permit| {
+        let permit = self.place_soon().await?;
+        self.begin(&self.inner.listing, permit, move |inner, permit| {
             let limits = inner.settings;
             let read = Wanted { entries: limits.listing_entries, dotfiles: limits.archive.dotfiles };
             let directory = directory::read(inner.files.root(), &page.path, read)
@@ -131,13 +147,15 @@ impl Directories {
         path: SitePath<'static>,
         format: ArchiveFormat,
     ) -> Result<BoxBody, NoDirectory> {
-        self.begin(move |inner, permit| {
+        let place = place_in(&self.inner.for_archives)?;
+        let permit = place_in(&self.inner.permits)?;
+        self.begin(&self.inner.archiving, permit, move |inner, permit| {
             let is_listed = |path: &SitePath<'_>| inner.files.rules().policy(path).listing();
             let plan = Plan::of(inner.files.root(), &path, &inner.settings.archive, &is_listed)
                 .map_err(|why| NoDirectory::unplanned(why, &path))?;
             let archive = Archive::new(plan, format, inner.files.clone())
                 .map_err(|error| NoDirectory::failed(&error, &path))?;
-            begun(archive, permit, 1, &path)
+            begun(Placed { archive, _place: place }, permit, 1, &path)
         })
         .await
     }
@@ -147,20 +165,39 @@ impl Directories {
         self.inner.permits.available_permits()
     }
 
+    /// A place for a listing: most are done with in a moment, so that a rush of them waits for its turn.
+    async fn place_soon(&self) -> Result<OwnedSemaphorePermit, NoDirectory> {
+        let place = Arc::clone(&self.inner.permits).acquire_owned();
+        match tokio::time::timeout(PLACE_WAIT, place).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(NoDirectory::Busy),
+        }
+    }
+
     async fn begin<P: Produce>(
         &self,
+        pool: &Arc<Disk>,
+        permit: OwnedSemaphorePermit,
         job: impl FnOnce(&Inner, OwnedSemaphorePermit) -> Result<Begun<P>, NoDirectory> + Send + 'static,
     ) -> Result<BoxBody, NoDirectory> {
-        let permit = Arc::clone(&self.inner.permits).try_acquire_owned().map_err(|_| NoDirectory::Busy)?;
         let inner = Arc::clone(&self.inner);
         // A panic has been logged by its hook.
-        let begun =
-            self.inner.pool.run(move || job(&inner, permit)).await.unwrap_or(Err(NoDirectory::Failed))?;
+        let begun = pool.run(move || job(&inner, permit)).await.unwrap_or(Err(NoDirectory::Failed))?;
         Ok(match begun.rest {
             None => BoxBody::new(begun.first),
-            Some(rest) => BoxBody::new(Produced::new(begun.first, rest, Arc::clone(&self.inner.pool))),
+            Some(rest) => BoxBody::new(Produced::new(begun.first, rest, Arc::clone(pool))),
         })
     }
+}
+
+impl Produce for Placed {
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        self.archive.next()
+    }
+}
+
+fn place_in(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, NoDirectory> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| NoDirectory::Busy)
 }
 
 fn begun<P: Produce>(
@@ -210,6 +247,12 @@ impl NoDirectory {
 
 /// A listing up to so many bytes is sent whole, with its length.
 const WHOLE: usize = 64 * 1024;
+
+/// So long a listing waits for its place.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
+
+/// One place in so many is for listings alone, where there is more than one.
+const LISTINGS_SHARE: usize = 4;
 
 /// Compressing and sorting stand well back behind those who serve files.
 const NICENESS: i32 = 10;
@@ -292,6 +335,44 @@ mod tests {
             to_bytes(long).await.unwrap();
             assert!(directories.list(json("/")).await.is_ok(), "the last one has ended");
             assert_eq!(directories.permits_left(), 1, "a listing that is whole is done with");
+        });
+    }
+
+    #[test]
+    fn a_rush_of_listings_waits_for_its_turn() {
+        let dir = tree(100);
+        actix_rt::System::new().block_on(async {
+            let directories = directories(dir.path(), 1, LIMITS);
+            let lists = (0..20).map(|_| {
+                let directories = directories.clone();
+                actix_rt::spawn(async move {
+                    let body = directories.list(json("/d/")).await?;
+                    Ok::<_, NoDirectory>(to_bytes(body).await.is_ok())
+                })
+            });
+            for list in lists.collect::<Vec<_>>() {
+                assert_eq!(list.await.unwrap(), Ok(true));
+            }
+        });
+    }
+
+    #[test]
+    fn archives_leave_places_for_listings() {
+        let dir = tree(0);
+        std::fs::write(dir.path().join("d/long"), vec![1; 3 << 20]).unwrap();
+        actix_rt::System::new().block_on(async {
+            for (at_once, archives) in [(2, 1), (4, 3), (32, 24)] {
+                let directories = directories(dir.path(), at_once, LIMITS);
+                let mut under_way = Vec::new();
+                let refused = loop {
+                    match directories.archive(path("/"), ArchiveFormat::Tar).await {
+                        Ok(body) => under_way.push(body),
+                        Err(why) => break why,
+                    }
+                };
+                assert_eq!((refused, under_way.len()), (NoDirectory::Busy, archives));
+                assert!(directories.list(json("/d/")).await.is_ok(), "{at_once}");
+            }
         });
     }
 

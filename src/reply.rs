@@ -117,7 +117,7 @@ pub(crate) fn options(policy: &Policy) -> HttpResponse {
     Ready::head(StatusCode::NO_CONTENT, lines_of(policy, fields.as_bytes()).into(), Bytes::new())
 }
 
-/// Adds field lines, each with its end, of names that the response does not have yet.
+/// Adds field lines, each with its end, of names that the response does not have yet, or whose lines make one list.
 pub(crate) fn add_lines(response: &mut HttpResponse, lines: &str) {
     if Ready::lead(response, lines.as_bytes()) {
         return;

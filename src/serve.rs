@@ -148,7 +148,7 @@ impl Site {
                 Err(stop) => Box::pin(self.stopped(stop, request, is_head)).await,
             },
         };
-        if let Some(line) = gate.transport_security(request) {
+        for line in [gate.transport_security(request), gate.vary(request)].into_iter().flatten() {
             add_lines(&mut response, line);
         }
         response

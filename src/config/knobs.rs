@@ -230,8 +230,9 @@ knobs! {
         /// Levels of directories in one archive.
         archive_depth: Count = Count::of(32), in Count::of(1)..=Count::of(255);
 
-        /// Listings and archives under way at once; further ones are told to come back.
+        /// Listings and archives under way at once. Further archives are told to come back; further listings wait a second first.
         /// Never more than one for each 32 files that the process may open.
+        /// One in four is kept for listings: archives do not take it.
         directories_at_once: Count = Count::of(32), in Count::of(1)..=Count::of(10_000);
     }
     Encodings {

@@ -12,13 +12,13 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use tokio::sync::Semaphore;
 
 use super::asset::{Asset, Content};
 use super::beside::original;
 use super::digests::Digests;
 use super::disk::Disk;
 use super::handle_pool::{Handle, HandlePool};
+use super::lanes::Lanes;
 use super::load::{Loaded, Loader, Sizes};
 use super::loading::Loading;
 use super::name::{Checked, FIRST_MS, Lookup, Name, Outcome};
@@ -48,11 +48,9 @@ struct Inner {
     mapped: AssetCache,
     opens: Disk,
     populates: Disk,
-    digesting: Disk,
-    compressing: Disk,
+    digesting: Lanes,
+    compressing: Lanes,
     loading: Loading,
-    /// Places for what is computed in the background.
-    background: Arc<Semaphore>,
     watch: Option<Watch>,
     trust_ms: u64,
     trust_watched_ms: u64,
@@ -107,7 +105,7 @@ impl Files {
             },
             heeds_checksums: settings.verify == Verify::Serve,
         };
-        let background = |name| Disk::new(name, settings.background_threads, BACKGROUND_NICENESS);
+        let lanes = |name, long_from| Lanes::new(name, settings.background_threads, long_from);
         let inner = Inner {
             loader,
             names: cache(settings.names, |_, _| 1),
@@ -117,10 +115,9 @@ impl Files {
             }),
             opens: Disk::new("pagecast-open", settings.disk_threads, 0)?,
             populates: Disk::new("pagecast-read", settings.populate_threads, READING_NICENESS)?,
-            digesting: background("pagecast-digest")?,
-            compressing: background("pagecast-code")?,
+            digesting: lanes("pagecast-digest", LONG_TO_HASH)?,
+            compressing: lanes("pagecast-code", LONG_TO_COMPRESS)?,
             loading: Loading::default(),
-            background: Arc::new(Semaphore::new(BACKGROUND_QUEUE)),
             watch: settings.watches.and_then(watch_or_say),
             trust_ms: milliseconds(settings.revalidate_after),
             trust_watched_ms: watched_trust_ms(settings),
@@ -329,7 +326,7 @@ impl Files {
             mapped_bytes: self.inner.mapped.weighted_size() * PAGE,
             mappings: self.inner.mapped.entry_count(),
             digests: self.inner.loader.tags.digests.count(),
-            background: BACKGROUND_QUEUE - self.inner.background.available_permits(),
+            background: self.inner.digesting.taken() + self.inner.compressing.taken(),
             unanswered_probes: resident::unanswered(),
         }
     }
@@ -518,11 +515,11 @@ fn watch_or_say(directories: usize) -> Option<Watch> {
 /// Reading cold pages costs processor time as well: it gives way to those who serve what is warm.
 const READING_NICENESS: i32 = 5;
 
-/// What is computed in the background gives way to all else.
-const BACKGROUND_NICENESS: i32 = 15;
+/// From this length on a file's checksum takes so long (about 20 ms) that others should not wait behind it.
+const LONG_TO_HASH: u64 = 16 * 1024 * 1024;
 
-/// Checksums and compressed forms that may wait or be under way; what comes on top is asked for again by a later request.
-const BACKGROUND_QUEUE: usize = 1024;
+/// The same for compressing (about half a second).
+const LONG_TO_COMPRESS: u64 = 512 * 1024;
 
 /// Names of the root's directory that are looked at for a file to probe.
 const NAMES_TRIED: usize = 64;

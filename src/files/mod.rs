@@ -23,6 +23,7 @@
 //! | `settings`      | the bounds of the room, and how full it is                           |
 //! | `watch`         | hints from inotify                                                  |
 //! | `network`       | file systems whose files are read, not mapped                       |
+//! | `lanes`         | the threads that compute, short files apart from long ones          |
 //! | `disk`          | the threads that may block                                          |
 //! | `told`          | what the log was told already                                       |
 //! | `fill`          | reading into memory of our own                                      |
@@ -39,6 +40,7 @@ pub(crate) mod fill;
 pub(crate) mod forms;
 pub(crate) mod handle_pool;
 mod held;
+mod lanes;
 mod links;
 pub(crate) mod load;
 mod loading;

@@ -72,6 +72,12 @@ impl Gate {
         None
     }
 
+    /// The line of Vary for the response, where another X-Forwarded-Proto would have brought another one.
+    pub fn vary(&self, request: &HttpRequest) -> Option<&'static str> {
+        let tells = self.inner.redirects || self.inner.transport_security.is_some();
+        (tells && self.trusts_peer_of(request)).then_some("vary: X-Forwarded-Proto\r\n")
+    }
+
     /// The line of Strict-Transport-Security for the response, unless it goes over cleartext (RFC 6797 §7.2): a proxy says
     /// so, or none says otherwise where cleartext is redirected.
     pub fn transport_security(&self, request: &HttpRequest) -> Option<&str> {
@@ -87,11 +93,14 @@ impl Gate {
     /// How the client came, as a proxy says that is believed; none where nobody says.
     fn is_secure(&self, request: &HttpRequest) -> Option<bool> {
         let field = request.headers().get_all(X_FORWARDED_PROTO).last()?;
-        let is_trusted = match request.peer_addr() {
+        if self.trusts_peer_of(request) { is_https(Some(field.as_bytes())) } else { None }
+    }
+
+    fn trusts_peer_of(&self, request: &HttpRequest) -> bool {
+        match request.peer_addr() {
             Some(peer) => self.inner.proxies.trusts(peer.ip()),
             None => self.inner.proxies.trusts_unix(),
-        };
-        if is_trusted { is_https(Some(field.as_bytes())) } else { None }
+        }
     }
 
     fn to_https(&self, request: &HttpRequest) -> Turned {

@@ -73,7 +73,8 @@ enum End {
 /// What came instead of an end while a request was awaited.
 enum Arrived {
     Request(Parsed),
-    Refused(Refusal),
+    /// With whether it is an answer to HEAD, which has no content.
+    Refused(Refusal, bool),
 }
 
 impl<S, B> Connection<S>
@@ -91,7 +92,7 @@ where
             self.place.set_busy(true);
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
-                Arrived::Refused(refusal) => return self.refuse(refusal).await,
+                Arrived::Refused(refusal, is_head) => return self.refuse(refusal, is_head).await,
             };
             match self.exchange(parsed).await {
                 Ok(None) => self.place.set_busy(!self.outbox.is_empty()),
@@ -224,7 +225,7 @@ where
         ready!(self.deadline.poll(cx));
         // Blank lines alone ask for nothing.
         let is_blank = self.input.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-        Poll::Ready((!is_blank).then_some(Arrived::Refused(TOO_SLOW)))
+        Poll::Ready((!is_blank).then_some(Arrived::Refused(TOO_SLOW, is_head(&self.input))))
     }
 
     /// A whole head at the front of the buffer, if there is one.
@@ -252,14 +253,16 @@ where
                 Scan::Partial => {
                     self.scanner = Scanner::default();
                     return (bytes.len() >= limits.bytes)
-                        .then_some((Arrived::Refused(MALFORMED), bytes.len()));
+                        .then_some((Arrived::Refused(MALFORMED, false), bytes.len()));
                 }
                 Scan::Blank(length) => start += length,
-                Scan::Refused(refusal) => return Some((Arrived::Refused(refusal), bytes.len())),
+                Scan::Refused(refusal) => {
+                    return Some((Arrived::Refused(refusal, is_head(left)), bytes.len()));
+                }
                 Scan::Complete(length) => {
                     let arrived = match parse(&left[..length], limits, &worker.last_host) {
                         Ok(parsed) => Arrived::Request(parsed),
-                        Err(refusal) => Arrived::Refused(refusal),
+                        Err(refusal) => Arrived::Refused(refusal, is_head(left)),
                     };
                     return Some((arrived, start + length));
                 }
@@ -378,9 +381,9 @@ where
         Ok(())
     }
 
-    async fn refuse(&mut self, refusal: Refusal) -> End {
+    async fn refuse(&mut self, refusal: Refusal, is_head: bool) -> End {
         let worker = Rc::clone(self.worker());
-        refuse(refusal, &worker.prefixes, Instant::now(), &mut self.outbox);
+        refuse(refusal, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
         log::debug!("{}: refused: {} {}", self.who(), refusal.0, refusal.1.trim_end());
         match self.flush().await {
             Ok(()) => End::Linger,
@@ -423,6 +426,11 @@ where
     fn who(&self) -> String {
         self.socket.peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string())
     }
+}
+
+/// Whether what begins so asks with HEAD, whatever else is wrong with it.
+fn is_head(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"HEAD ")
 }
 
 /// Methods whose request may have a body that is read past; for the others the final response comes at once.

@@ -61,8 +61,8 @@ impl Ready {
             .respond(BoxBody::new(SegmentsBody::new(shared)))
     }
 
-    /// Puts field lines of its own in front of a response's other lines, of names that those do not have. False where the
-    /// response is none of this kind.
+    /// Puts field lines of its own in front of a response's other lines, of names that those do not have,
+    /// or whose lines make one list. False where the response is none of this kind.
     pub fn lead(response: &mut HttpResponse, lines: &[u8]) -> bool {
         let mut extensions = response.extensions_mut();
         let Some(ready) = extensions.get_mut::<Self>() else { return false };

@@ -72,6 +72,7 @@ pub(crate) fn render(
 /// A response of fixed text, made by the connection itself.
 pub(crate) fn refuse(
     (status, sentence): (StatusCode, &'static str),
+    is_head: bool,
     prefixes: &Prefixes,
     now: Instant,
     outbox: &mut Outbox,
@@ -85,7 +86,9 @@ pub(crate) fn refuse(
         ))
         .into(),
     );
-    outbox.push(Bytes::from_static(sentence.as_bytes()).into());
+    if !is_head {
+        outbox.push(Bytes::from_static(sentence.as_bytes()).into());
+    }
 }
 
 /// The frame around a chunk of `length` bytes.

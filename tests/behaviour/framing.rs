@@ -65,6 +65,22 @@ fn ten_pipelined_requests_are_answered_in_order_however_they_are_cut() {
 }
 
 #[test]
+fn a_head_that_is_refused_has_no_content_either() {
+    let server = site();
+    for (raw, status) in [
+        ("HEAD /a.txt?<b> HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        ("HEAD /a.txt HTTP/1.1\r\n\r\n", 400),
+        ("\r\nHEAD /a.txt HTTP/1.1\r\nHost: x\r\nbad line\r\n\r\n", 400),
+        ("HEAD /a.txt HTTP/3.0\r\nHost: x\r\n\r\n", 505),
+    ] {
+        let mut client = Client::of(&server);
+        client.send(raw);
+        assert_eq!(client.read("HEAD").status, status, "{raw}");
+        assert!(client.is_at_end(), "{raw}");
+    }
+}
+
+#[test]
 fn a_hundred_pipelined_requests_are_answered() {
     let server = site();
     let mut client = Client::of(&server);

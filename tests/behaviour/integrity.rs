@@ -36,6 +36,24 @@ const SHA256: &str = "Want-Repr-Digest: sha-256=10\r\n";
 const SHA512: &str = "Want-Repr-Digest: sha-512=10, sha-256=1\r\n";
 
 #[test]
+fn the_checksum_of_a_short_file_does_not_wait_behind_long_ones() {
+    let site = site();
+    let long = ["/one.iso", "/two.iso", "/three.iso"];
+    for name in long {
+        fs::File::create(site.path().join(&name[1..])).unwrap().set_len(1 << 40).unwrap();
+    }
+    let server = site.serve();
+    let _waiting = long.map(|name| {
+        let mut client = Client::of(&server);
+        client.send(format!("GET {name}?digest=sha-256 HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        client
+    });
+    let line = server.get("/large.bin?digest=sha-256");
+    assert_eq!(line.status, 200);
+    assert!(line.text().starts_with(&sha256_hex(&patterned(3_000_000))), "{}", line.text());
+}
+
+#[test]
 fn a_head_that_asks_for_a_digest_waits_for_it() {
     let server = site().serve();
     let mut client = Client::of(&server);

@@ -215,6 +215,31 @@ fn a_trusted_proxy_says_how_the_client_came() {
 }
 
 #[test]
+fn what_hangs_on_a_trusted_proxys_word_says_so_to_caches() {
+    let site = |proxies: &str| {
+        Site::with([("a.txt", &[b'a'; 2000][..]), ("d/x", b"x")])
+            .env("PAGECAST_HTTPS_REDIRECT", "on")
+            .env("PAGECAST_TRUSTED_PROXIES", proxies)
+            .env("PAGECAST_LISTING", "on")
+            .serve()
+    };
+    let (trusting, wary) = (site("127.0.0.1"), site("10.0.0.1"));
+    for (target, fields, status) in [
+        ("/a.txt", "", 301),
+        ("/a.txt", "X-Forwarded-Proto: https\r\n", 200),
+        ("/d/", "X-Forwarded-Proto: https\r\n", 200),
+        ("/none", "X-Forwarded-Proto: https\r\n", 404),
+    ] {
+        let reply = trusting.get_with(target, fields);
+        assert_eq!(reply.status, status, "{target}");
+        assert!(lines(&reply, "vary").contains(&"X-Forwarded-Proto"), "{target} {:?}", reply.fields);
+        assert!(!lines(&wary.get_with(target, fields), "vary").contains(&"X-Forwarded-Proto"), "{target}");
+    }
+    let file = trusting.get_with("/a.txt", "X-Forwarded-Proto: https\r\n");
+    assert!(lines(&file, "vary").contains(&"Accept-Encoding"), "{:?}", file.fields);
+}
+
+#[test]
 fn a_peer_on_a_unix_socket_is_trusted_if_it_is_said_so() {
     for (proxies, status) in [("unix", 200), ("127.0.0.1", 301)] {
         let site = Site::with([("a.txt", b"a")]);

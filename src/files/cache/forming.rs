@@ -5,8 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::Files;
 use crate::files::asset::Asset;
 use crate::files::beside::original;
@@ -52,7 +50,9 @@ impl Files {
         if asset.is_racy || !forms.begin(coding) {
             return;
         }
-        let Some(place) = self.place_in_background() else { return forms.end(coding, Made::Nothing) };
+        let Some(place) = self.inner.compressing.of(asset.length()).place() else {
+            return forms.end(coding, Made::Nothing);
+        };
         let (files, asset) = (self.clone(), Arc::clone(asset));
         tokio::spawn(async move {
             let Some(forms) = &asset.forms else { return };
@@ -62,7 +62,8 @@ impl Files {
                 return forms.end(coding, Made::Nothing);
             }
             let (inner, original) = (Arc::clone(&files.inner), Arc::clone(&asset));
-            let made = files.inner.compressing.run(move || inner.loader.compress(&original, coding)).await;
+            let lane = files.inner.compressing.of(asset.length());
+            let made = lane.run(move || inner.loader.compress(&original, coding)).await;
             drop(place);
             let made = match made {
                 Ok(Ok(Some(form))) => {
@@ -109,15 +110,16 @@ impl Files {
         if !asset.digests.begin(algorithm) {
             return true;
         }
-        let Some(place) = self.place_in_background().filter(|_| asset.digests.get(algorithm).is_none())
-        else {
+        let place = self.inner.digesting.of(asset.length()).place();
+        let Some(place) = place.filter(|_| asset.digests.get(algorithm).is_none()) else {
             asset.digests.end(algorithm);
             return false;
         };
         let (files, asset) = (self.clone(), Arc::clone(asset));
         tokio::spawn(async move {
             let (inner, job) = (Arc::clone(&files.inner), Arc::clone(&asset));
-            let computed = files.inner.digesting.run(move || inner.loader.digest(&job, algorithm)).await;
+            let lane = files.inner.digesting.of(asset.length());
+            let computed = lane.run(move || inner.loader.digest(&job, algorithm)).await;
             drop(place);
             if let Ok(Err(error)) = &computed {
                 log::debug!("no checksum of /{}: {error}", asset.path);
@@ -165,9 +167,10 @@ impl Files {
         if let Some(known) = asset.digests.is_verified.get() {
             return Ok(*known);
         }
-        let place = self.place_in_background().ok_or(NoForm::Busy)?;
+        let lane = self.inner.digesting.of(asset.length());
+        let place = lane.place().ok_or(NoForm::Busy)?;
         let (inner, job) = (Arc::clone(&self.inner), Arc::clone(asset));
-        let verifying = self.inner.digesting.run(move || {
+        let verifying = lane.run(move || {
             let _place = place;
             if let Some(known) = job.digests.is_verified.get() {
                 return Ok(*known);
@@ -185,10 +188,6 @@ impl Files {
                 NoForm::Failed
             }
         })
-    }
-
-    fn place_in_background(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.inner.background).try_acquire_owned().ok()
     }
 
     /// What the checksum beside `path` says, where checksums are heeded and there is one. Blocks.
