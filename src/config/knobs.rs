@@ -343,7 +343,7 @@ knobs! {
     }
     Handles {
         /// Files of the site that are open at once.
-        /// auto: a quarter of what the limit on open files leaves, from 16 to 65536.
+        /// auto: a quarter of what the limit on open files leaves, from 8 to 65536.
         handles: Auto<Count> = Auto::Auto, in Count::of(8)..=Count::of(1_000_000);
 
         /// Time that a request waits for a handle before it is answered 503.

@@ -190,21 +190,21 @@ pub(crate) const INPUTS: &[&str] = &[
     "compress_to",
 ];
 
-/// Standard streams 3, root 2 (old and new), inotify 1, signals 2, the runtimes of the main and the admin thread 6,
-/// admin listener 1, a file of configuration 1.
-pub const PROCESS_FILES: u64 = 16;
+/// What an idle process without workers was seen to hold (standard streams, root, inotify, signals, the event loops of the
+/// main and the admin threads, the admin listener), and the root once more while it is looked at.
+pub const PROCESS_FILES: u64 = 26;
 
-/// Of each worker, besides its listening sockets: epoll, its waker, signals, and one to spare.
-pub const WORKER_FILES: u64 = 4;
+/// Of each worker, besides its listening sockets: an event loop 3, signals 1, the page map 1.
+pub const WORKER_FILES: u64 = 5;
 
 const FILES_PER_AUTO_WORKER: u64 = 64;
 const FILES_PER_DIRECTORY: u64 = 32;
 const WORKERS_MAX: u64 = 1_024;
 const REFUSALS_MAX: u64 = 64;
 const ADMIN_CONNECTIONS_MAX: u64 = 16;
-const HANDLES_MIN: u64 = 16;
+const HANDLES_MIN: u64 = 8;
 const HANDLES_MAX: u64 = 65_536;
-const CONNECTIONS_MIN: u64 = 16;
+const CONNECTIONS_MIN: u64 = 12;
 const CONNECTIONS_MAX: u64 = 10_000_000;
 const MAPPINGS_MIN: u64 = 16;
 
@@ -228,17 +228,17 @@ mod tests {
     #[test]
     fn files_are_shared_between_handles_and_connections() {
         for (open_files, handles, connections, expected) in [
-            (64, None, None, (16, 17)),
-            (128, None, None, (20, 62)),
-            (1_024, None, None, (221, 665)),
-            (65_536, None, None, (16_349, 49_049)),
+            (64, None, None, (8, 14)),
+            (128, None, None, (17, 53)),
+            (1_024, None, None, (218, 656)),
+            (65_536, None, None, (16_346, 49_040)),
             // From here on memory is what limits connections, and a bound of its own handles.
             (1_048_576, None, None, (65_536, 131_072)),
             (1 << 40, None, None, (65_536, 131_072)),
-            (1_024, Some(100), None, (100, 786)),
-            (1_024, None, Some(868), (18, 868)),
-            (1_024, None, Some(870), (16, 870)),
-            (1_024, Some(18), Some(868), (18, 868)),
+            (1_024, Some(100), None, (100, 774)),
+            (1_024, None, Some(856), (18, 856)),
+            (1_024, None, Some(866), (8, 866)),
+            (1_024, Some(18), Some(856), (18, 856)),
             (1_024, Some(8), Some(1), (8, 1)),
         ] {
             let limits = settle(&config(handles, connections), &facts(open_files)).expect("it fits");
@@ -252,7 +252,7 @@ mod tests {
             for open_files in (64..5_000).step_by(7) {
                 let facts = SystemFacts { cpus, ..facts(open_files) };
                 let limits = settle(&Config::default(), &facts).expect("it fits");
-                assert!(limits.workers >= 1 && limits.handles >= 16 && limits.max_connections >= 16);
+                assert!(limits.workers >= 1 && limits.handles >= 8 && limits.max_connections >= 12);
                 let sum = limits.handles + limits.max_connections + limits.reserve;
                 assert!(sum <= limits.open_files, "{facts:?} {limits:?}");
             }
@@ -266,18 +266,18 @@ mod tests {
                 1_024,
                 Some(5_000),
                 Some(60_000),
-                "PAGECAST_HANDLES=5000, PAGECAST_MAX_CONNECTIONS=60000 and a reserve of 138 \
-                 (PAGECAST_WORKERS=auto: 2) need 65138 open files, and the limit is 1024: what fits is, say, \
-                 PAGECAST_HANDLES=221 with PAGECAST_MAX_CONNECTIONS=665; \
+                "PAGECAST_HANDLES=5000, PAGECAST_MAX_CONNECTIONS=60000 and a reserve of 150 \
+                 (PAGECAST_WORKERS=auto: 2) need 65150 open files, and the limit is 1024: what fits is, say, \
+                 PAGECAST_HANDLES=218 with PAGECAST_MAX_CONNECTIONS=656; \
                  or raise the limit (ulimit -n, LimitNOFILE) or lower PAGECAST_WORKERS",
             ),
             (
                 1_024,
                 None,
                 Some(871),
-                "PAGECAST_HANDLES=auto (at least 16), PAGECAST_MAX_CONNECTIONS=871 and a reserve of 138",
+                "PAGECAST_HANDLES=auto (at least 8), PAGECAST_MAX_CONNECTIONS=871 and a reserve of 150",
             ),
-            (1_024, Some(871), None, "PAGECAST_MAX_CONNECTIONS=auto (at least 16) and"),
+            (1_024, Some(871), None, "PAGECAST_MAX_CONNECTIONS=auto (at least 12) and"),
             (40, None, None, "the limit is 40: that is too few to serve with"),
             (0, None, None, "the limit is 0:"),
         ] {
