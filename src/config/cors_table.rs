@@ -5,7 +5,6 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::field_value::is_token;
 use super::file::Entry;
 use super::or_off::OrOff;
 use super::origin_list::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS, OriginList};
@@ -14,6 +13,7 @@ use super::setting::Setting;
 use super::span::Span;
 use super::word::Switch;
 use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsMethod, CorsPolicy};
+use crate::http::field::is_token;
 
 /// What `cors` says.
 pub(crate) struct CorsTable {
@@ -139,7 +139,7 @@ fn read_names(value: &Spanned<DeValue<'_>>, accepted: &str) -> Result<Vec<String
     let names = texts_of(value.get_ref())
         .ok_or_else(|| Refused::new("is no list of names of header fields", accepted))?;
     // `*` is a token, but never the name of one field.
-    match names.iter().find(|name| !is_token(name) || *name == "*") {
+    match names.iter().find(|name| !is_token(name.as_bytes()) || *name == "*") {
         Some(name) => {
             Err(Refused::new(format!("has {name:?}, which is not the name of a header field"), accepted))
         }

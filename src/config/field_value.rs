@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use crate::http::field::is_token;
 
 /// The value of a header field: visible ASCII, with spaces and tabs inside; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -84,7 +85,7 @@ impl FromStr for FieldName {
         if text.is_empty() {
             return Err(Refusal::EMPTY);
         }
-        if !is_token(text) {
+        if !is_token(text.as_bytes()) {
             return Err(Refusal::new("is not the name of a header field"));
         }
         Ok(Self(text.into()))
@@ -101,7 +102,7 @@ impl fmt::Display for FieldName {
 pub(crate) fn is_media_type(text: &str) -> bool {
     let (essence, parameters) = text.split_once(';').map_or((text, None), |(a, b)| (a, Some(b)));
     let Some((kind, subtype)) = essence.trim_end_matches([' ', '\t']).split_once('/') else { return false };
-    is_token(kind) && is_token(subtype) && parameters.is_none_or(are_parameters)
+    is_token(kind.as_bytes()) && is_token(subtype.as_bytes()) && parameters.is_none_or(are_parameters)
 }
 
 /// One or more `name=value` between semicolons.
@@ -110,7 +111,7 @@ fn are_parameters(text: &str) -> bool {
     loop {
         let Some((name, value)) = rest.trim_start_matches([' ', '\t']).split_once('=') else { return false };
         let Some(after) = after_parameter_value(value) else { return false };
-        if !is_token(name) {
+        if !is_token(name.as_bytes()) {
             return false;
         }
         match after.trim_start_matches([' ', '\t']).strip_prefix(';') {
@@ -125,7 +126,7 @@ fn after_parameter_value(text: &str) -> Option<&str> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([';', ' ', '\t']).unwrap_or(text.len());
         let (value, after) = text.split_at(end);
-        return is_token(value).then_some(after);
+        return is_token(value.as_bytes()).then_some(after);
     };
     let mut escaped = false;
     for (at, character) in quoted.char_indices() {
@@ -137,12 +138,6 @@ fn after_parameter_value(text: &str) -> Option<&str> {
         }
     }
     None
-}
-
-/// Whether a text is a token (RFC 9110 §5.6.2).
-pub(crate) fn is_token(text: &str) -> bool {
-    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::rule_reader::RULE;
 use super::rule_table::{ReadRule, read_rules};
 use super::setting::Raw;
 use super::task::Task;
-use crate::http::redirects::Redirects;
+use crate::http::redirects::{REDIRECTS_FILE, Redirects};
 
 /// What the program is to do, and with what.
 #[derive(Debug, Clone)]
@@ -230,7 +230,7 @@ impl Draft {
         if !self.is_sound(&["root"]) {
             return Arc::default();
         }
-        let path = self.config.root.as_path().join(REDIRECTS);
+        let path = self.config.root.as_path().join(REDIRECTS_FILE);
         let mut refuse =
             |line, reason| self.errors.push(ConfigError::File { path: path.clone(), line, reason });
         let text = match disk.read(&path) {
@@ -282,9 +282,6 @@ impl Draft {
         settled
     }
 }
-
-/// The file in the root that says where names lead that are no files.
-const REDIRECTS: &str = "_redirects";
 
 fn near_command(word: &str) -> Option<&'static str> {
     COMMANDS.iter().copied().find(|command| strsim::osa_distance(command, word) <= 2)

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::root::Root;
 use super::version::Version;
 use crate::config::Dotfiles;
+use crate::http::redirects::REDIRECTS_FILE;
 use crate::http::target::SitePath;
 
 /// A directory as it was read, its entries in no order.
@@ -75,7 +76,7 @@ fn is_shown(name: &[u8], path: &SitePath<'_>, dotfiles: Dotfiles) -> bool {
         b"." | b".." => false,
         b".well-known" if path.is_root() => true,
         [b'.', ..] => dotfiles != Dotfiles::Deny,
-        REDIRECTS => !path.is_root(),
+        _ if name == REDIRECTS_FILE.as_bytes() => !path.is_root(),
         _ => true,
     }
 }
@@ -123,9 +124,6 @@ fn absent(error: Errno) -> Result<Option<Entry>, Errno> {
 fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
-
-/// Rules of the site, not a part of it.
-const REDIRECTS: &[u8] = b"_redirects";
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::authority::is_valid_host;
+use super::field::is_token;
 
 /// What pages of other origins may do with a part of the site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,12 +139,6 @@ fn allowed_headers(allowed: &AllowedHeaders, asked: &[u8]) -> String {
         }
     }
     names
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(text: &[u8]) -> bool {
-    let is_token_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !text.is_empty() && text.iter().all(is_token_byte)
 }
 
 /// A method that there is something to be allowed for.

@@ -3,6 +3,8 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use super::field::trim_start;
+
 /// A hash algorithm for digests, in the order in which they are preferred among equals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
@@ -41,6 +43,11 @@ impl Algorithm {
 /// The value of a Repr-Digest or Content-Digest field (RFC 9530 §2 and §3) with one digest in it.
 pub fn field_value(algorithm: Algorithm, digest: &[u8]) -> String {
     format!("{}=:{}:", algorithm.token(), BASE64_STANDARD.encode(digest))
+}
+
+/// A digest in hexadecimal digits, as checksum files have it.
+pub fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a Want-Repr-Digest or Want-Content-Digest field asks for (RFC 9530 §4). The default is nothing.
@@ -156,13 +163,6 @@ fn trim_spaces(mut text: &[u8]) -> &[u8] {
 
 fn trim_start_spaces(mut text: &[u8]) -> &[u8] {
     while let [b' ', rest @ ..] = text {
-        text = rest;
-    }
-    text
-}
-
-fn trim_start(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] = text {
         text = rest;
     }
     text

@@ -5,6 +5,9 @@ use std::fmt;
 
 use memchr::memchr;
 
+use super::digest::hexadecimal;
+use super::field::trim_start;
+
 /// An entity tag as a field writes it: quotes, and `W/` in front of a weak one.
 ///
 /// There is no `==`: which of the two comparisons is meant, the caller has to say (RFC 9110 §8.8.3.2).
@@ -37,13 +40,8 @@ impl<'a> EntityTag<'a> {
 
     /// A strong tag of the first half of a checksum of at least 16 bytes, and a suffix of letters.
     pub(crate) fn strong_content(digest: &[u8], suffix: &str) -> EntityTag<'static> {
-        let mut text = String::from("\"");
-        for byte in digest.iter().take(16) {
-            text.push_str(&format!("{byte:02x}"));
-        }
-        text.push_str(suffix);
-        text.push('"');
-        EntityTag { bytes: Cow::Owned(text.into_bytes()) }
+        let half = hexadecimal(digest.get(..16).unwrap_or(digest));
+        EntityTag { bytes: Cow::Owned(format!("\"{half}{suffix}\"").into_bytes()) }
     }
 
     /// The same tag as a weak one.
@@ -107,7 +105,7 @@ fn names(field: &[u8], is_same: impl Fn(&EntityTag<'_>) -> bool) -> bool {
         }
         let Some((tag, tail)) = split_tag(rest) else { return false };
         named |= is_same(&EntityTag { bytes: Cow::Borrowed(tag) });
-        rest = skip_whitespace(tail);
+        rest = trim_start(tail);
         if !matches!(rest, [] | [b',', ..]) {
             return false;
         }
@@ -133,13 +131,6 @@ fn is_etagc(byte: u8) -> bool {
 
 fn skip_empty_elements(mut text: &[u8]) -> &[u8] {
     while let [b',' | b' ' | b'\t', rest @ ..] = text {
-        text = rest;
-    }
-    text
-}
-
-fn skip_whitespace(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] = text {
         text = rest;
     }
     text

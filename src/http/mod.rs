@@ -35,7 +35,7 @@ pub mod digest;
 pub mod disposition;
 pub mod encoding;
 pub mod entity_tag;
-mod field;
+pub(crate) mod field;
 mod form;
 pub mod forwarded;
 pub mod host_pattern;

@@ -32,6 +32,9 @@ pub struct Redirects {
     has_forced: bool,
 }
 
+/// The file in the root of a site that holds them. It is for the server alone, and never served.
+pub const REDIRECTS_FILE: &str = "_redirects";
+
 /// A line that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadLine {

@@ -8,7 +8,7 @@ use crate::error::Refused;
 use crate::files::Asset;
 use crate::files::digests::Digest;
 use crate::http::checksum_file::checksum_line;
-use crate::http::digest::Algorithm;
+use crate::http::digest::{Algorithm, hexadecimal};
 use crate::reply::{Checksums, text};
 use crate::serve::asked::Fields;
 use crate::serve::{Site, Unsent};
@@ -76,10 +76,6 @@ impl Site {
             Err(why) => Err(why.into()),
         }
     }
-}
-
-fn hexadecimal(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn known(form: &Asset) -> Checksums {

@@ -12,7 +12,7 @@ use crate::files::{Asset, Lookup, Name};
 use crate::http::authority::is_valid_host;
 use crate::http::cache_control;
 use crate::http::query::Wants;
-use crate::http::redirects::Redirect;
+use crate::http::redirects::{REDIRECTS_FILE, Redirect};
 use crate::http::target::{ParsedTarget, SitePath};
 use crate::reply::{moved, redirect};
 use crate::rules::Policy;
@@ -327,7 +327,8 @@ impl Site {
     }
 
     fn is_hidden(&self, path: &SitePath<'_>) -> bool {
-        (self.manners.dotfiles == Dotfiles::Deny && path.is_hidden()) || path.as_bytes() == REDIRECTS
+        (self.manners.dotfiles == Dotfiles::Deny && path.is_hidden())
+            || path.as_bytes() == REDIRECTS_FILE.as_bytes()
     }
 }
 
@@ -354,6 +355,3 @@ fn bad_target(raw: &[u8], why: crate::http::target::BadTarget) -> Stop {
 fn query_of(request: &HttpRequest) -> Option<&[u8]> {
     request.uri().query().map(str::as_bytes)
 }
-
-/// The site's list of redirects is for the server alone.
-const REDIRECTS: &[u8] = b"_redirects";

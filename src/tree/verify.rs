@@ -22,6 +22,7 @@ use crate::config::{Config, Symlinks, Verification};
 use crate::files::Root;
 use crate::files::root::Entry;
 use crate::http::checksum_file::{expected_in, lines};
+use crate::http::digest::hexadecimal;
 use crate::http::encoding::Coding;
 use crate::http::target::SitePath;
 
@@ -289,7 +290,8 @@ impl Check<'_> {
         let got: [u8; 32] = hasher.finalize().into();
         (got != expected).then(|| {
             let source = shown(source.as_bytes());
-            let detail = format!("{} expected by {source}, got {}", hex(&expected), hex(&got));
+            let detail =
+                format!("{} expected by {source}, got {}", hexadecimal(&expected), hexadecimal(&got));
             Finding::new(path, Fault::ChecksumMismatch, detail)
         })
     }
@@ -352,13 +354,6 @@ fn beneath(directory: &SitePath<'static>, name: &[u8]) -> Option<SitePath<'stati
         };
     }
     (!at.is_root()).then_some(at)
-}
-
-fn hex(digest: &[u8; 32]) -> String {
-    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 const SUMS: &[u8] = b"SHA256SUMS";
