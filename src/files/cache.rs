@@ -358,13 +358,13 @@ impl Files {
     }
 
     async fn resolve(&self, path: &SitePath<'static>, now_ms: u64) -> Found {
-        let policy = self.inner.loader.rules.policy(path);
-        let name = |outcome, is_told_of, trust_ms| {
-            Arc::new(Name::new(path.clone(), outcome, Arc::clone(&policy), is_told_of, now_ms, trust_ms))
+        let name = |outcome, policy, is_told_of, trust_ms| {
+            Arc::new(Name::new(path.clone(), outcome, policy, is_told_of, now_ms, trust_ms))
         };
+        let policy = || self.inner.loader.rules.policy(path);
         let Ok(permit) = self.inner.loader.handles.permit().await else {
             log::warn!("no handle came free for /{path}");
-            return Found { lookup: Lookup::Busy, name: name(Outcome::Busy, false, 0) };
+            return Found { lookup: Lookup::Busy, name: name(Outcome::Busy, policy(), false, 0) };
         };
         let previous = self.inner.names.get(path.as_bytes()).await.and_then(|name| match name.lookup() {
             Some(Lookup::File(asset)) => Some(asset),
@@ -377,14 +377,16 @@ impl Files {
             let loaded = inner.loader.load(&job_path, before, permit);
             Loaded { is_told_of: loaded.is_told_of && is_watched, ..loaded }
         };
-        let failed = |_| Loaded { outcome: Outcome::Failed, asset: None, is_told_of: false };
-        let Loaded { outcome, asset, is_told_of } = self.inner.opens.run(job).await.unwrap_or_else(failed);
+        let failed =
+            |_| Loaded { outcome: Outcome::Failed, asset: None, policy: policy(), is_told_of: false };
+        let Loaded { outcome, asset, policy, is_told_of } =
+            self.inner.opens.run(job).await.unwrap_or_else(failed);
         let trust_ms = match &asset {
             _ if is_told_of => self.inner.trust_watched_ms,
             Some(asset) if asset.is_racy => self.inner.trust_ms.min(RACY_TRUST_MS),
             _ => self.inner.trust_ms,
         };
-        let name = name(outcome, is_told_of, trust_ms);
+        let name = name(outcome, policy, is_told_of, trust_ms);
         if let Some(asset) = asset {
             self.keep(&asset, previous.as_deref()).await;
             return Found { lookup: Lookup::File(asset), name };

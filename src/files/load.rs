@@ -22,6 +22,7 @@ use super::tags::Tags;
 use super::told::Told;
 use super::version::{Version, links_of};
 use crate::http::encoding::Coding;
+use crate::http::entity_tag::EntityTag;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
 use crate::kernel::Mapping;
@@ -56,6 +57,8 @@ pub(crate) struct Sizes {
 pub(crate) struct Loaded {
     pub(crate) outcome: Outcome,
     pub(crate) asset: Option<Arc<Asset>>,
+    /// What holds for the path, whatever stands there.
+    pub(crate) policy: Arc<Policy>,
     /// The name can't come to mean something else without an event in the directories on its way: no symbolic link
     /// leads to it, no other name changes it, no other machine does.
     pub(crate) is_told_of: bool,
@@ -90,6 +93,16 @@ struct Guise<'a> {
     beside: Beside,
 }
 
+/// What is known of the bytes of an asset to be.
+struct Bytes {
+    version: Version,
+    length: u64,
+    etag: EntityTag<'static>,
+    content: Content,
+    is_racy: bool,
+    digests: KnownDigests,
+}
+
 impl Loader {
     /// Opens what stands at `path` and makes it ready to be sent. Blocks.
     ///
@@ -100,7 +113,9 @@ impl Loader {
         previous: Option<Arc<Asset>>,
         permit: Permit,
     ) -> Loaded {
-        let without_asset = |outcome, is_told_of| Loaded { outcome, asset: None, is_told_of };
+        let policy = self.rules.policy(path);
+        let without_asset =
+            |outcome, is_told_of| Loaded { outcome, asset: None, policy: Arc::clone(&policy), is_told_of };
         let entry = match self.open_linked(path) {
             Ok(entry) => entry,
             Err(errno) => return without_asset(self.outcome_of(errno, path), errno == Errno::NOENT),
@@ -112,11 +127,11 @@ impl Loader {
         };
         let is_told_of = is_plain && links_of(&stat) == 1 && network::tells_changes(file.as_fd());
         let opened = Opened { file, stat: *stat, permit };
-        match self.asset_of(path, opened, previous) {
+        match self.asset_of(path, &policy, opened, previous) {
             Ok(asset) => {
                 let outcome = Outcome::File { version: asset.version, asset: asset.held() };
                 let is_told_of = is_told_of && !asset.is_racy && !asset.beside.is_linked();
-                Loaded { outcome, is_told_of, asset: Some(asset) }
+                Loaded { outcome, is_told_of, policy, asset: Some(asset) }
             }
             Err(error) => without_asset(self.failed(&error, path), false),
         }
@@ -155,34 +170,22 @@ impl Loader {
 
     /// The asset of a compressed form that was made here of `original`.
     pub(crate) fn made_form(&self, original: &Asset, coding: Coding, bytes: &[u8]) -> Arc<Asset> {
-        let etag = Tags::of_bytes(bytes, Some(coding));
-        let described = Described {
-            version: &original.version,
-            name: original.path.file_name(),
-            media_type: original.fields.media_type(),
+        let guise = Guise {
+            path: &original.path,
+            original: &original.path,
             coding: Some(coding),
-            etag: &etag,
-            length: bytes.len() as u64,
-            varies: true,
-            policy: &original.policy,
-        };
-        let fields = Fields::render(&described, bytes);
-        Arc::new(Asset {
-            id: Asset::next_id(),
-            path: original.path.clone(),
-            version: original.version,
-            coding: Some(coding),
-            length: bytes.len() as u64,
-            etag,
-            fields,
-            content: Content::Heap,
-            is_racy: false,
             policy: Arc::clone(&original.policy),
             beside: Beside::default(),
-            forms: None,
+        };
+        let made = Bytes {
+            version: original.version,
+            length: bytes.len() as u64,
+            etag: Tags::of_bytes(bytes, Some(coding)),
+            content: Content::Heap,
+            is_racy: false,
             digests: KnownDigests::default(),
-            handles: Arc::clone(&self.handles),
-        })
+        };
+        Arc::new(self.asset(guise, original.fields.media_type(), None, made, bytes))
     }
 
     /// Opens the file of `asset` again, if it is that version still. Blocks.
@@ -199,6 +202,7 @@ impl Loader {
     fn asset_of(
         &self,
         path: &SitePath<'static>,
+        policy: &Arc<Policy>,
         opened: Opened,
         previous: Option<Arc<Asset>>,
     ) -> io::Result<Arc<Asset>> {
@@ -223,8 +227,7 @@ impl Loader {
         if let Some(previous) = &previous {
             self.tags.remember(&version, &previous.digests);
         }
-        let policy = self.rules.policy(path);
-        let guise = Guise { path, original: path, coding: None, policy, beside };
+        let guise = Guise { path, original: path, coding: None, policy: Arc::clone(policy), beside };
         let asset = self.admit(guise, opened)?;
         if let Some(previous) = previous.filter(|previous| previous.version == asset.version)
             && let (Some(forms), Some(before)) = (&asset.forms, &previous.forms)
@@ -258,24 +261,44 @@ impl Loader {
         body: &[u8],
         is_racy: bool,
     ) -> Asset {
-        let Guise { path, original, coding, policy, beside } = guise;
-        let media_type = match policy.content_type() {
+        let media_type = match guise.policy.content_type() {
             Some(given) => given.to_owned(),
-            None => media_type(original.file_name()).into_owned(),
+            None => media_type(guise.original.file_name()).into_owned(),
         };
-        let forms = match coding {
+        let forms = match guise.coding {
             Some(_) => None,
-            None => self.forms(path, &version, &media_type, &beside),
+            None => self.forms(guise.path, &version, &media_type, &guise.beside),
         };
         let in_memory = matches!(content, Content::Heap).then_some(body);
-        let etag = self.tags.tag(&version, coding, in_memory, is_racy);
+        let made = Bytes {
+            version,
+            length: version.size(),
+            etag: self.tags.tag(&version, guise.coding, in_memory, is_racy),
+            content,
+            is_racy,
+            digests: self.tags.known(&version),
+        };
+        self.asset(guise, &media_type, forms, made, body)
+    }
+
+    /// The asset with its fields; `body` follows them for what is kept on the heap.
+    fn asset(
+        &self,
+        guise: Guise<'_>,
+        media_type: &str,
+        forms: Option<Box<Forms<Asset>>>,
+        bytes: Bytes,
+        body: &[u8],
+    ) -> Asset {
+        let Guise { path, original, coding, policy, beside } = guise;
+        let Bytes { version, length, etag, content, is_racy, digests } = bytes;
         let described = Described {
             version: &version,
             name: original.file_name(),
-            media_type: &media_type,
+            media_type,
             coding,
             etag: &etag,
-            length: version.size(),
+            length,
             varies: coding.is_some() || forms.is_some(),
             policy: &policy,
         };
@@ -285,7 +308,7 @@ impl Loader {
             path: path.clone(),
             version,
             coding,
-            length: version.size(),
+            length,
             etag,
             fields,
             content,
@@ -293,7 +316,7 @@ impl Loader {
             policy,
             beside,
             forms,
-            digests: self.tags.known(&version),
+            digests,
             handles: Arc::clone(&self.handles),
         }
     }
