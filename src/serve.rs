@@ -162,7 +162,7 @@ impl Site {
         }
         let known = self.recall(request, None).filter(|known| !known.is_due_for_touch)?;
         let Lookup::File(asset) = &known.lookup else {
-            return self.is_nothing(&known.name, &known.lookup, known.wants_directory).err().map(Err);
+            return self.refuse_nothing(&known.name, &known.lookup, known.wants_directory).err().map(Err);
         };
         let fields = Fields::of(request.headers());
         let coded;

@@ -114,7 +114,7 @@ impl Site {
             if is_due_for_touch {
                 self.files.touch(&name, None).await;
             }
-            self.is_nothing(&name, &lookup, wants_directory)?;
+            self.refuse_nothing(&name, &lookup, wants_directory)?;
             return self.instead(request, wants, name, lookup, wants_directory).await;
         }
         check_form(request)?;
@@ -157,22 +157,26 @@ impl Site {
         match found.lookup {
             Lookup::File(asset) => Ok(self.place(asset, found.name)),
             lookup => {
-                self.is_nothing(&found.name, &lookup, wants_directory)?;
+                self.refuse_nothing(&found.name, &lookup, wants_directory)?;
                 self.instead(request, wants, found.name, lookup, wants_directory).await
             }
         }
     }
 
     /// Refuses what a name leads to where nothing can stand for it.
-    pub(crate) fn is_nothing(&self, name: &Name, lookup: &Lookup, wants_directory: bool) -> Result<(), Stop> {
+    pub(crate) fn refuse_nothing(
+        &self,
+        name: &Name,
+        lookup: &Lookup,
+        wants_directory: bool,
+    ) -> Result<(), Stop> {
+        refuse_unknown(name, lookup)?;
         match lookup {
             Lookup::Forbidden => Err(Stop::at(name, Refused::Forbidden)),
-            Lookup::Busy => Err(Stop::at(name, Refused::Busy)),
-            Lookup::Failed => Err(Stop::at(name, Refused::Failed)),
             Lookup::Missing if !wants_directory && !self.may_be_elsewhere(name) => {
                 Err(Stop::at(name, Refused::NotFound))
             }
-            Lookup::Missing | Lookup::Directory | Lookup::File(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -209,6 +213,7 @@ impl Site {
         let policy = Arc::clone(&found.name.policy);
         let slashless = || target.path.to_file_location(query_of(request));
         let is_stray = target.wants_directory && !target.path.is_root();
+        refuse_unknown(&found.name, &found.lookup)?;
         match (found.lookup, self.manners.trailing_slash) {
             (Lookup::File(_) | Lookup::Directory, TrailingSlash::Remove) if is_stray => {
                 return Err(Stop::Response { response: moved(&policy, &slashless()).into(), policy });
@@ -217,11 +222,7 @@ impl Site {
                 return Ok(self.place(asset, found.name));
             }
             (Lookup::Directory, _) => {}
-            (Lookup::Busy, _) => return Err(Stop::at(&found.name, Refused::Busy)),
-            (Lookup::Failed, _) => return Err(Stop::at(&found.name, Refused::Failed)),
-            (Lookup::File(_) | Lookup::Missing | Lookup::Forbidden, _) => {
-                return self.missing(request, &target, &policy).await;
-            }
+            _ => return self.missing(request, &target, &policy).await,
         }
         let archive = wants.and_then(|wants| wants.archive.as_deref());
         if let Some(word) = archive.filter(|_| policy.listing()) {
@@ -231,14 +232,9 @@ impl Site {
             return Err(self.archive(&target, word, &policy).await);
         }
         let index = self.files.find(&target.path.index(&self.manners.index)).await;
-        match index.lookup {
-            Lookup::File(asset) => {
-                return Ok(self.place(asset, index.name));
-            }
-            Lookup::Forbidden => return Err(Stop::at(&index.name, Refused::Forbidden)),
-            Lookup::Busy => return Err(Stop::at(&index.name, Refused::Busy)),
-            Lookup::Failed => return Err(Stop::at(&index.name, Refused::Failed)),
-            Lookup::Missing | Lookup::Directory => {}
+        self.refuse_nothing(&index.name, &index.lookup, true)?;
+        if let Lookup::File(asset) = index.lookup {
+            return Ok(self.place(asset, index.name));
         }
         if !policy.listing() {
             return self.missing(request, &target, &policy).await;
@@ -261,11 +257,9 @@ impl Site {
             && takes_page(request.headers(), has_extension)
         {
             let found = self.files.find(fallback).await;
-            match found.lookup {
-                Lookup::File(asset) => return Ok(self.stand_in(asset, found.name, true, &target.path)),
-                Lookup::Busy => return Err(Stop::at(&found.name, Refused::Busy)),
-                Lookup::Failed => return Err(Stop::at(&found.name, Refused::Failed)),
-                Lookup::Missing | Lookup::Directory | Lookup::Forbidden => {}
+            refuse_unknown(&found.name, &found.lookup)?;
+            if let Lookup::File(asset) = found.lookup {
+                return Ok(self.stand_in(asset, found.name, true, &target.path));
             }
         }
         let policy = Some(Arc::clone(policy));
@@ -298,6 +292,7 @@ impl Site {
         if matches!(found.lookup, Lookup::Directory) {
             found = self.files.find(&rewritten.index(&self.manners.index)).await;
         }
+        refuse_unknown(&found.name, &found.lookup)?;
         match (found.lookup, StatusCode::from_u16(status)) {
             (Lookup::File(asset), Ok(StatusCode::OK)) => {
                 Ok(Some(self.stand_in(asset, found.name, false, &target.path)))
@@ -305,8 +300,6 @@ impl Site {
             (Lookup::File(asset), Ok(status)) => {
                 Err(Stop::Page { policy: Arc::clone(&asset.policy), asset, status })
             }
-            (Lookup::Busy, _) => Err(Stop::at(&found.name, Refused::Busy)),
-            (Lookup::Failed, _) => Err(Stop::at(&found.name, Refused::Failed)),
             _ => Ok(None),
         }
     }
@@ -336,6 +329,15 @@ impl Manners {
     /// Whether a slash at the end of this path is as it should be.
     fn slash_is_usual(&self, path: &SitePath<'_>) -> bool {
         self.trailing_slash == TrailingSlash::Add || path.is_root()
+    }
+}
+
+/// Refuses a name of which it could not be found out what it leads to.
+fn refuse_unknown(name: &Name, lookup: &Lookup) -> Result<(), Stop> {
+    match lookup {
+        Lookup::Busy => Err(Stop::at(name, Refused::Busy)),
+        Lookup::Failed => Err(Stop::at(name, Refused::Failed)),
+        _ => Ok(()),
     }
 }
 
