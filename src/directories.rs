@@ -15,6 +15,7 @@ use crate::config::{Config, Limits};
 use crate::files::Files;
 use crate::files::directory::{self, Wanted};
 use crate::files::disk::Disk;
+use crate::files::root::leads_nowhere;
 use crate::http::query::Format;
 use crate::http::target::SitePath;
 use crate::listing::sort::Sorting;
@@ -212,13 +213,7 @@ fn begun<P: Produce>(
 impl NoDirectory {
     fn of(error: Errno, path: &SitePath<'_>) -> Self {
         match error {
-            Errno::NOENT
-            | Errno::NOTDIR
-            | Errno::LOOP
-            | Errno::NAMETOOLONG
-            | Errno::XDEV
-            | Errno::INVAL
-            | Errno::ILSEQ => Self::Missing,
+            nowhere if leads_nowhere(nowhere) => Self::Missing,
             Errno::ACCESS | Errno::PERM => Self::Forbidden,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => {
                 log::error!("the directory /{path}: {error}");

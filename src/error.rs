@@ -98,10 +98,8 @@ impl Refused {
     /// All that is sent behind the status line, and where the body begins.
     fn block(self, policy: &Policy, varies: bool) -> (Bytes, usize) {
         let sentence = self.sentence();
-        let mut block = policy.lines().to_vec();
-        if let Some(vary) = policy.vary_of_error(self.status(), varies || self == Self::NotAcceptable) {
-            block.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
-        }
+        let varies = varies || self == Self::NotAcceptable;
+        let mut block = policy.lines_with(policy.vary_of_error(self.status(), varies));
         let length = sentence.len();
         let fields = format!(
             "{}content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n\

@@ -70,10 +70,7 @@ pub(crate) fn page(
     is_head: bool,
 ) -> HttpResponse {
     let asset = source.asset;
-    let mut fields = policy.lines().to_vec();
-    if let Some(vary) = policy.vary_of_error(status, varies) {
-        fields.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
-    }
+    let mut fields = policy.lines_with(policy.vary_of_error(status, varies));
     fields.extend_from_slice(b"cache-control: no-cache\r\nx-content-type-options: nosniff\r\n");
     let (fields, tail) = (Bytes::from(fields), asset.fields.description());
     if is_head || asset.length() == 0 {
@@ -141,10 +138,7 @@ pub(crate) fn download(response: &mut HttpResponse, name: &[u8]) {
 }
 
 fn lines_of(policy: &Policy, more: &[u8]) -> Vec<u8> {
-    let mut lines = policy.lines().to_vec();
-    if let Some(vary) = policy.vary(false) {
-        lines.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
-    }
+    let mut lines = policy.lines_with(policy.vary(false));
     lines.extend_from_slice(more);
     lines
 }

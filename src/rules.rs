@@ -26,7 +26,7 @@ pub struct Policy {
     effects: Effects,
     spa: Option<SitePath<'static>>,
     /// Rendered fields of every response, errors included.
-    lines: Box<[u8]>,
+    lines: Box<str>,
     /// Where those end that are for pages of other origins.
     cors_to: usize,
     /// The plain 404, and where its body begins: missing names are asked for as often as files are.
@@ -77,7 +77,7 @@ impl Rules {
 impl Policy {
     fn new(effects: Effects) -> Self {
         let spa = effects.spa.as_ref().and_then(OrOff::given).map(|file| file.to_site_path());
-        let mut lines = Vec::new();
+        let mut lines = String::new();
         if let Some(cors) = given(&effects.cors).filter(|cors| is_for_all(cors)) {
             put(&mut lines, "access-control-allow-origin", "*");
             if !cors.expose.is_empty() {
@@ -92,21 +92,22 @@ impl Policy {
     }
 
     /// Fields of every response, as lines.
-    pub(crate) fn lines(&self) -> &[u8] {
+    pub(crate) fn lines(&self) -> &str {
         &self.lines
     }
 
-    /// The same without what is said to pages of other origins.
-    pub(crate) fn lines_without_cors(&self) -> &[u8] {
-        &self.lines[self.cors_to..]
+    /// The same, and Vary where a response differs: how every head that is written here begins.
+    pub(crate) fn lines_with(&self, vary: Option<&str>) -> Vec<u8> {
+        let mut lines = String::from(&*self.lines);
+        if let Some(vary) = vary {
+            put(&mut lines, "vary", vary);
+        }
+        lines.into_bytes()
     }
 
-    /// All fields one by one.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.lines.split(|byte| *byte == b'\n').filter_map(|line| {
-            let line = str::from_utf8(line).ok()?.strip_suffix('\r')?;
-            line.split_once(": ")
-        })
+    /// The same without what is said to pages of other origins.
+    pub(crate) fn lines_without_cors(&self) -> &str {
+        &self.lines[self.cors_to..]
     }
 
     /// The value of Vary, for what differs `by_coding` or not.
@@ -178,8 +179,8 @@ impl Policy {
     }
 }
 
-fn put(lines: &mut Vec<u8>, name: &str, value: &str) {
-    lines.extend_from_slice(format!("{}: {value}\r\n", name.to_ascii_lowercase()).as_bytes());
+fn put(lines: &mut String, name: &str, value: &str) {
+    lines.push_str(&format!("{}: {value}\r\n", name.to_ascii_lowercase()));
 }
 
 /// Fields that go with every response, unless a rule sets them.

@@ -14,7 +14,7 @@ use super::beside::CHECKSUM;
 use super::digests::{Digest, digest_file, digest_of};
 use super::fill::fill;
 use super::load::Loader;
-use super::root::Entry;
+use super::root::{Entry, leads_nowhere};
 use super::version::{RACY_WITHIN, Version};
 use crate::encode::encode;
 use crate::http::checksum_file::expected_in;
@@ -119,9 +119,8 @@ impl Loader {
         }
         match self.root.entry(&path.suffixed(CHECKSUM)) {
             Ok(Entry::File { file, stat, .. }) => checksum_in(file.as_fd(), &stat, path).map(Some),
-            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG) => {
-                Ok(None)
-            }
+            Ok(_) => Ok(None),
+            Err(errno) if leads_nowhere(errno) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

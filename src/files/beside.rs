@@ -3,7 +3,7 @@
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use super::root::Root;
+use super::root::{Root, leads_nowhere};
 use super::version::{Version, links_of};
 use crate::http::encoding::Coding;
 use crate::http::target::SitePath;
@@ -106,18 +106,7 @@ fn version_of_file(stat: &Stat) -> Option<Version> {
 
 /// Whether an error says that there is nothing that could be served, and not that it can't be known.
 fn is_absence(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::NOENT
-            | Errno::NOTDIR
-            | Errno::NAMETOOLONG
-            | Errno::LOOP
-            | Errno::XDEV
-            | Errno::ACCESS
-            | Errno::PERM
-            | Errno::INVAL
-            | Errno::ILSEQ
-    )
+    leads_nowhere(errno) || matches!(errno, Errno::ACCESS | Errno::PERM)
 }
 
 /// What the name of a checksum adds to the name of its file.

@@ -47,7 +47,7 @@ impl Fields {
     /// Renders the fields; `body` follows them for what is kept on the heap.
     pub(crate) fn render(of: &Described<'_>, body: &[u8]) -> Self {
         let mut block = Vec::with_capacity(ROOM + of.policy.lines().len() + body.len());
-        block.extend_from_slice(of.policy.lines());
+        block.extend_from_slice(of.policy.lines().as_bytes());
         if let Some(vary) = of.policy.vary(of.varies) {
             line(&mut block, "vary", vary.as_bytes());
         }

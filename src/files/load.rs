@@ -17,7 +17,7 @@ use super::forms::Forms;
 use super::handle_pool::{Handle, HandlePool, Permit};
 use super::name::Outcome;
 use super::network;
-use super::root::{Entry, Root};
+use super::root::{Entry, Root, leads_nowhere};
 use super::tags::Tags;
 use super::told::Told;
 use super::version::{Version, links_of};
@@ -394,15 +394,7 @@ impl Loader {
 
     fn outcome_of(&self, errno: Errno, path: &SitePath<'static>) -> Outcome {
         match errno {
-            Errno::NOENT
-            | Errno::NOTDIR
-            | Errno::LOOP
-            | Errno::NAMETOOLONG
-            | Errno::XDEV
-            | Errno::NXIO
-            | Errno::NODEV
-            | Errno::INVAL
-            | Errno::ILSEQ => Outcome::Missing,
+            nowhere if leads_nowhere(nowhere) => Outcome::Missing,
             Errno::ACCESS | Errno::PERM => Outcome::Forbidden,
             other => self.failed(&other.into(), path),
         }

@@ -214,6 +214,22 @@ impl Entry {
     }
 }
 
+/// Whether an error says that nothing that could be served stands at a path, and not that it can't be known.
+pub(crate) fn leads_nowhere(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::LOOP
+            | Errno::NAMETOOLONG
+            | Errno::XDEV
+            | Errno::NXIO
+            | Errno::NODEV
+            | Errno::INVAL
+            | Errno::ILSEQ
+    )
+}
+
 /// What became of the root since it was opened.
 #[derive(Debug)]
 pub(crate) enum RootState {

@@ -29,7 +29,7 @@ pub(crate) fn preflight(policy: &Policy, headers: &HeaderMap) -> Option<HttpResp
     headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     let asked = joined(headers, &header::ACCESS_CONTROL_REQUEST_HEADERS);
     let answer = decide(cors, Some(&origin), CorsRequest::Preflight { headers: asked.as_deref() });
-    let mut block = policy.lines_without_cors().to_vec();
+    let mut block = policy.lines_without_cors().as_bytes().to_vec();
     block.extend_from_slice(lines(&answer).as_bytes());
     if let Some(vary) = answer.vary {
         block.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());

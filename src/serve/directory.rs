@@ -18,6 +18,7 @@ use crate::http::query::{Format, Wants};
 use crate::http::target::ParsedTarget;
 use crate::listing::sort::Sorting;
 use crate::listing::{EtagOf, content_security_policy};
+use crate::reply::add_lines;
 use crate::rules::Policy;
 use crate::serve::Site;
 use crate::serve::asked::prefers_json;
@@ -33,7 +34,7 @@ impl Site {
         let path = target.path.clone().into_owned();
         match self.manners.directories.archive(path, format).await {
             Ok(body) => {
-                let mut response = respond(policy, format.media_type(), "", body);
+                let mut response = respond(policy, format.media_type(), policy.vary(false), body);
                 let value = HeaderValue::from_str(&disposition::attachment(&format.file_name(&target.path)));
                 set(&mut response, header::CONTENT_DISPOSITION, value.ok());
                 Stop::Response { response: response.into(), policy: Arc::clone(policy) }
@@ -62,7 +63,8 @@ impl Site {
         };
         match self.manners.directories.list(wanted).await {
             Ok(body) => {
-                let mut response = respond(policy, format.media_type(), "Accept", body);
+                let mut response =
+                    respond(policy, format.media_type(), Some(policy.vary_with_accept(false)), body);
                 if format == Format::Html {
                     let value = HeaderValue::from_str(content_security_policy());
                     set(&mut response, header::CONTENT_SECURITY_POLICY, value.ok());
@@ -83,19 +85,15 @@ fn refused(refused: Refused, policy: &Arc<Policy>) -> Stop {
 }
 
 /// What is made for the request is not kept: it changes with every file.
-fn respond(policy: &Policy, media_type: &'static str, vary: &str, body: BoxBody) -> HttpResponse {
+fn respond(
+    policy: &Policy,
+    media_type: &'static str,
+    vary: Option<&'static str>,
+    body: BoxBody,
+) -> HttpResponse {
     let mut response = HttpResponse::with_body(StatusCode::OK, body);
-    for (name, value) in policy.fields() {
-        let name = HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
-            response.headers_mut().append(name, value);
-        }
-    }
-    let vary: Vec<&str> =
-        [vary, policy.vary(false).unwrap_or_default()].into_iter().filter(|part| !part.is_empty()).collect();
-    if !vary.is_empty() {
-        set(&mut response, header::VARY, HeaderValue::from_str(&vary.join(", ")).ok());
-    }
+    add_lines(&mut response, policy.lines());
+    set(&mut response, header::VARY, vary.map(HeaderValue::from_static));
     set(&mut response, header::CACHE_CONTROL, Some(HeaderValue::from_static("no-cache")));
     set(&mut response, header::X_CONTENT_TYPE_OPTIONS, Some(HeaderValue::from_static("nosniff")));
     set(&mut response, header::CONTENT_TYPE, Some(HeaderValue::from_static(media_type)));
