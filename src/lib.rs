@@ -17,7 +17,8 @@
 //! | [`wire`]      | the socket: requests in, heads and file windows out                       |
 //! | `encode`, `decode` | content codings at their best, and undone                             |
 //! | [`tree`]      | looking after a tree before it is served: compress, verify                |
-//! | `guard`       | who may have how much                                                     |
+//! | [`guard`]     | who may have how much                                                     |
+//! | `fair`        | queues in which every client has its turn                                 |
 //! | [`ops`]       | health, and the admin listener                                            |
 //! | `accept`, `reply`, `produced`, `event_loop` | new connections; from an answer to a response; bodies made piece by piece; epoll |
 //! | `kernel`      | what no library offers safely: the only `unsafe`                          |
@@ -32,8 +33,9 @@ pub mod directories;
 pub(crate) mod encode;
 pub mod error;
 mod event_loop;
+pub(crate) mod fair;
 pub mod files;
-pub(crate) mod guard;
+pub mod guard;
 pub mod http;
 pub(crate) mod kernel;
 pub mod lifecycle;

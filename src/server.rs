@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::accept::accept;
 use crate::config::{AdminListen, Config, Limits, Loaded};
 use crate::files::{Files, Root, Settings};
+use crate::guard::Guard;
 use crate::guard::connections::Connections;
 use crate::http::redirects::Redirects;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -114,6 +115,7 @@ pub async fn serve(
         files: files.clone(),
         manners: Manners::of(config, limits, &files, rules, Arc::clone(redirects))?,
         bounds: bounds(config),
+        guard: Guard::new(config),
         health,
         lifecycle: lifecycle.clone(),
         connections: Connections::new(limits.max_connections, limits.refusals),
@@ -138,6 +140,7 @@ struct Plan {
     files: Files,
     manners: Manners,
     bounds: Bounds,
+    guard: Guard,
     health: Health,
     lifecycle: Lifecycle,
     connections: Connections,
@@ -217,7 +220,7 @@ impl Workers {
 
 /// One worker: an App, its connections, and the sockets that they come from.
 async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSender<io::Result<()>>) -> usize {
-    let Plan { files, manners, bounds, health, lifecycle, connections } = plan;
+    let Plan { files, manners, bounds, guard, health, lifecycle, connections } = plan;
     let site = Site::new(files.clone(), manners);
     let app = match app(&site, &health).await {
         Ok(app) => app,
@@ -226,7 +229,7 @@ async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSend
             return 0;
         }
     };
-    let worker = Worker::new(app, files, bounds);
+    let worker = Worker::new(app, files, bounds, guard);
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {

@@ -9,7 +9,7 @@ use super::count::{Auto, Count};
 use super::field_value::FieldValue;
 use super::host_list::HostList;
 use super::log_filter::LogFilter;
-use super::name::{IndexName, RootPath};
+use super::name::{IndexName, OwnPath, RootPath};
 use super::or_off::OrOff;
 use super::origin_list::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS, OriginList};
 use super::proxy_list::ProxyList;
@@ -17,7 +17,9 @@ use super::rule::Rule;
 use super::security_field::{ReferrerPolicy, TransportSecurity};
 use super::setting::{Forms, Raw, Setting};
 use super::span::Span;
-use super::word::{Dotfiles, EtagSource, ResourcePolicy, Switch, Symlinks, TrailingSlash, Verify};
+use super::word::{
+    Dotfiles, EtagSource, ProxyProtocol, ResourcePolicy, Switch, Symlinks, TrailingSlash, Verify,
+};
 use crate::http::cors::CorsPolicy;
 
 /// One row of the table: a knob without its value.
@@ -104,6 +106,10 @@ pub enum Group {
     Listening,
     /// How many clients, and for how long.
     Connections,
+    /// Who a client is.
+    Clients,
+    /// How much each client may have.
+    Rates,
     /// How much of a request is read.
     Requests,
     /// Open files.
@@ -114,6 +120,8 @@ pub enum Group {
     Sending,
     /// What happens on a signal.
     Stopping,
+    /// What outlives a process.
+    Continuity,
     /// What is told.
     Logging,
 }
@@ -129,11 +137,14 @@ impl Group {
             Self::Security => "Security",
             Self::Listening => "Listening",
             Self::Connections => "Connections",
+            Self::Clients => "Clients",
+            Self::Rates => "Rates",
             Self::Requests => "Requests",
             Self::Handles => "Open files",
             Self::Caches => "Caches",
             Self::Sending => "Reading and sending",
             Self::Stopping => "Stopping",
+            Self::Continuity => "Continuity",
             Self::Logging => "Logging",
         }
     }
@@ -292,9 +303,6 @@ knobs! {
         /// any: whichever host the client asked for. *.example.com stands for every subdomain.
         https_hosts: HostList = HostList::any();
 
-        /// Proxies whose X-Forwarded-Proto is believed: it tells whether the client came by https.
-        trusted_proxies: ProxyList = ProxyList::none();
-
         /// Whether queries that look like an attack with script or SQL are refused.
         /// Files need no such filter; some gateways' rules demand one.
         query_filter: Switch = Switch::Off;
@@ -330,6 +338,64 @@ knobs! {
 
         /// Time that a closing connection is still read, so that the last response arrives.
         linger_timeout: Span = Span::seconds(2), in Span::ZERO..=Span::seconds(30);
+
+        /// Bytes a second that a client must take of a response on the average, while connections are short; else it is cut.
+        /// A slow client is no attack: as long as there is room, nothing is asked of it.
+        min_rate: OrOff<ByteCount> = OrOff::Given(ByteCount::kib(1)), in ByteCount::bytes(1)..=ByteCount::gib(1);
+
+        /// Time that a response is under way before min_rate is asked of it.
+        min_rate_after: Span = Span::seconds(30), in Span::millis(10)..=Span::hours(1);
+    }
+    Clients {
+        /// Proxies whose word is taken for who the client is and how it came: Forwarded or X-Forwarded-For, X-Forwarded-Proto.
+        trusted_proxies: ProxyList = ProxyList::none();
+
+        /// Whether TCP connections begin with a header of the PROXY protocol (version 1 or 2), from trusted proxies only.
+        /// off: never. on: they may. require: a connection without one is closed.
+        proxy_protocol: ProxyProtocol = ProxyProtocol::Off;
+
+        /// Bits of an IPv4 address that tell one client from another.
+        client_v4_prefix: Count = Count::of(32), in Count::of(8)..=Count::of(32);
+
+        /// Bits of an IPv6 address that tell one client from another.
+        client_v6_prefix: Count = Count::of(64), in Count::of(16)..=Count::of(128);
+
+        /// Clients that are remembered, beside those that are being served. The least recently seen are forgotten first.
+        clients: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
+
+        /// Clients to which no limit of requests, connections or bandwidth applies.
+        unlimited_clients: ProxyList = ProxyList::none();
+    }
+    Rates {
+        /// Requests a second of one client; what is beyond is answered 429.
+        client_requests: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(1_000_000);
+
+        /// Requests that a client may make at once before the rate holds. auto: those of a second.
+        client_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
+
+        /// Requests a second of all clients together.
+        total_requests: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(100_000_000);
+
+        /// Requests that may be made at once before that rate holds. auto: those of a second.
+        total_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_000_000_000);
+
+        /// Requests of one client that are under way at once.
+        client_requests_at_once: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(10_000_000);
+
+        /// Connections of one client. Those of trusted proxies are not counted.
+        client_connections: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(10_000_000);
+
+        /// Bytes a second of one client, over all its connections. A rule may say otherwise for a part of the site.
+        rate_client: OrOff<ByteCount> = OrOff::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
+
+        /// Bytes that a client may take at once before that rate holds. auto: those of a tenth of a second.
+        rate_client_burst: Auto<ByteCount> = Auto::Auto, in ByteCount::kib(1)..=ByteCount::tib(1);
+
+        /// Bytes a second of one connection, evenly paced. A rule may say otherwise for a part of the site.
+        rate_connection: OrOff<ByteCount> = OrOff::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
+
+        /// Bytes a second of all clients together, shared equally among those that want more than they get.
+        rate_total: OrOff<ByteCount> = OrOff::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
     }
     Requests {
         /// Largest head of a request.
@@ -387,7 +453,7 @@ knobs! {
         /// Threads that open and look up files.
         disk_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
 
-        /// Threads that read cold pages into memory.
+        /// Threads that read cold pages into memory, for each device.
         populate_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
 
         /// Bytes that one response may send before other connections have their turn.
@@ -406,6 +472,22 @@ knobs! {
 
         /// Time for responses under way to finish, after the drain delay.
         shutdown_timeout: Span = Span::seconds(30), in Span::ZERO..=Span::hours(24);
+    }
+    Continuity {
+        /// Unix socket at which a successor asks for the listening sockets.
+        upgrade_socket: OrOff<OwnPath> = OrOff::Off;
+
+        /// Unix socket of a running server (its upgrade_socket), whose listening sockets are taken over.
+        upgrade_from: OrOff<OwnPath> = OrOff::Off;
+
+        /// Directory in which a stopping server writes what was hot, and a starting one reads it.
+        state_dir: OrOff<OwnPath> = OrOff::Off;
+
+        /// Files whose names and windows are written there.
+        warm_files: Count = Count::of(10_000), in Count::of(1)..=Count::of(1_000_000);
+
+        /// Time that a starting server takes to read what was hot before it is ready all the same.
+        warm_timeout: Span = Span::seconds(30), in Span::ZERO..=Span::hours(1);
     }
     Logging {
         /// What is logged to standard error. RUST_LOG is not read.

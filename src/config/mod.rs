@@ -54,7 +54,7 @@ pub use knobs::{Config, Group, KNOBS, Knob};
 pub use limits::{Limits, SystemFacts, settle};
 pub use load::{Disk, Loaded, RealDisk, load};
 pub use log_filter::LogFilter;
-pub use name::{IndexName, RootPath};
+pub use name::{IndexName, OwnPath, RootPath};
 pub use or_off::OrOff;
 pub use origin::{Origin, Origins};
 pub use origin_list::OriginList;
@@ -67,4 +67,6 @@ pub use show::show;
 pub use site_file::SiteFile;
 pub use span::Span;
 pub use task::{Compress, Task, Verification};
-pub use word::{Disposition, Dotfiles, EtagSource, ResourcePolicy, Switch, Symlinks, TrailingSlash, Verify};
+pub use word::{
+    Disposition, Dotfiles, EtagSource, ProxyProtocol, ResourcePolicy, Switch, Symlinks, TrailingSlash, Verify,
+};

@@ -1,4 +1,4 @@
-//! Names of files: the root and the index.
+//! Names of files: the root, the index, and where things of our own lie.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,46 @@ impl Setting for RootPath {
 
     fn accepted((): &()) -> String {
         "the path of a directory".to_owned()
+    }
+
+    fn check(&self, (): &()) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// Where something of our own lies. A relative path starts at the working directory, whichever layer names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnPath(PathBuf);
+
+impl OwnPath {
+    /// The path.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl FromStr for OwnPath {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let RootPath(path) = text.parse()?;
+        Ok(Self(path))
+    }
+}
+
+impl fmt::Display for OwnPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl Setting for OwnPath {
+    type Bounds = ();
+    const FORMS: Forms = Forms::TEXT;
+    const METAVAR: &'static str = "PATH";
+
+    fn accepted((): &()) -> String {
+        "a path".to_owned()
     }
 
     fn check(&self, (): &()) -> Result<(), Refusal> {
@@ -108,7 +148,7 @@ impl Setting for IndexName {
     }
 }
 
-deserialize_by_text!(RootPath, IndexName);
+deserialize_by_text!(RootPath, OwnPath, IndexName);
 
 /// `NAME_MAX`, the same on every Linux file system of note.
 const NAME_BYTES_MAX: usize = 255;

@@ -61,6 +61,18 @@ words! {
 }
 
 words! {
+    /// Whether connections begin with a header of the PROXY protocol, in which a proxy says whom it speaks for.
+    ProxyProtocol {
+        /// They do not: a header is a malformed request.
+        Off = "off",
+        /// They may: from peers that are trusted.
+        On = "on",
+        /// They all do: a connection without one is closed.
+        Require = "require",
+    }
+}
+
+words! {
     /// Whether names that begin with a dot are served. `.well-known` always is.
     Dotfiles {
         /// They are answered as if they were absent.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::clients::take;
+
 /// A bound on connections, shared by the workers.
 #[derive(Clone)]
 pub(crate) struct Connections {
@@ -56,14 +58,6 @@ impl Drop for Share {
         let count = if self.is_refusal { &self.shared.refusing } else { &self.shared.open };
         count.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn take(count: &AtomicUsize, max: usize) -> bool {
-    if count.fetch_add(1, Ordering::Relaxed) < max {
-        return true;
-    }
-    count.fetch_sub(1, Ordering::Relaxed);
-    false
 }
 
 #[cfg(test)]

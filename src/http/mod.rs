@@ -21,12 +21,14 @@
 //!    what they hash to.
 //!
 //! Beside them, [`redirects`] reads the file `_redirects` and finds where a path leads, [`cors`] says what pages of other
-//! origins are told, and [`forwarded`] with [`host_pattern`] leads from cleartext to https.
+//! origins are told, [`forwarded`] with [`host_pattern`] leads from cleartext to https, and
+//! [`client`] tells one client from another.
 
 pub mod accept;
 pub mod authority;
 pub mod cache_control;
 pub mod checksum_file;
+pub mod client;
 pub mod cors;
 pub mod date;
 pub mod decide;

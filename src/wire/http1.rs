@@ -34,10 +34,10 @@ where
     let mut connection = Connection {
         deadline: Deadline::after(now, worker.bounds.head_timeout),
         place: worker.register(),
+        outbox: Outbox::new(worker.guard.client_at(socket.peer)),
         socket,
         input: Vec::new(),
         scanner: Scanner::default(),
-        outbox: Outbox::default(),
         now,
         is_woken: true,
     };

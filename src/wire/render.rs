@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn text(response: HttpResponse) -> String {
-        let mut outbox = Outbox::default();
+        let mut outbox = Outbox::new(crate::http::client::ClientKey::Local);
         render(Response::from(response), MANNER, &Prefixes::new(), Instant::now(), &mut outbox);
         let text = String::from_utf8(outbox.bytes_for_tests()).unwrap();
         text.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("|")

@@ -19,6 +19,7 @@ use super::socket::Socket;
 use super::turn::Turn;
 use super::worker::Worker;
 use crate::files::resident::{self, Residency, WINDOW};
+use crate::http::client::ClientKey;
 use crate::kernel::{RUNS_MAX, Run, writev};
 
 /// Why a response could not be finished. The connection then closes: a body is never padded and never spliced.
@@ -33,8 +34,9 @@ pub(crate) enum Cut {
 }
 
 /// What is still to be sent on one connection, in order.
-#[derive(Default)]
 pub(crate) struct Outbox {
+    /// For whom it is.
+    client: ClientKey,
     queue: VecDeque<Segment>,
     /// How far the front window is known to be in memory.
     resident_to: u64,
@@ -47,6 +49,10 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    pub(crate) fn new(client: ClientKey) -> Self {
+        Self { client, queue: VecDeque::new(), resident_to: 0, reading: None, has_begun: false, turn: None }
+    }
+
     pub(crate) fn push(&mut self, segment: Segment) {
         let is_empty = match &segment {
             Segment::Bytes(bytes) => bytes.is_empty(),

@@ -14,6 +14,7 @@ use super::prefix::Prefixes;
 use super::turn::Turns;
 use crate::files::Files;
 use crate::files::resident::{Memo, PageTable, SCRATCH};
+use crate::guard::Guard;
 
 /// Bounds of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,7 @@ pub struct Worker<S> {
     pub(super) app: S,
     pub(super) files: Files,
     pub(super) bounds: Bounds,
+    pub(super) guard: Guard,
     pub(super) prefixes: Prefixes,
     pub(super) memo: RefCell<Memo>,
     pub(super) page_table: PageTable,
@@ -65,13 +67,14 @@ struct Entry {
 }
 
 impl<S> Worker<S> {
-    /// A worker that calls `app` and sends from `files` within `bounds`. Made on an actix `System` or arbiter.
-    pub fn new(app: S, files: Files, bounds: Bounds) -> Rc<Self> {
+    /// A worker that calls `app` and sends from `files` within `bounds`, as `guard` allows. Made on an actix `System` or arbiter.
+    pub fn new(app: S, files: Files, bounds: Bounds, guard: Guard) -> Rc<Self> {
         let turns = Rc::new(Turns::new(bounds.turn_bytes, bounds.long_rate));
         Rc::new(Self {
             app,
             files,
             bounds,
+            guard,
             prefixes: Prefixes::new(),
             memo: RefCell::new(Memo::new()),
             page_table: PageTable::open(),

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use pagecast::config::{Config, Limits, Switch, Symlinks};
 use pagecast::files::{Files, Root, Settings};
+use pagecast::guard::Guard;
 use pagecast::rules::Rules;
 use pagecast::serve::{Manners, Site};
 use pagecast::wire::http1;
@@ -246,7 +247,12 @@ impl Client {
             let files =
                 Files::new(Root::open(directory.path(), Symlinks::Inside).unwrap(), &settings(), rules())
                     .unwrap();
-            let worker = Worker::new(app(files.clone(), change).await, files, bounds());
+            let worker = Worker::new(
+                app(files.clone(), change).await,
+                files,
+                bounds(),
+                Guard::new(&Config::default()),
+            );
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));
             actix_rt::spawn(http1::serve(worker, Socket::new(near, None)));

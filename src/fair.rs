@@ -1,0 +1,124 @@
+//! A queue in which everybody has their turn: deficit round robin (Shreedhar and Varghese, 1995).
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+/// Items of many owners. However many items one of them has, each owner gets the same share of the cost.
+pub(crate) struct FairQueue<K, T> {
+    lines: HashMap<K, Line<T>, foldhash::fast::RandomState>,
+    /// Owners with items, the next one to be served in front.
+    order: VecDeque<K>,
+    /// What an owner may cost in one turn.
+    quantum: u64,
+    length: usize,
+}
+
+struct Line<T> {
+    items: VecDeque<(u64, T)>,
+    /// What its owner may still cost in this turn.
+    credit: u64,
+}
+
+impl<K: Hash + Eq + Copy, T> FairQueue<K, T> {
+    /// A queue whose turns are of `quantum`, which should be the cost of the dearest item: with less, it takes more rounds
+    /// to find an item, with more, turns are coarser.
+    pub(crate) fn new(quantum: u64) -> Self {
+        Self { lines: HashMap::default(), order: VecDeque::new(), quantum: quantum.max(1), length: 0 }
+    }
+
+    /// Puts an item that costs `cost` behind the others of its owner.
+    pub(crate) fn push(&mut self, owner: K, cost: u64, item: T) {
+        let line = match self.lines.entry(owner) {
+            Entry::Occupied(line) => line.into_mut(),
+            Entry::Vacant(place) => {
+                self.order.push_back(owner);
+                place.insert(Line { items: VecDeque::new(), credit: self.quantum })
+            }
+        };
+        line.items.push_back((cost, item));
+        self.length += 1;
+    }
+
+    /// The next item. Owners take turns of the quantum; one whose item costs more waits until it has saved enough.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        loop {
+            let owner = *self.order.front()?;
+            let Some(line) = self.lines.get_mut(&owner) else {
+                self.order.pop_front();
+                continue;
+            };
+            let cost = line.items.front().map_or(0, |(cost, _)| *cost);
+            if cost > line.credit {
+                line.credit = line.credit.saturating_add(self.quantum);
+                self.order.rotate_left(1);
+                continue;
+            }
+            line.credit -= cost;
+            let item = line.items.pop_front();
+            if line.items.is_empty() {
+                // Nothing is saved up for later: who asks for nothing has no claim.
+                self.lines.remove(&owner);
+                self.order.pop_front();
+            }
+            if let Some((_, item)) = item {
+                self.length -= 1;
+                return Some(item);
+            }
+        }
+    }
+
+    /// Items that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(queue: &mut FairQueue<char, u32>) -> Vec<u32> {
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    #[test]
+    fn an_owner_of_many_items_gets_no_more_than_an_owner_of_few() {
+        let mut queue = FairQueue::new(1);
+        for item in 0..5 {
+            queue.push('a', 1, item);
+        }
+        queue.push('b', 1, 10);
+        queue.push('b', 1, 11);
+        queue.push('c', 1, 20);
+        assert_eq!(queue.len(), 8);
+        assert_eq!(all(&mut queue), [0, 10, 20, 1, 11, 2, 3, 4]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn shares_are_of_the_cost_and_not_of_the_items() {
+        let mut queue = FairQueue::new(4);
+        for item in 0..2 {
+            queue.push('a', 4, item);
+        }
+        for item in 10..18 {
+            queue.push('b', 1, item);
+        }
+        assert_eq!(all(&mut queue), [0, 10, 11, 12, 13, 1, 14, 15, 16, 17]);
+    }
+
+    #[test]
+    fn an_item_dearer_than_a_turn_comes_when_its_owner_has_saved_enough() {
+        let mut queue = FairQueue::new(1);
+        queue.push('a', 3, 0);
+        queue.push('b', 1, 10);
+        queue.push('b', 1, 11);
+        queue.push('b', 1, 12);
+        assert_eq!(all(&mut queue), [10, 11, 0, 12]);
+    }
+}
