@@ -68,6 +68,16 @@ impl<K: Hash + Eq + Copy, T> FairQueue<K, T> {
         }
     }
 
+    /// Lets go of every item that is not `wanted`. Looks at all of them.
+    pub(crate) fn retain(&mut self, mut wanted: impl FnMut(&T) -> bool) {
+        self.lines.retain(|_, line| {
+            line.items.retain(|(_, item)| wanted(item));
+            !line.items.is_empty()
+        });
+        self.order.retain(|owner| self.lines.contains_key(owner));
+        self.length = self.lines.values().map(|line| line.items.len()).sum();
+    }
+
     /// Items that wait.
     pub(crate) fn len(&self) -> usize {
         self.length
@@ -110,6 +120,19 @@ mod tests {
             queue.push('b', 1, item);
         }
         assert_eq!(all(&mut queue), [0, 10, 11, 12, 13, 1, 14, 15, 16, 17]);
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_takes_no_turn() {
+        let mut queue = FairQueue::new(1);
+        for (owner, item) in [('a', 0), ('a', 1), ('b', 10), ('c', 20)] {
+            queue.push(owner, 1, item);
+        }
+        queue.retain(|item| item % 20 != 10 && *item != 0);
+        assert_eq!(queue.len(), 2);
+        queue.push('b', 1, 12);
+        assert_eq!(all(&mut queue), [1, 20, 12]);
+        assert!(queue.is_empty());
     }
 
     #[test]

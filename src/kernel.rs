@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-/// A read-only mapping of the first bytes of a file. Unmapped when dropped.
-pub(crate) struct Mapping {
+/// A read-only mapping of the first bytes of a file. Unmapped when dropped. Nobody reads its bytes but the kernel.
+pub struct Mapping {
     map: MmapRaw,
 }
 
@@ -29,8 +29,14 @@ impl Mapping {
     }
 
     /// Length in bytes, never 0.
-    pub(crate) fn len(&self) -> usize {
+    #[allow(clippy::len_without_is_empty, reason = "it never is")]
+    pub fn len(&self) -> usize {
         self.map.len()
+    }
+
+    /// Where it begins: what tells it from every other mapping for as long as it stands. Not for reading there.
+    pub fn address(&self) -> usize {
+        self.map.as_ptr().addr()
     }
 
     /// Where the page that holds byte `at` stands in this process's page map, in pages.

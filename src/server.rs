@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::accept::accept;
 use crate::config::{AdminListen, Config, Limits, Loaded};
+use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
 use crate::guard::connections::Connections;
@@ -85,6 +86,11 @@ impl Listeners {
         };
         Ok(Self { traffic, admin })
     }
+
+    /// Where traffic comes in, as URLs: what port 0 has become.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.traffic.iter().map(|bound| &*bound.url)
+    }
 }
 
 /// Serves on `listeners` until `stops` says to stop; a second word ends at once. Runs on an actix `System`.
@@ -96,9 +102,24 @@ pub async fn serve(
     limits: &Limits,
     redirects: &Arc<Redirects>,
     listeners: Listeners,
+    stops: mpsc::UnboundedReceiver<()>,
+) -> io::Result<Ended> {
+    serve_from(Arc::new(storage::System), config, limits, redirects, listeners, stops).await
+}
+
+/// The same from a disk of one's own: a test's or a benchmark's.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_from(
+    storage: Arc<dyn Storage>,
+    config: &Config,
+    limits: &Limits,
+    redirects: &Arc<Redirects>,
+    listeners: Listeners,
     mut stops: mpsc::UnboundedReceiver<()>,
 ) -> io::Result<Ended> {
-    let root = Root::open(config.root.as_path(), config.symlinks)?;
+    let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
     let rules = Rules::new(config);
     let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
     files.try_probe().await;
@@ -298,6 +319,7 @@ fn bounds(config: &Config) -> Bounds {
         head_timeout: config.head_timeout.get(),
         idle_timeout: config.idle_timeout.get(),
         stall_timeout: config.stall_timeout.get(),
+        disk_timeout: config.disk_timeout.get(),
         linger_timeout: config.linger_timeout.get(),
         turn_bytes: config.turn_bytes.as_usize(),
         long_rate: config.long_rate.get(),

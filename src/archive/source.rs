@@ -2,8 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-
-use rustix::fs::fstat;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -12,11 +11,13 @@ use super::plan::Planned;
 use crate::files::Files;
 use crate::files::fill::fill;
 use crate::files::root::Entry;
+use crate::files::storage::Storage;
 use crate::files::version::{Version, links_of};
 use crate::http::target::SitePath;
 
 /// An open file of the plan, and how much of it has been read.
 pub(super) struct Source {
+    storage: Arc<dyn Storage>,
     file: OwnedFd,
     version: Version,
     links: u64,
@@ -36,6 +37,7 @@ impl Source {
         };
         match files.root().entry(&planned.path) {
             Ok(Entry::File { file, stat, .. }) if Version::of(&stat) == planned.version => Ok(Self {
+                storage: Arc::clone(files.root().storage()),
                 file,
                 version: planned.version,
                 links: links_of(&stat),
@@ -61,7 +63,7 @@ impl Source {
         let start = out.len();
         out.resize(start + length, 0);
         let room = out.get_mut(start..).unwrap_or_default();
-        if fill(self.file.as_fd(), room, self.at)? < length {
+        if fill(&*self.storage, self.file.as_fd(), room, self.at)? < length {
             return Err(changed(&self.path));
         }
         if let Some((_, hasher)) = &mut self.check {
@@ -80,7 +82,7 @@ impl Source {
     }
 
     fn is_unchanged(&self) -> io::Result<bool> {
-        Ok(self.version.still_is(self.links, &fstat(&self.file)?))
+        Ok(self.version.still_is(self.links, &self.storage.fstat(self.file.as_fd())?))
     }
 }
 

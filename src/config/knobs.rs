@@ -456,6 +456,9 @@ knobs! {
         /// Threads that read cold pages into memory, for each device.
         populate_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
 
+        /// Time for which a request waits for the disk: 503 while its file is looked up, a cut response after that.
+        disk_timeout: Span = Span::seconds(60), in Span::millis(10)..=Span::hours(1);
+
         /// Bytes that one response may send before other connections have their turn.
         turn_bytes: ByteCount = ByteCount::kib(256), in ByteCount::kib(16)..=ByteCount::mib(16);
 

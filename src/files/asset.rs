@@ -11,6 +11,7 @@ use super::fields::Fields;
 use super::forms::Forms;
 use super::handle_pool::HandlePool;
 use super::held::Held;
+use super::mapped::Mapped;
 use super::version::Version;
 use crate::http::date::HttpDate;
 use crate::http::encoding::Coding;
@@ -50,7 +51,7 @@ pub(crate) enum Content {
     /// They follow the header fields in one block.
     Heap,
     /// From the mapping, or by `sendfile` while a handle is to be had.
-    Mapped(Mapping),
+    Mapped(Mapped),
     /// By `sendfile` alone: a network file system, or a file larger than all that may be mapped.
     Unmapped,
 }
@@ -98,7 +99,7 @@ impl Asset {
 
     pub(crate) fn mapping(&self) -> Option<&Mapping> {
         match &self.content {
-            Content::Mapped(mapping) => Some(mapping),
+            Content::Mapped(mapped) => mapped.mapping(),
             Content::Heap | Content::Unmapped => None,
         }
     }

@@ -15,6 +15,7 @@ use super::digests::{Digest, digest_file, digest_of};
 use super::fill::fill;
 use super::load::Loader;
 use super::root::{Entry, leads_nowhere};
+use super::storage::Storage;
 use super::version::{RACY_WITHIN, Version};
 use crate::encode::encode;
 use crate::http::checksum_file::expected_in;
@@ -31,7 +32,11 @@ impl Loader {
         let digest = match asset.heap_body() {
             Some(bytes) => digest_of(algorithm, &bytes),
             None => {
-                let compute = || self.read_still(asset, |file| digest_file(algorithm, file, asset.length()));
+                let compute = || {
+                    self.read_still(asset, |file| {
+                        digest_file(self.storage(), algorithm, file, asset.length())
+                    })
+                };
                 let computed = self.tags.digests.get_or_compute(&asset.version, algorithm, compute);
                 computed.map_err(|error| copy_of(&error))?
             }
@@ -63,7 +68,10 @@ impl Loader {
     pub(crate) fn compress(&self, asset: &Asset, coding: Coding) -> io::Result<Option<Arc<Asset>>> {
         let coded = match asset.heap_body() {
             Some(bytes) => encode(coding, &bytes)?,
-            None => encode(coding, &self.read_still(asset, |file| read_whole(file, asset.length()))?)?,
+            None => encode(
+                coding,
+                &self.read_still(asset, |file| read_whole(self.storage(), file, asset.length()))?,
+            )?,
         };
         let length = coded.len() as u64;
         let is_worth_it = length < asset.length() && length <= self.sizes.form_bytes;
@@ -90,7 +98,7 @@ impl Loader {
         let _permit = self.handles.permit_now().ok_or(Errno::MFILE)?;
         let (file, _) = self.reopen(asset)?;
         let found = read(file.as_fd())?;
-        let after = Version::of(&rustix::fs::fstat(&file)?);
+        let after = Version::of(&self.storage().fstat(file.as_fd())?);
         if after == asset.version { Ok(found) } else { Err(Errno::STALE.into()) }
     }
 
@@ -102,7 +110,7 @@ impl Loader {
         let _permit = self.handles.permit_now().ok_or(Errno::MFILE)?;
         match self.root.entry(&asset.path.suffixed(CHECKSUM))? {
             Entry::File { file, stat, .. } if Some(Version::of(&stat)) == asset.beside.checksum() => {
-                checksum_in(file.as_fd(), &stat, &asset.path)
+                checksum_in(self.storage(), file.as_fd(), &stat, &asset.path)
             }
             _ => Err(Errno::STALE.into()),
         }
@@ -118,7 +126,9 @@ impl Loader {
             return Ok(None);
         }
         match self.root.entry(&path.suffixed(CHECKSUM)) {
-            Ok(Entry::File { file, stat, .. }) => checksum_in(file.as_fd(), &stat, path).map(Some),
+            Ok(Entry::File { file, stat, .. }) => {
+                checksum_in(self.storage(), file.as_fd(), &stat, path).map(Some)
+            }
             Ok(_) => Ok(None),
             Err(errno) if leads_nowhere(errno) => Ok(None),
             Err(error) => Err(error.into()),
@@ -127,12 +137,17 @@ impl Loader {
 }
 
 /// What a file of checksums says of the file at `path`.
-fn checksum_in(file: BorrowedFd<'_>, stat: &Stat, path: &SitePath<'_>) -> io::Result<Option<[u8; 32]>> {
+fn checksum_in(
+    storage: &dyn Storage,
+    file: BorrowedFd<'_>,
+    stat: &Stat,
+    path: &SitePath<'_>,
+) -> io::Result<Option<[u8; 32]>> {
     let length = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
     if length > CHECKSUM_BYTES_MAX {
         return Ok(None);
     }
-    let text = read_whole(file, length)?;
+    let text = read_whole(storage, file, length)?;
     Ok(expected_in(&text, path.file_name()))
 }
 
@@ -141,9 +156,9 @@ fn copy_of(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
-fn read_whole(file: BorrowedFd<'_>, length: u64) -> io::Result<Vec<u8>> {
+fn read_whole(storage: &dyn Storage, file: BorrowedFd<'_>, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    if fill(file, &mut bytes, 0)? < bytes.len() {
+    if fill(storage, file, &mut bytes, 0)? < bytes.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(bytes)

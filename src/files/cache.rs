@@ -16,15 +16,18 @@ use rustix::io::Errno;
 use super::asset::{Asset, Content};
 use super::beside::original;
 use super::digests::Digests;
-use super::disk::Disk;
+use super::disk::{Disk, Unanswered};
 use super::handle_pool::{Handle, HandlePool};
 use super::lanes::Lanes;
 use super::load::{Loaded, Loader, Sizes};
 use super::loading::Loading;
+use super::mapped::Reaper;
 use super::name::{Checked, FIRST_MS, Lookup, Name, Outcome};
+use super::reads::Reads;
 use super::resident;
 use super::root::{Entry, Root, RootState};
 use super::settings::{Counts, Settings};
+use super::storage::Storage;
 use super::tags::Tags;
 use super::told::Told;
 use super::version::Version;
@@ -47,13 +50,15 @@ struct Inner {
     heap: AssetCache,
     mapped: AssetCache,
     opens: Disk,
-    populates: Disk,
+    reads: Reads,
     digesting: Lanes,
     compressing: Lanes,
     loading: Loading,
     watch: Option<Watch>,
     trust_ms: u64,
     trust_watched_ms: u64,
+    disk_timeout: Duration,
+    disk_timeouts: AtomicU64,
     started: Instant,
     /// Names checked up to this moment are not trusted any more, whatever they say.
     distrusted_until_ms: AtomicU64,
@@ -91,9 +96,11 @@ impl Files {
         let mapped_pages = settings.cache_bytes / PAGE;
         let least_pages = (mapped_pages / settings.mappings.max(1)).max(1);
         let heap_fits = if settings.heap_bytes == 0 { 0 } else { settings.heap_file_bytes };
+        let storage = Arc::clone(root.storage());
         let loader = Loader {
             root,
             handles: Arc::new(HandlePool::new(settings.handles)),
+            reaper: Arc::new(Reaper::new(Arc::clone(&storage))),
             rules,
             tags: Tags { source: settings.etag, digests: Digests::new(settings.digests) },
             told: Told::default(),
@@ -114,13 +121,15 @@ impl Files {
                 clamp(asset.length().div_ceil(PAGE).max(least_pages))
             }),
             opens: Disk::new("pagecast-open", settings.disk_threads, 0)?,
-            populates: Disk::new("pagecast-read", settings.populate_threads, READING_NICENESS)?,
+            reads: Reads::new(storage, settings.populate_threads, READING_NICENESS),
             digesting: lanes("pagecast-digest", LONG_TO_HASH)?,
             compressing: lanes("pagecast-code", LONG_TO_COMPRESS)?,
             loading: Loading::default(),
             watch: settings.watches.and_then(watch_or_say),
             trust_ms: milliseconds(settings.revalidate_after),
             trust_watched_ms: watched_trust_ms(settings),
+            disk_timeout: settings.disk_timeout,
+            disk_timeouts: AtomicU64::new(0),
             started: Instant::now(),
             distrusted_until_ms: AtomicU64::new(0),
             root_is_sound: AtomicBool::new(true),
@@ -194,9 +203,9 @@ impl Files {
             return if is_mapped { Ok(None) } else { Err(NoHandle::Exhausted) };
         };
         let (inner, asset) = (Arc::clone(&self.inner), Arc::clone(asset));
-        let opened = self.inner.opens.run(move || match inner.loader.root.entry(&asset.path) {
+        let opened = self.ask(move || match inner.loader.root.entry(&asset.path) {
             Ok(Entry::File { file, stat, .. }) if Version::of(&stat) == asset.version => {
-                let handle = Arc::new(Handle::new(file, &stat, permit));
+                let handle = inner.loader.new_handle(file, &stat, permit);
                 inner.loader.handles.keep(asset.id, Arc::clone(&handle));
                 Ok(Some(handle))
             }
@@ -207,7 +216,10 @@ impl Files {
             }
             _ => Err(NoHandle::Changed),
         });
-        opened.await.unwrap_or(Err(NoHandle::Changed))
+        opened.await.unwrap_or_else(|why| match why {
+            Unanswered::TimedOut => Err(NoHandle::Exhausted),
+            Unanswered::Panicked => Err(NoHandle::Changed),
+        })
     }
 
     /// Whether the file is still the asset's version: by its handle; without one, by what the kernel has in memory of its
@@ -222,15 +234,31 @@ impl Files {
         }
     }
 
-    /// Reads `range` of the asset into memory on a thread that may wait for the disk.
-    pub(crate) fn populate(
+    /// The threads that read cold pages into memory.
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.inner.reads
+    }
+
+    /// What the files are read through.
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        self.inner.loader.storage()
+    }
+
+    /// A response was cut since the disk kept it waiting.
+    pub(crate) fn count_disk_timeout(&self) {
+        self.inner.disk_timeouts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What `job` brings on a thread that opens and looks up, if it does in time.
+    async fn ask<T: Send + 'static>(
         &self,
-        asset: Arc<Asset>,
-        handle: Option<Arc<Handle>>,
-        range: std::ops::Range<u64>,
-        next: std::ops::Range<u64>,
-    ) -> tokio::task::JoinHandle<io::Result<()>> {
-        self.inner.populates.run(move || resident::populate(&asset, handle.as_ref(), range, next))
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let done = self.inner.opens.ask(self.inner.disk_timeout, job).await;
+        if matches!(done, Err(Unanswered::TimedOut)) {
+            self.count_disk_timeout();
+        }
+        done
     }
 
     /// Whether the document root could be opened when it was last looked at.
@@ -252,14 +280,14 @@ impl Files {
     /// memory is known, and logged, at start and not under load.
     pub async fn try_probe(&self) {
         let inner = Arc::clone(&self.inner);
-        let probed = self.inner.opens.run(move || {
+        let probed = self.ask(move || {
             let mut scratch = [0];
             for name in inner.loader.root.some_names(NAMES_TRIED) {
                 if let Ok(Entry::File { file, stat, .. }) =
                     inner.loader.root.entry(&SitePath::root().entry(&name))
                     && stat.st_size > 0
                 {
-                    resident::probe(file.as_fd(), 0..1, &mut scratch);
+                    resident::probe(inner.loader.storage(), file.as_fd(), 0..1, &mut scratch);
                     return;
                 }
             }
@@ -277,7 +305,11 @@ impl Files {
         inner.mapped.run_pending_tasks().await;
         inner.loader.tags.digests.tidy();
         let job = Arc::clone(inner);
-        let Ok(state) = inner.opens.run(move || job.loader.root.check()).await else { return };
+        let state = match self.ask(move || job.loader.root.check()).await {
+            Ok(state) => state,
+            Err(Unanswered::TimedOut) => RootState::Broken(io::ErrorKind::TimedOut.into()),
+            Err(Unanswered::Panicked) => return,
+        };
         let is_sound = !matches!(state, RootState::Broken(_));
         let was_sound = inner.root_is_sound.swap(is_sound, Ordering::Relaxed);
         match state {
@@ -317,6 +349,7 @@ impl Files {
     /// Counts for gauges and tests.
     pub fn counts(&self) -> Counts {
         let (handle_waits, handle_timeouts) = self.inner.loader.handles.waits_and_timeouts();
+        let reads = self.inner.reads.counts();
         Counts {
             handles: self.inner.loader.handles.in_use(),
             handle_waits,
@@ -328,6 +361,14 @@ impl Files {
             digests: self.inner.loader.tags.digests.count(),
             background: self.inner.digesting.taken() + self.inner.compressing.taken(),
             unanswered_probes: resident::unanswered(),
+            reads_waiting: reads.waiting,
+            reads_running: reads.running,
+            reads: reads.made,
+            reads_shared: reads.shared,
+            reads_dropped: reads.dropped,
+            disk_timeouts: self.inner.disk_timeouts.load(Ordering::Relaxed),
+            unmapping_bytes: self.inner.loader.reaper.waiting_bytes(),
+            unmapped_in_place: self.inner.loader.reaper.in_place(),
         }
     }
 
@@ -377,10 +418,17 @@ impl Files {
             let loaded = inner.loader.load(&job_path, before, permit);
             Loaded { is_told_of: loaded.is_told_of && is_watched, ..loaded }
         };
-        let failed =
-            |_| Loaded { outcome: Outcome::Failed, asset: None, policy: policy(), is_told_of: false };
-        let Loaded { outcome, asset, policy, is_told_of } =
-            self.inner.opens.run(job).await.unwrap_or_else(failed);
+        let failed = |why| {
+            let outcome = match why {
+                Unanswered::TimedOut => {
+                    log::error!("/{path}: the disk does not answer");
+                    Outcome::Busy
+                }
+                Unanswered::Panicked => Outcome::Failed,
+            };
+            Loaded { outcome, asset: None, policy: policy(), is_told_of: false }
+        };
+        let Loaded { outcome, asset, policy, is_told_of } = self.ask(job).await.unwrap_or_else(failed);
         let trust_ms = match &asset {
             _ if is_told_of => self.inner.trust_watched_ms,
             Some(asset) if asset.is_racy => self.inner.trust_ms.min(RACY_TRUST_MS),

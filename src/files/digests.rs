@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::fill::fill;
+use super::storage::Storage;
 use super::version::Version;
 use crate::http::digest::Algorithm;
 
@@ -128,19 +129,29 @@ pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
 ///
 /// # Errors
 /// What the disk says, or that the file is shorter.
-pub(crate) fn digest_file(algorithm: Algorithm, file: BorrowedFd<'_>, length: u64) -> io::Result<Digest> {
+pub(crate) fn digest_file(
+    storage: &dyn Storage,
+    algorithm: Algorithm,
+    file: BorrowedFd<'_>,
+    length: u64,
+) -> io::Result<Digest> {
     match algorithm {
-        Algorithm::Sha256 => hash(Sha256::new(), file, length),
-        Algorithm::Sha512 => hash(Sha512::new(), file, length),
+        Algorithm::Sha256 => hash(Sha256::new(), storage, file, length),
+        Algorithm::Sha512 => hash(Sha512::new(), storage, file, length),
     }
 }
 
-fn hash(mut hasher: impl sha2::Digest, file: BorrowedFd<'_>, length: u64) -> io::Result<Digest> {
+fn hash(
+    mut hasher: impl sha2::Digest,
+    storage: &dyn Storage,
+    file: BorrowedFd<'_>,
+    length: u64,
+) -> io::Result<Digest> {
     let mut buffer = vec![0; BUFFER];
     let mut at = 0;
     while at < length {
         let room = usize::try_from(length - at).map_or(BUFFER, |left| left.min(BUFFER));
-        let read = fill(file, &mut buffer[..room], at)?;
+        let read = fill(storage, file, &mut buffer[..room], at)?;
         if read < room {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use rustix::fs::Stat;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::storage::Storage;
 use super::version::{Version, links_of};
 
 /// At most so many files are open at once.
@@ -39,6 +40,7 @@ pub struct HandleLimits {
 
 /// An open file and its permit.
 pub(crate) struct Handle {
+    storage: Arc<dyn Storage>,
     file: OwnedFd,
     links: u64,
     opened: Instant,
@@ -138,17 +140,22 @@ impl HandlePool {
 }
 
 impl Handle {
-    pub(crate) fn new(file: OwnedFd, stat: &Stat, permit: Permit) -> Self {
-        Self { file, links: links_of(stat), opened: Instant::now(), _permit: permit }
+    pub(crate) fn new(storage: Arc<dyn Storage>, file: OwnedFd, stat: &Stat, permit: Permit) -> Self {
+        Self { storage, file, links: links_of(stat), opened: Instant::now(), _permit: permit }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
+    /// What the open file is read through.
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
     /// Whether the open file is still the bytes that `version` was: one `fstat`.
     pub(crate) fn still_is(&self, version: &Version) -> bool {
-        rustix::fs::fstat(&self.file).is_ok_and(|now| version.still_is(self.links, &now))
+        self.storage.fstat(self.fd()).is_ok_and(|now| version.still_is(self.links, &now))
     }
 }
 
@@ -211,6 +218,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::storage::System;
 
     fn pool(handles: usize) -> HandlePool {
         HandlePool::new(HandleLimits {
@@ -224,7 +232,7 @@ mod tests {
     fn open(pool: &HandlePool) -> Arc<Handle> {
         let file = tempfile::tempfile().unwrap();
         let stat = rustix::fs::fstat(&file).unwrap();
-        Arc::new(Handle::new(file.into(), &stat, pool.permit_now().unwrap()))
+        Arc::new(Handle::new(Arc::new(System), file.into(), &stat, pool.permit_now().unwrap()))
     }
 
     #[test]

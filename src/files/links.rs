@@ -3,11 +3,12 @@
 //! The kernel refuses them (`RESOLVE_BENEATH`), since to it an absolute name starts elsewhere. Here they are read, one at a
 //! time and never followed, and one that spells the root's own path goes on from the root. Nothing outside is touched.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{self, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::storage::Storage;
 use crate::http::target::SitePath;
 
 /// The path without links that `path` leads to, where the root goes by `names` (absolute, without a trailing slash).
@@ -15,6 +16,7 @@ use crate::http::target::SitePath;
 /// # Errors
 /// EXDEV for what leads out, ELOOP for too many links, ENOENT and ENOTDIR as ever.
 pub(crate) fn unfold(
+    storage: &dyn Storage,
     root: BorrowedFd<'_>,
     names: &[Vec<u8>],
     path: &SitePath<'_>,
@@ -33,7 +35,7 @@ pub(crate) fn unfold(
             _ => {}
         }
         let next = at.entry(&segment);
-        let Some(target) = link_at(root, &next)? else {
+        let Some(target) = link_at(storage, root, &next)? else {
             at = next;
             continue;
         };
@@ -54,11 +56,15 @@ pub(crate) fn unfold(
 }
 
 /// What the link at `path` says; none where there is something else.
-fn link_at(root: BorrowedFd<'_>, path: &SitePath<'_>) -> Result<Option<Vec<u8>>, Errno> {
+fn link_at(
+    storage: &dyn Storage,
+    root: BorrowedFd<'_>,
+    path: &SitePath<'_>,
+) -> Result<Option<Vec<u8>>, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let seen = fs::openat2(root, path.as_bytes(), flags, Mode::empty(), resolve)?;
-    if FileType::from_raw_mode(fs::fstat(&seen)?.st_mode) != FileType::Symlink {
+    let seen = storage.open(root, path.as_bytes(), flags, Some(resolve))?;
+    if FileType::from_raw_mode(storage.fstat(seen.as_fd())?.st_mode) != FileType::Symlink {
         return Ok(None);
     }
     Ok(Some(fs::readlinkat(&seen, "", Vec::new())?.into_bytes()))
@@ -78,7 +84,7 @@ const LINKS_MAX: u32 = 40;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
+    use crate::files::storage::System;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
 
@@ -123,7 +129,7 @@ mod tests {
             ("/in/x", Err(Errno::NOTDIR)),
         ] {
             let parsed = SitePath::parse(path.as_bytes()).unwrap().path;
-            let got = unfold(root.as_fd(), &names, &parsed);
+            let got = unfold(&System, root.as_fd(), &names, &parsed);
             let got = got.map(|path| String::from_utf8(path.as_bytes().to_vec()).unwrap());
             assert_eq!(got, expected.map(str::to_owned), "{path}");
         }

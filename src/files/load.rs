@@ -15,9 +15,11 @@ use super::fields::{Described, Fields};
 use super::fill::fill;
 use super::forms::Forms;
 use super::handle_pool::{Handle, HandlePool, Permit};
+use super::mapped::{Mapped, Reaper};
 use super::name::Outcome;
 use super::network;
 use super::root::{Entry, Root, leads_nowhere};
+use super::storage::Storage;
 use super::tags::Tags;
 use super::told::Told;
 use super::version::{Version, links_of};
@@ -25,13 +27,13 @@ use crate::http::encoding::Coding;
 use crate::http::entity_tag::EntityTag;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
-use crate::kernel::Mapping;
 use crate::rules::{Policy, Rules};
 
 /// Everything that turns a path into an asset.
 pub(crate) struct Loader {
     pub(crate) root: Root,
     pub(crate) handles: Arc<HandlePool>,
+    pub(crate) reaper: Arc<Reaper>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) tags: Tags,
     pub(crate) told: Told,
@@ -125,7 +127,8 @@ impl Loader {
             Entry::Special => return without_asset(Outcome::Missing, false),
             Entry::File { file, stat, is_plain } => (file, stat, is_plain),
         };
-        let is_told_of = is_plain && links_of(&stat) == 1 && network::tells_changes(file.as_fd());
+        let is_told_of =
+            is_plain && links_of(&stat) == 1 && network::tells_changes(self.storage(), file.as_fd());
         let opened = Opened { file, stat: *stat, permit };
         match self.asset_of(path, &policy, opened, previous) {
             Ok(asset) => {
@@ -199,6 +202,15 @@ impl Loader {
         }
     }
 
+    /// A handle on an open file of the root.
+    pub(crate) fn new_handle(&self, file: OwnedFd, stat: &Stat, permit: Permit) -> Arc<Handle> {
+        Arc::new(Handle::new(Arc::clone(self.root.storage()), file, stat, permit))
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &**self.root.storage()
+    }
+
     fn asset_of(
         &self,
         path: &SitePath<'static>,
@@ -218,7 +230,7 @@ impl Loader {
             Some(asset) if is_same(&asset) => {
                 if !asset.is_on_heap() {
                     let Opened { file, stat, permit } = opened;
-                    self.handles.keep(asset.id, Arc::new(Handle::new(file, &stat, permit)));
+                    self.handles.keep(asset.id, self.new_handle(file, &stat, permit));
                 }
                 return Ok(asset);
             }
@@ -242,14 +254,14 @@ impl Loader {
         let Opened { file, stat, permit } = opened;
         let version = Version::of(&stat);
         if version.size() <= self.sizes.heap_file_bytes
-            && let Some((version, body)) = read_whole(file.as_fd(), version)?
+            && let Some((version, body)) = read_whole(self.storage(), file.as_fd(), version)?
         {
             let is_racy = version.is_racy(SystemTime::now());
             return Ok(self.make(guise, version, Content::Heap, &body, is_racy));
         }
         let content = self.content_of(file.as_fd(), &version)?;
         let asset = self.make(guise, version, content, &[], false);
-        self.handles.keep(asset.id, Arc::new(Handle::new(file, &stat, permit)));
+        self.handles.keep(asset.id, self.new_handle(file, &stat, permit));
         Ok(asset)
     }
 
@@ -372,14 +384,15 @@ impl Loader {
 
     fn content_of(&self, file: BorrowedFd<'_>, version: &Version) -> io::Result<Content> {
         let length = version.size();
-        if length == 0 || length > self.sizes.mapped_file_bytes || network::is_remote(file) {
+        if length == 0 || length > self.sizes.mapped_file_bytes || network::is_remote(self.storage(), file) {
             return Ok(Content::Unmapped);
         }
         let Ok(length) = usize::try_from(length) else { return Ok(Content::Unmapped) };
-        let mapped = Mapping::of(file, length).or_else(|error| {
+        let mapped = self.storage().map(file, length).or_else(|error| {
             if error.raw_os_error() == Some(libc::ENOMEM) {
                 self.handles.close_idle(CLOSE_WHEN_SHORT);
-                return Mapping::of(file, length);
+                self.reaper.reap();
+                return self.storage().map(file, length);
             }
             Err(error)
         });
@@ -388,7 +401,7 @@ impl Loader {
                 log::warn!("a file of {length} bytes is sent without a mapping: {error}");
                 Content::Unmapped
             },
-            Content::Mapped,
+            |mapping| Content::Mapped(Mapped::new(mapping, &self.reaper)),
         ))
     }
 
@@ -418,11 +431,15 @@ fn no_form(outcome: &Outcome) -> NoForm {
 }
 
 /// A small file's bytes, all of one version; none where the file does not hold still.
-fn read_whole(file: BorrowedFd<'_>, mut version: Version) -> io::Result<Option<(Version, Vec<u8>)>> {
+fn read_whole(
+    storage: &dyn Storage,
+    file: BorrowedFd<'_>,
+    mut version: Version,
+) -> io::Result<Option<(Version, Vec<u8>)>> {
     for _ in 0..STILL_TRIES {
         let mut bytes = vec![0; usize::try_from(version.size()).map_err(io::Error::other)?];
-        let read = fill(file, &mut bytes, 0)?;
-        let stat = rustix::fs::fstat(file)?;
+        let read = fill(storage, file, &mut bytes, 0)?;
+        let stat = storage.fstat(file)?;
         let after = Version::of(&stat);
         // Only its name was taken away meanwhile: the bytes are still those of the version that stood there.
         let is_same = after == version || (links_of(&stat) == 0 && version.still_is(u64::MAX, &stat));

@@ -24,6 +24,9 @@
 //! | `watch`         | hints from inotify                                                  |
 //! | `network`       | file systems whose files are read, not mapped                       |
 //! | `lanes`         | the threads that compute, short files apart from long ones          |
+//! | [`storage`]     | the calls that touch the disk, and stand-ins for them                |
+//! | `mapped`        | mappings, and who takes them down                                   |
+//! | `reads`         | the threads that read cold pages, in fair order                     |
 //! | `disk`          | the threads that may block                                          |
 //! | `told`          | what the log was told already                                       |
 //! | `fill`          | reading into memory of our own                                      |
@@ -44,11 +47,14 @@ mod lanes;
 mod links;
 pub(crate) mod load;
 mod loading;
+mod mapped;
 pub(crate) mod name;
 mod network;
+pub(crate) mod reads;
 pub(crate) mod resident;
 pub mod root;
 mod settings;
+pub mod storage;
 mod tags;
 mod told;
 pub mod version;

@@ -2,14 +2,16 @@
 
 use std::os::fd::BorrowedFd;
 
+use super::storage::Storage;
+
 /// Whether the file lives on a network or user-space file system: such files are read, not mapped.
 #[allow(
     clippy::unnecessary_cast,
     clippy::cast_sign_loss,
     reason = "the field's type differs between architectures"
 )]
-pub(crate) fn is_remote(file: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|stat| REMOTE.contains(&(stat.f_type as u32)))
+pub(crate) fn is_remote(storage: &dyn Storage, file: BorrowedFd<'_>) -> bool {
+    storage.fstatfs(file).is_ok_and(|stat| REMOTE.contains(&(stat.f_type as u32)))
 }
 
 /// Whether changes of the file are sure to be told by inotify: not where other machines or layers can make them.
@@ -18,8 +20,8 @@ pub(crate) fn is_remote(file: BorrowedFd<'_>) -> bool {
     clippy::cast_sign_loss,
     reason = "the field's type differs between architectures"
 )]
-pub(crate) fn tells_changes(file: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|stat| {
+pub(crate) fn tells_changes(storage: &dyn Storage, file: BorrowedFd<'_>) -> bool {
+    storage.fstatfs(file).is_ok_and(|stat| {
         let magic = stat.f_type as u32;
         !REMOTE.contains(&magic) && magic != OVERLAY
     })

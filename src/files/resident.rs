@@ -6,15 +6,20 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{Advice, Mode, OFlags};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
-use super::asset::{Asset, Content};
+use super::asset::Asset;
 use super::handle_pool::Handle;
+use super::storage::Storage;
 use crate::kernel::{Mapping, PAGE};
 
 /// The unit in which files are checked, populated and sent. Windows start at its multiples.
 pub(crate) const WINDOW: u64 = 256 * 1024;
+
+/// The unit in which cold files are read: several windows, since each read costs a way to another thread and back. Batches start at
+/// its multiples, so that those who read the same file meet in them.
+pub(crate) const BATCH: u64 = 4 * WINDOW;
 
 /// What the kernel says of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +46,10 @@ impl PageTable {
     }
 
     /// Whether all pages of `range`, at most a window, are in the table.
-    pub(crate) fn has(&self, mapping: &Mapping, range: &Range<u64>) -> bool {
-        let Some(map) = &self.map else { return false };
+    pub(crate) fn has(&self, storage: &dyn Storage, mapping: &Mapping, range: &Range<u64>) -> bool {
+        let Some(map) = self.map.as_ref().filter(|_| storage.heeds_page_table(mapping, range)) else {
+            return false;
+        };
         let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end)) else {
             return false;
         };
@@ -63,12 +70,16 @@ impl PageTable {
 /// `preadv2(RWF_NOWAIT)` into `scratch` is the only question that the kernel answers truly to everybody: `mincore` and
 /// `cachestat` keep the state of other users' files to themselves. Where the file system can't answer, the window
 /// counts as cold.
-pub(crate) fn probe(file: BorrowedFd<'_>, range: Range<u64>, scratch: &mut [u8]) -> Residency {
+pub(crate) fn probe(
+    storage: &dyn Storage,
+    file: BorrowedFd<'_>,
+    range: Range<u64>,
+    scratch: &mut [u8],
+) -> Residency {
     let mut at = range.start;
     while at < range.end {
         let room = usize::try_from(range.end - at).map_or(scratch.len(), |left| left.min(scratch.len()));
-        let mut vectors = [io::IoSliceMut::new(&mut scratch[..room])];
-        match rustix::io::preadv2(file, &mut vectors, at, ReadWriteFlags::NOWAIT) {
+        match storage.probe(file, &mut scratch[..room], at) {
             // The file ends sooner than it did: sending will find that out.
             Ok(0) => return Residency::Resident,
             Ok(read) => at += read as u64,
@@ -98,42 +109,36 @@ pub(crate) fn unanswered() -> u64 {
 /// # Errors
 /// What the disk says; EFAULT where the file no longer reaches so far.
 pub(crate) fn populate(
+    storage: &dyn Storage,
     asset: &Asset,
     handle: Option<&Arc<Handle>>,
     range: Range<u64>,
     next: Range<u64>,
 ) -> io::Result<()> {
     if let Some(handle) = handle {
-        advise(handle, &range);
-        advise(handle, &next);
+        storage.advise(handle.fd(), &range);
+        storage.advise(handle.fd(), &next);
     }
-    if let Content::Mapped(mapping) = &asset.content {
+    if let Some(mapping) = asset.mapping() {
         let start = usize::try_from(range.start).map_err(io::Error::other)?;
         let end = usize::try_from(range.end).map_err(io::Error::other)?.min(mapping.len());
-        match mapping.populate(start..end) {
+        match storage.populate(mapping, start..end) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
             done => return done,
         }
     }
     match handle {
-        Some(handle) => read_through(handle.fd(), range),
+        Some(handle) => read_through(storage, handle.fd(), range),
         None => Err(io::Error::from(io::ErrorKind::Unsupported)),
     }
 }
 
-fn advise(handle: &Handle, range: &Range<u64>) {
-    if let Some(length) = std::num::NonZeroU64::new(range.end.saturating_sub(range.start)) {
-        // Only a hint: what it does not start, the read below does.
-        let _ = rustix::fs::fadvise(handle.fd(), range.start, Some(length), Advice::WillNeed);
-    }
-}
-
-fn read_through(file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<()> {
+fn read_through(storage: &dyn Storage, file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<()> {
     let mut scratch = vec![0_u8; SCRATCH];
     let mut at = range.start;
     while at < range.end {
         let room = usize::try_from(range.end - at).map_or(SCRATCH, |left| left.min(SCRATCH));
-        match rustix::io::pread(file, &mut scratch[..room], at) {
+        match storage.pread(file, &mut scratch[..room], at) {
             Ok(0) => break,
             Ok(read) => at += read as u64,
             Err(Errno::INTR) => {}
@@ -189,11 +194,12 @@ pub(crate) const SCRATCH: usize = 64 * 1024;
 const MEMO_SLOTS: usize = 4096;
 
 /// How long a window is taken to stay in memory after it was seen there.
-const MEMO_MS: u64 = 500;
+pub(crate) const MEMO_MS: u64 = 500;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::storage::System;
     use std::os::fd::AsFd;
 
     #[test]
@@ -201,7 +207,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &[1; 300_000]).unwrap();
         let mut scratch = vec![0; SCRATCH];
-        assert_eq!(probe(file.as_fd(), 0..300_000, &mut scratch), Residency::Resident);
+        assert_eq!(probe(&System, file.as_fd(), 0..300_000, &mut scratch), Residency::Resident);
     }
 
     #[test]
@@ -210,11 +216,11 @@ mod tests {
         std::io::Write::write_all(&mut file, &vec![1; 3_000_000]).unwrap();
         let mapping = Mapping::of(file.as_fd(), 3_000_000).unwrap();
         let table = PageTable::open();
-        assert!(!table.has(&mapping, &(0..100_000)));
+        assert!(!table.has(&System, &mapping, &(0..100_000)));
         mapping.populate(0..100_000).unwrap();
-        assert!(table.has(&mapping, &(0..100_000)));
-        assert!(table.has(&mapping, &(5_000..6_000)));
-        assert!(!table.has(&mapping, &(2_000_000..2_200_000)));
+        assert!(table.has(&System, &mapping, &(0..100_000)));
+        assert!(table.has(&System, &mapping, &(5_000..6_000)));
+        assert!(!table.has(&System, &mapping, &(2_000_000..2_200_000)));
     }
 
     #[test]

@@ -2,21 +2,23 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
-use rustix::fs::{self, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{self, FileType, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::links::unfold;
+use super::storage::{Storage, System};
 use crate::config::Symlinks;
 use crate::http::target::SitePath;
 
 /// The document root: a directory handle from which every name is opened, and which no name can leave.
 pub struct Root {
+    storage: Arc<dyn Storage>,
     path: PathBuf,
     opened: RwLock<Arc<Opened>>,
     resolve: ResolveFlags,
@@ -50,13 +52,22 @@ impl Root {
     /// # Errors
     /// Whatever `open` says of a path that is missing, forbidden or not a directory.
     pub fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
-        let directory = open_directory(path)?;
+        Self::open_on(Arc::new(System), path, symlinks)
+    }
+
+    /// The same on a storage of one's own, which whatever is served from the root then goes through.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(storage: Arc<dyn Storage>, path: &Path, symlinks: Symlinks) -> io::Result<Self> {
+        let directory = open_directory(&*storage, path)?;
         let opened = Opened { directory, names: names_of(path) };
         let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         if symlinks == Symlinks::Deny {
             resolve |= ResolveFlags::NO_SYMLINKS;
         }
         let root = Self {
+            storage,
             path: path.to_owned(),
             opened: RwLock::new(Arc::new(opened)),
             resolve,
@@ -80,15 +91,15 @@ impl Root {
 
     fn unfold(&self, path: &SitePath<'_>) -> Result<SitePath<'static>, Errno> {
         let opened = Arc::clone(&self.opened.read());
-        unfold(opened.directory.as_fd(), &opened.names, path)
+        unfold(&*self.storage, opened.directory.as_fd(), &opened.names, path)
     }
 
     fn entry_at(&self, path: &SitePath<'_>) -> Result<Entry, Errno> {
         let plainly = self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS);
         let is_plain = !matches!(plainly, Err(Errno::LOOP));
         let seen = match plainly {
-            Err(Errno::LOOP) => fs::fstat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)?,
-            opened => fs::fstat(opened?)?,
+            Err(Errno::LOOP) => self.stat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)?,
+            opened => self.stat(opened?)?,
         };
         match FileType::from_raw_mode(seen.st_mode) {
             FileType::Directory => return Ok(Entry::Directory),
@@ -97,7 +108,7 @@ impl Root {
         }
         let file =
             self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, ResolveFlags::empty())?;
-        let stat = fs::fstat(&file)?;
+        let stat = self.storage.fstat(file.as_fd())?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Entry::File { file, stat: Box::new(stat), is_plain }),
             FileType::Directory => Ok(Entry::Directory),
@@ -111,7 +122,7 @@ impl Root {
         if !self.has_openat2.load(Ordering::Relaxed) {
             return Err(Errno::AGAIN);
         }
-        fs::fstat(self.resolve(path, OFlags::PATH, ResolveFlags::CACHED)?)
+        self.stat(self.resolve(path, OFlags::PATH, ResolveFlags::CACHED)?)
     }
 
     /// A handle to the directory at `path`, for watching it, not for reading.
@@ -126,12 +137,16 @@ impl Root {
 
     /// What stands at `path`, behind the links that may be followed, without opening it for reading. Blocks.
     pub(crate) fn look(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
-        fs::fstat(self.resolve_or_unfold(path, OFlags::PATH)?)
+        self.stat(self.resolve_or_unfold(path, OFlags::PATH)?)
     }
 
     /// The same where no link stands on the way; `ELOOP` where one does. Blocks.
     pub(crate) fn look_plainly(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
-        fs::fstat(self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)?)
+        self.stat(self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)?)
+    }
+
+    fn stat(&self, file: OwnedFd) -> Result<Stat, Errno> {
+        self.storage.fstat(file.as_fd())
     }
 
     fn resolve_or_unfold(&self, path: &SitePath<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -144,12 +159,13 @@ impl Root {
     /// Whether the root can still be served from; a root that was removed and restored, or swapped for another, is
     /// taken up here, and the answer is then `Swapped`. Blocks.
     pub(crate) fn check(&self) -> RootState {
-        let fresh = match open_directory(&self.path).and_then(|fd| Ok((fs::fstat(&fd)?, fd))) {
+        let opened = open_directory(&*self.storage, &self.path);
+        let fresh = match opened.and_then(|fd| Ok((self.storage.fstat(fd.as_fd())?, fd))) {
             Ok(found) => found,
             Err(error) => return RootState::Broken(error),
         };
         let held = Arc::clone(&self.opened.read());
-        match fs::fstat(&held.directory) {
+        match self.storage.fstat(held.directory.as_fd()) {
             Ok(stat) if (stat.st_dev, stat.st_ino) == (fresh.0.st_dev, fresh.0.st_ino) => RootState::Same,
             _ => {
                 *self.opened.write() = Arc::new(Opened { directory: fresh.1, names: names_of(&self.path) });
@@ -162,10 +178,17 @@ impl Root {
     pub(crate) fn some_names(&self, count: usize) -> Vec<Vec<u8>> {
         let opened = Arc::clone(&self.opened.read());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(listed) = fs::openat(&opened.directory, ".", flags, Mode::empty()) else { return Vec::new() };
+        let Ok(listed) = self.storage.open(opened.directory.as_fd(), b".", flags, None) else {
+            return Vec::new();
+        };
         let Ok(entries) = fs::Dir::new(listed) else { return Vec::new() };
         let names = entries.map_while(Result::ok).map(|entry| entry.file_name().to_bytes().to_vec());
         names.filter(|name| !matches!(&**name, b"." | b"..")).take(count).collect()
+    }
+
+    /// What all that is served goes through.
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
     }
 
     /// Where the root is, for the log.
@@ -177,12 +200,12 @@ impl Root {
         let opened = Arc::clone(&self.opened.read());
         let flags = flags | OFlags::CLOEXEC;
         if !self.has_openat2.load(Ordering::Relaxed) {
-            return walk(opened.directory.as_fd(), path, flags);
+            return walk(&*self.storage, opened.directory.as_fd(), path, flags);
         }
         let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
         let mut tries = 0;
         loop {
-            match fs::openat2(&opened.directory, name, flags, Mode::empty(), self.resolve | more) {
+            match self.storage.open(opened.directory.as_fd(), name, flags, Some(self.resolve | more)) {
                 // A rename somewhere raced with the walk; a cached look gets the same answer for another reason.
                 Err(Errno::AGAIN) if !more.contains(ResolveFlags::CACHED) && tries < RENAME_TRIES => {
                     tries += 1
@@ -194,9 +217,8 @@ impl Root {
 
     fn find_openat2(&self) {
         let opened = Arc::clone(&self.opened.read());
-        if fs::openat2(&opened.directory, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), self.resolve)
-            .is_err()
-        {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        if self.storage.open(opened.directory.as_fd(), b".", flags, Some(self.resolve)).is_err() {
             self.has_openat2.store(false, Ordering::Relaxed);
             log::warn!(
                 "openat2 is not to be had here: names are walked one by one, and no symbolic link is followed"
@@ -249,25 +271,31 @@ fn names_of(path: &Path) -> Vec<Vec<u8>> {
     names.map(without_slash).collect()
 }
 
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    Ok(fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+fn open_directory(storage: &dyn Storage, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(storage.open(fs::CWD, path.as_os_str().as_bytes(), flags, None)?)
 }
 
 /// Without `openat2`: one component at a time, following nothing.
-fn walk(root: BorrowedFd<'_>, path: &SitePath<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
+fn walk(
+    storage: &dyn Storage,
+    root: BorrowedFd<'_>,
+    path: &SitePath<'_>,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
     let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut at = fs::openat(root, ".", step, Mode::empty())?;
+    let mut at = storage.open(root, b".", step, None)?;
     let mut segments = path.segments().peekable();
     while let Some(segment) = segments.next() {
         if segments.peek().is_some() {
-            at = fs::openat(&at, segment, step, Mode::empty())?;
+            at = storage.open(at.as_fd(), segment, step, None)?;
             continue;
         }
-        let last = fs::openat(&at, segment, flags | OFlags::NOFOLLOW, Mode::empty())?;
-        let is_link = FileType::from_raw_mode(fs::fstat(&last)?.st_mode) == FileType::Symlink;
+        let last = storage.open(at.as_fd(), segment, flags | OFlags::NOFOLLOW, None)?;
+        let is_link = FileType::from_raw_mode(storage.fstat(last.as_fd())?.st_mode) == FileType::Symlink;
         return if is_link { Err(Errno::LOOP) } else { Ok(last) };
     }
-    fs::openat(&at, ".", flags, Mode::empty())
+    storage.open(at.as_fd(), b".", flags, None)
 }
 
 const RENAME_TRIES: u32 = 8;

@@ -27,8 +27,10 @@ pub struct Settings {
     pub handles: HandleLimits,
     /// Threads that open and check.
     pub disk_threads: usize,
-    /// Threads that read cold pages.
+    /// Threads that read cold pages, for each device.
     pub populate_threads: usize,
+    /// How long a request waits for the disk.
+    pub disk_timeout: Duration,
     /// Directories watched by inotify; none turns it off.
     pub watches: Option<usize>,
     /// Lengths of the files that are compressed in the background; none turns it off.
@@ -62,6 +64,7 @@ impl Settings {
             },
             disk_threads: config.disk_threads.as_usize(),
             populate_threads: config.populate_threads.as_usize(),
+            disk_timeout: config.disk_timeout.get(),
             watches: config.watch.is_on().then(|| config.watches.as_usize()),
             compressed: config
                 .compress
@@ -98,6 +101,22 @@ pub struct Counts {
     pub background: usize,
     /// Windows of which the file system could not say whether they are in memory.
     pub unanswered_probes: u64,
+    /// Reads of cold pages that wait for a thread.
+    pub reads_waiting: usize,
+    /// Reads of cold pages on a thread.
+    pub reads_running: usize,
+    /// Reads of cold pages so far.
+    pub reads: u64,
+    /// Times that a response waited for a read that another had asked for.
+    pub reads_shared: u64,
+    /// Reads that were let go before their turn, since nobody waited for them any more.
+    pub reads_dropped: u64,
+    /// Requests that the disk did not answer in time.
+    pub disk_timeouts: u64,
+    /// Bytes of evicted mappings that wait to be taken down.
+    pub unmapping_bytes: u64,
+    /// Mappings that were taken down where they were let go, since too many waited.
+    pub unmapped_in_place: u64,
 }
 
 #[cfg(test)]
@@ -116,6 +135,7 @@ impl Settings {
             handles: HandleLimits { handles: 8, wait: second, idle: second, max_age: second },
             disk_threads: 1,
             populate_threads: 1,
+            disk_timeout: Duration::from_secs(20),
             watches: None,
             compressed: None,
             background_threads: 1,

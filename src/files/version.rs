@@ -40,6 +40,11 @@ impl Version {
         }
     }
 
+    /// The device on which the file lies (`st_dev`).
+    pub(crate) fn device(&self) -> u64 {
+        self.device
+    }
+
     /// Length in bytes.
     pub fn size(&self) -> u64 {
         self.size

@@ -34,6 +34,8 @@ pub(crate) enum Hint {
 struct Covered {
     by_path: HashMap<SitePath<'static>, i32>,
     by_watch: HashMap<i32, Vec<SitePath<'static>>>,
+    /// How often all was forgotten.
+    forgotten: u64,
     said_full: bool,
 }
 
@@ -71,7 +73,15 @@ impl Watch {
             covered.say_full("the limit on watched directories is reached");
             return false;
         }
+        let forgotten = covered.forgotten;
+        drop(covered);
+        // Not under the lock, which those who hear of changes take as well: a disk may hang here.
         let Ok(handle) = root.directory(directory) else { return false };
+        let mut covered = self.covered.lock();
+        if covered.forgotten != forgotten {
+            // What was opened may have another path by now.
+            return false;
+        }
         match inotify::add_watch(&self.inotify, format!("/proc/self/fd/{}", handle.as_raw_fd()), CHANGES) {
             Ok(watch) => {
                 covered.add(directory.clone(), watch);
@@ -117,8 +127,10 @@ impl Watch {
 
 impl Covered {
     fn add(&mut self, directory: SitePath<'static>, watch: i32) {
-        self.by_watch.entry(watch).or_default().push(directory.clone());
-        self.by_path.insert(directory, watch);
+        // Another thread may have been faster.
+        if self.by_path.insert(directory.clone(), watch) != Some(watch) {
+            self.by_watch.entry(watch).or_default().push(directory);
+        }
     }
 
     fn heed(&mut self, watch: i32, events: ReadFlags, name: Option<&[u8]>, hints: &mut Vec<Hint>) {
@@ -140,6 +152,7 @@ impl Covered {
 
     /// A watch goes along with its directory, and nothing tells where those below have gone: all paths are covered anew.
     fn forget_all(&mut self) -> Vec<i32> {
+        self.forgotten += 1;
         self.by_path.clear();
         self.by_watch.drain().map(|(watch, _)| watch).collect()
     }

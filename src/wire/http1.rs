@@ -21,7 +21,7 @@ use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
-use super::stall::{STALL_LOOKS, Stall};
+use super::stall::Stall;
 use super::worker::{Registration, Worker};
 
 /// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
@@ -97,7 +97,7 @@ where
             match self.exchange(parsed).await {
                 Ok(None) => self.place.set_busy(!self.outbox.is_empty()),
                 Ok(Some(end)) => return end,
-                Err(cut) => return self.give_up(&cut),
+                Err(cut) => return self.answer_or_give_up(cut).await,
             }
         }
         End::Close
@@ -131,6 +131,7 @@ where
         let keep_alive = may_go_on && !self.worker().is_closing();
         let manner = Manner { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
+        self.outbox.begin();
         let rest = render(response, manner, &worker.prefixes, self.now, &mut self.outbox);
         let ends_by_close = matches!(rest, Rest::Stream(_, StreamFraming::UntilClose));
         let is_streamed = matches!(rest, Rest::Stream(..));
@@ -283,7 +284,7 @@ where
         }
         let worker = Rc::clone(self.worker());
         let mut stall = Stall::new(self.now);
-        self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
+        self.deadline.set(self.now, worker.bounds.look_every());
         poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
         self.restart_idle();
         Ok(())
@@ -300,17 +301,26 @@ where
         if flushed.is_ready() {
             return flushed;
         }
+        if self.outbox.waits_for_disk_since().is_some() && self.socket.poll_broken(cx).is_ready() {
+            // Nobody is left for whom to read.
+            return Poll::Ready(Err(Cut::Socket(io::ErrorKind::ConnectionReset.into())));
+        }
         if sent > 0 {
             self.now = Instant::now();
             *stall = Stall::new(self.now);
-            self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
+            self.deadline.set(self.now, worker.bounds.look_every());
         }
         while self.deadline.poll(cx).is_ready() {
             let now = Instant::now();
+            let disk_since = self.outbox.waits_for_disk_since();
+            if disk_since.is_some_and(|since| now.duration_since(since) >= worker.bounds.disk_timeout) {
+                worker.files.count_disk_timeout();
+                return Poll::Ready(Err(Cut::Disk(io::ErrorKind::TimedOut.into())));
+            }
             if stall.goes_on(now, self.socket.untaken(), worker.bounds.stall_timeout) {
                 return Poll::Ready(Err(Cut::Socket(io::ErrorKind::TimedOut.into())));
             }
-            self.deadline.set(now, worker.bounds.stall_timeout / STALL_LOOKS);
+            self.deadline.set(now, worker.bounds.look_every());
         }
         Poll::Pending
     }
@@ -391,6 +401,19 @@ where
         }
     }
 
+    /// What the disk did not give is told to the client where nothing of the response has left; else the connection ends.
+    async fn answer_or_give_up(&mut self, cut: Cut) -> End {
+        match &cut {
+            Cut::Disk(error) if self.outbox.withdraw() => {
+                log::error!("{}: a file could not be read: {error}", self.who());
+                let refusal = if is_passing(error) { BUSY } else { FAILED };
+                self.socket.reset_on_close(false);
+                self.refuse(refusal, false).await
+            }
+            _ => self.give_up(&cut),
+        }
+    }
+
     fn give_up(&self, cut: &Cut) -> End {
         match cut {
             Cut::Socket(error) => log::debug!("{}: the connection ended: {error}", self.who()),
@@ -440,6 +463,19 @@ fn takes_body(request: &Request) -> bool {
 
 /// Requests of one connection before others are looked at for certain.
 const REQUESTS_IN_TURN: u64 = 64;
+
+/// Whether it may be better in a moment.
+fn is_passing(error: &io::Error) -> bool {
+    let is_short = matches!(
+        error.raw_os_error(),
+        Some(libc::ENOMEM | libc::EAGAIN | libc::EMFILE | libc::ENFILE | libc::ENOBUFS)
+    );
+    is_short || error.kind() == io::ErrorKind::TimedOut
+}
+
+const BUSY: Refusal = (StatusCode::SERVICE_UNAVAILABLE, "Busy. Please try again.\n");
+
+const FAILED: Refusal = (StatusCode::INTERNAL_SERVER_ERROR, "Something failed.\n");
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

@@ -79,9 +79,10 @@ pub(crate) fn refuse(
 ) {
     outbox.push(prefixes.lines(now, status, Persistence::Close).into());
     let length = sentence.len();
+    let retry = if status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
     outbox.push(
         Bytes::from(format!(
-            "content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n\
+            "{retry}content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n\
              content-length: {length}\r\n\r\n"
         ))
         .into(),

@@ -133,7 +133,7 @@ fn read(window: &Window) -> io::Result<Bytes> {
     let Some(handle) = &window.handle else { return Err(io::ErrorKind::Unsupported.into()) };
     let length = usize::try_from(window.range.end - window.range.start).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
-    if fill(handle.fd(), &mut bytes, window.range.start)? < length {
+    if fill(handle.storage(), handle.fd(), &mut bytes, window.range.start)? < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     if !handle.still_is(&window.asset.version) {

@@ -9,18 +9,18 @@ use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-
-use bytes::{Buf, Bytes};
-use rustix::net::{SendAncillaryBuffer, SendFlags};
-use tokio::task::JoinHandle;
+use std::time::Instant;
 
 use super::segments::{Segment, Window};
 use super::socket::Socket;
 use super::turn::Turn;
 use super::worker::Worker;
-use crate::files::resident::{self, Residency, WINDOW};
+use crate::files::reads::{Reading, Wanted};
+use crate::files::resident::{self, BATCH, MEMO_MS, Residency, WINDOW};
 use crate::http::client::ClientKey;
 use crate::kernel::{RUNS_MAX, Run, writev};
+use bytes::{Buf, Bytes};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 /// Why a response could not be finished. The connection then closes: a body is never padded and never spliced.
 #[derive(Debug)]
@@ -40,17 +40,41 @@ pub(crate) struct Outbox {
     queue: VecDeque<Segment>,
     /// How far the front window is known to be in memory.
     resident_to: u64,
-    /// This part of the front window is being read from the disk.
-    reading: Option<(JoinHandle<io::Result<()>>, Range<u64>)>,
+    /// The front window waits for this read from the disk.
+    reading: Option<Box<Reading>>,
+    /// The read that it will wait for next, once it has had to wait for one.
+    ahead: Option<Box<Ahead>>,
+    /// So many segments in front belong to responses before the last one.
+    earlier: usize,
+    /// Some of the last response has left.
+    is_out: bool,
     /// Bytes of a file have left, so that the file may have changed since.
     has_begun: bool,
     /// What may be sent before others have theirs.
     turn: Option<Turn>,
 }
 
+/// What a long response that found its file cold has read before it comes to it.
+struct Ahead {
+    asset: u64,
+    batch: u64,
+    /// None where there was nothing to read, or nobody to read it.
+    reading: Option<Reading>,
+}
+
 impl Outbox {
     pub(crate) fn new(client: ClientKey) -> Self {
-        Self { client, queue: VecDeque::new(), resident_to: 0, reading: None, has_begun: false, turn: None }
+        Self {
+            client,
+            queue: VecDeque::new(),
+            resident_to: 0,
+            reading: None,
+            ahead: None,
+            earlier: 0,
+            is_out: false,
+            has_begun: false,
+            turn: None,
+        }
     }
 
     pub(crate) fn push(&mut self, segment: Segment) {
@@ -61,6 +85,24 @@ impl Outbox {
         if !is_empty {
             self.queue.push_back(segment);
         }
+    }
+
+    /// What is pushed from now on is another response.
+    pub(crate) fn begin(&mut self) {
+        self.earlier = self.queue.len();
+        self.is_out = false;
+    }
+
+    /// Takes the last response back, if nothing of it has left: another can then be given in its stead.
+    pub(crate) fn withdraw(&mut self) -> bool {
+        if self.is_out {
+            return false;
+        }
+        self.queue.truncate(self.earlier);
+        self.reading = None;
+        self.ahead = None;
+        self.resident_to = 0;
+        true
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -116,19 +158,23 @@ impl Outbox {
         self.queue.front()?;
         let is_literal = |segment: &&Segment| matches!(segment, Segment::Bytes(_));
         let literals = self.queue.iter().take(RUNS_MAX).take_while(is_literal).count();
-        let mapped_follows = match self.queue.get(literals) {
-            Some(Segment::Window(window)) => !window.by_sendfile && literals < RUNS_MAX,
-            _ => false,
+        let by_sendfile = match self.queue.get(literals) {
+            Some(Segment::Window(window)) if literals < RUNS_MAX => window.by_sendfile,
+            _ => return Some(Poll::Ready(Ok(Move::Write { literals, mapped: 0 }))),
         };
-        if mapped_follows {
-            // A mapped window leaves with the literal bytes before it, once its pages are there.
-            let resident = self.poll_resident(cx, worker, literals);
-            return Some(resident.map_ok(|mapped| Move::Write { literals, mapped }));
-        }
-        if literals > 0 {
+        // A head leaves once the first pages behind it are there: until then it can still become another one.
+        let resident = self.poll_resident(cx, worker, literals);
+        let is_held_up = matches!(resident, Poll::Pending | Poll::Ready(Err(Cut::Disk(_))));
+        if is_held_up && self.earlier > 0 {
+            // Not by what is not theirs: responses before it leave.
+            let literals = literals.min(self.earlier);
             return Some(Poll::Ready(Ok(Move::Write { literals, mapped: 0 })));
         }
-        Some(self.poll_resident(cx, worker, 0).map_ok(|length| Move::Sendfile { length }))
+        Some(resident.map_ok(|length| match (by_sendfile, literals) {
+            (false, _) => Move::Write { literals, mapped: length },
+            (true, 1..) => Move::Write { literals, mapped: 0 },
+            (true, 0) => Move::Sendfile { length },
+        }))
     }
 
     /// How many bytes of the window at `at` may be sent now, a few windows' worth at most: their pages are in memory and their
@@ -139,22 +185,25 @@ impl Outbox {
         worker: &Worker<S>,
         at: usize,
     ) -> Poll<Result<usize, Cut>> {
-        if let Some((reading, range)) = &mut self.reading {
-            let done = ready!(Pin::new(reading).poll(cx));
-            let range = range.clone();
+        if let Some(reading) = &mut self.reading {
+            let done = ready!(Pin::new(&mut **reading).poll(cx));
+            let range = reading.range().clone();
             self.reading = None;
             match done {
-                Ok(Ok(())) => self.note(worker, at, &range),
-                Ok(Err(error)) if error.raw_os_error() == Some(libc::EFAULT) => {
+                // What was read long ago may have left memory again.
+                Ok(read_at) if read_at.elapsed().as_millis() < u128::from(MEMO_MS) => {
+                    self.note(worker, at, &range);
+                }
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
                     return Poll::Ready(Err(Cut::Changed));
                 }
-                Ok(Err(error)) => return Poll::Ready(Err(Cut::Disk(error))),
-                Err(panic) => return Poll::Ready(Err(Cut::Disk(io::Error::other(panic)))),
+                Err(error) => return Poll::Ready(Err(Cut::Disk(error))),
             }
         }
         let Some(Segment::Window(window)) = self.queue.get(at) else { return Poll::Ready(Ok(0)) };
         let start = window.range.start;
-        let wanted = window.range.end.min(start.saturating_add(READ_WINDOWS * WINDOW));
+        let wanted = window.range.end.min(start.saturating_add(BATCH));
         if start >= self.resident_to
             && self.has_begun
             && !worker.files.is_unchanged(&window.asset, window.handle.as_deref())
@@ -171,14 +220,23 @@ impl Outbox {
         }
         if upto > start {
             self.resident_to = upto;
+            if let Some(ahead) = &self.ahead {
+                let ahead = ahead.after(worker, self.client, window, start);
+                self.ahead = ahead.or_else(|| self.ahead.take());
+            }
             return Poll::Ready(Ok(distance(start, upto.min(wanted))));
         }
-        // As much at once as the response will want soon: each read costs a way to another thread and back.
-        let upto = ((start / WINDOW + READ_WINDOWS) * WINDOW).min(window.range.end);
-        let next = upto..upto.saturating_add(READ_WINDOWS * WINDOW).min(window.range.end);
-        let job = worker.files.populate(Arc::clone(&window.asset), window.handle.clone(), start..upto, next);
-        self.reading = Some((job, start..upto));
+        let known = self.ahead.take().and_then(|ahead| ahead.reading_of(window, start));
+        self.reading = Some(Box::new(known.unwrap_or_else(|| read(worker, self.client, window, start))));
+        // From now on it is worth being ahead.
+        let (asset, batch) = (window.asset.id, start / BATCH);
+        self.ahead = Some(Box::new(Ahead { asset, batch, reading: None }));
         self.poll_resident(cx, worker, at)
+    }
+
+    /// Since when the disk keeps the front window waiting.
+    pub(crate) fn waits_for_disk_since(&self) -> Option<Instant> {
+        self.reading.as_ref().map(|reading| reading.since())
     }
 
     fn note<S>(&mut self, worker: &Worker<S>, at: usize, range: &Range<u64>) {
@@ -226,7 +284,7 @@ impl Outbox {
         let start = range.start;
         socket.poll_write(cx, |fd| {
             let mut offset = start;
-            match rustix::fs::sendfile(fd, handle.fd(), Some(&mut offset), length) {
+            match handle.storage().sendfile(fd, handle.fd(), &mut offset, length) {
                 // The file ends before its length did.
                 Ok(0) => Err(io::Error::from_raw_os_error(libc::EFAULT)),
                 sent => Ok(sent?),
@@ -237,6 +295,7 @@ impl Outbox {
     fn advance(&mut self, mut sent: usize) {
         while sent > 0 {
             let Some(front) = self.queue.front_mut() else { return };
+            self.is_out |= self.earlier == 0;
             let is_done = match front {
                 Segment::Bytes(bytes) => {
                     let taken = sent.min(bytes.len());
@@ -252,8 +311,13 @@ impl Outbox {
                     window.range.is_empty()
                 }
             };
-            if is_done && matches!(self.queue.pop_front(), Some(Segment::Window(_))) {
+            if !is_done {
+                continue;
+            }
+            self.earlier = self.earlier.saturating_sub(1);
+            if matches!(self.queue.pop_front(), Some(Segment::Window(_))) {
                 self.resident_to = 0;
+                self.ahead = None;
             }
         }
         self.has_begun &= !self.queue.is_empty();
@@ -261,20 +325,59 @@ impl Outbox {
 
     /// Time has passed since the last turn: what was known of the front window may be out of date.
     fn doubt(&mut self) {
-        if self.has_begun && self.reading.is_none() {
+        if self.reading.is_none() {
             self.resident_to = 0;
         }
     }
 
     fn why(&self, error: io::Error) -> Cut {
         let is_file_gone = error.raw_os_error() == Some(libc::EFAULT);
-        let is_disk = error.raw_os_error() == Some(libc::EIO);
+        let is_disk = error.raw_os_error().is_some_and(|errno| DISK_ERRORS.contains(&errno));
         match self.queue.front() {
             _ if is_file_gone => Cut::Changed,
             Some(Segment::Window(_)) if is_disk => Cut::Disk(error),
             _ => Cut::Socket(error),
         }
     }
+}
+
+impl Ahead {
+    /// What to be ahead with while the response sends from `start`; none where that has been seen to.
+    fn after<S>(
+        &self,
+        worker: &Worker<S>,
+        client: ClientKey,
+        window: &Window,
+        start: u64,
+    ) -> Option<Box<Self>> {
+        let (asset, batch) = (window.asset.id, start / BATCH + 1);
+        let end = window.range.end.min((batch + 1).saturating_mul(BATCH));
+        let mut at = batch.saturating_mul(BATCH);
+        if (self.asset, self.batch) == (asset, batch) || at >= end {
+            return None;
+        }
+        while at < end && is_resident(worker, window, at..(at + WINDOW).min(end)) {
+            at += WINDOW;
+        }
+        let is_worth_it = at < end && !worker.files.reads().is_busy(&window.asset);
+        let reading = is_worth_it.then(|| read(worker, client, window, at));
+        Some(Box::new(Self { asset, batch, reading }))
+    }
+
+    /// The read, if it brings what is wanted at `start`, or has just brought it.
+    fn reading_of(self, window: &Window, start: u64) -> Option<Reading> {
+        let is_it = |reading: &Reading| self.asset == window.asset.id && reading.range().contains(&start);
+        self.reading.filter(is_it).map(Reading::restart)
+    }
+}
+
+/// Has the batch of the window read that `start` lies in, from there on, as far as the response will want it.
+fn read<S>(worker: &Worker<S>, client: ClientKey, window: &Window, start: u64) -> Reading {
+    let end = |batch: u64| batch.saturating_mul(BATCH).min(window.range.end);
+    let batch = start / BATCH;
+    let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
+    let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
+    worker.files.reads().read(client, Wanted { asset, handle, range, next })
 }
 
 /// A segment as it is written: all of its literal bytes, or `mapped` bytes of its window.
@@ -288,8 +391,17 @@ fn run_of(segment: &Segment, mapped: usize) -> Option<Run<'_>> {
     }
 }
 
-/// Windows that are looked after at once: checked, or read from the disk.
-const READ_WINDOWS: u64 = 4;
+/// What `sendfile` says of the file and not of the socket.
+const DISK_ERRORS: [i32; 8] = [
+    libc::EIO,
+    libc::ESTALE,
+    libc::ENXIO,
+    libc::EACCES,
+    libc::ENOMEM,
+    libc::ENOSPC,
+    libc::EBADMSG,
+    libc::EUCLEAN,
+];
 
 /// Places in the queue that an idle connection keeps.
 const KEPT_IDLE: usize = 4;
@@ -311,7 +423,9 @@ fn is_resident<S>(worker: &Worker<S>, window: &Window, range: Range<u64>) -> boo
     }
     let whole = whole_window(window, index);
     let mapping = window.asset.mapping();
-    let in_table = |range: &Range<u64>| mapping.is_some_and(|mapping| worker.page_table.has(mapping, range));
+    let in_table = |range: &Range<u64>| {
+        mapping.is_some_and(|mapping| worker.page_table.has(worker.files.storage(), mapping, range))
+    };
     if in_table(&whole) {
         memo.note(asset, index, now_ms);
         return true;
@@ -321,7 +435,7 @@ fn is_resident<S>(worker: &Worker<S>, window: &Window, range: Range<u64>) -> boo
     }
     let Some(handle) = &window.handle else { return false };
     let mut scratch = worker.scratch.borrow_mut();
-    if resident::probe(handle.fd(), range.clone(), &mut scratch) == Residency::Cold {
+    if resident::probe(handle.storage(), handle.fd(), range.clone(), &mut scratch) == Residency::Cold {
         return false;
     }
     // Its pages are entered into the table, where the next look finds them for less.
@@ -329,7 +443,7 @@ fn is_resident<S>(worker: &Worker<S>, window: &Window, range: Range<u64>) -> boo
         && let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end))
     {
         // Where the file has shrunk, sending finds that out.
-        let _ = mapping.populate(start..end);
+        let _ = handle.storage().populate(mapping, start..end);
     }
     if range == whole {
         memo.note(asset, index, now_ms);

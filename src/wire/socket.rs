@@ -91,6 +91,26 @@ impl Socket {
         }
     }
 
+    /// Ready once the connection is broken. Reads nothing, so it does not see past what the other end has sent and nobody has
+    /// read; an end of what it sends is no break, since it may still be reading.
+    pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let State::Registered(registered) = &self.state else {
+                if self.register().is_err() || matches!(self.state, State::Gone) {
+                    return Poll::Ready(());
+                }
+                continue;
+            };
+            let Ok(mut guard) = ready!(registered.poll_read_ready(cx)) else { return Poll::Ready(()) };
+            match rustix::net::recv(registered.get_ref(), &mut [0; 1], RecvFlags::PEEK) {
+                Err(Errno::AGAIN) => guard.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(_) => return Poll::Ready(()),
+                Ok(_) => return Poll::Pending,
+            }
+        }
+    }
+
     /// Bytes that the other end has not taken, as far as the system can tell.
     pub(crate) fn untaken(&self) -> Option<usize> {
         crate::kernel::untaken(self.fd().ok()?).ok()

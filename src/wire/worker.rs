@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::head::{HeadLimits, LastHost};
 use super::prefix::Prefixes;
+use super::stall::STALL_LOOKS;
 use super::turn::Turns;
 use crate::files::Files;
 use crate::files::resident::{Memo, PageTable, SCRATCH};
@@ -31,12 +32,21 @@ pub struct Bounds {
     pub idle_timeout: Duration,
     /// Without a byte taken by the client.
     pub stall_timeout: Duration,
+    /// Without a window that the disk gives.
+    pub disk_timeout: Duration,
     /// For what a client still sends after the last response.
     pub linger_timeout: Duration,
     /// What one response may send before the worker looks at the next connection.
     pub turn_bytes: usize,
     /// Bytes a second that the long responses of one worker send while short ones are about; 0 is no limit.
     pub long_rate: u64,
+}
+
+impl Bounds {
+    /// How often a response under way is looked at: whether its client takes it, and whether the disk gives it.
+    pub(super) fn look_every(&self) -> Duration {
+        self.stall_timeout.min(self.disk_timeout) / STALL_LOOKS
+    }
 }
 
 /// One worker's connections and what they share. Lives on the worker's thread.

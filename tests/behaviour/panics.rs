@@ -371,6 +371,7 @@ fn bounds() -> Bounds {
         head_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(10),
         stall_timeout: Duration::from_secs(10),
+        disk_timeout: Duration::from_secs(10),
         linger_timeout: Duration::from_millis(200),
         long_rate: 0,
         turn_bytes: 256 * 1024,

@@ -9,6 +9,7 @@ use super::Files;
 use crate::files::asset::Asset;
 use crate::files::beside::original;
 use crate::files::digests::Digest;
+use crate::files::disk::Unanswered;
 use crate::files::forms::Made;
 use crate::files::load::NoForm;
 use crate::files::version::Version;
@@ -32,8 +33,12 @@ impl Files {
         }
         let permit = self.inner.loader.handles.permit().await.map_err(|_| NoForm::Busy)?;
         let (inner, original) = (Arc::clone(&self.inner), Arc::clone(asset));
-        let opened = self.inner.opens.run(move || inner.loader.load_sidecar(&original, coding, permit));
-        let form = opened.await.unwrap_or(Err(NoForm::Failed)).inspect_err(|why| {
+        let opened = self.ask(move || inner.loader.load_sidecar(&original, coding, permit)).await;
+        let unanswered = |why| match why {
+            Unanswered::TimedOut => Err(NoForm::Busy),
+            Unanswered::Panicked => Err(NoForm::Failed),
+        };
+        let form = opened.unwrap_or_else(unanswered).inspect_err(|why| {
             if matches!(why, NoForm::Failed) {
                 forms.give_up(coding);
             }

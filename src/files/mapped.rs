@@ -1,0 +1,204 @@
+//! Mappings, and who takes them down: never a worker, since unmapping a large file stops every thread of the process for a
+//! moment, and costs the more the more of it was in use.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::storage::{Mapping, Storage};
+
+/// A mapping that is left to the reaper when it is dropped.
+pub(crate) struct Mapped {
+    /// Taken by `drop` alone.
+    mapping: Option<Mapping>,
+    reaper: Arc<Reaper>,
+}
+
+/// A thread that takes mappings down, in batches. Ends when it is dropped.
+pub(crate) struct Reaper {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    storage: Arc<dyn Storage>,
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    waiting_bytes: AtomicU64,
+    in_place: AtomicU64,
+}
+
+#[derive(Default)]
+struct Waiting {
+    mappings: Vec<Mapping>,
+    is_over: bool,
+}
+
+impl Mapped {
+    pub(crate) fn new(mapping: Mapping, reaper: &Arc<Reaper>) -> Self {
+        Self { mapping: Some(mapping), reaper: Arc::clone(reaper) }
+    }
+
+    /// Some, until it is dropped.
+    pub(crate) fn mapping(&self) -> Option<&Mapping> {
+        self.mapping.as_ref()
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if let Some(mapping) = self.mapping.take() {
+            self.reaper.leave(mapping);
+        }
+    }
+}
+
+impl std::fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.mapping.fmt(f)
+    }
+}
+
+impl Reaper {
+    /// Takes mappings down through `storage`. Where no thread is to be had, that is done on the spot.
+    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
+        let shared = Arc::new(Shared {
+            storage,
+            waiting: Mutex::default(),
+            arrived: Condvar::new(),
+            waiting_bytes: AtomicU64::new(0),
+            in_place: AtomicU64::new(0),
+        });
+        let job = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("pagecast-unmap".to_owned());
+        if let Err(error) = thread.spawn(move || job.run()) {
+            log::warn!("mappings are taken down where they are let go: {error}");
+            shared.waiting.lock().is_over = true;
+        }
+        Self { shared }
+    }
+
+    /// Takes down all that waits, here and now. Blocks.
+    pub(crate) fn reap(&self) {
+        self.shared.take_down(std::mem::take(&mut self.shared.waiting.lock().mappings));
+    }
+
+    /// Bytes of mappings that wait to be taken down.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.shared.waiting_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Mappings that were taken down where they were let go, since too many waited.
+    pub(crate) fn in_place(&self) -> u64 {
+        self.shared.in_place.load(Ordering::Relaxed)
+    }
+
+    fn leave(&self, mapping: Mapping) {
+        let mut waiting = self.shared.waiting.lock();
+        if waiting.is_over || waiting.mappings.len() >= WAITING_MAX {
+            drop(waiting);
+            self.shared.in_place.fetch_add(1, Ordering::Relaxed);
+            return self.shared.storage.unmap(mapping);
+        }
+        self.shared.waiting_bytes.fetch_add(mapping.len() as u64, Ordering::Relaxed);
+        waiting.mappings.push(mapping);
+        if waiting.mappings.len() == 1 {
+            self.shared.arrived.notify_one();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        loop {
+            let mut waiting = self.waiting.lock();
+            while waiting.mappings.is_empty() {
+                if waiting.is_over {
+                    return;
+                }
+                self.arrived.wait(&mut waiting);
+            }
+            if !waiting.is_over {
+                // Evictions come in groups: one wake-up is enough for them.
+                drop(waiting);
+                std::thread::sleep(GATHER);
+                waiting = self.waiting.lock();
+            }
+            let batch = std::mem::take(&mut waiting.mappings);
+            drop(waiting);
+            self.take_down(batch);
+        }
+    }
+
+    fn take_down(&self, batch: Vec<Mapping>) {
+        for mapping in batch {
+            let length = mapping.len() as u64;
+            self.storage.unmap(mapping);
+            self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.shared.waiting.lock().is_over = true;
+        self.shared.arrived.notify_one();
+    }
+}
+
+/// Mappings that may wait: each still counts against the system's limit on them.
+const WAITING_MAX: usize = 1024;
+
+const GATHER: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::storage::{Call, Fault, Faulty, When};
+    use std::os::fd::AsFd;
+    use std::time::Instant;
+
+    fn mapped(disk: &Arc<Faulty>, reaper: &Arc<Reaper>) -> Mapped {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(10).unwrap();
+        Mapped::new(disk.map(file.as_fd(), 10).unwrap(), reaper)
+    }
+
+    fn wait_for(disk: &Faulty, count: u64) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while disk.count(Call::Unmap) < count {
+            assert!(Instant::now() < deadline, "{} of {count}", disk.count(Call::Unmap));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn mappings_are_taken_down_by_another_thread() {
+        let disk = Faulty::new();
+        let reaper = Arc::new(Reaper::new(disk.clone()));
+        drop([mapped(&disk, &reaper), mapped(&disk, &reaper)]);
+        wait_for(&disk, 2);
+        assert!(disk.seen(Call::Unmap).iter().all(|seen| seen.thread == "pagecast-unmap"));
+        drop(reaper);
+    }
+
+    #[test]
+    fn what_is_too_much_for_the_reaper_is_taken_down_on_the_spot() {
+        let disk = Faulty::new();
+        let reaper = Arc::new(Reaper::new(disk.clone()));
+        disk.inject(When::every(Call::Unmap).times(1), Fault::Hang);
+        drop(mapped(&disk, &reaper));
+        assert!(disk.wait_until_hanging(1, Duration::from_secs(20)));
+        for _ in 0..WAITING_MAX + 2 {
+            drop(mapped(&disk, &reaper));
+        }
+        assert_eq!((reaper.in_place(), reaper.waiting_bytes()), (2, 10 * (1 + WAITING_MAX as u64)));
+        reaper.reap();
+        assert_eq!(reaper.waiting_bytes(), 10, "what hangs");
+        disk.heal();
+        drop(mapped(&disk, &reaper));
+        drop(reaper);
+        wait_for(&disk, WAITING_MAX as u64 + 4);
+    }
+}

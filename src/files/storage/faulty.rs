@@ -1,0 +1,404 @@
+//! A disk that fails as it is told.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rustix::fs::{OFlags, ResolveFlags, Stat, StatFs};
+use rustix::io::Errno;
+
+use super::{Mapping, Storage, System};
+
+/// A storage that fails, falls short, dawdles or hangs where it is told to, and remembers what it was asked. All of it can be
+/// switched at any time, while a server runs on it.
+///
+/// ```
+/// use pagecast::files::storage::{Call, Fault, Faulty, When};
+/// use rustix::io::Errno;
+///
+/// let disk = Faulty::new();
+/// disk.inject(When::every(Call::Pread), Fault::Errno(Errno::IO)); // every pread fails
+/// disk.inject(When::every(Call::Open).of("secret"), Fault::Errno(Errno::ACCESS)); // by path
+/// disk.inject(When::every(Call::Fstat).from(3).times(1), Fault::Errno(Errno::STALE)); // the third fstat from now
+/// disk.inject(When::every(Call::Populate).of("/dead/"), Fault::Hang); // until it is lifted
+/// disk.inject(When::every(Call::Fstat).of("/dead/"), Fault::Device(7)); // as if it lay on another disk
+/// disk.heal(); // and all is well again: what hung goes on
+/// assert_eq!(disk.count(Call::Pread), 0);
+/// ```
+///
+/// Of several faults that fit one call, the one that was injected last is done.
+pub struct Faulty {
+    under: Arc<dyn Storage>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// The calls of a [`Storage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "they are the trait's")]
+pub enum Call {
+    Open,
+    Fstat,
+    Fstatfs,
+    Pread,
+    Probe,
+    Map,
+    Unmap,
+    Populate,
+    Advise,
+    Sendfile,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The call fails.
+    Errno(Errno),
+    /// `pread`, `probe` and `sendfile` go no further than so many bytes; 0 is the end of the file.
+    Short(usize),
+    /// The call is made after this time.
+    Delay(Duration),
+    /// The call is made when the fault is lifted.
+    Hang,
+    /// `fstat` tells this device (`st_dev`).
+    Device(u64),
+}
+
+/// Which calls go wrong.
+#[derive(Clone, Debug)]
+pub struct When {
+    call: Call,
+    part: String,
+    skip: u64,
+    times: u64,
+}
+
+/// A call as it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Which.
+    pub call: Call,
+    /// The file's path: as it was given to `open`, absolute for what is open.
+    pub path: String,
+    /// The bytes asked for; empty where a call is of none.
+    pub range: Range<u64>,
+    /// The name of the thread that made it.
+    pub thread: String,
+}
+
+/// A fault, for lifting it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Injected(u64);
+
+#[derive(Default)]
+struct State {
+    faults: Vec<(u64, When, Fault)>,
+    next_id: u64,
+    counts: HashMap<Call, u64>,
+    seen: VecDeque<Seen>,
+    hanging: usize,
+    /// Paths of mapped files, by the address of the mapping.
+    mapped: HashMap<usize, String>,
+}
+
+impl When {
+    /// Every call of one kind.
+    pub fn every(call: Call) -> Self {
+        Self { call, part: String::new(), skip: 0, times: u64::MAX }
+    }
+
+    /// Of files whose path contains `part`.
+    pub fn of(self, part: &str) -> Self {
+        Self { part: part.to_owned(), ..self }
+    }
+
+    /// From the `nth` such call on, counted from 1 and from now.
+    pub fn from(self, nth: u64) -> Self {
+        Self { skip: nth.saturating_sub(1), ..self }
+    }
+
+    /// No more than `times` times.
+    pub fn times(self, times: u64) -> Self {
+        Self { times, ..self }
+    }
+}
+
+impl Faulty {
+    /// Over the real disk, with nothing wrong as yet.
+    pub fn new() -> Arc<Self> {
+        Self::over(Arc::new(System))
+    }
+
+    /// The same over another storage: over [`super::Slow`], say, so that there is something to populate.
+    pub fn over(under: Arc<dyn Storage>) -> Arc<Self> {
+        Arc::new(Self { under, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// From now on `fault` happens `when` it is due.
+    pub fn inject(&self, when: When, fault: Fault) -> Injected {
+        let mut state = self.state.lock();
+        state.next_id += 1;
+        let id = state.next_id;
+        state.faults.push((id, when, fault));
+        Injected(id)
+    }
+
+    /// Takes one fault away; what hung for it goes on.
+    pub fn lift(&self, injected: Injected) {
+        self.state.lock().faults.retain(|(id, ..)| *id != injected.0);
+        self.changed.notify_all();
+    }
+
+    /// Takes all faults away; what hung goes on.
+    pub fn heal(&self) {
+        self.state.lock().faults.clear();
+        self.changed.notify_all();
+    }
+
+    /// Calls of one kind so far.
+    pub fn count(&self, call: Call) -> u64 {
+        self.state.lock().counts.get(&call).copied().unwrap_or(0)
+    }
+
+    /// The last calls of one kind (65,536 of all kinds are remembered), in the order in which they were made.
+    pub fn seen(&self, call: Call) -> Vec<Seen> {
+        self.state.lock().seen.iter().filter(|seen| seen.call == call).cloned().collect()
+    }
+
+    /// Calls that hang now.
+    pub fn hanging(&self) -> usize {
+        self.state.lock().hanging
+    }
+
+    /// Waits until `count` calls hang at once; false if that has not come about within `patience`.
+    pub fn wait_until_hanging(&self, count: usize, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut state = self.state.lock();
+        while state.hanging < count {
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                return state.hanging >= count;
+            }
+        }
+        true
+    }
+
+    /// What goes wrong with this call, once it has hung or dawdled for as long as it must.
+    fn before(&self, call: Call, path: &str, range: Range<u64>) -> Option<Fault> {
+        let mut state = self.state.lock();
+        *state.counts.entry(call).or_default() += 1;
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        if state.seen.len() == SEEN_MAX {
+            state.seen.pop_front();
+        }
+        state.seen.push_back(Seen { call, path: path.to_owned(), range, thread });
+        let (id, fault) = state.due(call, path)?;
+        match fault {
+            Fault::Delay(delay) => {
+                drop(state);
+                std::thread::sleep(delay);
+                None
+            }
+            Fault::Hang => {
+                state.hanging += 1;
+                self.changed.notify_all();
+                while state.faults.iter().any(|(known, ..)| *known == id) {
+                    self.changed.wait(&mut state);
+                }
+                state.hanging -= 1;
+                None
+            }
+            other => Some(other),
+        }
+    }
+
+    /// As [`Self::before`], for calls that can't fall short: their errors alone.
+    fn check(&self, call: Call, path: &str, range: Range<u64>) -> Result<Option<Fault>, Errno> {
+        match self.before(call, path, range) {
+            Some(Fault::Errno(errno)) => Err(errno),
+            other => Ok(other),
+        }
+    }
+
+    fn path_of(&self, mapping: &Mapping) -> String {
+        self.state.lock().mapped.get(&mapping.address()).cloned().unwrap_or_default()
+    }
+}
+
+impl State {
+    /// The fault that is due for this call.
+    fn due(&mut self, call: Call, path: &str) -> Option<(u64, Fault)> {
+        let mut due = None;
+        for (id, when, fault) in self.faults.iter_mut().rev() {
+            if when.call != call || !path.contains(&when.part) {
+                continue;
+            }
+            if when.skip > 0 {
+                when.skip -= 1;
+            } else if when.times > 0 && due.is_none() {
+                when.times -= 1;
+                due = Some((*id, *fault));
+            }
+        }
+        due
+    }
+}
+
+impl Storage for Faulty {
+    fn open(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        flags: OFlags,
+        resolve: Option<ResolveFlags>,
+    ) -> Result<OwnedFd, Errno> {
+        self.check(Call::Open, &String::from_utf8_lossy(name), 0..0)?;
+        self.under.open(directory, name, flags, resolve)
+    }
+
+    fn fstat(&self, file: BorrowedFd<'_>) -> Result<Stat, Errno> {
+        let fault = self.check(Call::Fstat, &path_of(file), 0..0)?;
+        let mut stat = self.under.fstat(file)?;
+        if let Some(Fault::Device(device)) = fault {
+            stat.st_dev = device;
+        }
+        Ok(stat)
+    }
+
+    fn fstatfs(&self, file: BorrowedFd<'_>) -> Result<StatFs, Errno> {
+        self.check(Call::Fstatfs, &path_of(file), 0..0)?;
+        self.under.fstatfs(file)
+    }
+
+    fn pread(&self, file: BorrowedFd<'_>, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+        let fault = self.check(Call::Pread, &path_of(file), bytes(at, buffer.len()))?;
+        let room = room(fault, buffer.len());
+        self.under.pread(file, buffer.get_mut(..room).unwrap_or_default(), at)
+    }
+
+    fn probe(&self, file: BorrowedFd<'_>, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+        let fault = self.check(Call::Probe, &path_of(file), bytes(at, buffer.len()))?;
+        let room = room(fault, buffer.len());
+        self.under.probe(file, buffer.get_mut(..room).unwrap_or_default(), at)
+    }
+
+    fn map(&self, file: BorrowedFd<'_>, length: usize) -> io::Result<Mapping> {
+        let path = path_of(file);
+        self.check(Call::Map, &path, bytes(0, length))?;
+        let mapping = self.under.map(file, length)?;
+        self.state.lock().mapped.insert(mapping.address(), path);
+        Ok(mapping)
+    }
+
+    fn unmap(&self, mapping: Mapping) {
+        self.before(Call::Unmap, &self.path_of(&mapping), bytes(0, mapping.len()));
+        self.state.lock().mapped.remove(&mapping.address());
+        self.under.unmap(mapping);
+    }
+
+    fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
+        self.check(Call::Populate, &self.path_of(mapping), bytes(range.start as u64, range.len()))?;
+        self.under.populate(mapping, range)
+    }
+
+    fn heeds_page_table(&self, mapping: &Mapping, range: &Range<u64>) -> bool {
+        self.under.heeds_page_table(mapping, range)
+    }
+
+    fn advise(&self, file: BorrowedFd<'_>, range: &Range<u64>) {
+        self.before(Call::Advise, &path_of(file), range.clone());
+        self.under.advise(file, range);
+    }
+
+    fn sendfile(
+        &self,
+        socket: BorrowedFd<'_>,
+        file: BorrowedFd<'_>,
+        at: &mut u64,
+        length: usize,
+    ) -> Result<usize, Errno> {
+        let fault = self.check(Call::Sendfile, &path_of(file), bytes(*at, length))?;
+        match room(fault, length) {
+            0 => Ok(0),
+            room => self.under.sendfile(socket, file, at, room),
+        }
+    }
+}
+
+fn bytes(at: u64, length: usize) -> Range<u64> {
+    at..at.saturating_add(length as u64)
+}
+
+fn room(fault: Option<Fault>, length: usize) -> usize {
+    match fault {
+        Some(Fault::Short(most)) => length.min(most),
+        _ => length,
+    }
+}
+
+/// Where an open file lies, as the kernel tells it.
+fn path_of(file: BorrowedFd<'_>) -> String {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    link.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+const SEEN_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    fn file() -> (tempfile::TempDir, std::fs::File) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("name"), b"0123456789").unwrap();
+        let file = std::fs::File::open(dir.path().join("name")).unwrap();
+        (dir, file)
+    }
+
+    #[test]
+    fn a_fault_happens_to_the_calls_that_it_is_of() {
+        let (_dir, file) = file();
+        let disk = Faulty::new();
+        let read = || disk.pread(file.as_fd(), &mut [0; 8], 0);
+        let third =
+            disk.inject(When::every(Call::Pread).of("/name").from(3).times(1), Fault::Errno(Errno::IO));
+        disk.inject(When::every(Call::Pread).of("other"), Fault::Errno(Errno::NOMEM));
+        assert_eq!([read(), read(), read(), read()], [Ok(8), Ok(8), Err(Errno::IO), Ok(8)]);
+        assert!(disk.fstat(file.as_fd()).is_ok());
+        disk.lift(third);
+        disk.inject(When::every(Call::Pread), Fault::Short(3));
+        assert_eq!(read(), Ok(3));
+        disk.heal();
+        assert_eq!(read(), Ok(8));
+        assert_eq!((disk.count(Call::Pread), disk.count(Call::Fstat)), (6, 1));
+        let last = disk.seen(Call::Pread).pop().unwrap();
+        assert!(last.path.ends_with("/name") && last.range == (0..8), "{last:?}");
+    }
+
+    #[test]
+    fn a_file_can_seem_to_lie_on_another_device() {
+        let (_dir, file) = file();
+        let disk = Faulty::new();
+        disk.inject(When::every(Call::Fstat).of("/name"), Fault::Device(4711));
+        assert_eq!(disk.fstat(file.as_fd()).unwrap().st_dev, 4711);
+    }
+
+    #[test]
+    fn what_hangs_goes_on_when_its_fault_is_lifted() {
+        let (_dir, file) = file();
+        let disk = Faulty::new();
+        let hang = disk.inject(When::every(Call::Fstat), Fault::Hang);
+        std::thread::scope(|scope| {
+            let hung = scope.spawn(|| disk.fstat(file.as_fd()).is_ok());
+            assert!(disk.wait_until_hanging(1, Duration::from_secs(20)));
+            assert!(!hung.is_finished());
+            disk.lift(hang);
+            assert!(hung.join().unwrap());
+        });
+        assert_eq!(disk.hanging(), 0);
+    }
+}
