@@ -53,6 +53,16 @@ impl Outbox {
         Self { client, queue: VecDeque::new(), resident_to: 0, reading: None, has_begun: false, turn: None }
     }
 
+    /// What is pushed from now on is for `client`.
+    pub(crate) fn serve(&mut self, client: ClientKey) {
+        self.client = client;
+    }
+
+    /// For whom it is.
+    pub(crate) fn client(&self) -> ClientKey {
+        self.client
+    }
+
     pub(crate) fn push(&mut self, segment: Segment) {
         let is_empty = match &segment {
             Segment::Bytes(bytes) => bytes.is_empty(),
