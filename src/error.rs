@@ -25,6 +25,7 @@ use crate::wire::ready::Ready;
 /// | `MethodNotAllowed`     | 405 and `Allow`                                  | nothing                 |
 /// | `PreconditionFailed`   | 412 "The file is not the version asked for."     | nothing                 |
 /// | `NotSatisfiable`       | 416 and `Content-Range: bytes */N`               | nothing                 |
+/// | `TooManyRequests`      | 429 "Too many requests. Please slow down.", `Retry-After`, `RateLimit` | warn: client, once a minute |
 /// | `NotImplemented`       | 501 "This method is not known here."             | nothing                 |
 /// | `Busy`                 | 503 and `Retry-After`                            | warn or error: path, cause |
 /// | `Failed`               | 500 "Something failed."                          | error: path, cause      |
@@ -54,6 +55,8 @@ pub enum Refused {
     PreconditionFailed,
     /// No range lies within a file of so many bytes.
     NotSatisfiable(u64),
+    /// The client is over a limit; it may come back after so many seconds.
+    TooManyRequests(u64),
     /// A method that nobody knows.
     NotImplemented,
     /// Out of handles or memory for now.
@@ -77,6 +80,7 @@ impl Refused {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::NotSatisfiable(_) => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
@@ -118,6 +122,7 @@ impl Refused {
             Self::NotSatisfiable(length) => {
                 format!("accept-ranges: bytes\r\ncontent-range: {}\r\n", ContentRange::unsatisfied(length))
             }
+            Self::TooManyRequests(seconds) => format!("retry-after: {seconds}\r\n"),
             Self::Busy => "retry-after: 1\r\n".to_owned(),
             _ => String::new(),
         }
@@ -137,6 +142,7 @@ impl Refused {
             Self::MethodNotAllowed => "Files are only read here.\n",
             Self::PreconditionFailed => "The file is not the version asked for.\n",
             Self::NotSatisfiable(_) => "No such range.\n",
+            Self::TooManyRequests(_) => "Too many requests. Please slow down.\n",
             Self::NotImplemented => "This method is not known here.\n",
             Self::Busy => "Busy. Please try again.\n",
             Self::Failed => "Something failed.\n",

@@ -41,6 +41,7 @@ use crate::files::handle_pool::Handle;
 use crate::files::load::NoForm;
 use crate::files::{Asset, Files, Lookup};
 use crate::guard::gate::{Gate, Turned};
+use crate::guard::{Admission, Guard};
 use crate::http::decide::{Representation, decide};
 use crate::http::digest::Algorithm;
 use crate::http::encoding::{Choice, Coding};
@@ -56,6 +57,7 @@ pub struct Site {
     pub(crate) files: Files,
     pub(crate) manners: Manners,
     pub(crate) shortcuts: RefCell<Shortcuts>,
+    guard: Guard,
     pages: Pages,
 }
 
@@ -115,9 +117,10 @@ impl Manners {
 }
 
 impl Site {
-    /// A site of `files`, served with `manners`.
-    pub fn new(files: Files, manners: Manners) -> Rc<Self> {
-        Rc::new(Self { files, manners, shortcuts: RefCell::new(Shortcuts::new()), pages: Pages::default() })
+    /// A site of `files`, served with `manners`, to whom `guard` lets in.
+    pub fn new(files: Files, manners: Manners, guard: Guard) -> Rc<Self> {
+        let shortcuts = RefCell::new(Shortcuts::new());
+        Rc::new(Self { files, manners, shortcuts, guard, pages: Pages::default() })
     }
 
     /// The App's answer to whatever no route has taken.
@@ -131,7 +134,13 @@ impl Site {
         let gate = &self.manners.gate;
         let method = Method::classify(request.method().as_str().as_bytes());
         let is_head = method == Method::Head;
-        let answer = match (gate.turns(request), method) {
+        let admission = self.guard.admit(request);
+        let refusal = admission.as_ref().and_then(|admission| admission.outcome.as_ref().err());
+        let turned = if refusal.is_some() { None } else { gate.turns(request) };
+        let answer = match (turned, method) {
+            _ if let Some(refusal) = refusal => {
+                Err(Stop::refused(Refused::TooManyRequests(refusal.retry_after)))
+            }
             (Some(turned), _) => Ok(self.turned(turned, request, method)),
             (None, Method::Get | Method::Head) => match self.answer_at_once(request, is_head) {
                 Some(answer) => answer,
@@ -150,6 +159,9 @@ impl Site {
         };
         for line in [gate.transport_security(request), gate.vary(request)].into_iter().flatten() {
             add_lines(&mut response, line);
+        }
+        if let Some(admission) = admission {
+            accompany(*admission, &mut response);
         }
         response
     }
@@ -444,6 +456,17 @@ impl From<NoForm> for Unsent {
             NoForm::Busy => Self::Refused(Refused::Busy),
             NoForm::Failed => Self::Refused(Refused::Failed),
         }
+    }
+}
+
+/// What was decided of a request goes with its response: fields to the client, the pass to the connection, which holds it
+/// until all is sent.
+fn accompany(admission: Admission, response: &mut HttpResponse) {
+    if !admission.lines.is_empty() {
+        add_lines(response, &admission.lines);
+    }
+    if let Ok(pass) = admission.outcome {
+        response.extensions_mut().insert(pass);
     }
 }
 

@@ -242,7 +242,7 @@ impl Workers {
 /// One worker: an App, its connections, and the sockets that they come from.
 async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSender<io::Result<()>>) -> usize {
     let Plan { files, manners, bounds, guard, health, lifecycle, connections } = plan;
-    let site = Site::new(files.clone(), manners);
+    let site = Site::new(files.clone(), manners, guard.clone());
     let app = match app(&site, &health).await {
         Ok(app) => app,
         Err(()) => {

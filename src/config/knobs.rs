@@ -13,12 +13,13 @@ use super::name::{IndexName, OwnPath, RootPath};
 use super::or_off::OrOff;
 use super::origin_list::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS, OriginList};
 use super::proxy_list::ProxyList;
+use super::request_rate::RequestRate;
 use super::rule::Rule;
 use super::security_field::{ReferrerPolicy, TransportSecurity};
 use super::setting::{Forms, Raw, Setting};
 use super::span::Span;
 use super::word::{
-    Dotfiles, EtagSource, ProxyProtocol, ResourcePolicy, Switch, Symlinks, TrailingSlash, Verify,
+    ClientField, Dotfiles, EtagSource, ProxyProtocol, ResourcePolicy, Switch, Symlinks, TrailingSlash, Verify,
 };
 use crate::http::cors::CorsPolicy;
 
@@ -350,8 +351,12 @@ knobs! {
         /// Proxies whose word is taken for who the client is and how it came: Forwarded or X-Forwarded-For, X-Forwarded-Proto.
         trusted_proxies: ProxyList = ProxyList::none();
 
-        /// Whether TCP connections begin with a header of the PROXY protocol (version 1 or 2), from trusted proxies only.
-        /// off: never. on: they may. require: a connection without one is closed.
+        /// The field in which those proxies say who the client is. auto: whichever is there.
+        /// With auto a request with both, which lead to different clients, counts as its proxy's: one of them is forged.
+        client_field: ClientField = ClientField::Auto;
+
+        /// Whether connections begin with a header of the PROXY protocol (version 1 or 2), from trusted proxies only.
+        /// off: never. on: they may. require: a connection without one is closed, as is one from anybody else.
         proxy_protocol: ProxyProtocol = ProxyProtocol::Off;
 
         /// Bits of an IPv4 address that tell one client from another.
@@ -367,19 +372,20 @@ knobs! {
         unlimited_clients: ProxyList = ProxyList::none();
     }
     Rates {
-        /// Requests a second of one client; what is beyond is answered 429.
-        client_requests: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(1_000_000);
+        /// Requests of one client; what is beyond is answered 429. Health checks are never counted.
+        client_requests: OrOff<RequestRate> = OrOff::Off, in Count::of(1)..=Count::of(1_000_000);
 
-        /// Requests that a client may make at once before the rate holds. auto: those of a second.
+        /// Requests that a client may make at once before the rate holds. auto: as many as the rate names.
         client_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
 
-        /// Requests a second of all clients together.
-        total_requests: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(100_000_000);
+        /// Requests of all clients together, those of unlimited_clients aside; what is beyond is answered 429.
+        total_requests: OrOff<RequestRate> = OrOff::Off, in Count::of(1)..=Count::of(100_000_000);
 
-        /// Requests that may be made at once before that rate holds. auto: those of a second.
+        /// Requests that may be made at once before that rate holds. auto: as many as the rate names.
         total_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_000_000_000);
 
-        /// Requests of one client that are under way at once.
+        /// Requests of one client that are under way at once, each until its response has been handed to the kernel.
+        /// What is beyond is answered 429.
         client_requests_at_once: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(10_000_000);
 
         /// Connections of one client. Those of trusted proxies are not counted.

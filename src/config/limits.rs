@@ -8,6 +8,7 @@
 use super::count::{AUTO, Auto};
 use super::error::ConfigError;
 use super::knobs::Config;
+use super::word::ProxyProtocol;
 
 /// What the system allows the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,7 @@ pub fn settle(config: &Config, facts: &SystemFacts) -> Result<Limits, Vec<Config
     let mut errors = Vec::new();
     check_compressed_sizes(config, &mut errors);
     check_heap(config, &mut errors);
+    check_proxies(config, &mut errors);
     let reserve = Reserve::new(config, facts);
     let (handles, max_connections) = share_files(config, facts, &reserve).unwrap_or_else(|error| {
         errors.push(error);
@@ -97,6 +99,16 @@ fn check_heap(config: &Config, errors: &mut Vec<ConfigError>) {
         errors.push(ConfigError::Conflict(format!(
             "PAGECAST_HEAP_BYTES={all} has no room for a file of PAGECAST_HEAP_FILE_BYTES={one}: raise the first to \
              at least {one} or lower the second to at most {all} (or PAGECAST_HEAP_BYTES=0 for no file on the heap)"
+        )));
+    }
+}
+
+fn check_proxies(config: &Config, errors: &mut Vec<ConfigError>) {
+    let protocol = config.proxy_protocol;
+    if protocol != ProxyProtocol::Off && config.trusted_proxies.is_empty() {
+        errors.push(ConfigError::Conflict(format!(
+            "PAGECAST_PROXY_PROTOCOL={protocol} is of no use without PAGECAST_TRUSTED_PROXIES: nobody is trusted to say \
+             whom he speaks for (or PAGECAST_PROXY_PROTOCOL=off)"
         )));
     }
 }
@@ -188,6 +200,8 @@ pub(crate) const INPUTS: &[&str] = &[
     "compress",
     "compress_from",
     "compress_to",
+    "proxy_protocol",
+    "trusted_proxies",
 ];
 
 /// What an idle process without workers was seen to hold (standard streams, root, inotify, signals, the event loops of the
@@ -324,6 +338,18 @@ mod tests {
         let errors = settle(&config(1_024), &facts(1_024)).expect_err("too small");
         let text = errors.iter().map(ToString::to_string).collect::<String>();
         assert!(text.contains("PAGECAST_HEAP_BYTES=1KiB") && text.contains("PAGECAST_HEAP_FILE_BYTES=16KiB"));
+    }
+
+    #[test]
+    fn a_proxy_protocol_that_nobody_is_trusted_to_speak_is_refused() {
+        for proxy_protocol in [ProxyProtocol::On, ProxyProtocol::Require] {
+            let config = Config { proxy_protocol, ..Config::default() };
+            let errors = settle(&config, &facts(1_024)).expect_err("nobody is trusted");
+            let text = errors.iter().map(ToString::to_string).collect::<String>();
+            assert!(text.contains("is of no use without PAGECAST_TRUSTED_PROXIES"), "{text}");
+            let trusted_proxies = "unix".parse().expect("a list");
+            assert!(settle(&Config { trusted_proxies, ..config }, &facts(1_024)).is_ok());
+        }
     }
 
     #[test]

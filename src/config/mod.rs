@@ -29,6 +29,7 @@ mod origin;
 mod origin_list;
 mod path_glob;
 mod proxy_list;
+mod request_rate;
 mod rule;
 mod rule_reader;
 mod rule_table;
@@ -60,6 +61,7 @@ pub use origin::{Origin, Origins};
 pub use origin_list::OriginList;
 pub use path_glob::PathGlobs;
 pub use proxy_list::ProxyList;
+pub use request_rate::RequestRate;
 pub use rule::{Effects, Rule};
 pub use security_field::{ReferrerPolicy, TransportSecurity};
 pub use setting::{Forms, Refusal, Setting};
@@ -68,5 +70,6 @@ pub use site_file::SiteFile;
 pub use span::Span;
 pub use task::{Compress, Task, Verification};
 pub use word::{
-    Disposition, Dotfiles, EtagSource, ProxyProtocol, ResourcePolicy, Switch, Symlinks, TrailingSlash, Verify,
+    ClientField, Disposition, Dotfiles, EtagSource, ProxyProtocol, ResourcePolicy, Switch, Symlinks,
+    TrailingSlash, Verify,
 };

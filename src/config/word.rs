@@ -73,6 +73,18 @@ words! {
 }
 
 words! {
+    /// The field in which trusted proxies say who the client is.
+    ClientField {
+        /// Whichever is there. Where both are and lead to different clients, neither is believed.
+        Auto = "auto",
+        /// `Forwarded` (RFC 7239).
+        Forwarded = "forwarded",
+        /// `X-Forwarded-For`.
+        XForwardedFor = "x-forwarded-for",
+    }
+}
+
+words! {
     /// Whether names that begin with a dot are served. `.well-known` always is.
     Dotfiles {
         /// They are answered as if they were absent.

@@ -7,6 +7,8 @@ use foldhash::fast::RandomState;
 use hashlink::LinkedHashMap;
 use parking_lot::Mutex;
 
+use super::rate::Bucket;
+use super::telling::Told;
 use crate::http::client::ClientKey;
 
 /// The clients that were seen last. Those that somebody holds on to stay, beyond the bound where need be: the connections
@@ -17,12 +19,16 @@ pub(crate) struct Clients {
 }
 
 /// What one client has now.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Client {
     /// Connections that are open.
     pub(crate) connections: AtomicUsize,
     /// Requests that are under way.
     pub(crate) requests: AtomicUsize,
+    /// Requests that it may still make.
+    pub(crate) rate: Bucket,
+    /// When the log last heard of it.
+    pub(crate) told: Told,
 }
 
 impl Clients {
@@ -40,7 +46,7 @@ impl Clients {
         if seen.len() >= self.max {
             forget_one(&mut seen);
         }
-        let client = Arc::new(Client::new());
+        let client = Arc::new(Client::default());
         seen.insert(key, Arc::clone(&client));
         client
     }
@@ -48,12 +54,6 @@ impl Clients {
     /// Clients that are remembered now.
     pub(crate) fn len(&self) -> usize {
         self.seen.lock().len()
-    }
-}
-
-impl Client {
-    fn new() -> Self {
-        Self { connections: AtomicUsize::new(0), requests: AtomicUsize::new(0) }
     }
 }
 

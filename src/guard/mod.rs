@@ -5,17 +5,34 @@
 //! | `clients`     | what each client has now                                              |
 //! | `connections` | how many connections there may be                                     |
 //! | `gate`        | who is turned away before anything is looked up                       |
+//! | `proxies`     | whose word is taken for who the client is                             |
+//! | `rate`        | a token bucket, and what clients are told of it                       |
+//! | `requests`    | how many requests there may be                                        |
+//! | `telling`     | how often the log hears of a client                                   |
 
 pub(crate) mod clients;
 pub(crate) mod connections;
 pub(crate) mod gate;
+mod proxies;
+mod rate;
+mod requests;
+mod telling;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use actix_web::HttpRequest;
+use arc_swap::ArcSwap;
 
 use self::clients::Clients;
-use crate::config::{Config, ProxyList};
+use self::proxies::Proxies;
+pub(crate) use self::requests::Pass;
+use self::requests::{Excess, Refusal, RequestLimits, Requests};
+use self::telling::Telling;
+use crate::config::{Config, ProxyProtocol};
 use crate::http::client::{ClientKey, Prefixes};
+use crate::http::forwarded_for::{Asker, Word};
 
 /// What all workers know of the clients. Cheap to clone; every clone is the same.
 #[derive(Clone)]
@@ -25,8 +42,39 @@ pub struct Guard {
 
 struct Inner {
     prefixes: Prefixes,
-    unlimited: ProxyList,
+    proxies: Proxies,
+    limits: ArcSwap<RequestLimits>,
+    /// Whether anything has to be known of a request before it is served.
+    asks: AtomicBool,
     clients: Clients,
+    requests: Requests,
+    telling: Telling,
+    contradictions: AtomicU64,
+    proxy_headers_refused: AtomicU64,
+}
+
+/// What the guard has counted since the start, and remembers now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuardCounts {
+    /// Clients that are remembered.
+    pub clients: usize,
+    /// Requests refused by the rate of a client.
+    pub refused_by_client_rate: u64,
+    /// Requests refused by the rate of all clients together.
+    pub refused_by_total_rate: u64,
+    /// Requests refused because their client had too many under way.
+    pub refused_at_once: u64,
+    /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
+    pub contradictions: u64,
+    /// Connections closed for the header of the PROXY protocol that they began with, or did not.
+    pub proxy_headers_refused: u64,
+}
+
+/// What was decided of one request before it is served.
+pub(crate) struct Admission {
+    pub(crate) outcome: Result<Pass, Refusal>,
+    /// Field lines for the response.
+    pub(crate) lines: String,
 }
 
 impl Guard {
@@ -35,13 +83,107 @@ impl Guard {
         let bits = |count: u64| u8::try_from(count).unwrap_or(u8::MAX);
         let prefixes =
             Prefixes { v4: bits(config.client_v4_prefix.get()), v6: bits(config.client_v6_prefix.get()) };
-        let clients = Clients::new(config.clients.as_usize());
-        let inner = Inner { prefixes, unlimited: config.unlimited_clients.clone(), clients };
+        let limits = RequestLimits::new(config);
+        let proxies = Proxies::new(config);
+        let asks = AtomicBool::new(!limits.is_empty() || !proxies.is_empty());
+        let inner = Inner {
+            prefixes,
+            proxies,
+            limits: ArcSwap::from_pointee(limits),
+            asks,
+            clients: Clients::new(config.clients.as_usize()),
+            requests: Requests::default(),
+            telling: Telling::new(),
+            contradictions: AtomicU64::new(0),
+            proxy_headers_refused: AtomicU64::new(0),
+        };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// From now on the limits of `config` hold: rates, bursts, requests at once and who is exempt. What is known of the
+    /// clients stays; a client whose rate is another one now begins with all of it.
+    pub fn set_limits(&self, config: &Config) {
+        let limits = RequestLimits::new(config);
+        let asks = !limits.is_empty() || !self.inner.proxies.is_empty();
+        self.inner.limits.store(Arc::new(limits));
+        self.inner.asks.store(asks, Ordering::Relaxed);
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> GuardCounts {
+        let Inner { clients, requests, .. } = &*self.inner;
+        GuardCounts {
+            clients: clients.len(),
+            refused_by_client_rate: requests.refused(Excess::Client),
+            refused_by_total_rate: requests.refused(Excess::Total),
+            refused_at_once: requests.refused(Excess::AtOnce),
+            contradictions: self.inner.contradictions.load(Ordering::Relaxed),
+            proxy_headers_refused: self.inner.proxy_headers_refused.load(Ordering::Relaxed),
+        }
     }
 
     /// The client at the other end of a connection; none is a unix socket.
     pub(crate) fn client_at(&self, peer: Option<SocketAddr>) -> ClientKey {
         ClientKey::of(peer.map(|peer| peer.ip()), self.inner.prefixes)
     }
+
+    /// Whether requests have to be admitted. Where they have not, a client is who is at the other end of its connection.
+    pub(crate) fn asks(&self) -> bool {
+        self.inner.asks.load(Ordering::Relaxed)
+    }
+
+    /// Decides whether a request is served; none where nothing has to be decided.
+    pub(crate) fn admit(&self, request: &HttpRequest) -> Option<Box<Admission>> {
+        if !self.asks() {
+            return None;
+        }
+        let asker = self.asker(request);
+        let key = ClientKey::of(asker.address, self.inner.prefixes);
+        let limits = self.inner.limits.load();
+        if limits.is_empty() || limits.exempt(asker) {
+            return Some(Box::new(Admission { outcome: Ok(Pass::unlimited(key)), lines: String::new() }));
+        }
+        let client = self.inner.clients.get(key);
+        let (outcome, lines) = limits.admit(key, Arc::clone(&client), &self.inner.requests);
+        if let Err(refusal) = &outcome
+            && self.inner.telling.is_due(&client.told)
+        {
+            log::warn!("client {key} {}", refusal.why.words());
+        }
+        Some(Box::new(Admission { outcome, lines }))
+    }
+
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub(crate) fn proxy_protocol(&self) -> ProxyProtocol {
+        self.inner.proxies.protocol()
+    }
+
+    /// Whether the peer is a trusted proxy.
+    pub(crate) fn trusts(&self, peer: Option<SocketAddr>) -> bool {
+        self.inner.proxies.trust(peer.map(|peer| peer.ip()))
+    }
+
+    /// Counts a connection closed for its header of the PROXY protocol.
+    pub(crate) fn note_refused_proxy_header(&self) {
+        self.inner.proxy_headers_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn asker(&self, request: &HttpRequest) -> Asker {
+        let peer: Option<IpAddr> = request.peer_addr().map(|peer| peer.ip());
+        let asker = self.inner.proxies.asker(peer, request.headers());
+        if asker.word == Word::Contradictory {
+            let before = self.inner.contradictions.fetch_add(1, Ordering::Relaxed);
+            if before.is_multiple_of(TOLD_EVERY) {
+                let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
+                log::warn!(
+                    "Forwarded and X-Forwarded-For name different clients, number {}, from {peer}: neither is believed \
+                     unless client_field says which",
+                    before + 1
+                );
+            }
+        }
+        asker
+    }
 }
+
+const TOLD_EVERY: u64 = 1000;

@@ -22,7 +22,7 @@
 //!
 //! Beside them, [`redirects`] reads the file `_redirects` and finds where a path leads, [`cors`] says what pages of other
 //! origins are told, [`forwarded`] with [`host_pattern`] leads from cleartext to https, and
-//! [`client`] tells one client from another.
+//! [`forwarded_for`] with [`client`] tells one client from another.
 
 pub mod accept;
 pub mod authority;
@@ -40,6 +40,7 @@ pub mod entity_tag;
 pub(crate) mod field;
 mod form;
 pub mod forwarded;
+pub mod forwarded_for;
 pub mod host_pattern;
 pub mod media_type;
 pub mod method;

@@ -18,11 +18,15 @@ use futures_util::FutureExt;
 use super::body::{Dropped, Dropper, Framing};
 use super::deadline::Deadline;
 use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
+use super::proxied::hear;
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
 use super::stall::Stall;
 use super::worker::{Registration, Worker};
+use crate::config::ProxyProtocol;
+use crate::guard::Pass;
+use crate::http::client::ClientKey;
 
 /// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
 pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
@@ -31,16 +35,21 @@ where
     B: MessageBody + 'static,
 {
     let now = Instant::now();
+    let client = worker.guard.client_at(socket.peer);
     let mut connection = Connection {
         deadline: Deadline::after(now, worker.bounds.head_timeout),
         place: worker.register(),
-        outbox: Outbox::new(worker.guard.client_at(socket.peer)),
+        client,
+        outbox: Outbox::new(client),
         socket,
         input: Vec::new(),
         scanner: Scanner::default(),
         now,
         is_woken: true,
     };
+    if worker.guard.proxy_protocol() != ProxyProtocol::Off && !connection.hear_proxy().await {
+        return;
+    }
     match connection.run().await {
         End::Close => {}
         End::Linger => connection.linger().await,
@@ -50,6 +59,8 @@ where
 struct Connection<S> {
     place: Registration<S>,
     socket: Socket,
+    /// Who is at the other end.
+    client: ClientKey,
     /// Bytes that have arrived and belong to no request yet.
     input: Vec<u8>,
     scanner: Scanner,
@@ -82,6 +93,19 @@ where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
+    /// Learns from a proxy whom it speaks for; false where the connection is closed instead.
+    async fn hear_proxy(&mut self) -> bool {
+        let Self { socket, input, deadline, place, .. } = self;
+        if !hear(socket, input, deadline, place).await {
+            return false;
+        }
+        self.client = self.worker().guard.client_at(self.socket.peer);
+        self.outbox.serve(self.client);
+        self.now = Instant::now();
+        self.deadline.set(self.now, self.worker().bounds.head_timeout);
+        true
+    }
+
     async fn run(&mut self) -> End {
         for count in 1_u64.. {
             if count.is_multiple_of(REQUESTS_IN_TURN) {
@@ -127,7 +151,8 @@ where
             }
         }
         request.head_mut().peer_addr = self.socket.peer;
-        let response = self.call(request).await;
+        let mut response = self.call(request).await;
+        let pass = self.take_pass(&mut response);
         let keep_alive = may_go_on && !self.worker().is_closing();
         let manner = Manner { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
@@ -135,6 +160,9 @@ where
         let rest = render(response, manner, &worker.prefixes, self.now, &mut self.outbox);
         let ends_by_close = matches!(rest, Rest::Stream(_, StreamFraming::UntilClose));
         let is_streamed = matches!(rest, Rest::Stream(..));
+        // Held to the end of a long response. A short one is as good as gone: its client may have it, and ask again elsewhere,
+        // before this thread goes on.
+        let _pass = pass.filter(|_| is_streamed || !self.outbox.may_wait());
         if let Rest::Stream(body, framing) = rest {
             if ends_by_close {
                 // A clean end says that such a body is whole: whatever cuts it short, be it a panic, must not look like one.
@@ -176,6 +204,16 @@ where
                 BoxBody::new(Bytes::from_static(b"Something failed.\n")),
             ),
         }
+    }
+
+    /// What the guard has sent with the response: for whom it is, and its count among those under way, until that is dropped.
+    fn take_pass(&mut self, response: &mut Response<BoxBody>) -> Option<Pass> {
+        if !self.worker().guard.asks() {
+            return None;
+        }
+        let pass = response.extensions_mut().remove::<Pass>();
+        self.outbox.serve(pass.as_ref().map_or(self.client, |pass| pass.key));
+        pass
     }
 
     /// The next request, or none when the connection is over.
@@ -447,7 +485,10 @@ where
     }
 
     fn who(&self) -> String {
-        self.socket.peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string())
+        match self.outbox.client() {
+            client if client == self.client => self.socket.who(),
+            client => format!("{} for {client}", self.socket.who()),
+        }
     }
 }
 

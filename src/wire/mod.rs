@@ -13,6 +13,8 @@
 //! | `turn`       | long responses one after the other, between short ones              |
 //! | `stall`      | clients that take nothing                                           |
 //! | `turn_away`  | an answer for those for whom there is no room                       |
+//! | [`proxy_protocol`] | for whom a proxy speaks, as it says before the first request  |
+//! | `proxied`    | waits for that                                                      |
 //! | `deadline`   | a moment in every state of a connection                             |
 //! | `socket`     | TCP or unix, registered with the event loop only when it must wait  |
 //! | [`worker`]   | what the connections of one worker share                            |
@@ -22,6 +24,8 @@ mod deadline;
 mod head;
 pub mod http1;
 mod prefix;
+mod proxied;
+pub mod proxy_protocol;
 pub mod ready;
 mod render;
 pub mod segments;

@@ -77,6 +77,16 @@ impl Outbox {
         }
     }
 
+    /// What is pushed from now on is for `client`.
+    pub(crate) fn serve(&mut self, client: ClientKey) {
+        self.client = client;
+    }
+
+    /// For whom it is.
+    pub(crate) fn client(&self) -> ClientKey {
+        self.client
+    }
+
     pub(crate) fn push(&mut self, segment: Segment) {
         let is_empty = match &segment {
             Segment::Bytes(bytes) => bytes.is_empty(),

@@ -116,6 +116,11 @@ impl Socket {
         crate::kernel::untaken(self.fd().ok()?).ok()
     }
 
+    /// The other end, for the log.
+    pub(crate) fn who(&self) -> String {
+        self.peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string())
+    }
+
     /// Tells the other end that nothing more will come.
     pub(crate) fn shutdown(&self) {
         if let Ok(fd) = self.fd() {

@@ -10,6 +10,7 @@ mod changed_on_disk;
 mod chromium;
 mod cli;
 mod client;
+mod clients;
 mod coded;
 mod cold;
 mod conditional;

@@ -283,6 +283,7 @@ async fn app(
     let site = Site::new(
         files.clone(),
         Manners::of(&Config::default(), &Limits::default(), &files, rules(), Arc::default()).unwrap(),
+        Guard::new(&Config::default()),
     );
     let app = App::new()
         .route("/panic", web::to(panics))

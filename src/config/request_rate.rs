@@ -1,0 +1,143 @@
+//! Requests in a span of time, written `10/s`.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::count::Count;
+use super::setting::{Forms, Refusal, Setting, check_range, deserialize_by_text};
+
+/// A number of requests in a second, a minute or an hour: `10/s`, `600/m`, `100/h`. Without a span: a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestRate {
+    requests: Count,
+    span: RateSpan,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum RateSpan {
+    Second,
+    Minute,
+    Hour,
+}
+
+impl RequestRate {
+    /// So many requests a second.
+    pub const fn per_second(requests: u64) -> Self {
+        Self { requests: Count::of(requests), span: RateSpan::Second }
+    }
+
+    /// The number of requests.
+    pub const fn requests(self) -> u64 {
+        self.requests.get()
+    }
+
+    /// The time in which they may be made.
+    pub const fn span(self) -> Duration {
+        match self.span {
+            RateSpan::Second => Duration::from_secs(1),
+            RateSpan::Minute => Duration::from_secs(60),
+            RateSpan::Hour => Duration::from_secs(3600),
+        }
+    }
+}
+
+impl FromStr for RequestRate {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let (requests, span) = match text.split_once('/') {
+            None => (text, RateSpan::Second),
+            Some((requests, span)) => (requests, span_of(span.trim())?),
+        };
+        Ok(Self { requests: requests.trim_end().parse()?, span })
+    }
+}
+
+fn span_of(text: &str) -> Result<RateSpan, Refusal> {
+    match text.to_ascii_lowercase().as_str() {
+        "s" => Ok(RateSpan::Second),
+        "m" | "min" => Ok(RateSpan::Minute),
+        "h" => Ok(RateSpan::Hour),
+        _ => Err(Refusal::new(format!("has the unknown span `{}`", text.escape_debug()))),
+    }
+}
+
+impl fmt::Display for RequestRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = match self.span {
+            RateSpan::Second => "s",
+            RateSpan::Minute => "m",
+            RateSpan::Hour => "h",
+        };
+        write!(f, "{}/{span}", self.requests)
+    }
+}
+
+impl Setting for RequestRate {
+    /// Of the number, whatever the span.
+    type Bounds = RangeInclusive<Count>;
+    const FORMS: Forms = Forms::INTEGER;
+    const METAVAR: &'static str = "RATE";
+
+    fn accepted(bounds: &Self::Bounds) -> String {
+        format!(
+            "requests in a second, a minute or an hour, such as 10/s, 600/m or 100/h, from {} to {}",
+            bounds.start(),
+            bounds.end()
+        )
+    }
+
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), Refusal> {
+        check_range(&self.requests, bounds)
+    }
+}
+
+deserialize_by_text!(RequestRate);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read_and_written() {
+        for (text, requests, seconds, written) in [
+            ("10", 10, 1, "10/s"),
+            ("10/s", 10, 1, "10/s"),
+            ("10 / S", 10, 1, "10/s"),
+            ("600/m", 600, 60, "600/m"),
+            ("600/min", 600, 60, "600/m"),
+            ("100/h", 100, 3600, "100/h"),
+        ] {
+            let rate: RequestRate = text.parse().expect(text);
+            assert_eq!((rate.requests(), rate.span().as_secs()), (requests, seconds), "{text}");
+            assert_eq!(rate.to_string(), written);
+            assert_eq!(written.parse(), Ok(rate));
+        }
+    }
+
+    #[test]
+    fn what_is_no_rate_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("", "is empty"),
+            ("/s", "is empty"),
+            ("ten", "is not a whole number in decimal digits"),
+            ("1.5/s", "is not a whole number in decimal digits"),
+            ("-1/s", "is not a whole number in decimal digits"),
+            ("10/", "has the unknown span ``"),
+            ("10/d", "has the unknown span `d`"),
+            ("10/s/s", "has the unknown span `s/s`"),
+        ] {
+            assert_eq!(text.parse::<RequestRate>(), Err(Refusal::new(reason)), "{text}");
+        }
+        let bounds = Count::of(1)..=Count::of(100);
+        for (text, expected) in [
+            ("0/h", Err(Refusal::new("is too small"))),
+            ("100/h", Ok(())),
+            ("101", Err(Refusal::new("is too large"))),
+        ] {
+            assert_eq!(text.parse::<RequestRate>().expect(text).check(&bounds), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What the log hears of clients that are refused: of each at most once a minute, and of all together not much more.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+/// Whether something is said now.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    started: Instant,
+    all: DefaultDirectRateLimiter,
+}
+
+/// When a client was last spoken of.
+#[derive(Debug, Default)]
+pub(crate) struct Told(AtomicU64);
+
+impl Telling {
+    pub(crate) fn new() -> Self {
+        Self { started: Instant::now(), all: RateLimiter::direct(Quota::per_minute(LINES_A_MINUTE)) }
+    }
+
+    /// Whether a client is to be spoken of that was `told` of then.
+    pub(crate) fn is_due(&self, told: &Told) -> bool {
+        let minute = self.started.elapsed().as_secs() / 60 + 1;
+        let is_new =
+            told.0.load(Ordering::Relaxed) != minute && told.0.swap(minute, Ordering::Relaxed) != minute;
+        is_new && self.all.check().is_ok()
+    }
+}
+
+/// Of all clients together.
+const LINES_A_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_spoken_of_once_a_minute_and_all_together_sixty_times() {
+        let (telling, told) = (Telling::new(), Told::default());
+        assert!(telling.is_due(&told));
+        assert!(!telling.is_due(&told));
+        let others = (0..1000).filter(|_| telling.is_due(&Told::default())).count();
+        assert!((59..=61).contains(&others), "{others}");
+    }
+}

@@ -1,0 +1,309 @@
+//! Which client asks, as proxies tell: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
+//!
+//! Each proxy adds whom it heard from behind what it was told, so that the fields are read from the right: as long as a hop
+//! is a proxy that is trusted, its word is taken for the one before it. What stands left of the first hop that is not trusted
+//! is that one's own claim, and never looked at.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+/// Who a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The address; none is a peer on a unix socket.
+    pub address: Option<IpAddr>,
+    /// How sure that is.
+    pub word: Word,
+}
+
+/// What the word of the proxies is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It leads to the client.
+    Good,
+    /// It ends at a hop that nobody can read or that is not named (`unknown`, `_hidden`). The address is that of the last
+    /// trusted proxy.
+    Short,
+    /// The two fields lead to different clients: one of them comes from the client. The address is that of the peer.
+    Contradictory,
+}
+
+/// Who asks behind the trusted `peer`, by the lines of each field in their order; no lines are a field that is absent.
+///
+/// Where both fields are there, one of them may have come through from the client, and nobody can tell which: they are
+/// believed only if both lead to the same address. At most [`HOPS_MAX`] hops are looked at.
+pub fn asker(
+    peer: Option<IpAddr>,
+    forwarded: &[&[u8]],
+    x_forwarded_for: &[&[u8]],
+    trusts: impl Fn(IpAddr) -> bool,
+) -> Asker {
+    let one = walk(peer, forwarded.iter().rev().flat_map(|line| elements(line).into_iter().rev()), &trusts);
+    let other = walk(peer, x_forwarded_for.iter().rev().flat_map(|line| addresses(line)), &trusts);
+    match (one, other) {
+        (None, None) => Asker { address: peer, word: Word::Good },
+        (Some(told), None) | (None, Some(told)) => told,
+        (Some(one), Some(other)) if one.address != other.address => {
+            Asker { address: peer, word: Word::Contradictory }
+        }
+        (Some(one), Some(other)) => Asker { word: if one == other { one.word } else { Word::Short }, ..one },
+    }
+}
+
+/// Goes through `hops` from the one that is nearest; none where there are no hops.
+fn walk(
+    peer: Option<IpAddr>,
+    hops: impl Iterator<Item = Hop>,
+    trusts: impl Fn(IpAddr) -> bool,
+) -> Option<Asker> {
+    let mut hops = hops.peekable();
+    hops.peek()?;
+    let mut last = peer;
+    for (count, hop) in hops.enumerate() {
+        let Some(address) = hop.filter(|_| count < HOPS_MAX) else {
+            return Some(Asker { address: last, word: Word::Short });
+        };
+        last = Some(address);
+        if !trusts(address) {
+            break;
+        }
+    }
+    Some(Asker { address: last, word: Word::Good })
+}
+
+/// Whom a proxy heard from; none where it does not say, or nobody understands what.
+type Hop = Option<IpAddr>;
+
+/// The hops in a line of X-Forwarded-For, from the right.
+fn addresses(line: &[u8]) -> impl Iterator<Item = Hop> {
+    line.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()).map(node)
+}
+
+/// The hops in a line of Forwarded, from the left. A line whose quotes do not match is one hop that nobody understands.
+fn elements(line: &[u8]) -> Vec<Hop> {
+    let Some(elements) = split(line, b',') else { return vec![None] };
+    elements.into_iter().filter(|element| !element.is_empty()).map(element).collect()
+}
+
+/// The node that an element names with `for`.
+fn element(element: &[u8]) -> Hop {
+    let mut found = None;
+    for pair in split(element, b';')?.into_iter().filter(|pair| !pair.is_empty()) {
+        let equals = memchr::memchr(b'=', pair)?;
+        if pair[..equals].eq_ignore_ascii_case(b"for") {
+            // Each parameter stands at most once (RFC 7239 §4).
+            if found.replace(node(&unquoted(&pair[equals + 1..])?)).is_some() {
+                return None;
+            }
+        }
+    }
+    found?
+}
+
+/// The parts between separators that stand in no quoted string, trimmed; none where a quoted string does not end.
+fn split(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
+    let (mut parts, mut start, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
+    for (at, &byte) in text.iter().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            _ if byte == separator && !is_quoted => {
+                parts.push(text[start..at].trim_ascii());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(text[start..].trim_ascii());
+    (!is_quoted).then_some(parts)
+}
+
+/// A value as it is meant. Without quotes more is taken than a token may hold: many proxies write `for=192.0.2.7:80`.
+fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some(inner) = value.strip_prefix(b"\"") else {
+        return (!value.contains(&b'"')).then_some(Cow::Borrowed(value));
+    };
+    let inner = inner.strip_suffix(b"\"")?;
+    if !inner.iter().any(|byte| matches!(byte, b'\\' | b'"')) {
+        return Some(Cow::Borrowed(inner));
+    }
+    let mut plain = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'"' => return None,
+            b'\\' => plain.push(*bytes.next()?),
+            _ => plain.push(byte),
+        }
+    }
+    Some(Cow::Owned(plain))
+}
+
+/// The address of a node (RFC 7239 §6): with or without a port, an IPv6 address in brackets or, without a port, alone.
+fn node(text: &[u8]) -> Hop {
+    let text = str::from_utf8(text).ok()?;
+    let (address, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, rest) = rest.split_once(']')?;
+            let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) };
+            (IpAddr::V6(address.parse().ok()?), port)
+        }
+        None => match text.parse() {
+            Ok(address) => (address, None),
+            Err(_) => {
+                let (address, port) = text.split_once(':')?;
+                (IpAddr::V4(address.parse().ok()?), Some(port))
+            }
+        },
+    };
+    port.is_none_or(is_port).then(|| address.to_canonical())
+}
+
+fn is_port(port: &str) -> bool {
+    let is_obfuscated = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    match port.strip_prefix('_') {
+        Some(name) => is_obfuscated(name),
+        None => matches!(port.len(), 1..=5) && port.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
+/// Hops that are looked at. Longer ways are not gone to their end: the last trusted hop on them then counts as the client.
+pub const HOPS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: &str = "10.0.0.1";
+
+    /// Everything in 10.0.0.0/8 and fd00::/8 is trusted.
+    fn trusts(address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => v4.octets()[0] == 10,
+            IpAddr::V6(v6) => v6.octets()[0] == 0xfd,
+        }
+    }
+
+    #[track_caller]
+    fn check(forwarded: &[&str], x_forwarded_for: &[&str], address: &str, word: Word) {
+        let [one, other] = [forwarded, x_forwarded_for]
+            .map(|lines| lines.iter().map(|line| line.as_bytes()).collect::<Vec<&[u8]>>());
+        let found = asker(PEER.parse().ok(), &one, &other, trusts);
+        let expected = Asker { address: Some(address.parse().unwrap()), word };
+        assert_eq!(found, expected, "{forwarded:?} {x_forwarded_for:?}");
+    }
+
+    #[test]
+    fn x_forwarded_for_is_walked_from_the_right_to_the_first_hop_that_is_not_trusted() {
+        for (lines, address, word) in [
+            (&[][..], PEER, Word::Good),
+            (&[""], PEER, Word::Good),
+            (&[" , ,"], PEER, Word::Good),
+            (&["192.0.2.7"], "192.0.2.7", Word::Good),
+            (&["198.51.100.1, 192.0.2.7"], "192.0.2.7", Word::Good),
+            (&["198.51.100.1,192.0.2.7,10.0.0.2"], "192.0.2.7", Word::Good),
+            (&["198.51.100.1", "192.0.2.7, 10.0.0.2", "10.0.0.3,"], "192.0.2.7", Word::Good),
+            (&["10.9.9.9, 10.0.0.2"], "10.9.9.9", Word::Good),
+            (&["192.0.2.7:8080"], "192.0.2.7", Word::Good),
+            (&["2001:db8::7"], "2001:db8::7", Word::Good),
+            (&["[2001:db8::7]"], "2001:db8::7", Word::Good),
+            (&["[2001:db8::7]:443"], "2001:db8::7", Word::Good),
+            (&["::ffff:192.0.2.7"], "192.0.2.7", Word::Good),
+            (&["192.0.2.7, ::ffff:10.0.0.2"], "192.0.2.7", Word::Good),
+            (&["192.0.2.7, fd00::1"], "192.0.2.7", Word::Good),
+            (&["unknown"], PEER, Word::Short),
+            (&["192.0.2.7, unknown"], PEER, Word::Short),
+            (&["192.0.2.7, unix:, 10.0.0.2"], "10.0.0.2", Word::Short),
+            (&["unknown, 192.0.2.7"], "192.0.2.7", Word::Good),
+            (&["192.0.2.7:"], PEER, Word::Short),
+            (&["192.0.2.7:123456"], PEER, Word::Short),
+            (&["192.0.2.07"], PEER, Word::Short),
+            (&["192.0.2.7 10.0.0.2"], PEER, Word::Short),
+            (&["[2001:db8::7"], PEER, Word::Short),
+            (&["[2001:db8::7]443"], PEER, Word::Short),
+            (&["[192.0.2.7]"], PEER, Word::Short),
+            (&["fe80::1%eth0"], PEER, Word::Short),
+            (&["\u{fc}"], PEER, Word::Short),
+        ] {
+            check(&[], lines, address, word);
+        }
+    }
+
+    #[test]
+    fn forwarded_is_walked_in_the_same_way() {
+        for (lines, address, word) in [
+            (&["for=192.0.2.7"][..], "192.0.2.7", Word::Good),
+            (&["For=192.0.2.7;proto=http;by=203.0.113.43"], "192.0.2.7", Word::Good),
+            (&["proto=http; FOR=\"192.0.2.7\" ;by=x"], "192.0.2.7", Word::Good),
+            (&["for=198.51.100.1, for=192.0.2.7;by=10.0.0.2, for=10.0.0.3"], "192.0.2.7", Word::Good),
+            (&["for=198.51.100.1", "for=192.0.2.7", "for=10.0.0.3"], "192.0.2.7", Word::Good),
+            (&["for=\"[2001:db8:cafe::17]:4711\""], "2001:db8:cafe::17", Word::Good),
+            (&["for=\"[2001:db8:cafe::17]\""], "2001:db8:cafe::17", Word::Good),
+            (&["for=[2001:db8:cafe::17]:4711"], "2001:db8:cafe::17", Word::Good),
+            (&["for=\"192.0.2.7:_port\""], "192.0.2.7", Word::Good),
+            (&["for=192.0.2.7:80"], "192.0.2.7", Word::Good),
+            (&["for=\"192.0.2\\.7\""], "192.0.2.7", Word::Good),
+            (&["for=\"198.51.100.1, for=\";for=192.0.2.7"], PEER, Word::Short),
+            (&["x=\"a, for=198.51.100.1\";for=192.0.2.7;;"], "192.0.2.7", Word::Good),
+            (&["nonsense, for=192.0.2.7"], "192.0.2.7", Word::Good),
+            (&["for=192.0.2.7,"], "192.0.2.7", Word::Good),
+            (&["for=unknown"], PEER, Word::Short),
+            (&["for=_hidden"], PEER, Word::Short),
+            (&["for=192.0.2.7, for=_gazonk, for=10.0.0.2"], "10.0.0.2", Word::Short),
+            (&["for=192.0.2.7, proto=https"], PEER, Word::Short),
+            (&["for=192.0.2.7;for=192.0.2.8"], PEER, Word::Short),
+            (&["for=192.0.2.7;FOR=192.0.2.7"], PEER, Word::Short),
+            (&["for"], PEER, Word::Short),
+            (&["for="], PEER, Word::Short),
+            (&["for=\"\""], PEER, Word::Short),
+            (&["for =192.0.2.7"], PEER, Word::Short),
+            (&["for=\"192.0.2.7\"x"], PEER, Word::Short),
+            (&["for=\"192.0.2.7\" \"\""], PEER, Word::Short),
+            (&["for=\"192.0.2.7:_\""], PEER, Word::Short),
+        ] {
+            check(lines, &[], address, word);
+        }
+    }
+
+    #[test]
+    fn a_quote_that_a_client_leaves_open_does_not_make_its_claim_what_a_proxy_said() {
+        // A proxy that adds to the client's line, and one that adds a line.
+        for lines in [
+            &["for=198.51.100.1;x=\", for=192.0.2.7"][..],
+            &["for=198.51.100.1;x=\", for=\"[2001:db8::7]\""],
+            &["for=198.51.100.1;x=\", for=\"[2001:db8::7]\";by=\"_x\""],
+            &["for=198.51.100.1;x=\"\\", "for=\""],
+        ] {
+            check(lines, &[], PEER, Word::Short);
+        }
+        check(&["for=198.51.100.1;x=\"", "for=192.0.2.7"], &[], "192.0.2.7", Word::Good);
+    }
+
+    #[test]
+    fn both_fields_are_believed_only_where_they_agree() {
+        check(&["for=192.0.2.7"], &["192.0.2.7"], "192.0.2.7", Word::Good);
+        check(&["for=192.0.2.7, for=10.0.0.2"], &["198.51.100.1, 192.0.2.7"], "192.0.2.7", Word::Good);
+        check(&["for=198.51.100.1"], &["192.0.2.7"], PEER, Word::Contradictory);
+        check(&["for=192.0.2.7"], &["198.51.100.1"], PEER, Word::Contradictory);
+        check(&["for=unknown"], &["192.0.2.7"], PEER, Word::Contradictory);
+        check(&["for=unknown"], &["unknown"], PEER, Word::Short);
+        check(&["for=192.0.2.7"], &[" "], "192.0.2.7", Word::Good);
+    }
+
+    #[test]
+    fn a_way_that_is_too_long_is_not_gone_to_its_end() {
+        let way = |hops: usize| format!("192.0.2.7{}", ", 10.0.0.2".repeat(hops));
+        check(&[], &[&way(HOPS_MAX - 1)], "192.0.2.7", Word::Good);
+        check(&[], &[&way(HOPS_MAX)], "10.0.0.2", Word::Short);
+    }
+
+    #[test]
+    fn a_peer_on_a_unix_socket_is_asked_as_well() {
+        let found = asker(None, &[], &[b"192.0.2.7"], trusts);
+        assert_eq!(found, Asker { address: "192.0.2.7".parse().ok(), word: Word::Good });
+        assert_eq!(asker(None, &[], &[], trusts), Asker { address: None, word: Word::Good });
+    }
+}

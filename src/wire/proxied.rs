@@ -1,0 +1,82 @@
+//! The beginning of a connection on which proxies say whom they speak for.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use super::deadline::Deadline;
+use super::proxy_protocol::{Header, Source, parse};
+use super::socket::Socket;
+use super::worker::Registration;
+use crate::config::ProxyProtocol;
+
+/// Reads the header of the PROXY protocol and gives the socket the peer that it names; `input` then holds what came behind
+/// it. False where the connection is to be closed without a word.
+///
+/// A header is taken from trusted peers alone, and must have arrived by `deadline`. Where one is required, peers that are not
+/// trusted are not even read from; where one may be sent, they may not send it.
+pub(super) async fn hear<S>(
+    socket: &mut Socket,
+    input: &mut Vec<u8>,
+    deadline: &mut Deadline,
+    place: &Registration<S>,
+) -> bool {
+    let guard = &place.worker().guard;
+    let is_required = match guard.proxy_protocol() {
+        ProxyProtocol::Off => return true,
+        ProxyProtocol::On => false,
+        ProxyProtocol::Require => true,
+    };
+    let is_trusted = guard.trusts(socket.peer);
+    let why = if is_required && !is_trusted {
+        "who is not trusted may not speak for others, and a PROXY header is required"
+    } else {
+        match poll_fn(|cx| poll_header(cx, socket, input, deadline, place)).await {
+            None => return false,
+            Some(Header::Absent) if !is_required => return true,
+            Some(Header::Complete(length, source)) if is_trusted => {
+                input.drain(..length);
+                match source {
+                    Source::Peer => {}
+                    Source::Address(address) => socket.peer = Some(address),
+                    Source::Unix => socket.peer = None,
+                }
+                return true;
+            }
+            Some(Header::Complete(..)) => "a PROXY header came from a peer that is not trusted",
+            Some(Header::Absent) => "no PROXY header came, and one is required",
+            Some(Header::Invalid | Header::Partial) => "the PROXY header is malformed",
+        }
+    };
+    guard.note_refused_proxy_header();
+    log::debug!("{}: closed: {why}", socket.who());
+    false
+}
+
+/// What the connection begins with; none where it ends before that is known, its time runs out or the worker closes.
+fn poll_header<S>(
+    cx: &mut Context<'_>,
+    socket: &mut Socket,
+    input: &mut Vec<u8>,
+    deadline: &mut Deadline,
+    place: &Registration<S>,
+) -> Poll<Option<Header>> {
+    let worker = place.worker();
+    loop {
+        let mut scratch = worker.scratch.borrow_mut();
+        let Poll::Ready(read) = socket.poll_read(cx, &mut scratch) else { break };
+        let Ok(length @ 1..) = read else { return Poll::Ready(None) };
+        input.extend_from_slice(&scratch[..length]);
+        match parse(input) {
+            Header::Partial => {}
+            header => return Poll::Ready(Some(header)),
+        }
+    }
+    if input.is_empty() {
+        place.wait(cx);
+        if worker.is_closing() {
+            return Poll::Ready(None);
+        }
+    }
+    ready!(deadline.poll(cx));
+    Poll::Ready(None)
+}
