@@ -40,6 +40,7 @@ use crate::files::cache::NoHandle;
 use crate::files::handle_pool::Handle;
 use crate::files::load::NoForm;
 use crate::files::{Asset, Files, Lookup};
+use crate::guard::Guard;
 use crate::guard::gate::{Gate, Turned};
 use crate::http::decide::{Representation, decide};
 use crate::http::digest::Algorithm;
@@ -76,6 +77,8 @@ pub struct Manners {
     pub redirects: Arc<Redirects>,
     /// Who is turned away before anything is looked up.
     pub gate: Gate,
+    /// Who may have how much.
+    pub guard: Guard,
     /// Listings and archives.
     pub directories: Directories,
     /// Whether a directory that is listed may be had as an archive.
@@ -87,7 +90,7 @@ pub struct Manners {
 }
 
 impl Manners {
-    /// What `config` and `limits` say, for `files` under `rules` and with `redirects`.
+    /// What `config` and `limits` say, for `files` under `rules`, with `redirects` and as `guard` allows.
     ///
     /// # Errors
     /// Where threads can't be started.
@@ -97,6 +100,7 @@ impl Manners {
         files: &Files,
         rules: Arc<Rules>,
         redirects: Arc<Redirects>,
+        guard: &Guard,
     ) -> io::Result<Self> {
         Ok(Self {
             dotfiles: config.dotfiles,
@@ -106,6 +110,7 @@ impl Manners {
             rules,
             redirects,
             gate: Gate::new(config),
+            guard: guard.clone(),
             directories: Directories::new(files.clone(), DirectorySettings::of(config, limits))?,
             offers_archives: config.archive.is_on(),
             verifies: config.verify == Verify::Serve,

@@ -21,8 +21,9 @@ use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
-use super::stall::{STALL_LOOKS, Stall};
-use super::worker::{Registration, Worker};
+use super::stall::{Stall, Uptake};
+use super::turn_away::{TOO_MANY, turn_away, turn_away_at_once};
+use super::worker::{Bounds, Registration, Worker};
 
 /// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
 pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
@@ -30,20 +31,33 @@ where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
+    let Ok(_share) = worker.guard.admit_client(socket.peer) else {
+        return refuse_client(&worker, socket).await;
+    };
     let now = Instant::now();
     let mut connection = Connection {
         deadline: Deadline::after(now, worker.bounds.head_timeout),
-        place: worker.register(),
+        place: worker.register(now),
         outbox: Outbox::new(worker.guard.client_at(socket.peer)),
         socket,
         input: Vec::new(),
         scanner: Scanner::default(),
+        uptake: Uptake::default(),
         now,
         is_woken: true,
     };
     match connection.run().await {
         End::Close => {}
         End::Linger => connection.linger().await,
+    }
+}
+
+/// Tells a client that it has as many connections as it may. Where places run short, this takes none for longer than a call.
+async fn refuse_client<S>(worker: &Worker<S>, socket: Socket) {
+    if worker.guard.connections().is_short() {
+        turn_away_at_once(&socket, TOO_MANY);
+    } else {
+        turn_away(socket, TOO_MANY).await;
     }
 }
 
@@ -55,6 +69,8 @@ struct Connection<S> {
     scanner: Scanner,
     outbox: Outbox,
     deadline: Deadline,
+    /// How fast the present response is taken.
+    uptake: Uptake,
     /// When the latest bytes arrived or left.
     now: Instant,
     /// Nothing has arrived since the task was last woken: it may be the deadline that woke it.
@@ -89,13 +105,14 @@ where
                 tokio::task::yield_now().await;
             }
             let Some(arrived) = poll_fn(|cx| self.poll_arrival(cx)).await else { return End::Close };
-            self.place.set_busy(true);
+            self.place.answers();
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
                 Arrived::Refused(refusal, is_head) => return self.refuse(refusal, is_head).await,
             };
             match self.exchange(parsed).await {
-                Ok(None) => self.place.set_busy(!self.outbox.is_empty()),
+                Ok(None) if self.outbox.is_empty() => self.place.reads(),
+                Ok(None) => {}
                 Ok(Some(end)) => return end,
                 Err(cut) => return self.give_up(&cut),
             }
@@ -114,6 +131,7 @@ where
         let has_body = framing != Framing::Empty;
         let waits = expects_continue && has_body;
         let is_answered_at_once = waits && !takes_body(&request);
+        self.uptake = Uptake::default();
         let may_go_on = keep_alive && is_droppable && !is_answered_at_once;
         let mut dropper = Dropper::new(framing, limit.saturating_add(CHUNK_FRAMING_ROOM));
         let mut body_is_left = has_body;
@@ -128,7 +146,7 @@ where
         }
         request.head_mut().peer_addr = self.socket.peer;
         let response = self.call(request).await;
-        let keep_alive = may_go_on && !self.worker().is_closing();
+        let keep_alive = may_go_on && !self.worker().is_closing() && !self.place.is_evicted();
         let manner = Manner { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
         let rest = render(response, manner, &worker.prefixes, self.now, &mut self.outbox);
@@ -198,6 +216,7 @@ where
                 self.deadline.set(self.now, worker.bounds.head_timeout);
                 let Some((arrived, used)) = self.head_in(&scratch[..length], &worker) else {
                     self.input.extend_from_slice(&scratch[..length]);
+                    self.place.reads();
                     continue;
                 };
                 self.input.extend_from_slice(&scratch[used..length]);
@@ -212,8 +231,9 @@ where
         if is_idle {
             self.input = Vec::new();
             self.outbox.release();
-            self.place.wait(cx);
-            if worker.is_closing() {
+            self.place.waits(cx, self.now);
+            // Its place may be wanted: a request that has come meanwhile is answered first.
+            if worker.is_closing() || self.place.is_evicted() && !self.socket.has_arrived() {
                 return Poll::Ready(None);
             }
         }
@@ -283,7 +303,7 @@ where
         }
         let worker = Rc::clone(self.worker());
         let mut stall = Stall::new(self.now);
-        self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
+        self.deadline.set(self.now, worker.look_after());
         poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
         self.restart_idle();
         Ok(())
@@ -297,22 +317,46 @@ where
     ) -> Poll<Result<(), Cut>> {
         let mut sent = 0;
         let flushed = self.outbox.poll_send(cx, worker, &mut self.socket, |bytes| sent += bytes);
+        self.uptake.sent(sent);
         if flushed.is_ready() {
+            if self.uptake.is_waiting() {
+                self.uptake.waits(Instant::now(), false);
+            }
             return flushed;
         }
+        let now = Instant::now();
+        self.uptake.waits(now, self.outbox.waits_for_client());
         if sent > 0 {
-            self.now = Instant::now();
-            *stall = Stall::new(self.now);
-            self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
+            self.now = now;
+            *stall = Stall::new(now);
+            self.deadline.set(now, worker.look_after());
         }
+        let mut is_looked_at = sent > 0;
         while self.deadline.poll(cx).is_ready() {
             let now = Instant::now();
             if stall.goes_on(now, self.socket.untaken(), worker.bounds.stall_timeout) {
                 return Poll::Ready(Err(Cut::Socket(io::ErrorKind::TimedOut.into())));
             }
-            self.deadline.set(now, worker.bounds.stall_timeout / STALL_LOOKS);
+            self.deadline.set(now, worker.look_after());
+            is_looked_at = true;
+        }
+        if is_looked_at && self.is_too_slow(worker) {
+            return Poll::Ready(Err(Cut::Socket(io::Error::new(io::ErrorKind::TimedOut, TOO_LITTLE))));
         }
         Poll::Pending
+    }
+
+    /// Whether the client takes less than it must while connections run short.
+    fn is_too_slow(&self, worker: &Worker<S>) -> bool {
+        let Bounds { min_rate, min_rate_after, .. } = worker.bounds;
+        let is_asked =
+            min_rate > 0 && self.uptake.waited() >= min_rate_after && worker.guard.connections().is_short();
+        let is_slow =
+            is_asked && self.socket.untaken().is_some_and(|untaken| self.uptake.is_below(min_rate, untaken));
+        if is_slow {
+            worker.guard.connections().count_too_slow();
+        }
+        is_slow
     }
 
     /// The next request has its time from now on: to come, or to come whole where it has begun.
@@ -407,7 +451,7 @@ where
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
     async fn linger(&mut self) {
         self.socket.shutdown();
-        self.place.set_busy(false);
+        self.place.reads();
         let worker = Rc::clone(self.worker());
         self.deadline.set(Instant::now(), worker.bounds.linger_timeout);
         let mut room = LINGER_BYTES;
@@ -444,6 +488,8 @@ const REQUESTS_IN_TURN: u64 = 64;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 const TOO_SLOW: Refusal = (StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive.\n");
+
+const TOO_LITTLE: &str = "the client took less than it must while connections run short";
 
 /// What chunk sizes and trailers may take beside a chunked body's bytes.
 const CHUNK_FRAMING_ROOM: u64 = 4096;
