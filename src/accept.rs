@@ -16,21 +16,17 @@ use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use tokio::io::Interest;
 
 use crate::event_loop::register;
-use crate::guard::connections::{Admission, Connections};
+use crate::guard::connections::Admission;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::Listener;
 use crate::wire::http1;
 use crate::wire::socket::Socket;
-use crate::wire::turn_away::turn_away;
+use crate::wire::turn_away::{BUSY, turn_away, turn_away_at_once};
 use crate::wire::worker::Worker;
 
 /// Accepts on `listener` until the server closes; what waits in the queue then is still accepted and served.
-pub(crate) async fn accept<S, B>(
-    listener: Listener,
-    worker: Rc<Worker<S>>,
-    connections: Connections,
-    lifecycle: Lifecycle,
-) where
+pub(crate) async fn accept<S, B>(listener: Listener, worker: Rc<Worker<S>>, lifecycle: Lifecycle)
+where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
@@ -41,7 +37,7 @@ pub(crate) async fn accept<S, B>(
         Err(error) => return log::error!("a listener can't be waited on: {error}"),
     };
     let mut closing = pin!(lifecycle.reached(Phase::Closing));
-    let take = || take_some(queue.get_ref(), &worker, &connections);
+    let take = || take_some(queue.get_ref(), &worker);
     while let Either::Left((ready, _)) = select(pin!(queue.readable()), closing.as_mut()).await {
         match (ready, take()) {
             (Ok(mut guard), Taken::Drained) => guard.clear_ready(),
@@ -62,14 +58,14 @@ enum Taken {
     Short,
 }
 
-fn take_some<S, B>(queue: &OwnedFd, worker: &Rc<Worker<S>>, connections: &Connections) -> Taken
+fn take_some<S, B>(queue: &OwnedFd, worker: &Rc<Worker<S>>) -> Taken
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
     for _ in 0..AT_ONCE {
         match acceptfrom_with(queue.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok((fd, peer)) => admit(Socket::new(fd, peer.and_then(address)), worker, connections),
+            Ok((fd, peer)) => admit(Socket::new(fd, peer.and_then(address)), worker),
             Err(Errno::AGAIN) => return Taken::Drained,
             Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
                 let closed = worker.files().close_idle_handles(CLOSE_WHEN_SHORT);
@@ -83,12 +79,12 @@ where
     Taken::More
 }
 
-fn admit<S, B>(socket: Socket, worker: &Rc<Worker<S>>, connections: &Connections)
+fn admit<S, B>(socket: Socket, worker: &Rc<Worker<S>>)
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
-    match connections.admit() {
+    match worker.guard().connections().admit() {
         Admission::Serve(share) => {
             let worker = Rc::clone(worker);
             actix_rt::spawn(async move {
@@ -98,11 +94,11 @@ where
         }
         Admission::Refuse(share) => {
             actix_rt::spawn(async move {
-                turn_away(socket).await;
+                turn_away(socket, BUSY).await;
                 drop(share);
             });
         }
-        Admission::Drop => {}
+        Admission::RefuseAtOnce => turn_away_at_once(&socket, BUSY),
     }
 }
 

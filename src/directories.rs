@@ -11,11 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::archive::plan::{Plan, Unplanned};
 use crate::archive::{Archive, ArchiveLimits, Format as ArchiveFormat};
+use crate::client_places::{ClientPlace, ClientPlaces};
 use crate::config::{Config, Limits};
 use crate::files::Files;
 use crate::files::directory::{self, Wanted};
 use crate::files::disk::Disk;
 use crate::files::root::leads_nowhere;
+use crate::http::client::ClientKey;
 use crate::http::query::Format;
 use crate::http::target::SitePath;
 use crate::listing::sort::Sorting;
@@ -34,14 +36,17 @@ struct Inner {
     permits: Arc<Semaphore>,
     /// Of those, the ones that archives may take: a listing takes little time, an archive as long as its client likes.
     for_archives: Arc<Semaphore>,
+    /// Of those, the ones that a single client may take: one that dawdles must not keep all others out.
+    for_client: ClientPlaces,
     listing: Arc<Disk>,
     archiving: Arc<Disk>,
 }
 
-/// An archive, and its place among archives.
-struct Placed {
-    archive: Archive,
-    _place: OwnedSemaphorePermit,
+/// A listing or an archive, and its places beside the one among all of them.
+struct Placed<P> {
+    producer: P,
+    _among_archives: Option<OwnedSemaphorePermit>,
+    _of_client: Option<ClientPlace>,
 }
 
 /// Every bound of listings and archives.
@@ -114,32 +119,40 @@ impl Directories {
         let at_once = settings.at_once.min(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(at_once));
         let for_archives = Arc::new(Semaphore::new((at_once - at_once.div_ceil(LISTINGS_SHARE)).max(1)));
+        let for_client = ClientPlaces::new((at_once / CLIENT_SHARE).max(1));
         let pool = |name| Disk::new(name, settings.threads.max(1), NICENESS).map(Arc::new);
         let (listing, archiving) = (pool("pagecast-list")?, pool("pagecast-pack")?);
-        let inner = Inner { files, settings, permits, for_archives, listing, archiving };
+        let inner = Inner { files, settings, permits, for_archives, for_client, listing, archiving };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The body of a listing: whole where it is short, else in pieces as it is made.
+    /// The body of a listing: whole where it is short, else in pieces as it is made. It counts against the share of `client`,
+    /// where there is one.
     ///
     /// # Errors
     /// Where the directory can't be read now or at all.
-    pub async fn list(&self, wanted: WantedListing) -> Result<BoxBody, NoDirectory> {
+    pub async fn list(
+        &self,
+        wanted: WantedListing,
+        client: Option<ClientKey>,
+    ) -> Result<BoxBody, NoDirectory> {
         let WantedListing { path, has_slash, format, sorting, has_archives, etag_of } = wanted;
         let page = Page { path, has_slash, sorting, format, has_archives, etag_of };
-        let permit = self.place_soon().await?;
+        let (permit, of_client) = self.place_soon(client).await?;
         self.begin(&self.inner.listing, permit, move |inner, permit| {
             let limits = inner.settings;
             let read = Wanted { entries: limits.listing_entries, dotfiles: limits.archive.dotfiles };
             let directory = directory::read(inner.files.root(), &page.path, read)
                 .map_err(|error| NoDirectory::of(error, &page.path))?;
             let path = page.path.clone();
-            begun(Listing::new(directory, page), permit, WHOLE, &path)
+            let producer = Listing::new(directory, page);
+            begun(Placed { producer, _among_archives: None, _of_client: of_client }, permit, WHOLE, &path)
         })
         .await
     }
 
-    /// The body of an archive. It ends as broken where a file is not what it was when the archive was planned.
+    /// The body of an archive. It ends as broken where a file is not what it was when the archive was planned. It counts
+    /// against the share of `client`, where there is one.
     ///
     /// # Errors
     /// Where the directory can't be read now or at all, or holds more than an archive may.
@@ -147,16 +160,20 @@ impl Directories {
         &self,
         path: SitePath<'static>,
         format: ArchiveFormat,
+        client: Option<ClientKey>,
     ) -> Result<BoxBody, NoDirectory> {
-        let place = place_in(&self.inner.for_archives)?;
+        let share = |client| self.inner.for_client.take(client).ok_or(NoDirectory::Busy);
+        let of_client = client.map(share).transpose()?;
+        let among_archives = Some(place_in(&self.inner.for_archives)?);
         let permit = place_in(&self.inner.permits)?;
         self.begin(&self.inner.archiving, permit, move |inner, permit| {
             let is_listed = |path: &SitePath<'_>| inner.files.rules().policy(path).listing();
             let plan = Plan::of(inner.files.root(), &path, &inner.settings.archive, &is_listed)
                 .map_err(|why| NoDirectory::unplanned(why, &path))?;
-            let archive = Archive::new(plan, format, inner.files.clone())
+            let producer = Archive::new(plan, format, inner.files.clone())
                 .map_err(|error| NoDirectory::failed(&error, &path))?;
-            begun(Placed { archive, _place: place }, permit, 1, &path)
+            let placed = Placed { producer, _among_archives: among_archives, _of_client: of_client };
+            begun(placed, permit, 1, &path)
         })
         .await
     }
@@ -167,12 +184,19 @@ impl Directories {
     }
 
     /// A place for a listing: most are done with in a moment, so that a rush of them waits for its turn.
-    async fn place_soon(&self) -> Result<OwnedSemaphorePermit, NoDirectory> {
-        let place = Arc::clone(&self.inner.permits).acquire_owned();
-        match tokio::time::timeout(PLACE_WAIT, place).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(NoDirectory::Busy),
-        }
+    async fn place_soon(
+        &self,
+        client: Option<ClientKey>,
+    ) -> Result<(OwnedSemaphorePermit, Option<ClientPlace>), NoDirectory> {
+        let places = async {
+            let of_client = match client {
+                Some(client) => Some(self.inner.for_client.wait(client).await?),
+                None => None,
+            };
+            let permit = Arc::clone(&self.inner.permits).acquire_owned().await.ok()?;
+            Some((permit, of_client))
+        };
+        tokio::time::timeout(PLACE_WAIT, places).await.ok().flatten().ok_or(NoDirectory::Busy)
     }
 
     async fn begin<P: Produce>(
@@ -191,9 +215,9 @@ impl Directories {
     }
 }
 
-impl Produce for Placed {
+impl<P: Produce> Produce for Placed<P> {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
-        self.archive.next()
+        self.producer.next()
     }
 }
 
@@ -248,6 +272,9 @@ const PLACE_WAIT: Duration = Duration::from_secs(1);
 
 /// One place in so many is for listings alone, where there is more than one.
 const LISTINGS_SHARE: usize = 4;
+
+/// One place in so many is what a single client may have, and one at least.
+const CLIENT_SHARE: usize = 4;
 
 /// Compressing and sorting stand well back behind those who serve files.
 const NICENESS: i32 = 10;
@@ -306,7 +333,7 @@ mod tests {
             let dir = tree(files);
             actix_rt::System::new().block_on(async {
                 let directories = directories(dir.path(), 1, LIMITS);
-                let body = directories.list(json("/d/")).await.unwrap();
+                let body = directories.list(json("/d/"), None).await.unwrap();
                 assert_eq!(body.size() != BodySize::Stream, is_whole, "{files}");
                 let bytes = to_bytes(body).await.unwrap();
                 let parsed: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
@@ -322,13 +349,13 @@ mod tests {
         let dir = tree(2000);
         actix_rt::System::new().block_on(async {
             let directories = directories(dir.path(), 1, LIMITS);
-            let long = directories.list(json("/d/")).await.unwrap();
+            let long = directories.list(json("/d/"), None).await.unwrap();
             assert_eq!(directories.permits_left(), 0);
-            assert_eq!(directories.list(json("/")).await.err(), Some(NoDirectory::Busy));
-            let archived = directories.archive(path("/"), ArchiveFormat::Zip).await;
+            assert_eq!(directories.list(json("/"), None).await.err(), Some(NoDirectory::Busy));
+            let archived = directories.archive(path("/"), ArchiveFormat::Zip, None).await;
             assert_eq!(archived.err(), Some(NoDirectory::Busy));
             to_bytes(long).await.unwrap();
-            assert!(directories.list(json("/")).await.is_ok(), "the last one has ended");
+            assert!(directories.list(json("/"), None).await.is_ok(), "the last one has ended");
             assert_eq!(directories.permits_left(), 1, "a listing that is whole is done with");
         });
     }
@@ -341,12 +368,36 @@ mod tests {
             let lists = (0..20).map(|_| {
                 let directories = directories.clone();
                 actix_rt::spawn(async move {
-                    let body = directories.list(json("/d/")).await?;
+                    let body = directories.list(json("/d/"), None).await?;
                     Ok::<_, NoDirectory>(to_bytes(body).await.is_ok())
                 })
             });
             for list in lists.collect::<Vec<_>>() {
                 assert_eq!(list.await.unwrap(), Ok(true));
+            }
+        });
+    }
+
+    #[test]
+    fn a_client_has_a_quarter_of_the_places_and_one_at_least() {
+        let dir = tree(0);
+        std::fs::write(dir.path().join("d/long"), vec![1; 3 << 20]).unwrap();
+        actix_rt::System::new().block_on(async {
+            for (at_once, share) in [(2, 1), (8, 2), (32, 8)] {
+                let directories = directories(dir.path(), at_once, LIMITS);
+                let archive = |client| {
+                    let directories = directories.clone();
+                    async move { directories.archive(path("/"), ArchiveFormat::Tar, Some(client)).await }
+                };
+                let (greedy, other) = (ClientKey::V4(1), ClientKey::V4(2));
+                let mut under_way = Vec::new();
+                while let Ok(body) = archive(greedy).await {
+                    under_way.push(body);
+                }
+                assert_eq!(under_way.len(), share, "of {at_once}");
+                assert_eq!(directories.list(json("/d/"), Some(greedy)).await.err(), Some(NoDirectory::Busy));
+                assert!(directories.list(json("/d/"), Some(other)).await.is_ok());
+                assert_eq!(archive(other).await.is_ok(), at_once > 2, "one of two is for archives");
             }
         });
     }
@@ -360,13 +411,13 @@ mod tests {
                 let directories = directories(dir.path(), at_once, LIMITS);
                 let mut under_way = Vec::new();
                 let refused = loop {
-                    match directories.archive(path("/"), ArchiveFormat::Tar).await {
+                    match directories.archive(path("/"), ArchiveFormat::Tar, None).await {
                         Ok(body) => under_way.push(body),
                         Err(why) => break why,
                     }
                 };
                 assert_eq!((refused, under_way.len()), (NoDirectory::Busy, archives));
-                assert!(directories.list(json("/d/")).await.is_ok(), "{at_once}");
+                assert!(directories.list(json("/d/"), None).await.is_ok(), "{at_once}");
             }
         });
     }
@@ -381,13 +432,17 @@ mod tests {
                 ArchiveLimits { depth: 1, ..LIMITS },
             ] {
                 let directories = directories(dir.path(), 1, limits);
-                let archived = directories.archive(path("/"), ArchiveFormat::Tar).await;
+                let archived = directories.archive(path("/"), ArchiveFormat::Tar, None).await;
                 assert_eq!(archived.err(), Some(NoDirectory::TooLarge), "{limits:?}");
             }
             let directories = directories(dir.path(), 1, LIMITS);
             for text in ["/none/", "/d/0", "/d/0/1"] {
-                assert_eq!(directories.list(json(text)).await.err(), Some(NoDirectory::Missing), "{text}");
-                let archived = directories.archive(path(text), ArchiveFormat::Tar).await;
+                assert_eq!(
+                    directories.list(json(text), None).await.err(),
+                    Some(NoDirectory::Missing),
+                    "{text}"
+                );
+                let archived = directories.archive(path(text), ArchiveFormat::Tar, None).await;
                 assert_eq!(archived.err(), Some(NoDirectory::Missing), "{text}");
             }
             assert_eq!(directories.permits_left(), 1, "a refusal keeps nothing");
@@ -401,7 +456,7 @@ mod tests {
         std::fs::write(dir.path().join("d/b"), b"four").unwrap();
         actix_rt::System::new().block_on(async {
             let directories = directories(dir.path(), 1, LIMITS);
-            let body = directories.archive(path("/d"), ArchiveFormat::Tar).await.unwrap();
+            let body = directories.archive(path("/d"), ArchiveFormat::Tar, None).await.unwrap();
             std::fs::write(dir.path().join("d/b"), b"fifth").unwrap();
             let error = to_bytes(body).await.unwrap_err();
             assert_eq!(error.to_string(), "/d/b changed while it was archived");

@@ -27,6 +27,7 @@
 
 mod accept;
 pub mod archive;
+mod client_places;
 pub mod config;
 pub(crate) mod decode;
 pub mod directories;

@@ -57,7 +57,6 @@ pub struct Site {
     pub(crate) files: Files,
     pub(crate) manners: Manners,
     pub(crate) shortcuts: RefCell<Shortcuts>,
-    guard: Guard,
     pages: Pages,
 }
 
@@ -78,6 +77,8 @@ pub struct Manners {
     pub redirects: Arc<Redirects>,
     /// Who is turned away before anything is looked up.
     pub gate: Gate,
+    /// Who may have how much.
+    pub guard: Guard,
     /// Listings and archives.
     pub directories: Directories,
     /// Whether a directory that is listed may be had as an archive.
@@ -89,7 +90,7 @@ pub struct Manners {
 }
 
 impl Manners {
-    /// What `config` and `limits` say, for `files` under `rules` and with `redirects`.
+    /// What `config` and `limits` say, for `files` under `rules`, with `redirects` and as `guard` allows.
     ///
     /// # Errors
     /// Where threads can't be started.
@@ -99,6 +100,7 @@ impl Manners {
         files: &Files,
         rules: Arc<Rules>,
         redirects: Arc<Redirects>,
+        guard: &Guard,
     ) -> io::Result<Self> {
         Ok(Self {
             dotfiles: config.dotfiles,
@@ -108,6 +110,7 @@ impl Manners {
             rules,
             redirects,
             gate: Gate::new(config),
+            guard: guard.clone(),
             directories: Directories::new(files.clone(), DirectorySettings::of(config, limits))?,
             offers_archives: config.archive.is_on(),
             verifies: config.verify == Verify::Serve,
@@ -117,10 +120,10 @@ impl Manners {
 }
 
 impl Site {
-    /// A site of `files`, served with `manners`, to whom `guard` lets in.
-    pub fn new(files: Files, manners: Manners, guard: Guard) -> Rc<Self> {
+    /// A site of `files`, served with `manners`.
+    pub fn new(files: Files, manners: Manners) -> Rc<Self> {
         let shortcuts = RefCell::new(Shortcuts::new());
-        Rc::new(Self { files, manners, shortcuts, guard, pages: Pages::default() })
+        Rc::new(Self { files, manners, shortcuts, pages: Pages::default() })
     }
 
     /// The App's answer to whatever no route has taken.
@@ -134,7 +137,7 @@ impl Site {
         let gate = &self.manners.gate;
         let method = Method::classify(request.method().as_str().as_bytes());
         let is_head = method == Method::Head;
-        let admission = self.guard.admit(request);
+        let admission = self.manners.guard.admit(request);
         let refusal = admission.as_ref().and_then(|admission| admission.outcome.as_ref().err());
         let turned = if refusal.is_some() { None } else { gate.turns(request) };
         let answer = match (turned, method) {

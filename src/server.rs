@@ -22,7 +22,6 @@ use crate::config::{AdminListen, Config, Limits, Loaded};
 use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
-use crate::guard::connections::Connections;
 use crate::http::redirects::Redirects;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Listener, bind};
@@ -132,14 +131,14 @@ pub async fn serve_from(
         }
         None => None,
     };
+    let guard = Guard::new(config, limits);
     let plan = Plan {
         files: files.clone(),
-        manners: Manners::of(config, limits, &files, rules, Arc::clone(redirects))?,
+        manners: Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard)?,
         bounds: bounds(config),
-        guard: Guard::new(config),
+        guard,
         health,
         lifecycle: lifecycle.clone(),
-        connections: Connections::new(limits.max_connections, limits.refusals),
     };
     let housekeeping = actix_rt::spawn(keep_house(files));
     let workers = Workers::start(&plan, limits.workers, listeners.traffic).await?;
@@ -164,7 +163,6 @@ struct Plan {
     guard: Guard,
     health: Health,
     lifecycle: Lifecycle,
-    connections: Connections,
 }
 
 struct Workers {
@@ -241,8 +239,8 @@ impl Workers {
 
 /// One worker: an App, its connections, and the sockets that they come from.
 async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSender<io::Result<()>>) -> usize {
-    let Plan { files, manners, bounds, guard, health, lifecycle, connections } = plan;
-    let site = Site::new(files.clone(), manners, guard.clone());
+    let Plan { files, manners, bounds, guard, health, lifecycle } = plan;
+    let site = Site::new(files.clone(), manners);
     let app = match app(&site, &health).await {
         Ok(app) => app,
         Err(()) => {
@@ -253,9 +251,7 @@ async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSend
     let worker = Worker::new(app, files, bounds, guard);
     let accepting: Vec<_> = listeners
         .into_iter()
-        .map(|listener| {
-            actix_rt::spawn(accept(listener, Rc::clone(&worker), connections.clone(), lifecycle.clone()))
-        })
+        .map(|listener| actix_rt::spawn(accept(listener, Rc::clone(&worker), lifecycle.clone())))
         .collect();
     let _ = started.send(Ok(()));
     lifecycle.reached(Phase::Closing).await;
@@ -320,6 +316,8 @@ fn bounds(config: &Config) -> Bounds {
         idle_timeout: config.idle_timeout.get(),
         stall_timeout: config.stall_timeout.get(),
         disk_timeout: config.disk_timeout.get(),
+        min_rate: config.min_rate.given().map_or(0, |rate| rate.get()),
+        min_rate_after: config.min_rate_after.get(),
         linger_timeout: config.linger_timeout.get(),
         turn_bytes: config.turn_bytes.as_usize(),
         long_rate: config.long_rate.get(),

@@ -32,7 +32,7 @@ pub struct Limits {
     pub handles: usize,
     /// Connections served at once.
     pub max_connections: usize,
-    /// Connections above `max_connections` that are held just long enough to be told to come back.
+    /// Connections above `max_connections`: newcomers whose place is being left, and those that are told to come back.
     pub refusals: usize,
     /// Connections to the admin listener.
     pub admin_connections: usize,
@@ -214,7 +214,7 @@ pub const WORKER_FILES: u64 = 5;
 const FILES_PER_AUTO_WORKER: u64 = 64;
 const FILES_PER_DIRECTORY: u64 = 32;
 const WORKERS_MAX: u64 = 1_024;
-const REFUSALS_MAX: u64 = 64;
+const REFUSALS_MAX: u64 = 256;
 const ADMIN_CONNECTIONS_MAX: u64 = 16;
 const HANDLES_MIN: u64 = 8;
 const HANDLES_MAX: u64 = 65_536;
@@ -245,7 +245,7 @@ mod tests {
             (64, None, None, (8, 14)),
             (128, None, None, (17, 53)),
             (1_024, None, None, (218, 656)),
-            (65_536, None, None, (16_346, 49_040)),
+            (65_536, None, None, (16_298, 48_896)),
             // From here on memory is what limits connections, and a bound of its own handles.
             (1_048_576, None, None, (65_536, 131_072)),
             (1 << 40, None, None, (65_536, 131_072)),

@@ -3,7 +3,7 @@
 //! | room          | what it knows                                                         |
 //! |---------------|-----------------------------------------------------------------------|
 //! | `clients`     | what each client has now                                              |
-//! | `connections` | how many connections there may be                                     |
+//! | `connections` | how many connections there may be, and which goes for another         |
 //! | `gate`        | who is turned away before anything is looked up                       |
 //! | `proxies`     | whose word is taken for who the client is                             |
 //! | `rate`        | a token bucket, and what clients are told of it                       |
@@ -25,12 +25,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use actix_web::HttpRequest;
 use arc_swap::ArcSwap;
 
-use self::clients::Clients;
+use self::clients::{Client, Clients, take};
+pub use self::connections::ConnectionCounts;
+use self::connections::Connections;
 use self::proxies::Proxies;
 pub(crate) use self::requests::Pass;
 use self::requests::{Excess, Refusal, RequestLimits, Requests};
 use self::telling::Telling;
-use crate::config::{Config, ProxyProtocol};
+use crate::config::{Config, Limits, ProxyProtocol};
 use crate::http::client::{ClientKey, Prefixes};
 use crate::http::forwarded_for::{Asker, Word};
 
@@ -47,10 +49,12 @@ struct Inner {
     /// Whether anything has to be known of a request before it is served.
     asks: AtomicBool,
     clients: Clients,
+    connections: Connections,
     requests: Requests,
     telling: Telling,
     contradictions: AtomicU64,
     proxy_headers_refused: AtomicU64,
+    refused_clients: AtomicU64,
 }
 
 /// What the guard has counted since the start, and remembers now.
@@ -64,6 +68,8 @@ pub struct GuardCounts {
     pub refused_by_total_rate: u64,
     /// Requests refused because their client had too many under way.
     pub refused_at_once: u64,
+    /// Connections refused because their client had as many as it may.
+    pub refused_connections: u64,
     /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
     pub contradictions: u64,
     /// Connections closed for the header of the PROXY protocol that they began with, or did not.
@@ -77,31 +83,42 @@ pub(crate) struct Admission {
     pub(crate) lines: String,
 }
 
+/// A connection's share of what its client may have; returned when dropped.
+pub(crate) struct ClientShare {
+    client: Option<Arc<Client>>,
+}
+
+/// A client has as many connections as it may.
+#[derive(Debug)]
+pub(crate) struct TooMany;
+
 impl Guard {
-    /// The guard as it is configured.
-    pub fn new(config: &Config) -> Self {
+    /// The guard as it is configured, within `limits`.
+    pub fn new(config: &Config, limits: &Limits) -> Self {
         let bits = |count: u64| u8::try_from(count).unwrap_or(u8::MAX);
         let prefixes =
             Prefixes { v4: bits(config.client_v4_prefix.get()), v6: bits(config.client_v6_prefix.get()) };
-        let limits = RequestLimits::new(config);
+        let request_limits = RequestLimits::new(config);
         let proxies = Proxies::new(config);
-        let asks = AtomicBool::new(!limits.is_empty() || !proxies.is_empty());
+        let asks = AtomicBool::new(!request_limits.is_empty() || !proxies.is_empty());
         let inner = Inner {
             prefixes,
             proxies,
-            limits: ArcSwap::from_pointee(limits),
+            limits: ArcSwap::from_pointee(request_limits),
             asks,
             clients: Clients::new(config.clients.as_usize()),
+            connections: Connections::new(limits.max_connections, limits.refusals),
             requests: Requests::default(),
             telling: Telling::new(),
             contradictions: AtomicU64::new(0),
             proxy_headers_refused: AtomicU64::new(0),
+            refused_clients: AtomicU64::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// From now on the limits of `config` hold: rates, bursts, requests at once and who is exempt. What is known of the
-    /// clients stays; a client whose rate is another one now begins with all of it.
+    /// From now on the limits of `config` hold: rates, bursts, requests at once, connections and who is exempt. What is known
+    /// of the clients stays; a client whose rate is another one now begins with all of it.
     pub fn set_limits(&self, config: &Config) {
         let limits = RequestLimits::new(config);
         let asks = !limits.is_empty() || !self.inner.proxies.is_empty();
@@ -117,9 +134,19 @@ impl Guard {
             refused_by_client_rate: requests.refused(Excess::Client),
             refused_by_total_rate: requests.refused(Excess::Total),
             refused_at_once: requests.refused(Excess::AtOnce),
+            refused_connections: self.inner.refused_clients.load(Ordering::Relaxed),
             contradictions: self.inner.contradictions.load(Ordering::Relaxed),
             proxy_headers_refused: self.inner.proxy_headers_refused.load(Ordering::Relaxed),
         }
+    }
+
+    /// What became of the bound on connections.
+    pub fn connection_counts(&self) -> ConnectionCounts {
+        self.inner.connections.counts()
+    }
+
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.inner.connections
     }
 
     /// The client at the other end of a connection; none is a unix socket.
@@ -184,6 +211,82 @@ impl Guard {
         }
         asker
     }
+
+    /// One more connection of the client at `peer`.
+    ///
+    /// # Errors
+    /// Where it has as many as it may. Whoever is beyond limits, and whoever comes over a unix socket, is not counted.
+    pub(crate) fn admit_client(&self, peer: Option<SocketAddr>) -> Result<ClientShare, TooMany> {
+        let max = self.inner.limits.load().client_connections();
+        let (Some(max), Some(key)) = (max, self.bounded(peer)) else {
+            return Ok(ClientShare { client: None });
+        };
+        let client = self.inner.clients.get(key);
+        if take(&client.connections, max) {
+            return Ok(ClientShare { client: Some(client) });
+        }
+        let before = self.inner.refused_clients.fetch_add(1, Ordering::Relaxed);
+        if before.is_multiple_of(TOLD_EVERY) {
+            log::warn!("{key} has {max} connections: a further one was refused, number {}", before + 1);
+        }
+        Err(TooMany)
+    }
+
+    /// The client at the other end of a connection, where it is one whose connections and places are bounded: proxies that
+    /// are trusted speak for many, some clients have no limits, and peers on unix sockets can't be told apart.
+    pub(crate) fn bounded(&self, peer: Option<SocketAddr>) -> Option<ClientKey> {
+        let address = peer?.ip();
+        let is_exempt =
+            self.inner.limits.load().exempt_address(Some(address)) || self.inner.proxies.trust(Some(address));
+        (!is_exempt).then(|| self.client_at(peer))
+    }
+}
+
+impl Drop for ClientShare {
+    fn drop(&mut self) {
+        if let Some(client) = &self.client {
+            client.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 const TOLD_EVERY: u64 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Count, OrOff};
+
+    fn guard(max: u64) -> Guard {
+        let config = Config {
+            client_connections: OrOff::Given(Count::of(max)),
+            unlimited_clients: "192.0.2.1".parse().unwrap(),
+            trusted_proxies: "198.51.100.0/24".parse().unwrap(),
+            ..Config::default()
+        };
+        Guard::new(&config, &Limits::default())
+    }
+
+    #[test]
+    fn a_client_has_so_many_connections_and_no_more_until_one_ends() {
+        let guard = guard(2);
+        let at = |address: &str| guard.admit_client(Some(format!("{address}:1").parse().unwrap()));
+        let first = at("192.0.2.7").unwrap();
+        let _second = at("192.0.2.7").unwrap();
+        assert!(at("192.0.2.7").is_err());
+        assert!(at("192.0.2.8").is_ok(), "another client has its own");
+        assert_eq!(guard.counts().refused_connections, 1);
+        drop(first);
+        assert!(at("192.0.2.7").is_ok());
+    }
+
+    #[test]
+    fn proxies_those_without_limits_and_unix_sockets_are_not_counted() {
+        let guard = guard(1);
+        for peer in [Some("192.0.2.1:1"), Some("198.51.100.9:1"), Some("[::ffff:192.0.2.1]:1"), None] {
+            let peer = peer.map(|peer| peer.parse().unwrap());
+            let shares = [guard.admit_client(peer), guard.admit_client(peer)];
+            assert!(shares.iter().all(Result::is_ok), "{peer:?}");
+        }
+    }
+}

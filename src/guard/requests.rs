@@ -1,5 +1,6 @@
 //! How many requests clients may make: each of them and all together, in a span of time and at once.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ pub(crate) struct RequestLimits {
     client: Option<Rate>,
     total: Option<Rate>,
     at_once: Option<usize>,
+    client_connections: Option<usize>,
     unlimited: ProxyList,
 }
 
@@ -63,8 +65,14 @@ impl RequestLimits {
             client: config.client_requests.given().and_then(|given| rate("client", *given, client_burst)),
             total: config.total_requests.given().and_then(|given| rate("total", *given, total_burst)),
             at_once: config.client_requests_at_once.given().map(|count| count.as_usize()),
+            client_connections: config.client_connections.given().map(|count| count.as_usize()),
             unlimited: config.unlimited_clients.clone(),
         }
+    }
+
+    /// Connections of one client; none for no bound.
+    pub(crate) fn client_connections(&self) -> Option<usize> {
+        self.client_connections
     }
 
     /// Whether there is no limit.
@@ -74,11 +82,15 @@ impl RequestLimits {
 
     /// Whether no limit applies to who asks. Who is not known for certain has none of the privileges of its proxy.
     pub(crate) fn exempt(&self, asker: Asker) -> bool {
-        asker.word == Word::Good
-            && match asker.address {
-                Some(address) => self.unlimited.trusts(address),
-                None => self.unlimited.trusts_unix(),
-            }
+        asker.word == Word::Good && self.exempt_address(asker.address)
+    }
+
+    /// The same of an address; none is a unix socket.
+    pub(crate) fn exempt_address(&self, address: Option<IpAddr>) -> bool {
+        match address {
+            Some(address) => self.unlimited.trusts(address),
+            None => self.unlimited.trusts_unix(),
+        }
     }
 
     /// Lets a request of `client` pass, or refuses it; and field lines for its response.

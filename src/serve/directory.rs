@@ -26,13 +26,20 @@ use crate::serve::place::Stop;
 
 impl Site {
     /// The directory as an archive.
-    pub(super) async fn archive(&self, target: &ParsedTarget<'_>, word: &[u8], policy: &Arc<Policy>) -> Stop {
+    pub(super) async fn archive(
+        &self,
+        request: &HttpRequest,
+        target: &ParsedTarget<'_>,
+        word: &[u8],
+        policy: &Arc<Policy>,
+    ) -> Stop {
         let Some(format) = ArchiveFormat::ALL.into_iter().find(|format| format.word().as_bytes() == word)
         else {
             return refused(Refused::UnknownArchive, policy);
         };
         let path = target.path.clone().into_owned();
-        match self.manners.directories.archive(path, format).await {
+        let client = self.manners.guard.bounded(request.peer_addr());
+        match self.manners.directories.archive(path, format, client).await {
             Ok(body) => {
                 let mut response = respond(policy, format.media_type(), policy.vary(false), body);
                 let value = HeaderValue::from_str(&disposition::attachment(&format.file_name(&target.path)));
@@ -61,7 +68,8 @@ impl Site {
             has_archives: self.manners.offers_archives,
             etag_of: etag_of(self.files.clone()),
         };
-        match self.manners.directories.list(wanted).await {
+        let client = self.manners.guard.bounded(request.peer_addr());
+        match self.manners.directories.list(wanted, client).await {
             Ok(body) => {
                 let mut response =
                     respond(policy, format.media_type(), Some(policy.vary_with_accept(false)), body);

@@ -229,7 +229,7 @@ impl Site {
             if !self.manners.offers_archives {
                 return Err(Stop::at(&found.name, Refused::NotFound));
             }
-            return Err(self.archive(&target, word, &policy).await);
+            return Err(self.archive(request, &target, word, &policy).await);
         }
         let index = self.files.find(&target.path.index(&self.manners.index)).await;
         self.refuse_nothing(&index.name, &index.lookup, true)?;

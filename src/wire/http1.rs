@@ -22,8 +22,9 @@ use super::proxied::hear;
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
-use super::stall::Stall;
-use super::worker::{Registration, Worker};
+use super::stall::{Stall, Uptake};
+use super::turn_away::{TOO_MANY, turn_away, turn_away_at_once};
+use super::worker::{Bounds, Registration, Worker};
 use crate::config::ProxyProtocol;
 use crate::guard::Pass;
 use crate::http::client::ClientKey;
@@ -38,21 +39,34 @@ where
     let client = worker.guard.client_at(socket.peer);
     let mut connection = Connection {
         deadline: Deadline::after(now, worker.bounds.head_timeout),
-        place: worker.register(),
+        place: worker.register(now),
         client,
         outbox: Outbox::new(client),
         socket,
         input: Vec::new(),
         scanner: Scanner::default(),
+        uptake: Uptake::default(),
         now,
         is_woken: true,
     };
     if worker.guard.proxy_protocol() != ProxyProtocol::Off && !connection.hear_proxy().await {
         return;
     }
+    let Ok(_share) = worker.guard.admit_client(connection.socket.peer) else {
+        return Box::pin(refuse_client(&worker, connection.socket)).await;
+    };
     match connection.run().await {
         End::Close => {}
         End::Linger => connection.linger().await,
+    }
+}
+
+/// Tells a client that it has as many connections as it may. Where places run short, this takes none for longer than a call.
+async fn refuse_client<S>(worker: &Worker<S>, socket: Socket) {
+    if worker.guard.connections().is_short() {
+        turn_away_at_once(&socket, TOO_MANY);
+    } else {
+        turn_away(socket, TOO_MANY).await;
     }
 }
 
@@ -66,6 +80,8 @@ struct Connection<S> {
     scanner: Scanner,
     outbox: Outbox,
     deadline: Deadline,
+    /// How fast the present response is taken.
+    uptake: Uptake,
     /// When the latest bytes arrived or left.
     now: Instant,
     /// Nothing has arrived since the task was last woken: it may be the deadline that woke it.
@@ -113,13 +129,14 @@ where
                 tokio::task::yield_now().await;
             }
             let Some(arrived) = poll_fn(|cx| self.poll_arrival(cx)).await else { return End::Close };
-            self.place.set_busy(true);
+            self.place.answers();
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
                 Arrived::Refused(refusal, is_head) => return self.refuse(refusal, is_head).await,
             };
             match self.exchange(parsed).await {
-                Ok(None) => self.place.set_busy(!self.outbox.is_empty()),
+                Ok(None) if self.outbox.is_empty() => self.place.reads(),
+                Ok(None) => {}
                 Ok(Some(end)) => return end,
                 Err(cut) => return self.answer_or_give_up(cut).await,
             }
@@ -138,6 +155,7 @@ where
         let has_body = framing != Framing::Empty;
         let waits = expects_continue && has_body;
         let is_answered_at_once = waits && !takes_body(&request);
+        self.uptake = Uptake::default();
         let may_go_on = keep_alive && is_droppable && !is_answered_at_once;
         let mut dropper = Dropper::new(framing, limit.saturating_add(CHUNK_FRAMING_ROOM));
         let mut body_is_left = has_body;
@@ -153,7 +171,7 @@ where
         request.head_mut().peer_addr = self.socket.peer;
         let mut response = self.call(request).await;
         let pass = self.take_pass(&mut response);
-        let keep_alive = may_go_on && !self.worker().is_closing();
+        let keep_alive = may_go_on && !self.worker().is_closing() && !self.place.is_evicted();
         let manner = Manner { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
         self.outbox.begin();
@@ -237,6 +255,7 @@ where
                 self.deadline.set(self.now, worker.bounds.head_timeout);
                 let Some((arrived, used)) = self.head_in(&scratch[..length], &worker) else {
                     self.input.extend_from_slice(&scratch[..length]);
+                    self.place.reads();
                     continue;
                 };
                 self.input.extend_from_slice(&scratch[used..length]);
@@ -251,8 +270,9 @@ where
         if is_idle {
             self.input = Vec::new();
             self.outbox.release();
-            self.place.wait(cx);
-            if worker.is_closing() {
+            self.place.waits(cx, self.now);
+            // Its place may be wanted: a request that has come meanwhile is answered first.
+            if worker.is_closing() || self.place.is_evicted() && !self.socket.has_arrived() {
                 return Poll::Ready(None);
             }
         }
@@ -336,18 +356,25 @@ where
     ) -> Poll<Result<(), Cut>> {
         let mut sent = 0;
         let flushed = self.outbox.poll_send(cx, worker, &mut self.socket, |bytes| sent += bytes);
+        self.uptake.sent(sent);
         if flushed.is_ready() {
+            if self.uptake.is_waiting() {
+                self.uptake.waits(Instant::now(), false);
+            }
             return flushed;
         }
         if self.outbox.waits_for_disk_since().is_some() && self.socket.poll_broken(cx).is_ready() {
             // Nobody is left for whom to read.
             return Poll::Ready(Err(Cut::Socket(io::ErrorKind::ConnectionReset.into())));
         }
+        let now = Instant::now();
+        self.uptake.waits(now, self.outbox.waits_for_client());
         if sent > 0 {
-            self.now = Instant::now();
-            *stall = Stall::new(self.now);
-            self.deadline.set(self.now, worker.bounds.look_every());
+            self.now = now;
+            *stall = Stall::new(now);
+            self.deadline.set(now, worker.bounds.look_every());
         }
+        let mut is_looked_at = sent > 0;
         while self.deadline.poll(cx).is_ready() {
             let now = Instant::now();
             let disk_since = self.outbox.waits_for_disk_since();
@@ -359,8 +386,25 @@ where
                 return Poll::Ready(Err(Cut::Socket(io::ErrorKind::TimedOut.into())));
             }
             self.deadline.set(now, worker.bounds.look_every());
+            is_looked_at = true;
+        }
+        if is_looked_at && self.is_too_slow(worker) {
+            return Poll::Ready(Err(Cut::Socket(io::Error::new(io::ErrorKind::TimedOut, TOO_LITTLE))));
         }
         Poll::Pending
+    }
+
+    /// Whether the client takes less than it must while connections run short.
+    fn is_too_slow(&self, worker: &Worker<S>) -> bool {
+        let Bounds { min_rate, min_rate_after, .. } = worker.bounds;
+        let is_asked =
+            min_rate > 0 && self.uptake.waited() >= min_rate_after && worker.guard.connections().is_short();
+        let is_slow =
+            is_asked && self.socket.untaken().is_some_and(|untaken| self.uptake.is_below(min_rate, untaken));
+        if is_slow {
+            worker.guard.connections().count_too_slow();
+        }
+        is_slow
     }
 
     /// The next request has its time from now on: to come, or to come whole where it has begun.
@@ -468,7 +512,7 @@ where
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
     async fn linger(&mut self) {
         self.socket.shutdown();
-        self.place.set_busy(false);
+        self.place.reads();
         let worker = Rc::clone(self.worker());
         self.deadline.set(Instant::now(), worker.bounds.linger_timeout);
         let mut room = LINGER_BYTES;
@@ -521,6 +565,8 @@ const FAILED: Refusal = (StatusCode::INTERNAL_SERVER_ERROR, "Something failed.\n
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 const TOO_SLOW: Refusal = (StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive.\n");
+
+const TOO_LITTLE: &str = "the client took less than it must while connections run short";
 
 /// What chunk sizes and trailers may take beside a chunked body's bytes.
 const CHUNK_FRAMING_ROOM: u64 = 4096;

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use super::deadline::Deadline;
 use super::proxy_protocol::{Header, Source, parse};
@@ -30,7 +31,8 @@ pub(super) async fn hear<S>(
     let why = if is_required && !is_trusted {
         "who is not trusted may not speak for others, and a PROXY header is required"
     } else {
-        match poll_fn(|cx| poll_header(cx, socket, input, deadline, place)).await {
+        let since = Instant::now();
+        match poll_fn(|cx| poll_header(cx, socket, input, deadline, place, since)).await {
             None => return false,
             Some(Header::Absent) if !is_required => return true,
             Some(Header::Complete(length, source)) if is_trusted => {
@@ -59,6 +61,7 @@ fn poll_header<S>(
     input: &mut Vec<u8>,
     deadline: &mut Deadline,
     place: &Registration<S>,
+    since: Instant,
 ) -> Poll<Option<Header>> {
     let worker = place.worker();
     loop {
@@ -72,8 +75,8 @@ fn poll_header<S>(
         }
     }
     if input.is_empty() {
-        place.wait(cx);
-        if worker.is_closing() {
+        place.waits(cx, since);
+        if worker.is_closing() || place.is_evicted() && !socket.has_arrived() {
             return Poll::Ready(None);
         }
     }

@@ -52,6 +52,8 @@ pub(crate) struct Outbox {
     has_begun: bool,
     /// What may be sent before others have theirs.
     turn: Option<Turn>,
+    /// It is the socket that is waited for, and neither the disk nor a turn.
+    waits_for_client: bool,
 }
 
 /// What a long response that found its file cold has read before it comes to it.
@@ -74,6 +76,7 @@ impl Outbox {
             is_out: false,
             has_begun: false,
             turn: None,
+            waits_for_client: false,
         }
     }
 
@@ -124,6 +127,11 @@ impl Outbox {
         self.queue.len() < RUNS_MAX && self.queue.iter().all(|segment| matches!(segment, Segment::Bytes(_)))
     }
 
+    /// Whether sending waits for the client to take something: not for a disk, not for others.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.waits_for_client
+    }
+
     /// Nothing is left over from a response: what a connection that idles needs not keep.
     pub(crate) fn release(&mut self) {
         if self.queue.is_empty() && self.queue.capacity() > KEPT_IDLE {
@@ -140,16 +148,19 @@ impl Outbox {
         mut progress: impl FnMut(usize),
     ) -> Poll<Result<(), Cut>> {
         self.doubt();
+        self.waits_for_client = false;
         while let Some(next) = self.next_move(cx, worker) {
             let next = ready!(next)?;
             let turn = self.turn.get_or_insert_with(|| worker.turns.begin());
             let room = ready!(worker.turns.poll(cx, turn));
+            self.waits_for_client = true;
             let sent = match next {
                 Move::Write { literals, mapped } => {
                     ready!(self.poll_write(cx, socket, literals, mapped.min(room)))
                 }
                 Move::Sendfile { length } => ready!(self.poll_sendfile(cx, socket, length.min(room))),
             };
+            self.waits_for_client = false;
             let sent = sent.map_err(|error| self.why(error))?;
             progress(sent);
             self.advance(sent);

@@ -121,6 +121,12 @@ impl Socket {
         self.peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string())
     }
 
+    /// Whether bytes have arrived that were not read, whatever the event loop knows of them.
+    pub(crate) fn has_arrived(&self) -> bool {
+        let peek = |fd| rustix::net::recv(fd, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        self.fd().is_ok_and(|fd| peek(fd).is_ok_and(|(there, _)| there > 0))
+    }
+
     /// Tells the other end that nothing more will come.
     pub(crate) fn shutdown(&self) {
         if let Ok(fd) = self.fd() {
@@ -138,7 +144,7 @@ impl Socket {
         }
     }
 
-    fn fd(&self) -> io::Result<BorrowedFd<'_>> {
+    pub(super) fn fd(&self) -> io::Result<BorrowedFd<'_>> {
         match &self.state {
             State::Plain(fd) => Ok(fd.as_fd()),
             State::Registered(registered) => Ok(registered.get_ref().as_fd()),

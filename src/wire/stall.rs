@@ -1,4 +1,4 @@
-//! Clients that take nothing.
+//! Clients that take nothing, or too little.
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,46 @@ impl Stall {
     }
 }
 
+/// How fast a client takes a response, by the time in which nothing but the client was waited for: a turn, a disk or a
+/// pace of ours does not count against it.
+#[derive(Debug, Default)]
+pub(crate) struct Uptake {
+    sent: u64,
+    waited: Duration,
+    /// Since when the client is waited for.
+    since: Option<Instant>,
+}
+
+impl Uptake {
+    /// So many bytes went into the socket.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.sent = self.sent.saturating_add(bytes as u64);
+    }
+
+    /// From `now` on the client is waited for, or not.
+    pub(crate) fn waits(&mut self, now: Instant, for_client: bool) {
+        if let Some(since) = self.since {
+            self.waited += now.saturating_duration_since(since);
+        }
+        self.since = for_client.then_some(now);
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// For how long the client was waited for.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Whether the client took less than `rate` bytes a second, now that `untaken` of those sent still wait in the socket.
+    pub(crate) fn is_below(&self, rate: u64, untaken: usize) -> bool {
+        let taken = self.sent.saturating_sub(untaken as u64);
+        u128::from(taken) * 1000 < u128::from(rate) * self.waited.as_millis()
+    }
+}
+
 /// How often within the stall timeout the socket is looked at.
 pub(crate) const STALL_LOOKS: u32 = 4;
 
@@ -56,5 +96,24 @@ mod tests {
             let last = looks.map(|(seconds, untaken)| stall.goes_on(after(seconds), untaken, TIMEOUT));
             assert_eq!(last[1], expected, "{looks:?}");
         }
+    }
+
+    #[test]
+    fn a_client_is_slow_by_what_it_took_in_the_time_that_it_was_waited_for() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut uptake = Uptake::default();
+        uptake.sent(50_000);
+        uptake.waits(start, true);
+        uptake.waits(after(10), false);
+        assert!(!uptake.is_waiting() && uptake.waited() == Duration::from_secs(10));
+        assert!(uptake.is_below(1000, 41_000));
+        assert!(!uptake.is_below(1000, 40_000));
+        // Another hour was ours.
+        uptake.waits(after(3610), true);
+        assert!(!uptake.is_below(1000, 40_000));
+        uptake.waits(after(3611), true);
+        assert!(uptake.is_below(1000, 40_000));
+        assert!(!uptake.is_below(1000, 39_000));
     }
 }

@@ -1,18 +1,18 @@
-//! An answer for those for whom there is no room.
+//! An answer for those for whom there is no room, or no more of it.
 
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::deadline::Deadline;
 use super::socket::Socket;
 
-/// Tells a client, for whom there is no room, to come back, and closes.
-pub(crate) async fn turn_away(mut socket: Socket) {
+/// Tells a client, for whom there is no room, to come back, and closes. `answer` is [`BUSY`] or [`TOO_MANY`].
+pub(crate) async fn turn_away(mut socket: Socket, answer: &'static [u8]) {
     let mut deadline = Deadline::after(Instant::now(), TURN_AWAY_TIMEOUT);
-    let mut left = TURN_AWAY;
+    let mut left = answer;
     let told = poll_fn(|cx| {
         while !left.is_empty() {
             match socket.poll_write(cx, |fd| Ok(rustix::net::send(fd, left, SendFlags::NOSIGNAL)?)) {
@@ -43,9 +43,32 @@ pub(crate) async fn turn_away(mut socket: Socket) {
     .await;
 }
 
-const TURN_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
+/// Does the same within one call, where there is no room to wait either. What has been sent so far is read first, or the
+/// close would be a reset; a request that comes later may still meet one.
+pub(crate) fn turn_away_at_once(socket: &Socket, answer: &'static [u8]) {
+    let Ok(fd) = socket.fd() else { return };
+    let mut scratch = [0; 4096];
+    for _ in 0..TURN_AWAY_READS {
+        match rustix::net::recv(fd, &mut scratch, RecvFlags::DONTWAIT) {
+            Ok((read, _)) if read == scratch.len() => {}
+            _ => break,
+        }
+    }
+    // A new socket has room for a few hundred bytes; where it has not, its client has gone.
+    let _ = rustix::net::send(fd, answer, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    socket.shutdown();
+}
+
+/// All places are taken.
+pub(crate) const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
     content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n\
     content-length: 24\r\n\r\nBusy. Please try again.\n";
+
+/// Its client has as many connections as it may.
+pub(crate) const TOO_MANY: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\nretry-after: 1\r\n\
+    content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n\
+    content-length: 49\r\n\r\nToo many connections. Please close some of them.\n";
 
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_millis(500);
 

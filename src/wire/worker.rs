@@ -1,10 +1,11 @@
 //! What the connections of one worker share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::ops::Deref;
 use std::rc::Rc;
-use std::task::{Context, Waker};
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -16,6 +17,7 @@ use super::turn::Turns;
 use crate::files::Files;
 use crate::files::resident::{Memo, PageTable, SCRATCH};
 use crate::guard::Guard;
+use crate::guard::connections::{Place, Room};
 
 /// Bounds of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,10 @@ pub struct Bounds {
     pub stall_timeout: Duration,
     /// Without a window that the disk gives.
     pub disk_timeout: Duration,
+    /// Bytes a second that a client must take while connections run short; 0 is no bound.
+    pub min_rate: u64,
+    /// For so long a client is waited for before the rate is asked of it.
+    pub min_rate_after: Duration,
     /// For what a client still sends after the last response.
     pub linger_timeout: Duration,
     /// What one response may send before the worker looks at the next connection.
@@ -43,9 +49,10 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// How often a response under way is looked at: whether its client takes it, and whether the disk gives it.
+    /// How often a response under way is looked at: whether its client takes it, and fast enough, and whether the disk gives it.
     pub(super) fn look_every(&self) -> Duration {
-        self.stall_timeout.min(self.disk_timeout) / STALL_LOOKS
+        let rate_from = if self.min_rate > 0 { self.min_rate_after } else { Duration::MAX };
+        self.stall_timeout.min(self.disk_timeout).min(rate_from) / STALL_LOOKS
     }
 }
 
@@ -64,16 +71,9 @@ pub struct Worker<S> {
     granting: JoinHandle<()>,
     /// For reads and probes that end within one poll.
     pub(super) scratch: RefCell<Box<[u8]>>,
-    connections: RefCell<HashMap<u64, Rc<Entry>, foldhash::fast::RandomState>>,
-    next_id: Cell<u64>,
+    connections: Arc<Room>,
     is_closing: Cell<bool>,
     emptied: Notify,
-}
-
-/// How a connection is reached from outside its own task.
-struct Entry {
-    waker: RefCell<Option<Waker>>,
-    is_busy: Cell<bool>,
 }
 
 impl<S> Worker<S> {
@@ -84,6 +84,7 @@ impl<S> Worker<S> {
             app,
             files,
             bounds,
+            connections: guard.connections().room(),
             guard,
             prefixes: Prefixes::new(),
             memo: RefCell::new(Memo::new()),
@@ -95,8 +96,6 @@ impl<S> Worker<S> {
             }),
             turns,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
-            connections: RefCell::default(),
-            next_id: Cell::new(0),
             is_closing: Cell::new(false),
             emptied: Notify::new(),
         })
@@ -105,10 +104,7 @@ impl<S> Worker<S> {
     /// From now on idle connections close, and every response is its connection's last.
     pub fn close(&self) {
         self.is_closing.set(true);
-        // Cloned: a waker may run whatever it likes.
-        let wakers: Vec<Waker> =
-            self.connections.borrow().values().filter_map(|entry| entry.waker.take()).collect();
-        wakers.into_iter().for_each(Waker::wake);
+        self.connections.wake_all();
     }
 
     /// Waits until a worker that closes has no connection left.
@@ -120,16 +116,20 @@ impl<S> Worker<S> {
 
     /// Connections that are open.
     pub fn connections(&self) -> usize {
-        self.connections.borrow().len()
+        self.connections.len()
     }
 
     /// Connections with a request that is not answered in full.
     pub fn responses_under_way(&self) -> usize {
-        self.connections.borrow().values().filter(|entry| entry.is_busy.get()).count()
+        self.connections.answering()
     }
 
     pub(crate) fn files(&self) -> &Files {
         &self.files
+    }
+
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -140,12 +140,9 @@ impl<S> Worker<S> {
         HeadLimits { bytes: self.bounds.head_bytes, fields: self.bounds.head_fields }
     }
 
-    pub(super) fn register(self: &Rc<Self>) -> Registration<S> {
-        let id = self.next_id.get();
-        self.next_id.set(id + 1);
-        let entry = Rc::new(Entry { waker: RefCell::new(None), is_busy: Cell::new(false) });
-        self.connections.borrow_mut().insert(id, Rc::clone(&entry));
-        Registration { worker: Rc::clone(self), id, entry }
+    pub(super) fn register(self: &Rc<Self>, now: Instant) -> Registration<S> {
+        let place = self.connections.enter(self.guard.connections().millis(now));
+        Registration { worker: Rc::clone(self), place }
     }
 }
 
@@ -158,8 +155,7 @@ impl<S> Drop for Worker<S> {
 /// A connection's place among the worker's; left when dropped.
 pub(super) struct Registration<S> {
     worker: Rc<Worker<S>>,
-    id: u64,
-    entry: Rc<Entry>,
+    place: Place,
 }
 
 impl<S> Registration<S> {
@@ -167,28 +163,23 @@ impl<S> Registration<S> {
         &self.worker
     }
 
-    /// The connection waits for a request; it may be woken to close.
-    pub(super) fn wait(&self, cx: &Context<'_>) {
-        let mut waker = self.entry.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
+    /// The connection waits for a request since `now`; it may be woken to close.
+    pub(super) fn waits(&self, cx: &Context<'_>, now: Instant) {
+        self.place.idles(cx, self.worker.guard.connections().millis(now));
     }
+}
 
-    /// Whether a request of the connection is not answered in full.
-    pub(super) fn set_busy(&self, is_busy: bool) {
-        self.entry.is_busy.set(is_busy);
+impl<S> Deref for Registration<S> {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
     }
 }
 
 impl<S> Drop for Registration<S> {
     fn drop(&mut self) {
-        let is_last = {
-            let mut connections = self.worker.connections.borrow_mut();
-            connections.remove(&self.id);
-            connections.is_empty()
-        };
-        if is_last && self.worker.is_closing() {
+        if self.worker.is_closing() {
             self.worker.emptied.notify_one();
         }
     }

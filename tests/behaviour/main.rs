@@ -15,6 +15,7 @@ mod coded;
 mod cold;
 mod conditional;
 mod configured;
+mod connections;
 mod cors;
 mod directories;
 mod encodings;

@@ -251,7 +251,7 @@ impl Client {
                 app(files.clone(), change).await,
                 files,
                 bounds(),
-                Guard::new(&Config::default()),
+                Guard::new(&Config::default(), &Limits::default()),
             );
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));
@@ -280,10 +280,11 @@ async fn app(
     files: Files,
     change: Change,
 ) -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static {
+    let (config, limits) = (Config::default(), Limits::default());
     let site = Site::new(
         files.clone(),
-        Manners::of(&Config::default(), &Limits::default(), &files, rules(), Arc::default()).unwrap(),
-        Guard::new(&Config::default()),
+        Manners::of(&config, &limits, &files, rules(), Arc::default(), &Guard::new(&config, &limits))
+            .unwrap(),
     );
     let app = App::new()
         .route("/panic", web::to(panics))
@@ -373,6 +374,8 @@ fn bounds() -> Bounds {
         idle_timeout: Duration::from_secs(10),
         stall_timeout: Duration::from_secs(10),
         disk_timeout: Duration::from_secs(10),
+        min_rate: 0,
+        min_rate_after: Duration::from_secs(30),
         linger_timeout: Duration::from_millis(200),
         long_rate: 0,
         turn_bytes: 256 * 1024,

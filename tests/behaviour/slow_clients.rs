@@ -110,6 +110,29 @@ fn a_body_that_does_not_come_ends_the_connection() {
 }
 
 #[test]
+fn a_body_that_comes_byte_by_byte_ends_the_connection() {
+    let server = hurried();
+    for (head, byte) in [("Content-Length: 60000", &b"x"[..]), ("Transfer-Encoding: chunked", b"1\r\nx\r\n")]
+    {
+        let mut stream = server.connect();
+        stream.write_all(format!("GET /a HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200, "the answer does not wait for it");
+        stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        let begun = Instant::now();
+        let mut got = [0];
+        loop {
+            assert!(begun.elapsed() < crate::site::PATIENCE, "{head}: the connection is still open");
+            let _ = stream.write_all(byte);
+            match stream.read(&mut got) {
+                Err(error) if is_timeout(&error) => {}
+                ended => break assert!(!ended.is_ok_and(|read| read > 0), "{head}: nothing more is said"),
+            }
+        }
+        assert!(begun.elapsed() >= HEAD_TIMEOUT / 2, "{head}: not before its time");
+    }
+}
+
+#[test]
 fn a_reader_that_stops_is_cut_after_the_stall_timeout() {
     let server = stalling("500ms");
     for target in ["/long.bin", "/small.bin"] {
