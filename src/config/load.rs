@@ -290,7 +290,7 @@ fn near_command(word: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Auto, ByteCount, Count, Span, Switch};
+    use crate::config::{Auto, ByteCount, Count, MemorySource, Span, Switch};
 
     /// Files by name; everything but `missing` is a directory.
     struct Shelf(&'static [(&'static str, &'static str)]);
@@ -310,8 +310,13 @@ mod tests {
         }
     }
 
-    const FACTS: SystemFacts =
-        SystemFacts { open_files: 1_024, max_map_count: 65_530, memory_bytes: 4 << 30, cpus: 2 };
+    const FACTS: SystemFacts = SystemFacts {
+        open_files: 1_024,
+        max_map_count: 65_530,
+        memory_bytes: 4 << 30,
+        memory_source: MemorySource::Machine,
+        cpus: 2,
+    };
 
     fn try_load(
         arguments: &[&str],
