@@ -17,6 +17,7 @@ use super::asset::{Asset, Content};
 use super::beside::original;
 use super::digests::Digests;
 use super::disk::Disk;
+use super::faults::{Fault, Faults};
 use super::handle_pool::{Handle, HandlePool};
 use super::lanes::Lanes;
 use super::load::{Loaded, Loader, Sizes};
@@ -97,6 +98,7 @@ impl Files {
             rules,
             tags: Tags { source: settings.etag, digests: Digests::new(settings.digests) },
             told: Told::default(),
+            faults: Faults::default(),
             sizes: Sizes {
                 heap_file_bytes: heap_fits.min(settings.heap_bytes / LARGEST_SHARE),
                 mapped_file_bytes: settings.cache_bytes / LARGEST_SHARE,
@@ -276,6 +278,7 @@ impl Files {
         inner.heap.run_pending_tasks().await;
         inner.mapped.run_pending_tasks().await;
         inner.loader.tags.digests.tidy();
+        inner.loader.faults.sum_up(Instant::now());
         let job = Arc::clone(inner);
         let Ok(state) = inner.opens.run(move || job.loader.root.check()).await else { return };
         let is_sound = !matches!(state, RootState::Broken(_));
@@ -363,7 +366,7 @@ impl Files {
         };
         let policy = || self.inner.loader.rules.policy(path);
         let Ok(permit) = self.inner.loader.handles.permit().await else {
-            log::warn!("no handle came free for /{path}");
+            self.faults().tell(Fault::NoHandle, path, format_args!("no handle came free for /{path}"));
             return Found { lookup: Lookup::Busy, name: name(Outcome::Busy, policy(), false, 0) };
         };
         let previous = self.inner.names.get(path.as_bytes()).await.and_then(|name| match name.lookup() {
@@ -463,6 +466,11 @@ impl Files {
     /// What is said of which part of the site.
     pub(crate) fn rules(&self) -> &Rules {
         &self.inner.loader.rules
+    }
+
+    /// What goes wrong is told here.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.inner.loader.faults
     }
 
     /// The directory that is served, for those who read directories.

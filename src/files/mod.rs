@@ -25,6 +25,7 @@
 //! | `network`       | file systems whose files are read, not mapped                       |
 //! | `lanes`         | the threads that compute, short files apart from long ones          |
 //! | `disk`          | the threads that may block                                          |
+//! | `faults`        | what went wrong: counted, and told now and then                     |
 //! | `told`          | what the log was told already                                       |
 //! | `fill`          | reading into memory of our own                                      |
 
@@ -35,6 +36,7 @@ pub mod cache;
 pub(crate) mod digests;
 pub(crate) mod directory;
 pub(crate) mod disk;
+pub(crate) mod faults;
 mod fields;
 pub(crate) mod fill;
 pub(crate) mod forms;
@@ -56,6 +58,7 @@ mod watch;
 
 pub use asset::Asset;
 pub use cache::Files;
+pub use faults::{Fault, FaultCounts};
 pub use fields::Fields;
 pub use handle_pool::HandleLimits;
 pub use name::{Lookup, Name};

@@ -23,6 +23,7 @@ use super::send::{Cut, Outbox};
 use super::socket::Socket;
 use super::stall::{STALL_LOOKS, Stall};
 use super::worker::{Registration, Worker};
+use crate::files::Fault;
 
 /// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
 pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
@@ -357,7 +358,7 @@ where
             StreamFraming::Chunked | StreamFraming::UntilClose => u64::MAX,
         };
         while let Some(next) = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
-            let bytes = next.map_err(|error| Cut::Disk(io::Error::other(error.to_string())))?;
+            let bytes = next.map_err(|error| Cut::Disk(why_broken(error)))?;
             if bytes.is_empty() {
                 continue;
             }
@@ -392,13 +393,30 @@ where
     }
 
     fn give_up(&self, cut: &Cut) -> End {
+        let (faults, file) = (self.worker().files().faults(), self.outbox.file());
+        let name = file.map_or_else(|| "what was sent".to_owned(), |file| format!("/{file}"));
+        let tell = |fault, words| faults.tell(fault, file, words);
         match cut {
             Cut::Socket(error) => log::debug!("{}: the connection ended: {error}", self.who()),
             Cut::Changed => {
-                log::warn!("{}: a file changed while it was sent: the response was cut", self.who())
+                let words = format_args!("{name} changed while it was sent: the response was cut");
+                tell(Fault::Changed, words);
+            }
+            // What is made piece by piece knows of which file it speaks.
+            Cut::Disk(error) if file.is_none() => {
+                let is_changed = error.kind() == io::ErrorKind::StaleNetworkFileHandle;
+                let fault = if is_changed { Fault::Changed } else { Fault::Read };
+                let text = error.to_string();
+                faults.tell(fault, &text, format_args!("{text}; the response was cut"));
             }
             Cut::Disk(error) => {
-                log::error!("{}: a file could not be read: {error}; the response was cut", self.who())
+                tell(
+                    Fault::Populate,
+                    format_args!("{name} could not be read: {error}; the response was cut"),
+                );
+            }
+            Cut::Sending(error) => {
+                tell(Fault::Send, format_args!("{name} could not be sent: {error}; the response was cut"));
             }
         }
         End::Close
@@ -426,6 +444,11 @@ where
     fn who(&self) -> String {
         self.socket.peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string())
     }
+}
+
+/// Why a body broke off, in the words of whoever made it.
+fn why_broken(error: Box<dyn std::error::Error>) -> io::Error {
+    error.downcast().map_or_else(|error| io::Error::other(error.to_string()), |error| *error)
 }
 
 /// Whether what begins so asks with HEAD, whatever else is wrong with it.

@@ -20,6 +20,7 @@ use super::turn::Turn;
 use super::worker::Worker;
 use crate::files::resident::{self, Residency, WINDOW};
 use crate::http::client::ClientKey;
+use crate::http::target::SitePath;
 use crate::kernel::{RUNS_MAX, Run, writev};
 
 /// Why a response could not be finished. The connection then closes: a body is never padded and never spliced.
@@ -29,8 +30,10 @@ pub(crate) enum Cut {
     Socket(io::Error),
     /// The file is not what it was when the response began.
     Changed,
-    /// The disk did not give a window.
+    /// The disk did not give a window, or the next piece of a body.
     Disk(io::Error),
+    /// The disk failed while the kernel sent from a file.
+    Sending(io::Error),
 }
 
 /// What is still to be sent on one connection, in order.
@@ -65,6 +68,14 @@ impl Outbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// The file that is to be sent next.
+    pub(crate) fn file(&self) -> Option<&SitePath<'static>> {
+        self.queue.iter().find_map(|segment| match segment {
+            Segment::Bytes(_) => None,
+            Segment::Window(window) => Some(&window.asset.path),
+        })
     }
 
     /// Whether all of it is small and in memory, so that it may wait for the next response and leave with it.
@@ -271,7 +282,7 @@ impl Outbox {
         let is_disk = error.raw_os_error() == Some(libc::EIO);
         match self.queue.front() {
             _ if is_file_gone => Cut::Changed,
-            Some(Segment::Window(_)) if is_disk => Cut::Disk(error),
+            Some(Segment::Window(_)) if is_disk => Cut::Sending(error),
             _ => Cut::Socket(error),
         }
     }
