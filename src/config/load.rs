@@ -94,9 +94,12 @@ pub fn load(
         draft.read_text(knob, root, Origin::Argument);
     }
     draft.take_rules();
-    draft.check_root(disk);
     draft.check_listeners();
-    let redirects = draft.read_redirects(disk);
+    let mut redirects = Arc::default();
+    if line.task.looks_at_root() {
+        draft.check_root(disk);
+        redirects = draft.read_redirects(disk);
+    }
     let limits = if line.task.is_bounded_by_limits() { draft.settle(facts) } else { Limits::default() };
     ConfigErrors::none_or(draft.errors)?;
     Ok(Loaded { task: line.task, config: draft.config, origins: draft.origins, limits, redirects })

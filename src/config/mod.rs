@@ -68,7 +68,7 @@ pub use setting::{Forms, Refusal, Setting};
 pub use show::show;
 pub use site_file::SiteFile;
 pub use span::Span;
-pub use task::{Compress, Task, Verification};
+pub use task::{Compress, Task, Verification, Warm};
 pub use word::{
     Disposition, Dotfiles, EtagSource, ProxyProtocol, ResourcePolicy, Switch, Symlinks, TrailingSlash, Verify,
 };

@@ -1,6 +1,7 @@
 //! Names in front of assets, both bounded. A thousand clients that ask for one cold file open it once.
 
 mod forming;
+pub(crate) mod warming;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,6 +14,7 @@ use moka::policy::EvictionPolicy;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use self::warming::PERIOD_MS;
 use super::asset::{Asset, Content};
 use super::beside::original;
 use super::digests::Digests;
@@ -53,9 +55,13 @@ struct Inner {
     compressing: Lanes,
     loading: Loading,
     watch: Option<Watch>,
+    /// What a mapping weighs at least.
+    least_pages: u64,
     trust_ms: u64,
     trust_watched_ms: u64,
     started: Instant,
+    /// When the next period of heat begins.
+    heat_ages_ms: AtomicU64,
     /// Names checked up to this moment are not trusted any more, whatever they say.
     distrusted_until_ms: AtomicU64,
     root_is_sound: AtomicBool,
@@ -121,9 +127,11 @@ impl Files {
             compressing: lanes("pagecast-code", LONG_TO_COMPRESS)?,
             loading: Loading::default(),
             watch: settings.watches.and_then(watch_or_say),
+            least_pages,
             trust_ms: milliseconds(settings.revalidate_after),
             trust_watched_ms: watched_trust_ms(settings),
             started: Instant::now(),
+            heat_ages_ms: AtomicU64::new(FIRST_MS + PERIOD_MS),
             distrusted_until_ms: AtomicU64::new(0),
             root_is_sound: AtomicBool::new(true),
         };
@@ -279,6 +287,7 @@ impl Files {
         inner.mapped.run_pending_tasks().await;
         inner.loader.tags.digests.tidy();
         inner.loader.faults.sum_up(Instant::now());
+        self.age_heat_when_due();
         let job = Arc::clone(inner);
         let Ok(state) = inner.opens.run(move || job.loader.root.check()).await else { return };
         let is_sound = !matches!(state, RootState::Broken(_));

@@ -16,6 +16,7 @@ use super::fields::{Described, Fields};
 use super::fill::fill;
 use super::forms::Forms;
 use super::handle_pool::{Handle, HandlePool, Permit};
+use super::heat::Heat;
 use super::name::Outcome;
 use super::network;
 use super::root::{Entry, Root, leads_nowhere};
@@ -320,6 +321,7 @@ impl Loader {
             beside,
             forms,
             digests,
+            heat: Heat::default(),
             handles: Arc::clone(&self.handles),
         }
     }

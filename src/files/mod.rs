@@ -18,6 +18,7 @@
 //! | `load`          | from a path to an asset, off the workers                            |
 //! | `loading`       | which names are being looked up, and which of them changed meanwhile |
 //! | `handle_pool`   | open files, bounded                                                 |
+//! | `heat`          | which parts of a file were sent lately                              |
 //! | `resident`      | which windows are in memory, and how they get there                 |
 //! | `directory`     | what a directory shows of its entries                               |
 //! | `settings`      | the bounds of the room, and how full it is                           |
@@ -41,6 +42,7 @@ mod fields;
 pub(crate) mod fill;
 pub(crate) mod forms;
 pub(crate) mod handle_pool;
+pub(crate) mod heat;
 mod held;
 mod lanes;
 mod links;

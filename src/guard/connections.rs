@@ -41,6 +41,11 @@ impl Connections {
         Self { shared: Arc::new(Shared { open, refusing, max, refusing_max }) }
     }
 
+    /// Connections that are served now, and how many may be.
+    pub(crate) fn open_and_most(&self) -> (usize, usize) {
+        (self.shared.open.load(Ordering::Relaxed), self.shared.max)
+    }
+
     pub(crate) fn admit(&self) -> Admission {
         let share = |is_refusal| Share { shared: Arc::clone(&self.shared), is_refusal };
         if take(&self.shared.open, self.shared.max) {

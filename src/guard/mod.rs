@@ -40,6 +40,11 @@ impl Guard {
         Self { inner: Arc::new(inner) }
     }
 
+    /// Clients that are remembered.
+    pub(crate) fn clients(&self) -> usize {
+        self.inner.clients.len()
+    }
+
     /// The client at the other end of a connection; none is a unix socket.
     pub(crate) fn client_at(&self, peer: Option<SocketAddr>) -> ClientKey {
         ClientKey::of(peer.map(|peer| peer.ip()), self.inner.prefixes)

@@ -182,6 +182,7 @@ impl Outbox {
         }
         if upto > start {
             self.resident_to = upto;
+            window.asset.heat.note(&(start..upto), window.asset.length());
             return Poll::Ready(Ok(distance(start, upto.min(wanted))));
         }
         // As much at once as the response will want soon: each read costs a way to another thread and back.

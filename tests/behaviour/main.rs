@@ -36,3 +36,4 @@ mod stopping;
 mod targets;
 mod traffic;
 mod tree_commands;
+mod warmth;
