@@ -16,6 +16,7 @@ use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use tokio::io::Interest;
 
 use crate::event_loop::register;
+use crate::files::Fault;
 use crate::guard::connections::Admission;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::Listener;
@@ -69,7 +70,9 @@ where
             Err(Errno::AGAIN) => return Taken::Drained,
             Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
                 let closed = worker.files().close_idle_handles(CLOSE_WHEN_SHORT);
-                log::warn!("a connection can't be accepted: {error}; {closed} idle handles closed");
+                let words =
+                    format_args!("a connection can't be accepted: {error}; {closed} idle handles closed");
+                worker.files().faults().tell(Fault::Accept, (), words);
                 return Taken::Short;
             }
             // The connection was over before it was accepted, or a signal came.

@@ -13,10 +13,11 @@ use crate::archive::plan::{Plan, Unplanned};
 use crate::archive::{Archive, ArchiveLimits, Format as ArchiveFormat};
 use crate::client_places::{ClientPlace, ClientPlaces};
 use crate::config::{Config, Limits};
-use crate::files::Files;
 use crate::files::directory::{self, Wanted};
 use crate::files::disk::Disk;
+use crate::files::faults::Faults;
 use crate::files::root::leads_nowhere;
+use crate::files::{Fault, Files};
 use crate::http::client::ClientKey;
 use crate::http::query::Format;
 use crate::http::target::SitePath;
@@ -143,10 +144,12 @@ impl Directories {
             let limits = inner.settings;
             let read = Wanted { entries: limits.listing_entries, dotfiles: limits.archive.dotfiles };
             let directory = directory::read(inner.files.root(), &page.path, read)
-                .map_err(|error| NoDirectory::of(error, &page.path))?;
+                .map_err(|error| NoDirectory::of(error, &page.path, inner.files.faults()))?;
             let path = page.path.clone();
             let producer = Listing::new(directory, page);
-            begun(Placed { producer, _among_archives: None, _of_client: of_client }, permit, WHOLE, &path)
+            let placed = Placed { producer, _among_archives: None, _of_client: of_client };
+            Begun::with(placed, permit, WHOLE)
+                .map_err(|error| NoDirectory::failed(&error, &path, inner.files.faults()))
         })
         .await
     }
@@ -168,12 +171,13 @@ impl Directories {
         let permit = place_in(&self.inner.permits)?;
         self.begin(&self.inner.archiving, permit, move |inner, permit| {
             let is_listed = |path: &SitePath<'_>| inner.files.rules().policy(path).listing();
+            let faults = inner.files.faults();
             let plan = Plan::of(inner.files.root(), &path, &inner.settings.archive, &is_listed)
-                .map_err(|why| NoDirectory::unplanned(why, &path))?;
+                .map_err(|why| NoDirectory::unplanned(why, &path, faults))?;
             let producer = Archive::new(plan, format, inner.files.clone())
-                .map_err(|error| NoDirectory::failed(&error, &path))?;
+                .map_err(|error| NoDirectory::failed(&error, &path, faults))?;
             let placed = Placed { producer, _among_archives: among_archives, _of_client: of_client };
-            begun(placed, permit, 1, &path)
+            Begun::with(placed, permit, 1).map_err(|error| NoDirectory::failed(&error, &path, faults))
         })
         .await
     }
@@ -225,41 +229,41 @@ fn place_in(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, NoDirectory
     Arc::clone(places).try_acquire_owned().map_err(|_| NoDirectory::Busy)
 }
 
-fn begun<P: Produce>(
-    producer: P,
-    permit: OwnedSemaphorePermit,
-    enough: usize,
-    path: &SitePath<'_>,
-) -> Result<Begun<P>, NoDirectory> {
-    Begun::with(producer, permit, enough).map_err(|error| NoDirectory::failed(&error, path))
-}
-
 impl NoDirectory {
-    fn of(error: Errno, path: &SitePath<'_>) -> Self {
+    fn of(error: Errno, path: &SitePath<'_>, faults: &Faults) -> Self {
         match error {
             nowhere if leads_nowhere(nowhere) => Self::Missing,
-            Errno::ACCESS | Errno::PERM => Self::Forbidden,
+            Errno::ACCESS | Errno::PERM => {
+                faults.tell(
+                    Fault::Denied,
+                    path,
+                    format_args!("the directory /{path} may not be read: {error}"),
+                );
+                Self::Forbidden
+            }
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => {
-                log::error!("the directory /{path}: {error}");
+                faults.tell(Fault::NoHandle, path, format_args!("the directory /{path}: {error}"));
                 Self::Busy
             }
-            other => Self::failed(&other.into(), path),
+            other => Self::failed(&other.into(), path, faults),
         }
     }
 
-    fn unplanned(why: Unplanned, path: &SitePath<'_>) -> Self {
+    fn unplanned(why: Unplanned, path: &SitePath<'_>, faults: &Faults) -> Self {
         let what = match why {
             Unplanned::TooMany => "entries",
             Unplanned::TooLarge => "bytes",
             Unplanned::TooDeep => "levels",
-            Unplanned::Unreadable(error) => return Self::of(error, path),
+            Unplanned::Unreadable(error) => return Self::of(error, path, faults),
         };
         log::info!("no archive of /{path}: it has more {what} than an archive may");
         Self::TooLarge
     }
 
-    fn failed(error: &io::Error, path: &SitePath<'_>) -> Self {
-        log::error!("the directory /{path}: {error}");
+    fn failed(error: &io::Error, path: &SitePath<'_>, faults: &Faults) -> Self {
+        let is_changed = error.kind() == io::ErrorKind::StaleNetworkFileHandle;
+        let fault = if is_changed { Fault::Changed } else { Fault::Directory };
+        faults.tell(fault, path, format_args!("the directory /{path}: {error}"));
         Self::Failed
     }
 }

@@ -19,7 +19,9 @@
 //! | [`tree`]      | looking after a tree before it is served: compress, verify                |
 //! | [`guard`]     | who may have how much                                                     |
 //! | `fair`        | queues in which every client has its turn                                 |
-//! | [`ops`]       | health, and the admin listener                                            |
+//! | [`ops`]       | health, gauges, and the admin listener                                    |
+//! | [`warmth`]    | what was hot, read again after a restart or on demand                     |
+//! | `temporary`   | a file that is there whole or not at all                                  |
 //! | `accept`, `reply`, `produced`, `event_loop` | new connections; from an answer to a response; bodies made piece by piece; epoll |
 //! | `kernel`      | what no library offers safely: the only `unsafe`                          |
 //!
@@ -48,5 +50,7 @@ mod reply;
 pub mod rules;
 pub mod serve;
 pub mod server;
+mod temporary;
 pub mod tree;
+pub mod warmth;
 pub mod wire;

@@ -1,4 +1,4 @@
-//! starting → ready → draining → closing, and who is told.
+//! starting → warming → ready → draining → closing, and who is told.
 
 use std::sync::Arc;
 
@@ -9,6 +9,8 @@ use tokio::sync::watch;
 pub enum Phase {
     /// Not all of it stands yet.
     Starting,
+    /// It serves, and reads what was hot before; load balancers are told to wait.
+    Warming,
     /// It serves.
     Ready,
     /// It still serves, and tells load balancers to go elsewhere.

@@ -24,6 +24,7 @@ fn perform(loaded: &Loaded) -> ExitCode {
         Task::ShowConfig => print(&config::show(loaded)),
         Task::Compress(asked) => tell(&tree::compress(&loaded.config, asked)),
         Task::Verify(asked) => tell(&tree::verify(&loaded.config, asked)),
+        Task::Warm(asked) => tell(&pagecast::warmth::warm(&loaded.config, asked)),
         Task::Print(text) => print(text),
     }
 }

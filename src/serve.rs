@@ -15,7 +15,7 @@ mod cors;
 mod directory;
 mod integrity;
 mod pages;
-mod place;
+pub(crate) mod place;
 mod shortcut;
 
 use std::cell::RefCell;

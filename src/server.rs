@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::Request;
 use actix_rt::{Arbiter, System};
@@ -18,17 +18,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::accept::accept;
-use crate::config::{AdminListen, Config, Limits, Loaded};
+use crate::config::{AdminListen, ByteCount, Config, Limits, Loaded};
 use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
 use crate::http::redirects::Redirects;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Listener, bind};
-use crate::ops::admin::Admin;
+use crate::ops::admin::{Admin, Desk};
 use crate::ops::health::Health;
+use crate::ops::status::{self, Gauges};
 use crate::rules::Rules;
 use crate::serve::{Manners, Site};
+use crate::warmth::Warmth;
+use crate::warmth::state::StateDirectory;
 use crate::wire::worker::{Bounds, Worker};
 
 /// Serves until a signal says to stop: the program's main job.
@@ -118,35 +121,50 @@ pub async fn serve_from(
     listeners: Listeners,
     mut stops: mpsc::UnboundedReceiver<()>,
 ) -> io::Result<Ended> {
+    let started = Instant::now();
     let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
+    let state = config.state_dir.given().map(|path| StateDirectory::open(path.as_path())).transpose()?;
     let rules = Rules::new(config);
     let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
     files.try_probe().await;
     let lifecycle = Lifecycle::new();
-    let health = Health::new(lifecycle.clone(), files.clone());
-    let admin = match listeners.admin {
-        Some(Bound { mut listeners, url }) => {
-            log::info!("admin on {url}");
-            listeners.pop().map(|listener| Admin::start(listener, health.clone())).transpose()?
-        }
-        None => None,
-    };
     let guard = Guard::new(config, limits);
+    let warmth = Warmth::new(files.clone(), config, limits);
     let plan = Plan {
         files: files.clone(),
         manners: Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard)?,
         bounds: bounds(config),
         guard,
-        health,
+        health: Health::new(lifecycle.clone(), files.clone()).telling(warmth.progress()),
         lifecycle: lifecycle.clone(),
     };
-    let housekeeping = actix_rt::spawn(keep_house(files));
+    let admin = match listeners.admin {
+        Some(Bound { mut listeners, url }) => {
+            log::info!("admin on {url}");
+            let desk = plan.desk(started, &warmth, config, limits);
+            listeners.pop().map(|listener| Admin::start(listener, desk)).transpose()?
+        }
+        None => None,
+    };
+    log::info!("memory: {} {}", ByteCount::bytes(limits.memory_bytes), limits.memory_source);
+    let housekeeping = actix_rt::spawn(keep_house(files.clone()));
     let workers = Workers::start(&plan, limits.workers, listeners.traffic).await?;
-    lifecycle.advance(Phase::Ready);
-    log::info!("ready: {} from {}", counted(limits.workers, "worker"), config.root);
-
-    let _ = stops.recv().await;
+    let memory = Memory { state, warmth, timeout: config.warm_timeout.get() };
+    let is_warm = or_urgent(memory.recall(&lifecycle), &mut stops).await.is_some();
+    let mut remembering = None;
+    if is_warm {
+        lifecycle.advance(Phase::Ready);
+        log::info!("ready: {} from {}", counted(limits.workers, "worker"), config.root);
+        let _ = stops.recv().await;
+        // What is hot is known best before clients go elsewhere. Who is stopped while warming leaves what was remembered.
+        remembering = Some(actix_rt::spawn(memory.remember()));
+    }
     let cut = workers.stop(config, &lifecycle, &mut stops).await;
+    if let Some(remembering) = remembering
+        && tokio::time::timeout(REMEMBER_TIMEOUT, remembering).await.is_err()
+    {
+        log::warn!("what is hot was not written in time: what was remembered before stays");
+    }
     housekeeping.abort();
     if let Some(admin) = admin {
         admin.stop().await;
@@ -163,6 +181,60 @@ struct Plan {
     guard: Guard,
     health: Health,
     lifecycle: Lifecycle,
+}
+
+impl Plan {
+    /// What operators are shown, and may ask for.
+    fn desk(&self, started: Instant, warmth: &Warmth, config: &Config, limits: &Limits) -> Desk {
+        let gauges = Gauges {
+            started,
+            lifecycle: self.lifecycle.clone(),
+            files: self.files.clone(),
+            guard: self.guard.clone(),
+            gate: self.manners.gate.clone(),
+            progress: Arc::clone(warmth.progress()),
+            limits: *limits,
+            bounds: status::Bounds::of(config),
+        };
+        Desk { health: self.health.clone(), gauges, warmth: warmth.clone() }
+    }
+}
+
+/// What outlives the process, where that is wanted.
+struct Memory {
+    state: Option<StateDirectory>,
+    warmth: Warmth,
+    timeout: Duration,
+}
+
+impl Memory {
+    /// Reads what was hot before, while traffic is served already and readiness denied.
+    async fn recall(&self, lifecycle: &Lifecycle) {
+        let Some(state) = self.state.as_ref().filter(|_| !self.timeout.is_zero()) else { return };
+        let Some(turn) = self.warmth.turn() else { return };
+        lifecycle.advance(Phase::Warming);
+        let begun = Instant::now();
+        let reading = async {
+            let hot = state.read(self.warmth.most).await;
+            self.warmth.fetch(&hot, &turn).await;
+            hot
+        };
+        let hot = tokio::time::timeout(self.timeout, reading).await;
+        let counts = self.warmth.progress().counts();
+        let seconds = begun.elapsed().as_secs_f32();
+        match hot {
+            Ok(hot) if hot.is_empty() => {}
+            Ok(_) => log::info!("warm after {seconds:.1}s: {counts}"),
+            Err(_) => log::warn!("not warm after {seconds:.1}s, and ready all the same: {counts}"),
+        }
+    }
+
+    /// Writes what is hot now.
+    async fn remember(self) {
+        if let Some(state) = &self.state {
+            state.write(self.warmth.files(), self.warmth.most).await;
+        }
+    }
 }
 
 struct Workers {
@@ -337,5 +409,8 @@ fn init_log(config: &Config) {
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
+
+/// How long a stop waits for what is hot to be written, once all else is done.
+const REMEMBER_TIMEOUT: Duration = Duration::from_secs(5);
 
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);

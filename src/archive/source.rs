@@ -90,6 +90,8 @@ fn unlike(path: &SitePath<'_>) -> io::Error {
     io::Error::other(format!("/{path} does not match its checksum"))
 }
 
+/// As a handle that is stale: what it led to is not there any more.
 fn changed(path: &SitePath<'_>) -> io::Error {
-    io::Error::other(format!("/{path} changed while it was archived"))
+    let words = format!("/{path} changed while it was archived");
+    io::Error::new(io::ErrorKind::StaleNetworkFileHandle, words)
 }

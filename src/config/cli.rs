@@ -8,13 +8,15 @@ use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::address::Address;
 use super::count::Count;
 use super::environment::CONFIG_VARIABLE;
 use super::error::ConfigError;
 use super::knobs::{KNOBS, Knob};
 use super::nearest::nearest_key;
+use super::path_glob::PathGlobs;
 use super::setting::Setting;
-use super::task::{Compress, Task, Verification};
+use super::task::{Compress, Task, Verification, Warm};
 use crate::http::encoding::Coding;
 
 /// What the command line asks for.
@@ -92,6 +94,7 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
                 (Some(knob), _) => knob.accepted(),
                 (None, "--threads") => Count::accepted(&THREADS),
                 (None, "--codings") => CODINGS_ACCEPTED.to_owned(),
+                (None, "--admin") => ADMIN_ACCEPTED.to_owned(),
                 (None, _) => "the path of a file".to_owned(),
             };
             let usage = format!("{flag} has no value; accepted: {accepted}");
@@ -154,6 +157,7 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
     let root = once(ROOT, "ROOT");
     let given_codings = once(CODINGS, "--codings");
     let given_threads = once(THREADS_FLAG, "--threads");
+    let given_admin = once(ADMIN, "--admin");
     let knobs: Vec<(&'static Knob, OsString)> = KNOBS
         .iter()
         .filter_map(|knob| Some((knob, once(knob.key, &format!("--{}", knob.flag()))?)))
@@ -173,6 +177,10 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
             threads: threads(given_threads, errors),
             json: verify.get_flag(JSON),
         }),
+        Some(("warm", warm)) => match globs(warm, errors) {
+            Some(globs) => Task::Warm(Warm { globs, admin: admin(given_admin, errors) }),
+            None => Task::Serve,
+        },
         _ => Task::Serve,
     };
     CommandLine { task, config_file, root, knobs }
@@ -189,6 +197,31 @@ fn threads(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Option<usi
             None
         }
     }
+}
+
+/// None, and an error told, where they are none.
+fn globs(warm: &ArgMatches, errors: &mut Vec<ConfigError>) -> Option<PathGlobs> {
+    let given = warm.get_many::<OsString>(GLOB).into_iter().flatten();
+    let texts: Vec<String> = given.map(|glob| glob.to_string_lossy().into_owned()).collect();
+    let value = texts.join(", ");
+    match PathGlobs::new(texts) {
+        Ok(globs) => Some(globs),
+        Err(reason) => {
+            let accepted = "one or more globs over paths, such as /assets/** or *.css".to_owned();
+            errors.push(bad_flag("GLOB", &value, reason.to_string(), accepted));
+            None
+        }
+    }
+}
+
+fn admin(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Option<Address> {
+    let given = given?;
+    let text = given.to_string_lossy();
+    text.parse()
+        .map_err(|reason: super::Refusal| {
+            errors.push(bad_flag("--admin", &text, reason.to_string(), ADMIN_ACCEPTED.to_owned()));
+        })
+        .ok()
 }
 
 fn codings(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Vec<Coding> {
@@ -224,6 +257,7 @@ fn command() -> Command {
         .subcommand(with_knobs(config))
         .subcommand(compress_command())
         .subcommand(verify_command())
+        .subcommand(warm_command())
 }
 
 fn compress_command() -> Command {
@@ -254,6 +288,27 @@ fn verify_command() -> Command {
     with_knobs_of(command, VERIFY_KNOBS).arg(json).arg(threads_flag())
 }
 
+fn warm_command() -> Command {
+    let globs = Arg::new(GLOB)
+        .value_name("GLOB")
+        .value_parser(ValueParser::os_string())
+        .action(ArgAction::Append)
+        .num_args(1..)
+        .help("Paths of the site, such as '/assets/**' or '*.css', as in the rules of the file");
+    let admin = Arg::new(ADMIN)
+        .long(ADMIN)
+        .value_name("ADDRESS")
+        .value_parser(ValueParser::os_string())
+        .action(ArgAction::Append)
+        .help("Admin listener of the server [default: admin_listen of the configuration]");
+    Command::new("warm")
+        .about("Have a running server read files into memory before they are asked for")
+        .after_help("Exit code: 0 all were read, 1 some were not, or none matches, 2 usage.")
+        .arg(globs)
+        .arg(config_flag())
+        .arg(admin)
+}
+
 fn threads_flag() -> Arg {
     Arg::new(THREADS_FLAG)
         .long(THREADS_FLAG)
@@ -279,13 +334,16 @@ fn with_root(command: Command) -> Command {
         .value_name("ROOT")
         .value_parser(ValueParser::os_string())
         .help("Directory that is served; the same as --root");
-    let config = Arg::new(CONFIG)
+    command.arg(root).arg(config_flag())
+}
+
+fn config_flag() -> Arg {
+    Arg::new(CONFIG)
         .long(CONFIG)
         .value_name("FILE")
         .value_parser(ValueParser::os_string())
         .action(ArgAction::Append)
-        .help(format!("TOML file with any of the knobs below [env: {CONFIG_VARIABLE}]"));
-    command.arg(root).arg(config)
+        .help(format!("TOML file with any of the knobs below [env: {CONFIG_VARIABLE}]"))
 }
 
 fn flag_of(knob: &'static Knob) -> Arg {
@@ -306,15 +364,19 @@ const ROOT: &str = "ROOT";
 const CONFIG: &str = "config";
 const EXAMPLE: &str = "example";
 /// The commands there are.
-pub(crate) const COMMANDS: &[&str] = &["serve", "config", "compress", "verify", "help"];
-const OTHER_FLAGS: &[&str] = &["config", "help", "version", "example", "check", "codings", "threads", "json"];
+pub(crate) const COMMANDS: &[&str] = &["serve", "config", "compress", "verify", "warm", "help"];
+const OTHER_FLAGS: &[&str] =
+    &["config", "help", "version", "example", "check", "codings", "threads", "json", "admin"];
 const CHECK: &str = "check";
+const GLOB: &str = "GLOB";
+const ADMIN: &str = "admin";
 const CODINGS: &str = "codings";
 const THREADS_FLAG: &str = "threads";
 const JSON: &str = "json";
 const COMPRESS_KNOBS: &[&str] = &["root", "dotfiles", "compress_from"];
 const VERIFY_KNOBS: &[&str] = &["root", "dotfiles", "symlinks", "head_bytes"];
 const THREADS: RangeInclusive<Count> = Count::of(1)..=Count::of(1_024);
+const ADMIN_ACCEPTED: &str = "IP:PORT, [IPV6]:PORT, localhost:PORT or unix:/PATH";
 const CODINGS_ACCEPTED: &str = "a comma list of br, zstd and gzip";
 
 #[cfg(test)]
@@ -460,6 +522,32 @@ mod tests {
             read(&["verify", "--threads"]).1,
             ["--threads has no value; accepted: a count from 1 to 1024"]
         );
+    }
+
+    #[test]
+    fn files_to_warm_are_globs_and_the_server_may_be_named() {
+        let warm = |globs: &[&str], admin: Option<&str>| {
+            let globs = PathGlobs::new(globs.iter().map(|&glob| glob.to_owned()).collect()).unwrap();
+            Task::Warm(Warm { globs, admin: admin.map(|admin| admin.parse().unwrap()) })
+        };
+        for (arguments, task) in [
+            (&["warm", "*.css"][..], warm(&["*.css"], None)),
+            (&["warm", "/a/**", "*.js"], warm(&["/a/**", "*.js"], None)),
+            (&["warm", "--admin=unix:/s", "**"], warm(&["**"], Some("unix:/s"))),
+            (&["warm", "**", "--admin", "127.0.0.1:9"], warm(&["**"], Some("127.0.0.1:9"))),
+        ] {
+            let (line, errors) = read(arguments);
+            assert_eq!((line.task, errors), (task, vec![]), "{arguments:?}");
+        }
+        for (arguments, told) in [
+            (&["warm"][..], "GLOB: the value \"\" is empty"),
+            (&["warm", "/a/"], "GLOB: the value \"/a/\" has `/a/` in it, which ends with a slash"),
+            (&["warm", "a", "--admin=x"], "--admin: the value \"x\" `x` has no port"),
+            (&["warm", "a", "--admin"], "--admin has no value; accepted:"),
+        ] {
+            let errors = read(arguments).1;
+            assert!(errors.len() == 1 && errors[0].starts_with(told), "{arguments:?}: {errors:?}");
+        }
     }
 
     #[test]

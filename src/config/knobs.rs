@@ -429,12 +429,12 @@ knobs! {
     }
     Caches {
         /// Bytes of files that are kept mapped.
-        /// auto: half of memory. 0 keeps nothing mapped between requests.
+        /// auto: half of memory, or of what the control group allows. 0 keeps nothing mapped between requests.
         cache_bytes: Auto<ByteCount> = Auto::Auto, in ByteCount::bytes(0)..=ByteCount::bytes(1 << 60);
 
         /// Bytes of small files that are kept on the heap.
-        /// 0 keeps none; otherwise at least heap_file_bytes.
-        heap_bytes: ByteCount = ByteCount::mib(128), in ByteCount::bytes(0)..=ByteCount::tib(1);
+        /// auto: 128MiB, at most a quarter of memory. 0 keeps none; otherwise at least heap_file_bytes.
+        heap_bytes: Auto<ByteCount> = Auto::Auto, in ByteCount::bytes(0)..=ByteCount::tib(1);
 
         /// Largest file that is kept on the heap; larger ones are mapped.
         heap_file_bytes: ByteCount = ByteCount::kib(16), in ByteCount::bytes(0)..=ByteCount::mib(1);
@@ -490,12 +490,13 @@ knobs! {
         upgrade_from: OrOff<OwnPath> = OrOff::Off;
 
         /// Directory in which a stopping server writes what was hot, and a starting one reads it.
+        /// It must exist and be writable at start.
         state_dir: OrOff<OwnPath> = OrOff::Off;
 
-        /// Files whose names and windows are written there.
+        /// Most files whose names and windows are written there, and are fetched by one `pagecast warm`.
         warm_files: Count = Count::of(10_000), in Count::of(1)..=Count::of(1_000_000);
 
-        /// Time that a starting server takes to read what was hot before it is ready all the same.
+        /// Time that a starting server takes to read what was hot before it is ready all the same. 0: nothing is read.
         warm_timeout: Span = Span::seconds(30), in Span::ZERO..=Span::hours(1);
     }
     Logging {

@@ -8,6 +8,7 @@
 use super::count::{AUTO, Auto};
 use super::error::ConfigError;
 use super::knobs::Config;
+use super::memory::MemorySource;
 use super::word::ProxyProtocol;
 
 /// What the system allows the process.
@@ -17,8 +18,10 @@ pub struct SystemFacts {
     pub open_files: u64,
     /// Mappings of one process (`vm.max_map_count`).
     pub max_map_count: u64,
-    /// Physical memory in bytes.
+    /// Memory in bytes: the machine's, or what the process's control group allows of it.
     pub memory_bytes: u64,
+    /// Which of the two.
+    pub memory_source: MemorySource,
     /// Processors that the process may use.
     pub cpus: usize,
 }
@@ -48,6 +51,10 @@ pub struct Limits {
     pub cache_bytes: u64,
     /// Bytes of files kept on the heap.
     pub heap_bytes: u64,
+    /// The memory that the above fit in.
+    pub memory_bytes: u64,
+    /// What sets it.
+    pub memory_source: MemorySource,
 }
 
 /// Settles every amount that is `auto` and refuses those given that cannot hold together, or not on this system.
@@ -75,8 +82,16 @@ pub fn settle(config: &Config, facts: &SystemFacts) -> Result<Limits, Vec<Config
         open_files: length(facts.open_files),
         mappings: length((facts.max_map_count / 2).max(MAPPINGS_MIN)),
         cache_bytes: config.cache_bytes.given().map_or(facts.memory_bytes / 2, |bytes| bytes.get()),
-        heap_bytes: config.heap_bytes.get(),
+        heap_bytes: heap_bytes(config, facts),
+        memory_bytes: facts.memory_bytes,
+        memory_source: facts.memory_source,
     })
+}
+
+/// In a small control group less than usual, and always room for one file.
+fn heap_bytes(config: &Config, facts: &SystemFacts) -> u64 {
+    let affordable = || HEAP_BYTES.min(facts.memory_bytes / 4).max(config.heap_file_bytes.get());
+    config.heap_bytes.given().map_or_else(affordable, |bytes| bytes.get())
 }
 
 fn length(count: u64) -> usize {
@@ -94,7 +109,8 @@ fn check_compressed_sizes(config: &Config, errors: &mut Vec<ConfigError>) {
 }
 
 fn check_heap(config: &Config, errors: &mut Vec<ConfigError>) {
-    let (all, one) = (config.heap_bytes, config.heap_file_bytes);
+    let Auto::Given(all) = config.heap_bytes else { return };
+    let one = config.heap_file_bytes;
     if all.get() != 0 && all < one {
         errors.push(ConfigError::Conflict(format!(
             "PAGECAST_HEAP_BYTES={all} has no room for a file of PAGECAST_HEAP_FILE_BYTES={one}: raise the first to \
@@ -222,6 +238,9 @@ const CONNECTIONS_MIN: u64 = 12;
 const CONNECTIONS_MAX: u64 = 10_000_000;
 const MAPPINGS_MIN: u64 = 16;
 
+/// Bytes of small files on the heap, where memory allows.
+const HEAP_BYTES: u64 = 128 << 20;
+
 /// Memory of a connection with a slow download, rounded up.
 const CONNECTION_BYTES: u64 = 16 << 10;
 
@@ -231,7 +250,13 @@ mod tests {
     use crate::config::{ByteCount, Count, Switch};
 
     fn facts(open_files: u64) -> SystemFacts {
-        SystemFacts { open_files, max_map_count: 65_530, memory_bytes: 8 << 30, cpus: 2 }
+        SystemFacts {
+            open_files,
+            max_map_count: 65_530,
+            memory_bytes: 8 << 30,
+            memory_source: MemorySource::Machine,
+            cpus: 2,
+        }
     }
 
     fn config(handles: Option<u64>, connections: Option<u64>) -> Config {
@@ -331,8 +356,19 @@ mod tests {
     }
 
     #[test]
+    fn small_memory_has_a_small_heap_and_always_room_for_a_file() {
+        let heap = |memory_bytes| {
+            let facts = SystemFacts { memory_bytes, ..facts(1_024) };
+            settle(&Config::default(), &facts).expect("it fits").heap_bytes
+        };
+        assert_eq!(heap(8 << 30), 128 << 20);
+        assert_eq!(heap(64 << 20), 16 << 20);
+        assert_eq!(heap(4 << 10), 16 << 10);
+    }
+
+    #[test]
     fn a_heap_that_cannot_hold_one_file_is_refused_unless_it_is_off() {
-        let config = |bytes| Config { heap_bytes: ByteCount::bytes(bytes), ..Config::default() };
+        let config = |bytes| Config { heap_bytes: Auto::Given(ByteCount::bytes(bytes)), ..Config::default() };
         assert!(settle(&config(0), &facts(1_024)).is_ok());
         assert!(settle(&config(16 << 10), &facts(1_024)).is_ok());
         let errors = settle(&config(1_024), &facts(1_024)).expect_err("too small");

@@ -94,9 +94,12 @@ pub fn load(
         draft.read_text(knob, root, Origin::Argument);
     }
     draft.take_rules();
-    draft.check_root(disk);
     draft.check_listeners();
-    let redirects = draft.read_redirects(disk);
+    let mut redirects = Arc::default();
+    if line.task.looks_at_root() {
+        draft.check_root(disk);
+        redirects = draft.read_redirects(disk);
+    }
     let limits = if line.task.is_bounded_by_limits() { draft.settle(facts) } else { Limits::default() };
     ConfigErrors::none_or(draft.errors)?;
     Ok(Loaded { task: line.task, config: draft.config, origins: draft.origins, limits, redirects })
@@ -290,7 +293,7 @@ fn near_command(word: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Auto, ByteCount, Count, Span, Switch};
+    use crate::config::{Auto, ByteCount, Count, MemorySource, Span, Switch};
 
     /// Files by name; everything but `missing` is a directory.
     struct Shelf(&'static [(&'static str, &'static str)]);
@@ -310,8 +313,13 @@ mod tests {
         }
     }
 
-    const FACTS: SystemFacts =
-        SystemFacts { open_files: 1_024, max_map_count: 65_530, memory_bytes: 4 << 30, cpus: 2 };
+    const FACTS: SystemFacts = SystemFacts {
+        open_files: 1_024,
+        max_map_count: 65_530,
+        memory_bytes: 4 << 30,
+        memory_source: MemorySource::Machine,
+        cpus: 2,
+    };
 
     fn try_load(
         arguments: &[&str],

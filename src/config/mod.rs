@@ -22,6 +22,7 @@ mod knobs;
 pub mod limits;
 mod load;
 mod log_filter;
+mod memory;
 mod name;
 mod nearest;
 mod or_off;
@@ -55,6 +56,7 @@ pub use knobs::{Config, Group, KNOBS, Knob};
 pub use limits::{Limits, SystemFacts, settle};
 pub use load::{Disk, Loaded, RealDisk, load};
 pub use log_filter::LogFilter;
+pub use memory::MemorySource;
 pub use name::{IndexName, OwnPath, RootPath};
 pub use or_off::OrOff;
 pub use origin::{Origin, Origins};
@@ -68,7 +70,7 @@ pub use setting::{Forms, Refusal, Setting};
 pub use show::show;
 pub use site_file::SiteFile;
 pub use span::Span;
-pub use task::{Compress, Task, Verification};
+pub use task::{Compress, Task, Verification, Warm};
 pub use word::{
     ClientField, Disposition, Dotfiles, EtagSource, ProxyProtocol, ResourcePolicy, Switch, Symlinks,
     TrailingSlash, Verify,

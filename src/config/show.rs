@@ -53,6 +53,7 @@ fn settled(limits: &Limits, key: &str) -> Option<String> {
         "handles" => limits.handles.to_string(),
         "max_connections" => limits.max_connections.to_string(),
         "cache_bytes" => ByteCount::bytes(limits.cache_bytes).to_string(),
+        "heap_bytes" => ByteCount::bytes(limits.heap_bytes).to_string(),
         _ => return None,
     })
 }
@@ -86,12 +87,18 @@ fn table(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Origins, SystemFacts, Task, settle};
+    use crate::config::{Config, MemorySource, Origins, SystemFacts, Task, settle};
 
     #[test]
     fn every_knob_has_its_line_with_value_and_origin_in_aligned_columns() {
         let config = Config::default();
-        let facts = SystemFacts { open_files: 1_024, max_map_count: 100, memory_bytes: 2 << 30, cpus: 2 };
+        let facts = SystemFacts {
+            open_files: 1_024,
+            max_map_count: 100,
+            memory_bytes: 2 << 30,
+            memory_source: MemorySource::Machine,
+            cpus: 2,
+        };
         let limits = settle(&config, &facts).expect("it fits");
         let mut origins = Origins::default();
         origins.derive("workers");

@@ -1,20 +1,24 @@
 //! What the system allows the process, read once at start.
 
 use std::fs;
+use std::path::Path;
 use std::thread::available_parallelism;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::limits::SystemFacts;
+use super::memory::{Memory, MemorySource, memory};
 
 /// Raises the soft limit on open files to the hard one, then reads what the system allows.
 /// What cannot be read is taken to be what an ordinary system has.
 pub fn system_facts() -> SystemFacts {
     raise_open_files();
+    let Memory { bytes, source } = own_memory().unwrap_or(MEMORY_FALLBACK);
     SystemFacts {
         open_files: getrlimit(Resource::Nofile).current.unwrap_or(OPEN_FILES_FALLBACK),
         max_map_count: number_in("/proc/sys/vm/max_map_count").unwrap_or(MAX_MAP_COUNT_FALLBACK),
-        memory_bytes: memory_bytes().unwrap_or(MEMORY_BYTES_FALLBACK),
+        memory_bytes: bytes,
+        memory_source: source,
         cpus: available_parallelism().map_or(1, usize::from),
     }
 }
@@ -28,15 +32,10 @@ fn raise_open_files() {
     }
 }
 
-fn memory_bytes() -> Option<u64> {
-    total_memory(&fs::read_to_string("/proc/meminfo").ok()?)
-}
-
-/// The line `MemTotal:  123 kB`.
-fn total_memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kib.checked_mul(1_024)
+fn own_memory() -> Option<Memory> {
+    // A kernel without control groups has no such file.
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    memory(&fs::read_to_string("/proc/meminfo").ok()?, &groups, Path::new("/sys/fs/cgroup"))
 }
 
 fn number_in(path: &str) -> Option<u64> {
@@ -45,18 +44,11 @@ fn number_in(path: &str) -> Option<u64> {
 
 const OPEN_FILES_FALLBACK: u64 = 1_024;
 const MAX_MAP_COUNT_FALLBACK: u64 = 65_530;
-const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
+const MEMORY_FALLBACK: Memory = Memory { bytes: 1 << 30, source: MemorySource::Machine };
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn total_memory_is_in_bytes() {
-        assert_eq!(total_memory("MemTotal:       16 kB\nMemFree: 1 kB\n"), Some(16_384));
-        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
-        assert_eq!(total_memory("MemTotal: lots kB\n"), None);
-    }
 
     #[test]
     fn facts_are_those_of_a_living_system_with_its_limit_raised() {

@@ -1,5 +1,7 @@
 //! What the program can be asked to do.
 
+use super::address::Address;
+use super::path_glob::PathGlobs;
 use crate::http::encoding::Coding;
 
 /// What the command line asks for.
@@ -13,6 +15,8 @@ pub enum Task {
     Compress(Compress),
     /// `pagecast verify`
     Verify(Verification),
+    /// `pagecast warm`
+    Warm(Warm),
     /// A text that needs no configuration: `--help`, `--version`, `config --example`.
     Print(String),
 }
@@ -21,6 +25,11 @@ impl Task {
     /// Whether it opens sockets and keeps files open, so that limits must hold together.
     pub(crate) fn is_bounded_by_limits(&self) -> bool {
         matches!(self, Self::Serve | Self::ShowConfig)
+    }
+
+    /// Whether it has to do with the root itself.
+    pub(crate) fn looks_at_root(&self) -> bool {
+        !matches!(self, Self::Warm(_))
     }
 }
 
@@ -33,6 +42,15 @@ pub struct Compress {
     pub codings: Vec<Coding>,
     /// Files that are read at once, from 1 on; none: one for each processor.
     pub threads: Option<usize>,
+}
+
+/// What a running server is to read into memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warm {
+    /// The files.
+    pub globs: PathGlobs,
+    /// The server's admin listener; none: the one of the configuration.
+    pub admin: Option<Address>,
 }
 
 /// How a tree is verified.

@@ -10,6 +10,7 @@ use super::digests::KnownDigests;
 use super::fields::Fields;
 use super::forms::Forms;
 use super::handle_pool::HandlePool;
+use super::heat::Heat;
 use super::held::Held;
 use super::mapped::Mapped;
 use super::version::Version;
@@ -42,6 +43,8 @@ pub struct Asset {
     /// Other forms in which it is to be had.
     pub(crate) forms: Option<Box<Forms<Self>>>,
     pub(crate) digests: KnownDigests,
+    /// Which parts of it were sent lately; nothing for what is on the heap.
+    pub(crate) heat: Heat,
     pub(crate) handles: Arc<HandlePool>,
 }
 

@@ -1,6 +1,7 @@
 //! Names in front of assets, both bounded. A thousand clients that ask for one cold file open it once.
 
 mod forming;
+pub(crate) mod warming;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,10 +14,12 @@ use moka::policy::EvictionPolicy;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use self::warming::PERIOD_MS;
 use super::asset::{Asset, Content};
 use super::beside::original;
 use super::digests::Digests;
 use super::disk::{Disk, Unanswered};
+use super::faults::{Fault, Faults};
 use super::handle_pool::{Handle, HandlePool};
 use super::lanes::Lanes;
 use super::load::{Loaded, Loader, Sizes};
@@ -55,11 +58,15 @@ struct Inner {
     compressing: Lanes,
     loading: Loading,
     watch: Option<Watch>,
+    /// What a mapping weighs at least.
+    least_pages: u64,
     trust_ms: u64,
     trust_watched_ms: u64,
     disk_timeout: Duration,
     disk_timeouts: AtomicU64,
     started: Instant,
+    /// When the next period of heat begins.
+    heat_ages_ms: AtomicU64,
     /// Names checked up to this moment are not trusted any more, whatever they say.
     distrusted_until_ms: AtomicU64,
     root_is_sound: AtomicBool,
@@ -104,6 +111,7 @@ impl Files {
             rules,
             tags: Tags { source: settings.etag, digests: Digests::new(settings.digests) },
             told: Told::default(),
+            faults: Faults::default(),
             sizes: Sizes {
                 heap_file_bytes: heap_fits.min(settings.heap_bytes / LARGEST_SHARE),
                 mapped_file_bytes: settings.cache_bytes / LARGEST_SHARE,
@@ -126,11 +134,13 @@ impl Files {
             compressing: lanes("pagecast-code", LONG_TO_COMPRESS)?,
             loading: Loading::default(),
             watch: settings.watches.and_then(watch_or_say),
+            least_pages,
             trust_ms: milliseconds(settings.revalidate_after),
             trust_watched_ms: watched_trust_ms(settings),
             disk_timeout: settings.disk_timeout,
             disk_timeouts: AtomicU64::new(0),
             started: Instant::now(),
+            heat_ages_ms: AtomicU64::new(FIRST_MS + PERIOD_MS),
             distrusted_until_ms: AtomicU64::new(0),
             root_is_sound: AtomicBool::new(true),
         };
@@ -304,6 +314,8 @@ impl Files {
         inner.heap.run_pending_tasks().await;
         inner.mapped.run_pending_tasks().await;
         inner.loader.tags.digests.tidy();
+        inner.loader.faults.sum_up(Instant::now());
+        self.age_heat_when_due();
         let job = Arc::clone(inner);
         let state = match self.ask(move || job.loader.root.check()).await {
             Ok(state) => state,
@@ -404,7 +416,7 @@ impl Files {
         };
         let policy = || self.inner.loader.rules.policy(path);
         let Ok(permit) = self.inner.loader.handles.permit().await else {
-            log::warn!("no handle came free for /{path}");
+            self.faults().tell(Fault::NoHandle, path, format_args!("no handle came free for /{path}"));
             return Found { lookup: Lookup::Busy, name: name(Outcome::Busy, policy(), false, 0) };
         };
         let previous = self.inner.names.get(path.as_bytes()).await.and_then(|name| match name.lookup() {
@@ -511,6 +523,11 @@ impl Files {
     /// What is said of which part of the site.
     pub(crate) fn rules(&self) -> &Rules {
         &self.inner.loader.rules
+    }
+
+    /// What goes wrong is told here.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.inner.loader.faults
     }
 
     /// The directory that is served, for those who read directories.

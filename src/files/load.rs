@@ -11,10 +11,12 @@ use rustix::io::Errno;
 use super::asset::{Asset, Content};
 use super::beside::Beside;
 use super::digests::KnownDigests;
+use super::faults::{Fault, Faults};
 use super::fields::{Described, Fields};
 use super::fill::fill;
 use super::forms::Forms;
 use super::handle_pool::{Handle, HandlePool, Permit};
+use super::heat::Heat;
 use super::mapped::{Mapped, Reaper};
 use super::name::Outcome;
 use super::network;
@@ -37,6 +39,7 @@ pub(crate) struct Loader {
     pub(crate) rules: Arc<Rules>,
     pub(crate) tags: Tags,
     pub(crate) told: Told,
+    pub(crate) faults: Faults,
     pub(crate) sizes: Sizes,
     /// Files with a checksum beside them are served only if they match it.
     pub(crate) heeds_checksums: bool,
@@ -136,7 +139,7 @@ impl Loader {
                 let is_told_of = is_told_of && !asset.is_racy && !asset.beside.is_linked();
                 Loaded { outcome, is_told_of, policy, asset: Some(asset) }
             }
-            Err(error) => without_asset(self.failed(&error, path), false),
+            Err(error) => without_asset(self.failed(Fault::Read, &error, path), false),
         }
     }
 
@@ -167,7 +170,8 @@ impl Loader {
             beside: Beside::default(),
         };
         let opened = Opened { file, stat: *stat, permit };
-        let form = self.admit(guise, opened).map_err(|error| no_form(&self.failed(&error, &path)))?;
+        let form =
+            self.admit(guise, opened).map_err(|error| no_form(&self.failed(Fault::Read, &error, &path)))?;
         if Some(form.version) == expected { Ok(Arc::new(form)) } else { Err(NoForm::Changed) }
     }
 
@@ -259,7 +263,7 @@ impl Loader {
             let is_racy = version.is_racy(SystemTime::now());
             return Ok(self.make(guise, version, Content::Heap, &body, is_racy));
         }
-        let content = self.content_of(file.as_fd(), &version)?;
+        let content = self.content_of(file.as_fd(), &version, guise.path)?;
         let asset = self.make(guise, version, content, &[], false);
         self.handles.keep(asset.id, self.new_handle(file, &stat, permit));
         Ok(asset)
@@ -329,6 +333,7 @@ impl Loader {
             beside,
             forms,
             digests,
+            heat: Heat::default(),
             handles: Arc::clone(&self.handles),
         }
     }
@@ -382,7 +387,12 @@ impl Loader {
         }
     }
 
-    fn content_of(&self, file: BorrowedFd<'_>, version: &Version) -> io::Result<Content> {
+    fn content_of(
+        &self,
+        file: BorrowedFd<'_>,
+        version: &Version,
+        path: &SitePath<'_>,
+    ) -> io::Result<Content> {
         let length = version.size();
         if length == 0 || length > self.sizes.mapped_file_bytes || network::is_remote(self.storage(), file) {
             return Ok(Content::Unmapped);
@@ -398,7 +408,8 @@ impl Loader {
         });
         Ok(mapped.map_or_else(
             |error| {
-                log::warn!("a file of {length} bytes is sent without a mapping: {error}");
+                let words = format_args!("/{path} of {length} bytes is sent without a mapping: {error}");
+                self.faults.tell(Fault::Map, path, words);
                 Content::Unmapped
             },
             |mapping| Content::Mapped(Mapped::new(mapping, &self.reaper)),
@@ -408,17 +419,21 @@ impl Loader {
     fn outcome_of(&self, errno: Errno, path: &SitePath<'static>) -> Outcome {
         match errno {
             nowhere if leads_nowhere(nowhere) => Outcome::Missing,
-            Errno::ACCESS | Errno::PERM => Outcome::Forbidden,
-            other => self.failed(&other.into(), path),
+            Errno::ACCESS | Errno::PERM => {
+                self.faults.tell(Fault::Denied, path, format_args!("/{path} may not be read: {errno}"));
+                Outcome::Forbidden
+            }
+            other => self.failed(Fault::Open, &other.into(), path),
         }
     }
 
-    fn failed(&self, error: &io::Error, path: &SitePath<'static>) -> Outcome {
+    fn failed(&self, fault: Fault, error: &io::Error, path: &SitePath<'static>) -> Outcome {
         let is_short = matches!(
             error.raw_os_error(),
             Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN)
         );
-        log::error!("{}: {path}: {error}", self.root.path().display());
+        let fault = if is_short { Fault::NoHandle } else { fault };
+        self.faults.tell(fault, path, format_args!("{}: {path}: {error}", self.root.path().display()));
         if is_short { Outcome::Busy } else { Outcome::Failed }
     }
 }

@@ -18,6 +18,7 @@
 //! | `load`          | from a path to an asset, off the workers                            |
 //! | `loading`       | which names are being looked up, and which of them changed meanwhile |
 //! | `handle_pool`   | open files, bounded                                                 |
+//! | `heat`          | which parts of a file were sent lately                              |
 //! | `resident`      | which windows are in memory, and how they get there                 |
 //! | `directory`     | what a directory shows of its entries                               |
 //! | `settings`      | the bounds of the room, and how full it is                           |
@@ -28,6 +29,7 @@
 //! | `mapped`        | mappings, and who takes them down                                   |
 //! | `reads`         | the threads that read cold pages, in fair order                     |
 //! | `disk`          | the threads that may block                                          |
+//! | `faults`        | what went wrong: counted, and told now and then                     |
 //! | `told`          | what the log was told already                                       |
 //! | `fill`          | reading into memory of our own                                      |
 
@@ -38,10 +40,12 @@ pub mod cache;
 pub(crate) mod digests;
 pub(crate) mod directory;
 pub(crate) mod disk;
+pub(crate) mod faults;
 mod fields;
 pub(crate) mod fill;
 pub(crate) mod forms;
 pub(crate) mod handle_pool;
+pub(crate) mod heat;
 mod held;
 mod lanes;
 mod links;
@@ -62,6 +66,7 @@ mod watch;
 
 pub use asset::Asset;
 pub use cache::Files;
+pub use faults::{Fault, FaultCounts};
 pub use fields::Fields;
 pub use handle_pool::HandleLimits;
 pub use name::{Lookup, Name};

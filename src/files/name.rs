@@ -120,6 +120,11 @@ impl Name {
         now_ms.saturating_sub(self.touched_ms.load(Ordering::Relaxed)) >= TOUCH_EVERY_MS
     }
 
+    /// When the caches last heard of a use.
+    pub(crate) fn last_touch(&self) -> u64 {
+        self.touched_ms.load(Ordering::Relaxed)
+    }
+
     /// The caches hear of this use now.
     pub(crate) fn touched(&self, now_ms: u64) {
         self.touched_ms.store(now_ms, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use memchr::{memchr, memchr2};
 use percent_encoding::percent_decode;
 
 /// The names and values of a query, as they are written. What has no `=` is a name without a value.
-pub(super) fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     query.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
         let end = memchr(b'=', pair).unwrap_or(pair.len());
         (pair.get(..end).unwrap_or_default(), pair.get(end + 1..).unwrap_or_default())
@@ -14,7 +14,7 @@ pub(super) fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// A name or a value decoded once: `+` is a space, and a `%` without two digits stands for itself.
-pub(super) fn decode(text: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn decode(text: &[u8]) -> Cow<'_, [u8]> {
     if memchr2(b'%', b'+', text).is_none() {
         return Cow::Borrowed(text);
     }

@@ -38,7 +38,7 @@ pub mod disposition;
 pub mod encoding;
 pub mod entity_tag;
 pub(crate) mod field;
-mod form;
+pub(crate) mod form;
 pub mod forwarded;
 pub mod forwarded_for;
 pub mod host_pattern;

@@ -8,10 +8,21 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpResponse, HttpServer, web};
 
 use super::health::Health;
+use super::status::Gauges;
+use super::warm;
 use crate::listen::Listener;
+use crate::warmth::Warmth;
 
 /// Connections that the admin listener serves at once.
 const CONNECTIONS: usize = 64;
+
+/// What the admin listener answers with.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) health: Health,
+    pub(crate) gauges: Gauges,
+    pub(crate) warmth: Warmth,
+}
 
 /// The running admin server.
 pub(crate) struct Admin {
@@ -20,15 +31,15 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Starts serving `health` on `listener`.
+    /// Starts serving what is on the `desk` at `listener`.
     ///
     /// # Errors
     /// Where the thread or its event loop can't be started.
-    pub(crate) fn start(listener: Listener, health: Health) -> io::Result<Self> {
+    pub(crate) fn start(listener: Listener, desk: Desk) -> io::Result<Self> {
         let (told, hear) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("pagecast-admin".to_owned()).spawn(move || {
             actix_rt::System::new().block_on(async move {
-                match server(listener, health) {
+                match server(listener, desk) {
                     Ok(server) => {
                         let _ = told.send(Ok(server.handle()));
                         if let Err(error) = server.await {
@@ -54,9 +65,13 @@ impl Admin {
     }
 }
 
-fn server(listener: Listener, health: Health) -> io::Result<actix_web::dev::Server> {
+fn server(listener: Listener, desk: Desk) -> io::Result<actix_web::dev::Server> {
     let server = HttpServer::new(move || {
-        App::new().configure(|app| health.configure(app)).default_service(web::to(HttpResponse::NotFound))
+        App::new()
+            .configure(|app| desk.health.configure(app))
+            .configure(|app| desk.gauges.configure(app))
+            .configure(|app| warm::configure(&desk.warmth, app))
+            .default_service(web::to(HttpResponse::NotFound))
     })
     .workers(1)
     .max_connections(CONNECTIONS)

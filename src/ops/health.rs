@@ -1,5 +1,8 @@
 //! `/livez`, `/readyz` and `/healthz`: tiny, never cached, answered whatever became of the root.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
@@ -7,18 +10,25 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::files::Files;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::warmth::Progress;
 
 /// What health is judged by.
 #[derive(Clone)]
 pub struct Health {
     lifecycle: Lifecycle,
     files: Files,
+    progress: Arc<Progress>,
 }
 
 impl Health {
     /// The health of a server in `lifecycle` that serves `files`.
     pub fn new(lifecycle: Lifecycle, files: Files) -> Self {
-        Self { lifecycle, files }
+        Self { lifecycle, files, progress: Arc::default() }
+    }
+
+    /// The same, and it tells how far a warming is.
+    pub(crate) fn telling(self, progress: &Arc<Progress>) -> Self {
+        Self { progress: Arc::clone(progress), ..self }
     }
 
     /// Adds the routes to an App.
@@ -36,9 +46,17 @@ impl Health {
     }
 
     fn readiness(&self) -> Verdict {
-        let unavailable = |sentence| Verdict { status: StatusCode::SERVICE_UNAVAILABLE, sentence };
+        let unavailable = |sentence: &'static str| Verdict {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            sentence: sentence.into(),
+        };
         match self.lifecycle.phase() {
             Phase::Starting => unavailable("Starting.\n"),
+            Phase::Warming => {
+                let counts = self.progress.counts();
+                let sentence = format!("Warming: {} of {} files.\n", counts.done, counts.of).into();
+                Verdict { status: StatusCode::SERVICE_UNAVAILABLE, sentence }
+            }
             Phase::Draining | Phase::Closing | Phase::Ended => unavailable("Draining.\n"),
             Phase::Ready if !self.files.root_is_sound() => unavailable("The document root can't be read.\n"),
             Phase::Ready => Verdict::OK,
@@ -46,14 +64,14 @@ impl Health {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Verdict {
     status: StatusCode,
-    sentence: &'static str,
+    sentence: Cow<'static, str>,
 }
 
 impl Verdict {
-    const OK: Self = Self { status: StatusCode::OK, sentence: "ok\n" };
+    const OK: Self = Self { status: StatusCode::OK, sentence: Cow::Borrowed("ok\n") };
 }
 
 fn answer(request: &HttpRequest, verdict: Verdict) -> HttpResponse {

@@ -2,3 +2,6 @@
 
 pub(crate) mod admin;
 pub mod health;
+mod process;
+pub(crate) mod status;
+pub(crate) mod warm;

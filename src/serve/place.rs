@@ -320,8 +320,7 @@ impl Site {
     }
 
     fn is_hidden(&self, path: &SitePath<'_>) -> bool {
-        (self.manners.dotfiles == Dotfiles::Deny && path.is_hidden())
-            || path.as_bytes() == REDIRECTS_FILE.as_bytes()
+        hides(self.manners.dotfiles, path)
     }
 }
 
@@ -330,6 +329,11 @@ impl Manners {
     fn slash_is_usual(&self, path: &SitePath<'_>) -> bool {
         self.trailing_slash == TrailingSlash::Add || path.is_root()
     }
+}
+
+/// Whether a path is never answered for, whatever stands there.
+pub(crate) fn hides(dotfiles: Dotfiles, path: &SitePath<'_>) -> bool {
+    (dotfiles == Dotfiles::Deny && path.is_hidden()) || path.as_bytes() == REDIRECTS_FILE.as_bytes()
 }
 
 /// Refuses a name of which it could not be found out what it leads to.

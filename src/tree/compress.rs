@@ -14,7 +14,6 @@ use super::Outcome;
 use super::compare::{Compared, changed, compare, modified};
 use super::finding::shown;
 use super::progress::Progress;
-use super::temporary::{Temporary, clear_up};
 use super::threads::pool;
 use super::walk::{Item, Kind, walk};
 use crate::config::{Compress, Config};
@@ -23,6 +22,7 @@ use crate::files::Root;
 use crate::http::encoding::Coding;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
+use crate::temporary::{Temporary, clear_up};
 
 /// Writes the sidecars that the tree below `config.root` lacks, or with `check` tells which those are.
 ///

@@ -8,7 +8,6 @@
 //! | `finding`   | one thing that is wrong with a tree                                  |
 //! | `checksum`  | files of checksums                                                   |
 //! | `compare`   | whether a sidecar is of the original beside it                       |
-//! | `temporary` | a file that is there whole or not at all                             |
 //! | `progress`  | the bar on a terminal                                                |
 //! | `threads`   | how many work at once                                                |
 //!
@@ -19,7 +18,6 @@ mod compare;
 mod compress;
 mod finding;
 mod progress;
-mod temporary;
 mod threads;
 mod verify;
 mod walk;

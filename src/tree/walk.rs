@@ -4,10 +4,10 @@ use std::io;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 
-use super::temporary::is_temporary;
 use crate::config::Dotfiles;
 use crate::files::Root;
 use crate::http::target::SitePath;
+use crate::temporary::is_temporary;
 
 /// A name in the tree; directories that could be listed are not told.
 #[derive(Debug)]
@@ -103,12 +103,12 @@ mod tests {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
         std::os::unix::fs::symlink("b", dir.path().join("link")).unwrap();
-        std::fs::write(dir.path().join(".pagecast-compress.1-2"), "").unwrap();
+        std::fs::write(dir.path().join(".pagecast-temporary.1-2"), "").unwrap();
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
         let items = walk(&root, dotfiles);
         assert!(matches!(find(&items, b"link").unwrap().kind, Kind::Link));
         assert!(matches!(find(&items, b"b/c/d").unwrap().kind, Kind::File { bytes: 5 }));
-        assert!(matches!(find(&items, b".pagecast-compress.1-2").unwrap().kind, Kind::Temporary));
+        assert!(matches!(find(&items, b".pagecast-temporary.1-2").unwrap().kind, Kind::Temporary));
         assert!(find(&items, b"b").is_none());
         let names = items.iter().filter(|item| !matches!(item.kind, Kind::Temporary));
         names.map(|item| String::from_utf8(item.path.as_bytes().to_vec()).unwrap()).collect()

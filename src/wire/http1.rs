@@ -26,6 +26,7 @@ use super::stall::{Stall, Uptake};
 use super::turn_away::{TOO_MANY, turn_away, turn_away_at_once};
 use super::worker::{Bounds, Registration, Worker};
 use crate::config::ProxyProtocol;
+use crate::files::Fault;
 use crate::guard::Pass;
 use crate::http::client::ClientKey;
 
@@ -449,7 +450,7 @@ where
             StreamFraming::Chunked | StreamFraming::UntilClose => u64::MAX,
         };
         while let Some(next) = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
-            let bytes = next.map_err(|error| Cut::Disk(io::Error::other(error.to_string())))?;
+            let bytes = next.map_err(|error| Cut::Disk(why_broken(error)))?;
             if bytes.is_empty() {
                 continue;
             }
@@ -485,25 +486,39 @@ where
 
     /// What the disk did not give is told to the client where nothing of the response has left; else the connection ends.
     async fn answer_or_give_up(&mut self, cut: Cut) -> End {
+        let end = self.give_up(&cut);
         match &cut {
             Cut::Disk(error) if self.outbox.withdraw() => {
-                log::error!("{}: a file could not be read: {error}", self.who());
                 let refusal = if is_passing(error) { BUSY } else { FAILED };
                 self.socket.reset_on_close(false);
                 self.refuse(refusal, false).await
             }
-            _ => self.give_up(&cut),
+            _ => end,
         }
     }
 
     fn give_up(&self, cut: &Cut) -> End {
+        let (faults, file) = (self.worker().files().faults(), self.outbox.file());
+        let name = file.map_or_else(|| "what was sent".to_owned(), |file| format!("/{file}"));
+        let tell = |fault, words| faults.tell(fault, file, words);
         match cut {
             Cut::Socket(error) => log::debug!("{}: the connection ended: {error}", self.who()),
             Cut::Changed => {
-                log::warn!("{}: a file changed while it was sent: the response was cut", self.who())
+                let words = format_args!("{name} changed while it was sent: the response was cut");
+                tell(Fault::Changed, words);
+            }
+            // What is made piece by piece knows of which file it speaks.
+            Cut::Disk(error) if file.is_none() => {
+                let is_changed = error.kind() == io::ErrorKind::StaleNetworkFileHandle;
+                let fault = if is_changed { Fault::Changed } else { Fault::Read };
+                let text = error.to_string();
+                faults.tell(fault, &text, format_args!("{text}; the response was cut"));
             }
             Cut::Disk(error) => {
-                log::error!("{}: a file could not be read: {error}; the response was cut", self.who())
+                tell(Fault::Populate, format_args!("{name} could not be read: {error}"));
+            }
+            Cut::Sending(error) => {
+                tell(Fault::Send, format_args!("{name} could not be sent: {error}; the response was cut"));
             }
         }
         End::Close
@@ -534,6 +549,11 @@ where
             client => format!("{} for {client}", self.socket.who()),
         }
     }
+}
+
+/// Why a body broke off, in the words of whoever made it.
+fn why_broken(error: Box<dyn std::error::Error>) -> io::Error {
+    error.downcast().map_or_else(|error| io::Error::other(error.to_string()), |error| *error)
 }
 
 /// Whether what begins so asks with HEAD, whatever else is wrong with it.

@@ -18,6 +18,7 @@ use super::worker::Worker;
 use crate::files::reads::{Reading, Wanted};
 use crate::files::resident::{self, BATCH, MEMO_MS, Residency, WINDOW};
 use crate::http::client::ClientKey;
+use crate::http::target::SitePath;
 use crate::kernel::{RUNS_MAX, Run, writev};
 use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
@@ -29,8 +30,10 @@ pub(crate) enum Cut {
     Socket(io::Error),
     /// The file is not what it was when the response began.
     Changed,
-    /// The disk did not give a window.
+    /// The disk did not give a window, or the next piece of a body.
     Disk(io::Error),
+    /// The disk failed while the kernel sent from a file.
+    Sending(io::Error),
 }
 
 /// What is still to be sent on one connection, in order.
@@ -120,6 +123,14 @@ impl Outbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// The file that is to be sent next.
+    pub(crate) fn file(&self) -> Option<&SitePath<'static>> {
+        self.queue.iter().find_map(|segment| match segment {
+            Segment::Bytes(_) => None,
+            Segment::Window(window) => Some(&window.asset.path),
+        })
     }
 
     /// Whether all of it is small and in memory, so that it may wait for the next response and leave with it.
@@ -245,6 +256,7 @@ impl Outbox {
                 let ahead = ahead.after(worker, self.client, window, start);
                 self.ahead = ahead.or_else(|| self.ahead.take());
             }
+            window.asset.heat.note(&(start..upto), window.asset.length());
             return Poll::Ready(Ok(distance(start, upto.min(wanted))));
         }
         let known = self.ahead.take().and_then(|ahead| ahead.reading_of(window, start));
@@ -356,7 +368,7 @@ impl Outbox {
         let is_disk = error.raw_os_error().is_some_and(|errno| DISK_ERRORS.contains(&errno));
         match self.queue.front() {
             _ if is_file_gone => Cut::Changed,
-            Some(Segment::Window(_)) if is_disk => Cut::Disk(error),
+            Some(Segment::Window(_)) if is_disk => Cut::Sending(error),
             _ => Cut::Socket(error),
         }
     }

@@ -38,3 +38,4 @@ mod stopping;
 mod targets;
 mod traffic;
 mod tree_commands;
+mod warmth;

@@ -119,6 +119,11 @@ impl Site {
 
     /// Starts the server and waits until it is ready.
     pub fn serve(self) -> Server {
+        self.launch(" ready: ")
+    }
+
+    /// Starts the server and waits until its log has `text` in it.
+    pub fn launch(self, text: &str) -> Server {
         let mut child = self.command().spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -142,7 +147,7 @@ impl Site {
             log_reader: Some(log_reader),
             _directory: self.directory,
         };
-        server.wait_for_log(" ready: ");
+        server.wait_for_log(text);
         server.address = server.address_after("listening on http://").unwrap_or(nowhere);
         server.admin = server.address_after("admin on http://");
         server

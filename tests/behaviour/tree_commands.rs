@@ -181,7 +181,7 @@ fn a_killed_run_leaves_no_half_sidecar_and_the_next_clears_up() {
     let mut child =
         command(&site, "compress", &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while !names(site.path()).iter().any(|name| name.contains(".pagecast-compress.")) {
+    while !names(site.path()).iter().any(|name| name.contains(".pagecast-temporary.")) {
         assert!(
             Instant::now() < deadline && child.try_wait().unwrap().is_none(),
             "it ends before it is killed"
@@ -192,7 +192,7 @@ fn a_killed_run_leaves_no_half_sidecar_and_the_next_clears_up() {
     child.wait().unwrap();
 
     let left = names(site.path());
-    assert!(left.iter().any(|name| name.contains(".pagecast-compress.")), "{left:?}");
+    assert!(left.iter().any(|name| name.contains(".pagecast-temporary.")), "{left:?}");
     for name in left.iter().filter(|name| SUFFIXES.iter().any(|suffix| name.ends_with(suffix))) {
         let (original, _) = name.rsplit_once('.').unwrap();
         let original = std::fs::read(site.path().join(original)).unwrap();
@@ -202,7 +202,7 @@ fn a_killed_run_leaves_no_half_sidecar_and_the_next_clears_up() {
 
     assert_eq!(compress(&site, &["--codings=gzip,zstd"]).status.code(), Some(0));
     let after = names(site.path());
-    assert!(after.iter().all(|name| !name.contains("pagecast-compress")), "{after:?}");
+    assert!(after.iter().all(|name| !name.contains("pagecast-temporary")), "{after:?}");
     assert!(after.len() >= 9, "{after:?}");
 }
 

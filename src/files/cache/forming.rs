@@ -10,6 +10,7 @@ use crate::files::asset::Asset;
 use crate::files::beside::original;
 use crate::files::digests::Digest;
 use crate::files::disk::Unanswered;
+use crate::files::faults::Fault;
 use crate::files::forms::Made;
 use crate::files::load::NoForm;
 use crate::files::version::Version;
@@ -189,7 +190,8 @@ impl Files {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => NoForm::Busy,
             _ if error.kind() == io::ErrorKind::UnexpectedEof => NoForm::Changed,
             _ => {
-                log::error!("/{} could not be checked: {error}", asset.path);
+                let words = format_args!("/{} could not be checked: {error}", asset.path);
+                self.faults().tell(Fault::Read, &asset.path, words);
                 NoForm::Failed
             }
         })

@@ -105,7 +105,7 @@ fn lock(file: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// With a dot in front: a name that is not served, unless all hidden ones are.
-const PREFIX: &str = ".pagecast-compress.";
+const PREFIX: &str = ".pagecast-temporary.";
 const CREATE_TRIES: u32 = 1_000;
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -157,8 +157,8 @@ mod tests {
         let name = temporary.name.clone();
         clear_up(handle.as_fd(), name.as_bytes()).unwrap();
         assert_eq!(names(dir.path()), [name]);
-        std::fs::write(dir.path().join(".pagecast-compress.x"), b"left").unwrap();
-        clear_up(handle.as_fd(), b".pagecast-compress.x").unwrap();
+        std::fs::write(dir.path().join(".pagecast-temporary.x"), b"left").unwrap();
+        clear_up(handle.as_fd(), b".pagecast-temporary.x").unwrap();
         assert_eq!(names(dir.path()).len(), 1);
     }
 }

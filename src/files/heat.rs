@@ -1,0 +1,121 @@
+//! Which parts of a file were sent lately, so that a restart can have them read before they are asked for.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::resident::WINDOW;
+
+/// The parts of an asset that were sent since it was last aged, and in the time before that.
+#[derive(Debug, Default)]
+pub(crate) struct Heat {
+    now: AtomicU64,
+    before: AtomicU64,
+}
+
+/// Parts of a file: one bit for each of its windows, or for each 64th of them where there are more than 64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parts(pub(crate) u64);
+
+impl Heat {
+    /// `sent`, which is not empty, of a file of `length` bytes is on its way. A load, and a write where that is news.
+    pub(crate) fn note(&self, sent: &Range<u64>, length: u64) {
+        let part = part_bytes(length);
+        let (first, last) = (sent.start / part, sent.end.saturating_sub(1) / part);
+        let upto = |bit: u64| u64::MAX >> (63 - bit.min(63));
+        let parts = upto(last) & (u64::MAX << first.min(63));
+        if self.now.load(Ordering::Relaxed) & parts != parts {
+            self.now.fetch_or(parts, Ordering::Relaxed);
+        }
+    }
+
+    /// What was sent lately.
+    pub(crate) fn parts(&self) -> Parts {
+        Parts(self.now.load(Ordering::Relaxed) | self.before.load(Ordering::Relaxed))
+    }
+
+    /// A period is over: what was not sent in it, or in the next, is not hot any more.
+    pub(crate) fn age(&self) {
+        self.before.store(self.now.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+impl Parts {
+    pub(crate) const ALL: Self = Self(u64::MAX);
+
+    /// The bytes of these parts in a file of `length` bytes, adjacent ones joined.
+    pub(crate) fn ranges(self, length: u64) -> Vec<Range<u64>> {
+        let part = part_bytes(length);
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for bit in (0..64).filter(|bit| self.0 >> bit & 1 == 1) {
+            let at = |bit: u64| part.saturating_mul(bit).min(length);
+            let range = at(bit)..at(bit + 1);
+            match ranges.last_mut() {
+                _ if range.is_empty() => break,
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => ranges.push(range),
+            }
+        }
+        ranges
+    }
+
+    /// How many bytes these parts are in a file of `length` bytes.
+    pub(crate) fn bytes(self, length: u64) -> u64 {
+        self.ranges(length).iter().map(|range| range.end - range.start).sum()
+    }
+}
+
+/// Bytes of a part: whole windows.
+fn part_bytes(length: u64) -> u64 {
+    length.div_ceil(WINDOW * 64).max(1).saturating_mul(WINDOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noted(length: u64, sent: &[Range<u64>]) -> Vec<Range<u64>> {
+        let heat = Heat::default();
+        sent.iter().for_each(|sent| heat.note(sent, length));
+        heat.parts().ranges(length)
+    }
+
+    #[test]
+    fn windows_that_were_sent_are_known_and_no_others() {
+        let tail = 10 * WINDOW + 5;
+        for (length, sent, expected) in [
+            (1, vec![0..1], vec![0..1]),
+            (tail, vec![0..1], vec![0..WINDOW]),
+            (tail, vec![tail - 1..tail], vec![10 * WINDOW..tail]),
+            (tail, vec![0..tail], vec![0..tail]),
+            (tail, vec![WINDOW - 1..WINDOW + 1], vec![0..2 * WINDOW]),
+            (tail, vec![3 * WINDOW..4 * WINDOW, 0..9], vec![0..WINDOW, 3 * WINDOW..4 * WINDOW]),
+            (64 * WINDOW, vec![63 * WINDOW..64 * WINDOW], vec![63 * WINDOW..64 * WINDOW]),
+            (65 * WINDOW, vec![64 * WINDOW..64 * WINDOW + 1], vec![64 * WINDOW..65 * WINDOW]),
+            (65 * WINDOW, vec![0..1], vec![0..2 * WINDOW]),
+            (6400 * WINDOW, vec![0..6400 * WINDOW], vec![0..6400 * WINDOW]),
+        ] {
+            assert_eq!(noted(length, &sent), expected, "{length} {sent:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_sent_for_two_periods_is_forgotten() {
+        let heat = Heat::default();
+        heat.note(&(0..1), 10 * WINDOW);
+        heat.age();
+        heat.note(&(WINDOW..WINDOW + 1), 10 * WINDOW);
+        assert_eq!(heat.parts(), Parts(0b11));
+        heat.age();
+        assert_eq!(heat.parts(), Parts(0b10));
+        heat.age();
+        assert_eq!(heat.parts(), Parts(0));
+    }
+
+    #[test]
+    fn parts_beyond_the_end_are_nothing() {
+        assert_eq!(Parts::ALL.bytes(3 * WINDOW + 1), 3 * WINDOW + 1);
+        assert_eq!(Parts(1 << 63).ranges(WINDOW), []);
+        assert_eq!(Parts::ALL.ranges(0), []);
+        assert_eq!(Parts::ALL.bytes(u64::MAX), u64::MAX);
+    }
+}
