@@ -256,6 +256,7 @@ const TOLD_EVERY: u64 = 1000;
 mod tests {
     use super::*;
     use crate::config::{Count, OrOff};
+    use actix_web::test::TestRequest;
 
     fn guard(max: u64) -> Guard {
         let config = Config {
@@ -288,5 +289,31 @@ mod tests {
             let shares = [guard.admit_client(peer), guard.admit_client(peer)];
             assert!(shares.iter().all(Result::is_ok), "{peer:?}");
         }
+    }
+
+    /// Whether a request may be served; none where nobody asks.
+    fn admits(guard: &Guard) -> Option<bool> {
+        let request = TestRequest::default().peer_addr(([192, 0, 2, 1], 4711).into()).to_http_request();
+        guard.admit(&request).map(|admission| admission.outcome.is_ok())
+    }
+
+    #[test]
+    fn limits_change_under_way_and_what_is_known_of_clients_stays() {
+        let open = Config::default();
+        let limited = Config { client_requests: OrOff::Given("1/h".parse().unwrap()), ..Config::default() };
+        let exempting = Config { unlimited_clients: "192.0.2.0/24".parse().unwrap(), ..limited.clone() };
+        let guard = Guard::new(&open, &Limits::default());
+        for (config, expected) in [
+            (&open, [None, None]),
+            (&limited, [Some(true), Some(false)]),
+            (&exempting, [Some(true), Some(true)]),
+            (&limited, [Some(false), Some(false)]),
+            (&open, [None, None]),
+        ] {
+            guard.set_limits(config);
+            assert_eq!([admits(&guard), admits(&guard)], expected);
+        }
+        let expected = GuardCounts { clients: 1, refused_by_client_rate: 3, ..GuardCounts::default() };
+        assert_eq!(guard.counts(), expected);
     }
 }

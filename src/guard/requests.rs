@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::clients::{Client, take};
 use super::rate::{Bucket, Rate, seconds_up};
-use crate::config::{Config, ProxyList};
+use crate::config::{Auto, Config, Count, ProxyList};
 use crate::http::client::ClientKey;
 use crate::http::forwarded_for::{Asker, Word};
 
@@ -58,12 +58,13 @@ pub(crate) struct Refusal {
 
 impl RequestLimits {
     pub(crate) fn new(config: &Config) -> Self {
-        let rate = |name, rate, burst: Option<u64>| Rate::new(name, rate, burst);
-        let client_burst = config.client_requests_burst.given().map(|burst| burst.get());
-        let total_burst = config.total_requests_burst.given().map(|burst| burst.get());
+        let burst = |given: Auto<Count>| given.given().map(Count::get);
+        let (client_burst, total_burst) =
+            (burst(config.client_requests_burst), burst(config.total_requests_burst));
+        let (client, total) = (config.client_requests.given(), config.total_requests.given());
         Self {
-            client: config.client_requests.given().and_then(|given| rate("client", *given, client_burst)),
-            total: config.total_requests.given().and_then(|given| rate("total", *given, total_burst)),
+            client: client.and_then(|rate| Rate::new("client", *rate, client_burst)),
+            total: total.and_then(|rate| Rate::new("total", *rate, total_burst)),
             at_once: config.client_requests_at_once.given().map(|count| count.as_usize()),
             client_connections: config.client_connections.given().map(|count| count.as_usize()),
             unlimited: config.unlimited_clients.clone(),
@@ -165,7 +166,7 @@ impl Excess {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Auto, Count, OrOff, RequestRate};
+    use crate::config::{OrOff, RequestRate};
     use crate::guard::clients::Clients;
 
     fn limits(client: Option<&str>, total: Option<&str>, at_once: Option<u64>) -> RequestLimits {

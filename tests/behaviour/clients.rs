@@ -286,6 +286,19 @@ fn requests_under_way_are_counted_until_their_response_has_left() {
     server.get_until("/a", |reply| reply.status == 200);
 }
 
+#[test]
+fn the_log_names_the_client_behind_a_proxy() {
+    let mut server = Site::with([("long", &pattern(16 << 20, 0))])
+        .env("PAGECAST_TRUSTED_PROXIES", "127.0.0.1")
+        .env("PAGECAST_LOG", "debug")
+        .serve();
+    let mut stream = server.connect_narrow();
+    stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n").unwrap();
+    assert_eq!(Reply::read(&mut stream, true).unwrap().status, 200);
+    drop(stream);
+    server.wait_for_log(" for 192.0.2.1: the connection ended");
+}
+
 const ASKS: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 fn proxied(protocol: &str) -> Site {

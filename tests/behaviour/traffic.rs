@@ -36,6 +36,48 @@ fn haproxy_spreads_the_example_configuration_over_two_servers_and_survives_one()
 }
 
 #[test]
+#[ignore = "needs haproxy: apt-get install haproxy"]
+fn haproxy_says_whom_it_speaks_for_before_the_first_request_and_in_its_fields() {
+    for (mode, options, protocol) in [
+        ("tcp", "send-proxy check check-send-proxy inter 100ms", "require"),
+        (
+            "tcp",
+            "send-proxy-v2 proxy-v2-options crc32c,unique-id check check-send-proxy inter 100ms",
+            "require",
+        ),
+        ("http", "check inter 100ms", "off"),
+    ] {
+        let server = Site::with([("a.txt", b"hello")])
+            .env("PAGECAST_TRUSTED_PROXIES", "127.0.0.1")
+            .env("PAGECAST_PROXY_PROTOCOL", protocol)
+            .env("PAGECAST_CLIENT_REQUESTS", "1/h")
+            .serve();
+        let (front, directory) = (free_address(), tempfile::tempdir().unwrap());
+        let config = directory.path().join("haproxy.cfg");
+        let forwards = if mode == "http" { "option forwardfor" } else { "" };
+        let text = format!(
+            "defaults\n mode {mode}\n {forwards}\n timeout connect 5s\n timeout client 20s\n timeout server 20s\n\
+             frontend f\n bind {front}\n default_backend b\n\
+             backend b\n server s {} {options}\n",
+            server.address
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = program("haproxy");
+        let _haproxy = Running::start(command.arg("-db").arg("-f").arg(&config));
+        drop(client_of(front));
+        for (last, expected) in [(2, 200), (2, 429), (3, 200), (3, 429)] {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
+            socket.connect(&front.into()).unwrap();
+            let stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let status = Client { stream }.ask("GET", "/a.txt", "").status;
+            assert_eq!(status, expected, "127.0.0.{last} by {options}");
+        }
+    }
+}
+
+#[test]
 #[ignore = "needs nginx: apt-get install nginx"]
 fn nginx_passes_on_what_the_example_configuration_says() {
     let server = site();

@@ -4,6 +4,7 @@
 
 mod checks;
 mod fields;
+mod proxies;
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -235,6 +236,49 @@ fn redirects_file() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// Headers of the PROXY protocol, most of them broken in some place.
+fn proxy_header() -> impl Strategy<Value = Vec<u8>> {
+    let word =
+        one_of(vec!["TCP4", "TCP6", "UNKNOWN", "192.0.2.7", "::1", "80", "0", "65536", "", " ", "\r", "\n"]);
+    let line = (vec(word, 0..8), one_of(vec!["\r\n", "\n", "", "\r\nGET / HTTP/1.1\r\n"]))
+        .prop_map(|(words, end)| format!("PROXY {}{end}", words.join(" ")).into_bytes());
+    let signature = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    let families = one_of(vec![0, 0x11, 0x12, 0x21, 0x31, 0x32, 0x41]);
+    let commands = prop_oneof![4 => Just(0x21), 1 => Just(0x20), 1 => any::<u8>()];
+    let binary = (commands, families, 0..300u16, vec(any::<u8>(), 0..300)).prop_map(
+        move |(command, family, length, payload)| {
+            [&signature[..], &[command, family], &length.to_be_bytes(), &payload].concat()
+        },
+    );
+    prop_oneof![3 => line, 3 => binary, 1 => any_bytes()]
+}
+
+/// What clients claim in Forwarded and X-Forwarded-For.
+fn claim() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = vec![
+        "for=",
+        "For=",
+        "by=",
+        "host=",
+        "198.51.100.1",
+        "10.0.0.1",
+        "[2001:db8::1]",
+        ":80",
+        "unknown",
+        "_hidden",
+        "\"",
+        "\"",
+        "\\",
+        ",",
+        ", ",
+        ";",
+        "=",
+        "192.0.2.7",
+        " ",
+    ];
+    prop_oneof![4 => vec(one_of(pieces), 0..14).prop_map(|pieces| pieces.concat().into_bytes()), 1 => any_bytes()]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -244,6 +288,16 @@ proptest! {
         query in proptest::option::of(any_bytes()),
     ) {
         checks::redirects(&file, &path, query.as_deref());
+    }
+
+    #[test]
+    fn a_proxy_header_is_the_same_however_it_arrives(bytes in proxy_header()) {
+        proxies::proxy_header(&bytes);
+    }
+
+    #[test]
+    fn no_claim_makes_a_client_somebody_else(claim in claim()) {
+        proxies::claim(&claim);
     }
 
     #[test]
