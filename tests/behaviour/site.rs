@@ -95,6 +95,11 @@ impl Site {
         self.directory.path()
     }
 
+    /// The directory, and the server's environment: for a server in this process.
+    pub fn into_parts(self) -> (tempfile::TempDir, Vec<(String, String)>) {
+        (self.directory, self.environment)
+    }
+
     /// The command that serves it.
     pub fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_pagecast");

@@ -1,0 +1,270 @@
+//! Disks that are slow, dead or faulty: who waits for them, who does not, and what is said.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pagecast::files::storage::{Call, Fault, Faulty, Seen, Slow, When};
+use rustix::io::Errno;
+
+use crate::in_process::InProcess;
+use crate::site::{PATIENCE, Reply, Site, pattern};
+
+const BATCH: u64 = 1024 * 1024;
+
+const LENGTH: usize = 3 * BATCH as usize + 123;
+
+#[test]
+fn downloaders_of_one_cold_file_share_its_reads() {
+    let bytes = pattern(8 * BATCH as usize, 1);
+    let (server, disk) = cold(Site::new().file("x", &bytes));
+    // So slow that whoever comes second finds reads under way.
+    disk.inject(When::every(Call::Populate), Fault::Delay(Duration::from_millis(10)));
+    let streams: Vec<_> = (1..5).map(|host| server.ask_from(host, "/x")).collect();
+    let readers: Vec<_> = streams
+        .into_iter()
+        .map(|mut stream| std::thread::spawn(move || Reply::read(&mut stream, false).unwrap().body))
+        .collect();
+    for reader in readers {
+        assert!(reader.join().unwrap() == bytes);
+    }
+    let mut starts: Vec<_> = reads(&disk).into_iter().map(|seen| seen.range.start).collect();
+    starts.sort_unstable();
+    assert_eq!(starts, (0..8).map(|batch| batch * BATCH).collect::<Vec<_>>(), "each batch once");
+}
+
+#[test]
+fn a_long_response_reads_ahead_of_what_it_sends() {
+    let (server, disk) = cold(Site::new().file("x", &pattern(16 * BATCH as usize, 1)));
+    // The worker stands still in the middle of the first batch.
+    disk.inject(When::every(Call::Sendfile), Fault::Hang);
+    let mut stream = server.ask_from(1, "/x");
+    wait_until("the second batch is read", || reads(&disk).iter().any(|seen| seen.range.start == BATCH));
+    assert!(disk.wait_until_hanging(1, PATIENCE));
+    assert_eq!(disk.seen(Call::Sendfile).iter().map(|seen| seen.range.start).collect::<Vec<_>>(), [0]);
+    disk.heal();
+    assert!(Reply::read(&mut stream, false).unwrap().is_complete());
+}
+
+#[test]
+fn what_is_in_memory_is_not_read_from_the_disk() {
+    let bytes = pattern(LENGTH, 1);
+    let (server, disk) = cold(Site::new().file("x", &bytes));
+    assert!(server.get("/x").unwrap().body == bytes);
+    let cold = reads(&disk).len();
+    assert_eq!(cold, 4);
+    assert!(server.get("/x").unwrap().body == bytes);
+    assert_eq!(reads(&disk).len(), cold);
+}
+
+#[test]
+fn a_client_of_many_cold_downloads_does_not_hold_up_another() {
+    const MANY: usize = 50;
+    let mut site = Site::new().env("PAGECAST_POPULATE_THREADS", "1").file("other", &pattern(LENGTH, 1));
+    for n in 0..MANY {
+        site = site.file(&format!("many{n}-"), &pattern(LENGTH, 1));
+    }
+    let (server, disk) = cold(site);
+    let hang = disk.inject(When::every(Call::Populate), Fault::Hang);
+    let mut streams: Vec<_> = (0..MANY).map(|n| server.ask_from(1, &format!("/many{n}-"))).collect();
+    (0..MANY).for_each(|n| wait_until_asked(&disk, &format!("/many{n}-")));
+    streams.push(server.ask_from(2, "/other"));
+    wait_until_asked(&disk, "/other");
+    disk.lift(hang);
+    let last = streams.last_mut().unwrap();
+    assert!(Reply::read(last, false).unwrap().is_complete());
+    let order: Vec<_> = reads(&disk).into_iter().map(|seen| seen.path).collect();
+    let place = order.iter().position(|path| path.ends_with("/other")).unwrap();
+    assert!(place <= 2, "in its turn: {place} of {}", order.len());
+}
+
+#[test]
+fn a_dead_device_stops_nothing_but_its_own_files() {
+    let bytes = pattern(LENGTH, 1);
+    let mut site = Site::with([("hot", b"hot")]).env("PAGECAST_POPULATE_THREADS", "2");
+    for n in 0..4 {
+        site = site.file(&format!("dead/{n}"), &bytes).file(&format!("living/{n}"), &bytes);
+    }
+    let (server, disk) = cold(site);
+    disk.inject(When::every(Call::Fstat).of("/dead/"), Fault::Device(4711));
+    disk.inject(When::every(Call::Populate).of("/dead/"), Fault::Hang);
+    let mut dead: Vec<_> = (0..4).map(|n| server.ask_from(1, &format!("/dead/{n}"))).collect();
+    assert!(disk.wait_until_hanging(2, PATIENCE));
+    for n in 0..4 {
+        assert_eq!(server.get("/hot").unwrap().text(), "hot");
+        assert!(server.get(&format!("/living/{n}")).unwrap().body == bytes);
+    }
+    assert_eq!(disk.hanging(), 2, "no more threads than were given to the device");
+    disk.heal();
+    for stream in &mut dead {
+        assert!(Reply::read(stream, false).unwrap().body == bytes, "it goes on when the disk does");
+    }
+}
+
+#[test]
+fn what_is_hot_is_answered_while_all_who_read_hang() {
+    let mut site = Site::with([("hot", b"hot")]).env("PAGECAST_POPULATE_THREADS", "2");
+    for n in 0..8 {
+        site = site.file(&format!("cold{n}"), &pattern(LENGTH, 1));
+    }
+    let (server, disk) = cold(site.file("warm", &pattern(LENGTH, 2)));
+    assert!(server.get("/warm").unwrap().is_complete());
+    disk.inject(When::every(Call::Populate).of("/cold"), Fault::Hang);
+    let _cold: Vec<_> = (0..8).map(|n| server.ask_from(1, &format!("/cold{n}"))).collect();
+    assert!(disk.wait_until_hanging(2, PATIENCE));
+    for _ in 0..100 {
+        assert_eq!(server.get("/hot").unwrap().text(), "hot");
+    }
+    assert!(server.get("/warm").unwrap().is_complete());
+    disk.heal();
+}
+
+#[test]
+fn what_clients_wanted_who_are_gone_is_not_read() {
+    const GONE: usize = 5;
+    let mut site = Site::with([("hot", b"hot")])
+        .env("PAGECAST_POPULATE_THREADS", "1")
+        .env("PAGECAST_WORKERS", "1")
+        .file("first", &pattern(LENGTH, 1))
+        .file("last", &pattern(LENGTH, 1));
+    for n in 0..GONE {
+        site = site.file(&format!("gone{n}"), &pattern(LENGTH, 1));
+    }
+    let (server, disk) = cold(site);
+    let hang = disk.inject(When::every(Call::Populate), Fault::Hang);
+    let mut first = server.ask_from(1, "/first");
+    assert!(disk.wait_until_hanging(1, PATIENCE));
+    let gone: Vec<_> = (0..GONE).map(|n| server.ask_from(1, &format!("/gone{n}"))).collect();
+    (0..GONE).for_each(|n| wait_until_asked(&disk, &format!("/gone{n}")));
+    gone.into_iter().for_each(reset);
+    // The worker has looked at its sockets since.
+    (0..3).for_each(|_| assert_eq!(server.get("/hot").unwrap().text(), "hot"));
+    disk.lift(hang);
+    assert!(Reply::read(&mut first, false).unwrap().is_complete());
+    assert!(server.get("/last").unwrap().is_complete());
+    let read = reads(&disk);
+    assert!(read.iter().all(|seen| !seen.path.contains("/gone")), "{read:?}");
+}
+
+#[test]
+fn mappings_are_taken_down_off_the_workers() {
+    let mut site = Site::new().env("PAGECAST_CACHE_BYTES", "4MiB");
+    for n in 0..20 {
+        site = site.file(&format!("x{n}"), &pattern(1_000_000, 1));
+    }
+    let (server, disk) = cold(site);
+    for n in 0..20 {
+        assert!(server.get(&format!("/x{n}")).unwrap().is_complete());
+    }
+    wait_until("something is unmapped", || disk.count(Call::Unmap) > 10);
+    let unmapped = disk.seen(Call::Unmap);
+    assert!(unmapped.iter().all(|seen| seen.thread == "pagecast-unmap"), "{unmapped:?}");
+}
+
+#[test]
+fn a_disk_that_does_not_give_a_first_window_in_time_is_told_of() {
+    let (server, disk) = hurried(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
+    disk.inject(When::every(Call::Populate), Fault::Hang);
+    let asked = Instant::now();
+    let reply = server.get("/x").unwrap();
+    assert!(asked.elapsed() >= TIMEOUT, "not before its time");
+    assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")));
+    assert_eq!(
+        (reply.text(), reply.field("connection")),
+        ("Busy. Please try again.\n".to_owned(), Some("close"))
+    );
+    assert_eq!(reply.field("etag"), None, "nothing is left of the other head");
+    assert_eq!(server.get("/hot").unwrap().text(), "hot");
+    disk.heal();
+    assert!(server.get("/x").unwrap().is_complete());
+}
+
+#[test]
+fn a_disk_that_falls_silent_in_the_middle_cuts_the_response() {
+    let (server, disk) = hurried(Site::new().file("x", &pattern(LENGTH, 1)));
+    disk.inject(When::every(Call::Populate).from(2), Fault::Hang);
+    let reply = server.get("/x").unwrap();
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.body.len() as u64, BATCH);
+    disk.heal();
+}
+
+#[test]
+fn a_disk_that_does_not_open_a_file_in_time_is_told_of() {
+    let (server, disk) = hurried(Site::with([("hot", b"hot"), ("x", b"x"), ("y", b"y")]));
+    assert_eq!(server.get("/hot").unwrap().text(), "hot");
+    disk.inject(When::every(Call::Open).of("x"), Fault::Hang);
+    let reply = server.get("/x").unwrap();
+    assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")));
+    assert_eq!(server.get("/hot").unwrap().text(), "hot");
+    assert_eq!(server.get("/y").unwrap().text(), "y", "other threads open other files");
+    disk.heal();
+    assert_eq!(server.get("/x").unwrap().text(), "x");
+}
+
+#[test]
+fn what_the_disk_fails_to_give_is_told_where_it_can_still_be_told() {
+    for (errno, status) in [(Errno::IO, 500), (Errno::NOMEM, 503)] {
+        let (server, disk) = cold(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
+        disk.inject(When::every(Call::Populate).times(1), Fault::Errno(errno));
+        let reply = server.get("/x").unwrap();
+        assert_eq!(reply.status, status, "{errno}");
+        assert!(!reply.text().contains("os error"), "the cause is not for the client");
+        assert!(server.get("/x").unwrap().is_complete(), "{errno}: it suffered alone");
+
+        let (server, disk) = cold(Site::new().file("x", &pattern(LENGTH, 1)));
+        disk.inject(When::every(Call::Populate).from(2).times(1), Fault::Errno(errno));
+        let reply = server.get("/x").unwrap();
+        assert_eq!((reply.status, reply.is_complete()), (200, false), "{errno}: cut");
+    }
+}
+
+#[test]
+fn what_was_asked_for_before_a_cold_file_does_not_wait_for_it() {
+    let (server, disk) = cold(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
+    assert_eq!(server.get("/hot").unwrap().text(), "hot");
+    let hang = disk.inject(When::every(Call::Populate), Fault::Hang);
+    let mut stream = server.connect();
+    let requests = b"GET /hot HTTP/1.1\r\nHost: x\r\n\r\nGET /x HTTP/1.1\r\nHost: x\r\n\r\n";
+    std::io::Write::write_all(&mut stream, requests).unwrap();
+    assert_eq!(Reply::read(&mut stream, false).unwrap().text(), "hot");
+    disk.lift(hang);
+    assert!(Reply::read(&mut stream, false).unwrap().is_complete());
+}
+
+/// The site on a disk that does as it is told, everything on it cold.
+fn cold(site: Site) -> (InProcess, Arc<Faulty>) {
+    let disk = Faulty::over(Slow::new(Duration::ZERO, 1 << 30));
+    (InProcess::serve(site, disk.clone()), disk)
+}
+
+fn hurried(site: Site) -> (InProcess, Arc<Faulty>) {
+    cold(site.env("PAGECAST_DISK_TIMEOUT", "200ms"))
+}
+
+const TIMEOUT: Duration = Duration::from_millis(200);
+
+/// What was read into memory off the workers.
+fn reads(disk: &Faulty) -> Vec<Seen> {
+    disk.seen(Call::Populate).into_iter().filter(|seen| seen.thread == "pagecast-read").collect()
+}
+
+/// Waits until a response has found the file cold, and has asked for it.
+fn wait_until_asked(disk: &Faulty, path: &str) {
+    wait_until(path, || disk.seen(Call::Probe).iter().any(|seen| seen.path.ends_with(path)));
+    // The worker asks in the same breath.
+    std::thread::sleep(Duration::from_millis(5));
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Closes so that the other end hears of it at once.
+fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+}

@@ -1,0 +1,92 @@
+//! The server in this process, on a disk that the test makes.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use actix_rt::System;
+use pagecast::config::{self, RealDisk, system::system_facts};
+use pagecast::files::storage::Storage;
+use pagecast::server::{Listeners, serve_from};
+use socket2::{Domain, Socket, Type};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use crate::site::{PATIENCE, Reply, Site};
+
+/// A server under way in this process, ended when dropped.
+pub struct InProcess {
+    pub address: SocketAddr,
+    stop: UnboundedSender<()>,
+    serving: Option<JoinHandle<()>>,
+    _directory: tempfile::TempDir,
+}
+
+impl InProcess {
+    /// Serves `site` from `storage`, with the site's environment.
+    pub fn serve(site: Site, storage: Arc<dyn Storage>) -> Self {
+        let (directory, environment) = site.into_parts();
+        let root = directory.path().as_os_str().to_owned();
+        let (stop, stops) = unbounded_channel();
+        let (tell, told) = mpsc::channel();
+        let variables: Vec<_> = environment
+            .into_iter()
+            .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+            .chain([("PAGECAST_ROOT".into(), root)])
+            .collect();
+        let serving = std::thread::spawn(move || {
+            let loaded = config::load([], variables, &RealDisk, &system_facts()).expect("a configuration");
+            System::new().block_on(async {
+                let listeners = Listeners::bind(&loaded.config, &loaded.limits).expect("a socket");
+                let url = listeners.urls().next().expect("an address").to_owned();
+                tell.send(url).unwrap();
+                let served =
+                    serve_from(storage, &loaded.config, &loaded.limits, &loaded.redirects, listeners, stops);
+                served.await.expect("a server");
+            });
+        });
+        let url = told.recv_timeout(PATIENCE).expect("a server that starts");
+        let address = url.strip_prefix("http://").and_then(|text| text.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("a TCP address: {url}"));
+        Self { address, stop, serving: Some(serving), _directory: directory }
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        self.connect_from(1)
+    }
+
+    /// A connection from 127.0.0.`host`: another host is another client.
+    pub fn connect_from(&self, host: u8) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0)).into()).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Asks for `target` on a connection of its own and leaves the answer unread.
+    pub fn ask_from(&self, host: u8, target: &str) -> TcpStream {
+        let mut stream = self.connect_from(host);
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+    }
+
+    /// The response; none where the connection ends before a head.
+    pub fn get(&self, target: &str) -> Option<Reply> {
+        Reply::read(&mut self.ask_from(1, target), false)
+    }
+}
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        // The second word cuts what is under way.
+        let _ = self.stop.send(());
+        let _ = self.stop.send(());
+        if let Some(serving) = self.serving.take() {
+            let ended = serving.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
+        }
+    }
+}
