@@ -36,6 +36,7 @@ mod single_page;
 mod site;
 mod slashes;
 mod slow_clients;
+mod slowhttptest;
 mod stopping;
 mod targets;
 mod traffic;

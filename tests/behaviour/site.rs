@@ -260,6 +260,11 @@ impl Server {
         table.lines().skip(1).filter(is_ours).count()
     }
 
+    /// Descriptors that the server has open, of whatever kind.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
     fn descriptors(&self) -> Vec<PathBuf> {
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect()
