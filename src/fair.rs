@@ -68,6 +68,16 @@ impl<K: Hash + Eq + Copy, T> FairQueue<K, T> {
         }
     }
 
+    /// Keeps only the items that are `wanted`, in their order.
+    pub(crate) fn retain(&mut self, wanted: impl Fn(&T) -> bool) {
+        self.lines.retain(|_, line| {
+            line.items.retain(|(_, item)| wanted(item));
+            !line.items.is_empty()
+        });
+        self.order.retain(|owner| self.lines.contains_key(owner));
+        self.length = self.lines.values().map(|line| line.items.len()).sum();
+    }
+
     /// Items that wait.
     pub(crate) fn len(&self) -> usize {
         self.length
@@ -110,6 +120,17 @@ mod tests {
             queue.push('b', 1, item);
         }
         assert_eq!(all(&mut queue), [0, 10, 11, 12, 13, 1, 14, 15, 16, 17]);
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_leaves_the_others_as_they_were() {
+        let mut queue = FairQueue::new(1);
+        for (owner, item) in [('a', 0), ('a', 1), ('b', 10), ('c', 21), ('c', 22)] {
+            queue.push(owner, 1, item);
+        }
+        queue.retain(|item| item % 2 == 1);
+        assert_eq!(queue.len(), 2);
+        assert_eq!(all(&mut queue), [1, 21]);
     }
 
     #[test]

@@ -121,6 +121,10 @@ pub async fn serve(
         connections: Connections::new(limits.max_connections, limits.refusals),
     };
     let housekeeping = actix_rt::spawn(keep_house(files));
+    let sharing = actix_rt::spawn({
+        let guard = plan.guard.clone();
+        async move { guard.share_bandwidth().await }
+    });
     let workers = Workers::start(&plan, limits.workers, listeners.traffic).await?;
     lifecycle.advance(Phase::Ready);
     log::info!("ready: {} from {}", counted(limits.workers, "worker"), config.root);
@@ -128,6 +132,7 @@ pub async fn serve(
     let _ = stops.recv().await;
     let cut = workers.stop(config, &lifecycle, &mut stops).await;
     housekeeping.abort();
+    sharing.abort();
     if let Some(admin) = admin {
         admin.stop().await;
     }

@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use hashlink::LinkedHashMap;
 use parking_lot::Mutex;
 
+use super::bandwidth::allowance::Allowances;
 use crate::http::client::ClientKey;
 
 /// The clients that were seen last. Those that somebody holds on to stay, beyond the bound where need be: the connections
@@ -23,6 +24,8 @@ pub(crate) struct Client {
     pub(crate) connections: AtomicUsize,
     /// Requests that are under way.
     pub(crate) requests: AtomicUsize,
+    /// What it may be sent.
+    pub(crate) allowances: Allowances,
 }
 
 impl Clients {
@@ -53,7 +56,11 @@ impl Clients {
 
 impl Client {
     fn new() -> Self {
-        Self { connections: AtomicUsize::new(0), requests: AtomicUsize::new(0) }
+        Self {
+            connections: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            allowances: Allowances::default(),
+        }
     }
 }
 

@@ -18,11 +18,13 @@ use futures_util::FutureExt;
 use super::body::{Dropped, Dropper, Framing};
 use super::deadline::Deadline;
 use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
+use super::pace::Paced;
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
 use super::stall::{STALL_LOOKS, Stall};
 use super::worker::{Registration, Worker};
+use crate::guard::bandwidth::Pace;
 
 /// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
 pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
@@ -128,6 +130,9 @@ where
         }
         request.head_mut().peer_addr = self.socket.peer;
         let response = self.call(request).await;
+        if self.worker().guard.bandwidth().is_limited() {
+            self.pace(&response).await?;
+        }
         let keep_alive = may_go_on && !self.worker().is_closing();
         let manner = Manner { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
@@ -175,6 +180,22 @@ where
                 BoxBody::new(Bytes::from_static(b"Something failed.\n")),
             ),
         }
+    }
+
+    /// Has `response` keep to the limits on bandwidth. What is to be sent before it keeps to its own.
+    async fn pace(&mut self, response: &Response<BoxBody>) -> Result<(), Cut> {
+        let worker = Rc::clone(self.worker());
+        let pace = match Paced::of(response) {
+            Some(Paced(rates)) if !worker.guard.is_unlimited(self.socket.peer) => {
+                worker.guard.bandwidth().pace(rates.as_deref())
+            }
+            _ => Pace::default(),
+        };
+        if !self.outbox.holds(&pace) {
+            self.flush().await?;
+            self.outbox.pace(pace, &worker.guard, &mut self.socket);
+        }
+        Ok(())
     }
 
     /// The next request, or none when the connection is over.
@@ -298,16 +319,28 @@ where
         let mut sent = 0;
         let flushed = self.outbox.poll_send(cx, worker, &mut self.socket, |bytes| sent += bytes);
         if flushed.is_ready() {
+            if self.outbox.is_paced() {
+                // The last bytes may have left long after those before them.
+                self.now = Instant::now();
+            }
             return flushed;
         }
         if sent > 0 {
             self.now = Instant::now();
-            *stall = Stall::new(self.now);
-            self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
+            if self.outbox.is_paced() {
+                // A socket takes at that pace for long without anybody at the other end.
+                stall.sent(sent);
+            } else {
+                *stall = Stall::new(self.now);
+                self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
+            }
         }
         while self.deadline.poll(cx).is_ready() {
             let now = Instant::now();
-            if stall.goes_on(now, self.socket.untaken(), worker.bounds.stall_timeout) {
+            let untaken = self.socket.untaken();
+            if untaken.is_none() && self.outbox.waits_for_pace() {
+                *stall = Stall::new(now);
+            } else if stall.goes_on(now, untaken, worker.bounds.stall_timeout) {
                 return Poll::Ready(Err(Cut::Socket(io::ErrorKind::TimedOut.into())));
             }
             self.deadline.set(now, worker.bounds.stall_timeout / STALL_LOOKS);

@@ -23,6 +23,7 @@ mod framing;
 mod integrity;
 mod limits;
 mod methods;
+mod pacing;
 mod panics;
 mod ranges;
 mod redirects;
