@@ -96,7 +96,7 @@ impl Refused {
         if is_head {
             return Ready::head(self.status(), block.slice(..body_at), Bytes::new());
         }
-        Ready::inline(self.status(), block, body_at)
+        Ready::inline(self.status(), block, body_at, None)
     }
 
     /// All that is sent behind the status line, and where the body begins.

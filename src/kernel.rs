@@ -107,6 +107,39 @@ pub(crate) fn untaken(socket: impl AsFd) -> io::Result<usize> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
 }
 
+/// How many bytes a TCP socket holds that were never sent (`SIOCOUTNSD`).
+///
+/// # Errors
+/// ENOTTY and the like for what is no TCP connection.
+pub(crate) fn unsent(socket: impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one int to the address given, and `bytes` is one that outlives the call.
+    let answer = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCOUTNSD, &raw mut bytes) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
+}
+
+/// Has the kernel send no more than `rate` bytes a second, evenly (`SO_MAX_PACING_RATE`); none is no limit.
+///
+/// # Errors
+/// ENOPROTOOPT where the kernel can't.
+pub(crate) fn set_pacing_rate(socket: impl AsFd, rate: Option<u64>) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    let set = |value: *const libc::c_void, length: usize| {
+        let length = length as libc::socklen_t;
+        // SAFETY: the callers below pass an integer that outlives the call, with its size.
+        let answer = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, SO_MAX_PACING_RATE, value, length) };
+        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // Kernels before 4.20 know the short form alone; in it all ones are no limit.
+    match rate.map_or(Ok(u32::MAX), u32::try_from) {
+        Ok(short) => set((&raw const short).cast(), size_of_val(&short)),
+        Err(_) => {
+            let long = rate.unwrap_or(u64::MAX);
+            set((&raw const long).cast(), size_of_val(&long))
+        }
+    }
+}
+
 /// Asks the kernel to hold new connections of a listening TCP socket back until their first bytes arrive, or `seconds` have
 /// passed (`TCP_DEFER_ACCEPT`).
 ///
@@ -122,6 +155,12 @@ pub(crate) fn defer_accept(listener: impl AsFd, seconds: u16) -> io::Result<()> 
     };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// From `asm/socket.h`, where sparc alone has another number.
+const SO_MAX_PACING_RATE: libc::c_int = if cfg!(target_arch = "sparc64") { 0x31 } else { 47 };
+
+/// The request for [`unsent`], from `linux/sockios.h`.
+const SIOCOUTNSD: libc::Ioctl = 0x894B;
 
 /// The unit of `/proc/self/pagemap` where it is smallest; with larger pages the map is not asked.
 pub(crate) const PAGE: usize = 4096;
@@ -179,6 +218,18 @@ mod tests {
         far.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
         while far.read(&mut sink).is_ok_and(|read| read > 0) {}
         assert!(untaken(&near).unwrap() < before);
+    }
+
+    #[test]
+    fn the_kernel_paces_tcp_and_says_what_has_not_left() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        for rate in [Some(1 << 16), Some(1 << 40), None] {
+            set_pacing_rate(&near, rate).unwrap();
+        }
+        assert_eq!(unsent(&near).unwrap(), 0);
+        let (unix, _other) = UnixStream::pair().unwrap();
+        assert!(unsent(&unix).is_err());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::http::method::ALLOW;
 use crate::http::multipart::{Boundary, Multipart};
 use crate::http::range::ByteRange;
 use crate::rules::Policy;
+use crate::wire::pace::Paced;
 use crate::wire::ready::Ready;
 use crate::wire::segments::{Segment, Segments, Window};
 
@@ -78,7 +79,7 @@ pub(crate) fn page(
     }
     let mut segments = Segments::default();
     segments.push(source.segment(0..asset.length()));
-    Ready::segments(status, fields, tail, segments)
+    Ready::segments(status, fields, tail, segments, paced(policy))
 }
 
 /// The permanent redirect to another spelling of the same name.
@@ -105,7 +106,7 @@ pub(crate) fn text(policy: &Policy, body: &[u8], is_head: bool) -> HttpResponse 
         return Ready::head(StatusCode::OK, block.into(), Bytes::new());
     }
     block.extend_from_slice(body);
-    Ready::inline(StatusCode::OK, block.into(), body_at)
+    Ready::inline(StatusCode::OK, block.into(), body_at, None)
 }
 
 /// What every target allows.
@@ -143,6 +144,11 @@ fn lines_of(policy: &Policy, more: &[u8]) -> Vec<u8> {
     lines
 }
 
+/// Has a response count towards the limits on bandwidth.
+pub(crate) fn paced(policy: &Policy) -> Paced {
+    Paced(policy.rates().cloned())
+}
+
 /// Repr-Digest, and Content-Digest where the content is the whole representation (RFC 9530 §2, §3).
 fn integrity(checksums: &Checksums, is_whole: bool) -> String {
     let values: Vec<String> =
@@ -161,11 +167,11 @@ fn whole(source: &Source<'_>, is_head: bool) -> HttpResponse {
         return Ready::head(StatusCode::OK, asset.fields.head(), Bytes::new());
     }
     if let Some((block, body_at)) = asset.heap_whole() {
-        return Ready::inline(StatusCode::OK, block, body_at);
+        return Ready::inline(StatusCode::OK, block, body_at, Some(paced(&asset.policy)));
     }
     let mut segments = Segments::default();
     segments.push(source.segment(0..asset.length()));
-    Ready::segments(StatusCode::OK, asset.fields.head(), Bytes::new(), segments)
+    Ready::segments(StatusCode::OK, asset.fields.head(), Bytes::new(), segments, paced(&asset.policy))
 }
 
 fn part(range: ByteRange, source: &Source<'_>) -> HttpResponse {
@@ -176,7 +182,8 @@ fn part(range: ByteRange, source: &Source<'_>) -> HttpResponse {
     tail.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", range.len()).as_bytes());
     let mut segments = Segments::default();
     segments.push(source.segment(range.start()..range.end()));
-    Ready::segments(StatusCode::PARTIAL_CONTENT, asset.fields.without_length(), tail.into(), segments)
+    let (fields, paced) = (asset.fields.without_length(), paced(&asset.policy));
+    Ready::segments(StatusCode::PARTIAL_CONTENT, fields, tail.into(), segments, paced)
 }
 
 fn parts(ranges: &[ByteRange], source: &Source<'_>) -> HttpResponse {
@@ -192,7 +199,8 @@ fn parts(ranges: &[ByteRange], source: &Source<'_>) -> HttpResponse {
         segments.push(source.segment(range.start()..range.end()));
     }
     segments.push(Bytes::from(framed.closing()).into());
-    Ready::segments(StatusCode::PARTIAL_CONTENT, asset.fields.without_type(), tail.into(), segments)
+    let (fields, paced) = (asset.fields.without_type(), paced(&asset.policy));
+    Ready::segments(StatusCode::PARTIAL_CONTENT, fields, tail.into(), segments, paced)
 }
 
 impl Source<'_> {

@@ -1,5 +1,7 @@
 //! What the site says about each of its paths, gathered from the rules and the site-wide settings.
 
+mod rates;
+
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -7,6 +9,9 @@ use actix_web::http::StatusCode;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
+#[cfg(test)]
+pub(crate) use self::rates::RuleRate;
+pub(crate) use self::rates::RuleRates;
 pub(crate) use crate::config::Disposition;
 use crate::config::{Config, Effects, ExtraFields, OrOff, ResourcePolicy, Rule, Switch};
 use crate::http::cors::{AllowedOrigins, CorsPolicy};
@@ -29,6 +34,8 @@ pub struct Policy {
     lines: Box<str>,
     /// Where those end that are for pages of other origins.
     cors_to: usize,
+    /// How fast rules have its responses sent; none where they say nothing of it.
+    rates: Option<Arc<RuleRates>>,
     /// The plain 404, and where its body begins: missing names are asked for as often as files are.
     pub(crate) not_found: OnceLock<(Bytes, usize)>,
 }
@@ -61,11 +68,12 @@ impl Rules {
             return Arc::clone(known);
         }
         let mut effects = Effects::default();
-        for (rule, _) in self.rules.iter().zip(&*matches).filter(|(_, matches)| **matches) {
+        let matching = || self.rules.iter().enumerate().filter(|(number, _)| matches[*number]);
+        for (_, rule) in matching() {
             effects.fill(&rule.effects);
         }
         effects.fill(&self.site_wide);
-        let policy = Arc::new(Policy::new(effects));
+        let policy = Arc::new(Policy::new(effects, RuleRates::of(matching())));
         let mut known = self.known.write();
         if known.len() < POLICIES_KNOWN {
             known.insert(matches, Arc::clone(&policy));
@@ -75,7 +83,7 @@ impl Rules {
 }
 
 impl Policy {
-    fn new(effects: Effects) -> Self {
+    fn new(effects: Effects, rates: Option<RuleRates>) -> Self {
         let spa = effects.spa.as_ref().and_then(OrOff::given).map(|file| file.to_site_path());
         let mut lines = String::new();
         if let Some(cors) = given(&effects.cors).filter(|cors| is_for_all(cors)) {
@@ -88,7 +96,8 @@ impl Policy {
         for (name, value) in effects.headers.as_slice() {
             put(&mut lines, name.as_str(), value.as_str());
         }
-        Self { spa, lines: lines.into(), cors_to, effects, not_found: OnceLock::new() }
+        let rates = rates.map(Arc::new);
+        Self { spa, lines: lines.into(), cors_to, rates, effects, not_found: OnceLock::new() }
     }
 
     /// Fields of every response, as lines.
@@ -170,6 +179,11 @@ impl Policy {
     /// The file that answers where nothing is.
     pub(crate) fn spa(&self) -> Option<&SitePath<'static>> {
         self.spa.as_ref()
+    }
+
+    /// How fast rules have responses sent.
+    pub(crate) fn rates(&self) -> Option<&Arc<RuleRates>> {
+        self.rates.as_ref()
     }
 
     /// The checksums that responses carry.

@@ -148,6 +148,10 @@ pub async fn serve_from(
     };
     log::info!("memory: {} {}", ByteCount::bytes(limits.memory_bytes), limits.memory_source);
     let housekeeping = actix_rt::spawn(keep_house(files.clone()));
+    let sharing = actix_rt::spawn({
+        let guard = plan.guard.clone();
+        async move { guard.share_bandwidth().await }
+    });
     let workers = Workers::start(&plan, limits.workers, listeners.traffic).await?;
     let memory = Memory { state, warmth, timeout: config.warm_timeout.get() };
     let is_warm = or_urgent(memory.recall(&lifecycle), &mut stops).await.is_some();
@@ -166,6 +170,7 @@ pub async fn serve_from(
         log::warn!("what is hot was not written in time: what was remembered before stays");
     }
     housekeeping.abort();
+    sharing.abort();
     if let Some(admin) = admin {
         admin.stop().await;
     }

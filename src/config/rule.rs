@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::byte_count::ByteCount;
+use super::count::Auto;
 use super::digest_choice::DigestChoice;
 use super::extra_fields::ExtraFields;
 use super::field_value::FieldValue;
@@ -46,6 +48,12 @@ pub struct Effects {
     pub spa: Option<OrOff<SiteFile>>,
     /// The checksums that responses carry.
     pub digest: Option<DigestChoice>,
+    /// Bytes a second of one client, over all its connections, for these paths by themselves; off: no limit.
+    pub rate_client: Option<OrOff<ByteCount>>,
+    /// Bytes that a client may take at once before that rate holds.
+    pub rate_client_burst: Option<Auto<ByteCount>>,
+    /// Bytes a second of one connection; off: no limit.
+    pub rate_connection: Option<OrOff<ByteCount>>,
 }
 
 impl Effects {
@@ -74,6 +82,9 @@ impl Effects {
         take(&mut self.listing, &later.listing);
         take(&mut self.spa, &later.spa);
         take(&mut self.digest, &later.digest);
+        take(&mut self.rate_client, &later.rate_client);
+        take(&mut self.rate_client_burst, &later.rate_client_burst);
+        take(&mut self.rate_connection, &later.rate_connection);
     }
 }
 

@@ -1,9 +1,13 @@
 //! Reads the `[[rule]]` tables of the file.
 
+use std::ops::RangeInclusive;
+
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::byte_count::ByteCount;
 use super::cors_table::CorsTable;
+use super::count::Auto;
 use super::digest_choice::DigestChoice;
 use super::error::ConfigError;
 use super::extra_fields::why_reserved;
@@ -94,6 +98,11 @@ impl<'a> RuleReader<'_, 'a> {
             "listing" => effects.listing = Some(read::<Switch>(entry.value, &())?),
             "spa" => effects.spa = Some(read_spa(entry.value)?),
             "digest" => effects.digest = Some(read::<DigestChoice>(entry.value, &())?),
+            "rate_client" => effects.rate_client = Some(read_rate(entry.value)?),
+            "rate_client_burst" => {
+                effects.rate_client_burst = Some(read::<Auto<ByteCount>>(entry.value, &RATES)?);
+            }
+            "rate_connection" => effects.rate_connection = Some(read_rate(entry.value)?),
             _ => self.tell_unknown(&entry, RULE, KEYS),
         }
         Ok(())
@@ -160,6 +169,14 @@ fn read_spa(value: Spanned<DeValue<'_>>) -> Result<OrOff<SiteFile>, Refused> {
     }
 }
 
+/// Bytes a second, or no limit: `false`, `"off"`, `""`.
+fn read_rate(value: Spanned<DeValue<'_>>) -> Result<OrOff<ByteCount>, Refused> {
+    if is_off(value.get_ref()) { Ok(OrOff::Off) } else { read(value, &RATES) }
+}
+
+/// The bounds of rates and of what may be taken at once, as those of the whole server.
+const RATES: RangeInclusive<ByteCount> = ByteCount::kib(1)..=ByteCount::tib(1);
+
 const KEYS: &[&str] = &[
     "path",
     "glob",
@@ -171,6 +188,9 @@ const KEYS: &[&str] = &[
     "listing",
     "spa",
     "digest",
+    "rate_client",
+    "rate_client_burst",
+    "rate_connection",
 ];
 
 #[cfg(test)]
@@ -240,11 +260,22 @@ mod tests {
             ("cors = 'off'", Effects { cors: Some(OrOff::Off), ..Effects::default() }),
             ("spa = false", Effects { spa: Some(OrOff::Off), ..Effects::default() }),
             ("digest = false", Effects { digest: Some(DigestChoice::default()), ..Effects::default() }),
+            ("rate_client = 'off'", Effects { rate_client: Some(OrOff::Off), ..Effects::default() }),
+            ("rate_connection = false", Effects { rate_connection: Some(OrOff::Off), ..Effects::default() }),
             ("spa = true", Effects { spa: Some(OrOff::Given(SiteFile::usual())), ..Effects::default() }),
             ("", Effects::default()),
         ] {
             assert_eq!(effects(keys), expected, "{keys}");
         }
+    }
+
+    #[test]
+    fn rates_are_sizes_a_second() {
+        let read = effects("rate_client = '1MiB'\nrate_client_burst = '64KiB'\nrate_connection = 65536");
+        assert_eq!(read.rate_client, Some(OrOff::Given(ByteCount::mib(1))));
+        assert_eq!(read.rate_client_burst, Some(Auto::Given(ByteCount::kib(64))));
+        assert_eq!(read.rate_connection, Some(OrOff::Given(ByteCount::kib(64))));
+        assert_eq!(effects("rate_client_burst = 'auto'").rate_client_burst, Some(Auto::Auto));
     }
 
     #[test]
@@ -319,6 +350,11 @@ mod tests {
                 "digest = 'md5'",
                 "c.toml:3: rule.digest: the value \"md5\" has the unknown algorithm `md5`; \
                  accepted: true, sha-256, sha-512, a list of them, or off",
+            ),
+            (
+                "rate_client = '12'",
+                "c.toml:3: rule.rate_client: the value \"12\" is too small; accepted: a size such as 512, 64KiB, \
+                 10MB or 2GiB (B, KiB, MiB, GiB, TiB, KB, MB, GB, TB), from 1KiB to 1TiB, or off",
             ),
             (
                 "headers = 'a'",

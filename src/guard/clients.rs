@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use hashlink::LinkedHashMap;
 use parking_lot::Mutex;
 
+use super::bandwidth::allowance::Allowances;
 use super::rate::Bucket;
 use super::telling::Told;
 use crate::http::client::ClientKey;
@@ -29,6 +30,8 @@ pub(crate) struct Client {
     pub(crate) rate: Bucket,
     /// When the log last heard of it.
     pub(crate) told: Told,
+    /// What it may be sent.
+    pub(crate) allowances: Allowances,
 }
 
 impl Clients {

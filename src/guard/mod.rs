@@ -2,6 +2,7 @@
 //!
 //! | room          | what it knows                                                         |
 //! |---------------|-----------------------------------------------------------------------|
+//! | `bandwidth`   | how fast responses are sent                                           |
 //! | `clients`     | what each client has now                                              |
 //! | `connections` | how many connections there may be, and which goes for another         |
 //! | `gate`        | who is turned away before anything is looked up                       |
@@ -10,6 +11,7 @@
 //! | `requests`    | how many requests there may be                                        |
 //! | `telling`     | how often the log hears of a client                                   |
 
+pub(crate) mod bandwidth;
 pub(crate) mod clients;
 pub(crate) mod connections;
 pub(crate) mod gate;
@@ -25,6 +27,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use actix_web::HttpRequest;
 use arc_swap::ArcSwap;
 
+use self::bandwidth::Bandwidth;
+pub use self::bandwidth::BandwidthCounts;
 use self::clients::{Client, Clients, take};
 pub use self::connections::ConnectionCounts;
 use self::connections::Connections;
@@ -51,6 +55,7 @@ struct Inner {
     clients: Clients,
     connections: Connections,
     requests: Requests,
+    bandwidth: Bandwidth,
     telling: Telling,
     contradictions: AtomicU64,
     proxy_headers_refused: AtomicU64,
@@ -109,6 +114,7 @@ impl Guard {
             clients: Clients::new(config.clients.as_usize()),
             connections: Connections::new(limits.max_connections, limits.refusals),
             requests: Requests::default(),
+            bandwidth: Bandwidth::new(config),
             telling: Telling::new(),
             contradictions: AtomicU64::new(0),
             proxy_headers_refused: AtomicU64::new(0),
@@ -117,13 +123,14 @@ impl Guard {
         Self { inner: Arc::new(inner) }
     }
 
-    /// From now on the limits of `config` hold: rates, bursts, requests at once, connections and who is exempt. What is known
-    /// of the clients stays; a client whose rate is another one now begins with all of it.
+    /// From now on the limits of `config` hold: rates, bursts, requests at once, connections, bandwidth and who is exempt. What
+    /// is known of the clients stays; a client whose rate is another one now begins with all of it.
     pub fn set_limits(&self, config: &Config) {
         let limits = RequestLimits::new(config);
         let asks = !limits.is_empty() || !self.inner.proxies.is_empty();
         self.inner.limits.store(Arc::new(limits));
         self.inner.asks.store(asks, Ordering::Relaxed);
+        self.inner.bandwidth.apply(config);
     }
 
     /// What was counted.
@@ -149,6 +156,30 @@ impl Guard {
         &self.inner.connections
     }
 
+    /// What the limits on bandwidth did.
+    pub fn bandwidth_counts(&self) -> BandwidthCounts {
+        self.inner.bandwidth.counts()
+    }
+
+    /// Shares the rate of all clients out among those who wait for it, for as long as it is polled.
+    pub async fn share_bandwidth(&self) {
+        self.inner.bandwidth.share().await;
+    }
+
+    pub(crate) fn bandwidth(&self) -> &Bandwidth {
+        &self.inner.bandwidth
+    }
+
+    /// What is known of a client.
+    pub(crate) fn client(&self, key: ClientKey) -> Arc<Client> {
+        self.inner.clients.get(key)
+    }
+
+    /// Whether no limit holds for who is at that address; none is a unix socket.
+    pub(crate) fn is_unlimited(&self, peer: Option<SocketAddr>) -> bool {
+        self.inner.limits.load().exempt_address(peer.map(|peer| peer.ip()))
+    }
+
     /// The client at the other end of a connection; none is a unix socket.
     pub(crate) fn client_at(&self, peer: Option<SocketAddr>) -> ClientKey {
         ClientKey::of(peer.map(|peer| peer.ip()), self.inner.prefixes)
@@ -167,8 +198,10 @@ impl Guard {
         let asker = self.asker(request);
         let key = ClientKey::of(asker.address, self.inner.prefixes);
         let limits = self.inner.limits.load();
-        if limits.is_empty() || limits.exempt(asker) {
-            return Some(Box::new(Admission { outcome: Ok(Pass::unlimited(key)), lines: String::new() }));
+        let is_exempt = limits.exempt(asker);
+        if limits.is_empty() || is_exempt {
+            let pass = Pass::uncounted(key, is_exempt);
+            return Some(Box::new(Admission { outcome: Ok(pass), lines: String::new() }));
         }
         let client = self.inner.clients.get(key);
         let (outcome, lines) = limits.admit(key, Arc::clone(&client), &self.inner.requests);

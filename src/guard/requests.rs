@@ -45,6 +45,8 @@ pub(crate) struct Pass {
     pub(crate) key: ClientKey,
     /// What that client has; none where no limit asks for it.
     pub(crate) client: Option<Arc<Client>>,
+    /// No limit applies to it.
+    pub(crate) is_exempt: bool,
     is_counted: bool,
 }
 
@@ -108,7 +110,7 @@ impl RequestLimits {
         if self.at_once.is_some() && !take(&client.requests, max) {
             return (Err(requests.refuse(Excess::AtOnce, Duration::ZERO)), String::new());
         }
-        let pass = Pass { key, client: Some(client), is_counted: self.at_once.is_some() };
+        let pass = Pass { key, client: Some(client), is_exempt: false, is_counted: self.at_once.is_some() };
         let mut lines = String::new();
         if let (Some(rate), Some(client)) = (&self.client, &pass.client) {
             match client.rate.take(rate) {
@@ -139,8 +141,8 @@ impl Requests {
 
 impl Pass {
     /// A pass that no limit was asked for.
-    pub(crate) fn unlimited(key: ClientKey) -> Self {
-        Self { key, client: None, is_counted: false }
+    pub(crate) fn uncounted(key: ClientKey, is_exempt: bool) -> Self {
+        Self { key, client: None, is_exempt, is_counted: false }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::http::query::{Format, Wants};
 use crate::http::target::ParsedTarget;
 use crate::listing::sort::Sorting;
 use crate::listing::{EtagOf, content_security_policy};
-use crate::reply::add_lines;
+use crate::reply::{add_lines, paced};
 use crate::rules::Policy;
 use crate::serve::Site;
 use crate::serve::asked::prefers_json;
@@ -100,6 +100,7 @@ fn respond(
     body: BoxBody,
 ) -> HttpResponse {
     let mut response = HttpResponse::with_body(StatusCode::OK, body);
+    response.extensions_mut().insert(paced(policy));
     add_lines(&mut response, policy.lines());
     set(&mut response, header::VARY, vary.map(HeaderValue::from_static));
     set(&mut response, header::CACHE_CONTROL, Some(HeaderValue::from_static("no-cache")));

@@ -18,6 +18,7 @@ use futures_util::FutureExt;
 use super::body::{Dropped, Dropper, Framing};
 use super::deadline::Deadline;
 use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
+use super::pace::Paced;
 use super::proxied::hear;
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
 use super::send::{Cut, Outbox};
@@ -28,6 +29,7 @@ use super::worker::{Bounds, Registration, Worker};
 use crate::config::ProxyProtocol;
 use crate::files::Fault;
 use crate::guard::Pass;
+use crate::guard::bandwidth::Pace;
 use crate::http::client::ClientKey;
 
 /// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
@@ -172,6 +174,9 @@ where
         request.head_mut().peer_addr = self.socket.peer;
         let mut response = self.call(request).await;
         let pass = self.take_pass(&mut response);
+        if self.worker().guard.bandwidth().is_limited() {
+            self.pace(&response, pass.as_ref()).await?;
+        }
         let keep_alive = may_go_on && !self.worker().is_closing() && !self.place.is_evicted();
         let manner = Manner { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
@@ -233,6 +238,22 @@ where
         let pass = response.extensions_mut().remove::<Pass>();
         self.outbox.serve(pass.as_ref().map_or(self.client, |pass| pass.key));
         pass
+    }
+
+    /// Has `response` keep to the limits on bandwidth. What is to be sent before it keeps to its own.
+    async fn pace(&mut self, response: &Response<BoxBody>, pass: Option<&Pass>) -> Result<(), Cut> {
+        let worker = Rc::clone(self.worker());
+        let is_exempt =
+            pass.map_or_else(|| worker.guard.is_unlimited(self.socket.peer), |pass| pass.is_exempt);
+        let pace = match Paced::of(response) {
+            Some(Paced(rates)) if !is_exempt => worker.guard.bandwidth().pace(rates.as_deref()),
+            _ => Pace::default(),
+        };
+        if !self.outbox.holds(&pace) {
+            self.flush().await?;
+            self.outbox.pace(pace, &worker.guard, &mut self.socket);
+        }
+        Ok(())
     }
 
     /// The next request, or none when the connection is over.
@@ -362,6 +383,10 @@ where
             if self.uptake.is_waiting() {
                 self.uptake.waits(Instant::now(), false);
             }
+            if self.outbox.is_paced() {
+                // The last bytes may have left long after those before them.
+                self.now = Instant::now();
+            }
             return flushed;
         }
         if self.outbox.waits_for_disk_since().is_some() && self.socket.poll_broken(cx).is_ready() {
@@ -372,8 +397,13 @@ where
         self.uptake.waits(now, self.outbox.waits_for_client());
         if sent > 0 {
             self.now = now;
-            *stall = Stall::new(now);
-            self.deadline.set(now, worker.bounds.look_every());
+            if self.outbox.is_paced() {
+                // A socket takes at that pace for long without anybody at the other end.
+                stall.sent(sent);
+            } else {
+                *stall = Stall::new(now);
+                self.deadline.set(now, worker.bounds.look_every());
+            }
         }
         let mut is_looked_at = sent > 0;
         while self.deadline.poll(cx).is_ready() {
@@ -383,7 +413,10 @@ where
                 worker.files.count_disk_timeout();
                 return Poll::Ready(Err(Cut::Disk(io::ErrorKind::TimedOut.into())));
             }
-            if stall.goes_on(now, self.socket.untaken(), worker.bounds.stall_timeout) {
+            let untaken = self.socket.untaken();
+            if untaken.is_none() && self.outbox.waits_for_pace() {
+                *stall = Stall::new(now);
+            } else if stall.goes_on(now, untaken, worker.bounds.stall_timeout) {
                 return Poll::Ready(Err(Cut::Socket(io::ErrorKind::TimedOut.into())));
             }
             self.deadline.set(now, worker.bounds.look_every());

@@ -10,6 +10,7 @@
 //! | `render`     | a response becomes bytes and segments                               |
 //! | `prefix`     | status lines and `Date`, rendered once a second                     |
 //! | `send`       | segments to the socket by `writev` and `sendfile`                   |
+//! | `pace`       | how much of a response may be sent now, and when the next of it     |
 //! | `turn`       | long responses one after the other, between short ones              |
 //! | `stall`      | clients that take nothing                                           |
 //! | `turn_away`  | an answer for those for whom there is no room                       |
@@ -23,6 +24,7 @@ mod body;
 mod deadline;
 mod head;
 pub mod http1;
+pub(crate) mod pace;
 mod prefix;
 mod proxied;
 pub mod proxy_protocol;

@@ -12,6 +12,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
+use super::pace::Paced;
 use super::segments::{Segments, SegmentsBody};
 
 /// Rendered fields, and what follows them.
@@ -25,6 +26,8 @@ pub struct Ready {
     /// More field lines and the empty line, unless `block` has it.
     pub(super) tail: Bytes,
     pub(super) content: Content,
+    /// Whether it counts towards the limits on bandwidth.
+    pub(super) paced: Option<Paced>,
 }
 
 /// The body of a [`Ready`] response, and by what it is known again.
@@ -40,24 +43,35 @@ impl Ready {
     /// A response of fields alone; `block` and `tail` together end in the empty line.
     pub fn head(status: StatusCode, block: Bytes, tail: Bytes) -> HttpResponse {
         let body_at = block.len();
-        Self { status, lead: Bytes::new(), block, body_at, tail, content: Content::None }
+        Self { status, lead: Bytes::new(), block, body_at, tail, content: Content::None, paced: None }
             .respond(BoxBody::new(()))
     }
 
     /// A response whose body lies behind its fields, from `body_at` on.
-    pub fn inline(status: StatusCode, block: Bytes, body_at: usize) -> HttpResponse {
+    pub(crate) fn inline(
+        status: StatusCode,
+        block: Bytes,
+        body_at: usize,
+        paced: Option<Paced>,
+    ) -> HttpResponse {
         let body = block.slice(body_at..);
         let (lead, tail) = (Bytes::new(), Bytes::new());
-        let ready = Self { status, lead, block, body_at, tail, content: Content::Inline };
+        let ready = Self { status, lead, block, body_at, tail, content: Content::Inline, paced };
         ready.respond(BoxBody::new(body))
     }
 
     /// A response whose body is `segments`.
-    pub fn segments(status: StatusCode, block: Bytes, tail: Bytes, segments: Segments) -> HttpResponse {
+    pub(crate) fn segments(
+        status: StatusCode,
+        block: Bytes,
+        tail: Bytes,
+        segments: Segments,
+        paced: Paced,
+    ) -> HttpResponse {
         let shared = Rc::new(segments);
         let body_at = block.len();
         let content = Content::Segments(Rc::clone(&shared));
-        Self { status, lead: Bytes::new(), block, body_at, tail, content }
+        Self { status, lead: Bytes::new(), block, body_at, tail, content, paced: Some(paced) }
             .respond(BoxBody::new(SegmentsBody::new(shared)))
     }
 

@@ -219,6 +219,7 @@ fn describes_body(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::pace::Paced;
     use crate::wire::segments::Segments;
     use actix_web::HttpResponse;
     use actix_web::http::header::HeaderValue;
@@ -228,7 +229,7 @@ mod tests {
     fn ready() -> HttpResponse {
         let block =
             Bytes::from_static(b"etag: \"x\"\r\ncontent-type: text/css\r\ncontent-length: 4\r\n\r\nbody");
-        Ready::inline(StatusCode::OK, block, 54)
+        Ready::inline(StatusCode::OK, block, 54, None)
     }
 
     fn text(response: HttpResponse) -> String {
@@ -278,7 +279,7 @@ mod tests {
             let mut segments = Segments::default();
             segments.push(Bytes::from_static(b"one").into());
             let block = Bytes::from_static(b"content-length: 3\r\n");
-            Ready::segments(StatusCode::OK, block, Bytes::from_static(b"\r\n"), segments)
+            Ready::segments(StatusCode::OK, block, Bytes::from_static(b"\r\n"), segments, Paced(None))
         };
         assert_eq!(text(make()), "HTTP/1.1 200 OK|content-length: 3||one");
         assert_eq!(

@@ -49,6 +49,16 @@ impl Window {
     }
 }
 
+impl Segment {
+    /// Length in bytes.
+    pub(super) fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Window(window) => window.range.end.saturating_sub(window.range.start),
+        }
+    }
+}
+
 /// A body of known length.
 #[derive(Default)]
 pub struct Segments {
@@ -58,10 +68,7 @@ pub struct Segments {
 
 impl Segments {
     pub(crate) fn push(&mut self, segment: Segment) {
-        self.length += match &segment {
-            Segment::Bytes(bytes) => bytes.len() as u64,
-            Segment::Window(window) => window.range.end - window.range.start,
-        };
+        self.length += segment.length();
         self.list.push_back(segment);
     }
 

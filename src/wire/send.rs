@@ -11,12 +11,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use super::pace::Pacer;
 use super::segments::{Segment, Window};
 use super::socket::Socket;
 use super::turn::Turn;
 use super::worker::Worker;
 use crate::files::reads::{Reading, Wanted};
 use crate::files::resident::{self, BATCH, MEMO_MS, Residency, WINDOW};
+use crate::guard::Guard;
+use crate::guard::bandwidth::Pace;
 use crate::http::client::ClientKey;
 use crate::http::target::SitePath;
 use crate::kernel::{RUNS_MAX, Run, writev};
@@ -55,8 +58,10 @@ pub(crate) struct Outbox {
     has_begun: bool,
     /// What may be sent before others have theirs.
     turn: Option<Turn>,
-    /// It is the socket that is waited for, and neither the disk nor a turn.
+    /// It is the socket that is waited for, and neither the disk nor a turn nor a pace.
     waits_for_client: bool,
+    /// How fast it may be sent, once a response was limited.
+    pacer: Option<Box<Pacer>>,
 }
 
 /// What a long response that found its file cold has read before it comes to it.
@@ -80,6 +85,7 @@ impl Outbox {
             has_begun: false,
             turn: None,
             waits_for_client: false,
+            pacer: None,
         }
     }
 
@@ -94,11 +100,7 @@ impl Outbox {
     }
 
     pub(crate) fn push(&mut self, segment: Segment) {
-        let is_empty = match &segment {
-            Segment::Bytes(bytes) => bytes.is_empty(),
-            Segment::Window(window) => window.range.is_empty(),
-        };
-        if !is_empty {
+        if segment.length() > 0 {
             self.queue.push_back(segment);
         }
     }
@@ -138,9 +140,30 @@ impl Outbox {
         self.queue.len() < RUNS_MAX && self.queue.iter().all(|segment| matches!(segment, Segment::Bytes(_)))
     }
 
-    /// Whether sending waits for the client to take something: not for a disk, not for others.
+    /// Whether sending waits for the client to take something: not for a disk, not for others, not for its pace.
     pub(crate) fn waits_for_client(&self) -> bool {
         self.waits_for_client
+    }
+
+    /// Whether what is in the box keeps to `pace`, so that a response of that pace may leave with it.
+    pub(super) fn holds(&self, pace: &Pace) -> bool {
+        self.pacer.as_ref().map_or(*pace == Pace::default(), |pacer| pacer.holds(pace, self.client))
+    }
+
+    /// What is pushed from now on keeps to `pace`.
+    pub(super) fn pace(&mut self, pace: Pace, guard: &Guard, socket: &mut Socket) {
+        let pacer = self.pacer.get_or_insert_with(|| Box::new(Pacer::new(guard)));
+        pacer.begin(pace, self.client, socket);
+    }
+
+    /// Whether it keeps to any pace.
+    pub(super) fn is_paced(&self) -> bool {
+        self.pacer.as_ref().is_some_and(|pacer| pacer.is_limited())
+    }
+
+    /// Whether it is its pace that it waits for, and not the client.
+    pub(super) fn waits_for_pace(&self) -> bool {
+        self.pacer.as_ref().is_some_and(|pacer| pacer.is_waiting())
     }
 
     /// Nothing is left over from a response: what a connection that idles needs not keep.
@@ -160,14 +183,16 @@ impl Outbox {
     ) -> Poll<Result<(), Cut>> {
         self.doubt();
         self.waits_for_client = false;
-        while let Some(next) = self.next_move(cx, worker) {
+        loop {
+            let paced = ready!(self.poll_pace(cx));
+            let Some(next) = self.next_move(cx, worker) else { break };
             let next = ready!(next)?;
             let turn = self.turn.get_or_insert_with(|| worker.turns.begin());
-            let room = ready!(worker.turns.poll(cx, turn));
+            let room = ready!(worker.turns.poll(cx, turn, self.client)).min(paced);
             self.waits_for_client = true;
             let sent = match next {
                 Move::Write { literals, mapped } => {
-                    ready!(self.poll_write(cx, socket, literals, mapped.min(room)))
+                    ready!(self.poll_write(cx, socket, literals, mapped.min(room), paced))
                 }
                 Move::Sendfile { length } => ready!(self.poll_sendfile(cx, socket, length.min(room))),
             };
@@ -178,11 +203,24 @@ impl Outbox {
             if let Some(turn) = &mut self.turn {
                 turn.spend(sent);
             }
+            if let Some(pacer) = &mut self.pacer {
+                pacer.spend(sent);
+            }
+        }
+        if let Some(pacer) = &mut self.pacer {
+            pacer.finish();
         }
         if let Some(turn) = self.turn.take() {
             worker.turns.end(&turn);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// How many bytes the pace allows now.
+    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        let Some(pacer) = &mut self.pacer else { return Poll::Ready(usize::MAX) };
+        let pending = self.queue.iter().map(Segment::length).sum();
+        if pending == 0 { Poll::Ready(0) } else { pacer.poll(cx, pending) }
     }
 
     /// What to do with the front of the queue; none when it is empty.
@@ -284,19 +322,21 @@ impl Outbox {
         }
     }
 
-    /// Writes the first `literals` segments, and `mapped` bytes of the window behind them.
+    /// Writes the first `literals` segments, and `mapped` bytes of the window behind them, but no more than `most` bytes.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket,
         literals: usize,
         mapped: usize,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
         let runs = || {
+            let mut left = most;
             self.queue
                 .iter()
                 .take(literals + usize::from(mapped > 0))
-                .map_while(|segment| run_of(segment, mapped))
+                .map_while(move |segment| run_of(segment, mapped, &mut left))
         };
         if mapped == 0 && matches!(self.queue.get(literals), Some(Segment::Window(_))) {
             // `sendfile` follows: the head waits for it and shares its first packet.
@@ -413,13 +453,19 @@ fn read<S>(worker: &Worker<S>, client: ClientKey, window: &Window, start: u64) -
     worker.files.reads().read(client, Wanted { asset, handle, range, next })
 }
 
-/// A segment as it is written: all of its literal bytes, or `mapped` bytes of its window.
-fn run_of(segment: &Segment, mapped: usize) -> Option<Run<'_>> {
+/// A segment as it is written: all of its literal bytes, or `mapped` bytes of its window, as far as there are bytes `left`.
+fn run_of<'a>(segment: &'a Segment, mapped: usize, left: &mut usize) -> Option<Run<'a>> {
+    let take = |length: usize, left: &mut usize| {
+        let taken = length.min(*left);
+        *left -= taken;
+        (taken > 0).then_some(taken)
+    };
     match segment {
-        Segment::Bytes(bytes) => Some(Run::Bytes(bytes)),
+        Segment::Bytes(bytes) => Some(Run::Bytes(&bytes[..take(bytes.len(), left)?])),
         Segment::Window(window) => {
             let start = usize::try_from(window.range.start).ok()?;
-            Some(Run::Mapped(window.asset.mapping()?, start..start + mapped))
+            let length = take(mapped, left)?;
+            Some(Run::Mapped(window.asset.mapping()?, start..start + length))
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -19,6 +20,8 @@ pub struct Socket {
     state: State,
     /// Before it is registered: the last read was short, so the next would only answer EAGAIN.
     is_drained: bool,
+    /// Bytes a second that the kernel keeps to; none is no limit.
+    kernel_rate: Option<u64>,
     /// Who is at the other end; none for a unix socket.
     pub(crate) peer: Option<SocketAddr>,
 }
@@ -32,7 +35,7 @@ enum State {
 impl Socket {
     /// Takes an accepted socket, which must be non-blocking.
     pub fn new(fd: OwnedFd, peer: Option<SocketAddr>) -> Self {
-        Self { state: State::Plain(fd), is_drained: false, peer }
+        Self { state: State::Plain(fd), is_drained: false, kernel_rate: None, peer }
     }
 
     /// Reads what is there into `buffer`; 0 is the end. Waits where nothing is.
@@ -144,6 +147,42 @@ impl Socket {
         }
     }
 
+    /// Has the kernel pace what is sent from now on at `rate` bytes a second, or not at all. False where it can't do that
+    /// evenly: then somebody else has to.
+    ///
+    /// What still waits in the socket was sent at the rate before. A rate that is higher waits until it has left, so that
+    /// a client can't hurry a response by asking for another one behind it.
+    pub(crate) fn pace(&mut self, rate: Option<u64>) -> bool {
+        let by_kernel = rate.filter(|rate| self.is_paced_evenly_at(*rate));
+        if by_kernel != self.kernel_rate {
+            self.set_kernel_rate(by_kernel);
+        }
+        rate.is_none() || (by_kernel.is_some() && self.kernel_rate.is_some())
+    }
+
+    /// The kernel sends the first ten segments of a connection at once, and later several as one. Where segments are long, as
+    /// on loopback, or the rate is low, that is no pace.
+    fn is_paced_evenly_at(&self, rate: u64) -> bool {
+        let is_tcp = self.peer.is_some();
+        let segment = self.fd().ok().filter(|_| is_tcp).and_then(|fd| SockRef::from(&fd).tcp_mss().ok());
+        segment.is_some_and(|segment| u64::from(segment) * UNPACED_SEGMENTS <= rate / UNEVEN_PART_OF_SECOND)
+    }
+
+    fn set_kernel_rate(&mut self, rate: Option<u64>) {
+        let Ok(fd) = self.fd() else { return };
+        let is_slower = match (rate, self.kernel_rate) {
+            (Some(new), Some(old)) => new < old,
+            (new, _) => new.is_some(),
+        };
+        let may_set = is_slower || crate::kernel::unsent(fd).is_ok_and(|unsent| unsent == 0);
+        if may_set && crate::kernel::set_pacing_rate(fd, rate).is_ok() {
+            // Little is kept in a socket that is slow to send it: memory, and bytes of a file that may change. 0 is the usual.
+            let room = rate.map_or(0, |rate| (rate / KEPT_PART_OF_SECOND).max(KEPT_MIN));
+            let _ = SockRef::from(&fd).set_tcp_notsent_lowat(u32::try_from(room).unwrap_or(0));
+            self.kernel_rate = rate;
+        }
+    }
+
     pub(super) fn fd(&self) -> io::Result<BorrowedFd<'_>> {
         match &self.state {
             State::Plain(fd) => Ok(fd.as_fd()),
@@ -160,6 +199,18 @@ impl Socket {
         Ok(())
     }
 }
+
+/// Segments that the kernel sends before it begins to pace.
+const UNPACED_SEGMENTS: u64 = 10;
+
+/// These may be what the rate sends in this part of a second.
+const UNEVEN_PART_OF_SECOND: u64 = 4;
+
+/// What a paced socket may hold unsent, as a part of a second of its rate.
+const KEPT_PART_OF_SECOND: u64 = 2;
+
+/// It may hold so many bytes in any case.
+const KEPT_MIN: u64 = 64 * 1024;
 
 fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     rustix::net::recv(fd, buffer, RecvFlags::empty()).map(|(read, _)| read)

@@ -16,6 +16,11 @@ impl Stall {
         Self { since: now, untaken: None }
     }
 
+    /// So many bytes went into the socket, which is no sign of the client.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.untaken = self.untaken.map(|untaken| untaken.saturating_add(bytes));
+    }
+
     /// Whether nothing was taken for `timeout`, now that `untaken` bytes wait.
     pub(crate) fn goes_on(&mut self, now: Instant, untaken: Option<usize>, timeout: Duration) -> bool {
         // A client that has taken all there is waits for us: for a turn, or for the disk.
@@ -115,5 +120,17 @@ mod tests {
         uptake.waits(after(3611), true);
         assert!(uptake.is_below(1000, 40_000));
         assert!(!uptake.is_below(1000, 39_000));
+    }
+
+    #[test]
+    fn what_is_sent_meanwhile_hides_neither_a_stall_nor_that_something_was_taken() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for (untaken, expected) in [(150, true), (149, false)] {
+            let mut stall = Stall::new(start);
+            assert!(!stall.goes_on(after(2), Some(100), TIMEOUT));
+            stall.sent(50);
+            assert_eq!(stall.goes_on(after(4), Some(untaken), TIMEOUT), expected, "{untaken}");
+        }
     }
 }

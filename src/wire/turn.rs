@@ -1,17 +1,20 @@
 //! Turns: long responses take theirs one after the other, so that what is short never waits for more than one of them.
 //!
 //! A response sends its first bytes at once. For what comes after it queues: between two looks at the sockets one long
-//! response is granted a piece, so a hundred downloads delay a small file by one piece, not by a hundred. While short responses are
+//! response is granted a piece, so a hundred downloads delay a small file by one piece, not by a hundred. Clients take turns, not
+//! their responses: a hundred downloads of one client leave half to another's only one. While short responses are
 //! about, the pieces together keep to a rate as well: what a bulk reader drains it drains from the processor and the clients that
 //! both share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+
+use crate::fair::FairQueue;
+use crate::http::client::ClientKey;
 
 /// The queue for turns. One a worker.
 pub(crate) struct Turns {
@@ -20,18 +23,22 @@ pub(crate) struct Turns {
     rate: u64,
     /// Short responses since the last turn was granted.
     short: Cell<u32>,
-    waiting: RefCell<VecDeque<(u64, Waker)>>,
-    /// Who was granted a turn and has not taken it, and how many bytes it is of.
-    granted: Cell<Option<(u64, usize)>>,
-    next_id: Cell<u64>,
+    waiting: RefCell<FairQueue<ClientKey, Rc<Waiter>>>,
     arrived: Notify,
 }
 
-/// A response's place: what it may send now, and who it is in the queue.
-#[derive(Debug)]
+/// A response's place: what it may send now, and its place in the queue once it has queued.
 pub(crate) struct Turn {
-    id: Option<u64>,
+    waiter: Option<Rc<Waiter>>,
     left: usize,
+}
+
+/// A place in the queue. Where the queue alone holds it, the response has ended.
+struct Waiter {
+    /// There while it waits.
+    waker: Cell<Option<Waker>>,
+    /// Bytes that it was granted and has not taken.
+    granted: Cell<usize>,
 }
 
 impl Turns {
@@ -41,47 +48,38 @@ impl Turns {
             piece,
             rate,
             short: Cell::new(0),
-            waiting: RefCell::default(),
-            granted: Cell::new(None),
-            next_id: Cell::new(0),
+            waiting: RefCell::new(FairQueue::new(1)),
             arrived: Notify::new(),
         }
     }
 
     /// What a new response may send before it queues.
     pub(crate) fn begin(&self) -> Turn {
-        Turn { id: None, left: FREE.min(self.piece) }
+        Turn { waiter: None, left: FREE.min(self.piece) }
     }
 
     /// A response has ended; one that never queued was short.
     pub(crate) fn end(&self, turn: &Turn) {
-        if turn.id.is_none() {
+        if turn.waiter.is_none() {
             self.short.set(self.short.get().saturating_add(1));
         }
     }
 
-    /// How many bytes may be sent now. Waits for a turn where none are left.
-    pub(crate) fn poll(&self, cx: &Context<'_>, turn: &mut Turn) -> Poll<usize> {
+    /// How many bytes may be sent to `client` now. Waits for a turn where none are left.
+    pub(crate) fn poll(&self, cx: &Context<'_>, turn: &mut Turn, client: ClientKey) -> Poll<usize> {
         if turn.left > 0 {
             return Poll::Ready(turn.left);
         }
-        let id = *turn.id.get_or_insert_with(|| {
-            self.next_id.set(self.next_id.get() + 1);
-            self.next_id.get()
-        });
-        if let Some((of, bytes)) = self.granted.get()
-            && of == id
-        {
-            self.granted.set(None);
-            turn.left = bytes;
-            return Poll::Ready(bytes);
+        let new = || Rc::new(Waiter { waker: Cell::new(None), granted: Cell::new(0) });
+        let waiter = turn.waiter.get_or_insert_with(new);
+        turn.left = waiter.granted.take();
+        if turn.left > 0 {
+            return Poll::Ready(turn.left);
         }
-        let mut waiting = self.waiting.borrow_mut();
-        match waiting.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, waker)) => waker.clone_from(cx.waker()),
-            None => waiting.push_back((id, cx.waker().clone())),
+        if waiter.waker.replace(Some(cx.waker().clone())).is_none() {
+            self.waiting.borrow_mut().push(client, 1, Rc::clone(waiter));
+            self.arrived.notify_one();
         }
-        self.arrived.notify_one();
         Poll::Pending
     }
 
@@ -99,12 +97,24 @@ impl Turns {
             while is_beside_short && allowance.is_used_up(Instant::now()) {
                 tokio::time::sleep(LOOK_AGAIN_AFTER).await;
             }
-            let Some((id, waker)) = self.waiting.borrow_mut().pop_front() else { continue };
+            let Some((waiter, waker)) = self.next() else { continue };
             // Among themselves long responses are better served by longer turns.
             let bytes = if is_beside_short { self.piece } else { self.piece.saturating_mul(ALONE) };
             allowance.spend(bytes);
-            self.granted.set(Some((id, bytes)));
+            waiter.granted.set(bytes);
             waker.wake();
+        }
+    }
+
+    /// Whose turn is next; responses that have ended are passed over.
+    fn next(&self) -> Option<(Rc<Waiter>, Waker)> {
+        loop {
+            let waiter = self.waiting.borrow_mut().pop()?;
+            if Rc::strong_count(&waiter) > 1
+                && let Some(waker) = waiter.waker.take()
+            {
+                return Some((waiter, waker));
+            }
         }
     }
 }
@@ -176,10 +186,9 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::rc::Rc;
 
     async fn next(turns: &Turns, turn: &mut Turn) -> usize {
-        std::future::poll_fn(|cx| turns.poll(cx, turn)).await
+        std::future::poll_fn(|cx| turns.poll(cx, turn, ClientKey::Local)).await
     }
 
     #[test]
@@ -222,6 +231,32 @@ mod tests {
     }
 
     #[test]
+    fn a_client_of_many_responses_has_no_more_turns_than_a_client_of_one() {
+        let turns = Turns::new(256 * 1024, 0);
+        let cx = Context::from_waker(Waker::noop());
+        let mut queued: Vec<(ClientKey, Turn)> = (0..5).map(|_| (ClientKey::V4(1), turns.begin())).collect();
+        queued.push((ClientKey::V4(2), turns.begin()));
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            for (client, turn) in &mut queued {
+                turn.left = 0;
+                if turns.poll(&cx, turn, *client).is_ready() {
+                    turn.left = 0;
+                    assert!(turns.poll(&cx, turn, *client).is_pending());
+                }
+            }
+            let (next, _) = turns.next().unwrap();
+            let is_next = |(_, turn): &&(ClientKey, Turn)| {
+                turn.waiter.as_ref().is_some_and(|waiter| Rc::ptr_eq(waiter, &next))
+            };
+            order.push(queued.iter().find(is_next).unwrap().0);
+            next.granted.set(1);
+        }
+        let of_one = order.iter().filter(|client| **client == ClientKey::V4(2)).count();
+        assert_eq!(of_one, 3, "{order:?}");
+    }
+
+    #[test]
     fn the_rate_holds_only_while_short_responses_are_about() {
         let mut allowance = Allowance::new(1_000_000);
         let start = allowance.filled;
@@ -255,7 +290,7 @@ mod tests {
             let mut gone = turns.begin();
             gone.spend(FREE);
             std::future::poll_fn(|cx| {
-                assert!(turns.poll(cx, &mut gone).is_pending());
+                assert!(turns.poll(cx, &mut gone, ClientKey::Local).is_pending());
                 Poll::Ready(())
             })
             .await;

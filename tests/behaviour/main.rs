@@ -27,6 +27,7 @@ mod in_process;
 mod integrity;
 mod limits;
 mod methods;
+mod pacing;
 mod panics;
 mod ranges;
 mod redirects;

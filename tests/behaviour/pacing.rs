@@ -1,0 +1,266 @@
+//! How fast responses are sent: by connection, by client, all together, and as rules say.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, Made};
+use crate::site::{PATIENCE, Reply, Server, Site, pattern};
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn a_connection_keeps_to_its_rate() {
+    let server = long_site().env("PAGECAST_RATE_CONNECTION", "1MiB").serve();
+    let (one, other) = std::thread::scope(|scope| {
+        let take = || time_of(&server, "/long", "Range: bytes=0-2097151\r\n", 2 * MIB);
+        let other = scope.spawn(take);
+        (take(), other.join().unwrap())
+    });
+    // Each of them has the whole rate.
+    check_about(one, 2.0);
+    check_about(other, 2.0);
+}
+
+#[test]
+fn a_rate_that_the_kernel_keeps_is_kept() {
+    let server = long_site().env("PAGECAST_RATE_CONNECTION", "8MiB").serve();
+    check_about(time_of(&server, "/long", "", 16 * MIB), 2.0);
+    assert!(server.cpu_time() < Duration::from_secs(1), "{:?}", server.cpu_time());
+}
+
+#[test]
+fn the_connections_of_a_client_share_its_rate() {
+    let server = long_site().env("PAGECAST_RATE_CLIENT", "1MiB").serve();
+    let times: Vec<Duration> = std::thread::scope(|scope| {
+        let take = || time_of(&server, "/long", "Range: bytes=0-1048575\r\n", MIB);
+        let taking: Vec<_> = (0..2).map(|_| scope.spawn(take)).collect();
+        taking.into_iter().map(|taking| taking.join().unwrap()).collect()
+    });
+    times.into_iter().for_each(|time| check_about(time, 2.0));
+}
+
+#[test]
+fn what_a_client_may_take_at_once_comes_at_once() {
+    let server =
+        long_site().env("PAGECAST_RATE_CLIENT", "64KiB").env("PAGECAST_RATE_CLIENT_BURST", "1MiB").serve();
+    let range = "Range: bytes=0-786431\r\n";
+    let burst = time_of(&server, "/long", range, 768 << 10);
+    assert!(burst < Duration::from_secs(6), "{burst:?}");
+    // What is left of it and two seconds' worth.
+    let rest = time_of(&server, "/long", "Range: bytes=0-393215\r\n", 384 << 10);
+    assert!(rest > Duration::from_millis(1200) && rest < PATIENCE, "{rest:?}");
+}
+
+#[test]
+fn small_files_count_as_long_ones_do() {
+    let server = Site::with([("small", &pattern(8 << 10, 1))])
+        .env("PAGECAST_RATE_CLIENT", "128KiB")
+        .env("PAGECAST_RATE_CLIENT_BURST", "8KiB")
+        .serve();
+    // One after the other and all at once.
+    for is_pipelined in [false, true] {
+        let mut client = Client::of(&server);
+        let begun = Instant::now();
+        let requests = "GET /small HTTP/1.1\r\nHost: x\r\n\r\n";
+        if is_pipelined {
+            client.send(requests.repeat(24));
+        }
+        for _ in 0..24 {
+            if !is_pipelined {
+                client.send(requests);
+            }
+            assert_eq!(client.read("GET").body, pattern(8 << 10, 1));
+        }
+        // 192 KiB and their heads, less what is free at first.
+        check_about(begun.elapsed(), 1.5);
+    }
+}
+
+#[test]
+fn what_the_server_says_itself_waits_for_nothing() {
+    let server = long_site()
+        .env("PAGECAST_RATE_CLIENT", "1KiB")
+        .env("PAGECAST_RATE_CONNECTION", "1KiB")
+        .env("PAGECAST_RATE_TOTAL", "1KiB")
+        .serve();
+    // The rate is used up for minutes.
+    let mut busy = server.connect();
+    busy.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    busy.read_exact(&mut [0; 512]).unwrap();
+    let begun = Instant::now();
+    let head = server.send("HEAD /long HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!((head.status, head.content_length()), (200, Some(16 * MIB as u64)));
+    let tag = format!("If-None-Match: {}\r\n", head.field("etag").unwrap());
+    let mut client = Client::of(&server);
+    for _ in 0..20 {
+        assert_eq!(client.ask("GET", "/long", &tag).status, 304);
+        assert_eq!(client.ask("GET", "/nothing", "").status, 404);
+        assert_eq!(client.ask("GET", "/livez", "").status, 200);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn all_clients_share_a_rate_equally_however_many_connections_they_have() {
+    let server = long_site().env("PAGECAST_RATE_TOTAL", "2MiB").serve();
+    let taken = [AtomicU64::new(0), AtomicU64::new(0)];
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for number in 0..21_u64 {
+            let client = usize::from(number == 0);
+            let mut stream = connect_from(&server, Ipv4Addr::new(127, 0, 0, if number == 0 { 2 } else { 1 }));
+            let (taken, is_over) = (&taken[client], &is_over);
+            scope.spawn(move || {
+                stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+                let mut buffer = [0; 4096];
+                while !is_over.load(Ordering::Relaxed) {
+                    taken.fetch_add(stream.read(&mut buffer).unwrap() as u64, Ordering::Relaxed);
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(2500));
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let [many, one] = taken.map(|bytes| bytes.load(Ordering::Relaxed) as f64 / MIB as f64);
+    assert!((3.0..7.5).contains(&(many + one)), "{many} + {one} MiB");
+    assert!((0.35..0.65).contains(&(one / (many + one))), "{one} beside {many} MiB");
+}
+
+#[test]
+fn what_a_client_that_leaves_was_granted_goes_to_others() {
+    let server = long_site().env("PAGECAST_RATE_TOTAL", "1MiB").env("PAGECAST_RATE_CLIENT", "1MiB").serve();
+    for _ in 0..50 {
+        let mut leaves = server.connect();
+        leaves.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        leaves.read_exact(&mut [0; 1]).unwrap();
+    }
+    // A connection that fell silent holds nothing that others wait for.
+    check_about(time_of(&server, "/long", "Range: bytes=0-1572863\r\n", 3 * MIB / 2), 1.5);
+}
+
+#[test]
+fn rules_say_otherwise_and_a_connection_heeds_each_response_by_its_own() {
+    let server = long_site()
+        .file("slow/long", &pattern(MIB, 2))
+        .file("free/long", &pattern(8 * MIB, 3))
+        .config(
+            "rate_client = '512KiB'\n[[rule]]\npath = '/free/**'\nrate_client = 'off'\nrate_connection = 'off'\n\
+             [[rule]]\npath = '/slow/**'\nrate_client = 'off'\nrate_connection = '512KiB'\n",
+        )
+        .serve();
+    let mut client = Client::of(&server);
+    for _ in 0..2 {
+        let begun = Instant::now();
+        assert_eq!(client.ask("GET", "/free/long", "").body, pattern(8 * MIB, 3));
+        // At the rate of the others it were sixteen seconds.
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+        let begun = Instant::now();
+        assert_eq!(client.ask("GET", "/slow/long", "Range: bytes=0-524287\r\n").body.len(), MIB / 2);
+        check_about(begun.elapsed(), 1.0);
+    }
+}
+
+#[test]
+fn a_kernel_that_paced_one_response_does_not_pace_the_next() {
+    let server = long_site()
+        .file("free/long", &pattern(16 * MIB, 3))
+        .config("[[rule]]\npath = '/long'\nrate_connection = '4MiB'\n")
+        .serve();
+    let mut client = Client::of(&server);
+    for _ in 0..2 {
+        let begun = Instant::now();
+        assert_eq!(client.ask("GET", "/long", "Range: bytes=0-4194303\r\n").body, pattern(4 * MIB, 1));
+        check_about(begun.elapsed(), 1.0);
+        let begun = Instant::now();
+        assert_eq!(client.ask("GET", "/free/long", "").body.len(), 16 * MIB);
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn archives_and_listings_keep_to_the_rate() {
+    let server = Site::with([("all/a", &pattern(MIB, 1)), ("all/b", &pattern(MIB, 2))])
+        .env("PAGECAST_LISTING", "on")
+        .env("PAGECAST_RATE_CLIENT", "1MiB")
+        .serve();
+    let begun = Instant::now();
+    let body = Made::get(&server, "/all/?archive=tar", "").body();
+    assert!(body.len() > 2 * MIB);
+    check_about(begun.elapsed(), 2.0);
+}
+
+#[test]
+fn a_unix_socket_is_paced_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let _server = long_site()
+        .env("PAGECAST_LISTEN", &format!("unix:{}", path.display()))
+        .env("PAGECAST_RATE_CONNECTION", "1MiB")
+        .serve();
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let begun = Instant::now();
+    stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\nRange: bytes=0-1572863\r\n\r\n").unwrap();
+    let reply = Reply::read(&mut stream, false).unwrap();
+    assert_eq!(reply.body, pattern(3 * MIB / 2, 1));
+    check_about(begun.elapsed(), 1.5);
+}
+
+#[test]
+fn clients_without_limits_are_not_paced() {
+    let server = long_site()
+        .env("PAGECAST_RATE_TOTAL", "64KiB")
+        .env("PAGECAST_RATE_CLIENT", "64KiB")
+        .env("PAGECAST_UNLIMITED_CLIENTS", "127.0.0.2")
+        .serve();
+    let mut stream = connect_from(&server, Ipv4Addr::new(127, 0, 0, 2));
+    stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert_eq!(Reply::read(&mut stream, false).unwrap().body, pattern(16 * MIB, 1));
+}
+
+#[test]
+fn waiting_for_the_pace_is_no_stall_and_taking_nothing_is_one() {
+    let server =
+        long_site().env("PAGECAST_RATE_CONNECTION", "1KiB").env("PAGECAST_STALL_TIMEOUT", "400ms").serve();
+    // A piece of it comes once a second.
+    time_of(&server, "/long", "Range: bytes=0-1999\r\n", 2000);
+    let server =
+        long_site().env("PAGECAST_RATE_CONNECTION", "256KiB").env("PAGECAST_STALL_TIMEOUT", "400ms").serve();
+    let mut stream = server.connect_narrow();
+    stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.len() < 2 * MIB, "{} bytes in spite of the stall", rest.len());
+}
+
+fn long_site() -> Site {
+    Site::with([("long", &pattern(16 * MIB, 1))])
+}
+
+/// How long `length` bytes of `target` take on a connection of their own.
+fn time_of(server: &Server, target: &str, lines: &str, length: usize) -> Duration {
+    let begun = Instant::now();
+    let reply = server.get_with(target, lines);
+    assert_eq!(reply.body.len(), length);
+    assert!(reply.body == pattern(length, 1), "other bytes than those of the file");
+    begun.elapsed()
+}
+
+/// Never much faster than the rate; slower within what a busy machine may do to it.
+fn check_about(time: Duration, seconds: f64) {
+    let ratio = time.as_secs_f64() / seconds;
+    assert!((0.75..3.0).contains(&ratio), "{time:?} and not {seconds} s");
+}
+
+fn connect_from(server: &Server, from: Ipv4Addr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
