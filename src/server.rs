@@ -18,15 +18,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::accept::accept;
-use crate::config::{AdminListen, Config, Limits, Loaded};
+use crate::config::{Config, Limits, Loaded};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
 use crate::guard::connections::Connections;
+pub use crate::handover::Listeners;
+use crate::handover::{Activated, Offer, Predecessor, Successor, UpgradePlace, UpgradeSocket};
 use crate::http::redirects::Redirects;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::listen::{Bound, Listener, bind};
+use crate::listen::{Bound, Listener, Origin, deal};
 use crate::ops::admin::Admin;
 use crate::ops::health::Health;
+use crate::ops::service::{self, Watchdog};
 use crate::rules::Rules;
 use crate::serve::{Manners, Site};
 use crate::wire::worker::{Bounds, Worker};
@@ -37,10 +40,15 @@ use crate::wire::worker::{Bounds, Worker};
 pub fn run(loaded: &Loaded) -> ExitCode {
     let Loaded { config, limits, redirects, .. } = loaded;
     init_log(config);
-    let outcome = System::new().block_on(async {
-        let (stop, stops) = mpsc::unbounded_channel();
-        pass_signals_on(stop)?;
-        serve(config, limits, redirects, Listeners::bind(config, limits)?, stops).await
+    // Before there are threads: it changes the environment.
+    let outcome = Activated::take(config).and_then(|activated| {
+        System::new().block_on(async {
+            let (stop, stops) = mpsc::unbounded_channel();
+            pass_signals_on(stop)?;
+            let listeners = Listeners::gather(loaded, activated).await?;
+            let limits = limits.with_sockets(listeners.sockets(), config).map_err(io::Error::other)?;
+            serve(config, &limits, redirects, listeners, stops).await
+        })
     });
     match outcome {
         Ok(Ended { cut: 0 }) => ExitCode::SUCCESS,
@@ -55,12 +63,6 @@ pub fn run(loaded: &Loaded) -> ExitCode {
     }
 }
 
-/// The sockets that a server is given.
-pub struct Listeners {
-    traffic: Vec<Bound>,
-    admin: Option<Bound>,
-}
-
 /// How a server ended.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -68,26 +70,8 @@ pub struct Ended {
     pub cut: usize,
 }
 
-impl Listeners {
-    /// Binds every address of the configuration.
-    ///
-    /// # Errors
-    /// The first address that is not to be had.
-    pub fn bind(config: &Config, limits: &Limits) -> io::Result<Self> {
-        let addresses = config.listen.as_slice();
-        let traffic = addresses
-            .iter()
-            .map(|address| bind(address, limits.workers, addresses, config.defer_accept.is_on()))
-            .collect::<io::Result<_>>()?;
-        let admin = match &config.admin_listen {
-            AdminListen::Off => None,
-            AdminListen::At(address) => Some(bind(address, 1, &[], false)?),
-        };
-        Ok(Self { traffic, admin })
-    }
-}
-
-/// Serves on `listeners` until `stops` says to stop; a second word ends at once. Runs on an actix `System`.
+/// Serves on `listeners` until `stops` says to stop, or a successor has taken over; a second word ends at once. Runs on an
+/// actix `System`.
 ///
 /// # Errors
 /// Where the root, a thread or a socket is not to be had.
@@ -104,34 +88,112 @@ pub async fn serve(
     files.try_probe().await;
     let lifecycle = Lifecycle::new();
     let health = Health::new(lifecycle.clone(), files.clone());
-    let admin = match listeners.admin {
-        Some(Bound { mut listeners, url }) => {
-            log::info!("admin on {url}");
-            listeners.pop().map(|listener| Admin::start(listener, health.clone())).transpose()?
-        }
-        None => None,
-    };
+    let Listeners { traffic, admin, predecessor, upgrade } = listeners;
+    let watchdog = Watchdog::find(predecessor.as_ref().and_then(|predecessor| predecessor.watchdog));
+    let offer = Offer::of(&traffic, admin.as_ref(), watchdog.as_ref().map(Watchdog::timeout));
+    let is_successor = predecessor.is_some();
+    let start_admin = || admin.as_ref().map(|bound| start_admin(bound, &health)).transpose();
+    // Until a successor is ready its predecessor answers, to questions about health too.
+    let mut admin_server = if is_successor { None } else { start_admin()? };
     let plan = Plan {
         files: files.clone(),
         manners: Manners::of(config, limits, &files, rules, Arc::clone(redirects))?,
         bounds: bounds(config),
         guard: Guard::new(config),
-        health,
+        health: health.clone(),
+        watchdog: watchdog.clone(),
+        accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
         lifecycle: lifecycle.clone(),
         connections: Connections::new(limits.max_connections, limits.refusals),
     };
     let housekeeping = actix_rt::spawn(keep_house(files));
-    let workers = Workers::start(&plan, limits.workers, listeners.traffic).await?;
+    let workers = Workers::start(&plan, limits.workers, &traffic).await?;
     lifecycle.advance(Phase::Ready);
+    if is_successor {
+        admin_server = start_admin()?;
+    }
+    drop((traffic, admin));
     log::info!("ready: {} from {}", counted(limits.workers, "worker"), config.root);
+    let upgrade = take_office(predecessor, upgrade).await?;
+    service::status(&format!("Serving {} by {}", config.root, counted(limits.workers, "worker")));
+    let feeding = watchdog.map(|watchdog| actix_rt::spawn(watchdog.feed()));
 
-    let _ = stops.recv().await;
-    let cut = workers.stop(config, &lifecycle, &mut stops).await;
+    let successor = tokio::select! {
+        _ = stops.recv() => None,
+        successor = awaited(&offer, upgrade.as_ref()) => Some(successor),
+    };
+    let cut = match &successor {
+        None => {
+            // What is offered would stay open.
+            drop(offer);
+            service::stopping();
+            workers.stop(config, &lifecycle, &mut stops).await
+        }
+        Some(successor) => {
+            service::fall_silent();
+            offer.let_in(successor).await;
+            drop(offer);
+            log::info!("{} has taken over", successor.who());
+            if let Some(admin) = &admin_server {
+                admin.close();
+            }
+            workers.retire(config, &lifecycle, &mut stops).await
+        }
+    };
     housekeeping.abort();
-    if let Some(admin) = admin {
-        admin.stop().await;
+    if let Some(feeding) = feeding {
+        feeding.abort();
+    }
+    if let Some(admin) = admin_server {
+        admin.stop();
+    }
+    if let Some(successor) = successor {
+        successor.gone().await;
     }
     Ok(Ended { cut })
+}
+
+fn start_admin(bound: &Bound, health: &Health) -> io::Result<Admin> {
+    log::info!("{}admin on {}", from_whom(bound.origin), bound.url);
+    let listener = bound.listeners.first().cloned().ok_or(io::ErrorKind::NotFound)?;
+    Admin::start(listener, health.clone())
+}
+
+/// Relieves the predecessor, if there is one, takes the place where a successor asks, and tells the service manager.
+async fn take_office(
+    predecessor: Option<Predecessor>,
+    upgrade: Option<UpgradePlace>,
+) -> io::Result<Option<UpgradeSocket>> {
+    let Some(mut predecessor) = predecessor else {
+        let upgrade = upgrade.map(UpgradePlace::settle).transpose()?;
+        service::ready();
+        return Ok(upgrade);
+    };
+    match predecessor.relieve().await {
+        Ok(()) => log::info!("taken over from {}", predecessor.who()),
+        Err(error) => log::warn!("taken over from {}, but: {error}", predecessor.who()),
+    }
+    service::succeed();
+    // There is no way back: the site is served, though no further successor can ask.
+    Ok(upgrade.and_then(|place| {
+        place.settle().inspect_err(|error| log::error!("the upgrade socket can't take its path: {error}")).ok()
+    }))
+}
+
+/// The next successor; none ever comes where there is nowhere to ask.
+async fn awaited(offer: &Offer, upgrade: Option<&UpgradeSocket>) -> Successor {
+    match upgrade {
+        Some(socket) => offer.awaited_at(socket).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn from_whom(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Here => "",
+        Origin::Manager => "inherited: ",
+        Origin::Predecessor => "taken over: ",
+    }
 }
 
 /// What every worker is given.
@@ -142,6 +204,9 @@ struct Plan {
     bounds: Bounds,
     guard: Guard,
     health: Health,
+    watchdog: Option<Watchdog>,
+    /// A successor leaves what comes before it is ready to its predecessor.
+    accepts_from: Phase,
     lifecycle: Lifecycle,
     connections: Connections,
 }
@@ -150,16 +215,16 @@ struct Workers {
     arbiters: Vec<Arbiter>,
     /// From each worker, once it is empty or told to end: how many responses it left unfinished.
     unfinished: mpsc::UnboundedReceiver<usize>,
+    /// Workers that have reported; their connections had ended.
+    finished: usize,
 }
 
 impl Workers {
-    async fn start(plan: &Plan, count: usize, mut traffic: Vec<Bound>) -> io::Result<Self> {
+    async fn start(plan: &Plan, count: usize, traffic: &[Bound]) -> io::Result<Self> {
         let (report, unfinished) = mpsc::unbounded_channel();
         let (started, mut starts) = mpsc::unbounded_channel();
         let mut arbiters = Vec::with_capacity(count);
-        for _ in 0..count {
-            let listeners: Vec<Listener> =
-                traffic.iter_mut().filter_map(|bound| bound.listeners.pop()).collect();
+        for listeners in deal(traffic, count) {
             let (plan, report, started) = (plan.clone(), report.clone(), started.clone());
             let arbiter = Arbiter::try_with_tokio_rt(|| {
                 tokio::runtime::Builder::new_current_thread().enable_all().build()
@@ -176,15 +241,15 @@ impl Workers {
         for _ in 0..count {
             starts.recv().await.ok_or_else(|| io::Error::other("a worker did not start"))??;
         }
-        for bound in &traffic {
-            log::info!("listening on {}", bound.url);
+        for bound in traffic {
+            log::info!("{}listening on {}", from_whom(bound.origin), bound.url);
         }
-        Ok(Self { arbiters, unfinished })
+        Ok(Self { arbiters, unfinished, finished: 0 })
     }
 
     /// Drains, then closes, then ends; returns how many responses were cut.
     async fn stop(
-        mut self,
+        self,
         config: &Config,
         lifecycle: &Lifecycle,
         stops: &mut mpsc::UnboundedReceiver<()>,
@@ -192,21 +257,38 @@ impl Workers {
         lifecycle.advance(Phase::Draining);
         log::info!("stopping: serving on for {}, then finishing what is under way", config.drain_delay);
         let is_urgent = or_urgent(tokio::time::sleep(config.drain_delay.get()), stops).await.is_none();
-        lifecycle.advance(Phase::Closing);
         let timeout = if is_urgent { Duration::ZERO } else { config.shutdown_timeout.get() };
-        let count = self.arbiters.len();
-        let mut finished = 0;
-        let waited = async {
-            while finished < count && self.unfinished.recv().await.is_some() {
-                finished += 1;
-            }
-        };
-        let _ = or_urgent(tokio::time::timeout(timeout, waited), stops).await;
+        self.end(timeout, lifecycle, stops).await
+    }
+
+    /// Leaves new connections to a successor, keeps the idle ones for the drain delay, then closes and ends; returns how many
+    /// responses were cut.
+    async fn retire(
+        mut self,
+        config: &Config,
+        lifecycle: &Lifecycle,
+        stops: &mut mpsc::UnboundedReceiver<()>,
+    ) -> usize {
+        lifecycle.advance(Phase::Retiring);
+        log::info!("retiring: keeping connections for {}, then finishing what is under way", config.drain_delay);
+        let kept = tokio::time::timeout(config.drain_delay.get(), self.all_finished());
+        let _ = or_urgent(kept, stops).await;
+        self.end(config.shutdown_timeout.get(), lifecycle, stops).await
+    }
+
+    async fn end(
+        mut self,
+        timeout: Duration,
+        lifecycle: &Lifecycle,
+        stops: &mut mpsc::UnboundedReceiver<()>,
+    ) -> usize {
+        lifecycle.advance(Phase::Closing);
+        let _ = or_urgent(tokio::time::timeout(timeout, self.all_finished()), stops).await;
         lifecycle.advance(Phase::Ended);
         let mut cut = 0;
-        while finished < count {
+        while self.finished < self.arbiters.len() {
             cut += self.unfinished.recv().await.unwrap_or(0);
-            finished += 1;
+            self.finished += 1;
         }
         for arbiter in self.arbiters {
             arbiter.stop();
@@ -216,11 +298,17 @@ impl Workers {
         }
         cut
     }
+
+    async fn all_finished(&mut self) {
+        while self.finished < self.arbiters.len() && self.unfinished.recv().await.is_some() {
+            self.finished += 1;
+        }
+    }
 }
 
 /// One worker: an App, its connections, and the sockets that they come from.
 async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSender<io::Result<()>>) -> usize {
-    let Plan { files, manners, bounds, guard, health, lifecycle, connections } = plan;
+    let Plan { files, manners, bounds, guard, health, watchdog, accepts_from, lifecycle, connections } = plan;
     let site = Site::new(files.clone(), manners);
     let app = match app(&site, &health).await {
         Ok(app) => app,
@@ -233,13 +321,23 @@ async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSend
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
-            actix_rt::spawn(accept(listener, Rc::clone(&worker), connections.clone(), lifecycle.clone()))
+            let lifecycle = lifecycle.clone();
+            actix_rt::spawn(accept(listener, Rc::clone(&worker), connections.clone(), lifecycle, accepts_from))
         })
         .collect();
+    if let Some(watchdog) = watchdog {
+        actix_rt::spawn(watchdog.heart());
+    }
     let _ = started.send(Ok(()));
-    lifecycle.reached(Phase::Closing).await;
+    lifecycle.reached(Phase::Retiring).await;
     for accepting in accepting {
         let _ = accepting.await;
+    }
+    worker.retire();
+    {
+        let closing = pin!(lifecycle.reached(Phase::Closing));
+        let emptied = pin!(worker.emptied());
+        futures_util::future::select(emptied, closing).await;
     }
     worker.close();
     let ended = pin!(lifecycle.reached(Phase::Ended));

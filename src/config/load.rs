@@ -311,7 +311,7 @@ mod tests {
     }
 
     const FACTS: SystemFacts =
-        SystemFacts { open_files: 1_024, max_map_count: 65_530, memory_bytes: 4 << 30, cpus: 2 };
+        SystemFacts { open_files: 1_024, max_map_count: 65_530, memory_bytes: 4 << 30, cpus: 2, inherited: 0 };
 
     fn try_load(
         arguments: &[&str],

@@ -5,6 +5,7 @@ use std::thread::available_parallelism;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::activation::Announced;
 use super::limits::SystemFacts;
 
 /// Raises the soft limit on open files to the hard one, then reads what the system allows.
@@ -16,6 +17,8 @@ pub fn system_facts() -> SystemFacts {
         max_map_count: number_in("/proc/sys/vm/max_map_count").unwrap_or(MAX_MAP_COUNT_FALLBACK),
         memory_bytes: memory_bytes().unwrap_or(MEMORY_BYTES_FALLBACK),
         cpus: available_parallelism().map_or(1, usize::from),
+        // What cannot be so is refused when the sockets are taken.
+        inherited: Announced::of_this_process().ok().flatten().map_or(0, |announced| announced.traffic()),
     }
 }
 

@@ -40,8 +40,9 @@ impl Health {
         match self.lifecycle.phase() {
             Phase::Starting => unavailable("Starting.\n"),
             Phase::Draining | Phase::Closing | Phase::Ended => unavailable("Draining.\n"),
-            Phase::Ready if !self.files.root_is_sound() => unavailable("The document root can't be read.\n"),
-            Phase::Ready => Verdict::OK,
+            // Who retires answers for the successor.
+            Phase::Ready | Phase::Retiring if !self.files.root_is_sound() => unavailable("The document root can't be read.\n"),
+            Phase::Ready | Phase::Retiring => Verdict::OK,
         }
     }
 }

@@ -128,7 +128,7 @@ where
         }
         request.head_mut().peer_addr = self.socket.peer;
         let response = self.call(request).await;
-        let keep_alive = may_go_on && !self.worker().is_closing();
+        let keep_alive = may_go_on && !self.worker().is_retiring();
         let manner = Manner { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
         let rest = render(response, manner, &worker.prefixes, self.now, &mut self.outbox);
@@ -185,7 +185,11 @@ where
                 return Poll::Ready(Some(arrived));
             }
             let mut scratch = worker.scratch.borrow_mut();
-            let Poll::Ready(read) = self.socket.poll_read(cx, &mut scratch) else {
+            let read = match self.socket.poll_read(cx, &mut scratch) {
+                Poll::Pending if worker.is_closing() => self.socket.look(&mut scratch),
+                read => read,
+            };
+            let Poll::Ready(read) = read else {
                 drop(scratch);
                 return self.poll_waiting(cx, &worker);
             };

@@ -56,6 +56,7 @@ pub struct Worker<S> {
     pub(super) scratch: RefCell<Box<[u8]>>,
     connections: RefCell<HashMap<u64, Rc<Entry>, foldhash::fast::RandomState>>,
     next_id: Cell<u64>,
+    is_retiring: Cell<bool>,
     is_closing: Cell<bool>,
     emptied: Notify,
 }
@@ -87,13 +88,20 @@ impl<S> Worker<S> {
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             connections: RefCell::default(),
             next_id: Cell::new(0),
+            is_retiring: Cell::new(false),
             is_closing: Cell::new(false),
             emptied: Notify::new(),
         })
     }
 
-    /// From now on idle connections close, and every response is its connection's last.
+    /// From now on every response is its connection's last.
+    pub fn retire(&self) {
+        self.is_retiring.set(true);
+    }
+
+    /// From now on idle connections close, too.
     pub fn close(&self) {
+        self.retire();
         self.is_closing.set(true);
         // Cloned: a waker may run whatever it likes.
         let wakers: Vec<Waker> =
@@ -101,7 +109,7 @@ impl<S> Worker<S> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until a worker that closes has no connection left.
+    /// Waits until a worker that retires or closes has no connection left.
     pub async fn emptied(&self) {
         while self.connections() > 0 {
             self.emptied.notified().await;
@@ -120,6 +128,10 @@ impl<S> Worker<S> {
 
     pub(crate) fn files(&self) -> &Files {
         &self.files
+    }
+
+    pub(super) fn is_retiring(&self) -> bool {
+        self.is_retiring.get()
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -178,7 +190,7 @@ impl<S> Drop for Registration<S> {
             connections.remove(&self.id);
             connections.is_empty()
         };
-        if is_last && self.worker.is_closing() {
+        if is_last && self.worker.is_retiring() {
             self.worker.emptied.notify_one();
         }
     }
