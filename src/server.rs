@@ -176,7 +176,10 @@ async fn take_office(
     service::succeed();
     // There is no way back: the site is served, though no further successor can ask.
     Ok(upgrade.and_then(|place| {
-        place.settle().inspect_err(|error| log::error!("the upgrade socket can't take its path: {error}")).ok()
+        place
+            .settle()
+            .inspect_err(|error| log::error!("the upgrade socket can't take its path: {error}"))
+            .ok()
     }))
 }
 
@@ -270,7 +273,10 @@ impl Workers {
         stops: &mut mpsc::UnboundedReceiver<()>,
     ) -> usize {
         lifecycle.advance(Phase::Retiring);
-        log::info!("retiring: keeping connections for {}, then finishing what is under way", config.drain_delay);
+        log::info!(
+            "retiring: keeping connections for {}, then finishing what is under way",
+            config.drain_delay
+        );
         let kept = tokio::time::timeout(config.drain_delay.get(), self.all_finished());
         let _ = or_urgent(kept, stops).await;
         self.end(config.shutdown_timeout.get(), lifecycle, stops).await
@@ -322,7 +328,13 @@ async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSend
         .into_iter()
         .map(|listener| {
             let lifecycle = lifecycle.clone();
-            actix_rt::spawn(accept(listener, Rc::clone(&worker), connections.clone(), lifecycle, accepts_from))
+            actix_rt::spawn(accept(
+                listener,
+                Rc::clone(&worker),
+                connections.clone(),
+                lifecycle,
+                accepts_from,
+            ))
         })
         .collect();
     if let Some(watchdog) = watchdog {

@@ -310,8 +310,13 @@ mod tests {
         }
     }
 
-    const FACTS: SystemFacts =
-        SystemFacts { open_files: 1_024, max_map_count: 65_530, memory_bytes: 4 << 30, cpus: 2, inherited: 0 };
+    const FACTS: SystemFacts = SystemFacts {
+        open_files: 1_024,
+        max_map_count: 65_530,
+        memory_bytes: 4 << 30,
+        cpus: 2,
+        inherited: 0,
+    };
 
     fn try_load(
         arguments: &[&str],

@@ -91,7 +91,13 @@ mod tests {
     #[test]
     fn every_knob_has_its_line_with_value_and_origin_in_aligned_columns() {
         let config = Config::default();
-        let facts = SystemFacts { open_files: 1_024, max_map_count: 100, memory_bytes: 2 << 30, cpus: 2, inherited: 0 };
+        let facts = SystemFacts {
+            open_files: 1_024,
+            max_map_count: 100,
+            memory_bytes: 2 << 30,
+            cpus: 2,
+            inherited: 0,
+        };
         let limits = settle(&config, &facts).expect("it fits");
         let mut origins = Origins::default();
         origins.derive("workers");

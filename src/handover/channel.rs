@@ -64,7 +64,7 @@ impl Channel {
         Ok(())
     }
 
-    /// The next line; none where the other end has closed. What was received is kept where the wait is given up.
+    /// The next line; none where the other end has closed, or died. What was received is kept where the wait is given up.
     pub(super) async fn receive(&mut self) -> io::Result<Option<Message>> {
         loop {
             if let Some(end) = memchr::memchr(b'\n', &self.input) {
@@ -75,10 +75,12 @@ impl Channel {
                 return Err(io::Error::other("a line without an end arrived"));
             }
             let mut bytes = [0; 4096];
-            let (length, descriptors) = self
-                .stream
-                .async_io(Interest::READABLE, || receive_some(&self.stream, &mut bytes))
-                .await?;
+            let receive = || receive_some(&self.stream, &mut bytes);
+            let (length, descriptors) = match self.stream.async_io(Interest::READABLE, receive).await {
+                // It died with something unread.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                received => received?,
+            };
             self.descriptors.extend(descriptors);
             match bytes.get(..length) {
                 Some([]) | None => return Ok(None),

@@ -12,8 +12,8 @@ use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, getsockname, sockopt};
 
 use super::message::Role;
-use crate::config::activation::{ADMIN, Announced};
 use crate::config::Address;
+use crate::config::activation::{ADMIN, Announced};
 use crate::kernel::defer_accept;
 use crate::listen::{Bound, DEFER_SECONDS, Listener, Origin, SocketPath, tcp_url, unix_url};
 

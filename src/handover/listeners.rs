@@ -121,15 +121,15 @@ impl Listeners {
             log::warn!("PAGECAST_LISTEN={} gives way to inherited sockets", loaded.config.listen);
         }
         if self.admin.as_ref().is_some_and(is_managed) && gives_way("admin_listen") {
-            log::warn!("PAGECAST_ADMIN_LISTEN={} gives way to an inherited socket", loaded.config.admin_listen);
+            log::warn!(
+                "PAGECAST_ADMIN_LISTEN={} gives way to an inherited socket",
+                loaded.config.admin_listen
+            );
         }
     }
 }
 
-fn bind_all(
-    config: &Config,
-    bind: impl FnMut(&Address) -> io::Result<Bound>,
-) -> io::Result<Vec<Bound>> {
+fn bind_all(config: &Config, bind: impl FnMut(&Address) -> io::Result<Bound>) -> io::Result<Vec<Bound>> {
     config.listen.as_slice().iter().map(bind).collect()
 }
 

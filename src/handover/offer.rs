@@ -70,14 +70,15 @@ impl Offer {
     async fn hand_to(&self, stream: UnixStream) -> io::Result<Successor> {
         let mut channel = Channel::new(stream)?;
         let who = channel.peer();
-        timeout(PATIENCE, self.describe(&mut channel))
-            .await
-            .map_err(|_| io::Error::other(format!("{who} does not go on")))??;
+        match timeout(PATIENCE, self.describe(&mut channel)).await {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Err(ended(&who)),
+            described => described.map_err(|_| io::Error::other(format!("{who} does not go on")))??,
+        }
         log::info!("{who} is about to take over");
         match channel.receive().await? {
             Some(Message::Ready { taken }) => Ok(Successor { channel, taken }),
             Some(_) => Err(io::Error::other(format!("{who} speaks out of turn"))),
-            None => Err(io::Error::other(format!("{who} ended before it was ready"))),
+            None => Err(ended(&who)),
         }
     }
 
@@ -133,10 +134,19 @@ async fn under_way(attempt: &mut Option<Attempt<'_>>) -> io::Result<Successor> {
     }
 }
 
+fn ended(who: &str) -> io::Error {
+    io::Error::other(format!("{who} ended before it was ready"))
+}
+
 async fn refuse(stream: UnixStream) {
-    let Ok(channel) = Channel::new(stream) else { return };
+    let Ok(mut channel) = Channel::new(stream) else { return };
     let reason = "another process is taking over from it already".to_owned();
-    let _ = timeout(PATIENCE, channel.send(&Message::Refused { reason }, None)).await;
+    let told = async {
+        // What is not read when the connection is closed destroys the answer.
+        channel.receive().await?;
+        channel.send(&Message::Refused { reason }, None).await
+    };
+    let _ = timeout(PATIENCE, told).await;
 }
 
 fn offered(group: usize, role: Role, bound: &Bound) -> impl Iterator<Item = Offered> + '_ {

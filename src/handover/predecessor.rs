@@ -139,5 +139,8 @@ fn add(groups: &mut BTreeMap<usize, Group>, description: Description, socket: In
     let Description { group: number, role, asked, owns_path } = description;
     let at = socket.at().clone();
     let group = groups.entry(number);
-    group.or_insert_with(|| Group { number, role, asked, owns_path, at, sockets: Vec::new() }).sockets.push(socket);
+    group
+        .or_insert_with(|| Group { number, role, asked, owns_path, at, sockets: Vec::new() })
+        .sockets
+        .push(socket);
 }

@@ -79,7 +79,8 @@ async fn serve(
     lifecycle: Lifecycle,
     told: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
-    let app = App::new().configure(|app| health.configure(app)).default_service(web::to(HttpResponse::NotFound));
+    let app =
+        App::new().configure(|app| health.configure(app)).default_service(web::to(HttpResponse::NotFound));
     let service = HttpService::build()
         .client_request_timeout(REQUEST_TIMEOUT)
         .h1(map_config(app, |()| AppConfig::default()))

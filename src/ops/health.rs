@@ -41,7 +41,9 @@ impl Health {
             Phase::Starting => unavailable("Starting.\n"),
             Phase::Draining | Phase::Closing | Phase::Ended => unavailable("Draining.\n"),
             // Who retires answers for the successor.
-            Phase::Ready | Phase::Retiring if !self.files.root_is_sound() => unavailable("The document root can't be read.\n"),
+            Phase::Ready | Phase::Retiring if !self.files.root_is_sound() => {
+                unavailable("The document root can't be read.\n")
+            }
             Phase::Ready | Phase::Retiring => Verdict::OK,
         }
     }

@@ -148,9 +148,14 @@ mod tests {
         let hearts: Vec<_> = (0..2).map(|_| Arc::new(AtomicU64::new(0))).collect();
         watchdog.hearts.lock().extend(hearts.iter().cloned());
         let mut last = Vec::new();
-        for (beats, expected) in
-            [([0, 0], false), ([1, 1], true), ([1, 0], false), ([0, 1], false), ([0, 0], false), ([3, 1], true)]
-        {
+        for (beats, expected) in [
+            ([0, 0], false),
+            ([1, 1], true),
+            ([1, 0], false),
+            ([0, 1], false),
+            ([0, 0], false),
+            ([3, 1], true),
+        ] {
             for (heart, beats) in hearts.iter().zip(beats) {
                 heart.fetch_add(beats, Ordering::Relaxed);
             }

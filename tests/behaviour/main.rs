@@ -20,6 +20,7 @@ mod encodings;
 mod error_pages;
 mod files;
 mod framing;
+mod handover;
 mod integrity;
 mod limits;
 mod methods;
