@@ -25,9 +25,14 @@ use crate::wire::socket::Socket;
 use crate::wire::turn_away::{BUSY, turn_away, turn_away_at_once};
 use crate::wire::worker::Worker;
 
-/// Accepts on `listener` until the server closes; what waits in the queue then is still accepted and served.
-pub(crate) async fn accept<S, B>(listener: Listener, worker: Rc<Worker<S>>, lifecycle: Lifecycle)
-where
+/// Accepts on `listener` from the phase `begins` until the server retires or closes; what waits in the queue then is still
+/// accepted and served.
+pub(crate) async fn accept<S, B>(
+    listener: Listener,
+    worker: Rc<Worker<S>>,
+    lifecycle: Lifecycle,
+    begins: Phase,
+) where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
@@ -37,9 +42,11 @@ where
         Ok(queue) => queue,
         Err(error) => return log::error!("a listener can't be waited on: {error}"),
     };
-    let mut closing = pin!(lifecycle.reached(Phase::Closing));
+    lifecycle.reached(begins).await;
+    let mut closing = pin!(lifecycle.reached(Phase::Retiring));
     let take = || take_some(queue.get_ref(), &worker);
-    while let Either::Left((ready, _)) = select(pin!(queue.readable()), closing.as_mut()).await {
+    // The end first: a listener that is always ready would never be told of it.
+    while let Either::Right((ready, _)) = select(closing.as_mut(), pin!(queue.readable())).await {
         match (ready, take()) {
             (Ok(mut guard), Taken::Drained) => guard.clear_ready(),
             (Ok(_), Taken::More) => tokio::task::yield_now().await,

@@ -1,7 +1,7 @@
 //! Descriptors on the worker's event loop.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsRawFd;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -12,8 +12,8 @@ use tokio::io::unix::AsyncFd;
 /// Where epoll has no room for it.
 #[allow(
     deprecated,
-    reason = "deprecated for types that may lie about their descriptor; an OwnedFd can't, and what replaces this is unsafe"
+    reason = "deprecated for types that may lie about their descriptor; those given here can't, and what replaces this is unsafe"
 )]
-pub(crate) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn register<T: AsRawFd>(fd: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(fd, interest)
 }

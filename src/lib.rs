@@ -5,7 +5,8 @@
 //! | [`config`]    | every knob: its names, unit, default, bounds; what the system allows      |
 //! | [`server`]    | listeners, workers, the App; from start to stop                           |
 //! | [`listen`]    | addresses become listening sockets                                        |
-//! | [`lifecycle`] | starting, ready, draining, closing, and who is told                       |
+//! | `handover`    | sockets from a service manager, from a predecessor, to a successor        |
+//! | [`lifecycle`] | starting, ready, draining or retiring, closing, and who is told           |
 //! | [`serve`]     | one request, step by step                                                 |
 //! | [`rules`]     | what the site says of each path                                           |
 //! | [`mod@error`] | what went wrong, and who is told                                          |
@@ -19,7 +20,7 @@
 //! | [`tree`]      | looking after a tree before it is served: compress, verify                |
 //! | [`guard`]     | who may have how much                                                     |
 //! | `fair`        | queues in which every client has its turn                                 |
-//! | [`ops`]       | health, gauges, and the admin listener                                    |
+//! | [`ops`]       | health, gauges, the admin listener, the service manager                    |
 //! | [`warmth`]    | what was hot, read again after a restart or on demand                     |
 //! | `temporary`   | a file that is there whole or not at all                                  |
 //! | `accept`, `reply`, `produced`, `event_loop` | new connections; from an answer to a response; bodies made piece by piece; epoll |
@@ -39,6 +40,7 @@ mod event_loop;
 pub(crate) mod fair;
 pub mod files;
 pub mod guard;
+mod handover;
 pub mod http;
 pub(crate) mod kernel;
 pub mod lifecycle;

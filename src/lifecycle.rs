@@ -1,4 +1,4 @@
-//! starting → warming → ready → draining → closing, and who is told.
+//! starting → warming → ready → draining or retiring → closing, and who is told.
 
 use std::sync::Arc;
 
@@ -15,6 +15,9 @@ pub enum Phase {
     Ready,
     /// It still serves, and tells load balancers to go elsewhere.
     Draining,
+    /// A successor has the listeners. Every response is its connection's last; idle connections are kept for a request that
+    /// may be on its way.
+    Retiring,
     /// Listeners are closed; responses under way finish.
     Closing,
     /// What has not finished by now is cut.

@@ -2,47 +2,68 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::Address;
 use crate::kernel::defer_accept;
 
-/// A listening, non-blocking socket.
-#[derive(Debug)]
+/// A listening, non-blocking socket, closed with the last of those that share it.
+#[derive(Debug, Clone)]
 pub enum Listener {
     /// A TCP socket.
-    Tcp(OwnedFd),
-    /// A unix socket; its path goes with the last of those that share it.
+    Tcp(Arc<OwnedFd>),
+    /// A unix socket.
     Unix {
         /// The socket.
-        socket: OwnedFd,
-        /// Where it is.
-        path: Arc<SocketPath>,
+        socket: Arc<OwnedFd>,
+        /// Its path, which goes with the last of those that share it; none where it is somebody else's.
+        path: Option<Arc<SocketPath>>,
     },
 }
 
-/// The path of a unix socket, removed when dropped.
+/// The path of a unix socket, removed when dropped, unless it has become somebody else's by then.
 #[derive(Debug)]
-pub struct SocketPath(PathBuf);
+pub struct SocketPath {
+    path: PathBuf,
+    /// Device and inode: what was put there since then is not removed.
+    identity: Option<(u64, u64)>,
+    is_left: AtomicBool,
+}
 
 /// The sockets of one address, and the address that they really have.
 #[derive(Debug)]
 pub struct Bound {
-    /// One socket a worker.
+    /// At least one.
     pub listeners: Vec<Listener>,
     /// For the log: `http://127.0.0.1:8080`, `unix:/run/pagecast.sock`.
     pub url: String,
+    /// The address as it was configured; none where the socket was opened by a service manager.
+    pub asked: Option<Address>,
+    /// Whose sockets they were.
+    pub origin: Origin,
 }
 
-/// Listens on `address` with `copies` sockets. `others` are all addresses that are listened on.
+/// Who has opened a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This process.
+    Here,
+    /// A service manager, which handed it to this process.
+    Manager,
+    /// A process that this one succeeds.
+    Predecessor,
+}
+
+/// Listens on `address` with `copies` sockets, one where it is a unix socket. `others` are all addresses that are listened on.
 ///
 /// TCP sockets share their port (`SO_REUSEPORT`), so that the kernel spreads connections over the workers; the first is
-/// bound without that, so that a port which somebody else has is an error. A unix socket is one, shared. With `defers`, TCP
+/// bound without that, so that a port which somebody else has is an error. With `defers`, TCP
 /// connections are held back until their first bytes arrive.
 ///
 /// # Errors
@@ -50,26 +71,61 @@ pub struct Bound {
 pub fn bind(address: &Address, copies: usize, others: &[Address], defers: bool) -> io::Result<Bound> {
     let bound = match address {
         Address::Tcp(at) => bind_tcp(*at, copies, only_v6(*at, others), defers),
-        Address::Unix(path) => bind_unix(path, copies),
+        Address::Unix(path) => bind_unix(path),
     };
     bound.map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
 }
 
+/// Deals the sockets of all addresses out to `workers`, so that every socket has somebody who accepts on it and every
+/// worker has one of each address: where there are fewer than workers they are shared.
+pub(crate) fn deal(bounds: &[Bound], workers: usize) -> Vec<Vec<Listener>> {
+    let mut hands = vec![Vec::new(); workers];
+    for Bound { listeners, .. } in bounds {
+        let dealt = listeners.iter().cycle().take(listeners.len().max(workers));
+        for (number, listener) in dealt.enumerate() {
+            if let Some(hand) = hands.get_mut(number % workers.max(1)) {
+                hand.push(listener.clone());
+            }
+        }
+    }
+    hands
+}
+
 impl Listener {
     /// The socket.
-    pub fn into_socket(self) -> (OwnedFd, Option<Arc<SocketPath>>) {
+    pub fn into_socket(self) -> (Arc<OwnedFd>, Option<Arc<SocketPath>>) {
         match self {
             Self::Tcp(socket) => (socket, None),
-            Self::Unix { socket, path } => (socket, Some(path)),
+            Self::Unix { socket, path } => (socket, path),
         }
+    }
+}
+
+impl SocketPath {
+    /// The path of a socket that is there now.
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), identity: identity(path), is_left: AtomicBool::new(false) }
+    }
+
+    /// It is somebody else's from now on.
+    pub(crate) fn leave(&self) {
+        self.is_left.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
-        // Somebody may have removed it already.
-        let _ = std::fs::remove_file(&self.0);
+        if !self.is_left.load(Ordering::Relaxed) && identity(&self.path) == self.identity {
+            // Somebody may have removed it already.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Device and inode of what is at a path.
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).ok().map(|seen| (seen.dev(), seen.ino()))
 }
 
 /// `[::]` takes IPv4 connections too, unless an IPv4 address of the same port is listened on as well.
@@ -78,6 +134,7 @@ fn only_v6(at: SocketAddr, others: &[Address]) -> bool {
 }
 
 fn bind_tcp(at: SocketAddr, copies: usize, only_v6: bool, defers: bool) -> io::Result<Bound> {
+    let asked = Address::Tcp(at);
     let first = tcp_socket(at, only_v6)?;
     first.bind(&at.into())?;
     first.set_reuse_port(true)?;
@@ -94,10 +151,20 @@ fn bind_tcp(at: SocketAddr, copies: usize, only_v6: bool, defers: bool) -> io::R
         if defers {
             defer_accept(&socket, DEFER_SECONDS)?;
         }
-        Ok(Listener::Tcp(socket.into()))
+        Ok(Listener::Tcp(Arc::new(socket.into())))
     };
     let listeners = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
-    Ok(Bound { listeners, url: format!("http://{at}") })
+    Ok(Bound { listeners, url: tcp_url(at), asked: Some(asked), origin: Origin::Here })
+}
+
+/// As the log tells of a TCP address.
+pub(crate) fn tcp_url(at: SocketAddr) -> String {
+    format!("http://{at}")
+}
+
+/// As the log tells of a unix socket.
+pub(crate) fn unix_url(path: &Path) -> String {
+    format!("unix:{}", path.display())
 }
 
 fn tcp_socket(at: SocketAddr, only_v6: bool) -> io::Result<Socket> {
@@ -112,33 +179,33 @@ fn tcp_socket(at: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path, copies: usize) -> io::Result<Bound> {
+fn bind_unix(path: &Path) -> io::Result<Bound> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let shared = Arc::new(SocketPath(path.to_owned()));
+    let owned = Arc::new(SocketPath::new(path));
     socket.listen(BACKLOG)?;
-    let first = OwnedFd::from(socket);
-    let mut listeners = Vec::with_capacity(copies);
-    for _ in 1..copies {
-        let socket = first.as_fd().try_clone_to_owned()?;
-        listeners.push(Listener::Unix { socket, path: Arc::clone(&shared) });
-    }
-    listeners.push(Listener::Unix { socket: first, path: shared });
-    Ok(Bound { listeners, url: format!("unix:{}", path.display()) })
+    let listener = Listener::Unix { socket: Arc::new(socket.into()), path: Some(owned) };
+    let asked = Some(Address::Unix(path.to_owned()));
+    Ok(Bound { listeners: vec![listener], url: unix_url(path), asked, origin: Origin::Here })
 }
 
 /// A socket that nobody answers on was left behind by a process that was killed.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|seen| seen.file_type().is_socket());
+pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = is_socket(path);
     let is_refused =
         || UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     if is_socket && is_refused() { std::fs::remove_file(path) } else { Ok(()) }
 }
 
+/// Whether there is a socket at a path, and not a link to one.
+pub(crate) fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::symlink_metadata(path).is_ok_and(|seen| seen.file_type().is_socket())
+}
+
 /// The shortest time for which a silent connection can be held back.
-const DEFER_SECONDS: u16 = 1;
+pub(crate) const DEFER_SECONDS: u16 = 1;
 
 /// As long a queue as the kernel allows (`net.core.somaxconn` cuts it).
 const BACKLOG: i32 = 4096;
@@ -167,10 +234,51 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let at = Address::Unix(path.clone());
         let bound = bind(&at, 3, &[], true).unwrap();
-        assert_eq!(bound.listeners.len(), 3);
+        assert_eq!(bound.listeners.len(), 1, "it is shared");
         assert!(bind(&at, 1, &[], true).is_err());
         drop(bound);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_path_that_is_left_or_was_replaced_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let bound = || bind(&Address::Unix(path.clone()), 1, &[], true).unwrap();
+        let left = bound();
+        if let [Listener::Unix { path: Some(owned), .. }] = left.listeners.as_slice() {
+            owned.leave();
+        }
+        drop(left);
+        assert!(is_socket(&path));
+        let replaced = bound();
+        let other = dir.path().join("other");
+        let _theirs = std::os::unix::net::UnixListener::bind(&other).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        drop(replaced);
+        assert!(is_socket(&path));
+    }
+
+    #[test]
+    fn sockets_are_dealt_so_that_none_is_alone_and_no_worker_without() {
+        for (sockets, workers, hands) in [
+            (1, 1, &[&[0][..]][..]),
+            (1, 3, &[&[0], &[0], &[0]]),
+            (2, 3, &[&[0], &[1], &[0]]),
+            (3, 3, &[&[0], &[1], &[2]]),
+            (5, 2, &[&[0, 2, 4], &[1, 3]]),
+        ] {
+            let bound = bind(&address("127.0.0.1:0"), sockets, &[], false).unwrap();
+            let number = |listener: Listener| {
+                let (socket, _) = listener.into_socket();
+                let is_same = |other: &Listener| Arc::ptr_eq(&other.clone().into_socket().0, &socket);
+                bound.listeners.iter().position(is_same).unwrap()
+            };
+            let dealt = deal(std::slice::from_ref(&bound), workers);
+            let dealt: Vec<Vec<_>> =
+                dealt.into_iter().map(|hand| hand.into_iter().map(number).collect()).collect();
+            assert_eq!(dealt, hands, "{sockets} sockets, {workers} workers");
+        }
     }
 
     #[test]

@@ -484,9 +484,11 @@ knobs! {
     }
     Continuity {
         /// Unix socket at which a successor asks for the listening sockets.
+        /// For processes of the same user. In a directory to which nobody else writes.
         upgrade_socket: OrOff<OwnPath> = OrOff::Off;
 
         /// Unix socket of a running server (its upgrade_socket), whose listening sockets are taken over.
+        /// It goes on serving until this one is ready. Without anybody there this one does not start.
         upgrade_from: OrOff<OwnPath> = OrOff::Off;
 
         /// Directory in which a stopping server writes what was hot, and a starting one reads it.

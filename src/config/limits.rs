@@ -2,7 +2,7 @@
 //!
 //! Open files are shared out first to a reserve, then to connections (about three quarters of the rest, within a
 //! quarter of memory at 16 KiB each) and handles. The reserve is what the process needs whatever the traffic: [`PROCESS_FILES`]; for every worker
-//! [`WORKER_FILES`] and a socket for each address; [`Limits::admin_connections`], [`Limits::refusals`] and
+//! [`WORKER_FILES`] and a socket for each address or inherited socket; [`Limits::admin_connections`], [`Limits::refusals`] and
 //! [`Limits::directories`].
 
 use super::count::{AUTO, Auto};
@@ -24,6 +24,8 @@ pub struct SystemFacts {
     pub memory_source: MemorySource,
     /// Processors that the process may use.
     pub cpus: usize,
+    /// Listening sockets for traffic that a service manager has handed over, which take the place of `listen`.
+    pub inherited: usize,
 }
 
 /// Numbers that hold together on this system.
@@ -43,6 +45,8 @@ pub struct Limits {
     pub directories: usize,
     /// Open files kept for all else, the above included.
     pub reserve: usize,
+    /// Listening sockets for traffic that the reserve has room for.
+    pub sockets: usize,
     /// The limit on open files that the above fit in.
     pub open_files: usize,
     /// Mappings held at once.
@@ -79,6 +83,7 @@ pub fn settle(config: &Config, facts: &SystemFacts) -> Result<Limits, Vec<Config
         admin_connections: length(reserve.admin_connections),
         directories: length(reserve.directories),
         reserve: length(reserve.total),
+        sockets: length(reserve.sockets),
         open_files: length(facts.open_files),
         mappings: length((facts.max_map_count / 2).max(MAPPINGS_MIN)),
         cache_bytes: config.cache_bytes.given().map_or(facts.memory_bytes / 2, |bytes| bytes.get()),
@@ -92,6 +97,33 @@ pub fn settle(config: &Config, facts: &SystemFacts) -> Result<Limits, Vec<Config
 fn heap_bytes(config: &Config, facts: &SystemFacts) -> u64 {
     let affordable = || HEAP_BYTES.min(facts.memory_bytes / 4).max(config.heap_file_bytes.get());
     config.heap_bytes.given().map_or_else(affordable, |bytes| bytes.get())
+}
+
+impl Limits {
+    /// The same with room for `sockets` listening sockets: a predecessor may hand over more than were reckoned with. They
+    /// take the place of connections, unless their number was given.
+    ///
+    /// # Errors
+    /// Where they have no room.
+    pub(crate) fn with_sockets(mut self, sockets: usize, config: &Config) -> Result<Self, ConfigError> {
+        let more = sockets.saturating_sub(self.sockets);
+        let taken = self.reserve + self.handles + self.max_connections;
+        let missing = more.saturating_sub(self.open_files.saturating_sub(taken));
+        let left = self.max_connections.saturating_sub(missing);
+        let is_given = config.max_connections.given().is_some();
+        if missing > 0 && (is_given || left < length(CONNECTIONS_MIN)) {
+            return Err(ConfigError::Conflict(format!(
+                "{more} listening sockets more than PAGECAST_WORKERS={} has need of are taken over, and the limit of {} \
+                 open files has no room for them: lower PAGECAST_MAX_CONNECTIONS or PAGECAST_HANDLES by {missing}, \
+                 raise the limit (ulimit -n, LimitNOFILE), or keep the workers as many as they were",
+                config.workers, self.open_files
+            )));
+        }
+        self.max_connections = left;
+        self.reserve += more;
+        self.sockets += more;
+        Ok(self)
+    }
 }
 
 fn length(count: u64) -> usize {
@@ -135,6 +167,8 @@ struct Reserve {
     refusals: u64,
     admin_connections: u64,
     directories: u64,
+    /// Of all workers, for traffic.
+    sockets: u64,
     total: u64,
 }
 
@@ -145,14 +179,18 @@ impl Reserve {
             Auto::Given(workers) => workers.get(),
             Auto::Auto => u64::try_from(facts.cpus).unwrap_or(WORKERS_MAX).clamp(1, affordable),
         };
-        let addresses = u64::try_from(config.listen.as_slice().len()).unwrap_or(u64::MAX);
+        let addresses = match facts.inherited {
+            0 => config.listen.as_slice().len(),
+            inherited => inherited,
+        };
+        let sockets = workers.saturating_mul(u64::try_from(addresses).unwrap_or(u64::MAX));
         let refusals = (facts.open_files / 16).clamp(4, REFUSALS_MAX);
         let admin_connections = (facts.open_files / 16).clamp(4, ADMIN_CONNECTIONS_MAX);
-        let for_workers = workers.saturating_mul(addresses.saturating_add(WORKER_FILES));
+        let for_workers = workers.saturating_mul(WORKER_FILES).saturating_add(sockets);
         let directories =
             config.directories_at_once.get().min((facts.open_files / FILES_PER_DIRECTORY).max(1));
         let total = for_workers.saturating_add(PROCESS_FILES + refusals + admin_connections + directories);
-        Self { workers, refusals, admin_connections, directories, total }
+        Self { workers, refusals, admin_connections, directories, sockets, total }
     }
 }
 
@@ -221,7 +259,8 @@ pub(crate) const INPUTS: &[&str] = &[
 ];
 
 /// What an idle process without workers was seen to hold (standard streams, root, inotify, signals, the event loops of the
-/// main and the admin threads, the admin listener), and the root once more while it is looked at.
+/// main and the admin threads, the admin listener, the upgrade socket and whoever asks there), and the root once more while it
+/// is looked at.
 pub const PROCESS_FILES: u64 = 26;
 
 /// Of each worker, besides its listening sockets: an event loop 3, signals 1, the page map 1.
@@ -256,6 +295,7 @@ mod tests {
             memory_bytes: 8 << 30,
             memory_source: MemorySource::Machine,
             cpus: 2,
+            inherited: 0,
         }
     }
 
@@ -344,6 +384,33 @@ mod tests {
                 "{cpus} {open_files}"
             );
         }
+    }
+
+    #[test]
+    fn inherited_sockets_are_counted_in_place_of_addresses() {
+        let reserve = |inherited| {
+            let facts = SystemFacts { inherited, ..facts(1_024) };
+            settle(&Config::default(), &facts).map(|limits| (limits.sockets, limits.reserve))
+        };
+        let Ok((sockets, reserved)) = reserve(0) else { panic!("it fits") };
+        assert_eq!(sockets, 2);
+        assert_eq!(reserve(1), Ok((2, reserved)));
+        assert_eq!(reserve(5), Ok((10, reserved + 8)));
+    }
+
+    #[test]
+    fn sockets_that_were_not_reckoned_with_take_the_place_of_connections() {
+        let settled = |config: &Config, sockets| {
+            let limits = settle(config, &facts(1_024)).expect("it fits");
+            limits.with_sockets(sockets, config).map(|with| limits.max_connections - with.max_connections)
+        };
+        let open = Config::default();
+        assert_eq!(settled(&open, 2), Ok(0));
+        assert_eq!(settled(&open, 1), Ok(0));
+        assert_eq!(settled(&open, 12), Ok(10));
+        assert!(settled(&open, 1_000).is_err());
+        assert_eq!(settled(&config(Some(8), Some(800)), 12), Ok(0), "there is room to spare");
+        assert!(settled(&config(Some(18), Some(856)), 12).is_err(), "it was given");
     }
 
     #[test]

@@ -319,6 +319,7 @@ mod tests {
         memory_bytes: 4 << 30,
         memory_source: MemorySource::Machine,
         cpus: 2,
+        inherited: 0,
     };
 
     fn try_load(

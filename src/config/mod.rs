@@ -5,6 +5,7 @@
 //! which beats the file, which beats the defaults. [`limits`] then settles what was left open. Beside the knobs the file
 //! has rules ([`Rule`]) for parts of the site.
 
+pub mod activation;
 mod address;
 mod byte_count;
 mod cli;

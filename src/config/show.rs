@@ -98,6 +98,7 @@ mod tests {
             memory_bytes: 2 << 30,
             memory_source: MemorySource::Machine,
             cpus: 2,
+            inherited: 0,
         };
         let limits = settle(&config, &facts).expect("it fits");
         let mut origins = Origins::default();

@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::activation::Announced;
 use super::limits::SystemFacts;
 use super::memory::{Memory, MemorySource, memory};
 
@@ -20,6 +21,8 @@ pub fn system_facts() -> SystemFacts {
         memory_bytes: bytes,
         memory_source: source,
         cpus: available_parallelism().map_or(1, usize::from),
+        // What cannot be so is refused when the sockets are taken.
+        inherited: Announced::of_this_process().ok().flatten().map_or(0, |announced| announced.traffic()),
     }
 }
 

@@ -58,8 +58,11 @@ impl Health {
                 Verdict { status: StatusCode::SERVICE_UNAVAILABLE, sentence }
             }
             Phase::Draining | Phase::Closing | Phase::Ended => unavailable("Draining.\n"),
-            Phase::Ready if !self.files.root_is_sound() => unavailable("The document root can't be read.\n"),
-            Phase::Ready => Verdict::OK,
+            // Who retires answers for the successor.
+            Phase::Ready | Phase::Retiring if !self.files.root_is_sound() => {
+                unavailable("The document root can't be read.\n")
+            }
+            Phase::Ready | Phase::Retiring => Verdict::OK,
         }
     }
 }

@@ -3,5 +3,6 @@
 pub(crate) mod admin;
 pub mod health;
 mod process;
+pub mod service;
 pub(crate) mod status;
 pub(crate) mod warm;

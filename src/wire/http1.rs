@@ -177,7 +177,7 @@ where
         if self.worker().guard.bandwidth().is_limited() {
             self.pace(&response, pass.as_ref()).await?;
         }
-        let keep_alive = may_go_on && !self.worker().is_closing() && !self.place.is_evicted();
+        let keep_alive = may_go_on && !self.worker().is_retiring() && !self.place.is_evicted();
         let manner = Manner { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
         self.outbox.begin();
@@ -264,7 +264,11 @@ where
                 return Poll::Ready(Some(arrived));
             }
             let mut scratch = worker.scratch.borrow_mut();
-            let Poll::Ready(read) = self.socket.poll_read(cx, &mut scratch) else {
+            let read = match self.socket.poll_read(cx, &mut scratch) {
+                Poll::Pending if worker.is_closing() => self.socket.look(&mut scratch),
+                read => read,
+            };
+            let Poll::Ready(read) = read else {
                 drop(scratch);
                 return self.poll_waiting(cx, &worker);
             };

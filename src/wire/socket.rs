@@ -70,6 +70,14 @@ impl Socket {
         }
     }
 
+    /// Reads what is there, whether or not the event loop has told of it: a last look before the end.
+    pub(crate) fn look(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match receive(self.fd()?, buffer) {
+            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+            read => Poll::Ready(read.map_err(io::Error::from)),
+        }
+    }
+
     /// Writes by `call`, which is handed the socket; waits where the socket is full.
     pub(crate) fn poll_write(
         &mut self,

@@ -72,6 +72,7 @@ pub struct Worker<S> {
     /// For reads and probes that end within one poll.
     pub(super) scratch: RefCell<Box<[u8]>>,
     connections: Arc<Room>,
+    is_retiring: Cell<bool>,
     is_closing: Cell<bool>,
     emptied: Notify,
 }
@@ -96,18 +97,25 @@ impl<S> Worker<S> {
             }),
             turns,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            is_retiring: Cell::new(false),
             is_closing: Cell::new(false),
             emptied: Notify::new(),
         })
     }
 
-    /// From now on idle connections close, and every response is its connection's last.
+    /// From now on every response is its connection's last.
+    pub fn retire(&self) {
+        self.is_retiring.set(true);
+    }
+
+    /// From now on idle connections close, too.
     pub fn close(&self) {
+        self.retire();
         self.is_closing.set(true);
         self.connections.wake_all();
     }
 
-    /// Waits until a worker that closes has no connection left.
+    /// Waits until a worker that retires or closes has no connection left.
     pub async fn emptied(&self) {
         while self.connections() > 0 {
             self.emptied.notified().await;
@@ -130,6 +138,10 @@ impl<S> Worker<S> {
 
     pub(crate) fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    pub(super) fn is_retiring(&self) -> bool {
+        self.is_retiring.get()
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -179,7 +191,7 @@ impl<S> Deref for Registration<S> {
 
 impl<S> Drop for Registration<S> {
     fn drop(&mut self) {
-        if self.worker.is_closing() {
+        if self.worker.is_retiring() {
             self.worker.emptied.notify_one();
         }
     }

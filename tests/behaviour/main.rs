@@ -23,6 +23,7 @@ mod encodings;
 mod error_pages;
 mod files;
 mod framing;
+mod handover;
 mod in_process;
 mod integrity;
 mod limits;

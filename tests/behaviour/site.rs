@@ -27,7 +27,7 @@ pub struct Server {
     child: Child,
     log: Arc<Mutex<String>>,
     log_reader: Option<JoinHandle<()>>,
-    _directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
 }
 
 /// One response.
@@ -129,7 +129,15 @@ impl Site {
 
     /// Starts the server and waits until its log has `text` in it.
     pub fn launch(self, text: &str) -> Server {
-        let mut child = self.command().spawn().unwrap();
+        let mut server = self.start(self.command(), text);
+        server._directory = Some(self.directory);
+        server
+    }
+
+    /// Starts a server of this site by `command`, beside others, and waits until its log has `text` in it. The site must
+    /// outlive it.
+    pub fn start(&self, mut command: Command, text: &str) -> Server {
+        let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log_reader = std::thread::spawn({
@@ -150,7 +158,7 @@ impl Site {
             child,
             log,
             log_reader: Some(log_reader),
-            _directory: self.directory,
+            _directory: None,
         };
         server.wait_for_log(text);
         server.address = server.address_after("listening on http://").unwrap_or(nowhere);

@@ -1,0 +1,149 @@
+//! Where the sockets of this process come from.
+
+use std::io;
+
+use super::inherited::from_manager;
+use super::message::Role;
+use super::place::UpgradePlace;
+use super::predecessor::Predecessor;
+use crate::config::{Address, AdminListen, Config, Limits, Loaded, Origin};
+use crate::listen::{Bound, bind};
+
+/// The sockets that a server is given.
+pub struct Listeners {
+    pub(crate) traffic: Vec<Bound>,
+    pub(crate) admin: Option<Bound>,
+    /// Who is to be relieved once this server is ready.
+    pub(crate) predecessor: Option<Predecessor>,
+    /// Where a successor may ask.
+    pub(crate) upgrade: Option<UpgradePlace>,
+}
+
+/// Sockets from a service manager, taken before there are threads.
+#[derive(Default)]
+pub(crate) struct Activated {
+    traffic: Vec<Bound>,
+    admin: Option<Bound>,
+}
+
+impl Activated {
+    /// Those of the environment.
+    ///
+    /// # Errors
+    /// Where one of them is no listening stream socket; the error names it.
+    pub(crate) fn take(config: &Config) -> io::Result<Self> {
+        let mut activated = Self::default();
+        for (role, bound) in from_manager(config.defer_accept.is_on())? {
+            match role {
+                Role::Traffic => activated.traffic.push(bound),
+                Role::Admin => activated.admin = Some(bound),
+            }
+        }
+        Ok(activated)
+    }
+}
+
+impl Listeners {
+    /// Binds every address of the configuration.
+    ///
+    /// # Errors
+    /// The first address that is not to be had.
+    pub fn bind(config: &Config, limits: &Limits) -> io::Result<Self> {
+        Self::of_manager(Activated::default(), config, limits)
+    }
+
+    /// Takes the sockets that there are, from a predecessor or else from a service manager, and binds what is missing.
+    ///
+    /// # Errors
+    /// Where a socket is not to be had, or no predecessor where there should be one.
+    pub(crate) async fn gather(loaded: &Loaded, activated: Activated) -> io::Result<Self> {
+        let Loaded { config, limits, .. } = loaded;
+        let from = config.upgrade_from.given().map(|path| path.as_path());
+        let mut listeners = match from {
+            Some(path) => {
+                if !activated.traffic.is_empty() || activated.admin.is_some() {
+                    log::warn!("inherited sockets give way to those of the predecessor");
+                }
+                Self::of_predecessor(Predecessor::ask(path).await?, config, limits)?
+            }
+            None => Self::of_manager(activated, config, limits)?,
+        };
+        let upgrade = config.upgrade_socket.given();
+        listeners.upgrade = upgrade.map(|path| UpgradePlace::prepare(path.as_path(), from)).transpose()?;
+        listeners.tell(loaded);
+        Ok(listeners)
+    }
+
+    /// Listening sockets for traffic.
+    pub(crate) fn sockets(&self) -> usize {
+        self.traffic.iter().map(|bound| bound.listeners.len()).sum()
+    }
+
+    fn of_manager(activated: Activated, config: &Config, limits: &Limits) -> io::Result<Self> {
+        let Activated { traffic, admin } = activated;
+        let traffic = match traffic.is_empty() {
+            true => bind_all(config, |address| bind_traffic(address, config, limits))?,
+            false => traffic,
+        };
+        let admin = match admin {
+            Some(admin) => Some(admin),
+            None => admin_address(config).map(bind_admin).transpose()?,
+        };
+        Ok(Self { traffic, admin, predecessor: None, upgrade: None })
+    }
+
+    fn of_predecessor(mut predecessor: Predecessor, config: &Config, limits: &Limits) -> io::Result<Self> {
+        let defers = config.defer_accept.is_on();
+        let mut traffic = predecessor.take_managed(Role::Traffic, defers)?;
+        if traffic.is_empty() {
+            traffic = bind_all(config, |address| match predecessor.take(address, defers)? {
+                Some(taken) => Ok(taken),
+                None => bind_traffic(address, config, limits),
+            })?;
+        }
+        let admin = match (predecessor.take_managed(Role::Admin, false)?.pop(), admin_address(config)) {
+            (Some(managed), _) => Some(managed),
+            (None, Some(address)) => match predecessor.take(address, false)? {
+                Some(taken) => Some(taken),
+                None => Some(bind_admin(address)?),
+            },
+            (None, None) => None,
+        };
+        predecessor.leave_the_rest();
+        Ok(Self { traffic, admin, predecessor: Some(predecessor), upgrade: None })
+    }
+
+    /// Says where the sockets come from, where that is not the configuration alone.
+    fn tell(&self, loaded: &Loaded) {
+        let is_managed = |bound: &Bound| bound.asked.is_none();
+        let gives_way = |key: &str| !matches!(loaded.origins.of(key), Origin::Default);
+        if self.traffic.iter().any(is_managed) && gives_way("listen") {
+            log::warn!("PAGECAST_LISTEN={} gives way to inherited sockets", loaded.config.listen);
+        }
+        if self.admin.as_ref().is_some_and(is_managed) && gives_way("admin_listen") {
+            log::warn!(
+                "PAGECAST_ADMIN_LISTEN={} gives way to an inherited socket",
+                loaded.config.admin_listen
+            );
+        }
+    }
+}
+
+fn bind_all(config: &Config, bind: impl FnMut(&Address) -> io::Result<Bound>) -> io::Result<Vec<Bound>> {
+    config.listen.as_slice().iter().map(bind).collect()
+}
+
+fn bind_traffic(address: &Address, config: &Config, limits: &Limits) -> io::Result<Bound> {
+    bind(address, limits.workers, config.listen.as_slice(), config.defer_accept.is_on())
+}
+
+fn bind_admin(address: &Address) -> io::Result<Bound> {
+    bind(address, 1, &[], false)
+}
+
+fn admin_address(config: &Config) -> Option<&Address> {
+    match &config.admin_listen {
+        AdminListen::Off => None,
+        AdminListen::At(address) => Some(address),
+    }
+}
