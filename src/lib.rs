@@ -5,6 +5,7 @@
 //! | [`config`]    | every knob: its names, unit, default, bounds; what the system allows      |
 //! | [`server`]    | listeners, workers, the App; from start to stop                           |
 //! | [`listen`]    | addresses become listening sockets                                        |
+//! | [`reload`]    | settings that change while the server runs                                |
 //! | [`lifecycle`] | starting, ready, draining, closing, and who is told                       |
 //! | [`serve`]     | one request, step by step                                                 |
 //! | [`rules`]     | what the site says of each path                                           |
@@ -43,6 +44,7 @@ pub mod listen;
 pub mod listing;
 pub mod ops;
 mod produced;
+pub mod reload;
 mod reply;
 pub mod rules;
 pub mod serve;

@@ -1,5 +1,6 @@
 //! Listeners, workers, the App: from start to stop.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -18,15 +19,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::accept::accept;
-use crate::config::{AdminListen, Config, Limits, Loaded};
+use crate::config::{AdminListen, Config, Given, Limits, Loaded};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
 use crate::guard::connections::Connections;
-use crate::http::redirects::Redirects;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Listener, bind};
 use crate::ops::admin::Admin;
 use crate::ops::health::Health;
+use crate::ops::logger;
+use crate::reload::{Current, Order, ReloadRequests, Reloader, Served};
 use crate::rules::Rules;
 use crate::serve::{Manners, Site};
 use crate::wire::worker::{Bounds, Worker};
@@ -34,13 +36,16 @@ use crate::wire::worker::{Bounds, Worker};
 /// Serves until a signal says to stop: the program's main job.
 ///
 /// Exit code 0 when every response was finished, 1 when some were cut or the server could not start.
-pub fn run(loaded: &Loaded) -> ExitCode {
-    let Loaded { config, limits, redirects, .. } = loaded;
-    init_log(config);
+///
+/// On SIGHUP it loads again what it was `given`.
+pub fn run(loaded: &Loaded, given: Given) -> ExitCode {
+    let Loaded { config, limits, .. } = loaded;
+    logger::start(&config.log);
     let outcome = System::new().block_on(async {
         let (stop, stops) = mpsc::unbounded_channel();
-        pass_signals_on(stop)?;
-        serve(config, limits, redirects, Listeners::bind(config, limits)?, stops).await
+        let reloads = ReloadRequests::default();
+        pass_signals_on(stop, reloads.clone())?;
+        serve(loaded, given, Listeners::bind(config, limits)?, stops, reloads).await
     });
     match outcome {
         Ok(Ended { cut: 0 }) => ExitCode::SUCCESS,
@@ -87,17 +92,19 @@ impl Listeners {
     }
 }
 
-/// Serves on `listeners` until `stops` says to stop; a second word ends at once. Runs on an actix `System`.
+/// Serves on `listeners` until `stops` says to stop; a second word ends at once. What `reloads` ask for is read again from
+/// what was `given`. Runs on an actix `System`.
 ///
 /// # Errors
 /// Where the root, a thread or a socket is not to be had.
 pub async fn serve(
-    config: &Config,
-    limits: &Limits,
-    redirects: &Arc<Redirects>,
+    loaded: &Loaded,
+    given: Given,
     listeners: Listeners,
     mut stops: mpsc::UnboundedReceiver<()>,
+    reloads: ReloadRequests,
 ) -> io::Result<Ended> {
+    let Loaded { config, limits, redirects, .. } = loaded;
     let root = Root::open(config.root.as_path(), config.symlinks)?;
     let rules = Rules::new(config);
     let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
@@ -111,23 +118,27 @@ pub async fn serve(
         }
         None => None,
     };
+    let manners = Manners::of(config, limits, &files, rules, Arc::clone(redirects))?;
     let plan = Plan {
-        files: files.clone(),
-        manners: Manners::of(config, limits, &files, rules, Arc::clone(redirects))?,
-        bounds: bounds(config),
+        served: Served { files: files.clone(), manners, bounds: Bounds::of(config) },
         guard: Guard::new(config),
         health,
         lifecycle: lifecycle.clone(),
         connections: Connections::new(limits.max_connections, limits.refusals),
     };
-    let housekeeping = actix_rt::spawn(keep_house(files));
-    let workers = Workers::start(&plan, limits.workers, listeners.traffic).await?;
+    let housekeeping = actix_rt::spawn(keep_house(files, reloads.clone()));
+    let (orders, ordered) = (0..limits.workers).map(|_| mpsc::unbounded_channel()).unzip();
+    let current = Current { config: config.clone(), limits: *limits, served: plan.served.clone() };
+    let reloader = Reloader::new(given, current, plan.guard.clone(), plan.connections.clone(), orders)?;
+    let workers = Workers::start(&plan, ordered, listeners.traffic).await?;
     lifecycle.advance(Phase::Ready);
     log::info!("ready: {} from {}", counted(limits.workers, "worker"), config.root);
 
+    let reloading = actix_rt::spawn(reloader.clone().listen(reloads, lifecycle.clone()));
     let _ = stops.recv().await;
-    let cut = workers.stop(config, &lifecycle, &mut stops).await;
+    let cut = workers.stop(&reloader.config(), &lifecycle, &mut stops).await;
     housekeeping.abort();
+    reloading.abort();
     if let Some(admin) = admin {
         admin.stop().await;
     }
@@ -137,9 +148,7 @@ pub async fn serve(
 /// What every worker is given.
 #[derive(Clone)]
 struct Plan {
-    files: Files,
-    manners: Manners,
-    bounds: Bounds,
+    served: Served,
     guard: Guard,
     health: Health,
     lifecycle: Lifecycle,
@@ -153,11 +162,17 @@ struct Workers {
 }
 
 impl Workers {
-    async fn start(plan: &Plan, count: usize, mut traffic: Vec<Bound>) -> io::Result<Self> {
+    /// One for each of `ordered`, from which it hears what it serves with from then on.
+    async fn start(
+        plan: &Plan,
+        ordered: Vec<mpsc::UnboundedReceiver<Order>>,
+        mut traffic: Vec<Bound>,
+    ) -> io::Result<Self> {
+        let count = ordered.len();
         let (report, unfinished) = mpsc::unbounded_channel();
         let (started, mut starts) = mpsc::unbounded_channel();
         let mut arbiters = Vec::with_capacity(count);
-        for _ in 0..count {
+        for orders in ordered {
             let listeners: Vec<Listener> =
                 traffic.iter_mut().filter_map(|bound| bound.listeners.pop()).collect();
             let (plan, report, started) = (plan.clone(), report.clone(), started.clone());
@@ -166,7 +181,7 @@ impl Workers {
             })?;
             arbiter.spawn_fn(move || {
                 actix_rt::spawn(async move {
-                    let left = work(plan, listeners, started).await;
+                    let left = work(plan, listeners, orders, started).await;
                     let _ = report.send(left);
                 });
             });
@@ -219,9 +234,14 @@ impl Workers {
 }
 
 /// One worker: an App, its connections, and the sockets that they come from.
-async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSender<io::Result<()>>) -> usize {
-    let Plan { files, manners, bounds, guard, health, lifecycle, connections } = plan;
-    let site = Site::new(files.clone(), manners);
+async fn work(
+    plan: Plan,
+    listeners: Vec<Listener>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    started: mpsc::UnboundedSender<io::Result<()>>,
+) -> usize {
+    let Plan { served: Served { files, manners, bounds }, guard, health, lifecycle, connections } = plan;
+    let site = Rc::new(RefCell::new(Site::new(files.clone(), manners)));
     let app = match app(&site, &health).await {
         Ok(app) => app,
         Err(()) => {
@@ -236,6 +256,7 @@ async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSend
             actix_rt::spawn(accept(listener, Rc::clone(&worker), connections.clone(), lifecycle.clone()))
         })
         .collect();
+    let heeding = actix_rt::spawn(heed(orders, site, Rc::clone(&worker)));
     let _ = started.send(Ok(()));
     lifecycle.reached(Phase::Closing).await;
     for accepting in accepting {
@@ -245,23 +266,37 @@ async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSend
     let ended = pin!(lifecycle.reached(Phase::Ended));
     let emptied = pin!(worker.emptied());
     futures_util::future::select(emptied, ended).await;
+    heeding.abort();
     worker.responses_under_way()
+}
+
+/// Serves from each order on with what it brings. Requests under way keep the site that they began with.
+async fn heed<S>(
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    site: Rc<RefCell<Rc<Site>>>,
+    worker: Rc<Worker<S>>,
+) {
+    while let Some(Order { served: Served { files, manners, bounds }, done }) = orders.recv().await {
+        site.replace(Site::new(files, manners));
+        worker.set_bounds(bounds);
+        drop(done);
+    }
 }
 
 /// The App: an ordinary one, whose default service is the site.
 async fn app(
-    site: &Rc<Site>,
+    site: &Rc<RefCell<Rc<Site>>>,
     health: &Health,
 ) -> Result<impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static, ()> {
     let site = Rc::clone(site);
     let app = App::new()
         .configure(|app| health.configure(app))
-        .default_service(fn_service(move |request: ServiceRequest| Rc::clone(&site).serve(request)));
+        .default_service(fn_service(move |request: ServiceRequest| Rc::clone(&site.borrow()).serve(request)));
     map_config(app, |()| AppConfig::default()).into_factory().new_service(()).await
 }
 
-/// What is done once a second, and what inotify tells.
-async fn keep_house(files: Files) {
+/// What is done once a second, what inotify tells, and what is to be done about a root that is another one now.
+async fn keep_house(files: Files, reloads: ReloadRequests) {
     let mut ticks = tokio::time::interval(HOUSEKEEPING_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let maintaining = async {
@@ -270,7 +305,15 @@ async fn keep_house(files: Files) {
             files.maintain().await;
         }
     };
-    tokio::join!(files.listen(), maintaining);
+    let looking = async {
+        loop {
+            tokio::time::sleep(files.root_check_after()).await;
+            if files.check_root().await {
+                reloads.ask_for_redirects();
+            }
+        }
+    };
+    tokio::join!(files.listen(), maintaining, looking);
 }
 
 /// The outcome of `waited`, or none when another word to stop comes first.
@@ -281,37 +324,19 @@ async fn or_urgent<T>(waited: impl Future<Output = T>, stops: &mut mpsc::Unbound
     }
 }
 
-fn pass_signals_on(stop: mpsc::UnboundedSender<()>) -> io::Result<()> {
+fn pass_signals_on(stop: mpsc::UnboundedSender<()>, reloads: ReloadRequests) -> io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    actix_rt::spawn(async move {
+        while hangups.recv().await.is_some() {
+            reloads.ask();
+        }
+    });
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind)?;
         let stop = stop.clone();
         actix_rt::spawn(async move { while signals.recv().await.is_some() && stop.send(()).is_ok() {} });
     }
     Ok(())
-}
-
-fn bounds(config: &Config) -> Bounds {
-    Bounds {
-        head_bytes: config.head_bytes.as_usize(),
-        head_fields: config.head_fields.as_usize(),
-        body_bytes: config.body_bytes.get(),
-        head_timeout: config.head_timeout.get(),
-        idle_timeout: config.idle_timeout.get(),
-        stall_timeout: config.stall_timeout.get(),
-        linger_timeout: config.linger_timeout.get(),
-        turn_bytes: config.turn_bytes.as_usize(),
-        long_rate: config.long_rate.get(),
-    }
-}
-
-fn init_log(config: &Config) {
-    // A second server in one process logs as the first does.
-    let _ = env_logger::Builder::new()
-        // What the admin listener's server says of its own threads; a filter that names it is heeded.
-        .filter_module("actix_server", log::LevelFilter::Warn)
-        .parse_filters(config.log.as_str())
-        .try_init();
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -14,7 +14,7 @@ pub(crate) struct Connections {
 struct Shared {
     open: AtomicUsize,
     refusing: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
     refusing_max: usize,
 }
 
@@ -38,12 +38,18 @@ impl Connections {
     /// At most `max` connections are served; beyond them `refusing_max` are told to come back.
     pub(crate) fn new(max: usize, refusing_max: usize) -> Self {
         let (open, refusing) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let max = AtomicUsize::new(max);
         Self { shared: Arc::new(Shared { open, refusing, max, refusing_max }) }
+    }
+
+    /// From now on at most `max` connections are served. Those beyond it that are being served stay.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.shared.max.store(max, Ordering::Relaxed);
     }
 
     pub(crate) fn admit(&self) -> Admission {
         let share = |is_refusal| Share { shared: Arc::clone(&self.shared), is_refusal };
-        if take(&self.shared.open, self.shared.max) {
+        if take(&self.shared.open, self.shared.max.load(Ordering::Relaxed)) {
             Admission::Serve(share(false))
         } else if take(&self.shared.refusing, self.shared.refusing_max) {
             Admission::Refuse(share(true))
@@ -71,6 +77,20 @@ mod tests {
         let Admission::Refuse(_told) = connections.admit() else { panic!("the second is told") };
         assert!(matches!(connections.admit(), Admission::Drop));
         drop(served);
+        assert!(matches!(connections.admit(), Admission::Serve(_)));
+    }
+
+    #[test]
+    fn a_lower_bound_lets_those_stay_who_are_served_and_a_higher_one_newcomers_in() {
+        let connections = Connections::new(2, 1);
+        let (Admission::Serve(one), Admission::Serve(_other)) = (connections.admit(), connections.admit())
+        else {
+            panic!("both are served")
+        };
+        connections.set_max(1);
+        drop(one);
+        assert!(matches!(connections.admit(), Admission::Refuse(_)));
+        connections.set_max(2);
         assert!(matches!(connections.admit(), Admission::Serve(_)));
     }
 }

@@ -2,3 +2,4 @@
 
 pub(crate) mod admin;
 pub mod health;
+pub(crate) mod logger;

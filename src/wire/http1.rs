@@ -32,7 +32,7 @@ where
 {
     let now = Instant::now();
     let mut connection = Connection {
-        deadline: Deadline::after(now, worker.bounds.head_timeout),
+        deadline: Deadline::after(now, worker.bounds().head_timeout),
         place: worker.register(),
         outbox: Outbox::new(worker.guard.client_at(socket.peer)),
         socket,
@@ -106,7 +106,7 @@ where
     /// One request and its response.
     async fn exchange(&mut self, parsed: Parsed) -> Result<Option<End>, Cut> {
         let Parsed { mut request, framing, keep_alive, expects_continue, is_http10, is_head } = parsed;
-        let limit = self.worker().bounds.body_bytes;
+        let limit = self.worker().bounds().body_bytes;
         let is_droppable = match framing {
             Framing::Empty | Framing::Chunked => true,
             Framing::Length(length) => length <= limit,
@@ -195,7 +195,7 @@ where
             self.is_woken = false;
             if is_first {
                 // The usual case: one read brings one whole head, which never enters the buffer.
-                self.deadline.set(self.now, worker.bounds.head_timeout);
+                self.deadline.set(self.now, worker.bounds().head_timeout);
                 let Some((arrived, used)) = self.head_in(&scratch[..length], &worker) else {
                     self.input.extend_from_slice(&scratch[..length]);
                     continue;
@@ -283,7 +283,7 @@ where
         }
         let worker = Rc::clone(self.worker());
         let mut stall = Stall::new(self.now);
-        self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
+        self.deadline.set(self.now, worker.bounds().stall_timeout / STALL_LOOKS);
         poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
         self.restart_idle();
         Ok(())
@@ -303,21 +303,21 @@ where
         if sent > 0 {
             self.now = Instant::now();
             *stall = Stall::new(self.now);
-            self.deadline.set(self.now, worker.bounds.stall_timeout / STALL_LOOKS);
+            self.deadline.set(self.now, worker.bounds().stall_timeout / STALL_LOOKS);
         }
         while self.deadline.poll(cx).is_ready() {
             let now = Instant::now();
-            if stall.goes_on(now, self.socket.untaken(), worker.bounds.stall_timeout) {
+            if stall.goes_on(now, self.socket.untaken(), worker.bounds().stall_timeout) {
                 return Poll::Ready(Err(Cut::Socket(io::ErrorKind::TimedOut.into())));
             }
-            self.deadline.set(now, worker.bounds.stall_timeout / STALL_LOOKS);
+            self.deadline.set(now, worker.bounds().stall_timeout / STALL_LOOKS);
         }
         Poll::Pending
     }
 
     /// The next request has its time from now on: to come, or to come whole where it has begun.
     fn restart_idle(&mut self) {
-        let bounds = self.worker().bounds;
+        let bounds = self.worker().bounds();
         let timeout = if self.input.is_empty() { bounds.idle_timeout } else { bounds.head_timeout };
         self.deadline.set(self.now, timeout);
     }
@@ -325,7 +325,7 @@ where
     /// Reads past a body; false where what follows it can't be trusted.
     async fn drop_body(&mut self, dropper: &mut Dropper) -> Result<bool, Cut> {
         let worker = Rc::clone(self.worker());
-        self.deadline.set(Instant::now(), worker.bounds.head_timeout);
+        self.deadline.set(Instant::now(), worker.bounds().head_timeout);
         let input = std::mem::take(&mut self.input);
         let mut fed = dropper.feed(&input);
         let mut last = input;
@@ -409,7 +409,7 @@ where
         self.socket.shutdown();
         self.place.set_busy(false);
         let worker = Rc::clone(self.worker());
-        self.deadline.set(Instant::now(), worker.bounds.linger_timeout);
+        self.deadline.set(Instant::now(), worker.bounds().linger_timeout);
         let mut room = LINGER_BYTES;
         while room > 0 {
             match poll_fn(|cx| self.poll_more(cx, &worker)).await {

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::head::{HeadLimits, LastHost};
 use super::prefix::Prefixes;
 use super::turn::Turns;
+use crate::config::Config;
 use crate::files::Files;
 use crate::files::resident::{Memo, PageTable, SCRATCH};
 use crate::guard::Guard;
@@ -39,12 +40,29 @@ pub struct Bounds {
     pub long_rate: u64,
 }
 
+impl Bounds {
+    /// What `config` says.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            head_bytes: config.head_bytes.as_usize(),
+            head_fields: config.head_fields.as_usize(),
+            body_bytes: config.body_bytes.get(),
+            head_timeout: config.head_timeout.get(),
+            idle_timeout: config.idle_timeout.get(),
+            stall_timeout: config.stall_timeout.get(),
+            linger_timeout: config.linger_timeout.get(),
+            turn_bytes: config.turn_bytes.as_usize(),
+            long_rate: config.long_rate.get(),
+        }
+    }
+}
+
 /// One worker's connections and what they share. Lives on the worker's thread.
 pub struct Worker<S> {
     /// The App, as a service.
     pub(super) app: S,
     pub(super) files: Files,
-    pub(super) bounds: Bounds,
+    bounds: Cell<Bounds>,
     pub(super) guard: Guard,
     pub(super) prefixes: Prefixes,
     pub(super) memo: RefCell<Memo>,
@@ -73,7 +91,7 @@ impl<S> Worker<S> {
         Rc::new(Self {
             app,
             files,
-            bounds,
+            bounds: Cell::new(bounds),
             guard,
             prefixes: Prefixes::new(),
             memo: RefCell::new(Memo::new()),
@@ -122,12 +140,23 @@ impl<S> Worker<S> {
         &self.files
     }
 
+    /// From now on `bounds` hold: what is under way finishes within those it began with.
+    pub(crate) fn set_bounds(&self, bounds: Bounds) {
+        self.bounds.set(bounds);
+        self.turns.set(bounds.turn_bytes, bounds.long_rate);
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds.get()
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.is_closing.get()
     }
 
     pub(super) fn head_limits(&self) -> HeadLimits {
-        HeadLimits { bytes: self.bounds.head_bytes, fields: self.bounds.head_fields }
+        let Bounds { head_bytes, head_fields, .. } = self.bounds();
+        HeadLimits { bytes: head_bytes, fields: head_fields }
     }
 
     pub(super) fn register(self: &Rc<Self>) -> Registration<S> {

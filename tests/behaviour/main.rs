@@ -26,6 +26,7 @@ mod methods;
 mod panics;
 mod ranges;
 mod redirects;
+mod reload;
 mod rules;
 mod security;
 mod single_page;
