@@ -1,5 +1,6 @@
 //! What becomes of a configuration that is read again while the server runs.
 
+use super::error::shortened;
 use super::knobs::{Config, KNOBS, Knob};
 
 /// A new configuration beside the one in effect.
@@ -32,7 +33,8 @@ impl Change {
     /// What has changed, in words: `head_timeout = 5s (was 10s), rules`. Empty where nothing has.
     pub(crate) fn describe(&self, old: &Config) -> String {
         let knobs = self.applied.iter().map(|knob| {
-            format!("{} = {} (was {})", knob.key, short(&knob.value(&self.config)), short(&knob.value(old)))
+            let (is, was) = (knob.value(&self.config), knob.value(old));
+            format!("{} = {} (was {})", knob.key, shortened(&is), shortened(&was))
         });
         let rules = self.has_new_rules.then(|| "rules".to_owned());
         knobs.chain(rules).collect::<Vec<_>>().join(", ")
@@ -43,16 +45,6 @@ impl Change {
 pub(crate) fn is_live(key: &str) -> bool {
     LIVE.contains(&key)
 }
-
-fn short(value: &str) -> String {
-    let mut shown: String = value.chars().take(VALUE_CHARS_MAX).collect();
-    if shown.len() < value.len() {
-        shown.push('…');
-    }
-    shown
-}
-
-const VALUE_CHARS_MAX: usize = 60;
 
 /// Knobs that change under way. All others stand for sockets, threads, or tables that were made at start to their measure.
 const LIVE: &[&str] = &[

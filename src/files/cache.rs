@@ -641,3 +641,37 @@ const ROOT_CHECK_MS_MAX: u64 = 1000;
 
 /// How often a request shares another's look-up before it makes its own.
 const SHARED_TRIES: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Switch, Symlinks};
+    use crate::files::handle_pool::HandleLimits;
+
+    #[test]
+    fn the_same_settings_and_rules_leave_everything_trusted_and_others_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), b"a").unwrap();
+        let path = SitePath::parse(b"/a").unwrap().path.into_owned();
+        let trusted = Duration::from_secs(3600);
+        let settings = Settings { revalidate_after: trusted, ..Settings::small() };
+        let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
+        let other_rules = Rules::new(&Config { listing: Switch::On, ..Config::default() });
+        let other_settings = Settings { heap_file_bytes: 0, ..settings.clone() };
+        actix_rt::System::new().block_on(async {
+            let rules = || Rules::new(&Config::default());
+            let files = Files::new(root, &settings, rules()).unwrap();
+            let name = files.find(&path).await.name;
+            let times = HandleLimits { wait: Duration::ZERO, ..settings.handles };
+            let same = files.changed(&Settings { handles: times, ..settings.clone() }, rules());
+            assert!(Arc::ptr_eq(&same.inner, &files.inner));
+            for other in [files.changed(&settings, other_rules), files.changed(&other_settings, rules())] {
+                assert!(other.recall(&name, other.now_ms()).is_none());
+                let found = other.find(&path).await;
+                assert!(!Arc::ptr_eq(&found.name, &name));
+                assert!(other.recall(&found.name, other.now_ms()).is_some());
+                assert!(files.recall(&found.name, files.now_ms()).is_none(), "nor the other way round");
+            }
+        });
+    }
+}

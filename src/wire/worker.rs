@@ -140,7 +140,7 @@ impl<S> Worker<S> {
         &self.files
     }
 
-    /// From now on `bounds` hold: what is under way finishes within those it began with.
+    /// From now on `bounds` hold; a deadline that runs already keeps its moment.
     pub(crate) fn set_bounds(&self, bounds: Bounds) {
         self.bounds.set(bounds);
         self.turns.set(bounds.turn_bytes, bounds.long_rate);
