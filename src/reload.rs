@@ -1,6 +1,6 @@
 //! Settings that change while the server runs: the configuration is read again, and what can be changed is.
 //!
-//! A configuration with a mistake is refused whole. One that is accepted becomes a new [`Served`] for every worker: requests
+//! A configuration with a mistake is refused whole. One that is accepted becomes a new `Served` for every worker: requests
 //! under way finish with the one that they began with, and the next request of every connection sees the new one.
 
 use std::sync::Arc;
