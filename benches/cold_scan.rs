@@ -16,9 +16,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use actix_rt::System;
-use pagecast::config::{self, RealDisk, system::system_facts};
+use pagecast::config::{Given, RealDisk, system::system_facts};
 use pagecast::files::storage::Slow;
-use pagecast::server::{Listeners, serve_from};
+use pagecast::reload::ReloadRequests;
+use pagecast::server::{Listeners, Signals, serve};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -98,12 +99,14 @@ impl Server {
         let serving = std::thread::spawn(move || {
             // What the environment says as well, so that knobs can be tried.
             let variables = std::env::vars_os().chain(variables);
-            let loaded = config::load([], variables, &RealDisk, &system_facts()).expect("a configuration");
+            let variables = variables.into_iter().collect();
+            let given = Given { arguments: Vec::new(), variables, facts: system_facts() };
+            let loaded = given.load(&RealDisk).expect("a configuration");
             System::new().block_on(async {
                 let listeners = Listeners::bind(&loaded.config, &loaded.limits).unwrap();
                 tell.send(listeners.urls().next().unwrap().to_owned()).unwrap();
-                let (config, limits) = (&loaded.config, &loaded.limits);
-                serve_from(disk, config, limits, &loaded.redirects, listeners, stops).await.unwrap();
+                let signals = Signals { stops, reloads: ReloadRequests::default() };
+                serve(&loaded, given, listeners, signals, disk).await.unwrap();
             });
         });
         let url = told.recv().unwrap();

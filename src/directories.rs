@@ -28,12 +28,12 @@ use crate::produced::{Begun, Produce, Produced};
 /// Answers for the directories of a site. Cheap to clone; every clone is the same.
 #[derive(Clone)]
 pub struct Directories {
+    files: Files,
+    settings: DirectorySettings,
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    files: Files,
-    settings: DirectorySettings,
     permits: Arc<Semaphore>,
     /// Of those, the ones that archives may take: a listing takes little time, an archive as long as its client likes.
     for_archives: Arc<Semaphore>,
@@ -123,8 +123,14 @@ impl Directories {
         let for_client = ClientPlaces::new((at_once / CLIENT_SHARE).max(1));
         let pool = |name| Disk::new(name, settings.threads.max(1), NICENESS).map(Arc::new);
         let (listing, archiving) = (pool("pagecast-list")?, pool("pagecast-pack")?);
-        let inner = Inner { files, settings, permits, for_archives, for_client, listing, archiving };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(Inner { permits, for_archives, for_client, listing, archiving });
+        Ok(Self { files, settings, inner })
+    }
+
+    /// The same places and threads for other files or bounds. How many there are stays.
+    #[must_use]
+    pub fn changed(&self, files: Files, settings: DirectorySettings) -> Self {
+        Self { files, settings, inner: Arc::clone(&self.inner) }
     }
 
     /// The body of a listing: whole where it is short, else in pieces as it is made. It counts against the share of `client`,
@@ -140,16 +146,16 @@ impl Directories {
         let WantedListing { path, has_slash, format, sorting, has_archives, etag_of } = wanted;
         let page = Page { path, has_slash, sorting, format, has_archives, etag_of };
         let (permit, of_client) = self.place_soon(client).await?;
-        self.begin(&self.inner.listing, permit, move |inner, permit| {
-            let limits = inner.settings;
+        self.begin(&self.inner.listing, permit, move |this, permit| {
+            let limits = this.settings;
+            let faults = this.files.faults();
             let read = Wanted { entries: limits.listing_entries, dotfiles: limits.archive.dotfiles };
-            let directory = directory::read(inner.files.root(), &page.path, read)
-                .map_err(|error| NoDirectory::of(error, &page.path, inner.files.faults()))?;
+            let directory = directory::read(this.files.root(), &page.path, read)
+                .map_err(|error| NoDirectory::of(error, &page.path, faults))?;
             let path = page.path.clone();
             let producer = Listing::new(directory, page);
             let placed = Placed { producer, _among_archives: None, _of_client: of_client };
-            Begun::with(placed, permit, WHOLE)
-                .map_err(|error| NoDirectory::failed(&error, &path, inner.files.faults()))
+            Begun::with(placed, permit, WHOLE).map_err(|error| NoDirectory::failed(&error, &path, faults))
         })
         .await
     }
@@ -169,12 +175,13 @@ impl Directories {
         let of_client = client.map(share).transpose()?;
         let among_archives = Some(place_in(&self.inner.for_archives)?);
         let permit = place_in(&self.inner.permits)?;
-        self.begin(&self.inner.archiving, permit, move |inner, permit| {
-            let is_listed = |path: &SitePath<'_>| inner.files.rules().policy(path).listing();
-            let faults = inner.files.faults();
-            let plan = Plan::of(inner.files.root(), &path, &inner.settings.archive, &is_listed)
+        self.begin(&self.inner.archiving, permit, move |this, permit| {
+            let files = this.files.pinned();
+            let faults = this.files.faults();
+            let is_listed = |path: &SitePath<'_>| files.rules().policy(path).listing();
+            let plan = Plan::of(files.root(), &path, &this.settings.archive, &is_listed)
                 .map_err(|why| NoDirectory::unplanned(why, &path, faults))?;
-            let producer = Archive::new(plan, format, inner.files.clone())
+            let producer = Archive::new(plan, format, files)
                 .map_err(|error| NoDirectory::failed(&error, &path, faults))?;
             let placed = Placed { producer, _among_archives: among_archives, _of_client: of_client };
             Begun::with(placed, permit, 1).map_err(|error| NoDirectory::failed(&error, &path, faults))
@@ -207,11 +214,11 @@ impl Directories {
         &self,
         pool: &Arc<Disk>,
         permit: OwnedSemaphorePermit,
-        job: impl FnOnce(&Inner, OwnedSemaphorePermit) -> Result<Begun<P>, NoDirectory> + Send + 'static,
+        job: impl FnOnce(&Self, OwnedSemaphorePermit) -> Result<Begun<P>, NoDirectory> + Send + 'static,
     ) -> Result<BoxBody, NoDirectory> {
-        let inner = Arc::clone(&self.inner);
+        let this = self.clone();
         // A panic has been logged by its hook.
-        let begun = pool.run(move || job(&inner, permit)).await.unwrap_or(Err(NoDirectory::Failed))?;
+        let begun = pool.run(move || job(&this, permit)).await.unwrap_or(Err(NoDirectory::Failed))?;
         Ok(match begun.rest {
             None => BoxBody::new(begun.first),
             Some(rest) => BoxBody::new(Produced::new(begun.first, rest, Arc::clone(pool))),

@@ -6,6 +6,7 @@
 //! | [`server`]    | listeners, workers, the App; from start to stop                           |
 //! | [`listen`]    | addresses become listening sockets                                        |
 //! | `handover`    | sockets from a service manager, from a predecessor, to a successor        |
+//! | [`reload`]    | settings that change while the server runs                                |
 //! | [`lifecycle`] | starting, ready, draining or retiring, closing, and who is told           |
 //! | [`serve`]     | one request, step by step                                                 |
 //! | [`rules`]     | what the site says of each path                                           |
@@ -48,6 +49,7 @@ pub mod listen;
 pub mod listing;
 pub mod ops;
 mod produced;
+pub mod reload;
 mod reply;
 pub mod rules;
 pub mod serve;

@@ -1,15 +1,15 @@
 //! pagecast: arguments and environment in, exit code out.
 
-use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use pagecast::config::{self, Loaded, RealDisk, Task, system::system_facts};
+use pagecast::config::{self, Given, Loaded, RealDisk, Task};
 use pagecast::tree::{self, Outcome};
 
 fn main() -> ExitCode {
-    match config::load(env::args_os().skip(1), env::vars_os(), &RealDisk, &system_facts()) {
-        Ok(loaded) => perform(&loaded),
+    let given = Given::to_the_process();
+    match given.load(&RealDisk) {
+        Ok(loaded) => perform(&loaded, given),
         Err(errors) => {
             // Where standard error is gone, the exit code still tells.
             let _ = writeln!(io::stderr(), "{errors}");
@@ -18,9 +18,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn perform(loaded: &Loaded) -> ExitCode {
+fn perform(loaded: &Loaded, given: Given) -> ExitCode {
     match &loaded.task {
-        Task::Serve => pagecast::server::run(loaded),
+        Task::Serve => pagecast::server::run(loaded, given),
         Task::ShowConfig => print(&config::show(loaded)),
         Task::Compress(asked) => tell(&tree::compress(&loaded.config, asked)),
         Task::Verify(asked) => tell(&tree::verify(&loaded.config, asked)),

@@ -53,6 +53,11 @@ impl Rules {
         Arc::new(Self { rules: config.rules.clone(), site_wide, known: RwLock::default() })
     }
 
+    /// Whether the other rules say the same of every path.
+    pub(crate) fn say_the_same_as(&self, other: &Self) -> bool {
+        self.rules == other.rules && self.site_wide == other.site_wide
+    }
+
     /// What holds for `path`.
     pub(crate) fn policy(&self, path: &SitePath<'_>) -> Arc<Policy> {
         self.of(self.rules.iter().map(|rule| rule.matches(path.as_bytes())).collect())

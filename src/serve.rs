@@ -117,6 +117,31 @@ impl Manners {
             digest_wait: config.digest_wait.get(),
         })
     }
+
+    /// What `config` and `limits` say now. Threads, places and counts go on.
+    #[must_use]
+    pub fn changed(
+        &self,
+        config: &Config,
+        limits: &Limits,
+        files: &Files,
+        redirects: Arc<Redirects>,
+    ) -> Self {
+        Self {
+            dotfiles: config.dotfiles,
+            index: config.index.as_str().to_owned(),
+            trailing_slash: config.trailing_slash,
+            sendfile_from: config.sendfile_from.get(),
+            rules: Arc::clone(files.rules()),
+            redirects,
+            gate: self.gate.changed(config),
+            guard: self.guard.clone(),
+            directories: self.directories.changed(files.clone(), DirectorySettings::of(config, limits)),
+            offers_archives: config.archive.is_on(),
+            verifies: config.verify == Verify::Serve,
+            digest_wait: config.digest_wait.get(),
+        }
+    }
 }
 
 impl Site {

@@ -1,49 +1,58 @@
 //! Listeners, workers, the App: from start to stop.
+//!
+//! | room      | what happens there                                                  |
+//! |-----------|---------------------------------------------------------------------|
+//! | `workers` | threads that serve, from their start to their end                   |
+
+mod workers;
 
 use std::future::Future;
 use std::io;
-use std::pin::pin;
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_http::Request;
-use actix_rt::{Arbiter, System};
-use actix_service::{IntoServiceFactory, Service, ServiceFactory, fn_service, map_config};
-use actix_web::body::BoxBody;
-use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
-use actix_web::{App, Error};
+use actix_rt::System;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::accept::accept;
-use crate::config::{AdminListen, ByteCount, Config, Limits, Loaded};
+use self::workers::{Plan, Workers};
+use crate::config::{ByteCount, Config, Given, Limits, Loaded};
 use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
-use crate::http::redirects::Redirects;
+pub use crate::handover::Listeners;
+use crate::handover::{Activated, Offer, Predecessor, Successor, UpgradePlace, UpgradeSocket};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::listen::{Bound, Listener, bind};
+use crate::listen::{Bound, Origin};
 use crate::ops::admin::{Admin, Desk};
 use crate::ops::health::Health;
+use crate::ops::logger;
+use crate::ops::service::{self, Watchdog};
 use crate::ops::status::{self, Gauges};
+use crate::reload::{Current, Order, ReloadRequests, Reloader, Served};
 use crate::rules::Rules;
-use crate::serve::{Manners, Site};
-use crate::warmth::Warmth;
-use crate::warmth::state::StateDirectory;
-use crate::wire::worker::{Bounds, Worker};
+use crate::serve::Manners;
+use crate::warmth::{Memory, Warmth};
+use crate::wire::worker::Bounds;
 
 /// Serves until a signal says to stop: the program's main job.
 ///
 /// Exit code 0 when every response was finished, 1 when some were cut or the server could not start.
-pub fn run(loaded: &Loaded) -> ExitCode {
-    let Loaded { config, limits, redirects, .. } = loaded;
-    init_log(config);
-    let outcome = System::new().block_on(async {
-        let (stop, stops) = mpsc::unbounded_channel();
-        pass_signals_on(stop)?;
-        serve(config, limits, redirects, Listeners::bind(config, limits)?, stops).await
+///
+/// On SIGHUP it loads again what it was `given`.
+pub fn run(loaded: &Loaded, given: Given) -> ExitCode {
+    let Loaded { config, limits, .. } = loaded;
+    logger::start(&config.log);
+    // Before there are threads: it changes the environment.
+    let outcome = Activated::take(config).and_then(|activated| {
+        System::new().block_on(async {
+            let signals = Signals::of_the_process()?;
+            let listeners = Listeners::gather(loaded, activated).await?;
+            let limits = limits.with_sockets(listeners.sockets(), config).map_err(io::Error::other)?;
+            let loaded = Loaded { limits, ..loaded.clone() };
+            serve(&loaded, given, listeners, signals, Arc::new(storage::System)).await
+        })
     });
     match outcome {
         Ok(Ended { cut: 0 }) => ExitCode::SUCCESS,
@@ -58,12 +67,6 @@ pub fn run(loaded: &Loaded) -> ExitCode {
     }
 }
 
-/// The sockets that a server is given.
-pub struct Listeners {
-    traffic: Vec<Bound>,
-    admin: Option<Bound>,
-}
-
 /// How a server ended.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -71,291 +74,216 @@ pub struct Ended {
     pub cut: usize,
 }
 
-impl Listeners {
-    /// Binds every address of the configuration.
-    ///
-    /// # Errors
-    /// The first address that is not to be had.
-    pub fn bind(config: &Config, limits: &Limits) -> io::Result<Self> {
-        let addresses = config.listen.as_slice();
-        let traffic = addresses
-            .iter()
-            .map(|address| bind(address, limits.workers, addresses, config.defer_accept.is_on()))
-            .collect::<io::Result<_>>()?;
-        let admin = match &config.admin_listen {
-            AdminListen::Off => None,
-            AdminListen::At(address) => Some(bind(address, 1, &[], false)?),
-        };
-        Ok(Self { traffic, admin })
-    }
-
-    /// Where traffic comes in, as URLs: what port 0 has become.
-    pub fn urls(&self) -> impl Iterator<Item = &str> {
-        self.traffic.iter().map(|bound| &*bound.url)
-    }
+/// What a server is told while it runs.
+pub struct Signals {
+    /// To stop; a second word ends at once.
+    pub stops: mpsc::UnboundedReceiver<()>,
+    /// To read the configuration again.
+    pub reloads: ReloadRequests,
 }
 
-/// Serves on `listeners` until `stops` says to stop; a second word ends at once. Runs on an actix `System`.
+/// Serves on `listeners` until a signal says to stop, or a successor has taken over. On a reload what was `given` is read
+/// again. Files come from `storage`. Runs on an actix `System`.
 ///
 /// # Errors
 /// Where the root, a thread or a socket is not to be had.
 pub async fn serve(
-    config: &Config,
-    limits: &Limits,
-    redirects: &Arc<Redirects>,
+    loaded: &Loaded,
+    given: Given,
     listeners: Listeners,
-    stops: mpsc::UnboundedReceiver<()>,
-) -> io::Result<Ended> {
-    serve_from(Arc::new(storage::System), config, limits, redirects, listeners, stops).await
-}
-
-/// The same from a disk of one's own: a test's or a benchmark's.
-///
-/// # Errors
-/// As [`serve`].
-pub async fn serve_from(
+    signals: Signals,
     storage: Arc<dyn Storage>,
-    config: &Config,
-    limits: &Limits,
-    redirects: &Arc<Redirects>,
-    listeners: Listeners,
-    mut stops: mpsc::UnboundedReceiver<()>,
 ) -> io::Result<Ended> {
-    let started = Instant::now();
-    let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
-    let state = config.state_dir.given().map(|path| StateDirectory::open(path.as_path())).transpose()?;
-    let rules = Rules::new(config);
-    let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
-    files.try_probe().await;
-    let lifecycle = Lifecycle::new();
-    let guard = Guard::new(config, limits);
-    let warmth = Warmth::new(files.clone(), config, limits);
-    let plan = Plan {
-        files: files.clone(),
-        manners: Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard)?,
-        bounds: bounds(config),
-        guard,
-        health: Health::new(lifecycle.clone(), files.clone()).telling(warmth.progress()),
-        lifecycle: lifecycle.clone(),
-    };
-    let admin = match listeners.admin {
-        Some(Bound { mut listeners, url }) => {
-            log::info!("admin on {url}");
-            let desk = plan.desk(started, &warmth, config, limits);
-            listeners.pop().map(|listener| Admin::start(listener, desk)).transpose()?
-        }
-        None => None,
-    };
-    log::info!("memory: {} {}", ByteCount::bytes(limits.memory_bytes), limits.memory_source);
-    let housekeeping = actix_rt::spawn(keep_house(files.clone()));
-    let sharing = actix_rt::spawn({
-        let guard = plan.guard.clone();
-        async move { guard.share_bandwidth().await }
-    });
-    let workers = Workers::start(&plan, limits.workers, listeners.traffic).await?;
-    let memory = Memory { state, warmth, timeout: config.warm_timeout.get() };
+    let Listeners { traffic, admin, predecessor, upgrade } = listeners;
+    let Signals { mut stops, reloads } = signals;
+    let watchdog = Watchdog::find(predecessor.as_ref().and_then(|predecessor| predecessor.watchdog));
+    let offer = Offer::of(&traffic, admin.as_ref(), watchdog.as_ref().map(Watchdog::timeout));
+    let is_successor = predecessor.is_some();
+    let house = House::build(loaded, given, storage, watchdog.as_ref(), is_successor).await?;
+    let House { plan, memory, reloader, orders, desk, .. } = house;
+    let (files, lifecycle) = (plan.served.files.clone(), plan.lifecycle.clone());
+    let start_admin = || admin.as_ref().map(|bound| start_admin(bound, &desk)).transpose();
+    // Until a successor is ready its predecessor answers, to questions about health too.
+    let mut admin_server = if is_successor { None } else { start_admin()? };
+    let mut tasks = Tasks(vec![
+        actix_rt::spawn(keep_house(files, reloads.clone())),
+        actix_rt::spawn({
+            let guard = plan.guard.clone();
+            async move { guard.share_bandwidth().await }
+        }),
+    ]);
+    let workers = Workers::start(&plan, orders, &traffic).await?;
     let is_warm = or_urgent(memory.recall(&lifecycle), &mut stops).await.is_some();
-    let mut remembering = None;
-    if is_warm {
-        lifecycle.advance(Phase::Ready);
-        log::info!("ready: {} from {}", counted(limits.workers, "worker"), config.root);
-        let _ = stops.recv().await;
-        // What is hot is known best before clients go elsewhere. Who is stopped while warming leaves what was remembered.
-        remembering = Some(actix_rt::spawn(memory.remember()));
+    if !is_warm {
+        // Stopped while warming: what was remembered stays.
+        let cut = workers.stop(&reloader.config(), &lifecycle, &mut stops).await;
+        return Ok(Ended { cut });
     }
-    let cut = workers.stop(config, &lifecycle, &mut stops).await;
-    if let Some(remembering) = remembering
-        && tokio::time::timeout(REMEMBER_TIMEOUT, remembering).await.is_err()
-    {
-        log::warn!("what is hot was not written in time: what was remembered before stays");
+    lifecycle.advance(Phase::Ready);
+    if is_successor {
+        admin_server = start_admin()?;
     }
-    housekeeping.abort();
-    sharing.abort();
-    if let Some(admin) = admin {
-        admin.stop().await;
+    drop((traffic, admin));
+    let who = counted(loaded.limits.workers, "worker");
+    log::info!("ready: {who} from {}", loaded.config.root);
+    let upgrade = take_office(predecessor, upgrade).await?;
+    service::status(&format!("Serving {} by {who}", loaded.config.root));
+    tasks.0.extend(watchdog.map(|watchdog| actix_rt::spawn(watchdog.feed())));
+    tasks.0.push(actix_rt::spawn(reloader.clone().listen(reloads, lifecycle.clone())));
+
+    let successor = tokio::select! {
+        _ = stops.recv() => None,
+        successor = awaited(&offer, upgrade.as_ref(), &memory) => Some(successor),
+    };
+    // What is hot is known best before clients go elsewhere.
+    let remembering = successor.is_none().then(|| actix_rt::spawn(memory.remember_in_time()));
+    let cut = match &successor {
+        None => {
+            // What is offered would stay open.
+            drop(offer);
+            service::stopping();
+            workers.stop(&reloader.config(), &lifecycle, &mut stops).await
+        }
+        Some(successor) => {
+            service::fall_silent();
+            offer.let_in(successor).await;
+            drop(offer);
+            log::info!("{} has taken over", successor.who());
+            if let Some(admin) = &admin_server {
+                admin.close();
+            }
+            workers.retire(&reloader.config(), &lifecycle, &mut stops).await
+        }
+    };
+    if let Some(remembering) = remembering {
+        let _ = remembering.await;
+    }
+    drop(tasks);
+    if let Some(admin) = admin_server {
+        admin.stop();
+    }
+    if let Some(successor) = successor {
+        successor.gone().await;
     }
     Ok(Ended { cut })
 }
 
-/// What every worker is given.
-#[derive(Clone)]
-struct Plan {
-    files: Files,
-    manners: Manners,
-    bounds: Bounds,
-    guard: Guard,
-    health: Health,
-    lifecycle: Lifecycle,
+/// All that stands before there are workers.
+struct House {
+    plan: Plan,
+    memory: Memory,
+    reloader: Reloader,
+    /// For each worker, what it serves with from then on.
+    orders: Vec<mpsc::UnboundedReceiver<Order>>,
+    desk: Desk,
 }
 
-impl Plan {
-    /// What operators are shown, and may ask for.
-    fn desk(&self, started: Instant, warmth: &Warmth, config: &Config, limits: &Limits) -> Desk {
-        let gauges = Gauges {
-            started,
-            lifecycle: self.lifecycle.clone(),
-            files: self.files.clone(),
-            guard: self.guard.clone(),
-            gate: self.manners.gate.clone(),
-            progress: Arc::clone(warmth.progress()),
-            limits: *limits,
-            bounds: status::Bounds::of(config),
+impl House {
+    async fn build(
+        loaded: &Loaded,
+        given: Given,
+        storage: Arc<dyn Storage>,
+        watchdog: Option<&Watchdog>,
+        is_successor: bool,
+    ) -> io::Result<Self> {
+        let Loaded { config, limits, redirects, .. } = loaded;
+        let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
+        let memory_of = Memory::open(config)?;
+        let rules = Rules::new(config);
+        let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
+        files.try_probe().await;
+        log::info!("memory: {} {}", ByteCount::bytes(limits.memory_bytes), limits.memory_source);
+        let (lifecycle, guard) = (Lifecycle::new(), Guard::new(config, limits));
+        let warmth = Warmth::new(files.clone(), config, limits);
+        let manners = Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard)?;
+        let health = Health::new(lifecycle.clone(), files.clone()).telling(warmth.progress());
+        let plan = Plan {
+            served: Served { files, manners, bounds: Bounds::of(config) },
+            guard: guard.clone(),
+            health: health.clone(),
+            watchdog: watchdog.cloned(),
+            accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
+            lifecycle,
         };
-        Desk { health: self.health.clone(), gauges, warmth: warmth.clone() }
+        let gauges = gauges(&plan, &warmth, config, limits);
+        let (told, orders) = (0..limits.workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let current = Current { config: config.clone(), limits: *limits, served: plan.served.clone() };
+        let reloader = Reloader::new(given, current, guard, warmth.clone(), told)?;
+        let memory = memory_of.with(warmth.clone());
+        Ok(Self { plan, memory, reloader, orders, desk: Desk { health, gauges, warmth } })
     }
 }
 
-/// What outlives the process, where that is wanted.
-struct Memory {
-    state: Option<StateDirectory>,
-    warmth: Warmth,
-    timeout: Duration,
-}
-
-impl Memory {
-    /// Reads what was hot before, while traffic is served already and readiness denied.
-    async fn recall(&self, lifecycle: &Lifecycle) {
-        let Some(state) = self.state.as_ref().filter(|_| !self.timeout.is_zero()) else { return };
-        let Some(turn) = self.warmth.turn() else { return };
-        lifecycle.advance(Phase::Warming);
-        let begun = Instant::now();
-        let reading = async {
-            let hot = state.read(self.warmth.most).await;
-            self.warmth.fetch(&hot, &turn).await;
-            hot
-        };
-        let hot = tokio::time::timeout(self.timeout, reading).await;
-        let counts = self.warmth.progress().counts();
-        let seconds = begun.elapsed().as_secs_f32();
-        match hot {
-            Ok(hot) if hot.is_empty() => {}
-            Ok(_) => log::info!("warm after {seconds:.1}s: {counts}"),
-            Err(_) => log::warn!("not warm after {seconds:.1}s, and ready all the same: {counts}"),
-        }
-    }
-
-    /// Writes what is hot now.
-    async fn remember(self) {
-        if let Some(state) = &self.state {
-            state.write(self.warmth.files(), self.warmth.most).await;
-        }
+fn gauges(plan: &Plan, warmth: &Warmth, config: &Config, limits: &Limits) -> Gauges {
+    Gauges {
+        started: Instant::now(),
+        lifecycle: plan.lifecycle.clone(),
+        files: plan.served.files.clone(),
+        guard: plan.guard.clone(),
+        gate: plan.served.manners.gate.clone(),
+        progress: Arc::clone(warmth.progress()),
+        limits: *limits,
+        bounds: status::Bounds::of(config),
     }
 }
 
-struct Workers {
-    arbiters: Vec<Arbiter>,
-    /// From each worker, once it is empty or told to end: how many responses it left unfinished.
-    unfinished: mpsc::UnboundedReceiver<usize>,
-}
+/// What goes on beside the workers, until it is dropped.
+struct Tasks(Vec<actix_rt::task::JoinHandle<()>>);
 
-impl Workers {
-    async fn start(plan: &Plan, count: usize, mut traffic: Vec<Bound>) -> io::Result<Self> {
-        let (report, unfinished) = mpsc::unbounded_channel();
-        let (started, mut starts) = mpsc::unbounded_channel();
-        let mut arbiters = Vec::with_capacity(count);
-        for _ in 0..count {
-            let listeners: Vec<Listener> =
-                traffic.iter_mut().filter_map(|bound| bound.listeners.pop()).collect();
-            let (plan, report, started) = (plan.clone(), report.clone(), started.clone());
-            let arbiter = Arbiter::try_with_tokio_rt(|| {
-                tokio::runtime::Builder::new_current_thread().enable_all().build()
-            })?;
-            arbiter.spawn_fn(move || {
-                actix_rt::spawn(async move {
-                    let left = work(plan, listeners, started).await;
-                    let _ = report.send(left);
-                });
-            });
-            arbiters.push(arbiter);
-        }
-        drop(started);
-        for _ in 0..count {
-            starts.recv().await.ok_or_else(|| io::Error::other("a worker did not start"))??;
-        }
-        for bound in &traffic {
-            log::info!("listening on {}", bound.url);
-        }
-        Ok(Self { arbiters, unfinished })
-    }
-
-    /// Drains, then closes, then ends; returns how many responses were cut.
-    async fn stop(
-        mut self,
-        config: &Config,
-        lifecycle: &Lifecycle,
-        stops: &mut mpsc::UnboundedReceiver<()>,
-    ) -> usize {
-        lifecycle.advance(Phase::Draining);
-        log::info!("stopping: serving on for {}, then finishing what is under way", config.drain_delay);
-        let is_urgent = or_urgent(tokio::time::sleep(config.drain_delay.get()), stops).await.is_none();
-        lifecycle.advance(Phase::Closing);
-        let timeout = if is_urgent { Duration::ZERO } else { config.shutdown_timeout.get() };
-        let count = self.arbiters.len();
-        let mut finished = 0;
-        let waited = async {
-            while finished < count && self.unfinished.recv().await.is_some() {
-                finished += 1;
-            }
-        };
-        let _ = or_urgent(tokio::time::timeout(timeout, waited), stops).await;
-        lifecycle.advance(Phase::Ended);
-        let mut cut = 0;
-        while finished < count {
-            cut += self.unfinished.recv().await.unwrap_or(0);
-            finished += 1;
-        }
-        for arbiter in self.arbiters {
-            arbiter.stop();
-            if arbiter.join().is_err() {
-                log::error!("a worker panicked");
-            }
-        }
-        cut
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(actix_rt::task::JoinHandle::abort);
     }
 }
 
-/// One worker: an App, its connections, and the sockets that they come from.
-async fn work(plan: Plan, listeners: Vec<Listener>, started: mpsc::UnboundedSender<io::Result<()>>) -> usize {
-    let Plan { files, manners, bounds, guard, health, lifecycle } = plan;
-    let site = Site::new(files.clone(), manners);
-    let app = match app(&site, &health).await {
-        Ok(app) => app,
-        Err(()) => {
-            let _ = started.send(Err(io::Error::other("the App could not be built")));
-            return 0;
-        }
+fn start_admin(bound: &Bound, desk: &Desk) -> io::Result<Admin> {
+    log::info!("{}admin on {}", from_whom(bound.origin), bound.url);
+    let listener = bound.listeners.first().cloned().ok_or(io::ErrorKind::NotFound)?;
+    Admin::start(listener, desk.clone())
+}
+
+/// Relieves the predecessor, if there is one, takes the place where a successor asks, and tells the service manager.
+async fn take_office(
+    predecessor: Option<Predecessor>,
+    upgrade: Option<UpgradePlace>,
+) -> io::Result<Option<UpgradeSocket>> {
+    let Some(mut predecessor) = predecessor else {
+        let upgrade = upgrade.map(UpgradePlace::settle).transpose()?;
+        service::ready();
+        return Ok(upgrade);
     };
-    let worker = Worker::new(app, files, bounds, guard);
-    let accepting: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| actix_rt::spawn(accept(listener, Rc::clone(&worker), lifecycle.clone())))
-        .collect();
-    let _ = started.send(Ok(()));
-    lifecycle.reached(Phase::Closing).await;
-    for accepting in accepting {
-        let _ = accepting.await;
+    match predecessor.relieve().await {
+        Ok(()) => log::info!("taken over from {}", predecessor.who()),
+        Err(error) => log::warn!("taken over from {}, but: {error}", predecessor.who()),
     }
-    worker.close();
-    let ended = pin!(lifecycle.reached(Phase::Ended));
-    let emptied = pin!(worker.emptied());
-    futures_util::future::select(emptied, ended).await;
-    worker.responses_under_way()
+    service::succeed();
+    // There is no way back: the site is served, though no further successor can ask.
+    Ok(upgrade.and_then(|place| {
+        place
+            .settle()
+            .inspect_err(|error| log::error!("the upgrade socket can't take its path: {error}"))
+            .ok()
+    }))
 }
 
-/// The App: an ordinary one, whose default service is the site.
-async fn app(
-    site: &Rc<Site>,
-    health: &Health,
-) -> Result<impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static, ()> {
-    let site = Rc::clone(site);
-    let app = App::new()
-        .configure(|app| health.configure(app))
-        .default_service(fn_service(move |request: ServiceRequest| Rc::clone(&site).serve(request)));
-    map_config(app, |()| AppConfig::default()).into_factory().new_service(()).await
+/// The next successor, which finds what is hot now; none ever comes where there is nowhere to ask.
+async fn awaited(offer: &Offer, upgrade: Option<&UpgradeSocket>, memory: &Memory) -> Successor {
+    match upgrade {
+        Some(socket) => offer.awaited_at(socket, async || memory.clone().remember_in_time().await).await,
+        None => std::future::pending().await,
+    }
 }
 
-/// What is done once a second, and what inotify tells.
-async fn keep_house(files: Files) {
+fn from_whom(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Here => "",
+        Origin::Manager => "inherited: ",
+        Origin::Predecessor => "taken over: ",
+    }
+}
+
+/// What is done once a second, what inotify tells, and what is to be done about a root that is another one now.
+async fn keep_house(files: Files, reloads: ReloadRequests) {
     let mut ticks = tokio::time::interval(HOUSEKEEPING_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let maintaining = async {
@@ -364,7 +292,15 @@ async fn keep_house(files: Files) {
             files.maintain().await;
         }
     };
-    tokio::join!(files.listen(), maintaining);
+    let looking = async {
+        loop {
+            tokio::time::sleep(files.root_check_after()).await;
+            if files.check_root().await {
+                reloads.ask_for_redirects();
+            }
+        }
+    };
+    tokio::join!(files.listen(), maintaining, looking);
 }
 
 /// The outcome of `waited`, or none when another word to stop comes first.
@@ -375,47 +311,29 @@ async fn or_urgent<T>(waited: impl Future<Output = T>, stops: &mut mpsc::Unbound
     }
 }
 
-fn pass_signals_on(stop: mpsc::UnboundedSender<()>) -> io::Result<()> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind)?;
-        let stop = stop.clone();
-        actix_rt::spawn(async move { while signals.recv().await.is_some() && stop.send(()).is_ok() {} });
+impl Signals {
+    /// SIGTERM and SIGINT say to stop, SIGHUP to read the configuration again.
+    fn of_the_process() -> io::Result<Self> {
+        let (stop, stops) = mpsc::unbounded_channel();
+        let reloads = ReloadRequests::default();
+        let mut hangups = signal(SignalKind::hangup())?;
+        let asked = reloads.clone();
+        actix_rt::spawn(async move {
+            while hangups.recv().await.is_some() {
+                asked.ask();
+            }
+        });
+        for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+            let mut signals = signal(kind)?;
+            let stop = stop.clone();
+            actix_rt::spawn(async move { while signals.recv().await.is_some() && stop.send(()).is_ok() {} });
+        }
+        Ok(Self { stops, reloads })
     }
-    Ok(())
-}
-
-fn bounds(config: &Config) -> Bounds {
-    Bounds {
-        head_bytes: config.head_bytes.as_usize(),
-        head_fields: config.head_fields.as_usize(),
-        body_bytes: config.body_bytes.get(),
-        head_timeout: config.head_timeout.get(),
-        idle_timeout: config.idle_timeout.get(),
-        stall_timeout: config.stall_timeout.get(),
-        disk_timeout: config.disk_timeout.get(),
-        min_rate: config.min_rate.given().map_or(0, |rate| rate.get()),
-        min_rate_after: config.min_rate_after.get(),
-        linger_timeout: config.linger_timeout.get(),
-        turn_bytes: config.turn_bytes.as_usize(),
-        long_rate: config.long_rate.get(),
-    }
-}
-
-fn init_log(config: &Config) {
-    // A second server in one process logs as the first does.
-    let _ = env_logger::Builder::new()
-        // What the admin listener's server says of its own threads; a filter that names it is heeded.
-        .filter_module("actix_server", log::LevelFilter::Warn)
-        .parse_filters(config.log.as_str())
-        .try_init();
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
-
-/// How long a stop waits for what is hot to be written, once all else is done.
-const REMEMBER_TIMEOUT: Duration = Duration::from_secs(5);
 
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);

@@ -70,7 +70,7 @@ pub(crate) fn name_at(origin: &Origin, key: &str) -> String {
 }
 
 /// Keeps a message to one line of a readable length.
-fn shortened(value: &str) -> String {
+pub(super) fn shortened(value: &str) -> String {
     let mut shown: String = value.chars().take(VALUE_CHARS_MAX).collect();
     if shown.len() < value.len() {
         shown.push('…');
@@ -112,6 +112,18 @@ impl ConfigErrors {
     /// then of all together.
     pub fn as_slice(&self) -> &[ConfigError] {
         &self.0
+    }
+}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl From<Vec<ConfigError>> for ConfigErrors {
+    fn from(errors: Vec<ConfigError>) -> Self {
+        Self(errors)
     }
 }
 

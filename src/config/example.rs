@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::change::is_live;
 use super::knobs::{KNOBS, Knob};
 
 /// A TOML file that explains every knob and, once its lines are uncommented, sets every default.
@@ -20,6 +21,9 @@ pub fn example() -> String {
         }
         let accepted = knob.accepted();
         let _ = writeln!(text, "# Accepted: {accepted}.");
+        if !is_live(knob.key) {
+            text.push_str("# A change needs a restart.\n");
+        }
         let _ = writeln!(text, "#{} = {}", knob.key, toml_default(knob));
     }
     text
@@ -45,7 +49,7 @@ const HEAD: &str = "\
 # A knob has three names: head_timeout here, PAGECAST_HEAD_TIMEOUT in the environment, --head-timeout as a flag.
 # Flags beat the environment, which beats this file, which beats the defaults. A key that is not known or a value
 # that is not accepted keeps the server from starting. `pagecast config` prints what is in effect, and where it
-# comes from.
+# comes from. On SIGHUP this file is read again, and all but what needs a restart is changed under way.
 ";
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub struct Knob {
     accepted: fn() -> String,
     value: fn(&Config) -> String,
     read: fn(&mut Config, Raw<'_>) -> Result<(), String>,
+    copy: fn(&mut Config, &Config),
 }
 
 impl Knob {
@@ -78,6 +79,11 @@ impl Knob {
     /// Sets it in `config`; on an error the reason, and `config` unchanged.
     pub(crate) fn read(&self, config: &mut Config, raw: Raw<'_>) -> Result<(), String> {
         (self.read)(config, raw)
+    }
+
+    /// Sets it in `config` to what it is in `from`.
+    pub(crate) fn copy(&self, config: &mut Config, from: &Config) {
+        (self.copy)(config, from);
     }
 }
 
@@ -190,6 +196,7 @@ macro_rules! knobs {
                     config.$key = raw.read::<$type>(&bounds!($($bounds)?))?;
                     Ok(())
                 },
+                copy: |config, from| config.$key = from.$key.clone(),
             },
         )+)+];
     };

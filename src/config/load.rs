@@ -1,6 +1,8 @@
 //! Lays the layers over one another.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io, mem};
@@ -20,7 +22,7 @@ use super::rule_reader::RULE;
 use super::rule_table::{ReadRule, read_rules};
 use super::setting::Raw;
 use super::task::Task;
-use crate::http::redirects::{REDIRECTS_FILE, Redirects};
+use crate::http::redirects::{BadLine, REDIRECTS_FILE, Redirects};
 
 /// What the program is to do, and with what.
 #[derive(Debug, Clone)]
@@ -35,12 +37,17 @@ pub struct Loaded {
     pub limits: Limits,
     /// Where names of the root lead that are no files, as its `_redirects` says.
     pub redirects: Arc<Redirects>,
+    /// The file that values were read from, where one was named.
+    pub file: Option<PathBuf>,
 }
 
 /// What loading asks of the disk.
 pub trait Disk {
     /// The bytes of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// The bytes of a regular file; never waits for a writer, as reading a fifo does.
+    fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>>;
 
     /// Whether a directory is there, symbolic links followed.
     fn is_directory(&self, path: &Path) -> io::Result<bool>;
@@ -55,8 +62,37 @@ impl Disk for RealDisk {
         fs::read(path)
     }
 
+    fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let mut file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     fn is_directory(&self, path: &Path) -> io::Result<bool> {
         fs::metadata(path).map(|metadata| metadata.is_dir())
+    }
+}
+
+/// The disk of the machine, for a server under way: a fifo is good for one reading, at start.
+#[derive(Debug, Clone, Copy)]
+pub struct RegularFiles;
+
+impl Disk for RegularFiles {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        RealDisk.read_regular(path)
+    }
+
+    fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
+        RealDisk.read_regular(path)
+    }
+
+    fn is_directory(&self, path: &Path) -> io::Result<bool> {
+        RealDisk.is_directory(path)
     }
 }
 
@@ -78,11 +114,13 @@ pub fn load(
             origins: Origins::default(),
             limits: Limits::default(),
             redirects: Arc::default(),
+            file: None,
         });
     }
     let environment = read_environment(variables, &mut draft.errors);
-    if let Some(path) = config_file(&line, &environment, &mut draft.errors) {
-        draft.read_file(&path, disk);
+    let file = config_file(&line, &environment, &mut draft.errors);
+    if let Some(path) = &file {
+        draft.read_file(path, disk);
     }
     for (knob, value) in &environment.knobs {
         draft.read_text(knob, value, Origin::Variable(knob.variable()));
@@ -102,7 +140,7 @@ pub fn load(
     }
     let limits = if line.task.is_bounded_by_limits() { draft.settle(facts) } else { Limits::default() };
     ConfigErrors::none_or(draft.errors)?;
-    Ok(Loaded { task: line.task, config: draft.config, origins: draft.origins, limits, redirects })
+    Ok(Loaded { task: line.task, config: draft.config, origins: draft.origins, limits, redirects, file })
 }
 
 /// The file that is named by the flag or else by the variable.
@@ -233,25 +271,10 @@ impl Draft {
         if !self.is_sound(&["root"]) {
             return Arc::default();
         }
-        let path = self.config.root.as_path().join(REDIRECTS_FILE);
-        let mut refuse =
-            |line, reason| self.errors.push(ConfigError::File { path: path.clone(), line, reason });
-        let text = match disk.read(&path) {
-            Ok(text) => text,
-            Err(error) => {
-                if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
-                    refuse(None, format!("the redirects cannot be read: {error}"));
-                }
-                return Arc::default();
-            }
-        };
-        match Redirects::parse(&text) {
-            Ok(redirects) => Arc::new(redirects),
-            Err(bad_lines) => {
-                bad_lines.into_iter().for_each(|bad| refuse(Some(bad.number), bad.to_string()));
-                Arc::default()
-            }
-        }
+        read_redirects(self.config.root.as_path(), disk).unwrap_or_else(|errors| {
+            self.errors.extend(errors);
+            Arc::default()
+        })
     }
 
     fn check_listeners(&mut self) {
@@ -286,6 +309,26 @@ impl Draft {
     }
 }
 
+/// What the `_redirects` of a root says; nothing where it has none. Blocks.
+///
+/// # Errors
+/// Every line that is wrong, or why it can't be read.
+pub(crate) fn read_redirects(root: &Path, disk: &dyn Disk) -> Result<Arc<Redirects>, Vec<ConfigError>> {
+    let path = root.join(REDIRECTS_FILE);
+    let refusal = |line, reason| ConfigError::File { path: path.clone(), line, reason };
+    let text = match disk.read_regular(&path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Arc::default());
+        }
+        Err(error) => return Err(vec![refusal(None, format!("the redirects cannot be read: {error}"))]),
+    };
+    let bad = |bad_lines: Vec<BadLine>| {
+        bad_lines.into_iter().map(|bad| refusal(Some(bad.number), bad.to_string())).collect()
+    };
+    Redirects::parse(&text).map(Arc::new).map_err(bad)
+}
+
 fn near_command(word: &str) -> Option<&'static str> {
     COMMANDS.iter().copied().find(|command| strsim::osa_distance(command, word) <= 2)
 }
@@ -302,6 +345,10 @@ mod tests {
         fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
             let found = self.0.iter().find(|(name, _)| path == Path::new(name));
             found.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+
+        fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
+            self.read(path)
         }
 
         fn is_directory(&self, path: &Path) -> io::Result<bool> {

@@ -104,8 +104,14 @@ mod tests {
         let mut origins = Origins::default();
         origins.derive("workers");
         origins.set("index", Origin::Flag("--index".to_owned()));
-        let text =
-            show(&Loaded { task: Task::ShowConfig, config, origins, limits, redirects: Default::default() });
+        let text = show(&Loaded {
+            task: Task::ShowConfig,
+            config,
+            origins,
+            limits,
+            redirects: Default::default(),
+            file: None,
+        });
         let line = |key: &str| {
             let found = text.lines().find(|line| line.starts_with(&format!("{key} ")));
             found.unwrap_or_else(|| panic!("{key} in {text}")).split("  ").filter(|part| !part.is_empty())

@@ -38,6 +38,8 @@ pub struct Asset {
     /// The content was copied so shortly after it was written that it may have changed without a trace.
     pub(crate) is_racy: bool,
     pub(crate) policy: Arc<Policy>,
+    /// Of the settings under which its fields were rendered.
+    pub(crate) generation: u64,
     /// What lay beside the file when it was looked up.
     pub(crate) beside: Beside,
     /// Other forms in which it is to be had.

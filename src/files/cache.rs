@@ -32,7 +32,6 @@ use super::root::{Entry, Root, RootState};
 use super::settings::{Counts, Settings};
 use super::storage::Storage;
 use super::tags::Tags;
-use super::told::Told;
 use super::version::Version;
 use super::watch::{Hint, Watch};
 use crate::config::Verify;
@@ -42,6 +41,9 @@ use crate::http::target::SitePath;
 use crate::rules::Rules;
 
 /// The files of one document root. Cheap to clone; every clone is the same.
+///
+/// Under other settings and rules it is another view of the same caches ([`Files::changed`]): each knows what it has made
+/// by its generation, and uses nothing that another one has.
 #[derive(Clone)]
 pub struct Files {
     inner: Arc<Inner>,
@@ -52,24 +54,27 @@ struct Inner {
     names: Cache<SitePath<'static>, Arc<Name>, foldhash::fast::RandomState>,
     heap: AssetCache,
     mapped: AssetCache,
-    opens: Disk,
-    reads: Reads,
-    digesting: Lanes,
-    compressing: Lanes,
-    loading: Loading,
-    watch: Option<Watch>,
+    opens: Arc<Disk>,
+    reads: Arc<Reads>,
+    digesting: Arc<Lanes>,
+    compressing: Arc<Lanes>,
+    loading: Arc<Loading>,
+    watch: Option<Arc<Watch>>,
+    settings: Settings,
     /// What a mapping weighs at least.
     least_pages: u64,
     trust_ms: u64,
     trust_watched_ms: u64,
     disk_timeout: Duration,
-    disk_timeouts: AtomicU64,
+    disk_timeouts: Arc<AtomicU64>,
     started: Instant,
     /// When the next period of heat begins.
-    heat_ages_ms: AtomicU64,
+    heat_ages_ms: Arc<AtomicU64>,
     /// Names checked up to this moment are not trusted any more, whatever they say.
-    distrusted_until_ms: AtomicU64,
-    root_is_sound: AtomicBool,
+    distrusted_until_ms: Arc<AtomicU64>,
+    root_is_sound: Arc<AtomicBool>,
+    /// How often the root is looked at, under the latest settings.
+    root_check_ms: Arc<AtomicU64>,
 }
 
 /// An asset by what it is of, and in which form.
@@ -102,25 +107,21 @@ impl Files {
     pub fn new(root: Root, settings: &Settings, rules: Arc<Rules>) -> io::Result<Self> {
         let mapped_pages = settings.cache_bytes / PAGE;
         let least_pages = (mapped_pages / settings.mappings.max(1)).max(1);
-        let heap_fits = if settings.heap_bytes == 0 { 0 } else { settings.heap_file_bytes };
         let storage = Arc::clone(root.storage());
         let loader = Loader {
-            root,
+            root: Arc::new(root),
+            generation: 0,
             handles: Arc::new(HandlePool::new(settings.handles)),
             reaper: Arc::new(Reaper::new(Arc::clone(&storage))),
             rules,
             tags: Tags { source: settings.etag, digests: Digests::new(settings.digests) },
-            told: Told::default(),
-            faults: Faults::default(),
-            sizes: Sizes {
-                heap_file_bytes: heap_fits.min(settings.heap_bytes / LARGEST_SHARE),
-                mapped_file_bytes: settings.cache_bytes / LARGEST_SHARE,
-                compressed: settings.compressed.clone().filter(|_| settings.heap_bytes >= LARGEST_SHARE),
-                form_bytes: settings.heap_bytes / LARGEST_SHARE,
-            },
+            told: Arc::default(),
+            faults: Arc::default(),
+            sizes: sizes(settings),
             heeds_checksums: settings.verify == Verify::Serve,
         };
-        let lanes = |name, long_from| Lanes::new(name, settings.background_threads, long_from);
+        let lanes = |name, long_from| Lanes::new(name, settings.background_threads, long_from).map(Arc::new);
+        let pool = |name, threads, niceness| Disk::new(name, threads, niceness).map(Arc::new);
         let inner = Inner {
             loader,
             names: cache(settings.names, |_, _| 1),
@@ -128,23 +129,87 @@ impl Files {
             mapped: cache(mapped_pages, move |_, asset: &Arc<Asset>| {
                 clamp(asset.length().div_ceil(PAGE).max(least_pages))
             }),
-            opens: Disk::new("pagecast-open", settings.disk_threads, 0)?,
-            reads: Reads::new(storage, settings.populate_threads, READING_NICENESS),
+            opens: pool("pagecast-open", settings.disk_threads, 0)?,
+            reads: Arc::new(Reads::new(storage, settings.populate_threads, READING_NICENESS)),
             digesting: lanes("pagecast-digest", LONG_TO_HASH)?,
             compressing: lanes("pagecast-code", LONG_TO_COMPRESS)?,
-            loading: Loading::default(),
-            watch: settings.watches.and_then(watch_or_say),
+            loading: Arc::default(),
+            watch: settings.watches.and_then(watch_or_say).map(Arc::new),
+            settings: settings.clone(),
             least_pages,
             trust_ms: milliseconds(settings.revalidate_after),
             trust_watched_ms: watched_trust_ms(settings),
             disk_timeout: settings.disk_timeout,
-            disk_timeouts: AtomicU64::new(0),
+            disk_timeouts: Arc::default(),
             started: Instant::now(),
-            heat_ages_ms: AtomicU64::new(FIRST_MS + PERIOD_MS),
-            distrusted_until_ms: AtomicU64::new(0),
-            root_is_sound: AtomicBool::new(true),
+            heat_ages_ms: Arc::new(AtomicU64::new(FIRST_MS + PERIOD_MS)),
+            distrusted_until_ms: Arc::default(),
+            root_is_sound: Arc::new(AtomicBool::new(true)),
+            root_check_ms: Arc::new(AtomicU64::new(root_check_ms(settings))),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The same files under other settings and rules: what is remembered under those of before is looked up anew, and what
+    /// is under way goes on with what it has. Sizes of caches, threads and watches stay as they are.
+    #[must_use]
+    pub fn changed(&self, settings: &Settings, rules: Arc<Rules>) -> Self {
+        let before = &self.inner;
+        before.loader.handles.set_times(settings.handles);
+        before.root_check_ms.store(root_check_ms(settings), Ordering::Relaxed);
+        let is_same = *settings == Settings { handles: settings.handles, ..before.settings.clone() };
+        if is_same && rules.say_the_same_as(&before.loader.rules) {
+            return self.clone();
+        }
+        let generation = before.loader.generation + 1;
+        self.view(settings, rules, generation, Arc::clone(&before.loader.root))
+    }
+
+    /// The same files in the directory that is the root now, whatever is swapped: for whoever reads many of them, and
+    /// remembers none.
+    pub(crate) fn pinned(&self) -> Self {
+        let Inner { loader, settings, .. } = &*self.inner;
+        self.view(settings, Arc::clone(&loader.rules), loader.generation, Arc::new(loader.root.pinned()))
+    }
+
+    fn view(&self, settings: &Settings, rules: Arc<Rules>, generation: u64, root: Arc<Root>) -> Self {
+        let before = &self.inner;
+        let loader = Loader {
+            root,
+            generation,
+            handles: Arc::clone(&before.loader.handles),
+            rules,
+            tags: Tags { source: settings.etag, digests: before.loader.tags.digests.clone() },
+            told: Arc::clone(&before.loader.told),
+            faults: Arc::clone(&before.loader.faults),
+            reaper: Arc::clone(&before.loader.reaper),
+            sizes: sizes(settings),
+            heeds_checksums: settings.verify == Verify::Serve,
+        };
+        let inner = Inner {
+            loader,
+            names: before.names.clone(),
+            heap: before.heap.clone(),
+            mapped: before.mapped.clone(),
+            opens: Arc::clone(&before.opens),
+            reads: Arc::clone(&before.reads),
+            digesting: Arc::clone(&before.digesting),
+            compressing: Arc::clone(&before.compressing),
+            loading: Arc::clone(&before.loading),
+            watch: before.watch.clone(),
+            settings: settings.clone(),
+            least_pages: before.least_pages,
+            trust_ms: milliseconds(settings.revalidate_after),
+            trust_watched_ms: watched_trust_ms(settings),
+            disk_timeout: settings.disk_timeout,
+            disk_timeouts: Arc::clone(&before.disk_timeouts),
+            heat_ages_ms: Arc::clone(&before.heat_ages_ms),
+            started: before.started,
+            distrusted_until_ms: Arc::clone(&before.distrusted_until_ms),
+            root_is_sound: Arc::clone(&before.root_is_sound),
+            root_check_ms: Arc::clone(&before.root_check_ms),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// What stands at `path`: from the cache while that is trusted, else from the disk.
@@ -306,7 +371,7 @@ impl Files {
         let _ = probed.await;
     }
 
-    /// Housekeeping, once a second: idle handles, evictions that are due, the state of the root.
+    /// Housekeeping, once a second: idle handles and evictions that are due.
     pub async fn maintain(&self) {
         let inner = &self.inner;
         inner.loader.handles.sweep(Instant::now());
@@ -316,11 +381,21 @@ impl Files {
         inner.loader.tags.digests.tidy();
         inner.loader.faults.sum_up(Instant::now());
         self.age_heat_when_due();
-        let job = Arc::clone(inner);
+    }
+
+    /// How long to wait before the root is looked at again: no longer than a name is trusted.
+    pub fn root_check_after(&self) -> Duration {
+        Duration::from_millis(self.inner.root_check_ms.load(Ordering::Relaxed))
+    }
+
+    /// Looks whether the root can still be served from; true where it is another directory now, which is served from then
+    /// on. What is under way goes on with the old one's files.
+    pub async fn check_root(&self) -> bool {
+        let (inner, job) = (&self.inner, Arc::clone(&self.inner));
         let state = match self.ask(move || job.loader.root.check()).await {
             Ok(state) => state,
             Err(Unanswered::TimedOut) => RootState::Broken(io::ErrorKind::TimedOut.into()),
-            Err(Unanswered::Panicked) => return,
+            Err(Unanswered::Panicked) => return false,
         };
         let is_sound = !matches!(state, RootState::Broken(_));
         let was_sound = inner.root_is_sound.swap(is_sound, Ordering::Relaxed);
@@ -333,10 +408,16 @@ impl Files {
                     "the root {} is another directory now: all names are looked up anew",
                     inner.loader.root.path().display()
                 );
+                // Watches are on the directories of the tree that was there before.
+                if let Some(watch) = &inner.watch {
+                    watch.forget_all();
+                }
                 self.distrust_all();
+                return true;
             }
             RootState::Broken(_) | RootState::Same => {}
         }
+        false
     }
 
     /// Passes inotify's hints on to the names, for as long as it is polled.
@@ -403,7 +484,9 @@ impl Files {
                 return found;
             }
             // Another request opened it; its asset may be gone again already where memory is very short.
-            if let Some(lookup) = name.lookup() {
+            if self.is_of_these_settings(&name)
+                && let Some(lookup) = name.lookup()
+            {
                 return Found { lookup, name };
             }
         }
@@ -412,7 +495,8 @@ impl Files {
 
     async fn resolve(&self, path: &SitePath<'static>, now_ms: u64) -> Found {
         let name = |outcome, policy, is_told_of, trust_ms| {
-            Arc::new(Name::new(path.clone(), outcome, policy, is_told_of, now_ms, trust_ms))
+            let generation = self.inner.loader.generation;
+            Arc::new(Name::new(path.clone(), outcome, policy, is_told_of, generation, now_ms, trust_ms))
         };
         let policy = || self.inner.loader.rules.policy(path);
         let Ok(permit) = self.inner.loader.handles.permit().await else {
@@ -486,7 +570,12 @@ impl Files {
     }
 
     fn is_trusted(&self, name: &Name, now_ms: u64) -> bool {
-        name.is_trusted(now_ms, self.inner.distrusted_until_ms.load(Ordering::Acquire))
+        self.is_of_these_settings(name)
+            && name.is_trusted(now_ms, self.inner.distrusted_until_ms.load(Ordering::Acquire))
+    }
+
+    fn is_of_these_settings(&self, name: &Name) -> bool {
+        name.generation == self.inner.loader.generation
     }
 
     fn is_usable(&self, name: &Name, now_ms: u64) -> bool {
@@ -495,6 +584,9 @@ impl Files {
 
     /// Whether the kernel confirms, from memory alone, what the name says.
     fn check(&self, name: &Name, before: Checked) -> bool {
+        if !self.is_of_these_settings(name) {
+            return false;
+        }
         let Loader { root, tags, .. } = &self.inner.loader;
         let seen = root.glance(&name.path);
         match &name.outcome {
@@ -521,7 +613,7 @@ impl Files {
     }
 
     /// What is said of which part of the site.
-    pub(crate) fn rules(&self) -> &Rules {
+    pub(crate) fn rules(&self) -> &Arc<Rules> {
         &self.inner.loader.rules
     }
 
@@ -553,6 +645,21 @@ where
         .eviction_policy(EvictionPolicy::lru())
         .weigher(weigh)
         .build_with_hasher(foldhash::fast::RandomState::default())
+}
+
+fn sizes(settings: &Settings) -> Sizes {
+    let heap_fits = if settings.heap_bytes == 0 { 0 } else { settings.heap_file_bytes };
+    Sizes {
+        heap_file_bytes: heap_fits.min(settings.heap_bytes / LARGEST_SHARE),
+        mapped_file_bytes: settings.cache_bytes / LARGEST_SHARE,
+        compressed: settings.compressed.clone().filter(|_| settings.heap_bytes >= LARGEST_SHARE),
+        form_bytes: settings.heap_bytes / LARGEST_SHARE,
+    }
+}
+
+/// A root that is swapped is seen as soon as a name that changed, and within a second however long names are trusted.
+fn root_check_ms(settings: &Settings) -> u64 {
+    milliseconds(settings.revalidate_after).clamp(ROOT_CHECK_MS_MIN, ROOT_CHECK_MS_MAX)
 }
 
 fn milliseconds(span: Duration) -> u64 {
@@ -600,5 +707,42 @@ const LARGEST_SHARE: u64 = 4;
 /// What may have changed without a trace is read again before long, however long names are trusted.
 const RACY_TRUST_MS: u64 = 1000;
 
+const ROOT_CHECK_MS_MIN: u64 = 50;
+const ROOT_CHECK_MS_MAX: u64 = 1000;
+
 /// How often a request shares another's look-up before it makes its own.
 const SHARED_TRIES: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Switch, Symlinks};
+    use crate::files::handle_pool::HandleLimits;
+
+    #[test]
+    fn the_same_settings_and_rules_leave_everything_trusted_and_others_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), b"a").unwrap();
+        let path = SitePath::parse(b"/a").unwrap().path.into_owned();
+        let trusted = Duration::from_secs(3600);
+        let settings = Settings { revalidate_after: trusted, ..Settings::small() };
+        let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
+        let other_rules = Rules::new(&Config { listing: Switch::On, ..Config::default() });
+        let other_settings = Settings { heap_file_bytes: 0, ..settings.clone() };
+        actix_rt::System::new().block_on(async {
+            let rules = || Rules::new(&Config::default());
+            let files = Files::new(root, &settings, rules()).unwrap();
+            let name = files.find(&path).await.name;
+            let times = HandleLimits { wait: Duration::ZERO, ..settings.handles };
+            let same = files.changed(&Settings { handles: times, ..settings.clone() }, rules());
+            assert!(Arc::ptr_eq(&same.inner, &files.inner));
+            for other in [files.changed(&settings, other_rules), files.changed(&other_settings, rules())] {
+                assert!(other.recall(&name, other.now_ms()).is_none());
+                let found = other.find(&path).await;
+                assert!(!Arc::ptr_eq(&found.name, &name));
+                assert!(other.recall(&found.name, other.now_ms()).is_some());
+                assert!(files.recall(&found.name, files.now_ms()).is_none(), "nor the other way round");
+            }
+        });
+    }
+}

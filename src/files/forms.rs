@@ -97,18 +97,20 @@ impl<T> Forms<T> {
         self.slot(coding).is_unreadable.store(true, Ordering::Release);
     }
 
-    /// Takes over what is known of forms of the same version of the file.
-    pub(crate) fn adopt(&self, before: &Self) {
+    /// Takes over what is known of forms of the same version of the file: the forms as well where they `still_do`.
+    pub(crate) fn adopt(&self, before: &Self, still_do: bool) {
         for coding in Coding::ALL {
             let (slot, old) = (self.slot(coding), before.slot(coding));
             if self.sidecars[coding as usize] != before.sidecars[coding as usize] {
                 continue;
             }
-            if let Some(form) = &*old.held.lock() {
-                self.keep(coding, form.clone());
+            if still_do {
+                if let Some(form) = &*old.held.lock() {
+                    self.keep(coding, form.clone());
+                }
+                let rest = *old.rest.lock();
+                *slot.rest.lock() = rest;
             }
-            let rest = *old.rest.lock();
-            *slot.rest.lock() = rest;
             for (new, old) in [(&slot.is_useless, &old.is_useless), (&slot.is_unreadable, &old.is_unreadable)]
             {
                 new.store(old.load(Ordering::Acquire), Ordering::Release);
@@ -198,8 +200,11 @@ mod tests {
         assert!(!forms.begin(Coding::Br) && forms.begin(Coding::Zstd));
         assert!(forms.possible().has(Coding::Br), "it may come back");
         let heir = compressible();
-        heir.adopt(&forms);
+        heir.adopt(&forms, true);
         assert!(!heir.begin(Coding::Br) && heir.begin(Coding::Zstd));
+        let other = compressible();
+        other.adopt(&forms, false);
+        assert!(other.begin(Coding::Br), "made under other settings, it is made again");
     }
 
     #[test]
@@ -211,8 +216,8 @@ mod tests {
             Forms::of(sidecars, false).unwrap(),
             Forms::of([Some(Version::sample(1, 9)), None, None], false).unwrap(),
         );
-        heir.adopt(&forms);
-        other.adopt(&forms);
+        heir.adopt(&forms, true);
+        other.adopt(&forms, true);
         for (forms, has_br, has_zstd) in [(forms, false, true), (heir, false, true), (other, true, false)] {
             assert_eq!(forms.sidecars().has(Coding::Br), has_br);
             assert_eq!(forms.possible().has(Coding::Zstd), has_zstd);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustix::fs::Stat;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -20,13 +20,14 @@ use super::version::{Version, links_of};
 pub(crate) struct HandlePool {
     permits: Arc<Semaphore>,
     warm: Mutex<Warm>,
-    limits: HandleLimits,
+    handles: usize,
+    limits: RwLock<HandleLimits>,
     waits: AtomicU64,
     timeouts: AtomicU64,
 }
 
 /// How many handles there may be, and how long each may wait, idle and live.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandleLimits {
     /// Files open at once.
     pub handles: usize,
@@ -59,10 +60,16 @@ impl HandlePool {
         Self {
             permits: Arc::new(Semaphore::new(limits.handles)),
             warm: Mutex::new(Warm::default()),
-            limits,
+            handles: limits.handles,
+            limits: RwLock::new(limits),
             waits: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
         }
+    }
+
+    /// From now on handles are waited for, idle and live so long; their number stays.
+    pub(crate) fn set_times(&self, limits: HandleLimits) {
+        *self.limits.write() = limits;
     }
 
     /// A permit, waited for if need be. Idle warm handles give theirs up first.
@@ -71,7 +78,7 @@ impl HandlePool {
             return Ok(permit);
         }
         self.waits.fetch_add(1, Ordering::Relaxed);
-        let deadline = tokio::time::Instant::now() + self.limits.wait;
+        let deadline = tokio::time::Instant::now() + self.limits.read().wait;
         loop {
             // In slices: a handle that turns idle while we wait stays warm, and is closed for us only when we look.
             let slice = deadline.min(tokio::time::Instant::now() + LOOK_AGAIN_AFTER);
@@ -120,7 +127,7 @@ impl HandlePool {
 
     /// Closes idle handles that have idled or lived too long.
     pub(crate) fn sweep(&self, now: Instant) {
-        let limits = self.limits;
+        let limits = *self.limits.read();
         let closing = self.warm.lock().take_idle(usize::MAX, |used, handle| {
             now.saturating_duration_since(used) >= limits.idle
                 || now.saturating_duration_since(handle.opened) >= limits.max_age
@@ -130,7 +137,7 @@ impl HandlePool {
 
     /// Handles that are open now.
     pub(crate) fn in_use(&self) -> usize {
-        self.limits.handles.saturating_sub(self.permits.available_permits())
+        self.handles.saturating_sub(self.permits.available_permits())
     }
 
     /// How often a request had to wait for a handle, and how often in vain.

@@ -33,13 +33,15 @@ use crate::rules::{Policy, Rules};
 
 /// Everything that turns a path into an asset.
 pub(crate) struct Loader {
-    pub(crate) root: Root,
+    pub(crate) root: Arc<Root>,
+    /// Of the settings that follow: what was made under others is made anew.
+    pub(crate) generation: u64,
     pub(crate) handles: Arc<HandlePool>,
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) tags: Tags,
-    pub(crate) told: Told,
-    pub(crate) faults: Faults,
+    pub(crate) told: Arc<Told>,
+    pub(crate) faults: Arc<Faults>,
     pub(crate) sizes: Sizes,
     /// Files with a checksum beside them are served only if they match it.
     pub(crate) heeds_checksums: bool,
@@ -226,6 +228,7 @@ impl Loader {
         let beside = Beside::look(&self.root, path, self.heeds_checksums)?;
         let is_same = |asset: &Arc<Asset>| {
             asset.version == version
+                && asset.generation == self.generation
                 && !asset.is_racy
                 && asset.beside == beside
                 && !self.tags.have_improved(asset)
@@ -248,7 +251,7 @@ impl Loader {
         if let Some(previous) = previous.filter(|previous| previous.version == asset.version)
             && let (Some(forms), Some(before)) = (&asset.forms, &previous.forms)
         {
-            forms.adopt(before);
+            forms.adopt(before, previous.generation == self.generation);
         }
         Ok(Arc::new(asset))
     }
@@ -330,6 +333,7 @@ impl Loader {
             content,
             is_racy,
             policy,
+            generation: self.generation,
             beside,
             forms,
             digests,

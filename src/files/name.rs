@@ -17,6 +17,8 @@ pub struct Name {
     pub(crate) policy: Arc<Policy>,
     /// Every change of the name is told by the kernel.
     pub(crate) is_told_of: bool,
+    /// Of the settings under which it was looked up.
+    pub(crate) generation: u64,
     /// How long the outcome is trusted after it was checked.
     trust_ms: u64,
     checked_ms: AtomicU64,
@@ -71,12 +73,13 @@ impl Name {
         outcome: Outcome,
         policy: Arc<Policy>,
         is_told_of: bool,
+        generation: u64,
         checked_ms: u64,
         trust_ms: u64,
     ) -> Self {
         let checked_ms = if outcome.is_transient() { NEVER } else { checked_ms };
         let (checked_ms, touched_ms) = (AtomicU64::new(checked_ms), AtomicU64::new(checked_ms));
-        Self { path, outcome, policy, is_told_of, trust_ms, checked_ms, touched_ms }
+        Self { path, outcome, policy, is_told_of, generation, trust_ms, checked_ms, touched_ms }
     }
 
     /// The answer as it was last known, if its asset is still held by somebody.

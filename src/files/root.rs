@@ -77,6 +77,17 @@ impl Root {
         Ok(root)
     }
 
+    /// The root as it is now, which stays the same directory whatever is swapped.
+    pub(crate) fn pinned(&self) -> Self {
+        Self {
+            storage: Arc::clone(&self.storage),
+            path: self.path.clone(),
+            opened: RwLock::new(Arc::clone(&self.opened.read())),
+            resolve: self.resolve,
+            has_openat2: AtomicBool::new(self.has_openat2.load(Ordering::Relaxed)),
+        }
+    }
+
     /// Opens what stands at `path`. Blocks.
     ///
     /// The entry is looked at before it is opened for reading: opening a fifo lets its writer loose, and opening a

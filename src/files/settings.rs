@@ -7,7 +7,7 @@ use super::handle_pool::HandleLimits;
 use crate::config::{Config, EtagSource, Limits, Verify};
 
 /// Every bound of the room.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How long a name is trusted without another look.
     pub revalidate_after: Duration,

@@ -93,6 +93,14 @@ impl Watch {
         false
     }
 
+    /// All directories are watched anew as they are asked for: other ones may stand at their paths.
+    pub(crate) fn forget_all(&self) {
+        for watch in self.covered.lock().forget_all() {
+            // It may be gone already, with its directory.
+            let _ = inotify::remove_watch(&self.inotify, watch);
+        }
+    }
+
     /// Hints as they come, to `hear`, for as long as the future is polled.
     pub(crate) async fn listen(&self, mut hear: impl AsyncFnMut(Hint)) -> io::Result<()> {
         let ready = register(self.inotify.as_fd().try_clone_to_owned()?, Interest::READABLE)?;

@@ -22,7 +22,7 @@ pub(crate) struct Connections {
 }
 
 struct Shared {
-    max: usize,
+    max: AtomicUsize,
     /// Room above `max` for those whose place is still being left by another.
     overlap: usize,
     /// Room above that for those who are told to come back.
@@ -74,7 +74,7 @@ impl Connections {
     pub(crate) fn new(max: usize, room: usize) -> Self {
         let overlap = room / 2;
         let shared = Shared {
-            max,
+            max: AtomicUsize::new(max),
             overlap,
             refusing_max: room - overlap,
             started: Instant::now(),
@@ -89,14 +89,19 @@ impl Connections {
         Self { shared: Arc::new(shared) }
     }
 
+    /// From now on at most `max` connections are served. Those beyond it that are being served stay.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.shared.max.store(max, Ordering::Relaxed);
+    }
+
     /// Room for one more connection, if need be that of one which nobody uses.
     pub(crate) fn admit(&self) -> Admission {
-        let shared = &self.shared;
+        let (shared, max) = (&self.shared, self.shared.max());
         let share = |is_refusal| Share { shared: Arc::clone(shared), is_refusal };
-        if take(&shared.open, shared.max) {
+        if take(&shared.open, max) {
             return Admission::Serve(share(false));
         }
-        if take(&shared.open, shared.max.saturating_add(shared.overlap)) {
+        if take(&shared.open, max.saturating_add(shared.overlap)) {
             let taken = share(false);
             if self.evict() {
                 return Admission::Serve(taken);
@@ -123,7 +128,7 @@ impl Connections {
     /// Whether connections run short: seven of eight are taken.
     pub(crate) fn is_short(&self) -> bool {
         let shared = &self.shared;
-        shared.open.load(Ordering::Relaxed) >= shared.max - shared.max / SHORT_SHARE
+        shared.open.load(Ordering::Relaxed) >= shared.max() - shared.max() / SHORT_SHARE
     }
 
     pub(crate) fn count_too_slow(&self) {
@@ -134,7 +139,7 @@ impl Connections {
         let shared = &self.shared;
         ConnectionCounts {
             open: shared.open.load(Ordering::Relaxed),
-            max: shared.max,
+            max: shared.max(),
             evicted: shared.evicted.load(Ordering::Relaxed),
             refused: shared.refused.load(Ordering::Relaxed),
             too_slow: shared.too_slow.load(Ordering::Relaxed),
@@ -199,11 +204,15 @@ impl Connections {
 }
 
 impl Shared {
+    fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
     /// The log hears of the first, and then of every thousandth.
     fn count_refusal(&self) {
         let before = self.refused.fetch_add(1, Ordering::Relaxed);
         if before.is_multiple_of(TOLD_EVERY) {
-            let max = self.max;
+            let max = self.max();
             log::warn!(
                 "all {max} connections are in use: a newcomer was told to come back, number {}",
                 before + 1
@@ -589,5 +598,16 @@ mod tests {
         assert!(!connections.is_short());
         shares.push(served(&connections));
         assert!(connections.is_short());
+    }
+
+    #[test]
+    fn a_lower_bound_lets_those_stay_who_are_served_and_a_higher_one_newcomers_in() {
+        let connections = Connections::new(2, 2);
+        let (one, _other) = (served(&connections), served(&connections));
+        connections.set_max(1);
+        drop(one);
+        assert!(matches!(connections.admit(), Admission::Refuse(_)));
+        connections.set_max(2);
+        assert!(matches!(connections.admit(), Admission::Serve(_)));
     }
 }

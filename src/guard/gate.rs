@@ -24,7 +24,7 @@ struct Inner {
     /// The field line of Strict-Transport-Security.
     transport_security: Option<String>,
     filters_queries: bool,
-    suspicious: AtomicU64,
+    suspicious: Arc<AtomicU64>,
 }
 
 /// Where the gate sends a request.
@@ -41,6 +41,15 @@ pub enum Turned {
 impl Gate {
     /// The gate as it is configured.
     pub fn new(config: &Config) -> Self {
+        Self::counting(config, Arc::default())
+    }
+
+    /// The gate as it is configured now, which counts on from this one.
+    pub(crate) fn changed(&self, config: &Config) -> Self {
+        Self::counting(config, Arc::clone(&self.inner.suspicious))
+    }
+
+    fn counting(config: &Config, suspicious: Arc<AtomicU64>) -> Self {
         if config.https_redirect.is_on() && config.trusted_proxies.is_empty() {
             log::warn!(
                 "every request is redirected to https: no proxy is trusted to say that one came by it"
@@ -54,7 +63,7 @@ impl Gate {
             transport_security: transport_security
                 .map(|value| format!("strict-transport-security: {value}\r\n")),
             filters_queries: config.query_filter.is_on(),
-            suspicious: AtomicU64::new(0),
+            suspicious,
         };
         Self { inner: Arc::new(inner) }
     }

@@ -47,9 +47,7 @@ pub struct Guard {
 }
 
 struct Inner {
-    prefixes: Prefixes,
-    proxies: Proxies,
-    limits: ArcSwap<RequestLimits>,
+    settings: ArcSwap<Settings>,
     /// Whether anything has to be known of a request before it is served.
     asks: AtomicBool,
     clients: Clients,
@@ -60,6 +58,26 @@ struct Inner {
     contradictions: AtomicU64,
     proxy_headers_refused: AtomicU64,
     refused_clients: AtomicU64,
+}
+
+/// What may change under way.
+struct Settings {
+    prefixes: Prefixes,
+    proxies: Proxies,
+    limits: RequestLimits,
+}
+
+impl Settings {
+    fn of(config: &Config) -> Self {
+        let bits = |count: u64| u8::try_from(count).unwrap_or(u8::MAX);
+        let prefixes =
+            Prefixes { v4: bits(config.client_v4_prefix.get()), v6: bits(config.client_v6_prefix.get()) };
+        Self { prefixes, proxies: Proxies::new(config), limits: RequestLimits::new(config) }
+    }
+
+    fn asks(&self) -> bool {
+        !self.limits.is_empty() || !self.proxies.is_empty()
+    }
 }
 
 /// What the guard has counted since the start, and remembers now.
@@ -100,17 +118,10 @@ pub(crate) struct TooMany;
 impl Guard {
     /// The guard as it is configured, within `limits`.
     pub fn new(config: &Config, limits: &Limits) -> Self {
-        let bits = |count: u64| u8::try_from(count).unwrap_or(u8::MAX);
-        let prefixes =
-            Prefixes { v4: bits(config.client_v4_prefix.get()), v6: bits(config.client_v6_prefix.get()) };
-        let request_limits = RequestLimits::new(config);
-        let proxies = Proxies::new(config);
-        let asks = AtomicBool::new(!request_limits.is_empty() || !proxies.is_empty());
+        let settings = Settings::of(config);
         let inner = Inner {
-            prefixes,
-            proxies,
-            limits: ArcSwap::from_pointee(request_limits),
-            asks,
+            asks: AtomicBool::new(settings.asks()),
+            settings: ArcSwap::from_pointee(settings),
             clients: Clients::new(config.clients.as_usize()),
             connections: Connections::new(limits.max_connections, limits.refusals),
             requests: Requests::default(),
@@ -123,13 +134,12 @@ impl Guard {
         Self { inner: Arc::new(inner) }
     }
 
-    /// From now on the limits of `config` hold: rates, bursts, requests at once, connections, bandwidth and who is exempt. What
-    /// is known of the clients stays; a client whose rate is another one now begins with all of it.
-    pub fn set_limits(&self, config: &Config) {
-        let limits = RequestLimits::new(config);
-        let asks = !limits.is_empty() || !self.inner.proxies.is_empty();
-        self.inner.limits.store(Arc::new(limits));
-        self.inner.asks.store(asks, Ordering::Relaxed);
+    /// From now on the limits of `config` hold: who is trusted and exempt, rates, bursts, requests at once, connections,
+    /// bandwidth. What is known of the clients stays; a client whose rate is another one now begins with all of it.
+    pub(crate) fn apply(&self, config: &Config) {
+        let settings = Settings::of(config);
+        self.inner.asks.store(settings.asks(), Ordering::Relaxed);
+        self.inner.settings.store(Arc::new(settings));
         self.inner.bandwidth.apply(config);
     }
 
@@ -177,12 +187,12 @@ impl Guard {
 
     /// Whether no limit holds for who is at that address; none is a unix socket.
     pub(crate) fn is_unlimited(&self, peer: Option<SocketAddr>) -> bool {
-        self.inner.limits.load().exempt_address(peer.map(|peer| peer.ip()))
+        self.inner.settings.load().limits.exempt_address(peer.map(|peer| peer.ip()))
     }
 
     /// The client at the other end of a connection; none is a unix socket.
     pub(crate) fn client_at(&self, peer: Option<SocketAddr>) -> ClientKey {
-        ClientKey::of(peer.map(|peer| peer.ip()), self.inner.prefixes)
+        ClientKey::of(peer.map(|peer| peer.ip()), self.inner.settings.load().prefixes)
     }
 
     /// Whether requests have to be admitted. Where they have not, a client is who is at the other end of its connection.
@@ -195,9 +205,10 @@ impl Guard {
         if !self.asks() {
             return None;
         }
-        let asker = self.asker(request);
-        let key = ClientKey::of(asker.address, self.inner.prefixes);
-        let limits = self.inner.limits.load();
+        let settings = self.inner.settings.load();
+        let Settings { prefixes, proxies, limits } = &**settings;
+        let asker = self.asker(proxies, request);
+        let key = ClientKey::of(asker.address, *prefixes);
         let is_exempt = limits.exempt(asker);
         if limits.is_empty() || is_exempt {
             let pass = Pass::uncounted(key, is_exempt);
@@ -215,12 +226,12 @@ impl Guard {
 
     /// Whether connections begin with a header of the PROXY protocol.
     pub(crate) fn proxy_protocol(&self) -> ProxyProtocol {
-        self.inner.proxies.protocol()
+        self.inner.settings.load().proxies.protocol()
     }
 
     /// Whether the peer is a trusted proxy.
     pub(crate) fn trusts(&self, peer: Option<SocketAddr>) -> bool {
-        self.inner.proxies.trust(peer.map(|peer| peer.ip()))
+        self.inner.settings.load().proxies.trust(peer.map(|peer| peer.ip()))
     }
 
     /// Counts a connection closed for its header of the PROXY protocol.
@@ -228,9 +239,9 @@ impl Guard {
         self.inner.proxy_headers_refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn asker(&self, request: &HttpRequest) -> Asker {
+    fn asker(&self, proxies: &Proxies, request: &HttpRequest) -> Asker {
         let peer: Option<IpAddr> = request.peer_addr().map(|peer| peer.ip());
-        let asker = self.inner.proxies.asker(peer, request.headers());
+        let asker = proxies.asker(peer, request.headers());
         if asker.word == Word::Contradictory {
             let before = self.inner.contradictions.fetch_add(1, Ordering::Relaxed);
             if before.is_multiple_of(TOLD_EVERY) {
@@ -250,7 +261,7 @@ impl Guard {
     /// # Errors
     /// Where it has as many as it may. Whoever is beyond limits, and whoever comes over a unix socket, is not counted.
     pub(crate) fn admit_client(&self, peer: Option<SocketAddr>) -> Result<ClientShare, TooMany> {
-        let max = self.inner.limits.load().client_connections();
+        let max = self.inner.settings.load().limits.client_connections();
         let (Some(max), Some(key)) = (max, self.bounded(peer)) else {
             return Ok(ClientShare { client: None });
         };
@@ -269,8 +280,8 @@ impl Guard {
     /// are trusted speak for many, some clients have no limits, and peers on unix sockets can't be told apart.
     pub(crate) fn bounded(&self, peer: Option<SocketAddr>) -> Option<ClientKey> {
         let address = peer?.ip();
-        let is_exempt =
-            self.inner.limits.load().exempt_address(Some(address)) || self.inner.proxies.trust(Some(address));
+        let is_exempt = self.inner.settings.load().limits.exempt_address(Some(address))
+            || self.inner.settings.load().proxies.trust(Some(address));
         (!is_exempt).then(|| self.client_at(peer))
     }
 }
@@ -343,7 +354,7 @@ mod tests {
             (&limited, [Some(false), Some(false)]),
             (&open, [None, None]),
         ] {
-            guard.set_limits(config);
+            guard.apply(config);
             assert_eq!([admits(&guard), admits(&guard)], expected);
         }
         let expected = GuardCounts { clients: 1, refused_by_client_rate: 3, ..GuardCounts::default() };

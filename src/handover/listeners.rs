@@ -52,6 +52,11 @@ impl Listeners {
         Self::of_manager(Activated::default(), config, limits)
     }
 
+    /// Where traffic comes in, as URLs: what port 0 has become.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.traffic.iter().map(|bound| &*bound.url)
+    }
+
     /// Takes the sockets that there are, from a predecessor or else from a service manager, and binds what is missing.
     ///
     /// # Errors

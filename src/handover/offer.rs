@@ -42,14 +42,14 @@ impl Offer {
         Self { sockets: sockets.collect(), watchdog }
     }
 
-    /// Waits at `socket` for a successor and makes it ready. One at a time is heard; one that fails leaves no trace but a
-    /// line in the log.
-    pub(crate) async fn awaited_at(&self, socket: &UpgradeSocket) -> Successor {
+    /// Waits at `socket` for a successor and makes it ready; what it will look for is seen to by `prepare` before. One at a time
+    /// is heard; one that fails leaves no trace but a line in the log.
+    pub(crate) async fn awaited_at(&self, socket: &UpgradeSocket, prepare: impl AsyncFn()) -> Successor {
         let mut attempt: Option<Attempt<'_>> = None;
         loop {
             tokio::select! {
                 accepted = socket.listener.accept() => match accepted {
-                    Ok((stream, _)) if attempt.is_none() => attempt = Some(Box::pin(self.hand_to(stream))),
+                    Ok((stream, _)) if attempt.is_none() => attempt = Some(Box::pin(self.hand_to(stream, &prepare))),
                     Ok((stream, _)) => drop(actix_rt::spawn(refuse(stream))),
                     Err(error) => {
                         log::warn!("a successor can't be heard: {error}");
@@ -67,10 +67,14 @@ impl Offer {
         }
     }
 
-    async fn hand_to(&self, stream: UnixStream) -> io::Result<Successor> {
+    async fn hand_to(&self, stream: UnixStream, prepare: &impl AsyncFn()) -> io::Result<Successor> {
         let mut channel = Channel::new(stream)?;
         let who = channel.peer();
-        match timeout(PATIENCE, self.describe(&mut channel)).await {
+        let described = async {
+            prepare().await;
+            self.describe(&mut channel).await
+        };
+        match timeout(PATIENCE, described).await {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Err(ended(&who)),
             described => described.map_err(|_| io::Error::other(format!("{who} does not go on")))??,
         }

@@ -25,7 +25,7 @@ pub enum Redirect {
 }
 
 /// A line that was understood.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     from: Pattern,
     to: Place,
@@ -99,14 +99,14 @@ fn is_sent_elsewhere(status: u16) -> bool {
 }
 
 /// What a line is for.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Pattern {
     steps: Vec<Step>,
     /// Whether any names may follow.
     splat: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Step {
     Name(Vec<u8>),
     Placeholder(String),
@@ -215,7 +215,7 @@ impl Pattern {
 }
 
 /// Where a line leads.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Place {
     /// `https://host`; empty for a path of the site.
     origin: String,
@@ -333,10 +333,10 @@ fn split_off(text: &str, at: char) -> (&str, Option<&str>) {
 }
 
 /// A text with gaps for what was captured.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Template(Vec<Piece>);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Piece {
     Text(Vec<u8>),
     Captured(usize),

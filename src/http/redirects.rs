@@ -20,7 +20,7 @@ pub use super::redirect_line::Redirect;
 use super::redirect_line::{Line, is_no_name, parse_line};
 
 /// The lines of a `_redirects` file.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Redirects {
     lines: Vec<Line>,
     /// By the whole path, for lines without placeholder and splat.

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub mod health;
+pub(crate) mod logger;
 mod process;
 pub mod service;
 pub(crate) mod status;

@@ -221,6 +221,7 @@ fn name_of(phase: Phase) -> &'static str {
         Phase::Warming => "warming",
         Phase::Ready => "ready",
         Phase::Draining => "draining",
+        Phase::Retiring => "retiring",
         Phase::Closing => "closing",
         Phase::Ended => "ended",
     }

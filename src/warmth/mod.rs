@@ -4,11 +4,13 @@
 //! |----------|----------------------------------------------------------------------------|
 //! | `record` | hot files as lines of text                                                 |
 //! | `state`  | the directory in which they outlive a process                              |
+//! | `memory` | what is written at a stop and read at a start                              |
 //! | `room`   | how many of them the caches hold                                           |
 //! | `walk`   | which files of a tree globs match                                          |
 //! | `client` | `pagecast warm`: asks a running server                                     |
 
 mod client;
+mod memory;
 mod record;
 mod room;
 pub(crate) mod state;
@@ -17,10 +19,12 @@ mod walk;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use futures_util::{StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use client::warm;
+pub(crate) use memory::Memory;
 pub(crate) use state::aside;
 pub(crate) use walk::{Matches, matches};
 
@@ -33,8 +37,7 @@ use crate::serve::place::hides;
 /// Reads files into memory before they are asked for. Cheap to clone; every clone is the same.
 #[derive(Clone)]
 pub(crate) struct Warmth {
-    files: Files,
-    dotfiles: Dotfiles,
+    view: Arc<ArcSwap<View>>,
     limits: Limits,
     /// Files that are read at once.
     at_once: usize,
@@ -43,6 +46,12 @@ pub(crate) struct Warmth {
     /// Only one warming is under way at any time.
     turn: Arc<Semaphore>,
     progress: Arc<Progress>,
+}
+
+/// What is served now.
+struct View {
+    files: Files,
+    dotfiles: Dotfiles,
 }
 
 /// How far a warming is.
@@ -76,8 +85,7 @@ pub(crate) struct Counts {
 impl Warmth {
     pub(crate) fn new(files: Files, config: &Config, limits: &Limits) -> Self {
         Self {
-            files,
-            dotfiles: config.dotfiles,
+            view: Arc::new(ArcSwap::from_pointee(View { files, dotfiles: config.dotfiles })),
             limits: *limits,
             // The others are left to traffic.
             at_once: (config.populate_threads.as_usize() / 2).max(1),
@@ -87,12 +95,17 @@ impl Warmth {
         }
     }
 
-    pub(crate) fn files(&self) -> &Files {
-        &self.files
+    /// From now on `files` are what is served; a warming under way goes on with those before.
+    pub(crate) fn follow(&self, files: Files, dotfiles: Dotfiles) {
+        self.view.store(Arc::new(View { files, dotfiles }));
+    }
+
+    pub(crate) fn files(&self) -> Files {
+        self.view.load().files.clone()
     }
 
     pub(crate) fn dotfiles(&self) -> Dotfiles {
-        self.dotfiles
+        self.view.load().dotfiles
     }
 
     /// The turn to warm; none while another warming is under way.
@@ -109,15 +122,16 @@ impl Warmth {
     /// passed over, and so is what the caches have no room for: nothing is read that would push out what was read
     /// before it.
     pub(crate) async fn fetch(&self, hot: &[Hot], _turn: &OwnedSemaphorePermit) {
-        let progress = &*self.progress;
+        let (progress, view) = (&*self.progress, self.view.load_full());
+        let View { files, dotfiles } = &*view;
         progress.begin(hot.len() as u64);
         let mut room = Room::new(&self.limits);
         let fitting = (0..).zip(hot).filter(|(_, hot)| {
-            if hides(self.dotfiles, &hot.path) {
+            if hides(*dotfiles, &hot.path) {
                 progress.note(Warmed::Gone);
                 return false;
             }
-            let fits = room.take(self.files.charge(hot.length), hot.parts.bytes(hot.length));
+            let fits = room.take(files.charge(hot.length), hot.parts.bytes(hot.length));
             if !fits {
                 progress.left_out.fetch_add(1, Ordering::Relaxed);
                 progress.done.fetch_add(1, Ordering::Relaxed);
@@ -125,10 +139,10 @@ impl Warmth {
             fits
         });
         let fetching = stream::iter(fitting).for_each_concurrent(self.at_once, |(rank, hot)| async move {
-            progress.note(self.files.warm(hot, rank).await);
+            progress.note(files.warm(hot, rank).await);
         });
         fetching.await;
-        self.files.rank(hot).await;
+        files.rank(hot).await;
     }
 }
 

@@ -41,7 +41,7 @@ where
     let now = Instant::now();
     let client = worker.guard.client_at(socket.peer);
     let mut connection = Connection {
-        deadline: Deadline::after(now, worker.bounds.head_timeout),
+        deadline: Deadline::after(now, worker.bounds().head_timeout),
         place: worker.register(now),
         client,
         outbox: Outbox::new(client),
@@ -121,7 +121,7 @@ where
         self.client = self.worker().guard.client_at(self.socket.peer);
         self.outbox.serve(self.client);
         self.now = Instant::now();
-        self.deadline.set(self.now, self.worker().bounds.head_timeout);
+        self.deadline.set(self.now, self.worker().bounds().head_timeout);
         true
     }
 
@@ -150,7 +150,7 @@ where
     /// One request and its response.
     async fn exchange(&mut self, parsed: Parsed) -> Result<Option<End>, Cut> {
         let Parsed { mut request, framing, keep_alive, expects_continue, is_http10, is_head } = parsed;
-        let limit = self.worker().bounds.body_bytes;
+        let limit = self.worker().bounds().body_bytes;
         let is_droppable = match framing {
             Framing::Empty | Framing::Chunked => true,
             Framing::Length(length) => length <= limit,
@@ -278,7 +278,7 @@ where
             self.is_woken = false;
             if is_first {
                 // The usual case: one read brings one whole head, which never enters the buffer.
-                self.deadline.set(self.now, worker.bounds.head_timeout);
+                self.deadline.set(self.now, worker.bounds().head_timeout);
                 let Some((arrived, used)) = self.head_in(&scratch[..length], &worker) else {
                     self.input.extend_from_slice(&scratch[..length]);
                     self.place.reads();
@@ -368,7 +368,7 @@ where
         }
         let worker = Rc::clone(self.worker());
         let mut stall = Stall::new(self.now);
-        self.deadline.set(self.now, worker.bounds.look_every());
+        self.deadline.set(self.now, worker.bounds().look_every());
         poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
         self.restart_idle();
         Ok(())
@@ -406,24 +406,24 @@ where
                 stall.sent(sent);
             } else {
                 *stall = Stall::new(now);
-                self.deadline.set(now, worker.bounds.look_every());
+                self.deadline.set(now, worker.bounds().look_every());
             }
         }
         let mut is_looked_at = sent > 0;
         while self.deadline.poll(cx).is_ready() {
             let now = Instant::now();
             let disk_since = self.outbox.waits_for_disk_since();
-            if disk_since.is_some_and(|since| now.duration_since(since) >= worker.bounds.disk_timeout) {
+            if disk_since.is_some_and(|since| now.duration_since(since) >= worker.bounds().disk_timeout) {
                 worker.files.count_disk_timeout();
                 return Poll::Ready(Err(Cut::Disk(io::ErrorKind::TimedOut.into())));
             }
             let untaken = self.socket.untaken();
             if untaken.is_none() && self.outbox.waits_for_pace() {
                 *stall = Stall::new(now);
-            } else if stall.goes_on(now, untaken, worker.bounds.stall_timeout) {
+            } else if stall.goes_on(now, untaken, worker.bounds().stall_timeout) {
                 return Poll::Ready(Err(Cut::Socket(io::ErrorKind::TimedOut.into())));
             }
-            self.deadline.set(now, worker.bounds.look_every());
+            self.deadline.set(now, worker.bounds().look_every());
             is_looked_at = true;
         }
         if is_looked_at && self.is_too_slow(worker) {
@@ -434,7 +434,7 @@ where
 
     /// Whether the client takes less than it must while connections run short.
     fn is_too_slow(&self, worker: &Worker<S>) -> bool {
-        let Bounds { min_rate, min_rate_after, .. } = worker.bounds;
+        let Bounds { min_rate, min_rate_after, .. } = worker.bounds();
         let is_asked =
             min_rate > 0 && self.uptake.waited() >= min_rate_after && worker.guard.connections().is_short();
         let is_slow =
@@ -447,7 +447,7 @@ where
 
     /// The next request has its time from now on: to come, or to come whole where it has begun.
     fn restart_idle(&mut self) {
-        let bounds = self.worker().bounds;
+        let bounds = self.worker().bounds();
         let timeout = if self.input.is_empty() { bounds.idle_timeout } else { bounds.head_timeout };
         self.deadline.set(self.now, timeout);
     }
@@ -455,7 +455,7 @@ where
     /// Reads past a body; false where what follows it can't be trusted.
     async fn drop_body(&mut self, dropper: &mut Dropper) -> Result<bool, Cut> {
         let worker = Rc::clone(self.worker());
-        self.deadline.set(Instant::now(), worker.bounds.head_timeout);
+        self.deadline.set(Instant::now(), worker.bounds().head_timeout);
         let input = std::mem::take(&mut self.input);
         let mut fed = dropper.feed(&input);
         let mut last = input;
@@ -566,7 +566,7 @@ where
         self.socket.shutdown();
         self.place.reads();
         let worker = Rc::clone(self.worker());
-        self.deadline.set(Instant::now(), worker.bounds.linger_timeout);
+        self.deadline.set(Instant::now(), worker.bounds().linger_timeout);
         let mut room = LINGER_BYTES;
         while room > 0 {
             match poll_fn(|cx| self.poll_more(cx, &worker)).await {

@@ -18,9 +18,9 @@ use crate::http::client::ClientKey;
 
 /// The queue for turns. One a worker.
 pub(crate) struct Turns {
-    piece: usize,
+    piece: Cell<usize>,
     /// Bytes a second that long responses send while short ones are about; 0 is no limit.
-    rate: u64,
+    rate: Cell<u64>,
     /// Short responses since the last turn was granted.
     short: Cell<u32>,
     waiting: RefCell<FairQueue<ClientKey, Rc<Waiter>>>,
@@ -45,17 +45,23 @@ impl Turns {
     /// Turns of `piece` bytes, of `rate` bytes a second together while short responses are about.
     pub(crate) fn new(piece: usize, rate: u64) -> Self {
         Self {
-            piece,
-            rate,
+            piece: Cell::new(piece),
+            rate: Cell::new(rate),
             short: Cell::new(0),
             waiting: RefCell::new(FairQueue::new(1)),
             arrived: Notify::new(),
         }
     }
 
+    /// From now on turns are of `piece` bytes, and of `rate` together.
+    pub(crate) fn set(&self, piece: usize, rate: u64) {
+        self.piece.set(piece);
+        self.rate.set(rate);
+    }
+
     /// What a new response may send before it queues.
     pub(crate) fn begin(&self) -> Turn {
-        Turn { waiter: None, left: FREE.min(self.piece) }
+        Turn { waiter: None, left: FREE.min(self.piece.get()) }
     }
 
     /// A response has ended; one that never queued was short.
@@ -86,20 +92,23 @@ impl Turns {
     /// Grants turns for as long as it is polled: one after each look at the sockets, while anybody waits, and no more bytes
     /// than the rate allows while short responses are about.
     pub(crate) async fn grant(&self) {
-        let mut allowance = Allowance::new(self.rate);
+        let mut allowance = Allowance::new(self.rate.get());
         loop {
             while self.waiting.borrow().is_empty() {
                 self.arrived.notified().await;
             }
             // Comes back once the event loop has looked at the sockets and let everybody else run.
             tokio::task::yield_now().await;
+            allowance.rate = self.rate.get();
             let is_beside_short = allowance.holds(Instant::now(), self.short.replace(0));
             while is_beside_short && allowance.is_used_up(Instant::now()) {
                 tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+                allowance.rate = self.rate.get();
             }
             let Some((waiter, waker)) = self.next() else { continue };
             // Among themselves long responses are better served by longer turns.
-            let bytes = if is_beside_short { self.piece } else { self.piece.saturating_mul(ALONE) };
+            let piece = self.piece.get();
+            let bytes = if is_beside_short { piece } else { piece.saturating_mul(ALONE) };
             allowance.spend(bytes);
             waiter.granted.set(bytes);
             waker.wake();

@@ -14,6 +14,7 @@ use super::head::{HeadLimits, LastHost};
 use super::prefix::Prefixes;
 use super::stall::STALL_LOOKS;
 use super::turn::Turns;
+use crate::config::Config;
 use crate::files::Files;
 use crate::files::resident::{Memo, PageTable, SCRATCH};
 use crate::guard::Guard;
@@ -49,6 +50,24 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    /// What `config` says.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            head_bytes: config.head_bytes.as_usize(),
+            head_fields: config.head_fields.as_usize(),
+            body_bytes: config.body_bytes.get(),
+            head_timeout: config.head_timeout.get(),
+            idle_timeout: config.idle_timeout.get(),
+            stall_timeout: config.stall_timeout.get(),
+            disk_timeout: config.disk_timeout.get(),
+            min_rate: config.min_rate.given().map_or(0, |rate| rate.get()),
+            min_rate_after: config.min_rate_after.get(),
+            linger_timeout: config.linger_timeout.get(),
+            turn_bytes: config.turn_bytes.as_usize(),
+            long_rate: config.long_rate.get(),
+        }
+    }
+
     /// How often a response under way is looked at: whether its client takes it, and fast enough, and whether the disk gives it.
     pub(super) fn look_every(&self) -> Duration {
         let rate_from = if self.min_rate > 0 { self.min_rate_after } else { Duration::MAX };
@@ -61,7 +80,7 @@ pub struct Worker<S> {
     /// The App, as a service.
     pub(super) app: S,
     pub(super) files: Files,
-    pub(super) bounds: Bounds,
+    bounds: Cell<Bounds>,
     pub(super) guard: Guard,
     pub(super) prefixes: Prefixes,
     pub(super) memo: RefCell<Memo>,
@@ -84,7 +103,7 @@ impl<S> Worker<S> {
         Rc::new(Self {
             app,
             files,
-            bounds,
+            bounds: Cell::new(bounds),
             connections: guard.connections().room(),
             guard,
             prefixes: Prefixes::new(),
@@ -144,12 +163,23 @@ impl<S> Worker<S> {
         self.is_retiring.get()
     }
 
+    /// From now on `bounds` hold; a deadline that runs already keeps its moment.
+    pub(crate) fn set_bounds(&self, bounds: Bounds) {
+        self.bounds.set(bounds);
+        self.turns.set(bounds.turn_bytes, bounds.long_rate);
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds.get()
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.is_closing.get()
     }
 
     pub(super) fn head_limits(&self) -> HeadLimits {
-        HeadLimits { bytes: self.bounds.head_bytes, fields: self.bounds.head_fields }
+        let Bounds { head_bytes, head_fields, .. } = self.bounds();
+        HeadLimits { bytes: head_bytes, fields: head_fields }
     }
 
     pub(super) fn register(self: &Rc<Self>, now: Instant) -> Registration<S> {

@@ -24,7 +24,7 @@ fn a_tcp_socket_from_a_service_manager_takes_the_place_of_listen() {
     // It waits in the queue before there is a server.
     let mut early = TcpStream::connect(address).unwrap();
     early.write_all(GET_A).unwrap();
-    let mut server = site.start(activated(&site, [Some(socket.into()), None], "1", ""));
+    let mut server = site.start(activated(&site, [Some(socket.into()), None], "1", ""), " ready: ");
     assert_eq!(server.address, address);
     assert_eq!(Reply::read(&mut early, false).unwrap().text(), "a");
     for _ in 0..20 {
@@ -43,7 +43,7 @@ fn a_unix_socket_from_a_service_manager_keeps_its_path() {
     let (site, directory) = (site(), tempfile::tempdir().unwrap());
     let path = directory.path().join("s");
     let socket = UnixListener::bind(&path).unwrap();
-    let mut server = site.start(activated(&site, [Some(socket.into()), None], "1", ""));
+    let mut server = site.start(activated(&site, [Some(socket.into()), None], "1", ""), " ready: ");
     assert!(server.log().contains(&format!("inherited: listening on unix:{}", path.display())));
     assert_eq!(get_unix(&path).text(), "a");
     server.signal("TERM");
@@ -74,7 +74,7 @@ fn with_an_inherited_admin_listener_alone_traffic_comes_in_as_configured() {
     let site = site();
     let admin = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = admin.local_addr().unwrap();
-    let server = site.start(activated(&site, [Some(admin.into()), None], "1", "admin"));
+    let server = site.start(activated(&site, [Some(admin.into()), None], "1", "admin"), " ready: ");
     assert_eq!(server.admin, Some(at));
     assert_eq!((server.get("/a").text(), server.get_admin("/readyz").status), ("a".to_owned(), 200));
 }
@@ -352,7 +352,7 @@ fn sockets_of_a_service_manager_are_handed_on_whatever_is_configured() {
     let up = Upgrades::new(site());
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let mut server = up.site.start(activated(&up.site, [Some(socket.into()), None], "1", ""));
+    let mut server = up.site.start(activated(&up.site, [Some(socket.into()), None], "1", ""), " ready: ");
     for _ in 0..2 {
         let next = up.next();
         assert_eq!(server.wait().code(), Some(0), "{}", server.log());
@@ -368,10 +368,13 @@ fn a_successor_becomes_the_service_and_feeds_its_watchdog_while_the_old_one_says
     let manager = UnixDatagram::bind(&path).unwrap();
     let up = Upgrades::new(site().env("NOTIFY_SOCKET", path.to_str().unwrap()));
     let mut command = up.site.command();
-    let mut old = up.site.start({
-        command.env("WATCHDOG_USEC", "400000");
-        command
-    }, " ready: ");
+    let mut old = up.site.start(
+        {
+            command.env("WATCHDOG_USEC", "400000");
+            command
+        },
+        " ready: ",
+    );
     assert_eq!(heard(&manager), "READY=1\n");
     let new = up.next();
     assert_eq!(old.wait().code(), Some(0), "{}", old.log());

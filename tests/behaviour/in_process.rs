@@ -7,9 +7,10 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use actix_rt::System;
-use pagecast::config::{self, RealDisk, system::system_facts};
+use pagecast::config::{Given, RealDisk, system::system_facts};
 use pagecast::files::storage::Storage;
-use pagecast::server::{Listeners, serve_from};
+use pagecast::reload::ReloadRequests;
+use pagecast::server::{Listeners, Signals, serve};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -36,14 +37,15 @@ impl InProcess {
             .chain([("PAGECAST_ROOT".into(), root)])
             .collect();
         let serving = std::thread::spawn(move || {
-            let loaded = config::load([], variables, &RealDisk, &system_facts()).expect("a configuration");
+            let variables = variables.into_iter().collect();
+            let given = Given { arguments: Vec::new(), variables, facts: system_facts() };
+            let loaded = given.load(&RealDisk).expect("a configuration");
             System::new().block_on(async {
                 let listeners = Listeners::bind(&loaded.config, &loaded.limits).expect("a socket");
                 let url = listeners.urls().next().expect("an address").to_owned();
                 tell.send(url).unwrap();
-                let served =
-                    serve_from(storage, &loaded.config, &loaded.limits, &loaded.redirects, listeners, stops);
-                served.await.expect("a server");
+                let signals = Signals { stops, reloads: ReloadRequests::default() };
+                serve(&loaded, given, listeners, signals, storage).await.expect("a server");
             });
         });
         let url = told.recv_timeout(PATIENCE).expect("a server that starts");

@@ -32,6 +32,7 @@ mod pacing;
 mod panics;
 mod ranges;
 mod redirects;
+mod reload;
 mod rules;
 mod security;
 mod single_page;

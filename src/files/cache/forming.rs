@@ -63,13 +63,18 @@ impl Files {
         tokio::spawn(async move {
             let Some(forms) = &asset.forms else { return };
             let known = files.inner.heap.get(&(asset.path.clone(), asset.version, Some(coding))).await;
-            if let Some(form) = known {
+            if let Some(form) = known.as_ref().filter(|form| form.generation == asset.generation) {
                 forms.keep(coding, form.held());
                 return forms.end(coding, Made::Nothing);
             }
             let (inner, original) = (Arc::clone(&files.inner), Arc::clone(&asset));
             let lane = files.inner.compressing.of(asset.length());
-            let made = lane.run(move || inner.loader.compress(&original, coding)).await;
+            let made = lane.run(move || match known.and_then(|form| form.heap_body()) {
+                // Made under other rules: the bytes are the same, the fields may not be.
+                Some(bytes) => Ok(Some(inner.loader.made_form(&original, coding, &bytes))),
+                None => inner.loader.compress(&original, coding),
+            });
+            let made = made.await;
             drop(place);
             let made = match made {
                 Ok(Ok(Some(form))) => {
