@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::accept::accept;
-use crate::config::{AdminListen, ByteCount, Config, Limits, Loaded};
+use crate::config::{AdminListen, Config, Limits, Loaded};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
 use crate::guard::connections::Connections;
@@ -126,7 +126,7 @@ pub async fn serve(
         }
         None => None,
     };
-    log::info!("memory: {} {}", ByteCount::bytes(limits.memory_bytes), limits.memory_source);
+    log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
     let housekeeping = actix_rt::spawn(keep_house(files.clone()));
     let workers = Workers::start(&plan, limits.workers, listeners.traffic).await?;
     let memory = Memory { state, warmth, timeout: config.warm_timeout.get() };
