@@ -320,7 +320,8 @@ knobs! {
         /// Port 0 lets the system choose. In the file a list of strings does as well.
         listen: ListenList = ListenList::one(Address::Tcp(([0, 0, 0, 0], 8080).into()));
 
-        /// Address of health checks, apart from traffic.
+        /// Address of health checks, gauges (/status) and `pagecast warm`, apart from traffic.
+        /// Whoever reaches it is trusted: it should be an address of this machine alone.
         admin_listen: AdminListen = AdminListen::At(Address::Tcp(([127, 0, 0, 1], 8081).into()));
 
         /// Whether the kernel holds a new TCP connection back until its first bytes arrive, or a second has passed.

@@ -189,7 +189,9 @@ impl Reserve {
         let for_workers = workers.saturating_mul(WORKER_FILES).saturating_add(sockets);
         let directories =
             config.directories_at_once.get().min((facts.open_files / FILES_PER_DIRECTORY).max(1));
-        let total = for_workers.saturating_add(PROCESS_FILES + refusals + admin_connections + directories);
+        let state = if config.state_dir.given().is_some() { STATE_FILES } else { 0 };
+        let total =
+            for_workers.saturating_add(PROCESS_FILES + state + refusals + admin_connections + directories);
         Self { workers, refusals, admin_connections, directories, sockets, total }
     }
 }
@@ -248,6 +250,7 @@ pub(crate) const INPUTS: &[&str] = &[
     "handles",
     "max_connections",
     "directories_at_once",
+    "state_dir",
     "cache_bytes",
     "heap_bytes",
     "heap_file_bytes",
@@ -265,6 +268,9 @@ pub const PROCESS_FILES: u64 = 26;
 
 /// Of each worker, besides its listening sockets: an event loop 3, signals 1, the page map 1.
 pub const WORKER_FILES: u64 = 5;
+
+/// The state directory, and twice more while it is written to.
+const STATE_FILES: u64 = 3;
 
 const FILES_PER_AUTO_WORKER: u64 = 64;
 const FILES_PER_DIRECTORY: u64 = 32;

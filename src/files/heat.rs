@@ -70,6 +70,7 @@ fn part_bytes(length: u64) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "lists of ranges, some of one range")]
 mod tests {
     use super::*;
 

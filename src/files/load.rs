@@ -158,10 +158,12 @@ impl Loader {
             Ok(Entry::File { file, stat, .. }) if Some(Version::of(&stat)) == expected => (file, stat),
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(NoForm::Changed),
             Err(errno) => {
-                if self.told.is_news((&path, &expected, errno.raw_os_error())) {
-                    log::warn!("/{path} can't be read ({errno}), and is not served in its original's place");
-                }
-                return Err(no_form(&self.outcome_of(errno, &path)));
+                let (fault, is_short) = fault_of(errno.raw_os_error(), Fault::Open);
+                let words = format_args!(
+                    "/{path} can't be read ({errno}), and is not served in its original's place"
+                );
+                self.faults.tell(fault, &path, words);
+                return Err(if is_short { NoForm::Busy } else { NoForm::Failed });
             }
         };
         let guise = Guise {
@@ -432,13 +434,18 @@ impl Loader {
     }
 
     fn failed(&self, fault: Fault, error: &io::Error, path: &SitePath<'static>) -> Outcome {
-        let is_short = matches!(
-            error.raw_os_error(),
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN)
-        );
-        let fault = if is_short { Fault::NoHandle } else { fault };
+        let (fault, is_short) = error.raw_os_error().map_or((fault, false), |code| fault_of(code, fault));
         self.faults.tell(fault, path, format_args!("{}: {path}: {error}", self.root.path().display()));
         if is_short { Outcome::Busy } else { Outcome::Failed }
+    }
+}
+
+/// The kind of an error of the system, `usual` where its code says no more, and whether it is true of the moment only.
+fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
+    match code {
+        libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN => (Fault::NoHandle, true),
+        libc::EACCES | libc::EPERM => (Fault::Denied, false),
+        _ => (usual, false),
     }
 }
 

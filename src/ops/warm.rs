@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::config::PathGlobs;
 use crate::http::form;
-use crate::warmth::{Counts, Matches, Warmth, matches};
+use crate::warmth::{Counts, Matches, Warmth, aside, matches};
 
 /// One line of the answer.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -86,8 +86,7 @@ fn answer(request: &HttpRequest, warmth: &Warmth) -> HttpResponse {
 fn begin(warmth: Warmth, globs: PathGlobs, turn: OwnedSemaphorePermit) -> mpsc::Receiver<Line> {
     let (tell, lines) = mpsc::channel(1);
     actix_web::rt::spawn(async move {
-        let ended = or_gone(&tell, work(&warmth, globs, &turn, &tell)).await;
-        drop(turn);
+        let ended = or_gone(&tell, work(&warmth, globs, turn, &tell)).await;
         if let Some(line) = ended {
             log::info!("warmed: {}", line.counts);
             let _ = tell.send(line).await;
@@ -107,12 +106,15 @@ async fn or_gone<T>(tell: &mpsc::Sender<Line>, work: impl Future<Output = T>) ->
 async fn work(
     warmth: &Warmth,
     globs: PathGlobs,
-    turn: &OwnedSemaphorePermit,
+    turn: OwnedSemaphorePermit,
     tell: &mpsc::Sender<Line>,
 ) -> Line {
     let (files, dotfiles, most) = (warmth.files().clone(), warmth.dotfiles(), warmth.most);
-    let walked = crate::warmth::aside(move || matches(&files, &globs, dotfiles, most)).await;
-    let Matches { hot, is_truncated, closed } = walked.unwrap_or_default();
+    // The walk goes on where nobody waits for it any more: no other begins before it is over.
+    let walked = aside(move || (matches(&files, &globs, dotfiles, most), turn)).await;
+    let Some((Matches { hot, is_truncated, closed }, turn)) = walked else {
+        return Line { is_over: true, closed: 1, ..Line::default() };
+    };
     let line = |is_over| Line { counts: warmth.progress().counts(), is_over, is_truncated, closed };
     let telling = async {
         loop {
@@ -121,7 +123,7 @@ async fn work(
         }
     };
     tokio::select! {
-        _ = warmth.fetch(&hot, turn) => line(true),
+        () = warmth.fetch(&hot, &turn) => line(true),
         () = telling => line(true),
     }
 }

@@ -535,30 +535,31 @@ where
     }
 
     fn give_up(&self, cut: &Cut) -> End {
-        let (faults, file) = (self.worker().files().faults(), self.outbox.file());
-        let name = file.map_or_else(|| "what was sent".to_owned(), |file| format!("/{file}"));
-        let tell = |fault, words| faults.tell(fault, file, words);
         match cut {
             Cut::Socket(error) => log::debug!("{}: the connection ended: {error}", self.who()),
-            Cut::Changed => {
-                let words = format_args!("{name} changed while it was sent: the response was cut");
-                tell(Fault::Changed, words);
-            }
-            // What is made piece by piece knows of which file it speaks.
-            Cut::Disk(error) if file.is_none() => {
-                let is_changed = error.kind() == io::ErrorKind::StaleNetworkFileHandle;
-                let fault = if is_changed { Fault::Changed } else { Fault::Read };
-                let text = error.to_string();
-                faults.tell(fault, &text, format_args!("{text}; the response was cut"));
-            }
-            Cut::Disk(error) => {
-                tell(Fault::Populate, format_args!("{name} could not be read: {error}"));
-            }
-            Cut::Sending(error) => {
-                tell(Fault::Send, format_args!("{name} could not be sent: {error}; the response was cut"));
-            }
+            fault => self.tell_fault(fault),
         }
         End::Close
+    }
+
+    /// What is made piece by piece, and is no file, says itself of which one it speaks.
+    fn tell_fault(&self, cut: &Cut) {
+        let file = self.outbox.file();
+        let name = file.map_or_else(|| "what was sent".to_owned(), |file| format!("/{file}"));
+        let is_changed = |error: &io::Error| error.kind() == io::ErrorKind::StaleNetworkFileHandle;
+        let (fault, words) = match cut {
+            Cut::Changed => (Fault::Changed, format!("{name} changed while it was sent")),
+            Cut::Disk(error) if file.is_some() => {
+                (Fault::Populate, format!("{name} could not be read: {error}"))
+            }
+            Cut::Disk(error) if is_changed(error) => (Fault::Changed, error.to_string()),
+            Cut::Disk(error) => (Fault::Read, error.to_string()),
+            Cut::Sending(error) | Cut::Socket(error) => {
+                (Fault::Send, format!("{name} could not be sent: {error}"))
+            }
+        };
+        let what = file.map_or_else(|| words.as_bytes(), |file| file.as_bytes());
+        self.worker().files().faults().tell(fault, what, format_args!("{words}: the response was cut"));
     }
 
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
