@@ -21,6 +21,7 @@
 //! | `fair`        | queues in which every client has its turn                                 |
 //! | [`ops`]       | health, and the admin listener                                            |
 //! | `accept`, `reply`, `produced`, `event_loop` | new connections; from an answer to a response; bodies made piece by piece; epoll |
+//! | `client_places` | a client's share of places for listings and archives                        |
 //! | `kernel`      | what no library offers safely: the only `unsafe`                          |
 //!
 //! Arrows run one way: `server` → `serve` → `reply` → `wire` → `files` → `rules` → `http`, `kernel`; and `tree` → `files`.
