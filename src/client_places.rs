@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::http::client::ClientKey;
 
@@ -12,6 +14,7 @@ use crate::http::client::ClientKey;
 #[derive(Clone)]
 pub(crate) struct ClientPlaces {
     each: usize,
+    refused: Arc<AtomicU64>,
     clients: Arc<Mutex<HashMap<ClientKey, Arc<Semaphore>, foldhash::fast::RandomState>>>,
 }
 
@@ -32,21 +35,34 @@ struct Known {
 impl ClientPlaces {
     /// So many places for each.
     pub(crate) fn new(each: usize) -> Self {
-        Self { each, clients: Arc::default() }
+        Self { each, refused: Arc::default(), clients: Arc::default() }
     }
 
-    /// One of the client's places, once it has one left.
-    pub(crate) async fn wait(&self, client: ClientKey) -> Option<ClientPlace> {
+    /// One of the client's places, if it has one left before the deadline.
+    pub(crate) async fn take_before(&self, deadline: Instant, client: ClientKey) -> Option<ClientPlace> {
         let known = self.known(client);
-        let permit = Arc::clone(known.semaphore.as_ref()?).acquire_owned().await.ok()?;
-        Some(ClientPlace { permit: Some(permit), _known: known })
+        let place = Arc::clone(known.semaphore.as_ref()?).acquire_owned();
+        let permit = tokio::time::timeout_at(deadline, place).await.ok().and_then(Result::ok);
+        self.given(permit, known)
     }
 
     /// One of the client's places, if it has one left now.
     pub(crate) fn take(&self, client: ClientKey) -> Option<ClientPlace> {
         let known = self.known(client);
-        let permit = Arc::clone(known.semaphore.as_ref()?).try_acquire_owned().ok()?;
-        Some(ClientPlace { permit: Some(permit), _known: known })
+        let permit = Arc::clone(known.semaphore.as_ref()?).try_acquire_owned().ok();
+        self.given(permit, known)
+    }
+
+    /// How often a client had no place left.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn given(&self, permit: Option<OwnedSemaphorePermit>, known: Known) -> Option<ClientPlace> {
+        if permit.is_none() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(ClientPlace { permit: Some(permit?), _known: known })
     }
 
     fn known(&self, client: ClientKey) -> Known {
@@ -81,11 +97,14 @@ mod tests {
     async fn each_client_has_so_many_places_and_who_has_none_is_forgotten() {
         let places = ClientPlaces::new(2);
         let (one, other) = (ClientKey::V4(1), ClientKey::V4(2));
-        let held = [places.take(one), places.wait(one).await];
+        let soon = Instant::now() + std::time::Duration::from_secs(60);
+        let held = [places.take(one), places.take_before(soon, one).await];
         assert!(held.iter().all(Option::is_some));
         assert!(places.take(one).is_none());
         assert!(places.take(other).is_some());
-        let mut waiting = std::pin::pin!(places.wait(one));
+        assert!(places.take_before(Instant::now(), one).await.is_none());
+        assert_eq!(places.refused(), 2);
+        let mut waiting = std::pin::pin!(places.take_before(soon, one));
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         drop(held);
         assert!(waiting.await.is_some());

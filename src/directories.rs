@@ -8,6 +8,7 @@ use actix_web::body::BoxBody;
 use bytes::Bytes;
 use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::archive::plan::{Plan, Unplanned};
 use crate::archive::{Archive, ArchiveLimits, Format as ArchiveFormat};
@@ -194,20 +195,29 @@ impl Directories {
         self.inner.permits.available_permits()
     }
 
+    /// How often since the start a client was told to come back because it had its share of places.
+    pub fn clients_refused(&self) -> u64 {
+        self.inner.for_client.refused()
+    }
+
     /// A place for a listing: most are done with in a moment, so that a rush of them waits for its turn.
     async fn place_soon(
         &self,
         client: Option<ClientKey>,
     ) -> Result<(OwnedSemaphorePermit, Option<ClientPlace>), NoDirectory> {
-        let places = async {
-            let of_client = match client {
-                Some(client) => Some(self.inner.for_client.wait(client).await?),
-                None => None,
-            };
-            let permit = Arc::clone(&self.inner.permits).acquire_owned().await.ok()?;
-            Some((permit, of_client))
+        let deadline = Instant::now() + PLACE_WAIT;
+        let of_client = match client {
+            Some(client) => {
+                let place = self.inner.for_client.take_before(deadline, client).await;
+                Some(place.ok_or(NoDirectory::Busy)?)
+            }
+            None => None,
         };
-        tokio::time::timeout(PLACE_WAIT, places).await.ok().flatten().ok_or(NoDirectory::Busy)
+        let place = Arc::clone(&self.inner.permits).acquire_owned();
+        match tokio::time::timeout_at(deadline, place).await {
+            Ok(Ok(permit)) => Ok((permit, of_client)),
+            _ => Err(NoDirectory::Busy),
+        }
     }
 
     async fn begin<P: Produce>(

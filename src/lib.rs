@@ -25,6 +25,7 @@
 //! | [`warmth`]    | what was hot, read again after a restart or on demand                     |
 //! | `temporary`   | a file that is there whole or not at all                                  |
 //! | `accept`, `reply`, `produced`, `event_loop` | new connections; from an answer to a response; bodies made piece by piece; epoll |
+//! | `client_places` | a client's share of places for listings and archives                        |
 //! | `kernel`      | what no library offers safely: the only `unsafe`                          |
 //!
 //! Arrows run one way: `server` → `serve` → `reply` → `wire` → `files` → `rules` → `http`, `kernel`; and `tree` → `files`.

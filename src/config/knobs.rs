@@ -250,6 +250,7 @@ knobs! {
         archive_depth: Count = Count::of(32), in Count::of(1)..=Count::of(255);
 
         /// Listings and archives under way at once. Further archives are told to come back; further listings wait a second first.
+        /// A single client has no more than a quarter of them, and one at least.
         /// Never more than one for each 32 files that the process may open.
         /// One in four is kept for listings: archives do not take it.
         directories_at_once: Count = Count::of(32), in Count::of(1)..=Count::of(10_000);
@@ -332,7 +333,8 @@ knobs! {
         workers: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_024);
     }
     Connections {
-        /// Connections served at once; further ones are told to come back.
+        /// Connections served at once.
+        /// For a further one that one goes which has idled the longest; where none idles, the newcomer is told to come back.
         /// auto: what the limit on open files leaves beside handles, within a quarter of memory.
         max_connections: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
 
@@ -349,10 +351,11 @@ knobs! {
         linger_timeout: Span = Span::seconds(2), in Span::ZERO..=Span::seconds(30);
 
         /// Bytes a second that a client must take of a response on the average, while connections are short; else it is cut.
-        /// A slow client is no attack: as long as there is room, nothing is asked of it.
+        /// A slow client is no attack: nothing is asked of it before seven of eight connections are taken.
         min_rate: OrOff<ByteCount> = OrOff::Given(ByteCount::kib(1)), in ByteCount::bytes(1)..=ByteCount::gib(1);
 
-        /// Time that a response is under way before min_rate is asked of it.
+        /// Time that a client is waited for during a response before min_rate is asked of it.
+        /// Time in which the server itself waits, for a disk or for a rate, is not counted.
         min_rate_after: Span = Span::seconds(30), in Span::millis(10)..=Span::hours(1);
     }
     Clients {
@@ -396,7 +399,8 @@ knobs! {
         /// What is beyond is answered 429.
         client_requests_at_once: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(10_000_000);
 
-        /// Connections of one client. Those of trusted proxies are not counted.
+        /// Connections of one client; a further one is answered 429.
+        /// Those of trusted proxies, and those over unix sockets, are not counted.
         client_connections: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(10_000_000);
 
         /// Bytes a second of one client, over all its connections. A rule may say otherwise for a part of the site.

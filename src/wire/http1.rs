@@ -559,7 +559,7 @@ where
             }
         };
         let what = file.map_or_else(|| words.as_bytes(), |file| file.as_bytes());
-        self.worker().files().faults().tell(fault, what, format_args!("{words}: the response was cut"));
+        self.worker().files().faults().tell(fault, what, format_args!("{words}"));
     }
 
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).

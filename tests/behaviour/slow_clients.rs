@@ -158,6 +158,29 @@ fn a_reader_that_stops_is_cut_after_the_stall_timeout() {
 }
 
 #[test]
+fn a_reader_that_stops_in_an_archive_or_a_listing_gives_its_place_back() {
+    let site = Site::new().file("d/long.bin", &pattern(LONG, 1)).file("few/a", b"a").file("many/0", b"");
+    for n in 1..20_000 {
+        let name = format!("many/{n}{}", "-is-an-entry-whose-name-takes-its-room-in-a-listing".repeat(4));
+        std::fs::hard_link(site.path().join("many/0"), site.path().join(name)).unwrap();
+    }
+    let server = site
+        .env("PAGECAST_LISTING", "on")
+        .env("PAGECAST_DIRECTORIES_AT_ONCE", "1")
+        .env("PAGECAST_STALL_TIMEOUT", "500ms")
+        .serve();
+    for target in ["/d/?archive=tar", "/many/?format=json"] {
+        let mut stream = server.connect_narrow();
+        stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+        let head = Reply::read(&mut stream, true).unwrap_or_else(|| panic!("{target}: {}", server.log()));
+        assert_eq!(head.status, 200, "{target}");
+        assert_eq!(server.get("/few/?archive=zip").status, 503, "{target}");
+        server.get_until("/few/?archive=zip", |reply| reply.status == 200);
+        drop(stream);
+    }
+}
+
+#[test]
 fn a_reader_that_is_slow_but_steady_is_not_cut() {
     let server = stalling("600ms");
     let mut stream = server.connect_narrow();

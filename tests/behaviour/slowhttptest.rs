@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
@@ -69,6 +70,8 @@ struct Honest {
 
 /// Asks while slowhttptest runs, which must hold at least `held` connections for a while.
 fn beside(server: &mut Server, mode: &[&str], held: usize) -> Honest {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut kept = server.connect();
     let mut honest = Honest { kept: Vec::new(), newcomers: Vec::new() };
     let mut attack = Attack::start(server, mode);
