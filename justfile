@@ -18,7 +18,7 @@ test *ARGS:
 serve *ARGS:
     cargo run --release -- {{ARGS}}
 
-# one criterion benchmark of the pure parts
+# one benchmark: pure and cache by criterion, cold_scan for hot files beside cold ones
 bench NAME:
     cargo bench --bench {{NAME}}
 

@@ -1,6 +1,6 @@
 //! A disk that takes its time, and a memory that is soon full.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hashlink::LinkedHashSet;
 use parking_lot::Mutex;
 use rustix::fs::{OFlags, ResolveFlags, Stat, StatFs};
 use rustix::io::Errno;
@@ -17,7 +18,7 @@ use crate::files::resident::WINDOW;
 
 /// A storage whose files are cold until they were read here, each read of something cold taking a while.
 ///
-/// It has a page cache of its own, apart from the kernel's, in units of 256 KiB, least recently read first to go. So any
+/// It has a page cache of its own, apart from the kernel's, in units of 256 KiB, least recently used first to go. So any
 /// machine shows what a slow disk does to a server, whatever its real memory holds.
 ///
 /// ```
@@ -43,8 +44,8 @@ type Identity = (u64, u64);
 
 struct Memory {
     room: usize,
-    warm: HashSet<(Identity, u64)>,
-    order: VecDeque<(Identity, u64)>,
+    /// The least recently used in front.
+    warm: LinkedHashSet<(Identity, u64)>,
     /// By the address of the mapping.
     mapped: HashMap<usize, Identity>,
 }
@@ -58,12 +59,7 @@ impl Slow {
     /// The same over another storage.
     pub fn over(under: Arc<dyn Storage>, delay: Duration, memory: u64) -> Arc<Self> {
         let room = usize::try_from(memory.div_ceil(WINDOW)).unwrap_or(usize::MAX);
-        let memory = Memory {
-            room: room.max(1),
-            warm: HashSet::new(),
-            order: VecDeque::new(),
-            mapped: HashMap::new(),
-        };
+        let memory = Memory { room: room.max(1), warm: LinkedHashSet::new(), mapped: HashMap::new() };
         let slow = Self {
             under,
             delay_us: AtomicU64::new(0),
@@ -83,9 +79,7 @@ impl Slow {
 
     /// Everything is cold again.
     pub fn forget(&self) {
-        let mut memory = self.memory.lock();
-        memory.warm.clear();
-        memory.order.clear();
+        self.memory.lock().warm.clear();
     }
 
     /// Reads of something cold so far.
@@ -127,20 +121,18 @@ impl Slow {
 }
 
 impl Memory {
-    fn cold(&self, file: Identity, range: &Range<u64>) -> Vec<u64> {
+    /// What is cold of `range`; what is not was just used.
+    fn cold(&mut self, file: Identity, range: &Range<u64>) -> Vec<u64> {
         let windows = range.start / WINDOW..range.end.div_ceil(WINDOW);
-        windows.filter(|window| !self.warm.contains(&(file, *window))).collect()
+        windows.filter(|window| !self.warm.to_back(&(file, *window))).collect()
     }
 
     fn warm(&mut self, file: Identity, windows: Vec<u64>) {
         for window in windows {
-            if self.warm.insert((file, window)) {
-                self.order.push_back((file, window));
-            }
+            self.warm.insert((file, window));
         }
-        while self.order.len() > self.room {
-            let Some(oldest) = self.order.pop_front() else { return };
-            self.warm.remove(&oldest);
+        while self.warm.len() > self.room {
+            self.warm.pop_front();
         }
     }
 }
