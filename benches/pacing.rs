@@ -52,8 +52,7 @@ fn measure(root: &std::path::Path, (written, rate): (&str, u64), case: &Case) ->
     let connections: usize = case.clients.iter().sum();
     let (begins, is_over) = (Barrier::new(connections + 1), AtomicBool::new(false));
     let taken: Vec<AtomicU64> = case.clients.iter().map(|_| AtomicU64::new(0)).collect();
-    let mut elapsed = Duration::ZERO;
-    std::thread::scope(|scope| {
+    let (elapsed, taken) = std::thread::scope(|scope| {
         for (number, count) in case.clients.iter().enumerate() {
             for _ in 0..*count {
                 let (begins, is_over, taken) = (&begins, &is_over, &taken[number]);
@@ -74,10 +73,12 @@ fn measure(root: &std::path::Path, (written, rate): (&str, u64), case: &Case) ->
         begins.wait();
         let start = Instant::now();
         std::thread::sleep(MEASURED);
-        elapsed = start.elapsed();
+        // Now: what those still get who wait for their next bytes comes after the end.
+        let taken: Vec<u64> = taken.iter().map(|bytes| bytes.load(Ordering::Relaxed)).collect();
+        let elapsed = start.elapsed();
         is_over.store(true, Ordering::Relaxed);
+        (elapsed, taken)
     });
-    let taken: Vec<u64> = taken.iter().map(|bytes| bytes.load(Ordering::Relaxed)).collect();
     let all: u64 = taken.iter().sum();
     let ratio = all as f64 / elapsed.as_secs_f64() / rate as f64;
     let numbers: Vec<String> = case.clients.iter().map(usize::to_string).collect();
