@@ -37,6 +37,10 @@ coldscan *OTHERS: (_pinned "target/coldscan" 'python3 ../shared/bench/coldscan.p
 # system calls of 10,000 hot requests on one connection
 strace: (_pinned "static" 'strace -c -f -p $SERVER & sleep 1; curl -s -o target/strace.out "http://127.0.0.1:$PORT/assets/favicon.svg?[1-10000]"; kill -INT $!; wait $! || true')
 
+# ten minutes of everything at once: files that change, clients that break off, settings read anew
+soak SECONDS="600":
+    PAGECAST_SOAK_SECONDS={{SECONDS}} cargo test --release --test behaviour -- soak:: --nocapture
+
 # draw the artifact of static/ anew and check that it is the same
 artifact:
     python3 docs/draw-artifact.py

@@ -40,6 +40,7 @@ mod site;
 mod slashes;
 mod slow_clients;
 mod slowhttptest;
+mod soak;
 mod stopping;
 mod targets;
 mod traffic;
