@@ -96,11 +96,17 @@ fn generation(name: &str, number: u64) -> Vec<u8> {
 }
 
 /// Whether bytes are a generation of the file, whole or (where somebody shortened it) as far as they go.
+///
+/// Shortening a file zeroes what lies behind its new end in pages that a socket shares with the page cache (`sendfile`) and
+/// that have not left yet: zeros are let pass, and nothing else.
 fn is_generation(name: &str, bytes: &[u8]) -> bool {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return true };
     let Ok(head) = std::str::from_utf8(&bytes[..end]) else { return false };
     let number = head.strip_prefix(name).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    number.is_some_and(|number| generation(name, number).starts_with(bytes))
+    number.is_some_and(|number| {
+        let whole = generation(name, number);
+        bytes.len() <= whole.len() && whole.iter().zip(bytes).all(|(own, got)| own == got || *got == 0)
+    })
 }
 
 fn change(root: &Path, turn: u64) {
