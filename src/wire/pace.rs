@@ -179,14 +179,17 @@ struct Lane {
 
 impl Lane {
     fn of_client(bucket: Arc<Bucket>, ClientPace { rate, burst, .. }: ClientPace) -> Self {
-        let chunk = chunk(rate, CLIENT_CHUNKS, CHUNK_MAX);
-        let credit = nanoseconds(burst.saturating_sub(chunk), rate).max(LATE);
-        Self { bucket, rate, chunk, credit, left: 0, due: 0 }
+        Self::new(bucket, rate, chunk(rate, CLIENT_CHUNKS, CHUNK_MAX), burst)
     }
 
     fn of_connection(bucket: Arc<Bucket>, rate: u64) -> Self {
-        let chunk = chunk(rate, CONNECTION_CHUNKS, CHUNK_MAX);
-        Self { bucket, rate, chunk, credit: LATE, left: 0, due: 0 }
+        Self::new(bucket, rate, chunk(rate, CONNECTION_CHUNKS, CHUNK_MAX), rate / CONNECTION_CHUNKS)
+    }
+
+    /// One that lets `burst` bytes go at once: a chunk, and what is made up for.
+    fn new(bucket: Arc<Bucket>, rate: u64, chunk: u64, burst: u64) -> Self {
+        let credit = nanoseconds(burst.saturating_sub(chunk), rate).max(LATE);
+        Self { bucket, rate, chunk, credit, left: 0, due: 0 }
     }
 
     fn reserve(&mut self, now: u64, pending: u64) {
