@@ -368,7 +368,7 @@ where
         }
         let worker = Rc::clone(self.worker());
         let mut stall = Stall::new(self.now);
-        self.deadline.set(self.now, worker.bounds().look_every());
+        self.deadline.set(self.now, worker.look_every());
         poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
         self.restart_idle();
         Ok(())
@@ -406,7 +406,7 @@ where
                 stall.sent(sent);
             } else {
                 *stall = Stall::new(now);
-                self.deadline.set(now, worker.bounds().look_every());
+                self.deadline.set(now, worker.look_every());
             }
         }
         let mut is_looked_at = sent > 0;
@@ -423,7 +423,7 @@ where
             } else if stall.goes_on(now, untaken, worker.bounds().stall_timeout) {
                 return Poll::Ready(Err(Cut::Socket(io::ErrorKind::TimedOut.into())));
             }
-            self.deadline.set(now, worker.bounds().look_every());
+            self.deadline.set(now, worker.look_every());
             is_looked_at = true;
         }
         if is_looked_at && self.is_too_slow(worker) {

@@ -69,7 +69,7 @@ impl Bounds {
     }
 
     /// How often a response under way is looked at: whether its client takes it, and fast enough, and whether the disk gives it.
-    pub(super) fn look_every(&self) -> Duration {
+    fn look_every(&self) -> Duration {
         let rate_from = if self.min_rate > 0 { self.min_rate_after } else { Duration::MAX };
         self.stall_timeout.min(self.disk_timeout).min(rate_from) / STALL_LOOKS
     }
@@ -81,6 +81,8 @@ pub struct Worker<S> {
     pub(super) app: S,
     pub(super) files: Files,
     bounds: Cell<Bounds>,
+    /// Reckoned once: it is asked for at every response.
+    look_every: Cell<Duration>,
     pub(super) guard: Guard,
     pub(super) prefixes: Prefixes,
     pub(super) memo: RefCell<Memo>,
@@ -104,6 +106,7 @@ impl<S> Worker<S> {
             app,
             files,
             bounds: Cell::new(bounds),
+            look_every: Cell::new(bounds.look_every()),
             connections: guard.connections().room(),
             guard,
             prefixes: Prefixes::new(),
@@ -166,7 +169,13 @@ impl<S> Worker<S> {
     /// From now on `bounds` hold; a deadline that runs already keeps its moment.
     pub(crate) fn set_bounds(&self, bounds: Bounds) {
         self.bounds.set(bounds);
+        self.look_every.set(bounds.look_every());
         self.turns.set(bounds.turn_bytes, bounds.long_rate);
+    }
+
+    /// How often a response under way is looked at.
+    pub(super) fn look_every(&self) -> Duration {
+        self.look_every.get()
     }
 
     pub(super) fn bounds(&self) -> Bounds {
