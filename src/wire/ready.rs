@@ -19,7 +19,7 @@ use super::segments::{Segments, SegmentsBody};
 pub struct Ready {
     pub(super) status: StatusCode,
     /// Field lines of this one response, which go before the others.
-    pub(super) lead: Bytes,
+    pub(super) lead: Box<[u8]>,
     /// Field lines; then, from `body_at` on, a body that lies behind them in one piece.
     pub(super) block: Bytes,
     pub(super) body_at: usize,
@@ -43,7 +43,7 @@ impl Ready {
     /// A response of fields alone; `block` and `tail` together end in the empty line.
     pub fn head(status: StatusCode, block: Bytes, tail: Bytes) -> HttpResponse {
         let body_at = block.len();
-        Self { status, lead: Bytes::new(), block, body_at, tail, content: Content::None, paced: None }
+        Self { status, lead: Box::default(), block, body_at, tail, content: Content::None, paced: None }
             .respond(BoxBody::new(()))
     }
 
@@ -55,8 +55,8 @@ impl Ready {
         paced: Option<Paced>,
     ) -> HttpResponse {
         let body = block.slice(body_at..);
-        let (lead, tail) = (Bytes::new(), Bytes::new());
-        let ready = Self { status, lead, block, body_at, tail, content: Content::Inline, paced };
+        let tail = Bytes::new();
+        let ready = Self { status, lead: Box::default(), block, body_at, tail, content: Content::Inline, paced };
         ready.respond(BoxBody::new(body))
     }
 
@@ -71,7 +71,7 @@ impl Ready {
         let shared = Rc::new(segments);
         let body_at = block.len();
         let content = Content::Segments(Rc::clone(&shared));
-        Self { status, lead: Bytes::new(), block, body_at, tail, content, paced: Some(paced) }
+        Self { status, lead: Box::default(), block, body_at, tail, content, paced: Some(paced) }
             .respond(BoxBody::new(SegmentsBody::new(shared)))
     }
 

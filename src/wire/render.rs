@@ -107,7 +107,9 @@ fn persistence(manner: Manner) -> Persistence {
 
 fn as_rendered(ready: Ready, added: &HeaderMap, outbox: &mut Outbox) {
     if added.is_empty() {
-        outbox.push(ready.lead.into());
+        if !ready.lead.is_empty() {
+            outbox.push(Bytes::from(ready.lead).into());
+        }
         outbox.push(ready.block.into());
         outbox.push(ready.tail.into());
     } else {
