@@ -15,7 +15,7 @@ use crate::archive::{Archive, ArchiveLimits, Format as ArchiveFormat};
 use crate::client_places::{ClientPlace, ClientPlaces};
 use crate::config::{Config, Limits};
 use crate::files::directory::{self, Wanted};
-use crate::files::disk::Disk;
+use crate::files::disk::{Disk, Unanswered};
 use crate::files::faults::Faults;
 use crate::files::root::leads_nowhere;
 use crate::files::{Fault, Files};
@@ -147,7 +147,8 @@ impl Directories {
         let WantedListing { path, has_slash, format, sorting, has_archives, etag_of } = wanted;
         let page = Page { path, has_slash, sorting, format, has_archives, etag_of };
         let (permit, of_client) = self.place_soon(client).await?;
-        self.begin(&self.inner.listing, permit, move |this, permit| {
+        let of = page.path.clone();
+        self.begin(&self.inner.listing, &of, permit, move |this, permit| {
             let limits = this.settings;
             let faults = this.files.faults();
             let read = Wanted { entries: limits.listing_entries, dotfiles: limits.archive.dotfiles };
@@ -176,7 +177,8 @@ impl Directories {
         let of_client = client.map(share).transpose()?;
         let among_archives = Some(place_in(&self.inner.for_archives)?);
         let permit = place_in(&self.inner.permits)?;
-        self.begin(&self.inner.archiving, permit, move |this, permit| {
+        let of = path.clone();
+        self.begin(&self.inner.archiving, &of, permit, move |this, permit| {
             let files = this.files.pinned();
             let faults = this.files.faults();
             let is_listed = |path: &SitePath<'_>| files.rules().policy(path).listing();
@@ -223,12 +225,22 @@ impl Directories {
     async fn begin<P: Produce>(
         &self,
         pool: &Arc<Disk>,
+        path: &SitePath<'_>,
         permit: OwnedSemaphorePermit,
         job: impl FnOnce(&Self, OwnedSemaphorePermit) -> Result<Begun<P>, NoDirectory> + Send + 'static,
     ) -> Result<BoxBody, NoDirectory> {
         let this = self.clone();
-        // A panic has been logged by its hook.
-        let begun = pool.run(move || job(&this, permit)).await.unwrap_or(Err(NoDirectory::Failed))?;
+        let begun = match pool.ask(self.files.disk_timeout(), move || job(&this, permit)).await {
+            Ok(begun) => begun?,
+            // A panic has been logged by its hook.
+            Err(Unanswered::Panicked) => return Err(NoDirectory::Failed),
+            Err(Unanswered::TimedOut) => {
+                self.files.count_disk_timeout();
+                let words = format_args!("the directory /{path}: the disk does not answer");
+                self.files.faults().tell(Fault::Directory, path, words);
+                return Err(NoDirectory::Busy);
+            }
+        };
         Ok(match begun.rest {
             None => BoxBody::new(begun.first),
             Some(rest) => BoxBody::new(Produced::new(begun.first, rest, Arc::clone(pool))),
@@ -278,10 +290,13 @@ impl NoDirectory {
     }
 
     fn failed(error: &io::Error, path: &SitePath<'_>, faults: &Faults) -> Self {
-        let is_changed = error.kind() == io::ErrorKind::StaleNetworkFileHandle;
-        let fault = if is_changed { Fault::Changed } else { Fault::Directory };
+        let (fault, this) = match error.kind() {
+            io::ErrorKind::StaleNetworkFileHandle => (Fault::Changed, Self::Busy),
+            io::ErrorKind::ResourceBusy => (Fault::NoHandle, Self::Busy),
+            _ => (Fault::Directory, Self::Failed),
+        };
         faults.tell(fault, path, format_args!("the directory /{path}: {error}"));
-        Self::Failed
+        this
     }
 }
 

@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::STEP;
 use super::plan::Planned;
-use crate::files::Files;
 use crate::files::fill::fill;
+use crate::files::load::fault_of;
 use crate::files::root::Entry;
 use crate::files::storage::Storage;
 use crate::files::version::{Version, links_of};
+use crate::files::{Fault, Files};
 use crate::http::target::SitePath;
 
 /// An open file of the plan, and how much of it has been read.
@@ -30,7 +31,8 @@ pub(super) struct Source {
 impl Source {
     /// Opens the file, if it is the version that was planned. Blocks.
     pub(super) fn open(files: &Files, planned: &Planned) -> io::Result<Self> {
-        let check = match files.checksum_beside(&planned.path)? {
+        let beside = files.checksum_beside(&planned.path);
+        let check = match beside.map_err(|error| named(&planned.path, error))? {
             None => None,
             Some(Some(expected)) => Some((expected, Sha256::new())),
             Some(None) => return Err(unlike(&planned.path)),
@@ -46,7 +48,7 @@ impl Source {
                 check,
             }),
             Ok(_) => Err(changed(&planned.path)),
-            Err(error) => Err(io::Error::other(format!("/{}: {error}", planned.path))),
+            Err(errno) => Err(named(&planned.path, errno)),
         }
     }
 
@@ -63,7 +65,8 @@ impl Source {
         let start = out.len();
         out.resize(start + length, 0);
         let room = out.get_mut(start..).unwrap_or_default();
-        if fill(&*self.storage, self.file.as_fd(), room, self.at)? < length {
+        let filled = fill(&*self.storage, self.file.as_fd(), room, self.at);
+        if filled.map_err(|error| named(&self.path, error))? < length {
             return Err(changed(&self.path));
         }
         if let Some((_, hasher)) = &mut self.check {
@@ -84,6 +87,14 @@ impl Source {
     fn is_unchanged(&self) -> io::Result<bool> {
         Ok(self.version.still_is(self.links, &self.storage.fstat(self.file.as_fd())?))
     }
+}
+
+/// An error of the system with the file's name; a shortage passes.
+fn named(path: &SitePath<'_>, error: impl Into<io::Error>) -> io::Error {
+    let error = error.into();
+    let is_short = error.raw_os_error().is_some_and(|code| fault_of(code, Fault::Read).1);
+    let kind = if is_short { io::ErrorKind::ResourceBusy } else { io::ErrorKind::Other };
+    io::Error::new(kind, format!("/{path}: {error}"))
 }
 
 fn unlike(path: &SitePath<'_>) -> io::Error {

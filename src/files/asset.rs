@@ -29,6 +29,7 @@ pub struct Asset {
     pub(crate) path: SitePath<'static>,
     /// Of the file that its bytes come from.
     pub(crate) version: Version,
+    pub(crate) modified: Option<HttpDate>,
     /// How the bytes are coded; none for a file as it is.
     pub(crate) coding: Option<Coding>,
     pub(crate) length: u64,
@@ -77,9 +78,9 @@ impl Asset {
         &self.etag
     }
 
-    /// When the bytes last changed.
+    /// When the bytes last changed, where that can be said.
     pub fn last_modified(&self) -> Option<HttpDate> {
-        self.version.modified()
+        self.modified
     }
 
     /// The rendered header fields.

@@ -13,31 +13,46 @@ use crate::http::target::SitePath;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Beside {
     seen: Box<[(&'static str, Option<Version>)]>,
-    /// One of them is a link, or has another name: it can change without an event in its directory.
-    is_linked: bool,
+    /// One of them is a link, has another name, or could not be looked at: there may be another one without an event in its
+    /// directory.
+    may_change_untold: bool,
 }
 
 impl Beside {
-    /// Looks at what lies beside `path`. Blocks.
+    /// Looks at what lies beside `path`. Blocks. A sidecar that can't be looked at counts as absent, since the file can do
+    /// without; `tell` hears of it.
     ///
     /// # Errors
-    /// Where it can't be known, so that nobody takes a checksum for absent that is there.
-    pub(crate) fn look(root: &Root, path: &SitePath<'_>, with_checksum: bool) -> Result<Self, Errno> {
+    /// Where nothing can be known of the checksum, so that nobody takes for absent what is there.
+    pub(crate) fn look(
+        root: &Root,
+        path: &SitePath<'_>,
+        with_checksum: bool,
+        tell: &dyn Fn(&SitePath<'_>, Errno),
+    ) -> Result<Self, Errno> {
         let codings = Coding::ALL.into_iter().filter(|_| !is_sidecar(path)).map(Coding::suffix);
         let checksum = (with_checksum && !path.as_bytes().ends_with(CHECKSUM.as_bytes())).then_some(CHECKSUM);
-        let mut is_linked = false;
+        let mut may_change_untold = false;
         let mut look = |suffix: &'static str| {
-            let (version, is_plain) = version_at(root, &path.suffixed(suffix))?;
-            is_linked |= !is_plain;
+            let beside = path.suffixed(suffix);
+            let (version, is_plain) = match version_at(root, &beside) {
+                Ok(seen) => seen,
+                Err(errno) if suffix == CHECKSUM => return Err(errno),
+                Err(errno) => {
+                    tell(&beside, errno);
+                    (None, false)
+                }
+            };
+            may_change_untold |= !is_plain;
             Ok((suffix, version))
         };
         let seen = codings.chain(checksum).map(&mut look).collect::<Result<_, Errno>>()?;
-        Ok(Self { seen, is_linked })
+        Ok(Self { seen, may_change_untold })
     }
 
     /// Whether something beside the file can change without an event in its directory.
-    pub(crate) fn is_linked(&self) -> bool {
-        self.is_linked
+    pub(crate) fn may_change_untold(&self) -> bool {
+        self.may_change_untold
     }
 
     /// The version of the sidecar in `coding`.
@@ -64,7 +79,7 @@ impl Beside {
             }
             match root.glance(&path.suffixed(suffix)) {
                 Ok(stat) => version_of_file(&stat) == *version,
-                Err(errno) => version.is_none() && is_absence(errno),
+                Err(errno) => version.is_none() && leads_nowhere(errno),
             }
         };
         self.seen.iter().all(is_same)
@@ -95,18 +110,13 @@ fn version_at(root: &Root, path: &SitePath<'_>) -> Result<(Option<Version>, bool
             let version = version_of_file(&stat);
             Ok((version, is_plain && (version.is_none() || links_of(&stat) == 1)))
         }
-        Err(errno) if is_absence(errno) => Ok((None, is_plain)),
+        Err(errno) if leads_nowhere(errno) => Ok((None, is_plain)),
         Err(errno) => Err(errno),
     }
 }
 
 fn version_of_file(stat: &Stat) -> Option<Version> {
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| Version::of(stat))
-}
-
-/// Whether an error says that there is nothing that could be served, and not that it can't be known.
-fn is_absence(errno: Errno) -> bool {
-    leads_nowhere(errno) || matches!(errno, Errno::ACCESS | Errno::PERM)
 }
 
 /// What the name of a checksum adds to the name of its file.

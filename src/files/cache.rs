@@ -22,7 +22,7 @@ use super::disk::{Disk, Unanswered};
 use super::faults::{Fault, Faults};
 use super::handle_pool::{Handle, HandlePool};
 use super::lanes::Lanes;
-use super::load::{Loaded, Loader, Sizes};
+use super::load::{Loaded, Loader, Sizes, fault_of};
 use super::loading::Loading;
 use super::mapped::Reaper;
 use super::name::{Checked, FIRST_MS, Lookup, Name, Outcome};
@@ -278,6 +278,7 @@ impl Files {
             return if is_mapped { Ok(None) } else { Err(NoHandle::Exhausted) };
         };
         let (inner, asset) = (Arc::clone(&self.inner), Arc::clone(asset));
+        let path = asset.path.clone();
         let opened = self.ask(move || match inner.loader.root.entry(&asset.path) {
             Ok(Entry::File { file, stat, .. }) if Version::of(&stat) == asset.version => {
                 let handle = inner.loader.new_handle(file, &stat, permit);
@@ -292,20 +293,26 @@ impl Files {
             _ => Err(NoHandle::Changed),
         });
         opened.await.unwrap_or_else(|why| match why {
-            Unanswered::TimedOut => Err(NoHandle::Exhausted),
+            Unanswered::TimedOut => {
+                self.tell_of_silence(&path);
+                Err(NoHandle::Exhausted)
+            }
             Unanswered::Panicked => Err(NoHandle::Changed),
         })
     }
 
     /// Whether the file is still the asset's version: by its handle; without one, by what the kernel has in memory of its
     /// path, where another file in its place is no change of this one. Never waits.
-    pub(crate) fn is_unchanged(&self, asset: &Asset, handle: Option<&Handle>) -> bool {
+    ///
+    /// # Errors
+    /// What the disk says of the handle.
+    pub(crate) fn is_unchanged(&self, asset: &Asset, handle: Option<&Handle>) -> Result<bool, Errno> {
         match handle {
-            Some(handle) => handle.still_is(&asset.version),
-            None => self.inner.loader.root.glance(&asset.path).map_or(true, |stat| {
+            Some(handle) => handle.look(&asset.version),
+            None => Ok(self.inner.loader.root.glance(&asset.path).map_or(true, |stat| {
                 let now = Version::of(&stat);
                 now == asset.version || !now.is_same_file(&asset.version)
-            }),
+            })),
         }
     }
 
@@ -317,6 +324,15 @@ impl Files {
     /// What the files are read through.
     pub(crate) fn storage(&self) -> &dyn Storage {
         self.inner.loader.storage()
+    }
+
+    /// How long the disk may keep a response waiting.
+    pub(crate) fn disk_timeout(&self) -> Duration {
+        self.inner.disk_timeout
+    }
+
+    fn tell_of_silence(&self, path: &SitePath<'_>) {
+        self.faults().tell(Fault::Open, path, format_args!("/{path}: the disk does not answer"));
     }
 
     /// A response was cut since the disk kept it waiting.
@@ -397,6 +413,10 @@ impl Files {
             Err(Unanswered::TimedOut) => RootState::Broken(io::ErrorKind::TimedOut.into()),
             Err(Unanswered::Panicked) => return false,
         };
+        if matches!(&state, RootState::Broken(error) if is_short(error)) {
+            // That says nothing of the root.
+            return false;
+        }
         let is_sound = !matches!(state, RootState::Broken(_));
         let was_sound = inner.root_is_sound.swap(is_sound, Ordering::Relaxed);
         match state {
@@ -517,7 +537,7 @@ impl Files {
         let failed = |why| {
             let outcome = match why {
                 Unanswered::TimedOut => {
-                    log::error!("/{path}: the disk does not answer");
+                    self.tell_of_silence(path);
                     Outcome::Busy
                 }
                 Unanswered::Panicked => Outcome::Failed,
@@ -626,6 +646,11 @@ impl Files {
     pub(crate) fn root(&self) -> &Root {
         &self.inner.loader.root
     }
+}
+
+/// Whether the process or the system was out of handles or memory.
+fn is_short(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| fault_of(code, Fault::Open).1)
 }
 
 fn key_of(asset: &Asset) -> Key {

@@ -41,6 +41,7 @@ pub(crate) struct KnownDigests {
 struct Slot {
     digest: OnceLock<Digest>,
     is_being_computed: AtomicBool,
+    has_failed: AtomicBool,
     computed: Notify,
 }
 
@@ -95,6 +96,16 @@ impl KnownDigests {
     /// Whether the caller is the one to compute the checksum now.
     pub(crate) fn begin(&self, algorithm: Algorithm) -> bool {
         !self.slot(algorithm).is_being_computed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Notes whether it was the disk that failed the computing which is to end.
+    pub(crate) fn fail(&self, algorithm: Algorithm, has_failed: bool) {
+        self.slot(algorithm).has_failed.store(has_failed, Ordering::Release);
+    }
+
+    /// Whether the disk failed the last computing.
+    pub(crate) fn has_failed(&self, algorithm: Algorithm) -> bool {
+        self.slot(algorithm).has_failed.load(Ordering::Acquire)
     }
 
     /// The computing has ended, with a checksum or without.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::version::Version;
 use crate::http::cache_control;
+use crate::http::date::HttpDate;
 use crate::http::disposition;
 use crate::http::encoding::Coding;
 use crate::http::entity_tag::EntityTag;
@@ -31,7 +31,7 @@ pub struct Fields {
 
 /// What the fields tell of.
 pub(crate) struct Described<'a> {
-    pub(crate) version: &'a Version,
+    pub(crate) modified: Option<HttpDate>,
     /// The name that decides defaults: the original's for a sidecar.
     pub(crate) name: &'a [u8],
     pub(crate) media_type: &'a str,
@@ -124,7 +124,7 @@ fn put_validators(block: &mut Vec<u8>, of: &Described<'_>) {
         line(block, "cache-control", value.as_bytes());
     }
     line(block, "accept-ranges", b"bytes");
-    if let Some(modified) = of.version.modified() {
+    if let Some(modified) = of.modified {
         line(block, "last-modified", &modified.to_imf_fixdate());
     }
     line(block, "x-content-type-options", b"nosniff");

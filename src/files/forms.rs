@@ -27,8 +27,9 @@ struct Slot<T> {
     is_useless: AtomicBool,
     /// It was compressed, and is not to be so soon again.
     rest: Mutex<Option<Rest>>,
-    /// Its sidecar can't be read.
+    /// Its sidecar can't be read, or could not until a moment ago.
     is_unreadable: AtomicBool,
+    unreadable_until: Mutex<Option<Instant>>,
     /// Only one request opens a sidecar; others wait for it.
     opening: tokio::sync::Mutex<()>,
 }
@@ -41,8 +42,20 @@ impl<T> Slot<T> {
             is_useless: AtomicBool::new(false),
             rest: Mutex::new(None),
             is_unreadable: AtomicBool::new(false),
+            unreadable_until: Mutex::new(None),
             opening: tokio::sync::Mutex::new(()),
         }
+    }
+
+    fn is_unreadable(&self) -> bool {
+        if !self.is_unreadable.load(Ordering::Acquire) {
+            return false;
+        }
+        let lasts = self.unreadable_until.lock().is_some_and(|until| Instant::now() < until);
+        if !lasts {
+            self.is_unreadable.store(false, Ordering::Release);
+        }
+        lasts
     }
 }
 
@@ -55,6 +68,8 @@ pub(crate) enum Made {
     Useless,
     /// Nothing this time, and no work either that a repetition would waste.
     Nothing,
+    /// The disk failed: it is not asked again for every request.
+    Failed,
 }
 
 /// A form that finds no room is made again after a while, and after twice as long each time: where the forms in use exceed
@@ -89,12 +104,14 @@ impl<T> Forms<T> {
 
     /// The version of a sidecar that is of use.
     pub(crate) fn sidecar(&self, coding: Coding) -> Option<Version> {
-        self.sidecars[coding as usize].filter(|_| !self.slot(coding).is_unreadable.load(Ordering::Acquire))
+        self.sidecars[coding as usize].filter(|_| !self.slot(coding).is_unreadable())
     }
 
-    /// From now on it is as if the sidecar were absent. What makes it readable gives it another version.
+    /// For a while it is as if the sidecar were absent.
     pub(crate) fn give_up(&self, coding: Coding) {
-        self.slot(coding).is_unreadable.store(true, Ordering::Release);
+        let slot = self.slot(coding);
+        *slot.unreadable_until.lock() = Some(Instant::now() + UNREADABLE_FOR);
+        slot.is_unreadable.store(true, Ordering::Release);
     }
 
     /// Takes over what is known of forms of the same version of the file: the forms as well where they `still_do`.
@@ -111,10 +128,7 @@ impl<T> Forms<T> {
                 let rest = *old.rest.lock();
                 *slot.rest.lock() = rest;
             }
-            for (new, old) in [(&slot.is_useless, &old.is_useless), (&slot.is_unreadable, &old.is_unreadable)]
-            {
-                new.store(old.load(Ordering::Acquire), Ordering::Release);
-            }
+            slot.is_useless.store(old.is_useless.load(Ordering::Acquire), Ordering::Release);
         }
     }
 
@@ -147,6 +161,9 @@ impl<T> Forms<T> {
             let length = rest.map_or(REST_MIN, |rest| rest.length.saturating_mul(2).min(REST_MAX));
             *rest = Some(Rest { until: Instant::now() + length, length });
         }
+        if made == Made::Failed {
+            *slot.rest.lock() = Some(Rest { until: Instant::now() + REST_MIN, length: REST_MIN });
+        }
         slot.is_useless.store(made == Made::Useless, Ordering::Release);
         slot.is_being_made.store(false, Ordering::Release);
     }
@@ -163,6 +180,9 @@ impl<T> Forms<T> {
         Coding::ALL.into_iter().filter(|coding| is_in(*coding)).fold(Codings::NONE, Codings::with)
     }
 }
+
+/// So long a sidecar that could not be read is not tried again.
+const UNREADABLE_FOR: Duration = Duration::from_secs(1);
 
 const REST_MIN: Duration = Duration::from_secs(5);
 const REST_MAX: Duration = Duration::from_secs(600);

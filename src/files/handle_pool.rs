@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::Stat;
+use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::storage::Storage;
@@ -162,7 +163,15 @@ impl Handle {
 
     /// Whether the open file is still the bytes that `version` was: one `fstat`.
     pub(crate) fn still_is(&self, version: &Version) -> bool {
-        self.storage.fstat(self.fd()).is_ok_and(|now| version.still_is(self.links, &now))
+        self.look(version).unwrap_or(false)
+    }
+
+    /// As [`Self::still_is`].
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn look(&self, version: &Version) -> Result<bool, Errno> {
+        Ok(version.still_is(self.links, &self.storage.fstat(self.fd())?))
     }
 }
 

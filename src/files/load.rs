@@ -138,7 +138,7 @@ impl Loader {
         match self.asset_of(path, &policy, opened, previous) {
             Ok(asset) => {
                 let outcome = Outcome::File { version: asset.version, asset: asset.held() };
-                let is_told_of = is_told_of && !asset.is_racy && !asset.beside.is_linked();
+                let is_told_of = is_told_of && !asset.is_racy && !asset.beside.may_change_untold();
                 Loaded { outcome, is_told_of, policy, asset: Some(asset) }
             }
             Err(error) => without_asset(self.failed(Fault::Read, &error, path), false),
@@ -227,7 +227,15 @@ impl Loader {
         previous: Option<Arc<Asset>>,
     ) -> io::Result<Arc<Asset>> {
         let version = Version::of(&opened.stat);
-        let beside = Beside::look(&self.root, path, self.heeds_checksums)?;
+        let tell = |path: &SitePath<'_>, errno: Errno| {
+            let (fault, _) = fault_of(errno.raw_os_error(), Fault::Open);
+            self.faults.tell(
+                fault,
+                path,
+                format_args!("/{path} can't be looked at ({errno}), and is not used"),
+            );
+        };
+        let beside = Beside::look(&self.root, path, self.heeds_checksums, &tell)?;
         let is_same = |asset: &Arc<Asset>| {
             asset.version == version
                 && asset.generation == self.generation
@@ -313,8 +321,9 @@ impl Loader {
     ) -> Asset {
         let Guise { path, original, coding, policy, beside } = guise;
         let Bytes { version, length, etag, content, is_racy, digests } = bytes;
+        let modified = version.modified_before(SystemTime::now());
         let described = Described {
-            version: &version,
+            modified,
             name: original.file_name(),
             media_type,
             coding,
@@ -328,6 +337,7 @@ impl Loader {
             id: Asset::next_id(),
             path: path.clone(),
             version,
+            modified,
             coding,
             length,
             etag,
@@ -382,13 +392,15 @@ impl Loader {
         self.open_with_retry(path)
     }
 
-    /// Out of handles in the whole system: ours that idle may be the ones that are missing.
+    /// Out of handles in the whole system: ours that idle may be the ones that are missing. A network file system that has
+    /// lost a directory's handle finds it again by its name.
     fn open_with_retry(&self, path: &SitePath<'static>) -> Result<Entry, Errno> {
         match self.root.entry(path) {
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
                 self.handles.close_idle(CLOSE_WHEN_SHORT);
                 self.root.entry(path)
             }
+            Err(Errno::STALE) => self.root.entry(path),
             other => other,
         }
     }
@@ -436,12 +448,16 @@ impl Loader {
     fn failed(&self, fault: Fault, error: &io::Error, path: &SitePath<'static>) -> Outcome {
         let (fault, is_short) = error.raw_os_error().map_or((fault, false), |code| fault_of(code, fault));
         self.faults.tell(fault, path, format_args!("{}: {path}: {error}", self.root.path().display()));
-        if is_short { Outcome::Busy } else { Outcome::Failed }
+        match fault {
+            Fault::Denied => Outcome::Forbidden,
+            _ if is_short => Outcome::Busy,
+            _ => Outcome::Failed,
+        }
     }
 }
 
 /// The kind of an error of the system, `usual` where its code says no more, and whether it is true of the moment only.
-fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
+pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
     match code {
         libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN => (Fault::NoHandle, true),
         libc::EACCES | libc::EPERM => (Fault::Denied, false),

@@ -1,6 +1,6 @@
 //! Which state of which file: what length, ETag and Last-Modified all come from.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::Stat;
 
@@ -51,9 +51,13 @@ impl Version {
     }
 
     /// When the bytes last changed, for `Last-Modified`; none outside the years that a date can say, and none up to 1980:
-    /// build systems that want equal trees on every machine set such times, and they date nothing.
-    pub fn modified(&self) -> Option<HttpDate> {
-        HttpDate::from_unix_seconds(self.mtime.seconds).filter(|_| self.mtime.seconds > SENTINELS_TO)
+    /// build systems that want equal trees on every machine set such times, and they date nothing. None after `now` either:
+    /// no response may name a date beyond its own (RFC 9110 §8.8.2.1), and the moment of the response in its stead would
+    /// be the date of two versions.
+    pub fn modified_before(&self, now: SystemTime) -> Option<HttpDate> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
+        let seconds = self.mtime.seconds;
+        HttpDate::from_unix_seconds(seconds).filter(|_| SENTINELS_TO < seconds && seconds <= now)
     }
 
     /// When the bytes last changed: seconds since the epoch, which may be negative, and the nanoseconds beyond them.
@@ -89,11 +93,12 @@ impl Version {
     }
 
     /// Whether the file was written so shortly before `now` that a second write could have left the same timestamps
-    /// (their grain is a tick of the kernel's clock).
-    pub(crate) fn is_racy(&self, now: std::time::SystemTime) -> bool {
-        let Ok(now) = now.duration_since(std::time::UNIX_EPOCH) else { return true };
-        let changed = u128::from(self.ctime.as_nanoseconds());
-        now.as_nanos().saturating_sub(changed) < RACY_WITHIN.as_nanos()
+    /// (their grain is a tick of the kernel's clock). A little after `now` is just before it by another machine's clock; long
+    /// after, the clock was set back since, and a second write would leave other timestamps.
+    pub(crate) fn is_racy(&self, now: SystemTime) -> bool {
+        let Ok(now) = now.duration_since(UNIX_EPOCH) else { return true };
+        let changed = Duration::from_nanos(self.ctime.as_nanoseconds());
+        now.saturating_sub(changed) < RACY_WITHIN && changed.saturating_sub(now) < CLOCKS_APART
     }
 }
 
@@ -123,6 +128,9 @@ const SENTINELS_TO: i64 = 315_532_800;
 /// Two ticks of a 100 Hz kernel, and as much again for a clock read on another core.
 pub(crate) const RACY_WITHIN: Duration = Duration::from_millis(40);
 
+/// Clocks of machines that share files differ by less.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 impl Version {
     /// A version for tests of what is made of one.
@@ -136,7 +144,6 @@ impl Version {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
-    use std::time::SystemTime;
 
     fn stat_of(file: &std::fs::File) -> Stat {
         rustix::fs::fstat(file.as_fd()).unwrap()
@@ -190,7 +197,26 @@ mod tests {
         for (seconds, is_dated) in
             [(-1, false), (0, false), (1, false), (315_532_800, false), (315_532_801, true)]
         {
-            assert_eq!(at(seconds).modified().is_some(), is_dated, "{seconds}");
+            assert_eq!(at(seconds).modified_before(SystemTime::now()).is_some(), is_dated, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_file_racy_for_long_and_dates_nothing_in_the_future() {
+        let written = 1_700_000_000;
+        let version = Version::sample(3, written.cast_signed());
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
+        for (now, is_racy, is_dated) in [
+            (written + 3600, false, true),
+            (written, true, true),
+            (written - 1, true, false),
+            (written - 59, true, false),
+            (written - 61, false, false),
+            (written - 3600, false, false),
+            (0, false, false),
+        ] {
+            assert_eq!(version.is_racy(at(now)), is_racy, "{now}");
+            assert_eq!(version.modified_before(at(now)).is_some(), is_dated, "{now}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! One HTTP/1.1 connection, from its first byte to its close (RFC 9112).
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -395,7 +395,7 @@ where
         }
         if self.outbox.waits_for_disk_since().is_some() && self.socket.poll_broken(cx).is_ready() {
             // Nobody is left for whom to read.
-            return Poll::Ready(Err(Cut::Socket(io::ErrorKind::ConnectionReset.into())));
+            return Poll::Ready(Err(Cut::Socket(ErrorKind::ConnectionReset.into())));
         }
         let now = Instant::now();
         self.uptake.waits(now, self.outbox.waits_for_client());
@@ -415,19 +415,19 @@ where
             let disk_since = self.outbox.waits_for_disk_since();
             if disk_since.is_some_and(|since| now.duration_since(since) >= worker.bounds().disk_timeout) {
                 worker.files.count_disk_timeout();
-                return Poll::Ready(Err(Cut::Disk(io::ErrorKind::TimedOut.into())));
+                return Poll::Ready(Err(Cut::Disk(ErrorKind::TimedOut.into())));
             }
             let untaken = self.socket.untaken();
             if untaken.is_none() && self.outbox.waits_for_pace() {
                 *stall = Stall::new(now);
             } else if stall.goes_on(now, untaken, worker.bounds().stall_timeout) {
-                return Poll::Ready(Err(Cut::Socket(io::ErrorKind::TimedOut.into())));
+                return Poll::Ready(Err(Cut::Socket(ErrorKind::TimedOut.into())));
             }
             self.deadline.set(now, worker.look_every());
             is_looked_at = true;
         }
         if is_looked_at && self.is_too_slow(worker) {
-            return Poll::Ready(Err(Cut::Socket(io::Error::new(io::ErrorKind::TimedOut, TOO_LITTLE))));
+            return Poll::Ready(Err(Cut::Socket(io::Error::new(ErrorKind::TimedOut, TOO_LITTLE))));
         }
         Poll::Pending
     }
@@ -486,8 +486,7 @@ where
             StreamFraming::Length(length) => length,
             StreamFraming::Chunked | StreamFraming::UntilClose => u64::MAX,
         };
-        while let Some(next) = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
-            let bytes = next.map_err(|error| Cut::Disk(why_broken(error)))?;
+        while let Some(bytes) = self.next_piece(&mut body).await? {
             if bytes.is_empty() {
                 continue;
             }
@@ -511,6 +510,24 @@ where
         Ok(())
     }
 
+    /// What a body brings next. Where it keeps its client waiting, that is for a disk.
+    async fn next_piece(&mut self, body: &mut BoxBody) -> Result<Option<Bytes>, Cut> {
+        let worker = Rc::clone(self.worker());
+        self.deadline.set(Instant::now(), worker.bounds().disk_timeout);
+        poll_fn(|cx| {
+            if let Poll::Ready(next) = Pin::new(&mut *body).poll_next(cx) {
+                return Poll::Ready(next.transpose().map_err(|error| Cut::Disk(why_broken(error))));
+            }
+            if self.socket.poll_broken(cx).is_ready() {
+                return Poll::Ready(Err(Cut::Socket(ErrorKind::ConnectionReset.into())));
+            }
+            ready!(self.deadline.poll(cx));
+            worker.files.count_disk_timeout();
+            Poll::Ready(Err(Cut::Disk(io::Error::new(ErrorKind::TimedOut, NO_PIECE))))
+        })
+        .await
+    }
+
     async fn refuse(&mut self, refusal: Refusal, is_head: bool) -> End {
         let worker = Rc::clone(self.worker());
         refuse(refusal, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
@@ -524,14 +541,19 @@ where
     /// What the disk did not give is told to the client where nothing of the response has left; else the connection ends.
     async fn answer_or_give_up(&mut self, cut: Cut) -> End {
         let end = self.give_up(&cut);
-        match &cut {
-            Cut::Disk(error) if self.outbox.withdraw() => {
-                let refusal = if is_passing(error) { BUSY } else { FAILED };
-                self.socket.reset_on_close(false);
-                self.refuse(refusal, false).await
-            }
-            _ => end,
+        let refusal = match &cut {
+            // The next request finds the file as it is now.
+            Cut::Changed => BUSY,
+            Cut::Disk(error) if is_passing(error) => BUSY,
+            Cut::Disk(error) if error.kind() == ErrorKind::PermissionDenied => DENIED,
+            Cut::Disk(_) => FAILED,
+            Cut::Sending(_) | Cut::Socket(_) => return end,
+        };
+        if !self.outbox.withdraw() {
+            return end;
         }
+        self.socket.reset_on_close(false);
+        self.refuse(refusal, false).await
     }
 
     fn give_up(&self, cut: &Cut) -> End {
@@ -546,9 +568,12 @@ where
     fn tell_fault(&self, cut: &Cut) {
         let file = self.outbox.file();
         let name = file.map_or_else(|| "what was sent".to_owned(), |file| format!("/{file}"));
-        let is_changed = |error: &io::Error| error.kind() == io::ErrorKind::StaleNetworkFileHandle;
+        let is_changed = |error: &io::Error| error.kind() == ErrorKind::StaleNetworkFileHandle;
         let (fault, words) = match cut {
             Cut::Changed => (Fault::Changed, format!("{name} changed while it was sent")),
+            Cut::Disk(error) if file.is_some() && error.kind() == ErrorKind::PermissionDenied => {
+                (Fault::Denied, format!("{name} may not be read: {error}"))
+            }
             Cut::Disk(error) if file.is_some() => {
                 (Fault::Populate, format!("{name} could not be read: {error}"))
             }
@@ -613,12 +638,19 @@ fn is_passing(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::ENOMEM | libc::EAGAIN | libc::EMFILE | libc::ENFILE | libc::ENOBUFS)
     );
-    is_short || error.kind() == io::ErrorKind::TimedOut
+    let is_ours = error.raw_os_error().is_none();
+    let has_passed = || matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::StaleNetworkFileHandle);
+    is_short || error.kind() == ErrorKind::TimedOut || (is_ours && has_passed())
 }
 
 const BUSY: Refusal = (StatusCode::SERVICE_UNAVAILABLE, "Busy. Please try again.\n");
 
 const FAILED: Refusal = (StatusCode::INTERNAL_SERVER_ERROR, "Something failed.\n");
+
+const DENIED: Refusal = (StatusCode::FORBIDDEN, "This may not be read.\n");
+
+/// What is logged of a body that stands still.
+const NO_PIECE: &str = "the disk does not bring the next piece of what is listed, archived or read";
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

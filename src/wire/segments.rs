@@ -1,6 +1,7 @@
 //! A response body as windows of files and literal bytes.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -137,14 +138,18 @@ impl MessageBody for SegmentsBody {
 }
 
 fn read(window: &Window) -> io::Result<Bytes> {
-    let Some(handle) = &window.handle else { return Err(io::ErrorKind::Unsupported.into()) };
+    let named = |kind: io::ErrorKind, why: &dyn Display| {
+        io::Error::new(kind, format!("/{} could not be read: {why}", window.asset.path))
+    };
+    let Some(handle) = &window.handle else {
+        return Err(named(io::ErrorKind::ResourceBusy, &"no handle came free"));
+    };
     let length = usize::try_from(window.range.end - window.range.start).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
-    if fill(handle.storage(), handle.fd(), &mut bytes, window.range.start)? < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    if !handle.still_is(&window.asset.version) {
-        return Err(io::Error::other("the file changed while it was read"));
+    let filled = fill(handle.storage(), handle.fd(), &mut bytes, window.range.start)
+        .map_err(|error| named(error.kind(), &error))?;
+    if filled < length || !handle.still_is(&window.asset.version) {
+        return Err(named(io::ErrorKind::StaleNetworkFileHandle, &"it has changed"));
     }
     Ok(bytes.into())
 }

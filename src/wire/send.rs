@@ -274,11 +274,12 @@ impl Outbox {
         let Some(Segment::Window(window)) = self.queue.get(at) else { return Poll::Ready(Ok(0)) };
         let start = window.range.start;
         let wanted = window.range.end.min(start.saturating_add(BATCH));
-        if start >= self.resident_to
-            && self.has_begun
-            && !worker.files.is_unchanged(&window.asset, window.handle.as_deref())
-        {
-            return Poll::Ready(Err(Cut::Changed));
+        if start >= self.resident_to && self.has_begun {
+            match worker.files.is_unchanged(&window.asset, window.handle.as_deref()) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(Err(Cut::Changed)),
+                Err(errno) => return Poll::Ready(Err(Cut::Disk(errno.into()))),
+            }
         }
         let mut upto = start.max(self.resident_to);
         while upto < wanted {
@@ -471,11 +472,14 @@ fn run_of<'a>(segment: &'a Segment, mapped: usize, left: &mut usize) -> Option<R
 }
 
 /// What `sendfile` says of the file and not of the socket.
-const DISK_ERRORS: [i32; 8] = [
+const DISK_ERRORS: [i32; 11] = [
     libc::EIO,
     libc::ESTALE,
     libc::ENXIO,
     libc::EACCES,
+    libc::EPERM,
+    libc::EMFILE,
+    libc::ENFILE,
     libc::ENOMEM,
     libc::ENOSPC,
     libc::EBADMSG,

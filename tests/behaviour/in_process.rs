@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -21,7 +22,7 @@ pub struct InProcess {
     pub address: SocketAddr,
     stop: UnboundedSender<()>,
     serving: Option<JoinHandle<()>>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl InProcess {
@@ -51,7 +52,12 @@ impl InProcess {
         let url = told.recv_timeout(PATIENCE).expect("a server that starts");
         let address = url.strip_prefix("http://").and_then(|text| text.parse().ok());
         let address = address.unwrap_or_else(|| panic!("a TCP address: {url}"));
-        Self { address, stop, serving: Some(serving), _directory: directory }
+        Self { address, stop, serving: Some(serving), directory }
+    }
+
+    /// The directory that is served.
+    pub fn root(&self) -> &Path {
+        self.directory.path()
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -77,7 +83,14 @@ impl InProcess {
 
     /// The response; none where the connection ends before a head.
     pub fn get(&self, target: &str) -> Option<Reply> {
-        Reply::read(&mut self.ask_from(1, target), false)
+        self.get_with(target, "")
+    }
+
+    /// The same with more header lines, each ending in CRLF.
+    pub fn get_with(&self, target: &str, lines: &str) -> Option<Reply> {
+        let mut stream = self.connect();
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n").unwrap();
+        Reply::read(&mut stream, false)
     }
 }
 

@@ -21,6 +21,7 @@ mod directories;
 mod disk;
 mod encodings;
 mod error_pages;
+mod faults;
 mod files;
 mod framing;
 mod handover;

@@ -5,14 +5,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Files;
+use super::{Files, is_short};
 use crate::files::asset::Asset;
 use crate::files::beside::original;
 use crate::files::digests::Digest;
 use crate::files::disk::Unanswered;
 use crate::files::faults::Fault;
 use crate::files::forms::Made;
-use crate::files::load::NoForm;
+use crate::files::load::{NoForm, fault_of};
 use crate::files::version::Version;
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Coding;
@@ -36,7 +36,10 @@ impl Files {
         let (inner, original) = (Arc::clone(&self.inner), Arc::clone(asset));
         let opened = self.ask(move || inner.loader.load_sidecar(&original, coding, permit)).await;
         let unanswered = |why| match why {
-            Unanswered::TimedOut => Err(NoForm::Busy),
+            Unanswered::TimedOut => {
+                self.tell_of_silence(&asset.path);
+                Err(NoForm::Busy)
+            }
             Unanswered::Panicked => Err(NoForm::Failed),
         };
         let form = opened.unwrap_or_else(unanswered).inspect_err(|why| {
@@ -84,9 +87,9 @@ impl Files {
                 }
                 Ok(Ok(None)) => Made::Useless,
                 Ok(Err(error)) => {
-                    log::debug!("/{} could not be compressed: {error}", asset.path);
                     files.distrust_path(&asset.path).await;
-                    Made::Nothing
+                    let is_changed = files.tell_of_background(&error, &asset, "compressed");
+                    if is_changed { Made::Nothing } else { Made::Failed }
                 }
                 // A panic has been logged by its hook: the same bytes would bring it about again.
                 Err(_) => Made::Useless,
@@ -113,7 +116,11 @@ impl Files {
             return known().ok_or(NoForm::Busy);
         }
         let is_over = tokio::time::timeout(wait, computed).await.is_ok();
-        known().ok_or(if is_over { NoForm::Changed } else { NoForm::Busy })
+        known().ok_or_else(|| match is_over {
+            true if asset.digests.has_failed(algorithm) => NoForm::Failed,
+            true => NoForm::Changed,
+            false => NoForm::Busy,
+        })
     }
 
     /// Has the checksum computed, unless it is known or under way; false where there is no place for that now.
@@ -133,7 +140,8 @@ impl Files {
             let computed = lane.run(move || inner.loader.digest(&job, algorithm)).await;
             drop(place);
             if let Ok(Err(error)) = &computed {
-                log::debug!("no checksum of /{}: {error}", asset.path);
+                let is_changed = files.tell_of_background(error, &asset, "read for its checksum");
+                asset.digests.fail(algorithm, !is_changed && !is_short(error));
             }
             // It has changed, or can have a strong tag from now on.
             if asset.etag.is_weak() || !matches!(computed, Ok(Ok(_))) {
@@ -190,16 +198,26 @@ impl Files {
             Ok::<_, io::Error>(*job.digests.is_verified.get_or_init(|| verified))
         });
         let Ok(verified) = verifying.await else { return Err(NoForm::Failed) };
-        verified.map_err(|error| match error.raw_os_error() {
-            Some(libc::ESTALE | libc::ENOENT) => NoForm::Changed,
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => NoForm::Busy,
-            _ if error.kind() == io::ErrorKind::UnexpectedEof => NoForm::Changed,
-            _ => {
-                let words = format_args!("/{} could not be checked: {error}", asset.path);
-                self.faults().tell(Fault::Read, &asset.path, words);
-                NoForm::Failed
-            }
+        verified.map_err(|error| match self.tell_of_background(&error, asset, "checked") {
+            true => NoForm::Changed,
+            false if is_short(&error) => NoForm::Busy,
+            false => NoForm::Failed,
         })
+    }
+
+    /// Tells of what kept a whole file from being read to be `treated`, unless it is that the file has changed; true where
+    /// that is it.
+    fn tell_of_background(&self, error: &io::Error, asset: &Asset, treated: &str) -> bool {
+        let is_changed = matches!(error.raw_os_error(), Some(libc::ESTALE | libc::ENOENT))
+            || error.kind() == io::ErrorKind::UnexpectedEof;
+        if is_changed {
+            log::debug!("/{} could not be {treated}: it has changed", asset.path);
+        } else {
+            let fault = error.raw_os_error().map_or(Fault::Read, |code| fault_of(code, Fault::Read).0);
+            let words = format_args!("/{} could not be {treated}: {error}", asset.path);
+            self.faults().tell(fault, &asset.path, words);
+        }
+        is_changed
     }
 
     /// What the checksum beside `path` says, where checksums are heeded and there is one. Blocks.

@@ -1,0 +1,532 @@
+//! Faults of the disk, call by call: one response suffers, in the right words, and the next one finds all well.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, Once};
+use std::time::{Duration, Instant};
+
+use pagecast::files::storage::{Call, Fault, Faulty, Slow, When};
+use rustix::io::Errno;
+
+use crate::in_process::InProcess;
+use crate::site::{PATIENCE, Reply, Site, pattern};
+
+/// Kept on the heap.
+const SHORT: usize = 1000;
+
+/// Read from the disk in two batches, and sent by `sendfile`.
+const LONG: usize = MIB + MIB / 2;
+
+/// Written from the mapping.
+const MIDDLE: usize = 20_000;
+
+const MIB: usize = 1024 * 1024;
+
+/// How a body in chunks ends.
+const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+
+/// What a client sees of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// The file, whole: the server does without what failed.
+    Whole,
+    /// An error in the file's place.
+    Told(u16),
+    /// Less than the head said, and then the end of the connection.
+    Cut,
+}
+
+use Seen::{Cut, Told, Whole};
+
+/// A call that fails while a file of that length is asked for, from so many such calls on.
+type Case = (Call, u64, usize, Answers);
+
+/// What is seen of an error: by itself.
+type Answers = fn(Errno) -> Seen;
+
+const ERRORS: [Errno; 7] =
+    [Errno::IO, Errno::NOSPC, Errno::STALE, Errno::ACCESS, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+
+const CASES: [Case; 18] = [
+    (Call::Open, 1, SHORT, told),
+    (Call::Open, 2, SHORT, told),
+    (Call::Open, 1, LONG, told),
+    (Call::Open, 2, LONG, told),
+    (Call::Fstat, 1, SHORT, told),
+    (Call::Fstat, 2, SHORT, told),
+    (Call::Fstat, 3, SHORT, told),
+    (Call::Fstat, 2, LONG, told),
+    (Call::Fstatfs, 1, SHORT, whole),
+    (Call::Fstatfs, 1, LONG, whole),
+    (Call::Pread, 1, SHORT, told),
+    (Call::Map, 1, MIDDLE, whole),
+    (Call::Map, 1, LONG, whole),
+    (Call::Probe, 1, LONG, whole),
+    (Call::Populate, 1, MIDDLE, told),
+    (Call::Populate, 1, LONG, told),
+    (Call::Populate, 2, LONG, cut),
+    (Call::Sendfile, 1, LONG, cut),
+];
+
+fn told(errno: Errno) -> Seen {
+    Told(match errno {
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM => 503,
+        Errno::ACCESS => 403,
+        _ => 500,
+    })
+}
+
+fn whole(_: Errno) -> Seen {
+    Whole
+}
+
+fn cut(_: Errno) -> Seen {
+    Cut
+}
+
+#[test]
+fn a_fault_of_any_call_costs_one_response_and_no_more() {
+    let mut site = Site::with([("hot", b"hot")]).env("PAGECAST_REVALIDATE_AFTER", "0");
+    let cases: Vec<_> =
+        CASES.iter().enumerate().flat_map(|(n, case)| ERRORS.map(|errno| (n, *case, errno))).collect();
+    let name_of = |n: usize, errno: Errno| format!("{n}-{}-", errno.raw_os_error());
+    for &(n, (.., length, _), errno) in &cases {
+        site = site.file(&name_of(n, errno), &pattern(length, 1));
+    }
+    let bench = Bench::serve(site);
+    let mut other = bench.server.connect();
+    let mut wrong = Vec::new();
+    for (n, (call, nth, length, answers), errno) in cases {
+        let (target, body, seen) = (format!("/{}", name_of(n, errno)), pattern(length, 1), answers(errno));
+        let case = format!("{call:?} {nth} of {length} bytes, {errno:?}, {seen:?}");
+        let before = bench.disk.count(call);
+        bench.disk.inject(When::every(call).of(&target[1..]).from(nth), Fault::Errno(errno));
+        wrong.extend(bench.wrong(&target, &body, seen).map(|got| format!("{case}: {got}")));
+        if bench.disk.count(call) < before + nth {
+            wrong.push(format!("{case}: it never came to that"));
+        }
+        check_undisturbed(&mut other);
+        bench.disk.heal();
+        wrong.extend(bench.wrong(&target, &body, Whole).map(|got| format!("{case}, healed: {got}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_file_that_is_shorter_than_it_was_before_its_head_has_left_is_no_end_without_a_word() {
+    let body = pattern(LONG, 1);
+    let bench = Bench::serve(Site::new().file("shrinking", &body));
+    bench.disk.inject(When::every(Call::Populate).times(1), Fault::Errno(Errno::FAULT));
+    assert_eq!(bench.wrong("/shrinking", &body, Told(503)), None);
+    assert_eq!(bench.wrong("/shrinking", &body, Whole), None);
+    assert_eq!(bench.counted("changed"), 1);
+}
+
+#[test]
+fn calls_that_fall_short_are_made_again_and_never_padded() {
+    let names = ["heap", "probed", "sent", "ended", "empty"];
+    let lengths = [SHORT, LONG, LONG, LONG, SHORT];
+    let site = names
+        .iter()
+        .zip(lengths)
+        .fold(Site::new(), |site, (name, length)| site.file(name, &pattern(length, 1)));
+    let bench = Bench::serve(site);
+    for (call, name, length, most, seen) in [
+        (Call::Pread, "heap", SHORT, 7, Whole),
+        (Call::Probe, "probed", LONG, 5000, Whole),
+        (Call::Sendfile, "sent", LONG, 50_000, Whole),
+        (Call::Sendfile, "ended", LONG, 0, Cut),
+        // What can't be copied is sent from the file.
+        (Call::Pread, "empty", SHORT, 0, Whole),
+    ] {
+        let (target, body) = (format!("/{name}"), pattern(length, 1));
+        bench.disk.inject(When::every(call).of(name), Fault::Short(most));
+        assert_eq!(bench.wrong(&target, &body, seen), None, "{name}");
+        bench.disk.heal();
+        assert_eq!(bench.wrong(&target, &body, Whole), None, "{name}, healed");
+    }
+}
+
+#[test]
+fn what_lies_beside_a_file_does_not_take_it_down() {
+    let plain = b"plain ".repeat(100);
+    let name_of = |n: usize, errno: Errno| format!("beside{n}-{}.txt", errno.raw_os_error());
+    let mut site = Site::new().env("PAGECAST_COMPRESS", "off").env("PAGECAST_REVALIDATE_AFTER", "0");
+    let calls = [(Call::Open, 1), (Call::Open, 2), (Call::Fstat, 1), (Call::Fstat, 2), (Call::Pread, 1)];
+    let cases: Vec<_> = (0..calls.len()).flat_map(|n| ERRORS.map(|errno| (n, errno))).collect();
+    for &(n, errno) in &cases {
+        let name = name_of(n, errno);
+        site = site.file(&name, &plain).file(&format!("{name}.gz"), b"coded");
+    }
+    let bench = Bench::serve(site);
+    let ask = |name: &str| {
+        let reply = bench.server.get_with(&format!("/{name}"), "Accept-Encoding: gzip\r\n").unwrap();
+        assert_eq!(reply.status, 200, "{name}");
+        match reply.field("content-encoding") {
+            Some("gzip") => assert_eq!(reply.text(), "coded", "{name}"),
+            _ => assert!(reply.body == plain, "{name}"),
+        }
+        reply.field("content-encoding").is_some()
+    };
+    for (n, errno) in cases {
+        let (call, nth) = calls[n];
+        let name = name_of(n, errno);
+        bench.disk.inject(When::every(call).of(&format!("{name}.gz")).from(nth), Fault::Errno(errno));
+        assert!(!ask(&name), "{call:?} {nth} {errno:?}: nothing fails");
+        bench.disk.heal();
+        wait_until("the sidecar is served again", || ask(&name));
+    }
+}
+
+#[test]
+fn a_checksum_that_cannot_be_had_is_not_taken_for_absent() {
+    use crate::coded::sha256_hex;
+    let name_of = |n: usize, errno: Errno| format!("checked{n}-{}", errno.raw_os_error());
+    let mut site = Site::new().env("PAGECAST_VERIFY", "serve").env("PAGECAST_REVALIDATE_AFTER", "0");
+    // The checksum's own calls, and those of the file while it is hashed.
+    let calls = [
+        (Call::Open, 1, ".sha256"),
+        (Call::Open, 2, ".sha256"),
+        (Call::Fstat, 1, ".sha256"),
+        (Call::Pread, 1, ".sha256"),
+        (Call::Pread, 1, ""),
+    ];
+    let body = pattern(LONG, 1);
+    let cases: Vec<_> = (0..calls.len()).flat_map(|n| ERRORS.map(|errno| (n, errno))).collect();
+    for &(n, errno) in &cases {
+        let (name, line) = (name_of(n, errno), format!("{}\n", sha256_hex(&body)));
+        site = site.file(&name, &body).file(&format!("{name}.sha256"), line.as_bytes());
+    }
+    let bench = Bench::serve(site);
+    let mut wrong = Vec::new();
+    for (n, errno) in cases {
+        let (call, nth, suffix) = calls[n];
+        let (name, case) = (name_of(n, errno), format!("{call:?} {nth} {suffix}, {errno:?}"));
+        let part = format!("{name}{suffix}");
+        bench.disk.inject(When::every(call).of(&part).from(nth), Fault::Errno(errno));
+        let reply = bench.server.get(&format!("/{name}")).unwrap();
+        if ![403, 500, 503].contains(&reply.status) {
+            wrong.push(format!("{case}: {}", reply.status));
+        }
+        bench.disk.heal();
+        wrong.extend(
+            bench.wrong(&format!("/{name}"), &body, Whole).map(|got| format!("{case}, healed: {got}")),
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn checksums_and_compressed_forms_that_fail_fail_alone() {
+    use crate::coded::{sha256_hex, text};
+    let (body, words) = (pattern(LONG, 1), text(100_000, 1));
+    let site = Site::new()
+        .file("digested", &body)
+        .file("digested-short-of-memory", &body)
+        .file("coded.txt", &words)
+        .env("PAGECAST_HEAP_FILE_BYTES", "1KiB");
+    let bench = Bench::serve(site);
+    for (name, errno, status, kind) in
+        [("digested", Errno::IO, 500, "read"), ("digested-short-of-memory", Errno::NOMEM, 503, "no_handle")]
+    {
+        bench.disk.inject(When::every(Call::Pread).of(name), Fault::Errno(errno));
+        let target = format!("/{name}?digest=sha-256");
+        assert_eq!(bench.server.get(&target).unwrap().status, status, "{name}");
+        let reply = bench.server.get_with(&format!("/{name}"), "Want-Repr-Digest: sha-256=1\r\n").unwrap();
+        assert!(reply.body == body && reply.field("repr-digest").is_none(), "the file itself is whole");
+        assert!(bench.counted(kind) > 0, "{name}");
+        bench.disk.heal();
+        let told = bench.server.get(&target).unwrap();
+        assert!(told.text().starts_with(&sha256_hex(&body)), "{name}: {}", told.text());
+    }
+    bench.disk.inject(When::every(Call::Pread).of("coded.txt"), Fault::Errno(Errno::IO));
+    let before = bench.counted("read");
+    let ask = || bench.server.get_with("/coded.txt", "Accept-Encoding: gzip\r\n").unwrap();
+    wait_until("compressing fails", || {
+        let reply = ask();
+        assert!(reply.body == words && reply.field("content-encoding").is_none());
+        bench.counted("read") > before
+    });
+    (0..50).for_each(|_| assert!(ask().body == words));
+    assert_eq!(bench.counted("read"), before + 1, "not tried again at once");
+    assert_eq!(lines_with("/coded.txt could not be compressed"), 1);
+    bench.disk.heal();
+    wait_until("it is compressed after a while", || ask().field("content-encoding").is_some());
+}
+
+#[test]
+fn listings_and_archives_that_fail_fail_alone() {
+    let mut site = Site::with([("hot", b"hot")]).env("PAGECAST_LISTING", "on").env("PAGECAST_ARCHIVE", "on");
+    for errno in ERRORS {
+        let name = format!("archived{}-", errno.raw_os_error());
+        site = site.file(&format!("{name}/a"), b"a").file(&format!("{name}/b"), &pattern(4 * MIB, 1));
+    }
+    let bench = Bench::serve(site.env("PAGECAST_REVALIDATE_AFTER", "0"));
+    for errno in ERRORS {
+        let name = format!("archived{}-", errno.raw_os_error());
+        let status = |seen| match seen {
+            Told(status) => status,
+            Whole | Cut => 200,
+        };
+        let get = |target: &str| bench.server.get(target).unwrap();
+        let (list, pack) = (format!("/{name}/"), format!("/{name}/?archive=tar"));
+        bench.disk.inject(When::every(Call::Open).of(&name), Fault::Errno(errno));
+        for target in [&list, &pack] {
+            let reply = get(target);
+            assert_eq!(reply.status, status(told(errno)), "{target}: {errno:?}");
+            assert_eq!(reply.field("retry-after").is_some(), reply.status == 503, "{target}: {errno:?}");
+        }
+        bench.disk.heal();
+        bench.disk.inject(When::every(Call::Pread).of(&format!("{name}/b")).from(4), Fault::Errno(errno));
+        let reply = get(&pack);
+        assert_eq!(reply.status, 200, "{errno:?}");
+        assert!(!reply.body.ends_with(LAST_CHUNK), "{errno:?}: it does not look finished");
+        assert_eq!(get(&list).status, 200, "{errno:?}");
+        bench.disk.heal();
+        assert_eq!(get(&list).status, 200, "{errno:?}, healed");
+        assert!(get(&pack).body.ends_with(LAST_CHUNK), "{errno:?}, healed");
+    }
+    assert_eq!(bench.server.get("/hot").unwrap().text(), "hot");
+}
+
+#[test]
+fn listings_and_archives_on_a_dead_disk_end_in_time() {
+    let site = Site::with([("hot", b"hot")])
+        .file("dead/a", &pattern(4 * MIB, 1))
+        .env("PAGECAST_LISTING", "on")
+        .env("PAGECAST_ARCHIVE", "on")
+        .env("PAGECAST_REVALIDATE_AFTER", "0")
+        .env("PAGECAST_DISK_TIMEOUT", "300ms");
+    let bench = Bench::serve(site);
+    assert_eq!(bench.server.get("/dead/").unwrap().status, 200);
+    // By then the directory itself has been found.
+    let opens = |target: &str| {
+        let before = bench.disk.count(Call::Open);
+        assert_eq!(bench.server.get(target).unwrap().status, 200);
+        bench.disk.count(Call::Open) - before
+    };
+    let last = opens("/dead/");
+    bench.disk.inject(When::every(Call::Open).from(last), Fault::Hang);
+    let reply = bench.server.get("/dead/").unwrap();
+    assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")));
+    bench.disk.heal();
+    assert_eq!(bench.server.get("/dead/").unwrap().status, 200);
+    bench.disk.inject(When::every(Call::Pread).of("dead/a").from(8), Fault::Hang);
+    let reply = bench.server.get("/dead/?archive=tar").unwrap();
+    assert!(reply.status == 200 && !reply.body.ends_with(LAST_CHUNK), "cut");
+    assert_eq!(bench.server.get("/hot").unwrap().text(), "hot");
+    bench.disk.heal();
+    assert!(bench.server.get("/dead/?archive=tar").unwrap().body.ends_with(LAST_CHUNK));
+}
+
+#[test]
+fn pages_and_redirects_on_a_faulty_disk_fall_back_to_plain_words() {
+    let site = Site::with([
+        ("404.html", b"nothing here"),
+        ("50x.html", b"something failed here"),
+        ("target", b"target"),
+        ("broken", b"broken"),
+        ("_redirects", b"/rewritten /target 200\n"),
+    ])
+    .env("PAGECAST_REVALIDATE_AFTER", "0");
+    let bench = Bench::serve(site);
+    let get = |target: &str| {
+        let reply = bench.server.get(target).unwrap();
+        (reply.status, reply.text())
+    };
+    let is = |status: u16, words: &str| (status, words.to_owned());
+    bench.disk.inject(When::every(Call::Open).of("404.html"), Fault::Errno(Errno::IO));
+    bench.disk.inject(When::every(Call::Open).of("broken"), Fault::Errno(Errno::IO));
+    bench.disk.inject(When::every(Call::Open).of("target"), Fault::Errno(Errno::IO));
+    assert_eq!(get("/none"), is(404, "Not found.\n"));
+    assert_eq!(get("/broken"), is(500, "something failed here"));
+    assert_eq!(get("/rewritten"), is(500, "something failed here"));
+    bench.disk.inject(When::every(Call::Open).of("50x.html"), Fault::Errno(Errno::IO));
+    assert_eq!(get("/broken"), is(500, "Something failed.\n"));
+    bench.disk.heal();
+    assert_eq!(get("/none"), is(404, "nothing here"));
+    assert_eq!(get("/broken"), is(200, "broken"));
+    assert_eq!(get("/rewritten"), is(200, "target"));
+}
+
+#[test]
+fn a_fault_is_counted_each_time_and_logged_once() {
+    const TIMES: u64 = 200;
+    let site = Site::new()
+        .file("logged-open", b"x")
+        .file("logged-denied", b"x")
+        .file("logged-read", b"x")
+        .file("logged-short", b"x")
+        .file("logged-populate", &pattern(MIDDLE, 1))
+        .file("logged-send", &pattern(LONG, 1))
+        .file("logged-beside", b"x")
+        .file("logged-beside.gz", b"x")
+        .file("logged-directory/x", b"x")
+        .env("PAGECAST_LISTING", "on")
+        .env("PAGECAST_WATCH", "off")
+        .env("PAGECAST_REVALIDATE_AFTER", "0");
+    let bench = Bench::serve(site);
+    let mut wrong = Vec::new();
+    for (name, call, errno, kind) in [
+        ("logged-open", Call::Open, Errno::IO, "open"),
+        ("logged-denied", Call::Open, Errno::ACCESS, "denied"),
+        ("logged-read", Call::Pread, Errno::IO, "read"),
+        ("logged-short", Call::Open, Errno::MFILE, "no_handle"),
+        ("logged-populate", Call::Populate, Errno::IO, "populate"),
+        ("logged-send", Call::Sendfile, Errno::IO, "send"),
+        ("logged-beside.gz", Call::Open, Errno::IO, "open"),
+    ] {
+        bench.disk.inject(When::every(call).of(name), Fault::Errno(errno));
+        let before = bench.counted(kind);
+        for _ in 0..TIMES {
+            bench.server.get(&format!("/{name}")).unwrap();
+        }
+        let (counted, lines) = (bench.counted(kind) - before, lines_with(name));
+        if (counted, lines) != (TIMES, 1) {
+            wrong.push(format!("{name}: counted {counted} times, {lines} lines"));
+        }
+        bench.disk.heal();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_shortage_of_handles_says_nothing_of_the_root() {
+    let bench = Bench::serve(Site::with([("hot", b"hot")]).env("PAGECAST_REVALIDATE_AFTER", "50ms"));
+    let root = bench.server.root().to_str().unwrap().to_owned();
+    for (errno, is_ready) in
+        [(Errno::MFILE, true), (Errno::NFILE, true), (Errno::NOMEM, true), (Errno::IO, false)]
+    {
+        let before = bench.disk.count(Call::Open);
+        bench.disk.inject(When::every(Call::Open).of(&root), Fault::Errno(errno));
+        wait_until("the root is looked at", || bench.disk.count(Call::Open) >= before + 4);
+        let status = bench.server.get("/readyz").unwrap().status;
+        assert_eq!(status == 200, is_ready, "{errno:?}");
+        assert_eq!(bench.server.get("/hot").unwrap().text(), "hot");
+        bench.disk.heal();
+        wait_until("it is ready", || bench.server.get("/readyz").unwrap().status == 200);
+    }
+}
+
+#[test]
+fn dates_in_the_future_are_not_told_and_harm_nothing() {
+    use std::time::SystemTime;
+    for length in [SHORT, LONG] {
+        let server =
+            Site::new().file("early", &pattern(length, 1)).env("PAGECAST_REVALIDATE_AFTER", "0").serve();
+        let file = std::fs::File::options().write(true).open(server.root.join("early")).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(3600)).unwrap();
+        let reply = server.get("/early");
+        assert!(reply.body == pattern(length, 1) && reply.field("last-modified").is_none());
+        let tag = reply.field("etag").unwrap();
+        assert!(tag.starts_with('"'), "{tag}");
+        for (lines, status) in [
+            (format!("If-None-Match: {tag}\r\n"), 304),
+            ("If-Modified-Since: Fri, 31 Dec 2100 23:59:59 GMT\r\n".to_owned(), 200),
+            ("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n".to_owned(), 200),
+            ("If-Range: Fri, 31 Dec 2100 23:59:59 GMT\r\nRange: bytes=5-\r\n".to_owned(), 200),
+            (format!("If-Range: {tag}\r\nRange: bytes=5-\r\n"), 206),
+        ] {
+            assert_eq!(server.get_with("/early", &lines).status, status, "{lines}");
+        }
+        file.set_modified(SystemTime::now()).unwrap();
+        assert!(server.get("/early").field("last-modified").is_some());
+    }
+}
+
+/// The server in this process on a faulty disk, everything on it cold, with an admin port.
+struct Bench {
+    server: InProcess,
+    disk: Arc<Faulty>,
+    place: tempfile::TempDir,
+}
+
+impl Bench {
+    fn serve(site: Site) -> Self {
+        hear_the_log();
+        let disk = Faulty::over(Slow::new(Duration::ZERO, 1 << 30));
+        let place = tempfile::tempdir().unwrap();
+        let admin = format!("unix:{}", place.path().join("admin").display());
+        let server = InProcess::serve(site.env("PAGECAST_ADMIN_LISTEN", &admin), disk.clone());
+        Self { server, disk, place }
+    }
+
+    /// Asks for a file of these bytes; what is wrong with the answer, unless it is as it should be `seen`.
+    fn wrong(&self, target: &str, body: &[u8], seen: Seen) -> Option<String> {
+        let Some(reply) = self.server.get(target) else { return Some("no response".to_owned()) };
+        let is_told = |status| {
+            // Nothing is left of the head that was to be, and the cause is not for the client.
+            reply.status == status
+                && reply.is_complete()
+                && reply.field("retry-after").is_some() == (status == 503)
+                && reply.field("etag").is_none()
+                && !reply.text().contains("os error")
+        };
+        let is_right = match seen {
+            Whole => reply.status == 200 && reply.is_complete() && reply.body == body,
+            Told(status) => is_told(status),
+            Cut => reply.status == 200 && !reply.is_complete() && body.starts_with(&reply.body),
+        };
+        let got = || format!("{} {:?}, {} bytes", reply.status, reply.fields, reply.body.len());
+        (!is_right).then(got)
+    }
+
+    /// How often a kind of fault was counted.
+    fn counted(&self, fault: &str) -> u64 {
+        let mut stream = UnixStream::connect(self.place.path().join("admin")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let reply = Reply::read(&mut stream, false).unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        status["faults"][fault].as_u64().unwrap()
+    }
+}
+
+/// A connection that was there before still brings what is there.
+fn check_undisturbed(other: &mut TcpStream) {
+    other.write_all(b"GET /hot HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert_eq!(Reply::read(other, false).unwrap().text(), "hot");
+}
+
+/// What servers in this process log from now on, of all tests.
+fn hear_the_log() {
+    static HEARD: Once = Once::new();
+    HEARD.call_once(|| {
+        log::set_logger(&LOG).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+    });
+}
+
+/// How many lines say `part`.
+fn lines_with(part: &str) -> usize {
+    LOG.lines.lock().unwrap().iter().filter(|line| line.contains(part)).count()
+}
+
+struct Heard {
+    lines: Mutex<Vec<String>>,
+}
+
+static LOG: Heard = Heard { lines: Mutex::new(Vec::new()) };
+
+impl log::Log for Heard {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Info
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.lines.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
