@@ -152,7 +152,11 @@ impl Directories {
             let limits = this.settings;
             let faults = this.files.faults();
             let read = Wanted { entries: limits.listing_entries, dotfiles: limits.archive.dotfiles };
-            let directory = directory::read(this.files.root(), &page.path, read)
+            // Names that vanish one by one look like a directory that becomes empty: what is read is what is there now.
+            let root = this.files.root();
+            root.check();
+            let directory = root
+                .look_twice(|| directory::read(root, &page.path, read))
                 .map_err(|error| NoDirectory::of(error, &page.path, faults))?;
             let path = page.path.clone();
             let producer = Listing::new(directory, page);
@@ -179,6 +183,7 @@ impl Directories {
         let permit = place_in(&self.inner.permits)?;
         let of = path.clone();
         self.begin(&self.inner.archiving, &of, permit, move |this, permit| {
+            this.files.root().check();
             let files = this.files.pinned();
             let faults = this.files.faults();
             let is_listed = |path: &SitePath<'_>| files.rules().policy(path).listing();

@@ -33,7 +33,7 @@ pub struct SocketPath {
     path: PathBuf,
     /// Device and inode: what was put there since then is not removed.
     identity: Option<(u64, u64)>,
-    is_left: AtomicBool,
+    is_ours: AtomicBool,
 }
 
 /// The sockets of one address, and the address that they really have.
@@ -104,18 +104,30 @@ impl Listener {
 impl SocketPath {
     /// The path of a socket that is there now.
     pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), identity: identity(path), is_left: AtomicBool::new(false) }
+        Self { path: path.to_owned(), identity: identity(path), is_ours: AtomicBool::new(true) }
+    }
+
+    /// The path of a socket that is there now, and somebody else's until it is [claimed](Self::claim).
+    pub(crate) fn of_another(path: &Path) -> Self {
+        let path = Self::new(path);
+        path.leave();
+        path
     }
 
     /// It is somebody else's from now on.
     pub(crate) fn leave(&self) {
-        self.is_left.store(true, Ordering::Relaxed);
+        self.is_ours.store(false, Ordering::Relaxed);
+    }
+
+    /// It is ours from now on.
+    pub(crate) fn claim(&self) {
+        self.is_ours.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
-        if !self.is_left.load(Ordering::Relaxed) && identity(&self.path) == self.identity {
+        if self.is_ours.load(Ordering::Relaxed) && identity(&self.path) == self.identity {
             // Somebody may have removed it already.
             let _ = std::fs::remove_file(&self.path);
         }

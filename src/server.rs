@@ -22,7 +22,9 @@ use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
 pub use crate::handover::Listeners;
-use crate::handover::{Activated, Offer, Predecessor, Successor, UpgradePlace, UpgradeSocket};
+use crate::handover::{
+    Activated, Offer, Predecessor, Successor, UpgradePlace, UpgradeSocket, came_to_nothing,
+};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Origin};
 use crate::ops::admin::{Admin, Desk};
@@ -102,9 +104,9 @@ pub async fn serve(
     let house = House::build(loaded, given, storage, watchdog.as_ref(), is_successor).await?;
     let House { plan, memory, reloader, orders, desk, .. } = house;
     let (files, lifecycle) = (plan.served.files.clone(), plan.lifecycle.clone());
-    let start_admin = || admin.as_ref().map(|bound| start_admin(bound, &desk)).transpose();
+    let start_admin = |admin: Option<&Bound>| admin.map(|bound| start_admin(bound, &desk)).transpose();
     // Until a successor is ready its predecessor answers, to questions about health too.
-    let mut admin_server = if is_successor { None } else { start_admin()? };
+    let mut admin_server = if is_successor { None } else { start_admin(admin.as_ref())? };
     let mut tasks = Tasks(vec![
         actix_rt::spawn(keep_house(files, reloads.clone())),
         actix_rt::spawn({
@@ -114,16 +116,28 @@ pub async fn serve(
     ]);
     let workers = Workers::start(&plan, orders, &traffic).await?;
     let is_warm = or_urgent(memory.recall(&lifecycle), &mut stops).await.is_some();
+    drop(traffic);
     if !is_warm {
         // Stopped while warming: what was remembered stays.
-        let cut = workers.stop(&reloader.config(), &lifecycle, &mut stops).await;
+        drop(admin);
+        offer.end();
+        let cut = match is_successor {
+            true => workers.give_up(),
+            false => {
+                service::stopping();
+                workers.stop(&reloader.config(), &lifecycle, &mut stops).await
+            }
+        };
+        if let Some(admin) = admin_server {
+            admin.stop();
+        }
         return Ok(Ended { cut });
     }
     lifecycle.advance(Phase::Ready);
     if is_successor {
-        admin_server = start_admin()?;
+        admin_server = start_admin(admin.as_ref())?;
     }
-    drop((traffic, admin));
+    drop(admin);
     let who = counted(loaded.limits.workers, "worker");
     log::info!("ready: {who} from {}", loaded.config.root);
     let upgrade = take_office(predecessor, upgrade).await?;
@@ -133,20 +147,18 @@ pub async fn serve(
 
     let successor = tokio::select! {
         _ = stops.recv() => None,
-        successor = awaited(&offer, upgrade.as_ref(), &memory) => Some(successor),
+        successor = let_in(&offer, upgrade.as_ref(), &memory) => Some(successor),
     };
     // What is hot is known best before clients go elsewhere.
     let remembering = successor.is_none().then(|| actix_rt::spawn(memory.remember_in_time()));
     let cut = match &successor {
         None => {
             // What is offered would stay open.
-            drop(offer);
+            offer.end();
             service::stopping();
             workers.stop(&reloader.config(), &lifecycle, &mut stops).await
         }
         Some(successor) => {
-            service::fall_silent();
-            offer.let_in(successor).await;
             drop(offer);
             log::info!("{} has taken over", successor.who());
             if let Some(admin) = &admin_server {
@@ -266,11 +278,20 @@ async fn take_office(
     }))
 }
 
-/// The next successor, which finds what is hot now; none ever comes where there is nowhere to ask.
-async fn awaited(offer: &Offer, upgrade: Option<&UpgradeSocket>, memory: &Memory) -> Successor {
-    match upgrade {
-        Some(socket) => offer.awaited_at(socket, async || memory.clone().remember_in_time().await).await,
-        None => std::future::pending().await,
+/// The next successor, which finds what is hot now, once it is let in; none ever comes where there is nowhere to ask.
+async fn let_in(offer: &Offer, upgrade: Option<&UpgradeSocket>, memory: &Memory) -> Successor {
+    let Some(socket) = upgrade else { return std::future::pending().await };
+    loop {
+        let prepare = async || memory.clone().remember_in_time().await;
+        let successor = offer.awaited_at(socket, prepare).await;
+        service::set_silent(true);
+        match offer.let_in(&successor).await {
+            Ok(()) => return successor,
+            Err(error) => {
+                service::set_silent(false);
+                came_to_nothing(&error);
+            }
+        }
     }
 }
 

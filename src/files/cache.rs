@@ -73,6 +73,8 @@ struct Inner {
     /// Names checked up to this moment are not trusted any more, whatever they say.
     distrusted_until_ms: Arc<AtomicU64>,
     root_is_sound: Arc<AtomicBool>,
+    /// How often the root had been swapped when that was last seen to.
+    root_swaps: Arc<AtomicU64>,
     /// How often the root is looked at, under the latest settings.
     root_check_ms: Arc<AtomicU64>,
 }
@@ -145,6 +147,7 @@ impl Files {
             heat_ages_ms: Arc::new(AtomicU64::new(FIRST_MS + PERIOD_MS)),
             distrusted_until_ms: Arc::default(),
             root_is_sound: Arc::new(AtomicBool::new(true)),
+            root_swaps: Arc::default(),
             root_check_ms: Arc::new(AtomicU64::new(root_check_ms(settings))),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -207,6 +210,7 @@ impl Files {
             started: before.started,
             distrusted_until_ms: Arc::clone(&before.distrusted_until_ms),
             root_is_sound: Arc::clone(&before.root_is_sound),
+            root_swaps: Arc::clone(&before.root_swaps),
             root_check_ms: Arc::clone(&before.root_check_ms),
         };
         Self { inner: Arc::new(inner) }
@@ -419,25 +423,27 @@ impl Files {
         }
         let is_sound = !matches!(state, RootState::Broken(_));
         let was_sound = inner.root_is_sound.swap(is_sound, Ordering::Relaxed);
-        match state {
-            RootState::Broken(error) if was_sound => {
-                log::error!("the root {} can't be served from: {error}", inner.loader.root.path().display());
-            }
-            RootState::Swapped => {
-                log::info!(
-                    "the root {} is another directory now: all names are looked up anew",
-                    inner.loader.root.path().display()
-                );
-                // Watches are on the directories of the tree that was there before.
-                if let Some(watch) = &inner.watch {
-                    watch.forget_all();
-                }
-                self.distrust_all();
-                return true;
-            }
-            RootState::Broken(_) | RootState::Same => {}
+        let root = &inner.loader.root;
+        if let RootState::Broken(error) = state
+            && was_sound
+        {
+            log::error!("the root {} can't be served from: {error}", root.path().display());
         }
-        false
+        // Whoever missed a file may have taken up the other directory before.
+        let swaps = root.swaps();
+        if inner.root_swaps.swap(swaps, Ordering::Relaxed) == swaps {
+            return false;
+        }
+        log::info!(
+            "the root {} is another directory now: all names are looked up anew",
+            root.path().display()
+        );
+        // Watches are on the directories of the tree that was there before.
+        if let Some(watch) = &inner.watch {
+            watch.forget_all();
+        }
+        self.distrust_all();
+        true
     }
 
     /// Passes inotify's hints on to the names, for as long as it is polled.

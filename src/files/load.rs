@@ -123,7 +123,7 @@ impl Loader {
         let policy = self.rules.policy(path);
         let without_asset =
             |outcome, is_told_of| Loaded { outcome, asset: None, policy: Arc::clone(&policy), is_told_of };
-        let entry = match self.open_linked(path) {
+        let entry = match self.root.look_twice(|| self.open_linked(path)) {
             Ok(entry) => entry,
             Err(errno) => return without_asset(self.outcome_of(errno, path), errno == Errno::NOENT),
         };

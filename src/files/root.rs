@@ -21,6 +21,7 @@ pub struct Root {
     storage: Arc<dyn Storage>,
     path: PathBuf,
     opened: RwLock<Arc<Opened>>,
+    is_pinned: bool,
     resolve: ResolveFlags,
     has_openat2: AtomicBool,
 }
@@ -30,6 +31,8 @@ struct Opened {
     directory: OwnedFd,
     /// The absolute paths that it goes by, as links spell them.
     names: Vec<Vec<u8>>,
+    /// How many were taken up before it.
+    number: u64,
 }
 
 /// What stands at a path.
@@ -61,7 +64,7 @@ impl Root {
     /// As [`Self::open`].
     pub fn open_on(storage: Arc<dyn Storage>, path: &Path, symlinks: Symlinks) -> io::Result<Self> {
         let directory = open_directory(&*storage, path)?;
-        let opened = Opened { directory, names: names_of(path) };
+        let opened = Opened { directory, names: names_of(path), number: 0 };
         let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         if symlinks == Symlinks::Deny {
             resolve |= ResolveFlags::NO_SYMLINKS;
@@ -70,6 +73,7 @@ impl Root {
             storage,
             path: path.to_owned(),
             opened: RwLock::new(Arc::new(opened)),
+            is_pinned: false,
             resolve,
             has_openat2: AtomicBool::new(true),
         };
@@ -83,6 +87,7 @@ impl Root {
             storage: Arc::clone(&self.storage),
             path: self.path.clone(),
             opened: RwLock::new(Arc::clone(&self.opened.read())),
+            is_pinned: true,
             resolve: self.resolve,
             has_openat2: AtomicBool::new(self.has_openat2.load(Ordering::Relaxed)),
         }
@@ -170,19 +175,46 @@ impl Root {
     /// Whether the root can still be served from; a root that was removed and restored, or swapped for another, is
     /// taken up here, and the answer is then `Swapped`. Blocks.
     pub(crate) fn check(&self) -> RootState {
+        if self.is_pinned {
+            return RootState::Same;
+        }
+        let held = Arc::clone(&self.opened.read());
         let opened = open_directory(&*self.storage, &self.path);
         let fresh = match opened.and_then(|fd| Ok((self.storage.fstat(fd.as_fd())?, fd))) {
             Ok(found) => found,
             Err(error) => return RootState::Broken(error),
         };
-        let held = Arc::clone(&self.opened.read());
         match self.storage.fstat(held.directory.as_fd()) {
             Ok(stat) if (stat.st_dev, stat.st_ino) == (fresh.0.st_dev, fresh.0.st_ino) => RootState::Same,
-            _ => {
-                *self.opened.write() = Arc::new(Opened { directory: fresh.1, names: names_of(&self.path) });
-                RootState::Swapped
-            }
+            _ => self.take_up(fresh.1, held.number),
         }
+    }
+
+    /// Takes up `directory` in place of number `before`, unless somebody else has taken up one since: theirs may be newer.
+    fn take_up(&self, directory: OwnedFd, before: u64) -> RootState {
+        let next = Arc::new(Opened { directory, names: names_of(&self.path), number: before + 1 });
+        let mut opened = self.opened.write();
+        if opened.number == before {
+            *opened = next;
+        }
+        RootState::Swapped
+    }
+
+    /// How often the root was another directory than before.
+    pub(crate) fn swaps(&self) -> u64 {
+        self.opened.read().number
+    }
+
+    /// What `look` finds. Where that is nothing it looks again if the root is another directory by now: who publishes a
+    /// release may remove the one before at once, long before the root is next checked. Blocks.
+    pub(crate) fn look_twice<T>(&self, look: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        let before = self.swaps();
+        let found = look();
+        if !matches!(found, Err(errno) if leads_nowhere(errno)) {
+            return found;
+        }
+        self.check();
+        if self.swaps() == before { found } else { look() }
     }
 
     /// At most `count` names of the root's own directory, as it lists them. Blocks.

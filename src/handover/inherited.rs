@@ -98,13 +98,13 @@ impl Inherited {
         Ok(())
     }
 
-    /// As a socket to accept on, with its path where that is to be removed in the end.
+    /// As a socket to accept on, with its path where that is to be removed in the end, once it is claimed.
     pub(super) fn into_listener(self, owns_path: bool) -> Listener {
         let socket = Arc::new(self.socket);
         match self.at {
             Address::Tcp(_) => Listener::Tcp(socket),
             Address::Unix(path) => {
-                Listener::Unix { socket, path: owns_path.then(|| Arc::new(SocketPath::new(&path))) }
+                Listener::Unix { socket, path: owns_path.then(|| Arc::new(SocketPath::of_another(&path))) }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The sockets as they are offered to a successor.
 
+use std::cell::Cell;
 use std::future::{Future, pending};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,6 +20,8 @@ use crate::listen::{Bound, Listener, SocketPath};
 pub(crate) struct Offer {
     sockets: Vec<Offered>,
     watchdog: Option<Duration>,
+    /// Whether a successor has them and gets ready.
+    is_with_successor: Cell<bool>,
 }
 
 struct Offered {
@@ -39,7 +42,7 @@ impl Offer {
         let traffic = traffic.iter().map(|bound| (Role::Traffic, bound));
         let all = traffic.chain(admin.map(|bound| (Role::Admin, bound)));
         let sockets = all.enumerate().flat_map(|(group, (role, bound))| offered(group, role, bound));
-        Self { sockets: sockets.collect(), watchdog }
+        Self { sockets: sockets.collect(), watchdog, is_with_successor: Cell::new(false) }
     }
 
     /// Waits at `socket` for a successor and makes it ready; what it will look for is seen to by `prepare` before. One at a time
@@ -58,9 +61,10 @@ impl Offer {
                 },
                 outcome = under_way(&mut attempt) => {
                     attempt = None;
+                    self.is_with_successor.set(false);
                     match outcome {
                         Ok(successor) => return successor,
-                        Err(error) => log::warn!("an upgrade came to nothing: {error}; serving on"),
+                        Err(error) => came_to_nothing(&error),
                     }
                 }
             }
@@ -78,6 +82,7 @@ impl Offer {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Err(ended(&who)),
             described => described.map_err(|_| io::Error::other(format!("{who} does not go on")))??,
         }
+        self.is_with_successor.set(true);
         log::info!("{who} is about to take over");
         match channel.receive().await? {
             Some(Message::Ready { taken }) => Ok(Successor { channel, taken }),
@@ -107,13 +112,27 @@ impl Offer {
     }
 
     /// Lets the successor in: what it has taken is its own.
-    pub(crate) async fn let_in(&self, successor: &Successor) {
+    ///
+    /// # Errors
+    /// Where it has died by now: then all is as it was.
+    pub(crate) async fn let_in(&self, successor: &Successor) -> io::Result<()> {
         let is_taken = |offered: &&Offered| successor.taken.contains(&offered.description.group);
-        for path in self.sockets.iter().filter(is_taken).filter_map(|offered| offered.path.as_ref()) {
-            path.leave();
+        let taken = || self.sockets.iter().filter(is_taken).filter_map(|offered| offered.path.as_ref());
+        taken().for_each(|path| path.leave());
+        let told = timeout(PATIENCE, successor.channel.send(&Message::Yours, None)).await;
+        told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|_| {
+            taken().for_each(|path| path.claim());
+            ended(&successor.who())
+        })
+    }
+
+    /// Ends the offer, since this process stops. A successor that has the sockets by now serves on them without being let in,
+    /// so that their paths stay.
+    pub(crate) fn end(self) {
+        if self.is_with_successor.get() {
+            log::info!("a successor is getting ready: the sockets are left to it");
+            self.sockets.iter().filter_map(|offered| offered.path.as_ref()).for_each(|path| path.leave());
         }
-        // Where it has died by now there is nobody to tell, and somebody else to start another.
-        let _ = timeout(PATIENCE, successor.channel.send(&Message::Yours, None)).await;
     }
 }
 
@@ -127,6 +146,11 @@ impl Successor {
     pub(crate) async fn gone(mut self) {
         let _ = timeout(PATIENCE, self.channel.receive()).await;
     }
+}
+
+/// Tells the log of a successor that was none.
+pub(crate) fn came_to_nothing(error: &io::Error) {
+    log::warn!("an upgrade came to nothing: {error}; serving on");
 }
 
 type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<Successor>> + 'a>>;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -13,7 +14,7 @@ use super::inherited::{Inherited, url};
 use super::message::{Description, Message, PROTOCOL, Role};
 use super::offer::PATIENCE;
 use crate::config::Address;
-use crate::listen::{Bound, Origin, is_socket};
+use crate::listen::{Bound, Origin, SocketPath, is_socket};
 
 /// A server that goes on serving until it is told that this one is ready.
 pub(crate) struct Predecessor {
@@ -22,6 +23,8 @@ pub(crate) struct Predecessor {
     pub(crate) watchdog: Option<Duration>,
     /// Groups that were taken.
     taken: Vec<usize>,
+    /// Paths of their sockets, which are the predecessor's until it has let go.
+    paths: Vec<Arc<SocketPath>>,
     offered: Vec<Group>,
 }
 
@@ -76,7 +79,8 @@ impl Predecessor {
             }
         };
         let offered = groups.into_values().collect();
-        Ok(Self { channel, watchdog: watchdog_usec.map(Duration::from_micros), taken: Vec::new(), offered })
+        let watchdog = watchdog_usec.map(Duration::from_micros);
+        Ok(Self { channel, watchdog, taken: Vec::new(), paths: Vec::new(), offered })
     }
 
     /// Who it is, for the log.
@@ -107,7 +111,8 @@ impl Predecessor {
         sockets.iter().try_for_each(|socket| socket.prepare(defers))?;
         self.taken.push(number);
         // One path, however many sockets: there is one of each unix socket.
-        let listeners = sockets.into_iter().map(|socket| socket.into_listener(owns_path)).collect();
+        let listeners: Vec<_> = sockets.into_iter().map(|socket| socket.into_listener(owns_path)).collect();
+        self.paths.extend(listeners.iter().filter_map(|listener| listener.clone().into_socket().1));
         Ok(Bound { listeners, url: url(&at), asked, origin: Origin::Predecessor })
     }
 
@@ -131,7 +136,9 @@ impl Predecessor {
                 _ => Err(io::Error::other("it is gone")),
             }
         };
-        timeout(PATIENCE, relieved).await.unwrap_or_else(|_| Err(io::Error::other("it does not answer")))
+        let relieved = timeout(PATIENCE, relieved).await;
+        self.paths.iter().for_each(|path| path.claim());
+        relieved.unwrap_or_else(|_| Err(io::Error::other("it does not answer")))
     }
 }
 

@@ -18,19 +18,25 @@ use sd_notify::NotifyState;
 
 /// It serves: at first, and after [`reloading`].
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    if !IS_STOPPING.load(Ordering::Relaxed) {
+        tell(&[NotifyState::Ready]);
+    }
 }
 
 /// The configuration is read again; [`ready`] says that it is done, whatever came of it.
 pub fn reloading() {
+    if IS_STOPPING.load(Ordering::Relaxed) {
+        return;
+    }
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(error) => log::warn!("the service manager can't be told of a reload: {error}"),
     }
 }
 
-/// It stops.
+/// It stops. Of a reload under way nothing more is told.
 pub fn stopping() {
+    IS_STOPPING.store(true, Ordering::Relaxed);
     tell(&[NotifyState::Stopping, NotifyState::Status("Finishing what is under way")]);
 }
 
@@ -44,9 +50,9 @@ pub fn succeed() {
     tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
 }
 
-/// A successor speaks for the service from now on.
-pub fn fall_silent() {
-    IS_SILENT.store(true, Ordering::Relaxed);
+/// Whether a successor speaks for the service from now on.
+pub fn set_silent(is_silent: bool) {
+    IS_SILENT.store(is_silent, Ordering::Relaxed);
 }
 
 /// The service manager's watchdog: it is told that all is well while every worker's event loop turns.
@@ -128,6 +134,7 @@ fn send(name: &OsStr, text: &[u8]) -> io::Result<()> {
 }
 
 static IS_SILENT: AtomicBool = AtomicBool::new(false);
+static IS_STOPPING: AtomicBool = AtomicBool::new(false);
 
 /// Beats of a heart within the watchdog's time: four for each time that it is fed.
 const BEATS: u32 = 8;

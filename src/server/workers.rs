@@ -112,6 +112,13 @@ impl Workers {
         self.end(config.shutdown_timeout.get(), lifecycle, stops).await
     }
 
+    /// Ends at once, where nothing was accepted yet: all of it stays with the predecessor. Cuts no response.
+    pub(super) fn give_up(self) -> usize {
+        log::info!("stopping: the predecessor serves on");
+        join(self.arbiters);
+        0
+    }
+
     async fn end(
         mut self,
         timeout: Duration,
@@ -126,18 +133,22 @@ impl Workers {
             cut += self.unfinished.recv().await.unwrap_or(0);
             self.finished += 1;
         }
-        for arbiter in self.arbiters {
-            arbiter.stop();
-            if arbiter.join().is_err() {
-                log::error!("a worker panicked");
-            }
-        }
+        join(self.arbiters);
         cut
     }
 
     async fn all_finished(&mut self) {
         while self.finished < self.arbiters.len() && self.unfinished.recv().await.is_some() {
             self.finished += 1;
+        }
+    }
+}
+
+fn join(arbiters: Vec<Arbiter>) {
+    for arbiter in arbiters {
+        arbiter.stop();
+        if arbiter.join().is_err() {
+            log::error!("a worker panicked");
         }
     }
 }

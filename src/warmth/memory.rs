@@ -26,21 +26,28 @@ impl Memory {
     /// Opens the directory that `config` names.
     ///
     /// # Errors
-    /// Where it can't be written to.
+    /// Where it can't be written to, or what is written there would be served.
     pub(crate) fn open(config: &Config) -> io::Result<Opened> {
-        let state = config.state_dir.given().map(|path| StateDirectory::open(path.as_path())).transpose()?;
+        let state = config
+            .state_dir
+            .given()
+            .map(|path| StateDirectory::open(path.as_path(), config.root.as_path()))
+            .transpose()?;
         Ok(Opened { state, timeout: config.warm_timeout.get() })
     }
 
     /// Reads what was hot before, while traffic is served already and readiness denied.
     pub(crate) async fn recall(&self, lifecycle: &Lifecycle) {
         let Some(state) = self.state.as_ref().filter(|_| !self.timeout.is_zero()) else { return };
-        let Some(turn) = self.warmth.turn() else { return };
         lifecycle.advance(Phase::Warming);
         let begun = Instant::now();
         let reading = async {
+            // Somebody else may be warming already, on demand.
+            let turn = self.warmth.next_turn().await;
             let hot = state.read(self.warmth.most).await;
-            self.warmth.fetch(&hot, &turn).await;
+            if let Some(turn) = turn {
+                self.warmth.fetch(&hot, &turn).await;
+            }
             hot
         };
         let hot = tokio::time::timeout(self.timeout, reading).await;

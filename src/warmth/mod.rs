@@ -113,6 +113,12 @@ impl Warmth {
         Arc::clone(&self.turn).try_acquire_owned().ok()
     }
 
+    /// The turn to warm, once no other warming is under way.
+    pub(crate) async fn next_turn(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.turn).acquire_owned().await.ok()
+    }
+
     /// How far the warming under way is, or the last one was.
     pub(crate) fn progress(&self) -> &Arc<Progress> {
         &self.progress

@@ -27,11 +27,19 @@ struct Inner {
 }
 
 impl StateDirectory {
-    /// Opens the directory, tries whether it can be written to, and clears away what was left there half written.
+    /// Opens the directory, tries whether it can be written to, and clears away what was left there half written. It must not
+    /// lie in `root`, from which files are served.
     ///
     /// # Errors
-    /// Where it is no directory, or not ours to write to: with its path, for the operator.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    /// Where it is no directory, or not ours to write to, or in the root: with its path, for the operator.
+    pub(crate) fn open(path: &Path, root: &Path) -> io::Result<Self> {
+        if is_inside(path, root) {
+            return Err(io::Error::other(format!(
+                "the state directory {} lies in the root {}, from which it would be served",
+                path.display(),
+                root.display()
+            )));
+        }
         let open = || -> io::Result<OwnedFd> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = fs::open(path, flags, Mode::empty())?;
@@ -116,6 +124,12 @@ impl Inner {
     }
 }
 
+/// What can't be found out has its error elsewhere.
+fn is_inside(path: &Path, root: &Path) -> bool {
+    let inside = path.canonicalize().and_then(|path| Ok(path.starts_with(root.canonicalize()?)));
+    inside.unwrap_or(false)
+}
+
 /// Does `job` on a thread of its own: it may wait for a disk, and a stop does not wait for it to the end. None where there is no
 /// thread to be had, or the job panicked.
 pub(crate) async fn aside<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -141,7 +155,7 @@ mod tests {
     #[test]
     fn what_is_written_replaces_what_was_and_leaves_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDirectory::open(dir.path()).unwrap();
+        let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
         assert_eq!(state.inner.read(9), []);
         for written in [vec![hot("/a"), hot("/b")], vec![hot("/c")]] {
             state.inner.write(&written).unwrap();
@@ -153,10 +167,10 @@ mod tests {
     #[test]
     fn what_was_left_half_written_is_cleared_away_and_the_old_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDirectory::open(dir.path()).unwrap();
+        let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
         state.inner.write(&[hot("/a")]).unwrap();
         std::fs::write(dir.path().join(".pagecast-temporary.1-1"), "pagecast hot fi").unwrap();
-        let again = StateDirectory::open(dir.path()).unwrap();
+        let again = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
         assert_eq!(again.inner.read(9), [hot("/a")]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -164,7 +178,7 @@ mod tests {
     #[test]
     fn garbage_links_and_fifos_are_no_hot_files_and_no_error() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDirectory::open(dir.path()).unwrap();
+        let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
         let file = dir.path().join(FILE);
         std::fs::write(&file, [0xff; 100_000]).unwrap();
         assert_eq!(state.inner.read(9), []);
@@ -182,7 +196,8 @@ mod tests {
     fn what_is_no_directory_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing");
-        let error = StateDirectory::open(&missing).err().expect("it is not there").to_string();
+        let error =
+            StateDirectory::open(&missing, Path::new("/nowhere")).err().expect("it is not there").to_string();
         assert!(error.contains("missing") && error.contains("the state directory"), "{error}");
     }
 }
