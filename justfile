@@ -18,7 +18,7 @@ test *ARGS:
 serve *ARGS:
     cargo run --release -- {{ARGS}}
 
-# one benchmark: pure and cache by criterion, cold_scan for hot files beside cold ones
+# one benchmark: pure and cache by criterion; cold_scan for hot files beside cold ones, memory of connections, pacing of bandwidth
 bench NAME:
     cargo bench --bench {{NAME}}
 

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::workers::{Plan, Workers};
-use crate::config::{ByteCount, Config, Given, Limits, Loaded};
+use crate::config::{Config, Given, Limits, Loaded};
 use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
@@ -204,7 +204,7 @@ impl House {
         let rules = Rules::new(config);
         let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
         files.try_probe().await;
-        log::info!("memory: {} {}", ByteCount::bytes(limits.memory_bytes), limits.memory_source);
+        log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
         let (lifecycle, guard) = (Lifecycle::new(), Guard::new(config, limits));
         let warmth = Warmth::new(files.clone(), config, limits);
         let manners = Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard)?;
@@ -233,6 +233,7 @@ fn gauges(plan: &Plan, warmth: &Warmth, config: &Config, limits: &Limits) -> Gau
         files: plan.served.files.clone(),
         guard: plan.guard.clone(),
         gate: plan.served.manners.gate.clone(),
+        directories: plan.served.manners.directories.clone(),
         progress: Arc::clone(warmth.progress()),
         limits: *limits,
         bounds: status::Bounds::of(config),

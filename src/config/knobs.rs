@@ -334,17 +334,17 @@ knobs! {
     }
     Connections {
         /// Connections served at once.
-        /// For a further one that one goes which has idled the longest; where none idles, the newcomer is told to come back.
+        /// For a further one that one goes which has idled the longest; where none idles, the newcomer is answered 503.
         /// auto: what the limit on open files leaves beside handles, within a quarter of memory.
         max_connections: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
 
-        /// Time for a request's head to arrive whole.
+        /// Time for a request's head to arrive whole; one that has begun and takes longer is answered 408.
         head_timeout: Span = Span::seconds(10), in Span::millis(10)..=Span::hours(1);
 
         /// Time that a connection is kept open between requests.
         idle_timeout: Span = Span::seconds(60), in Span::millis(10)..=Span::hours(1);
 
-        /// Time for which a client may take no byte of a response.
+        /// Time for which a client may take no byte of a response; then it is cut.
         stall_timeout: Span = Span::seconds(30), in Span::millis(10)..=Span::hours(1);
 
         /// Time that a closing connection is still read, so that the last response arrives.
@@ -360,6 +360,7 @@ knobs! {
     }
     Clients {
         /// Proxies whose word is taken for who the client is and how it came: Forwarded or X-Forwarded-For, X-Forwarded-Proto.
+        /// Whoever connects from such an address can say whom he likes, clients on the proxy's own machine too.
         trusted_proxies: ProxyList = ProxyList::none();
 
         /// The field in which those proxies say who the client is. auto: whichever is there.
@@ -376,7 +377,8 @@ knobs! {
         /// Bits of an IPv6 address that tell one client from another.
         client_v6_prefix: Count = Count::of(64), in Count::of(16)..=Count::of(128);
 
-        /// Clients that are remembered, beside those that are being served. The least recently seen are forgotten first.
+        /// Clients that are remembered, beside those that are being served. The least recently seen are forgotten first,
+        /// and what they have used up of their rates with them.
         clients: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
 
         /// Clients to which no limit of requests, connections or bandwidth applies.
@@ -403,16 +405,19 @@ knobs! {
         /// Those of trusted proxies, and those over unix sockets, are not counted.
         client_connections: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(10_000_000);
 
-        /// Bytes a second of one client, over all its connections. A rule may say otherwise for a part of the site.
+        /// Bytes a second of one client, over all its connections: files, listings, archives, error pages, with their heads.
+        /// A rule may say otherwise for a part of the site, which then has an allowance of its own.
         rate_client: OrOff<ByteCount> = OrOff::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
 
         /// Bytes that a client may take at once before that rate holds. auto: those of a tenth of a second.
+        /// Of the site's rate alone: a rule with a rate names its own burst.
         rate_client_burst: Auto<ByteCount> = Auto::Auto, in ByteCount::kib(1)..=ByteCount::tib(1);
 
         /// Bytes a second of one connection, evenly paced. A rule may say otherwise for a part of the site.
         rate_connection: OrOff<ByteCount> = OrOff::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
 
-        /// Bytes a second of all clients together, shared equally among those that want more than they get.
+        /// Bytes a second of all clients together, shared equally among those that want more than they get,
+        /// however many connections each of them has. Those of unlimited_clients do not count.
         rate_total: OrOff<ByteCount> = OrOff::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
     }
     Requests {
@@ -422,7 +427,7 @@ knobs! {
         /// Most header fields of a request.
         head_fields: Count = Count::of(100), in Count::of(8)..=Count::of(1_000);
 
-        /// Largest request body that is read and dropped; beyond it the connection closes.
+        /// Largest request body that is read and dropped; after a larger one the connection closes behind the response.
         body_bytes: ByteCount = ByteCount::kib(64), in ByteCount::bytes(0)..=ByteCount::mib(16);
     }
     Handles {
@@ -440,11 +445,11 @@ knobs! {
         handle_max_age: Span = Span::minutes(10), in Span::seconds(1)..=Span::hours(24);
     }
     Caches {
-        /// Bytes of files that are kept mapped.
+        /// Bytes of files that are kept mapped; those that were used least recently go first.
         /// auto: half of memory, or of what the control group allows. 0 keeps nothing mapped between requests.
         cache_bytes: Auto<ByteCount> = Auto::Auto, in ByteCount::bytes(0)..=ByteCount::bytes(1 << 60);
 
-        /// Bytes of small files that are kept on the heap.
+        /// Bytes of small files that are kept on the heap; those that were used least recently go first.
         /// auto: 128MiB, at most a quarter of memory. 0 keeps none; otherwise at least heap_file_bytes.
         heap_bytes: Auto<ByteCount> = Auto::Auto, in ByteCount::bytes(0)..=ByteCount::tib(1);
 
@@ -474,7 +479,7 @@ knobs! {
         /// Threads that read cold pages into memory, for each device.
         populate_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
 
-        /// Time for which a request waits for the disk: 503 while its file is looked up, a cut response after that.
+        /// Time for which a request waits for the disk, at one go: 503 until its head has left, a cut response after that.
         disk_timeout: Span = Span::seconds(60), in Span::millis(10)..=Span::hours(1);
 
         /// Bytes that one response may send before other connections have their turn.
@@ -485,13 +490,16 @@ knobs! {
         long_rate: ByteCount = ByteCount::gib(1), in ByteCount::bytes(0)..=ByteCount::tib(1);
 
         /// Length from which a body leaves by sendfile; below, from its mapping.
+        /// What is on its way by sendfile may still change with a file that is overwritten or shortened in place; what
+        /// leaves from a mapping is copied. Files that are not mapped always leave by sendfile.
         sendfile_from: ByteCount = ByteCount::kib(64), in ByteCount::bytes(0)..=ByteCount::gib(1);
     }
     Stopping {
         /// Time after a stop signal in which traffic is still served while readiness is denied.
+        /// After a successor has taken over: time for which idle connections are kept for a last answer.
         drain_delay: Span = Span::seconds(5), in Span::ZERO..=Span::hours(1);
 
-        /// Time for responses under way to finish, after the drain delay.
+        /// Time for responses under way to finish, after the drain delay; then they are cut, and the exit code is 1.
         shutdown_timeout: Span = Span::seconds(30), in Span::ZERO..=Span::hours(24);
     }
     Continuity {

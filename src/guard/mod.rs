@@ -234,9 +234,12 @@ impl Guard {
         self.inner.settings.load().proxies.trust(peer.map(|peer| peer.ip()))
     }
 
-    /// Counts a connection closed for its header of the PROXY protocol.
-    pub(crate) fn note_refused_proxy_header(&self) {
-        self.inner.proxy_headers_refused.fetch_add(1, Ordering::Relaxed);
+    /// Counts a connection closed for its header of the PROXY protocol. The client hears nothing, so the log hears of the
+    /// first, and then of every thousandth.
+    pub(crate) fn note_refused_proxy_header(&self, who: &str, why: &str) {
+        let before = self.inner.proxy_headers_refused.fetch_add(1, Ordering::Relaxed);
+        let level = if before.is_multiple_of(TOLD_EVERY) { log::Level::Warn } else { log::Level::Debug };
+        log::log!(target: module_path!(), level, "{who}: closed, number {}: {why}", before + 1);
     }
 
     fn asker(&self, proxies: &Proxies, request: &HttpRequest) -> Asker {

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::process::Process;
 use crate::config::{Config, Limits};
+use crate::directories::Directories;
 use crate::files::{FaultCounts, Files};
 use crate::guard::Guard;
 use crate::guard::gate::Gate;
@@ -23,6 +24,7 @@ pub(crate) struct Gauges {
     pub(crate) files: Files,
     pub(crate) guard: Guard,
     pub(crate) gate: Gate,
+    pub(crate) directories: Directories,
     pub(crate) progress: std::sync::Arc<Progress>,
     pub(crate) limits: Limits,
     pub(crate) bounds: Bounds,
@@ -52,6 +54,8 @@ pub(crate) struct Status {
     /// Bytes of mapped files, in memory or not.
     mapped_bytes: Gauge,
     mappings: Gauge,
+    /// Listings and archives under way.
+    directories: Gauge,
     digests: Gauge,
     /// Checksums and compressed forms that wait or are under way.
     background: usize,
@@ -64,6 +68,7 @@ pub(crate) struct Status {
     refused: Refused,
     closed: Closed,
     reads: Reads,
+    bandwidth: Bandwidth,
     unmapping: Unmapping,
     /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
     contradictions: u64,
@@ -102,6 +107,8 @@ struct Refused {
     client_requests: u64,
     total_requests: u64,
     client_requests_at_once: u64,
+    /// Listings and archives of clients that had their share of the places.
+    client_directories: u64,
     /// Connections closed for the PROXY header that they began with, or did not.
     proxy_headers: u64,
 }
@@ -127,6 +134,15 @@ struct Reads {
     dropped: u64,
     /// Requests that the disk did not answer in time.
     timeouts: u64,
+}
+
+/// What the rates of bandwidth do.
+#[derive(Debug, Serialize)]
+struct Bandwidth {
+    /// Responses that were held back at least once; those that the kernel paces are not among them.
+    held_back: u64,
+    /// Connections that wait for their share of the rate of all clients.
+    waiting: usize,
 }
 
 /// Evicted mappings that wait to be taken down.
@@ -164,6 +180,8 @@ impl Gauges {
     pub(crate) fn read(&self) -> Status {
         let (counts, limits) = (self.files.counts(), &self.limits);
         let (connections, guard) = (self.guard.connection_counts(), self.guard.counts());
+        let bandwidth = self.guard.bandwidth_counts();
+        let directories = limits.directories.saturating_sub(self.directories.permits_left()) as u64;
         Status {
             version: env!("CARGO_PKG_VERSION"),
             phase: name_of(self.lifecycle.phase()),
@@ -181,6 +199,7 @@ impl Gauges {
             heap_bytes: gauge(counts.heap_bytes, limits.heap_bytes),
             mapped_bytes: gauge(counts.mapped_bytes, limits.cache_bytes),
             mappings: gauge(counts.mappings, limits.mappings as u64),
+            directories: gauge(directories, limits.directories as u64),
             digests: gauge(counts.digests, self.bounds.digests),
             background: counts.background,
             unanswered_probes: counts.unanswered_probes,
@@ -194,6 +213,7 @@ impl Gauges {
                 client_requests: guard.refused_by_client_rate,
                 total_requests: guard.refused_by_total_rate,
                 client_requests_at_once: guard.refused_at_once,
+                client_directories: self.directories.clients_refused(),
                 proxy_headers: guard.proxy_headers_refused,
             },
             closed: Closed { idle: connections.evicted, too_slow: connections.too_slow },
@@ -205,6 +225,7 @@ impl Gauges {
                 dropped: counts.reads_dropped,
                 timeouts: counts.disk_timeouts,
             },
+            bandwidth: Bandwidth { held_back: bandwidth.held_back, waiting: bandwidth.waiting },
             unmapping: Unmapping { bytes: counts.unmapping_bytes, in_place: counts.unmapped_in_place },
             contradictions: guard.contradictions,
         }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{from_whom, or_urgent};
 use crate::accept::accept;
-use crate::config::Config;
+use crate::config::{Config, Span};
 use crate::guard::Guard;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Listener, deal};
@@ -88,7 +88,7 @@ impl Workers {
         stops: &mut mpsc::UnboundedReceiver<()>,
     ) -> usize {
         lifecycle.advance(Phase::Draining);
-        log::info!("stopping: serving on for {}, then finishing what is under way", config.drain_delay);
+        log::info!("stopping: {}finishing what is under way", first("serving on", config.drain_delay));
         let is_urgent = or_urgent(tokio::time::sleep(config.drain_delay.get()), stops).await.is_none();
         let timeout = if is_urgent { Duration::ZERO } else { config.shutdown_timeout.get() };
         self.end(timeout, lifecycle, stops).await
@@ -104,8 +104,8 @@ impl Workers {
     ) -> usize {
         lifecycle.advance(Phase::Retiring);
         log::info!(
-            "retiring: keeping connections for {}, then finishing what is under way",
-            config.drain_delay
+            "retiring: {}finishing what is under way",
+            first("keeping connections", config.drain_delay)
         );
         let kept = tokio::time::timeout(config.drain_delay.get(), self.all_finished());
         let _ = or_urgent(kept, stops).await;
@@ -151,6 +151,11 @@ fn join(arbiters: Vec<Arbiter>) {
             log::error!("a worker panicked");
         }
     }
+}
+
+/// What is done before all else, if there is time for it.
+fn first(what: &str, time: Span) -> String {
+    if time.get().is_zero() { String::new() } else { format!("{what} for {time}, then ") }
 }
 
 /// One worker: an App, its connections, and the sockets that they come from.

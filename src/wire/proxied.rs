@@ -49,8 +49,7 @@ pub(super) async fn hear<S>(
             Some(Header::Invalid | Header::Partial) => "the PROXY header is malformed",
         }
     };
-    guard.note_refused_proxy_header();
-    log::debug!("{}: closed: {why}", socket.who());
+    guard.note_refused_proxy_header(&socket.who(), why);
     false
 }
 

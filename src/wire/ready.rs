@@ -56,7 +56,8 @@ impl Ready {
     ) -> HttpResponse {
         let body = block.slice(body_at..);
         let tail = Bytes::new();
-        let ready = Self { status, lead: Box::default(), block, body_at, tail, content: Content::Inline, paced };
+        let ready =
+            Self { status, lead: Box::default(), block, body_at, tail, content: Content::Inline, paced };
         ready.respond(BoxBody::new(body))
     }
 

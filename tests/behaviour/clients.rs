@@ -416,6 +416,17 @@ fn who_is_not_trusted_may_send_no_proxy_header() {
 }
 
 #[test]
+fn the_log_says_why_a_connection_without_a_proxy_header_was_closed() {
+    let mut server = proxied("require").serve();
+    for _ in 0..3 {
+        assert_eq!(all_of(server.connect(), ASKS), b"");
+    }
+    server.wait_for_log("closed, number 1: no PROXY header came, and one is required");
+    let told = server.log();
+    assert_eq!(told.matches("closed, number ").count(), 1, "the first of a thousand: {told}");
+}
+
+#[test]
 fn half_a_proxy_header_and_then_silence_is_closed_without_a_word() {
     let server = proxied("require").env("PAGECAST_HEAD_TIMEOUT", "300ms").serve();
     for half in [&b""[..], b"PROXY TCP4 192.0.2.1", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c123"] {

@@ -252,6 +252,7 @@ fn gauges_stand_beside_their_limits() {
         .env("PAGECAST_NAMES", "1000")
         .env("PAGECAST_CACHE_BYTES", "8MiB")
         .env("PAGECAST_HEAP_BYTES", "1MiB")
+        .env("PAGECAST_DIRECTORIES_AT_ONCE", "3")
         .serve();
     let mut kept = server.connect();
     kept.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -273,6 +274,8 @@ fn gauges_stand_beside_their_limits() {
     }
     assert_eq!(status["mapped_bytes"]["now"], MIB);
     assert_eq!(status["phase"], "ready");
+    assert_eq!(status["directories"], serde_json::json!({ "now": 0, "limit": 3 }));
+    assert_eq!(status["bandwidth"], serde_json::json!({ "held_back": 0, "waiting": 0 }));
     let process = &status["process"];
     assert!(process["file_bytes"].as_u64() >= Some(MIB as u64), "{process}");
     assert!(process["resident_bytes"].as_u64() > process["anonymous_bytes"].as_u64(), "{process}");

@@ -1,5 +1,6 @@
 //! What must hold for every input. The property tests and the fuzz targets run the same checks.
 
+use pagecast::config::RequestRate;
 use pagecast::http::multipart::{Boundary, Multipart};
 use pagecast::http::range::{ByteRange, GAP_MAX, PARTS_MAX, Selection, select};
 use pagecast::http::redirects::{Redirect, Redirects};
@@ -44,6 +45,15 @@ fn location(raw_path: &[u8], query: &[u8]) {
     let (path, query) = split_target(location.as_bytes()).expect("a location is a target");
     assert_eq!(SitePath::parse(path).expect("a location is a target").path, parsed.path);
     assert!(query.is_some());
+}
+
+/// A rate that is read is written so that it is read back, and has a time in which it holds.
+pub(crate) fn request_rate(bytes: &[u8]) {
+    let Some(rate) = str::from_utf8(bytes).ok().and_then(|text| text.parse::<RequestRate>().ok()) else {
+        return;
+    };
+    assert!(!rate.span().is_zero());
+    assert_eq!(rate.to_string().parse(), Ok(rate));
 }
 
 /// Whatever a `_redirects` file and a path are made of, what is found stays on its host and in its field.

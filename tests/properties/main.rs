@@ -253,6 +253,13 @@ fn proxy_header() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![3 => line, 3 => binary, 1 => any_bytes()]
 }
 
+/// Rates of requests, most of them broken in some place.
+fn request_rate() -> impl Strategy<Value = String> {
+    let pieces =
+        vec!["0", "1", "10", "600", "18446744073709551615", "/", "/", "s", "m", "min", "H", " ", "-", "off"];
+    vec(one_of(pieces), 0..5).prop_map(|pieces| pieces.concat())
+}
+
 /// What clients claim in Forwarded and X-Forwarded-For.
 fn claim() -> impl Strategy<Value = Vec<u8>> {
     let pieces = vec![
@@ -293,6 +300,12 @@ proptest! {
     #[test]
     fn a_proxy_header_is_the_same_however_it_arrives(bytes in proxy_header()) {
         proxies::proxy_header(&bytes);
+    }
+
+    #[test]
+    fn a_rate_of_requests_is_read_back_as_it_is_written(bytes in any_bytes(), rate in request_rate()) {
+        checks::request_rate(&bytes);
+        checks::request_rate(rate.as_bytes());
     }
 
     #[test]

@@ -1,0 +1,9 @@
+//! Fuzzes what a client claims in `Forwarded` and `X-Forwarded-For`, with the checks of the property tests.
+
+#![no_main]
+
+#[allow(dead_code, reason = "each target runs one of the checks")]
+#[path = "../../tests/properties/proxies.rs"]
+mod proxies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| proxies::claim(data));
