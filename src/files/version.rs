@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_makes_no_file_racy_for_long_and_dates_nothing_in_the_future() {
-        let written = 1_700_000_000;
+        let written: u64 = 1_700_000_000;
         let version = Version::sample(3, written.cast_signed());
         let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
         for (now, is_racy, is_dated) in [
