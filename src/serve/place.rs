@@ -213,7 +213,7 @@ impl Site {
         let policy = Arc::clone(&found.name.policy);
         let slashless = || target.path.to_file_location(query_of(request));
         let is_stray = target.wants_directory && !target.path.is_root();
-        refuse_unknown(&found.name, &found.lookup)?;
+        self.refuse_nothing(&found.name, &found.lookup, true)?;
         match (found.lookup, self.manners.trailing_slash) {
             (Lookup::File(_) | Lookup::Directory, TrailingSlash::Remove) if is_stray => {
                 return Err(Stop::Response { response: moved(&policy, &slashless()).into(), policy });

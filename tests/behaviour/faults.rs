@@ -1,8 +1,12 @@
 //! Faults of the disk, call by call: one response suffers, in the right words, and the next one finds all well.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
@@ -10,7 +14,7 @@ use pagecast::files::storage::{Call, Fault, Faulty, Slow, When};
 use rustix::io::Errno;
 
 use crate::in_process::InProcess;
-use crate::site::{PATIENCE, Reply, Site, pattern};
+use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 /// Kept on the heap.
 const SHORT: usize = 1000;
@@ -301,13 +305,11 @@ fn listings_and_archives_on_a_dead_disk_end_in_time() {
     let bench = Bench::serve(site);
     assert_eq!(bench.server.get("/dead/").unwrap().status, 200);
     // By then the directory itself has been found.
-    let opens = |target: &str| {
-        let before = bench.disk.count(Call::Open);
-        assert_eq!(bench.server.get(target).unwrap().status, 200);
-        bench.disk.count(Call::Open) - before
-    };
-    let last = opens("/dead/");
-    bench.disk.inject(When::every(Call::Open).from(last), Fault::Hang);
+    let opens =
+        || bench.disk.seen(Call::Open).iter().filter(|seen| seen.path.contains("dead")).count() as u64;
+    let before = opens();
+    assert_eq!(bench.server.get("/dead/").unwrap().status, 200);
+    bench.disk.inject(When::every(Call::Open).of("dead").from(opens() - before), Fault::Hang);
     let reply = bench.server.get("/dead/").unwrap();
     assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")));
     bench.disk.heal();
@@ -395,6 +397,7 @@ fn a_fault_is_counted_each_time_and_logged_once() {
 fn a_shortage_of_handles_says_nothing_of_the_root() {
     let bench = Bench::serve(Site::with([("hot", b"hot")]).env("PAGECAST_REVALIDATE_AFTER", "50ms"));
     let root = bench.server.root().to_str().unwrap().to_owned();
+    assert_eq!(bench.server.get("/readyz").unwrap().status, 200);
     for (errno, is_ready) in
         [(Errno::MFILE, true), (Errno::NFILE, true), (Errno::NOMEM, true), (Errno::IO, false)]
     {
@@ -432,6 +435,265 @@ fn dates_in_the_future_are_not_told_and_harm_nothing() {
         }
         file.set_modified(SystemTime::now()).unwrap();
         assert!(server.get("/early").field("last-modified").is_some());
+    }
+}
+
+#[test]
+#[ignore = "needs root: it mounts file systems"]
+fn a_root_that_is_unmounted_and_mounted_again_is_served_again() {
+    let place = tempfile::tempdir().unwrap();
+    let at = place.path().join("mounted");
+    std::fs::create_dir(&at).unwrap();
+    let mount = Mount::at(&at);
+    std::fs::write(at.join("first"), "first").unwrap();
+    std::fs::write(at.join("long"), pattern(LONG, 1)).unwrap();
+    let site = Site::new().env("PAGECAST_ROOT", at.to_str().unwrap());
+    let mut server = site.serve();
+    assert_eq!(server.get("/first").text(), "first");
+    assert!(server.get("/long").is_complete());
+    drop(mount);
+    server.get_until("/first", |reply| reply.status == 404);
+    let mount = Mount::at(&at);
+    std::fs::write(at.join("first"), "second").unwrap();
+    std::fs::write(at.join("long"), pattern(LONG, 2)).unwrap();
+    server.get_until("/first", |reply| reply.text() == "second");
+    server.get_until("/long", |reply| reply.body == pattern(LONG, 2));
+    assert_eq!(server.get("/readyz").status, 200);
+    // Whose mount point goes as well.
+    drop(mount);
+    std::fs::remove_dir(&at).unwrap();
+    server.get_until("/readyz", |reply| reply.status == 503);
+    std::fs::create_dir(&at).unwrap();
+    let _mount = Mount::at(&at);
+    std::fs::write(at.join("first"), "third").unwrap();
+    server.get_until("/readyz", |reply| reply.status == 200);
+    server.get_until("/first", |reply| reply.text() == "third");
+    assert!(server.is_running());
+}
+
+/// A file system in memory, until it is dropped.
+struct Mount<'a>(&'a Path);
+
+impl<'a> Mount<'a> {
+    fn at(path: &'a Path) -> Self {
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(path).status();
+        assert!(done.unwrap().success());
+        Self(path)
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        // Lazily: the server holds files of it open.
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn what_a_kill_leaves_behind_is_in_nobodys_way() {
+    let place = tempfile::tempdir().unwrap();
+    let socket = |name: &str| place.path().join(name);
+    let url = |name: &str| format!("unix:{}", socket(name).display());
+    let state = socket("state");
+    std::fs::create_dir(&state).unwrap();
+    let site = Site::new()
+        .file("long", &pattern(4 * LONG, 1))
+        .file("a", b"a")
+        .env("PAGECAST_LISTEN", &format!("127.0.0.1:0,{}", url("traffic")))
+        .env("PAGECAST_ADMIN_LISTEN", &url("admin"))
+        .env("PAGECAST_UPGRADE_SOCKET", socket("upgrade").to_str().unwrap())
+        .env("PAGECAST_STATE_DIR", state.to_str().unwrap())
+        .env("PAGECAST_LISTING", "on")
+        .env("PAGECAST_ARCHIVE", "on");
+    let kill = |mut server: Server| {
+        server.signal("KILL");
+        server.wait();
+    };
+    for round in 0..3 {
+        let mut server = site.start(site.command(), " ready: ");
+        let asks = ["/long", "/?archive=tar.zst", "/a", "/long?digest=sha-256"];
+        let under_way: Vec<_> = asks
+            .map(|target| {
+                let mut stream = server.connect_narrow();
+                write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+                stream
+            })
+            .into();
+        if round == 1 {
+            // In the middle of an upgrade: each of both.
+            let mut stream = UnixStream::connect(socket("upgrade")).unwrap();
+            stream.write_all(b"{\"is\":\"hello\",\"protocol\":1}\n").unwrap();
+            assert!(std::io::Read::read(&mut stream, &mut [0; 64]).unwrap() > 0, "it is being handed over");
+            kill(server);
+            continue;
+        }
+        if round == 2 {
+            let mut next = site.command();
+            next.env("PAGECAST_UPGRADE_FROM", socket("upgrade"));
+            let successor = next.spawn().map(Ended).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            drop(successor);
+            drop(under_way);
+            // It may have been so far that the first one had made way for it: then nobody is left.
+            wait_until("the first one answers", || !server.is_running() || answers(&socket("traffic")));
+        }
+        kill(server);
+    }
+    let server = site.start(site.command(), " ready: ");
+    assert_eq!(server.get("/a").text(), "a");
+    assert!(answers(&socket("traffic")) && answers(&socket("admin")));
+    let mut left: Vec<_> =
+        std::fs::read_dir(site.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["a", "long"], "nothing is left in the root");
+    check_state(&state);
+}
+
+/// Whether a server that is ready answers at this path.
+fn answers(path: &Path) -> bool {
+    let Ok(mut stream) = UnixStream::connect(path) else { return false };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
+    asked.is_ok() && Reply::read(&mut stream, false).is_some_and(|reply| reply.text() == "ok\n")
+}
+
+/// A process that is killed when dropped.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_state_file_is_whole_whenever_its_writer_is_killed() {
+    let state = tempfile::tempdir().unwrap();
+    let mut site = Site::new().env("PAGECAST_STATE_DIR", state.path().to_str().unwrap());
+    for n in 0..300 {
+        site = site.file(&format!("f{n}"), b"x");
+    }
+    for after_us in [0, 200, 1000, 3000, 10_000] {
+        let mut server = site.start(site.command(), " ready: ");
+        let mut stream = server.connect();
+        for n in 0..300 {
+            stream.write_all(format!("GET /f{n} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+            assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200);
+        }
+        server.signal("TERM");
+        std::thread::sleep(Duration::from_micros(after_us));
+        server.signal("KILL");
+        server.wait();
+        if let Ok(text) = std::fs::read_to_string(state.path().join("hot-files")) {
+            assert!(text.lines().count() == 301 && text.ends_with('\n'), "{after_us}: {}", text.len());
+        }
+    }
+    let server = site.start(site.command(), " ready: ");
+    assert_eq!(server.get("/f7").text(), "x");
+    check_state(state.path());
+}
+
+/// No temporary file is left where the state is.
+fn check_state(directory: &Path) {
+    let names: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| name == "hot-files"), "{names:?}");
+}
+
+#[test]
+fn a_file_truncated_under_a_hundred_requests_costs_them_and_nobody_else() {
+    const LENGTH: usize = 16 * MIB;
+    for is_cold in [false, true] {
+        let body = pattern(LENGTH, 1);
+        let server = Site::with([("hot", b"hot")]).file("long", &body).serve();
+        let path = server.root.join("long");
+        if is_cold {
+            let file = std::fs::File::open(&path).unwrap();
+            file.sync_all().unwrap();
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        }
+        let mut other = server.connect();
+        let mut streams: Vec<_> = (0..100)
+            .map(|_| {
+                let mut stream = server.connect_narrow();
+                stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+                stream
+            })
+            .collect();
+        assert_eq!(Reply::read(&mut streams[0], true).unwrap().status, 200);
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(LENGTH as u64 / 3).unwrap();
+        check_undisturbed(&mut other);
+        let mut cut = 0;
+        for stream in &mut streams[1..] {
+            let Some(reply) = Reply::read(stream, false) else { panic!("an end without a word") };
+            match reply.status {
+                200 if reply.is_complete() => assert!(body.starts_with(&reply.body), "of one version"),
+                200 => {
+                    cut += 1;
+                    // A page that was cut off while it lay in the socket is zeros from there on.
+                    let is_whole = |(at, byte): (usize, &u8)| *byte == body[at] || *byte == 0;
+                    assert!(reply.body.iter().enumerate().all(is_whole));
+                }
+                503 => assert!(reply.is_complete() && reply.field("retry-after").is_some()),
+                status => panic!("{status}"),
+            }
+        }
+        assert!(cut > 0, "some were under way");
+        check_undisturbed(&mut other);
+        let reply = server.get_until("/long", |reply| reply.content_length() == Some(LENGTH as u64 / 3));
+        assert!(reply.status == 200 && body.starts_with(&reply.body));
+        assert_eq!(server.log().matches("/long changed while it was sent").count(), 1, "{}", server.log());
+    }
+}
+
+#[test]
+fn a_file_replaced_a_thousand_times_is_one_version_in_every_response() {
+    let version = |n: usize, length: usize| pattern(length + n % 50, u8::try_from(n % 100).unwrap());
+    for length in [SHORT, MIDDLE * 5] {
+        let server = Site::new().file("x", &version(0, length)).env("PAGECAST_REVALIDATE_AFTER", "0").serve();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let _ends = Over(&is_over);
+            let clients: Vec<_> = (0..4)
+                .map(|_| {
+                    let mut stream = server.connect();
+                    let is_over = &is_over;
+                    scope.spawn(move || {
+                        let mut tags = HashMap::new();
+                        while !is_over.load(Ordering::Relaxed) {
+                            stream.write_all(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+                            let reply = Reply::read(&mut stream, false).expect("a response");
+                            assert!(reply.status == 200 && reply.is_complete(), "{}", reply.status);
+                            let known = (0..100).find(|n| reply.body == version(*n, length));
+                            let known = known.expect("one version, and whole");
+                            let tag = reply.field("etag").unwrap().to_owned();
+                            assert_eq!(*tags.entry(tag).or_insert(known), known, "a tag of two versions");
+                        }
+                        tags.len()
+                    })
+                })
+                .collect();
+            for n in 1..1000 {
+                std::fs::write(server.root.join("next"), version(n, length)).unwrap();
+                std::fs::rename(server.root.join("next"), server.root.join("x")).unwrap();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            for client in clients {
+                assert!(client.join().unwrap() > 1, "it saw more than one version");
+            }
+        });
+        assert!(server.get("/x").body == version(999, length));
+    }
+}
+
+/// Says that it is over, also where a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -523,7 +785,7 @@ impl log::Log for Heard {
     fn flush(&self) {}
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
