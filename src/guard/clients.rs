@@ -46,9 +46,7 @@ impl Clients {
         if let Some(known) = seen.to_back(&key) {
             return Arc::clone(known);
         }
-        if seen.len() >= self.max {
-            forget_one(&mut seen);
-        }
+        make_room(&mut seen, self.max);
         let client = Arc::new(Client::default());
         seen.insert(key, Arc::clone(&client));
         client
@@ -60,21 +58,24 @@ impl Clients {
     }
 }
 
-/// Forgets the client that was seen least recently, of those that nobody holds on to.
-fn forget_one(seen: &mut LinkedHashMap<ClientKey, Arc<Client>, RandomState>) {
+/// Forgets clients that were seen least recently, of those that nobody holds on to, until there is room for one more of
+/// `max`: more than one where others have been in the way before.
+fn make_room(seen: &mut LinkedHashMap<ClientKey, Arc<Client>, RandomState>, max: usize) {
     for _ in 0..FORGET_TRIES {
+        if seen.len() < max {
+            return;
+        }
         let Some((key, client)) = seen.front() else { return };
         let (key, is_held) = (*key, Arc::strong_count(client) > 1);
         if is_held {
             seen.to_back(&key);
         } else {
             seen.remove(&key);
-            return;
         }
     }
 }
 
-/// Clients that are looked at for one that may be forgotten.
+/// Clients that are looked at for some that may be forgotten.
 const FORGET_TRIES: usize = 16;
 
 /// Takes one of `max`, if there is one left.
@@ -100,5 +101,14 @@ mod tests {
         assert_eq!(clients.len(), 2);
         assert_eq!(clients.get(ClientKey::V4(1)).requests.load(Ordering::Relaxed), 7);
         assert_eq!(clients.get(ClientKey::V4(2)).requests.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn clients_that_are_held_on_to_do_not_let_the_others_pile_up() {
+        let clients = Clients::new(16);
+        let held: Vec<_> = (0..1000).map(|number| clients.get(ClientKey::V4(number))).collect();
+        (1000..60_000).for_each(|number| drop(clients.get(ClientKey::V4(number))));
+        let beyond = clients.len() - held.len();
+        assert!(beyond <= 16 + held.len() / FORGET_TRIES, "{beyond}");
     }
 }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -122,6 +122,9 @@ where
         self.outbox.serve(self.client);
         self.now = Instant::now();
         self.deadline.set(self.now, self.worker().bounds().head_timeout);
+        if !self.input.is_empty() {
+            self.place.reads();
+        }
         true
     }
 
@@ -163,6 +166,7 @@ where
         let mut dropper = Dropper::new(framing, limit.saturating_add(CHUNK_FRAMING_ROOM));
         let mut body_is_left = has_body;
         if waits && may_go_on {
+            self.keep_to(Pace::default()).await?;
             self.outbox.push(Bytes::from_static(CONTINUE).into());
             self.flush().await?;
             if self.drop_body(&mut dropper).await? {
@@ -174,7 +178,7 @@ where
         request.head_mut().peer_addr = self.socket.peer;
         let mut response = self.call(request).await;
         let pass = self.take_pass(&mut response);
-        if self.worker().guard.bandwidth().is_limited() {
+        if self.worker().guard.bandwidth().is_limited() || self.outbox.is_paced() {
             self.pace(&response, pass.as_ref()).await?;
         }
         let keep_alive = may_go_on && !self.worker().is_retiring() && !self.place.is_evicted();
@@ -217,8 +221,14 @@ where
     }
 
     /// The App's response; a panic costs the request alone.
-    async fn call(&self, request: Request) -> Response<BoxBody> {
-        let answer = AssertUnwindSafe(self.worker().app.call(request)).catch_unwind().await;
+    async fn call(&mut self, request: Request) -> Response<BoxBody> {
+        let worker = Rc::clone(self.worker());
+        let mut answer = pin!(AssertUnwindSafe(worker.app.call(request)).catch_unwind());
+        let mut has_waited = false;
+        let answer = poll_fn(|cx| noting(&mut has_waited, answer.as_mut().poll(cx))).await;
+        if has_waited {
+            self.now = Instant::now();
+        }
         match answer {
             Ok(Ok(response)) => Response::from(response.into_parts().1.map_into_boxed_body()),
             Ok(Err(error)) => Response::from(actix_web::HttpResponse::from_error(error)),
@@ -249,8 +259,14 @@ where
             Some(Paced(rates)) if !is_exempt => worker.guard.bandwidth().pace(rates.as_deref()),
             _ => Pace::default(),
         };
-        if !self.outbox.holds(&pace) {
+        self.keep_to(pace).await
+    }
+
+    /// What is pushed from now on keeps to `pace`; what was pushed before has left.
+    async fn keep_to(&mut self, pace: Pace) -> Result<(), Cut> {
+        if !self.outbox.holds(&pace) || self.socket.lags_behind(pace.connection) {
             self.flush().await?;
+            let worker = Rc::clone(self.worker());
             self.outbox.pace(pace, &worker.guard, &mut self.socket);
         }
         Ok(())
@@ -369,7 +385,12 @@ where
         let worker = Rc::clone(self.worker());
         let mut stall = Stall::new(self.now);
         self.deadline.set(self.now, worker.look_every());
-        poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
+        let mut has_waited = false;
+        poll_fn(|cx| noting(&mut has_waited, self.poll_flush(cx, &worker, &mut stall))).await?;
+        if has_waited {
+            // The last bytes may have left long after those before them.
+            self.now = Instant::now();
+        }
         self.restart_idle();
         Ok(())
     }
@@ -387,14 +408,11 @@ where
             if self.uptake.is_waiting() {
                 self.uptake.waits(Instant::now(), false);
             }
-            if self.outbox.is_paced() {
-                // The last bytes may have left long after those before them.
-                self.now = Instant::now();
-            }
             return flushed;
         }
-        if self.outbox.waits_for_disk_since().is_some() && self.socket.poll_broken(cx).is_ready() {
-            // Nobody is left for whom to read.
+        let waits_for_us = self.outbox.waits_for_disk_since().is_some() || self.outbox.waits_for_pace();
+        if waits_for_us && self.socket.poll_broken(cx).is_ready() {
+            // Nobody is left for whom to read, or who would have the next share.
             return Poll::Ready(Err(Cut::Socket(ErrorKind::ConnectionReset.into())));
         }
         let now = Instant::now();
@@ -529,13 +547,18 @@ where
     }
 
     async fn refuse(&mut self, refusal: Refusal, is_head: bool) -> End {
-        let worker = Rc::clone(self.worker());
-        refuse(refusal, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
         log::debug!("{}: refused: {} {}", self.who(), refusal.0, refusal.1.trim_end());
-        match self.flush().await {
+        match self.tell_refusal(refusal, is_head).await {
             Ok(()) => End::Linger,
             Err(cut) => self.give_up(&cut),
         }
+    }
+
+    async fn tell_refusal(&mut self, refusal: Refusal, is_head: bool) -> Result<(), Cut> {
+        self.keep_to(Pace::default()).await?;
+        let worker = Rc::clone(self.worker());
+        refuse(refusal, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
+        self.flush().await
     }
 
     /// What the disk did not give is told to the client where nothing of the response has left; else the connection ends.
@@ -612,6 +635,12 @@ where
             client => format!("{} for {client}", self.socket.who()),
         }
     }
+}
+
+/// Notes that what is `polled` had to wait.
+fn noting<T>(has_waited: &mut bool, polled: Poll<T>) -> Poll<T> {
+    *has_waited |= polled.is_pending();
+    polled
 }
 
 /// Why a body broke off, in the words of whoever made it.

@@ -17,6 +17,7 @@ use crate::guard::Guard;
 use crate::guard::bandwidth::bucket::{Bucket, LATE, chunk, nanoseconds};
 use crate::guard::bandwidth::total::{Share, Ticket};
 use crate::guard::bandwidth::{ClientPace, Pace};
+use crate::guard::clients::Client;
 use crate::http::client::ClientKey;
 use crate::rules::RuleRates;
 
@@ -81,8 +82,8 @@ impl Pacer {
         self.finish();
         let by_kernel = socket.pace(pace.connection);
         self.client = pace.client.map(|pace| {
-            let bucket = self.guard.client(client).allowances.bucket(pace.rule);
-            Lane::of_client(bucket, pace)
+            let client = self.guard.client(client);
+            Lane::of_client(client, pace)
         });
         let own = &self.own;
         let connection = pace.connection.filter(|_| !by_kernel);
@@ -175,11 +176,17 @@ struct Lane {
     /// Bytes that are reserved and not sent, and from when on they may be.
     left: u64,
     due: u64,
+    /// Whose it is: not forgotten meanwhile, or a further connection would begin with an allowance of its own.
+    _client: Option<Arc<Client>>,
 }
 
 impl Lane {
-    fn of_client(bucket: Arc<Bucket>, ClientPace { rate, burst, .. }: ClientPace) -> Self {
-        Self::new(bucket, rate, chunk(rate, CLIENT_CHUNKS, CHUNK_MAX), burst)
+    fn of_client(client: Arc<Client>, ClientPace { rate, burst, rule }: ClientPace) -> Self {
+        let bucket = client.allowances.bucket(rule);
+        let chunk = chunk(rate, CLIENT_CHUNKS, CHUNK_MAX);
+        let mut lane = Self::new(bucket, rate, chunk, burst);
+        lane._client = Some(client);
+        lane
     }
 
     fn of_connection(bucket: Arc<Bucket>, rate: u64) -> Self {
@@ -189,7 +196,7 @@ impl Lane {
     /// One that lets `burst` bytes go at once: a chunk, and what is made up for.
     fn new(bucket: Arc<Bucket>, rate: u64, chunk: u64, burst: u64) -> Self {
         let credit = nanoseconds(burst.saturating_sub(chunk), rate).max(LATE);
-        Self { bucket, rate, chunk, credit, left: 0, due: 0 }
+        Self { bucket, rate, chunk, credit, left: 0, due: 0, _client: None }
     }
 
     fn reserve(&mut self, now: u64, pending: u64) {
@@ -218,13 +225,13 @@ struct TotalLane {
     left: u64,
     /// A place in the queue, where there is one.
     ticket: Option<Arc<Ticket>>,
-    /// Others want more than there is.
-    is_contended: bool,
+    /// The last turn, where others want more than there is.
+    turn: u64,
 }
 
 impl TotalLane {
     fn new(guard: Guard, client: ClientKey) -> Self {
-        Self { guard, client, left: 0, ticket: None, is_contended: false }
+        Self { guard, client, left: 0, ticket: None, turn: 0 }
     }
 
     /// How many of `pending` bytes may be sent. Waits where none may.
@@ -232,10 +239,11 @@ impl TotalLane {
         if let Some(bytes) = self.ticket.as_ref().and_then(|ticket| ticket.granted(cx.waker())) {
             self.ticket = None;
             self.left += bytes;
-            self.is_contended = true;
+            self.turn = bytes;
         }
-        // Where clients take turns, the next one is asked for while this one is used: who is not there loses theirs.
-        let is_short = self.left == 0 || (self.is_contended && self.left < pending);
+        // Where clients take turns, the next one is asked for while this one is used: who is not there loses theirs. No
+        // further one: a client that takes nothing would have its share pile up here.
+        let is_short = self.left == 0 || (self.left <= self.turn && self.left < pending);
         if is_short && self.ticket.is_none() {
             let bandwidth = self.guard.bandwidth();
             let wanted = pending.saturating_sub(self.left).max(1);

@@ -168,6 +168,11 @@ impl Socket {
         rate.is_none() || (by_kernel.is_some() && self.kernel_rate.is_some())
     }
 
+    /// Whether the kernel still paces at another rate than `rate`, one that could not be raised at once.
+    pub(crate) fn lags_behind(&self, rate: Option<u64>) -> bool {
+        self.kernel_rate.is_some() && self.kernel_rate != rate
+    }
+
     /// The kernel sends the first ten segments of a connection at once, and later several as one. Where segments are long, as
     /// on loopback, or the rate is low, that is no pace. Where the rate is high its timers come too late to keep it.
     fn is_paced_evenly_at(&self, rate: u64) -> bool {

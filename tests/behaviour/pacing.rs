@@ -237,6 +237,122 @@ fn waiting_for_the_pace_is_no_stall_and_taking_nothing_is_one() {
     assert!(rest.len() < 2 * MIB, "{} bytes in spite of the stall", rest.len());
 }
 
+#[test]
+fn a_client_that_takes_nothing_holds_back_nobodys_share() {
+    let server = long_site().env("PAGECAST_RATE_TOTAL", "2MiB").serve();
+    let _stalled: Vec<_> = (3..8)
+        .map(|host| {
+            let mut stream = narrow_from(&server, Ipv4Addr::new(127, 0, 0, host));
+            stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\nRange: bytes=0-8388607\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    // Until their sockets are full, they take their shares.
+    let mut stream = server.connect();
+    stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut seconds = (0..12).map(|_| taken_in_a_second(&mut stream));
+    let full = 2.0 * MIB as f64;
+    assert!(seconds.any(|taken| taken > 0.75 * full), "never near {full}");
+    let later = [(); 2].map(|()| taken_in_a_second(&mut stream));
+    assert!(later.iter().all(|taken| *taken > 0.6 * full), "{later:?}");
+}
+
+#[test]
+fn a_client_under_way_is_not_forgotten_however_many_others_come() {
+    let server = long_site()
+        .file("small", b"small")
+        .env("PAGECAST_CLIENTS", "16")
+        .env("PAGECAST_RATE_CLIENT", "64KiB")
+        .env("PAGECAST_RATE_CLIENT_BURST", "256KiB")
+        .serve();
+    let mut stream = server.connect();
+    stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0; 200 << 10]).unwrap();
+    for host in 1..=100 {
+        let mut other = connect_from(&server, Ipv4Addr::new(127, 0, 1, host));
+        other.write_all(b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert_eq!(Reply::read(&mut other, false).unwrap().body, b"small");
+    }
+    // What it may take at once it has taken.
+    let time = time_of(&server, "/long", "Range: bytes=0-131071\r\n", 128 << 10);
+    assert!(time > Duration::from_secs(1), "{time:?}");
+}
+
+#[test]
+fn a_rate_that_is_taken_back_holds_back_no_further_response_of_its_connection() {
+    let mut server = long_site().config("rate_client = '256KiB'\nrate_connection = '4MiB'\n").serve();
+    let mut client = Client::of(&server);
+    assert_eq!(client.ask("GET", "/long", "Range: bytes=0-131071\r\n").status, 206);
+    std::fs::write(server.root.join(".pagecast.toml"), "").unwrap();
+    server.signal("HUP");
+    server.wait_for_log(" reloaded ");
+    let begun = Instant::now();
+    assert_eq!(client.ask("GET", "/long", "").body, pattern(16 * MIB, 1));
+    // It were a minute.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_connection_that_the_kernel_paces_is_free_again_though_requests_were_pipelined() {
+    let server = Site::with([("paced", &pattern(MIB, 1)), ("free", &pattern(4 * MIB, 2))])
+        .config("[[rule]]\npath = '/paced'\nrate_connection = '3MiB'\n")
+        .serve();
+    let mut client = Client::of(&server);
+    client.send(b"GET /paced HTTP/1.1\r\nHost: x\r\n\r\nGET /free HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.read("GET").body, pattern(MIB, 1));
+    assert_eq!(client.read("GET").body, pattern(4 * MIB, 2));
+    let begun = Instant::now();
+    for _ in 0..6 {
+        assert_eq!(client.ask("GET", "/free", "").body, pattern(4 * MIB, 2));
+    }
+    // It were eight seconds.
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn clients_that_have_gone_wait_for_no_share() {
+    let server = long_site().env("PAGECAST_RATE_CLIENT", "1KiB").serve();
+    assert_eq!(server.get("/livez").status, 200);
+    let before = server.open_files();
+    let gone: Vec<_> = (0..60)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            // Its close is a reset.
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            stream
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(gone);
+    // Their turns would come within a minute.
+    let begun = Instant::now();
+    while server.open_files() > before + 10 {
+        assert!(begun.elapsed() < PATIENCE, "{} and not {before} are open", server.open_files());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_refusal_does_not_keep_to_the_pace_of_what_came_before_it() {
+    let server = long_site().env("PAGECAST_RATE_CLIENT", "1KiB").serve();
+    let mut client = Client::of(&server);
+    assert_eq!(client.ask("GET", "/long", "Range: bytes=0-9\r\n").status, 206);
+    // Others of the client have the rate of the next twenty seconds.
+    let _others: Vec<_> = (0..20)
+        .map(|_| {
+            let mut other = server.connect();
+            other.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            other
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let begun = Instant::now();
+    client.send("GET /long HTTP/9.9\r\n\r\n");
+    assert!(client.read("GET").status >= 400);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
 fn long_site() -> Site {
     Site::with([("long", &pattern(16 * MIB, 1))])
 }
@@ -256,8 +372,29 @@ fn check_about(time: Duration, seconds: f64) {
     assert!((0.75..3.0).contains(&ratio), "{time:?} and not {seconds} s");
 }
 
+/// Bytes that come within the next second.
+fn taken_in_a_second(stream: &mut TcpStream) -> f64 {
+    let (begun, mut taken, mut buffer) = (Instant::now(), 0, [0; 16 << 10]);
+    while begun.elapsed() < Duration::from_secs(1) {
+        taken += stream.read(&mut buffer).unwrap();
+    }
+    taken as f64
+}
+
 fn connect_from(server: &Server, from: Ipv4Addr) -> TcpStream {
+    connect(server, from, None)
+}
+
+/// A connection whose client has little room.
+fn narrow_from(server: &Server, from: Ipv4Addr) -> TcpStream {
+    connect(server, from, Some(4096))
+}
+
+fn connect(server: &Server, from: Ipv4Addr, room: Option<usize>) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    if let Some(room) = room {
+        socket.set_recv_buffer_size(room).unwrap();
+    }
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.connect(&server.address.into()).unwrap();
     let stream = TcpStream::from(socket);

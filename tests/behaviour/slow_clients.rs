@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::site::{Reply, Server, Site, pattern};
@@ -96,6 +97,26 @@ fn an_idle_connection_is_closed_after_the_idle_timeout_and_not_before() {
     assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200);
     assert_eq!(stream.read(&mut [0]).unwrap(), 0, "closed without a word");
     assert!(begun.elapsed() >= Duration::from_millis(350), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn the_time_between_requests_begins_when_the_response_has_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    // Its end finds no room in the socket at first.
+    let body = pattern(300_000, 1);
+    let _server = Site::with([("a", &body)])
+        .env("PAGECAST_LISTEN", &format!("unix:{}", path.display()))
+        .env("PAGECAST_IDLE_TIMEOUT", "1s")
+        .serve();
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.set_read_timeout(Some(crate::site::PATIENCE)).unwrap();
+    for pause in [Duration::from_millis(1500), Duration::ZERO] {
+        stream.write_all(WHOLE).unwrap();
+        std::thread::sleep(pause);
+        assert_eq!(Reply::read(&mut stream, false).expect("an answer").body, body);
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 #[test]
