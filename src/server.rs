@@ -96,7 +96,7 @@ pub async fn serve(
     signals: Signals,
     storage: Arc<dyn Storage>,
 ) -> io::Result<Ended> {
-    let Listeners { traffic, admin, predecessor, upgrade } = listeners;
+    let Listeners { traffic, admin, mut predecessor, upgrade } = listeners;
     let Signals { mut stops, reloads } = signals;
     let watchdog = Watchdog::find(predecessor.as_ref().and_then(|predecessor| predecessor.watchdog));
     let offer = Offer::of(&traffic, admin.as_ref(), watchdog.as_ref().map(Watchdog::timeout));
@@ -115,7 +115,7 @@ pub async fn serve(
         }),
     ]);
     let workers = Workers::start(&plan, orders, &traffic).await?;
-    let is_warm = or_urgent(memory.recall(&lifecycle), &mut stops).await.is_some();
+    let is_warm = or_urgent(warmed(&memory, &lifecycle, predecessor.as_mut()), &mut stops).await.is_some();
     drop(traffic);
     if !is_warm {
         // Stopped while warming: what was remembered stays.
@@ -253,6 +253,17 @@ fn start_admin(bound: &Bound, desk: &Desk) -> io::Result<Admin> {
     log::info!("{}admin on {}", from_whom(bound.origin), bound.url);
     let listener = bound.listeners.first().cloned().ok_or(io::ErrorKind::NotFound)?;
     Admin::start(listener, desk.clone())
+}
+
+/// Reads what was hot before, for as long as there is a predecessor to serve meanwhile, where there was one.
+async fn warmed(memory: &Memory, lifecycle: &Lifecycle, predecessor: Option<&mut Predecessor>) {
+    let Some(predecessor) = predecessor else { return memory.recall(lifecycle).await };
+    tokio::select! {
+        () = memory.recall(lifecycle) => {}
+        () = predecessor.gone() => {
+            log::warn!("{} is gone before this server is warm: serving all the same", predecessor.who());
+        }
+    }
 }
 
 /// Relieves the predecessor, if there is one, takes the place where a successor asks, and tells the service manager.

@@ -123,6 +123,12 @@ impl Predecessor {
         }
     }
 
+    /// Waits until the predecessor is gone, or wants no more to do with this server.
+    pub(crate) async fn gone(&mut self) {
+        // It has nothing to say before it is asked to let go.
+        let _ = self.channel.receive().await;
+    }
+
     /// Says that this server is ready, and waits until the predecessor has let go.
     ///
     /// # Errors
@@ -130,9 +136,9 @@ impl Predecessor {
     pub(crate) async fn relieve(&mut self) -> io::Result<()> {
         let taken = std::mem::take(&mut self.taken);
         let relieved = async {
-            self.channel.send(&Message::Ready { taken }, None).await?;
-            match self.channel.receive().await? {
-                Some(Message::Yours) => Ok(()),
+            let sent = self.channel.send(&Message::Ready { taken }, None).await;
+            match (sent, self.channel.receive().await?) {
+                (Ok(()), Some(Message::Yours)) => Ok(()),
                 _ => Err(io::Error::other("it is gone")),
             }
         };

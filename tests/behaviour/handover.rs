@@ -411,32 +411,32 @@ fn the_units_are_what_systemd_understands() {
 }
 
 /// A site and the servers that succeed each other in it.
-struct Upgrades {
-    site: Site,
-    path: PathBuf,
+pub struct Upgrades {
+    pub site: Site,
+    pub path: PathBuf,
     _directory: tempfile::TempDir,
 }
 
 impl Upgrades {
-    fn new(site: Site) -> Self {
+    pub fn new(site: Site) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("upgrade");
         let site = site.env("PAGECAST_UPGRADE_SOCKET", path.to_str().unwrap());
         Self { site, path, _directory: directory }
     }
 
-    fn first(&self) -> Server {
+    pub fn first(&self) -> Server {
         self.site.start(self.site.command(), " ready: ")
     }
 
     /// What starts a successor.
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = self.site.command();
         command.env("PAGECAST_UPGRADE_FROM", &self.path);
         command
     }
 
-    fn next(&self) -> Server {
+    pub fn next(&self) -> Server {
         let mut next = self.site.start(self.command(), " ready: ");
         next.wait_for_log("taken over from process");
         assert!(!next.log().contains("but:"), "{}", next.log());
@@ -446,13 +446,13 @@ impl Upgrades {
 
 /// Clients that ask until they are told to stop, and take nothing but whole and right answers.
 #[derive(Clone, Copy)]
-struct Load<'a> {
-    done: &'a AtomicBool,
-    count: &'a AtomicU64,
+pub struct Load<'a> {
+    pub done: &'a AtomicBool,
+    pub count: &'a AtomicU64,
 }
 
 /// Ends the load, even where the test fails.
-struct End<'a>(&'a AtomicBool);
+pub struct End<'a>(pub &'a AtomicBool);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
@@ -462,7 +462,7 @@ impl Drop for End<'_> {
 
 impl Load<'_> {
     /// Keeps its connection until a response says that it is the last.
-    fn keep_alive(&self, address: SocketAddr, target: &str) {
+    pub fn keep_alive(&self, address: SocketAddr, target: &str) {
         let mut stream = connect(address);
         while !self.done.load(Ordering::Relaxed) {
             write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -475,7 +475,7 @@ impl Load<'_> {
         }
     }
 
-    fn one_by_one(&self, address: SocketAddr, target: &str) {
+    pub fn one_by_one(&self, address: SocketAddr, target: &str) {
         while !self.done.load(Ordering::Relaxed) {
             let mut stream = connect(address);
             write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -495,13 +495,13 @@ impl Load<'_> {
     }
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("nobody is refused");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
-fn site() -> Site {
+pub fn site() -> Site {
     Site::with([("a", b"a")]).file("long.bin", &pattern(LONG, 1)).env("PAGECAST_DRAIN_DELAY", "1s")
 }
 
@@ -521,7 +521,7 @@ fn activated(site: &Site, sockets: [Option<OwnedFd>; 2], count: &str, names: &st
     shell
 }
 
-fn get_unix(path: &Path) -> Reply {
+pub fn get_unix(path: &Path) -> Reply {
     let mut stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -529,14 +529,14 @@ fn get_unix(path: &Path) -> Reply {
 }
 
 /// The next thing that a service manager is told.
-fn heard(manager: &UnixDatagram) -> String {
+pub fn heard(manager: &UnixDatagram) -> String {
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = [0; 512];
     let length = manager.recv(&mut bytes).expect("a word");
     String::from_utf8(bytes[..length].to_vec()).unwrap()
 }
 
-fn wait_until(mut so: impl FnMut() -> bool) {
+pub fn wait_until(mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE * 3;
     while !so() {
         assert!(Instant::now() < deadline, "it does not come");

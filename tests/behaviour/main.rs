@@ -16,6 +16,7 @@ mod cold;
 mod conditional;
 mod configured;
 mod connections;
+mod continuity;
 mod cors;
 mod directories;
 mod disk;
