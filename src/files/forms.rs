@@ -129,6 +129,9 @@ impl<T> Forms<T> {
                 *slot.rest.lock() = rest;
             }
             slot.is_useless.store(old.is_useless.load(Ordering::Acquire), Ordering::Release);
+            let until = *old.unreadable_until.lock();
+            *slot.unreadable_until.lock() = until;
+            slot.is_unreadable.store(old.is_unreadable(), Ordering::Release);
         }
     }
 
