@@ -174,7 +174,7 @@ where
         request.head_mut().peer_addr = self.socket.peer;
         let mut response = self.call(request).await;
         let pass = self.take_pass(&mut response);
-        if self.worker().guard.bandwidth().is_limited() {
+        if self.worker().guard.bandwidth().is_limited() || self.outbox.is_paced() {
             self.pace(&response, pass.as_ref()).await?;
         }
         let keep_alive = may_go_on && !self.worker().is_retiring() && !self.place.is_evicted();
