@@ -512,7 +512,7 @@ knobs! {
         upgrade_from: OrOff<OwnPath> = OrOff::Off;
 
         /// Directory in which a stopping server writes what was hot, and a starting one reads it.
-        /// It must exist and be writable at start.
+        /// It must exist and be writable at start, and not lie in the root.
         state_dir: OrOff<OwnPath> = OrOff::Off;
 
         /// Most files whose names and windows are written there, and are fetched by one `pagecast warm`.

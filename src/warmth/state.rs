@@ -33,13 +33,6 @@ impl StateDirectory {
     /// # Errors
     /// Where it is no directory, or not ours to write to, or in the root: with its path, for the operator.
     pub(crate) fn open(path: &Path, root: &Path) -> io::Result<Self> {
-        if is_inside(path, root) {
-            return Err(io::Error::other(format!(
-                "the state directory {} lies in the root {}, from which it would be served",
-                path.display(),
-                root.display()
-            )));
-        }
         let open = || -> io::Result<OwnedFd> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = fs::open(path, flags, Mode::empty())?;
@@ -50,6 +43,13 @@ impl StateDirectory {
             let words = format!("the state directory {} can't be written to: {error}", path.display());
             io::Error::new(error.kind(), words)
         })?;
+        if is_inside(path, root) {
+            return Err(io::Error::other(format!(
+                "the state directory {} lies in the root {}, from which it would be served",
+                path.display(),
+                root.display()
+            )));
+        }
         let inner = Inner { directory, path: path.to_owned() };
         inner.clear_up();
         Ok(Self { inner: Arc::new(inner) })

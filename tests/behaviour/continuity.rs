@@ -405,6 +405,19 @@ fn is_served(server: &Server) -> bool {
     sent.is_ok() && Reply::read(&mut stream, false).is_some_and(|reply| reply.body == b"a")
 }
 
+/// Sends SIGHUP, and waits until the log says that what is configured is in effect.
+#[track_caller]
+pub fn hang_up(server: &mut Server) {
+    let reloaded = |server: &Server| server.log().matches("pagecast::reload] reloaded ").count();
+    let before = reloaded(server);
+    server.signal("HUP");
+    let deadline = Instant::now() + PATIENCE;
+    while reloaded(server) == before {
+        assert!(Instant::now() < deadline, "it does not reload; its log:\n{}", server.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn numbered(number: u32) -> String {
     format!("[[rule]]\npath = '**'\nheaders = {{ X-Number = '{number}' }}")
 }

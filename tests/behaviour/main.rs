@@ -29,6 +29,7 @@ mod handover;
 mod in_process;
 mod integrity;
 mod limits;
+mod live;
 mod methods;
 mod pacing;
 mod panics;
