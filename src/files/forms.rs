@@ -128,7 +128,11 @@ impl<T> Forms<T> {
                 let rest = *old.rest.lock();
                 *slot.rest.lock() = rest;
             }
-            slot.is_useless.store(old.is_useless.load(Ordering::Acquire), Ordering::Release);
+            *slot.unreadable_until.lock() = *old.unreadable_until.lock();
+            for (new, old) in [(&slot.is_useless, &old.is_useless), (&slot.is_unreadable, &old.is_unreadable)]
+            {
+                new.store(old.load(Ordering::Acquire), Ordering::Release);
+            }
         }
     }
 
