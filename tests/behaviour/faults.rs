@@ -300,16 +300,12 @@ fn listings_and_archives_on_a_dead_disk_end_in_time() {
         .file("dead/a", &pattern(4 * MIB, 1))
         .env("PAGECAST_LISTING", "on")
         .env("PAGECAST_ARCHIVE", "on")
-        .env("PAGECAST_REVALIDATE_AFTER", "0")
+        .env("PAGECAST_REVALIDATE_AFTER", "1h")
         .env("PAGECAST_DISK_TIMEOUT", "300ms");
     let bench = Bench::serve(site);
     assert_eq!(bench.server.get("/dead/").unwrap().status, 200);
-    // By then the directory itself has been found.
-    let opens =
-        || bench.disk.seen(Call::Open).iter().filter(|seen| seen.path.contains("dead")).count() as u64;
-    let before = opens();
-    assert_eq!(bench.server.get("/dead/").unwrap().status, 200);
-    bench.disk.inject(When::every(Call::Open).of("dead").from(opens() - before), Fault::Hang);
+    // The directory has been found by now: it is opened for its entries alone.
+    bench.disk.inject(When::every(Call::Open).of("dead"), Fault::Hang);
     let reply = bench.server.get("/dead/").unwrap();
     assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")));
     bench.disk.heal();
@@ -397,7 +393,7 @@ fn a_fault_is_counted_each_time_and_logged_once() {
 fn a_shortage_of_handles_says_nothing_of_the_root() {
     let bench = Bench::serve(Site::with([("hot", b"hot")]).env("PAGECAST_REVALIDATE_AFTER", "50ms"));
     let root = bench.server.root().to_str().unwrap().to_owned();
-    assert_eq!(bench.server.get("/readyz").unwrap().status, 200);
+    wait_until("it is ready", || bench.server.get("/readyz").unwrap().status == 200);
     for (errno, is_ready) in
         [(Errno::MFILE, true), (Errno::NFILE, true), (Errno::NOMEM, true), (Errno::IO, false)]
     {
@@ -742,6 +738,13 @@ impl Bench {
         let reply = Reply::read(&mut stream, false).unwrap();
         let status: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
         status["faults"][fault].as_u64().unwrap()
+    }
+}
+
+/// What hangs would keep the server from its end.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.disk.heal();
     }
 }
 
