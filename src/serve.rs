@@ -287,8 +287,9 @@ impl Site {
         checksums: Checksums,
         is_head: bool,
     ) -> Result<HttpResponse, Refused> {
-        let dates_are_strong = form.coding.is_none() && !may_differ(asset, fields);
-        let facts = Representation { dates_are_strong, ..facts(form) };
+        let facts = facts(form);
+        let dates_are_strong = facts.dates_are_strong && form.coding.is_none() && !may_differ(asset, fields);
+        let facts = Representation { dates_are_strong, ..facts };
         let answer = decide(&fields.asked(is_head), &facts); // 3 how much of them (pure)
         let source = Source { asset: form, handle, sendfile_from: self.manners.sendfile_from, checksums };
         reply(answer, &source, is_head) // 4 status, headers, body
@@ -503,7 +504,7 @@ fn facts(asset: &Asset) -> Representation<'_> {
         length: asset.length(),
         etag: asset.etag(),
         last_modified: asset.last_modified(),
-        dates_are_strong: true,
+        dates_are_strong: asset.last_modified().is_some_and(|date| asset.version.is_of(date)),
         media_type: asset.fields().media_type().as_bytes(),
     }
 }

@@ -51,13 +51,17 @@ impl Version {
     }
 
     /// When the bytes last changed, for `Last-Modified`; none outside the years that a date can say, and none up to 1980:
-    /// build systems that want equal trees on every machine set such times, and they date nothing. None after `now` either:
-    /// no response may name a date beyond its own (RFC 9110 §8.8.2.1), and the moment of the response in its stead would
-    /// be the date of two versions.
+    /// build systems that want equal trees on every machine set such times, and they date nothing. What lies after `now` is
+    /// `now`: no response may name a date beyond its own (RFC 9110 §8.8.2.1).
     pub fn modified_before(&self, now: SystemTime) -> Option<HttpDate> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
-        let seconds = self.mtime.seconds;
-        HttpDate::from_unix_seconds(seconds).filter(|_| SENTINELS_TO < seconds && seconds <= now)
+        let seconds = self.mtime.seconds.min(now);
+        HttpDate::from_unix_seconds(seconds).filter(|_| SENTINELS_TO < seconds)
+    }
+
+    /// Whether `date` is when the bytes last changed, and not a moment in its stead, which could be the date of two versions.
+    pub(crate) fn is_of(&self, date: HttpDate) -> bool {
+        i64::try_from(date.unix_seconds()) == Ok(self.mtime.seconds)
     }
 
     /// When the bytes last changed: seconds since the epoch, which may be negative, and the nanoseconds beyond them.
@@ -206,17 +210,18 @@ mod tests {
         let written: u64 = 1_700_000_000;
         let version = Version::sample(3, written.cast_signed());
         let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
-        for (now, is_racy, is_dated) in [
+        for (now, is_racy, is_own) in [
             (written + 3600, false, true),
             (written, true, true),
             (written - 1, true, false),
             (written - 59, true, false),
             (written - 61, false, false),
             (written - 3600, false, false),
-            (0, false, false),
         ] {
             assert_eq!(version.is_racy(at(now)), is_racy, "{now}");
-            assert_eq!(version.modified_before(at(now)).is_some(), is_dated, "{now}");
+            let date = version.modified_before(at(now)).unwrap();
+            assert_eq!(date.unix_seconds(), now.min(written), "{now}");
+            assert_eq!(version.is_of(date), is_own, "{now}");
         }
     }
 
