@@ -21,7 +21,7 @@ use crate::http::method::ALLOW;
 use crate::http::multipart::{Boundary, Multipart};
 use crate::http::range::ByteRange;
 use crate::rules::Policy;
-use crate::wire::pace::Paced;
+use crate::wire::ready::Paced;
 use crate::wire::ready::Ready;
 use crate::wire::segments::{Segment, Segments, Window};
 

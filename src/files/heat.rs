@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::resident::WINDOW;
+use super::window::WINDOW;
 
 /// The parts of an asset that were sent since it was last aged, and in the time before that.
 #[derive(Debug, Default)]

@@ -22,6 +22,7 @@
 //! | `resident`      | which windows are in memory, and how they get there                 |
 //! | `directory`     | what a directory shows of its entries                               |
 //! | `settings`      | the bounds of the room, and how full it is                           |
+//! | `window`        | the units in which files are looked at and read                     |
 //! | `watch`         | hints from inotify                                                  |
 //! | `network`       | file systems whose files are read, not mapped                       |
 //! | `lanes`         | the threads that compute, short files apart from long ones          |
@@ -63,6 +64,7 @@ mod tags;
 mod told;
 pub mod version;
 mod watch;
+pub(crate) mod window;
 
 pub use asset::Asset;
 pub use cache::Files;

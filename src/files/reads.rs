@@ -22,8 +22,9 @@ use tokio::sync::oneshot;
 use super::asset::Asset;
 use super::disk::step_back;
 use super::handle_pool::Handle;
-use super::resident::{self, BATCH};
+use super::resident;
 use super::storage::Storage;
+use super::window::BATCH;
 use crate::fair::FairQueue;
 use crate::http::client::ClientKey;
 

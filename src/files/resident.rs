@@ -12,14 +12,8 @@ use rustix::io::Errno;
 use super::asset::Asset;
 use super::handle_pool::Handle;
 use super::storage::Storage;
+use super::window::WINDOW;
 use crate::kernel::{Mapping, PAGE};
-
-/// The unit in which files are checked, populated and sent. Windows start at its multiples.
-pub(crate) const WINDOW: u64 = 256 * 1024;
-
-/// The unit in which cold files are read: several windows, since each read costs a way to another thread and back. Batches start at
-/// its multiples, so that those who read the same file meet in them.
-pub(crate) const BATCH: u64 = 4 * WINDOW;
 
 /// What the kernel says of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

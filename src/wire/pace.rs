@@ -8,10 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use actix_http::Response;
 use tokio::time::Sleep;
 
-use super::ready::Ready;
 use super::socket::Socket;
 use crate::guard::Guard;
 use crate::guard::bandwidth::bucket::{Bucket, LATE, chunk, nanoseconds};
@@ -19,22 +17,6 @@ use crate::guard::bandwidth::total::{Share, Ticket};
 use crate::guard::bandwidth::{ClientPace, Pace};
 use crate::guard::clients::Client;
 use crate::http::client::ClientKey;
-use crate::rules::RuleRates;
-
-/// That a response counts towards the limits on bandwidth, and what its rules say of them.
-#[derive(Clone)]
-pub(crate) struct Paced(pub(crate) Option<Arc<RuleRates>>);
-
-impl Paced {
-    /// What `response` says; none where it neither counts nor is held back.
-    pub(super) fn of<B>(response: &Response<B>) -> Option<Self> {
-        let extensions = response.extensions();
-        match extensions.get::<Ready>() {
-            Some(ready) => ready.paced.clone(),
-            None => extensions.get::<Self>().cloned(),
-        }
-    }
-}
 
 /// What holds for the response that a connection sends, and what it was allowed and has not sent.
 pub(super) struct Pacer {

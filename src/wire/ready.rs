@@ -6,14 +6,16 @@
 //! (`Content-Length`, `Content-Type`, `Content-Encoding`, `ETag`, digests and the like) then stay behind.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
+use actix_http::Response;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
-use super::pace::Paced;
 use super::segments::{Segments, SegmentsBody};
+use crate::rules::RuleRates;
 
 /// Rendered fields, and what follows them.
 pub struct Ready {
@@ -107,5 +109,20 @@ impl Ready {
         let mut response = HttpResponse::with_body(self.status, body);
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+/// That a response counts towards the limits on bandwidth, and what its rules say of them.
+#[derive(Clone)]
+pub(crate) struct Paced(pub(crate) Option<Arc<RuleRates>>);
+
+impl Paced {
+    /// What `response` says; none where it neither counts nor is held back.
+    pub(super) fn of<B>(response: &Response<B>) -> Option<Self> {
+        let extensions = response.extensions();
+        match extensions.get::<Ready>() {
+            Some(ready) => ready.paced.clone(),
+            None => extensions.get::<Self>().cloned(),
+        }
     }
 }

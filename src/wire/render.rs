@@ -221,7 +221,7 @@ fn describes_body(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::pace::Paced;
+    use crate::wire::ready::Paced;
     use crate::wire::segments::Segments;
     use actix_web::HttpResponse;
     use actix_web::http::header::HeaderValue;

@@ -12,7 +12,7 @@ use crate::files::faults::Fault;
 use crate::files::heat::Parts;
 use crate::files::name::{FIRST_MS, Lookup, Name};
 use crate::files::reads::Wanted;
-use crate::files::resident::BATCH;
+use crate::files::window::BATCH;
 use crate::http::client::ClientKey;
 use crate::http::encoding::Coding;
 use crate::http::target::SitePath;

@@ -14,7 +14,7 @@ use rustix::fs::{OFlags, ResolveFlags, Stat, StatFs};
 use rustix::io::Errno;
 
 use super::{Mapping, Storage, System};
-use crate::files::resident::WINDOW;
+use crate::files::window::WINDOW;
 
 /// A storage whose files are cold until they were read here, each read of something cold taking a while.
 ///
