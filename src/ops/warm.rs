@@ -17,20 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::config::PathGlobs;
 use crate::http::form;
-use crate::warmth::{Counts, Matches, Warmth, aside, matches};
-
-/// One line of the answer.
-#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Line {
-    #[serde(flatten)]
-    pub(crate) counts: Counts,
-    /// Nothing more comes.
-    pub(crate) is_over: bool,
-    /// Not all that matches was looked at.
-    pub(crate) is_truncated: bool,
-    /// Directories that could not be read.
-    pub(crate) closed: u64,
-}
+use crate::warmth::asking::{ADMIN_HEADER, Line, PATH};
+use crate::warmth::{Matches, Warmth, aside, matches};
 
 /// Adds the route to an App.
 pub(crate) fn configure(warmth: &Warmth, app: &mut ServiceConfig) {
@@ -127,11 +115,5 @@ async fn work(
         () = telling => line(true),
     }
 }
-
-/// Where the route is.
-pub(crate) const PATH: &str = "/warm";
-
-/// A header that only a program sends.
-pub(crate) const ADMIN_HEADER: &str = "pagecast-admin";
 
 const TELL_EVERY: Duration = Duration::from_millis(500);

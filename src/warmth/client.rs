@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::asking::{ADMIN_HEADER, Line, PATH};
 use crate::config::{Address, AdminListen, Config, Warm};
-use crate::ops::warm::{ADMIN_HEADER, Line, PATH};
 use crate::tree::Outcome;
 
 /// Has the server that `config` describes, or the one at the address given, read files into memory, and waits for it. What it

@@ -2,6 +2,7 @@
 //!
 //! | room     | what it knows                                                              |
 //! |----------|----------------------------------------------------------------------------|
+//! | `asking` | what is asked of a running server, and its answer                          |
 //! | `record` | hot files as lines of text                                                 |
 //! | `state`  | the directory in which they outlive a process                              |
 //! | `memory` | what is written at a stop and read at a start                              |
@@ -9,6 +10,7 @@
 //! | `walk`   | which files of a tree globs match                                          |
 //! | `client` | `pagecast warm`: asks a running server                                     |
 
+pub(crate) mod asking;
 mod client;
 mod memory;
 mod record;
