@@ -139,8 +139,8 @@ pub async fn serve(
     }
     drop(admin);
     let who = counted(loaded.limits.workers, "worker");
-    log::info!("ready: {who} from {}", loaded.config.root);
     let upgrade = take_office(predecessor, upgrade).await?;
+    log::info!("ready: {who} from {}", loaded.config.root);
     service::status(&format!("Serving {} by {who}", loaded.config.root));
     tasks.0.extend(watchdog.map(|watchdog| actix_rt::spawn(watchdog.feed())));
     tasks.0.push(actix_rt::spawn(reloader.clone().listen(reloads, lifecycle.clone())));
