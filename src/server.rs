@@ -200,7 +200,6 @@ impl House {
     ) -> io::Result<Self> {
         let Loaded { config, limits, redirects, .. } = loaded;
         let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
-        let memory_of = Memory::open(config)?;
         let rules = Rules::new(config);
         let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
         files.try_probe().await;
@@ -221,7 +220,7 @@ impl House {
         let (told, orders) = (0..limits.workers).map(|_| mpsc::unbounded_channel()).unzip();
         let current = Current { config: config.clone(), limits: *limits, served: plan.served.clone() };
         let reloader = Reloader::new(given, current, guard, warmth.clone(), told)?;
-        let memory = memory_of.with(warmth.clone());
+        let memory = Memory::open(config, warmth.clone())?;
         Ok(Self { plan, memory, reloader, orders, desk: Desk { health, gauges, warmth } })
     }
 }

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::STEP;
 use super::plan::Planned;
+use crate::files::faults::fault_of;
 use crate::files::fill::fill;
-use crate::files::load::fault_of;
 use crate::files::root::Entry;
 use crate::files::storage::Storage;
 use crate::files::version::{Version, links_of};

@@ -19,10 +19,10 @@ use super::asset::{Asset, Content};
 use super::beside::original;
 use super::digests::Digests;
 use super::disk::{Disk, Unanswered};
-use super::faults::{Fault, Faults};
+use super::faults::{Fault, Faults, fault_of};
 use super::handle_pool::{Handle, HandlePool};
 use super::lanes::Lanes;
-use super::load::{Loaded, Loader, Sizes, fault_of};
+use super::load::{Loaded, Loader, Sizes};
 use super::loading::Loading;
 use super::mapped::Reaper;
 use super::name::{Checked, FIRST_MS, Lookup, Name, Outcome};
@@ -49,6 +49,8 @@ pub struct Files {
     inner: Arc<Inner>,
 }
 
+/// Whatever is no value of the settings is shared by all views.
+#[derive(Clone)]
 struct Inner {
     loader: Loader,
     names: Cache<SitePath<'static>, Arc<Name>, foldhash::fast::RandomState>,
@@ -65,7 +67,6 @@ struct Inner {
     least_pages: u64,
     trust_ms: u64,
     trust_watched_ms: u64,
-    disk_timeout: Duration,
     disk_timeouts: Arc<AtomicU64>,
     started: Instant,
     /// When the next period of heat begins.
@@ -141,7 +142,6 @@ impl Files {
             least_pages,
             trust_ms: milliseconds(settings.revalidate_after),
             trust_watched_ms: watched_trust_ms(settings),
-            disk_timeout: settings.disk_timeout,
             disk_timeouts: Arc::default(),
             started: Instant::now(),
             heat_ages_ms: Arc::new(AtomicU64::new(FIRST_MS + PERIOD_MS)),
@@ -180,38 +180,18 @@ impl Files {
         let loader = Loader {
             root,
             generation,
-            handles: Arc::clone(&before.loader.handles),
             rules,
             tags: Tags { source: settings.etag, digests: before.loader.tags.digests.clone() },
-            told: Arc::clone(&before.loader.told),
-            faults: Arc::clone(&before.loader.faults),
-            reaper: Arc::clone(&before.loader.reaper),
             sizes: sizes(settings),
             heeds_checksums: settings.verify == Verify::Serve,
+            ..before.loader.clone()
         };
         let inner = Inner {
             loader,
-            names: before.names.clone(),
-            heap: before.heap.clone(),
-            mapped: before.mapped.clone(),
-            opens: Arc::clone(&before.opens),
-            reads: Arc::clone(&before.reads),
-            digesting: Arc::clone(&before.digesting),
-            compressing: Arc::clone(&before.compressing),
-            loading: Arc::clone(&before.loading),
-            watch: before.watch.clone(),
             settings: settings.clone(),
-            least_pages: before.least_pages,
             trust_ms: milliseconds(settings.revalidate_after),
             trust_watched_ms: watched_trust_ms(settings),
-            disk_timeout: settings.disk_timeout,
-            disk_timeouts: Arc::clone(&before.disk_timeouts),
-            heat_ages_ms: Arc::clone(&before.heat_ages_ms),
-            started: before.started,
-            distrusted_until_ms: Arc::clone(&before.distrusted_until_ms),
-            root_is_sound: Arc::clone(&before.root_is_sound),
-            root_swaps: Arc::clone(&before.root_swaps),
-            root_check_ms: Arc::clone(&before.root_check_ms),
+            ..Inner::clone(before)
         };
         Self { inner: Arc::new(inner) }
     }
@@ -332,7 +312,7 @@ impl Files {
 
     /// How long the disk may keep a response waiting.
     pub(crate) fn disk_timeout(&self) -> Duration {
-        self.inner.disk_timeout
+        self.inner.settings.disk_timeout
     }
 
     fn tell_of_silence(&self, path: &SitePath<'_>) {
@@ -349,7 +329,7 @@ impl Files {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unanswered> {
-        let done = self.inner.opens.ask(self.inner.disk_timeout, job).await;
+        let done = self.inner.opens.ask(self.disk_timeout(), job).await;
         if matches!(done, Err(Unanswered::TimedOut)) {
             self.count_disk_timeout();
         }

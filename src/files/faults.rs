@@ -182,6 +182,15 @@ impl Minute {
     }
 }
 
+/// The kind of an error of the system, `usual` where its code says no more, and whether it is true of the moment only.
+pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
+    match code {
+        libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN => (Fault::NoHandle, true),
+        libc::EACCES | libc::EPERM => (Fault::Denied, false),
+        _ => (usual, false),
+    }
+}
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Lines of one kind in a minute.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::asset::{Asset, Content};
 use super::beside::Beside;
 use super::digests::KnownDigests;
-use super::faults::{Fault, Faults};
+use super::faults::{Fault, Faults, fault_of};
 use super::fields::{Described, Fields};
 use super::fill::fill;
 use super::forms::Forms;
@@ -32,6 +32,7 @@ use crate::http::target::SitePath;
 use crate::rules::{Policy, Rules};
 
 /// Everything that turns a path into an asset.
+#[derive(Clone)]
 pub(crate) struct Loader {
     pub(crate) root: Arc<Root>,
     /// Of the settings that follow: what was made under others is made anew.
@@ -453,15 +454,6 @@ impl Loader {
             _ if is_short => Outcome::Busy,
             _ => Outcome::Failed,
         }
-    }
-}
-
-/// The kind of an error of the system, `usual` where its code says no more, and whether it is true of the moment only.
-pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
-    match code {
-        libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN => (Fault::NoHandle, true),
-        libc::EACCES | libc::EPERM => (Fault::Denied, false),
-        _ => (usual, false),
     }
 }
 

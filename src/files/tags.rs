@@ -9,6 +9,7 @@ use crate::http::encoding::Coding;
 use crate::http::entity_tag::EntityTag;
 
 /// Makes entity tags.
+#[derive(Clone)]
 pub(crate) struct Tags {
     pub(crate) source: EtagSource,
     pub(crate) digests: Digests,

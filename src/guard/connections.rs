@@ -14,6 +14,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::clients::take;
+use super::telling::Tally;
 
 /// A bound on connections, shared by the workers.
 #[derive(Clone)]
@@ -33,7 +34,7 @@ struct Shared {
     rooms: Mutex<Vec<Arc<Room>>>,
     leaving: Mutex<Leaving>,
     evicted: AtomicU64,
-    refused: AtomicU64,
+    refused: Tally,
     too_slow: AtomicU64,
 }
 
@@ -83,7 +84,7 @@ impl Connections {
             rooms: Mutex::default(),
             leaving: Mutex::default(),
             evicted: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            refused: Tally::default(),
             too_slow: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
@@ -141,7 +142,7 @@ impl Connections {
             open: shared.open.load(Ordering::Relaxed),
             max: shared.max(),
             evicted: shared.evicted.load(Ordering::Relaxed),
-            refused: shared.refused.load(Ordering::Relaxed),
+            refused: shared.refused.get(),
             too_slow: shared.too_slow.load(Ordering::Relaxed),
         }
     }
@@ -208,15 +209,11 @@ impl Shared {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// The log hears of the first, and then of every thousandth.
     fn count_refusal(&self) {
-        let before = self.refused.fetch_add(1, Ordering::Relaxed);
-        if before.is_multiple_of(TOLD_EVERY) {
+        let (number, is_told) = self.refused.count();
+        if is_told {
             let max = self.max();
-            log::warn!(
-                "all {max} connections are in use: a newcomer was told to come back, number {}",
-                before + 1
-            );
+            log::warn!("all {max} connections are in use: a newcomer was told to come back, number {number}");
         }
     }
 }
@@ -459,8 +456,6 @@ const CANDIDATES: usize = 256;
 
 /// Where too few may go, looking for them takes one part in so many of the time at most.
 const LOOK_SHARE: u32 = 10;
-
-const TOLD_EVERY: u64 = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -2,11 +2,11 @@
 //! those are told who came by https.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderName};
 
+use super::telling::Tally;
 use crate::config::{Config, HostList, ProxyList};
 use crate::http::forwarded::{https_location, is_https};
 use crate::http::query_filter::is_suspicious;
@@ -24,7 +24,7 @@ struct Inner {
     /// The field line of Strict-Transport-Security.
     transport_security: Option<String>,
     filters_queries: bool,
-    suspicious: Arc<AtomicU64>,
+    suspicious: Arc<Tally>,
 }
 
 /// Where the gate sends a request.
@@ -49,7 +49,7 @@ impl Gate {
         Self::counting(config, Arc::clone(&self.inner.suspicious))
     }
 
-    fn counting(config: &Config, suspicious: Arc<AtomicU64>) -> Self {
+    fn counting(config: &Config, suspicious: Arc<Tally>) -> Self {
         if config.https_redirect.is_on() && config.trusted_proxies.is_empty() {
             log::warn!(
                 "every request is redirected to https: no proxy is trusted to say that one came by it"
@@ -96,7 +96,7 @@ impl Gate {
 
     /// Queries that were refused since the start.
     pub fn suspicious(&self) -> u64 {
-        self.inner.suspicious.load(Ordering::Relaxed)
+        self.inner.suspicious.get()
     }
 
     /// How the client came, as a proxy says that is believed; none where nobody says.
@@ -123,17 +123,15 @@ impl Gate {
             .map_or(Turned::UnknownHost, Turned::ToHttps)
     }
 
-    /// Counts a refused query. The log hears of the first, and then of every thousandth.
+    /// Counts a refused query.
     fn count(&self, request: &HttpRequest) {
-        let before = self.inner.suspicious.fetch_add(1, Ordering::Relaxed);
-        if before.is_multiple_of(TOLD_EVERY) {
+        let (number, is_told) = self.inner.suspicious.count();
+        if is_told {
             let peer =
                 request.peer_addr().map_or_else(|| "a local client".to_owned(), |peer| peer.to_string());
-            log::warn!("a query that looks like an attack was refused, number {}, from {peer}", before + 1);
+            log::warn!("a query that looks like an attack was refused, number {number}, from {peer}");
         }
     }
 }
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-const TOLD_EVERY: u64 = 1000;

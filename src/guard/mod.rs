@@ -22,7 +22,7 @@ mod telling;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::HttpRequest;
 use arc_swap::ArcSwap;
@@ -35,7 +35,7 @@ use self::connections::Connections;
 use self::proxies::Proxies;
 pub(crate) use self::requests::Pass;
 use self::requests::{Excess, Refusal, RequestLimits, Requests};
-use self::telling::Telling;
+use self::telling::{Tally, Telling};
 use crate::config::{Config, Limits, ProxyProtocol};
 use crate::http::client::{ClientKey, Prefixes};
 use crate::http::forwarded_for::{Asker, Word};
@@ -55,9 +55,9 @@ struct Inner {
     requests: Requests,
     bandwidth: Bandwidth,
     telling: Telling,
-    contradictions: AtomicU64,
-    proxy_headers_refused: AtomicU64,
-    refused_clients: AtomicU64,
+    contradictions: Tally,
+    proxy_headers_refused: Tally,
+    refused_clients: Tally,
 }
 
 /// What may change under way.
@@ -127,9 +127,9 @@ impl Guard {
             requests: Requests::default(),
             bandwidth: Bandwidth::new(config),
             telling: Telling::new(),
-            contradictions: AtomicU64::new(0),
-            proxy_headers_refused: AtomicU64::new(0),
-            refused_clients: AtomicU64::new(0),
+            contradictions: Tally::default(),
+            proxy_headers_refused: Tally::default(),
+            refused_clients: Tally::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -151,9 +151,9 @@ impl Guard {
             refused_by_client_rate: requests.refused(Excess::Client),
             refused_by_total_rate: requests.refused(Excess::Total),
             refused_at_once: requests.refused(Excess::AtOnce),
-            refused_connections: self.inner.refused_clients.load(Ordering::Relaxed),
-            contradictions: self.inner.contradictions.load(Ordering::Relaxed),
-            proxy_headers_refused: self.inner.proxy_headers_refused.load(Ordering::Relaxed),
+            refused_connections: self.inner.refused_clients.get(),
+            contradictions: self.inner.contradictions.get(),
+            proxy_headers_refused: self.inner.proxy_headers_refused.get(),
         }
     }
 
@@ -237,22 +237,21 @@ impl Guard {
     /// Counts a connection closed for its header of the PROXY protocol. The client hears nothing, so the log hears of the
     /// first, and then of every thousandth.
     pub(crate) fn note_refused_proxy_header(&self, who: &str, why: &str) {
-        let before = self.inner.proxy_headers_refused.fetch_add(1, Ordering::Relaxed);
-        let level = if before.is_multiple_of(TOLD_EVERY) { log::Level::Warn } else { log::Level::Debug };
-        log::log!(target: module_path!(), level, "{who}: closed, number {}: {why}", before + 1);
+        let (number, is_told) = self.inner.proxy_headers_refused.count();
+        let level = if is_told { log::Level::Warn } else { log::Level::Debug };
+        log::log!(target: module_path!(), level, "{who}: closed, number {number}: {why}");
     }
 
     fn asker(&self, proxies: &Proxies, request: &HttpRequest) -> Asker {
         let peer: Option<IpAddr> = request.peer_addr().map(|peer| peer.ip());
         let asker = proxies.asker(peer, request.headers());
         if asker.word == Word::Contradictory {
-            let before = self.inner.contradictions.fetch_add(1, Ordering::Relaxed);
-            if before.is_multiple_of(TOLD_EVERY) {
+            let (number, is_told) = self.inner.contradictions.count();
+            if is_told {
                 let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
                 log::warn!(
-                    "Forwarded and X-Forwarded-For name different clients, number {}, from {peer}: neither is believed \
-                     unless client_field says which",
-                    before + 1
+                    "Forwarded and X-Forwarded-For name different clients, number {number}, from {peer}: neither is \
+                     believed unless client_field says which"
                 );
             }
         }
@@ -272,9 +271,9 @@ impl Guard {
         if take(&client.connections, max) {
             return Ok(ClientShare { client: Some(client) });
         }
-        let before = self.inner.refused_clients.fetch_add(1, Ordering::Relaxed);
-        if before.is_multiple_of(TOLD_EVERY) {
-            log::warn!("{key} has {max} connections: a further one was refused, number {}", before + 1);
+        let (number, is_told) = self.inner.refused_clients.count();
+        if is_told {
+            log::warn!("{key} has {max} connections: a further one was refused, number {number}");
         }
         Err(TooMany)
     }
@@ -283,9 +282,10 @@ impl Guard {
     /// are trusted speak for many, some clients have no limits, and peers on unix sockets can't be told apart.
     pub(crate) fn bounded(&self, peer: Option<SocketAddr>) -> Option<ClientKey> {
         let address = peer?.ip();
-        let is_exempt = self.inner.settings.load().limits.exempt_address(Some(address))
-            || self.inner.settings.load().proxies.trust(Some(address));
-        (!is_exempt).then(|| self.client_at(peer))
+        let settings = self.inner.settings.load();
+        let is_exempt =
+            settings.limits.exempt_address(Some(address)) || settings.proxies.trust(Some(address));
+        (!is_exempt).then(|| ClientKey::of(Some(address), settings.prefixes))
     }
 }
 
@@ -296,8 +296,6 @@ impl Drop for ClientShare {
         }
     }
 }
-
-const TOLD_EVERY: u64 = 1000;
 
 #[cfg(test)]
 mod tests {

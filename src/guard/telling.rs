@@ -1,4 +1,5 @@
-//! What the log hears of clients that are refused: of each at most once a minute, and of all together not much more.
+//! How often the log hears of what is refused: of a client once a minute, and of all together not much more; of what is only
+//! counted the first time, and then every thousandth.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +31,24 @@ impl Telling {
         is_new && self.all.check().is_ok()
     }
 }
+
+/// How often something occurred.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    /// It occurred once more: for the how-manieth time, and whether the log is to hear of it.
+    pub(crate) fn count(&self) -> (u64, bool) {
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        (before + 1, before.is_multiple_of(TOLD_EVERY))
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+const TOLD_EVERY: u64 = 1000;
 
 /// Of all clients together.
 const LINES_A_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);

@@ -8,13 +8,7 @@ use super::state::StateDirectory;
 use crate::config::Config;
 use crate::lifecycle::{Lifecycle, Phase};
 
-/// The directory that is written and read, as it was opened.
-pub(crate) struct Opened {
-    state: Option<StateDirectory>,
-    timeout: Duration,
-}
-
-/// The same, and what is warmed from it. Cheap to clone; every clone is the same.
+/// The directory that is written and read, and what is warmed from it. Cheap to clone; every clone is the same.
 #[derive(Clone)]
 pub(crate) struct Memory {
     state: Option<StateDirectory>,
@@ -27,13 +21,13 @@ impl Memory {
     ///
     /// # Errors
     /// Where it can't be written to, or what is written there would be served.
-    pub(crate) fn open(config: &Config) -> io::Result<Opened> {
+    pub(crate) fn open(config: &Config, warmth: Warmth) -> io::Result<Self> {
         let state = config
             .state_dir
             .given()
             .map(|path| StateDirectory::open(path.as_path(), config.root.as_path()))
             .transpose()?;
-        Ok(Opened { state, timeout: config.warm_timeout.get() })
+        Ok(Self { state, warmth, timeout: config.warm_timeout.get() })
     }
 
     /// Reads what was hot before, while traffic is served already and readiness denied.
@@ -68,13 +62,6 @@ impl Memory {
         if tokio::time::timeout(REMEMBER_TIMEOUT, writing).await.is_err() {
             log::warn!("what is hot was not written in time: what was remembered before stays");
         }
-    }
-}
-
-impl Opened {
-    pub(crate) fn with(self, warmth: Warmth) -> Memory {
-        let Self { state, timeout } = self;
-        Memory { state, warmth, timeout }
     }
 }
 

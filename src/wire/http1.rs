@@ -28,6 +28,7 @@ use super::turn_away::{TOO_MANY, turn_away, turn_away_at_once};
 use super::worker::{Bounds, Registration, Worker};
 use crate::config::ProxyProtocol;
 use crate::files::Fault;
+use crate::files::faults::fault_of;
 use crate::guard::Pass;
 use crate::guard::bandwidth::Pace;
 use crate::http::client::ClientKey;
@@ -663,10 +664,7 @@ const REQUESTS_IN_TURN: u64 = 64;
 
 /// Whether it may be better in a moment.
 fn is_passing(error: &io::Error) -> bool {
-    let is_short = matches!(
-        error.raw_os_error(),
-        Some(libc::ENOMEM | libc::EAGAIN | libc::EMFILE | libc::ENFILE | libc::ENOBUFS)
-    );
+    let is_short = error.raw_os_error().is_some_and(|code| fault_of(code, Fault::Populate).1);
     let is_ours = error.raw_os_error().is_none();
     let has_passed = || matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::StaleNetworkFileHandle);
     is_short || error.kind() == ErrorKind::TimedOut || (is_ours && has_passed())
