@@ -21,6 +21,7 @@
 //! | [`tree`]      | looking after a tree before it is served: compress, verify                |
 //! | [`guard`]     | who may have how much                                                     |
 //! | `fair`        | queues in which every client has its turn                                 |
+//! | [`ledger`]    | what becomes of each request                                              |
 //! | [`ops`]       | health, gauges, the admin listener, the service manager                    |
 //! | [`warmth`]    | what was hot, read again after a restart or on demand                     |
 //! | `temporary`   | a file that is there whole or not at all                                  |
@@ -45,6 +46,7 @@ pub mod guard;
 mod handover;
 pub mod http;
 pub(crate) mod kernel;
+pub mod ledger;
 pub mod lifecycle;
 pub mod listen;
 pub mod listing;

@@ -25,6 +25,7 @@ pub use crate::handover::Listeners;
 use crate::handover::{
     Activated, Offer, Predecessor, Successor, UpgradePlace, UpgradeSocket, came_to_nothing,
 };
+use crate::ledger::Ledger;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Origin};
 use crate::ops::admin::{Admin, Desk};
@@ -211,6 +212,7 @@ impl House {
         let plan = Plan {
             served: Served { files, manners, bounds: Bounds::of(config) },
             guard: guard.clone(),
+            ledger: Ledger::default(),
             health: health.clone(),
             watchdog: watchdog.cloned(),
             accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },

@@ -19,7 +19,7 @@ pub(crate) struct Change {
 impl Change {
     /// What `new` changes of `old`.
     pub(crate) fn between(old: &Config, new: Config) -> Self {
-        let is_other = |knob: &&Knob| knob.value(old) != knob.value(&new);
+        let is_other = |knob: &&Knob| !knob.is_same(old, &new);
         let (applied, postponed): (Vec<_>, Vec<_>) =
             KNOBS.iter().filter(is_other).partition(|knob| is_live(knob.key));
         let has_new_rules = old.rules != new.rules;
@@ -110,6 +110,20 @@ const LIVE: &[&str] = &[
     "drain_delay",
     "shutdown_timeout",
     "log",
+    "link_keys_file",
+    "passwords_file",
+    "tokens_file",
+    "login_attempts",
+    "password_cache",
+    "tls_cert",
+    "tls_key",
+    "tls_handshake_timeout",
+    "http2_streams",
+    "http2_resets",
+    "log_format",
+    "access_log_sample",
+    "access_log_slow",
+    "request_ids",
 ];
 
 #[cfg(test)]
@@ -143,6 +157,15 @@ mod tests {
         "state_dir",
         "warm_files",
         "warm_timeout",
+        "password_checks",
+        "admin_token",
+        "tls_listen",
+        "tls_min_version",
+        "tls_handshakes",
+        "http2",
+        "access_log",
+        "access_log_format",
+        "access_log_queue",
     ];
 
     #[test]

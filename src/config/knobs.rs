@@ -9,17 +9,21 @@ use super::count::{Auto, Count};
 use super::field_value::FieldValue;
 use super::host_list::HostList;
 use super::log_filter::LogFilter;
+use super::log_target::LogTarget;
 use super::name::{IndexName, OwnPath, RootPath};
 use super::or_off::OrOff;
 use super::origin_list::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS, OriginList};
+use super::path_list::PathList;
 use super::proxy_list::ProxyList;
 use super::request_rate::RequestRate;
 use super::rule::Rule;
+use super::secret::{SECRET, Secret};
 use super::security_field::{ReferrerPolicy, TransportSecurity};
 use super::setting::{Forms, Raw, Setting};
 use super::span::Span;
 use super::word::{
-    ClientField, Dotfiles, EtagSource, ProxyProtocol, ResourcePolicy, Switch, Symlinks, TrailingSlash, Verify,
+    AccessLogFormat, ClientField, Dotfiles, EtagSource, LogFormat, ProxyProtocol, RequestIds, ResourcePolicy,
+    Switch, Symlinks, TlsVersion, TrailingSlash, Verify,
 };
 use crate::http::cors::CorsPolicy;
 
@@ -38,6 +42,7 @@ pub struct Knob {
     value: fn(&Config) -> String,
     read: fn(&mut Config, Raw<'_>) -> Result<(), String>,
     copy: fn(&mut Config, &Config),
+    is_same: fn(&Config, &Config) -> bool,
 }
 
 impl Knob {
@@ -81,6 +86,16 @@ impl Knob {
         (self.read)(config, raw)
     }
 
+    /// Whether it has the same value in both.
+    pub(crate) fn is_same(&self, one: &Config, other: &Config) -> bool {
+        (self.is_same)(one, other)
+    }
+
+    /// Whether its value is told to nobody.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.metavar == SECRET
+    }
+
     /// Sets it in `config` to what it is in `from`.
     pub(crate) fn copy(&self, config: &mut Config, from: &Config) {
         (self.copy)(config, from);
@@ -109,8 +124,14 @@ pub enum Group {
     Integrity,
     /// What browsers and strangers are told and denied.
     Security,
+    /// Who may have what.
+    Access,
     /// Where it is served, and by how many.
     Listening,
+    /// Encrypted connections.
+    Tls,
+    /// HTTP/2.
+    Http2,
     /// How many clients, and for how long.
     Connections,
     /// Who a client is.
@@ -142,7 +163,10 @@ impl Group {
             Self::Encodings => "Content codings",
             Self::Integrity => "Integrity",
             Self::Security => "Security",
+            Self::Access => "Access",
             Self::Listening => "Listening",
+            Self::Tls => "TLS",
+            Self::Http2 => "HTTP/2",
             Self::Connections => "Connections",
             Self::Clients => "Clients",
             Self::Rates => "Rates",
@@ -197,6 +221,7 @@ macro_rules! knobs {
                     Ok(())
                 },
                 copy: |config, from| config.$key = from.$key.clone(),
+                is_same: |one, other| one.$key == other.$key,
             },
         )+)+];
     };
@@ -316,6 +341,27 @@ knobs! {
         /// Files need no such filter; some gateways' rules demand one.
         query_filter: Switch = Switch::Off;
     }
+    Access {
+        /// File with the keys of signed links: on each line an id and a key, as in `k2 BASE64`.
+        /// Links are checked by the key that they name, so that keys can be exchanged one after the other.
+        link_keys_file: OrOff<OwnPath> = OrOff::Off;
+
+        /// File with names and password hashes for basic authentication, as htpasswd writes it: bcrypt or argon2.
+        passwords_file: OrOff<OwnPath> = OrOff::Off;
+
+        /// File with bearer tokens: on each line a name and the SHA-256 of a token, as in `ci sha256:HEX`.
+        tokens_file: OrOff<OwnPath> = OrOff::Off;
+
+        /// Failed attempts of one client at a link, token or password; what is beyond is answered 429 without a look.
+        login_attempts: OrOff<RequestRate> = OrOff::Given(RequestRate::per_minute(30)), in Count::of(1)..=Count::of(1_000_000);
+
+        /// Passwords that are checked at once, each on a thread of its own.
+        /// Checks that find no thread within a second are answered 503.
+        password_checks: Count = Count::of(2), in Count::of(1)..=Count::of(64);
+
+        /// Time for which a password that was right is not checked again.
+        password_cache: Span = Span::minutes(5), in Span::ZERO..=Span::hours(1);
+    }
     Listening {
         /// Addresses that traffic comes in on.
         /// Port 0 lets the system choose. In the file a list of strings does as well.
@@ -325,12 +371,46 @@ knobs! {
         /// Whoever reaches it is trusted: it should be an address of this machine alone.
         admin_listen: AdminListen = AdminListen::At(Address::Tcp(([127, 0, 0, 1], 8081).into()));
 
+        /// What whoever talks to the admin listener must show, as a bearer token or as the password of any name.
+        /// Must be given where that listener is not bound to loopback or a unix socket. Health checks need none.
+        admin_token: OrOff<Secret> = OrOff::Off;
+
         /// Whether the kernel holds a new TCP connection back until its first bytes arrive, or a second has passed.
         defer_accept: Switch = Switch::On;
 
         /// Threads that serve traffic, each with its own listening sockets.
         /// auto: one for each processor that the process may use, fewer where open files are scarce.
         workers: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_024);
+    }
+    Tls {
+        /// Addresses that traffic comes in on encrypted, beside those of listen.
+        tls_listen: OrOff<ListenList> = OrOff::Off;
+
+        /// Certificate chains in PEM, the server's own first, each in a file of its own.
+        /// A client gets the one that has the name it asks for, else the first. Read again on SIGHUP and when a file changes.
+        tls_cert: OrOff<PathList> = OrOff::Off;
+
+        /// Their private keys in PEM, in the same order.
+        tls_key: OrOff<PathList> = OrOff::Off;
+
+        /// Oldest version of TLS that is spoken.
+        tls_min_version: TlsVersion = TlsVersion::V12;
+
+        /// Time for a TLS handshake.
+        tls_handshake_timeout: Span = Span::seconds(10), in Span::millis(10)..=Span::minutes(10);
+
+        /// TLS handshakes under way at once; further ones wait, and their time runs.
+        tls_handshakes: Count = Count::of(512), in Count::of(1)..=Count::of(1_000_000);
+    }
+    Http2 {
+        /// Whether HTTP/2 is spoken: over TLS where the client offers it, in cleartext where the client begins with it.
+        http2: Switch = Switch::On;
+
+        /// Streams that a client may have open at once on one connection.
+        http2_streams: Count = Count::of(128), in Count::of(1)..=Count::of(10_000);
+
+        /// Streams that a client may reset in ten seconds before its connection is closed.
+        http2_resets: Count = Count::of(400), in Count::of(1)..=Count::of(1_000_000);
     }
     Connections {
         /// Connections served at once.
@@ -524,6 +604,28 @@ knobs! {
     Logging {
         /// What is logged to standard error. RUST_LOG is not read.
         log: LogFilter = LogFilter::info();
+
+        /// What a line of it looks like.
+        log_format: LogFormat = LogFormat::Text;
+
+        /// Where a line is written for each request, when its response has ended. SIGUSR1 opens a file anew.
+        access_log: LogTarget = LogTarget::Off;
+
+        /// What a line of the access log looks like.
+        access_log_format: AccessLogFormat = AccessLogFormat::Json;
+
+        /// One of so many requests is written, at random. 1: every one.
+        access_log_sample: Count = Count::of(1), in Count::of(1)..=Count::of(1_000_000);
+
+        /// Requests that take at least so long are written whatever the sample, as are those that fail.
+        access_log_slow: OrOff<Span> = OrOff::Off, in Span::ZERO..=Span::hours(24);
+
+        /// Lines that wait to be written; what is beyond them is dropped and counted.
+        access_log_queue: Count = Count::of(16_384), in Count::of(16)..=Count::of(1_048_576);
+
+        /// Whether responses tell the id of their request (X-Request-Id).
+        /// It is that of a trusted proxy (X-Request-Id, traceparent), else a new one. auto: where an access log is written.
+        request_ids: RequestIds = RequestIds::Auto;
     }
 }
 

@@ -20,6 +20,7 @@ use super::or_off::OrOff;
 use super::origin::{Origin, Origins};
 use super::rule_reader::RULE;
 use super::rule_table::{ReadRule, read_rules};
+use super::secret::HIDDEN;
 use super::setting::Raw;
 use super::task::Task;
 use crate::http::redirects::{BadLine, REDIRECTS_FILE, Redirects};
@@ -231,6 +232,7 @@ impl Draft {
     }
 
     fn refuse(&mut self, knob: &'static Knob, origin: &Origin, value: &str, reason: impl Into<String>) {
+        let value = if knob.is_secret() { HIDDEN } else { value };
         self.errors.push(ConfigError::bad_value(knob, origin, value, reason));
         self.refused.push(knob.key);
     }

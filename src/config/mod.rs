@@ -25,6 +25,7 @@ mod knobs;
 pub mod limits;
 mod load;
 mod log_filter;
+mod log_target;
 mod memory;
 mod name;
 mod nearest;
@@ -32,11 +33,13 @@ mod or_off;
 mod origin;
 mod origin_list;
 mod path_glob;
+mod path_list;
 mod proxy_list;
 mod request_rate;
 mod rule;
 mod rule_reader;
 mod rule_table;
+mod secret;
 mod security_field;
 mod setting;
 mod show;
@@ -61,15 +64,18 @@ pub use limits::{Limits, SystemFacts, settle};
 pub(crate) use load::read_redirects;
 pub use load::{Disk, Loaded, RealDisk, RegularFiles, load};
 pub use log_filter::LogFilter;
+pub use log_target::LogTarget;
 pub use memory::MemorySource;
 pub use name::{IndexName, OwnPath, RootPath};
 pub use or_off::OrOff;
 pub use origin::{Origin, Origins};
 pub use origin_list::OriginList;
 pub use path_glob::PathGlobs;
+pub use path_list::PathList;
 pub use proxy_list::ProxyList;
 pub use request_rate::RequestRate;
 pub use rule::{Effects, Rule};
+pub use secret::Secret;
 pub use security_field::{ReferrerPolicy, TransportSecurity};
 pub use setting::{Forms, Refusal, Setting};
 pub use show::show;
@@ -77,6 +83,6 @@ pub use site_file::SiteFile;
 pub use span::Span;
 pub use task::{Compress, Task, Verification, Warm};
 pub use word::{
-    ClientField, Disposition, Dotfiles, EtagSource, ProxyProtocol, ResourcePolicy, Switch, Symlinks,
-    TrailingSlash, Verify,
+    AccessLogFormat, ClientField, Disposition, Dotfiles, EtagSource, LogFormat, ProxyProtocol, RequestIds,
+    ResourcePolicy, Switch, Symlinks, TlsVersion, TrailingSlash, Verify,
 };

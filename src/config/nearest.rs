@@ -62,7 +62,7 @@ mod tests {
             ("symlink", "symlinks"),
             ("revalidate", "revalidate_after"),
             ("shutdown", "shutdown_timeout"),
-            ("log_level", "log"),
+            ("log_levl", "log"),
             ("PAGECAST_PORT", "listen"),
             ("--directory", "root"),
         ] {

@@ -28,6 +28,11 @@ impl RequestRate {
         Self { requests: Count::of(requests), span: RateSpan::Second }
     }
 
+    /// So many requests a minute.
+    pub const fn per_minute(requests: u64) -> Self {
+        Self { requests: Count::of(requests), span: RateSpan::Minute }
+    }
+
     /// The number of requests.
     pub const fn requests(self) -> u64 {
         self.requests.get()

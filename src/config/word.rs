@@ -85,6 +85,48 @@ words! {
 }
 
 words! {
+    /// Oldest version of TLS that is spoken.
+    TlsVersion {
+        /// TLS 1.2 (RFC 5246), with forward secrecy and authenticated encryption only.
+        V12 = "1.2",
+        /// TLS 1.3 (RFC 8446).
+        V13 = "1.3",
+    }
+}
+
+words! {
+    /// What a line of the access log looks like.
+    AccessLogFormat {
+        /// An object of JSON with all that is known.
+        Json = "json",
+        /// The combined log format that log analysers read.
+        Combined = "combined",
+    }
+}
+
+words! {
+    /// What a line of the diagnostics looks like.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// An object of JSON.
+        Json = "json",
+    }
+}
+
+words! {
+    /// Which responses name their request.
+    RequestIds {
+        /// All, once an access log is written.
+        Auto = "auto",
+        /// All.
+        On = "on",
+        /// None.
+        Off = "off",
+    }
+}
+
+words! {
     /// Whether names that begin with a dot are served. `.well-known` always is.
     Dotfiles {
         /// They are answered as if they were absent.

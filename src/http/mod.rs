@@ -27,6 +27,7 @@
 pub mod accept;
 pub mod authority;
 pub mod cache_control;
+pub mod carriage;
 pub mod checksum_file;
 pub mod client;
 pub mod cors;

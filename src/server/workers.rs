@@ -18,6 +18,7 @@ use super::{from_whom, or_urgent};
 use crate::accept::accept;
 use crate::config::{Config, Span};
 use crate::guard::Guard;
+use crate::ledger::Ledger;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Listener, deal};
 use crate::ops::health::Health;
@@ -31,6 +32,7 @@ use crate::wire::worker::Worker;
 pub(super) struct Plan {
     pub(super) served: Served,
     pub(super) guard: Guard,
+    pub(super) ledger: Ledger,
     pub(super) health: Health,
     pub(super) watchdog: Option<Watchdog>,
     /// A successor leaves what comes before it is ready to its predecessor.
@@ -165,8 +167,15 @@ async fn work(
     orders: mpsc::UnboundedReceiver<Order>,
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
-    let Plan { served: Served { files, manners, bounds }, guard, health, watchdog, accepts_from, lifecycle } =
-        plan;
+    let Plan {
+        served: Served { files, manners, bounds },
+        guard,
+        ledger,
+        health,
+        watchdog,
+        accepts_from,
+        lifecycle,
+    } = plan;
     let site = Rc::new(RefCell::new(Site::new(files.clone(), manners)));
     let app = match app(&site, &health).await {
         Ok(app) => app,
@@ -175,7 +184,7 @@ async fn work(
             return 0;
         }
     };
-    let worker = Worker::new(app, files, bounds, guard);
+    let worker = Worker::new(app, files, bounds, guard, &ledger);
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use futures_util::FutureExt;
 
 use super::body::{Dropped, Dropper, Framing};
 use super::deadline::Deadline;
+use super::exchanges::Exchanges;
 use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
 use super::proxied::hear;
 use super::ready::Paced;
@@ -32,6 +34,8 @@ use crate::files::faults::fault_of;
 use crate::guard::Pass;
 use crate::guard::bandwidth::Pace;
 use crate::http::client::ClientKey;
+use crate::http::method::Method;
+use crate::ledger::exchange::{Exchange, Outcome, Protocol};
 
 /// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
 pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
@@ -46,6 +50,7 @@ where
         place: worker.register(now),
         client,
         outbox: Outbox::new(client),
+        exchanges: Exchanges::new(Arc::clone(&worker.sheet)),
         socket,
         input: Vec::new(),
         scanner: Scanner::default(),
@@ -83,6 +88,7 @@ struct Connection<S> {
     input: Vec<u8>,
     scanner: Scanner,
     outbox: Outbox,
+    exchanges: Exchanges,
     deadline: Deadline,
     /// How fast the present response is taken.
     uptake: Uptake,
@@ -139,7 +145,11 @@ where
             self.place.answers();
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
-                Arrived::Refused(refusal, is_head) => return self.refuse(refusal, is_head).await,
+                Arrived::Refused(refusal, is_head) => {
+                    let exchange = Exchange::new(self.now, None, Protocol::Http11);
+                    self.exchanges.begin(exchange, self.outbox.pushed());
+                    return self.refuse(refusal, is_head).await;
+                }
             };
             match self.exchange(parsed).await {
                 Ok(None) if self.outbox.is_empty() => self.place.reads(),
@@ -154,6 +164,9 @@ where
     /// One request and its response.
     async fn exchange(&mut self, parsed: Parsed) -> Result<Option<End>, Cut> {
         let Parsed { mut request, framing, keep_alive, expects_continue, is_http10, is_head } = parsed;
+        let method = Method::classify(request.method().as_str().as_bytes());
+        let protocol = if is_http10 { Protocol::Http10 } else { Protocol::Http11 };
+        self.exchanges.begin(Exchange::new(self.now, Some(method), protocol), self.outbox.pushed());
         let limit = self.worker().bounds().body_bytes;
         let is_droppable = match framing {
             Framing::Empty | Framing::Chunked => true,
@@ -186,9 +199,13 @@ where
         let manner = Manner { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
         self.outbox.begin();
+        self.exchanges.answer(response.status().as_u16(), self.outbox.pushed());
         let rest = render(response, manner, &worker.prefixes, self.now, &mut self.outbox);
         let ends_by_close = matches!(rest, Rest::Stream(_, StreamFraming::UntilClose));
         let is_streamed = matches!(rest, Rest::Stream(..));
+        if !is_streamed {
+            self.exchanges.complete(self.outbox.pushed());
+        }
         // Held to the end of a long response. A short one is as good as gone: its client may have it, and ask again elsewhere,
         // before this thread goes on.
         let _pass = pass.filter(|_| is_streamed || !self.outbox.may_wait());
@@ -198,6 +215,7 @@ where
                 self.socket.reset_on_close(true);
             }
             self.stream(body, framing).await?;
+            self.exchanges.complete(self.outbox.pushed());
             if ends_by_close {
                 self.flush().await?;
                 self.socket.reset_on_close(false);
@@ -386,12 +404,9 @@ where
         let worker = Rc::clone(self.worker());
         let mut stall = Stall::new(self.now);
         self.deadline.set(self.now, worker.look_every());
-        let mut has_waited = false;
-        poll_fn(|cx| noting(&mut has_waited, self.poll_flush(cx, &worker, &mut stall))).await?;
-        if has_waited {
-            // The last bytes may have left long after those before them.
-            self.now = Instant::now();
-        }
+        poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
+        self.now = Instant::now();
+        self.exchanges.settle(self.outbox.sent(), self.now);
         self.restart_idle();
         Ok(())
     }
@@ -440,13 +455,13 @@ where
             if untaken.is_none() && self.outbox.waits_for_pace() {
                 *stall = Stall::new(now);
             } else if stall.goes_on(now, untaken, worker.bounds().stall_timeout) {
-                return Poll::Ready(Err(Cut::Socket(ErrorKind::TimedOut.into())));
+                return Poll::Ready(Err(Cut::Stalled));
             }
             self.deadline.set(now, worker.look_every());
             is_looked_at = true;
         }
         if is_looked_at && self.is_too_slow(worker) {
-            return Poll::Ready(Err(Cut::Socket(io::Error::new(ErrorKind::TimedOut, TOO_LITTLE))));
+            return Poll::Ready(Err(Cut::TooSlow));
         }
         Poll::Pending
     }
@@ -551,38 +566,54 @@ where
         log::debug!("{}: refused: {} {}", self.who(), refusal.0, refusal.1.trim_end());
         match self.tell_refusal(refusal, is_head).await {
             Ok(()) => End::Linger,
-            Err(cut) => self.give_up(&cut),
+            Err(cut) => {
+                let end = self.give_up(&cut);
+                self.close(cut.outcome(), end)
+            }
         }
     }
 
     async fn tell_refusal(&mut self, refusal: Refusal, is_head: bool) -> Result<(), Cut> {
         self.keep_to(Pace::default()).await?;
         let worker = Rc::clone(self.worker());
+        self.exchanges.answer(refusal.0.as_u16(), self.outbox.pushed());
         refuse(refusal, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
+        self.exchanges.complete(self.outbox.pushed());
         self.flush().await
     }
 
     /// What the disk did not give is told to the client where nothing of the response has left; else the connection ends.
     async fn answer_or_give_up(&mut self, cut: Cut) -> End {
         let end = self.give_up(&cut);
+        let outcome = cut.outcome();
         let refusal = match &cut {
             // The next request finds the file as it is now.
             Cut::Changed => BUSY,
             Cut::Disk(error) if is_passing(error) => BUSY,
             Cut::Disk(error) if error.kind() == ErrorKind::PermissionDenied => DENIED,
             Cut::Disk(_) => FAILED,
-            Cut::Sending(_) | Cut::Socket(_) => return end,
+            Cut::Sending(_) | Cut::Socket(_) | Cut::Stalled | Cut::TooSlow => {
+                return self.close(outcome, end);
+            }
         };
         if !self.outbox.withdraw() {
-            return end;
+            return self.close(outcome, end);
         }
         self.socket.reset_on_close(false);
         self.refuse(refusal, false).await
     }
 
+    /// All exchanges under way end so.
+    fn close(&mut self, outcome: Outcome, end: End) -> End {
+        self.exchanges.cut(outcome, self.outbox.sent(), Instant::now());
+        end
+    }
+
     fn give_up(&self, cut: &Cut) -> End {
         match cut {
             Cut::Socket(error) => log::debug!("{}: the connection ended: {error}", self.who()),
+            Cut::Stalled => log::debug!("{}: the connection ended: {NOTHING_TAKEN}", self.who()),
+            Cut::TooSlow => log::debug!("{}: the connection ended: {TOO_LITTLE}", self.who()),
             fault => self.tell_fault(fault),
         }
         End::Close
@@ -603,6 +634,7 @@ where
             }
             Cut::Disk(error) if is_changed(error) => (Fault::Changed, error.to_string()),
             Cut::Disk(error) => (Fault::Read, error.to_string()),
+            Cut::Stalled | Cut::TooSlow => return,
             Cut::Sending(error) | Cut::Socket(error) => {
                 (Fault::Send, format!("{name} could not be sent: {error}"))
             }
@@ -682,6 +714,8 @@ const NO_PIECE: &str = "the disk does not bring the next piece of what is listed
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 const TOO_SLOW: Refusal = (StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive.\n");
+
+const NOTHING_TAKEN: &str = "the client took nothing for too long";
 
 const TOO_LITTLE: &str = "the client took less than it must while connections run short";
 

@@ -22,6 +22,8 @@
 
 mod body;
 mod deadline;
+mod exchanges;
+mod front;
 mod head;
 pub mod http1;
 pub(crate) mod pace;

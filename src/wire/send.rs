@@ -2,28 +2,24 @@
 //! are known to be in memory.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use super::front::Front;
 use super::pace::Pacer;
 use super::segments::{Segment, Window};
 use super::socket::Socket;
 use super::turn::Turn;
 use super::worker::Worker;
-use crate::files::reads::{Reading, Wanted};
-use crate::files::resident::{self, MEMO_MS, Residency};
-use crate::files::window::{BATCH, WINDOW};
 use crate::guard::Guard;
 use crate::guard::bandwidth::Pace;
 use crate::http::client::ClientKey;
 use crate::http::target::SitePath;
 use crate::kernel::{RUNS_MAX, Run, writev};
+use crate::ledger::exchange::Outcome;
+use crate::ledger::sheet::{Path, Sheet};
 use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
@@ -32,6 +28,10 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 pub(crate) enum Cut {
     /// The client has gone, or the socket failed.
     Socket(io::Error),
+    /// The client took nothing for too long.
+    Stalled,
+    /// The client took too little while connections ran short.
+    TooSlow,
     /// The file is not what it was when the response began.
     Changed,
     /// The disk did not give a window, or the next piece of a body.
@@ -40,23 +40,32 @@ pub(crate) enum Cut {
     Sending(io::Error),
 }
 
+impl Cut {
+    /// What became of the exchange.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Socket(_) => Outcome::ClientGone,
+            Self::Stalled => Outcome::Stalled,
+            Self::TooSlow => Outcome::TooSlow,
+            Self::Changed => Outcome::Changed,
+            Self::Disk(_) | Self::Sending(_) => Outcome::Failed,
+        }
+    }
+}
+
 /// What is still to be sent on one connection, in order.
 pub(crate) struct Outbox {
     /// For whom it is.
     client: ClientKey,
     queue: VecDeque<Segment>,
-    /// How far the front window is known to be in memory.
-    resident_to: u64,
-    /// The front window waits for this read from the disk.
-    reading: Option<Box<Reading>>,
-    /// The read that it will wait for next, once it has had to wait for one.
-    ahead: Option<Box<Ahead>>,
+    front: Front,
+    /// Bytes that were ever pushed, but for those that were withdrawn, and of these the ones that have left.
+    pushed: u64,
+    sent: u64,
     /// So many segments in front belong to responses before the last one.
     earlier: usize,
     /// Some of the last response has left.
     is_out: bool,
-    /// Bytes of a file have left, so that the file may have changed since.
-    has_begun: bool,
     /// What may be sent before others have theirs.
     turn: Option<Turn>,
     /// It is the socket that is waited for, and neither the disk nor a turn nor a pace.
@@ -65,25 +74,16 @@ pub(crate) struct Outbox {
     pacer: Option<Box<Pacer>>,
 }
 
-/// What a long response that found its file cold has read before it comes to it.
-struct Ahead {
-    asset: u64,
-    batch: u64,
-    /// None where there was nothing to read, or nobody to read it.
-    reading: Option<Reading>,
-}
-
 impl Outbox {
     pub(crate) fn new(client: ClientKey) -> Self {
         Self {
             client,
             queue: VecDeque::new(),
-            resident_to: 0,
-            reading: None,
-            ahead: None,
+            front: Front::default(),
+            pushed: 0,
+            sent: 0,
             earlier: 0,
             is_out: false,
-            has_begun: false,
             turn: None,
             waits_for_client: false,
             pacer: None,
@@ -101,7 +101,9 @@ impl Outbox {
     }
 
     pub(crate) fn push(&mut self, segment: Segment) {
-        if segment.length() > 0 {
+        let length = segment.length();
+        if length > 0 {
+            self.pushed += length;
             self.queue.push_back(segment);
         }
     }
@@ -117,11 +119,20 @@ impl Outbox {
         if self.is_out {
             return false;
         }
-        self.queue.truncate(self.earlier);
-        self.reading = None;
-        self.ahead = None;
-        self.resident_to = 0;
+        let withdrawn: u64 = self.queue.drain(self.earlier..).map(|segment| segment.length()).sum();
+        self.pushed -= withdrawn;
+        self.front.withdraw();
         true
+    }
+
+    /// Where what is pushed next begins among all that this box ever sends.
+    pub(super) fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// How much of that has left.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -182,7 +193,7 @@ impl Outbox {
         socket: &mut Socket,
         mut progress: impl FnMut(usize),
     ) -> Poll<Result<(), Cut>> {
-        self.doubt();
+        self.front.doubt();
         self.waits_for_client = false;
         loop {
             let paced = ready!(self.poll_pace(cx));
@@ -191,16 +202,18 @@ impl Outbox {
             let turn = self.turn.get_or_insert_with(|| worker.turns.begin());
             let room = ready!(worker.turns.poll(cx, turn, self.client)).min(paced);
             self.waits_for_client = true;
-            let sent = match next {
+            let (path, sent) = match next {
                 Move::Write { literals, mapped } => {
-                    ready!(self.poll_write(cx, socket, literals, mapped.min(room), paced))
+                    (Path::Writev, ready!(self.poll_write(cx, socket, literals, mapped.min(room), paced)))
                 }
-                Move::Sendfile { length } => ready!(self.poll_sendfile(cx, socket, length.min(room))),
+                Move::Sendfile { length } => {
+                    (Path::Sendfile, ready!(self.poll_sendfile(cx, socket, length.min(room))))
+                }
             };
             self.waits_for_client = false;
             let sent = sent.map_err(|error| self.why(error))?;
             progress(sent);
-            self.advance(sent);
+            self.advance(sent, path, &worker.sheet);
             if let Some(turn) = &mut self.turn {
                 turn.spend(sent);
             }
@@ -234,7 +247,8 @@ impl Outbox {
             _ => return Some(Poll::Ready(Ok(Move::Write { literals, mapped: 0 }))),
         };
         // A head leaves once the first pages behind it are there: until then it can still become another one.
-        let resident = self.poll_resident(cx, worker, literals);
+        let Some(Segment::Window(window)) = self.queue.get(literals) else { return None };
+        let resident = self.front.poll(cx, worker, self.client, window);
         let is_held_up = matches!(resident, Poll::Pending | Poll::Ready(Err(Cut::Disk(_))));
         if is_held_up && self.earlier > 0 {
             // Not by what is not theirs: responses before it leave.
@@ -248,80 +262,9 @@ impl Outbox {
         }))
     }
 
-    /// How many bytes of the window at `at` may be sent now, a few windows' worth at most: their pages are in memory and their
-    /// file is unchanged.
-    fn poll_resident<S>(
-        &mut self,
-        cx: &mut Context<'_>,
-        worker: &Worker<S>,
-        at: usize,
-    ) -> Poll<Result<usize, Cut>> {
-        if let Some(reading) = &mut self.reading {
-            let done = ready!(Pin::new(&mut **reading).poll(cx));
-            let range = reading.range().clone();
-            self.reading = None;
-            match done {
-                // What was read long ago may have left memory again.
-                Ok(read_at) if read_at.elapsed().as_millis() < u128::from(MEMO_MS) => {
-                    self.note(worker, at, &range);
-                }
-                Ok(_) => {}
-                Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
-                    return Poll::Ready(Err(Cut::Changed));
-                }
-                Err(error) => return Poll::Ready(Err(Cut::Disk(error))),
-            }
-        }
-        let Some(Segment::Window(window)) = self.queue.get(at) else { return Poll::Ready(Ok(0)) };
-        let start = window.range.start;
-        let wanted = window.range.end.min(start.saturating_add(BATCH));
-        if start >= self.resident_to && self.has_begun {
-            match worker.files.is_unchanged(&window.asset, window.handle.as_deref()) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Ready(Err(Cut::Changed)),
-                Err(errno) => return Poll::Ready(Err(Cut::Disk(errno.into()))),
-            }
-        }
-        let mut upto = start.max(self.resident_to);
-        while upto < wanted {
-            let next = ((upto / WINDOW + 1) * WINDOW).min(window.range.end);
-            if !is_resident(worker, window, upto..next) {
-                break;
-            }
-            upto = next;
-        }
-        if upto > start {
-            self.resident_to = upto;
-            if let Some(ahead) = &self.ahead {
-                let ahead = ahead.after(worker, self.client, window, start);
-                self.ahead = ahead.or_else(|| self.ahead.take());
-            }
-            window.asset.heat.note(&(start..upto), window.asset.length());
-            return Poll::Ready(Ok(distance(start, upto.min(wanted))));
-        }
-        let known = self.ahead.take().and_then(|ahead| ahead.reading_of(window, start));
-        self.reading = Some(Box::new(known.unwrap_or_else(|| read(worker, self.client, window, start))));
-        // From now on it is worth being ahead.
-        let (asset, batch) = (window.asset.id, start / BATCH);
-        self.ahead = Some(Box::new(Ahead { asset, batch, reading: None }));
-        self.poll_resident(cx, worker, at)
-    }
-
     /// Since when the disk keeps the front window waiting.
     pub(crate) fn waits_for_disk_since(&self) -> Option<Instant> {
-        self.reading.as_ref().map(|reading| reading.since())
-    }
-
-    fn note<S>(&mut self, worker: &Worker<S>, at: usize, range: &Range<u64>) {
-        self.resident_to = range.end;
-        let Some(Segment::Window(window)) = self.queue.get(at) else { return };
-        let now_ms = worker.files.now_ms();
-        for index in range.start / WINDOW..range.end.div_ceil(WINDOW) {
-            let whole = whole_window(window, index);
-            if range.start <= whole.start && whole.end <= range.end {
-                worker.memo.borrow_mut().note(window.asset.id, index, now_ms);
-            }
-        }
+        self.front.waits_since()
     }
 
     /// Writes the first `literals` segments, and `mapped` bytes of the window behind them, but no more than `most` bytes.
@@ -367,22 +310,26 @@ impl Outbox {
         })
     }
 
-    fn advance(&mut self, mut sent: usize) {
+    /// So many bytes have left; those of windows took the `path`.
+    fn advance(&mut self, mut sent: usize, path: Path, sheet: &Sheet) {
+        self.sent += sent as u64;
         while sent > 0 {
             let Some(front) = self.queue.front_mut() else { return };
             self.is_out |= self.earlier == 0;
             let is_done = match front {
                 Segment::Bytes(bytes) => {
                     let taken = sent.min(bytes.len());
+                    sheet.sent(Path::Heap, taken);
                     bytes.advance(taken);
                     sent -= taken;
                     bytes.is_empty()
                 }
                 Segment::Window(window) => {
                     let taken = sent.min(distance(window.range.start, window.range.end));
+                    sheet.sent(path, taken);
                     window.range.start += taken as u64;
                     sent -= taken;
-                    self.has_begun = true;
+                    self.front.begin();
                     window.range.is_empty()
                 }
             };
@@ -391,17 +338,11 @@ impl Outbox {
             }
             self.earlier = self.earlier.saturating_sub(1);
             if matches!(self.queue.pop_front(), Some(Segment::Window(_))) {
-                self.resident_to = 0;
-                self.ahead = None;
+                self.front.pass();
             }
         }
-        self.has_begun &= !self.queue.is_empty();
-    }
-
-    /// Time has passed since the last turn: what was known of the front window may be out of date.
-    fn doubt(&mut self) {
-        if self.reading.is_none() {
-            self.resident_to = 0;
+        if self.queue.is_empty() {
+            self.front.end();
         }
     }
 
@@ -414,45 +355,6 @@ impl Outbox {
             _ => Cut::Socket(error),
         }
     }
-}
-
-impl Ahead {
-    /// What to be ahead with while the response sends from `start`; none where that has been seen to.
-    fn after<S>(
-        &self,
-        worker: &Worker<S>,
-        client: ClientKey,
-        window: &Window,
-        start: u64,
-    ) -> Option<Box<Self>> {
-        let (asset, batch) = (window.asset.id, start / BATCH + 1);
-        let end = window.range.end.min((batch + 1).saturating_mul(BATCH));
-        let mut at = batch.saturating_mul(BATCH);
-        if (self.asset, self.batch) == (asset, batch) || at >= end {
-            return None;
-        }
-        while at < end && is_resident(worker, window, at..(at + WINDOW).min(end)) {
-            at += WINDOW;
-        }
-        let is_worth_it = at < end && !worker.files.reads().is_busy(&window.asset);
-        let reading = is_worth_it.then(|| read(worker, client, window, at));
-        Some(Box::new(Self { asset, batch, reading }))
-    }
-
-    /// The read, if it brings what is wanted at `start`, or has just brought it.
-    fn reading_of(self, window: &Window, start: u64) -> Option<Reading> {
-        let is_it = |reading: &Reading| self.asset == window.asset.id && reading.range().contains(&start);
-        self.reading.filter(is_it).map(Reading::restart)
-    }
-}
-
-/// Has the batch of the window read that `start` lies in, from there on, as far as the response will want it.
-fn read<S>(worker: &Worker<S>, client: ClientKey, window: &Window, start: u64) -> Reading {
-    let end = |batch: u64| batch.saturating_mul(BATCH).min(window.range.end);
-    let batch = start / BATCH;
-    let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
-    let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
-    worker.files.reads().read(client, Wanted { asset, handle, range, next })
 }
 
 /// A segment as it is written: all of its literal bytes, or `mapped` bytes of its window, as far as there are bytes `left`.
@@ -498,47 +400,6 @@ enum Move {
     Sendfile { length: usize },
 }
 
-/// Whether `range` of the window, which lies in one window of the file, is in memory. Never waits for a disk.
-fn is_resident<S>(worker: &Worker<S>, window: &Window, range: Range<u64>) -> bool {
-    let (asset, index, now_ms) = (window.asset.id, range.start / WINDOW, worker.files.now_ms());
-    let mut memo = worker.memo.borrow_mut();
-    if memo.knows(asset, index, now_ms) {
-        return true;
-    }
-    let whole = whole_window(window, index);
-    let mapping = window.asset.mapping();
-    let in_table = |range: &Range<u64>| {
-        mapping.is_some_and(|mapping| worker.page_table.has(worker.files.storage(), mapping, range))
-    };
-    if in_table(&whole) {
-        memo.note(asset, index, now_ms);
-        return true;
-    }
-    if in_table(&range) {
-        return true;
-    }
-    let Some(handle) = &window.handle else { return false };
-    let mut scratch = worker.scratch.borrow_mut();
-    if resident::probe(handle.storage(), handle.fd(), range.clone(), &mut scratch) == Residency::Cold {
-        return false;
-    }
-    // Its pages are entered into the table, where the next look finds them for less.
-    if let Some(mapping) = mapping
-        && let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end))
-    {
-        // Where the file has shrunk, sending finds that out.
-        let _ = handle.storage().populate(mapping, start..end);
-    }
-    if range == whole {
-        memo.note(asset, index, now_ms);
-    }
-    true
-}
-
-fn whole_window(window: &Window, index: u64) -> Range<u64> {
-    index * WINDOW..((index + 1) * WINDOW).min(window.asset.length())
-}
-
 fn send_with_more<'a>(fd: BorrowedFd<'_>, runs: impl Iterator<Item = Run<'a>>) -> io::Result<usize> {
     let slices: Vec<IoSlice<'_>> = runs
         .filter_map(|run| match run {
@@ -550,7 +411,7 @@ fn send_with_more<'a>(fd: BorrowedFd<'_>, runs: impl Iterator<Item = Run<'a>>) -
     Ok(rustix::net::sendmsg(fd, &slices, &mut SendAncillaryBuffer::default(), flags)?)
 }
 
-fn distance(start: u64, end: u64) -> usize {
+pub(super) fn distance(start: u64, end: u64) -> usize {
     usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)
 }
 

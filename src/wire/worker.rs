@@ -19,6 +19,8 @@ use crate::files::Files;
 use crate::files::resident::{Memo, PageTable, SCRATCH};
 use crate::guard::Guard;
 use crate::guard::connections::{Place, Room};
+use crate::ledger::Ledger;
+use crate::ledger::sheet::Sheet;
 
 /// Bounds of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +86,7 @@ pub struct Worker<S> {
     /// Reckoned once: it is asked for at every response.
     look_every: Cell<Duration>,
     pub(super) guard: Guard,
+    pub(super) sheet: Arc<Sheet>,
     pub(super) prefixes: Prefixes,
     pub(super) memo: RefCell<Memo>,
     pub(super) page_table: PageTable,
@@ -99,8 +102,9 @@ pub struct Worker<S> {
 }
 
 impl<S> Worker<S> {
-    /// A worker that calls `app` and sends from `files` within `bounds`, as `guard` allows. Made on an actix `System` or arbiter.
-    pub fn new(app: S, files: Files, bounds: Bounds, guard: Guard) -> Rc<Self> {
+    /// A worker that calls `app` and sends from `files` within `bounds`, as `guard` allows, and counts in a `ledger`. Made on an
+    /// actix `System` or arbiter.
+    pub fn new(app: S, files: Files, bounds: Bounds, guard: Guard, ledger: &Ledger) -> Rc<Self> {
         let turns = Rc::new(Turns::new(bounds.turn_bytes, bounds.long_rate));
         Rc::new(Self {
             app,
@@ -109,6 +113,7 @@ impl<S> Worker<S> {
             look_every: Cell::new(bounds.look_every()),
             connections: guard.connections().room(),
             guard,
+            sheet: ledger.sheet(),
             prefixes: Prefixes::new(),
             memo: RefCell::new(Memo::new()),
             page_table: PageTable::open(),

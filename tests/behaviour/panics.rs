@@ -19,6 +19,7 @@ use futures_util::{StreamExt, stream};
 use pagecast::config::{Config, Limits, Switch, Symlinks};
 use pagecast::files::{Files, Root, Settings};
 use pagecast::guard::Guard;
+use pagecast::ledger::Ledger;
 use pagecast::rules::Rules;
 use pagecast::serve::{Manners, Site};
 use pagecast::wire::http1;
@@ -252,6 +253,7 @@ impl Client {
                 files,
                 bounds(),
                 Guard::new(&Config::default(), &Limits::default()),
+                &Ledger::default(),
             );
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));

@@ -1,0 +1,76 @@
+//! Where lines of the access log go.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+
+/// Where the access log is written, if it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Nowhere.
+    Off,
+    /// To standard error, among the diagnostics.
+    Stderr,
+    /// To the end of a file. A relative path starts at the working directory.
+    File(PathBuf),
+}
+
+impl FromStr for LogTarget {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        match text {
+            "" => Err(Refusal::EMPTY),
+            _ if text.eq_ignore_ascii_case("off") => Ok(Self::Off),
+            _ if text.eq_ignore_ascii_case("stderr") => Ok(Self::Stderr),
+            _ if text.contains('\0') => Err(Refusal::new("has a NUL in it")),
+            _ => Ok(Self::File(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for LogTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Stderr => f.write_str("stderr"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Setting for LogTarget {
+    type Bounds = ();
+    const FORMS: Forms = Forms::TEXT;
+    const METAVAR: &'static str = "PATH";
+
+    fn accepted((): &()) -> String {
+        "off, stderr or the path of a file".to_owned()
+    }
+
+    fn check(&self, (): &()) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+deserialize_by_text!(LogTarget);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_paths_are_told_apart() {
+        for (text, expected) in [
+            ("off", LogTarget::Off),
+            ("STDERR", LogTarget::Stderr),
+            ("./off", LogTarget::File("./off".into())),
+            ("/var/log/a.log", LogTarget::File("/var/log/a.log".into())),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        assert!("".parse::<LogTarget>().is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! Values that are told to nobody.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+
+/// A shared secret: 16 to 256 visible ASCII characters. Whatever writes it writes [`HIDDEN`] in its stead.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself, to compare with what was given.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        if text.is_empty() {
+            return Err(Refusal::EMPTY);
+        }
+        if text.len() < LENGTH_MIN {
+            return Err(Refusal::new(format!("is shorter than {LENGTH_MIN} characters")));
+        }
+        if text.len() > LENGTH_MAX {
+            return Err(Refusal::new(format!("is longer than {LENGTH_MAX} characters")));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Refusal::new("has something in it that is no visible ASCII character"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl Setting for Secret {
+    type Bounds = ();
+    const FORMS: Forms = Forms::TEXT;
+    const METAVAR: &'static str = SECRET;
+
+    fn accepted((): &()) -> String {
+        format!("{LENGTH_MIN} to {LENGTH_MAX} visible ASCII characters")
+    }
+
+    fn check(&self, (): &()) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+deserialize_by_text!(Secret);
+
+/// What stands for a secret wherever values are shown.
+pub(crate) const HIDDEN: &str = "(hidden)";
+
+/// The word for a secret in `--help`, by which its knob is known.
+pub(crate) const SECRET: &str = "SECRET";
+
+const LENGTH_MIN: usize = 16;
+
+const LENGTH_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_read_and_never_written() {
+        let secret: Secret = "correct-horse-battery".parse().unwrap();
+        assert_eq!(secret.reveal(), "correct-horse-battery");
+        assert_eq!(format!("{secret} {secret:?}"), "(hidden) (hidden)");
+    }
+
+    #[test]
+    fn what_is_too_short_too_long_or_invisible_is_no_secret() {
+        let long = "x".repeat(257);
+        for (text, reason) in [
+            ("", "is empty"),
+            ("short", "is shorter than 16 characters"),
+            (&long, "is longer than 256 characters"),
+            ("sixteen letters and a space", "has something in it that is no visible ASCII character"),
+        ] {
+            assert_eq!(text.parse::<Secret>().map_err(|refusal| refusal.to_string()), Err(reason.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! One request and its response.
+
+use std::time::Instant;
+
+use crate::http::method::Method;
+
+/// An exchange under way (RFC 9110 §3.9).
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    /// When the request's head was whole.
+    pub(crate) began: Instant,
+    /// When the first bytes of the response were handed to the kernel.
+    pub(crate) first_byte: Option<Instant>,
+    /// None where no request could be made of what came.
+    pub(crate) method: Option<Method>,
+    pub(crate) protocol: Protocol,
+    /// 0 until there is a response.
+    pub(crate) status: u16,
+    /// Bytes of the response that were handed to the kernel, its head included.
+    pub(crate) sent: u64,
+}
+
+/// The protocol of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http10,
+    Http11,
+    Http2,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All of the response was handed to the kernel.
+    Complete,
+    /// The client went before that.
+    ClientGone,
+    /// The client took nothing for too long.
+    Stalled,
+    /// The client took too little while connections ran short.
+    TooSlow,
+    /// The file was not what it had been.
+    Changed,
+    /// The disk did not give what was to be sent.
+    Failed,
+    /// The server ended before that.
+    Drained,
+}
+
+impl Exchange {
+    /// An exchange that begins now.
+    pub(crate) fn new(began: Instant, method: Option<Method>, protocol: Protocol) -> Self {
+        Self { began, first_byte: None, method, protocol, status: 0, sent: 0 }
+    }
+}

@@ -1,0 +1,44 @@
+//! What one worker has counted. It alone writes, so that no count costs more than a load and a store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::exchange::{Exchange, Outcome};
+
+/// The counts of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Sheet {
+    ended: AtomicU64,
+    sent: [AtomicU64; 4],
+}
+
+/// How bytes of a response reach the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// From memory of our own.
+    Heap,
+    /// By `writev` from a mapping.
+    Writev,
+    /// By `sendfile`.
+    Sendfile,
+    /// Read into memory of our own, and encrypted or framed there.
+    Copied,
+}
+
+impl Sheet {
+    /// An exchange has ended at `now`.
+    pub(crate) fn end(&self, exchange: &Exchange, outcome: Outcome, now: Instant) {
+        let _ = (exchange, outcome, now);
+        add(&self.ended, 1);
+    }
+
+    /// So many bytes went that way.
+    pub(crate) fn sent(&self, path: Path, bytes: usize) {
+        add(&self.sent[path as usize], bytes as u64);
+    }
+}
+
+/// Adds without a lock, since nobody else writes.
+fn add(count: &AtomicU64, number: u64) {
+    count.store(count.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
+}
