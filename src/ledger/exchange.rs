@@ -33,9 +33,9 @@ pub(crate) enum Protocol {
 pub(crate) enum Outcome {
     /// All of the response was handed to the kernel.
     Complete,
-    /// The client went before that.
+    /// The client went before that, or sent what ended the connection.
     ClientGone,
-    /// The client took nothing for too long.
+    /// The client took nothing for too long, or did not send what it had announced.
     Stalled,
     /// The client took too little while connections ran short.
     TooSlow,
@@ -51,5 +51,45 @@ impl Exchange {
     /// An exchange that begins now.
     pub(crate) fn new(began: Instant, method: Option<Method>, protocol: Protocol) -> Self {
         Self { began, first_byte: None, method, protocol, status: 0, sent: 0 }
+    }
+}
+
+impl Protocol {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Http10, Self::Http11, Self::Http2];
+
+    /// Its version, as it is told.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
+}
+
+impl Outcome {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Complete,
+        Self::ClientGone,
+        Self::Stalled,
+        Self::TooSlow,
+        Self::Changed,
+        Self::Failed,
+        Self::Drained,
+    ];
+
+    /// Its name among counts.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ClientGone => "client_gone",
+            Self::Stalled => "stalled",
+            Self::TooSlow => "too_slow",
+            Self::Changed => "changed",
+            Self::Failed => "failed",
+            Self::Drained => "drained",
+        }
     }
 }

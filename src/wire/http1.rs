@@ -146,7 +146,7 @@ where
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
                 Arrived::Refused(refusal, is_head) => {
-                    let exchange = Exchange::new(self.now, None, Protocol::Http11);
+                    let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
                     self.exchanges.begin(exchange, self.outbox.pushed());
                     return self.refuse(refusal, is_head).await;
                 }
@@ -183,11 +183,10 @@ where
             self.keep_to(Pace::default()).await?;
             self.outbox.push(Bytes::from_static(CONTINUE).into());
             self.flush().await?;
-            if self.drop_body(&mut dropper).await? {
-                body_is_left = false;
-            } else {
-                return Ok(Some(End::Linger));
+            if let Err(outcome) = self.drop_body(&mut dropper).await {
+                return Ok(Some(self.close(outcome, End::Linger)));
             }
+            body_is_left = false;
         }
         request.head_mut().peer_addr = self.socket.peer;
         let mut response = self.call(request).await;
@@ -230,7 +229,7 @@ where
         }
         if body_is_left {
             self.flush().await?;
-            return Ok((!self.drop_body(&mut dropper).await?).then_some(End::Linger));
+            return Ok(self.drop_body(&mut dropper).await.is_err().then_some(End::Linger));
         }
         // A pipelined request that is here already is answered first: small responses leave together.
         if self.input.is_empty() || !self.outbox.may_wait() || !self.has_whole_head() {
@@ -433,6 +432,8 @@ where
         }
         let now = Instant::now();
         self.uptake.waits(now, self.outbox.waits_for_client());
+        let Self { outbox, exchanges, .. } = self;
+        exchanges.wait(outbox.sent(), now, outbox.client(), || outbox.file().cloned());
         if sent > 0 {
             self.now = now;
             if self.outbox.is_paced() {
@@ -486,30 +487,31 @@ where
         self.deadline.set(self.now, timeout);
     }
 
-    /// Reads past a body; false where what follows it can't be trusted.
-    async fn drop_body(&mut self, dropper: &mut Dropper) -> Result<bool, Cut> {
+    /// Reads past a body. Where what follows it can't be trusted, says how an exchange ends that waits for it.
+    async fn drop_body(&mut self, dropper: &mut Dropper) -> Result<(), Outcome> {
         let worker = Rc::clone(self.worker());
         self.deadline.set(Instant::now(), worker.bounds().head_timeout);
         let input = std::mem::take(&mut self.input);
         let mut fed = dropper.feed(&input);
         let mut last = input;
         while fed == Dropped::More {
-            let Some(bytes) = poll_fn(|cx| self.poll_more(cx, &worker)).await else { return Ok(false) };
+            let bytes = poll_fn(|cx| self.poll_more(cx, &worker)).await?;
             fed = dropper.feed(&bytes);
             last = bytes;
         }
-        let Dropped::Done(used) = fed else { return Ok(false) };
+        let Dropped::Done(used) = fed else { return Err(Outcome::ClientGone) };
         self.input = last.split_off(used);
         self.restart_idle();
-        Ok(true)
+        Ok(())
     }
 
-    fn poll_more(&mut self, cx: &mut Context<'_>, worker: &Worker<S>) -> Poll<Option<Vec<u8>>> {
+    /// What the client sends on; where nothing comes, what became of it.
+    fn poll_more(&mut self, cx: &mut Context<'_>, worker: &Worker<S>) -> Poll<Result<Vec<u8>, Outcome>> {
         let mut scratch = worker.scratch.borrow_mut();
         match self.socket.poll_read(cx, &mut scratch) {
-            Poll::Ready(Ok(length @ 1..)) => Poll::Ready(Some(scratch[..length].to_vec())),
-            Poll::Ready(_) => Poll::Ready(None),
-            Poll::Pending => self.deadline.poll(cx).map(|()| None),
+            Poll::Ready(Ok(length @ 1..)) => Poll::Ready(Ok(scratch[..length].to_vec())),
+            Poll::Ready(_) => Poll::Ready(Err(Outcome::ClientGone)),
+            Poll::Pending => self.deadline.poll(cx).map(|()| Err(Outcome::Stalled)),
         }
     }
 
@@ -652,8 +654,8 @@ where
         let mut room = LINGER_BYTES;
         while room > 0 {
             match poll_fn(|cx| self.poll_more(cx, &worker)).await {
-                Some(bytes) => room = room.saturating_sub(bytes.len()),
-                None => return,
+                Ok(bytes) => room = room.saturating_sub(bytes.len()),
+                Err(_) => return,
             }
         }
     }
