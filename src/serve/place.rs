@@ -14,6 +14,7 @@ use crate::http::cache_control;
 use crate::http::query::Wants;
 use crate::http::redirects::{REDIRECTS_FILE, Redirect};
 use crate::http::target::{ParsedTarget, SitePath};
+use crate::ledger::lookups::Hit;
 use crate::reply::{moved, redirect};
 use crate::rules::Policy;
 use crate::serve::asked::takes_page;
@@ -103,11 +104,22 @@ impl Site {
         Some(Recalled { name, lookup, wants_directory, is_due_for_touch })
     }
 
+    /// Counts what the short cut led to that a response is made of.
+    pub(crate) fn count_hit(&self, lookup: &Lookup) {
+        self.lookups.hit(match lookup {
+            Lookup::File(asset) if asset.is_on_heap() => Hit::Heap,
+            Lookup::File(asset) if asset.mapping().is_some() => Hit::Mapped,
+            Lookup::File(_) => Hit::Unmapped,
+            _ => Hit::Nothing,
+        });
+    }
+
     /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
     pub(crate) async fn find(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Result<Place, Stop> {
         if let Some(Recalled { name, lookup, wants_directory, is_due_for_touch }) =
             self.recall(request, wants)
         {
+            self.count_hit(&lookup);
             if let Lookup::File(asset) = lookup {
                 return Ok(Place { asset, name, is_due_for_touch, stands_in: None });
             }
@@ -118,6 +130,7 @@ impl Site {
             return self.instead(request, wants, name, lookup, wants_directory).await;
         }
         check_form(request)?;
+        self.lookups.miss();
         let raw = request.uri().path().as_bytes();
         let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
         self.look_up(request, wants, target).await
