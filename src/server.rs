@@ -31,8 +31,8 @@ use crate::listen::{Bound, Origin};
 use crate::ops::admin::{Admin, Desk};
 use crate::ops::health::Health;
 use crate::ops::logger;
+use crate::ops::readings::Gauges;
 use crate::ops::service::{self, Watchdog};
-use crate::ops::status::{self, Gauges};
 use crate::reload::{Current, Order, ReloadRequests, Reloader, Served};
 use crate::rules::Rules;
 use crate::serve::Manners;
@@ -218,26 +218,23 @@ impl House {
             accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
             lifecycle,
         };
-        let gauges = gauges(&plan, &warmth, config, limits);
         let (told, orders) = (0..limits.workers).map(|_| mpsc::unbounded_channel()).unzip();
         let current = Current { config: config.clone(), limits: *limits, served: plan.served.clone() };
         let reloader = Reloader::new(given, current, guard, warmth.clone(), told)?;
         let memory = Memory::open(config, warmth.clone())?;
+        let gauges = Gauges {
+            started: Instant::now(),
+            lifecycle: plan.lifecycle.clone(),
+            files: plan.served.files.clone(),
+            guard: plan.guard.clone(),
+            gate: plan.served.manners.gate.clone(),
+            directories: plan.served.manners.directories.clone(),
+            progress: Arc::clone(warmth.progress()),
+            ledger: plan.ledger.clone(),
+            reloader: reloader.clone(),
+            is_successor,
+        };
         Ok(Self { plan, memory, reloader, orders, desk: Desk { health, gauges, warmth } })
-    }
-}
-
-fn gauges(plan: &Plan, warmth: &Warmth, config: &Config, limits: &Limits) -> Gauges {
-    Gauges {
-        started: Instant::now(),
-        lifecycle: plan.lifecycle.clone(),
-        files: plan.served.files.clone(),
-        guard: plan.guard.clone(),
-        gate: plan.served.manners.gate.clone(),
-        directories: plan.served.manners.directories.clone(),
-        progress: Arc::clone(warmth.progress()),
-        limits: *limits,
-        bounds: status::Bounds::of(config),
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::health::Health;
-use super::status::Gauges;
+use super::readings::Gauges;
 use super::warm;
 use crate::event_loop::register;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -92,7 +92,8 @@ async fn serve(
 ) {
     let app = App::new()
         .configure(|app| desk.health.configure(app))
-        .configure(|app| desk.gauges.configure(app))
+        .configure(|app| desk.gauges.configure_status(app))
+        .configure(|app| desk.gauges.configure_metrics(app))
         .configure(|app| warm::configure(&desk.warmth, app))
         .default_service(web::to(HttpResponse::NotFound));
     let service = HttpService::build()
