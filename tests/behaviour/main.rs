@@ -31,6 +31,7 @@ mod integrity;
 mod limits;
 mod live;
 mod methods;
+mod metrics;
 mod pacing;
 mod panics;
 mod ranges;

@@ -67,7 +67,7 @@ impl Page<'_> {
 
     /// Durations, in seconds.
     pub(super) fn durations(&mut self, name: &str, help: &str, durations: &Durations) -> fmt::Result {
-        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::MAX]);
+        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(durations.counts).collect();
         self.family(name, help, MetricType::Histogram)?.encode_histogram::<NoLabelSet>(
             seconds(durations.nanoseconds),
