@@ -202,7 +202,9 @@ impl Site {
         }
         let known = self.recall(request, None).filter(|known| !known.is_due_for_touch)?;
         let Lookup::File(asset) = &known.lookup else {
-            return self.refuse_nothing(&known.name, &known.lookup, known.wants_directory).err().map(Err);
+            let stop = self.refuse_nothing(&known.name, &known.lookup, known.wants_directory).err()?;
+            self.note_use(&known);
+            return Some(Err(stop));
         };
         let fields = Fields::of(request.headers());
         let coded;
@@ -221,6 +223,7 @@ impl Site {
         let checksums = self.known_checksums(form, &fields)?;
         let mut response = self.reply_with(asset, form, &fields, handle, checksums, is_head).ok()?;
         add_cors(&asset.policy, request.headers(), &mut response);
+        self.note_use(&known);
         Some(Ok(response))
     }
 

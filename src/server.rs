@@ -29,8 +29,10 @@ use crate::ledger::Ledger;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Origin};
 use crate::ops::admin::{Admin, Desk};
+use crate::ops::entry::Entry;
 use crate::ops::health::Health;
 use crate::ops::logger;
+use crate::ops::operators::Operators;
 use crate::ops::service::{self, Watchdog};
 use crate::ops::status::{self, Gauges};
 use crate::reload::{Current, Order, ReloadRequests, Reloader, Served};
@@ -200,6 +202,7 @@ impl House {
         is_successor: bool,
     ) -> io::Result<Self> {
         let Loaded { config, limits, redirects, .. } = loaded;
+        let entry = Entry::new(config);
         let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
         let rules = Rules::new(config);
         let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
@@ -218,19 +221,30 @@ impl House {
             accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
             lifecycle,
         };
-        let gauges = gauges(&plan, &warmth, config, limits);
+        let gauges = gauges(&plan, &warmth, &entry, config, limits);
         let (told, orders) = (0..limits.workers).map(|_| mpsc::unbounded_channel()).unzip();
-        let current = Current { config: config.clone(), limits: *limits, served: plan.served.clone() };
+        let current = Current {
+            config: config.clone(),
+            origins: loaded.origins.clone(),
+            postponed: Vec::new(),
+            limits: *limits,
+            served: plan.served.clone(),
+        };
         let reloader = Reloader::new(given, current, guard, warmth.clone(), told)?;
         let memory = Memory::open(config, warmth.clone())?;
-        Ok(Self { plan, memory, reloader, orders, desk: Desk { health, gauges, warmth } })
+        let (lifecycle, ledger) = (plan.lifecycle.clone(), plan.ledger.clone());
+        let operators = Operators { lifecycle, reloader: reloader.clone(), warmth: warmth.clone() };
+        let places = limits.admin_connections;
+        let desk = Desk { entry, health, gauges, warmth, operators, ledger, places };
+        Ok(Self { plan, memory, reloader, orders, desk })
     }
 }
 
-fn gauges(plan: &Plan, warmth: &Warmth, config: &Config, limits: &Limits) -> Gauges {
+fn gauges(plan: &Plan, warmth: &Warmth, entry: &Entry, config: &Config, limits: &Limits) -> Gauges {
     Gauges {
         started: Instant::now(),
         lifecycle: plan.lifecycle.clone(),
+        entry: entry.clone(),
         files: plan.served.files.clone(),
         guard: plan.guard.clone(),
         gate: plan.served.manners.gate.clone(),

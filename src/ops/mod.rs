@@ -1,9 +1,16 @@
 //! What operators and load balancers see.
 
 pub(crate) mod admin;
+mod attempts;
+mod dashboard;
+mod debug;
+pub(crate) mod entry;
+mod events;
 pub mod health;
 pub(crate) mod logger;
+pub(crate) mod operators;
 mod process;
+mod pulse;
 pub mod service;
 pub(crate) mod status;
 pub(crate) mod warm;

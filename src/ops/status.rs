@@ -7,6 +7,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, guard};
 use serde::Serialize;
 
+use super::entry::Entry;
 use super::process::Process;
 use crate::config::{Config, Limits};
 use crate::directories::Directories;
@@ -21,6 +22,7 @@ use crate::warmth::{Counts, Progress};
 pub(crate) struct Gauges {
     pub(crate) started: Instant,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) entry: Entry,
     pub(crate) files: Files,
     pub(crate) guard: Guard,
     pub(crate) gate: Gate,
@@ -43,6 +45,8 @@ pub(crate) struct Bounds {
 pub(crate) struct Status {
     version: &'static str,
     phase: &'static str,
+    /// An operator has load balancers go elsewhere.
+    is_drained: bool,
     uptime_seconds: u64,
     warming: Counts,
     connections: Gauge,
@@ -111,6 +115,10 @@ struct Refused {
     client_directories: u64,
     /// Connections closed for the PROXY header that they began with, or did not.
     proxy_headers: u64,
+    /// Of the admin listener: wrong tokens, tokens after too many wrong ones, requests of other sites' pages.
+    admin_tokens: u64,
+    admin_attempts: u64,
+    admin_pages: u64,
 }
 
 /// Connections that lost their place to others.
@@ -180,11 +188,12 @@ impl Gauges {
     pub(crate) fn read(&self) -> Status {
         let (counts, limits) = (self.files.counts(), &self.limits);
         let (connections, guard) = (self.guard.connection_counts(), self.guard.counts());
-        let bandwidth = self.guard.bandwidth_counts();
+        let (bandwidth, entry) = (self.guard.bandwidth_counts(), self.entry.counts());
         let directories = limits.directories.saturating_sub(self.directories.permits_left()) as u64;
         Status {
             version: env!("CARGO_PKG_VERSION"),
             phase: name_of(self.lifecycle.phase()),
+            is_drained: self.lifecycle.is_drained(),
             uptime_seconds: self.started.elapsed().as_secs(),
             warming: self.progress.counts(),
             connections: gauge(connections.open as u64, connections.max as u64),
@@ -215,6 +224,9 @@ impl Gauges {
                 client_requests_at_once: guard.refused_at_once,
                 client_directories: self.directories.clients_refused(),
                 proxy_headers: guard.proxy_headers_refused,
+                admin_tokens: entry.tokens,
+                admin_attempts: entry.too_many,
+                admin_pages: entry.pages,
             },
             closed: Closed { idle: connections.evicted, too_slow: connections.too_slow },
             reads: Reads {

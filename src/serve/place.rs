@@ -68,6 +68,8 @@ pub(crate) struct Recalled {
     pub(crate) wants_directory: bool,
     /// The caches ought to hear of this use.
     pub(crate) is_due_for_touch: bool,
+    /// In the table of short cuts.
+    place: usize,
 }
 
 /// Why a request leads to no file.
@@ -96,18 +98,23 @@ impl Site {
         check_form(request).ok()?; // Before the short cut, which knows paths alone.
         let raw = request.uri().path().as_bytes();
         let now_ms = self.files.now_ms();
-        let Shortcut { name, wants_directory } =
+        let (Shortcut { name, wants_directory }, place) =
             self.shortcuts.borrow().get(raw).filter(|_| self.shortcuts_hold(wants))?;
         let lookup = self.files.recall(&name, now_ms)?;
         let is_due_for_touch = name.is_due_for_touch(now_ms);
-        Some(Recalled { name, lookup, wants_directory, is_due_for_touch })
+        Some(Recalled { name, lookup, wants_directory, is_due_for_touch, place })
+    }
+
+    /// What was recalled is what is answered with.
+    pub(crate) fn note_use(&self, recalled: &Recalled) {
+        self.shortcuts.borrow().used(recalled.place, recalled.is_due_for_touch);
     }
 
     /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
     pub(crate) async fn find(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Result<Place, Stop> {
-        if let Some(Recalled { name, lookup, wants_directory, is_due_for_touch }) =
-            self.recall(request, wants)
-        {
+        if let Some(recalled) = self.recall(request, wants) {
+            self.note_use(&recalled);
+            let Recalled { name, lookup, wants_directory, is_due_for_touch, .. } = recalled;
             if let Lookup::File(asset) = lookup {
                 return Ok(Place { asset, name, is_due_for_touch, stands_in: None });
             }
@@ -152,6 +159,7 @@ impl Site {
         let wants_directory = target.wants_directory;
         let path = if wants_directory { target.path.index(&self.manners.index) } else { target.path };
         let found = self.files.find(&path).await;
+        found.name.used(1);
         let shortcut = Shortcut { name: Arc::clone(&found.name), wants_directory };
         self.shortcuts.borrow_mut().put(request.uri().path().as_bytes(), shortcut);
         match found.lookup {

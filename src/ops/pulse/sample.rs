@@ -1,0 +1,74 @@
+//! Counters at one moment.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::ledger::exchange::Outcome;
+use crate::ledger::totals::Totals;
+use crate::ops::status::Status;
+
+/// Everything that is counted, at one moment.
+pub(super) struct Sample {
+    pub(super) at: Instant,
+    pub(super) totals: Totals,
+    pub(super) connections: u64,
+    /// What went wrong or was refused, by kind.
+    pub(super) troubles: Vec<Trouble>,
+}
+
+/// How often something went wrong or was refused since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// As `/status` has it: `refused`, `faults`, `closed`, `timeouts`; `cut` for responses that did not end well.
+    pub(super) group: &'static str,
+    pub(super) kind: String,
+    pub(super) count: u64,
+}
+
+impl Sample {
+    pub(super) fn take(totals: Totals, status: &Status, at: Instant) -> Self {
+        let told = serde_json::to_value(status).unwrap_or_default();
+        let troubles = troubles_of(&told).chain(cuts_of(&totals)).collect();
+        let connections = told.pointer("/connections/now").and_then(Value::as_u64).unwrap_or_default();
+        Self { at, totals, connections, troubles }
+    }
+
+    /// Requests and connections that were refused since the start.
+    pub(super) fn refused(&self) -> u64 {
+        self.troubles.iter().filter(|trouble| trouble.group == "refused").map(|trouble| trouble.count).sum()
+    }
+}
+
+/// Kinds are as `/status` has them, so that none is forgotten here.
+fn troubles_of(told: &Value) -> impl Iterator<Item = Trouble> {
+    let groups = ["refused", "faults", "closed"].into_iter().flat_map(move |group| {
+        let counts = told.get(group).and_then(Value::as_object);
+        counts.into_iter().flatten().filter_map(move |(kind, count)| {
+            Some(Trouble { group, kind: kind.clone(), count: count.as_u64()? })
+        })
+    });
+    let timeouts = [("handles", "/handles/timeouts"), ("disk", "/reads/timeouts")];
+    let timeouts = timeouts.into_iter().filter_map(|(kind, at)| {
+        let count = told.pointer(at)?.as_u64()?;
+        Some(Trouble { group: "timeouts", kind: kind.to_owned(), count })
+    });
+    groups.chain(timeouts)
+}
+
+fn cuts_of(totals: &Totals) -> impl Iterator<Item = Trouble> {
+    CUTS.into_iter().map(|(outcome, kind)| Trouble {
+        group: "cut",
+        kind: kind.to_owned(),
+        count: totals.of_outcome(outcome),
+    })
+}
+
+/// That a client goes is no trouble; that it takes nothing may be one.
+const CUTS: [(Outcome, &str); 5] = [
+    (Outcome::Stalled, "stalled"),
+    (Outcome::TooSlow, "too_slow"),
+    (Outcome::Changed, "changed"),
+    (Outcome::Failed, "failed"),
+    (Outcome::Drained, "drained"),
+];
