@@ -4,8 +4,11 @@
 //! under way finish with the one that they began with, and the next request of every connection sees the new one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 
 use crate::config::change::Change;
@@ -73,6 +76,48 @@ struct Inner {
     workers: Vec<mpsc::UnboundedSender<Order>>,
     turn: tokio::sync::Mutex<()>,
     current: Mutex<Current>,
+    counts: ReloadCounts,
+}
+
+/// What came of reloading.
+#[derive(Debug)]
+struct ReloadCounts {
+    done: AtomicU64,
+    failed: AtomicU64,
+    /// When a configuration was last put into effect, in seconds since 1970.
+    last_success: AtomicU64,
+}
+
+/// What came of reloading, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Reloads {
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    /// When a configuration was last put into effect, in seconds since 1970: at start at the latest.
+    pub(crate) last_success: u64,
+}
+
+impl ReloadCounts {
+    fn new() -> Self {
+        Self {
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            last_success: AtomicU64::new(unix_seconds()),
+        }
+    }
+
+    fn note(&self, is_done: bool) {
+        if is_done {
+            self.done.fetch_add(1, Ordering::Relaxed);
+            self.last_success.store(unix_seconds(), Ordering::Relaxed);
+        } else {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What is in effect.
@@ -139,7 +184,8 @@ impl Reloader {
     ) -> std::io::Result<Self> {
         let disk = Disk::new("pagecast-load", 1, 0)?;
         let (turn, current) = (tokio::sync::Mutex::default(), Mutex::new(current));
-        let inner = Inner { given, disk, guard, warmth, workers, turn, current };
+        let counts = ReloadCounts::new();
+        let inner = Inner { given, disk, guard, warmth, workers, turn, current, counts };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -164,6 +210,18 @@ impl Reloader {
         self.inner.current.lock().config.clone()
     }
 
+    /// The limits in effect.
+    pub(crate) fn limits(&self) -> Limits {
+        self.inner.current.lock().limits
+    }
+
+    /// What came of reloading the configuration.
+    pub(crate) fn counts(&self) -> Reloads {
+        let ReloadCounts { done, failed, last_success } = &self.inner.counts;
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Reloads { done: load(done), failed: load(failed), last_success: load(last_success) }
+    }
+
     /// Reads the configuration again and puts into effect what needs no restart. Once it returns, every request that comes
     /// is answered accordingly. The log hears what has changed, what waits for a restart, and every error.
     ///
@@ -174,6 +232,7 @@ impl Reloader {
         service::reloading();
         let outcome = self.read_and_apply().await;
         service::ready();
+        self.inner.counts.note(outcome.is_ok());
         if let Err(errors) = &outcome {
             tell(errors, "the configuration");
         }

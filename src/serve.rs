@@ -49,6 +49,7 @@ use crate::http::method::Method;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
+use crate::ledger::lookups::Lookups;
 use crate::reply::{Checksums, Source, add_lines, download, moved, options, page, redirect, reply};
 use crate::rules::{Policy, Rules};
 
@@ -58,6 +59,7 @@ pub struct Site {
     pub(crate) manners: Manners,
     pub(crate) shortcuts: RefCell<Shortcuts>,
     pages: Pages,
+    lookups: Arc<Lookups>,
 }
 
 /// What may be served, and as what.
@@ -147,8 +149,13 @@ impl Manners {
 impl Site {
     /// A site of `files`, served with `manners`.
     pub fn new(files: Files, manners: Manners) -> Rc<Self> {
+        Self::counting(files, manners, Arc::default())
+    }
+
+    /// The same; what its short cuts lead to is counted by `lookups`.
+    pub(crate) fn counting(files: Files, manners: Manners, lookups: Arc<Lookups>) -> Rc<Self> {
         let shortcuts = RefCell::new(Shortcuts::new());
-        Rc::new(Self { files, manners, shortcuts, pages: Pages::default() })
+        Rc::new(Self { files, manners, shortcuts, pages: Pages::default(), lookups })
     }
 
     /// The App's answer to whatever no route has taken.

@@ -6,10 +6,12 @@
 //! | `sheet`     | what one worker has counted                              |
 //! | `durations` | how long things took, in buckets                         |
 //! | `totals`    | what all workers have counted                            |
+//! | `lookups`   | what one worker's short cuts led to                       |
 //! | `transfers` | long responses under way                                 |
 
 pub(crate) mod durations;
 pub(crate) mod exchange;
+pub(crate) mod lookups;
 pub(crate) mod sheet;
 pub(crate) mod totals;
 pub(crate) mod transfers;
@@ -19,6 +21,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use self::lookups::{LookupCounts, Lookups};
 use self::sheet::Sheet;
 use self::totals::Totals;
 use self::transfers::{Slowest, Transfer};
@@ -27,6 +30,7 @@ use self::transfers::{Slowest, Transfer};
 #[derive(Clone, Default)]
 pub struct Ledger {
     sheets: Arc<Mutex<Vec<Arc<Sheet>>>>,
+    lookups: Arc<Mutex<Vec<Arc<Lookups>>>>,
 }
 
 impl Ledger {
@@ -35,6 +39,22 @@ impl Ledger {
         let sheet = Arc::new(Sheet::default());
         self.sheets.lock().push(Arc::clone(&sheet));
         sheet
+    }
+
+    /// The same for the short cuts of one more worker.
+    pub(crate) fn lookups(&self) -> Arc<Lookups> {
+        let lookups = Arc::new(Lookups::default());
+        self.lookups.lock().push(Arc::clone(&lookups));
+        lookups
+    }
+
+    /// What all workers' short cuts led to.
+    pub(crate) fn lookup_counts(&self) -> LookupCounts {
+        let mut counts = LookupCounts::default();
+        for lookups in &*self.lookups.lock() {
+            lookups.add_to(&mut counts);
+        }
+        counts
     }
 
     /// What all workers have counted.

@@ -14,6 +14,12 @@ use crate::http::method::Method;
 pub(crate) struct Sheet {
     ended: [AtomicU64; KINDS],
     sent: [AtomicU64; Path::ALL.len()],
+    /// Windows that were in memory when they were to be sent, and those that were not.
+    resident_windows: AtomicU64,
+    cold_windows: AtomicU64,
+    /// The longest head of a request, in bytes.
+    longest_head: AtomicU64,
+    refused_heads: [AtomicU64; RefusedHead::ALL.len()],
     /// Of exchanges whose response left at once: its first byte left when it ended.
     at_once: Tape,
     /// Of the others.
@@ -52,6 +58,17 @@ pub(crate) enum StatusClass {
     Redirection,
     ClientError,
     ServerError,
+}
+
+/// Why no request was made of what came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusedHead {
+    /// It was longer than it may be, or had more fields.
+    TooLarge,
+    /// It did not come in time.
+    TooSlow,
+    /// It is none that is understood here.
+    Malformed,
 }
 
 /// How bytes of a response reach the socket.
@@ -94,12 +111,40 @@ impl Sheet {
         add(&self.sent[path as usize], bytes as u64);
     }
 
+    /// So many windows were in memory when they were to be sent.
+    pub(crate) fn resident(&self, windows: u64) {
+        add(&self.resident_windows, windows);
+    }
+
+    /// A window was not in memory when it was to be sent.
+    pub(crate) fn cold(&self) {
+        add(&self.cold_windows, 1);
+    }
+
+    /// A head of so many bytes was whole.
+    pub(crate) fn head(&self, bytes: usize) {
+        if bytes as u64 > self.longest_head.load(Ordering::Relaxed) {
+            self.longest_head.store(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// A head was refused.
+    pub(crate) fn refused_head(&self, why: RefusedHead) {
+        add(&self.refused_heads[why as usize], 1);
+    }
+
     /// Adds what was counted to `totals`.
     pub(super) fn add_to(&self, totals: &mut Totals) {
         totals.add(self.ended.iter().map(|count| count.load(Ordering::Relaxed)));
         for (sum, sent) in totals.sent.iter_mut().zip(&self.sent) {
             *sum += sent.load(Ordering::Relaxed);
         }
+        for (sum, refused) in totals.refused_heads.iter_mut().zip(&self.refused_heads) {
+            *sum += refused.load(Ordering::Relaxed);
+        }
+        totals.resident_windows += self.resident_windows.load(Ordering::Relaxed);
+        totals.cold_windows += self.cold_windows.load(Ordering::Relaxed);
+        totals.longest_head = totals.longest_head.max(self.longest_head.load(Ordering::Relaxed));
         for durations in [&mut totals.durations, &mut totals.first_bytes] {
             self.at_once.add_to(durations);
         }
@@ -113,6 +158,10 @@ impl Default for Sheet {
         Self {
             ended: [const { AtomicU64::new(0) }; KINDS],
             sent: Default::default(),
+            resident_windows: AtomicU64::new(0),
+            cold_windows: AtomicU64::new(0),
+            longest_head: AtomicU64::new(0),
+            refused_heads: Default::default(),
             at_once: Tape::default(),
             durations: Tape::default(),
             first_bytes: Tape::default(),
@@ -194,6 +243,10 @@ impl StatusClass {
             Self::ServerError => "5xx",
         }
     }
+}
+
+impl RefusedHead {
+    pub(crate) const ALL: [Self; 3] = [Self::TooLarge, Self::TooSlow, Self::Malformed];
 }
 
 impl Path {

@@ -2,7 +2,7 @@
 
 use super::durations::Durations;
 use super::exchange::Outcome;
-use super::sheet::{KINDS, Kind, Path, StatusClass};
+use super::sheet::{KINDS, Kind, Path, RefusedHead, StatusClass};
 
 /// The sum of all sheets. Each count is exact; they are not all of the same instant.
 #[derive(Clone, Debug)]
@@ -10,6 +10,13 @@ pub(crate) struct Totals {
     ended: Vec<u64>,
     /// Bytes by path, in the order of [`Path::ALL`].
     pub(crate) sent: [u64; Path::ALL.len()],
+    /// Windows that were in memory when they were to be sent, and those that were not.
+    pub(crate) resident_windows: u64,
+    pub(crate) cold_windows: u64,
+    /// The longest head of a request, in bytes.
+    pub(crate) longest_head: u64,
+    /// Heads that were refused, in the order of [`RefusedHead::ALL`].
+    pub(super) refused_heads: [u64; RefusedHead::ALL.len()],
     /// From the last byte of a request's head to the end of its exchange.
     pub(crate) durations: Durations,
     /// From the last byte of a request's head to the first one of its response.
@@ -46,12 +53,17 @@ impl Totals {
         self.sent.iter().sum()
     }
 
+    /// Heads that were refused for that reason.
+    pub(crate) fn refused_heads(&self, why: RefusedHead) -> u64 {
+        self.refused_heads[why as usize]
+    }
+
     /// Exchanges by kind.
     pub(crate) fn by_kind(&self) -> impl Iterator<Item = (Kind, u64)> {
         Kind::all().zip(self.ended.iter().copied())
     }
 
-    /// What was counted since `earlier`.
+    /// What was counted since `earlier`; but for refused heads, and the longest one, which are those since the start.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let minus = |(now, before): (&u64, &u64)| now.saturating_sub(*before);
         let mut sent = self.sent;
@@ -59,6 +71,10 @@ impl Totals {
         Self {
             ended: self.ended.iter().zip(&earlier.ended).map(minus).collect(),
             sent,
+            resident_windows: minus((&self.resident_windows, &earlier.resident_windows)),
+            cold_windows: minus((&self.cold_windows, &earlier.cold_windows)),
+            longest_head: self.longest_head,
+            refused_heads: self.refused_heads,
             durations: self.durations.since(&earlier.durations),
             first_bytes: self.first_bytes.since(&earlier.first_bytes),
         }
@@ -79,6 +95,10 @@ impl Default for Totals {
         Self {
             ended: vec![0; KINDS],
             sent: [0; Path::ALL.len()],
+            resident_windows: 0,
+            cold_windows: 0,
+            longest_head: 0,
+            refused_heads: [0; RefusedHead::ALL.len()],
             durations: Durations::default(),
             first_bytes: Durations::default(),
         }

@@ -14,6 +14,7 @@ use crate::http::cache_control;
 use crate::http::query::Wants;
 use crate::http::redirects::{REDIRECTS_FILE, Redirect};
 use crate::http::target::{ParsedTarget, SitePath};
+use crate::ledger::lookups::Hit;
 use crate::reply::{moved, redirect};
 use crate::rules::Policy;
 use crate::serve::asked::takes_page;
@@ -108,6 +109,17 @@ impl Site {
     /// What was recalled is what is answered with.
     pub(crate) fn note_use(&self, recalled: &Recalled) {
         self.shortcuts.borrow().used(recalled.place, recalled.is_due_for_touch);
+        self.count_hit(&recalled.lookup);
+    }
+
+    /// Counts what the short cut led to that a response is made of.
+    fn count_hit(&self, lookup: &Lookup) {
+        self.lookups.hit(match lookup {
+            Lookup::File(asset) if asset.is_on_heap() => Hit::Heap,
+            Lookup::File(asset) if asset.mapping().is_some() => Hit::Mapped,
+            Lookup::File(_) => Hit::Unmapped,
+            _ => Hit::Nothing,
+        });
     }
 
     /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
@@ -125,6 +137,7 @@ impl Site {
             return self.instead(request, wants, name, lookup, wants_directory).await;
         }
         check_form(request)?;
+        self.lookups.miss();
         let raw = request.uri().path().as_bytes();
         let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
         self.look_up(request, wants, target).await

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::Request;
@@ -19,6 +20,7 @@ use crate::accept::accept;
 use crate::config::{Config, Span};
 use crate::guard::Guard;
 use crate::ledger::Ledger;
+use crate::ledger::lookups::Lookups;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Listener, deal};
 use crate::ops::health::Health;
@@ -176,7 +178,9 @@ async fn work(
         accepts_from,
         lifecycle,
     } = plan;
-    let site = Rc::new(RefCell::new(Site::new(files.clone(), manners)));
+    let lookups = ledger.lookups();
+    let first = Site::counting(files.clone(), manners, Arc::clone(&lookups));
+    let site = Rc::new(RefCell::new(first));
     let app = match app(&site, &health).await {
         Ok(app) => app,
         Err(()) => {
@@ -195,7 +199,7 @@ async fn work(
     if let Some(watchdog) = watchdog {
         actix_rt::spawn(watchdog.heart());
     }
-    let heeding = actix_rt::spawn(heed(orders, site, Rc::clone(&worker)));
+    let heeding = actix_rt::spawn(heed(orders, site, lookups, Rc::clone(&worker)));
     let _ = started.send(Ok(()));
     lifecycle.reached(Phase::Retiring).await;
     for accepting in accepting {
@@ -219,10 +223,11 @@ async fn work(
 async fn heed<S>(
     mut orders: mpsc::UnboundedReceiver<Order>,
     site: Rc<RefCell<Rc<Site>>>,
+    lookups: Arc<Lookups>,
     worker: Rc<Worker<S>>,
 ) {
     while let Some(Order { served: Served { files, manners, bounds }, done }) = orders.recv().await {
-        site.replace(Site::new(files, manners));
+        site.replace(Site::counting(files, manners, Arc::clone(&lookups)));
         worker.set_bounds(bounds);
         drop(done);
     }

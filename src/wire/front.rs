@@ -81,6 +81,7 @@ impl Front {
             upto = next;
         }
         if upto > start {
+            worker.sheet.resident(upto.div_ceil(WINDOW) - start / WINDOW);
             self.resident_to = upto;
             if let Some(ahead) = &self.ahead {
                 let ahead = ahead.after(worker, client, window, start);
@@ -89,6 +90,7 @@ impl Front {
             window.asset.heat.note(&(start..upto), window.asset.length());
             return Poll::Ready(Ok(distance(start, upto.min(wanted))));
         }
+        worker.sheet.cold();
         let known = self.ahead.take().and_then(|ahead| ahead.reading_of(window, start));
         self.reading = Some(Box::new(known.unwrap_or_else(|| read(worker, client, window, start))));
         // From now on it is worth being ahead.

@@ -36,6 +36,7 @@ use crate::guard::bandwidth::Pace;
 use crate::http::client::ClientKey;
 use crate::http::method::Method;
 use crate::ledger::exchange::{Exchange, Outcome, Protocol};
+use crate::ledger::sheet::RefusedHead;
 
 /// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
 pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
@@ -146,6 +147,7 @@ where
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
                 Arrived::Refused(refusal, is_head) => {
+                    self.worker().sheet.refused_head(refused_head(refusal.0));
                     let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
                     self.exchanges.begin(exchange, self.outbox.pushed());
                     return self.refuse(refusal, is_head).await;
@@ -379,6 +381,7 @@ where
                     return Some((Arrived::Refused(refusal, is_head(left)), bytes.len()));
                 }
                 Scan::Complete(length) => {
+                    worker.sheet.head(length);
                     let arrived = match parse(&left[..length], limits, &worker.last_host) {
                         Ok(parsed) => Arrived::Request(parsed),
                         Err(refusal) => Arrived::Refused(refusal, is_head(left)),
@@ -648,7 +651,7 @@ where
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
     async fn linger(&mut self) {
         self.socket.shutdown();
-        self.place.reads();
+        self.place.closes();
         let worker = Rc::clone(self.worker());
         self.deadline.set(Instant::now(), worker.bounds().linger_timeout);
         let mut room = LINGER_BYTES;
@@ -686,6 +689,15 @@ fn why_broken(error: Box<dyn std::error::Error>) -> io::Error {
 /// Whether what begins so asks with HEAD, whatever else is wrong with it.
 fn is_head(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HEAD ")
+}
+
+/// Why a head was refused that is answered with `status`.
+fn refused_head(status: StatusCode) -> RefusedHead {
+    match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => RefusedHead::TooLarge,
+        StatusCode::REQUEST_TIMEOUT => RefusedHead::TooSlow,
+        _ => RefusedHead::Malformed,
+    }
 }
 
 /// Methods whose request may have a body that is read past; for the others the final response comes at once.
