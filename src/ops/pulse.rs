@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 
 use self::rates::{BusyFiles, Downloads};
-use self::sample::Sample;
+use self::sample::{Lookups, Sample};
 use self::snapshot::{Point, Snapshot};
 use super::status::Gauges;
 use crate::ledger::Ledger;
@@ -133,7 +133,7 @@ impl Pulse {
 impl Inner {
     fn beat(&self) {
         let status = self.gauges.read();
-        let sample = Sample::take(self.ledger.totals(), &status, Instant::now());
+        let sample = Sample::take(self.ledger.totals(), self.lookups(), &status, Instant::now());
         let is_heard = self.beats.receiver_count() > 0;
         let memory = &mut *self.memory.borrow_mut();
         let at_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -159,6 +159,7 @@ impl Inner {
                 downloads_under_way: self.ledger.transfers_under_way(),
                 downloads,
                 busy: memory.busy.shown(),
+                activities: self.gauges.guard.activities(),
                 status: &status,
             };
             self.beats.send_replace(event("snapshot", &snapshot));
@@ -169,6 +170,14 @@ impl Inner {
         if memory.samples.len() > SAMPLES {
             memory.samples.pop_front();
         }
+    }
+}
+
+impl Inner {
+    /// A worker's own short cut comes before the cache of names that all share.
+    fn lookups(&self) -> Lookups {
+        let (own, shared) = (self.ledger.lookup_counts(), self.gauges.files.counts().name_cache);
+        Lookups { hits: own.hits() + shared.hits, misses: shared.misses }
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::snapshot::rounded;
 use crate::ledger::exchange::Outcome;
 use crate::ledger::totals::Totals;
 use crate::ops::status::Status;
@@ -12,9 +13,19 @@ use crate::ops::status::Status;
 pub(super) struct Sample {
     pub(super) at: Instant,
     pub(super) totals: Totals,
+    pub(super) lookups: Lookups,
     pub(super) connections: u64,
     /// What went wrong or was refused, by kind.
     pub(super) troubles: Vec<Trouble>,
+}
+
+/// Names that were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lookups {
+    /// Known, and trusted.
+    pub(super) hits: u64,
+    /// Looked up on the disk.
+    pub(super) misses: u64,
 }
 
 /// How often something went wrong or was refused since the start.
@@ -27,16 +38,26 @@ pub(super) struct Trouble {
 }
 
 impl Sample {
-    pub(super) fn take(totals: Totals, status: &Status, at: Instant) -> Self {
+    pub(super) fn take(totals: Totals, lookups: Lookups, status: &Status, at: Instant) -> Self {
         let told = serde_json::to_value(status).unwrap_or_default();
         let troubles = troubles_of(&told).chain(cuts_of(&totals)).collect();
         let connections = told.pointer("/connections/now").and_then(Value::as_u64).unwrap_or_default();
-        Self { at, totals, connections, troubles }
+        Self { at, totals, lookups, connections, troubles }
     }
 
     /// Requests and connections that were refused since the start.
     pub(super) fn refused(&self) -> u64 {
         self.troubles.iter().filter(|trouble| trouble.group == "refused").map(|trouble| trouble.count).sum()
+    }
+}
+
+impl Lookups {
+    /// The share that was known of those since `earlier`.
+    #[allow(clippy::cast_precision_loss, reason = "for people")]
+    pub(super) fn share_since(self, earlier: Self) -> Option<f64> {
+        let hits = self.hits.saturating_sub(earlier.hits);
+        let all = hits + self.misses.saturating_sub(earlier.misses);
+        (all > 0).then(|| rounded(hits as f64 / all as f64))
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::rates::{BusyFile, Download};
 use super::sample::Sample;
+use crate::guard::connections::Activities;
 use crate::ledger::durations::Durations;
 use crate::ledger::sheet::{Path, StatusClass};
 use crate::ops::status::Status;
@@ -25,6 +26,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) downloads: Vec<Download>,
     /// The busiest first.
     pub(super) busy: Vec<BusyFile>,
+    /// Connections by what they do.
+    pub(super) activities: Activities,
     pub(super) status: &'a Status,
 }
 
@@ -34,7 +37,7 @@ pub(super) struct Point {
     at_ms: u64,
     requests_per_second: f64,
     bytes_per_second: f64,
-    /// Milliseconds, over the last ten seconds; none where nothing ended.
+    /// Milliseconds to the first byte, over the last ten seconds; none where nothing ended.
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
     errors_per_second: f64,
@@ -52,6 +55,8 @@ pub(super) struct Recent {
     paths: Vec<Share>,
     duration: Quantiles,
     first_byte: Quantiles,
+    /// Of the names that were asked for, the share that was known; none where there were none.
+    hit_share: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -85,7 +90,7 @@ impl Point {
     pub(super) fn between(at_ms: u64, now: &Sample, last: &Sample, recent: &Sample) -> Self {
         let seconds = seconds_between(last, now);
         let done = now.totals.since(&last.totals);
-        let durations = now.totals.durations.since(&recent.totals.durations);
+        let durations = now.totals.first_bytes.since(&recent.totals.first_bytes);
         Self {
             at_ms,
             requests_per_second: per(done.requests(), seconds),
@@ -131,6 +136,7 @@ impl Recent {
                 .collect(),
             duration: Quantiles::of(&done.durations),
             first_byte: Quantiles::of(&done.first_bytes),
+            hit_share: now.lookups.share_since(before.lookups),
         }
     }
 }
@@ -180,6 +186,6 @@ pub(super) fn per(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { rounded(count as f64 / seconds) } else { 0.0 }
 }
 
-fn rounded(number: f64) -> f64 {
+pub(super) fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
