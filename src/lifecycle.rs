@@ -25,6 +25,32 @@ pub enum Phase {
     Ended,
 }
 
+impl Phase {
+    /// All of them, in order.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Warming,
+        Self::Ready,
+        Self::Draining,
+        Self::Retiring,
+        Self::Closing,
+        Self::Ended,
+    ];
+
+    /// Its name among gauges.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Warming => "warming",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Retiring => "retiring",
+            Self::Closing => "closing",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// The phase, shared by everybody who asks or waits for it.
 #[derive(Clone)]
 pub struct Lifecycle {

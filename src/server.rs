@@ -33,8 +33,8 @@ use crate::ops::entry::Entry;
 use crate::ops::health::Health;
 use crate::ops::logger;
 use crate::ops::operators::Operators;
+use crate::ops::readings::Gauges;
 use crate::ops::service::{self, Watchdog};
-use crate::ops::status::{self, Gauges};
 use crate::reload::{Current, Order, ReloadRequests, Reloader, Served};
 use crate::rules::Rules;
 use crate::serve::Manners;
@@ -221,7 +221,6 @@ impl House {
             accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
             lifecycle,
         };
-        let gauges = gauges(&plan, &warmth, &entry, config, limits);
         let (told, orders) = (0..limits.workers).map(|_| mpsc::unbounded_channel()).unzip();
         let current = Current {
             config: config.clone(),
@@ -232,26 +231,23 @@ impl House {
         };
         let reloader = Reloader::new(given, current, guard, warmth.clone(), told)?;
         let memory = Memory::open(config, warmth.clone())?;
-        let (lifecycle, ledger) = (plan.lifecycle.clone(), plan.ledger.clone());
+        let gauges = Gauges {
+            started: Instant::now(),
+            lifecycle: plan.lifecycle.clone(),
+            entry: entry.clone(),
+            files: plan.served.files.clone(),
+            guard: plan.guard.clone(),
+            gate: plan.served.manners.gate.clone(),
+            directories: plan.served.manners.directories.clone(),
+            progress: Arc::clone(warmth.progress()),
+            ledger: plan.ledger.clone(),
+            reloader: reloader.clone(),
+            is_successor,
+        };
+        let lifecycle = plan.lifecycle.clone();
         let operators = Operators { lifecycle, reloader: reloader.clone(), warmth: warmth.clone() };
-        let places = limits.admin_connections;
-        let desk = Desk { entry, health, gauges, warmth, operators, ledger, places };
+        let desk = Desk { entry, health, gauges, warmth, operators, places: limits.admin_connections };
         Ok(Self { plan, memory, reloader, orders, desk })
-    }
-}
-
-fn gauges(plan: &Plan, warmth: &Warmth, entry: &Entry, config: &Config, limits: &Limits) -> Gauges {
-    Gauges {
-        started: Instant::now(),
-        lifecycle: plan.lifecycle.clone(),
-        entry: entry.clone(),
-        files: plan.served.files.clone(),
-        guard: plan.guard.clone(),
-        gate: plan.served.manners.gate.clone(),
-        directories: plan.served.manners.directories.clone(),
-        progress: Arc::clone(warmth.progress()),
-        limits: *limits,
-        bounds: status::Bounds::of(config),
     }
 }
 

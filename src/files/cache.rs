@@ -492,8 +492,8 @@ impl Files {
             heap_cache: tallies.heap.counts(self.inner.heap.entry_count()),
             mapped_cache: tallies.mapped.counts(self.inner.mapped.entry_count()),
             digest_cache: self.inner.loader.tags.digests.counts(),
-            digesting: tallies.digesting.counts(self.inner.digesting.taken()),
-            compressing: tallies.compressing.counts(self.inner.compressing.taken()),
+            digesting: tallies.digesting.counts(self.inner.digesting.taken(), Lanes::PLACES),
+            compressing: tallies.compressing.counts(self.inner.compressing.taken(), Lanes::PLACES),
             handles_opened,
             handles_closed,
         }

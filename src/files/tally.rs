@@ -53,6 +53,8 @@ pub struct WorkCounts {
     pub failed: u64,
     /// Waiting or under way.
     pub under_way: u64,
+    /// What may wait or be under way.
+    pub places: u64,
 }
 
 impl CacheTally {
@@ -89,11 +91,16 @@ impl WorkTally {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The counts, where so many are `under_way`.
-    pub(super) fn counts(&self, under_way: usize) -> WorkCounts {
+    /// The counts, where so many of the `places` are taken.
+    pub(super) fn counts(&self, taken: usize, places: usize) -> WorkCounts {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Self { done, useless, failed } = self;
-        let under_way = under_way as u64;
-        WorkCounts { done: load(done), useless: load(useless), failed: load(failed), under_way }
+        WorkCounts {
+            done: load(done),
+            useless: load(useless),
+            failed: load(failed),
+            under_way: taken as u64,
+            places: places as u64,
+        }
     }
 }

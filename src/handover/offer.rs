@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -150,8 +151,16 @@ impl Successor {
 
 /// Tells the log of a successor that was none.
 pub(crate) fn came_to_nothing(error: &io::Error) {
+    FAILURES.fetch_add(1, Ordering::Relaxed);
     log::warn!("an upgrade came to nothing: {error}; serving on");
 }
+
+/// Successors that asked and did not take over, since the start of the process.
+pub(crate) fn failures() -> u64 {
+    FAILURES.load(Ordering::Relaxed)
+}
+
+static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<Successor>> + 'a>>;
 

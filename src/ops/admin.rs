@@ -27,10 +27,9 @@ use super::entry::Entry;
 use super::health::Health;
 use super::operators::Operators;
 use super::pulse::Pulse;
-use super::status::Gauges;
+use super::readings::Gauges;
 use super::{dashboard, debug, events, warm};
 use crate::event_loop::register;
-use crate::ledger::Ledger;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::Listener;
 use crate::warmth::Warmth;
@@ -43,7 +42,6 @@ pub(crate) struct Desk {
     pub(crate) gauges: Gauges,
     pub(crate) warmth: Warmth,
     pub(crate) operators: Operators,
-    pub(crate) ledger: Ledger,
     /// Connections that are served at once.
     pub(crate) places: usize,
 }
@@ -95,12 +93,8 @@ async fn serve(
     told: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
     let here = listener.address();
-    let pulse = Pulse::new(
-        desk.ledger.clone(),
-        desk.gauges.clone(),
-        desk.warmth.clone(),
-        (desk.places / 2).clamp(1, LISTENERS_MAX),
-    );
+    let listeners = (desk.places / 2).clamp(1, LISTENERS_MAX);
+    let pulse = Pulse::new(desk.gauges.clone(), desk.warmth.clone(), listeners);
     let entry = desk.entry.clone();
     let app = App::new()
         .wrap(from_fn(move |request, next| {
@@ -108,7 +102,8 @@ async fn serve(
             async move { entry.pass(here, request, next).await }
         }))
         .configure(|app| desk.health.configure(app))
-        .configure(|app| desk.gauges.configure(app))
+        .configure(|app| desk.gauges.configure_status(app))
+        .configure(|app| desk.gauges.configure_metrics(app))
         .configure(|app| warm::configure(&desk.warmth, app))
         .configure(|app| desk.operators.configure(app))
         .configure(|app| debug::configure(&desk.operators, app))

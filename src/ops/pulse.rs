@@ -24,10 +24,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 
 use self::rates::{BusyFiles, Downloads};
-use self::sample::{Lookups, Sample};
-use self::snapshot::{Point, Snapshot};
-use super::status::Gauges;
-use crate::ledger::Ledger;
+use self::sample::Sample;
+use self::snapshot::{Point, Recent, Snapshot, troubles};
+use super::readings::Gauges;
+use super::status::Status;
 use crate::warmth::{Warmth, aside};
 
 /// A heart that beats once a second, for all who listen. On the admin thread; every clone is the same.
@@ -37,7 +37,6 @@ pub(crate) struct Pulse {
 }
 
 struct Inner {
-    ledger: Ledger,
     gauges: Gauges,
     warmth: Warmth,
     beats: watch::Sender<Bytes>,
@@ -66,9 +65,8 @@ pub(crate) struct Seat {
 
 impl Pulse {
     /// A pulse for at most `seats` who listen at once.
-    pub(crate) fn new(ledger: Ledger, gauges: Gauges, warmth: Warmth, seats: usize) -> Self {
+    pub(crate) fn new(gauges: Gauges, warmth: Warmth, seats: usize) -> Self {
         let inner = Inner {
-            ledger,
             gauges,
             warmth,
             beats: watch::Sender::new(Bytes::new()),
@@ -132,52 +130,60 @@ impl Pulse {
 
 impl Inner {
     fn beat(&self) {
-        let status = self.gauges.read();
-        let sample = Sample::take(self.ledger.totals(), self.lookups(), &status, Instant::now());
+        let readings = self.gauges.read();
+        let status = Status::of(&readings);
+        let now = Sample::take(&readings, &status, Instant::now());
         let is_heard = self.beats.receiver_count() > 0;
         let memory = &mut *self.memory.borrow_mut();
         let at_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let at_ms = u64::try_from(at_ms).unwrap_or(u64::MAX);
-        if let Some(last) = memory.samples.back() {
-            let recent = memory.samples.get(memory.samples.len().saturating_sub(RECENT)).unwrap_or(last);
-            memory.points.push_back(Point::between(at_ms, &sample, last, recent));
-            if memory.points.len() > POINTS {
-                memory.points.pop_front();
-            }
-        }
-        let transfers = if is_heard { self.ledger.transfers() } else { Vec::new() };
-        let downloads = memory.downloads.look(transfers, sample.at);
-        if is_heard {
-            let snapshot = Snapshot {
-                at_ms,
-                point: memory.points.back(),
-                recent: memory
-                    .samples
-                    .get(memory.samples.len().saturating_sub(RECENT))
-                    .map(|before| snapshot::Recent::between(&sample, before)),
-                troubles: snapshot::troubles(&sample, memory.samples.front(), memory.samples.back()),
-                downloads_under_way: self.ledger.transfers_under_way(),
-                downloads,
-                busy: memory.busy.shown(),
-                activities: self.gauges.guard.activities(),
-                status: &status,
-            };
-            self.beats.send_replace(event("snapshot", &snapshot));
-        } else {
-            self.beats.send_replace(Bytes::new());
-        }
-        memory.samples.push_back(sample);
-        if memory.samples.len() > SAMPLES {
-            memory.samples.pop_front();
-        }
+        memory.note(at_ms, &now);
+        let transfers = if is_heard { self.gauges.ledger.transfers() } else { Vec::new() };
+        let downloads = memory.downloads.look(transfers, now.at);
+        // Who sits down before the next beat does not take this one for new.
+        let told = match is_heard {
+            false => Bytes::new(),
+            true => event(
+                "snapshot",
+                &Snapshot {
+                    at_ms,
+                    point: memory.points.back(),
+                    recent: memory.recent().map(|recent| Recent::between(&now, recent)),
+                    troubles: troubles(&now, memory.samples.front(), memory.samples.back()),
+                    downloads_under_way: readings.transfers,
+                    downloads,
+                    busy: memory.busy.shown(),
+                    activities: readings.activities,
+                    status: &status,
+                },
+            ),
+        };
+        self.beats.send_replace(told);
+        memory.keep(now);
     }
 }
 
-impl Inner {
-    /// A worker's own short cut comes before the cache of names that all share.
-    fn lookups(&self) -> Lookups {
-        let (own, shared) = (self.ledger.lookup_counts(), self.gauges.files.counts().name_cache);
-        Lookups { hits: own.hits() + shared.hits, misses: shared.misses }
+impl Memory {
+    /// Draws the line up to `now`, which is not kept yet.
+    fn note(&mut self, at_ms: u64, now: &Sample) {
+        let Some((last, recent)) = self.samples.back().zip(self.recent()) else { return };
+        let point = Point::between(at_ms, now, last, recent);
+        self.points.push_back(point);
+        if self.points.len() > POINTS {
+            self.points.pop_front();
+        }
+    }
+
+    fn keep(&mut self, now: Sample) {
+        self.samples.push_back(now);
+        if self.samples.len() > SAMPLES {
+            self.samples.pop_front();
+        }
+    }
+
+    /// The sample of ten seconds ago, or the oldest.
+    fn recent(&self) -> Option<&Sample> {
+        self.samples.get(self.samples.len().saturating_sub(RECENT))
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::snapshot::rounded;
 use crate::ledger::exchange::Outcome;
 use crate::ledger::totals::Totals;
+use crate::ops::readings::Readings;
 use crate::ops::status::Status;
 
 /// Everything that is counted, at one moment.
@@ -38,10 +39,15 @@ pub(super) struct Trouble {
 }
 
 impl Sample {
-    pub(super) fn take(totals: Totals, lookups: Lookups, status: &Status, at: Instant) -> Self {
+    /// What `readings` are, and `status` says of them.
+    pub(super) fn take(readings: &Readings, status: &Status, at: Instant) -> Self {
+        let totals = readings.totals.clone();
+        // A worker's own short cut comes before the cache of names that all share.
+        let shared = readings.files.name_cache;
+        let lookups = Lookups { hits: readings.lookups.hits() + shared.hits, misses: shared.misses };
         let told = serde_json::to_value(status).unwrap_or_default();
         let troubles = troubles_of(&told).chain(cuts_of(&totals)).collect();
-        let connections = told.pointer("/connections/now").and_then(Value::as_u64).unwrap_or_default();
+        let connections = readings.connections.open as u64;
         Self { at, totals, lookups, connections, troubles }
     }
 
