@@ -1,6 +1,7 @@
 //! starting → warming → ready → draining or retiring → closing, and who is told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
@@ -54,18 +55,29 @@ impl Phase {
 #[derive(Clone)]
 pub struct Lifecycle {
     phase: Arc<watch::Sender<Phase>>,
+    is_drained: Arc<AtomicBool>,
 }
 
 impl Lifecycle {
     /// A server that is starting.
     #[allow(clippy::new_without_default, reason = "a lifecycle begins; it is not a neutral value")]
     pub fn new() -> Self {
-        Self { phase: Arc::new(watch::Sender::new(Phase::Starting)) }
+        Self { phase: Arc::new(watch::Sender::new(Phase::Starting)), is_drained: Arc::default() }
     }
 
     /// How far the server is now.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    /// Whether an operator has load balancers go elsewhere, whatever the phase. Unlike a stop, that can be taken back.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Relaxed)
+    }
+
+    /// Load balancers are told to go elsewhere, or not any more; says whether that is news.
+    pub(crate) fn set_drained(&self, is_drained: bool) -> bool {
+        self.is_drained.swap(is_drained, Ordering::Relaxed) != is_drained
     }
 
     /// Goes on to `phase`; never back.

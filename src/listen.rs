@@ -91,7 +91,27 @@ pub(crate) fn deal(bounds: &[Bound], workers: usize) -> Vec<Vec<Listener>> {
     hands
 }
 
+impl Bound {
+    /// Whether nobody reaches it from another machine.
+    pub(crate) fn is_of_this_machine(&self) -> bool {
+        self.listeners.iter().all(|listener| match listener {
+            Listener::Tcp(_) => {
+                listener.address().is_some_and(|address| address.ip().to_canonical().is_loopback())
+            }
+            Listener::Unix { .. } => true,
+        })
+    }
+}
+
 impl Listener {
+    /// The address that it is bound to; none for a unix socket.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => rustix::net::getsockname(socket).ok()?.try_into().ok(),
+            Self::Unix { .. } => None,
+        }
+    }
+
     /// The socket.
     pub fn into_socket(self) -> (Arc<OwnedFd>, Option<Arc<SocketPath>>) {
         match self {

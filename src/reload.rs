@@ -13,8 +13,8 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::config::change::Change;
 use crate::config::{
-    Auto, Config, ConfigError, ConfigErrors, Count, Given, Limits, Loaded, RegularFiles, RootPath,
-    SystemFacts, read_redirects, settle,
+    Auto, Config, ConfigError, ConfigErrors, Count, Given, Knob, Limits, Loaded, Origins, RegularFiles,
+    RootPath, SystemFacts, read_redirects, settle,
 };
 use crate::files::disk::Disk;
 use crate::files::{Files, Settings};
@@ -124,8 +124,30 @@ fn unix_seconds() -> u64 {
 #[derive(Clone)]
 pub(crate) struct Current {
     pub(crate) config: Config,
+    pub(crate) origins: Origins,
+    /// What was read and waits for a restart.
+    pub(crate) postponed: Vec<Postponed>,
     pub(crate) limits: Limits,
     pub(crate) served: Served,
+}
+
+/// A knob that has another value at the next start.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Postponed {
+    pub(crate) key: &'static str,
+    /// Where the value comes from.
+    pub(crate) origin: String,
+    /// What was read, and what it is until then.
+    pub(crate) value: String,
+    pub(crate) until_then: String,
+}
+
+/// What came of a reload.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Reloaded {
+    /// What has changed, in words.
+    pub(crate) news: String,
+    pub(crate) postponed: Vec<Postponed>,
 }
 
 impl ReloadRequests {
@@ -205,7 +227,7 @@ impl Reloader {
     ///
     /// # Errors
     /// All that is wrong with the new configuration; the old one stays in effect whole.
-    pub(crate) async fn reload(&self) -> Result<(), ConfigErrors> {
+    pub(crate) async fn reload(&self) -> Result<Reloaded, ConfigErrors> {
         let _turn = self.inner.turn.lock().await;
         service::reloading();
         let outcome = self.read_and_apply().await;
@@ -236,7 +258,7 @@ impl Reloader {
         Ok(())
     }
 
-    async fn read_and_apply(&self) -> Result<(), ConfigErrors> {
+    async fn read_and_apply(&self) -> Result<Reloaded, ConfigErrors> {
         let before = self.current();
         let (given, root) = (self.inner.given.clone(), before.config.root.clone());
         let loaded = self.blocking(move || read_all(&given, &root)).await?;
@@ -244,17 +266,23 @@ impl Reloader {
         let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
         let news = news(&change, &before, &loaded);
         let served = before.served.changed(&change.config, &limits, Arc::clone(&loaded.redirects));
-        self.put_into_effect(Current { config: change.config.clone(), limits, served }).await;
+        let postponed: Vec<Postponed> =
+            change.postponed.iter().map(|knob| Postponed::new(knob, &loaded, &before)).collect();
+        let mut origins = loaded.origins.clone();
+        for knob in &change.postponed {
+            origins.set(knob.key, before.origins.of(knob.key).clone());
+        }
+        let config = change.config.clone();
+        let next = Current { config, origins, postponed: postponed.clone(), limits, served };
+        self.put_into_effect(next).await;
         if change.config.log != before.config.log {
             logger::change(&change.config.log);
         }
         log::info!("reloaded {news}");
-        for knob in &change.postponed {
-            let (read, stays) = (knob.value(&loaded.config), knob.value(&before.config));
-            let origin = loaded.origins.of(knob.key);
-            log::warn!("{} = {read} ({origin}) needs a restart: until then it stays {stays}", knob.key);
+        for Postponed { key, origin, value, until_then } in &postponed {
+            log::warn!("{key} = {value} ({origin}) needs a restart: until then it stays {until_then}");
         }
-        Ok(())
+        Ok(Reloaded { news, postponed })
     }
 
     async fn put_into_effect(&self, next: Current) {
@@ -281,8 +309,20 @@ impl Reloader {
         self.inner.disk.run(job).await.unwrap_or_else(panicked)
     }
 
-    fn current(&self) -> Current {
+    /// What is in effect.
+    pub(crate) fn current(&self) -> Current {
         self.inner.current.lock().clone()
+    }
+}
+
+impl Postponed {
+    fn new(knob: &Knob, loaded: &Loaded, before: &Current) -> Self {
+        Self {
+            key: knob.key,
+            origin: loaded.origins.of(knob.key).to_string(),
+            value: knob.value(&loaded.config),
+            until_then: knob.value(&before.config),
+        }
     }
 }
 

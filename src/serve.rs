@@ -210,7 +210,7 @@ impl Site {
         let known = self.recall(request, None).filter(|known| !known.is_due_for_touch)?;
         let Lookup::File(asset) = &known.lookup else {
             let stop = self.refuse_nothing(&known.name, &known.lookup, known.wants_directory).err()?;
-            self.count_hit(&known.lookup);
+            self.note_use(&known);
             return Some(Err(stop));
         };
         let fields = Fields::of(request.headers());
@@ -230,7 +230,7 @@ impl Site {
         let checksums = self.known_checksums(form, &fields)?;
         let mut response = self.reply_with(asset, form, &fields, handle, checksums, is_head).ok()?;
         add_cors(&asset.policy, request.headers(), &mut response);
-        self.count_hit(&known.lookup);
+        self.note_use(&known);
         Some(Ok(response))
     }
 

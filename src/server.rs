@@ -29,8 +29,10 @@ use crate::ledger::Ledger;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Origin};
 use crate::ops::admin::{Admin, Desk};
+use crate::ops::entry::Entry;
 use crate::ops::health::Health;
 use crate::ops::logger;
+use crate::ops::operators::Operators;
 use crate::ops::readings::Gauges;
 use crate::ops::service::{self, Watchdog};
 use crate::reload::{Current, Order, ReloadRequests, Reloader, Served};
@@ -200,6 +202,7 @@ impl House {
         is_successor: bool,
     ) -> io::Result<Self> {
         let Loaded { config, limits, redirects, .. } = loaded;
+        let entry = Entry::new(config);
         let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
         let rules = Rules::new(config);
         let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
@@ -219,12 +222,19 @@ impl House {
             lifecycle,
         };
         let (told, orders) = (0..limits.workers).map(|_| mpsc::unbounded_channel()).unzip();
-        let current = Current { config: config.clone(), limits: *limits, served: plan.served.clone() };
+        let current = Current {
+            config: config.clone(),
+            origins: loaded.origins.clone(),
+            postponed: Vec::new(),
+            limits: *limits,
+            served: plan.served.clone(),
+        };
         let reloader = Reloader::new(given, current, guard, warmth.clone(), told)?;
         let memory = Memory::open(config, warmth.clone())?;
         let gauges = Gauges {
             started: Instant::now(),
             lifecycle: plan.lifecycle.clone(),
+            entry: entry.clone(),
             files: plan.served.files.clone(),
             guard: plan.guard.clone(),
             gate: plan.served.manners.gate.clone(),
@@ -234,7 +244,10 @@ impl House {
             reloader: reloader.clone(),
             is_successor,
         };
-        Ok(Self { plan, memory, reloader, orders, desk: Desk { health, gauges, warmth } })
+        let lifecycle = plan.lifecycle.clone();
+        let operators = Operators { lifecycle, reloader: reloader.clone(), warmth: warmth.clone() };
+        let desk = Desk { entry, health, gauges, warmth, operators, places: limits.admin_connections };
+        Ok(Self { plan, memory, reloader, orders, desk })
     }
 }
 

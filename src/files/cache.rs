@@ -1,6 +1,7 @@
 //! Names in front of assets, both bounded. A thousand clients that ask for one cold file open it once.
 
 mod forming;
+pub(crate) mod remembered;
 pub(crate) mod warming;
 
 use std::io;
@@ -623,7 +624,7 @@ impl Files {
 
     /// Whether the kernel confirms, from memory alone, what the name says.
     fn check(&self, name: &Name, before: Checked) -> bool {
-        if !self.is_of_these_settings(name) {
+        if !self.is_of_these_settings(name) || name.is_purged() {
             return false;
         }
         let Loader { root, tags, .. } = &self.inner.loader;

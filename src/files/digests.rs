@@ -75,6 +75,13 @@ impl Digests {
         self.known.insert((*version, algorithm), digest);
     }
 
+    /// Forgets the checksums of a version.
+    pub(crate) fn forget(&self, version: &Version) {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            self.known.invalidate(&(*version, algorithm));
+        }
+    }
+
     /// The checksum as it is remembered, or as `compute` finds it: once, however many ask. Blocks.
     ///
     /// # Errors

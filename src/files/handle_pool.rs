@@ -130,6 +130,11 @@ impl HandlePool {
         self.warm.lock().touch(id)
     }
 
+    /// Whether the asset `id` has a warm handle; that is no use of it.
+    pub(crate) fn is_open(&self, id: u64) -> bool {
+        self.warm.lock().by_id.contains_key(&id)
+    }
+
     /// Lets the warm handle of the asset `id` go.
     pub(crate) fn forget(&self, id: u64) {
         let gone = self.warm.lock().remove(id);

@@ -45,7 +45,7 @@ pub(crate) struct Share {
 }
 
 /// How many connections do what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Activities {
     pub(crate) handshaking: u64,
     pub(crate) reading: u64,

@@ -6,7 +6,7 @@ use super::inherited::from_manager;
 use super::message::Role;
 use super::place::UpgradePlace;
 use super::predecessor::Predecessor;
-use crate::config::{Address, AdminListen, Config, Limits, Loaded, Origin};
+use crate::config::{Address, AdminListen, Config, Limits, Loaded, OrOff, Origin, unguarded};
 use crate::listen::{Bound, bind};
 
 /// The sockets that a server is given.
@@ -73,10 +73,20 @@ impl Listeners {
             }
             None => Self::of_manager(activated, config, limits)?,
         };
+        listeners.check_admin(config)?;
         let upgrade = config.upgrade_socket.given();
         listeners.upgrade = upgrade.map(|path| UpgradePlace::prepare(path.as_path(), from)).transpose()?;
         listeners.tell(loaded);
         Ok(listeners)
+    }
+
+    /// An inherited socket may be bound to other addresses than the configuration says.
+    fn check_admin(&self, config: &Config) -> io::Result<()> {
+        let is_open = |bound: &&Bound| !bound.is_of_this_machine() && config.admin_token == OrOff::Off;
+        match self.admin.as_ref().filter(is_open) {
+            Some(bound) => Err(io::Error::new(io::ErrorKind::InvalidInput, unguarded(&bound.url))),
+            None => Ok(()),
+        }
     }
 
     /// Listening sockets for traffic.

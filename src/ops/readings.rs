@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::entry::{Entry, EntryCounts};
 use super::process::Process;
 use crate::config::{Config, Limits};
 use crate::directories::Directories;
@@ -24,6 +25,7 @@ use crate::warmth::{self, Progress};
 pub(crate) struct Gauges {
     pub(crate) started: Instant,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) entry: Entry,
     pub(crate) files: Files,
     pub(crate) guard: Guard,
     pub(crate) gate: Gate,
@@ -39,6 +41,10 @@ pub(crate) struct Gauges {
 #[derive(Debug)]
 pub(crate) struct Readings {
     pub(crate) phase: Phase,
+    /// An operator has load balancers go elsewhere.
+    pub(crate) is_drained: bool,
+    /// What the admin listener refused.
+    pub(crate) entry: EntryCounts,
     pub(crate) uptime: Duration,
     pub(crate) is_successor: bool,
     pub(crate) upgrades_failed: u64,
@@ -75,6 +81,8 @@ impl Gauges {
         let limits = self.reloader.limits();
         Readings {
             phase: self.lifecycle.phase(),
+            is_drained: self.lifecycle.is_drained(),
+            entry: self.entry.counts(),
             uptime: self.started.elapsed(),
             is_successor: self.is_successor,
             upgrades_failed: handover::failures(),

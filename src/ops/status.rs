@@ -16,6 +16,8 @@ use crate::warmth::Counts;
 pub(crate) struct Status {
     version: &'static str,
     phase: &'static str,
+    /// An operator has load balancers go elsewhere.
+    is_drained: bool,
     uptime_seconds: u64,
     requests: Requests,
     warming: Counts,
@@ -98,6 +100,10 @@ struct Refused {
     client_directories: u64,
     /// Connections closed for the PROXY header that they began with, or did not.
     proxy_headers: u64,
+    /// Of the admin listener: wrong tokens, tokens after too many wrong ones, requests of other sites' pages.
+    admin_tokens: u64,
+    admin_attempts: u64,
+    admin_pages: u64,
 }
 
 /// Connections that lost their place to others.
@@ -146,7 +152,7 @@ impl Gauges {
         let gauges = self.clone();
         let read = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
         let answer = move || {
-            let status = Status::of(gauges.read());
+            let status = Status::of(&gauges.read());
             async move {
                 HttpResponse::Ok()
                     .insert_header((CACHE_CONTROL, "no-store"))
@@ -159,11 +165,13 @@ impl Gauges {
 }
 
 impl Status {
-    fn of(readings: Readings) -> Self {
-        let Readings { config, limits, files, connections, guard, totals, .. } = &readings;
+    /// Those of `readings` that are shown.
+    pub(crate) fn of(readings: &Readings) -> Self {
+        let Readings { config, limits, files, connections, guard, totals, .. } = readings;
         Self {
             version: env!("CARGO_PKG_VERSION"),
             phase: readings.phase.name(),
+            is_drained: readings.is_drained,
             uptime_seconds: readings.uptime.as_secs(),
             requests: Requests {
                 ended: totals.requests(),
@@ -200,6 +208,9 @@ impl Status {
                 client_requests_at_once: guard.refused_at_once,
                 client_directories: readings.client_directories_refused,
                 proxy_headers: guard.proxy_headers_refused,
+                admin_tokens: readings.entry.tokens,
+                admin_attempts: readings.entry.too_many,
+                admin_pages: readings.entry.pages,
             },
             closed: Closed { idle: connections.evicted, too_slow: connections.too_slow },
             reads: Reads {

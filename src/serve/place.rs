@@ -69,6 +69,8 @@ pub(crate) struct Recalled {
     pub(crate) wants_directory: bool,
     /// The caches ought to hear of this use.
     pub(crate) is_due_for_touch: bool,
+    /// In the table of short cuts.
+    place: usize,
 }
 
 /// Why a request leads to no file.
@@ -97,15 +99,21 @@ impl Site {
         check_form(request).ok()?; // Before the short cut, which knows paths alone.
         let raw = request.uri().path().as_bytes();
         let now_ms = self.files.now_ms();
-        let Shortcut { name, wants_directory } =
+        let (Shortcut { name, wants_directory }, place) =
             self.shortcuts.borrow().get(raw).filter(|_| self.shortcuts_hold(wants))?;
         let lookup = self.files.recall(&name, now_ms)?;
         let is_due_for_touch = name.is_due_for_touch(now_ms);
-        Some(Recalled { name, lookup, wants_directory, is_due_for_touch })
+        Some(Recalled { name, lookup, wants_directory, is_due_for_touch, place })
+    }
+
+    /// What was recalled is what is answered with.
+    pub(crate) fn note_use(&self, recalled: &Recalled) {
+        self.shortcuts.borrow().used(recalled.place, recalled.is_due_for_touch);
+        self.count_hit(&recalled.lookup);
     }
 
     /// Counts what the short cut led to that a response is made of.
-    pub(crate) fn count_hit(&self, lookup: &Lookup) {
+    fn count_hit(&self, lookup: &Lookup) {
         self.lookups.hit(match lookup {
             Lookup::File(asset) if asset.is_on_heap() => Hit::Heap,
             Lookup::File(asset) if asset.mapping().is_some() => Hit::Mapped,
@@ -116,10 +124,9 @@ impl Site {
 
     /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
     pub(crate) async fn find(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Result<Place, Stop> {
-        if let Some(Recalled { name, lookup, wants_directory, is_due_for_touch }) =
-            self.recall(request, wants)
-        {
-            self.count_hit(&lookup);
+        if let Some(recalled) = self.recall(request, wants) {
+            self.note_use(&recalled);
+            let Recalled { name, lookup, wants_directory, is_due_for_touch, .. } = recalled;
             if let Lookup::File(asset) = lookup {
                 return Ok(Place { asset, name, is_due_for_touch, stands_in: None });
             }
@@ -165,6 +172,7 @@ impl Site {
         let wants_directory = target.wants_directory;
         let path = if wants_directory { target.path.index(&self.manners.index) } else { target.path };
         let found = self.files.find(&path).await;
+        found.name.used(1);
         let shortcut = Shortcut { name: Arc::clone(&found.name), wants_directory };
         self.shortcuts.borrow_mut().put(request.uri().path().as_bytes(), shortcut);
         match found.lookup {
