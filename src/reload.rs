@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
+use crate::access_log::AccessLog;
 use crate::config::change::Change;
 use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, Given, Limits, Loaded, RegularFiles, RootPath,
@@ -23,6 +24,7 @@ use crate::ops::service;
 use crate::rules::Rules;
 use crate::serve::Manners;
 use crate::warmth::Warmth;
+use crate::wire::noting::Noting;
 use crate::wire::worker::Bounds;
 
 /// Who asks for a reload leaves word here. What is asked for twice before it is begun is done once.
@@ -35,6 +37,7 @@ pub struct ReloadRequests {
 struct Asked {
     configuration: Notify,
     redirects: Notify,
+    reopening: Notify,
 }
 
 /// What is to be read again.
@@ -49,6 +52,7 @@ pub(crate) struct Served {
     pub(crate) files: Files,
     pub(crate) manners: Manners,
     pub(crate) bounds: Bounds,
+    pub(crate) noting: Noting,
 }
 
 /// For a worker: what it serves with from now on.
@@ -70,6 +74,7 @@ struct Inner {
     disk: Disk,
     guard: Guard,
     warmth: Warmth,
+    access_log: AccessLog,
     workers: Vec<mpsc::UnboundedSender<Order>>,
     turn: tokio::sync::Mutex<()>,
     current: Mutex<Current>,
@@ -94,6 +99,16 @@ impl ReloadRequests {
         self.inner.redirects.notify_one();
     }
 
+    /// Asks for the access log to be opened anew.
+    pub fn ask_to_reopen(&self) {
+        self.inner.reopening.notify_one();
+    }
+
+    /// Waits until the access log is to be opened anew.
+    pub(crate) async fn reopening(&self) {
+        self.inner.reopening.notified().await;
+    }
+
     async fn next(&self) -> Wanted {
         tokio::select! {
             biased;
@@ -113,11 +128,12 @@ impl Reloader {
         current: Current,
         guard: Guard,
         warmth: Warmth,
+        access_log: AccessLog,
         workers: Vec<mpsc::UnboundedSender<Order>>,
     ) -> std::io::Result<Self> {
         let disk = Disk::new("pagecast-load", 1, 0)?;
         let (turn, current) = (tokio::sync::Mutex::default(), Mutex::new(current));
-        let inner = Inner { given, disk, guard, warmth, workers, turn, current };
+        let inner = Inner { given, disk, guard, warmth, access_log, workers, turn, current };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -183,11 +199,17 @@ impl Reloader {
         let loaded = self.blocking(move || read_all(&given, &root)).await?;
         let change = Change::between(&before.config, loaded.config.clone());
         let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
+        let log = self.inner.access_log.clone();
+        let (old, new) = (before.config.clone(), change.config.clone());
+        let prepared = self
+            .blocking(move || log.prepare(&old, &new, old.root.as_path()).map_err(|error| conflict(&error)))
+            .await?;
+        self.inner.access_log.apply(&change.config, prepared).map_err(|error| conflict(&error))?;
         let news = news(&change, &before, &loaded);
         let served = before.served.changed(&change.config, &limits, Arc::clone(&loaded.redirects));
         self.put_into_effect(Current { config: change.config.clone(), limits, served }).await;
-        if change.config.log != before.config.log {
-            logger::change(&change.config.log);
+        if !logger::is_same(&change.config, &before.config) {
+            logger::change(&change.config);
         }
         log::info!("reloaded {news}");
         for knob in &change.postponed {
@@ -232,7 +254,7 @@ impl Served {
     fn changed(&self, config: &Config, limits: &Limits, redirects: Arc<Redirects>) -> Self {
         let files = self.files.changed(&Settings::of(config, limits), Rules::new(config));
         let manners = self.manners.changed(config, limits, &files, redirects);
-        Self { files, manners, bounds: Bounds::of(config) }
+        Self { files, manners, bounds: Bounds::of(config), noting: Noting::of(config) }
     }
 }
 
@@ -243,6 +265,10 @@ fn read_all(given: &Given, root: &RootPath) -> Result<Loaded, ConfigErrors> {
         return Ok(loaded);
     }
     Ok(Loaded { redirects: redirects_of(root)?, ..loaded })
+}
+
+fn conflict(error: &std::io::Error) -> ConfigErrors {
+    ConfigError::Conflict(error.to_string()).into()
 }
 
 fn redirects_of(root: &RootPath) -> Result<Arc<Redirects>, ConfigErrors> {

@@ -621,7 +621,7 @@ knobs! {
         access_log_slow: OrOff<Span> = OrOff::Off, in Span::ZERO..=Span::hours(24);
 
         /// Lines that wait to be written; what is beyond them is dropped and counted.
-        access_log_queue: Count = Count::of(16_384), in Count::of(16)..=Count::of(1_048_576);
+        access_log_queue: Count = Count::of(16_384), in Count::of(256)..=Count::of(1_048_576);
 
         /// Whether responses tell the id of their request (X-Request-Id).
         /// It is that of a trusted proxy (X-Request-Id, traceparent), else a new one. auto: where an access log is written.

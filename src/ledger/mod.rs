@@ -4,26 +4,35 @@
 //! |------------|----------------------------------------------------------|
 //! | `exchange` | one request and its response, from beginning to end      |
 //! | `sheet`    | what one worker has counted                              |
+//! | `note`     | what is noted of a request for the log                   |
 
 pub(crate) mod exchange;
+pub(crate) mod note;
 pub(crate) mod sheet;
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use self::note::Register;
 use self::sheet::Sheet;
 
 /// The sheets of all workers. Cheap to clone; every clone is the same.
 #[derive(Clone, Default)]
 pub struct Ledger {
     sheets: Arc<Mutex<Vec<Arc<Sheet>>>>,
+    register: Option<Arc<dyn Register>>,
 }
 
 impl Ledger {
+    /// A ledger that hands the notes of exchanges to `register` once they have ended.
+    pub(crate) fn writing(register: Arc<dyn Register>) -> Self {
+        Self { register: Some(register), ..Self::default() }
+    }
+
     /// A sheet for one more worker.
     pub(crate) fn sheet(&self) -> Arc<Sheet> {
-        let sheet = Arc::new(Sheet::default());
+        let sheet = Arc::new(Sheet { register: self.register.clone(), ..Sheet::default() });
         self.sheets.lock().push(Arc::clone(&sheet));
         sheet
     }

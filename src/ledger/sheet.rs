@@ -1,13 +1,17 @@
 //! What one worker has counted. It alone writes, so that no count costs more than a load and a store.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::exchange::{Exchange, Outcome};
+use super::note::{Note, Register};
 
 /// The counts of one worker.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Sheet {
+    /// Who takes the notes of exchanges that have ended.
+    pub(super) register: Option<Arc<dyn Register>>,
     ended: AtomicU64,
     sent: [AtomicU64; 4],
 }
@@ -28,8 +32,18 @@ pub(crate) enum Path {
 impl Sheet {
     /// An exchange has ended at `now`.
     pub(crate) fn end(&self, exchange: &Exchange, outcome: Outcome, now: Instant) {
-        let _ = (exchange, outcome, now);
         add(&self.ended, 1);
+        if let Some(note) = exchange.note.take() {
+            self.hand_over(note, exchange, outcome, now);
+        }
+    }
+
+    #[inline(never)]
+    fn hand_over(&self, mut note: Box<Note>, exchange: &Exchange, outcome: Outcome, now: Instant) {
+        if let Some(register) = self.register.as_ref().filter(|_| note.is_written) {
+            note.end(exchange, outcome, now);
+            register.enter(note);
+        }
     }
 
     /// So many bytes went that way.

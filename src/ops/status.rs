@@ -8,6 +8,7 @@ use actix_web::{HttpResponse, guard};
 use serde::Serialize;
 
 use super::process::Process;
+use crate::access_log::{AccessLog, AccessLogCounts};
 use crate::config::{Config, Limits};
 use crate::directories::Directories;
 use crate::files::{FaultCounts, Files};
@@ -26,6 +27,7 @@ pub(crate) struct Gauges {
     pub(crate) gate: Gate,
     pub(crate) directories: Directories,
     pub(crate) progress: std::sync::Arc<Progress>,
+    pub(crate) access_log: AccessLog,
     pub(crate) limits: Limits,
     pub(crate) bounds: Bounds,
 }
@@ -72,6 +74,7 @@ pub(crate) struct Status {
     unmapping: Unmapping,
     /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
     contradictions: u64,
+    access_log: AccessLogCounts,
 }
 
 /// A number and what it may not exceed.
@@ -228,6 +231,7 @@ impl Gauges {
             bandwidth: Bandwidth { held_back: bandwidth.held_back, waiting: bandwidth.waiting },
             unmapping: Unmapping { bytes: counts.unmapping_bytes, in_place: counts.unmapped_in_place },
             contradictions: guard.contradictions,
+            access_log: self.access_log.counts(),
         }
     }
 }

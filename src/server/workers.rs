@@ -168,7 +168,7 @@ async fn work(
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
     let Plan {
-        served: Served { files, manners, bounds },
+        served: Served { files, manners, bounds, noting },
         guard,
         ledger,
         health,
@@ -185,6 +185,7 @@ async fn work(
         }
     };
     let worker = Worker::new(app, files, bounds, guard, &ledger);
+    worker.set_noting(noting);
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
@@ -221,9 +222,10 @@ async fn heed<S>(
     site: Rc<RefCell<Rc<Site>>>,
     worker: Rc<Worker<S>>,
 ) {
-    while let Some(Order { served: Served { files, manners, bounds }, done }) = orders.recv().await {
+    while let Some(Order { served: Served { files, manners, bounds, noting }, done }) = orders.recv().await {
         site.replace(Site::new(files, manners));
         worker.set_bounds(bounds);
+        worker.set_noting(noting);
         drop(done);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ledger::exchange::{Exchange, Outcome};
+use crate::ledger::note::{Note, Wait};
 use crate::ledger::sheet::Sheet;
 
 /// In the order of their requests, each with where its response ends among all that the connection sends.
@@ -55,6 +56,27 @@ impl Exchanges {
             }
             self.sheet.end(&open.exchange, Outcome::Complete, now);
         }
+    }
+
+    /// From `now` on what is sent next waits, or goes on.
+    pub(super) fn note_wait(&mut self, now: impl FnOnce() -> Instant, what: Option<Wait>) {
+        if let Some(note) = self.open.front_mut().and_then(|open| open.exchange.note.get_mut().as_mut()) {
+            note.waits(now(), what);
+        }
+    }
+
+    /// So many bytes of what is sent next were asked of the disk.
+    pub(super) fn note_cold(&mut self, bytes: u64) {
+        if let Some(note) = self.open.front_mut().and_then(|open| open.exchange.note.get_mut().as_mut()) {
+            note.cold_bytes += bytes;
+        }
+    }
+
+    /// What is noted of the last request, if anything, and when it came.
+    pub(super) fn last_note(&mut self) -> Option<(&mut Note, Instant)> {
+        let exchange = &mut self.open.back_mut()?.exchange;
+        let began = exchange.began;
+        Some((exchange.note.get_mut().as_mut()?, began))
     }
 
     /// The connection ends: so do all exchanges that have not.
