@@ -29,15 +29,18 @@ impl Losses {
 
     /// Tells what is new, unless something was told within the last minute.
     pub(super) fn tell(&self, counts: AccessLogCounts, now: Instant) {
-        self.told.lock().news(counts, Some(now)).map_or((), |news| self.say(news, counts));
+        let news = self.told.lock().news(counts, Some(now));
+        self.say(news, counts);
     }
 
     /// Tells what is new, whenever something was told before.
     pub(super) fn tell_last(&self, counts: AccessLogCounts) {
-        self.told.lock().news(counts, None).map_or((), |news| self.say(news, counts));
+        let news = self.told.lock().news(counts, None);
+        self.say(news, counts);
     }
 
-    fn say(&self, (dropped, failed): (u64, u64), counts: AccessLogCounts) {
+    fn say(&self, news: Option<(u64, u64)>, counts: AccessLogCounts) {
+        let Some((dropped, failed)) = news else { return };
         if dropped > 0 {
             let limit = counts.limit;
             log::warn!("access log: {dropped} lines were dropped: {limit} others waited to be written");

@@ -32,7 +32,7 @@ impl Ledger {
 
     /// A sheet for one more worker.
     pub(crate) fn sheet(&self) -> Arc<Sheet> {
-        let sheet = Arc::new(Sheet { register: self.register.clone(), ..Sheet::default() });
+        let sheet = Arc::new(Sheet::handing_to(self.register.clone()));
         self.sheets.lock().push(Arc::clone(&sheet));
         sheet
     }

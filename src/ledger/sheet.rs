@@ -11,7 +11,7 @@ use super::note::{Note, Register};
 #[derive(Default)]
 pub(crate) struct Sheet {
     /// Who takes the notes of exchanges that have ended.
-    pub(super) register: Option<Arc<dyn Register>>,
+    register: Option<Arc<dyn Register>>,
     ended: AtomicU64,
     sent: [AtomicU64; 4],
 }
@@ -30,6 +30,11 @@ pub(crate) enum Path {
 }
 
 impl Sheet {
+    /// A sheet that hands notes to `register`.
+    pub(super) fn handing_to(register: Option<Arc<dyn Register>>) -> Self {
+        Self { register, ..Self::default() }
+    }
+
     /// An exchange has ended at `now`.
     pub(crate) fn end(&self, exchange: &Exchange, outcome: Outcome, now: Instant) {
         add(&self.ended, 1);

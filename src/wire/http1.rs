@@ -665,18 +665,19 @@ where
         end
     }
 
-    fn give_up(&self, cut: &Cut) -> End {
+    fn give_up(&mut self, cut: &Cut) -> End {
+        let request = self.exchanges.last_note().map_or_else(String::new, |(note, _)| noting::told_id(note));
         match cut {
-            Cut::Socket(error) => log::debug!("{}: the connection ended: {error}", self.who()),
-            Cut::Stalled => log::debug!("{}: the connection ended: {NOTHING_TAKEN}", self.who()),
-            Cut::TooSlow => log::debug!("{}: the connection ended: {TOO_LITTLE}", self.who()),
-            fault => self.tell_fault(fault),
+            Cut::Socket(error) => log::debug!("{}: the connection ended: {error}{request}", self.who()),
+            Cut::Stalled => log::debug!("{}: the connection ended: {NOTHING_TAKEN}{request}", self.who()),
+            Cut::TooSlow => log::debug!("{}: the connection ended: {TOO_LITTLE}{request}", self.who()),
+            fault => self.tell_fault(fault, &request),
         }
         End::Close
     }
 
     /// What is made piece by piece, and is no file, says itself of which one it speaks.
-    fn tell_fault(&self, cut: &Cut) {
+    fn tell_fault(&self, cut: &Cut, request: &str) {
         let file = self.outbox.file();
         let name = file.map_or_else(|| "what was sent".to_owned(), |file| format!("/{file}"));
         let is_changed = |error: &io::Error| error.kind() == ErrorKind::StaleNetworkFileHandle;
@@ -696,7 +697,7 @@ where
             }
         };
         let what = file.map_or_else(|| words.as_bytes(), |file| file.as_bytes());
-        self.worker().files().faults().tell(fault, what, format_args!("{words}"));
+        self.worker().files().faults().tell(fault, what, format_args!("{words}{request}"));
     }
 
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).

@@ -152,6 +152,11 @@ pub(super) fn id_line(note: &Note) -> Option<Bytes> {
     Some([X_REQUEST_ID.as_str().as_bytes(), b": ", id, b"\r\n"].concat().into())
 }
 
+/// The request's id as the diagnostics tell it, behind what is said of it.
+pub(super) fn told_id(note: &Note) -> String {
+    note.get(Part::Id).map_or_else(String::new, |id| format!(" (request {})", id.escape_ascii()))
+}
+
 /// The id that came with the request, or a new one.
 fn put_id(note: &mut Note, x_request_id: Option<&[u8]>, traceparent: Option<&[u8]>) {
     match request_id::given(x_request_id, traceparent) {
