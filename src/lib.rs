@@ -28,11 +28,13 @@
 //! | `temporary`   | a file that is there whole or not at all                                  |
 //! | `accept`, `reply`, `produced`, `event_loop` | new connections; from an answer to a response; bodies made piece by piece; epoll |
 //! | `client_places` | a client's share of places for listings and archives                        |
+//! | `access_log` | a line for each request, written away from the threads that serve        |
 //! | `kernel`      | what no library offers safely: the only `unsafe`                          |
 //!
 //! Arrows run one way: `server` → `serve` → `reply` → `wire` → `files` → `rules` → `http`, `kernel`; and `tree` → `files`.
 
 mod accept;
+pub(crate) mod access_log;
 pub mod archive;
 mod client_places;
 pub mod config;

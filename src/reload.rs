@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 
+use crate::access_log::AccessLog;
 use crate::config::change::Change;
 use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, Given, Knob, Limits, Loaded, Origins, RegularFiles,
@@ -28,6 +29,7 @@ use crate::serve::Manners;
 use crate::tls::Tls;
 use crate::tls::certificates::{Certificates, Found};
 use crate::warmth::Warmth;
+use crate::wire::noting::Noting;
 use crate::wire::worker::Bounds;
 
 /// Who asks for a reload leaves word here. What is asked for twice before it is begun is done once.
@@ -40,6 +42,7 @@ pub struct ReloadRequests {
 struct Asked {
     configuration: Notify,
     redirects: Notify,
+    reopening: Notify,
 }
 
 /// What is to be read again.
@@ -54,6 +57,7 @@ pub(crate) struct Served {
     pub(crate) files: Files,
     pub(crate) manners: Manners,
     pub(crate) bounds: Bounds,
+    pub(crate) noting: Noting,
 }
 
 /// For a worker: what it serves with from now on.
@@ -78,6 +82,7 @@ struct Inner {
     tls: Option<Tls>,
     /// The files of certificates that were looked into last, whatever came of it.
     judged: Mutex<Option<[u8; 32]>>,
+    access_log: AccessLog,
     workers: Vec<mpsc::UnboundedSender<Order>>,
     turn: tokio::sync::Mutex<()>,
     current: Mutex<Current>,
@@ -166,6 +171,16 @@ impl ReloadRequests {
         self.inner.redirects.notify_one();
     }
 
+    /// Asks for the access log to be opened anew.
+    pub fn ask_to_reopen(&self) {
+        self.inner.reopening.notify_one();
+    }
+
+    /// Waits until the access log is to be opened anew.
+    pub(crate) async fn reopening(&self) {
+        self.inner.reopening.notified().await;
+    }
+
     async fn next(&self) -> Wanted {
         tokio::select! {
             biased;
@@ -186,13 +201,15 @@ impl Reloader {
         guard: Guard,
         warmth: Warmth,
         tls: Option<Tls>,
+        access_log: AccessLog,
         workers: Vec<mpsc::UnboundedSender<Order>>,
     ) -> std::io::Result<Self> {
         let disk = Disk::new("pagecast-load", 1, 0)?;
         let (turn, current) = (tokio::sync::Mutex::default(), Mutex::new(current));
         let counts = ReloadCounts::new();
         let judged = Mutex::new(tls.as_ref().map(|tls| tls.certificates().fingerprint()));
-        let inner = Inner { given, disk, guard, warmth, tls, judged, workers, turn, current, counts };
+        let inner =
+            Inner { given, disk, guard, warmth, tls, judged, access_log, workers, turn, current, counts };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -306,6 +323,12 @@ impl Reloader {
         let certificates = self.read_certificates(&loaded.config).await?;
         let change = Change::between(&before.config, loaded.config.clone());
         let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
+        let log = self.inner.access_log.clone();
+        let (old, new) = (before.config.clone(), change.config.clone());
+        let prepared = self
+            .blocking(move || log.prepare(&old, &new, old.root.as_path()).map_err(|error| conflict(&error)))
+            .await?;
+        self.inner.access_log.apply(&change.config, prepared).map_err(|error| conflict(&error))?;
         let news = news(&change, &before, &loaded);
         if let (Some(tls), Some(certificates)) = (&self.inner.tls, certificates) {
             put_certificates(tls, certificates);
@@ -320,8 +343,8 @@ impl Reloader {
         let config = change.config.clone();
         let next = Current { config, origins, postponed: postponed.clone(), limits, served };
         self.put_into_effect(next).await;
-        if change.config.log != before.config.log {
-            logger::change(&change.config.log);
+        if !logger::is_same(&change.config, &before.config) {
+            logger::change(&change.config);
         }
         log::info!("reloaded {news}");
         for Postponed { key, origin, value, until_then } in &postponed {
@@ -395,7 +418,7 @@ impl Served {
     fn changed(&self, config: &Config, limits: &Limits, redirects: Arc<Redirects>) -> Self {
         let files = self.files.changed(&Settings::of(config, limits), Rules::new(config));
         let manners = self.manners.changed(config, limits, &files, redirects);
-        Self { files, manners, bounds: Bounds::of(config) }
+        Self { files, manners, bounds: Bounds::of(config), noting: Noting::of(config) }
     }
 }
 
@@ -406,6 +429,10 @@ fn read_all(given: &Given, root: &RootPath) -> Result<Loaded, ConfigErrors> {
         return Ok(loaded);
     }
     Ok(Loaded { redirects: redirects_of(root)?, ..loaded })
+}
+
+fn conflict(error: &std::io::Error) -> ConfigErrors {
+    ConfigError::Conflict(error.to_string()).into()
 }
 
 fn redirects_of(root: &RootPath) -> Result<Arc<Redirects>, ConfigErrors> {

@@ -18,7 +18,7 @@ mod pages;
 pub(crate) mod place;
 mod shortcut;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -51,8 +51,11 @@ use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
 use crate::ledger::lookups::Lookups;
+use crate::ledger::note::Cached;
 use crate::reply::{Checksums, Source, add_lines, download, moved, options, page, redirect, reply};
 use crate::rules::{Policy, Rules};
+use crate::wire::noting::Noting;
+use crate::wire::ready::Ready;
 
 /// The site as one worker serves it.
 pub struct Site {
@@ -90,6 +93,8 @@ pub struct Manners {
     pub verifies: bool,
     /// How long a request waits for a checksum.
     pub digest_wait: Duration,
+    /// Whether it is noted how files were found.
+    pub notes: bool,
 }
 
 impl Manners {
@@ -118,6 +123,7 @@ impl Manners {
             offers_archives: config.archive.is_on(),
             verifies: config.verify == Verify::Serve,
             digest_wait: config.digest_wait.get(),
+            notes: Noting::of(config).writes(),
         })
     }
 
@@ -143,6 +149,7 @@ impl Manners {
             offers_archives: config.archive.is_on(),
             verifies: config.verify == Verify::Serve,
             digest_wait: config.digest_wait.get(),
+            notes: Noting::of(config).writes(),
         }
     }
 }
@@ -172,15 +179,16 @@ impl Site {
         let is_head = method == Method::Head;
         let admission = self.manners.guard.admit(request);
         let refusal = admission.as_ref().and_then(|admission| admission.outcome.as_ref().err());
+        let cached = Cell::new(None);
         let turned = if refusal.is_some() { None } else { gate.turns(request) };
         let answer = match (turned, method) {
             _ if let Some(refusal) = refusal => {
                 Err(Stop::refused(Refused::TooManyRequests(refusal.retry_after)))
             }
             (Some(turned), _) => Ok(self.turned(turned, request, method)),
-            (None, Method::Get | Method::Head) => match self.answer_at_once(request, is_head) {
+            (None, Method::Get | Method::Head) => match self.answer_at_once(request, is_head, &cached) {
                 Some(answer) => answer,
-                None => Box::pin(self.answer(request, is_head)).await,
+                None => Box::pin(self.answer(request, is_head, &cached)).await,
             },
             (None, Method::Options) => Ok(self.options(request)),
             (None, Method::NotAllowed) => Err(Stop::refused(Refused::MethodNotAllowed)),
@@ -196,6 +204,9 @@ impl Site {
         for line in [gate.transport_security(request), gate.vary(request)].into_iter().flatten() {
             add_lines(&mut response, line);
         }
+        if let Some(cached) = cached.get().filter(|_| self.manners.notes) {
+            Ready::note_cached(&mut response, cached);
+        }
         if let Some(admission) = admission {
             accompany(*admission, &mut response);
         }
@@ -204,11 +215,16 @@ impl Site {
 
     /// The usual case, in which nothing waits: a name that is known, a form that is in memory or open. A plain function, since
     /// whatever an async one never does makes it slower all the same.
-    fn answer_at_once(&self, request: &HttpRequest, is_head: bool) -> Option<Result<HttpResponse, Stop>> {
+    fn answer_at_once(
+        &self,
+        request: &HttpRequest,
+        is_head: bool,
+        cached: &Cell<Option<Cached>>,
+    ) -> Option<Result<HttpResponse, Stop>> {
         if self.manners.verifies || request.uri().query().is_some() {
             return None;
         }
-        let known = self.recall(request, None).filter(|known| !known.is_due_for_touch)?;
+        let known = self.recall(request, None, cached).filter(|known| !known.is_due_for_touch)?;
         let Lookup::File(asset) = &known.lookup else {
             let stop = self.refuse_nothing(&known.name, &known.lookup, known.wants_directory).err()?;
             self.note_use(&known);
@@ -235,11 +251,16 @@ impl Site {
         Some(Ok(response))
     }
 
-    async fn answer(&self, request: &HttpRequest, is_head: bool) -> Result<HttpResponse, Stop> {
+    async fn answer(
+        &self,
+        request: &HttpRequest,
+        is_head: bool,
+        cached: &Cell<Option<Cached>>,
+    ) -> Result<HttpResponse, Stop> {
         let fields = Fields::of(request.headers());
         let wants = request.uri().query().map(|query| Wants::parse(query.as_bytes()));
         for _ in 0..CHANGED_TRIES {
-            let place = self.find(request, wants.as_ref()).await?; // 1 where
+            let place = self.find(request, wants.as_ref(), cached).await?; // 1 where
             match self.send(&place, request, &fields, wants.as_ref(), is_head).await {
                 Ok(mut response) => {
                     add_cors(&place.asset.policy, request.headers(), &mut response);

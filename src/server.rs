@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::workers::{Plan, Workers};
+use crate::access_log::AccessLog;
 use crate::config::{ConfigError, Given, Loaded};
 use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
@@ -41,6 +42,7 @@ use crate::serve::Manners;
 use crate::tls::Tls;
 use crate::tls::certificates::Certificates;
 use crate::warmth::{Memory, Warmth};
+use crate::wire::noting::Noting;
 use crate::wire::worker::Bounds;
 
 /// Serves until a signal says to stop: the program's main job.
@@ -50,7 +52,7 @@ use crate::wire::worker::Bounds;
 /// On SIGHUP it loads again what it was `given`.
 pub fn run(loaded: &Loaded, given: Given) -> ExitCode {
     let Loaded { config, limits, .. } = loaded;
-    logger::start(&config.log);
+    logger::start(config);
     // Before there are threads: it changes the environment.
     let outcome = Activated::take(config).and_then(|activated| {
         System::new().block_on(async {
@@ -108,7 +110,9 @@ pub async fn serve(
     let offer = Offer::of(&traffic, admin.as_ref(), watchdog.as_ref().map(Watchdog::timeout));
     let is_successor = predecessor.is_some();
     let house = House::build(loaded, given, storage, watchdog.as_ref(), is_successor).await?;
-    let House { plan, memory, reloader, orders, desk } = house;
+    let House { plan, memory, reloader, orders, desk, access_log } = house;
+    // Until all who write to it have ended.
+    let access_log = Finishing(access_log);
     if has_tls && plan.tls.is_none() {
         return Err(io::Error::other(NO_CERTIFICATE));
     }
@@ -118,6 +122,7 @@ pub async fn serve(
     let mut admin_server = if is_successor { None } else { start_admin(admin.as_ref())? };
     let mut tasks = Tasks(vec![
         actix_rt::spawn(keep_house(files, reloads.clone())),
+        actix_rt::spawn(keep_log(access_log.0.clone(), reloads.clone())),
         actix_rt::spawn({
             let guard = plan.guard.clone();
             async move { guard.share_bandwidth().await }
@@ -198,6 +203,7 @@ struct House {
     /// For each worker, what it serves with from then on.
     orders: Vec<mpsc::UnboundedReceiver<Order>>,
     desk: Desk,
+    access_log: AccessLog,
 }
 
 impl House {
@@ -218,13 +224,14 @@ impl House {
         files.try_probe().await;
         log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
         let (lifecycle, guard) = (Lifecycle::new(), Guard::new(config, limits));
+        let access_log = AccessLog::start(config)?;
         let warmth = Warmth::new(files.clone(), config, limits);
         let manners = Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard)?;
         let health = Health::new(lifecycle.clone(), files.clone()).telling(warmth.progress());
         let plan = Plan {
-            served: Served { files, manners, bounds: Bounds::of(config) },
+            served: Served { files, manners, bounds: Bounds::of(config), noting: Noting::of(config) },
             guard: guard.clone(),
-            ledger: Ledger::default(),
+            ledger: Ledger::writing(Arc::new(access_log.clone())),
             tls: tls.clone(),
             health: health.clone(),
             watchdog: watchdog.cloned(),
@@ -239,7 +246,7 @@ impl House {
             limits: *limits,
             served: plan.served.clone(),
         };
-        let reloader = Reloader::new(given, current, guard, warmth.clone(), tls, told)?;
+        let reloader = Reloader::new(given, current, guard, warmth.clone(), tls, access_log.clone(), told)?;
         let memory = Memory::open(config, warmth.clone())?;
         let gauges = Gauges {
             started: Instant::now(),
@@ -251,13 +258,14 @@ impl House {
             directories: plan.served.manners.directories.clone(),
             progress: Arc::clone(warmth.progress()),
             ledger: plan.ledger.clone(),
+            access_log: access_log.clone(),
             reloader: reloader.clone(),
             is_successor,
         };
         let lifecycle = plan.lifecycle.clone();
         let operators = Operators { lifecycle, reloader: reloader.clone(), warmth: warmth.clone() };
         let desk = Desk { entry, health, gauges, warmth, operators, places: limits.admin_connections };
-        Ok(Self { plan, memory, reloader, orders, desk })
+        Ok(Self { plan, memory, reloader, orders, desk, access_log })
     }
 }
 
@@ -357,6 +365,34 @@ async fn keep_house(files: Files, reloads: ReloadRequests) {
     tokio::join!(files.listen(), maintaining, looking);
 }
 
+/// What the access log is asked for, and what the diagnostics hear of it.
+async fn keep_log(access_log: AccessLog, reloads: ReloadRequests) {
+    let mut ticks = tokio::time::interval(HOUSEKEEPING_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let telling = async {
+        loop {
+            ticks.tick().await;
+            access_log.tell_losses(Instant::now());
+        }
+    };
+    let reopening = async {
+        loop {
+            reloads.reopening().await;
+            access_log.reopen();
+        }
+    };
+    tokio::join!(telling, reopening);
+}
+
+/// What is left in the access log is written when this is dropped.
+struct Finishing(AccessLog);
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
 /// The outcome of `waited`, or none when another word to stop comes first.
 async fn or_urgent<T>(waited: impl Future<Output = T>, stops: &mut mpsc::UnboundedReceiver<()>) -> Option<T> {
     tokio::select! {
@@ -366,7 +402,7 @@ async fn or_urgent<T>(waited: impl Future<Output = T>, stops: &mut mpsc::Unbound
 }
 
 impl Signals {
-    /// SIGTERM and SIGINT say to stop, SIGHUP to read the configuration again.
+    /// SIGTERM and SIGINT say to stop, SIGHUP to read the configuration again, SIGUSR1 to open the access log anew.
     fn of_the_process() -> io::Result<Self> {
         let (stop, stops) = mpsc::unbounded_channel();
         let reloads = ReloadRequests::default();
@@ -375,6 +411,13 @@ impl Signals {
         actix_rt::spawn(async move {
             while hangups.recv().await.is_some() {
                 asked.ask();
+            }
+        });
+        let mut renamed = signal(SignalKind::user_defined1())?;
+        let asked = reloads.clone();
+        actix_rt::spawn(async move {
+            while renamed.recv().await.is_some() {
+                asked.ask_to_reopen();
             }
         });
         for kind in [SignalKind::terminate(), SignalKind::interrupt()] {

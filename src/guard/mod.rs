@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use actix_web::HttpRequest;
+use actix_web::http::header::HeaderMap;
 use arc_swap::ArcSwap;
 
 use self::bandwidth::Bandwidth;
@@ -110,6 +111,14 @@ pub(crate) struct Admission {
     pub(crate) outcome: Result<Pass, Refusal>,
     /// Field lines for the response.
     pub(crate) lines: String,
+}
+
+/// Who speaks through a connection.
+pub(crate) struct Speaker {
+    /// In full, behind trusted proxies as well; none came over a unix socket.
+    pub(crate) address: Option<IpAddr>,
+    /// The peer is a trusted proxy.
+    pub(crate) is_trusted: bool,
 }
 
 /// A connection's share of what its client may have; returned when dropped.
@@ -236,6 +245,15 @@ impl Guard {
             log::warn!("client {key} {}", refusal.why.words());
         }
         Some(Box::new(Admission { outcome, lines }))
+    }
+
+    /// Who speaks through a connection from `peer`, as the log tells it; none is a unix socket.
+    pub(crate) fn speaker(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> Speaker {
+        let settings = self.inner.settings.load();
+        let peer = peer.map(|peer| peer.ip());
+        let is_trusted = settings.proxies.trust(peer);
+        let address = if is_trusted { settings.proxies.asker(peer, headers).address } else { peer };
+        Speaker { address, is_trusted }
     }
 
     /// Whether connections begin with a header of the PROXY protocol.

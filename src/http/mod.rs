@@ -22,7 +22,7 @@
 //!
 //! Beside them, [`redirects`] reads the file `_redirects` and finds where a path leads, [`cors`] says what pages of other
 //! origins are told, [`forwarded`] with [`host_pattern`] leads from cleartext to https, and
-//! [`forwarded_for`] with [`client`] tells one client from another.
+//! [`forwarded_for`] with [`client`] tells one client from another. [`request_id`] finds the id by which a request is known.
 
 pub mod accept;
 pub mod authority;
@@ -33,7 +33,7 @@ pub mod client;
 pub mod cors;
 pub mod date;
 pub mod decide;
-mod decimal;
+pub(crate) mod decimal;
 pub mod digest;
 pub mod disposition;
 pub mod encoding;
@@ -53,4 +53,5 @@ pub mod query_filter;
 pub mod range;
 mod redirect_line;
 pub mod redirects;
+pub mod request_id;
 pub mod target;

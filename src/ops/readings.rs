@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::entry::{Entry, EntryCounts};
 use super::process::Process;
+use crate::access_log::{AccessLog, AccessLogCounts};
 use crate::config::{Config, Limits};
 use crate::directories::Directories;
 use crate::files::{Counts, FaultCounts, Files};
@@ -32,6 +33,7 @@ pub(crate) struct Gauges {
     pub(crate) directories: Directories,
     pub(crate) progress: Arc<Progress>,
     pub(crate) ledger: Ledger,
+    pub(crate) access_log: AccessLog,
     pub(crate) reloader: Reloader,
     /// The listeners come from a predecessor.
     pub(crate) is_successor: bool,
@@ -55,6 +57,7 @@ pub(crate) struct Readings {
     pub(crate) reloads: Reloads,
     pub(crate) warming: warmth::Counts,
     pub(crate) totals: Totals,
+    pub(crate) access_log: AccessLogCounts,
     pub(crate) lookups: LookupCounts,
     /// Responses under way that had to wait.
     pub(crate) transfers: usize,
@@ -92,6 +95,7 @@ impl Gauges {
             reloads: self.reloader.counts(),
             warming: self.progress.counts(),
             totals: self.ledger.totals(),
+            access_log: self.access_log.counts(),
             lookups: self.ledger.lookup_counts(),
             transfers: self.ledger.transfers_under_way(),
             connections: self.guard.connection_counts(),

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::process::Process;
 use super::readings::{Gauges, Readings};
+use crate::access_log::AccessLogCounts;
 use crate::files::FaultCounts;
 use crate::reload::Reloads;
 use crate::warmth::Counts;
@@ -50,6 +51,7 @@ pub(crate) struct Status {
     reloads: Reloads,
     /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
     contradictions: u64,
+    access_log: AccessLogCounts,
 }
 
 /// What became of requests since the start.
@@ -228,6 +230,7 @@ impl Status {
             unmapping: Unmapping { bytes: files.unmapping_bytes, in_place: files.unmapped_in_place },
             reloads: readings.reloads,
             contradictions: guard.contradictions,
+            access_log: readings.access_log,
         }
     }
 }

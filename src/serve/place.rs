@@ -1,5 +1,6 @@
 //! Where a request leads: to a file, or to what stands for one.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -15,6 +16,7 @@ use crate::http::query::Wants;
 use crate::http::redirects::{REDIRECTS_FILE, Redirect};
 use crate::http::target::{ParsedTarget, SitePath};
 use crate::ledger::lookups::Hit;
+use crate::ledger::note::Cached;
 use crate::reply::{moved, redirect};
 use crate::rules::Policy;
 use crate::serve::asked::takes_page;
@@ -94,14 +96,22 @@ impl Stop {
 }
 
 impl Site {
-    /// What the worker's own short cut knows of the path, if that may still be trusted. Never waits.
-    pub(crate) fn recall(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Option<Recalled> {
+    /// What the worker's own short cut knows of the path, if that may still be trusted. Never waits. `cached` is set to how it is
+    /// known.
+    pub(crate) fn recall(
+        &self,
+        request: &HttpRequest,
+        wants: Option<&Wants<'_>>,
+        cached: &Cell<Option<Cached>>,
+    ) -> Option<Recalled> {
         check_form(request).ok()?; // Before the short cut, which knows paths alone.
         let raw = request.uri().path().as_bytes();
         let now_ms = self.files.now_ms();
         let (Shortcut { name, wants_directory }, place) =
             self.shortcuts.borrow().get(raw).filter(|_| self.shortcuts_hold(wants))?;
+        let was_trusted = !self.manners.notes || self.files.is_trusted(&name, now_ms);
         let lookup = self.files.recall(&name, now_ms)?;
+        cached.set(Some(if was_trusted { Cached::Hit } else { Cached::Revalidated }));
         let is_due_for_touch = name.is_due_for_touch(now_ms);
         Some(Recalled { name, lookup, wants_directory, is_due_for_touch, place })
     }
@@ -123,8 +133,14 @@ impl Site {
     }
 
     /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
-    pub(crate) async fn find(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Result<Place, Stop> {
-        if let Some(recalled) = self.recall(request, wants) {
+    /// `cached` is set to how it was found.
+    pub(crate) async fn find(
+        &self,
+        request: &HttpRequest,
+        wants: Option<&Wants<'_>>,
+        cached: &Cell<Option<Cached>>,
+    ) -> Result<Place, Stop> {
+        if let Some(recalled) = self.recall(request, wants, cached) {
             self.note_use(&recalled);
             let Recalled { name, lookup, wants_directory, is_due_for_touch, .. } = recalled;
             if let Lookup::File(asset) = lookup {
@@ -140,7 +156,7 @@ impl Site {
         self.lookups.miss();
         let raw = request.uri().path().as_bytes();
         let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
-        self.look_up(request, wants, target).await
+        self.look_up(request, wants, target, cached).await
     }
 
     /// Whether a path alone decides what it leads to.
@@ -156,6 +172,7 @@ impl Site {
         request: &HttpRequest,
         wants: Option<&Wants<'_>>,
         target: ParsedTarget<'_>,
+        cached: &Cell<Option<Cached>>,
     ) -> Result<Place, Stop> {
         if self.is_hidden(&target.path) {
             return Err(Stop::refused(Refused::NotFound));
@@ -173,6 +190,11 @@ impl Site {
         let path = if wants_directory { target.path.index(&self.manners.index) } else { target.path };
         let found = self.files.find(&path).await;
         found.name.used(1);
+        cached.set(Some(match found.lookup {
+            Lookup::Busy | Lookup::Failed => Cached::Fault,
+            _ if found.is_known => Cached::Hit,
+            _ => Cached::Miss,
+        }));
         let shortcut = Shortcut { name: Arc::clone(&found.name), wants_directory };
         self.shortcuts.borrow_mut().put(request.uri().path().as_bytes(), shortcut);
         match found.lookup {

@@ -173,7 +173,7 @@ async fn work(
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
     let Plan {
-        served: Served { files, manners, bounds },
+        served: Served { files, manners, bounds, noting },
         guard,
         ledger,
         tls,
@@ -193,6 +193,7 @@ async fn work(
         }
     };
     let worker = Worker::new(app, files, bounds, guard, &ledger);
+    worker.set_noting(noting);
     let accepting: Vec<_> = doors
         .into_iter()
         .map(|(listener, scheme)| {
@@ -231,9 +232,10 @@ async fn heed<S>(
     lookups: Arc<Lookups>,
     worker: Rc<Worker<S>>,
 ) {
-    while let Some(Order { served: Served { files, manners, bounds }, done }) = orders.recv().await {
+    while let Some(Order { served: Served { files, manners, bounds, noting }, done }) = orders.recv().await {
         site.replace(Site::counting(files, manners, Arc::clone(&lookups)));
         worker.set_bounds(bounds);
+        worker.set_noting(noting);
         drop(done);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::http::client::ClientKey;
 use crate::http::target::SitePath;
 use crate::ledger::exchange::{Exchange, Outcome};
+use crate::ledger::note::{Note, Wait};
 use crate::ledger::sheet::Sheet;
 use crate::ledger::transfers::{Begun, Shown};
 
@@ -97,6 +98,27 @@ impl Exchanges {
         }
     }
 
+    /// From `now` on what is sent next waits, or goes on.
+    pub(super) fn note_wait(&mut self, now: impl FnOnce() -> Instant, what: Option<Wait>) {
+        if let Some(note) = self.first.as_mut().and_then(Open::noted) {
+            note.waits(now(), what);
+        }
+    }
+
+    /// So many bytes of what is sent next were asked of the disk.
+    pub(super) fn note_cold(&mut self, bytes: u64) {
+        if let Some(note) = self.first.as_mut().and_then(Open::noted) {
+            note.cold_bytes += bytes;
+        }
+    }
+
+    /// What is noted of the last request, if anything, and when it came.
+    pub(super) fn last_note(&mut self) -> Option<(&mut Note, Instant)> {
+        let exchange = &mut self.last()?.exchange;
+        let began = exchange.began;
+        Some((exchange.note.get_mut().as_mut()?, began))
+    }
+
     /// The connection ends: so do all exchanges that have not.
     pub(super) fn cut(&mut self, outcome: Outcome, sent: u64, now: Instant) {
         self.settle(sent, now);
@@ -127,6 +149,11 @@ impl Drop for Exchanges {
 }
 
 impl Open {
+    /// What is noted of it, if anything.
+    fn noted(&mut self) -> Option<&mut Box<Note>> {
+        self.exchange.note.get_mut().as_mut()
+    }
+
     /// All before `sent` has left by `now`.
     fn note(&mut self, sent: u64, now: Instant) {
         if sent > self.start {

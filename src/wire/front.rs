@@ -29,6 +29,8 @@ pub(super) struct Front {
     ahead: Option<Box<Ahead>>,
     /// Bytes of a file have left, so that the file may have changed since.
     has_begun: bool,
+    /// Bytes that were asked of the disk.
+    cold_bytes: u64,
 }
 
 /// What a long response that found its file cold has read before it comes to it.
@@ -87,6 +89,8 @@ impl Front {
             self.resident_to = upto;
             if let Some(ahead) = &self.ahead {
                 let ahead = ahead.after(worker, client, window, start);
+                let reading = ahead.as_ref().and_then(|ahead| ahead.reading.as_ref());
+                self.cold_bytes += reading.map_or(0, length_of);
                 self.ahead = ahead.or_else(|| self.ahead.take());
             }
             window.asset.heat.note(&(start..upto), window.asset.length());
@@ -94,7 +98,11 @@ impl Front {
         }
         worker.sheet.cold();
         let known = self.ahead.take().and_then(|ahead| ahead.reading_of(window, start));
-        self.reading = Some(Box::new(known.unwrap_or_else(|| read(worker, client, window, start))));
+        self.reading = Some(Box::new(known.unwrap_or_else(|| {
+            let reading = read(worker, client, window, start);
+            self.cold_bytes += length_of(&reading);
+            reading
+        })));
         // From now on it is worth being ahead.
         let (asset, batch) = (window.asset.id, start / BATCH);
         self.ahead = Some(Box::new(Ahead { asset, batch, reading: None }));
@@ -104,6 +112,11 @@ impl Front {
     /// Since when the disk keeps the window waiting.
     pub(super) fn waits_since(&self) -> Option<Instant> {
         self.reading.as_ref().map(|reading| reading.since())
+    }
+
+    /// How many bytes were asked of the disk since that was asked last.
+    pub(super) fn take_cold_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.cold_bytes)
     }
 
     /// Time has passed since the last turn: what was known may be out of date.
@@ -191,6 +204,11 @@ fn read<S>(worker: &Worker<S>, client: ClientKey, window: &Window, start: u64) -
     let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
     let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
     worker.files.reads().read(client, Wanted { asset, handle, range, next })
+}
+
+fn length_of(reading: &Reading) -> u64 {
+    let range = reading.range();
+    range.end.saturating_sub(range.start)
 }
 
 /// Whether `range` of the window, which lies in one window of the file, is in memory. Never waits for a disk.

@@ -20,6 +20,7 @@ use super::body::{Dropped, Dropper, Framing};
 use super::deadline::Deadline;
 use super::exchanges::Exchanges;
 use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
+use super::noting;
 use super::opening::Opened;
 use super::ready::Paced;
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
@@ -35,6 +36,7 @@ use crate::http::carriage::Carriage;
 use crate::http::client::ClientKey;
 use crate::http::method::Method;
 use crate::ledger::exchange::{Exchange, Outcome, Protocol};
+use crate::ledger::note::{Note, Wait};
 use crate::ledger::sheet::RefusedHead;
 
 /// Serves one connection until it ends, from its first request on. Never fails: whatever happens ends the connection and is
@@ -100,8 +102,8 @@ enum End {
 /// What came instead of an end while a request was awaited.
 enum Arrived {
     Request(Parsed),
-    /// With whether it is an answer to HEAD, which has no content.
-    Refused(Refusal, bool),
+    /// With whether it is an answer to HEAD, which has no content, and what is noted of it.
+    Refused(Refusal, bool, Option<Box<Note>>),
 }
 
 impl<S, B> Connection<S>
@@ -119,9 +121,10 @@ where
             self.place.answers();
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
-                Arrived::Refused(refusal, is_head) => {
+                Arrived::Refused(refusal, is_head, note) => {
                     self.worker().sheet.refused_head(refused_head(refusal.0));
                     let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
+                    exchange.note.set(note);
                     self.exchanges.begin(exchange, self.outbox.pushed());
                     return self.refuse(refusal, is_head).await;
                 }
@@ -141,7 +144,9 @@ where
         let Parsed { mut request, framing, keep_alive, expects_continue, is_http10, is_head } = parsed;
         let method = Method::classify(request.method().as_str().as_bytes());
         let protocol = if is_http10 { Protocol::Http10 } else { Protocol::Http11 };
-        self.exchanges.begin(Exchange::new(self.now, Some(method), protocol), self.outbox.pushed());
+        let exchange = Exchange::new(self.now, Some(method), protocol);
+        exchange.note.set(self.worker().note(&request, self.socket.peer));
+        self.exchanges.begin(exchange, self.outbox.pushed());
         let limit = self.worker().bounds().body_bytes;
         let is_droppable = match framing {
             Framing::Empty | Framing::Chunked => true,
@@ -176,10 +181,14 @@ where
         let manner = Manner { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
         self.outbox.begin();
-        self.exchanges.answer(response.status().as_u16(), self.outbox.pushed());
-        let rest = render(response, manner, &worker.prefixes, self.now, &mut self.outbox);
+        let start = self.outbox.pushed();
+        self.exchanges.answer(response.status().as_u16(), start);
+        let id_line = self.note_answer(&response);
+        let content = noting::content_length(&response, is_head);
+        let rest = render(response, id_line, manner, &worker.prefixes, self.now, &mut self.outbox);
         let ends_by_close = matches!(rest, Rest::Stream(_, StreamFraming::UntilClose));
         let is_streamed = matches!(rest, Rest::Stream(..));
+        self.note_frame(self.outbox.pushed() - start - if is_streamed { 0 } else { content });
         if !is_streamed {
             self.exchanges.complete(self.outbox.pushed());
         }
@@ -233,6 +242,21 @@ where
                 StatusCode::INTERNAL_SERVER_ERROR,
                 BoxBody::new(Bytes::from_static(b"Something failed.\n")),
             ),
+        }
+    }
+
+    /// Notes what is to be noted of the response, and returns the line in which it tells the request's id.
+    fn note_answer(&mut self, response: &Response<BoxBody>) -> Option<Bytes> {
+        let now = self.now;
+        let (note, began) = self.exchanges.last_note()?;
+        noting::answered(note, response, began, now);
+        noting::id_line(note)
+    }
+
+    /// So many bytes that are pushed are no content.
+    fn note_frame(&mut self, bytes: u64) {
+        if let Some((note, _)) = self.exchanges.last_note() {
+            note.frame_bytes += bytes;
         }
     }
 
@@ -322,7 +346,7 @@ where
         ready!(self.deadline.poll(cx));
         // Blank lines alone ask for nothing.
         let is_blank = self.input.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-        Poll::Ready((!is_blank).then_some(Arrived::Refused(TOO_SLOW, is_head(&self.input))))
+        Poll::Ready((!is_blank).then(|| self.refused(TOO_SLOW, &self.input)))
     }
 
     /// A whole head at the front of the buffer, if there is one.
@@ -350,22 +374,27 @@ where
                 Scan::Partial => {
                     self.scanner = Scanner::default();
                     return (bytes.len() >= limits.bytes)
-                        .then_some((Arrived::Refused(MALFORMED, false), bytes.len()));
+                        .then(|| (self.refused(MALFORMED, left), bytes.len()));
                 }
                 Scan::Blank(length) => start += length,
                 Scan::Refused(refusal) => {
-                    return Some((Arrived::Refused(refusal, is_head(left)), bytes.len()));
+                    return Some((self.refused(refusal, left), bytes.len()));
                 }
                 Scan::Complete(length) => {
                     worker.sheet.head(length);
                     let arrived = match parse(&left[..length], limits, &worker.last_host) {
                         Ok(parsed) => Arrived::Request(parsed),
-                        Err(refusal) => Arrived::Refused(refusal, is_head(left)),
+                        Err(refusal) => self.refused(refusal, &left[..length]),
                     };
                     return Some((arrived, start + length));
                 }
             }
         }
+    }
+
+    /// What is no request, or none that is served.
+    fn refused(&self, refusal: Refusal, head: &[u8]) -> Arrived {
+        Arrived::Refused(refusal, is_head(head), self.worker().note_of_refused(head, self.socket.peer))
     }
 
     fn has_whole_head(&self) -> bool {
@@ -384,9 +413,19 @@ where
         self.deadline.set(self.now, worker.look_every());
         poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
         self.now = Instant::now();
+        self.note_flushed();
         self.exchanges.settle(self.outbox.sent(), self.now);
         self.restart_idle();
         Ok(())
+    }
+
+    /// What was sent has waited no more since now, and had so much to be read for it.
+    fn note_flushed(&mut self) {
+        let (now, cold) = (self.now, self.outbox.take_cold_bytes());
+        self.exchanges.note_wait(|| now, None);
+        if cold > 0 {
+            self.exchanges.note_cold(cold);
+        }
     }
 
     fn poll_flush(
@@ -413,6 +452,7 @@ where
         self.uptake.waits(now, self.outbox.waits_for_client());
         let Self { outbox, exchanges, .. } = self;
         exchanges.wait(outbox.sent(), now, outbox.client(), || outbox.file().cloned());
+        self.exchanges.note_wait(|| now, Some(self.outbox.waits_for()));
         if sent > 0 {
             self.now = now;
             if self.outbox.is_paced() {
@@ -507,19 +547,25 @@ where
             }
             left = left.checked_sub(bytes.len() as u64).ok_or(Cut::Changed)?;
             let is_chunked = framing == StreamFraming::Chunked;
+            let start = self.outbox.pushed();
             if is_chunked {
                 self.outbox.push(chunk_size_line(bytes.len()).into());
             }
+            let content = bytes.len() as u64;
             self.outbox.push(bytes.into());
             if is_chunked {
                 self.outbox.push(Bytes::from_static(b"\r\n").into());
+                self.note_frame(self.outbox.pushed() - start - content);
             }
             self.now = Instant::now();
             self.flush().await?;
         }
         match framing {
             StreamFraming::Length(_) if left > 0 => return Err(Cut::Changed),
-            StreamFraming::Chunked => self.outbox.push(Bytes::from_static(b"0\r\n\r\n").into()),
+            StreamFraming::Chunked => {
+                self.outbox.push(Bytes::from_static(LAST_CHUNK).into());
+                self.note_frame(LAST_CHUNK.len() as u64);
+            }
             StreamFraming::Length(_) | StreamFraming::UntilClose => {}
         }
         Ok(())
@@ -531,8 +577,10 @@ where
         self.deadline.set(Instant::now(), worker.bounds().disk_timeout);
         poll_fn(|cx| {
             if let Poll::Ready(next) = Pin::new(&mut *body).poll_next(cx) {
+                self.exchanges.note_wait(Instant::now, None);
                 return Poll::Ready(next.transpose().map_err(|error| Cut::Disk(why_broken(error))));
             }
+            self.exchanges.note_wait(Instant::now, Some(Wait::Disk));
             if self.socket.poll_broken(cx).is_ready() {
                 return Poll::Ready(Err(Cut::Socket(ErrorKind::ConnectionReset.into())));
             }
@@ -557,8 +605,15 @@ where
     async fn tell_refusal(&mut self, refusal: Refusal, is_head: bool) -> Result<(), Cut> {
         self.keep_to(Pace::default()).await?;
         let worker = Rc::clone(self.worker());
-        self.exchanges.answer(refusal.0.as_u16(), self.outbox.pushed());
-        refuse(refusal, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
+        let start = self.outbox.pushed();
+        self.exchanges.answer(refusal.0.as_u16(), start);
+        let id_line = self.exchanges.last_note().and_then(|(note, _)| {
+            note.forget_response();
+            noting::id_line(note)
+        });
+        refuse(refusal, id_line, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
+        let content = if is_head { 0 } else { refusal.1.len() as u64 };
+        self.note_frame(self.outbox.pushed() - start - content);
         self.exchanges.complete(self.outbox.pushed());
         self.flush().await
     }
@@ -586,22 +641,24 @@ where
 
     /// All exchanges under way end so.
     fn close(&mut self, outcome: Outcome, end: End) -> End {
+        self.exchanges.note_cold(self.outbox.take_cold_bytes());
         self.exchanges.cut(outcome, self.outbox.sent(), Instant::now());
         end
     }
 
-    fn give_up(&self, cut: &Cut) -> End {
+    fn give_up(&mut self, cut: &Cut) -> End {
+        let request = self.exchanges.last_note().map_or_else(String::new, |(note, _)| noting::told_id(note));
         match cut {
-            Cut::Socket(error) => log::debug!("{}: the connection ended: {error}", self.who()),
-            Cut::Stalled => log::debug!("{}: the connection ended: {NOTHING_TAKEN}", self.who()),
-            Cut::TooSlow => log::debug!("{}: the connection ended: {TOO_LITTLE}", self.who()),
-            fault => self.tell_fault(fault),
+            Cut::Socket(error) => log::debug!("{}: the connection ended: {error}{request}", self.who()),
+            Cut::Stalled => log::debug!("{}: the connection ended: {NOTHING_TAKEN}{request}", self.who()),
+            Cut::TooSlow => log::debug!("{}: the connection ended: {TOO_LITTLE}{request}", self.who()),
+            fault => self.tell_fault(fault, &request),
         }
         End::Cut
     }
 
     /// What is made piece by piece, and is no file, says itself of which one it speaks.
-    fn tell_fault(&self, cut: &Cut) {
+    fn tell_fault(&self, cut: &Cut, request: &str) {
         let file = self.outbox.file();
         let name = file.map_or_else(|| "what was sent".to_owned(), |file| format!("/{file}"));
         let is_changed = |error: &io::Error| error.kind() == ErrorKind::StaleNetworkFileHandle;
@@ -621,7 +678,7 @@ where
             }
         };
         let what = file.map_or_else(|| words.as_bytes(), |file| file.as_bytes());
-        self.worker().files().faults().tell(fault, what, format_args!("{words}"));
+        self.worker().files().faults().tell(fault, what, format_args!("{words}{request}"));
     }
 
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
@@ -700,6 +757,8 @@ const DENIED: Refusal = (StatusCode::FORBIDDEN, "This may not be read.\n");
 
 /// What is logged of a body that stands still.
 const NO_PIECE: &str = "the disk does not bring the next piece of what is listed, archived or read";
+
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

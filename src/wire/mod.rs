@@ -12,6 +12,7 @@
 //! | `prefix`     | status lines and `Date`, rendered once a second                     |
 //! | `send`       | segments to the socket by `writev` and `sendfile`                   |
 //! | `pace`       | how much of a response may be sent now, and when the next of it     |
+//! | `noting`     | what is noted of a request for the log, and its id                  |
 //! | `turn`       | long responses one after the other, between short ones              |
 //! | `stall`      | clients that take nothing                                           |
 //! | `turn_away`  | an answer for those for whom there is no room                       |
@@ -28,6 +29,7 @@ mod exchanges;
 mod front;
 mod head;
 pub mod http1;
+pub(crate) mod noting;
 pub mod opening;
 pub(crate) mod pace;
 mod prefix;

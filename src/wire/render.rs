@@ -36,9 +36,10 @@ pub(crate) enum StreamFraming {
     UntilClose,
 }
 
-/// Puts `response` into `outbox`.
+/// Puts `response` into `outbox`, with one more field line where there is one.
 pub(crate) fn render(
     response: Response<BoxBody>,
+    more: Option<Bytes>,
     manner: Manner,
     prefixes: &Prefixes,
     now: Instant,
@@ -53,11 +54,13 @@ pub(crate) fn render(
     let status = response.status();
     let ends_by_close = manner.is_http10 && bytes.is_none() && body.size() == BodySize::Stream;
     let persistence = persistence(Manner { keep_alive: manner.keep_alive && !ends_by_close, ..manner });
+    outbox.push(prefixes.lines(now, status, persistence).into());
+    if let Some(more) = more {
+        outbox.push(more.into());
+    }
     let Some(ready) = ready else {
-        outbox.push(prefixes.lines(now, status, persistence).into());
         return plain(&response, bytes, body, manner, outbox);
     };
-    outbox.push(prefixes.lines(now, status, persistence).into());
     if !ready.is_unchanged(status, &body, bytes.as_ref()) {
         let kept =
             fields_without(&ready, |name| describes_body(name) || response.headers().contains_key(name));
@@ -69,15 +72,19 @@ pub(crate) fn render(
     Rest::Nothing
 }
 
-/// A response of fixed text, made by the connection itself.
+/// A response of fixed text, made by the connection itself, with one more field line where there is one.
 pub(crate) fn refuse(
     (status, sentence): (StatusCode, &'static str),
+    more: Option<Bytes>,
     is_head: bool,
     prefixes: &Prefixes,
     now: Instant,
     outbox: &mut Outbox,
 ) {
     outbox.push(prefixes.lines(now, status, Persistence::Close).into());
+    if let Some(more) = more {
+        outbox.push(more.into());
+    }
     let length = sentence.len();
     let retry = if status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
     outbox.push(
@@ -236,7 +243,7 @@ mod tests {
 
     fn text(response: HttpResponse) -> String {
         let mut outbox = Outbox::new(crate::http::client::ClientKey::Local);
-        render(Response::from(response), MANNER, &Prefixes::new(), Instant::now(), &mut outbox);
+        render(Response::from(response), None, MANNER, &Prefixes::new(), Instant::now(), &mut outbox);
         let text = String::from_utf8(outbox.bytes_for_tests()).unwrap();
         text.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("|")
     }

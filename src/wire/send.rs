@@ -20,6 +20,7 @@ use crate::http::client::ClientKey;
 use crate::http::target::SitePath;
 use crate::kernel::{RUNS_MAX, Run, writev};
 use crate::ledger::exchange::Outcome;
+use crate::ledger::note::Wait;
 use crate::ledger::sheet::{Path, Sheet};
 use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
@@ -369,6 +370,20 @@ impl Outbox {
     /// Since when the disk keeps the front window waiting.
     pub(crate) fn waits_for_disk_since(&self) -> Option<Instant> {
         self.front.waits_since()
+    }
+
+    /// What sending waits for.
+    pub(super) fn waits_for(&self) -> Wait {
+        match self.waits_for_disk_since() {
+            Some(_) => Wait::Disk,
+            None if self.waits_for_client => Wait::Client,
+            None => Wait::Throttle,
+        }
+    }
+
+    /// How many bytes were asked of the disk since that was asked last.
+    pub(super) fn take_cold_bytes(&mut self) -> u64 {
+        self.front.take_cold_bytes()
     }
 
     /// Writes the first `literals` segments, and `mapped` bytes of the window behind them, but no more than `most` bytes.

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::head::{HeadLimits, LastHost};
+use super::noting::Noting;
 use super::prefix::Prefixes;
 use super::stall::STALL_LOOKS;
 use super::turn::Turns;
@@ -90,6 +91,7 @@ pub struct Worker<S> {
     look_every: Cell<Duration>,
     pub(super) guard: Guard,
     pub(super) sheet: Arc<Sheet>,
+    pub(super) noting: Cell<Noting>,
     pub(super) prefixes: Prefixes,
     pub(super) memo: RefCell<Memo>,
     pub(super) page_table: PageTable,
@@ -117,6 +119,7 @@ impl<S> Worker<S> {
             connections: guard.connections().room(),
             guard,
             sheet: ledger.sheet(),
+            noting: Cell::default(),
             prefixes: Prefixes::new(),
             memo: RefCell::new(Memo::new()),
             page_table: PageTable::open(),
@@ -179,6 +182,11 @@ impl<S> Worker<S> {
         self.bounds.set(bounds);
         self.look_every.set(bounds.look_every());
         self.turns.set(bounds.turn_bytes, bounds.long_rate);
+    }
+
+    /// From now on so much is noted of each request.
+    pub(crate) fn set_noting(&self, noting: Noting) {
+        self.noting.set(noting);
     }
 
     /// How often a response under way is looked at.
