@@ -2,7 +2,7 @@
 //!
 //! | room         | what it knows                                                       |
 //! |--------------|---------------------------------------------------------------------|
-//! | `opening`    | a connection up to its first request: who it is for, and its handshake |
+//! | [`opening`]  | a connection up to its first request: who it is for, and its handshake |
 //! | [`http1`]    | one connection, from its first request to its close                 |
 //! | `head`       | where a request head ends, and what it says; what is refused        |
 //! | `body`       | how a request body that nobody wants is read past                   |

@@ -257,7 +257,7 @@ impl Client {
             );
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));
-            actix_rt::spawn(opening::serve(worker, Socket::new(near, None), None));
+            actix_rt::spawn(opening::serve(worker, Socket::new(near, None)));
             client.await.unwrap()
         })
     }
@@ -372,8 +372,8 @@ fn bounds() -> Bounds {
         head_bytes: 16 * 1024,
         head_fields: 100,
         body_bytes: 64 * 1024,
+        tls_handshake_timeout: Duration::from_secs(10),
         head_timeout: Duration::from_secs(10),
-        tls_handshake_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(10),
         stall_timeout: Duration::from_secs(10),
         disk_timeout: Duration::from_secs(10),
