@@ -184,7 +184,7 @@ impl Reloader {
         let change = Change::between(&before.config, loaded.config.clone());
         let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
         let news = news(&change, &before, &loaded);
-        let served = before.served.changed(&change.config, &limits, Arc::clone(&loaded.redirects));
+        let served = before.served.changed(&change.config, &limits, &loaded);
         self.put_into_effect(Current { config: change.config.clone(), limits, served }).await;
         if change.config.log != before.config.log {
             logger::change(&change.config.log);
@@ -229,9 +229,10 @@ impl Reloader {
 
 impl Served {
     /// What `config` and `limits` say now.
-    fn changed(&self, config: &Config, limits: &Limits, redirects: Arc<Redirects>) -> Self {
+    fn changed(&self, config: &Config, limits: &Limits, loaded: &Loaded) -> Self {
+        let redirects = Arc::clone(&loaded.redirects);
         let files = self.files.changed(&Settings::of(config, limits), Rules::new(config));
-        let manners = self.manners.changed(config, limits, &files, redirects);
+        let manners = self.manners.changed(config, limits, &files, redirects, &loaded.access);
         Self { files, manners, bounds: Bounds::of(config) }
     }
 }
@@ -265,6 +266,9 @@ fn news(change: &Change, before: &Current, loaded: &Loaded) -> String {
     let mut news = change.describe(&before.config);
     if loaded.redirects != before.served.manners.redirects {
         news.push_str(if news.is_empty() { "redirects" } else { ", redirects" });
+    }
+    if !before.served.manners.access.is_by(&loaded.access) {
+        news.push_str(if news.is_empty() { "keys, tokens or passwords" } else { ", keys, tokens or passwords" });
     }
     if news.is_empty() {
         news.push_str("nothing has changed");

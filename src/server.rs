@@ -21,6 +21,7 @@ use crate::config::{Config, Given, Limits, Loaded};
 use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
+use crate::guard::access::Access;
 pub use crate::handover::Listeners;
 use crate::handover::{
     Activated, Offer, Predecessor, Successor, UpgradePlace, UpgradeSocket, came_to_nothing,
@@ -199,7 +200,7 @@ impl House {
         watchdog: Option<&Watchdog>,
         is_successor: bool,
     ) -> io::Result<Self> {
-        let Loaded { config, limits, redirects, .. } = loaded;
+        let Loaded { config, limits, redirects, access, .. } = loaded;
         let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
         let rules = Rules::new(config);
         let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
@@ -207,7 +208,8 @@ impl House {
         log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
         let (lifecycle, guard) = (Lifecycle::new(), Guard::new(config, limits));
         let warmth = Warmth::new(files.clone(), config, limits);
-        let manners = Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard)?;
+        let access = Access::new(config, access)?;
+        let manners = Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard, access)?;
         let health = Health::new(lifecycle.clone(), files.clone()).telling(warmth.progress());
         let plan = Plan {
             served: Served { files, manners, bounds: Bounds::of(config) },
@@ -234,6 +236,7 @@ fn gauges(plan: &Plan, warmth: &Warmth, config: &Config, limits: &Limits) -> Gau
         files: plan.served.files.clone(),
         guard: plan.guard.clone(),
         gate: plan.served.manners.gate.clone(),
+        access: plan.served.manners.access.clone(),
         directories: plan.served.manners.directories.clone(),
         progress: Arc::clone(warmth.progress()),
         limits: *limits,

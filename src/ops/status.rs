@@ -12,6 +12,7 @@ use crate::config::{Config, Limits};
 use crate::directories::Directories;
 use crate::files::{FaultCounts, Files};
 use crate::guard::Guard;
+use crate::guard::access::{Access, AccessCounts, ByWay};
 use crate::guard::gate::Gate;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::warmth::{Counts, Progress};
@@ -24,6 +25,7 @@ pub(crate) struct Gauges {
     pub(crate) files: Files,
     pub(crate) guard: Guard,
     pub(crate) gate: Gate,
+    pub(crate) access: Access,
     pub(crate) directories: Directories,
     pub(crate) progress: std::sync::Arc<Progress>,
     pub(crate) limits: Limits,
@@ -70,6 +72,7 @@ pub(crate) struct Status {
     reads: Reads,
     bandwidth: Bandwidth,
     unmapping: Unmapping,
+    access: AccessGauges,
     /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
     contradictions: u64,
 }
@@ -111,6 +114,24 @@ struct Refused {
     client_directories: u64,
     /// Connections closed for the PROXY header that they began with, or did not.
     proxy_headers: u64,
+}
+
+/// What is not for all.
+#[derive(Debug, Serialize)]
+struct AccessGauges {
+    granted: ByWay,
+    /// Shown, and opened nothing.
+    denied: ByWay,
+    /// Requests that showed nothing.
+    nothing_shown: u64,
+    /// Attempts of clients that had been wrong too often.
+    limited: u64,
+    /// Passwords that are checked.
+    checks: Gauge,
+    checks_waiting: u64,
+    /// Checks that had to wait for a thread, and those that waited in vain.
+    check_waits: u64,
+    checks_refused: u64,
 }
 
 /// Connections that lost their place to others.
@@ -227,8 +248,23 @@ impl Gauges {
             },
             bandwidth: Bandwidth { held_back: bandwidth.held_back, waiting: bandwidth.waiting },
             unmapping: Unmapping { bytes: counts.unmapping_bytes, in_place: counts.unmapped_in_place },
+            access: access_gauges(self.access.counts()),
             contradictions: guard.contradictions,
         }
+    }
+}
+
+fn access_gauges(counts: AccessCounts) -> AccessGauges {
+    let checks = counts.checks;
+    AccessGauges {
+        granted: counts.granted,
+        denied: counts.denied,
+        nothing_shown: counts.nothing_shown,
+        limited: counts.limited,
+        checks: gauge(checks.under_way as u64, checks.limit as u64),
+        checks_waiting: checks.waiting as u64,
+        check_waits: checks.waits,
+        checks_refused: checks.refused,
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) struct Recalled {
     pub(crate) name: Arc<Name>,
     pub(crate) lookup: Lookup,
     pub(crate) wants_directory: bool,
+    /// It is for everybody.
+    pub(crate) is_public: bool,
     /// The caches ought to hear of this use.
     pub(crate) is_due_for_touch: bool,
 }
@@ -96,18 +98,21 @@ impl Site {
         check_form(request).ok()?; // Before the short cut, which knows paths alone.
         let raw = request.uri().path().as_bytes();
         let now_ms = self.files.now_ms();
-        let Shortcut { name, wants_directory } =
+        let Shortcut { name, wants_directory, is_public } =
             self.shortcuts.borrow().get(raw).filter(|_| self.shortcuts_hold(wants))?;
         let lookup = self.files.recall(&name, now_ms)?;
         let is_due_for_touch = name.is_due_for_touch(now_ms);
-        Some(Recalled { name, lookup, wants_directory, is_due_for_touch })
+        Some(Recalled { name, lookup, wants_directory, is_public, is_due_for_touch })
     }
 
     /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
     pub(crate) async fn find(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Result<Place, Stop> {
-        if let Some(Recalled { name, lookup, wants_directory, is_due_for_touch }) =
+        if let Some(Recalled { name, lookup, wants_directory, is_public, is_due_for_touch }) =
             self.recall(request, wants)
         {
+            if !is_public {
+                self.admit(request, &name.path).await?;
+            }
             if let Lookup::File(asset) = lookup {
                 return Ok(Place { asset, name, is_due_for_touch, stands_in: None });
             }
@@ -150,9 +155,12 @@ impl Site {
             return self.directory(request, wants, target).await;
         }
         let wants_directory = target.wants_directory;
+        let is_public = self.is_public(&target.path);
         let path = if wants_directory { target.path.index(&self.manners.index) } else { target.path };
+        let is_public = is_public && self.is_public(&path);
+        self.admit(request, &path).await?;
         let found = self.files.find(&path).await;
-        let shortcut = Shortcut { name: Arc::clone(&found.name), wants_directory };
+        let shortcut = Shortcut { name: Arc::clone(&found.name), wants_directory, is_public };
         self.shortcuts.borrow_mut().put(request.uri().path().as_bytes(), shortcut);
         match found.lookup {
             Lookup::File(asset) => Ok(self.place(asset, found.name)),
@@ -231,7 +239,9 @@ impl Site {
             }
             return Err(self.archive(request, &target, word, &policy).await);
         }
-        let index = self.files.find(&target.path.index(&self.manners.index)).await;
+        let index = target.path.index(&self.manners.index);
+        self.admit(request, &index).await?;
+        let index = self.files.find(&index).await;
         self.refuse_nothing(&index.name, &index.lookup, true)?;
         if let Lookup::File(asset) = index.lookup {
             return Ok(self.place(asset, index.name));
@@ -256,6 +266,7 @@ impl Site {
         if let Some(fallback) = policy.spa()
             && takes_page(request.headers(), has_extension)
         {
+            self.admit(request, fallback).await?;
             let found = self.files.find(fallback).await;
             refuse_unknown(&found.name, &found.lookup)?;
             if let Lookup::File(asset) = found.lookup {
@@ -288,9 +299,12 @@ impl Site {
         if self.is_hidden(&rewritten) {
             return Ok(None);
         }
+        self.admit(request, &rewritten).await?;
         let mut found = self.files.find(&rewritten).await;
         if matches!(found.lookup, Lookup::Directory) {
-            found = self.files.find(&rewritten.index(&self.manners.index)).await;
+            let index = rewritten.index(&self.manners.index);
+            self.admit(request, &index).await?;
+            found = self.files.find(&index).await;
         }
         refuse_unknown(&found.name, &found.lookup)?;
         match (found.lookup, StatusCode::from_u16(status)) {

@@ -16,9 +16,10 @@ use actix_web::http::header::{ETAG, HeaderName, HeaderValue};
 use actix_web::{App, Error, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use pagecast::config::{Config, Limits, Switch, Symlinks};
+use pagecast::config::{AccessFiles, Config, Limits, Switch, Symlinks};
 use pagecast::files::{Files, Root, Settings};
 use pagecast::guard::Guard;
+use pagecast::guard::access::Access;
 use pagecast::ledger::Ledger;
 use pagecast::rules::Rules;
 use pagecast::serve::{Manners, Site};
@@ -285,7 +286,9 @@ async fn app(
     let (config, limits) = (Config::default(), Limits::default());
     let site = Site::new(
         files.clone(),
-        Manners::of(&config, &limits, &files, rules(), Arc::default(), &Guard::new(&config, &limits))
+        let access = Access::new(&config, &AccessFiles::default()).unwrap();
+        let guard = Guard::new(&config, &limits);
+        Manners::of(&config, &limits, &files, rules(), Arc::default(), &guard, access)
             .unwrap(),
     );
     let app = App::new()
