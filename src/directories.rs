@@ -437,7 +437,11 @@ mod tests {
                 let directories = directories(dir.path(), at_once, LIMITS);
                 let archive = |client| {
                     let directories = directories.clone();
-                    async move { directories.archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), Some(client)).await }
+                    async move {
+                        directories
+                            .archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), Some(client))
+                            .await
+                    }
                 };
                 let (greedy, other) = (ClientKey::V4(1), ClientKey::V4(2));
                 let mut under_way = Vec::new();
@@ -482,7 +486,8 @@ mod tests {
                 ArchiveLimits { depth: 1, ..LIMITS },
             ] {
                 let directories = directories(dir.path(), 1, limits);
-                let archived = directories.archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), None).await;
+                let archived =
+                    directories.archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), None).await;
                 assert_eq!(archived.err(), Some(NoDirectory::TooLarge), "{limits:?}");
             }
             let directories = directories(dir.path(), 1, LIMITS);
@@ -492,7 +497,8 @@ mod tests {
                     Some(NoDirectory::Missing),
                     "{text}"
                 );
-                let archived = directories.archive(path(text), ArchiveFormat::Tar, Arc::new(|_| true), None).await;
+                let archived =
+                    directories.archive(path(text), ArchiveFormat::Tar, Arc::new(|_| true), None).await;
                 assert_eq!(archived.err(), Some(NoDirectory::Missing), "{text}");
             }
             assert_eq!(directories.permits_left(), 1, "a refusal keeps nothing");
@@ -506,7 +512,8 @@ mod tests {
         std::fs::write(dir.path().join("d/b"), b"four").unwrap();
         actix_rt::System::new().block_on(async {
             let directories = directories(dir.path(), 1, LIMITS);
-            let body = directories.archive(path("/d"), ArchiveFormat::Tar, Arc::new(|_| true), None).await.unwrap();
+            let body =
+                directories.archive(path("/d"), ArchiveFormat::Tar, Arc::new(|_| true), None).await.unwrap();
             std::fs::write(dir.path().join("d/b"), b"fifth").unwrap();
             let error = to_bytes(body).await.unwrap_err();
             assert_eq!(error.to_string(), "/d/b changed while it was archived");

@@ -148,7 +148,9 @@ impl Refused {
                 format!("accept-ranges: bytes\r\ncontent-range: {}\r\n", ContentRange::unsatisfied(length))
             }
             Self::Unauthorized(challenge) | Self::NotAllowed(challenge) => challenge.lines(),
-            Self::TooManyRequests(seconds) | Self::TooManyAttempts(seconds) => format!("retry-after: {seconds}\r\n"),
+            Self::TooManyRequests(seconds) | Self::TooManyAttempts(seconds) => {
+                format!("retry-after: {seconds}\r\n")
+            }
             Self::Busy => "retry-after: 1\r\n".to_owned(),
             _ => String::new(),
         }

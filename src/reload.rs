@@ -268,7 +268,11 @@ fn news(change: &Change, before: &Current, loaded: &Loaded) -> String {
         news.push_str(if news.is_empty() { "redirects" } else { ", redirects" });
     }
     if !before.served.manners.access.is_by(&loaded.access) {
-        news.push_str(if news.is_empty() { "keys, tokens or passwords" } else { ", keys, tokens or passwords" });
+        news.push_str(if news.is_empty() {
+            "keys, tokens or passwords"
+        } else {
+            ", keys, tokens or passwords"
+        });
     }
     if news.is_empty() {
         news.push_str("nothing has changed");

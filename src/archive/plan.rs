@@ -145,8 +145,7 @@ impl Walk<'_> {
 
     fn read(&self, path: &SitePath<'_>) -> Result<Level, Unplanned> {
         let room = self.limits.entries.saturating_sub(self.entries.len());
-        let wanted =
-            Wanted { entries: room, dotfiles: self.limits.dotfiles, may_read: self.shown.may_read };
+        let wanted = Wanted { entries: room, dotfiles: self.limits.dotfiles, may_read: self.shown.may_read };
         let read = directory::read(self.root, path, wanted).map_err(Unplanned::Unreadable)?;
         if read.is_truncated {
             return Err(Unplanned::TooMany);

@@ -43,7 +43,11 @@ impl AccessFiles {
     ///
     /// # Errors
     /// All that is wrong with them.
-    pub(crate) fn read(config: &Config, wanted: WantedFiles, disk: &dyn Disk) -> Result<Self, Vec<ConfigError>> {
+    pub(crate) fn read(
+        config: &Config,
+        wanted: WantedFiles,
+        disk: &dyn Disk,
+    ) -> Result<Self, Vec<ConfigError>> {
         let root = config.root.as_path();
         let mut reading = Reading { disk, root, warnings: Vec::new(), errors: Vec::new() };
         let link_keys = reading.read(&config.link_keys_file, link_keys::parse);
@@ -147,7 +151,8 @@ impl Reading<'_> {
             return Err(format!("the file has more than {BYTES_MAX} bytes"));
         }
         if private.is_exposed {
-            self.warnings.push(format!("{}: everybody on this machine may read it (chmod o-r)", path.display()));
+            self.warnings
+                .push(format!("{}: everybody on this machine may read it (chmod o-r)", path.display()));
         }
         if self.disk.is_within(path, self.root) {
             self.warnings.push(format!("{}: it lies in the root, where it may be served", path.display()));

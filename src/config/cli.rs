@@ -577,7 +577,14 @@ mod tests {
             (&["sign", "/a b"][..], usual.clone()),
             (
                 &[
-                    "sign", "--expires", "5m", "--key-id=k2", "/a b", "--client=192.0.2.0/24", "--download=", "--method=HEAD",
+                    "sign",
+                    "--expires",
+                    "5m",
+                    "--key-id=k2",
+                    "/a b",
+                    "--client=192.0.2.0/24",
+                    "--download=",
+                    "--method=HEAD",
                     "--base=https://files.example/",
                 ],
                 Sign {
@@ -600,9 +607,15 @@ mod tests {
             (&["sign", "/a", "--expires=soon"], "--expires: the value \"soon\" has no whole number"),
             (&["sign", "/a", "--expires"], "--expires has no value; accepted: a duration"),
             (&["sign", "/a", "--key-id=a b"], "--key-id: the value \"a b\" is not accepted; accepted: "),
-            (&["sign", "/a", "--client=192.0.2.1/24"], "--client: the value \"192.0.2.1/24\" is not accepted"),
+            (
+                &["sign", "/a", "--client=192.0.2.1/24"],
+                "--client: the value \"192.0.2.1/24\" is not accepted",
+            ),
             (&["sign", "/a", "--client=x"], "--client: the value \"x\" is not accepted"),
-            (&["sign", "/a", "--method=PUT"], "--method: the value \"PUT\" is not accepted; accepted: GET or HEAD"),
+            (
+                &["sign", "/a", "--method=PUT"],
+                "--method: the value \"PUT\" is not accepted; accepted: GET or HEAD",
+            ),
             (&["sign", "/a", "--base=files.example"], "--base: the value \"files.example\" is not accepted"),
             (&["sign", "/a", "--base=https://a?b"], "--base: the value \"https://a?b\" is not accepted"),
             (&["sign", "/a", "--method=GET", "--method=GET"], "--method is given more than once"),

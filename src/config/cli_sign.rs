@@ -51,11 +51,18 @@ pub(super) fn read(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> Optio
             network(text).is_some_and(|network| network.trunc() == network)
         }),
         download: reader.checked(DOWNLOAD, DOWNLOAD_ACCEPTED, |name| !name.contains(char::is_control)),
-        method: match reader.checked(METHOD, METHOD_ACCEPTED, |text| matches!(text, "GET" | "HEAD")).as_deref() {
+        method: match reader
+            .checked(METHOD, METHOD_ACCEPTED, |text| matches!(text, "GET" | "HEAD"))
+            .as_deref()
+        {
             Some("HEAD") => LinkMethod::Head,
             _ => LinkMethod::Get,
         },
-        base: reader.checked(BASE, BASE_ACCEPTED, is_base).unwrap_or_default().trim_end_matches('/').to_owned(),
+        base: reader
+            .checked(BASE, BASE_ACCEPTED, is_base)
+            .unwrap_or_default()
+            .trim_end_matches('/')
+            .to_owned(),
     };
     (errors.len() == before).then_some(sign)
 }
@@ -128,7 +135,9 @@ impl Reader<'_, '_> {
 fn is_base(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| {
-        !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte))
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte))
     })
 }
 

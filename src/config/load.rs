@@ -180,7 +180,11 @@ pub fn load(
         redirects = draft.read_redirects(disk);
     }
     let limits = if line.task.is_bounded_by_limits() { draft.settle(facts) } else { Limits::default() };
-    let access = if line.task.has_to_do_with_secrets() { draft.read_access(&line.task, disk) } else { AccessFiles::default() };
+    let access = if line.task.has_to_do_with_secrets() {
+        draft.read_access(&line.task, disk)
+    } else {
+        AccessFiles::default()
+    };
     ConfigErrors::none_or(draft.errors)?;
     let Draft { config, origins, .. } = draft;
     Ok(Loaded { task: line.task, config, origins, limits, redirects, access, file })
@@ -299,9 +303,9 @@ impl Draft {
                 (access.ways.bearer, "bearer", "tokens_file", &self.config.tokens_file),
                 (access.ways.basic, "basic", "passwords_file", &self.config.passwords_file),
             ];
-            for (_, way, key, _) in wanted.into_iter().filter(|(is_wanted, _, _, file)| {
-                *is_wanted && file.given().is_none()
-            }) {
+            for (_, way, key, _) in
+                wanted.into_iter().filter(|(is_wanted, _, _, file)| *is_wanted && file.given().is_none())
+            {
                 if self.refused.contains(&key) {
                     continue;
                 }

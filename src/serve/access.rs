@@ -55,7 +55,8 @@ impl Site {
 
     /// Whether a path is for everybody.
     pub(super) fn is_public(&self, path: &SitePath<'_>) -> bool {
-        !self.manners.has_access_rules || self.manners.rules.locks(path).all(|policy| policy.access().is_none())
+        !self.manners.has_access_rules
+            || self.manners.rules.locks(path).all(|policy| policy.access().is_none())
     }
 
     /// Whether a path may be shown to who asks by what is known of them already.
@@ -98,7 +99,10 @@ impl Site {
 
 /// Whatever made the response, and whatever it says so far.
 fn keep_private(response: &mut HttpResponse) {
-    let set = response.headers().get(header::CACHE_CONTROL).map(|value| value.to_str().unwrap_or_default().to_owned());
+    let set = response
+        .headers()
+        .get(header::CACHE_CONTROL)
+        .map(|value| value.to_str().unwrap_or_default().to_owned());
     let says = set.or_else(|| Ready::field_of(response, "cache-control"));
     let value = cache_control::private(says.as_deref());
     if says.as_ref() != Some(&value)

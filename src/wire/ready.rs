@@ -93,7 +93,8 @@ impl Ready {
         let extensions = response.extensions();
         let Self { lead, block, body_at, tail, .. } = extensions.get::<Self>()?;
         let head = block.get(..*body_at)?;
-        let mut lines = [&**lead, head, tail].into_iter().flat_map(|lines| lines.split(|byte| *byte == b'\n'));
+        let mut lines =
+            [&**lead, head, tail].into_iter().flat_map(|lines| lines.split(|byte| *byte == b'\n'));
         lines.find_map(|line| {
             let (line, value) = line.split_at_checked(name.len())?;
             let value = value.strip_prefix(b": ").filter(|_| line == name.as_bytes())?;

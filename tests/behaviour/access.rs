@@ -120,7 +120,9 @@ impl<'a> Link<'a> {
 
 fn has_secret(reply: &Reply) -> bool {
     let told = format!("{:?}", reply.fields);
-    reply.body.windows(6).any(|bytes| bytes == b"SECRET") || told.contains("SECRET") || told.contains("hidden-name")
+    reply.body.windows(6).any(|bytes| bytes == b"SECRET")
+        || told.contains("SECRET")
+        || told.contains("hidden-name")
 }
 
 const RULES: &str = "listing = true
@@ -262,7 +264,10 @@ fn no_spelling_and_no_field_gets_a_byte_of_what_is_private() {
                 assert!(!has_secret(&reply), "{what}");
                 assert_eq!(only(&reply, "cache-control"), "no-store", "{what}");
                 assert_eq!(lines(&reply, "etag"), [""; 0], "{what}");
-                assert!(reply.field("www-authenticate").is_some_and(|value| value.starts_with("Basic ")), "{what}");
+                assert!(
+                    reply.field("www-authenticate").is_some_and(|value| value.starts_with("Basic ")),
+                    "{what}"
+                );
             }
         }
     }
@@ -366,7 +371,9 @@ fn listings_and_archives_leave_out_what_is_private_to_who_asks() {
         let entries = listing["entries"].as_array().unwrap();
         entries.iter().map(|entry| entry["name"].as_str().unwrap().trim_end_matches('/').to_owned()).collect()
     };
-    let archived = |target: &str, more: &str| String::from_utf8_lossy(&Made::get(&server, target, more).body()).into_owned();
+    let archived = |target: &str, more: &str| {
+        String::from_utf8_lossy(&Made::get(&server, target, more).body()).into_owned()
+    };
     // The root is for all, and so is the same for all.
     for more in [String::new(), basic(ALICE), basic(BOB)] {
         assert_eq!(names("/?format=json", &more), ["index", "top.txt"], "{more}");
@@ -382,11 +389,17 @@ fn listings_and_archives_leave_out_what_is_private_to_who_asks() {
     let names = |more: &str| -> Vec<String> {
         let body = Made::get(&server, "/?format=json", more).body();
         let listing: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        listing["entries"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap().trim_end_matches('/').to_owned()).collect()
+        listing["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["name"].as_str().unwrap().trim_end_matches('/').to_owned())
+            .collect()
     };
     assert_eq!(names(&basic(ALICE)), ["sub", "top.txt"]);
     assert_eq!(names(&basic(BOB)), ["bobs", "sub", "top.txt"]);
-    let tar = |more: &str| String::from_utf8_lossy(&Made::get(&server, "/?archive=tar", more).body()).into_owned();
+    let tar =
+        |more: &str| String::from_utf8_lossy(&Made::get(&server, "/?archive=tar", more).body()).into_owned();
     assert!(!tar(&basic(ALICE)).contains("SECRET"));
     assert!(tar(&basic(BOB)).contains("SECRET"));
     let linked = Link::to("/").target();
@@ -446,10 +459,12 @@ fn a_link_opens_its_path_until_it_expires_and_nothing_else() {
     let reply = client.ask("GET", &named.target(), "");
     assert_eq!(only(&reply, "content-disposition"), "attachment; filename=\"r.txt\"");
 
-    let (closed, bad, expired) = ("This takes a signed link.\n", "This link is not valid here.\n", "This link has expired.\n");
+    let (closed, bad, expired) =
+        ("This takes a signed link.\n", "This link is not valid here.\n", "This link has expired.\n");
     let query = link().query();
     let sig = link().signature();
-    let unsigned = |name: &str| query.split('&').filter(|part| !part.starts_with(name)).collect::<Vec<_>>().join("&");
+    let unsigned =
+        |name: &str| query.split('&').filter(|part| !part.starts_with(name)).collect::<Vec<_>>().join("&");
     let at = |path: &str| format!("{path}?{query}");
     let with = |more: &str| format!("/private/a.txt?{query}{more}");
     for (method, target, told) in [
@@ -537,11 +552,13 @@ fn names_and_tokens_are_asked_for_as_the_rules_say() {
         path = '/closed/**'
         access = ['basic', 'bearer']
         users = 'nobody'";
-    let site = Site::with([("both/x", SECRET), ("token/x", SECRET), ("bobs/x", SECRET), ("closed/x", SECRET)]);
+    let site =
+        Site::with([("both/x", SECRET), ("token/x", SECRET), ("bobs/x", SECRET), ("closed/x", SECRET)]);
     let server = vault.guards(site, rules).serve();
     assert!(server.log().contains("rules let in \"nobody\", who is in neither"), "{}", server.log());
     let mut client = Client::of(&server);
-    let (basic_realm, bearer_realm) = ("Basic realm=\"pagecast\", charset=\"UTF-8\"", "Bearer realm=\"pagecast\"");
+    let (basic_realm, bearer_realm) =
+        ("Basic realm=\"pagecast\", charset=\"UTF-8\"", "Bearer realm=\"pagecast\"");
     let invalid = &*format!("{bearer_realm}, error=\"invalid_token\"");
     let insufficient = &*format!("{bearer_realm}, error=\"insufficient_scope\"");
     for (target, more, status, asked) in [
@@ -611,7 +628,12 @@ fn browsers_ask_and_are_sent_to_https_without_credentials_and_hear_nothing() {
 fn pages_for_errors_are_shown_to_whom_they_are_for() {
     let vault = Vault::new();
     let site = || {
-        Site::with([("404.html", b"<p>SECRET 404"), ("403.html", b"<p>open 403"), ("a/x", SECRET), ("b/x", b"x")])
+        Site::with([
+            ("404.html", b"<p>SECRET 404"),
+            ("403.html", b"<p>open 403"),
+            ("a/x", SECRET),
+            ("b/x", b"x"),
+        ])
     };
     let rules = "[[rule]]
         path = ['/a/**', '/404.html']
@@ -659,9 +681,12 @@ fn who_is_wrong_too_often_has_to_wait_whatever_is_shown_then() {
     let expired = Link { expires: 1, ..Link::to(a) }.target();
     // Who shows nothing, what is right, or what was right, is not wrong.
     for _ in 0..10 {
-        for (target, more, status) in
-            [(a, String::new(), 401), (a, basic(ALICE), 200), (&expired, String::new(), 403), (a, bearer("ci-token"), 200)]
-        {
+        for (target, more, status) in [
+            (a, String::new(), 401),
+            (a, basic(ALICE), 200),
+            (&expired, String::new(), 403),
+            (a, bearer("ci-token"), 200),
+        ] {
             assert_eq!(ask("192.0.2.1", target, &more).status, status, "{target} {more}");
         }
     }
@@ -679,9 +704,15 @@ fn who_is_wrong_too_often_has_to_wait_whatever_is_shown_then() {
         }
     }
     let good = Link::to(a).target();
-    for (target, more) in [(a, basic(ALICE)), (a, basic("alice:two")), (a, bearer("ci-token")), (&good, String::new())] {
+    for (target, more) in
+        [(a, basic(ALICE)), (a, basic("alice:two")), (a, bearer("ci-token")), (&good, String::new())]
+    {
         let reply = ask("192.0.2.1", target, &more);
-        assert_eq!((reply.status, reply.text().as_str()), (429, "Too many attempts. Please wait.\n"), "{target} {more}");
+        assert_eq!(
+            (reply.status, reply.text().as_str()),
+            (429, "Too many attempts. Please wait.\n"),
+            "{target} {more}"
+        );
         let wait: u64 = only(&reply, "retry-after").parse().unwrap();
         assert!((1..=720).contains(&wait), "{wait}");
         assert_eq!(only(&reply, "cache-control"), "no-store");
@@ -697,7 +728,11 @@ fn who_is_wrong_too_often_has_to_wait_whatever_is_shown_then() {
     assert_eq!(access["denied"], serde_json::json!({ "link": 11, "bearer": 1, "basic": 3 }));
     assert_eq!(access["nothing_shown"], 11);
     assert_eq!(access["checks"], serde_json::json!({ "now": 0, "limit": 2 }));
-    assert!(server.log().contains("client 192.0.2.1 is refused: it was wrong more often"), "{}", server.log());
+    assert!(
+        server.log().contains("client 192.0.2.1 is refused: it was wrong more often"),
+        "{}",
+        server.log()
+    );
 }
 
 #[test]
@@ -715,7 +750,10 @@ fn who_finds_no_thread_for_a_password_is_asked_to_come_back_and_files_are_served
                 scope.spawn(move || {
                     let reply = server.get_with("/private/a.txt", &basic(&format!("alice:{number}")));
                     if reply.status == 503 {
-                        assert_eq!((only(&reply, "retry-after"), only(&reply, "cache-control")), ("1", "no-store"));
+                        assert_eq!(
+                            (only(&reply, "retry-after"), only(&reply, "cache-control")),
+                            ("1", "no-store")
+                        );
                     }
                     reply.status
                 })
@@ -740,15 +778,26 @@ fn keys_and_passwords_are_exchanged_under_way() {
     let ask = |server: &Server, target: &str, more: &str| server.get_with(target, more).status;
     let a = "/private/a.txt";
     let of = |id, key| Link { key: (id, key), ..Link::to(a) }.target();
-    let (one, two, three) = (of("k1", KEY_ONE), of("k2", KEY_TWO), of("k3", b"three: a key of thirty-two bytes".as_slice()));
+    let (one, two, three) =
+        (of("k1", KEY_ONE), of("k2", KEY_TWO), of("k3", b"three: a key of thirty-two bytes".as_slice()));
     let seen = |server: &Server| {
-        [(&*one, String::new()), (&two, String::new()), (&three, String::new()), (a, basic(ALICE)), (a, basic(BOB))]
-            .map(|(target, more)| ask(server, target, &more))
+        [
+            (&*one, String::new()),
+            (&two, String::new()),
+            (&three, String::new()),
+            (a, basic(ALICE)),
+            (a, basic(BOB)),
+        ]
+        .map(|(target, more)| ask(server, target, &more))
     };
     assert_eq!(seen(&server), [200, 200, 403, 200, 200]);
     vault.keep(
         "keys",
-        &format!("k2 {}\nk3 {}\n", STANDARD.encode(KEY_TWO), STANDARD.encode("three: a key of thirty-two bytes")),
+        &format!(
+            "k2 {}\nk3 {}\n",
+            STANDARD.encode(KEY_TWO),
+            STANDARD.encode("three: a key of thirty-two bytes")
+        ),
     );
     vault.keep("passwords", &passwords(&["alice:another", BOB], 4));
     hang_up(&mut server, "reloaded ");
@@ -761,7 +810,10 @@ fn keys_and_passwords_are_exchanged_under_way() {
     hang_up(&mut server, "not reloaded");
     assert_eq!(seen(&server), [403, 200, 200, 401, 200]);
     let log = server.log();
-    assert!(log.contains("keys:1: the key k2 has 3 bytes") || log.contains("keys:1: the key k2 is no base64"), "{log}");
+    assert!(
+        log.contains("keys:1: the key k2 has 3 bytes") || log.contains("keys:1: the key k2 is no base64"),
+        "{log}"
+    );
     assert!(log.contains("passwords:1: the hash of alice is plain") && !log.contains("plaintext"), "{log}");
 }
 
@@ -771,14 +823,20 @@ fn what_opens_nothing_or_is_no_secret_is_told_at_start() {
     let site = Site::new().config("\n[[rule]]\npath = '/a/**'\naccess = ['basic', 'link', 'bearer']\n");
     let told = stderr(&run(&mut site.command()));
     for (way, knob) in [("link", "LINK_KEYS"), ("bearer", "TOKENS"), ("basic", "PASSWORDS")] {
-        let line = format!(".pagecast.toml:2: rule.access: the way {way} opens nothing without PAGECAST_{knob}_FILE, which is off");
+        let line = format!(
+            ".pagecast.toml:2: rule.access: the way {way} opens nothing without PAGECAST_{knob}_FILE, which is off"
+        );
         assert!(told.contains(&line), "{told}");
     }
     for (name, text, expected) in [
         ("keys", "k1 AAAA", ":1: the key k1 has 3 bytes; accepted: 32 to 1024"),
         ("keys", "\nk1", ":2: a line is an id and a key in base64"),
         ("tokens", "ci sha1:abc", ":1: a line is a name and the hash of a token"),
-        ("passwords", "# x\na:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", ":2: the hash of a is SHA-1; accepted: bcrypt"),
+        (
+            "passwords",
+            "# x\na:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=",
+            ":2: the hash of a is SHA-1; accepted: bcrypt",
+        ),
     ] {
         let vault = Vault::new();
         vault.keep(name, text);
@@ -816,7 +874,10 @@ fn the_command_prints_a_link_that_opens() {
         (&["/private/a.txt", "--key-id=k1"][..], None),
         (&["/private/a b&ü.txt", "--key-id", "k2", "--expires", "5m", "--client=127.0.0.0/8"], None),
         (&["/private/", "--key-id=k2"], None),
-        (&["/private/a.txt", "--key-id=k2", "--download=Q1 & Q2.txt"], Some("attachment; filename=\"Q1 & Q2.txt\"")),
+        (
+            &["/private/a.txt", "--key-id=k2", "--download=Q1 & Q2.txt"],
+            Some("attachment; filename=\"Q1 & Q2.txt\""),
+        ),
     ] {
         let output = sign(arguments);
         assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()), "{arguments:?}");

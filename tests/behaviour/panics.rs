@@ -284,13 +284,10 @@ async fn app(
     change: Change,
 ) -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static {
     let (config, limits) = (Config::default(), Limits::default());
-    let site = Site::new(
-        files.clone(),
-        let access = Access::new(&config, &AccessFiles::default()).unwrap();
-        let guard = Guard::new(&config, &limits);
-        Manners::of(&config, &limits, &files, rules(), Arc::default(), &guard, access)
-            .unwrap(),
-    );
+    let (guard, access) =
+        (Guard::new(&config, &limits), Access::new(&config, &AccessFiles::default()).unwrap());
+    let manners = Manners::of(&config, &limits, &files, rules(), Arc::default(), &guard, access).unwrap();
+    let site = Site::new(files.clone(), manners);
     let app = App::new()
         .route("/panic", web::to(panics))
         .route("/panic-later", web::to(panics_later))

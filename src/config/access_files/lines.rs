@@ -3,7 +3,10 @@
 use super::BadLine;
 
 /// Reads each line but empty ones and comments, which begin with `#`. All faults are told.
-pub(super) fn read<'a>(text: &'a str, mut read: impl FnMut(&'a str) -> Result<(), String>) -> Result<(), Vec<BadLine>> {
+pub(super) fn read<'a>(
+    text: &'a str,
+    mut read: impl FnMut(&'a str) -> Result<(), String>,
+) -> Result<(), Vec<BadLine>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut bad_lines = Vec::new();
     let mut count = 0;
@@ -13,7 +16,11 @@ pub(super) fn read<'a>(text: &'a str, mut read: impl FnMut(&'a str) -> Result<()
             continue;
         }
         count += 1;
-        let outcome = if count > LINES_MAX { Err(format!("there are more than {LINES_MAX} lines")) } else { read(line) };
+        let outcome = if count > LINES_MAX {
+            Err(format!("there are more than {LINES_MAX} lines"))
+        } else {
+            read(line)
+        };
         if let Err(reason) = outcome {
             bad_lines.push((index + 1, reason));
             if count > LINES_MAX {

@@ -90,7 +90,10 @@ fn argon2_hash(text: &str) -> Result<PasswordHash, String> {
     if hash.salt.is_none() || hash.hash.is_none() {
         return Err(unsound());
     }
-    if params.m_cost() > ARGON2_KIB_MAX || params.t_cost() > ARGON2_ROUNDS_MAX || params.p_cost() > ARGON2_LANES_MAX {
+    if params.m_cost() > ARGON2_KIB_MAX
+        || params.t_cost() > ARGON2_ROUNDS_MAX
+        || params.p_cost() > ARGON2_LANES_MAX
+    {
         return Err(format!(
             "costs too much; accepted: up to m={ARGON2_KIB_MAX} (KiB), t={ARGON2_ROUNDS_MAX}, p={ARGON2_LANES_MAX}"
         ));
@@ -107,7 +110,8 @@ impl fmt::Debug for PasswordHash {
 pub(super) fn parse(text: &str) -> Result<Passwords, Vec<BadLine>> {
     let mut passwords = Passwords::default();
     lines::read(text, |line| {
-        let (name, hash) = line.split_once(':').ok_or("a line is a name and a hash with a colon between them")?;
+        let (name, hash) =
+            line.split_once(':').ok_or("a line is a name and a hash with a colon between them")?;
         lines::check_name(name)?;
         if passwords.get(name.as_bytes()).is_some() {
             return Err(format!("the name {name} is there twice"));
@@ -181,7 +185,10 @@ mod tests {
             ("a:$apr1$abc$def", "the hash of a is MD5; accepted: bcrypt (`htpasswd -B`) or argon2id"),
             ("a:{SHA}abc", "the hash of a is SHA-1; accepted: bcrypt (`htpasswd -B`) or argon2id"),
             ("a:$6$abc$def", "the hash of a is crypt; accepted: bcrypt (`htpasswd -B`) or argon2id"),
-            ("a:secret", "the hash of a is plain, crypt or unknown; accepted: bcrypt (`htpasswd -B`) or argon2id"),
+            (
+                "a:secret",
+                "the hash of a is plain, crypt or unknown; accepted: bcrypt (`htpasswd -B`) or argon2id",
+            ),
             ("a:$2x$04$abc", "the hash of a is an old bcrypt; accepted: bcrypt (`htpasswd -B`) or argon2id"),
             ("a:$2y$04$abc", "the hash of a is no bcrypt hash, though it begins like one"),
             ("a:$argon2id$v=19$m=64", "the hash of a is no argon2id hash, though it begins like one"),

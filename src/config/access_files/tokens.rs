@@ -38,7 +38,8 @@ pub(super) fn parse(text: &str) -> Result<Tokens, Vec<BadLine>> {
         let (name, hash) = line.split_once(char::is_whitespace).ok_or(form)?;
         lines::check_name(name)?;
         let digits = hash.trim().strip_prefix("sha256:").ok_or(form)?;
-        let hash = bytes_of(digits).ok_or_else(|| format!("the hash of {name} is not 64 hexadecimal digits"))?;
+        let hash =
+            bytes_of(digits).ok_or_else(|| format!("the hash of {name} is not 64 hexadecimal digits"))?;
         if tokens.0.iter().any(|(_, known)| *known == hash) {
             return Err(format!("the token of {name} is there twice"));
         }
@@ -71,7 +72,8 @@ mod tests {
 
     #[test]
     fn a_token_is_known_by_its_hash() {
-        let tokens = parse(&format!("# ci\nci sha256:{SECRET}\n\nci2\tsha256:{}\n", OTHER.to_uppercase())).unwrap();
+        let tokens =
+            parse(&format!("# ci\nci sha256:{SECRET}\n\nci2\tsha256:{}\n", OTHER.to_uppercase())).unwrap();
         for (token, owner) in [("secret", Some("ci")), ("other", Some("ci2")), ("", None), (SECRET, None)] {
             assert_eq!(tokens.owner(token.as_bytes()).as_deref(), owner, "{token}");
         }

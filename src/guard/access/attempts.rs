@@ -31,7 +31,8 @@ impl Attempts {
     /// Whole seconds until another attempt may be made, `now` after the start; none: it may be made now.
     pub(crate) fn wait(&self, rate: &AttemptRate, now: Duration) -> Option<u64> {
         let left = self.0.load(Ordering::Relaxed).saturating_sub(nanos(now));
-        let beyond = left.saturating_add(rate.each_ns).checked_sub(rate.all_ns).filter(|beyond| *beyond > 0)?;
+        let beyond =
+            left.saturating_add(rate.each_ns).checked_sub(rate.all_ns).filter(|beyond| *beyond > 0)?;
         Some(beyond.div_ceil(SECOND_NS))
     }
 

@@ -245,7 +245,8 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     fn passwords(lines: &[(&str, &str)]) -> Arc<Passwords> {
-        let line = |(name, password): &(&str, &str)| format!("{name}:{}\n", bcrypt::hash(password, 4).unwrap());
+        let line =
+            |(name, password): &(&str, &str)| format!("{name}:{}\n", bcrypt::hash(password, 4).unwrap());
         AccessFiles::of_passwords(&lines.iter().map(line).collect::<String>()).passwords
     }
 

@@ -26,9 +26,9 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 
 use self::attempts::AttemptRate;
+pub use self::checks::CheckCounts;
 use self::checks::{Checks, Known, NoCheck};
 use self::counts::Tallies;
-pub use self::checks::CheckCounts;
 pub use self::counts::{AccessCounts, ByWay};
 pub use self::sign::sign;
 pub(crate) use self::visit::{Grant, Visit};

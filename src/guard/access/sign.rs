@@ -43,7 +43,8 @@ fn chosen<'a>(keys: &'a LinkKeys, id: Option<&'a str>) -> Result<(&'a str, &'a L
     let known = ids.join(", ");
     let id = match (id, ids.as_slice()) {
         (_, []) => {
-            return Err("there are no keys: name their file by PAGECAST_LINK_KEYS_FILE or --link-keys-file".to_owned());
+            return Err("there are no keys: name their file by PAGECAST_LINK_KEYS_FILE or --link-keys-file"
+                .to_owned());
         }
         (Some(id), _) => id,
         (None, [only]) => only,
@@ -112,7 +113,11 @@ mod tests {
             (&["k1", "k2"], Some("k2"), Ok("k2")),
             (&["k1", "k2"], None, Err("there are several keys: name one by --key-id (k1, k2)")),
             (&["k1"], Some("k3"), Err("there is no key k3; known: k1")),
-            (&[], Some("k3"), Err("there are no keys: name their file by PAGECAST_LINK_KEYS_FILE or --link-keys-file")),
+            (
+                &[],
+                Some("k3"),
+                Err("there are no keys: name their file by PAGECAST_LINK_KEYS_FILE or --link-keys-file"),
+            ),
         ] {
             let keys = keys(ids);
             let chosen = chosen(&keys, id).map(|(id, _)| id).map_err(|why| why.clone());

@@ -84,6 +84,9 @@ mod tests {
             let visit = Visit { grants: vec![grant.clone()], ..Visit::default() };
             assert_eq!(visit.opens(&choice, &path(at)), expected, "{grant:?} {choice:?} {at}");
         }
-        assert_eq!(Visit { grants: vec![link, basic], ..Visit::default() }.identity(), Some(Identity("alice".into())));
+        assert_eq!(
+            Visit { grants: vec![link, basic], ..Visit::default() }.identity(),
+            Some(Identity("alice".into()))
+        );
     }
 }
