@@ -333,7 +333,7 @@ impl Reloader {
         if let (Some(tls), Some(certificates)) = (&self.inner.tls, certificates) {
             put_certificates(tls, certificates);
         }
-        let served = before.served.changed(&change.config, &limits, Arc::clone(&loaded.redirects));
+        let served = before.served.changed(&change.config, &limits, &loaded);
         let postponed: Vec<Postponed> =
             change.postponed.iter().map(|knob| Postponed::new(knob, &loaded, &before)).collect();
         let mut origins = loaded.origins.clone();
@@ -415,9 +415,10 @@ impl Postponed {
 
 impl Served {
     /// What `config` and `limits` say now.
-    fn changed(&self, config: &Config, limits: &Limits, redirects: Arc<Redirects>) -> Self {
+    fn changed(&self, config: &Config, limits: &Limits, loaded: &Loaded) -> Self {
+        let redirects = Arc::clone(&loaded.redirects);
         let files = self.files.changed(&Settings::of(config, limits), Rules::new(config));
-        let manners = self.manners.changed(config, limits, &files, redirects);
+        let manners = self.manners.changed(config, limits, &files, redirects, &loaded.access);
         Self { files, manners, bounds: Bounds::of(config), noting: Noting::of(config) }
     }
 }
@@ -455,6 +456,13 @@ fn news(change: &Change, before: &Current, loaded: &Loaded) -> String {
     let mut news = change.describe(&before.config);
     if loaded.redirects != before.served.manners.redirects {
         news.push_str(if news.is_empty() { "redirects" } else { ", redirects" });
+    }
+    if !before.served.manners.access.is_by(&loaded.access) {
+        news.push_str(if news.is_empty() {
+            "keys, tokens or passwords"
+        } else {
+            ", keys, tokens or passwords"
+        });
     }
     if news.is_empty() {
         news.push_str("nothing has changed");

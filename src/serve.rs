@@ -2,6 +2,7 @@
 //!
 //! | room        | what it knows                                              |
 //! |-------------|------------------------------------------------------------|
+//! | `access`    | who may have a path, before it is looked up                |
 //! | `asked`     | which fields of a request count                            |
 //! | `place`     | where a request leads: a file, or what stands for one      |
 //! | `shortcut`  | the same for paths that were asked for before              |
@@ -10,6 +11,7 @@
 //! | `cors`      | what pages of other origins may do                         |
 //! | `pages`     | the site's own pages for what went wrong                   |
 
+mod access;
 mod asked;
 mod cors;
 mod directory;
@@ -33,13 +35,14 @@ use self::cors::{add_cors, preflight};
 use self::pages::Pages;
 use self::place::{Place, Stop};
 use self::shortcut::Shortcuts;
-use crate::config::{Config, Dotfiles, Limits, TrailingSlash, Verify};
+use crate::config::{AccessFiles, Config, Dotfiles, Limits, TrailingSlash, Verify};
 use crate::directories::{Directories, DirectorySettings};
 use crate::error::Refused;
 use crate::files::cache::NoHandle;
 use crate::files::handle_pool::Handle;
 use crate::files::load::NoForm;
 use crate::files::{Asset, Files, Lookup};
+use crate::guard::access::Access;
 use crate::guard::gate::{Gate, Turned};
 use crate::guard::{Admission, Guard};
 use crate::http::carriage::Carriage;
@@ -83,6 +86,10 @@ pub struct Manners {
     pub redirects: Arc<Redirects>,
     /// Who is turned away before anything is looked up.
     pub gate: Gate,
+    /// Whether some path is not for all.
+    pub(crate) has_access_rules: bool,
+    /// Who may have those.
+    pub access: Access,
     /// Who may have how much.
     pub guard: Guard,
     /// Listings and archives.
@@ -109,12 +116,15 @@ impl Manners {
         rules: Arc<Rules>,
         redirects: Arc<Redirects>,
         guard: &Guard,
+        access: Access,
     ) -> io::Result<Self> {
         Ok(Self {
             dotfiles: config.dotfiles,
             index: config.index.as_str().to_owned(),
             trailing_slash: config.trailing_slash,
             sendfile_from: config.sendfile_from.get(),
+            has_access_rules: rules.close_anything(),
+            access,
             rules,
             redirects,
             gate: Gate::new(config),
@@ -135,12 +145,15 @@ impl Manners {
         limits: &Limits,
         files: &Files,
         redirects: Arc<Redirects>,
+        access: &AccessFiles,
     ) -> Self {
         Self {
             dotfiles: config.dotfiles,
             index: config.index.as_str().to_owned(),
             trailing_slash: config.trailing_slash,
             sendfile_from: config.sendfile_from.get(),
+            has_access_rules: files.rules().close_anything(),
+            access: self.access.changed(config, access),
             rules: Arc::clone(files.rules()),
             redirects,
             gate: self.gate.changed(config),
@@ -210,6 +223,9 @@ impl Site {
         if let Some(admission) = admission {
             accompany(*admission, &mut response);
         }
+        if self.manners.has_access_rules {
+            self.seal(request, &mut response);
+        }
         response
     }
 
@@ -224,7 +240,8 @@ impl Site {
         if self.manners.verifies || request.uri().query().is_some() {
             return None;
         }
-        let known = self.recall(request, None, cached).filter(|known| !known.is_due_for_touch)?;
+        let known =
+            self.recall(request, None, cached).filter(|known| known.is_public && !known.is_due_for_touch)?;
         let Lookup::File(asset) = &known.lookup else {
             let stop = self.refuse_nothing(&known.name, &known.lookup, known.wants_directory).err()?;
             self.note_use(&known);
@@ -257,10 +274,14 @@ impl Site {
         is_head: bool,
         cached: &Cell<Option<Cached>>,
     ) -> Result<HttpResponse, Stop> {
+        if self.manners.has_access_rules {
+            self.admit_target(request).await?;
+        }
         let fields = Fields::of(request.headers());
         let wants = request.uri().query().map(|query| Wants::parse(query.as_bytes()));
         for _ in 0..CHANGED_TRIES {
             let place = self.find(request, wants.as_ref(), cached).await?; // 1 where
+            self.admit(request, &place.name.path).await?;
             match self.send(&place, request, &fields, wants.as_ref(), is_head).await {
                 Ok(mut response) => {
                     add_cors(&place.asset.policy, request.headers(), &mut response);
@@ -401,6 +422,9 @@ impl Site {
     /// The response of the gate.
     fn turned(&self, turned: Turned, request: &HttpRequest, method: Method) -> HttpResponse {
         let policy = self.policy_of(request);
+        if let Ok(target) = SitePath::parse(request.uri().path().as_bytes()) {
+            self.note_private(request, &target.path);
+        }
         let is_head = method == Method::Head;
         let mut response = match turned {
             Turned::ToHttps(location) if is_head || method == Method::Get => moved(&policy, &location),
@@ -468,6 +492,9 @@ impl Site {
         is_head: bool,
     ) -> Option<HttpResponse> {
         let asset = self.pages.page(&self.files, refused.status()).await?;
+        if !self.may_show(request, &asset.path) {
+            return None;
+        }
         let mut response = self.page_of(&asset, refused.status(), policy, request, is_head).await?;
         if refused == Refused::Busy {
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));

@@ -22,6 +22,7 @@ use crate::config::{ConfigError, Given, Loaded};
 use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
+use crate::guard::access::Access;
 pub use crate::handover::Listeners;
 use crate::handover::{
     Activated, Offer, Predecessor, Successor, UpgradePlace, UpgradeSocket, came_to_nothing,
@@ -214,7 +215,7 @@ impl House {
         watchdog: Option<&Watchdog>,
         is_successor: bool,
     ) -> io::Result<Self> {
-        let Loaded { config, limits, redirects, .. } = loaded;
+        let Loaded { config, limits, redirects, access, .. } = loaded;
         let entry = Entry::new(config);
         let certificates = Certificates::load(config).map_err(all_wrong)?;
         let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
@@ -226,7 +227,8 @@ impl House {
         let (lifecycle, guard) = (Lifecycle::new(), Guard::new(config, limits));
         let access_log = AccessLog::start(config)?;
         let warmth = Warmth::new(files.clone(), config, limits);
-        let manners = Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard)?;
+        let access = Access::new(config, access)?;
+        let manners = Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard, access)?;
         let health = Health::new(lifecycle.clone(), files.clone()).telling(warmth.progress());
         let plan = Plan {
             served: Served { files, manners, bounds: Bounds::of(config), noting: Noting::of(config) },
@@ -254,6 +256,7 @@ impl House {
             entry: entry.clone(),
             files: plan.served.files.clone(),
             guard: plan.guard.clone(),
+            access: plan.served.manners.access.clone(),
             gate: plan.served.manners.gate.clone(),
             directories: plan.served.manners.directories.clone(),
             progress: Arc::clone(warmth.progress()),

@@ -2,6 +2,7 @@
 //!
 //! | room          | what it knows                                                         |
 //! |---------------|-----------------------------------------------------------------------|
+//! | `access`      | who may have what is not for all                                      |
 //! | `bandwidth`   | how fast responses are sent                                           |
 //! | `clients`     | what each client has now                                              |
 //! | `connections` | how many connections there may be, and which goes for another         |
@@ -11,6 +12,7 @@
 //! | `requests`    | how many requests there may be                                        |
 //! | `telling`     | how often the log hears of a client                                   |
 
+pub mod access;
 pub(crate) mod bandwidth;
 pub(crate) mod clients;
 pub(crate) mod connections;
@@ -254,6 +256,19 @@ impl Guard {
         let is_trusted = settings.proxies.trust(peer);
         let address = if is_trusted { settings.proxies.asker(peer, headers).address } else { peer };
         Speaker { address, is_trusted }
+    }
+
+    /// The client that makes a request, and its address where that is sure; none is a unix socket too.
+    pub(crate) fn who_asks(&self, request: &HttpRequest) -> (ClientKey, Option<IpAddr>) {
+        let settings = self.inner.settings.load();
+        let peer = request.peer_addr().map(|peer| peer.ip());
+        let Asker { address, word } = settings.proxies.asker(peer, request.headers());
+        (ClientKey::of(address, settings.prefixes), address.filter(|_| word == Word::Good))
+    }
+
+    /// Whether the log is to hear of a client now.
+    pub(crate) fn is_worth_telling(&self, client: &Client) -> bool {
+        self.inner.telling.is_due(&client.told)
     }
 
     /// Whether connections begin with a header of the PROXY protocol.

@@ -9,6 +9,7 @@ use crate::access_log::{AccessLog, AccessLogCounts};
 use crate::config::{Config, Limits};
 use crate::directories::Directories;
 use crate::files::{Counts, FaultCounts, Files};
+use crate::guard::access::{Access, AccessCounts};
 use crate::guard::connections::Activities;
 use crate::guard::gate::Gate;
 use crate::guard::{BandwidthCounts, ConnectionCounts, Guard, GuardCounts};
@@ -30,6 +31,7 @@ pub(crate) struct Gauges {
     pub(crate) files: Files,
     pub(crate) guard: Guard,
     pub(crate) gate: Gate,
+    pub(crate) access: Access,
     pub(crate) directories: Directories,
     pub(crate) progress: Arc<Progress>,
     pub(crate) ledger: Ledger,
@@ -58,6 +60,7 @@ pub(crate) struct Readings {
     pub(crate) warming: warmth::Counts,
     pub(crate) totals: Totals,
     pub(crate) access_log: AccessLogCounts,
+    pub(crate) access: AccessCounts,
     pub(crate) lookups: LookupCounts,
     /// Responses under way that had to wait.
     pub(crate) transfers: usize,
@@ -96,6 +99,7 @@ impl Gauges {
             warming: self.progress.counts(),
             totals: self.ledger.totals(),
             access_log: self.access_log.counts(),
+            access: self.access.counts(),
             lookups: self.ledger.lookup_counts(),
             transfers: self.ledger.transfers_under_way(),
             connections: self.guard.connection_counts(),

@@ -130,6 +130,21 @@ impl Ready {
         }
     }
 
+    /// The value of a field, by its name in lower case, as it was rendered; none where there is no such line, or the response is none
+    /// of this kind.
+    pub(crate) fn field_of(response: &HttpResponse, name: &str) -> Option<String> {
+        let extensions = response.extensions();
+        let Self { lead, block, body_at, tail, .. } = extensions.get::<Self>()?;
+        let head = block.get(..*body_at)?;
+        let mut lines =
+            [&**lead, head, tail].into_iter().flat_map(|lines| lines.split(|byte| *byte == b'\n'));
+        lines.find_map(|line| {
+            let (line, value) = line.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b": ").filter(|_| line == name.as_bytes())?;
+            Some(String::from_utf8_lossy(value.trim_ascii_end()).into_owned())
+        })
+    }
+
     /// Whether `status` and `body` are still those that this response was made with.
     pub(super) fn is_unchanged(&self, status: StatusCode, body: &BoxBody, bytes: Option<&Bytes>) -> bool {
         status == self.status

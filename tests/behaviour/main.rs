@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "one crate, which nobody reaches into")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end by a panic")]
 
+mod access;
 mod access_log;
 mod archives;
 mod basics;

@@ -16,9 +16,10 @@ use actix_web::http::header::{ETAG, HeaderName, HeaderValue};
 use actix_web::{App, Error, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use pagecast::config::{Config, Limits, Switch, Symlinks};
+use pagecast::config::{AccessFiles, Config, Limits, Switch, Symlinks};
 use pagecast::files::{Files, Root, Settings};
 use pagecast::guard::Guard;
+use pagecast::guard::access::Access;
 use pagecast::ledger::Ledger;
 use pagecast::rules::Rules;
 use pagecast::serve::{Manners, Site};
@@ -283,11 +284,10 @@ async fn app(
     change: Change,
 ) -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static {
     let (config, limits) = (Config::default(), Limits::default());
-    let site = Site::new(
-        files.clone(),
-        Manners::of(&config, &limits, &files, rules(), Arc::default(), &Guard::new(&config, &limits))
-            .unwrap(),
-    );
+    let (guard, access) =
+        (Guard::new(&config, &limits), Access::new(&config, &AccessFiles::default()).unwrap());
+    let manners = Manners::of(&config, &limits, &files, rules(), Arc::default(), &guard, access).unwrap();
+    let site = Site::new(files.clone(), manners);
     let app = App::new()
         .route("/panic", web::to(panics))
         .route("/panic-later", web::to(panics_later))
