@@ -1,8 +1,9 @@
-//! The socket: HTTP/1.1 (RFC 9112) between the kernel and the App.
+//! The socket: HTTP/1.1 (RFC 9112) and HTTP/2 (RFC 9113) between the kernel and the App.
 //!
 //! | room         | what it knows                                                       |
 //! |--------------|---------------------------------------------------------------------|
 //! | [`http1`]    | one connection, from its first byte to its close                    |
+//! | `http2`      | the same where a client begins with HTTP/2, or chooses it           |
 //! | `head`       | where a request head ends, and what it says; what is refused        |
 //! | `body`       | how a request body that nobody wants is read past                   |
 //! | [`ready`]    | responses rendered beforehand, as they travel through the App       |
@@ -12,6 +13,7 @@
 //! | `send`       | segments to the socket by `writev` and `sendfile`                   |
 //! | `pace`       | how much of a response may be sent now, and when the next of it     |
 //! | `turn`       | long responses one after the other, between short ones              |
+//! | `cuts`       | responses that could not be finished: who is told what              |
 //! | `stall`      | clients that take nothing                                           |
 //! | `turn_away`  | an answer for those for whom there is no room                       |
 //! | [`proxy_protocol`] | for whom a proxy speaks, as it says before the first request  |
@@ -21,11 +23,13 @@
 //! | [`worker`]   | what the connections of one worker share                            |
 
 mod body;
+mod cuts;
 mod deadline;
 mod exchanges;
 mod front;
 mod head;
 pub mod http1;
+mod http2;
 pub(crate) mod pace;
 mod prefix;
 mod proxied;

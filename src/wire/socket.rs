@@ -1,13 +1,13 @@
 //! One accepted socket, TCP or unix.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -100,6 +100,17 @@ impl Socket {
                 done => return Poll::Ready(done),
             }
         }
+    }
+
+    /// Sends some of `slices`; waits where the socket is full.
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, |fd| {
+            Ok(rustix::net::sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
+        })
     }
 
     /// Ready once the connection is broken. Reads nothing, so it does not see past what the other end has sent and nobody has

@@ -381,5 +381,6 @@ fn bounds() -> Bounds {
         linger_timeout: Duration::from_millis(200),
         long_rate: 0,
         turn_bytes: 256 * 1024,
+        http2: None,
     }
 }
