@@ -4,6 +4,7 @@
 //! under way finish with the one that they began with, and the next request of every connection sees the new one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
@@ -22,6 +23,8 @@ use crate::ops::logger;
 use crate::ops::service;
 use crate::rules::Rules;
 use crate::serve::Manners;
+use crate::tls::Tls;
+use crate::tls::certificates::{Certificates, Found};
 use crate::warmth::Warmth;
 use crate::wire::worker::Bounds;
 
@@ -70,6 +73,9 @@ struct Inner {
     disk: Disk,
     guard: Guard,
     warmth: Warmth,
+    tls: Option<Tls>,
+    /// The files of certificates that were looked into last, whatever came of it.
+    judged: Mutex<Option<[u8; 32]>>,
     workers: Vec<mpsc::UnboundedSender<Order>>,
     turn: tokio::sync::Mutex<()>,
     current: Mutex<Current>,
@@ -113,11 +119,13 @@ impl Reloader {
         current: Current,
         guard: Guard,
         warmth: Warmth,
+        tls: Option<Tls>,
         workers: Vec<mpsc::UnboundedSender<Order>>,
     ) -> std::io::Result<Self> {
         let disk = Disk::new("pagecast-load", 1, 0)?;
         let (turn, current) = (tokio::sync::Mutex::default(), Mutex::new(current));
-        let inner = Inner { given, disk, guard, warmth, workers, turn, current };
+        let judged = Mutex::new(tls.as_ref().map(|tls| tls.certificates().fingerprint()));
+        let inner = Inner { given, disk, guard, warmth, tls, judged, workers, turn, current };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -177,13 +185,51 @@ impl Reloader {
         Ok(())
     }
 
+    /// Reads the certificates again whenever their files are others, for as long as it is polled. Files are taken as they are once
+    /// two looks have found the same: somebody may be about to write the second one.
+    pub(crate) async fn watch_certificates(self) {
+        let Some(tls) = &self.inner.tls else { return };
+        let mut seen = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let turn = self.inner.turn.lock().await;
+            let config = self.config();
+            let found = self.inner.disk.run(move || Found::read(&config)).await;
+            let Ok(found) = found else { continue };
+            let fingerprint = Found::fingerprint(&found);
+            let is_new = fingerprint.is_some() && fingerprint != *self.inner.judged.lock();
+            if is_new && fingerprint == seen {
+                self.judge(tls, found).await;
+            }
+            seen = fingerprint;
+            drop(turn);
+        }
+    }
+
+    async fn judge(&self, tls: &Tls, found: Result<Option<Found>, Vec<ConfigError>>) {
+        *self.inner.judged.lock() = Found::fingerprint(&found);
+        let read = || found?.map(Found::into_certificates).transpose();
+        match self.blocking(move || read().map_err(ConfigErrors::from)).await {
+            Ok(None) => {}
+            Ok(Some(certificates)) => put_certificates(tls, certificates),
+            Err(errors) => {
+                tls.count_bad_certificates();
+                tell(&errors, CERTIFICATES);
+            }
+        }
+    }
+
     async fn read_and_apply(&self) -> Result<(), ConfigErrors> {
         let before = self.current();
         let (given, root) = (self.inner.given.clone(), before.config.root.clone());
         let loaded = self.blocking(move || read_all(&given, &root)).await?;
+        let certificates = self.read_certificates(&loaded.config).await?;
         let change = Change::between(&before.config, loaded.config.clone());
         let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
         let news = news(&change, &before, &loaded);
+        if let (Some(tls), Some(certificates)) = (&self.inner.tls, certificates) {
+            put_certificates(tls, certificates);
+        }
         let served = before.served.changed(&change.config, &limits, Arc::clone(&loaded.redirects));
         self.put_into_effect(Current { config: change.config.clone(), limits, served }).await;
         if change.config.log != before.config.log {
@@ -196,6 +242,25 @@ impl Reloader {
             log::warn!("{} = {read} ({origin}) needs a restart: until then it stays {stays}", knob.key);
         }
         Ok(())
+    }
+
+    /// The certificates that `config` names.
+    async fn read_certificates(&self, config: &Config) -> Result<Option<Certificates>, ConfigErrors> {
+        let config = config.clone();
+        let read = move || {
+            let found = Found::read(&config);
+            let fingerprint = Found::fingerprint(&found);
+            let parse = || found?.map(Found::into_certificates).transpose();
+            Ok((fingerprint, parse().map_err(ConfigErrors::from)))
+        };
+        let (fingerprint, certificates) = self.blocking(read).await?;
+        if fingerprint.is_some() {
+            *self.inner.judged.lock() = fingerprint;
+        }
+        if certificates.is_err() {
+            self.inner.tls.iter().for_each(Tls::count_bad_certificates);
+        }
+        certificates
     }
 
     async fn put_into_effect(&self, next: Current) {
@@ -274,6 +339,19 @@ fn news(change: &Change, before: &Current, loaded: &Loaded) -> String {
         None => format!("the redirects, no configuration file being named: {news}"),
     }
 }
+
+fn put_certificates(tls: &Tls, certificates: Certificates) {
+    if certificates.fingerprint() != tls.certificates().fingerprint() {
+        let names: Vec<String> = certificates.expiries().map(|(name, _)| name).collect();
+        log::info!("the certificates are others: {}", names.join(", "));
+        tls.replace(certificates);
+    }
+}
+
+/// Certificates are looked at so often, whole: their dates do not tell all changes, and they are short.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+const CERTIFICATES: &str = "the set of certificates";
 
 fn tell(errors: &ConfigErrors, what: &str) {
     for error in errors.as_slice() {

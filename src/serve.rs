@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use self::asked::Fields;
 use self::cors::{add_cors, preflight};
@@ -42,6 +42,7 @@ use crate::files::load::NoForm;
 use crate::files::{Asset, Files, Lookup};
 use crate::guard::gate::{Gate, Turned};
 use crate::guard::{Admission, Guard};
+use crate::http::carriage::Carriage;
 use crate::http::decide::{Representation, decide};
 use crate::http::digest::Algorithm;
 use crate::http::encoding::{Choice, Coding};
@@ -229,7 +230,7 @@ impl Site {
         let wants = request.uri().query().map(|query| Wants::parse(query.as_bytes()));
         for _ in 0..CHANGED_TRIES {
             let place = self.find(request, wants.as_ref()).await?; // 1 where
-            match self.send(&place, &fields, wants.as_ref(), is_head).await {
+            match self.send(&place, request, &fields, wants.as_ref(), is_head).await {
                 Ok(mut response) => {
                     add_cors(&place.asset.policy, request.headers(), &mut response);
                     return Ok(response);
@@ -248,6 +249,7 @@ impl Site {
     async fn send(
         &self,
         place: &Place,
+        request: &HttpRequest,
         fields: &Fields<'_>,
         wants: Option<&Wants<'_>>,
         is_head: bool,
@@ -267,7 +269,7 @@ impl Site {
             self.files.digest_soon(&form, Algorithm::Sha256);
         }
         let checksums = self.checksums(&form, fields, is_head).await;
-        let handle = self.handle(&form).await?;
+        let handle = self.handle(&form, request).await?;
         let mut response = self.reply_with(asset, &form, fields, handle, checksums, is_head)?;
         if let Some(stand_in) = &place.stands_in {
             stand_in.tell(asset, &mut response);
@@ -334,8 +336,13 @@ impl Site {
         Ok(Arc::clone(asset))
     }
 
-    /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on.
-    async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, NoHandle> {
+    /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on. Whoever
+    /// copies must have one: from a mapping nobody but the kernel may read.
+    async fn handle(
+        &self,
+        asset: &Arc<Asset>,
+        request: &HttpRequest,
+    ) -> Result<Option<Arc<Handle>>, NoHandle> {
         if asset.is_on_heap() {
             return Ok(None);
         }
@@ -345,6 +352,7 @@ impl Site {
         };
         match handle {
             Some(handle) if !handle.still_is(&asset.version) => Err(NoHandle::Changed),
+            None if is_copied(request) => Err(NoHandle::Exhausted),
             handle => Ok(handle),
         }
     }
@@ -449,7 +457,7 @@ impl Site {
         }
         let fields = Fields::of(request.headers());
         let form = self.form(asset, &fields).await.unwrap_or_else(|_| Arc::clone(asset));
-        let handle = self.handle(&form).await.ok()?;
+        let handle = self.handle(&form, request).await.ok()?;
         let sendfile_from = self.manners.sendfile_from;
         let source = Source { asset: &form, handle, sendfile_from, checksums: Vec::new() };
         Some(page(status, policy, asset.forms.is_some(), &source, is_head))
@@ -497,6 +505,10 @@ fn accompany(admission: Admission, response: &mut HttpResponse) {
     if let Ok(pass) = admission.outcome {
         response.extensions_mut().insert(pass);
     }
+}
+
+fn is_copied(request: &HttpRequest) -> bool {
+    request.extensions().get::<Carriage>().is_some_and(|carriage| carriage.is_copied)
 }
 
 fn facts(asset: &Asset) -> Representation<'_> {

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::workers::{Plan, Workers};
-use crate::config::{Config, Given, Limits, Loaded};
+use crate::config::{Config, ConfigError, Given, Limits, Loaded};
 use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
@@ -36,6 +36,8 @@ use crate::ops::status::{self, Gauges};
 use crate::reload::{Current, Order, ReloadRequests, Reloader, Served};
 use crate::rules::Rules;
 use crate::serve::Manners;
+use crate::tls::Tls;
+use crate::tls::certificates::Certificates;
 use crate::warmth::{Memory, Warmth};
 use crate::wire::worker::Bounds;
 
@@ -97,13 +99,17 @@ pub async fn serve(
     signals: Signals,
     storage: Arc<dyn Storage>,
 ) -> io::Result<Ended> {
+    let has_tls = listeners.has_tls();
     let Listeners { traffic, admin, mut predecessor, upgrade } = listeners;
     let Signals { mut stops, reloads } = signals;
     let watchdog = Watchdog::find(predecessor.as_ref().and_then(|predecessor| predecessor.watchdog));
     let offer = Offer::of(&traffic, admin.as_ref(), watchdog.as_ref().map(Watchdog::timeout));
     let is_successor = predecessor.is_some();
     let house = House::build(loaded, given, storage, watchdog.as_ref(), is_successor).await?;
-    let House { plan, memory, reloader, orders, desk, .. } = house;
+    let House { plan, memory, reloader, orders, desk } = house;
+    if has_tls && plan.tls.is_none() {
+        return Err(io::Error::other(NO_CERTIFICATE));
+    }
     let (files, lifecycle) = (plan.served.files.clone(), plan.lifecycle.clone());
     let start_admin = |admin: Option<&Bound>| admin.map(|bound| start_admin(bound, &desk)).transpose();
     // Until a successor is ready its predecessor answers, to questions about health too.
@@ -145,6 +151,7 @@ pub async fn serve(
     service::status(&format!("Serving {} by {who}", loaded.config.root));
     tasks.0.extend(watchdog.map(|watchdog| actix_rt::spawn(watchdog.feed())));
     tasks.0.push(actix_rt::spawn(reloader.clone().listen(reloads, lifecycle.clone())));
+    tasks.0.push(actix_rt::spawn(reloader.clone().watch_certificates()));
 
     let successor = tokio::select! {
         _ = stops.recv() => None,
@@ -200,6 +207,8 @@ impl House {
         is_successor: bool,
     ) -> io::Result<Self> {
         let Loaded { config, limits, redirects, .. } = loaded;
+        let certificates = Certificates::load(config).map_err(all_wrong)?;
+        let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
         let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
         let rules = Rules::new(config);
         let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
@@ -213,6 +222,7 @@ impl House {
             served: Served { files, manners, bounds: Bounds::of(config) },
             guard: guard.clone(),
             ledger: Ledger::default(),
+            tls: tls.clone(),
             health: health.clone(),
             watchdog: watchdog.cloned(),
             accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
@@ -221,7 +231,7 @@ impl House {
         let gauges = gauges(&plan, &warmth, config, limits);
         let (told, orders) = (0..limits.workers).map(|_| mpsc::unbounded_channel()).unzip();
         let current = Current { config: config.clone(), limits: *limits, served: plan.served.clone() };
-        let reloader = Reloader::new(given, current, guard, warmth.clone(), told)?;
+        let reloader = Reloader::new(given, current, guard, warmth.clone(), tls, told)?;
         let memory = Memory::open(config, warmth.clone())?;
         Ok(Self { plan, memory, reloader, orders, desk: Desk { health, gauges, warmth } })
     }
@@ -365,6 +375,19 @@ impl Signals {
         Ok(Self { stops, reloads })
     }
 }
+
+/// The last of what is wrong as an error, all before it in the log.
+fn all_wrong(errors: Vec<ConfigError>) -> io::Error {
+    let mut errors = errors;
+    let last = errors.pop();
+    for error in errors {
+        log::error!("{error}");
+    }
+    last.map_or_else(|| io::ErrorKind::Other.into(), io::Error::other)
+}
+
+const NO_CERTIFICATE: &str = "TLS is to be spoken on an inherited socket, and there is no certificate: give PAGECAST_TLS_CERT \
+    and PAGECAST_TLS_KEY";
 
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })

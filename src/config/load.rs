@@ -134,6 +134,7 @@ pub fn load(
     }
     draft.take_rules();
     draft.check_listeners();
+    draft.check_tls();
     let mut redirects = Arc::default();
     if line.task.looks_at_root() {
         draft.check_root(disk);
@@ -279,6 +280,15 @@ impl Draft {
         })
     }
 
+    /// What TLS needs, and that nobody else wants its addresses.
+    fn check_tls(&mut self) {
+        if !self.is_sound(&["tls_listen", "tls_cert", "tls_key", "listen", "admin_listen"]) {
+            return;
+        }
+        let found = tls_conflicts(&self.config).into_iter().map(ConfigError::Conflict);
+        self.errors.extend(found);
+    }
+
     fn check_listeners(&mut self) {
         let AdminListen::At(admin) = &self.config.admin_listen else { return };
         if !self.is_sound(&["listen", "admin_listen"]) || !self.config.listen.as_slice().contains(admin) {
@@ -309,6 +319,44 @@ impl Draft {
         }
         settled
     }
+}
+
+fn tls_conflicts(config: &Config) -> Vec<String> {
+    let mut conflicts = Vec::new();
+    let (listen, chains, keys) = (&config.tls_listen, config.tls_cert.given(), config.tls_key.given());
+    let addresses = listen.given().map_or(&[][..], |list| list.as_slice());
+    for address in addresses.iter().filter(|address| !address.is_chosen_by_the_system()) {
+        let is_admin = matches!(&config.admin_listen, AdminListen::At(admin) if admin == address);
+        let is_plain = config.listen.as_slice().contains(address);
+        let other = match (is_plain, is_admin) {
+            (true, _) => format!("PAGECAST_LISTEN={}", config.listen),
+            (_, true) => format!("PAGECAST_ADMIN_LISTEN={}", config.admin_listen),
+            _ => continue,
+        };
+        conflicts.push(format!(
+            "PAGECAST_TLS_LISTEN={listen} and {other} both want {address}: give them different addresses"
+        ));
+    }
+    match (chains, keys) {
+        (None, None) if !addresses.is_empty() => conflicts.push(format!(
+            "PAGECAST_TLS_LISTEN={listen} needs a certificate: give PAGECAST_TLS_CERT and PAGECAST_TLS_KEY, or turn it off"
+        )),
+        (Some(chains), None) => conflicts
+            .push(format!("PAGECAST_TLS_CERT={chains} is of no use without its key: give PAGECAST_TLS_KEY")),
+        (None, Some(keys)) => conflicts.push(format!(
+            "PAGECAST_TLS_KEY={keys} is of no use without its certificate: give PAGECAST_TLS_CERT"
+        )),
+        (Some(chains), Some(keys)) if chains.as_slice().len() != keys.as_slice().len() => {
+            let counts = (chains.as_slice().len(), keys.as_slice().len());
+            conflicts.push(format!(
+                "PAGECAST_TLS_CERT={chains} and PAGECAST_TLS_KEY={keys} must name as many files, a key for each certificate: \
+                 there are {} and {}",
+                counts.0, counts.1
+            ));
+        }
+        _ => {}
+    }
+    conflicts
 }
 
 /// What the `_redirects` of a root says; nothing where it has none. Blocks.

@@ -18,7 +18,7 @@ pub(crate) mod gate;
 mod proxies;
 mod rate;
 mod requests;
-mod telling;
+pub(crate) mod telling;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

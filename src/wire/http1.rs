@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use actix_http::{Request, Response, StatusCode};
+use actix_http::{HttpMessage, Request, Response, StatusCode};
 use actix_service::Service;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
@@ -22,64 +22,51 @@ use super::deadline::Deadline;
 use super::exchanges::Exchanges;
 use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, VERSION, parse};
 use super::http2::{self, PREFACE};
-use super::proxied::hear;
+use super::opening::Opened;
 use super::ready::Paced;
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
 use super::stall::{Stall, Uptake};
-use super::turn_away::{TOO_MANY, turn_away, turn_away_at_once};
 use super::worker::{Bounds, Registration, Worker};
-use crate::config::ProxyProtocol;
 use crate::guard::Pass;
 use crate::guard::bandwidth::Pace;
+use crate::http::carriage::Carriage;
 use crate::http::client::ClientKey;
 use crate::http::method::Method;
 use crate::ledger::exchange::{Exchange, Outcome, Protocol};
 
-/// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
-pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
+/// Serves one connection until it ends, from its first request on. Never fails: whatever happens ends the connection and is
+/// logged.
+pub(super) async fn serve<S, B>(opened: Opened<S>)
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
-    let now = Instant::now();
+    let Opened { place, socket, input, share: _share, now } = opened;
+    let worker = place.worker();
     let client = worker.guard.client_at(socket.peer);
     let mut connection = Connection {
         deadline: Deadline::after(now, worker.bounds().head_timeout),
-        place: worker.register(now),
         client,
         outbox: Outbox::new(client),
         exchanges: Exchanges::new(Arc::clone(&worker.sheet)),
+        place,
         socket,
-        input: Vec::new(),
+        input,
         scanner: Scanner::default(),
         uptake: Uptake::default(),
         now,
         is_woken: true,
     };
-    if worker.guard.proxy_protocol() != ProxyProtocol::Off && !connection.hear_proxy().await {
-        return;
-    }
-    let Ok(_share) = worker.guard.admit_client(connection.socket.peer) else {
-        return Box::pin(refuse_client(&worker, connection.socket)).await;
-    };
     match connection.run().await {
-        End::Close => {}
+        End::Close => connection.socket.take_leave(),
+        End::Cut => {}
         End::Linger => connection.linger().await,
         End::Http2 => {
             let Connection { place, socket, client, input, .. } = connection;
             Box::pin(http2::serve(place, socket, client, input)).await;
         }
-    }
-}
-
-/// Tells a client that it has as many connections as it may. Where places run short, this takes none for longer than a call.
-async fn refuse_client<S>(worker: &Worker<S>, socket: Socket) {
-    if worker.guard.connections().is_short() {
-        turn_away_at_once(&socket, TOO_MANY);
-    } else {
-        turn_away(socket, TOO_MANY).await;
     }
 }
 
@@ -107,6 +94,8 @@ struct Connection<S> {
 enum End {
     /// Nothing is owed to anybody.
     Close,
+    /// Something is, and it must not look as if nothing were.
+    Cut,
     /// The client may still be sending: closing now could destroy the response on its way.
     Linger,
     /// It does not: it began as HTTP/2 does, and goes on so.
@@ -127,22 +116,6 @@ where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
-    /// Learns from a proxy whom it speaks for; false where the connection is closed instead.
-    async fn hear_proxy(&mut self) -> bool {
-        let Self { socket, input, deadline, place, .. } = self;
-        if !hear(socket, input, deadline, place).await {
-            return false;
-        }
-        self.client = self.worker().guard.client_at(self.socket.peer);
-        self.outbox.serve(self.client);
-        self.now = Instant::now();
-        self.deadline.set(self.now, self.worker().bounds().head_timeout);
-        if !self.input.is_empty() {
-            self.place.reads();
-        }
-        true
-    }
-
     async fn run(&mut self) -> End {
         for count in 1_u64.. {
             if count.is_multiple_of(REQUESTS_IN_TURN) {
@@ -196,6 +169,9 @@ where
             }
         }
         request.head_mut().peer_addr = self.socket.peer;
+        if self.socket.is_encrypted() {
+            request.extensions_mut().insert(Carriage { is_secure: true, is_copied: true });
+        }
         let mut response = self.call(request).await;
         let pass = self.take_pass(&mut response);
         if self.worker().guard.bandwidth().is_limited() || self.outbox.is_paced() {
@@ -618,7 +594,7 @@ where
 
     fn give_up(&self, cut: &Cut) -> End {
         tell(cut, self.outbox.file(), self.worker().files().faults(), || self.who());
-        End::Close
+        End::Cut
     }
 
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).

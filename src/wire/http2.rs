@@ -64,7 +64,7 @@ where
     let Some(own) = bounds.http2 else { return };
     let now = Instant::now();
     let peer = socket.peer;
-    let carriage = Carriage { is_secure: false, is_copied: true };
+    let carriage = Carriage { is_secure: socket.is_encrypted(), is_copied: true };
     let link = Link::new(socket, arrived, Watch::new(own.resets, now), now);
     let link = Rc::new(RefCell::new(link));
     let shared = Rc::new(Shared {
@@ -394,7 +394,9 @@ where
 
     /// Whether the connection's place is wanted and nobody uses it.
     fn is_unwanted(&self) -> bool {
-        self.leaving.is_none() && self.place.is_evicted() && !self.shared.link.borrow().socket.has_arrived()
+        self.leaving.is_none()
+            && self.place.is_evicted()
+            && !self.shared.link.borrow_mut().socket.has_arrived()
     }
 
     /// The worker retires: the client hears that it should go elsewhere, and what it has asked for is finished.

@@ -21,8 +21,9 @@ pub(super) struct Link {
     /// Bytes that have arrived, from `taken` on not yet handed on.
     arrived: Vec<u8>,
     taken: usize,
-    /// Bytes that wait to leave, from `sent_of_waiting` on.
+    /// Bytes that wait to leave: before `taken_of_waiting` the socket has taken them, before `sent_of_waiting` they have left.
     waiting: Vec<u8>,
+    taken_of_waiting: usize,
     sent_of_waiting: usize,
     /// Bytes that were ever written, and of these the ones that have left.
     pushed: u64,
@@ -47,6 +48,7 @@ impl Link {
             arrived,
             taken: 0,
             waiting: Vec::new(),
+            taken_of_waiting: 0,
             sent_of_waiting: 0,
             pushed: 0,
             sent: 0,
@@ -107,13 +109,17 @@ impl Link {
     /// Sends what waits. Ready once nothing does.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_empty() {
-            let left = &self.waiting[self.sent_of_waiting..];
-            let sent = ready!(self.socket.poll_send(cx, &[IoSlice::new(left)]))?;
-            self.note(sent);
-            self.sent_of_waiting += sent;
+            let left = &self.waiting[self.taken_of_waiting..];
+            if !left.is_empty() {
+                self.taken_of_waiting += ready!(self.socket.poll_send(cx, &[IoSlice::new(left)]))?;
+            }
+            // What a session has taken has not left yet.
+            ready!(self.socket.poll_drain(cx))?;
+            self.note(self.taken_of_waiting - self.sent_of_waiting);
+            self.sent_of_waiting = self.taken_of_waiting;
         }
         self.waiting.clear();
-        self.sent_of_waiting = 0;
+        (self.taken_of_waiting, self.sent_of_waiting) = (0, 0);
         if self.waiting.capacity() > KEPT {
             self.waiting.shrink_to(KEPT);
         }
@@ -188,6 +194,7 @@ impl Link {
         }
         if self.sent_of_waiting > WAITING {
             self.waiting.drain(..self.sent_of_waiting);
+            self.taken_of_waiting -= self.sent_of_waiting;
             self.sent_of_waiting = 0;
         }
         let before = self.waiting.len();
