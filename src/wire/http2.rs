@@ -9,6 +9,7 @@
 //! | `source`   | the content, a piece at a time                                       |
 //! | `piece`    | such a piece on its way through the frames, counted                  |
 //! | `stream`   | one request and its response                                         |
+//! | `turn_waker` | who wakes the connection, and when nobody need                    |
 
 mod link;
 mod piece;
@@ -16,6 +17,7 @@ mod request;
 mod response;
 mod source;
 mod stream;
+mod turn_waker;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -41,6 +43,7 @@ use self::link::{Io, Link};
 use self::piece::{Piece, Totals};
 pub(crate) use self::response::Maps;
 use self::stream::{Open, Shared};
+use self::turn_waker::TurnWaker;
 pub(super) use self::watch::PREFACE;
 use self::watch::Watch;
 use super::deadline::Deadline;
@@ -77,7 +80,6 @@ where
         carriage,
         windowless: Cell::new(0),
         paced: Cell::new(0),
-        has_queued: Cell::new(false),
         end: Cell::new(Outcome::Drained),
     });
     let mut connection = Connection {
@@ -96,7 +98,15 @@ where
         stall: None,
         uptake: Uptake::default(),
     };
-    let end = poll_fn(|cx| connection.poll(cx)).await;
+    let turns = TurnWaker::new();
+    let waker = turns.waker();
+    let end = poll_fn(|cx| {
+        turns.begin(cx);
+        let end = connection.poll(&mut Context::from_waker(&waker), &turns);
+        turns.end();
+        end
+    })
+    .await;
     let Connection { shared, place, streams, settling, stage, .. } = connection;
     shared.end.set(match end {
         End::Linger | End::Gone => Outcome::ClientGone,
@@ -167,20 +177,20 @@ where
     B: MessageBody + 'static,
 {
     /// One turn: what has arrived is read, responses go on, all that there is to send is sent at once.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, turns: &TurnWaker) -> Poll<End> {
         self.shared.link.borrow_mut().begin_turn();
         self.leave_if_told();
         let before = self.shared.link.borrow().sent();
         let mut is_done = false;
         let mut is_full = false;
         for _ in 0..ROUNDS {
-            if let Some(end) = self.poll_frames(cx) {
+            if let Some(end) = self.poll_frames(cx, turns) {
                 return Poll::Ready(end);
             }
             while let Poll::Ready(Some(open)) = self.streams.poll_next_unpin(cx) {
                 self.settling.push_back((open, None));
             }
-            if self.shared.has_queued.take() {
+            if turns.was_woken() {
                 continue;
             }
             let mut link = self.shared.link.borrow_mut();
@@ -203,8 +213,9 @@ where
     }
 
     /// Reads frames, begins streams and writes frames, until nothing of that can be done at once.
-    fn poll_frames(&mut self, cx: &mut Context<'_>) -> Option<End> {
+    fn poll_frames(&mut self, cx: &mut Context<'_>, turns: &TurnWaker) -> Option<End> {
         loop {
+            turns.look();
             let frames = match &mut self.stage {
                 Stage::Open(frames) => frames,
                 Stage::Preface(preface) => match Pin::new(preface).poll(cx) {
@@ -303,9 +314,13 @@ where
             }
             if self.is_idle {
                 self.idle(cx, since.is_some());
-                if self.is_unwanted() {
-                    self.say_goodbye(Reason::NO_ERROR);
-                    cx.waker().wake_by_ref();
+                match &self.stage {
+                    Stage::Preface(_) if self.is_unwanted() => return Poll::Ready(End::Gone),
+                    Stage::Open(_) if self.is_unwanted() => {
+                        self.say_goodbye(Reason::NO_ERROR);
+                        cx.waker().wake_by_ref();
+                    }
+                    _ => {}
                 }
             }
             let (from, span) = self.due(since, bounds);
@@ -316,8 +331,9 @@ where
             if let Some(end) = self.overdue(since, bounds) {
                 return Poll::Ready(end);
             }
-            cx.waker().wake_by_ref();
-            if self.is_idle {
+            if self.said_goodbye {
+                // The frames that say so are written in the next turn.
+                cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
         }
@@ -325,18 +341,19 @@ where
 
     /// The moment at which something must have happened.
     fn due(&self, since: Option<Instant>, bounds: Bounds) -> (Instant, Duration) {
-        let regular = match self.leaving {
-            Some(since) if self.is_idle => (since, bounds.linger_timeout),
-            _ if self.is_idle => (self.idle_since, bounds.idle_timeout),
-            _ => (self.looked, self.shared.worker.look_every()),
-        };
-        match since.map(|since| (since, bounds.head_timeout)) {
-            Some(begun)
-                if begun.0 + begun.1 < regular.0 + regular.1 || self.is_idle && self.leaving.is_none() =>
-            {
-                begun
+        match (self.leaving, since) {
+            (Some(since), _) if self.said_goodbye || self.is_idle => (since, bounds.linger_timeout),
+            (_, Some(since)) if self.is_idle => (since, bounds.head_timeout),
+            (_, None) if self.is_idle => (self.idle_since, bounds.idle_timeout),
+            (_, since) => {
+                let look_every = self.shared.worker.look_every();
+                match since {
+                    Some(since) if since + bounds.head_timeout < self.looked + look_every => {
+                        (since, bounds.head_timeout)
+                    }
+                    _ => (self.looked, look_every),
+                }
             }
-            _ => regular,
         }
     }
 
@@ -344,9 +361,7 @@ where
     fn overdue(&mut self, since: Option<Instant>, bounds: Bounds) -> Option<End> {
         let now = Instant::now();
         let is_head_late = since.is_some_and(|since| now.duration_since(since) >= bounds.head_timeout);
-        if matches!(self.stage, Stage::Preface(_))
-            || self.is_idle && self.leaving.is_some() && self.said_goodbye
-        {
+        if self.said_goodbye || matches!(self.stage, Stage::Preface(_)) {
             return Some(End::Gone);
         }
         if is_head_late {
@@ -392,11 +407,10 @@ where
         }
     }
 
-    /// Whether the connection's place is wanted and nobody uses it.
+    /// Whether the connection's place is wanted and nobody uses it, or nobody will be told of its end.
     fn is_unwanted(&self) -> bool {
-        self.leaving.is_none()
-            && self.place.is_evicted()
-            && !self.shared.link.borrow_mut().socket.has_arrived()
+        let is_evicted = || self.place.is_evicted() && !self.shared.link.borrow_mut().socket.has_arrived();
+        self.leaving.is_none() && (self.shared.worker.is_closing() || is_evicted())
     }
 
     /// The worker retires: the client hears that it should go elsewhere, and what it has asked for is finished.

@@ -47,3 +47,22 @@ mod tls;
 mod turn;
 pub(crate) mod turn_away;
 pub mod worker;
+
+use std::rc::Rc;
+
+use actix_http::Request;
+use actix_service::Service;
+use actix_web::body::MessageBody;
+use actix_web::dev::ServiceResponse;
+
+use self::socket::Socket;
+use self::worker::Worker;
+
+/// Serves one connection in cleartext until it ends. Never fails: whatever happens ends the connection and is logged.
+pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    B: MessageBody + 'static,
+{
+    opening::serve(worker, socket, None).await;
+}

@@ -22,9 +22,9 @@ use pagecast::guard::Guard;
 use pagecast::ledger::Ledger;
 use pagecast::rules::Rules;
 use pagecast::serve::{Manners, Site};
-use pagecast::wire::http1;
+use pagecast::wire;
 use pagecast::wire::socket::Socket;
-use pagecast::wire::worker::{Bounds, Worker};
+use pagecast::wire::worker::{Bounds, Http2Bounds, Worker};
 
 use crate::site::{PATIENCE, Reply, pattern};
 
@@ -257,7 +257,7 @@ impl Client {
             );
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));
-            actix_rt::spawn(http1::serve(worker, Socket::new(near, None)));
+            actix_rt::spawn(wire::serve(worker, Socket::new(near, None)));
             client.await.unwrap()
         })
     }
@@ -381,6 +381,7 @@ fn bounds() -> Bounds {
         linger_timeout: Duration::from_millis(200),
         long_rate: 0,
         turn_bytes: 256 * 1024,
-        http2: None,
+        tls_handshake_timeout: Duration::from_secs(10),
+        http2: Some(Http2Bounds { streams: 16, resets: 100 }),
     }
 }

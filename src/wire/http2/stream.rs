@@ -54,8 +54,6 @@ pub(super) struct Shared<S> {
     pub(super) windowless: Cell<usize>,
     /// Responses under way that keep to a pace.
     pub(super) paced: Cell<usize>,
-    /// A stream has handed something to the frames, which must be looked at again.
-    pub(super) has_queued: Cell<bool>,
     /// What becomes of exchanges that are dropped unfinished.
     pub(super) end: Cell<Outcome>,
 }
@@ -204,7 +202,6 @@ where
     fn go_on(&mut self) -> Result<(), Outcome> {
         let mut head = http1::Response::new(());
         *head.status_mut() = http1::StatusCode::CONTINUE;
-        self.shared.has_queued.set(true);
         self.respond.send_informational(head).map_err(|_| Outcome::ClientGone)
     }
 
@@ -295,7 +292,6 @@ where
         self.open.exchange.status = head.status().as_u16();
         self.open.start = Some(self.shared.link.borrow().pushed());
         let is_end = source.is_empty();
-        self.shared.has_queued.set(true);
         let mut sending = self.respond.send_response(head, is_end).map_err(|_| Outcome::ClientGone)?;
         if is_end {
             return Ok(());
@@ -377,7 +373,6 @@ where
             return Ok(Step::Waits(Waits::Disk));
         };
         if there == 0 {
-            self.shared.has_queued.set(true);
             return send_data(sending, Piece::new(Bytes::new(), Path::Heap, &self.open.meter), true)
                 .map(|()| Step::Done);
         }
@@ -409,7 +404,6 @@ where
         }
         let (bytes, path) = source.take(most.min(room), worker)?;
         let length = bytes.len();
-        self.shared.has_queued.set(true);
         send_data(sending, Piece::new(bytes, path, &self.open.meter), source.is_empty())?;
         turn.spend(length);
         if let Some(by) = pacer {
@@ -472,7 +466,6 @@ where
             let Some(length) = next.await else { return };
             let Some(left) = room.checked_sub(length as u64) else { return };
             room = left;
-            self.shared.has_queued.set(true);
             if body.flow_control().release_capacity(length).is_err() {
                 return;
             }
@@ -481,7 +474,6 @@ where
 
     /// Resets the stream for what its client did, or what became of its response.
     fn reset(&mut self, reason: Reason) -> Outcome {
-        self.shared.has_queued.set(true);
         self.respond.send_reset(reason);
         if reason == Reason::PROTOCOL_ERROR {
             self.shared.link.borrow_mut().count_reset();
