@@ -101,7 +101,7 @@ where
         Admission::Serve(share) => {
             let (worker, tls) = (Rc::clone(worker), tls.cloned());
             actix_rt::spawn(async move {
-                opening::serve(worker, socket, tls).await;
+                opening::serve_over(worker, socket, tls).await;
                 drop(share);
             });
         }

@@ -2,7 +2,7 @@
 //!
 //! | room         | what it knows                                                       |
 //! |--------------|---------------------------------------------------------------------|
-//! | `opening`    | a connection up to its first request: who it is for, and its handshake |
+//! | [`opening`]  | a connection up to its first request: who it is for, and its handshake |
 //! | [`http1`]    | one connection, from its first request to its close                 |
 //! | `http2`      | the same where a client begins with HTTP/2, or chooses it           |
 //! | `head`       | where a request head ends, and what it says; what is refused        |
@@ -32,7 +32,7 @@ mod front;
 mod head;
 pub mod http1;
 mod http2;
-pub(crate) mod opening;
+pub mod opening;
 pub(crate) mod pace;
 mod prefix;
 mod proxied;
@@ -47,22 +47,3 @@ mod tls;
 mod turn;
 pub(crate) mod turn_away;
 pub mod worker;
-
-use std::rc::Rc;
-
-use actix_http::Request;
-use actix_service::Service;
-use actix_web::body::MessageBody;
-use actix_web::dev::ServiceResponse;
-
-use self::socket::Socket;
-use self::worker::Worker;
-
-/// Serves one connection in cleartext until it ends. Never fails: whatever happens ends the connection and is logged.
-pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: MessageBody + 'static,
-{
-    opening::serve(worker, socket, None).await;
-}

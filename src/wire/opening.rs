@@ -31,9 +31,17 @@ pub(super) struct Opened<S> {
     pub(super) now: Instant,
 }
 
-/// Serves one connection until it ends; where it is to be encrypted, with the `tls` of its listener. Never fails: whatever
-/// happens ends the connection and is logged.
-pub(crate) async fn serve<S, B>(worker: Rc<Worker<S>>, mut socket: Socket, tls: Option<Tls>)
+/// Serves one connection in cleartext until it ends. Never fails: whatever happens ends the connection and is logged.
+pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    B: MessageBody + 'static,
+{
+    serve_over(worker, socket, None).await;
+}
+
+/// The same of one that is to be encrypted with the `tls` of its listener, where that has any.
+pub(crate) async fn serve_over<S, B>(worker: Rc<Worker<S>>, mut socket: Socket, tls: Option<Tls>)
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,

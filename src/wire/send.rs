@@ -236,7 +236,9 @@ impl Outbox {
         mut progress: impl FnMut(usize),
     ) -> Poll<Result<(), Cut>> {
         loop {
-            ready!(self.poll_drain(cx, socket, &mut progress))?;
+            if socket.session().is_some_and(|session| session.held() > 0) {
+                ready!(self.poll_drain(cx, socket, &mut progress))?;
+            }
             let paced = ready!(self.poll_pace(cx));
             let Some(next) = self.next_move(cx, worker, false) else { break };
             let Move::Write { literals, mapped } = ready!(next)? else {
@@ -248,6 +250,8 @@ impl Outbox {
             self.held = socket.session().map_or(0, |session| session.held()) as u64;
             self.spend(encrypted, Path::Copied, &worker.sheet);
         }
+        // What the protocol itself has to say, tickets that is, leaves with the response.
+        ready!(self.poll_drain(cx, socket, &mut progress))?;
         self.finish(worker);
         Poll::Ready(Ok(()))
     }

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use pagecast::files::storage::{Call, Fault, Faulty, When};
 use rustix::io::Errno;
+use rustls::version::{TLS12, TLS13};
 
 use crate::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PING, PREFACE,
-    PRIORITY, RST_STREAM, Raw, SETTINGS, ask, block, code, frame, get as head, ping, reset, settings,
-    window_update,
+    PRIORITY, RST_STREAM, Raw, ask, block, code, frame, get as head, ping, reset, settings, window_update,
 };
 use crate::h2_client::{self, ask_all, ask_at, get, request};
 use crate::in_process::InProcess;
-use crate::site::{PATIENCE, Reply, Server, Site, pattern};
+use crate::secured::{Wants, secured};
+use crate::site::{PATIENCE, Reply, Site, pattern};
 
 const MIB: usize = 1 << 20;
 
@@ -588,7 +589,6 @@ fn requests_at_once_are_counted_by_stream() {
     let statuses: Vec<_> =
         (0..3).map(|_| client.until(|frame| frame.kind == HEADERS).unwrap().payload[0] == 0x88).collect();
     assert_eq!(statuses, [true, true, false], "200, 200, 429");
-    let _: &Server = &server;
 }
 
 #[test]
@@ -612,14 +612,9 @@ fn a_big_file_over_one_connection_needs_little_memory() {
 fn curl_speaks_it_with_prior_knowledge() {
     let server = Site::new().file("big", &pattern(3 * MIB, 1)).serve();
     let url = format!("http://{}/big", server.address);
-    let got = Command::new("curl").args([
-        "-sS",
-        "--http2-prior-knowledge",
-        "-w",
-        "%{http_version} %{http_code}",
-        &url,
-    ]);
-    let output = { got }.output().unwrap();
+    let format = "%{http_version} %{http_code}";
+    let arguments = ["-sS", "--http2-prior-knowledge", "-w", format, &url];
+    let output = Command::new("curl").args(arguments).output().unwrap();
     assert!(output.stdout.starts_with(&pattern(3 * MIB, 1)));
     assert!(output.stdout.ends_with(b"2 200"), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -649,45 +644,35 @@ fn h2load_finds_no_error_under_load() {
             format!("{count} total, {count} started, {count} done, {count} succeeded, 0 failed, 0 errored");
         assert!(text.contains(&all), "{text}");
     }
-    let _ = (SETTINGS, h2_client::get("/", &[]));
 }
 
 #[test]
 fn over_tls_it_is_chosen_by_alpn_and_serves_the_same() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    let secrets = tempfile::tempdir().unwrap();
-    let path = |name: &str| secrets.path().join(name).to_str().unwrap().to_owned();
-    std::fs::write(path("cert.pem"), certificate).unwrap();
-    std::fs::write(path("key.pem"), key).unwrap();
     let bytes = pattern(MIB, 1);
-    let mut server = Site::with([("a", b"hello")])
-        .file("big", &bytes)
-        .env("PAGECAST_TLS_LISTEN", "127.0.0.1:0")
-        .env("PAGECAST_TLS_CERT", &path("cert.pem"))
-        .env("PAGECAST_TLS_KEY", &path("key.pem"))
-        .serve();
-    server.wait_for_log("listening on https://");
-    let log = server.log();
-    let address = log.lines().find_map(|line| line.split_once("listening on https://")).unwrap().1.trim();
+    let (site, _files) = secured(Site::with([("a", b"hello")]).file("big", &bytes));
+    let server = site.serve();
+    for version in [&TLS13, &TLS12] {
+        let secured = Wants::of(&[version], &["http/1.1", "h2"]).connect(server.tls_address()).unwrap();
+        assert_eq!(secured.conn.alpn_protocol(), Some(&b"h2"[..]), "the server's choice");
+        let mut client = Raw::over(secured, &[]);
+        client.send(&ask(1, "/a"));
+        assert_eq!(client.body(1).as_deref(), Ok(&b"hello"[..]));
+        client.send(&ask(3, "/big"));
+        assert!(client.body(3).unwrap() == bytes);
+        client.send(&[ask(5, "/big"), ask(7, "/a"), ask(9, "/missing")].concat());
+        assert_eq!(client.body(5).map(|body| body.len()), Ok(MIB));
+    }
+}
 
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = config.unwrap().with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    let stream = std::net::TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut client = Raw::over(rustls::StreamOwned::new(session, stream), &[]);
-    client.send(&[ask(1, "/a"), ask(3, "/big")].concat());
-    assert_eq!(client.body(1).as_deref(), Ok(&b"hello"[..]));
-    assert_eq!(client.stream.conn.alpn_protocol(), Some(&b"h2"[..]));
-    let rest = client.body(3).unwrap();
-    // What came before the end of the first stream was passed over.
-    assert!(bytes.ends_with(&rest) && rest.len() > MIB / 2, "{}", rest.len());
-    client.send(&ask(5, "/big"));
-    assert!(client.body(5).unwrap() == bytes);
+#[test]
+fn over_tls_nothing_is_lost_to_a_client_that_takes_its_time() {
+    let bytes = pattern(4 * MIB, 1);
+    let (site, _files) = secured(Site::new().file("big", &bytes));
+    let server = site.serve();
+    let socket = server.connect_narrow_to(server.tls_address());
+    let secured = Wants::of(&[&TLS13], &["h2"]).over(socket).unwrap();
+    let mut client = Raw::over(secured, &[(INITIAL_WINDOW_SIZE, 1 << 24)]);
+    client.send(&[window_update(0, 1 << 24), ask(1, "/big")].concat());
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(client.body(1).unwrap() == bytes);
 }

@@ -83,7 +83,7 @@ impl Session {
         self.held
     }
 
-    /// Encrypts all of `plaintext`. To be called once nothing waits to leave.
+    /// Encrypts all of `plaintext`. To be called once nothing is [held](Self::held).
     ///
     /// # Errors
     /// The session is at its end.
