@@ -149,7 +149,9 @@ fn server_config(config: &Config, current: &Arc<Current>) -> io::Result<ServerCo
     let mut server = builder.with_no_client_auth().with_cert_resolver(certificates);
     server.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
     server.session_storage = Arc::new(NoServerSessionStorage {});
-    server.alpn_protocols = vec![ALPN_HTTP11.to_vec()];
+    // The first that the client offers as well is taken.
+    let http2 = config.http2.is_on().then_some(ALPN_HTTP2);
+    server.alpn_protocols = http2.into_iter().chain([ALPN_HTTP11]).map(<[u8]>::to_vec).collect();
     Ok(server)
 }
 

@@ -1,7 +1,7 @@
 //! One HTTP/1.1 connection, from its first byte to its close (RFC 9112).
 
 use std::future::poll_fn;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -17,9 +17,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 
 use super::body::{Dropped, Dropper, Framing};
+use super::cuts::{no_piece, refusal_of, tell, why_broken};
 use super::deadline::Deadline;
 use super::exchanges::Exchanges;
-use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
+use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, VERSION, parse};
+use super::http2::{self, PREFACE};
 use super::noting;
 use super::opening::Opened;
 use super::ready::Paced;
@@ -28,8 +30,6 @@ use super::send::{Cut, Outbox};
 use super::socket::Socket;
 use super::stall::{Stall, Uptake};
 use super::worker::{Bounds, Registration, Worker};
-use crate::files::Fault;
-use crate::files::faults::fault_of;
 use crate::guard::Pass;
 use crate::guard::bandwidth::Pace;
 use crate::http::carriage::Carriage;
@@ -43,7 +43,7 @@ use crate::ledger::sheet::RefusedHead;
 /// logged.
 pub(super) async fn serve<S, B>(opened: Opened<S>)
 where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
     let Opened { place, socket, input, share: _share, now } = opened;
@@ -66,6 +66,10 @@ where
         End::Close => connection.socket.take_leave(),
         End::Cut => {}
         End::Linger => connection.linger().await,
+        End::Http2 => {
+            let Connection { place, socket, client, input, .. } = connection;
+            Box::pin(http2::serve(place, socket, client, input)).await;
+        }
     }
 }
 
@@ -97,6 +101,8 @@ enum End {
     Cut,
     /// The client may still be sending: closing now could destroy the response on its way.
     Linger,
+    /// It does not: it began as HTTP/2 does, and goes on so.
+    Http2,
 }
 
 /// What came instead of an end while a request was awaited.
@@ -104,6 +110,8 @@ enum Arrived {
     Request(Parsed),
     /// With whether it is an answer to HEAD, which has no content, and what is noted of it.
     Refused(Refusal, bool, Option<Box<Note>>),
+    /// The beginning of HTTP/2, which stays in the buffer.
+    Http2,
 }
 
 impl<S, B> Connection<S>
@@ -121,12 +129,13 @@ where
             self.place.answers();
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
+                Arrived::Http2 if count == 1 => return End::Http2,
+                Arrived::Http2 => {
+                    let note = self.worker().note_of_refused(PREFACE, self.socket.peer);
+                    return self.refuse_unasked(VERSION, false, note).await;
+                }
                 Arrived::Refused(refusal, is_head, note) => {
-                    self.worker().sheet.refused_head(refused_head(refusal.0));
-                    let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
-                    exchange.note.set(note);
-                    self.exchanges.begin(exchange, self.outbox.pushed());
-                    return self.refuse(refusal, is_head).await;
+                    return self.refuse_unasked(refusal, is_head, note).await;
                 }
             };
             match self.exchange(parsed).await {
@@ -384,6 +393,9 @@ where
                     worker.sheet.head(length);
                     let arrived = match parse(&left[..length], limits, &worker.last_host) {
                         Ok(parsed) => Arrived::Request(parsed),
+                        Err(VERSION) if worker.bounds().http2.is_some() && is_preface(&left[..length]) => {
+                            return Some((Arrived::Http2, start));
+                        }
                         Err(refusal) => self.refused(refusal, &left[..length]),
                     };
                     return Some((arrived, start + length));
@@ -586,9 +598,18 @@ where
             }
             ready!(self.deadline.poll(cx));
             worker.files.count_disk_timeout();
-            Poll::Ready(Err(Cut::Disk(io::Error::new(ErrorKind::TimedOut, NO_PIECE))))
+            Poll::Ready(Err(no_piece()))
         })
         .await
+    }
+
+    /// Refuses what was no request.
+    async fn refuse_unasked(&mut self, refusal: Refusal, is_head: bool, note: Option<Box<Note>>) -> End {
+        self.worker().sheet.refused_head(refused_head(refusal.0));
+        let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
+        exchange.note.set(note);
+        self.exchanges.begin(exchange, self.outbox.pushed());
+        self.refuse(refusal, is_head).await
     }
 
     async fn refuse(&mut self, refusal: Refusal, is_head: bool) -> End {
@@ -622,16 +643,7 @@ where
     async fn answer_or_give_up(&mut self, cut: Cut) -> End {
         let end = self.give_up(&cut);
         let outcome = cut.outcome();
-        let refusal = match &cut {
-            // The next request finds the file as it is now.
-            Cut::Changed => BUSY,
-            Cut::Disk(error) if is_passing(error) => BUSY,
-            Cut::Disk(error) if error.kind() == ErrorKind::PermissionDenied => DENIED,
-            Cut::Disk(_) => FAILED,
-            Cut::Sending(_) | Cut::Socket(_) | Cut::Stalled | Cut::TooSlow => {
-                return self.close(outcome, end);
-            }
-        };
+        let Some(refusal) = refusal_of(&cut) else { return self.close(outcome, end) };
         if !self.outbox.withdraw() {
             return self.close(outcome, end);
         }
@@ -648,37 +660,8 @@ where
 
     fn give_up(&mut self, cut: &Cut) -> End {
         let request = self.exchanges.last_note().map_or_else(String::new, |(note, _)| noting::told_id(note));
-        match cut {
-            Cut::Socket(error) => log::debug!("{}: the connection ended: {error}{request}", self.who()),
-            Cut::Stalled => log::debug!("{}: the connection ended: {NOTHING_TAKEN}{request}", self.who()),
-            Cut::TooSlow => log::debug!("{}: the connection ended: {TOO_LITTLE}{request}", self.who()),
-            fault => self.tell_fault(fault, &request),
-        }
+        tell(cut, self.outbox.file(), self.worker().files().faults(), &request, || self.who());
         End::Cut
-    }
-
-    /// What is made piece by piece, and is no file, says itself of which one it speaks.
-    fn tell_fault(&self, cut: &Cut, request: &str) {
-        let file = self.outbox.file();
-        let name = file.map_or_else(|| "what was sent".to_owned(), |file| format!("/{file}"));
-        let is_changed = |error: &io::Error| error.kind() == ErrorKind::StaleNetworkFileHandle;
-        let (fault, words) = match cut {
-            Cut::Changed => (Fault::Changed, format!("{name} changed while it was sent")),
-            Cut::Disk(error) if file.is_some() && error.kind() == ErrorKind::PermissionDenied => {
-                (Fault::Denied, format!("{name} may not be read: {error}"))
-            }
-            Cut::Disk(error) if file.is_some() => {
-                (Fault::Populate, format!("{name} could not be read: {error}"))
-            }
-            Cut::Disk(error) if is_changed(error) => (Fault::Changed, error.to_string()),
-            Cut::Disk(error) => (Fault::Read, error.to_string()),
-            Cut::Stalled | Cut::TooSlow => return,
-            Cut::Sending(error) | Cut::Socket(error) => {
-                (Fault::Send, format!("{name} could not be sent: {error}"))
-            }
-        };
-        let what = file.map_or_else(|| words.as_bytes(), |file| file.as_bytes());
-        self.worker().files().faults().tell(fault, what, format_args!("{words}{request}"));
     }
 
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
@@ -714,9 +697,9 @@ fn noting<T>(has_waited: &mut bool, polled: Poll<T>) -> Poll<T> {
     polled
 }
 
-/// Why a body broke off, in the words of whoever made it.
-fn why_broken(error: Box<dyn std::error::Error>) -> io::Error {
-    error.downcast().map_or_else(|error| io::Error::other(error.to_string()), |error| *error)
+/// Whether HTTP/2 begins so. Its preface looks like a head of HTTP/1.1 with something behind it (RFC 9113 §3.4).
+fn is_preface(head: &[u8]) -> bool {
+    PREFACE.starts_with(head)
 }
 
 /// Whether what begins so asks with HEAD, whatever else is wrong with it.
@@ -741,32 +724,11 @@ fn takes_body(request: &Request) -> bool {
 /// Requests of one connection before others are looked at for certain.
 const REQUESTS_IN_TURN: u64 = 64;
 
-/// Whether it may be better in a moment.
-fn is_passing(error: &io::Error) -> bool {
-    let is_short = error.raw_os_error().is_some_and(|code| fault_of(code, Fault::Populate).1);
-    let is_ours = error.raw_os_error().is_none();
-    let has_passed = || matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::StaleNetworkFileHandle);
-    is_short || error.kind() == ErrorKind::TimedOut || (is_ours && has_passed())
-}
-
-const BUSY: Refusal = (StatusCode::SERVICE_UNAVAILABLE, "Busy. Please try again.\n");
-
-const FAILED: Refusal = (StatusCode::INTERNAL_SERVER_ERROR, "Something failed.\n");
-
-const DENIED: Refusal = (StatusCode::FORBIDDEN, "This may not be read.\n");
-
-/// What is logged of a body that stands still.
-const NO_PIECE: &str = "the disk does not bring the next piece of what is listed, archived or read";
-
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 const TOO_SLOW: Refusal = (StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive.\n");
-
-const NOTHING_TAKEN: &str = "the client took nothing for too long";
-
-const TOO_LITTLE: &str = "the client took less than it must while connections run short";
 
 /// What chunk sizes and trailers may take beside a chunked body's bytes.
 const CHUNK_FRAMING_ROOM: u64 = 4096;

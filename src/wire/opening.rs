@@ -9,12 +9,12 @@ use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
 
 use super::deadline::Deadline;
-use super::http1;
 use super::proxied::hear;
 use super::socket::Socket;
 use super::tls::handshake::{Failure, shake_hands};
 use super::turn_away::{CLEARTEXT, CLEARTEXT_HEAD, NO_TLS, TOO_MANY, turn_away, turn_away_at_once};
 use super::worker::{Registration, Worker};
+use super::{http1, http2};
 use crate::config::ProxyProtocol;
 use crate::guard::ClientShare;
 use crate::tls::Tls;
@@ -34,7 +34,7 @@ pub(super) struct Opened<S> {
 /// Serves one connection in cleartext until it ends. Never fails: whatever happens ends the connection and is logged.
 pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
 where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
     serve_over(worker, socket, None).await;
@@ -43,7 +43,7 @@ where
 /// The same of one that is to be encrypted with the `tls` of its listener, where that has any.
 pub(crate) async fn serve_over<S, B>(worker: Rc<Worker<S>>, mut socket: Socket, tls: Option<Tls>)
 where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
     let mut now = Instant::now();
@@ -68,6 +68,10 @@ where
             Err(failure) => return Box::pin(part(socket, &failure)).await,
         }
         now = Instant::now();
+        if socket.session().is_some_and(|session| session.speaks_http2()) {
+            let client = worker.guard.client_at(socket.peer);
+            return Box::pin(http2::serve(place, socket, client, input)).await;
+        }
     }
     http1::serve(Opened { place, socket, input, share, now }).await;
 }

@@ -94,7 +94,6 @@ impl Socket {
 
     /// Sends `bytes`, encrypted where there is a session; says how many were taken. What was taken of a session's may
     /// wait here until [`poll_drain`](Self::poll_drain) has sent it. Waits where the socket is full.
-    #[allow(dead_code, reason = "for connections that bring bytes of their own")]
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,

@@ -25,8 +25,9 @@ use pagecast::rules::Rules;
 use pagecast::serve::{Manners, Site};
 use pagecast::wire::opening;
 use pagecast::wire::socket::Socket;
-use pagecast::wire::worker::{Bounds, Worker};
+use pagecast::wire::worker::{Bounds, Http2Bounds, Worker};
 
+use crate::frames::{self, Raw};
 use crate::site::{PATIENCE, Reply, pattern};
 
 const LARGE: usize = 300_000;
@@ -185,6 +186,41 @@ fn a_stream_has_no_body_for_head() {
     assert!(rest.starts_with("HTTP/1.1 200 OK\r\n") && rest.ends_with("small"), "{text}");
 }
 
+#[test]
+fn over_http2_a_panic_costs_its_stream_alone() {
+    let bodies =
+        Client::of(Change::Nothing).ask_by_http2(&["/panic", "/small", "/panic-later", "/large", "/stream"]);
+    let large = pattern(LARGE, 1);
+    let expected: [&[u8]; 5] =
+        [b"Something failed.\n", b"small", b"Something failed.\n", &large, b"firstsecond"];
+    for (body, expected) in bodies.iter().zip(expected) {
+        assert_eq!(body.as_deref().map(<[u8]>::len), Ok(expected.len()));
+        assert!(body.as_deref() == Ok(expected));
+    }
+}
+
+#[test]
+fn over_http2_a_stream_that_fails_is_reset_and_the_others_go_on() {
+    let bodies = Client::of(Change::Nothing).ask_by_http2(&["/stream-that-fails", "/small"]);
+    assert_eq!(bodies[0], Err("INTERNAL_ERROR"));
+    assert_eq!(bodies[1].as_deref(), Ok(&b"small"[..]));
+}
+
+#[test]
+fn over_http2_what_a_middleware_changes_goes_out_changed() {
+    let mut upside = pattern(LARGE, 1);
+    upside.reverse();
+    for (change, small, large) in [
+        (Change::Fields, &b"small"[..], &pattern(LARGE, 1)[..]),
+        (Change::Body, b"another body", b"another body"),
+        (Change::Upside, b"llams", &upside),
+        (Change::Status, b"small", &pattern(LARGE, 1)),
+    ] {
+        let bodies = Client::of(change).ask_by_http2(&["/small", "/large"]);
+        assert!(bodies[0].as_deref() == Ok(small) && bodies[1].as_deref() == Ok(large));
+    }
+}
+
 /// What the middleware does to every response.
 #[derive(Clone, Copy, PartialEq)]
 enum Change {
@@ -215,6 +251,21 @@ impl Client {
                 replies.push(Reply::read(&mut stream, false).expect("a response"));
             }
             replies
+        })
+    }
+
+    /// Asks for the targets one after the other on one connection of HTTP/2.
+    fn ask_by_http2(&self, targets: &[&str]) -> Vec<Result<Vec<u8>, &'static str>> {
+        let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
+        self.talk(move |stream| {
+            let mut client = Raw::over(stream, &[]);
+            let asked = (1..).step_by(2).zip(targets);
+            asked
+                .map(|(stream, target)| {
+                    client.send(&frames::ask(stream, &target));
+                    client.body(stream)
+                })
+                .collect()
         })
     }
 
@@ -382,5 +433,6 @@ fn bounds() -> Bounds {
         linger_timeout: Duration::from_millis(200),
         long_rate: 0,
         turn_bytes: 256 * 1024,
+        http2: Some(Http2Bounds { streams: 16, resets: 100 }),
     }
 }

@@ -191,9 +191,14 @@ impl Server {
 
     /// A connection whose client has little room, so that what it leaves unread stays with the server.
     pub fn connect_narrow(&self) -> TcpStream {
+        self.connect_narrow_to(self.address)
+    }
+
+    /// The same to another of its addresses.
+    pub fn connect_narrow_to(&self, address: SocketAddr) -> TcpStream {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(NARROW).unwrap();
-        socket.connect(&self.address.into()).unwrap();
+        socket.connect(&address.into()).unwrap();
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream

@@ -205,7 +205,7 @@ fn sessions_are_resumed_by_every_worker_in_both_versions() {
 #[test]
 fn http11_is_agreed_upon_and_a_client_that_speaks_nothing_of_ours_is_refused() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
-    let server = site.serve();
+    let server = site.env("PAGECAST_HTTP2", "off").serve();
     let agreed = |protocols: &[&str]| {
         let client = Wants::of(&[&TLS13], protocols).connect(server.tls_address());
         client.map(|client| client.conn.alpn_protocol().map(<[u8]>::to_vec))
@@ -213,6 +213,7 @@ fn http11_is_agreed_upon_and_a_client_that_speaks_nothing_of_ours_is_refused() {
     assert_eq!(agreed(&[]).unwrap(), None);
     assert_eq!(agreed(&["http/1.1"]).unwrap(), Some(b"http/1.1".to_vec()));
     assert_eq!(agreed(&["ftp", "http/1.1"]).unwrap(), Some(b"http/1.1".to_vec()));
+    assert_eq!(agreed(&["h2", "http/1.1"]).unwrap(), Some(b"http/1.1".to_vec()), "HTTP/2 is off");
     assert!(agreed(&["ftp"]).is_err());
 }
 

@@ -1,0 +1,278 @@
+//! Frames as they arrive, looked at in passing: what the protocol below allows and a server must not put up with.
+
+use std::time::{Duration, Instant};
+
+use h2::Reason;
+
+/// Looks at the heads of all frames of one connection (RFC 9113 §4.1), and at nothing behind them.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// Bytes of the preface that are still to come.
+    preface: usize,
+    head: [u8; HEAD],
+    /// Bytes of a frame's head that are here.
+    known: usize,
+    /// Bytes of a frame's payload that are still to come.
+    payload: usize,
+    /// A header block has begun and not ended.
+    is_in_block: bool,
+    /// Since when something that has begun is not whole.
+    since: Option<Instant>,
+    frames: u64,
+    resets: Allowance,
+    idle_talk: Allowance,
+}
+
+impl Watch {
+    /// A connection that begins with the preface; `resets` of its streams may be reset in ten seconds.
+    pub(super) fn new(resets: u32, now: Instant) -> Self {
+        Self {
+            preface: PREFACE.len(),
+            head: [0; HEAD],
+            known: 0,
+            payload: 0,
+            is_in_block: false,
+            since: Some(now),
+            frames: 0,
+            resets: Allowance::new(u64::from(resets), now),
+            idle_talk: Allowance::new(IDLE_TALK, now),
+        }
+    }
+
+    /// Looks at what came. The connection ends with the reason before the frame that makes one: so many bytes are in front of
+    /// that frame's end at most.
+    pub(super) fn see(&mut self, bytes: &[u8], now: Instant) -> (usize, Option<Reason>) {
+        let mut at = bytes.len().min(self.preface);
+        self.preface -= at;
+        while at < bytes.len() {
+            let left = bytes.len() - at;
+            if self.payload > 0 {
+                let taken = left.min(self.payload);
+                self.payload -= taken;
+                at += taken;
+                self.settle();
+                continue;
+            }
+            let start = at;
+            let taken = left.min(HEAD - self.known);
+            self.head[self.known..self.known + taken].copy_from_slice(&bytes[at..at + taken]);
+            self.known += taken;
+            at += taken;
+            if self.since.is_none() {
+                self.since = Some(now);
+            }
+            if self.known == HEAD {
+                self.known = 0;
+                if let Err(reason) = self.begin(now) {
+                    return (start, Some(reason));
+                }
+                self.settle();
+            }
+        }
+        (at, None)
+    }
+
+    /// So many bytes of responses have left: who takes much may say much.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.idle_talk.earn(bytes as u64 / BYTES_PER_FRAME);
+    }
+
+    /// A stream was reset for what its client did.
+    pub(super) fn reset(&mut self, now: Instant) -> Result<(), Reason> {
+        self.resets.spend(now)
+    }
+
+    /// Since when a frame or a header block that has begun is not whole, or the first frame is waited for. Bytes of bodies do
+    /// not count.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// A frame's head is whole.
+    fn begin(&mut self, now: Instant) -> Result<(), Reason> {
+        let [a, b, c, kind, flags, ..] = self.head;
+        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.payload = length;
+        self.frames += 1;
+        if self.frames == 1 && (kind != SETTINGS || flags & ACK != 0) {
+            // RFC 9113 §3.4: the preface ends in SETTINGS.
+            return Err(Reason::PROTOCOL_ERROR);
+        }
+        match kind {
+            DATA if length > 0 || flags & END_STREAM != 0 => {}
+            HEADERS => {
+                self.is_in_block = flags & END_HEADERS == 0;
+                // A request, which has limits of its own.
+                self.idle_talk.earn(FRAMES_PER_REQUEST);
+            }
+            CONTINUATION => {
+                self.is_in_block &= flags & END_HEADERS == 0;
+                self.idle_talk.spend(now)?;
+            }
+            RST_STREAM => self.resets.spend(now)?,
+            _ => self.idle_talk.spend(now)?,
+        }
+        Ok(())
+    }
+
+    /// What of a frame is here may be all of it.
+    fn settle(&mut self) {
+        let is_body = self.head[3] == DATA;
+        if (self.payload == 0 || is_body) && !self.is_in_block {
+            self.since = None;
+        }
+    }
+}
+
+/// What a client may do in ten seconds; it comes back with time.
+#[derive(Debug)]
+struct Allowance {
+    most: u64,
+    left: u64,
+    /// From when on time has not been made up for.
+    since: Instant,
+}
+
+impl Allowance {
+    fn new(most: u64, now: Instant) -> Self {
+        Self { most, left: most, since: now }
+    }
+
+    fn earn(&mut self, number: u64) {
+        self.left = self.left.saturating_add(number).min(self.most);
+    }
+
+    fn spend(&mut self, now: Instant) -> Result<(), Reason> {
+        if self.left == 0 {
+            self.refill(now);
+        }
+        self.left = self.left.checked_sub(1).ok_or(Reason::ENHANCE_YOUR_CALM)?;
+        Ok(())
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let span = now.saturating_duration_since(self.since).as_millis();
+        let gained = u64::try_from(u128::from(self.most) * span / PERIOD.as_millis()).unwrap_or(self.most);
+        if gained > 0 {
+            self.earn(gained);
+            self.since = now;
+        }
+    }
+}
+
+/// What every connection begins with (RFC 9113 §3.4).
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Frames in ten seconds that neither ask for anything nor bring anything, beyond those that are earned.
+const IDLE_TALK: u64 = 4000;
+
+/// For each request a client may send so many of them: a priority, a window, a ping.
+const FRAMES_PER_REQUEST: u64 = 4;
+
+/// For so many bytes of responses it may send another one: two windows are usual for each 16 KiB.
+const BYTES_PER_FRAME: u64 = 512;
+
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Length of a frame's head.
+const HEAD: usize = 9;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const CONTINUATION: u8 = 9;
+
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(length: u32, kind: u8, flags: u8) -> Vec<u8> {
+        let mut frame = length.to_be_bytes()[1..].to_vec();
+        frame.extend_from_slice(&[kind, flags, 0, 0, 0, 1]);
+        frame.resize(HEAD + length as usize, 0);
+        frame
+    }
+
+    fn begun(now: Instant) -> Watch {
+        let mut watch = Watch::new(3, now);
+        assert_eq!(watch.see(&[&PREFACE[..], &frame(0, SETTINGS, 0)].concat(), now).1, None);
+        watch
+    }
+
+    #[test]
+    fn the_first_frame_must_be_settings() {
+        let now = Instant::now();
+        for (kind, flags, expected) in [
+            (SETTINGS, 0, None),
+            (SETTINGS, ACK, Some(Reason::PROTOCOL_ERROR)),
+            (HEADERS, END_HEADERS, Some(Reason::PROTOCOL_ERROR)),
+        ] {
+            let mut watch = Watch::new(3, now);
+            assert_eq!(watch.see(PREFACE, now), (24, None));
+            assert_eq!(watch.see(&frame(0, kind, flags), now).1, expected, "{kind} {flags}");
+        }
+    }
+
+    #[test]
+    fn what_has_begun_is_waited_for_until_it_is_whole() {
+        let now = Instant::now();
+        let cases: [(Vec<u8>, bool); 8] = [
+            (frame(0, SETTINGS, 0), false),
+            (frame(8, 6, 0), false),
+            (frame(8, 6, 0)[..4].to_vec(), true),
+            (frame(8, 6, 0)[..12].to_vec(), true),
+            (frame(5, HEADERS, 0), true),
+            ([frame(5, HEADERS, 0), frame(5, CONTINUATION, END_HEADERS)].concat(), false),
+            (frame(5, HEADERS, END_HEADERS), false),
+            (frame(5, DATA, 0)[..12].to_vec(), false),
+        ];
+        for (bytes, expected) in cases {
+            let mut whole = begun(now);
+            assert_eq!(whole.see(&bytes, now), (bytes.len(), None));
+            let mut split = begun(now);
+            for byte in &bytes {
+                split.see(std::slice::from_ref(byte), now);
+            }
+            assert_eq!(
+                (whole.waits_since().is_some(), split.waits_since().is_some()),
+                (expected, expected),
+                "{bytes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn more_resets_than_are_allowed_in_ten_seconds_are_refused() {
+        let now = Instant::now();
+        let mut watch = begun(now);
+        let reset = frame(4, RST_STREAM, 0);
+        for _ in 0..3 {
+            assert_eq!(watch.see(&reset, now).1, None);
+        }
+        assert_eq!(watch.see(&reset, now).1, Some(Reason::ENHANCE_YOUR_CALM));
+        assert_eq!(watch.see(&reset, now + Duration::from_secs(4)).1, None);
+        assert_eq!(watch.see(&reset, now + Duration::from_secs(4)).1, Some(Reason::ENHANCE_YOUR_CALM));
+    }
+
+    #[test]
+    fn frames_that_bring_nothing_are_bounded_and_those_of_who_takes_much_are_not() {
+        let now = Instant::now();
+        for (kind, flags, length) in
+            [(DATA, 0, 0), (SETTINGS, 0, 0), (6, 0, 8), (2, 0, 5), (8, 0, 4), (77, 0, 0)]
+        {
+            let (mut talks, mut takes) = (begun(now), begun(now));
+            let bytes = frame(length, kind, flags);
+            let ended = (0..IDLE_TALK * 2).find(|_| talks.see(&bytes, now).1.is_some());
+            assert!(ended.is_some_and(|count| count + 1 >= IDLE_TALK - 1), "{kind}: {ended:?}");
+            for _ in 0..IDLE_TALK * 2 {
+                takes.sent(16 * 1024);
+                assert_eq!(takes.see(&bytes, now).1, None, "{kind}");
+            }
+        }
+    }
+}
