@@ -8,9 +8,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pagecast::files::storage::Slow;
-use rustls::HandshakeKind;
 use rustls::ProtocolVersion::{TLSv1_2, TLSv1_3};
+use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConnection, HandshakeKind, StreamOwned};
 
 use crate::handover::{Upgrades, activated};
 use crate::in_process::InProcess;
@@ -57,6 +58,21 @@ fn what_is_older_than_it_may_be_is_refused() {
     let server = site.env("PAGECAST_TLS_MIN_VERSION", "1.3").serve();
     assert!(Wants::of(&[&TLS12], &[]).connect(server.tls_address()).is_err());
     assert_eq!(Wants::of(&[&TLS13], &[]).get(&server, "/a").text(), "a");
+}
+
+#[test]
+fn a_request_that_comes_with_the_last_message_of_the_handshake_is_answered() {
+    let long = pattern(300_000, 1);
+    let (site, _files) = secured(Site::with([("a", b"a"), ("long", &long)]));
+    let server = site.serve();
+    for version in [&TLS13, &TLS12] {
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = ClientConnection::new(Wants::of(&[version], &[]).config, name).unwrap();
+        client.writer().write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut client = StreamOwned::new(client, connect_raw(&server));
+        assert!(Reply::read(&mut client, false).unwrap().body == long, "{version:?}");
+        assert_eq!(ask(&mut client, "/a", "").text(), "a");
+    }
 }
 
 #[test]
