@@ -234,13 +234,7 @@ impl House {
     }
 }
 
-fn gauges(
-    plan: &Plan,
-    warmth: &Warmth,
-    access_log: &AccessLog,
-    config: &Config,
-    limits: &Limits,
-) -> Gauges {
+fn gauges(plan: &Plan, warmth: &Warmth, access_log: &AccessLog, config: &Config, limits: &Limits) -> Gauges {
     Gauges {
         started: Instant::now(),
         lifecycle: plan.lifecycle.clone(),

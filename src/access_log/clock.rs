@@ -16,7 +16,13 @@ pub(super) struct Clock {
 impl Clock {
     /// Renders seconds by `pattern`, as strftime(3) does.
     pub(super) fn new(pattern: &'static str) -> Self {
-        Self { pattern, moment: Instant::now(), wall: SystemTime::now(), second: i64::MIN, text: String::new() }
+        Self {
+            pattern,
+            moment: Instant::now(),
+            wall: SystemTime::now(),
+            second: i64::MIN,
+            text: String::new(),
+        }
     }
 
     /// Looks at both clocks: the wall clock may have been set.

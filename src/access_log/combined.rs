@@ -53,7 +53,11 @@ mod tests {
 
     fn line(mut note: Note, protocol: Protocol, status: u16) -> String {
         let now = Instant::now();
-        note.end(&Exchange { status, sent: 150, ..Exchange::new(now, None, protocol) }, Outcome::Complete, now);
+        note.end(
+            &Exchange { status, sent: 150, ..Exchange::new(now, None, protocol) },
+            Outcome::Complete,
+            now,
+        );
         let mut out = Vec::new();
         write(&mut out, &note, note.ended.as_ref().unwrap(), &mut Clock::new(COMMON));
         let line = String::from_utf8(out).unwrap();

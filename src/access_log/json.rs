@@ -258,9 +258,14 @@ mod tests {
 
     #[test]
     fn numbers_are_padded_to_their_width() {
-        for (number, width, expected) in
-            [(0, 3, "000"), (7, 3, "007"), (42, 3, "042"), (999, 3, "999"), (1, 6, "000001"), (1234, 3, "1234")]
-        {
+        for (number, width, expected) in [
+            (0, 3, "000"),
+            (7, 3, "007"),
+            (42, 3, "042"),
+            (999, 3, "999"),
+            (1, 6, "000001"),
+            (1234, 3, "1234"),
+        ] {
             let mut out = Vec::new();
             push_padded(&mut out, number, width);
             assert_eq!(String::from_utf8(out).unwrap(), expected);

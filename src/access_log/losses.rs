@@ -57,8 +57,7 @@ impl Told {
     /// the end there is no `now`, and nothing is kept for later.
     fn news(&mut self, counts: AccessLogCounts, now: Option<Instant>) -> Option<(u64, u64)> {
         let news = (counts.dropped - self.dropped, counts.failed - self.failed);
-        let is_recent =
-            |now: Instant| self.at.is_some_and(|at| now.saturating_duration_since(at) < MINUTE);
+        let is_recent = |now: Instant| self.at.is_some_and(|at| now.saturating_duration_since(at) < MINUTE);
         if news == (0, 0) || now.is_some_and(is_recent) {
             return None;
         }

@@ -78,7 +78,8 @@ mod tests {
     fn one_of_so_many_is_taken_whatever_the_ids_look_like() {
         let sampling = Sampling::new(&config(10, None));
         for pattern in ["", "request-", "4bf92f3577b34da6a3ce929d0e0e4736-"] {
-            let took = |number: &u32| taken(&sampling, &format!("{pattern}{number}"), 200, Outcome::Complete, 0);
+            let took =
+                |number: &u32| taken(&sampling, &format!("{pattern}{number}"), 200, Outcome::Complete, 0);
             let lines: Vec<_> = (0..20_000).filter_map(|number| took(&number)).collect();
             assert!((1_800..2_200).contains(&lines.len()), "{pattern:?}: {}", lines.len());
             assert!(lines.iter().all(|sample| *sample == 10));
@@ -97,7 +98,11 @@ mod tests {
             (200, Outcome::ClientGone, 0, Some(1)),
             (0, Outcome::Drained, 0, Some(1)),
         ] {
-            assert_eq!(taken(&sampling, "a", status, outcome, took_ms), expected, "{status} {outcome:?} {took_ms}");
+            assert_eq!(
+                taken(&sampling, "a", status, outcome, took_ms),
+                expected,
+                "{status} {outcome:?} {took_ms}"
+            );
         }
         sampling.set(&config(1, None));
         assert_eq!(taken(&sampling, "a", 200, Outcome::Complete, 0), Some(1));

@@ -105,7 +105,11 @@ impl LogFile {
         };
         let kind = FileType::from_raw_mode(fs::fstat(&file)?.st_mode);
         // Held open for reading as well, a pipe outlives those who read it.
-        let file = if kind == FileType::Fifo { open(path, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty())? } else { file };
+        let file = if kind == FileType::Fifo {
+            open(path, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty())?
+        } else {
+            file
+        };
         let piece = (kind != FileType::RegularFile).then_some(PIPE_PIECE);
         Ok(Self { path: path.to_owned(), file, piece, is_torn: false })
     }
@@ -299,6 +303,9 @@ mod tests {
         let mut file = LogFile::open(Path::new("/dev/full")).unwrap();
         let written = file.write(b"one\ntwo\n", &|| false);
         assert_eq!(written.lines, 0);
-        assert_eq!(written.failed.map(|(failed, error)| (failed, error.raw_os_error())), Some((2, Some(libc::ENOSPC))));
+        assert_eq!(
+            written.failed.map(|(failed, error)| (failed, error.raw_os_error())),
+            Some((2, Some(libc::ENOSPC)))
+        );
     }
 }

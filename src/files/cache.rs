@@ -509,7 +509,11 @@ impl Files {
         let policy = || self.inner.loader.rules.policy(path);
         let Ok(permit) = self.inner.loader.handles.permit().await else {
             self.faults().tell(Fault::NoHandle, path, format_args!("no handle came free for /{path}"));
-            return Found { lookup: Lookup::Busy, name: name(Outcome::Busy, policy(), false, 0), is_known: false };
+            return Found {
+                lookup: Lookup::Busy,
+                name: name(Outcome::Busy, policy(), false, 0),
+                is_known: false,
+            };
         };
         let previous = self.inner.names.get(path.as_bytes()).await.and_then(|name| match name.lookup() {
             Some(Lookup::File(asset)) => Some(asset),

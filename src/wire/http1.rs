@@ -19,8 +19,8 @@ use futures_util::FutureExt;
 use super::body::{Dropped, Dropper, Framing};
 use super::deadline::Deadline;
 use super::exchanges::Exchanges;
-use super::noting;
 use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
+use super::noting;
 use super::proxied::hear;
 use super::ready::Paced;
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
@@ -211,7 +211,7 @@ where
         let rest = render(response, id_line, manner, &worker.prefixes, self.now, &mut self.outbox);
         let ends_by_close = matches!(rest, Rest::Stream(_, StreamFraming::UntilClose));
         let is_streamed = matches!(rest, Rest::Stream(..));
-        self.note_frame(self.outbox.pushed() - start - if is_streamed { 0 } else { content });
+        self.note_frame(start, if is_streamed { 0 } else { content });
         if !is_streamed {
             self.exchanges.complete(self.outbox.pushed());
         }
@@ -276,10 +276,11 @@ where
         noting::id_line(note)
     }
 
-    /// So many bytes that are pushed are no content.
-    fn note_frame(&mut self, bytes: u64) {
+    /// Of what was pushed since `start` so many bytes are content.
+    fn note_frame(&mut self, start: u64, content: u64) {
+        let pushed = self.outbox.pushed().saturating_sub(start);
         if let Some((note, _)) = self.exchanges.last_note() {
-            note.frame_bytes += bytes;
+            note.frame_bytes += pushed.saturating_sub(content);
         }
     }
 
@@ -574,7 +575,7 @@ where
             self.outbox.push(bytes.into());
             if is_chunked {
                 self.outbox.push(Bytes::from_static(b"\r\n").into());
-                self.note_frame(self.outbox.pushed() - start - content);
+                self.note_frame(start, content);
             }
             self.now = Instant::now();
             self.flush().await?;
@@ -582,8 +583,9 @@ where
         match framing {
             StreamFraming::Length(_) if left > 0 => return Err(Cut::Changed),
             StreamFraming::Chunked => {
+                let start = self.outbox.pushed();
                 self.outbox.push(Bytes::from_static(LAST_CHUNK).into());
-                self.note_frame(LAST_CHUNK.len() as u64);
+                self.note_frame(start, 0);
             }
             StreamFraming::Length(_) | StreamFraming::UntilClose => {}
         }
@@ -632,7 +634,7 @@ where
         });
         refuse(refusal, id_line, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
         let content = if is_head { 0 } else { refusal.1.len() as u64 };
-        self.note_frame(self.outbox.pushed() - start - content);
+        self.note_frame(start, content);
         self.exchanges.complete(self.outbox.pushed());
         self.flush().await
     }

@@ -174,7 +174,8 @@ fn new_id() -> [u8; 32] {
     let count = COUNT.replace(COUNT.get().wrapping_add(1));
     let [high, low] = KEYS.with(|keys| keys.each_ref().map(|keys| keys.hash_one(count)));
     let mut id = [0; 32];
-    for (digits, byte) in id.chunks_exact_mut(2).zip(high.to_be_bytes().into_iter().chain(low.to_be_bytes())) {
+    for (digits, byte) in id.chunks_exact_mut(2).zip(high.to_be_bytes().into_iter().chain(low.to_be_bytes()))
+    {
         digits.copy_from_slice(&[hex(byte >> 4), hex(byte & 0xf)]);
     }
     id

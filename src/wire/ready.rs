@@ -48,8 +48,17 @@ impl Ready {
     /// A response of fields alone; `block` and `tail` together end in the empty line.
     pub fn head(status: StatusCode, block: Bytes, tail: Bytes) -> HttpResponse {
         let body_at = block.len();
-        Self { status, lead: Box::default(), block, body_at, tail, content: Content::None, paced: None, cached: None }
-            .respond(BoxBody::new(()))
+        Self {
+            status,
+            lead: Box::default(),
+            block,
+            body_at,
+            tail,
+            content: Content::None,
+            paced: None,
+            cached: None,
+        }
+        .respond(BoxBody::new(()))
     }
 
     /// A response whose body lies behind its fields, from `body_at` on.
@@ -61,8 +70,16 @@ impl Ready {
     ) -> HttpResponse {
         let body = block.slice(body_at..);
         let tail = Bytes::new();
-        let ready =
-            Self { status, lead: Box::default(), block, body_at, tail, content: Content::Inline, paced, cached: None };
+        let ready = Self {
+            status,
+            lead: Box::default(),
+            block,
+            body_at,
+            tail,
+            content: Content::Inline,
+            paced,
+            cached: None,
+        };
         ready.respond(BoxBody::new(body))
     }
 

@@ -126,9 +126,12 @@ fn a_line_says_what_was_asked_what_was_sent_and_how_it_went() {
     ] {
         assert_eq!(entry[name], expected, "{name}");
     }
-    assert_eq!((&entry["status"], &entry["bytes"], &entry["resident_bytes"]), (&206.into(), &3.into(), &3.into()));
+    assert_eq!(
+        (&entry["status"], &entry["bytes"], &entry["resident_bytes"]),
+        (&206.into(), &3.into(), &3.into())
+    );
     let [duration, ttfb, lookup] = ["duration", "ttfb", "lookup"].map(|name| entry[name].as_f64().unwrap());
-    assert!(0.0 < lookup && lookup <= ttfb && ttfb <= duration, "{entry}");
+    assert!(lookup <= ttfb && 0.0 < ttfb && ttfb <= duration, "{entry}");
     let time: jiff::Timestamp = entry["time"].as_str().unwrap().parse().unwrap();
     assert!(jiff::Timestamp::now().duration_since(time).unsigned_abs() < PATIENCE, "{entry}");
     for absent in ["peer", "coding", "tls", "sample", "truncated", "line"] {
@@ -152,7 +155,7 @@ fn every_kind_of_response_has_its_line_with_all_its_bytes() {
         ("GET", "/big", "", 200, Some(300_000)),
         ("HEAD", "/big", "", 200, Some(0)),
         ("GET", "/big", "Range: bytes=-5\r\n", 206, Some(5)),
-        ("GET", "/big", "Range: bytes=0-0,9-10\r\n", 206, None),
+        ("GET", "/big", "Range: bytes=0-0,200000-200001\r\n", 206, None),
         ("GET", "/big", "Range: bytes=900000-\r\n", 416, Some(15)),
         ("GET", "/none", "", 404, Some(11)),
         ("HEAD", "/none", "", 404, Some(0)),
@@ -201,7 +204,7 @@ impl Listed for Site {
 
 /// Requests that try to break out of their line: what is sent, and the status.
 const FORGERIES: &[(&[u8], u16)] = &[
-    (b"GET /\"}%0a{\"id\":\"x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 400),
+    (b"GET /\"}%0a{\"id\":\"x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
     (b"GET /%0d%0aforged HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
     (b"GET /a.css HTTP/1.1\r\nHost: x\r\nUser-Agent: \"} {\\\" - - [\r\nConnection: close\r\n\r\n", 200),
     (b"GET /a.css HTTP/1.1\r\nHost: x\r\nUser-Agent: \\\r\nConnection: close\r\n\r\n", 200),
@@ -231,7 +234,10 @@ fn nothing_that_clients_send_forges_a_line_of_json() {
     }
     let text = log.text();
     let is_harmless = |character: char| character == '\n' || !character.is_control();
-    assert!(text.chars().all(is_harmless) && !text.contains(['\u{2028}', '\u{2029}', '\u{202e}']), "{text:?}");
+    assert!(
+        text.chars().all(is_harmless) && !text.contains(['\u{2028}', '\u{2029}', '\u{202e}']),
+        "{text:?}"
+    );
 }
 
 #[test]
@@ -350,8 +356,12 @@ fn ids_are_taken_from_trusted_proxies_alone() {
             None => assert!(told.len() == 32 && told.bytes().all(|byte| byte.is_ascii_hexdigit()), "{told}"),
         }
         if lines.contains("X-Forwarded-For") {
-            let (client, peer) = if is_trusted { ("192.0.2.9", Some("127.0.0.1")) } else { ("127.0.0.1", None) };
-            assert_eq!((entry["client"].as_str(), entry.get("peer").and_then(Value::as_str)), (Some(client), peer));
+            let (client, peer) =
+                if is_trusted { ("192.0.2.9", Some("127.0.0.1")) } else { ("127.0.0.1", None) };
+            assert_eq!(
+                (entry["client"].as_str(), entry.get("peer").and_then(Value::as_str)),
+                (Some(client), peer)
+            );
         }
         let refused = server.send(format!("GET / HTTP/9.9\r\n{lines}\r\n"));
         assert_eq!(refused.status, 505);
@@ -431,10 +441,8 @@ fn a_log_that_nobody_takes_holds_up_nobody_and_what_is_lost_is_counted() {
 
 #[test]
 fn a_full_disk_is_told_and_counted_and_the_server_goes_on() {
-    let mut server = site()
-        .env("PAGECAST_ACCESS_LOG", "/dev/full")
-        .env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0")
-        .serve();
+    let mut server =
+        site().env("PAGECAST_ACCESS_LOG", "/dev/full").env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0").serve();
     ask(&server, 100);
     server.wait_for_log("lines could not be written: No space left on device");
     wait_until("all of them failed", || counts(&server)["failed"].as_u64() >= Some(100));
@@ -509,10 +517,11 @@ fn one_of_so_many_is_written_and_says_so_while_failures_are_all_there() {
     for _ in 0..20 {
         assert_eq!(server.send("FOO / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").status, 501);
     }
-    let count = |wanted: &dyn Fn(&Value) -> bool| {
-        log.lines(0).iter().map(|line| parsed(line)).filter(wanted).count()
-    };
-    wait_until("all failures there", || count(&|entry| entry["status"] == 501 && entry.get("sample").is_none()) == 20);
+    let count =
+        |wanted: &dyn Fn(&Value) -> bool| log.lines(0).iter().map(|line| parsed(line)).filter(wanted).count();
+    wait_until("all failures there", || {
+        count(&|entry| entry["status"] == 501 && entry.get("sample").is_none()) == 20
+    });
     let sampled = count(&|entry| entry["status"] == 200 && entry["sample"] == 4);
     assert!((350..650).contains(&sampled), "{sampled}");
     assert_eq!(count(&|_| true), sampled + 20);
@@ -581,7 +590,10 @@ fn target_format_and_sample_change_under_way_and_a_bad_target_changes_nothing() 
     let path = log.path();
     assert!(reload(&format!("access_log = {path:?}\n"), "reloaded "));
     assert_eq!(log.last(1)["target"], "/a.css");
-    assert!(reload(&format!("access_log = {path:?}\nrequest_ids = \"on\"\nlog_format = \"json\"\n"), "reloaded "));
+    assert!(reload(
+        &format!("access_log = {path:?}\nrequest_ids = \"on\"\nlog_format = \"json\"\n"),
+        "reloaded "
+    ));
     log.entries(2);
     let bad = format!("access_log = {:?}\n", log.directory.path().join("none/x.log"));
     assert!(reload(&bad, "not reloaded"));
@@ -602,14 +614,15 @@ fn with_json_every_line_of_standard_error_is_an_object_the_access_log_included()
         .env("PAGECAST_LOG_FORMAT", "json")
         .env("PAGECAST_LOG", "debug")
         .env("PAGECAST_ACCESS_LOG", "stderr")
-        .serve();
+        .launch("\"ready: ");
     ask(&server, 300);
     server.send(b"\x1b\n\n");
     server.signal("TERM");
     assert!(server.wait().success());
     let lines: Vec<_> = server.log().lines().map(parsed).collect();
     assert_eq!(lines.iter().filter(|line| line.get("target") == Some(&"/a.css".into())).count(), 300);
-    let told = lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.contains("ready: ")));
+    let told =
+        lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.contains("ready: ")));
     let told = told.expect("that it is ready");
     assert_eq!((&told["level"], &told["target"]), (&"info".into(), &"pagecast::server".into()));
     assert!(told["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
