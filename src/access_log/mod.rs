@@ -41,7 +41,7 @@ use crate::ledger::note::{Note, Register};
 
 /// The access log. Cheap to clone; every clone is the same.
 #[derive(Clone)]
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     inner: Arc<Inner>,
 }
 
@@ -101,7 +101,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// Where the file can't be opened or the thread not be started.
-    pub fn start(config: &Config) -> io::Result<Self> {
+    pub(crate) fn start(config: &Config) -> io::Result<Self> {
         let inner = Inner {
             limit: config.access_log_queue.as_usize(),
             sampling: Sampling::new(config),

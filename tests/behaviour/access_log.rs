@@ -580,7 +580,7 @@ fn target_format_and_sample_change_under_way_and_a_bad_target_changes_nothing() 
     let other = log.directory.path().join("other.log");
     let mut server = site().config("").serve();
     let config = server.root.join(".pagecast.toml");
-    let mut reload = |toml: &str, told: &str| {
+    let reload = |toml: &str, told: &str| {
         fs::write(&config, toml).unwrap();
         let before = server.log().matches(told).count();
         server.signal("HUP");
