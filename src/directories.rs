@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
@@ -40,6 +41,7 @@ struct Inner {
     for_archives: Arc<Semaphore>,
     /// Of those, the ones that a single client may take: one that dawdles must not keep all others out.
     for_client: ClientPlaces,
+    refused: AtomicU64,
     listing: Arc<Disk>,
     archiving: Arc<Disk>,
 }
@@ -124,7 +126,8 @@ impl Directories {
         let for_client = ClientPlaces::new((at_once / CLIENT_SHARE).max(1));
         let pool = |name| Disk::new(name, settings.threads.max(1), NICENESS).map(Arc::new);
         let (listing, archiving) = (pool("pagecast-list")?, pool("pagecast-pack")?);
-        let inner = Arc::new(Inner { permits, for_archives, for_client, listing, archiving });
+        let refused = AtomicU64::new(0);
+        let inner = Arc::new(Inner { permits, for_archives, for_client, refused, listing, archiving });
         Ok(Self { files, settings, inner })
     }
 
@@ -179,8 +182,8 @@ impl Directories {
     ) -> Result<BoxBody, NoDirectory> {
         let share = |client| self.inner.for_client.take(client).ok_or(NoDirectory::Busy);
         let of_client = client.map(share).transpose()?;
-        let among_archives = Some(place_in(&self.inner.for_archives)?);
-        let permit = place_in(&self.inner.permits)?;
+        let among_archives = Some(self.place_in(&self.inner.for_archives)?);
+        let permit = self.place_in(&self.inner.permits)?;
         let of = path.clone();
         self.begin(&self.inner.archiving, &of, permit, move |this, permit| {
             this.files.root().check();
@@ -207,6 +210,11 @@ impl Directories {
         self.inner.for_client.refused()
     }
 
+    /// How often since the start a listing or an archive was not begun because as many as may be were under way.
+    pub fn refused(&self) -> u64 {
+        self.inner.refused.load(Ordering::Relaxed)
+    }
+
     /// A place for a listing: most are done with in a moment, so that a rush of them waits for its turn.
     async fn place_soon(
         &self,
@@ -223,8 +231,17 @@ impl Directories {
         let place = Arc::clone(&self.inner.permits).acquire_owned();
         match tokio::time::timeout_at(deadline, place).await {
             Ok(Ok(permit)) => Ok((permit, of_client)),
-            _ => Err(NoDirectory::Busy),
+            _ => Err(self.refuse()),
         }
+    }
+
+    fn place_in(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, NoDirectory> {
+        Arc::clone(places).try_acquire_owned().map_err(|_| self.refuse())
+    }
+
+    fn refuse(&self) -> NoDirectory {
+        self.inner.refused.fetch_add(1, Ordering::Relaxed);
+        NoDirectory::Busy
     }
 
     async fn begin<P: Produce>(
@@ -257,10 +274,6 @@ impl<P: Produce> Produce for Placed<P> {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         self.producer.next()
     }
-}
-
-fn place_in(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, NoDirectory> {
-    Arc::clone(places).try_acquire_owned().map_err(|_| NoDirectory::Busy)
 }
 
 impl NoDirectory {

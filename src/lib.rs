@@ -19,6 +19,7 @@
 //! | [`wire`]      | the socket: requests in, heads and file windows out                       |
 //! | `encode`, `decode` | content codings at their best, and undone                             |
 //! | [`tree`]      | looking after a tree before it is served: compress, verify                |
+//! | `tls`         | certificates by name, and what every TLS handshake has in common          |
 //! | [`guard`]     | who may have how much                                                     |
 //! | `fair`        | queues in which every client has its turn                                 |
 //! | [`ledger`]    | what becomes of each request                                              |
@@ -60,6 +61,7 @@ pub mod rules;
 pub mod serve;
 pub mod server;
 mod temporary;
+pub mod tls;
 pub mod tree;
 pub mod warmth;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! starting → warming → ready → draining or retiring → closing, and who is told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
@@ -24,22 +25,59 @@ pub enum Phase {
     Ended,
 }
 
+impl Phase {
+    /// All of them, in order.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Warming,
+        Self::Ready,
+        Self::Draining,
+        Self::Retiring,
+        Self::Closing,
+        Self::Ended,
+    ];
+
+    /// Its name among gauges.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Warming => "warming",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Retiring => "retiring",
+            Self::Closing => "closing",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// The phase, shared by everybody who asks or waits for it.
 #[derive(Clone)]
 pub struct Lifecycle {
     phase: Arc<watch::Sender<Phase>>,
+    is_drained: Arc<AtomicBool>,
 }
 
 impl Lifecycle {
     /// A server that is starting.
     #[allow(clippy::new_without_default, reason = "a lifecycle begins; it is not a neutral value")]
     pub fn new() -> Self {
-        Self { phase: Arc::new(watch::Sender::new(Phase::Starting)) }
+        Self { phase: Arc::new(watch::Sender::new(Phase::Starting)), is_drained: Arc::default() }
     }
 
     /// How far the server is now.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    /// Whether an operator has load balancers go elsewhere, whatever the phase. Unlike a stop, that can be taken back.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Relaxed)
+    }
+
+    /// Load balancers are told to go elsewhere, or not any more; says whether that is news.
+    pub(crate) fn set_drained(&self, is_drained: bool) -> bool {
+        self.is_drained.swap(is_drained, Ordering::Relaxed) != is_drained
     }
 
     /// Goes on to `phase`; never back.

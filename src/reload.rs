@@ -4,15 +4,18 @@
 //! under way finish with the one that they began with, and the next request of every connection sees the new one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 
 use crate::access_log::AccessLog;
 use crate::config::change::Change;
 use crate::config::{
-    Auto, Config, ConfigError, ConfigErrors, Count, Given, Limits, Loaded, RegularFiles, RootPath,
-    SystemFacts, read_redirects, settle,
+    Auto, Config, ConfigError, ConfigErrors, Count, Given, Knob, Limits, Loaded, Origins, RegularFiles,
+    RootPath, SystemFacts, read_redirects, settle,
 };
 use crate::files::disk::Disk;
 use crate::files::{Files, Settings};
@@ -23,6 +26,8 @@ use crate::ops::logger;
 use crate::ops::service;
 use crate::rules::Rules;
 use crate::serve::Manners;
+use crate::tls::Tls;
+use crate::tls::certificates::{Certificates, Found};
 use crate::warmth::Warmth;
 use crate::wire::noting::Noting;
 use crate::wire::worker::Bounds;
@@ -74,18 +79,85 @@ struct Inner {
     disk: Disk,
     guard: Guard,
     warmth: Warmth,
+    tls: Option<Tls>,
+    /// The files of certificates that were looked into last, whatever came of it.
+    judged: Mutex<Option<[u8; 32]>>,
     access_log: AccessLog,
     workers: Vec<mpsc::UnboundedSender<Order>>,
     turn: tokio::sync::Mutex<()>,
     current: Mutex<Current>,
+    counts: ReloadCounts,
+}
+
+/// What came of reloading.
+#[derive(Debug)]
+struct ReloadCounts {
+    done: AtomicU64,
+    failed: AtomicU64,
+    /// When a configuration was last put into effect, in seconds since 1970.
+    last_success: AtomicU64,
+}
+
+/// What came of reloading, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Reloads {
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    /// When a configuration was last put into effect, in seconds since 1970: at start at the latest.
+    pub(crate) last_success: u64,
+}
+
+impl ReloadCounts {
+    fn new() -> Self {
+        Self {
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            last_success: AtomicU64::new(unix_seconds()),
+        }
+    }
+
+    fn note(&self, is_done: bool) {
+        if is_done {
+            self.done.fetch_add(1, Ordering::Relaxed);
+            self.last_success.store(unix_seconds(), Ordering::Relaxed);
+        } else {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What is in effect.
 #[derive(Clone)]
 pub(crate) struct Current {
     pub(crate) config: Config,
+    pub(crate) origins: Origins,
+    /// What was read and waits for a restart.
+    pub(crate) postponed: Vec<Postponed>,
     pub(crate) limits: Limits,
     pub(crate) served: Served,
+}
+
+/// A knob that has another value at the next start.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Postponed {
+    pub(crate) key: &'static str,
+    /// Where the value comes from.
+    pub(crate) origin: String,
+    /// What was read, and what it is until then.
+    pub(crate) value: String,
+    pub(crate) until_then: String,
+}
+
+/// What came of a reload.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Reloaded {
+    /// What has changed, in words.
+    pub(crate) news: String,
+    pub(crate) postponed: Vec<Postponed>,
 }
 
 impl ReloadRequests {
@@ -128,12 +200,16 @@ impl Reloader {
         current: Current,
         guard: Guard,
         warmth: Warmth,
+        tls: Option<Tls>,
         access_log: AccessLog,
         workers: Vec<mpsc::UnboundedSender<Order>>,
     ) -> std::io::Result<Self> {
         let disk = Disk::new("pagecast-load", 1, 0)?;
         let (turn, current) = (tokio::sync::Mutex::default(), Mutex::new(current));
-        let inner = Inner { given, disk, guard, warmth, access_log, workers, turn, current };
+        let counts = ReloadCounts::new();
+        let judged = Mutex::new(tls.as_ref().map(|tls| tls.certificates().fingerprint()));
+        let inner =
+            Inner { given, disk, guard, warmth, tls, judged, access_log, workers, turn, current, counts };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -158,16 +234,29 @@ impl Reloader {
         self.inner.current.lock().config.clone()
     }
 
+    /// The limits in effect.
+    pub(crate) fn limits(&self) -> Limits {
+        self.inner.current.lock().limits
+    }
+
+    /// What came of reloading the configuration.
+    pub(crate) fn counts(&self) -> Reloads {
+        let ReloadCounts { done, failed, last_success } = &self.inner.counts;
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Reloads { done: load(done), failed: load(failed), last_success: load(last_success) }
+    }
+
     /// Reads the configuration again and puts into effect what needs no restart. Once it returns, every request that comes
     /// is answered accordingly. The log hears what has changed, what waits for a restart, and every error.
     ///
     /// # Errors
     /// All that is wrong with the new configuration; the old one stays in effect whole.
-    pub(crate) async fn reload(&self) -> Result<(), ConfigErrors> {
+    pub(crate) async fn reload(&self) -> Result<Reloaded, ConfigErrors> {
         let _turn = self.inner.turn.lock().await;
         service::reloading();
         let outcome = self.read_and_apply().await;
         service::ready();
+        self.inner.counts.note(outcome.is_ok());
         if let Err(errors) = &outcome {
             tell(errors, "the configuration");
         }
@@ -193,10 +282,45 @@ impl Reloader {
         Ok(())
     }
 
-    async fn read_and_apply(&self) -> Result<(), ConfigErrors> {
+    /// Reads the certificates again whenever their files are others, for as long as it is polled. Files are taken as they are once
+    /// two looks have found the same: somebody may be about to write the second one.
+    pub(crate) async fn watch_certificates(self) {
+        let Some(tls) = &self.inner.tls else { return };
+        let mut seen = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let turn = self.inner.turn.lock().await;
+            let config = self.config();
+            let found = self.inner.disk.run(move || Found::read(&config)).await;
+            let Ok(found) = found else { continue };
+            let fingerprint = Found::fingerprint(&found);
+            let is_new = fingerprint.is_some() && fingerprint != *self.inner.judged.lock();
+            if is_new && fingerprint == seen {
+                self.judge(tls, found).await;
+            }
+            seen = fingerprint;
+            drop(turn);
+        }
+    }
+
+    async fn judge(&self, tls: &Tls, found: Result<Option<Found>, Vec<ConfigError>>) {
+        *self.inner.judged.lock() = Found::fingerprint(&found);
+        let read = || found?.map(Found::into_certificates).transpose();
+        match self.blocking(move || read().map_err(ConfigErrors::from)).await {
+            Ok(None) => {}
+            Ok(Some(certificates)) => put_certificates(tls, certificates),
+            Err(errors) => {
+                tls.count_bad_certificates();
+                tell(&errors, CERTIFICATES);
+            }
+        }
+    }
+
+    async fn read_and_apply(&self) -> Result<Reloaded, ConfigErrors> {
         let before = self.current();
         let (given, root) = (self.inner.given.clone(), before.config.root.clone());
         let loaded = self.blocking(move || read_all(&given, &root)).await?;
+        let certificates = self.read_certificates(&loaded.config).await?;
         let change = Change::between(&before.config, loaded.config.clone());
         let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
         let log = self.inner.access_log.clone();
@@ -206,18 +330,46 @@ impl Reloader {
             .await?;
         self.inner.access_log.apply(&change.config, prepared).map_err(|error| conflict(&error))?;
         let news = news(&change, &before, &loaded);
+        if let (Some(tls), Some(certificates)) = (&self.inner.tls, certificates) {
+            put_certificates(tls, certificates);
+        }
         let served = before.served.changed(&change.config, &limits, Arc::clone(&loaded.redirects));
-        self.put_into_effect(Current { config: change.config.clone(), limits, served }).await;
+        let postponed: Vec<Postponed> =
+            change.postponed.iter().map(|knob| Postponed::new(knob, &loaded, &before)).collect();
+        let mut origins = loaded.origins.clone();
+        for knob in &change.postponed {
+            origins.set(knob.key, before.origins.of(knob.key).clone());
+        }
+        let config = change.config.clone();
+        let next = Current { config, origins, postponed: postponed.clone(), limits, served };
+        self.put_into_effect(next).await;
         if !logger::is_same(&change.config, &before.config) {
             logger::change(&change.config);
         }
         log::info!("reloaded {news}");
-        for knob in &change.postponed {
-            let (read, stays) = (knob.value(&loaded.config), knob.value(&before.config));
-            let origin = loaded.origins.of(knob.key);
-            log::warn!("{} = {read} ({origin}) needs a restart: until then it stays {stays}", knob.key);
+        for Postponed { key, origin, value, until_then } in &postponed {
+            log::warn!("{key} = {value} ({origin}) needs a restart: until then it stays {until_then}");
         }
-        Ok(())
+        Ok(Reloaded { news, postponed })
+    }
+
+    /// The certificates that `config` names.
+    async fn read_certificates(&self, config: &Config) -> Result<Option<Certificates>, ConfigErrors> {
+        let config = config.clone();
+        let read = move || {
+            let found = Found::read(&config);
+            let fingerprint = Found::fingerprint(&found);
+            let parse = || found?.map(Found::into_certificates).transpose();
+            Ok((fingerprint, parse().map_err(ConfigErrors::from)))
+        };
+        let (fingerprint, certificates) = self.blocking(read).await?;
+        if fingerprint.is_some() {
+            *self.inner.judged.lock() = fingerprint;
+        }
+        if certificates.is_err() {
+            self.inner.tls.iter().for_each(Tls::count_bad_certificates);
+        }
+        certificates
     }
 
     async fn put_into_effect(&self, next: Current) {
@@ -244,8 +396,20 @@ impl Reloader {
         self.inner.disk.run(job).await.unwrap_or_else(panicked)
     }
 
-    fn current(&self) -> Current {
+    /// What is in effect.
+    pub(crate) fn current(&self) -> Current {
         self.inner.current.lock().clone()
+    }
+}
+
+impl Postponed {
+    fn new(knob: &Knob, loaded: &Loaded, before: &Current) -> Self {
+        Self {
+            key: knob.key,
+            origin: loaded.origins.of(knob.key).to_string(),
+            value: knob.value(&loaded.config),
+            until_then: knob.value(&before.config),
+        }
     }
 }
 
@@ -300,6 +464,19 @@ fn news(change: &Change, before: &Current, loaded: &Loaded) -> String {
         None => format!("the redirects, no configuration file being named: {news}"),
     }
 }
+
+fn put_certificates(tls: &Tls, certificates: Certificates) {
+    if certificates.fingerprint() != tls.certificates().fingerprint() {
+        let names: Vec<String> = certificates.expiries().map(|(name, _)| name).collect();
+        log::info!("the certificates are others: {}", names.join(", "));
+        tls.replace(certificates);
+    }
+}
+
+/// Certificates are looked at so often, whole: their dates do not tell all changes, and they are short.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+const CERTIFICATES: &str = "the set of certificates";
 
 fn tell(errors: &ConfigErrors, what: &str) {
     for error in errors.as_slice() {

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use self::asked::Fields;
 use self::cors::{add_cors, preflight};
@@ -42,6 +42,7 @@ use crate::files::load::NoForm;
 use crate::files::{Asset, Files, Lookup};
 use crate::guard::gate::{Gate, Turned};
 use crate::guard::{Admission, Guard};
+use crate::http::carriage::Carriage;
 use crate::http::decide::{Representation, decide};
 use crate::http::digest::Algorithm;
 use crate::http::encoding::{Choice, Coding};
@@ -49,6 +50,7 @@ use crate::http::method::Method;
 use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
+use crate::ledger::lookups::Lookups;
 use crate::ledger::note::Cached;
 use crate::reply::{Checksums, Source, add_lines, download, moved, options, page, redirect, reply};
 use crate::rules::{Policy, Rules};
@@ -61,6 +63,7 @@ pub struct Site {
     pub(crate) manners: Manners,
     pub(crate) shortcuts: RefCell<Shortcuts>,
     pages: Pages,
+    lookups: Arc<Lookups>,
 }
 
 /// What may be served, and as what.
@@ -154,8 +157,13 @@ impl Manners {
 impl Site {
     /// A site of `files`, served with `manners`.
     pub fn new(files: Files, manners: Manners) -> Rc<Self> {
+        Self::counting(files, manners, Arc::default())
+    }
+
+    /// The same; what its short cuts lead to is counted by `lookups`.
+    pub(crate) fn counting(files: Files, manners: Manners, lookups: Arc<Lookups>) -> Rc<Self> {
         let shortcuts = RefCell::new(Shortcuts::new());
-        Rc::new(Self { files, manners, shortcuts, pages: Pages::default() })
+        Rc::new(Self { files, manners, shortcuts, pages: Pages::default(), lookups })
     }
 
     /// The App's answer to whatever no route has taken.
@@ -218,7 +226,9 @@ impl Site {
         }
         let known = self.recall(request, None, cached).filter(|known| !known.is_due_for_touch)?;
         let Lookup::File(asset) = &known.lookup else {
-            return self.refuse_nothing(&known.name, &known.lookup, known.wants_directory).err().map(Err);
+            let stop = self.refuse_nothing(&known.name, &known.lookup, known.wants_directory).err()?;
+            self.note_use(&known);
+            return Some(Err(stop));
         };
         let fields = Fields::of(request.headers());
         let coded;
@@ -237,6 +247,7 @@ impl Site {
         let checksums = self.known_checksums(form, &fields)?;
         let mut response = self.reply_with(asset, form, &fields, handle, checksums, is_head).ok()?;
         add_cors(&asset.policy, request.headers(), &mut response);
+        self.note_use(&known);
         Some(Ok(response))
     }
 
@@ -250,7 +261,7 @@ impl Site {
         let wants = request.uri().query().map(|query| Wants::parse(query.as_bytes()));
         for _ in 0..CHANGED_TRIES {
             let place = self.find(request, wants.as_ref(), cached).await?; // 1 where
-            match self.send(&place, &fields, wants.as_ref(), is_head).await {
+            match self.send(&place, request, &fields, wants.as_ref(), is_head).await {
                 Ok(mut response) => {
                     add_cors(&place.asset.policy, request.headers(), &mut response);
                     return Ok(response);
@@ -269,6 +280,7 @@ impl Site {
     async fn send(
         &self,
         place: &Place,
+        request: &HttpRequest,
         fields: &Fields<'_>,
         wants: Option<&Wants<'_>>,
         is_head: bool,
@@ -288,7 +300,7 @@ impl Site {
             self.files.digest_soon(&form, Algorithm::Sha256);
         }
         let checksums = self.checksums(&form, fields, is_head).await;
-        let handle = self.handle(&form).await?;
+        let handle = self.handle(&form, request).await?;
         let mut response = self.reply_with(asset, &form, fields, handle, checksums, is_head)?;
         if let Some(stand_in) = &place.stands_in {
             stand_in.tell(asset, &mut response);
@@ -355,8 +367,13 @@ impl Site {
         Ok(Arc::clone(asset))
     }
 
-    /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on.
-    async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, NoHandle> {
+    /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on. Whoever
+    /// copies must have one: from a mapping nobody but the kernel may read.
+    async fn handle(
+        &self,
+        asset: &Arc<Asset>,
+        request: &HttpRequest,
+    ) -> Result<Option<Arc<Handle>>, NoHandle> {
         if asset.is_on_heap() {
             return Ok(None);
         }
@@ -366,6 +383,7 @@ impl Site {
         };
         match handle {
             Some(handle) if !handle.still_is(&asset.version) => Err(NoHandle::Changed),
+            None if is_copied(request) => Err(NoHandle::Exhausted),
             handle => Ok(handle),
         }
     }
@@ -470,7 +488,7 @@ impl Site {
         }
         let fields = Fields::of(request.headers());
         let form = self.form(asset, &fields).await.unwrap_or_else(|_| Arc::clone(asset));
-        let handle = self.handle(&form).await.ok()?;
+        let handle = self.handle(&form, request).await.ok()?;
         let sendfile_from = self.manners.sendfile_from;
         let source = Source { asset: &form, handle, sendfile_from, checksums: Vec::new() };
         Some(page(status, policy, asset.forms.is_some(), &source, is_head))
@@ -518,6 +536,10 @@ fn accompany(admission: Admission, response: &mut HttpResponse) {
     if let Ok(pass) = admission.outcome {
         response.extensions_mut().insert(pass);
     }
+}
+
+fn is_copied(request: &HttpRequest) -> bool {
+    request.extensions().get::<Carriage>().is_some_and(|carriage| carriage.is_copied)
 }
 
 fn facts(asset: &Asset) -> Representation<'_> {

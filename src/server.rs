@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use self::workers::{Plan, Workers};
 use crate::access_log::AccessLog;
-use crate::config::{Config, Given, Limits, Loaded};
+use crate::config::{ConfigError, Given, Loaded};
 use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
@@ -30,13 +30,17 @@ use crate::ledger::Ledger;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Bound, Origin};
 use crate::ops::admin::{Admin, Desk};
+use crate::ops::entry::Entry;
 use crate::ops::health::Health;
 use crate::ops::logger;
+use crate::ops::operators::Operators;
+use crate::ops::readings::Gauges;
 use crate::ops::service::{self, Watchdog};
-use crate::ops::status::{self, Gauges};
 use crate::reload::{Current, Order, ReloadRequests, Reloader, Served};
 use crate::rules::Rules;
 use crate::serve::Manners;
+use crate::tls::Tls;
+use crate::tls::certificates::Certificates;
 use crate::warmth::{Memory, Warmth};
 use crate::wire::noting::Noting;
 use crate::wire::worker::Bounds;
@@ -99,6 +103,7 @@ pub async fn serve(
     signals: Signals,
     storage: Arc<dyn Storage>,
 ) -> io::Result<Ended> {
+    let has_tls = listeners.has_tls();
     let Listeners { traffic, admin, mut predecessor, upgrade } = listeners;
     let Signals { mut stops, reloads } = signals;
     let watchdog = Watchdog::find(predecessor.as_ref().and_then(|predecessor| predecessor.watchdog));
@@ -108,6 +113,9 @@ pub async fn serve(
     let House { plan, memory, reloader, orders, desk, access_log } = house;
     // Until all who write to it have ended.
     let access_log = Finishing(access_log);
+    if has_tls && plan.tls.is_none() {
+        return Err(io::Error::other(NO_CERTIFICATE));
+    }
     let (files, lifecycle) = (plan.served.files.clone(), plan.lifecycle.clone());
     let start_admin = |admin: Option<&Bound>| admin.map(|bound| start_admin(bound, &desk)).transpose();
     // Until a successor is ready its predecessor answers, to questions about health too.
@@ -150,6 +158,7 @@ pub async fn serve(
     service::status(&format!("Serving {} by {who}", loaded.config.root));
     tasks.0.extend(watchdog.map(|watchdog| actix_rt::spawn(watchdog.feed())));
     tasks.0.push(actix_rt::spawn(reloader.clone().listen(reloads, lifecycle.clone())));
+    tasks.0.push(actix_rt::spawn(reloader.clone().watch_certificates()));
 
     let successor = tokio::select! {
         _ = stops.recv() => None,
@@ -206,6 +215,9 @@ impl House {
         is_successor: bool,
     ) -> io::Result<Self> {
         let Loaded { config, limits, redirects, .. } = loaded;
+        let entry = Entry::new(config);
+        let certificates = Certificates::load(config).map_err(all_wrong)?;
+        let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
         let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
         let rules = Rules::new(config);
         let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
@@ -220,32 +232,40 @@ impl House {
             served: Served { files, manners, bounds: Bounds::of(config), noting: Noting::of(config) },
             guard: guard.clone(),
             ledger: Ledger::writing(Arc::new(access_log.clone())),
+            tls: tls.clone(),
             health: health.clone(),
             watchdog: watchdog.cloned(),
             accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
             lifecycle,
         };
-        let gauges = gauges(&plan, &warmth, &access_log, config, limits);
         let (told, orders) = (0..limits.workers).map(|_| mpsc::unbounded_channel()).unzip();
-        let current = Current { config: config.clone(), limits: *limits, served: plan.served.clone() };
-        let reloader = Reloader::new(given, current, guard, warmth.clone(), access_log.clone(), told)?;
+        let current = Current {
+            config: config.clone(),
+            origins: loaded.origins.clone(),
+            postponed: Vec::new(),
+            limits: *limits,
+            served: plan.served.clone(),
+        };
+        let reloader = Reloader::new(given, current, guard, warmth.clone(), tls, access_log.clone(), told)?;
         let memory = Memory::open(config, warmth.clone())?;
-        Ok(Self { plan, memory, reloader, orders, desk: Desk { health, gauges, warmth }, access_log })
-    }
-}
-
-fn gauges(plan: &Plan, warmth: &Warmth, access_log: &AccessLog, config: &Config, limits: &Limits) -> Gauges {
-    Gauges {
-        started: Instant::now(),
-        lifecycle: plan.lifecycle.clone(),
-        files: plan.served.files.clone(),
-        guard: plan.guard.clone(),
-        gate: plan.served.manners.gate.clone(),
-        directories: plan.served.manners.directories.clone(),
-        progress: Arc::clone(warmth.progress()),
-        access_log: access_log.clone(),
-        limits: *limits,
-        bounds: status::Bounds::of(config),
+        let gauges = Gauges {
+            started: Instant::now(),
+            lifecycle: plan.lifecycle.clone(),
+            entry: entry.clone(),
+            files: plan.served.files.clone(),
+            guard: plan.guard.clone(),
+            gate: plan.served.manners.gate.clone(),
+            directories: plan.served.manners.directories.clone(),
+            progress: Arc::clone(warmth.progress()),
+            ledger: plan.ledger.clone(),
+            access_log: access_log.clone(),
+            reloader: reloader.clone(),
+            is_successor,
+        };
+        let lifecycle = plan.lifecycle.clone();
+        let operators = Operators { lifecycle, reloader: reloader.clone(), warmth: warmth.clone() };
+        let desk = Desk { entry, health, gauges, warmth, operators, places: limits.admin_connections };
+        Ok(Self { plan, memory, reloader, orders, desk, access_log })
     }
 }
 
@@ -408,6 +428,19 @@ impl Signals {
         Ok(Self { stops, reloads })
     }
 }
+
+/// The last of what is wrong as an error, all before it in the log.
+fn all_wrong(errors: Vec<ConfigError>) -> io::Error {
+    let mut errors = errors;
+    let last = errors.pop();
+    for error in errors {
+        log::error!("{error}");
+    }
+    last.map_or_else(|| io::ErrorKind::Other.into(), io::Error::other)
+}
+
+const NO_CERTIFICATE: &str = "TLS is to be spoken on an inherited socket, and there is no certificate: give PAGECAST_TLS_CERT \
+    and PAGECAST_TLS_KEY";
 
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })

@@ -22,6 +22,14 @@ impl Address {
     pub(crate) fn is_chosen_by_the_system(&self) -> bool {
         matches!(self, Self::Tcp(address) if address.port() == 0)
     }
+
+    /// Whether nobody reaches it from another machine.
+    pub(crate) fn is_of_this_machine(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
 }
 
 impl FromStr for Address {

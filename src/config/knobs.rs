@@ -383,7 +383,7 @@ knobs! {
         workers: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_024);
     }
     Tls {
-        /// Addresses that traffic comes in on encrypted, beside those of listen.
+        /// Addresses that traffic comes in on encrypted, beside those of listen. They need tls_cert and tls_key.
         tls_listen: OrOff<ListenList> = OrOff::Off;
 
         /// Certificate chains in PEM, the server's own first, each in a file of its own.
@@ -400,6 +400,7 @@ knobs! {
         tls_handshake_timeout: Span = Span::seconds(10), in Span::millis(10)..=Span::minutes(10);
 
         /// TLS handshakes under way at once; further ones wait, and their time runs.
+        /// One that waits for its client for a second gives its place up.
         tls_handshakes: Count = Count::of(512), in Count::of(1)..=Count::of(1_000_000);
     }
     Http2 {

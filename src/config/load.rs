@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io, mem};
+use std::{fmt, fs, io, mem};
 
 use super::address::AdminListen;
 use super::cli::{COMMANDS, CommandLine, read_command_line};
@@ -134,6 +134,7 @@ pub fn load(
     }
     draft.take_rules();
     draft.check_listeners();
+    draft.check_tls();
     let mut redirects = Arc::default();
     if line.task.looks_at_root() {
         draft.check_root(disk);
@@ -232,7 +233,10 @@ impl Draft {
     }
 
     fn refuse(&mut self, knob: &'static Knob, origin: &Origin, value: &str, reason: impl Into<String>) {
-        let value = if knob.is_secret() { HIDDEN } else { value };
+        let (value, reason) = match knob.is_secret() {
+            true => (HIDDEN, told_of_secret(reason.into())),
+            false => (value, reason.into()),
+        };
         self.errors.push(ConfigError::bad_value(knob, origin, value, reason));
         self.refused.push(knob.key);
     }
@@ -279,8 +283,23 @@ impl Draft {
         })
     }
 
+    /// What TLS needs, and that nobody else wants its addresses.
+    fn check_tls(&mut self) {
+        if !self.is_sound(&["tls_listen", "tls_cert", "tls_key", "listen", "admin_listen"]) {
+            return;
+        }
+        let found = tls_conflicts(&self.config).into_iter().map(ConfigError::Conflict);
+        self.errors.extend(found);
+    }
+
     fn check_listeners(&mut self) {
         let AdminListen::At(admin) = &self.config.admin_listen else { return };
+        if self.is_sound(&["admin_listen", "admin_token"])
+            && !admin.is_of_this_machine()
+            && self.config.admin_token == OrOff::Off
+        {
+            self.errors.push(ConfigError::Conflict(unguarded(admin)));
+        }
         if !self.is_sound(&["listen", "admin_listen"]) || !self.config.listen.as_slice().contains(admin) {
             return;
         }
@@ -311,6 +330,44 @@ impl Draft {
     }
 }
 
+fn tls_conflicts(config: &Config) -> Vec<String> {
+    let mut conflicts = Vec::new();
+    let (listen, chains, keys) = (&config.tls_listen, config.tls_cert.given(), config.tls_key.given());
+    let addresses = listen.given().map_or(&[][..], |list| list.as_slice());
+    for address in addresses.iter().filter(|address| !address.is_chosen_by_the_system()) {
+        let is_admin = matches!(&config.admin_listen, AdminListen::At(admin) if admin == address);
+        let is_plain = config.listen.as_slice().contains(address);
+        let other = match (is_plain, is_admin) {
+            (true, _) => format!("PAGECAST_LISTEN={}", config.listen),
+            (_, true) => format!("PAGECAST_ADMIN_LISTEN={}", config.admin_listen),
+            _ => continue,
+        };
+        conflicts.push(format!(
+            "PAGECAST_TLS_LISTEN={listen} and {other} both want {address}: give them different addresses"
+        ));
+    }
+    match (chains, keys) {
+        (None, None) if !addresses.is_empty() => conflicts.push(format!(
+            "PAGECAST_TLS_LISTEN={listen} needs a certificate: give PAGECAST_TLS_CERT and PAGECAST_TLS_KEY, or turn it off"
+        )),
+        (Some(chains), None) => conflicts
+            .push(format!("PAGECAST_TLS_CERT={chains} is of no use without its key: give PAGECAST_TLS_KEY")),
+        (None, Some(keys)) => conflicts.push(format!(
+            "PAGECAST_TLS_KEY={keys} is of no use without its certificate: give PAGECAST_TLS_CERT"
+        )),
+        (Some(chains), Some(keys)) if chains.as_slice().len() != keys.as_slice().len() => {
+            let counts = (chains.as_slice().len(), keys.as_slice().len());
+            conflicts.push(format!(
+                "PAGECAST_TLS_CERT={chains} and PAGECAST_TLS_KEY={keys} must name as many files, a key for each certificate: \
+                 there are {} and {}",
+                counts.0, counts.1
+            ));
+        }
+        _ => {}
+    }
+    conflicts
+}
+
 /// What the `_redirects` of a root says; nothing where it has none. Blocks.
 ///
 /// # Errors
@@ -329,6 +386,19 @@ pub(crate) fn read_redirects(root: &Path, disk: &dyn Disk) -> Result<Arc<Redirec
         bad_lines.into_iter().map(|bad| refusal(Some(bad.number), bad.to_string())).collect()
     };
     Redirects::parse(&text).map(Arc::new).map_err(bad)
+}
+
+/// A reason without the value, which serde's own messages quote.
+fn told_of_secret(reason: String) -> String {
+    if reason.contains("invalid") { "is not accepted".to_owned() } else { reason }
+}
+
+/// Why an admin listener that others reach needs a token.
+pub(crate) fn unguarded(admin: &impl fmt::Display) -> String {
+    format!(
+        "the admin listener at {admin} can be reached from other machines and asks for no token: give it \
+         PAGECAST_ADMIN_TOKEN, or an address of this machine alone (127.0.0.1, [::1], unix:/path)"
+    )
 }
 
 fn near_command(word: &str) -> Option<&'static str> {
@@ -560,6 +630,46 @@ mod tests {
         assert!(both.iter().all(|name| errors.iter().any(|error| error.contains(name))), "{errors:?}");
         let ports = &[("PAGECAST_LISTEN", "127.0.0.1:0"), ("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0")];
         assert!(try_load(&[], ports, "").is_ok());
+    }
+
+    #[test]
+    fn an_admin_listener_that_others_reach_needs_a_token() {
+        let token = ("PAGECAST_ADMIN_TOKEN", "correct-horse-battery");
+        for (address, is_open) in [
+            ("0.0.0.0:8081", true),
+            ("[::]:8081", true),
+            ("192.0.2.1:8081", true),
+            ("[::ffff:192.0.2.1]:8081", true),
+            ("127.0.0.1:8082", false),
+            ("127.8.7.6:8081", false),
+            ("[::1]:8081", false),
+            ("[::ffff:127.0.0.1]:8081", false),
+            ("localhost:8081", false),
+            ("unix:/run/admin.sock", false),
+            ("off", false),
+        ] {
+            let listen = ("PAGECAST_ADMIN_LISTEN", address);
+            let refused = try_load(&[], &[listen], "").err().map(|errors| errors.to_string());
+            assert_eq!(refused.is_some(), is_open, "{address}: {refused:?}");
+            if let Some(told) = refused {
+                assert!(told.contains(address) && told.contains("PAGECAST_ADMIN_TOKEN"), "{told}");
+            }
+            assert!(try_load(&[], &[listen, token], "").is_ok(), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_none_is_not_told() {
+        for (variables, file) in [
+            (&[("PAGECAST_ADMIN_TOKEN", "hunter2")][..], ""),
+            (&[("PAGECAST_CONFIG", "c.toml")], "admin_token = 7002198"),
+            (&[("PAGECAST_CONFIG", "c.toml")], "admin_token = ['hunter2', 'hunter2-hunter2-hunter2']"),
+            (&[("PAGECAST_CONFIG", "c.toml")], "admin_token = 'hunter2 hunter2 hunter2'"),
+        ] {
+            let errors = told(&[], variables, file).join(" ");
+            assert!(!errors.contains("hunter2") && !errors.contains("7002198"), "{errors}");
+            assert!(errors.contains("(hidden)"), "{errors}");
+        }
     }
 
     #[test]

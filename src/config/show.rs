@@ -4,46 +4,55 @@ use std::fmt::Write as _;
 
 use super::knobs::KNOBS;
 use super::load::Loaded;
-use super::origin::Origin;
+use super::origin::{Origin, Origins};
 use super::rule_reader::RULE;
-use super::{ByteCount, Limits};
+use super::{ByteCount, Config, Limits};
 
 /// Every effective value and where it comes from, in aligned columns under the headings of the groups; below,
 /// the paths of each rule and the bounds that are derived only.
 pub fn show(loaded: &Loaded) -> String {
-    let mut rows: Vec<Row> = Vec::new();
+    table(&shown(&loaded.config, &loaded.origins, &loaded.limits))
+}
+
+/// The same as lines that are not aligned yet. Secrets are hidden.
+pub(crate) fn shown(config: &Config, origins: &Origins, limits: &Limits) -> Vec<Shown> {
+    let mut rows: Vec<Shown> = Vec::new();
     for knob in KNOBS {
-        let origin = loaded.origins.of(knob.key);
-        let settled = settled(&loaded.limits, knob.key).filter(|_| *origin == Origin::Derived);
-        rows.push(Row {
+        let origin = origins.of(knob.key);
+        let settled = settled(limits, knob.key).filter(|_| *origin == Origin::Derived);
+        rows.push(Shown {
             title: knob.group.title(),
             key: knob.key,
-            value: settled.unwrap_or_else(|| knob.value(&loaded.config)),
+            value: settled.unwrap_or_else(|| knob.value(config)),
             origin: origin.to_string(),
         });
     }
-    let rules = loaded.config.rules.iter().zip(&loaded.origins.rules).map(|(rule, origin)| Row {
+    let rules = config.rules.iter().zip(&origins.rules).map(|(rule, origin)| Shown {
         title: "Rules",
         key: RULE,
         value: rule.path.to_string(),
         origin: origin.to_string(),
     });
     rows.extend(rules);
-    let derived = derived(&loaded.limits).into_iter().map(|(key, value)| Row {
+    let derived = derived(limits).into_iter().map(|(key, value)| Shown {
         title: "Derived bounds",
         key,
         value: value.to_string(),
         origin: Origin::Derived.to_string(),
     });
     rows.extend(derived);
-    table(&rows)
+    rows
 }
 
-struct Row {
-    title: &'static str,
-    key: &'static str,
-    value: String,
-    origin: String,
+/// A value, as it is shown.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Shown {
+    /// The heading that it stands under.
+    #[serde(rename = "group")]
+    pub(crate) title: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) value: String,
+    pub(crate) origin: String,
 }
 
 /// What became of a knob that was `auto`.
@@ -68,7 +77,8 @@ fn derived(limits: &Limits) -> [(&'static str, usize); 5] {
     ]
 }
 
-fn table(rows: &[Row]) -> String {
+/// Lines in aligned columns, under their headings.
+pub(crate) fn table(rows: &[Shown]) -> String {
     let width = |text: &str| text.chars().count();
     let keys = rows.iter().map(|row| width(row.key)).max().unwrap_or_default();
     let values = rows.iter().map(|row| width(&row.value)).max().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Names in front of assets, both bounded. A thousand clients that ask for one cold file open it once.
 
 mod forming;
+pub(crate) mod remembered;
 pub(crate) mod warming;
 
 use std::io;
@@ -32,6 +33,7 @@ use super::root::{Entry, Root, RootState};
 use super::settings::{Counts, Settings};
 use super::storage::Storage;
 use super::tags::Tags;
+use super::tally::{CacheTally, Tallies};
 use super::version::Version;
 use super::watch::{Hint, Watch};
 use crate::config::Verify;
@@ -68,6 +70,7 @@ struct Inner {
     trust_ms: u64,
     trust_watched_ms: u64,
     disk_timeouts: Arc<AtomicU64>,
+    tallies: Arc<Tallies>,
     started: Instant,
     /// When the next period of heat begins.
     heat_ages_ms: Arc<AtomicU64>,
@@ -127,11 +130,14 @@ impl Files {
         };
         let lanes = |name, long_from| Lanes::new(name, settings.background_threads, long_from).map(Arc::new);
         let pool = |name, threads, niceness| Disk::new(name, threads, niceness).map(Arc::new);
+        let tallies = Tallies::default();
         let inner = Inner {
             loader,
-            names: cache(settings.names, |_, _| 1),
-            heap: cache(settings.heap_bytes, |_, asset: &Arc<Asset>| clamp(asset.heap_bytes() as u64)),
-            mapped: cache(mapped_pages, move |_, asset: &Arc<Asset>| {
+            names: cache(settings.names, &tallies.names, |_, _| 1),
+            heap: cache(settings.heap_bytes, &tallies.heap, |_, asset: &Arc<Asset>| {
+                clamp(asset.heap_bytes() as u64)
+            }),
+            mapped: cache(mapped_pages, &tallies.mapped, move |_, asset: &Arc<Asset>| {
                 clamp(asset.length().div_ceil(PAGE).max(least_pages))
             }),
             opens: pool("pagecast-open", settings.disk_threads, 0)?,
@@ -145,6 +151,7 @@ impl Files {
             trust_ms: milliseconds(settings.revalidate_after),
             trust_watched_ms: watched_trust_ms(settings),
             disk_timeouts: Arc::default(),
+            tallies: Arc::new(tallies),
             started: Instant::now(),
             heat_ages_ms: Arc::new(AtomicU64::new(FIRST_MS + PERIOD_MS)),
             distrusted_until_ms: Arc::default(),
@@ -205,9 +212,21 @@ impl Files {
         if let Some(name) = known
             && let Some(lookup) = self.recall(&name, now_ms)
         {
+            self.count_hit(&lookup);
             return Found { lookup, name, is_known: true };
         }
+        self.inner.tallies.names.miss();
         self.load(path.clone().into_owned(), now_ms).await
+    }
+
+    fn count_hit(&self, lookup: &Lookup) {
+        let tallies = &self.inner.tallies;
+        tallies.names.hit();
+        match lookup {
+            Lookup::File(asset) if asset.is_on_heap() => tallies.heap.hit(),
+            Lookup::File(asset) if asset.mapping().is_some() => tallies.mapped.hit(),
+            _ => {}
+        }
     }
 
     /// What `name` says, if it may still be trusted at `now_ms`. Never waits: a name whose time is up is checked against
@@ -450,7 +469,8 @@ impl Files {
     /// Counts for gauges and tests.
     pub fn counts(&self) -> Counts {
         let (handle_waits, handle_timeouts) = self.inner.loader.handles.waits_and_timeouts();
-        let reads = self.inner.reads.counts();
+        let (handles_opened, handles_closed) = self.inner.loader.handles.opened_and_closed();
+        let (reads, tallies) = (self.inner.reads.counts(), &self.inner.tallies);
         Counts {
             handles: self.inner.loader.handles.in_use(),
             handle_waits,
@@ -470,6 +490,14 @@ impl Files {
             disk_timeouts: self.inner.disk_timeouts.load(Ordering::Relaxed),
             unmapping_bytes: self.inner.loader.reaper.waiting_bytes(),
             unmapped_in_place: self.inner.loader.reaper.in_place(),
+            name_cache: tallies.names.counts(self.inner.names.entry_count()),
+            heap_cache: tallies.heap.counts(self.inner.heap.entry_count()),
+            mapped_cache: tallies.mapped.counts(self.inner.mapped.entry_count()),
+            digest_cache: self.inner.loader.tags.digests.counts(),
+            digesting: tallies.digesting.counts(self.inner.digesting.taken(), Lanes::PLACES),
+            compressing: tallies.compressing.counts(self.inner.compressing.taken(), Lanes::PLACES),
+            handles_opened,
+            handles_closed,
         }
     }
 
@@ -552,6 +580,12 @@ impl Files {
     }
 
     async fn keep(&self, asset: &Arc<Asset>, previous: Option<&Asset>) {
+        let is_news = previous.is_none_or(|old| old.id != asset.id);
+        match asset.content {
+            Content::Heap if is_news => self.inner.tallies.heap.miss(),
+            Content::Mapped(_) if is_news => self.inner.tallies.mapped.miss(),
+            _ => {}
+        }
         if let Some(old) = previous.filter(|old| old.id != asset.id)
             && let Some(cache) = self.cache_of(old)
         {
@@ -596,7 +630,7 @@ impl Files {
 
     /// Whether the kernel confirms, from memory alone, what the name says.
     fn check(&self, name: &Name, before: Checked) -> bool {
-        if !self.is_of_these_settings(name) {
+        if !self.is_of_these_settings(name) || name.is_purged() {
             return false;
         }
         let Loader { root, tags, .. } = &self.inner.loader;
@@ -651,16 +685,23 @@ fn key_of(asset: &Asset) -> Key {
 
 fn cache<K, V>(
     capacity: u64,
+    tally: &Arc<CacheTally>,
     weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static,
 ) -> Cache<K, V, foldhash::fast::RandomState>
 where
     K: std::hash::Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    let tally = Arc::clone(tally);
     Cache::builder()
         .max_capacity(capacity)
         .eviction_policy(EvictionPolicy::lru())
         .weigher(weigh)
+        .eviction_listener(move |_, _, cause| {
+            if cause.was_evicted() {
+                tally.evicted();
+            }
+        })
         .build_with_hasher(foldhash::fast::RandomState::default())
 }
 

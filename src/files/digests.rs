@@ -13,6 +13,7 @@ use tokio::sync::futures::Notified;
 
 use super::fill::fill;
 use super::storage::Storage;
+use super::tally::{CacheCounts, CacheTally};
 use super::version::Version;
 use crate::http::digest::Algorithm;
 
@@ -23,6 +24,7 @@ pub(crate) type Digest = Arc<[u8]>;
 #[derive(Clone)]
 pub(crate) struct Digests {
     known: Cache<(Version, Algorithm), Digest, foldhash::fast::RandomState>,
+    tally: Arc<CacheTally>,
 }
 
 /// Checksums of one asset, as they become known.
@@ -48,16 +50,36 @@ struct Slot {
 impl Digests {
     /// Remembers `count` checksums.
     pub(crate) fn new(count: u64) -> Self {
-        let known = Cache::builder().max_capacity(count).eviction_policy(EvictionPolicy::lru());
-        Self { known: known.build_with_hasher(foldhash::fast::RandomState::default()) }
+        let tally = Arc::<CacheTally>::default();
+        let evicted = Arc::clone(&tally);
+        let known = Cache::builder()
+            .max_capacity(count)
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(move |_, _, cause| {
+                if cause.was_evicted() {
+                    evicted.evicted();
+                }
+            });
+        Self { known: known.build_with_hasher(foldhash::fast::RandomState::default()), tally }
     }
 
     pub(crate) fn get(&self, version: &Version, algorithm: Algorithm) -> Option<Digest> {
-        self.known.get(&(*version, algorithm))
+        let digest = self.known.get(&(*version, algorithm));
+        if digest.is_some() {
+            self.tally.hit();
+        }
+        digest
     }
 
     pub(crate) fn put(&self, version: &Version, algorithm: Algorithm, digest: Digest) {
         self.known.insert((*version, algorithm), digest);
+    }
+
+    /// Forgets the checksums of a version.
+    pub(crate) fn forget(&self, version: &Version) {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            self.known.invalidate(&(*version, algorithm));
+        }
     }
 
     /// The checksum as it is remembered, or as `compute` finds it: once, however many ask. Blocks.
@@ -70,12 +92,27 @@ impl Digests {
         algorithm: Algorithm,
         compute: impl FnOnce() -> io::Result<Digest>,
     ) -> Result<Digest, Arc<io::Error>> {
-        self.known.try_get_with((*version, algorithm), compute)
+        let mut is_hit = true;
+        let digest = self.known.try_get_with((*version, algorithm), || {
+            is_hit = false;
+            compute()
+        });
+        if is_hit {
+            self.tally.hit()
+        } else {
+            self.tally.miss()
+        }
+        digest
     }
 
     /// Checksums that are remembered.
     pub(crate) fn count(&self) -> u64 {
         self.known.entry_count()
+    }
+
+    /// What became of them.
+    pub(crate) fn counts(&self) -> CacheCounts {
+        self.tally.counts(self.known.entry_count())
     }
 
     pub(crate) fn tidy(&self) {

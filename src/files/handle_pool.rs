@@ -25,6 +25,14 @@ pub(crate) struct HandlePool {
     limits: RwLock<HandleLimits>,
     waits: AtomicU64,
     timeouts: AtomicU64,
+    turnover: Arc<Turnover>,
+}
+
+/// Handles that came and went.
+#[derive(Debug, Default)]
+struct Turnover {
+    opened: AtomicU64,
+    closed: AtomicU64,
 }
 
 /// How many handles there may be, and how long each may wait, idle and live.
@@ -46,11 +54,14 @@ pub(crate) struct Handle {
     file: OwnedFd,
     links: u64,
     opened: Instant,
-    _permit: Permit,
+    permit: Permit,
 }
 
 /// The right to have one file open.
-pub(crate) struct Permit(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct Permit {
+    _permit: OwnedSemaphorePermit,
+    turnover: Arc<Turnover>,
+}
 
 /// No handle came free in time.
 #[derive(Debug)]
@@ -65,6 +76,7 @@ impl HandlePool {
             limits: RwLock::new(limits),
             waits: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
+            turnover: Arc::default(),
         }
     }
 
@@ -86,7 +98,7 @@ impl HandlePool {
             if let Ok(Ok(permit)) =
                 tokio::time::timeout_at(slice, Arc::clone(&self.permits).acquire_owned()).await
             {
-                return Ok(Permit(permit));
+                return Ok(self.of(permit));
             }
             if let Some(permit) = self.permit_now() {
                 return Ok(permit);
@@ -100,8 +112,12 @@ impl HandlePool {
 
     /// A permit, if one is free or can be freed at once.
     pub(crate) fn permit_now(&self) -> Option<Permit> {
-        let take = || Arc::clone(&self.permits).try_acquire_owned().ok().map(Permit);
+        let take = || Arc::clone(&self.permits).try_acquire_owned().ok().map(|permit| self.of(permit));
         take().or_else(|| (self.close_idle(1) > 0).then(take).flatten())
+    }
+
+    fn of(&self, permit: OwnedSemaphorePermit) -> Permit {
+        Permit { _permit: permit, turnover: Arc::clone(&self.turnover) }
     }
 
     /// Keeps `handle` warm for the asset `id`.
@@ -112,6 +128,11 @@ impl HandlePool {
     /// The warm handle of the asset `id`, which becomes the most recently used.
     pub(crate) fn warm(&self, id: u64) -> Option<Arc<Handle>> {
         self.warm.lock().touch(id)
+    }
+
+    /// Whether the asset `id` has a warm handle; that is no use of it.
+    pub(crate) fn is_open(&self, id: u64) -> bool {
+        self.warm.lock().by_id.contains_key(&id)
     }
 
     /// Lets the warm handle of the asset `id` go.
@@ -141,15 +162,27 @@ impl HandlePool {
         self.handles.saturating_sub(self.permits.available_permits())
     }
 
+    /// Files that were opened to be sent from, and those that were closed again.
+    pub(crate) fn opened_and_closed(&self) -> (u64, u64) {
+        (self.turnover.opened.load(Ordering::Relaxed), self.turnover.closed.load(Ordering::Relaxed))
+    }
+
     /// How often a request had to wait for a handle, and how often in vain.
     pub(crate) fn waits_and_timeouts(&self) -> (u64, u64) {
         (self.waits.load(Ordering::Relaxed), self.timeouts.load(Ordering::Relaxed))
     }
 }
 
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.permit.turnover.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Handle {
     pub(crate) fn new(storage: Arc<dyn Storage>, file: OwnedFd, stat: &Stat, permit: Permit) -> Self {
-        Self { storage, file, links: links_of(stat), opened: Instant::now(), _permit: permit }
+        permit.turnover.opened.fetch_add(1, Ordering::Relaxed);
+        Self { storage, file, links: links_of(stat), opened: Instant::now(), permit }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

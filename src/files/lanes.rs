@@ -26,6 +26,9 @@ pub(crate) struct Lane {
 pub(crate) type Place = OwnedSemaphorePermit;
 
 impl Lanes {
+    /// Places of both lanes.
+    pub(crate) const PLACES: usize = 2 * PLACES;
+
     /// Two lanes of `threads` threads each, named `name`; files of `long_from` bytes and more take the second.
     ///
     /// # Errors
@@ -45,7 +48,7 @@ impl Lanes {
 
     /// Places that are taken.
     pub(crate) fn taken(&self) -> usize {
-        2 * PLACES - self.short.places.available_permits() - self.long.places.available_permits()
+        Self::PLACES - self.short.places.available_permits() - self.long.places.available_permits()
     }
 }
 

@@ -37,6 +37,13 @@ impl Loading {
             loads.is_doubted = true;
         }
     }
+
+    /// All that match are to be looked up again.
+    pub(crate) fn doubt_all(&self, matches: impl Fn(&SitePath<'_>) -> bool) {
+        for (path, loads) in &mut *self.names.lock() {
+            loads.is_doubted |= matches(path);
+        }
+    }
 }
 
 impl Load<'_> {

@@ -1,7 +1,7 @@
 //! What is known of one name, and since when.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::asset::Asset;
 use super::held::Held;
@@ -23,6 +23,10 @@ pub struct Name {
     trust_ms: u64,
     checked_ms: AtomicU64,
     touched_ms: AtomicU64,
+    /// Requests that asked for it, and how many of them were there when somebody last took account.
+    uses: AtomicU64,
+    uses_taken: AtomicU64,
+    is_purged: AtomicBool,
 }
 
 /// A moment at which a name was checked, or that it was doubted since.
@@ -79,7 +83,19 @@ impl Name {
     ) -> Self {
         let checked_ms = if outcome.is_transient() { NEVER } else { checked_ms };
         let (checked_ms, touched_ms) = (AtomicU64::new(checked_ms), AtomicU64::new(checked_ms));
-        Self { path, outcome, policy, is_told_of, generation, trust_ms, checked_ms, touched_ms }
+        Self {
+            path,
+            outcome,
+            policy,
+            is_told_of,
+            generation,
+            trust_ms,
+            checked_ms,
+            touched_ms,
+            uses: AtomicU64::new(0),
+            uses_taken: AtomicU64::new(0),
+            is_purged: AtomicBool::new(false),
+        }
     }
 
     /// The answer as it was last known, if its asset is still held by somebody.
@@ -118,6 +134,38 @@ impl Name {
         let _ = self.checked_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, doubt);
     }
 
+    /// Nothing that is known of it holds any more, whatever a check says.
+    pub(crate) fn purge(&self) {
+        self.is_purged.store(true, Ordering::Release);
+        self.distrust();
+    }
+
+    /// Whether it was purged. Only what is not trusted needs to be asked.
+    pub(crate) fn is_purged(&self) -> bool {
+        self.is_purged.load(Ordering::Acquire)
+    }
+
+    /// So many more requests have asked for it.
+    pub(crate) fn used(&self, requests: u64) {
+        self.uses.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    /// How many requests have asked for it, but for those that workers have yet to tell of.
+    pub(crate) fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// How many requests have asked for it since this was last called.
+    pub(crate) fn take_uses(&self) -> u64 {
+        let uses = self.uses();
+        uses.saturating_sub(self.uses_taken.swap(uses, Ordering::Relaxed))
+    }
+
+    /// When it was last checked, or a moment before the clock began.
+    pub(crate) fn checked_at(&self) -> u64 {
+        self.checked_ms.load(Ordering::Relaxed)
+    }
+
     /// Whether the caches ought to hear of this use: once in a while is enough to keep a hot entry from the cold end.
     pub(crate) fn is_due_for_touch(&self, now_ms: u64) -> bool {
         now_ms.saturating_sub(self.touched_ms.load(Ordering::Relaxed)) >= TOUCH_EVERY_MS
@@ -135,6 +183,18 @@ impl Name {
 }
 
 impl Outcome {
+    /// As operators are told it.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "file",
+            Self::Directory => "directory",
+            Self::Missing => "missing",
+            Self::Forbidden => "forbidden",
+            Self::Busy => "busy",
+            Self::Failed => "failed",
+        }
+    }
+
     fn is_transient(&self) -> bool {
         matches!(self, Self::Busy | Self::Failed)
     }

@@ -27,6 +27,7 @@ use super::storage::Storage;
 use super::window::BATCH;
 use crate::fair::FairQueue;
 use crate::http::client::ClientKey;
+use crate::ledger::durations::{Durations, Tape};
 
 /// The threads that read cold pages, and what waits for them.
 pub(crate) struct Reads {
@@ -94,6 +95,7 @@ struct Pool {
     niceness: i32,
     state: Mutex<State>,
     made: AtomicU64,
+    took: Tape,
     shared: AtomicU64,
     dropped: AtomicU64,
 }
@@ -131,6 +133,7 @@ impl Reads {
             niceness,
             state: Mutex::default(),
             made: AtomicU64::new(0),
+            took: Tape::default(),
             shared: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         };
@@ -184,6 +187,13 @@ impl Reads {
         let mut state = self.pool.state.lock();
         let device = state.device_of(asset.version.device());
         state.devices.get(&device).is_some_and(|device| device.queue.len() > device.idle + device.unwanted)
+    }
+
+    /// How long the reads took that were made.
+    pub(crate) fn durations(&self) -> Durations {
+        let mut durations = Durations::default();
+        self.pool.took.add_to(&mut durations);
+        durations
     }
 
     pub(crate) fn counts(&self) -> ReadCounts {
@@ -348,7 +358,9 @@ impl Pool {
         while let Some((read, job)) = self.next(device) {
             let Job { wanted: Wanted { asset, handle, range, next }, done } = job;
             let read_now = || resident::populate(&*self.storage, &asset, handle.as_ref(), range, next);
+            let begun = Instant::now();
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read_now));
+            self.took.note_shared(begun.elapsed());
             self.made.fetch_add(1, Ordering::Relaxed);
             self.state.lock().forget(&read);
             // Nobody hears of a panic here but those who wait: the sender is dropped without a word.

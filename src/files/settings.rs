@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::handle_pool::HandleLimits;
+use super::tally::{CacheCounts, WorkCounts};
 use crate::config::{Config, EtagSource, Limits, Verify};
 
 /// Every bound of the room.
@@ -117,6 +118,22 @@ pub struct Counts {
     pub unmapping_bytes: u64,
     /// Mappings that were taken down where they were let go, since too many waited.
     pub unmapped_in_place: u64,
+    /// Names in front of all.
+    pub name_cache: CacheCounts,
+    /// Small files.
+    pub heap_cache: CacheCounts,
+    /// Mapped files.
+    pub mapped_cache: CacheCounts,
+    /// Checksums.
+    pub digest_cache: CacheCounts,
+    /// Checksums of whole files, computed in the background.
+    pub digesting: WorkCounts,
+    /// Compressed forms, made in the background.
+    pub compressing: WorkCounts,
+    /// Files that were opened to be sent from.
+    pub handles_opened: u64,
+    /// Of these, those that were closed again.
+    pub handles_closed: u64,
 }
 
 #[cfg(test)]

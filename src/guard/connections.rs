@@ -44,6 +44,16 @@ pub(crate) struct Share {
     is_refusal: bool,
 }
 
+/// How many connections do what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Activities {
+    pub(crate) handshaking: u64,
+    pub(crate) reading: u64,
+    pub(crate) answering: u64,
+    pub(crate) idle: u64,
+    pub(crate) closing: u64,
+}
+
 /// What a newcomer gets.
 pub(crate) enum Admission {
     /// It is served.
@@ -145,6 +155,16 @@ impl Connections {
             refused: shared.refused.get(),
             too_slow: shared.too_slow.load(Ordering::Relaxed),
         }
+    }
+
+    /// How many connections do what, those of all workers together. Looked at a few at a time: nobody waits for it for long.
+    pub(crate) fn activities(&self) -> Activities {
+        let mut activities = Activities::default();
+        let rooms = self.shared.rooms.lock().clone();
+        for room in rooms {
+            room.add_to(&mut activities);
+        }
+        activities
     }
 
     /// Milliseconds from the start to `now`.
@@ -276,7 +296,7 @@ struct Slots {
 
 /// How a connection is reached from outside its own task.
 struct Entry {
-    /// What it does: [`READING`], [`ANSWERING`], or since when it idles and as what (see [`idle`]).
+    /// What it does: [`READING`], [`ANSWERING`], [`CLOSING`], [`HANDSHAKING`], or since when it idles and as what (see [`idle`]).
     activity: AtomicU64,
     is_evicted: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -302,6 +322,24 @@ impl Room {
         });
         let slot = self.slots.lock().put(Arc::clone(&entry));
         Place { room: Arc::clone(self), slot, entry, known: RefCell::new(None), kind: Cell::new(SILENT) }
+    }
+
+    fn add_to(&self, activities: &mut Activities) {
+        let mut start = 0;
+        loop {
+            let slots = self.slots.lock();
+            let Some(piece) = slots.entries.get(start..).filter(|rest| !rest.is_empty()) else { return };
+            for entry in piece.iter().take(LOOKED_AT).flatten() {
+                *match entry.activity.load(Ordering::Relaxed) {
+                    READING => &mut activities.reading,
+                    ANSWERING => &mut activities.answering,
+                    CLOSING => &mut activities.closing,
+                    HANDSHAKING => &mut activities.handshaking,
+                    _ => &mut activities.idle,
+                } += 1;
+            }
+            start += LOOKED_AT;
+        }
     }
 
     /// Connections in it.
@@ -352,9 +390,20 @@ impl Slots {
 }
 
 impl Place {
-    /// The head of a request is arriving, or the connection is closing.
+    /// The head of a request is arriving.
     pub(crate) fn reads(&self) {
         self.entry.activity.store(READING, Ordering::Relaxed);
+    }
+
+    /// All is said, and the client is waited for to hear it.
+    pub(crate) fn closes(&self) {
+        self.entry.activity.store(CLOSING, Ordering::Relaxed);
+    }
+
+    /// What comes before the first request is under way: a TLS handshake.
+    #[allow(dead_code, reason = "for connections that begin with one")]
+    pub(crate) fn shakes_hands(&self) {
+        self.entry.activity.store(HANDSHAKING, Ordering::Relaxed);
     }
 
     /// A whole request has arrived and is not answered in full.
@@ -436,6 +485,11 @@ fn idle(since_ms: u64, kind: u64) -> u64 {
 /// The words of those who do not idle.
 const READING: u64 = 0;
 const ANSWERING: u64 = 1;
+const CLOSING: u64 = 2;
+const HANDSHAKING: u64 = 3;
+
+/// Connections that are looked at under one lock.
+const LOOKED_AT: usize = 256;
 
 /// Kinds of connections that idle: those that never said a word, those that have asked once, and those that have asked
 /// again.

@@ -18,11 +18,11 @@ pub(crate) mod gate;
 mod proxies;
 mod rate;
 mod requests;
-mod telling;
+pub(crate) mod telling;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
@@ -32,7 +32,7 @@ use self::bandwidth::Bandwidth;
 pub use self::bandwidth::BandwidthCounts;
 use self::clients::{Client, Clients, take};
 pub use self::connections::ConnectionCounts;
-use self::connections::Connections;
+use self::connections::{Activities, Connections};
 use self::proxies::Proxies;
 pub(crate) use self::requests::Pass;
 use self::requests::{Excess, Refusal, RequestLimits, Requests};
@@ -59,6 +59,8 @@ struct Inner {
     contradictions: Tally,
     proxy_headers_refused: Tally,
     refused_clients: Tally,
+    /// The most that one client had at once.
+    most_connections: AtomicUsize,
 }
 
 /// What may change under way.
@@ -94,6 +96,10 @@ pub struct GuardCounts {
     pub refused_at_once: u64,
     /// Connections refused because their client had as many as it may.
     pub refused_connections: u64,
+    /// The most connections that one client had at once since the start, where they are bounded.
+    pub most_connections: usize,
+    /// The most requests that one client had under way at once since the start, where they are bounded.
+    pub most_requests: usize,
     /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
     pub contradictions: u64,
     /// Connections closed for the header of the PROXY protocol that they began with, or did not.
@@ -139,6 +145,7 @@ impl Guard {
             contradictions: Tally::default(),
             proxy_headers_refused: Tally::default(),
             refused_clients: Tally::default(),
+            most_connections: AtomicUsize::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -161,6 +168,8 @@ impl Guard {
             refused_by_total_rate: requests.refused(Excess::Total),
             refused_at_once: requests.refused(Excess::AtOnce),
             refused_connections: self.inner.refused_clients.get(),
+            most_connections: self.inner.most_connections.load(Ordering::Relaxed),
+            most_requests: requests.most_at_once(),
             contradictions: self.inner.contradictions.get(),
             proxy_headers_refused: self.inner.proxy_headers_refused.get(),
         }
@@ -173,6 +182,11 @@ impl Guard {
 
     pub(crate) fn connections(&self) -> &Connections {
         &self.inner.connections
+    }
+
+    /// How many connections do what.
+    pub(crate) fn activities(&self) -> Activities {
+        self.inner.connections.activities()
     }
 
     /// What the limits on bandwidth did.
@@ -287,6 +301,8 @@ impl Guard {
         };
         let client = self.inner.clients.get(key);
         if take(&client.connections, max) {
+            let has = client.connections.load(Ordering::Relaxed);
+            self.inner.most_connections.fetch_max(has, Ordering::Relaxed);
             return Ok(ClientShare { client: Some(client) });
         }
         let (number, is_told) = self.inner.refused_clients.count();

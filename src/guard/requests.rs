@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::clients::{Client, take};
@@ -25,6 +25,8 @@ pub(crate) struct RequestLimits {
 pub(crate) struct Requests {
     total: Bucket,
     refused: [AtomicU64; 3],
+    /// The most that one client had under way at once.
+    most_at_once: AtomicUsize,
 }
 
 /// Why a request is refused.
@@ -107,7 +109,11 @@ impl RequestLimits {
         requests: &Requests,
     ) -> (Result<Pass, Refusal>, String) {
         let max = self.at_once.unwrap_or(usize::MAX);
-        if self.at_once.is_some() && !take(&client.requests, max) {
+        let is_beyond = self.at_once.is_some() && !take(&client.requests, max);
+        if self.at_once.is_some() && !is_beyond {
+            requests.most_at_once.fetch_max(client.requests.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        if is_beyond {
             return (Err(requests.refuse(Excess::AtOnce, Duration::ZERO)), String::new());
         }
         let pass = Pass { key, client: Some(client), is_exempt: false, is_counted: self.at_once.is_some() };
@@ -131,6 +137,11 @@ impl Requests {
     /// Requests refused since the start, for that reason.
     pub(crate) fn refused(&self, why: Excess) -> u64 {
         self.refused[why as usize].load(Ordering::Relaxed)
+    }
+
+    /// The most requests that one client had under way at once, where they are bounded.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.most_at_once.load(Ordering::Relaxed)
     }
 
     fn refuse(&self, why: Excess, wait: Duration) -> Refusal {

@@ -32,6 +32,6 @@ mod predecessor;
 
 pub(crate) use listeners::Activated;
 pub use listeners::Listeners;
-pub(crate) use offer::{Offer, Successor, came_to_nothing};
+pub(crate) use offer::{Offer, Successor, came_to_nothing, failures};
 pub(crate) use place::{UpgradePlace, UpgradeSocket};
 pub(crate) use predecessor::Predecessor;

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -150,8 +151,16 @@ impl Successor {
 
 /// Tells the log of a successor that was none.
 pub(crate) fn came_to_nothing(error: &io::Error) {
+    FAILURES.fetch_add(1, Ordering::Relaxed);
     log::warn!("an upgrade came to nothing: {error}; serving on");
 }
+
+/// Successors that asked and did not take over, since the start of the process.
+pub(crate) fn failures() -> u64 {
+    FAILURES.load(Ordering::Relaxed)
+}
+
+static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<Successor>> + 'a>>;
 
@@ -181,7 +190,7 @@ fn offered(group: usize, role: Role, bound: &Bound) -> impl Iterator<Item = Offe
     bound.listeners.iter().map(move |listener: &Listener| {
         let (socket, path) = listener.clone().into_socket();
         let asked = bound.asked.as_ref().map(ToString::to_string);
-        let description = Description { group, role, asked, owns_path: path.is_some() };
+        let description = Description { group, role, scheme: bound.scheme, asked, owns_path: path.is_some() };
         Offered { description, socket, path }
     })
 }

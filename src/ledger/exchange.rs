@@ -36,9 +36,9 @@ pub(crate) enum Protocol {
 pub(crate) enum Outcome {
     /// All of the response was handed to the kernel.
     Complete,
-    /// The client went before that.
+    /// The client went before that, or sent what ended the connection.
     ClientGone,
-    /// The client took nothing for too long.
+    /// The client took nothing for too long, or did not send what it had announced.
     Stalled,
     /// The client took too little while connections ran short.
     TooSlow,
@@ -58,6 +58,9 @@ impl Exchange {
 }
 
 impl Protocol {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Http10, Self::Http11, Self::Http2];
+
     /// Its version, as it is told.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -69,6 +72,17 @@ impl Protocol {
 }
 
 impl Outcome {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Complete,
+        Self::ClientGone,
+        Self::Stalled,
+        Self::TooSlow,
+        Self::Changed,
+        Self::Failed,
+        Self::Drained,
+    ];
+
     /// Its name among counts.
     pub(crate) fn name(self) -> &'static str {
         match self {

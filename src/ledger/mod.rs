@@ -1,26 +1,39 @@
 //! What becomes of each request: counted on every worker by itself, added up by whoever asks.
 //!
-//! | room       | what it knows                                            |
-//! |------------|----------------------------------------------------------|
-//! | `exchange` | one request and its response, from beginning to end      |
-//! | `sheet`    | what one worker has counted                              |
-//! | `note`     | what is noted of a request for the log                   |
+//! | room        | what it knows                                            |
+//! |-------------|----------------------------------------------------------|
+//! | `exchange`  | one request and its response, from beginning to end      |
+//! | `note`      | what is noted of a request for the log                   |
+//! | `sheet`     | what one worker has counted                              |
+//! | `durations` | how long things took, in buckets                         |
+//! | `totals`    | what all workers have counted                            |
+//! | `lookups`   | what one worker's short cuts led to                      |
+//! | `transfers` | long responses under way                                 |
 
+pub(crate) mod durations;
 pub(crate) mod exchange;
+pub(crate) mod lookups;
 pub(crate) mod note;
 pub(crate) mod sheet;
+pub(crate) mod totals;
+pub(crate) mod transfers;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use self::lookups::{LookupCounts, Lookups};
 use self::note::Register;
 use self::sheet::Sheet;
+use self::totals::Totals;
+use self::transfers::{Slowest, Transfer};
 
 /// The sheets of all workers. Cheap to clone; every clone is the same.
 #[derive(Clone, Default)]
 pub struct Ledger {
     sheets: Arc<Mutex<Vec<Arc<Sheet>>>>,
+    lookups: Arc<Mutex<Vec<Arc<Lookups>>>>,
     register: Option<Arc<dyn Register>>,
 }
 
@@ -37,8 +50,50 @@ impl Ledger {
         sheet
     }
 
+    /// The same for the short cuts of one more worker.
+    pub(crate) fn lookups(&self) -> Arc<Lookups> {
+        let lookups = Arc::new(Lookups::default());
+        self.lookups.lock().push(Arc::clone(&lookups));
+        lookups
+    }
+
+    /// What all workers' short cuts led to.
+    pub(crate) fn lookup_counts(&self) -> LookupCounts {
+        let mut counts = LookupCounts::default();
+        for lookups in &*self.lookups.lock() {
+            lookups.add_to(&mut counts);
+        }
+        counts
+    }
+
+    /// What all workers have counted.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for sheet in self.sheets() {
+            sheet.add_to(&mut totals);
+        }
+        totals
+    }
+
+    /// The long responses under way: at most [`TRANSFERS_SHOWN`], the slowest first.
+    pub(crate) fn transfers(&self) -> Vec<Transfer> {
+        let mut slowest = Slowest::new(Instant::now(), TRANSFERS_SHOWN);
+        for sheet in self.sheets() {
+            sheet.transfers.look(&mut slowest);
+        }
+        slowest.into_transfers()
+    }
+
+    /// How many long responses are under way.
+    pub(crate) fn transfers_under_way(&self) -> usize {
+        self.sheets().iter().map(|sheet| sheet.transfers.len()).sum()
+    }
+
     /// The sheets of all workers that there ever were.
-    pub(crate) fn sheets(&self) -> Vec<Arc<Sheet>> {
+    fn sheets(&self) -> Vec<Arc<Sheet>> {
         self.sheets.lock().clone()
     }
 }
+
+/// Most transfers that are shown at once.
+pub(crate) const TRANSFERS_SHOWN: usize = 100;

@@ -4,16 +4,74 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::exchange::{Exchange, Outcome};
+use super::durations::Tape;
+use super::exchange::{Exchange, Outcome, Protocol};
 use super::note::{Note, Register};
+use super::totals::Totals;
+use super::transfers::Transfers;
+use crate::http::method::Method;
 
 /// The counts of one worker.
-#[derive(Default)]
 pub(crate) struct Sheet {
     /// Who takes the notes of exchanges that have ended.
     register: Option<Arc<dyn Register>>,
-    ended: AtomicU64,
-    sent: [AtomicU64; 4],
+    ended: [AtomicU64; KINDS],
+    sent: [AtomicU64; Path::ALL.len()],
+    /// Windows that were in memory when they were to be sent, and those that were not.
+    resident_windows: AtomicU64,
+    cold_windows: AtomicU64,
+    /// The longest head of a request, in bytes.
+    longest_head: AtomicU64,
+    refused_heads: [AtomicU64; RefusedHead::ALL.len()],
+    /// Of exchanges whose response left at once: its first byte left when it ended.
+    at_once: Tape,
+    /// Of the others.
+    durations: Tape,
+    first_bytes: Tape,
+    /// Responses under way that had to wait.
+    pub(crate) transfers: Transfers,
+}
+
+/// What ended exchanges are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) method: MethodKind,
+    pub(crate) class: StatusClass,
+    pub(crate) protocol: Protocol,
+    pub(crate) outcome: Outcome,
+}
+
+/// What methods are told apart for counting: a client may invent as many as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MethodKind {
+    Get,
+    Head,
+    Options,
+    /// Another one, or none that could be read.
+    Other,
+}
+
+/// The first digit of a status (RFC 9110 §15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StatusClass {
+    /// There was no response.
+    None,
+    Informational,
+    Successful,
+    Redirection,
+    ClientError,
+    ServerError,
+}
+
+/// Why no request was made of what came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusedHead {
+    /// It was longer than it may be, or had more fields.
+    TooLarge,
+    /// It did not come in time.
+    TooSlow,
+    /// It is none that is understood here.
+    Malformed,
 }
 
 /// How bytes of a response reach the socket.
@@ -37,7 +95,23 @@ impl Sheet {
 
     /// An exchange has ended at `now`.
     pub(crate) fn end(&self, exchange: &Exchange, outcome: Outcome, now: Instant) {
-        add(&self.ended, 1);
+        let kind = Kind {
+            method: MethodKind::of(exchange.method),
+            class: StatusClass::of(exchange.status),
+            protocol: exchange.protocol,
+            outcome,
+        };
+        add(&self.ended[kind.index()], 1);
+        let took = now.saturating_duration_since(exchange.began);
+        match exchange.first_byte {
+            Some(first) if first == now => self.at_once.note(took),
+            first => {
+                self.durations.note(took);
+                if let Some(first) = first {
+                    self.first_bytes.note(first.saturating_duration_since(exchange.began));
+                }
+            }
+        }
         if let Some(note) = exchange.note.take() {
             self.hand_over(note, exchange, outcome, now);
         }
@@ -55,9 +129,199 @@ impl Sheet {
     pub(crate) fn sent(&self, path: Path, bytes: usize) {
         add(&self.sent[path as usize], bytes as u64);
     }
+
+    /// So many windows were in memory when they were to be sent.
+    pub(crate) fn resident(&self, windows: u64) {
+        add(&self.resident_windows, windows);
+    }
+
+    /// A window was not in memory when it was to be sent.
+    pub(crate) fn cold(&self) {
+        add(&self.cold_windows, 1);
+    }
+
+    /// A head of so many bytes was whole.
+    pub(crate) fn head(&self, bytes: usize) {
+        if bytes as u64 > self.longest_head.load(Ordering::Relaxed) {
+            self.longest_head.store(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// A head was refused.
+    pub(crate) fn refused_head(&self, why: RefusedHead) {
+        add(&self.refused_heads[why as usize], 1);
+    }
+
+    /// Adds what was counted to `totals`.
+    pub(super) fn add_to(&self, totals: &mut Totals) {
+        totals.add(self.ended.iter().map(|count| count.load(Ordering::Relaxed)));
+        for (sum, sent) in totals.sent.iter_mut().zip(&self.sent) {
+            *sum += sent.load(Ordering::Relaxed);
+        }
+        for (sum, refused) in totals.refused_heads.iter_mut().zip(&self.refused_heads) {
+            *sum += refused.load(Ordering::Relaxed);
+        }
+        totals.resident_windows += self.resident_windows.load(Ordering::Relaxed);
+        totals.cold_windows += self.cold_windows.load(Ordering::Relaxed);
+        totals.longest_head = totals.longest_head.max(self.longest_head.load(Ordering::Relaxed));
+        for durations in [&mut totals.durations, &mut totals.first_bytes] {
+            self.at_once.add_to(durations);
+        }
+        self.durations.add_to(&mut totals.durations);
+        self.first_bytes.add_to(&mut totals.first_bytes);
+    }
+}
+
+impl Default for Sheet {
+    fn default() -> Self {
+        Self {
+            register: None,
+            ended: [const { AtomicU64::new(0) }; KINDS],
+            sent: Default::default(),
+            resident_windows: AtomicU64::new(0),
+            cold_windows: AtomicU64::new(0),
+            longest_head: AtomicU64::new(0),
+            refused_heads: Default::default(),
+            at_once: Tape::default(),
+            durations: Tape::default(),
+            first_bytes: Tape::default(),
+            transfers: Transfers::default(),
+        }
+    }
+}
+
+impl Kind {
+    /// All of them, in the order of their indices.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Outcome::ALL.into_iter().flat_map(|outcome| {
+            Protocol::ALL.into_iter().flat_map(move |protocol| {
+                StatusClass::ALL.into_iter().flat_map(move |class| {
+                    MethodKind::ALL.into_iter().map(move |method| Self { method, class, protocol, outcome })
+                })
+            })
+        })
+    }
+
+    fn index(self) -> usize {
+        let Self { method, class, protocol, outcome } = self;
+        let of_protocol = outcome as usize * Protocol::ALL.len() + protocol as usize;
+        let of_class = of_protocol * StatusClass::ALL.len() + class as usize;
+        of_class * MethodKind::ALL.len() + method as usize
+    }
+}
+
+impl MethodKind {
+    pub(crate) const ALL: [Self; 4] = [Self::Get, Self::Head, Self::Options, Self::Other];
+
+    fn of(method: Option<Method>) -> Self {
+        match method {
+            Some(Method::Get) => Self::Get,
+            Some(Method::Head) => Self::Head,
+            Some(Method::Options) => Self::Options,
+            Some(Method::NotAllowed | Method::NotImplemented) | None => Self::Other,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Options => "OPTIONS",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl StatusClass {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::None,
+        Self::Informational,
+        Self::Successful,
+        Self::Redirection,
+        Self::ClientError,
+        Self::ServerError,
+    ];
+
+    fn of(status: u16) -> Self {
+        match status {
+            0..100 => Self::None,
+            100..200 => Self::Informational,
+            200..300 => Self::Successful,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            500.. => Self::ServerError,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Informational => "1xx",
+            Self::Successful => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+        }
+    }
+}
+
+impl RefusedHead {
+    pub(crate) const ALL: [Self; 3] = [Self::TooLarge, Self::TooSlow, Self::Malformed];
+}
+
+impl Path {
+    pub(crate) const ALL: [Self; 4] = [Self::Heap, Self::Writev, Self::Sendfile, Self::Copied];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Heap => "heap",
+            Self::Writev => "writev",
+            Self::Sendfile => "sendfile",
+            Self::Copied => "copied",
+        }
+    }
 }
 
 /// Adds without a lock, since nobody else writes.
-fn add(count: &AtomicU64, number: u64) {
+pub(super) fn add(count: &AtomicU64, number: u64) {
     count.store(count.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
+}
+
+pub(super) const KINDS: usize =
+    Outcome::ALL.len() * Protocol::ALL.len() * StatusClass::ALL.len() * MethodKind::ALL.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn kinds_come_in_the_order_of_their_indices() {
+        assert_eq!(Kind::all().count(), KINDS);
+        for (index, kind) in Kind::all().enumerate() {
+            assert_eq!(kind.index(), index, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_exchange_is_counted_once_with_its_times() {
+        let (sheet, began) = (Sheet::default(), Instant::now());
+        let after = |millis| began + Duration::from_millis(millis);
+        for (first_byte, status, outcome) in [
+            (Some(after(8)), 200, Outcome::Complete),
+            (Some(after(2)), 206, Outcome::ClientGone),
+            (None, 0, Outcome::Drained),
+        ] {
+            let new = Exchange::new(began, Some(Method::Get), Protocol::Http11);
+            sheet.end(&Exchange { first_byte, status, ..new }, outcome, after(8));
+        }
+        let mut totals = Totals::default();
+        sheet.add_to(&mut totals);
+        assert_eq!(totals.requests(), 3);
+        assert_eq!((totals.durations.count(), totals.durations.nanoseconds), (3, 24_000_000));
+        assert_eq!((totals.first_bytes.count(), totals.first_bytes.nanoseconds), (2, 10_000_000));
+        assert_eq!(totals.of_outcome(Outcome::ClientGone), 1);
+        assert_eq!(totals.of_class(StatusClass::Successful), 2);
+        assert_eq!(totals.of_class(StatusClass::None), 1);
+    }
 }

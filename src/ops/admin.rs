@@ -14,30 +14,36 @@ use std::time::Duration;
 use actix_http::HttpService;
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
 use actix_web::dev::AppConfig;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpResponse, web};
 use futures_util::future::{Either, select};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 
+use super::entry::Entry;
 use super::health::Health;
-use super::status::Gauges;
-use super::warm;
+use super::operators::Operators;
+use super::pulse::Pulse;
+use super::readings::Gauges;
+use super::{dashboard, debug, events, warm};
 use crate::event_loop::register;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::Listener;
 use crate::warmth::Warmth;
 
-/// Connections that the admin listener serves at once.
-const CONNECTIONS: usize = 64;
-
 /// What the admin listener answers with.
 #[derive(Clone)]
 pub(crate) struct Desk {
+    pub(crate) entry: Entry,
     pub(crate) health: Health,
     pub(crate) gauges: Gauges,
     pub(crate) warmth: Warmth,
+    pub(crate) operators: Operators,
+    /// Connections that are served at once.
+    pub(crate) places: usize,
 }
 
 /// The running admin server.
@@ -58,24 +64,20 @@ impl Admin {
         let thread = std::thread::Builder::new().name("pagecast-admin".to_owned()).spawn({
             let lifecycle = lifecycle.clone();
             move || {
-                actix_rt::System::new().block_on(async move {
-                    let ended = lifecycle.clone();
-                    let serving = pin!(serve(listener, desk, lifecycle, told));
-                    // Whatever is under way then is not waited for.
-                    select(serving, pin!(ended.reached(Phase::Ended))).await;
-                });
+                actix_rt::System::new().block_on(serve(listener, desk, lifecycle, told));
             }
         })?;
         hear.recv().map_err(io::Error::other)??;
         Ok(Self { lifecycle, thread })
     }
 
-    /// Closes the listener; what was accepted is served on.
+    /// Closes the listener; what was accepted is served on, but for streams of events, which end.
     pub(crate) fn close(&self) {
         self.lifecycle.advance(Phase::Closing);
     }
 
-    /// Closes the listener and ends the thread.
+    /// Closes the listener and ends the thread. Streams of events are ended in good order; what else is under way is not
+    /// waited for.
     pub(crate) fn stop(self) {
         self.lifecycle.advance(Phase::Ended);
         if self.thread.join().is_err() {
@@ -90,10 +92,23 @@ async fn serve(
     lifecycle: Lifecycle,
     told: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
+    let here = listener.address();
+    let listeners = (desk.places / 2).clamp(1, LISTENERS_MAX);
+    let pulse = Pulse::new(desk.gauges.clone(), desk.warmth.clone(), listeners);
+    let entry = desk.entry.clone();
     let app = App::new()
+        .wrap(from_fn(move |request, next| {
+            let entry = entry.clone();
+            async move { entry.pass(here, request, next).await }
+        }))
         .configure(|app| desk.health.configure(app))
-        .configure(|app| desk.gauges.configure(app))
+        .configure(|app| desk.gauges.configure_status(app))
+        .configure(|app| desk.gauges.configure_metrics(app))
         .configure(|app| warm::configure(&desk.warmth, app))
+        .configure(|app| desk.operators.configure(app))
+        .configure(|app| debug::configure(&desk.operators, app))
+        .configure(|app| events::configure(&pulse, &lifecycle, app))
+        .configure(dashboard::configure)
         .default_service(web::to(HttpResponse::NotFound));
     let service = HttpService::build()
         .client_request_timeout(REQUEST_TIMEOUT)
@@ -113,7 +128,15 @@ async fn serve(
         (_, Err(error)) => return drop(told.send(Err(error))),
     };
     let (service, queue) = queue;
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Arc::new(Semaphore::new(desk.places.max(1)));
+    actix_rt::spawn({
+        let pulse = pulse.clone();
+        async move { pulse.beat().await }
+    });
+    actix_rt::spawn({
+        let pulse = pulse.clone();
+        async move { pulse.look_for_busy_files().await }
+    });
     let mut closing = pin!(lifecycle.reached(Phase::Closing));
     loop {
         let next = pin!(next(&queue, is_unix, &room));
@@ -136,6 +159,7 @@ async fn serve(
     }
     drop((queue, path));
     lifecycle.reached(Phase::Ended).await;
+    let _ = tokio::time::timeout(PARTING, pulse.all_left()).await;
 }
 
 type Stream = Box<dyn Duplex>;
@@ -161,6 +185,8 @@ async fn next(
     let stream: Stream = if is_unix {
         Box::new(UnixStream::from_std(fd.into())?)
     } else {
+        // Who has gone without a word, or takes nothing, must not keep a place for the quarter of an hour that TCP would try.
+        let _ = set_tcp_user_timeout(&fd, GONE_AFTER_MS);
         Box::new(TcpStream::from_std(fd.into())?)
     };
     Ok((stream, peer, permit))
@@ -168,6 +194,15 @@ async fn next(
 
 /// For the head of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Milliseconds after which a client that acknowledges nothing is taken to be gone.
+const GONE_AFTER_MS: u32 = 30_000;
+
+/// For streams of events to be ended in.
+const PARTING: Duration = Duration::from_millis(500);
+
+/// Streams of events at once, and no more than half of all connections.
+const LISTENERS_MAX: usize = 16;
 
 /// How long the listener rests when nothing can be accepted.
 const WHEN_SHORT: Duration = Duration::from_millis(50);

@@ -58,6 +58,7 @@ impl Health {
                 Verdict { status: StatusCode::SERVICE_UNAVAILABLE, sentence }
             }
             Phase::Draining | Phase::Closing | Phase::Ended => unavailable("Draining.\n"),
+            Phase::Ready if self.lifecycle.is_drained() => unavailable("Drained by an operator.\n"),
             // Who retires answers for the successor.
             Phase::Ready | Phase::Retiring if !self.files.root_is_sound() => {
                 unavailable("The document root can't be read.\n")

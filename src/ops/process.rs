@@ -1,5 +1,8 @@
-//! What the kernel says of this process's memory.
+//! What the kernel says of this process: its memory, its time, its open files.
 
+use std::fs::{read_dir, read_to_string};
+
+use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 /// Resident memory in bytes. What is mapped of files is shared with everybody who reads them.
@@ -14,13 +17,28 @@ pub(crate) struct Process {
     /// Pages that it shares with others by design.
     pub(crate) shared_bytes: u64,
     pub(crate) threads: u64,
+    /// What it may address, in memory or not.
+    #[serde(skip)]
+    pub(crate) virtual_bytes: u64,
+}
+
+/// What it has used and holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Usage {
+    /// Of all threads, in user space and in the kernel.
+    pub(crate) cpu_seconds: f64,
+    /// Since 1970.
+    pub(crate) started_seconds: f64,
+    pub(crate) open_files: u64,
+    /// None for no limit.
+    pub(crate) open_files_limit: Option<u64>,
 }
 
 impl Process {
     /// The figures of now; none where `/proc` is not to be had. The page table is not walked for them, as it would be for
     /// `smaps`: that holds up whoever maps a file meanwhile.
     pub(crate) fn read() -> Option<Self> {
-        Self::parse(&std::fs::read_to_string("/proc/self/status").ok()?)
+        Self::parse(&read_to_string("/proc/self/status").ok()?)
     }
 
     fn parse(status: &str) -> Option<Self> {
@@ -35,8 +53,39 @@ impl Process {
             file_bytes: bytes("RssFile")?,
             shared_bytes: bytes("RssShmem")?,
             threads: number("Threads")?,
+            virtual_bytes: bytes("VmSize")?,
         })
     }
+}
+
+impl Usage {
+    /// The figures of now; none where `/proc` is not to be had.
+    pub(crate) fn read() -> Option<Self> {
+        let (cpu, started) = ticks(&read_to_string("/proc/self/stat").ok()?)?;
+        let booted = boot_time(&read_to_string("/proc/stat").ok()?)?;
+        let per_second = rustix::param::clock_ticks_per_second() as f64;
+        // One is open for the count.
+        let open_files = (read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1);
+        Some(Self {
+            cpu_seconds: cpu as f64 / per_second,
+            started_seconds: booted as f64 + started as f64 / per_second,
+            open_files,
+            open_files_limit: getrlimit(Resource::Nofile).current,
+        })
+    }
+}
+
+/// What was used of the processor, and when the process began after the machine did (proc_pid_stat(5)).
+fn ticks(stat: &str) -> Option<(u64, u64)> {
+    // The name in parentheses may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let field = |number: usize| fields.split_whitespace().nth(number - 3)?.parse::<u64>().ok();
+    Some((field(14)? + field(15)?, field(22)?))
+}
+
+/// When the machine began, in seconds since 1970 (proc_stat(5)).
+fn boot_time(stat: &str) -> Option<u64> {
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -45,16 +94,29 @@ mod tests {
 
     #[test]
     fn figures_are_read_from_their_lines_in_bytes() {
-        let text = "Name:\tx\nVmRSS:\t    30 kB\nRssAnon:\t 10 kB\nRssFile:\t 15 kB\nRssShmem:\t 5 kB\nThreads:\t7\n";
+        let text = "Name:\tx\nVmSize:\t 90 kB\nVmRSS:\t    30 kB\nRssAnon:\t 10 kB\nRssFile:\t 15 kB\nRssShmem:\t 5 kB\nThreads:\t7\n";
         let expected = Process {
             resident_bytes: 30 << 10,
             anonymous_bytes: 10 << 10,
             file_bytes: 15 << 10,
             shared_bytes: 5 << 10,
             threads: 7,
+            virtual_bytes: 90 << 10,
         };
         assert_eq!(Process::parse(text), Some(expected));
         assert_eq!(Process::parse("VmRSS: x kB\n"), None);
         assert!(Process::read().is_some_and(|process| process.resident_bytes > process.anonymous_bytes));
+    }
+
+    #[test]
+    fn times_are_found_behind_whatever_name_the_process_has() {
+        let stat = "1 (a) b) S 1 1 1 0 -1 0 0 0 0 0 120 30 0 0 20 0 4 0 5000 0 0";
+        assert_eq!(ticks(stat), Some((150, 5000)));
+        assert_eq!(ticks("1 (a) S 1"), None);
+        assert_eq!(boot_time("cpu 1 2\nbtime 1700000000\n"), Some(1_700_000_000));
+        let usage = Usage::read().unwrap();
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        assert!(usage.started_seconds > 0.0 && usage.started_seconds < now + 2.0, "{usage:?}");
+        assert!(usage.open_files > 0 && usage.open_files_limit.is_none_or(|limit| limit > usage.open_files));
     }
 }

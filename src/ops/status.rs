@@ -1,51 +1,26 @@
 //! `/status`: every gauge beside its limit, as JSON. One struct, which whatever else shows gauges is fed from.
 
-use std::time::Instant;
-
 use actix_web::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, guard};
 use serde::Serialize;
 
 use super::process::Process;
-use crate::access_log::{AccessLog, AccessLogCounts};
-use crate::config::{Config, Limits};
-use crate::directories::Directories;
-use crate::files::{FaultCounts, Files};
-use crate::guard::Guard;
-use crate::guard::gate::Gate;
-use crate::lifecycle::{Lifecycle, Phase};
-use crate::warmth::{Counts, Progress};
-
-/// Where the gauges come from. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Gauges {
-    pub(crate) started: Instant,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) files: Files,
-    pub(crate) guard: Guard,
-    pub(crate) gate: Gate,
-    pub(crate) directories: Directories,
-    pub(crate) progress: std::sync::Arc<Progress>,
-    pub(crate) access_log: AccessLog,
-    pub(crate) limits: Limits,
-    pub(crate) bounds: Bounds,
-}
-
-/// Limits that are settled by the configuration alone.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    names: u64,
-    digests: u64,
-    clients: u64,
-}
+use super::readings::{Gauges, Readings};
+use crate::access_log::AccessLogCounts;
+use crate::files::FaultCounts;
+use crate::reload::Reloads;
+use crate::warmth::Counts;
 
 /// How the server is, at one moment.
 #[derive(Debug, Serialize)]
 pub(crate) struct Status {
     version: &'static str,
     phase: &'static str,
+    /// An operator has load balancers go elsewhere.
+    is_drained: bool,
     uptime_seconds: u64,
+    requests: Requests,
     warming: Counts,
     connections: Gauge,
     clients: Gauge,
@@ -72,9 +47,22 @@ pub(crate) struct Status {
     reads: Reads,
     bandwidth: Bandwidth,
     unmapping: Unmapping,
+    /// Of the configuration.
+    reloads: Reloads,
     /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
     contradictions: u64,
     access_log: AccessLogCounts,
+}
+
+/// What became of requests since the start.
+#[derive(Debug, Serialize)]
+struct Requests {
+    ended: u64,
+    /// Those that the server is to blame for: 5xx, a disk that failed, a file that changed.
+    errors: u64,
+    sent_bytes: u64,
+    /// Responses under way that had to wait for their clients or for a disk.
+    long_under_way: usize,
 }
 
 /// A number and what it may not exceed.
@@ -114,6 +102,10 @@ struct Refused {
     client_directories: u64,
     /// Connections closed for the PROXY header that they began with, or did not.
     proxy_headers: u64,
+    /// Of the admin listener: wrong tokens, tokens after too many wrong ones, requests of other sites' pages.
+    admin_tokens: u64,
+    admin_attempts: u64,
+    admin_pages: u64,
 }
 
 /// Connections that lost their place to others.
@@ -156,19 +148,13 @@ struct Unmapping {
     in_place: u64,
 }
 
-impl Bounds {
-    pub(crate) fn of(config: &Config) -> Self {
-        Self { names: config.names.get(), digests: config.digests.get(), clients: config.clients.get() }
-    }
-}
-
 impl Gauges {
     /// Adds the route to an App.
-    pub(crate) fn configure(&self, app: &mut ServiceConfig) {
+    pub(crate) fn configure_status(&self, app: &mut ServiceConfig) {
         let gauges = self.clone();
         let read = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
         let answer = move || {
-            let status = gauges.read();
+            let status = Status::of(&gauges.read());
             async move {
                 HttpResponse::Ok()
                     .insert_header((CACHE_CONTROL, "no-store"))
@@ -178,76 +164,77 @@ impl Gauges {
         };
         app.service(web::resource("/status").route(read.to(answer)));
     }
+}
 
-    /// All of them, now.
-    pub(crate) fn read(&self) -> Status {
-        let (counts, limits) = (self.files.counts(), &self.limits);
-        let (connections, guard) = (self.guard.connection_counts(), self.guard.counts());
-        let bandwidth = self.guard.bandwidth_counts();
-        let directories = limits.directories.saturating_sub(self.directories.permits_left()) as u64;
-        Status {
+impl Status {
+    /// Those of `readings` that are shown.
+    pub(crate) fn of(readings: &Readings) -> Self {
+        let Readings { config, limits, files, connections, guard, totals, .. } = readings;
+        Self {
             version: env!("CARGO_PKG_VERSION"),
-            phase: name_of(self.lifecycle.phase()),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            warming: self.progress.counts(),
-            connections: gauge(connections.open as u64, connections.max as u64),
-            clients: gauge(guard.clients as u64, self.bounds.clients),
-            handles: Handles {
-                now: counts.handles as u64,
-                limit: limits.handles as u64,
-                waits: counts.handle_waits,
-                timeouts: counts.handle_timeouts,
+            phase: readings.phase.name(),
+            is_drained: readings.is_drained,
+            uptime_seconds: readings.uptime.as_secs(),
+            requests: Requests {
+                ended: totals.requests(),
+                errors: totals.errors(),
+                sent_bytes: totals.bytes(),
+                long_under_way: readings.transfers,
             },
-            names: gauge(counts.names, self.bounds.names),
-            heap_bytes: gauge(counts.heap_bytes, limits.heap_bytes),
-            mapped_bytes: gauge(counts.mapped_bytes, limits.cache_bytes),
-            mappings: gauge(counts.mappings, limits.mappings as u64),
-            directories: gauge(directories, limits.directories as u64),
-            digests: gauge(counts.digests, self.bounds.digests),
-            background: counts.background,
-            unanswered_probes: counts.unanswered_probes,
-            process: Process::read(),
+            warming: readings.warming,
+            connections: gauge(connections.open as u64, connections.max as u64),
+            clients: gauge(guard.clients as u64, config.clients.get()),
+            handles: Handles {
+                now: files.handles as u64,
+                limit: limits.handles as u64,
+                waits: files.handle_waits,
+                timeouts: files.handle_timeouts,
+            },
+            names: gauge(files.names, config.names.get()),
+            heap_bytes: gauge(files.heap_bytes, limits.heap_bytes),
+            mapped_bytes: gauge(files.mapped_bytes, limits.cache_bytes),
+            mappings: gauge(files.mappings, limits.mappings as u64),
+            directories: gauge(readings.directories, limits.directories as u64),
+            digests: gauge(files.digests, config.digests.get()),
+            background: files.background,
+            unanswered_probes: files.unanswered_probes,
+            process: readings.process,
             memory: Memory { bytes: limits.memory_bytes, source: limits.memory_source.to_string() },
-            faults: self.files.faults().counts(),
+            faults: readings.faults,
             refused: Refused {
-                suspicious_queries: self.gate.suspicious(),
+                suspicious_queries: readings.suspicious_queries,
                 connections: connections.refused,
                 client_connections: guard.refused_connections,
                 client_requests: guard.refused_by_client_rate,
                 total_requests: guard.refused_by_total_rate,
                 client_requests_at_once: guard.refused_at_once,
-                client_directories: self.directories.clients_refused(),
+                client_directories: readings.client_directories_refused,
                 proxy_headers: guard.proxy_headers_refused,
+                admin_tokens: readings.entry.tokens,
+                admin_attempts: readings.entry.too_many,
+                admin_pages: readings.entry.pages,
             },
             closed: Closed { idle: connections.evicted, too_slow: connections.too_slow },
             reads: Reads {
-                waiting: counts.reads_waiting,
-                running: counts.reads_running,
-                made: counts.reads,
-                shared: counts.reads_shared,
-                dropped: counts.reads_dropped,
-                timeouts: counts.disk_timeouts,
+                waiting: files.reads_waiting,
+                running: files.reads_running,
+                made: files.reads,
+                shared: files.reads_shared,
+                dropped: files.reads_dropped,
+                timeouts: files.disk_timeouts,
             },
-            bandwidth: Bandwidth { held_back: bandwidth.held_back, waiting: bandwidth.waiting },
-            unmapping: Unmapping { bytes: counts.unmapping_bytes, in_place: counts.unmapped_in_place },
+            bandwidth: Bandwidth {
+                held_back: readings.bandwidth.held_back,
+                waiting: readings.bandwidth.waiting,
+            },
+            unmapping: Unmapping { bytes: files.unmapping_bytes, in_place: files.unmapped_in_place },
+            reloads: readings.reloads,
             contradictions: guard.contradictions,
-            access_log: self.access_log.counts(),
+            access_log: readings.access_log,
         }
     }
 }
 
 fn gauge(now: u64, limit: u64) -> Gauge {
     Gauge { now, limit }
-}
-
-fn name_of(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Starting => "starting",
-        Phase::Warming => "warming",
-        Phase::Ready => "ready",
-        Phase::Draining => "draining",
-        Phase::Retiring => "retiring",
-        Phase::Closing => "closing",
-        Phase::Ended => "ended",
-    }
 }

@@ -15,6 +15,7 @@ use crate::http::cache_control;
 use crate::http::query::Wants;
 use crate::http::redirects::{REDIRECTS_FILE, Redirect};
 use crate::http::target::{ParsedTarget, SitePath};
+use crate::ledger::lookups::Hit;
 use crate::ledger::note::Cached;
 use crate::reply::{moved, redirect};
 use crate::rules::Policy;
@@ -70,6 +71,8 @@ pub(crate) struct Recalled {
     pub(crate) wants_directory: bool,
     /// The caches ought to hear of this use.
     pub(crate) is_due_for_touch: bool,
+    /// In the table of short cuts.
+    place: usize,
 }
 
 /// Why a request leads to no file.
@@ -104,13 +107,29 @@ impl Site {
         check_form(request).ok()?; // Before the short cut, which knows paths alone.
         let raw = request.uri().path().as_bytes();
         let now_ms = self.files.now_ms();
-        let Shortcut { name, wants_directory } =
+        let (Shortcut { name, wants_directory }, place) =
             self.shortcuts.borrow().get(raw).filter(|_| self.shortcuts_hold(wants))?;
         let was_trusted = !self.manners.notes || self.files.is_trusted(&name, now_ms);
         let lookup = self.files.recall(&name, now_ms)?;
         cached.set(Some(if was_trusted { Cached::Hit } else { Cached::Revalidated }));
         let is_due_for_touch = name.is_due_for_touch(now_ms);
-        Some(Recalled { name, lookup, wants_directory, is_due_for_touch })
+        Some(Recalled { name, lookup, wants_directory, is_due_for_touch, place })
+    }
+
+    /// What was recalled is what is answered with.
+    pub(crate) fn note_use(&self, recalled: &Recalled) {
+        self.shortcuts.borrow().used(recalled.place, recalled.is_due_for_touch);
+        self.count_hit(&recalled.lookup);
+    }
+
+    /// Counts what the short cut led to that a response is made of.
+    fn count_hit(&self, lookup: &Lookup) {
+        self.lookups.hit(match lookup {
+            Lookup::File(asset) if asset.is_on_heap() => Hit::Heap,
+            Lookup::File(asset) if asset.mapping().is_some() => Hit::Mapped,
+            Lookup::File(_) => Hit::Unmapped,
+            _ => Hit::Nothing,
+        });
     }
 
     /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
@@ -121,9 +140,9 @@ impl Site {
         wants: Option<&Wants<'_>>,
         cached: &Cell<Option<Cached>>,
     ) -> Result<Place, Stop> {
-        if let Some(Recalled { name, lookup, wants_directory, is_due_for_touch }) =
-            self.recall(request, wants, cached)
-        {
+        if let Some(recalled) = self.recall(request, wants, cached) {
+            self.note_use(&recalled);
+            let Recalled { name, lookup, wants_directory, is_due_for_touch, .. } = recalled;
             if let Lookup::File(asset) = lookup {
                 return Ok(Place { asset, name, is_due_for_touch, stands_in: None });
             }
@@ -134,6 +153,7 @@ impl Site {
             return self.instead(request, wants, name, lookup, wants_directory).await;
         }
         check_form(request)?;
+        self.lookups.miss();
         let raw = request.uri().path().as_bytes();
         let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
         self.look_up(request, wants, target, cached).await
@@ -169,6 +189,7 @@ impl Site {
         let wants_directory = target.wants_directory;
         let path = if wants_directory { target.path.index(&self.manners.index) } else { target.path };
         let found = self.files.find(&path).await;
+        found.name.used(1);
         cached.set(Some(match found.lookup {
             Lookup::Busy | Lookup::Failed => Cached::Fault,
             _ if found.is_known => Cached::Hit,

@@ -1,5 +1,6 @@
 //! A worker's own short cut from a raw path to what is known of it: no parsing, no shared cache.
 
+use std::cell::Cell;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -23,6 +24,9 @@ pub(crate) struct Shortcut {
 struct Taken {
     raw: Box<[u8]>,
     shortcut: Shortcut,
+    /// Requests that went this way and are not in the name's own count yet: counting each there would have the workers
+    /// contend for it.
+    uses: Cell<u32>,
 }
 
 impl Shortcuts {
@@ -30,9 +34,21 @@ impl Shortcuts {
         Self { places: Vec::new(), hasher: foldhash::fast::RandomState::default() }
     }
 
-    pub(crate) fn get(&self, raw: &[u8]) -> Option<Shortcut> {
-        let taken = self.places.get(self.place(raw))?.as_ref()?;
-        (*taken.raw == *raw).then(|| taken.shortcut.clone())
+    /// Where the path leads, and its place in the table.
+    pub(crate) fn get(&self, raw: &[u8]) -> Option<(Shortcut, usize)> {
+        let place = self.place(raw);
+        let taken = self.places.get(place)?.as_ref()?;
+        (*taken.raw == *raw).then(|| (taken.shortcut.clone(), place))
+    }
+
+    /// A request went the way that was found at `place`. Now and then, where that `is_due`, the name hears of it and of those
+    /// before it.
+    pub(crate) fn used(&self, place: usize, is_due: bool) {
+        let Some(Some(taken)) = self.places.get(place) else { return };
+        taken.uses.set(taken.uses.get().saturating_add(1));
+        if is_due {
+            taken.tell();
+        }
     }
 
     pub(crate) fn put(&mut self, raw: &[u8], shortcut: Shortcut) {
@@ -44,7 +60,8 @@ impl Shortcuts {
         }
         let place = self.place(raw);
         if let Some(taken) = self.places.get_mut(place) {
-            *taken = Some(Taken { raw: raw.into(), shortcut });
+            taken.iter().for_each(Taken::tell);
+            *taken = Some(Taken { raw: raw.into(), shortcut, uses: Cell::new(0) });
         }
     }
 
@@ -54,7 +71,13 @@ impl Shortcuts {
     }
 }
 
-/// Places in the table, 32 bytes each.
+impl Taken {
+    fn tell(&self) {
+        self.shortcut.name.used(u64::from(self.uses.take()));
+    }
+}
+
+/// Places in the table, 40 bytes each.
 const PLACES: usize = 16_384;
 
 /// Longer paths are looked up every time, so that the table's size in bytes is bounded as well.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::Request;
@@ -19,12 +20,14 @@ use crate::accept::accept;
 use crate::config::{Config, Span};
 use crate::guard::Guard;
 use crate::ledger::Ledger;
+use crate::ledger::lookups::Lookups;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::listen::{Bound, Listener, deal};
+use crate::listen::{Bound, Door, Scheme, deal};
 use crate::ops::health::Health;
 use crate::ops::service::Watchdog;
 use crate::reload::{Order, Served};
 use crate::serve::Site;
+use crate::tls::Tls;
 use crate::wire::worker::Worker;
 
 /// What every worker is given.
@@ -33,6 +36,8 @@ pub(super) struct Plan {
     pub(super) served: Served,
     pub(super) guard: Guard,
     pub(super) ledger: Ledger,
+    /// Where TLS is spoken anywhere.
+    pub(super) tls: Option<Tls>,
     pub(super) health: Health,
     pub(super) watchdog: Option<Watchdog>,
     /// A successor leaves what comes before it is ready to its predecessor.
@@ -59,14 +64,14 @@ impl Workers {
         let (report, unfinished) = mpsc::unbounded_channel();
         let (started, mut starts) = mpsc::unbounded_channel();
         let mut arbiters = Vec::with_capacity(count);
-        for (listeners, orders) in deal(traffic, count).into_iter().zip(orders) {
+        for (doors, orders) in deal(traffic, count).into_iter().zip(orders) {
             let (plan, report, started) = (plan.clone(), report.clone(), started.clone());
             let arbiter = Arbiter::try_with_tokio_rt(|| {
                 tokio::runtime::Builder::new_current_thread().enable_all().build()
             })?;
             arbiter.spawn_fn(move || {
                 actix_rt::spawn(async move {
-                    let left = work(plan, listeners, orders, started).await;
+                    let left = work(plan, doors, orders, started).await;
                     let _ = report.send(left);
                 });
             });
@@ -163,7 +168,7 @@ fn first(what: &str, time: Span) -> String {
 /// One worker: an App, its connections, and the sockets that they come from.
 async fn work(
     plan: Plan,
-    listeners: Vec<Listener>,
+    doors: Vec<Door>,
     orders: mpsc::UnboundedReceiver<Order>,
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
@@ -171,12 +176,15 @@ async fn work(
         served: Served { files, manners, bounds, noting },
         guard,
         ledger,
+        tls,
         health,
         watchdog,
         accepts_from,
         lifecycle,
     } = plan;
-    let site = Rc::new(RefCell::new(Site::new(files.clone(), manners)));
+    let lookups = ledger.lookups();
+    let first = Site::counting(files.clone(), manners, Arc::clone(&lookups));
+    let site = Rc::new(RefCell::new(first));
     let app = match app(&site, &health).await {
         Ok(app) => app,
         Err(()) => {
@@ -186,17 +194,18 @@ async fn work(
     };
     let worker = Worker::new(app, files, bounds, guard, &ledger);
     worker.set_noting(noting);
-    let accepting: Vec<_> = listeners
+    let accepting: Vec<_> = doors
         .into_iter()
-        .map(|listener| {
+        .map(|(listener, scheme)| {
             let (worker, lifecycle) = (Rc::clone(&worker), lifecycle.clone());
-            actix_rt::spawn(accept(listener, worker, lifecycle, accepts_from))
+            let tls = tls.clone().filter(|_| scheme == Scheme::Https);
+            actix_rt::spawn(accept(listener, tls, worker, lifecycle, accepts_from))
         })
         .collect();
     if let Some(watchdog) = watchdog {
         actix_rt::spawn(watchdog.heart());
     }
-    let heeding = actix_rt::spawn(heed(orders, site, Rc::clone(&worker)));
+    let heeding = actix_rt::spawn(heed(orders, site, lookups, Rc::clone(&worker)));
     let _ = started.send(Ok(()));
     lifecycle.reached(Phase::Retiring).await;
     for accepting in accepting {
@@ -220,10 +229,11 @@ async fn work(
 async fn heed<S>(
     mut orders: mpsc::UnboundedReceiver<Order>,
     site: Rc<RefCell<Rc<Site>>>,
+    lookups: Arc<Lookups>,
     worker: Rc<Worker<S>>,
 ) {
     while let Some(Order { served: Served { files, manners, bounds, noting }, done }) = orders.recv().await {
-        site.replace(Site::new(files, manners));
+        site.replace(Site::counting(files, manners, Arc::clone(&lookups)));
         worker.set_bounds(bounds);
         worker.set_noting(noting);
         drop(done);

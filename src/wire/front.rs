@@ -21,6 +21,8 @@ use crate::http::client::ClientKey;
 pub(super) struct Front {
     /// How far it is known to be in memory.
     resident_to: u64,
+    /// How far its windows have been counted.
+    counted_to: u64,
     /// It waits for this read from the disk.
     reading: Option<Box<Reading>>,
     /// The read that it will wait for next, once it has had to wait for one.
@@ -83,6 +85,7 @@ impl Front {
             upto = next;
         }
         if upto > start {
+            self.count(worker, start, upto);
             self.resident_to = upto;
             if let Some(ahead) = &self.ahead {
                 let ahead = ahead.after(worker, client, window, start);
@@ -93,6 +96,7 @@ impl Front {
             window.asset.heat.note(&(start..upto), window.asset.length());
             return Poll::Ready(Ok(distance(start, upto.min(wanted))));
         }
+        worker.sheet.cold();
         let known = self.ahead.take().and_then(|ahead| ahead.reading_of(window, start));
         self.reading = Some(Box::new(known.unwrap_or_else(|| {
             let reading = read(worker, client, window, start);
@@ -129,7 +133,7 @@ impl Front {
 
     /// The window is sent: another one comes, perhaps of another file.
     pub(super) fn pass(&mut self) {
-        self.resident_to = 0;
+        (self.resident_to, self.counted_to) = (0, 0);
         self.ahead = None;
     }
 
@@ -142,6 +146,13 @@ impl Front {
     pub(super) fn withdraw(&mut self) {
         self.reading = None;
         self.pass();
+    }
+
+    /// Counts the windows up to `upto` that were in memory, each once.
+    fn count<S>(&mut self, worker: &Worker<S>, start: u64, upto: u64) {
+        let from = (start / WINDOW).max(self.counted_to.div_ceil(WINDOW));
+        worker.sheet.resident(upto.div_ceil(WINDOW).saturating_sub(from));
+        self.counted_to = self.counted_to.max(upto);
     }
 
     fn note<S>(&mut self, worker: &Worker<S>, window: &Window, range: &Range<u64>) {

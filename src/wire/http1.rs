@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use actix_http::{Request, Response, StatusCode};
+use actix_http::{HttpMessage, Request, Response, StatusCode};
 use actix_service::Service;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
@@ -21,63 +21,51 @@ use super::deadline::Deadline;
 use super::exchanges::Exchanges;
 use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
 use super::noting;
-use super::proxied::hear;
+use super::opening::Opened;
 use super::ready::Paced;
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
 use super::stall::{Stall, Uptake};
-use super::turn_away::{TOO_MANY, turn_away, turn_away_at_once};
 use super::worker::{Bounds, Registration, Worker};
-use crate::config::ProxyProtocol;
 use crate::files::Fault;
 use crate::files::faults::fault_of;
 use crate::guard::Pass;
 use crate::guard::bandwidth::Pace;
+use crate::http::carriage::Carriage;
 use crate::http::client::ClientKey;
 use crate::http::method::Method;
 use crate::ledger::exchange::{Exchange, Outcome, Protocol};
 use crate::ledger::note::{Note, Wait};
+use crate::ledger::sheet::RefusedHead;
 
-/// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
-pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
+/// Serves one connection until it ends, from its first request on. Never fails: whatever happens ends the connection and is
+/// logged.
+pub(super) async fn serve<S, B>(opened: Opened<S>)
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
-    let now = Instant::now();
+    let Opened { place, socket, input, share: _share, now } = opened;
+    let worker = place.worker();
     let client = worker.guard.client_at(socket.peer);
     let mut connection = Connection {
         deadline: Deadline::after(now, worker.bounds().head_timeout),
-        place: worker.register(now),
         client,
         outbox: Outbox::new(client),
         exchanges: Exchanges::new(Arc::clone(&worker.sheet)),
+        place,
         socket,
-        input: Vec::new(),
+        input,
         scanner: Scanner::default(),
         uptake: Uptake::default(),
         now,
         is_woken: true,
     };
-    if worker.guard.proxy_protocol() != ProxyProtocol::Off && !connection.hear_proxy().await {
-        return;
-    }
-    let Ok(_share) = worker.guard.admit_client(connection.socket.peer) else {
-        return Box::pin(refuse_client(&worker, connection.socket)).await;
-    };
     match connection.run().await {
-        End::Close => {}
+        End::Close => connection.socket.take_leave(),
+        End::Cut => {}
         End::Linger => connection.linger().await,
-    }
-}
-
-/// Tells a client that it has as many connections as it may. Where places run short, this takes none for longer than a call.
-async fn refuse_client<S>(worker: &Worker<S>, socket: Socket) {
-    if worker.guard.connections().is_short() {
-        turn_away_at_once(&socket, TOO_MANY);
-    } else {
-        turn_away(socket, TOO_MANY).await;
     }
 }
 
@@ -105,6 +93,8 @@ struct Connection<S> {
 enum End {
     /// Nothing is owed to anybody.
     Close,
+    /// Something is, and it must not look as if nothing were.
+    Cut,
     /// The client may still be sending: closing now could destroy the response on its way.
     Linger,
 }
@@ -121,22 +111,6 @@ where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
-    /// Learns from a proxy whom it speaks for; false where the connection is closed instead.
-    async fn hear_proxy(&mut self) -> bool {
-        let Self { socket, input, deadline, place, .. } = self;
-        if !hear(socket, input, deadline, place).await {
-            return false;
-        }
-        self.client = self.worker().guard.client_at(self.socket.peer);
-        self.outbox.serve(self.client);
-        self.now = Instant::now();
-        self.deadline.set(self.now, self.worker().bounds().head_timeout);
-        if !self.input.is_empty() {
-            self.place.reads();
-        }
-        true
-    }
-
     async fn run(&mut self) -> End {
         for count in 1_u64.. {
             if count.is_multiple_of(REQUESTS_IN_TURN) {
@@ -148,7 +122,8 @@ where
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
                 Arrived::Refused(refusal, is_head, note) => {
-                    let exchange = Exchange::new(self.now, None, Protocol::Http11);
+                    self.worker().sheet.refused_head(refused_head(refusal.0));
+                    let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
                     exchange.note.set(note);
                     self.exchanges.begin(exchange, self.outbox.pushed());
                     return self.refuse(refusal, is_head).await;
@@ -188,13 +163,15 @@ where
             self.keep_to(Pace::default()).await?;
             self.outbox.push(Bytes::from_static(CONTINUE).into());
             self.flush().await?;
-            if self.drop_body(&mut dropper).await? {
-                body_is_left = false;
-            } else {
-                return Ok(Some(End::Linger));
+            if let Err(outcome) = self.drop_body(&mut dropper).await {
+                return Ok(Some(self.close(outcome, End::Linger)));
             }
+            body_is_left = false;
         }
         request.head_mut().peer_addr = self.socket.peer;
+        if self.socket.is_encrypted() {
+            request.extensions_mut().insert(Carriage { is_secure: true, is_copied: true });
+        }
         let mut response = self.call(request).await;
         let pass = self.take_pass(&mut response);
         if self.worker().guard.bandwidth().is_limited() || self.outbox.is_paced() {
@@ -239,7 +216,7 @@ where
         }
         if body_is_left {
             self.flush().await?;
-            return Ok((!self.drop_body(&mut dropper).await?).then_some(End::Linger));
+            return Ok(self.drop_body(&mut dropper).await.is_err().then_some(End::Linger));
         }
         // A pipelined request that is here already is answered first: small responses leave together.
         if self.input.is_empty() || !self.outbox.may_wait() || !self.has_whole_head() {
@@ -405,6 +382,7 @@ where
                     return Some((self.refused(refusal, left), bytes.len()));
                 }
                 Scan::Complete(length) => {
+                    worker.sheet.head(length);
                     let arrived = match parse(&left[..length], limits, &worker.last_host) {
                         Ok(parsed) => Arrived::Request(parsed),
                         Err(refusal) => self.refused(refusal, &left[..length]),
@@ -473,6 +451,8 @@ where
         }
         let now = Instant::now();
         self.uptake.waits(now, self.outbox.waits_for_client());
+        let Self { outbox, exchanges, .. } = self;
+        exchanges.wait(outbox.sent(), now, outbox.client(), || outbox.file().cloned());
         self.exchanges.note_wait(|| now, Some(self.outbox.waits_for()));
         if sent > 0 {
             self.now = now;
@@ -527,30 +507,31 @@ where
         self.deadline.set(self.now, timeout);
     }
 
-    /// Reads past a body; false where what follows it can't be trusted.
-    async fn drop_body(&mut self, dropper: &mut Dropper) -> Result<bool, Cut> {
+    /// Reads past a body. Where what follows it can't be trusted, says how an exchange ends that waits for it.
+    async fn drop_body(&mut self, dropper: &mut Dropper) -> Result<(), Outcome> {
         let worker = Rc::clone(self.worker());
         self.deadline.set(Instant::now(), worker.bounds().head_timeout);
         let input = std::mem::take(&mut self.input);
         let mut fed = dropper.feed(&input);
         let mut last = input;
         while fed == Dropped::More {
-            let Some(bytes) = poll_fn(|cx| self.poll_more(cx, &worker)).await else { return Ok(false) };
+            let bytes = poll_fn(|cx| self.poll_more(cx, &worker)).await?;
             fed = dropper.feed(&bytes);
             last = bytes;
         }
-        let Dropped::Done(used) = fed else { return Ok(false) };
+        let Dropped::Done(used) = fed else { return Err(Outcome::ClientGone) };
         self.input = last.split_off(used);
         self.restart_idle();
-        Ok(true)
+        Ok(())
     }
 
-    fn poll_more(&mut self, cx: &mut Context<'_>, worker: &Worker<S>) -> Poll<Option<Vec<u8>>> {
+    /// What the client sends on; where nothing comes, what became of it.
+    fn poll_more(&mut self, cx: &mut Context<'_>, worker: &Worker<S>) -> Poll<Result<Vec<u8>, Outcome>> {
         let mut scratch = worker.scratch.borrow_mut();
         match self.socket.poll_read(cx, &mut scratch) {
-            Poll::Ready(Ok(length @ 1..)) => Poll::Ready(Some(scratch[..length].to_vec())),
-            Poll::Ready(_) => Poll::Ready(None),
-            Poll::Pending => self.deadline.poll(cx).map(|()| None),
+            Poll::Ready(Ok(length @ 1..)) => Poll::Ready(Ok(scratch[..length].to_vec())),
+            Poll::Ready(_) => Poll::Ready(Err(Outcome::ClientGone)),
+            Poll::Pending => self.deadline.poll(cx).map(|()| Err(Outcome::Stalled)),
         }
     }
 
@@ -675,7 +656,7 @@ where
             Cut::TooSlow => log::debug!("{}: the connection ended: {TOO_LITTLE}{request}", self.who()),
             fault => self.tell_fault(fault, &request),
         }
-        End::Close
+        End::Cut
     }
 
     /// What is made piece by piece, and is no file, says itself of which one it speaks.
@@ -705,14 +686,14 @@ where
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
     async fn linger(&mut self) {
         self.socket.shutdown();
-        self.place.reads();
+        self.place.closes();
         let worker = Rc::clone(self.worker());
         self.deadline.set(Instant::now(), worker.bounds().linger_timeout);
         let mut room = LINGER_BYTES;
         while room > 0 {
             match poll_fn(|cx| self.poll_more(cx, &worker)).await {
-                Some(bytes) => room = room.saturating_sub(bytes.len()),
-                None => return,
+                Ok(bytes) => room = room.saturating_sub(bytes.len()),
+                Err(_) => return,
             }
         }
     }
@@ -743,6 +724,15 @@ fn why_broken(error: Box<dyn std::error::Error>) -> io::Error {
 /// Whether what begins so asks with HEAD, whatever else is wrong with it.
 fn is_head(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HEAD ")
+}
+
+/// Why a head was refused that is answered with `status`.
+fn refused_head(status: StatusCode) -> RefusedHead {
+    match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => RefusedHead::TooLarge,
+        StatusCode::REQUEST_TIMEOUT => RefusedHead::TooSlow,
+        _ => RefusedHead::Malformed,
+    }
 }
 
 /// Methods whose request may have a body that is read past; for the others the final response comes at once.

@@ -2,7 +2,8 @@
 //!
 //! | room         | what it knows                                                       |
 //! |--------------|---------------------------------------------------------------------|
-//! | [`http1`]    | one connection, from its first byte to its close                    |
+//! | [`opening`]  | a connection up to its first request: who it is for, and its handshake |
+//! | [`http1`]    | one connection, from its first request to its close                 |
 //! | `head`       | where a request head ends, and what it says; what is refused        |
 //! | `body`       | how a request body that nobody wants is read past                   |
 //! | [`ready`]    | responses rendered beforehand, as they travel through the App       |
@@ -19,6 +20,7 @@
 //! | `proxied`    | waits for that                                                      |
 //! | `deadline`   | a moment in every state of a connection                             |
 //! | `socket`     | TCP or unix, registered with the event loop only when it must wait  |
+//! | `tls`        | what encrypts it                                                    |
 //! | [`worker`]   | what the connections of one worker share                            |
 
 mod body;
@@ -28,6 +30,7 @@ mod front;
 mod head;
 pub mod http1;
 pub(crate) mod noting;
+pub mod opening;
 pub(crate) mod pace;
 mod prefix;
 mod proxied;
@@ -38,6 +41,7 @@ pub mod segments;
 mod send;
 pub mod socket;
 mod stall;
+mod tls;
 mod turn;
 pub(crate) mod turn_away;
 pub mod worker;

@@ -32,6 +32,8 @@ pub struct Bounds {
     pub head_fields: usize,
     /// A request body is read and dropped up to this many bytes.
     pub body_bytes: u64,
+    /// For a TLS handshake.
+    pub tls_handshake_timeout: Duration,
     /// From the first byte of a request head to its last.
     pub head_timeout: Duration,
     /// Between a response and the next request.
@@ -59,6 +61,7 @@ impl Bounds {
             head_bytes: config.head_bytes.as_usize(),
             head_fields: config.head_fields.as_usize(),
             body_bytes: config.body_bytes.get(),
+            tls_handshake_timeout: config.tls_handshake_timeout.get(),
             head_timeout: config.head_timeout.get(),
             idle_timeout: config.idle_timeout.get(),
             stall_timeout: config.stall_timeout.get(),

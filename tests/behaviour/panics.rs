@@ -22,7 +22,7 @@ use pagecast::guard::Guard;
 use pagecast::ledger::Ledger;
 use pagecast::rules::Rules;
 use pagecast::serve::{Manners, Site};
-use pagecast::wire::http1;
+use pagecast::wire::opening;
 use pagecast::wire::socket::Socket;
 use pagecast::wire::worker::{Bounds, Worker};
 
@@ -257,7 +257,7 @@ impl Client {
             );
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));
-            actix_rt::spawn(http1::serve(worker, Socket::new(near, None)));
+            actix_rt::spawn(opening::serve(worker, Socket::new(near, None)));
             client.await.unwrap()
         })
     }
@@ -372,6 +372,7 @@ fn bounds() -> Bounds {
         head_bytes: 16 * 1024,
         head_fields: 100,
         body_bytes: 64 * 1024,
+        tls_handshake_timeout: Duration::from_secs(10),
         head_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(10),
         stall_timeout: Duration::from_secs(10),

@@ -24,6 +24,8 @@ pub struct Server {
     pub root: PathBuf,
     pub address: SocketAddr,
     pub admin: Option<SocketAddr>,
+    /// Where TLS is spoken.
+    pub tls: Option<SocketAddr>,
     child: Child,
     log: Arc<Mutex<String>>,
     log_reader: Option<JoinHandle<()>>,
@@ -75,6 +77,12 @@ impl Site {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves a variable out that was set before.
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
         self
     }
 
@@ -155,6 +163,7 @@ impl Site {
             root: self.path().to_owned(),
             address: nowhere,
             admin: None,
+            tls: None,
             child,
             log,
             log_reader: Some(log_reader),
@@ -163,6 +172,7 @@ impl Site {
         server.wait_for_log(text);
         server.address = server.address_after("listening on http://").unwrap_or(nowhere);
         server.admin = server.address_after("admin on http://");
+        server.tls = server.address_after("listening on https://");
         server
     }
 }
@@ -173,6 +183,10 @@ impl Server {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
+    }
+
+    pub fn tls_address(&self) -> SocketAddr {
+        self.tls.expect("a TLS listener")
     }
 
     /// A connection whose client has little room, so that what it leaves unread stays with the server.

@@ -79,6 +79,12 @@ impl Files {
             });
             let made = made.await;
             drop(place);
+            let tally = &files.inner.tallies.compressing;
+            match &made {
+                Ok(Ok(Some(_))) => tally.done(),
+                Ok(Ok(None)) => tally.useless(),
+                Ok(Err(_)) | Err(_) => tally.failed(),
+            }
             let made = match made {
                 Ok(Ok(Some(form))) => {
                     forms.keep(coding, form.held());
@@ -139,6 +145,12 @@ impl Files {
             let lane = files.inner.digesting.of(asset.length());
             let computed = lane.run(move || inner.loader.digest(&job, algorithm)).await;
             drop(place);
+            let tally = &files.inner.tallies.digesting;
+            if matches!(computed, Ok(Ok(_))) {
+                tally.done()
+            } else {
+                tally.failed()
+            }
             if let Ok(Err(error)) = &computed {
                 let is_changed = files.tell_of_background(error, &asset, "read for its checksum");
                 asset.digests.fail(algorithm, !is_changed && !is_short(error));

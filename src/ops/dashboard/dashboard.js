@@ -1,0 +1,759 @@
+// The dashboard: what the server tells once a second (/events), shown so that what is wrong comes first.
+// Names of files and clients are text wherever they are shown.
+
+const $ = (id) => document.getElementById(id);
+
+// ---- Words and numbers -------------------------------------------------------------------------------------------
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const count = (number) => whole.format(number);
+
+function short(number) {
+  if (number < 10 && number % 1 !== 0) return number.toFixed(1);
+  if (number < 100_000) return count(number);
+  if (number < 1e6) return `${(number / 1e3).toFixed(0)}k`;
+  return `${(number / 1e6).toFixed(number < 1e7 ? 2 : 1)}M`;
+}
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+function bytesIn(number) {
+  let unit = 0;
+  while (number >= 1000 && unit < UNITS.length - 1) {
+    number /= 1024;
+    unit += 1;
+  }
+  const digits = unit === 0 || number >= 100 ? 0 : number >= 10 ? 1 : 2;
+  return [number.toFixed(digits), UNITS[unit]];
+}
+
+const bytes = (number) => bytesIn(number).join(" ");
+
+function span(seconds) {
+  const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const first = parts.findIndex(([size]) => seconds >= size);
+  if (first < 0) return "0 s";
+  const words = [];
+  for (const [size, unit] of parts.slice(first, first + 2)) {
+    const whole = Math.floor(seconds / size);
+    seconds -= whole * size;
+    if (whole > 0 && words.length < 2) words.push(`${whole} ${unit}`);
+  }
+  return words.join(" ");
+}
+
+function milliseconds(ms) {
+  if (ms === null || ms === undefined) return ["–", ""];
+  if (ms < 1) return [ms.toFixed(2), "ms"];
+  if (ms < 100) return [ms.toFixed(1), "ms"];
+  if (ms < 1000) return [ms.toFixed(0), "ms"];
+  return [(ms / 1000).toFixed(ms < 10_000 ? 2 : 1), "s"];
+}
+
+const percent = (share) => `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+const plural = (number, what) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
+const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
+
+// ---- Changing the page -------------------------------------------------------------------------------------------
+
+/** Sets a text where it is another one, so that what is selected stays so. */
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== null) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+const isolated = (text, attributes) => make("bdi", attributes, text);
+
+/** Has `parent` show `items` in their order: rows that stay are kept, so that nothing jumps under a pointer or a selection. */
+function list(parent, items, keyOf, create, update) {
+  const known = new Map([...parent.children].map((row) => [row.dataset.key, row]));
+  let before = null;
+  for (const item of items) {
+    const key = keyOf(item);
+    let row = known.get(key);
+    known.delete(key);
+    if (!row) {
+      row = create(item);
+      row.dataset.key = key;
+    }
+    update(row, item);
+    const wanted = before ? before.nextElementSibling : parent.firstElementChild;
+    if (row !== wanted) parent.insertBefore(row, wanted);
+    before = row;
+  }
+  known.forEach((row) => row.remove());
+}
+
+function level(node, name, word = "") {
+  if (node.dataset.level !== name) node.dataset.level = name;
+  const shown = node.querySelector(":scope > .word, :scope > h2 .word");
+  if (shown) say(shown, word);
+}
+
+// ---- Lines of the last minutes -----------------------------------------------------------------------------------
+
+const SVG = "http://www.w3.org/2000/svg";
+const SECONDS = 300;
+const HEIGHT = 60;
+
+class Spark {
+  constructor(id, label, peak) {
+    this.peakWords = peak;
+    this.svg = document.createElementNS(SVG, "svg");
+    this.svg.setAttribute("viewBox", `0 0 ${SECONDS} ${HEIGHT}`);
+    this.svg.setAttribute("preserveAspectRatio", "none");
+    this.svg.setAttribute("role", "img");
+    this.svg.setAttribute("aria-label", `${label} over the last five minutes`);
+    const base = this.add("path", "base");
+    base.setAttribute("d", `M0 ${HEIGHT}H${SECONDS}`);
+    this.area = this.add("path", "area");
+    this.line = this.add("path", "line");
+    this.peak = make("span", { class: "peak" });
+    $(id).replaceChildren(this.svg, this.peak);
+  }
+
+  add(tag, name) {
+    const node = document.createElementNS(SVG, tag);
+    node.setAttribute("class", name);
+    this.svg.append(node);
+    return node;
+  }
+
+  /** Draws `values`, the latest last; where there is none the line has a gap. */
+  draw(values, least) {
+    const max = Math.max(least, ...values.map((value) => value ?? 0));
+    const start = SECONDS - values.length;
+    const at = (value) => (HEIGHT - 2 - (value / max) * (HEIGHT - 6)).toFixed(1);
+    let [line, area, run] = ["", "", null];
+    const close = (end) => {
+      if (run !== null) area += `${line.slice(run.from)}L${end} ${HEIGHT}L${run.x} ${HEIGHT}Z`;
+      run = null;
+    };
+    values.forEach((value, index) => {
+      const x = start + index + 1;
+      if (value === null || value === undefined) return close(x - 1);
+      if (run === null) {
+        run = { from: line.length, x };
+        line += `M${x} ${at(value)}`;
+      } else {
+        line += `L${x} ${at(value)}`;
+      }
+    });
+    close(SECONDS);
+    this.line.setAttribute("d", line);
+    this.area.setAttribute("d", area);
+    say(this.peak, `peak ${this.peakWords(Math.max(0, ...values.map((value) => value ?? 0)))}`);
+  }
+}
+
+const sparks = {
+  requests: new Spark("spark-requests", "Requests a second", short),
+  bytes: new Spark("spark-bytes", "Bytes a second", bytes),
+  latency: new Spark("spark-latency", "Time to the first byte, 99th percentile,", (ms) => milliseconds(ms).join(" ")),
+  trouble: new Spark("spark-trouble", "Errors and refusals a second", short),
+};
+
+/** Points as the server sends them. */
+const POINT = { at: 0, requests: 1, bytes: 2, p50: 3, p99: 4, errors: 5, refused: 6, connections: 7 };
+
+// ---- What goes wrong, in words -----------------------------------------------------------------------------------
+
+/** Of each kind: what happened, what it means or which knob bounds it, and how bad it is within a minute. */
+const TROUBLES = {
+  "refused.connections": ["Connections turned away with 503: all are in use", "max_connections", "bad"],
+  "refused.client_connections": ["Connections turned away: their client has as many as it may", "client_connections", "warn"],
+  "refused.client_requests": ["Requests answered 429: their client's rate is used up", "client_requests", "warn"],
+  "refused.total_requests": ["Requests answered 503: the rate of all clients is used up", "total_requests", "bad"],
+  "refused.client_requests_at_once": ["Requests answered 429: their client has too many under way", "client_requests_at_once", "warn"],
+  "refused.client_directories": ["Listings and archives refused: their client has its share", "directories_at_once", "warn"],
+  "refused.directories": ["Listings and archives refused: every place is taken", "directories_at_once", "warn"],
+  "refused.proxy_headers": ["Connections closed for their PROXY header", "proxy_protocol, trusted_proxies", "warn"],
+  "refused.suspicious_queries": ["Queries that look like an attack, answered 400", "query_filter", "warn"],
+  "refused.admin_tokens": ["Wrong admin tokens, at this listener", "admin_token", "warn"],
+  "refused.admin_attempts": ["Admin tokens not looked at, after too many wrong ones", "admin_token", "warn"],
+  "refused.admin_pages": ["Pages of other sites that asked this listener for something", "admin_listen", "warn"],
+  "faults.open": ["Files that could not be opened or looked up", "the log names them", "bad"],
+  "faults.denied": ["Files that may not be read", "permissions; the log names them", "warn"],
+  "faults.read": ["Files that could not be read", "the disk; the log names them", "bad"],
+  "faults.directory": ["Directories that could not be read", "the log names them", "bad"],
+  "faults.populate": ["Pages that could not be brought into memory", "the disk; the log names the files", "bad"],
+  "faults.send": ["Bytes that could not be sent for a fault of the file", "the log names them", "bad"],
+  "faults.map": ["Files that could not be mapped, and are read", "vm.max_map_count, memory", "warn"],
+  "faults.changed": ["Files that changed while they were being sent", "replace files by renaming", "warn"],
+  "faults.no_handle": ["Requests for which no file handle came free", "handles, handle_wait", "bad"],
+  "faults.accept": ["Connections that could not be accepted", "limit of open files, memory", "bad"],
+  "closed.idle": ["Idle connections closed to make room for newcomers", "max_connections", "warn"],
+  "closed.too_slow": ["Slow connections closed while connections ran short", "min_rate, max_connections", "warn"],
+  "timeouts.handles": ["Requests that waited for a file handle in vain", "handles, handle_wait", "bad"],
+  "timeouts.disk": ["Requests that the disk did not answer in time", "disk_timeout", "bad"],
+  "cut.stalled": ["Responses cut: the client took nothing for too long", "stall_timeout", "info"],
+  "cut.too_slow": ["Responses cut: the client took too little while connections ran short", "min_rate", "warn"],
+  "cut.changed": ["Responses cut: the file changed under way", "replace files by renaming", "warn"],
+  "cut.failed": ["Responses cut: the disk failed", "the log names the files", "bad"],
+  "cut.drained": ["Responses cut by the stop of the server", "shutdown_timeout", "warn"],
+};
+
+const GROUPS = { refused: "Refused", faults: "Fault", closed: "Closed", timeouts: "Timeout", cut: "Cut" };
+const WORDS = { warn: "Look", bad: "Act", info: "Note" };
+const ORDER = { bad: 0, warn: 1, info: 2 };
+
+function describe({ group, kind }) {
+  const known = TROUBLES[`${group}.${kind}`];
+  return known ?? [`${GROUPS[group] ?? group}: ${kind.replaceAll("_", " ")}`, "", group === "refused" ? "warn" : "bad"];
+}
+
+/** How full something may be before it is said. */
+const HIGH = 0.8;
+const FULL = 0.95;
+
+function fullness({ now, limit }) {
+  const share = limit > 0 ? now / limit : 0;
+  if (share >= FULL) return { share, level: "bad", word: "Full" };
+  if (share >= HIGH) return { share, level: "warn", word: "High" };
+  return { share, level: "ok", word: "" };
+}
+
+/** What wants looking at, the worst first. */
+function judge({ status, recent, troubles, at_ms: at }) {
+  const issues = [];
+  const add = (level, text, why = "") => issues.push({ level, text, why });
+  const phases = {
+    starting: ["warn", "The server is starting", "Readiness is denied until it stands."],
+    warming: ["warn", "The server reads what was hot before", `${plural(status.warming.done, "file")} of ${count(status.warming.of)} so far; readiness is denied meanwhile.`],
+    draining: ["warn", "The server is stopping", "It still serves for the drain delay."],
+    retiring: ["warn", "A successor has taken over", "This process finishes what it has."],
+    closing: ["warn", "The server is stopping", "Listeners are closed; responses under way finish."],
+    ended: ["bad", "The server has stopped", ""],
+  };
+  if (phases[status.phase]) add(...phases[status.phase]);
+  if (status.is_drained) add("warn", "Drained by an operator", "Load balancers are told to go elsewhere; “Take back” lets them return.");
+
+  const total = recent?.requests ?? 0;
+  const failed = recent?.classes.find(({ name }) => name === "5xx")?.per_second ?? 0;
+  const all = recent?.classes.reduce((sum, { per_second: each }) => sum + each, 0) ?? 0;
+  if (failed > 0 && total > 0) {
+    const share = failed / all;
+    add(share >= 0.01 ? "bad" : "warn", `${percent(share)} of responses are errors (5xx)`, `${short(failed)} a second over the last ten seconds.`);
+  }
+  const first = recent?.first_byte.p99_ms ?? 0;
+  if (first >= 250) {
+    add(first >= 1000 ? "bad" : "warn", `The first byte takes ${milliseconds(first).join(" ")} (p99)`, status.reads.waiting > 0 ? `${plural(status.reads.waiting, "cold read")} wait for a disk.` : "");
+  }
+  for (const [key, what, knob] of [
+    ["connections", "Connections", "max_connections"],
+    ["handles", "File handles", "handles"],
+    ["directories", "Listings and archives", "directories_at_once"],
+  ]) {
+    const { level, word, share } = fullness(status[key]);
+    if (level !== "ok") add(level, `${what}: ${percent(share)} in use`, `${count(status[key].now)} of ${count(status[key].limit)} (${knob}). ${word}.`);
+  }
+  const own = status.process ? status.process.anonymous_bytes / status.memory.bytes : 0;
+  if (own >= 0.7) add(own >= 0.85 ? "bad" : "warn", `Memory: ${percent(own)} taken by the process itself`, `${bytes(status.process.anonymous_bytes)} of ${bytes(status.memory.bytes)}, files not counted.`);
+  for (const trouble of troubles) {
+    const [text, knob, severity] = describe(trouble);
+    if (trouble.last_minute > 0 && severity !== "info") add(severity, `${text}: ${count(trouble.last_minute)} in the last minute`, knob);
+  }
+  for (const { name, not_after: end } of status.certificates ?? []) {
+    const days = Math.floor((end * 1000 - at) / 86_400_000);
+    if (days < 14) add(days < 3 ? "bad" : "warn", days < 0 ? `The certificate of ${name} has expired` : `The certificate of ${name} expires in ${plural(days, "day")}`, "tls_cert");
+  }
+  return issues.sort((one, other) => ORDER[one.level] - ORDER[other.level]);
+}
+
+// ---- Showing a second --------------------------------------------------------------------------------------------
+
+let points = [];
+
+function show(snapshot) {
+  const { status, recent, point } = snapshot;
+  showTop(snapshot);
+  showVerdict(snapshot);
+  if (point) showCards(snapshot);
+  showMeters($("limits"), limitsOf(status));
+  showMeters($("caches"), cachesOf(status));
+  showTally($("activities"), activitiesOf(snapshot));
+  showTally($("memory"), memoryOf(status, recent));
+  showTroubles(snapshot.troubles);
+  showDownloads(snapshot);
+  showBusy(snapshot.busy);
+  showCertificates(snapshot);
+}
+
+function showTop({ status, at_ms: at }) {
+  say($("host"), location.host);
+  say($("version"), `version ${status.version}`);
+  say($("uptime"), `${status.is_drained && status.phase === "ready" ? "drained" : status.phase}, up ${span(status.uptime_seconds)}`);
+  say($("as-of"), clock(at));
+  $("as-of").dateTime = new Date(at).toISOString();
+  $("drain").hidden = status.is_drained;
+  $("ready").hidden = !status.is_drained;
+}
+
+function showVerdict(snapshot) {
+  const issues = judge(snapshot);
+  const { recent } = snapshot;
+  const worst = issues[0]?.level ?? "ok";
+  level($("verdict"), worst);
+  const titles = {
+    ok: "Nothing is wrong.",
+    warn: `${plural(issues.length, "thing")} to look at.`,
+    bad: `${plural(issues.filter(({ level }) => level === "bad").length, "thing")} to act on now.`,
+  };
+  say($("verdict-title"), titles[worst]);
+  const rest = issues.length - issues.filter(({ level }) => level === worst).length;
+  const quiet = recent && recent.requests > 0 ? "Requests are answered, and nothing is near its limit." : "Nobody asks for anything, and nothing is near its limit.";
+  say($("verdict-line"), issues.length === 0 ? quiet : rest > 0 ? `And ${count(rest)} more to look at.` : "The worst comes first.");
+  const words = { warn: "Look", bad: "Act now" };
+  list(
+    $("issues"),
+    issues,
+    ({ text }) => text.replace(/[\d.,]+/g, "#"),
+    () => make("li", {}, make("span", { class: "word" }), make("span"), make("small")),
+    (row, issue) => {
+      level(row, issue.level, words[issue.level]);
+      say(row.children[1], issue.text);
+      say(row.children[2], issue.why);
+      row.children[2].hidden = issue.why === "";
+    },
+  );
+  const mark = { ok: "", warn: "▲ ", bad: "■ " }[worst];
+  document.title = `${mark}${issues.length > 0 ? `${count(issues.length)} · ` : ""}${location.host} · pagecast`;
+}
+
+function showCards({ point, recent, status, troubles }) {
+  const column = (index) => points.map((point) => point[index]);
+  say($("requests"), short(point[POINT.requests]));
+  sparks.requests.draw(column(POINT.requests), 1);
+  const [amount, unit] = bytesIn(point[POINT.bytes]);
+  say($("bytes"), amount);
+  say($("bytes-unit"), `${unit} a second`);
+  sparks.bytes.draw(column(POINT.bytes), 1024);
+  const latency = recent?.first_byte.p99_ms ?? null;
+  const [took, in_] = milliseconds(latency);
+  say($("p99"), took);
+  say($("p99-unit"), in_);
+  sparks.latency.draw(column(POINT.p99), 0.5);
+  const trouble = point[POINT.errors] + point[POINT.refused];
+  say($("trouble"), short(trouble));
+  sparks.trouble.draw(points.map((point) => point[POINT.errors] + point[POINT.refused]), 1);
+
+  const slow = latency >= 1000 ? ["bad", "Very slow"] : latency >= 250 ? ["warn", "Slow"] : ["ok"];
+  level($("card-latency"), ...slow);
+  const minute = troubles.reduce((sum, { group, last_minute: each }) => sum + (group === "closed" || group === "cut" ? 0 : each), 0);
+  const errors = recent?.classes.find(({ name }) => name === "5xx")?.per_second ?? 0;
+  level($("card-trouble"), ...(errors > 0 ? ["bad", "Errors"] : minute > 0 ? ["warn", "Refusing"] : ["ok"]));
+
+  const parts = (node, items) => list(
+    node, items, ({ name }) => name, () => make("span", {}, make("b"), " ", make("span")),
+    (row, { name, value, tone }) => { row.className = tone ?? ""; say(row.children[0], value); say(row.children[1], name); },
+  );
+  const tones = { "4xx": "warn", "5xx": "bad" };
+  parts($("classes"), (recent?.classes ?? []).filter(({ per_second: each }) => each > 0)
+    .map(({ name, per_second: each }) => ({ name: name === "none" ? "without a response" : name, value: short(each), tone: tones[name] })));
+  parts($("paths"), (recent?.paths ?? []).filter(({ per_second: each }) => each > 0)
+    .map(({ name, per_second: each }) => ({ name, value: bytes(each) })));
+  parts($("trouble-line"), [
+    { name: "errors (5xx) a second", value: short(errors), tone: errors > 0 ? "bad" : "" },
+    { name: "refused in the last minute", value: count(minute), tone: minute > 0 ? "warn" : "" },
+  ]);
+  for (const [id, quantiles] of [["ttfb", recent?.first_byte], ["took", recent?.duration]]) {
+    for (const rank of ["p50", "p90", "p99"]) {
+      say($(`${id}-${rank}`), milliseconds(quantiles?.[`${rank}_ms`] ?? null).join(" "));
+    }
+  }
+}
+
+const gauge = (name, { now, limit }, words = count) => ({ name, now: words(now), limit: words(limit), ...fullness({ now, limit }) });
+
+function limitsOf(status) {
+  const process = status.process && {
+    name: "Memory of the process itself",
+    now: bytes(status.process.anonymous_bytes),
+    limit: bytes(status.memory.bytes),
+    ...fullness({ now: status.process.anonymous_bytes, limit: status.memory.bytes }),
+  };
+  return [
+    gauge("Connections", status.connections),
+    gauge("File handles", status.handles),
+    gauge("Listings and archives under way", status.directories),
+    ...(process ? [process] : []),
+  ];
+}
+
+function cachesOf(status) {
+  const calm = (meter) => ({ ...meter, level: "ok", word: "" });
+  return [
+    calm(gauge("Mapped files", status.mapped_bytes, bytes)),
+    calm(gauge("Mappings", status.mappings)),
+    calm(gauge("Small files on the heap", status.heap_bytes, bytes)),
+    calm(gauge("Names", status.names)),
+    calm(gauge("Clients remembered", status.clients)),
+  ];
+}
+
+function activitiesOf({ activities, status, downloads_under_way: downloads }) {
+  const told = activities ?? {};
+  return [
+    ["answering", told.answering],
+    ["reading a request", told.reading],
+    ["idle", told.idle],
+    ["closing", told.closing],
+    ...(told.handshaking ? [["in a TLS handshake", told.handshaking]] : []),
+    ["long downloads", downloads],
+    ["waiting for bandwidth", status.bandwidth.waiting],
+  ].filter(([, value]) => value !== undefined).map(([name, value]) => ({ name, value: count(value) }));
+}
+
+function memoryOf(status, recent) {
+  const told = [];
+  if (recent?.hit_share !== undefined && recent.hit_share !== null) told.push({ name: "names found in memory", value: percent(recent.hit_share) });
+  if (status.process) {
+    told.push({ name: "resident, all", value: bytes(status.process.resident_bytes) });
+    told.push({ name: "resident, of files", value: bytes(status.process.file_bytes) });
+  }
+  const waiting = status.reads.waiting;
+  told.push({ name: "cold reads waiting", value: count(waiting), level: waiting > 1000 ? "bad" : waiting > 100 ? "warn" : "ok" });
+  told.push({ name: "cold reads running", value: count(status.reads.running) });
+  told.push({ name: "in the background", value: count(status.background) });
+  return told;
+}
+
+function showMeters(parent, meters) {
+  list(
+    parent, meters, ({ name }) => name,
+    ({ name }) => {
+      const bar = make("i");
+      return make("div", {}, make("dt", {}, name, make("span", { class: "word" })), make("dd", {}, make("span"), make("small")), make("dd", { class: "bar", "aria-hidden": "true" }, bar));
+    },
+    (row, { now, limit, share, level: name, word }) => {
+      if (row.dataset.level !== name) row.dataset.level = name;
+      const [title, figures, bar] = row.children;
+      say(title.querySelector(".word"), word);
+      say(figures.children[0], now);
+      say(figures.children[1], ` of ${limit}`);
+      bar.firstElementChild.style.width = `${Math.min(100, share * 100).toFixed(1)}%`;
+    },
+  );
+}
+
+function showTally(parent, items) {
+  list(
+    parent, items, ({ name }) => name,
+    ({ name }) => make("div", {}, make("dt", {}, name), make("dd")),
+    (row, { value, level: name = "ok" }) => {
+      if (row.dataset.level !== name) row.dataset.level = name;
+      say(row.children[1], value);
+    },
+  );
+}
+
+function filled(id, items) {
+  $(`no-${id}`).hidden = items.length > 0;
+  $(`${id}-table`).hidden = items.length === 0;
+}
+
+function showTroubles(troubles) {
+  filled("troubles", troubles);
+  list(
+    $("troubles"), troubles, ({ group, kind }) => `${group}.${kind}`,
+    (trouble) => {
+      const [text, knob] = describe(trouble);
+      return make("tr", {}, make("th", { scope: "row" }, text, make("span", { class: "word" }), make("small", {}, knob)), make("td", { class: "number" }), make("td", { class: "number" }));
+    },
+    (row, trouble) => {
+      const severity = describe(trouble)[2];
+      const name = trouble.last_minute > 0 ? severity : "ok";
+      if (row.dataset.level !== name) row.dataset.level = name;
+      say(row.querySelector(".word"), name === "ok" ? "" : WORDS[name]);
+      say(row.children[1], count(trouble.last_minute));
+      say(row.children[2], count(trouble.total));
+    },
+  );
+}
+
+function showDownloads({ downloads, downloads_under_way: all }) {
+  const shown = downloads.slice(0, 20);
+  filled("downloads", shown);
+  say($("downloads-count"), all > shown.length ? `${count(shown.length)} of ${count(all)}` : "");
+  const twice = new Map();
+  list(
+    $("downloads"), shown,
+    ({ client, path, total, seconds }) => {
+      const key = `${client} ${path} ${total} ${Math.round((Date.now() / 1000 - seconds) / 4)}`;
+      twice.set(key, (twice.get(key) ?? 0) + 1);
+      return `${key} ${twice.get(key)}`;
+    },
+    ({ client, path }) => make(
+      "tr", {},
+      make("th", { scope: "row", class: "main" }, isolated(path ?? "made as it is sent", { class: "name" })),
+      make("td", {}, isolated(client, { class: "name" })),
+      make("td", { class: "done" }, make("span"), make("span", { class: "bar", role: "progressbar", "aria-label": "Sent", "aria-valuemin": "0", "aria-valuemax": "100" }, make("i"))),
+      make("td", { class: "number" }), make("td", { class: "number" }),
+    ),
+    (row, { sent, total, bytes_per_second: rate, seconds_left: left }) => {
+      const [, , done, speed, rest] = row.children;
+      const [words, bar] = done.children;
+      const share = total ? Math.min(1, sent / total) : 0;
+      say(words, total ? `${percent(share)} of ${bytes(total)}` : bytes(sent));
+      bar.hidden = !total;
+      bar.setAttribute("aria-valuenow", Math.round(share * 100));
+      bar.firstElementChild.style.width = `${(share * 100).toFixed(1)}%`;
+      say(speed, rate < 1 ? "stands still" : `${bytes(rate)}/s`);
+      say(rest, left === null ? "–" : span(left));
+    },
+  );
+}
+
+function showBusy(busy) {
+  filled("busy", busy);
+  const most = Math.max(1e-9, ...busy.map(({ requests_per_second: each }) => each));
+  list(
+    $("busy"), busy, ({ path }) => path,
+    ({ path }) => make(
+      "tr", {}, make("th", { scope: "row", class: "main" }, isolated(path, { class: "name" }), make("span", { class: "word" })),
+      make("td", { class: "number" }),
+      make("td", { class: "number" }, make("span"), make("span", { class: "bar", "aria-hidden": "true" }, make("i"))),
+    ),
+    (row, { outcome, bytes: length, requests_per_second: each }) => {
+      const [name, size, rate] = row.children;
+      row.dataset.level = outcome === "file" || outcome === "directory" ? "ok" : "info";
+      say(name.querySelector(".word"), outcome === "file" ? "" : outcome);
+      say(size, length === null ? "–" : bytes(length));
+      say(rate.children[0], short(each));
+      rate.querySelector("i").style.width = `${((each / most) * 100).toFixed(1)}%`;
+    },
+  );
+}
+
+function showCertificates({ status, at_ms: at }) {
+  const certificates = status.certificates ?? [];
+  $("certificates-panel").hidden = certificates.length === 0;
+  list(
+    $("certificates"), certificates, ({ name, not_after: end }) => `${name} ${end}`,
+    ({ name }) => make("tr", {}, make("th", { scope: "row" }, isolated(name)), make("td")),
+    (row, { not_after: end }) => {
+      const days = Math.floor((end * 1000 - at) / 86_400_000);
+      row.dataset.level = days < 3 ? "bad" : days < 14 ? "warn" : "ok";
+      say(row.children[1], `${new Date(end * 1000).toISOString().slice(0, 10)}, in ${plural(days, "day")}`);
+    },
+  );
+}
+
+// ---- The stream --------------------------------------------------------------------------------------------------
+
+const KEPT = 300;
+/** Without a word for so long the connection counts as lost. */
+const PATIENCE_MS = 7000;
+
+let stream = null;
+let heardAt = 0;
+let lostAt = null;
+let why = "";
+let version = null;
+let latest = null;
+let frozen = false;
+
+function connect() {
+  stream?.close();
+  stream = new EventSource("/events");
+  stream.addEventListener("history", ({ data }) => {
+    points = JSON.parse(data).points;
+    heard();
+  });
+  stream.addEventListener("snapshot", ({ data }) => {
+    const snapshot = JSON.parse(data);
+    // Another version of the server has another page.
+    if (version !== null && version !== snapshot.status.version) return location.reload();
+    version = snapshot.status.version;
+    latest = snapshot;
+    if (snapshot.point) points = [...points, snapshot.point].slice(-KEPT);
+    heard();
+    if (!frozen) show(snapshot);
+  });
+  stream.addEventListener("end", () => lose("The server has closed it"));
+  stream.onerror = () => {
+    lose("The server does not answer");
+    // Refused for good, as far as the browser is concerned.
+    if (stream.readyState === EventSource.CLOSED) {
+      ask();
+      setTimeout(connect, 2000);
+    }
+  };
+}
+
+function heard() {
+  heardAt = Date.now();
+  if (lostAt === null && document.documentElement.dataset.link === "live") return;
+  lostAt = null;
+  why = "";
+  document.documentElement.dataset.link = "live";
+  say($("link"), frozen ? "Frozen" : "Live");
+  $("lost").hidden = true;
+}
+
+function lose(reason) {
+  why = reason;
+  if (lostAt === null) {
+    lostAt = heardAt || Date.now();
+    document.documentElement.dataset.link = "lost";
+    say($("link"), "Lost");
+    document.title = `✕ lost · ${location.host} · pagecast`;
+    // Said once, and then the seconds go on in silence.
+    tellLost();
+    $("lost").hidden = false;
+  }
+}
+
+function tellLost() {
+  const since = heardAt ? ` These figures are of ${clock(heardAt)}.` : "";
+  say($("lost"), `The connection is lost. ${why}; trying again.${since}`);
+}
+
+/** Why there is no stream. */
+async function ask() {
+  try {
+    const { status } = await fetch("/status", { cache: "no-store" });
+    why = status === 401 ? "The admin token is asked for: load the page again" : "The server answers, but too many dashboards are open";
+  } catch {
+    why = "The server does not answer";
+  }
+  if (lostAt !== null) tellLost();
+}
+
+setInterval(() => {
+  if (lostAt === null && heardAt > 0 && Date.now() - heardAt > PATIENCE_MS) {
+    lose("Nothing has been heard for a while");
+    connect();
+  }
+}, 1000);
+
+// ---- Switches and operators' questions ---------------------------------------------------------------------------
+
+const scheme = $("scheme");
+
+function setScheme(value) {
+  if (value === "auto") delete document.documentElement.dataset.scheme;
+  else document.documentElement.dataset.scheme = value;
+  scheme.value = value;
+}
+
+function remembered() {
+  try {
+    return localStorage.getItem("scheme");
+  } catch {
+    return null;
+  }
+}
+
+setScheme(["light", "dark"].includes(remembered()) ? remembered() : "auto");
+scheme.addEventListener("change", () => {
+  setScheme(scheme.value);
+  try {
+    localStorage.setItem("scheme", scheme.value);
+  } catch {
+    // It holds for as long as the page is open.
+  }
+});
+
+$("freeze").addEventListener("click", () => {
+  frozen = !frozen;
+  $("freeze").setAttribute("aria-pressed", String(frozen));
+  if (lostAt === null) say($("link"), frozen ? "Frozen" : "Live");
+  if (!frozen && latest) show(latest);
+});
+
+const ACTS = {
+  drain: {
+    title: "Drain this server?",
+    text: "Readiness is denied from now on, so that load balancers send nobody here. Whoever comes is served all the same. “Take back” ends it.",
+    yes: "Drain",
+    done: () => "Readiness is denied.",
+  },
+  ready: {
+    title: "Take this server back?",
+    text: "Readiness is told as it is again, so that load balancers send clients here.",
+    yes: "Take back",
+    done: () => "Load balancers may come back.",
+  },
+  purge: {
+    title: "Forget what is cached?",
+    text: "Names that match are looked up anew, and what is cached of their files is dropped. The next requests for them go to the disk.",
+    yes: "Purge",
+    done: ({ names, files }) => `${plural(names, "name")} and ${plural(files, "file")} forgotten.`,
+  },
+  reload: {
+    title: "Read the configuration again?",
+    text: "As on SIGHUP: what can change under way does. A file with a mistake changes nothing.",
+    yes: "Reload",
+    done: ({ news, postponed }) => [
+      `Reloaded: ${news}.`,
+      ...postponed.map(({ key, value, until_then: old }) => `${key} = ${value} needs a restart; until then it stays ${old}.`),
+    ],
+  },
+};
+
+const dialog = $("ask");
+let act = null;
+
+for (const button of document.querySelectorAll("[data-act]")) {
+  button.addEventListener("click", () => open(button.dataset.act));
+}
+
+function open(name) {
+  act = name;
+  const { title, text, yes } = ACTS[name];
+  say($("ask-title"), title);
+  say($("ask-text"), text);
+  say($("ask-yes"), yes);
+  say($("ask-no"), "Cancel");
+  $("ask-globs").hidden = name !== "purge";
+  $("globs").value = "";
+  $("ask-yes").hidden = false;
+  $("ask-yes").disabled = false;
+  tell("ok", []);
+  dialog.showModal();
+  (name === "purge" ? $("globs") : $("ask-no")).focus();
+}
+
+function tell(name, lines) {
+  $("ask-outcome").dataset.level = name;
+  $("ask-outcome").replaceChildren(...lines.map((line) => make("p", {}, line)));
+}
+
+$("ask-no").addEventListener("click", () => dialog.close());
+
+$("ask-yes").addEventListener("click", async () => {
+  const globs = $("globs").value.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  if (act === "purge" && globs.length === 0) {
+    tell("bad", ["Which names? A glob such as /assets/** or *.css; ** is everything."]);
+    return $("globs").focus();
+  }
+  const query = act === "purge" ? `?${globs.map((glob) => `glob=${encodeURIComponent(glob)}`).join("&")}` : "";
+  $("ask-yes").disabled = true;
+  try {
+    const response = await fetch(`/${act}${query}`, { method: "POST", cache: "no-store" });
+    const text = await response.text();
+    const answer = text.startsWith("{") ? JSON.parse(text) : { error: text.trim() || `It answers ${response.status}.` };
+    if (response.ok) {
+      tell("ok", [ACTS[act].done(answer)].flat());
+      $("ask-yes").hidden = true;
+      say($("ask-no"), "Close");
+      $("ask-no").focus();
+    } else {
+      tell("bad", [answer.error, ...(answer.errors ?? [])]);
+    }
+  } catch {
+    tell("bad", ["The server does not answer."]);
+  }
+  $("ask-yes").disabled = false;
+});
+
+connect();
