@@ -145,7 +145,7 @@ where
         let method = Method::classify(request.method().as_str().as_bytes());
         let protocol = if is_http10 { Protocol::Http10 } else { Protocol::Http11 };
         let exchange = Exchange::new(self.now, Some(method), protocol);
-        exchange.note.set(self.worker().note(&request, self.socket.peer));
+        exchange.note.set(self.encrypted(self.worker().note(&request, self.socket.peer)));
         self.exchanges.begin(exchange, self.outbox.pushed());
         let limit = self.worker().bounds().body_bytes;
         let is_droppable = match framing {
@@ -395,7 +395,15 @@ where
 
     /// What is no request, or none that is served.
     fn refused(&self, refusal: Refusal, head: &[u8]) -> Arrived {
-        Arrived::Refused(refusal, is_head(head), self.worker().note_of_refused(head, self.socket.peer))
+        let note = self.worker().note_of_refused(head, self.socket.peer);
+        Arrived::Refused(refusal, is_head(head), self.encrypted(note))
+    }
+
+    /// The note of what came over this connection.
+    fn encrypted(&self, note: Option<Box<Note>>) -> Option<Box<Note>> {
+        let mut note = note?;
+        note.tls = self.socket.tls_facts();
+        Some(note)
     }
 
     fn has_whole_head(&self) -> bool {

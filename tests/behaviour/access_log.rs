@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::client::{Client, Made};
 use crate::in_process::InProcess;
+use crate::secured::{Wants, ask as ask_over, secured};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 const REQUEST: &[u8] = b"GET /a.css HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -663,6 +664,22 @@ fn a_line_tells_how_long_the_pace_and_the_client_took() {
     stream.read_to_end(&mut Vec::new()).unwrap();
     let entry = log.last(2);
     assert!(entry["wait_client"].as_f64().unwrap() > 0.05, "{entry}");
+}
+
+#[test]
+fn a_line_tells_how_its_connection_is_encrypted() {
+    let log = Log::new();
+    let (site, _files) = secured(site());
+    let server = log.of(site).serve();
+    let versions = [(&rustls::version::TLS13, "TLSv1.3"), (&rustls::version::TLS12, "TLSv1.2")];
+    for (count, (version, expected)) in versions.into_iter().enumerate() {
+        let mut client = Wants::of(&[version], &[]).connect(server.tls_address()).unwrap();
+        assert!(ask_over(&mut client, "/a.css", "").is_complete());
+        let tls = log.last(count + 1)["tls"].take();
+        assert_eq!((&tls["version"], &tls["sni"]), (&expected.into(), &"localhost".into()), "{tls}");
+        let cipher = tls["cipher"].as_str().unwrap();
+        assert!(cipher.starts_with("TLS_") && !cipher.contains("TLS13"), "{cipher}");
+    }
 }
 
 #[test]
