@@ -220,8 +220,11 @@ mod tests {
         note.cached = Some(Cached::Miss);
         (note.frame_bytes, note.cold_bytes) = (100, 5);
         note.lookup = Duration::from_micros(30);
-        note.tls =
-            Some(Arc::new(TlsFacts { version: "TLSv1.3", cipher: "C", server_name: Some("x.test".into()) }));
+        note.tls = Some(Arc::new(TlsFacts {
+            version: "TLSv1.3",
+            cipher: "C".into(),
+            server_name: Some("x.test".into()),
+        }));
         let mut note = ended(note, 206, 107);
         note.ended.as_mut().unwrap().sample = 10;
         let mut line = line(&note);

@@ -88,12 +88,11 @@ pub(crate) enum Wait {
 
 /// How a connection is encrypted.
 #[derive(Debug)]
-#[allow(dead_code, reason = "made where connections are encrypted")]
 pub(crate) struct TlsFacts {
     /// As in `TLSv1.3`.
     pub(crate) version: &'static str,
     /// The cipher suite, by its registered name.
-    pub(crate) cipher: &'static str,
+    pub(crate) cipher: Box<str>,
     /// The name that the client asked for (RFC 6066 §3).
     pub(crate) server_name: Option<Box<str>>,
 }

@@ -154,7 +154,7 @@ where
         let method = Method::classify(request.method().as_str().as_bytes());
         let protocol = if is_http10 { Protocol::Http10 } else { Protocol::Http11 };
         let exchange = Exchange::new(self.now, Some(method), protocol);
-        exchange.note.set(self.worker().note(&request, self.socket.peer));
+        exchange.note.set(self.encrypted(self.worker().note(&request, self.socket.peer)));
         self.exchanges.begin(exchange, self.outbox.pushed());
         let limit = self.worker().bounds().body_bytes;
         let is_droppable = match framing {
@@ -197,7 +197,7 @@ where
         let rest = render(response, id_line, manner, &worker.prefixes, self.now, &mut self.outbox);
         let ends_by_close = matches!(rest, Rest::Stream(_, StreamFraming::UntilClose));
         let is_streamed = matches!(rest, Rest::Stream(..));
-        self.note_frame(self.outbox.pushed() - start - if is_streamed { 0 } else { content });
+        self.note_frame(start, if is_streamed { 0 } else { content });
         if !is_streamed {
             self.exchanges.complete(self.outbox.pushed());
         }
@@ -262,10 +262,11 @@ where
         noting::id_line(note)
     }
 
-    /// So many bytes that are pushed are no content.
-    fn note_frame(&mut self, bytes: u64) {
+    /// Of what was pushed since `start` so many bytes are content.
+    fn note_frame(&mut self, start: u64, content: u64) {
+        let pushed = self.outbox.pushed().saturating_sub(start);
         if let Some((note, _)) = self.exchanges.last_note() {
-            note.frame_bytes += bytes;
+            note.frame_bytes += pushed.saturating_sub(content);
         }
     }
 
@@ -406,7 +407,15 @@ where
 
     /// What is no request, or none that is served.
     fn refused(&self, refusal: Refusal, head: &[u8]) -> Arrived {
-        Arrived::Refused(refusal, is_head(head), self.worker().note_of_refused(head, self.socket.peer))
+        let note = self.worker().note_of_refused(head, self.socket.peer);
+        Arrived::Refused(refusal, is_head(head), self.encrypted(note))
+    }
+
+    /// The note of what came over this connection.
+    fn encrypted(&self, note: Option<Box<Note>>) -> Option<Box<Note>> {
+        let mut note = note?;
+        note.tls = self.socket.tls_facts();
+        Some(note)
     }
 
     fn has_whole_head(&self) -> bool {
@@ -567,7 +576,7 @@ where
             self.outbox.push(bytes.into());
             if is_chunked {
                 self.outbox.push(Bytes::from_static(b"\r\n").into());
-                self.note_frame(self.outbox.pushed() - start - content);
+                self.note_frame(start, content);
             }
             self.now = Instant::now();
             self.flush().await?;
@@ -575,8 +584,9 @@ where
         match framing {
             StreamFraming::Length(_) if left > 0 => return Err(Cut::Changed),
             StreamFraming::Chunked => {
+                let start = self.outbox.pushed();
                 self.outbox.push(Bytes::from_static(LAST_CHUNK).into());
-                self.note_frame(LAST_CHUNK.len() as u64);
+                self.note_frame(start, 0);
             }
             StreamFraming::Length(_) | StreamFraming::UntilClose => {}
         }
@@ -634,7 +644,7 @@ where
         });
         refuse(refusal, id_line, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
         let content = if is_head { 0 } else { refusal.1.len() as u64 };
-        self.note_frame(self.outbox.pushed() - start - content);
+        self.note_frame(start, content);
         self.exchanges.complete(self.outbox.pushed());
         self.flush().await
     }

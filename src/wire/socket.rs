@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::tls::session::{RECORD, Session};
 use crate::event_loop::register;
+use crate::ledger::note::TlsFacts;
 
 /// A non-blocking stream socket, encrypted once it has a session. It is registered with the event loop only when it first
 /// has to wait: a connection whose request is there and whose response fits never is, which spares two `epoll_ctl`.
@@ -55,6 +57,11 @@ impl Socket {
     /// Whether nobody on the way can read it.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// What was agreed upon with the client, as the log tells it; none in cleartext.
+    pub(crate) fn tls_facts(&self) -> Option<Arc<TlsFacts>> {
+        self.session.as_ref().map(|session| session.facts())
     }
 
     /// What encrypts it.

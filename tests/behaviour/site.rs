@@ -350,7 +350,9 @@ impl Server {
     }
 
     fn address_after(&self, text: &str) -> Option<SocketAddr> {
-        self.log().lines().find_map(|line| line.split_once(text)?.1.trim().parse().ok())
+        // A line of JSON goes on behind it.
+        let address = |line: &str| line.split_once(text)?.1.split('"').next()?.trim().parse().ok();
+        self.log().lines().find_map(address)
     }
 }
 

@@ -1,10 +1,13 @@
 //! The TLS session of a connection: ciphertext in, plaintext out, and the other way round.
 
+use std::cell::OnceCell;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
-use rustls::ServerConnection;
+use rustls::{ProtocolVersion, ServerConnection};
 
+use crate::ledger::note::TlsFacts;
 use crate::tls::ALPN_HTTP2;
 
 /// A session whose handshake is over. It never keeps more than a record that has not arrived whole, and what one call to
@@ -15,18 +18,25 @@ pub(crate) struct Session {
     ahead: Vec<u8>,
     /// Bytes that were encrypted and have not left, their records' framing included.
     held: usize,
+    /// What the log tells of it, once it was asked.
+    facts: OnceCell<Arc<TlsFacts>>,
 }
 
 impl Session {
     pub(super) fn new(mut connection: ServerConnection) -> Self {
         // What waits is bounded here: tickets of its own must not take the room of a response.
         connection.set_buffer_limit(None);
-        Self { connection, ahead: Vec::new(), held: 0 }
+        Self { connection, ahead: Vec::new(), held: 0, facts: OnceCell::new() }
     }
 
     /// Whether HTTP/2 was agreed upon (ALPN, RFC 7301).
     pub(crate) fn speaks_http2(&self) -> bool {
         self.connection.alpn_protocol() == Some(ALPN_HTTP2)
+    }
+
+    /// What was agreed upon, as the log tells it.
+    pub(crate) fn facts(&self) -> Arc<TlsFacts> {
+        Arc::clone(self.facts.get_or_init(|| Arc::new(facts_of(&self.connection))))
     }
 
     /// Plaintext that is at hand; 0 is the end, none that ciphertext must come first.
@@ -112,6 +122,20 @@ impl Session {
     /// Tells the client that nothing more will come: without this what it got does not look whole (RFC 8446 §6.1).
     pub(crate) fn close(&mut self) {
         self.connection.send_close_notify();
+    }
+}
+
+fn facts_of(connection: &ServerConnection) -> TlsFacts {
+    let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+    TlsFacts {
+        version: match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "unknown",
+        },
+        // The library tells suites of TLS 1.3 apart by their names; the registered ones do not.
+        cipher: suite.map_or_else(|| "unknown".into(), |name| name.replacen("TLS13_", "TLS_", 1).into()),
+        server_name: connection.server_name().map(Into::into),
     }
 }
 
