@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::workers::{Plan, Workers};
-use crate::config::{Config, Given, Limits, Loaded};
+use crate::config::{Given, Loaded};
 use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "one crate, which nobody reaches into")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end by a panic")]
 
+mod admin;
 mod archives;
 mod basics;
 mod browser;
@@ -18,6 +19,7 @@ mod configured;
 mod connections;
 mod continuity;
 mod cors;
+mod dashboard;
 mod directories;
 mod disk;
 mod encodings;
