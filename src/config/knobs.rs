@@ -367,8 +367,8 @@ knobs! {
         /// Port 0 lets the system choose. In the file a list of strings does as well.
         listen: ListenList = ListenList::one(Address::Tcp(([0, 0, 0, 0], 8080).into()));
 
-        /// Address of health checks, gauges (/status) and `pagecast warm`, apart from traffic.
-        /// Whoever reaches it is trusted: it should be an address of this machine alone.
+        /// Address of the dashboard, health checks, metrics and `pagecast warm`, apart from traffic.
+        /// At an address that other machines reach it demands admin_token. At one of this machine everybody on it is trusted.
         admin_listen: AdminListen = AdminListen::At(Address::Tcp(([127, 0, 0, 1], 8081).into()));
 
         /// What whoever talks to the admin listener must show, as a bearer token or as the password of any name.

@@ -7,14 +7,16 @@ use std::os::unix::net::UnixStream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::asking::{ADMIN_HEADER, Line, PATH};
-use crate::config::{Address, AdminListen, Config, Warm};
+use crate::config::{Address, AdminListen, Config, Secret, Warm};
 use crate::tree::Outcome;
 
 /// Has the server that `config` describes, or the one at the address given, read files into memory, and waits for it. What it
 /// did is told in one line; clean is what found files and read them all.
 pub fn warm(config: &Config, asked: &Warm) -> Outcome {
     let outcome = match (&asked.admin, &config.admin_listen) {
-        (Some(address), _) | (None, AdminListen::At(address)) => ask(address, asked),
+        (Some(address), _) | (None, AdminListen::At(address)) => {
+            ask(address, asked, config.admin_token.given())
+        }
         (None, AdminListen::Off) => Err("there is no admin listener: PAGECAST_ADMIN_LISTEN=off".to_owned()),
     };
     match outcome {
@@ -38,10 +40,10 @@ fn told(line: &Line) -> Outcome {
     Outcome { out: format!("{}\n", line.counts), err, is_clean }
 }
 
-fn ask(address: &Address, asked: &Warm) -> Result<Line, String> {
+fn ask(address: &Address, asked: &Warm, token: Option<&Secret>) -> Result<Line, String> {
     let failed = |error: io::Error| format!("the admin listener at {address}: {error}");
     let stream = connect(address).map_err(failed)?;
-    let mut answer = BufReader::new(send(stream, asked).map_err(failed)?);
+    let mut answer = BufReader::new(send(stream, asked, token).map_err(failed)?);
     let (status, is_chunked) = read_head(&mut answer).map_err(failed)?;
     let answer = BufReader::new(Body { answer, left: is_chunked.then_some(0) });
     if status != 200 {
@@ -81,12 +83,14 @@ fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
 }
 
 /// A request of which the answer ends with the connection.
-fn send(mut stream: Box<dyn Stream>, asked: &Warm) -> io::Result<Box<dyn Stream>> {
+fn send(mut stream: Box<dyn Stream>, asked: &Warm, token: Option<&Secret>) -> io::Result<Box<dyn Stream>> {
     let encoded = |glob: &String| format!("glob={}", utf8_percent_encode(glob, NON_ALPHANUMERIC));
     let query: Vec<String> = asked.globs.texts().iter().map(encoded).collect();
     let query = query.join("&");
+    let token = token.map(|token| format!("authorization: Bearer {}\r\n", token.reveal()));
+    let token = token.unwrap_or_default();
     let head = format!(
-        "POST {PATH}?{query} HTTP/1.1\r\nconnection: close\r\nhost: localhost\r\n{ADMIN_HEADER}: 1\r\ncontent-length: 0\r\n\r\n"
+        "POST {PATH}?{query} HTTP/1.1\r\nconnection: close\r\nhost: localhost\r\n{ADMIN_HEADER}: 1\r\n{token}content-length: 0\r\n\r\n"
     );
     stream.write_all(head.as_bytes())?;
     Ok(stream)

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::site::{PATIENCE, Server};
@@ -61,8 +63,12 @@ impl Browser {
 
     /// Loads a page of the server, and returns the status of its response.
     pub fn load(&mut self, server: &Server, target: &str) -> u64 {
+        self.open(&format!("http://{}{target}", server.address))
+    }
+
+    /// Loads a page, and returns the status of its response.
+    pub fn open(&mut self, url: &str) -> u64 {
         self.told.clear();
-        let url = format!("http://{}{target}", server.address);
         self.call("Page.navigate", json!({"url": url}));
         self.wait(|told| told["method"] == "Page.loadEventFired");
         let document = |told: &&Value| {
@@ -95,14 +101,39 @@ impl Browser {
         }
     }
 
-    /// Presses a key on the keyboard.
+    /// Presses a key on the keyboard: `Tab`, `Enter`, `Escape`, or `Shift+` one of them.
     pub fn press(&mut self, key: &str) {
-        let (code, text) = if key == "Enter" { (13, "\r") } else { (9, "") };
+        let (modifiers, key) = key.strip_prefix("Shift+").map_or((0, key), |key| (8, key));
+        let (code, text) = match key {
+            "Enter" => (13, "\r"),
+            "Escape" => (27, ""),
+            _ => (9, ""),
+        };
         for kind in [if text.is_empty() { "rawKeyDown" } else { "keyDown" }, "keyUp"] {
-            let event =
-                json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text});
+            let event = json!({
+                "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text,
+                "modifiers": modifiers,
+            });
             self.call("Input.dispatchKeyEvent", event);
         }
+    }
+
+    /// Writes a text where the focus is.
+    pub fn write(&mut self, text: &str) {
+        self.call("Input.insertText", json!({"text": text}));
+    }
+
+    /// Where the page asked for something since it was loaded.
+    pub fn asked(&mut self) -> Vec<String> {
+        self.value("0"); // What was asked for before has been heard of then.
+        let requests = self.told.iter().filter(|told| told["method"] == "Network.requestWillBeSent");
+        requests.map(|told| told["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The page as a picture (PNG), to its end.
+    pub fn picture(&mut self) -> Vec<u8> {
+        let mut answer = self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true}));
+        STANDARD.decode(answer["data"].take().as_str().unwrap()).unwrap()
     }
 
     /// Has the page look as on a screen so wide, for somebody who likes it `light` or `dark`.

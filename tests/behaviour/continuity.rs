@@ -295,7 +295,7 @@ fn a_client_that_stops_listening_gives_its_turn_to_warm_back() {
         let mut stream = connect(server.admin.unwrap());
         stream
             .write_all(
-                b"POST /warm?glob=** HTTP/1.1\r\nHost: x\r\nPagecast-Admin: 1\r\nContent-Length: 0\r\n\r\n",
+                b"POST /warm?glob=** HTTP/1.1\r\nHost: localhost\r\nPagecast-Admin: 1\r\nContent-Length: 0\r\n\r\n",
             )
             .unwrap();
         stream

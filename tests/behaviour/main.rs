@@ -5,6 +5,7 @@
 
 mod access;
 mod access_log;
+mod admin;
 mod archives;
 mod basics;
 mod browser;
@@ -20,6 +21,7 @@ mod configured;
 mod connections;
 mod continuity;
 mod cors;
+mod dashboard;
 mod directories;
 mod disk;
 mod encodings;

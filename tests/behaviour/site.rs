@@ -223,10 +223,22 @@ impl Server {
 
     /// GET `target` from the admin port.
     pub fn get_admin(&self, target: &str) -> Reply {
-        let mut stream = TcpStream::connect(self.admin.expect("an admin port")).unwrap();
+        self.ask_admin("GET", target, "Host: localhost\r\n")
+    }
+
+    /// A request to the admin port, with these header lines (each ending in CRLF) and no others.
+    pub fn ask_admin(&self, method: &str, target: &str, lines: &str) -> Reply {
+        let mut stream = self.connect_admin();
+        write!(stream, "{method} {target} HTTP/1.1\r\nConnection: close\r\nContent-Length: 0\r\n{lines}\r\n")
+            .unwrap();
+        Reply::read(&mut stream, method == "HEAD").expect("a response")
+    }
+
+    /// A connection to the admin port, with a generous time-out on reads.
+    pub fn connect_admin(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.admin.expect("an admin port")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        Reply::read(&mut stream, false).expect("a response")
+        stream
     }
 
     /// GETs `target` until the reply is `as_wanted`; a connection that brings no reply is made anew.

@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{IoSliceMut, Write};
-use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -409,14 +408,7 @@ fn ask_to_warm(server: &Server, lines: &str) -> Reply {
 
 /// POST `target` to the admin port.
 fn post(server: &Server, target: &str, lines: &str) -> Reply {
-    let mut stream = TcpStream::connect(server.admin.unwrap()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        stream,
-        "POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n{lines}\r\n"
-    )
-    .unwrap();
-    Reply::read(&mut stream, false).expect("a response")
+    server.ask_admin("POST", target, &format!("Host: localhost\r\n{lines}"))
 }
 
 /// `pagecast warm`, where the server's admin listener is.

@@ -38,6 +38,11 @@ fn server(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     let phases = Phase::ALL.map(|phase| (("phase", phase.name()), flag(phase == now.phase)));
     page.gauges("pagecast_phase", "1 for the phase that the server is in, 0 for all others.", phases)?;
     page.gauge(
+        "pagecast_drained",
+        "1 while an operator has load balancers go elsewhere.",
+        flag(now.is_drained),
+    )?;
+    page.gauge(
         "pagecast_root_sound",
         "1 while the document root can be served from.",
         flag(now.root_is_sound),
@@ -193,6 +198,8 @@ fn limits(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
         ("malformed_head", totals.refused_heads(RefusedHead::Malformed)),
         ("suspicious_query", now.suspicious_queries),
         ("proxy_header", guard.proxy_headers_refused),
+        ("admin_token", now.entry.tokens.saturating_add(now.entry.too_many)),
+        ("admin_page", now.entry.pages),
     ];
     let rejections = rejections.map(|(reason, count)| ([("reason", reason)], count));
     page.counters("pagecast_rejections", "What was turned away for what it is.", rejections)?;

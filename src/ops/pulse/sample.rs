@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::snapshot::rounded;
 use crate::ledger::exchange::Outcome;
+use crate::ledger::sheet::RefusedHead;
 use crate::ledger::totals::Totals;
 use crate::ops::readings::Readings;
 use crate::ops::status::Status;
@@ -46,7 +47,7 @@ impl Sample {
         let shared = readings.files.name_cache;
         let lookups = Lookups { hits: readings.lookups.hits() + shared.hits, misses: shared.misses };
         let told = serde_json::to_value(status).unwrap_or_default();
-        let troubles = troubles_of(&told).chain(cuts_of(&totals)).collect();
+        let troubles = troubles_of(&told).chain(heads_of(&totals)).chain(cuts_of(&totals)).collect();
         let connections = readings.connections.open as u64;
         Self { at, totals, lookups, connections, troubles }
     }
@@ -83,6 +84,14 @@ fn troubles_of(told: &Value) -> impl Iterator<Item = Trouble> {
     groups.chain(timeouts)
 }
 
+fn heads_of(totals: &Totals) -> impl Iterator<Item = Trouble> {
+    HEADS.into_iter().map(|(why, kind)| Trouble {
+        group: "refused",
+        kind: kind.to_owned(),
+        count: totals.refused_heads(why),
+    })
+}
+
 fn cuts_of(totals: &Totals) -> impl Iterator<Item = Trouble> {
     CUTS.into_iter().map(|(outcome, kind)| Trouble {
         group: "cut",
@@ -90,6 +99,13 @@ fn cuts_of(totals: &Totals) -> impl Iterator<Item = Trouble> {
         count: totals.of_outcome(outcome),
     })
 }
+
+/// Requests of which no sense was made.
+const HEADS: [(RefusedHead, &str); 3] = [
+    (RefusedHead::TooLarge, "head_bytes"),
+    (RefusedHead::TooSlow, "head_timeout"),
+    (RefusedHead::Malformed, "malformed_heads"),
+];
 
 /// That a client goes is no trouble; that it takes nothing may be one.
 const CUTS: [(Outcome, &str); 5] = [
