@@ -287,3 +287,80 @@ fn given<T>(value: &Option<OrOff<T>>) -> Option<&T> {
 
 /// Policies that are kept. More combinations of rules than this are made anew for each name.
 const POLICIES_KNOWN: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PathGlobs;
+
+    fn rule(glob: &str, effects: Effects) -> Rule {
+        Rule { path: PathGlobs::new(vec![glob.to_owned()]).unwrap(), effects }
+    }
+
+    fn access(ways: &str) -> Effects {
+        let access = AccessChoice { ways: ways.parse().unwrap(), users: None };
+        Effects { access: Some(access), ..Effects::default() }
+    }
+
+    fn path(text: &str) -> SitePath<'_> {
+        SitePath::parse(text.as_bytes()).unwrap().path
+    }
+
+    #[test]
+    fn what_lies_beside_a_file_has_its_locks() {
+        let rules = vec![
+            rule("/open.pdf", access("public")),
+            rule("*.pdf", access("link")),
+            rule("*.gz", access("basic")),
+        ];
+        let rules = Rules::new(&Config { rules, ..Config::default() });
+        assert!(rules.close_anything());
+        for (text, expected) in [
+            ("/a.pdf", "link"),
+            ("/a.pdf.br", "link"),
+            ("/d/a.pdf.zst", "link"),
+            ("/a.pdf.sha256", "link"),
+            ("/a.pdf.sha512", "link"),
+            ("/a.pdf.gz", "basic link"),
+            ("/a.pdf.gz.sha256", "basic link"),
+            ("/a.txt.gz", "basic"),
+            ("/open.pdf", ""),
+            ("/open.pdf.br", ""),
+            ("/a.txt", ""),
+            ("/a.pdf/x", ""),
+            ("/", ""),
+        ] {
+            let path = path(text);
+            let locks = rules.locks(&path).filter_map(|policy| Some(policy.access()?.ways.to_string()));
+            assert_eq!(locks.collect::<Vec<_>>().join(" "), expected, "{text}");
+        }
+        let open = vec![rule("*", access("public")), rule("*", Effects::default())];
+        assert!(!Rules::new(&Config { rules: open, ..Config::default() }).close_anything());
+    }
+
+    #[test]
+    fn what_is_closed_tells_no_shared_cache_to_keep_it() {
+        let mut headers = ExtraFields::default();
+        for name in ["CDN-Cache-Control", "X-A", "surrogate-control", "X-Accel-Expires"] {
+            headers.push(name.parse().unwrap(), "max-age=9".parse().unwrap()).unwrap();
+        }
+        let given = |value: &str| Some(OrOff::Given(value.parse().unwrap()));
+        for (cache_control, closed, open) in [
+            (None, Some("private, no-cache"), Some("no-cache")),
+            (Some(OrOff::Off), Some("private"), None),
+            (given("public, max-age=5"), Some("private, max-age=5"), Some("public, max-age=5")),
+        ] {
+            for (ways, expected, lines) in [("basic", closed, 1), ("public", open, 4)] {
+                let effects = Effects {
+                    cache_control: cache_control.clone(),
+                    headers: headers.clone(),
+                    ..access(ways)
+                };
+                let rules = Rules::new(&Config { rules: vec![rule("**", effects)], ..Config::default() });
+                let policy = rules.policy(&path("/x"));
+                assert_eq!(policy.cache_control_or("no-cache").as_deref(), expected, "{ways}");
+                assert_eq!(policy.lines().lines().count(), lines, "{ways}: {}", policy.lines());
+            }
+        }
+    }
+}

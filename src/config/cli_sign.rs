@@ -26,7 +26,6 @@ pub(super) fn command() -> Command {
             Arg::new(PATH)
                 .value_name(PATH)
                 .value_parser(ValueParser::os_string())
-                .required(true)
                 .help("The path from the root of the site on, as in /reports/q1.pdf; not percent-encoded"),
         )
         .arg(flag(EXPIRES, "DURATION", "For how long it opens the path [default: 1h]"))

@@ -330,7 +330,7 @@ mod tests {
             (
                 "access = true",
                 "c.toml:3: rule.access: the value \"true\" is not accepted: invalid type: boolean `true`, \
-                 expected a string or a list of strings; accepted: public, or one or a list of link, bearer and basic",
+                 expected a string or a list; accepted: public, or one or a list of link, bearer and basic",
             ),
             (
                 "users = 'alice'",

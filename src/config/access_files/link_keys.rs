@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn every_bad_line_is_told_and_none_of_a_key() {
-        let good = "B".repeat(43);
+        let good = "E".repeat(43);
         let text = format!("k1 {good}\nk1 {good}\nk2\nk/3 {good}\nk4 BBBB\nk5 B!{good}\n");
         let told = parse(&text).unwrap_err();
         let expected = [
