@@ -93,7 +93,8 @@ async fn serve(
     told: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
     let here = listener.address();
-    let listeners = (desk.places / 2).clamp(1, LISTENERS_MAX);
+    // The other half is for those who ask, and for health above all.
+    let listeners = (desk.places / 2).max(1);
     let pulse = Pulse::new(desk.gauges.clone(), desk.warmth.clone(), listeners);
     let entry = desk.entry.clone();
     let app = App::new()
@@ -200,9 +201,6 @@ const GONE_AFTER_MS: u32 = 30_000;
 
 /// For streams of events to be ended in.
 const PARTING: Duration = Duration::from_millis(500);
-
-/// Streams of events at once, and no more than half of all connections.
-const LISTENERS_MAX: usize = 16;
 
 /// How long the listener rests when nothing can be accepted.
 const WHEN_SHORT: Duration = Duration::from_millis(50);

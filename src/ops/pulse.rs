@@ -193,10 +193,17 @@ impl Seat {
         if let Some(history) = self.history.take() {
             return Some(history);
         }
-        let heard = tokio::time::timeout(SILENCE_MAX, self.beats.wait_for(|beat| !beat.is_empty())).await;
-        let beat = heard.ok()?.ok()?.clone();
-        self.beats.mark_unchanged();
-        Some(beat)
+        let beats = &mut self.beats;
+        let heard = tokio::time::timeout(SILENCE_MAX, async {
+            loop {
+                beats.changed().await.ok()?;
+                let beat = beats.borrow_and_update().clone();
+                if !beat.is_empty() {
+                    return Some(beat);
+                }
+            }
+        });
+        heard.await.ok()?
     }
 }
 

@@ -130,9 +130,11 @@ impl Browser {
         requests.map(|told| told["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The page as a picture (PNG), to its end.
-    pub fn picture(&mut self) -> Vec<u8> {
-        let mut answer = self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true}));
+    /// The upper left of the page as a picture (PNG).
+    pub fn picture(&mut self, width: u32, height: u32) -> Vec<u8> {
+        let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
+        let mut answer =
+            self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true, "clip": clip}));
         STANDARD.decode(answer["data"].take().as_str().unwrap()).unwrap()
     }
 

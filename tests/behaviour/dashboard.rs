@@ -242,15 +242,15 @@ fn it_can_be_looked_at() {
         std::thread::sleep(Duration::from_millis(if directory.is_some() { 1000 } else { 200 }));
     }
     browser.wait_until(&format!("{line} >= 3"));
-    for (name, width, scheme) in [
-        ("dashboard-light", 1280, "light"),
-        ("dashboard-dark", 1280, "dark"),
-        ("dashboard-phone", 360, "dark"),
+    for (name, width, height, scheme) in [
+        ("dashboard-light", 1280, 1120, "light"),
+        ("dashboard-dark", 1280, 1120, "dark"),
+        ("dashboard-phone", 360, 1500, "dark"),
     ] {
         browser.show(width, scheme);
         browser.wait_until("document.querySelectorAll('#busy tr').length >= 4");
         std::thread::sleep(Duration::from_millis(300));
-        let picture = browser.picture();
+        let picture = browser.picture(width, height);
         assert!(picture.starts_with(b"\x89PNG"), "{name}");
         if let Some(directory) = &directory {
             std::fs::write(directory.join(format!("{name}.png")), picture).unwrap();
@@ -274,7 +274,9 @@ impl Load {
             let is_over = Arc::clone(&is_over);
             threads.push(std::thread::spawn(move || work(&is_over)));
         };
-        spawn(Box::new(move |is_over| ask_around(address, is_over)));
+        for _ in 0..4 {
+            spawn(Box::new(move |is_over| ask_around(address, is_over)));
+        }
         for rate in [60_000, 250_000, 900_000] {
             spawn(Box::new(move |is_over| read_slowly(address, rate, is_over)));
         }
@@ -311,8 +313,8 @@ fn ask_around(address: SocketAddr, is_over: &AtomicBool) {
             _ if turn % 400 == 399 => "/?q=%3Cscript%3Ealert(1)%3C/script%3E",
             _ => "/favicon.ico",
         };
-        let wave = 2 + (f64::from(turn / 40) / 25.0).sin().abs().mul_add(6.0, 0.0) as u64;
-        std::thread::sleep(Duration::from_millis(wave / 2));
+        // In waves of some seconds.
+        std::thread::sleep(Duration::from_millis(1 + u64::from(turn / 80 % 5)));
         let asked = write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
         let read = asked.is_ok() && matches!(stream.read(&mut buffer), Ok(1..));
         if !read {
@@ -360,6 +362,10 @@ fn site() -> Site {
         .file("artifacts/big.iso", &pattern(16 << 20, 3))
         .env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0")
         .env("PAGECAST_QUERY_FILTER", "on")
+        .env("PAGECAST_MAX_CONNECTIONS", "48")
+        .env("PAGECAST_HANDLES", "32")
+        .env("PAGECAST_CACHE_BYTES", "96MiB")
+        .env("PAGECAST_HEAP_BYTES", "1MiB")
 }
 
 /// A name that would run something where it is not shown as text.

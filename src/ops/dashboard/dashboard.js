@@ -3,6 +3,9 @@
 
 const $ = (id) => document.getElementById(id);
 
+/** An address of this server. The page's own may have a password in it, which no request may be made from. */
+const here = (path) => `${location.origin}${path}`;
+
 // ---- Words and numbers -------------------------------------------------------------------------------------------
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -116,8 +119,8 @@ class Spark {
     base.setAttribute("d", `M0 ${HEIGHT}H${SECONDS}`);
     this.area = this.add("path", "area");
     this.line = this.add("path", "line");
-    this.peak = make("span", { class: "peak" });
-    $(id).replaceChildren(this.svg, this.peak);
+    this.peak = make("span");
+    $(id).replaceChildren(make("p", { class: "scale" }, make("span", {}, "five minutes"), this.peak), this.svg);
   }
 
   add(tag, name) {
@@ -313,7 +316,7 @@ function showVerdict(snapshot) {
   say($("verdict-title"), titles[worst]);
   const rest = issues.length - issues.filter(({ level }) => level === worst).length;
   const quiet = recent && recent.requests > 0 ? "Requests are answered, and nothing is near its limit." : "Nobody asks for anything, and nothing is near its limit.";
-  say($("verdict-line"), issues.length === 0 ? quiet : rest > 0 ? `And ${count(rest)} more to look at.` : "The worst comes first.");
+  say($("verdict-line"), issues.length === 0 ? quiet : rest > 0 ? `And ${count(rest)} more to look at.` : "All else is as it should be.");
   const words = { warn: "Look", bad: "Act now" };
   list(
     $("issues"),
@@ -331,11 +334,16 @@ function showVerdict(snapshot) {
   document.title = `${mark}${issues.length > 0 ? `${count(issues.length)} · ` : ""}${location.host} · pagecast`;
 }
 
-function showCards({ point, recent, status, troubles }) {
+function showCards({ recent }) {
   const column = (index) => points.map((point) => point[index]);
-  say($("requests"), short(point[POINT.requests]));
+  // Of the last three seconds: a figure that jumps can't be read.
+  const mean = (index) => {
+    const last = points.slice(-3);
+    return last.reduce((sum, point) => sum + point[index], 0) / Math.max(1, last.length);
+  };
+  say($("requests"), short(mean(POINT.requests)));
   sparks.requests.draw(column(POINT.requests), 1);
-  const [amount, unit] = bytesIn(point[POINT.bytes]);
+  const [amount, unit] = bytesIn(mean(POINT.bytes));
   say($("bytes"), amount);
   say($("bytes-unit"), `${unit} a second`);
   sparks.bytes.draw(column(POINT.bytes), 1024);
@@ -344,15 +352,14 @@ function showCards({ point, recent, status, troubles }) {
   say($("p99"), took);
   say($("p99-unit"), in_);
   sparks.latency.draw(column(POINT.p99), 0.5);
-  const trouble = point[POINT.errors] + point[POINT.refused];
-  say($("trouble"), short(trouble));
+  const within = (index) => Math.round(points.slice(-60).reduce((sum, point) => sum + point[index], 0));
+  const [failed, refused] = [within(POINT.errors), within(POINT.refused)];
+  say($("trouble"), count(failed + refused));
   sparks.trouble.draw(points.map((point) => point[POINT.errors] + point[POINT.refused]), 1);
 
   const slow = latency >= 1000 ? ["bad", "Very slow"] : latency >= 250 ? ["warn", "Slow"] : ["ok"];
   level($("card-latency"), ...slow);
-  const minute = troubles.reduce((sum, { group, last_minute: each }) => sum + (group === "closed" || group === "cut" ? 0 : each), 0);
-  const errors = recent?.classes.find(({ name }) => name === "5xx")?.per_second ?? 0;
-  level($("card-trouble"), ...(errors > 0 ? ["bad", "Errors"] : minute > 0 ? ["warn", "Refusing"] : ["ok"]));
+  level($("card-trouble"), ...(failed > 0 ? ["bad", "Errors"] : refused > 0 ? ["warn", "Refusing"] : ["ok"]));
 
   const parts = (node, items) => list(
     node, items, ({ name }) => name, () => make("span", {}, make("b"), " ", make("span")),
@@ -364,8 +371,8 @@ function showCards({ point, recent, status, troubles }) {
   parts($("paths"), (recent?.paths ?? []).filter(({ per_second: each }) => each > 0)
     .map(({ name, per_second: each }) => ({ name, value: bytes(each) })));
   parts($("trouble-line"), [
-    { name: "errors (5xx) a second", value: short(errors), tone: errors > 0 ? "bad" : "" },
-    { name: "refused in the last minute", value: count(minute), tone: minute > 0 ? "warn" : "" },
+    { name: "errors", value: count(failed), tone: failed > 0 ? "bad" : "" },
+    { name: "refused", value: count(refused), tone: refused > 0 ? "warn" : "" },
   ]);
   for (const [id, quantiles] of [["ttfb", recent?.first_byte], ["took", recent?.duration]]) {
     for (const rank of ["p50", "p90", "p99"]) {
@@ -469,7 +476,7 @@ function showTroubles(troubles) {
     $("troubles"), troubles, ({ group, kind }) => `${group}.${kind}`,
     (trouble) => {
       const [text, knob] = describe(trouble);
-      return make("tr", {}, make("th", { scope: "row" }, text, make("span", { class: "word" }), make("small", {}, knob)), make("td", { class: "number" }), make("td", { class: "number" }));
+      return make("tr", {}, make("th", { scope: "row", class: "main" }, text, make("span", { class: "word" }), make("small", {}, knob)), make("td", { class: "number", "data-label": "last minute" }), make("td", { class: "number", "data-label": "since the start" }));
     },
     (row, trouble) => {
       const severity = describe(trouble)[2];
@@ -499,7 +506,7 @@ function showDownloads({ downloads, downloads_under_way: all }) {
       make("th", { scope: "row", class: "main" }, isolated(path ?? "made as it is sent", { class: "name" })),
       make("td", {}, isolated(client, { class: "name" })),
       make("td", { class: "done" }, make("span"), make("span", { class: "bar", role: "progressbar", "aria-label": "Sent", "aria-valuemin": "0", "aria-valuemax": "100" }, make("i"))),
-      make("td", { class: "number" }), make("td", { class: "number" }),
+      make("td", { class: "number" }), make("td", { class: "number left" }),
     ),
     (row, { sent, total, bytes_per_second: rate, seconds_left: left }) => {
       const [, , done, speed, rest] = row.children;
@@ -523,7 +530,7 @@ function showBusy(busy) {
     ({ path }) => make(
       "tr", {}, make("th", { scope: "row", class: "main" }, isolated(path, { class: "name" }), make("span", { class: "word" })),
       make("td", { class: "number" }),
-      make("td", { class: "number" }, make("span"), make("span", { class: "bar", "aria-hidden": "true" }, make("i"))),
+      make("td", { class: "number rate" }, make("span"), make("span", { class: "bar", "aria-hidden": "true" }, make("i"))),
     ),
     (row, { outcome, bytes: length, requests_per_second: each }) => {
       const [name, size, rate] = row.children;
@@ -566,7 +573,7 @@ let frozen = false;
 
 function connect() {
   stream?.close();
-  stream = new EventSource("/events");
+  stream = new EventSource(here("/events"));
   stream.addEventListener("history", ({ data }) => {
     points = JSON.parse(data).points;
     heard();
@@ -623,7 +630,7 @@ function tellLost() {
 /** Why there is no stream. */
 async function ask() {
   try {
-    const { status } = await fetch("/status", { cache: "no-store" });
+    const { status } = await fetch(here("/status"), { cache: "no-store" });
     why = status === 401 ? "The admin token is asked for: load the page again" : "The server answers, but too many dashboards are open";
   } catch {
     why = "The server does not answer";
@@ -742,7 +749,7 @@ $("ask-yes").addEventListener("click", async () => {
   const query = act === "purge" ? `?${globs.map((glob) => `glob=${encodeURIComponent(glob)}`).join("&")}` : "";
   $("ask-yes").disabled = true;
   try {
-    const response = await fetch(`/${act}${query}`, { method: "POST", cache: "no-store" });
+    const response = await fetch(here(`/${act}${query}`), { method: "POST", cache: "no-store" });
     const text = await response.text();
     const answer = text.startsWith("{") ? JSON.parse(text) : { error: text.trim() || `It answers ${response.status}.` };
     if (response.ok) {
