@@ -18,7 +18,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(connection: ServerConnection) -> Self {
+    pub(super) fn new(mut connection: ServerConnection) -> Self {
+        // What waits is bounded here: tickets of its own must not take the room of a response.
+        connection.set_buffer_limit(None);
         Self { connection, ahead: Vec::new(), held: 0 }
     }
 
