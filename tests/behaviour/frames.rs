@@ -1,5 +1,6 @@
 //! HTTP/2 by hand: frames as they are told to be, right or wrong (RFC 9113 §4 and §6).
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -24,7 +25,6 @@ pub const WITH_PRIORITY: u8 = 32;
 
 pub const MAX_CONCURRENT_STREAMS: u16 = 3;
 pub const INITIAL_WINDOW_SIZE: u16 = 4;
-pub const MAX_FRAME_SIZE: u16 = 5;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -130,6 +130,9 @@ pub fn code(payload: &[u8]) -> &'static str {
 /// A client that says what it is told to.
 pub struct Raw<T = TcpStream> {
     pub stream: T,
+    bodies: HashMap<u32, Vec<u8>>,
+    /// Streams that have ended, and the codes of those that were reset.
+    ended: Vec<(u32, Option<&'static str>)>,
 }
 
 impl Raw {
@@ -141,9 +144,14 @@ impl Raw {
 
 impl<T: Read + Write> Raw<T> {
     pub fn over(stream: T, values: &[(u16, u32)]) -> Self {
-        let mut client = Self { stream };
+        let mut client = Self::silent(stream);
         client.send(&[PREFACE, &settings(values)].concat());
         client
+    }
+
+    /// One that has said nothing yet.
+    pub fn silent(stream: T) -> Self {
+        Self { stream, bodies: HashMap::new(), ended: Vec::new() }
     }
 
     /// Sends as much as can be sent: the server may have closed.
@@ -201,25 +209,28 @@ impl<T: Read + Write> Raw<T> {
         }
     }
 
-    /// What comes on `stream` until it ends: its bytes, or the code of its reset. Windows are given as they are used.
+    /// What comes on `stream` until it ends: its bytes, or the code of its reset. Windows are given as they are used; what comes on
+    /// other streams meanwhile is kept.
     pub fn body(&mut self, stream: u32) -> Result<Vec<u8>, &'static str> {
-        let mut body = Vec::new();
         loop {
+            if let Some((_, end)) = self.ended.iter().find(|(ended, _)| *ended == stream) {
+                let end = *end;
+                self.ended.retain(|(ended, _)| *ended != stream);
+                let body = self.bodies.remove(&stream).unwrap_or_default();
+                return end.map_or(Ok(body), Err);
+            }
             let Some(frame) = self.read() else { return Err("CLOSED") };
             if frame.kind == DATA && !frame.payload.is_empty() {
                 let length = u32::try_from(frame.payload.len()).unwrap();
                 self.send(&[window_update(0, length), window_update(frame.stream, length)].concat());
             }
-            if frame.stream != stream {
-                continue;
-            }
             match frame.kind {
-                DATA => body.extend_from_slice(&frame.payload),
-                RST_STREAM => return Err(code(&frame.payload)),
+                DATA => self.bodies.entry(frame.stream).or_default().extend_from_slice(&frame.payload),
+                RST_STREAM => self.ended.push((frame.stream, Some(code(&frame.payload)))),
                 _ => {}
             }
             if matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0 {
-                return Ok(body);
+                self.ended.push((frame.stream, None));
             }
         }
     }

@@ -38,7 +38,21 @@ pub(super) struct Totals {
     /// Bytes in memory of our own that no frame has taken yet.
     copied: Cell<usize>,
     /// Responses that wait for room among them, in the order in which they came.
-    waiting: RefCell<VecDeque<Waker>>,
+    waiting: RefCell<VecDeque<Rc<Waiter>>>,
+}
+
+/// One of them. Where the queue alone holds it, it has ended.
+#[derive(Default)]
+struct Waiter {
+    waker: Cell<Option<Waker>>,
+    /// It is its turn.
+    is_called: Cell<bool>,
+}
+
+/// A response's place among those that copy.
+pub(super) struct Place {
+    totals: Rc<Totals>,
+    waiter: Option<Rc<Waiter>>,
 }
 
 impl Piece {
@@ -153,22 +167,56 @@ impl Totals {
         self.taken.get()
     }
 
-    /// Ready where another copy may be made.
-    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.copied.get() < COPIED {
+    fn less(&self, count: usize) {
+        self.copied.set(self.copied.get().saturating_sub(count));
+        self.call_next();
+    }
+
+    /// Where there is room, it is the turn of whoever has waited the longest.
+    fn call_next(&self) {
+        while self.copied.get() < COPIED {
+            let Some(next) = self.waiting.borrow_mut().pop_front() else { return };
+            if Rc::strong_count(&next) > 1 {
+                next.is_called.set(true);
+                return next.waker.take().map_or((), Waker::wake);
+            }
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn new(totals: &Rc<Totals>) -> Self {
+        Self { totals: Rc::clone(totals), waiter: None }
+    }
+
+    /// Ready where a copy may be made. It is made at once, or the place is [left](Self::leave).
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let totals = &self.totals;
+        if let Some(waiter) = &self.waiter {
+            waiter.waker.set(Some(cx.waker().clone()));
+            return if waiter.is_called.get() { Poll::Ready(()) } else { Poll::Pending };
+        }
+        if totals.copied.get() < COPIED && totals.waiting.borrow().is_empty() {
             return Poll::Ready(());
         }
-        self.waiting.borrow_mut().push_back(cx.waker().clone());
+        let waiter = Rc::new(Waiter::default());
+        waiter.waker.set(Some(cx.waker().clone()));
+        totals.waiting.borrow_mut().push_back(Rc::clone(&waiter));
+        self.waiter = Some(waiter);
         Poll::Pending
     }
 
-    fn less(&self, count: usize) {
-        self.copied.set(self.copied.get().saturating_sub(count));
-        if self.copied.get() < COPIED
-            && let Some(next) = self.waiting.borrow_mut().pop_front()
-        {
-            next.wake();
+    /// Whoever comes next may copy: this one has, or can't now.
+    pub(super) fn leave(&mut self) {
+        if self.waiter.take().is_some_and(|waiter| waiter.is_called.get()) {
+            self.totals.call_next();
         }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -209,11 +257,33 @@ mod tests {
         let meter = Meter::new(&totals);
         let cx = Context::from_waker(Waker::noop());
         let piece = |path| Piece::new(Bytes::from(vec![0; COPIED]), path, &meter);
+        let mut first = Place::new(&totals);
         let _heap = piece(Path::Heap);
-        assert!(totals.poll_room(&cx).is_ready());
+        assert!(first.poll(&cx).is_ready());
         let copy = piece(Path::Copied);
-        assert!(totals.poll_room(&cx).is_pending());
+        assert!(first.poll(&cx).is_pending());
         drop(copy);
-        assert!(totals.poll_room(&cx).is_ready());
+        assert!(first.poll(&cx).is_ready());
+    }
+
+    #[test]
+    fn who_has_waited_the_longest_copies_next_and_who_cannot_or_has_gone_holds_nobody_up() {
+        let totals = totals();
+        let meter = Meter::new(&totals);
+        let cx = Context::from_waker(Waker::noop());
+        let copy = Piece::new(Bytes::from(vec![0; COPIED]), Path::Copied, &meter);
+        let mut places: Vec<Place> = (0..5).map(|_| Place::new(&totals)).collect();
+        assert!(places.iter_mut().all(|place| place.poll(&cx).is_pending()));
+        places.remove(0);
+        drop(copy);
+        let ready = |places: &mut [Place]| {
+            places.iter_mut().map(|place| place.poll(&cx).is_ready()).collect::<Vec<_>>()
+        };
+        assert_eq!(ready(&mut places), [true, false, false, false]);
+        assert!(Place::new(&totals).poll(&cx).is_pending(), "a newcomer waits behind them");
+        places[0].leave();
+        assert_eq!(ready(&mut places[1..]), [true, false, false]);
+        places.remove(1);
+        assert_eq!(ready(&mut places[1..]), [true, false]);
     }
 }

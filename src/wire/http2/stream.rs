@@ -20,7 +20,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
 use super::link::Link;
-use super::piece::{Meter, Piece, Totals};
+use super::piece::{Meter, Piece, Place, Totals};
 use super::request::{Fault, build};
 use super::response::{Outgoing, outgoing, refusal};
 use super::source::Source;
@@ -135,8 +135,8 @@ where
     let client = shared.client;
     let is_head = method == Method::Head;
     let deadline = Deadline::after(now, Duration::ZERO);
-    let (waits, windowless) = (Waits::No, None);
-    let mut stream = Stream { shared, respond, open, client, is_head, deadline, waits, windowless };
+    let (waits, windowless, place) = (Waits::No, None, Place::new(&shared.totals));
+    let mut stream = Stream { shared, respond, open, client, is_head, deadline, waits, windowless, place };
     if let Err(outcome) = stream.exchange(parts, body).await {
         stream.open.outcome = Some(outcome);
     }
@@ -152,6 +152,7 @@ struct Stream<S> {
     deadline: Deadline,
     waits: Waits,
     windowless: Option<Windowless<S>>,
+    place: Place,
 }
 
 /// What a response waits for.
@@ -387,7 +388,7 @@ where
             Poll::Ready(room) => most = most.min(room),
             Poll::Pending => return Ok(Step::Waits(Waits::Others)),
         }
-        if source.is_window() && self.shared.totals.poll_room(cx).is_pending() {
+        if source.is_window() && self.place.poll(cx).is_pending() {
             return Ok(Step::Waits(Waits::Others));
         }
         sending.reserve_capacity(most);
@@ -397,6 +398,7 @@ where
                 Poll::Ready(Some(Ok(_))) => room = sending.capacity(),
                 Poll::Ready(Some(Err(_)) | None) => return Err(gone()),
                 Poll::Pending => {
+                    self.place.leave();
                     let sent = self.shared.link.borrow().sent();
                     return Ok(Step::Waits(Waits::Window { sent, rounds: 0 }));
                 }
@@ -405,6 +407,7 @@ where
         let (bytes, path) = source.take(most.min(room), worker)?;
         let length = bytes.len();
         send_data(sending, Piece::new(bytes, path, &self.open.meter), source.is_empty())?;
+        self.place.leave();
         turn.spend(length);
         if let Some(by) = pacer {
             by.pacer.spend(length);

@@ -1,10 +1,11 @@
-//! Frames as they arrive, looked at in passing: what the protocol below allows and a server must not put up with.
+//! Frames as they arrive, looked at in passing: what `h2` allows and a server must not put up with, and what it answers with
+//! another code than RFC 9113 names.
 
 use std::time::{Duration, Instant};
 
 use h2::Reason;
 
-/// Looks at the heads of all frames of one connection (RFC 9113 §4.1), and at nothing behind them.
+/// Looks at the heads of all frames of one connection (RFC 9113 §4.1), and at next to nothing behind them.
 #[derive(Debug)]
 pub(super) struct Watch {
     /// Bytes of the preface that are still to come.
@@ -19,6 +20,7 @@ pub(super) struct Watch {
     /// Since when something that has begun is not whole.
     since: Option<Instant>,
     frames: u64,
+    settings: Settings,
     resets: Allowance,
     idle_talk: Allowance,
 }
@@ -34,6 +36,7 @@ impl Watch {
             is_in_block: false,
             since: Some(now),
             frames: 0,
+            settings: Settings::default(),
             resets: Allowance::new(u64::from(resets), now),
             idle_talk: Allowance::new(IDLE_TALK, now),
         }
@@ -48,6 +51,9 @@ impl Watch {
             let left = bytes.len() - at;
             if self.payload > 0 {
                 let taken = left.min(self.payload);
+                if self.head[3] == SETTINGS && !self.settings.see(&bytes[at..at + taken]) {
+                    return (at, Some(Reason::FLOW_CONTROL_ERROR));
+                }
                 self.payload -= taken;
                 at += taken;
                 self.settle();
@@ -98,6 +104,17 @@ impl Watch {
             // RFC 9113 §3.4: the preface ends in SETTINGS.
             return Err(Reason::PROTOCOL_ERROR);
         }
+        let is_fitting = match kind {
+            RST_STREAM | WINDOW_UPDATE => length == 4,
+            PRIORITY => length == 5,
+            PING => length == 8,
+            SETTINGS if flags & ACK != 0 => length == 0,
+            SETTINGS => length.is_multiple_of(SETTING),
+            _ => true,
+        };
+        if !is_fitting {
+            return Err(Reason::FRAME_SIZE_ERROR);
+        }
         match kind {
             DATA if length > 0 || flags & END_STREAM != 0 => {}
             HEADERS => {
@@ -121,6 +138,24 @@ impl Watch {
         if (self.payload == 0 || is_body) && !self.is_in_block {
             self.since = None;
         }
+    }
+}
+
+/// The values of SETTINGS as they arrive. One of them is answered with a code of its own (RFC 9113 §6.5.2).
+#[derive(Debug, Default)]
+struct Settings {
+    setting: [u8; SETTING],
+    known: usize,
+}
+
+impl Settings {
+    /// False where a window is larger than windows can be.
+    fn see(&mut self, bytes: &[u8]) -> bool {
+        bytes.iter().all(|byte| {
+            self.setting[self.known] = *byte;
+            self.known = (self.known + 1) % SETTING;
+            self.known != 0 || !matches!(self.setting, [0, INITIAL_WINDOW_SIZE, high, ..] if high >= 0x80)
+        })
     }
 }
 
@@ -177,10 +212,18 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Length of a frame's head.
 const HEAD: usize = 9;
 
+/// Length of one value of SETTINGS.
+const SETTING: usize = 6;
+
+const INITIAL_WINDOW_SIZE: u8 = 4;
+
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const ACK: u8 = 1;
@@ -247,6 +290,29 @@ mod tests {
     }
 
     #[test]
+    fn frames_of_a_wrong_length_and_windows_that_are_too_large_are_told_by_their_codes() {
+        let now = Instant::now();
+        let size = Some(Reason::FRAME_SIZE_ERROR);
+        let window = |value: [u8; 4]| [&frame(12, SETTINGS, 0)[..15], &[0, 4], &value].concat();
+        for (bytes, expected) in [
+            (frame(3, RST_STREAM, 0), size),
+            (frame(4, PRIORITY, 0), size),
+            (frame(6, PING, 0), size),
+            (frame(3, WINDOW_UPDATE, 0), size),
+            (frame(5, SETTINGS, 0), size),
+            (frame(6, SETTINGS, ACK), size),
+            (frame(12, SETTINGS, 0), None),
+            (window([0x7f, 0xff, 0xff, 0xff]), None),
+            (window([0x80, 0, 0, 0]), Some(Reason::FLOW_CONTROL_ERROR)),
+        ] {
+            assert_eq!(begun(now).see(&bytes, now).1, expected, "{bytes:?}");
+            let mut split = begun(now);
+            let seen: Vec<_> = bytes.iter().map(|byte| split.see(&[*byte], now).1).collect();
+            assert!(seen.contains(&expected), "{bytes:?}");
+        }
+    }
+
+    #[test]
     fn more_resets_than_are_allowed_in_ten_seconds_are_refused() {
         let now = Instant::now();
         let mut watch = begun(now);
@@ -262,9 +328,14 @@ mod tests {
     #[test]
     fn frames_that_bring_nothing_are_bounded_and_those_of_who_takes_much_are_not() {
         let now = Instant::now();
-        for (kind, flags, length) in
-            [(DATA, 0, 0), (SETTINGS, 0, 0), (6, 0, 8), (2, 0, 5), (8, 0, 4), (77, 0, 0)]
-        {
+        for (kind, flags, length) in [
+            (DATA, 0, 0),
+            (SETTINGS, 0, 0),
+            (PING, 0, 8),
+            (PRIORITY, 0, 5),
+            (WINDOW_UPDATE, 0, 4),
+            (77, 0, 0),
+        ] {
             let (mut talks, mut takes) = (begun(now), begun(now));
             let bytes = frame(length, kind, flags);
             let ended = (0..IDLE_TALK * 2).find(|_| talks.see(&bytes, now).1.is_some());
