@@ -262,6 +262,7 @@ impl House {
             progress: Arc::clone(warmth.progress()),
             ledger: plan.ledger.clone(),
             access_log: access_log.clone(),
+            tls: plan.tls.clone(),
             reloader: reloader.clone(),
             is_successor,
         };

@@ -20,6 +20,7 @@ use crate::ledger::lookups::LookupCounts;
 use crate::ledger::totals::Totals;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::reload::{Reloader, Reloads};
+use crate::tls::{Tls, TlsCounts};
 use crate::warmth::{self, Progress};
 
 /// Where the gauges come from. Cheap to clone.
@@ -36,6 +37,7 @@ pub(crate) struct Gauges {
     pub(crate) progress: Arc<Progress>,
     pub(crate) ledger: Ledger,
     pub(crate) access_log: AccessLog,
+    pub(crate) tls: Option<Tls>,
     pub(crate) reloader: Reloader,
     /// The listeners come from a predecessor.
     pub(crate) is_successor: bool,
@@ -60,6 +62,8 @@ pub(crate) struct Readings {
     pub(crate) warming: warmth::Counts,
     pub(crate) totals: Totals,
     pub(crate) access_log: AccessLogCounts,
+    /// None where TLS is not spoken.
+    pub(crate) tls: Option<TlsCounts>,
     pub(crate) access: AccessCounts,
     pub(crate) lookups: LookupCounts,
     /// Responses under way that had to wait.
@@ -99,6 +103,7 @@ impl Gauges {
             warming: self.progress.counts(),
             totals: self.ledger.totals(),
             access_log: self.access_log.counts(),
+            tls: self.tls.as_ref().map(Tls::counts),
             access: self.access.counts(),
             lookups: self.ledger.lookup_counts(),
             transfers: self.ledger.transfers_under_way(),

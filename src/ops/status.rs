@@ -54,6 +54,8 @@ pub(crate) struct Status {
     /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
     contradictions: u64,
     access_log: AccessLogCounts,
+    /// Those that TLS is spoken with.
+    certificates: Vec<Certificate>,
 }
 
 /// What became of requests since the start.
@@ -65,6 +67,15 @@ struct Requests {
     sent_bytes: u64,
     /// Responses under way that had to wait for their clients or for a disk.
     long_under_way: usize,
+}
+
+/// When a certificate expires.
+#[derive(Debug, Serialize)]
+struct Certificate {
+    /// Its first name.
+    name: String,
+    /// Seconds since 1970.
+    not_after: i64,
 }
 
 /// A number and what it may not exceed.
@@ -252,6 +263,12 @@ impl Status {
             access: access_gauges(readings.access),
             contradictions: guard.contradictions,
             access_log: readings.access_log,
+            certificates: readings
+                .tls
+                .iter()
+                .flat_map(|tls| &tls.certificates)
+                .map(Certificate::of)
+                .collect(),
         }
     }
 }
@@ -267,6 +284,12 @@ fn access_gauges(counts: AccessCounts) -> AccessGauges {
         checks_waiting: checks.waiting as u64,
         check_waits: checks.waits,
         checks_refused: checks.refused,
+    }
+}
+
+impl Certificate {
+    fn of((name, not_after): &(String, i64)) -> Self {
+        Self { name: name.clone(), not_after: *not_after }
     }
 }
 

@@ -44,7 +44,6 @@ struct Inner {
 
 /// What became of handshakes and certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "for metrics")]
 pub(crate) struct TlsCounts {
     /// Handshakes that ended in a session since the start.
     pub(crate) handshakes: u64,
@@ -120,7 +119,6 @@ impl Tls {
     }
 
     /// What became of handshakes and certificates.
-    #[allow(dead_code, reason = "for metrics")]
     pub(crate) fn counts(&self) -> TlsCounts {
         let inner = &self.inner;
         let limit = inner.handshakes_at_once;

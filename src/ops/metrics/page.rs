@@ -1,4 +1,4 @@
-//! How series are written. Labels are words of this program, never of a client.
+//! How series are written. Labels are words of this program or of its operators, never of a client.
 
 use std::fmt;
 
@@ -50,6 +50,20 @@ impl Page<'_> {
         let mut family = self.family(name, help, MetricType::Gauge)?;
         for (label, now) in numbers {
             family.encode_family(&[label])?.encode_gauge(&now)?;
+        }
+        Ok(())
+    }
+
+    /// The same, with labels that operators chose.
+    pub(super) fn gauges_by<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        numbers: impl IntoIterator<Item = ([(&'static str, String); N], f64)>,
+    ) -> fmt::Result {
+        let mut family = self.family(name, help, MetricType::Gauge)?;
+        for (labels, now) in numbers {
+            family.encode_family(&labels)?.encode_gauge(&now)?;
         }
         Ok(())
     }
