@@ -683,3 +683,24 @@ fn over_tls_nothing_is_lost_to_a_client_that_takes_its_time() {
     std::thread::sleep(Duration::from_millis(300));
     assert!(client.body(1).unwrap() == bytes);
 }
+
+#[test]
+fn a_window_that_is_taken_back_holds_no_connection_for_good() {
+    let server = Site::with([("a", b"hello")])
+        .file("heap", &pattern(9000, 1))
+        .file("big", &pattern(MIB, 1))
+        .env("PAGECAST_STALL_TIMEOUT", "300ms")
+        .serve();
+    for target in ["/heap", "/big"] {
+        let mut client = Raw::to(&server, &[(INITIAL_WINDOW_SIZE, 60_000)]);
+        // In one piece: both are read before anything is sent.
+        client.send(&[ask(1, target), settings(&[(INITIAL_WINDOW_SIZE, 0)])].concat());
+        let begun = Instant::now();
+        while let Some(frame) = client.read() {
+            if frame.kind == RST_STREAM || (frame.flags & END_STREAM != 0 && frame.kind == DATA) {
+                break;
+            }
+        }
+        assert!(begun.elapsed() < PATIENCE, "{target}");
+    }
+}
