@@ -68,6 +68,8 @@ where
     let now = Instant::now();
     let peer = socket.peer;
     let carriage = Carriage { is_secure: socket.is_encrypted(), is_copied: true };
+    // What waits in the socket is ahead of every stream, so little of it may.
+    socket.keep_unsent_below(UNSENT);
     let link = Link::new(socket, arrived, Watch::new(own.resets, now), now);
     let link = Rc::new(RefCell::new(link));
     let shared = Rc::new(Shared {
@@ -381,7 +383,18 @@ where
             log::debug!("{}: the connection ended: {NOTHING_TAKEN}", self.who());
             return Some(End::Cut(Outcome::Stalled));
         }
+        if self.is_held_back(now, bounds) {
+            log::debug!("{}: the connection ended: {NOTHING_TAKEN}", self.who());
+            return Some(End::Cut(Outcome::Stalled));
+        }
         self.is_too_slow(bounds, untaken).then_some(End::Cut(Outcome::TooSlow))
+    }
+
+    /// Whether frames hold back what there was a window for when they got it: the client has taken that window back.
+    fn is_held_back(&self, now: Instant, bounds: Bounds) -> bool {
+        let oldest = self.settling.front().map(|(open, _)| open.began());
+        self.shared.link.borrow().is_empty()
+            && oldest.is_some_and(|began| now.duration_since(began) >= bounds.stall_timeout)
     }
 
     /// Whether the client takes less than it must while connections run short.
@@ -479,6 +492,9 @@ async fn linger<S>(shared: &Shared<S>, place: &Registration<S>) {
     })
     .await;
 }
+
+/// What the kernel keeps that it has not sent, beside what is on its way.
+const UNSENT: u32 = 256 * 1024;
 
 /// Rounds of one connection before others have their turn.
 const ROUNDS: usize = 8;

@@ -263,6 +263,14 @@ impl Socket {
         segment.is_some_and(|segment| u64::from(segment) * UNPACED_SEGMENTS <= rate / UNEVEN_PART_OF_SECOND)
     }
 
+    /// The kernel takes no more than `bytes` that it can't send yet. A unix socket keeps what fits.
+    pub(super) fn keep_unsent_below(&self, bytes: u32) {
+        if let (Ok(fd), Some(_)) = (self.fd(), self.peer) {
+            // Where it can't be said, the socket's buffer is the bound.
+            let _ = SockRef::from(&fd).set_tcp_notsent_lowat(bytes);
+        }
+    }
+
     fn set_kernel_rate(&mut self, rate: Option<u64>) {
         let Ok(fd) = self.fd() else { return };
         let is_slower = match (rate, self.kernel_rate) {

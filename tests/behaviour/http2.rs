@@ -296,7 +296,7 @@ fn limits_are_those_of_http1() {
         ("/a", &[one][..], 200, "hello"),
         // What is beyond the announced size is refused while it is read, in fewer words.
         ("/a", &[one, ("x-two", &long)], 431, ""),
-        ("/a", &[("x", &"a".repeat(2020))], 431, "The request's header fields are too large.\n"),
+        ("/a", &[("x", &"a".repeat(2040))], 431, "The request's header fields are too large.\n"),
         (&target, &[], 414, "The request target is too long.\n"),
         ("/a", &[("a", "b"); 9], 431, "The request has too many header fields.\n"),
     ] {
@@ -682,4 +682,25 @@ fn over_tls_nothing_is_lost_to_a_client_that_takes_its_time() {
     client.send(&[window_update(0, 1 << 24), ask(1, "/big")].concat());
     std::thread::sleep(Duration::from_millis(300));
     assert!(client.body(1).unwrap() == bytes);
+}
+
+#[test]
+fn a_window_that_is_taken_back_holds_no_connection_for_good() {
+    let server = Site::with([("a", b"hello")])
+        .file("heap", &pattern(9000, 1))
+        .file("big", &pattern(MIB, 1))
+        .env("PAGECAST_STALL_TIMEOUT", "300ms")
+        .serve();
+    for target in ["/heap", "/big"] {
+        let mut client = Raw::to(&server, &[(INITIAL_WINDOW_SIZE, 60_000)]);
+        // In one piece: both are read before anything is sent.
+        client.send(&[ask(1, target), settings(&[(INITIAL_WINDOW_SIZE, 0)])].concat());
+        let begun = Instant::now();
+        while let Some(frame) = client.read() {
+            if frame.kind == RST_STREAM || (frame.flags & END_STREAM != 0 && frame.kind == DATA) {
+                break;
+            }
+        }
+        assert!(begun.elapsed() < PATIENCE, "{target}");
+    }
 }

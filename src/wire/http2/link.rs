@@ -97,6 +97,11 @@ impl Link {
         self.sent
     }
 
+    /// How much of it the client has taken, as far as the system can tell.
+    pub(super) fn taken(&self) -> u64 {
+        self.sent.saturating_sub(self.socket.untaken().unwrap_or(0) as u64)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.sent == self.pushed
     }
@@ -267,4 +272,4 @@ const KEPT: usize = 16 * 1024;
 const READ_AT_ONCE: usize = 64 * 1024;
 
 /// What is read of one connection before others have their turn.
-const READ_IN_TURN: usize = 256 * 1024;
+const READ_IN_TURN: usize = 128 * 1024;

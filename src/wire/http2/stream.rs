@@ -62,6 +62,11 @@ impl<S> Shared<S> {
     fn who(&self) -> String {
         self.link.borrow().socket.who()
     }
+
+    /// What begins to wait for the client now, or for what it was sent before.
+    fn wait(&self) -> Waits {
+        Waits::Window { taken: self.link.borrow().taken(), rounds: 0 }
+    }
 }
 
 /// An exchange of the connection, counted when dropped.
@@ -78,6 +83,11 @@ impl<S> Open<S> {
     /// Whether frames have taken all of its response.
     pub(super) fn is_taken(&self) -> bool {
         self.meter.is_empty()
+    }
+
+    /// Since when it is under way.
+    pub(super) fn began(&self) -> Instant {
+        self.exchange.began
     }
 
     /// Whether it has ended, now that frames have taken all there was to take and `sent` of what they wrote has left; if not, it
@@ -163,8 +173,8 @@ enum Waits {
     Disk,
     /// Its client, who gives it no window.
     Window {
-        /// What of the connection had left when the wait began.
-        sent: u64,
+        /// What the client had taken of the connection when the wait began.
+        taken: u64,
         /// How often the connection has got on meanwhile, and it has not.
         rounds: usize,
     },
@@ -306,8 +316,18 @@ where
             Ok(()) if is_short => Ok(()),
             // What holds a place for a long response holds it until frames have taken all of it.
             Ok(()) => {
-                poll_fn(|cx| self.open.meter.poll_empty(cx)).await;
-                Ok(())
+                self.waits = Waits::No;
+                let taken = poll_fn(|cx| match self.open.meter.poll_empty(cx) {
+                    Poll::Ready(()) => Poll::Ready(Ok(())),
+                    Poll::Pending => {
+                        let waits = self.shared.wait();
+                        self.poll_overdue(cx, waits, source).map(Err)
+                    }
+                });
+                taken.await.map_err(|cut: Cut| {
+                    self.reset(Reason::CANCEL);
+                    cut.outcome()
+                })
             }
             Err(cut) => {
                 self.tell(&cut, source);
@@ -368,7 +388,7 @@ where
             return Ok(Step::Done);
         }
         if self.open.meter.poll_low(cx).is_pending() {
-            return Ok(Step::Waits(Waits::Others));
+            return Ok(Step::Waits(self.shared.wait()));
         }
         let Poll::Ready(there) = source.poll_ready(cx, worker, self.client)? else {
             return Ok(Step::Waits(Waits::Disk));
@@ -399,8 +419,7 @@ where
                 Poll::Ready(Some(Err(_)) | None) => return Err(gone()),
                 Poll::Pending => {
                     self.place.leave();
-                    let sent = self.shared.link.borrow().sent();
-                    return Ok(Step::Waits(Waits::Window { sent, rounds: 0 }));
+                    return Ok(Step::Waits(self.shared.wait()));
                 }
             }
         }
@@ -441,14 +460,14 @@ where
                         None => no_piece(),
                     });
                 }
-                Waits::Window { sent, rounds } => {
+                Waits::Window { taken, rounds } => {
                     ready!(self.deadline.poll(cx));
-                    // Windows of the connection are shared: whoever waits for them among others waits longer.
-                    let now_sent = self.shared.link.borrow().sent();
-                    if now_sent == sent || rounds >= self.shared.windowless.get() {
+                    // What is there for the connection is shared: whoever waits for it among others waits longer.
+                    let now_taken = self.shared.link.borrow().taken();
+                    if now_taken == taken || rounds >= self.shared.windowless.get() {
                         return Poll::Ready(Cut::Stalled);
                     }
-                    self.waits = Waits::Window { sent: now_sent, rounds: rounds + 1 };
+                    self.waits = Waits::Window { taken: now_taken, rounds: rounds + 1 };
                     self.deadline.set(Instant::now(), bounds.stall_timeout);
                 }
             }
