@@ -80,6 +80,18 @@ fn with_an_inherited_admin_listener_alone_traffic_comes_in_as_configured() {
 }
 
 #[test]
+fn an_inherited_admin_listener_that_others_reach_needs_a_token() {
+    let open = || Some(OwnedFd::from(TcpListener::bind("0.0.0.0:0").unwrap()));
+    let ended = activated(&site(), [open(), None], "1", "admin").output().unwrap();
+    let log = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{log}");
+    assert!(log.contains("PAGECAST_ADMIN_TOKEN") && log.contains("http://0.0.0.0:"), "{log}");
+    let site = site().env("PAGECAST_ADMIN_TOKEN", "correct-horse-battery");
+    let server = site.start(activated(&site, [open(), None], "1", "admin"), " ready: ");
+    assert_eq!((server.get_admin("/readyz").status, server.get_admin("/status").status), (200, 401));
+}
+
+#[test]
 fn what_is_no_listening_stream_socket_is_refused_by_its_number() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let connected: OwnedFd = TcpStream::connect(listener.local_addr().unwrap()).unwrap().into();

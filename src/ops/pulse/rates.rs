@@ -78,7 +78,7 @@ impl Seen {
     fn rate_until(&self, now: Instant, sent: u64) -> f64 {
         let latest =
             per(sent.saturating_sub(self.sent), now.saturating_duration_since(self.at).as_secs_f64());
-        ((self.rate * 2.0 + latest) / 3.0).round()
+        ((self.rate * 2.0 + latest) / 3.0).floor()
     }
 }
 
@@ -133,3 +133,50 @@ impl BusyFiles {
 
 /// A transfer that has just begun has sent what the socket took at once.
 const LEAST_AGE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::client::ClientKey;
+    use crate::http::target::SitePath;
+    use crate::ledger::exchange::Protocol;
+
+    fn transfer(sent: u64, begun: Instant) -> Transfer {
+        let path = Some(SitePath::root().entry(b"a.iso"));
+        Transfer {
+            client: ClientKey::V4(1),
+            path,
+            total: Some(10_000),
+            sent,
+            begun,
+            protocol: Protocol::Http11,
+        }
+    }
+
+    #[test]
+    fn a_download_is_as_fast_as_it_was_lately() {
+        let (mut downloads, begun) = (Downloads::default(), Instant::now());
+        let mut look = |seconds: u64, sent| {
+            let told = downloads.look(vec![transfer(sent, begun)], begun + Duration::from_secs(seconds));
+            (told[0].bytes_per_second, told[0].seconds_left)
+        };
+        assert_eq!(look(4, 4000), (1000.0, Some(6)), "at first its mean from the beginning");
+        assert_eq!(look(5, 5000), (1000.0, Some(5)));
+        assert_eq!(look(6, 5000), (666.0, Some(8)), "then less and less where nothing moves");
+        let stands_still = (7..40).map(|second| look(second, 5000)).last();
+        assert_eq!(stands_still, Some((0.0, None)));
+    }
+
+    #[test]
+    fn busy_files_have_rates_from_the_second_look_on() {
+        let (mut busy, now) = (BusyFiles::default(), Instant::now());
+        let found = || {
+            let (path, outcome) = ("/a".to_owned(), "file");
+            vec![Busy { path, outcome, bytes: Some(1), requests: 30 }]
+        };
+        busy.put(found(), now);
+        assert!(busy.shown().is_empty());
+        busy.put(found(), now + Duration::from_secs(3));
+        assert_eq!(busy.shown()[0].requests_per_second, 10.0);
+    }
+}

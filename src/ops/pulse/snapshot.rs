@@ -189,3 +189,49 @@ pub(super) fn per(count: u64, seconds: f64) -> f64 {
 pub(super) fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::pulse::sample::{Lookups, Trouble};
+    use std::time::{Duration, Instant};
+
+    fn sample(at: Instant, seconds: u64, counts: [u64; 3], lookups: [u64; 2]) -> Sample {
+        let kinds = [("refused", "a"), ("faults", "b"), ("cut", "c")];
+        let troubles = kinds.into_iter().zip(counts);
+        let troubles =
+            troubles.map(|((group, kind), count)| Trouble { group, kind: kind.to_owned(), count }).collect();
+        Sample {
+            at: at + Duration::from_secs(seconds),
+            totals: Default::default(),
+            lookups: Lookups { hits: lookups[0], misses: lookups[1] },
+            connections: 0,
+            troubles,
+        }
+    }
+
+    #[test]
+    fn what_happened_in_the_last_minute_comes_first_and_what_never_did_not_at_all() {
+        let at = Instant::now();
+        let minute = sample(at, 0, [900, 1, 0], [0, 0]);
+        let (second, now) = (sample(at, 59, [900, 3, 0], [0, 0]), sample(at, 60, [900, 4, 0], [0, 0]));
+        let told = troubles(&now, Some(&minute), Some(&second));
+        let seen: Vec<_> =
+            told.iter().map(|told| (&*told.kind, told.total, told.last_minute, told.last_second)).collect();
+        assert_eq!(seen, [("b", 4, 3, 1), ("a", 900, 0, 0)]);
+    }
+
+    #[test]
+    fn the_share_of_known_names_is_that_of_the_time_between() {
+        let at = Instant::now();
+        for (before, now, expected) in [
+            ([0, 0], [0, 0], None),
+            ([5, 5], [5, 5], None),
+            ([0, 1000], [3, 1001], Some(0.75)),
+            ([0, 0], [0, 7], Some(0.0)),
+        ] {
+            let (before, now) = (sample(at, 0, [0; 3], before), sample(at, 1, [0; 3], now));
+            assert_eq!(Recent::between(&now, &before).hit_share, expected);
+        }
+    }
+}
