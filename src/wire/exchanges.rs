@@ -68,7 +68,8 @@ impl Exchanges {
                 return;
             }
             self.sheet.end(&open.exchange, Outcome::Complete, now);
-            self.first = self.later.pop_front();
+            // Apart, since taking what is not there from a queue moves a whole exchange all the same.
+            self.first = if self.later.is_empty() { None } else { self.later.pop_front() };
         }
     }
 

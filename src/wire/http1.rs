@@ -151,7 +151,7 @@ where
     /// One request and its response.
     async fn exchange(&mut self, parsed: Parsed) -> Result<Option<End>, Cut> {
         let Parsed { mut request, framing, keep_alive, expects_continue, is_http10, is_head } = parsed;
-        let method = Method::classify(request.method().as_str().as_bytes());
+        let method = method_of(&request);
         let protocol = if is_http10 { Protocol::Http10 } else { Protocol::Http11 };
         let exchange = Exchange::new(self.now, Some(method), protocol);
         exchange.note.set(self.encrypted(self.worker().note(&request, self.socket.peer)));
@@ -715,6 +715,15 @@ fn is_preface(head: &[u8]) -> bool {
 /// Whether what begins so asks with HEAD, whatever else is wrong with it.
 fn is_head(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HEAD ")
+}
+
+/// What the request's method is counted as.
+fn method_of(request: &Request) -> Method {
+    // The usual one without a look at its name.
+    if *request.method() == actix_http::Method::GET {
+        return Method::Get;
+    }
+    Method::classify(request.method().as_str().as_bytes())
 }
 
 /// Why a head was refused that is answered with `status`.
