@@ -20,15 +20,17 @@ use crate::files::Fault;
 use crate::guard::connections::Admission;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::Listener;
-use crate::wire::http1;
+use crate::tls::Tls;
+use crate::wire::opening;
 use crate::wire::socket::Socket;
-use crate::wire::turn_away::{BUSY, turn_away, turn_away_at_once};
+use crate::wire::turn_away::{BUSY, NO_TLS, turn_away, turn_away_at_once};
 use crate::wire::worker::Worker;
 
-/// Accepts on `listener` from the phase `begins` until the server retires or closes; what waits in the queue then is still
+/// Accepts on `listener`, which speaks TLS where `tls` is given, from the phase `begins` until the server retires or closes; what waits in the queue then is still
 /// accepted and served.
 pub(crate) async fn accept<S, B>(
     listener: Listener,
+    tls: Option<Tls>,
     worker: Rc<Worker<S>>,
     lifecycle: Lifecycle,
     begins: Phase,
@@ -44,7 +46,7 @@ pub(crate) async fn accept<S, B>(
     };
     lifecycle.reached(begins).await;
     let mut closing = pin!(lifecycle.reached(Phase::Retiring));
-    let take = || take_some(queue.get_ref(), &worker);
+    let take = || take_some(queue.get_ref(), tls.as_ref(), &worker);
     // The end first: a listener that is always ready would never be told of it.
     while let Either::Right((ready, _)) = select(closing.as_mut(), pin!(queue.readable())).await {
         match (ready, take()) {
@@ -66,14 +68,14 @@ enum Taken {
     Short,
 }
 
-fn take_some<S, B>(queue: &OwnedFd, worker: &Rc<Worker<S>>) -> Taken
+fn take_some<S, B>(queue: &OwnedFd, tls: Option<&Tls>, worker: &Rc<Worker<S>>) -> Taken
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
     for _ in 0..AT_ONCE {
         match acceptfrom_with(queue.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok((fd, peer)) => admit(Socket::new(fd, peer.and_then(address)), worker),
+            Ok((fd, peer)) => admit(Socket::new(fd, peer.and_then(address)), tls, worker),
             Err(Errno::AGAIN) => return Taken::Drained,
             Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
                 let closed = worker.files().close_idle_handles(CLOSE_WHEN_SHORT);
@@ -89,26 +91,27 @@ where
     Taken::More
 }
 
-fn admit<S, B>(socket: Socket, worker: &Rc<Worker<S>>)
+fn admit<S, B>(mut socket: Socket, tls: Option<&Tls>, worker: &Rc<Worker<S>>)
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
+    let busy = if tls.is_some() { NO_TLS } else { BUSY };
     match worker.guard().connections().admit() {
         Admission::Serve(share) => {
-            let worker = Rc::clone(worker);
+            let (worker, tls) = (Rc::clone(worker), tls.cloned());
             actix_rt::spawn(async move {
-                http1::serve(worker, socket).await;
+                opening::serve_over(worker, socket, tls).await;
                 drop(share);
             });
         }
         Admission::Refuse(share) => {
             actix_rt::spawn(async move {
-                turn_away(socket, BUSY).await;
+                turn_away(socket, busy).await;
                 drop(share);
             });
         }
-        Admission::RefuseAtOnce => turn_away_at_once(&socket, BUSY),
+        Admission::RefuseAtOnce => turn_away_at_once(&mut socket, busy),
     }
 }
 

@@ -11,11 +11,11 @@ use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::archive::plan::{Plan, Unplanned};
+use crate::archive::plan::{Plan, Shown, Unplanned};
 use crate::archive::{Archive, ArchiveLimits, Format as ArchiveFormat};
 use crate::client_places::{ClientPlace, ClientPlaces};
 use crate::config::{Config, Limits};
-use crate::files::directory::{self, Wanted};
+use crate::files::directory::{self, MayRead, Wanted};
 use crate::files::disk::{Disk, Unanswered};
 use crate::files::faults::Faults;
 use crate::files::root::leads_nowhere;
@@ -80,6 +80,8 @@ pub struct WantedListing {
     pub has_archives: bool,
     /// Which entity tags files have; for JSON.
     pub etag_of: EtagOf,
+    /// What is shown.
+    pub(crate) may_read: MayRead,
 }
 
 /// Why there is no listing or archive.
@@ -147,14 +149,18 @@ impl Directories {
         wanted: WantedListing,
         client: Option<ClientKey>,
     ) -> Result<BoxBody, NoDirectory> {
-        let WantedListing { path, has_slash, format, sorting, has_archives, etag_of } = wanted;
+        let WantedListing { path, has_slash, format, sorting, has_archives, etag_of, may_read } = wanted;
         let page = Page { path, has_slash, sorting, format, has_archives, etag_of };
         let (permit, of_client) = self.place_soon(client).await?;
         let of = page.path.clone();
         self.begin(&self.inner.listing, &of, permit, move |this, permit| {
             let limits = this.settings;
             let faults = this.files.faults();
-            let read = Wanted { entries: limits.listing_entries, dotfiles: limits.archive.dotfiles };
+            let read = Wanted {
+                entries: limits.listing_entries,
+                dotfiles: limits.archive.dotfiles,
+                may_read: &*may_read,
+            };
             // Names that vanish one by one look like a directory that becomes empty: what is read is what is there now.
             let root = this.files.root();
             root.check();
@@ -174,10 +180,11 @@ impl Directories {
     ///
     /// # Errors
     /// Where the directory can't be read now or at all, or holds more than an archive may.
-    pub async fn archive(
+    pub(crate) async fn archive(
         &self,
         path: SitePath<'static>,
         format: ArchiveFormat,
+        may_read: MayRead,
         client: Option<ClientKey>,
     ) -> Result<BoxBody, NoDirectory> {
         let share = |client| self.inner.for_client.take(client).ok_or(NoDirectory::Busy);
@@ -190,7 +197,8 @@ impl Directories {
             let files = this.files.pinned();
             let faults = this.files.faults();
             let is_listed = |path: &SitePath<'_>| files.rules().policy(path).listing();
-            let plan = Plan::of(files.root(), &path, &this.settings.archive, &is_listed)
+            let shown = Shown { is_listed: &is_listed, may_read: &*may_read };
+            let plan = Plan::of(files.root(), &path, &this.settings.archive, shown)
                 .map_err(|why| NoDirectory::unplanned(why, &path, faults))?;
             let producer = Archive::new(plan, format, files)
                 .map_err(|error| NoDirectory::failed(&error, &path, faults))?;
@@ -369,6 +377,7 @@ mod tests {
             sorting: Sorting::BY_NAME,
             has_archives: true,
             etag_of: Arc::new(|_, _| None),
+            may_read: Arc::new(|_| true),
         }
     }
 
@@ -406,7 +415,7 @@ mod tests {
             let long = directories.list(json("/d/"), None).await.unwrap();
             assert_eq!(directories.permits_left(), 0);
             assert_eq!(directories.list(json("/"), None).await.err(), Some(NoDirectory::Busy));
-            let archived = directories.archive(path("/"), ArchiveFormat::Zip, None).await;
+            let archived = directories.archive(path("/"), ArchiveFormat::Zip, Arc::new(|_| true), None).await;
             assert_eq!(archived.err(), Some(NoDirectory::Busy));
             to_bytes(long).await.unwrap();
             assert!(directories.list(json("/"), None).await.is_ok(), "the last one has ended");
@@ -441,7 +450,11 @@ mod tests {
                 let directories = directories(dir.path(), at_once, LIMITS);
                 let archive = |client| {
                     let directories = directories.clone();
-                    async move { directories.archive(path("/"), ArchiveFormat::Tar, Some(client)).await }
+                    async move {
+                        directories
+                            .archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), Some(client))
+                            .await
+                    }
                 };
                 let (greedy, other) = (ClientKey::V4(1), ClientKey::V4(2));
                 let mut under_way = Vec::new();
@@ -465,7 +478,7 @@ mod tests {
                 let directories = directories(dir.path(), at_once, LIMITS);
                 let mut under_way = Vec::new();
                 let refused = loop {
-                    match directories.archive(path("/"), ArchiveFormat::Tar, None).await {
+                    match directories.archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), None).await {
                         Ok(body) => under_way.push(body),
                         Err(why) => break why,
                     }
@@ -486,7 +499,8 @@ mod tests {
                 ArchiveLimits { depth: 1, ..LIMITS },
             ] {
                 let directories = directories(dir.path(), 1, limits);
-                let archived = directories.archive(path("/"), ArchiveFormat::Tar, None).await;
+                let archived =
+                    directories.archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), None).await;
                 assert_eq!(archived.err(), Some(NoDirectory::TooLarge), "{limits:?}");
             }
             let directories = directories(dir.path(), 1, LIMITS);
@@ -496,7 +510,8 @@ mod tests {
                     Some(NoDirectory::Missing),
                     "{text}"
                 );
-                let archived = directories.archive(path(text), ArchiveFormat::Tar, None).await;
+                let archived =
+                    directories.archive(path(text), ArchiveFormat::Tar, Arc::new(|_| true), None).await;
                 assert_eq!(archived.err(), Some(NoDirectory::Missing), "{text}");
             }
             assert_eq!(directories.permits_left(), 1, "a refusal keeps nothing");
@@ -510,7 +525,8 @@ mod tests {
         std::fs::write(dir.path().join("d/b"), b"four").unwrap();
         actix_rt::System::new().block_on(async {
             let directories = directories(dir.path(), 1, LIMITS);
-            let body = directories.archive(path("/d"), ArchiveFormat::Tar, None).await.unwrap();
+            let body =
+                directories.archive(path("/d"), ArchiveFormat::Tar, Arc::new(|_| true), None).await.unwrap();
             std::fs::write(dir.path().join("d/b"), b"fifth").unwrap();
             let error = to_bytes(body).await.unwrap_err();
             assert_eq!(error.to_string(), "/d/b changed while it was archived");

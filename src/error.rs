@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
+use crate::http::challenge::Challenge;
 use crate::http::method::ALLOW;
 use crate::http::range::ContentRange;
 use crate::rules::Policy;
@@ -15,6 +16,12 @@ use crate::wire::ready::Ready;
 /// |------------------------|--------------------------------------------------|-------------------------|
 /// | `BadTarget`            | 400 "The request target is malformed."           | debug: target           |
 /// | `Forbidden`            | 403 "This may not be read."                      | nothing                 |
+/// | `Unauthorized`         | 401 "Please say who you are.", `WWW-Authenticate` | nothing                |
+/// | `NotAllowed`           | 403 "This is not for you."                       | nothing                 |
+/// | `NeedsLink`            | 403 "This takes a signed link."                  | nothing                 |
+/// | `BadLink`              | 403 "This link is not valid here."               | debug: path, cause      |
+/// | `ExpiredLink`          | 403 "This link has expired."                     | debug: path             |
+/// | `TooManyAttempts`      | 429 "Too many attempts. Please wait.", `Retry-After` | warn: client, once a minute |
 /// | `BadQuery`             | 400 "The query is not accepted here."            | debug: query            |
 /// | `UnknownHost`          | 400 "This host is not served here."              | nothing                 |
 /// | `UnknownDigest`        | 400 and the digests that are known               | nothing                 |
@@ -33,6 +40,18 @@ use crate::wire::ready::Ready;
 pub enum Refused {
     /// The target can't be a path of the site.
     BadTarget,
+    /// Nobody knows who asks.
+    Unauthorized(Challenge),
+    /// It is known who asks, and it is not for them.
+    NotAllowed(Challenge),
+    /// It takes a signed link.
+    NeedsLink,
+    /// The signed link opens nothing here.
+    BadLink,
+    /// The signed link did open this once.
+    ExpiredLink,
+    /// The client was wrong too often; it may come back after so many seconds.
+    TooManyAttempts(u64),
     /// The query filter took it for an attack.
     BadQuery,
     /// A host to which no redirect may lead.
@@ -74,13 +93,19 @@ impl Refused {
             | Self::UnknownHost
             | Self::UnknownDigest
             | Self::UnknownArchive => StatusCode::BAD_REQUEST,
-            Self::Forbidden | Self::TooLarge => StatusCode::FORBIDDEN,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden
+            | Self::TooLarge
+            | Self::NotAllowed(_)
+            | Self::NeedsLink
+            | Self::BadLink
+            | Self::ExpiredLink => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::NotSatisfiable(_) => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyRequests(_) | Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
@@ -122,7 +147,10 @@ impl Refused {
             Self::NotSatisfiable(length) => {
                 format!("accept-ranges: bytes\r\ncontent-range: {}\r\n", ContentRange::unsatisfied(length))
             }
-            Self::TooManyRequests(seconds) => format!("retry-after: {seconds}\r\n"),
+            Self::Unauthorized(challenge) | Self::NotAllowed(challenge) => challenge.lines(),
+            Self::TooManyRequests(seconds) | Self::TooManyAttempts(seconds) => {
+                format!("retry-after: {seconds}\r\n")
+            }
             Self::Busy => "retry-after: 1\r\n".to_owned(),
             _ => String::new(),
         }
@@ -131,6 +159,12 @@ impl Refused {
     fn sentence(self) -> &'static str {
         match self {
             Self::BadTarget => "The request target is malformed.\n",
+            Self::Unauthorized(_) => "Please say who you are.\n",
+            Self::NotAllowed(_) => "This is not for you.\n",
+            Self::NeedsLink => "This takes a signed link.\n",
+            Self::BadLink => "This link is not valid here.\n",
+            Self::ExpiredLink => "This link has expired.\n",
+            Self::TooManyAttempts(_) => "Too many attempts. Please wait.\n",
             Self::BadQuery => "The query is not accepted here.\n",
             Self::UnknownHost => "This host is not served here.\n",
             Self::UnknownDigest => "There is no such digest here: sha-256 and sha-512 are known.\n",

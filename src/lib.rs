@@ -19,6 +19,7 @@
 //! | [`wire`]      | the socket: requests in, heads and file windows out                       |
 //! | `encode`, `decode` | content codings at their best, and undone                             |
 //! | [`tree`]      | looking after a tree before it is served: compress, verify                |
+//! | `tls`         | certificates by name, and what every TLS handshake has in common          |
 //! | [`guard`]     | who may have how much                                                     |
 //! | `fair`        | queues in which every client has its turn                                 |
 //! | [`ledger`]    | what becomes of each request                                              |
@@ -27,11 +28,13 @@
 //! | `temporary`   | a file that is there whole or not at all                                  |
 //! | `accept`, `reply`, `produced`, `event_loop` | new connections; from an answer to a response; bodies made piece by piece; epoll |
 //! | `client_places` | a client's share of places for listings and archives                        |
+//! | `access_log` | a line for each request, written away from the threads that serve        |
 //! | `kernel`      | what no library offers safely: the only `unsafe`                          |
 //!
 //! Arrows run one way: `server` → `serve` → `reply` → `wire` → `files` → `rules` → `http`, `kernel`; and `tree` → `files`.
 
 mod accept;
+pub(crate) mod access_log;
 pub mod archive;
 mod client_places;
 pub mod config;
@@ -58,6 +61,7 @@ pub mod rules;
 pub mod serve;
 pub mod server;
 mod temporary;
+pub mod tls;
 pub mod tree;
 pub mod warmth;
 pub mod wire;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::Address;
@@ -41,12 +42,25 @@ pub struct SocketPath {
 pub struct Bound {
     /// At least one.
     pub listeners: Vec<Listener>,
-    /// For the log: `http://127.0.0.1:8080`, `unix:/run/pagecast.sock`.
+    /// What is spoken on them.
+    pub scheme: Scheme,
+    /// For the log: `http://127.0.0.1:8080`, `https://[::1]:8443`, `unix:/run/pagecast.sock`.
     pub url: String,
     /// The address as it was configured; none where the socket was opened by a service manager.
     pub asked: Option<Address>,
     /// Whose sockets they were.
     pub origin: Origin,
+}
+
+/// What is spoken on a socket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    /// HTTP in cleartext.
+    #[default]
+    Http,
+    /// HTTP over TLS.
+    Https,
 }
 
 /// Who has opened a socket.
@@ -60,7 +74,7 @@ pub enum Origin {
     Predecessor,
 }
 
-/// Listens on `address` with `copies` sockets, one where it is a unix socket. `others` are all addresses that are listened on.
+/// Listens on `address` for `scheme` with `copies` sockets, one where it is a unix socket. `others` are all addresses that are listened on.
 ///
 /// TCP sockets share their port (`SO_REUSEPORT`), so that the kernel spreads connections over the workers; the first is
 /// bound without that, so that a port which somebody else has is an error. With `defers`, TCP
@@ -68,23 +82,32 @@ pub enum Origin {
 ///
 /// # Errors
 /// Where the address is taken or not to be had; the error says which.
-pub fn bind(address: &Address, copies: usize, others: &[Address], defers: bool) -> io::Result<Bound> {
+pub fn bind(
+    address: &Address,
+    scheme: Scheme,
+    copies: usize,
+    others: &[Address],
+    defers: bool,
+) -> io::Result<Bound> {
     let bound = match address {
-        Address::Tcp(at) => bind_tcp(*at, copies, only_v6(*at, others), defers),
-        Address::Unix(path) => bind_unix(path),
+        Address::Tcp(at) => bind_tcp(*at, scheme, copies, only_v6(*at, others), defers),
+        Address::Unix(path) => bind_unix(path, scheme),
     };
     bound.map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
 }
 
+/// A socket to accept on, and what is spoken there.
+pub(crate) type Door = (Listener, Scheme);
+
 /// Deals the sockets of all addresses out to `workers`, so that every socket has somebody who accepts on it and every
 /// worker has one of each address: where there are fewer than workers they are shared.
-pub(crate) fn deal(bounds: &[Bound], workers: usize) -> Vec<Vec<Listener>> {
+pub(crate) fn deal(bounds: &[Bound], workers: usize) -> Vec<Vec<Door>> {
     let mut hands = vec![Vec::new(); workers];
-    for Bound { listeners, .. } in bounds {
+    for Bound { listeners, scheme, .. } in bounds {
         let dealt = listeners.iter().cycle().take(listeners.len().max(workers));
         for (number, listener) in dealt.enumerate() {
             if let Some(hand) = hands.get_mut(number % workers.max(1)) {
-                hand.push(listener.clone());
+                hand.push((listener.clone(), *scheme));
             }
         }
     }
@@ -165,7 +188,7 @@ fn only_v6(at: SocketAddr, others: &[Address]) -> bool {
     others.iter().any(|other| matches!(other, Address::Tcp(v4) if v4.is_ipv4() && v4.port() == at.port()))
 }
 
-fn bind_tcp(at: SocketAddr, copies: usize, only_v6: bool, defers: bool) -> io::Result<Bound> {
+fn bind_tcp(at: SocketAddr, scheme: Scheme, copies: usize, only_v6: bool, defers: bool) -> io::Result<Bound> {
     let asked = Address::Tcp(at);
     let first = tcp_socket(at, only_v6)?;
     first.bind(&at.into())?;
@@ -186,17 +209,26 @@ fn bind_tcp(at: SocketAddr, copies: usize, only_v6: bool, defers: bool) -> io::R
         Ok(Listener::Tcp(Arc::new(socket.into())))
     };
     let listeners = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
-    Ok(Bound { listeners, url: tcp_url(at), asked: Some(asked), origin: Origin::Here })
+    let (url, asked) = (scheme.tcp_url(at), Some(asked));
+    Ok(Bound { listeners, scheme, url, asked, origin: Origin::Here })
 }
 
-/// As the log tells of a TCP address.
-pub(crate) fn tcp_url(at: SocketAddr) -> String {
-    format!("http://{at}")
-}
+impl Scheme {
+    /// As the log tells of a TCP address.
+    pub(crate) fn tcp_url(self, at: SocketAddr) -> String {
+        match self {
+            Self::Http => format!("http://{at}"),
+            Self::Https => format!("https://{at}"),
+        }
+    }
 
-/// As the log tells of a unix socket.
-pub(crate) fn unix_url(path: &Path) -> String {
-    format!("unix:{}", path.display())
+    /// As the log tells of a unix socket.
+    pub(crate) fn unix_url(self, path: &Path) -> String {
+        match self {
+            Self::Http => format!("unix:{}", path.display()),
+            Self::Https => format!("unix:{} (TLS)", path.display()),
+        }
+    }
 }
 
 fn tcp_socket(at: SocketAddr, only_v6: bool) -> io::Result<Socket> {
@@ -211,7 +243,7 @@ fn tcp_socket(at: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path) -> io::Result<Bound> {
+fn bind_unix(path: &Path, scheme: Scheme) -> io::Result<Bound> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
@@ -219,7 +251,8 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     socket.listen(BACKLOG)?;
     let listener = Listener::Unix { socket: Arc::new(socket.into()), path: Some(owned) };
     let asked = Some(Address::Unix(path.to_owned()));
-    Ok(Bound { listeners: vec![listener], url: unix_url(path), asked, origin: Origin::Here })
+    let url = scheme.unix_url(path);
+    Ok(Bound { listeners: vec![listener], scheme, url, asked, origin: Origin::Here })
 }
 
 /// A socket that nobody answers on was left behind by a process that was killed.
@@ -252,10 +285,10 @@ mod tests {
 
     #[test]
     fn a_port_that_somebody_has_is_refused_even_to_those_who_would_share_it() {
-        let first = bind(&address("127.0.0.1:0"), 2, &[], true).unwrap();
+        let first = bind(&address("127.0.0.1:0"), Scheme::Http, 2, &[], true).unwrap();
         assert_eq!(first.listeners.len(), 2);
         let taken = first.url.strip_prefix("http://").unwrap();
-        let error = bind(&address(taken), 2, &[], true).unwrap_err();
+        let error = bind(&address(taken), Scheme::Http, 2, &[], true).unwrap_err();
         assert!(error.to_string().starts_with(&format!("can't listen on {taken}: ")), "{error}");
     }
 
@@ -265,9 +298,9 @@ mod tests {
         let path = dir.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let at = Address::Unix(path.clone());
-        let bound = bind(&at, 3, &[], true).unwrap();
+        let bound = bind(&at, Scheme::Http, 3, &[], true).unwrap();
         assert_eq!(bound.listeners.len(), 1, "it is shared");
-        assert!(bind(&at, 1, &[], true).is_err());
+        assert!(bind(&at, Scheme::Http, 1, &[], true).is_err());
         drop(bound);
         assert!(!path.exists());
     }
@@ -276,7 +309,7 @@ mod tests {
     fn a_path_that_is_left_or_was_replaced_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let bound = || bind(&Address::Unix(path.clone()), 1, &[], true).unwrap();
+        let bound = || bind(&Address::Unix(path.clone()), Scheme::Http, 1, &[], true).unwrap();
         let left = bound();
         if let [Listener::Unix { path: Some(owned), .. }] = left.listeners.as_slice() {
             owned.leave();
@@ -300,8 +333,8 @@ mod tests {
             (3, 3, &[&[0], &[1], &[2]]),
             (5, 2, &[&[0, 2, 4], &[1, 3]]),
         ] {
-            let bound = bind(&address("127.0.0.1:0"), sockets, &[], false).unwrap();
-            let number = |listener: Listener| {
+            let bound = bind(&address("127.0.0.1:0"), Scheme::Http, sockets, &[], false).unwrap();
+            let number = |(listener, _): Door| {
                 let (socket, _) = listener.into_socket();
                 let is_same = |other: &Listener| Arc::ptr_eq(&other.clone().into_socket().0, &socket);
                 bound.listeners.iter().position(is_same).unwrap()
@@ -315,9 +348,9 @@ mod tests {
 
     #[test]
     fn both_families_of_one_port_can_be_listened_on() {
-        let v4 = bind(&address("0.0.0.0:0"), 1, &[], true).unwrap();
+        let v4 = bind(&address("0.0.0.0:0"), Scheme::Http, 1, &[], true).unwrap();
         let port = v4.url.rsplit_once(':').unwrap().1;
         let both = [address(&format!("0.0.0.0:{port}")), address(&format!("[::]:{port}"))];
-        assert!(bind(&both[1], 1, &both, true).is_ok());
+        assert!(bind(&both[1], Scheme::Http, 1, &both, true).is_ok());
     }
 }

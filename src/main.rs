@@ -25,6 +25,7 @@ fn perform(loaded: &Loaded, given: Given) -> ExitCode {
         Task::Compress(asked) => tell(&tree::compress(&loaded.config, asked)),
         Task::Verify(asked) => tell(&tree::verify(&loaded.config, asked)),
         Task::Warm(asked) => tell(&pagecast::warmth::warm(&loaded.config, asked)),
+        Task::Sign(asked) => tell(&pagecast::guard::access::sign(&loaded.access.link_keys, asked)),
         Task::Print(text) => print(text),
     }
 }

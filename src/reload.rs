@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 
+use crate::access_log::AccessLog;
 use crate::config::change::Change;
 use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, Given, Knob, Limits, Loaded, Origins, RegularFiles,
@@ -25,7 +26,10 @@ use crate::ops::logger;
 use crate::ops::service;
 use crate::rules::Rules;
 use crate::serve::Manners;
+use crate::tls::Tls;
+use crate::tls::certificates::{Certificates, Found};
 use crate::warmth::Warmth;
+use crate::wire::noting::Noting;
 use crate::wire::worker::Bounds;
 
 /// Who asks for a reload leaves word here. What is asked for twice before it is begun is done once.
@@ -38,6 +42,7 @@ pub struct ReloadRequests {
 struct Asked {
     configuration: Notify,
     redirects: Notify,
+    reopening: Notify,
 }
 
 /// What is to be read again.
@@ -52,6 +57,7 @@ pub(crate) struct Served {
     pub(crate) files: Files,
     pub(crate) manners: Manners,
     pub(crate) bounds: Bounds,
+    pub(crate) noting: Noting,
 }
 
 /// For a worker: what it serves with from now on.
@@ -73,6 +79,10 @@ struct Inner {
     disk: Disk,
     guard: Guard,
     warmth: Warmth,
+    tls: Option<Tls>,
+    /// The files of certificates that were looked into last, whatever came of it.
+    judged: Mutex<Option<[u8; 32]>>,
+    access_log: AccessLog,
     workers: Vec<mpsc::UnboundedSender<Order>>,
     turn: tokio::sync::Mutex<()>,
     current: Mutex<Current>,
@@ -161,6 +171,16 @@ impl ReloadRequests {
         self.inner.redirects.notify_one();
     }
 
+    /// Asks for the access log to be opened anew.
+    pub fn ask_to_reopen(&self) {
+        self.inner.reopening.notify_one();
+    }
+
+    /// Waits until the access log is to be opened anew.
+    pub(crate) async fn reopening(&self) {
+        self.inner.reopening.notified().await;
+    }
+
     async fn next(&self) -> Wanted {
         tokio::select! {
             biased;
@@ -180,12 +200,16 @@ impl Reloader {
         current: Current,
         guard: Guard,
         warmth: Warmth,
+        tls: Option<Tls>,
+        access_log: AccessLog,
         workers: Vec<mpsc::UnboundedSender<Order>>,
     ) -> std::io::Result<Self> {
         let disk = Disk::new("pagecast-load", 1, 0)?;
         let (turn, current) = (tokio::sync::Mutex::default(), Mutex::new(current));
         let counts = ReloadCounts::new();
-        let inner = Inner { given, disk, guard, warmth, workers, turn, current, counts };
+        let judged = Mutex::new(tls.as_ref().map(|tls| tls.certificates().fingerprint()));
+        let inner =
+            Inner { given, disk, guard, warmth, tls, judged, access_log, workers, turn, current, counts };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -258,14 +282,58 @@ impl Reloader {
         Ok(())
     }
 
+    /// Reads the certificates again whenever their files are others, for as long as it is polled. Files are taken as they are once
+    /// two looks have found the same: somebody may be about to write the second one.
+    pub(crate) async fn watch_certificates(self) {
+        let Some(tls) = &self.inner.tls else { return };
+        let mut seen = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let turn = self.inner.turn.lock().await;
+            let config = self.config();
+            let found = self.inner.disk.run(move || Found::read(&config)).await;
+            let Ok(found) = found else { continue };
+            let fingerprint = Found::fingerprint(&found);
+            let is_new = fingerprint.is_some() && fingerprint != *self.inner.judged.lock();
+            if is_new && fingerprint == seen {
+                self.judge(tls, found).await;
+            }
+            seen = fingerprint;
+            drop(turn);
+        }
+    }
+
+    async fn judge(&self, tls: &Tls, found: Result<Option<Found>, Vec<ConfigError>>) {
+        *self.inner.judged.lock() = Found::fingerprint(&found);
+        let read = || found?.map(Found::into_certificates).transpose();
+        match self.blocking(move || read().map_err(ConfigErrors::from)).await {
+            Ok(None) => {}
+            Ok(Some(certificates)) => put_certificates(tls, certificates),
+            Err(errors) => {
+                tls.count_bad_certificates();
+                tell(&errors, CERTIFICATES);
+            }
+        }
+    }
+
     async fn read_and_apply(&self) -> Result<Reloaded, ConfigErrors> {
         let before = self.current();
         let (given, root) = (self.inner.given.clone(), before.config.root.clone());
         let loaded = self.blocking(move || read_all(&given, &root)).await?;
+        let certificates = self.read_certificates(&loaded.config).await?;
         let change = Change::between(&before.config, loaded.config.clone());
         let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
+        let log = self.inner.access_log.clone();
+        let (old, new) = (before.config.clone(), change.config.clone());
+        let prepared = self
+            .blocking(move || log.prepare(&old, &new, old.root.as_path()).map_err(|error| conflict(&error)))
+            .await?;
+        self.inner.access_log.apply(&change.config, prepared).map_err(|error| conflict(&error))?;
         let news = news(&change, &before, &loaded);
-        let served = before.served.changed(&change.config, &limits, Arc::clone(&loaded.redirects));
+        if let (Some(tls), Some(certificates)) = (&self.inner.tls, certificates) {
+            put_certificates(tls, certificates);
+        }
+        let served = before.served.changed(&change.config, &limits, &loaded);
         let postponed: Vec<Postponed> =
             change.postponed.iter().map(|knob| Postponed::new(knob, &loaded, &before)).collect();
         let mut origins = loaded.origins.clone();
@@ -275,14 +343,33 @@ impl Reloader {
         let config = change.config.clone();
         let next = Current { config, origins, postponed: postponed.clone(), limits, served };
         self.put_into_effect(next).await;
-        if change.config.log != before.config.log {
-            logger::change(&change.config.log);
+        if !logger::is_same(&change.config, &before.config) {
+            logger::change(&change.config);
         }
         log::info!("reloaded {news}");
         for Postponed { key, origin, value, until_then } in &postponed {
             log::warn!("{key} = {value} ({origin}) needs a restart: until then it stays {until_then}");
         }
         Ok(Reloaded { news, postponed })
+    }
+
+    /// The certificates that `config` names.
+    async fn read_certificates(&self, config: &Config) -> Result<Option<Certificates>, ConfigErrors> {
+        let config = config.clone();
+        let read = move || {
+            let found = Found::read(&config);
+            let fingerprint = Found::fingerprint(&found);
+            let parse = || found?.map(Found::into_certificates).transpose();
+            Ok((fingerprint, parse().map_err(ConfigErrors::from)))
+        };
+        let (fingerprint, certificates) = self.blocking(read).await?;
+        if fingerprint.is_some() {
+            *self.inner.judged.lock() = fingerprint;
+        }
+        if certificates.is_err() {
+            self.inner.tls.iter().for_each(Tls::count_bad_certificates);
+        }
+        certificates
     }
 
     async fn put_into_effect(&self, next: Current) {
@@ -328,10 +415,11 @@ impl Postponed {
 
 impl Served {
     /// What `config` and `limits` say now.
-    fn changed(&self, config: &Config, limits: &Limits, redirects: Arc<Redirects>) -> Self {
+    fn changed(&self, config: &Config, limits: &Limits, loaded: &Loaded) -> Self {
+        let redirects = Arc::clone(&loaded.redirects);
         let files = self.files.changed(&Settings::of(config, limits), Rules::new(config));
-        let manners = self.manners.changed(config, limits, &files, redirects);
-        Self { files, manners, bounds: Bounds::of(config) }
+        let manners = self.manners.changed(config, limits, &files, redirects, &loaded.access);
+        Self { files, manners, bounds: Bounds::of(config), noting: Noting::of(config) }
     }
 }
 
@@ -342,6 +430,10 @@ fn read_all(given: &Given, root: &RootPath) -> Result<Loaded, ConfigErrors> {
         return Ok(loaded);
     }
     Ok(Loaded { redirects: redirects_of(root)?, ..loaded })
+}
+
+fn conflict(error: &std::io::Error) -> ConfigErrors {
+    ConfigError::Conflict(error.to_string()).into()
 }
 
 fn redirects_of(root: &RootPath) -> Result<Arc<Redirects>, ConfigErrors> {
@@ -365,6 +457,13 @@ fn news(change: &Change, before: &Current, loaded: &Loaded) -> String {
     if loaded.redirects != before.served.manners.redirects {
         news.push_str(if news.is_empty() { "redirects" } else { ", redirects" });
     }
+    if !before.served.manners.access.is_by(&loaded.access) {
+        news.push_str(if news.is_empty() {
+            "keys, tokens or passwords"
+        } else {
+            ", keys, tokens or passwords"
+        });
+    }
     if news.is_empty() {
         news.push_str("nothing has changed");
     }
@@ -373,6 +472,19 @@ fn news(change: &Change, before: &Current, loaded: &Loaded) -> String {
         None => format!("the redirects, no configuration file being named: {news}"),
     }
 }
+
+fn put_certificates(tls: &Tls, certificates: Certificates) {
+    if certificates.fingerprint() != tls.certificates().fingerprint() {
+        let names: Vec<String> = certificates.expiries().map(|(name, _)| name).collect();
+        log::info!("the certificates are others: {}", names.join(", "));
+        tls.replace(certificates);
+    }
+}
+
+/// Certificates are looked at so often, whole: their dates do not tell all changes, and they are short.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+const CERTIFICATES: &str = "the set of certificates";
 
 fn tell(errors: &ConfigErrors, what: &str) {
     for error in errors.as_slice() {

@@ -2,6 +2,7 @@
 
 mod rates;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -13,9 +14,11 @@ use parking_lot::RwLock;
 pub(crate) use self::rates::RuleRate;
 pub(crate) use self::rates::RuleRates;
 pub(crate) use crate::config::Disposition;
-use crate::config::{Config, Effects, ExtraFields, OrOff, ResourcePolicy, Rule, Switch};
+use crate::config::{AccessChoice, Config, Effects, ExtraFields, OrOff, ResourcePolicy, Rule, Switch};
+use crate::http::cache_control;
 use crate::http::cors::{AllowedOrigins, CorsPolicy};
 use crate::http::digest::Algorithm;
+use crate::http::encoding::Coding;
 use crate::http::target::SitePath;
 
 /// The rules of a site, and what holds where they say nothing.
@@ -63,6 +66,20 @@ impl Rules {
         self.of(self.rules.iter().map(|rule| rule.matches(path.as_bytes())).collect())
     }
 
+    /// The policies that may keep a path closed: its own, and where it is what lies beside a file (`x.br`, `x.sha256`) that of the
+    /// file, of which it has the bytes or tells.
+    pub(crate) fn locks(&self, path: &SitePath<'_>) -> impl Iterator<Item = Arc<Policy>> {
+        let file = file_beside(path);
+        let file_of_that = file.as_ref().and_then(file_beside);
+        let others = [file, file_of_that].into_iter().flatten().map(|path| self.policy(&path));
+        std::iter::once(self.policy(path)).chain(others)
+    }
+
+    /// Whether some path may not be for all.
+    pub(crate) fn close_anything(&self) -> bool {
+        self.rules.iter().any(|rule| rule.effects.access.as_ref().is_some_and(|access| !access.ways.public))
+    }
+
     /// What holds where no rule matches.
     pub(crate) fn site_wide(&self) -> Arc<Policy> {
         self.of(self.rules.iter().map(|_| false).collect())
@@ -98,7 +115,9 @@ impl Policy {
             }
         }
         let cors_to = lines.len();
-        for (name, value) in effects.headers.as_slice() {
+        let is_private = is_private(&effects);
+        let is_kept = |name: &str| is_private && speaks_to_shared_caches(name);
+        for (name, value) in effects.headers.as_slice().iter().filter(|(name, _)| !is_kept(name.as_str())) {
             put(&mut lines, name.as_str(), value.as_str());
         }
         let rates = rates.map(Arc::new);
@@ -158,6 +177,20 @@ impl Policy {
         Some(given.given().map(|value| value.as_str()))
     }
 
+    /// Cache-Control where `default` holds if no rule gives another; of what is not for all always one that keeps shared caches out.
+    pub(crate) fn cache_control_or<'a>(&'a self, default: &'a str) -> Option<Cow<'a, str>> {
+        let value = self.cache_control().unwrap_or(Some(default));
+        match self.access() {
+            Some(_) => Some(Cow::Owned(cache_control::private(value))),
+            None => value.map(Cow::Borrowed),
+        }
+    }
+
+    /// What opens the path; none where it is for all.
+    pub(crate) fn access(&self) -> Option<&AccessChoice> {
+        self.effects.access.as_ref().filter(|access| !access.ways.public)
+    }
+
     pub(crate) fn content_type(&self) -> Option<&str> {
         self.effects.content_type.as_ref().map(|value| value.as_str())
     }
@@ -198,6 +231,25 @@ impl Policy {
     }
 }
 
+fn is_private(effects: &Effects) -> bool {
+    effects.access.as_ref().is_some_and(|access| !access.ways.public)
+}
+
+/// Whether a field tells some shared cache what Cache-Control says to all (RFC 9213 §3): of what is not for all it is left out.
+fn speaks_to_shared_caches(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.ends_with("-cache-control") || matches!(name.as_str(), "surrogate-control" | "x-accel-expires")
+}
+
+/// The file beside which `path` lies by its name.
+fn file_beside(path: &SitePath<'_>) -> Option<SitePath<'static>> {
+    let suffixes = Coding::ALL.into_iter().map(Coding::suffix).chain(CHECKSUMS);
+    suffixes.into_iter().find_map(|suffix| path.without_suffix(suffix))
+}
+
+/// What files of checksums add to a name.
+const CHECKSUMS: [&str; 2] = [".sha256", ".sha512"];
+
 fn put(lines: &mut String, name: &str, value: &str) {
     lines.push_str(&format!("{}: {value}\r\n", name.to_ascii_lowercase()));
 }
@@ -235,3 +287,80 @@ fn given<T>(value: &Option<OrOff<T>>) -> Option<&T> {
 
 /// Policies that are kept. More combinations of rules than this are made anew for each name.
 const POLICIES_KNOWN: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PathGlobs;
+
+    fn rule(glob: &str, effects: Effects) -> Rule {
+        Rule { path: PathGlobs::new(vec![glob.to_owned()]).unwrap(), effects }
+    }
+
+    fn access(ways: &str) -> Effects {
+        let access = AccessChoice { ways: ways.parse().unwrap(), users: None };
+        Effects { access: Some(access), ..Effects::default() }
+    }
+
+    fn path(text: &str) -> SitePath<'_> {
+        SitePath::parse(text.as_bytes()).unwrap().path
+    }
+
+    #[test]
+    fn what_lies_beside_a_file_has_its_locks() {
+        let rules = vec![
+            rule("/open.pdf", access("public")),
+            rule("*.pdf", access("link")),
+            rule("*.gz", access("basic")),
+        ];
+        let rules = Rules::new(&Config { rules, ..Config::default() });
+        assert!(rules.close_anything());
+        for (text, expected) in [
+            ("/a.pdf", "link"),
+            ("/a.pdf.br", "link"),
+            ("/d/a.pdf.zst", "link"),
+            ("/a.pdf.sha256", "link"),
+            ("/a.pdf.sha512", "link"),
+            ("/a.pdf.gz", "basic link"),
+            ("/a.pdf.gz.sha256", "basic link"),
+            ("/a.txt.gz", "basic"),
+            ("/open.pdf", ""),
+            ("/open.pdf.br", ""),
+            ("/a.txt", ""),
+            ("/a.pdf/x", ""),
+            ("/", ""),
+        ] {
+            let path = path(text);
+            let locks = rules.locks(&path).filter_map(|policy| Some(policy.access()?.ways.to_string()));
+            assert_eq!(locks.collect::<Vec<_>>().join(" "), expected, "{text}");
+        }
+        let open = vec![rule("*", access("public")), rule("*", Effects::default())];
+        assert!(!Rules::new(&Config { rules: open, ..Config::default() }).close_anything());
+    }
+
+    #[test]
+    fn what_is_closed_tells_no_shared_cache_to_keep_it() {
+        let mut headers = ExtraFields::default();
+        for name in ["CDN-Cache-Control", "X-A", "surrogate-control", "X-Accel-Expires"] {
+            headers.push(name.parse().unwrap(), "max-age=9".parse().unwrap()).unwrap();
+        }
+        let given = |value: &str| Some(OrOff::Given(value.parse().unwrap()));
+        for (cache_control, closed, open) in [
+            (None, Some("private, no-cache"), Some("no-cache")),
+            (Some(OrOff::Off), Some("private"), None),
+            (given("public, max-age=5"), Some("private, max-age=5"), Some("public, max-age=5")),
+        ] {
+            for (ways, expected, lines) in [("basic", closed, 1), ("public", open, 4)] {
+                let effects = Effects {
+                    cache_control: cache_control.clone(),
+                    headers: headers.clone(),
+                    ..access(ways)
+                };
+                let rules = Rules::new(&Config { rules: vec![rule("**", effects)], ..Config::default() });
+                let policy = rules.policy(&path("/x"));
+                assert_eq!(policy.cache_control_or("no-cache").as_deref(), expected, "{ways}");
+                assert_eq!(policy.lines().lines().count(), lines, "{ways}: {}", policy.lines());
+            }
+        }
+    }
+}

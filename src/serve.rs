@@ -2,6 +2,7 @@
 //!
 //! | room        | what it knows                                              |
 //! |-------------|------------------------------------------------------------|
+//! | `access`    | who may have a path, before it is looked up                |
 //! | `asked`     | which fields of a request count                            |
 //! | `place`     | where a request leads: a file, or what stands for one      |
 //! | `shortcut`  | the same for paths that were asked for before              |
@@ -10,6 +11,7 @@
 //! | `cors`      | what pages of other origins may do                         |
 //! | `pages`     | the site's own pages for what went wrong                   |
 
+mod access;
 mod asked;
 mod cors;
 mod directory;
@@ -18,7 +20,7 @@ mod pages;
 pub(crate) mod place;
 mod shortcut;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,22 +28,24 @@ use std::time::Duration;
 
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use self::asked::Fields;
 use self::cors::{add_cors, preflight};
 use self::pages::Pages;
 use self::place::{Place, Stop};
 use self::shortcut::Shortcuts;
-use crate::config::{Config, Dotfiles, Limits, TrailingSlash, Verify};
+use crate::config::{AccessFiles, Config, Dotfiles, Limits, TrailingSlash, Verify};
 use crate::directories::{Directories, DirectorySettings};
 use crate::error::Refused;
 use crate::files::cache::NoHandle;
 use crate::files::handle_pool::Handle;
 use crate::files::load::NoForm;
 use crate::files::{Asset, Files, Lookup};
+use crate::guard::access::Access;
 use crate::guard::gate::{Gate, Turned};
 use crate::guard::{Admission, Guard};
+use crate::http::carriage::Carriage;
 use crate::http::decide::{Representation, decide};
 use crate::http::digest::Algorithm;
 use crate::http::encoding::{Choice, Coding};
@@ -50,8 +54,11 @@ use crate::http::query::Wants;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
 use crate::ledger::lookups::Lookups;
+use crate::ledger::note::Cached;
 use crate::reply::{Checksums, Source, add_lines, download, moved, options, page, redirect, reply};
 use crate::rules::{Policy, Rules};
+use crate::wire::noting::Noting;
+use crate::wire::ready::Ready;
 
 /// The site as one worker serves it.
 pub struct Site {
@@ -79,6 +86,10 @@ pub struct Manners {
     pub redirects: Arc<Redirects>,
     /// Who is turned away before anything is looked up.
     pub gate: Gate,
+    /// Whether some path is not for all.
+    pub(crate) has_access_rules: bool,
+    /// Who may have those.
+    pub access: Access,
     /// Who may have how much.
     pub guard: Guard,
     /// Listings and archives.
@@ -89,6 +100,8 @@ pub struct Manners {
     pub verifies: bool,
     /// How long a request waits for a checksum.
     pub digest_wait: Duration,
+    /// Whether it is noted how files were found.
+    pub notes: bool,
 }
 
 impl Manners {
@@ -103,12 +116,15 @@ impl Manners {
         rules: Arc<Rules>,
         redirects: Arc<Redirects>,
         guard: &Guard,
+        access: Access,
     ) -> io::Result<Self> {
         Ok(Self {
             dotfiles: config.dotfiles,
             index: config.index.as_str().to_owned(),
             trailing_slash: config.trailing_slash,
             sendfile_from: config.sendfile_from.get(),
+            has_access_rules: rules.close_anything(),
+            access,
             rules,
             redirects,
             gate: Gate::new(config),
@@ -117,6 +133,7 @@ impl Manners {
             offers_archives: config.archive.is_on(),
             verifies: config.verify == Verify::Serve,
             digest_wait: config.digest_wait.get(),
+            notes: Noting::of(config).writes(),
         })
     }
 
@@ -128,12 +145,15 @@ impl Manners {
         limits: &Limits,
         files: &Files,
         redirects: Arc<Redirects>,
+        access: &AccessFiles,
     ) -> Self {
         Self {
             dotfiles: config.dotfiles,
             index: config.index.as_str().to_owned(),
             trailing_slash: config.trailing_slash,
             sendfile_from: config.sendfile_from.get(),
+            has_access_rules: files.rules().close_anything(),
+            access: self.access.changed(config, access),
             rules: Arc::clone(files.rules()),
             redirects,
             gate: self.gate.changed(config),
@@ -142,6 +162,7 @@ impl Manners {
             offers_archives: config.archive.is_on(),
             verifies: config.verify == Verify::Serve,
             digest_wait: config.digest_wait.get(),
+            notes: Noting::of(config).writes(),
         }
     }
 }
@@ -171,15 +192,16 @@ impl Site {
         let is_head = method == Method::Head;
         let admission = self.manners.guard.admit(request);
         let refusal = admission.as_ref().and_then(|admission| admission.outcome.as_ref().err());
+        let cached = Cell::new(None);
         let turned = if refusal.is_some() { None } else { gate.turns(request) };
         let answer = match (turned, method) {
             _ if let Some(refusal) = refusal => {
                 Err(Stop::refused(Refused::TooManyRequests(refusal.retry_after)))
             }
             (Some(turned), _) => Ok(self.turned(turned, request, method)),
-            (None, Method::Get | Method::Head) => match self.answer_at_once(request, is_head) {
+            (None, Method::Get | Method::Head) => match self.answer_at_once(request, is_head, &cached) {
                 Some(answer) => answer,
-                None => Box::pin(self.answer(request, is_head)).await,
+                None => Box::pin(self.answer(request, is_head, &cached)).await,
             },
             (None, Method::Options) => Ok(self.options(request)),
             (None, Method::NotAllowed) => Err(Stop::refused(Refused::MethodNotAllowed)),
@@ -195,19 +217,31 @@ impl Site {
         for line in [gate.transport_security(request), gate.vary(request)].into_iter().flatten() {
             add_lines(&mut response, line);
         }
+        if let Some(cached) = cached.get().filter(|_| self.manners.notes) {
+            Ready::note_cached(&mut response, cached);
+        }
         if let Some(admission) = admission {
             accompany(*admission, &mut response);
+        }
+        if self.manners.has_access_rules {
+            self.seal(request, &mut response);
         }
         response
     }
 
     /// The usual case, in which nothing waits: a name that is known, a form that is in memory or open. A plain function, since
     /// whatever an async one never does makes it slower all the same.
-    fn answer_at_once(&self, request: &HttpRequest, is_head: bool) -> Option<Result<HttpResponse, Stop>> {
+    fn answer_at_once(
+        &self,
+        request: &HttpRequest,
+        is_head: bool,
+        cached: &Cell<Option<Cached>>,
+    ) -> Option<Result<HttpResponse, Stop>> {
         if self.manners.verifies || request.uri().query().is_some() {
             return None;
         }
-        let known = self.recall(request, None).filter(|known| !known.is_due_for_touch)?;
+        let known =
+            self.recall(request, None, cached).filter(|known| known.is_public && !known.is_due_for_touch)?;
         let Lookup::File(asset) = &known.lookup else {
             let stop = self.refuse_nothing(&known.name, &known.lookup, known.wants_directory).err()?;
             self.note_use(&known);
@@ -234,12 +268,21 @@ impl Site {
         Some(Ok(response))
     }
 
-    async fn answer(&self, request: &HttpRequest, is_head: bool) -> Result<HttpResponse, Stop> {
+    async fn answer(
+        &self,
+        request: &HttpRequest,
+        is_head: bool,
+        cached: &Cell<Option<Cached>>,
+    ) -> Result<HttpResponse, Stop> {
+        if self.manners.has_access_rules {
+            self.admit_target(request).await?;
+        }
         let fields = Fields::of(request.headers());
         let wants = request.uri().query().map(|query| Wants::parse(query.as_bytes()));
         for _ in 0..CHANGED_TRIES {
-            let place = self.find(request, wants.as_ref()).await?; // 1 where
-            match self.send(&place, &fields, wants.as_ref(), is_head).await {
+            let place = self.find(request, wants.as_ref(), cached).await?; // 1 where
+            self.admit(request, &place.name.path).await?;
+            match self.send(&place, request, &fields, wants.as_ref(), is_head).await {
                 Ok(mut response) => {
                     add_cors(&place.asset.policy, request.headers(), &mut response);
                     return Ok(response);
@@ -258,6 +301,7 @@ impl Site {
     async fn send(
         &self,
         place: &Place,
+        request: &HttpRequest,
         fields: &Fields<'_>,
         wants: Option<&Wants<'_>>,
         is_head: bool,
@@ -277,7 +321,7 @@ impl Site {
             self.files.digest_soon(&form, Algorithm::Sha256);
         }
         let checksums = self.checksums(&form, fields, is_head).await;
-        let handle = self.handle(&form).await?;
+        let handle = self.handle(&form, request).await?;
         let mut response = self.reply_with(asset, &form, fields, handle, checksums, is_head)?;
         if let Some(stand_in) = &place.stands_in {
             stand_in.tell(asset, &mut response);
@@ -344,8 +388,13 @@ impl Site {
         Ok(Arc::clone(asset))
     }
 
-    /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on.
-    async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, NoHandle> {
+    /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on. Whoever
+    /// copies must have one: from a mapping nobody but the kernel may read.
+    async fn handle(
+        &self,
+        asset: &Arc<Asset>,
+        request: &HttpRequest,
+    ) -> Result<Option<Arc<Handle>>, NoHandle> {
         if asset.is_on_heap() {
             return Ok(None);
         }
@@ -355,6 +404,7 @@ impl Site {
         };
         match handle {
             Some(handle) if !handle.still_is(&asset.version) => Err(NoHandle::Changed),
+            None if is_copied(request) => Err(NoHandle::Exhausted),
             handle => Ok(handle),
         }
     }
@@ -372,6 +422,9 @@ impl Site {
     /// The response of the gate.
     fn turned(&self, turned: Turned, request: &HttpRequest, method: Method) -> HttpResponse {
         let policy = self.policy_of(request);
+        if let Ok(target) = SitePath::parse(request.uri().path().as_bytes()) {
+            self.note_private(request, &target.path);
+        }
         let is_head = method == Method::Head;
         let mut response = match turned {
             Turned::ToHttps(location) if is_head || method == Method::Get => moved(&policy, &location),
@@ -439,6 +492,9 @@ impl Site {
         is_head: bool,
     ) -> Option<HttpResponse> {
         let asset = self.pages.page(&self.files, refused.status()).await?;
+        if !self.may_show(request, &asset.path) {
+            return None;
+        }
         let mut response = self.page_of(&asset, refused.status(), policy, request, is_head).await?;
         if refused == Refused::Busy {
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
@@ -459,7 +515,7 @@ impl Site {
         }
         let fields = Fields::of(request.headers());
         let form = self.form(asset, &fields).await.unwrap_or_else(|_| Arc::clone(asset));
-        let handle = self.handle(&form).await.ok()?;
+        let handle = self.handle(&form, request).await.ok()?;
         let sendfile_from = self.manners.sendfile_from;
         let source = Source { asset: &form, handle, sendfile_from, checksums: Vec::new() };
         Some(page(status, policy, asset.forms.is_some(), &source, is_head))
@@ -507,6 +563,10 @@ fn accompany(admission: Admission, response: &mut HttpResponse) {
     if let Ok(pass) = admission.outcome {
         response.extensions_mut().insert(pass);
     }
+}
+
+fn is_copied(request: &HttpRequest) -> bool {
+    request.extensions().get::<Carriage>().is_some_and(|carriage| carriage.is_copied)
 }
 
 fn facts(asset: &Asset) -> Representation<'_> {

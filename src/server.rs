@@ -17,10 +17,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::workers::{Plan, Workers};
-use crate::config::{Given, Loaded};
+use crate::access_log::AccessLog;
+use crate::config::{ConfigError, Given, Loaded};
 use crate::files::storage::{self, Storage};
 use crate::files::{Files, Root, Settings};
 use crate::guard::Guard;
+use crate::guard::access::Access;
 pub use crate::handover::Listeners;
 use crate::handover::{
     Activated, Offer, Predecessor, Successor, UpgradePlace, UpgradeSocket, came_to_nothing,
@@ -38,7 +40,10 @@ use crate::ops::service::{self, Watchdog};
 use crate::reload::{Current, Order, ReloadRequests, Reloader, Served};
 use crate::rules::Rules;
 use crate::serve::Manners;
+use crate::tls::Tls;
+use crate::tls::certificates::Certificates;
 use crate::warmth::{Memory, Warmth};
+use crate::wire::noting::Noting;
 use crate::wire::worker::Bounds;
 
 /// Serves until a signal says to stop: the program's main job.
@@ -48,7 +53,7 @@ use crate::wire::worker::Bounds;
 /// On SIGHUP it loads again what it was `given`.
 pub fn run(loaded: &Loaded, given: Given) -> ExitCode {
     let Loaded { config, limits, .. } = loaded;
-    logger::start(&config.log);
+    logger::start(config);
     // Before there are threads: it changes the environment.
     let outcome = Activated::take(config).and_then(|activated| {
         System::new().block_on(async {
@@ -99,19 +104,26 @@ pub async fn serve(
     signals: Signals,
     storage: Arc<dyn Storage>,
 ) -> io::Result<Ended> {
+    let has_tls = listeners.has_tls();
     let Listeners { traffic, admin, mut predecessor, upgrade } = listeners;
     let Signals { mut stops, reloads } = signals;
     let watchdog = Watchdog::find(predecessor.as_ref().and_then(|predecessor| predecessor.watchdog));
     let offer = Offer::of(&traffic, admin.as_ref(), watchdog.as_ref().map(Watchdog::timeout));
     let is_successor = predecessor.is_some();
     let house = House::build(loaded, given, storage, watchdog.as_ref(), is_successor).await?;
-    let House { plan, memory, reloader, orders, desk, .. } = house;
+    let House { plan, memory, reloader, orders, desk, access_log } = house;
+    // Until all who write to it have ended.
+    let access_log = Finishing(access_log);
+    if has_tls && plan.tls.is_none() {
+        return Err(io::Error::other(NO_CERTIFICATE));
+    }
     let (files, lifecycle) = (plan.served.files.clone(), plan.lifecycle.clone());
     let start_admin = |admin: Option<&Bound>| admin.map(|bound| start_admin(bound, &desk)).transpose();
     // Until a successor is ready its predecessor answers, to questions about health too.
     let mut admin_server = if is_successor { None } else { start_admin(admin.as_ref())? };
     let mut tasks = Tasks(vec![
         actix_rt::spawn(keep_house(files, reloads.clone())),
+        actix_rt::spawn(keep_log(access_log.0.clone(), reloads.clone())),
         actix_rt::spawn({
             let guard = plan.guard.clone();
             async move { guard.share_bandwidth().await }
@@ -147,6 +159,7 @@ pub async fn serve(
     service::status(&format!("Serving {} by {who}", loaded.config.root));
     tasks.0.extend(watchdog.map(|watchdog| actix_rt::spawn(watchdog.feed())));
     tasks.0.push(actix_rt::spawn(reloader.clone().listen(reloads, lifecycle.clone())));
+    tasks.0.push(actix_rt::spawn(reloader.clone().watch_certificates()));
 
     let successor = tokio::select! {
         _ = stops.recv() => None,
@@ -191,6 +204,7 @@ struct House {
     /// For each worker, what it serves with from then on.
     orders: Vec<mpsc::UnboundedReceiver<Order>>,
     desk: Desk,
+    access_log: AccessLog,
 }
 
 impl House {
@@ -201,21 +215,26 @@ impl House {
         watchdog: Option<&Watchdog>,
         is_successor: bool,
     ) -> io::Result<Self> {
-        let Loaded { config, limits, redirects, .. } = loaded;
+        let Loaded { config, limits, redirects, access, .. } = loaded;
         let entry = Entry::new(config);
+        let certificates = Certificates::load(config).map_err(all_wrong)?;
+        let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
         let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
         let rules = Rules::new(config);
         let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
         files.try_probe().await;
         log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
         let (lifecycle, guard) = (Lifecycle::new(), Guard::new(config, limits));
+        let access_log = AccessLog::start(config)?;
         let warmth = Warmth::new(files.clone(), config, limits);
-        let manners = Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard)?;
+        let access = Access::new(config, access)?;
+        let manners = Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard, access)?;
         let health = Health::new(lifecycle.clone(), files.clone()).telling(warmth.progress());
         let plan = Plan {
-            served: Served { files, manners, bounds: Bounds::of(config) },
+            served: Served { files, manners, bounds: Bounds::of(config), noting: Noting::of(config) },
             guard: guard.clone(),
-            ledger: Ledger::default(),
+            ledger: Ledger::writing(Arc::new(access_log.clone())),
+            tls: tls.clone(),
             health: health.clone(),
             watchdog: watchdog.cloned(),
             accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
@@ -229,7 +248,7 @@ impl House {
             limits: *limits,
             served: plan.served.clone(),
         };
-        let reloader = Reloader::new(given, current, guard, warmth.clone(), told)?;
+        let reloader = Reloader::new(given, current, guard, warmth.clone(), tls, access_log.clone(), told)?;
         let memory = Memory::open(config, warmth.clone())?;
         let gauges = Gauges {
             started: Instant::now(),
@@ -237,17 +256,20 @@ impl House {
             entry: entry.clone(),
             files: plan.served.files.clone(),
             guard: plan.guard.clone(),
+            access: plan.served.manners.access.clone(),
             gate: plan.served.manners.gate.clone(),
             directories: plan.served.manners.directories.clone(),
             progress: Arc::clone(warmth.progress()),
             ledger: plan.ledger.clone(),
+            access_log: access_log.clone(),
+            tls: plan.tls.clone(),
             reloader: reloader.clone(),
             is_successor,
         };
         let lifecycle = plan.lifecycle.clone();
         let operators = Operators { lifecycle, reloader: reloader.clone(), warmth: warmth.clone() };
         let desk = Desk { entry, health, gauges, warmth, operators, places: limits.admin_connections };
-        Ok(Self { plan, memory, reloader, orders, desk })
+        Ok(Self { plan, memory, reloader, orders, desk, access_log })
     }
 }
 
@@ -347,6 +369,34 @@ async fn keep_house(files: Files, reloads: ReloadRequests) {
     tokio::join!(files.listen(), maintaining, looking);
 }
 
+/// What the access log is asked for, and what the diagnostics hear of it.
+async fn keep_log(access_log: AccessLog, reloads: ReloadRequests) {
+    let mut ticks = tokio::time::interval(HOUSEKEEPING_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let telling = async {
+        loop {
+            ticks.tick().await;
+            access_log.tell_losses(Instant::now());
+        }
+    };
+    let reopening = async {
+        loop {
+            reloads.reopening().await;
+            access_log.reopen();
+        }
+    };
+    tokio::join!(telling, reopening);
+}
+
+/// What is left in the access log is written when this is dropped.
+struct Finishing(AccessLog);
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
 /// The outcome of `waited`, or none when another word to stop comes first.
 async fn or_urgent<T>(waited: impl Future<Output = T>, stops: &mut mpsc::UnboundedReceiver<()>) -> Option<T> {
     tokio::select! {
@@ -356,7 +406,7 @@ async fn or_urgent<T>(waited: impl Future<Output = T>, stops: &mut mpsc::Unbound
 }
 
 impl Signals {
-    /// SIGTERM and SIGINT say to stop, SIGHUP to read the configuration again.
+    /// SIGTERM and SIGINT say to stop, SIGHUP to read the configuration again, SIGUSR1 to open the access log anew.
     fn of_the_process() -> io::Result<Self> {
         let (stop, stops) = mpsc::unbounded_channel();
         let reloads = ReloadRequests::default();
@@ -367,6 +417,13 @@ impl Signals {
                 asked.ask();
             }
         });
+        let mut renamed = signal(SignalKind::user_defined1())?;
+        let asked = reloads.clone();
+        actix_rt::spawn(async move {
+            while renamed.recv().await.is_some() {
+                asked.ask_to_reopen();
+            }
+        });
         for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
             let mut signals = signal(kind)?;
             let stop = stop.clone();
@@ -375,6 +432,19 @@ impl Signals {
         Ok(Self { stops, reloads })
     }
 }
+
+/// The last of what is wrong as an error, all before it in the log.
+fn all_wrong(errors: Vec<ConfigError>) -> io::Error {
+    let mut errors = errors;
+    let last = errors.pop();
+    for error in errors {
+        log::error!("{error}");
+    }
+    last.map_or_else(|| io::ErrorKind::Other.into(), io::Error::other)
+}
+
+const NO_CERTIFICATE: &str = "TLS is to be spoken on an inherited socket, and there is no certificate: give PAGECAST_TLS_CERT \
+    and PAGECAST_TLS_KEY";
 
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })

@@ -197,7 +197,7 @@ mod tests {
     fn archive(dir: &Path, path: &str, format: Format) -> Archive {
         let files = files(dir);
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        let plan = Plan::of(files.root(), &path, &LIMITS, &|_| true).unwrap();
+        let plan = Plan::of(files.root(), &path, &LIMITS, crate::archive::plan::Shown::all()).unwrap();
         Archive::new(plan, format, files).unwrap()
     }
 

@@ -50,15 +50,31 @@ pub(crate) enum Unplanned {
     Unreadable(Errno),
 }
 
+/// What of a tree is shown.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown<'a> {
+    /// Of a directory that is not listed there is the name alone.
+    pub(crate) is_listed: &'a dyn Fn(&SitePath<'_>) -> bool,
+    /// Of what who asks may not read there is nothing.
+    pub(crate) may_read: &'a (dyn Fn(&SitePath<'_>) -> bool + Send + Sync),
+}
+
+#[cfg(test)]
+impl Shown<'_> {
+    pub(crate) fn all() -> Self {
+        Self { is_listed: &|_| true, may_read: &|_| true }
+    }
+}
+
 impl Plan {
-    /// Walks the directory at `path`. Blocks. Of a directory within it that `is_listed` denies there is the name alone.
+    /// Walks the directory at `path`. Blocks.
     pub(crate) fn of(
         root: &Root,
         path: &SitePath<'_>,
         limits: &ArchiveLimits,
-        is_listed: &dyn Fn(&SitePath<'_>) -> bool,
+        shown: Shown<'_>,
     ) -> Result<Self, Unplanned> {
-        let mut walk = Walk { root, limits, is_listed, entries: Vec::new(), bytes: 0 };
+        let mut walk = Walk { root, limits, shown, entries: Vec::new(), bytes: 0 };
         let mut prefix = 0;
         if !path.is_root() {
             let stat = root.look(path).map_err(Unplanned::Unreadable)?;
@@ -88,7 +104,7 @@ impl Plan {
 struct Walk<'a> {
     root: &'a Root,
     limits: &'a ArchiveLimits,
-    is_listed: &'a dyn Fn(&SitePath<'_>) -> bool,
+    shown: Shown<'a>,
     entries: Vec<Planned>,
     bytes: u64,
 }
@@ -107,7 +123,7 @@ impl Walk<'_> {
                 Kind::File => self.add(path, Kind::File, entry.version)?,
                 // Its files are here under their own name, or lie outside what was asked for; and links can go in circles.
                 Kind::Directory if entry.is_link => {}
-                Kind::Directory if !(self.is_listed)(&path) => {
+                Kind::Directory if !(self.shown.is_listed)(&path) => {
                     self.add(path, Kind::Directory, entry.version)?
                 }
                 Kind::Directory => {
@@ -129,7 +145,7 @@ impl Walk<'_> {
 
     fn read(&self, path: &SitePath<'_>) -> Result<Level, Unplanned> {
         let room = self.limits.entries.saturating_sub(self.entries.len());
-        let wanted = Wanted { entries: room, dotfiles: self.limits.dotfiles };
+        let wanted = Wanted { entries: room, dotfiles: self.limits.dotfiles, may_read: self.shown.may_read };
         let read = directory::read(self.root, path, wanted).map_err(Unplanned::Unreadable)?;
         if read.is_truncated {
             return Err(Unplanned::TooMany);
@@ -188,7 +204,7 @@ mod tests {
 
     fn plan(dir: &Path, path: &str, limits: ArchiveLimits) -> Result<Plan, Unplanned> {
         let root = Root::open(dir, Symlinks::Inside).unwrap();
-        Plan::of(&root, &SitePath::parse(path.as_bytes()).unwrap().path, &limits, &|_| true)
+        Plan::of(&root, &SitePath::parse(path.as_bytes()).unwrap().path, &limits, Shown::all())
     }
 
     fn names(plan: &Plan) -> Vec<String> {

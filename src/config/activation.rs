@@ -56,6 +56,9 @@ impl Announced {
 /// The name of the descriptor that takes the place of the admin listener.
 pub const ADMIN: &str = "admin";
 
+/// The name of descriptors on which TLS is spoken.
+pub const HTTPS: &str = "https";
+
 const COUNT: &str = "LISTEN_FDS";
 const NAMES: &str = "LISTEN_FDNAMES";
 

@@ -121,6 +121,8 @@ const LIVE: &[&str] = &[
     "http2_streams",
     "http2_resets",
     "log_format",
+    "access_log",
+    "access_log_format",
     "access_log_sample",
     "access_log_slow",
     "request_ids",
@@ -163,8 +165,6 @@ mod tests {
         "tls_min_version",
         "tls_handshakes",
         "http2",
-        "access_log",
-        "access_log_format",
         "access_log_queue",
     ];
 

@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::address::Address;
+use super::cli_sign;
 use super::count::Count;
 use super::environment::CONFIG_VARIABLE;
 use super::error::ConfigError;
@@ -72,7 +73,8 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
     let flag = given.split([' ', '=']).next().unwrap_or_default();
     match error.kind() {
         ErrorKind::UnknownArgument if flag.starts_with("--") => {
-            let nearest = format!("--{}", nearest_key(flag, OTHER_FLAGS).replace('_', "-"));
+            let others = [OTHER_FLAGS, cli_sign::FLAGS].concat();
+            let nearest = format!("--{}", nearest_key(flag, &others).replace('_', "-"));
             let told = if flag == nearest {
                 let usage = format!(
                     "{flag} is a flag of another command; `pagecast COMMAND --help` tells which there are"
@@ -95,7 +97,7 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
                 (None, "--threads") => Count::accepted(&THREADS),
                 (None, "--codings") => CODINGS_ACCEPTED.to_owned(),
                 (None, "--admin") => ADMIN_ACCEPTED.to_owned(),
-                (None, _) => "the path of a file".to_owned(),
+                (None, _) => cli_sign::accepted(flag).unwrap_or_else(|| "the path of a file".to_owned()),
             };
             let usage = format!("{flag} has no value; accepted: {accepted}");
             (ConfigError::Usage(usage), only(position_without_value(flag, arguments)))
@@ -181,6 +183,7 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
             Some(globs) => Task::Warm(Warm { globs, admin: admin(given_admin, errors) }),
             None => Task::Serve,
         },
+        Some(("sign", sign)) => cli_sign::read(sign, errors).map_or(Task::Serve, Task::Sign),
         _ => Task::Serve,
     };
     CommandLine { task, config_file, root, knobs }
@@ -258,6 +261,7 @@ fn command() -> Command {
         .subcommand(compress_command())
         .subcommand(verify_command())
         .subcommand(warm_command())
+        .subcommand(sign_command())
 }
 
 fn compress_command() -> Command {
@@ -307,6 +311,11 @@ fn warm_command() -> Command {
         .arg(globs)
         .arg(config_flag())
         .arg(admin)
+}
+
+fn sign_command() -> Command {
+    let keys = KNOBS.iter().filter(|knob| SIGN_KNOBS.contains(&knob.key)).map(flag_of);
+    cli_sign::command().arg(config_flag()).args(keys)
 }
 
 fn threads_flag() -> Arg {
@@ -364,7 +373,7 @@ const ROOT: &str = "ROOT";
 const CONFIG: &str = "config";
 const EXAMPLE: &str = "example";
 /// The commands there are.
-pub(crate) const COMMANDS: &[&str] = &["serve", "config", "compress", "verify", "warm", "help"];
+pub(crate) const COMMANDS: &[&str] = &["serve", "config", "compress", "verify", "warm", "sign", "help"];
 const OTHER_FLAGS: &[&str] =
     &["config", "help", "version", "example", "check", "codings", "threads", "json", "admin"];
 const CHECK: &str = "check";
@@ -375,6 +384,7 @@ const THREADS_FLAG: &str = "threads";
 const JSON: &str = "json";
 const COMPRESS_KNOBS: &[&str] = &["root", "dotfiles", "compress_from"];
 const VERIFY_KNOBS: &[&str] = &["root", "dotfiles", "symlinks", "head_bytes"];
+const SIGN_KNOBS: &[&str] = &["link_keys_file"];
 const THREADS: RangeInclusive<Count> = Count::of(1)..=Count::of(1_024);
 const ADMIN_ACCEPTED: &str = "IP:PORT, [IPV6]:PORT, localhost:PORT or unix:/PATH";
 const CODINGS_ACCEPTED: &str = "a comma list of br, zstd and gzip";
@@ -382,6 +392,8 @@ const CODINGS_ACCEPTED: &str = "a comma list of br, zstd and gzip";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Sign, Span};
+    use crate::http::link::LinkMethod;
 
     #[test]
     fn the_command_is_sound() {
@@ -544,6 +556,72 @@ mod tests {
             (&["warm", "/a/"], "GLOB: the value \"/a/\" has `/a/` in it, which ends with a slash"),
             (&["warm", "a", "--admin=x"], "--admin: the value \"x\" `x` has no port"),
             (&["warm", "a", "--admin"], "--admin has no value; accepted:"),
+        ] {
+            let errors = read(arguments).1;
+            assert!(errors.len() == 1 && errors[0].starts_with(told), "{arguments:?}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_signed_for_a_path_and_its_terms() {
+        let usual = Sign {
+            path: b"/a b".to_vec(),
+            expires: Span::hours(1),
+            key_id: None,
+            client: None,
+            download: None,
+            method: LinkMethod::Get,
+            base: String::new(),
+        };
+        for (arguments, sign) in [
+            (&["sign", "/a b"][..], usual.clone()),
+            (
+                &[
+                    "sign",
+                    "--expires",
+                    "5m",
+                    "--key-id=k2",
+                    "/a b",
+                    "--client=192.0.2.0/24",
+                    "--download=",
+                    "--method=HEAD",
+                    "--base=https://files.example/",
+                ],
+                Sign {
+                    expires: Span::minutes(5),
+                    key_id: Some("k2".to_owned()),
+                    client: Some("192.0.2.0/24".to_owned()),
+                    download: Some(String::new()),
+                    method: LinkMethod::Head,
+                    base: "https://files.example".to_owned(),
+                    ..usual
+                },
+            ),
+        ] {
+            let (line, errors) = read(arguments);
+            assert_eq!((line.task, errors), (Task::Sign(sign), vec![]), "{arguments:?}");
+        }
+        for (arguments, told) in [
+            (&["sign", "a"][..], "PATH: the value \"a\" does not start with a slash; accepted: "),
+            (&["sign", "/a", "--expires=0"], "--expires: the value \"0\" is too small; accepted: "),
+            (&["sign", "/a", "--expires=soon"], "--expires: the value \"soon\" has no whole number"),
+            (&["sign", "/a", "--expires"], "--expires has no value; accepted: a duration"),
+            (&["sign", "/a", "--key-id=a b"], "--key-id: the value \"a b\" is not accepted; accepted: "),
+            (
+                &["sign", "/a", "--client=192.0.2.1/24"],
+                "--client: the value \"192.0.2.1/24\" is not accepted",
+            ),
+            (&["sign", "/a", "--client=x"], "--client: the value \"x\" is not accepted"),
+            (
+                &["sign", "/a", "--method=PUT"],
+                "--method: the value \"PUT\" is not accepted; accepted: GET or HEAD",
+            ),
+            (&["sign", "/a", "--base=files.example"], "--base: the value \"files.example\" is not accepted"),
+            (&["sign", "/a", "--base=https://a?b"], "--base: the value \"https://a?b\" is not accepted"),
+            (&["sign", "/a", "--method=GET", "--method=GET"], "--method is given more than once"),
+            (&["sign", "/a", "--listen=:1"], "--listen is a flag of another command"),
+            (&["sign", "/a", "--expire=1h"], "--expire is not known; the nearest known name is --expires"),
+            (&["--expires=1h"], "--expires is a flag of another command"),
         ] {
             let errors = read(arguments).1;
             assert!(errors.len() == 1 && errors[0].starts_with(told), "{arguments:?}: {errors:?}");

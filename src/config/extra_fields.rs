@@ -67,6 +67,7 @@ const RESERVED: &[(&[&str], &str)] = &[
     (&["cache-control"], "is set by the key cache_control of a rule"),
     (&["content-type"], "is set by the key content_type of a rule"),
     (&["content-disposition"], "is set by the key disposition of a rule"),
+    (&["x-request-id"], "is the id of each request (see the knob request_ids)"),
     (&["x-content-type-options"], "is always sent, as nosniff"),
     (&["strict-transport-security"], "is for the whole host, which the knob of that name sets"),
 ];
@@ -95,6 +96,7 @@ mod tests {
             "Location",
             "Allow",
             "Retry-After",
+            "X-Request-Id",
             "Access-Control-Allow-Origin",
         ] {
             assert!(why_reserved(name).is_some(), "{name}");

@@ -383,7 +383,7 @@ knobs! {
         workers: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_024);
     }
     Tls {
-        /// Addresses that traffic comes in on encrypted, beside those of listen.
+        /// Addresses that traffic comes in on encrypted, beside those of listen. They need tls_cert and tls_key.
         tls_listen: OrOff<ListenList> = OrOff::Off;
 
         /// Certificate chains in PEM, the server's own first, each in a file of its own.
@@ -400,6 +400,7 @@ knobs! {
         tls_handshake_timeout: Span = Span::seconds(10), in Span::millis(10)..=Span::minutes(10);
 
         /// TLS handshakes under way at once; further ones wait, and their time runs.
+        /// One that waits for its client for a second gives its place up.
         tls_handshakes: Count = Count::of(512), in Count::of(1)..=Count::of(1_000_000);
     }
     Http2 {
@@ -609,19 +610,20 @@ knobs! {
         log_format: LogFormat = LogFormat::Text;
 
         /// Where a line is written for each request, when its response has ended. SIGUSR1 opens a file anew.
+        /// It is appended to, and made where it is not there, in a directory that exists. Not in the root.
         access_log: LogTarget = LogTarget::Off;
 
         /// What a line of the access log looks like.
         access_log_format: AccessLogFormat = AccessLogFormat::Json;
 
-        /// One of so many requests is written, at random. 1: every one.
+        /// One of so many requests is written, chosen by its id. 1: every one.
         access_log_sample: Count = Count::of(1), in Count::of(1)..=Count::of(1_000_000);
 
         /// Requests that take at least so long are written whatever the sample, as are those that fail.
         access_log_slow: OrOff<Span> = OrOff::Off, in Span::ZERO..=Span::hours(24);
 
         /// Lines that wait to be written; what is beyond them is dropped and counted.
-        access_log_queue: Count = Count::of(16_384), in Count::of(16)..=Count::of(1_048_576);
+        access_log_queue: Count = Count::of(16_384), in Count::of(256)..=Count::of(1_048_576);
 
         /// Whether responses tell the id of their request (X-Request-Id).
         /// It is that of a trusted proxy (X-Request-Id, traceparent), else a new one. auto: where an access log is written.

@@ -179,10 +179,12 @@ impl Reserve {
             Auto::Given(workers) => workers.get(),
             Auto::Auto => u64::try_from(facts.cpus).unwrap_or(WORKERS_MAX).clamp(1, affordable),
         };
-        let addresses = match facts.inherited {
+        let plain = match facts.inherited {
             0 => config.listen.as_slice().len(),
             inherited => inherited,
         };
+        // Some of those inherited may take the place of these.
+        let addresses = plain + config.tls_listen.given().map_or(0, |list| list.as_slice().len());
         let sockets = workers.saturating_mul(u64::try_from(addresses).unwrap_or(u64::MAX));
         let refusals = (facts.open_files / 16).clamp(4, REFUSALS_MAX);
         let admin_connections = (facts.open_files / 16).clamp(4, ADMIN_CONNECTIONS_MAX);
@@ -205,7 +207,8 @@ fn share_files(config: &Config, facts: &SystemFacts, reserve: &Reserve) -> Resul
     if least > rest {
         return Err(too_many(config, facts, reserve, least));
     }
-    let affordable = (facts.memory_bytes / 4 / CONNECTION_BYTES).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
+    let bytes = if config.tls_listen.given().is_some() { TLS_CONNECTION_BYTES } else { CONNECTION_BYTES };
+    let affordable = (facts.memory_bytes / 4 / bytes).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
     Ok(match (handles, connections) {
         (Some(handles), Some(connections)) => (handles, connections),
         (Some(handles), None) => (handles, (rest - handles).min(affordable)),
@@ -247,6 +250,7 @@ fn too_many(config: &Config, facts: &SystemFacts, reserve: &Reserve, least: u64)
 pub(crate) const INPUTS: &[&str] = &[
     "workers",
     "listen",
+    "tls_listen",
     "handles",
     "max_connections",
     "directories_at_once",
@@ -288,6 +292,9 @@ const HEAP_BYTES: u64 = 128 << 20;
 
 /// Memory of a connection with a slow download, rounded up.
 const CONNECTION_BYTES: u64 = 16 << 10;
+
+/// The same where it may be encrypted: records that the client has not taken.
+const TLS_CONNECTION_BYTES: u64 = 96 << 10;
 
 #[cfg(test)]
 mod tests {

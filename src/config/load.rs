@@ -2,11 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, fs, io, mem};
 
+use super::access_files::{AccessFiles, WantedFiles};
 use super::address::AdminListen;
 use super::cli::{COMMANDS, CommandLine, read_command_line};
 use super::count::AUTO;
@@ -38,6 +39,8 @@ pub struct Loaded {
     pub limits: Limits,
     /// Where names of the root lead that are no files, as its `_redirects` says.
     pub redirects: Arc<Redirects>,
+    /// The files of secrets, for what serves or signs.
+    pub access: AccessFiles,
     /// The file that values were read from, where one was named.
     pub file: Option<PathBuf>,
 }
@@ -50,8 +53,23 @@ pub trait Disk {
     /// The bytes of a regular file; never waits for a writer, as reading a fifo does.
     fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>>;
 
+    /// The bytes of a file of secrets, and whether others may read it. Never waits for a writer.
+    fn read_private(&self, path: &Path) -> io::Result<Private>;
+
+    /// Whether a path leads to something in a directory, symbolic links followed.
+    fn is_within(&self, path: &Path, directory: &Path) -> bool;
+
     /// Whether a directory is there, symbolic links followed.
     fn is_directory(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// What a file of secrets holds.
+#[derive(Clone)]
+pub struct Private {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Everybody on the machine may read it.
+    pub is_exposed: bool,
 }
 
 /// The disk of the machine.
@@ -64,14 +82,24 @@ impl Disk for RealDisk {
     }
 
     fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read_private(path).map(|private| private.bytes)
+    }
+
+    fn read_private(&self, path: &Path) -> io::Result<Private> {
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let mut file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-        if !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        Ok(bytes)
+        Ok(Private { bytes, is_exposed: metadata.mode() & OTHERS_READ != 0 })
+    }
+
+    fn is_within(&self, path: &Path, directory: &Path) -> bool {
+        let real = [path, directory].map(fs::canonicalize);
+        matches!(&real, [Ok(path), Ok(directory)] if path.starts_with(directory))
     }
 
     fn is_directory(&self, path: &Path) -> io::Result<bool> {
@@ -90,6 +118,14 @@ impl Disk for RegularFiles {
 
     fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
         RealDisk.read_regular(path)
+    }
+
+    fn read_private(&self, path: &Path) -> io::Result<Private> {
+        RealDisk.read_private(path)
+    }
+
+    fn is_within(&self, path: &Path, directory: &Path) -> bool {
+        RealDisk.is_within(path, directory)
     }
 
     fn is_directory(&self, path: &Path) -> io::Result<bool> {
@@ -115,6 +151,7 @@ pub fn load(
             origins: Origins::default(),
             limits: Limits::default(),
             redirects: Arc::default(),
+            access: AccessFiles::default(),
             file: None,
         });
     }
@@ -133,15 +170,25 @@ pub fn load(
         draft.read_text(knob, root, Origin::Argument);
     }
     draft.take_rules();
+    if line.task.is_bounded_by_limits() {
+        draft.check_ways();
+    }
     draft.check_listeners();
+    draft.check_tls();
     let mut redirects = Arc::default();
     if line.task.looks_at_root() {
         draft.check_root(disk);
         redirects = draft.read_redirects(disk);
     }
     let limits = if line.task.is_bounded_by_limits() { draft.settle(facts) } else { Limits::default() };
+    let access = if line.task.has_to_do_with_secrets() {
+        draft.read_access(&line.task, disk)
+    } else {
+        AccessFiles::default()
+    };
     ConfigErrors::none_or(draft.errors)?;
-    Ok(Loaded { task: line.task, config: draft.config, origins: draft.origins, limits, redirects, file })
+    let Draft { config, origins, .. } = draft;
+    Ok(Loaded { task: line.task, config, origins, limits, redirects, access, file })
 }
 
 /// The file that is named by the flag or else by the variable.
@@ -251,6 +298,42 @@ impl Draft {
         }
     }
 
+    /// Refuses rules that want a way for which no file is configured.
+    fn check_ways(&mut self) {
+        for (rule, origin) in self.config.rules.iter().zip(&self.origins.rules) {
+            let Some(access) = &rule.effects.access else { continue };
+            let wanted = [
+                (access.ways.link, "link", "link_keys_file", &self.config.link_keys_file),
+                (access.ways.bearer, "bearer", "tokens_file", &self.config.tokens_file),
+                (access.ways.basic, "basic", "passwords_file", &self.config.passwords_file),
+            ];
+            for (_, way, key, _) in
+                wanted.into_iter().filter(|(is_wanted, _, _, file)| *is_wanted && file.given().is_none())
+            {
+                if self.refused.contains(&key) {
+                    continue;
+                }
+                self.errors.push(ConfigError::Conflict(format!(
+                    "{}: the way {way} opens nothing without PAGECAST_{}, which is off: name the file, or leave {way} out",
+                    name_at(origin, "rule.access"),
+                    key.to_ascii_uppercase()
+                )));
+            }
+        }
+    }
+
+    /// Reads the files of secrets.
+    fn read_access(&mut self, task: &Task, disk: &dyn Disk) -> AccessFiles {
+        if !self.is_sound(&["link_keys_file", "tokens_file", "passwords_file"]) {
+            return AccessFiles::default();
+        }
+        let wanted = if matches!(task, Task::Sign(_)) { WantedFiles::LinkKeys } else { WantedFiles::All };
+        AccessFiles::read(&self.config, wanted, disk).unwrap_or_else(|errors| {
+            self.errors.extend(errors);
+            AccessFiles::default()
+        })
+    }
+
     fn is_sound(&self, keys: &[&str]) -> bool {
         self.refused.iter().all(|key| !keys.contains(key))
     }
@@ -280,6 +363,15 @@ impl Draft {
             self.errors.extend(errors);
             Arc::default()
         })
+    }
+
+    /// What TLS needs, and that nobody else wants its addresses.
+    fn check_tls(&mut self) {
+        if !self.is_sound(&["tls_listen", "tls_cert", "tls_key", "listen", "admin_listen"]) {
+            return;
+        }
+        let found = tls_conflicts(&self.config).into_iter().map(ConfigError::Conflict);
+        self.errors.extend(found);
     }
 
     fn check_listeners(&mut self) {
@@ -320,6 +412,44 @@ impl Draft {
     }
 }
 
+fn tls_conflicts(config: &Config) -> Vec<String> {
+    let mut conflicts = Vec::new();
+    let (listen, chains, keys) = (&config.tls_listen, config.tls_cert.given(), config.tls_key.given());
+    let addresses = listen.given().map_or(&[][..], |list| list.as_slice());
+    for address in addresses.iter().filter(|address| !address.is_chosen_by_the_system()) {
+        let is_admin = matches!(&config.admin_listen, AdminListen::At(admin) if admin == address);
+        let is_plain = config.listen.as_slice().contains(address);
+        let other = match (is_plain, is_admin) {
+            (true, _) => format!("PAGECAST_LISTEN={}", config.listen),
+            (_, true) => format!("PAGECAST_ADMIN_LISTEN={}", config.admin_listen),
+            _ => continue,
+        };
+        conflicts.push(format!(
+            "PAGECAST_TLS_LISTEN={listen} and {other} both want {address}: give them different addresses"
+        ));
+    }
+    match (chains, keys) {
+        (None, None) if !addresses.is_empty() => conflicts.push(format!(
+            "PAGECAST_TLS_LISTEN={listen} needs a certificate: give PAGECAST_TLS_CERT and PAGECAST_TLS_KEY, or turn it off"
+        )),
+        (Some(chains), None) => conflicts
+            .push(format!("PAGECAST_TLS_CERT={chains} is of no use without its key: give PAGECAST_TLS_KEY")),
+        (None, Some(keys)) => conflicts.push(format!(
+            "PAGECAST_TLS_KEY={keys} is of no use without its certificate: give PAGECAST_TLS_CERT"
+        )),
+        (Some(chains), Some(keys)) if chains.as_slice().len() != keys.as_slice().len() => {
+            let counts = (chains.as_slice().len(), keys.as_slice().len());
+            conflicts.push(format!(
+                "PAGECAST_TLS_CERT={chains} and PAGECAST_TLS_KEY={keys} must name as many files, a key for each certificate: \
+                 there are {} and {}",
+                counts.0, counts.1
+            ));
+        }
+        _ => {}
+    }
+    conflicts
+}
+
 /// What the `_redirects` of a root says; nothing where it has none. Blocks.
 ///
 /// # Errors
@@ -353,6 +483,9 @@ pub(crate) fn unguarded(admin: &impl fmt::Display) -> String {
     )
 }
 
+/// The bit of a mode that lets everybody read.
+const OTHERS_READ: u32 = 0o004;
+
 fn near_command(word: &str) -> Option<&'static str> {
     COMMANDS.iter().copied().find(|command| strsim::osa_distance(command, word) <= 2)
 }
@@ -373,6 +506,14 @@ mod tests {
 
         fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
             self.read(path)
+        }
+
+        fn read_private(&self, path: &Path) -> io::Result<Private> {
+            self.read(path).map(|bytes| Private { bytes, is_exposed: false })
+        }
+
+        fn is_within(&self, _: &Path, _: &Path) -> bool {
+            false
         }
 
         fn is_directory(&self, path: &Path) -> io::Result<bool> {

@@ -5,11 +5,14 @@
 //! which beats the file, which beats the defaults. [`limits`] then settles what was left open. Beside the knobs the file
 //! has rules ([`Rule`]) for parts of the site.
 
+mod access_choice;
+mod access_files;
 pub mod activation;
 mod address;
 mod byte_count;
 pub(crate) mod change;
 mod cli;
+mod cli_sign;
 mod cors_table;
 mod count;
 mod digest_choice;
@@ -49,6 +52,8 @@ pub mod system;
 mod task;
 mod word;
 
+pub use access_choice::{AccessChoice, Ways};
+pub use access_files::{AccessFiles, LinkKey, LinkKeys, PasswordHash, Passwords, Tokens};
 pub use address::{Address, AdminListen, ListenList};
 pub use byte_count::ByteCount;
 pub use count::{Auto, Count};
@@ -61,7 +66,7 @@ pub use given::Given;
 pub use host_list::HostList;
 pub use knobs::{Config, Group, KNOBS, Knob};
 pub use limits::{Limits, SystemFacts, settle};
-pub use load::{Disk, Loaded, RealDisk, RegularFiles, load};
+pub use load::{Disk, Loaded, Private, RealDisk, RegularFiles, load};
 pub(crate) use load::{read_redirects, unguarded};
 pub use log_filter::LogFilter;
 pub use log_target::LogTarget;
@@ -82,7 +87,7 @@ pub use show::show;
 pub(crate) use show::{shown, table};
 pub use site_file::SiteFile;
 pub use span::Span;
-pub use task::{Compress, Task, Verification, Warm};
+pub use task::{Compress, Sign, Task, Verification, Warm};
 pub use word::{
     AccessLogFormat, ClientField, Disposition, Dotfiles, EtagSource, LogFormat, ProxyProtocol, RequestIds,
     ResourcePolicy, Switch, Symlinks, TlsVersion, TrailingSlash, Verify,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access_choice::AccessChoice;
 use super::byte_count::ByteCount;
 use super::count::Auto;
 use super::digest_choice::DigestChoice;
@@ -32,6 +33,8 @@ impl Rule {
 /// What rules say about a path; `None` where they say nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Effects {
+    /// What opens the path, for those for whom it is.
+    pub access: Option<AccessChoice>,
     /// Cache-Control; off: none is sent.
     pub cache_control: Option<OrOff<FieldValue>>,
     /// Further fields of responses.
@@ -74,6 +77,7 @@ impl Effects {
                 open.clone_from(later);
             }
         }
+        take(&mut self.access, &later.access);
         take(&mut self.cache_control, &later.cache_control);
         self.headers.fill(&later.headers);
         take(&mut self.content_type, &later.content_type);

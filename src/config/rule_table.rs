@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::access_choice::{AccessChoice, Ways};
 use super::byte_count::ByteCount;
 use super::cors_table::CorsTable;
 use super::count::Auto;
@@ -51,6 +52,8 @@ pub(crate) fn read_rules<'a>(
 struct Draft {
     path: Option<PathGlobs>,
     effects: Effects,
+    ways: Option<Ways>,
+    users: Option<Vec<String>>,
     max_age_is_open: bool,
 }
 
@@ -72,7 +75,11 @@ impl<'a> RuleReader<'_, 'a> {
         if draft.path.is_none() && self.errors.len() == before {
             self.tell(line, "the rule has no path: a glob such as \"*.html\" or \"/assets/**\"".to_owned());
         }
-        let Draft { path, effects, max_age_is_open } = draft;
+        if let Err(refused) = draft.settle_access() {
+            self.tell_refused(line, "rule.users", &draft.users.unwrap_or_default().join(", "), refused);
+            return None;
+        }
+        let Draft { path, effects, max_age_is_open, .. } = draft;
         let path = path.filter(|_| self.errors.len() == before)?;
         Some(ReadRule { origin: self.origin(line), rule: Rule { path, effects }, max_age_is_open })
     }
@@ -85,6 +92,8 @@ impl<'a> RuleReader<'_, 'a> {
                 return Err(Refused::new(reason, "one of the two, which may be a list"));
             }
             "path" | "glob" => draft.path = Some(read_globs(entry.value)?),
+            "access" => draft.ways = Some(read::<Ways>(entry.value, &())?),
+            "users" => draft.users = Some(read_users(entry.value)?),
             "cache_control" => effects.cache_control = Some(read_or_off(entry.value)?),
             "headers" => self.read_headers(entry, effects)?,
             "content_type" => effects.content_type = Some(read_media_type(entry.value)?),
@@ -138,6 +147,33 @@ impl<'a> RuleReader<'_, 'a> {
     }
 }
 
+impl Draft {
+    /// Puts together what opens the path: users belong to the ways of their own rule.
+    fn settle_access(&mut self) -> Result<(), Refused> {
+        let accepted = "users in a rule whose access has bearer or basic in it";
+        match (self.ways, &self.users) {
+            (Some(Ways { bearer: false, basic: false, .. }) | None, Some(_)) => {
+                Err(Refused::new("narrows nothing", accepted))
+            }
+            (ways, users) => {
+                let users = users.as_ref().map(|users| users.as_slice().into());
+                self.effects.access = ways.map(|ways| AccessChoice { ways, users });
+                Ok(())
+            }
+        }
+    }
+}
+
+fn read_users(value: Spanned<DeValue<'_>>) -> Result<Vec<String>, Refused> {
+    let accepted = "names of the tokens or passwords file: a string or a list of strings";
+    let users = texts_of(value.get_ref())
+        .ok_or_else(|| Refused::new("is neither a string nor a list of them", accepted))?;
+    match users.iter().any(String::is_empty) || users.is_empty() {
+        true => Err(Refused::new("is empty or has an empty name in it", accepted)),
+        false => Ok(users),
+    }
+}
+
 /// The same, or nothing: `false`, `"off"`, `""`.
 fn read_or_off<T: Setting<Bounds = ()>>(value: Spanned<DeValue<'_>>) -> Result<OrOff<T>, Refused> {
     if is_off(value.get_ref()) {
@@ -180,6 +216,8 @@ const RATES: RangeInclusive<ByteCount> = ByteCount::kib(1)..=ByteCount::tib(1);
 const KEYS: &[&str] = &[
     "path",
     "glob",
+    "access",
+    "users",
     "cache_control",
     "headers",
     "content_type",
@@ -266,6 +304,51 @@ mod tests {
             ("", Effects::default()),
         ] {
             assert_eq!(effects(keys), expected, "{keys}");
+        }
+    }
+
+    #[test]
+    fn access_is_a_way_or_a_list_of_them_and_users_narrow_it() {
+        let access = |keys: &str| effects(keys).access.expect("a choice");
+        let ways = |text: &str| text.parse::<Ways>().expect("ways");
+        for (keys, expected, users) in [
+            ("access = 'public'", "public", None),
+            ("access = 'link'", "link", None),
+            ("access = ['basic', 'link']", "link,basic", None),
+            ("users = ['alice', 'bob']\naccess = ['bearer']", "bearer", Some(vec!["alice", "bob"])),
+            ("access = 'link, basic'\nusers = 'alice'", "link,basic", Some(vec!["alice"])),
+        ] {
+            let users = users.map(|users| users.into_iter().map(str::to_owned).collect());
+            assert_eq!(access(keys), AccessChoice { ways: ways(expected), users }, "{keys}");
+        }
+        for (keys, expected) in [
+            (
+                "access = ['private']",
+                "c.toml:3: rule.access: the value \"['private']\" has the unknown way `private`; \
+                 accepted: public, or one or a list of link, bearer and basic",
+            ),
+            (
+                "access = true",
+                "c.toml:3: rule.access: the value \"true\" is not accepted: invalid type: boolean `true`, \
+                 expected a string or a list; accepted: public, or one or a list of link, bearer and basic",
+            ),
+            (
+                "users = 'alice'",
+                "c.toml:1: rule.users: the value \"alice\" narrows nothing; \
+                 accepted: users in a rule whose access has bearer or basic in it",
+            ),
+            (
+                "access = 'link'\nusers = ['a', 'b']",
+                "c.toml:1: rule.users: the value \"a, b\" narrows nothing; \
+                 accepted: users in a rule whose access has bearer or basic in it",
+            ),
+            (
+                "access = 'basic'\nusers = []",
+                "c.toml:4: rule.users: the value \"[]\" is empty or has an empty name in it; \
+                 accepted: names of the tokens or passwords file: a string or a list of strings",
+            ),
+        ] {
+            assert_eq!(told(keys), [expected], "{keys}");
         }
     }
 

@@ -120,6 +120,7 @@ mod tests {
             origins,
             limits,
             redirects: Default::default(),
+            access: Default::default(),
             file: None,
         });
         let line = |key: &str| {

@@ -2,7 +2,9 @@
 
 use super::address::Address;
 use super::path_glob::PathGlobs;
+use super::span::Span;
 use crate::http::encoding::Coding;
+use crate::http::link::LinkMethod;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub enum Task {
     Verify(Verification),
     /// `pagecast warm`
     Warm(Warm),
+    /// `pagecast sign`
+    Sign(Sign),
     /// A text that needs no configuration: `--help`, `--version`, `config --example`.
     Print(String),
 }
@@ -27,9 +31,14 @@ impl Task {
         matches!(self, Self::Serve | Self::ShowConfig)
     }
 
+    /// Whether it reads the files of secrets.
+    pub(crate) fn has_to_do_with_secrets(&self) -> bool {
+        matches!(self, Self::Serve | Self::ShowConfig | Self::Sign(_))
+    }
+
     /// Whether it has to do with the root itself.
     pub(crate) fn looks_at_root(&self) -> bool {
-        !matches!(self, Self::Warm(_))
+        !matches!(self, Self::Warm(_) | Self::Sign(_))
     }
 }
 
@@ -51,6 +60,25 @@ pub struct Warm {
     pub globs: PathGlobs,
     /// The server's admin listener; none: the one of the configuration.
     pub admin: Option<Address>,
+}
+
+/// What a link is made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sign {
+    /// The path as it is on the disk, from the root of the site on, in absolute form; a slash at its end names a directory.
+    pub path: Vec<u8>,
+    /// For how long it opens the path.
+    pub expires: Span,
+    /// The key; none: the only one there is.
+    pub key_id: Option<String>,
+    /// From where it may be used.
+    pub client: Option<String>,
+    /// The name under which the file is to be saved; empty: its own.
+    pub download: Option<String>,
+    /// For which method.
+    pub method: LinkMethod,
+    /// What stands before the path: `https://files.example`, or nothing.
+    pub base: String,
 }
 
 /// How a tree is verified.

@@ -94,6 +94,8 @@ pub struct Found {
     pub lookup: Lookup,
     /// What is known of the path.
     pub name: Arc<Name>,
+    /// It was known before; else it was looked up, here or for another request.
+    pub is_known: bool,
 }
 
 /// Why an asset can't be sent.
@@ -211,7 +213,7 @@ impl Files {
             && let Some(lookup) = self.recall(&name, now_ms)
         {
             self.count_hit(&lookup);
-            return Found { lookup, name };
+            return Found { lookup, name, is_known: true };
         }
         self.inner.tallies.names.miss();
         self.load(path.clone().into_owned(), now_ms).await
@@ -521,7 +523,7 @@ impl Files {
             if self.is_of_these_settings(&name)
                 && let Some(lookup) = name.lookup()
             {
-                return Found { lookup, name };
+                return Found { lookup, name, is_known: false };
             }
         }
         self.resolve(&path, now_ms).await
@@ -535,7 +537,11 @@ impl Files {
         let policy = || self.inner.loader.rules.policy(path);
         let Ok(permit) = self.inner.loader.handles.permit().await else {
             self.faults().tell(Fault::NoHandle, path, format_args!("no handle came free for /{path}"));
-            return Found { lookup: Lookup::Busy, name: name(Outcome::Busy, policy(), false, 0) };
+            return Found {
+                lookup: Lookup::Busy,
+                name: name(Outcome::Busy, policy(), false, 0),
+                is_known: false,
+            };
         };
         let previous = self.inner.names.get(path.as_bytes()).await.and_then(|name| match name.lookup() {
             Some(Lookup::File(asset)) => Some(asset),
@@ -567,10 +573,10 @@ impl Files {
         let name = name(outcome, policy, is_told_of, trust_ms);
         if let Some(asset) = asset {
             self.keep(&asset, previous.as_deref()).await;
-            return Found { lookup: Lookup::File(asset), name };
+            return Found { lookup: Lookup::File(asset), name, is_known: false };
         }
         let lookup = name.lookup().unwrap_or(Lookup::Failed);
-        Found { lookup, name }
+        Found { lookup, name, is_known: false }
     }
 
     async fn keep(&self, asset: &Arc<Asset>, previous: Option<&Asset>) {
@@ -609,7 +615,7 @@ impl Files {
         }
     }
 
-    fn is_trusted(&self, name: &Name, now_ms: u64) -> bool {
+    pub(crate) fn is_trusted(&self, name: &Name, now_ms: u64) -> bool {
         self.is_of_these_settings(name)
             && name.is_trusted(now_ms, self.inner.distrusted_until_ms.load(Ordering::Acquire))
     }

@@ -1,6 +1,7 @@
 //! What a directory shows of its entries.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use rustix::fs::{self, Access, AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
@@ -37,28 +38,33 @@ pub(crate) enum Kind {
 }
 
 /// What of a directory is wanted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
     /// At most so many entries.
     pub(crate) entries: usize,
     /// Whether names with a leading dot are shown.
     pub(crate) dotfiles: Dotfiles,
+    /// What is shown to who asks.
+    pub(crate) may_read: &'a (dyn Fn(&SitePath<'_>) -> bool + Send + Sync),
 }
+
+/// Whether who asks may read a path, as far as rules say.
+pub(crate) type MayRead = Arc<dyn Fn(&SitePath<'_>) -> bool + Send + Sync>;
 
 /// Reads the directory at `path`. Blocks.
 ///
 /// Absent from it is what a request could not get either: hidden names, special files, links that lead out or nowhere,
-/// what this process may not read, and the root's own file of redirects. An entry that goes away meanwhile is absent too.
+/// what this process or who asks may not read, and the root's own file of redirects. An entry that goes away meanwhile is absent too.
 ///
 /// # Errors
 /// Where the directory can't be opened or read, in the system's words.
-pub(crate) fn read(root: &Root, path: &SitePath<'_>, wanted: Wanted) -> Result<Directory, Errno> {
+pub(crate) fn read(root: &Root, path: &SitePath<'_>, wanted: Wanted<'_>) -> Result<Directory, Errno> {
     let handle = root.open_directory(path)?;
     let mut directory = Directory::default();
     for listed in Dir::read_from(&handle)? {
         let listed = listed?;
         let name = listed.file_name().to_bytes();
-        if !is_shown(name, path, wanted.dotfiles) {
+        if !is_shown(name, path, wanted.dotfiles) || !(wanted.may_read)(&path.entry(name)) {
             continue;
         }
         let Some(entry) = look(root, handle.as_fd(), path, name)? else { continue };
@@ -135,7 +141,7 @@ mod tests {
 
     use crate::config::Symlinks;
 
-    const ALL: Wanted = Wanted { entries: 1000, dotfiles: Dotfiles::Deny };
+    const ALL: Wanted<'_> = Wanted { entries: 1000, dotfiles: Dotfiles::Deny, may_read: &|_| true };
 
     fn path(text: &str) -> SitePath<'static> {
         SitePath::parse(text.as_bytes()).unwrap().path.into_owned()

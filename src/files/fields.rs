@@ -116,11 +116,8 @@ impl Fields {
 }
 
 fn put_validators(block: &mut Vec<u8>, of: &Described<'_>) {
-    let cache_control = match of.policy.cache_control() {
-        Some(given) => given,
-        None => Some(cache_control::default_for(of.name, of.media_type)),
-    };
-    if let Some(value) = cache_control {
+    let default = cache_control::default_for(of.name, of.media_type);
+    if let Some(value) = of.policy.cache_control_or(default) {
         line(block, "cache-control", value.as_bytes());
     }
     line(block, "accept-ranges", b"bytes");

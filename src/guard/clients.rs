@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use hashlink::LinkedHashMap;
 use parking_lot::Mutex;
 
+use super::access::attempts::Attempts;
 use super::bandwidth::allowance::Allowances;
 use super::rate::Bucket;
 use super::telling::Told;
@@ -28,6 +29,8 @@ pub(crate) struct Client {
     pub(crate) requests: AtomicUsize,
     /// Requests that it may still make.
     pub(crate) rate: Bucket,
+    /// Links, tokens and passwords of it that were wrong.
+    pub(crate) attempts: Attempts,
     /// When the log last heard of it.
     pub(crate) told: Told,
     /// What it may be sent.

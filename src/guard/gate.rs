@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderName};
+use actix_web::{HttpMessage, HttpRequest};
 
 use super::telling::Tally;
 use crate::config::{Config, HostList, ProxyList};
+use crate::http::carriage::Carriage;
 use crate::http::forwarded::{https_location, is_https};
 use crate::http::query_filter::is_suspicious;
 
@@ -50,7 +51,8 @@ impl Gate {
     }
 
     fn counting(config: &Config, suspicious: Arc<Tally>) -> Self {
-        if config.https_redirect.is_on() && config.trusted_proxies.is_empty() {
+        let is_known_by_nobody = config.trusted_proxies.is_empty() && config.tls_listen.given().is_none();
+        if config.https_redirect.is_on() && is_known_by_nobody {
             log::warn!(
                 "every request is redirected to https: no proxy is trusted to say that one came by it"
             );
@@ -99,10 +101,14 @@ impl Gate {
         self.inner.suspicious.get()
     }
 
-    /// How the client came, as a proxy says that is believed; none where nobody says.
+    /// How the client came: as a proxy says that is believed, else over TLS of ours; none where nobody knows.
     fn is_secure(&self, request: &HttpRequest) -> Option<bool> {
-        let field = request.headers().get_all(X_FORWARDED_PROTO).last()?;
-        if self.trusts_peer_of(request) { is_https(Some(field.as_bytes())) } else { None }
+        let field = request.headers().get_all(X_FORWARDED_PROTO).last();
+        let told = field.filter(|_| self.trusts_peer_of(request));
+        let told = told.and_then(|field| is_https(Some(field.as_bytes())));
+        told.or_else(|| {
+            request.extensions().get::<Carriage>().filter(|carriage| carriage.is_secure).map(|_| true)
+        })
     }
 
     fn trusts_peer_of(&self, request: &HttpRequest) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! | room          | what it knows                                                         |
 //! |---------------|-----------------------------------------------------------------------|
+//! | `access`      | who may have what is not for all                                      |
 //! | `bandwidth`   | how fast responses are sent                                           |
 //! | `clients`     | what each client has now                                              |
 //! | `connections` | how many connections there may be, and which goes for another         |
@@ -11,6 +12,7 @@
 //! | `requests`    | how many requests there may be                                        |
 //! | `telling`     | how often the log hears of a client                                   |
 
+pub mod access;
 pub(crate) mod bandwidth;
 pub(crate) mod clients;
 pub(crate) mod connections;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use actix_web::HttpRequest;
+use actix_web::http::header::HeaderMap;
 use arc_swap::ArcSwap;
 
 use self::bandwidth::Bandwidth;
@@ -110,6 +113,14 @@ pub(crate) struct Admission {
     pub(crate) outcome: Result<Pass, Refusal>,
     /// Field lines for the response.
     pub(crate) lines: String,
+}
+
+/// Who speaks through a connection.
+pub(crate) struct Speaker {
+    /// In full, behind trusted proxies as well; none came over a unix socket.
+    pub(crate) address: Option<IpAddr>,
+    /// The peer is a trusted proxy.
+    pub(crate) is_trusted: bool,
 }
 
 /// A connection's share of what its client may have; returned when dropped.
@@ -236,6 +247,28 @@ impl Guard {
             log::warn!("client {key} {}", refusal.why.words());
         }
         Some(Box::new(Admission { outcome, lines }))
+    }
+
+    /// Who speaks through a connection from `peer`, as the log tells it; none is a unix socket.
+    pub(crate) fn speaker(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> Speaker {
+        let settings = self.inner.settings.load();
+        let peer = peer.map(|peer| peer.ip());
+        let is_trusted = settings.proxies.trust(peer);
+        let address = if is_trusted { settings.proxies.asker(peer, headers).address } else { peer };
+        Speaker { address, is_trusted }
+    }
+
+    /// The client that makes a request, and its address where that is sure; none is a unix socket too.
+    pub(crate) fn who_asks(&self, request: &HttpRequest) -> (ClientKey, Option<IpAddr>) {
+        let settings = self.inner.settings.load();
+        let peer = request.peer_addr().map(|peer| peer.ip());
+        let Asker { address, word } = settings.proxies.asker(peer, request.headers());
+        (ClientKey::of(address, settings.prefixes), address.filter(|_| word == Word::Good))
+    }
+
+    /// Whether the log is to hear of a client now.
+    pub(crate) fn is_worth_telling(&self, client: &Client) -> bool {
+        self.inner.telling.is_due(&client.told)
     }
 
     /// Whether connections begin with a header of the PROXY protocol.

@@ -140,6 +140,7 @@ const DESCRIPTORS_AT_ONCE: usize = 8;
 mod tests {
     use super::*;
     use crate::handover::message::{Description, Role};
+    use crate::listen::Scheme;
     use std::fs::File;
     use std::io::Read;
     use std::os::fd::AsFd;
@@ -151,7 +152,8 @@ mod tests {
 
     fn socket(group: usize) -> Message {
         let asked = Some("x".repeat(3000));
-        Message::Socket(Description { group, role: Role::Traffic, asked, owns_path: false })
+        let (role, scheme) = (Role::Traffic, Scheme::Https);
+        Message::Socket(Description { group, role, scheme, asked, owns_path: false })
     }
 
     #[tokio::test]

@@ -13,16 +13,17 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, getsockname, sockop
 
 use super::message::Role;
 use crate::config::Address;
-use crate::config::activation::{ADMIN, Announced};
+use crate::config::activation::{ADMIN, Announced, HTTPS};
 use crate::kernel::defer_accept;
-use crate::listen::{Bound, DEFER_SECONDS, Listener, Origin, SocketPath, tcp_url, unix_url};
+use crate::listen::{Bound, DEFER_SECONDS, Listener, Origin, Scheme, SocketPath};
 
-/// The sockets that a service manager has handed over, each checked. The variables are taken out of the environment where
+/// The sockets that a service manager has handed over, each checked. TLS is spoken on those that are named for it, and on those
+/// at the addresses `tls`. The variables are taken out of the environment where
 /// they mean something to others; call it before there are threads.
 ///
 /// # Errors
 /// Where what is announced is not there or no listening stream socket; the error names the descriptor.
-pub(super) fn from_manager(defers: bool) -> io::Result<Vec<(Role, Bound)>> {
+pub(super) fn from_manager(defers: bool, tls: &[Address]) -> io::Result<Vec<(Role, Bound)>> {
     let announced = Announced::of_this_process().map_err(io::Error::other)?;
     let mut found = ListenFd::from_env();
     let Some(Announced { first, names }) = announced else { return Ok(Vec::new()) };
@@ -37,7 +38,8 @@ pub(super) fn from_manager(defers: bool) -> io::Result<Vec<(Role, Bound)>> {
             let inherited = Inherited::check(socket)?;
             // What the manager has set otherwise is left as it is.
             inherited.prepare((defers && role == Role::Traffic).then_some(true))?;
-            Ok(inherited.into_bound())
+            let is_https = role == Role::Traffic && (name == HTTPS || tls.contains(inherited.at()));
+            Ok(inherited.into_bound(if is_https { Scheme::Https } else { Scheme::Http }))
         });
         let bound = bound.map_err(|error| {
             io::Error::new(error.kind(), format!("can't listen on the inherited {descriptor}: {error}"))
@@ -109,17 +111,18 @@ impl Inherited {
         }
     }
 
-    fn into_bound(self) -> Bound {
-        let url = url(&self.at);
-        Bound { url, listeners: vec![self.into_listener(false)], asked: None, origin: Origin::Manager }
+    fn into_bound(self, scheme: Scheme) -> Bound {
+        let url = url(&self.at, scheme);
+        let listeners = vec![self.into_listener(false)];
+        Bound { scheme, url, listeners, asked: None, origin: Origin::Manager }
     }
 }
 
 /// As the log tells of an address.
-pub(super) fn url(at: &Address) -> String {
+pub(super) fn url(at: &Address, scheme: Scheme) -> String {
     match at {
-        Address::Tcp(at) => tcp_url(*at),
-        Address::Unix(path) => unix_url(path),
+        Address::Tcp(at) => scheme.tcp_url(*at),
+        Address::Unix(path) => scheme.unix_url(path),
     }
 }
 
@@ -170,7 +173,7 @@ mod tests {
         let path = directory.path().join("s");
         let inherited = Inherited::check(UnixListener::bind(&path).unwrap().into()).unwrap();
         assert_eq!(inherited.at(), &Address::Unix(path.clone()));
-        drop(inherited.into_bound());
+        drop(inherited.into_bound(Scheme::Http));
         assert!(path.exists(), "it is the manager's");
     }
 }

@@ -7,7 +7,7 @@ use super::message::Role;
 use super::place::UpgradePlace;
 use super::predecessor::Predecessor;
 use crate::config::{Address, AdminListen, Config, Limits, Loaded, OrOff, Origin, unguarded};
-use crate::listen::{Bound, bind};
+use crate::listen::{Bound, Scheme, bind};
 
 /// The sockets that a server is given.
 pub struct Listeners {
@@ -33,7 +33,7 @@ impl Activated {
     /// Where one of them is no listening stream socket; the error names it.
     pub(crate) fn take(config: &Config) -> io::Result<Self> {
         let mut activated = Self::default();
-        for (role, bound) in from_manager(config.defer_accept.is_on())? {
+        for (role, bound) in from_manager(config.defer_accept.is_on(), tls_addresses(config))? {
             match role {
                 Role::Traffic => activated.traffic.push(bound),
                 Role::Admin => activated.admin = Some(bound),
@@ -89,6 +89,11 @@ impl Listeners {
         }
     }
 
+    /// Whether TLS is spoken anywhere.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.traffic.iter().any(|bound| bound.scheme == Scheme::Https)
+    }
+
     /// Listening sockets for traffic.
     pub(crate) fn sockets(&self) -> usize {
         self.traffic.iter().map(|bound| bound.listeners.len()).sum()
@@ -96,10 +101,8 @@ impl Listeners {
 
     fn of_manager(activated: Activated, config: &Config, limits: &Limits) -> io::Result<Self> {
         let Activated { traffic, admin } = activated;
-        let traffic = match traffic.is_empty() {
-            true => bind_all(config, |address| bind_traffic(address, config, limits))?,
-            false => traffic,
-        };
+        let traffic =
+            add_missing(traffic, config, |address, scheme| bind_traffic(address, scheme, config, limits))?;
         let admin = match admin {
             Some(admin) => Some(admin),
             None => admin_address(config).map(bind_admin).transpose()?,
@@ -109,16 +112,16 @@ impl Listeners {
 
     fn of_predecessor(mut predecessor: Predecessor, config: &Config, limits: &Limits) -> io::Result<Self> {
         let defers = config.defer_accept.is_on();
-        let mut traffic = predecessor.take_managed(Role::Traffic, defers)?;
-        if traffic.is_empty() {
-            traffic = bind_all(config, |address| match predecessor.take(address, defers)? {
+        let managed = predecessor.take_managed(Role::Traffic, defers)?;
+        let traffic = add_missing(managed, config, |address, scheme| {
+            match predecessor.take(address, scheme, defers)? {
                 Some(taken) => Ok(taken),
-                None => bind_traffic(address, config, limits),
-            })?;
-        }
+                None => bind_traffic(address, scheme, config, limits),
+            }
+        })?;
         let admin = match (predecessor.take_managed(Role::Admin, false)?.pop(), admin_address(config)) {
             (Some(managed), _) => Some(managed),
-            (None, Some(address)) => match predecessor.take(address, false)? {
+            (None, Some(address)) => match predecessor.take(address, Scheme::Http, false)? {
                 Some(taken) => Some(taken),
                 None => Some(bind_admin(address)?),
             },
@@ -135,6 +138,10 @@ impl Listeners {
         if self.traffic.iter().any(is_managed) && gives_way("listen") {
             log::warn!("PAGECAST_LISTEN={} gives way to inherited sockets", loaded.config.listen);
         }
+        let is_managed_tls = |bound: &Bound| is_managed(bound) && bound.scheme == Scheme::Https;
+        if self.traffic.iter().any(is_managed_tls) && gives_way("tls_listen") {
+            log::info!("PAGECAST_TLS_LISTEN={} gives way to inherited sockets", loaded.config.tls_listen);
+        }
         if self.admin.as_ref().is_some_and(is_managed) && gives_way("admin_listen") {
             log::warn!(
                 "PAGECAST_ADMIN_LISTEN={} gives way to an inherited socket",
@@ -144,16 +151,36 @@ impl Listeners {
     }
 }
 
-fn bind_all(config: &Config, bind: impl FnMut(&Address) -> io::Result<Bound>) -> io::Result<Vec<Bound>> {
-    config.listen.as_slice().iter().map(bind).collect()
+/// Sockets that a service manager has opened take the place of `listen`, and where TLS is spoken on one of them that of
+/// `tls_listen`; all else is bound.
+fn add_missing(
+    managed: Vec<Bound>,
+    config: &Config,
+    mut bind: impl FnMut(&Address, Scheme) -> io::Result<Bound>,
+) -> io::Result<Vec<Bound>> {
+    let has_tls = managed.iter().any(|bound| bound.scheme == Scheme::Https);
+    let plain = if managed.is_empty() { config.listen.as_slice() } else { &[] };
+    let tls = if has_tls { &[] } else { tls_addresses(config) };
+    let mut traffic = managed;
+    for (addresses, scheme) in [(plain, Scheme::Http), (tls, Scheme::Https)] {
+        for address in addresses {
+            traffic.push(bind(address, scheme)?);
+        }
+    }
+    Ok(traffic)
 }
 
-fn bind_traffic(address: &Address, config: &Config, limits: &Limits) -> io::Result<Bound> {
-    bind(address, limits.workers, config.listen.as_slice(), config.defer_accept.is_on())
+fn bind_traffic(address: &Address, scheme: Scheme, config: &Config, limits: &Limits) -> io::Result<Bound> {
+    let others = [config.listen.as_slice(), tls_addresses(config)].concat();
+    bind(address, scheme, limits.workers, &others, config.defer_accept.is_on())
 }
 
 fn bind_admin(address: &Address) -> io::Result<Bound> {
-    bind(address, 1, &[], false)
+    bind(address, Scheme::Http, 1, &[], false)
+}
+
+fn tls_addresses(config: &Config) -> &[Address] {
+    config.tls_listen.given().map_or(&[], |list| list.as_slice())
 }
 
 fn admin_address(config: &Config) -> Option<&Address> {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::listen::Scheme;
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
@@ -41,6 +43,9 @@ pub(super) struct Description {
     pub(super) group: usize,
     /// What comes in on it.
     pub(super) role: Role,
+    /// What is spoken on it; predecessors that know nothing of TLS do not say.
+    #[serde(default)]
+    pub(super) scheme: Scheme,
     /// The address as it was configured; none where a service manager has opened the socket.
     pub(super) asked: Option<String>,
     /// Whether its path is to be removed by whoever has it last.

@@ -190,7 +190,7 @@ fn offered(group: usize, role: Role, bound: &Bound) -> impl Iterator<Item = Offe
     bound.listeners.iter().map(move |listener: &Listener| {
         let (socket, path) = listener.clone().into_socket();
         let asked = bound.asked.as_ref().map(ToString::to_string);
-        let description = Description { group, role, asked, owns_path: path.is_some() };
+        let description = Description { group, role, scheme: bound.scheme, asked, owns_path: path.is_some() };
         Offered { description, socket, path }
     })
 }

@@ -14,7 +14,7 @@ use super::inherited::{Inherited, url};
 use super::message::{Description, Message, PROTOCOL, Role};
 use super::offer::PATIENCE;
 use crate::config::Address;
-use crate::listen::{Bound, Origin, SocketPath, is_socket};
+use crate::listen::{Bound, Origin, Scheme, SocketPath, is_socket};
 
 /// A server that goes on serving until it is told that this one is ready.
 pub(crate) struct Predecessor {
@@ -32,6 +32,7 @@ pub(crate) struct Predecessor {
 struct Group {
     number: usize,
     role: Role,
+    scheme: Scheme,
     asked: Option<String>,
     owns_path: bool,
     at: Address,
@@ -88,15 +89,24 @@ impl Predecessor {
         self.channel.peer()
     }
 
-    /// The sockets of `address`, if the predecessor has them: by its name in the configuration, or by where they are.
-    pub(super) fn take(&mut self, address: &Address, defers: bool) -> io::Result<Option<Bound>> {
+    /// The sockets of `address`, if the predecessor has them: by its name in the configuration, or by where they are. On them
+    /// `scheme` is spoken from now on; those on which it was are taken before others of that name.
+    pub(super) fn take(
+        &mut self,
+        address: &Address,
+        scheme: Scheme,
+        defers: bool,
+    ) -> io::Result<Option<Bound>> {
         let name = address.to_string();
         let is_named = |group: &Group| group.asked.as_ref() == Some(&name);
-        let position = self.offered.iter().position(is_named);
-        let position = position.or_else(|| self.offered.iter().position(|group| group.at == *address));
+        let is_it = |group: &Group| group.scheme == scheme && is_named(group);
+        let is_at = |group: &Group| group.at == *address;
+        let find = |is: &dyn Fn(&Group) -> bool| self.offered.iter().position(is);
+        let is_other = |group: &Group| is_named(group) && !address.is_chosen_by_the_system();
+        let position = find(&is_it).or_else(|| find(&is_other)).or_else(|| find(&is_at));
         let Some(position) = position else { return Ok(None) };
         let group = self.offered.remove(position);
-        self.bound(group, Some(address.clone()), Some(defers)).map(Some)
+        self.bound(Group { scheme, ..group }, Some(address.clone()), Some(defers)).map(Some)
     }
 
     /// The sockets of that role that a service manager had opened: they outlive the configuration.
@@ -107,19 +117,20 @@ impl Predecessor {
     }
 
     fn bound(&mut self, group: Group, asked: Option<Address>, defers: Option<bool>) -> io::Result<Bound> {
-        let Group { number, owns_path, at, sockets, .. } = group;
+        let Group { number, scheme, owns_path, at, sockets, .. } = group;
         sockets.iter().try_for_each(|socket| socket.prepare(defers))?;
         self.taken.push(number);
         // One path, however many sockets: there is one of each unix socket.
         let listeners: Vec<_> = sockets.into_iter().map(|socket| socket.into_listener(owns_path)).collect();
         self.paths.extend(listeners.iter().filter_map(|listener| listener.clone().into_socket().1));
-        Ok(Bound { listeners, url: url(&at), asked, origin: Origin::Predecessor })
+        let url = url(&at, scheme);
+        Ok(Bound { listeners, scheme, url, asked, origin: Origin::Predecessor })
     }
 
     /// Closes what is not taken; the predecessor finishes what waits there.
     pub(super) fn leave_the_rest(&mut self) {
         for group in self.offered.drain(..) {
-            log::info!("no longer listening on {}", url(&group.at));
+            log::info!("no longer listening on {}", url(&group.at, group.scheme));
         }
     }
 
@@ -149,11 +160,11 @@ impl Predecessor {
 }
 
 fn add(groups: &mut BTreeMap<usize, Group>, description: Description, socket: Inherited) {
-    let Description { group: number, role, asked, owns_path } = description;
+    let Description { group: number, role, scheme, asked, owns_path } = description;
     let at = socket.at().clone();
     let group = groups.entry(number);
     group
-        .or_insert_with(|| Group { number, role, asked, owns_path, at, sockets: Vec::new() })
+        .or_insert_with(|| Group { number, role, scheme, asked, owns_path, at, sockets: Vec::new() })
         .sockets
         .push(socket);
 }

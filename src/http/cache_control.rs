@@ -37,6 +37,35 @@ pub fn default_for(name: &[u8], media_type: &str) -> &'static str {
     }
 }
 
+/// The value for what is not for all: `given` with `private` in it, and without what would let a shared cache keep it
+/// (`public`, `s-maxage`). None given is as good as an empty one. Directives keep their order.
+pub fn private(given: Option<&str>) -> String {
+    let mut value = "private".to_owned();
+    for directive in directives(given.unwrap_or_default()) {
+        let name = directive.split('=').next().unwrap_or_default().trim();
+        let is_left_out = SHARED.iter().any(|shared| name.eq_ignore_ascii_case(shared));
+        if !is_left_out {
+            value.push_str(", ");
+            value.push_str(directive);
+        }
+    }
+    value
+}
+
+/// The directives of a value; a comma within quotes ends none.
+fn directives(value: &str) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let ends = move |byte: char| {
+        is_quoted ^= byte == '"' && !is_escaped;
+        is_escaped = is_quoted && byte == '\\' && !is_escaped;
+        byte == ',' && !is_quoted
+    };
+    value.split(ends).map(str::trim).filter(|directive| !directive.is_empty())
+}
+
+/// What speaks of shared caches, and `private` in any of its forms.
+const SHARED: &[&str] = &["public", "private", "s-maxage", "proxy-revalidate"];
+
 fn is_html(media_type: &str) -> bool {
     is_one_of(media_type, &["text/html", "application/xhtml+xml"])
 }
@@ -208,6 +237,26 @@ mod tests {
 
     fn check(name: &str, expected: &str) {
         assert_eq!(default_for(name.as_bytes(), &media_type(name.as_bytes())), expected, "{name}");
+    }
+
+    #[test]
+    fn what_is_private_is_kept_by_no_shared_cache() {
+        for (given, expected) in [
+            (None, "private"),
+            (Some(""), "private"),
+            (Some("public, max-age=31536000, immutable"), "private, max-age=31536000, immutable"),
+            (Some("no-cache"), "private, no-cache"),
+            (Some("no-store"), "private, no-store"),
+            (Some("Public,S-MaxAge=60 , max-age=5"), "private, max-age=5"),
+            (Some("private"), "private"),
+            (Some("private=\"a, public\", max-age=1"), "private, max-age=1"),
+            (Some("x=\"a, public\", proxy-revalidate"), "private, x=\"a, public\""),
+            (Some("x=\"\\\"\", public"), "private, x=\"\\\"\""),
+            (Some(",, ,"), "private"),
+        ] {
+            assert_eq!(private(given), expected, "{given:?}");
+            assert_eq!(private(Some(expected)), expected);
+        }
     }
 
     #[test]

@@ -22,18 +22,21 @@
 //!
 //! Beside them, [`redirects`] reads the file `_redirects` and finds where a path leads, [`cors`] says what pages of other
 //! origins are told, [`forwarded`] with [`host_pattern`] leads from cleartext to https, and
-//! [`forwarded_for`] with [`client`] tells one client from another.
+//! [`forwarded_for`] with [`client`] tells one client from another. [`request_id`] finds the id by which a request is known.
+//! Who may read what is not for all shows it by [`credentials`], which a [`challenge`] asks for, or has a [`link`].
 
 pub mod accept;
 pub mod authority;
 pub mod cache_control;
 pub mod carriage;
+pub mod challenge;
 pub mod checksum_file;
 pub mod client;
 pub mod cors;
+pub mod credentials;
 pub mod date;
 pub mod decide;
-mod decimal;
+pub(crate) mod decimal;
 pub mod digest;
 pub mod disposition;
 pub mod encoding;
@@ -43,6 +46,7 @@ pub(crate) mod form;
 pub mod forwarded;
 pub mod forwarded_for;
 pub mod host_pattern;
+pub mod link;
 pub mod media_type;
 pub mod method;
 pub mod multipart;
@@ -53,4 +57,5 @@ pub mod query_filter;
 pub mod range;
 mod redirect_line;
 pub mod redirects;
+pub mod request_id;
 pub mod target;

@@ -1,11 +1,12 @@
 //! One request and its response.
 
+use std::cell::Cell;
 use std::time::Instant;
 
+use super::note::Note;
 use crate::http::method::Method;
 
 /// An exchange under way (RFC 9110 §3.9).
-#[derive(Debug)]
 pub(crate) struct Exchange {
     /// When the request's head was whole.
     pub(crate) began: Instant,
@@ -18,6 +19,8 @@ pub(crate) struct Exchange {
     pub(crate) status: u16,
     /// Bytes of the response that were handed to the kernel, its head included.
     pub(crate) sent: u64,
+    /// What is noted of it for the log, if anything; taken once it has ended.
+    pub(crate) note: Cell<Option<Box<Note>>>,
 }
 
 /// The protocol of a request.
@@ -50,7 +53,7 @@ pub(crate) enum Outcome {
 impl Exchange {
     /// An exchange that begins now.
     pub(crate) fn new(began: Instant, method: Option<Method>, protocol: Protocol) -> Self {
-        Self { began, first_byte: None, method, protocol, status: 0, sent: 0 }
+        Self { began, first_byte: None, method, protocol, status: 0, sent: 0, note: Cell::default() }
     }
 }
 

@@ -3,15 +3,17 @@
 //! | room        | what it knows                                            |
 //! |-------------|----------------------------------------------------------|
 //! | `exchange`  | one request and its response, from beginning to end      |
+//! | `note`      | what is noted of a request for the log                   |
 //! | `sheet`     | what one worker has counted                              |
 //! | `durations` | how long things took, in buckets                         |
 //! | `totals`    | what all workers have counted                            |
-//! | `lookups`   | what one worker's short cuts led to                       |
+//! | `lookups`   | what one worker's short cuts led to                      |
 //! | `transfers` | long responses under way                                 |
 
 pub(crate) mod durations;
 pub(crate) mod exchange;
 pub(crate) mod lookups;
+pub(crate) mod note;
 pub(crate) mod sheet;
 pub(crate) mod totals;
 pub(crate) mod transfers;
@@ -22,6 +24,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use self::lookups::{LookupCounts, Lookups};
+use self::note::Register;
 use self::sheet::Sheet;
 use self::totals::Totals;
 use self::transfers::{Slowest, Transfer};
@@ -31,12 +34,18 @@ use self::transfers::{Slowest, Transfer};
 pub struct Ledger {
     sheets: Arc<Mutex<Vec<Arc<Sheet>>>>,
     lookups: Arc<Mutex<Vec<Arc<Lookups>>>>,
+    register: Option<Arc<dyn Register>>,
 }
 
 impl Ledger {
+    /// A ledger that hands the notes of exchanges to `register` once they have ended.
+    pub(crate) fn writing(register: Arc<dyn Register>) -> Self {
+        Self { register: Some(register), ..Self::default() }
+    }
+
     /// A sheet for one more worker.
     pub(crate) fn sheet(&self) -> Arc<Sheet> {
-        let sheet = Arc::new(Sheet::default());
+        let sheet = Arc::new(Sheet::handing_to(self.register.clone()));
         self.sheets.lock().push(Arc::clone(&sheet));
         sheet
     }

@@ -1,17 +1,20 @@
 //! What one worker has counted. It alone writes, so that no count costs more than a load and a store.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::durations::Tape;
 use super::exchange::{Exchange, Outcome, Protocol};
+use super::note::{Note, Register};
 use super::totals::Totals;
 use super::transfers::Transfers;
 use crate::http::method::Method;
 
 /// The counts of one worker.
-#[derive(Debug)]
 pub(crate) struct Sheet {
+    /// Who takes the notes of exchanges that have ended.
+    register: Option<Arc<dyn Register>>,
     ended: [AtomicU64; KINDS],
     sent: [AtomicU64; Path::ALL.len()],
     /// Windows that were in memory when they were to be sent, and those that were not.
@@ -85,6 +88,11 @@ pub(crate) enum Path {
 }
 
 impl Sheet {
+    /// A sheet that hands notes to `register`.
+    pub(super) fn handing_to(register: Option<Arc<dyn Register>>) -> Self {
+        Self { register, ..Self::default() }
+    }
+
     /// An exchange has ended at `now`.
     pub(crate) fn end(&self, exchange: &Exchange, outcome: Outcome, now: Instant) {
         let kind = Kind {
@@ -103,6 +111,17 @@ impl Sheet {
                     self.first_bytes.note(first.saturating_duration_since(exchange.began));
                 }
             }
+        }
+        if let Some(note) = exchange.note.take() {
+            self.hand_over(note, exchange, outcome, now);
+        }
+    }
+
+    #[inline(never)]
+    fn hand_over(&self, mut note: Box<Note>, exchange: &Exchange, outcome: Outcome, now: Instant) {
+        if let Some(register) = self.register.as_ref().filter(|_| note.is_written) {
+            note.end(exchange, outcome, now);
+            register.enter(note);
         }
     }
 
@@ -156,6 +175,7 @@ impl Sheet {
 impl Default for Sheet {
     fn default() -> Self {
         Self {
+            register: None,
             ended: [const { AtomicU64::new(0) }; KINDS],
             sent: Default::default(),
             resident_windows: AtomicU64::new(0),

@@ -7,6 +7,7 @@
 //! | `plain`    | the older text format, for those who do not ask for OpenMetrics       |
 
 mod families;
+mod gates;
 mod page;
 mod plain;
 

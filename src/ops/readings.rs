@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::entry::{Entry, EntryCounts};
 use super::process::Process;
+use crate::access_log::{AccessLog, AccessLogCounts};
 use crate::config::{Config, Limits};
 use crate::directories::Directories;
 use crate::files::{Counts, FaultCounts, Files};
+use crate::guard::access::{Access, AccessCounts};
 use crate::guard::connections::Activities;
 use crate::guard::gate::Gate;
 use crate::guard::{BandwidthCounts, ConnectionCounts, Guard, GuardCounts};
@@ -18,6 +20,7 @@ use crate::ledger::lookups::LookupCounts;
 use crate::ledger::totals::Totals;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::reload::{Reloader, Reloads};
+use crate::tls::{Tls, TlsCounts};
 use crate::warmth::{self, Progress};
 
 /// Where the gauges come from. Cheap to clone.
@@ -29,9 +32,12 @@ pub(crate) struct Gauges {
     pub(crate) files: Files,
     pub(crate) guard: Guard,
     pub(crate) gate: Gate,
+    pub(crate) access: Access,
     pub(crate) directories: Directories,
     pub(crate) progress: Arc<Progress>,
     pub(crate) ledger: Ledger,
+    pub(crate) access_log: AccessLog,
+    pub(crate) tls: Option<Tls>,
     pub(crate) reloader: Reloader,
     /// The listeners come from a predecessor.
     pub(crate) is_successor: bool,
@@ -55,6 +61,10 @@ pub(crate) struct Readings {
     pub(crate) reloads: Reloads,
     pub(crate) warming: warmth::Counts,
     pub(crate) totals: Totals,
+    pub(crate) access_log: AccessLogCounts,
+    /// None where TLS is not spoken.
+    pub(crate) tls: Option<TlsCounts>,
+    pub(crate) access: AccessCounts,
     pub(crate) lookups: LookupCounts,
     /// Responses under way that had to wait.
     pub(crate) transfers: usize,
@@ -92,6 +102,9 @@ impl Gauges {
             reloads: self.reloader.counts(),
             warming: self.progress.counts(),
             totals: self.ledger.totals(),
+            access_log: self.access_log.counts(),
+            tls: self.tls.as_ref().map(Tls::counts),
+            access: self.access.counts(),
             lookups: self.ledger.lookup_counts(),
             transfers: self.ledger.transfers_under_way(),
             connections: self.guard.connection_counts(),

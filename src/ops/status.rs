@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::process::Process;
 use super::readings::{Gauges, Readings};
+use crate::access_log::AccessLogCounts;
 use crate::files::FaultCounts;
+use crate::guard::access::{AccessCounts, ByWay};
 use crate::reload::Reloads;
 use crate::warmth::Counts;
 
@@ -48,8 +50,12 @@ pub(crate) struct Status {
     unmapping: Unmapping,
     /// Of the configuration.
     reloads: Reloads,
+    access: AccessGauges,
     /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
     contradictions: u64,
+    access_log: AccessLogCounts,
+    /// Those that TLS is spoken with.
+    certificates: Vec<Certificate>,
 }
 
 /// What became of requests since the start.
@@ -61,6 +67,15 @@ struct Requests {
     sent_bytes: u64,
     /// Responses under way that had to wait for their clients or for a disk.
     long_under_way: usize,
+}
+
+/// When a certificate expires.
+#[derive(Debug, Serialize)]
+struct Certificate {
+    /// Its first name.
+    name: String,
+    /// Seconds since 1970.
+    not_after: i64,
 }
 
 /// A number and what it may not exceed.
@@ -104,6 +119,24 @@ struct Refused {
     admin_tokens: u64,
     admin_attempts: u64,
     admin_pages: u64,
+}
+
+/// What is not for all.
+#[derive(Debug, Serialize)]
+struct AccessGauges {
+    granted: ByWay,
+    /// Shown, and opened nothing.
+    denied: ByWay,
+    /// Requests that showed nothing.
+    nothing_shown: u64,
+    /// Attempts of clients that had been wrong too often.
+    limited: u64,
+    /// Passwords that are checked.
+    checks: Gauge,
+    checks_waiting: u64,
+    /// Checks that had to wait for a thread, and those that waited in vain.
+    check_waits: u64,
+    checks_refused: u64,
 }
 
 /// Connections that lost their place to others.
@@ -227,8 +260,36 @@ impl Status {
             },
             unmapping: Unmapping { bytes: files.unmapping_bytes, in_place: files.unmapped_in_place },
             reloads: readings.reloads,
+            access: access_gauges(readings.access),
             contradictions: guard.contradictions,
+            access_log: readings.access_log,
+            certificates: readings
+                .tls
+                .iter()
+                .flat_map(|tls| &tls.certificates)
+                .map(Certificate::of)
+                .collect(),
         }
+    }
+}
+
+fn access_gauges(counts: AccessCounts) -> AccessGauges {
+    let checks = counts.checks;
+    AccessGauges {
+        granted: counts.granted,
+        denied: counts.denied,
+        nothing_shown: counts.nothing_shown,
+        limited: counts.limited,
+        checks: gauge(checks.under_way as u64, checks.limit as u64),
+        checks_waiting: checks.waiting as u64,
+        check_waits: checks.waits,
+        checks_refused: checks.refused,
+    }
+}
+
+impl Certificate {
+    fn of((name, not_after): &(String, i64)) -> Self {
+        Self { name: name.clone(), not_after: *not_after }
     }
 }
 

@@ -39,7 +39,7 @@ impl Site {
         };
         let path = target.path.clone().into_owned();
         let client = self.manners.guard.bounded(request.peer_addr());
-        match self.manners.directories.archive(path, format, client).await {
+        match self.manners.directories.archive(path, format, self.may_read(request), client).await {
             Ok(body) => {
                 let mut response = respond(policy, format.media_type(), policy.vary(false), body);
                 let value = HeaderValue::from_str(&disposition::attachment(&format.file_name(&target.path)));
@@ -67,6 +67,7 @@ impl Site {
             sorting: Sorting::of(wants),
             has_archives: self.manners.offers_archives,
             etag_of: etag_of(self.files.clone()),
+            may_read: self.may_read(request),
         };
         let client = self.manners.guard.bounded(request.peer_addr());
         match self.manners.directories.list(wanted, client).await {

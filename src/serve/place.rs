@@ -1,5 +1,6 @@
 //! Where a request leads: to a file, or to what stands for one.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -15,6 +16,7 @@ use crate::http::query::Wants;
 use crate::http::redirects::{REDIRECTS_FILE, Redirect};
 use crate::http::target::{ParsedTarget, SitePath};
 use crate::ledger::lookups::Hit;
+use crate::ledger::note::Cached;
 use crate::reply::{moved, redirect};
 use crate::rules::Policy;
 use crate::serve::asked::takes_page;
@@ -67,6 +69,8 @@ pub(crate) struct Recalled {
     pub(crate) name: Arc<Name>,
     pub(crate) lookup: Lookup,
     pub(crate) wants_directory: bool,
+    /// It is for everybody.
+    pub(crate) is_public: bool,
     /// The caches ought to hear of this use.
     pub(crate) is_due_for_touch: bool,
     /// In the table of short cuts.
@@ -94,16 +98,24 @@ impl Stop {
 }
 
 impl Site {
-    /// What the worker's own short cut knows of the path, if that may still be trusted. Never waits.
-    pub(crate) fn recall(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Option<Recalled> {
+    /// What the worker's own short cut knows of the path, if that may still be trusted. Never waits. `cached` is set to how it is
+    /// known.
+    pub(crate) fn recall(
+        &self,
+        request: &HttpRequest,
+        wants: Option<&Wants<'_>>,
+        cached: &Cell<Option<Cached>>,
+    ) -> Option<Recalled> {
         check_form(request).ok()?; // Before the short cut, which knows paths alone.
         let raw = request.uri().path().as_bytes();
         let now_ms = self.files.now_ms();
-        let (Shortcut { name, wants_directory }, place) =
+        let (Shortcut { name, wants_directory, is_public }, place) =
             self.shortcuts.borrow().get(raw).filter(|_| self.shortcuts_hold(wants))?;
+        let was_trusted = !self.manners.notes || self.files.is_trusted(&name, now_ms);
         let lookup = self.files.recall(&name, now_ms)?;
+        cached.set(Some(if was_trusted { Cached::Hit } else { Cached::Revalidated }));
         let is_due_for_touch = name.is_due_for_touch(now_ms);
-        Some(Recalled { name, lookup, wants_directory, is_due_for_touch, place })
+        Some(Recalled { name, lookup, wants_directory, is_public, is_due_for_touch, place })
     }
 
     /// What was recalled is what is answered with.
@@ -123,10 +135,19 @@ impl Site {
     }
 
     /// The file that the request names: by the worker's own short cut, else by the shared cache or the disk.
-    pub(crate) async fn find(&self, request: &HttpRequest, wants: Option<&Wants<'_>>) -> Result<Place, Stop> {
-        if let Some(recalled) = self.recall(request, wants) {
+    /// `cached` is set to how it was found.
+    pub(crate) async fn find(
+        &self,
+        request: &HttpRequest,
+        wants: Option<&Wants<'_>>,
+        cached: &Cell<Option<Cached>>,
+    ) -> Result<Place, Stop> {
+        if let Some(recalled) = self.recall(request, wants, cached) {
             self.note_use(&recalled);
-            let Recalled { name, lookup, wants_directory, is_due_for_touch, .. } = recalled;
+            let Recalled { name, lookup, wants_directory, is_public, is_due_for_touch, .. } = recalled;
+            if !is_public {
+                self.admit(request, &name.path).await?;
+            }
             if let Lookup::File(asset) = lookup {
                 return Ok(Place { asset, name, is_due_for_touch, stands_in: None });
             }
@@ -140,7 +161,7 @@ impl Site {
         self.lookups.miss();
         let raw = request.uri().path().as_bytes();
         let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
-        self.look_up(request, wants, target).await
+        self.look_up(request, wants, target, cached).await
     }
 
     /// Whether a path alone decides what it leads to.
@@ -156,6 +177,7 @@ impl Site {
         request: &HttpRequest,
         wants: Option<&Wants<'_>>,
         target: ParsedTarget<'_>,
+        cached: &Cell<Option<Cached>>,
     ) -> Result<Place, Stop> {
         if self.is_hidden(&target.path) {
             return Err(Stop::refused(Refused::NotFound));
@@ -170,10 +192,18 @@ impl Site {
             return self.directory(request, wants, target).await;
         }
         let wants_directory = target.wants_directory;
+        let is_public = self.is_public(&target.path);
         let path = if wants_directory { target.path.index(&self.manners.index) } else { target.path };
+        let is_public = is_public && self.is_public(&path);
+        self.admit(request, &path).await?;
         let found = self.files.find(&path).await;
         found.name.used(1);
-        let shortcut = Shortcut { name: Arc::clone(&found.name), wants_directory };
+        cached.set(Some(match found.lookup {
+            Lookup::Busy | Lookup::Failed => Cached::Fault,
+            _ if found.is_known => Cached::Hit,
+            _ => Cached::Miss,
+        }));
+        let shortcut = Shortcut { name: Arc::clone(&found.name), wants_directory, is_public };
         self.shortcuts.borrow_mut().put(request.uri().path().as_bytes(), shortcut);
         match found.lookup {
             Lookup::File(asset) => Ok(self.place(asset, found.name)),
@@ -252,7 +282,9 @@ impl Site {
             }
             return Err(self.archive(request, &target, word, &policy).await);
         }
-        let index = self.files.find(&target.path.index(&self.manners.index)).await;
+        let index = target.path.index(&self.manners.index);
+        self.admit(request, &index).await?;
+        let index = self.files.find(&index).await;
         self.refuse_nothing(&index.name, &index.lookup, true)?;
         if let Lookup::File(asset) = index.lookup {
             return Ok(self.place(asset, index.name));
@@ -277,6 +309,7 @@ impl Site {
         if let Some(fallback) = policy.spa()
             && takes_page(request.headers(), has_extension)
         {
+            self.admit(request, fallback).await?;
             let found = self.files.find(fallback).await;
             refuse_unknown(&found.name, &found.lookup)?;
             if let Lookup::File(asset) = found.lookup {
@@ -309,9 +342,12 @@ impl Site {
         if self.is_hidden(&rewritten) {
             return Ok(None);
         }
+        self.admit(request, &rewritten).await?;
         let mut found = self.files.find(&rewritten).await;
         if matches!(found.lookup, Lookup::Directory) {
-            found = self.files.find(&rewritten.index(&self.manners.index)).await;
+            let index = rewritten.index(&self.manners.index);
+            self.admit(request, &index).await?;
+            found = self.files.find(&index).await;
         }
         refuse_unknown(&found.name, &found.lookup)?;
         match (found.lookup, StatusCode::from_u16(status)) {

@@ -19,6 +19,8 @@ pub(crate) struct Shortcut {
     pub(crate) name: Arc<Name>,
     /// The path names a directory; `name` is then its index.
     pub(crate) wants_directory: bool,
+    /// The path and the name are for everybody.
+    pub(crate) is_public: bool,
 }
 
 struct Taken {

@@ -22,11 +22,12 @@ use crate::guard::Guard;
 use crate::ledger::Ledger;
 use crate::ledger::lookups::Lookups;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::listen::{Bound, Listener, deal};
+use crate::listen::{Bound, Door, Scheme, deal};
 use crate::ops::health::Health;
 use crate::ops::service::Watchdog;
 use crate::reload::{Order, Served};
 use crate::serve::Site;
+use crate::tls::Tls;
 use crate::wire::worker::Worker;
 
 /// What every worker is given.
@@ -35,6 +36,8 @@ pub(super) struct Plan {
     pub(super) served: Served,
     pub(super) guard: Guard,
     pub(super) ledger: Ledger,
+    /// Where TLS is spoken anywhere.
+    pub(super) tls: Option<Tls>,
     pub(super) health: Health,
     pub(super) watchdog: Option<Watchdog>,
     /// A successor leaves what comes before it is ready to its predecessor.
@@ -61,14 +64,14 @@ impl Workers {
         let (report, unfinished) = mpsc::unbounded_channel();
         let (started, mut starts) = mpsc::unbounded_channel();
         let mut arbiters = Vec::with_capacity(count);
-        for (listeners, orders) in deal(traffic, count).into_iter().zip(orders) {
+        for (doors, orders) in deal(traffic, count).into_iter().zip(orders) {
             let (plan, report, started) = (plan.clone(), report.clone(), started.clone());
             let arbiter = Arbiter::try_with_tokio_rt(|| {
                 tokio::runtime::Builder::new_current_thread().enable_all().build()
             })?;
             arbiter.spawn_fn(move || {
                 actix_rt::spawn(async move {
-                    let left = work(plan, listeners, orders, started).await;
+                    let left = work(plan, doors, orders, started).await;
                     let _ = report.send(left);
                 });
             });
@@ -165,14 +168,15 @@ fn first(what: &str, time: Span) -> String {
 /// One worker: an App, its connections, and the sockets that they come from.
 async fn work(
     plan: Plan,
-    listeners: Vec<Listener>,
+    doors: Vec<Door>,
     orders: mpsc::UnboundedReceiver<Order>,
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
     let Plan {
-        served: Served { files, manners, bounds },
+        served: Served { files, manners, bounds, noting },
         guard,
         ledger,
+        tls,
         health,
         watchdog,
         accepts_from,
@@ -189,11 +193,13 @@ async fn work(
         }
     };
     let worker = Worker::new(app, files, bounds, guard, &ledger);
-    let accepting: Vec<_> = listeners
+    worker.set_noting(noting);
+    let accepting: Vec<_> = doors
         .into_iter()
-        .map(|listener| {
+        .map(|(listener, scheme)| {
             let (worker, lifecycle) = (Rc::clone(&worker), lifecycle.clone());
-            actix_rt::spawn(accept(listener, worker, lifecycle, accepts_from))
+            let tls = tls.clone().filter(|_| scheme == Scheme::Https);
+            actix_rt::spawn(accept(listener, tls, worker, lifecycle, accepts_from))
         })
         .collect();
     if let Some(watchdog) = watchdog {
@@ -226,9 +232,10 @@ async fn heed<S>(
     lookups: Arc<Lookups>,
     worker: Rc<Worker<S>>,
 ) {
-    while let Some(Order { served: Served { files, manners, bounds }, done }) = orders.recv().await {
+    while let Some(Order { served: Served { files, manners, bounds, noting }, done }) = orders.recv().await {
         site.replace(Site::counting(files, manners, Arc::clone(&lookups)));
         worker.set_bounds(bounds);
+        worker.set_noting(noting);
         drop(done);
     }
 }

@@ -21,12 +21,16 @@ use crate::http::client::ClientKey;
 pub(super) struct Front {
     /// How far it is known to be in memory.
     resident_to: u64,
+    /// How far its windows have been counted.
+    counted_to: u64,
     /// It waits for this read from the disk.
     reading: Option<Box<Reading>>,
     /// The read that it will wait for next, once it has had to wait for one.
     ahead: Option<Box<Ahead>>,
     /// Bytes of a file have left, so that the file may have changed since.
     has_begun: bool,
+    /// Bytes that were asked of the disk.
+    cold_bytes: u64,
 }
 
 /// What a long response that found its file cold has read before it comes to it.
@@ -81,10 +85,12 @@ impl Front {
             upto = next;
         }
         if upto > start {
-            worker.sheet.resident(upto.div_ceil(WINDOW) - start / WINDOW);
+            self.count(worker, start, upto);
             self.resident_to = upto;
             if let Some(ahead) = &self.ahead {
                 let ahead = ahead.after(worker, client, window, start);
+                let reading = ahead.as_ref().and_then(|ahead| ahead.reading.as_ref());
+                self.cold_bytes += reading.map_or(0, length_of);
                 self.ahead = ahead.or_else(|| self.ahead.take());
             }
             window.asset.heat.note(&(start..upto), window.asset.length());
@@ -92,7 +98,11 @@ impl Front {
         }
         worker.sheet.cold();
         let known = self.ahead.take().and_then(|ahead| ahead.reading_of(window, start));
-        self.reading = Some(Box::new(known.unwrap_or_else(|| read(worker, client, window, start))));
+        self.reading = Some(Box::new(known.unwrap_or_else(|| {
+            let reading = read(worker, client, window, start);
+            self.cold_bytes += length_of(&reading);
+            reading
+        })));
         // From now on it is worth being ahead.
         let (asset, batch) = (window.asset.id, start / BATCH);
         self.ahead = Some(Box::new(Ahead { asset, batch, reading: None }));
@@ -102,6 +112,11 @@ impl Front {
     /// Since when the disk keeps the window waiting.
     pub(super) fn waits_since(&self) -> Option<Instant> {
         self.reading.as_ref().map(|reading| reading.since())
+    }
+
+    /// How many bytes were asked of the disk since that was asked last.
+    pub(super) fn take_cold_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.cold_bytes)
     }
 
     /// Time has passed since the last turn: what was known may be out of date.
@@ -118,7 +133,7 @@ impl Front {
 
     /// The window is sent: another one comes, perhaps of another file.
     pub(super) fn pass(&mut self) {
-        self.resident_to = 0;
+        (self.resident_to, self.counted_to) = (0, 0);
         self.ahead = None;
     }
 
@@ -131,6 +146,13 @@ impl Front {
     pub(super) fn withdraw(&mut self) {
         self.reading = None;
         self.pass();
+    }
+
+    /// Counts the windows up to `upto` that were in memory, each once.
+    fn count<S>(&mut self, worker: &Worker<S>, start: u64, upto: u64) {
+        let from = (start / WINDOW).max(self.counted_to.div_ceil(WINDOW));
+        worker.sheet.resident(upto.div_ceil(WINDOW).saturating_sub(from));
+        self.counted_to = self.counted_to.max(upto);
     }
 
     fn note<S>(&mut self, worker: &Worker<S>, window: &Window, range: &Range<u64>) {
@@ -182,6 +204,11 @@ fn read<S>(worker: &Worker<S>, client: ClientKey, window: &Window, start: u64) -
     let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
     let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
     worker.files.reads().read(client, Wanted { asset, handle, range, next })
+}
+
+fn length_of(reading: &Reading) -> u64 {
+    let range = reading.range();
+    range.end.saturating_sub(range.start)
 }
 
 /// Whether `range` of the window, which lies in one window of the file, is in memory. Never waits for a disk.

@@ -39,7 +39,7 @@ pub(crate) struct LastHost(RefCell<Vec<u8>>);
 
 impl LastHost {
     /// Whether `host` is valid (RFC 9110 §7.2).
-    fn vouches_for(&self, host: &[u8]) -> bool {
+    pub(super) fn vouches_for(&self, host: &[u8]) -> bool {
         if *self.0.borrow() == host {
             return true; // The empty one is valid, too.
         }
@@ -282,7 +282,7 @@ fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
-fn length_of(value: &[u8]) -> Option<u64> {
+pub(super) fn length_of(value: &[u8]) -> Option<u64> {
     let is_plain = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     is_plain.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
 }
@@ -297,21 +297,22 @@ const VERSION_LENGTH: usize = "HTTP/1.1".len();
 
 pub(crate) const MALFORMED: Refusal = (StatusCode::BAD_REQUEST, "The request is malformed.\n");
 const BARE_LF: Refusal = (StatusCode::BAD_REQUEST, "A line of the request does not end in CRLF.\n");
-const TARGET: Refusal = (StatusCode::BAD_REQUEST, "The request target is malformed.\n");
-const HOST_MISSING: Refusal = (StatusCode::BAD_REQUEST, "The request has no Host.\n");
-const HOST_TWICE: Refusal = (StatusCode::BAD_REQUEST, "The request has more than one Host.\n");
-const HOST_INVALID: Refusal = (StatusCode::BAD_REQUEST, "The request's Host is malformed.\n");
+pub(super) const TARGET: Refusal = (StatusCode::BAD_REQUEST, "The request target is malformed.\n");
+pub(super) const HOST_MISSING: Refusal = (StatusCode::BAD_REQUEST, "The request has no Host.\n");
+pub(super) const HOST_TWICE: Refusal = (StatusCode::BAD_REQUEST, "The request has more than one Host.\n");
+pub(super) const HOST_INVALID: Refusal = (StatusCode::BAD_REQUEST, "The request's Host is malformed.\n");
 const LENGTH: Refusal = (StatusCode::BAD_REQUEST, "The request's Content-Length is malformed.\n");
 const AMBIGUOUS: Refusal = (StatusCode::BAD_REQUEST, "The request's length is ambiguous.\n");
 const CODING: Refusal = (StatusCode::NOT_IMPLEMENTED, "The request's transfer coding is not known here.\n");
 const METHOD: Refusal = (StatusCode::NOT_IMPLEMENTED, "This method is not known here.\n");
-const EXPECTATION: Refusal = (StatusCode::EXPECTATION_FAILED, "The request's expectation can't be met.\n");
-const TARGET_TOO_LONG: Refusal = (StatusCode::URI_TOO_LONG, "The request target is too long.\n");
-const HEAD_TOO_LONG: Refusal =
+pub(super) const EXPECTATION: Refusal =
+    (StatusCode::EXPECTATION_FAILED, "The request's expectation can't be met.\n");
+pub(super) const TARGET_TOO_LONG: Refusal = (StatusCode::URI_TOO_LONG, "The request target is too long.\n");
+pub(super) const HEAD_TOO_LONG: Refusal =
     (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's header fields are too large.\n");
-const TOO_MANY_FIELDS: Refusal =
+pub(super) const TOO_MANY_FIELDS: Refusal =
     (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request has too many header fields.\n");
-const VERSION: Refusal =
+pub(super) const VERSION: Refusal =
     (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not served here.\n");
 
 #[cfg(test)]

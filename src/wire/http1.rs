@@ -1,7 +1,7 @@
 //! One HTTP/1.1 connection, from its first byte to its close (RFC 9112).
 
 use std::future::poll_fn;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use actix_http::{Request, Response, StatusCode};
+use actix_http::{HttpMessage, Request, Response, StatusCode};
 use actix_service::Service;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
@@ -17,66 +17,59 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 
 use super::body::{Dropped, Dropper, Framing};
+use super::cuts::{no_piece, refusal_of, tell, why_broken};
 use super::deadline::Deadline;
 use super::exchanges::Exchanges;
-use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, parse};
-use super::proxied::hear;
+use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, VERSION, parse};
+use super::http2::{self, PREFACE};
+use super::noting;
+use super::opening::Opened;
 use super::ready::Paced;
 use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
 use super::stall::{Stall, Uptake};
-use super::turn_away::{TOO_MANY, turn_away, turn_away_at_once};
 use super::worker::{Bounds, Registration, Worker};
-use crate::config::ProxyProtocol;
-use crate::files::Fault;
-use crate::files::faults::fault_of;
 use crate::guard::Pass;
 use crate::guard::bandwidth::Pace;
+use crate::http::carriage::Carriage;
 use crate::http::client::ClientKey;
 use crate::http::method::Method;
 use crate::ledger::exchange::{Exchange, Outcome, Protocol};
+use crate::ledger::note::{Note, Wait};
 use crate::ledger::sheet::RefusedHead;
 
-/// Serves one connection until it ends. Never fails: whatever happens ends the connection and is logged.
-pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
+/// Serves one connection until it ends, from its first request on. Never fails: whatever happens ends the connection and is
+/// logged.
+pub(super) async fn serve<S, B>(opened: Opened<S>)
 where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
-    let now = Instant::now();
+    let Opened { place, socket, input, share: _share, now } = opened;
+    let worker = place.worker();
     let client = worker.guard.client_at(socket.peer);
     let mut connection = Connection {
         deadline: Deadline::after(now, worker.bounds().head_timeout),
-        place: worker.register(now),
         client,
         outbox: Outbox::new(client),
         exchanges: Exchanges::new(Arc::clone(&worker.sheet)),
+        place,
         socket,
-        input: Vec::new(),
+        input,
         scanner: Scanner::default(),
         uptake: Uptake::default(),
         now,
         is_woken: true,
     };
-    if worker.guard.proxy_protocol() != ProxyProtocol::Off && !connection.hear_proxy().await {
-        return;
-    }
-    let Ok(_share) = worker.guard.admit_client(connection.socket.peer) else {
-        return Box::pin(refuse_client(&worker, connection.socket)).await;
-    };
     match connection.run().await {
-        End::Close => {}
+        End::Close => connection.socket.take_leave(),
+        End::Cut => {}
         End::Linger => connection.linger().await,
-    }
-}
-
-/// Tells a client that it has as many connections as it may. Where places run short, this takes none for longer than a call.
-async fn refuse_client<S>(worker: &Worker<S>, socket: Socket) {
-    if worker.guard.connections().is_short() {
-        turn_away_at_once(&socket, TOO_MANY);
-    } else {
-        turn_away(socket, TOO_MANY).await;
+        End::Http2 => {
+            let Connection { place, socket, client, input, .. } = connection;
+            Box::pin(http2::serve(place, socket, client, input)).await;
+        }
     }
 }
 
@@ -104,15 +97,21 @@ struct Connection<S> {
 enum End {
     /// Nothing is owed to anybody.
     Close,
+    /// Something is, and it must not look as if nothing were.
+    Cut,
     /// The client may still be sending: closing now could destroy the response on its way.
     Linger,
+    /// It does not: it began as HTTP/2 does, and goes on so.
+    Http2,
 }
 
 /// What came instead of an end while a request was awaited.
 enum Arrived {
     Request(Parsed),
-    /// With whether it is an answer to HEAD, which has no content.
-    Refused(Refusal, bool),
+    /// With whether it is an answer to HEAD, which has no content, and what is noted of it.
+    Refused(Refusal, bool, Option<Box<Note>>),
+    /// The beginning of HTTP/2, which stays in the buffer.
+    Http2,
 }
 
 impl<S, B> Connection<S>
@@ -120,22 +119,6 @@ where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
-    /// Learns from a proxy whom it speaks for; false where the connection is closed instead.
-    async fn hear_proxy(&mut self) -> bool {
-        let Self { socket, input, deadline, place, .. } = self;
-        if !hear(socket, input, deadline, place).await {
-            return false;
-        }
-        self.client = self.worker().guard.client_at(self.socket.peer);
-        self.outbox.serve(self.client);
-        self.now = Instant::now();
-        self.deadline.set(self.now, self.worker().bounds().head_timeout);
-        if !self.input.is_empty() {
-            self.place.reads();
-        }
-        true
-    }
-
     async fn run(&mut self) -> End {
         for count in 1_u64.. {
             if count.is_multiple_of(REQUESTS_IN_TURN) {
@@ -146,11 +129,13 @@ where
             self.place.answers();
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
-                Arrived::Refused(refusal, is_head) => {
-                    self.worker().sheet.refused_head(refused_head(refusal.0));
-                    let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
-                    self.exchanges.begin(exchange, self.outbox.pushed());
-                    return self.refuse(refusal, is_head).await;
+                Arrived::Http2 if count == 1 => return End::Http2,
+                Arrived::Http2 => {
+                    let note = self.worker().note_of_refused(PREFACE, self.socket.peer);
+                    return self.refuse_unasked(VERSION, false, note).await;
+                }
+                Arrived::Refused(refusal, is_head, note) => {
+                    return self.refuse_unasked(refusal, is_head, note).await;
                 }
             };
             match self.exchange(parsed).await {
@@ -168,7 +153,9 @@ where
         let Parsed { mut request, framing, keep_alive, expects_continue, is_http10, is_head } = parsed;
         let method = Method::classify(request.method().as_str().as_bytes());
         let protocol = if is_http10 { Protocol::Http10 } else { Protocol::Http11 };
-        self.exchanges.begin(Exchange::new(self.now, Some(method), protocol), self.outbox.pushed());
+        let exchange = Exchange::new(self.now, Some(method), protocol);
+        exchange.note.set(self.encrypted(self.worker().note(&request, self.socket.peer)));
+        self.exchanges.begin(exchange, self.outbox.pushed());
         let limit = self.worker().bounds().body_bytes;
         let is_droppable = match framing {
             Framing::Empty | Framing::Chunked => true,
@@ -191,6 +178,9 @@ where
             body_is_left = false;
         }
         request.head_mut().peer_addr = self.socket.peer;
+        if self.socket.is_encrypted() {
+            request.extensions_mut().insert(Carriage { is_secure: true, is_copied: true });
+        }
         let mut response = self.call(request).await;
         let pass = self.take_pass(&mut response);
         if self.worker().guard.bandwidth().is_limited() || self.outbox.is_paced() {
@@ -200,10 +190,14 @@ where
         let manner = Manner { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
         self.outbox.begin();
-        self.exchanges.answer(response.status().as_u16(), self.outbox.pushed());
-        let rest = render(response, manner, &worker.prefixes, self.now, &mut self.outbox);
+        let start = self.outbox.pushed();
+        self.exchanges.answer(response.status().as_u16(), start);
+        let id_line = self.note_answer(&response);
+        let content = noting::content_length(&response, is_head);
+        let rest = render(response, id_line, manner, &worker.prefixes, self.now, &mut self.outbox);
         let ends_by_close = matches!(rest, Rest::Stream(_, StreamFraming::UntilClose));
         let is_streamed = matches!(rest, Rest::Stream(..));
+        self.note_frame(start, if is_streamed { 0 } else { content });
         if !is_streamed {
             self.exchanges.complete(self.outbox.pushed());
         }
@@ -257,6 +251,22 @@ where
                 StatusCode::INTERNAL_SERVER_ERROR,
                 BoxBody::new(Bytes::from_static(b"Something failed.\n")),
             ),
+        }
+    }
+
+    /// Notes what is to be noted of the response, and returns the line in which it tells the request's id.
+    fn note_answer(&mut self, response: &Response<BoxBody>) -> Option<Bytes> {
+        let now = self.now;
+        let (note, began) = self.exchanges.last_note()?;
+        noting::answered(note, response, began, now);
+        noting::id_line(note)
+    }
+
+    /// Of what was pushed since `start` so many bytes are content.
+    fn note_frame(&mut self, start: u64, content: u64) {
+        let pushed = self.outbox.pushed().saturating_sub(start);
+        if let Some((note, _)) = self.exchanges.last_note() {
+            note.frame_bytes += pushed.saturating_sub(content);
         }
     }
 
@@ -346,7 +356,7 @@ where
         ready!(self.deadline.poll(cx));
         // Blank lines alone ask for nothing.
         let is_blank = self.input.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-        Poll::Ready((!is_blank).then_some(Arrived::Refused(TOO_SLOW, is_head(&self.input))))
+        Poll::Ready((!is_blank).then(|| self.refused(TOO_SLOW, &self.input)))
     }
 
     /// A whole head at the front of the buffer, if there is one.
@@ -374,22 +384,38 @@ where
                 Scan::Partial => {
                     self.scanner = Scanner::default();
                     return (bytes.len() >= limits.bytes)
-                        .then_some((Arrived::Refused(MALFORMED, false), bytes.len()));
+                        .then(|| (self.refused(MALFORMED, left), bytes.len()));
                 }
                 Scan::Blank(length) => start += length,
                 Scan::Refused(refusal) => {
-                    return Some((Arrived::Refused(refusal, is_head(left)), bytes.len()));
+                    return Some((self.refused(refusal, left), bytes.len()));
                 }
                 Scan::Complete(length) => {
                     worker.sheet.head(length);
                     let arrived = match parse(&left[..length], limits, &worker.last_host) {
                         Ok(parsed) => Arrived::Request(parsed),
-                        Err(refusal) => Arrived::Refused(refusal, is_head(left)),
+                        Err(VERSION) if worker.bounds().http2.is_some() && is_preface(&left[..length]) => {
+                            return Some((Arrived::Http2, start));
+                        }
+                        Err(refusal) => self.refused(refusal, &left[..length]),
                     };
                     return Some((arrived, start + length));
                 }
             }
         }
+    }
+
+    /// What is no request, or none that is served.
+    fn refused(&self, refusal: Refusal, head: &[u8]) -> Arrived {
+        let note = self.worker().note_of_refused(head, self.socket.peer);
+        Arrived::Refused(refusal, is_head(head), self.encrypted(note))
+    }
+
+    /// The note of what came over this connection.
+    fn encrypted(&self, note: Option<Box<Note>>) -> Option<Box<Note>> {
+        let mut note = note?;
+        note.tls = self.socket.tls_facts();
+        Some(note)
     }
 
     fn has_whole_head(&self) -> bool {
@@ -408,9 +434,19 @@ where
         self.deadline.set(self.now, worker.look_every());
         poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
         self.now = Instant::now();
+        self.note_flushed();
         self.exchanges.settle(self.outbox.sent(), self.now);
         self.restart_idle();
         Ok(())
+    }
+
+    /// What was sent has waited no more since now, and had so much to be read for it.
+    fn note_flushed(&mut self) {
+        let (now, cold) = (self.now, self.outbox.take_cold_bytes());
+        self.exchanges.note_wait(|| now, None);
+        if cold > 0 {
+            self.exchanges.note_cold(cold);
+        }
     }
 
     fn poll_flush(
@@ -437,6 +473,7 @@ where
         self.uptake.waits(now, self.outbox.waits_for_client());
         let Self { outbox, exchanges, .. } = self;
         exchanges.wait(outbox.sent(), now, outbox.client(), || outbox.file().cloned());
+        self.exchanges.note_wait(|| now, Some(self.outbox.waits_for()));
         if sent > 0 {
             self.now = now;
             if self.outbox.is_paced() {
@@ -531,19 +568,26 @@ where
             }
             left = left.checked_sub(bytes.len() as u64).ok_or(Cut::Changed)?;
             let is_chunked = framing == StreamFraming::Chunked;
+            let start = self.outbox.pushed();
             if is_chunked {
                 self.outbox.push(chunk_size_line(bytes.len()).into());
             }
+            let content = bytes.len() as u64;
             self.outbox.push(bytes.into());
             if is_chunked {
                 self.outbox.push(Bytes::from_static(b"\r\n").into());
+                self.note_frame(start, content);
             }
             self.now = Instant::now();
             self.flush().await?;
         }
         match framing {
             StreamFraming::Length(_) if left > 0 => return Err(Cut::Changed),
-            StreamFraming::Chunked => self.outbox.push(Bytes::from_static(b"0\r\n\r\n").into()),
+            StreamFraming::Chunked => {
+                let start = self.outbox.pushed();
+                self.outbox.push(Bytes::from_static(LAST_CHUNK).into());
+                self.note_frame(start, 0);
+            }
             StreamFraming::Length(_) | StreamFraming::UntilClose => {}
         }
         Ok(())
@@ -555,16 +599,27 @@ where
         self.deadline.set(Instant::now(), worker.bounds().disk_timeout);
         poll_fn(|cx| {
             if let Poll::Ready(next) = Pin::new(&mut *body).poll_next(cx) {
+                self.exchanges.note_wait(Instant::now, None);
                 return Poll::Ready(next.transpose().map_err(|error| Cut::Disk(why_broken(error))));
             }
+            self.exchanges.note_wait(Instant::now, Some(Wait::Disk));
             if self.socket.poll_broken(cx).is_ready() {
                 return Poll::Ready(Err(Cut::Socket(ErrorKind::ConnectionReset.into())));
             }
             ready!(self.deadline.poll(cx));
             worker.files.count_disk_timeout();
-            Poll::Ready(Err(Cut::Disk(io::Error::new(ErrorKind::TimedOut, NO_PIECE))))
+            Poll::Ready(Err(no_piece()))
         })
         .await
+    }
+
+    /// Refuses what was no request.
+    async fn refuse_unasked(&mut self, refusal: Refusal, is_head: bool, note: Option<Box<Note>>) -> End {
+        self.worker().sheet.refused_head(refused_head(refusal.0));
+        let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
+        exchange.note.set(note);
+        self.exchanges.begin(exchange, self.outbox.pushed());
+        self.refuse(refusal, is_head).await
     }
 
     async fn refuse(&mut self, refusal: Refusal, is_head: bool) -> End {
@@ -581,8 +636,15 @@ where
     async fn tell_refusal(&mut self, refusal: Refusal, is_head: bool) -> Result<(), Cut> {
         self.keep_to(Pace::default()).await?;
         let worker = Rc::clone(self.worker());
-        self.exchanges.answer(refusal.0.as_u16(), self.outbox.pushed());
-        refuse(refusal, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
+        let start = self.outbox.pushed();
+        self.exchanges.answer(refusal.0.as_u16(), start);
+        let id_line = self.exchanges.last_note().and_then(|(note, _)| {
+            note.forget_response();
+            noting::id_line(note)
+        });
+        refuse(refusal, id_line, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
+        let content = if is_head { 0 } else { refusal.1.len() as u64 };
+        self.note_frame(start, content);
         self.exchanges.complete(self.outbox.pushed());
         self.flush().await
     }
@@ -591,16 +653,7 @@ where
     async fn answer_or_give_up(&mut self, cut: Cut) -> End {
         let end = self.give_up(&cut);
         let outcome = cut.outcome();
-        let refusal = match &cut {
-            // The next request finds the file as it is now.
-            Cut::Changed => BUSY,
-            Cut::Disk(error) if is_passing(error) => BUSY,
-            Cut::Disk(error) if error.kind() == ErrorKind::PermissionDenied => DENIED,
-            Cut::Disk(_) => FAILED,
-            Cut::Sending(_) | Cut::Socket(_) | Cut::Stalled | Cut::TooSlow => {
-                return self.close(outcome, end);
-            }
-        };
+        let Some(refusal) = refusal_of(&cut) else { return self.close(outcome, end) };
         if !self.outbox.withdraw() {
             return self.close(outcome, end);
         }
@@ -610,42 +663,15 @@ where
 
     /// All exchanges under way end so.
     fn close(&mut self, outcome: Outcome, end: End) -> End {
+        self.exchanges.note_cold(self.outbox.take_cold_bytes());
         self.exchanges.cut(outcome, self.outbox.sent(), Instant::now());
         end
     }
 
-    fn give_up(&self, cut: &Cut) -> End {
-        match cut {
-            Cut::Socket(error) => log::debug!("{}: the connection ended: {error}", self.who()),
-            Cut::Stalled => log::debug!("{}: the connection ended: {NOTHING_TAKEN}", self.who()),
-            Cut::TooSlow => log::debug!("{}: the connection ended: {TOO_LITTLE}", self.who()),
-            fault => self.tell_fault(fault),
-        }
-        End::Close
-    }
-
-    /// What is made piece by piece, and is no file, says itself of which one it speaks.
-    fn tell_fault(&self, cut: &Cut) {
-        let file = self.outbox.file();
-        let name = file.map_or_else(|| "what was sent".to_owned(), |file| format!("/{file}"));
-        let is_changed = |error: &io::Error| error.kind() == ErrorKind::StaleNetworkFileHandle;
-        let (fault, words) = match cut {
-            Cut::Changed => (Fault::Changed, format!("{name} changed while it was sent")),
-            Cut::Disk(error) if file.is_some() && error.kind() == ErrorKind::PermissionDenied => {
-                (Fault::Denied, format!("{name} may not be read: {error}"))
-            }
-            Cut::Disk(error) if file.is_some() => {
-                (Fault::Populate, format!("{name} could not be read: {error}"))
-            }
-            Cut::Disk(error) if is_changed(error) => (Fault::Changed, error.to_string()),
-            Cut::Disk(error) => (Fault::Read, error.to_string()),
-            Cut::Stalled | Cut::TooSlow => return,
-            Cut::Sending(error) | Cut::Socket(error) => {
-                (Fault::Send, format!("{name} could not be sent: {error}"))
-            }
-        };
-        let what = file.map_or_else(|| words.as_bytes(), |file| file.as_bytes());
-        self.worker().files().faults().tell(fault, what, format_args!("{words}"));
+    fn give_up(&mut self, cut: &Cut) -> End {
+        let request = self.exchanges.last_note().map_or_else(String::new, |(note, _)| noting::told_id(note));
+        tell(cut, self.outbox.file(), self.worker().files().faults(), &request, || self.who());
+        End::Cut
     }
 
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
@@ -681,9 +707,9 @@ fn noting<T>(has_waited: &mut bool, polled: Poll<T>) -> Poll<T> {
     polled
 }
 
-/// Why a body broke off, in the words of whoever made it.
-fn why_broken(error: Box<dyn std::error::Error>) -> io::Error {
-    error.downcast().map_or_else(|error| io::Error::other(error.to_string()), |error| *error)
+/// Whether HTTP/2 begins so. Its preface looks like a head of HTTP/1.1 with something behind it (RFC 9113 §3.4).
+fn is_preface(head: &[u8]) -> bool {
+    PREFACE.starts_with(head)
 }
 
 /// Whether what begins so asks with HEAD, whatever else is wrong with it.
@@ -708,30 +734,11 @@ fn takes_body(request: &Request) -> bool {
 /// Requests of one connection before others are looked at for certain.
 const REQUESTS_IN_TURN: u64 = 64;
 
-/// Whether it may be better in a moment.
-fn is_passing(error: &io::Error) -> bool {
-    let is_short = error.raw_os_error().is_some_and(|code| fault_of(code, Fault::Populate).1);
-    let is_ours = error.raw_os_error().is_none();
-    let has_passed = || matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::StaleNetworkFileHandle);
-    is_short || error.kind() == ErrorKind::TimedOut || (is_ours && has_passed())
-}
-
-const BUSY: Refusal = (StatusCode::SERVICE_UNAVAILABLE, "Busy. Please try again.\n");
-
-const FAILED: Refusal = (StatusCode::INTERNAL_SERVER_ERROR, "Something failed.\n");
-
-const DENIED: Refusal = (StatusCode::FORBIDDEN, "This may not be read.\n");
-
-/// What is logged of a body that stands still.
-const NO_PIECE: &str = "the disk does not bring the next piece of what is listed, archived or read";
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 const TOO_SLOW: Refusal = (StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive.\n");
-
-const NOTHING_TAKEN: &str = "the client took nothing for too long";
-
-const TOO_LITTLE: &str = "the client took less than it must while connections run short";
 
 /// What chunk sizes and trailers may take beside a chunked body's bytes.
 const CHUNK_FRAMING_ROOM: u64 = 4096;

@@ -1,8 +1,10 @@
-//! The socket: HTTP/1.1 (RFC 9112) between the kernel and the App.
+//! The socket: HTTP/1.1 (RFC 9112) and HTTP/2 (RFC 9113) between the kernel and the App.
 //!
 //! | room         | what it knows                                                       |
 //! |--------------|---------------------------------------------------------------------|
-//! | [`http1`]    | one connection, from its first byte to its close                    |
+//! | [`opening`]  | a connection up to its first request: who it is for, and its handshake |
+//! | [`http1`]    | one connection, from its first request to its close                 |
+//! | `http2`      | the same where a client begins with HTTP/2, or chooses it           |
 //! | `head`       | where a request head ends, and what it says; what is refused        |
 //! | `body`       | how a request body that nobody wants is read past                   |
 //! | [`ready`]    | responses rendered beforehand, as they travel through the App       |
@@ -11,21 +13,28 @@
 //! | `prefix`     | status lines and `Date`, rendered once a second                     |
 //! | `send`       | segments to the socket by `writev` and `sendfile`                   |
 //! | `pace`       | how much of a response may be sent now, and when the next of it     |
+//! | `noting`     | what is noted of a request for the log, and its id                  |
 //! | `turn`       | long responses one after the other, between short ones              |
+//! | `cuts`       | responses that could not be finished: who is told what              |
 //! | `stall`      | clients that take nothing                                           |
 //! | `turn_away`  | an answer for those for whom there is no room                       |
 //! | [`proxy_protocol`] | for whom a proxy speaks, as it says before the first request  |
 //! | `proxied`    | waits for that                                                      |
 //! | `deadline`   | a moment in every state of a connection                             |
 //! | `socket`     | TCP or unix, registered with the event loop only when it must wait  |
+//! | `tls`        | what encrypts it                                                    |
 //! | [`worker`]   | what the connections of one worker share                            |
 
 mod body;
+mod cuts;
 mod deadline;
 mod exchanges;
 mod front;
 mod head;
 pub mod http1;
+mod http2;
+pub(crate) mod noting;
+pub mod opening;
 pub(crate) mod pace;
 mod prefix;
 mod proxied;
@@ -36,6 +45,7 @@ pub mod segments;
 mod send;
 pub mod socket;
 mod stall;
+mod tls;
 mod turn;
 pub(crate) mod turn_away;
 pub mod worker;

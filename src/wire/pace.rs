@@ -35,13 +35,18 @@ pub(super) struct Pacer {
 
 impl Pacer {
     pub(super) fn new(guard: &Guard) -> Self {
+        Self::sharing(guard, Arc::default())
+    }
+
+    /// One of several on a connection whose bucket is `own`.
+    pub(super) fn sharing(guard: &Guard, own: Arc<Bucket>) -> Self {
         Self {
             guard: guard.clone(),
             pace: Pace::default(),
             client_key: ClientKey::Local,
             client: None,
             connection: None,
-            own: Arc::default(),
+            own,
             total: None,
             timer: None,
             was_held_back: false,
@@ -61,8 +66,13 @@ impl Pacer {
 
     /// A response to `client` begins.
     pub(super) fn begin(&mut self, pace: Pace, client: ClientKey, socket: &mut Socket) {
-        self.finish();
         let by_kernel = socket.pace(pace.connection);
+        self.begin_beside(pace, client, by_kernel);
+    }
+
+    /// A response to `client` begins, on a connection that the kernel paces already or that nobody may have paced as a whole.
+    pub(super) fn begin_beside(&mut self, pace: Pace, client: ClientKey, by_kernel: bool) {
+        self.finish();
         self.client = pace.client.map(|pace| {
             let client = self.guard.client(client);
             Lane::of_client(client, pace)

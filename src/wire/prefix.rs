@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_http::StatusCode;
 use bytes::Bytes;
+use http1::HeaderValue;
 
 use crate::http::date::HttpDate;
 
@@ -26,13 +27,24 @@ pub(crate) struct Prefixes {
 struct Second {
     until: Instant,
     date: String,
+    date_value: HeaderValue,
     lines: Vec<(StatusCode, Persistence, Bytes)>,
 }
 
 impl Prefixes {
     pub(crate) fn new() -> Self {
-        let stale = Second { until: Instant::now(), date: String::new(), lines: Vec::new() };
+        let date_value = HeaderValue::from_static("");
+        let stale = Second { until: Instant::now(), date: String::new(), date_value, lines: Vec::new() };
         Self { current: RefCell::new(stale) }
+    }
+
+    /// The date at `now`, as a value that is shared.
+    pub(super) fn date(&self, now: Instant) -> HeaderValue {
+        let mut current = self.current.borrow_mut();
+        if now >= current.until {
+            current.renew(now);
+        }
+        current.date_value.clone()
     }
 
     /// The first lines of a response with `status` at `now`.
@@ -62,6 +74,8 @@ impl Second {
         self.date = HttpDate::from_unix_seconds(wall.as_secs().cast_signed())
             .map(|date| date.to_string())
             .unwrap_or_default();
+        self.date_value = HeaderValue::from_maybe_shared(Bytes::from(self.date.clone()))
+            .unwrap_or_else(|_| HeaderValue::from_static(""));
         self.lines.clear();
     }
 }

@@ -15,6 +15,7 @@ use actix_web::http::StatusCode;
 use bytes::Bytes;
 
 use super::segments::{Segments, SegmentsBody};
+use crate::ledger::note::Cached;
 use crate::rules::RuleRates;
 
 /// Rendered fields, and what follows them.
@@ -30,6 +31,8 @@ pub struct Ready {
     pub(super) content: Content,
     /// Whether it counts towards the limits on bandwidth.
     pub(super) paced: Option<Paced>,
+    /// How the file was found, where that is noted.
+    pub(super) cached: Option<Cached>,
 }
 
 /// The body of a [`Ready`] response, and by what it is known again.
@@ -45,8 +48,17 @@ impl Ready {
     /// A response of fields alone; `block` and `tail` together end in the empty line.
     pub fn head(status: StatusCode, block: Bytes, tail: Bytes) -> HttpResponse {
         let body_at = block.len();
-        Self { status, lead: Box::default(), block, body_at, tail, content: Content::None, paced: None }
-            .respond(BoxBody::new(()))
+        Self {
+            status,
+            lead: Box::default(),
+            block,
+            body_at,
+            tail,
+            content: Content::None,
+            paced: None,
+            cached: None,
+        }
+        .respond(BoxBody::new(()))
     }
 
     /// A response whose body lies behind its fields, from `body_at` on.
@@ -58,8 +70,16 @@ impl Ready {
     ) -> HttpResponse {
         let body = block.slice(body_at..);
         let tail = Bytes::new();
-        let ready =
-            Self { status, lead: Box::default(), block, body_at, tail, content: Content::Inline, paced };
+        let ready = Self {
+            status,
+            lead: Box::default(),
+            block,
+            body_at,
+            tail,
+            content: Content::Inline,
+            paced,
+            cached: None,
+        };
         ready.respond(BoxBody::new(body))
     }
 
@@ -74,7 +94,7 @@ impl Ready {
         let shared = Rc::new(segments);
         let body_at = block.len();
         let content = Content::Segments(Rc::clone(&shared));
-        Self { status, lead: Box::default(), block, body_at, tail, content, paced: Some(paced) }
+        Self { status, lead: Box::default(), block, body_at, tail, content, paced: Some(paced), cached: None }
             .respond(BoxBody::new(SegmentsBody::new(shared)))
     }
 
@@ -85,6 +105,44 @@ impl Ready {
         let Some(ready) = extensions.get_mut::<Self>() else { return false };
         ready.lead = [&*ready.lead, lines].concat().into();
         true
+    }
+
+    /// Notes how the file was found, with a response of this kind.
+    pub(crate) fn note_cached(response: &mut HttpResponse, cached: Cached) {
+        if let Some(ready) = response.extensions_mut().get_mut::<Self>() {
+            ready.cached = Some(cached);
+        }
+    }
+
+    /// Calls `see` with the name and the value of each rendered field line.
+    pub(super) fn each_line(&self, mut see: impl FnMut(&[u8], &[u8])) {
+        let rendered = self.block.get(..self.body_at).unwrap_or_default();
+        for lines in [&*self.lead, rendered, &self.tail] {
+            let mut rest = lines;
+            while let Some(end) = memchr::memchr(b'\r', rest) {
+                let (line, after) = rest.split_at(end);
+                rest = after.get(2..).unwrap_or_default();
+                if let Some(colon) = memchr::memchr(b':', line) {
+                    let (name, value) = line.split_at(colon);
+                    see(name, value.get(2..).unwrap_or_default());
+                }
+            }
+        }
+    }
+
+    /// The value of a field, by its name in lower case, as it was rendered; none where there is no such line, or the response is none
+    /// of this kind.
+    pub(crate) fn field_of(response: &HttpResponse, name: &str) -> Option<String> {
+        let extensions = response.extensions();
+        let Self { lead, block, body_at, tail, .. } = extensions.get::<Self>()?;
+        let head = block.get(..*body_at)?;
+        let mut lines =
+            [&**lead, head, tail].into_iter().flat_map(|lines| lines.split(|byte| *byte == b'\n'));
+        lines.find_map(|line| {
+            let (line, value) = line.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b": ").filter(|_| line == name.as_bytes())?;
+            Some(String::from_utf8_lossy(value.trim_ascii_end()).into_owned())
+        })
     }
 
     /// Whether `status` and `body` are still those that this response was made with.

@@ -36,29 +36,27 @@ pub(crate) enum StreamFraming {
     UntilClose,
 }
 
-/// Puts `response` into `outbox`.
+/// Puts `response` into `outbox`, with one more field line where there is one.
 pub(crate) fn render(
     response: Response<BoxBody>,
+    more: Option<Bytes>,
     manner: Manner,
     prefixes: &Prefixes,
     now: Instant,
     outbox: &mut Outbox,
 ) -> Rest {
-    let (mut response, body) = response.into_parts();
-    let ready = response.extensions_mut().remove::<Ready>();
-    let (bytes, body) = match body.try_into_bytes() {
-        Ok(bytes) => (Some(bytes), BoxBody::new(())),
-        Err(body) => (None, body),
-    };
+    let TakenApart { response, ready, is_unchanged, bytes, body } = take_apart(response);
     let status = response.status();
     let ends_by_close = manner.is_http10 && bytes.is_none() && body.size() == BodySize::Stream;
     let persistence = persistence(Manner { keep_alive: manner.keep_alive && !ends_by_close, ..manner });
+    outbox.push(prefixes.lines(now, status, persistence).into());
+    if let Some(more) = more {
+        outbox.push(more.into());
+    }
     let Some(ready) = ready else {
-        outbox.push(prefixes.lines(now, status, persistence).into());
         return plain(&response, bytes, body, manner, outbox);
     };
-    outbox.push(prefixes.lines(now, status, persistence).into());
-    if !ready.is_unchanged(status, &body, bytes.as_ref()) {
+    if !is_unchanged {
         let kept =
             fields_without(&ready, |name| describes_body(name) || response.headers().contains_key(name));
         outbox.push(kept.freeze().into());
@@ -69,15 +67,52 @@ pub(crate) fn render(
     Rest::Nothing
 }
 
-/// A response of fixed text, made by the connection itself.
+/// What a response consists of.
+pub(super) struct TakenApart {
+    pub(super) response: Response<()>,
+    /// What was rendered beforehand.
+    pub(super) ready: Option<Ready>,
+    /// Whether all of that still holds: neither status nor body were changed since.
+    pub(super) is_unchanged: bool,
+    /// The body, where it is in one piece; else it is in `body`.
+    pub(super) bytes: Option<Bytes>,
+    pub(super) body: BoxBody,
+}
+
+/// Takes a response apart.
+pub(super) fn take_apart(response: Response<BoxBody>) -> TakenApart {
+    let (mut response, body) = response.into_parts();
+    let ready = response.extensions_mut().remove::<Ready>();
+    let (bytes, body) = match body.try_into_bytes() {
+        Ok(bytes) => (Some(bytes), BoxBody::new(())),
+        Err(body) => (None, body),
+    };
+    let status = response.status();
+    let is_unchanged = ready.as_ref().is_some_and(|ready| ready.is_unchanged(status, &body, bytes.as_ref()));
+    TakenApart { response, ready, is_unchanged, bytes, body }
+}
+
+/// How long the body of a response is whose fields are all in its map; none where there is no such body by its status.
+pub(super) fn length_of(status: StatusCode, bytes: Option<&Bytes>, body: &BoxBody) -> Option<BodySize> {
+    let has_no_body =
+        status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    let size = || bytes.map_or_else(|| body.size(), |bytes| BodySize::Sized(bytes.len() as u64));
+    (!has_no_body).then(size).map(|size| if size == BodySize::None { BodySize::Sized(0) } else { size })
+}
+
+/// A response of fixed text, made by the connection itself, with one more field line where there is one.
 pub(crate) fn refuse(
     (status, sentence): (StatusCode, &'static str),
+    more: Option<Bytes>,
     is_head: bool,
     prefixes: &Prefixes,
     now: Instant,
     outbox: &mut Outbox,
 ) {
     outbox.push(prefixes.lines(now, status, Persistence::Close).into());
+    if let Some(more) = more {
+        outbox.push(more.into());
+    }
     let length = sentence.len();
     let retry = if status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
     outbox.push(
@@ -134,19 +169,14 @@ fn plain(
     manner: Manner,
     outbox: &mut Outbox,
 ) -> Rest {
-    let status = response.status();
-    let has_no_body =
-        status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-    let size = bytes.as_ref().map_or_else(|| body.size(), |bytes| BodySize::Sized(bytes.len() as u64));
     let mut lines = BytesMut::with_capacity(256);
-    put_fields(&mut lines, response.headers(), |name| !frames(name));
-    let framing = match size {
-        _ if has_no_body => None,
-        BodySize::None => Some(StreamFraming::Length(0)),
-        BodySize::Sized(length) => Some(StreamFraming::Length(length)),
-        BodySize::Stream if manner.is_http10 => Some(StreamFraming::UntilClose),
-        BodySize::Stream => Some(StreamFraming::Chunked),
-    };
+    put_fields(&mut lines, response.headers(), |name| !is_framing(name));
+    let framing = length_of(response.status(), bytes.as_ref(), &body).map(|size| match size {
+        BodySize::None => StreamFraming::Length(0),
+        BodySize::Sized(length) => StreamFraming::Length(length),
+        BodySize::Stream if manner.is_http10 => StreamFraming::UntilClose,
+        BodySize::Stream => StreamFraming::Chunked,
+    });
     match framing {
         Some(StreamFraming::Length(length)) => {
             lines.put_slice(format!("content-length: {length}\r\n").as_bytes());
@@ -199,12 +229,12 @@ fn put_fields(lines: &mut BytesMut, fields: &HeaderMap, wanted: impl Fn(&HeaderN
 }
 
 /// Fields that belong to the connection and are written by it alone.
-fn frames(name: &HeaderName) -> bool {
+pub(super) fn is_framing(name: &HeaderName) -> bool {
     [header::CONNECTION, header::CONTENT_LENGTH, header::DATE, header::TRANSFER_ENCODING].contains(name)
 }
 
 /// Fields that are wrong once the body is another.
-fn describes_body(name: &HeaderName) -> bool {
+pub(super) fn describes_body(name: &HeaderName) -> bool {
     let names = [
         header::ACCEPT_RANGES,
         header::CONTENT_DISPOSITION,
@@ -236,7 +266,7 @@ mod tests {
 
     fn text(response: HttpResponse) -> String {
         let mut outbox = Outbox::new(crate::http::client::ClientKey::Local);
-        render(Response::from(response), MANNER, &Prefixes::new(), Instant::now(), &mut outbox);
+        render(Response::from(response), None, MANNER, &Prefixes::new(), Instant::now(), &mut outbox);
         let text = String::from_utf8(outbox.bytes_for_tests()).unwrap();
         text.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("|")
     }

@@ -7,10 +7,11 @@ use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use super::front::Front;
+use super::front::{Front, copy};
 use super::pace::Pacer;
 use super::segments::{Segment, Window};
 use super::socket::Socket;
+use super::tls::session::RECORD;
 use super::turn::Turn;
 use super::worker::Worker;
 use crate::guard::Guard;
@@ -19,6 +20,7 @@ use crate::http::client::ClientKey;
 use crate::http::target::SitePath;
 use crate::kernel::{RUNS_MAX, Run, writev};
 use crate::ledger::exchange::Outcome;
+use crate::ledger::note::Wait;
 use crate::ledger::sheet::{Path, Sheet};
 use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
@@ -62,6 +64,8 @@ pub(crate) struct Outbox {
     /// Bytes that were ever pushed, but for those that were withdrawn, and of these the ones that have left.
     pushed: u64,
     sent: u64,
+    /// Bytes of these that still wait to leave, encrypted; not less than there are.
+    held: u64,
     /// So many segments in front belong to responses before the last one.
     earlier: usize,
     /// Some of the last response has left.
@@ -82,6 +86,7 @@ impl Outbox {
             front: Front::default(),
             pushed: 0,
             sent: 0,
+            held: 0,
             earlier: 0,
             is_out: false,
             turn: None,
@@ -132,7 +137,7 @@ impl Outbox {
 
     /// How much of that has left.
     pub(super) fn sent(&self) -> u64 {
-        self.sent
+        self.sent.saturating_sub(self.held)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -195,9 +200,12 @@ impl Outbox {
     ) -> Poll<Result<(), Cut>> {
         self.front.doubt();
         self.waits_for_client = false;
+        if socket.is_encrypted() {
+            return self.poll_send_encrypted(cx, worker, socket, progress);
+        }
         loop {
             let paced = ready!(self.poll_pace(cx));
-            let Some(next) = self.next_move(cx, worker) else { break };
+            let Some(next) = self.next_move(cx, worker, true) else { break };
             let next = ready!(next)?;
             let turn = self.turn.get_or_insert_with(|| worker.turns.begin());
             let room = ready!(worker.turns.poll(cx, turn, self.client)).min(paced);
@@ -213,21 +221,117 @@ impl Outbox {
             self.waits_for_client = false;
             let sent = sent.map_err(|error| self.why(error))?;
             progress(sent);
-            self.advance(sent, path, &worker.sheet);
-            if let Some(turn) = &mut self.turn {
-                turn.spend(sent);
+            self.spend(sent, path, &worker.sheet);
+        }
+        self.finish(worker);
+        Poll::Ready(Ok(()))
+    }
+
+    /// The same in records of TLS: what is encrypted has left before more of it is made, so that a client that takes nothing
+    /// costs no more than one [batch](BATCH_MAX).
+    fn poll_send_encrypted<S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker<S>,
+        socket: &mut Socket,
+        mut progress: impl FnMut(usize),
+    ) -> Poll<Result<(), Cut>> {
+        loop {
+            if socket.session().is_some_and(|session| session.held() > 0) {
+                ready!(self.poll_drain(cx, socket, &mut progress))?;
             }
-            if let Some(pacer) = &mut self.pacer {
-                pacer.spend(sent);
+            let paced = ready!(self.poll_pace(cx));
+            let Some(next) = self.next_move(cx, worker, false) else { break };
+            let Move::Write { literals, mapped } = ready!(next)? else {
+                return Poll::Ready(Err(Cut::Socket(io::ErrorKind::Unsupported.into())));
+            };
+            let turn = self.turn.get_or_insert_with(|| worker.turns.begin());
+            let room = ready!(worker.turns.poll(cx, turn, self.client)).min(paced);
+            let encrypted = self.encrypt(worker, socket, literals, mapped.min(room), paced)?;
+            self.held = socket.session().map_or(0, |session| session.held()) as u64;
+            self.spend(encrypted, Path::Copied, &worker.sheet);
+        }
+        // What the protocol itself has to say, tickets that is, leaves with the response.
+        ready!(self.poll_drain(cx, socket, &mut progress))?;
+        self.finish(worker);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Has the socket take what is encrypted.
+    fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut Socket,
+        progress: &mut impl FnMut(usize),
+    ) -> Poll<Result<(), Cut>> {
+        while socket.session().is_some_and(|session| session.has_sendable()) {
+            self.waits_for_client = true;
+            let sent = ready!(socket.poll_drain_some(cx));
+            self.waits_for_client = false;
+            self.held = socket.session().map_or(0, |session| session.held()) as u64;
+            progress(sent.map_err(Cut::Socket)?);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Encrypts the first `literals` segments, and `mapped` bytes of the window behind them, but no more than `most` bytes;
+    /// says how many.
+    fn encrypt<S>(
+        &self,
+        worker: &Worker<S>,
+        socket: &mut Socket,
+        literals: usize,
+        mapped: usize,
+        most: usize,
+    ) -> Result<usize, Cut> {
+        let mut left = most.min(BATCH_MAX);
+        let mut slices = [IoSlice::new(&[]); RUNS_MAX + 1];
+        let mut scratch = worker.scratch.borrow_mut();
+        let mut count = 0;
+        let mut window = None;
+        for segment in self.queue.iter().take(literals + usize::from(mapped > 0)) {
+            match segment {
+                Segment::Bytes(bytes) => {
+                    let taken = bytes.len().min(left);
+                    slices[count] = IoSlice::new(&bytes[..taken]);
+                    left -= taken;
+                    count += 1;
+                }
+                Segment::Window(behind) => window = Some(behind),
             }
         }
+        if let Some(window) = window {
+            let length = mapped.min(left).min(scratch.len());
+            let buffer = &mut scratch[..length];
+            copy(window, window.range.start, buffer)?;
+            slices[count] = IoSlice::new(buffer);
+            count += 1;
+        }
+        let slices = &slices[..count];
+        let session = socket.session().ok_or_else(|| Cut::Socket(io::ErrorKind::NotConnected.into()))?;
+        session.encrypt(slices).map_err(Cut::Socket)?;
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    /// So many bytes are on their way; those of windows took the `path`.
+    fn spend(&mut self, sent: usize, path: Path, sheet: &Sheet) {
+        self.advance(sent, path, sheet);
+        if let Some(turn) = &mut self.turn {
+            turn.spend(sent);
+        }
+        if let Some(pacer) = &mut self.pacer {
+            pacer.spend(sent);
+        }
+    }
+
+    /// Nothing is left.
+    fn finish<S>(&mut self, worker: &Worker<S>) {
         if let Some(pacer) = &mut self.pacer {
             pacer.finish();
         }
         if let Some(turn) = self.turn.take() {
             worker.turns.end(&turn);
         }
-        Poll::Ready(Ok(()))
     }
 
     /// How many bytes the pace allows now.
@@ -238,12 +342,17 @@ impl Outbox {
     }
 
     /// What to do with the front of the queue; none when it is empty.
-    fn next_move<S>(&mut self, cx: &mut Context<'_>, worker: &Worker<S>) -> Option<Poll<Result<Move, Cut>>> {
+    fn next_move<S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker<S>,
+        may_sendfile: bool,
+    ) -> Option<Poll<Result<Move, Cut>>> {
         self.queue.front()?;
         let is_literal = |segment: &&Segment| matches!(segment, Segment::Bytes(_));
         let literals = self.queue.iter().take(RUNS_MAX).take_while(is_literal).count();
         let by_sendfile = match self.queue.get(literals) {
-            Some(Segment::Window(window)) if literals < RUNS_MAX => window.by_sendfile,
+            Some(Segment::Window(window)) if literals < RUNS_MAX => window.by_sendfile && may_sendfile,
             _ => return Some(Poll::Ready(Ok(Move::Write { literals, mapped: 0 }))),
         };
         // A head leaves once the first pages behind it are there: until then it can still become another one.
@@ -265,6 +374,20 @@ impl Outbox {
     /// Since when the disk keeps the front window waiting.
     pub(crate) fn waits_for_disk_since(&self) -> Option<Instant> {
         self.front.waits_since()
+    }
+
+    /// What sending waits for.
+    pub(super) fn waits_for(&self) -> Wait {
+        match self.waits_for_disk_since() {
+            Some(_) => Wait::Disk,
+            None if self.waits_for_client => Wait::Client,
+            None => Wait::Throttle,
+        }
+    }
+
+    /// How many bytes were asked of the disk since that was asked last.
+    pub(super) fn take_cold_bytes(&mut self) -> u64 {
+        self.front.take_cold_bytes()
     }
 
     /// Writes the first `literals` segments, and `mapped` bytes of the window behind them, but no more than `most` bytes.
@@ -388,6 +511,9 @@ const DISK_ERRORS: [i32; 11] = [
     libc::EBADMSG,
     libc::EUCLEAN,
 ];
+
+/// What is encrypted before the socket is asked to take it: enough for few calls, and little for a client that takes nothing.
+const BATCH_MAX: usize = 4 * RECORD;
 
 /// Places in the queue that an idle connection keeps.
 const KEPT_IDLE: usize = 4;

@@ -1,8 +1,9 @@
 //! One accepted socket, TCP or unix.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,18 +13,27 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::tls::session::{RECORD, Session};
 use crate::event_loop::register;
+use crate::ledger::note::TlsFacts;
 
-/// A non-blocking stream socket. It is registered with the event loop only when it first has to wait: a connection
-/// whose request is there and whose response fits never is, which spares two `epoll_ctl`.
+/// A non-blocking stream socket, encrypted once it has a session. It is registered with the event loop only when it first
+/// has to wait: a connection whose request is there and whose response fits never is, which spares two `epoll_ctl`.
 pub struct Socket {
-    state: State,
-    /// Before it is registered: the last read was short, so the next would only answer EAGAIN.
-    is_drained: bool,
+    raw: Raw,
+    /// What encrypts it.
+    session: Option<Box<Session>>,
     /// Bytes a second that the kernel keeps to; none is no limit.
     kernel_rate: Option<u64>,
     /// Who is at the other end; none for a unix socket.
     pub(crate) peer: Option<SocketAddr>,
+}
+
+/// The socket beneath whatever encrypts it.
+struct Raw {
+    state: State,
+    /// Before it is registered: the last read was short, so the next would only answer EAGAIN.
+    is_drained: bool,
 }
 
 enum State {
@@ -35,69 +45,138 @@ enum State {
 impl Socket {
     /// Takes an accepted socket, which must be non-blocking.
     pub fn new(fd: OwnedFd, peer: Option<SocketAddr>) -> Self {
-        Self { state: State::Plain(fd), is_drained: false, kernel_rate: None, peer }
+        let raw = Raw { state: State::Plain(fd), is_drained: false };
+        Self { raw, session: None, kernel_rate: None, peer }
+    }
+
+    /// From now on all that goes either way belongs to `session`.
+    pub(super) fn encrypt_by(&mut self, session: Session) {
+        self.session = Some(Box::new(session));
+    }
+
+    /// Whether nobody on the way can read it.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// What was agreed upon with the client, as the log tells it; none in cleartext.
+    pub(crate) fn tls_facts(&self) -> Option<Arc<TlsFacts>> {
+        self.session.as_ref().map(|session| session.facts())
+    }
+
+    /// What encrypts it.
+    pub(crate) fn session(&mut self) -> Option<&mut Session> {
+        self.session.as_deref_mut()
     }
 
     /// Reads what is there into `buffer`; 0 is the end. Waits where nothing is.
     ///
     /// A short read left nothing behind, so the next one waits for the loop's word instead of asking for an EAGAIN.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.session.is_none() { self.raw.poll_read(cx, buffer) } else { self.poll_decrypt(cx, buffer) }
+    }
+
+    /// Reads what is there, whether or not the event loop has told of it: a last look before the end.
+    pub(crate) fn look(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.session.is_none() { self.raw.look(buffer) } else { self.look_decrypted(buffer) }
+    }
+
+    /// The same of ciphertext, whatever belongs to a session: for its handshake.
+    pub(super) fn poll_read_raw(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.raw.poll_read(cx, buffer)
+    }
+
+    /// Writes by `call`, which is handed the socket; waits where the socket is full. What it writes is not encrypted.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        self.raw.poll_write(cx, call)
+    }
+
+    /// Sends `bytes`, encrypted where there is a session; says how many were taken. What was taken of a session's may
+    /// wait here until [`poll_drain`](Self::poll_drain) has sent it. Waits where the socket is full.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.session.is_none() {
+            return self.raw.poll_write(cx, |fd| Ok(rustix::io::writev(fd, bytes)?));
+        }
+        ready!(self.poll_drain(cx))?;
+        let Some(session) = self.session.as_deref_mut() else { return Poll::Ready(Ok(0)) };
+        let mut room = SEND_MAX;
+        let fitting = |slice: &IoSlice<'_>| {
+            let taken = slice.len().min(room);
+            room -= taken;
+            taken
+        };
+        let lengths: Vec<usize> = bytes.iter().map(fitting).collect();
+        let slices: Vec<_> =
+            bytes.iter().zip(&lengths).map(|(slice, length)| IoSlice::new(&slice[..*length])).collect();
+        session.encrypt(&slices)?;
+        // What it does not take now waits for the next call.
+        let _ = self.poll_drain(cx)?;
+        Poll::Ready(Ok(lengths.iter().sum()))
+    }
+
+    /// Sends what was encrypted and has not left. Waits where the socket is full.
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.session.as_ref().is_some_and(|session| session.has_sendable()) {
+            ready!(self.poll_drain_some(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The same by one call; says how many bytes left.
+    pub(super) fn poll_drain_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Self { raw, session: Some(session), .. } = self else { return Poll::Ready(Ok(0)) };
+        raw.poll_write(cx, |fd| session.send(fd))
+    }
+
+    fn poll_decrypt(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            let State::Registered(registered) = &self.state else {
-                match if self.is_drained { Err(Errno::AGAIN) } else { receive(self.fd()?, buffer) } {
-                    Err(Errno::AGAIN) => self.register()?,
-                    Err(Errno::INTR) => {}
-                    Err(error) => return Poll::Ready(Err(error.into())),
-                    Ok(read) => {
-                        self.is_drained = read < buffer.len();
-                        return Poll::Ready(Ok(read));
+            let Self { raw, session: Some(session), .. } = self else { return Poll::Ready(Ok(0)) };
+            if let Some(read) = session.read(buffer) {
+                return Poll::Ready(read);
+            }
+            // The caller's buffer holds the ciphertext until it is decrypted: there is no other.
+            let room = buffer.len().min(READ_MAX);
+            match raw.poll_read(cx, &mut buffer[..room]) {
+                Poll::Ready(Ok(length @ 1..)) => {
+                    let taken = session.take(&buffer[..length]);
+                    if let Err(error) = taken {
+                        // What there is to say about it.
+                        let _ = self.poll_drain(cx);
+                        return Poll::Ready(Err(error));
                     }
                 }
-                continue;
-            };
-            let mut guard = ready!(registered.poll_read_ready(cx))?;
-            match receive(registered.get_ref().as_fd(), buffer) {
-                Err(Errno::AGAIN) => guard.clear_ready(),
-                Err(Errno::INTR) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-                Ok(read) => {
-                    if read < buffer.len() {
-                        guard.clear_ready();
-                    }
-                    return Poll::Ready(Ok(read));
+                Poll::Ready(ended) => return Poll::Ready(ended),
+                Poll::Pending => {
+                    // Tickets leave now if nothing has left with them.
+                    let _ = self.poll_drain(cx);
+                    return Poll::Pending;
                 }
             }
         }
     }
 
-    /// Reads what is there, whether or not the event loop has told of it: a last look before the end.
-    pub(crate) fn look(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        match receive(self.fd()?, buffer) {
-            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
-            read => Poll::Ready(read.map_err(io::Error::from)),
-        }
-    }
-
-    /// Writes by `call`, which is handed the socket; waits where the socket is full.
-    pub(crate) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
+    fn look_decrypted(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            let State::Registered(registered) = &self.state else {
-                match call(self.fd()?) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.register()?,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    done => return Poll::Ready(done),
-                }
-                continue;
-            };
-            let mut guard = ready!(registered.poll_write_ready(cx))?;
-            match call(registered.get_ref().as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return Poll::Ready(done),
+            let Self { raw, session: Some(session), .. } = self else { return Poll::Ready(Ok(0)) };
+            if let Some(read) = session.read(buffer) {
+                return Poll::Ready(read);
+            }
+            let room = buffer.len().min(READ_MAX);
+            match ready!(raw.look(&mut buffer[..room])) {
+                Ok(length @ 1..) => session.take(&buffer[..length])?,
+                ended => return Poll::Ready(ended),
             }
         }
     }
@@ -105,21 +184,7 @@ impl Socket {
     /// Ready once the connection is broken. Reads nothing, so it does not see past what the other end has sent and nobody has
     /// read; an end of what it sends is no break, since it may still be reading.
     pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let State::Registered(registered) = &self.state else {
-                if self.register().is_err() || matches!(self.state, State::Gone) {
-                    return Poll::Ready(());
-                }
-                continue;
-            };
-            let Ok(mut guard) = ready!(registered.poll_read_ready(cx)) else { return Poll::Ready(()) };
-            match rustix::net::recv(registered.get_ref(), &mut [0; 1], RecvFlags::PEEK) {
-                Err(Errno::AGAIN) => guard.clear_ready(),
-                Err(Errno::INTR) => {}
-                Err(_) => return Poll::Ready(()),
-                Ok(_) => return Poll::Pending,
-            }
-        }
+        self.raw.poll_broken(cx)
     }
 
     /// Bytes that the other end has not taken, as far as the system can tell.
@@ -133,16 +198,30 @@ impl Socket {
     }
 
     /// Whether bytes have arrived that were not read, whatever the event loop knows of them.
-    pub(crate) fn has_arrived(&self) -> bool {
+    pub(crate) fn has_arrived(&mut self) -> bool {
+        if self.session().is_some_and(|session| session.has_plaintext()) {
+            return true;
+        }
         let peek = |fd| rustix::net::recv(fd, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         self.fd().is_ok_and(|fd| peek(fd).is_ok_and(|(there, _)| there > 0))
     }
 
-    /// Tells the other end that nothing more will come.
-    pub(crate) fn shutdown(&self) {
+    /// Tells the other end that nothing more will come, and that all has come.
+    pub(crate) fn shutdown(&mut self) {
+        self.take_leave();
         if let Ok(fd) = self.fd() {
             // The peer may have gone already.
             let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
+        }
+    }
+
+    /// Tells the client of a session that all has come. Without this, what was cut short does not look whole.
+    pub(crate) fn take_leave(&mut self) {
+        let Some(session) = self.session.as_deref_mut() else { return };
+        session.close();
+        if let Ok(fd) = self.raw.fd() {
+            // Where the socket is full, its client has not taken what came before either.
+            while session.has_sendable() && session.send(fd).is_ok_and(|sent| sent > 0) {}
         }
     }
 
@@ -184,6 +263,14 @@ impl Socket {
         segment.is_some_and(|segment| u64::from(segment) * UNPACED_SEGMENTS <= rate / UNEVEN_PART_OF_SECOND)
     }
 
+    /// The kernel takes no more than `bytes` that it can't send yet. A unix socket keeps what fits.
+    pub(super) fn keep_unsent_below(&self, bytes: u32) {
+        if let (Ok(fd), Some(_)) = (self.fd(), self.peer) {
+            // Where it can't be said, the socket's buffer is the bound.
+            let _ = SockRef::from(&fd).set_tcp_notsent_lowat(bytes);
+        }
+    }
+
     fn set_kernel_rate(&mut self, rate: Option<u64>) {
         let Ok(fd) = self.fd() else { return };
         let is_slower = match (rate, self.kernel_rate) {
@@ -200,6 +287,89 @@ impl Socket {
     }
 
     pub(super) fn fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.raw.fd()
+    }
+}
+
+impl Raw {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let State::Registered(registered) = &self.state else {
+                match if self.is_drained { Err(Errno::AGAIN) } else { receive(self.fd()?, buffer) } {
+                    Err(Errno::AGAIN) => self.register()?,
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Poll::Ready(Err(error.into())),
+                    Ok(read) => {
+                        self.is_drained = read < buffer.len();
+                        return Poll::Ready(Ok(read));
+                    }
+                }
+                continue;
+            };
+            let mut guard = ready!(registered.poll_read_ready(cx))?;
+            match receive(registered.get_ref().as_fd(), buffer) {
+                Err(Errno::AGAIN) => guard.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+                Ok(read) => {
+                    if read < buffer.len() {
+                        guard.clear_ready();
+                    }
+                    return Poll::Ready(Ok(read));
+                }
+            }
+        }
+    }
+
+    fn look(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match receive(self.fd()?, buffer) {
+            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+            read => Poll::Ready(read.map_err(io::Error::from)),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let State::Registered(registered) = &self.state else {
+                match call(self.fd()?) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.register()?,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    done => return Poll::Ready(done),
+                }
+                continue;
+            };
+            let mut guard = ready!(registered.poll_write_ready(cx))?;
+            match call(registered.get_ref().as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let State::Registered(registered) = &self.state else {
+                if self.register().is_err() || matches!(self.state, State::Gone) {
+                    return Poll::Ready(());
+                }
+                continue;
+            };
+            let Ok(mut guard) = ready!(registered.poll_read_ready(cx)) else { return Poll::Ready(()) };
+            match rustix::net::recv(registered.get_ref(), &mut [0; 1], RecvFlags::PEEK) {
+                Err(Errno::AGAIN) => guard.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(_) => return Poll::Ready(()),
+                Ok(_) => return Poll::Pending,
+            }
+        }
+    }
+
+    fn fd(&self) -> io::Result<BorrowedFd<'_>> {
         match &self.state {
             State::Plain(fd) => Ok(fd.as_fd()),
             State::Registered(registered) => Ok(registered.get_ref().as_fd()),
@@ -215,6 +385,11 @@ impl Socket {
         Ok(())
     }
 }
+
+/// Ciphertext is read and plaintext is taken in no larger pieces: what was taken in and has not been read or sent is memory of
+/// the connection.
+const READ_MAX: usize = RECORD;
+const SEND_MAX: usize = 4 * RECORD;
 
 /// On a busy machine the kernel was a fifth too slow at 100 MiB a second, and within one percent at this rate.
 const KERNEL_RATE_MAX: u64 = 16 << 20;

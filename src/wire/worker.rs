@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::head::{HeadLimits, LastHost};
+use super::http2::Maps;
+use super::noting::Noting;
 use super::prefix::Prefixes;
 use super::stall::STALL_LOOKS;
 use super::turn::Turns;
@@ -31,6 +33,8 @@ pub struct Bounds {
     pub head_fields: usize,
     /// A request body is read and dropped up to this many bytes.
     pub body_bytes: u64,
+    /// For a TLS handshake.
+    pub tls_handshake_timeout: Duration,
     /// From the first byte of a request head to its last.
     pub head_timeout: Duration,
     /// Between a response and the next request.
@@ -49,6 +53,17 @@ pub struct Bounds {
     pub turn_bytes: usize,
     /// Bytes a second that the long responses of one worker send while short ones are about; 0 is no limit.
     pub long_rate: u64,
+    /// None where HTTP/2 is not spoken.
+    pub http2: Option<Http2Bounds>,
+}
+
+/// Bounds of a connection over HTTP/2.
+#[derive(Clone, Copy, Debug)]
+pub struct Http2Bounds {
+    /// Streams that are open at once.
+    pub streams: u32,
+    /// Streams that the client may reset, or have reset, in ten seconds.
+    pub resets: u32,
 }
 
 impl Bounds {
@@ -58,6 +73,7 @@ impl Bounds {
             head_bytes: config.head_bytes.as_usize(),
             head_fields: config.head_fields.as_usize(),
             body_bytes: config.body_bytes.get(),
+            tls_handshake_timeout: config.tls_handshake_timeout.get(),
             head_timeout: config.head_timeout.get(),
             idle_timeout: config.idle_timeout.get(),
             stall_timeout: config.stall_timeout.get(),
@@ -67,6 +83,7 @@ impl Bounds {
             linger_timeout: config.linger_timeout.get(),
             turn_bytes: config.turn_bytes.as_usize(),
             long_rate: config.long_rate.get(),
+            http2: config.http2.is_on().then(|| Http2Bounds::of(config)),
         }
     }
 
@@ -74,6 +91,13 @@ impl Bounds {
     fn look_every(&self) -> Duration {
         let rate_from = if self.min_rate > 0 { self.min_rate_after } else { Duration::MAX };
         self.stall_timeout.min(self.disk_timeout).min(rate_from) / STALL_LOOKS
+    }
+}
+
+impl Http2Bounds {
+    fn of(config: &Config) -> Self {
+        let bound = |count: crate::config::Count| u32::try_from(count.get()).unwrap_or(u32::MAX);
+        Self { streams: bound(config.http2_streams), resets: bound(config.http2_resets) }
     }
 }
 
@@ -87,7 +111,10 @@ pub struct Worker<S> {
     look_every: Cell<Duration>,
     pub(super) guard: Guard,
     pub(super) sheet: Arc<Sheet>,
+    pub(super) noting: Cell<Noting>,
     pub(super) prefixes: Prefixes,
+    /// Field lines as HTTP/2 has them.
+    pub(super) maps: Maps,
     pub(super) memo: RefCell<Memo>,
     pub(super) page_table: PageTable,
     pub(super) last_host: LastHost,
@@ -114,7 +141,9 @@ impl<S> Worker<S> {
             connections: guard.connections().room(),
             guard,
             sheet: ledger.sheet(),
+            noting: Cell::default(),
             prefixes: Prefixes::new(),
+            maps: Maps::default(),
             memo: RefCell::new(Memo::new()),
             page_table: PageTable::open(),
             last_host: LastHost::default(),
@@ -130,14 +159,16 @@ impl<S> Worker<S> {
         })
     }
 
-    /// From now on every response is its connection's last.
+    /// From now on every response is its connection's last; over HTTP/2, where that can be said at once, it is.
     pub fn retire(&self) {
-        self.is_retiring.set(true);
+        if !self.is_retiring.replace(true) {
+            self.connections.wake_all();
+        }
     }
 
     /// From now on idle connections close, too.
     pub fn close(&self) {
-        self.retire();
+        self.is_retiring.set(true);
         self.is_closing.set(true);
         self.connections.wake_all();
     }
@@ -176,6 +207,11 @@ impl<S> Worker<S> {
         self.bounds.set(bounds);
         self.look_every.set(bounds.look_every());
         self.turns.set(bounds.turn_bytes, bounds.long_rate);
+    }
+
+    /// From now on so much is noted of each request.
+    pub(crate) fn set_noting(&self, noting: Noting) {
+        self.noting.set(noting);
     }
 
     /// How often a response under way is looked at.

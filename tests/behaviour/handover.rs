@@ -518,7 +518,7 @@ pub fn site() -> Site {
 }
 
 /// The site's server with these sockets as descriptors 3 and 4, as a service manager would start it.
-fn activated(site: &Site, sockets: [Option<OwnedFd>; 2], count: &str, names: &str) -> Command {
+pub fn activated(site: &Site, sockets: [Option<OwnedFd>; 2], count: &str, names: &str) -> Command {
     let plain = site.command();
     let mut shell = Command::new("sh");
     shell.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));

@@ -20,6 +20,8 @@ use crate::site::{PATIENCE, Reply, Site};
 /// A server under way in this process, ended when dropped.
 pub struct InProcess {
     pub address: SocketAddr,
+    /// Where TLS is spoken.
+    pub tls: Option<SocketAddr>,
     stop: UnboundedSender<()>,
     serving: Option<JoinHandle<()>>,
     directory: tempfile::TempDir,
@@ -43,16 +45,16 @@ impl InProcess {
             let loaded = given.load(&RealDisk).expect("a configuration");
             System::new().block_on(async {
                 let listeners = Listeners::bind(&loaded.config, &loaded.limits).expect("a socket");
-                let url = listeners.urls().next().expect("an address").to_owned();
-                tell.send(url).unwrap();
+                tell.send(listeners.urls().map(str::to_owned).collect::<Vec<_>>()).unwrap();
                 let signals = Signals { stops, reloads: ReloadRequests::default() };
                 serve(&loaded, given, listeners, signals, storage).await.expect("a server");
             });
         });
-        let url = told.recv_timeout(PATIENCE).expect("a server that starts");
-        let address = url.strip_prefix("http://").and_then(|text| text.parse().ok());
-        let address = address.unwrap_or_else(|| panic!("a TCP address: {url}"));
-        Self { address, stop, serving: Some(serving), directory }
+        let urls = told.recv_timeout(PATIENCE).expect("a server that starts");
+        let find = |scheme: &str| urls.iter().find_map(|url| url.strip_prefix(scheme)?.parse().ok());
+        let address = find("http://").unwrap_or_else(|| panic!("a TCP address: {urls:?}"));
+        let tls = find("https://");
+        Self { address, tls, stop, serving: Some(serving), directory }
     }
 
     /// The directory that is served.

@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "one crate, which nobody reaches into")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end by a panic")]
 
+mod access;
+mod access_log;
 mod admin;
 mod archives;
 mod basics;
@@ -26,19 +28,25 @@ mod encodings;
 mod error_pages;
 mod faults;
 mod files;
+mod frames;
 mod framing;
+mod h2_client;
 mod handover;
+mod http2;
+mod http2_rules;
 mod in_process;
 mod integrity;
 mod limits;
 mod live;
 mod methods;
+mod metrics;
 mod pacing;
 mod panics;
 mod ranges;
 mod redirects;
 mod reload;
 mod rules;
+mod secured;
 mod security;
 mod single_page;
 mod site;
@@ -48,6 +56,7 @@ mod slowhttptest;
 mod soak;
 mod stopping;
 mod targets;
+mod tls;
 mod traffic;
 mod tree_commands;
 mod warmth;

@@ -16,16 +16,18 @@ use actix_web::http::header::{ETAG, HeaderName, HeaderValue};
 use actix_web::{App, Error, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use pagecast::config::{Config, Limits, Switch, Symlinks};
+use pagecast::config::{AccessFiles, Config, Limits, Switch, Symlinks};
 use pagecast::files::{Files, Root, Settings};
 use pagecast::guard::Guard;
+use pagecast::guard::access::Access;
 use pagecast::ledger::Ledger;
 use pagecast::rules::Rules;
 use pagecast::serve::{Manners, Site};
-use pagecast::wire::http1;
+use pagecast::wire::opening;
 use pagecast::wire::socket::Socket;
-use pagecast::wire::worker::{Bounds, Worker};
+use pagecast::wire::worker::{Bounds, Http2Bounds, Worker};
 
+use crate::frames::{self, Raw};
 use crate::site::{PATIENCE, Reply, pattern};
 
 const LARGE: usize = 300_000;
@@ -184,6 +186,41 @@ fn a_stream_has_no_body_for_head() {
     assert!(rest.starts_with("HTTP/1.1 200 OK\r\n") && rest.ends_with("small"), "{text}");
 }
 
+#[test]
+fn over_http2_a_panic_costs_its_stream_alone() {
+    let bodies =
+        Client::of(Change::Nothing).ask_by_http2(&["/panic", "/small", "/panic-later", "/large", "/stream"]);
+    let large = pattern(LARGE, 1);
+    let expected: [&[u8]; 5] =
+        [b"Something failed.\n", b"small", b"Something failed.\n", &large, b"firstsecond"];
+    for (body, expected) in bodies.iter().zip(expected) {
+        assert_eq!(body.as_deref().map(<[u8]>::len), Ok(expected.len()));
+        assert!(body.as_deref() == Ok(expected));
+    }
+}
+
+#[test]
+fn over_http2_a_stream_that_fails_is_reset_and_the_others_go_on() {
+    let bodies = Client::of(Change::Nothing).ask_by_http2(&["/stream-that-fails", "/small"]);
+    assert_eq!(bodies[0], Err("INTERNAL_ERROR"));
+    assert_eq!(bodies[1].as_deref(), Ok(&b"small"[..]));
+}
+
+#[test]
+fn over_http2_what_a_middleware_changes_goes_out_changed() {
+    let mut upside = pattern(LARGE, 1);
+    upside.reverse();
+    for (change, small, large) in [
+        (Change::Fields, &b"small"[..], &pattern(LARGE, 1)[..]),
+        (Change::Body, b"another body", b"another body"),
+        (Change::Upside, b"llams", &upside),
+        (Change::Status, b"small", &pattern(LARGE, 1)),
+    ] {
+        let bodies = Client::of(change).ask_by_http2(&["/small", "/large"]);
+        assert!(bodies[0].as_deref() == Ok(small) && bodies[1].as_deref() == Ok(large));
+    }
+}
+
 /// What the middleware does to every response.
 #[derive(Clone, Copy, PartialEq)]
 enum Change {
@@ -214,6 +251,21 @@ impl Client {
                 replies.push(Reply::read(&mut stream, false).expect("a response"));
             }
             replies
+        })
+    }
+
+    /// Asks for the targets one after the other on one connection of HTTP/2.
+    fn ask_by_http2(&self, targets: &[&str]) -> Vec<Result<Vec<u8>, &'static str>> {
+        let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
+        self.talk(move |stream| {
+            let mut client = Raw::over(stream, &[]);
+            let asked = (1..).step_by(2).zip(targets);
+            asked
+                .map(|(stream, target)| {
+                    client.send(&frames::ask(stream, &target));
+                    client.body(stream)
+                })
+                .collect()
         })
     }
 
@@ -257,7 +309,7 @@ impl Client {
             );
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));
-            actix_rt::spawn(http1::serve(worker, Socket::new(near, None)));
+            actix_rt::spawn(opening::serve(worker, Socket::new(near, None)));
             client.await.unwrap()
         })
     }
@@ -283,11 +335,10 @@ async fn app(
     change: Change,
 ) -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static {
     let (config, limits) = (Config::default(), Limits::default());
-    let site = Site::new(
-        files.clone(),
-        Manners::of(&config, &limits, &files, rules(), Arc::default(), &Guard::new(&config, &limits))
-            .unwrap(),
-    );
+    let (guard, access) =
+        (Guard::new(&config, &limits), Access::new(&config, &AccessFiles::default()).unwrap());
+    let manners = Manners::of(&config, &limits, &files, rules(), Arc::default(), &guard, access).unwrap();
+    let site = Site::new(files.clone(), manners);
     let app = App::new()
         .route("/panic", web::to(panics))
         .route("/panic-later", web::to(panics_later))
@@ -372,6 +423,7 @@ fn bounds() -> Bounds {
         head_bytes: 16 * 1024,
         head_fields: 100,
         body_bytes: 64 * 1024,
+        tls_handshake_timeout: Duration::from_secs(10),
         head_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(10),
         stall_timeout: Duration::from_secs(10),
@@ -381,5 +433,6 @@ fn bounds() -> Bounds {
         linger_timeout: Duration::from_millis(200),
         long_rate: 0,
         turn_bytes: 256 * 1024,
+        http2: Some(Http2Bounds { streams: 16, resets: 100 }),
     }
 }

@@ -24,6 +24,8 @@ pub struct Server {
     pub root: PathBuf,
     pub address: SocketAddr,
     pub admin: Option<SocketAddr>,
+    /// Where TLS is spoken.
+    pub tls: Option<SocketAddr>,
     child: Child,
     log: Arc<Mutex<String>>,
     log_reader: Option<JoinHandle<()>>,
@@ -75,6 +77,12 @@ impl Site {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves a variable out that was set before.
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
         self
     }
 
@@ -155,6 +163,7 @@ impl Site {
             root: self.path().to_owned(),
             address: nowhere,
             admin: None,
+            tls: None,
             child,
             log,
             log_reader: Some(log_reader),
@@ -163,6 +172,7 @@ impl Site {
         server.wait_for_log(text);
         server.address = server.address_after("listening on http://").unwrap_or(nowhere);
         server.admin = server.address_after("admin on http://");
+        server.tls = server.address_after("listening on https://");
         server
     }
 }
@@ -175,11 +185,20 @@ impl Server {
         stream
     }
 
+    pub fn tls_address(&self) -> SocketAddr {
+        self.tls.expect("a TLS listener")
+    }
+
     /// A connection whose client has little room, so that what it leaves unread stays with the server.
     pub fn connect_narrow(&self) -> TcpStream {
+        self.connect_narrow_to(self.address)
+    }
+
+    /// The same to another of its addresses.
+    pub fn connect_narrow_to(&self, address: SocketAddr) -> TcpStream {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(NARROW).unwrap();
-        socket.connect(&self.address.into()).unwrap();
+        socket.connect(&address.into()).unwrap();
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
@@ -343,7 +362,9 @@ impl Server {
     }
 
     fn address_after(&self, text: &str) -> Option<SocketAddr> {
-        self.log().lines().find_map(|line| line.split_once(text)?.1.trim().parse().ok())
+        // A line of JSON goes on behind it.
+        let address = |line: &str| line.split_once(text)?.1.split('"').next()?.trim().parse().ok();
+        self.log().lines().find_map(address)
     }
 }
 

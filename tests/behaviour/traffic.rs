@@ -227,10 +227,10 @@ impl Download {
 }
 
 /// A program beside the server, told to end when dropped.
-struct Running(Child);
+pub struct Running(Child);
 
 impl Running {
-    fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 }
@@ -244,7 +244,7 @@ impl Drop for Running {
 }
 
 /// An outside program, found where the system keeps those for administrators, too.
-fn program(name: &str) -> Command {
+pub fn program(name: &str) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new("env");
     command.arg(format!("PATH={path}:/usr/sbin:/sbin")).arg(name);
@@ -254,7 +254,7 @@ fn program(name: &str) -> Command {
     command
 }
 
-fn project() -> &'static Path {
+pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -262,7 +262,7 @@ fn url(server: &Server, name: &str) -> String {
     format!("http://{}/{name}", server.address)
 }
 
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "a check that fails has to say so")]
 
+mod access;
 mod checks;
 mod fields;
 mod proxies;
@@ -432,6 +433,43 @@ proptest! {
     }
 
     #[test]
+    fn a_link_that_was_changed_in_a_byte_opens_nothing_else(
+        segments in vec("[a-z %é&]{1,6}", 1..4), download in any_bytes(), has_client in any::<bool>(),
+        at in any::<prop::sample::Index>(), byte in any::<u8>(), piece in link_piece(),
+    ) {
+        let path = segments.join("/");
+        let link = access::link(path.as_bytes(), has_client.then_some("192.0.2.0/24"), Some(&download));
+        let target = access::target(&link);
+        access::mutated(&link, &target);
+        let at = at.index(target.len());
+        let (before, after) = target.split_at(at);
+        access::mutated(&link, &[before, &[byte], &after[1..]].concat());
+        access::mutated(&link, &[before, &[byte], after].concat());
+        access::mutated(&link, &[before, &after[1..]].concat());
+        access::mutated(&link, &[before, piece.as_bytes(), after].concat());
+        access::mutated(&link, &[&target, piece.as_bytes()].concat());
+    }
+
+    #[test]
+    fn links_that_differ_are_signed_as_different_texts(
+        paths in [any_bytes(), any_bytes()], names in [proptest::option::of(link_piece()), proptest::option::of(link_piece())],
+        clients in [proptest::option::of(link_piece()), proptest::option::of(link_piece())],
+    ) {
+        let link = |index: usize| {
+            access::link(&paths[index], clients[index].as_deref(), names[index].as_deref().map(str::as_bytes))
+        };
+        access::told_apart(&link(0), &link(1));
+        access::told_apart(&link(0), &link(0));
+    }
+
+    #[test]
+    fn credentials_are_read_or_not(bytes in any_bytes(), token in "[a-zA-Z0-9+/=]{0,40}", scheme in one_of(vec!["Basic ", "bearer ", "BASIC  ", ""])) {
+        access::credentials(&bytes);
+        access::credentials(&[scheme.as_bytes(), &bytes].concat());
+        access::credentials(format!("{scheme}{token}").as_bytes());
+    }
+
+    #[test]
     fn no_answer_is_longer_than_the_representation(field in range_field(), length in length()) {
         let etag = EntityTag::parse(b"\"a\"").expect("a tag");
         let has = Representation { length, etag: &etag, last_modified: None, dates_are_strong: true, media_type: b"text/plain" };
@@ -441,6 +479,37 @@ proptest! {
             answer => prop_assert!(matches!(answer, Answer::Whole | Answer::NotSatisfiable)),
         }
     }
+}
+
+/// What somebody might put into a link.
+fn link_piece() -> impl Strategy<Value = String> {
+    let pieces = [
+        "&download=x",
+        "&download",
+        "&expires=9999999999",
+        "&key=k1",
+        "&client=127.0.0.1",
+        "&sig=",
+        "&archive=zip",
+        "&",
+        "?",
+        "/",
+        "/..",
+        "/.",
+        "%2e",
+        "%",
+        "=",
+        "+",
+        "#",
+        "a",
+        ",",
+        "13:download=y,",
+        "%00",
+        "%26download=x",
+        "k2",
+        "",
+    ];
+    vec(one_of(pieces.to_vec()), 0..3).prop_map(|pieces| pieces.concat())
 }
 
 /// A start and a length, often where the number of digits changes.

@@ -5,6 +5,7 @@ use std::fmt;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
+use super::gates;
 use super::page::Page;
 use crate::config::{OrOff, RequestRate};
 use crate::files::{CacheCounts, Fault, WorkCounts};
@@ -29,6 +30,9 @@ impl Collector for Families {
         handles(&mut page, now)?;
         disk(&mut page, now)?;
         background(&mut page, now)?;
+        gates::tls(&mut page, now)?;
+        gates::access(&mut page, now)?;
+        gates::access_log(&mut page, now)?;
         process(&mut page, now)
     }
 }
@@ -187,6 +191,9 @@ fn limits(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
         ("head_timeout", totals.refused_heads(RefusedHead::TooSlow)),
         ("stall_timeout", totals.of_outcome(Outcome::Stalled)),
         ("min_rate", now.connections.too_slow),
+        ("login_attempts", now.access.limited),
+        ("password_checks", now.access.checks.refused),
+        ("access_log_queue", now.access_log.dropped),
     ];
     let hits = hits.map(|(limit, hits)| ([("limit", limit)], hits));
     page.counters(
@@ -242,6 +249,7 @@ fn rates(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
 fn timeouts(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     let config = &now.config;
     let timeouts = [
+        ("tls_handshake", config.tls_handshake_timeout),
         ("head", config.head_timeout),
         ("idle", config.idle_timeout),
         ("stall", config.stall_timeout),

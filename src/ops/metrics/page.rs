@@ -1,4 +1,4 @@
-//! How series are written. Labels are words of this program, never of a client.
+//! How series are written. Labels are words of this program or of its operators, never of a client.
 
 use std::fmt;
 
@@ -54,6 +54,20 @@ impl Page<'_> {
         Ok(())
     }
 
+    /// The same, with labels that operators chose.
+    pub(super) fn gauges_by<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        numbers: impl IntoIterator<Item = ([(&'static str, String); N], f64)>,
+    ) -> fmt::Result {
+        let mut family = self.family(name, help, MetricType::Gauge)?;
+        for (labels, now) in numbers {
+            family.encode_family(&labels)?.encode_gauge(&now)?;
+        }
+        Ok(())
+    }
+
     /// A number as it is now, and as `name` with `_limit` what it may not exceed: +Inf where there is no limit.
     pub(super) fn bounded(&mut self, name: &str, help: &str, now: f64, limit: f64) -> fmt::Result {
         self.gauge(name, help, now)?;
@@ -67,7 +81,7 @@ impl Page<'_> {
 
     /// Durations, in seconds.
     pub(super) fn durations(&mut self, name: &str, help: &str, durations: &Durations) -> fmt::Result {
-        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::MAX]);
+        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(durations.counts).collect();
         self.family(name, help, MetricType::Histogram)?.encode_histogram::<NoLabelSet>(
             seconds(durations.nanoseconds),

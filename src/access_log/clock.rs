@@ -1,0 +1,77 @@
+//! Moments of the monotonic clock as times of day, in UTC. Each second is rendered once.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+
+/// What both clocks said at one moment, and the second that was rendered last.
+pub(super) struct Clock {
+    pattern: &'static str,
+    moment: Instant,
+    wall: SystemTime,
+    second: i64,
+    text: String,
+}
+
+impl Clock {
+    /// Renders seconds by `pattern`, as strftime(3) does.
+    pub(super) fn new(pattern: &'static str) -> Self {
+        Self {
+            pattern,
+            moment: Instant::now(),
+            wall: SystemTime::now(),
+            second: i64::MIN,
+            text: String::new(),
+        }
+    }
+
+    /// Looks at both clocks: the wall clock may have been set.
+    pub(super) fn set(&mut self) {
+        (self.moment, self.wall) = (Instant::now(), SystemTime::now());
+    }
+
+    /// The second of `moment`, and the milliseconds that have passed since it began.
+    pub(super) fn at(&mut self, moment: Instant) -> (&str, u32) {
+        let wall = match moment.checked_duration_since(self.moment) {
+            Some(after) => self.wall.checked_add(after),
+            None => self.wall.checked_sub(self.moment.saturating_duration_since(moment)),
+        };
+        let since = wall.and_then(|wall| wall.duration_since(UNIX_EPOCH).ok()).unwrap_or(Duration::ZERO);
+        let second = since.as_secs().cast_signed();
+        if second != self.second {
+            self.second = second;
+            let timestamp = Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH);
+            self.text = timestamp.strftime(self.pattern).to_string();
+        }
+        (&self.text, since.subsec_millis())
+    }
+}
+
+/// RFC 3339 §5.6, but for the fraction and the zone.
+pub(super) const RFC_3339: &str = "%Y-%m-%dT%H:%M:%S";
+
+/// As in the common log format.
+pub(super) const COMMON: &str = "%d/%b/%Y:%H:%M:%S +0000";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_told_as_times_of_day() {
+        let moment = Instant::now();
+        let wall = UNIX_EPOCH + Duration::from_millis(1_790_000_000_007);
+        for (pattern, after_ms, expected) in [
+            (RFC_3339, 0, ("2026-09-21T14:13:20", 7)),
+            (RFC_3339, 992, ("2026-09-21T14:13:20", 999)),
+            (RFC_3339, 993, ("2026-09-21T14:13:21", 0)),
+            (RFC_3339, -8, ("2026-09-21T14:13:19", 999)),
+            (COMMON, 0, ("21/Sep/2026:14:13:20 +0000", 7)),
+        ] {
+            let mut clock = Clock { moment, wall, ..Clock::new(pattern) };
+            let by = Duration::from_millis(i64::unsigned_abs(after_ms));
+            let at = if after_ms < 0 { moment - by } else { moment + by };
+            assert_eq!(clock.at(at), expected, "{after_ms}");
+        }
+    }
+}

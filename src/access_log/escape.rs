@@ -1,0 +1,113 @@
+//! Text that others sent, so that it can neither end the line nor the string that it stands in, nor move what stands around it.
+
+/// Appends `text` as the inside of a string of JSON (RFC 8259 §7). Bytes that are no UTF-8 are written as `\xHH`, so that
+/// what was sent is not lost: two backslashes in the JSON, one in the string.
+///
+/// Beside what JSON demands, these are escaped: DEL, C1 controls, line and paragraph separators, marks that reorder text.
+pub(crate) fn json(out: &mut Vec<u8>, text: &[u8]) {
+    if text.iter().all(|byte| is_plain(*byte)) {
+        return out.extend_from_slice(text);
+    }
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            json_character(out, character);
+        }
+        for byte in chunk.invalid() {
+            out.extend_from_slice(b"\\\\x");
+            push_hex(out, *byte);
+        }
+    }
+}
+
+/// Appends `text` as it stands in a quoted field of the combined format: whatever is no visible character of ASCII or a
+/// space, quotes and backslashes are written as `\xHH`.
+pub(crate) fn combined(out: &mut Vec<u8>, text: &[u8]) {
+    for byte in text {
+        if is_plain(*byte) {
+            out.push(*byte);
+        } else {
+            out.extend_from_slice(b"\\x");
+            push_hex(out, *byte);
+        }
+    }
+}
+
+/// Whether the byte stands for itself in both.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
+}
+
+fn json_character(out: &mut Vec<u8>, character: char) {
+    match character {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        _ if character.is_control() || moves_text(character) => {
+            // All of them are in the first plane, so that one escape is enough.
+            out.extend_from_slice(b"\\u");
+            let code = u32::from(character);
+            for byte in [code >> 8, code] {
+                push_hex(out, (byte & 0xff) as u8);
+            }
+        }
+        _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+/// Whether it ends a line for some readers, or changes the direction of the text around it.
+fn moves_text(character: char) -> bool {
+    matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+    )
+}
+
+fn push_hex(out: &mut Vec<u8>, byte: u8) {
+    for digit in [byte >> 4, byte & 0xf] {
+        out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_escaped_so_that_it_stays_in_its_place() {
+        for (text, in_json, in_combined) in [
+            (&b"plain text"[..], "plain text", "plain text"),
+            (b"a\"b", "a\\\"b", "a\\x22b"),
+            (b"a\\b", "a\\\\b", "a\\x5cb"),
+            (b"a\nb\rc\td", "a\\nb\\rc\\td", "a\\x0ab\\x0dc\\x09d"),
+            (b"\0\x1b[31m", "\\u0000\\u001b[31m", "\\x00\\x1b[31m"),
+            (b"\x7f", "\\u007f", "\\x7f"),
+            (b"\xff\xfe", "\\\\xff\\\\xfe", "\\xff\\xfe"),
+            (b"\xc3", "\\\\xc3", "\\xc3"),
+            ("\u{85}\u{9f}".as_bytes(), "\\u0085\\u009f", "\\xc2\\x85\\xc2\\x9f"),
+            ("\u{2028}\u{2029}".as_bytes(), "\\u2028\\u2029", "\\xe2\\x80\\xa8\\xe2\\x80\\xa9"),
+            ("\u{202e}gpj".as_bytes(), "\\u202egpj", "\\xe2\\x80\\xaegpj"),
+            ("\u{feff}".as_bytes(), "\\ufeff", "\\xef\\xbb\\xbf"),
+            ("caf\u{e9} \u{1f980}".as_bytes(), "caf\u{e9} \u{1f980}", "caf\\xc3\\xa9 \\xf0\\x9f\\xa6\\x80"),
+        ] {
+            let (mut json_out, mut combined_out) = (Vec::new(), Vec::new());
+            json(&mut json_out, text);
+            combined(&mut combined_out, text);
+            assert_eq!(String::from_utf8(json_out).unwrap(), in_json, "{text:?}");
+            assert_eq!(String::from_utf8(combined_out).unwrap(), in_combined, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_text_of_two_bytes_becomes_a_string_that_a_parser_of_json_takes() {
+        for pair in 0..=u16::MAX {
+            let mut out = b"\"".to_vec();
+            json(&mut out, &pair.to_be_bytes());
+            out.push(b'"');
+            let parsed: Result<String, _> = serde_json::from_slice(&out);
+            assert!(parsed.is_ok(), "{pair:#x}: {out:?}");
+            assert!(out.iter().all(|byte| *byte >= b' ' && *byte != 0x7f), "{pair:#x}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Bearer tokens: on each line a name and the SHA-256 of a token, as in `ci sha256:HEX`.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+use super::{BadLine, lines};
+
+/// Names and hashes of tokens. A token is long and random, so that one round of a fast hash is enough; a name may have several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokens(Vec<(Arc<str>, [u8; 32])>);
+
+impl Tokens {
+    /// Whose token that is. Takes the same time whichever it is, and if it is none.
+    pub fn owner(&self, token: &[u8]) -> Option<Arc<str>> {
+        let shown: [u8; 32] = Sha256::digest(token).into();
+        let (mut found, mut index) = (Choice::from(0), 0_u32);
+        for (at, (_, known)) in (0_u32..).zip(&self.0) {
+            let is_it = known.ct_eq(&shown);
+            index = u32::conditional_select(&index, &at, is_it);
+            found |= is_it;
+        }
+        let owner = self.0.get(usize::try_from(index).ok()?).filter(|_| bool::from(found));
+        owner.map(|(name, _)| Arc::clone(name))
+    }
+
+    /// Whether somebody of that name has a token.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| **known == *name)
+    }
+}
+
+pub(super) fn parse(text: &str) -> Result<Tokens, Vec<BadLine>> {
+    let mut tokens = Tokens::default();
+    lines::read(text, |line| {
+        let form = "a line is a name and the hash of a token with a space between them: ci sha256:HEX";
+        let (name, hash) = line.split_once(char::is_whitespace).ok_or(form)?;
+        lines::check_name(name)?;
+        let digits = hash.trim().strip_prefix("sha256:").ok_or(form)?;
+        let hash =
+            bytes_of(digits).ok_or_else(|| format!("the hash of {name} is not 64 hexadecimal digits"))?;
+        if tokens.0.iter().any(|(_, known)| *known == hash) {
+            return Err(format!("the token of {name} is there twice"));
+        }
+        tokens.0.push((name.into(), hash));
+        Ok(())
+    })?;
+    Ok(tokens)
+}
+
+fn bytes_of(digits: &str) -> Option<[u8; 32]> {
+    let digits = digits.as_bytes();
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let bytes: Option<Vec<u8>> = digits
+        .chunks(2)
+        .map(|pair| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        })
+        .collect();
+    bytes?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of `secret` and `other`.
+    const SECRET: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+    const OTHER: &str = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa";
+
+    #[test]
+    fn a_token_is_known_by_its_hash() {
+        let tokens =
+            parse(&format!("# ci\nci sha256:{SECRET}\n\nci2\tsha256:{}\n", OTHER.to_uppercase())).unwrap();
+        for (token, owner) in [("secret", Some("ci")), ("other", Some("ci2")), ("", None), (SECRET, None)] {
+            assert_eq!(tokens.owner(token.as_bytes()).as_deref(), owner, "{token}");
+        }
+        assert_eq!(Tokens::default().owner(b"secret"), None);
+        assert!(tokens.has_name("ci2") && !tokens.has_name("c"));
+    }
+
+    #[test]
+    fn every_bad_line_is_told_and_none_of_a_hash() {
+        let text = format!(
+            "ci {SECRET}\nci\nci sha256:{}\nci sha256:{SECRET}0\na:b sha256:{SECRET}\nci sha256:{SECRET}\nx sha256:{SECRET}",
+            &SECRET[2..]
+        );
+        let told = parse(&text).unwrap_err();
+        assert_eq!(told.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 7]);
+        assert!(told.iter().all(|(_, reason)| !reason.contains("2bb8")), "{told:?}");
+        assert_eq!(told[2].1, "the hash of ci is not 64 hexadecimal digits");
+        assert_eq!(told[5].1, "the token of x is there twice");
+    }
+}

@@ -1,0 +1,157 @@
+//! What a client shows of itself in `Authorization` (RFC 9110 §11.6.2): a bearer token (RFC 6750 §2.1), or a name and a password
+//! (RFC 7617).
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// What the field says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials<'a> {
+    /// There is no such field, or it speaks of a scheme that is not known here.
+    None,
+    /// The field is none that its scheme allows, or is there several times.
+    Malformed(Scheme),
+    /// A token.
+    Bearer(Token<'a>),
+    /// A name and a password.
+    Basic(Login),
+}
+
+/// A scheme that is known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// RFC 6750
+    Bearer,
+    /// RFC 7617
+    Basic,
+}
+
+/// A token as it was shown; no log has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token<'a>(pub &'a [u8]);
+
+/// A name, and a password that no log has.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Without a colon or a control character.
+    pub name: Vec<u8>,
+    /// Without a control character.
+    pub password: Vec<u8>,
+}
+
+impl<'a> Credentials<'a> {
+    /// Reads the lines of the field.
+    pub fn read(mut lines: impl Iterator<Item = &'a [u8]>) -> Self {
+        let Some(line) = lines.next() else { return Self::None };
+        let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+        let (scheme, rest) = line.split_at(end);
+        let scheme = match scheme {
+            name if name.eq_ignore_ascii_case(b"bearer") => Scheme::Bearer,
+            name if name.eq_ignore_ascii_case(b"basic") => Scheme::Basic,
+            _ => return Self::None,
+        };
+        let shown = rest.trim_ascii();
+        if lines.next().is_some() || !is_token68(shown) || shown.len() > SHOWN_MAX {
+            return Self::Malformed(scheme);
+        }
+        match scheme {
+            Scheme::Bearer => Self::Bearer(Token(shown)),
+            Scheme::Basic => login(shown).map_or(Self::Malformed(scheme), Self::Basic),
+        }
+    }
+}
+
+fn login(shown: &[u8]) -> Option<Login> {
+    let decoded = STANDARD.decode(shown).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    // A NUL ends a password for some hashes, so that several would do.
+    if decoded.iter().any(u8::is_ascii_control) {
+        return None;
+    }
+    let (name, rest) = decoded.split_at(colon);
+    Some(Login { name: name.to_vec(), password: rest.get(1..)?.to_vec() })
+}
+
+/// RFC 9110 §11.2.
+fn is_token68(text: &[u8]) -> bool {
+    let end = text.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+    let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
+    end > 0 && text.iter().take(end).all(is_usual)
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("name", &self.name.escape_ascii().to_string()).finish_non_exhaustive()
+    }
+}
+
+/// More bytes than these are no credentials: a name and a password of 512 bytes each have room.
+const SHOWN_MAX: usize = 4 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<'a>(lines: &[&'a str]) -> Credentials<'a> {
+        Credentials::read(lines.iter().map(|line| line.as_bytes()))
+    }
+
+    fn basic(name: &str, password: &str) -> Credentials<'static> {
+        Credentials::Basic(Login { name: name.into(), password: password.into() })
+    }
+
+    #[test]
+    fn schemes_are_told_apart_in_any_case() {
+        for (line, expected) in [
+            ("Bearer abc", Credentials::Bearer(Token(b"abc"))),
+            ("bEARER   a-b._~+/c==", Credentials::Bearer(Token(b"a-b._~+/c=="))),
+            ("Basic YWxpY2U6b3BlbiBzZXNhbWU=", basic("alice", "open sesame")),
+            ("basic YTpiOmM=", basic("a", "b:c")),
+            ("BASIC Og==", basic("", "")),
+            ("Digest username=x", Credentials::None),
+            ("Negotiate abc", Credentials::None),
+            ("", Credentials::None),
+            ("abc", Credentials::None),
+            ("Bearerabc", Credentials::None),
+        ] {
+            assert_eq!(read(&[line]), expected, "{line}");
+        }
+        assert_eq!(read(&[]), Credentials::None);
+    }
+
+    #[test]
+    fn what_a_scheme_does_not_allow_is_malformed() {
+        let long = format!("Bearer {}", "a".repeat(4097));
+        for line in ["Bearer", "Bearer ", "Bearer a b", "Bearer =", "Bearer a=b", "Bearer a\u{e9}", &long] {
+            assert_eq!(read(&[line]), Credentials::Malformed(Scheme::Bearer), "{line}");
+        }
+        for line in [
+            "Basic",
+            "Basic !",
+            "Basic YWxpY2U6eA",       // no padding
+            "Basic YWxpY2U=",         // no colon
+            "Basic YWxpY2U6b3Blbgo=", // a line break
+            "Basic YToAYg==",         // a NUL
+            "Basic YTpi YTpi",
+            "Basic YTpj,YTpi",
+        ] {
+            assert_eq!(read(&[line]), Credentials::Malformed(Scheme::Basic), "{line}");
+        }
+        assert_eq!(read(&["Bearer a", "Bearer a"]), Credentials::Malformed(Scheme::Bearer));
+        assert_eq!(read(&["Basic YTpi", "Bearer a"]), Credentials::Malformed(Scheme::Basic));
+    }
+
+    #[test]
+    fn no_debug_output_has_a_secret() {
+        let shown = format!("{:?} {:?}", read(&["Basic YWxpY2U6b3BlbiBzZXNhbWU="]), read(&["Bearer secret"]));
+        assert!(shown.contains("alice") && !shown.contains("sesame") && !shown.contains("secret"), "{shown}");
+    }
+}

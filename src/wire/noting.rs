@@ -1,0 +1,258 @@
+//! What is noted of requests and responses for the log, whatever protocol they came by, and the ids by which they are known.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use actix_http::header::{self, HeaderMap, HeaderName};
+use actix_http::{HttpMessage, Request, Response};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use bytes::Bytes;
+
+use super::ready::Ready;
+use super::worker::Worker;
+use crate::config::{Config, LogTarget, RequestIds};
+use crate::http::request_id;
+use crate::ledger::note::{Note, Part};
+
+/// What is noted of each request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Noting {
+    /// A line is written of it.
+    writes: bool,
+    /// The response tells its id.
+    tells_ids: bool,
+}
+
+impl Noting {
+    /// What `config` says.
+    pub(crate) fn of(config: &Config) -> Self {
+        let writes = config.access_log != LogTarget::Off;
+        let tells_ids = match config.request_ids {
+            RequestIds::Auto => writes,
+            RequestIds::On => true,
+            RequestIds::Off => false,
+        };
+        Self { writes, tells_ids }
+    }
+
+    /// Whether a line is written of each request.
+    pub(crate) fn writes(self) -> bool {
+        self.writes
+    }
+
+    fn is_on(self) -> bool {
+        self.writes || self.tells_ids
+    }
+}
+
+impl<S> Worker<S> {
+    /// The note of a request from `peer`, before the App is called; none where nothing is to be noted.
+    pub(super) fn note(&self, request: &Request, peer: Option<SocketAddr>) -> Option<Box<Note>> {
+        let noting = self.noting.get();
+        noting.is_on().then(|| self.note_of(noting, request, peer))
+    }
+
+    /// The note of what came from `peer` and could not be read as a request; none where nothing is to be noted.
+    pub(super) fn note_of_refused(&self, head: &[u8], peer: Option<SocketAddr>) -> Option<Box<Note>> {
+        let noting = self.noting.get();
+        noting.is_on().then(|| self.note_of_head(noting, head, peer))
+    }
+
+    #[inline(never)]
+    fn note_of(&self, noting: Noting, request: &Request, peer: Option<SocketAddr>) -> Box<Note> {
+        let mut note = Box::new(Note::new(peer));
+        let headers = request.headers();
+        let speaker = self.guard.speaker(peer, headers);
+        note.client = speaker.address;
+        if speaker.is_trusted {
+            put_id(&mut note, only(headers, &X_REQUEST_ID), only(headers, &TRACEPARENT));
+        } else {
+            put_id(&mut note, None, None);
+        }
+        (note.is_written, note.tells_id) = (noting.writes, noting.tells_ids);
+        if noting.writes {
+            note.put(Part::Method, request.method().as_str().as_bytes());
+            put_target(&mut note, request);
+            for (part, name) in
+                [(Part::Host, header::HOST), (Part::Range, header::RANGE), (Part::Referer, header::REFERER)]
+            {
+                put_field(&mut note, part, headers, &name);
+            }
+            put_field(&mut note, Part::UserAgent, headers, &header::USER_AGENT);
+        }
+        note
+    }
+
+    /// What can be read of a head that is malformed or too long: its first line, and fields that are where they belong.
+    fn note_of_head(&self, noting: Noting, head: &[u8], peer: Option<SocketAddr>) -> Box<Note> {
+        let mut note = Box::new(Note::new(peer));
+        let field = |name: &str| field_in(head, name);
+        if self.guard.trusts(peer) {
+            put_id(&mut note, field("x-request-id"), field("traceparent"));
+        } else {
+            put_id(&mut note, None, None);
+        }
+        (note.is_written, note.tells_id) = (noting.writes, noting.tells_ids);
+        if noting.writes {
+            let line = lines_of(head).next().unwrap_or_default();
+            note.put(Part::Line, line);
+            for (part, name) in [
+                (Part::Host, "host"),
+                (Part::Range, "range"),
+                (Part::Referer, "referer"),
+                (Part::UserAgent, "user-agent"),
+            ] {
+                if let Some(value) = field(name) {
+                    note.put(part, value);
+                }
+            }
+        }
+        note
+    }
+}
+
+/// Notes what the response says of itself, as it was made: before it is rendered.
+pub(super) fn answered(note: &mut Note, response: &Response<BoxBody>, began: Instant, now: Instant) {
+    note.lookup = now.saturating_duration_since(began);
+    if !note.is_written {
+        return;
+    }
+    let headers = response.headers();
+    for (part, name) in PARTS_OF_RESPONSE {
+        put_field(note, part, headers, &name);
+    }
+    if let Some(ready) = response.extensions().get::<Ready>() {
+        note.cached = ready.cached;
+        ready.each_line(|name, value| {
+            let part = PARTS_OF_RESPONSE.iter().find(|(_, known)| known.as_str().as_bytes() == name);
+            if let Some((part, _)) = part
+                && note.get(*part).is_none()
+            {
+                note.put(*part, value);
+            }
+        });
+    }
+}
+
+/// How many bytes of `response` are content that is rendered with its head: none where it is made while it is sent.
+pub(super) fn content_length(response: &Response<BoxBody>, is_head: bool) -> u64 {
+    let status = response.status().as_u16();
+    match response.body().size() {
+        _ if is_head || matches!(status, 100..200 | 204 | 304) => 0,
+        BodySize::Sized(length) => length,
+        BodySize::None | BodySize::Stream => 0,
+    }
+}
+
+/// The field line by which the response tells the request's id, where it is to.
+pub(super) fn id_line(note: &Note) -> Option<Bytes> {
+    let id = note.get(Part::Id).filter(|_| note.tells_id)?;
+    Some([X_REQUEST_ID.as_str().as_bytes(), b": ", id, b"\r\n"].concat().into())
+}
+
+/// The request's id as the diagnostics tell it, behind what is said of it.
+pub(super) fn told_id(note: &Note) -> String {
+    note.get(Part::Id).map_or_else(String::new, |id| format!(" (request {})", id.escape_ascii()))
+}
+
+/// The id that came with the request, or a new one.
+fn put_id(note: &mut Note, x_request_id: Option<&[u8]>, traceparent: Option<&[u8]>) {
+    match request_id::given(x_request_id, traceparent) {
+        Some(id) => note.put(Part::Id, id),
+        None => note.put(Part::Id, &new_id()),
+    }
+}
+
+/// 128 bits that nobody can guess and no other request has, in hexadecimal: a count under two random keys of the thread.
+fn new_id() -> [u8; 32] {
+    thread_local! {
+        static KEYS: [RandomState; 2] = [RandomState::new(), RandomState::new()];
+        static COUNT: Cell<u64> = const { Cell::new(0) };
+    }
+    let count = COUNT.replace(COUNT.get().wrapping_add(1));
+    let [high, low] = KEYS.with(|keys| keys.each_ref().map(|keys| keys.hash_one(count)));
+    let mut id = [0; 32];
+    for (digits, byte) in id.chunks_exact_mut(2).zip(high.to_be_bytes().into_iter().chain(low.to_be_bytes()))
+    {
+        digits.copy_from_slice(&[hex(byte >> 4), hex(byte & 0xf)]);
+    }
+    id
+}
+
+fn hex(digit: u8) -> u8 {
+    if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
+}
+
+fn put_target(note: &mut Note, request: &Request) {
+    let uri = request.uri();
+    match uri.path_and_query() {
+        Some(target) if uri.scheme().is_none() => note.put(Part::Target, target.as_str().as_bytes()),
+        _ => note.put(Part::Target, uri.to_string().as_bytes()),
+    }
+}
+
+fn put_field(note: &mut Note, part: Part, headers: &HeaderMap, name: &HeaderName) {
+    if let Some(value) = headers.get(name) {
+        note.put(part, value.as_bytes());
+    }
+}
+
+/// The value of a field of one line; none where several contradict each other.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut lines = headers.get_all(name);
+    let first = lines.next()?;
+    lines.next().is_none().then(|| first.as_bytes())
+}
+
+fn lines_of(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// The value of the first line of a field, as far as one can tell in a head that is not to be relied on.
+fn field_in<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let value = lines_of(head).skip(1).find_map(|line| {
+        let (known, rest) = line.split_at_checked(name.len())?;
+        known.eq_ignore_ascii_case(name.as_bytes()).then(|| rest.strip_prefix(b":")).flatten()
+    })?;
+    Some(value.trim_ascii())
+}
+
+const PARTS_OF_RESPONSE: [(Part, HeaderName); 3] = [
+    (Part::Etag, header::ETAG),
+    (Part::Coding, header::CONTENT_ENCODING),
+    (Part::ContentRange, header::CONTENT_RANGE),
+];
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn new_ids_are_hexadecimal_and_no_two_are_the_same_in_any_thread() {
+        let make = || (0..5_000).map(|_| new_id()).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(make)).collect();
+        let ids: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert!(ids.iter().flatten().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')));
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
+    }
+
+    #[test]
+    fn fields_are_found_in_heads_that_are_not_to_be_relied_on() {
+        let head = b"GET / HTTP/1.1\r\nUser-Agent:  a b \r\nhost:x\nReferer\r\nHost: y\r\nBroken";
+        for (name, expected) in [
+            ("user-agent", Some(&b"a b"[..])),
+            ("host", Some(b"x")),
+            ("referer", None),
+            ("broken", None),
+            ("get / http/1.1", None),
+        ] {
+            assert_eq!(field_in(head, name), expected, "{name}");
+        }
+    }
+}
