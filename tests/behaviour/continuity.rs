@@ -220,7 +220,10 @@ fn a_storm_of_good_and_bad_files_leaves_the_last_good_one_in_effect() {
         assert_eq!((reply.status, reply.field("x-number").is_some()), (200, true));
     }
     server.get_until("/a", |reply| reply.field("x-number") == Some("100"));
-    std::fs::write(&file, "nonsense").unwrap();
+    // Renamed into place: a reload that is still due must not read a file that is empty for a moment.
+    let next = server.root.join(".next.toml");
+    std::fs::write(&next, "nonsense").unwrap();
+    std::fs::rename(&next, &file).unwrap();
     server.signal("HUP");
     server.wait_for_log("key with no value");
     assert_eq!(server.get("/a").field("x-number"), Some("100"));
