@@ -60,6 +60,11 @@ impl<S> Worker<S> {
         noting.is_on().then(|| self.note_of_head(noting, head, peer))
     }
 
+    /// Whether anything is noted of requests.
+    pub(super) fn is_noting(&self) -> bool {
+        self.noting.get().is_on()
+    }
+
     #[inline(never)]
     fn note_of(&self, noting: Noting, request: &Request, peer: Option<SocketAddr>) -> Box<Note> {
         let mut note = Box::new(Note::new(peer));
@@ -146,9 +151,14 @@ pub(super) fn content_length(response: &Response<BoxBody>, is_head: bool) -> u64
     }
 }
 
+/// The id of the request, where its response is to tell it.
+pub(super) fn id_to_tell(note: &Note) -> Option<&[u8]> {
+    note.get(Part::Id).filter(|_| note.tells_id)
+}
+
 /// The field line by which the response tells the request's id, where it is to.
 pub(super) fn id_line(note: &Note) -> Option<Bytes> {
-    let id = note.get(Part::Id).filter(|_| note.tells_id)?;
+    let id = id_to_tell(note)?;
     Some([X_REQUEST_ID.as_str().as_bytes(), b": ", id, b"\r\n"].concat().into())
 }
 

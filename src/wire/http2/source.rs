@@ -75,6 +75,11 @@ impl Source {
         self.front.waits_since()
     }
 
+    /// How many bytes were asked of the disk since this was last asked.
+    pub(super) fn take_cold_bytes(&mut self) -> u64 {
+        self.front.take_cold_bytes()
+    }
+
     /// Whether the file that is sent next is still what it was.
     pub(super) fn check<S>(&self, worker: &Worker<S>) -> Result<(), Cut> {
         match self.segments.front() {

@@ -31,9 +31,12 @@ use crate::http::carriage::Carriage;
 use crate::http::client::ClientKey;
 use crate::http::method::Method;
 use crate::ledger::exchange::{Exchange, Outcome, Protocol};
+use crate::ledger::note::{Note, Wait};
 use crate::ledger::sheet::Path;
+use crate::ledger::transfers::{Begun, Shown};
 use crate::wire::cuts::{no_piece, refusal_of, tell};
 use crate::wire::deadline::Deadline;
+use crate::wire::noting;
 use crate::wire::pace::Pacer;
 use crate::wire::ready::Paced;
 use crate::wire::send::Cut;
@@ -77,6 +80,8 @@ pub(super) struct Open<S> {
     /// Where its response begins among all that the connection sends, at the earliest.
     start: Option<u64>,
     outcome: Option<Outcome>,
+    /// Its place among the transfers, once it had to wait.
+    shown: Option<Shown>,
 }
 
 impl<S> Open<S> {
@@ -101,6 +106,38 @@ impl<S> Open<S> {
             self.outcome = Some(Outcome::Complete);
         }
         self.outcome.is_some()
+    }
+
+    /// What is noted of it for the log, if anything.
+    fn noted(&mut self) -> Option<&mut Note> {
+        self.exchange.note.get_mut().as_deref_mut()
+    }
+
+    fn note_wait(&mut self, waits: Waits) {
+        if let Some(note) = self.noted() {
+            note.waits(Instant::now(), waits.noted());
+        }
+    }
+
+    fn note_cold(&mut self, source: &mut Source) {
+        let cold = source.take_cold_bytes();
+        if let Some(note) = self.noted() {
+            note.cold_bytes += cold;
+        }
+    }
+
+    /// It is shown among the transfers from its first wait on.
+    fn show(&mut self, client: ClientKey, source: &Source) {
+        let sent = self.meter.taken();
+        match &mut self.shown {
+            Some(shown) => shown.has_sent(sent),
+            None => {
+                let Exchange { began: at, protocol, .. } = self.exchange;
+                let total = source.left().checked_add(sent).filter(|total| *total < u64::MAX);
+                let begun = Begun { client, path: source.file().cloned(), total, at, protocol };
+                self.shown = Some(self.shared.totals.sheet().transfers.enter(begun, sent));
+            }
+        }
     }
 
     fn note_first_byte(&mut self) {
@@ -140,6 +177,7 @@ where
         meter: Meter::new(&shared.totals),
         start: None,
         outcome: None,
+        shown: None,
         shared: Rc::clone(&shared),
     };
     let client = shared.client;
@@ -182,6 +220,18 @@ enum Waits {
     Others,
 }
 
+impl Waits {
+    /// As the log tells it.
+    fn noted(self) -> Option<Wait> {
+        match self {
+            Self::No => None,
+            Self::Disk => Some(Wait::Disk),
+            Self::Window { .. } => Some(Wait::Client),
+            Self::Others => Some(Wait::Throttle),
+        }
+    }
+}
+
 impl<S, B> Stream<S>
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
@@ -189,12 +239,20 @@ where
 {
     async fn exchange(&mut self, parts: http1::request::Parts, body: RecvStream) -> Result<(), Outcome> {
         let worker = Rc::clone(&self.shared.worker);
+        if worker.is_noting() {
+            // Another note takes its place once the request has been understood.
+            let line = format!("{} {} HTTP/2", parts.method, parts.uri);
+            self.note(worker.note_of_refused(line.as_bytes(), self.shared.peer));
+        }
         let response = match build(parts, worker.head_limits(), &worker.last_host) {
             Ok(asked) => {
                 let is_read = asked.length.is_none_or(|length| length <= worker.bounds().body_bytes);
                 let is_safe = asked.request.method().is_safe();
                 if asked.expects_continue && !body.is_end_stream() && is_read && is_safe {
                     self.go_on()?;
+                }
+                if worker.is_noting() {
+                    self.note(worker.note(&asked.request, self.shared.peer));
                 }
                 self.call(asked.request).await?
             }
@@ -207,6 +265,14 @@ where
         self.respond_with(response).await?;
         self.drop_body(body).await;
         Ok(())
+    }
+
+    fn note(&mut self, note: Option<Box<Note>>) {
+        let mut note = note;
+        if let Some(note) = &mut note {
+            note.tls = self.shared.link.borrow().socket.tls_facts();
+        }
+        self.open.exchange.note.set(note);
     }
 
     /// The client may send its body, which is read past.
@@ -243,6 +309,10 @@ where
         self.client = pass.as_ref().map_or(self.shared.client, |pass| pass.key);
         let pacer = self.pacer(&response, pass.as_ref());
         let now = self.shared.link.borrow().now;
+        let began = self.open.began();
+        if let Some(note) = self.open.noted() {
+            noting::answered(note, &response, began, Instant::now());
+        }
         let Outgoing { head, content } = outgoing(response, self.is_head, &worker, now);
         let mut source = Source::of(content);
         // Held to the end of a long response. A short one is as good as gone.
@@ -252,6 +322,9 @@ where
         {
             // Nothing has left: what the disk did not give is told.
             self.tell(&cut, &source);
+            if let Some(note) = self.open.noted() {
+                note.forget_response();
+            }
             let refused = refusal_of(&cut).ok_or_else(|| self.reset(Reason::INTERNAL_ERROR))?;
             let Outgoing { head, content } = outgoing(refusal(refused), self.is_head, &worker, now);
             return self.send(head, &mut Source::of(content), None).await;
@@ -296,10 +369,15 @@ where
 
     async fn send(
         &mut self,
-        head: http1::Response<()>,
+        mut head: http1::Response<()>,
         source: &mut Source,
         mut pacer: Option<PacedBy<S>>,
     ) -> Result<(), Outcome> {
+        if let Some(id) = self.open.noted().and_then(|note| noting::id_to_tell(note))
+            && let Ok(id) = http1::HeaderValue::from_bytes(id)
+        {
+            head.headers_mut().insert("x-request-id", id);
+        }
         self.open.exchange.status = head.status().as_u16();
         self.open.start = Some(self.shared.link.borrow().pushed());
         let is_end = source.is_empty();
@@ -311,6 +389,7 @@ where
         let mut turn = self.shared.worker.turns.begin();
         let sent = poll_fn(|cx| self.poll_sending(cx, &mut sending, source, pacer.as_mut(), &mut turn)).await;
         self.windowless = None;
+        self.open.note_cold(source);
         self.shared.worker.turns.end(&turn);
         match sent {
             Ok(()) if is_short => Ok(()),
@@ -354,6 +433,9 @@ where
         loop {
             let waits = match self.poll_piece(cx, &worker, sending, source, pacer.as_deref_mut(), turn) {
                 Ok(Step::Sent) => {
+                    if self.waits != Waits::No {
+                        self.open.note_wait(Waits::No);
+                    }
                     (self.waits, self.windowless) = (Waits::No, None);
                     continue;
                 }
@@ -371,6 +453,7 @@ where
             if sending.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(gone()));
             }
+            self.open.show(self.client, source);
             return self.poll_overdue(cx, waits, source).map(Err);
         }
     }
@@ -440,6 +523,7 @@ where
         let is_new = std::mem::discriminant(&self.waits) != std::mem::discriminant(&waits);
         if is_new {
             self.waits = waits;
+            self.open.note_wait(waits);
             match waits {
                 Waits::Disk => {
                     let since = source.waits_for_disk_since().unwrap_or_else(Instant::now);
@@ -503,8 +587,9 @@ where
         Outcome::ClientGone
     }
 
-    fn tell(&self, cut: &Cut, source: &Source) {
-        tell(cut, source.file(), self.shared.worker.files.faults(), "", || self.shared.who());
+    fn tell(&mut self, cut: &Cut, source: &Source) {
+        let request = self.open.noted().map_or_else(String::new, |note| noting::told_id(note));
+        tell(cut, source.file(), self.shared.worker.files.faults(), &request, || self.shared.who());
     }
 }
 
