@@ -704,3 +704,49 @@ fn a_window_that_is_taken_back_holds_no_connection_for_good() {
         assert!(begun.elapsed() < PATIENCE, "{target}");
     }
 }
+
+#[test]
+fn each_stream_has_a_line_in_the_access_log_by_the_id_that_its_response_tells() {
+    let place = tempfile::tempdir().unwrap();
+    let log = place.path().join("access.log");
+    let server = Site::with([("a.css", b"a { color: red }")])
+        .file("big.bin", &pattern(300_000, 1))
+        .env("PAGECAST_ACCESS_LOG", log.to_str().unwrap())
+        .env("PAGECAST_HEAD_BYTES", "2KiB")
+        .serve();
+    let long = "x".repeat(4_000);
+    let asked = [
+        (get("/a.css", &[("user-agent", "tester")]), 200, 16),
+        (get("/big.bin", &[("range", "bytes=10-200009")]), 206, 200_000),
+        (get("/missing", &[]), 404, 0),
+        (get("/a.css", &[("cookie", &long)]), 431, 0),
+    ];
+    let expected: Vec<(String, u16, u64)> = asked
+        .into_iter()
+        .map(|(request, status, bytes)| {
+            let got = h2_client::ask(&server, request);
+            assert_eq!(got.reply.status, status);
+            (got.reply.field("x-request-id").expect("an id").to_owned(), status, bytes)
+        })
+        .collect();
+    let deadline = Instant::now() + PATIENCE;
+    let lines = loop {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        if lines.len() >= expected.len() {
+            break lines;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    for (id, status, bytes) in expected {
+        let line = lines.iter().find(|line| line["id"] == id).expect("a line of that id");
+        assert_eq!(line["status"], status, "{line}");
+        assert_eq!(line["outcome"], "complete", "{line}");
+        if bytes > 0 {
+            assert_eq!((&line["protocol"], line["bytes"].as_u64()), (&"HTTP/2".into(), Some(bytes)), "{line}");
+        }
+    }
+    assert_eq!(lines[0]["user_agent"], "tester");
+}
