@@ -153,15 +153,15 @@ impl Object<'_> {
     }
 }
 
-/// A number with zeros in front, `width` digits at least.
-fn push_padded(out: &mut Vec<u8>, number: u64, width: u32) {
-    for place in (1..width).rev() {
-        if number >= 10_u64.pow(place) {
-            break;
-        }
-        out.push(b'0');
+/// A number as its last `width` digits, zeros in front.
+fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
+    let mut digits = [b'0'; 6];
+    let mut rest = number;
+    for digit in digits.iter_mut().rev().take(width) {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
-    push_decimal(out, number);
+    out.extend_from_slice(digits.get(digits.len() - width.min(digits.len())..).unwrap_or_default());
 }
 
 fn word(cached: Cached) -> &'static str {
@@ -267,7 +267,7 @@ mod tests {
             (42, 3, "042"),
             (999, 3, "999"),
             (1, 6, "000001"),
-            (1234, 3, "1234"),
+            (123_456, 6, "123456"),
         ] {
             let mut out = Vec::new();
             push_padded(&mut out, number, width);

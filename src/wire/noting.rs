@@ -130,12 +130,14 @@ pub(super) fn answered(note: &mut Note, response: &Response<BoxBody>, began: Ins
     }
     if let Some(ready) = response.extensions().get::<Ready>() {
         note.cached = ready.cached;
-        ready.each_line(|name, value| {
-            let part = PARTS_OF_RESPONSE.iter().find(|(_, known)| known.as_str().as_bytes() == name);
-            if let Some((part, _)) = part
-                && note.get(*part).is_none()
+        ready.each_line(|line| {
+            let told = |(part, name): &(Part, &[u8])| Some((*part, line.strip_prefix(*name)?));
+            // Most lines are told from these by their first letter.
+            if let [b'c' | b'e', ..] = line
+                && let Some((part, value)) = LINES_OF_RESPONSE.iter().find_map(told)
+                && note.get(part).is_none()
             {
-                note.put(*part, value);
+                note.put(part, value);
             }
         });
     }
@@ -184,16 +186,33 @@ fn new_id() -> [u8; 32] {
     let count = COUNT.replace(COUNT.get().wrapping_add(1));
     let [high, low] = KEYS.with(|keys| keys.each_ref().map(|keys| keys.hash_one(count)));
     let mut id = [0; 32];
-    for (digits, byte) in id.chunks_exact_mut(2).zip(high.to_be_bytes().into_iter().chain(low.to_be_bytes()))
-    {
-        digits.copy_from_slice(&[hex(byte >> 4), hex(byte & 0xf)]);
+    for (half, number) in id.chunks_exact_mut(16).zip([high, low]) {
+        half.copy_from_slice(&hex(number));
     }
     id
 }
 
-fn hex(digit: u8) -> u8 {
-    if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
+/// The digits of `number`, all at once: each becomes a byte, and then that of its character.
+fn hex(number: u64) -> [u8; 16] {
+    let mut digits = u128::from(number);
+    for (shift, mask) in SPREAD {
+        digits = (digits | digits << shift) & mask;
+    }
+    // A digit above 9 has its fifth bit set once 6 is added.
+    let letters = (digits + EACH * 6) >> 4 & EACH;
+    (digits + EACH * u128::from(b'0') + letters * u128::from(b'a' - b'0' - 10)).to_be_bytes()
 }
+
+/// One in each byte.
+const EACH: u128 = u128::MAX / 0xff;
+
+/// How the digits of 64 bits are spread over 128.
+const SPREAD: [(u32, u128); 4] = [
+    (32, 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff),
+    (16, 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff),
+    (8, 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff),
+    (4, 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f),
+];
 
 fn put_target(note: &mut Note, request: &Request) {
     let uri = request.uri();
@@ -235,6 +254,13 @@ const PARTS_OF_RESPONSE: [(Part, HeaderName); 3] = [
     (Part::ContentRange, header::CONTENT_RANGE),
 ];
 
+/// The same as they are rendered.
+const LINES_OF_RESPONSE: [(Part, &[u8]); 3] = [
+    (Part::Etag, b"etag: "),
+    (Part::Coding, b"content-encoding: "),
+    (Part::ContentRange, b"content-range: "),
+];
+
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -250,6 +276,13 @@ mod tests {
         let ids: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         assert!(ids.iter().flatten().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')));
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
+    }
+
+    #[test]
+    fn numbers_are_told_in_hexadecimal() {
+        for number in [0, 1, 0x9a, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, u64::MAX] {
+            assert_eq!(std::str::from_utf8(&hex(number)), Ok(format!("{number:016x}").as_str()));
+        }
     }
 
     #[test]

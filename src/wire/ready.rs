@@ -114,18 +114,15 @@ impl Ready {
         }
     }
 
-    /// Calls `see` with the name and the value of each rendered field line.
-    pub(super) fn each_line(&self, mut see: impl FnMut(&[u8], &[u8])) {
+    /// Calls `see` with each rendered field line, without its end.
+    pub(super) fn each_line(&self, mut see: impl FnMut(&[u8])) {
         let rendered = self.block.get(..self.body_at).unwrap_or_default();
         for lines in [&*self.lead, rendered, &self.tail] {
             let mut rest = lines;
             while let Some(end) = memchr::memchr(b'\r', rest) {
                 let (line, after) = rest.split_at(end);
                 rest = after.get(2..).unwrap_or_default();
-                if let Some(colon) = memchr::memchr(b':', line) {
-                    let (name, value) = line.split_at(colon);
-                    see(name, value.get(2..).unwrap_or_default());
-                }
+                see(line);
             }
         }
     }
