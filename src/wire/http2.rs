@@ -40,6 +40,7 @@ use h2::server::{Builder, Connection as Frames, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
 
 use self::link::{Io, Link};
+pub(crate) use self::piece::Buffers;
 use self::piece::{Piece, Totals};
 pub(crate) use self::response::Maps;
 use self::stream::{Open, Shared};

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::head::{HeadLimits, LastHost};
-use super::http2::Maps;
+use super::http2::{Buffers, Maps};
 use super::noting::Noting;
 use super::prefix::Prefixes;
 use super::stall::STALL_LOOKS;
@@ -115,6 +115,8 @@ pub struct Worker<S> {
     pub(super) prefixes: Prefixes,
     /// Field lines as HTTP/2 has them.
     pub(super) maps: Maps,
+    /// For bytes of files that HTTP/2 copies.
+    pub(super) buffers: Rc<Buffers>,
     pub(super) memo: RefCell<Memo>,
     pub(super) page_table: PageTable,
     pub(super) last_host: LastHost,
@@ -144,6 +146,7 @@ impl<S> Worker<S> {
             noting: Cell::default(),
             prefixes: Prefixes::new(),
             maps: Maps::default(),
+            buffers: Rc::default(),
             memo: RefCell::new(Memo::new()),
             page_table: PageTable::open(),
             last_host: LastHost::default(),

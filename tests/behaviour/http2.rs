@@ -745,8 +745,35 @@ fn each_stream_has_a_line_in_the_access_log_by_the_id_that_its_response_tells() 
         assert_eq!(line["status"], status, "{line}");
         assert_eq!(line["outcome"], "complete", "{line}");
         if bytes > 0 {
-            assert_eq!((&line["protocol"], line["bytes"].as_u64()), (&"HTTP/2".into(), Some(bytes)), "{line}");
+            assert_eq!(
+                (&line["protocol"], line["bytes"].as_u64()),
+                (&"HTTP/2".into(), Some(bytes)),
+                "{line}"
+            );
         }
     }
     assert_eq!(lines[0]["user_agent"], "tester");
+}
+
+#[test]
+fn a_client_that_takes_too_little_while_connections_run_short_is_given_up() {
+    let mut server = Site::with([("a", b"hello")])
+        .file("big", &pattern(16 * MIB, 1))
+        .env("PAGECAST_MAX_CONNECTIONS", "1")
+        .env("PAGECAST_MIN_RATE", "1MiB")
+        .env("PAGECAST_MIN_RATE_AFTER", "300ms")
+        .env("PAGECAST_LOG", "debug")
+        .serve();
+    let mut client = Raw::to(&server, &[]);
+    client.send(&ask(1, "/big"));
+    let begun = Instant::now();
+    let mut is_open = true;
+    while is_open && begun.elapsed() < PATIENCE {
+        // A little at a time, so that it never stalls.
+        client.send(&[window_update(0, 1000), window_update(1, 1000)].concat());
+        std::thread::sleep(Duration::from_millis(10));
+        is_open = client.until(|frame| frame.kind == DATA).is_some();
+    }
+    assert!(!is_open);
+    server.wait_for_log("the client took less than it must while connections run short");
 }

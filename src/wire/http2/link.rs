@@ -125,9 +125,6 @@ impl Link {
         }
         self.waiting.clear();
         (self.taken_of_waiting, self.sent_of_waiting) = (0, 0);
-        if self.waiting.capacity() > KEPT {
-            self.waiting.shrink_to(KEPT);
-        }
         Poll::Ready(Ok(()))
     }
 
@@ -264,9 +261,6 @@ impl<S> AsyncWrite for Io<S> {
 
 /// What waits to leave before more is taken, and one frame.
 const WAITING: usize = 128 * 1024;
-
-/// What a link that has nothing to send keeps for the next time.
-const KEPT: usize = 16 * 1024;
 
 /// What one read takes at most.
 const READ_AT_ONCE: usize = 64 * 1024;

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -12,10 +13,28 @@ use crate::ledger::sheet::{Path, Sheet};
 
 /// Bytes of one response. What takes them is counted.
 pub(super) struct Piece {
-    bytes: Bytes,
-    path: Path,
+    bytes: Held,
     meter: Rc<Meter>,
 }
+
+/// Bytes that are held for a response.
+pub(super) enum Held {
+    /// On the heap, for whoever needs them.
+    Shared(Bytes),
+    /// Read for this response.
+    Copied(Copied),
+}
+
+/// Bytes in a buffer, which goes back when they have been taken.
+pub(super) struct Copied {
+    buffer: Vec<u8>,
+    left: Range<usize>,
+    buffers: Rc<Buffers>,
+}
+
+/// Buffers for copies that are used again: new memory would have to be mapped and cleared each time. One a worker.
+#[derive(Default)]
+pub(crate) struct Buffers(RefCell<Vec<Vec<u8>>>);
 
 /// What of one response is on its way.
 pub(super) struct Meter {
@@ -55,15 +74,63 @@ pub(super) struct Place {
     waiter: Option<Rc<Waiter>>,
 }
 
-impl Piece {
-    /// A piece that takes `path`.
-    pub(super) fn new(bytes: Bytes, path: Path, meter: &Rc<Meter>) -> Self {
-        meter.left.set(meter.left.get() + bytes.len());
-        if path == Path::Copied {
-            let copied = &meter.totals.copied;
-            copied.set(copied.get() + bytes.len());
+impl Buffers {
+    /// `length` bytes, [`BUFFER`] at most, that `fill` has written.
+    pub(super) fn filled<E>(
+        self: &Rc<Self>,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Held, E> {
+        let buffer = self.0.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER]);
+        let mut copied = Copied { left: 0..length.min(buffer.len()), buffer, buffers: Rc::clone(self) };
+        fill(&mut copied.buffer[copied.left.clone()])?;
+        Ok(Held::Copied(copied))
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        let mut kept = self.buffers.0.borrow_mut();
+        if kept.len() < BUFFERS {
+            kept.push(std::mem::take(&mut self.buffer));
         }
-        Self { bytes, path, meter: Rc::clone(meter) }
+    }
+}
+
+impl Held {
+    pub(super) fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Copied(copied) => &copied.buffer[copied.left.clone()],
+        }
+    }
+
+    fn path(&self) -> Path {
+        match self {
+            Self::Shared(_) => Path::Heap,
+            Self::Copied(_) => Path::Copied,
+        }
+    }
+}
+
+impl Piece {
+    pub(super) fn new(bytes: Held, meter: &Rc<Meter>) -> Self {
+        let length = bytes.len();
+        meter.left.set(meter.left.get() + length);
+        if bytes.path() == Path::Copied {
+            let copied = &meter.totals.copied;
+            copied.set(copied.get() + length);
+        }
+        Self { bytes, meter: Rc::clone(meter) }
+    }
+
+    /// Nothing: the end of a response whose length nobody knew.
+    pub(super) fn empty(meter: &Rc<Meter>) -> Self {
+        Self::new(Held::Shared(Bytes::new()), meter)
     }
 }
 
@@ -73,24 +140,28 @@ impl Buf for Piece {
     }
 
     fn chunk(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.bytes()
     }
 
     fn advance(&mut self, count: usize) {
-        self.bytes.advance(count);
-        let meter = &self.meter;
+        match &mut self.bytes {
+            Held::Shared(bytes) => bytes.advance(count),
+            Held::Copied(copied) => copied.left.start += count,
+        }
+        let (meter, path) = (&self.meter, self.bytes.path());
         meter.taken.set(meter.taken.get() + count as u64);
         meter.totals.taken.set(meter.totals.taken.get() + count as u64);
-        meter.totals.sheet.sent(self.path, count);
-        meter.less(count, self.path);
+        meter.totals.sheet.sent(path, count);
+        meter.less(count, path);
     }
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        if !self.bytes.is_empty() {
+        let left = self.bytes.len();
+        if left > 0 {
             self.meter.is_lost.set(true);
-            self.meter.less(self.bytes.len(), self.path);
+            self.meter.less(left, self.bytes.path());
         }
     }
 }
@@ -220,6 +291,12 @@ impl Drop for Place {
     }
 }
 
+/// Length of a buffer: what is read of a file at once.
+pub(super) const BUFFER: usize = 64 * 1024;
+
+/// Buffers that a worker keeps.
+const BUFFERS: usize = 16;
+
 /// One frame of the usual size.
 const LOW: usize = 16 * 1024;
 
@@ -235,16 +312,48 @@ mod tests {
         Totals::new(Ledger::default().sheet())
     }
 
+    /// As much as may be copied at once.
+    fn copies(meter: &Rc<Meter>) -> Vec<Piece> {
+        let buffers = Rc::<Buffers>::default();
+        let copy = || {
+            buffers.filled(BUFFER, |bytes| {
+                bytes.fill(1);
+                Ok::<_, ()>(())
+            })
+        };
+        (0..COPIED / BUFFER).map(|_| Piece::new(copy().unwrap_or_else(|()| panic!()), meter)).collect()
+    }
+
+    #[test]
+    fn buffers_are_used_again_and_only_some_are_kept() {
+        let buffers = Rc::<Buffers>::default();
+        let fill = |byte: u8| {
+            let filled = buffers.filled(100, |bytes| {
+                bytes.fill(byte);
+                Ok::<_, ()>(())
+            });
+            filled.unwrap_or_else(|()| panic!())
+        };
+        let many: Vec<Held> = (0..2 * u8::try_from(BUFFERS).unwrap()).map(fill).collect();
+        assert!(many.iter().zip(0..).all(|(held, byte)| held.bytes() == [byte; 100]));
+        drop(many);
+        assert_eq!(buffers.0.borrow().len(), BUFFERS);
+        drop(fill(7));
+        assert_eq!(buffers.0.borrow().len(), BUFFERS);
+        assert!(buffers.filled(100, |_| Err("the disk")).is_err());
+        assert_eq!(buffers.0.borrow().len(), BUFFERS, "nor is one lost to a fault");
+    }
+
     #[test]
     fn what_frames_take_and_what_is_thrown_away_is_told_apart() {
         let totals = totals();
         let meter = Meter::new(&totals);
-        let mut piece = Piece::new(Bytes::from_static(b"0123456789"), Path::Heap, &meter);
+        let mut piece = Piece::new(Held::Shared(Bytes::from_static(b"0123456789")), &meter);
         piece.advance(4);
         assert_eq!((meter.taken(), totals.taken(), meter.is_empty(), meter.is_lost()), (4, 4, false, false));
         drop(piece);
         assert_eq!((meter.taken(), meter.is_empty(), meter.is_lost()), (4, true, true));
-        let mut piece = Piece::new(Bytes::from_static(b"0123456789"), Path::Heap, &Meter::new(&totals));
+        let mut piece = Piece::new(Held::Shared(Bytes::from_static(b"0123456789")), &Meter::new(&totals));
         piece.advance(10);
         let other = Rc::clone(&piece.meter);
         drop(piece);
@@ -256,11 +365,10 @@ mod tests {
         let totals = totals();
         let meter = Meter::new(&totals);
         let cx = Context::from_waker(Waker::noop());
-        let piece = |path| Piece::new(Bytes::from(vec![0; COPIED]), path, &meter);
         let mut first = Place::new(&totals);
-        let _heap = piece(Path::Heap);
+        let _heap = Piece::new(Held::Shared(Bytes::from(vec![0; COPIED])), &meter);
         assert!(first.poll(&cx).is_ready());
-        let copy = piece(Path::Copied);
+        let copy = copies(&meter);
         assert!(first.poll(&cx).is_pending());
         drop(copy);
         assert!(first.poll(&cx).is_ready());
@@ -271,7 +379,7 @@ mod tests {
         let totals = totals();
         let meter = Meter::new(&totals);
         let cx = Context::from_waker(Waker::noop());
-        let copy = Piece::new(Bytes::from(vec![0; COPIED]), Path::Copied, &meter);
+        let copy = copies(&meter);
         let mut places: Vec<Place> = (0..5).map(|_| Place::new(&totals)).collect();
         assert!(places.iter_mut().all(|place| place.poll(&cx).is_pending()));
         places.remove(0);

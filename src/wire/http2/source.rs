@@ -8,10 +8,10 @@ use std::time::Instant;
 use actix_web::body::{BoxBody, MessageBody};
 use bytes::Bytes;
 
+use super::piece::Held;
 use super::response::Content;
 use crate::http::client::ClientKey;
 use crate::http::target::SitePath;
-use crate::ledger::sheet::Path;
 use crate::wire::cuts::why_broken;
 use crate::wire::front::{Front, copy};
 use crate::wire::segments::{Segment, Window};
@@ -124,29 +124,28 @@ impl Source {
     }
 
     /// The next piece, of `most` bytes that were said to be ready.
-    pub(super) fn take<S>(&mut self, most: usize, worker: &Worker<S>) -> Result<(Bytes, Path), Cut> {
-        let (piece, path, is_done) = match self.segments.front_mut() {
-            None => return Ok((Bytes::new(), Path::Heap)),
+    pub(super) fn take<S>(&mut self, most: usize, worker: &Worker<S>) -> Result<Held, Cut> {
+        let (piece, is_done) = match self.segments.front_mut() {
+            None => return Ok(Held::Shared(Bytes::new())),
             Some(Segment::Bytes(bytes)) => {
                 let piece = bytes.split_to(most.min(bytes.len()));
-                (piece, Path::Heap, bytes.is_empty())
+                (Held::Shared(piece), bytes.is_empty())
             }
             Some(Segment::Window(window)) => {
                 let start = window.range.start;
                 let left = usize::try_from(window.range.end - start).unwrap_or(usize::MAX);
-                let mut buffer = vec![0; most.min(left)];
-                copy(window, start, &mut buffer)?;
+                let piece = worker.buffers.filled(most.min(left), |buffer| copy(window, start, buffer))?;
                 // Looked at afterwards: what was read is of the version that it still is.
                 check(worker, window)?;
-                window.range.start += buffer.len() as u64;
-                (Bytes::from(buffer), Path::Copied, window.range.is_empty())
+                window.range.start += piece.len() as u64;
+                (piece, window.range.is_empty())
             }
         };
         if is_done && matches!(self.segments.pop_front(), Some(Segment::Window(_))) {
             self.front.pass();
         }
         self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
-        Ok((piece, path))
+        Ok(piece)
     }
 }
 

@@ -20,7 +20,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
 use super::link::Link;
-use super::piece::{Meter, Piece, Place, Totals};
+use super::piece::{BUFFER, Meter, Piece, Place, Totals};
 use super::request::{Fault, build};
 use super::response::{Outgoing, outgoing, refusal};
 use super::source::Source;
@@ -32,7 +32,6 @@ use crate::http::client::ClientKey;
 use crate::http::method::Method;
 use crate::ledger::exchange::{Exchange, Outcome, Protocol};
 use crate::ledger::note::{Note, Wait};
-use crate::ledger::sheet::Path;
 use crate::ledger::transfers::{Begun, Shown};
 use crate::wire::cuts::{no_piece, refusal_of, tell};
 use crate::wire::deadline::Deadline;
@@ -66,9 +65,9 @@ impl<S> Shared<S> {
         self.link.borrow().socket.who()
     }
 
-    /// What begins to wait for the client now, or for what it was sent before.
-    fn wait(&self) -> Waits {
-        Waits::Window { taken: self.link.borrow().taken(), rounds: 0 }
+    /// What the client has taken.
+    fn taken(&self) -> u64 {
+        self.link.borrow().taken()
     }
 }
 
@@ -221,6 +220,9 @@ enum Waits {
 }
 
 impl Waits {
+    /// For a window, from now on.
+    const WINDOW: Self = Self::Window { taken: 0, rounds: 0 };
+
     /// As the log tells it.
     fn noted(self) -> Option<Wait> {
         match self {
@@ -398,10 +400,7 @@ where
                 self.waits = Waits::No;
                 let taken = poll_fn(|cx| match self.open.meter.poll_empty(cx) {
                     Poll::Ready(()) => Poll::Ready(Ok(())),
-                    Poll::Pending => {
-                        let waits = self.shared.wait();
-                        self.poll_overdue(cx, waits, source).map(Err)
-                    }
+                    Poll::Pending => self.poll_overdue(cx, Waits::WINDOW, source).map(Err),
                 });
                 taken.await.map_err(|cut: Cut| {
                     self.reset(Reason::CANCEL);
@@ -471,16 +470,15 @@ where
             return Ok(Step::Done);
         }
         if self.open.meter.poll_low(cx).is_pending() {
-            return Ok(Step::Waits(self.shared.wait()));
+            return Ok(Step::Waits(Waits::WINDOW));
         }
         let Poll::Ready(there) = source.poll_ready(cx, worker, self.client)? else {
             return Ok(Step::Waits(Waits::Disk));
         };
         if there == 0 {
-            return send_data(sending, Piece::new(Bytes::new(), Path::Heap, &self.open.meter), true)
-                .map(|()| Step::Done);
+            return send_data(sending, Piece::empty(&self.open.meter), true).map(|()| Step::Done);
         }
-        let mut most = there.min(PIECE);
+        let mut most = there.min(BUFFER);
         if let Some(by) = pacer.as_deref_mut() {
             match by.pacer.poll(cx, source.left()) {
                 Poll::Ready(room) => most = most.min(room),
@@ -502,13 +500,13 @@ where
                 Poll::Ready(Some(Err(_)) | None) => return Err(gone()),
                 Poll::Pending => {
                     self.place.leave();
-                    return Ok(Step::Waits(self.shared.wait()));
+                    return Ok(Step::Waits(Waits::WINDOW));
                 }
             }
         }
-        let (bytes, path) = source.take(most.min(room), worker)?;
+        let bytes = source.take(most.min(room), worker)?;
         let length = bytes.len();
-        send_data(sending, Piece::new(bytes, path, &self.open.meter), source.is_empty())?;
+        send_data(sending, Piece::new(bytes, &self.open.meter), source.is_empty())?;
         self.place.leave();
         turn.spend(length);
         if let Some(by) = pacer {
@@ -529,7 +527,10 @@ where
                     let since = source.waits_for_disk_since().unwrap_or_else(Instant::now);
                     self.deadline.set(since, bounds.disk_timeout);
                 }
-                Waits::Window { .. } => self.deadline.set(Instant::now(), bounds.stall_timeout),
+                Waits::Window { .. } => {
+                    self.waits = Waits::Window { taken: self.shared.taken(), rounds: 0 };
+                    self.deadline.set(Instant::now(), bounds.stall_timeout);
+                }
                 Waits::No | Waits::Others => {}
             }
         }
@@ -547,7 +548,7 @@ where
                 Waits::Window { taken, rounds } => {
                     ready!(self.deadline.poll(cx));
                     // What is there for the connection is shared: whoever waits for it among others waits longer.
-                    let now_taken = self.shared.link.borrow().taken();
+                    let now_taken = self.shared.taken();
                     if now_taken == taken || rounds >= self.shared.windowless.get() {
                         return Poll::Ready(Cut::Stalled);
                     }
@@ -643,6 +644,3 @@ fn send_data(sending: &mut SendStream<Piece>, piece: Piece, is_end: bool) -> Res
 fn gone() -> Cut {
     Cut::Socket(std::io::ErrorKind::ConnectionReset.into())
 }
-
-/// What is read of a file at once, and what of one response waits for frames to take it.
-const PIECE: usize = 64 * 1024;
