@@ -56,6 +56,8 @@ pub(super) struct Totals {
     taken: Cell<u64>,
     /// Bytes in memory of our own that no frame has taken yet.
     copied: Cell<usize>,
+    /// Responses whose turn it is to copy, and that have not yet.
+    called: Cell<usize>,
     /// Responses that wait for room among them, in the order in which they came.
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
 }
@@ -225,8 +227,8 @@ impl Meter {
 
 impl Totals {
     pub(super) fn new(sheet: Arc<Sheet>) -> Rc<Self> {
-        let (taken, copied) = (Cell::new(0), Cell::new(0));
-        Rc::new(Self { sheet, taken, copied, waiting: RefCell::default() })
+        let (taken, copied, called) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        Rc::new(Self { sheet, taken, copied, called, waiting: RefCell::default() })
     }
 
     pub(super) fn sheet(&self) -> &Arc<Sheet> {
@@ -243,13 +245,21 @@ impl Totals {
         self.call_next();
     }
 
+    /// Whether there is room for another copy.
+    fn has_room(&self) -> bool {
+        self.copied.get() + self.called.get() * BUFFER < COPIED
+    }
+
     /// Where there is room, it is the turn of whoever has waited the longest.
     fn call_next(&self) {
-        while self.copied.get() < COPIED {
+        while self.has_room() {
             let Some(next) = self.waiting.borrow_mut().pop_front() else { return };
             if Rc::strong_count(&next) > 1 {
+                self.called.set(self.called.get() + 1);
                 next.is_called.set(true);
-                return next.waker.take().map_or((), Waker::wake);
+                if let Some(waker) = next.waker.take() {
+                    waker.wake();
+                }
             }
         }
     }
@@ -267,7 +277,7 @@ impl Place {
             waiter.waker.set(Some(cx.waker().clone()));
             return if waiter.is_called.get() { Poll::Ready(()) } else { Poll::Pending };
         }
-        if totals.copied.get() < COPIED && totals.waiting.borrow().is_empty() {
+        if totals.has_room() && totals.waiting.borrow().is_empty() {
             return Poll::Ready(());
         }
         let waiter = Rc::new(Waiter::default());
@@ -280,6 +290,7 @@ impl Place {
     /// Whoever comes next may copy: this one has, or can't now.
     pub(super) fn leave(&mut self) {
         if self.waiter.take().is_some_and(|waiter| waiter.is_called.get()) {
+            self.totals.called.set(self.totals.called.get() - 1);
             self.totals.call_next();
         }
     }
@@ -379,11 +390,11 @@ mod tests {
         let totals = totals();
         let meter = Meter::new(&totals);
         let cx = Context::from_waker(Waker::noop());
-        let copy = copies(&meter);
+        let mut copies = copies(&meter);
         let mut places: Vec<Place> = (0..5).map(|_| Place::new(&totals)).collect();
         assert!(places.iter_mut().all(|place| place.poll(&cx).is_pending()));
         places.remove(0);
-        drop(copy);
+        copies.pop();
         let ready = |places: &mut [Place]| {
             places.iter_mut().map(|place| place.poll(&cx).is_ready()).collect::<Vec<_>>()
         };
@@ -393,5 +404,7 @@ mod tests {
         assert_eq!(ready(&mut places[1..]), [true, false, false]);
         places.remove(1);
         assert_eq!(ready(&mut places[1..]), [true, false]);
+        copies.clear();
+        assert_eq!(ready(&mut places[1..]), [true, true], "there is room for all of them");
     }
 }
