@@ -53,11 +53,8 @@ mod tests {
 
     fn line(mut note: Note, protocol: Protocol, status: u16) -> String {
         let now = Instant::now();
-        note.end(
-            &Exchange { status, sent: 150, ..Exchange::new(now, None, protocol) },
-            Outcome::Complete,
-            now,
-        );
+        let exchange = Exchange { status, sent: 150, ..Exchange::new(now, None, protocol) };
+        note.end(exchange.ended(Outcome::Complete, now));
         let mut out = Vec::new();
         write(&mut out, &note, note.ended.as_ref().unwrap(), &mut Clock::new(COMMON));
         let line = String::from_utf8(out).unwrap();

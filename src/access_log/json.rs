@@ -195,7 +195,7 @@ mod tests {
         let exchange = Exchange { status, sent, ..Exchange::new(began, None, Protocol::Http11) };
         let exchange = Exchange { first_byte: Some(at(42)), ..exchange };
         note.waits(at(100), Some(Wait::Client));
-        note.end(&exchange, Outcome::Complete, at(2_000_107));
+        note.end(exchange.ended(Outcome::Complete, at(2_000_107)));
         note
     }
 

@@ -65,7 +65,7 @@ mod tests {
         let (mut note, now) = (Note::new(None), Instant::now());
         note.put(Part::Id, id.as_bytes());
         let exchange = Exchange { status, ..Exchange::new(now, None, Protocol::Http11) };
-        note.end(&exchange, outcome, now + Duration::from_millis(took_ms));
+        note.end(exchange.ended(outcome, now + Duration::from_millis(took_ms)));
         sampling.takes(&mut note).then(|| note.ended.map_or(0, |ended| ended.sample))
     }
 

@@ -19,9 +19,9 @@ use std::sync::Arc;
 pub use self::link_keys::{LinkKey, LinkKeys};
 pub use self::passwords::{PasswordHash, Passwords};
 pub use self::tokens::Tokens;
+use super::disk::Disk;
 use super::error::ConfigError;
 use super::knobs::Config;
-use super::load::Disk;
 use super::name::OwnPath;
 use super::or_off::OrOff;
 

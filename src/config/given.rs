@@ -3,9 +3,10 @@
 use std::env;
 use std::ffi::OsString;
 
+use super::disk::Disk;
 use super::error::ConfigErrors;
 use super::limits::SystemFacts;
-use super::load::{Disk, Loaded, load};
+use super::load::{Loaded, load};
 use super::system::system_facts;
 
 /// The arguments, the environment and the facts of the system, as they were at start.

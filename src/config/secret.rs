@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
 
-/// A shared secret: 16 to 256 visible ASCII characters. Whatever writes it writes [`HIDDEN`] in its stead.
+/// A shared secret: 16 to 256 visible ASCII characters. Whatever writes it writes `(hidden)` in its stead.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::sheet::add;
+use super::count::add;
 
 /// Upper bounds of the buckets, which belong to them, in nanoseconds; one more takes what is longer.
 pub(crate) const BOUNDS: [u64; 22] = [

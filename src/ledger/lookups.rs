@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::sheet::add;
+use super::count::add;
 
 /// The counts of one worker.
 #[derive(Debug, Default)]

@@ -3,17 +3,23 @@
 //! | room        | what it knows                                            |
 //! |-------------|----------------------------------------------------------|
 //! | `exchange`  | one request and its response, from beginning to end      |
+//! | `outcome`   | how it came and how it ended                             |
 //! | `note`      | what is noted of a request for the log                   |
 //! | `sheet`     | what one worker has counted                              |
+//! | `kind`      | what is told apart where it is counted                   |
+//! | `count`     | one count                                                |
 //! | `durations` | how long things took, in buckets                         |
 //! | `totals`    | what all workers have counted                            |
 //! | `lookups`   | what one worker's short cuts led to                      |
 //! | `transfers` | long responses under way                                 |
 
+mod count;
 pub(crate) mod durations;
 pub(crate) mod exchange;
+pub(crate) mod kind;
 pub(crate) mod lookups;
 pub(crate) mod note;
+pub(crate) mod outcome;
 pub(crate) mod sheet;
 pub(crate) mod totals;
 pub(crate) mod transfers;

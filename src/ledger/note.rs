@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::exchange::{Exchange, Outcome, Protocol};
+use super::outcome::{Outcome, Protocol};
 
 /// The words of a request and of its response, and what it waited for. Texts are copied into one buffer, each up to its
 /// bound: nothing is formatted where requests are served.
@@ -185,19 +185,10 @@ impl Note {
         self.waited[wait as usize]
     }
 
-    /// Its exchange has ended at `now`.
-    pub(crate) fn end(&mut self, exchange: &Exchange, outcome: Outcome, now: Instant) {
-        self.waits(now, None);
-        self.ended = Some(Ended {
-            at: now,
-            took: now.saturating_duration_since(exchange.began),
-            first_byte: exchange.first_byte.map(|first| first.saturating_duration_since(exchange.began)),
-            protocol: exchange.protocol,
-            status: exchange.status,
-            sent: exchange.sent,
-            outcome,
-            sample: 1,
-        });
+    /// Its exchange has ended.
+    pub(crate) fn end(&mut self, ended: Ended) {
+        self.waits(ended.at, None);
+        self.ended = Some(ended);
     }
 }
 
@@ -233,6 +224,7 @@ const TEXT_USUAL: usize = 320;
 mod tests {
     use super::*;
     use crate::http::method::Method;
+    use crate::ledger::exchange::Exchange;
 
     #[test]
     fn texts_are_kept_up_to_their_bounds() {
@@ -263,7 +255,7 @@ mod tests {
         note.waits(at(7), None);
         note.waits(at(8), Some(Wait::Disk));
         let exchange = Exchange::new(start, Some(Method::Get), Protocol::Http11);
-        note.end(&exchange, Outcome::ClientGone, at(16));
+        note.end(exchange.ended(Outcome::ClientGone, at(16)));
         assert_eq!(note.waited(Wait::Disk), Duration::from_millis(10));
         assert_eq!(note.waited(Wait::Client), Duration::from_millis(4));
         assert_eq!(note.waited(Wait::Throttle), Duration::ZERO);

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::count::add;
 use super::durations::Tape;
-use super::exchange::{Exchange, Outcome, Protocol};
+use super::exchange::Exchange;
+use super::kind::KINDS;
+pub(crate) use super::kind::{Kind, MethodKind, Path, RefusedHead, StatusClass};
 use super::note::{Note, Register};
+use super::outcome::Outcome;
 use super::totals::Totals;
 use super::transfers::Transfers;
-use crate::http::method::Method;
 
 /// The counts of one worker.
 pub(crate) struct Sheet {
@@ -30,61 +33,6 @@ pub(crate) struct Sheet {
     first_bytes: Tape,
     /// Responses under way that had to wait.
     pub(crate) transfers: Transfers,
-}
-
-/// What ended exchanges are told apart by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kind {
-    pub(crate) method: MethodKind,
-    pub(crate) class: StatusClass,
-    pub(crate) protocol: Protocol,
-    pub(crate) outcome: Outcome,
-}
-
-/// What methods are told apart for counting: a client may invent as many as it likes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MethodKind {
-    Get,
-    Head,
-    Options,
-    /// Another one, or none that could be read.
-    Other,
-}
-
-/// The first digit of a status (RFC 9110 §15).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StatusClass {
-    /// There was no response.
-    None,
-    Informational,
-    Successful,
-    Redirection,
-    ClientError,
-    ServerError,
-}
-
-/// Why no request was made of what came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RefusedHead {
-    /// It was longer than it may be, or had more fields.
-    TooLarge,
-    /// It did not come in time.
-    TooSlow,
-    /// It is none that is understood here.
-    Malformed,
-}
-
-/// How bytes of a response reach the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Path {
-    /// From memory of our own.
-    Heap,
-    /// By `writev` from a mapping.
-    Writev,
-    /// By `sendfile`.
-    Sendfile,
-    /// Read into memory of our own, and encrypted or framed there.
-    Copied,
 }
 
 impl Sheet {
@@ -120,7 +68,7 @@ impl Sheet {
     #[inline(never)]
     fn hand_over(&self, mut note: Box<Note>, exchange: &Exchange, outcome: Outcome, now: Instant) {
         if let Some(register) = self.register.as_ref().filter(|_| note.is_written) {
-            note.end(exchange, outcome, now);
+            note.end(exchange.ended(outcome, now));
             register.enter(note);
         }
     }
@@ -190,109 +138,11 @@ impl Default for Sheet {
     }
 }
 
-impl Kind {
-    /// All of them, in the order of their indices.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        Outcome::ALL.into_iter().flat_map(|outcome| {
-            Protocol::ALL.into_iter().flat_map(move |protocol| {
-                StatusClass::ALL.into_iter().flat_map(move |class| {
-                    MethodKind::ALL.into_iter().map(move |method| Self { method, class, protocol, outcome })
-                })
-            })
-        })
-    }
-
-    fn index(self) -> usize {
-        let Self { method, class, protocol, outcome } = self;
-        let of_protocol = outcome as usize * Protocol::ALL.len() + protocol as usize;
-        let of_class = of_protocol * StatusClass::ALL.len() + class as usize;
-        of_class * MethodKind::ALL.len() + method as usize
-    }
-}
-
-impl MethodKind {
-    pub(crate) const ALL: [Self; 4] = [Self::Get, Self::Head, Self::Options, Self::Other];
-
-    fn of(method: Option<Method>) -> Self {
-        match method {
-            Some(Method::Get) => Self::Get,
-            Some(Method::Head) => Self::Head,
-            Some(Method::Options) => Self::Options,
-            Some(Method::NotAllowed | Method::NotImplemented) | None => Self::Other,
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Options => "OPTIONS",
-            Self::Other => "other",
-        }
-    }
-}
-
-impl StatusClass {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::None,
-        Self::Informational,
-        Self::Successful,
-        Self::Redirection,
-        Self::ClientError,
-        Self::ServerError,
-    ];
-
-    fn of(status: u16) -> Self {
-        match status {
-            0..100 => Self::None,
-            100..200 => Self::Informational,
-            200..300 => Self::Successful,
-            300..400 => Self::Redirection,
-            400..500 => Self::ClientError,
-            500.. => Self::ServerError,
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Informational => "1xx",
-            Self::Successful => "2xx",
-            Self::Redirection => "3xx",
-            Self::ClientError => "4xx",
-            Self::ServerError => "5xx",
-        }
-    }
-}
-
-impl RefusedHead {
-    pub(crate) const ALL: [Self; 3] = [Self::TooLarge, Self::TooSlow, Self::Malformed];
-}
-
-impl Path {
-    pub(crate) const ALL: [Self; 4] = [Self::Heap, Self::Writev, Self::Sendfile, Self::Copied];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Heap => "heap",
-            Self::Writev => "writev",
-            Self::Sendfile => "sendfile",
-            Self::Copied => "copied",
-        }
-    }
-}
-
-/// Adds without a lock, since nobody else writes.
-pub(super) fn add(count: &AtomicU64, number: u64) {
-    count.store(count.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
-}
-
-pub(super) const KINDS: usize =
-    Outcome::ALL.len() * Protocol::ALL.len() * StatusClass::ALL.len() * MethodKind::ALL.len();
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::method::Method;
+    use crate::ledger::outcome::Protocol;
     use std::time::Duration;
 
     #[test]

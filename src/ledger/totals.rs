@@ -1,8 +1,8 @@
 //! What all workers have counted, at one moment.
 
 use super::durations::Durations;
-use super::exchange::Outcome;
-use super::sheet::{KINDS, Kind, Path, RefusedHead, StatusClass};
+use super::kind::{KINDS, Kind, Path, RefusedHead, StatusClass};
+use super::outcome::Outcome;
 
 /// The sum of all sheets. Each count is exact; they are not all of the same instant.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::exchange::Protocol;
+use super::outcome::Protocol;
 use crate::http::client::ClientKey;
 use crate::http::target::SitePath;
 

@@ -1,0 +1,97 @@
+//! What loading asks of the disk.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// What loading asks of the disk.
+pub trait Disk {
+    /// The bytes of a file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// The bytes of a regular file; never waits for a writer, as reading a fifo does.
+    fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// The bytes of a file of secrets, and whether others may read it. Never waits for a writer.
+    fn read_private(&self, path: &Path) -> io::Result<Private>;
+
+    /// Whether a path leads to something in a directory, symbolic links followed.
+    fn is_within(&self, path: &Path, directory: &Path) -> bool;
+
+    /// Whether a directory is there, symbolic links followed.
+    fn is_directory(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// What a file of secrets holds.
+#[derive(Clone)]
+pub struct Private {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Everybody on the machine may read it.
+    pub is_exposed: bool,
+}
+
+/// The disk of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read_private(path).map(|private| private.bytes)
+    }
+
+    fn read_private(&self, path: &Path) -> io::Result<Private> {
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let mut file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(Private { bytes, is_exposed: metadata.mode() & OTHERS_READ != 0 })
+    }
+
+    fn is_within(&self, path: &Path, directory: &Path) -> bool {
+        let real = [path, directory].map(fs::canonicalize);
+        matches!(&real, [Ok(path), Ok(directory)] if path.starts_with(directory))
+    }
+
+    fn is_directory(&self, path: &Path) -> io::Result<bool> {
+        fs::metadata(path).map(|metadata| metadata.is_dir())
+    }
+}
+
+/// The disk of the machine, for a server under way: a fifo is good for one reading, at start.
+#[derive(Debug, Clone, Copy)]
+pub struct RegularFiles;
+
+impl Disk for RegularFiles {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        RealDisk.read_regular(path)
+    }
+
+    fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
+        RealDisk.read_regular(path)
+    }
+
+    fn read_private(&self, path: &Path) -> io::Result<Private> {
+        RealDisk.read_private(path)
+    }
+
+    fn is_within(&self, path: &Path, directory: &Path) -> bool {
+        RealDisk.is_within(path, directory)
+    }
+
+    fn is_directory(&self, path: &Path) -> io::Result<bool> {
+        RealDisk.is_directory(path)
+    }
+}
+
+/// The bit of a mode that lets everybody read.
+const OTHERS_READ: u32 = 0o004;

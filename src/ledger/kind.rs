@@ -1,0 +1,154 @@
+//! What exchanges and bytes are told apart by where they are counted.
+
+use super::outcome::{Outcome, Protocol};
+use crate::http::method::Method;
+
+/// What ended exchanges are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) method: MethodKind,
+    pub(crate) class: StatusClass,
+    pub(crate) protocol: Protocol,
+    pub(crate) outcome: Outcome,
+}
+
+/// What methods are told apart for counting: a client may invent as many as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MethodKind {
+    Get,
+    Head,
+    Options,
+    /// Another one, or none that could be read.
+    Other,
+}
+
+/// The first digit of a status (RFC 9110 §15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StatusClass {
+    /// There was no response.
+    None,
+    Informational,
+    Successful,
+    Redirection,
+    ClientError,
+    ServerError,
+}
+
+/// Why no request was made of what came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusedHead {
+    /// It was longer than it may be, or had more fields.
+    TooLarge,
+    /// It did not come in time.
+    TooSlow,
+    /// It is none that is understood here.
+    Malformed,
+}
+
+/// How bytes of a response reach the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// From memory of our own.
+    Heap,
+    /// By `writev` from a mapping.
+    Writev,
+    /// By `sendfile`.
+    Sendfile,
+    /// Read into memory of our own, and encrypted or framed there.
+    Copied,
+}
+
+impl Kind {
+    /// All of them, in the order of their indices.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Outcome::ALL.into_iter().flat_map(|outcome| {
+            Protocol::ALL.into_iter().flat_map(move |protocol| {
+                StatusClass::ALL.into_iter().flat_map(move |class| {
+                    MethodKind::ALL.into_iter().map(move |method| Self { method, class, protocol, outcome })
+                })
+            })
+        })
+    }
+
+    pub(super) fn index(self) -> usize {
+        let Self { method, class, protocol, outcome } = self;
+        let of_protocol = outcome as usize * Protocol::ALL.len() + protocol as usize;
+        let of_class = of_protocol * StatusClass::ALL.len() + class as usize;
+        of_class * MethodKind::ALL.len() + method as usize
+    }
+}
+
+impl MethodKind {
+    pub(crate) const ALL: [Self; 4] = [Self::Get, Self::Head, Self::Options, Self::Other];
+
+    pub(super) fn of(method: Option<Method>) -> Self {
+        match method {
+            Some(Method::Get) => Self::Get,
+            Some(Method::Head) => Self::Head,
+            Some(Method::Options) => Self::Options,
+            Some(Method::NotAllowed | Method::NotImplemented) | None => Self::Other,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Options => "OPTIONS",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl StatusClass {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::None,
+        Self::Informational,
+        Self::Successful,
+        Self::Redirection,
+        Self::ClientError,
+        Self::ServerError,
+    ];
+
+    pub(super) fn of(status: u16) -> Self {
+        match status {
+            0..100 => Self::None,
+            100..200 => Self::Informational,
+            200..300 => Self::Successful,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            500.. => Self::ServerError,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Informational => "1xx",
+            Self::Successful => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+        }
+    }
+}
+
+impl RefusedHead {
+    pub(crate) const ALL: [Self; 3] = [Self::TooLarge, Self::TooSlow, Self::Malformed];
+}
+
+impl Path {
+    pub(crate) const ALL: [Self; 4] = [Self::Heap, Self::Writev, Self::Sendfile, Self::Copied];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Heap => "heap",
+            Self::Writev => "writev",
+            Self::Sendfile => "sendfile",
+            Self::Copied => "copied",
+        }
+    }
+}
+
+pub(super) const KINDS: usize =
+    Outcome::ALL.len() * Protocol::ALL.len() * StatusClass::ALL.len() * MethodKind::ALL.len();
