@@ -144,8 +144,6 @@ fn versions_of_http_1_are_served_and_others_refused() {
         let reply = server.send(format!("GET /a.txt {version}\r\nHost: x\r\n\r\n"));
         assert_eq!(reply.status, expected, "{version:?}");
     }
-    let reply = server.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    assert_eq!(reply.status, 505, "the preface of HTTP/2");
 }
 
 #[test]
