@@ -60,12 +60,14 @@ fn seconds(tag: u8, time: &[u8]) -> Option<i64> {
     let part = |at: usize| rest.get(at..at + 2)?.parse::<i8>().ok();
     let (month, day, hour, minute) = (part(0)?, part(2)?, part(4)?, part(6)?);
     let second = part(8)?;
-    let moment = Date::new(year, month, day).ok()?.at(0, 0, 0, 0);
     let is_time = hour < 24 && minute < 60 && second < 60 && rest.len() == 10;
-    let midnight = moment.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
-    is_time.then(|| midnight + i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second))
+    // In days: the last one that can be written, which stands for no end at all, is beyond what can be told in every time zone.
+    let days = EPOCH.until(Date::new(year, month, day).ok()?).ok()?.get_days();
+    let seconds = i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second);
+    is_time.then_some(i64::from(days) * 24 * 3600 + seconds)
 }
 
+const EPOCH: Date = Date::constant(1970, 1, 1);
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;

@@ -236,7 +236,7 @@ fn http11_is_agreed_upon_and_a_client_that_speaks_nothing_of_ours_is_refused() {
 #[test]
 fn who_does_not_get_on_with_its_handshake_is_cut_off() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
-    let server = site.env("PAGECAST_TLS_HANDSHAKE_TIMEOUT", "200ms").serve();
+    let mut server = site.env("PAGECAST_TLS_HANDSHAKE_TIMEOUT", "200ms").serve();
     let hello = hello();
     for (said, what) in [
         (&b""[..], "nothing"),
@@ -252,7 +252,7 @@ fn who_does_not_get_on_with_its_handshake_is_cut_off() {
         assert_eq!(came.is_empty(), said.len() < hello.len(), "{what}");
     }
     assert_eq!(Wants::usual().get(&server, "/a").text(), "a");
-    assert!(server.log().contains("a TLS handshake failed, number 1: it took too long"), "{}", server.log());
+    server.wait_for_log("a TLS handshake failed, number 1: it took too long");
     assert!(!server.log().contains("number 2"), "the log hears of the first, and of every thousandth");
 }
 
@@ -273,7 +273,10 @@ fn handshakes_beyond_the_bound_wait_and_who_stands_still_gives_its_place_up() {
 #[test]
 fn what_is_no_tls_is_answered_politely_or_with_an_alert() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
-    let server = site.serve();
+    let mut server = site.env("PAGECAST_DEFER_ACCEPT", "off").serve();
+    let mut probe = connect_raw(&server);
+    probe.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(probe.read(&mut [0]).unwrap(), 0, "who only looks whether the port is open is no failure");
     for (request, has_body) in
         [("GET / HTTP/1.1\r\nHost: x\r\n\r\n", true), ("HEAD / HTTP/1.0\r\n\r\n", false)]
     {
@@ -284,6 +287,7 @@ fn what_is_no_tls_is_answered_politely_or_with_an_alert() {
         assert_eq!(reply.text(), if has_body { "This port speaks TLS. Please use https.\n" } else { "" });
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
+    server.wait_for_log("number 1: it came in cleartext");
     let garbage: [&[u8]; 4] =
         [&[0; 64], &[0xff; 64], b"\x16\x03\x01\xff\xff garbage", b"\x80\x2e\x01\x00\x02"];
     for bytes in garbage {

@@ -41,10 +41,13 @@ pub(in crate::wire) async fn shake_hands<S>(
 ) -> Result<Session, Failure> {
     let since = Instant::now();
     let deadline = Deadline::after(since, place.worker().bounds().tls_handshake_timeout);
-    let mut client = Client { socket: &mut *socket, input, place, since, deadline };
+    let has_spoken = !input.is_empty();
+    let mut client = Client { socket: &mut *socket, input, has_spoken, place, since, deadline };
     let outcome = client.agree(tls).await;
     match &outcome {
         Ok(_) => tls.count_handshake(),
+        // Whoever looks whether the port is open wants no session.
+        Err(Failure::Gone) if !client.has_spoken => {}
         Err(failure) => tls.count_failure(|| socket.who(), failure.words()),
     }
     outcome
@@ -55,6 +58,7 @@ struct Client<'a, S> {
     socket: &'a mut Socket,
     /// Ciphertext that has arrived and was not taken in.
     input: Vec<u8>,
+    has_spoken: bool,
     place: &'a Registration<S>,
     since: Instant,
     deadline: Deadline,
@@ -185,6 +189,7 @@ impl<S> Client<'_, S> {
         match ready!(self.socket.poll_read_raw(cx, &mut scratch[..room])) {
             Ok(length @ 1..) => {
                 self.input.extend_from_slice(&scratch[..length]);
+                self.has_spoken = true;
                 Poll::Ready(Ok(()))
             }
             _ => Poll::Ready(Err(Failure::Gone)),
