@@ -55,8 +55,9 @@ impl Log for Logger {
 
 fn made(config: &Config) -> env_logger::Logger {
     let mut builder = Builder::new();
-    // What the admin listener's server says of its own threads; a filter that names it is heeded.
-    builder.filter_module("actix_server", LevelFilter::Warn).parse_filters(config.log.as_str());
+    // What libraries say of their own threads, and of every frame; a filter that names them is heeded.
+    builder.filter_module("actix_server", LevelFilter::Warn).filter_module("h2", LevelFilter::Warn);
+    builder.parse_filters(config.log.as_str());
     if config.log_format == LogFormat::Json {
         builder.format(|line, record| write_json(line, record, Timestamp::now()));
     }

@@ -1,5 +1,6 @@
 //! What is noted of requests and responses for the log, whatever protocol they came by, and the ids by which they are known.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -217,9 +218,22 @@ const SPREAD: [(u32, u128); 4] = [
 fn put_target(note: &mut Note, request: &Request) {
     let uri = request.uri();
     match uri.path_and_query() {
-        Some(target) if uri.scheme().is_none() => note.put(Part::Target, target.as_str().as_bytes()),
-        _ => note.put(Part::Target, uri.to_string().as_bytes()),
+        Some(target) if uri.scheme().is_none() => {
+            note.put(Part::Target, without_signature(target.as_str()).as_bytes());
+        }
+        _ => note.put(Part::Target, without_signature(&uri.to_string()).as_bytes()),
     }
+}
+
+/// A target without the signature of a link: whoever reads the log could use the link as well.
+fn without_signature(target: &str) -> Cow<'_, str> {
+    let is_signature = |parameter: &str| parameter.starts_with("sig=");
+    let Some((path, query)) = target.split_once('?') else { return target.into() };
+    if !query.split('&').any(is_signature) {
+        return target.into();
+    }
+    let hide = |parameter| if is_signature(parameter) { "sig=(hidden)" } else { parameter };
+    format!("{path}?{}", query.split('&').map(hide).collect::<Vec<_>>().join("&")).into()
 }
 
 fn put_field(note: &mut Note, part: Part, headers: &HeaderMap, name: &HeaderName) {
@@ -268,6 +282,20 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn signatures_of_links_are_left_out_of_targets() {
+        for (target, expected) in [
+            ("/a", "/a"),
+            ("/a?b=sig=c", "/a?b=sig=c"),
+            ("/sig=a", "/sig=a"),
+            ("/a?expires=1&key=k&sig=abc", "/a?expires=1&key=k&sig=(hidden)"),
+            ("/a?sig=abc&sig=&b", "/a?sig=(hidden)&sig=(hidden)&b"),
+            ("http://x/a?sig=abc", "http://x/a?sig=(hidden)"),
+        ] {
+            assert_eq!(without_signature(target), expected);
+        }
+    }
 
     #[test]
     fn new_ids_are_hexadecimal_and_no_two_are_the_same_in_any_thread() {
