@@ -25,6 +25,7 @@
 //! | [`ledger`]    | what becomes of each request                                              |
 //! | [`ops`]       | health, gauges, the admin listener, the service manager                    |
 //! | [`warmth`]    | what was hot, read again after a restart or on demand                     |
+//! | `unguessable` | numbers that nobody could have known                                    |
 //! | `temporary`   | a file that is there whole or not at all                                  |
 //! | `accept`, `reply`, `produced`, `event_loop` | new connections; from an answer to a response; bodies made piece by piece; epoll |
 //! | `client_places` | a client's share of places for listings and archives                        |
@@ -63,5 +64,6 @@ pub mod server;
 mod temporary;
 pub mod tls;
 pub mod tree;
+mod unguessable;
 pub mod warmth;
 pub mod wire;

@@ -1,9 +1,7 @@
 //! An answer becomes a response.
 
-use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -21,6 +19,7 @@ use crate::http::method::ALLOW;
 use crate::http::multipart::{Boundary, Multipart};
 use crate::http::range::ByteRange;
 use crate::rules::Policy;
+use crate::unguessable::unguessable;
 use crate::wire::ready::Paced;
 use crate::wire::ready::Ready;
 use crate::wire::segments::{Segment, Segments, Window};
@@ -189,7 +188,8 @@ fn part(range: ByteRange, source: &Source<'_>) -> HttpResponse {
 fn parts(ranges: &[ByteRange], source: &Source<'_>) -> HttpResponse {
     let asset = source.asset;
     let media_type = asset.fields.media_type().as_bytes();
-    let framed = Multipart { ranges, media_type, total: asset.length(), boundary: Boundary::new(random()) };
+    let framed =
+        Multipart { ranges, media_type, total: asset.length(), boundary: Boundary::new(unguessable()) };
     let mut tail = b"content-type: ".to_vec();
     tail.extend_from_slice(&framed.content_type());
     tail.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", framed.content_length()).as_bytes());
@@ -216,14 +216,4 @@ impl Source<'_> {
             }
         }
     }
-}
-
-/// A number that no file can hold because nobody could have known it: the process's random keys over a count.
-fn random() -> u128 {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    thread_local! {
-        static KEYS: [RandomState; 2] = [RandomState::new(), RandomState::new()];
-    }
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    KEYS.with(|[one, other]| u128::from(one.hash_one(count)) << 64 | u128::from(other.hash_one(count)))
 }

@@ -8,6 +8,7 @@
 //! | `snapshot` | the words of it, as JSON                                          |
 //! | `rates`    | how fast each download is, and how often each file is asked for   |
 
+mod figures;
 mod rates;
 mod sample;
 mod snapshot;

@@ -16,6 +16,7 @@ use actix_web::dev::ServiceResponse;
 use bytes::Bytes;
 use futures_util::FutureExt;
 
+use super::answer::response_of;
 use super::body::{Dropped, Dropper, Framing};
 use super::cuts::{no_piece, refusal_of, tell, why_broken};
 use super::deadline::Deadline;
@@ -243,15 +244,7 @@ where
         if has_waited {
             self.now = Instant::now();
         }
-        match answer {
-            Ok(Ok(response)) => Response::from(response.into_parts().1.map_into_boxed_body()),
-            Ok(Err(error)) => Response::from(actix_web::HttpResponse::from_error(error)),
-            // The panic hook has logged where and why.
-            Err(_) => Response::with_body(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                BoxBody::new(Bytes::from_static(b"Something failed.\n")),
-            ),
-        }
+        response_of(answer)
     }
 
     /// Notes what is to be noted of the response, and returns the line in which it tells the request's id.

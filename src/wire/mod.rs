@@ -5,6 +5,7 @@
 //! | [`opening`]  | a connection up to its first request: who it is for, and its handshake |
 //! | [`http1`]    | one connection, from its first request to its close                 |
 //! | `http2`      | the same where a client begins with HTTP/2, or chooses it           |
+//! | `answer`     | what the App makes of a request                                     |
 //! | `head`       | where a request head ends, and what it says; what is refused        |
 //! | `body`       | how a request body that nobody wants is read past                   |
 //! | [`ready`]    | responses rendered beforehand, as they travel through the App       |
@@ -25,6 +26,7 @@
 //! | `tls`        | what encrypts it                                                    |
 //! | [`worker`]   | what the connections of one worker share                            |
 
+mod answer;
 mod body;
 mod cuts;
 mod deadline;

@@ -1,8 +1,6 @@
 //! What is noted of requests and responses for the log, whatever protocol they came by, and the ids by which they are known.
 
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -16,6 +14,7 @@ use super::worker::Worker;
 use crate::config::{Config, LogTarget, RequestIds};
 use crate::http::request_id;
 use crate::ledger::note::{Note, Part};
+use crate::unguessable::unguessable;
 
 /// What is noted of each request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,16 +177,11 @@ fn put_id(note: &mut Note, x_request_id: Option<&[u8]>, traceparent: Option<&[u8
     }
 }
 
-/// 128 bits that nobody can guess and no other request has, in hexadecimal: a count under two random keys of the thread.
+/// 128 bits that nobody can guess and no other request has, in hexadecimal.
 fn new_id() -> [u8; 32] {
-    thread_local! {
-        static KEYS: [RandomState; 2] = [RandomState::new(), RandomState::new()];
-        static COUNT: Cell<u64> = const { Cell::new(0) };
-    }
-    let count = COUNT.replace(COUNT.get().wrapping_add(1));
-    let [high, low] = KEYS.with(|keys| keys.each_ref().map(|keys| keys.hash_one(count)));
+    let number = unguessable();
     let mut id = [0; 32];
-    for (half, number) in id.chunks_exact_mut(16).zip([high, low]) {
+    for (half, number) in id.chunks_exact_mut(16).zip([(number >> 64) as u64, number as u64]) {
         half.copy_from_slice(&hex(number));
     }
     id

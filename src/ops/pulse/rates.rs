@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::snapshot::per;
+use super::figures::per;
 use crate::files::cache::remembered::Busy;
 use crate::ledger::transfers::Transfer;
 

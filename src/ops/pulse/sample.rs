@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::snapshot::rounded;
+use super::figures::rounded;
 use crate::ledger::exchange::Outcome;
 use crate::ledger::sheet::RefusedHead;
 use crate::ledger::totals::Totals;

@@ -3,6 +3,7 @@
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 
+use super::figures::{per, rounded};
 use super::rates::{BusyFile, Download};
 use super::sample::Sample;
 use crate::guard::connections::Activities;
@@ -178,16 +179,6 @@ fn seconds_between(before: &Sample, now: &Sample) -> f64 {
 
 fn quantile(durations: &Durations, rank: f64) -> Option<f64> {
     durations.quantile(rank).map(|took| rounded(took.as_secs_f64() * 1000.0))
-}
-
-/// So much in so many seconds, to three digits behind the point.
-#[allow(clippy::cast_precision_loss, reason = "for people")]
-pub(super) fn per(count: u64, seconds: f64) -> f64 {
-    if seconds > 0.0 { rounded(count as f64 / seconds) } else { 0.0 }
-}
-
-pub(super) fn rounded(number: f64) -> f64 {
-    (number * 1000.0).round() / 1000.0
 }
 
 #[cfg(test)]

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use actix_http::{HttpMessage as _, Request, Response, StatusCode};
+use actix_http::{HttpMessage as _, Request, Response};
 use actix_service::Service;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
-use bytes::Bytes;
 use futures_util::FutureExt;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -33,6 +32,7 @@ use crate::http::method::Method;
 use crate::ledger::exchange::{Exchange, Outcome, Protocol};
 use crate::ledger::note::{Note, Wait};
 use crate::ledger::transfers::{Begun, Shown};
+use crate::wire::answer::response_of;
 use crate::wire::cuts::{no_piece, refusal_of, tell};
 use crate::wire::deadline::Deadline;
 use crate::wire::noting;
@@ -241,25 +241,29 @@ where
 {
     async fn exchange(&mut self, parts: http1::request::Parts, body: RecvStream) -> Result<(), Outcome> {
         let worker = Rc::clone(&self.shared.worker);
-        if worker.is_noting() {
-            // Another note takes its place once the request has been understood.
-            let line = format!("{} {} HTTP/2", parts.method, parts.uri);
-            self.note(worker.note_of_refused(line.as_bytes(), self.shared.peer));
-        }
+        let asked_for = worker.is_noting().then(|| (parts.method.clone(), parts.uri.clone()));
+        let note_refused = |stream: &mut Self| {
+            if let Some((method, uri)) = &asked_for {
+                let line = format!("{method} {uri} HTTP/2");
+                stream.note(stream.shared.worker.note_of_refused(line.as_bytes(), stream.shared.peer));
+            }
+        };
         let response = match build(parts, worker.head_limits(), &worker.last_host) {
             Ok(asked) => {
+                self.note(worker.note(&asked.request, self.shared.peer));
                 let is_read = asked.length.is_none_or(|length| length <= worker.bounds().body_bytes);
                 let is_safe = asked.request.method().is_safe();
                 if asked.expects_continue && !body.is_end_stream() && is_read && is_safe {
                     self.go_on()?;
                 }
-                if worker.is_noting() {
-                    self.note(worker.note(&asked.request, self.shared.peer));
-                }
                 self.call(asked.request).await?
             }
-            Err(Fault::Refused(refused)) => refusal(refused),
+            Err(Fault::Refused(refused)) => {
+                note_refused(self);
+                refusal(refused)
+            }
             Err(Fault::Malformed) => {
+                note_refused(self);
                 log::debug!("{}: a stream was reset: its request is malformed", self.shared.who());
                 return Err(self.reset(Reason::PROTOCOL_ERROR));
             }
@@ -294,15 +298,7 @@ where
             Poll::Ready(answer) => Poll::Ready(Ok(answer)),
             Poll::Pending => self.respond.poll_reset(cx).map(|_| Err(Outcome::ClientGone)),
         });
-        Ok(match answer.await? {
-            Ok(Ok(response)) => Response::from(response.into_parts().1.map_into_boxed_body()),
-            Ok(Err(error)) => Response::from(actix_web::HttpResponse::from_error(error)),
-            // The panic hook has logged where and why.
-            Err(_) => Response::with_body(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                BoxBody::new(Bytes::from_static(b"Something failed.\n")),
-            ),
-        })
+        answer.await.map(response_of)
     }
 
     async fn respond_with(&mut self, mut response: Response<BoxBody>) -> Result<(), Outcome> {
