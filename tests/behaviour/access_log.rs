@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pagecast::files::storage::Slow;
 use serde_json::Value;
 
-use crate::client::{Client, Made};
+use crate::client::{Client, Made, ReadSome};
 use crate::in_process::InProcess;
 use crate::secured::{Wants, ask as ask_over, secured};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
@@ -692,7 +692,7 @@ fn a_reader_that_comes_late_gets_what_a_pipe_still_holds() {
     let mut text = String::new();
     while text.lines().count() < 10 || !text.ends_with('\n') {
         let mut piece = [0; 4096];
-        let length = pipe.read(&mut piece).unwrap();
+        let length = pipe.read_some(&mut piece).unwrap();
         text.push_str(std::str::from_utf8(&piece[..length]).unwrap());
     }
     assert_eq!(text.lines().map(parsed).count(), 10);

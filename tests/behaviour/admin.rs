@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use crate::client::ReadSome;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 const TOKEN: &str = "correct-horse-battery-staple";
@@ -724,7 +725,7 @@ impl Read for Chunked {
                     line.clear();
                 }
                 let mut byte = [0];
-                if self.stream.read(&mut byte)? == 0 {
+                if self.stream.read_some(&mut byte)? == 0 {
                     return Ok(0);
                 }
                 line.push(byte[0]);
@@ -733,7 +734,7 @@ impl Read for Chunked {
             self.is_over = self.left == 0;
         }
         let most = self.left.min(bytes.len());
-        let read = self.stream.read(&mut bytes[..most])?;
+        let read = self.stream.read_some(&mut bytes[..most])?;
         self.left -= read;
         Ok(read)
     }

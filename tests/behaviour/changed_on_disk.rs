@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::client::ReadSome;
 use crate::site::{Reply, Server, Site, pattern};
 
 /// Longer than all buffers between the disk and a client that does not read.
@@ -259,7 +260,7 @@ impl Download {
         let versions: &[u8] = if fate == Fate::CutAndBlended { &[1, 2] } else { &[1] };
         assert_eq!(foreign_byte(got, versions), None, "{name}: a byte of no version");
         if !is_whole {
-            assert_eq!(self.stream.read(&mut [0]).unwrap_or(0), 0, "{name}: a cut response is the last");
+            assert_eq!(self.stream.read_some(&mut [0]).unwrap_or(0), 0, "{name}: a cut response is the last");
         }
     }
 }

@@ -17,6 +17,20 @@ pub fn patterned(length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
+/// One read that no signal cuts short: one on a socket with a timeout is not taken up again by the kernel.
+pub trait ReadSome: Read {
+    fn read_some(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.read(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl<R: Read> ReadSome for R {}
+
 /// A client that keeps its connection: every further response shows that the one before ended where it said.
 pub struct Client {
     pub stream: TcpStream,
@@ -44,7 +58,7 @@ impl Client {
 
     /// Whether the server has closed, without a byte and without a reset.
     pub fn is_at_end(&mut self) -> bool {
-        matches!(self.stream.read(&mut [0]), Ok(0))
+        matches!(self.stream.read_some(&mut [0]), Ok(0))
     }
 }
 

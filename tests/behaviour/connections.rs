@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::client::ReadSome;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -18,7 +19,7 @@ fn the_connection_that_idles_the_longest_goes_for_a_newcomer() {
     let mut newcomers: Vec<_> = (0..3).map(|_| asked_once(&server)).collect();
     for (index, stream) in idle.iter_mut().enumerate() {
         if index < newcomers.len() {
-            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "{index} is closed, without a word");
+            assert_eq!(stream.read_some(&mut [0]).unwrap(), 0, "{index} is closed, without a word");
         } else {
             assert_eq!(ask(stream).status, 200, "{index} is not");
         }
@@ -33,7 +34,7 @@ fn who_is_being_served_never_goes_and_newcomers_are_told_to_come_back() {
     let server = crowded("4");
     let mut idle = asked_once(&server);
     let mut downloads: Vec<_> = (0..4).map(|_| download(&server)).collect();
-    assert_eq!(idle.read(&mut [0]).unwrap(), 0, "its place was taken");
+    assert_eq!(idle.read_some(&mut [0]).unwrap(), 0, "its place was taken");
     for _ in 0..5 {
         // Told though it has asked, and before it asks.
         let mut stream = server.connect();
@@ -74,7 +75,7 @@ fn those_that_never_said_a_word_go_first() {
     std::thread::sleep(Duration::from_millis(1300));
     let mut newcomers = [asked_once(&server), asked_once(&server)];
     for stream in &mut silent {
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        assert_eq!(stream.read_some(&mut [0]).unwrap(), 0);
     }
     for stream in idle.iter_mut().chain(&mut newcomers) {
         assert_eq!(ask(stream).status, 200);
@@ -186,7 +187,7 @@ fn a_slow_reader_is_cut_only_while_connections_run_short() {
     let mut came = 0;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(1200) {
-        let read = slow.read(&mut buffer).unwrap();
+        let read = slow.read_some(&mut buffer).unwrap();
         assert!(read > 0, "cut while there is room");
         came += read;
         std::thread::sleep(Duration::from_millis(50));
@@ -195,7 +196,7 @@ fn a_slow_reader_is_cut_only_while_connections_run_short() {
     let deadline = Instant::now() + PATIENCE;
     while !server.log().contains("took less than it must") {
         assert!(Instant::now() < deadline, "it is not cut");
-        came += slow.read(&mut buffer).unwrap_or(0);
+        came += slow.read_some(&mut buffer).unwrap_or(0);
         std::thread::sleep(Duration::from_millis(50));
     }
     let mut rest = Vec::new();
@@ -272,5 +273,5 @@ fn check_refused(stream: &mut TcpStream, status: u16) {
     assert_eq!(reply.status, status);
     assert_eq!((reply.field("retry-after"), reply.field("connection")), (Some("1"), Some("close")));
     assert!(reply.is_complete());
-    assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+    assert_eq!(stream.read_some(&mut [0]).unwrap_or(0), 0);
 }

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::chromium::Browser;
+use crate::client::ReadSome;
 use crate::site::{Server, Site, pattern};
 
 #[test]
@@ -316,7 +317,7 @@ fn ask_around(address: SocketAddr, is_over: &AtomicBool) {
         // In waves of some seconds.
         std::thread::sleep(Duration::from_millis(1 + u64::from(turn / 80 % 5)));
         let asked = write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
-        let read = asked.is_ok() && matches!(stream.read(&mut buffer), Ok(1..));
+        let read = asked.is_ok() && matches!(stream.read_some(&mut buffer), Ok(1..));
         if !read {
             match TcpStream::connect(address) {
                 Ok(again) => stream = again,

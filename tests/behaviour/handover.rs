@@ -1,7 +1,7 @@
 //! Sockets that outlive a process: from a service manager, and from one process to the next without a lost request.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::client::ReadSome;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 const GET_A: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -234,8 +235,8 @@ fn idle_connections_are_kept_for_one_more_request_until_the_delay_is_over() {
     used.write_all(GET_A).unwrap();
     let last = Reply::read(&mut used, false).expect("the old process answers");
     assert_eq!((last.text().as_str(), last.field("connection")), ("a", Some("close")));
-    assert_eq!(used.read(&mut [0]).unwrap(), 0);
-    assert_eq!(unused.read(&mut [0]).unwrap(), 0, "closed, and not reset");
+    assert_eq!(used.read_some(&mut [0]).unwrap(), 0);
+    assert_eq!(unused.read_some(&mut [0]).unwrap(), 0, "closed, and not reset");
     assert_eq!(old.wait().code(), Some(0), "{}", old.log());
 }
 
@@ -544,7 +545,9 @@ pub fn get_unix(path: &Path) -> Reply {
 pub fn heard(manager: &UnixDatagram) -> String {
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = [0; 512];
-    let length = manager.recv(&mut bytes).expect("a word");
+    let received = std::iter::repeat_with(|| manager.recv(&mut bytes))
+        .find(|received| !matches!(received, Err(error) if error.kind() == ErrorKind::Interrupted));
+    let length = received.expect("no end").expect("a word");
     String::from_utf8(bytes[..length].to_vec()).unwrap()
 }
 

@@ -1,10 +1,11 @@
 //! Bounds that are reached: an answer, never a hang, and room comes back.
 
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::client::ReadSome;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 /// Longer than all buffers between the disk and a client that does not read.
@@ -100,7 +101,7 @@ fn connections_beyond_the_limit_are_told_to_come_back_and_room_comes_back() {
         check_turned_away(&mut stream);
     }
     for stream in &mut held {
-        assert_eq!(stream.read(&mut [0]).unwrap(), 1, "who is in stays in");
+        assert_eq!(stream.read_some(&mut [0]).unwrap(), 1, "who is in stays in");
     }
     assert_eq!(server.get_admin("/readyz").status, 200, "the admin port has room of its own");
     held.pop();
@@ -298,5 +299,5 @@ fn check_turned_away(stream: &mut TcpStream) {
     assert_eq!(reply.status, 503);
     assert_eq!((reply.field("retry-after"), reply.field("connection")), (Some("1"), Some("close")));
     assert!(reply.is_complete());
-    assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+    assert_eq!(stream.read_some(&mut [0]).unwrap_or(0), 0);
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, Made};
+use crate::client::{Client, Made, ReadSome};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 const MIB: usize = 1 << 20;
@@ -117,7 +117,7 @@ fn all_clients_share_a_rate_equally_however_many_connections_they_have() {
                 stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
                 let mut buffer = [0; 4096];
                 while !is_over.load(Ordering::Relaxed) {
-                    taken.fetch_add(stream.read(&mut buffer).unwrap() as u64, Ordering::Relaxed);
+                    taken.fetch_add(stream.read_some(&mut buffer).unwrap() as u64, Ordering::Relaxed);
                 }
             });
         }
@@ -376,7 +376,7 @@ fn check_about(time: Duration, seconds: f64) {
 fn taken_in_a_second(stream: &mut TcpStream) -> f64 {
     let (begun, mut taken, mut buffer) = (Instant::now(), 0, [0; 16 << 10]);
     while begun.elapsed() < Duration::from_secs(1) {
-        taken += stream.read(&mut buffer).unwrap();
+        taken += stream.read_some(&mut buffer).unwrap();
     }
     taken as f64
 }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::client::ReadSome;
+
 /// How long a test waits for what must come; nothing is asserted about how fast it comes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -383,7 +385,7 @@ impl Reply {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
-            match stream.read(&mut byte) {
+            match stream.read_some(&mut byte) {
                 Ok(1) => head.push(byte[0]),
                 _ => return None,
             }

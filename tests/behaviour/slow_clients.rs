@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use crate::client::ReadSome;
 use crate::site::{Reply, Server, Site, pattern};
 
 const WHOLE: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -77,7 +78,7 @@ fn blank_lines_without_end_do_not_keep_a_connection() {
     let mut got = [0; 256];
     while begun.elapsed() < crate::site::PATIENCE {
         let is_gone = stream.write_all(b"\r\n").is_err();
-        match stream.read(&mut got) {
+        match stream.read_some(&mut got) {
             Err(error) if !is_gone && is_timeout(&error) => {}
             _ => return,
         }
@@ -95,7 +96,7 @@ fn an_idle_connection_is_closed_after_the_idle_timeout_and_not_before() {
     stream.write_all(WHOLE).unwrap();
     let begun = Instant::now();
     assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200);
-    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "closed without a word");
+    assert_eq!(stream.read_some(&mut [0]).unwrap(), 0, "closed without a word");
     assert!(begun.elapsed() >= Duration::from_millis(350), "{:?}", begun.elapsed());
 }
 
@@ -144,7 +145,7 @@ fn a_body_that_comes_byte_by_byte_ends_the_connection() {
         loop {
             assert!(begun.elapsed() < crate::site::PATIENCE, "{head}: the connection is still open");
             let _ = stream.write_all(byte);
-            match stream.read(&mut got) {
+            match stream.read_some(&mut got) {
                 Err(error) if is_timeout(&error) => {}
                 ended => break assert!(!ended.is_ok_and(|read| read > 0), "{head}: nothing more is said"),
             }
@@ -211,7 +212,7 @@ fn a_reader_that_is_slow_but_steady_is_not_cut() {
     let begun = Instant::now();
     let mut buffer = vec![0; 16 * 1024];
     while begun.elapsed() < Duration::from_secs(4) {
-        let read = stream.read(&mut buffer).unwrap_or(0);
+        let read = stream.read_some(&mut buffer).unwrap_or(0);
         assert!(read > 0, "cut after {} bytes and {:?}", reply.body.len(), begun.elapsed());
         reply.body.extend_from_slice(&buffer[..read]);
         std::thread::sleep(Duration::from_millis(40));
@@ -278,15 +279,17 @@ fn trickle(stream: &mut TcpStream, start: &[u8]) -> Option<Reply> {
     Reply::read(stream, false)
 }
 
+/// Or a signal, which comes to the same: nothing has come yet.
 fn is_timeout(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+    use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
 }
 
 fn check_timed_out(told: Option<Reply>, stream: &mut TcpStream) {
     let told = told.expect("an answer");
     assert_eq!((told.status, told.field("connection")), (408, Some("close")));
     assert!(told.is_complete());
-    assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0, "and nothing after it");
+    assert_eq!(stream.read_some(&mut [0]).unwrap_or(0), 0, "and nothing after it");
 }
 
 /// Waits until the server has no connection open any more.

@@ -1,7 +1,7 @@
 //! Everything at once, for a while: files change, shrink and vanish, clients are slow, break off and ask for nonsense, and the
 //! settings are read anew. Whatever is answered is right, and nothing is left behind. `just soak` runs it for ten minutes.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::client::patterned;
+use crate::client::{ReadSome, patterned};
 use crate::site::{PATIENCE, Reply, Server, Site};
 
 #[test]
@@ -187,7 +187,7 @@ fn misbehave(server: &Server, turn: u64) {
     let mut some = [0; 4096];
     for _ in 0..mix(turn + 1) % 8 {
         let _ = stream.set_read_timeout(Some(Duration::from_millis(20)));
-        let _ = stream.read(&mut some);
+        let _ = stream.read_some(&mut some);
     }
     // Dropped with bytes unread: the server sees a reset.
 }

@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
+use crate::client::ReadSome;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 /// Longer than all buffers between the disk and a client that does not read.
@@ -33,7 +34,7 @@ fn a_download_under_way_is_finished() {
         assert!(server.is_running(), "it waits for the download");
         finish(&mut stream, &mut reply);
         assert!(reply.body == pattern(LONG, 1), "{signal}: cut at {}", reply.body.len());
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the connection ends with its response");
+        assert_eq!(stream.read_some(&mut [0]).unwrap(), 0, "the connection ends with its response");
         assert_eq!(server.wait().code(), Some(0), "{signal}: {}", server.log());
     }
 }
@@ -61,7 +62,7 @@ fn readiness_is_denied_at_once_while_traffic_is_served_on() {
     let reply = Reply::read(&mut idle, false).unwrap();
     assert_eq!((reply.text().as_str(), reply.field("connection")), ("a", None), "kept open in the delay");
 
-    assert_eq!(idle.read(&mut [0]).unwrap(), 0, "idle connections close when the delay is over");
+    assert_eq!(idle.read_some(&mut [0]).unwrap(), 0, "idle connections close when the delay is over");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     assert!(begun.elapsed() >= Duration::from_secs(2), "the delay was kept");
 }
@@ -79,7 +80,7 @@ fn responses_that_begin_after_the_closing_say_that_they_are_the_last() {
     half.write_all(&GET_A[10..]).unwrap();
     let last = Reply::read(&mut half, false).expect("a request that had begun is answered");
     assert_eq!((last.text().as_str(), last.field("connection")), ("a", Some("close")));
-    assert_eq!(half.read(&mut [0]).unwrap(), 0);
+    assert_eq!(half.read_some(&mut [0]).unwrap(), 0);
     finish(&mut busy, &mut reply);
     assert!(reply.is_complete());
     let next = Reply::read(&mut busy, false).expect("a request that is here already is answered");

@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConnection, HandshakeKind, StreamOwned};
 
+use crate::client::ReadSome;
 use crate::handover::{Upgrades, activated};
 use crate::in_process::InProcess;
 use crate::secured::{Authority, Files, Secured, Wants, ask, connect_raw, hello, secured, text, with_pairs};
@@ -47,7 +48,7 @@ fn both_versions_are_spoken_and_every_kind_of_file_comes_out_as_it_is() {
         assert_eq!(ask(&mut client, "/small", &format!("If-None-Match: {tag}\r\n")).status, 304);
         assert_eq!(ask(&mut client, "/missing", "").status, 404);
         assert_eq!(ask(&mut client, "/small", "Connection: close\r\n").body, small);
-        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "a close that says that all has come");
+        assert_eq!(client.read_some(&mut [0; 8]).unwrap(), 0, "a close that says that all has come");
     }
     assert_eq!(server.get("/small").body, small, "cleartext goes on beside it");
 }
@@ -104,7 +105,7 @@ fn a_slow_reader_gets_every_byte_and_a_drain_waits_for_it() {
     server.wait_for_log("stopping");
     let mut piece = vec![0; 100_000];
     while reply.body.len() < LONG {
-        let read = client.read(&mut piece).expect("no end before the last byte");
+        let read = client.read_some(&mut piece).expect("no end before the last byte");
         reply.body.extend_from_slice(&piece[..read]);
     }
     assert!(reply.body == long);
@@ -210,7 +211,7 @@ fn sessions_are_resumed_by_every_worker_in_both_versions() {
         for _ in 0..8 {
             let mut client = wants.connect(server.tls_address()).unwrap();
             assert_eq!(ask(&mut client, "/a", "Connection: close\r\n").text(), "a");
-            assert_eq!(client.read(&mut [0]).unwrap(), 0);
+            assert_eq!(client.read_some(&mut [0]).unwrap(), 0);
             kinds.push(client.conn.handshake_kind().unwrap());
         }
         assert_eq!(kinds[0], HandshakeKind::Full);
@@ -263,7 +264,7 @@ fn handshakes_beyond_the_bound_wait_and_who_stands_still_gives_its_place_up() {
     let begun = Instant::now();
     let mut still = connect_raw(&server);
     still.write_all(&hello()).unwrap();
-    assert_eq!(still.read(&mut [0]).unwrap(), 1, "its handshake is under way");
+    assert_eq!(still.read_some(&mut [0]).unwrap(), 1, "its handshake is under way");
     let mut silent = connect_raw(&server);
     silent.write_all(&hello()[..20]).unwrap();
     assert_eq!(Wants::usual().get(&server, "/a").text(), "a");
@@ -276,7 +277,11 @@ fn what_is_no_tls_is_answered_politely_or_with_an_alert() {
     let mut server = site.env("PAGECAST_DEFER_ACCEPT", "off").serve();
     let mut probe = connect_raw(&server);
     probe.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!(probe.read(&mut [0]).unwrap(), 0, "who only looks whether the port is open is no failure");
+    assert_eq!(
+        probe.read_some(&mut [0]).unwrap(),
+        0,
+        "who only looks whether the port is open is no failure"
+    );
     for (request, has_body) in
         [("GET / HTTP/1.1\r\nHost: x\r\n\r\n", true), ("HEAD / HTTP/1.0\r\n\r\n", false)]
     {
@@ -285,7 +290,7 @@ fn what_is_no_tls_is_answered_politely_or_with_an_alert() {
         let reply = Reply::read(&mut stream, !has_body).unwrap();
         assert_eq!((reply.status, reply.field("connection")), (400, Some("close")));
         assert_eq!(reply.text(), if has_body { "This port speaks TLS. Please use https.\n" } else { "" });
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        assert_eq!(stream.read_some(&mut [0]).unwrap(), 0);
     }
     server.wait_for_log("number 1: it came in cleartext");
     let garbage: [&[u8]; 4] =
@@ -315,7 +320,7 @@ fn a_tampered_record_ends_the_connection_with_an_alert() {
     client.conn.write_tls(&mut record).unwrap();
     *record.last_mut().unwrap() ^= 1;
     client.sock.write_all(&record).unwrap();
-    let ended = client.read(&mut [0; 100]).unwrap_err();
+    let ended = client.read_some(&mut [0; 100]).unwrap_err();
     assert!(ended.to_string().contains("BadRecordMac"), "{ended}");
     assert_eq!(Wants::usual().get(&server, "/a").text(), "a");
 }
