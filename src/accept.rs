@@ -18,6 +18,7 @@ use tokio::io::Interest;
 use crate::event_loop::register;
 use crate::files::Fault;
 use crate::guard::connections::Admission;
+use crate::kernel::defer_accept;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::Listener;
 use crate::tls::Tls;
@@ -45,7 +46,14 @@ pub(crate) async fn accept<S, B>(
         Err(error) => return log::error!("a listener can't be waited on: {error}"),
     };
     lifecycle.reached(begins).await;
-    let mut closing = pin!(lifecycle.reached(Phase::Retiring));
+    let mut closing = pin!(async {
+        lifecycle.reached(Phase::Draining).await;
+        if lifecycle.phase() == Phase::Draining {
+            // Whom the kernel holds back until its request comes would be reset with the listener.
+            let _ = defer_accept(queue.get_ref(), 0);
+        }
+        lifecycle.reached(Phase::Retiring).await;
+    });
     let take = || take_some(queue.get_ref(), tls.as_ref(), &worker);
     // The end first: a listener that is always ready would never be told of it.
     while let Either::Right((ready, _)) = select(closing.as_mut(), pin!(queue.readable())).await {

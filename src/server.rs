@@ -35,7 +35,7 @@ use crate::ops::entry::Entry;
 use crate::ops::health::Health;
 use crate::ops::logger;
 use crate::ops::operators::Operators;
-use crate::ops::readings::Gauges;
+use crate::ops::readings::{AdminPlaces, Gauges};
 use crate::ops::service::{self, Watchdog};
 use crate::reload::{Current, Order, ReloadRequests, Reloader, Served};
 use crate::rules::Rules;
@@ -264,11 +264,12 @@ impl House {
             access_log: access_log.clone(),
             tls: plan.tls.clone(),
             reloader: reloader.clone(),
+            admin: AdminPlaces::new(limits.admin_connections),
             is_successor,
         };
         let lifecycle = plan.lifecycle.clone();
         let operators = Operators { lifecycle, reloader: reloader.clone(), warmth: warmth.clone() };
-        let desk = Desk { entry, health, gauges, warmth, operators, places: limits.admin_connections };
+        let desk = Desk { entry, health, gauges, warmth, operators };
         Ok(Self { plan, memory, reloader, orders, desk, access_log })
     }
 }

@@ -8,6 +8,7 @@
 //! | `sheet`     | what one worker has counted                              |
 //! | `kind`      | what is told apart where it is counted                   |
 //! | `count`     | one count                                                |
+//! | `http2`     | HTTP/2 connections, and the streams on them              |
 //! | `durations` | how long things took, in buckets                         |
 //! | `totals`    | what all workers have counted                            |
 //! | `lookups`   | what one worker's short cuts led to                      |
@@ -16,6 +17,7 @@
 mod count;
 pub(crate) mod durations;
 pub(crate) mod exchange;
+pub(crate) mod http2;
 pub(crate) mod kind;
 pub(crate) mod lookups;
 pub(crate) mod note;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::count::add;
 use super::durations::Tape;
 use super::exchange::Exchange;
+use super::http2;
 use super::kind::KINDS;
 pub(crate) use super::kind::{Kind, MethodKind, Path, RefusedHead, StatusClass};
 use super::note::{Note, Register};
@@ -31,6 +32,7 @@ pub(crate) struct Sheet {
     /// Of the others.
     durations: Tape,
     first_bytes: Tape,
+    pub(super) http2: http2::Counts,
     /// Responses under way that had to wait.
     pub(crate) transfers: Transfers,
 }
@@ -117,6 +119,7 @@ impl Sheet {
         }
         self.durations.add_to(&mut totals.durations);
         self.first_bytes.add_to(&mut totals.first_bytes);
+        self.http2.add_to(&mut totals.http2);
     }
 }
 
@@ -133,6 +136,7 @@ impl Default for Sheet {
             at_once: Tape::default(),
             durations: Tape::default(),
             first_bytes: Tape::default(),
+            http2: http2::Counts::default(),
             transfers: Transfers::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! What all workers have counted, at one moment.
 
 use super::durations::Durations;
+use super::http2::Http2Totals;
 use super::kind::{KINDS, Kind, Path, RefusedHead, StatusClass};
 use super::outcome::Outcome;
 
@@ -21,6 +22,7 @@ pub(crate) struct Totals {
     pub(crate) durations: Durations,
     /// From the last byte of a request's head to the first one of its response.
     pub(crate) first_bytes: Durations,
+    pub(crate) http2: Http2Totals,
 }
 
 impl Totals {
@@ -63,7 +65,8 @@ impl Totals {
         Kind::all().zip(self.ended.iter().copied())
     }
 
-    /// What was counted since `earlier`; but for refused heads, and the longest one, which are those since the start.
+    /// What was counted since `earlier`; but for refused heads, the longest one, and what is told of HTTP/2, which are those
+    /// since the start.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let minus = |(now, before): (&u64, &u64)| now.saturating_sub(*before);
         let mut sent = self.sent;
@@ -77,6 +80,7 @@ impl Totals {
             refused_heads: self.refused_heads,
             durations: self.durations.since(&earlier.durations),
             first_bytes: self.first_bytes.since(&earlier.first_bytes),
+            http2: self.http2,
         }
     }
 
@@ -101,6 +105,7 @@ impl Default for Totals {
             refused_heads: [0; RefusedHead::ALL.len()],
             durations: Durations::default(),
             first_bytes: Durations::default(),
+            http2: Http2Totals::default(),
         }
     }
 }

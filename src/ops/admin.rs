@@ -21,11 +21,11 @@ use rustix::net::sockopt::set_tcp_user_timeout;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::Semaphore;
 
 use super::entry::Entry;
 use super::health::Health;
 use super::operators::Operators;
+use super::places::{Place, Places};
 use super::pulse::Pulse;
 use super::readings::Gauges;
 use super::{dashboard, debug, events, warm};
@@ -42,8 +42,6 @@ pub(crate) struct Desk {
     pub(crate) gauges: Gauges,
     pub(crate) warmth: Warmth,
     pub(crate) operators: Operators,
-    /// Connections that are served at once.
-    pub(crate) places: usize,
 }
 
 /// The running admin server.
@@ -93,9 +91,7 @@ async fn serve(
     told: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
     let here = listener.address();
-    // The other half is for those who ask, and for health above all.
-    let listeners = (desk.places / 2).max(1);
-    let pulse = Pulse::new(desk.gauges.clone(), desk.warmth.clone(), listeners);
+    let pulse = Pulse::new(desk.gauges.clone(), desk.warmth.clone());
     let entry = desk.entry.clone();
     let app = App::new()
         .wrap(from_fn(move |request, next| {
@@ -129,7 +125,7 @@ async fn serve(
         (_, Err(error)) => return drop(told.send(Err(error))),
     };
     let (service, queue) = queue;
-    let room = Arc::new(Semaphore::new(desk.places.max(1)));
+    let places = &desk.gauges.admin.connections;
     actix_rt::spawn({
         let pulse = pulse.clone();
         async move { pulse.beat().await }
@@ -140,16 +136,16 @@ async fn serve(
     });
     let mut closing = pin!(lifecycle.reached(Phase::Closing));
     loop {
-        let next = pin!(next(&queue, is_unix, &room));
+        let next = pin!(next(&queue, is_unix, places));
         let Either::Right((accepted, _)) = select(closing.as_mut(), next).await else { break };
         match accepted {
-            Ok((stream, peer, permit)) => {
+            Ok((stream, peer, place)) => {
                 let service = Rc::clone(&service);
                 actix_rt::spawn(async move {
                     if let Err(error) = service.call((stream, peer)).await {
                         log::debug!("an admin connection ended: {error}");
                     }
-                    drop(permit);
+                    drop(place);
                 });
             }
             Err(error) => {
@@ -159,8 +155,9 @@ async fn serve(
         }
     }
     drop((queue, path));
+    let seats = &desk.gauges.admin.watches;
     lifecycle.reached(Phase::Ended).await;
-    let _ = tokio::time::timeout(PARTING, pulse.all_left()).await;
+    let _ = tokio::time::timeout(PARTING, seats.all_left()).await;
 }
 
 type Stream = Box<dyn Duplex>;
@@ -170,14 +167,12 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
-type Permit = tokio::sync::OwnedSemaphorePermit;
-
 async fn next(
     queue: &tokio::io::unix::AsyncFd<Arc<OwnedFd>>,
     is_unix: bool,
-    room: &Arc<Semaphore>,
-) -> io::Result<(Stream, Option<SocketAddr>, Permit)> {
-    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+    places: &Places,
+) -> io::Result<(Stream, Option<SocketAddr>, Option<Place>)> {
+    places.room().await;
     let accept = |socket: &Arc<OwnedFd>| {
         Ok(acceptfrom_with(socket.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
     };
@@ -190,7 +185,7 @@ async fn next(
         let _ = set_tcp_user_timeout(&fd, GONE_AFTER_MS);
         Box::new(TcpStream::from_std(fd.into())?)
     };
-    Ok((stream, peer, permit))
+    Ok((stream, peer, places.take()))
 }
 
 /// For the head of a request.

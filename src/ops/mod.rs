@@ -10,6 +10,7 @@ pub mod health;
 pub(crate) mod logger;
 pub(crate) mod metrics;
 pub(crate) mod operators;
+pub(crate) mod places;
 mod process;
 mod pulse;
 pub(crate) mod readings;

@@ -16,17 +16,17 @@ mod snapshot;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::web::Bytes;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use self::rates::{BusyFiles, Downloads};
 use self::sample::Sample;
 use self::snapshot::{Point, Recent, Snapshot, troubles};
+use super::places::Place;
 use super::readings::Gauges;
 use super::status::Status;
 use crate::warmth::{Warmth, aside};
@@ -41,8 +41,6 @@ struct Inner {
     gauges: Gauges,
     warmth: Warmth,
     beats: watch::Sender<Bytes>,
-    seats: Arc<Semaphore>,
-    seats_max: usize,
     memory: RefCell<Memory>,
 }
 
@@ -61,20 +59,13 @@ pub(crate) struct Seat {
     beats: watch::Receiver<Bytes>,
     /// What led to the present, as an event.
     history: Option<Bytes>,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Pulse {
-    /// A pulse for at most `seats` who listen at once.
-    pub(crate) fn new(gauges: Gauges, warmth: Warmth, seats: usize) -> Self {
-        let inner = Inner {
-            gauges,
-            warmth,
-            beats: watch::Sender::new(Bytes::new()),
-            seats: Arc::new(Semaphore::new(seats)),
-            seats_max: seats,
-            memory: RefCell::default(),
-        };
+    pub(crate) fn new(gauges: Gauges, warmth: Warmth) -> Self {
+        let inner =
+            Inner { gauges, warmth, beats: watch::Sender::new(Bytes::new()), memory: RefCell::default() };
         Self { inner: Rc::new(inner) }
     }
 
@@ -110,7 +101,7 @@ impl Pulse {
 
     /// A seat among those who listen; none where all are taken.
     pub(crate) fn seat(&self) -> Option<Seat> {
-        let permit = Arc::clone(&self.inner.seats).try_acquire_owned().ok()?;
+        let place = self.inner.gauges.admin.watches.take()?;
         let mut beats = self.inner.beats.subscribe();
         beats.mark_unchanged();
         let points = &self.inner.memory.borrow().points;
@@ -118,14 +109,7 @@ impl Pulse {
             "history",
             &serde_json::json!({ "every_ms": EVERY.as_millis() as u64, "points": points }),
         ));
-        Some(Seat { beats, history, _permit: permit })
-    }
-
-    /// Waits until nobody listens any more.
-    pub(crate) async fn all_left(&self) {
-        let all = u32::try_from(self.inner.seats_max).unwrap_or(u32::MAX);
-        // It is never closed.
-        let _ = self.inner.seats.acquire_many(all).await;
+        Some(Seat { beats, history, _place: place })
     }
 }
 

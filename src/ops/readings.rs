@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::entry::{Entry, EntryCounts};
+use super::places::Places;
 use super::process::Process;
 use crate::access_log::{AccessLog, AccessLogCounts};
 use crate::config::{Config, Limits};
@@ -39,8 +40,24 @@ pub(crate) struct Gauges {
     pub(crate) access_log: AccessLog,
     pub(crate) tls: Option<Tls>,
     pub(crate) reloader: Reloader,
+    pub(crate) admin: AdminPlaces,
     /// The listeners come from a predecessor.
     pub(crate) is_successor: bool,
+}
+
+/// Who is at the admin listener.
+#[derive(Clone, Debug)]
+pub(crate) struct AdminPlaces {
+    pub(crate) connections: Places,
+    /// Those who watch the dashboard.
+    pub(crate) watches: Places,
+}
+
+impl AdminPlaces {
+    /// So many connections. Half of them may watch: the others are for those who ask, and for health above all.
+    pub(crate) fn new(connections: usize) -> Self {
+        Self { connections: Places::new(connections), watches: Places::new(connections / 2) }
+    }
 }
 
 /// Every gauge at one moment.
@@ -51,6 +68,7 @@ pub(crate) struct Readings {
     pub(crate) is_drained: bool,
     /// What the admin listener refused.
     pub(crate) entry: EntryCounts,
+    pub(crate) admin: AdminPlaces,
     pub(crate) uptime: Duration,
     pub(crate) is_successor: bool,
     pub(crate) upgrades_failed: u64,
@@ -93,6 +111,7 @@ impl Gauges {
             phase: self.lifecycle.phase(),
             is_drained: self.lifecycle.is_drained(),
             entry: self.entry.counts(),
+            admin: self.admin.clone(),
             uptime: self.started.elapsed(),
             is_successor: self.is_successor,
             upgrades_failed: handover::failures(),

@@ -5,6 +5,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, guard};
 use serde::Serialize;
 
+use super::places::Places;
 use super::process::Process;
 use super::readings::{Gauges, Readings};
 use crate::access_log::AccessLogCounts;
@@ -24,7 +25,11 @@ pub(crate) struct Status {
     requests: Requests,
     warming: Counts,
     connections: Gauge,
+    http2: Http2,
     clients: Gauge,
+    /// Connections to the admin listener, and those of them that watch the dashboard.
+    admin_connections: Gauge,
+    admin_watches: Gauge,
     handles: Handles,
     names: Gauge,
     /// Bytes of small files.
@@ -67,6 +72,17 @@ struct Requests {
     sent_bytes: u64,
     /// Responses under way that had to wait for their clients or for a disk.
     long_under_way: usize,
+}
+
+/// Connections over HTTP/2, and the streams on them.
+#[derive(Debug, Serialize)]
+struct Http2 {
+    connections: u64,
+    streams: u64,
+    /// The most that one connection had open at once, and reset in about ten seconds.
+    connection_streams: Gauge,
+    connection_resets: Gauge,
+    resets: u64,
 }
 
 /// When a certificate expires.
@@ -214,6 +230,15 @@ impl Status {
             },
             warming: readings.warming,
             connections: gauge(connections.open as u64, connections.max as u64),
+            http2: Http2 {
+                connections: totals.http2.connections,
+                streams: totals.http2.streams,
+                connection_streams: gauge(totals.http2.most_streams, config.http2_streams.get()),
+                connection_resets: gauge(totals.http2.most_resets, config.http2_resets.get()),
+                resets: totals.http2.resets,
+            },
+            admin_connections: places(&readings.admin.connections),
+            admin_watches: places(&readings.admin.watches),
             clients: gauge(guard.clients as u64, config.clients.get()),
             handles: Handles {
                 now: files.handles as u64,
@@ -291,6 +316,10 @@ impl Certificate {
     fn of((name, not_after): &(String, i64)) -> Self {
         Self { name: name.clone(), not_after: *not_after }
     }
+}
+
+fn places(places: &Places) -> Gauge {
+    gauge(places.taken() as u64, places.max() as u64)
 }
 
 fn gauge(now: u64, limit: u64) -> Gauge {

@@ -30,7 +30,7 @@ use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
 use super::stall::{Stall, Uptake};
-use super::worker::{Bounds, Registration, Worker};
+use super::worker::{Bounds, LAST_CHANCE, Registration, Worker};
 use crate::guard::Pass;
 use crate::guard::bandwidth::Pace;
 use crate::http::carriage::Carriage;
@@ -337,8 +337,12 @@ where
             self.outbox.release();
             self.place.waits(cx, self.now);
             // Its place may be wanted: a request that has come meanwhile is answered first.
-            if worker.is_closing() || self.place.is_evicted() && !self.socket.has_arrived() {
+            if self.place.is_evicted() && !self.socket.has_arrived() {
                 return Poll::Ready(None);
+            }
+            if worker.is_closing() {
+                self.deadline.set(self.now, LAST_CHANCE);
+                return self.deadline.poll(cx).map(|()| None);
             }
         }
         // A timer that was set before needs no look in a turn that bytes began: where it fired too, it wakes the task again.

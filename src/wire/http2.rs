@@ -46,15 +46,16 @@ pub(crate) use self::response::Maps;
 use self::stream::{Open, Shared};
 use self::turn_waker::TurnWaker;
 pub(super) use self::watch::PREFACE;
-use self::watch::Watch;
+use self::watch::{Watch, Why};
 use super::deadline::Deadline;
 use super::socket::Socket;
 use super::stall::{Stall, Uptake};
-use super::worker::{Bounds, Http2Bounds, Registration};
+use super::worker::{Bounds, Http2Bounds, LAST_CHANCE, Registration};
 use crate::http::carriage::Carriage;
 use crate::http::client::ClientKey;
 use crate::ledger::exchange::Outcome;
-use crate::ledger::sheet::Path;
+use crate::ledger::http2::{Counted, Standing};
+use crate::ledger::sheet::{Path, RefusedHead};
 
 /// Serves one connection until it ends, from `arrived` on, which was read from it already. Never fails: whatever happens ends the
 /// connection and is logged.
@@ -85,10 +86,12 @@ where
         paced: Cell::new(0),
         end: Cell::new(Outcome::Drained),
     });
+    let counted = Counted::begin(Arc::clone(&worker.sheet));
     let mut connection = Connection {
         stage: Stage::Preface(builder(bounds, own).handshake(Io::new(Rc::clone(&link), worker))),
         shared,
         place,
+        counted,
         streams: FuturesUnordered::new(),
         settling: VecDeque::new(),
         framing: 0,
@@ -139,6 +142,7 @@ struct Connection<S> {
     stage: Stage<S>,
     shared: Rc<Shared<S>>,
     place: Registration<S>,
+    counted: Counted,
     streams: FuturesUnordered<LocalBoxFuture<'static, Open<S>>>,
     /// Exchanges whose response is on its way, and where that ends, once it is known.
     settling: VecDeque<(Open<S>, Option<u64>)>,
@@ -210,6 +214,7 @@ where
             cx.waker().wake_by_ref();
         }
         self.settle();
+        self.count();
         let sent = self.shared.link.borrow().sent() - before;
         self.note_sent(usize::try_from(sent).unwrap_or(usize::MAX), is_full);
         self.poll_deadline(cx)
@@ -235,7 +240,8 @@ where
                 Poll::Ready(Some(Err(error))) => return Some(self.ended(Some(&error))),
                 Poll::Ready(None) => return Some(self.ended(None)),
                 Poll::Pending => {
-                    let reason = self.shared.link.borrow_mut().take_breach()?;
+                    let Why { breach, reason } = self.shared.link.borrow_mut().take_breach()?;
+                    self.counted.breach(breach);
                     log::debug!("{}: the connection ends: {}", self.who(), reason.description());
                     self.say_goodbye(reason);
                 }
@@ -261,6 +267,15 @@ where
             Poll::Ready(open) => self.settling.push_back((open, None)),
             Poll::Pending => self.streams.push(stream),
         }
+    }
+
+    fn count(&mut self) {
+        let watch = &self.shared.link.borrow().watch;
+        self.counted.stands(Standing {
+            streams: (self.streams.len() + self.settling.len()) as u64,
+            resets: watch.resets(),
+            recent_resets: watch.recent_resets(),
+        });
     }
 
     /// Exchanges whose responses have left have ended.
@@ -345,6 +360,7 @@ where
     /// The moment at which something must have happened.
     fn due(&self, since: Option<Instant>, bounds: Bounds) -> (Instant, Duration) {
         match (self.leaving, since) {
+            _ if self.is_awaited() => (self.idle_since, LAST_CHANCE),
             (Some(since), _) if self.said_goodbye || self.is_idle => (since, bounds.linger_timeout),
             (_, Some(since)) if self.is_idle => (since, bounds.head_timeout),
             (_, None) if self.is_idle => (self.idle_since, bounds.idle_timeout),
@@ -369,6 +385,7 @@ where
         }
         if is_head_late {
             log::debug!("{}: the connection ends: {NOT_WHOLE}", self.who());
+            self.shared.worker.sheet.refused_head(RefusedHead::TooSlow);
             self.say_goodbye(Reason::ENHANCE_YOUR_CALM);
             return None;
         }
@@ -424,7 +441,13 @@ where
     /// Whether the connection's place is wanted and nobody uses it, or nobody will be told of its end.
     fn is_unwanted(&self) -> bool {
         let is_evicted = || self.place.is_evicted() && !self.shared.link.borrow_mut().socket.has_arrived();
-        self.leaving.is_none() && (self.shared.worker.is_closing() || is_evicted())
+        let is_closing = self.shared.worker.is_closing() && !self.is_awaited();
+        self.leaving.is_none() && (is_closing || is_evicted())
+    }
+
+    /// The worker closes, and the client has only just come: nothing can be said to it before its preface.
+    fn is_awaited(&self) -> bool {
+        self.shared.worker.is_closing() && matches!(self.stage, Stage::Preface(_))
     }
 
     /// The worker retires: the client hears that it should go elsewhere, and what it has asked for is finished.
@@ -451,6 +474,11 @@ where
         match error {
             Some(error) => {
                 log::debug!("{}: the connection ended: {error}", self.who());
+                if error.is_library()
+                    && let Some(reason) = error.reason().filter(|_| error.is_go_away())
+                {
+                    self.counted.breach(Why::of(reason).breach);
+                }
                 if error.is_io() { End::Gone } else { End::Linger }
             }
             None => End::Linger,

@@ -169,7 +169,7 @@ impl<S> Worker<S> {
         }
     }
 
-    /// From now on idle connections close, too.
+    /// From now on idle connections close, too; those whose next request may be on its way get [`LAST_CHANCE`].
     pub fn close(&self) {
         self.is_retiring.set(true);
         self.is_closing.set(true);
@@ -246,6 +246,9 @@ impl<S> Drop for Worker<S> {
         self.granting.abort();
     }
 }
+
+/// How long a connection that was just accepted or answered is kept when the worker closes: its client can't know yet.
+pub(super) const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// A connection's place among the worker's; left when dropped.
 pub(super) struct Registration<S> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::frames::{self, END_HEADERS, END_STREAM, HEADERS, Raw, ping, reset};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 use crate::traffic::{Running, free_address, program, project};
 
@@ -157,6 +158,74 @@ fn connections_are_told_apart_by_what_they_do() {
 }
 
 #[test]
+fn what_http2_bounds_is_told_while_it_lasts_and_what_ended_a_connection_is_counted() {
+    let server = hurried().file("long.bin", &pattern(LONG, 1)).env("PAGECAST_HTTP2_RESETS", "20").serve();
+    let malformed = frames::frame(frames::WINDOW_UPDATE, 0, 0, &[0; 3]);
+    // `h2` itself finds this one: a request on a stream of the server's.
+    let forbidden = frames::frame(HEADERS, END_HEADERS | END_STREAM, 2, &frames::get("/a"));
+    let resets: Vec<u8> =
+        (0..50).flat_map(|n| [frames::ask(2 * n + 1, "/a"), reset(2 * n + 1, 8)].concat()).collect();
+    let pings: Vec<u8> = (0..10_000).flat_map(|_| ping(b"12345678")).collect();
+    let mut downloads = Raw::to(&server, &[]);
+    for stream in [1, 3, 5] {
+        downloads.send(&frames::ask(stream, "/long.bin"));
+    }
+    downloads.send(&reset(5, 8));
+    let now = scrape_until(&server, |now| now["pagecast_http2_streams"] == 2.0);
+    assert_eq!((now["pagecast_http2_connections"], now["pagecast_http2_resets_total"]), (1.0, 1.0));
+    let most = now["pagecast_http2_connection_streams"];
+    assert!((2.0..=3.0).contains(&most) && now["pagecast_http2_connection_streams_limit"] == 128.0, "{most}");
+    assert_eq!(
+        (now["pagecast_http2_connection_resets"], now["pagecast_http2_connection_resets_limit"]),
+        (1.0, 20.0)
+    );
+    for (series, sent) in [
+        ("pagecast_rejections_total{reason=\"malformed_frame\"}", &malformed),
+        ("pagecast_rejections_total{reason=\"malformed_frame\"}", &forbidden),
+        ("pagecast_limit_hits_total{limit=\"http2_resets\"}", &resets),
+        ("pagecast_limit_hits_total{limit=\"http2_frames\"}", &pings),
+    ] {
+        let before = scrape(&server);
+        let mut client = Raw::to(&server, &[]);
+        client.send(sent);
+        while client.read().is_some() {}
+        let after = scrape_until(&server, |now| {
+            now["pagecast_http2_connections"] == 1.0 && now[series] > before[series]
+        });
+        let of_all = |now: &Metrics| -> f64 {
+            now.iter()
+                .filter(|(name, _)| name.contains("frame") || name.contains("http2_resets\""))
+                .map(|(_, count)| count)
+                .sum()
+        };
+        assert_eq!(
+            (after[series], of_all(&after)),
+            (before[series] + 1.0, of_all(&before) + 1.0),
+            "{series}"
+        );
+    }
+    drop(downloads);
+    scrape_until(&server, |now| {
+        now["pagecast_http2_connections"] == 0.0 && now["pagecast_http2_streams"] == 0.0
+    });
+}
+
+#[test]
+fn who_is_at_the_admin_port_is_told() {
+    let server = hurried().serve();
+    let mut watching = TcpStream::connect(server.admin.unwrap()).unwrap();
+    watching.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let _silent = TcpStream::connect(server.admin.unwrap()).unwrap();
+    let now = scrape_until(&server, |now| {
+        // The third one asks.
+        now["pagecast_admin_connections"] == 3.0 && now["pagecast_admin_watches"] == 1.0
+    });
+    assert!(now["pagecast_admin_connections_limit"] >= 2.0 * now["pagecast_admin_watches_limit"]);
+    drop(watching);
+    scrape_until(&server, |now| now["pagecast_admin_watches"] == 0.0);
+}
+
+#[test]
 fn status_and_metrics_tell_the_same() {
     let server = hurried().file("long.bin", &pattern(LONG, 1)).serve();
     for target in ["/a", "/long.bin", "/missing", "/a"] {
@@ -186,6 +255,10 @@ fn status_and_metrics_tell_the_same() {
         ("/faults/changed", "pagecast_faults_total{kind=\"changed\"}"),
         ("/refused/connections", "pagecast_limit_hits_total{limit=\"connections\"}"),
         ("/closed/idle", "pagecast_connections_evicted_total"),
+        ("/http2/connection_streams/limit", "pagecast_http2_connection_streams_limit"),
+        ("/http2/connection_resets/limit", "pagecast_http2_connection_resets_limit"),
+        ("/admin_connections/limit", "pagecast_admin_connections_limit"),
+        ("/admin_watches/limit", "pagecast_admin_watches_limit"),
         ("/memory/bytes", "pagecast_memory_bytes_limit"),
         ("/reloads/last_success", "pagecast_reload_last_success_timestamp_seconds"),
     ] {
@@ -218,6 +291,10 @@ fn every_bound_has_its_gauge_and_its_limit_beside_it() {
         "pagecast_head_bytes",
         "pagecast_reads_running",
         "pagecast_memory_bytes",
+        "pagecast_http2_connection_streams",
+        "pagecast_http2_connection_resets",
+        "pagecast_admin_connections",
+        "pagecast_admin_watches",
     ] {
         let (gauge, limit) = (now[name], now[&format!("{name}_limit")]);
         assert!(gauge >= 0.0 && gauge <= limit, "{name}: {gauge} of {limit}");

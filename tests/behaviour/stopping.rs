@@ -6,6 +6,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use crate::client::ReadSome;
+use crate::frames::{self, END_HEADERS, HEADERS, Raw};
+use crate::secured::{Wants, connect_raw, secured};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 /// Longer than all buffers between the disk and a client that does not read.
@@ -160,6 +162,71 @@ fn connections_that_came_before_the_end_are_all_answered() {
         }
         drop(waiting);
         assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    }
+}
+
+#[test]
+fn who_has_come_just_before_the_end_is_still_answered() {
+    type Ask = Box<dyn FnOnce() -> Option<String>>;
+    type Way<'a> = (&'a str, &'a dyn Fn(&Server) -> Ask);
+    let over_http1 = |mut stream: TcpStream| -> Ask {
+        Box::new(move || {
+            stream.write_all(GET_A).ok()?;
+            let reply = Reply::read(&mut stream, false)?;
+            assert_eq!(reply.field("connection"), Some("close"));
+            Some(reply.text())
+        })
+    };
+    let ways: [Way<'_>; 5] = [
+        ("a new connection", &|server| over_http1(server.connect())),
+        ("a connection that was answered", &|server| {
+            let mut stream = server.connect();
+            stream.write_all(GET_A).unwrap();
+            assert_eq!(Reply::read(&mut stream, false).unwrap().text(), "a");
+            over_http1(stream)
+        }),
+        ("HTTP/2", &|server| {
+            let stream = server.connect();
+            Box::new(move || {
+                let mut client = Raw::over(stream, &[]);
+                client.send(&frames::ask(1, "/a"));
+                client.until(|frame| frame.kind == HEADERS && frame.flags & END_HEADERS != 0)?;
+                String::from_utf8(client.body(1).ok()?).ok()
+            })
+        }),
+        ("a handshake that is due", &|server| {
+            let stream = connect_raw(server);
+            Box::new(move || {
+                let mut client = Wants::usual().over(stream).ok()?;
+                client.write_all(GET_A).ok()?;
+                Reply::read(&mut client, false).map(|reply| reply.text())
+            })
+        }),
+        ("a session that has begun", &|server| {
+            let mut client = Wants::usual().connect(server.tls_address()).unwrap();
+            Box::new(move || {
+                client.write_all(GET_A).ok()?;
+                Reply::read(&mut client, false).map(|reply| reply.text())
+            })
+        }),
+    ];
+    for (way, come) in ways {
+        // Who is not here in the second that they have is not answered: another try, then.
+        let answers = (0..20).find_map(|_| {
+            let (site, _files) = secured(site().env("PAGECAST_DRAIN_DELAY", "300ms"));
+            let mut server = site.serve();
+            server.signal("TERM");
+            server.wait_for_log("stopping");
+            std::thread::sleep(Duration::from_millis(100));
+            let begun = Instant::now();
+            let ask = come(&server);
+            wait_until_refused(&server);
+            let answer = ask();
+            let was_in_time = begun.elapsed() < Duration::from_millis(700);
+            assert_eq!(server.wait().code(), Some(0), "{way}: {}", server.log());
+            was_in_time.then_some(answer)
+        });
+        assert_eq!(answers, Some(Some("a".to_owned())), "{way}");
     }
 }
 

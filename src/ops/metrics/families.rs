@@ -10,6 +10,7 @@ use super::page::Page;
 use crate::config::{OrOff, RequestRate};
 use crate::files::{CacheCounts, Fault, WorkCounts};
 use crate::ledger::exchange::Outcome;
+use crate::ledger::http2::Breach;
 use crate::ledger::sheet::{Kind, Path, RefusedHead, StatusClass};
 use crate::lifecycle::Phase;
 use crate::ops::process::Usage;
@@ -25,6 +26,7 @@ impl Collector for Families {
         server(&mut page, now)?;
         requests(&mut page, now)?;
         connections(&mut page, now)?;
+        http2(&mut page, now)?;
         limits(&mut page, now)?;
         caches(&mut page, now)?;
         handles(&mut page, now)?;
@@ -144,6 +146,19 @@ fn connections(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
         "Idle connections that were closed for a newcomer.",
         now.connections.evicted,
     )?;
+    let admin = &now.admin;
+    page.bounded(
+        "pagecast_admin_connections",
+        "Connections to the admin port that are open.",
+        count(admin.connections.taken()),
+        count(admin.connections.max()),
+    )?;
+    page.bounded(
+        "pagecast_admin_watches",
+        "Of these, those that watch the dashboard.",
+        count(admin.watches.taken()),
+        count(admin.watches.max()),
+    )?;
     page.bounded(
         "pagecast_clients",
         "Clients that are remembered.",
@@ -175,6 +190,29 @@ fn connections(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     )
 }
 
+fn http2(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+    let http2 = &now.totals.http2;
+    page.gauge(
+        "pagecast_http2_connections",
+        "Connections over HTTP/2 that are open.",
+        http2.connections as f64,
+    )?;
+    page.gauge("pagecast_http2_streams", "Requests over HTTP/2 that are under way.", http2.streams as f64)?;
+    page.bounded(
+        "pagecast_http2_connection_streams",
+        "The most requests that one connection had under way at once since the start.",
+        http2.most_streams as f64,
+        now.config.http2_streams.get() as f64,
+    )?;
+    page.counter("pagecast_http2_resets", "Streams that clients reset, or had reset.", http2.resets)?;
+    page.bounded(
+        "pagecast_http2_connection_resets",
+        "The most of them that there were on one connection in about ten seconds since the start.",
+        http2.most_resets as f64,
+        now.config.http2_resets.get() as f64,
+    )
+}
+
 fn limits(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     let (guard, totals) = (&now.guard, &now.totals);
     let hits = [
@@ -191,6 +229,8 @@ fn limits(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
         ("head_timeout", totals.refused_heads(RefusedHead::TooSlow)),
         ("stall_timeout", totals.of_outcome(Outcome::Stalled)),
         ("min_rate", now.connections.too_slow),
+        ("http2_resets", totals.http2.breaches(Breach::Resets)),
+        ("http2_frames", totals.http2.breaches(Breach::Frames)),
         ("login_attempts", now.access.limited),
         ("password_checks", now.access.checks.refused),
         ("access_log_queue", now.access_log.dropped),
@@ -203,6 +243,7 @@ fn limits(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     )?;
     let rejections = [
         ("malformed_head", totals.refused_heads(RefusedHead::Malformed)),
+        ("malformed_frame", totals.http2.breaches(Breach::Malformed)),
         ("suspicious_query", now.suspicious_queries),
         ("proxy_header", guard.proxy_headers_refused),
         ("admin_token", now.entry.tokens.saturating_add(now.entry.too_many)),

@@ -7,10 +7,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::watch::Watch;
+use super::watch::{Watch, Why};
 use crate::wire::socket::Socket;
 use crate::wire::worker::Worker;
 
@@ -33,7 +32,7 @@ pub(super) struct Link {
     /// When bytes last arrived or left.
     pub(super) now: Instant,
     /// Why the connection is to end.
-    breach: Option<Reason>,
+    breach: Option<Why>,
     /// A write found no room.
     is_blocked: bool,
     is_at_end: bool,
@@ -76,14 +75,14 @@ impl Link {
     }
 
     /// Why the connection is to end, told once.
-    pub(super) fn take_breach(&mut self) -> Option<Reason> {
+    pub(super) fn take_breach(&mut self) -> Option<Why> {
         self.breach.take().inspect(|_| self.is_at_end = true)
     }
 
     /// A stream was reset for what the client did.
     pub(super) fn count_reset(&mut self) {
-        if let Err(reason) = self.watch.reset(self.now) {
-            self.breach.get_or_insert(reason);
+        if let Err(why) = self.watch.reset(self.now) {
+            self.breach.get_or_insert(why);
         }
     }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use h2::Reason;
 
+use crate::ledger::http2::Breach;
+
 /// Looks at the heads of all frames of one connection (RFC 9113 §4.1), and at next to nothing behind them.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -22,7 +24,29 @@ pub(super) struct Watch {
     frames: u64,
     settings: Settings,
     resets: Allowance,
+    resets_seen: u64,
     idle_talk: Allowance,
+}
+
+/// Why a connection is to end, and with which code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Why {
+    pub(super) breach: Breach,
+    pub(super) reason: Reason,
+}
+
+impl Why {
+    const RESETS: Self = Self { breach: Breach::Resets, reason: Reason::ENHANCE_YOUR_CALM };
+    const FRAMES: Self = Self { breach: Breach::Frames, reason: Reason::ENHANCE_YOUR_CALM };
+
+    fn malformed(reason: Reason) -> Self {
+        Self { breach: Breach::Malformed, reason }
+    }
+
+    /// Why `h2` ends it.
+    pub(super) fn of(reason: Reason) -> Self {
+        if reason == Reason::ENHANCE_YOUR_CALM { Self::FRAMES } else { Self::malformed(reason) }
+    }
 }
 
 impl Watch {
@@ -38,13 +62,14 @@ impl Watch {
             frames: 0,
             settings: Settings::default(),
             resets: Allowance::new(u64::from(resets), now),
+            resets_seen: 0,
             idle_talk: Allowance::new(IDLE_TALK, now),
         }
     }
 
-    /// Looks at what came. The connection ends with the reason before the frame that makes one: so many bytes are in front of
+    /// Looks at what came. The connection ends before the frame that is a reason to: so many bytes are in front of
     /// that frame's end at most.
-    pub(super) fn see(&mut self, bytes: &[u8], now: Instant) -> (usize, Option<Reason>) {
+    pub(super) fn see(&mut self, bytes: &[u8], now: Instant) -> (usize, Option<Why>) {
         let mut at = bytes.len().min(self.preface);
         self.preface -= at;
         while at < bytes.len() {
@@ -52,7 +77,7 @@ impl Watch {
             if self.payload > 0 {
                 let taken = left.min(self.payload);
                 if self.head[3] == SETTINGS && !self.settings.see(&bytes[at..at + taken]) {
-                    return (at, Some(Reason::FLOW_CONTROL_ERROR));
+                    return (at, Some(Why::malformed(Reason::FLOW_CONTROL_ERROR)));
                 }
                 self.payload -= taken;
                 at += taken;
@@ -69,13 +94,18 @@ impl Watch {
             }
             if self.known == HEAD {
                 self.known = 0;
-                if let Err(reason) = self.begin(now) {
-                    return (start, Some(reason));
+                if let Err(why) = self.begin(now) {
+                    return (start, Some(why));
                 }
                 self.settle();
             }
         }
         (at, None)
+    }
+
+    /// How much of what may be reset in ten seconds is used up.
+    pub(super) fn recent_resets(&self) -> u64 {
+        self.resets.most - self.resets.left
     }
 
     /// So many bytes of responses have left: who takes much may say much.
@@ -84,8 +114,14 @@ impl Watch {
     }
 
     /// A stream was reset for what its client did.
-    pub(super) fn reset(&mut self, now: Instant) -> Result<(), Reason> {
-        self.resets.spend(now)
+    pub(super) fn reset(&mut self, now: Instant) -> Result<(), Why> {
+        self.resets_seen += 1;
+        self.resets.spend(now).ok_or(Why::RESETS)
+    }
+
+    /// Streams that were reset, by the client or for what it did.
+    pub(super) fn resets(&self) -> u64 {
+        self.resets_seen
     }
 
     /// Since when a frame or a header block that has begun is not whole, or the first frame is waited for. Bytes of bodies do
@@ -95,14 +131,14 @@ impl Watch {
     }
 
     /// A frame's head is whole.
-    fn begin(&mut self, now: Instant) -> Result<(), Reason> {
+    fn begin(&mut self, now: Instant) -> Result<(), Why> {
         let [a, b, c, kind, flags, ..] = self.head;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.payload = length;
         self.frames += 1;
         if self.frames == 1 && (kind != SETTINGS || flags & ACK != 0) {
             // RFC 9113 §3.4: the preface ends in SETTINGS.
-            return Err(Reason::PROTOCOL_ERROR);
+            return Err(Why::malformed(Reason::PROTOCOL_ERROR));
         }
         let is_fitting = match kind {
             RST_STREAM | WINDOW_UPDATE => length == 4,
@@ -113,7 +149,7 @@ impl Watch {
             _ => true,
         };
         if !is_fitting {
-            return Err(Reason::FRAME_SIZE_ERROR);
+            return Err(Why::malformed(Reason::FRAME_SIZE_ERROR));
         }
         match kind {
             DATA if length > 0 || flags & END_STREAM != 0 => {}
@@ -124,12 +160,16 @@ impl Watch {
             }
             CONTINUATION => {
                 self.is_in_block &= flags & END_HEADERS == 0;
-                self.idle_talk.spend(now)?;
+                self.talk(now)?;
             }
-            RST_STREAM => self.resets.spend(now)?,
-            _ => self.idle_talk.spend(now)?,
+            RST_STREAM => self.reset(now)?,
+            _ => self.talk(now)?,
         }
         Ok(())
+    }
+
+    fn talk(&mut self, now: Instant) -> Result<(), Why> {
+        self.idle_talk.spend(now).ok_or(Why::FRAMES)
     }
 
     /// What of a frame is here may be all of it.
@@ -177,12 +217,13 @@ impl Allowance {
         self.left = self.left.saturating_add(number).min(self.most);
     }
 
-    fn spend(&mut self, now: Instant) -> Result<(), Reason> {
+    /// None where it is used up.
+    fn spend(&mut self, now: Instant) -> Option<()> {
         if self.left == 0 {
             self.refill(now);
         }
-        self.left = self.left.checked_sub(1).ok_or(Reason::ENHANCE_YOUR_CALM)?;
-        Ok(())
+        self.left = self.left.checked_sub(1)?;
+        Some(())
     }
 
     fn refill(&mut self, now: Instant) {
@@ -257,7 +298,8 @@ mod tests {
         ] {
             let mut watch = Watch::new(3, now);
             assert_eq!(watch.see(PREFACE, now), (24, None));
-            assert_eq!(watch.see(&frame(0, kind, flags), now).1, expected, "{kind} {flags}");
+            let seen = watch.see(&frame(0, kind, flags), now).1;
+            assert_eq!(seen, expected.map(Why::malformed), "{kind} {flags}");
         }
     }
 
@@ -305,6 +347,7 @@ mod tests {
             (window([0x7f, 0xff, 0xff, 0xff]), None),
             (window([0x80, 0, 0, 0]), Some(Reason::FLOW_CONTROL_ERROR)),
         ] {
+            let expected = expected.map(Why::malformed);
             assert_eq!(begun(now).see(&bytes, now).1, expected, "{bytes:?}");
             let mut split = begun(now);
             let seen: Vec<_> = bytes.iter().map(|byte| split.see(&[*byte], now).1).collect();
@@ -322,7 +365,7 @@ mod tests {
                 assert_eq!(watch.see(&reset, now).1, None);
             }
             let later = now + Duration::from_secs(later);
-            let more = (0..).find(|_| watch.see(&reset, later).1 == Some(Reason::ENHANCE_YOUR_CALM));
+            let more = (0..).find(|_| watch.see(&reset, later).1 == Some(Why::RESETS));
             assert_eq!(more, Some(allowed - 3), "{allowed}");
         }
     }

@@ -14,7 +14,7 @@ use super::session::{Gathering, Session};
 use crate::tls::Tls;
 use crate::wire::deadline::Deadline;
 use crate::wire::socket::Socket;
-use crate::wire::worker::Registration;
+use crate::wire::worker::{LAST_CHANCE, Registration};
 
 /// Why there is no session.
 #[derive(Debug)]
@@ -199,8 +199,12 @@ impl<S> Client<'_, S> {
     /// Ready once the connection must end: its time is up, its place is wanted, or the server closes.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         self.place.waits(cx, self.since);
-        if self.place.is_evicted() || self.place.worker().is_closing() {
+        if self.place.is_evicted() {
             return Poll::Ready(Failure::Gone);
+        }
+        if self.place.worker().is_closing() {
+            self.deadline.set(self.since, LAST_CHANCE);
+            return self.deadline.poll(cx).map(|()| Failure::Gone);
         }
         self.deadline.poll(cx).map(|()| Failure::TimedOut)
     }
