@@ -94,6 +94,43 @@ fn frames_are_read_as_sections_4_and_5_demand() {
             [ask(1, "/b.txt"), reset(1, 8), frame(CONTINUATION, 4, 1, &get("/"))].concat(),
             "GOAWAY PROTOCOL_ERROR",
         ),
+        (
+            "5.1",
+            "DATA after the end of the request",
+            [ask(1, "/b.txt"), frame(DATA, 1, 1, b"x")].concat(),
+            "GOAWAY STREAM_CLOSED",
+        ),
+        (
+            "5.1",
+            "HEADERS after the end of the request",
+            [ask(1, "/b.txt"), ask(1, "/")].concat(),
+            "GOAWAY STREAM_CLOSED",
+        ),
+        (
+            "5.1",
+            "HEADERS after a reset",
+            [ask(1, "/b.txt"), reset(1, 8), ask(1, "/")].concat(),
+            "GOAWAY STREAM_CLOSED",
+        ),
+        (
+            "5.1",
+            "DATA after a reset",
+            [open(1), reset(1, 8), frame(DATA, 1, 1, b"x")].concat(),
+            "GOAWAY STREAM_CLOSED",
+        ),
+        (
+            "5.1",
+            "DATA after the trailers",
+            [open(1), frame(HEADERS, 5, 1, &block(&[("a", "b")])), frame(DATA, 1, 1, b"x")].concat(),
+            "GOAWAY STREAM_CLOSED",
+        ),
+        (
+            "5.1",
+            "a window and a priority after the end of the request",
+            [ask(1, "/b.txt"), window_update(1, 10), frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 9]), reset(1, 8)]
+                .concat(),
+            "PING",
+        ),
         ("5.1.1", "an even stream", ask(2, "/"), "GOAWAY PROTOCOL_ERROR"),
         (
             "5.1.1",
@@ -317,8 +354,8 @@ fn malformed_requests_cost_their_stream_as_section_8_demands() {
     ]);
 }
 
-/// An error of a stream may always be treated as one of the connection (§5.4.2); the code of the first five and of the names and
-/// values, which can't be decoded, is the one of `h2`. Fields of trailers are thrown away unread.
+/// An error of a stream may always be treated as one of the connection (§5.4.2); the code of what can't be
+/// decoded is the one of `h2`. Fields of trailers are thrown away unread.
 #[test]
 fn where_another_answer_than_the_rfc_names_is_given_it_is_one_that_ends_more() {
     check(vec![
@@ -326,24 +363,6 @@ fn where_another_answer_than_the_rfc_names_is_given_it_is_one_that_ends_more() {
             "4.3",
             "a field block that can't be decoded",
             frame(HEADERS, 5, 1, &[0xff; 16]),
-            "GOAWAY PROTOCOL_ERROR",
-        ),
-        (
-            "5.1",
-            "DATA after the end of the request",
-            [ask(1, "/b.txt"), frame(DATA, 1, 1, b"x")].concat(),
-            "GOAWAY PROTOCOL_ERROR",
-        ),
-        (
-            "5.1",
-            "HEADERS after the end of the request",
-            [ask(1, "/b.txt"), ask(1, "/")].concat(),
-            "GOAWAY PROTOCOL_ERROR",
-        ),
-        (
-            "5.1",
-            "HEADERS after a reset",
-            [ask(1, "/b.txt"), reset(1, 8), ask(1, "/")].concat(),
             "GOAWAY PROTOCOL_ERROR",
         ),
         ("6.3", "PRIORITY of 4 bytes", frame(PRIORITY, 0, 1, &[0, 0, 0, 3]), "GOAWAY FRAME_SIZE_ERROR"),

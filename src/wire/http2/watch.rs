@@ -22,6 +22,7 @@ pub(super) struct Watch {
     /// Since when something that has begun is not whole.
     since: Option<Instant>,
     frames: u64,
+    ended: Ended,
     settings: Settings,
     resets: Allowance,
     resets_seen: u64,
@@ -60,6 +61,7 @@ impl Watch {
             is_in_block: false,
             since: Some(now),
             frames: 0,
+            ended: Ended::default(),
             settings: Settings::default(),
             resets: Allowance::new(u64::from(resets), now),
             resets_seen: 0,
@@ -132,7 +134,7 @@ impl Watch {
 
     /// A frame's head is whole.
     fn begin(&mut self, now: Instant) -> Result<(), Why> {
-        let [a, b, c, kind, flags, ..] = self.head;
+        let [a, b, c, kind, flags, s1, s2, s3, s4] = self.head;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.payload = length;
         self.frames += 1;
@@ -150,6 +152,14 @@ impl Watch {
         };
         if !is_fitting {
             return Err(Why::malformed(Reason::FRAME_SIZE_ERROR));
+        }
+        let stream = u32::from_be_bytes([s1 & 0x7f, s2, s3, s4]);
+        let is_end = kind == RST_STREAM || matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
+        if matches!(kind, DATA | HEADERS) && self.ended.contains(stream) {
+            return Err(Why::malformed(Reason::STREAM_CLOSED));
+        }
+        if is_end {
+            self.ended.put(stream);
         }
         match kind {
             DATA if length > 0 || flags & END_STREAM != 0 => {}
@@ -178,6 +188,30 @@ impl Watch {
         if (self.payload == 0 || is_body) && !self.is_in_block {
             self.since = None;
         }
+    }
+}
+
+/// The streams that the client ended last. `h2` knows its error, but not by the code of RFC 9113 §5.1.
+#[derive(Debug, Default)]
+struct Ended {
+    streams: Vec<u32>,
+    /// Where the next one goes.
+    at: usize,
+    highest: u32,
+}
+
+impl Ended {
+    fn contains(&self, stream: u32) -> bool {
+        stream <= self.highest && self.streams.contains(&stream)
+    }
+
+    fn put(&mut self, stream: u32) {
+        self.highest = self.highest.max(stream);
+        match self.streams.get_mut(self.at) {
+            Some(oldest) => *oldest = stream,
+            None => self.streams.push(stream),
+        }
+        self.at = (self.at + 1) % ENDED;
     }
 }
 
@@ -249,6 +283,9 @@ const FRAMES_PER_REQUEST: u64 = 4;
 const BYTES_PER_FRAME: u64 = 512;
 
 const PERIOD: Duration = Duration::from_secs(10);
+
+/// Streams that are remembered to have ended.
+const ENDED: usize = 64;
 
 /// Length of a frame's head.
 const HEAD: usize = 9;
