@@ -229,6 +229,7 @@ where
                 Stage::Preface(preface) => match Pin::new(preface).poll(cx) {
                     Poll::Ready(Ok(frames)) => {
                         self.stage = Stage::Open(frames);
+                        self.leave_if_told();
                         continue;
                     }
                     Poll::Ready(Err(error)) => return Some(self.ended(Some(&error))),
@@ -438,11 +439,10 @@ where
         }
     }
 
-    /// Whether the connection's place is wanted and nobody uses it, or nobody will be told of its end.
+    /// Whether the connection's place is wanted and nobody uses it.
     fn is_unwanted(&self) -> bool {
-        let is_evicted = || self.place.is_evicted() && !self.shared.link.borrow_mut().socket.has_arrived();
-        let is_closing = self.shared.worker.is_closing() && !self.is_awaited();
-        self.leaving.is_none() && (is_closing || is_evicted())
+        let has_arrived = || self.shared.link.borrow_mut().socket.has_arrived();
+        self.leaving.is_none() && self.place.is_evicted() && !has_arrived()
     }
 
     /// The worker closes, and the client has only just come: nothing can be said to it before its preface.

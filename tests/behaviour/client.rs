@@ -74,7 +74,7 @@ impl Made {
     pub fn get(server: &Server, target: &str, lines: &str) -> Self {
         let mut stream = server.connect();
         // What is made well behind all others may take long where many tests run at once.
-        stream.set_read_timeout(Some(PATIENCE * 6)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE * 30)).unwrap();
         write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n").unwrap();
         Self::read(&mut stream)
     }
