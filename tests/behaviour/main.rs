@@ -38,6 +38,7 @@ mod in_process;
 mod integrity;
 mod limits;
 mod live;
+mod log_pipe;
 mod methods;
 mod metrics;
 mod pacing;

@@ -1,14 +1,14 @@
 //! A directory, the real server that serves it, and what a client sees.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::JoinHandle;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::client::ReadSome;
+use crate::log_pipe::LogPipe;
 
 /// How long a test waits for what must come; nothing is asserted about how fast it comes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,8 +29,7 @@ pub struct Server {
     /// Where TLS is spoken.
     pub tls: Option<SocketAddr>,
     child: Child,
-    log: Arc<Mutex<String>>,
-    log_reader: Option<JoinHandle<()>>,
+    log: LogPipe,
     _directory: Option<tempfile::TempDir>,
 }
 
@@ -148,18 +147,7 @@ impl Site {
     /// outlive it.
     pub fn start(&self, mut command: Command, text: &str) -> Server {
         let mut child = command.spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log_reader = std::thread::spawn({
-            let log = Arc::clone(&log);
-            move || {
-                for line in stderr.lines().map_while(Result::ok) {
-                    let mut log = log.lock().unwrap();
-                    log.push_str(&line);
-                    log.push('\n');
-                }
-            }
-        });
+        let log = LogPipe::new(child.stderr.take().unwrap());
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut server = Server {
             root: self.path().to_owned(),
@@ -168,7 +156,6 @@ impl Site {
             tls: None,
             child,
             log,
-            log_reader: Some(log_reader),
             _directory: None,
         };
         server.wait_for_log(text);
@@ -340,7 +327,7 @@ impl Server {
 
     /// What the server has written to standard error.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.text()
     }
 
     pub fn wait_for_log(&mut self, text: &str) {
@@ -358,9 +345,7 @@ impl Server {
 
     /// Reads the log of an ended server to its end.
     fn hear_last_words(&mut self) {
-        if let Some(reader) = self.log_reader.take() {
-            reader.join().unwrap();
-        }
+        self.log.finish();
     }
 
     fn address_after(&self, text: &str) -> Option<SocketAddr> {
