@@ -60,6 +60,7 @@ struct Inner {
     telling: Telling,
     contradictions: Tally,
     proxy_headers_refused: Tally,
+    frames_refused: Tally,
     refused_clients: Tally,
     /// The most that one client had at once.
     most_connections: AtomicUsize,
@@ -146,6 +147,7 @@ impl Guard {
             telling: Telling::new(),
             contradictions: Tally::default(),
             proxy_headers_refused: Tally::default(),
+            frames_refused: Tally::default(),
             refused_clients: Tally::default(),
             most_connections: AtomicUsize::new(0),
         };
@@ -284,9 +286,12 @@ impl Guard {
     /// Counts a connection closed for its header of the PROXY protocol. The client hears nothing, so the log hears of the
     /// first, and then of every thousandth.
     pub(crate) fn note_refused_proxy_header(&self, who: &str, why: &str) {
-        let (number, is_told) = self.inner.proxy_headers_refused.count();
-        let level = if is_told { log::Level::Warn } else { log::Level::Debug };
-        log::log!(target: module_path!(), level, "{who}: closed, number {number}: {why}");
+        tell_now_and_then(&self.inner.proxy_headers_refused, who, why);
+    }
+
+    /// The same of a connection that ends for its frames (RFC 9113 §5.4.1).
+    pub(crate) fn note_refused_frames(&self, who: &str, why: &str) {
+        tell_now_and_then(&self.inner.frames_refused, who, &format!("its frames of HTTP/2: {why}"));
     }
 
     fn asker(&self, proxies: &Proxies, request: &HttpRequest) -> Asker {
@@ -344,6 +349,13 @@ impl Drop for ClientShare {
             client.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+/// One more connection that is closed.
+fn tell_now_and_then(tally: &Tally, who: &str, why: &str) {
+    let (number, is_told) = tally.count();
+    let level = if is_told { log::Level::Warn } else { log::Level::Debug };
+    log::log!(level, "{who}: closed, number {number}: {why}");
 }
 
 #[cfg(test)]

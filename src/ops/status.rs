@@ -11,6 +11,7 @@ use super::readings::{Gauges, Readings};
 use crate::access_log::AccessLogCounts;
 use crate::files::FaultCounts;
 use crate::guard::access::{AccessCounts, ByWay};
+use crate::ledger::http2::Breach;
 use crate::reload::Reloads;
 use crate::warmth::Counts;
 
@@ -131,6 +132,10 @@ struct Refused {
     client_directories: u64,
     /// Connections closed for the PROXY header that they began with, or did not.
     proxy_headers: u64,
+    /// Connections over HTTP/2 that ended for frames that are not allowed, for resets, and for frames that bring nothing.
+    malformed_frames: u64,
+    http2_resets: u64,
+    http2_frames: u64,
     /// Of the admin listener: wrong tokens, tokens after too many wrong ones, requests of other sites' pages.
     admin_tokens: u64,
     admin_attempts: u64,
@@ -266,6 +271,9 @@ impl Status {
                 client_requests_at_once: guard.refused_at_once,
                 client_directories: readings.client_directories_refused,
                 proxy_headers: guard.proxy_headers_refused,
+                malformed_frames: totals.http2.breaches(Breach::Malformed),
+                http2_resets: totals.http2.breaches(Breach::Resets),
+                http2_frames: totals.http2.breaches(Breach::Frames),
                 admin_tokens: readings.entry.tokens,
                 admin_attempts: readings.entry.too_many,
                 admin_pages: readings.entry.pages,

@@ -54,7 +54,7 @@ use super::worker::{Bounds, Http2Bounds, LAST_CHANCE, Registration};
 use crate::http::carriage::Carriage;
 use crate::http::client::ClientKey;
 use crate::ledger::exchange::Outcome;
-use crate::ledger::http2::{Counted, Standing};
+use crate::ledger::http2::{Breach, Counted, Standing};
 use crate::ledger::sheet::{Path, RefusedHead};
 
 /// Serves one connection until it ends, from `arrived` on, which was read from it already. Never fails: whatever happens ends the
@@ -242,8 +242,7 @@ where
                 Poll::Ready(None) => return Some(self.ended(None)),
                 Poll::Pending => {
                     let Why { breach, reason } = self.shared.link.borrow_mut().take_breach()?;
-                    self.counted.breach(breach);
-                    log::debug!("{}: the connection ends: {}", self.who(), reason.description());
+                    self.note_breach(breach, reason.description());
                     self.say_goodbye(reason);
                 }
             }
@@ -473,16 +472,21 @@ where
     fn ended(&self, error: Option<&h2::Error>) -> End {
         match error {
             Some(error) => {
-                log::debug!("{}: the connection ended: {error}", self.who());
-                if error.is_library()
-                    && let Some(reason) = error.reason().filter(|_| error.is_go_away())
-                {
-                    self.counted.breach(Why::of(reason).breach);
+                match error.reason() {
+                    Some(reason) if error.is_library() && error.is_go_away() => {
+                        self.note_breach(Why::of(reason).breach, reason.description());
+                    }
+                    _ => log::debug!("{}: the connection ended: {error}", self.who()),
                 }
                 if error.is_io() { End::Gone } else { End::Linger }
             }
             None => End::Linger,
         }
+    }
+
+    fn note_breach(&self, breach: Breach, why: &str) {
+        self.counted.breach(breach);
+        self.shared.worker.guard.note_refused_frames(&self.who(), why);
     }
 
     fn who(&self) -> String {

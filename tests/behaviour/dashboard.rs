@@ -48,6 +48,18 @@ fn the_page_shows_what_happens_and_asks_nobody_else() {
 }
 
 #[test]
+fn whatever_may_be_refused_is_told_in_words() {
+    let server = site().serve();
+    let script = server.get_admin("/dashboard.js").text();
+    let status: serde_json::Value = serde_json::from_slice(&server.get_admin("/status").body).unwrap();
+    for group in ["refused", "faults", "closed"] {
+        for kind in status[group].as_object().unwrap().keys() {
+            assert!(script.contains(&format!("\"{group}.{kind}\": [")), "{group}.{kind}");
+        }
+    }
+}
+
+#[test]
 #[ignore = "needs chromium: apt-get install chromium"]
 fn it_is_light_or_dark_as_the_system_is_or_as_its_switch_says() {
     let server = site().serve();

@@ -47,7 +47,11 @@ impl Sample {
         let shared = readings.files.name_cache;
         let lookups = Lookups { hits: readings.lookups.hits() + shared.hits, misses: shared.misses };
         let told = serde_json::to_value(status).unwrap_or_default();
-        let troubles = troubles_of(&told).chain(heads_of(&totals)).chain(cuts_of(&totals)).collect();
+        let troubles = troubles_of(&told)
+            .chain(gates_of(readings))
+            .chain(heads_of(&totals))
+            .chain(cuts_of(&totals))
+            .collect();
         let connections = readings.connections.open as u64;
         Self { at, totals, lookups, connections, troubles }
     }
@@ -82,6 +86,19 @@ fn troubles_of(told: &Value) -> impl Iterator<Item = Trouble> {
         Some(Trouble { group: "timeouts", kind: kind.to_owned(), count })
     });
     groups.chain(timeouts)
+}
+
+/// Who was not let in.
+fn gates_of(readings: &Readings) -> impl Iterator<Item = Trouble> {
+    let access = &readings.access;
+    let denied = access.denied;
+    let gates = [
+        ("logins", denied.link + denied.bearer + denied.basic),
+        ("login_attempts", access.limited),
+        ("password_checks", access.checks.refused),
+        ("handshakes", readings.tls.as_ref().map_or(0, |tls| tls.failures)),
+    ];
+    gates.into_iter().map(|(kind, count)| Trouble { group: "refused", kind: kind.to_owned(), count })
 }
 
 fn heads_of(totals: &Totals) -> impl Iterator<Item = Trouble> {
