@@ -131,7 +131,7 @@ const LIVE: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Address, ListenList, Span};
+    use crate::config::{Address, ListenList, OrOff, Span};
 
     /// What is made at start to its measure.
     const NEEDS_A_RESTART: &[&str] = &[
@@ -185,7 +185,7 @@ mod tests {
         let old = Config::default();
         let new = Config {
             head_timeout: Span::seconds(5),
-            listen: ListenList::one(Address::Tcp(([127, 0, 0, 1], 1).into())),
+            listen: OrOff::Given(ListenList::one(Address::Tcp(([127, 0, 0, 1], 1).into()))),
             ..Config::default()
         };
         let change = Change::between(&old, new);

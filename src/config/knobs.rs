@@ -364,8 +364,8 @@ knobs! {
     }
     Listening {
         /// Addresses that traffic comes in on.
-        /// Port 0 lets the system choose. In the file a list of strings does as well.
-        listen: ListenList = ListenList::one(Address::Tcp(([0, 0, 0, 0], 8080).into()));
+        /// Port 0 lets the system choose. In the file a list of strings does as well. off: only where tls_listen is given.
+        listen: OrOff<ListenList> = OrOff::Given(ListenList::one(Address::Tcp(([0, 0, 0, 0], 8080).into())));
 
         /// Address of the dashboard, health checks, metrics and `pagecast warm`, apart from traffic.
         /// At an address that other machines reach it demands admin_token. At one of this machine everybody on it is trusted.
@@ -632,6 +632,16 @@ knobs! {
 }
 
 impl Config {
+    /// Where traffic comes in in cleartext.
+    pub fn cleartext_addresses(&self) -> &[Address] {
+        self.listen.given().map_or(&[], ListenList::as_slice)
+    }
+
+    /// Where it comes in encrypted.
+    pub fn tls_addresses(&self) -> &[Address] {
+        self.tls_listen.given().map_or(&[], ListenList::as_slice)
+    }
+
     /// Who may read across origins where no rule says otherwise.
     pub fn site_cors(&self) -> Option<Arc<CorsPolicy>> {
         let list = self.cors_origins.given()?;

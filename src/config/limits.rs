@@ -180,11 +180,11 @@ impl Reserve {
             Auto::Auto => u64::try_from(facts.cpus).unwrap_or(WORKERS_MAX).clamp(1, affordable),
         };
         let plain = match facts.inherited {
-            0 => config.listen.as_slice().len(),
+            0 => config.cleartext_addresses().len(),
             inherited => inherited,
         };
         // Some of those inherited may take the place of these.
-        let addresses = plain + config.tls_listen.given().map_or(0, |list| list.as_slice().len());
+        let addresses = plain + config.tls_addresses().len();
         let sockets = workers.saturating_mul(u64::try_from(addresses).unwrap_or(u64::MAX));
         let refusals = (facts.open_files / 16).clamp(4, REFUSALS_MAX);
         let admin_connections = (facts.open_files / 16).clamp(4, ADMIN_CONNECTIONS_MAX);

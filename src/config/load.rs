@@ -83,6 +83,7 @@ pub fn load(
     draft.take_rules();
     if line.task.is_bounded_by_limits() {
         draft.check_ways();
+        draft.check_doors(facts);
     }
     draft.check_listeners();
     draft.check_tls();
@@ -285,6 +286,15 @@ impl Draft {
         self.errors.extend(found);
     }
 
+    /// That traffic can come in somewhere.
+    fn check_doors(&mut self, facts: &SystemFacts) {
+        let Config { listen, tls_listen, .. } = &self.config;
+        let is_shut = *listen == OrOff::Off && *tls_listen == OrOff::Off && facts.inherited == 0;
+        if is_shut && self.is_sound(&["listen", "tls_listen"]) {
+            self.errors.push(ConfigError::Conflict(NO_DOOR.to_owned()));
+        }
+    }
+
     fn check_listeners(&mut self) {
         let AdminListen::At(admin) = &self.config.admin_listen else { return };
         if self.is_sound(&["admin_listen", "admin_token"])
@@ -293,7 +303,7 @@ impl Draft {
         {
             self.errors.push(ConfigError::Conflict(unguarded(admin)));
         }
-        if !self.is_sound(&["listen", "admin_listen"]) || !self.config.listen.as_slice().contains(admin) {
+        if !self.is_sound(&["listen", "admin_listen"]) || !self.config.cleartext_addresses().contains(admin) {
             return;
         }
         if !admin.is_chosen_by_the_system() {
@@ -323,13 +333,16 @@ impl Draft {
     }
 }
 
+const NO_DOOR: &str =
+    "PAGECAST_LISTEN=off and PAGECAST_TLS_LISTEN=off leave nothing to listen on: give one of them";
+
 fn tls_conflicts(config: &Config) -> Vec<String> {
     let mut conflicts = Vec::new();
     let (listen, chains, keys) = (&config.tls_listen, config.tls_cert.given(), config.tls_key.given());
-    let addresses = listen.given().map_or(&[][..], |list| list.as_slice());
+    let addresses = config.tls_addresses();
     for address in addresses.iter().filter(|address| !address.is_chosen_by_the_system()) {
         let is_admin = matches!(&config.admin_listen, AdminListen::At(admin) if admin == address);
-        let is_plain = config.listen.as_slice().contains(address);
+        let is_plain = config.cleartext_addresses().contains(address);
         let other = match (is_plain, is_admin) {
             (true, _) => format!("PAGECAST_LISTEN={}", config.listen),
             (_, true) => format!("PAGECAST_ADMIN_LISTEN={}", config.admin_listen),

@@ -33,7 +33,7 @@ impl Activated {
     /// Where one of them is no listening stream socket; the error names it.
     pub(crate) fn take(config: &Config) -> io::Result<Self> {
         let mut activated = Self::default();
-        for (role, bound) in from_manager(config.defer_accept.is_on(), tls_addresses(config))? {
+        for (role, bound) in from_manager(config.defer_accept.is_on(), config.tls_addresses())? {
             match role {
                 Role::Traffic => activated.traffic.push(bound),
                 Role::Admin => activated.admin = Some(bound),
@@ -159,8 +159,8 @@ fn add_missing(
     mut bind: impl FnMut(&Address, Scheme) -> io::Result<Bound>,
 ) -> io::Result<Vec<Bound>> {
     let has_tls = managed.iter().any(|bound| bound.scheme == Scheme::Https);
-    let plain = if managed.is_empty() { config.listen.as_slice() } else { &[] };
-    let tls = if has_tls { &[] } else { tls_addresses(config) };
+    let plain = if managed.is_empty() { config.cleartext_addresses() } else { &[] };
+    let tls = if has_tls { &[] } else { config.tls_addresses() };
     let mut traffic = managed;
     for (addresses, scheme) in [(plain, Scheme::Http), (tls, Scheme::Https)] {
         for address in addresses {
@@ -171,16 +171,12 @@ fn add_missing(
 }
 
 fn bind_traffic(address: &Address, scheme: Scheme, config: &Config, limits: &Limits) -> io::Result<Bound> {
-    let others = [config.listen.as_slice(), tls_addresses(config)].concat();
+    let others = [config.cleartext_addresses(), config.tls_addresses()].concat();
     bind(address, scheme, limits.workers, &others, config.defer_accept.is_on())
 }
 
 fn bind_admin(address: &Address) -> io::Result<Bound> {
     bind(address, Scheme::Http, 1, &[], false)
-}
-
-fn tls_addresses(config: &Config) -> &[Address] {
-    config.tls_listen.given().map_or(&[], |list| list.as_slice())
 }
 
 fn admin_address(config: &Config) -> Option<&Address> {

@@ -336,6 +336,12 @@ fn mistakes_are_told_at_start() {
     let path = |name: &str| files.path(name).display().to_string();
     let (good, key, other) = (path("good.pem"), path("good.key"), path("other.key"));
     let both = format!("{good},{good}");
+    let ended = Site::new().env("PAGECAST_LISTEN", "off").command().output().unwrap();
+    let log = String::from_utf8_lossy(&ended.stderr);
+    assert!(
+        ended.status.code() == Some(2) && log.contains("leave nothing to listen on: give one of them"),
+        "{log}"
+    );
     for (cert, key_file, listen, code, told) in [
         ("off", "off", "127.0.0.1:0", 2, "PAGECAST_TLS_LISTEN=127.0.0.1:0 needs a certificate".to_owned()),
         (&good, "off", "127.0.0.1:0", 2, "is of no use without its key: give PAGECAST_TLS_KEY".to_owned()),
@@ -391,6 +397,19 @@ fn mistakes_are_told_at_start() {
         assert_eq!(ended.status.code(), Some(code), "{told}: {log}");
         assert!(log.contains(&told), "{told}: {log}");
     }
+}
+
+#[test]
+fn a_server_may_speak_tls_only() {
+    let (site, _files) = secured(Site::with([("a", b"a")]).env("PAGECAST_LISTEN", "off"));
+    let server = site.env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0").serve();
+    assert_eq!(Wants::usual().get(&server, "/a").text(), "a");
+    assert_eq!(Wants::usual().get(&server, "/readyz").status, 200);
+    assert!(
+        !server.log().contains("http://127.0.0.1:8080") && !server.log().contains("listening on http://")
+    );
+    let config: serde_json::Value = serde_json::from_slice(&server.get_admin("/debug/config").body).unwrap();
+    assert!(config.to_string().contains("\"off\""), "{config}");
 }
 
 #[test]
