@@ -31,6 +31,19 @@ pub trait ReadSome: Read {
 
 impl<R: Read> ReadSome for R {}
 
+/// Waits until something has arrived, and leaves it there.
+pub fn wait_for_bytes(stream: &TcpStream) {
+    loop {
+        match stream.peek(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            peeked => {
+                assert_eq!(peeked.unwrap(), 1);
+                return;
+            }
+        }
+    }
+}
+
 /// A client that keeps its connection: every further response shows that the one before ended where it said.
 pub struct Client {
     pub stream: TcpStream,

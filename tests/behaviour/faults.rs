@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use pagecast::files::storage::{Call, Fault, Faulty, Slow, When};
 use rustix::io::Errno;
 
+use crate::client::wait_for_bytes;
 use crate::in_process::InProcess;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
@@ -621,6 +622,7 @@ fn a_file_truncated_under_a_hundred_requests_costs_them_and_nobody_else() {
             })
             .collect();
         assert_eq!(Reply::read(&mut streams[0], true).unwrap().status, 200);
+        wait_for_bytes(&streams[1]);
         let file = std::fs::File::options().write(true).open(&path).unwrap();
         file.set_len(LENGTH as u64 / 3).unwrap();
         check_undisturbed(&mut other);
