@@ -169,7 +169,7 @@ impl<S> Worker<S> {
         }
     }
 
-    /// From now on idle connections close, too; those whose next request may be on its way get [`LAST_CHANCE`].
+    /// From now on idle connections close, too; those whose next request may be on its way get a last chance.
     pub fn close(&self) {
         self.is_retiring.set(true);
         self.is_closing.set(true);
