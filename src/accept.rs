@@ -48,9 +48,10 @@ pub(crate) async fn accept<S, B>(
     lifecycle.reached(begins).await;
     let mut closing = pin!(async {
         lifecycle.reached(Phase::Draining).await;
-        if lifecycle.phase() == Phase::Draining {
+        if !lifecycle.is_succeeded() {
             // Whom the kernel holds back until its request comes would be reset with the listener.
             let _ = defer_accept(queue.get_ref(), 0);
+            tokio::time::sleep(LET_IN).await;
         }
         lifecycle.reached(Phase::Retiring).await;
     });
@@ -129,6 +130,9 @@ fn address(peer: SocketAddrAny) -> Option<SocketAddr> {
 
 /// Connections accepted in one turn.
 const AT_ONCE: usize = 64;
+
+/// Time for those whom the kernel held back to come in, however short the drain delay.
+const LET_IN: Duration = Duration::from_millis(20);
 
 const CLOSE_WHEN_SHORT: usize = 16;
 

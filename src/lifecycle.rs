@@ -56,13 +56,15 @@ impl Phase {
 pub struct Lifecycle {
     phase: Arc<watch::Sender<Phase>>,
     is_drained: Arc<AtomicBool>,
+    is_succeeded: Arc<AtomicBool>,
 }
 
 impl Lifecycle {
     /// A server that is starting.
     #[allow(clippy::new_without_default, reason = "a lifecycle begins; it is not a neutral value")]
     pub fn new() -> Self {
-        Self { phase: Arc::new(watch::Sender::new(Phase::Starting)), is_drained: Arc::default() }
+        let phase = Arc::new(watch::Sender::new(Phase::Starting));
+        Self { phase, is_drained: Arc::default(), is_succeeded: Arc::default() }
     }
 
     /// How far the server is now.
@@ -80,8 +82,16 @@ impl Lifecycle {
         self.is_drained.swap(is_drained, Ordering::Relaxed) != is_drained
     }
 
+    /// Whether a successor has the listeners, or had them before this server closed.
+    pub(crate) fn is_succeeded(&self) -> bool {
+        self.is_succeeded.load(Ordering::Acquire)
+    }
+
     /// Goes on to `phase`; never back.
     pub(crate) fn advance(&self, phase: Phase) {
+        if phase == Phase::Retiring {
+            self.is_succeeded.store(true, Ordering::Release);
+        }
         self.phase.send_if_modified(|current| {
             let is_later = phase > *current;
             *current = phase.max(*current);
