@@ -564,15 +564,7 @@ mod tests {
 
     #[test]
     fn a_link_is_signed_for_a_path_and_its_terms() {
-        let usual = Sign {
-            path: b"/a b".to_vec(),
-            expires: Span::hours(1),
-            key_id: None,
-            client: None,
-            download: None,
-            method: LinkMethod::Get,
-            base: String::new(),
-        };
+        let usual = Sign::usual("/a b");
         for (arguments, sign) in [
             (&["sign", "/a b"][..], usual.clone()),
             (

@@ -81,6 +81,22 @@ pub struct Sign {
     pub base: String,
 }
 
+#[cfg(test)]
+impl Sign {
+    /// What `pagecast sign PATH` makes.
+    pub(crate) fn usual(path: &str) -> Self {
+        Self {
+            path: path.as_bytes().to_vec(),
+            expires: Span::hours(1),
+            key_id: None,
+            client: None,
+            download: None,
+            method: LinkMethod::Get,
+            base: String::new(),
+        }
+    }
+}
+
 /// How a tree is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {

@@ -11,6 +11,13 @@ pub(crate) struct Places {
     max: usize,
 }
 
+/// How many places are taken at one moment, and how many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlaceCounts {
+    pub(crate) taken: usize,
+    pub(crate) max: usize,
+}
+
 /// A place that is taken, until it is dropped.
 pub(crate) type Place = OwnedSemaphorePermit;
 
@@ -21,12 +28,9 @@ impl Places {
         Self { free: Arc::new(Semaphore::new(max)), max }
     }
 
-    pub(crate) fn max(&self) -> usize {
-        self.max
-    }
-
-    pub(crate) fn taken(&self) -> usize {
-        self.max.saturating_sub(self.free.available_permits())
+    pub(crate) fn counts(&self) -> PlaceCounts {
+        let Self { free, max } = self;
+        PlaceCounts { taken: max.saturating_sub(free.available_permits()), max: *max }
     }
 
     /// A place, if one is free.
@@ -56,9 +60,9 @@ mod tests {
         for (asked, max) in [(0, 1), (1, 1), (3, 3)] {
             let places = Places::new(asked);
             let taken: Vec<_> = std::iter::from_fn(|| places.take()).collect();
-            assert_eq!((taken.len(), places.taken(), places.max()), (max, max, max), "{asked}");
+            assert_eq!((taken.len(), places.counts()), (max, PlaceCounts { taken: max, max }), "{asked}");
             drop(taken);
-            assert_eq!(places.taken(), 0);
+            assert_eq!(places.counts(), PlaceCounts { taken: 0, max });
             places.all_left().await;
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::entry::{Entry, EntryCounts};
-use super::places::Places;
+use super::places::{PlaceCounts, Places};
 use super::process::Process;
 use crate::access_log::{AccessLog, AccessLogCounts};
 use crate::config::{Config, Limits};
@@ -68,7 +68,9 @@ pub(crate) struct Readings {
     pub(crate) is_drained: bool,
     /// What the admin listener refused.
     pub(crate) entry: EntryCounts,
-    pub(crate) admin: AdminPlaces,
+    pub(crate) admin_connections: PlaceCounts,
+    /// Those of them that watch the dashboard.
+    pub(crate) admin_watches: PlaceCounts,
     pub(crate) uptime: Duration,
     pub(crate) is_successor: bool,
     pub(crate) upgrades_failed: u64,
@@ -111,7 +113,8 @@ impl Gauges {
             phase: self.lifecycle.phase(),
             is_drained: self.lifecycle.is_drained(),
             entry: self.entry.counts(),
-            admin: self.admin.clone(),
+            admin_connections: self.admin.connections.counts(),
+            admin_watches: self.admin.watches.counts(),
             uptime: self.started.elapsed(),
             is_successor: self.is_successor,
             upgrades_failed: handover::failures(),

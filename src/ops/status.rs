@@ -5,7 +5,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, guard};
 use serde::Serialize;
 
-use super::places::Places;
+use super::places::PlaceCounts;
 use super::process::Process;
 use super::readings::{Gauges, Readings};
 use crate::access_log::AccessLogCounts;
@@ -242,8 +242,8 @@ impl Status {
                 connection_resets: gauge(totals.http2.most_resets, config.http2_resets.get()),
                 resets: totals.http2.resets,
             },
-            admin_connections: places(&readings.admin.connections),
-            admin_watches: places(&readings.admin.watches),
+            admin_connections: places(readings.admin_connections),
+            admin_watches: places(readings.admin_watches),
             clients: gauge(guard.clients as u64, config.clients.get()),
             handles: Handles {
                 now: files.handles as u64,
@@ -326,8 +326,8 @@ impl Certificate {
     }
 }
 
-fn places(places: &Places) -> Gauge {
-    gauge(places.taken() as u64, places.max() as u64)
+fn places(places: PlaceCounts) -> Gauge {
+    gauge(places.taken as u64, places.max as u64)
 }
 
 fn gauge(now: u64, limit: u64) -> Gauge {

@@ -30,7 +30,7 @@ use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render
 use super::send::{Cut, Outbox};
 use super::socket::Socket;
 use super::stall::{Stall, Uptake};
-use super::worker::{Bounds, LAST_CHANCE, Registration, Worker};
+use super::worker::{Bounds, Registration, Worker};
 use crate::guard::Pass;
 use crate::guard::bandwidth::Pace;
 use crate::http::carriage::Carriage;
@@ -309,7 +309,7 @@ where
             };
             let Poll::Ready(read) = read else {
                 drop(scratch);
-                return self.poll_waiting(cx, &worker);
+                return self.poll_waiting(cx);
             };
             let Ok(length @ 1..) = read else { return Poll::Ready(None) };
             let is_first = self.input.is_empty();
@@ -330,7 +330,7 @@ where
         }
     }
 
-    fn poll_waiting(&mut self, cx: &mut Context<'_>, worker: &Worker<S>) -> Poll<Option<Arrived>> {
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
         let is_idle = self.input.is_empty();
         if is_idle {
             self.input = Vec::new();
@@ -340,8 +340,7 @@ where
             if self.place.is_evicted() && !self.socket.has_arrived() {
                 return Poll::Ready(None);
             }
-            if worker.is_closing() {
-                self.deadline.set(self.now, LAST_CHANCE);
+            if self.place.closes_after(self.now, &mut self.deadline) {
                 return self.deadline.poll(cx).map(|()| None);
             }
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::deadline::Deadline;
 use super::proxy_protocol::{Header, Source, parse};
 use super::socket::Socket;
-use super::worker::{LAST_CHANCE, Registration};
+use super::worker::Registration;
 use crate::config::ProxyProtocol;
 
 /// Reads the header of the PROXY protocol and gives the socket the peer that it names; `input` then holds what came behind
@@ -78,9 +78,7 @@ fn poll_header<S>(
         if place.is_evicted() && !socket.has_arrived() {
             return Poll::Ready(None);
         }
-        if worker.is_closing() {
-            deadline.set(since, LAST_CHANCE);
-        }
+        place.closes_after(since, deadline);
     }
     ready!(deadline.poll(cx));
     Poll::Ready(None)

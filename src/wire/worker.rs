@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::deadline::Deadline;
 use super::head::{HeadLimits, LastHost};
 use super::http2::{Buffers, Maps};
 use super::noting::Noting;
@@ -259,6 +260,15 @@ pub(super) struct Registration<S> {
 impl<S> Registration<S> {
     pub(super) fn worker(&self) -> &Rc<Worker<S>> {
         &self.worker
+    }
+
+    /// Whether the worker closes. Then `deadline` becomes the end of the last chance of who has waited since `since`.
+    pub(super) fn closes_after(&self, since: Instant, deadline: &mut Deadline) -> bool {
+        let is_closing = self.worker.is_closing();
+        if is_closing {
+            deadline.set(since, LAST_CHANCE);
+        }
+        is_closing
     }
 
     /// The connection waits for a request since `now`; it may be woken to close.

@@ -17,15 +17,20 @@ pub fn patterned(length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// One read that no signal cuts short: one on a socket with a timeout is not taken up again by the kernel.
+/// What `call` comes to, however often a signal cuts it short: one on a socket with a timeout is not taken up again by the kernel.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// One read that no signal cuts short.
 pub trait ReadSome: Read {
     fn read_some(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.read(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
-        }
+        uninterrupted(|| self.read(bytes))
     }
 }
 
@@ -33,15 +38,7 @@ impl<R: Read> ReadSome for R {}
 
 /// Waits until something has arrived, and leaves it there.
 pub fn wait_for_bytes(stream: &TcpStream) {
-    loop {
-        match stream.peek(&mut [0]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            peeked => {
-                assert_eq!(peeked.unwrap(), 1);
-                return;
-            }
-        }
-    }
+    assert_eq!(uninterrupted(|| stream.peek(&mut [0])).unwrap(), 1);
 }
 
 /// A client that keeps its connection: every further response shows that the one before ended where it said.

@@ -1,7 +1,7 @@
 //! Sockets that outlive a process: from a service manager, and from one process to the next without a lost request.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::client::ReadSome;
+use crate::client::{ReadSome, uninterrupted};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 const GET_A: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -545,9 +545,7 @@ pub fn get_unix(path: &Path) -> Reply {
 pub fn heard(manager: &UnixDatagram) -> String {
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = [0; 512];
-    let received = std::iter::repeat_with(|| manager.recv(&mut bytes))
-        .find(|received| !matches!(received, Err(error) if error.kind() == ErrorKind::Interrupted));
-    let length = received.expect("no end").expect("a word");
+    let length = uninterrupted(|| manager.recv(&mut bytes)).expect("a word");
     String::from_utf8(bytes[..length].to_vec()).unwrap()
 }
 

@@ -1,12 +1,14 @@
 //! What a server writes to its standard error, complete up to the present.
 
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::process::ChildStderr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::ioctl_fionbio;
+
+use crate::client::ReadSome;
 
 /// The lines so far. A thread takes them off the pipe, so that it is never full; whoever asks does so too, so that nothing that was
 /// written before is missing.
@@ -58,10 +60,9 @@ impl Inner {
     fn take(&mut self) -> bool {
         let mut piece = [0; 4096];
         while !self.is_over {
-            match self.pipe.read(&mut piece) {
+            match self.pipe.read_some(&mut piece) {
                 Ok(0) => self.is_over = true,
                 Ok(length) => self.bytes.extend_from_slice(&piece[..length]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => panic!("the log can't be read: {error}"),
             }

@@ -60,20 +60,7 @@ const OUTSIDE_PATH: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC.remove(b'/')
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AccessFiles, Span};
-    use crate::http::link::LinkMethod;
-
-    fn asked(path: &str) -> Sign {
-        Sign {
-            path: path.as_bytes().to_vec(),
-            expires: Span::hours(1),
-            key_id: None,
-            client: None,
-            download: None,
-            method: LinkMethod::Get,
-            base: String::new(),
-        }
-    }
+    use crate::config::AccessFiles;
 
     fn keys(ids: &[&str]) -> LinkKeys {
         let lines: String = ids.iter().map(|id| format!("{id} {}\n", "A".repeat(43))).collect();
@@ -89,15 +76,15 @@ mod tests {
             ("/a/../b//c/", "/b/c/?expires=3601&key=k1&sig="),
             ("/", "/?expires=3601&key=k1&sig="),
         ] {
-            let url = url(&keys, &asked(path), 1).unwrap();
+            let url = url(&keys, &Sign::usual(path), 1).unwrap();
             assert!(url.starts_with(expected), "{url}");
         }
-        assert!(url(&keys, &asked("/a/../../b"), 1).is_err());
+        assert!(url(&keys, &Sign::usual("/a/../../b"), 1).is_err());
         let full = Sign {
             client: Some("192.0.2.0/24".to_owned()),
             download: Some("r&d.pdf".to_owned()),
             base: "https://files.example/x".to_owned(),
-            ..asked("/a")
+            ..Sign::usual("/a")
         };
         let url = url(&keys, &full, 1).unwrap();
         let expected =

@@ -146,18 +146,17 @@ fn connections(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
         "Idle connections that were closed for a newcomer.",
         now.connections.evicted,
     )?;
-    let admin = &now.admin;
     page.bounded(
         "pagecast_admin_connections",
         "Connections to the admin port that are open.",
-        count(admin.connections.taken()),
-        count(admin.connections.max()),
+        count(now.admin_connections.taken),
+        count(now.admin_connections.max),
     )?;
     page.bounded(
         "pagecast_admin_watches",
         "Of these, those that watch the dashboard.",
-        count(admin.watches.taken()),
-        count(admin.watches.max()),
+        count(now.admin_watches.taken),
+        count(now.admin_watches.max),
     )?;
     page.bounded(
         "pagecast_clients",

@@ -14,7 +14,7 @@ use super::session::{Gathering, Session};
 use crate::tls::Tls;
 use crate::wire::deadline::Deadline;
 use crate::wire::socket::Socket;
-use crate::wire::worker::{LAST_CHANCE, Registration};
+use crate::wire::worker::Registration;
 
 /// Why there is no session.
 #[derive(Debug)]
@@ -202,8 +202,7 @@ impl<S> Client<'_, S> {
         if self.place.is_evicted() {
             return Poll::Ready(Failure::Gone);
         }
-        if self.place.worker().is_closing() {
-            self.deadline.set(self.since, LAST_CHANCE);
+        if self.place.closes_after(self.since, &mut self.deadline) {
             return self.deadline.poll(cx).map(|()| Failure::Gone);
         }
         self.deadline.poll(cx).map(|()| Failure::TimedOut)
