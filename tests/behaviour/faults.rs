@@ -505,10 +505,8 @@ fn what_a_kill_leaves_behind_is_in_nobodys_way() {
         .env("PAGECAST_STATE_DIR", state.to_str().unwrap())
         .env("PAGECAST_LISTING", "on")
         .env("PAGECAST_ARCHIVE", "on");
-    let kill = |mut server: Server| {
-        server.signal("KILL");
-        server.wait();
-    };
+    // Who has gone by itself, as a predecessor that made way, is not there to be killed.
+    let kill = |server: Server| drop(server);
     for round in 0..3 {
         let mut server = site.start(site.command(), " ready: ");
         let asks = ["/long", "/?archive=tar.zst", "/a", "/long?digest=sha-256"];
