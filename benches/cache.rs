@@ -8,10 +8,10 @@ use std::hint::black_box;
 use actix_rt::System;
 use actix_web::{App, test};
 use criterion::{Criterion, criterion_group, criterion_main};
+use pagecast::config::policy::rules::Rules;
 use pagecast::config::{Config, Limits, Span, Switch, Symlinks};
 use pagecast::files::{Files, Lookup, Root, Settings};
 use pagecast::http::target::SitePath;
-use pagecast::rules::Rules;
 
 fn settings() -> Settings {
     let hour = Span::hours(1);

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use actix_rt::System;
 use pagecast::config::{Given, RealDisk, system::system_facts};
 use pagecast::files::storage::Slow;
-use pagecast::reload::ReloadRequests;
-use pagecast::server::{Listeners, Signals, serve};
+use pagecast::lifecycle::reload::ReloadRequests;
+use pagecast::server::run::{Listeners, Signals, serve};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use pagecast::cli::{self, Outcome};
 use pagecast::config::{self, Given, Loaded, RealDisk, Task};
-use pagecast::tree::{self, Outcome};
 
 fn main() -> ExitCode {
     let given = Given::to_the_process();
@@ -20,12 +20,12 @@ fn main() -> ExitCode {
 
 fn perform(loaded: &Loaded, given: Given) -> ExitCode {
     match &loaded.task {
-        Task::Serve => pagecast::server::run(loaded, given),
+        Task::Serve => pagecast::server::run::run(loaded, given),
         Task::ShowConfig => print(&config::show(loaded)),
-        Task::Compress(asked) => tell(&tree::compress(&loaded.config, asked)),
-        Task::Verify(asked) => tell(&tree::verify(&loaded.config, asked)),
-        Task::Warm(asked) => tell(&pagecast::warmth::warm(&loaded.config, asked)),
-        Task::Sign(asked) => tell(&pagecast::guard::access::sign(&loaded.access.link_keys, asked)),
+        Task::Compress(asked) => tell(&cli::compress(&loaded.config, asked)),
+        Task::Verify(asked) => tell(&cli::verify(&loaded.config, asked)),
+        Task::Warm(asked) => tell(&cli::warm(&loaded.config, asked)),
+        Task::Sign(asked) => tell(&cli::sign(&loaded.access.link_keys, asked)),
         Task::Print(text) => print(text),
     }
 }

@@ -1,7 +1,7 @@
 //! What becomes of a configuration that is read again while the server runs.
 
 use super::error::shortened;
-use super::knobs::{Config, KNOBS, Knob};
+use crate::config::settings_table::{Config, KNOBS, Knob};
 
 /// A new configuration beside the one in effect.
 #[derive(Debug)]

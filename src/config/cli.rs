@@ -13,11 +13,11 @@ use super::cli_sign;
 use super::count::Count;
 use super::environment::CONFIG_VARIABLE;
 use super::error::ConfigError;
-use super::knobs::{KNOBS, Knob};
 use super::nearest::nearest_key;
 use super::path_glob::PathGlobs;
 use super::setting::Setting;
 use super::task::{Compress, Task, Verification, Warm};
+use crate::config::settings_table::{KNOBS, Knob};
 use crate::http::encoding::Coding;
 
 /// What the command line asks for.
@@ -393,7 +393,7 @@ const CODINGS_ACCEPTED: &str = "a comma list of br, zstd and gzip";
 mod tests {
     use super::*;
     use crate::config::{Sign, Span};
-    use crate::http::link::LinkMethod;
+    use crate::http::signed_url::LinkMethod;
 
     #[test]
     fn the_command_is_sound() {

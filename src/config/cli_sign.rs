@@ -9,9 +9,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::error::ConfigError;
 use super::setting::Setting;
-use super::span::Span;
 use super::task::Sign;
-use crate::http::link::{LinkMethod, is_key_id, network};
+use crate::config::duration_setting::Span;
+use crate::http::signed_url::{LinkMethod, is_key_id, network};
 
 /// The command without the arguments that it shares with others.
 pub(super) fn command() -> Command {

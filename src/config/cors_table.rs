@@ -6,14 +6,14 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::file::Entry;
-use super::or_off::OrOff;
 use super::origin_list::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS, OriginList};
 use super::rule_reader::{Refused, RuleReader, is_off, read, texts_of};
 use super::setting::Setting;
-use super::span::Span;
-use super::word::Switch;
+use crate::config::choice::Switch;
+use crate::config::duration_setting::Span;
+use crate::config::toggle::OrOff;
 use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsMethod, CorsPolicy};
-use crate::http::field::is_token;
+use crate::http::header_grammar::is_token;
 
 /// What `cors` says.
 pub(crate) struct CorsTable {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::or_off::OFF;
 use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use crate::config::toggle::OFF;
 
 /// The algorithms of the digests that responses carry (RFC 9530); none of them: off.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 
 use super::error::ConfigError;
-use super::knobs::{KNOBS, Knob, VARIABLE_PREFIX};
 use super::nearest::nearest_key;
+use crate::config::settings_table::{KNOBS, Knob, VARIABLE_PREFIX};
 
 /// The variables that are ours, sorted by what they set; in the order of their names.
 #[derive(Debug, Default)]

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::knobs::Knob;
 use super::origin::Origin;
+use crate::config::settings_table::Knob;
 
 /// One thing that is wrong. Its text is one line and says what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]

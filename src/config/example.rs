@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::change::is_live;
-use super::knobs::{KNOBS, Knob};
+use crate::config::settings_table::{KNOBS, Knob};
 
 /// A TOML file that explains every knob and, once its lines are uncommented, sets every default.
 /// `pagecast config --example` prints it; `config/pagecast.toml` begins with it.

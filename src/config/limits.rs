@@ -7,9 +7,9 @@
 
 use super::count::{AUTO, Auto};
 use super::error::ConfigError;
-use super::knobs::Config;
 use super::memory::MemorySource;
-use super::word::ProxyProtocol;
+use crate::config::choice::ProxyProtocol;
+use crate::config::settings_table::Config;
 
 /// What the system allows the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,24 +5,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io, mem};
 
-use super::access_files::{AccessFiles, WantedFiles};
 use super::address::AdminListen;
 use super::cli::{COMMANDS, CommandLine, read_command_line};
 use super::count::AUTO;
-use super::disk::Disk;
 use super::environment::{CONFIG_VARIABLE, Environment, read_environment};
 use super::error::{ConfigError, ConfigErrors, name_at};
 use super::file::{Entry, Source, parse};
-use super::knobs::{Config, KNOBS, Knob};
 use super::limits::{self, Limits, SystemFacts};
 use super::nearest::nearest_key;
-use super::or_off::OrOff;
 use super::origin::{Origin, Origins};
 use super::rule_reader::RULE;
 use super::rule_table::{ReadRule, read_rules};
 use super::secret::HIDDEN;
 use super::setting::Raw;
 use super::task::Task;
+use crate::config::credential_files::{AccessFiles, WantedFiles};
+use crate::config::file_reader::Disk;
+use crate::config::settings_table::{Config, KNOBS, Knob};
+use crate::config::toggle::OrOff;
 use crate::http::redirects::{BadLine, REDIRECTS_FILE, Redirects};
 
 /// What the program is to do, and with what.

@@ -1,6 +1,6 @@
 //! The known name that a misspelt one was meant to be.
 
-use super::knobs::KNOBS;
+use crate::config::settings_table::KNOBS;
 
 /// The key, of a knob or one of `others`, that is nearest to `name`, whatever style `name` is written in.
 pub(crate) fn nearest_key(name: &str, others: &[&'static str]) -> &'static str {

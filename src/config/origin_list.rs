@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
-use super::span::Span;
+use crate::config::duration_setting::Span;
 use crate::http::cors::{AllowedOrigins, OriginPattern};
 
 /// `*`, or a comma list of origins; in the file also a list of strings.

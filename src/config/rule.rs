@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::access_choice::AccessChoice;
 use super::byte_count::ByteCount;
 use super::count::Auto;
 use super::digest_choice::DigestChoice;
-use super::extra_fields::ExtraFields;
-use super::field_value::FieldValue;
-use super::or_off::OrOff;
 use super::path_glob::PathGlobs;
 use super::site_file::SiteFile;
-use super::word::{Disposition, Switch};
+use crate::config::auth_methods::AccessChoice;
+use crate::config::choice::{Disposition, Switch};
+use crate::config::extra_headers::ExtraFields;
+use crate::config::header_value::FieldValue;
+use crate::config::toggle::OrOff;
 use crate::http::cors::CorsPolicy;
 
 /// What holds for a part of the site.

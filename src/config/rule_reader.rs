@@ -5,11 +5,11 @@ use toml::de::DeValue;
 
 use super::error::{ConfigError, name_at};
 use super::file::{Entry, Source};
-use super::knobs::Knob;
 use super::nearest::nearest_of;
-use super::or_off::OFF;
 use super::origin::Origin;
 use super::setting::{Raw, Setting};
+use crate::config::settings_table::Knob;
+use crate::config::toggle::OFF;
 
 /// The key of rules.
 pub(crate) const RULE: &str = "rule";

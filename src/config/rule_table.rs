@@ -5,23 +5,23 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::access_choice::{AccessChoice, Ways};
 use super::byte_count::ByteCount;
 use super::cors_table::CorsTable;
 use super::count::Auto;
 use super::digest_choice::DigestChoice;
 use super::error::ConfigError;
-use super::extra_fields::why_reserved;
-use super::field_value::{FieldName, FieldValue, is_media_type};
 use super::file::{Entry, Source};
-use super::or_off::{OFF, OrOff};
 use super::origin::Origin;
 use super::path_glob::PathGlobs;
 use super::rule::{Effects, Rule};
 use super::rule_reader::{RULE, Refused, RuleReader, is_off, read, texts_of};
 use super::setting::{Refusal, Setting};
 use super::site_file::SiteFile;
-use super::word::{Disposition, Switch};
+use crate::config::auth_methods::{AccessChoice, Ways};
+use crate::config::choice::{Disposition, Switch};
+use crate::config::extra_headers::why_reserved;
+use crate::config::header_value::{FieldName, FieldValue, is_media_type};
+use crate::config::toggle::{OFF, OrOff};
 
 /// A rule as it was read.
 pub(crate) struct ReadRule {

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::knobs::KNOBS;
 use super::load::Loaded;
 use super::origin::{Origin, Origins};
 use super::rule_reader::RULE;
 use super::{ByteCount, Config, Limits};
+use crate::config::settings_table::KNOBS;
 
 /// Every effective value and where it comes from, in aligned columns under the headings of the groups; below,
 /// the paths of each rule and the bounds that are derived only.

@@ -2,9 +2,9 @@
 
 use super::address::Address;
 use super::path_glob::PathGlobs;
-use super::span::Span;
+use crate::config::duration_setting::Span;
 use crate::http::encoding::Coding;
-use crate::http::link::LinkMethod;
+use crate::http::signed_url::LinkMethod;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

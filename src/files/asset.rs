@@ -5,21 +5,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::beside::Beside;
 use super::digests::KnownDigests;
-use super::fields::Fields;
-use super::forms::Forms;
 use super::handle_pool::HandlePool;
-use super::heat::Heat;
-use super::held::Held;
 use super::mapped::Mapped;
 use super::version::Version;
+use crate::config::policy::rules::Policy;
+use crate::files::cache_ref::Held;
+use crate::files::encoded_variants::Forms;
+use crate::files::headers::Fields;
+use crate::files::recency::Heat;
+use crate::files::sidecars::Beside;
 use crate::http::date::HttpDate;
 use crate::http::encoding::Coding;
 use crate::http::entity_tag::EntityTag;
 use crate::http::target::SitePath;
-use crate::kernel::Mapping;
-use crate::rules::Policy;
+use crate::sys::kernel::Mapping;
 
 /// A version, its rendered header fields, and its content. Shared by the cache and by every response under way, so that
 /// an eviction never takes bytes from under a response.

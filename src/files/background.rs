@@ -10,18 +10,18 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::asset::Asset;
-use super::beside::CHECKSUM;
 use super::digests::{Digest, digest_file, digest_of};
-use super::fill::fill;
 use super::load::Loader;
 use super::root::{Entry, leads_nowhere};
 use super::storage::Storage;
 use super::version::{RACY_WITHIN, Version};
-use crate::encode::encode;
+use crate::files::read_exact::fill;
+use crate::files::sidecars::CHECKSUM;
 use crate::http::checksum_file::expected_in;
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Coding;
 use crate::http::target::SitePath;
+use crate::sys::compress::encode;
 
 impl Loader {
     /// The checksum of an asset's bytes. Blocks.

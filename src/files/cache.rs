@@ -1,6 +1,6 @@
 //! Names in front of assets, both bounded. A thousand clients that ask for one cold file open it once.
 
-mod forming;
+mod encoding;
 pub(crate) mod remembered;
 pub(crate) mod warming;
 
@@ -17,30 +17,30 @@ use rustix::io::Errno;
 
 use self::warming::PERIOD_MS;
 use super::asset::{Asset, Content};
-use super::beside::original;
 use super::digests::Digests;
-use super::disk::{Disk, Unanswered};
 use super::faults::{Fault, Faults, fault_of};
 use super::handle_pool::{Handle, HandlePool};
-use super::lanes::Lanes;
 use super::load::{Loaded, Loader, Sizes};
-use super::loading::Loading;
 use super::mapped::Reaper;
 use super::name::{Checked, FIRST_MS, Lookup, Name, Outcome};
 use super::reads::Reads;
-use super::resident;
 use super::root::{Entry, Root, RootState};
 use super::settings::{Counts, Settings};
 use super::storage::Storage;
 use super::tags::Tags;
-use super::tally::{CacheTally, Tallies};
 use super::version::Version;
-use super::watch::{Hint, Watch};
 use crate::config::Verify;
+use crate::config::policy::rules::Rules;
+use crate::files::background_queues::Lanes;
+use crate::files::counters::{CacheTally, Tallies};
+use crate::files::inotify::{Hint, Watch};
+use crate::files::pending_lookups::Loading;
+use crate::files::residency;
+use crate::files::sidecars::original;
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Coding;
 use crate::http::target::SitePath;
-use crate::rules::Rules;
+use crate::sys::blocking_pool::{Disk, Unanswered};
 
 /// The files of one document root. Cheap to clone; every clone is the same.
 ///
@@ -383,7 +383,7 @@ impl Files {
                     inner.loader.root.entry(&SitePath::root().entry(&name))
                     && stat.st_size > 0
                 {
-                    resident::probe(inner.loader.storage(), file.as_fd(), 0..1, &mut scratch);
+                    residency::probe(inner.loader.storage(), file.as_fd(), 0..1, &mut scratch);
                     return;
                 }
             }
@@ -481,7 +481,7 @@ impl Files {
             mappings: self.inner.mapped.entry_count(),
             digests: self.inner.loader.tags.digests.count(),
             background: self.inner.digesting.taken() + self.inner.compressing.taken(),
-            unanswered_probes: resident::unanswered(),
+            unanswered_probes: residency::unanswered(),
             reads_waiting: reads.waiting,
             reads_running: reads.running,
             reads: reads.made,

@@ -11,10 +11,10 @@ use sha2::{Digest as _, Sha256, Sha512};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::fill::fill;
 use super::storage::Storage;
-use super::tally::{CacheCounts, CacheTally};
 use super::version::Version;
+use crate::files::counters::{CacheCounts, CacheTally};
+use crate::files::read_exact::fill;
 use crate::http::digest::Algorithm;
 
 /// A checksum's bytes.

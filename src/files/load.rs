@@ -9,27 +9,27 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::asset::{Asset, Content};
-use super::beside::Beside;
 use super::digests::KnownDigests;
 use super::faults::{Fault, Faults, fault_of};
-use super::fields::{Described, Fields};
-use super::fill::fill;
-use super::forms::Forms;
 use super::handle_pool::{Handle, HandlePool, Permit};
-use super::heat::Heat;
 use super::mapped::{Mapped, Reaper};
 use super::name::Outcome;
 use super::network;
 use super::root::{Entry, Root, leads_nowhere};
 use super::storage::Storage;
 use super::tags::Tags;
-use super::told::Told;
 use super::version::{Version, links_of};
+use crate::config::policy::rules::{Policy, Rules};
+use crate::files::encoded_variants::Forms;
+use crate::files::headers::{Described, Fields};
+use crate::files::once_log::Told;
+use crate::files::read_exact::fill;
+use crate::files::recency::Heat;
+use crate::files::sidecars::Beside;
 use crate::http::encoding::Coding;
 use crate::http::entity_tag::EntityTag;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
-use crate::rules::{Policy, Rules};
 
 /// Everything that turns a path into an asset.
 #[derive(Clone)]

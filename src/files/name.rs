@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::asset::Asset;
-use super::held::Held;
 use super::version::Version;
+use crate::config::policy::rules::Policy;
+use crate::files::cache_ref::Held;
 use crate::http::target::SitePath;
-use crate::rules::Policy;
 
 /// A name's last known outcome. Shared by the cache of names and the workers' own short cuts to it.
 pub struct Name {

@@ -20,14 +20,14 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::asset::Asset;
-use super::disk::step_back;
 use super::handle_pool::Handle;
-use super::resident;
 use super::storage::Storage;
 use super::window::BATCH;
-use crate::fair::FairQueue;
-use crate::http::client::ClientKey;
-use crate::ledger::durations::{Durations, Tape};
+use crate::files::residency;
+use crate::http::client_key::ClientKey;
+use crate::sys::blocking_pool::step_back;
+use crate::sys::fair_queue::FairQueue;
+use crate::telemetry::metrics::histogram::{Durations, Tape};
 
 /// The threads that read cold pages, and what waits for them.
 pub(crate) struct Reads {
@@ -357,7 +357,7 @@ impl Pool {
         step_back(self.niceness);
         while let Some((read, job)) = self.next(device) {
             let Job { wanted: Wanted { asset, handle, range, next }, done } = job;
-            let read_now = || resident::populate(&*self.storage, &asset, handle.as_ref(), range, next);
+            let read_now = || residency::populate(&*self.storage, &asset, handle.as_ref(), range, next);
             let begun = Instant::now();
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read_now));
             self.took.note_shared(begun.elapsed());
@@ -434,11 +434,11 @@ const TIDY_FROM: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::policy::rules::Rules;
     use crate::config::{Config, Symlinks};
     use crate::files::storage::{Call, Fault, Faulty, Seen, Slow, When};
     use crate::files::{Files, Lookup, Root, Settings};
     use crate::http::target::SitePath;
-    use crate::rules::Rules;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -11,9 +11,9 @@ use parking_lot::RwLock;
 use rustix::fs::{self, FileType, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::links::unfold;
 use super::storage::{Storage, System};
 use crate::config::Symlinks;
+use crate::files::symlinks::unfold;
 use crate::http::target::SitePath;
 
 /// The document root: a directory handle from which every name is opened, and which no name can leave.

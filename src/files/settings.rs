@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::handle_pool::HandleLimits;
-use super::tally::{CacheCounts, WorkCounts};
 use crate::config::{Config, EtagSource, Limits, Verify};
+use crate::files::counters::{CacheCounts, WorkCounts};
 
 /// Every bound of the room.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 pub use self::faulty::{Call, Fault, Faulty, Seen, When};
 pub use self::slow::Slow;
-pub use crate::kernel::Mapping;
+pub use crate::sys::kernel::Mapping;
 
 /// What the server asks of the disk. Every call is made by default as [`System`] makes it: a storage of one's own states
 /// only what differs.

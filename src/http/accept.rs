@@ -3,8 +3,8 @@
 //! An element that is malformed counts as absent, and a field without any other as no field at all.
 //! Parameters besides the weight are skipped, and what is listed twice has the higher weight.
 
-use super::field::trim;
 use super::quality::{Quality, parse_weight};
+use crate::http::header_grammar::trim;
 
 /// Whether an Accept field likes JSON better than HTML.
 ///

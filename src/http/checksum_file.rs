@@ -1,6 +1,6 @@
 //! Files of SHA-256 checksums, as `sha256sum`, `shasum --tag` and `openssl dgst` write them.
 
-use super::field::trim;
+use crate::http::header_grammar::trim;
 
 /// The line that `sha256sum` prints for a file, with its end: the digest in hexadecimal, two spaces, the name.
 ///

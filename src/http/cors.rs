@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::authority::is_valid_host;
-use super::field::is_token;
+use crate::http::header_grammar::is_token;
 
 /// What pages of other origins may do with a part of the site.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::field::trim_start;
+use crate::http::header_grammar::trim_start;
 
 /// A hash algorithm for digests, in the order in which they are preferred among equals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

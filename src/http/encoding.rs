@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::field::trim;
 use super::quality::{Quality, parse_weight};
+use crate::http::header_grammar::trim;
 
 /// A content coding that is known here, in the order in which they are preferred among equals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

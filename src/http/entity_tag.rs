@@ -6,7 +6,7 @@ use std::fmt;
 use memchr::memchr;
 
 use super::digest::hexadecimal;
-use super::field::trim_start;
+use crate::http::header_grammar::trim_start;
 
 /// An entity tag as a field writes it: quotes, and `W/` in front of a weak one.
 ///

@@ -1,6 +1,6 @@
 //! Weights of preferences (RFC 9110 §12.4.2).
 
-use super::field::trim;
+use crate::http::header_grammar::trim;
 
 /// A weight in thousandths, from 0 (not acceptable) to 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::form::{decode, pairs};
+use crate::http::form_encoding::{decode, pairs};
 
 /// What a query asks for. The default asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use memchr::memmem::{find, find_iter, rfind};
 use percent_encoding::percent_decode;
 
-use super::form::decode;
+use crate::http::form_encoding::decode;
 
 /// Whether a query looks like an injection of script or SQL.
 ///

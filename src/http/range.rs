@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::decimal::push_decimal;
-use super::field::trim;
+use crate::http::header_grammar::trim;
 
 /// Bytes `start..end` of a representation: never empty, never past its end. Half-open, unlike on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -15,20 +15,20 @@ use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::{App, Error};
 use tokio::sync::mpsc;
 
-use super::{from_whom, or_urgent};
-use crate::accept::accept;
+use super::run::{from_whom, or_urgent};
+use crate::admin::health::Health;
 use crate::config::{Config, Span};
-use crate::guard::Guard;
-use crate::ledger::Ledger;
-use crate::ledger::lookups::Lookups;
-use crate::lifecycle::{Lifecycle, Phase};
-use crate::listen::{Bound, Door, Scheme, deal};
-use crate::ops::health::Health;
-use crate::ops::service::Watchdog;
-use crate::reload::{Order, Served};
-use crate::serve::Site;
-use crate::tls::Tls;
-use crate::wire::worker::Worker;
+use crate::lifecycle::phase::{Lifecycle, Phase};
+use crate::lifecycle::reload::{Order, Served};
+use crate::limits::admission::Guard;
+use crate::net::listener::{Bound, Door, Scheme, deal};
+use crate::net::tls::config::Tls;
+use crate::net::worker::Worker;
+use crate::server::accept::accept;
+use crate::site::handler::Site;
+use crate::sys::service_manager::Watchdog;
+use crate::telemetry::metrics::lookups::Lookups;
+use crate::telemetry::metrics::registry::Ledger;
 
 /// What every worker is given.
 #[derive(Clone)]

@@ -625,7 +625,7 @@ fn with_json_every_line_of_standard_error_is_an_object_the_access_log_included()
     let told =
         lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.contains("ready: ")));
     let told = told.expect("that it is ready");
-    assert_eq!((&told["level"], &told["target"]), (&"info".into(), &"pagecast::server".into()));
+    assert_eq!((&told["level"], &told["target"]), (&"info".into(), &"pagecast::server::run".into()));
     assert!(told["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
 }
 

@@ -411,7 +411,7 @@ fn is_served(server: &Server) -> bool {
 /// Sends SIGHUP, and waits until the log says that what is configured is in effect.
 #[track_caller]
 pub fn hang_up(server: &mut Server) {
-    let reloaded = |server: &Server| server.log().matches("pagecast::reload] reloaded ").count();
+    let reloaded = |server: &Server| server.log().matches("pagecast::lifecycle::reload] reloaded ").count();
     let before = reloaded(server);
     server.signal("HUP");
     let deadline = Instant::now() + PATIENCE;

@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use actix_rt::System;
 use pagecast::config::{Given, RealDisk, system::system_facts};
 use pagecast::files::storage::Storage;
-use pagecast::reload::ReloadRequests;
-use pagecast::server::{Listeners, Signals, serve};
+use pagecast::lifecycle::reload::ReloadRequests;
+use pagecast::server::run::{Listeners, Signals, serve};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 

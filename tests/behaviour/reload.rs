@@ -391,6 +391,6 @@ fn numbered(number: u32) -> String {
     format!("[[rule]]\npath = '**'\nheaders = {{ X-Number = '{number}' }}")
 }
 
-const RELOADED: &str = "pagecast::reload] reloaded ";
+const RELOADED: &str = "pagecast::lifecycle::reload] reloaded ";
 
-const REFUSED: &str = "pagecast::reload] not reloaded: ";
+const REFUSED: &str = "pagecast::lifecycle::reload] not reloaded: ";

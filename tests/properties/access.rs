@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use pagecast::http::credentials::Credentials;
-use pagecast::http::link::{Link, LinkMethod, Shown, Terms};
+use pagecast::http::signed_url::{Link, LinkMethod, Shown, Terms};
 use pagecast::http::target::SitePath;
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";

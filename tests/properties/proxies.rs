@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use pagecast::http::forwarded_for::{Asker, Word, asker};
-use pagecast::wire::proxy_protocol::{Header, parse};
+use pagecast::net::proxy_protocol::{Header, parse};
 
 /// However the first bytes of a connection arrive, they are the same header, or none.
 pub(crate) fn proxy_header(bytes: &[u8]) {

@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::{AssetCache, Files, Key, key_of};
 use crate::config::PathGlobs;
 use crate::files::asset::{Asset, Content};
-use crate::files::beside::original;
-use crate::files::heat::Parts;
 use crate::files::name::{FIRST_MS, Lookup, Name};
+use crate::files::recency::Parts;
+use crate::files::sidecars::original;
 use crate::http::encoding::Coding;
 use crate::http::target::SitePath;
 

@@ -9,11 +9,11 @@ use std::sync::atomic::Ordering;
 use super::{Files, NoHandle, PAGE};
 use crate::files::asset::Asset;
 use crate::files::faults::Fault;
-use crate::files::heat::Parts;
 use crate::files::name::{FIRST_MS, Lookup, Name};
 use crate::files::reads::Wanted;
+use crate::files::recency::Parts;
 use crate::files::window::BATCH;
-use crate::http::client::ClientKey;
+use crate::http::client_key::ClientKey;
 use crate::http::encoding::Coding;
 use crate::http::target::SitePath;
 

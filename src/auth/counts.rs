@@ -1,0 +1,99 @@
+//! What was granted and denied.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::auth::password_checks::CheckCounts;
+
+/// What was counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccessCounts {
+    /// Times that something opened a path.
+    pub granted: ByWay,
+    /// Times that something was shown that did not.
+    pub denied: ByWay,
+    /// Times that nothing was shown where something was needed.
+    pub nothing_shown: u64,
+    /// Attempts of clients that had been wrong too often.
+    pub limited: u64,
+    /// Passwords.
+    pub checks: CheckCounts,
+}
+
+/// A number for each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ByWay {
+    /// Signed links.
+    pub link: u64,
+    /// Bearer tokens.
+    pub bearer: u64,
+    /// Names and passwords.
+    pub basic: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tallies {
+    granted: WayTally,
+    denied: WayTally,
+    nothing_shown: AtomicU64,
+    limited: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct WayTally {
+    link: AtomicU64,
+    bearer: AtomicU64,
+    basic: AtomicU64,
+}
+
+impl Tallies {
+    pub(super) fn granted(&self) -> &WayTally {
+        &self.granted
+    }
+
+    pub(super) fn denied(&self) -> &WayTally {
+        &self.denied
+    }
+
+    pub(super) fn nothing_shown(&self) {
+        one_more(&self.nothing_shown);
+    }
+
+    pub(super) fn limited(&self) {
+        one_more(&self.limited);
+    }
+
+    pub(super) fn counts(&self, checks: CheckCounts) -> AccessCounts {
+        AccessCounts {
+            granted: self.granted.get(),
+            denied: self.denied.get(),
+            nothing_shown: self.nothing_shown.load(Ordering::Relaxed),
+            limited: self.limited.load(Ordering::Relaxed),
+            checks,
+        }
+    }
+}
+
+impl WayTally {
+    pub(super) fn link(&self) {
+        one_more(&self.link);
+    }
+
+    pub(super) fn bearer(&self) {
+        one_more(&self.bearer);
+    }
+
+    pub(super) fn basic(&self) {
+        one_more(&self.basic);
+    }
+
+    fn get(&self) -> ByWay {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        ByWay { link: read(&self.link), bearer: read(&self.bearer), basic: read(&self.basic) }
+    }
+}
+
+fn one_more(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}

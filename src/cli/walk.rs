@@ -1,0 +1,129 @@
+//! Every name below the root, as the server would find it.
+
+use std::io;
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+
+use crate::config::Dotfiles;
+use crate::files::Root;
+use crate::http::target::SitePath;
+use crate::sys::temp_file::is_temporary;
+
+/// A name in the tree; directories that could be listed are not told.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) path: SitePath<'static>,
+    pub(crate) kind: Kind,
+}
+
+/// What stands there. Symbolic links are not followed.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    File {
+        bytes: u64,
+    },
+    Link,
+    /// A fifo, a socket, a device.
+    Special,
+    /// What a compression left behind that was killed, or one that is under way.
+    Temporary,
+    /// It can't be looked at; or a directory that can't be listed.
+    Closed(io::Error),
+}
+
+/// All names below `root`, sorted by their bytes. Hidden names are left out with all that is below them, if `dotfiles` says
+/// so. Memory grows with the number of names, by some hundred bytes each.
+pub(crate) fn walk(root: &Root, dotfiles: Dotfiles) -> Vec<Item> {
+    let mut items = Vec::new();
+    let mut directories = vec![SitePath::root()];
+    while let Some(directory) = directories.pop() {
+        if let Err(error) = list(root, &directory, dotfiles, &mut items, &mut directories) {
+            items.push(Item { path: directory, kind: Kind::Closed(error) });
+        }
+    }
+    items.sort_unstable_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
+    items
+}
+
+/// Where in `items` something stands at `path`.
+pub(crate) fn find<'a>(items: &'a [Item], path: &[u8]) -> Option<&'a Item> {
+    let position = items.binary_search_by(|item| item.path.as_bytes().cmp(path)).ok()?;
+    items.get(position)
+}
+
+fn list(
+    root: &Root,
+    directory: &SitePath<'_>,
+    dotfiles: Dotfiles,
+    items: &mut Vec<Item>,
+    directories: &mut Vec<SitePath<'static>>,
+) -> io::Result<()> {
+    let handle = root.directory(directory)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    for entry in fs::Dir::new(fs::openat(&handle, ".", flags, Mode::empty())?)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        let path = directory.entry(name);
+        if is_temporary(name) {
+            items.push(Item { path, kind: Kind::Temporary });
+        } else if dotfiles == Dotfiles::Allow || !path.is_hidden() {
+            match fs::statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => directories.push(path),
+                    FileType::RegularFile => {
+                        let bytes = u64::try_from(stat.st_size).unwrap_or(0);
+                        items.push(Item { path, kind: Kind::File { bytes } });
+                    }
+                    FileType::Symlink => items.push(Item { path, kind: Kind::Link }),
+                    _ => items.push(Item { path, kind: Kind::Special }),
+                },
+                // It went away after it was listed.
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => items.push(Item { path, kind: Kind::Closed(error.into()) }),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Symlinks;
+
+    fn names(dotfiles: Dotfiles) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b/c", ".git", ".well-known", "b/.hid"] {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        for name in ["z", "a", "b/c/d", "b/.e", ".git/config", ".well-known/x", "b/.hid/f", "b-c"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("b", dir.path().join("link")).unwrap();
+        std::fs::write(dir.path().join(".pagecast-temporary.1-2"), "").unwrap();
+        let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
+        let items = walk(&root, dotfiles);
+        assert!(matches!(find(&items, b"link").unwrap().kind, Kind::Link));
+        assert!(matches!(find(&items, b"b/c/d").unwrap().kind, Kind::File { bytes: 5 }));
+        assert!(matches!(find(&items, b".pagecast-temporary.1-2").unwrap().kind, Kind::Temporary));
+        assert!(find(&items, b"b").is_none());
+        let names = items.iter().filter(|item| !matches!(item.kind, Kind::Temporary));
+        names.map(|item| String::from_utf8(item.path.as_bytes().to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_tree_is_told_in_the_order_of_its_names_without_what_is_hidden() {
+        assert_eq!(names(Dotfiles::Deny), [".well-known/x", "a", "b-c", "b/c/d", "link", "z"]);
+    }
+
+    #[test]
+    fn hidden_names_are_told_where_they_are_served() {
+        assert_eq!(
+            names(Dotfiles::Allow),
+            [".git/config", ".well-known/x", "a", "b-c", "b/.e", "b/.hid/f", "b/c/d", "link", "z"]
+        );
+    }
+}

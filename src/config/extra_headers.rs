@@ -1,0 +1,119 @@
+//! Header fields that a rule adds to responses.
+
+use super::setting::Refusal;
+use crate::config::header_value::{FieldName, FieldValue};
+
+/// Fields with their values, each name once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExtraFields(Vec<(FieldName, FieldValue)>);
+
+impl ExtraFields {
+    /// The fields, in the order in which they were written.
+    pub fn as_slice(&self) -> &[(FieldName, FieldValue)] {
+        &self.0
+    }
+
+    /// The value of a field, whatever the case of its name.
+    pub fn get(&self, name: &str) -> Option<&FieldValue> {
+        self.0.iter().find(|(known, _)| known.as_str().eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Adds a field that is not there yet.
+    pub(crate) fn push(&mut self, name: FieldName, value: FieldValue) -> Result<(), Refusal> {
+        if self.get(name.as_str()).is_some() {
+            return Err(Refusal::new("is of a name that is given twice"));
+        }
+        self.0.push((name, value));
+        Ok(())
+    }
+
+    /// Adds those of `later` whose names are not there yet.
+    pub(crate) fn fill(&mut self, later: &Self) {
+        for (name, value) in &later.0 {
+            let _ = self.push(name.clone(), value.clone());
+        }
+    }
+}
+
+/// Why a rule may not set the field `name`, if it may not: a phrase that continues "the header field NAME".
+pub(crate) fn why_reserved(name: &str) -> Option<String> {
+    let lowered = name.to_ascii_lowercase();
+    if lowered.starts_with("access-control-") {
+        return Some("is set by the key cors of a rule".to_owned());
+    }
+    let (_, reason) = RESERVED.iter().find(|(names, _)| names.contains(&lowered.as_str()))?;
+    Some((*reason).to_owned())
+}
+
+const RESERVED: &[(&[&str], &str)] = &[
+    (
+        &["connection", "keep-alive", "proxy-connection", "te", "upgrade"],
+        "is about the connection, which the server manages",
+    ),
+    (
+        &["content-length", "transfer-encoding", "trailer"],
+        "is about where a message ends, which the server alone knows",
+    ),
+    (&["date"], "is the time of each response, which the server knows"),
+    (
+        &["etag", "last-modified"],
+        "tells versions of a file apart, and would be wrong with the next version (see the knob etag)",
+    ),
+    (&["accept-ranges", "content-range"], "is about ranges, which differ from request to request"),
+    (&["content-encoding", "vary"], "is about content negotiation, which differs from request to request"),
+    (&["allow", "retry-after"], "is part of answers to which the server adds it itself"),
+    (&["location"], "is for redirects, which the file _redirects describes"),
+    (&["content-digest", "repr-digest"], "is computed from the file (see the key digest of a rule)"),
+    (&["cache-control"], "is set by the key cache_control of a rule"),
+    (&["content-type"], "is set by the key content_type of a rule"),
+    (&["content-disposition"], "is set by the key disposition of a rule"),
+    (&["x-request-id"], "is the id of each request (see the knob request_ids)"),
+    (&["x-content-type-options"], "is always sent, as nosniff"),
+    (&["strict-transport-security"], "is for the whole host, which the knob of that name sets"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_the_server_answers_for_are_reserved() {
+        for name in [
+            "Connection",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Date",
+            "Keep-Alive",
+            "TE",
+            "Trailer",
+            "Upgrade",
+            "ETag",
+            "Last-Modified",
+            "Accept-Ranges",
+            "Content-Range",
+            "Content-Encoding",
+            "Vary",
+            "Location",
+            "Allow",
+            "Retry-After",
+            "X-Request-Id",
+            "Access-Control-Allow-Origin",
+        ] {
+            assert!(why_reserved(name).is_some(), "{name}");
+        }
+        for name in ["X-Robots-Tag", "Link", "Content-Language", "Cross-Origin-Opener-Policy", "Server"] {
+            assert_eq!(why_reserved(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_there_once_in_whatever_case() {
+        let mut fields = ExtraFields::default();
+        let push = |fields: &mut ExtraFields, name: &str, value: &str| {
+            fields.push(name.parse().expect("a name"), value.parse().expect("a value"))
+        };
+        assert_eq!(push(&mut fields, "Link", "a"), Ok(()));
+        assert!(push(&mut fields, "link", "b").is_err());
+        assert_eq!(fields.get("LINK").map(FieldValue::as_str), Some("a"));
+    }
+}

@@ -1,0 +1,203 @@
+//! Header fields as they are written in a configuration (RFC 9110 §5).
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use crate::http::header_grammar::is_token;
+
+/// The value of a header field: visible ASCII, with spaces and tabs inside; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FieldValue(Arc<str>);
+
+impl FieldValue {
+    /// The value.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for FieldValue {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        if text.is_empty() {
+            return Err(Refusal::EMPTY);
+        }
+        if text.trim_matches([' ', '\t']).len() != text.len() {
+            return Err(Refusal::new("begins or ends with white space"));
+        }
+        match text.chars().find(|&character| !matches!(character, ' '..='~' | '\t')) {
+            Some('\r' | '\n') => Err(Refusal::new("has a line break in it")),
+            Some(character) if character.is_ascii() => Err(Refusal::new("has a control character in it")),
+            Some(_) => Err(Refusal::new("has a character in it that is not ASCII")),
+            None => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for FieldValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Setting for FieldValue {
+    type Bounds = ();
+    const FORMS: Forms = Forms::TEXT;
+    const METAVAR: &'static str = "VALUE";
+
+    fn accepted((): &()) -> String {
+        "the value of a header field in visible ASCII".to_owned()
+    }
+
+    fn check(&self, (): &()) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+deserialize_by_text!(FieldValue);
+
+/// The name of a header field, as it was written. Names are equal in either case.
+#[derive(Debug, Clone)]
+pub struct FieldName(Arc<str>);
+
+impl FieldName {
+    /// The name, as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq for FieldName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+
+impl Eq for FieldName {}
+
+impl FromStr for FieldName {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        if text.is_empty() {
+            return Err(Refusal::EMPTY);
+        }
+        if !is_token(text.as_bytes()) {
+            return Err(Refusal::new("is not the name of a header field"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for FieldName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether a text is `type/subtype`, with parameters or without (RFC 9110 §8.3.1).
+pub(crate) fn is_media_type(text: &str) -> bool {
+    let (essence, parameters) = text.split_once(';').map_or((text, None), |(a, b)| (a, Some(b)));
+    let Some((kind, subtype)) = essence.trim_end_matches([' ', '\t']).split_once('/') else { return false };
+    is_token(kind.as_bytes()) && is_token(subtype.as_bytes()) && parameters.is_none_or(are_parameters)
+}
+
+/// One or more `name=value` between semicolons.
+fn are_parameters(text: &str) -> bool {
+    let mut rest = text;
+    loop {
+        let Some((name, value)) = rest.trim_start_matches([' ', '\t']).split_once('=') else { return false };
+        let Some(after) = after_parameter_value(value) else { return false };
+        if !is_token(name.as_bytes()) {
+            return false;
+        }
+        match after.trim_start_matches([' ', '\t']).strip_prefix(';') {
+            Some(next) => rest = next,
+            None => return after.is_empty(),
+        }
+    }
+}
+
+/// What follows a token or a quoted string.
+fn after_parameter_value(text: &str) -> Option<&str> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([';', ' ', '\t']).unwrap_or(text.len());
+        let (value, after) = text.split_at(end);
+        return is_token(value.as_bytes()).then_some(after);
+    };
+    let mut escaped = false;
+    for (at, character) in quoted.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return quoted.get(at + 1..),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_visible_ascii_with_spaces_inside() {
+        for text in ["a", "public, max-age=60", "a\tb", "\"quoted\"", "~"] {
+            assert_eq!(text.parse::<FieldValue>().expect(text).as_str(), text);
+        }
+        for (text, reason) in [
+            ("", "is empty"),
+            (" a", "begins or ends with white space"),
+            ("a\t", "begins or ends with white space"),
+            ("a\r\nb: c", "has a line break in it"),
+            ("a\nb", "has a line break in it"),
+            ("a\0b", "has a control character in it"),
+            ("a\x7fb", "has a control character in it"),
+            ("caf\u{e9}", "has a character in it that is not ASCII"),
+        ] {
+            assert_eq!(text.parse::<FieldValue>(), Err(Refusal::new(reason)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_a_token_and_equal_in_either_case() {
+        let name = |text: &str| text.parse::<FieldName>();
+        assert_eq!(name("X-Served-By"), name("x-served-by"));
+        assert_eq!(name("").err(), Some(Refusal::EMPTY));
+        for text in ["a b", "a:", "a\n", "caf\u{e9}", "(a)"] {
+            assert!(name(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_media_type_has_a_subtype_and_may_have_parameters() {
+        for text in [
+            "text/html",
+            "text/html; charset=utf-8",
+            "text/html;charset=\"utf-8\"",
+            "a/b ; c=d; e=\"f;\\\"g\"",
+            "application/vnd.oci.image.manifest.v1+json",
+        ] {
+            assert!(is_media_type(text), "{text}");
+        }
+        for text in [
+            "",
+            "text",
+            "text/",
+            "/html",
+            "a/b;",
+            "a/b; c",
+            "a/b; c=",
+            "a/b; c=\"d",
+            "a /b",
+            "a/b c",
+            "a/b/c",
+        ] {
+            assert!(!is_media_type(text), "{text}");
+        }
+    }
+}

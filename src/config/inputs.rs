@@ -1,0 +1,40 @@
+//! What the process was started with, from which its configuration can be read again.
+
+use std::env;
+use std::ffi::OsString;
+
+use super::error::ConfigErrors;
+use super::limits::SystemFacts;
+use super::load::{Loaded, load};
+use super::system::system_facts;
+use crate::config::file_reader::Disk;
+
+/// The arguments, the environment and the facts of the system, as they were at start.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// Without the program's name.
+    pub arguments: Vec<OsString>,
+    /// The whole environment.
+    pub variables: Vec<(OsString, OsString)>,
+    /// What the system allows.
+    pub facts: SystemFacts,
+}
+
+impl Given {
+    /// What this process was given. Raises the soft limit on open files on the way.
+    pub fn to_the_process() -> Self {
+        Self {
+            arguments: env::args_os().skip(1).collect(),
+            variables: env::vars_os().collect(),
+            facts: system_facts(),
+        }
+    }
+
+    /// Finds every knob's value as [`load`] does: the files are read anew, all else is as it was at start.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub fn load(&self, disk: &dyn Disk) -> Result<Loaded, ConfigErrors> {
+        load(self.arguments.iter().cloned(), self.variables.iter().cloned(), disk, &self.facts)
+    }
+}

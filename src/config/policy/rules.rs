@@ -1,0 +1,364 @@
+//! What the site says about each of its paths, gathered from the rules and the site-wide settings.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use actix_web::http::StatusCode;
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+pub(crate) use crate::config::Disposition;
+#[cfg(test)]
+pub(crate) use crate::config::policy::rates::RuleRate;
+pub(crate) use crate::config::policy::rates::RuleRates;
+use crate::config::{AccessChoice, Config, Effects, ExtraFields, OrOff, ResourcePolicy, Rule, Switch};
+use crate::http::cache_control;
+use crate::http::cors::{AllowedOrigins, CorsPolicy};
+use crate::http::digest::Algorithm;
+use crate::http::encoding::Coding;
+use crate::http::target::SitePath;
+
+/// The rules of a site, and what holds where they say nothing.
+pub struct Rules {
+    rules: Vec<Rule>,
+    site_wide: Effects,
+    /// Policies by the rules that match: most paths share a few.
+    known: RwLock<HashMap<Box<[bool]>, Arc<Policy>>>,
+}
+
+/// What holds for a path.
+pub struct Policy {
+    effects: Effects,
+    spa: Option<SitePath<'static>>,
+    /// Rendered fields of every response, errors included.
+    lines: Box<str>,
+    /// Where those end that are for pages of other origins.
+    cors_to: usize,
+    /// How fast rules have its responses sent; none where they say nothing of it.
+    rates: Option<Arc<RuleRates>>,
+    /// The plain 404, and where its body begins: missing names are asked for as often as files are.
+    pub(crate) not_found: OnceLock<(Bytes, usize)>,
+}
+
+impl Rules {
+    /// The rules of `config`.
+    pub fn new(config: &Config) -> Arc<Self> {
+        let cors = config.site_cors().map(OrOff::Given);
+        let site_wide = Effects {
+            listing: Some(config.listing),
+            cors,
+            headers: site_wide_fields(config),
+            ..Effects::default()
+        };
+        Arc::new(Self { rules: config.rules.clone(), site_wide, known: RwLock::default() })
+    }
+
+    /// Whether the other rules say the same of every path.
+    pub(crate) fn say_the_same_as(&self, other: &Self) -> bool {
+        self.rules == other.rules && self.site_wide == other.site_wide
+    }
+
+    /// What holds for `path`.
+    pub(crate) fn policy(&self, path: &SitePath<'_>) -> Arc<Policy> {
+        self.of(self.rules.iter().map(|rule| rule.matches(path.as_bytes())).collect())
+    }
+
+    /// The policies that may keep a path closed: its own, and where it is what lies beside a file (`x.br`, `x.sha256`) that of the
+    /// file, of which it has the bytes or tells.
+    pub(crate) fn locks(&self, path: &SitePath<'_>) -> impl Iterator<Item = Arc<Policy>> {
+        let file = file_beside(path);
+        let file_of_that = file.as_ref().and_then(file_beside);
+        let others = [file, file_of_that].into_iter().flatten().map(|path| self.policy(&path));
+        std::iter::once(self.policy(path)).chain(others)
+    }
+
+    /// Whether some path may not be for all.
+    pub(crate) fn close_anything(&self) -> bool {
+        self.rules.iter().any(|rule| rule.effects.access.as_ref().is_some_and(|access| !access.ways.public))
+    }
+
+    /// What holds where no rule matches.
+    pub(crate) fn site_wide(&self) -> Arc<Policy> {
+        self.of(self.rules.iter().map(|_| false).collect())
+    }
+
+    fn of(&self, matches: Box<[bool]>) -> Arc<Policy> {
+        if let Some(known) = self.known.read().get(&matches) {
+            return Arc::clone(known);
+        }
+        let mut effects = Effects::default();
+        let matching = || self.rules.iter().enumerate().filter(|(number, _)| matches[*number]);
+        for (_, rule) in matching() {
+            effects.fill(&rule.effects);
+        }
+        effects.fill(&self.site_wide);
+        let policy = Arc::new(Policy::new(effects, RuleRates::of(matching())));
+        let mut known = self.known.write();
+        if known.len() < POLICIES_KNOWN {
+            known.insert(matches, Arc::clone(&policy));
+        }
+        policy
+    }
+}
+
+impl Policy {
+    fn new(effects: Effects, rates: Option<RuleRates>) -> Self {
+        let spa = effects.spa.as_ref().and_then(OrOff::given).map(|file| file.to_site_path());
+        let mut lines = String::new();
+        if let Some(cors) = given(&effects.cors).filter(|cors| is_for_all(cors)) {
+            put(&mut lines, "access-control-allow-origin", "*");
+            if !cors.expose.is_empty() {
+                put(&mut lines, "access-control-expose-headers", &cors.expose);
+            }
+        }
+        let cors_to = lines.len();
+        let is_private = is_private(&effects);
+        let is_kept = |name: &str| is_private && speaks_to_shared_caches(name);
+        for (name, value) in effects.headers.as_slice().iter().filter(|(name, _)| !is_kept(name.as_str())) {
+            put(&mut lines, name.as_str(), value.as_str());
+        }
+        let rates = rates.map(Arc::new);
+        Self { spa, lines: lines.into(), cors_to, rates, effects, not_found: OnceLock::new() }
+    }
+
+    /// Fields of every response, as lines.
+    pub(crate) fn lines(&self) -> &str {
+        &self.lines
+    }
+
+    /// The same, and Vary where a response differs: how every head that is written here begins.
+    pub(crate) fn lines_with(&self, vary: Option<&str>) -> Vec<u8> {
+        let mut lines = String::from(&*self.lines);
+        if let Some(vary) = vary {
+            put(&mut lines, "vary", vary);
+        }
+        lines.into_bytes()
+    }
+
+    /// The same without what is said to pages of other origins.
+    pub(crate) fn lines_without_cors(&self) -> &str {
+        &self.lines[self.cors_to..]
+    }
+
+    /// The value of Vary, for what differs `by_coding` or not.
+    pub(crate) fn vary(&self, by_coding: bool) -> Option<&'static str> {
+        match (by_coding, self.varies_by_origin()) {
+            (true, true) => Some("Accept-Encoding, Origin"),
+            (true, false) => Some("Accept-Encoding"),
+            (false, true) => Some("Origin"),
+            (false, false) => None,
+        }
+    }
+
+    /// The same where the client's Accept was asked as well.
+    pub(crate) fn vary_with_accept(&self, by_coding: bool) -> &'static str {
+        match (by_coding, self.varies_by_origin()) {
+            (true, true) => "Accept, Accept-Encoding, Origin",
+            (true, false) => "Accept, Accept-Encoding",
+            (false, true) => "Accept, Origin",
+            (false, false) => "Accept",
+        }
+    }
+
+    /// The same for an error: whoever takes pages may get the fallback where others are told that nothing is there.
+    pub(crate) fn vary_of_error(&self, status: StatusCode, by_coding: bool) -> Option<&'static str> {
+        match status {
+            StatusCode::NOT_FOUND if self.spa.is_some() => Some(self.vary_with_accept(by_coding)),
+            _ => self.vary(by_coding),
+        }
+    }
+
+    /// Cache-Control as a rule gives it: none where the default holds, `Some(None)` where there is to be none.
+    pub(crate) fn cache_control(&self) -> Option<Option<&str>> {
+        let given = self.effects.cache_control.as_ref()?;
+        Some(given.given().map(|value| value.as_str()))
+    }
+
+    /// Cache-Control where `default` holds if no rule gives another; of what is not for all always one that keeps shared caches out.
+    pub(crate) fn cache_control_or<'a>(&'a self, default: &'a str) -> Option<Cow<'a, str>> {
+        let value = self.cache_control().unwrap_or(Some(default));
+        match self.access() {
+            Some(_) => Some(Cow::Owned(cache_control::private(value))),
+            None => value.map(Cow::Borrowed),
+        }
+    }
+
+    /// What opens the path; none where it is for all.
+    pub(crate) fn access(&self) -> Option<&AccessChoice> {
+        self.effects.access.as_ref().filter(|access| !access.ways.public)
+    }
+
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        self.effects.content_type.as_ref().map(|value| value.as_str())
+    }
+
+    pub(crate) fn disposition(&self) -> Option<Disposition> {
+        self.effects.disposition
+    }
+
+    /// The policy for other origins, where each is answered by itself.
+    pub(crate) fn cors(&self) -> Option<&CorsPolicy> {
+        given(&self.effects.cors).map(|cors| &**cors)
+    }
+
+    /// Whether responses differ from origin to origin.
+    pub(crate) fn varies_by_origin(&self) -> bool {
+        self.cors().is_some_and(|cors| !is_for_all(cors))
+    }
+
+    /// Whether directories are listed.
+    pub(crate) fn listing(&self) -> bool {
+        self.effects.listing == Some(Switch::On)
+    }
+
+    /// The file that answers where nothing is.
+    pub(crate) fn spa(&self) -> Option<&SitePath<'static>> {
+        self.spa.as_ref()
+    }
+
+    /// How fast rules have responses sent.
+    pub(crate) fn rates(&self) -> Option<&Arc<RuleRates>> {
+        self.rates.as_ref()
+    }
+
+    /// The checksums that responses carry.
+    pub(crate) fn digests(&self) -> [Option<Algorithm>; 2] {
+        let choice = self.effects.digest.unwrap_or_default();
+        [choice.sha256.then_some(Algorithm::Sha256), choice.sha512.then_some(Algorithm::Sha512)]
+    }
+}
+
+fn is_private(effects: &Effects) -> bool {
+    effects.access.as_ref().is_some_and(|access| !access.ways.public)
+}
+
+/// Whether a field tells some shared cache what Cache-Control says to all (RFC 9213 §3): of what is not for all it is left out.
+fn speaks_to_shared_caches(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.ends_with("-cache-control") || matches!(name.as_str(), "surrogate-control" | "x-accel-expires")
+}
+
+/// The file beside which `path` lies by its name.
+fn file_beside(path: &SitePath<'_>) -> Option<SitePath<'static>> {
+    let suffixes = Coding::ALL.into_iter().map(Coding::suffix).chain(CHECKSUMS);
+    suffixes.into_iter().find_map(|suffix| path.without_suffix(suffix))
+}
+
+/// What files of checksums add to a name.
+const CHECKSUMS: [&str; 2] = [".sha256", ".sha512"];
+
+fn put(lines: &mut String, name: &str, value: &str) {
+    lines.push_str(&format!("{}: {value}\r\n", name.to_ascii_lowercase()));
+}
+
+/// Fields that go with every response, unless a rule sets them.
+fn site_wide_fields(config: &Config) -> ExtraFields {
+    let policies = [
+        ("content-security-policy", config.content_security_policy.given().map(ToString::to_string)),
+        ("cross-origin-resource-policy", resource_policy(config)),
+        ("referrer-policy", config.referrer_policy.given().map(ToString::to_string)),
+    ];
+    let mut fields = ExtraFields::default();
+    for (name, value) in policies {
+        if let (Ok(name), Some(Ok(value))) = (name.parse(), value.map(|value| value.parse())) {
+            // No name is there twice.
+            let _ = fields.push(name, value);
+        }
+    }
+    fields
+}
+
+fn resource_policy(config: &Config) -> Option<String> {
+    let policy = config.cross_origin_resource_policy;
+    (policy != ResourcePolicy::Off).then(|| policy.to_string())
+}
+
+/// Whether all origins get the same answer.
+fn is_for_all(cors: &CorsPolicy) -> bool {
+    cors.origins == AllowedOrigins::Any && !cors.credentials
+}
+
+fn given<T>(value: &Option<OrOff<T>>) -> Option<&T> {
+    value.as_ref().and_then(OrOff::given)
+}
+
+/// Policies that are kept. More combinations of rules than this are made anew for each name.
+const POLICIES_KNOWN: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PathGlobs;
+
+    fn rule(glob: &str, effects: Effects) -> Rule {
+        Rule { path: PathGlobs::new(vec![glob.to_owned()]).unwrap(), effects }
+    }
+
+    fn access(ways: &str) -> Effects {
+        let access = AccessChoice { ways: ways.parse().unwrap(), users: None };
+        Effects { access: Some(access), ..Effects::default() }
+    }
+
+    fn path(text: &str) -> SitePath<'_> {
+        SitePath::parse(text.as_bytes()).unwrap().path
+    }
+
+    #[test]
+    fn what_lies_beside_a_file_has_its_locks() {
+        let rules = vec![
+            rule("/open.pdf", access("public")),
+            rule("*.pdf", access("link")),
+            rule("*.gz", access("basic")),
+        ];
+        let rules = Rules::new(&Config { rules, ..Config::default() });
+        assert!(rules.close_anything());
+        for (text, expected) in [
+            ("/a.pdf", "link"),
+            ("/a.pdf.br", "link"),
+            ("/d/a.pdf.zst", "link"),
+            ("/a.pdf.sha256", "link"),
+            ("/a.pdf.sha512", "link"),
+            ("/a.pdf.gz", "basic link"),
+            ("/a.pdf.gz.sha256", "basic link"),
+            ("/a.txt.gz", "basic"),
+            ("/open.pdf", ""),
+            ("/open.pdf.br", ""),
+            ("/a.txt", ""),
+            ("/a.pdf/x", ""),
+            ("/", ""),
+        ] {
+            let path = path(text);
+            let locks = rules.locks(&path).filter_map(|policy| Some(policy.access()?.ways.to_string()));
+            assert_eq!(locks.collect::<Vec<_>>().join(" "), expected, "{text}");
+        }
+        let open = vec![rule("*", access("public")), rule("*", Effects::default())];
+        assert!(!Rules::new(&Config { rules: open, ..Config::default() }).close_anything());
+    }
+
+    #[test]
+    fn what_is_closed_tells_no_shared_cache_to_keep_it() {
+        let mut headers = ExtraFields::default();
+        for name in ["CDN-Cache-Control", "X-A", "surrogate-control", "X-Accel-Expires"] {
+            headers.push(name.parse().unwrap(), "max-age=9".parse().unwrap()).unwrap();
+        }
+        let given = |value: &str| Some(OrOff::Given(value.parse().unwrap()));
+        for (cache_control, closed, open) in [
+            (None, Some("private, no-cache"), Some("no-cache")),
+            (Some(OrOff::Off), Some("private"), None),
+            (given("public, max-age=5"), Some("private, max-age=5"), Some("public, max-age=5")),
+        ] {
+            for (ways, expected, lines) in [("basic", closed, 1), ("public", open, 4)] {
+                let effects = Effects {
+                    cache_control: cache_control.clone(),
+                    headers: headers.clone(),
+                    ..access(ways)
+                };
+                let rules = Rules::new(&Config { rules: vec![rule("**", effects)], ..Config::default() });
+                let policy = rules.policy(&path("/x"));
+                assert_eq!(policy.cache_control_or("no-cache").as_deref(), expected, "{ways}");
+                assert_eq!(policy.lines().lines().count(), lines, "{ways}: {}", policy.lines());
+            }
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Signed links: a URL that opens one path until a moment, for whoever has it.
+//!
+//! What is signed is a text that can be read in one way only, whatever is in its parts ([`Link::text`]); the signature is its
+//! HMAC-SHA-256 (RFC 2104). The query carries all but the method and the path, which the request has itself.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use ipnet::IpNet;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use sha2::Sha256;
+
+use crate::http::form_encoding::{decode, pairs};
+
+/// What a link allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link<'a> {
+    /// `GET`, which stands for `HEAD` as well, or `HEAD`.
+    pub method: LinkMethod,
+    /// The path relative to the root, decoded and without a slash at either end; empty for the root.
+    pub path: Cow<'a, [u8]>,
+    /// What its query says.
+    pub terms: Terms<'a>,
+}
+
+/// The method that a link is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkMethod {
+    /// `GET`, and `HEAD` with it.
+    Get,
+    /// `HEAD` alone.
+    Head,
+}
+
+/// What the query of a link says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms<'a> {
+    /// `expires`: the second since 1970 from which it opens nothing any more.
+    pub expires: u64,
+    /// `key`: the name of the key that signed it.
+    pub key: Cow<'a, [u8]>,
+    /// `client`: the addresses from which it may be used, as they are written.
+    pub client: Option<Cow<'a, [u8]>>,
+    /// `download`: the file is to be saved, under this name, or under its own if this is empty.
+    pub download: Option<Cow<'a, [u8]>>,
+}
+
+/// A link as a query shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown<'a> {
+    /// What it says.
+    pub terms: Terms<'a>,
+    signature: [u8; SIGNATURE_BYTES],
+}
+
+/// Why a query that has a signature is no link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadLink {
+    /// A parameter is there twice.
+    Twice,
+    /// `expires` or `key` is missing.
+    Incomplete,
+    /// `expires` is no number of seconds in decimal digits.
+    Expires,
+    /// `client` is neither an address nor a network.
+    Client,
+    /// `sig` is not what base64url makes of 32 bytes.
+    Signature,
+    /// It asks for what no link is for: an archive, a digest, a form of a listing.
+    AsksForMore,
+}
+
+impl<'a> Shown<'a> {
+    /// The link in a query; none where there is no `sig` in it.
+    ///
+    /// # Errors
+    /// Where there is one, and what is around it is no link.
+    pub fn read(query: &'a [u8]) -> Option<Result<Self, BadLink>> {
+        let mut raw = Raw::default();
+        let mut fault = None;
+        for (name, value) in pairs(query) {
+            if let Err(why) = raw.take(&decode(name), value) {
+                fault.get_or_insert(why);
+            }
+        }
+        let signature = raw.sig?;
+        Some(fault.map_or(Ok(()), Err).and_then(|()| raw.read(signature)))
+    }
+
+    /// Whether a key signed this link for `method` and `path`. Takes the same time whichever bytes differ.
+    pub fn is_signed_by(&self, key: &[u8], method: LinkMethod, path: &[u8]) -> bool {
+        let link = Link { method, path: Cow::Borrowed(path), terms: self.terms.clone() };
+        mac(key, &link).verify_slice(&self.signature).is_ok()
+    }
+}
+
+impl Terms<'_> {
+    /// Whether the link may be used from `address`; where nobody knows the address only if any will do.
+    pub fn allow(&self, address: Option<IpAddr>) -> bool {
+        let Some(client) = &self.client else { return true };
+        let network = std::str::from_utf8(client).ok().and_then(network);
+        address.zip(network).is_some_and(|(address, network)| network.contains(&address.to_canonical()))
+    }
+}
+
+impl Link<'_> {
+    /// What is signed: a row of netstrings, each the length of a part in decimal digits, a colon, the part and a comma. The parts are
+    /// `pagecast-link-v1`, `method=`, `path=` (with its leading slash), `expires=`, `key=`, and where they are given `client=` and
+    /// `download=`, in this order.
+    pub fn text(&self) -> Vec<u8> {
+        let Terms { expires, key, client, download } = &self.terms;
+        let mut text = Vec::with_capacity(128 + self.path.len());
+        put(&mut text, VERSION, b"");
+        put(&mut text, "method=", self.method.as_str().as_bytes());
+        put(&mut text, "path=/", &self.path);
+        put(&mut text, "expires=", expires.to_string().as_bytes());
+        put(&mut text, "key=", key);
+        if let Some(client) = client {
+            put(&mut text, "client=", client);
+        }
+        if let Some(download) = download {
+            put(&mut text, "download=", download);
+        }
+        text
+    }
+
+    /// The query of the link, signed by `key`.
+    pub fn query(&self, key: &[u8]) -> String {
+        let Terms { expires, key: id, client, download } = &self.terms;
+        let escaped = |text: &[u8]| percent_encode(text, OUTSIDE_VALUE).to_string();
+        let mut query = format!("expires={expires}&key={}", escaped(id));
+        if let Some(client) = client {
+            query.push_str(&format!("&client={}", escaped(client)));
+        }
+        if let Some(download) = download {
+            query.push_str(&format!("&download={}", escaped(download)));
+        }
+        let signature = mac(key, self).finalize().into_bytes();
+        query.push_str(&format!("&sig={}", URL_SAFE_NO_PAD.encode(signature)));
+        query
+    }
+}
+
+impl LinkMethod {
+    /// The token of the method.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+        }
+    }
+}
+
+/// The network that `text` names: an address, or one with the length of its prefix.
+pub fn network(text: &str) -> Option<IpNet> {
+    text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).ok()
+}
+
+/// Whether `id` may name a key: 1 to 64 letters, digits, `.`, `_` and `-`.
+pub fn is_key_id(id: &str) -> bool {
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=KEY_ID_MAX).contains(&id.len()) && id.bytes().all(is_usual)
+}
+
+/// The values as they are written.
+#[derive(Default)]
+struct Raw<'a> {
+    expires: Option<&'a [u8]>,
+    key: Option<&'a [u8]>,
+    client: Option<&'a [u8]>,
+    download: Option<&'a [u8]>,
+    sig: Option<&'a [u8]>,
+}
+
+impl<'a> Raw<'a> {
+    fn take(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), BadLink> {
+        let slot = match name {
+            b"expires" => &mut self.expires,
+            b"key" => &mut self.key,
+            b"client" => &mut self.client,
+            b"download" => &mut self.download,
+            b"sig" => &mut self.sig,
+            b"archive" | b"digest" | b"format" | b"sort" | b"order" => return Err(BadLink::AsksForMore),
+            _ => return Ok(()),
+        };
+        match slot.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(BadLink::Twice),
+        }
+    }
+
+    fn read(self, signature: &[u8]) -> Result<Shown<'a>, BadLink> {
+        let expires = seconds(&decode(self.expires.ok_or(BadLink::Incomplete)?)).ok_or(BadLink::Expires)?;
+        let key = self.key.map(decode).ok_or(BadLink::Incomplete)?;
+        let client = self.client.map(decode);
+        if let Some(client) = &client
+            && std::str::from_utf8(client).ok().and_then(network).is_none()
+        {
+            return Err(BadLink::Client);
+        }
+        let decoded = URL_SAFE_NO_PAD.decode(decode(signature)).map_err(|_| BadLink::Signature)?;
+        let signature = decoded.try_into().map_err(|_| BadLink::Signature)?;
+        Ok(Shown { terms: Terms { expires, key, client, download: self.download.map(decode) }, signature })
+    }
+}
+
+/// A number in decimal digits and nothing else, without zeros before it.
+fn seconds(text: &[u8]) -> Option<u64> {
+    let is_written_so = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || !text.starts_with(b"0"));
+    std::str::from_utf8(text).ok().filter(|_| is_written_so)?.parse().ok()
+}
+
+fn put(text: &mut Vec<u8>, name: &str, value: &[u8]) {
+    text.extend_from_slice(format!("{}:{name}", name.len() + value.len()).as_bytes());
+    text.extend_from_slice(value);
+    text.push(b',');
+}
+
+fn mac(key: &[u8], link: &Link<'_>) -> Hmac<Sha256> {
+    // HMAC takes keys of any length; the fallible constructor is that of the trait.
+    let mut mac = match Hmac::<Sha256>::new_from_slice(key) {
+        Ok(mac) => mac,
+        Err(_) => Hmac::new(&Default::default()),
+    };
+    mac.update(&link.text());
+    mac
+}
+
+const VERSION: &str = "pagecast-link-v1";
+
+const SIGNATURE_BYTES: usize = 32;
+
+const KEY_ID_MAX: usize = 64;
+
+/// What is escaped in a value of a query: all but what RFC 3986 leaves unreserved.
+const OUTSIDE_VALUE: &percent_encoding::AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+    fn link<'a>(path: &'a str, client: Option<&'a str>, download: Option<&'a str>) -> Link<'a> {
+        let value = |text: &'a str| Cow::Borrowed(text.as_bytes());
+        let terms = Terms {
+            expires: 1_767_225_600,
+            key: value("k2"),
+            client: client.map(value),
+            download: download.map(value),
+        };
+        Link { method: LinkMethod::Get, path: value(path), terms }
+    }
+
+    #[test]
+    fn what_is_signed_is_a_row_of_netstrings() {
+        let text = link("reports/q1 final.pdf", Some("203.0.113.0/24"), Some("q1.pdf")).text();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "16:pagecast-link-v1,10:method=GET,26:path=/reports/q1 final.pdf,18:expires=1767225600,6:key=k2,\
+             21:client=203.0.113.0/24,15:download=q1.pdf,"
+        );
+    }
+
+    #[test]
+    fn texts_of_different_links_differ() {
+        let links = [
+            link("a", None, None),
+            link("b", None, None),
+            link("", None, None),
+            link("a", None, Some("")),
+            link("a", Some("192.0.2.1"), None),
+            link("a", Some("192.0.2.0/24"), None),
+            link("a,10:client=a", None, None),
+            link("a", None, Some("x,13:download=y")),
+            Link { method: LinkMethod::Head, ..link("a", None, None) },
+        ];
+        for (index, one) in links.iter().enumerate() {
+            for other in &links[..index] {
+                assert_ne!(one.text(), other.text(), "{one:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_that_was_made_is_read_and_its_signature_holds() {
+        for link in [
+            link("a/b.txt", None, None),
+            link("", None, Some("")),
+            link("ä b&c", Some("2001:db8::/32"), Some("r & d=100%+é.pdf")),
+        ] {
+            let query = link.query(KEY);
+            let shown = Shown::read(query.as_bytes()).unwrap().unwrap();
+            assert_eq!(shown.terms, link.terms, "{query}");
+            assert!(shown.is_signed_by(KEY, LinkMethod::Get, &link.path), "{query}");
+            for (key, method, path) in [
+                (b"another key".as_slice(), LinkMethod::Get, &*link.path),
+                (KEY, LinkMethod::Head, &*link.path),
+                (KEY, LinkMethod::Get, b"another/path"),
+            ] {
+                assert!(!shown.is_signed_by(key, method, path), "{query}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_without_a_signature_is_no_link_and_one_with_faults_says_which() {
+        let sig = "A".repeat(43);
+        for query in ["", "expires=1&key=a", "download=x&archive=zip", "Sig=a", "sigs=b"] {
+            assert_eq!(Shown::read(query.as_bytes()), None, "{query}");
+        }
+        for (query, why) in [
+            ("sig=A&expires=1&key=a".to_owned(), BadLink::Signature),
+            (format!("sig={sig}A&expires=1&key=a"), BadLink::Signature),
+            (format!("sig={sig}=&expires=1&key=a"), BadLink::Signature),
+            (format!("sig={}B&expires=1&key=a", &sig[1..]), BadLink::Signature),
+            (format!("sig={}%2B&expires=1&key=a", &sig[1..]), BadLink::Signature),
+            ("sig&expires=1&key=a".to_owned(), BadLink::Signature),
+            (format!("sig={sig}&expires=1"), BadLink::Incomplete),
+            (format!("sig={sig}&key=1"), BadLink::Incomplete),
+            (format!("sig={sig}&key=a&expires="), BadLink::Expires),
+            (format!("sig={sig}&key=a&expires=+1"), BadLink::Expires),
+            (format!("sig={sig}&key=a&expires=01"), BadLink::Expires),
+            (format!("sig={sig}&key=a&expires=-1"), BadLink::Expires),
+            (format!("sig={sig}&key=a&expires=18446744073709551616"), BadLink::Expires),
+            (format!("sig={sig}&key=a&expires=1&client=x"), BadLink::Client),
+            (format!("sig={sig}&key=a&expires=1&client="), BadLink::Client),
+            (format!("sig={sig}&key=a&expires=1&expires=2"), BadLink::Twice),
+            (format!("sig={sig}&key=a&%65xpires=2&expires=1"), BadLink::Twice),
+            (format!("sig={sig}&key=a&expires=1&download=a&download=b"), BadLink::Twice),
+            (format!("sig={sig}&sig={sig}&key=a&expires=1"), BadLink::Twice),
+            (format!("archive=zip&sig={sig}&key=a&expires=1"), BadLink::AsksForMore),
+            (format!("sig={sig}&key=a&expires=1&%64igest=md5"), BadLink::AsksForMore),
+            (format!("sig={sig}&key=a&expires=1&sort"), BadLink::AsksForMore),
+        ] {
+            assert_eq!(Shown::read(query.as_bytes()), Some(Err(why)), "{query}");
+        }
+        let with_others = format!("v=3&sig={sig}&key=a&expires=0&utm=x");
+        assert!(Shown::read(with_others.as_bytes()).unwrap().is_ok());
+    }
+
+    #[test]
+    fn addresses_are_within_the_network_of_a_link_or_not() {
+        for (client, address, expected) in [
+            (None, Some("192.0.2.1"), true),
+            (None, None, true),
+            (Some("192.0.2.0/24"), Some("192.0.2.255"), true),
+            (Some("192.0.2.0/24"), Some("::ffff:192.0.2.7"), true),
+            (Some("192.0.2.0/24"), Some("192.0.3.1"), false),
+            (Some("192.0.2.1"), Some("192.0.2.1"), true),
+            (Some("192.0.2.1"), Some("192.0.2.2"), false),
+            (Some("2001:db8::/32"), Some("2001:db8:1::1"), true),
+            (Some("2001:db8::/32"), Some("192.0.2.1"), false),
+            (Some("192.0.2.0/24"), None, false),
+        ] {
+            let address = address.map(|text| text.parse().unwrap());
+            assert_eq!(link("a", client, None).terms.allow(address), expected, "{client:?} {address:?}");
+        }
+    }
+
+    #[test]
+    fn keys_have_plain_names() {
+        for id in ["k", "k2", "2026-01", "a.b_c-D", &"x".repeat(64)] {
+            assert!(is_key_id(id), "{id}");
+        }
+        for id in ["", "a b", "a/b", "é", "a=b", &"x".repeat(65)] {
+            assert!(!is_key_id(id), "{id}");
+        }
+    }
+}

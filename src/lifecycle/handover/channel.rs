@@ -1,0 +1,203 @@
+//! Lines and descriptors over a unix socket (`SCM_RIGHTS`).
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use super::message::Message;
+
+/// A connection between the two processes of an upgrade.
+pub(crate) struct Channel {
+    stream: UnixStream,
+    /// What has arrived and is no whole line yet.
+    input: Vec<u8>,
+    /// What has arrived and nobody has asked for yet, in its order.
+    descriptors: VecDeque<OwnedFd>,
+}
+
+impl Channel {
+    /// A channel to a process of this user.
+    ///
+    /// # Errors
+    /// Where it is somebody else's.
+    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+        let peer = rustix::net::sockopt::socket_peercred(&stream)?;
+        if peer.uid != rustix::process::geteuid() {
+            let who = peer.uid.as_raw();
+            return Err(io::Error::other(format!("at the other end is a process of user {who}, not ours")));
+        }
+        Ok(Self { stream, input: Vec::new(), descriptors: VecDeque::new() })
+    }
+
+    /// The process at the other end, for the log.
+    pub(super) fn peer(&self) -> String {
+        match rustix::net::sockopt::socket_peercred(&self.stream) {
+            Ok(peer) => format!("process {}", peer.pid.as_raw_pid()),
+            Err(_) => "a process".to_owned(),
+        }
+    }
+
+    /// Sends a line, and with its first byte a descriptor.
+    pub(super) async fn send(
+        &self,
+        message: &Message,
+        mut descriptor: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        let mut rest = line.as_slice();
+        while !rest.is_empty() {
+            let send = || send_some(&self.stream, rest, descriptor);
+            let sent = self.stream.async_io(Interest::WRITABLE, send).await?;
+            rest = rest.get(sent..).unwrap_or_default();
+            descriptor = None;
+        }
+        Ok(())
+    }
+
+    /// The next line; none where the other end has closed, or died. What was received is kept where the wait is given up.
+    pub(super) async fn receive(&mut self) -> io::Result<Option<Message>> {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.input) {
+                let line: Vec<u8> = self.input.drain(..=end).collect();
+                return serde_json::from_slice(&line).map(Some).map_err(io::Error::other);
+            }
+            if self.input.len() > LINE_MAX {
+                return Err(io::Error::other("a line without an end arrived"));
+            }
+            let mut bytes = [0; 4096];
+            let receive = || receive_some(&self.stream, &mut bytes);
+            let (length, descriptors) = match self.stream.async_io(Interest::READABLE, receive).await {
+                // It died with something unread.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                received => received?,
+            };
+            self.descriptors.extend(descriptors);
+            match bytes.get(..length) {
+                Some([]) | None => return Ok(None),
+                Some(bytes) => self.input.extend_from_slice(bytes),
+            }
+        }
+    }
+
+    /// The descriptor that came with the line received last.
+    pub(super) fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptors.pop_front()
+    }
+}
+
+fn send_some(stream: &UnixStream, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptor.as_slice().is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(descriptor.as_slice()));
+    }
+    loop {
+        match sendmsg(stream, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            sent => return Ok(sent?),
+        }
+    }
+}
+
+fn receive_some(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_AT_ONCE))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        match recvmsg(stream, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            received => break received?,
+        }
+    };
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(io::Error::other("a descriptor was lost on its way: there is no room for it here"));
+    }
+    Ok((received.bytes, descriptors))
+}
+
+/// Far beyond the longest message: 1024 groups that are named by their numbers.
+const LINE_MAX: usize = 64 * 1024;
+
+/// The system hands out no more in one call than were sent in one, which is one.
+const DESCRIPTORS_AT_ONCE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::handover::message::{Description, Role};
+    use crate::net::listener::Scheme;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    fn pair() -> (Channel, Channel) {
+        let (near, far) = UnixStream::pair().unwrap();
+        (Channel::new(near).unwrap(), Channel::new(far).unwrap())
+    }
+
+    fn socket(group: usize) -> Message {
+        let asked = Some("x".repeat(3000));
+        let (role, scheme) = (Role::Traffic, Scheme::Https);
+        Message::Socket(Description { group, role, scheme, asked, owns_path: false })
+    }
+
+    #[tokio::test]
+    async fn every_line_arrives_with_its_own_descriptor() {
+        let (near, mut far) = pair();
+        let directory = tempfile::tempdir().unwrap();
+        let sending = async {
+            for number in 0..50 {
+                let path = directory.path().join(number.to_string());
+                std::fs::write(&path, number.to_string()).unwrap();
+                near.send(&socket(number), Some(File::open(&path).unwrap().as_fd())).await.unwrap();
+            }
+            near.send(&Message::Offered { count: 50, watchdog_usec: None }, None).await.unwrap();
+        };
+        let receiving = async {
+            for number in 0..50 {
+                assert_eq!(far.receive().await.unwrap(), Some(socket(number)));
+                let mut text = String::new();
+                File::from(far.take_descriptor().unwrap()).read_to_string(&mut text).unwrap();
+                assert_eq!(text, number.to_string());
+            }
+            assert!(matches!(far.receive().await.unwrap(), Some(Message::Offered { count: 50, .. })));
+            assert!(far.take_descriptor().is_none());
+        };
+        tokio::join!(sending, receiving);
+        drop(near);
+        assert_eq!(far.receive().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_is_an_error() {
+        for bytes in [&b"{}\n"[..], b"GET / HTTP/1.1\r\n\r\n", b"\n", &[b'x'; LINE_MAX + 8192]] {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            let mut channel = Channel::new(near).unwrap();
+            let writing = async {
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    far.writable().await.unwrap();
+                    rest = &rest[far.try_write(rest).unwrap_or(0)..];
+                }
+            };
+            let reading = async { assert!(channel.receive().await.is_err()) };
+            tokio::select! { () = async { tokio::join!(writing, std::future::pending::<()>()); } => {}, () = reading => {} }
+            let _ = &mut far;
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Listening sockets that this process did not open: from a service manager (`LISTEN_FDS`), or from a predecessor.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use listenfd::ListenFd;
+use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, getsockname, sockopt};
+
+use super::message::Role;
+use crate::config::Address;
+use crate::config::activation::{ADMIN, Announced, HTTPS};
+use crate::net::listener::{Bound, DEFER_SECONDS, Listener, Origin, Scheme, SocketPath};
+use crate::sys::kernel::defer_accept;
+
+/// The sockets that a service manager has handed over, each checked. TLS is spoken on those that are named for it, and on those
+/// at the addresses `tls`. The variables are taken out of the environment where
+/// they mean something to others; call it before there are threads.
+///
+/// # Errors
+/// Where what is announced is not there or no listening stream socket; the error names the descriptor.
+pub(super) fn from_manager(defers: bool, tls: &[Address]) -> io::Result<Vec<(Role, Bound)>> {
+    let announced = Announced::of_this_process().map_err(io::Error::other)?;
+    let mut found = ListenFd::from_env();
+    let Some(Announced { first, names }) = announced else { return Ok(Vec::new()) };
+    let take = |(index, name): (usize, &String)| {
+        let number = usize::try_from(first).unwrap_or_default() + index;
+        let descriptor = match name.as_str() {
+            "" => format!("descriptor {number}"),
+            name => format!("descriptor {number} ({name})"),
+        };
+        let role = if name == ADMIN { Role::Admin } else { Role::Traffic };
+        let bound = take(&mut found, index).and_then(|socket| {
+            let inherited = Inherited::check(socket)?;
+            // What the manager has set otherwise is left as it is.
+            inherited.prepare((defers && role == Role::Traffic).then_some(true))?;
+            let is_https = role == Role::Traffic && (name == HTTPS || tls.contains(inherited.at()));
+            Ok(inherited.into_bound(if is_https { Scheme::Https } else { Scheme::Http }))
+        });
+        let bound = bound.map_err(|error| {
+            io::Error::new(error.kind(), format!("can't listen on the inherited {descriptor}: {error}"))
+        })?;
+        Ok((role, bound))
+    };
+    names.iter().enumerate().map(take).collect()
+}
+
+fn take(found: &mut ListenFd, index: usize) -> io::Result<OwnedFd> {
+    if let Ok(Some(tcp)) = found.take_tcp_listener(index) {
+        return Ok(tcp.into());
+    }
+    match found.take_unix_listener(index) {
+        Ok(Some(unix)) => Ok(unix.into()),
+        _ => Err(io::Error::other("it is neither a TCP nor a unix stream socket")),
+    }
+}
+
+/// A listening stream socket.
+#[derive(Debug)]
+pub(super) struct Inherited {
+    socket: OwnedFd,
+    at: Address,
+}
+
+impl Inherited {
+    /// Checks that `socket` is one.
+    ///
+    /// # Errors
+    /// What else it is.
+    pub(super) fn check(socket: OwnedFd) -> io::Result<Self> {
+        if sockopt::socket_type(&socket)? != SocketType::STREAM {
+            return Err(io::Error::other("it is no stream socket"));
+        }
+        if !sockopt::socket_acceptconn(&socket)? {
+            return Err(io::Error::other("it does not listen"));
+        }
+        let at = address_of(&socket)?;
+        Ok(Self { socket, at })
+    }
+
+    /// Where it listens.
+    pub(super) fn at(&self) -> &Address {
+        &self.at
+    }
+
+    /// Sets what accepted sockets inherit, and that it does not block.
+    pub(super) fn prepare(&self, defers: Option<bool>) -> io::Result<()> {
+        ioctl_fionbio(&self.socket, true)?;
+        fcntl_setfd(&self.socket, FdFlags::CLOEXEC)?;
+        if let Address::Tcp(_) = self.at {
+            sockopt::set_tcp_nodelay(&self.socket, true)?;
+            if let Some(defers) = defers {
+                defer_accept(&self.socket, if defers { DEFER_SECONDS } else { 0 })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As a socket to accept on, with its path where that is to be removed in the end, once it is claimed.
+    pub(super) fn into_listener(self, owns_path: bool) -> Listener {
+        let socket = Arc::new(self.socket);
+        match self.at {
+            Address::Tcp(_) => Listener::Tcp(socket),
+            Address::Unix(path) => {
+                Listener::Unix { socket, path: owns_path.then(|| Arc::new(SocketPath::of_another(&path))) }
+            }
+        }
+    }
+
+    fn into_bound(self, scheme: Scheme) -> Bound {
+        let url = url(&self.at, scheme);
+        let listeners = vec![self.into_listener(false)];
+        Bound { scheme, url, listeners, asked: None, origin: Origin::Manager }
+    }
+}
+
+/// As the log tells of an address.
+pub(super) fn url(at: &Address, scheme: Scheme) -> String {
+    match at {
+        Address::Tcp(at) => scheme.tcp_url(*at),
+        Address::Unix(path) => scheme.unix_url(path),
+    }
+}
+
+fn address_of(socket: &OwnedFd) -> io::Result<Address> {
+    let local = getsockname(socket)?;
+    match sockopt::socket_domain(socket)? {
+        AddressFamily::INET | AddressFamily::INET6 => Ok(Address::Tcp(SocketAddr::try_from(local)?)),
+        AddressFamily::UNIX => {
+            let name = SocketAddrUnix::try_from(local)?;
+            let path = name.path().map(|path| path.into_owned());
+            let shown = |name: &[u8]| Path::new("@").join(std::ffi::OsStr::from_bytes(name));
+            Ok(Address::Unix(match (path, name.abstract_name()) {
+                (Some(path), _) => std::ffi::OsStr::from_bytes(path.as_bytes()).into(),
+                (None, name) => shown(name.unwrap_or_default()),
+            }))
+        }
+        _ => Err(io::Error::other("it is neither a TCP nor a unix socket")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn only_listening_stream_sockets_will_do() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let connected = TcpStream::connect(at).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for (socket, told) in [
+            (OwnedFd::from(connected), "does not listen"),
+            (datagrams.into(), "no stream socket"),
+            (file.into(), "Socket operation on non-socket"),
+        ] {
+            let refused = Inherited::check(socket).unwrap_err().to_string();
+            assert!(refused.contains(told), "{refused}");
+        }
+        assert_eq!(Inherited::check(listener.into()).unwrap().at(), &Address::Tcp(at));
+    }
+
+    #[test]
+    fn a_unix_socket_is_known_by_its_path_and_keeps_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let inherited = Inherited::check(UnixListener::bind(&path).unwrap().into()).unwrap();
+        assert_eq!(inherited.at(), &Address::Unix(path.clone()));
+        drop(inherited.into_bound(Scheme::Http));
+        assert!(path.exists(), "it is the manager's");
+    }
+}

@@ -1,0 +1,170 @@
+//! The running server whose sockets are taken over.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::channel::Channel;
+use super::inherited::{Inherited, url};
+use super::message::{Description, Message, PROTOCOL, Role};
+use super::offer::PATIENCE;
+use crate::config::Address;
+use crate::net::listener::{Bound, Origin, Scheme, SocketPath, is_socket};
+
+/// A server that goes on serving until it is told that this one is ready.
+pub(crate) struct Predecessor {
+    channel: Channel,
+    /// What the service manager's watchdog is.
+    pub(crate) watchdog: Option<Duration>,
+    /// Groups that were taken.
+    taken: Vec<usize>,
+    /// Paths of their sockets, which are the predecessor's until it has let go.
+    paths: Vec<Arc<SocketPath>>,
+    offered: Vec<Group>,
+}
+
+/// The sockets of one address.
+struct Group {
+    number: usize,
+    role: Role,
+    scheme: Scheme,
+    asked: Option<String>,
+    owns_path: bool,
+    at: Address,
+    sockets: Vec<Inherited>,
+}
+
+impl Predecessor {
+    /// Asks the server that listens at `path` for its sockets.
+    ///
+    /// # Errors
+    /// Where nobody answers there, somebody else does, or what comes is not what was described.
+    pub(super) async fn ask(path: &Path) -> io::Result<Self> {
+        let asked = timeout(PATIENCE, Self::try_ask(path)).await;
+        asked.unwrap_or_else(|_| Err(io::Error::other("it does not answer"))).map_err(|error| {
+            let path = path.display();
+            io::Error::new(error.kind(), format!("can't take over from the server at {path}: {error}"))
+        })
+    }
+
+    async fn try_ask(path: &Path) -> io::Result<Self> {
+        path.metadata()?;
+        if !is_socket(&path.canonicalize()?) {
+            return Err(io::Error::other("that is no socket"));
+        }
+        let stream = UnixStream::connect(path).await.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => io::Error::new(error.kind(), "nobody answers there"),
+            _ => error,
+        })?;
+        let mut channel = Channel::new(stream)?;
+        channel.send(&Message::Hello { protocol: PROTOCOL }, None).await?;
+        let mut groups = BTreeMap::new();
+        let mut received = 0;
+        let watchdog_usec = loop {
+            match channel.receive().await? {
+                Some(Message::Socket(description)) => {
+                    let socket = channel.take_descriptor();
+                    let socket = socket.ok_or_else(|| io::Error::other("a socket did not come along"))?;
+                    add(&mut groups, description, Inherited::check(socket)?);
+                    received += 1;
+                }
+                Some(Message::Offered { count, watchdog_usec }) if count == received => break watchdog_usec,
+                Some(Message::Refused { reason }) => return Err(io::Error::other(reason)),
+                Some(_) => return Err(io::Error::other("it speaks out of turn")),
+                None => return Err(io::Error::other("it closed the connection")),
+            }
+        };
+        let offered = groups.into_values().collect();
+        let watchdog = watchdog_usec.map(Duration::from_micros);
+        Ok(Self { channel, watchdog, taken: Vec::new(), paths: Vec::new(), offered })
+    }
+
+    /// Who it is, for the log.
+    pub(crate) fn who(&self) -> String {
+        self.channel.peer()
+    }
+
+    /// The sockets of `address`, if the predecessor has them: by its name in the configuration, or by where they are. On them
+    /// `scheme` is spoken from now on; those on which it was are taken before others of that name.
+    pub(super) fn take(
+        &mut self,
+        address: &Address,
+        scheme: Scheme,
+        defers: bool,
+    ) -> io::Result<Option<Bound>> {
+        let name = address.to_string();
+        let is_named = |group: &Group| group.asked.as_ref() == Some(&name);
+        let is_it = |group: &Group| group.scheme == scheme && is_named(group);
+        let is_at = |group: &Group| group.at == *address;
+        let find = |is: &dyn Fn(&Group) -> bool| self.offered.iter().position(is);
+        let is_other = |group: &Group| is_named(group) && !address.is_chosen_by_the_system();
+        let position = find(&is_it).or_else(|| find(&is_other)).or_else(|| find(&is_at));
+        let Some(position) = position else { return Ok(None) };
+        let group = self.offered.remove(position);
+        self.bound(Group { scheme, ..group }, Some(address.clone()), Some(defers)).map(Some)
+    }
+
+    /// The sockets of that role that a service manager had opened: they outlive the configuration.
+    pub(super) fn take_managed(&mut self, role: Role, defers: bool) -> io::Result<Vec<Bound>> {
+        let is_managed = |group: &mut Group| group.asked.is_none() && group.role == role;
+        let managed: Vec<Group> = self.offered.extract_if(.., is_managed).collect();
+        managed.into_iter().map(|group| self.bound(group, None, defers.then_some(true))).collect()
+    }
+
+    fn bound(&mut self, group: Group, asked: Option<Address>, defers: Option<bool>) -> io::Result<Bound> {
+        let Group { number, scheme, owns_path, at, sockets, .. } = group;
+        sockets.iter().try_for_each(|socket| socket.prepare(defers))?;
+        self.taken.push(number);
+        // One path, however many sockets: there is one of each unix socket.
+        let listeners: Vec<_> = sockets.into_iter().map(|socket| socket.into_listener(owns_path)).collect();
+        self.paths.extend(listeners.iter().filter_map(|listener| listener.clone().into_socket().1));
+        let url = url(&at, scheme);
+        Ok(Bound { listeners, scheme, url, asked, origin: Origin::Predecessor })
+    }
+
+    /// Closes what is not taken; the predecessor finishes what waits there.
+    pub(super) fn leave_the_rest(&mut self) {
+        for group in self.offered.drain(..) {
+            log::info!("no longer listening on {}", url(&group.at, group.scheme));
+        }
+    }
+
+    /// Waits until the predecessor is gone, or wants no more to do with this server.
+    pub(crate) async fn gone(&mut self) {
+        // It has nothing to say before it is asked to let go.
+        let _ = self.channel.receive().await;
+    }
+
+    /// Says that this server is ready, and waits until the predecessor has let go.
+    ///
+    /// # Errors
+    /// Where it is gone: then its sockets are nobody else's.
+    pub(crate) async fn relieve(&mut self) -> io::Result<()> {
+        let taken = std::mem::take(&mut self.taken);
+        let relieved = async {
+            let sent = self.channel.send(&Message::Ready { taken }, None).await;
+            match (sent, self.channel.receive().await?) {
+                (Ok(()), Some(Message::Yours)) => Ok(()),
+                _ => Err(io::Error::other("it is gone")),
+            }
+        };
+        let relieved = timeout(PATIENCE, relieved).await;
+        self.paths.iter().for_each(|path| path.claim());
+        relieved.unwrap_or_else(|_| Err(io::Error::other("it does not answer")))
+    }
+}
+
+fn add(groups: &mut BTreeMap<usize, Group>, description: Description, socket: Inherited) {
+    let Description { group: number, role, scheme, asked, owns_path } = description;
+    let at = socket.at().clone();
+    let group = groups.entry(number);
+    group
+        .or_insert_with(|| Group { number, role, scheme, asked, owns_path, at, sockets: Vec::new() })
+        .sockets
+        .push(socket);
+}

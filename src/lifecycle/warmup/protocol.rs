@@ -1,0 +1,22 @@
+//! How a running server is asked to warm files, and what it answers.
+
+use crate::lifecycle::warmup::progress::Counts;
+
+/// One line of the answer.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Line {
+    #[serde(flatten)]
+    pub(crate) counts: Counts,
+    /// Nothing more comes.
+    pub(crate) is_over: bool,
+    /// Not all that matches was looked at.
+    pub(crate) is_truncated: bool,
+    /// Directories that could not be read.
+    pub(crate) closed: u64,
+}
+
+/// Where the route is.
+pub(crate) const PATH: &str = "/warm";
+
+/// A header that only a program sends.
+pub(crate) const ADMIN_HEADER: &str = "pagecast-admin";

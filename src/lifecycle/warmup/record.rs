@@ -1,0 +1,165 @@
+//! Hot files as lines of text: what is written at a stop and read at a start.
+//!
+//! The first line is [`HEADER`]. Each other one is a path as it stands in a request, a coding or `identity`, the length in
+//! bytes, and 64 bits in hexadecimal, the lowest for the first part of the file. Hottest first.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead, Read};
+
+use crate::files::cache::warming::Hot;
+use crate::files::recency::Parts;
+use crate::http::encoding::Coding;
+use crate::http::target::SitePath;
+
+/// What a file of another format, or of none, does not begin with.
+pub(crate) const HEADER: &str = "pagecast hot files, version 1";
+
+/// What was found in such a file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Records {
+    pub(crate) hot: Vec<Hot>,
+    /// Lines that are none.
+    pub(crate) garbage: usize,
+    /// The header is another one, and nothing was read.
+    pub(crate) is_foreign: bool,
+}
+
+/// All of them, as text.
+pub(crate) fn render(hot: &[Hot]) -> String {
+    let mut text = format!("{HEADER}\n");
+    for Hot { path, coding, length, parts } in hot {
+        let (path, coding) = (path.to_file_location(None), coding.map_or(IDENTITY, Coding::token));
+        let _ = writeln!(text, "{path} {coding} {length} {:x}", parts.0);
+    }
+    text
+}
+
+/// Reads at most `most` of them, and so little of anything else that no file does harm.
+///
+/// # Errors
+/// What the reader says.
+pub(crate) fn parse(mut from: impl BufRead, most: usize) -> io::Result<Records> {
+    let mut records = Records::default();
+    let mut line = Vec::new();
+    if !next_line(&mut from, &mut line)? || line != HEADER.as_bytes() {
+        return Ok(Records { is_foreign: true, ..records });
+    }
+    while records.hot.len() < most && records.garbage < GARBAGE_MAX && next_line(&mut from, &mut line)? {
+        match parse_line(&line) {
+            Some(hot) => records.hot.push(hot),
+            None => records.garbage += 1,
+        }
+    }
+    Ok(records)
+}
+
+/// The next line without its end; false where there is none. A line that is too long comes in pieces, which are no records.
+fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let read = from.take(LINE_MAX).read_until(b'\n', line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    Ok(read > 0)
+}
+
+/// A line's words are exactly those that [`render`] writes; its path goes the way of every request's.
+fn parse_line(line: &[u8]) -> Option<Hot> {
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    let (path, coding, length, parts) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let coding = match coding {
+        IDENTITY => None,
+        token => Some(Coding::ALL.into_iter().find(|coding| coding.token() == token)?),
+    };
+    let target = SitePath::parse(path.as_bytes()).ok()?;
+    let hot = Hot {
+        coding,
+        length: length.parse().ok()?,
+        parts: Parts(u64::from_str_radix(parts, 16).ok()?),
+        path: target.path.into_owned(),
+    };
+    (words.next().is_none() && path.starts_with('/') && !target.wants_directory).then_some(hot)
+}
+
+const IDENTITY: &str = "identity";
+
+/// A path of the longest that a file system has, each byte of it encoded, and the rest.
+const LINE_MAX: u64 = 4096 * 3 + 128;
+
+/// So many lines that are none, and the rest is not looked at.
+const GARBAGE_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hot(path: &str, coding: Option<Coding>, length: u64, parts: u64) -> Hot {
+        let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
+        Hot { path, coding, length, parts: Parts(parts) }
+    }
+
+    fn read(lines: &str) -> Records {
+        parse(format!("{HEADER}\n{lines}").as_bytes(), 100).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let all = [
+            hot("/a", None, 0, 0),
+            hot("/b%20c/%C3%A9%FF%0A", None, 5_000_000_000, u64::MAX),
+            hot("/b%20c/d%25%3F%23", Some(Coding::Br), 17, 1),
+            hot("/e", Some(Coding::Gzip), 1 << 40, 0b101),
+        ];
+        let text = render(&all);
+        assert_eq!(text.lines().count(), 5, "{text}");
+        assert_eq!(parse(text.as_bytes(), 100).unwrap(), Records { hot: all.to_vec(), ..Records::default() });
+        assert_eq!(parse(text.as_bytes(), 2).unwrap().hot, all[..2]);
+    }
+
+    #[test]
+    fn lines_that_are_none_cost_themselves_alone() {
+        for garbage in [
+            "",
+            "/a",
+            "/a identity 1",
+            "/a identity 1 1 1",
+            "/a identity -1 1",
+            "/a identity 1 xyz",
+            "/a identity 1 11111111111111111",
+            "/a lzma 1 1",
+            "a identity 1 1",
+            "/../etc/passwd identity 1 1",
+            "/%2e%2e/x identity 1 1",
+            "/a/ identity 1 1",
+            "/a%00 identity 1 1",
+            "http://x/a identity 1 1",
+        ] {
+            let found = read(&format!("{garbage}\n/b identity 1 1\n"));
+            assert_eq!((found.hot, found.garbage), (vec![hot("/b", None, 1, 1)], 1), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_not_read() {
+        for bytes in [&b""[..], b"\0\0\0", b"pagecast hot files, version 2\n/a identity 1 1\n", b"\n/a"] {
+            let found = parse(bytes, 100).unwrap();
+            assert_eq!(found, Records { is_foreign: true, ..Records::default() }, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_end_is_given_up() {
+        struct Endless(u8);
+        impl Read for Endless {
+            fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+                bytes.fill(self.0);
+                Ok(bytes.len())
+            }
+        }
+        for byte in [b'\n', b'x'] {
+            let endless = format!("{HEADER}\n");
+            let from = io::BufReader::new(endless.as_bytes().chain(Endless(byte)));
+            assert_eq!(parse(from, 100).unwrap().garbage, GARBAGE_MAX);
+        }
+    }
+}

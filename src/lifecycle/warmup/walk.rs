@@ -1,0 +1,100 @@
+//! Which files of a tree globs match.
+
+use crate::config::{Dotfiles, PathGlobs};
+use crate::files::Files;
+use crate::files::cache::warming::Hot;
+use crate::files::directory::{Kind, Wanted, read};
+use crate::files::recency::Parts;
+use crate::http::target::SitePath;
+
+/// The files that were found.
+#[derive(Debug, Default)]
+pub(crate) struct Matches {
+    pub(crate) hot: Vec<Hot>,
+    /// There are more than were asked for, or more names than are looked at.
+    pub(crate) is_truncated: bool,
+    /// Directories that could not be read.
+    pub(crate) closed: u64,
+}
+
+/// Walks the root for at most `most` files that one of `globs` matches. Blocks.
+///
+/// Passed over is what a request could not get either: hidden names, links that lead out. Directories behind links are not
+/// entered, so that the walk ends; their own names lead to the same files.
+pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, most: usize) -> Matches {
+    let mut found = Matches::default();
+    let mut left = NAMES_MAX;
+    let mut directories = vec![SitePath::root()];
+    while let Some(path) = directories.pop() {
+        let Ok(directory) =
+            read(files.root(), &path, Wanted { entries: left, dotfiles, may_read: &|_| true })
+        else {
+            found.closed += 1;
+            continue;
+        };
+        found.is_truncated |= directory.is_truncated;
+        left -= directory.entries.len();
+        for entry in directory.entries {
+            let at = path.entry(&entry.name);
+            match entry.kind {
+                Kind::Directory if !entry.is_link => directories.push(at),
+                Kind::File if globs.matches(at.as_bytes()) => {
+                    if found.hot.len() >= most {
+                        found.is_truncated = true;
+                        return found;
+                    }
+                    let length = entry.version.size();
+                    found.hot.push(Hot { path: at, coding: None, length, parts: Parts::ALL });
+                }
+                Kind::Directory | Kind::File => {}
+            }
+        }
+    }
+    found
+}
+
+/// Names that are looked at.
+const NAMES_MAX: usize = 10_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::policy::rules::Rules;
+    use crate::config::{Config, Symlinks};
+    use crate::files::{Root, Settings};
+    use std::os::unix::fs::symlink;
+
+    fn found(globs: &[&str], most: usize) -> (Vec<String>, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a/x.js", "a/b/y.js", "z.css", ".git/config.js", "a/.hid.js", "_redirects"] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, name).unwrap();
+        }
+        symlink("..", dir.path().join("a/loop")).unwrap();
+        symlink("a/x.js", dir.path().join("link.js")).unwrap();
+        symlink("/etc/passwd", dir.path().join("out.js")).unwrap();
+        let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
+        let files = Files::new(root, &Settings::small(), Rules::new(&Config::default())).unwrap();
+        let globs = PathGlobs::new(globs.iter().map(|&glob| glob.to_owned()).collect()).unwrap();
+        let matches = matches(&files, &globs, Dotfiles::Deny, most);
+        assert_eq!(matches.closed, 0);
+        let mut paths: Vec<_> = matches.hot.iter().map(|hot| hot.path.to_string()).collect();
+        paths.sort();
+        (paths, matches.is_truncated)
+    }
+
+    #[test]
+    fn what_could_be_requested_is_found_once_and_nothing_else() {
+        let all = ["a/b/y.js", "a/x.js", "link.js", "z.css"].map(str::to_owned).to_vec();
+        assert_eq!(found(&["**"], 100), (all, false));
+        assert_eq!(found(&["/a/*.js", "*.css"], 100).0, ["a/x.js", "z.css"]);
+        assert_eq!(found(&["/nothing/**"], 100), (vec![], false));
+    }
+
+    #[test]
+    fn no_more_are_found_than_were_asked_for() {
+        let (paths, is_truncated) = found(&["**"], 2);
+        assert_eq!((paths.len(), is_truncated), (2, true));
+    }
+}

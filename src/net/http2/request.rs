@@ -1,0 +1,245 @@
+//! A request as HTTP/2 brings it becomes one as the App takes it (RFC 9113 §8.3).
+//!
+//! What the frames' own reader lets through is judged here: what §8.1.1 calls malformed costs its stream, what HTTP/1.1 refuses
+//! with a status is refused with the same one.
+
+use actix_http::header::{HeaderName, HeaderValue};
+use actix_http::{Method, Request, Uri, Version};
+use bytes::{BufMut, BytesMut};
+use http1::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST};
+use http1::request::Parts;
+
+use crate::net::head::{self, HeadLimits, LastHost, Refusal};
+
+/// What is known of a request before the App is asked.
+pub(super) struct Asked {
+    pub(super) request: Request,
+    pub(super) expects_continue: bool,
+    /// What its body says of its length.
+    pub(super) length: Option<u64>,
+}
+
+/// Why the App is not asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The stream is reset (RFC 9113 §8.1.1).
+    Malformed,
+    /// It is answered.
+    Refused(Refusal),
+}
+
+/// Makes a request of `parts`.
+///
+/// # Errors
+/// [`Fault`], for what is malformed, ambiguous or beyond what is served.
+pub(super) fn build(parts: Parts, limits: HeadLimits, known: &LastHost) -> Result<Asked, Fault> {
+    let (size, count) = (size_of(&parts), parts.headers.len());
+    if parts.uri.path().len() > limits.bytes {
+        return Err(Fault::Refused(head::TARGET_TOO_LONG));
+    }
+    if size > limits.bytes {
+        return Err(Fault::Refused(head::HEAD_TOO_LONG));
+    }
+    if count > limits.fields {
+        return Err(Fault::Refused(head::TOO_MANY_FIELDS));
+    }
+    let mut room = BytesMut::with_capacity(size + JOINTS);
+    let mut request = Request::new();
+    let uri = uri_of(&parts, &mut room)?;
+    let host = host_of(&parts, known)?;
+    let head = request.head_mut();
+    head.method = method_of(&parts.method);
+    head.version = Version::HTTP_2;
+    head.uri = uri;
+    let value = |room: &mut BytesMut, bytes: &[u8]| {
+        room.put_slice(bytes);
+        HeaderValue::from_maybe_shared(room.split().freeze()).map_err(|_| Fault::Refused(head::MALFORMED))
+    };
+    if let Some(host) = host {
+        head.headers.append(actix_http::header::HOST, value(&mut room, host)?);
+    }
+    let mut facts = Facts::default();
+    for (name, bytes) in &parts.headers {
+        if *name == HOST || *name == COOKIE {
+            continue;
+        }
+        facts.note(name, bytes.as_bytes())?;
+        let name =
+            HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| Fault::Refused(head::MALFORMED))?;
+        head.headers.append(name, value(&mut room, bytes.as_bytes())?);
+    }
+    if parts.headers.contains_key(COOKIE) {
+        // RFC 9113 §8.2.3: split for compression, joined for everybody else.
+        for (index, crumb) in parts.headers.get_all(COOKIE).iter().enumerate() {
+            room.put_slice(if index == 0 { b"" } else { b"; " });
+            room.put_slice(crumb.as_bytes());
+        }
+        head.headers.append(actix_http::header::COOKIE, value(&mut room, b"")?);
+    }
+    if facts.expects_something_else {
+        return Err(Fault::Refused(head::EXPECTATION));
+    }
+    Ok(Asked { request, expects_continue: facts.expects_continue, length: facts.length })
+}
+
+/// As many bytes as the same head takes in HTTP/1.1, about.
+fn size_of(parts: &Parts) -> usize {
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_FRAMING);
+    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    parts.method.as_str().len() + target + authority + LINE_FRAMING + fields.sum::<usize>()
+}
+
+fn method_of(method: &http1::Method) -> Method {
+    match method.as_str() {
+        "GET" => Method::GET,
+        "HEAD" => Method::HEAD,
+        // Both types take the same tokens; one that was not taken would be no method known here.
+        other => Method::from_bytes(other.as_bytes()).unwrap_or(Method::TRACE),
+    }
+}
+
+/// The target in the form that it has in HTTP/1.1: a path, an asterisk, or for CONNECT an authority.
+fn uri_of(parts: &Parts, room: &mut BytesMut) -> Result<Uri, Fault> {
+    let authority = parts.uri.authority().map(http1::uri::Authority::as_str);
+    let target = match parts.uri.path_and_query().map(http1::uri::PathAndQuery::as_str) {
+        _ if parts.method == http1::Method::CONNECT => authority.ok_or(Fault::Malformed)?,
+        Some("*") if parts.method == http1::Method::OPTIONS => "*",
+        Some(path) if path.starts_with('/') => path,
+        // RFC 9113 §8.3.1: neither empty nor absent.
+        _ => return Err(Fault::Malformed),
+    };
+    room.put_slice(target.as_bytes());
+    Uri::from_maybe_shared(room.split().freeze()).map_err(|_| Fault::Refused(head::TARGET))
+}
+
+/// What the request says of its host. `Host` may repeat what `:authority` says, and no more (RFC 9113 §8.3.1).
+fn host_of<'a>(parts: &'a Parts, known: &LastHost) -> Result<Option<&'a [u8]>, Fault> {
+    let mut fields = parts.headers.get_all(HOST).iter();
+    let field = fields.next().map(http1::HeaderValue::as_bytes);
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    if fields.next().is_some() {
+        return Err(Fault::Refused(head::HOST_TWICE));
+    }
+    if authority.is_some_and(|authority| authority.contains(&b'@')) {
+        return Err(Fault::Malformed);
+    }
+    if let (Some(authority), Some(field)) = (authority, field)
+        && !authority.eq_ignore_ascii_case(field)
+    {
+        return Err(Fault::Malformed);
+    }
+    let host = authority.or(field).ok_or(Fault::Refused(head::HOST_MISSING))?;
+    if known.vouches_for(host) { Ok(Some(host)) } else { Err(Fault::Refused(head::HOST_INVALID)) }
+}
+
+/// What the fields say of the body.
+#[derive(Default)]
+struct Facts {
+    length: Option<u64>,
+    expects_continue: bool,
+    expects_something_else: bool,
+}
+
+impl Facts {
+    fn note(&mut self, name: &http1::HeaderName, value: &[u8]) -> Result<(), Fault> {
+        if *name == CONTENT_LENGTH {
+            if self.length.is_some() {
+                return Err(Fault::Malformed);
+            }
+            self.length = Some(head::length_of(value).ok_or(Fault::Malformed)?);
+        } else if *name == EXPECT {
+            let is_continue = value.eq_ignore_ascii_case(b"100-continue");
+            self.expects_continue |= is_continue;
+            self.expects_something_else |= !is_continue;
+        }
+        Ok(())
+    }
+}
+
+/// Between a name and a value, and after it.
+const FIELD_FRAMING: usize = 4;
+
+/// Around a method and a target.
+const LINE_FRAMING: usize = 12;
+
+/// Room for what joins cookies.
+const JOINTS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 6 };
+
+    fn asked(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<Asked, Fault> {
+        let mut request = http1::Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        build(request.body(()).unwrap().into_parts().0, LIMITS, &LastHost::default())
+    }
+
+    fn status(asked: Result<Asked, Fault>) -> u16 {
+        match asked {
+            Ok(_) => 200,
+            Err(Fault::Malformed) => 0,
+            Err(Fault::Refused((status, _))) => status.as_u16(),
+        }
+    }
+
+    #[test]
+    fn a_request_goes_on_as_http1_would_bring_it() {
+        let asked =
+            asked("GET", "https://x:8443/a%2Fb?c=%20d", &[("accept", "*/*")]).unwrap_or_else(|_| panic!());
+        let head = asked.request.head();
+        assert_eq!(head.uri.to_string(), "/a%2Fb?c=%20d");
+        assert_eq!(head.headers.get("host").unwrap(), "x:8443");
+        assert_eq!(head.headers.get("accept").unwrap(), "*/*");
+        assert_eq!((head.version, head.headers.len()), (Version::HTTP_2, 2));
+    }
+
+    #[test]
+    fn crumbs_of_cookies_are_joined() {
+        let fields = [("cookie", "a=1"), ("x", "y"), ("cookie", "b=2")];
+        let asked = asked("GET", "https://x/", &fields).unwrap_or_else(|_| panic!());
+        let cookies: Vec<_> = asked.request.head().headers.get_all("cookie").collect();
+        assert_eq!(cookies, ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn what_is_malformed_costs_its_stream_and_what_is_refused_is_told() {
+        let long = format!("https://x/{}", "a".repeat(2000));
+        let field = "a".repeat(2000);
+        for (method, uri, fields, expected) in [
+            ("GET", "https://x/", &[][..], 200),
+            ("OPTIONS", "https://x/*", &[], 200),
+            ("CONNECT", "x:80", &[], 200),
+            ("GET", "/", &[("host", "x")], 200),
+            ("GET", "https://x/", &[("host", "X")], 200),
+            ("GET", "https://x/", &[("host", "y")], 0),
+            ("GET", "https://a@x/", &[], 0),
+            ("GET", "/", &[], 400),
+            ("GET", "/", &[("host", "x y")], 400),
+            ("GET", "/", &[("host", "x"), ("host", "x")], 400),
+            ("GET", "https://x/", &[("content-length", "3")], 200),
+            ("GET", "https://x/", &[("content-length", "x")], 0),
+            ("GET", "https://x/", &[("content-length", "3"), ("content-length", "3")], 0),
+            ("GET", "https://x/", &[("expect", "100-continue")], 200),
+            ("GET", "https://x/", &[("expect", "magic")], 417),
+            ("GET", &long, &[], 414),
+            ("GET", "https://x/", &[("a", &field)], 431),
+            ("GET", "https://x/", &[("a", "b"); 7], 431),
+            ("PROPFIND", "https://x/", &[], 200),
+        ] {
+            assert_eq!(status(asked(method, uri, fields)), expected, "{method} {uri:.40} {fields:.2?}");
+        }
+    }
+
+    #[test]
+    fn the_values_of_one_request_share_memory() {
+        let asked = asked("GET", "https://x/", &[("a", "1"), ("b", "2")]).unwrap_or_else(|_| panic!());
+        let at = |name: &str| asked.request.head().headers.get(name).unwrap().as_bytes().as_ptr() as usize;
+        assert_eq!(at("b"), at("a") + 1);
+    }
+}

@@ -1,0 +1,356 @@
+//! Addresses become listening sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::config::Address;
+use crate::sys::kernel::defer_accept;
+
+/// A listening, non-blocking socket, closed with the last of those that share it.
+#[derive(Debug, Clone)]
+pub enum Listener {
+    /// A TCP socket.
+    Tcp(Arc<OwnedFd>),
+    /// A unix socket.
+    Unix {
+        /// The socket.
+        socket: Arc<OwnedFd>,
+        /// Its path, which goes with the last of those that share it; none where it is somebody else's.
+        path: Option<Arc<SocketPath>>,
+    },
+}
+
+/// The path of a unix socket, removed when dropped, unless it has become somebody else's by then.
+#[derive(Debug)]
+pub struct SocketPath {
+    path: PathBuf,
+    /// Device and inode: what was put there since then is not removed.
+    identity: Option<(u64, u64)>,
+    is_ours: AtomicBool,
+}
+
+/// The sockets of one address, and the address that they really have.
+#[derive(Debug)]
+pub struct Bound {
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// What is spoken on them.
+    pub scheme: Scheme,
+    /// For the log: `http://127.0.0.1:8080`, `https://[::1]:8443`, `unix:/run/pagecast.sock`.
+    pub url: String,
+    /// The address as it was configured; none where the socket was opened by a service manager.
+    pub asked: Option<Address>,
+    /// Whose sockets they were.
+    pub origin: Origin,
+}
+
+/// What is spoken on a socket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    /// HTTP in cleartext.
+    #[default]
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+/// Who has opened a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This process.
+    Here,
+    /// A service manager, which handed it to this process.
+    Manager,
+    /// A process that this one succeeds.
+    Predecessor,
+}
+
+/// Listens on `address` for `scheme` with `copies` sockets, one where it is a unix socket. `others` are all addresses that are listened on.
+///
+/// TCP sockets share their port (`SO_REUSEPORT`), so that the kernel spreads connections over the workers; the first is
+/// bound without that, so that a port which somebody else has is an error. With `defers`, TCP
+/// connections are held back until their first bytes arrive.
+///
+/// # Errors
+/// Where the address is taken or not to be had; the error says which.
+pub fn bind(
+    address: &Address,
+    scheme: Scheme,
+    copies: usize,
+    others: &[Address],
+    defers: bool,
+) -> io::Result<Bound> {
+    let bound = match address {
+        Address::Tcp(at) => bind_tcp(*at, scheme, copies, only_v6(*at, others), defers),
+        Address::Unix(path) => bind_unix(path, scheme),
+    };
+    bound.map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
+}
+
+/// A socket to accept on, and what is spoken there.
+pub(crate) type Door = (Listener, Scheme);
+
+/// Deals the sockets of all addresses out to `workers`, so that every socket has somebody who accepts on it and every
+/// worker has one of each address: where there are fewer than workers they are shared.
+pub(crate) fn deal(bounds: &[Bound], workers: usize) -> Vec<Vec<Door>> {
+    let mut hands = vec![Vec::new(); workers];
+    for Bound { listeners, scheme, .. } in bounds {
+        let dealt = listeners.iter().cycle().take(listeners.len().max(workers));
+        for (number, listener) in dealt.enumerate() {
+            if let Some(hand) = hands.get_mut(number % workers.max(1)) {
+                hand.push((listener.clone(), *scheme));
+            }
+        }
+    }
+    hands
+}
+
+impl Bound {
+    /// Whether nobody reaches it from another machine.
+    pub(crate) fn is_of_this_machine(&self) -> bool {
+        self.listeners.iter().all(|listener| match listener {
+            Listener::Tcp(_) => {
+                listener.address().is_some_and(|address| address.ip().to_canonical().is_loopback())
+            }
+            Listener::Unix { .. } => true,
+        })
+    }
+}
+
+impl Listener {
+    /// The address that it is bound to; none for a unix socket.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => rustix::net::getsockname(socket).ok()?.try_into().ok(),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    /// The socket.
+    pub fn into_socket(self) -> (Arc<OwnedFd>, Option<Arc<SocketPath>>) {
+        match self {
+            Self::Tcp(socket) => (socket, None),
+            Self::Unix { socket, path } => (socket, path),
+        }
+    }
+}
+
+impl SocketPath {
+    /// The path of a socket that is there now.
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), identity: identity(path), is_ours: AtomicBool::new(true) }
+    }
+
+    /// The path of a socket that is there now, and somebody else's until it is [claimed](Self::claim).
+    pub(crate) fn of_another(path: &Path) -> Self {
+        let path = Self::new(path);
+        path.leave();
+        path
+    }
+
+    /// It is somebody else's from now on.
+    pub(crate) fn leave(&self) {
+        self.is_ours.store(false, Ordering::Relaxed);
+    }
+
+    /// It is ours from now on.
+    pub(crate) fn claim(&self) {
+        self.is_ours.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        if self.is_ours.load(Ordering::Relaxed) && identity(&self.path) == self.identity {
+            // Somebody may have removed it already.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Device and inode of what is at a path.
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).ok().map(|seen| (seen.dev(), seen.ino()))
+}
+
+/// `[::]` takes IPv4 connections too, unless an IPv4 address of the same port is listened on as well.
+fn only_v6(at: SocketAddr, others: &[Address]) -> bool {
+    others.iter().any(|other| matches!(other, Address::Tcp(v4) if v4.is_ipv4() && v4.port() == at.port()))
+}
+
+fn bind_tcp(at: SocketAddr, scheme: Scheme, copies: usize, only_v6: bool, defers: bool) -> io::Result<Bound> {
+    let asked = Address::Tcp(at);
+    let first = tcp_socket(at, only_v6)?;
+    first.bind(&at.into())?;
+    first.set_reuse_port(true)?;
+    let at = first.local_addr()?.as_socket().unwrap_or(at);
+    let mut sockets = vec![first];
+    for _ in 1..copies {
+        let next = tcp_socket(at, only_v6)?;
+        next.set_reuse_port(true)?;
+        next.bind(&at.into())?;
+        sockets.push(next);
+    }
+    let listen = |socket: Socket| -> io::Result<Listener> {
+        socket.listen(BACKLOG)?;
+        if defers {
+            defer_accept(&socket, DEFER_SECONDS)?;
+        }
+        Ok(Listener::Tcp(Arc::new(socket.into())))
+    };
+    let listeners = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
+    let (url, asked) = (scheme.tcp_url(at), Some(asked));
+    Ok(Bound { listeners, scheme, url, asked, origin: Origin::Here })
+}
+
+impl Scheme {
+    /// As the log tells of a TCP address.
+    pub(crate) fn tcp_url(self, at: SocketAddr) -> String {
+        match self {
+            Self::Http => format!("http://{at}"),
+            Self::Https => format!("https://{at}"),
+        }
+    }
+
+    /// As the log tells of a unix socket.
+    pub(crate) fn unix_url(self, path: &Path) -> String {
+        match self {
+            Self::Http => format!("unix:{}", path.display()),
+            Self::Https => format!("unix:{} (TLS)", path.display()),
+        }
+    }
+}
+
+fn tcp_socket(at: SocketAddr, only_v6: bool) -> io::Result<Socket> {
+    let socket =
+        Socket::new(Domain::for_address(at), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    if at.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
+}
+
+fn bind_unix(path: &Path, scheme: Scheme) -> io::Result<Bound> {
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let owned = Arc::new(SocketPath::new(path));
+    socket.listen(BACKLOG)?;
+    let listener = Listener::Unix { socket: Arc::new(socket.into()), path: Some(owned) };
+    let asked = Some(Address::Unix(path.to_owned()));
+    let url = scheme.unix_url(path);
+    Ok(Bound { listeners: vec![listener], scheme, url, asked, origin: Origin::Here })
+}
+
+/// A socket that nobody answers on was left behind by a process that was killed.
+pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = is_socket(path);
+    let is_refused =
+        || UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    if is_socket && is_refused() { std::fs::remove_file(path) } else { Ok(()) }
+}
+
+/// Whether there is a socket at a path, and not a link to one.
+pub(crate) fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::symlink_metadata(path).is_ok_and(|seen| seen.file_type().is_socket())
+}
+
+/// The shortest time for which a silent connection can be held back.
+pub(crate) const DEFER_SECONDS: u16 = 1;
+
+/// As long a queue as the kernel allows (`net.core.somaxconn` cuts it).
+const BACKLOG: i32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_is_refused_even_to_those_who_would_share_it() {
+        let first = bind(&address("127.0.0.1:0"), Scheme::Http, 2, &[], true).unwrap();
+        assert_eq!(first.listeners.len(), 2);
+        let taken = first.url.strip_prefix("http://").unwrap();
+        let error = bind(&address(taken), Scheme::Http, 2, &[], true).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("can't listen on {taken}: ")), "{error}");
+    }
+
+    #[test]
+    fn a_unix_socket_left_behind_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let at = Address::Unix(path.clone());
+        let bound = bind(&at, Scheme::Http, 3, &[], true).unwrap();
+        assert_eq!(bound.listeners.len(), 1, "it is shared");
+        assert!(bind(&at, Scheme::Http, 1, &[], true).is_err());
+        drop(bound);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_path_that_is_left_or_was_replaced_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let bound = || bind(&Address::Unix(path.clone()), Scheme::Http, 1, &[], true).unwrap();
+        let left = bound();
+        if let [Listener::Unix { path: Some(owned), .. }] = left.listeners.as_slice() {
+            owned.leave();
+        }
+        drop(left);
+        assert!(is_socket(&path));
+        let replaced = bound();
+        let other = dir.path().join("other");
+        let _theirs = std::os::unix::net::UnixListener::bind(&other).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        drop(replaced);
+        assert!(is_socket(&path));
+    }
+
+    #[test]
+    fn sockets_are_dealt_so_that_none_is_alone_and_no_worker_without() {
+        for (sockets, workers, hands) in [
+            (1, 1, &[&[0][..]][..]),
+            (1, 3, &[&[0], &[0], &[0]]),
+            (2, 3, &[&[0], &[1], &[0]]),
+            (3, 3, &[&[0], &[1], &[2]]),
+            (5, 2, &[&[0, 2, 4], &[1, 3]]),
+        ] {
+            let bound = bind(&address("127.0.0.1:0"), Scheme::Http, sockets, &[], false).unwrap();
+            let number = |(listener, _): Door| {
+                let (socket, _) = listener.into_socket();
+                let is_same = |other: &Listener| Arc::ptr_eq(&other.clone().into_socket().0, &socket);
+                bound.listeners.iter().position(is_same).unwrap()
+            };
+            let dealt = deal(std::slice::from_ref(&bound), workers);
+            let dealt: Vec<Vec<_>> =
+                dealt.into_iter().map(|hand| hand.into_iter().map(number).collect()).collect();
+            assert_eq!(dealt, hands, "{sockets} sockets, {workers} workers");
+        }
+    }
+
+    #[test]
+    fn both_families_of_one_port_can_be_listened_on() {
+        let v4 = bind(&address("0.0.0.0:0"), Scheme::Http, 1, &[], true).unwrap();
+        let port = v4.url.rsplit_once(':').unwrap().1;
+        let both = [address(&format!("0.0.0.0:{port}")), address(&format!("[::]:{port}"))];
+        assert!(bind(&both[1], Scheme::Http, 1, &both, true).is_ok());
+    }
+}

@@ -1,0 +1,157 @@
+//! A response body as windows of files and literal bytes.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use crate::files::Asset;
+use crate::files::handle_pool::Handle;
+use crate::files::read_exact::fill;
+
+/// A part of a body.
+#[derive(Clone)]
+pub(crate) enum Segment {
+    Bytes(Bytes),
+    Window(Window),
+}
+
+/// A run of bytes of a file that stays with the kernel.
+#[derive(Clone)]
+pub(crate) struct Window {
+    pub(super) asset: Arc<Asset>,
+    pub(super) handle: Option<Arc<Handle>>,
+    pub(super) range: Range<u64>,
+    /// By `sendfile` from the handle, or by `writev` from the mapping.
+    pub(super) by_sendfile: bool,
+}
+
+impl Window {
+    /// `range` of `asset`. It leaves by `sendfile` if it has `sendfile_from` bytes, since that call costs more than it
+    /// spares below a measured length; without a handle it leaves from the mapping.
+    pub(crate) fn new(
+        asset: Arc<Asset>,
+        handle: Option<Arc<Handle>>,
+        range: Range<u64>,
+        sendfile_from: u64,
+    ) -> Self {
+        let is_long = range.end - range.start >= sendfile_from;
+        let by_sendfile = handle.is_some() && (is_long || asset.mapping().is_none());
+        Self { asset, handle, range, by_sendfile }
+    }
+}
+
+impl Segment {
+    /// Length in bytes.
+    pub(super) fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Window(window) => window.range.end.saturating_sub(window.range.start),
+        }
+    }
+}
+
+/// A body of known length.
+#[derive(Default)]
+pub struct Segments {
+    list: VecDeque<Segment>,
+    length: u64,
+}
+
+impl Segments {
+    pub(crate) fn push(&mut self, segment: Segment) {
+        self.length += segment.length();
+        self.list.push_back(segment);
+    }
+
+    /// Length in bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn into_list(self) -> VecDeque<Segment> {
+        self.list
+    }
+}
+
+/// The same body for whoever must see its bytes: a middleware that changes them. Read with `pread`, off the worker.
+pub(super) struct SegmentsBody {
+    shared: Rc<Segments>,
+    left: Option<VecDeque<Segment>>,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+impl SegmentsBody {
+    pub(super) fn new(shared: Rc<Segments>) -> Self {
+        Self { shared, left: None, reading: None }
+    }
+
+    fn start_next(&mut self) -> Option<Bytes> {
+        let left = self.left.get_or_insert_with(|| self.shared.list.clone());
+        match left.pop_front()? {
+            Segment::Bytes(bytes) => Some(bytes),
+            Segment::Window(mut window) => {
+                let end = window.range.end.min(window.range.start + READ);
+                let part = Window { range: window.range.start..end, ..window.clone() };
+                window.range.start = end;
+                if !window.range.is_empty() {
+                    left.push_front(Segment::Window(window));
+                }
+                self.reading = Some(tokio::task::spawn_blocking(move || read(&part)));
+                None
+            }
+        }
+    }
+}
+
+impl MessageBody for SegmentsBody {
+    type Error = io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.shared.length)
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            if let Some(reading) = &mut self.reading {
+                let read =
+                    ready!(Pin::new(reading).poll(cx)).unwrap_or_else(|error| Err(io::Error::other(error)));
+                self.reading = None;
+                return Poll::Ready(Some(read));
+            }
+            match self.start_next() {
+                Some(bytes) => return Poll::Ready(Some(Ok(bytes))),
+                None if self.reading.is_none() => return Poll::Ready(None),
+                None => {}
+            }
+        }
+    }
+}
+
+fn read(window: &Window) -> io::Result<Bytes> {
+    let named = |kind: io::ErrorKind, why: &dyn Display| {
+        io::Error::new(kind, format!("/{} could not be read: {why}", window.asset.path))
+    };
+    let Some(handle) = &window.handle else {
+        return Err(named(io::ErrorKind::ResourceBusy, &"no handle came free"));
+    };
+    let length = usize::try_from(window.range.end - window.range.start).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    let filled = fill(handle.storage(), handle.fd(), &mut bytes, window.range.start)
+        .map_err(|error| named(error.kind(), &error))?;
+    if filled < length || !handle.still_is(&window.asset.version) {
+        return Err(named(io::ErrorKind::StaleNetworkFileHandle, &"it has changed"));
+    }
+    Ok(bytes.into())
+}
+
+const READ: u64 = 64 * 1024;

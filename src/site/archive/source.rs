@@ -1,0 +1,108 @@
+//! The bytes of a planned file, as long as it is what it was.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::plan::Planned;
+use crate::files::faults::fault_of;
+use crate::files::read_exact::fill;
+use crate::files::root::Entry;
+use crate::files::storage::Storage;
+use crate::files::version::{Version, links_of};
+use crate::files::{Fault, Files};
+use crate::http::target::SitePath;
+use crate::site::archive::writer::STEP;
+
+/// An open file of the plan, and how much of it has been read.
+pub(super) struct Source {
+    storage: Arc<dyn Storage>,
+    file: OwnedFd,
+    version: Version,
+    links: u64,
+    at: u64,
+    path: SitePath<'static>,
+    /// What the bytes must hash to, and what they have hashed to so far.
+    check: Option<([u8; 32], Sha256)>,
+}
+
+impl Source {
+    /// Opens the file, if it is the version that was planned. Blocks.
+    pub(super) fn open(files: &Files, planned: &Planned) -> io::Result<Self> {
+        let beside = files.checksum_beside(&planned.path);
+        let check = match beside.map_err(|error| named(&planned.path, error))? {
+            None => None,
+            Some(Some(expected)) => Some((expected, Sha256::new())),
+            Some(None) => return Err(unlike(&planned.path)),
+        };
+        match files.root().entry(&planned.path) {
+            Ok(Entry::File { file, stat, .. }) if Version::of(&stat) == planned.version => Ok(Self {
+                storage: Arc::clone(files.root().storage()),
+                file,
+                version: planned.version,
+                links: links_of(&stat),
+                at: 0,
+                path: planned.path.clone(),
+                check,
+            }),
+            Ok(_) => Err(changed(&planned.path)),
+            Err(errno) => Err(named(&planned.path, errno)),
+        }
+    }
+
+    /// Appends the next bytes, at most [`STEP`] of them; returns how many there were, 0 at the end. Blocks.
+    ///
+    /// The end is reached only by a file that is still the version that was planned, and what the checksum beside it says
+    /// where that is heeded: what was appended is then one version.
+    pub(super) fn read(&mut self, out: &mut Vec<u8>) -> io::Result<usize> {
+        let left = self.version.size() - self.at;
+        let length = usize::try_from(left).map_or(STEP, |left| left.min(STEP));
+        if length == 0 {
+            return self.finish().map(|()| 0);
+        }
+        let start = out.len();
+        out.resize(start + length, 0);
+        let room = out.get_mut(start..).unwrap_or_default();
+        let filled = fill(&*self.storage, self.file.as_fd(), room, self.at);
+        if filled.map_err(|error| named(&self.path, error))? < length {
+            return Err(changed(&self.path));
+        }
+        if let Some((_, hasher)) = &mut self.check {
+            hasher.update(room);
+        }
+        self.at += length as u64;
+        Ok(length)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if !self.is_unchanged()? {
+            return Err(changed(&self.path));
+        }
+        let Some((expected, hasher)) = self.check.take() else { return Ok(()) };
+        if *hasher.finalize() == expected { Ok(()) } else { Err(unlike(&self.path)) }
+    }
+
+    fn is_unchanged(&self) -> io::Result<bool> {
+        Ok(self.version.still_is(self.links, &self.storage.fstat(self.file.as_fd())?))
+    }
+}
+
+/// An error of the system with the file's name; a shortage passes.
+fn named(path: &SitePath<'_>, error: impl Into<io::Error>) -> io::Error {
+    let error = error.into();
+    let is_short = error.raw_os_error().is_some_and(|code| fault_of(code, Fault::Read).1);
+    let kind = if is_short { io::ErrorKind::ResourceBusy } else { io::ErrorKind::Other };
+    io::Error::new(kind, format!("/{path}: {error}"))
+}
+
+fn unlike(path: &SitePath<'_>) -> io::Error {
+    io::Error::other(format!("/{path} does not match its checksum"))
+}
+
+/// As a handle that is stale: what it led to is not there any more.
+fn changed(path: &SitePath<'_>) -> io::Error {
+    let words = format!("/{path} changed while it was archived");
+    io::Error::new(io::ErrorKind::StaleNetworkFileHandle, words)
+}

@@ -1,0 +1,535 @@
+//! Listings and archives: how many may be under way at once, and the threads on which they are made.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use bytes::Bytes;
+use rustix::io::Errno;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::config::{Config, Limits};
+use crate::files::directory::{self, MayRead, Wanted};
+use crate::files::faults::Faults;
+use crate::files::root::leads_nowhere;
+use crate::files::{Fault, Files};
+use crate::http::client_key::ClientKey;
+use crate::http::query::Format;
+use crate::http::target::SitePath;
+use crate::limits::client_places::{ClientPlace, ClientPlaces};
+use crate::site::archive::plan::{Plan, Shown, Unplanned};
+use crate::site::archive::writer::{Archive, ArchiveLimits, Format as ArchiveFormat};
+use crate::site::listing::page::{EtagOf, Listing, Page};
+use crate::site::listing::sort::Sorting;
+use crate::site::streamed_body::{Begun, Produce, Produced};
+use crate::sys::blocking_pool::{Disk, Unanswered};
+
+/// Answers for the directories of a site. Cheap to clone; every clone is the same.
+#[derive(Clone)]
+pub struct Directories {
+    files: Files,
+    settings: DirectorySettings,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    permits: Arc<Semaphore>,
+    /// Of those, the ones that archives may take: a listing takes little time, an archive as long as its client likes.
+    for_archives: Arc<Semaphore>,
+    /// Of those, the ones that a single client may take: one that dawdles must not keep all others out.
+    for_client: ClientPlaces,
+    refused: AtomicU64,
+    listing: Arc<Disk>,
+    archiving: Arc<Disk>,
+}
+
+/// A listing or an archive, and its places beside the one among all of them.
+struct Placed<P> {
+    producer: P,
+    _among_archives: Option<OwnedSemaphorePermit>,
+    _of_client: Option<ClientPlace>,
+}
+
+/// Every bound of listings and archives.
+#[derive(Clone, Copy, Debug)]
+pub struct DirectorySettings {
+    /// Entries in one listing; what is beyond them is left out, and said to be.
+    pub listing_entries: usize,
+    /// What one archive may hold, and whether hidden names are shown, in listings as well.
+    pub archive: ArchiveLimits,
+    /// Listings and archives under way at once.
+    pub at_once: usize,
+    /// Threads that make them.
+    pub threads: usize,
+}
+
+/// A listing as it is wanted.
+pub struct WantedListing {
+    /// Of which directory.
+    pub path: SitePath<'static>,
+    /// Whether the request's path ends in a slash: relative links start there.
+    pub has_slash: bool,
+    /// Page or JSON.
+    pub format: Format,
+    /// In which order.
+    pub sorting: Sorting,
+    /// Whether the page offers archives.
+    pub has_archives: bool,
+    /// Which entity tags files have; for JSON.
+    pub etag_of: EtagOf,
+    /// What is shown.
+    pub(crate) may_read: MayRead,
+}
+
+/// Why there is no listing or archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoDirectory {
+    /// Nothing is there, or no directory.
+    Missing,
+    /// It may not be read.
+    Forbidden,
+    /// It holds more than one archive may.
+    TooLarge,
+    /// As many as may be are under way, or the process is out of handles or memory.
+    Busy,
+    /// The disk failed; the log says how.
+    Failed,
+}
+
+impl DirectorySettings {
+    /// What `config` says, and how many at once fit `limits`.
+    pub fn of(config: &Config, limits: &Limits) -> Self {
+        Self {
+            listing_entries: config.listing_entries.as_usize(),
+            archive: ArchiveLimits {
+                entries: config.archive_entries.as_usize(),
+                bytes: config.archive_bytes.get(),
+                depth: config.archive_depth.as_usize(),
+                dotfiles: config.dotfiles,
+            },
+            at_once: limits.directories,
+            threads: config.background_threads.as_usize(),
+        }
+    }
+}
+
+impl Directories {
+    /// Answers for the directories that `files` serves from.
+    ///
+    /// # Errors
+    /// Where threads can't be started.
+    pub fn new(files: Files, settings: DirectorySettings) -> io::Result<Self> {
+        let at_once = settings.at_once.min(Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(at_once));
+        let for_archives = Arc::new(Semaphore::new((at_once - at_once.div_ceil(LISTINGS_SHARE)).max(1)));
+        let for_client = ClientPlaces::new((at_once / CLIENT_SHARE).max(1));
+        let pool = |name| Disk::new(name, settings.threads.max(1), NICENESS).map(Arc::new);
+        let (listing, archiving) = (pool("pagecast-list")?, pool("pagecast-pack")?);
+        let refused = AtomicU64::new(0);
+        let inner = Arc::new(Inner { permits, for_archives, for_client, refused, listing, archiving });
+        Ok(Self { files, settings, inner })
+    }
+
+    /// The same places and threads for other files or bounds. How many there are stays.
+    #[must_use]
+    pub fn changed(&self, files: Files, settings: DirectorySettings) -> Self {
+        Self { files, settings, inner: Arc::clone(&self.inner) }
+    }
+
+    /// The body of a listing: whole where it is short, else in pieces as it is made. It counts against the share of `client`,
+    /// where there is one.
+    ///
+    /// # Errors
+    /// Where the directory can't be read now or at all.
+    pub async fn list(
+        &self,
+        wanted: WantedListing,
+        client: Option<ClientKey>,
+    ) -> Result<BoxBody, NoDirectory> {
+        let WantedListing { path, has_slash, format, sorting, has_archives, etag_of, may_read } = wanted;
+        let page = Page { path, has_slash, sorting, format, has_archives, etag_of };
+        let (permit, of_client) = self.place_soon(client).await?;
+        let of = page.path.clone();
+        self.begin(&self.inner.listing, &of, permit, move |this, permit| {
+            let limits = this.settings;
+            let faults = this.files.faults();
+            let read = Wanted {
+                entries: limits.listing_entries,
+                dotfiles: limits.archive.dotfiles,
+                may_read: &*may_read,
+            };
+            // Names that vanish one by one look like a directory that becomes empty: what is read is what is there now.
+            let root = this.files.root();
+            root.check();
+            let directory = root
+                .look_twice(|| directory::read(root, &page.path, read))
+                .map_err(|error| NoDirectory::of(error, &page.path, faults))?;
+            let path = page.path.clone();
+            let producer = Listing::new(directory, page);
+            let placed = Placed { producer, _among_archives: None, _of_client: of_client };
+            Begun::with(placed, permit, WHOLE).map_err(|error| NoDirectory::failed(&error, &path, faults))
+        })
+        .await
+    }
+
+    /// The body of an archive. It ends as broken where a file is not what it was when the archive was planned. It counts
+    /// against the share of `client`, where there is one.
+    ///
+    /// # Errors
+    /// Where the directory can't be read now or at all, or holds more than an archive may.
+    pub(crate) async fn archive(
+        &self,
+        path: SitePath<'static>,
+        format: ArchiveFormat,
+        may_read: MayRead,
+        client: Option<ClientKey>,
+    ) -> Result<BoxBody, NoDirectory> {
+        let share = |client| self.inner.for_client.take(client).ok_or(NoDirectory::Busy);
+        let of_client = client.map(share).transpose()?;
+        let among_archives = Some(self.place_in(&self.inner.for_archives)?);
+        let permit = self.place_in(&self.inner.permits)?;
+        let of = path.clone();
+        self.begin(&self.inner.archiving, &of, permit, move |this, permit| {
+            this.files.root().check();
+            let files = this.files.pinned();
+            let faults = this.files.faults();
+            let is_listed = |path: &SitePath<'_>| files.rules().policy(path).listing();
+            let shown = Shown { is_listed: &is_listed, may_read: &*may_read };
+            let plan = Plan::of(files.root(), &path, &this.settings.archive, shown)
+                .map_err(|why| NoDirectory::unplanned(why, &path, faults))?;
+            let producer = Archive::new(plan, format, files)
+                .map_err(|error| NoDirectory::failed(&error, &path, faults))?;
+            let placed = Placed { producer, _among_archives: among_archives, _of_client: of_client };
+            Begun::with(placed, permit, 1).map_err(|error| NoDirectory::failed(&error, &path, faults))
+        })
+        .await
+    }
+
+    /// How many more may be begun now.
+    pub fn permits_left(&self) -> usize {
+        self.inner.permits.available_permits()
+    }
+
+    /// How often since the start a client was told to come back because it had its share of places.
+    pub fn clients_refused(&self) -> u64 {
+        self.inner.for_client.refused()
+    }
+
+    /// How often since the start a listing or an archive was not begun because as many as may be were under way.
+    pub fn refused(&self) -> u64 {
+        self.inner.refused.load(Ordering::Relaxed)
+    }
+
+    /// A place for a listing: most are done with in a moment, so that a rush of them waits for its turn.
+    async fn place_soon(
+        &self,
+        client: Option<ClientKey>,
+    ) -> Result<(OwnedSemaphorePermit, Option<ClientPlace>), NoDirectory> {
+        let deadline = Instant::now() + PLACE_WAIT;
+        let of_client = match client {
+            Some(client) => {
+                let place = self.inner.for_client.take_before(deadline, client).await;
+                Some(place.ok_or(NoDirectory::Busy)?)
+            }
+            None => None,
+        };
+        let place = Arc::clone(&self.inner.permits).acquire_owned();
+        match tokio::time::timeout_at(deadline, place).await {
+            Ok(Ok(permit)) => Ok((permit, of_client)),
+            _ => Err(self.refuse()),
+        }
+    }
+
+    fn place_in(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, NoDirectory> {
+        Arc::clone(places).try_acquire_owned().map_err(|_| self.refuse())
+    }
+
+    fn refuse(&self) -> NoDirectory {
+        self.inner.refused.fetch_add(1, Ordering::Relaxed);
+        NoDirectory::Busy
+    }
+
+    async fn begin<P: Produce>(
+        &self,
+        pool: &Arc<Disk>,
+        path: &SitePath<'_>,
+        permit: OwnedSemaphorePermit,
+        job: impl FnOnce(&Self, OwnedSemaphorePermit) -> Result<Begun<P>, NoDirectory> + Send + 'static,
+    ) -> Result<BoxBody, NoDirectory> {
+        let this = self.clone();
+        let begun = match pool.ask(self.files.disk_timeout(), move || job(&this, permit)).await {
+            Ok(begun) => begun?,
+            // A panic has been logged by its hook.
+            Err(Unanswered::Panicked) => return Err(NoDirectory::Failed),
+            Err(Unanswered::TimedOut) => {
+                self.files.count_disk_timeout();
+                let words = format_args!("the directory /{path}: the disk does not answer");
+                self.files.faults().tell(Fault::Directory, path, words);
+                return Err(NoDirectory::Busy);
+            }
+        };
+        Ok(match begun.rest {
+            None => BoxBody::new(begun.first),
+            Some(rest) => BoxBody::new(Produced::new(begun.first, rest, Arc::clone(pool))),
+        })
+    }
+}
+
+impl<P: Produce> Produce for Placed<P> {
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        self.producer.next()
+    }
+}
+
+impl NoDirectory {
+    fn of(error: Errno, path: &SitePath<'_>, faults: &Faults) -> Self {
+        match error {
+            nowhere if leads_nowhere(nowhere) => Self::Missing,
+            Errno::ACCESS | Errno::PERM => {
+                faults.tell(
+                    Fault::Denied,
+                    path,
+                    format_args!("the directory /{path} may not be read: {error}"),
+                );
+                Self::Forbidden
+            }
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => {
+                faults.tell(Fault::NoHandle, path, format_args!("the directory /{path}: {error}"));
+                Self::Busy
+            }
+            other => Self::failed(&other.into(), path, faults),
+        }
+    }
+
+    fn unplanned(why: Unplanned, path: &SitePath<'_>, faults: &Faults) -> Self {
+        let what = match why {
+            Unplanned::TooMany => "entries",
+            Unplanned::TooLarge => "bytes",
+            Unplanned::TooDeep => "levels",
+            Unplanned::Unreadable(error) => return Self::of(error, path, faults),
+        };
+        log::info!("no archive of /{path}: it has more {what} than an archive may");
+        Self::TooLarge
+    }
+
+    fn failed(error: &io::Error, path: &SitePath<'_>, faults: &Faults) -> Self {
+        let (fault, this) = match error.kind() {
+            io::ErrorKind::StaleNetworkFileHandle => (Fault::Changed, Self::Busy),
+            io::ErrorKind::ResourceBusy => (Fault::NoHandle, Self::Busy),
+            _ => (Fault::Directory, Self::Failed),
+        };
+        faults.tell(fault, path, format_args!("the directory /{path}: {error}"));
+        this
+    }
+}
+
+/// A listing up to so many bytes is sent whole, with its length.
+const WHOLE: usize = 64 * 1024;
+
+/// So long a listing waits for its place.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
+
+/// One place in so many is for listings alone, where there is more than one.
+const LISTINGS_SHARE: usize = 4;
+
+/// One place in so many is what a single client may have, and one at least.
+const CLIENT_SHARE: usize = 4;
+
+/// Compressing and sorting stand well back behind those who serve files.
+const NICENESS: i32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::policy::rules::Rules;
+    use actix_web::body::{BodySize, MessageBody, to_bytes};
+    use std::path::Path;
+
+    use crate::config::{Dotfiles, Switch, Symlinks};
+    use crate::files::{Root, Settings};
+
+    const LIMITS: ArchiveLimits =
+        ArchiveLimits { entries: 10_000, bytes: 1 << 30, depth: 10, dotfiles: Dotfiles::Deny };
+
+    fn directories(dir: &Path, at_once: usize, archive: ArchiveLimits) -> Directories {
+        let files = Files::new(
+            Root::open(dir, Symlinks::Inside).unwrap(),
+            &Settings::small(),
+            Rules::new(&Config { listing: Switch::On, ..Config::default() }),
+        )
+        .unwrap();
+        let settings = DirectorySettings { listing_entries: 100_000, archive, at_once, threads: 1 };
+        Directories::new(files, settings).unwrap()
+    }
+
+    fn path(text: &str) -> SitePath<'static> {
+        SitePath::parse(text.as_bytes()).unwrap().path.into_owned()
+    }
+
+    fn json(text: &str) -> WantedListing {
+        WantedListing {
+            path: path(text),
+            has_slash: true,
+            format: Format::Json,
+            sorting: Sorting::BY_NAME,
+            has_archives: true,
+            etag_of: Arc::new(|_, _| None),
+            may_read: Arc::new(|_| true),
+        }
+    }
+
+    fn tree(files: usize) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        for index in 0..files {
+            std::fs::write(dir.path().join(format!("d/{index}")), b"x").unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn a_short_listing_is_whole_and_a_long_one_comes_in_pieces() {
+        for (files, is_whole) in [(3, true), (2000, false)] {
+            let dir = tree(files);
+            actix_rt::System::new().block_on(async {
+                let directories = directories(dir.path(), 1, LIMITS);
+                let body = directories.list(json("/d/"), None).await.unwrap();
+                assert_eq!(body.size() != BodySize::Stream, is_whole, "{files}");
+                let bytes = to_bytes(body).await.unwrap();
+                let parsed: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                let entries = parsed["entries"].as_array().unwrap();
+                assert_eq!(entries.len(), files);
+                assert_eq!(entries[2]["name"], "2");
+            });
+        }
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_under_way_at_once() {
+        let dir = tree(2000);
+        actix_rt::System::new().block_on(async {
+            let directories = directories(dir.path(), 1, LIMITS);
+            let long = directories.list(json("/d/"), None).await.unwrap();
+            assert_eq!(directories.permits_left(), 0);
+            assert_eq!(directories.list(json("/"), None).await.err(), Some(NoDirectory::Busy));
+            let archived = directories.archive(path("/"), ArchiveFormat::Zip, Arc::new(|_| true), None).await;
+            assert_eq!(archived.err(), Some(NoDirectory::Busy));
+            to_bytes(long).await.unwrap();
+            assert!(directories.list(json("/"), None).await.is_ok(), "the last one has ended");
+            assert_eq!(directories.permits_left(), 1, "a listing that is whole is done with");
+        });
+    }
+
+    #[test]
+    fn a_rush_of_listings_waits_for_its_turn() {
+        let dir = tree(100);
+        actix_rt::System::new().block_on(async {
+            let directories = directories(dir.path(), 1, LIMITS);
+            let lists = (0..20).map(|_| {
+                let directories = directories.clone();
+                actix_rt::spawn(async move {
+                    let body = directories.list(json("/d/"), None).await?;
+                    Ok::<_, NoDirectory>(to_bytes(body).await.is_ok())
+                })
+            });
+            for list in lists.collect::<Vec<_>>() {
+                assert_eq!(list.await.unwrap(), Ok(true));
+            }
+        });
+    }
+
+    #[test]
+    fn a_client_has_a_quarter_of_the_places_and_one_at_least() {
+        let dir = tree(0);
+        std::fs::write(dir.path().join("d/long"), vec![1; 3 << 20]).unwrap();
+        actix_rt::System::new().block_on(async {
+            for (at_once, share) in [(2, 1), (8, 2), (32, 8)] {
+                let directories = directories(dir.path(), at_once, LIMITS);
+                let archive = |client| {
+                    let directories = directories.clone();
+                    async move {
+                        directories
+                            .archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), Some(client))
+                            .await
+                    }
+                };
+                let (greedy, other) = (ClientKey::V4(1), ClientKey::V4(2));
+                let mut under_way = Vec::new();
+                while let Ok(body) = archive(greedy).await {
+                    under_way.push(body);
+                }
+                assert_eq!(under_way.len(), share, "of {at_once}");
+                assert_eq!(directories.list(json("/d/"), Some(greedy)).await.err(), Some(NoDirectory::Busy));
+                assert!(directories.list(json("/d/"), Some(other)).await.is_ok());
+                assert_eq!(archive(other).await.is_ok(), at_once > 2, "one of two is for archives");
+            }
+        });
+    }
+
+    #[test]
+    fn archives_leave_places_for_listings() {
+        let dir = tree(0);
+        std::fs::write(dir.path().join("d/long"), vec![1; 3 << 20]).unwrap();
+        actix_rt::System::new().block_on(async {
+            for (at_once, archives) in [(2, 1), (4, 3), (32, 24)] {
+                let directories = directories(dir.path(), at_once, LIMITS);
+                let mut under_way = Vec::new();
+                let refused = loop {
+                    match directories.archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), None).await {
+                        Ok(body) => under_way.push(body),
+                        Err(why) => break why,
+                    }
+                };
+                assert_eq!((refused, under_way.len()), (NoDirectory::Busy, archives));
+                assert!(directories.list(json("/d/"), None).await.is_ok(), "{at_once}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_can_not_be_listed_or_archived_says_why() {
+        let dir = tree(3);
+        actix_rt::System::new().block_on(async {
+            for limits in [
+                ArchiveLimits { entries: 2, ..LIMITS },
+                ArchiveLimits { bytes: 2, ..LIMITS },
+                ArchiveLimits { depth: 1, ..LIMITS },
+            ] {
+                let directories = directories(dir.path(), 1, limits);
+                let archived =
+                    directories.archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), None).await;
+                assert_eq!(archived.err(), Some(NoDirectory::TooLarge), "{limits:?}");
+            }
+            let directories = directories(dir.path(), 1, LIMITS);
+            for text in ["/none/", "/d/0", "/d/0/1"] {
+                assert_eq!(
+                    directories.list(json(text), None).await.err(),
+                    Some(NoDirectory::Missing),
+                    "{text}"
+                );
+                let archived =
+                    directories.archive(path(text), ArchiveFormat::Tar, Arc::new(|_| true), None).await;
+                assert_eq!(archived.err(), Some(NoDirectory::Missing), "{text}");
+            }
+            assert_eq!(directories.permits_left(), 1, "a refusal keeps nothing");
+        });
+    }
+
+    #[test]
+    fn an_archive_whose_file_changes_ends_with_an_error() {
+        let dir = tree(0);
+        std::fs::write(dir.path().join("d/a"), vec![1; 3 << 20]).unwrap();
+        std::fs::write(dir.path().join("d/b"), b"four").unwrap();
+        actix_rt::System::new().block_on(async {
+            let directories = directories(dir.path(), 1, LIMITS);
+            let body =
+                directories.archive(path("/d"), ArchiveFormat::Tar, Arc::new(|_| true), None).await.unwrap();
+            std::fs::write(dir.path().join("d/b"), b"fifth").unwrap();
+            let error = to_bytes(body).await.unwrap_err();
+            assert_eq!(error.to_string(), "/d/b changed while it was archived");
+        });
+    }
+}

@@ -1,0 +1,582 @@
+//! One request, step by step.
+//!
+//! | room        | what it knows                                              |
+//! |-------------|------------------------------------------------------------|
+//! | `access`    | who may have a path, before it is looked up                |
+//! | `asked`     | which fields of a request count                            |
+//! | `place`     | where a request leads: a file, or what stands for one      |
+//! | `shortcut`  | the same for paths that were asked for before              |
+//! | `directory` | listings and archives                                      |
+//! | `integrity` | checksums that go with a response, or before it            |
+//! | `cors`      | what pages of other origins may do                         |
+//! | `pages`     | the site's own pages for what went wrong                   |
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+
+use crate::auth::access::Access;
+use crate::config::policy::rules::{Policy, Rules};
+use crate::config::{AccessFiles, Config, Dotfiles, Limits, TrailingSlash, Verify};
+use crate::files::cache::NoHandle;
+use crate::files::handle_pool::Handle;
+use crate::files::load::NoForm;
+use crate::files::{Asset, Files, Lookup};
+use crate::http::decide::{Representation, decide};
+use crate::http::digest::Algorithm;
+use crate::http::encoding::{Choice, Coding};
+use crate::http::method::Method;
+use crate::http::query::Wants;
+use crate::http::redirects::Redirects;
+use crate::http::target::SitePath;
+use crate::http::transport_info::Carriage;
+use crate::limits::admission::{Admission, Guard};
+use crate::net::prerendered::Ready;
+use crate::net::request_log::Noting;
+use crate::site::cors::{add_cors, preflight};
+use crate::site::directory_jobs::{Directories, DirectorySettings};
+use crate::site::error::Refused;
+use crate::site::error_pages::Pages;
+use crate::site::https_policy::{Gate, Turned};
+use crate::site::path_cache::Shortcuts;
+use crate::site::reply::{Checksums, Source, add_lines, download, moved, options, page, redirect, reply};
+use crate::site::request_facts::Fields;
+use crate::site::resolver::{Place, Stop};
+use crate::telemetry::access_log::record::Cached;
+use crate::telemetry::metrics::lookups::Lookups;
+
+/// The site as one worker serves it.
+pub struct Site {
+    pub(crate) files: Files,
+    pub(crate) manners: Manners,
+    pub(crate) shortcuts: RefCell<Shortcuts>,
+    pages: Pages,
+    pub(super) lookups: Arc<Lookups>,
+}
+
+/// What may be served, and as what.
+#[derive(Clone)]
+pub struct Manners {
+    /// Whether names with a leading dot are served.
+    pub dotfiles: Dotfiles,
+    /// The name that stands for its directory.
+    pub index: String,
+    /// What the slash at the end of a path means.
+    pub trailing_slash: TrailingSlash,
+    /// From this length on a body leaves by `sendfile`.
+    pub sendfile_from: u64,
+    /// What is said of which part of the site.
+    pub rules: Arc<Rules>,
+    /// Where names lead that are no files.
+    pub redirects: Arc<Redirects>,
+    /// Who is turned away before anything is looked up.
+    pub gate: Gate,
+    /// Whether some path is not for all.
+    pub(crate) has_access_rules: bool,
+    /// Who may have those.
+    pub access: Access,
+    /// Who may have how much.
+    pub guard: Guard,
+    /// Listings and archives.
+    pub directories: Directories,
+    /// Whether a directory that is listed may be had as an archive.
+    pub offers_archives: bool,
+    /// Whether files with a checksum beside them are checked before they are served.
+    pub verifies: bool,
+    /// How long a request waits for a checksum.
+    pub digest_wait: Duration,
+    /// Whether it is noted how files were found.
+    pub notes: bool,
+}
+
+impl Manners {
+    /// What `config` and `limits` say, for `files` under `rules`, with `redirects` and as `guard` allows.
+    ///
+    /// # Errors
+    /// Where threads can't be started.
+    pub fn of(
+        config: &Config,
+        limits: &Limits,
+        files: &Files,
+        rules: Arc<Rules>,
+        redirects: Arc<Redirects>,
+        guard: &Guard,
+        access: Access,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            dotfiles: config.dotfiles,
+            index: config.index.as_str().to_owned(),
+            trailing_slash: config.trailing_slash,
+            sendfile_from: config.sendfile_from.get(),
+            has_access_rules: rules.close_anything(),
+            access,
+            rules,
+            redirects,
+            gate: Gate::new(config),
+            guard: guard.clone(),
+            directories: Directories::new(files.clone(), DirectorySettings::of(config, limits))?,
+            offers_archives: config.archive.is_on(),
+            verifies: config.verify == Verify::Serve,
+            digest_wait: config.digest_wait.get(),
+            notes: Noting::of(config).writes(),
+        })
+    }
+
+    /// What `config` and `limits` say now. Threads, places and counts go on.
+    #[must_use]
+    pub fn changed(
+        &self,
+        config: &Config,
+        limits: &Limits,
+        files: &Files,
+        redirects: Arc<Redirects>,
+        access: &AccessFiles,
+    ) -> Self {
+        Self {
+            dotfiles: config.dotfiles,
+            index: config.index.as_str().to_owned(),
+            trailing_slash: config.trailing_slash,
+            sendfile_from: config.sendfile_from.get(),
+            has_access_rules: files.rules().close_anything(),
+            access: self.access.changed(config, access),
+            rules: Arc::clone(files.rules()),
+            redirects,
+            gate: self.gate.changed(config),
+            guard: self.guard.clone(),
+            directories: self.directories.changed(files.clone(), DirectorySettings::of(config, limits)),
+            offers_archives: config.archive.is_on(),
+            verifies: config.verify == Verify::Serve,
+            digest_wait: config.digest_wait.get(),
+            notes: Noting::of(config).writes(),
+        }
+    }
+}
+
+impl Site {
+    /// A site of `files`, served with `manners`.
+    pub fn new(files: Files, manners: Manners) -> Rc<Self> {
+        Self::counting(files, manners, Arc::default())
+    }
+
+    /// The same; what its short cuts lead to is counted by `lookups`.
+    pub(crate) fn counting(files: Files, manners: Manners, lookups: Arc<Lookups>) -> Rc<Self> {
+        let shortcuts = RefCell::new(Shortcuts::new());
+        Rc::new(Self { files, manners, shortcuts, pages: Pages::default(), lookups })
+    }
+
+    /// The App's answer to whatever no route has taken.
+    pub async fn serve(self: Rc<Self>, request: ServiceRequest) -> Result<ServiceResponse, actix_web::Error> {
+        let (request, _payload) = request.into_parts();
+        let response = self.respond(&request).await;
+        Ok(ServiceResponse::new(request, response))
+    }
+
+    async fn respond(&self, request: &HttpRequest) -> HttpResponse {
+        let gate = &self.manners.gate;
+        let method = Method::classify(request.method().as_str().as_bytes());
+        let is_head = method == Method::Head;
+        let admission = self.manners.guard.admit(request);
+        let refusal = admission.as_ref().and_then(|admission| admission.outcome.as_ref().err());
+        let cached = Cell::new(None);
+        let turned = if refusal.is_some() { None } else { gate.turns(request) };
+        let answer = match (turned, method) {
+            _ if let Some(refusal) = refusal => {
+                Err(Stop::refused(Refused::TooManyRequests(refusal.retry_after)))
+            }
+            (Some(turned), _) => Ok(self.turned(turned, request, method)),
+            (None, Method::Get | Method::Head) => match self.answer_at_once(request, is_head, &cached) {
+                Some(answer) => answer,
+                None => Box::pin(self.answer(request, is_head, &cached)).await,
+            },
+            (None, Method::Options) => Ok(self.options(request)),
+            (None, Method::NotAllowed) => Err(Stop::refused(Refused::MethodNotAllowed)),
+            (None, Method::NotImplemented) => Err(Stop::refused(Refused::NotImplemented)),
+        };
+        let mut response = match answer {
+            Ok(response) => response,
+            Err(stop) => match self.refused_at_once(stop, request, is_head) {
+                Ok(response) => response,
+                Err(stop) => Box::pin(self.stopped(stop, request, is_head)).await,
+            },
+        };
+        for line in [gate.transport_security(request), gate.vary(request)].into_iter().flatten() {
+            add_lines(&mut response, line);
+        }
+        if let Some(cached) = cached.get().filter(|_| self.manners.notes) {
+            Ready::note_cached(&mut response, cached);
+        }
+        if let Some(admission) = admission {
+            accompany(*admission, &mut response);
+        }
+        if self.manners.has_access_rules {
+            self.seal(request, &mut response);
+        }
+        response
+    }
+
+    /// The usual case, in which nothing waits: a name that is known, a form that is in memory or open. A plain function, since
+    /// whatever an async one never does makes it slower all the same.
+    fn answer_at_once(
+        &self,
+        request: &HttpRequest,
+        is_head: bool,
+        cached: &Cell<Option<Cached>>,
+    ) -> Option<Result<HttpResponse, Stop>> {
+        if self.manners.verifies || request.uri().query().is_some() {
+            return None;
+        }
+        let known =
+            self.recall(request, None, cached).filter(|known| known.is_public && !known.is_due_for_touch)?;
+        let Lookup::File(asset) = &known.lookup else {
+            let stop = self.refuse_nothing(&known.name, &known.lookup, known.wants_directory).err()?;
+            self.note_use(&known);
+            return Some(Err(stop));
+        };
+        let fields = Fields::of(request.headers());
+        let coded;
+        let form = match self.choose(asset, &fields).ok()? {
+            None if asset.etag.is_weak() => return None,
+            None => asset,
+            Some(coding) => {
+                coded = asset.forms.as_ref()?.ready(coding).filter(|form| form.is_settled())?;
+                &coded
+            }
+        };
+        let handle = match form.is_on_heap() {
+            true => None,
+            false => Some(self.files.warm_handle(form).filter(|handle| handle.still_is(&form.version))?),
+        };
+        let checksums = self.known_checksums(form, &fields)?;
+        let mut response = self.reply_with(asset, form, &fields, handle, checksums, is_head).ok()?;
+        add_cors(&asset.policy, request.headers(), &mut response);
+        self.note_use(&known);
+        Some(Ok(response))
+    }
+
+    async fn answer(
+        &self,
+        request: &HttpRequest,
+        is_head: bool,
+        cached: &Cell<Option<Cached>>,
+    ) -> Result<HttpResponse, Stop> {
+        if self.manners.has_access_rules {
+            self.admit_target(request).await?;
+        }
+        let fields = Fields::of(request.headers());
+        let wants = request.uri().query().map(|query| Wants::parse(query.as_bytes()));
+        for _ in 0..CHANGED_TRIES {
+            let place = self.find(request, wants.as_ref(), cached).await?; // 1 where
+            self.admit(request, &place.name.path).await?;
+            match self.send(&place, request, &fields, wants.as_ref(), is_head).await {
+                Ok(mut response) => {
+                    add_cors(&place.asset.policy, request.headers(), &mut response);
+                    return Ok(response);
+                }
+                // The file changed after its name was checked: its new version is looked up.
+                Err(Unsent::Changed) => self.files.distrust(&place.name),
+                Err(Unsent::Refused(refused)) => {
+                    let varies = place.asset.forms.is_some();
+                    return Err(Stop::Refused { refused, policy: Some(place.asset.policy.clone()), varies });
+                }
+            }
+        }
+        Err(Stop::refused(Refused::Busy))
+    }
+
+    async fn send(
+        &self,
+        place: &Place,
+        request: &HttpRequest,
+        fields: &Fields<'_>,
+        wants: Option<&Wants<'_>>,
+        is_head: bool,
+    ) -> Result<HttpResponse, Unsent> {
+        let asset = &place.asset;
+        if self.manners.verifies {
+            self.verify(asset).await?;
+        }
+        if let Some(name) = wants.and_then(|wants| wants.digest.as_deref()) {
+            return self.checksum_file(asset, name, is_head).await;
+        }
+        let form = self.form(asset, fields).await?; // 2 which bytes
+        if place.is_due_for_touch {
+            self.files.touch(&place.name, Some(&form)).await;
+        }
+        if form.etag.is_weak() {
+            self.files.digest_soon(&form, Algorithm::Sha256);
+        }
+        let checksums = self.checksums(&form, fields, is_head).await;
+        let handle = self.handle(&form, request).await?;
+        let mut response = self.reply_with(asset, &form, fields, handle, checksums, is_head)?;
+        if let Some(stand_in) = &place.stands_in {
+            stand_in.tell(asset, &mut response);
+        }
+        if let Some(name) = wants.and_then(|wants| wants.download.as_deref()) {
+            download(&mut response, if name.is_empty() { asset.path.file_name() } else { name });
+        }
+        Ok(response)
+    }
+
+    fn reply_with(
+        &self,
+        asset: &Asset,
+        form: &Arc<Asset>,
+        fields: &Fields<'_>,
+        handle: Option<Arc<Handle>>,
+        checksums: Checksums,
+        is_head: bool,
+    ) -> Result<HttpResponse, Refused> {
+        let facts = facts(form);
+        let dates_are_strong = facts.dates_are_strong && form.coding.is_none() && !may_differ(asset, fields);
+        let facts = Representation { dates_are_strong, ..facts };
+        let answer = decide(&fields.asked(is_head), &facts); // 3 how much of them (pure)
+        let source = Source { asset: form, handle, sendfile_from: self.manners.sendfile_from, checksums };
+        reply(answer, &source, is_head) // 4 status, headers, body
+    }
+
+    /// The coding that the client likes best of those that are to be had now; none is the file as it is.
+    fn choose(&self, asset: &Arc<Asset>, fields: &Fields<'_>) -> Result<Option<Coding>, Refused> {
+        let Some(codings) = &fields.codings else { return Ok(None) };
+        let Some(forms) = &asset.forms else {
+            return if codings.refuses_identity() { Err(Refused::NotAcceptable) } else { Ok(None) };
+        };
+        let choice = codings.choose(forms.available());
+        // What was begun in one form is best gone on with in that form: ranges begin none, unless there is no other.
+        let may_begin = !fields.has_range() || codings.refuses_identity();
+        let wanted = codings.best(forms.possible()).filter(|_| may_begin);
+        if let Some(wanted) = wanted
+            && choice != Choice::Coded(wanted)
+            && !matches!(choice, Choice::Coded(coding) if forms.sidecars().has(coding))
+        {
+            self.files.compress_soon(asset, wanted);
+        }
+        match choice {
+            Choice::Identity => Ok(None),
+            Choice::Coded(coding) => Ok(Some(coding)),
+            Choice::NotAcceptable if wanted.is_some() => Err(Refused::Busy),
+            Choice::NotAcceptable => Err(Refused::NotAcceptable),
+        }
+    }
+
+    /// The file in that coding.
+    async fn form(&self, asset: &Arc<Asset>, fields: &Fields<'_>) -> Result<Arc<Asset>, Unsent> {
+        for _ in Coding::ALL {
+            let Some(coding) = self.choose(asset, fields)? else { return Ok(Arc::clone(asset)) };
+            match self.files.form(asset, coding).await {
+                // From now on the sidecar counts as absent: there is one coding less to choose from.
+                Err(NoForm::Failed) => {}
+                // No handle is to be had for a sidecar: the file as it is may be in memory.
+                Err(NoForm::Busy) if !fields.refuses_identity() => break,
+                form => return Ok(form?),
+            }
+        }
+        Ok(Arc::clone(asset))
+    }
+
+    /// A handle for what does not lie on the heap, once it is sure that the file is still the version that was decided on. Whoever
+    /// copies must have one: from a mapping nobody but the kernel may read.
+    async fn handle(
+        &self,
+        asset: &Arc<Asset>,
+        request: &HttpRequest,
+    ) -> Result<Option<Arc<Handle>>, NoHandle> {
+        if asset.is_on_heap() {
+            return Ok(None);
+        }
+        let handle = match self.files.warm_handle(asset) {
+            Some(handle) => Some(handle),
+            None => self.files.handle(asset).await?,
+        };
+        match handle {
+            Some(handle) if !handle.still_is(&asset.version) => Err(NoHandle::Changed),
+            None if is_copied(request) => Err(NoHandle::Exhausted),
+            handle => Ok(handle),
+        }
+    }
+
+    /// What every target allows, and what a browser asks before it lets a page of another origin do something.
+    fn options(&self, request: &HttpRequest) -> HttpResponse {
+        let policy = self.policy_of(request);
+        preflight(&policy, request.headers()).unwrap_or_else(|| {
+            let mut response = options(&policy);
+            add_cors(&policy, request.headers(), &mut response);
+            response
+        })
+    }
+
+    /// The response of the gate.
+    fn turned(&self, turned: Turned, request: &HttpRequest, method: Method) -> HttpResponse {
+        let policy = self.policy_of(request);
+        if let Ok(target) = SitePath::parse(request.uri().path().as_bytes()) {
+            self.note_private(request, &target.path);
+        }
+        let is_head = method == Method::Head;
+        let mut response = match turned {
+            Turned::ToHttps(location) if is_head || method == Method::Get => moved(&policy, &location),
+            // Clients turn what is no GET into one at a 301.
+            Turned::ToHttps(location) => redirect(StatusCode::PERMANENT_REDIRECT, &policy, &location),
+            Turned::UnknownHost => Refused::UnknownHost.respond(is_head, &policy, false),
+            Turned::BadQuery => Refused::BadQuery.respond(is_head, &policy, false),
+        };
+        add_cors(&policy, request.headers(), &mut response);
+        response
+    }
+
+    /// What holds for the path of a request, whatever is there.
+    fn policy_of(&self, request: &HttpRequest) -> Arc<Policy> {
+        match SitePath::parse(request.uri().path().as_bytes()) {
+            Ok(target) => self.manners.rules.policy(&target.path),
+            Err(_) => self.manners.rules.site_wide(),
+        }
+    }
+
+    /// The plain response to a request that found no file, where the site is known to have no page for it.
+    fn refused_at_once(
+        &self,
+        stop: Stop,
+        request: &HttpRequest,
+        is_head: bool,
+    ) -> Result<HttpResponse, Stop> {
+        match stop {
+            Stop::Refused { refused, policy: Some(policy), varies }
+                if self.pages.is_absent(&self.files, refused.status()) =>
+            {
+                let mut response = refused.respond(is_head, &policy, varies);
+                add_cors(&policy, request.headers(), &mut response);
+                Ok(response)
+            }
+            stop => Err(stop),
+        }
+    }
+
+    /// The response to a request that found no file.
+    async fn stopped(&self, stop: Stop, request: &HttpRequest, is_head: bool) -> HttpResponse {
+        let (mut response, policy) = match stop {
+            Stop::Response { response, policy } => (*response, policy),
+            Stop::Refused { refused, policy, varies } => {
+                let policy = policy.unwrap_or_else(|| self.policy_of(request));
+                let page = self.page(refused, &policy, request, is_head).await;
+                (page.unwrap_or_else(|| refused.respond(is_head, &policy, varies)), policy)
+            }
+            Stop::Page { asset, status, policy } => {
+                let page = self.page_of(&asset, status, &policy, request, is_head).await;
+                let plain = || Refused::NotFound.respond(is_head, &policy, false);
+                (page.unwrap_or_else(plain), policy)
+            }
+        };
+        add_cors(&policy, request.headers(), &mut response);
+        response
+    }
+
+    /// The site's own page for what went wrong.
+    async fn page(
+        &self,
+        refused: Refused,
+        policy: &Policy,
+        request: &HttpRequest,
+        is_head: bool,
+    ) -> Option<HttpResponse> {
+        let asset = self.pages.page(&self.files, refused.status()).await?;
+        if !self.may_show(request, &asset.path) {
+            return None;
+        }
+        let mut response = self.page_of(&asset, refused.status(), policy, request, is_head).await?;
+        if refused == Refused::Busy {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        Some(response)
+    }
+
+    async fn page_of(
+        &self,
+        asset: &Arc<Asset>,
+        status: StatusCode,
+        policy: &Policy,
+        request: &HttpRequest,
+        is_head: bool,
+    ) -> Option<HttpResponse> {
+        if self.manners.verifies && self.verify(asset).await.is_err() {
+            return None;
+        }
+        let fields = Fields::of(request.headers());
+        let form = self.form(asset, &fields).await.unwrap_or_else(|_| Arc::clone(asset));
+        let handle = self.handle(&form, request).await.ok()?;
+        let sendfile_from = self.manners.sendfile_from;
+        let source = Source { asset: &form, handle, sendfile_from, checksums: Vec::new() };
+        Some(page(status, policy, asset.forms.is_some(), &source, is_head))
+    }
+}
+
+/// Why a file that was found is not sent.
+pub(crate) enum Unsent {
+    /// It is not the file that was found any more.
+    Changed,
+    Refused(Refused),
+}
+
+impl From<Refused> for Unsent {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<NoHandle> for Unsent {
+    fn from(why: NoHandle) -> Self {
+        match why {
+            NoHandle::Changed => Self::Changed,
+            NoHandle::Exhausted => Self::Refused(Refused::Busy),
+        }
+    }
+}
+
+impl From<NoForm> for Unsent {
+    fn from(why: NoForm) -> Self {
+        match why {
+            NoForm::Changed => Self::Changed,
+            NoForm::Busy => Self::Refused(Refused::Busy),
+            NoForm::Failed => Self::Refused(Refused::Failed),
+        }
+    }
+}
+
+/// What was decided of a request goes with its response: fields to the client, the pass to the connection, which holds it
+/// until all is sent.
+fn accompany(admission: Admission, response: &mut HttpResponse) {
+    if !admission.lines.is_empty() {
+        add_lines(response, &admission.lines);
+    }
+    if let Ok(pass) = admission.outcome {
+        response.extensions_mut().insert(pass);
+    }
+}
+
+fn is_copied(request: &HttpRequest) -> bool {
+    request.extensions().get::<Carriage>().is_some_and(|carriage| carriage.is_copied)
+}
+
+fn facts(asset: &Asset) -> Representation<'_> {
+    Representation {
+        length: asset.length(),
+        etag: asset.etag(),
+        last_modified: asset.last_modified(),
+        dates_are_strong: asset.last_modified().is_some_and(|date| asset.version.is_of(date)),
+        media_type: asset.fields().media_type().as_bytes(),
+    }
+}
+
+/// Whether the same request may be answered in another coding before long: then a date does not tell the bytes.
+fn may_differ(asset: &Asset, fields: &Fields<'_>) -> bool {
+    match (&fields.codings, &asset.forms) {
+        (Some(codings), Some(forms)) => codings.best(forms.possible()).is_some(),
+        _ => false,
+    }
+}
+
+/// How often a file may change between its look-up and its first byte before the client is asked to come back.
+const CHANGED_TRIES: u32 = 4;

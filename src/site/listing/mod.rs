@@ -1,0 +1,9 @@
+//! Directory listings as HTML and JSON, written in chunks.
+
+pub(crate) mod format;
+pub(crate) mod html;
+pub(crate) mod json;
+pub(crate) mod links;
+pub mod page;
+pub mod sort;
+pub(crate) mod style;

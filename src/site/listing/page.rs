@@ -1,0 +1,346 @@
+//! Directories as pages and as JSON, written in pieces.
+//!
+//! | room      | what it knows                                   |
+//! |-----------|-------------------------------------------------|
+//! | [`sort`]  | the order of entries                            |
+//! | `html`    | the page for people                             |
+//! | `style`   | how it looks, and what else it may load         |
+//! | `json`    | the object for programs                         |
+//! | `links`   | from a directory's URL to its entries and back  |
+//! | `words`   | sizes, dates and names as people read them      |
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{html, json};
+use crate::files::directory::{Directory, Entry, Kind};
+use crate::files::version::Version;
+use crate::http::query::Format;
+use crate::http::target::SitePath;
+use crate::site::listing::links::Links;
+use crate::site::listing::sort::Sorting;
+use crate::site::streamed_body::Produce;
+
+/// The entity tag that the file at a path is served with, as a field writes it; none where it is not known yet.
+pub type EtagOf = Arc<dyn Fn(&SitePath<'_>, &Version) -> Option<String> + Send + Sync>;
+
+/// What a listing is of, and how it is wanted.
+#[derive(Clone)]
+pub(crate) struct Page {
+    pub(crate) path: SitePath<'static>,
+    /// Whether the request's path ends in a slash, which relative links start from.
+    pub(crate) has_slash: bool,
+    pub(crate) sorting: Sorting,
+    pub(crate) format: Format,
+    /// Whether archives are offered.
+    pub(crate) has_archives: bool,
+    pub(crate) etag_of: EtagOf,
+}
+
+/// A listing that is being written. Holds the entries, and of the text one piece at a time.
+pub(crate) struct Listing {
+    page: Page,
+    links: Links,
+    summary: Summary,
+    entries: Vec<Entry>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    Head,
+    /// The entries from this one on.
+    Entries(usize),
+    Done,
+}
+
+/// What a listing says of all its entries.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Summary {
+    pub(super) directories: u64,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    pub(super) is_truncated: bool,
+}
+
+impl Listing {
+    /// Sorts the entries, which takes a while where there are many.
+    pub(crate) fn new(directory: Directory, page: Page) -> Self {
+        let Directory { mut entries, is_truncated } = directory;
+        page.sorting.sort(&mut entries);
+        let summary = Summary::of(&entries, is_truncated);
+        let links = Links::new(&page.path, page.has_slash);
+        Self { page, links, summary, entries, stage: Stage::Head }
+    }
+
+    /// The next piece: about [`PIECE`] bytes; none after the last.
+    pub(crate) fn next_chunk(&mut self) -> Option<Bytes> {
+        let mut out = String::with_capacity(PIECE + ROOM);
+        loop {
+            self.stage = match self.stage {
+                Stage::Head => {
+                    self.write_head(&mut out);
+                    Stage::Entries(0)
+                }
+                Stage::Entries(_) if out.len() >= PIECE => break,
+                Stage::Entries(index) => match self.entries.get(index) {
+                    Some(entry) => {
+                        self.write_entry(index, entry, &mut out);
+                        Stage::Entries(index + 1)
+                    }
+                    None => {
+                        self.write_foot(&mut out);
+                        Stage::Done
+                    }
+                },
+                Stage::Done => break,
+            };
+        }
+        (!out.is_empty()).then(|| Bytes::from(out))
+    }
+
+    fn write_head(&self, out: &mut String) {
+        match self.page.format {
+            Format::Html => html::head(&self.page, &self.links, &self.summary, out),
+            Format::Json => json::head(&self.page, out),
+        }
+    }
+
+    fn write_entry(&self, index: usize, entry: &Entry, out: &mut String) {
+        match self.page.format {
+            Format::Html => html::row(&self.links, entry, out),
+            Format::Json => json::entry(&self.page, &self.links, index == 0, entry, out),
+        }
+    }
+
+    fn write_foot(&self, out: &mut String) {
+        match self.page.format {
+            Format::Html => html::foot(&self.page, &self.summary, out),
+            Format::Json => json::foot(&self.summary, out),
+        }
+    }
+}
+
+impl Produce for Listing {
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        Ok(self.next_chunk())
+    }
+}
+
+impl Summary {
+    fn of(entries: &[Entry], is_truncated: bool) -> Self {
+        let mut summary = Self { is_truncated, ..Self::default() };
+        for entry in entries {
+            match entry.kind {
+                Kind::Directory => summary.directories += 1,
+                Kind::File => {
+                    summary.files += 1;
+                    summary.bytes = summary.bytes.saturating_add(entry.version.size());
+                }
+            }
+        }
+        summary
+    }
+
+    pub(crate) fn entries(&self) -> u64 {
+        self.directories + self.files
+    }
+}
+
+/// A piece is sent once it has so many bytes.
+const PIECE: usize = 32 * 1024;
+
+/// What the last entry of a piece may add to it.
+const ROOM: usize = 4 * 1024;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::style::content_security_policy;
+    use super::*;
+    use crate::http::query::{Order, Sort};
+    use base64::Engine;
+    use sha2::Digest;
+
+    pub(crate) fn file(name: &[u8], size: u64, seconds: i64) -> Entry {
+        Entry { name: name.into(), kind: Kind::File, is_link: false, version: Version::sample(size, seconds) }
+    }
+
+    pub(crate) fn directory(name: &[u8], seconds: i64) -> Entry {
+        let version = Version::sample(4096, seconds);
+        Entry { name: name.into(), kind: Kind::Directory, is_link: false, version }
+    }
+
+    fn page(path: &str, format: Format) -> Page {
+        Page {
+            path: SitePath::parse(path.as_bytes()).unwrap().path.into_owned(),
+            has_slash: true,
+            sorting: Sorting::BY_NAME,
+            format,
+            has_archives: true,
+            etag_of: Arc::new(|_, version| {
+                Some(String::from_utf8(version.entity_tag(None).as_bytes().to_vec()).unwrap())
+            }),
+        }
+    }
+
+    fn pieces(page: Page, entries: Vec<Entry>, is_truncated: bool) -> Vec<Bytes> {
+        let mut listing = Listing::new(Directory { entries, is_truncated }, page);
+        std::iter::from_fn(|| listing.next_chunk()).collect()
+    }
+
+    fn text(page: Page, entries: Vec<Entry>) -> String {
+        String::from_utf8(pieces(page, entries, false).concat()).unwrap()
+    }
+
+    fn names(sorting: Sorting, entries: Vec<Entry>) -> String {
+        let text = text(Page { sorting, ..page("/", Format::Json) }, entries);
+        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let names: Vec<_> = parsed["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["name"].as_str().unwrap())
+            .collect();
+        names.join(" ")
+    }
+
+    #[test]
+    fn entries_are_sorted_as_the_query_says() {
+        let entries = || {
+            vec![
+                file(b"b10", 5, 30),
+                directory(b"z", 20),
+                file(b"B2", 7, 10),
+                file(b"a", 5, 40),
+                directory(b"c", 50),
+            ]
+        };
+        for (key, order, expected) in [
+            (Sort::Name, Order::Ascending, "c z a B2 b10"),
+            (Sort::Name, Order::Descending, "z c b10 B2 a"),
+            (Sort::Size, Order::Ascending, "c z a b10 B2"),
+            (Sort::Size, Order::Descending, "B2 a b10 c z"),
+            (Sort::Date, Order::Ascending, "B2 z b10 a c"),
+            (Sort::Date, Order::Descending, "c a b10 z B2"),
+        ] {
+            assert_eq!(names(Sorting { key, order }, entries()), expected, "{key:?} {order:?}");
+        }
+    }
+
+    #[test]
+    fn json_tells_of_each_entry_what_is_known() {
+        let entries = vec![file(b"\"a\"\xff", 5, 1_700_000_000), directory(b"d", -1)];
+        let text = text(page("/x%20y/", Format::Json), entries);
+        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let etag = Version::sample(5, 1_700_000_000).entity_tag(None);
+        let expected = serde_json::json!({
+            "path": "/x y/",
+            "entries": [
+                {"name": "d", "kind": "directory", "mtime": "1969-12-31T23:59:59.0000005Z", "href": "./d/"},
+                {
+                    "name": "\"a\"\u{fffd}",
+                    "kind": "file",
+                    "size": 5,
+                    "mtime": "2023-11-14T22:13:20.0000005Z",
+                    "etag": str::from_utf8(etag.as_bytes()).unwrap(),
+                    "href": "./%22a%22%FF",
+                },
+            ],
+            "truncated": false,
+        });
+        assert_eq!(parsed, expected);
+        let none: serde_json::Value =
+            serde_json::from_slice(&pieces(page("/", Format::Json), vec![], true).concat()).unwrap();
+        assert_eq!(none, serde_json::json!({"path": "/", "entries": [], "truncated": true}));
+    }
+
+    #[test]
+    fn a_page_names_its_entries_and_holds_no_markup_of_theirs() {
+        let hostile: &[u8] = b"<script>alert(1)</script> \"'&\n\xff";
+        let text =
+            text(page("/%3Cb%3E/c&d/", Format::Html), vec![file(hostile, 1536, 0), directory(hostile, 0)]);
+        let escaped = "&lt;script&gt;alert(1)&lt;/script&gt; &quot;&#39;&amp;\u{240a}\u{fffd}";
+        assert_eq!(text.matches(&format!("<bdi>{escaped}</bdi>")).count(), 2, "{text}");
+        assert!(!text.contains("<script") && !text.contains("<b>"), "{text}");
+        assert!(text.contains("<title>/&lt;b&gt;/c&amp;d/</title>"), "{text}");
+        for part in [
+            "<a href=\"../../\">Home</a>",
+            "<a href=\"../\"><bdi>&lt;b&gt;</bdi></a>",
+            "<span aria-current=\"page\"><bdi>c&amp;d</bdi></span>",
+            "href=\"../\">Parent directory</a>",
+            "<span title=\"1,536 bytes\">1.5 KiB</span>",
+            "<time datetime=\"1970-01-01T00:00:00Z\"",
+            "1 directory, 1 file, <span title=\"1,536 bytes\">",
+            "href=\"?archive=tar.zst\"",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_is_sorted_by_sorts_the_other_way_round() {
+        let head = |key, order| {
+            let sorting = Sorting { key, order };
+            text(Page { sorting, ..page("/", Format::Html) }, vec![])
+        };
+        let by_name = head(Sort::Name, Order::Ascending);
+        assert!(
+            by_name.contains("aria-sort=\"ascending\"><a href=\"?sort=name&amp;order=desc\""),
+            "{by_name}"
+        );
+        assert!(by_name.contains("class=\"size\"><a href=\"?sort=size&amp;order=desc\""), "{by_name}");
+        let by_size = head(Sort::Size, Order::Descending);
+        assert!(
+            by_size.contains("aria-sort=\"descending\"><a href=\"?sort=size&amp;order=asc\""),
+            "{by_size}"
+        );
+        assert_eq!(by_size.matches("aria-sort").count(), 1 + STYLED_SORTS, "{by_size}");
+    }
+
+    /// The style sheet speaks of the attribute as well.
+    const STYLED_SORTS: usize = 1;
+
+    #[test]
+    fn an_empty_directory_and_a_truncated_one_say_so() {
+        let empty = text(page("/", Format::Html), vec![]);
+        assert!(empty.contains("This directory is empty.") && !empty.contains("Parent directory"), "{empty}");
+        assert!(!empty.contains("?archive="), "{empty}");
+        let cut = pieces(page("/", Format::Html), vec![file(b"a", 1, 0)], true).concat();
+        let cut = String::from_utf8(cut).unwrap();
+        assert!(cut.contains("more entries than are listed: 1 of them"), "{cut}");
+    }
+
+    #[test]
+    fn archives_are_offered_only_where_there_are_some() {
+        let without = Page { has_archives: false, ..page("/", Format::Html) };
+        assert!(!text(without, vec![file(b"a", 1, 0)]).contains("?archive="));
+    }
+
+    #[test]
+    fn the_policy_has_the_hash_of_the_style_that_is_sent() {
+        let text = text(page("/", Format::Html), vec![]);
+        let (_, rest) = text.split_once("<style>").unwrap();
+        let (style, _) = rest.split_once("</style>").unwrap();
+        let hash = base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(style));
+        assert!(content_security_policy().contains(&format!("'sha256-{hash}'")));
+        assert!(!text.contains("style=") && !text.contains(" on"), "{text}");
+    }
+
+    #[test]
+    fn a_hundred_thousand_entries_come_in_pieces_of_bounded_size() {
+        for format in [Format::Html, Format::Json] {
+            let entries = (0..100_000).map(|index| file(format!("file-{index}.bin").as_bytes(), index, 0));
+            let pieces = pieces(page("/", format), entries.collect(), false);
+            let (last, full) = pieces.split_last().unwrap();
+            assert!(last.len() <= PIECE + ROOM);
+            for piece in full {
+                assert!((PIECE..=PIECE + ROOM).contains(&piece.len()), "{}", piece.len());
+            }
+            let text = pieces.concat();
+            let finder = memchr::memmem::find_iter(&text, b"./file-").count();
+            assert_eq!(finder, 100_000);
+        }
+    }
+}

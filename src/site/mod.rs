@@ -1,0 +1,18 @@
+//! One request: path to file, access, listing or archive, response.
+
+pub(crate) mod access;
+pub mod archive;
+pub(crate) mod cors;
+pub(crate) mod directory;
+pub mod directory_jobs;
+pub mod error;
+pub(crate) mod error_pages;
+pub mod handler;
+pub(crate) mod https_policy;
+pub(crate) mod integrity;
+pub mod listing;
+pub(crate) mod path_cache;
+pub(crate) mod reply;
+pub(crate) mod request_facts;
+pub(crate) mod resolver;
+pub(crate) mod streamed_body;

@@ -1,0 +1,219 @@
+//! An answer becomes a response.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use bytes::Bytes;
+
+use crate::config::policy::rules::Policy;
+use crate::files::Asset;
+use crate::files::digests::Digest;
+use crate::files::handle_pool::Handle;
+use crate::http::decide::Answer;
+use crate::http::digest::{Algorithm, field_value};
+use crate::http::disposition;
+use crate::http::method::ALLOW;
+use crate::http::multipart::{Boundary, Multipart};
+use crate::http::range::ByteRange;
+use crate::net::prerendered::Paced;
+use crate::net::prerendered::Ready;
+use crate::net::segments::{Segment, Segments, Window};
+use crate::site::error::Refused;
+use crate::sys::random::unguessable;
+
+/// Where a response's bytes come from.
+pub(crate) struct Source<'a> {
+    pub(crate) asset: &'a Arc<Asset>,
+    /// For what does not lie on the heap.
+    pub(crate) handle: Option<Arc<Handle>>,
+    /// From this length on a window leaves by `sendfile`.
+    pub(crate) sendfile_from: u64,
+    /// What is told of the representation's integrity.
+    pub(crate) checksums: Checksums,
+}
+
+/// Checksums of a representation that are told with it.
+pub(crate) type Checksums = Vec<(Algorithm, Digest)>;
+
+/// The response that `answer` stands for, from `source`.
+///
+/// # Errors
+/// What the client's own conditions refuse.
+pub(crate) fn reply(answer: Answer, source: &Source<'_>, is_head: bool) -> Result<HttpResponse, Refused> {
+    let asset = source.asset;
+    let is_whole = matches!(answer, Answer::Whole) && !is_head;
+    let mut response = match answer {
+        Answer::Whole => whole(source, is_head),
+        Answer::Part(range) => part(range, source),
+        Answer::Parts(ranges) => parts(&ranges, source),
+        Answer::NotModified => {
+            Ready::head(StatusCode::NOT_MODIFIED, asset.fields.validators(), Bytes::from_static(b"\r\n"))
+        }
+        Answer::PreconditionFailed => return Err(Refused::PreconditionFailed),
+        Answer::NotSatisfiable => return Err(Refused::NotSatisfiable(asset.length())),
+    };
+    if !source.checksums.is_empty() {
+        add_lines(&mut response, &integrity(&source.checksums, is_whole));
+    }
+    Ok(response)
+}
+
+/// The site's own page for `status`: its description and its bytes, without what belongs to it as a file.
+pub(crate) fn page(
+    status: StatusCode,
+    policy: &Policy,
+    varies: bool,
+    source: &Source<'_>,
+    is_head: bool,
+) -> HttpResponse {
+    let asset = source.asset;
+    let mut fields = policy.lines_with(policy.vary_of_error(status, varies));
+    fields.extend_from_slice(b"cache-control: no-cache\r\nx-content-type-options: nosniff\r\n");
+    let (fields, tail) = (Bytes::from(fields), asset.fields.description());
+    if is_head || asset.length() == 0 {
+        return Ready::head(status, fields, tail);
+    }
+    let mut segments = Segments::default();
+    segments.push(source.segment(0..asset.length()));
+    Ready::segments(status, fields, tail, segments, paced(policy))
+}
+
+/// The permanent redirect to another spelling of the same name.
+pub(crate) fn moved(policy: &Policy, location: &str) -> HttpResponse {
+    redirect(StatusCode::MOVED_PERMANENTLY, policy, location)
+}
+
+/// A redirect.
+pub(crate) fn redirect(status: StatusCode, policy: &Policy, location: &str) -> HttpResponse {
+    let fields = format!("location: {location}\r\ncontent-length: 0\r\n\r\n");
+    Ready::head(status, lines_of(policy, &[]).into(), fields.into())
+}
+
+/// A short text that was made for the request.
+pub(crate) fn text(policy: &Policy, body: &[u8], is_head: bool) -> HttpResponse {
+    let fields = format!(
+        "cache-control: no-cache\r\nx-content-type-options: nosniff\r\n\
+         content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut block = lines_of(policy, fields.as_bytes());
+    let body_at = block.len();
+    if is_head {
+        return Ready::head(StatusCode::OK, block.into(), Bytes::new());
+    }
+    block.extend_from_slice(body);
+    Ready::inline(StatusCode::OK, block.into(), body_at, None)
+}
+
+/// What every target allows.
+pub(crate) fn options(policy: &Policy) -> HttpResponse {
+    let fields = format!("allow: {ALLOW}\r\n\r\n");
+    Ready::head(StatusCode::NO_CONTENT, lines_of(policy, fields.as_bytes()).into(), Bytes::new())
+}
+
+/// Adds field lines, each with its end, of names that the response does not have yet, or whose lines make one list.
+pub(crate) fn add_lines(response: &mut HttpResponse, lines: &str) {
+    if Ready::lead(response, lines.as_bytes()) {
+        return;
+    }
+    for (name, value) in lines.split_terminator("\r\n").filter_map(|line| line.split_once(": ")) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
+            response.headers_mut().append(name, value);
+        }
+    }
+}
+
+/// Has the client store the body, as `name`.
+pub(crate) fn download(response: &mut HttpResponse, name: &[u8]) {
+    let is_of_file = response.status().is_success();
+    if let Ok(value) = HeaderValue::from_str(&disposition::attachment(name))
+        && is_of_file
+    {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+}
+
+fn lines_of(policy: &Policy, more: &[u8]) -> Vec<u8> {
+    let mut lines = policy.lines_with(policy.vary(false));
+    lines.extend_from_slice(more);
+    lines
+}
+
+/// Has a response count towards the limits on bandwidth.
+pub(crate) fn paced(policy: &Policy) -> Paced {
+    Paced(policy.rates().cloned())
+}
+
+/// Repr-Digest, and Content-Digest where the content is the whole representation (RFC 9530 §2, §3).
+fn integrity(checksums: &Checksums, is_whole: bool) -> String {
+    let values: Vec<String> =
+        checksums.iter().map(|(algorithm, digest)| field_value(*algorithm, digest)).collect();
+    let value = values.join(", ");
+    let mut lines = format!("repr-digest: {value}\r\n");
+    if is_whole {
+        lines.push_str(&format!("content-digest: {value}\r\n"));
+    }
+    lines
+}
+
+fn whole(source: &Source<'_>, is_head: bool) -> HttpResponse {
+    let asset = source.asset;
+    if is_head || asset.length() == 0 {
+        return Ready::head(StatusCode::OK, asset.fields.head(), Bytes::new());
+    }
+    if let Some((block, body_at)) = asset.heap_whole() {
+        return Ready::inline(StatusCode::OK, block, body_at, Some(paced(&asset.policy)));
+    }
+    let mut segments = Segments::default();
+    segments.push(source.segment(0..asset.length()));
+    Ready::segments(StatusCode::OK, asset.fields.head(), Bytes::new(), segments, paced(&asset.policy))
+}
+
+fn part(range: ByteRange, source: &Source<'_>) -> HttpResponse {
+    let asset = source.asset;
+    let mut tail = Vec::with_capacity(128);
+    tail.extend_from_slice(b"content-range: ");
+    range.content_range(asset.length()).write_to(&mut tail);
+    tail.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", range.len()).as_bytes());
+    let mut segments = Segments::default();
+    segments.push(source.segment(range.start()..range.end()));
+    let (fields, paced) = (asset.fields.without_length(), paced(&asset.policy));
+    Ready::segments(StatusCode::PARTIAL_CONTENT, fields, tail.into(), segments, paced)
+}
+
+fn parts(ranges: &[ByteRange], source: &Source<'_>) -> HttpResponse {
+    let asset = source.asset;
+    let media_type = asset.fields.media_type().as_bytes();
+    let framed =
+        Multipart { ranges, media_type, total: asset.length(), boundary: Boundary::new(unguessable()) };
+    let mut tail = b"content-type: ".to_vec();
+    tail.extend_from_slice(&framed.content_type());
+    tail.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", framed.content_length()).as_bytes());
+    let mut segments = Segments::default();
+    for (head, range) in framed.parts() {
+        segments.push(Bytes::from(head).into());
+        segments.push(source.segment(range.start()..range.end()));
+    }
+    segments.push(Bytes::from(framed.closing()).into());
+    let (fields, paced) = (asset.fields.without_type(), paced(&asset.policy));
+    Ready::segments(StatusCode::PARTIAL_CONTENT, fields, tail.into(), segments, paced)
+}
+
+impl Source<'_> {
+    fn segment(&self, range: Range<u64>) -> Segment {
+        match self.asset.heap_body() {
+            Some(bytes) => {
+                let at = |offset| usize::try_from(offset).unwrap_or(bytes.len()).min(bytes.len());
+                bytes.slice(at(range.start)..at(range.end)).into()
+            }
+            None => {
+                let asset = Arc::clone(self.asset);
+                Segment::Window(Window::new(asset, self.handle.clone(), range, self.sendfile_from))
+            }
+        }
+    }
+}

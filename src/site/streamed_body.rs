@@ -1,0 +1,255 @@
+//! Bodies of unknown length that are made on a thread that may wait, one piece after the other.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
+
+use crate::sys::blocking_pool::Disk;
+
+/// What makes a body piece by piece.
+pub(crate) trait Produce: Send + 'static {
+    /// The next piece, which may be empty; none after the last. Blocks.
+    ///
+    /// # Errors
+    /// Where the body can't be finished: it then ends as broken.
+    fn next(&mut self) -> io::Result<Option<Bytes>>;
+}
+
+/// A body that a producer makes while it is sent.
+///
+/// The next piece is made while the last one is on its way, and no further one until it is asked for: a client that takes
+/// its time holds two pieces, and no thread.
+pub(crate) struct Produced<P: Produce> {
+    state: State<P>,
+    /// The piece that was made before the response began.
+    first: Option<Bytes>,
+    pool: Arc<Disk>,
+}
+
+/// A producer, and the permit that it holds until it is gone.
+pub(crate) struct Permitted<P> {
+    producer: P,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A body's first piece, and what makes the rest unless that was all.
+pub(crate) struct Begun<P> {
+    pub(crate) first: Bytes,
+    pub(crate) rest: Option<Box<Permitted<P>>>,
+}
+
+enum State<P> {
+    Idle(Box<Permitted<P>>),
+    Working(JoinHandle<Made<P>>),
+    Done,
+}
+
+/// The producer unless it has ended, and what it made.
+type Made<P> = (Option<Box<Permitted<P>>>, io::Result<Option<Bytes>>);
+
+impl<P: Produce> Begun<P> {
+    /// Makes pieces until they are `enough` bytes, so that a short body is whole before its response begins. Blocks.
+    ///
+    /// # Errors
+    /// What the producer says.
+    pub(crate) fn with(producer: P, permit: OwnedSemaphorePermit, enough: usize) -> io::Result<Self> {
+        let mut held = Box::new(Permitted { producer, _permit: permit });
+        let mut first = Vec::new();
+        while first.len() < enough {
+            match held.producer.next()? {
+                Some(piece) if first.is_empty() && piece.len() >= enough => {
+                    return Ok(Self { first: piece, rest: Some(held) });
+                }
+                Some(piece) => first.extend_from_slice(&piece),
+                None => return Ok(Self { first: first.into(), rest: None }),
+            }
+        }
+        Ok(Self { first: first.into(), rest: Some(held) })
+    }
+}
+
+impl<P: Produce> Produced<P> {
+    /// A body that goes on after `first`, its pieces made on `pool`.
+    pub(crate) fn new(first: Bytes, rest: Box<Permitted<P>>, pool: Arc<Disk>) -> Self {
+        Self { state: State::Idle(rest), first: Some(first), pool }
+    }
+
+    fn work(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Done) {
+            State::Idle(mut held) => State::Working(self.pool.run(move || match held.producer.next() {
+                Ok(Some(piece)) => (Some(held), Ok(Some(piece))),
+                // The producer is dropped here and not on a worker.
+                ended => (None, ended),
+            })),
+            other => other,
+        };
+    }
+}
+
+impl<P: Produce> MessageBody for Produced<P> {
+    type Error = io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
+        let this = &mut *self;
+        loop {
+            this.work();
+            if let Some(first) = this.first.take().filter(|first| !first.is_empty()) {
+                return Poll::Ready(Some(Ok(first)));
+            }
+            let State::Working(job) = &mut this.state else { return Poll::Ready(None) };
+            let done = ready!(Pin::new(job).poll(cx));
+            // A panic has been logged by its hook.
+            let (held, made) = done.unwrap_or_else(|error| (None, Err(io::Error::other(error))));
+            this.state = held.map_or(State::Done, State::Idle);
+            match made.transpose() {
+                None => return Poll::Ready(None),
+                Some(Ok(piece)) if piece.is_empty() => {}
+                Some(made) => {
+                    this.work();
+                    return Poll::Ready(Some(made));
+                }
+            }
+        }
+    }
+}
+
+impl<P: Produce> Unpin for Produced<P> {}
+
+/// What a producer holds (a hundred thousand names, an open file) is let go where waiting does no harm.
+impl<P: Produce> Drop for Produced<P> {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Done => {}
+            state => drop(self.pool.run(move || drop(state))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use tokio::sync::Semaphore;
+
+    struct Numbers {
+        made: Arc<AtomicUsize>,
+        fails_at: usize,
+        ends_at: usize,
+    }
+
+    impl Produce for Numbers {
+        fn next(&mut self) -> io::Result<Option<Bytes>> {
+            let number = self.made.fetch_add(1, Ordering::SeqCst);
+            match number {
+                _ if number == self.fails_at => Err(io::Error::other("broken")),
+                _ if number == self.ends_at => Ok(None),
+                _ if number % 2 == 1 => Ok(Some(Bytes::new())),
+                _ => Ok(Some(Bytes::from(number.to_string()))),
+            }
+        }
+    }
+
+    fn numbers(fails_at: usize, ends_at: usize) -> (Numbers, Arc<AtomicUsize>) {
+        let made = Arc::new(AtomicUsize::new(0));
+        (Numbers { made: Arc::clone(&made), fails_at, ends_at }, made)
+    }
+
+    fn body(numbers: Numbers, permits: &Arc<Semaphore>) -> Produced<Numbers> {
+        let permit = Arc::clone(permits).try_acquire_owned().unwrap();
+        let begun = Begun::with(numbers, permit, 1).unwrap();
+        let pool = Arc::new(Disk::new("produced", 1, 0).unwrap());
+        Produced::new(begun.first, begun.rest.unwrap(), pool)
+    }
+
+    async fn next(body: &mut Produced<Numbers>) -> Option<io::Result<Bytes>> {
+        poll_fn(|cx| Pin::new(&mut *body).poll_next(cx)).await
+    }
+
+    async fn until(what: impl Fn() -> bool) {
+        for _ in 0..500 {
+            if what() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it did not come about");
+    }
+
+    #[test]
+    fn pieces_come_in_order_and_empty_ones_are_passed_over() {
+        actix_rt::System::new().block_on(async {
+            let permits = Arc::new(Semaphore::new(1));
+            let mut body = body(numbers(usize::MAX, 5).0, &permits);
+            let mut all = Vec::new();
+            while let Some(piece) = next(&mut body).await {
+                all.push(piece.unwrap());
+            }
+            assert_eq!(all, ["0", "2", "4"]);
+            assert!(next(&mut body).await.is_none());
+            until(|| permits.available_permits() == 1).await;
+        });
+    }
+
+    #[test]
+    fn an_error_in_the_middle_is_an_error_of_the_body_and_its_end() {
+        actix_rt::System::new().block_on(async {
+            let permits = Arc::new(Semaphore::new(1));
+            let mut body = body(numbers(3, 9).0, &permits);
+            assert_eq!(next(&mut body).await.unwrap().unwrap(), "0");
+            assert_eq!(next(&mut body).await.unwrap().unwrap(), "2");
+            assert_eq!(next(&mut body).await.unwrap().unwrap_err().to_string(), "broken");
+            assert!(next(&mut body).await.is_none());
+        });
+    }
+
+    #[test]
+    fn no_more_than_one_piece_is_made_ahead() {
+        actix_rt::System::new().block_on(async {
+            let permits = Arc::new(Semaphore::new(1));
+            let (numbers, made) = numbers(usize::MAX, 100);
+            let mut body = body(numbers, &permits);
+            assert_eq!(made.load(Ordering::SeqCst), 1);
+            assert_eq!(next(&mut body).await.unwrap().unwrap(), "0");
+            until(|| made.load(Ordering::SeqCst) == 2).await;
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            assert_eq!(made.load(Ordering::SeqCst), 2);
+        });
+    }
+
+    #[test]
+    fn a_body_that_is_dropped_gives_its_permit_back() {
+        actix_rt::System::new().block_on(async {
+            let permits = Arc::new(Semaphore::new(1));
+            let mut body = body(numbers(usize::MAX, 100).0, &permits);
+            assert_eq!(next(&mut body).await.unwrap().unwrap(), "0");
+            assert_eq!(permits.available_permits(), 0);
+            drop(body);
+            until(|| permits.available_permits() == 1).await;
+        });
+    }
+
+    #[test]
+    fn a_short_body_is_whole_at_once() {
+        let permits = Arc::new(Semaphore::new(1));
+        let permit = || Arc::clone(&permits).try_acquire_owned().unwrap();
+        let whole = Begun::with(numbers(9, 5).0, permit(), 100).unwrap();
+        assert!(whole.first == "024" && whole.rest.is_none());
+        let begun = Begun::with(numbers(9, 5).0, permit(), 2).unwrap();
+        assert!(begun.first == "02" && begun.rest.is_some());
+        drop(begun);
+        assert!(Begun::with(numbers(1, 5).0, permit(), 2).is_err());
+    }
+}

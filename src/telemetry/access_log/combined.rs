@@ -1,0 +1,93 @@
+//! A line of the access log in the combined format that log analysers read:
+//! `client - - [time] "request" status bytes "referer" "user agent"`.
+
+use super::clock::Clock;
+use super::escape::combined as escape;
+use crate::http::decimal::push_decimal;
+use crate::telemetry::access_log::record::{Ended, Note, Part};
+
+/// Appends the line. Bytes are those of the content.
+pub(super) fn write(out: &mut Vec<u8>, note: &Note, ended: &Ended, clock: &mut Clock) {
+    let client = note.client.map_or_else(|| "unix:".to_owned(), |client| client.to_canonical().to_string());
+    out.extend_from_slice(client.as_bytes());
+    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(clock.at(ended.at).0.as_bytes());
+    out.extend_from_slice(b"] \"");
+    request(out, note, ended);
+    out.extend_from_slice(b"\" ");
+    match ended.status {
+        0 => out.extend_from_slice(b"000"),
+        status => push_decimal(out, u64::from(status)),
+    }
+    out.push(b' ');
+    push_decimal(out, ended.sent.saturating_sub(note.frame_bytes));
+    for part in [Part::Referer, Part::UserAgent] {
+        out.extend_from_slice(b" \"");
+        escape(out, note.get(part).unwrap_or(b"-"));
+        out.push(b'"');
+    }
+    out.push(b'\n');
+}
+
+/// The request's line, as it came or as it would have come over HTTP/1.1.
+fn request(out: &mut Vec<u8>, note: &Note, ended: &Ended) {
+    if let Some(line) = note.get(Part::Line) {
+        return escape(out, line);
+    }
+    escape(out, note.get(Part::Method).unwrap_or(b"-"));
+    out.push(b' ');
+    escape(out, note.get(Part::Target).unwrap_or(b"-"));
+    out.extend_from_slice(b" HTTP/");
+    out.extend_from_slice(ended.protocol.name().as_bytes());
+    if !ended.protocol.name().contains('.') {
+        out.extend_from_slice(b".0");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::access_log::clock::COMMON;
+    use crate::telemetry::metrics::exchange::{Exchange, Outcome, Protocol};
+    use std::time::Instant;
+
+    fn line(mut note: Note, protocol: Protocol, status: u16) -> String {
+        let now = Instant::now();
+        let exchange = Exchange { status, sent: 150, ..Exchange::new(now, None, protocol) };
+        note.end(exchange.ended(Outcome::Complete, now));
+        let mut out = Vec::new();
+        write(&mut out, &note, note.ended.as_ref().unwrap(), &mut Clock::new(COMMON));
+        let line = String::from_utf8(out).unwrap();
+        let (before, rest) = line.split_once('[').unwrap();
+        let (time, after) = rest.split_once(']').unwrap();
+        assert_eq!(time.len(), "21/Sep/2026:14:13:20 +0000".len(), "{time}");
+        format!("{before}[]{after}")
+    }
+
+    #[test]
+    fn a_line_has_the_nine_fields_in_their_order() {
+        let mut note = Note::new(Some("[::ffff:192.0.2.7]:1".parse().unwrap()));
+        note.frame_bytes = 100;
+        for (part, text) in [(Part::Method, "GET"), (Part::Target, "/a\"b"), (Part::UserAgent, "x y\\")] {
+            note.put(part, text.as_bytes());
+        }
+        assert_eq!(
+            line(note, Protocol::Http10, 200),
+            "192.0.2.7 - - [] \"GET /a\\x22b HTTP/1.0\" 200 50 \"-\" \"x y\\x5c\"\n"
+        );
+        let mut note = Note::new(None);
+        note.put(Part::Method, b"HEAD");
+        note.put(Part::Target, b"*");
+        note.put(Part::Referer, b"https://x.test/");
+        assert_eq!(
+            line(note, Protocol::Http2, 0),
+            "unix: - - [] \"HEAD * HTTP/2.0\" 000 150 \"https://x.test/\" \"-\"\n"
+        );
+        let mut note = Note::new(None);
+        note.put(Part::Line, b"\x16\x03\x01");
+        assert_eq!(
+            line(note, Protocol::Http11, 400),
+            "unix: - - [] \"\\x16\\x03\\x01\" 400 150 \"-\" \"-\"\n"
+        );
+    }
+}

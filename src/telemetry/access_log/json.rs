@@ -1,0 +1,277 @@
+//! A line of the access log as an object of JSON. What each field says: docs/access-log.md.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::escape::json as escape;
+use crate::http::decimal::push_decimal;
+use crate::telemetry::access_log::record::{Cached, Ended, Note, Part, TlsFacts, Wait};
+
+/// Appends the line.
+pub(super) fn write(out: &mut Vec<u8>, note: &Note, ended: &Ended, clock: &mut Clock) {
+    let (second, millis) = clock.at(ended.at);
+    out.extend_from_slice(b"{\"time\":\"");
+    out.extend_from_slice(second.as_bytes());
+    out.push(b'.');
+    push_padded(out, u64::from(millis), 3);
+    out.extend_from_slice(b"Z\"");
+    let mut object = Object(out);
+    object.part(note, "id", Part::Id);
+    object.client(note);
+    object.part(note, "method", Part::Method);
+    object.part(note, "target", Part::Target);
+    object.part(note, "line", Part::Line);
+    object.part(note, "host", Part::Host);
+    if note.get(Part::Line).is_none() {
+        object.name("protocol");
+        object.0.extend_from_slice(b"\"HTTP/");
+        object.0.extend_from_slice(ended.protocol.name().as_bytes());
+        object.0.push(b'"');
+    }
+    object.name("status");
+    push_decimal(object.0, u64::from(ended.status));
+    object.part(note, "range", Part::Range);
+    object.sent_range(note, ended);
+    let content = ended.sent.saturating_sub(note.frame_bytes);
+    let cold = note.cold_bytes.min(content);
+    object.number("bytes", content);
+    object.number("bytes_sent", ended.sent);
+    object.seconds("duration", ended.took);
+    if let Some(first_byte) = ended.first_byte {
+        object.seconds("ttfb", first_byte);
+    }
+    if let Some(cached) = note.cached {
+        object.text("cache", word(cached).as_bytes());
+    }
+    object.number("cold_bytes", cold);
+    object.number("resident_bytes", content - cold);
+    object.seconds("lookup", note.lookup);
+    object.seconds("wait_disk", note.waited(Wait::Disk));
+    object.seconds("wait_client", note.waited(Wait::Client));
+    object.seconds("wait_throttle", note.waited(Wait::Throttle));
+    if let Some(etag) = note.get(Part::Etag) {
+        object.version(etag);
+    }
+    object.part(note, "coding", Part::Coding);
+    object.text("outcome", ended.outcome.name().as_bytes());
+    object.part(note, "referer", Part::Referer);
+    object.part(note, "user_agent", Part::UserAgent);
+    if let Some(tls) = &note.tls {
+        object.tls(tls);
+    }
+    if ended.sample > 1 {
+        object.number("sample", ended.sample);
+    }
+    if note.is_cut {
+        object.name("truncated");
+        object.0.extend_from_slice(b"true");
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// An object that has members already.
+struct Object<'a>(&'a mut Vec<u8>);
+
+impl Object<'_> {
+    fn name(&mut self, name: &str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn text(&mut self, name: &str, text: &[u8]) {
+        self.name(name);
+        self.0.push(b'"');
+        escape(self.0, text);
+        self.0.push(b'"');
+    }
+
+    fn part(&mut self, note: &Note, name: &str, part: Part) {
+        if let Some(text) = note.get(part) {
+            self.text(name, text);
+        }
+    }
+
+    fn number(&mut self, name: &str, number: u64) {
+        self.name(name);
+        push_decimal(self.0, number);
+    }
+
+    /// Seconds with six digits behind the point.
+    fn seconds(&mut self, name: &str, duration: Duration) {
+        self.name(name);
+        push_decimal(self.0, duration.as_secs());
+        self.0.push(b'.');
+        push_padded(self.0, u64::from(duration.subsec_micros()), 6);
+    }
+
+    fn client(&mut self, note: &Note) {
+        let peer = note.peer.map(|peer| peer.ip());
+        self.address("client", note.client);
+        if note.client != peer {
+            self.address("peer", peer);
+        }
+    }
+
+    fn address(&mut self, name: &str, address: Option<IpAddr>) {
+        let text = address.map_or_else(|| "unix".to_owned(), |address| address.to_canonical().to_string());
+        self.text(name, text.as_bytes());
+    }
+
+    fn sent_range(&mut self, note: &Note, ended: &Ended) {
+        match note.get(Part::ContentRange) {
+            Some(range) => self.text("content_range", range),
+            None if ended.status == 206 => self.text("content_range", b"multipart/byteranges"),
+            None => {}
+        }
+    }
+
+    /// An entity-tag without its quotes (RFC 9110 §8.8.3).
+    fn version(&mut self, etag: &[u8]) {
+        let (is_weak, quoted) = match etag.strip_prefix(b"W/") {
+            Some(quoted) => (true, quoted),
+            None => (false, etag),
+        };
+        let inner = quoted.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(quoted);
+        self.name("version");
+        self.0.extend_from_slice(if is_weak { b"\"W/" } else { b"\"" });
+        escape(self.0, inner);
+        self.0.push(b'"');
+    }
+
+    fn tls(&mut self, tls: &TlsFacts) {
+        self.name("tls");
+        self.0.extend_from_slice(b"{\"version\":\"");
+        escape(self.0, tls.version.as_bytes());
+        self.0.push(b'"');
+        self.text("cipher", tls.cipher.as_bytes());
+        if let Some(name) = &tls.server_name {
+            self.text("sni", name.as_bytes());
+        }
+        self.0.push(b'}');
+    }
+}
+
+/// A number as its last `width` digits, zeros in front.
+fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
+    let mut digits = [b'0'; 6];
+    let mut rest = number;
+    for digit in digits.iter_mut().rev().take(width) {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(digits.get(digits.len() - width.min(digits.len())..).unwrap_or_default());
+}
+
+fn word(cached: Cached) -> &'static str {
+    match cached {
+        Cached::Hit => "hit",
+        Cached::Revalidated => "revalidated",
+        Cached::Miss => "miss",
+        Cached::Fault => "fault",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::access_log::clock::RFC_3339;
+    use crate::telemetry::metrics::exchange::{Exchange, Outcome, Protocol};
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    fn line(note: &Note) -> Value {
+        let mut out = Vec::new();
+        write(&mut out, note, note.ended.as_ref().unwrap(), &mut Clock::new(RFC_3339));
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    fn ended(mut note: Note, status: u16, sent: u64) -> Note {
+        let began = Instant::now();
+        let at = |micros| began + Duration::from_micros(micros);
+        let exchange = Exchange { status, sent, ..Exchange::new(began, None, Protocol::Http11) };
+        let exchange = Exchange { first_byte: Some(at(42)), ..exchange };
+        note.waits(at(100), Some(Wait::Client));
+        note.end(exchange.ended(Outcome::Complete, at(2_000_107)));
+        note
+    }
+
+    #[test]
+    fn all_that_is_known_is_in_the_line() {
+        let mut note = Note::new(Some("10.0.0.1:4711".parse().unwrap()));
+        for (part, text) in [
+            (Part::Id, "abc"),
+            (Part::Method, "GET"),
+            (Part::Target, "/a?b"),
+            (Part::Host, "x"),
+            (Part::Range, "bytes=0-1"),
+            (Part::Referer, ""),
+            (Part::UserAgent, "curl \"8\""),
+            (Part::Etag, "W/\"v1\""),
+            (Part::Coding, "br"),
+            (Part::ContentRange, "bytes 0-1/9"),
+        ] {
+            note.put(part, text.as_bytes());
+        }
+        note.client = "2001:db8::7".parse().ok();
+        note.cached = Some(Cached::Miss);
+        (note.frame_bytes, note.cold_bytes) = (100, 5);
+        note.lookup = Duration::from_micros(30);
+        note.tls = Some(Arc::new(TlsFacts {
+            version: "TLSv1.3",
+            cipher: "C".into(),
+            server_name: Some("x.test".into()),
+        }));
+        let mut note = ended(note, 206, 107);
+        note.ended.as_mut().unwrap().sample = 10;
+        let mut line = line(&note);
+        let time = line["time"].take();
+        let time = time.as_str().unwrap();
+        assert_eq!(time.len(), 24, "{time}");
+        assert!(time.parse::<jiff::Timestamp>().is_ok(), "{time}");
+        let expected = json!({
+            "time": null, "id": "abc", "client": "2001:db8::7", "peer": "10.0.0.1", "method": "GET", "target": "/a?b",
+            "host": "x", "protocol": "HTTP/1.1", "status": 206, "range": "bytes=0-1", "content_range": "bytes 0-1/9",
+            "bytes": 7, "bytes_sent": 107, "duration": 2.000_107, "ttfb": 0.000_042, "cache": "miss", "cold_bytes": 5,
+            "resident_bytes": 2, "lookup": 0.00003, "wait_disk": 0.0, "wait_client": 2.000_007, "wait_throttle": 0.0,
+            "version": "W/v1", "coding": "br", "outcome": "complete", "referer": "", "user_agent": "curl \"8\"",
+            "tls": {"version": "TLSv1.3", "cipher": "C", "sni": "x.test"}, "sample": 10
+        });
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let mut note = Note::new(None);
+        note.put(Part::Id, b"abc");
+        note.put(Part::Line, b"\x16\x03");
+        note.is_cut = true;
+        let line = line(&ended(note, 400, 0));
+        let names: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        for absent in ["peer", "method", "target", "host", "protocol", "version", "cache", "tls", "sample"] {
+            assert!(!names.contains(&absent), "{absent}");
+        }
+        assert_eq!(line["client"], "unix");
+        assert_eq!(line["line"], "\u{16}\u{3}");
+        assert_eq!(line["truncated"], true);
+    }
+
+    #[test]
+    fn numbers_are_padded_to_their_width() {
+        for (number, width, expected) in [
+            (0, 3, "000"),
+            (7, 3, "007"),
+            (42, 3, "042"),
+            (999, 3, "999"),
+            (1, 6, "000001"),
+            (123_456, 6, "123456"),
+        ] {
+            let mut out = Vec::new();
+            push_padded(&mut out, number, width);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+}

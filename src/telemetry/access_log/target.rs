@@ -1,0 +1,311 @@
+//! Where lines go: whole lines, as many as there are in one write, so that two processes may write to the same file.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::config::LogTarget;
+
+/// An open target.
+#[derive(Debug)]
+pub(crate) enum Target {
+    Off,
+    Stderr,
+    File(LogFile),
+}
+
+/// An open file, to whose end lines are appended.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    path: PathBuf,
+    file: File,
+    /// What may be written at once and still be one piece; none is no bound.
+    piece: Option<usize>,
+    /// The last write broke off within a line.
+    is_torn: bool,
+}
+
+/// What came of a write.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Lines that are there whole.
+    pub(super) lines: u64,
+    /// Lines that are not, and why.
+    pub(super) failed: Option<(u64, io::Error)>,
+}
+
+impl Target {
+    /// Opens what `target` names. A file is made where none is, for its owner and to be read by its group. It must not lie in
+    /// `root`, from which files are served. Never waits for somebody who reads a named pipe.
+    ///
+    /// # Errors
+    /// Where it can't be opened: with its path, for the operator.
+    pub(crate) fn open(target: &LogTarget, root: &Path) -> io::Result<Self> {
+        match target {
+            LogTarget::Off => Ok(Self::Off),
+            LogTarget::Stderr => Ok(Self::Stderr),
+            LogTarget::File(path) => {
+                if lies_in(path, root) {
+                    return Err(io::Error::other(format!(
+                        "the access log {} lies in the root {}, from which it would be served",
+                        path.display(),
+                        root.display()
+                    )));
+                }
+                let file = LogFile::open(path).map_err(|error| {
+                    let words = format!("the access log {} can't be written to: {error}", path.display());
+                    io::Error::new(error.kind(), words)
+                })?;
+                Ok(Self::File(file))
+            }
+        }
+    }
+
+    /// Opens a file anew by its path; true where there is a file. The old one stays where that fails.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(super) fn reopen(&mut self) -> io::Result<Option<&Path>> {
+        let Self::File(file) = self else { return Ok(None) };
+        *file = LogFile::open(&file.path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{} can't be opened anew: {error}", file.path.display()))
+        })?;
+        Ok(Some(&file.path))
+    }
+
+    /// Writes `lines`, each with its end. Whoever does not take them is waited for as long as `may_wait` says so.
+    pub(super) fn write(&mut self, lines: &[u8], may_wait: impl Fn() -> bool) -> Written {
+        match self {
+            Self::Off => Written::default(),
+            Self::Stderr => write_pieces(lines, Some(PIPE_PIECE), |piece| {
+                let stderr = io::stderr();
+                // First: who logs to the same place must not wait for a lock behind which nothing moves.
+                wait_until_writable(stderr.as_fd(), &may_wait)?;
+                stderr.lock().write(piece)
+            }),
+            Self::File(file) => file.write(lines, &may_wait),
+        }
+    }
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
+        let file = match open(path, flags, mode) {
+            // A named pipe that nobody reads.
+            Err(Errno::NXIO) => open(path, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty())?,
+            file => file?,
+        };
+        let kind = FileType::from_raw_mode(fs::fstat(&file)?.st_mode);
+        // Held open for reading as well, a pipe outlives those who read it.
+        let file = if kind == FileType::Fifo {
+            open(path, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty())?
+        } else {
+            file
+        };
+        let piece = (kind != FileType::RegularFile).then_some(PIPE_PIECE);
+        Ok(Self { path: path.to_owned(), file, piece, is_torn: false })
+    }
+
+    fn write(&mut self, lines: &[u8], may_wait: &impl Fn() -> bool) -> Written {
+        let ended;
+        let lines = if self.is_torn {
+            ended = [b"\n", lines].concat();
+            &ended[..]
+        } else {
+            lines
+        };
+        let (mut file, mut last) = (&self.file, None);
+        let mut written = write_pieces(lines, self.piece, |piece| {
+            let written = match file.write(piece) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    wait_until_writable(file.as_fd(), may_wait)?;
+                    return Err(ErrorKind::Interrupted.into());
+                }
+                written => written?,
+            };
+            last = piece.get(..written).and_then(<[u8]>::last).copied().or(last);
+            Ok(written)
+        });
+        let was_torn = self.is_torn;
+        self.is_torn = last.map_or(was_torn, |last| last != b'\n');
+        if was_torn && last.is_some() {
+            // The end of the torn line, which is counted as failed already.
+            written.lines = written.lines.saturating_sub(1);
+        } else if was_torn && let Some((failed, _)) = &mut written.failed {
+            *failed = failed.saturating_sub(1);
+        }
+        written
+    }
+}
+
+/// Writes `lines` by `call`, which takes some of a piece: whole lines of at most `most` bytes together, or one longer line.
+fn write_pieces(
+    lines: &[u8],
+    most: Option<usize>,
+    mut call: impl FnMut(&[u8]) -> io::Result<usize>,
+) -> Written {
+    let mut rest = lines;
+    let mut piece_left = 0;
+    while !rest.is_empty() {
+        if piece_left == 0 {
+            piece_left = piece(rest, most);
+        }
+        let error = match call(rest.get(..piece_left).unwrap_or(rest)) {
+            Ok(0) => ErrorKind::WriteZero.into(),
+            Ok(taken) => {
+                rest = rest.get(taken..).unwrap_or_default();
+                piece_left = piece_left.saturating_sub(taken);
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        let failed = count(rest);
+        return Written { lines: count(lines) - failed, failed: Some((failed, error)) };
+    }
+    Written { lines: count(lines), failed: None }
+}
+
+/// How many bytes at the front are written at once.
+fn piece(lines: &[u8], most: Option<usize>) -> usize {
+    let Some(most) = most.filter(|most| lines.len() > *most) else { return lines.len() };
+    let end_before = lines.get(..most).and_then(|front| memchr::memrchr(b'\n', front));
+    let end = end_before.or_else(|| memchr::memchr(b'\n', lines));
+    end.map_or(lines.len(), |end| end + 1)
+}
+
+fn count(lines: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', lines).count() as u64
+}
+
+fn wait_until_writable(fd: BorrowedFd<'_>, may_wait: &impl Fn() -> bool) -> io::Result<()> {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(LOOK_EVERY.subsec_nanos()) };
+    loop {
+        match poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) if may_wait() => {}
+            Ok(0) | Err(Errno::INTR) => return Err(ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn open(path: &Path, flags: OFlags, mode: Mode) -> Result<File, Errno> {
+    fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, mode).map(File::from)
+}
+
+/// Whether the directory of `path`, or the file itself where it is there, is in `root`.
+fn lies_in(path: &Path, root: &Path) -> bool {
+    let Ok(root) = root.canonicalize() else { return false };
+    let directory = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    };
+    [path, directory].iter().any(|path| path.canonicalize().is_ok_and(|path| path.starts_with(&root)))
+}
+
+/// What a pipe takes in one piece (`PIPE_BUF`), and as much as it has room for when it is writable.
+const PIPE_PIECE: usize = 4096;
+
+/// How often it is asked whether whoever does not take lines is still waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn lines_are_written_whole_and_in_pieces_that_a_pipe_takes_at_once() {
+        let long = format!("{}\n", "x".repeat(10));
+        for (lines, most, expected) in [
+            ("a\nb\n", None, vec!["a\nb\n"]),
+            ("a\nb\nc\n", Some(4), vec!["a\nb\n", "c\n"]),
+            ("a\nb\nc\n", Some(5), vec!["a\nb\n", "c\n"]),
+            ("a\nb\n", Some(4), vec!["a\nb\n"]),
+            (&format!("{long}b\n"), Some(4), vec![&long, "b\n"]),
+            ("", Some(4), vec![]),
+        ] {
+            let mut pieces = Vec::new();
+            let written = write_pieces(lines.as_bytes(), most, |piece| {
+                pieces.push(String::from_utf8(piece.to_vec()).unwrap());
+                Ok(piece.len())
+            });
+            assert_eq!(pieces, expected, "{lines:?} {most:?}");
+            assert_eq!(written.lines, count(lines.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn what_is_written_in_part_is_gone_on_with_and_what_fails_is_counted_by_lines() {
+        let mut room = 5;
+        let written = write_pieces(b"aa\nbb\ncc\n", None, |piece| {
+            let taken = piece.len().min(room).min(2);
+            room -= taken;
+            if taken == 0 { Err(Errno::NOSPC.into()) } else { Ok(taken) }
+        });
+        assert_eq!(written.lines, 1);
+        let (failed, error) = written.failed.unwrap();
+        assert_eq!((failed, error.raw_os_error()), (2, Some(libc::ENOSPC)));
+    }
+
+    #[test]
+    fn a_file_is_made_for_its_owner_and_group_and_appended_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        let root = tempfile::tempdir().unwrap();
+        for (line, expected) in [("one\n", "one\n"), ("two\n", "one\ntwo\n")] {
+            let mut target = Target::open(&LogTarget::File(path.clone()), root.path()).unwrap();
+            assert_eq!(target.write(line.as_bytes(), || false).lines, 1);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+        }
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777 & !0o640, 0, "{mode:o}");
+    }
+
+    #[test]
+    fn what_cannot_be_opened_or_would_be_served_is_refused_with_its_path() {
+        let root = tempfile::tempdir().unwrap();
+        let inside = root.path().join("access.log");
+        for (path, words) in [
+            (inside.as_path(), "lies in the root"),
+            (Path::new("/nonexistent-directory/a.log"), "No such file or directory"),
+            (Path::new("/proc/self"), "directory"),
+        ] {
+            let error = Target::open(&LogTarget::File(path.to_owned()), root.path()).unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains(&path.display().to_string()), "{error}");
+        }
+        assert!(!inside.exists());
+    }
+
+    #[test]
+    fn a_line_that_broke_off_is_ended_before_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        let mut file = LogFile::open(&path).unwrap();
+        file.is_torn = true;
+        let written = file.write(b"two\n", &|| false);
+        assert_eq!((written.lines, file.is_torn), (1, false));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "\ntwo\n");
+    }
+
+    #[test]
+    fn a_full_disk_fails_the_lines() {
+        let mut file = LogFile::open(Path::new("/dev/full")).unwrap();
+        let written = file.write(b"one\ntwo\n", &|| false);
+        assert_eq!(written.lines, 0);
+        assert_eq!(
+            written.failed.map(|(failed, error)| (failed, error.raw_os_error())),
+            Some((2, Some(libc::ENOSPC)))
+        );
+    }
+}

@@ -1,9 +1,0 @@
-//! Encrypted connections.
-//!
-//! | room        | what it knows                                                        |
-//! |-------------|----------------------------------------------------------------------|
-//! | `handshake` | how a session begins, within its time and among how many others      |
-//! | `session`   | a session under way                                                  |
-
-pub(crate) mod handshake;
-pub(crate) mod session;
