@@ -9,26 +9,26 @@ use actix_rt::System;
 use actix_web::{App, test};
 use criterion::{Criterion, criterion_group, criterion_main};
 use pagecast::config::policy::rules::Rules;
-use pagecast::config::{Config, Limits, Span, Switch, Symlinks};
-use pagecast::files::{Files, Lookup, Root, Settings};
+use pagecast::config::{Config, DurationSetting, OnOff, ResolvedLimits, Symlinks};
+use pagecast::files::{FileSettings, Files, Lookup, Root};
 use pagecast::http::target::SitePath;
 
-fn settings() -> Settings {
-    let hour = Span::hours(1);
+fn settings() -> FileSettings {
+    let hour = DurationSetting::hours(1);
     let config = Config {
         revalidate_after: hour,
         revalidate_watched_after: hour,
-        watch: Switch::Off,
+        watch: OnOff::Off,
         ..Config::default()
     };
-    let limits = Limits {
+    let limits = ResolvedLimits {
         handles: 64,
         mappings: 1024,
         cache_bytes: 64 << 20,
         heap_bytes: 1 << 20,
-        ..Limits::default()
+        ..ResolvedLimits::default()
     };
-    Settings::of(&config, &limits)
+    FileSettings::of(&config, &limits)
 }
 
 fn hit(criterion: &mut Criterion) {

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use actix_rt::System;
-use pagecast::config::{Given, RealDisk, system::system_facts};
+use pagecast::config::{ProcessInputs, SystemFileReader, system::system_facts};
 use pagecast::files::storage::Slow;
 use pagecast::lifecycle::reload::ReloadRequests;
 use pagecast::server::run::{Listeners, Signals, serve};
@@ -100,8 +100,8 @@ impl Server {
             // What the environment says as well, so that knobs can be tried.
             let variables = std::env::vars_os().chain(variables);
             let variables = variables.into_iter().collect();
-            let given = Given { arguments: Vec::new(), variables, facts: system_facts() };
-            let loaded = given.load(&RealDisk).expect("a configuration");
+            let given = ProcessInputs { arguments: Vec::new(), variables, facts: system_facts() };
+            let loaded = given.load(&SystemFileReader).expect("a configuration");
             System::new().block_on(async {
                 let listeners = Listeners::bind(&loaded.config, &loaded.limits).unwrap();
                 tell.send(listeners.urls().next().unwrap().to_owned()).unwrap();

@@ -7,11 +7,11 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pagecast::http::date::HttpDate;
-use pagecast::http::decide::{Answer, Asked, Representation, decide};
+use pagecast::http::decide::{Answer, Representation, RequestFacts, decide};
 use pagecast::http::entity_tag::EntityTag;
 use pagecast::http::precondition::Preconditions;
 use pagecast::http::range::{Selection, select};
-use pagecast::http::target::{BadTarget, SitePath, split_target};
+use pagecast::http::target::{SitePath, TargetError, split_target};
 
 fn target(criterion: &mut Criterion) {
     let plain = b"/assets/app.3f2a91c0.js?v=1".as_slice();
@@ -26,7 +26,7 @@ fn target(criterion: &mut Criterion) {
     assert_eq!(parse(plain).expect("a path").path.as_bytes(), b"assets/app.3f2a91c0.js");
     assert_eq!(parse(&long).expect("a path").path.as_bytes().len(), long.len() - 1);
     assert_eq!(parse(encoded).expect("a path").path.as_bytes(), "café/menu of today.html".as_bytes());
-    assert_eq!(parse(&hostile), Err(BadTarget::Climbs));
+    assert_eq!(parse(&hostile), Err(TargetError::Climbs));
 
     let mut group = criterion.benchmark_group("target");
     group.bench_function("plain", |bencher| bencher.iter(|| parse(black_box(plain)).is_ok()));
@@ -87,13 +87,13 @@ fn decisions(criterion: &mut Criterion) {
         dates_are_strong: true,
         media_type: b"text/css; charset=utf-8",
     };
-    let plain = Asked::default();
+    let plain = RequestFacts::default();
     let same_tag = Preconditions { if_none_match: Some(etag.as_bytes()), ..Preconditions::default() };
-    let same_tag = Asked { preconditions: same_tag, ..plain };
+    let same_tag = RequestFacts { preconditions: same_tag, ..plain };
     let date = b"Sun, 06 Nov 1994 08:49:37 GMT".as_slice();
     let same_date = Preconditions { if_modified_since: Some(date), ..Preconditions::default() };
-    let same_date = Asked { preconditions: same_date, ..plain };
-    let part = Asked { range: Some(b"bytes=0-99"), ..plain };
+    let same_date = RequestFacts { preconditions: same_date, ..plain };
+    let part = RequestFacts { range: Some(b"bytes=0-99"), ..plain };
 
     assert_eq!(decide(&plain, &has), Answer::Whole);
     assert_eq!(decide(&same_tag, &has), Answer::NotModified);

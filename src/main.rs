@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use pagecast::cli::{self, Outcome};
-use pagecast::config::{self, Given, Loaded, RealDisk, Task};
+use pagecast::config::{self, Action, LoadedConfig, ProcessInputs, SystemFileReader};
 
 fn main() -> ExitCode {
-    let given = Given::to_the_process();
-    match given.load(&RealDisk) {
+    let given = ProcessInputs::to_the_process();
+    match given.load(&SystemFileReader) {
         Ok(loaded) => perform(&loaded, given),
         Err(errors) => {
             // Where standard error is gone, the exit code still tells.
@@ -18,15 +18,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn perform(loaded: &Loaded, given: Given) -> ExitCode {
+fn perform(loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
     match &loaded.task {
-        Task::Serve => pagecast::server::run::run(loaded, given),
-        Task::ShowConfig => print(&config::show(loaded)),
-        Task::Compress(asked) => tell(&cli::compress(&loaded.config, asked)),
-        Task::Verify(asked) => tell(&cli::verify(&loaded.config, asked)),
-        Task::Warm(asked) => tell(&cli::warm(&loaded.config, asked)),
-        Task::Sign(asked) => tell(&cli::sign(&loaded.access.link_keys, asked)),
-        Task::Print(text) => print(text),
+        Action::Serve => pagecast::server::run::run(loaded, given),
+        Action::ShowConfig => print(&config::show(loaded)),
+        Action::Compress(asked) => tell(&cli::compress(&loaded.config, asked)),
+        Action::Verify(asked) => tell(&cli::verify(&loaded.config, asked)),
+        Action::Warm(asked) => tell(&cli::warm(&loaded.config, asked)),
+        Action::Sign(asked) => tell(&cli::sign(&loaded.access.link_keys, asked)),
+        Action::Print(text) => print(text),
     }
 }
 

@@ -16,20 +16,20 @@ use crate::config::PathGlobs;
 use crate::http::form_encoding;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::Reloader;
-use crate::lifecycle::warmup::progress::Warmth;
+use crate::lifecycle::warmup::progress::Warmup;
 use crate::lifecycle::warmup::state_dir::aside;
 use crate::sys::service_manager;
 
 /// What there is to operate. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Operators {
+pub(crate) struct OperatorActions {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) reloader: Reloader,
     /// It knows which files are served now.
-    pub(crate) warmth: Warmth,
+    pub(crate) warmth: Warmup,
 }
 
-impl Operators {
+impl OperatorActions {
     /// Adds the routes to an App.
     pub(crate) fn configure(&self, app: &mut ServiceConfig) {
         let all = || Arc::new(self.clone());
@@ -130,9 +130,9 @@ pub(super) fn refuse(status: StatusCode, sentence: &str) -> HttpResponse {
 }
 
 /// Adds a route that takes POST and nothing else.
-fn post<F, A>(app: &mut ServiceConfig, path: &str, all: Arc<Operators>, act: F)
+fn post<F, A>(app: &mut ServiceConfig, path: &str, all: Arc<OperatorActions>, act: F)
 where
-    F: Fn(Arc<Operators>, HttpRequest) -> A + Clone + 'static,
+    F: Fn(Arc<OperatorActions>, HttpRequest) -> A + Clone + 'static,
     A: Future<Output = HttpResponse> + 'static,
 {
     app.service(web::resource(path).to(move |request: HttpRequest| {

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::http::client_key::{ClientKey, Prefixes};
+use crate::http::client_key::{ClientKey, ClientPrefixes};
 
 /// What is remembered of those who failed. Bounded: of too many at once, those whose time is up soonest are forgotten.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts {
+pub(crate) struct FailedTokenAttempts {
     /// Until when each of them is paying for what failed.
     clients: Mutex<HashMap<ClientKey, Instant>>,
 }
 
-impl Attempts {
+impl FailedTokenAttempts {
     /// Whether a token of whoever is at `peer` is looked at now; otherwise, after which time one is.
     pub(crate) fn may(&self, peer: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
         let paid = self.clients.lock().get(&key_of(peer)).copied().unwrap_or(now);
@@ -46,7 +46,7 @@ impl Attempts {
 }
 
 fn key_of(peer: Option<IpAddr>) -> ClientKey {
-    ClientKey::of(peer, Prefixes { v4: 32, v6: 64 })
+    ClientKey::of(peer, ClientPrefixes { v4: 32, v6: 64 })
 }
 
 /// Wrong tokens of one client that are looked at without a pause.
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn after_ten_wrong_ones_there_is_a_pause_for_that_client_alone() {
-        let attempts = Attempts::default();
+        let attempts = FailedTokenAttempts::default();
         let (now, one, other) = (Instant::now(), "192.0.2.1".parse().ok(), "192.0.2.2".parse().ok());
         for _ in 0..10 {
             assert_eq!(attempts.may(one, now), Ok(()));
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn those_who_are_remembered_are_bounded_and_the_worst_stay() {
-        let (attempts, now) = (Attempts::default(), Instant::now());
+        let (attempts, now) = (FailedTokenAttempts::default(), Instant::now());
         let worst = "192.0.2.1".parse().ok();
         (0..20).for_each(|_| attempts.failed(worst, now));
         for number in 0..3 * CLIENTS_MAX as u32 {

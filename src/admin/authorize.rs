@@ -19,35 +19,35 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::attempts::Attempts;
+use super::attempts::FailedTokenAttempts;
 use crate::config::{Config, Secret};
 use crate::http::authority::host_of;
-use crate::telemetry::log_throttle::Tally;
+use crate::telemetry::log_throttle::SampledCounter;
 
 /// The door of the admin listener. Cheap to clone; every clone is the same.
 #[derive(Clone)]
-pub(crate) struct Entry {
+pub(crate) struct AdminAuth {
     inner: Arc<Inner>,
 }
 
 struct Inner {
     /// The SHA-256 of the token, where there is one: comparing it tells nothing of the token's length.
     token: Option<[u8; 32]>,
-    attempts: Attempts,
-    refused: Tallies,
+    attempts: FailedTokenAttempts,
+    refused: RejectedCounters,
 }
 
 /// What was refused since the start.
 #[derive(Debug, Default)]
-struct Tallies {
-    tokens: Tally,
+struct RejectedCounters {
+    tokens: SampledCounter,
     too_many: AtomicU64,
-    pages: Tally,
+    pages: SampledCounter,
 }
 
 /// Requests that the admin listener refused since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct EntryCounts {
+pub(crate) struct AdminAuthCounts {
     /// With a wrong token.
     pub(crate) tokens: u64,
     /// Not looked at, after too many wrong ones.
@@ -58,7 +58,7 @@ pub(crate) struct EntryCounts {
 
 /// Why a request goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+enum AuthFailure {
     NoToken,
     WrongToken,
     TooManyAttempts { wait: Duration },
@@ -68,7 +68,7 @@ enum Refusal {
 
 /// What is known of a request before it is answered.
 #[derive(Clone, Copy, Debug, Default)]
-struct Asked<'a> {
+struct AdminRequest<'a> {
     path: &'a str,
     /// It only reads (RFC 9110 §9.2.1).
     is_safe: bool,
@@ -84,18 +84,28 @@ struct Asked<'a> {
     fetch_mode: Option<&'a [u8]>,
 }
 
-impl Entry {
+impl AdminAuth {
     /// The door as it is configured.
     pub(crate) fn new(config: &Config) -> Self {
         let digest = |token: &Secret| Sha256::digest(token.reveal()).into();
         let token = config.admin_token.given().map(digest);
-        Self { inner: Arc::new(Inner { token, attempts: Attempts::default(), refused: Tallies::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                token,
+                attempts: FailedTokenAttempts::default(),
+                refused: RejectedCounters::default(),
+            }),
+        }
     }
 
     /// What was refused.
-    pub(crate) fn counts(&self) -> EntryCounts {
-        let Tallies { tokens, too_many, pages } = &self.inner.refused;
-        EntryCounts { tokens: tokens.get(), too_many: too_many.load(Ordering::Relaxed), pages: pages.get() }
+    pub(crate) fn counts(&self) -> AdminAuthCounts {
+        let RejectedCounters { tokens, too_many, pages } = &self.inner.refused;
+        AdminAuthCounts {
+            tokens: tokens.get(),
+            too_many: too_many.load(Ordering::Relaxed),
+            pages: pages.get(),
+        }
     }
 
     /// Answers whoever may not come in; the others go on to what they asked for. `here` is the listener's address, none for
@@ -106,7 +116,7 @@ impl Entry {
         request: ServiceRequest,
         next: Next<B>,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
-        match self.inner.judge(&Asked::of(&request, here)) {
+        match self.inner.judge(&AdminRequest::of(&request, here)) {
             Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
             Err(refusal) => {
                 self.inner.note(refusal, &request);
@@ -117,7 +127,7 @@ impl Entry {
 }
 
 impl Inner {
-    fn judge(&self, asked: &Asked<'_>) -> Result<(), Refusal> {
+    fn judge(&self, asked: &AdminRequest<'_>) -> Result<(), AuthFailure> {
         if HEALTH.contains(&asked.path) {
             return Ok(());
         }
@@ -128,10 +138,10 @@ impl Inner {
         asked.check_page()
     }
 
-    fn check_token(&self, token: &[u8; 32], asked: &Asked<'_>) -> Result<(), Refusal> {
-        let shown = asked.authorization.ok_or(Refusal::NoToken)?;
+    fn check_token(&self, token: &[u8; 32], asked: &AdminRequest<'_>) -> Result<(), AuthFailure> {
+        let shown = asked.authorization.ok_or(AuthFailure::NoToken)?;
         let now = Instant::now();
-        self.attempts.may(asked.peer, now).map_err(|wait| Refusal::TooManyAttempts { wait })?;
+        self.attempts.may(asked.peer, now).map_err(|wait| AuthFailure::TooManyAttempts { wait })?;
         let is_right = password(shown).is_some_and(|shown| {
             let shown: [u8; 32] = Sha256::digest(shown).into();
             shown.ct_eq(token).into()
@@ -141,20 +151,20 @@ impl Inner {
             return Ok(());
         }
         self.attempts.failed(asked.peer, now);
-        Err(Refusal::WrongToken)
+        Err(AuthFailure::WrongToken)
     }
 
-    fn note(&self, refusal: Refusal, request: &ServiceRequest) {
+    fn note(&self, refusal: AuthFailure, request: &ServiceRequest) {
         let who =
             request.peer_addr().map_or_else(|| "a unix socket".to_owned(), |peer| peer.ip().to_string());
         let (tally, what) = match refusal {
-            Refusal::NoToken => return,
-            Refusal::TooManyAttempts { .. } => {
+            AuthFailure::NoToken => return,
+            AuthFailure::TooManyAttempts { .. } => {
                 self.refused.too_many.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            Refusal::WrongToken => (&self.refused.tokens, "a wrong admin token"),
-            Refusal::ForeignName | Refusal::ForeignPage => {
+            AuthFailure::WrongToken => (&self.refused.tokens, "a wrong admin token"),
+            AuthFailure::ForeignName | AuthFailure::ForeignPage => {
                 (&self.refused.pages, "a request for the admin listener from a page of another site")
             }
         };
@@ -165,7 +175,7 @@ impl Inner {
     }
 }
 
-impl<'a> Asked<'a> {
+impl<'a> AdminRequest<'a> {
     fn of(request: &'a ServiceRequest, here: Option<SocketAddr>) -> Self {
         let fields: &HeaderMap = request.headers();
         let field = |name: &str| fields.get(name).map(|value| value.as_bytes());
@@ -184,14 +194,14 @@ impl<'a> Asked<'a> {
 
     /// A page whose own name was bound to this address must not read or change anything: the browser thinks that it is
     /// asking that page's site, and says so.
-    fn check_name(&self) -> Result<(), Refusal> {
+    fn check_name(&self) -> Result<(), AuthFailure> {
         let Some(here) = self.here else { return Ok(()) };
         if COUNTS.contains(&self.path) {
             return Ok(());
         }
         let Some(host) = self.host.and_then(|host| str::from_utf8(host_of(host)).ok()) else {
             // No browser leaves it out.
-            return if self.host.is_none() { Ok(()) } else { Err(Refusal::ForeignName) };
+            return if self.host.is_none() { Ok(()) } else { Err(AuthFailure::ForeignName) };
         };
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         if name == "localhost" || name.ends_with(".localhost") {
@@ -202,12 +212,12 @@ impl<'a> Asked<'a> {
             let address = address.to_canonical();
             address.is_loopback() || address == here.ip().to_canonical()
         });
-        if is_ours { Ok(()) } else { Err(Refusal::ForeignName) }
+        if is_ours { Ok(()) } else { Err(AuthFailure::ForeignName) }
     }
 
     /// Browsers add credentials of their own accord, whichever page asks. Of pages only this listener's own may ask for
     /// anything; a link that leads here may be followed.
-    fn check_page(&self) -> Result<(), Refusal> {
+    fn check_page(&self) -> Result<(), AuthFailure> {
         let is_own = match (self.fetch_site, self.origin) {
             (Some(b"same-origin"), _) => true,
             (Some(b"none"), _) | (None, None) => return Ok(()),
@@ -216,7 +226,7 @@ impl<'a> Asked<'a> {
         };
         let is_own = is_own && self.origin.is_none_or(|origin| self.is_origin(origin));
         let is_followed = self.is_safe && self.fetch_mode == Some(b"navigate");
-        if is_own || is_followed { Ok(()) } else { Err(Refusal::ForeignPage) }
+        if is_own || is_followed { Ok(()) } else { Err(AuthFailure::ForeignPage) }
     }
 
     fn is_origin(&self, origin: &[u8]) -> bool {
@@ -242,7 +252,7 @@ fn password(authorization: &[u8]) -> Option<Vec<u8>> {
     pair.get(colon + 1..).map(<[u8]>::to_vec)
 }
 
-impl Refusal {
+impl AuthFailure {
     fn response(self) -> HttpResponse {
         let (status, sentence) = match self {
             Self::NoToken | Self::WrongToken => (StatusCode::UNAUTHORIZED, "This needs the admin token.\n"),
@@ -284,22 +294,22 @@ const COUNTS: [&str; 2] = ["/status", "/metrics"];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::OrOff;
+    use crate::config::Toggle;
 
     const TOKEN: &str = "correct-horse-battery";
 
-    fn inner(token: OrOff<Secret>) -> Arc<Inner> {
-        Entry::new(&Config { admin_token: token, ..Config::default() }).inner
+    fn inner(token: Toggle<Secret>) -> Arc<Inner> {
+        AdminAuth::new(&Config { admin_token: token, ..Config::default() }).inner
     }
 
-    fn asked<'a>(path: &'a str, is_safe: bool) -> Asked<'a> {
+    fn asked<'a>(path: &'a str, is_safe: bool) -> AdminRequest<'a> {
         let here = Some(([127, 0, 0, 1], 8081).into());
-        Asked { path, is_safe, peer: "127.0.0.1".parse().ok(), here, ..Asked::default() }
+        AdminRequest { path, is_safe, peer: "127.0.0.1".parse().ok(), here, ..AdminRequest::default() }
     }
 
     #[test]
     fn a_token_is_shown_as_bearer_or_as_the_password_of_any_name() {
-        let inner = inner(OrOff::Given(TOKEN.parse().unwrap()));
+        let inner = inner(Toggle::Given(TOKEN.parse().unwrap()));
         let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
         for (shown, is_right) in [
             (format!("Bearer {TOKEN}"), true),
@@ -316,17 +326,17 @@ mod tests {
             ("Basic =".to_owned(), false),
             (String::new(), false),
         ] {
-            let request = Asked { authorization: Some(shown.as_bytes()), ..asked("/", true) };
-            let expected = if is_right { Ok(()) } else { Err(Refusal::WrongToken) };
+            let request = AdminRequest { authorization: Some(shown.as_bytes()), ..asked("/", true) };
+            let expected = if is_right { Ok(()) } else { Err(AuthFailure::WrongToken) };
             assert_eq!(inner.judge(&request), expected, "{shown}");
         }
-        assert_eq!(inner.judge(&asked("/status", true)), Err(Refusal::NoToken));
+        assert_eq!(inner.judge(&asked("/status", true)), Err(AuthFailure::NoToken));
         assert_eq!(inner.judge(&asked("/readyz", true)), Ok(()));
     }
 
     #[test]
     fn without_a_token_the_listener_is_called_by_its_own_names() {
-        let inner = inner(OrOff::Off);
+        let inner = inner(Toggle::Off);
         for (host, is_ours) in [
             ("localhost", true),
             ("LOCALHOST:8081", true),
@@ -349,26 +359,26 @@ mod tests {
             for (path, is_safe) in
                 [("/", true), ("/events", true), ("/debug/config", true), ("/drain", false)]
             {
-                let request = Asked { host: Some(host.as_bytes()), ..asked(path, is_safe) };
-                let expected = if is_ours { Ok(()) } else { Err(Refusal::ForeignName) };
+                let request = AdminRequest { host: Some(host.as_bytes()), ..asked(path, is_safe) };
+                let expected = if is_ours { Ok(()) } else { Err(AuthFailure::ForeignName) };
                 assert_eq!(inner.judge(&request), expected, "{host} {path}");
             }
             for path in HEALTH.into_iter().chain(COUNTS) {
-                let request = Asked { host: Some(host.as_bytes()), ..asked(path, true) };
+                let request = AdminRequest { host: Some(host.as_bytes()), ..asked(path, true) };
                 assert_eq!(inner.judge(&request), Ok(()), "{host} {path}");
             }
-            let unix = Asked { host: Some(host.as_bytes()), here: None, ..asked("/drain", false) };
+            let unix = AdminRequest { host: Some(host.as_bytes()), here: None, ..asked("/drain", false) };
             assert_eq!(inner.judge(&unix), Ok(()), "{host}");
         }
         assert_eq!(inner.judge(&asked("/drain", false)), Ok(()), "a program may leave it out");
         let here = Some(([192, 0, 2, 1], 8081).into());
-        let bound = Asked { host: Some(b"192.0.2.1:8081"), here, ..asked("/drain", false) };
+        let bound = AdminRequest { host: Some(b"192.0.2.1:8081"), here, ..asked("/drain", false) };
         assert_eq!(inner.judge(&bound), Ok(()));
     }
 
     #[test]
     fn of_pages_only_the_listeners_own_may_ask() {
-        let (open, closed) = (inner(OrOff::Off), inner(OrOff::Given(TOKEN.parse().unwrap())));
+        let (open, closed) = (inner(Toggle::Off), inner(Toggle::Given(TOKEN.parse().unwrap())));
         let right = format!("Bearer {TOKEN}");
         for (site, mode, origin, may_read, may_change) in [
             (None, None, None, true, true),
@@ -391,7 +401,7 @@ mod tests {
             (None, None, Some(""), false, false),
         ] {
             for (is_safe, may) in [(true, may_read), (false, may_change)] {
-                let request = Asked {
+                let request = AdminRequest {
                     host: Some(b"localhost:8081"),
                     origin: origin.map(str::as_bytes),
                     fetch_site: site.map(str::as_bytes),
@@ -399,7 +409,7 @@ mod tests {
                     authorization: Some(right.as_bytes()),
                     ..asked("/drain", is_safe)
                 };
-                let expected = if may { Ok(()) } else { Err(Refusal::ForeignPage) };
+                let expected = if may { Ok(()) } else { Err(AuthFailure::ForeignPage) };
                 for inner in [&open, &closed] {
                     assert_eq!(inner.judge(&request), expected, "{site:?} {mode:?} {origin:?} {is_safe}");
                 }

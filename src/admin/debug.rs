@@ -10,14 +10,14 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::admin::actions::{Operators, globs_of, refuse, tell};
+use crate::admin::actions::{OperatorActions, globs_of, refuse, tell};
 use crate::config::{shown, table};
 use crate::http::form_encoding;
-use crate::lifecycle::reload::Current;
+use crate::lifecycle::reload::ConfigInEffect;
 use crate::lifecycle::warmup::state_dir::aside;
 
 /// Adds the routes to an App.
-pub(super) fn configure(operators: &Operators, app: &mut ServiceConfig) {
+pub(super) fn configure(operators: &OperatorActions, app: &mut ServiceConfig) {
     get(app, "/debug/config", operators.clone(), async |operators, request| config(&operators, &request));
     let turn = Arc::new(Semaphore::new(1));
     get(app, "/debug/cache", operators.clone(), move |operators, request| {
@@ -27,8 +27,8 @@ pub(super) fn configure(operators: &Operators, app: &mut ServiceConfig) {
 }
 
 /// Every value in effect, where it comes from, and what waits for a restart; as text where `?format=text` says so.
-fn config(operators: &Operators, request: &HttpRequest) -> HttpResponse {
-    let Current { config, origins, limits, postponed, .. } = operators.reloader.current();
+fn config(operators: &OperatorActions, request: &HttpRequest) -> HttpResponse {
+    let ConfigInEffect { config, origins, limits, postponed, .. } = operators.reloader.current();
     let values = shown(&config, &origins, &limits);
     match last(request, b"format").as_deref() {
         None | Some("json") => tell(StatusCode::OK, &json!({ "values": values, "needs_restart": postponed })),
@@ -47,7 +47,7 @@ fn config(operators: &Operators, request: &HttpRequest) -> HttpResponse {
 }
 
 /// What is remembered of names, those used last first: of those that `?glob=` matches, at most `?limit=`.
-async fn cache(operators: &Operators, request: &HttpRequest, turn: Arc<Semaphore>) -> HttpResponse {
+async fn cache(operators: &OperatorActions, request: &HttpRequest, turn: Arc<Semaphore>) -> HttpResponse {
     let globs = match globs_of(request) {
         Ok(globs) => globs,
         Err(reason) => return refuse(StatusCode::BAD_REQUEST, &reason),
@@ -79,9 +79,9 @@ fn last(request: &HttpRequest, name: &[u8]) -> Option<String> {
 }
 
 /// Adds a route that is only read.
-fn get<F, A>(app: &mut ServiceConfig, path: &str, operators: Operators, read: F)
+fn get<F, A>(app: &mut ServiceConfig, path: &str, operators: OperatorActions, read: F)
 where
-    F: Fn(Arc<Operators>, HttpRequest) -> A + Clone + 'static,
+    F: Fn(Arc<OperatorActions>, HttpRequest) -> A + Clone + 'static,
     A: Future<Output = HttpResponse> + 'static,
 {
     let operators = Arc::new(operators);

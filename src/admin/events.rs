@@ -10,11 +10,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::future::{Either, select};
 use futures_util::stream;
 
-use crate::admin::sampler::{Pulse, Seat};
+use crate::admin::sampler::{Sampler, Subscriber};
 use crate::lifecycle::phase::{Lifecycle, Phase};
 
 /// Adds the route to an App. Streams end when the `listener` does.
-pub(super) fn configure(pulse: &Pulse, listener: &Lifecycle, app: &mut ServiceConfig) {
+pub(super) fn configure(pulse: &Sampler, listener: &Lifecycle, app: &mut ServiceConfig) {
     let (pulse, listener) = (pulse.clone(), listener.clone());
     app.service(web::resource("/events").to(move |request: HttpRequest| {
         let answer = answer(&request, &pulse, &listener);
@@ -22,7 +22,7 @@ pub(super) fn configure(pulse: &Pulse, listener: &Lifecycle, app: &mut ServiceCo
     }));
 }
 
-fn answer(request: &HttpRequest, pulse: &Pulse, listener: &Lifecycle) -> HttpResponse {
+fn answer(request: &HttpRequest, pulse: &Sampler, listener: &Lifecycle) -> HttpResponse {
     if request.method() != Method::GET {
         return HttpResponse::MethodNotAllowed().insert_header((ALLOW, "GET")).finish();
     }
@@ -59,7 +59,7 @@ fn answer(request: &HttpRequest, pulse: &Pulse, listener: &Lifecycle) -> HttpRes
 }
 
 /// The next event, or a sign of life; none once the listener closes.
-async fn next(seat: &mut Seat, listener: &Lifecycle) -> Option<Bytes> {
+async fn next(seat: &mut Subscriber, listener: &Lifecycle) -> Option<Bytes> {
     let (closing, event) = (pin!(listener.reached(Phase::Closing)), pin!(seat.next()));
     match select(closing, event).await {
         Either::Left(_) => None,

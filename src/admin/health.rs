@@ -10,14 +10,14 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::files::Files;
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::progress::Progress;
+use crate::lifecycle::warmup::progress::WarmupProgress;
 
 /// What health is judged by.
 #[derive(Clone)]
 pub struct Health {
     lifecycle: Lifecycle,
     files: Files,
-    progress: Arc<Progress>,
+    progress: Arc<WarmupProgress>,
 }
 
 impl Health {
@@ -27,7 +27,7 @@ impl Health {
     }
 
     /// The same, and it tells how far a warming is.
-    pub(crate) fn telling(self, progress: &Arc<Progress>) -> Self {
+    pub(crate) fn telling(self, progress: &Arc<WarmupProgress>) -> Self {
         Self { progress: Arc::clone(progress), ..self }
     }
 

@@ -25,23 +25,23 @@ use tokio::net::{TcpStream, UnixStream};
 use super::health::Health;
 use super::readings::Gauges;
 use super::{dashboard, debug, events, warm};
-use crate::admin::actions::Operators;
-use crate::admin::authorize::Entry;
-use crate::admin::sampler::Pulse;
-use crate::admin::slots::{Place, Places};
+use crate::admin::actions::OperatorActions;
+use crate::admin::authorize::AdminAuth;
+use crate::admin::sampler::Sampler;
+use crate::admin::slots::{AdminSlot, AdminSlots};
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::progress::Warmth;
+use crate::lifecycle::warmup::progress::Warmup;
 use crate::net::listener::Listener;
 use crate::sys::event_loop::register;
 
 /// What the admin listener answers with.
 #[derive(Clone)]
-pub(crate) struct Desk {
-    pub(crate) entry: Entry,
+pub(crate) struct AdminContext {
+    pub(crate) entry: AdminAuth,
     pub(crate) health: Health,
     pub(crate) gauges: Gauges,
-    pub(crate) warmth: Warmth,
-    pub(crate) operators: Operators,
+    pub(crate) warmth: Warmup,
+    pub(crate) operators: OperatorActions,
 }
 
 /// The running admin server.
@@ -56,7 +56,7 @@ impl Admin {
     ///
     /// # Errors
     /// Where the thread or its event loop can't be started.
-    pub(crate) fn start(listener: Listener, desk: Desk) -> io::Result<Self> {
+    pub(crate) fn start(listener: Listener, desk: AdminContext) -> io::Result<Self> {
         let lifecycle = Lifecycle::new();
         let (told, hear) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("pagecast-admin".to_owned()).spawn({
@@ -86,12 +86,12 @@ impl Admin {
 
 async fn serve(
     listener: Listener,
-    desk: Desk,
+    desk: AdminContext,
     lifecycle: Lifecycle,
     told: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
     let here = listener.address();
-    let pulse = Pulse::new(desk.gauges.clone(), desk.warmth.clone());
+    let pulse = Sampler::new(desk.gauges.clone(), desk.warmth.clone());
     let entry = desk.entry.clone();
     let app = App::new()
         .wrap(from_fn(move |request, next| {
@@ -170,8 +170,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 async fn next(
     queue: &tokio::io::unix::AsyncFd<Arc<OwnedFd>>,
     is_unix: bool,
-    places: &Places,
-) -> io::Result<(Stream, Option<SocketAddr>, Option<Place>)> {
+    places: &AdminSlots,
+) -> io::Result<(Stream, Option<SocketAddr>, Option<AdminSlot>)> {
     places.room().await;
     let accept = |socket: &Arc<OwnedFd>| {
         Ok(acceptfrom_with(socket.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)

@@ -17,7 +17,7 @@ use actix_web::{HttpRequest, HttpResponse, guard};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use self::families::Families;
+use self::families::MetricFamilies;
 use super::readings::{Gauges, Readings};
 
 impl Gauges {
@@ -48,7 +48,7 @@ fn respond(format: Format, readings: Readings) -> HttpResponse {
 /// As OpenMetrics.
 fn text(readings: Readings) -> Option<String> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Families(readings)));
+    registry.register_collector(Box::new(MetricFamilies(readings)));
     let mut text = String::with_capacity(USUAL_LENGTH);
     encode(&mut text, &registry).ok()?;
     // Both formats write infinity so.

@@ -24,7 +24,7 @@ pub(crate) struct Process {
 
 /// What it has used and holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Usage {
+pub(crate) struct ProcessUsage {
     /// Of all threads, in user space and in the kernel.
     pub(crate) cpu_seconds: f64,
     /// Since 1970.
@@ -58,7 +58,7 @@ impl Process {
     }
 }
 
-impl Usage {
+impl ProcessUsage {
     /// The figures of now; none where `/proc` is not to be had.
     pub(crate) fn read() -> Option<Self> {
         let (cpu, started) = ticks(&read_to_string("/proc/self/stat").ok()?)?;
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(ticks(stat), Some((150, 5000)));
         assert_eq!(ticks("1 (a) S 1"), None);
         assert_eq!(boot_time("cpu 1 2\nbtime 1700000000\n"), Some(1_700_000_000));
-        let usage = Usage::read().unwrap();
+        let usage = ProcessUsage::read().unwrap();
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
         assert!(usage.started_seconds > 0.0 && usage.started_seconds < now + 2.0, "{usage:?}");
         assert!(usage.open_files > 0 && usage.open_files_limit.is_none_or(|limit| limit > usage.open_files));

@@ -4,59 +4,59 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::process::Process;
-use crate::admin::authorize::{Entry, EntryCounts};
-use crate::admin::slots::{PlaceCounts, Places};
-use crate::auth::access::{Access, AccessCounts};
-use crate::config::{Config, Limits};
-use crate::files::{Counts, FaultCounts, Files};
+use crate::admin::authorize::{AdminAuth, AdminAuthCounts};
+use crate::admin::slots::{AdminSlots, SlotCounts};
+use crate::auth::access::{AccessCounts, Authenticator};
+use crate::config::{Config, ResolvedLimits};
+use crate::files::{FaultCounts, FileGauges, Files};
 use crate::lifecycle::handover;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{Reloader, Reloads};
-use crate::lifecycle::warmup::progress::{self, Progress};
-use crate::limits::admission::{BandwidthCounts, ConnectionCounts, Guard, GuardCounts};
-use crate::limits::connections::Activities;
+use crate::lifecycle::warmup::progress::{self, WarmupProgress};
+use crate::limits::admission::{BandwidthCounts, ConnectionCounts, LimitCounts, Limits};
+use crate::limits::connections::ActivityCounts;
 use crate::net::tls::config::{Tls, TlsCounts};
-use crate::site::directory_jobs::Directories;
-use crate::site::https_policy::Gate;
+use crate::site::directory_jobs::DirectoryJobs;
+use crate::site::https_policy::HttpsPolicy;
 use crate::telemetry::access_log::log::{AccessLog, AccessLogCounts};
-use crate::telemetry::metrics::histogram::Durations;
+use crate::telemetry::metrics::histogram::HistogramTotals;
 use crate::telemetry::metrics::lookups::LookupCounts;
-use crate::telemetry::metrics::registry::Ledger;
-use crate::telemetry::metrics::totals::Totals;
+use crate::telemetry::metrics::registry::Metrics;
+use crate::telemetry::metrics::totals::MetricTotals;
 
 /// Where the gauges come from. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gauges {
     pub(crate) started: Instant,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) entry: Entry,
+    pub(crate) entry: AdminAuth,
     pub(crate) files: Files,
-    pub(crate) guard: Guard,
-    pub(crate) gate: Gate,
-    pub(crate) access: Access,
-    pub(crate) directories: Directories,
-    pub(crate) progress: Arc<Progress>,
-    pub(crate) ledger: Ledger,
+    pub(crate) guard: Limits,
+    pub(crate) gate: HttpsPolicy,
+    pub(crate) access: Authenticator,
+    pub(crate) directories: DirectoryJobs,
+    pub(crate) progress: Arc<WarmupProgress>,
+    pub(crate) ledger: Metrics,
     pub(crate) access_log: AccessLog,
     pub(crate) tls: Option<Tls>,
     pub(crate) reloader: Reloader,
-    pub(crate) admin: AdminPlaces,
+    pub(crate) admin: AdminSlotCounts,
     /// The listeners come from a predecessor.
     pub(crate) is_successor: bool,
 }
 
 /// Who is at the admin listener.
 #[derive(Clone, Debug)]
-pub(crate) struct AdminPlaces {
-    pub(crate) connections: Places,
+pub(crate) struct AdminSlotCounts {
+    pub(crate) connections: AdminSlots,
     /// Those who watch the dashboard.
-    pub(crate) watches: Places,
+    pub(crate) watches: AdminSlots,
 }
 
-impl AdminPlaces {
+impl AdminSlotCounts {
     /// So many connections. Half of them may watch: the others are for those who ask, and for health above all.
     pub(crate) fn new(connections: usize) -> Self {
-        Self { connections: Places::new(connections), watches: Places::new(connections / 2) }
+        Self { connections: AdminSlots::new(connections), watches: AdminSlots::new(connections / 2) }
     }
 }
 
@@ -67,20 +67,20 @@ pub(crate) struct Readings {
     /// An operator has load balancers go elsewhere.
     pub(crate) is_drained: bool,
     /// What the admin listener refused.
-    pub(crate) entry: EntryCounts,
-    pub(crate) admin_connections: PlaceCounts,
+    pub(crate) entry: AdminAuthCounts,
+    pub(crate) admin_connections: SlotCounts,
     /// Those of them that watch the dashboard.
-    pub(crate) admin_watches: PlaceCounts,
+    pub(crate) admin_watches: SlotCounts,
     pub(crate) uptime: Duration,
     pub(crate) is_successor: bool,
     pub(crate) upgrades_failed: u64,
     pub(crate) root_is_sound: bool,
     /// What is in effect.
     pub(crate) config: Config,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ResolvedLimits,
     pub(crate) reloads: Reloads,
-    pub(crate) warming: progress::Counts,
-    pub(crate) totals: Totals,
+    pub(crate) warming: progress::WarmupCounts,
+    pub(crate) totals: MetricTotals,
     pub(crate) access_log: AccessLogCounts,
     /// None where TLS is not spoken.
     pub(crate) tls: Option<TlsCounts>,
@@ -89,14 +89,14 @@ pub(crate) struct Readings {
     /// Responses under way that had to wait.
     pub(crate) transfers: usize,
     pub(crate) connections: ConnectionCounts,
-    pub(crate) activities: Activities,
-    pub(crate) guard: GuardCounts,
+    pub(crate) activities: ActivityCounts,
+    pub(crate) guard: LimitCounts,
     pub(crate) suspicious_queries: u64,
     pub(crate) bandwidth: BandwidthCounts,
-    pub(crate) files: Counts,
+    pub(crate) files: FileGauges,
     pub(crate) faults: FaultCounts,
     /// Of the reads of cold pages.
-    pub(crate) read_durations: Durations,
+    pub(crate) read_durations: HistogramTotals,
     /// Listings and archives under way, those that found no place, and those whose client had its share.
     pub(crate) directories: u64,
     pub(crate) directories_refused: u64,

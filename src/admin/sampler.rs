@@ -25,30 +25,30 @@ use tokio::time::MissedTickBehavior;
 
 use self::rates::{BusyFiles, Downloads};
 use self::sample::Sample;
-use self::snapshot::{Point, Recent, Snapshot, troubles};
+use self::snapshot::{ChartPoint, Recent, Snapshot, troubles};
 use super::readings::Gauges;
 use super::status::Status;
-use crate::admin::slots::Place;
-use crate::lifecycle::warmup::progress::Warmth;
+use crate::admin::slots::AdminSlot;
+use crate::lifecycle::warmup::progress::Warmup;
 use crate::lifecycle::warmup::state_dir::aside;
 
 /// A heart that beats once a second, for all who listen. On the admin thread; every clone is the same.
 #[derive(Clone)]
-pub(crate) struct Pulse {
+pub(crate) struct Sampler {
     inner: Rc<Inner>,
 }
 
 struct Inner {
     gauges: Gauges,
-    warmth: Warmth,
+    warmth: Warmup,
     beats: watch::Sender<Bytes>,
-    memory: RefCell<Memory>,
+    memory: RefCell<SampleHistory>,
 }
 
 /// What is kept of the last minutes.
 #[derive(Default)]
-struct Memory {
-    points: VecDeque<Point>,
+struct SampleHistory {
+    points: VecDeque<ChartPoint>,
     /// The oldest first.
     samples: VecDeque<Sample>,
     downloads: Downloads,
@@ -56,15 +56,15 @@ struct Memory {
 }
 
 /// One who listens; makes room when dropped.
-pub(crate) struct Seat {
+pub(crate) struct Subscriber {
     beats: watch::Receiver<Bytes>,
     /// What led to the present, as an event.
     history: Option<Bytes>,
-    _place: Place,
+    _place: AdminSlot,
 }
 
-impl Pulse {
-    pub(crate) fn new(gauges: Gauges, warmth: Warmth) -> Self {
+impl Sampler {
+    pub(crate) fn new(gauges: Gauges, warmth: Warmup) -> Self {
         let inner =
             Inner { gauges, warmth, beats: watch::Sender::new(Bytes::new()), memory: RefCell::default() };
         Self { inner: Rc::new(inner) }
@@ -101,7 +101,7 @@ impl Pulse {
     }
 
     /// A seat among those who listen; none where all are taken.
-    pub(crate) fn seat(&self) -> Option<Seat> {
+    pub(crate) fn seat(&self) -> Option<Subscriber> {
         let place = self.inner.gauges.admin.watches.take()?;
         let mut beats = self.inner.beats.subscribe();
         beats.mark_unchanged();
@@ -110,7 +110,7 @@ impl Pulse {
             "history",
             &serde_json::json!({ "every_ms": EVERY.as_millis() as u64, "points": points }),
         ));
-        Some(Seat { beats, history, _place: place })
+        Some(Subscriber { beats, history, _place: place })
     }
 }
 
@@ -149,11 +149,11 @@ impl Inner {
     }
 }
 
-impl Memory {
+impl SampleHistory {
     /// Draws the line up to `now`, which is not kept yet.
     fn note(&mut self, at_ms: u64, now: &Sample) {
         let Some((last, recent)) = self.samples.back().zip(self.recent()) else { return };
-        let point = Point::between(at_ms, now, last, recent);
+        let point = ChartPoint::between(at_ms, now, last, recent);
         self.points.push_back(point);
         if self.points.len() > POINTS {
             self.points.pop_front();
@@ -173,7 +173,7 @@ impl Memory {
     }
 }
 
-impl Seat {
+impl Subscriber {
     /// The next event, once there is one; none where nothing was to be said for a while.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         if let Some(history) = self.history.take() {

@@ -6,35 +6,35 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A bounded number of places. Cheap to clone; every clone is the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
+pub(crate) struct AdminSlots {
     free: Arc<Semaphore>,
     max: usize,
 }
 
 /// How many places are taken at one moment, and how many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PlaceCounts {
+pub(crate) struct SlotCounts {
     pub(crate) taken: usize,
     pub(crate) max: usize,
 }
 
 /// A place that is taken, until it is dropped.
-pub(crate) type Place = OwnedSemaphorePermit;
+pub(crate) type AdminSlot = OwnedSemaphorePermit;
 
-impl Places {
+impl AdminSlots {
     /// At least one.
     pub(crate) fn new(max: usize) -> Self {
         let max = max.max(1);
         Self { free: Arc::new(Semaphore::new(max)), max }
     }
 
-    pub(crate) fn counts(&self) -> PlaceCounts {
+    pub(crate) fn counts(&self) -> SlotCounts {
         let Self { free, max } = self;
-        PlaceCounts { taken: max.saturating_sub(free.available_permits()), max: *max }
+        SlotCounts { taken: max.saturating_sub(free.available_permits()), max: *max }
     }
 
     /// A place, if one is free.
-    pub(crate) fn take(&self) -> Option<Place> {
+    pub(crate) fn take(&self) -> Option<AdminSlot> {
         Arc::clone(&self.free).try_acquire_owned().ok()
     }
 
@@ -58,11 +58,11 @@ mod tests {
     #[tokio::test]
     async fn there_are_as_many_places_as_was_said_and_one_at_least() {
         for (asked, max) in [(0, 1), (1, 1), (3, 3)] {
-            let places = Places::new(asked);
+            let places = AdminSlots::new(asked);
             let taken: Vec<_> = std::iter::from_fn(|| places.take()).collect();
-            assert_eq!((taken.len(), places.counts()), (max, PlaceCounts { taken: max, max }), "{asked}");
+            assert_eq!((taken.len(), places.counts()), (max, SlotCounts { taken: max, max }), "{asked}");
             drop(taken);
-            assert_eq!(places.counts(), PlaceCounts { taken: 0, max });
+            assert_eq!(places.counts(), SlotCounts { taken: 0, max });
             places.all_left().await;
         }
     }

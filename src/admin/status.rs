@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::process::Process;
 use super::readings::{Gauges, Readings};
-use crate::admin::slots::PlaceCounts;
-use crate::auth::access::{AccessCounts, ByWay};
+use crate::admin::slots::SlotCounts;
+use crate::auth::access::{AccessCounts, CountByMethod};
 use crate::files::FaultCounts;
 use crate::lifecycle::reload::Reloads;
-use crate::lifecycle::warmup::progress::Counts;
+use crate::lifecycle::warmup::progress::WarmupCounts;
 use crate::telemetry::access_log::log::AccessLogCounts;
-use crate::telemetry::metrics::http2::Breach;
+use crate::telemetry::metrics::http2::ProtocolViolation;
 
 /// How the server is, at one moment.
 #[derive(Debug, Serialize)]
@@ -23,15 +23,15 @@ pub(crate) struct Status {
     /// An operator has load balancers go elsewhere.
     is_drained: bool,
     uptime_seconds: u64,
-    requests: Requests,
-    warming: Counts,
+    requests: RequestStatus,
+    warming: WarmupCounts,
     connections: Gauge,
-    http2: Http2,
+    http2: Http2Status,
     clients: Gauge,
     /// Connections to the admin listener, and those of them that watch the dashboard.
     admin_connections: Gauge,
     admin_watches: Gauge,
-    handles: Handles,
+    handles: HandleStatus,
     names: Gauge,
     /// Bytes of small files.
     heap_bytes: Gauge,
@@ -47,12 +47,12 @@ pub(crate) struct Status {
     unanswered_probes: u64,
     /// None where `/proc` is not to be had.
     process: Option<Process>,
-    memory: Memory,
+    memory: MemoryStatus,
     faults: FaultCounts,
-    refused: Refused,
-    closed: Closed,
-    reads: Reads,
-    bandwidth: Bandwidth,
+    refused: RejectedStatus,
+    closed: EvictedStatus,
+    reads: ReadStatus,
+    bandwidth: BandwidthStatus,
     unmapping: Unmapping,
     /// Of the configuration.
     reloads: Reloads,
@@ -66,7 +66,7 @@ pub(crate) struct Status {
 
 /// What became of requests since the start.
 #[derive(Debug, Serialize)]
-struct Requests {
+struct RequestStatus {
     ended: u64,
     /// Those that the server is to blame for: 5xx, a disk that failed, a file that changed.
     errors: u64,
@@ -77,7 +77,7 @@ struct Requests {
 
 /// Connections over HTTP/2, and the streams on them.
 #[derive(Debug, Serialize)]
-struct Http2 {
+struct Http2Status {
     connections: u64,
     streams: u64,
     /// The most that one connection had open at once, and reset in about ten seconds.
@@ -103,7 +103,7 @@ struct Gauge {
 }
 
 #[derive(Debug, Serialize)]
-struct Handles {
+struct HandleStatus {
     now: u64,
     limit: u64,
     /// Requests that had to wait for one, and those that waited in vain.
@@ -112,14 +112,14 @@ struct Handles {
 }
 
 #[derive(Debug, Serialize)]
-struct Memory {
+struct MemoryStatus {
     bytes: u64,
     source: String,
 }
 
 /// What was refused, by kind.
 #[derive(Debug, Serialize)]
-struct Refused {
+struct RejectedStatus {
     suspicious_queries: u64,
     /// At the limit of all connections, and at that of one client.
     connections: u64,
@@ -145,9 +145,9 @@ struct Refused {
 /// What is not for all.
 #[derive(Debug, Serialize)]
 struct AccessGauges {
-    granted: ByWay,
+    granted: CountByMethod,
     /// Shown, and opened nothing.
-    denied: ByWay,
+    denied: CountByMethod,
     /// Requests that showed nothing.
     nothing_shown: u64,
     /// Attempts of clients that had been wrong too often.
@@ -162,7 +162,7 @@ struct AccessGauges {
 
 /// Connections that lost their place to others.
 #[derive(Debug, Serialize)]
-struct Closed {
+struct EvictedStatus {
     /// Idle ones, for a newcomer.
     idle: u64,
     /// Those whose clients took too little while connections ran short.
@@ -171,7 +171,7 @@ struct Closed {
 
 /// Cold pages, and what waits for them.
 #[derive(Debug, Serialize)]
-struct Reads {
+struct ReadStatus {
     waiting: usize,
     running: usize,
     made: u64,
@@ -185,7 +185,7 @@ struct Reads {
 
 /// What the rates of bandwidth do.
 #[derive(Debug, Serialize)]
-struct Bandwidth {
+struct BandwidthStatus {
     /// Responses that were held back at least once; those that the kernel paces are not among them.
     held_back: u64,
     /// Connections that wait for their share of the rate of all clients.
@@ -227,7 +227,7 @@ impl Status {
             phase: readings.phase.name(),
             is_drained: readings.is_drained,
             uptime_seconds: readings.uptime.as_secs(),
-            requests: Requests {
+            requests: RequestStatus {
                 ended: totals.requests(),
                 errors: totals.errors(),
                 sent_bytes: totals.bytes(),
@@ -235,7 +235,7 @@ impl Status {
             },
             warming: readings.warming,
             connections: gauge(connections.open as u64, connections.max as u64),
-            http2: Http2 {
+            http2: Http2Status {
                 connections: totals.http2.connections,
                 streams: totals.http2.streams,
                 connection_streams: gauge(totals.http2.most_streams, config.http2_streams.get()),
@@ -245,7 +245,7 @@ impl Status {
             admin_connections: places(readings.admin_connections),
             admin_watches: places(readings.admin_watches),
             clients: gauge(guard.clients as u64, config.clients.get()),
-            handles: Handles {
+            handles: HandleStatus {
                 now: files.handles as u64,
                 limit: limits.handles as u64,
                 waits: files.handle_waits,
@@ -260,9 +260,9 @@ impl Status {
             background: files.background,
             unanswered_probes: files.unanswered_probes,
             process: readings.process,
-            memory: Memory { bytes: limits.memory_bytes, source: limits.memory_source.to_string() },
+            memory: MemoryStatus { bytes: limits.memory_bytes, source: limits.memory_source.to_string() },
             faults: readings.faults,
-            refused: Refused {
+            refused: RejectedStatus {
                 suspicious_queries: readings.suspicious_queries,
                 connections: connections.refused,
                 client_connections: guard.refused_connections,
@@ -271,15 +271,15 @@ impl Status {
                 client_requests_at_once: guard.refused_at_once,
                 client_directories: readings.client_directories_refused,
                 proxy_headers: guard.proxy_headers_refused,
-                malformed_frames: totals.http2.breaches(Breach::Malformed),
-                http2_resets: totals.http2.breaches(Breach::Resets),
-                http2_frames: totals.http2.breaches(Breach::Frames),
+                malformed_frames: totals.http2.breaches(ProtocolViolation::Malformed),
+                http2_resets: totals.http2.breaches(ProtocolViolation::Resets),
+                http2_frames: totals.http2.breaches(ProtocolViolation::Frames),
                 admin_tokens: readings.entry.tokens,
                 admin_attempts: readings.entry.too_many,
                 admin_pages: readings.entry.pages,
             },
-            closed: Closed { idle: connections.evicted, too_slow: connections.too_slow },
-            reads: Reads {
+            closed: EvictedStatus { idle: connections.evicted, too_slow: connections.too_slow },
+            reads: ReadStatus {
                 waiting: files.reads_waiting,
                 running: files.reads_running,
                 made: files.reads,
@@ -287,7 +287,7 @@ impl Status {
                 dropped: files.reads_dropped,
                 timeouts: files.disk_timeouts,
             },
-            bandwidth: Bandwidth {
+            bandwidth: BandwidthStatus {
                 held_back: readings.bandwidth.held_back,
                 waiting: readings.bandwidth.waiting,
             },
@@ -326,7 +326,7 @@ impl Certificate {
     }
 }
 
-fn places(places: PlaceCounts) -> Gauge {
+fn places(places: SlotCounts) -> Gauge {
     gauge(places.taken as u64, places.max as u64)
 }
 

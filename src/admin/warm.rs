@@ -17,13 +17,13 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::config::PathGlobs;
 use crate::http::form_encoding;
-use crate::lifecycle::warmup::progress::Warmth;
-use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, Line, PATH};
+use crate::lifecycle::warmup::progress::Warmup;
+use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, PATH, WarmProgressLine};
 use crate::lifecycle::warmup::state_dir::aside;
 use crate::lifecycle::warmup::walk::{Matches, matches};
 
 /// Adds the route to an App.
-pub(crate) fn configure(warmth: &Warmth, app: &mut ServiceConfig) {
+pub(crate) fn configure(warmth: &Warmup, app: &mut ServiceConfig) {
     let warmth = warmth.clone();
     app.service(web::resource(PATH).to(move |request: HttpRequest| {
         let answer = answer(&request, &warmth);
@@ -31,7 +31,7 @@ pub(crate) fn configure(warmth: &Warmth, app: &mut ServiceConfig) {
     }));
 }
 
-fn answer(request: &HttpRequest, warmth: &Warmth) -> HttpResponse {
+fn answer(request: &HttpRequest, warmth: &Warmup) -> HttpResponse {
     let refuse = |status, sentence: &'static str| {
         HttpResponse::build(status).content_type("text/plain; charset=utf-8").body(sentence)
     };
@@ -73,7 +73,7 @@ fn answer(request: &HttpRequest, warmth: &Warmth) -> HttpResponse {
 }
 
 /// Warms on the task's own thread, which only waits; whoever stops listening ends it.
-fn begin(warmth: Warmth, globs: PathGlobs, turn: OwnedSemaphorePermit) -> mpsc::Receiver<Line> {
+fn begin(warmth: Warmup, globs: PathGlobs, turn: OwnedSemaphorePermit) -> mpsc::Receiver<WarmProgressLine> {
     let (tell, lines) = mpsc::channel(1);
     actix_web::rt::spawn(async move {
         let ended = or_gone(&tell, work(&warmth, globs, turn, &tell)).await;
@@ -86,7 +86,7 @@ fn begin(warmth: Warmth, globs: PathGlobs, turn: OwnedSemaphorePermit) -> mpsc::
 }
 
 /// What comes of `work`, or none when nobody listens any more.
-async fn or_gone<T>(tell: &mpsc::Sender<Line>, work: impl Future<Output = T>) -> Option<T> {
+async fn or_gone<T>(tell: &mpsc::Sender<WarmProgressLine>, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         outcome = work => Some(outcome),
         () = tell.closed() => None,
@@ -94,18 +94,19 @@ async fn or_gone<T>(tell: &mpsc::Sender<Line>, work: impl Future<Output = T>) ->
 }
 
 async fn work(
-    warmth: &Warmth,
+    warmth: &Warmup,
     globs: PathGlobs,
     turn: OwnedSemaphorePermit,
-    tell: &mpsc::Sender<Line>,
-) -> Line {
+    tell: &mpsc::Sender<WarmProgressLine>,
+) -> WarmProgressLine {
     let (files, dotfiles, most) = (warmth.files().clone(), warmth.dotfiles(), warmth.most);
     // The walk goes on where nobody waits for it any more: no other begins before it is over.
     let walked = aside(move || (matches(&files, &globs, dotfiles, most), turn)).await;
     let Some((Matches { hot, is_truncated, closed }, turn)) = walked else {
-        return Line { is_over: true, closed: 1, ..Line::default() };
+        return WarmProgressLine { is_over: true, closed: 1, ..WarmProgressLine::default() };
     };
-    let line = |is_over| Line { counts: warmth.progress().counts(), is_over, is_truncated, closed };
+    let line =
+        |is_over| WarmProgressLine { counts: warmth.progress().counts(), is_over, is_truncated, closed };
     let telling = async {
         loop {
             tokio::time::sleep(TELL_EVERY).await;

@@ -18,48 +18,48 @@ use std::time::Instant;
 use actix_web::HttpRequest;
 use actix_web::http::header;
 
-pub(crate) use crate::auth::context::{Grant, Visit};
-use crate::auth::counts::Tallies;
-pub use crate::auth::counts::{AccessCounts, ByWay};
+pub(crate) use crate::auth::context::{AuthContext, Grant};
+use crate::auth::counts::AuthCounters;
+pub use crate::auth::counts::{AccessCounts, CountByMethod};
 pub use crate::auth::password_checks::CheckCounts;
-use crate::auth::password_checks::{Checks, Known, NoCheck};
+use crate::auth::password_checks::{NoCheck, PasswordChecks, VerifiedPasswords};
 pub use crate::cli::sign::sign;
-use crate::config::{AccessChoice, AccessFiles, Config};
+use crate::config::{AccessRule, Config, CredentialFiles};
 use crate::http::challenge::{BearerError, Challenge};
-use crate::http::credentials::{Credentials, Login, Scheme, Token};
-use crate::http::signed_url::Shown;
+use crate::http::credentials::{AuthScheme, Credentials, Login, Token};
+use crate::http::signed_url::SignedUrlQuery;
 use crate::http::target::SitePath;
-use crate::limits::admission::Guard;
+use crate::limits::admission::Limits;
 use crate::limits::attempts::AttemptRate;
-use crate::limits::clients::Client;
+use crate::limits::clients::ClientState;
 
 /// Judges who asks by what the files of secrets say. Cheap to clone; every clone is the same.
 #[derive(Clone)]
-pub struct Access {
+pub struct Authenticator {
     pub(super) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
-    pub(super) files: AccessFiles,
+    pub(super) files: CredentialFiles,
     /// The name that stands for a directory: a link to the directory opens it too.
     pub(super) index: String,
     /// None: a client may be wrong as often as it likes.
     pub(super) attempts: Option<AttemptRate>,
     /// Passwords that were right.
-    pub(super) known: Known,
-    pub(super) shared: Arc<Shared>,
+    pub(super) known: VerifiedPasswords,
+    pub(super) shared: Arc<SharedAuthState>,
 }
 
 /// What outlives a reload.
-pub(crate) struct Shared {
+pub(crate) struct SharedAuthState {
     pub(super) started: Instant,
-    pub(super) checks: Checks,
-    pub(super) tallies: Tallies,
+    pub(super) checks: PasswordChecks,
+    pub(super) tallies: AuthCounters,
 }
 
 /// Why a path stays closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Denied {
+pub(crate) enum AccessDenied {
     /// Nobody knows who asks.
     Unknown(Challenge),
     /// It is known who asks, and it is not for them.
@@ -77,9 +77,9 @@ pub(crate) enum Denied {
 }
 
 /// A request as it is judged.
-pub(crate) struct Asking<'a> {
+pub(crate) struct AccessRequest<'a> {
     pub(crate) request: &'a HttpRequest,
-    pub(crate) guard: &'a Guard,
+    pub(crate) guard: &'a Limits,
     /// The path that the request names.
     pub(crate) asked: &'a SitePath<'a>,
     /// The path that is to be opened.
@@ -87,29 +87,29 @@ pub(crate) struct Asking<'a> {
 }
 
 /// What a request shows that a choice asks for.
-struct Showing<'a> {
-    link: Option<Result<Shown<'a>, crate::http::signed_url::BadLink>>,
+struct PresentedCredentials<'a> {
+    link: Option<Result<SignedUrlQuery<'a>, crate::http::signed_url::SignedUrlQueryError>>,
     credentials: Credentials<'a>,
 }
 
-impl Access {
+impl Authenticator {
     /// Judges by `files`, as `config` says.
     ///
     /// # Errors
     /// Where no thread can be had for passwords.
-    pub fn new(config: &Config, files: &AccessFiles) -> io::Result<Self> {
-        let checks = Checks::new(config.password_checks.as_usize())?;
-        let shared = Shared { started: Instant::now(), checks, tallies: Tallies::default() };
+    pub fn new(config: &Config, files: &CredentialFiles) -> io::Result<Self> {
+        let checks = PasswordChecks::new(config.password_checks.as_usize())?;
+        let shared = SharedAuthState { started: Instant::now(), checks, tallies: AuthCounters::default() };
         Ok(Self::with(config, files, Arc::new(shared)))
     }
 
     /// The same by other files or settings. Counts and threads go on; no password is known any more.
     #[must_use]
-    pub(crate) fn changed(&self, config: &Config, files: &AccessFiles) -> Self {
+    pub(crate) fn changed(&self, config: &Config, files: &CredentialFiles) -> Self {
         Self::with(config, files, Arc::clone(&self.inner.shared))
     }
 
-    fn with(config: &Config, files: &AccessFiles, shared: Arc<Shared>) -> Self {
+    fn with(config: &Config, files: &CredentialFiles, shared: Arc<SharedAuthState>) -> Self {
         for warning in &files.warnings {
             log::warn!("{warning}");
         }
@@ -117,20 +117,20 @@ impl Access {
             files: files.clone(),
             index: config.index.as_str().to_owned(),
             attempts: config.login_attempts.given().map(|rate| AttemptRate::new(*rate)),
-            known: Known::new(config.password_cache.get()),
+            known: VerifiedPasswords::new(config.password_cache.get()),
             shared,
         };
         Self { inner: Arc::new(inner) }
     }
 
     /// Whether these are the files that it judges by.
-    pub(crate) fn is_by(&self, files: &AccessFiles) -> bool {
+    pub(crate) fn is_by(&self, files: &CredentialFiles) -> bool {
         self.inner.files == *files
     }
 
     /// What was counted since the start.
     pub(crate) fn counts(&self) -> AccessCounts {
-        let Shared { checks, tallies, .. } = &*self.inner.shared;
+        let SharedAuthState { checks, tallies, .. } = &*self.inner.shared;
         tallies.counts(checks.counts())
     }
 
@@ -138,7 +138,11 @@ impl Access {
     ///
     /// # Errors
     /// Why it stays closed.
-    pub(crate) async fn judge(&self, asking: &Asking<'_>, choice: &AccessChoice) -> Result<Grant, Denied> {
+    pub(crate) async fn judge(
+        &self,
+        asking: &AccessRequest<'_>,
+        choice: &AccessRule,
+    ) -> Result<Grant, AccessDenied> {
         let showing = self.showing(asking, choice);
         let tallies = &self.inner.shared.tallies;
         if showing.is_nothing() {
@@ -152,7 +156,7 @@ impl Access {
             if asking.guard.is_worth_telling(&client) {
                 log::warn!("client {key} is refused: it was wrong more often than login_attempts");
             }
-            return Err(Denied::TooMany(seconds));
+            return Err(AccessDenied::TooMany(seconds));
         }
         let by_link = showing.link.map(|shown| self.by_link(asking, shown, address, &client));
         if let Some(Ok(grant)) = by_link {
@@ -167,37 +171,42 @@ impl Access {
         by_name.or(by_link).unwrap_or_else(|| Err(nothing_shown(choice)))
     }
 
-    fn showing<'a>(&self, asking: &Asking<'a>, choice: &AccessChoice) -> Showing<'a> {
+    fn showing<'a>(&self, asking: &AccessRequest<'a>, choice: &AccessRule) -> PresentedCredentials<'a> {
         let query = asking.request.uri().query().map(str::as_bytes);
-        let link = query.filter(|_| choice.ways.link && self.is_for(asking)).and_then(Shown::read);
+        let link = query.filter(|_| choice.ways.link && self.is_for(asking)).and_then(SignedUrlQuery::read);
         let lines = asking.request.headers().get_all(header::AUTHORIZATION);
         let credentials = Credentials::read(lines.map(|line| line.as_bytes()));
         let is_wanted = match &credentials {
             Credentials::None => false,
-            Credentials::Bearer(_) | Credentials::Malformed(Scheme::Bearer) => choice.ways.bearer,
-            Credentials::Basic(_) | Credentials::Malformed(Scheme::Basic) => choice.ways.basic,
+            Credentials::Bearer(_) | Credentials::Malformed(AuthScheme::Bearer) => choice.ways.bearer,
+            Credentials::Basic(_) | Credentials::Malformed(AuthScheme::Basic) => choice.ways.basic,
         };
-        Showing { link, credentials: if is_wanted { credentials } else { Credentials::None } }
+        PresentedCredentials { link, credentials: if is_wanted { credentials } else { Credentials::None } }
     }
 
     /// Whether a link to what is asked for is one to what is to be opened: the same, or the index that stands for it.
-    fn is_for(&self, asking: &Asking<'_>) -> bool {
+    fn is_for(&self, asking: &AccessRequest<'_>) -> bool {
         let (asked, path) = (asking.asked.as_bytes(), asking.path.as_bytes());
         path == asked || path == asking.asked.index(&self.inner.index).as_bytes()
     }
 
-    fn by_token(&self, token: Token<'_>, choice: &AccessChoice, client: &Client) -> Result<Grant, Denied> {
+    fn by_token(
+        &self,
+        token: Token<'_>,
+        choice: &AccessRule,
+        client: &ClientState,
+    ) -> Result<Grant, AccessDenied> {
         let tallies = &self.inner.shared.tallies;
         let Some(name) = self.inner.files.tokens.owner(token.0) else {
             self.note_wrong(client);
             tallies.denied().bearer();
             let challenge = challenge(choice, BearerError::InvalidToken);
-            return Err(Denied::Unknown(challenge));
+            return Err(AccessDenied::Unknown(challenge));
         };
         if !choice.admits(&name) {
             tallies.denied().bearer();
             let bearer = Some(BearerError::InsufficientScope);
-            return Err(Denied::NotAllowed(Challenge { basic: false, bearer }));
+            return Err(AccessDenied::NotAllowed(Challenge { basic: false, bearer }));
         }
         tallies.granted().bearer();
         Ok(Grant::Bearer(name))
@@ -206,13 +215,13 @@ impl Access {
     async fn by_password(
         &self,
         login: Login,
-        choice: &AccessChoice,
-        client: &Arc<Client>,
-    ) -> Result<Grant, Denied> {
+        choice: &AccessRule,
+        client: &Arc<ClientState>,
+    ) -> Result<Grant, AccessDenied> {
         let Inner { shared, known, files, .. } = &*self.inner;
         let this = self.clone();
         let for_client = Arc::clone(client);
-        let attempt = super::password_checks::Attempt {
+        let attempt = super::password_checks::CheckAttempt {
             is_still_allowed: {
                 let (this, client) = (self.clone(), Arc::clone(client));
                 Box::new(move || this.is_limited(&client).is_none())
@@ -224,59 +233,59 @@ impl Access {
                 shared.tallies.granted().basic();
                 return Ok(Grant::Basic(name));
             }
-            Ok(_) => Denied::NotAllowed(Challenge::default()),
-            Err(NoCheck::Wrong) => Denied::Unknown(challenge(choice, BearerError::None)),
+            Ok(_) => AccessDenied::NotAllowed(Challenge::default()),
+            Err(NoCheck::Wrong) => AccessDenied::Unknown(challenge(choice, BearerError::None)),
             Err(NoCheck::NotAllowed) => {
                 shared.tallies.limited();
-                return Err(Denied::TooMany(self.is_limited(client).unwrap_or(1)));
+                return Err(AccessDenied::TooMany(self.is_limited(client).unwrap_or(1)));
             }
-            Err(NoCheck::Busy) => return Err(Denied::Busy),
+            Err(NoCheck::Busy) => return Err(AccessDenied::Busy),
         };
         shared.tallies.denied().basic();
         Err(denied)
     }
 
-    fn malformed(&self, scheme: Scheme, choice: &AccessChoice, client: &Client) -> Denied {
+    fn malformed(&self, scheme: AuthScheme, choice: &AccessRule, client: &ClientState) -> AccessDenied {
         self.note_wrong(client);
         let denied = self.inner.shared.tallies.denied();
         match scheme {
-            Scheme::Bearer => {
+            AuthScheme::Bearer => {
                 denied.bearer();
-                Denied::Unknown(challenge(choice, BearerError::InvalidToken))
+                AccessDenied::Unknown(challenge(choice, BearerError::InvalidToken))
             }
-            Scheme::Basic => {
+            AuthScheme::Basic => {
                 denied.basic();
-                Denied::Unknown(challenge(choice, BearerError::None))
+                AccessDenied::Unknown(challenge(choice, BearerError::None))
             }
         }
     }
 
     /// For how many seconds more a client may not try; none where it may.
-    fn is_limited(&self, client: &Client) -> Option<u64> {
+    fn is_limited(&self, client: &ClientState) -> Option<u64> {
         let rate = self.inner.attempts.as_ref()?;
         client.attempts.wait(rate, self.inner.shared.started.elapsed())
     }
 
-    pub(crate) fn note_wrong(&self, client: &Client) {
+    pub(crate) fn note_wrong(&self, client: &ClientState) {
         if let Some(rate) = &self.inner.attempts {
             client.attempts.note_wrong(rate, self.inner.shared.started.elapsed());
         }
     }
 }
 
-impl Showing<'_> {
+impl PresentedCredentials<'_> {
     fn is_nothing(&self) -> bool {
         self.link.is_none() && self.credentials == Credentials::None
     }
 }
 
-fn nothing_shown(choice: &AccessChoice) -> Denied {
+fn nothing_shown(choice: &AccessRule) -> AccessDenied {
     match choice.ways.bearer || choice.ways.basic {
-        true => Denied::Unknown(challenge(choice, BearerError::None)),
-        false => Denied::NeedsLink,
+        true => AccessDenied::Unknown(challenge(choice, BearerError::None)),
+        false => AccessDenied::NeedsLink,
     }
 }
 
-fn challenge(choice: &AccessChoice, error: BearerError) -> Challenge {
+fn challenge(choice: &AccessRule, error: BearerError) -> Challenge {
     Challenge { basic: choice.ways.basic, bearer: choice.ways.bearer.then_some(error) }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::config::AccessChoice;
+use crate::config::AccessRule;
 use crate::http::target::SitePath;
 
 /// What was found out while a request was answered.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Visit {
+pub(crate) struct AuthContext {
     /// A path was judged that is not for all: no shared cache may keep the response.
     pub(crate) is_private: bool,
     /// It stays closed: nobody may keep the response.
@@ -31,9 +31,9 @@ pub(crate) enum Grant {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity(pub(crate) Arc<str>);
 
-impl Visit {
+impl AuthContext {
     /// Whether what is known opens `path` under `choice`.
-    pub(crate) fn opens(&self, choice: &AccessChoice, path: &SitePath<'_>) -> bool {
+    pub(crate) fn opens(&self, choice: &AccessRule, path: &SitePath<'_>) -> bool {
         choice.ways.public || self.grants.iter().any(|grant| grant.opens(choice, path))
     }
 
@@ -47,7 +47,7 @@ impl Visit {
 }
 
 impl Grant {
-    fn opens(&self, choice: &AccessChoice, path: &SitePath<'_>) -> bool {
+    fn opens(&self, choice: &AccessRule, path: &SitePath<'_>) -> bool {
         match self {
             Self::Link { paths } => {
                 choice.ways.link && paths.iter().any(|known| known.as_bytes() == path.as_bytes())
@@ -80,12 +80,12 @@ mod tests {
             (&basic, "public", None, "/x", true),
         ] {
             let users = users.map(|user: &str| Arc::from([user.to_owned()].as_slice()));
-            let choice = AccessChoice { ways: ways.parse().unwrap(), users };
-            let visit = Visit { grants: vec![grant.clone()], ..Visit::default() };
+            let choice = AccessRule { ways: ways.parse().unwrap(), users };
+            let visit = AuthContext { grants: vec![grant.clone()], ..AuthContext::default() };
             assert_eq!(visit.opens(&choice, &path(at)), expected, "{grant:?} {choice:?} {at}");
         }
         assert_eq!(
-            Visit { grants: vec![link, basic], ..Visit::default() }.identity(),
+            AuthContext { grants: vec![link, basic], ..AuthContext::default() }.identity(),
             Some(Identity("alice".into()))
         );
     }

@@ -10,9 +10,9 @@ use crate::auth::password_checks::CheckCounts;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccessCounts {
     /// Times that something opened a path.
-    pub granted: ByWay,
+    pub granted: CountByMethod,
     /// Times that something was shown that did not.
-    pub denied: ByWay,
+    pub denied: CountByMethod,
     /// Times that nothing was shown where something was needed.
     pub nothing_shown: u64,
     /// Attempts of clients that had been wrong too often.
@@ -23,7 +23,7 @@ pub struct AccessCounts {
 
 /// A number for each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ByWay {
+pub struct CountByMethod {
     /// Signed links.
     pub link: u64,
     /// Bearer tokens.
@@ -33,26 +33,26 @@ pub struct ByWay {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Tallies {
-    granted: WayTally,
-    denied: WayTally,
+pub(super) struct AuthCounters {
+    granted: MethodCounters,
+    denied: MethodCounters,
     nothing_shown: AtomicU64,
     limited: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct WayTally {
+pub(super) struct MethodCounters {
     link: AtomicU64,
     bearer: AtomicU64,
     basic: AtomicU64,
 }
 
-impl Tallies {
-    pub(super) fn granted(&self) -> &WayTally {
+impl AuthCounters {
+    pub(super) fn granted(&self) -> &MethodCounters {
         &self.granted
     }
 
-    pub(super) fn denied(&self) -> &WayTally {
+    pub(super) fn denied(&self) -> &MethodCounters {
         &self.denied
     }
 
@@ -75,7 +75,7 @@ impl Tallies {
     }
 }
 
-impl WayTally {
+impl MethodCounters {
     pub(super) fn link(&self) {
         one_more(&self.link);
     }
@@ -88,9 +88,9 @@ impl WayTally {
         one_more(&self.basic);
     }
 
-    fn get(&self) -> ByWay {
+    fn get(&self) -> CountByMethod {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        ByWay { link: read(&self.link), bearer: read(&self.bearer), basic: read(&self.basic) }
+        CountByMethod { link: read(&self.link), bearer: read(&self.bearer), basic: read(&self.basic) }
     }
 }
 

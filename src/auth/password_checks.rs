@@ -13,11 +13,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{PasswordHash, Passwords};
 use crate::http::credentials::Login;
-use crate::sys::blocking_pool::Disk;
+use crate::sys::blocking_pool::BlockingPool;
 
 /// Threads that check passwords, and those who wait for one.
-pub(super) struct Checks {
-    pool: Disk,
+pub(super) struct PasswordChecks {
+    pool: BlockingPool,
     threads: usize,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -42,14 +42,14 @@ pub struct CheckCounts {
 
 /// Passwords that were right, by a hash that nobody can make who does not have this process's key. Neither a name nor a password is
 /// kept.
-pub(super) struct Known {
+pub(super) struct VerifiedPasswords {
     right: Cache<[u8; 32], Arc<str>>,
     key: [u8; 32],
     names: RandomState,
 }
 
 /// What is to be done about a check.
-pub(super) struct Attempt {
+pub(super) struct CheckAttempt {
     /// Whether the client may still be wrong, asked again when there is a thread.
     pub(super) is_still_allowed: Box<dyn Fn() -> bool + Send>,
     /// Called where the password is wrong, also when its asker has gone meanwhile.
@@ -67,7 +67,7 @@ pub(super) enum NoCheck {
     Busy,
 }
 
-impl Known {
+impl VerifiedPasswords {
     /// What is right is known for `time`.
     pub(super) fn new(time: Duration) -> Self {
         let entries = if time.is_zero() { 0 } else { KNOWN_MAX };
@@ -83,8 +83,8 @@ impl Known {
         &self,
         login: Login,
         passwords: &Passwords,
-        checks: &Checks,
-        attempt: Attempt,
+        checks: &PasswordChecks,
+        attempt: CheckAttempt,
     ) -> Result<Arc<str>, NoCheck> {
         if login.password.len() > PASSWORD_MAX || login.name.len() > PASSWORD_MAX {
             (attempt.note_wrong)();
@@ -122,11 +122,11 @@ impl Known {
     }
 }
 
-impl Checks {
+impl PasswordChecks {
     pub(super) fn new(threads: usize) -> io::Result<Self> {
         let threads = threads.max(1);
         Ok(Self {
-            pool: Disk::new("pagecast-login", threads, NICENESS)?,
+            pool: BlockingPool::new("pagecast-login", threads, NICENESS)?,
             threads,
             places: Arc::new(Semaphore::new(threads)),
             waiting: AtomicUsize::new(0),
@@ -151,7 +151,7 @@ impl Checks {
         hash: Arc<PasswordHash>,
         password: Vec<u8>,
         counts: bool,
-        attempt: Attempt,
+        attempt: CheckAttempt,
     ) -> Result<bool, NoCheck> {
         let place = self.place().await.ok_or(NoCheck::Busy)?;
         if !(attempt.is_still_allowed)() {
@@ -174,7 +174,7 @@ impl Checks {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Some(place);
         }
-        let waiting = Waiting::begin(self);
+        let waiting = QueuedCheck::begin(self);
         let place = if waiting.is_one_too_many() {
             None
         } else {
@@ -190,13 +190,13 @@ impl Checks {
 }
 
 /// One who waits for a thread, until it is dropped.
-struct Waiting<'a> {
-    checks: &'a Checks,
+struct QueuedCheck<'a> {
+    checks: &'a PasswordChecks,
     before: usize,
 }
 
-impl<'a> Waiting<'a> {
-    fn begin(checks: &'a Checks) -> Self {
+impl<'a> QueuedCheck<'a> {
+    fn begin(checks: &'a PasswordChecks) -> Self {
         Self { checks, before: checks.waiting.fetch_add(1, Ordering::Relaxed) }
     }
 
@@ -205,7 +205,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedCheck<'_> {
     fn drop(&mut self) {
         self.checks.waiting.fetch_sub(1, Ordering::Relaxed);
     }
@@ -240,14 +240,14 @@ const NICENESS: i32 = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::AccessFiles;
+    use crate::config::CredentialFiles;
     use std::sync::Mutex;
     use std::sync::atomic::AtomicBool;
 
     fn passwords(lines: &[(&str, &str)]) -> Arc<Passwords> {
         let line =
             |(name, password): &(&str, &str)| format!("{name}:{}\n", bcrypt::hash(password, 4).unwrap());
-        AccessFiles::of_passwords(&lines.iter().map(line).collect::<String>()).passwords
+        CredentialFiles::of_passwords(&lines.iter().map(line).collect::<String>()).passwords
     }
 
     fn login(name: &str, password: &str) -> Login {
@@ -255,9 +255,9 @@ mod tests {
     }
 
     /// An attempt, and how many of its checks found the password wrong.
-    fn attempt(wrong: &Arc<AtomicUsize>) -> Attempt {
+    fn attempt(wrong: &Arc<AtomicUsize>) -> CheckAttempt {
         let wrong = Arc::clone(wrong);
-        Attempt {
+        CheckAttempt {
             is_still_allowed: Box::new(|| true),
             note_wrong: Box::new(move || {
                 wrong.fetch_add(1, Ordering::Relaxed);
@@ -267,7 +267,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_known_by_its_own_password_and_wrong_ones_are_counted() {
-        let (checks, known) = (Checks::new(2).unwrap(), Known::new(Duration::from_secs(60)));
+        let (checks, known) =
+            (PasswordChecks::new(2).unwrap(), VerifiedPasswords::new(Duration::from_secs(60)));
         let passwords = passwords(&[("alice", "one"), ("bob", "two")]);
         let wrong = Arc::new(AtomicUsize::new(0));
         for (name, password, expected) in [
@@ -292,7 +293,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_at_once_is_checked_once_and_what_was_right_not_again() {
-        let (checks, known) = (Checks::new(1).unwrap(), Known::new(Duration::from_secs(60)));
+        let (checks, known) =
+            (PasswordChecks::new(1).unwrap(), VerifiedPasswords::new(Duration::from_secs(60)));
         let passwords = passwords(&[("alice", "one")]);
         let wrong = Arc::new(AtomicUsize::new(0));
         for (password, expected) in [("one", 0), ("two", 1)] {
@@ -312,7 +314,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_time_nothing_is_known_from_before() {
-        let (checks, known) = (Checks::new(1).unwrap(), Known::new(Duration::ZERO));
+        let (checks, known) = (PasswordChecks::new(1).unwrap(), VerifiedPasswords::new(Duration::ZERO));
         let passwords = passwords(&[("alice", "one")]);
         let wrong = Arc::new(AtomicUsize::new(0));
         assert!(known.name_of(login("alice", "one"), &passwords, &checks, attempt(&wrong)).await.is_ok());
@@ -323,16 +325,17 @@ mod tests {
 
     #[tokio::test]
     async fn who_was_wrong_too_often_while_waiting_is_not_checked() {
-        let (checks, known) = (Checks::new(1).unwrap(), Known::new(Duration::from_secs(60)));
+        let (checks, known) =
+            (PasswordChecks::new(1).unwrap(), VerifiedPasswords::new(Duration::from_secs(60)));
         let passwords = passwords(&[("alice", "one")]);
-        let attempt = Attempt { is_still_allowed: Box::new(|| false), note_wrong: Box::new(|| ()) };
+        let attempt = CheckAttempt { is_still_allowed: Box::new(|| false), note_wrong: Box::new(|| ()) };
         let found = known.name_of(login("alice", "one"), &passwords, &checks, attempt).await;
         assert_eq!(found, Err(NoCheck::NotAllowed));
     }
 
     #[tokio::test]
     async fn no_more_wait_than_could_be_served() {
-        let checks = Checks::new(1).unwrap();
+        let checks = PasswordChecks::new(1).unwrap();
         let _all = checks.places.acquire().await.unwrap();
         let first_refused = Mutex::new(None);
         let asks = (0..=WAITING_PER_THREAD).map(|number| {
@@ -349,9 +352,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_check_that_its_asker_left_counts_all_the_same() {
-        let checks = Arc::new(Checks::new(1).unwrap());
+        let checks = Arc::new(PasswordChecks::new(1).unwrap());
         let was_wrong = Arc::new(AtomicBool::new(false));
-        let attempt = Attempt {
+        let attempt = CheckAttempt {
             is_still_allowed: Box::new(|| true),
             note_wrong: Box::new({
                 let was_wrong = Arc::clone(&was_wrong);

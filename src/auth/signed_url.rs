@@ -5,20 +5,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::Method;
 
-use super::access::{Access, Asking, Denied, Grant};
-use crate::http::signed_url::{BadLink, LinkMethod, Shown};
-use crate::limits::clients::Client;
+use super::access::{AccessDenied, AccessRequest, Authenticator, Grant};
+use crate::http::signed_url::{SignedMethod, SignedUrlQuery, SignedUrlQueryError};
+use crate::limits::clients::ClientState;
 
-impl Access {
+impl Authenticator {
     /// What a link opens that was shown from `address`; none is an address that nobody is sure of. Only who can't have made it with a
     /// key has been wrong: a link that was good once, or is for another place, is no guess.
     pub(crate) fn by_link(
         &self,
-        asking: &Asking<'_>,
-        shown: Result<Shown<'_>, BadLink>,
+        asking: &AccessRequest<'_>,
+        shown: Result<SignedUrlQuery<'_>, SignedUrlQueryError>,
         address: Option<IpAddr>,
-        client: &Client,
-    ) -> Result<Grant, Denied> {
+        client: &ClientState,
+    ) -> Result<Grant, AccessDenied> {
         let tallies = &self.inner.shared.tallies;
         let outcome = self.check(asking, shown, address).inspect_err(|fault| {
             log::debug!("a link for /{}: {}", asking.asked, fault.words());
@@ -35,49 +35,53 @@ impl Access {
             }
             Err(fault) => {
                 tallies.denied().link();
-                Err(if matches!(fault, Fault::Expired) { Denied::Expired } else { Denied::BadLink })
+                Err(if matches!(fault, SignedUrlError::Expired) {
+                    AccessDenied::Expired
+                } else {
+                    AccessDenied::BadLink
+                })
             }
         }
     }
 
     fn check(
         &self,
-        asking: &Asking<'_>,
-        shown: Result<Shown<'_>, BadLink>,
+        asking: &AccessRequest<'_>,
+        shown: Result<SignedUrlQuery<'_>, SignedUrlQueryError>,
         address: Option<IpAddr>,
-    ) -> Result<(), Fault> {
-        let shown = shown.map_err(Fault::Malformed)?;
-        let key = self.inner.files.link_keys.get(&shown.terms.key).ok_or(Fault::UnknownKey)?;
-        let methods: &[LinkMethod] = match *asking.request.method() {
-            Method::GET => &[LinkMethod::Get],
-            Method::HEAD => &[LinkMethod::Get, LinkMethod::Head],
+    ) -> Result<(), SignedUrlError> {
+        let shown = shown.map_err(SignedUrlError::Malformed)?;
+        let key = self.inner.files.link_keys.get(&shown.terms.key).ok_or(SignedUrlError::UnknownKey)?;
+        let methods: &[SignedMethod] = match *asking.request.method() {
+            Method::GET => &[SignedMethod::Get],
+            Method::HEAD => &[SignedMethod::Get, SignedMethod::Head],
             _ => &[],
         };
         let path = asking.asked.as_bytes();
         if !methods.iter().any(|method| shown.is_signed_by(key.reveal(), *method, path)) {
-            return Err(Fault::Signature);
+            return Err(SignedUrlError::Signature);
         }
         if shown.terms.expires <= now() {
-            return Err(Fault::Expired);
+            return Err(SignedUrlError::Expired);
         }
-        if shown.terms.allow(address) { Ok(()) } else { Err(Fault::Client) }
+        if shown.terms.allow(address) { Ok(()) } else { Err(SignedUrlError::Client) }
     }
 }
 
 /// Why a link opens nothing.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
-    Malformed(BadLink),
+enum SignedUrlError {
+    Malformed(SignedUrlQueryError),
     UnknownKey,
     Signature,
     Expired,
     Client,
 }
 
-impl Fault {
+impl SignedUrlError {
     fn is_guess(self) -> bool {
         match self {
-            Self::Malformed(why) => why != BadLink::AsksForMore,
+            Self::Malformed(why) => why != SignedUrlQueryError::AsksForMore,
             Self::UnknownKey | Self::Signature => true,
             Self::Expired | Self::Client => false,
         }
@@ -85,12 +89,12 @@ impl Fault {
 
     fn words(self) -> &'static str {
         match self {
-            Self::Malformed(BadLink::Twice) => "a parameter is there twice",
-            Self::Malformed(BadLink::Incomplete) => "expires or key is missing",
-            Self::Malformed(BadLink::Expires) => "expires is no number of seconds",
-            Self::Malformed(BadLink::Client) => "client is no network",
-            Self::Malformed(BadLink::Signature) => "sig is no signature",
-            Self::Malformed(BadLink::AsksForMore) => "it asks for what no link is for",
+            Self::Malformed(SignedUrlQueryError::Twice) => "a parameter is there twice",
+            Self::Malformed(SignedUrlQueryError::Incomplete) => "expires or key is missing",
+            Self::Malformed(SignedUrlQueryError::Expires) => "expires is no number of seconds",
+            Self::Malformed(SignedUrlQueryError::Client) => "client is no network",
+            Self::Malformed(SignedUrlQueryError::Signature) => "sig is no signature",
+            Self::Malformed(SignedUrlQueryError::AsksForMore) => "it asks for what no link is for",
             Self::UnknownKey => "there is no such key",
             Self::Signature => "the signature is another one",
             Self::Expired => "it has expired",

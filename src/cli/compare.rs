@@ -4,7 +4,7 @@ use std::io::{self, BufReader, Read};
 
 use rustix::fs::Stat;
 
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::sys::decompress::decoder;
 
 /// What a sidecar decodes to.
@@ -23,7 +23,7 @@ pub(crate) enum Compared {
 ///
 /// # Errors
 /// What the disk says.
-pub(crate) fn compare(coding: Coding, mut original: impl Read, sidecar: impl Read) -> io::Result<Compared> {
+pub(crate) fn compare(coding: Encoding, mut original: impl Read, sidecar: impl Read) -> io::Result<Compared> {
     let mut decoded = decoder(coding, BufReader::with_capacity(BUFFER, sidecar))?;
     let (mut left, mut right) = (vec![0; BUFFER], vec![0; BUFFER]);
     let mut at = 0;
@@ -83,7 +83,7 @@ mod tests {
         let long = vec![b'x'; 3 * BUFFER];
         let mut longer = long.clone();
         longer.push(b'y');
-        for coding in Coding::ALL {
+        for coding in Encoding::ALL {
             for (original, sidecar, expected) in [
                 (&b""[..], &b""[..], None),
                 (b"abc", b"abc", None),

@@ -12,17 +12,17 @@ use rustix::io::Errno;
 
 use super::compare::{Compared, changed, compare, modified};
 use super::finding::shown;
-use super::progress::Progress;
+use super::progress::CommandProgress;
 use super::threads::pool;
-use super::walk::{Item, Kind, walk};
-use crate::cli::outcome::Outcome;
-use crate::config::{Compress, Config};
+use super::walk::{TreeItem, TreeItemKind, walk};
+use crate::cli::outcome::CommandOutput;
+use crate::config::{CompressArgs, Config};
 use crate::files::Root;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
 use crate::sys::compress::copy_encoded;
-use crate::sys::temp_file::{Temporary, clear_up};
+use crate::sys::temp_file::{TempFile, clear_up};
 
 /// Writes the sidecars that the tree below `config.root` lacks, or with `check` tells which those are.
 ///
@@ -30,22 +30,22 @@ use crate::sys::temp_file::{Temporary, clear_up};
 /// smaller than itself. It has its original's mode and date, and appears whole or not at all. Hidden files, unless they are
 /// served, symbolic links and sidecars themselves are passed over. Reads at most `threads` files at once; each takes some 300 MiB
 /// if it is large.
-pub fn compress(config: &Config, asked: &Compress) -> Outcome {
+pub fn compress(config: &Config, asked: &CompressArgs) -> CommandOutput {
     let root = match Root::open(config.root.as_path(), config.symlinks) {
         Ok(root) => root,
-        Err(error) => return Outcome::no_root(config.root.as_path(), &error),
+        Err(error) => return CommandOutput::no_root(config.root.as_path(), &error),
     };
     let pool = match pool(asked.threads) {
         Ok(pool) => pool,
-        Err(error) => return Outcome::no_threads(&error),
+        Err(error) => return CommandOutput::no_threads(&error),
     };
     let items = walk(&root, config.dotfiles);
-    let mut tally = Tally::default();
+    let mut tally = CompressTotals::default();
     for item in &items {
-        if let Kind::Closed(error) = &item.kind {
+        if let TreeItemKind::Closed(error) = &item.kind {
             tally.fail(&item.path, error);
         }
-        if matches!(item.kind, Kind::Temporary)
+        if matches!(item.kind, TreeItemKind::Temporary)
             && !asked.check
             && let Err(error) = clear_up_at(&root, &item.path)
         {
@@ -53,7 +53,7 @@ pub fn compress(config: &Config, asked: &Compress) -> Outcome {
         }
     }
     let jobs = jobs(&items, config.compress_from.get(), &asked.codings, &mut tally);
-    let progress = Progress::over(jobs.iter().map(|job| job.bytes).sum());
+    let progress = CommandProgress::over(jobs.iter().map(|job| job.bytes).sum());
     let work = Work { root: &root, progress: &progress, check: asked.check };
     // One by one, or a thread could be left alone with a row of large ones.
     let done: Vec<_> =
@@ -64,28 +64,33 @@ pub fn compress(config: &Config, asked: &Compress) -> Outcome {
 }
 
 /// One sidecar that there ought to be.
-struct Job<'a> {
+struct SidecarJob<'a> {
     original: &'a SitePath<'static>,
-    coding: Coding,
+    coding: Encoding,
     bytes: u64,
 }
 
-impl Job<'_> {
+impl SidecarJob<'_> {
     fn sidecar(&self) -> Vec<u8> {
         [self.original.file_name(), self.coding.suffix().as_bytes()].concat()
     }
 }
 
-fn jobs<'a>(items: &'a [Item], from: u64, codings: &[Coding], tally: &mut Tally) -> Vec<Job<'a>> {
+fn jobs<'a>(
+    items: &'a [TreeItem],
+    from: u64,
+    codings: &[Encoding],
+    tally: &mut CompressTotals,
+) -> Vec<SidecarJob<'a>> {
     let mut jobs = Vec::new();
     for item in items {
-        let Kind::File { bytes } = item.kind else { continue };
+        let TreeItemKind::File { bytes } = item.kind else { continue };
         if bytes < from || !is_compressible(&media_type(item.path.as_bytes())) {
             continue;
         }
         tally.files += 1;
         for &coding in codings {
-            let job = Job { original: &item.path, coding, bytes };
+            let job = SidecarJob { original: &item.path, coding, bytes };
             if job.sidecar().len() <= NAME_BYTES_MAX {
                 jobs.push(job);
             }
@@ -101,7 +106,7 @@ fn clear_up_at(root: &Root, path: &SitePath<'_>) -> io::Result<()> {
 }
 
 /// What became of a job.
-enum Done {
+enum JobResult {
     /// The sidecar is there, and its original's.
     Present,
     Written {
@@ -126,38 +131,38 @@ enum Lack {
 
 struct Work<'a> {
     root: &'a Root,
-    progress: &'a Progress,
+    progress: &'a CommandProgress,
     check: bool,
 }
 
 impl Work<'_> {
-    fn perform(&self, job: &Job<'_>) -> Done {
-        self.try_perform(job).unwrap_or_else(Done::Failed)
+    fn perform(&self, job: &SidecarJob<'_>) -> JobResult {
+        self.try_perform(job).unwrap_or_else(JobResult::Failed)
     }
 
-    fn try_perform(&self, job: &Job<'_>) -> io::Result<Done> {
+    fn try_perform(&self, job: &SidecarJob<'_>) -> io::Result<JobResult> {
         let directory = self.root.directory(&job.original.parent())?;
         let original = File::from(open_regular(directory.as_fd(), job.original.file_name())?);
         let before = fs::fstat(&original)?;
         let lack = lack(directory.as_fd(), &job.sidecar(), job.coding, &original, &before)?;
         let Some(lack) = lack else {
             self.progress.add(job.bytes);
-            return Ok(Done::Present);
+            return Ok(JobResult::Present);
         };
         if self.check {
             let smaller = self.encode(job.coding, &original, &before, io::sink())?;
             return Ok(match (smaller, lack) {
-                (None, Lack::Missing) => Done::Larger,
-                _ => Done::Wanted(lack),
+                (None, Lack::Missing) => JobResult::Larger,
+                _ => JobResult::Wanted(lack),
             });
         }
-        let mut temporary = Temporary::create(directory.as_fd())?;
+        let mut temporary = TempFile::create(directory.as_fd())?;
         let Some(after) = self.encode(job.coding, &original, &before, &mut temporary)? else {
             return match lack {
-                Lack::Missing => Ok(Done::Larger),
+                Lack::Missing => Ok(JobResult::Larger),
                 Lack::Older | Lack::Other => {
                     fs::unlinkat(&directory, job.sidecar(), AtFlags::empty())?;
-                    Ok(Done::Removed)
+                    Ok(JobResult::Removed)
                 }
             };
         };
@@ -166,13 +171,13 @@ impl Work<'_> {
         }
         temporary.dress_as(&before)?;
         temporary.keep(&job.sidecar())?;
-        Ok(Done::Written { after })
+        Ok(JobResult::Written { after })
     }
 
     /// Encodes the whole of `original` into `writer` and returns the length, if that is smaller.
     fn encode(
         &self,
-        coding: Coding,
+        coding: Encoding,
         original: &File,
         stat: &Stat,
         writer: impl Write,
@@ -209,7 +214,7 @@ fn open_regular(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
 fn lack(
     directory: BorrowedFd<'_>,
     name: &[u8],
-    coding: Coding,
+    coding: Encoding,
     original: &File,
     stat: &Stat,
 ) -> io::Result<Option<Lack>> {
@@ -270,13 +275,13 @@ impl<W: Write> Write for Capped<W> {
 
 /// What all jobs came to.
 #[derive(Default)]
-struct Tally {
+struct CompressTotals {
     files: u64,
     present: u64,
     larger: u64,
     removed: u64,
-    /// For each coding, in the order of [`Coding::ALL`].
-    written: [Written; Coding::ALL.len()],
+    /// For each coding, in the order of [`Encoding::ALL`].
+    written: [Written; Encoding::ALL.len()],
     /// Lines by the paths they are about.
     wanted: Vec<(String, &'static str)>,
     failed: Vec<(String, String)>,
@@ -289,21 +294,21 @@ struct Written {
     after: u64,
 }
 
-impl Tally {
-    fn count(&mut self, job: &Job<'_>, done: Done) {
+impl CompressTotals {
+    fn count(&mut self, job: &SidecarJob<'_>, done: JobResult) {
         match done {
-            Done::Present => self.present += 1,
-            Done::Larger => self.larger += 1,
-            Done::Removed => self.removed += 1,
-            Done::Written { after } => {
-                let place = Coding::ALL.iter().position(|coding| *coding == job.coding);
+            JobResult::Present => self.present += 1,
+            JobResult::Larger => self.larger += 1,
+            JobResult::Removed => self.removed += 1,
+            JobResult::Written { after } => {
+                let place = Encoding::ALL.iter().position(|coding| *coding == job.coding);
                 if let Some(written) = place.and_then(|place| self.written.get_mut(place)) {
                     written.sidecars += 1;
                     written.before += job.bytes;
                     written.after += after;
                 }
             }
-            Done::Wanted(lack) => {
+            JobResult::Wanted(lack) => {
                 let words = match lack {
                     Lack::Missing => "missing",
                     Lack::Older => "older than its original",
@@ -311,7 +316,7 @@ impl Tally {
                 };
                 self.wanted.push((shown(job.original.parent().entry(&job.sidecar()).as_bytes()), words));
             }
-            Done::Failed(error) => self.fail(&job.original.parent().entry(&job.sidecar()), &error),
+            JobResult::Failed(error) => self.fail(&job.original.parent().entry(&job.sidecar()), &error),
         }
     }
 
@@ -319,7 +324,7 @@ impl Tally {
         self.failed.push((shown(path.as_bytes()), error.to_string()));
     }
 
-    fn told(mut self, asked: &Compress) -> Outcome {
+    fn told(mut self, asked: &CompressArgs) -> CommandOutput {
         let (mut out, mut err) = (String::new(), String::new());
         self.wanted.sort_unstable();
         self.failed.sort_unstable();
@@ -345,13 +350,13 @@ impl Tally {
                 let removed = counted(self.removed, "outdated sidecar");
                 let _ = writeln!(out, "{removed} removed, no smaller than the original any more");
             }
-            for (coding, written) in Coding::ALL.iter().zip(&self.written).filter(|(_, w)| w.sidecars > 0) {
+            for (coding, written) in Encoding::ALL.iter().zip(&self.written).filter(|(_, w)| w.sidecars > 0) {
                 let (before, after) = (HumanBytes(written.before), HumanBytes(written.after));
                 let _ =
                     writeln!(out, "{:4} {} written, {before} -> {after}", coding.token(), written.sidecars);
             }
         }
-        Outcome { out, err, is_clean: self.wanted.is_empty() && self.failed.is_empty() }
+        CommandOutput { out, err, is_clean: self.wanted.is_empty() && self.failed.is_empty() }
     }
 }
 

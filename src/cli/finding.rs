@@ -12,14 +12,14 @@ use crate::http::target::SitePath;
 pub(crate) struct Finding {
     #[serde(serialize_with = "as_text")]
     pub(crate) path: Vec<u8>,
-    pub(crate) kind: Fault,
+    pub(crate) kind: Problem,
     pub(crate) detail: String,
 }
 
 /// What is wrong, in one word for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Fault {
+pub(crate) enum Problem {
     /// It is not the file whose checksum was noted.
     ChecksumMismatch,
     /// A file of checksums has none where one should be.
@@ -49,7 +49,7 @@ pub(crate) enum Fault {
 }
 
 impl Finding {
-    pub(crate) fn new(path: &SitePath<'_>, kind: Fault, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(path: &SitePath<'_>, kind: Problem, detail: impl Into<String>) -> Self {
         Self { path: path.as_bytes().to_vec(), kind, detail: detail.into() }
     }
 }
@@ -61,7 +61,7 @@ impl fmt::Display for Finding {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_finding_is_one_line() {
         let path = SitePath::parse(b"/a%0ab").unwrap().path;
-        let finding = Finding::new(&path, Fault::SidecarOlder, "by 3s");
+        let finding = Finding::new(&path, Problem::SidecarOlder, "by 3s");
         assert_eq!(finding.to_string(), "a%0Ab: sidecar-older: by 3s");
         let json = serde_json::to_string(&finding).unwrap();
         assert_eq!(json, r#"{"path":"a\nb","kind":"sidecar-older","detail":"by 3s"}"#);

@@ -12,7 +12,7 @@ pub(crate) mod walk;
 pub(crate) mod warm;
 
 pub use compress::compress;
-pub use outcome::Outcome;
+pub use outcome::CommandOutput;
 pub use sign::sign;
 pub use verify::verify;
 pub use warm::warm;

@@ -19,7 +19,7 @@ use std::path::Path;
 
 /// What a command has to say when it is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct CommandOutput {
     /// For standard output: lines, or one JSON document.
     pub out: String,
     /// For standard error: lines.
@@ -28,7 +28,7 @@ pub struct Outcome {
     pub is_clean: bool,
 }
 
-impl Outcome {
+impl CommandOutput {
     pub(crate) fn no_root(path: &Path, error: &io::Error) -> Self {
         Self { err: format!("pagecast: {}: {error}\n", path.display()), ..Self::default() }
     }

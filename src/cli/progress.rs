@@ -5,11 +5,11 @@ use std::io::{self, IsTerminal, Read};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How far a command is, on standard error if that is a terminal. Nothing is drawn elsewhere.
-pub(crate) struct Progress {
+pub(crate) struct CommandProgress {
     bar: ProgressBar,
 }
 
-impl Progress {
+impl CommandProgress {
     /// A bar over so many bytes to read.
     pub(crate) fn over(bytes: u64) -> Self {
         let is_seen = io::stderr().is_terminal();
@@ -40,7 +40,7 @@ impl Progress {
 }
 
 struct Counted<'a, R> {
-    progress: &'a Progress,
+    progress: &'a CommandProgress,
     reader: R,
 }
 

@@ -5,20 +5,20 @@ use std::borrow::Cow;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use crate::auth::signed_url::now;
-use crate::cli::outcome::Outcome;
-use crate::config::{LinkKey, LinkKeys, Sign};
-use crate::http::signed_url::{Link, Terms};
+use crate::cli::outcome::CommandOutput;
+use crate::config::{SignArgs, SigningKey, SigningKeys};
+use crate::http::signed_url::{SignedUrl, Terms};
 use crate::http::target::SitePath;
 
 /// The link that is `asked` for, signed by one of `keys`, as a line.
-pub fn sign(keys: &LinkKeys, asked: &Sign) -> Outcome {
+pub fn sign(keys: &SigningKeys, asked: &SignArgs) -> CommandOutput {
     match url(keys, asked, now()) {
-        Ok(url) => Outcome { out: format!("{url}\n"), is_clean: true, ..Outcome::default() },
-        Err(why) => Outcome { err: format!("pagecast: {why}\n"), ..Outcome::default() },
+        Ok(url) => CommandOutput { out: format!("{url}\n"), is_clean: true, ..CommandOutput::default() },
+        Err(why) => CommandOutput { err: format!("pagecast: {why}\n"), ..CommandOutput::default() },
     }
 }
 
-fn url(keys: &LinkKeys, asked: &Sign, now: u64) -> Result<String, String> {
+fn url(keys: &SigningKeys, asked: &SignArgs, now: u64) -> Result<String, String> {
     let (id, key) = chosen(keys, asked.key_id.as_deref())?;
     // What a client will send is what is signed: the path goes through the same parser.
     let encoded = percent_encode(&asked.path, OUTSIDE_PATH).to_string();
@@ -30,7 +30,7 @@ fn url(keys: &LinkKeys, asked: &Sign, now: u64) -> Result<String, String> {
         client: asked.client.as_deref().map(|client| Cow::Borrowed(client.as_bytes())),
         download: asked.download.as_deref().map(|name| Cow::Borrowed(name.as_bytes())),
     };
-    let link = Link { method: asked.method, path: Cow::Borrowed(target.path.as_bytes()), terms };
+    let link = SignedUrl { method: asked.method, path: Cow::Borrowed(target.path.as_bytes()), terms };
     let path = match target.wants_directory {
         true => target.path.to_location(None),
         false => target.path.to_file_location(None),
@@ -38,7 +38,7 @@ fn url(keys: &LinkKeys, asked: &Sign, now: u64) -> Result<String, String> {
     Ok(format!("{}{path}?{}", asked.base, link.query(key.reveal())))
 }
 
-fn chosen<'a>(keys: &'a LinkKeys, id: Option<&'a str>) -> Result<(&'a str, &'a LinkKey), String> {
+fn chosen<'a>(keys: &'a SigningKeys, id: Option<&'a str>) -> Result<(&'a str, &'a SigningKey), String> {
     let ids: Vec<&str> = keys.ids().collect();
     let known = ids.join(", ");
     let id = match (id, ids.as_slice()) {
@@ -60,11 +60,11 @@ const OUTSIDE_PATH: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC.remove(b'/')
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::AccessFiles;
+    use crate::config::CredentialFiles;
 
-    fn keys(ids: &[&str]) -> LinkKeys {
+    fn keys(ids: &[&str]) -> SigningKeys {
         let lines: String = ids.iter().map(|id| format!("{id} {}\n", "A".repeat(43))).collect();
-        LinkKeys::clone(&AccessFiles::of_link_keys(&lines).link_keys)
+        SigningKeys::clone(&CredentialFiles::of_link_keys(&lines).link_keys)
     }
 
     #[test]
@@ -76,15 +76,15 @@ mod tests {
             ("/a/../b//c/", "/b/c/?expires=3601&key=k1&sig="),
             ("/", "/?expires=3601&key=k1&sig="),
         ] {
-            let url = url(&keys, &Sign::usual(path), 1).unwrap();
+            let url = url(&keys, &SignArgs::usual(path), 1).unwrap();
             assert!(url.starts_with(expected), "{url}");
         }
-        assert!(url(&keys, &Sign::usual("/a/../../b"), 1).is_err());
-        let full = Sign {
+        assert!(url(&keys, &SignArgs::usual("/a/../../b"), 1).is_err());
+        let full = SignArgs {
             client: Some("192.0.2.0/24".to_owned()),
             download: Some("r&d.pdf".to_owned()),
             base: "https://files.example/x".to_owned(),
-            ..Sign::usual("/a")
+            ..SignArgs::usual("/a")
         };
         let url = url(&keys, &full, 1).unwrap();
         let expected =

@@ -13,17 +13,17 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::compare::{Compared, compare, modified};
-use super::finding::{Fault, Finding, shown, text};
-use super::progress::Progress;
+use super::finding::{Finding, Problem, shown, text};
+use super::progress::CommandProgress;
 use super::threads::pool;
-use super::walk::{Item, Kind, find, walk};
-use crate::cli::outcome::Outcome;
-use crate::config::{Config, Symlinks, Verification};
+use super::walk::{TreeItem, TreeItemKind, find, walk};
+use crate::cli::outcome::CommandOutput;
+use crate::config::{Config, Symlinks, VerifyArgs};
 use crate::files::Root;
-use crate::files::root::Entry;
+use crate::files::root::RootEntry;
 use crate::http::checksum_file::{expected_in, lines};
 use crate::http::digest::hexadecimal;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
 /// Looks for whatever is wrong with the tree below `config.root`: one line for each finding, sorted by path, or one document
@@ -33,18 +33,18 @@ use crate::http::target::SitePath;
 /// checksum (`name.sha256` beside `name`, a line in `SHA256SUMS`) and files with sidecars; `bytes` is how many were read.
 /// Hidden names and links that the configuration denies are passed over. A path in the document is relative to the root, and
 /// percent-encoded as in a URL if it is not UTF-8. Memory grows with the number of names, not with what is in the files.
-pub fn verify(config: &Config, asked: &Verification) -> Outcome {
+pub fn verify(config: &Config, asked: &VerifyArgs) -> CommandOutput {
     let root_path = config.root.as_path();
     let root = match Root::open(root_path, config.symlinks) {
         Ok(root) => root,
-        Err(error) => return Outcome::no_root(root_path, &error),
+        Err(error) => return CommandOutput::no_root(root_path, &error),
     };
     let pool = match pool(asked.threads) {
         Ok(pool) => pool,
-        Err(error) => return Outcome::no_threads(&error),
+        Err(error) => return CommandOutput::no_threads(&error),
     };
     let items = walk(&root, config.dotfiles);
-    let progress = Progress::over(0);
+    let progress = CommandProgress::over(0);
     let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let (links, head_bytes) = (config.symlinks, config.head_bytes.get());
     let check = Check { root: &root, items: &items, links, head_bytes, progress: &progress, files, bytes };
@@ -55,7 +55,7 @@ pub fn verify(config: &Config, asked: &Verification) -> Outcome {
     progress.end();
     let root = text(root_path.as_os_str().as_encoded_bytes());
     let report = Report { root, files, bytes, findings };
-    Outcome {
+    CommandOutput {
         is_clean: report.findings.is_empty(),
         ..if asked.json { report.json() } else { report.lines() }
     }
@@ -71,14 +71,14 @@ struct Report {
 }
 
 impl Report {
-    fn json(&self) -> Outcome {
+    fn json(&self) -> CommandOutput {
         match serde_json::to_string_pretty(self) {
-            Ok(document) => Outcome { out: document + "\n", ..Outcome::default() },
-            Err(error) => Outcome { err: format!("pagecast: {error}\n"), ..Outcome::default() },
+            Ok(document) => CommandOutput { out: document + "\n", ..CommandOutput::default() },
+            Err(error) => CommandOutput { err: format!("pagecast: {error}\n"), ..CommandOutput::default() },
         }
     }
 
-    fn lines(&self) -> Outcome {
+    fn lines(&self) -> CommandOutput {
         let mut out = String::new();
         for finding in &self.findings {
             let _ = writeln!(out, "{finding}");
@@ -86,29 +86,31 @@ impl Report {
         let bytes = indicatif::HumanBytes(self.bytes);
         let err =
             format!("pagecast: {} files, {bytes} compared, {} findings\n", self.files, self.findings.len());
-        Outcome { out, err, is_clean: false }
+        CommandOutput { out, err, is_clean: false }
     }
 }
 
 struct Check<'a> {
     root: &'a Root,
-    items: &'a [Item],
+    items: &'a [TreeItem],
     links: Symlinks,
     head_bytes: u64,
-    progress: &'a Progress,
+    progress: &'a CommandProgress,
     files: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl Check<'_> {
-    fn item(&self, item: &Item) -> Vec<Finding> {
+    fn item(&self, item: &TreeItem) -> Vec<Finding> {
         let path = &item.path;
         match &item.kind {
-            Kind::Temporary => Vec::new(),
-            Kind::Link if self.links == Symlinks::Deny => Vec::new(),
-            Kind::Closed(error) => vec![unreadable(path, error)],
-            Kind::Special => vec![special(path)],
-            Kind::File { .. } | Kind::Link => self.entry(path, matches!(item.kind, Kind::Link)),
+            TreeItemKind::Temporary => Vec::new(),
+            TreeItemKind::Link if self.links == Symlinks::Deny => Vec::new(),
+            TreeItemKind::Closed(error) => vec![unreadable(path, error)],
+            TreeItemKind::Special => vec![special(path)],
+            TreeItemKind::File { .. } | TreeItemKind::Link => {
+                self.entry(path, matches!(item.kind, TreeItemKind::Link))
+            }
         }
     }
 
@@ -116,7 +118,7 @@ impl Check<'_> {
         let mut findings = Vec::new();
         findings.extend(self.name(path));
         match self.root.entry(path) {
-            Ok(Entry::File { file, stat, .. }) => {
+            Ok(RootEntry::File { file, stat, .. }) => {
                 self.files.fetch_add(1, Ordering::Relaxed);
                 self.sidecars(path, &file, &stat, &mut findings);
                 if path.file_name() == SUMS {
@@ -125,21 +127,25 @@ impl Check<'_> {
                     self.sum(path, name, file, &mut findings);
                 }
             }
-            Ok(Entry::Directory) => {}
-            Ok(Entry::Special) => findings.push(special(path)),
+            Ok(RootEntry::Directory) => {}
+            Ok(RootEntry::Special) => findings.push(special(path)),
             Err(Errno::XDEV) if is_link => {
-                findings.push(Finding::new(path, Fault::LinkOutside, "leads out of the root"));
+                findings.push(Finding::new(path, Problem::LinkOutside, "leads out of the root"));
             }
             Err(Errno::LOOP) if is_link => {
-                findings.push(Finding::new(path, Fault::LinkLoop, "leads round in a circle"));
+                findings.push(Finding::new(path, Problem::LinkLoop, "leads round in a circle"));
             }
             Err(Errno::NOENT | Errno::NOTDIR) if is_link => {
-                findings.push(Finding::new(path, Fault::LinkDangling, "leads to nothing"));
+                findings.push(Finding::new(path, Problem::LinkDangling, "leads to nothing"));
             }
             // It went away after it was listed.
             Err(Errno::NOENT) => {}
             Err(Errno::NAMETOOLONG) => {
-                findings.push(Finding::new(path, Fault::NameTooLong, "longer than the system opens at once"));
+                findings.push(Finding::new(
+                    path,
+                    Problem::NameTooLong,
+                    "longer than the system opens at once",
+                ));
             }
             Err(error) => findings.push(unreadable(path, &error.into())),
         }
@@ -151,7 +157,7 @@ impl Check<'_> {
         if OWN_NAMES.contains(&path.as_bytes()) {
             return Some(Finding::new(
                 path,
-                Fault::NameTaken,
+                Problem::NameTaken,
                 "the server answers this name with its health",
             ));
         }
@@ -163,22 +169,24 @@ impl Check<'_> {
                 "a request for it has {shortest} bytes, PAGECAST_HEAD_BYTES allows {}",
                 self.head_bytes
             );
-            Finding::new(path, Fault::NameTooLong, detail)
+            Finding::new(path, Problem::NameTooLong, detail)
         })
     }
 
     fn sidecars(&self, path: &SitePath<'_>, original: &OwnedFd, stat: &Stat, findings: &mut Vec<Finding>) {
-        for coding in Coding::ALL {
+        for coding in Encoding::ALL {
             let name = [path.file_name(), coding.suffix().as_bytes()].concat();
             let sidecar = path.parent().entry(&name);
             if find(self.items, sidecar.as_bytes()).is_none() {
                 continue;
             }
             // One that can't be opened is a finding of its own.
-            let Ok(Entry::File { file, stat: of_sidecar, .. }) = self.root.entry(&sidecar) else { continue };
+            let Ok(RootEntry::File { file, stat: of_sidecar, .. }) = self.root.entry(&sidecar) else {
+                continue;
+            };
             if modified(&of_sidecar) < modified(stat) {
                 let detail = "older than its original, so that it is not sent";
-                findings.push(Finding::new(&sidecar, Fault::SidecarOlder, detail));
+                findings.push(Finding::new(&sidecar, Problem::SidecarOlder, detail));
                 continue;
             }
             self.progress.extend(u64::try_from(stat.st_size).unwrap_or(0));
@@ -188,11 +196,11 @@ impl Check<'_> {
                 Ok(Compared::Same) => {}
                 Ok(Compared::DiffersAt(at)) => {
                     let detail = format!("decodes to other bytes than its original's, from byte {at} on");
-                    findings.push(Finding::new(&sidecar, Fault::SidecarDiffers, detail));
+                    findings.push(Finding::new(&sidecar, Problem::SidecarDiffers, detail));
                 }
                 Ok(Compared::Corrupt(error)) => {
                     let detail = format!("does not decode as {}: {error}", coding.token());
-                    findings.push(Finding::new(&sidecar, Fault::SidecarCorrupt, detail));
+                    findings.push(Finding::new(&sidecar, Problem::SidecarCorrupt, detail));
                 }
                 Err(error) => findings.push(unreadable(&sidecar, &error)),
             }
@@ -204,17 +212,17 @@ impl Check<'_> {
         let original = path.parent().entry(name);
         let Some(text) = self.sums_text(path, file, findings) else { return };
         match self.root.entry(&original) {
-            Ok(Entry::File { file, stat, .. }) if !name.is_empty() => match expected_in(&text, name) {
+            Ok(RootEntry::File { file, stat, .. }) if !name.is_empty() => match expected_in(&text, name) {
                 Some(expected) => findings.extend(self.digest(&original, file.into(), &stat, expected, path)),
                 None => {
                     let detail = format!("no SHA-256 checksum of {}", shown(name));
-                    findings.push(Finding::new(path, Fault::ChecksumUnreadable, detail));
+                    findings.push(Finding::new(path, Problem::ChecksumUnreadable, detail));
                 }
             },
             _ if is_list(&text) => self.list(path, &text, findings),
             _ => {
                 let detail = format!("there is no file {} beside it", shown(name));
-                findings.push(Finding::new(path, Fault::Missing, detail));
+                findings.push(Finding::new(path, Problem::Missing, detail));
             }
         }
     }
@@ -234,7 +242,7 @@ impl Check<'_> {
         }
         if text.len() as u64 > SUMS_BYTES_MAX {
             let detail = format!("larger than {}", indicatif::HumanBytes(SUMS_BYTES_MAX));
-            findings.push(Finding::new(path, Fault::ChecksumUnreadable, detail));
+            findings.push(Finding::new(path, Problem::ChecksumUnreadable, detail));
             return None;
         }
         Some(text)
@@ -247,10 +255,10 @@ impl Check<'_> {
             let target = named.and_then(|(expected, name)| Some((expected, beneath(&path.parent(), name)?)));
             let Some((expected, target)) = target else {
                 let detail = format!("line {number} is no checksum of a file below the root");
-                return Some(Finding::new(path, Fault::ChecksumUnreadable, detail));
+                return Some(Finding::new(path, Problem::ChecksumUnreadable, detail));
             };
             match self.root.entry(&target) {
-                Ok(Entry::File { file, stat, .. }) => {
+                Ok(RootEntry::File { file, stat, .. }) => {
                     self.digest(&target, file.into(), &stat, expected, path)
                 }
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {
@@ -258,7 +266,7 @@ impl Check<'_> {
                         "no such file, though {} has its checksum on line {number}",
                         shown(path.as_bytes())
                     );
-                    Some(Finding::new(&target, Fault::Missing, detail))
+                    Some(Finding::new(&target, Problem::Missing, detail))
                 }
                 Err(error) => Some(unreadable(&target, &error.into())),
             }
@@ -292,7 +300,7 @@ impl Check<'_> {
             let source = shown(source.as_bytes());
             let detail =
                 format!("{} expected by {source}, got {}", hexadecimal(&expected), hexadecimal(&got));
-            Finding::new(path, Fault::ChecksumMismatch, detail)
+            Finding::new(path, Problem::ChecksumMismatch, detail)
         })
     }
 
@@ -316,11 +324,11 @@ impl<R: Read> Read for Tallied<'_, R> {
 }
 
 fn unreadable(path: &SitePath<'_>, error: &io::Error) -> Finding {
-    Finding::new(path, Fault::Unreadable, error.to_string())
+    Finding::new(path, Problem::Unreadable, error.to_string())
 }
 
 fn special(path: &SitePath<'_>) -> Finding {
-    Finding::new(path, Fault::SpecialFile, "neither a file nor a directory")
+    Finding::new(path, Problem::SpecialFile, "neither a file nor a directory")
 }
 
 /// Another reader of the same file, at its start.

@@ -11,14 +11,14 @@ use crate::sys::temp_file::is_temporary;
 
 /// A name in the tree; directories that could be listed are not told.
 #[derive(Debug)]
-pub(crate) struct Item {
+pub(crate) struct TreeItem {
     pub(crate) path: SitePath<'static>,
-    pub(crate) kind: Kind,
+    pub(crate) kind: TreeItemKind,
 }
 
 /// What stands there. Symbolic links are not followed.
 #[derive(Debug)]
-pub(crate) enum Kind {
+pub(crate) enum TreeItemKind {
     File {
         bytes: u64,
     },
@@ -33,12 +33,12 @@ pub(crate) enum Kind {
 
 /// All names below `root`, sorted by their bytes. Hidden names are left out with all that is below them, if `dotfiles` says
 /// so. Memory grows with the number of names, by some hundred bytes each.
-pub(crate) fn walk(root: &Root, dotfiles: Dotfiles) -> Vec<Item> {
+pub(crate) fn walk(root: &Root, dotfiles: Dotfiles) -> Vec<TreeItem> {
     let mut items = Vec::new();
     let mut directories = vec![SitePath::root()];
     while let Some(directory) = directories.pop() {
         if let Err(error) = list(root, &directory, dotfiles, &mut items, &mut directories) {
-            items.push(Item { path: directory, kind: Kind::Closed(error) });
+            items.push(TreeItem { path: directory, kind: TreeItemKind::Closed(error) });
         }
     }
     items.sort_unstable_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
@@ -46,7 +46,7 @@ pub(crate) fn walk(root: &Root, dotfiles: Dotfiles) -> Vec<Item> {
 }
 
 /// Where in `items` something stands at `path`.
-pub(crate) fn find<'a>(items: &'a [Item], path: &[u8]) -> Option<&'a Item> {
+pub(crate) fn find<'a>(items: &'a [TreeItem], path: &[u8]) -> Option<&'a TreeItem> {
     let position = items.binary_search_by(|item| item.path.as_bytes().cmp(path)).ok()?;
     items.get(position)
 }
@@ -55,7 +55,7 @@ fn list(
     root: &Root,
     directory: &SitePath<'_>,
     dotfiles: Dotfiles,
-    items: &mut Vec<Item>,
+    items: &mut Vec<TreeItem>,
     directories: &mut Vec<SitePath<'static>>,
 ) -> io::Result<()> {
     let handle = root.directory(directory)?;
@@ -68,21 +68,21 @@ fn list(
         }
         let path = directory.entry(name);
         if is_temporary(name) {
-            items.push(Item { path, kind: Kind::Temporary });
+            items.push(TreeItem { path, kind: TreeItemKind::Temporary });
         } else if dotfiles == Dotfiles::Allow || !path.is_hidden() {
             match fs::statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                     FileType::Directory => directories.push(path),
                     FileType::RegularFile => {
                         let bytes = u64::try_from(stat.st_size).unwrap_or(0);
-                        items.push(Item { path, kind: Kind::File { bytes } });
+                        items.push(TreeItem { path, kind: TreeItemKind::File { bytes } });
                     }
-                    FileType::Symlink => items.push(Item { path, kind: Kind::Link }),
-                    _ => items.push(Item { path, kind: Kind::Special }),
+                    FileType::Symlink => items.push(TreeItem { path, kind: TreeItemKind::Link }),
+                    _ => items.push(TreeItem { path, kind: TreeItemKind::Special }),
                 },
                 // It went away after it was listed.
                 Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => items.push(Item { path, kind: Kind::Closed(error.into()) }),
+                Err(error) => items.push(TreeItem { path, kind: TreeItemKind::Closed(error.into()) }),
             }
         }
     }
@@ -106,11 +106,11 @@ mod tests {
         std::fs::write(dir.path().join(".pagecast-temporary.1-2"), "").unwrap();
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
         let items = walk(&root, dotfiles);
-        assert!(matches!(find(&items, b"link").unwrap().kind, Kind::Link));
-        assert!(matches!(find(&items, b"b/c/d").unwrap().kind, Kind::File { bytes: 5 }));
-        assert!(matches!(find(&items, b".pagecast-temporary.1-2").unwrap().kind, Kind::Temporary));
+        assert!(matches!(find(&items, b"link").unwrap().kind, TreeItemKind::Link));
+        assert!(matches!(find(&items, b"b/c/d").unwrap().kind, TreeItemKind::File { bytes: 5 }));
+        assert!(matches!(find(&items, b".pagecast-temporary.1-2").unwrap().kind, TreeItemKind::Temporary));
         assert!(find(&items, b"b").is_none());
-        let names = items.iter().filter(|item| !matches!(item.kind, Kind::Temporary));
+        let names = items.iter().filter(|item| !matches!(item.kind, TreeItemKind::Temporary));
         names.map(|item| String::from_utf8(item.path.as_bytes().to_vec()).unwrap()).collect()
     }
 

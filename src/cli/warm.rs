@@ -6,13 +6,13 @@ use std::os::unix::net::UnixStream;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::cli::outcome::Outcome;
-use crate::config::{Address, AdminListen, Config, Secret, Warm};
-use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, Line, PATH};
+use crate::cli::outcome::CommandOutput;
+use crate::config::{Address, AdminListen, Config, Secret, WarmArgs};
+use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, PATH, WarmProgressLine};
 
 /// Has the server that `config` describes, or the one at the address given, read files into memory, and waits for it. What it
 /// did is told in one line; clean is what found files and read them all.
-pub fn warm(config: &Config, asked: &Warm) -> Outcome {
+pub fn warm(config: &Config, asked: &WarmArgs) -> CommandOutput {
     let outcome = match (&asked.admin, &config.admin_listen) {
         (Some(address), _) | (None, AdminListen::At(address)) => {
             ask(address, asked, config.admin_token.given())
@@ -21,11 +21,11 @@ pub fn warm(config: &Config, asked: &Warm) -> Outcome {
     };
     match outcome {
         Ok(line) => told(&line),
-        Err(reason) => Outcome { err: format!("pagecast: {reason}\n"), ..Outcome::default() },
+        Err(reason) => CommandOutput { err: format!("pagecast: {reason}\n"), ..CommandOutput::default() },
     }
 }
 
-fn told(line: &Line) -> Outcome {
+fn told(line: &WarmProgressLine) -> CommandOutput {
     let mut err = String::new();
     if line.is_truncated {
         err.push_str("pagecast: there are more files than are read at once (PAGECAST_WARM_FILES)\n");
@@ -37,10 +37,10 @@ fn told(line: &Line) -> Outcome {
         err.push_str("pagecast: no file matches\n");
     }
     let is_clean = err.is_empty() && line.counts.failed == 0 && line.counts.left_out == 0;
-    Outcome { out: format!("{}\n", line.counts), err, is_clean }
+    CommandOutput { out: format!("{}\n", line.counts), err, is_clean }
 }
 
-fn ask(address: &Address, asked: &Warm, token: Option<&Secret>) -> Result<Line, String> {
+fn ask(address: &Address, asked: &WarmArgs, token: Option<&Secret>) -> Result<WarmProgressLine, String> {
     let failed = |error: io::Error| format!("the admin listener at {address}: {error}");
     let stream = connect(address).map_err(failed)?;
     let mut answer = BufReader::new(send(stream, asked, token).map_err(failed)?);
@@ -52,7 +52,7 @@ fn ask(address: &Address, asked: &Warm, token: Option<&Secret>) -> Result<Line, 
         return Err(format!("the admin listener at {address} answers {status}: {}", sentence.trim()));
     }
     for text in answer.lines() {
-        let line: Line =
+        let line: WarmProgressLine =
             serde_json::from_str(&text.map_err(failed)?).map_err(|error| failed(error.into()))?;
         if line.is_over {
             return Ok(line);
@@ -83,7 +83,11 @@ fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
 }
 
 /// A request of which the answer ends with the connection.
-fn send(mut stream: Box<dyn Stream>, asked: &Warm, token: Option<&Secret>) -> io::Result<Box<dyn Stream>> {
+fn send(
+    mut stream: Box<dyn Stream>,
+    asked: &WarmArgs,
+    token: Option<&Secret>,
+) -> io::Result<Box<dyn Stream>> {
     let encoded = |glob: &String| format!("glob={}", utf8_percent_encode(glob, NON_ALPHANUMERIC));
     let query: Vec<String> = asked.globs.texts().iter().map(encoded).collect();
     let query = query.join("&");

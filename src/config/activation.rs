@@ -3,14 +3,14 @@
 
 /// What a service manager says that it has handed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Announced {
+pub struct ActivationInfo {
     /// The first descriptor; the others follow it.
     pub first: u32,
     /// A name for each descriptor, empty where it has none.
     pub names: Vec<String>,
 }
 
-impl Announced {
+impl ActivationInfo {
     /// Reads what `variable` says to the process `pid`; none where nothing is said, or it is said to somebody else.
     ///
     /// # Errors
@@ -72,9 +72,9 @@ const DESCRIPTORS_MAX: usize = 1_024;
 mod tests {
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Result<Option<Announced>, String> {
+    fn read(variables: &[(&str, &str)]) -> Result<Option<ActivationInfo>, String> {
         let found = |name: &str| variables.iter().find(|(known, _)| *known == name);
-        Announced::read(|name| found(name).map(|(_, value)| (*value).to_owned()), 7)
+        ActivationInfo::read(|name| found(name).map(|(_, value)| (*value).to_owned()), 7)
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 
 /// One address to listen on.
 /// Host names are not looked up: `localhost` is 127.0.0.1, other hosts are IP addresses.
@@ -33,11 +33,11 @@ impl Address {
 }
 
 impl FromStr for Address {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path);
@@ -49,7 +49,7 @@ impl FromStr for Address {
             return Err(refused(text, "has no port"));
         };
         if host.is_empty() {
-            return Err(Refusal::new(format!(
+            return Err(ValueError::new(format!(
                 "`{}` names no host: every address is 0.0.0.0{text} or [::]{text}",
                 text.escape_debug()
             )));
@@ -67,23 +67,23 @@ impl FromStr for Address {
     }
 }
 
-fn unix(path: &str) -> Result<Address, Refusal> {
+fn unix(path: &str) -> Result<Address, ValueError> {
     if path.is_empty() {
-        return Err(Refusal::new("has no path after `unix:`"));
+        return Err(ValueError::new("has no path after `unix:`"));
     }
     if path.contains(['\0', ',']) {
-        return Err(Refusal::new("has a NUL or a comma in the path of its unix socket"));
+        return Err(ValueError::new("has a NUL or a comma in the path of its unix socket"));
     }
     if path.len() > UNIX_PATH_BYTES_MAX {
-        return Err(Refusal::new(format!(
+        return Err(ValueError::new(format!(
             "has a path of more than {UNIX_PATH_BYTES_MAX} bytes for its unix socket"
         )));
     }
     Ok(Address::Unix(path.into()))
 }
 
-fn refused(text: &str, reason: &str) -> Refusal {
-    Refusal::new(format!("`{}` {reason}", text.escape_debug()))
+fn refused(text: &str, reason: &str) -> ValueError {
+    ValueError::new(format!("`{}` {reason}", text.escape_debug()))
 }
 
 impl fmt::Display for Address {
@@ -112,17 +112,17 @@ impl ListenList {
 }
 
 impl FromStr for ListenList {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         let mut addresses = Vec::new();
         for part in text.split(',') {
             let part = part.trim();
             if part.is_empty() {
-                return Err(Refusal::new("has an empty place in its list"));
+                return Err(ValueError::new("has an empty place in its list"));
             }
             let address: Address = part.parse()?;
             if addresses.contains(&address) && !address.is_chosen_by_the_system() {
@@ -146,16 +146,16 @@ impl fmt::Display for ListenList {
     }
 }
 
-impl Setting for ListenList {
+impl SettingValue for ListenList {
     type Bounds = ();
-    const FORMS: Forms = Forms::LIST;
+    const FORMS: TomlForms = TomlForms::LIST;
     const METAVAR: &'static str = "ADDRESSES";
 
     fn accepted((): &()) -> String {
         "a comma list of IP:PORT, [IPV6]:PORT, localhost:PORT or unix:/PATH, each once".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
@@ -170,9 +170,9 @@ pub enum AdminListen {
 }
 
 impl FromStr for AdminListen {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.eq_ignore_ascii_case("off") { Ok(Self::Off) } else { text.parse().map(Self::At) }
     }
 }
@@ -186,16 +186,16 @@ impl fmt::Display for AdminListen {
     }
 }
 
-impl Setting for AdminListen {
+impl SettingValue for AdminListen {
     type Bounds = ();
-    const FORMS: Forms = Forms::TEXT;
+    const FORMS: TomlForms = TomlForms::TEXT;
     const METAVAR: &'static str = "ADDRESS";
 
     fn accepted((): &()) -> String {
         "IP:PORT, [IPV6]:PORT, localhost:PORT, unix:/PATH or off".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
@@ -245,7 +245,7 @@ mod tests {
             ("unix:/a\0b", "has a NUL or a comma in the path of its unix socket"),
             (&long, "has a path of more than 107 bytes for its unix socket"),
         ] {
-            assert_eq!(text.parse::<ListenList>(), Err(Refusal::new(reason.to_owned())), "{text}");
+            assert_eq!(text.parse::<ListenList>(), Err(ValueError::new(reason.to_owned())), "{text}");
         }
     }
 

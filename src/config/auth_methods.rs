@@ -4,20 +4,20 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 
 /// What opens a path: any one of the ways, and for names those of the users, where they are named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessChoice {
+pub struct AccessRule {
     /// The ways, at least one.
-    pub ways: Ways,
+    pub ways: AuthMethods,
     /// Names that are let in by token or password; none: all that the files have.
     pub users: Option<Arc<[String]>>,
 }
 
 /// Ways to a path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ways {
+pub struct AuthMethods {
     /// `public`: it is for everybody.
     pub public: bool,
     /// `link`: a signed link.
@@ -28,26 +28,26 @@ pub struct Ways {
     pub basic: bool,
 }
 
-impl AccessChoice {
+impl AccessRule {
     /// Whether `name` is among the users.
     pub fn admits(&self, name: &str) -> bool {
         self.users.as_ref().is_none_or(|users| users.iter().any(|user| user == name))
     }
 }
 
-impl Ways {
+impl AuthMethods {
     /// Each of them with its word.
     fn words(self) -> [(&'static str, bool); 4] {
         [("public", self.public), ("link", self.link), ("bearer", self.bearer), ("basic", self.basic)]
     }
 }
 
-impl FromStr for Ways {
-    type Err = Refusal;
+impl FromStr for AuthMethods {
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         let mut ways = Self::default();
         for word in text.split(',').map(str::trim) {
@@ -57,21 +57,21 @@ impl FromStr for Ways {
                 "bearer" => &mut ways.bearer,
                 "basic" => &mut ways.basic,
                 other => {
-                    return Err(Refusal::new(format!("has the unknown way `{}`", other.escape_debug())));
+                    return Err(ValueError::new(format!("has the unknown way `{}`", other.escape_debug())));
                 }
             };
             if std::mem::replace(way, true) {
-                return Err(Refusal::new(format!("has {word} in it twice")));
+                return Err(ValueError::new(format!("has {word} in it twice")));
             }
         }
         if ways.public && ways != (Self { public: true, ..Self::default() }) {
-            return Err(Refusal::new("has public beside others, which would be of no use"));
+            return Err(ValueError::new("has public beside others, which would be of no use"));
         }
         Ok(ways)
     }
 }
 
-impl fmt::Display for Ways {
+impl fmt::Display for AuthMethods {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words: Vec<&str> =
             self.words().into_iter().filter_map(|(word, is_open)| is_open.then_some(word)).collect();
@@ -79,21 +79,21 @@ impl fmt::Display for Ways {
     }
 }
 
-impl Setting for Ways {
+impl SettingValue for AuthMethods {
     type Bounds = ();
-    const FORMS: Forms = Forms::LIST;
+    const FORMS: TomlForms = TomlForms::LIST;
     const METAVAR: &'static str = "WAYS";
 
     fn accepted((): &()) -> String {
         "public, or one or a list of link, bearer and basic".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
 
-deserialize_by_text!(Ways);
+deserialize_by_text!(AuthMethods);
 
 #[cfg(test)]
 mod tests {
@@ -107,7 +107,7 @@ mod tests {
             ("basic, link", "link,basic"),
             ("link,bearer,basic", "link,bearer,basic"),
         ] {
-            assert_eq!(text.parse::<Ways>().expect(text).to_string(), written);
+            assert_eq!(text.parse::<AuthMethods>().expect(text).to_string(), written);
         }
         for (text, reason) in [
             ("", "is empty"),
@@ -117,14 +117,14 @@ mod tests {
             ("link,", "has the unknown way ``"),
             ("public,link", "has public beside others, which would be of no use"),
         ] {
-            assert_eq!(text.parse::<Ways>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<AuthMethods>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 
     #[test]
     fn users_narrow_who_is_admitted() {
-        let choice = |users: Option<&[&str]>| AccessChoice {
-            ways: Ways::default(),
+        let choice = |users: Option<&[&str]>| AccessRule {
+            ways: AuthMethods::default(),
             users: users.map(|users| users.iter().map(|&user| user.to_owned()).collect()),
         };
         assert!(choice(None).admits("anybody"));

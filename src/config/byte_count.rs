@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::setting::{Forms, Refusal, Setting, check_range, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, check_range, deserialize_by_text};
 
 /// A number of bytes: `512`, `64KiB`, `2GiB`, `5MB`. Whole numbers; units in either case; none means bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,30 +48,30 @@ impl ByteCount {
 }
 
 impl FromStr for ByteCount {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, unit) = text.split_at(end);
         if digits.is_empty() {
-            return Err(Refusal::new("does not start with a digit"));
+            return Err(ValueError::new("does not start with a digit"));
         }
         let unit = unit.trim();
         if unit.starts_with('.') {
-            return Err(Refusal::new("is not a whole number"));
+            return Err(ValueError::new("is not a whole number"));
         }
         let (_, factor) = UNITS
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(unit))
-            .ok_or_else(|| Refusal::new(format!("has the unknown unit `{}`", unit.escape_debug())))?;
+            .ok_or_else(|| ValueError::new(format!("has the unknown unit `{}`", unit.escape_debug())))?;
         let number: Option<u64> = digits.parse().ok();
         number
             .and_then(|number| number.checked_mul(*factor))
             .map(Self)
-            .ok_or_else(|| Refusal::new("is too large"))
+            .ok_or_else(|| ValueError::new("is too large"))
     }
 }
 
@@ -89,9 +89,9 @@ impl fmt::Display for ByteCount {
     }
 }
 
-impl Setting for ByteCount {
+impl SettingValue for ByteCount {
     type Bounds = RangeInclusive<Self>;
-    const FORMS: Forms = Forms::INTEGER;
+    const FORMS: TomlForms = TomlForms::INTEGER;
     const METAVAR: &'static str = "SIZE";
 
     fn accepted(bounds: &Self::Bounds) -> String {
@@ -103,7 +103,7 @@ impl Setting for ByteCount {
         )
     }
 
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), Refusal> {
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
         check_range(self, bounds)
     }
 }
@@ -163,7 +163,7 @@ mod tests {
             ("18446744073709551616", "is too large"),
             ("16777216TiB", "is too large"),
         ] {
-            assert_eq!(text.parse::<ByteCount>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<ByteCount>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 

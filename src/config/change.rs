@@ -1,25 +1,25 @@
 //! What becomes of a configuration that is read again while the server runs.
 
 use super::error::shortened;
-use crate::config::settings_table::{Config, KNOBS, Knob};
+use crate::config::settings_table::{Config, KNOBS, Setting};
 
 /// A new configuration beside the one in effect.
 #[derive(Debug)]
-pub(crate) struct Change {
+pub(crate) struct ConfigChange {
     /// What is in effect from now on: the new one, but for what needs a restart.
     pub(crate) config: Config,
     /// Knobs that have another value now.
-    pub(crate) applied: Vec<&'static Knob>,
+    pub(crate) applied: Vec<&'static Setting>,
     /// Knobs of which another value was read than is in effect until the next start.
-    pub(crate) postponed: Vec<&'static Knob>,
+    pub(crate) postponed: Vec<&'static Setting>,
     /// Whether the `[[rule]]` tables are others.
     pub(crate) has_new_rules: bool,
 }
 
-impl Change {
+impl ConfigChange {
     /// What `new` changes of `old`.
     pub(crate) fn between(old: &Config, new: Config) -> Self {
-        let is_other = |knob: &&Knob| !knob.is_same(old, &new);
+        let is_other = |knob: &&Setting| !knob.is_same(old, &new);
         let (applied, postponed): (Vec<_>, Vec<_>) =
             KNOBS.iter().filter(is_other).partition(|knob| is_live(knob.key));
         let has_new_rules = old.rules != new.rules;
@@ -131,7 +131,7 @@ const LIVE: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Address, ListenList, OrOff, Span};
+    use crate::config::{Address, DurationSetting, ListenList, Toggle};
 
     /// What is made at start to its measure.
     const NEEDS_A_RESTART: &[&str] = &[
@@ -175,7 +175,7 @@ mod tests {
             assert!(is_live(knob.key) != is_restarted, "{} is in one of the two lists", knob.key);
         }
         for key in LIVE.iter().chain(NEEDS_A_RESTART) {
-            assert!(Knob::by_key(key).is_some(), "{key}");
+            assert!(Setting::by_key(key).is_some(), "{key}");
         }
         assert_eq!(LIVE.len() + NEEDS_A_RESTART.len(), KNOBS.len());
     }
@@ -184,23 +184,23 @@ mod tests {
     fn what_is_live_is_taken_over_and_what_needs_a_restart_stays() {
         let old = Config::default();
         let new = Config {
-            head_timeout: Span::seconds(5),
-            listen: OrOff::Given(ListenList::one(Address::Tcp(([127, 0, 0, 1], 1).into()))),
+            head_timeout: DurationSetting::seconds(5),
+            listen: Toggle::Given(ListenList::one(Address::Tcp(([127, 0, 0, 1], 1).into()))),
             ..Config::default()
         };
-        let change = Change::between(&old, new);
-        let keys = |knobs: &[&Knob]| knobs.iter().map(|knob| knob.key).collect::<Vec<_>>();
+        let change = ConfigChange::between(&old, new);
+        let keys = |knobs: &[&Setting]| knobs.iter().map(|knob| knob.key).collect::<Vec<_>>();
         assert_eq!(keys(&change.applied), ["head_timeout"]);
         assert_eq!(keys(&change.postponed), ["listen"]);
         assert!(!change.has_new_rules);
-        let expected = Config { head_timeout: Span::seconds(5), ..Config::default() };
+        let expected = Config { head_timeout: DurationSetting::seconds(5), ..Config::default() };
         assert_eq!(change.config, expected);
         assert_eq!(change.describe(&old), "head_timeout = 5s (was 10s)");
     }
 
     #[test]
     fn the_same_again_changes_nothing() {
-        let change = Change::between(&Config::default(), Config::default());
+        let change = ConfigChange::between(&Config::default(), Config::default());
         assert!(change.applied.is_empty() && change.postponed.is_empty());
         assert_eq!(change.describe(&Config::default()), "");
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 
 /// Declares an enum whose variants are words.
 macro_rules! words {
@@ -15,13 +15,13 @@ macro_rules! words {
         }
 
         impl FromStr for $name {
-            type Err = Refusal;
+            type Err = ValueError;
 
-            fn from_str(text: &str) -> Result<Self, Refusal> {
+            fn from_str(text: &str) -> Result<Self, ValueError> {
                 match text.to_ascii_lowercase().as_str() {
-                    "" => Err(Refusal::EMPTY),
+                    "" => Err(ValueError::EMPTY),
                     $($word => Ok(Self::$variant),)+
-                    _ => Err(Refusal::new("is none of the words known here")),
+                    _ => Err(ValueError::new("is none of the words known here")),
                 }
             }
         }
@@ -32,16 +32,16 @@ macro_rules! words {
             }
         }
 
-        impl Setting for $name {
+        impl SettingValue for $name {
             type Bounds = ();
-            const FORMS: Forms = Forms::TEXT;
+            const FORMS: TomlForms = TomlForms::TEXT;
             const METAVAR: &'static str = "WORD";
 
             fn accepted((): &()) -> String {
                 [$($word),+].join(" or ")
             }
 
-            fn check(&self, (): &()) -> Result<(), Refusal> {
+            fn check(&self, (): &()) -> Result<(), ValueError> {
                 Ok(())
             }
         }
@@ -194,54 +194,54 @@ words! {
 
 /// Something that is on or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Switch {
+pub enum OnOff {
     /// Written `on`, `true`, `yes` or `1`.
     On,
     /// Written `off`, `false`, `no` or `0`.
     Off,
 }
 
-impl Switch {
+impl OnOff {
     /// Whether it is on.
     pub fn is_on(self) -> bool {
         self == Self::On
     }
 }
 
-impl FromStr for Switch {
-    type Err = Refusal;
+impl FromStr for OnOff {
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         match text.to_ascii_lowercase().as_str() {
-            "" => Err(Refusal::EMPTY),
+            "" => Err(ValueError::EMPTY),
             "on" | "true" | "yes" | "1" => Ok(Self::On),
             "off" | "false" | "no" | "0" => Ok(Self::Off),
-            _ => Err(Refusal::new("is neither on nor off")),
+            _ => Err(ValueError::new("is neither on nor off")),
         }
     }
 }
 
-impl fmt::Display for Switch {
+impl fmt::Display for OnOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.is_on() { "on" } else { "off" })
     }
 }
 
-impl Setting for Switch {
+impl SettingValue for OnOff {
     type Bounds = ();
-    const FORMS: Forms = Forms { integer: true, ..Forms::BOOLEAN };
+    const FORMS: TomlForms = TomlForms { integer: true, ..TomlForms::BOOLEAN };
     const METAVAR: &'static str = "on|off";
 
     fn accepted((): &()) -> String {
         "on or off (also true or false, yes or no, 1 or 0)".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
 
-deserialize_by_text!(Switch);
+deserialize_by_text!(OnOff);
 
 #[cfg(test)]
 mod tests {
@@ -250,15 +250,15 @@ mod tests {
     #[test]
     fn a_switch_knows_four_ways_to_say_on_and_off() {
         for text in ["on", "true", "yes", "1", "ON", "True"] {
-            assert_eq!(text.parse(), Ok(Switch::On), "{text}");
+            assert_eq!(text.parse(), Ok(OnOff::On), "{text}");
         }
         for text in ["off", "false", "no", "0", "Off"] {
-            assert_eq!(text.parse(), Ok(Switch::Off), "{text}");
+            assert_eq!(text.parse(), Ok(OnOff::Off), "{text}");
         }
         for (text, reason) in
             [("", "is empty"), ("maybe", "is neither on nor off"), ("2", "is neither on nor off")]
         {
-            assert_eq!(text.parse::<Switch>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<OnOff>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!("Deny".parse(), Ok(Symlinks::Deny));
         assert_eq!(Symlinks::Inside.to_string(), "inside");
         assert_eq!("allow".parse(), Ok(Dotfiles::Allow));
-        assert_eq!("follow".parse::<Symlinks>(), Err(Refusal::new("is none of the words known here")));
+        assert_eq!("follow".parse::<Symlinks>(), Err(ValueError::new("is none of the words known here")));
         assert_eq!(Symlinks::accepted(&()), "inside or deny");
     }
 }

@@ -15,21 +15,21 @@ use super::environment::CONFIG_VARIABLE;
 use super::error::ConfigError;
 use super::nearest::nearest_key;
 use super::path_glob::PathGlobs;
-use super::setting::Setting;
-use super::task::{Compress, Task, Verification, Warm};
-use crate::config::settings_table::{KNOBS, Knob};
-use crate::http::encoding::Coding;
+use super::setting::SettingValue;
+use super::task::{Action, CompressArgs, VerifyArgs, WarmArgs};
+use crate::config::settings_table::{KNOBS, Setting};
+use crate::http::encoding::Encoding;
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) struct CommandLine {
-    pub(crate) task: Task,
+    pub(crate) task: Action,
     /// `--config`
     pub(crate) config_file: Option<OsString>,
     /// `ROOT`
     pub(crate) root: Option<OsString>,
     /// Flags that set a knob.
-    pub(crate) knobs: Vec<(&'static Knob, OsString)>,
+    pub(crate) knobs: Vec<(&'static Setting, OsString)>,
 }
 
 /// Reads the arguments, program name excluded. Reports everything that is wrong with their form.
@@ -46,19 +46,19 @@ pub(crate) fn read_command_line(
             Err(error) => error,
         };
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-            return CommandLine::only(Task::Print(error.render().to_string()));
+            return CommandLine::only(Action::Print(error.render().to_string()));
         }
         let (told, places) = fault(&error, &arguments);
         errors.push(told);
         if places.is_empty() {
-            return CommandLine::only(Task::Serve);
+            return CommandLine::only(Action::Serve);
         }
         arguments.drain(places);
     }
 }
 
 impl CommandLine {
-    fn only(task: Task) -> Self {
+    fn only(task: Action) -> Self {
         Self { task, config_file: None, root: None, knobs: Vec::new() }
     }
 }
@@ -160,7 +160,7 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
     let given_codings = once(CODINGS, "--codings");
     let given_threads = once(THREADS_FLAG, "--threads");
     let given_admin = once(ADMIN, "--admin");
-    let knobs: Vec<(&'static Knob, OsString)> = KNOBS
+    let knobs: Vec<(&'static Setting, OsString)> = KNOBS
         .iter()
         .filter_map(|knob| Some((knob, once(knob.key, &format!("--{}", knob.flag()))?)))
         .collect();
@@ -168,23 +168,23 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
         errors.push(ConfigError::Usage("ROOT and --root are both given: give one of them".to_owned()));
     }
     let task = match below {
-        Some(("config", config)) if config.get_flag(EXAMPLE) => Task::Print(super::example()),
-        Some(("config", _)) => Task::ShowConfig,
-        Some(("compress", _)) => Task::Compress(Compress {
+        Some(("config", config)) if config.get_flag(EXAMPLE) => Action::Print(super::example()),
+        Some(("config", _)) => Action::ShowConfig,
+        Some(("compress", _)) => Action::Compress(CompressArgs {
             codings: codings(given_codings, errors),
             threads: threads(given_threads, errors),
             check: below.is_some_and(|(_, compress)| compress.get_flag(CHECK)),
         }),
-        Some(("verify", verify)) => Task::Verify(Verification {
+        Some(("verify", verify)) => Action::Verify(VerifyArgs {
             threads: threads(given_threads, errors),
             json: verify.get_flag(JSON),
         }),
         Some(("warm", warm)) => match globs(warm, errors) {
-            Some(globs) => Task::Warm(Warm { globs, admin: admin(given_admin, errors) }),
-            None => Task::Serve,
+            Some(globs) => Action::Warm(WarmArgs { globs, admin: admin(given_admin, errors) }),
+            None => Action::Serve,
         },
-        Some(("sign", sign)) => cli_sign::read(sign, errors).map_or(Task::Serve, Task::Sign),
-        _ => Task::Serve,
+        Some(("sign", sign)) => cli_sign::read(sign, errors).map_or(Action::Serve, Action::Sign),
+        _ => Action::Serve,
     };
     CommandLine { task, config_file, root, knobs }
 }
@@ -221,23 +221,23 @@ fn admin(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Option<Addre
     let given = given?;
     let text = given.to_string_lossy();
     text.parse()
-        .map_err(|reason: super::Refusal| {
+        .map_err(|reason: super::ValueError| {
             errors.push(bad_flag("--admin", &text, reason.to_string(), ADMIN_ACCEPTED.to_owned()));
         })
         .ok()
 }
 
-fn codings(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Vec<Coding> {
-    let Some(given) = given else { return Coding::ALL.to_vec() };
+fn codings(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Vec<Encoding> {
+    let Some(given) = given else { return Encoding::ALL.to_vec() };
     let text = given.to_string_lossy();
-    let is_known = |name: &str| Coding::ALL.iter().any(|coding| coding.token() == name);
+    let is_known = |name: &str| Encoding::ALL.iter().any(|coding| coding.token() == name);
     if let Some(other) = text.split(',').map(str::trim).find(|name| !is_known(name)) {
         let reason =
             if other.is_empty() { "has an empty place".to_owned() } else { format!("names {other:?}") };
         errors.push(bad_flag("--codings", &text, reason, CODINGS_ACCEPTED.to_owned()));
     }
-    let is_named = |coding: &Coding| text.split(',').any(|name| name.trim() == coding.token());
-    Coding::ALL.into_iter().filter(is_named).collect()
+    let is_named = |coding: &Encoding| text.split(',').any(|name| name.trim() == coding.token());
+    Encoding::ALL.into_iter().filter(is_named).collect()
 }
 
 fn bad_flag(name: &str, value: &str, reason: String, accepted: String) -> ConfigError {
@@ -355,7 +355,7 @@ fn config_flag() -> Arg {
         .help(format!("TOML file with any of the knobs below [env: {CONFIG_VARIABLE}]"))
 }
 
-fn flag_of(knob: &'static Knob) -> Arg {
+fn flag_of(knob: &'static Setting) -> Arg {
     let names = format!("[default: {}] [env: {}]", knob.default(), knob.variable());
     let lines: Vec<&str> = knob.doc().collect();
     Arg::new(knob.key)
@@ -392,8 +392,8 @@ const CODINGS_ACCEPTED: &str = "a comma list of br, zstd and gzip";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sign, Span};
-    use crate::http::signed_url::LinkMethod;
+    use crate::config::{DurationSetting, SignArgs};
+    use crate::http::signed_url::SignedMethod;
 
     #[test]
     fn the_command_is_sound() {
@@ -419,7 +419,7 @@ mod tests {
         ] {
             let (line, errors) = read(arguments);
             assert_eq!(errors, [""; 0], "{arguments:?}");
-            assert_eq!(line.task == Task::ShowConfig, shows, "{arguments:?}");
+            assert_eq!(line.task == Action::ShowConfig, shows, "{arguments:?}");
             assert_eq!(line.root.as_deref(), root.map(OsStr::new), "{arguments:?}");
             assert_eq!(line.knobs.len(), knobs, "{arguments:?}");
         }
@@ -471,7 +471,7 @@ mod tests {
     #[test]
     fn help_names_flag_variable_default_and_bounds_of_every_knob() {
         for arguments in [&["--help"][..], &["serve", "--help"], &["help", "config"]] {
-            let Task::Print(text) = read(arguments).0.task else { panic!("no help for {arguments:?}") };
+            let Action::Print(text) = read(arguments).0.task else { panic!("no help for {arguments:?}") };
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
             for knob in KNOBS {
                 let names = format!("[default: {}] [env: {}]", knob.default(), knob.variable());
@@ -484,13 +484,13 @@ mod tests {
 
     #[test]
     fn the_commands_for_trees_know_their_own_flags_and_few_knobs() {
-        let compress = |check, codings: &[Coding], threads| {
-            Task::Compress(Compress { check, codings: codings.to_vec(), threads })
+        let compress = |check, codings: &[Encoding], threads| {
+            Action::Compress(CompressArgs { check, codings: codings.to_vec(), threads })
         };
-        let verify = |json, threads| Task::Verify(Verification { json, threads });
+        let verify = |json, threads| Action::Verify(VerifyArgs { json, threads });
         for (arguments, task, root, knobs) in [
-            (&["compress"][..], compress(false, &Coding::ALL, None), None, 0),
-            (&["compress", "dir", "--check"], compress(true, &Coding::ALL, None), Some("dir"), 0),
+            (&["compress"][..], compress(false, &Encoding::ALL, None), None, 0),
+            (&["compress", "dir", "--check"], compress(true, &Encoding::ALL, None), Some("dir"), 0),
             (
                 &[
                     "compress",
@@ -500,7 +500,7 @@ mod tests {
                     "--compress-from=1",
                     "--dotfiles=allow",
                 ],
-                compress(false, &[Coding::Br, Coding::Gzip], Some(2)),
+                compress(false, &[Encoding::Br, Encoding::Gzip], Some(2)),
                 None,
                 2,
             ),
@@ -540,7 +540,7 @@ mod tests {
     fn files_to_warm_are_globs_and_the_server_may_be_named() {
         let warm = |globs: &[&str], admin: Option<&str>| {
             let globs = PathGlobs::new(globs.iter().map(|&glob| glob.to_owned()).collect()).unwrap();
-            Task::Warm(Warm { globs, admin: admin.map(|admin| admin.parse().unwrap()) })
+            Action::Warm(WarmArgs { globs, admin: admin.map(|admin| admin.parse().unwrap()) })
         };
         for (arguments, task) in [
             (&["warm", "*.css"][..], warm(&["*.css"], None)),
@@ -564,7 +564,7 @@ mod tests {
 
     #[test]
     fn a_link_is_signed_for_a_path_and_its_terms() {
-        let usual = Sign::usual("/a b");
+        let usual = SignArgs::usual("/a b");
         for (arguments, sign) in [
             (&["sign", "/a b"][..], usual.clone()),
             (
@@ -579,19 +579,19 @@ mod tests {
                     "--method=HEAD",
                     "--base=https://files.example/",
                 ],
-                Sign {
-                    expires: Span::minutes(5),
+                SignArgs {
+                    expires: DurationSetting::minutes(5),
                     key_id: Some("k2".to_owned()),
                     client: Some("192.0.2.0/24".to_owned()),
                     download: Some(String::new()),
-                    method: LinkMethod::Head,
+                    method: SignedMethod::Head,
                     base: "https://files.example".to_owned(),
                     ..usual
                 },
             ),
         ] {
             let (line, errors) = read(arguments);
-            assert_eq!((line.task, errors), (Task::Sign(sign), vec![]), "{arguments:?}");
+            assert_eq!((line.task, errors), (Action::Sign(sign), vec![]), "{arguments:?}");
         }
         for (arguments, told) in [
             (&["sign", "a"][..], "PATH: the value \"a\" does not start with a slash; accepted: "),
@@ -623,7 +623,7 @@ mod tests {
     #[test]
     fn help_of_the_commands_for_trees_is_short() {
         for command in ["compress", "verify"] {
-            let Task::Print(text) = read(&[command, "-h"]).0.task else { panic!("no help for {command}") };
+            let Action::Print(text) = read(&[command, "-h"]).0.task else { panic!("no help for {command}") };
             assert!(text.lines().count() < 40 && text.contains("--threads <COUNT>"), "{text}");
             assert!(text.contains("Exit code"), "{text}");
         }

@@ -8,10 +8,10 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::error::ConfigError;
-use super::setting::Setting;
-use super::task::Sign;
-use crate::config::duration_setting::Span;
-use crate::http::signed_url::{LinkMethod, is_key_id, network};
+use super::setting::SettingValue;
+use super::task::SignArgs;
+use crate::config::duration_setting::DurationSetting;
+use crate::http::signed_url::{SignedMethod, is_key_id, network};
 
 /// The command without the arguments that it shares with others.
 pub(super) fn command() -> Command {
@@ -37,12 +37,12 @@ pub(super) fn command() -> Command {
 }
 
 /// What the command asks for; none, and errors told, where it can't be understood.
-pub(super) fn read(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> Option<Sign> {
+pub(super) fn read(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> Option<SignArgs> {
     let before = errors.len();
     let mut reader = Reader { matches, errors };
     let path = reader.path();
     let expires = reader.expires();
-    let sign = Sign {
+    let sign = SignArgs {
         path,
         expires,
         key_id: reader.checked(KEY_ID, KEY_ID_ACCEPTED, is_key_id),
@@ -54,8 +54,8 @@ pub(super) fn read(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> Optio
             .checked(METHOD, METHOD_ACCEPTED, |text| matches!(text, "GET" | "HEAD"))
             .as_deref()
         {
-            Some("HEAD") => LinkMethod::Head,
-            _ => LinkMethod::Get,
+            Some("HEAD") => SignedMethod::Head,
+            _ => SignedMethod::Get,
         },
         base: reader
             .checked(BASE, BASE_ACCEPTED, is_base)
@@ -69,7 +69,7 @@ pub(super) fn read(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> Optio
 /// What a flag of the command accepts.
 pub(super) fn accepted(flag: &str) -> Option<String> {
     Some(match flag.strip_prefix("--")? {
-        EXPIRES => Span::accepted(&EXPIRES_BOUNDS),
+        EXPIRES => DurationSetting::accepted(&EXPIRES_BOUNDS),
         KEY_ID => KEY_ID_ACCEPTED.to_owned(),
         CLIENT => CLIENT_ACCEPTED.to_owned(),
         DOWNLOAD => DOWNLOAD_ACCEPTED.to_owned(),
@@ -95,14 +95,14 @@ impl Reader<'_, '_> {
         path
     }
 
-    fn expires(&mut self) -> Span {
-        let Some(text) = self.once(EXPIRES) else { return Span::hours(1) };
-        match text.parse::<Span>().and_then(|span| span.check(&EXPIRES_BOUNDS).map(|()| span)) {
+    fn expires(&mut self) -> DurationSetting {
+        let Some(text) = self.once(EXPIRES) else { return DurationSetting::hours(1) };
+        match text.parse::<DurationSetting>().and_then(|span| span.check(&EXPIRES_BOUNDS).map(|()| span)) {
             Ok(span) => span,
             Err(reason) => {
-                let accepted = Span::accepted(&EXPIRES_BOUNDS);
+                let accepted = DurationSetting::accepted(&EXPIRES_BOUNDS);
                 self.tell("--expires", &text, &reason.to_string(), &accepted);
-                Span::ZERO
+                DurationSetting::ZERO
             }
         }
     }
@@ -149,7 +149,8 @@ const CLIENT: &str = "client";
 const DOWNLOAD: &str = "download";
 const METHOD: &str = "method";
 const BASE: &str = "base";
-const EXPIRES_BOUNDS: RangeInclusive<Span> = Span::seconds(1)..=Span::hours(24 * 366);
+const EXPIRES_BOUNDS: RangeInclusive<DurationSetting> =
+    DurationSetting::seconds(1)..=DurationSetting::hours(24 * 366);
 const KEY_ID_ACCEPTED: &str = "1 to 64 letters, digits, dots, hyphens and underscores";
 const CLIENT_ACCEPTED: &str = "an IP address or a network without bits beyond its prefix";
 const DOWNLOAD_ACCEPTED: &str = "a name without control characters";

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::file::Entry;
+use super::file::TomlEntry;
 use super::origin_list::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS, OriginList};
-use super::rule_reader::{Refused, RuleReader, is_off, read, texts_of};
-use super::setting::Setting;
-use crate::config::choice::Switch;
-use crate::config::duration_setting::Span;
-use crate::config::toggle::OrOff;
+use super::rule_reader::{RejectedValue, RuleReader, is_off, read, texts_of};
+use super::setting::SettingValue;
+use crate::config::choice::OnOff;
+use crate::config::duration_setting::DurationSetting;
+use crate::config::toggle::Toggle;
 use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsMethod, CorsPolicy};
 use crate::http::header_grammar::is_token;
 
 /// What `cors` says.
 pub(crate) struct CorsTable {
-    pub(crate) policy: OrOff<Arc<CorsPolicy>>,
+    pub(crate) policy: Toggle<Arc<CorsPolicy>>,
     /// Whether nothing was said of how long an answer may be remembered.
     pub(crate) max_age_is_open: bool,
 }
@@ -26,10 +26,10 @@ impl CorsTable {
     /// Reads `"*"`, an origin, a list of origins, `false` or a table. `None`: what is wrong has been told.
     pub(crate) fn read<'a>(
         reader: &mut RuleReader<'_, 'a>,
-        entry: Entry<'a>,
-    ) -> Result<Option<Self>, Refused> {
+        entry: TomlEntry<'a>,
+    ) -> Result<Option<Self>, RejectedValue> {
         if is_off(entry.value.get_ref()) {
-            return Ok(Some(Self { policy: OrOff::Off, max_age_is_open: false }));
+            return Ok(Some(Self { policy: Toggle::Off, max_age_is_open: false }));
         }
         let span = entry.value.span();
         match entry.value.into_inner() {
@@ -38,12 +38,13 @@ impl CorsTable {
                 read_table(reader, entry.line, entry.written, entries)
             }
             other => {
-                let list = read::<OriginList>(Spanned::new(span, other), &()).map_err(|refused| Refused {
-                    accepted: format!("{}; off; or a table with the key origins", refused.accepted),
-                    ..refused
-                })?;
+                let list =
+                    read::<OriginList>(Spanned::new(span, other), &()).map_err(|refused| RejectedValue {
+                        accepted: format!("{}; off; or a table with the key origins", refused.accepted),
+                        ..refused
+                    })?;
                 let policy = CorsPolicy::new(list.origins().clone(), CORS_MAX_AGE.get());
-                Ok(Some(Self { policy: OrOff::Given(Arc::new(policy)), max_age_is_open: true }))
+                Ok(Some(Self { policy: Toggle::Given(Arc::new(policy)), max_age_is_open: true }))
             }
         }
     }
@@ -53,8 +54,8 @@ fn read_table<'a>(
     reader: &mut RuleReader<'_, 'a>,
     line: usize,
     written: &str,
-    entries: Vec<Entry<'a>>,
-) -> Result<Option<CorsTable>, Refused> {
+    entries: Vec<TomlEntry<'a>>,
+) -> Result<Option<CorsTable>, RejectedValue> {
     let before = reader.errors.len();
     let mut policy = CorsPolicy::new(AllowedOrigins::These(Vec::new()), CORS_MAX_AGE.get());
     let (mut has_origins, mut max_age_is_open) = (false, true);
@@ -72,10 +73,11 @@ fn read_table<'a>(
             }
             "max_age" => {
                 max_age_is_open = false;
-                read::<Span>(entry.value, &CORS_MAX_AGE_BOUNDS).map(|span| policy.max_age = span.get())
+                read::<DurationSetting>(entry.value, &CORS_MAX_AGE_BOUNDS)
+                    .map(|span| policy.max_age = span.get())
             }
             "credentials" => {
-                read::<Switch>(entry.value, &()).map(|switch| policy.credentials = switch.is_on())
+                read::<OnOff>(entry.value, &()).map(|switch| policy.credentials = switch.is_on())
             }
             _ => {
                 reader.tell_unknown(&entry, "rule.cors", KEYS);
@@ -90,7 +92,7 @@ fn read_table<'a>(
         return Ok(None);
     }
     if !has_origins {
-        return Err(Refused::new("has no origins", format!("origins: {}", OriginList::accepted(&()))));
+        return Err(RejectedValue::new("has no origins", format!("origins: {}", OriginList::accepted(&()))));
     }
     if policy.credentials && policy.origins == AllowedOrigins::Any {
         let reason = "has credentials for the origin *, which browsers refuse, since any page could then read \
@@ -99,25 +101,28 @@ fn read_table<'a>(
             line,
             "rule.cors",
             written,
-            Refused::new(reason, "credentials with named origins"),
+            RejectedValue::new(reason, "credentials with named origins"),
         );
         return Ok(None);
     }
-    Ok(Some(CorsTable { policy: OrOff::Given(Arc::new(policy)), max_age_is_open }))
+    Ok(Some(CorsTable { policy: Toggle::Given(Arc::new(policy)), max_age_is_open }))
 }
 
-fn read_methods(value: &Spanned<DeValue<'_>>) -> Result<Vec<CorsMethod>, Refused> {
+fn read_methods(value: &Spanned<DeValue<'_>>) -> Result<Vec<CorsMethod>, RejectedValue> {
     let accepted = "a list of GET and HEAD, the methods that there are files for";
     let texts = texts_of(value.get_ref())
         .filter(|texts| !texts.is_empty())
-        .ok_or_else(|| Refused::new("is no list of methods", accepted))?;
+        .ok_or_else(|| RejectedValue::new("is no list of methods", accepted))?;
     let mut methods = Vec::new();
     for text in texts {
         let method = match text.as_str() {
             "GET" => CorsMethod::Get,
             "HEAD" => CorsMethod::Head,
             other => {
-                return Err(Refused::new(format!("has the method {other:?}, which is not served"), accepted));
+                return Err(RejectedValue::new(
+                    format!("has the method {other:?}, which is not served"),
+                    accepted,
+                ));
             }
         };
         if !methods.contains(&method) {
@@ -127,7 +132,7 @@ fn read_methods(value: &Spanned<DeValue<'_>>) -> Result<Vec<CorsMethod>, Refused
     Ok(methods)
 }
 
-fn read_headers(value: &Spanned<DeValue<'_>>) -> Result<AllowedHeaders, Refused> {
+fn read_headers(value: &Spanned<DeValue<'_>>) -> Result<AllowedHeaders, RejectedValue> {
     if matches!(value.get_ref(), DeValue::String(text) if text == "*") {
         return Ok(AllowedHeaders::Any);
     }
@@ -135,14 +140,15 @@ fn read_headers(value: &Spanned<DeValue<'_>>) -> Result<AllowedHeaders, Refused>
     Ok(AllowedHeaders::These(names.iter().map(|name| name.to_ascii_lowercase()).collect()))
 }
 
-fn read_names(value: &Spanned<DeValue<'_>>, accepted: &str) -> Result<Vec<String>, Refused> {
+fn read_names(value: &Spanned<DeValue<'_>>, accepted: &str) -> Result<Vec<String>, RejectedValue> {
     let names = texts_of(value.get_ref())
-        .ok_or_else(|| Refused::new("is no list of names of header fields", accepted))?;
+        .ok_or_else(|| RejectedValue::new("is no list of names of header fields", accepted))?;
     // `*` is a token, but never the name of one field.
     match names.iter().find(|name| !is_token(name.as_bytes()) || *name == "*") {
-        Some(name) => {
-            Err(Refused::new(format!("has {name:?}, which is not the name of a header field"), accepted))
-        }
+        Some(name) => Err(RejectedValue::new(
+            format!("has {name:?}, which is not the name of a header field"),
+            accepted,
+        )),
         None => Ok(names),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::setting::{self, Forms, Refusal, Setting, check_range, deserialize_by_text};
+use super::setting::{self, SettingValue, TomlForms, ValueError, check_range, deserialize_by_text};
 
 /// A number of things, in decimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,16 +28,16 @@ impl Count {
 }
 
 impl FromStr for Count {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Refusal::new("is not a whole number in decimal digits"));
+            return Err(ValueError::new("is not a whole number in decimal digits"));
         }
-        text.parse().map(Self).map_err(|_| Refusal::new("is too large"))
+        text.parse().map(Self).map_err(|_| ValueError::new("is too large"))
     }
 }
 
@@ -47,16 +47,16 @@ impl fmt::Display for Count {
     }
 }
 
-impl Setting for Count {
+impl SettingValue for Count {
     type Bounds = RangeInclusive<Self>;
-    const FORMS: Forms = Forms::INTEGER;
+    const FORMS: TomlForms = TomlForms::INTEGER;
     const METAVAR: &'static str = "COUNT";
 
     fn accepted(bounds: &Self::Bounds) -> String {
         format!("a count from {} to {}", bounds.start(), bounds.end())
     }
 
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), Refusal> {
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
         check_range(self, bounds)
     }
 }
@@ -82,10 +82,10 @@ impl<T> Auto<T> {
     }
 }
 
-impl<T: FromStr<Err = Refusal>> FromStr for Auto<T> {
-    type Err = Refusal;
+impl<T: FromStr<Err = ValueError>> FromStr for Auto<T> {
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.eq_ignore_ascii_case(AUTO) { Ok(Self::Auto) } else { text.parse().map(Self::Given) }
     }
 }
@@ -99,16 +99,16 @@ impl<T: fmt::Display> fmt::Display for Auto<T> {
     }
 }
 
-impl<T: Setting> Setting for Auto<T> {
+impl<T: SettingValue> SettingValue for Auto<T> {
     type Bounds = T::Bounds;
-    const FORMS: Forms = T::FORMS;
+    const FORMS: TomlForms = T::FORMS;
     const METAVAR: &'static str = T::METAVAR;
 
     fn accepted(bounds: &Self::Bounds) -> String {
         format!("{}, or {AUTO}", T::accepted(bounds))
     }
 
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), Refusal> {
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
         match self {
             Self::Auto => Ok(()),
             Self::Given(amount) => amount.check(bounds),
@@ -116,7 +116,7 @@ impl<T: Setting> Setting for Auto<T> {
     }
 }
 
-impl<'de, T: Setting> serde::Deserialize<'de> for Auto<T> {
+impl<'de, T: SettingValue> serde::Deserialize<'de> for Auto<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         setting::deserialize(deserializer)
     }
@@ -141,7 +141,7 @@ mod tests {
             ("many", "is not a whole number in decimal digits"),
             ("99999999999999999999", "is too large"),
         ] {
-            assert_eq!(text.parse::<Count>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<Count>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!("auto".parse(), Ok(Auto::<Count>::Auto));
         assert_eq!("Auto".parse(), Ok(Auto::<Count>::Auto));
         assert_eq!("8".parse(), Ok(Auto::Given(Count(8))));
-        assert_eq!("".parse::<Auto<Count>>(), Err(Refusal::EMPTY));
+        assert_eq!("".parse::<Auto<Count>>(), Err(ValueError::EMPTY));
         assert_eq!(Auto::<Count>::Auto.to_string(), "auto");
         assert_eq!(Auto::Given(Count(8)).to_string(), "8");
     }

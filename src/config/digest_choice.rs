@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 use crate::config::toggle::OFF;
 
 /// The algorithms of the digests that responses carry (RFC 9530); none of them: off.
@@ -16,11 +16,11 @@ pub struct DigestChoice {
 }
 
 impl FromStr for DigestChoice {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
-            "" => return Err(Refusal::EMPTY),
+            "" => return Err(ValueError::EMPTY),
             "false" | OFF => return Ok(Self::default()),
             "true" | "on" => return Ok(Self { sha256: true, sha512: false }),
             _ => {}
@@ -31,14 +31,14 @@ impl FromStr for DigestChoice {
                 "sha-256" => &mut choice.sha256,
                 "sha-512" => &mut choice.sha512,
                 other => {
-                    return Err(Refusal::new(format!(
+                    return Err(ValueError::new(format!(
                         "has the unknown algorithm `{}`",
                         other.escape_debug()
                     )));
                 }
             };
             if std::mem::replace(chosen, true) {
-                return Err(Refusal::new(format!("has {} in it twice", name.trim())));
+                return Err(ValueError::new(format!("has {} in it twice", name.trim())));
             }
         }
         Ok(choice)
@@ -56,16 +56,16 @@ impl fmt::Display for DigestChoice {
     }
 }
 
-impl Setting for DigestChoice {
+impl SettingValue for DigestChoice {
     type Bounds = ();
-    const FORMS: Forms = Forms { boolean: true, ..Forms::LIST };
+    const FORMS: TomlForms = TomlForms { boolean: true, ..TomlForms::LIST };
     const METAVAR: &'static str = "ALGORITHMS";
 
     fn accepted((): &()) -> String {
         "true, sha-256, sha-512, a list of them, or off".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
@@ -94,7 +94,7 @@ mod tests {
             ("sha-256,sha-256", "has sha-256 in it twice"),
             ("sha-256,", "has the unknown algorithm ``"),
         ] {
-            assert_eq!(text.parse::<DigestChoice>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<DigestChoice>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 }

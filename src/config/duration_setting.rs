@@ -5,13 +5,13 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::setting::{Forms, Refusal, Setting, check_range, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, check_range, deserialize_by_text};
 
 /// A length of time in whole milliseconds: `250ms`, `30s`, `5m`, `1h`, `1m30s`, `0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Span(Duration);
+pub struct DurationSetting(Duration);
 
-impl Span {
+impl DurationSetting {
     /// No time at all.
     pub const ZERO: Self = Self(Duration::ZERO);
 
@@ -41,34 +41,34 @@ impl Span {
     }
 }
 
-impl FromStr for Span {
-    type Err = Refusal;
+impl FromStr for DurationSetting {
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
-            "" => return Err(Refusal::EMPTY),
+            "" => return Err(ValueError::EMPTY),
             "0" => return Ok(Self::ZERO),
             _ => {}
         }
-        let too_large = || Refusal::new("is too large");
+        let too_large = || ValueError::new("is too large");
         let (mut rest, mut total, mut units) = (text, 0_u64, UNITS.iter());
         while !rest.is_empty() {
             let (digits, after) = split_where(rest, |c| !c.is_ascii_digit());
             if digits.is_empty() {
-                return Err(Refusal::new("has no whole number where one should be"));
+                return Err(ValueError::new("has no whole number where one should be"));
             }
             let (unit, after) = split_where(after, |c| c.is_ascii_digit());
             if unit.is_empty() {
-                return Err(Refusal::new("has no unit"));
+                return Err(ValueError::new("has no unit"));
             }
             let known = UNITS.iter().any(|(name, _)| *name == unit);
             if !known {
-                return Err(Refusal::new(format!("has the unknown unit `{}`", unit.escape_debug())));
+                return Err(ValueError::new(format!("has the unknown unit `{}`", unit.escape_debug())));
             }
             // The iterator goes on where the last unit was found: a unit comes once, and the larger first.
             let (_, factor) = units
                 .find(|(name, _)| *name == unit)
-                .ok_or_else(|| Refusal::new("has its units out of order"))?;
+                .ok_or_else(|| ValueError::new("has its units out of order"))?;
             let number: Option<u64> = digits.parse().ok();
             let part = number.and_then(|number| number.checked_mul(*factor));
             total = part.and_then(|part| total.checked_add(part)).ok_or_else(too_large)?;
@@ -82,7 +82,7 @@ fn split_where(text: &str, end: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(end).unwrap_or(text.len()))
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for DurationSetting {
     /// In the largest unit that divides it; but a minute is written 60s, as timeouts are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
@@ -97,10 +97,10 @@ impl fmt::Display for Span {
     }
 }
 
-impl Setting for Span {
+impl SettingValue for DurationSetting {
     type Bounds = RangeInclusive<Self>;
     // An integer is let in only to be told that it lacks its unit; 0 needs none.
-    const FORMS: Forms = Forms::INTEGER;
+    const FORMS: TomlForms = TomlForms::INTEGER;
     const METAVAR: &'static str = "DURATION";
 
     fn accepted(bounds: &Self::Bounds) -> String {
@@ -111,12 +111,12 @@ impl Setting for Span {
         )
     }
 
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), Refusal> {
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
         check_range(self, bounds)
     }
 }
 
-deserialize_by_text!(Span);
+deserialize_by_text!(DurationSetting);
 
 /// In milliseconds.
 const ONE_MINUTE: u128 = 60_000;
@@ -147,9 +147,9 @@ mod tests {
             ("24h", 86_400_000, "24h"),
             ("1h2m3s4ms", 3_723_004, "3723004ms"),
         ] {
-            assert_eq!(text.parse(), Ok(Span::millis(millis)), "{text}");
-            assert_eq!(Span::millis(millis).to_string(), written);
-            assert_eq!(written.parse(), Ok(Span::millis(millis)), "{written}");
+            assert_eq!(text.parse(), Ok(DurationSetting::millis(millis)), "{text}");
+            assert_eq!(DurationSetting::millis(millis).to_string(), written);
+            assert_eq!(written.parse(), Ok(DurationSetting::millis(millis)), "{written}");
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
             ("18446744073709551615h", "is too large"),
             ("18446744073709551s999ms", "is too large"),
         ] {
-            assert_eq!(text.parse::<Span>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<DurationSetting>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 }

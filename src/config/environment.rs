@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::error::ConfigError;
 use super::nearest::nearest_key;
-use crate::config::settings_table::{KNOBS, Knob, VARIABLE_PREFIX};
+use crate::config::settings_table::{KNOBS, Setting, VARIABLE_PREFIX};
 
 /// The variables that are ours, sorted by what they set; in the order of their names.
 #[derive(Debug, Default)]
@@ -12,7 +12,7 @@ pub(crate) struct Environment {
     /// `PAGECAST_CONFIG`
     pub(crate) config_file: Option<OsString>,
     /// Those that set a knob.
-    pub(crate) knobs: Vec<(&'static Knob, OsString)>,
+    pub(crate) knobs: Vec<(&'static Setting, OsString)>,
 }
 
 /// The variable that names the file.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::origin::Origin;
-use crate::config::settings_table::Knob;
+use super::origin::ValueOrigin;
+use crate::config::settings_table::Setting;
 
 /// One thing that is wrong. Its text is one line and says what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,12 @@ pub enum ConfigError {
 
 impl ConfigError {
     /// A bad value of `knob`, found at `origin`.
-    pub(crate) fn bad_value(knob: &Knob, origin: &Origin, value: &str, reason: impl Into<String>) -> Self {
+    pub(crate) fn bad_value(
+        knob: &Setting,
+        origin: &ValueOrigin,
+        value: &str,
+        reason: impl Into<String>,
+    ) -> Self {
         Self::bad_value_at(name_at(origin, knob.key), value, reason, knob.accepted())
     }
 
@@ -60,12 +65,12 @@ impl ConfigError {
 }
 
 /// The name that a value was given under, with its place.
-pub(crate) fn name_at(origin: &Origin, key: &str) -> String {
+pub(crate) fn name_at(origin: &ValueOrigin, key: &str) -> String {
     match origin {
-        Origin::Variable(name) | Origin::Flag(name) => name.clone(),
-        Origin::Argument => "ROOT".to_owned(),
-        Origin::File { path, line } => format!("{}:{line}: {key}", path.display()),
-        Origin::Default | Origin::Derived => format!("{key} (default)"),
+        ValueOrigin::Variable(name) | ValueOrigin::Flag(name) => name.clone(),
+        ValueOrigin::Argument => "ROOT".to_owned(),
+        ValueOrigin::File { path, line } => format!("{}:{line}: {key}", path.display()),
+        ValueOrigin::Default | ValueOrigin::Derived => format!("{key} (default)"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::change::is_live;
-use crate::config::settings_table::{KNOBS, Knob};
+use crate::config::settings_table::{KNOBS, Setting};
 
 /// A TOML file that explains every knob and, once its lines are uncommented, sets every default.
 /// `pagecast config --example` prints it; `config/pagecast.toml` begins with it.
@@ -30,7 +30,7 @@ pub fn example() -> String {
 }
 
 /// The default as a TOML value of its most natural type.
-fn toml_default(knob: &Knob) -> String {
+fn toml_default(knob: &Setting) -> String {
     let default = knob.default();
     match default.as_str() {
         "on" if knob.forms.boolean => "true".to_owned(),
@@ -60,8 +60,8 @@ mod tests {
     use crate::config::file::parse;
     use crate::config::rule_reader::RULE;
     use crate::config::rule_table::read_rules;
-    use crate::config::setting::Raw;
-    use crate::config::{Config, Span};
+    use crate::config::setting::RawValue;
+    use crate::config::{Config, DurationSetting};
 
     const SHIPPED: &str = include_str!("../../config/pagecast.toml");
 
@@ -85,8 +85,8 @@ mod tests {
         assert_eq!(entries.pop().map(|entry| entry.key).as_deref(), Some(RULE));
         let mut config = spoilt();
         for entry in entries {
-            let knob = Knob::by_key(&entry.key).unwrap_or_else(|| panic!("{} is no knob", entry.key));
-            assert_eq!(knob.read(&mut config, Raw::Toml(entry.value)), Ok(()), "{}", entry.key);
+            let knob = Setting::by_key(&entry.key).unwrap_or_else(|| panic!("{} is no knob", entry.key));
+            assert_eq!(knob.read(&mut config, RawValue::Toml(entry.value)), Ok(()), "{}", entry.key);
             assert_eq!(knob.value(&config), knob.default(), "{}", entry.key);
         }
         assert_eq!(config, Config::default());
@@ -113,6 +113,10 @@ mod tests {
     }
 
     fn spoilt() -> Config {
-        Config { drain_delay: Span::ZERO, stall_timeout: Span::hours(1), ..Config::default() }
+        Config {
+            drain_delay: DurationSetting::ZERO,
+            stall_timeout: DurationSetting::hours(1),
+            ..Config::default()
+        }
     }
 }

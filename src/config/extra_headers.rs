@@ -1,27 +1,31 @@
 //! Header fields that a rule adds to responses.
 
-use super::setting::Refusal;
-use crate::config::header_value::{FieldName, FieldValue};
+use super::setting::ValueError;
+use crate::config::header_value::{ConfigHeaderName, ConfigHeaderValue};
 
 /// Fields with their values, each name once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ExtraFields(Vec<(FieldName, FieldValue)>);
+pub struct ExtraHeaders(Vec<(ConfigHeaderName, ConfigHeaderValue)>);
 
-impl ExtraFields {
+impl ExtraHeaders {
     /// The fields, in the order in which they were written.
-    pub fn as_slice(&self) -> &[(FieldName, FieldValue)] {
+    pub fn as_slice(&self) -> &[(ConfigHeaderName, ConfigHeaderValue)] {
         &self.0
     }
 
     /// The value of a field, whatever the case of its name.
-    pub fn get(&self, name: &str) -> Option<&FieldValue> {
+    pub fn get(&self, name: &str) -> Option<&ConfigHeaderValue> {
         self.0.iter().find(|(known, _)| known.as_str().eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Adds a field that is not there yet.
-    pub(crate) fn push(&mut self, name: FieldName, value: FieldValue) -> Result<(), Refusal> {
+    pub(crate) fn push(
+        &mut self,
+        name: ConfigHeaderName,
+        value: ConfigHeaderValue,
+    ) -> Result<(), ValueError> {
         if self.get(name.as_str()).is_some() {
-            return Err(Refusal::new("is of a name that is given twice"));
+            return Err(ValueError::new("is of a name that is given twice"));
         }
         self.0.push((name, value));
         Ok(())
@@ -108,12 +112,12 @@ mod tests {
 
     #[test]
     fn a_name_is_there_once_in_whatever_case() {
-        let mut fields = ExtraFields::default();
-        let push = |fields: &mut ExtraFields, name: &str, value: &str| {
+        let mut fields = ExtraHeaders::default();
+        let push = |fields: &mut ExtraHeaders, name: &str, value: &str| {
             fields.push(name.parse().expect("a name"), value.parse().expect("a value"))
         };
         assert_eq!(push(&mut fields, "Link", "a"), Ok(()));
         assert!(push(&mut fields, "link", "b").is_err());
-        assert_eq!(fields.get("LINK").map(FieldValue::as_str), Some("a"));
+        assert_eq!(fields.get("LINK").map(ConfigHeaderValue::as_str), Some("a"));
     }
 }

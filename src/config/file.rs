@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A file with what is wrong with its syntax.
-pub(crate) struct Source<'a> {
+pub(crate) struct TomlSource<'a> {
     pub(crate) path: &'a Path,
     text: &'a str,
     /// Line and reason of the faults of syntax, one a line.
@@ -15,7 +15,7 @@ pub(crate) struct Source<'a> {
 }
 
 /// A key of a table with its value.
-pub(crate) struct Entry<'a> {
+pub(crate) struct TomlEntry<'a> {
     pub(crate) key: String,
     /// Counted from 1.
     pub(crate) line: usize,
@@ -25,9 +25,9 @@ pub(crate) struct Entry<'a> {
 }
 
 /// Reads a TOML document as far as it can be read, into the entries of its top.
-pub(crate) fn parse<'a>(path: &'a Path, text: &'a str) -> (Source<'a>, Vec<Entry<'a>>) {
+pub(crate) fn parse<'a>(path: &'a Path, text: &'a str) -> (TomlSource<'a>, Vec<TomlEntry<'a>>) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut source = Source { path, text, faults: Vec::new() };
+    let mut source = TomlSource { path, text, faults: Vec::new() };
     source.faults = errors
         .iter()
         .map(|error| {
@@ -46,12 +46,12 @@ pub(crate) fn parse<'a>(path: &'a Path, text: &'a str) -> (Source<'a>, Vec<Entry
     (source, entries)
 }
 
-impl<'a> Source<'a> {
+impl<'a> TomlSource<'a> {
     /// The entries of a table of the file, in order of their lines.
-    pub(crate) fn entries(&self, table: DeTable<'a>) -> Vec<Entry<'a>> {
-        let mut entries: Vec<Entry<'_>> = table
+    pub(crate) fn entries(&self, table: DeTable<'a>) -> Vec<TomlEntry<'a>> {
+        let mut entries: Vec<TomlEntry<'_>> = table
             .into_iter()
-            .map(|(key, value)| Entry {
+            .map(|(key, value)| TomlEntry {
                 line: self.line_of(&key.span()),
                 written: unquoted(self.text.get(value.span()).unwrap_or_default()),
                 key: key.into_inner().into_owned(),

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// What loading asks of the disk.
-pub trait Disk {
+pub trait FileReader {
     /// The bytes of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
@@ -14,7 +14,7 @@ pub trait Disk {
     fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>>;
 
     /// The bytes of a file of secrets, and whether others may read it. Never waits for a writer.
-    fn read_private(&self, path: &Path) -> io::Result<Private>;
+    fn read_private(&self, path: &Path) -> io::Result<SecretFile>;
 
     /// Whether a path leads to something in a directory, symbolic links followed.
     fn is_within(&self, path: &Path, directory: &Path) -> bool;
@@ -25,7 +25,7 @@ pub trait Disk {
 
 /// What a file of secrets holds.
 #[derive(Clone)]
-pub struct Private {
+pub struct SecretFile {
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// Everybody on the machine may read it.
@@ -34,9 +34,9 @@ pub struct Private {
 
 /// The disk of the machine.
 #[derive(Debug, Clone, Copy)]
-pub struct RealDisk;
+pub struct SystemFileReader;
 
-impl Disk for RealDisk {
+impl FileReader for SystemFileReader {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         fs::read(path)
     }
@@ -45,7 +45,7 @@ impl Disk for RealDisk {
         self.read_private(path).map(|private| private.bytes)
     }
 
-    fn read_private(&self, path: &Path) -> io::Result<Private> {
+    fn read_private(&self, path: &Path) -> io::Result<SecretFile> {
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let mut file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
@@ -54,7 +54,7 @@ impl Disk for RealDisk {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        Ok(Private { bytes, is_exposed: metadata.mode() & OTHERS_READ != 0 })
+        Ok(SecretFile { bytes, is_exposed: metadata.mode() & OTHERS_READ != 0 })
     }
 
     fn is_within(&self, path: &Path, directory: &Path) -> bool {
@@ -71,25 +71,25 @@ impl Disk for RealDisk {
 #[derive(Debug, Clone, Copy)]
 pub struct RegularFiles;
 
-impl Disk for RegularFiles {
+impl FileReader for RegularFiles {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        RealDisk.read_regular(path)
+        SystemFileReader.read_regular(path)
     }
 
     fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
-        RealDisk.read_regular(path)
+        SystemFileReader.read_regular(path)
     }
 
-    fn read_private(&self, path: &Path) -> io::Result<Private> {
-        RealDisk.read_private(path)
+    fn read_private(&self, path: &Path) -> io::Result<SecretFile> {
+        SystemFileReader.read_private(path)
     }
 
     fn is_within(&self, path: &Path, directory: &Path) -> bool {
-        RealDisk.is_within(path, directory)
+        SystemFileReader.is_within(path, directory)
     }
 
     fn is_directory(&self, path: &Path) -> io::Result<bool> {
-        RealDisk.is_directory(path)
+        SystemFileReader.is_directory(path)
     }
 }
 

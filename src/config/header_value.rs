@@ -4,95 +4,95 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 use crate::http::header_grammar::is_token;
 
 /// The value of a header field: visible ASCII, with spaces and tabs inside; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct FieldValue(Arc<str>);
+pub struct ConfigHeaderValue(Arc<str>);
 
-impl FieldValue {
+impl ConfigHeaderValue {
     /// The value.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl FromStr for FieldValue {
-    type Err = Refusal;
+impl FromStr for ConfigHeaderValue {
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         if text.trim_matches([' ', '\t']).len() != text.len() {
-            return Err(Refusal::new("begins or ends with white space"));
+            return Err(ValueError::new("begins or ends with white space"));
         }
         match text.chars().find(|&character| !matches!(character, ' '..='~' | '\t')) {
-            Some('\r' | '\n') => Err(Refusal::new("has a line break in it")),
-            Some(character) if character.is_ascii() => Err(Refusal::new("has a control character in it")),
-            Some(_) => Err(Refusal::new("has a character in it that is not ASCII")),
+            Some('\r' | '\n') => Err(ValueError::new("has a line break in it")),
+            Some(character) if character.is_ascii() => Err(ValueError::new("has a control character in it")),
+            Some(_) => Err(ValueError::new("has a character in it that is not ASCII")),
             None => Ok(Self(text.into())),
         }
     }
 }
 
-impl fmt::Display for FieldValue {
+impl fmt::Display for ConfigHeaderValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Setting for FieldValue {
+impl SettingValue for ConfigHeaderValue {
     type Bounds = ();
-    const FORMS: Forms = Forms::TEXT;
+    const FORMS: TomlForms = TomlForms::TEXT;
     const METAVAR: &'static str = "VALUE";
 
     fn accepted((): &()) -> String {
         "the value of a header field in visible ASCII".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
 
-deserialize_by_text!(FieldValue);
+deserialize_by_text!(ConfigHeaderValue);
 
 /// The name of a header field, as it was written. Names are equal in either case.
 #[derive(Debug, Clone)]
-pub struct FieldName(Arc<str>);
+pub struct ConfigHeaderName(Arc<str>);
 
-impl FieldName {
+impl ConfigHeaderName {
     /// The name, as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl PartialEq for FieldName {
+impl PartialEq for ConfigHeaderName {
     fn eq(&self, other: &Self) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
     }
 }
 
-impl Eq for FieldName {}
+impl Eq for ConfigHeaderName {}
 
-impl FromStr for FieldName {
-    type Err = Refusal;
+impl FromStr for ConfigHeaderName {
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         if !is_token(text.as_bytes()) {
-            return Err(Refusal::new("is not the name of a header field"));
+            return Err(ValueError::new("is not the name of a header field"));
         }
         Ok(Self(text.into()))
     }
 }
 
-impl fmt::Display for FieldName {
+impl fmt::Display for ConfigHeaderName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_value_is_visible_ascii_with_spaces_inside() {
         for text in ["a", "public, max-age=60", "a\tb", "\"quoted\"", "~"] {
-            assert_eq!(text.parse::<FieldValue>().expect(text).as_str(), text);
+            assert_eq!(text.parse::<ConfigHeaderValue>().expect(text).as_str(), text);
         }
         for (text, reason) in [
             ("", "is empty"),
@@ -159,15 +159,15 @@ mod tests {
             ("a\x7fb", "has a control character in it"),
             ("caf\u{e9}", "has a character in it that is not ASCII"),
         ] {
-            assert_eq!(text.parse::<FieldValue>(), Err(Refusal::new(reason)), "{text:?}");
+            assert_eq!(text.parse::<ConfigHeaderValue>(), Err(ValueError::new(reason)), "{text:?}");
         }
     }
 
     #[test]
     fn a_name_is_a_token_and_equal_in_either_case() {
-        let name = |text: &str| text.parse::<FieldName>();
+        let name = |text: &str| text.parse::<ConfigHeaderName>();
         assert_eq!(name("X-Served-By"), name("x-served-by"));
-        assert_eq!(name("").err(), Some(Refusal::EMPTY));
+        assert_eq!(name("").err(), Some(ValueError::EMPTY));
         for text in ["a b", "a:", "a\n", "caf\u{e9}", "(a)"] {
             assert!(name(text).is_err(), "{text:?}");
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 use crate::http::host_pattern::HostPattern;
 
 /// A comma list of hosts, in the file also a list of strings; or `any`.
@@ -23,24 +23,24 @@ impl HostList {
 }
 
 impl FromStr for HostList {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
-            "" => return Err(Refusal::EMPTY),
+            "" => return Err(ValueError::EMPTY),
             ANY => return Ok(Self::any()),
             _ => {}
         }
         let mut hosts = Vec::new();
         for part in text.split(',').map(str::trim) {
             if part == ANY {
-                return Err(Refusal::new("has any beside other hosts, which it includes"));
+                return Err(ValueError::new("has any beside other hosts, which it includes"));
             }
             let host = HostPattern::parse(part).map_err(|reason| {
-                Refusal::new(format!("has `{}` in it, which {reason}", part.escape_debug()))
+                ValueError::new(format!("has `{}` in it, which {reason}", part.escape_debug()))
             })?;
             if hosts.contains(&host) {
-                return Err(Refusal::new(format!("has {host} in it twice")));
+                return Err(ValueError::new(format!("has {host} in it twice")));
             }
             hosts.push(host);
         }
@@ -55,16 +55,16 @@ impl fmt::Display for HostList {
     }
 }
 
-impl Setting for HostList {
+impl SettingValue for HostList {
     type Bounds = ();
-    const FORMS: Forms = Forms::LIST;
+    const FORMS: TomlForms = TomlForms::LIST;
     const METAVAR: &'static str = "HOSTS";
 
     fn accepted((): &()) -> String {
         "a list of hosts without ports such as example.com or *.example.com, or any".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
@@ -91,7 +91,7 @@ mod tests {
             ("a,any", "has any beside other hosts, which it includes"),
             ("a:80", "has `a:80` in it, which has a port, and a host has none"),
         ] {
-            assert_eq!(text.parse::<HostList>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<HostList>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 }

@@ -5,13 +5,13 @@ use std::ffi::OsString;
 
 use super::error::ConfigErrors;
 use super::limits::SystemFacts;
-use super::load::{Loaded, load};
+use super::load::{LoadedConfig, load};
 use super::system::system_facts;
-use crate::config::file_reader::Disk;
+use crate::config::file_reader::FileReader;
 
 /// The arguments, the environment and the facts of the system, as they were at start.
 #[derive(Debug, Clone)]
-pub struct Given {
+pub struct ProcessInputs {
     /// Without the program's name.
     pub arguments: Vec<OsString>,
     /// The whole environment.
@@ -20,7 +20,7 @@ pub struct Given {
     pub facts: SystemFacts,
 }
 
-impl Given {
+impl ProcessInputs {
     /// What this process was given. Raises the soft limit on open files on the way.
     pub fn to_the_process() -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Given {
     ///
     /// # Errors
     /// All that is wrong.
-    pub fn load(&self, disk: &dyn Disk) -> Result<Loaded, ConfigErrors> {
+    pub fn load(&self, disk: &dyn FileReader) -> Result<LoadedConfig, ConfigErrors> {
         load(self.arguments.iter().cloned(), self.variables.iter().cloned(), disk, &self.facts)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Open files are shared out first to a reserve, then to connections (about three quarters of the rest, within a
 //! quarter of memory at 16 KiB each) and handles. The reserve is what the process needs whatever the traffic: [`PROCESS_FILES`]; for every worker
-//! [`WORKER_FILES`] and a socket for each address or inherited socket; [`Limits::admin_connections`], [`Limits::refusals`] and
-//! [`Limits::directories`].
+//! [`WORKER_FILES`] and a socket for each address or inherited socket; [`ResolvedLimits::admin_connections`], [`ResolvedLimits::refusals`] and
+//! [`ResolvedLimits::directories`].
 
 use super::count::{AUTO, Auto};
 use super::error::ConfigError;
@@ -30,7 +30,7 @@ pub struct SystemFacts {
 
 /// Numbers that hold together on this system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct ResolvedLimits {
     /// Threads that serve traffic.
     pub workers: usize,
     /// Files of the site that are open at once.
@@ -62,12 +62,12 @@ pub struct Limits {
 }
 
 /// Settles every amount that is `auto` and refuses those given that cannot hold together, or not on this system.
-pub fn settle(config: &Config, facts: &SystemFacts) -> Result<Limits, Vec<ConfigError>> {
+pub fn settle(config: &Config, facts: &SystemFacts) -> Result<ResolvedLimits, Vec<ConfigError>> {
     let mut errors = Vec::new();
     check_compressed_sizes(config, &mut errors);
     check_heap(config, &mut errors);
     check_proxies(config, &mut errors);
-    let reserve = Reserve::new(config, facts);
+    let reserve = ReservedFiles::new(config, facts);
     let (handles, max_connections) = share_files(config, facts, &reserve).unwrap_or_else(|error| {
         errors.push(error);
         (0, 0)
@@ -75,7 +75,7 @@ pub fn settle(config: &Config, facts: &SystemFacts) -> Result<Limits, Vec<Config
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(Limits {
+    Ok(ResolvedLimits {
         workers: length(reserve.workers),
         handles: length(handles),
         max_connections: length(max_connections),
@@ -99,7 +99,7 @@ fn heap_bytes(config: &Config, facts: &SystemFacts) -> u64 {
     config.heap_bytes.given().map_or_else(affordable, |bytes| bytes.get())
 }
 
-impl Limits {
+impl ResolvedLimits {
     /// The same with room for `sockets` listening sockets: a predecessor may hand over more than were reckoned with. They
     /// take the place of connections, unless their number was given.
     ///
@@ -162,7 +162,7 @@ fn check_proxies(config: &Config, errors: &mut Vec<ConfigError>) {
 }
 
 /// Open files that no handle and no connection may take.
-struct Reserve {
+struct ReservedFiles {
     workers: u64,
     refusals: u64,
     admin_connections: u64,
@@ -172,7 +172,7 @@ struct Reserve {
     total: u64,
 }
 
-impl Reserve {
+impl ReservedFiles {
     fn new(config: &Config, facts: &SystemFacts) -> Self {
         let affordable = (facts.open_files / FILES_PER_AUTO_WORKER).clamp(1, WORKERS_MAX);
         let workers = match config.workers {
@@ -199,7 +199,11 @@ impl Reserve {
 }
 
 /// Handles and connections that fit beside the reserve.
-fn share_files(config: &Config, facts: &SystemFacts, reserve: &Reserve) -> Result<(u64, u64), ConfigError> {
+fn share_files(
+    config: &Config,
+    facts: &SystemFacts,
+    reserve: &ReservedFiles,
+) -> Result<(u64, u64), ConfigError> {
     let rest = facts.open_files.saturating_sub(reserve.total);
     let handles = config.handles.given().map(|handles| handles.get());
     let connections = config.max_connections.given().map(|connections| connections.get());
@@ -221,7 +225,7 @@ fn share_files(config: &Config, facts: &SystemFacts, reserve: &Reserve) -> Resul
 }
 
 /// Says what does not fit, and what would.
-fn too_many(config: &Config, facts: &SystemFacts, reserve: &Reserve, least: u64) -> ConfigError {
+fn too_many(config: &Config, facts: &SystemFacts, reserve: &ReservedFiles, least: u64) -> ConfigError {
     let named = |amount: String, least: u64| match amount.as_str() {
         AUTO => format!("{AUTO} (at least {least})"),
         _ => amount,
@@ -299,7 +303,7 @@ const TLS_CONNECTION_BYTES: u64 = 96 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ByteCount, Count, Switch};
+    use crate::config::{ByteCount, Count, OnOff};
 
     fn facts(open_files: u64) -> SystemFacts {
         SystemFacts {
@@ -472,9 +476,9 @@ mod tests {
     fn bounds_of_compressing_that_leave_nothing_between_them_are_refused_unless_it_is_off() {
         let config =
             |compress, to| Config { compress, compress_to: ByteCount::bytes(to), ..Config::default() };
-        assert!(settle(&config(Switch::On, 1_024), &facts(1_024)).is_ok());
-        assert!(settle(&config(Switch::Off, 1_023), &facts(1_024)).is_ok());
-        let errors = settle(&config(Switch::On, 1_023), &facts(1_024)).expect_err("nothing between");
+        assert!(settle(&config(OnOff::On, 1_024), &facts(1_024)).is_ok());
+        assert!(settle(&config(OnOff::Off, 1_023), &facts(1_024)).is_ok());
+        let errors = settle(&config(OnOff::On, 1_023), &facts(1_024)).expect_err("nothing between");
         let text = errors.iter().map(ToString::to_string).collect::<String>();
         assert!(
             text.contains("PAGECAST_COMPRESS_FROM=1KiB") && text.contains("PAGECAST_COMPRESS_TO=1023"),

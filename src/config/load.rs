@@ -10,36 +10,36 @@ use super::cli::{COMMANDS, CommandLine, read_command_line};
 use super::count::AUTO;
 use super::environment::{CONFIG_VARIABLE, Environment, read_environment};
 use super::error::{ConfigError, ConfigErrors, name_at};
-use super::file::{Entry, Source, parse};
-use super::limits::{self, Limits, SystemFacts};
+use super::file::{TomlEntry, TomlSource, parse};
+use super::limits::{self, ResolvedLimits, SystemFacts};
 use super::nearest::nearest_key;
-use super::origin::{Origin, Origins};
+use super::origin::{ValueOrigin, ValueOrigins};
 use super::rule_reader::RULE;
 use super::rule_table::{ReadRule, read_rules};
 use super::secret::HIDDEN;
-use super::setting::Raw;
-use super::task::Task;
-use crate::config::credential_files::{AccessFiles, WantedFiles};
-use crate::config::file_reader::Disk;
-use crate::config::settings_table::{Config, KNOBS, Knob};
-use crate::config::toggle::OrOff;
-use crate::http::redirects::{BadLine, REDIRECTS_FILE, Redirects};
+use super::setting::RawValue;
+use super::task::Action;
+use crate::config::credential_files::{CredentialFiles, CredentialPaths};
+use crate::config::file_reader::FileReader;
+use crate::config::settings_table::{Config, KNOBS, Setting};
+use crate::config::toggle::Toggle;
+use crate::http::redirects::{REDIRECTS_FILE, RedirectLineError, Redirects};
 
 /// What the program is to do, and with what.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// What it is to do.
-    pub task: Task,
-    /// The effective values; the defaults for [`Task::Print`].
+    pub task: Action,
+    /// The effective values; the defaults for [`Action::Print`].
     pub config: Config,
     /// Where they come from.
-    pub origins: Origins,
+    pub origins: ValueOrigins,
     /// What the values left open, settled for this system; the defaults where nothing is served.
-    pub limits: Limits,
+    pub limits: ResolvedLimits,
     /// Where names of the root lead that are no files, as its `_redirects` says.
     pub redirects: Arc<Redirects>,
     /// The files of secrets, for what serves or signs.
-    pub access: AccessFiles,
+    pub access: CredentialFiles,
     /// The file that values were read from, where one was named.
     pub file: Option<PathBuf>,
 }
@@ -49,20 +49,20 @@ pub struct Loaded {
 pub fn load(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
-    disk: &dyn Disk,
+    disk: &dyn FileReader,
     facts: &SystemFacts,
-) -> Result<Loaded, ConfigErrors> {
-    let mut draft = Draft::default();
+) -> Result<LoadedConfig, ConfigErrors> {
+    let mut draft = ConfigDraft::default();
     let line = read_command_line(arguments, &mut draft.errors);
-    if let Task::Print(_) = line.task {
+    if let Action::Print(_) = line.task {
         ConfigErrors::none_or(draft.errors)?;
-        return Ok(Loaded {
+        return Ok(LoadedConfig {
             task: line.task,
             config: Config::default(),
-            origins: Origins::default(),
-            limits: Limits::default(),
+            origins: ValueOrigins::default(),
+            limits: ResolvedLimits::default(),
             redirects: Arc::default(),
-            access: AccessFiles::default(),
+            access: CredentialFiles::default(),
             file: None,
         });
     }
@@ -72,13 +72,13 @@ pub fn load(
         draft.read_file(path, disk);
     }
     for (knob, value) in &environment.knobs {
-        draft.read_text(knob, value, Origin::Variable(knob.variable()));
+        draft.read_text(knob, value, ValueOrigin::Variable(knob.variable()));
     }
     for (knob, value) in &line.knobs {
-        draft.read_text(knob, value, Origin::Flag(format!("--{}", knob.flag())));
+        draft.read_text(knob, value, ValueOrigin::Flag(format!("--{}", knob.flag())));
     }
-    if let (Some(root), Some(knob)) = (&line.root, Knob::by_key("root")) {
-        draft.read_text(knob, root, Origin::Argument);
+    if let (Some(root), Some(knob)) = (&line.root, Setting::by_key("root")) {
+        draft.read_text(knob, root, ValueOrigin::Argument);
     }
     draft.take_rules();
     if line.task.is_bounded_by_limits() {
@@ -92,15 +92,16 @@ pub fn load(
         draft.check_root(disk);
         redirects = draft.read_redirects(disk);
     }
-    let limits = if line.task.is_bounded_by_limits() { draft.settle(facts) } else { Limits::default() };
+    let limits =
+        if line.task.is_bounded_by_limits() { draft.settle(facts) } else { ResolvedLimits::default() };
     let access = if line.task.has_to_do_with_secrets() {
         draft.read_access(&line.task, disk)
     } else {
-        AccessFiles::default()
+        CredentialFiles::default()
     };
     ConfigErrors::none_or(draft.errors)?;
-    let Draft { config, origins, .. } = draft;
-    Ok(Loaded { task: line.task, config, origins, limits, redirects, access, file })
+    let ConfigDraft { config, origins, .. } = draft;
+    Ok(LoadedConfig { task: line.task, config, origins, limits, redirects, access, file })
 }
 
 /// The file that is named by the flag or else by the variable.
@@ -126,17 +127,17 @@ fn config_file(
 
 /// A configuration in the making.
 #[derive(Default)]
-struct Draft {
+struct ConfigDraft {
     config: Config,
-    origins: Origins,
+    origins: ValueOrigins,
     /// Keys of knobs whose effective value was refused.
     refused: Vec<&'static str>,
     rules: Vec<ReadRule>,
     errors: Vec<ConfigError>,
 }
 
-impl Draft {
-    fn read_file(&mut self, path: &Path, disk: &dyn Disk) {
+impl ConfigDraft {
+    fn read_file(&mut self, path: &Path, disk: &dyn FileReader) {
         let read = disk.read(path).and_then(|bytes| {
             String::from_utf8(bytes)
                 .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
@@ -158,14 +159,14 @@ impl Draft {
         }
     }
 
-    fn read_entry<'a>(&mut self, source: &Source<'a>, entry: Entry<'a>) {
-        let origin = Origin::File { path: source.path.into(), line: entry.line };
+    fn read_entry<'a>(&mut self, source: &TomlSource<'a>, entry: TomlEntry<'a>) {
+        let origin = ValueOrigin::File { path: source.path.into(), line: entry.line };
         if entry.key == RULE {
             self.rules = read_rules(entry, source, &mut self.errors);
             return;
         }
-        match Knob::by_key(&entry.key) {
-            Some(knob) => self.set(knob, Raw::Toml(entry.value), entry.written, origin),
+        match Setting::by_key(&entry.key) {
+            Some(knob) => self.set(knob, RawValue::Toml(entry.value), entry.written, origin),
             None => self.errors.push(ConfigError::Unknown {
                 name: name_at(&origin, &entry.key),
                 nearest: nearest_key(&entry.key, &[RULE]).to_owned(),
@@ -173,14 +174,14 @@ impl Draft {
         }
     }
 
-    fn read_text(&mut self, knob: &'static Knob, value: &OsStr, origin: Origin) {
+    fn read_text(&mut self, knob: &'static Setting, value: &OsStr, origin: ValueOrigin) {
         match value.to_str() {
-            Some(text) => self.set(knob, Raw::Text(text), text, origin),
+            Some(text) => self.set(knob, RawValue::Text(text), text, origin),
             None => self.refuse(knob, &origin, &value.to_string_lossy(), "is not UTF-8"),
         }
     }
 
-    fn set(&mut self, knob: &'static Knob, raw: Raw<'_>, written: &str, origin: Origin) {
+    fn set(&mut self, knob: &'static Setting, raw: RawValue<'_>, written: &str, origin: ValueOrigin) {
         match knob.read(&mut self.config, raw) {
             Ok(()) => {
                 self.refused.retain(|key| *key != knob.key);
@@ -190,7 +191,13 @@ impl Draft {
         }
     }
 
-    fn refuse(&mut self, knob: &'static Knob, origin: &Origin, value: &str, reason: impl Into<String>) {
+    fn refuse(
+        &mut self,
+        knob: &'static Setting,
+        origin: &ValueOrigin,
+        value: &str,
+        reason: impl Into<String>,
+    ) {
         let (value, reason) = match knob.is_secret() {
             true => (HIDDEN, told_of_secret(reason.into())),
             false => (value, reason.into()),
@@ -202,7 +209,7 @@ impl Draft {
     /// Gives the rules what they left to the knobs.
     fn take_rules(&mut self) {
         for ReadRule { origin, mut rule, max_age_is_open } in mem::take(&mut self.rules) {
-            if let Some(OrOff::Given(policy)) = rule.effects.cors.as_mut().filter(|_| max_age_is_open) {
+            if let Some(Toggle::Given(policy)) = rule.effects.cors.as_mut().filter(|_| max_age_is_open) {
                 Arc::make_mut(policy).max_age = self.config.cors_max_age.get();
             }
             self.origins.rules.push(origin);
@@ -235,14 +242,15 @@ impl Draft {
     }
 
     /// Reads the files of secrets.
-    fn read_access(&mut self, task: &Task, disk: &dyn Disk) -> AccessFiles {
+    fn read_access(&mut self, task: &Action, disk: &dyn FileReader) -> CredentialFiles {
         if !self.is_sound(&["link_keys_file", "tokens_file", "passwords_file"]) {
-            return AccessFiles::default();
+            return CredentialFiles::default();
         }
-        let wanted = if matches!(task, Task::Sign(_)) { WantedFiles::LinkKeys } else { WantedFiles::All };
-        AccessFiles::read(&self.config, wanted, disk).unwrap_or_else(|errors| {
+        let wanted =
+            if matches!(task, Action::Sign(_)) { CredentialPaths::LinkKeys } else { CredentialPaths::All };
+        CredentialFiles::read(&self.config, wanted, disk).unwrap_or_else(|errors| {
             self.errors.extend(errors);
-            AccessFiles::default()
+            CredentialFiles::default()
         })
     }
 
@@ -250,8 +258,8 @@ impl Draft {
         self.refused.iter().all(|key| !keys.contains(key))
     }
 
-    fn check_root(&mut self, disk: &dyn Disk) {
-        let Some(knob) = Knob::by_key("root").filter(|_| self.is_sound(&["root"])) else { return };
+    fn check_root(&mut self, disk: &dyn FileReader) {
+        let Some(knob) = Setting::by_key("root").filter(|_| self.is_sound(&["root"])) else { return };
         let root = self.config.root.clone();
         let reason = match disk.is_directory(root.as_path()) {
             Ok(true) => return,
@@ -260,14 +268,16 @@ impl Draft {
         };
         let origin = self.origins.of(knob.key).clone();
         let reason = match (&origin, near_command(&root.to_string())) {
-            (Origin::Argument, Some(command)) => format!("{reason} (was the command `{command}` meant?)"),
+            (ValueOrigin::Argument, Some(command)) => {
+                format!("{reason} (was the command `{command}` meant?)")
+            }
             _ => reason,
         };
         self.refuse(knob, &origin, &root.to_string(), reason);
     }
 
     /// Reads the root's own list of redirects, where it has one.
-    fn read_redirects(&mut self, disk: &dyn Disk) -> Arc<Redirects> {
+    fn read_redirects(&mut self, disk: &dyn FileReader) -> Arc<Redirects> {
         if !self.is_sound(&["root"]) {
             return Arc::default();
         }
@@ -289,7 +299,7 @@ impl Draft {
     /// That traffic can come in somewhere.
     fn check_doors(&mut self, facts: &SystemFacts) {
         let Config { listen, tls_listen, .. } = &self.config;
-        let is_shut = *listen == OrOff::Off && *tls_listen == OrOff::Off && facts.inherited == 0;
+        let is_shut = *listen == Toggle::Off && *tls_listen == Toggle::Off && facts.inherited == 0;
         if is_shut && self.is_sound(&["listen", "tls_listen"]) {
             self.errors.push(ConfigError::Conflict(NO_DOOR.to_owned()));
         }
@@ -299,7 +309,7 @@ impl Draft {
         let AdminListen::At(admin) = &self.config.admin_listen else { return };
         if self.is_sound(&["admin_listen", "admin_token"])
             && !admin.is_of_this_machine()
-            && self.config.admin_token == OrOff::Off
+            && self.config.admin_token == Toggle::Off
         {
             self.errors.push(ConfigError::Conflict(unguarded(admin)));
         }
@@ -316,13 +326,13 @@ impl Draft {
     }
 
     /// Settles the limits, unless a value they rest on was refused: what would be said of its default helps nobody.
-    fn settle(&mut self, facts: &SystemFacts) -> Limits {
+    fn settle(&mut self, facts: &SystemFacts) -> ResolvedLimits {
         if !self.is_sound(limits::INPUTS) {
-            return Limits::default();
+            return ResolvedLimits::default();
         }
         let settled = limits::settle(&self.config, facts).unwrap_or_else(|errors| {
             self.errors.extend(errors);
-            Limits::default()
+            ResolvedLimits::default()
         });
         for knob in KNOBS.iter().filter(|knob| knob.default() == AUTO) {
             if knob.value(&self.config) == AUTO {
@@ -378,7 +388,7 @@ fn tls_conflicts(config: &Config) -> Vec<String> {
 ///
 /// # Errors
 /// Every line that is wrong, or why it can't be read.
-pub(crate) fn read_redirects(root: &Path, disk: &dyn Disk) -> Result<Arc<Redirects>, Vec<ConfigError>> {
+pub(crate) fn read_redirects(root: &Path, disk: &dyn FileReader) -> Result<Arc<Redirects>, Vec<ConfigError>> {
     let path = root.join(REDIRECTS_FILE);
     let refusal = |line, reason| ConfigError::File { path: path.clone(), line, reason };
     let text = match disk.read_regular(&path) {
@@ -388,7 +398,7 @@ pub(crate) fn read_redirects(root: &Path, disk: &dyn Disk) -> Result<Arc<Redirec
         }
         Err(error) => return Err(vec![refusal(None, format!("the redirects cannot be read: {error}"))]),
     };
-    let bad = |bad_lines: Vec<BadLine>| {
+    let bad = |bad_lines: Vec<RedirectLineError>| {
         bad_lines.into_iter().map(|bad| refusal(Some(bad.number), bad.to_string())).collect()
     };
     Redirects::parse(&text).map(Arc::new).map_err(bad)
@@ -414,13 +424,13 @@ fn near_command(word: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Private;
-    use crate::config::{Auto, ByteCount, Count, MemorySource, Span, Switch};
+    use crate::config::SecretFile;
+    use crate::config::{Auto, ByteCount, Count, DurationSetting, MemorySource, OnOff};
 
     /// Files by name; everything but `missing` is a directory.
-    struct Shelf(&'static [(&'static str, &'static str)]);
+    struct ConfigLayers(&'static [(&'static str, &'static str)]);
 
-    impl Disk for Shelf {
+    impl FileReader for ConfigLayers {
         fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
             let found = self.0.iter().find(|(name, _)| path == Path::new(name));
             found.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -430,8 +440,8 @@ mod tests {
             self.read(path)
         }
 
-        fn read_private(&self, path: &Path) -> io::Result<Private> {
-            self.read(path).map(|bytes| Private { bytes, is_exposed: false })
+        fn read_private(&self, path: &Path) -> io::Result<SecretFile> {
+            self.read(path).map(|bytes| SecretFile { bytes, is_exposed: false })
         }
 
         fn is_within(&self, _: &Path, _: &Path) -> bool {
@@ -460,10 +470,10 @@ mod tests {
         arguments: &[&str],
         variables: &[(&str, &str)],
         file: &'static str,
-    ) -> Result<Loaded, ConfigErrors> {
+    ) -> Result<LoadedConfig, ConfigErrors> {
         let shelf: &'static [(&str, &str)] = Box::leak(Box::new([("c.toml", file)]));
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-        load(arguments.iter().map(Into::into), variables, &Shelf(shelf), &FACTS)
+        load(arguments.iter().map(Into::into), variables, &ConfigLayers(shelf), &FACTS)
     }
 
     fn told(arguments: &[&str], variables: &[(&str, &str)], file: &'static str) -> Vec<String> {
@@ -487,7 +497,7 @@ mod tests {
             ("head_timeout", config.head_timeout, 2, "environment PAGECAST_HEAD_TIMEOUT"),
             ("stall_timeout", config.stall_timeout, 3, "flag --stall-timeout"),
         ] {
-            assert_eq!(value, Span::seconds(expected), "{key}");
+            assert_eq!(value, DurationSetting::seconds(expected), "{key}");
             assert_eq!(origins.of(key).to_string(), origin, "{key}");
         }
     }
@@ -503,11 +513,11 @@ mod tests {
         let file = "watch = false\nworkers = 4\nbody_bytes = 100\ncache_bytes = '1GiB'\ndrain_delay = 0\n\
                     listen = ['127.0.0.1:1', 'unix:/s']\nhandles = 'auto'\nadmin_listen = 'off'";
         let config = try_load(&["--config=c.toml"], &[], file).expect("all is right").config;
-        assert_eq!(config.watch, Switch::Off);
+        assert_eq!(config.watch, OnOff::Off);
         assert_eq!(config.workers, Auto::Given(Count::of(4)));
         assert_eq!(config.body_bytes, ByteCount::bytes(100));
         assert_eq!(config.cache_bytes, Auto::Given(ByteCount::gib(1)));
-        assert_eq!(config.drain_delay, Span::ZERO);
+        assert_eq!(config.drain_delay, DurationSetting::ZERO);
         assert_eq!(config.listen.to_string(), "127.0.0.1:1,unix:/s");
         assert_eq!(config.admin_listen, AdminListen::Off);
     }
@@ -556,8 +566,8 @@ mod tests {
             (paths, origins),
             (vec!["*.html".into(), "/a/**".into()], vec!["c.toml:2".into(), "c.toml:4".into()])
         );
-        let max_age = |loaded: &Loaded| match &loaded.config.rules[1].effects.cors {
-            Some(OrOff::Given(policy)) => policy.max_age.as_secs(),
+        let max_age = |loaded: &LoadedConfig| match &loaded.config.rules[1].effects.cors {
+            Some(Toggle::Given(policy)) => policy.max_age.as_secs(),
             other => panic!("{other:?}"),
         };
         assert_eq!(max_age(&loaded), 600);
@@ -699,7 +709,7 @@ mod tests {
     fn help_and_version_need_no_sound_environment() {
         for arguments in [&["--help"][..], &["--version"], &["help"]] {
             let loaded = try_load(arguments, &[("PAGECAST_WORKERS", "none")], "").expect("help");
-            assert!(matches!(loaded.task, Task::Print(_)), "{arguments:?}");
+            assert!(matches!(loaded.task, Action::Print(_)), "{arguments:?}");
         }
     }
 
@@ -710,7 +720,7 @@ mod tests {
         let broken = || OsString::from_vec(b"a\xff".to_vec());
         let variables = [(OsString::from("PAGECAST_INDEX"), broken())];
         let arguments = [OsString::from("--log"), broken(), broken()];
-        let errors = load(arguments, variables, &Shelf(&[]), &FACTS).expect_err("none is text");
+        let errors = load(arguments, variables, &ConfigLayers(&[]), &FACTS).expect_err("none is text");
         let told = errors.to_string();
         for name in ["PAGECAST_INDEX: ", "--log: ", "ROOT: "] {
             assert!(told.contains(&format!("{name}the value \"a\u{fffd}\" is not UTF-8")), "{told}");
@@ -720,10 +730,10 @@ mod tests {
     #[test]
     fn what_is_auto_is_derived() {
         let loaded = try_load(&["--workers=1"], &[("PAGECAST_HANDLES", "auto")], "").expect("all is right");
-        assert_eq!(loaded.origins.of("handles"), &Origin::Derived);
-        assert_eq!(loaded.origins.of("max_connections"), &Origin::Derived);
-        assert_eq!(loaded.origins.of("workers"), &Origin::Flag("--workers".to_owned()));
+        assert_eq!(loaded.origins.of("handles"), &ValueOrigin::Derived);
+        assert_eq!(loaded.origins.of("max_connections"), &ValueOrigin::Derived);
+        assert_eq!(loaded.origins.of("workers"), &ValueOrigin::Flag("--workers".to_owned()));
         let loaded = try_load(&["--index=auto"], &[], "").expect("a name like any other");
-        assert_eq!(loaded.origins.of("index"), &Origin::Flag("--index".to_owned()));
+        assert_eq!(loaded.origins.of("index"), &ValueOrigin::Flag("--index".to_owned()));
     }
 }

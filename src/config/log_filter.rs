@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use log::LevelFilter;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 
 /// An env_logger filter: a comma list of `LEVEL`, `TARGET=LEVEL` or `TARGET`, then perhaps `/TEXT` to look for.
 ///
@@ -26,38 +26,38 @@ impl LogFilter {
 }
 
 impl FromStr for LogFilter {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let (directives, pattern) = text.split_once('/').unwrap_or((text, ""));
         if directives.trim().is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         if pattern.contains('/') {
-            return Err(Refusal::new("has more than one `/`"));
+            return Err(ValueError::new("has more than one `/`"));
         }
         directives.split(',').map(str::trim).try_for_each(check_directive)?;
         Ok(Self(text.to_owned()))
     }
 }
 
-fn check_directive(directive: &str) -> Result<(), Refusal> {
+fn check_directive(directive: &str) -> Result<(), ValueError> {
     let Some((target, level)) = directive.split_once('=') else {
         return check_word(directive);
     };
     if target.trim().is_empty() {
-        return Err(Refusal::new("has no target before `=`"));
+        return Err(ValueError::new("has no target before `=`"));
     }
     if level.trim().parse::<LevelFilter>().is_err() {
-        return Err(Refusal::new(format!("has the unknown level `{}`", level.escape_debug())));
+        return Err(ValueError::new(format!("has the unknown level `{}`", level.escape_debug())));
     }
     Ok(())
 }
 
 /// A word alone is a level, or a target; not something that was meant as a level.
-fn check_word(word: &str) -> Result<(), Refusal> {
+fn check_word(word: &str) -> Result<(), ValueError> {
     if word.is_empty() {
-        return Err(Refusal::new("has an empty place in its list"));
+        return Err(ValueError::new("has an empty place in its list"));
     }
     if word.parse::<LevelFilter>().is_ok() {
         return Ok(());
@@ -68,7 +68,9 @@ fn check_word(word: &str) -> Result<(), Refusal> {
     match meant {
         Some(level) => {
             let word = word.escape_debug();
-            Err(Refusal::new(format!("has the unknown level `{word}` ({level}? A target is {word}=trace)")))
+            Err(ValueError::new(format!(
+                "has the unknown level `{word}` ({level}? A target is {word}=trace)"
+            )))
         }
         None => Ok(()),
     }
@@ -80,9 +82,9 @@ impl fmt::Display for LogFilter {
     }
 }
 
-impl Setting for LogFilter {
+impl SettingValue for LogFilter {
     type Bounds = ();
-    const FORMS: Forms = Forms::TEXT;
+    const FORMS: TomlForms = TomlForms::TEXT;
     const METAVAR: &'static str = "FILTER";
 
     fn accepted((): &()) -> String {
@@ -91,7 +93,7 @@ impl Setting for LogFilter {
             .to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
@@ -124,7 +126,7 @@ mod tests {
             ("debgu", "has the unknown level `debgu` (debug? A target is debgu=trace)"),
             ("warning", "has the unknown level `warning` (warn? A target is warning=trace)"),
         ] {
-            assert_eq!(text.parse::<LogFilter>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<LogFilter>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 }

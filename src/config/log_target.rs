@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 
 /// Where the access log is written, if it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,14 +18,14 @@ pub enum LogTarget {
 }
 
 impl FromStr for LogTarget {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
-            "" => Err(Refusal::EMPTY),
+            "" => Err(ValueError::EMPTY),
             _ if text.eq_ignore_ascii_case("off") => Ok(Self::Off),
             _ if text.eq_ignore_ascii_case("stderr") => Ok(Self::Stderr),
-            _ if text.contains('\0') => Err(Refusal::new("has a NUL in it")),
+            _ if text.contains('\0') => Err(ValueError::new("has a NUL in it")),
             _ => Ok(Self::File(text.into())),
         }
     }
@@ -41,16 +41,16 @@ impl fmt::Display for LogTarget {
     }
 }
 
-impl Setting for LogTarget {
+impl SettingValue for LogTarget {
     type Bounds = ();
-    const FORMS: Forms = Forms::TEXT;
+    const FORMS: TomlForms = TomlForms::TEXT;
     const METAVAR: &'static str = "PATH";
 
     fn accepted((): &()) -> String {
         "off, stderr or the path of a file".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }

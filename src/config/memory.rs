@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// An amount of memory, and what sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Memory {
+pub(crate) struct MemoryAmount {
     pub(crate) bytes: u64,
     pub(crate) source: MemorySource,
 }
@@ -32,12 +32,12 @@ impl fmt::Display for MemorySource {
 
 /// The memory of a process that `meminfo` and `groups` (its `/proc/self/cgroup`) tell of, with control groups mounted at
 /// `mount`. None where `meminfo` says nothing.
-pub(crate) fn memory(meminfo: &str, groups: &str, mount: &Path) -> Option<Memory> {
+pub(crate) fn memory(meminfo: &str, groups: &str, mount: &Path) -> Option<MemoryAmount> {
     let machine = total_memory(meminfo)?;
     let allowed = groups.lines().filter_map(|line| limit_of(line, mount)).min();
     Some(match allowed.filter(|allowed| *allowed < machine) {
-        Some(bytes) => Memory { bytes, source: MemorySource::ControlGroup },
-        None => Memory { bytes: machine, source: MemorySource::Machine },
+        Some(bytes) => MemoryAmount { bytes, source: MemorySource::ControlGroup },
+        None => MemoryAmount { bytes: machine, source: MemorySource::Machine },
     })
 }
 
@@ -100,7 +100,7 @@ mod tests {
         }
         let found = memory(MEMINFO, groups, mount.path()).expect("it is told");
         let source = if expected.is_some() { MemorySource::ControlGroup } else { MemorySource::Machine };
-        assert_eq!(found, Memory { bytes: expected.unwrap_or(MACHINE), source }, "{groups} {files:?}");
+        assert_eq!(found, MemoryAmount { bytes: expected.unwrap_or(MACHINE), source }, "{groups} {files:?}");
     }
 
     #[test]

@@ -55,43 +55,43 @@ mod task;
 mod toggle;
 
 pub use address::{Address, AdminListen, ListenList};
-pub use auth_methods::{AccessChoice, Ways};
+pub use auth_methods::{AccessRule, AuthMethods};
 pub use byte_count::ByteCount;
 pub use choice::{
-    AccessLogFormat, ClientField, Disposition, Dotfiles, EtagSource, LogFormat, ProxyProtocol, RequestIds,
-    ResourcePolicy, Switch, Symlinks, TlsVersion, TrailingSlash, Verify,
+    AccessLogFormat, ClientField, Disposition, Dotfiles, EtagSource, LogFormat, OnOff, ProxyProtocol,
+    RequestIds, ResourcePolicy, Symlinks, TlsVersion, TrailingSlash, Verify,
 };
 pub use count::{Auto, Count};
-pub use credential_files::{AccessFiles, LinkKey, LinkKeys, PasswordHash, Passwords, Tokens};
+pub use credential_files::{CredentialFiles, PasswordHash, Passwords, SigningKey, SigningKeys, Tokens};
 pub use digest_choice::DigestChoice;
-pub use duration_setting::Span;
+pub use duration_setting::DurationSetting;
 pub use error::{ConfigError, ConfigErrors};
 pub use example::example;
-pub use extra_headers::ExtraFields;
-pub use file_reader::{Disk, Private, RealDisk, RegularFiles};
-pub use header_value::{FieldName, FieldValue};
+pub use extra_headers::ExtraHeaders;
+pub use file_reader::{FileReader, RegularFiles, SecretFile, SystemFileReader};
+pub use header_value::{ConfigHeaderName, ConfigHeaderValue};
 pub use host_list::HostList;
-pub use inputs::Given;
-pub use limits::{Limits, SystemFacts, settle};
-pub use load::{Loaded, load};
+pub use inputs::ProcessInputs;
+pub use limits::{ResolvedLimits, SystemFacts, settle};
+pub use load::{LoadedConfig, load};
 pub(crate) use load::{read_redirects, unguarded};
 pub use log_filter::LogFilter;
 pub use log_target::LogTarget;
 pub use memory::MemorySource;
 pub use name::{IndexName, OwnPath, RootPath};
-pub use origin::{Origin, Origins};
+pub use origin::{ValueOrigin, ValueOrigins};
 pub use origin_list::OriginList;
 pub use path_glob::PathGlobs;
 pub use path_list::PathList;
 pub use proxy_list::ProxyList;
 pub use request_rate::RequestRate;
-pub use rule::{Effects, Rule};
+pub use rule::{Rule, RuleEffects};
 pub use secret::Secret;
 pub use security_header::{ReferrerPolicy, TransportSecurity};
-pub use setting::{Forms, Refusal, Setting};
-pub use settings_table::{Config, Group, KNOBS, Knob};
+pub use setting::{SettingValue, TomlForms, ValueError};
+pub use settings_table::{Config, KNOBS, Setting, SettingGroup};
 pub use show::show;
 pub(crate) use show::{shown, table};
 pub use site_file::SiteFile;
-pub use task::{Compress, Sign, Task, Verification, Warm};
-pub use toggle::OrOff;
+pub use task::{Action, CompressArgs, SignArgs, VerifyArgs, WarmArgs};
+pub use toggle::Toggle;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 
 /// A directory to serve. A relative one starts at the working directory, whichever layer names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,14 +23,14 @@ impl RootPath {
 }
 
 impl FromStr for RootPath {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         if text.contains('\0') {
-            return Err(Refusal::new("has a NUL in it"));
+            return Err(ValueError::new("has a NUL in it"));
         }
         Ok(Self::new(text))
     }
@@ -42,16 +42,16 @@ impl fmt::Display for RootPath {
     }
 }
 
-impl Setting for RootPath {
+impl SettingValue for RootPath {
     type Bounds = ();
-    const FORMS: Forms = Forms::TEXT;
+    const FORMS: TomlForms = TomlForms::TEXT;
     const METAVAR: &'static str = "DIRECTORY";
 
     fn accepted((): &()) -> String {
         "the path of a directory".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
@@ -68,9 +68,9 @@ impl OwnPath {
 }
 
 impl FromStr for OwnPath {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let RootPath(path) = text.parse()?;
         Ok(Self(path))
     }
@@ -82,16 +82,16 @@ impl fmt::Display for OwnPath {
     }
 }
 
-impl Setting for OwnPath {
+impl SettingValue for OwnPath {
     type Bounds = ();
-    const FORMS: Forms = Forms::TEXT;
+    const FORMS: TomlForms = TomlForms::TEXT;
     const METAVAR: &'static str = "PATH";
 
     fn accepted((): &()) -> String {
         "a path".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
@@ -113,15 +113,15 @@ impl IndexName {
 }
 
 impl FromStr for IndexName {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
-            "" => Err(Refusal::EMPTY),
-            "." | ".." => Err(Refusal::new("names a directory")),
-            _ if text.contains(['/', '\0']) => Err(Refusal::new("has a slash or a NUL in it")),
+            "" => Err(ValueError::EMPTY),
+            "." | ".." => Err(ValueError::new("names a directory")),
+            _ if text.contains(['/', '\0']) => Err(ValueError::new("has a slash or a NUL in it")),
             _ if text.len() > NAME_BYTES_MAX => {
-                Err(Refusal::new(format!("is longer than {NAME_BYTES_MAX} bytes")))
+                Err(ValueError::new(format!("is longer than {NAME_BYTES_MAX} bytes")))
             }
             _ => Ok(Self(text.to_owned())),
         }
@@ -134,16 +134,16 @@ impl fmt::Display for IndexName {
     }
 }
 
-impl Setting for IndexName {
+impl SettingValue for IndexName {
     type Bounds = ();
-    const FORMS: Forms = Forms::TEXT;
+    const FORMS: TomlForms = TomlForms::TEXT;
     const METAVAR: &'static str = "NAME";
 
     fn accepted((): &()) -> String {
         format!("a file name without a slash, at most {NAME_BYTES_MAX} bytes")
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
@@ -169,14 +169,14 @@ mod tests {
             ("a\0b", "has a slash or a NUL in it"),
             (&long, "is longer than 255 bytes"),
         ] {
-            assert_eq!(text.parse::<IndexName>(), Err(Refusal::new(reason)), "{text:?}");
+            assert_eq!(text.parse::<IndexName>(), Err(ValueError::new(reason)), "{text:?}");
         }
     }
 
     #[test]
     fn a_root_is_any_path_but_the_empty_one() {
         assert_eq!("a b".parse(), Ok(RootPath::new("a b")));
-        assert_eq!("".parse::<RootPath>(), Err(Refusal::EMPTY));
-        assert_eq!("a\0".parse::<RootPath>(), Err(Refusal::new("has a NUL in it")));
+        assert_eq!("".parse::<RootPath>(), Err(ValueError::EMPTY));
+        assert_eq!("a\0".parse::<RootPath>(), Err(ValueError::new("has a NUL in it")));
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// The layer, and the place in it, that a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// Nobody gave it.
     Default,
     /// Nobody gave it, and it was settled from what the system allows.
@@ -26,7 +26,7 @@ pub enum Origin {
     Argument,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -41,23 +41,23 @@ impl fmt::Display for Origin {
 
 /// The origin of every knob's value, and of every rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins {
-    knobs: BTreeMap<&'static str, Origin>,
+pub struct ValueOrigins {
+    knobs: BTreeMap<&'static str, ValueOrigin>,
     /// Where each rule begins, in their order.
-    pub rules: Vec<Origin>,
+    pub rules: Vec<ValueOrigin>,
 }
 
-impl Origins {
+impl ValueOrigins {
     /// Where the value of the knob `key` comes from.
-    pub fn of(&self, key: &str) -> &Origin {
-        self.knobs.get(key).unwrap_or(&Origin::Default)
+    pub fn of(&self, key: &str) -> &ValueOrigin {
+        self.knobs.get(key).unwrap_or(&ValueOrigin::Default)
     }
 
-    pub(crate) fn set(&mut self, key: &'static str, origin: Origin) {
+    pub(crate) fn set(&mut self, key: &'static str, origin: ValueOrigin) {
         self.knobs.insert(key, origin);
     }
 
     pub(crate) fn derive(&mut self, key: &'static str) {
-        self.set(key, Origin::Derived);
+        self.set(key, ValueOrigin::Derived);
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
-use crate::config::duration_setting::Span;
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
+use crate::config::duration_setting::DurationSetting;
 use crate::http::cors::{AllowedOrigins, OriginPattern};
 
 /// `*`, or a comma list of origins; in the file also a list of strings.
@@ -19,26 +19,26 @@ impl OriginList {
 }
 
 impl FromStr for OriginList {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
-            "" => return Err(Refusal::EMPTY),
+            "" => return Err(ValueError::EMPTY),
             "*" => return Ok(Self(AllowedOrigins::Any)),
             _ => {}
         }
         let mut patterns = Vec::new();
         for part in text.split(',').map(str::trim) {
             match part {
-                "" => return Err(Refusal::new("has an empty place in its list")),
-                "*" => return Err(Refusal::new("has * beside other origins, which it includes")),
+                "" => return Err(ValueError::new("has an empty place in its list")),
+                "*" => return Err(ValueError::new("has * beside other origins, which it includes")),
                 _ => {}
             }
             let pattern = OriginPattern::parse(part).map_err(|reason| {
-                Refusal::new(format!("has `{}` in it, which {reason}", part.escape_debug()))
+                ValueError::new(format!("has `{}` in it, which {reason}", part.escape_debug()))
             })?;
             if patterns.contains(&pattern) {
-                return Err(Refusal::new(format!("has {part} in it twice")));
+                return Err(ValueError::new(format!("has {part} in it twice")));
             }
             patterns.push(pattern);
         }
@@ -58,9 +58,9 @@ impl fmt::Display for OriginList {
     }
 }
 
-impl Setting for OriginList {
+impl SettingValue for OriginList {
     type Bounds = ();
-    const FORMS: Forms = Forms::LIST;
+    const FORMS: TomlForms = TomlForms::LIST;
     const METAVAR: &'static str = "ORIGINS";
 
     fn accepted((): &()) -> String {
@@ -68,7 +68,7 @@ impl Setting for OriginList {
             .to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
@@ -76,10 +76,11 @@ impl Setting for OriginList {
 deserialize_by_text!(OriginList);
 
 /// The time for which the answer to a preflight is remembered, unless something else is said.
-pub(crate) const CORS_MAX_AGE: Span = Span::minutes(10);
+pub(crate) const CORS_MAX_AGE: DurationSetting = DurationSetting::minutes(10);
 
 /// No browser remembers for longer than a day.
-pub(crate) const CORS_MAX_AGE_BOUNDS: std::ops::RangeInclusive<Span> = Span::ZERO..=Span::hours(24);
+pub(crate) const CORS_MAX_AGE_BOUNDS: std::ops::RangeInclusive<DurationSetting> =
+    DurationSetting::ZERO..=DurationSetting::hours(24);
 
 #[cfg(test)]
 mod tests {
@@ -101,7 +102,7 @@ mod tests {
             ("https://a,https://a", "has https://a in it twice"),
             ("https://a/", "has `https://a/` in it, which ends with a slash, which browsers do not send"),
         ] {
-            assert_eq!(text.parse::<OriginList>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<OriginList>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 }

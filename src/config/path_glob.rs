@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::setting::Refusal;
+use super::setting::ValueError;
 
 /// One or more globs over site paths; a path that one of them matches is matched.
 ///
@@ -21,9 +21,9 @@ pub struct PathGlobs {
 
 impl PathGlobs {
     /// Compiles globs, of which there is at least one. The error continues "the value …".
-    pub fn new(texts: Vec<String>) -> Result<Self, Refusal> {
+    pub fn new(texts: Vec<String>) -> Result<Self, ValueError> {
         if texts.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         let mut set = GlobSetBuilder::new();
         for text in &texts {
@@ -37,7 +37,7 @@ impl PathGlobs {
                 set.add(glob);
             }
         }
-        let set = set.build().map_err(|error| Refusal::new(format!("is no glob: {}", error.kind())))?;
+        let set = set.build().map_err(|error| ValueError::new(format!("is no glob: {}", error.kind())))?;
         Ok(Self { texts: texts.into(), set: Arc::new(set) })
     }
 
@@ -75,9 +75,9 @@ impl fmt::Display for PathGlobs {
 }
 
 /// The globs over absolute paths that say what `text` does.
-fn anchored(text: &str) -> Result<Vec<String>, Refusal> {
+fn anchored(text: &str) -> Result<Vec<String>, ValueError> {
     if text.is_empty() {
-        return Err(Refusal::EMPTY);
+        return Err(ValueError::EMPTY);
     }
     if text != "/" && text.ends_with('/') {
         return Err(named(text, format!("ends with a slash: {text}** is all that is in a directory")));
@@ -103,7 +103,7 @@ fn anchored(text: &str) -> Result<Vec<String>, Refusal> {
 }
 
 /// Keeps classes to one byte that is no slash.
-fn with_closed_classes(text: &str) -> Result<String, Refusal> {
+fn with_closed_classes(text: &str) -> Result<String, ValueError> {
     let mut closed = String::with_capacity(text.len() + 1);
     let mut rest = text;
     while let Some(at) = rest.find(['[', '\\']) {
@@ -132,7 +132,7 @@ fn with_closed_classes(text: &str) -> Result<String, Refusal> {
     Ok(closed)
 }
 
-fn check_class(text: &str, members: &str, negated: bool) -> Result<(), Refusal> {
+fn check_class(text: &str, members: &str, negated: bool) -> Result<(), ValueError> {
     if !members.is_ascii() {
         return Err(named(text, "has a class of characters that are not ASCII: use {a,b}"));
     }
@@ -149,15 +149,15 @@ fn check_class(text: &str, members: &str, negated: bool) -> Result<(), Refusal> 
     Ok(())
 }
 
-fn named(text: &str, reason: impl AsRef<str>) -> Refusal {
-    Refusal::new(format!("has `{}` in it, which {}", text.escape_debug(), reason.as_ref()))
+fn named(text: &str, reason: impl AsRef<str>) -> ValueError {
+    ValueError::new(format!("has `{}` in it, which {}", text.escape_debug(), reason.as_ref()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn globs(texts: &[&str]) -> Result<PathGlobs, Refusal> {
+    fn globs(texts: &[&str]) -> Result<PathGlobs, ValueError> {
         PathGlobs::new(texts.iter().map(|&text| text.to_owned()).collect())
     }
 
@@ -237,6 +237,6 @@ mod tests {
             let refusal = globs(&[glob]).expect_err(glob).to_string();
             assert!(refusal.starts_with(reason), "{glob}: {refusal}");
         }
-        assert_eq!(globs(&[]).err(), Some(Refusal::EMPTY));
+        assert_eq!(globs(&[]).err(), Some(ValueError::EMPTY));
     }
 }

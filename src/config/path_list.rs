@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 
 /// Paths in the order given, at least one: a comma list, in the file also a list of strings. Relative ones start at the
 /// working directory.
@@ -19,18 +19,18 @@ impl PathList {
 }
 
 impl FromStr for PathList {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         if text.contains('\0') {
-            return Err(Refusal::new("has a NUL in it"));
+            return Err(ValueError::new("has a NUL in it"));
         }
         let parts: Vec<_> = text.split(',').map(str::trim).collect();
         if parts.contains(&"") {
-            return Err(Refusal::new("has an empty place in its list"));
+            return Err(ValueError::new("has an empty place in its list"));
         }
         Ok(Self(parts.into_iter().map(PathBuf::from).collect()))
     }
@@ -48,16 +48,16 @@ impl fmt::Display for PathList {
     }
 }
 
-impl Setting for PathList {
+impl SettingValue for PathList {
     type Bounds = ();
-    const FORMS: Forms = Forms::LIST;
+    const FORMS: TomlForms = TomlForms::LIST;
     const METAVAR: &'static str = "PATHS";
 
     fn accepted((): &()) -> String {
         "a comma list of paths".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }

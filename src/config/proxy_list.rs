@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 
 /// Peers that are trusted to say who they speak for: a comma list of addresses, networks and `unix`, in the file also a
 /// list of strings; or `none`.
@@ -38,9 +38,9 @@ impl ProxyList {
         self.unix
     }
 
-    fn push(&mut self, text: &str) -> Result<(), Refusal> {
+    fn push(&mut self, text: &str) -> Result<(), ValueError> {
         let refused =
-            |reason: &str| Refusal::new(format!("has `{}` in it, which {reason}", text.escape_debug()));
+            |reason: &str| ValueError::new(format!("has `{}` in it, which {reason}", text.escape_debug()));
         if text == UNIX {
             if std::mem::replace(&mut self.unix, true) {
                 return Err(refused("is there twice"));
@@ -63,12 +63,12 @@ impl ProxyList {
 }
 
 impl FromStr for ProxyList {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let mut proxies = Self::none();
         match text {
-            "" => return Err(Refusal::EMPTY),
+            "" => return Err(ValueError::EMPTY),
             NONE => return Ok(proxies),
             _ => {}
         }
@@ -101,9 +101,9 @@ fn written(network: &IpNet) -> String {
     }
 }
 
-impl Setting for ProxyList {
+impl SettingValue for ProxyList {
     type Bounds = ();
-    const FORMS: Forms = Forms::LIST;
+    const FORMS: TomlForms = TomlForms::LIST;
     const METAVAR: &'static str = "NETWORKS";
 
     fn accepted((): &()) -> String {
@@ -112,7 +112,7 @@ impl Setting for ProxyList {
             .to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
@@ -165,7 +165,7 @@ mod tests {
             ("unix,unix", "has `unix` in it, which is there twice"),
             ("proxy.local", "has `proxy.local` in it, which is neither an IP address nor a network"),
         ] {
-            assert_eq!(text.parse::<ProxyList>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<ProxyList>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::count::Count;
-use super::setting::{Forms, Refusal, Setting, check_range, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, check_range, deserialize_by_text};
 
 /// A number of requests in a second, a minute or an hour: `10/s`, `600/m`, `100/h`. Without a span: a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,9 +49,9 @@ impl RequestRate {
 }
 
 impl FromStr for RequestRate {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let (requests, span) = match text.split_once('/') {
             None => (text, RateSpan::Second),
             Some((requests, span)) => (requests, span_of(span.trim())?),
@@ -60,12 +60,12 @@ impl FromStr for RequestRate {
     }
 }
 
-fn span_of(text: &str) -> Result<RateSpan, Refusal> {
+fn span_of(text: &str) -> Result<RateSpan, ValueError> {
     match text.to_ascii_lowercase().as_str() {
         "s" => Ok(RateSpan::Second),
         "m" | "min" => Ok(RateSpan::Minute),
         "h" => Ok(RateSpan::Hour),
-        _ => Err(Refusal::new(format!("has the unknown span `{}`", text.escape_debug()))),
+        _ => Err(ValueError::new(format!("has the unknown span `{}`", text.escape_debug()))),
     }
 }
 
@@ -80,10 +80,10 @@ impl fmt::Display for RequestRate {
     }
 }
 
-impl Setting for RequestRate {
+impl SettingValue for RequestRate {
     /// Of the number, whatever the span.
     type Bounds = RangeInclusive<Count>;
-    const FORMS: Forms = Forms::INTEGER;
+    const FORMS: TomlForms = TomlForms::INTEGER;
     const METAVAR: &'static str = "RATE";
 
     fn accepted(bounds: &Self::Bounds) -> String {
@@ -94,7 +94,7 @@ impl Setting for RequestRate {
         )
     }
 
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), Refusal> {
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
         check_range(&self.requests, bounds)
     }
 }
@@ -134,13 +134,13 @@ mod tests {
             ("10/d", "has the unknown span `d`"),
             ("10/s/s", "has the unknown span `s/s`"),
         ] {
-            assert_eq!(text.parse::<RequestRate>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<RequestRate>(), Err(ValueError::new(reason)), "{text}");
         }
         let bounds = Count::of(1)..=Count::of(100);
         for (text, expected) in [
-            ("0/h", Err(Refusal::new("is too small"))),
+            ("0/h", Err(ValueError::new("is too small"))),
             ("100/h", Ok(())),
-            ("101", Err(Refusal::new("is too large"))),
+            ("101", Err(ValueError::new("is too large"))),
         ] {
             assert_eq!(text.parse::<RequestRate>().expect(text).check(&bounds), expected, "{text}");
         }

@@ -7,11 +7,11 @@ use super::count::Auto;
 use super::digest_choice::DigestChoice;
 use super::path_glob::PathGlobs;
 use super::site_file::SiteFile;
-use crate::config::auth_methods::AccessChoice;
-use crate::config::choice::{Disposition, Switch};
-use crate::config::extra_headers::ExtraFields;
-use crate::config::header_value::FieldValue;
-use crate::config::toggle::OrOff;
+use crate::config::auth_methods::AccessRule;
+use crate::config::choice::{Disposition, OnOff};
+use crate::config::extra_headers::ExtraHeaders;
+use crate::config::header_value::ConfigHeaderValue;
+use crate::config::toggle::Toggle;
 use crate::http::cors::CorsPolicy;
 
 /// What holds for a part of the site.
@@ -20,7 +20,7 @@ pub struct Rule {
     /// The paths that it is for.
     pub path: PathGlobs,
     /// What it says about them.
-    pub effects: Effects,
+    pub effects: RuleEffects,
 }
 
 impl Rule {
@@ -32,34 +32,34 @@ impl Rule {
 
 /// What rules say about a path; `None` where they say nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Effects {
+pub struct RuleEffects {
     /// What opens the path, for those for whom it is.
-    pub access: Option<AccessChoice>,
+    pub access: Option<AccessRule>,
     /// Cache-Control; off: none is sent.
-    pub cache_control: Option<OrOff<FieldValue>>,
+    pub cache_control: Option<Toggle<ConfigHeaderValue>>,
     /// Further fields of responses.
-    pub headers: ExtraFields,
+    pub headers: ExtraHeaders,
     /// Content-Type.
-    pub content_type: Option<FieldValue>,
+    pub content_type: Option<ConfigHeaderValue>,
     /// Whether browsers are told to show the file or to store it.
     pub disposition: Option<Disposition>,
     /// Who may read across origins; off: nobody.
-    pub cors: Option<OrOff<Arc<CorsPolicy>>>,
+    pub cors: Option<Toggle<Arc<CorsPolicy>>>,
     /// Whether directories without an index are listed.
-    pub listing: Option<Switch>,
+    pub listing: Option<OnOff>,
     /// The file that answers for paths where nothing is; off: none.
-    pub spa: Option<OrOff<SiteFile>>,
+    pub spa: Option<Toggle<SiteFile>>,
     /// The checksums that responses carry.
     pub digest: Option<DigestChoice>,
     /// Bytes a second of one client, over all its connections, for these paths by themselves; off: no limit.
-    pub rate_client: Option<OrOff<ByteCount>>,
+    pub rate_client: Option<Toggle<ByteCount>>,
     /// Bytes that a client may take at once before that rate holds.
     pub rate_client_burst: Option<Auto<ByteCount>>,
     /// Bytes a second of one connection; off: no limit.
-    pub rate_connection: Option<OrOff<ByteCount>>,
+    pub rate_connection: Option<Toggle<ByteCount>>,
 }
 
-impl Effects {
+impl RuleEffects {
     /// What `rules` say about `path` (see [`Rule::matches`]): for each field the first rule that says something about
     /// it; [`headers`](Self::headers) by name.
     pub fn of(rules: &[Rule], path: &[u8]) -> Self {
@@ -96,16 +96,16 @@ impl Effects {
 mod tests {
     use super::*;
 
-    fn rule(glob: &str, effects: Effects) -> Rule {
+    fn rule(glob: &str, effects: RuleEffects) -> Rule {
         Rule { path: PathGlobs::new(vec![glob.to_owned()]).expect("a glob"), effects }
     }
 
-    fn value(text: &str) -> FieldValue {
+    fn value(text: &str) -> ConfigHeaderValue {
         text.parse().expect("a value")
     }
 
-    fn headers(fields: &[(&str, &str)]) -> ExtraFields {
-        let mut all = ExtraFields::default();
+    fn headers(fields: &[(&str, &str)]) -> ExtraHeaders {
+        let mut all = ExtraHeaders::default();
         for (name, text) in fields {
             all.push(name.parse().expect("a name"), value(text)).expect("a new name");
         }
@@ -115,33 +115,33 @@ mod tests {
     #[test]
     fn the_first_rule_that_says_something_about_a_field_decides_it() {
         let rules = [
-            rule("*.js", Effects { cache_control: Some(OrOff::Off), ..Effects::default() }),
-            rule("*.css", Effects { content_type: Some(value("x/y")), ..Effects::default() }),
+            rule("*.js", RuleEffects { cache_control: Some(Toggle::Off), ..RuleEffects::default() }),
+            rule("*.css", RuleEffects { content_type: Some(value("x/y")), ..RuleEffects::default() }),
             rule(
                 "/a/**",
-                Effects {
-                    cache_control: Some(OrOff::Given(value("no-store"))),
-                    listing: Some(Switch::On),
+                RuleEffects {
+                    cache_control: Some(Toggle::Given(value("no-store"))),
+                    listing: Some(OnOff::On),
                     headers: headers(&[("x-a", "1"), ("x-b", "1")]),
-                    ..Effects::default()
+                    ..RuleEffects::default()
                 },
             ),
             rule(
                 "**",
-                Effects {
-                    listing: Some(Switch::Off),
+                RuleEffects {
+                    listing: Some(OnOff::Off),
                     headers: headers(&[("X-B", "2"), ("x-c", "2")]),
-                    ..Effects::default()
+                    ..RuleEffects::default()
                 },
             ),
         ];
-        let script = Effects::of(&rules, b"a/b.js");
-        assert_eq!(script.cache_control, Some(OrOff::Off));
+        let script = RuleEffects::of(&rules, b"a/b.js");
+        assert_eq!(script.cache_control, Some(Toggle::Off));
         assert_eq!(script.content_type, None);
-        assert_eq!(script.listing, Some(Switch::On));
+        assert_eq!(script.listing, Some(OnOff::On));
         assert_eq!(script.headers, headers(&[("x-a", "1"), ("x-b", "1"), ("x-c", "2")]));
-        let root = Effects::of(&rules, b"");
-        assert_eq!((root.cache_control, root.listing), (None, Some(Switch::Off)));
-        assert_eq!(Effects::of(&[], b"a"), Effects::default());
+        let root = RuleEffects::of(&rules, b"");
+        assert_eq!((root.cache_control, root.listing), (None, Some(OnOff::Off)));
+        assert_eq!(RuleEffects::of(&[], b"a"), RuleEffects::default());
     }
 }

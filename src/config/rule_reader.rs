@@ -4,23 +4,23 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::error::{ConfigError, name_at};
-use super::file::{Entry, Source};
+use super::file::{TomlEntry, TomlSource};
 use super::nearest::nearest_of;
-use super::origin::Origin;
-use super::setting::{Raw, Setting};
-use crate::config::settings_table::Knob;
+use super::origin::ValueOrigin;
+use super::setting::{RawValue, SettingValue};
+use crate::config::settings_table::Setting;
 use crate::config::toggle::OFF;
 
 /// The key of rules.
 pub(crate) const RULE: &str = "rule";
 
 /// Why a value is refused, continuing "the value …", and what would be accepted.
-pub(crate) struct Refused {
+pub(crate) struct RejectedValue {
     pub(crate) reason: String,
     pub(crate) accepted: String,
 }
 
-impl Refused {
+impl RejectedValue {
     pub(crate) fn new(reason: impl Into<String>, accepted: impl Into<String>) -> Self {
         Self { reason: reason.into(), accepted: accepted.into() }
     }
@@ -28,14 +28,14 @@ impl Refused {
 
 /// Reads tables and tells what is wrong with their entries.
 pub(crate) struct RuleReader<'s, 'a> {
-    pub(crate) source: &'s Source<'a>,
+    pub(crate) source: &'s TomlSource<'a>,
     pub(crate) errors: &'s mut Vec<ConfigError>,
 }
 
 impl RuleReader<'_, '_> {
     /// Tells of a key that a table does not know.
-    pub(crate) fn tell_unknown(&mut self, entry: &Entry<'_>, table: &str, keys: &[&'static str]) {
-        if table == RULE && Knob::by_key(&entry.key).is_some() {
+    pub(crate) fn tell_unknown(&mut self, entry: &TomlEntry<'_>, table: &str, keys: &[&'static str]) {
+        if table == RULE && Setting::by_key(&entry.key).is_some() {
             let reason = format!(
                 "{} is a knob of the whole server and no key of a rule: put it above the first [[rule]]",
                 entry.key
@@ -48,7 +48,7 @@ impl RuleReader<'_, '_> {
     }
 
     /// Tells of a value that is not accepted.
-    pub(crate) fn tell_refused(&mut self, line: usize, key: &str, written: &str, refused: Refused) {
+    pub(crate) fn tell_refused(&mut self, line: usize, key: &str, written: &str, refused: RejectedValue) {
         let origin = self.origin(line);
         self.errors.push(ConfigError::bad_value_at(
             name_at(&origin, key),
@@ -63,14 +63,17 @@ impl RuleReader<'_, '_> {
         self.errors.push(ConfigError::File { path, line: Some(line), reason });
     }
 
-    pub(crate) fn origin(&self, line: usize) -> Origin {
-        Origin::File { path: self.source.path.to_path_buf(), line }
+    pub(crate) fn origin(&self, line: usize) -> ValueOrigin {
+        ValueOrigin::File { path: self.source.path.to_path_buf(), line }
     }
 }
 
 /// Reads a value of a type that knobs have, too.
-pub(crate) fn read<T: Setting>(value: Spanned<DeValue<'_>>, bounds: &T::Bounds) -> Result<T, Refused> {
-    Raw::Toml(value).read(bounds).map_err(|reason| Refused::new(reason, T::accepted(bounds)))
+pub(crate) fn read<T: SettingValue>(
+    value: Spanned<DeValue<'_>>,
+    bounds: &T::Bounds,
+) -> Result<T, RejectedValue> {
+    RawValue::Toml(value).read(bounds).map_err(|reason| RejectedValue::new(reason, T::accepted(bounds)))
 }
 
 /// Whether a value says that there is to be nothing.

@@ -10,23 +10,23 @@ use super::cors_table::CorsTable;
 use super::count::Auto;
 use super::digest_choice::DigestChoice;
 use super::error::ConfigError;
-use super::file::{Entry, Source};
-use super::origin::Origin;
+use super::file::{TomlEntry, TomlSource};
+use super::origin::ValueOrigin;
 use super::path_glob::PathGlobs;
-use super::rule::{Effects, Rule};
-use super::rule_reader::{RULE, Refused, RuleReader, is_off, read, texts_of};
-use super::setting::{Refusal, Setting};
+use super::rule::{Rule, RuleEffects};
+use super::rule_reader::{RULE, RejectedValue, RuleReader, is_off, read, texts_of};
+use super::setting::{SettingValue, ValueError};
 use super::site_file::SiteFile;
-use crate::config::auth_methods::{AccessChoice, Ways};
-use crate::config::choice::{Disposition, Switch};
+use crate::config::auth_methods::{AccessRule, AuthMethods};
+use crate::config::choice::{Disposition, OnOff};
 use crate::config::extra_headers::why_reserved;
-use crate::config::header_value::{FieldName, FieldValue, is_media_type};
-use crate::config::toggle::{OFF, OrOff};
+use crate::config::header_value::{ConfigHeaderName, ConfigHeaderValue, is_media_type};
+use crate::config::toggle::{OFF, Toggle};
 
 /// A rule as it was read.
 pub(crate) struct ReadRule {
     /// Where it begins.
-    pub(crate) origin: Origin,
+    pub(crate) origin: ValueOrigin,
     pub(crate) rule: Rule,
     /// Whether it says who may read across origins, but not for how long an answer may be remembered.
     pub(crate) max_age_is_open: bool,
@@ -34,8 +34,8 @@ pub(crate) struct ReadRule {
 
 /// Reads the rules of a file and reports all that is wrong with them; those with faults are left out.
 pub(crate) fn read_rules<'a>(
-    entry: Entry<'a>,
-    source: &Source<'a>,
+    entry: TomlEntry<'a>,
+    source: &TomlSource<'a>,
     errors: &mut Vec<ConfigError>,
 ) -> Vec<ReadRule> {
     let mut reader = RuleReader { source, errors };
@@ -49,10 +49,10 @@ pub(crate) fn read_rules<'a>(
 
 /// A rule in the making.
 #[derive(Default)]
-struct Draft {
+struct RuleDraft {
     path: Option<PathGlobs>,
-    effects: Effects,
-    ways: Option<Ways>,
+    effects: RuleEffects,
+    ways: Option<AuthMethods>,
     users: Option<Vec<String>>,
     max_age_is_open: bool,
 }
@@ -65,7 +65,7 @@ impl<'a> RuleReader<'_, 'a> {
             return None;
         };
         let before = self.errors.len();
-        let mut draft = Draft::default();
+        let mut draft = RuleDraft::default();
         for entry in self.source.entries(table) {
             let (line, key, written) = (entry.line, entry.key.clone(), entry.written);
             if let Err(refused) = self.read_key(entry, &mut draft) {
@@ -79,20 +79,20 @@ impl<'a> RuleReader<'_, 'a> {
             self.tell_refused(line, "rule.users", &draft.users.unwrap_or_default().join(", "), refused);
             return None;
         }
-        let Draft { path, effects, max_age_is_open, .. } = draft;
+        let RuleDraft { path, effects, max_age_is_open, .. } = draft;
         let path = path.filter(|_| self.errors.len() == before)?;
         Some(ReadRule { origin: self.origin(line), rule: Rule { path, effects }, max_age_is_open })
     }
 
-    fn read_key(&mut self, entry: Entry<'a>, draft: &mut Draft) -> Result<(), Refused> {
+    fn read_key(&mut self, entry: TomlEntry<'a>, draft: &mut RuleDraft) -> Result<(), RejectedValue> {
         let effects = &mut draft.effects;
         match entry.key.as_str() {
             "path" | "glob" if draft.path.is_some() => {
                 let reason = "is a second one: path and glob are the same key";
-                return Err(Refused::new(reason, "one of the two, which may be a list"));
+                return Err(RejectedValue::new(reason, "one of the two, which may be a list"));
             }
             "path" | "glob" => draft.path = Some(read_globs(entry.value)?),
-            "access" => draft.ways = Some(read::<Ways>(entry.value, &())?),
+            "access" => draft.ways = Some(read::<AuthMethods>(entry.value, &())?),
             "users" => draft.users = Some(read_users(entry.value)?),
             "cache_control" => effects.cache_control = Some(read_or_off(entry.value)?),
             "headers" => self.read_headers(entry, effects)?,
@@ -104,7 +104,7 @@ impl<'a> RuleReader<'_, 'a> {
                     effects.cors = Some(read.policy);
                 }
             }
-            "listing" => effects.listing = Some(read::<Switch>(entry.value, &())?),
+            "listing" => effects.listing = Some(read::<OnOff>(entry.value, &())?),
             "spa" => effects.spa = Some(read_spa(entry.value)?),
             "digest" => effects.digest = Some(read::<DigestChoice>(entry.value, &())?),
             "rate_client" => effects.rate_client = Some(read_rate(entry.value)?),
@@ -117,14 +117,14 @@ impl<'a> RuleReader<'_, 'a> {
         Ok(())
     }
 
-    fn read_headers(&mut self, entry: Entry<'a>, effects: &mut Effects) -> Result<(), Refused> {
+    fn read_headers(&mut self, entry: TomlEntry<'a>, effects: &mut RuleEffects) -> Result<(), RejectedValue> {
         let DeValue::Table(table) = entry.value.into_inner() else {
-            return Err(Refused::new("is no table", "a table such as { X-Robots-Tag = \"noindex\" }"));
+            return Err(RejectedValue::new("is no table", "a table such as { X-Robots-Tag = \"noindex\" }"));
         };
         for field in self.source.entries(table) {
             let (line, written) = (field.line, field.written);
             let key = format!("{RULE}.headers.{}", field.key.escape_debug());
-            let name = match field.key.parse::<FieldName>() {
+            let name = match field.key.parse::<ConfigHeaderName>() {
                 Ok(name) => name,
                 Err(refusal) => {
                     self.tell(line, format!("{key}: {:?} {refusal}", field.key));
@@ -135,8 +135,9 @@ impl<'a> RuleReader<'_, 'a> {
                 self.tell(line, format!("{key}: the header field {name} {reason}"));
                 continue;
             }
-            let pushed = read::<FieldValue>(field.value, &()).and_then(|value| {
-                let twice = |refusal: Refusal| Refused::new(refusal.to_string(), "each header field once");
+            let pushed = read::<ConfigHeaderValue>(field.value, &()).and_then(|value| {
+                let twice =
+                    |refusal: ValueError| RejectedValue::new(refusal.to_string(), "each header field once");
                 effects.headers.push(name, value).map_err(twice)
             });
             if let Err(refused) = pushed {
@@ -147,67 +148,74 @@ impl<'a> RuleReader<'_, 'a> {
     }
 }
 
-impl Draft {
+impl RuleDraft {
     /// Puts together what opens the path: users belong to the ways of their own rule.
-    fn settle_access(&mut self) -> Result<(), Refused> {
+    fn settle_access(&mut self) -> Result<(), RejectedValue> {
         let accepted = "users in a rule whose access has bearer or basic in it";
         match (self.ways, &self.users) {
-            (Some(Ways { bearer: false, basic: false, .. }) | None, Some(_)) => {
-                Err(Refused::new("narrows nothing", accepted))
+            (Some(AuthMethods { bearer: false, basic: false, .. }) | None, Some(_)) => {
+                Err(RejectedValue::new("narrows nothing", accepted))
             }
             (ways, users) => {
                 let users = users.as_ref().map(|users| users.as_slice().into());
-                self.effects.access = ways.map(|ways| AccessChoice { ways, users });
+                self.effects.access = ways.map(|ways| AccessRule { ways, users });
                 Ok(())
             }
         }
     }
 }
 
-fn read_users(value: Spanned<DeValue<'_>>) -> Result<Vec<String>, Refused> {
+fn read_users(value: Spanned<DeValue<'_>>) -> Result<Vec<String>, RejectedValue> {
     let accepted = "names of the tokens or passwords file: a string or a list of strings";
     let users = texts_of(value.get_ref())
-        .ok_or_else(|| Refused::new("is neither a string nor a list of them", accepted))?;
+        .ok_or_else(|| RejectedValue::new("is neither a string nor a list of them", accepted))?;
     match users.iter().any(String::is_empty) || users.is_empty() {
-        true => Err(Refused::new("is empty or has an empty name in it", accepted)),
+        true => Err(RejectedValue::new("is empty or has an empty name in it", accepted)),
         false => Ok(users),
     }
 }
 
 /// The same, or nothing: `false`, `"off"`, `""`.
-fn read_or_off<T: Setting<Bounds = ()>>(value: Spanned<DeValue<'_>>) -> Result<OrOff<T>, Refused> {
+fn read_or_off<T: SettingValue<Bounds = ()>>(
+    value: Spanned<DeValue<'_>>,
+) -> Result<Toggle<T>, RejectedValue> {
     if is_off(value.get_ref()) {
-        return Ok(OrOff::Off);
+        return Ok(Toggle::Off);
     }
     let given = read::<T>(value, &());
     given
-        .map(OrOff::Given)
-        .map_err(|refused| Refused { accepted: format!("{}, or {OFF}", refused.accepted), ..refused })
+        .map(Toggle::Given)
+        .map_err(|refused| RejectedValue { accepted: format!("{}, or {OFF}", refused.accepted), ..refused })
 }
 
-fn read_globs(value: Spanned<DeValue<'_>>) -> Result<PathGlobs, Refused> {
+fn read_globs(value: Spanned<DeValue<'_>>) -> Result<PathGlobs, RejectedValue> {
     let accepted = "a glob such as *.html, /assets/** or /docs/{a,b}/*.pdf, or a list of globs";
     let texts = texts_of(value.get_ref())
-        .ok_or_else(|| Refused::new("is neither a string nor a list of them", accepted))?;
-    PathGlobs::new(texts).map_err(|refusal| Refused::new(refusal.to_string(), accepted))
+        .ok_or_else(|| RejectedValue::new("is neither a string nor a list of them", accepted))?;
+    PathGlobs::new(texts).map_err(|refusal| RejectedValue::new(refusal.to_string(), accepted))
 }
 
-fn read_media_type(value: Spanned<DeValue<'_>>) -> Result<FieldValue, Refused> {
+fn read_media_type(value: Spanned<DeValue<'_>>) -> Result<ConfigHeaderValue, RejectedValue> {
     let accepted = "a media type such as text/plain; charset=utf-8";
-    let value = read::<FieldValue>(value, &()).map_err(|refused| Refused::new(refused.reason, accepted))?;
-    if is_media_type(value.as_str()) { Ok(value) } else { Err(Refused::new("is no media type", accepted)) }
+    let value = read::<ConfigHeaderValue>(value, &())
+        .map_err(|refused| RejectedValue::new(refused.reason, accepted))?;
+    if is_media_type(value.as_str()) {
+        Ok(value)
+    } else {
+        Err(RejectedValue::new("is no media type", accepted))
+    }
 }
 
-fn read_spa(value: Spanned<DeValue<'_>>) -> Result<OrOff<SiteFile>, Refused> {
+fn read_spa(value: Spanned<DeValue<'_>>) -> Result<Toggle<SiteFile>, RejectedValue> {
     match value.get_ref() {
-        DeValue::Boolean(true) => Ok(OrOff::Given(SiteFile::usual())),
+        DeValue::Boolean(true) => Ok(Toggle::Given(SiteFile::usual())),
         _ => read_or_off(value),
     }
 }
 
 /// Bytes a second, or no limit: `false`, `"off"`, `""`.
-fn read_rate(value: Spanned<DeValue<'_>>) -> Result<OrOff<ByteCount>, Refused> {
-    if is_off(value.get_ref()) { Ok(OrOff::Off) } else { read(value, &RATES) }
+fn read_rate(value: Spanned<DeValue<'_>>) -> Result<Toggle<ByteCount>, RejectedValue> {
+    if is_off(value.get_ref()) { Ok(Toggle::Off) } else { read(value, &RATES) }
 }
 
 /// The bounds of rates and of what may be taken at once, as those of the whole server.
@@ -251,7 +259,7 @@ mod tests {
         (rules, errors.iter().map(ToString::to_string).collect())
     }
 
-    fn effects(keys: &str) -> Effects {
+    fn effects(keys: &str) -> RuleEffects {
         let (rules, errors) = read_text(&format!("[[rule]]\npath = '**'\n{keys}"));
         assert_eq!(errors, [""; 0], "{keys}");
         rules.into_iter().next().expect("a rule").rule.effects
@@ -275,16 +283,16 @@ mod tests {
         assert_eq!([&first.origin, &second.origin].map(ToString::to_string), ["c.toml:3", "c.toml:12"]);
         assert_eq!(first.rule.path.texts(), ["*.js", "/a/{b,c}/**"]);
         let effects = &first.rule.effects;
-        let text = |value: Option<&FieldValue>| value.map(ToString::to_string).unwrap_or_default();
-        let cache_control = effects.cache_control.as_ref().and_then(OrOff::given);
+        let text = |value: Option<&ConfigHeaderValue>| value.map(ToString::to_string).unwrap_or_default();
+        let cache_control = effects.cache_control.as_ref().and_then(Toggle::given);
         assert_eq!(text(cache_control), "no-cache");
         assert_eq!(text(effects.content_type.as_ref()), "text/plain; charset=utf-8");
         assert_eq!(text(effects.headers.get("x-a")), "b");
         assert_eq!(text(effects.headers.get("link")), "</c>; rel=preload");
-        assert_eq!(effects.listing, Some(Switch::On));
+        assert_eq!(effects.listing, Some(OnOff::On));
         assert_eq!(effects.disposition, Some(Disposition::Attachment));
         assert_eq!(effects.digest, Some(DigestChoice { sha256: false, sha512: true }));
-        assert_eq!(effects.spa.as_ref().and_then(OrOff::given).map(SiteFile::as_str), Some("/app.html"));
+        assert_eq!(effects.spa.as_ref().and_then(Toggle::given).map(SiteFile::as_str), Some("/app.html"));
         assert_eq!(text(second.rule.effects.headers.get("X-E")), "f");
         assert!(second.rule.effects.cors.is_some() && second.max_age_is_open);
     }
@@ -292,16 +300,31 @@ mod tests {
     #[test]
     fn nothing_is_something_to_say() {
         for (keys, expected) in [
-            ("cache_control = ''", Effects { cache_control: Some(OrOff::Off), ..Effects::default() }),
-            ("cache_control = 'off'", Effects { cache_control: Some(OrOff::Off), ..Effects::default() }),
-            ("cors = false", Effects { cors: Some(OrOff::Off), ..Effects::default() }),
-            ("cors = 'off'", Effects { cors: Some(OrOff::Off), ..Effects::default() }),
-            ("spa = false", Effects { spa: Some(OrOff::Off), ..Effects::default() }),
-            ("digest = false", Effects { digest: Some(DigestChoice::default()), ..Effects::default() }),
-            ("rate_client = 'off'", Effects { rate_client: Some(OrOff::Off), ..Effects::default() }),
-            ("rate_connection = false", Effects { rate_connection: Some(OrOff::Off), ..Effects::default() }),
-            ("spa = true", Effects { spa: Some(OrOff::Given(SiteFile::usual())), ..Effects::default() }),
-            ("", Effects::default()),
+            (
+                "cache_control = ''",
+                RuleEffects { cache_control: Some(Toggle::Off), ..RuleEffects::default() },
+            ),
+            (
+                "cache_control = 'off'",
+                RuleEffects { cache_control: Some(Toggle::Off), ..RuleEffects::default() },
+            ),
+            ("cors = false", RuleEffects { cors: Some(Toggle::Off), ..RuleEffects::default() }),
+            ("cors = 'off'", RuleEffects { cors: Some(Toggle::Off), ..RuleEffects::default() }),
+            ("spa = false", RuleEffects { spa: Some(Toggle::Off), ..RuleEffects::default() }),
+            (
+                "digest = false",
+                RuleEffects { digest: Some(DigestChoice::default()), ..RuleEffects::default() },
+            ),
+            ("rate_client = 'off'", RuleEffects { rate_client: Some(Toggle::Off), ..RuleEffects::default() }),
+            (
+                "rate_connection = false",
+                RuleEffects { rate_connection: Some(Toggle::Off), ..RuleEffects::default() },
+            ),
+            (
+                "spa = true",
+                RuleEffects { spa: Some(Toggle::Given(SiteFile::usual())), ..RuleEffects::default() },
+            ),
+            ("", RuleEffects::default()),
         ] {
             assert_eq!(effects(keys), expected, "{keys}");
         }
@@ -310,7 +333,7 @@ mod tests {
     #[test]
     fn access_is_a_way_or_a_list_of_them_and_users_narrow_it() {
         let access = |keys: &str| effects(keys).access.expect("a choice");
-        let ways = |text: &str| text.parse::<Ways>().expect("ways");
+        let ways = |text: &str| text.parse::<AuthMethods>().expect("ways");
         for (keys, expected, users) in [
             ("access = 'public'", "public", None),
             ("access = 'link'", "link", None),
@@ -319,7 +342,7 @@ mod tests {
             ("access = 'link, basic'\nusers = 'alice'", "link,basic", Some(vec!["alice"])),
         ] {
             let users = users.map(|users| users.into_iter().map(str::to_owned).collect());
-            assert_eq!(access(keys), AccessChoice { ways: ways(expected), users }, "{keys}");
+            assert_eq!(access(keys), AccessRule { ways: ways(expected), users }, "{keys}");
         }
         for (keys, expected) in [
             (
@@ -355,16 +378,16 @@ mod tests {
     #[test]
     fn rates_are_sizes_a_second() {
         let read = effects("rate_client = '1MiB'\nrate_client_burst = '64KiB'\nrate_connection = 65536");
-        assert_eq!(read.rate_client, Some(OrOff::Given(ByteCount::mib(1))));
+        assert_eq!(read.rate_client, Some(Toggle::Given(ByteCount::mib(1))));
         assert_eq!(read.rate_client_burst, Some(Auto::Given(ByteCount::kib(64))));
-        assert_eq!(read.rate_connection, Some(OrOff::Given(ByteCount::kib(64))));
+        assert_eq!(read.rate_connection, Some(Toggle::Given(ByteCount::kib(64))));
         assert_eq!(effects("rate_client_burst = 'auto'").rate_client_burst, Some(Auto::Auto));
     }
 
     #[test]
     fn cors_has_short_and_long_forms() {
         let policy = |keys: &str| match effects(keys).cors {
-            Some(OrOff::Given(policy)) => policy,
+            Some(Toggle::Given(policy)) => policy,
             other => panic!("{keys}: {other:?}"),
         };
         assert_eq!(policy("cors = '*'").origins, AllowedOrigins::Any);

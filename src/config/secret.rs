@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 
 /// A shared secret: 16 to 256 visible ASCII characters. Whatever writes it writes `(hidden)` in its stead.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,20 +17,20 @@ impl Secret {
 }
 
 impl FromStr for Secret {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         if text.len() < LENGTH_MIN {
-            return Err(Refusal::new(format!("is shorter than {LENGTH_MIN} characters")));
+            return Err(ValueError::new(format!("is shorter than {LENGTH_MIN} characters")));
         }
         if text.len() > LENGTH_MAX {
-            return Err(Refusal::new(format!("is longer than {LENGTH_MAX} characters")));
+            return Err(ValueError::new(format!("is longer than {LENGTH_MAX} characters")));
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Refusal::new("has something in it that is no visible ASCII character"));
+            return Err(ValueError::new("has something in it that is no visible ASCII character"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -48,16 +48,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl Setting for Secret {
+impl SettingValue for Secret {
     type Bounds = ();
-    const FORMS: Forms = Forms::TEXT;
+    const FORMS: TomlForms = TomlForms::TEXT;
     const METAVAR: &'static str = SECRET;
 
     fn accepted((): &()) -> String {
         format!("{LENGTH_MIN} to {LENGTH_MAX} visible ASCII characters")
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }

@@ -3,25 +3,25 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
-use crate::config::header_value::FieldValue;
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
+use crate::config::header_value::ConfigHeaderValue;
 
 /// The value of Strict-Transport-Security (RFC 6797 §6.1): directives of which `max-age` is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TransportSecurity(FieldValue);
+pub struct TransportSecurity(ConfigHeaderValue);
 
 impl TransportSecurity {
     /// The value of the field.
-    pub fn value(&self) -> &FieldValue {
+    pub fn value(&self) -> &ConfigHeaderValue {
         &self.0
     }
 }
 
 impl FromStr for TransportSecurity {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
-        let value: FieldValue = text.parse()?;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let value: ConfigHeaderValue = text.parse()?;
         let mut names: Vec<String> = Vec::new();
         for directive in text.split(';').map(|directive| directive.trim_matches([' ', '\t'])) {
             let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
@@ -29,15 +29,15 @@ impl FromStr for TransportSecurity {
             let argument = argument.trim_start_matches([' ', '\t']).trim_matches('"');
             let is_seconds = !argument.is_empty() && argument.bytes().all(|byte| byte.is_ascii_digit());
             if name == MAX_AGE && !is_seconds {
-                return Err(Refusal::new("has a max-age that is not a number of seconds"));
+                return Err(ValueError::new("has a max-age that is not a number of seconds"));
             }
             if !name.is_empty() && names.contains(&name) {
-                return Err(Refusal::new(format!("has the directive {name} twice")));
+                return Err(ValueError::new(format!("has the directive {name} twice")));
             }
             names.push(name);
         }
         if !names.iter().any(|name| name == MAX_AGE) {
-            return Err(Refusal::new("has no max-age, without which browsers ignore it"));
+            return Err(ValueError::new("has no max-age, without which browsers ignore it"));
         }
         Ok(Self(value))
     }
@@ -45,23 +45,23 @@ impl FromStr for TransportSecurity {
 
 /// The value of Referrer-Policy: one known policy, or several of which browsers take the last that they know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReferrerPolicy(FieldValue);
+pub struct ReferrerPolicy(ConfigHeaderValue);
 
 impl ReferrerPolicy {
     /// The value of the field.
-    pub fn value(&self) -> &FieldValue {
+    pub fn value(&self) -> &ConfigHeaderValue {
         &self.0
     }
 }
 
 impl FromStr for ReferrerPolicy {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
-        let value: FieldValue = text.parse()?;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let value: ConfigHeaderValue = text.parse()?;
         let unknown = text.split(',').map(str::trim).find(|word| !REFERRER_POLICIES.contains(word));
         match unknown {
-            Some(word) => Err(Refusal::new(format!("has the unknown policy `{}`", word.escape_debug()))),
+            Some(word) => Err(ValueError::new(format!("has the unknown policy `{}`", word.escape_debug()))),
             None => Ok(Self(value)),
         }
     }
@@ -76,16 +76,16 @@ macro_rules! written_as_read {
             }
         }
 
-        impl Setting for $name {
+        impl SettingValue for $name {
             type Bounds = ();
-            const FORMS: Forms = Forms::TEXT;
+            const FORMS: TomlForms = TomlForms::TEXT;
             const METAVAR: &'static str = $metavar;
 
             fn accepted((): &()) -> String {
                 $accepted
             }
 
-            fn check(&self, (): &()) -> Result<(), Refusal> {
+            fn check(&self, (): &()) -> Result<(), ValueError> {
                 Ok(())
             }
         }
@@ -135,7 +135,7 @@ mod tests {
             ("max-age=1; max-age=2", "has the directive max-age twice"),
             ("max-age=1\n", "has a line break in it"),
         ] {
-            assert_eq!(text.parse::<TransportSecurity>(), Err(Refusal::new(reason)), "{text:?}");
+            assert_eq!(text.parse::<TransportSecurity>(), Err(ValueError::new(reason)), "{text:?}");
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
             ("origin,", "has the unknown policy ``"),
             ("Origin", "has the unknown policy `Origin`"),
         ] {
-            assert_eq!(text.parse::<ReferrerPolicy>(), Err(Refusal::new(reason)), "{text}");
+            assert_eq!(text.parse::<ReferrerPolicy>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 }

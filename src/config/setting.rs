@@ -12,12 +12,12 @@ use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
 /// The value of a knob. One notation serves variables, flags and the file: what `FromStr` reads, `Display` writes.
-pub trait Setting: Clone + PartialEq + Display + FromStr<Err = Refusal> + DeserializeOwned {
+pub trait SettingValue: Clone + PartialEq + Display + FromStr<Err = ValueError> + DeserializeOwned {
     /// What limits a value: a range for amounts, `()` where the type says it all.
     type Bounds;
 
     /// The TOML types that are accepted beside a string.
-    const FORMS: Forms;
+    const FORMS: TomlForms;
 
     /// The word that stands for a value in `--help`.
     const METAVAR: &'static str;
@@ -26,14 +26,14 @@ pub trait Setting: Clone + PartialEq + Display + FromStr<Err = Refusal> + Deseri
     fn accepted(bounds: &Self::Bounds) -> String;
 
     /// Refuses a value outside of its bounds.
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), Refusal>;
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError>;
 }
 
 /// Why a text is not a value: a phrase that continues "the value …".
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal(Cow<'static, str>);
+pub struct ValueError(Cow<'static, str>);
 
-impl Refusal {
+impl ValueError {
     /// A refusal for the reason given, as in `is empty`.
     pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
         Self(reason.into())
@@ -43,17 +43,17 @@ impl Refusal {
     pub(crate) const EMPTY: Self = Self(Cow::Borrowed("is empty"));
 }
 
-impl Display for Refusal {
+impl Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for ValueError {}
 
-/// The TOML types that a [`Setting`] accepts beside a string.
+/// The TOML types that a [`SettingValue`] accepts beside a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forms {
+pub struct TomlForms {
     /// `key = 4`
     pub integer: bool,
     /// `key = true`
@@ -62,7 +62,7 @@ pub struct Forms {
     pub list: bool,
 }
 
-impl Forms {
+impl TomlForms {
     /// Strings only.
     pub const TEXT: Self = Self { integer: false, boolean: false, list: false };
     /// Strings and integers.
@@ -74,16 +74,16 @@ impl Forms {
 }
 
 /// A value as a layer holds it, not yet read.
-pub(crate) enum Raw<'a> {
+pub(crate) enum RawValue<'a> {
     /// From a variable or a flag.
     Text(&'a str),
     /// From the file.
     Toml(Spanned<DeValue<'a>>),
 }
 
-impl Raw<'_> {
+impl RawValue<'_> {
     /// Reads and checks the value; otherwise the reason why not.
-    pub(crate) fn read<T: Setting>(self, bounds: &T::Bounds) -> Result<T, String> {
+    pub(crate) fn read<T: SettingValue>(self, bounds: &T::Bounds) -> Result<T, String> {
         let value = match self {
             Self::Text(text) => {
                 let deserializer: StrDeserializer<'_, TextError> = text.into_deserializer();
@@ -105,13 +105,15 @@ fn reason_of(message: &str) -> String {
 }
 
 /// `Deserialize` for every setting: each accepted form is turned into the text that `FromStr` reads.
-pub(crate) fn deserialize<'de, T: Setting, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn deserialize<'de, T: SettingValue, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     deserializer.deserialize_any(TextVisitor(PhantomData))
 }
 
 struct TextVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Setting> Visitor<'de> for TextVisitor<T> {
+impl<'de, T: SettingValue> Visitor<'de> for TextVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,12 +159,12 @@ impl<'de, T: Setting> Visitor<'de> for TextVisitor<T> {
 }
 
 /// Refuses an amount outside of `bounds`, saying on which side.
-pub(crate) fn check_range<T: PartialOrd>(value: &T, bounds: &RangeInclusive<T>) -> Result<(), Refusal> {
+pub(crate) fn check_range<T: PartialOrd>(value: &T, bounds: &RangeInclusive<T>) -> Result<(), ValueError> {
     if value < bounds.start() {
-        return Err(Refusal::new("is too small"));
+        return Err(ValueError::new("is too small"));
     }
     if value > bounds.end() {
-        return Err(Refusal::new("is too large"));
+        return Err(ValueError::new("is too large"));
     }
     Ok(())
 }

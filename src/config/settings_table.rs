@@ -16,36 +16,36 @@ use super::proxy_list::ProxyList;
 use super::request_rate::RequestRate;
 use super::rule::Rule;
 use super::secret::{SECRET, Secret};
-use super::setting::{Forms, Raw, Setting};
+use super::setting::{RawValue, SettingValue, TomlForms};
 use crate::config::choice::{
-    AccessLogFormat, ClientField, Dotfiles, EtagSource, LogFormat, ProxyProtocol, RequestIds, ResourcePolicy,
-    Switch, Symlinks, TlsVersion, TrailingSlash, Verify,
+    AccessLogFormat, ClientField, Dotfiles, EtagSource, LogFormat, OnOff, ProxyProtocol, RequestIds,
+    ResourcePolicy, Symlinks, TlsVersion, TrailingSlash, Verify,
 };
-use crate::config::duration_setting::Span;
-use crate::config::header_value::FieldValue;
+use crate::config::duration_setting::DurationSetting;
+use crate::config::header_value::ConfigHeaderValue;
 use crate::config::security_header::{ReferrerPolicy, TransportSecurity};
-use crate::config::toggle::OrOff;
+use crate::config::toggle::Toggle;
 use crate::http::cors::CorsPolicy;
 
 /// One row of the table: a knob without its value.
-pub struct Knob {
+pub struct Setting {
     /// Its name in the file and as a field of [`Config`]; the other names follow from it.
     pub key: &'static str,
     /// The heading under which it is explained.
-    pub group: Group,
+    pub group: SettingGroup,
     /// The TOML types that its value may have beside a string.
-    pub forms: Forms,
+    pub forms: TomlForms,
     /// The word for its value in `--help`.
     pub metavar: &'static str,
     doc: &'static str,
     accepted: fn() -> String,
     value: fn(&Config) -> String,
-    read: fn(&mut Config, Raw<'_>) -> Result<(), String>,
+    read: fn(&mut Config, RawValue<'_>) -> Result<(), String>,
     copy: fn(&mut Config, &Config),
     is_same: fn(&Config, &Config) -> bool,
 }
 
-impl Knob {
+impl Setting {
     /// Finds a knob by its key.
     pub fn by_key(key: &str) -> Option<&'static Self> {
         KNOBS.iter().find(|knob| knob.key == key)
@@ -82,7 +82,7 @@ impl Knob {
     }
 
     /// Sets it in `config`; on an error the reason, and `config` unchanged.
-    pub(crate) fn read(&self, config: &mut Config, raw: Raw<'_>) -> Result<(), String> {
+    pub(crate) fn read(&self, config: &mut Config, raw: RawValue<'_>) -> Result<(), String> {
         (self.read)(config, raw)
     }
 
@@ -102,7 +102,7 @@ impl Knob {
     }
 }
 
-impl fmt::Debug for Knob {
+impl fmt::Debug for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Knob").field(&self.key).finish()
     }
@@ -113,7 +113,7 @@ pub(crate) const VARIABLE_PREFIX: &str = "PAGECAST_";
 
 /// Headings over the knobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Group {
+pub enum SettingGroup {
     /// What is served.
     Site,
     /// What stands for a directory without an index.
@@ -154,7 +154,7 @@ pub enum Group {
     Logging,
 }
 
-impl Group {
+impl SettingGroup {
     /// The heading in words.
     pub fn title(self) -> &'static str {
         match self {
@@ -207,14 +207,14 @@ macro_rules! knobs {
         }
 
         /// All knobs, group by group.
-        pub static KNOBS: &[Knob] = &[$($(
-            Knob {
+        pub static KNOBS: &[Setting] = &[$($(
+            Setting {
                 key: stringify!($key),
-                group: Group::$group,
-                forms: <$type as Setting>::FORMS,
-                metavar: <$type as Setting>::METAVAR,
+                group: SettingGroup::$group,
+                forms: <$type as SettingValue>::FORMS,
+                metavar: <$type as SettingValue>::METAVAR,
                 doc: concat!($($doc, "\n"),+),
-                accepted: || <$type as Setting>::accepted(&bounds!($($bounds)?)),
+                accepted: || <$type as SettingValue>::accepted(&bounds!($($bounds)?)),
                 value: |config| config.$key.to_string(),
                 read: |config, raw| {
                     config.$key = raw.read::<$type>(&bounds!($($bounds)?))?;
@@ -257,13 +257,13 @@ knobs! {
     }
     Directories {
         /// Whether a directory without an index is listed. A rule of the file may say otherwise for a part of the site.
-        listing: Switch = Switch::Off;
+        listing: OnOff = OnOff::Off;
 
         /// Entries of a directory that are listed; what is beyond them is left out, and said to be.
         listing_entries: Count = Count::of(200_000), in Count::of(1)..=Count::of(10_000_000);
 
         /// Whether a directory that may be listed may be downloaded as an archive as well, even one with an index.
-        archive: Switch = Switch::On;
+        archive: OnOff = OnOff::On;
 
         /// Most files and directories in one archive.
         archive_entries: Count = Count::of(100_000), in Count::of(1)..=Count::of(10_000_000);
@@ -282,7 +282,7 @@ knobs! {
     }
     Encodings {
         /// Whether text-like files without a compressed sidecar are compressed, once and in the background.
-        compress: Switch = Switch::On;
+        compress: OnOff = OnOff::On;
 
         /// Smallest file that is compressed, in the background and by `pagecast compress`.
         compress_from: ByteCount = ByteCount::kib(1), in ByteCount::bytes(1)..=ByteCount::gib(1);
@@ -302,7 +302,7 @@ knobs! {
         verify: Verify = Verify::Off;
 
         /// Time that a request waits for a checksum that it asked for.
-        digest_wait: Span = Span::seconds(10), in Span::ZERO..=Span::hours(1);
+        digest_wait: DurationSetting = DurationSetting::seconds(10), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
         /// Checksums that are remembered.
         digests: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
@@ -310,28 +310,28 @@ knobs! {
     Security {
         /// Origins whose scripts may read the site, where no rule says otherwise.
         /// As browsers send them; https://*.example.com stands for every subdomain. * lets every page read.
-        cors_origins: OrOff<OriginList> = OrOff::Off;
+        cors_origins: Toggle<OriginList> = Toggle::Off;
 
         /// Time for which browsers may remember what they were told before a request across origins.
         /// A change of policy reaches them only after it. A rule may say otherwise.
-        cors_max_age: Span = CORS_MAX_AGE, in CORS_MAX_AGE_BOUNDS;
+        cors_max_age: DurationSetting = CORS_MAX_AGE, in CORS_MAX_AGE_BOUNDS;
 
         /// Sites whose pages may embed what is served (Cross-Origin-Resource-Policy).
         /// off: nothing is said. Anything narrower would break images, fonts and scripts that other sites embed.
         cross_origin_resource_policy: ResourcePolicy = ResourcePolicy::Off;
 
         /// What pages may load and run (Content-Security-Policy).
-        content_security_policy: OrOff<FieldValue> = OrOff::Off;
+        content_security_policy: Toggle<ConfigHeaderValue> = Toggle::Off;
 
         /// For how long browsers are to come by https only (Strict-Transport-Security).
         /// It cannot be taken back before its time is up. Browsers heed it over https only.
-        strict_transport_security: OrOff<TransportSecurity> = OrOff::Off;
+        strict_transport_security: Toggle<TransportSecurity> = Toggle::Off;
 
         /// What other sites learn of the page that a visitor comes from (Referrer-Policy).
-        referrer_policy: OrOff<ReferrerPolicy> = OrOff::Off;
+        referrer_policy: Toggle<ReferrerPolicy> = Toggle::Off;
 
         /// Whether requests over cleartext are redirected to https.
-        https_redirect: Switch = Switch::Off;
+        https_redirect: OnOff = OnOff::Off;
 
         /// Hosts that such a redirect may lead to; for others it is refused.
         /// any: whichever host the client asked for. *.example.com stands for every subdomain.
@@ -339,33 +339,33 @@ knobs! {
 
         /// Whether queries that look like an attack with script or SQL are refused.
         /// Files need no such filter; some gateways' rules demand one.
-        query_filter: Switch = Switch::Off;
+        query_filter: OnOff = OnOff::Off;
     }
     Access {
         /// File with the keys of signed links: on each line an id and a key, as in `k2 BASE64`.
         /// Links are checked by the key that they name, so that keys can be exchanged one after the other.
-        link_keys_file: OrOff<OwnPath> = OrOff::Off;
+        link_keys_file: Toggle<OwnPath> = Toggle::Off;
 
         /// File with names and password hashes for basic authentication, as htpasswd writes it: bcrypt or argon2.
-        passwords_file: OrOff<OwnPath> = OrOff::Off;
+        passwords_file: Toggle<OwnPath> = Toggle::Off;
 
         /// File with bearer tokens: on each line a name and the SHA-256 of a token, as in `ci sha256:HEX`.
-        tokens_file: OrOff<OwnPath> = OrOff::Off;
+        tokens_file: Toggle<OwnPath> = Toggle::Off;
 
         /// Failed attempts of one client at a link, token or password; what is beyond is answered 429 without a look.
-        login_attempts: OrOff<RequestRate> = OrOff::Given(RequestRate::per_minute(30)), in Count::of(1)..=Count::of(1_000_000);
+        login_attempts: Toggle<RequestRate> = Toggle::Given(RequestRate::per_minute(30)), in Count::of(1)..=Count::of(1_000_000);
 
         /// Passwords that are checked at once, each on a thread of its own.
         /// Checks that find no thread within a second are answered 503.
         password_checks: Count = Count::of(2), in Count::of(1)..=Count::of(64);
 
         /// Time for which a password that was right is not checked again.
-        password_cache: Span = Span::minutes(5), in Span::ZERO..=Span::hours(1);
+        password_cache: DurationSetting = DurationSetting::minutes(5), in DurationSetting::ZERO..=DurationSetting::hours(1);
     }
     Listening {
         /// Addresses that traffic comes in on.
         /// Port 0 lets the system choose. In the file a list of strings does as well. off: only where tls_listen is given.
-        listen: OrOff<ListenList> = OrOff::Given(ListenList::one(Address::Tcp(([0, 0, 0, 0], 8080).into())));
+        listen: Toggle<ListenList> = Toggle::Given(ListenList::one(Address::Tcp(([0, 0, 0, 0], 8080).into())));
 
         /// Address of the dashboard, health checks, metrics and `pagecast warm`, apart from traffic.
         /// At an address that other machines reach it demands admin_token. At one of this machine everybody on it is trusted.
@@ -373,10 +373,10 @@ knobs! {
 
         /// What whoever talks to the admin listener must show, as a bearer token or as the password of any name.
         /// Must be given where that listener is not bound to loopback or a unix socket. Health checks need none.
-        admin_token: OrOff<Secret> = OrOff::Off;
+        admin_token: Toggle<Secret> = Toggle::Off;
 
         /// Whether the kernel holds a new TCP connection back until its first bytes arrive, or a second has passed.
-        defer_accept: Switch = Switch::On;
+        defer_accept: OnOff = OnOff::On;
 
         /// Threads that serve traffic, each with its own listening sockets.
         /// auto: one for each processor that the process may use, fewer where open files are scarce.
@@ -384,20 +384,20 @@ knobs! {
     }
     Tls {
         /// Addresses that traffic comes in on encrypted, beside those of listen. They need tls_cert and tls_key.
-        tls_listen: OrOff<ListenList> = OrOff::Off;
+        tls_listen: Toggle<ListenList> = Toggle::Off;
 
         /// Certificate chains in PEM, the server's own first, each in a file of its own.
         /// A client gets the one that has the name it asks for, else the first. Read again on SIGHUP and when a file changes.
-        tls_cert: OrOff<PathList> = OrOff::Off;
+        tls_cert: Toggle<PathList> = Toggle::Off;
 
         /// Their private keys in PEM, in the same order.
-        tls_key: OrOff<PathList> = OrOff::Off;
+        tls_key: Toggle<PathList> = Toggle::Off;
 
         /// Oldest version of TLS that is spoken.
         tls_min_version: TlsVersion = TlsVersion::V12;
 
         /// Time for a TLS handshake.
-        tls_handshake_timeout: Span = Span::seconds(10), in Span::millis(10)..=Span::minutes(10);
+        tls_handshake_timeout: DurationSetting = DurationSetting::seconds(10), in DurationSetting::millis(10)..=DurationSetting::minutes(10);
 
         /// TLS handshakes under way at once; further ones wait, and their time runs.
         /// One that waits for its client for a second gives its place up.
@@ -405,7 +405,7 @@ knobs! {
     }
     Http2 {
         /// Whether HTTP/2 is spoken: over TLS where the client offers it, in cleartext where the client begins with it.
-        http2: Switch = Switch::On;
+        http2: OnOff = OnOff::On;
 
         /// Streams that a client may have open at once on one connection.
         http2_streams: Count = Count::of(128), in Count::of(1)..=Count::of(10_000);
@@ -420,24 +420,24 @@ knobs! {
         max_connections: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
 
         /// Time for a request's head to arrive whole; one that has begun and takes longer is answered 408.
-        head_timeout: Span = Span::seconds(10), in Span::millis(10)..=Span::hours(1);
+        head_timeout: DurationSetting = DurationSetting::seconds(10), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
         /// Time that a connection is kept open between requests.
-        idle_timeout: Span = Span::seconds(60), in Span::millis(10)..=Span::hours(1);
+        idle_timeout: DurationSetting = DurationSetting::seconds(60), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
         /// Time for which a client may take no byte of a response; then it is cut.
-        stall_timeout: Span = Span::seconds(30), in Span::millis(10)..=Span::hours(1);
+        stall_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
         /// Time that a closing connection is still read, so that the last response arrives.
-        linger_timeout: Span = Span::seconds(2), in Span::ZERO..=Span::seconds(30);
+        linger_timeout: DurationSetting = DurationSetting::seconds(2), in DurationSetting::ZERO..=DurationSetting::seconds(30);
 
         /// Bytes a second that a client must take of a response on the average, while connections are short; else it is cut.
         /// A slow client is no attack: nothing is asked of it before seven of eight connections are taken.
-        min_rate: OrOff<ByteCount> = OrOff::Given(ByteCount::kib(1)), in ByteCount::bytes(1)..=ByteCount::gib(1);
+        min_rate: Toggle<ByteCount> = Toggle::Given(ByteCount::kib(1)), in ByteCount::bytes(1)..=ByteCount::gib(1);
 
         /// Time that a client is waited for during a response before min_rate is asked of it.
         /// Time in which the server itself waits, for a disk or for a rate, is not counted.
-        min_rate_after: Span = Span::seconds(30), in Span::millis(10)..=Span::hours(1);
+        min_rate_after: DurationSetting = DurationSetting::seconds(30), in DurationSetting::millis(10)..=DurationSetting::hours(1);
     }
     Clients {
         /// Proxies whose word is taken for who the client is and how it came: Forwarded or X-Forwarded-For, X-Forwarded-Proto.
@@ -467,39 +467,39 @@ knobs! {
     }
     Rates {
         /// Requests of one client; what is beyond is answered 429. Health checks are never counted.
-        client_requests: OrOff<RequestRate> = OrOff::Off, in Count::of(1)..=Count::of(1_000_000);
+        client_requests: Toggle<RequestRate> = Toggle::Off, in Count::of(1)..=Count::of(1_000_000);
 
         /// Requests that a client may make at once before the rate holds. auto: as many as the rate names.
         client_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
 
         /// Requests of all clients together, those of unlimited_clients aside; what is beyond is answered 429.
-        total_requests: OrOff<RequestRate> = OrOff::Off, in Count::of(1)..=Count::of(100_000_000);
+        total_requests: Toggle<RequestRate> = Toggle::Off, in Count::of(1)..=Count::of(100_000_000);
 
         /// Requests that may be made at once before that rate holds. auto: as many as the rate names.
         total_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_000_000_000);
 
         /// Requests of one client that are under way at once, each until its response has been handed to the kernel.
         /// What is beyond is answered 429.
-        client_requests_at_once: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(10_000_000);
+        client_requests_at_once: Toggle<Count> = Toggle::Off, in Count::of(1)..=Count::of(10_000_000);
 
         /// Connections of one client; a further one is answered 429.
         /// Those of trusted proxies, and those over unix sockets, are not counted.
-        client_connections: OrOff<Count> = OrOff::Off, in Count::of(1)..=Count::of(10_000_000);
+        client_connections: Toggle<Count> = Toggle::Off, in Count::of(1)..=Count::of(10_000_000);
 
         /// Bytes a second of one client, over all its connections: files, listings, archives, error pages, with their heads.
         /// A rule may say otherwise for a part of the site, which then has an allowance of its own.
-        rate_client: OrOff<ByteCount> = OrOff::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
+        rate_client: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
 
         /// Bytes that a client may take at once before that rate holds. auto: those of a tenth of a second.
         /// Of the site's rate alone: a rule with a rate names its own burst.
         rate_client_burst: Auto<ByteCount> = Auto::Auto, in ByteCount::kib(1)..=ByteCount::tib(1);
 
         /// Bytes a second of one connection, evenly paced. A rule may say otherwise for a part of the site.
-        rate_connection: OrOff<ByteCount> = OrOff::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
+        rate_connection: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
 
         /// Bytes a second of all clients together, shared equally among those that want more than they get,
         /// however many connections each of them has. Those of unlimited_clients do not count.
-        rate_total: OrOff<ByteCount> = OrOff::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
+        rate_total: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
     }
     Requests {
         /// Largest head of a request.
@@ -517,13 +517,13 @@ knobs! {
         handles: Auto<Count> = Auto::Auto, in Count::of(8)..=Count::of(1_000_000);
 
         /// Time that a request waits for a handle before it is answered 503.
-        handle_wait: Span = Span::seconds(1), in Span::ZERO..=Span::seconds(60);
+        handle_wait: DurationSetting = DurationSetting::seconds(1), in DurationSetting::ZERO..=DurationSetting::seconds(60);
 
         /// Time after which a handle that nobody uses is closed.
-        handle_idle: Span = Span::seconds(60), in Span::seconds(1)..=Span::hours(1);
+        handle_idle: DurationSetting = DurationSetting::seconds(60), in DurationSetting::seconds(1)..=DurationSetting::hours(1);
 
         /// Age at which a handle is closed once nobody uses it.
-        handle_max_age: Span = Span::minutes(10), in Span::seconds(1)..=Span::hours(24);
+        handle_max_age: DurationSetting = DurationSetting::minutes(10), in DurationSetting::seconds(1)..=DurationSetting::hours(24);
     }
     Caches {
         /// Bytes of files that are kept mapped; those that were used least recently go first.
@@ -541,14 +541,14 @@ knobs! {
         names: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
 
         /// Time for which a name is trusted before it is looked up again.
-        revalidate_after: Span = Span::seconds(1), in Span::ZERO..=Span::hours(1);
+        revalidate_after: DurationSetting = DurationSetting::seconds(1), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
         /// The same for a name whose changes the kernel tells, where watch is on.
         /// Not for symbolic links, hard links, network and overlay file systems. Never shorter than revalidate_after.
-        revalidate_watched_after: Span = Span::seconds(10), in Span::ZERO..=Span::hours(1);
+        revalidate_watched_after: DurationSetting = DurationSetting::seconds(10), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
         /// Whether the kernel is asked to tell of changes (inotify).
-        watch: Switch = Switch::On;
+        watch: OnOff = OnOff::On;
 
         /// Most directories that are watched for changes.
         watches: Count = Count::of(4_096), in Count::of(1)..=Count::of(524_288);
@@ -561,7 +561,7 @@ knobs! {
         populate_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
 
         /// Time for which a request waits for the disk, at one go: 503 until its head has left, a cut response after that.
-        disk_timeout: Span = Span::seconds(60), in Span::millis(10)..=Span::hours(1);
+        disk_timeout: DurationSetting = DurationSetting::seconds(60), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
         /// Bytes that one response may send before other connections have their turn.
         turn_bytes: ByteCount = ByteCount::kib(256), in ByteCount::kib(16)..=ByteCount::mib(16);
@@ -578,29 +578,29 @@ knobs! {
     Stopping {
         /// Time after a stop signal in which traffic is still served while readiness is denied.
         /// After a successor has taken over: time for which idle connections are kept for a last answer.
-        drain_delay: Span = Span::seconds(5), in Span::ZERO..=Span::hours(1);
+        drain_delay: DurationSetting = DurationSetting::seconds(5), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
         /// Time for responses under way to finish, after the drain delay; then they are cut, and the exit code is 1.
-        shutdown_timeout: Span = Span::seconds(30), in Span::ZERO..=Span::hours(24);
+        shutdown_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::ZERO..=DurationSetting::hours(24);
     }
     Continuity {
         /// Unix socket at which a successor asks for the listening sockets.
         /// For processes of the same user. In a directory to which nobody else writes.
-        upgrade_socket: OrOff<OwnPath> = OrOff::Off;
+        upgrade_socket: Toggle<OwnPath> = Toggle::Off;
 
         /// Unix socket of a running server (its upgrade_socket), whose listening sockets are taken over.
         /// It goes on serving until this one is ready. Without anybody there this one does not start.
-        upgrade_from: OrOff<OwnPath> = OrOff::Off;
+        upgrade_from: Toggle<OwnPath> = Toggle::Off;
 
         /// Directory in which a stopping server writes what was hot, and a starting one reads it.
         /// It must exist and be writable at start, and not lie in the root.
-        state_dir: OrOff<OwnPath> = OrOff::Off;
+        state_dir: Toggle<OwnPath> = Toggle::Off;
 
         /// Most files whose names and windows are written there, and are fetched by one `pagecast warm`.
         warm_files: Count = Count::of(10_000), in Count::of(1)..=Count::of(1_000_000);
 
         /// Time that a starting server takes to read what was hot before it is ready all the same. 0: nothing is read.
-        warm_timeout: Span = Span::seconds(30), in Span::ZERO..=Span::hours(1);
+        warm_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::ZERO..=DurationSetting::hours(1);
     }
     Logging {
         /// What is logged to standard error. RUST_LOG is not read.
@@ -620,7 +620,7 @@ knobs! {
         access_log_sample: Count = Count::of(1), in Count::of(1)..=Count::of(1_000_000);
 
         /// Requests that take at least so long are written whatever the sample, as are those that fail.
-        access_log_slow: OrOff<Span> = OrOff::Off, in Span::ZERO..=Span::hours(24);
+        access_log_slow: Toggle<DurationSetting> = Toggle::Off, in DurationSetting::ZERO..=DurationSetting::hours(24);
 
         /// Lines that wait to be written; what is beyond them is dropped and counted.
         access_log_queue: Count = Count::of(16_384), in Count::of(256)..=Count::of(1_048_576);
@@ -658,7 +658,7 @@ mod tests {
         for knob in KNOBS {
             let mut config = Config::default();
             let default = knob.default();
-            assert_eq!(knob.read(&mut config, Raw::Text(&default)), Ok(()), "{}", knob.key);
+            assert_eq!(knob.read(&mut config, RawValue::Text(&default)), Ok(()), "{}", knob.key);
             assert_eq!(config, Config::default(), "{}", knob.key);
         }
     }
@@ -673,7 +673,7 @@ mod tests {
 
     #[test]
     fn the_three_names_follow_from_the_key() {
-        let knob = Knob::by_key("head_timeout").expect("it is in the table");
+        let knob = Setting::by_key("head_timeout").expect("it is in the table");
         assert_eq!(knob.variable(), "PAGECAST_HEAD_TIMEOUT");
         assert_eq!(knob.flag(), "head-timeout");
     }
@@ -700,8 +700,8 @@ mod tests {
             ("handles", "7", Err("is too small")),
             ("watches", "524289", Err("is too large")),
         ] {
-            let knob = Knob::by_key(key).expect(key);
-            let got = knob.read(&mut Config::default(), Raw::Text(text));
+            let knob = Setting::by_key(key).expect(key);
+            let got = knob.read(&mut Config::default(), RawValue::Text(text));
             assert_eq!(got, expected.map_err(str::to_owned), "{key}={text}");
         }
     }

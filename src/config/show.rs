@@ -2,43 +2,43 @@
 
 use std::fmt::Write as _;
 
-use super::load::Loaded;
-use super::origin::{Origin, Origins};
+use super::load::LoadedConfig;
+use super::origin::{ValueOrigin, ValueOrigins};
 use super::rule_reader::RULE;
-use super::{ByteCount, Config, Limits};
+use super::{ByteCount, Config, ResolvedLimits};
 use crate::config::settings_table::KNOBS;
 
 /// Every effective value and where it comes from, in aligned columns under the headings of the groups; below,
 /// the paths of each rule and the bounds that are derived only.
-pub fn show(loaded: &Loaded) -> String {
+pub fn show(loaded: &LoadedConfig) -> String {
     table(&shown(&loaded.config, &loaded.origins, &loaded.limits))
 }
 
 /// The same as lines that are not aligned yet. Secrets are hidden.
-pub(crate) fn shown(config: &Config, origins: &Origins, limits: &Limits) -> Vec<Shown> {
-    let mut rows: Vec<Shown> = Vec::new();
+pub(crate) fn shown(config: &Config, origins: &ValueOrigins, limits: &ResolvedLimits) -> Vec<ShownValue> {
+    let mut rows: Vec<ShownValue> = Vec::new();
     for knob in KNOBS {
         let origin = origins.of(knob.key);
-        let settled = settled(limits, knob.key).filter(|_| *origin == Origin::Derived);
-        rows.push(Shown {
+        let settled = settled(limits, knob.key).filter(|_| *origin == ValueOrigin::Derived);
+        rows.push(ShownValue {
             title: knob.group.title(),
             key: knob.key,
             value: settled.unwrap_or_else(|| knob.value(config)),
             origin: origin.to_string(),
         });
     }
-    let rules = config.rules.iter().zip(&origins.rules).map(|(rule, origin)| Shown {
+    let rules = config.rules.iter().zip(&origins.rules).map(|(rule, origin)| ShownValue {
         title: "Rules",
         key: RULE,
         value: rule.path.to_string(),
         origin: origin.to_string(),
     });
     rows.extend(rules);
-    let derived = derived(limits).into_iter().map(|(key, value)| Shown {
+    let derived = derived(limits).into_iter().map(|(key, value)| ShownValue {
         title: "Derived bounds",
         key,
         value: value.to_string(),
-        origin: Origin::Derived.to_string(),
+        origin: ValueOrigin::Derived.to_string(),
     });
     rows.extend(derived);
     rows
@@ -46,7 +46,7 @@ pub(crate) fn shown(config: &Config, origins: &Origins, limits: &Limits) -> Vec<
 
 /// A value, as it is shown.
 #[derive(Clone, Debug, serde::Serialize)]
-pub(crate) struct Shown {
+pub(crate) struct ShownValue {
     /// The heading that it stands under.
     #[serde(rename = "group")]
     pub(crate) title: &'static str,
@@ -56,7 +56,7 @@ pub(crate) struct Shown {
 }
 
 /// What became of a knob that was `auto`.
-fn settled(limits: &Limits, key: &str) -> Option<String> {
+fn settled(limits: &ResolvedLimits, key: &str) -> Option<String> {
     Some(match key {
         "workers" => limits.workers.to_string(),
         "handles" => limits.handles.to_string(),
@@ -67,7 +67,7 @@ fn settled(limits: &Limits, key: &str) -> Option<String> {
     })
 }
 
-fn derived(limits: &Limits) -> [(&'static str, usize); 5] {
+fn derived(limits: &ResolvedLimits) -> [(&'static str, usize); 5] {
     [
         ("open files", limits.open_files),
         ("reserve of open files", limits.reserve),
@@ -78,7 +78,7 @@ fn derived(limits: &Limits) -> [(&'static str, usize); 5] {
 }
 
 /// Lines in aligned columns, under their headings.
-pub(crate) fn table(rows: &[Shown]) -> String {
+pub(crate) fn table(rows: &[ShownValue]) -> String {
     let width = |text: &str| text.chars().count();
     let keys = rows.iter().map(|row| width(row.key)).max().unwrap_or_default();
     let values = rows.iter().map(|row| width(&row.value)).max().unwrap_or_default();
@@ -97,7 +97,7 @@ pub(crate) fn table(rows: &[Shown]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, MemorySource, Origins, SystemFacts, Task, settle};
+    use crate::config::{Action, Config, MemorySource, SystemFacts, ValueOrigins, settle};
 
     #[test]
     fn every_knob_has_its_line_with_value_and_origin_in_aligned_columns() {
@@ -111,11 +111,11 @@ mod tests {
             inherited: 0,
         };
         let limits = settle(&config, &facts).expect("it fits");
-        let mut origins = Origins::default();
+        let mut origins = ValueOrigins::default();
         origins.derive("workers");
-        origins.set("index", Origin::Flag("--index".to_owned()));
-        let text = show(&Loaded {
-            task: Task::ShowConfig,
+        origins.set("index", ValueOrigin::Flag("--index".to_owned()));
+        let text = show(&LoadedConfig {
+            task: Action::ShowConfig,
             config,
             origins,
             limits,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::setting::{Forms, Refusal, Setting, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
 use crate::http::target::SitePath;
 
 /// The path of a file within the site, written with a leading slash and not percent-encoded.
@@ -29,23 +29,23 @@ impl SiteFile {
 }
 
 impl FromStr for SiteFile {
-    type Err = Refusal;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Refusal::EMPTY);
+            return Err(ValueError::EMPTY);
         }
         let Some(names) = text.strip_prefix('/') else {
-            return Err(Refusal::new("does not start with a slash"));
+            return Err(ValueError::new("does not start with a slash"));
         };
         if text.contains('\0') {
-            return Err(Refusal::new("has a NUL in it"));
+            return Err(ValueError::new("has a NUL in it"));
         }
         if text.ends_with('/') {
-            return Err(Refusal::new("names a directory"));
+            return Err(ValueError::new("names a directory"));
         }
         if names.split('/').any(|name| matches!(name, "" | "." | "..")) {
-            return Err(Refusal::new("has a name in it that is empty, . or .."));
+            return Err(ValueError::new("has a name in it that is empty, . or .."));
         }
         Ok(Self(text.into()))
     }
@@ -57,16 +57,16 @@ impl fmt::Display for SiteFile {
     }
 }
 
-impl Setting for SiteFile {
+impl SettingValue for SiteFile {
     type Bounds = ();
-    const FORMS: Forms = Forms::TEXT;
+    const FORMS: TomlForms = TomlForms::TEXT;
     const METAVAR: &'static str = "PATH";
 
     fn accepted((): &()) -> String {
         "the path of a file within the site, such as /index.html".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), Refusal> {
+    fn check(&self, (): &()) -> Result<(), ValueError> {
         Ok(())
     }
 }
@@ -91,7 +91,7 @@ mod tests {
             ("/../a", "has a name in it that is empty, . or .."),
             ("/a\0", "has a NUL in it"),
         ] {
-            assert_eq!(text.parse::<SiteFile>(), Err(Refusal::new(reason)), "{text:?}");
+            assert_eq!(text.parse::<SiteFile>(), Err(ValueError::new(reason)), "{text:?}");
         }
     }
 }

@@ -6,15 +6,15 @@ use std::thread::available_parallelism;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::activation::Announced;
+use super::activation::ActivationInfo;
 use super::limits::SystemFacts;
-use super::memory::{Memory, MemorySource, memory};
+use super::memory::{MemoryAmount, MemorySource, memory};
 
 /// Raises the soft limit on open files to the hard one, then reads what the system allows.
 /// What cannot be read is taken to be what an ordinary system has.
 pub fn system_facts() -> SystemFacts {
     raise_open_files();
-    let Memory { bytes, source } = own_memory().unwrap_or(MEMORY_FALLBACK);
+    let MemoryAmount { bytes, source } = own_memory().unwrap_or(MEMORY_FALLBACK);
     SystemFacts {
         open_files: getrlimit(Resource::Nofile).current.unwrap_or(OPEN_FILES_FALLBACK),
         max_map_count: number_in("/proc/sys/vm/max_map_count").unwrap_or(MAX_MAP_COUNT_FALLBACK),
@@ -22,7 +22,10 @@ pub fn system_facts() -> SystemFacts {
         memory_source: source,
         cpus: available_parallelism().map_or(1, usize::from),
         // What cannot be so is refused when the sockets are taken.
-        inherited: Announced::of_this_process().ok().flatten().map_or(0, |announced| announced.traffic()),
+        inherited: ActivationInfo::of_this_process()
+            .ok()
+            .flatten()
+            .map_or(0, |announced| announced.traffic()),
     }
 }
 
@@ -35,7 +38,7 @@ fn raise_open_files() {
     }
 }
 
-fn own_memory() -> Option<Memory> {
+fn own_memory() -> Option<MemoryAmount> {
     // A kernel without control groups has no such file.
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     memory(&fs::read_to_string("/proc/meminfo").ok()?, &groups, Path::new("/sys/fs/cgroup"))
@@ -47,7 +50,7 @@ fn number_in(path: &str) -> Option<u64> {
 
 const OPEN_FILES_FALLBACK: u64 = 1_024;
 const MAX_MAP_COUNT_FALLBACK: u64 = 65_530;
-const MEMORY_FALLBACK: Memory = Memory { bytes: 1 << 30, source: MemorySource::Machine };
+const MEMORY_FALLBACK: MemoryAmount = MemoryAmount { bytes: 1 << 30, source: MemorySource::Machine };
 
 #[cfg(test)]
 mod tests {

@@ -2,30 +2,30 @@
 
 use super::address::Address;
 use super::path_glob::PathGlobs;
-use crate::config::duration_setting::Span;
-use crate::http::encoding::Coding;
-use crate::http::signed_url::LinkMethod;
+use crate::config::duration_setting::DurationSetting;
+use crate::http::encoding::Encoding;
+use crate::http::signed_url::SignedMethod;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Task {
+pub enum Action {
     /// `pagecast` or `pagecast serve`
     Serve,
     /// `pagecast config`
     ShowConfig,
     /// `pagecast compress`
-    Compress(Compress),
+    Compress(CompressArgs),
     /// `pagecast verify`
-    Verify(Verification),
+    Verify(VerifyArgs),
     /// `pagecast warm`
-    Warm(Warm),
+    Warm(WarmArgs),
     /// `pagecast sign`
-    Sign(Sign),
+    Sign(SignArgs),
     /// A text that needs no configuration: `--help`, `--version`, `config --example`.
     Print(String),
 }
 
-impl Task {
+impl Action {
     /// Whether it opens sockets and keeps files open, so that limits must hold together.
     pub(crate) fn is_bounded_by_limits(&self) -> bool {
         matches!(self, Self::Serve | Self::ShowConfig)
@@ -44,18 +44,18 @@ impl Task {
 
 /// How a tree is compressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compress {
+pub struct CompressArgs {
     /// Nothing is written; what would be is told.
     pub check: bool,
     /// The codings, each once, the most preferred first.
-    pub codings: Vec<Coding>,
+    pub codings: Vec<Encoding>,
     /// Files that are read at once, from 1 on; none: one for each processor.
     pub threads: Option<usize>,
 }
 
 /// What a running server is to read into memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warm {
+pub struct WarmArgs {
     /// The files.
     pub globs: PathGlobs,
     /// The server's admin listener; none: the one of the configuration.
@@ -64,11 +64,11 @@ pub struct Warm {
 
 /// What a link is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sign {
+pub struct SignArgs {
     /// The path as it is on the disk, from the root of the site on, in absolute form; a slash at its end names a directory.
     pub path: Vec<u8>,
     /// For how long it opens the path.
-    pub expires: Span,
+    pub expires: DurationSetting,
     /// The key; none: the only one there is.
     pub key_id: Option<String>,
     /// From where it may be used.
@@ -76,22 +76,22 @@ pub struct Sign {
     /// The name under which the file is to be saved; empty: its own.
     pub download: Option<String>,
     /// For which method.
-    pub method: LinkMethod,
+    pub method: SignedMethod,
     /// What stands before the path: `https://files.example`, or nothing.
     pub base: String,
 }
 
 #[cfg(test)]
-impl Sign {
+impl SignArgs {
     /// What `pagecast sign PATH` makes.
     pub(crate) fn usual(path: &str) -> Self {
         Self {
             path: path.as_bytes().to_vec(),
-            expires: Span::hours(1),
+            expires: DurationSetting::hours(1),
             key_id: None,
             client: None,
             download: None,
-            method: LinkMethod::Get,
+            method: SignedMethod::Get,
             base: String::new(),
         }
     }
@@ -99,7 +99,7 @@ impl Sign {
 
 /// How a tree is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verification {
+pub struct VerifyArgs {
     /// One JSON document instead of lines.
     pub json: bool,
     /// Files that are read at once, from 1 on; none: one for each processor.

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{self, Forms, Refusal, Setting};
+use super::setting::{self, SettingValue, TomlForms, ValueError};
 
 /// Something that is given, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrOff<T> {
+pub enum Toggle<T> {
     /// There is none.
     Off,
     /// Given by the operator.
     Given(T),
 }
 
-impl<T> OrOff<T> {
+impl<T> Toggle<T> {
     /// What was given, if it is not off.
     pub fn given(&self) -> Option<&T> {
         match self {
@@ -24,15 +24,15 @@ impl<T> OrOff<T> {
     }
 }
 
-impl<T: FromStr<Err = Refusal>> FromStr for OrOff<T> {
-    type Err = Refusal;
+impl<T: FromStr<Err = ValueError>> FromStr for Toggle<T> {
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.eq_ignore_ascii_case(OFF) { Ok(Self::Off) } else { text.parse().map(Self::Given) }
     }
 }
 
-impl<T: fmt::Display> fmt::Display for OrOff<T> {
+impl<T: fmt::Display> fmt::Display for Toggle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Off => f.write_str(OFF),
@@ -41,21 +41,21 @@ impl<T: fmt::Display> fmt::Display for OrOff<T> {
     }
 }
 
-impl<T: Setting> Setting for OrOff<T> {
+impl<T: SettingValue> SettingValue for Toggle<T> {
     type Bounds = T::Bounds;
-    const FORMS: Forms = T::FORMS;
+    const FORMS: TomlForms = T::FORMS;
     const METAVAR: &'static str = T::METAVAR;
 
     fn accepted(bounds: &Self::Bounds) -> String {
         format!("{}, or {OFF}", T::accepted(bounds))
     }
 
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), Refusal> {
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
         self.given().map_or(Ok(()), |value| value.check(bounds))
     }
 }
 
-impl<'de, T: Setting> serde::Deserialize<'de> for OrOff<T> {
+impl<'de, T: SettingValue> serde::Deserialize<'de> for Toggle<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         setting::deserialize(deserializer)
     }

@@ -9,14 +9,14 @@ use super::digests::KnownDigests;
 use super::handle_pool::HandlePool;
 use super::mapped::Mapped;
 use super::version::Version;
-use crate::config::policy::rules::Policy;
-use crate::files::cache_ref::Held;
-use crate::files::encoded_variants::Forms;
-use crate::files::headers::Fields;
-use crate::files::recency::Heat;
-use crate::files::sidecars::Beside;
+use crate::config::policy::rules::PathPolicy;
+use crate::files::cache_ref::CacheRef;
+use crate::files::encoded_variants::EncodedVariants;
+use crate::files::headers::RenderedHeaders;
+use crate::files::recency::Recency;
+use crate::files::sidecars::Sidecars;
 use crate::http::date::HttpDate;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 use crate::http::target::SitePath;
 use crate::sys::kernel::Mapping;
@@ -31,29 +31,29 @@ pub struct Asset {
     pub(crate) version: Version,
     pub(crate) modified: Option<HttpDate>,
     /// How the bytes are coded; none for a file as it is.
-    pub(crate) coding: Option<Coding>,
+    pub(crate) coding: Option<Encoding>,
     pub(crate) length: u64,
     pub(crate) etag: EntityTag<'static>,
-    pub(crate) fields: Fields,
-    pub(crate) content: Content,
+    pub(crate) fields: RenderedHeaders,
+    pub(crate) content: AssetBody,
     /// The content was copied so shortly after it was written that it may have changed without a trace.
     pub(crate) is_racy: bool,
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) policy: Arc<PathPolicy>,
     /// Of the settings under which its fields were rendered.
     pub(crate) generation: u64,
     /// What lay beside the file when it was looked up.
-    pub(crate) beside: Beside,
+    pub(crate) beside: Sidecars,
     /// Other forms in which it is to be had.
-    pub(crate) forms: Option<Box<Forms<Self>>>,
+    pub(crate) forms: Option<Box<EncodedVariants<Self>>>,
     pub(crate) digests: KnownDigests,
     /// Which parts of it were sent lately; nothing for what is on the heap.
-    pub(crate) heat: Heat,
+    pub(crate) heat: Recency,
     pub(crate) handles: Arc<HandlePool>,
 }
 
 /// Where an asset's bytes come from.
 #[derive(Debug)]
-pub(crate) enum Content {
+pub(crate) enum AssetBody {
     /// They follow the header fields in one block.
     Heap,
     /// From the mapping, or by `sendfile` while a handle is to be had.
@@ -84,7 +84,7 @@ impl Asset {
     }
 
     /// The rendered header fields.
-    pub fn fields(&self) -> &Fields {
+    pub fn fields(&self) -> &RenderedHeaders {
         &self.fields
     }
 
@@ -105,26 +105,26 @@ impl Asset {
 
     pub(crate) fn mapping(&self) -> Option<&Mapping> {
         match &self.content {
-            Content::Mapped(mapped) => mapped.mapping(),
-            Content::Heap | Content::Unmapped => None,
+            AssetBody::Mapped(mapped) => mapped.mapping(),
+            AssetBody::Heap | AssetBody::Unmapped => None,
         }
     }
 
     /// A share of the asset for whoever looks for it later.
-    pub(crate) fn held(self: &Arc<Self>) -> Held<Self> {
+    pub(crate) fn held(self: &Arc<Self>) -> CacheRef<Self> {
         match self.content {
-            Content::Unmapped => Held::Firmly(Arc::clone(self)),
-            Content::Heap | Content::Mapped(_) => Held::Loosely(Arc::downgrade(self)),
+            AssetBody::Unmapped => CacheRef::Firmly(Arc::clone(self)),
+            AssetBody::Heap | AssetBody::Mapped(_) => CacheRef::Loosely(Arc::downgrade(self)),
         }
     }
 
     pub(crate) fn is_on_heap(&self) -> bool {
-        matches!(self.content, Content::Heap)
+        matches!(self.content, AssetBody::Heap)
     }
 
     /// What the asset weighs in the cache of heap bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let forms = if self.forms.is_some() { size_of::<Forms<Self>>() } else { 0 };
+        let forms = if self.forms.is_some() { size_of::<EncodedVariants<Self>>() } else { 0 };
         self.fields.bytes() + self.path.as_bytes().len() + forms + OVERHEAD
     }
 }

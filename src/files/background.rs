@@ -12,14 +12,14 @@ use rustix::io::Errno;
 use super::asset::Asset;
 use super::digests::{Digest, digest_file, digest_of};
 use super::load::Loader;
-use super::root::{Entry, leads_nowhere};
+use super::root::{RootEntry, leads_nowhere};
 use super::storage::Storage;
 use super::version::{RACY_WITHIN, Version};
 use crate::files::read_exact::fill;
 use crate::files::sidecars::CHECKSUM;
 use crate::http::checksum_file::expected_in;
 use crate::http::digest::Algorithm;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 use crate::sys::compress::encode;
 
@@ -65,7 +65,7 @@ impl Loader {
     ///
     /// # Errors
     /// As [`Self::digest`].
-    pub(crate) fn compress(&self, asset: &Asset, coding: Coding) -> io::Result<Option<Arc<Asset>>> {
+    pub(crate) fn compress(&self, asset: &Asset, coding: Encoding) -> io::Result<Option<Arc<Asset>>> {
         let coded = match asset.heap_body() {
             Some(bytes) => encode(coding, &bytes)?,
             None => encode(
@@ -109,7 +109,7 @@ impl Loader {
         }
         let _permit = self.handles.permit_now().ok_or(Errno::MFILE)?;
         match self.root.entry(&asset.path.suffixed(CHECKSUM))? {
-            Entry::File { file, stat, .. } if Some(Version::of(&stat)) == asset.beside.checksum() => {
+            RootEntry::File { file, stat, .. } if Some(Version::of(&stat)) == asset.beside.checksum() => {
                 checksum_in(self.storage(), file.as_fd(), &stat, &asset.path)
             }
             _ => Err(Errno::STALE.into()),
@@ -126,7 +126,7 @@ impl Loader {
             return Ok(None);
         }
         match self.root.entry(&path.suffixed(CHECKSUM)) {
-            Ok(Entry::File { file, stat, .. }) => {
+            Ok(RootEntry::File { file, stat, .. }) => {
                 checksum_in(self.storage(), file.as_fd(), &stat, path).map(Some)
             }
             Ok(_) => Ok(None),

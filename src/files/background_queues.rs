@@ -7,25 +7,25 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use crate::sys::blocking_pool::Disk;
+use crate::sys::blocking_pool::BlockingPool;
 
 /// One kind of work, in two lanes.
-pub(crate) struct Lanes {
-    short: Lane,
-    long: Lane,
+pub(crate) struct BackgroundQueues {
+    short: BackgroundQueue,
+    long: BackgroundQueue,
     long_from: u64,
 }
 
 /// Threads, and the places before and on them.
-pub(crate) struct Lane {
-    pool: Disk,
+pub(crate) struct BackgroundQueue {
+    pool: BlockingPool,
     places: Arc<Semaphore>,
 }
 
 /// A place in a lane, until it is dropped.
-pub(crate) type Place = OwnedSemaphorePermit;
+pub(crate) type QueueSlot = OwnedSemaphorePermit;
 
-impl Lanes {
+impl BackgroundQueues {
     /// Places of both lanes.
     pub(crate) const PLACES: usize = 2 * PLACES;
 
@@ -35,14 +35,14 @@ impl Lanes {
     /// Where threads can't be had.
     pub(crate) fn new(name: &str, threads: usize, long_from: u64) -> io::Result<Self> {
         let lane = || {
-            let pool = Disk::new(name, threads, NICENESS)?;
-            Ok::<_, io::Error>(Lane { pool, places: Arc::new(Semaphore::new(PLACES)) })
+            let pool = BlockingPool::new(name, threads, NICENESS)?;
+            Ok::<_, io::Error>(BackgroundQueue { pool, places: Arc::new(Semaphore::new(PLACES)) })
         };
         Ok(Self { short: lane()?, long: lane()?, long_from })
     }
 
     /// The lane for a file of `length` bytes.
-    pub(crate) fn of(&self, length: u64) -> &Lane {
+    pub(crate) fn of(&self, length: u64) -> &BackgroundQueue {
         if length < self.long_from { &self.short } else { &self.long }
     }
 
@@ -52,9 +52,9 @@ impl Lanes {
     }
 }
 
-impl Lane {
+impl BackgroundQueue {
     /// A place, if one is free now.
-    pub(crate) fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<QueueSlot> {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_short_file_does_not_wait_behind_long_ones() {
-        let lanes = Lanes::new("lanes", 1, 100).unwrap();
+        let lanes = BackgroundQueues::new("lanes", 1, 100).unwrap();
         let (release, held) = channel::<()>();
         let (tell, told) = channel();
         let long = lanes.of(100).run(move || held.recv().is_ok());
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn a_lane_without_a_place_leaves_the_other_its_places() {
-        let lanes = Lanes::new("lanes", 1, 100).unwrap();
-        let mut taken: Vec<Place> = std::iter::from_fn(|| lanes.of(u64::MAX).place()).collect();
+        let lanes = BackgroundQueues::new("lanes", 1, 100).unwrap();
+        let mut taken: Vec<QueueSlot> = std::iter::from_fn(|| lanes.of(u64::MAX).place()).collect();
         assert_eq!((taken.len(), lanes.taken()), (PLACES, PLACES));
         assert!(lanes.of(0).place().is_some());
         taken.pop();

@@ -16,31 +16,31 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use self::warming::PERIOD_MS;
-use super::asset::{Asset, Content};
+use super::asset::{Asset, AssetBody};
 use super::digests::Digests;
 use super::faults::{Fault, Faults, fault_of};
 use super::handle_pool::{Handle, HandlePool};
-use super::load::{Loaded, Loader, Sizes};
-use super::mapped::Reaper;
-use super::name::{Checked, FIRST_MS, Lookup, Name, Outcome};
-use super::reads::Reads;
-use super::root::{Entry, Root, RootState};
-use super::settings::{Counts, Settings};
+use super::load::{LoadedAsset, Loader, SizeThresholds};
+use super::mapped::Unmapper;
+use super::name::{FIRST_MS, Lookup, Name, NameOutcome, TrustState};
+use super::reads::ColdReads;
+use super::root::{Root, RootEntry, RootState};
+use super::settings::{FileGauges, FileSettings};
 use super::storage::Storage;
 use super::tags::Tags;
 use super::version::Version;
 use crate::config::Verify;
 use crate::config::policy::rules::Rules;
-use crate::files::background_queues::Lanes;
-use crate::files::counters::{CacheTally, Tallies};
-use crate::files::inotify::{Hint, Watch};
-use crate::files::pending_lookups::Loading;
+use crate::files::background_queues::BackgroundQueues;
+use crate::files::counters::{CacheCounters, FileCounters};
+use crate::files::inotify::{ChangeHint, InotifyWatcher};
+use crate::files::pending_lookups::PendingLookups;
 use crate::files::residency;
 use crate::files::sidecars::original;
 use crate::http::digest::Algorithm;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
-use crate::sys::blocking_pool::{Disk, Unanswered};
+use crate::sys::blocking_pool::{BlockingPool, JobLost};
 
 /// The files of one document root. Cheap to clone; every clone is the same.
 ///
@@ -58,19 +58,19 @@ struct Inner {
     names: Cache<SitePath<'static>, Arc<Name>, foldhash::fast::RandomState>,
     heap: AssetCache,
     mapped: AssetCache,
-    opens: Arc<Disk>,
-    reads: Arc<Reads>,
-    digesting: Arc<Lanes>,
-    compressing: Arc<Lanes>,
-    loading: Arc<Loading>,
-    watch: Option<Arc<Watch>>,
-    settings: Settings,
+    opens: Arc<BlockingPool>,
+    reads: Arc<ColdReads>,
+    digesting: Arc<BackgroundQueues>,
+    compressing: Arc<BackgroundQueues>,
+    loading: Arc<PendingLookups>,
+    watch: Option<Arc<InotifyWatcher>>,
+    settings: FileSettings,
     /// What a mapping weighs at least.
     least_pages: u64,
     trust_ms: u64,
     trust_watched_ms: u64,
     disk_timeouts: Arc<AtomicU64>,
-    tallies: Arc<Tallies>,
+    tallies: Arc<FileCounters>,
     started: Instant,
     /// When the next period of heat begins.
     heat_ages_ms: Arc<AtomicU64>,
@@ -84,12 +84,12 @@ struct Inner {
 }
 
 /// An asset by what it is of, and in which form.
-type Key = (SitePath<'static>, Version, Option<Coding>);
+type AssetKey = (SitePath<'static>, Version, Option<Encoding>);
 
-type AssetCache = Cache<Key, Arc<Asset>, foldhash::fast::RandomState>;
+type AssetCache = Cache<AssetKey, Arc<Asset>, foldhash::fast::RandomState>;
 
 /// An answer, and the name that gave it: whoever keeps the name can ask it again without a lookup.
-pub struct Found {
+pub struct FoundFile {
     /// What stands at the path.
     pub lookup: Lookup,
     /// What is known of the path.
@@ -112,7 +112,7 @@ impl Files {
     ///
     /// # Errors
     /// Where threads can't be started. A missing inotify is only logged.
-    pub fn new(root: Root, settings: &Settings, rules: Arc<Rules>) -> io::Result<Self> {
+    pub fn new(root: Root, settings: &FileSettings, rules: Arc<Rules>) -> io::Result<Self> {
         let mapped_pages = settings.cache_bytes / PAGE;
         let least_pages = (mapped_pages / settings.mappings.max(1)).max(1);
         let storage = Arc::clone(root.storage());
@@ -120,7 +120,7 @@ impl Files {
             root: Arc::new(root),
             generation: 0,
             handles: Arc::new(HandlePool::new(settings.handles)),
-            reaper: Arc::new(Reaper::new(Arc::clone(&storage))),
+            reaper: Arc::new(Unmapper::new(Arc::clone(&storage))),
             rules,
             tags: Tags { source: settings.etag, digests: Digests::new(settings.digests) },
             told: Arc::default(),
@@ -128,9 +128,11 @@ impl Files {
             sizes: sizes(settings),
             heeds_checksums: settings.verify == Verify::Serve,
         };
-        let lanes = |name, long_from| Lanes::new(name, settings.background_threads, long_from).map(Arc::new);
-        let pool = |name, threads, niceness| Disk::new(name, threads, niceness).map(Arc::new);
-        let tallies = Tallies::default();
+        let lanes = |name, long_from| {
+            BackgroundQueues::new(name, settings.background_threads, long_from).map(Arc::new)
+        };
+        let pool = |name, threads, niceness| BlockingPool::new(name, threads, niceness).map(Arc::new);
+        let tallies = FileCounters::default();
         let inner = Inner {
             loader,
             names: cache(settings.names, &tallies.names, |_, _| 1),
@@ -141,7 +143,7 @@ impl Files {
                 clamp(asset.length().div_ceil(PAGE).max(least_pages))
             }),
             opens: pool("pagecast-open", settings.disk_threads, 0)?,
-            reads: Arc::new(Reads::new(storage, settings.populate_threads, READING_NICENESS)),
+            reads: Arc::new(ColdReads::new(storage, settings.populate_threads, READING_NICENESS)),
             digesting: lanes("pagecast-digest", LONG_TO_HASH)?,
             compressing: lanes("pagecast-code", LONG_TO_COMPRESS)?,
             loading: Arc::default(),
@@ -165,11 +167,11 @@ impl Files {
     /// The same files under other settings and rules: what is remembered under those of before is looked up anew, and what
     /// is under way goes on with what it has. Sizes of caches, threads and watches stay as they are.
     #[must_use]
-    pub fn changed(&self, settings: &Settings, rules: Arc<Rules>) -> Self {
+    pub fn changed(&self, settings: &FileSettings, rules: Arc<Rules>) -> Self {
         let before = &self.inner;
         before.loader.handles.set_times(settings.handles);
         before.root_check_ms.store(root_check_ms(settings), Ordering::Relaxed);
-        let is_same = *settings == Settings { handles: settings.handles, ..before.settings.clone() };
+        let is_same = *settings == FileSettings { handles: settings.handles, ..before.settings.clone() };
         if is_same && rules.say_the_same_as(&before.loader.rules) {
             return self.clone();
         }
@@ -184,7 +186,7 @@ impl Files {
         self.view(settings, Arc::clone(&loader.rules), loader.generation, Arc::new(loader.root.pinned()))
     }
 
-    fn view(&self, settings: &Settings, rules: Arc<Rules>, generation: u64, root: Arc<Root>) -> Self {
+    fn view(&self, settings: &FileSettings, rules: Arc<Rules>, generation: u64, root: Arc<Root>) -> Self {
         let before = &self.inner;
         let loader = Loader {
             root,
@@ -206,14 +208,14 @@ impl Files {
     }
 
     /// What stands at `path`: from the cache while that is trusted, else from the disk.
-    pub async fn find(&self, path: &SitePath<'_>) -> Found {
+    pub async fn find(&self, path: &SitePath<'_>) -> FoundFile {
         let now_ms = self.now_ms();
         let known = self.inner.names.get(path.as_bytes()).await;
         if let Some(name) = known
             && let Some(lookup) = self.recall(&name, now_ms)
         {
             self.count_hit(&lookup);
-            return Found { lookup, name, is_known: true };
+            return FoundFile { lookup, name, is_known: true };
         }
         self.inner.tallies.names.miss();
         self.load(path.clone().into_owned(), now_ms).await
@@ -274,9 +276,9 @@ impl Files {
     /// Where the file has changed since, or can't be opened.
     pub(crate) async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, NoHandle> {
         let permit = match &asset.content {
-            Content::Heap => return Ok(None),
-            Content::Mapped(_) => self.inner.loader.handles.permit_now(),
-            Content::Unmapped => self.inner.loader.handles.permit().await.ok(),
+            AssetBody::Heap => return Ok(None),
+            AssetBody::Mapped(_) => self.inner.loader.handles.permit_now(),
+            AssetBody::Unmapped => self.inner.loader.handles.permit().await.ok(),
         };
         let Some(permit) = permit else {
             let is_mapped = asset.mapping().is_some();
@@ -285,24 +287,24 @@ impl Files {
         let (inner, asset) = (Arc::clone(&self.inner), Arc::clone(asset));
         let path = asset.path.clone();
         let opened = self.ask(move || match inner.loader.root.entry(&asset.path) {
-            Ok(Entry::File { file, stat, .. }) if Version::of(&stat) == asset.version => {
+            Ok(RootEntry::File { file, stat, .. }) if Version::of(&stat) == asset.version => {
                 let handle = inner.loader.new_handle(file, &stat, permit);
                 inner.loader.handles.keep(asset.id, Arc::clone(&handle));
                 Ok(Some(handle))
             }
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
-                if !matches!(asset.content, Content::Unmapped) =>
+                if !matches!(asset.content, AssetBody::Unmapped) =>
             {
                 Ok(None)
             }
             _ => Err(NoHandle::Changed),
         });
         opened.await.unwrap_or_else(|why| match why {
-            Unanswered::TimedOut => {
+            JobLost::TimedOut => {
                 self.tell_of_silence(&path);
                 Err(NoHandle::Exhausted)
             }
-            Unanswered::Panicked => Err(NoHandle::Changed),
+            JobLost::Panicked => Err(NoHandle::Changed),
         })
     }
 
@@ -322,7 +324,7 @@ impl Files {
     }
 
     /// The threads that read cold pages into memory.
-    pub(crate) fn reads(&self) -> &Reads {
+    pub(crate) fn reads(&self) -> &ColdReads {
         &self.inner.reads
     }
 
@@ -346,12 +348,9 @@ impl Files {
     }
 
     /// What `job` brings on a thread that opens and looks up, if it does in time.
-    async fn ask<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Unanswered> {
+    async fn ask<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, JobLost> {
         let done = self.inner.opens.ask(self.disk_timeout(), job).await;
-        if matches!(done, Err(Unanswered::TimedOut)) {
+        if matches!(done, Err(JobLost::TimedOut)) {
             self.count_disk_timeout();
         }
         done
@@ -379,7 +378,7 @@ impl Files {
         let probed = self.ask(move || {
             let mut scratch = [0];
             for name in inner.loader.root.some_names(NAMES_TRIED) {
-                if let Ok(Entry::File { file, stat, .. }) =
+                if let Ok(RootEntry::File { file, stat, .. }) =
                     inner.loader.root.entry(&SitePath::root().entry(&name))
                     && stat.st_size > 0
                 {
@@ -415,8 +414,8 @@ impl Files {
         let (inner, job) = (&self.inner, Arc::clone(&self.inner));
         let state = match self.ask(move || job.loader.root.check()).await {
             Ok(state) => state,
-            Err(Unanswered::TimedOut) => RootState::Broken(io::ErrorKind::TimedOut.into()),
-            Err(Unanswered::Panicked) => return false,
+            Err(JobLost::TimedOut) => RootState::Broken(io::ErrorKind::TimedOut.into()),
+            Err(JobLost::Panicked) => return false,
         };
         if matches!(&state, RootState::Broken(error) if is_short(error)) {
             // That says nothing of the root.
@@ -451,8 +450,8 @@ impl Files {
     pub async fn listen(&self) {
         let Some(watch) = &self.inner.watch else { return };
         let heard = watch.listen(async |hint| match hint {
-            Hint::Everything => self.distrust_all(),
-            Hint::Name(path) => {
+            ChangeHint::Everything => self.distrust_all(),
+            ChangeHint::Name(path) => {
                 self.distrust_path(&path).await;
                 if let Some(original) = original(&path) {
                     self.distrust_path(&original).await;
@@ -467,11 +466,11 @@ impl Files {
     }
 
     /// Counts for gauges and tests.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> FileGauges {
         let (handle_waits, handle_timeouts) = self.inner.loader.handles.waits_and_timeouts();
         let (handles_opened, handles_closed) = self.inner.loader.handles.opened_and_closed();
         let (reads, tallies) = (self.inner.reads.counts(), &self.inner.tallies);
-        Counts {
+        FileGauges {
             handles: self.inner.loader.handles.in_use(),
             handle_waits,
             handle_timeouts,
@@ -494,14 +493,14 @@ impl Files {
             heap_cache: tallies.heap.counts(self.inner.heap.entry_count()),
             mapped_cache: tallies.mapped.counts(self.inner.mapped.entry_count()),
             digest_cache: self.inner.loader.tags.digests.counts(),
-            digesting: tallies.digesting.counts(self.inner.digesting.taken(), Lanes::PLACES),
-            compressing: tallies.compressing.counts(self.inner.compressing.taken(), Lanes::PLACES),
+            digesting: tallies.digesting.counts(self.inner.digesting.taken(), BackgroundQueues::PLACES),
+            compressing: tallies.compressing.counts(self.inner.compressing.taken(), BackgroundQueues::PLACES),
             handles_opened,
             handles_closed,
         }
     }
 
-    async fn load(&self, path: SitePath<'static>, now_ms: u64) -> Found {
+    async fn load(&self, path: SitePath<'static>, now_ms: u64) -> FoundFile {
         let load = self.inner.loading.begin(path.clone());
         for _ in 0..SHARED_TRIES {
             let mut mine = None;
@@ -523,13 +522,13 @@ impl Files {
             if self.is_of_these_settings(&name)
                 && let Some(lookup) = name.lookup()
             {
-                return Found { lookup, name, is_known: false };
+                return FoundFile { lookup, name, is_known: false };
             }
         }
         self.resolve(&path, now_ms).await
     }
 
-    async fn resolve(&self, path: &SitePath<'static>, now_ms: u64) -> Found {
+    async fn resolve(&self, path: &SitePath<'static>, now_ms: u64) -> FoundFile {
         let name = |outcome, policy, is_told_of, trust_ms| {
             let generation = self.inner.loader.generation;
             Arc::new(Name::new(path.clone(), outcome, policy, is_told_of, generation, now_ms, trust_ms))
@@ -537,9 +536,9 @@ impl Files {
         let policy = || self.inner.loader.rules.policy(path);
         let Ok(permit) = self.inner.loader.handles.permit().await else {
             self.faults().tell(Fault::NoHandle, path, format_args!("no handle came free for /{path}"));
-            return Found {
+            return FoundFile {
                 lookup: Lookup::Busy,
-                name: name(Outcome::Busy, policy(), false, 0),
+                name: name(NameOutcome::Busy, policy(), false, 0),
                 is_known: false,
             };
         };
@@ -552,19 +551,19 @@ impl Files {
             let is_watched =
                 inner.watch.as_ref().is_some_and(|watch| watch.cover(&inner.loader.root, &job_path));
             let loaded = inner.loader.load(&job_path, before, permit);
-            Loaded { is_told_of: loaded.is_told_of && is_watched, ..loaded }
+            LoadedAsset { is_told_of: loaded.is_told_of && is_watched, ..loaded }
         };
         let failed = |why| {
             let outcome = match why {
-                Unanswered::TimedOut => {
+                JobLost::TimedOut => {
                     self.tell_of_silence(path);
-                    Outcome::Busy
+                    NameOutcome::Busy
                 }
-                Unanswered::Panicked => Outcome::Failed,
+                JobLost::Panicked => NameOutcome::Failed,
             };
-            Loaded { outcome, asset: None, policy: policy(), is_told_of: false }
+            LoadedAsset { outcome, asset: None, policy: policy(), is_told_of: false }
         };
-        let Loaded { outcome, asset, policy, is_told_of } = self.ask(job).await.unwrap_or_else(failed);
+        let LoadedAsset { outcome, asset, policy, is_told_of } = self.ask(job).await.unwrap_or_else(failed);
         let trust_ms = match &asset {
             _ if is_told_of => self.inner.trust_watched_ms,
             Some(asset) if asset.is_racy => self.inner.trust_ms.min(RACY_TRUST_MS),
@@ -573,17 +572,17 @@ impl Files {
         let name = name(outcome, policy, is_told_of, trust_ms);
         if let Some(asset) = asset {
             self.keep(&asset, previous.as_deref()).await;
-            return Found { lookup: Lookup::File(asset), name, is_known: false };
+            return FoundFile { lookup: Lookup::File(asset), name, is_known: false };
         }
         let lookup = name.lookup().unwrap_or(Lookup::Failed);
-        Found { lookup, name, is_known: false }
+        FoundFile { lookup, name, is_known: false }
     }
 
     async fn keep(&self, asset: &Arc<Asset>, previous: Option<&Asset>) {
         let is_news = previous.is_none_or(|old| old.id != asset.id);
         match asset.content {
-            Content::Heap if is_news => self.inner.tallies.heap.miss(),
-            Content::Mapped(_) if is_news => self.inner.tallies.mapped.miss(),
+            AssetBody::Heap if is_news => self.inner.tallies.heap.miss(),
+            AssetBody::Mapped(_) if is_news => self.inner.tallies.mapped.miss(),
             _ => {}
         }
         if let Some(old) = previous.filter(|old| old.id != asset.id)
@@ -602,9 +601,9 @@ impl Files {
     /// The cache that decides how long the asset lives.
     fn cache_of(&self, asset: &Asset) -> Option<&AssetCache> {
         match asset.content {
-            Content::Heap => Some(&self.inner.heap),
-            Content::Mapped(_) => Some(&self.inner.mapped),
-            Content::Unmapped => None,
+            AssetBody::Heap => Some(&self.inner.heap),
+            AssetBody::Mapped(_) => Some(&self.inner.mapped),
+            AssetBody::Unmapped => None,
         }
     }
 
@@ -629,14 +628,14 @@ impl Files {
     }
 
     /// Whether the kernel confirms, from memory alone, what the name says.
-    fn check(&self, name: &Name, before: Checked) -> bool {
+    fn check(&self, name: &Name, before: TrustState) -> bool {
         if !self.is_of_these_settings(name) || name.is_purged() {
             return false;
         }
         let Loader { root, tags, .. } = &self.inner.loader;
         let seen = root.glance(&name.path);
         match &name.outcome {
-            Outcome::File { version, asset } => {
+            NameOutcome::File { version, asset } => {
                 let distrusted_until_ms = self.inner.distrusted_until_ms.load(Ordering::Acquire);
                 let is_told_of = name.is_told_of && !before.is_doubted(distrusted_until_ms);
                 let is_same = |asset: Arc<Asset>| {
@@ -646,11 +645,11 @@ impl Files {
                 };
                 seen.is_ok_and(|stat| Version::of(&stat) == *version) && asset.get().is_some_and(is_same)
             }
-            Outcome::Directory => {
+            NameOutcome::Directory => {
                 seen.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
             }
-            Outcome::Missing => matches!(seen, Err(Errno::NOENT | Errno::NOTDIR)),
-            Outcome::Forbidden | Outcome::Busy | Outcome::Failed => false,
+            NameOutcome::Missing => matches!(seen, Err(Errno::NOENT | Errno::NOTDIR)),
+            NameOutcome::Forbidden | NameOutcome::Busy | NameOutcome::Failed => false,
         }
     }
 
@@ -679,13 +678,13 @@ fn is_short(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| fault_of(code, Fault::Open).1)
 }
 
-fn key_of(asset: &Asset) -> Key {
+fn key_of(asset: &Asset) -> AssetKey {
     (asset.path.clone(), asset.version, asset.coding)
 }
 
 fn cache<K, V>(
     capacity: u64,
-    tally: &Arc<CacheTally>,
+    tally: &Arc<CacheCounters>,
     weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static,
 ) -> Cache<K, V, foldhash::fast::RandomState>
 where
@@ -705,9 +704,9 @@ where
         .build_with_hasher(foldhash::fast::RandomState::default())
 }
 
-fn sizes(settings: &Settings) -> Sizes {
+fn sizes(settings: &FileSettings) -> SizeThresholds {
     let heap_fits = if settings.heap_bytes == 0 { 0 } else { settings.heap_file_bytes };
-    Sizes {
+    SizeThresholds {
         heap_file_bytes: heap_fits.min(settings.heap_bytes / LARGEST_SHARE),
         mapped_file_bytes: settings.cache_bytes / LARGEST_SHARE,
         compressed: settings.compressed.clone().filter(|_| settings.heap_bytes >= LARGEST_SHARE),
@@ -716,7 +715,7 @@ fn sizes(settings: &Settings) -> Sizes {
 }
 
 /// A root that is swapped is seen as soon as a name that changed, and within a second however long names are trusted.
-fn root_check_ms(settings: &Settings) -> u64 {
+fn root_check_ms(settings: &FileSettings) -> u64 {
     milliseconds(settings.revalidate_after).clamp(ROOT_CHECK_MS_MIN, ROOT_CHECK_MS_MAX)
 }
 
@@ -725,7 +724,7 @@ fn milliseconds(span: Duration) -> u64 {
 }
 
 /// Who wants every name looked up at every use wants it of watched names too.
-fn watched_trust_ms(settings: &Settings) -> u64 {
+fn watched_trust_ms(settings: &FileSettings) -> u64 {
     if settings.revalidate_after.is_zero() {
         return 0;
     }
@@ -736,8 +735,8 @@ fn clamp(weight: u64) -> u32 {
     u32::try_from(weight).unwrap_or(u32::MAX)
 }
 
-fn watch_or_say(directories: usize) -> Option<Watch> {
-    Watch::new(directories)
+fn watch_or_say(directories: usize) -> Option<InotifyWatcher> {
+    InotifyWatcher::new(directories)
         .inspect_err(|error| {
             log::warn!("inotify is not to be had ({error}): changes are seen when a name is next checked")
         })
@@ -774,7 +773,7 @@ const SHARED_TRIES: usize = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Switch, Symlinks};
+    use crate::config::{Config, OnOff, Symlinks};
     use crate::files::handle_pool::HandleLimits;
 
     #[test]
@@ -783,16 +782,16 @@ mod tests {
         std::fs::write(dir.path().join("a"), b"a").unwrap();
         let path = SitePath::parse(b"/a").unwrap().path.into_owned();
         let trusted = Duration::from_secs(3600);
-        let settings = Settings { revalidate_after: trusted, ..Settings::small() };
+        let settings = FileSettings { revalidate_after: trusted, ..FileSettings::small() };
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        let other_rules = Rules::new(&Config { listing: Switch::On, ..Config::default() });
-        let other_settings = Settings { heap_file_bytes: 0, ..settings.clone() };
+        let other_rules = Rules::new(&Config { listing: OnOff::On, ..Config::default() });
+        let other_settings = FileSettings { heap_file_bytes: 0, ..settings.clone() };
         actix_rt::System::new().block_on(async {
             let rules = || Rules::new(&Config::default());
             let files = Files::new(root, &settings, rules()).unwrap();
             let name = files.find(&path).await.name;
             let times = HandleLimits { wait: Duration::ZERO, ..settings.handles };
-            let same = files.changed(&Settings { handles: times, ..settings.clone() }, rules());
+            let same = files.changed(&FileSettings { handles: times, ..settings.clone() }, rules());
             assert!(Arc::ptr_eq(&same.inner, &files.inner));
             for other in [files.changed(&settings, other_rules), files.changed(&other_settings, rules())] {
                 assert!(other.recall(&name, other.now_ms()).is_none());

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Weak};
 
 /// A share of what a cache keeps, or of what none does.
-pub(crate) enum Held<T> {
+pub(crate) enum CacheRef<T> {
     /// A cache decides how long it lives.
     Loosely(Weak<T>),
     /// No cache of bytes weighs it: a few hundred bytes that live with their holder.
     Firmly(Arc<T>),
 }
 
-impl<T> Held<T> {
+impl<T> CacheRef<T> {
     pub(crate) fn get(&self) -> Option<Arc<T>> {
         match self {
             Self::Loosely(kept) => kept.upgrade(),
@@ -19,7 +19,7 @@ impl<T> Held<T> {
     }
 }
 
-impl<T> Clone for Held<T> {
+impl<T> Clone for CacheRef<T> {
     fn clone(&self) -> Self {
         match self {
             Self::Loosely(kept) => Self::Loosely(kept.clone()),

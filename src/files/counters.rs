@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// All counts of the room.
 #[derive(Debug, Default)]
-pub(crate) struct Tallies {
-    pub(super) names: Arc<CacheTally>,
-    pub(super) heap: Arc<CacheTally>,
-    pub(super) mapped: Arc<CacheTally>,
-    pub(super) digesting: WorkTally,
-    pub(super) compressing: WorkTally,
+pub(crate) struct FileCounters {
+    pub(super) names: Arc<CacheCounters>,
+    pub(super) heap: Arc<CacheCounters>,
+    pub(super) mapped: Arc<CacheCounters>,
+    pub(super) digesting: WorkCounters,
+    pub(super) compressing: WorkCounters,
 }
 
 /// What became of one cache.
 #[derive(Debug, Default)]
-pub(crate) struct CacheTally {
+pub(crate) struct CacheCounters {
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: AtomicU64,
@@ -23,7 +23,7 @@ pub(crate) struct CacheTally {
 
 /// What came of work in the background.
 #[derive(Debug, Default)]
-pub(crate) struct WorkTally {
+pub(crate) struct WorkCounters {
     done: AtomicU64,
     useless: AtomicU64,
     failed: AtomicU64,
@@ -57,7 +57,7 @@ pub struct WorkCounts {
     pub places: u64,
 }
 
-impl CacheTally {
+impl CacheCounters {
     pub(super) fn hit(&self) {
         self.hits.fetch_add(1, Ordering::Relaxed);
     }
@@ -78,7 +78,7 @@ impl CacheTally {
     }
 }
 
-impl WorkTally {
+impl WorkCounters {
     pub(super) fn done(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
     }

@@ -13,7 +13,7 @@ use tokio::sync::futures::Notified;
 
 use super::storage::Storage;
 use super::version::Version;
-use crate::files::counters::{CacheCounts, CacheTally};
+use crate::files::counters::{CacheCounters, CacheCounts};
 use crate::files::read_exact::fill;
 use crate::http::digest::Algorithm;
 
@@ -24,14 +24,14 @@ pub(crate) type Digest = Arc<[u8]>;
 #[derive(Clone)]
 pub(crate) struct Digests {
     known: Cache<(Version, Algorithm), Digest, foldhash::fast::RandomState>,
-    tally: Arc<CacheTally>,
+    tally: Arc<CacheCounters>,
 }
 
 /// Checksums of one asset, as they become known.
 #[derive(Default)]
 pub(crate) struct KnownDigests {
-    sha256: Slot,
-    sha512: Slot,
+    sha256: DigestSlot,
+    sha512: DigestSlot,
     /// Whether the file is what its checksum beside it says, once that is known.
     pub(crate) is_verified: OnceLock<bool>,
     /// The turn to find that out: others wait for whoever has it.
@@ -40,7 +40,7 @@ pub(crate) struct KnownDigests {
 
 /// A place for one checksum.
 #[derive(Default)]
-struct Slot {
+struct DigestSlot {
     digest: OnceLock<Digest>,
     is_being_computed: AtomicBool,
     has_failed: AtomicBool,
@@ -50,7 +50,7 @@ struct Slot {
 impl Digests {
     /// Remembers `count` checksums.
     pub(crate) fn new(count: u64) -> Self {
-        let tally = Arc::<CacheTally>::default();
+        let tally = Arc::<CacheCounters>::default();
         let evicted = Arc::clone(&tally);
         let known = Cache::builder()
             .max_capacity(count)
@@ -157,7 +157,7 @@ impl KnownDigests {
         self.slot(algorithm).computed.notified()
     }
 
-    fn slot(&self, algorithm: Algorithm) -> &Slot {
+    fn slot(&self, algorithm: Algorithm) -> &DigestSlot {
         match algorithm {
             Algorithm::Sha256 => &self.sha256,
             Algorithm::Sha512 => &self.sha512,

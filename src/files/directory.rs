@@ -15,31 +15,31 @@ use crate::http::target::SitePath;
 /// A directory as it was read, its entries in no order.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<DirectoryEntry>,
     /// There are more entries than were asked for.
     pub(crate) is_truncated: bool,
 }
 
 /// A file or a directory that this server would answer for.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct DirectoryEntry {
     /// One name: bytes without a slash.
     pub(crate) name: Box<[u8]>,
-    pub(crate) kind: Kind,
+    pub(crate) kind: EntryKind,
     /// Reached by a symbolic link; the rest describes what the link leads to.
     pub(crate) is_link: bool,
     pub(crate) version: Version,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum EntryKind {
     Directory,
     File,
 }
 
 /// What of a directory is wanted.
 #[derive(Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct DirectoryQuery<'a> {
     /// At most so many entries.
     pub(crate) entries: usize,
     /// Whether names with a leading dot are shown.
@@ -49,7 +49,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// Whether who asks may read a path, as far as rules say.
-pub(crate) type MayRead = Arc<dyn Fn(&SitePath<'_>) -> bool + Send + Sync>;
+pub(crate) type ReadPermission = Arc<dyn Fn(&SitePath<'_>) -> bool + Send + Sync>;
 
 /// Reads the directory at `path`. Blocks.
 ///
@@ -58,7 +58,7 @@ pub(crate) type MayRead = Arc<dyn Fn(&SitePath<'_>) -> bool + Send + Sync>;
 ///
 /// # Errors
 /// Where the directory can't be opened or read, in the system's words.
-pub(crate) fn read(root: &Root, path: &SitePath<'_>, wanted: Wanted<'_>) -> Result<Directory, Errno> {
+pub(crate) fn read(root: &Root, path: &SitePath<'_>, wanted: DirectoryQuery<'_>) -> Result<Directory, Errno> {
     let handle = root.open_directory(path)?;
     let mut directory = Directory::default();
     for listed in Dir::read_from(&handle)? {
@@ -93,7 +93,7 @@ fn look(
     directory: BorrowedFd<'_>,
     path: &SitePath<'_>,
     name: &[u8],
-) -> Result<Option<Entry>, Errno> {
+) -> Result<Option<DirectoryEntry>, Errno> {
     // Relative to the open directory: no way is walked again for what is no link.
     let own = match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
@@ -109,18 +109,18 @@ fn look(
         own
     };
     let (kind, access) = match file_type(&stat) {
-        FileType::RegularFile => (Kind::File, Access::READ_OK),
-        FileType::Directory => (Kind::Directory, Access::READ_OK | Access::EXEC_OK),
+        FileType::RegularFile => (EntryKind::File, Access::READ_OK),
+        FileType::Directory => (EntryKind::Directory, Access::READ_OK | Access::EXEC_OK),
         _ => return Ok(None),
     };
     if let Err(error) = fs::accessat(directory, name, access, AtFlags::EACCESS) {
         return absent(error);
     }
-    Ok(Some(Entry { name: name.into(), kind, is_link, version: Version::of(&stat) }))
+    Ok(Some(DirectoryEntry { name: name.into(), kind, is_link, version: Version::of(&stat) }))
 }
 
 /// What is gone, forbidden or out of reach is left out; a disk that fails, or a process out of memory, is not hidden.
-fn absent(error: Errno) -> Result<Option<Entry>, Errno> {
+fn absent(error: Errno) -> Result<Option<DirectoryEntry>, Errno> {
     match error {
         Errno::IO | Errno::NOMEM | Errno::MFILE | Errno::NFILE => Err(error),
         _ => Ok(None),
@@ -141,13 +141,14 @@ mod tests {
 
     use crate::config::Symlinks;
 
-    const ALL: Wanted<'_> = Wanted { entries: 1000, dotfiles: Dotfiles::Deny, may_read: &|_| true };
+    const ALL: DirectoryQuery<'_> =
+        DirectoryQuery { entries: 1000, dotfiles: Dotfiles::Deny, may_read: &|_| true };
 
     fn path(text: &str) -> SitePath<'static> {
         SitePath::parse(text.as_bytes()).unwrap().path.into_owned()
     }
 
-    fn read_in(dir: &Path, text: &str, wanted: Wanted) -> Directory {
+    fn read_in(dir: &Path, text: &str, wanted: DirectoryQuery) -> Directory {
         let root = Root::open(dir, Symlinks::Inside).unwrap();
         read(&root, &path(text), wanted).unwrap()
     }
@@ -172,12 +173,12 @@ mod tests {
         assert_eq!(entries.len(), 4);
         assert!(!directory.is_truncated);
         assert!(entries.contains_key(&b"\xff\n"[..]));
-        assert_eq!(entries[&b"d"[..]].kind, Kind::Directory);
+        assert_eq!(entries[&b"d"[..]].kind, EntryKind::Directory);
         let file = entries[&b"a"[..]];
-        let Ok(super::super::root::Entry::File { stat, .. }) = root.entry(&path("/a")) else {
+        let Ok(super::super::root::RootEntry::File { stat, .. }) = root.entry(&path("/a")) else {
             panic!("a is a file")
         };
-        assert_eq!((file.kind, file.version, file.is_link), (Kind::File, Version::of(&stat), false));
+        assert_eq!((file.kind, file.version, file.is_link), (EntryKind::File, Version::of(&stat), false));
         assert_eq!(file.version.size(), 4);
     }
 
@@ -200,7 +201,7 @@ mod tests {
         symlink("socket", at("to-socket")).unwrap();
         assert_eq!(names(&read_in(dir.path(), "/", ALL)), [".well-known", "sub"]);
         assert_eq!(names(&read_in(dir.path(), "/sub", ALL)), ["_redirects", "kept"]);
-        let with_dots = Wanted { dotfiles: Dotfiles::Allow, ..ALL };
+        let with_dots = DirectoryQuery { dotfiles: Dotfiles::Allow, ..ALL };
         assert_eq!(names(&read_in(dir.path(), "/", with_dots)), [".git", ".htpasswd", ".well-known", "sub"]);
     }
 
@@ -217,9 +218,9 @@ mod tests {
             let entry = shown.entries.iter().find(|entry| &*entry.name == name.as_bytes()).unwrap();
             (entry.kind, entry.is_link, entry.version.size() == 4)
         };
-        assert_eq!(of("file"), (Kind::File, true, true));
-        assert_eq!(of("absolute"), (Kind::File, true, true));
-        assert_eq!((of("directory").0, of("directory").1), (Kind::Directory, true));
+        assert_eq!(of("file"), (EntryKind::File, true, true));
+        assert_eq!(of("absolute"), (EntryKind::File, true, true));
+        assert_eq!((of("directory").0, of("directory").1), (EntryKind::Directory, true));
         assert_eq!(names(&read_in(dir.path(), "/directory", ALL)), ["a"]);
         let root = Root::open(dir.path(), Symlinks::Deny).unwrap();
         assert_eq!(names(&read(&root, &SitePath::root(), ALL).unwrap()), ["d"]);
@@ -232,7 +233,7 @@ mod tests {
             std::fs::write(dir.path().join(index.to_string()), b"").unwrap();
         }
         for (bound, length, is_truncated) in [(4, 4, true), (5, 5, false), (6, 5, false)] {
-            let directory = read_in(dir.path(), "/", Wanted { entries: bound, ..ALL });
+            let directory = read_in(dir.path(), "/", DirectoryQuery { entries: bound, ..ALL });
             assert_eq!((directory.entries.len(), directory.is_truncated), (length, is_truncated), "{bound}");
         }
     }

@@ -43,13 +43,13 @@ pub struct FaultCounts([u64; Fault::ALL.len()]);
 #[derive(Default)]
 pub(crate) struct Faults {
     counts: [AtomicU64; Fault::ALL.len()],
-    told: Mutex<Told>,
+    told: Mutex<RecentFaults>,
     hasher: foldhash::fast::RandomState,
 }
 
 /// What the log was told within the last minute.
 #[derive(Default)]
-struct Told {
+struct RecentFaults {
     /// When the log last heard of a fault of something.
     when: HashMap<u64, Instant>,
     minutes: [Minute; Fault::ALL.len()],
@@ -144,7 +144,7 @@ impl serde::Serialize for FaultCounts {
     }
 }
 
-impl Told {
+impl RecentFaults {
     fn is_news(&mut self, fault: Fault, hash: u64, now: Instant) -> bool {
         let is_recent = |then: &Instant| now.saturating_duration_since(*then) < MINUTE;
         let minute = &mut self.minutes[fault as usize];
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_fault_of_a_file_is_news_once_in_a_minute() {
-        let (mut told, start) = (Told::default(), Instant::now());
+        let (mut told, start) = (RecentFaults::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         assert!(told.is_news(Fault::Open, 1, start));
         assert!(!told.is_news(Fault::Open, 1, after(1)));
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn many_files_bring_few_lines_little_memory_and_a_sum() {
-        let (mut told, start) = (Told::default(), Instant::now());
+        let (mut told, start) = (RecentFaults::default(), Instant::now());
         let lines = (0..10_000).filter(|&hash| told.is_news(Fault::Open, hash, start)).count();
         assert_eq!(lines, LINES_IN_MINUTE as usize);
         assert!(told.when.len() <= lines);

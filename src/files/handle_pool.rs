@@ -20,7 +20,7 @@ use super::version::{Version, links_of};
 /// At most so many files are open at once.
 pub(crate) struct HandlePool {
     permits: Arc<Semaphore>,
-    warm: Mutex<Warm>,
+    warm: Mutex<IdleHandles>,
     handles: usize,
     limits: RwLock<HandleLimits>,
     waits: AtomicU64,
@@ -54,24 +54,24 @@ pub(crate) struct Handle {
     file: OwnedFd,
     links: u64,
     opened: Instant,
-    permit: Permit,
+    permit: HandlePermit,
 }
 
 /// The right to have one file open.
-pub(crate) struct Permit {
+pub(crate) struct HandlePermit {
     _permit: OwnedSemaphorePermit,
     turnover: Arc<Turnover>,
 }
 
 /// No handle came free in time.
 #[derive(Debug)]
-pub(crate) struct Exhausted;
+pub(crate) struct HandlesExhausted;
 
 impl HandlePool {
     pub(crate) fn new(limits: HandleLimits) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(limits.handles)),
-            warm: Mutex::new(Warm::default()),
+            warm: Mutex::new(IdleHandles::default()),
             handles: limits.handles,
             limits: RwLock::new(limits),
             waits: AtomicU64::new(0),
@@ -86,7 +86,7 @@ impl HandlePool {
     }
 
     /// A permit, waited for if need be. Idle warm handles give theirs up first.
-    pub(crate) async fn permit(&self) -> Result<Permit, Exhausted> {
+    pub(crate) async fn permit(&self) -> Result<HandlePermit, HandlesExhausted> {
         if let Some(permit) = self.permit_now() {
             return Ok(permit);
         }
@@ -105,19 +105,19 @@ impl HandlePool {
             }
             if tokio::time::Instant::now() >= deadline {
                 self.timeouts.fetch_add(1, Ordering::Relaxed);
-                return Err(Exhausted);
+                return Err(HandlesExhausted);
             }
         }
     }
 
     /// A permit, if one is free or can be freed at once.
-    pub(crate) fn permit_now(&self) -> Option<Permit> {
+    pub(crate) fn permit_now(&self) -> Option<HandlePermit> {
         let take = || Arc::clone(&self.permits).try_acquire_owned().ok().map(|permit| self.of(permit));
         take().or_else(|| (self.close_idle(1) > 0).then(take).flatten())
     }
 
-    fn of(&self, permit: OwnedSemaphorePermit) -> Permit {
-        Permit { _permit: permit, turnover: Arc::clone(&self.turnover) }
+    fn of(&self, permit: OwnedSemaphorePermit) -> HandlePermit {
+        HandlePermit { _permit: permit, turnover: Arc::clone(&self.turnover) }
     }
 
     /// Keeps `handle` warm for the asset `id`.
@@ -180,7 +180,7 @@ impl Drop for Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(storage: Arc<dyn Storage>, file: OwnedFd, stat: &Stat, permit: Permit) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>, file: OwnedFd, stat: &Stat, permit: HandlePermit) -> Self {
         permit.turnover.opened.fetch_add(1, Ordering::Relaxed);
         Self { storage, file, links: links_of(stat), opened: Instant::now(), permit }
     }
@@ -210,7 +210,7 @@ impl Handle {
 
 /// The warm handles, by asset and by last use.
 #[derive(Default)]
-struct Warm {
+struct IdleHandles {
     by_id: HashMap<u64, Kept, foldhash::fast::RandomState>,
     by_use: BTreeMap<u64, u64>,
     uses: u64,
@@ -222,7 +222,7 @@ struct Kept {
     stamp: u64,
 }
 
-impl Warm {
+impl IdleHandles {
     fn insert(&mut self, id: u64, handle: Arc<Handle>) {
         self.remove(id);
         let stamp = self.next_stamp();
@@ -267,7 +267,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::storage::System;
+    use crate::files::storage::SystemStorage;
 
     fn pool(handles: usize) -> HandlePool {
         HandlePool::new(HandleLimits {
@@ -281,7 +281,7 @@ mod tests {
     fn open(pool: &HandlePool) -> Arc<Handle> {
         let file = tempfile::tempfile().unwrap();
         let stat = rustix::fs::fstat(&file).unwrap();
-        Arc::new(Handle::new(Arc::new(System), file.into(), &stat, pool.permit_now().unwrap()))
+        Arc::new(Handle::new(Arc::new(SystemStorage), file.into(), &stat, pool.permit_now().unwrap()))
     }
 
     #[test]

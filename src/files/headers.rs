@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::config::policy::rules::{Disposition, Policy};
+use crate::config::policy::rules::{Disposition, PathPolicy};
 use crate::http::cache_control;
 use crate::http::date::HttpDate;
 use crate::http::disposition;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 
 /// Rendered fields. Their order lets every kind of response be one slice of them:
@@ -19,7 +19,7 @@ use crate::http::entity_tag::EntityTag;
 /// | type         | `Content-Type`                                                   | 304, several parts  |
 /// | length       | `Content-Length`, the empty line                                 | 304, all parts      |
 /// | body         | a small file's bytes                                             |                     |
-pub struct Fields {
+pub struct RenderedHeaders {
     block: Bytes,
     validators_to: usize,
     description_at: usize,
@@ -30,22 +30,22 @@ pub struct Fields {
 }
 
 /// What the fields tell of.
-pub(crate) struct Described<'a> {
+pub(crate) struct HeaderInput<'a> {
     pub(crate) modified: Option<HttpDate>,
     /// The name that decides defaults: the original's for a sidecar.
     pub(crate) name: &'a [u8],
     pub(crate) media_type: &'a str,
-    pub(crate) coding: Option<Coding>,
+    pub(crate) coding: Option<Encoding>,
     pub(crate) etag: &'a EntityTag<'a>,
     pub(crate) length: u64,
     /// Another request might have been answered in another coding.
     pub(crate) varies: bool,
-    pub(crate) policy: &'a Policy,
+    pub(crate) policy: &'a PathPolicy,
 }
 
-impl Fields {
+impl RenderedHeaders {
     /// Renders the fields; `body` follows them for what is kept on the heap.
-    pub(crate) fn render(of: &Described<'_>, body: &[u8]) -> Self {
+    pub(crate) fn render(of: &HeaderInput<'_>, body: &[u8]) -> Self {
         let mut block = Vec::with_capacity(ROOM + of.policy.lines().len() + body.len());
         block.extend_from_slice(of.policy.lines().as_bytes());
         if let Some(vary) = of.policy.vary(of.varies) {
@@ -115,7 +115,7 @@ impl Fields {
     }
 }
 
-fn put_validators(block: &mut Vec<u8>, of: &Described<'_>) {
+fn put_validators(block: &mut Vec<u8>, of: &HeaderInput<'_>) {
     let default = cache_control::default_for(of.name, of.media_type);
     if let Some(value) = of.policy.cache_control_or(default) {
         line(block, "cache-control", value.as_bytes());
@@ -128,7 +128,7 @@ fn put_validators(block: &mut Vec<u8>, of: &Described<'_>) {
     line(block, "etag", of.etag.as_bytes());
 }
 
-fn put_disposition(block: &mut Vec<u8>, of: &Described<'_>) {
+fn put_disposition(block: &mut Vec<u8>, of: &HeaderInput<'_>) {
     match of.policy.disposition() {
         Some(Disposition::Attachment) => {
             line(block, "content-disposition", disposition::attachment(of.name).as_bytes());

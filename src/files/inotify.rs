@@ -15,7 +15,7 @@ use crate::http::target::SitePath;
 use crate::sys::event_loop::register;
 
 /// The directories that are watched, as they are first asked for.
-pub(crate) struct Watch {
+pub(crate) struct InotifyWatcher {
     inotify: OwnedFd,
     covered: Mutex<Covered>,
     directories: usize,
@@ -23,7 +23,7 @@ pub(crate) struct Watch {
 
 /// What a batch of events means for the names.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Hint {
+pub(crate) enum ChangeHint {
     /// This name may have changed.
     Name(SitePath<'static>),
     /// Anything may have: a directory moved, or events were lost.
@@ -39,7 +39,7 @@ struct Covered {
     said_full: bool,
 }
 
-impl Watch {
+impl InotifyWatcher {
     /// Watches at most `directories` directories.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ impl Watch {
     }
 
     /// Hints as they come, to `hear`, for as long as the future is polled.
-    pub(crate) async fn listen(&self, mut hear: impl AsyncFnMut(Hint)) -> io::Result<()> {
+    pub(crate) async fn listen(&self, mut hear: impl AsyncFnMut(ChangeHint)) -> io::Result<()> {
         let ready = register(self.inotify.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
         loop {
             let mut guard = ready.readable().await?;
@@ -113,7 +113,7 @@ impl Watch {
         }
     }
 
-    fn drain(&self) -> Vec<Hint> {
+    fn drain(&self) -> Vec<ChangeHint> {
         let mut buffer = [MaybeUninit::uninit(); 8192];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         let mut hints = Vec::new();
@@ -141,7 +141,7 @@ impl Covered {
         }
     }
 
-    fn heed(&mut self, watch: i32, events: ReadFlags, name: Option<&[u8]>, hints: &mut Vec<Hint>) {
+    fn heed(&mut self, watch: i32, events: ReadFlags, name: Option<&[u8]>, hints: &mut Vec<ChangeHint>) {
         if events.contains(ReadFlags::IGNORED) {
             for directory in self.by_watch.remove(&watch).unwrap_or_default() {
                 self.by_path.remove(&directory);
@@ -151,10 +151,10 @@ impl Covered {
             ReadFlags::QUEUE_OVERFLOW | ReadFlags::ISDIR | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF,
         );
         if is_sweeping {
-            hints.push(Hint::Everything);
+            hints.push(ChangeHint::Everything);
         } else if let Some(name) = name {
             let directories = self.by_watch.get(&watch).into_iter().flatten();
-            hints.extend(directories.map(|directory| Hint::Name(directory.entry(name))));
+            hints.extend(directories.map(|directory| ChangeHint::Name(directory.entry(name))));
         }
     }
 
@@ -203,15 +203,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a"), b"1").unwrap();
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        let watch = Watch::new(8).unwrap();
+        let watch = InotifyWatcher::new(8).unwrap();
         watch.cover(&root, &path("/a"));
         std::fs::write(dir.path().join("a"), b"2").unwrap();
         std::fs::write(dir.path().join("b"), b"2").unwrap();
         let hints = watch.drain();
-        assert!(hints.contains(&Hint::Name(path("/a"))), "{hints:?}");
-        assert!(hints.contains(&Hint::Name(path("/b"))), "{hints:?}");
+        assert!(hints.contains(&ChangeHint::Name(path("/a"))), "{hints:?}");
+        assert!(hints.contains(&ChangeHint::Name(path("/b"))), "{hints:?}");
         std::fs::create_dir(dir.path().join("d")).unwrap();
-        assert_eq!(watch.drain(), [Hint::Everything]);
+        assert_eq!(watch.drain(), [ChangeHint::Everything]);
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        let watch = Watch::new(2).unwrap();
+        let watch = InotifyWatcher::new(2).unwrap();
         assert!(watch.cover(&root, &path("/d/a")));
         assert!(!watch.cover(&root, &path("/e/a")));
         std::fs::write(dir.path().join("e/a"), b"1").unwrap();

@@ -8,25 +8,25 @@ use std::time::SystemTime;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::asset::{Asset, Content};
+use super::asset::{Asset, AssetBody};
 use super::digests::KnownDigests;
 use super::faults::{Fault, Faults, fault_of};
-use super::handle_pool::{Handle, HandlePool, Permit};
-use super::mapped::{Mapped, Reaper};
-use super::name::Outcome;
+use super::handle_pool::{Handle, HandlePermit, HandlePool};
+use super::mapped::{Mapped, Unmapper};
+use super::name::NameOutcome;
 use super::network;
-use super::root::{Entry, Root, leads_nowhere};
+use super::root::{Root, RootEntry, leads_nowhere};
 use super::storage::Storage;
 use super::tags::Tags;
 use super::version::{Version, links_of};
-use crate::config::policy::rules::{Policy, Rules};
-use crate::files::encoded_variants::Forms;
-use crate::files::headers::{Described, Fields};
-use crate::files::once_log::Told;
+use crate::config::policy::rules::{PathPolicy, Rules};
+use crate::files::encoded_variants::EncodedVariants;
+use crate::files::headers::{HeaderInput, RenderedHeaders};
+use crate::files::once_log::OnceLog;
 use crate::files::read_exact::fill;
-use crate::files::recency::Heat;
-use crate::files::sidecars::Beside;
-use crate::http::encoding::Coding;
+use crate::files::recency::Recency;
+use crate::files::sidecars::Sidecars;
+use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
@@ -38,19 +38,19 @@ pub(crate) struct Loader {
     /// Of the settings that follow: what was made under others is made anew.
     pub(crate) generation: u64,
     pub(crate) handles: Arc<HandlePool>,
-    pub(crate) reaper: Arc<Reaper>,
+    pub(crate) reaper: Arc<Unmapper>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) tags: Tags,
-    pub(crate) told: Arc<Told>,
+    pub(crate) told: Arc<OnceLog>,
     pub(crate) faults: Arc<Faults>,
-    pub(crate) sizes: Sizes,
+    pub(crate) sizes: SizeThresholds,
     /// Files with a checksum beside them are served only if they match it.
     pub(crate) heeds_checksums: bool,
 }
 
 /// What decides how a file is kept.
 #[derive(Clone, Debug)]
-pub(crate) struct Sizes {
+pub(crate) struct SizeThresholds {
     /// Files up to this length are copied to the heap.
     pub(crate) heap_file_bytes: u64,
     /// Longer files are not mapped: a single one would push too many others out.
@@ -62,11 +62,11 @@ pub(crate) struct Sizes {
 }
 
 /// What a load found.
-pub(crate) struct Loaded {
-    pub(crate) outcome: Outcome,
+pub(crate) struct LoadedAsset {
+    pub(crate) outcome: NameOutcome,
     pub(crate) asset: Option<Arc<Asset>>,
     /// What holds for the path, whatever stands there.
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) policy: Arc<PathPolicy>,
     /// The name can't come to mean something else without an event in the directories on its way: no symbolic link
     /// leads to it, no other name changes it, no other machine does.
     pub(crate) is_told_of: bool,
@@ -74,7 +74,7 @@ pub(crate) struct Loaded {
 
 /// Why a form of a file is not to be had.
 #[derive(Debug)]
-pub(crate) enum NoForm {
+pub(crate) enum VariantError {
     /// It is not what it was when the file was looked up.
     Changed,
     /// No handle or memory was to be had.
@@ -87,26 +87,26 @@ pub(crate) enum NoForm {
 struct Opened {
     file: OwnedFd,
     stat: Stat,
-    permit: Permit,
+    permit: HandlePermit,
 }
 
 /// What an asset is made as.
-struct Guise<'a> {
+struct AssetForm<'a> {
     /// Where the bytes lie.
     path: &'a SitePath<'static>,
     /// The name that decides what the bytes are: the original's for a sidecar.
     original: &'a SitePath<'static>,
-    coding: Option<Coding>,
-    policy: Arc<Policy>,
-    beside: Beside,
+    coding: Option<Encoding>,
+    policy: Arc<PathPolicy>,
+    beside: Sidecars,
 }
 
 /// What is known of the bytes of an asset to be.
-struct Bytes {
+struct ByteFacts {
     version: Version,
     length: u64,
     etag: EntityTag<'static>,
-    content: Content,
+    content: AssetBody,
     is_racy: bool,
     digests: KnownDigests,
 }
@@ -119,28 +119,32 @@ impl Loader {
         &self,
         path: &SitePath<'static>,
         previous: Option<Arc<Asset>>,
-        permit: Permit,
-    ) -> Loaded {
+        permit: HandlePermit,
+    ) -> LoadedAsset {
         let policy = self.rules.policy(path);
-        let without_asset =
-            |outcome, is_told_of| Loaded { outcome, asset: None, policy: Arc::clone(&policy), is_told_of };
+        let without_asset = |outcome, is_told_of| LoadedAsset {
+            outcome,
+            asset: None,
+            policy: Arc::clone(&policy),
+            is_told_of,
+        };
         let entry = match self.root.look_twice(|| self.open_linked(path)) {
             Ok(entry) => entry,
             Err(errno) => return without_asset(self.outcome_of(errno, path), errno == Errno::NOENT),
         };
         let (file, stat, is_plain) = match entry {
-            Entry::Directory => return without_asset(Outcome::Directory, true),
-            Entry::Special => return without_asset(Outcome::Missing, false),
-            Entry::File { file, stat, is_plain } => (file, stat, is_plain),
+            RootEntry::Directory => return without_asset(NameOutcome::Directory, true),
+            RootEntry::Special => return without_asset(NameOutcome::Missing, false),
+            RootEntry::File { file, stat, is_plain } => (file, stat, is_plain),
         };
         let is_told_of =
             is_plain && links_of(&stat) == 1 && network::tells_changes(self.storage(), file.as_fd());
         let opened = Opened { file, stat: *stat, permit };
         match self.asset_of(path, &policy, opened, previous) {
             Ok(asset) => {
-                let outcome = Outcome::File { version: asset.version, asset: asset.held() };
+                let outcome = NameOutcome::File { version: asset.version, asset: asset.held() };
                 let is_told_of = is_told_of && !asset.is_racy && !asset.beside.may_change_untold();
-                Loaded { outcome, is_told_of, policy, asset: Some(asset) }
+                LoadedAsset { outcome, is_told_of, policy, asset: Some(asset) }
             }
             Err(error) => without_asset(self.failed(Fault::Read, &error, path), false),
         }
@@ -150,50 +154,50 @@ impl Loader {
     pub(crate) fn load_sidecar(
         &self,
         original: &Asset,
-        coding: Coding,
-        permit: Permit,
-    ) -> Result<Arc<Asset>, NoForm> {
+        coding: Encoding,
+        permit: HandlePermit,
+    ) -> Result<Arc<Asset>, VariantError> {
         let expected = original.forms.as_ref().and_then(|forms| forms.sidecar(coding));
         let path = original.path.suffixed(coding.suffix());
         let (file, stat) = match self.open_with_retry(&path) {
-            Ok(Entry::File { file, stat, .. }) if Some(Version::of(&stat)) == expected => (file, stat),
-            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(NoForm::Changed),
+            Ok(RootEntry::File { file, stat, .. }) if Some(Version::of(&stat)) == expected => (file, stat),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(VariantError::Changed),
             Err(errno) => {
                 let (fault, is_short) = fault_of(errno.raw_os_error(), Fault::Open);
                 let words = format_args!(
                     "/{path} can't be read ({errno}), and is not served in its original's place"
                 );
                 self.faults.tell(fault, &path, words);
-                return Err(if is_short { NoForm::Busy } else { NoForm::Failed });
+                return Err(if is_short { VariantError::Busy } else { VariantError::Failed });
             }
         };
-        let guise = Guise {
+        let guise = AssetForm {
             path: &path,
             original: &original.path,
             coding: Some(coding),
             policy: Arc::clone(&original.policy),
-            beside: Beside::default(),
+            beside: Sidecars::default(),
         };
         let opened = Opened { file, stat: *stat, permit };
         let form =
             self.admit(guise, opened).map_err(|error| no_form(&self.failed(Fault::Read, &error, &path)))?;
-        if Some(form.version) == expected { Ok(Arc::new(form)) } else { Err(NoForm::Changed) }
+        if Some(form.version) == expected { Ok(Arc::new(form)) } else { Err(VariantError::Changed) }
     }
 
     /// The asset of a compressed form that was made here of `original`.
-    pub(crate) fn made_form(&self, original: &Asset, coding: Coding, bytes: &[u8]) -> Arc<Asset> {
-        let guise = Guise {
+    pub(crate) fn made_form(&self, original: &Asset, coding: Encoding, bytes: &[u8]) -> Arc<Asset> {
+        let guise = AssetForm {
             path: &original.path,
             original: &original.path,
             coding: Some(coding),
             policy: Arc::clone(&original.policy),
-            beside: Beside::default(),
+            beside: Sidecars::default(),
         };
-        let made = Bytes {
+        let made = ByteFacts {
             version: original.version,
             length: bytes.len() as u64,
             etag: Tags::of_bytes(bytes, Some(coding)),
-            content: Content::Heap,
+            content: AssetBody::Heap,
             is_racy: false,
             digests: KnownDigests::default(),
         };
@@ -206,13 +210,13 @@ impl Loader {
     /// What the disk says; `StaleNetworkFileHandle` for another version.
     pub(crate) fn reopen(&self, asset: &Asset) -> io::Result<(OwnedFd, Stat)> {
         match self.open_with_retry(&asset.path)? {
-            Entry::File { file, stat, .. } if Version::of(&stat) == asset.version => Ok((file, *stat)),
+            RootEntry::File { file, stat, .. } if Version::of(&stat) == asset.version => Ok((file, *stat)),
             _ => Err(Errno::STALE.into()),
         }
     }
 
     /// A handle on an open file of the root.
-    pub(crate) fn new_handle(&self, file: OwnedFd, stat: &Stat, permit: Permit) -> Arc<Handle> {
+    pub(crate) fn new_handle(&self, file: OwnedFd, stat: &Stat, permit: HandlePermit) -> Arc<Handle> {
         Arc::new(Handle::new(Arc::clone(self.root.storage()), file, stat, permit))
     }
 
@@ -223,7 +227,7 @@ impl Loader {
     fn asset_of(
         &self,
         path: &SitePath<'static>,
-        policy: &Arc<Policy>,
+        policy: &Arc<PathPolicy>,
         opened: Opened,
         previous: Option<Arc<Asset>>,
     ) -> io::Result<Arc<Asset>> {
@@ -236,7 +240,7 @@ impl Loader {
                 format_args!("/{path} can't be looked at ({errno}), and is not used"),
             );
         };
-        let beside = Beside::look(&self.root, path, self.heeds_checksums, &tell)?;
+        let beside = Sidecars::look(&self.root, path, self.heeds_checksums, &tell)?;
         let is_same = |asset: &Arc<Asset>| {
             asset.version == version
                 && asset.generation == self.generation
@@ -257,7 +261,7 @@ impl Loader {
         if let Some(previous) = &previous {
             self.tags.remember(&version, &previous.digests);
         }
-        let guise = Guise { path, original: path, coding: None, policy: Arc::clone(policy), beside };
+        let guise = AssetForm { path, original: path, coding: None, policy: Arc::clone(policy), beside };
         let asset = self.admit(guise, opened)?;
         if let Some(previous) = previous.filter(|previous| previous.version == asset.version)
             && let (Some(forms), Some(before)) = (&asset.forms, &previous.forms)
@@ -268,14 +272,14 @@ impl Loader {
     }
 
     /// The asset for an open regular file.
-    fn admit(&self, guise: Guise<'_>, opened: Opened) -> io::Result<Asset> {
+    fn admit(&self, guise: AssetForm<'_>, opened: Opened) -> io::Result<Asset> {
         let Opened { file, stat, permit } = opened;
         let version = Version::of(&stat);
         if version.size() <= self.sizes.heap_file_bytes
             && let Some((version, body)) = read_whole(self.storage(), file.as_fd(), version)?
         {
             let is_racy = version.is_racy(SystemTime::now());
-            return Ok(self.make(guise, version, Content::Heap, &body, is_racy));
+            return Ok(self.make(guise, version, AssetBody::Heap, &body, is_racy));
         }
         let content = self.content_of(file.as_fd(), &version, guise.path)?;
         let asset = self.make(guise, version, content, &[], false);
@@ -285,9 +289,9 @@ impl Loader {
 
     fn make(
         &self,
-        guise: Guise<'_>,
+        guise: AssetForm<'_>,
         version: Version,
-        content: Content,
+        content: AssetBody,
         body: &[u8],
         is_racy: bool,
     ) -> Asset {
@@ -299,8 +303,8 @@ impl Loader {
             Some(_) => None,
             None => self.forms(guise.path, &version, &media_type, &guise.beside),
         };
-        let in_memory = matches!(content, Content::Heap).then_some(body);
-        let made = Bytes {
+        let in_memory = matches!(content, AssetBody::Heap).then_some(body);
+        let made = ByteFacts {
             version,
             length: version.size(),
             etag: self.tags.tag(&version, guise.coding, in_memory, is_racy),
@@ -314,16 +318,16 @@ impl Loader {
     /// The asset with its fields; `body` follows them for what is kept on the heap.
     fn asset(
         &self,
-        guise: Guise<'_>,
+        guise: AssetForm<'_>,
         media_type: &str,
-        forms: Option<Box<Forms<Asset>>>,
-        bytes: Bytes,
+        forms: Option<Box<EncodedVariants<Asset>>>,
+        bytes: ByteFacts,
         body: &[u8],
     ) -> Asset {
-        let Guise { path, original, coding, policy, beside } = guise;
-        let Bytes { version, length, etag, content, is_racy, digests } = bytes;
+        let AssetForm { path, original, coding, policy, beside } = guise;
+        let ByteFacts { version, length, etag, content, is_racy, digests } = bytes;
         let modified = version.modified_before(SystemTime::now());
-        let described = Described {
+        let described = HeaderInput {
             modified,
             name: original.file_name(),
             media_type,
@@ -333,7 +337,7 @@ impl Loader {
             varies: coding.is_some() || forms.is_some(),
             policy: &policy,
         };
-        let fields = Fields::render(&described, body);
+        let fields = RenderedHeaders::render(&described, body);
         Asset {
             id: Asset::next_id(),
             path: path.clone(),
@@ -350,7 +354,7 @@ impl Loader {
             beside,
             forms,
             digests,
-            heat: Heat::default(),
+            heat: Recency::default(),
             handles: Arc::clone(&self.handles),
         }
     }
@@ -361,8 +365,8 @@ impl Loader {
         path: &SitePath<'_>,
         version: &Version,
         media_type: &str,
-        beside: &Beside,
-    ) -> Option<Box<Forms<Asset>>> {
+        beside: &Sidecars,
+    ) -> Option<Box<EncodedVariants<Asset>>> {
         let fresh = |coding| {
             let sidecar = beside.sidecar(coding)?;
             if sidecar.is_older_than(version) {
@@ -378,15 +382,15 @@ impl Loader {
         };
         let is_wanted = self.sizes.compressed.as_ref().is_some_and(|sizes| sizes.contains(&version.size()));
         let is_compressible = is_wanted && beside.may_have_sidecars() && is_compressible(media_type);
-        Forms::of(Coding::ALL.map(fresh), is_compressible)
+        EncodedVariants::of(Encoding::ALL.map(fresh), is_compressible)
     }
 
     /// A file that was replaced between its opening and the look at it has another change time, and would get a tag that it
     /// never had while it stood at the path: its successor is opened instead.
-    fn open_linked(&self, path: &SitePath<'static>) -> Result<Entry, Errno> {
+    fn open_linked(&self, path: &SitePath<'static>) -> Result<RootEntry, Errno> {
         for _ in 0..STILL_TRIES {
             match self.open_with_retry(path) {
-                Ok(Entry::File { stat, .. }) if links_of(&stat) == 0 => {}
+                Ok(RootEntry::File { stat, .. }) if links_of(&stat) == 0 => {}
                 other => return other,
             }
         }
@@ -395,7 +399,7 @@ impl Loader {
 
     /// Out of handles in the whole system: ours that idle may be the ones that are missing. A network file system that has
     /// lost a directory's handle finds it again by its name.
-    fn open_with_retry(&self, path: &SitePath<'static>) -> Result<Entry, Errno> {
+    fn open_with_retry(&self, path: &SitePath<'static>) -> Result<RootEntry, Errno> {
         match self.root.entry(path) {
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
                 self.handles.close_idle(CLOSE_WHEN_SHORT);
@@ -411,12 +415,12 @@ impl Loader {
         file: BorrowedFd<'_>,
         version: &Version,
         path: &SitePath<'_>,
-    ) -> io::Result<Content> {
+    ) -> io::Result<AssetBody> {
         let length = version.size();
         if length == 0 || length > self.sizes.mapped_file_bytes || network::is_remote(self.storage(), file) {
-            return Ok(Content::Unmapped);
+            return Ok(AssetBody::Unmapped);
         }
-        let Ok(length) = usize::try_from(length) else { return Ok(Content::Unmapped) };
+        let Ok(length) = usize::try_from(length) else { return Ok(AssetBody::Unmapped) };
         let mapped = self.storage().map(file, length).or_else(|error| {
             if error.raw_os_error() == Some(libc::ENOMEM) {
                 self.handles.close_idle(CLOSE_WHEN_SHORT);
@@ -429,38 +433,38 @@ impl Loader {
             |error| {
                 let words = format_args!("/{path} of {length} bytes is sent without a mapping: {error}");
                 self.faults.tell(Fault::Map, path, words);
-                Content::Unmapped
+                AssetBody::Unmapped
             },
-            |mapping| Content::Mapped(Mapped::new(mapping, &self.reaper)),
+            |mapping| AssetBody::Mapped(Mapped::new(mapping, &self.reaper)),
         ))
     }
 
-    fn outcome_of(&self, errno: Errno, path: &SitePath<'static>) -> Outcome {
+    fn outcome_of(&self, errno: Errno, path: &SitePath<'static>) -> NameOutcome {
         match errno {
-            nowhere if leads_nowhere(nowhere) => Outcome::Missing,
+            nowhere if leads_nowhere(nowhere) => NameOutcome::Missing,
             Errno::ACCESS | Errno::PERM => {
                 self.faults.tell(Fault::Denied, path, format_args!("/{path} may not be read: {errno}"));
-                Outcome::Forbidden
+                NameOutcome::Forbidden
             }
             other => self.failed(Fault::Open, &other.into(), path),
         }
     }
 
-    fn failed(&self, fault: Fault, error: &io::Error, path: &SitePath<'static>) -> Outcome {
+    fn failed(&self, fault: Fault, error: &io::Error, path: &SitePath<'static>) -> NameOutcome {
         let (fault, is_short) = error.raw_os_error().map_or((fault, false), |code| fault_of(code, fault));
         self.faults.tell(fault, path, format_args!("{}: {path}: {error}", self.root.path().display()));
         match fault {
-            Fault::Denied => Outcome::Forbidden,
-            _ if is_short => Outcome::Busy,
-            _ => Outcome::Failed,
+            Fault::Denied => NameOutcome::Forbidden,
+            _ if is_short => NameOutcome::Busy,
+            _ => NameOutcome::Failed,
         }
     }
 }
 
-fn no_form(outcome: &Outcome) -> NoForm {
+fn no_form(outcome: &NameOutcome) -> VariantError {
     match outcome {
-        Outcome::Busy => NoForm::Busy,
-        _ => NoForm::Failed,
+        NameOutcome::Busy => VariantError::Busy,
+        _ => VariantError::Failed,
     }
 }
 

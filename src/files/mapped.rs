@@ -13,11 +13,11 @@ use super::storage::{Mapping, Storage};
 pub(crate) struct Mapped {
     /// Taken by `drop` alone.
     mapping: Option<Mapping>,
-    reaper: Arc<Reaper>,
+    reaper: Arc<Unmapper>,
 }
 
 /// A thread that takes mappings down, in batches. Ends when it is dropped.
-pub(crate) struct Reaper {
+pub(crate) struct Unmapper {
     shared: Arc<Shared>,
 }
 
@@ -36,7 +36,7 @@ struct Waiting {
 }
 
 impl Mapped {
-    pub(crate) fn new(mapping: Mapping, reaper: &Arc<Reaper>) -> Self {
+    pub(crate) fn new(mapping: Mapping, reaper: &Arc<Unmapper>) -> Self {
         Self { mapping: Some(mapping), reaper: Arc::clone(reaper) }
     }
 
@@ -60,7 +60,7 @@ impl std::fmt::Debug for Mapped {
     }
 }
 
-impl Reaper {
+impl Unmapper {
     /// Takes mappings down through `storage`. Where no thread is to be had, that is done on the spot.
     pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
         let shared = Arc::new(Shared {
@@ -140,7 +140,7 @@ impl Shared {
     }
 }
 
-impl Drop for Reaper {
+impl Drop for Unmapper {
     fn drop(&mut self) {
         self.shared.waiting.lock().is_over = true;
         self.shared.arrived.notify_one();
@@ -155,11 +155,11 @@ const GATHER: Duration = Duration::from_millis(2);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::storage::{Call, Fault, Faulty, When};
+    use crate::files::storage::{Call, Faulty, InjectedFault, When};
     use std::os::fd::AsFd;
     use std::time::Instant;
 
-    fn mapped(disk: &Arc<Faulty>, reaper: &Arc<Reaper>) -> Mapped {
+    fn mapped(disk: &Arc<Faulty>, reaper: &Arc<Unmapper>) -> Mapped {
         let file = tempfile::tempfile().unwrap();
         file.set_len(10).unwrap();
         Mapped::new(disk.map(file.as_fd(), 10).unwrap(), reaper)
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn mappings_are_taken_down_by_another_thread() {
         let disk = Faulty::new();
-        let reaper = Arc::new(Reaper::new(disk.clone()));
+        let reaper = Arc::new(Unmapper::new(disk.clone()));
         drop([mapped(&disk, &reaper), mapped(&disk, &reaper)]);
         wait_for(&disk, 2);
         assert!(disk.seen(Call::Unmap).iter().all(|seen| seen.thread == "pagecast-unmap"));
@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn what_is_too_much_for_the_reaper_is_taken_down_on_the_spot() {
         let disk = Faulty::new();
-        let reaper = Arc::new(Reaper::new(disk.clone()));
-        disk.inject(When::every(Call::Unmap).times(1), Fault::Hang);
+        let reaper = Arc::new(Unmapper::new(disk.clone()));
+        disk.inject(When::every(Call::Unmap).times(1), InjectedFault::Hang);
         drop(mapped(&disk, &reaper));
         assert!(disk.wait_until_hanging(1, Duration::from_secs(20)));
         for _ in 0..WAITING_MAX + 2 {

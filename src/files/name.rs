@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::asset::Asset;
 use super::version::Version;
-use crate::config::policy::rules::Policy;
-use crate::files::cache_ref::Held;
+use crate::config::policy::rules::PathPolicy;
+use crate::files::cache_ref::CacheRef;
 use crate::http::target::SitePath;
 
 /// A name's last known outcome. Shared by the cache of names and the workers' own short cuts to it.
 pub struct Name {
     pub(crate) path: SitePath<'static>,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: NameOutcome,
     /// What the site says of the path, whatever stands there.
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) policy: Arc<PathPolicy>,
     /// Every change of the name is told by the kernel.
     pub(crate) is_told_of: bool,
     /// Of the settings under which it was looked up.
@@ -31,9 +31,9 @@ pub struct Name {
 
 /// A moment at which a name was checked, or that it was doubted since.
 #[derive(Clone, Copy)]
-pub(crate) struct Checked(u64);
+pub(crate) struct TrustState(u64);
 
-impl Checked {
+impl TrustState {
     /// Whether somebody saw the name change since, or anything may have at `distrusted_until_ms`.
     pub(crate) fn is_doubted(self, distrusted_until_ms: u64) -> bool {
         self.0 < FIRST_MS || self.0 <= distrusted_until_ms
@@ -41,10 +41,10 @@ impl Checked {
 }
 
 /// What a name led to.
-pub(crate) enum Outcome {
+pub(crate) enum NameOutcome {
     File {
         version: Version,
-        asset: Held<Asset>,
+        asset: CacheRef<Asset>,
     },
     Directory,
     Missing,
@@ -74,8 +74,8 @@ pub enum Lookup {
 impl Name {
     pub(crate) fn new(
         path: SitePath<'static>,
-        outcome: Outcome,
-        policy: Arc<Policy>,
+        outcome: NameOutcome,
+        policy: Arc<PathPolicy>,
         is_told_of: bool,
         generation: u64,
         checked_ms: u64,
@@ -101,12 +101,12 @@ impl Name {
     /// The answer as it was last known, if its asset is still held by somebody.
     pub(crate) fn lookup(&self) -> Option<Lookup> {
         Some(match &self.outcome {
-            Outcome::File { asset, .. } => Lookup::File(asset.get()?),
-            Outcome::Directory => Lookup::Directory,
-            Outcome::Missing => Lookup::Missing,
-            Outcome::Forbidden => Lookup::Forbidden,
-            Outcome::Busy => Lookup::Busy,
-            Outcome::Failed => Lookup::Failed,
+            NameOutcome::File { asset, .. } => Lookup::File(asset.get()?),
+            NameOutcome::Directory => Lookup::Directory,
+            NameOutcome::Missing => Lookup::Missing,
+            NameOutcome::Forbidden => Lookup::Forbidden,
+            NameOutcome::Busy => Lookup::Busy,
+            NameOutcome::Failed => Lookup::Failed,
         })
     }
 
@@ -118,12 +118,12 @@ impl Name {
     }
 
     /// When the outcome was last checked.
-    pub(crate) fn checked(&self) -> Checked {
-        Checked(self.checked_ms.load(Ordering::Acquire))
+    pub(crate) fn checked(&self) -> TrustState {
+        TrustState(self.checked_ms.load(Ordering::Acquire))
     }
 
     /// The outcome, which was last checked at `before`, has been checked again, unless somebody saw it change meanwhile.
-    pub(crate) fn confirm(&self, before: Checked, now_ms: u64) {
+    pub(crate) fn confirm(&self, before: TrustState, now_ms: u64) {
         let _ = self.checked_ms.compare_exchange(before.0, now_ms, Ordering::AcqRel, Ordering::Relaxed);
     }
 
@@ -182,7 +182,7 @@ impl Name {
     }
 }
 
-impl Outcome {
+impl NameOutcome {
     /// As operators are told it.
     pub(crate) fn word(&self) -> &'static str {
         match self {

@@ -8,13 +8,13 @@ use crate::http::target::SitePath;
 
 /// The names that are being looked up now.
 #[derive(Default)]
-pub(crate) struct Loading {
+pub(crate) struct PendingLookups {
     names: Mutex<HashMap<SitePath<'static>, Loads>>,
 }
 
 /// A look-up under way, to its drop.
-pub(crate) struct Load<'a> {
-    loading: &'a Loading,
+pub(crate) struct PendingLookup<'a> {
+    loading: &'a PendingLookups,
     path: SitePath<'static>,
 }
 
@@ -24,11 +24,11 @@ struct Loads {
     is_doubted: bool,
 }
 
-impl Loading {
+impl PendingLookups {
     /// A look-up of `path` begins.
-    pub(crate) fn begin(&self, path: SitePath<'static>) -> Load<'_> {
+    pub(crate) fn begin(&self, path: SitePath<'static>) -> PendingLookup<'_> {
         self.names.lock().entry(path.clone()).or_default().count += 1;
-        Load { loading: self, path }
+        PendingLookup { loading: self, path }
     }
 
     /// Somebody saw `path` change.
@@ -46,14 +46,14 @@ impl Loading {
     }
 }
 
-impl Load<'_> {
+impl PendingLookup<'_> {
     /// Whether the name was seen to change since the look-up began.
     pub(crate) fn is_doubted(&self) -> bool {
         self.loading.names.lock().get(&self.path).is_some_and(|loads| loads.is_doubted)
     }
 }
 
-impl Drop for Load<'_> {
+impl Drop for PendingLookup<'_> {
     fn drop(&mut self) {
         let mut names = self.loading.names.lock();
         if let Some(loads) = names.get_mut(&self.path) {
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_change_is_heard_by_the_look_ups_of_its_name_that_are_under_way() {
         let path = |text: &str| SitePath::parse(text.as_bytes()).unwrap().path.into_owned();
-        let loading = Loading::default();
+        let loading = PendingLookups::default();
         loading.doubt(&path("/a"));
         let (one, other, elsewhere) =
             (loading.begin(path("/a")), loading.begin(path("/a")), loading.begin(path("/b")));

@@ -27,15 +27,15 @@ use crate::files::residency;
 use crate::http::client_key::ClientKey;
 use crate::sys::blocking_pool::step_back;
 use crate::sys::fair_queue::FairQueue;
-use crate::telemetry::metrics::histogram::{Durations, Tape};
+use crate::telemetry::metrics::histogram::{Histogram, HistogramTotals};
 
 /// The threads that read cold pages, and what waits for them.
-pub(crate) struct Reads {
+pub(crate) struct ColdReads {
     pool: Arc<Pool>,
 }
 
 /// What is to be read.
-pub(crate) struct Wanted {
+pub(crate) struct ReadRequest {
     pub(crate) asset: Arc<Asset>,
     pub(crate) handle: Option<Arc<Handle>>,
     /// Bytes of the file, within one batch.
@@ -45,10 +45,10 @@ pub(crate) struct Wanted {
 }
 
 /// A read that somebody waits for. Whoever drops it waits no longer.
-pub(crate) struct Reading {
+pub(crate) struct PendingRead {
     pool: Arc<Pool>,
     read: Arc<Read>,
-    done: Shared<oneshot::Receiver<Outcome>>,
+    done: Shared<oneshot::Receiver<ReadResult>>,
     since: Instant,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct ReadCounts {
 }
 
 /// When a read ended well, or what the disk said: a number of errno, where it gave one.
-type Outcome = Result<Instant, Option<i32>>;
+type ReadResult = Result<Instant, Option<i32>>;
 
 /// One read, for whoever waits for it.
 struct Read {
@@ -82,8 +82,8 @@ struct Read {
 }
 
 struct Job {
-    wanted: Wanted,
-    done: oneshot::Sender<Outcome>,
+    wanted: ReadRequest,
+    done: oneshot::Sender<ReadResult>,
 }
 
 /// The asset and the batch.
@@ -95,22 +95,22 @@ struct Pool {
     niceness: i32,
     state: Mutex<State>,
     made: AtomicU64,
-    took: Tape,
+    took: Histogram,
     shared: AtomicU64,
     dropped: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
-    by_key: HashMap<Key, Vec<UnderWay>, foldhash::fast::RandomState>,
+    by_key: HashMap<Key, Vec<SharedRead>, foldhash::fast::RandomState>,
     devices: HashMap<u64, Device, foldhash::fast::RandomState>,
     is_over: bool,
 }
 
 /// A read that can be joined.
-struct UnderWay {
+struct SharedRead {
     read: Arc<Read>,
-    done: Shared<oneshot::Receiver<Outcome>>,
+    done: Shared<oneshot::Receiver<ReadResult>>,
     /// In whose lines it stands; empty once it runs.
     queued_by: Vec<ClientKey>,
 }
@@ -124,7 +124,7 @@ struct Device {
     arrived: Arc<Condvar>,
 }
 
-impl Reads {
+impl ColdReads {
     /// At most `threads` reads of one device at once, through `storage`. The threads stand back by `niceness`.
     pub(crate) fn new(storage: Arc<dyn Storage>, threads: usize, niceness: i32) -> Self {
         let pool = Pool {
@@ -133,7 +133,7 @@ impl Reads {
             niceness,
             state: Mutex::default(),
             made: AtomicU64::new(0),
-            took: Tape::default(),
+            took: Histogram::default(),
             shared: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         };
@@ -141,7 +141,7 @@ impl Reads {
     }
 
     /// Has `wanted` read for `client`, or at least as much of its beginning as a read that is under way brings.
-    pub(crate) fn read(&self, client: ClientKey, wanted: Wanted) -> Reading {
+    pub(crate) fn read(&self, client: ClientKey, wanted: ReadRequest) -> PendingRead {
         let pool = &self.pool;
         let key = (wanted.asset.id, wanted.range.start / BATCH);
         let mut state = pool.state.lock();
@@ -169,7 +169,7 @@ impl Reads {
                 let job = Mutex::new(Some(Job { wanted, done: tell }));
                 let read = Arc::new(Read { key, device, range, wanted: AtomicUsize::new(1), job });
                 let under_way =
-                    UnderWay { read: Arc::clone(&read), done: done.clone(), queued_by: vec![client] };
+                    SharedRead { read: Arc::clone(&read), done: done.clone(), queued_by: vec![client] };
                 state.by_key.entry(key).or_default().push(under_way);
                 (read, done, true)
             }
@@ -179,7 +179,7 @@ impl Reads {
         if needs_thread {
             pool.start_thread(read.device);
         }
-        Reading { pool: Arc::clone(pool), read, done, since: Instant::now() }
+        PendingRead { pool: Arc::clone(pool), read, done, since: Instant::now() }
     }
 
     /// Whether reads of the asset's device would wait for a thread.
@@ -190,8 +190,8 @@ impl Reads {
     }
 
     /// How long the reads took that were made.
-    pub(crate) fn durations(&self) -> Durations {
-        let mut durations = Durations::default();
+    pub(crate) fn durations(&self) -> HistogramTotals {
+        let mut durations = HistogramTotals::default();
         self.pool.took.add_to(&mut durations);
         durations
     }
@@ -210,7 +210,7 @@ impl Reads {
     }
 }
 
-impl Drop for Reads {
+impl Drop for ColdReads {
     fn drop(&mut self) {
         let mut state = self.pool.state.lock();
         state.is_over = true;
@@ -220,7 +220,7 @@ impl Drop for Reads {
     }
 }
 
-impl Reading {
+impl PendingRead {
     /// What is read: it contains the start of what was wanted.
     pub(crate) fn range(&self) -> &Range<u64> {
         &self.read.range
@@ -238,7 +238,7 @@ impl Reading {
     }
 }
 
-impl Future for Reading {
+impl Future for PendingRead {
     /// When the read ended.
     type Output = io::Result<Instant>;
 
@@ -253,7 +253,7 @@ impl Future for Reading {
     }
 }
 
-impl Drop for Reading {
+impl Drop for PendingRead {
     fn drop(&mut self) {
         let mut state = self.pool.state.lock();
         if self.read.wanted.fetch_sub(1, Ordering::Relaxed) > 1 {
@@ -356,7 +356,7 @@ impl Pool {
     fn run(&self, device: u64) {
         step_back(self.niceness);
         while let Some((read, job)) = self.next(device) {
-            let Job { wanted: Wanted { asset, handle, range, next }, done } = job;
+            let Job { wanted: ReadRequest { asset, handle, range, next }, done } = job;
             let read_now = || residency::populate(&*self.storage, &asset, handle.as_ref(), range, next);
             let begun = Instant::now();
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read_now));
@@ -436,8 +436,8 @@ mod tests {
     use super::*;
     use crate::config::policy::rules::Rules;
     use crate::config::{Config, Symlinks};
-    use crate::files::storage::{Call, Fault, Faulty, Seen, Slow, When};
-    use crate::files::{Files, Lookup, Root, Settings};
+    use crate::files::storage::{Call, Faulty, InjectedFault, RecordedCall, Slow, When};
+    use crate::files::{FileSettings, Files, Lookup, Root};
     use crate::http::target::SitePath;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -461,7 +461,7 @@ mod tests {
             }
             let disk = Faulty::over(Slow::new(Duration::ZERO, 64 * SIZE));
             let root = Root::open_on(disk.clone(), dir.path(), Symlinks::Inside).unwrap();
-            let settings = Settings { cache_bytes: 1 << 30, ..Settings::small() };
+            let settings = FileSettings { cache_bytes: 1 << 30, ..FileSettings::small() };
             let files = Files::new(root, &settings, Rules::new(&Config::default())).unwrap();
             Self { _dir: dir, disk, files }
         }
@@ -474,19 +474,19 @@ mod tests {
             }
         }
 
-        async fn read(&self, client: u32, name: &str, batch: u64) -> Reading {
+        async fn read(&self, client: u32, name: &str, batch: u64) -> PendingRead {
             let asset = self.asset(name).await;
             let range = batch * BATCH..(batch + 1) * BATCH;
-            let wanted = Wanted { asset, handle: None, range, next: 0..0 };
+            let wanted = ReadRequest { asset, handle: None, range, next: 0..0 };
             self.files.reads().read(ClientKey::V4(client), wanted)
         }
 
-        fn populated(&self) -> Vec<Seen> {
+        fn populated(&self) -> Vec<RecordedCall> {
             self.disk.seen(Call::Populate)
         }
 
         fn order(&self) -> Vec<String> {
-            let name = |seen: &Seen| seen.path.rsplit('/').next().unwrap().to_owned();
+            let name = |seen: &RecordedCall| seen.path.rsplit('/').next().unwrap().to_owned();
             self.populated().iter().map(name).collect()
         }
     }
@@ -494,7 +494,7 @@ mod tests {
     #[tokio::test]
     async fn who_asks_for_what_is_being_read_waits_for_that_read() {
         let site = Site::of(&["a"]);
-        let hang = site.disk.inject(When::every(Call::Populate), Fault::Hang);
+        let hang = site.disk.inject(When::every(Call::Populate), InjectedFault::Hang);
         let first = site.read(1, "a", 0).await;
         assert!(site.disk.wait_until_hanging(1, PATIENCE));
         let (second, other) = (site.read(2, "a", 0).await, site.read(2, "a", 1).await);
@@ -512,7 +512,7 @@ mod tests {
     async fn a_client_of_many_reads_takes_turns_with_a_client_of_one() {
         let names = ["a0", "a1", "a2", "a3", "a4", "b"];
         let site = Site::of(&names);
-        let hang = site.disk.inject(When::every(Call::Populate), Fault::Hang);
+        let hang = site.disk.inject(When::every(Call::Populate), InjectedFault::Hang);
         let mut readings = Vec::new();
         for name in ["a0", "a1", "a2", "a3", "a4"] {
             readings.push(site.read(1, name, 0).await);
@@ -532,7 +532,7 @@ mod tests {
     #[tokio::test]
     async fn what_two_clients_want_comes_with_the_first_turn_of_either() {
         let site = Site::of(&["a0", "a1", "a2", "a3", "shared"]);
-        let hang = site.disk.inject(When::every(Call::Populate), Fault::Hang);
+        let hang = site.disk.inject(When::every(Call::Populate), InjectedFault::Hang);
         let mut readings = Vec::new();
         for name in ["a0", "a1", "a2", "a3", "shared"] {
             readings.push(site.read(1, name, 0).await);
@@ -553,7 +553,7 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_not_read() {
         let site = Site::of(&["a", "b", "c"]);
-        let hang = site.disk.inject(When::every(Call::Populate), Fault::Hang);
+        let hang = site.disk.inject(When::every(Call::Populate), InjectedFault::Hang);
         let first = site.read(1, "a", 0).await;
         assert!(site.disk.wait_until_hanging(1, PATIENCE));
         let (gone, one, other) =
@@ -572,7 +572,7 @@ mod tests {
     #[tokio::test]
     async fn a_queue_of_what_nobody_wants_is_cleared() {
         let site = Site::of(&["a", "b"]);
-        site.disk.inject(When::every(Call::Populate), Fault::Hang);
+        site.disk.inject(When::every(Call::Populate), InjectedFault::Hang);
         let _first = site.read(1, "a", 0).await;
         assert!(site.disk.wait_until_hanging(1, PATIENCE));
         for client in 0..1000 {
@@ -590,8 +590,8 @@ mod tests {
     #[tokio::test]
     async fn a_dead_device_does_not_stop_another() {
         let site = Site::of(&["dead", "living"]);
-        site.disk.inject(When::every(Call::Fstat).of("/dead"), Fault::Device(4711));
-        site.disk.inject(When::every(Call::Populate).of("/dead"), Fault::Hang);
+        site.disk.inject(When::every(Call::Fstat).of("/dead"), InjectedFault::Device(4711));
+        site.disk.inject(When::every(Call::Populate).of("/dead"), InjectedFault::Hang);
         let dead = [site.read(1, "dead", 0).await, site.read(1, "dead", 1).await];
         assert!(site.disk.wait_until_hanging(1, PATIENCE));
         site.read(1, "living", 0).await.await.unwrap();
@@ -605,11 +605,11 @@ mod tests {
     #[tokio::test]
     async fn what_the_disk_says_reaches_all_who_wait() {
         let site = Site::of(&["a"]);
-        let hang = site.disk.inject(When::every(Call::Populate).times(1), Fault::Hang);
+        let hang = site.disk.inject(When::every(Call::Populate).times(1), InjectedFault::Hang);
         let busy = site.read(1, "a", 0).await;
         assert!(site.disk.wait_until_hanging(1, PATIENCE));
         let (one, other) = (site.read(1, "a", 1).await, site.read(2, "a", 1).await);
-        site.disk.inject(When::every(Call::Populate), Fault::Errno(rustix::io::Errno::IO));
+        site.disk.inject(When::every(Call::Populate), InjectedFault::Errno(rustix::io::Errno::IO));
         site.disk.lift(hang);
         busy.await.unwrap();
         for reading in [one, other] {

@@ -7,16 +7,16 @@ use super::window::WINDOW;
 
 /// The parts of an asset that were sent since it was last aged, and in the time before that.
 #[derive(Debug, Default)]
-pub(crate) struct Heat {
+pub(crate) struct Recency {
     now: AtomicU64,
     before: AtomicU64,
 }
 
 /// Parts of a file: one bit for each of its windows, or for each 64th of them where there are more than 64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Parts(pub(crate) u64);
+pub(crate) struct FileParts(pub(crate) u64);
 
-impl Heat {
+impl Recency {
     /// `sent`, which is not empty, of a file of `length` bytes is on its way. A load, and a write where that is news.
     pub(crate) fn note(&self, sent: &Range<u64>, length: u64) {
         let part = part_bytes(length);
@@ -29,8 +29,8 @@ impl Heat {
     }
 
     /// What was sent lately.
-    pub(crate) fn parts(&self) -> Parts {
-        Parts(self.now.load(Ordering::Relaxed) | self.before.load(Ordering::Relaxed))
+    pub(crate) fn parts(&self) -> FileParts {
+        FileParts(self.now.load(Ordering::Relaxed) | self.before.load(Ordering::Relaxed))
     }
 
     /// A period is over: what was not sent in it, or in the next, is not hot any more.
@@ -39,7 +39,7 @@ impl Heat {
     }
 }
 
-impl Parts {
+impl FileParts {
     pub(crate) const ALL: Self = Self(u64::MAX);
 
     /// The bytes of these parts in a file of `length` bytes, adjacent ones joined.
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn noted(length: u64, sent: &[Range<u64>]) -> Vec<Range<u64>> {
-        let heat = Heat::default();
+        let heat = Recency::default();
         sent.iter().for_each(|sent| heat.note(sent, length));
         heat.parts().ranges(length)
     }
@@ -101,22 +101,22 @@ mod tests {
 
     #[test]
     fn what_is_not_sent_for_two_periods_is_forgotten() {
-        let heat = Heat::default();
+        let heat = Recency::default();
         heat.note(&(0..1), 10 * WINDOW);
         heat.age();
         heat.note(&(WINDOW..WINDOW + 1), 10 * WINDOW);
-        assert_eq!(heat.parts(), Parts(0b11));
+        assert_eq!(heat.parts(), FileParts(0b11));
         heat.age();
-        assert_eq!(heat.parts(), Parts(0b10));
+        assert_eq!(heat.parts(), FileParts(0b10));
         heat.age();
-        assert_eq!(heat.parts(), Parts(0));
+        assert_eq!(heat.parts(), FileParts(0));
     }
 
     #[test]
     fn parts_beyond_the_end_are_nothing() {
-        assert_eq!(Parts::ALL.bytes(3 * WINDOW + 1), 3 * WINDOW + 1);
-        assert_eq!(Parts(1 << 63).ranges(WINDOW), []);
-        assert_eq!(Parts::ALL.ranges(0), []);
-        assert_eq!(Parts::ALL.bytes(u64::MAX), u64::MAX);
+        assert_eq!(FileParts::ALL.bytes(3 * WINDOW + 1), 3 * WINDOW + 1);
+        assert_eq!(FileParts(1 << 63).ranges(WINDOW), []);
+        assert_eq!(FileParts::ALL.ranges(0), []);
+        assert_eq!(FileParts::ALL.bytes(u64::MAX), u64::MAX);
     }
 }

@@ -143,7 +143,7 @@ fn read_through(storage: &dyn Storage, file: BorrowedFd<'_>, range: Range<u64>) 
 }
 
 /// Which windows were found resident a moment ago, so that hot ones are not asked about at every request. One a worker.
-pub(crate) struct Memo {
+pub(crate) struct RecentlyResident {
     slots: Box<[Slot]>,
 }
 
@@ -154,7 +154,7 @@ struct Slot {
     until_ms: u64,
 }
 
-impl Memo {
+impl RecentlyResident {
     pub(crate) fn new() -> Self {
         Self { slots: vec![Slot::default(); MEMO_SLOTS].into_boxed_slice() }
     }
@@ -193,7 +193,7 @@ pub(crate) const MEMO_MS: u64 = 500;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::storage::System;
+    use crate::files::storage::SystemStorage;
     use std::os::fd::AsFd;
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &[1; 300_000]).unwrap();
         let mut scratch = vec![0; SCRATCH];
-        assert_eq!(probe(&System, file.as_fd(), 0..300_000, &mut scratch), Residency::Resident);
+        assert_eq!(probe(&SystemStorage, file.as_fd(), 0..300_000, &mut scratch), Residency::Resident);
     }
 
     #[test]
@@ -210,16 +210,16 @@ mod tests {
         std::io::Write::write_all(&mut file, &vec![1; 3_000_000]).unwrap();
         let mapping = Mapping::of(file.as_fd(), 3_000_000).unwrap();
         let table = PageTable::open();
-        assert!(!table.has(&System, &mapping, &(0..100_000)));
+        assert!(!table.has(&SystemStorage, &mapping, &(0..100_000)));
         mapping.populate(0..100_000).unwrap();
-        assert!(table.has(&System, &mapping, &(0..100_000)));
-        assert!(table.has(&System, &mapping, &(5_000..6_000)));
-        assert!(!table.has(&System, &mapping, &(2_000_000..2_200_000)));
+        assert!(table.has(&SystemStorage, &mapping, &(0..100_000)));
+        assert!(table.has(&SystemStorage, &mapping, &(5_000..6_000)));
+        assert!(!table.has(&SystemStorage, &mapping, &(2_000_000..2_200_000)));
     }
 
     #[test]
     fn a_memo_knows_only_what_it_was_told_and_only_for_a_while() {
-        let mut memo = Memo::new();
+        let mut memo = RecentlyResident::new();
         memo.note(7, 3, 1000);
         assert!(memo.knows(7, 3, 1000));
         assert!(memo.knows(7, 3, 1000 + MEMO_MS - 1));

@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use rustix::fs::{self, FileType, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::storage::{Storage, System};
+use super::storage::{Storage, SystemStorage};
 use crate::config::Symlinks;
 use crate::files::symlinks::unfold;
 use crate::http::target::SitePath;
@@ -20,14 +20,14 @@ use crate::http::target::SitePath;
 pub struct Root {
     storage: Arc<dyn Storage>,
     path: PathBuf,
-    opened: RwLock<Arc<Opened>>,
+    opened: RwLock<Arc<OpenedRoot>>,
     is_pinned: bool,
     resolve: ResolveFlags,
     has_openat2: AtomicBool,
 }
 
 /// The root's directory as it was last opened.
-struct Opened {
+struct OpenedRoot {
     directory: OwnedFd,
     /// The absolute paths that it goes by, as links spell them.
     names: Vec<Vec<u8>>,
@@ -37,7 +37,7 @@ struct Opened {
 
 /// What stands at a path.
 #[derive(Debug)]
-pub(crate) enum Entry {
+pub(crate) enum RootEntry {
     File {
         file: OwnedFd,
         stat: Box<Stat>,
@@ -55,7 +55,7 @@ impl Root {
     /// # Errors
     /// Whatever `open` says of a path that is missing, forbidden or not a directory.
     pub fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
-        Self::open_on(Arc::new(System), path, symlinks)
+        Self::open_on(Arc::new(SystemStorage), path, symlinks)
     }
 
     /// The same on a storage of one's own, which whatever is served from the root then goes through.
@@ -64,7 +64,7 @@ impl Root {
     /// As [`Self::open`].
     pub fn open_on(storage: Arc<dyn Storage>, path: &Path, symlinks: Symlinks) -> io::Result<Self> {
         let directory = open_directory(&*storage, path)?;
-        let opened = Opened { directory, names: names_of(path), number: 0 };
+        let opened = OpenedRoot { directory, names: names_of(path), number: 0 };
         let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         if symlinks == Symlinks::Deny {
             resolve |= ResolveFlags::NO_SYMLINKS;
@@ -97,10 +97,10 @@ impl Root {
     ///
     /// The entry is looked at before it is opened for reading: opening a fifo lets its writer loose, and opening a
     /// device can do anything. What is served comes from the `fstat` of the handle that was opened last.
-    pub(crate) fn entry(&self, path: &SitePath<'_>) -> Result<Entry, Errno> {
+    pub(crate) fn entry(&self, path: &SitePath<'_>) -> Result<RootEntry, Errno> {
         match self.entry_at(path) {
             // A link leads out, or is absolute and leads in.
-            Err(Errno::XDEV) => self.entry_at(&self.unfold(path)?).map(Entry::behind_a_link),
+            Err(Errno::XDEV) => self.entry_at(&self.unfold(path)?).map(RootEntry::behind_a_link),
             other => other,
         }
     }
@@ -110,7 +110,7 @@ impl Root {
         unfold(&*self.storage, opened.directory.as_fd(), &opened.names, path)
     }
 
-    fn entry_at(&self, path: &SitePath<'_>) -> Result<Entry, Errno> {
+    fn entry_at(&self, path: &SitePath<'_>) -> Result<RootEntry, Errno> {
         let plainly = self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS);
         let is_plain = !matches!(plainly, Err(Errno::LOOP));
         let seen = match plainly {
@@ -118,17 +118,17 @@ impl Root {
             opened => self.stat(opened?)?,
         };
         match FileType::from_raw_mode(seen.st_mode) {
-            FileType::Directory => return Ok(Entry::Directory),
+            FileType::Directory => return Ok(RootEntry::Directory),
             FileType::RegularFile => {}
-            _ => return Ok(Entry::Special),
+            _ => return Ok(RootEntry::Special),
         }
         let file =
             self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, ResolveFlags::empty())?;
         let stat = self.storage.fstat(file.as_fd())?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(Entry::File { file, stat: Box::new(stat), is_plain }),
-            FileType::Directory => Ok(Entry::Directory),
-            _ => Ok(Entry::Special),
+            FileType::RegularFile => Ok(RootEntry::File { file, stat: Box::new(stat), is_plain }),
+            FileType::Directory => Ok(RootEntry::Directory),
+            _ => Ok(RootEntry::Special),
         }
     }
 
@@ -192,7 +192,7 @@ impl Root {
 
     /// Takes up `directory` in place of number `before`, unless somebody else has taken up one since: theirs may be newer.
     fn take_up(&self, directory: OwnedFd, before: u64) -> RootState {
-        let next = Arc::new(Opened { directory, names: names_of(&self.path), number: before + 1 });
+        let next = Arc::new(OpenedRoot { directory, names: names_of(&self.path), number: before + 1 });
         let mut opened = self.opened.write();
         if opened.number == before {
             *opened = next;
@@ -270,7 +270,7 @@ impl Root {
     }
 }
 
-impl Entry {
+impl RootEntry {
     fn behind_a_link(self) -> Self {
         match self {
             Self::File { file, stat, .. } => Self::File { file, stat, is_plain: false },
@@ -367,7 +367,7 @@ mod tests {
     }
 
     fn opens(root: &Root, text: &str) -> bool {
-        matches!(root.entry(&path(text)), Ok(Entry::File { .. }))
+        matches!(root.entry(&path(text)), Ok(RootEntry::File { .. }))
     }
 
     #[test]
@@ -410,8 +410,8 @@ mod tests {
         ] {
             assert_eq!(opens(&root, name), expected, "{name}");
         }
-        assert!(matches!(root.entry(&path("/")), Ok(Entry::Directory)));
-        assert!(matches!(root.entry(&path("/d")), Ok(Entry::Directory)));
+        assert!(matches!(root.entry(&path("/")), Ok(RootEntry::Directory)));
+        assert!(matches!(root.entry(&path("/d")), Ok(RootEntry::Directory)));
     }
 
     #[test]

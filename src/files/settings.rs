@@ -4,12 +4,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::handle_pool::HandleLimits;
-use crate::config::{Config, EtagSource, Limits, Verify};
+use crate::config::{Config, EtagSource, ResolvedLimits, Verify};
 use crate::files::counters::{CacheCounts, WorkCounts};
 
 /// Every bound of the room.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct FileSettings {
     /// How long a name is trusted without another look.
     pub revalidate_after: Duration,
     /// The same for a name whose changes inotify tells.
@@ -46,9 +46,9 @@ pub struct Settings {
     pub digests: u64,
 }
 
-impl Settings {
+impl FileSettings {
     /// What `config` says, and `limits` where it leaves that open.
-    pub fn of(config: &Config, limits: &Limits) -> Self {
+    pub fn of(config: &Config, limits: &ResolvedLimits) -> Self {
         Self {
             revalidate_after: config.revalidate_after.get(),
             revalidate_watched_after: config.revalidate_watched_after.get(),
@@ -81,7 +81,7 @@ impl Settings {
 
 /// How full the room is.
 #[derive(Clone, Copy, Debug)]
-pub struct Counts {
+pub struct FileGauges {
     /// Files open now.
     pub handles: usize,
     /// Requests that had to wait for a handle.
@@ -137,7 +137,7 @@ pub struct Counts {
 }
 
 #[cfg(test)]
-impl Settings {
+impl FileSettings {
     /// Small bounds, for tests that need files and nothing special of them.
     pub(crate) fn small() -> Self {
         let second = Duration::from_secs(1);

@@ -5,20 +5,20 @@ use rustix::io::Errno;
 
 use super::root::{Root, leads_nowhere};
 use super::version::{Version, links_of};
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
 /// Versions of the files beside a file, by what their names add to its name. Part of the file's entry in the cache, so that
 /// no request looks for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Beside {
+pub(crate) struct Sidecars {
     seen: Box<[(&'static str, Option<Version>)]>,
     /// One of them is a link, has another name, or could not be looked at: there may be another one without an event in its
     /// directory.
     may_change_untold: bool,
 }
 
-impl Beside {
+impl Sidecars {
     /// Looks at what lies beside `path`. Blocks. A sidecar that can't be looked at counts as absent, since the file can do
     /// without; `tell` hears of it.
     ///
@@ -30,7 +30,7 @@ impl Beside {
         with_checksum: bool,
         tell: &dyn Fn(&SitePath<'_>, Errno),
     ) -> Result<Self, Errno> {
-        let codings = Coding::ALL.into_iter().filter(|_| !is_sidecar(path)).map(Coding::suffix);
+        let codings = Encoding::ALL.into_iter().filter(|_| !is_sidecar(path)).map(Encoding::suffix);
         let checksum = (with_checksum && !path.as_bytes().ends_with(CHECKSUM.as_bytes())).then_some(CHECKSUM);
         let mut may_change_untold = false;
         let mut look = |suffix: &'static str| {
@@ -56,7 +56,7 @@ impl Beside {
     }
 
     /// The version of the sidecar in `coding`.
-    pub(crate) fn sidecar(&self, coding: Coding) -> Option<Version> {
+    pub(crate) fn sidecar(&self, coding: Encoding) -> Option<Version> {
         self.version(coding.suffix())
     }
 
@@ -92,13 +92,13 @@ impl Beside {
 
 /// The file beside which `path` would lie, if its name says that it lies beside one.
 pub(crate) fn original(path: &SitePath<'_>) -> Option<SitePath<'static>> {
-    let suffixes = Coding::ALL.into_iter().map(Coding::suffix).chain([CHECKSUM]);
+    let suffixes = Encoding::ALL.into_iter().map(Encoding::suffix).chain([CHECKSUM]);
     suffixes.into_iter().find_map(|suffix| path.without_suffix(suffix))
 }
 
 /// A sidecar has no sidecars of its own.
 fn is_sidecar(path: &SitePath<'_>) -> bool {
-    Coding::ALL.into_iter().any(|coding| path.as_bytes().ends_with(coding.suffix().as_bytes()))
+    Encoding::ALL.into_iter().any(|coding| path.as_bytes().ends_with(coding.suffix().as_bytes()))
 }
 
 /// The version of a regular file, and whether the name is the file's own and only one.

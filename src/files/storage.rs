@@ -1,7 +1,7 @@
 //! The seam between the server and the disk: every call that may touch one, so that a test or a benchmark can put a slow, a
 //! dying or a faulty disk beneath an ordinary server.
 //!
-//! [`System`] is the real one. [`Slow`] has a memory and a speed of its own; [`Faulty`] fails, hangs and counts as it is
+//! [`SystemStorage`] is the real one. [`Slow`] has a memory and a speed of its own; [`Faulty`] fails, hangs and counts as it is
 //! told. Each wraps another, so that they can be stacked.
 
 mod faulty;
@@ -15,11 +15,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{Advice, Mode, OFlags, ResolveFlags, Stat, StatFs};
 use rustix::io::{Errno, ReadWriteFlags};
 
-pub use self::faulty::{Call, Fault, Faulty, Seen, When};
+pub use self::faulty::{Call, Faulty, InjectedFault, RecordedCall, When};
 pub use self::slow::Slow;
 pub use crate::sys::kernel::Mapping;
 
-/// What the server asks of the disk. Every call is made by default as [`System`] makes it: a storage of one's own states
+/// What the server asks of the disk. Every call is made by default as [`SystemStorage`] makes it: a storage of one's own states
 /// only what differs.
 ///
 /// Calls come from many threads at once. Those that a worker makes are said to: they must not wait for a disk.
@@ -129,6 +129,6 @@ pub trait Storage: Send + Sync {
 
 /// The disk as the operating system gives it: plain calls.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct System;
+pub struct SystemStorage;
 
-impl Storage for System {}
+impl Storage for SystemStorage {}

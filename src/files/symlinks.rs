@@ -84,7 +84,7 @@ const LINKS_MAX: u32 = 40;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::storage::System;
+    use crate::files::storage::SystemStorage;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
 
@@ -129,7 +129,7 @@ mod tests {
             ("/in/x", Err(Errno::NOTDIR)),
         ] {
             let parsed = SitePath::parse(path.as_bytes()).unwrap().path;
-            let got = unfold(&System, root.as_fd(), &names, &parsed);
+            let got = unfold(&SystemStorage, root.as_fd(), &names, &parsed);
             let got = got.map(|path| String::from_utf8(path.as_bytes().to_vec()).unwrap());
             assert_eq!(got, expected.map(str::to_owned), "{path}");
         }

@@ -5,7 +5,7 @@ use super::digests::{Digests, KnownDigests, digest_of};
 use super::version::Version;
 use crate::config::EtagSource;
 use crate::http::digest::Algorithm;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 
 /// Makes entity tags.
@@ -23,7 +23,7 @@ impl Tags {
     pub(crate) fn tag(
         &self,
         version: &Version,
-        coding: Option<Coding>,
+        coding: Option<Encoding>,
         body: Option<&[u8]>,
         is_racy: bool,
     ) -> EntityTag<'static> {
@@ -46,7 +46,7 @@ impl Tags {
     }
 
     /// The tag of bytes that were made here.
-    pub(crate) fn of_bytes(bytes: &[u8], coding: Option<Coding>) -> EntityTag<'static> {
+    pub(crate) fn of_bytes(bytes: &[u8], coding: Option<Encoding>) -> EntityTag<'static> {
         EntityTag::strong_content(&digest_of(Algorithm::Sha256, bytes), suffix(coding))
     }
 
@@ -80,6 +80,6 @@ impl Tags {
     }
 }
 
-fn suffix(coding: Option<Coding>) -> &'static str {
-    coding.map_or("", Coding::tag_suffix)
+fn suffix(coding: Option<Encoding>) -> &'static str {
+    coding.map_or("", Encoding::tag_suffix)
 }

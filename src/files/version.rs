@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::Stat;
 
 use crate::http::date::HttpDate;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 
 /// One state of one file, as a single `fstat` of an open handle told it.
@@ -70,9 +70,9 @@ impl Version {
     }
 
     /// A strong entity-tag (RFC 9110 §8.8.3), of these bytes as they are or as they lie in a sidecar.
-    pub fn entity_tag(&self, coding: Option<Coding>) -> EntityTag<'static> {
+    pub fn entity_tag(&self, coding: Option<Encoding>) -> EntityTag<'static> {
         let identity = mix(mix(mix(self.device) ^ self.inode) ^ self.ctime.as_nanoseconds());
-        let suffix = coding.map_or("", Coding::tag_suffix);
+        let suffix = coding.map_or("", Encoding::tag_suffix);
         EntityTag::strong_hex([self.size, self.mtime.as_nanoseconds(), identity], suffix)
     }
 

@@ -43,7 +43,7 @@ struct Accepted {
     is_any_listed: bool,
 }
 
-struct Liking {
+struct MediaPreference {
     quality: Quality,
     is_named: bool,
 }
@@ -75,18 +75,18 @@ impl Accepted {
         }
     }
 
-    fn html(&self) -> Liking {
+    fn html(&self) -> MediaPreference {
         self.liking(self.text_html, self.any_text)
     }
 
-    fn json(&self) -> Liking {
+    fn json(&self) -> MediaPreference {
         self.liking(self.json, self.any_application)
     }
 
-    fn liking(&self, named: Option<Quality>, of_its_kind: Option<Quality>) -> Liking {
+    fn liking(&self, named: Option<Quality>, of_its_kind: Option<Quality>) -> MediaPreference {
         let unlisted = if self.is_any_listed { Quality::ZERO } else { Quality::ONE };
         let quality = named.or(of_its_kind).or(self.anything).unwrap_or(unlisted);
-        Liking { quality, is_named: named.is_some() }
+        MediaPreference { quality, is_named: named.is_some() }
     }
 }
 

@@ -15,7 +15,7 @@ pub enum ClientKey {
 
 /// How many bits of an address tell one client from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prefixes {
+pub struct ClientPrefixes {
     /// Of an IPv4 address, from 0 to 32.
     pub v4: u8,
     /// Of an IPv6 address, from 0 to 128.
@@ -24,7 +24,7 @@ pub struct Prefixes {
 
 impl ClientKey {
     /// The client at `address`; none is that of a unix socket. An IPv4 address that came in over IPv6 is an IPv4 address.
-    pub fn of(address: Option<IpAddr>, prefixes: Prefixes) -> Self {
+    pub fn of(address: Option<IpAddr>, prefixes: ClientPrefixes) -> Self {
         match address.map(|address| address.to_canonical()) {
             None => Self::Local,
             Some(IpAddr::V4(v4)) => {
@@ -56,9 +56,9 @@ mod tests {
 
     #[test]
     fn clients_are_told_apart_by_the_first_bits_of_their_addresses() {
-        let usual = Prefixes { v4: 32, v6: 64 };
-        let wide = Prefixes { v4: 24, v6: 48 };
-        let all = Prefixes { v4: 0, v6: 0 };
+        let usual = ClientPrefixes { v4: 32, v6: 64 };
+        let wide = ClientPrefixes { v4: 24, v6: 48 };
+        let all = ClientPrefixes { v4: 0, v6: 0 };
         for (address, prefixes, expected) in [
             ("192.0.2.7", usual, "192.0.2.7"),
             ("192.0.2.7", wide, "192.0.2.0"),

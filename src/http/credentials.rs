@@ -12,7 +12,7 @@ pub enum Credentials<'a> {
     /// There is no such field, or it speaks of a scheme that is not known here.
     None,
     /// The field is none that its scheme allows, or is there several times.
-    Malformed(Scheme),
+    Malformed(AuthScheme),
     /// A token.
     Bearer(Token<'a>),
     /// A name and a password.
@@ -21,7 +21,7 @@ pub enum Credentials<'a> {
 
 /// A scheme that is known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
+pub enum AuthScheme {
     /// RFC 6750
     Bearer,
     /// RFC 7617
@@ -48,8 +48,8 @@ impl<'a> Credentials<'a> {
         let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
         let (scheme, rest) = line.split_at(end);
         let scheme = match scheme {
-            name if name.eq_ignore_ascii_case(b"bearer") => Scheme::Bearer,
-            name if name.eq_ignore_ascii_case(b"basic") => Scheme::Basic,
+            name if name.eq_ignore_ascii_case(b"bearer") => AuthScheme::Bearer,
+            name if name.eq_ignore_ascii_case(b"basic") => AuthScheme::Basic,
             _ => return Self::None,
         };
         let shown = rest.trim_ascii();
@@ -57,8 +57,8 @@ impl<'a> Credentials<'a> {
             return Self::Malformed(scheme);
         }
         match scheme {
-            Scheme::Bearer => Self::Bearer(Token(shown)),
-            Scheme::Basic => login(shown).map_or(Self::Malformed(scheme), Self::Basic),
+            AuthScheme::Bearer => Self::Bearer(Token(shown)),
+            AuthScheme::Basic => login(shown).map_or(Self::Malformed(scheme), Self::Basic),
         }
     }
 }
@@ -131,7 +131,7 @@ mod tests {
     fn what_a_scheme_does_not_allow_is_malformed() {
         let long = format!("Bearer {}", "a".repeat(4097));
         for line in ["Bearer", "Bearer ", "Bearer a b", "Bearer =", "Bearer a=b", "Bearer a\u{e9}", &long] {
-            assert_eq!(read(&[line]), Credentials::Malformed(Scheme::Bearer), "{line}");
+            assert_eq!(read(&[line]), Credentials::Malformed(AuthScheme::Bearer), "{line}");
         }
         for line in [
             "Basic",
@@ -143,10 +143,10 @@ mod tests {
             "Basic YTpi YTpi",
             "Basic YTpj,YTpi",
         ] {
-            assert_eq!(read(&[line]), Credentials::Malformed(Scheme::Basic), "{line}");
+            assert_eq!(read(&[line]), Credentials::Malformed(AuthScheme::Basic), "{line}");
         }
-        assert_eq!(read(&["Bearer a", "Bearer a"]), Credentials::Malformed(Scheme::Bearer));
-        assert_eq!(read(&["Basic YTpi", "Bearer a"]), Credentials::Malformed(Scheme::Basic));
+        assert_eq!(read(&["Bearer a", "Bearer a"]), Credentials::Malformed(AuthScheme::Bearer));
+        assert_eq!(read(&["Basic YTpi", "Bearer a"]), Credentials::Malformed(AuthScheme::Basic));
     }
 
     #[test]

@@ -4,12 +4,12 @@ use super::date::HttpDate;
 use super::entity_tag::EntityTag;
 use super::method::Method;
 use super::multipart::body_length;
-use super::precondition::{Outcome, Preconditions, Validators};
+use super::precondition::{PreconditionResult, Preconditions, Validators};
 use super::range::{ByteRange, Selection, select};
 
 /// What a GET or HEAD asks for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked<'a> {
+pub struct RequestFacts<'a> {
     /// Whether only the head is asked for (HEAD).
     pub head_only: bool,
     /// The Range field.
@@ -55,20 +55,20 @@ pub enum Answer {
 ///
 /// Preconditions come first, in their order. Range counts for GET alone, and only if If-Range permits it.
 /// Ranges that would make a longer body than the whole representation, their heads included, give the whole.
-pub fn decide(asked: &Asked<'_>, has: &Representation<'_>) -> Answer {
+pub fn decide(asked: &RequestFacts<'_>, has: &Representation<'_>) -> Answer {
     let validators = Validators { etag: has.etag, last_modified: has.last_modified };
     let method = if asked.head_only { Method::Head } else { Method::Get };
     match asked.preconditions.evaluate(method, &validators) {
-        Outcome::NotModified => Answer::NotModified,
-        Outcome::Failed => Answer::PreconditionFailed,
-        Outcome::Proceed => match asked.range {
+        PreconditionResult::NotModified => Answer::NotModified,
+        PreconditionResult::Failed => Answer::PreconditionFailed,
+        PreconditionResult::Proceed => match asked.range {
             Some(range) if !asked.head_only && permits_range(asked, has) => answer_range(range, has),
             _ => Answer::Whole,
         },
     }
 }
 
-fn permits_range(asked: &Asked<'_>, has: &Representation<'_>) -> bool {
+fn permits_range(asked: &RequestFacts<'_>, has: &Representation<'_>) -> bool {
     let last_modified = has.last_modified.filter(|_| has.dates_are_strong);
     asked.preconditions.permit_range(&Validators { etag: has.etag, last_modified })
 }
@@ -91,7 +91,7 @@ mod tests {
 
     const MODIFIED: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
-    fn decide_for(length: u64, asked: Asked<'_>) -> Answer {
+    fn decide_for(length: u64, asked: RequestFacts<'_>) -> Answer {
         let etag = EntityTag::parse(b"\"a\"").unwrap();
         let last_modified = HttpDate::parse(MODIFIED);
         decide(
@@ -110,14 +110,14 @@ mod tests {
         ByteRange::new(start, end, u64::MAX).unwrap()
     }
 
-    fn get<'a>() -> Asked<'a> {
-        Asked::default()
+    fn get<'a>() -> RequestFacts<'a> {
+        RequestFacts::default()
     }
 
     #[test]
     fn a_plain_request_is_answered_with_the_whole() {
         assert_eq!(decide_for(1000, get()), Answer::Whole);
-        assert_eq!(decide_for(1000, Asked { head_only: true, ..get() }), Answer::Whole);
+        assert_eq!(decide_for(1000, RequestFacts { head_only: true, ..get() }), Answer::Whole);
         assert_eq!(decide_for(0, get()), Answer::Whole);
     }
 
@@ -131,7 +131,7 @@ mod tests {
             ("bytes=4-2", Answer::Whole),
             ("lines=0-4", Answer::Whole),
         ] {
-            let asked = Asked { range: Some(field.as_bytes()), ..get() };
+            let asked = RequestFacts { range: Some(field.as_bytes()), ..get() };
             assert_eq!(decide_for(1000, asked), expected, "{field}");
         }
     }
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn a_head_request_has_no_ranges() {
         for field in [b"bytes=0-4".as_slice(), b"bytes=1000-"] {
-            let asked = Asked { head_only: true, range: Some(field), ..get() };
+            let asked = RequestFacts { head_only: true, range: Some(field), ..get() };
             assert_eq!(decide_for(1000, asked), Answer::Whole);
         }
     }
@@ -148,7 +148,7 @@ mod tests {
     fn ranges_whose_body_would_be_longer_than_the_whole_give_the_whole() {
         let field = b"bytes=0-9,150-159".as_slice();
         let exact = body_length(&[range(0, 10), range(150, 160)], b"text/plain".len(), 300);
-        let asked = Asked { range: Some(field), ..get() };
+        let asked = RequestFacts { range: Some(field), ..get() };
         assert_eq!(decide_for(exact, asked), Answer::Parts(vec![range(0, 10), range(150, 160)]));
         assert_eq!(decide_for(exact - 1, asked), Answer::Whole);
     }
@@ -156,10 +156,10 @@ mod tests {
     #[test]
     fn preconditions_come_before_ranges() {
         let preconditions = Preconditions { if_none_match: Some(b"\"a\""), ..Default::default() };
-        let asked = Asked { range: Some(b"bytes=1000-"), preconditions, ..get() };
+        let asked = RequestFacts { range: Some(b"bytes=1000-"), preconditions, ..get() };
         assert_eq!(decide_for(1000, asked), Answer::NotModified);
         let preconditions = Preconditions { if_match: Some(b"\"b\""), ..Default::default() };
-        let asked = Asked { range: Some(b"bytes=0-4"), preconditions, ..get() };
+        let asked = RequestFacts { range: Some(b"bytes=0-4"), preconditions, ..get() };
         assert_eq!(decide_for(1000, asked), Answer::PreconditionFailed);
     }
 
@@ -174,7 +174,7 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:38 GMT", "bytes=0-4", Answer::Whole),
         ] {
             let preconditions = Preconditions { if_range: Some(if_range.as_bytes()), ..Default::default() };
-            let asked = Asked { range: Some(field.as_bytes()), preconditions, ..get() };
+            let asked = RequestFacts { range: Some(field.as_bytes()), preconditions, ..get() };
             assert_eq!(decide_for(1000, asked), expected, "{if_range} {field}");
         }
     }
@@ -182,6 +182,6 @@ mod tests {
     #[test]
     fn if_range_without_a_range_changes_nothing() {
         let preconditions = Preconditions { if_range: Some(b"\"b\""), ..Default::default() };
-        assert_eq!(decide_for(1000, Asked { preconditions, ..get() }), Answer::Whole);
+        assert_eq!(decide_for(1000, RequestFacts { preconditions, ..get() }), Answer::Whole);
     }
 }

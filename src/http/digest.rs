@@ -52,13 +52,13 @@ pub fn hexadecimal(digest: &[u8]) -> String {
 
 /// What a Want-Repr-Digest or Want-Content-Digest field asks for (RFC 9530 §4). The default is nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Want {
+pub struct DigestPreference {
     /// Preferences from 0, not acceptable, to 10, the most wanted.
     sha256: u8,
     sha512: u8,
 }
 
-impl Want {
+impl DigestPreference {
     /// Parses the field, whose lines, if there are several, are joined with `, `.
     ///
     /// It is a dictionary of structured fields (RFC 8941 §3.2) whose values are integers from 0 to 10. A field
@@ -86,8 +86,8 @@ impl Want {
     }
 }
 
-fn parse_wanted(field: &[u8]) -> Option<Want> {
-    let mut want = Want::default();
+fn parse_wanted(field: &[u8]) -> Option<DigestPreference> {
+    let mut want = DigestPreference::default();
     let mut rest = trim_spaces(field);
     while !rest.is_empty() {
         let (key, tail) = split_key(rest)?;
@@ -225,7 +225,7 @@ mod tests {
             ("md5=10", None),
             ("*=1", None),
         ] {
-            assert_eq!(Want::parse(field.as_bytes()).best(), expected, "{field}");
+            assert_eq!(DigestPreference::parse(field.as_bytes()).best(), expected, "{field}");
         }
     }
 
@@ -262,14 +262,14 @@ mod tests {
             "\tsha-256=1",
             "sha-256=1\0",
         ] {
-            assert_eq!(Want::parse(field.as_bytes()), Want::default(), "{field}");
+            assert_eq!(DigestPreference::parse(field.as_bytes()), DigestPreference::default(), "{field}");
         }
     }
 
     #[test]
     fn what_is_listed_with_more_than_nothing_is_accepted() {
-        let want = Want::parse(b"sha-256=0, sha-512=1");
+        let want = DigestPreference::parse(b"sha-256=0, sha-512=1");
         assert!(want.accepts(Algorithm::Sha512) && !want.accepts(Algorithm::Sha256));
-        assert!(!Want::default().accepts(Algorithm::Sha256));
+        assert!(!DigestPreference::default().accepts(Algorithm::Sha256));
     }
 }

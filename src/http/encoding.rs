@@ -7,7 +7,7 @@ use crate::http::header_grammar::trim;
 
 /// A content coding that is known here, in the order in which they are preferred among equals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Coding {
+pub enum Encoding {
     /// Brotli (RFC 7932).
     Br,
     /// Zstandard (RFC 8878), in windows of at most 8 MiB (RFC 9659).
@@ -16,7 +16,7 @@ pub enum Coding {
     Gzip,
 }
 
-impl Coding {
+impl Encoding {
     /// All of them, the most preferred first.
     pub const ALL: [Self; 3] = [Self::Br, Self::Zstd, Self::Gzip];
 
@@ -58,28 +58,28 @@ impl Coding {
 
 /// A set of codings.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Codings(u8);
+pub struct EncodingSet(u8);
 
-impl Codings {
+impl EncodingSet {
     /// Not one.
     pub const NONE: Self = Self(0);
     /// Every coding that there is.
-    pub const ALL: Self = Self::NONE.with(Coding::Br).with(Coding::Zstd).with(Coding::Gzip);
+    pub const ALL: Self = Self::NONE.with(Encoding::Br).with(Encoding::Zstd).with(Encoding::Gzip);
 
     /// These and `coding`.
     #[must_use]
-    pub const fn with(self, coding: Coding) -> Self {
+    pub const fn with(self, coding: Encoding) -> Self {
         Self(self.0 | coding.bit())
     }
 
     /// These but `coding`.
     #[must_use]
-    pub const fn without(self, coding: Coding) -> Self {
+    pub const fn without(self, coding: Encoding) -> Self {
         Self(self.0 & !coding.bit())
     }
 
     /// Whether `coding` is among them.
-    pub const fn has(self, coding: Coding) -> bool {
+    pub const fn has(self, coding: Encoding) -> bool {
         self.0 & coding.bit() != 0
     }
 
@@ -89,18 +89,18 @@ impl Codings {
     }
 
     /// Each of them, the most preferred first.
-    pub fn iter(self) -> impl Iterator<Item = Coding> {
-        Coding::ALL.into_iter().filter(move |&coding| self.has(coding))
+    pub fn iter(self) -> impl Iterator<Item = Encoding> {
+        Encoding::ALL.into_iter().filter(move |&coding| self.has(coding))
     }
 }
 
-impl FromIterator<Coding> for Codings {
-    fn from_iter<I: IntoIterator<Item = Coding>>(codings: I) -> Self {
+impl FromIterator<Encoding> for EncodingSet {
+    fn from_iter<I: IntoIterator<Item = Encoding>>(codings: I) -> Self {
         codings.into_iter().fold(Self::NONE, Self::with)
     }
 }
 
-impl fmt::Debug for Codings {
+impl fmt::Debug for EncodingSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
     }
@@ -118,11 +118,11 @@ pub struct AcceptEncoding {
 
 /// In what form a representation is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum EncodingChoice {
     /// As it is.
     Identity,
     /// In this coding.
-    Coded(Coding),
+    Coded(Encoding),
     /// Not at all (406): identity is refused, and so is every coding that is to be had.
     NotAcceptable,
 }
@@ -152,9 +152,9 @@ impl AcceptEncoding {
 
     /// Chooses among identity and the codings that are `available`.
     ///
-    /// The highest weight wins, and among equals the order of [`Coding`]. An acceptable coding yields only to
+    /// The highest weight wins, and among equals the order of [`Encoding`]. An acceptable coding yields only to
     /// an identity to which the field gives a higher weight, by name or by `*`.
-    pub fn choose(&self, available: Codings) -> Choice {
+    pub fn choose(&self, available: EncodingSet) -> EncodingChoice {
         let mut best = (Quality::ZERO, None);
         for coding in available.iter() {
             let quality = self.quality(coding);
@@ -164,18 +164,18 @@ impl AcceptEncoding {
         }
         match (best, self.identity) {
             ((quality, Some(coding)), identity) if identity.is_none_or(|identity| identity <= quality) => {
-                Choice::Coded(coding)
+                EncodingChoice::Coded(coding)
             }
-            (_, Some(Quality::ZERO)) => Choice::NotAcceptable,
-            _ => Choice::Identity,
+            (_, Some(Quality::ZERO)) => EncodingChoice::NotAcceptable,
+            _ => EncodingChoice::Identity,
         }
     }
 
     /// The coding that the client would get if `of` were available; `None` where it would get none.
-    pub fn best(&self, of: Codings) -> Option<Coding> {
+    pub fn best(&self, of: EncodingSet) -> Option<Encoding> {
         match self.choose(of) {
-            Choice::Coded(coding) => Some(coding),
-            Choice::Identity | Choice::NotAcceptable => None,
+            EncodingChoice::Coded(coding) => Some(coding),
+            EncodingChoice::Identity | EncodingChoice::NotAcceptable => None,
         }
     }
 
@@ -185,15 +185,15 @@ impl AcceptEncoding {
     }
 
     /// Whether the client takes this coding.
-    pub fn accepts(&self, coding: Coding) -> bool {
+    pub fn accepts(&self, coding: Encoding) -> bool {
         self.quality(coding) > Quality::ZERO
     }
 
-    fn quality(&self, coding: Coding) -> Quality {
+    fn quality(&self, coding: Encoding) -> Quality {
         match coding {
-            Coding::Br => self.br,
-            Coding::Zstd => self.zstd,
-            Coding::Gzip => self.gzip,
+            Encoding::Br => self.br,
+            Encoding::Zstd => self.zstd,
+            Encoding::Gzip => self.gzip,
         }
     }
 
@@ -260,38 +260,41 @@ fn parse_element(element: &[u8]) -> Option<(&[u8], Quality)> {
 
 #[cfg(test)]
 mod tests {
-    use super::Choice::{Identity, NotAcceptable};
+    use super::EncodingChoice::{Identity, NotAcceptable};
     use super::*;
 
-    const BR: Choice = Choice::Coded(Coding::Br);
-    const ZSTD: Choice = Choice::Coded(Coding::Zstd);
-    const GZIP: Choice = Choice::Coded(Coding::Gzip);
+    const BR: EncodingChoice = EncodingChoice::Coded(Encoding::Br);
+    const ZSTD: EncodingChoice = EncodingChoice::Coded(Encoding::Zstd);
+    const GZIP: EncodingChoice = EncodingChoice::Coded(Encoding::Gzip);
 
-    fn set(names: &str) -> Codings {
-        Coding::ALL.into_iter().filter(|coding| names.split(' ').any(|name| name == coding.token())).collect()
+    fn set(names: &str) -> EncodingSet {
+        Encoding::ALL
+            .into_iter()
+            .filter(|coding| names.split(' ').any(|name| name == coding.token()))
+            .collect()
     }
 
-    fn check(field: &str, available: &str, expected: Choice) {
+    fn check(field: &str, available: &str, expected: EncodingChoice) {
         let accepted = AcceptEncoding::parse(Some(field.as_bytes()));
         assert_eq!(accepted.choose(set(available)), expected, "{field:?} of {available:?}");
     }
 
     #[test]
     fn a_set_has_what_was_put_into_it() {
-        assert!(Codings::NONE.is_empty());
-        assert_eq!(Codings::NONE.with(Coding::Gzip).with(Coding::Gzip), set("gzip"));
-        assert_eq!(set("gzip br").iter().collect::<Vec<_>>(), [Coding::Br, Coding::Gzip]);
-        assert_eq!(Codings::ALL.iter().collect::<Vec<_>>(), Coding::ALL);
-        assert_eq!(Codings::ALL.without(Coding::Zstd), set("br gzip"));
-        assert!(set("zstd").has(Coding::Zstd) && !set("zstd").has(Coding::Br));
+        assert!(EncodingSet::NONE.is_empty());
+        assert_eq!(EncodingSet::NONE.with(Encoding::Gzip).with(Encoding::Gzip), set("gzip"));
+        assert_eq!(set("gzip br").iter().collect::<Vec<_>>(), [Encoding::Br, Encoding::Gzip]);
+        assert_eq!(EncodingSet::ALL.iter().collect::<Vec<_>>(), Encoding::ALL);
+        assert_eq!(EncodingSet::ALL.without(Encoding::Zstd), set("br gzip"));
+        assert!(set("zstd").has(Encoding::Zstd) && !set("zstd").has(Encoding::Br));
     }
 
     #[test]
     fn without_a_field_identity_is_sent() {
         let absent = AcceptEncoding::parse(None);
-        assert_eq!(absent.choose(Codings::ALL), Identity);
-        assert_eq!(absent.choose(Codings::NONE), Identity);
-        assert_eq!(absent.best(Codings::ALL), None);
+        assert_eq!(absent.choose(EncodingSet::ALL), Identity);
+        assert_eq!(absent.choose(EncodingSet::NONE), Identity);
+        assert_eq!(absent.best(EncodingSet::ALL), None);
     }
 
     #[test]
@@ -431,9 +434,9 @@ mod tests {
     #[test]
     fn the_best_is_what_would_be_chosen() {
         let accepted = AcceptEncoding::parse(Some(b"gzip, br;q=0.5"));
-        assert_eq!(accepted.best(Codings::ALL), Some(Coding::Gzip));
-        assert_eq!(accepted.best(set("br zstd")), Some(Coding::Br));
+        assert_eq!(accepted.best(EncodingSet::ALL), Some(Encoding::Gzip));
+        assert_eq!(accepted.best(set("br zstd")), Some(Encoding::Br));
         assert_eq!(accepted.best(set("zstd")), None);
-        assert_eq!(AcceptEncoding::parse(Some(b"identity;q=0")).best(Codings::ALL), None);
+        assert_eq!(AcceptEncoding::parse(Some(b"identity;q=0")).best(EncodingSet::ALL), None);
     }
 }

@@ -9,16 +9,16 @@ use std::net::IpAddr;
 
 /// Who a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
+pub struct ClientAddress {
     /// The address; none is a peer on a unix socket.
     pub address: Option<IpAddr>,
     /// How sure that is.
-    pub word: Word,
+    pub word: Attribution,
 }
 
 /// What the word of the proxies is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum Attribution {
     /// It leads to the client.
     Good,
     /// It ends at a hop that nobody can read or that is not named (`unknown`, `_hidden`). The address is that of the last
@@ -37,16 +37,18 @@ pub fn asker(
     forwarded: &[&[u8]],
     x_forwarded_for: &[&[u8]],
     trusts: impl Fn(IpAddr) -> bool,
-) -> Asker {
+) -> ClientAddress {
     let one = walk(peer, forwarded.iter().rev().flat_map(|line| elements(line).into_iter().rev()), &trusts);
     let other = walk(peer, x_forwarded_for.iter().rev().flat_map(|line| addresses(line)), &trusts);
     match (one, other) {
-        (None, None) => Asker { address: peer, word: Word::Good },
+        (None, None) => ClientAddress { address: peer, word: Attribution::Good },
         (Some(told), None) | (None, Some(told)) => told,
         (Some(one), Some(other)) if one.address != other.address => {
-            Asker { address: peer, word: Word::Contradictory }
+            ClientAddress { address: peer, word: Attribution::Contradictory }
         }
-        (Some(one), Some(other)) => Asker { word: if one == other { one.word } else { Word::Short }, ..one },
+        (Some(one), Some(other)) => {
+            ClientAddress { word: if one == other { one.word } else { Attribution::Short }, ..one }
+        }
     }
 }
 
@@ -55,20 +57,20 @@ fn walk(
     peer: Option<IpAddr>,
     hops: impl Iterator<Item = Hop>,
     trusts: impl Fn(IpAddr) -> bool,
-) -> Option<Asker> {
+) -> Option<ClientAddress> {
     let mut hops = hops.peekable();
     hops.peek()?;
     let mut last = peer;
     for (count, hop) in hops.enumerate() {
         let Some(address) = hop.filter(|_| count < HOPS_MAX) else {
-            return Some(Asker { address: last, word: Word::Short });
+            return Some(ClientAddress { address: last, word: Attribution::Short });
         };
         last = Some(address);
         if !trusts(address) {
             break;
         }
     }
-    Some(Asker { address: last, word: Word::Good })
+    Some(ClientAddress { address: last, word: Attribution::Good })
 }
 
 /// Whom a proxy heard from; none where it does not say, or nobody understands what.
@@ -188,45 +190,45 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(forwarded: &[&str], x_forwarded_for: &[&str], address: &str, word: Word) {
+    fn check(forwarded: &[&str], x_forwarded_for: &[&str], address: &str, word: Attribution) {
         let [one, other] = [forwarded, x_forwarded_for]
             .map(|lines| lines.iter().map(|line| line.as_bytes()).collect::<Vec<&[u8]>>());
         let found = asker(PEER.parse().ok(), &one, &other, trusts);
-        let expected = Asker { address: Some(address.parse().unwrap()), word };
+        let expected = ClientAddress { address: Some(address.parse().unwrap()), word };
         assert_eq!(found, expected, "{forwarded:?} {x_forwarded_for:?}");
     }
 
     #[test]
     fn x_forwarded_for_is_walked_from_the_right_to_the_first_hop_that_is_not_trusted() {
         for (lines, address, word) in [
-            (&[][..], PEER, Word::Good),
-            (&[""], PEER, Word::Good),
-            (&[" , ,"], PEER, Word::Good),
-            (&["192.0.2.7"], "192.0.2.7", Word::Good),
-            (&["198.51.100.1, 192.0.2.7"], "192.0.2.7", Word::Good),
-            (&["198.51.100.1,192.0.2.7,10.0.0.2"], "192.0.2.7", Word::Good),
-            (&["198.51.100.1", "192.0.2.7, 10.0.0.2", "10.0.0.3,"], "192.0.2.7", Word::Good),
-            (&["10.9.9.9, 10.0.0.2"], "10.9.9.9", Word::Good),
-            (&["192.0.2.7:8080"], "192.0.2.7", Word::Good),
-            (&["2001:db8::7"], "2001:db8::7", Word::Good),
-            (&["[2001:db8::7]"], "2001:db8::7", Word::Good),
-            (&["[2001:db8::7]:443"], "2001:db8::7", Word::Good),
-            (&["::ffff:192.0.2.7"], "192.0.2.7", Word::Good),
-            (&["192.0.2.7, ::ffff:10.0.0.2"], "192.0.2.7", Word::Good),
-            (&["192.0.2.7, fd00::1"], "192.0.2.7", Word::Good),
-            (&["unknown"], PEER, Word::Short),
-            (&["192.0.2.7, unknown"], PEER, Word::Short),
-            (&["192.0.2.7, unix:, 10.0.0.2"], "10.0.0.2", Word::Short),
-            (&["unknown, 192.0.2.7"], "192.0.2.7", Word::Good),
-            (&["192.0.2.7:"], PEER, Word::Short),
-            (&["192.0.2.7:123456"], PEER, Word::Short),
-            (&["192.0.2.07"], PEER, Word::Short),
-            (&["192.0.2.7 10.0.0.2"], PEER, Word::Short),
-            (&["[2001:db8::7"], PEER, Word::Short),
-            (&["[2001:db8::7]443"], PEER, Word::Short),
-            (&["[192.0.2.7]"], PEER, Word::Short),
-            (&["fe80::1%eth0"], PEER, Word::Short),
-            (&["\u{fc}"], PEER, Word::Short),
+            (&[][..], PEER, Attribution::Good),
+            (&[""], PEER, Attribution::Good),
+            (&[" , ,"], PEER, Attribution::Good),
+            (&["192.0.2.7"], "192.0.2.7", Attribution::Good),
+            (&["198.51.100.1, 192.0.2.7"], "192.0.2.7", Attribution::Good),
+            (&["198.51.100.1,192.0.2.7,10.0.0.2"], "192.0.2.7", Attribution::Good),
+            (&["198.51.100.1", "192.0.2.7, 10.0.0.2", "10.0.0.3,"], "192.0.2.7", Attribution::Good),
+            (&["10.9.9.9, 10.0.0.2"], "10.9.9.9", Attribution::Good),
+            (&["192.0.2.7:8080"], "192.0.2.7", Attribution::Good),
+            (&["2001:db8::7"], "2001:db8::7", Attribution::Good),
+            (&["[2001:db8::7]"], "2001:db8::7", Attribution::Good),
+            (&["[2001:db8::7]:443"], "2001:db8::7", Attribution::Good),
+            (&["::ffff:192.0.2.7"], "192.0.2.7", Attribution::Good),
+            (&["192.0.2.7, ::ffff:10.0.0.2"], "192.0.2.7", Attribution::Good),
+            (&["192.0.2.7, fd00::1"], "192.0.2.7", Attribution::Good),
+            (&["unknown"], PEER, Attribution::Short),
+            (&["192.0.2.7, unknown"], PEER, Attribution::Short),
+            (&["192.0.2.7, unix:, 10.0.0.2"], "10.0.0.2", Attribution::Short),
+            (&["unknown, 192.0.2.7"], "192.0.2.7", Attribution::Good),
+            (&["192.0.2.7:"], PEER, Attribution::Short),
+            (&["192.0.2.7:123456"], PEER, Attribution::Short),
+            (&["192.0.2.07"], PEER, Attribution::Short),
+            (&["192.0.2.7 10.0.0.2"], PEER, Attribution::Short),
+            (&["[2001:db8::7"], PEER, Attribution::Short),
+            (&["[2001:db8::7]443"], PEER, Attribution::Short),
+            (&["[192.0.2.7]"], PEER, Attribution::Short),
+            (&["fe80::1%eth0"], PEER, Attribution::Short),
+            (&["\u{fc}"], PEER, Attribution::Short),
         ] {
             check(&[], lines, address, word);
         }
@@ -235,34 +237,34 @@ mod tests {
     #[test]
     fn forwarded_is_walked_in_the_same_way() {
         for (lines, address, word) in [
-            (&["for=192.0.2.7"][..], "192.0.2.7", Word::Good),
-            (&["For=192.0.2.7;proto=http;by=203.0.113.43"], "192.0.2.7", Word::Good),
-            (&["proto=http; FOR=\"192.0.2.7\" ;by=x"], "192.0.2.7", Word::Good),
-            (&["for=198.51.100.1, for=192.0.2.7;by=10.0.0.2, for=10.0.0.3"], "192.0.2.7", Word::Good),
-            (&["for=198.51.100.1", "for=192.0.2.7", "for=10.0.0.3"], "192.0.2.7", Word::Good),
-            (&["for=\"[2001:db8:cafe::17]:4711\""], "2001:db8:cafe::17", Word::Good),
-            (&["for=\"[2001:db8:cafe::17]\""], "2001:db8:cafe::17", Word::Good),
-            (&["for=[2001:db8:cafe::17]:4711"], "2001:db8:cafe::17", Word::Good),
-            (&["for=\"192.0.2.7:_port\""], "192.0.2.7", Word::Good),
-            (&["for=192.0.2.7:80"], "192.0.2.7", Word::Good),
-            (&["for=\"192.0.2\\.7\""], "192.0.2.7", Word::Good),
-            (&["for=\"198.51.100.1, for=\";for=192.0.2.7"], PEER, Word::Short),
-            (&["x=\"a, for=198.51.100.1\";for=192.0.2.7;;"], "192.0.2.7", Word::Good),
-            (&["nonsense, for=192.0.2.7"], "192.0.2.7", Word::Good),
-            (&["for=192.0.2.7,"], "192.0.2.7", Word::Good),
-            (&["for=unknown"], PEER, Word::Short),
-            (&["for=_hidden"], PEER, Word::Short),
-            (&["for=192.0.2.7, for=_gazonk, for=10.0.0.2"], "10.0.0.2", Word::Short),
-            (&["for=192.0.2.7, proto=https"], PEER, Word::Short),
-            (&["for=192.0.2.7;for=192.0.2.8"], PEER, Word::Short),
-            (&["for=192.0.2.7;FOR=192.0.2.7"], PEER, Word::Short),
-            (&["for"], PEER, Word::Short),
-            (&["for="], PEER, Word::Short),
-            (&["for=\"\""], PEER, Word::Short),
-            (&["for =192.0.2.7"], PEER, Word::Short),
-            (&["for=\"192.0.2.7\"x"], PEER, Word::Short),
-            (&["for=\"192.0.2.7\" \"\""], PEER, Word::Short),
-            (&["for=\"192.0.2.7:_\""], PEER, Word::Short),
+            (&["for=192.0.2.7"][..], "192.0.2.7", Attribution::Good),
+            (&["For=192.0.2.7;proto=http;by=203.0.113.43"], "192.0.2.7", Attribution::Good),
+            (&["proto=http; FOR=\"192.0.2.7\" ;by=x"], "192.0.2.7", Attribution::Good),
+            (&["for=198.51.100.1, for=192.0.2.7;by=10.0.0.2, for=10.0.0.3"], "192.0.2.7", Attribution::Good),
+            (&["for=198.51.100.1", "for=192.0.2.7", "for=10.0.0.3"], "192.0.2.7", Attribution::Good),
+            (&["for=\"[2001:db8:cafe::17]:4711\""], "2001:db8:cafe::17", Attribution::Good),
+            (&["for=\"[2001:db8:cafe::17]\""], "2001:db8:cafe::17", Attribution::Good),
+            (&["for=[2001:db8:cafe::17]:4711"], "2001:db8:cafe::17", Attribution::Good),
+            (&["for=\"192.0.2.7:_port\""], "192.0.2.7", Attribution::Good),
+            (&["for=192.0.2.7:80"], "192.0.2.7", Attribution::Good),
+            (&["for=\"192.0.2\\.7\""], "192.0.2.7", Attribution::Good),
+            (&["for=\"198.51.100.1, for=\";for=192.0.2.7"], PEER, Attribution::Short),
+            (&["x=\"a, for=198.51.100.1\";for=192.0.2.7;;"], "192.0.2.7", Attribution::Good),
+            (&["nonsense, for=192.0.2.7"], "192.0.2.7", Attribution::Good),
+            (&["for=192.0.2.7,"], "192.0.2.7", Attribution::Good),
+            (&["for=unknown"], PEER, Attribution::Short),
+            (&["for=_hidden"], PEER, Attribution::Short),
+            (&["for=192.0.2.7, for=_gazonk, for=10.0.0.2"], "10.0.0.2", Attribution::Short),
+            (&["for=192.0.2.7, proto=https"], PEER, Attribution::Short),
+            (&["for=192.0.2.7;for=192.0.2.8"], PEER, Attribution::Short),
+            (&["for=192.0.2.7;FOR=192.0.2.7"], PEER, Attribution::Short),
+            (&["for"], PEER, Attribution::Short),
+            (&["for="], PEER, Attribution::Short),
+            (&["for=\"\""], PEER, Attribution::Short),
+            (&["for =192.0.2.7"], PEER, Attribution::Short),
+            (&["for=\"192.0.2.7\"x"], PEER, Attribution::Short),
+            (&["for=\"192.0.2.7\" \"\""], PEER, Attribution::Short),
+            (&["for=\"192.0.2.7:_\""], PEER, Attribution::Short),
         ] {
             check(lines, &[], address, word);
         }
@@ -277,33 +279,33 @@ mod tests {
             &["for=198.51.100.1;x=\", for=\"[2001:db8::7]\";by=\"_x\""],
             &["for=198.51.100.1;x=\"\\", "for=\""],
         ] {
-            check(lines, &[], PEER, Word::Short);
+            check(lines, &[], PEER, Attribution::Short);
         }
-        check(&["for=198.51.100.1;x=\"", "for=192.0.2.7"], &[], "192.0.2.7", Word::Good);
+        check(&["for=198.51.100.1;x=\"", "for=192.0.2.7"], &[], "192.0.2.7", Attribution::Good);
     }
 
     #[test]
     fn both_fields_are_believed_only_where_they_agree() {
-        check(&["for=192.0.2.7"], &["192.0.2.7"], "192.0.2.7", Word::Good);
-        check(&["for=192.0.2.7, for=10.0.0.2"], &["198.51.100.1, 192.0.2.7"], "192.0.2.7", Word::Good);
-        check(&["for=198.51.100.1"], &["192.0.2.7"], PEER, Word::Contradictory);
-        check(&["for=192.0.2.7"], &["198.51.100.1"], PEER, Word::Contradictory);
-        check(&["for=unknown"], &["192.0.2.7"], PEER, Word::Contradictory);
-        check(&["for=unknown"], &["unknown"], PEER, Word::Short);
-        check(&["for=192.0.2.7"], &[" "], "192.0.2.7", Word::Good);
+        check(&["for=192.0.2.7"], &["192.0.2.7"], "192.0.2.7", Attribution::Good);
+        check(&["for=192.0.2.7, for=10.0.0.2"], &["198.51.100.1, 192.0.2.7"], "192.0.2.7", Attribution::Good);
+        check(&["for=198.51.100.1"], &["192.0.2.7"], PEER, Attribution::Contradictory);
+        check(&["for=192.0.2.7"], &["198.51.100.1"], PEER, Attribution::Contradictory);
+        check(&["for=unknown"], &["192.0.2.7"], PEER, Attribution::Contradictory);
+        check(&["for=unknown"], &["unknown"], PEER, Attribution::Short);
+        check(&["for=192.0.2.7"], &[" "], "192.0.2.7", Attribution::Good);
     }
 
     #[test]
     fn a_way_that_is_too_long_is_not_gone_to_its_end() {
         let way = |hops: usize| format!("192.0.2.7{}", ", 10.0.0.2".repeat(hops));
-        check(&[], &[&way(HOPS_MAX - 1)], "192.0.2.7", Word::Good);
-        check(&[], &[&way(HOPS_MAX)], "10.0.0.2", Word::Short);
+        check(&[], &[&way(HOPS_MAX - 1)], "192.0.2.7", Attribution::Good);
+        check(&[], &[&way(HOPS_MAX)], "10.0.0.2", Attribution::Short);
     }
 
     #[test]
     fn a_peer_on_a_unix_socket_is_asked_as_well() {
         let found = asker(None, &[], &[b"192.0.2.7"], trusts);
-        assert_eq!(found, Asker { address: "192.0.2.7".parse().ok(), word: Word::Good });
-        assert_eq!(asker(None, &[], &[], trusts), Asker { address: None, word: Word::Good });
+        assert_eq!(found, ClientAddress { address: "192.0.2.7".parse().ok(), word: Attribution::Good });
+        assert_eq!(asker(None, &[], &[], trusts), ClientAddress { address: None, word: Attribution::Good });
     }
 }

@@ -30,7 +30,7 @@ pub struct Validators<'a> {
 
 /// What the preconditions come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PreconditionResult {
     /// The method is to be performed.
     Proceed,
     /// The client has this version (304).
@@ -44,9 +44,9 @@ impl Preconditions<'_> {
     ///
     /// An invalid date counts as absent, and so does any date when the representation has none.
     /// If-Modified-Since is for GET and HEAD alone, and each date yields to its entity-tag field.
-    pub fn evaluate(&self, method: Method, validators: &Validators<'_>) -> Outcome {
+    pub fn evaluate(&self, method: Method, validators: &Validators<'_>) -> PreconditionResult {
         match self.is_wanted(validators) {
-            false => Outcome::Failed,
+            false => PreconditionResult::Failed,
             true => self.is_news(method, validators),
         }
     }
@@ -70,16 +70,16 @@ impl Preconditions<'_> {
         }
     }
 
-    fn is_news(&self, method: Method, validators: &Validators<'_>) -> Outcome {
+    fn is_news(&self, method: Method, validators: &Validators<'_>) -> PreconditionResult {
         let reads = matches!(method, Method::Get | Method::Head);
         let known = match self.if_none_match {
             Some(list) => if_none_match_names(list, validators.etag),
             None => reads && modified_after(self.if_modified_since, validators) == Some(false),
         };
         match (known, reads) {
-            (false, _) => Outcome::Proceed,
-            (true, true) => Outcome::NotModified,
-            (true, false) => Outcome::Failed,
+            (false, _) => PreconditionResult::Proceed,
+            (true, true) => PreconditionResult::NotModified,
+            (true, false) => PreconditionResult::Failed,
         }
     }
 }
@@ -98,12 +98,12 @@ mod tests {
     const MODIFIED: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
     const AFTER: &[u8] = b"Sun, 06 Nov 1994 08:49:38 GMT";
 
-    fn evaluate(method: Method, preconditions: Preconditions<'_>) -> Outcome {
+    fn evaluate(method: Method, preconditions: Preconditions<'_>) -> PreconditionResult {
         let etag = EntityTag::parse(b"\"a\"").unwrap();
         preconditions.evaluate(method, &Validators { etag: &etag, last_modified: HttpDate::parse(MODIFIED) })
     }
 
-    fn check(preconditions: Preconditions<'_>, expected: Outcome) {
+    fn check(preconditions: Preconditions<'_>, expected: PreconditionResult) {
         for method in [Method::Get, Method::Head] {
             assert_eq!(evaluate(method, preconditions), expected, "{preconditions:?}");
         }
@@ -115,19 +115,19 @@ mod tests {
 
     #[test]
     fn without_a_condition_the_method_proceeds() {
-        check(none(), Outcome::Proceed);
+        check(none(), PreconditionResult::Proceed);
     }
 
     #[test]
     fn if_match_fails_unless_it_names_the_version_strongly() {
         for (list, expected) in [
-            ("\"a\"", Outcome::Proceed),
-            ("*", Outcome::Proceed),
-            ("\"b\", \"a\"", Outcome::Proceed),
-            ("\"b\"", Outcome::Failed),
-            ("W/\"a\"", Outcome::Failed),
-            ("garbage", Outcome::Failed),
-            ("", Outcome::Failed),
+            ("\"a\"", PreconditionResult::Proceed),
+            ("*", PreconditionResult::Proceed),
+            ("\"b\", \"a\"", PreconditionResult::Proceed),
+            ("\"b\"", PreconditionResult::Failed),
+            ("W/\"a\"", PreconditionResult::Failed),
+            ("garbage", PreconditionResult::Failed),
+            ("", PreconditionResult::Failed),
         ] {
             check(Preconditions { if_match: Some(list.as_bytes()), ..none() }, expected);
         }
@@ -136,10 +136,10 @@ mod tests {
     #[test]
     fn if_unmodified_since_fails_for_a_later_version() {
         for (date, expected) in [
-            (BEFORE, Outcome::Failed),
-            (MODIFIED, Outcome::Proceed),
-            (AFTER, Outcome::Proceed),
-            (b"yesterday", Outcome::Proceed),
+            (BEFORE, PreconditionResult::Failed),
+            (MODIFIED, PreconditionResult::Proceed),
+            (AFTER, PreconditionResult::Proceed),
+            (b"yesterday", PreconditionResult::Proceed),
         ] {
             check(Preconditions { if_unmodified_since: Some(date), ..none() }, expected);
         }
@@ -148,11 +148,11 @@ mod tests {
     #[test]
     fn if_none_match_says_not_modified_for_a_version_the_client_has() {
         for (list, expected) in [
-            ("\"a\"", Outcome::NotModified),
-            ("W/\"a\"", Outcome::NotModified),
-            ("*", Outcome::NotModified),
-            ("\"b\"", Outcome::Proceed),
-            ("garbage", Outcome::Proceed),
+            ("\"a\"", PreconditionResult::NotModified),
+            ("W/\"a\"", PreconditionResult::NotModified),
+            ("*", PreconditionResult::NotModified),
+            ("\"b\"", PreconditionResult::Proceed),
+            ("garbage", PreconditionResult::Proceed),
         ] {
             check(Preconditions { if_none_match: Some(list.as_bytes()), ..none() }, expected);
         }
@@ -161,12 +161,12 @@ mod tests {
     #[test]
     fn if_modified_since_says_not_modified_unless_the_version_is_later() {
         for (date, expected) in [
-            (BEFORE, Outcome::Proceed),
-            (MODIFIED, Outcome::NotModified),
-            (AFTER, Outcome::NotModified),
-            (b"Sun Nov  6 08:49:37 1994", Outcome::NotModified),
-            (b"yesterday", Outcome::Proceed),
-            (b"", Outcome::Proceed),
+            (BEFORE, PreconditionResult::Proceed),
+            (MODIFIED, PreconditionResult::NotModified),
+            (AFTER, PreconditionResult::NotModified),
+            (b"Sun Nov  6 08:49:37 1994", PreconditionResult::NotModified),
+            (b"yesterday", PreconditionResult::Proceed),
+            (b"", PreconditionResult::Proceed),
         ] {
             check(Preconditions { if_modified_since: Some(date), ..none() }, expected);
         }
@@ -176,15 +176,15 @@ mod tests {
     fn a_date_yields_to_its_entity_tag_field() {
         check(
             Preconditions { if_match: Some(b"\"a\""), if_unmodified_since: Some(BEFORE), ..none() },
-            Outcome::Proceed,
+            PreconditionResult::Proceed,
         );
         check(
             Preconditions { if_none_match: Some(b"\"b\""), if_modified_since: Some(AFTER), ..none() },
-            Outcome::Proceed,
+            PreconditionResult::Proceed,
         );
         check(
             Preconditions { if_none_match: Some(b"garbage"), if_modified_since: Some(AFTER), ..none() },
-            Outcome::Proceed,
+            PreconditionResult::Proceed,
         );
     }
 
@@ -192,20 +192,20 @@ mod tests {
     fn a_failed_precondition_comes_before_not_modified() {
         check(
             Preconditions { if_match: Some(b"\"b\""), if_none_match: Some(b"\"a\""), ..none() },
-            Outcome::Failed,
+            PreconditionResult::Failed,
         );
         check(
             Preconditions { if_unmodified_since: Some(BEFORE), if_modified_since: Some(AFTER), ..none() },
-            Outcome::Failed,
+            PreconditionResult::Failed,
         );
     }
 
     #[test]
     fn methods_that_do_not_read_fail_where_reading_is_not_modified() {
         let known = Preconditions { if_none_match: Some(b"*"), ..none() };
-        assert_eq!(evaluate(Method::NotAllowed, known), Outcome::Failed);
+        assert_eq!(evaluate(Method::NotAllowed, known), PreconditionResult::Failed);
         let dated = Preconditions { if_modified_since: Some(AFTER), ..none() };
-        assert_eq!(evaluate(Method::NotAllowed, dated), Outcome::Proceed);
+        assert_eq!(evaluate(Method::NotAllowed, dated), PreconditionResult::Proceed);
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
             Preconditions { if_unmodified_since: Some(BEFORE), ..none() },
             Preconditions { if_modified_since: Some(AFTER), ..none() },
         ] {
-            assert_eq!(preconditions.evaluate(Method::Get, &validators), Outcome::Proceed);
+            assert_eq!(preconditions.evaluate(Method::Get, &validators), PreconditionResult::Proceed);
         }
     }
 

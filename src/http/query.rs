@@ -6,7 +6,7 @@ use crate::http::form_encoding::{decode, pairs};
 
 /// What a query asks for. The default asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wants<'a> {
+pub struct QueryOptions<'a> {
     /// `download`: the file is to be saved, under this name, or under its own if this is empty.
     pub download: Option<Cow<'a, [u8]>>,
     /// `digest`: not the file, but its digest by the algorithm of this name.
@@ -14,16 +14,16 @@ pub struct Wants<'a> {
     /// `archive`: the directory and what is below it, as an archive of the format of this name.
     pub archive: Option<Cow<'a, [u8]>>,
     /// `format`: how a listing is written.
-    pub format: Option<Format>,
+    pub format: Option<ListingFormat>,
     /// `sort`: by what a listing is sorted.
     pub sort: Option<Sort>,
     /// `order`: in which direction it is.
-    pub order: Option<Order>,
+    pub order: Option<SortOrder>,
 }
 
 /// How a listing is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ListingFormat {
     /// A page for people.
     Html,
     /// Data for programs.
@@ -43,21 +43,21 @@ pub enum Sort {
 
 /// The direction of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum SortOrder {
     /// The least first.
     Ascending,
     /// The greatest first.
     Descending,
 }
 
-impl<'a> Wants<'a> {
+impl<'a> QueryOptions<'a> {
     /// Parses a query, which is form-encoded.
     ///
     /// The first of a name counts; others are for someone else, since any query may follow the path of a
     /// file. Names and values are compared in their case. A value of `format`, `sort` or `order` that is none
     /// of theirs is as good as absent, while those of `digest` and `archive` are kept, to be refused by who
     /// knows them. A query that asks for nothing allocates nothing, unless its names are percent-encoded.
-    pub fn parse(query: &'a [u8]) -> Wants<'a> {
+    pub fn parse(query: &'a [u8]) -> QueryOptions<'a> {
         let mut raw = Raw::default();
         for (name, value) in pairs(query) {
             if let Some(slot) = raw.slot(&decode(name)) {
@@ -68,7 +68,7 @@ impl<'a> Wants<'a> {
     }
 }
 
-impl Format {
+impl ListingFormat {
     /// The value of Content-Type.
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -109,7 +109,7 @@ impl Sort {
     }
 }
 
-impl Order {
+impl SortOrder {
     /// The other direction.
     pub const fn reversed(self) -> Self {
         match self {
@@ -159,14 +159,14 @@ impl<'a> Raw<'a> {
         }
     }
 
-    fn read(self) -> Wants<'a> {
-        Wants {
+    fn read(self) -> QueryOptions<'a> {
+        QueryOptions {
             download: self.download.map(decode),
             digest: self.digest.map(decode),
             archive: self.archive.map(decode),
-            format: self.format.and_then(|value| Format::parse(&decode(value))),
+            format: self.format.and_then(|value| ListingFormat::parse(&decode(value))),
             sort: self.sort.and_then(|value| Sort::parse(&decode(value))),
-            order: self.order.and_then(|value| Order::parse(&decode(value))),
+            order: self.order.and_then(|value| SortOrder::parse(&decode(value))),
         }
     }
 }
@@ -175,16 +175,16 @@ impl<'a> Raw<'a> {
 mod tests {
     use super::*;
 
-    fn check(query: &str, expected: Wants<'_>) {
-        assert_eq!(Wants::parse(query.as_bytes()), expected, "{query}");
+    fn check(query: &str, expected: QueryOptions<'_>) {
+        assert_eq!(QueryOptions::parse(query.as_bytes()), expected, "{query}");
     }
 
     fn text(text: &str) -> Option<Cow<'_, [u8]>> {
         Some(Cow::Borrowed(text.as_bytes()))
     }
 
-    fn none<'a>() -> Wants<'a> {
-        Wants::default()
+    fn none<'a>() -> QueryOptions<'a> {
+        QueryOptions::default()
     }
 
     #[test]
@@ -208,26 +208,29 @@ mod tests {
             ("%64ownload=a", "a"),
             ("download=100%", "100%"),
         ] {
-            check(query, Wants { download: text(name), ..none() });
+            check(query, QueryOptions { download: text(name), ..none() });
         }
     }
 
     #[test]
     fn unknown_algorithms_and_archives_are_kept_to_be_refused() {
-        check("digest=sha-256", Wants { digest: text("sha-256"), ..none() });
-        check("digest=md5", Wants { digest: text("md5"), ..none() });
-        check("digest", Wants { digest: text(""), ..none() });
+        check("digest=sha-256", QueryOptions { digest: text("sha-256"), ..none() });
+        check("digest=md5", QueryOptions { digest: text("md5"), ..none() });
+        check("digest", QueryOptions { digest: text(""), ..none() });
         for format in ["tar", "tar.zst", "zip", "rar", "TAR", ""] {
-            check(&format!("archive={format}"), Wants { archive: text(format), ..none() });
+            check(&format!("archive={format}"), QueryOptions { archive: text(format), ..none() });
         }
     }
 
     #[test]
     fn a_listing_has_a_format_and_an_order() {
-        for (query, format) in
-            [("json", Some(Format::Json)), ("html", Some(Format::Html)), ("JSON", None), ("xml", None)]
-        {
-            check(&format!("format={query}"), Wants { format, ..none() });
+        for (query, format) in [
+            ("json", Some(ListingFormat::Json)),
+            ("html", Some(ListingFormat::Html)),
+            ("JSON", None),
+            ("xml", None),
+        ] {
+            check(&format!("format={query}"), QueryOptions { format, ..none() });
         }
         for (query, sort) in [
             ("name", Some(Sort::Name)),
@@ -237,12 +240,12 @@ mod tests {
             ("", None),
             ("kind", None),
         ] {
-            check(&format!("sort={query}"), Wants { sort, ..none() });
+            check(&format!("sort={query}"), QueryOptions { sort, ..none() });
         }
         for (query, order) in
-            [("asc", Some(Order::Ascending)), ("desc", Some(Order::Descending)), ("up", None)]
+            [("asc", Some(SortOrder::Ascending)), ("desc", Some(SortOrder::Descending)), ("up", None)]
         {
-            check(&format!("order={query}"), Wants { order, ..none() });
+            check(&format!("order={query}"), QueryOptions { order, ..none() });
         }
     }
 
@@ -251,21 +254,21 @@ mod tests {
         for sort in Sort::ALL {
             assert_eq!(Sort::parse(sort.name().as_bytes()), Some(sort));
         }
-        for order in [Order::Ascending, Order::Descending] {
-            assert_eq!(Order::parse(order.name().as_bytes()), Some(order));
+        for order in [SortOrder::Ascending, SortOrder::Descending] {
+            assert_eq!(SortOrder::parse(order.name().as_bytes()), Some(order));
         }
     }
 
     #[test]
     fn the_first_of_a_name_counts_even_if_it_says_nothing() {
         check("format=x&format=json", none());
-        check("download&download=b", Wants { download: text(""), ..none() });
+        check("download&download=b", QueryOptions { download: text(""), ..none() });
         check(
             "sort=size&order=desc&sort=name&format=json",
-            Wants {
-                format: Some(Format::Json),
+            QueryOptions {
+                format: Some(ListingFormat::Json),
                 sort: Some(Sort::Size),
-                order: Some(Order::Descending),
+                order: Some(SortOrder::Descending),
                 ..none()
             },
         );
@@ -273,6 +276,6 @@ mod tests {
 
     #[test]
     fn what_needs_no_decoding_is_borrowed() {
-        assert!(matches!(Wants::parse(b"download=a.txt").download, Some(Cow::Borrowed(b"a.txt"))));
+        assert!(matches!(QueryOptions::parse(b"download=a.txt").download, Some(Cow::Borrowed(b"a.txt"))));
     }
 }

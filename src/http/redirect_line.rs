@@ -26,16 +26,16 @@ pub enum Redirect {
 
 /// A line that was understood.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct RedirectLine {
     from: Pattern,
-    to: Place,
+    to: RedirectTarget,
     status: u16,
     /// Whether it counts even where there is a file.
     pub(super) forced: bool,
 }
 
 /// Reads a line; `None` if there is nothing but a comment. The error continues "the line …".
-pub(super) fn parse_line(text: &str) -> Result<Option<Line>, String> {
+pub(super) fn parse_line(text: &str) -> Result<Option<RedirectLine>, String> {
     let words: Vec<&str> = text.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
     let end = words.iter().position(|word| word.starts_with('#')).unwrap_or(words.len());
     let (from, to, status) = match words.get(..end).unwrap_or_default() {
@@ -55,14 +55,14 @@ pub(super) fn parse_line(text: &str) -> Result<Option<Line>, String> {
     let from = Pattern::parse(from_text)?;
     let (status, forced) = parse_status(status)?;
     let to_text = to;
-    let to = Place::parse(to_text, from_text, &from)?;
+    let to = RedirectTarget::parse(to_text, from_text, &from)?;
     if !is_sent_elsewhere(status) && !to.is_plain_path() {
         return Err(format!("has the status {status}, with which `{to_text}` must be a path without query"));
     }
-    Ok(Some(Line { from, to, status, forced }))
+    Ok(Some(RedirectLine { from, to, status, forced }))
 }
 
-impl Line {
+impl RedirectLine {
     /// The path relative to the root, if it is for no other.
     pub(super) fn exact_path(&self) -> Option<Vec<u8>> {
         let names: Option<Vec<&[u8]>> = self.from.steps.iter().map(Step::name).collect();
@@ -216,7 +216,7 @@ impl Pattern {
 
 /// Where a line leads.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct RedirectTarget {
     /// `https://host`; empty for a path of the site.
     origin: String,
     /// Decoded for a path of the site, otherwise encoded.
@@ -225,7 +225,7 @@ struct Place {
     fragment: Option<Template>,
 }
 
-impl Place {
+impl RedirectTarget {
     fn parse(text: &str, from_text: &str, from: &Pattern) -> Result<Self, String> {
         let refused = |reason: &str| format!("leads to `{text}`, which {reason}");
         if text.contains('*') {
@@ -334,10 +334,10 @@ fn split_off(text: &str, at: char) -> (&str, Option<&str>) {
 
 /// A text with gaps for what was captured.
 #[derive(Debug, PartialEq, Eq)]
-struct Template(Vec<Piece>);
+struct Template(Vec<TemplatePiece>);
 
 #[derive(Debug, PartialEq, Eq)]
-enum Piece {
+enum TemplatePiece {
     Text(Vec<u8>),
     Captured(usize),
 }
@@ -351,16 +351,16 @@ impl Template {
         place_of: impl Fn(&str) -> Result<usize, String>,
     ) -> Result<Self, String> {
         let mut pieces = Vec::new();
-        let push_text = |pieces: &mut Vec<Piece>, text: &str| {
+        let push_text = |pieces: &mut Vec<TemplatePiece>, text: &str| {
             let bytes = if is_decoded { decoded(text, whole)? } else { encoded(text, whole)? };
-            pieces.push(Piece::Text(bytes));
+            pieces.push(TemplatePiece::Text(bytes));
             Ok::<(), String>(())
         };
         let mut from = 0;
         for (at, _) in part.match_indices(':') {
             let Some(name) = part.get(at..).and_then(placeholder) else { continue };
             push_text(&mut pieces, part.get(from..at).unwrap_or_default())?;
-            pieces.push(Piece::Captured(place_of(name)?));
+            pieces.push(TemplatePiece::Captured(place_of(name)?));
             from = at + 1 + name.len();
         }
         push_text(&mut pieces, part.get(from..).unwrap_or_default())?;
@@ -372,8 +372,8 @@ impl Template {
         let mut text = Vec::new();
         for piece in &self.0 {
             match piece {
-                Piece::Text(bytes) => text.extend_from_slice(bytes),
-                Piece::Captured(place) => write(captured.get(*place)?, &mut text),
+                TemplatePiece::Text(bytes) => text.extend_from_slice(bytes),
+                TemplatePiece::Captured(place) => write(captured.get(*place)?, &mut text),
             }
             if text.len() > FILLED_BYTES_MAX {
                 return None;

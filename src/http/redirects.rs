@@ -17,12 +17,12 @@ use std::collections::HashMap;
 use std::fmt;
 
 pub use super::redirect_line::Redirect;
-use super::redirect_line::{Line, is_no_name, parse_line};
+use super::redirect_line::{RedirectLine, is_no_name, parse_line};
 
 /// The lines of a `_redirects` file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Redirects {
-    lines: Vec<Line>,
+    lines: Vec<RedirectLine>,
     /// By the whole path, for lines without placeholder and splat.
     exact: HashMap<Vec<u8>, Vec<usize>>,
     /// Other lines by the first name of their paths.
@@ -37,7 +37,7 @@ pub const REDIRECTS_FILE: &str = "_redirects";
 
 /// A line that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadLine {
+pub struct RedirectLineError {
     /// Counted from 1.
     pub number: usize,
     /// The line, shortened.
@@ -46,20 +46,20 @@ pub struct BadLine {
     pub reason: String,
 }
 
-impl fmt::Display for BadLine {
+impl fmt::Display for RedirectLineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { text, reason, .. } = self;
         write!(f, "the line {text:?} {reason}; accepted: {ACCEPTED}")
     }
 }
 
-impl std::error::Error for BadLine {}
+impl std::error::Error for RedirectLineError {}
 
 impl Redirects {
     /// Reads a file. The error tells of every line that is wrong.
     ///
     /// At most 10,000 lines of at most 2,000 bytes each, in UTF-8; a byte order mark and CRLF are let pass.
-    pub fn parse(text: &[u8]) -> Result<Self, Vec<BadLine>> {
+    pub fn parse(text: &[u8]) -> Result<Self, Vec<RedirectLineError>> {
         let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
         let (mut redirects, mut bad) = (Self::default(), Vec::new());
         for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
@@ -111,7 +111,7 @@ impl Redirects {
         })
     }
 
-    fn push(&mut self, line: Line) {
+    fn push(&mut self, line: RedirectLine) {
         let place = self.lines.len();
         if let Some(path) = line.exact_path() {
             self.exact.entry(path).or_default().push(place);
@@ -144,7 +144,7 @@ impl Iterator for InOrder<'_> {
     }
 }
 
-fn read_line(line: &[u8]) -> Result<Option<Line>, String> {
+fn read_line(line: &[u8]) -> Result<Option<RedirectLine>, String> {
     if line.len() > LINE_BYTES_MAX {
         return Err(format!("is longer than {LINE_BYTES_MAX} bytes"));
     }
@@ -155,13 +155,13 @@ fn read_line(line: &[u8]) -> Result<Option<Line>, String> {
     parse_line(text)
 }
 
-fn bad_line(index: usize, line: &[u8], reason: String) -> BadLine {
+fn bad_line(index: usize, line: &[u8], reason: String) -> RedirectLineError {
     let text = String::from_utf8_lossy(line.trim_ascii());
     let mut shown: String = text.chars().take(TEXT_CHARS_MAX).collect();
     if shown.len() < text.len() {
         shown.push('…');
     }
-    BadLine { number: index + 1, text: shown, reason }
+    RedirectLineError { number: index + 1, text: shown, reason }
 }
 
 const LINES_MAX: usize = 10_000;

@@ -1,6 +1,6 @@
 //! Signed links: a URL that opens one path until a moment, for whoever has it.
 //!
-//! What is signed is a text that can be read in one way only, whatever is in its parts ([`Link::text`]); the signature is its
+//! What is signed is a text that can be read in one way only, whatever is in its parts ([`SignedUrl::text`]); the signature is its
 //! HMAC-SHA-256 (RFC 2104). The query carries all but the method and the path, which the request has itself.
 
 use std::borrow::Cow;
@@ -17,9 +17,9 @@ use crate::http::form_encoding::{decode, pairs};
 
 /// What a link allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link<'a> {
+pub struct SignedUrl<'a> {
     /// `GET`, which stands for `HEAD` as well, or `HEAD`.
-    pub method: LinkMethod,
+    pub method: SignedMethod,
     /// The path relative to the root, decoded and without a slash at either end; empty for the root.
     pub path: Cow<'a, [u8]>,
     /// What its query says.
@@ -28,7 +28,7 @@ pub struct Link<'a> {
 
 /// The method that a link is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkMethod {
+pub enum SignedMethod {
     /// `GET`, and `HEAD` with it.
     Get,
     /// `HEAD` alone.
@@ -50,7 +50,7 @@ pub struct Terms<'a> {
 
 /// A link as a query shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown<'a> {
+pub struct SignedUrlQuery<'a> {
     /// What it says.
     pub terms: Terms<'a>,
     signature: [u8; SIGNATURE_BYTES],
@@ -58,7 +58,7 @@ pub struct Shown<'a> {
 
 /// Why a query that has a signature is no link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadLink {
+pub enum SignedUrlQueryError {
     /// A parameter is there twice.
     Twice,
     /// `expires` or `key` is missing.
@@ -73,12 +73,12 @@ pub enum BadLink {
     AsksForMore,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> SignedUrlQuery<'a> {
     /// The link in a query; none where there is no `sig` in it.
     ///
     /// # Errors
     /// Where there is one, and what is around it is no link.
-    pub fn read(query: &'a [u8]) -> Option<Result<Self, BadLink>> {
+    pub fn read(query: &'a [u8]) -> Option<Result<Self, SignedUrlQueryError>> {
         let mut raw = Raw::default();
         let mut fault = None;
         for (name, value) in pairs(query) {
@@ -91,8 +91,8 @@ impl<'a> Shown<'a> {
     }
 
     /// Whether a key signed this link for `method` and `path`. Takes the same time whichever bytes differ.
-    pub fn is_signed_by(&self, key: &[u8], method: LinkMethod, path: &[u8]) -> bool {
-        let link = Link { method, path: Cow::Borrowed(path), terms: self.terms.clone() };
+    pub fn is_signed_by(&self, key: &[u8], method: SignedMethod, path: &[u8]) -> bool {
+        let link = SignedUrl { method, path: Cow::Borrowed(path), terms: self.terms.clone() };
         mac(key, &link).verify_slice(&self.signature).is_ok()
     }
 }
@@ -106,7 +106,7 @@ impl Terms<'_> {
     }
 }
 
-impl Link<'_> {
+impl SignedUrl<'_> {
     /// What is signed: a row of netstrings, each the length of a part in decimal digits, a colon, the part and a comma. The parts are
     /// `pagecast-link-v1`, `method=`, `path=` (with its leading slash), `expires=`, `key=`, and where they are given `client=` and
     /// `download=`, in this order.
@@ -144,7 +144,7 @@ impl Link<'_> {
     }
 }
 
-impl LinkMethod {
+impl SignedMethod {
     /// The token of the method.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -176,34 +176,41 @@ struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    fn take(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), BadLink> {
+    fn take(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), SignedUrlQueryError> {
         let slot = match name {
             b"expires" => &mut self.expires,
             b"key" => &mut self.key,
             b"client" => &mut self.client,
             b"download" => &mut self.download,
             b"sig" => &mut self.sig,
-            b"archive" | b"digest" | b"format" | b"sort" | b"order" => return Err(BadLink::AsksForMore),
+            b"archive" | b"digest" | b"format" | b"sort" | b"order" => {
+                return Err(SignedUrlQueryError::AsksForMore);
+            }
             _ => return Ok(()),
         };
         match slot.replace(value) {
             None => Ok(()),
-            Some(_) => Err(BadLink::Twice),
+            Some(_) => Err(SignedUrlQueryError::Twice),
         }
     }
 
-    fn read(self, signature: &[u8]) -> Result<Shown<'a>, BadLink> {
-        let expires = seconds(&decode(self.expires.ok_or(BadLink::Incomplete)?)).ok_or(BadLink::Expires)?;
-        let key = self.key.map(decode).ok_or(BadLink::Incomplete)?;
+    fn read(self, signature: &[u8]) -> Result<SignedUrlQuery<'a>, SignedUrlQueryError> {
+        let expires = seconds(&decode(self.expires.ok_or(SignedUrlQueryError::Incomplete)?))
+            .ok_or(SignedUrlQueryError::Expires)?;
+        let key = self.key.map(decode).ok_or(SignedUrlQueryError::Incomplete)?;
         let client = self.client.map(decode);
         if let Some(client) = &client
             && std::str::from_utf8(client).ok().and_then(network).is_none()
         {
-            return Err(BadLink::Client);
+            return Err(SignedUrlQueryError::Client);
         }
-        let decoded = URL_SAFE_NO_PAD.decode(decode(signature)).map_err(|_| BadLink::Signature)?;
-        let signature = decoded.try_into().map_err(|_| BadLink::Signature)?;
-        Ok(Shown { terms: Terms { expires, key, client, download: self.download.map(decode) }, signature })
+        let decoded =
+            URL_SAFE_NO_PAD.decode(decode(signature)).map_err(|_| SignedUrlQueryError::Signature)?;
+        let signature = decoded.try_into().map_err(|_| SignedUrlQueryError::Signature)?;
+        Ok(SignedUrlQuery {
+            terms: Terms { expires, key, client, download: self.download.map(decode) },
+            signature,
+        })
     }
 }
 
@@ -219,7 +226,7 @@ fn put(text: &mut Vec<u8>, name: &str, value: &[u8]) {
     text.push(b',');
 }
 
-fn mac(key: &[u8], link: &Link<'_>) -> Hmac<Sha256> {
+fn mac(key: &[u8], link: &SignedUrl<'_>) -> Hmac<Sha256> {
     // HMAC takes keys of any length; the fallible constructor is that of the trait.
     let mut mac = match Hmac::<Sha256>::new_from_slice(key) {
         Ok(mac) => mac,
@@ -245,7 +252,7 @@ mod tests {
 
     const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-    fn link<'a>(path: &'a str, client: Option<&'a str>, download: Option<&'a str>) -> Link<'a> {
+    fn link<'a>(path: &'a str, client: Option<&'a str>, download: Option<&'a str>) -> SignedUrl<'a> {
         let value = |text: &'a str| Cow::Borrowed(text.as_bytes());
         let terms = Terms {
             expires: 1_767_225_600,
@@ -253,7 +260,7 @@ mod tests {
             client: client.map(value),
             download: download.map(value),
         };
-        Link { method: LinkMethod::Get, path: value(path), terms }
+        SignedUrl { method: SignedMethod::Get, path: value(path), terms }
     }
 
     #[test]
@@ -277,7 +284,7 @@ mod tests {
             link("a", Some("192.0.2.0/24"), None),
             link("a,10:client=a", None, None),
             link("a", None, Some("x,13:download=y")),
-            Link { method: LinkMethod::Head, ..link("a", None, None) },
+            SignedUrl { method: SignedMethod::Head, ..link("a", None, None) },
         ];
         for (index, one) in links.iter().enumerate() {
             for other in &links[..index] {
@@ -294,13 +301,13 @@ mod tests {
             link("ä b&c", Some("2001:db8::/32"), Some("r & d=100%+é.pdf")),
         ] {
             let query = link.query(KEY);
-            let shown = Shown::read(query.as_bytes()).unwrap().unwrap();
+            let shown = SignedUrlQuery::read(query.as_bytes()).unwrap().unwrap();
             assert_eq!(shown.terms, link.terms, "{query}");
-            assert!(shown.is_signed_by(KEY, LinkMethod::Get, &link.path), "{query}");
+            assert!(shown.is_signed_by(KEY, SignedMethod::Get, &link.path), "{query}");
             for (key, method, path) in [
-                (b"another key".as_slice(), LinkMethod::Get, &*link.path),
-                (KEY, LinkMethod::Head, &*link.path),
-                (KEY, LinkMethod::Get, b"another/path"),
+                (b"another key".as_slice(), SignedMethod::Get, &*link.path),
+                (KEY, SignedMethod::Head, &*link.path),
+                (KEY, SignedMethod::Get, b"another/path"),
             ] {
                 assert!(!shown.is_signed_by(key, method, path), "{query}");
             }
@@ -311,36 +318,36 @@ mod tests {
     fn a_query_without_a_signature_is_no_link_and_one_with_faults_says_which() {
         let sig = "A".repeat(43);
         for query in ["", "expires=1&key=a", "download=x&archive=zip", "Sig=a", "sigs=b"] {
-            assert_eq!(Shown::read(query.as_bytes()), None, "{query}");
+            assert_eq!(SignedUrlQuery::read(query.as_bytes()), None, "{query}");
         }
         for (query, why) in [
-            ("sig=A&expires=1&key=a".to_owned(), BadLink::Signature),
-            (format!("sig={sig}A&expires=1&key=a"), BadLink::Signature),
-            (format!("sig={sig}=&expires=1&key=a"), BadLink::Signature),
-            (format!("sig={}B&expires=1&key=a", &sig[1..]), BadLink::Signature),
-            (format!("sig={}%2B&expires=1&key=a", &sig[1..]), BadLink::Signature),
-            ("sig&expires=1&key=a".to_owned(), BadLink::Signature),
-            (format!("sig={sig}&expires=1"), BadLink::Incomplete),
-            (format!("sig={sig}&key=1"), BadLink::Incomplete),
-            (format!("sig={sig}&key=a&expires="), BadLink::Expires),
-            (format!("sig={sig}&key=a&expires=+1"), BadLink::Expires),
-            (format!("sig={sig}&key=a&expires=01"), BadLink::Expires),
-            (format!("sig={sig}&key=a&expires=-1"), BadLink::Expires),
-            (format!("sig={sig}&key=a&expires=18446744073709551616"), BadLink::Expires),
-            (format!("sig={sig}&key=a&expires=1&client=x"), BadLink::Client),
-            (format!("sig={sig}&key=a&expires=1&client="), BadLink::Client),
-            (format!("sig={sig}&key=a&expires=1&expires=2"), BadLink::Twice),
-            (format!("sig={sig}&key=a&%65xpires=2&expires=1"), BadLink::Twice),
-            (format!("sig={sig}&key=a&expires=1&download=a&download=b"), BadLink::Twice),
-            (format!("sig={sig}&sig={sig}&key=a&expires=1"), BadLink::Twice),
-            (format!("archive=zip&sig={sig}&key=a&expires=1"), BadLink::AsksForMore),
-            (format!("sig={sig}&key=a&expires=1&%64igest=md5"), BadLink::AsksForMore),
-            (format!("sig={sig}&key=a&expires=1&sort"), BadLink::AsksForMore),
+            ("sig=A&expires=1&key=a".to_owned(), SignedUrlQueryError::Signature),
+            (format!("sig={sig}A&expires=1&key=a"), SignedUrlQueryError::Signature),
+            (format!("sig={sig}=&expires=1&key=a"), SignedUrlQueryError::Signature),
+            (format!("sig={}B&expires=1&key=a", &sig[1..]), SignedUrlQueryError::Signature),
+            (format!("sig={}%2B&expires=1&key=a", &sig[1..]), SignedUrlQueryError::Signature),
+            ("sig&expires=1&key=a".to_owned(), SignedUrlQueryError::Signature),
+            (format!("sig={sig}&expires=1"), SignedUrlQueryError::Incomplete),
+            (format!("sig={sig}&key=1"), SignedUrlQueryError::Incomplete),
+            (format!("sig={sig}&key=a&expires="), SignedUrlQueryError::Expires),
+            (format!("sig={sig}&key=a&expires=+1"), SignedUrlQueryError::Expires),
+            (format!("sig={sig}&key=a&expires=01"), SignedUrlQueryError::Expires),
+            (format!("sig={sig}&key=a&expires=-1"), SignedUrlQueryError::Expires),
+            (format!("sig={sig}&key=a&expires=18446744073709551616"), SignedUrlQueryError::Expires),
+            (format!("sig={sig}&key=a&expires=1&client=x"), SignedUrlQueryError::Client),
+            (format!("sig={sig}&key=a&expires=1&client="), SignedUrlQueryError::Client),
+            (format!("sig={sig}&key=a&expires=1&expires=2"), SignedUrlQueryError::Twice),
+            (format!("sig={sig}&key=a&%65xpires=2&expires=1"), SignedUrlQueryError::Twice),
+            (format!("sig={sig}&key=a&expires=1&download=a&download=b"), SignedUrlQueryError::Twice),
+            (format!("sig={sig}&sig={sig}&key=a&expires=1"), SignedUrlQueryError::Twice),
+            (format!("archive=zip&sig={sig}&key=a&expires=1"), SignedUrlQueryError::AsksForMore),
+            (format!("sig={sig}&key=a&expires=1&%64igest=md5"), SignedUrlQueryError::AsksForMore),
+            (format!("sig={sig}&key=a&expires=1&sort"), SignedUrlQueryError::AsksForMore),
         ] {
-            assert_eq!(Shown::read(query.as_bytes()), Some(Err(why)), "{query}");
+            assert_eq!(SignedUrlQuery::read(query.as_bytes()), Some(Err(why)), "{query}");
         }
         let with_others = format!("v=3&sig={sig}&key=a&expires=0&utm=x");
-        assert!(Shown::read(with_others.as_bytes()).unwrap().is_ok());
+        assert!(SignedUrlQuery::read(with_others.as_bytes()).unwrap().is_ok());
     }
 
     #[test]

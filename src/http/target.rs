@@ -37,7 +37,7 @@ pub struct ParsedTarget<'a> {
 
 /// Why a request target is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadTarget {
+pub enum TargetError {
     /// The path does not start with a slash.
     NotAbsolute,
     /// A `%` is not followed by two hexadecimal digits.
@@ -58,8 +58,8 @@ pub enum BadTarget {
 
 impl<'a> SitePath<'a> {
     /// Parses the raw path of a request target, without its query.
-    pub fn parse(path: &'a [u8]) -> Result<ParsedTarget<'a>, BadTarget> {
-        let relative = path.strip_prefix(b"/").ok_or(BadTarget::NotAbsolute)?;
+    pub fn parse(path: &'a [u8]) -> Result<ParsedTarget<'a>, TargetError> {
+        let relative = path.strip_prefix(b"/").ok_or(TargetError::NotAbsolute)?;
         if is_plain(path, relative) { Ok(borrow_plain(relative)) } else { resolve(relative) }
     }
 
@@ -188,7 +188,7 @@ impl fmt::Display for SitePath<'_> {
 ///
 /// The target is in origin form (`/path?query`) or in absolute form (`http://host/path?query`, where no path
 /// means `/`). The asterisk form has no path: ask [`is_asterisk`] first.
-pub fn split_target(target: &[u8]) -> Result<(&[u8], Option<&[u8]>), BadTarget> {
+pub fn split_target(target: &[u8]) -> Result<(&[u8], Option<&[u8]>), TargetError> {
     check_characters(target)?;
     let origin = match target {
         [b'/', ..] => target,
@@ -225,7 +225,7 @@ fn borrow_plain(relative: &[u8]) -> ParsedTarget<'_> {
     ParsedTarget { path: SitePath { bytes: Cow::Borrowed(bytes) }, wants_directory }
 }
 
-fn resolve(relative: &[u8]) -> Result<ParsedTarget<'static>, BadTarget> {
+fn resolve(relative: &[u8]) -> Result<ParsedTarget<'static>, TargetError> {
     let mut bytes = Vec::with_capacity(relative.len());
     let mut wants_directory = true;
     for segment in relative.split(|&byte| byte == b'/') {
@@ -247,8 +247,8 @@ enum Segment {
 /// what was written, hence after decoding.
 fn push_segment(
     bytes: &mut Vec<u8>,
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), BadTarget>,
-) -> Result<Segment, BadTarget> {
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), TargetError>,
+) -> Result<Segment, TargetError> {
     let parent_end = bytes.len();
     if parent_end > 0 {
         bytes.push(b'/');
@@ -266,22 +266,22 @@ fn push_segment(
     Ok(Segment::Structure)
 }
 
-fn pop_segment(bytes: &mut Vec<u8>) -> Result<(), BadTarget> {
+fn pop_segment(bytes: &mut Vec<u8>) -> Result<(), TargetError> {
     if bytes.is_empty() {
-        return Err(BadTarget::Climbs);
+        return Err(TargetError::Climbs);
     }
     let parent_end = bytes.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
     bytes.truncate(parent_end);
     Ok(())
 }
 
-fn decode_segment(segment: &[u8], bytes: &mut Vec<u8>) -> Result<(), BadTarget> {
+fn decode_segment(segment: &[u8], bytes: &mut Vec<u8>) -> Result<(), TargetError> {
     let mut rest = segment;
     while let [first, tail @ ..] = rest {
         let (byte, tail) = if *first == b'%' { decode_escape(tail)? } else { (*first, tail) };
         match byte {
-            0 => return Err(BadTarget::Nul),
-            b'/' => return Err(BadTarget::EncodedSlash),
+            0 => return Err(TargetError::Nul),
+            b'/' => return Err(TargetError::EncodedSlash),
             _ => bytes.push(byte),
         }
         rest = tail;
@@ -290,11 +290,11 @@ fn decode_segment(segment: &[u8], bytes: &mut Vec<u8>) -> Result<(), BadTarget> 
 }
 
 /// Decodes the two digits that follow a `%`.
-fn decode_escape(digits: &[u8]) -> Result<(u8, &[u8]), BadTarget> {
-    let [high, low, tail @ ..] = digits else { return Err(BadTarget::Escape) };
+fn decode_escape(digits: &[u8]) -> Result<(u8, &[u8]), TargetError> {
+    let [high, low, tail @ ..] = digits else { return Err(TargetError::Escape) };
     match (hex_value(*high), hex_value(*low)) {
         (Some(high), Some(low)) => Ok((high << 4 | low, tail)),
-        _ => Err(BadTarget::Escape),
+        _ => Err(TargetError::Escape),
     }
 }
 
@@ -307,14 +307,14 @@ fn hex_value(digit: u8) -> Option<u8> {
     }
 }
 
-fn check_characters(target: &[u8]) -> Result<(), BadTarget> {
+fn check_characters(target: &[u8]) -> Result<(), TargetError> {
     // As in `is_plain`: a first look at all bytes without a branch for each.
     if !target.iter().fold(false, |found, &byte| found | is_foreign(byte)) {
         return Ok(());
     }
     match target.iter().find(|&&byte| is_foreign(byte)) {
-        Some(b'#') => Err(BadTarget::Fragment),
-        _ => Err(BadTarget::Character),
+        Some(b'#') => Err(TargetError::Fragment),
+        _ => Err(TargetError::Character),
     }
 }
 
@@ -324,16 +324,16 @@ fn is_foreign(byte: u8) -> bool {
 }
 
 /// What follows the authority of a target in absolute form: empty, or from its `/` or `?` on.
-fn strip_authority(target: &[u8]) -> Result<&[u8], BadTarget> {
+fn strip_authority(target: &[u8]) -> Result<&[u8], TargetError> {
     let hierarchical = strip_prefix_ignore_case(target, b"http://")
         .or_else(|| strip_prefix_ignore_case(target, b"https://"))
-        .ok_or(BadTarget::NotAbsolute)?;
+        .ok_or(TargetError::NotAbsolute)?;
     let end = hierarchical.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(hierarchical.len());
-    let (authority, origin) = hierarchical.split_at_checked(end).ok_or(BadTarget::Authority)?;
+    let (authority, origin) = hierarchical.split_at_checked(end).ok_or(TargetError::Authority)?;
     // An http URI without a host is invalid (RFC 9110 §4.2.1), and so, to us, is one with a user in it
     // (§4.2.4).
     if authority.is_empty() || !is_valid_host(authority) {
-        return Err(BadTarget::Authority);
+        return Err(TargetError::Authority);
     }
     Ok(origin)
 }
@@ -393,22 +393,22 @@ impl fmt::Debug for SitePath<'_> {
     }
 }
 
-impl fmt::Display for BadTarget {
+impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            BadTarget::NotAbsolute => "the path does not start with a slash",
-            BadTarget::Escape => "a percent sign without two hexadecimal digits",
-            BadTarget::Nul => "a NUL in the path",
-            BadTarget::EncodedSlash => "an encoded slash in the path",
-            BadTarget::Climbs => "the path climbs above the root",
-            BadTarget::Character => "a space or control character in the target",
-            BadTarget::Fragment => "a fragment in the target",
-            BadTarget::Authority => "the authority of the target is not a host",
+            TargetError::NotAbsolute => "the path does not start with a slash",
+            TargetError::Escape => "a percent sign without two hexadecimal digits",
+            TargetError::Nul => "a NUL in the path",
+            TargetError::EncodedSlash => "an encoded slash in the path",
+            TargetError::Climbs => "the path climbs above the root",
+            TargetError::Character => "a space or control character in the target",
+            TargetError::Fragment => "a fragment in the target",
+            TargetError::Authority => "the authority of the target is not a host",
         })
     }
 }
 
-impl std::error::Error for BadTarget {}
+impl std::error::Error for TargetError {}
 
 #[cfg(test)]
 mod tests {
@@ -416,7 +416,7 @@ mod tests {
 
     use super::*;
 
-    fn check(raw: &str, expected: Result<(&str, bool), BadTarget>) {
+    fn check(raw: &str, expected: Result<(&str, bool), TargetError>) {
         let parsed = SitePath::parse(raw.as_bytes());
         let found = parsed.as_ref().map(|target| (target.path.as_bytes(), target.wants_directory));
         let expected = expected.as_ref().map(|(path, directory)| (path.as_bytes(), *directory));
@@ -463,22 +463,22 @@ mod tests {
     #[test]
     fn a_path_that_cannot_be_trusted_is_refused_with_its_reason() {
         for (raw, reason) in [
-            ("", BadTarget::NotAbsolute),
-            ("a", BadTarget::NotAbsolute),
-            ("../a", BadTarget::NotAbsolute),
-            ("/%", BadTarget::Escape),
-            ("/%4", BadTarget::Escape),
-            ("/%4/1", BadTarget::Escape),
-            ("/%g1", BadTarget::Escape),
-            ("/%+1", BadTarget::Escape),
-            ("/a%00", BadTarget::Nul),
-            ("/a\0", BadTarget::Nul),
-            ("/a%2fb", BadTarget::EncodedSlash),
-            ("/..%2F", BadTarget::EncodedSlash),
-            ("/..", BadTarget::Climbs),
-            ("/%2e%2e/etc/passwd", BadTarget::Climbs),
-            ("/a/../..", BadTarget::Climbs),
-            ("/a/..//../b", BadTarget::Climbs),
+            ("", TargetError::NotAbsolute),
+            ("a", TargetError::NotAbsolute),
+            ("../a", TargetError::NotAbsolute),
+            ("/%", TargetError::Escape),
+            ("/%4", TargetError::Escape),
+            ("/%4/1", TargetError::Escape),
+            ("/%g1", TargetError::Escape),
+            ("/%+1", TargetError::Escape),
+            ("/a%00", TargetError::Nul),
+            ("/a\0", TargetError::Nul),
+            ("/a%2fb", TargetError::EncodedSlash),
+            ("/..%2F", TargetError::EncodedSlash),
+            ("/..", TargetError::Climbs),
+            ("/%2e%2e/etc/passwd", TargetError::Climbs),
+            ("/a/../..", TargetError::Climbs),
+            ("/a/..//../b", TargetError::Climbs),
         ] {
             check(raw, Err(reason));
         }
@@ -591,22 +591,22 @@ mod tests {
     #[test]
     fn a_target_of_another_form_is_refused() {
         for (target, reason) in [
-            ("", BadTarget::NotAbsolute),
-            ("*", BadTarget::NotAbsolute),
-            ("a/b", BadTarget::NotAbsolute),
-            ("?a", BadTarget::NotAbsolute),
-            ("host:443", BadTarget::NotAbsolute),
-            ("ftp://host/a", BadTarget::NotAbsolute),
-            ("http:/a", BadTarget::NotAbsolute),
-            ("http:///a", BadTarget::Authority),
-            ("http://user@host/a", BadTarget::Authority),
-            ("http://host:x/a", BadTarget::Authority),
-            ("/a#b", BadTarget::Fragment),
-            ("/a?b#c", BadTarget::Fragment),
-            ("/a b", BadTarget::Character),
-            ("/a\tb", BadTarget::Character),
-            ("/a\x7f", BadTarget::Character),
-            ("/a?\r\n", BadTarget::Character),
+            ("", TargetError::NotAbsolute),
+            ("*", TargetError::NotAbsolute),
+            ("a/b", TargetError::NotAbsolute),
+            ("?a", TargetError::NotAbsolute),
+            ("host:443", TargetError::NotAbsolute),
+            ("ftp://host/a", TargetError::NotAbsolute),
+            ("http:/a", TargetError::NotAbsolute),
+            ("http:///a", TargetError::Authority),
+            ("http://user@host/a", TargetError::Authority),
+            ("http://host:x/a", TargetError::Authority),
+            ("/a#b", TargetError::Fragment),
+            ("/a?b#c", TargetError::Fragment),
+            ("/a b", TargetError::Character),
+            ("/a\tb", TargetError::Character),
+            ("/a\x7f", TargetError::Character),
+            ("/a?\r\n", TargetError::Character),
         ] {
             assert_eq!(split_target(target.as_bytes()), Err(reason), "{target}");
         }

@@ -1,6 +1,6 @@
 //! Settings that change while the server runs: the configuration is read again, and what can be changed is.
 //!
-//! A configuration with a mistake is refused whole. One that is accepted becomes a new `Served` for every worker: requests
+//! A configuration with a mistake is refused whole. One that is accepted becomes a new `WorkerView` for every worker: requests
 //! under way finish with the one that they began with, and the next request of every connection sees the new one.
 
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 
-use crate::config::change::Change;
+use crate::config::change::ConfigChange;
 use crate::config::policy::rules::Rules;
 use crate::config::{
-    Auto, Config, ConfigError, ConfigErrors, Count, Given, Knob, Limits, Loaded, Origins, RegularFiles,
-    RootPath, SystemFacts, read_redirects, settle,
+    Auto, Config, ConfigError, ConfigErrors, Count, LoadedConfig, ProcessInputs, RegularFiles,
+    ResolvedLimits, RootPath, Setting, SystemFacts, ValueOrigins, read_redirects, settle,
 };
-use crate::files::{Files, Settings};
+use crate::files::{FileSettings, Files};
 use crate::http::redirects::Redirects;
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::progress::Warmth;
-use crate::limits::admission::Guard;
-use crate::net::request_log::Noting;
-use crate::net::tls::certificates::{Certificates, Found};
+use crate::lifecycle::warmup::progress::Warmup;
+use crate::limits::admission::Limits;
+use crate::net::request_log::RequestLogOptions;
+use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
-use crate::net::worker::Bounds;
-use crate::site::handler::Manners;
-use crate::sys::blocking_pool::Disk;
+use crate::net::worker::ConnectionSettings;
+use crate::site::handler::SiteSettings;
+use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::service_manager;
 use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::logger;
@@ -35,34 +35,34 @@ use crate::telemetry::logger;
 /// Who asks for a reload leaves word here. What is asked for twice before it is begun is done once.
 #[derive(Clone, Default)]
 pub struct ReloadRequests {
-    inner: Arc<Asked>,
+    inner: Arc<ReloadRequest>,
 }
 
 #[derive(Default)]
-struct Asked {
+struct ReloadRequest {
     configuration: Notify,
     redirects: Notify,
     reopening: Notify,
 }
 
 /// What is to be read again.
-enum Wanted {
+enum ReloadScope {
     Configuration,
     Redirects,
 }
 
 /// What a worker serves with.
 #[derive(Clone)]
-pub(crate) struct Served {
+pub(crate) struct WorkerView {
     pub(crate) files: Files,
-    pub(crate) manners: Manners,
-    pub(crate) bounds: Bounds,
-    pub(crate) noting: Noting,
+    pub(crate) manners: SiteSettings,
+    pub(crate) bounds: ConnectionSettings,
+    pub(crate) noting: RequestLogOptions,
 }
 
 /// For a worker: what it serves with from now on.
-pub(crate) struct Order {
-    pub(crate) served: Served,
+pub(crate) struct WorkerUpdate {
+    pub(crate) served: WorkerView,
     /// Dropped once that is so.
     pub(crate) done: mpsc::UnboundedSender<()>,
 }
@@ -74,18 +74,18 @@ pub(crate) struct Reloader {
 }
 
 struct Inner {
-    given: Given,
+    given: ProcessInputs,
     /// Apart from the other pools: a file system that hangs holds up the reload alone.
-    disk: Disk,
-    guard: Guard,
-    warmth: Warmth,
+    disk: BlockingPool,
+    guard: Limits,
+    warmth: Warmup,
     tls: Option<Tls>,
     /// The files of certificates that were looked into last, whatever came of it.
     judged: Mutex<Option<[u8; 32]>>,
     access_log: AccessLog,
-    workers: Vec<mpsc::UnboundedSender<Order>>,
+    workers: Vec<mpsc::UnboundedSender<WorkerUpdate>>,
     turn: tokio::sync::Mutex<()>,
-    current: Mutex<Current>,
+    current: Mutex<ConfigInEffect>,
     counts: ReloadCounts,
 }
 
@@ -132,18 +132,18 @@ fn unix_seconds() -> u64 {
 
 /// What is in effect.
 #[derive(Clone)]
-pub(crate) struct Current {
+pub(crate) struct ConfigInEffect {
     pub(crate) config: Config,
-    pub(crate) origins: Origins,
+    pub(crate) origins: ValueOrigins,
     /// What was read and waits for a restart.
-    pub(crate) postponed: Vec<Postponed>,
-    pub(crate) limits: Limits,
-    pub(crate) served: Served,
+    pub(crate) postponed: Vec<PendingRestart>,
+    pub(crate) limits: ResolvedLimits,
+    pub(crate) served: WorkerView,
 }
 
 /// A knob that has another value at the next start.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Postponed {
+pub(crate) struct PendingRestart {
     pub(crate) key: &'static str,
     /// Where the value comes from.
     pub(crate) origin: String,
@@ -157,7 +157,7 @@ pub(crate) struct Postponed {
 pub(crate) struct Reloaded {
     /// What has changed, in words.
     pub(crate) news: String,
-    pub(crate) postponed: Vec<Postponed>,
+    pub(crate) postponed: Vec<PendingRestart>,
 }
 
 impl ReloadRequests {
@@ -181,11 +181,11 @@ impl ReloadRequests {
         self.inner.reopening.notified().await;
     }
 
-    async fn next(&self) -> Wanted {
+    async fn next(&self) -> ReloadScope {
         tokio::select! {
             biased;
-            () = self.inner.configuration.notified() => Wanted::Configuration,
-            () = self.inner.redirects.notified() => Wanted::Redirects,
+            () = self.inner.configuration.notified() => ReloadScope::Configuration,
+            () = self.inner.redirects.notified() => ReloadScope::Redirects,
         }
     }
 }
@@ -196,15 +196,15 @@ impl Reloader {
     /// # Errors
     /// Where threads can't be started.
     pub(crate) fn new(
-        given: Given,
-        current: Current,
-        guard: Guard,
-        warmth: Warmth,
+        given: ProcessInputs,
+        current: ConfigInEffect,
+        guard: Limits,
+        warmth: Warmup,
         tls: Option<Tls>,
         access_log: AccessLog,
-        workers: Vec<mpsc::UnboundedSender<Order>>,
+        workers: Vec<mpsc::UnboundedSender<WorkerUpdate>>,
     ) -> std::io::Result<Self> {
-        let disk = Disk::new("pagecast-load", 1, 0)?;
+        let disk = BlockingPool::new("pagecast-load", 1, 0)?;
         let (turn, current) = (tokio::sync::Mutex::default(), Mutex::new(current));
         let counts = ReloadCounts::new();
         let judged = Mutex::new(tls.as_ref().map(|tls| tls.certificates().fingerprint()));
@@ -219,12 +219,12 @@ impl Reloader {
             let wanted = requests.next().await;
             let is_stopping = lifecycle.phase() >= Phase::Draining;
             match wanted {
-                Wanted::Configuration if is_stopping => {
+                ReloadScope::Configuration if is_stopping => {
                     log::info!("not reloaded: the server is stopping");
                 }
                 // What went wrong is in the log.
-                Wanted::Configuration => drop(self.reload().await),
-                Wanted::Redirects => drop(self.reload_redirects().await),
+                ReloadScope::Configuration => drop(self.reload().await),
+                ReloadScope::Redirects => drop(self.reload_redirects().await),
             }
         }
     }
@@ -235,7 +235,7 @@ impl Reloader {
     }
 
     /// The limits in effect.
-    pub(crate) fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> ResolvedLimits {
         self.inner.current.lock().limits
     }
 
@@ -275,9 +275,9 @@ impl Reloader {
         let redirects = read.inspect_err(|errors| tell(errors, "what _redirects says"))?;
         if redirects != before.served.manners.redirects {
             log::info!("the redirects of {} are others", before.config.root);
-            let manners = Manners { redirects, ..before.served.manners.clone() };
-            let served = Served { manners, ..before.served.clone() };
-            self.put_into_effect(Current { served, ..before }).await;
+            let manners = SiteSettings { redirects, ..before.served.manners.clone() };
+            let served = WorkerView { manners, ..before.served.clone() };
+            self.put_into_effect(ConfigInEffect { served, ..before }).await;
         }
         Ok(())
     }
@@ -291,9 +291,9 @@ impl Reloader {
             tokio::time::sleep(LOOK_EVERY).await;
             let turn = self.inner.turn.lock().await;
             let config = self.config();
-            let found = self.inner.disk.run(move || Found::read(&config)).await;
+            let found = self.inner.disk.run(move || CertificateFiles::read(&config)).await;
             let Ok(found) = found else { continue };
-            let fingerprint = Found::fingerprint(&found);
+            let fingerprint = CertificateFiles::fingerprint(&found);
             let is_new = fingerprint.is_some() && fingerprint != *self.inner.judged.lock();
             if is_new && fingerprint == seen {
                 self.judge(tls, found).await;
@@ -303,9 +303,9 @@ impl Reloader {
         }
     }
 
-    async fn judge(&self, tls: &Tls, found: Result<Option<Found>, Vec<ConfigError>>) {
-        *self.inner.judged.lock() = Found::fingerprint(&found);
-        let read = || found?.map(Found::into_certificates).transpose();
+    async fn judge(&self, tls: &Tls, found: Result<Option<CertificateFiles>, Vec<ConfigError>>) {
+        *self.inner.judged.lock() = CertificateFiles::fingerprint(&found);
+        let read = || found?.map(CertificateFiles::into_certificates).transpose();
         match self.blocking(move || read().map_err(ConfigErrors::from)).await {
             Ok(None) => {}
             Ok(Some(certificates)) => put_certificates(tls, certificates),
@@ -321,7 +321,7 @@ impl Reloader {
         let (given, root) = (self.inner.given.clone(), before.config.root.clone());
         let loaded = self.blocking(move || read_all(&given, &root)).await?;
         let certificates = self.read_certificates(&loaded.config).await?;
-        let change = Change::between(&before.config, loaded.config.clone());
+        let change = ConfigChange::between(&before.config, loaded.config.clone());
         let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
         let log = self.inner.access_log.clone();
         let (old, new) = (before.config.clone(), change.config.clone());
@@ -334,20 +334,20 @@ impl Reloader {
             put_certificates(tls, certificates);
         }
         let served = before.served.changed(&change.config, &limits, &loaded);
-        let postponed: Vec<Postponed> =
-            change.postponed.iter().map(|knob| Postponed::new(knob, &loaded, &before)).collect();
+        let postponed: Vec<PendingRestart> =
+            change.postponed.iter().map(|knob| PendingRestart::new(knob, &loaded, &before)).collect();
         let mut origins = loaded.origins.clone();
         for knob in &change.postponed {
             origins.set(knob.key, before.origins.of(knob.key).clone());
         }
         let config = change.config.clone();
-        let next = Current { config, origins, postponed: postponed.clone(), limits, served };
+        let next = ConfigInEffect { config, origins, postponed: postponed.clone(), limits, served };
         self.put_into_effect(next).await;
         if !logger::is_same(&change.config, &before.config) {
             logger::change(&change.config);
         }
         log::info!("reloaded {news}");
-        for Postponed { key, origin, value, until_then } in &postponed {
+        for PendingRestart { key, origin, value, until_then } in &postponed {
             log::warn!("{key} = {value} ({origin}) needs a restart: until then it stays {until_then}");
         }
         Ok(Reloaded { news, postponed })
@@ -357,9 +357,9 @@ impl Reloader {
     async fn read_certificates(&self, config: &Config) -> Result<Option<Certificates>, ConfigErrors> {
         let config = config.clone();
         let read = move || {
-            let found = Found::read(&config);
-            let fingerprint = Found::fingerprint(&found);
-            let parse = || found?.map(Found::into_certificates).transpose();
+            let found = CertificateFiles::read(&config);
+            let fingerprint = CertificateFiles::fingerprint(&found);
+            let parse = || found?.map(CertificateFiles::into_certificates).transpose();
             Ok((fingerprint, parse().map_err(ConfigErrors::from)))
         };
         let (fingerprint, certificates) = self.blocking(read).await?;
@@ -372,7 +372,7 @@ impl Reloader {
         certificates
     }
 
-    async fn put_into_effect(&self, next: Current) {
+    async fn put_into_effect(&self, next: ConfigInEffect) {
         let inner = &self.inner;
         inner.guard.apply(&next.config);
         inner.guard.connections().set_max(next.limits.max_connections);
@@ -380,7 +380,7 @@ impl Reloader {
         let (done, mut all_done) = mpsc::unbounded_channel();
         for worker in &inner.workers {
             // A worker that has ended serves nobody.
-            let _ = worker.send(Order { served: next.served.clone(), done: done.clone() });
+            let _ = worker.send(WorkerUpdate { served: next.served.clone(), done: done.clone() });
         }
         *inner.current.lock() = next;
         drop(done);
@@ -397,13 +397,13 @@ impl Reloader {
     }
 
     /// What is in effect.
-    pub(crate) fn current(&self) -> Current {
+    pub(crate) fn current(&self) -> ConfigInEffect {
         self.inner.current.lock().clone()
     }
 }
 
-impl Postponed {
-    fn new(knob: &Knob, loaded: &Loaded, before: &Current) -> Self {
+impl PendingRestart {
+    fn new(knob: &Setting, loaded: &LoadedConfig, before: &ConfigInEffect) -> Self {
         Self {
             key: knob.key,
             origin: loaded.origins.of(knob.key).to_string(),
@@ -413,23 +413,23 @@ impl Postponed {
     }
 }
 
-impl Served {
+impl WorkerView {
     /// What `config` and `limits` say now.
-    fn changed(&self, config: &Config, limits: &Limits, loaded: &Loaded) -> Self {
+    fn changed(&self, config: &Config, limits: &ResolvedLimits, loaded: &LoadedConfig) -> Self {
         let redirects = Arc::clone(&loaded.redirects);
-        let files = self.files.changed(&Settings::of(config, limits), Rules::new(config));
+        let files = self.files.changed(&FileSettings::of(config, limits), Rules::new(config));
         let manners = self.manners.changed(config, limits, &files, redirects, &loaded.access);
-        Self { files, manners, bounds: Bounds::of(config), noting: Noting::of(config) }
+        Self { files, manners, bounds: ConnectionSettings::of(config), noting: RequestLogOptions::of(config) }
     }
 }
 
 /// Reads everything; the redirects are those of `root`, which stays the one that is served. Blocks.
-fn read_all(given: &Given, root: &RootPath) -> Result<Loaded, ConfigErrors> {
+fn read_all(given: &ProcessInputs, root: &RootPath) -> Result<LoadedConfig, ConfigErrors> {
     let loaded = given.load(&RegularFiles)?;
     if loaded.config.root == *root {
         return Ok(loaded);
     }
-    Ok(Loaded { redirects: redirects_of(root)?, ..loaded })
+    Ok(LoadedConfig { redirects: redirects_of(root)?, ..loaded })
 }
 
 fn conflict(error: &std::io::Error) -> ConfigErrors {
@@ -441,7 +441,11 @@ fn redirects_of(root: &RootPath) -> Result<Arc<Redirects>, ConfigErrors> {
 }
 
 /// Settles what may change beside what was settled at start and can't: the handles are as many as they are.
-fn settle_beside(before: &Limits, config: &Config, facts: &SystemFacts) -> Result<Limits, ConfigErrors> {
+fn settle_beside(
+    before: &ResolvedLimits,
+    config: &Config,
+    facts: &SystemFacts,
+) -> Result<ResolvedLimits, ConfigErrors> {
     let handles = Auto::Given(Count::of(before.handles as u64));
     settle(&Config { handles, ..config.clone() }, facts).map_err(|mut errors| {
         errors.push(ConfigError::Conflict(format!(
@@ -452,7 +456,7 @@ fn settle_beside(before: &Limits, config: &Config, facts: &SystemFacts) -> Resul
 }
 
 /// What a reload brings, in words.
-fn news(change: &Change, before: &Current, loaded: &Loaded) -> String {
+fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -> String {
     let mut news = change.describe(&before.config);
     if loaded.redirects != before.served.manners.redirects {
         news.push_str(if news.is_empty() { "redirects" } else { ", redirects" });

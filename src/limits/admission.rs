@@ -20,55 +20,57 @@ use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, Limits, ProxyProtocol};
-use crate::http::client_key::{ClientKey, Prefixes};
-use crate::http::forwarded_for::{Asker, Word};
+use crate::config::{Config, ProxyProtocol, ResolvedLimits};
+use crate::http::client_key::{ClientKey, ClientPrefixes};
+use crate::http::forwarded_for::{Attribution, ClientAddress};
 use crate::limits::bandwidth::Bandwidth;
 pub use crate::limits::bandwidth::BandwidthCounts;
-use crate::limits::clients::{Client, Clients, take};
+use crate::limits::clients::{ClientState, ClientTable, take};
 pub use crate::limits::connections::ConnectionCounts;
-use crate::limits::connections::{Activities, Connections};
-pub(crate) use crate::limits::requests::Pass;
-use crate::limits::requests::{Excess, Refusal, RequestLimits, Requests};
-use crate::limits::trusted_proxies::Proxies;
-use crate::telemetry::log_throttle::{Tally, Telling};
+use crate::limits::connections::{ActivityCounts, Connections};
+pub(crate) use crate::limits::requests::RequestPermit;
+use crate::limits::requests::{LimitExceeded, RateLimited, RequestLimits, Requests};
+use crate::limits::trusted_proxies::TrustedProxies;
+use crate::telemetry::log_throttle::{LogThrottle, SampledCounter};
 
 /// What all workers know of the clients. Cheap to clone; every clone is the same.
 #[derive(Clone)]
-pub struct Guard {
+pub struct Limits {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    settings: ArcSwap<Settings>,
+    settings: ArcSwap<LiveSettings>,
     /// Whether anything has to be known of a request before it is served.
     asks: AtomicBool,
-    clients: Clients,
+    clients: ClientTable,
     connections: Connections,
     requests: Requests,
     bandwidth: Bandwidth,
-    telling: Telling,
-    contradictions: Tally,
-    proxy_headers_refused: Tally,
-    frames_refused: Tally,
-    refused_clients: Tally,
+    telling: LogThrottle,
+    contradictions: SampledCounter,
+    proxy_headers_refused: SampledCounter,
+    frames_refused: SampledCounter,
+    refused_clients: SampledCounter,
     /// The most that one client had at once.
     most_connections: AtomicUsize,
 }
 
 /// What may change under way.
-struct Settings {
-    prefixes: Prefixes,
-    proxies: Proxies,
+struct LiveSettings {
+    prefixes: ClientPrefixes,
+    proxies: TrustedProxies,
     limits: RequestLimits,
 }
 
-impl Settings {
+impl LiveSettings {
     fn of(config: &Config) -> Self {
         let bits = |count: u64| u8::try_from(count).unwrap_or(u8::MAX);
-        let prefixes =
-            Prefixes { v4: bits(config.client_v4_prefix.get()), v6: bits(config.client_v6_prefix.get()) };
-        Self { prefixes, proxies: Proxies::new(config), limits: RequestLimits::new(config) }
+        let prefixes = ClientPrefixes {
+            v4: bits(config.client_v4_prefix.get()),
+            v6: bits(config.client_v6_prefix.get()),
+        };
+        Self { prefixes, proxies: TrustedProxies::new(config), limits: RequestLimits::new(config) }
     }
 
     fn asks(&self) -> bool {
@@ -78,7 +80,7 @@ impl Settings {
 
 /// What the guard has counted since the start, and remembers now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GuardCounts {
+pub struct LimitCounts {
     /// Clients that are remembered.
     pub clients: usize,
     /// Requests refused by the rate of a client.
@@ -100,14 +102,14 @@ pub struct GuardCounts {
 }
 
 /// What was decided of one request before it is served.
-pub(crate) struct Admission {
-    pub(crate) outcome: Result<Pass, Refusal>,
+pub(crate) struct AdmissionOutcome {
+    pub(crate) outcome: Result<RequestPermit, RateLimited>,
     /// Field lines for the response.
     pub(crate) lines: String,
 }
 
 /// Who speaks through a connection.
-pub(crate) struct Speaker {
+pub(crate) struct ConnectionPeer {
     /// In full, behind trusted proxies as well; none came over a unix socket.
     pub(crate) address: Option<IpAddr>,
     /// The peer is a trusted proxy.
@@ -115,30 +117,30 @@ pub(crate) struct Speaker {
 }
 
 /// A connection's share of what its client may have; returned when dropped.
-pub(crate) struct ClientShare {
-    client: Option<Arc<Client>>,
+pub(crate) struct ClientConnectionPermit {
+    client: Option<Arc<ClientState>>,
 }
 
 /// A client has as many connections as it may.
 #[derive(Debug)]
-pub(crate) struct TooMany;
+pub(crate) struct TooManyConnections;
 
-impl Guard {
+impl Limits {
     /// The guard as it is configured, within `limits`.
-    pub fn new(config: &Config, limits: &Limits) -> Self {
-        let settings = Settings::of(config);
+    pub fn new(config: &Config, limits: &ResolvedLimits) -> Self {
+        let settings = LiveSettings::of(config);
         let inner = Inner {
             asks: AtomicBool::new(settings.asks()),
             settings: ArcSwap::from_pointee(settings),
-            clients: Clients::new(config.clients.as_usize()),
+            clients: ClientTable::new(config.clients.as_usize()),
             connections: Connections::new(limits.max_connections, limits.refusals),
             requests: Requests::default(),
             bandwidth: Bandwidth::new(config),
-            telling: Telling::new(),
-            contradictions: Tally::default(),
-            proxy_headers_refused: Tally::default(),
-            frames_refused: Tally::default(),
-            refused_clients: Tally::default(),
+            telling: LogThrottle::new(),
+            contradictions: SampledCounter::default(),
+            proxy_headers_refused: SampledCounter::default(),
+            frames_refused: SampledCounter::default(),
+            refused_clients: SampledCounter::default(),
             most_connections: AtomicUsize::new(0),
         };
         Self { inner: Arc::new(inner) }
@@ -147,20 +149,20 @@ impl Guard {
     /// From now on the limits of `config` hold: who is trusted and exempt, rates, bursts, requests at once, connections,
     /// bandwidth. What is known of the clients stays; a client whose rate is another one now begins with all of it.
     pub(crate) fn apply(&self, config: &Config) {
-        let settings = Settings::of(config);
+        let settings = LiveSettings::of(config);
         self.inner.asks.store(settings.asks(), Ordering::Relaxed);
         self.inner.settings.store(Arc::new(settings));
         self.inner.bandwidth.apply(config);
     }
 
     /// What was counted.
-    pub fn counts(&self) -> GuardCounts {
+    pub fn counts(&self) -> LimitCounts {
         let Inner { clients, requests, .. } = &*self.inner;
-        GuardCounts {
+        LimitCounts {
             clients: clients.len(),
-            refused_by_client_rate: requests.refused(Excess::Client),
-            refused_by_total_rate: requests.refused(Excess::Total),
-            refused_at_once: requests.refused(Excess::AtOnce),
+            refused_by_client_rate: requests.refused(LimitExceeded::Client),
+            refused_by_total_rate: requests.refused(LimitExceeded::Total),
+            refused_at_once: requests.refused(LimitExceeded::AtOnce),
             refused_connections: self.inner.refused_clients.get(),
             most_connections: self.inner.most_connections.load(Ordering::Relaxed),
             most_requests: requests.most_at_once(),
@@ -179,7 +181,7 @@ impl Guard {
     }
 
     /// How many connections do what.
-    pub(crate) fn activities(&self) -> Activities {
+    pub(crate) fn activities(&self) -> ActivityCounts {
         self.inner.connections.activities()
     }
 
@@ -198,7 +200,7 @@ impl Guard {
     }
 
     /// What is known of a client.
-    pub(crate) fn client(&self, key: ClientKey) -> Arc<Client> {
+    pub(crate) fn client(&self, key: ClientKey) -> Arc<ClientState> {
         self.inner.clients.get(key)
     }
 
@@ -218,18 +220,18 @@ impl Guard {
     }
 
     /// Decides whether a request is served; none where nothing has to be decided.
-    pub(crate) fn admit(&self, request: &HttpRequest) -> Option<Box<Admission>> {
+    pub(crate) fn admit(&self, request: &HttpRequest) -> Option<Box<AdmissionOutcome>> {
         if !self.asks() {
             return None;
         }
         let settings = self.inner.settings.load();
-        let Settings { prefixes, proxies, limits } = &**settings;
+        let LiveSettings { prefixes, proxies, limits } = &**settings;
         let asker = self.asker(proxies, request);
         let key = ClientKey::of(asker.address, *prefixes);
         let is_exempt = limits.exempt(asker);
         if limits.is_empty() || is_exempt {
-            let pass = Pass::uncounted(key, is_exempt);
-            return Some(Box::new(Admission { outcome: Ok(pass), lines: String::new() }));
+            let pass = RequestPermit::uncounted(key, is_exempt);
+            return Some(Box::new(AdmissionOutcome { outcome: Ok(pass), lines: String::new() }));
         }
         let client = self.inner.clients.get(key);
         let (outcome, lines) = limits.admit(key, Arc::clone(&client), &self.inner.requests);
@@ -238,28 +240,28 @@ impl Guard {
         {
             log::warn!("client {key} {}", refusal.why.words());
         }
-        Some(Box::new(Admission { outcome, lines }))
+        Some(Box::new(AdmissionOutcome { outcome, lines }))
     }
 
     /// Who speaks through a connection from `peer`, as the log tells it; none is a unix socket.
-    pub(crate) fn speaker(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> Speaker {
+    pub(crate) fn speaker(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> ConnectionPeer {
         let settings = self.inner.settings.load();
         let peer = peer.map(|peer| peer.ip());
         let is_trusted = settings.proxies.trust(peer);
         let address = if is_trusted { settings.proxies.asker(peer, headers).address } else { peer };
-        Speaker { address, is_trusted }
+        ConnectionPeer { address, is_trusted }
     }
 
     /// The client that makes a request, and its address where that is sure; none is a unix socket too.
     pub(crate) fn who_asks(&self, request: &HttpRequest) -> (ClientKey, Option<IpAddr>) {
         let settings = self.inner.settings.load();
         let peer = request.peer_addr().map(|peer| peer.ip());
-        let Asker { address, word } = settings.proxies.asker(peer, request.headers());
-        (ClientKey::of(address, settings.prefixes), address.filter(|_| word == Word::Good))
+        let ClientAddress { address, word } = settings.proxies.asker(peer, request.headers());
+        (ClientKey::of(address, settings.prefixes), address.filter(|_| word == Attribution::Good))
     }
 
     /// Whether the log is to hear of a client now.
-    pub(crate) fn is_worth_telling(&self, client: &Client) -> bool {
+    pub(crate) fn is_worth_telling(&self, client: &ClientState) -> bool {
         self.inner.telling.is_due(&client.told)
     }
 
@@ -284,10 +286,10 @@ impl Guard {
         tell_now_and_then(&self.inner.frames_refused, who, &format!("its frames of HTTP/2: {why}"));
     }
 
-    fn asker(&self, proxies: &Proxies, request: &HttpRequest) -> Asker {
+    fn asker(&self, proxies: &TrustedProxies, request: &HttpRequest) -> ClientAddress {
         let peer: Option<IpAddr> = request.peer_addr().map(|peer| peer.ip());
         let asker = proxies.asker(peer, request.headers());
-        if asker.word == Word::Contradictory {
+        if asker.word == Attribution::Contradictory {
             let (number, is_told) = self.inner.contradictions.count();
             if is_told {
                 let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
@@ -304,22 +306,25 @@ impl Guard {
     ///
     /// # Errors
     /// Where it has as many as it may. Whoever is beyond limits, and whoever comes over a unix socket, is not counted.
-    pub(crate) fn admit_client(&self, peer: Option<SocketAddr>) -> Result<ClientShare, TooMany> {
+    pub(crate) fn admit_client(
+        &self,
+        peer: Option<SocketAddr>,
+    ) -> Result<ClientConnectionPermit, TooManyConnections> {
         let max = self.inner.settings.load().limits.client_connections();
         let (Some(max), Some(key)) = (max, self.bounded(peer)) else {
-            return Ok(ClientShare { client: None });
+            return Ok(ClientConnectionPermit { client: None });
         };
         let client = self.inner.clients.get(key);
         if take(&client.connections, max) {
             let has = client.connections.load(Ordering::Relaxed);
             self.inner.most_connections.fetch_max(has, Ordering::Relaxed);
-            return Ok(ClientShare { client: Some(client) });
+            return Ok(ClientConnectionPermit { client: Some(client) });
         }
         let (number, is_told) = self.inner.refused_clients.count();
         if is_told {
             log::warn!("{key} has {max} connections: a further one was refused, number {number}");
         }
-        Err(TooMany)
+        Err(TooManyConnections)
     }
 
     /// The client at the other end of a connection, where it is one whose connections and places are bounded: proxies that
@@ -333,7 +338,7 @@ impl Guard {
     }
 }
 
-impl Drop for ClientShare {
+impl Drop for ClientConnectionPermit {
     fn drop(&mut self) {
         if let Some(client) = &self.client {
             client.connections.fetch_sub(1, Ordering::Relaxed);
@@ -342,7 +347,7 @@ impl Drop for ClientShare {
 }
 
 /// One more connection that is closed.
-fn tell_now_and_then(tally: &Tally, who: &str, why: &str) {
+fn tell_now_and_then(tally: &SampledCounter, who: &str, why: &str) {
     let (number, is_told) = tally.count();
     let level = if is_told { log::Level::Warn } else { log::Level::Debug };
     log::log!(level, "{who}: closed, number {number}: {why}");
@@ -351,17 +356,17 @@ fn tell_now_and_then(tally: &Tally, who: &str, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Count, OrOff};
+    use crate::config::{Count, Toggle};
     use actix_web::test::TestRequest;
 
-    fn guard(max: u64) -> Guard {
+    fn guard(max: u64) -> Limits {
         let config = Config {
-            client_connections: OrOff::Given(Count::of(max)),
+            client_connections: Toggle::Given(Count::of(max)),
             unlimited_clients: "192.0.2.1".parse().unwrap(),
             trusted_proxies: "198.51.100.0/24".parse().unwrap(),
             ..Config::default()
         };
-        Guard::new(&config, &Limits::default())
+        Limits::new(&config, &ResolvedLimits::default())
     }
 
     #[test]
@@ -388,7 +393,7 @@ mod tests {
     }
 
     /// Whether a request may be served; none where nobody asks.
-    fn admits(guard: &Guard) -> Option<bool> {
+    fn admits(guard: &Limits) -> Option<bool> {
         let request = TestRequest::default().peer_addr(([192, 0, 2, 1], 4711).into()).to_http_request();
         guard.admit(&request).map(|admission| admission.outcome.is_ok())
     }
@@ -396,9 +401,9 @@ mod tests {
     #[test]
     fn limits_change_under_way_and_what_is_known_of_clients_stays() {
         let open = Config::default();
-        let limited = Config { client_requests: OrOff::Given("1/h".parse().unwrap()), ..Config::default() };
+        let limited = Config { client_requests: Toggle::Given("1/h".parse().unwrap()), ..Config::default() };
         let exempting = Config { unlimited_clients: "192.0.2.0/24".parse().unwrap(), ..limited.clone() };
-        let guard = Guard::new(&open, &Limits::default());
+        let guard = Limits::new(&open, &ResolvedLimits::default());
         for (config, expected) in [
             (&open, [None, None]),
             (&limited, [Some(true), Some(false)]),
@@ -409,7 +414,7 @@ mod tests {
             guard.apply(config);
             assert_eq!([admits(&guard), admits(&guard)], expected);
         }
-        let expected = GuardCounts { clients: 1, refused_by_client_rate: 3, ..GuardCounts::default() };
+        let expected = LimitCounts { clients: 1, refused_by_client_rate: 3, ..LimitCounts::default() };
         assert_eq!(guard.counts(), expected);
     }
 }

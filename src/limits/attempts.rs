@@ -16,7 +16,7 @@ pub(crate) struct AttemptRate {
 ///
 /// A bucket that is looked at before it is known whether something is taken out: only who was wrong pays.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts(AtomicU64);
+pub(crate) struct FailedAttempts(AtomicU64);
 
 impl AttemptRate {
     /// As many as `rate` names may be made at once.
@@ -27,7 +27,7 @@ impl AttemptRate {
     }
 }
 
-impl Attempts {
+impl FailedAttempts {
     /// Whole seconds until another attempt may be made, `now` after the start; none: it may be made now.
     pub(crate) fn wait(&self, rate: &AttemptRate, now: Duration) -> Option<u64> {
         let left = self.0.load(Ordering::Relaxed).saturating_sub(nanos(now));
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn so_many_may_be_wrong_at_once_and_then_one_in_each_span() {
         let rate = AttemptRate::new("30/m".parse().unwrap());
-        let (attempts, at) = (Attempts::default(), Duration::from_secs);
+        let (attempts, at) = (FailedAttempts::default(), Duration::from_secs);
         for number in 0..30 {
             assert_eq!(attempts.wait(&rate, at(100)), None, "{number}");
             attempts.note_wrong(&rate, at(100));
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn those_that_were_under_way_together_cost_no_more_than_all_there_are() {
         let rate = AttemptRate::new("2/h".parse().unwrap());
-        let (attempts, now) = (Attempts::default(), Duration::from_secs(5));
+        let (attempts, now) = (FailedAttempts::default(), Duration::from_secs(5));
         (0..100).for_each(|_| attempts.note_wrong(&rate, now));
         assert_eq!(attempts.wait(&rate, now), Some(1800));
     }

@@ -12,14 +12,14 @@ use crate::http::client_key::ClientKey;
 
 /// How many places each client has. Only clients that have or want one are known. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct ClientPlaces {
+pub(crate) struct ClientSlots {
     each: usize,
     refused: Arc<AtomicU64>,
     clients: Arc<Mutex<HashMap<ClientKey, Arc<Semaphore>, foldhash::fast::RandomState>>>,
 }
 
 /// One of a client's places; returned when dropped.
-pub(crate) struct ClientPlace {
+pub(crate) struct ClientSlot {
     permit: Option<OwnedSemaphorePermit>,
     /// Forgotten with the last of its places.
     _known: Known,
@@ -27,19 +27,19 @@ pub(crate) struct ClientPlace {
 
 /// Keeps a client known.
 struct Known {
-    places: ClientPlaces,
+    places: ClientSlots,
     client: ClientKey,
     semaphore: Option<Arc<Semaphore>>,
 }
 
-impl ClientPlaces {
+impl ClientSlots {
     /// So many places for each.
     pub(crate) fn new(each: usize) -> Self {
         Self { each, refused: Arc::default(), clients: Arc::default() }
     }
 
     /// One of the client's places, if it has one left before the deadline.
-    pub(crate) async fn take_before(&self, deadline: Instant, client: ClientKey) -> Option<ClientPlace> {
+    pub(crate) async fn take_before(&self, deadline: Instant, client: ClientKey) -> Option<ClientSlot> {
         let known = self.known(client);
         let place = Arc::clone(known.semaphore.as_ref()?).acquire_owned();
         let permit = tokio::time::timeout_at(deadline, place).await.ok().and_then(Result::ok);
@@ -47,7 +47,7 @@ impl ClientPlaces {
     }
 
     /// One of the client's places, if it has one left now.
-    pub(crate) fn take(&self, client: ClientKey) -> Option<ClientPlace> {
+    pub(crate) fn take(&self, client: ClientKey) -> Option<ClientSlot> {
         let known = self.known(client);
         let permit = Arc::clone(known.semaphore.as_ref()?).try_acquire_owned().ok();
         self.given(permit, known)
@@ -58,11 +58,11 @@ impl ClientPlaces {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn given(&self, permit: Option<OwnedSemaphorePermit>, known: Known) -> Option<ClientPlace> {
+    fn given(&self, permit: Option<OwnedSemaphorePermit>, known: Known) -> Option<ClientSlot> {
         if permit.is_none() {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
-        Some(ClientPlace { permit: Some(permit?), _known: known })
+        Some(ClientSlot { permit: Some(permit?), _known: known })
     }
 
     fn known(&self, client: ClientKey) -> Known {
@@ -72,7 +72,7 @@ impl ClientPlaces {
     }
 }
 
-impl Drop for ClientPlace {
+impl Drop for ClientSlot {
     fn drop(&mut self) {
         // Before the client is forgotten: a permit holds on to its semaphore.
         self.permit = None;
@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_client_has_so_many_places_and_who_has_none_is_forgotten() {
-        let places = ClientPlaces::new(2);
+        let places = ClientSlots::new(2);
         let (one, other) = (ClientKey::V4(1), ClientKey::V4(2));
         let soon = Instant::now() + std::time::Duration::from_secs(60);
         let held = [places.take(one), places.take_before(soon, one).await];

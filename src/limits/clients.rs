@@ -7,50 +7,50 @@ use foldhash::fast::RandomState;
 use hashlink::LinkedHashMap;
 use parking_lot::Mutex;
 
-use super::rate::Bucket;
+use super::rate::RequestBucket;
 use crate::http::client_key::ClientKey;
-use crate::limits::attempts::Attempts;
-use crate::limits::bandwidth::client_rate::Allowances;
-use crate::telemetry::log_throttle::Told;
+use crate::limits::attempts::FailedAttempts;
+use crate::limits::bandwidth::client_rate::ClientBuckets;
+use crate::telemetry::log_throttle::LastLogged;
 
 /// The clients that were seen last. Those that somebody holds on to stay, beyond the bound where need be: the connections
 /// bound them.
-pub(crate) struct Clients {
-    seen: Mutex<LinkedHashMap<ClientKey, Arc<Client>, RandomState>>,
+pub(crate) struct ClientTable {
+    seen: Mutex<LinkedHashMap<ClientKey, Arc<ClientState>, RandomState>>,
     max: usize,
 }
 
 /// What one client has now.
 #[derive(Debug, Default)]
-pub(crate) struct Client {
+pub(crate) struct ClientState {
     /// Connections that are open.
     pub(crate) connections: AtomicUsize,
     /// Requests that are under way.
     pub(crate) requests: AtomicUsize,
     /// Requests that it may still make.
-    pub(crate) rate: Bucket,
+    pub(crate) rate: RequestBucket,
     /// Links, tokens and passwords of it that were wrong.
-    pub(crate) attempts: Attempts,
+    pub(crate) attempts: FailedAttempts,
     /// When the log last heard of it.
-    pub(crate) told: Told,
+    pub(crate) told: LastLogged,
     /// What it may be sent.
-    pub(crate) allowances: Allowances,
+    pub(crate) allowances: ClientBuckets,
 }
 
-impl Clients {
+impl ClientTable {
     /// At most `max` clients that nobody holds on to are remembered.
     pub(crate) fn new(max: usize) -> Self {
         Self { seen: Mutex::new(LinkedHashMap::with_hasher(RandomState::default())), max: max.max(1) }
     }
 
     /// The client of that key, which is now the one that was seen last.
-    pub(crate) fn get(&self, key: ClientKey) -> Arc<Client> {
+    pub(crate) fn get(&self, key: ClientKey) -> Arc<ClientState> {
         let mut seen = self.seen.lock();
         if let Some(known) = seen.to_back(&key) {
             return Arc::clone(known);
         }
         make_room(&mut seen, self.max);
-        let client = Arc::new(Client::default());
+        let client = Arc::new(ClientState::default());
         seen.insert(key, Arc::clone(&client));
         client
     }
@@ -63,7 +63,7 @@ impl Clients {
 
 /// Forgets clients that were seen least recently, of those that nobody holds on to, until there is room for one more of
 /// `max`: more than one where others have been in the way before.
-fn make_room(seen: &mut LinkedHashMap<ClientKey, Arc<Client>, RandomState>, max: usize) {
+fn make_room(seen: &mut LinkedHashMap<ClientKey, Arc<ClientState>, RandomState>, max: usize) {
     for _ in 0..FORGET_TRIES {
         if seen.len() < max {
             return;
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_least_recently_seen_go_and_those_held_on_to_stay() {
-        let clients = Clients::new(2);
+        let clients = ClientTable::new(2);
         let held = clients.get(ClientKey::V4(1));
         held.requests.store(7, Ordering::Relaxed);
         clients.get(ClientKey::V4(2)).requests.store(7, Ordering::Relaxed);
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn clients_that_are_held_on_to_do_not_let_the_others_pile_up() {
-        let clients = Clients::new(16);
+        let clients = ClientTable::new(16);
         let held: Vec<_> = (0..1000).map(|number| clients.get(ClientKey::V4(number))).collect();
         (1000..60_000).for_each(|number| drop(clients.get(ClientKey::V4(number))));
         let beyond = clients.len() - held.len();

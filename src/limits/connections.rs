@@ -14,7 +14,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::clients::take;
-use crate::telemetry::log_throttle::Tally;
+use crate::telemetry::log_throttle::SampledCounter;
 
 /// A bound on connections, shared by the workers.
 #[derive(Clone)]
@@ -31,22 +31,22 @@ struct Shared {
     started: Instant,
     open: AtomicUsize,
     refusing: AtomicUsize,
-    rooms: Mutex<Vec<Arc<Room>>>,
-    leaving: Mutex<Leaving>,
+    rooms: Mutex<Vec<Arc<WorkerConnections>>>,
+    leaving: Mutex<EvictionQueue>,
     evicted: AtomicU64,
-    refused: Tally,
+    refused: SampledCounter,
     too_slow: AtomicU64,
 }
 
 /// A connection's share of the bound; returned when dropped.
-pub(crate) struct Share {
+pub(crate) struct ConnectionPermit {
     shared: Arc<Shared>,
     is_refusal: bool,
 }
 
 /// How many connections do what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Activities {
+pub(crate) struct ActivityCounts {
     pub(crate) handshaking: u64,
     pub(crate) reading: u64,
     pub(crate) answering: u64,
@@ -55,11 +55,11 @@ pub(crate) struct Activities {
 }
 
 /// What a newcomer gets.
-pub(crate) enum Admission {
+pub(crate) enum ConnectionAdmission {
     /// It is served.
-    Serve(Share),
+    Serve(ConnectionPermit),
     /// The bound is reached: it is told so.
-    Refuse(Share),
+    Refuse(ConnectionPermit),
     /// Too many are being told already: it hears it in passing.
     RefuseAtOnce,
 }
@@ -94,7 +94,7 @@ impl Connections {
             rooms: Mutex::default(),
             leaving: Mutex::default(),
             evicted: AtomicU64::new(0),
-            refused: Tally::default(),
+            refused: SampledCounter::default(),
             too_slow: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
@@ -106,29 +106,29 @@ impl Connections {
     }
 
     /// Room for one more connection, if need be that of one which nobody uses.
-    pub(crate) fn admit(&self) -> Admission {
+    pub(crate) fn admit(&self) -> ConnectionAdmission {
         let (shared, max) = (&self.shared, self.shared.max());
-        let share = |is_refusal| Share { shared: Arc::clone(shared), is_refusal };
+        let share = |is_refusal| ConnectionPermit { shared: Arc::clone(shared), is_refusal };
         if take(&shared.open, max) {
-            return Admission::Serve(share(false));
+            return ConnectionAdmission::Serve(share(false));
         }
         if take(&shared.open, max.saturating_add(shared.overlap)) {
             let taken = share(false);
             if self.evict() {
-                return Admission::Serve(taken);
+                return ConnectionAdmission::Serve(taken);
             }
         }
         shared.count_refusal();
         if take(&shared.refusing, shared.refusing_max) {
-            Admission::Refuse(share(true))
+            ConnectionAdmission::Refuse(share(true))
         } else {
-            Admission::RefuseAtOnce
+            ConnectionAdmission::RefuseAtOnce
         }
     }
 
     /// A room for the connections of one worker.
-    pub(crate) fn room(&self) -> Arc<Room> {
-        let room = Arc::new(Room { slots: Mutex::default() });
+    pub(crate) fn room(&self) -> Arc<WorkerConnections> {
+        let room = Arc::new(WorkerConnections { slots: Mutex::default() });
         let mut rooms = self.shared.rooms.lock();
         // Workers that ended have left theirs.
         rooms.retain(|room| Arc::strong_count(room) > 1);
@@ -158,8 +158,8 @@ impl Connections {
     }
 
     /// How many connections do what, those of all workers together. Looked at a few at a time: nobody waits for it for long.
-    pub(crate) fn activities(&self) -> Activities {
-        let mut activities = Activities::default();
+    pub(crate) fn activities(&self) -> ActivityCounts {
+        let mut activities = ActivityCounts::default();
         let rooms = self.shared.rooms.lock().clone();
         for room in rooms {
             room.add_to(&mut activities);
@@ -203,7 +203,7 @@ impl Connections {
     }
 
     /// Looks at all connections for those that may go. For each that is found some sixteen are looked at.
-    fn look(&self, leaving: &mut Leaving, now_ms: u64) {
+    fn look(&self, leaving: &mut EvictionQueue, now_ms: u64) {
         let most = CANDIDATES.max(self.shared.open.load(Ordering::Relaxed) / 16);
         let mut oldest = BinaryHeap::new();
         for room in &*self.shared.rooms.lock() {
@@ -238,7 +238,7 @@ impl Shared {
     }
 }
 
-impl Drop for Share {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let count = if self.is_refusal { &self.shared.refusing } else { &self.shared.open };
         count.fetch_sub(1, Ordering::Relaxed);
@@ -247,7 +247,7 @@ impl Drop for Share {
 
 /// Who goes next.
 #[derive(Default)]
-struct Leaving {
+struct EvictionQueue {
     /// The first to go at the end.
     candidates: Vec<Candidate>,
     /// Before then connections are not looked at again.
@@ -257,13 +257,13 @@ struct Leaving {
 /// A connection that may go, unless it does something else by now.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    order: Order,
+    order: EvictionOrder,
     /// What it did.
     seen: u64,
     entry: Arc<Entry>,
 }
 
-impl Leaving {
+impl EvictionQueue {
     fn next(&mut self) -> Option<Arc<Entry>> {
         while let Some(candidate) = self.candidates.pop() {
             if candidate.entry.goes(candidate.seen) {
@@ -276,7 +276,7 @@ impl Leaving {
 
 /// In which order connections go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Order {
+enum EvictionOrder {
     /// Those that never said a word.
     Silent,
     /// Those between two requests.
@@ -284,7 +284,7 @@ enum Order {
 }
 
 /// The connections of one worker.
-pub(crate) struct Room {
+pub(crate) struct WorkerConnections {
     slots: Mutex<Slots>,
 }
 
@@ -303,8 +303,8 @@ struct Entry {
 }
 
 /// A connection's place in a room, on the worker's thread; left when dropped.
-pub(crate) struct Place {
-    room: Arc<Room>,
+pub(crate) struct ConnectionSlot {
+    room: Arc<WorkerConnections>,
     slot: usize,
     entry: Arc<Entry>,
     /// The waker that the entry has.
@@ -312,19 +312,25 @@ pub(crate) struct Place {
     kind: Cell<u64>,
 }
 
-impl Room {
+impl WorkerConnections {
     /// A place for a connection that has said nothing yet.
-    pub(crate) fn enter(self: &Arc<Self>, now_ms: u64) -> Place {
+    pub(crate) fn enter(self: &Arc<Self>, now_ms: u64) -> ConnectionSlot {
         let entry = Arc::new(Entry {
             activity: AtomicU64::new(idle(now_ms, SILENT)),
             is_evicted: AtomicBool::new(false),
             waker: Mutex::new(None),
         });
         let slot = self.slots.lock().put(Arc::clone(&entry));
-        Place { room: Arc::clone(self), slot, entry, known: RefCell::new(None), kind: Cell::new(SILENT) }
+        ConnectionSlot {
+            room: Arc::clone(self),
+            slot,
+            entry,
+            known: RefCell::new(None),
+            kind: Cell::new(SILENT),
+        }
     }
 
-    fn add_to(&self, activities: &mut Activities) {
+    fn add_to(&self, activities: &mut ActivityCounts) {
         let mut start = 0;
         loop {
             let slots = self.slots.lock();
@@ -389,7 +395,7 @@ impl Slots {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// The head of a request is arriving.
     pub(crate) fn reads(&self) {
         self.entry.activity.store(READING, Ordering::Relaxed);
@@ -429,7 +435,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.room.slots.lock().clear(self.slot);
     }
@@ -437,16 +443,16 @@ impl Drop for Place {
 
 impl Entry {
     /// Whether it may go now, before which others, and what it does.
-    fn may_go(&self, now_ms: u64) -> Option<(Order, u64)> {
+    fn may_go(&self, now_ms: u64) -> Option<(EvictionOrder, u64)> {
         let seen = self.activity.load(Ordering::Relaxed);
         if seen < idle(0, 0) || self.is_evicted.load(Ordering::Relaxed) {
             return None;
         }
         let has_rested = now_ms.saturating_sub(seen / KINDS - 1) >= RESTED_MS;
         match seen % KINDS {
-            SILENT => has_rested.then_some((Order::Silent, seen)),
-            REGULAR => has_rested.then_some((Order::Idle, seen)),
-            _ => Some((Order::Idle, seen)),
+            SILENT => has_rested.then_some((EvictionOrder::Silent, seen)),
+            REGULAR => has_rested.then_some((EvictionOrder::Idle, seen)),
+            _ => Some((EvictionOrder::Idle, seen)),
         }
     }
 
@@ -515,19 +521,19 @@ const LOOK_SHARE: u32 = 10;
 mod tests {
     use super::*;
 
-    fn served(connections: &Connections) -> Share {
+    fn served(connections: &Connections) -> ConnectionPermit {
         match connections.admit() {
-            Admission::Serve(share) => share,
+            ConnectionAdmission::Serve(share) => share,
             _ => panic!("there is room"),
         }
     }
 
-    fn idles(place: &Place, now_ms: u64) {
+    fn idles(place: &ConnectionSlot, now_ms: u64) {
         place.idles(&Context::from_waker(Waker::noop()), now_ms);
     }
 
     /// A connection that has asked once and idles since then.
-    fn asked(room: &Arc<Room>, since_ms: u64) -> Place {
+    fn asked(room: &Arc<WorkerConnections>, since_ms: u64) -> ConnectionSlot {
         let place = room.enter(0);
         place.answers();
         idles(&place, since_ms);
@@ -538,8 +544,8 @@ mod tests {
     fn newcomers_are_served_then_told_then_told_in_passing_and_a_share_comes_back() {
         let connections = Connections::new(1, 2);
         let first = served(&connections);
-        let Admission::Refuse(_told) = connections.admit() else { panic!("the second is told") };
-        assert!(matches!(connections.admit(), Admission::RefuseAtOnce));
+        let ConnectionAdmission::Refuse(_told) = connections.admit() else { panic!("the second is told") };
+        assert!(matches!(connections.admit(), ConnectionAdmission::RefuseAtOnce));
         drop(first);
         let _again = served(&connections);
         assert_eq!(connections.counts().refused, 2);
@@ -549,12 +555,12 @@ mod tests {
     fn the_one_that_idles_the_longest_goes_whichever_room_it_is_in() {
         let connections = Connections::new(4, 16);
         let rooms = [connections.room(), connections.room()];
-        let _shares: Vec<Share> = (0..4).map(|_| served(&connections)).collect();
+        let _shares: Vec<ConnectionPermit> = (0..4).map(|_| served(&connections)).collect();
         let places = [asked(&rooms[0], 30), asked(&rooms[1], 10), asked(&rooms[0], 20), asked(&rooms[1], 40)];
         places[3].answers();
         let mut order = Vec::new();
         let mut newcomers = Vec::new();
-        while let Admission::Serve(share) = connections.admit() {
+        while let ConnectionAdmission::Serve(share) = connections.admit() {
             newcomers.push(share);
             let gone = (0..4).filter(|index| places[*index].is_evicted() && !order.contains(index));
             order.extend(gone.collect::<Vec<_>>());
@@ -569,7 +575,7 @@ mod tests {
         let room = connections.room();
         let _shares = [served(&connections), served(&connections)];
         let (older, newer) = (asked(&room, 10), asked(&room, 20));
-        let mut leaving = Leaving::default();
+        let mut leaving = EvictionQueue::default();
         connections.look(&mut leaving, 30);
         older.answers();
         assert!(leaving.next().is_some_and(|entry| std::ptr::eq(&*entry, &*newer.entry)));
@@ -590,10 +596,10 @@ mod tests {
         reading.reads();
         for (place, now_ms, expected) in [
             (&silent, 5999, None),
-            (&silent, 6000, Some(Order::Silent)),
-            (&once, 5000, Some(Order::Idle)),
+            (&silent, 6000, Some(EvictionOrder::Silent)),
+            (&once, 5000, Some(EvictionOrder::Idle)),
             (&again, 5999, None),
-            (&again, 6000, Some(Order::Idle)),
+            (&again, 6000, Some(EvictionOrder::Idle)),
             (&reading, 9000, None),
         ] {
             assert_eq!(place.entry.may_go(now_ms).map(|(order, _)| order), expected, "{now_ms}");
@@ -606,7 +612,7 @@ mod tests {
         let room = connections.room();
         let asked = asked(&room, 10);
         let silent = room.enter(500);
-        let mut leaving = Leaving::default();
+        let mut leaving = EvictionQueue::default();
         connections.look(&mut leaving, 2000);
         for place in [&silent, &asked] {
             assert!(leaving.next().is_some_and(|entry| std::ptr::eq(&*entry, &*place.entry)));
@@ -617,8 +623,9 @@ mod tests {
     fn of_many_the_oldest_are_kept_in_mind() {
         let connections = Connections::new(8, 8);
         let room = connections.room();
-        let places: Vec<Place> = (0..1000).map(|index| asked(&room, 1 + index * 7919 % 1000)).collect();
-        let mut leaving = Leaving::default();
+        let places: Vec<ConnectionSlot> =
+            (0..1000).map(|index| asked(&room, 1 + index * 7919 % 1000)).collect();
+        let mut leaving = EvictionQueue::default();
         connections.look(&mut leaving, 2000);
         assert_eq!(leaving.candidates.len(), CANDIDATES);
         while leaving.next().is_some() {}
@@ -643,7 +650,7 @@ mod tests {
     #[test]
     fn connections_run_short_once_seven_of_eight_are_taken() {
         let connections = Connections::new(16, 0);
-        let mut shares: Vec<Share> = (0..13).map(|_| served(&connections)).collect();
+        let mut shares: Vec<ConnectionPermit> = (0..13).map(|_| served(&connections)).collect();
         assert!(!connections.is_short());
         shares.push(served(&connections));
         assert!(connections.is_short());
@@ -655,8 +662,8 @@ mod tests {
         let (one, _other) = (served(&connections), served(&connections));
         connections.set_max(1);
         drop(one);
-        assert!(matches!(connections.admit(), Admission::Refuse(_)));
+        assert!(matches!(connections.admit(), ConnectionAdmission::Refuse(_)));
         connections.set_max(2);
-        assert!(matches!(connections.admit(), Admission::Serve(_)));
+        assert!(matches!(connections.admit(), ConnectionAdmission::Serve(_)));
     }
 }

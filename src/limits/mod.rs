@@ -11,4 +11,4 @@ pub(crate) mod rate;
 pub(crate) mod requests;
 pub(crate) mod trusted_proxies;
 
-pub use admission::Guard;
+pub use admission::Limits;

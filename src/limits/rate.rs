@@ -57,13 +57,13 @@ pub(crate) fn seconds_up(wait: Duration) -> u64 {
 
 /// What is left of a rate. Made when it is first asked, and anew, full, when the rate is another one.
 #[derive(Debug, Default)]
-pub(crate) struct Bucket {
+pub(crate) struct RequestBucket {
     limiter: Mutex<Option<(Quota, Limiter)>>,
 }
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
 
-impl Bucket {
+impl RequestBucket {
     /// Takes one request out; returns how many more may be made at once.
     ///
     /// # Errors
@@ -94,11 +94,11 @@ mod tests {
 
     #[test]
     fn a_bucket_has_its_burst_and_then_its_rate() {
-        let (hourly, bucket) = (rate("100/h", Some(3)), Bucket::default());
+        let (hourly, bucket) = (rate("100/h", Some(3)), RequestBucket::default());
         assert_eq!([(); 3].map(|()| bucket.take(&hourly)), [Ok(2), Ok(1), Ok(0)]);
         let wait = bucket.take(&hourly).unwrap_err();
         assert!(wait > Duration::from_secs(1) && wait <= Duration::from_secs(36), "{wait:?}");
-        let (fast, bucket) = (rate("1000/s", Some(1)), Bucket::default());
+        let (fast, bucket) = (rate("1000/s", Some(1)), RequestBucket::default());
         assert_eq!(bucket.take(&fast), Ok(0));
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(bucket.take(&fast), Ok(0));
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn another_rate_begins_with_a_full_bucket_and_the_same_one_does_not() {
-        let bucket = Bucket::default();
+        let bucket = RequestBucket::default();
         assert_eq!(bucket.take(&rate("1/h", None)), Ok(0));
         assert!(bucket.take(&rate("1/h", None)).is_err());
         assert_eq!(bucket.take(&rate("2/h", None)), Ok(1));
@@ -126,7 +126,7 @@ mod tests {
             let size = u64::from(rate(text, burst).quota.burst_size().get());
             assert!(size.abs_diff(expected) <= expected / 1000, "{text} {burst:?}: {size}");
             // The largest of them overflow nothing.
-            assert!(Bucket::default().take(&rate(text, burst)).is_ok());
+            assert!(RequestBucket::default().take(&rate(text, burst)).is_ok());
         }
     }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::clients::{Client, take};
-use super::rate::{Bucket, Rate, seconds_up};
+use super::clients::{ClientState, take};
+use super::rate::{Rate, RequestBucket, seconds_up};
 use crate::config::{Auto, Config, Count, ProxyList};
 use crate::http::client_key::ClientKey;
-use crate::http::forwarded_for::{Asker, Word};
+use crate::http::forwarded_for::{Attribution, ClientAddress};
 
 /// What the configuration allows.
 pub(crate) struct RequestLimits {
@@ -23,7 +23,7 @@ pub(crate) struct RequestLimits {
 /// What is left of it, and what was refused.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    total: Bucket,
+    total: RequestBucket,
     refused: [AtomicU64; 3],
     /// The most that one client had under way at once.
     most_at_once: AtomicUsize,
@@ -31,7 +31,7 @@ pub(crate) struct Requests {
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Excess {
+pub(crate) enum LimitExceeded {
     /// The client makes too many.
     Client,
     /// All clients together do.
@@ -42,11 +42,11 @@ pub(crate) enum Excess {
 
 /// A request that may be served. Held until its response has left: then others may have its place.
 #[derive(Debug)]
-pub(crate) struct Pass {
+pub(crate) struct RequestPermit {
     /// For whom it is.
     pub(crate) key: ClientKey,
     /// What that client has; none where no limit asks for it.
-    pub(crate) client: Option<Arc<Client>>,
+    pub(crate) client: Option<Arc<ClientState>>,
     /// No limit applies to it.
     pub(crate) is_exempt: bool,
     is_counted: bool,
@@ -54,8 +54,8 @@ pub(crate) struct Pass {
 
 /// A request that may not be served.
 #[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) why: Excess,
+pub(crate) struct RateLimited {
+    pub(crate) why: LimitExceeded,
     /// Whole seconds after which it is worth another try.
     pub(crate) retry_after: u64,
 }
@@ -86,8 +86,8 @@ impl RequestLimits {
     }
 
     /// Whether no limit applies to who asks. Who is not known for certain has none of the privileges of its proxy.
-    pub(crate) fn exempt(&self, asker: Asker) -> bool {
-        asker.word == Word::Good && self.exempt_address(asker.address)
+    pub(crate) fn exempt(&self, asker: ClientAddress) -> bool {
+        asker.word == Attribution::Good && self.exempt_address(asker.address)
     }
 
     /// The same of an address; none is a unix socket.
@@ -105,29 +105,30 @@ impl RequestLimits {
     pub(crate) fn admit(
         &self,
         key: ClientKey,
-        client: Arc<Client>,
+        client: Arc<ClientState>,
         requests: &Requests,
-    ) -> (Result<Pass, Refusal>, String) {
+    ) -> (Result<RequestPermit, RateLimited>, String) {
         let max = self.at_once.unwrap_or(usize::MAX);
         let is_beyond = self.at_once.is_some() && !take(&client.requests, max);
         if self.at_once.is_some() && !is_beyond {
             requests.most_at_once.fetch_max(client.requests.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         if is_beyond {
-            return (Err(requests.refuse(Excess::AtOnce, Duration::ZERO)), String::new());
+            return (Err(requests.refuse(LimitExceeded::AtOnce, Duration::ZERO)), String::new());
         }
-        let pass = Pass { key, client: Some(client), is_exempt: false, is_counted: self.at_once.is_some() };
+        let pass =
+            RequestPermit { key, client: Some(client), is_exempt: false, is_counted: self.at_once.is_some() };
         let mut lines = String::new();
         if let (Some(rate), Some(client)) = (&self.client, &pass.client) {
             match client.rate.take(rate) {
                 Ok(left) => lines = rate.lines(left, rate.until_full(left)),
-                Err(wait) => return (Err(requests.refuse(Excess::Client, wait)), rate.lines(0, wait)),
+                Err(wait) => return (Err(requests.refuse(LimitExceeded::Client, wait)), rate.lines(0, wait)),
             }
         }
         if let Some(rate) = &self.total
             && let Err(wait) = requests.total.take(rate)
         {
-            return (Err(requests.refuse(Excess::Total, wait)), rate.lines(0, wait));
+            return (Err(requests.refuse(LimitExceeded::Total, wait)), rate.lines(0, wait));
         }
         (Ok(pass), lines)
     }
@@ -135,7 +136,7 @@ impl RequestLimits {
 
 impl Requests {
     /// Requests refused since the start, for that reason.
-    pub(crate) fn refused(&self, why: Excess) -> u64 {
+    pub(crate) fn refused(&self, why: LimitExceeded) -> u64 {
         self.refused[why as usize].load(Ordering::Relaxed)
     }
 
@@ -144,20 +145,20 @@ impl Requests {
         self.most_at_once.load(Ordering::Relaxed)
     }
 
-    fn refuse(&self, why: Excess, wait: Duration) -> Refusal {
+    fn refuse(&self, why: LimitExceeded, wait: Duration) -> RateLimited {
         self.refused[why as usize].fetch_add(1, Ordering::Relaxed);
-        Refusal { why, retry_after: seconds_up(wait) }
+        RateLimited { why, retry_after: seconds_up(wait) }
     }
 }
 
-impl Pass {
+impl RequestPermit {
     /// A pass that no limit was asked for.
     pub(crate) fn uncounted(key: ClientKey, is_exempt: bool) -> Self {
         Self { key, client: None, is_exempt, is_counted: false }
     }
 }
 
-impl Drop for Pass {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
         if let Some(client) = self.client.as_ref().filter(|_| self.is_counted) {
             client.requests.fetch_sub(1, Ordering::Relaxed);
@@ -165,7 +166,7 @@ impl Drop for Pass {
     }
 }
 
-impl Excess {
+impl LimitExceeded {
     /// For the log, behind the client's name.
     pub(crate) fn words(self) -> &'static str {
         match self {
@@ -179,17 +180,17 @@ impl Excess {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{OrOff, RequestRate};
-    use crate::limits::clients::Clients;
+    use crate::config::{RequestRate, Toggle};
+    use crate::limits::clients::ClientTable;
 
     fn limits(client: Option<&str>, total: Option<&str>, at_once: Option<u64>) -> RequestLimits {
         let rate = |text: Option<&str>| {
-            text.map_or(OrOff::Off, |text| OrOff::<RequestRate>::Given(text.parse().unwrap()))
+            text.map_or(Toggle::Off, |text| Toggle::<RequestRate>::Given(text.parse().unwrap()))
         };
         RequestLimits::new(&Config {
             client_requests: rate(client),
             total_requests: rate(total),
-            client_requests_at_once: at_once.map_or(OrOff::Off, |count| OrOff::Given(Count::of(count))),
+            client_requests_at_once: at_once.map_or(Toggle::Off, |count| Toggle::Given(Count::of(count))),
             client_requests_burst: Auto::Auto,
             unlimited_clients: "192.0.2.0/24,unix".parse().unwrap(),
             ..Config::default()
@@ -198,8 +199,8 @@ mod tests {
 
     /// Who of these clients is let pass, all passes being held; and then why others are not.
     #[track_caller]
-    fn check(limits: &RequestLimits, clients: &[u32], expected: &[Option<Excess>]) {
-        let (table, requests) = (Clients::new(16), Requests::default());
+    fn check(limits: &RequestLimits, clients: &[u32], expected: &[Option<LimitExceeded>]) {
+        let (table, requests) = (ClientTable::new(16), Requests::default());
         let mut held = Vec::new();
         let seen: Vec<_> = clients
             .iter()
@@ -215,7 +216,7 @@ mod tests {
             })
             .collect();
         assert_eq!(seen, expected);
-        for why in [Excess::Client, Excess::Total, Excess::AtOnce] {
+        for why in [LimitExceeded::Client, LimitExceeded::Total, LimitExceeded::AtOnce] {
             let count = expected.iter().filter(|seen| **seen == Some(why)).count();
             assert_eq!(requests.refused(why), count as u64, "{why:?}");
         }
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn each_limit_refuses_what_is_beyond_it() {
-        use Excess::{AtOnce, Client, Total};
+        use LimitExceeded::{AtOnce, Client, Total};
         check(&limits(Some("2/h"), None, None), &[1, 1, 1, 2], &[None, None, Some(Client), None]);
         check(&limits(None, Some("2/h"), None), &[1, 2, 3, 1], &[None, None, Some(Total), Some(Total)]);
         check(&limits(None, None, Some(1)), &[1, 2, 1], &[None, None, Some(AtOnce)]);
@@ -237,13 +238,13 @@ mod tests {
     #[test]
     fn a_pass_that_is_dropped_gives_its_place_back_and_a_refused_one_keeps_none() {
         let (table, requests, limits) =
-            (Clients::new(16), Requests::default(), limits(Some("2/h"), None, Some(1)));
+            (ClientTable::new(16), Requests::default(), limits(Some("2/h"), None, Some(1)));
         let admit = || limits.admit(ClientKey::V4(1), table.get(ClientKey::V4(1)), &requests).0;
         for _ in 0..2 {
             assert!(admit().is_ok());
         }
         for _ in 0..2 {
-            assert_eq!(admit().unwrap_err().why, Excess::Client);
+            assert_eq!(admit().unwrap_err().why, LimitExceeded::Client);
         }
         assert_eq!(table.get(ClientKey::V4(1)).requests.load(Ordering::Relaxed), 0);
     }
@@ -252,14 +253,14 @@ mod tests {
     fn who_is_exempt_must_be_known_for_certain() {
         let limits = limits(None, None, None);
         for (address, word, expected) in [
-            (Some("192.0.2.7"), Word::Good, true),
-            (Some("192.0.2.7"), Word::Short, false),
-            (Some("192.0.2.7"), Word::Contradictory, false),
-            (Some("198.51.100.1"), Word::Good, false),
-            (None, Word::Good, true),
+            (Some("192.0.2.7"), Attribution::Good, true),
+            (Some("192.0.2.7"), Attribution::Short, false),
+            (Some("192.0.2.7"), Attribution::Contradictory, false),
+            (Some("198.51.100.1"), Attribution::Good, false),
+            (None, Attribution::Good, true),
         ] {
             let address = address.map(|text| text.parse().unwrap());
-            assert_eq!(limits.exempt(Asker { address, word }), expected, "{address:?} {word:?}");
+            assert_eq!(limits.exempt(ClientAddress { address, word }), expected, "{address:?} {word:?}");
         }
     }
 }

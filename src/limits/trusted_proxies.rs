@@ -5,16 +5,16 @@ use std::net::IpAddr;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 use crate::config::{ClientField, Config, ProxyList, ProxyProtocol};
-use crate::http::forwarded_for::{Asker, Word, asker};
+use crate::http::forwarded_for::{Attribution, ClientAddress, asker};
 
 /// The proxies that are trusted, and how they speak.
-pub(crate) struct Proxies {
+pub(crate) struct TrustedProxies {
     trusted: ProxyList,
     field: ClientField,
     protocol: ProxyProtocol,
 }
 
-impl Proxies {
+impl TrustedProxies {
     pub(crate) fn new(config: &Config) -> Self {
         let trusted = config.trusted_proxies.clone();
         Self { trusted, field: config.client_field, protocol: config.proxy_protocol }
@@ -39,9 +39,9 @@ impl Proxies {
     }
 
     /// Who asks: the peer, or whom it speaks for.
-    pub(crate) fn asker(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Asker {
+    pub(crate) fn asker(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> ClientAddress {
         if !self.trust(peer) {
-            return Asker { address: peer, word: Word::Good };
+            return ClientAddress { address: peer, word: Attribution::Good };
         }
         let lines = |name: &HeaderName, other: ClientField| -> Vec<&[u8]> {
             if self.field == other {
@@ -73,7 +73,7 @@ mod tests {
             (ClientField::XForwardedFor, "10.0.0.2", "10.0.0.2"),
         ] {
             let trusted_proxies = "10.0.0.1".parse().unwrap();
-            let proxies = Proxies::new(&Config { trusted_proxies, client_field, ..Config::default() });
+            let proxies = TrustedProxies::new(&Config { trusted_proxies, client_field, ..Config::default() });
             let asker = proxies.asker(peer.parse().ok(), &headers);
             assert_eq!(asker.address, expected.parse().ok(), "{client_field} {peer}");
         }

@@ -4,54 +4,56 @@ use std::io::{self, ErrorKind};
 
 use actix_http::StatusCode;
 
-use super::head::Refusal;
-use super::send::Cut;
+use super::head::HeadError;
+use super::send::SendError;
 use crate::files::Fault;
 use crate::files::faults::{Faults, fault_of};
 use crate::http::target::SitePath;
 
 /// What the client hears where nothing of the response has left; none where nobody is left to hear it.
-pub(super) fn refusal_of(cut: &Cut) -> Option<Refusal> {
+pub(super) fn refusal_of(cut: &SendError) -> Option<HeadError> {
     match cut {
         // The next request finds the file as it is now.
-        Cut::Changed => Some(BUSY),
-        Cut::Disk(error) if is_passing(error) => Some(BUSY),
-        Cut::Disk(error) if error.kind() == ErrorKind::PermissionDenied => Some(DENIED),
-        Cut::Disk(_) => Some(FAILED),
-        Cut::Sending(_) | Cut::Socket(_) | Cut::Stalled | Cut::TooSlow => None,
+        SendError::Changed => Some(BUSY),
+        SendError::Disk(error) if is_passing(error) => Some(BUSY),
+        SendError::Disk(error) if error.kind() == ErrorKind::PermissionDenied => Some(DENIED),
+        SendError::Disk(_) => Some(FAILED),
+        SendError::Sending(_) | SendError::Socket(_) | SendError::Stalled | SendError::TooSlow => None,
     }
 }
 
 /// Logs and counts `cut`, of the response to whoever `who` names, which sent from `file`. What is made piece by piece, and is
 /// no file, says itself of which one it speaks.
 pub(super) fn tell(
-    cut: &Cut,
+    cut: &SendError,
     file: Option<&SitePath<'static>>,
     faults: &Faults,
     request: &str,
     who: impl FnOnce() -> String,
 ) {
     match cut {
-        Cut::Socket(error) => log::debug!("{}: the connection ended: {error}{request}", who()),
-        Cut::Stalled => log::debug!("{}: the connection ended: {NOTHING_TAKEN}{request}", who()),
-        Cut::TooSlow => log::debug!("{}: the connection ended: {TOO_LITTLE}{request}", who()),
+        SendError::Socket(error) => log::debug!("{}: the connection ended: {error}{request}", who()),
+        SendError::Stalled => log::debug!("{}: the connection ended: {NOTHING_TAKEN}{request}", who()),
+        SendError::TooSlow => log::debug!("{}: the connection ended: {TOO_LITTLE}{request}", who()),
         fault => tell_fault(fault, file, faults, request),
     }
 }
 
-fn tell_fault(cut: &Cut, file: Option<&SitePath<'static>>, faults: &Faults, request: &str) {
+fn tell_fault(cut: &SendError, file: Option<&SitePath<'static>>, faults: &Faults, request: &str) {
     let name = file.map_or_else(|| "what was sent".to_owned(), |file| format!("/{file}"));
     let is_changed = |error: &io::Error| error.kind() == ErrorKind::StaleNetworkFileHandle;
     let (fault, words) = match cut {
-        Cut::Changed => (Fault::Changed, format!("{name} changed while it was sent")),
-        Cut::Disk(error) if file.is_some() && error.kind() == ErrorKind::PermissionDenied => {
+        SendError::Changed => (Fault::Changed, format!("{name} changed while it was sent")),
+        SendError::Disk(error) if file.is_some() && error.kind() == ErrorKind::PermissionDenied => {
             (Fault::Denied, format!("{name} may not be read: {error}"))
         }
-        Cut::Disk(error) if file.is_some() => (Fault::Populate, format!("{name} could not be read: {error}")),
-        Cut::Disk(error) if is_changed(error) => (Fault::Changed, error.to_string()),
-        Cut::Disk(error) => (Fault::Read, error.to_string()),
-        Cut::Stalled | Cut::TooSlow => return,
-        Cut::Sending(error) | Cut::Socket(error) => {
+        SendError::Disk(error) if file.is_some() => {
+            (Fault::Populate, format!("{name} could not be read: {error}"))
+        }
+        SendError::Disk(error) if is_changed(error) => (Fault::Changed, error.to_string()),
+        SendError::Disk(error) => (Fault::Read, error.to_string()),
+        SendError::Stalled | SendError::TooSlow => return,
+        SendError::Sending(error) | SendError::Socket(error) => {
             (Fault::Send, format!("{name} could not be sent: {error}"))
         }
     };
@@ -65,8 +67,8 @@ pub(super) fn why_broken(error: Box<dyn std::error::Error>) -> io::Error {
 }
 
 /// The disk did not bring the next piece of a body in time.
-pub(super) fn no_piece() -> Cut {
-    Cut::Disk(io::Error::new(ErrorKind::TimedOut, NO_PIECE))
+pub(super) fn no_piece() -> SendError {
+    SendError::Disk(io::Error::new(ErrorKind::TimedOut, NO_PIECE))
 }
 
 /// Whether it may be better in a moment.
@@ -77,11 +79,11 @@ fn is_passing(error: &io::Error) -> bool {
     is_short || error.kind() == ErrorKind::TimedOut || (is_ours && has_passed())
 }
 
-const BUSY: Refusal = (StatusCode::SERVICE_UNAVAILABLE, "Busy. Please try again.\n");
+const BUSY: HeadError = (StatusCode::SERVICE_UNAVAILABLE, "Busy. Please try again.\n");
 
-const FAILED: Refusal = (StatusCode::INTERNAL_SERVER_ERROR, "Something failed.\n");
+const FAILED: HeadError = (StatusCode::INTERNAL_SERVER_ERROR, "Something failed.\n");
 
-const DENIED: Refusal = (StatusCode::FORBIDDEN, "This may not be read.\n");
+const DENIED: HeadError = (StatusCode::FORBIDDEN, "This may not be read.\n");
 
 /// What is logged of a body that stands still.
 const NO_PIECE: &str = "the disk does not bring the next piece of what is listed, archived or read";

@@ -9,10 +9,10 @@ use actix_web::dev::ServiceResponse;
 use bytes::Bytes;
 
 /// What a call of the App came to: its answer, its error, or what it panicked with.
-type Answered<B> = Result<Result<ServiceResponse<B>, actix_web::Error>, Box<dyn Any + Send>>;
+type AppOutcome<B> = Result<Result<ServiceResponse<B>, actix_web::Error>, Box<dyn Any + Send>>;
 
 /// The App's response; a panic costs the request alone.
-pub(super) fn response_of<B: MessageBody + 'static>(answered: Answered<B>) -> Response<BoxBody> {
+pub(super) fn response_of<B: MessageBody + 'static>(answered: AppOutcome<B>) -> Response<BoxBody> {
     match answered {
         Ok(Ok(response)) => Response::from(response.into_parts().1.map_into_boxed_body()),
         Ok(Err(error)) => Response::from(HttpResponse::from_error(error)),

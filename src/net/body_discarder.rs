@@ -2,7 +2,7 @@
 
 /// How a request's body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub(crate) enum BodyFraming {
     /// There is none.
     Empty,
     /// `Content-Length`, not 0.
@@ -13,14 +13,14 @@ pub(crate) enum Framing {
 
 /// Drops a body as it arrives, up to a limit.
 #[derive(Debug)]
-pub(crate) struct Dropper {
+pub(crate) struct BodyDiscarder {
     state: State,
     room: u64,
 }
 
 /// How far the body has been read past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dropped {
+pub(crate) enum DiscardProgress {
     /// So many bytes were the body's, and more must come.
     More,
     /// The body ended after so many bytes; what follows is the next request.
@@ -46,19 +46,19 @@ enum State {
     Done,
 }
 
-impl Dropper {
+impl BodyDiscarder {
     /// Drops a body framed by `framing`; its framing included, at most `limit` bytes.
-    pub(crate) fn new(framing: Framing, limit: u64) -> Self {
+    pub(crate) fn new(framing: BodyFraming, limit: u64) -> Self {
         let state = match framing {
-            Framing::Empty => State::Done,
-            Framing::Length(length) => State::Length(length),
-            Framing::Chunked => SIZE,
+            BodyFraming::Empty => State::Done,
+            BodyFraming::Length(length) => State::Length(length),
+            BodyFraming::Chunked => SIZE,
         };
         Self { state, room: limit }
     }
 
     /// Takes the next bytes from the socket.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Dropped {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> DiscardProgress {
         let mut at = 0;
         while self.state != State::Done {
             let left = &bytes[at..];
@@ -68,7 +68,7 @@ impl Dropper {
                     0
                 }
                 State::Length(length) | State::Data(length) if left.is_empty() && length > 0 => {
-                    return Dropped::More;
+                    return DiscardProgress::More;
                 }
                 State::Length(length) => {
                     let taken = least(length, left.len());
@@ -82,8 +82,8 @@ impl Dropper {
                     taken
                 }
                 state => {
-                    let Some(&byte) = left.first() else { return Dropped::More };
-                    let Some(next) = step(state, byte) else { return Dropped::Refused };
+                    let Some(&byte) = left.first() else { return DiscardProgress::More };
+                    let Some(next) = step(state, byte) else { return DiscardProgress::Refused };
                     self.state = next;
                     1
                 }
@@ -91,10 +91,10 @@ impl Dropper {
             at += taken;
             match self.room.checked_sub(taken as u64) {
                 Some(room) => self.room = room,
-                None => return Dropped::Refused,
+                None => return DiscardProgress::Refused,
             }
         }
-        Dropped::Done(at)
+        DiscardProgress::Done(at)
     }
 }
 
@@ -138,16 +138,16 @@ const SIZE_DIGITS: u32 = 15;
 mod tests {
     use super::*;
 
-    fn feed_all(framing: Framing, limit: u64, bytes: &[u8]) -> Dropped {
-        let whole = Dropper::new(framing, limit).feed(bytes);
-        let mut dropper = Dropper::new(framing, limit);
+    fn feed_all(framing: BodyFraming, limit: u64, bytes: &[u8]) -> DiscardProgress {
+        let whole = BodyDiscarder::new(framing, limit).feed(bytes);
+        let mut dropper = BodyDiscarder::new(framing, limit);
         let mut split = dropper.feed(&[]);
         for (index, byte) in bytes.iter().enumerate() {
-            if !matches!(split, Dropped::More) {
+            if !matches!(split, DiscardProgress::More) {
                 break;
             }
             split = match dropper.feed(std::slice::from_ref(byte)) {
-                Dropped::Done(used) => Dropped::Done(index + used),
+                DiscardProgress::Done(used) => DiscardProgress::Done(index + used),
                 other => other,
             };
         }
@@ -158,14 +158,14 @@ mod tests {
     #[test]
     fn bodies_end_where_their_framing_says() {
         for (framing, bytes, expected) in [
-            (Framing::Empty, &b"GET"[..], Dropped::Done(0)),
-            (Framing::Length(3), b"abcGET", Dropped::Done(3)),
-            (Framing::Length(3), b"ab", Dropped::More),
-            (Framing::Chunked, b"3\r\nabc\r\n0\r\n\r\nGET", Dropped::Done(13)),
-            (Framing::Chunked, b"A;x=\"y\"\r\n0123456789\r\n0\r\n\r\n", Dropped::Done(26)),
-            (Framing::Chunked, b"0\r\nTrailer: x\r\nOther: y\r\n\r\n", Dropped::Done(27)),
-            (Framing::Chunked, b"3 \t\r\nabc\r\n0 ;x\r\n\r\n", Dropped::Done(18)),
-            (Framing::Chunked, b"3\r\nabc", Dropped::More),
+            (BodyFraming::Empty, &b"GET"[..], DiscardProgress::Done(0)),
+            (BodyFraming::Length(3), b"abcGET", DiscardProgress::Done(3)),
+            (BodyFraming::Length(3), b"ab", DiscardProgress::More),
+            (BodyFraming::Chunked, b"3\r\nabc\r\n0\r\n\r\nGET", DiscardProgress::Done(13)),
+            (BodyFraming::Chunked, b"A;x=\"y\"\r\n0123456789\r\n0\r\n\r\n", DiscardProgress::Done(26)),
+            (BodyFraming::Chunked, b"0\r\nTrailer: x\r\nOther: y\r\n\r\n", DiscardProgress::Done(27)),
+            (BodyFraming::Chunked, b"3 \t\r\nabc\r\n0 ;x\r\n\r\n", DiscardProgress::Done(18)),
+            (BodyFraming::Chunked, b"3\r\nabc", DiscardProgress::More),
         ] {
             assert_eq!(feed_all(framing, 100, bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
         }
@@ -186,8 +186,8 @@ mod tests {
             b"0\r\nA: \0\r\n\r\n",
         ] {
             assert_eq!(
-                feed_all(Framing::Chunked, 100, bytes),
-                Dropped::Refused,
+                feed_all(BodyFraming::Chunked, 100, bytes),
+                DiscardProgress::Refused,
                 "{:?}",
                 String::from_utf8_lossy(bytes)
             );
@@ -196,8 +196,8 @@ mod tests {
 
     #[test]
     fn a_body_past_the_limit_is_refused() {
-        assert_eq!(feed_all(Framing::Length(11), 10, b"01234567890"), Dropped::Refused);
-        assert_eq!(feed_all(Framing::Length(10), 10, b"0123456789"), Dropped::Done(10));
-        assert_eq!(feed_all(Framing::Chunked, 10, b"5\r\n01234\r\n5\r\n"), Dropped::Refused);
+        assert_eq!(feed_all(BodyFraming::Length(11), 10, b"01234567890"), DiscardProgress::Refused);
+        assert_eq!(feed_all(BodyFraming::Length(10), 10, b"0123456789"), DiscardProgress::Done(10));
+        assert_eq!(feed_all(BodyFraming::Chunked, 10, b"5\r\n01234\r\n5\r\n"), DiscardProgress::Refused);
     }
 }

@@ -17,7 +17,7 @@ use crate::http::client_key::ClientKey;
 use crate::sys::fair_queue::FairQueue;
 
 /// The queue for turns. One a worker.
-pub(crate) struct Turns {
+pub(crate) struct BulkScheduler {
     piece: Cell<usize>,
     /// Bytes a second that long responses send while short ones are about; 0 is no limit.
     rate: Cell<u64>,
@@ -28,7 +28,7 @@ pub(crate) struct Turns {
 }
 
 /// A response's place: what it may send now, and its place in the queue once it has queued.
-pub(crate) struct Turn {
+pub(crate) struct BulkTurn {
     waiter: Option<Rc<Waiter>>,
     left: usize,
 }
@@ -41,7 +41,7 @@ struct Waiter {
     granted: Cell<usize>,
 }
 
-impl Turns {
+impl BulkScheduler {
     /// Turns of `piece` bytes, of `rate` bytes a second together while short responses are about.
     pub(crate) fn new(piece: usize, rate: u64) -> Self {
         Self {
@@ -60,19 +60,19 @@ impl Turns {
     }
 
     /// What a new response may send before it queues.
-    pub(crate) fn begin(&self) -> Turn {
-        Turn { waiter: None, left: FREE.min(self.piece.get()) }
+    pub(crate) fn begin(&self) -> BulkTurn {
+        BulkTurn { waiter: None, left: FREE.min(self.piece.get()) }
     }
 
     /// A response has ended; one that never queued was short.
-    pub(crate) fn end(&self, turn: &Turn) {
+    pub(crate) fn end(&self, turn: &BulkTurn) {
         if turn.waiter.is_none() {
             self.short.set(self.short.get().saturating_add(1));
         }
     }
 
     /// How many bytes may be sent to `client` now. Waits for a turn where none are left.
-    pub(crate) fn poll(&self, cx: &Context<'_>, turn: &mut Turn, client: ClientKey) -> Poll<usize> {
+    pub(crate) fn poll(&self, cx: &Context<'_>, turn: &mut BulkTurn, client: ClientKey) -> Poll<usize> {
         if turn.left > 0 {
             return Poll::Ready(turn.left);
         }
@@ -92,7 +92,7 @@ impl Turns {
     /// Grants turns for as long as it is polled: one after each look at the sockets, while anybody waits, and no more bytes
     /// than the rate allows while short responses are about.
     pub(crate) async fn grant(&self) {
-        let mut allowance = Allowance::new(self.rate.get());
+        let mut allowance = BulkAllowance::new(self.rate.get());
         loop {
             while self.waiting.borrow().is_empty() {
                 self.arrived.notified().await;
@@ -129,7 +129,7 @@ impl Turns {
 }
 
 /// What long responses may still send beside short ones: a token bucket, filled by the clock.
-struct Allowance {
+struct BulkAllowance {
     /// Bytes a second; 0 is no limit.
     rate: u64,
     /// Below zero after a piece that was larger than what was left.
@@ -138,7 +138,7 @@ struct Allowance {
     short_until: Instant,
 }
 
-impl Allowance {
+impl BulkAllowance {
     fn new(rate: u64) -> Self {
         let now = Instant::now();
         Self { rate, bytes: 0, filled: now, short_until: now }
@@ -170,7 +170,7 @@ impl Allowance {
     }
 }
 
-impl Turn {
+impl BulkTurn {
     /// So many bytes were sent.
     pub(crate) fn spend(&mut self, bytes: usize) {
         self.left = self.left.saturating_sub(bytes);
@@ -196,14 +196,14 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 mod tests {
     use super::*;
 
-    async fn next(turns: &Turns, turn: &mut Turn) -> usize {
+    async fn next(turns: &BulkScheduler, turn: &mut BulkTurn) -> usize {
         std::future::poll_fn(|cx| turns.poll(cx, turn, ClientKey::Local)).await
     }
 
     #[test]
     fn the_first_bytes_of_a_response_need_no_turn() {
         actix_rt::System::new().block_on(async {
-            let turns = Turns::new(256 * 1024, 0);
+            let turns = BulkScheduler::new(256 * 1024, 0);
             let mut turn = turns.begin();
             assert_eq!(next(&turns, &mut turn).await, FREE);
         });
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn long_responses_take_turns() {
         actix_rt::System::new().block_on(async {
-            let turns = Rc::new(Turns::new(256 * 1024, 0));
+            let turns = Rc::new(BulkScheduler::new(256 * 1024, 0));
             let granting = actix_rt::spawn({
                 let turns = Rc::clone(&turns);
                 async move { turns.grant().await }
@@ -241,9 +241,10 @@ mod tests {
 
     #[test]
     fn a_client_of_many_responses_has_no_more_turns_than_a_client_of_one() {
-        let turns = Turns::new(256 * 1024, 0);
+        let turns = BulkScheduler::new(256 * 1024, 0);
         let cx = Context::from_waker(Waker::noop());
-        let mut queued: Vec<(ClientKey, Turn)> = (0..5).map(|_| (ClientKey::V4(1), turns.begin())).collect();
+        let mut queued: Vec<(ClientKey, BulkTurn)> =
+            (0..5).map(|_| (ClientKey::V4(1), turns.begin())).collect();
         queued.push((ClientKey::V4(2), turns.begin()));
         let mut order = Vec::new();
         for _ in 0..6 {
@@ -255,7 +256,7 @@ mod tests {
                 }
             }
             let (next, _) = turns.next().unwrap();
-            let is_next = |(_, turn): &&(ClientKey, Turn)| {
+            let is_next = |(_, turn): &&(ClientKey, BulkTurn)| {
                 turn.waiter.as_ref().is_some_and(|waiter| Rc::ptr_eq(waiter, &next))
             };
             order.push(queued.iter().find(is_next).unwrap().0);
@@ -267,18 +268,18 @@ mod tests {
 
     #[test]
     fn the_rate_holds_only_while_short_responses_are_about() {
-        let mut allowance = Allowance::new(1_000_000);
+        let mut allowance = BulkAllowance::new(1_000_000);
         let start = allowance.filled;
         assert!(!allowance.holds(start, 0));
         assert!(allowance.holds(start, 1));
         assert!(allowance.holds(start + ABOUT_FOR / 2, 0));
         assert!(!allowance.holds(start + ABOUT_FOR, 0));
-        assert!(!Allowance::new(0).is_used_up(start));
+        assert!(!BulkAllowance::new(0).is_used_up(start));
     }
 
     #[test]
     fn what_is_spent_comes_back_with_time_and_no_more_than_a_burst_is_saved_up() {
-        let mut allowance = Allowance::new(1_000_000);
+        let mut allowance = BulkAllowance::new(1_000_000);
         let start = allowance.filled;
         assert!(allowance.is_used_up(start));
         assert!(!allowance.is_used_up(start + Duration::from_secs(60)));
@@ -291,7 +292,7 @@ mod tests {
     #[test]
     fn a_response_that_ends_while_it_waits_holds_nobody_up() {
         actix_rt::System::new().block_on(async {
-            let turns = Rc::new(Turns::new(1 << 18, 0));
+            let turns = Rc::new(BulkScheduler::new(1 << 18, 0));
             let granting = actix_rt::spawn({
                 let turns = Rc::clone(&turns);
                 async move { turns.grant().await }

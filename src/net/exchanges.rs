@@ -6,37 +6,37 @@ use std::time::Instant;
 
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
-use crate::telemetry::access_log::record::{Note, Wait};
-use crate::telemetry::metrics::exchange::{Exchange, Outcome};
-use crate::telemetry::metrics::transfers::{Begun, Shown};
-use crate::telemetry::metrics::worker::Sheet;
+use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
+use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
+use crate::telemetry::metrics::transfers::{ListedTransfer, TransferStart};
+use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// In the order of their requests, each with where its response ends among all that the connection sends.
 pub(super) struct Exchanges {
-    sheet: Arc<Sheet>,
-    first: Option<Open>,
+    sheet: Arc<WorkerMetrics>,
+    first: Option<OpenExchange>,
     /// Those behind the first, where requests are pipelined.
-    later: VecDeque<Open>,
+    later: VecDeque<OpenExchange>,
 }
 
-struct Open {
+struct OpenExchange {
     exchange: Exchange,
     start: u64,
     /// None while the response is being made.
     end: Option<u64>,
     /// Its place among the transfers, once it had to wait.
-    shown: Option<Shown>,
+    shown: Option<ListedTransfer>,
 }
 
 impl Exchanges {
     /// None yet; they will be counted on `sheet`.
-    pub(super) fn new(sheet: Arc<Sheet>) -> Self {
+    pub(super) fn new(sheet: Arc<WorkerMetrics>) -> Self {
         Self { sheet, first: None, later: VecDeque::new() }
     }
 
     /// A request has come; its response begins at `start`, if not later.
     pub(super) fn begin(&mut self, exchange: Exchange, start: u64) {
-        let open = Open { exchange, start, end: None, shown: None };
+        let open = OpenExchange { exchange, start, end: None, shown: None };
         match self.first {
             None => self.first = Some(open),
             Some(_) => self.later.push_back(open),
@@ -67,7 +67,7 @@ impl Exchanges {
             if open.end.is_none_or(|end| end > sent) {
                 return;
             }
-            self.sheet.end(&open.exchange, Outcome::Complete, now);
+            self.sheet.end(&open.exchange, ExchangeOutcome::Complete, now);
             // Apart, since taking what is not there from a queue moves a whole exchange all the same.
             self.first = if self.later.is_empty() { None } else { self.later.pop_front() };
         }
@@ -83,11 +83,11 @@ impl Exchanges {
         file: impl FnOnce() -> Option<SitePath<'static>>,
     ) {
         self.settle(sent, now);
-        let Some(Open { exchange, start, end, shown }) = &mut self.first else { return };
+        let Some(OpenExchange { exchange, start, end, shown }) = &mut self.first else { return };
         match shown {
             Some(shown) => shown.has_sent(exchange.sent),
             None => {
-                let begun = Begun {
+                let begun = TransferStart {
                     client,
                     path: file(),
                     total: end.map(|end| end.saturating_sub(*start)),
@@ -100,39 +100,39 @@ impl Exchanges {
     }
 
     /// From `now` on what is sent next waits, or goes on.
-    pub(super) fn note_wait(&mut self, now: impl FnOnce() -> Instant, what: Option<Wait>) {
-        if let Some(note) = self.first.as_mut().and_then(Open::noted) {
+    pub(super) fn note_wait(&mut self, now: impl FnOnce() -> Instant, what: Option<WaitKind>) {
+        if let Some(note) = self.first.as_mut().and_then(OpenExchange::noted) {
             note.waits(now(), what);
         }
     }
 
     /// So many bytes of what is sent next were asked of the disk.
     pub(super) fn note_cold(&mut self, bytes: u64) {
-        if let Some(note) = self.first.as_mut().and_then(Open::noted) {
+        if let Some(note) = self.first.as_mut().and_then(OpenExchange::noted) {
             note.cold_bytes += bytes;
         }
     }
 
     /// What is noted of the last request, if anything, and when it came.
-    pub(super) fn last_note(&mut self) -> Option<(&mut Note, Instant)> {
+    pub(super) fn last_note(&mut self) -> Option<(&mut AccessLogRecord, Instant)> {
         let exchange = &mut self.last()?.exchange;
         let began = exchange.began;
         Some((exchange.note.get_mut().as_mut()?, began))
     }
 
     /// The connection ends: so do all exchanges that have not.
-    pub(super) fn cut(&mut self, outcome: Outcome, sent: u64, now: Instant) {
+    pub(super) fn cut(&mut self, outcome: ExchangeOutcome, sent: u64, now: Instant) {
         self.settle(sent, now);
         self.end_all(outcome, now);
     }
 
-    fn end_all(&mut self, outcome: Outcome, now: Instant) {
+    fn end_all(&mut self, outcome: ExchangeOutcome, now: Instant) {
         for open in self.first.take().into_iter().chain(self.later.drain(..)) {
             self.sheet.end(&open.exchange, outcome, now);
         }
     }
 
-    fn last(&mut self) -> Option<&mut Open> {
+    fn last(&mut self) -> Option<&mut OpenExchange> {
         match self.later.back_mut() {
             None => self.first.as_mut(),
             last => last,
@@ -143,15 +143,16 @@ impl Exchanges {
 impl Drop for Exchanges {
     fn drop(&mut self) {
         if self.first.is_some() {
-            let outcome = if std::thread::panicking() { Outcome::Failed } else { Outcome::Drained };
+            let outcome =
+                if std::thread::panicking() { ExchangeOutcome::Failed } else { ExchangeOutcome::Drained };
             self.end_all(outcome, Instant::now());
         }
     }
 }
 
-impl Open {
+impl OpenExchange {
     /// What is noted of it, if anything.
-    fn noted(&mut self) -> Option<&mut Box<Note>> {
+    fn noted(&mut self) -> Option<&mut Box<AccessLogRecord>> {
         self.exchange.note.get_mut().as_mut()
     }
 
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
     use crate::http::method::Method;
     use crate::telemetry::metrics::exchange::Protocol;
-    use crate::telemetry::metrics::registry::Ledger;
+    use crate::telemetry::metrics::registry::Metrics;
     use crate::telemetry::metrics::worker::StatusClass;
     use std::time::Duration;
 
@@ -179,8 +180,13 @@ mod tests {
 
     /// An exchange on a connection that does `what`: how many ended so, and with such a status.
     #[track_caller]
-    fn check(what: impl FnOnce(&mut Exchanges, Instant), outcome: Outcome, class: StatusClass, count: u64) {
-        let (ledger, now) = (Ledger::default(), Instant::now());
+    fn check(
+        what: impl FnOnce(&mut Exchanges, Instant),
+        outcome: ExchangeOutcome,
+        class: StatusClass,
+        count: u64,
+    ) {
+        let (ledger, now) = (Metrics::default(), Instant::now());
         let mut exchanges = Exchanges::new(ledger.sheet());
         begun(&mut exchanges, now, 0);
         what(&mut exchanges, now);
@@ -192,7 +198,7 @@ mod tests {
 
     #[test]
     fn an_exchange_ends_once_whatever_comes_of_its_connection() {
-        use Outcome::{ClientGone, Complete, Drained};
+        use ExchangeOutcome::{ClientGone, Complete, Drained};
         use StatusClass::{None, ServerError, Successful};
         check(|_, _| {}, Drained, None, 1);
         check(|all, _| all.answer(200, 0), Drained, Successful, 1);
@@ -232,23 +238,26 @@ mod tests {
 
     #[test]
     fn a_cut_ends_what_is_pipelined_behind_it_and_nothing_before() {
-        let (ledger, now) = (Ledger::default(), Instant::now());
+        let (ledger, now) = (Metrics::default(), Instant::now());
         let mut exchanges = Exchanges::new(ledger.sheet());
         for start in [0, 10, 20] {
             begun(&mut exchanges, now, start);
             exchanges.answer(200, start);
             exchanges.complete(start + 10);
         }
-        exchanges.cut(Outcome::Stalled, 15, now);
+        exchanges.cut(ExchangeOutcome::Stalled, 15, now);
         drop(exchanges);
         let totals = ledger.totals();
-        assert_eq!((totals.of_outcome(Outcome::Complete), totals.of_outcome(Outcome::Stalled)), (1, 2));
+        assert_eq!(
+            (totals.of_outcome(ExchangeOutcome::Complete), totals.of_outcome(ExchangeOutcome::Stalled)),
+            (1, 2)
+        );
         assert_eq!(totals.first_bytes.count(), 2, "the third never had one");
     }
 
     #[test]
     fn an_interim_response_is_no_first_byte() {
-        let (ledger, began) = (Ledger::default(), Instant::now());
+        let (ledger, began) = (Metrics::default(), Instant::now());
         let after = |seconds| began + Duration::from_secs(seconds);
         let mut exchanges = Exchanges::new(ledger.sheet());
         begun(&mut exchanges, began, 0);
@@ -261,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_has_to_wait_is_shown_until_it_ends() {
-        let (ledger, now) = (Ledger::default(), Instant::now());
+        let (ledger, now) = (Metrics::default(), Instant::now());
         let mut exchanges = Exchanges::new(ledger.sheet());
         begun(&mut exchanges, now, 0);
         exchanges.answer(200, 0);

@@ -11,12 +11,12 @@ use actix_http::{Method, Request, StatusCode, Uri, Version};
 use bytes::Bytes;
 
 use crate::http::authority;
-use crate::net::body_discarder::Framing;
+use crate::net::body_discarder::BodyFraming;
 
 /// A request and how its connection goes on.
-pub(crate) struct Parsed {
+pub(crate) struct ParsedHead {
     pub(crate) request: Request,
-    pub(crate) framing: Framing,
+    pub(crate) framing: BodyFraming,
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
     pub(crate) is_http10: bool,
@@ -24,7 +24,7 @@ pub(crate) struct Parsed {
 }
 
 /// Why a request is answered without being asked for: a status, and the sentence that goes with it.
-pub(crate) type Refusal = (StatusCode, &'static str);
+pub(crate) type HeadError = (StatusCode, &'static str);
 
 /// Bounds of a head.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +68,7 @@ pub(crate) enum Scan {
     /// So many bytes at the front are empty lines before a head: to be dropped.
     Blank(usize),
     Partial,
-    Refused(Refusal),
+    Refused(HeadError),
 }
 
 impl Scanner {
@@ -100,7 +100,7 @@ impl Scanner {
         Scan::Refused(self.too_long())
     }
 
-    fn too_long(&self) -> Refusal {
+    fn too_long(&self) -> HeadError {
         if self.line_start == 0 { TARGET_TOO_LONG } else { HEAD_TOO_LONG }
     }
 }
@@ -114,7 +114,7 @@ fn may_begin(byte: u8) -> bool {
 ///
 /// # Errors
 /// The status and sentence for a head that is malformed, ambiguous or beyond what is served.
-pub(crate) fn parse(bytes: &[u8], limits: HeadLimits, known: &LastHost) -> Result<Parsed, Refusal> {
+pub(crate) fn parse(bytes: &[u8], limits: HeadLimits, known: &LastHost) -> Result<ParsedHead, HeadError> {
     let mut room = [const { MaybeUninit::uninit() }; FIELDS_INLINE];
     let mut more_room;
     let room: &mut [MaybeUninit<httparse::Header<'_>>] = if limits.fields <= FIELDS_INLINE {
@@ -134,7 +134,7 @@ pub(crate) fn parse(bytes: &[u8], limits: HeadLimits, known: &LastHost) -> Resul
 }
 
 /// A later minor version of HTTP/1 is served as HTTP/1.1 (RFC 9110 §2.5); another major version is not.
-fn parse_later_minor(bytes: &[u8], limits: HeadLimits, known: &LastHost) -> Result<Parsed, Refusal> {
+fn parse_later_minor(bytes: &[u8], limits: HeadLimits, known: &LastHost) -> Result<ParsedHead, HeadError> {
     let line_end = memchr::memchr(b'\r', bytes).unwrap_or(bytes.len());
     let (start, version) = bytes[..line_end].split_at(line_end.saturating_sub(VERSION_LENGTH));
     match version {
@@ -150,7 +150,7 @@ fn parse_later_minor(bytes: &[u8], limits: HeadLimits, known: &LastHost) -> Resu
     }
 }
 
-fn build(raw: &httparse::Request<'_, '_>, bytes: &[u8], known: &LastHost) -> Result<Parsed, Refusal> {
+fn build(raw: &httparse::Request<'_, '_>, bytes: &[u8], known: &LastHost) -> Result<ParsedHead, HeadError> {
     let (Some(method), Some(target), Some(minor)) = (raw.method, raw.path, raw.version) else {
         return Err(MALFORMED);
     };
@@ -166,7 +166,7 @@ fn build(raw: &httparse::Request<'_, '_>, bytes: &[u8], known: &LastHost) -> Res
     head.method = method_of(method)?;
     head.version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     head.uri = uri_of(target, slice_of(target.as_bytes()))?;
-    let mut facts = Facts::default();
+    let mut facts = FramingHeaders::default();
     for field in raw.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| MALFORMED)?;
         facts.note(&name, field.value, known)?;
@@ -182,7 +182,7 @@ fn build(raw: &httparse::Request<'_, '_>, bytes: &[u8], known: &LastHost) -> Res
     }
     let keep_alive = !facts.close && (!is_http10 || facts.keep_alive);
     let is_head = head.method == Method::HEAD;
-    Ok(Parsed {
+    Ok(ParsedHead {
         request,
         framing,
         keep_alive,
@@ -192,7 +192,7 @@ fn build(raw: &httparse::Request<'_, '_>, bytes: &[u8], known: &LastHost) -> Res
     })
 }
 
-fn method_of(method: &str) -> Result<Method, Refusal> {
+fn method_of(method: &str) -> Result<Method, HeadError> {
     match method {
         "GET" => Ok(Method::GET),
         "HEAD" => Ok(Method::HEAD),
@@ -201,7 +201,7 @@ fn method_of(method: &str) -> Result<Method, Refusal> {
     }
 }
 
-fn uri_of(target: &str, shared: Bytes) -> Result<Uri, Refusal> {
+fn uri_of(target: &str, shared: Bytes) -> Result<Uri, HeadError> {
     // A fragment has no place in a request (RFC 9112 §3.2), and the parser below would drop it silently.
     if memchr::memchr(b'#', target.as_bytes()).is_some() {
         return Err(TARGET);
@@ -211,7 +211,7 @@ fn uri_of(target: &str, shared: Bytes) -> Result<Uri, Refusal> {
 
 /// What the fields say of framing and connection.
 #[derive(Default)]
-struct Facts {
+struct FramingHeaders {
     hosts: u32,
     lengths: u32,
     length: u64,
@@ -225,8 +225,8 @@ struct Facts {
     expects_something_else: bool,
 }
 
-impl Facts {
-    fn note(&mut self, name: &HeaderName, value: &[u8], known: &LastHost) -> Result<(), Refusal> {
+impl FramingHeaders {
+    fn note(&mut self, name: &HeaderName, value: &[u8], known: &LastHost) -> Result<(), HeadError> {
         use actix_http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
         if *name == HOST {
             self.hosts += 1;
@@ -261,18 +261,18 @@ impl Facts {
     }
 
     /// RFC 9112 §6.3, without the readings that let a request hide in another's body.
-    fn framing(&self, is_http10: bool) -> Result<Framing, Refusal> {
+    fn framing(&self, is_http10: bool) -> Result<BodyFraming, HeadError> {
         if self.has_transfer_encoding {
             return match self {
                 _ if self.lengths > 0 || is_http10 || !self.is_chunked => Err(AMBIGUOUS),
                 _ if self.has_unknown_coding => Err(CODING),
                 _ if self.codings > 1 => Err(AMBIGUOUS),
-                _ => Ok(Framing::Chunked),
+                _ => Ok(BodyFraming::Chunked),
             };
         }
         match (self.lengths, self.length) {
-            (0, _) | (1, 0) => Ok(Framing::Empty),
-            (1, length) => Ok(Framing::Length(length)),
+            (0, _) | (1, 0) => Ok(BodyFraming::Empty),
+            (1, length) => Ok(BodyFraming::Length(length)),
             _ => Err(AMBIGUOUS),
         }
     }
@@ -295,24 +295,24 @@ const HOST_KEPT: usize = 256;
 
 const VERSION_LENGTH: usize = "HTTP/1.1".len();
 
-pub(crate) const MALFORMED: Refusal = (StatusCode::BAD_REQUEST, "The request is malformed.\n");
-const BARE_LF: Refusal = (StatusCode::BAD_REQUEST, "A line of the request does not end in CRLF.\n");
-pub(super) const TARGET: Refusal = (StatusCode::BAD_REQUEST, "The request target is malformed.\n");
-pub(super) const HOST_MISSING: Refusal = (StatusCode::BAD_REQUEST, "The request has no Host.\n");
-pub(super) const HOST_TWICE: Refusal = (StatusCode::BAD_REQUEST, "The request has more than one Host.\n");
-pub(super) const HOST_INVALID: Refusal = (StatusCode::BAD_REQUEST, "The request's Host is malformed.\n");
-const LENGTH: Refusal = (StatusCode::BAD_REQUEST, "The request's Content-Length is malformed.\n");
-const AMBIGUOUS: Refusal = (StatusCode::BAD_REQUEST, "The request's length is ambiguous.\n");
-const CODING: Refusal = (StatusCode::NOT_IMPLEMENTED, "The request's transfer coding is not known here.\n");
-const METHOD: Refusal = (StatusCode::NOT_IMPLEMENTED, "This method is not known here.\n");
-pub(super) const EXPECTATION: Refusal =
+pub(crate) const MALFORMED: HeadError = (StatusCode::BAD_REQUEST, "The request is malformed.\n");
+const BARE_LF: HeadError = (StatusCode::BAD_REQUEST, "A line of the request does not end in CRLF.\n");
+pub(super) const TARGET: HeadError = (StatusCode::BAD_REQUEST, "The request target is malformed.\n");
+pub(super) const HOST_MISSING: HeadError = (StatusCode::BAD_REQUEST, "The request has no Host.\n");
+pub(super) const HOST_TWICE: HeadError = (StatusCode::BAD_REQUEST, "The request has more than one Host.\n");
+pub(super) const HOST_INVALID: HeadError = (StatusCode::BAD_REQUEST, "The request's Host is malformed.\n");
+const LENGTH: HeadError = (StatusCode::BAD_REQUEST, "The request's Content-Length is malformed.\n");
+const AMBIGUOUS: HeadError = (StatusCode::BAD_REQUEST, "The request's length is ambiguous.\n");
+const CODING: HeadError = (StatusCode::NOT_IMPLEMENTED, "The request's transfer coding is not known here.\n");
+const METHOD: HeadError = (StatusCode::NOT_IMPLEMENTED, "This method is not known here.\n");
+pub(super) const EXPECTATION: HeadError =
     (StatusCode::EXPECTATION_FAILED, "The request's expectation can't be met.\n");
-pub(super) const TARGET_TOO_LONG: Refusal = (StatusCode::URI_TOO_LONG, "The request target is too long.\n");
-pub(super) const HEAD_TOO_LONG: Refusal =
+pub(super) const TARGET_TOO_LONG: HeadError = (StatusCode::URI_TOO_LONG, "The request target is too long.\n");
+pub(super) const HEAD_TOO_LONG: HeadError =
     (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's header fields are too large.\n");
-pub(super) const TOO_MANY_FIELDS: Refusal =
+pub(super) const TOO_MANY_FIELDS: HeadError =
     (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request has too many header fields.\n");
-pub(super) const VERSION: Refusal =
+pub(super) const VERSION: HeadError =
     (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not served here.\n");
 
 #[cfg(test)]

@@ -18,75 +18,75 @@ use futures_util::FutureExt;
 
 use super::deadline::Deadline;
 use super::exchanges::Exchanges;
-use super::head::{MALFORMED, Parsed, Refusal, Scan, Scanner, VERSION, parse};
+use super::head::{HeadError, MALFORMED, ParsedHead, Scan, Scanner, VERSION, parse};
 use super::http2::{self, PREFACE};
-use super::opening::Opened;
-use super::render::{Manner, Rest, StreamFraming, chunk_size_line, refuse, render};
-use super::send::{Cut, Outbox};
+use super::opening::OpenedConnection;
+use super::render::{AfterHead, Framing, StreamFraming, chunk_size_line, refuse, render};
+use super::send::{SendError, SendQueue};
 use super::socket::Socket;
-use super::stall::{Stall, Uptake};
-use super::worker::{Bounds, Registration, Worker};
+use super::stall::{ReceiveRate, StallTimer};
+use super::worker::{ConnectionSettings, Worker, WorkerRegistration};
 use crate::http::client_key::ClientKey;
 use crate::http::method::Method;
-use crate::http::transport_info::Carriage;
-use crate::limits::admission::Pass;
-use crate::limits::bandwidth::Pace;
+use crate::http::transport_info::TransportInfo;
+use crate::limits::admission::RequestPermit;
+use crate::limits::bandwidth::ResponsePace;
 use crate::net::abort::{no_piece, refusal_of, tell, why_broken};
 use crate::net::app_response::response_of;
-use crate::net::body_discarder::{Dropped, Dropper, Framing};
-use crate::net::prerendered::Paced;
+use crate::net::body_discarder::{BodyDiscarder, BodyFraming, DiscardProgress};
+use crate::net::prerendered::PacedResponse;
 use crate::net::request_log;
-use crate::telemetry::access_log::record::{Note, Wait};
-use crate::telemetry::metrics::exchange::{Exchange, Outcome, Protocol};
-use crate::telemetry::metrics::worker::RefusedHead;
+use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
+use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
+use crate::telemetry::metrics::worker::RejectedHead;
 
 /// Serves one connection until it ends, from its first request on. Never fails: whatever happens ends the connection and is
 /// logged.
-pub(super) async fn serve<S, B>(opened: Opened<S>)
+pub(super) async fn serve<S, B>(opened: OpenedConnection<S>)
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
-    let Opened { place, socket, input, share: _share, now } = opened;
+    let OpenedConnection { place, socket, input, share: _share, now } = opened;
     let worker = place.worker();
     let client = worker.guard.client_at(socket.peer);
-    let mut connection = Connection {
+    let mut connection = Http1Connection {
         deadline: Deadline::after(now, worker.bounds().head_timeout),
         client,
-        outbox: Outbox::new(client),
+        outbox: SendQueue::new(client),
         exchanges: Exchanges::new(Arc::clone(&worker.sheet)),
         place,
         socket,
         input,
         scanner: Scanner::default(),
-        uptake: Uptake::default(),
+        uptake: ReceiveRate::default(),
         now,
         is_woken: true,
     };
     match connection.run().await {
-        End::Close => connection.socket.take_leave(),
-        End::Cut => {}
-        End::Linger => connection.linger().await,
-        End::Http2 => {
-            let Connection { place, socket, client, input, .. } = connection;
+        ConnectionEnd::Close => connection.socket.take_leave(),
+        ConnectionEnd::Cut => {}
+        ConnectionEnd::Linger => connection.linger().await,
+        ConnectionEnd::Http2 => {
+            let Http1Connection { place, socket, client, input, .. } = connection;
             Box::pin(http2::serve(place, socket, client, input)).await;
         }
     }
 }
 
-struct Connection<S> {
-    place: Registration<S>,
+struct Http1Connection<S> {
+    place: WorkerRegistration<S>,
     socket: Socket,
     /// Who is at the other end.
     client: ClientKey,
     /// Bytes that have arrived and belong to no request yet.
     input: Vec<u8>,
     scanner: Scanner,
-    outbox: Outbox,
+    outbox: SendQueue,
     exchanges: Exchanges,
     deadline: Deadline,
     /// How fast the present response is taken.
-    uptake: Uptake,
+    uptake: ReceiveRate,
     /// When the latest bytes arrived or left.
     now: Instant,
     /// Nothing has arrived since the task was last woken: it may be the deadline that woke it.
@@ -95,7 +95,7 @@ struct Connection<S> {
 
 /// How a connection ends.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+enum ConnectionEnd {
     /// Nothing is owed to anybody.
     Close,
     /// Something is, and it must not look as if nothing were.
@@ -108,29 +108,31 @@ enum End {
 
 /// What came instead of an end while a request was awaited.
 enum Arrived {
-    Request(Parsed),
+    Request(ParsedHead),
     /// With whether it is an answer to HEAD, which has no content, and what is noted of it.
-    Refused(Refusal, bool, Option<Box<Note>>),
+    Refused(HeadError, bool, Option<Box<AccessLogRecord>>),
     /// The beginning of HTTP/2, which stays in the buffer.
     Http2,
 }
 
-impl<S, B> Connection<S>
+impl<S, B> Http1Connection<S>
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
-    async fn run(&mut self) -> End {
+    async fn run(&mut self) -> ConnectionEnd {
         for count in 1_u64.. {
             if count.is_multiple_of(REQUESTS_IN_TURN) {
                 // A client that pipelines without end has its turn, as a long response has.
                 tokio::task::yield_now().await;
             }
-            let Some(arrived) = poll_fn(|cx| self.poll_arrival(cx)).await else { return End::Close };
+            let Some(arrived) = poll_fn(|cx| self.poll_arrival(cx)).await else {
+                return ConnectionEnd::Close;
+            };
             self.place.answers();
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
-                Arrived::Http2 if count == 1 => return End::Http2,
+                Arrived::Http2 if count == 1 => return ConnectionEnd::Http2,
                 Arrived::Http2 => {
                     let note = self.worker().note_of_refused(PREFACE, self.socket.peer);
                     return self.refuse_unasked(VERSION, false, note).await;
@@ -146,12 +148,12 @@ where
                 Err(cut) => return self.answer_or_give_up(cut).await,
             }
         }
-        End::Close
+        ConnectionEnd::Close
     }
 
     /// One request and its response.
-    async fn exchange(&mut self, parsed: Parsed) -> Result<Option<End>, Cut> {
-        let Parsed { mut request, framing, keep_alive, expects_continue, is_http10, is_head } = parsed;
+    async fn exchange(&mut self, parsed: ParsedHead) -> Result<Option<ConnectionEnd>, SendError> {
+        let ParsedHead { mut request, framing, keep_alive, expects_continue, is_http10, is_head } = parsed;
         let method = method_of(&request);
         let protocol = if is_http10 { Protocol::Http10 } else { Protocol::Http11 };
         let exchange = Exchange::new(self.now, Some(method), protocol);
@@ -159,28 +161,28 @@ where
         self.exchanges.begin(exchange, self.outbox.pushed());
         let limit = self.worker().bounds().body_bytes;
         let is_droppable = match framing {
-            Framing::Empty | Framing::Chunked => true,
-            Framing::Length(length) => length <= limit,
+            BodyFraming::Empty | BodyFraming::Chunked => true,
+            BodyFraming::Length(length) => length <= limit,
         };
-        let has_body = framing != Framing::Empty;
+        let has_body = framing != BodyFraming::Empty;
         let waits = expects_continue && has_body;
         let is_answered_at_once = waits && !takes_body(&request);
-        self.uptake = Uptake::default();
+        self.uptake = ReceiveRate::default();
         let may_go_on = keep_alive && is_droppable && !is_answered_at_once;
-        let mut dropper = Dropper::new(framing, limit.saturating_add(CHUNK_FRAMING_ROOM));
+        let mut dropper = BodyDiscarder::new(framing, limit.saturating_add(CHUNK_FRAMING_ROOM));
         let mut body_is_left = has_body;
         if waits && may_go_on {
-            self.keep_to(Pace::default()).await?;
+            self.keep_to(ResponsePace::default()).await?;
             self.outbox.push(Bytes::from_static(CONTINUE).into());
             self.flush().await?;
             if let Err(outcome) = self.drop_body(&mut dropper).await {
-                return Ok(Some(self.close(outcome, End::Linger)));
+                return Ok(Some(self.close(outcome, ConnectionEnd::Linger)));
             }
             body_is_left = false;
         }
         request.head_mut().peer_addr = self.socket.peer;
         if self.socket.is_encrypted() {
-            request.extensions_mut().insert(Carriage { is_secure: true, is_copied: true });
+            request.extensions_mut().insert(TransportInfo { is_secure: true, is_copied: true });
         }
         let mut response = self.call(request).await;
         let pass = self.take_pass(&mut response);
@@ -188,7 +190,7 @@ where
             self.pace(&response, pass.as_ref()).await?;
         }
         let keep_alive = may_go_on && !self.worker().is_retiring() && !self.place.is_evicted();
-        let manner = Manner { is_head, is_http10, keep_alive };
+        let manner = Framing { is_head, is_http10, keep_alive };
         let worker = Rc::clone(self.worker());
         self.outbox.begin();
         let start = self.outbox.pushed();
@@ -196,8 +198,8 @@ where
         let id_line = self.note_answer(&response);
         let content = request_log::content_length(&response, is_head);
         let rest = render(response, id_line, manner, &worker.prefixes, self.now, &mut self.outbox);
-        let ends_by_close = matches!(rest, Rest::Stream(_, StreamFraming::UntilClose));
-        let is_streamed = matches!(rest, Rest::Stream(..));
+        let ends_by_close = matches!(rest, AfterHead::Stream(_, StreamFraming::UntilClose));
+        let is_streamed = matches!(rest, AfterHead::Stream(..));
         self.note_frame(start, if is_streamed { 0 } else { content });
         if !is_streamed {
             self.exchanges.complete(self.outbox.pushed());
@@ -205,7 +207,7 @@ where
         // Held to the end of a long response. A short one is as good as gone: its client may have it, and ask again elsewhere,
         // before this thread goes on.
         let _pass = pass.filter(|_| is_streamed || !self.outbox.may_wait());
-        if let Rest::Stream(body, framing) = rest {
+        if let AfterHead::Stream(body, framing) = rest {
             if ends_by_close {
                 // A clean end says that such a body is whole: whatever cuts it short, be it a panic, must not look like one.
                 self.socket.reset_on_close(true);
@@ -222,11 +224,11 @@ where
             let is_short = !is_streamed && self.outbox.may_wait();
             self.flush().await?;
             let is_quiet = self.input.is_empty() && !body_is_left && is_short;
-            return Ok(Some(if is_quiet { End::Close } else { End::Linger }));
+            return Ok(Some(if is_quiet { ConnectionEnd::Close } else { ConnectionEnd::Linger }));
         }
         if body_is_left {
             self.flush().await?;
-            return Ok(self.drop_body(&mut dropper).await.is_err().then_some(End::Linger));
+            return Ok(self.drop_body(&mut dropper).await.is_err().then_some(ConnectionEnd::Linger));
         }
         // A pipelined request that is here already is answered first: small responses leave together.
         if self.input.is_empty() || !self.outbox.may_wait() || !self.has_whole_head() {
@@ -264,29 +266,33 @@ where
     }
 
     /// What the guard has sent with the response: for whom it is, and its count among those under way, until that is dropped.
-    fn take_pass(&mut self, response: &mut Response<BoxBody>) -> Option<Pass> {
+    fn take_pass(&mut self, response: &mut Response<BoxBody>) -> Option<RequestPermit> {
         if !self.worker().guard.asks() {
             return None;
         }
-        let pass = response.extensions_mut().remove::<Pass>();
+        let pass = response.extensions_mut().remove::<RequestPermit>();
         self.outbox.serve(pass.as_ref().map_or(self.client, |pass| pass.key));
         pass
     }
 
     /// Has `response` keep to the limits on bandwidth. What is to be sent before it keeps to its own.
-    async fn pace(&mut self, response: &Response<BoxBody>, pass: Option<&Pass>) -> Result<(), Cut> {
+    async fn pace(
+        &mut self,
+        response: &Response<BoxBody>,
+        pass: Option<&RequestPermit>,
+    ) -> Result<(), SendError> {
         let worker = Rc::clone(self.worker());
         let is_exempt =
             pass.map_or_else(|| worker.guard.is_unlimited(self.socket.peer), |pass| pass.is_exempt);
-        let pace = match Paced::of(response) {
-            Some(Paced(rates)) if !is_exempt => worker.guard.bandwidth().pace(rates.as_deref()),
-            _ => Pace::default(),
+        let pace = match PacedResponse::of(response) {
+            Some(PacedResponse(rates)) if !is_exempt => worker.guard.bandwidth().pace(rates.as_deref()),
+            _ => ResponsePace::default(),
         };
         self.keep_to(pace).await
     }
 
     /// What is pushed from now on keeps to `pace`; what was pushed before has left.
-    async fn keep_to(&mut self, pace: Pace) -> Result<(), Cut> {
+    async fn keep_to(&mut self, pace: ResponsePace) -> Result<(), SendError> {
         if !self.outbox.holds(&pace) || self.socket.lags_behind(pace.connection) {
             self.flush().await?;
             let worker = Rc::clone(self.worker());
@@ -402,13 +408,13 @@ where
     }
 
     /// What is no request, or none that is served.
-    fn refused(&self, refusal: Refusal, head: &[u8]) -> Arrived {
+    fn refused(&self, refusal: HeadError, head: &[u8]) -> Arrived {
         let note = self.worker().note_of_refused(head, self.socket.peer);
         Arrived::Refused(refusal, is_head(head), self.encrypted(note))
     }
 
     /// The note of what came over this connection.
-    fn encrypted(&self, note: Option<Box<Note>>) -> Option<Box<Note>> {
+    fn encrypted(&self, note: Option<Box<AccessLogRecord>>) -> Option<Box<AccessLogRecord>> {
         let mut note = note?;
         note.tls = self.socket.tls_facts();
         Some(note)
@@ -420,13 +426,13 @@ where
         start.is_some_and(|start| memchr::memmem::find(&self.input[start..], b"\r\n\r\n").is_some())
     }
 
-    async fn flush(&mut self) -> Result<(), Cut> {
+    async fn flush(&mut self) -> Result<(), SendError> {
         if self.outbox.is_empty() {
             self.restart_idle();
             return Ok(());
         }
         let worker = Rc::clone(self.worker());
-        let mut stall = Stall::new(self.now);
+        let mut stall = StallTimer::new(self.now);
         self.deadline.set(self.now, worker.look_every());
         poll_fn(|cx| self.poll_flush(cx, &worker, &mut stall)).await?;
         self.now = Instant::now();
@@ -449,8 +455,8 @@ where
         &mut self,
         cx: &mut Context<'_>,
         worker: &Worker<S>,
-        stall: &mut Stall,
-    ) -> Poll<Result<(), Cut>> {
+        stall: &mut StallTimer,
+    ) -> Poll<Result<(), SendError>> {
         let mut sent = 0;
         let flushed = self.outbox.poll_send(cx, worker, &mut self.socket, |bytes| sent += bytes);
         self.uptake.sent(sent);
@@ -463,7 +469,7 @@ where
         let waits_for_us = self.outbox.waits_for_disk_since().is_some() || self.outbox.waits_for_pace();
         if waits_for_us && self.socket.poll_broken(cx).is_ready() {
             // Nobody is left for whom to read, or who would have the next share.
-            return Poll::Ready(Err(Cut::Socket(ErrorKind::ConnectionReset.into())));
+            return Poll::Ready(Err(SendError::Socket(ErrorKind::ConnectionReset.into())));
         }
         let now = Instant::now();
         self.uptake.waits(now, self.outbox.waits_for_client());
@@ -476,7 +482,7 @@ where
                 // A socket takes at that pace for long without anybody at the other end.
                 stall.sent(sent);
             } else {
-                *stall = Stall::new(now);
+                *stall = StallTimer::new(now);
                 self.deadline.set(now, worker.look_every());
             }
         }
@@ -486,26 +492,26 @@ where
             let disk_since = self.outbox.waits_for_disk_since();
             if disk_since.is_some_and(|since| now.duration_since(since) >= worker.bounds().disk_timeout) {
                 worker.files.count_disk_timeout();
-                return Poll::Ready(Err(Cut::Disk(ErrorKind::TimedOut.into())));
+                return Poll::Ready(Err(SendError::Disk(ErrorKind::TimedOut.into())));
             }
             let untaken = self.socket.untaken();
             if untaken.is_none() && self.outbox.waits_for_pace() {
-                *stall = Stall::new(now);
+                *stall = StallTimer::new(now);
             } else if stall.goes_on(now, untaken, worker.bounds().stall_timeout) {
-                return Poll::Ready(Err(Cut::Stalled));
+                return Poll::Ready(Err(SendError::Stalled));
             }
             self.deadline.set(now, worker.look_every());
             is_looked_at = true;
         }
         if is_looked_at && self.is_too_slow(worker) {
-            return Poll::Ready(Err(Cut::TooSlow));
+            return Poll::Ready(Err(SendError::TooSlow));
         }
         Poll::Pending
     }
 
     /// Whether the client takes less than it must while connections run short.
     fn is_too_slow(&self, worker: &Worker<S>) -> bool {
-        let Bounds { min_rate, min_rate_after, .. } = worker.bounds();
+        let ConnectionSettings { min_rate, min_rate_after, .. } = worker.bounds();
         let is_asked =
             min_rate > 0 && self.uptake.waited() >= min_rate_after && worker.guard.connections().is_short();
         let is_slow =
@@ -524,35 +530,39 @@ where
     }
 
     /// Reads past a body. Where what follows it can't be trusted, says how an exchange ends that waits for it.
-    async fn drop_body(&mut self, dropper: &mut Dropper) -> Result<(), Outcome> {
+    async fn drop_body(&mut self, dropper: &mut BodyDiscarder) -> Result<(), ExchangeOutcome> {
         let worker = Rc::clone(self.worker());
         self.deadline.set(Instant::now(), worker.bounds().head_timeout);
         let input = std::mem::take(&mut self.input);
         let mut fed = dropper.feed(&input);
         let mut last = input;
-        while fed == Dropped::More {
+        while fed == DiscardProgress::More {
             let bytes = poll_fn(|cx| self.poll_more(cx, &worker)).await?;
             fed = dropper.feed(&bytes);
             last = bytes;
         }
-        let Dropped::Done(used) = fed else { return Err(Outcome::ClientGone) };
+        let DiscardProgress::Done(used) = fed else { return Err(ExchangeOutcome::ClientGone) };
         self.input = last.split_off(used);
         self.restart_idle();
         Ok(())
     }
 
     /// What the client sends on; where nothing comes, what became of it.
-    fn poll_more(&mut self, cx: &mut Context<'_>, worker: &Worker<S>) -> Poll<Result<Vec<u8>, Outcome>> {
+    fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker<S>,
+    ) -> Poll<Result<Vec<u8>, ExchangeOutcome>> {
         let mut scratch = worker.scratch.borrow_mut();
         match self.socket.poll_read(cx, &mut scratch) {
             Poll::Ready(Ok(length @ 1..)) => Poll::Ready(Ok(scratch[..length].to_vec())),
-            Poll::Ready(_) => Poll::Ready(Err(Outcome::ClientGone)),
-            Poll::Pending => self.deadline.poll(cx).map(|()| Err(Outcome::Stalled)),
+            Poll::Ready(_) => Poll::Ready(Err(ExchangeOutcome::ClientGone)),
+            Poll::Pending => self.deadline.poll(cx).map(|()| Err(ExchangeOutcome::Stalled)),
         }
     }
 
     /// Sends a body as it is made.
-    async fn stream(&mut self, body: BoxBody, framing: StreamFraming) -> Result<(), Cut> {
+    async fn stream(&mut self, body: BoxBody, framing: StreamFraming) -> Result<(), SendError> {
         let mut body = body;
         let mut left = match framing {
             StreamFraming::Length(length) => length,
@@ -562,7 +572,7 @@ where
             if bytes.is_empty() {
                 continue;
             }
-            left = left.checked_sub(bytes.len() as u64).ok_or(Cut::Changed)?;
+            left = left.checked_sub(bytes.len() as u64).ok_or(SendError::Changed)?;
             let is_chunked = framing == StreamFraming::Chunked;
             let start = self.outbox.pushed();
             if is_chunked {
@@ -578,7 +588,7 @@ where
             self.flush().await?;
         }
         match framing {
-            StreamFraming::Length(_) if left > 0 => return Err(Cut::Changed),
+            StreamFraming::Length(_) if left > 0 => return Err(SendError::Changed),
             StreamFraming::Chunked => {
                 let start = self.outbox.pushed();
                 self.outbox.push(Bytes::from_static(LAST_CHUNK).into());
@@ -590,17 +600,17 @@ where
     }
 
     /// What a body brings next. Where it keeps its client waiting, that is for a disk.
-    async fn next_piece(&mut self, body: &mut BoxBody) -> Result<Option<Bytes>, Cut> {
+    async fn next_piece(&mut self, body: &mut BoxBody) -> Result<Option<Bytes>, SendError> {
         let worker = Rc::clone(self.worker());
         self.deadline.set(Instant::now(), worker.bounds().disk_timeout);
         poll_fn(|cx| {
             if let Poll::Ready(next) = Pin::new(&mut *body).poll_next(cx) {
                 self.exchanges.note_wait(Instant::now, None);
-                return Poll::Ready(next.transpose().map_err(|error| Cut::Disk(why_broken(error))));
+                return Poll::Ready(next.transpose().map_err(|error| SendError::Disk(why_broken(error))));
             }
-            self.exchanges.note_wait(Instant::now, Some(Wait::Disk));
+            self.exchanges.note_wait(Instant::now, Some(WaitKind::Disk));
             if self.socket.poll_broken(cx).is_ready() {
-                return Poll::Ready(Err(Cut::Socket(ErrorKind::ConnectionReset.into())));
+                return Poll::Ready(Err(SendError::Socket(ErrorKind::ConnectionReset.into())));
             }
             ready!(self.deadline.poll(cx));
             worker.files.count_disk_timeout();
@@ -610,7 +620,12 @@ where
     }
 
     /// Refuses what was no request.
-    async fn refuse_unasked(&mut self, refusal: Refusal, is_head: bool, note: Option<Box<Note>>) -> End {
+    async fn refuse_unasked(
+        &mut self,
+        refusal: HeadError,
+        is_head: bool,
+        note: Option<Box<AccessLogRecord>>,
+    ) -> ConnectionEnd {
         self.worker().sheet.refused_head(refused_head(refusal.0));
         let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
         exchange.note.set(note);
@@ -618,10 +633,10 @@ where
         self.refuse(refusal, is_head).await
     }
 
-    async fn refuse(&mut self, refusal: Refusal, is_head: bool) -> End {
+    async fn refuse(&mut self, refusal: HeadError, is_head: bool) -> ConnectionEnd {
         log::debug!("{}: refused: {} {}", self.who(), refusal.0, refusal.1.trim_end());
         match self.tell_refusal(refusal, is_head).await {
-            Ok(()) => End::Linger,
+            Ok(()) => ConnectionEnd::Linger,
             Err(cut) => {
                 let end = self.give_up(&cut);
                 self.close(cut.outcome(), end)
@@ -629,8 +644,8 @@ where
         }
     }
 
-    async fn tell_refusal(&mut self, refusal: Refusal, is_head: bool) -> Result<(), Cut> {
-        self.keep_to(Pace::default()).await?;
+    async fn tell_refusal(&mut self, refusal: HeadError, is_head: bool) -> Result<(), SendError> {
+        self.keep_to(ResponsePace::default()).await?;
         let worker = Rc::clone(self.worker());
         let start = self.outbox.pushed();
         self.exchanges.answer(refusal.0.as_u16(), start);
@@ -646,7 +661,7 @@ where
     }
 
     /// What the disk did not give is told to the client where nothing of the response has left; else the connection ends.
-    async fn answer_or_give_up(&mut self, cut: Cut) -> End {
+    async fn answer_or_give_up(&mut self, cut: SendError) -> ConnectionEnd {
         let end = self.give_up(&cut);
         let outcome = cut.outcome();
         let Some(refusal) = refusal_of(&cut) else { return self.close(outcome, end) };
@@ -658,17 +673,17 @@ where
     }
 
     /// All exchanges under way end so.
-    fn close(&mut self, outcome: Outcome, end: End) -> End {
+    fn close(&mut self, outcome: ExchangeOutcome, end: ConnectionEnd) -> ConnectionEnd {
         self.exchanges.note_cold(self.outbox.take_cold_bytes());
         self.exchanges.cut(outcome, self.outbox.sent(), Instant::now());
         end
     }
 
-    fn give_up(&mut self, cut: &Cut) -> End {
+    fn give_up(&mut self, cut: &SendError) -> ConnectionEnd {
         let request =
             self.exchanges.last_note().map_or_else(String::new, |(note, _)| request_log::told_id(note));
         tell(cut, self.outbox.file(), self.worker().files().faults(), &request, || self.who());
-        End::Cut
+        ConnectionEnd::Cut
     }
 
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
@@ -724,11 +739,11 @@ fn method_of(request: &Request) -> Method {
 }
 
 /// Why a head was refused that is answered with `status`.
-fn refused_head(status: StatusCode) -> RefusedHead {
+fn refused_head(status: StatusCode) -> RejectedHead {
     match status {
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => RefusedHead::TooLarge,
-        StatusCode::REQUEST_TIMEOUT => RefusedHead::TooSlow,
-        _ => RefusedHead::Malformed,
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => RejectedHead::TooLarge,
+        StatusCode::REQUEST_TIMEOUT => RejectedHead::TooSlow,
+        _ => RejectedHead::Malformed,
     }
 }
 
@@ -744,7 +759,7 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-const TOO_SLOW: Refusal = (StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive.\n");
+const TOO_SLOW: HeadError = (StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive.\n");
 
 /// What chunk sizes and trailers may take beside a chunked body's bytes.
 const CHUNK_FRAMING_ROOM: u64 = 4096;

@@ -39,7 +39,7 @@ pub struct SocketPath {
 
 /// The sockets of one address, and the address that they really have.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundAddress {
     /// At least one.
     pub listeners: Vec<Listener>,
     /// What is spoken on them.
@@ -49,7 +49,7 @@ pub struct Bound {
     /// The address as it was configured; none where the socket was opened by a service manager.
     pub asked: Option<Address>,
     /// Whose sockets they were.
-    pub origin: Origin,
+    pub origin: SocketOrigin,
 }
 
 /// What is spoken on a socket.
@@ -65,7 +65,7 @@ pub enum Scheme {
 
 /// Who has opened a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum SocketOrigin {
     /// This process.
     Here,
     /// A service manager, which handed it to this process.
@@ -88,7 +88,7 @@ pub fn bind(
     copies: usize,
     others: &[Address],
     defers: bool,
-) -> io::Result<Bound> {
+) -> io::Result<BoundAddress> {
     let bound = match address {
         Address::Tcp(at) => bind_tcp(*at, scheme, copies, only_v6(*at, others), defers),
         Address::Unix(path) => bind_unix(path, scheme),
@@ -97,13 +97,13 @@ pub fn bind(
 }
 
 /// A socket to accept on, and what is spoken there.
-pub(crate) type Door = (Listener, Scheme);
+pub(crate) type ListenerSpec = (Listener, Scheme);
 
 /// Deals the sockets of all addresses out to `workers`, so that every socket has somebody who accepts on it and every
 /// worker has one of each address: where there are fewer than workers they are shared.
-pub(crate) fn deal(bounds: &[Bound], workers: usize) -> Vec<Vec<Door>> {
+pub(crate) fn deal(bounds: &[BoundAddress], workers: usize) -> Vec<Vec<ListenerSpec>> {
     let mut hands = vec![Vec::new(); workers];
-    for Bound { listeners, scheme, .. } in bounds {
+    for BoundAddress { listeners, scheme, .. } in bounds {
         let dealt = listeners.iter().cycle().take(listeners.len().max(workers));
         for (number, listener) in dealt.enumerate() {
             if let Some(hand) = hands.get_mut(number % workers.max(1)) {
@@ -114,7 +114,7 @@ pub(crate) fn deal(bounds: &[Bound], workers: usize) -> Vec<Vec<Door>> {
     hands
 }
 
-impl Bound {
+impl BoundAddress {
     /// Whether nobody reaches it from another machine.
     pub(crate) fn is_of_this_machine(&self) -> bool {
         self.listeners.iter().all(|listener| match listener {
@@ -188,7 +188,13 @@ fn only_v6(at: SocketAddr, others: &[Address]) -> bool {
     others.iter().any(|other| matches!(other, Address::Tcp(v4) if v4.is_ipv4() && v4.port() == at.port()))
 }
 
-fn bind_tcp(at: SocketAddr, scheme: Scheme, copies: usize, only_v6: bool, defers: bool) -> io::Result<Bound> {
+fn bind_tcp(
+    at: SocketAddr,
+    scheme: Scheme,
+    copies: usize,
+    only_v6: bool,
+    defers: bool,
+) -> io::Result<BoundAddress> {
     let asked = Address::Tcp(at);
     let first = tcp_socket(at, only_v6)?;
     first.bind(&at.into())?;
@@ -210,7 +216,7 @@ fn bind_tcp(at: SocketAddr, scheme: Scheme, copies: usize, only_v6: bool, defers
     };
     let listeners = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
     let (url, asked) = (scheme.tcp_url(at), Some(asked));
-    Ok(Bound { listeners, scheme, url, asked, origin: Origin::Here })
+    Ok(BoundAddress { listeners, scheme, url, asked, origin: SocketOrigin::Here })
 }
 
 impl Scheme {
@@ -243,7 +249,7 @@ fn tcp_socket(at: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path, scheme: Scheme) -> io::Result<Bound> {
+fn bind_unix(path: &Path, scheme: Scheme) -> io::Result<BoundAddress> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
@@ -252,7 +258,7 @@ fn bind_unix(path: &Path, scheme: Scheme) -> io::Result<Bound> {
     let listener = Listener::Unix { socket: Arc::new(socket.into()), path: Some(owned) };
     let asked = Some(Address::Unix(path.to_owned()));
     let url = scheme.unix_url(path);
-    Ok(Bound { listeners: vec![listener], scheme, url, asked, origin: Origin::Here })
+    Ok(BoundAddress { listeners: vec![listener], scheme, url, asked, origin: SocketOrigin::Here })
 }
 
 /// A socket that nobody answers on was left behind by a process that was killed.
@@ -334,7 +340,7 @@ mod tests {
             (5, 2, &[&[0, 2, 4], &[1, 3]]),
         ] {
             let bound = bind(&address("127.0.0.1:0"), Scheme::Http, sockets, &[], false).unwrap();
-            let number = |(listener, _): Door| {
+            let number = |(listener, _): ListenerSpec| {
                 let (socket, _) = listener.into_socket();
                 let is_same = |other: &Listener| Arc::ptr_eq(&other.clone().into_socket().0, &socket);
                 bound.listeners.iter().position(is_same).unwrap()

@@ -11,22 +11,22 @@ use actix_web::dev::ServiceResponse;
 use super::deadline::Deadline;
 use super::proxied::hear;
 use super::socket::Socket;
-use super::tls::handshake::{Failure, shake_hands};
-use super::worker::{Registration, Worker};
+use super::tls::handshake::{HandshakeError, shake_hands};
+use super::worker::{Worker, WorkerRegistration};
 use super::{http1, http2};
 use crate::config::ProxyProtocol;
-use crate::limits::admission::ClientShare;
+use crate::limits::admission::ClientConnectionPermit;
 use crate::net::reject::{CLEARTEXT, CLEARTEXT_HEAD, NO_TLS, TOO_MANY, turn_away, turn_away_at_once};
 use crate::net::tls::config::Tls;
 
 /// A connection whose first request is awaited.
-pub(super) struct Opened<S> {
-    pub(super) place: Registration<S>,
+pub(super) struct OpenedConnection<S> {
+    pub(super) place: WorkerRegistration<S>,
     pub(super) socket: Socket,
     /// Bytes that have arrived and belong to no request yet.
     pub(super) input: Vec<u8>,
     /// Its place among those of its client, until it is dropped.
-    pub(super) share: ClientShare,
+    pub(super) share: ClientConnectionPermit,
     /// Since when the request is awaited.
     pub(super) now: Instant,
 }
@@ -73,7 +73,7 @@ where
             return Box::pin(http2::serve(place, socket, client, input)).await;
         }
     }
-    http1::serve(Opened { place, socket, input, share, now }).await;
+    http1::serve(OpenedConnection { place, socket, input, share, now }).await;
 }
 
 /// Tells a client that it has as many connections as it may. Where places run short, this takes none for longer than a call.
@@ -87,12 +87,12 @@ async fn refuse_client<S>(worker: &Worker<S>, mut socket: Socket, is_tls: bool) 
 }
 
 /// Ends a connection without a session.
-async fn part(socket: Socket, failure: &Failure) {
+async fn part(socket: Socket, failure: &HandshakeError) {
     match failure {
-        Failure::Cleartext { is_head: false } => turn_away(socket, CLEARTEXT).await,
-        Failure::Cleartext { is_head: true } => turn_away(socket, CLEARTEXT_HEAD).await,
+        HandshakeError::Cleartext { is_head: false } => turn_away(socket, CLEARTEXT).await,
+        HandshakeError::Cleartext { is_head: true } => turn_away(socket, CLEARTEXT_HEAD).await,
         // What it was told must not be destroyed by a reset.
-        Failure::Refused(_) => turn_away(socket, b"").await,
-        Failure::Gone | Failure::TimedOut => {}
+        HandshakeError::Refused(_) => turn_away(socket, b"").await,
+        HandshakeError::Gone | HandshakeError::TimedOut => {}
     }
 }

@@ -12,37 +12,37 @@ use tokio::time::Sleep;
 
 use super::socket::Socket;
 use crate::http::client_key::ClientKey;
-use crate::limits::admission::Guard;
-use crate::limits::bandwidth::total_rate::{Share, Ticket};
-use crate::limits::bandwidth::{ClientPace, Pace};
-use crate::limits::clients::Client;
-use crate::sys::rate_bucket::{Bucket, LATE, chunk, nanoseconds};
+use crate::limits::admission::Limits;
+use crate::limits::bandwidth::total_rate::{RateGrant, Ticket};
+use crate::limits::bandwidth::{ClientPace, ResponsePace};
+use crate::limits::clients::ClientState;
+use crate::sys::rate_bucket::{LATE, RateBucket, chunk, nanoseconds};
 
 /// What holds for the response that a connection sends, and what it was allowed and has not sent.
 pub(super) struct Pacer {
-    guard: Guard,
-    pace: Pace,
+    guard: Limits,
+    pace: ResponsePace,
     client_key: ClientKey,
-    client: Option<Lane>,
-    connection: Option<Lane>,
+    client: Option<RateReservation>,
+    connection: Option<RateReservation>,
     /// The connection's own bucket, which outlives its responses.
-    own: Arc<Bucket>,
-    total: Option<TotalLane>,
+    own: Arc<RateBucket>,
+    total: Option<TotalReservation>,
     timer: Option<Pin<Box<Sleep>>>,
     was_held_back: bool,
     is_waiting: bool,
 }
 
 impl Pacer {
-    pub(super) fn new(guard: &Guard) -> Self {
+    pub(super) fn new(guard: &Limits) -> Self {
         Self::sharing(guard, Arc::default())
     }
 
     /// One of several on a connection whose bucket is `own`.
-    pub(super) fn sharing(guard: &Guard, own: Arc<Bucket>) -> Self {
+    pub(super) fn sharing(guard: &Limits, own: Arc<RateBucket>) -> Self {
         Self {
             guard: guard.clone(),
-            pace: Pace::default(),
+            pace: ResponsePace::default(),
             client_key: ClientKey::Local,
             client: None,
             connection: None,
@@ -55,32 +55,32 @@ impl Pacer {
     }
 
     /// Whether the next response to `client` may follow the ones before without a break.
-    pub(super) fn holds(&self, pace: &Pace, client: ClientKey) -> bool {
+    pub(super) fn holds(&self, pace: &ResponsePace, client: ClientKey) -> bool {
         self.pace == *pace && (self.client_key == client || !self.is_limited())
     }
 
     /// Whether any rate holds.
     pub(super) fn is_limited(&self) -> bool {
-        self.pace != Pace::default()
+        self.pace != ResponsePace::default()
     }
 
     /// A response to `client` begins.
-    pub(super) fn begin(&mut self, pace: Pace, client: ClientKey, socket: &mut Socket) {
+    pub(super) fn begin(&mut self, pace: ResponsePace, client: ClientKey, socket: &mut Socket) {
         let by_kernel = socket.pace(pace.connection);
         self.begin_beside(pace, client, by_kernel);
     }
 
     /// A response to `client` begins, on a connection that the kernel paces already or that nobody may have paced as a whole.
-    pub(super) fn begin_beside(&mut self, pace: Pace, client: ClientKey, by_kernel: bool) {
+    pub(super) fn begin_beside(&mut self, pace: ResponsePace, client: ClientKey, by_kernel: bool) {
         self.finish();
         self.client = pace.client.map(|pace| {
             let client = self.guard.client(client);
-            Lane::of_client(client, pace)
+            RateReservation::of_client(client, pace)
         });
         let own = &self.own;
         let connection = pace.connection.filter(|_| !by_kernel);
-        self.connection = connection.map(|rate| Lane::of_connection(Arc::clone(own), rate));
-        self.total = pace.has_total.then(|| TotalLane::new(self.guard.clone(), client));
+        self.connection = connection.map(|rate| RateReservation::of_connection(Arc::clone(own), rate));
+        self.total = pace.has_total.then(|| TotalReservation::new(self.guard.clone(), client));
         (self.pace, self.client_key) = (pace, client);
     }
 
@@ -158,8 +158,8 @@ impl Pacer {
 }
 
 /// What is reserved of one rate.
-struct Lane {
-    bucket: Arc<Bucket>,
+struct RateReservation {
+    bucket: Arc<RateBucket>,
     rate: u64,
     /// Bytes that are reserved at once.
     chunk: u64,
@@ -169,11 +169,11 @@ struct Lane {
     left: u64,
     due: u64,
     /// Whose it is: not forgotten meanwhile, or a further connection would begin with an allowance of its own.
-    _client: Option<Arc<Client>>,
+    _client: Option<Arc<ClientState>>,
 }
 
-impl Lane {
-    fn of_client(client: Arc<Client>, ClientPace { rate, burst, rule }: ClientPace) -> Self {
+impl RateReservation {
+    fn of_client(client: Arc<ClientState>, ClientPace { rate, burst, rule }: ClientPace) -> Self {
         let bucket = client.allowances.bucket(rule);
         let chunk = chunk(rate, CLIENT_CHUNKS, CHUNK_MAX);
         let mut lane = Self::new(bucket, rate, chunk, burst);
@@ -181,12 +181,12 @@ impl Lane {
         lane
     }
 
-    fn of_connection(bucket: Arc<Bucket>, rate: u64) -> Self {
+    fn of_connection(bucket: Arc<RateBucket>, rate: u64) -> Self {
         Self::new(bucket, rate, chunk(rate, CONNECTION_CHUNKS, CHUNK_MAX), rate / CONNECTION_CHUNKS)
     }
 
     /// One that lets `burst` bytes go at once: a chunk, and what is made up for.
-    fn new(bucket: Arc<Bucket>, rate: u64, chunk: u64, burst: u64) -> Self {
+    fn new(bucket: Arc<RateBucket>, rate: u64, chunk: u64, burst: u64) -> Self {
         let credit = nanoseconds(burst.saturating_sub(chunk), rate).max(LATE);
         Self { bucket, rate, chunk, credit, left: 0, due: 0, _client: None }
     }
@@ -204,15 +204,15 @@ impl Lane {
     }
 }
 
-impl Drop for Lane {
+impl Drop for RateReservation {
     fn drop(&mut self) {
         self.give_back();
     }
 }
 
 /// What is granted of the rate of all clients.
-struct TotalLane {
-    guard: Guard,
+struct TotalReservation {
+    guard: Limits,
     client: ClientKey,
     left: u64,
     /// A place in the queue, where there is one.
@@ -221,8 +221,8 @@ struct TotalLane {
     turn: u64,
 }
 
-impl TotalLane {
-    fn new(guard: Guard, client: ClientKey) -> Self {
+impl TotalReservation {
+    fn new(guard: Limits, client: ClientKey) -> Self {
         Self { guard, client, left: 0, ticket: None, turn: 0 }
     }
 
@@ -240,8 +240,8 @@ impl TotalLane {
             let bandwidth = self.guard.bandwidth();
             let wanted = pending.saturating_sub(self.left).max(1);
             match bandwidth.total.ask(bandwidth.now(), self.client, wanted, cx.waker()) {
-                Share::Granted(bytes) => self.left += bytes,
-                Share::Waits(ticket) => self.ticket = Some(ticket),
+                RateGrant::Granted(bytes) => self.left += bytes,
+                RateGrant::Waits(ticket) => self.ticket = Some(ticket),
             }
         }
         if self.left > 0 { Poll::Ready(self.left) } else { Poll::Pending }
@@ -259,7 +259,7 @@ impl TotalLane {
     }
 }
 
-impl Drop for TotalLane {
+impl Drop for TotalReservation {
     fn drop(&mut self) {
         self.give_back();
     }

@@ -3,7 +3,7 @@
 //! Its fields are not in the response's header map: they were rendered once, when the file was opened, and go out as they
 //! are. Whatever a middleware puts into the map goes out too, and takes the place of a rendered field of that name. A
 //! middleware that changes the status or the body is heeded as well: the rendered fields that describe the body
-//! (`Content-Length`, `Content-Type`, `Content-Encoding`, `ETag`, digests and the like) then stay behind.
+//! (`PrerenderedBody-Length`, `PrerenderedBody-Type`, `PrerenderedBody-Encoding`, `ETag`, digests and the like) then stay behind.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use bytes::Bytes;
 
 use super::segments::{Segments, SegmentsBody};
 use crate::config::policy::rules::RuleRates;
-use crate::telemetry::access_log::record::Cached;
+use crate::telemetry::access_log::record::CacheResult;
 
 /// Rendered fields, and what follows them.
-pub struct Ready {
+pub struct PrerenderedResponse {
     pub(super) status: StatusCode,
     /// Field lines of this one response, which go before the others.
     pub(super) lead: Box<[u8]>,
@@ -28,15 +28,15 @@ pub struct Ready {
     pub(super) body_at: usize,
     /// More field lines and the empty line, unless `block` has it.
     pub(super) tail: Bytes,
-    pub(super) content: Content,
+    pub(super) content: PrerenderedBody,
     /// Whether it counts towards the limits on bandwidth.
-    pub(super) paced: Option<Paced>,
+    pub(super) paced: Option<PacedResponse>,
     /// How the file was found, where that is noted.
-    pub(super) cached: Option<Cached>,
+    pub(super) cached: Option<CacheResult>,
 }
 
-/// The body of a [`Ready`] response, and by what it is known again.
-pub(super) enum Content {
+/// The body of a [`PrerenderedResponse`] response, and by what it is known again.
+pub(super) enum PrerenderedBody {
     None,
     /// The end of `block`; a response whose body is these very bytes is unchanged.
     Inline,
@@ -44,7 +44,7 @@ pub(super) enum Content {
     Segments(Rc<Segments>),
 }
 
-impl Ready {
+impl PrerenderedResponse {
     /// A response of fields alone; `block` and `tail` together end in the empty line.
     pub fn head(status: StatusCode, block: Bytes, tail: Bytes) -> HttpResponse {
         let body_at = block.len();
@@ -54,7 +54,7 @@ impl Ready {
             block,
             body_at,
             tail,
-            content: Content::None,
+            content: PrerenderedBody::None,
             paced: None,
             cached: None,
         }
@@ -66,7 +66,7 @@ impl Ready {
         status: StatusCode,
         block: Bytes,
         body_at: usize,
-        paced: Option<Paced>,
+        paced: Option<PacedResponse>,
     ) -> HttpResponse {
         let body = block.slice(body_at..);
         let tail = Bytes::new();
@@ -76,7 +76,7 @@ impl Ready {
             block,
             body_at,
             tail,
-            content: Content::Inline,
+            content: PrerenderedBody::Inline,
             paced,
             cached: None,
         };
@@ -89,11 +89,11 @@ impl Ready {
         block: Bytes,
         tail: Bytes,
         segments: Segments,
-        paced: Paced,
+        paced: PacedResponse,
     ) -> HttpResponse {
         let shared = Rc::new(segments);
         let body_at = block.len();
-        let content = Content::Segments(Rc::clone(&shared));
+        let content = PrerenderedBody::Segments(Rc::clone(&shared));
         Self { status, lead: Box::default(), block, body_at, tail, content, paced: Some(paced), cached: None }
             .respond(BoxBody::new(SegmentsBody::new(shared)))
     }
@@ -108,7 +108,7 @@ impl Ready {
     }
 
     /// Notes how the file was found, with a response of this kind.
-    pub(crate) fn note_cached(response: &mut HttpResponse, cached: Cached) {
+    pub(crate) fn note_cached(response: &mut HttpResponse, cached: CacheResult) {
         if let Some(ready) = response.extensions_mut().get_mut::<Self>() {
             ready.cached = Some(cached);
         }
@@ -146,15 +146,15 @@ impl Ready {
     pub(super) fn is_unchanged(&self, status: StatusCode, body: &BoxBody, bytes: Option<&Bytes>) -> bool {
         status == self.status
             && match &self.content {
-                Content::None => {
+                PrerenderedBody::None => {
                     bytes.is_none_or(Bytes::is_empty)
                         && matches!(body.size(), BodySize::None | BodySize::Sized(0))
                 }
-                Content::Inline => bytes.is_some_and(|bytes| {
+                PrerenderedBody::Inline => bytes.is_some_and(|bytes| {
                     let own = &self.block[self.body_at..];
                     bytes.len() == own.len() && (own.is_empty() || std::ptr::eq(bytes.as_ptr(), own.as_ptr()))
                 }),
-                Content::Segments(segments) => {
+                PrerenderedBody::Segments(segments) => {
                     Rc::strong_count(segments) == 2 && body.size() == BodySize::Sized(segments.length())
                 }
             }
@@ -169,13 +169,13 @@ impl Ready {
 
 /// That a response counts towards the limits on bandwidth, and what its rules say of them.
 #[derive(Clone)]
-pub(crate) struct Paced(pub(crate) Option<Arc<RuleRates>>);
+pub(crate) struct PacedResponse(pub(crate) Option<Arc<RuleRates>>);
 
-impl Paced {
+impl PacedResponse {
     /// What `response` says; none where it neither counts nor is held back.
     pub(super) fn of<B>(response: &Response<B>) -> Option<Self> {
         let extensions = response.extensions();
-        match extensions.get::<Ready>() {
+        match extensions.get::<PrerenderedResponse>() {
             Some(ready) => ready.paced.clone(),
             None => extensions.get::<Self>().cloned(),
         }

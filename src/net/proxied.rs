@@ -5,9 +5,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::deadline::Deadline;
-use super::proxy_protocol::{Header, Source, parse};
+use super::proxy_protocol::{ProxyHeader, ProxySource, parse};
 use super::socket::Socket;
-use super::worker::Registration;
+use super::worker::WorkerRegistration;
 use crate::config::ProxyProtocol;
 
 /// Reads the header of the PROXY protocol and gives the socket the peer that it names; `input` then holds what came behind
@@ -19,7 +19,7 @@ pub(super) async fn hear<S>(
     socket: &mut Socket,
     input: &mut Vec<u8>,
     deadline: &mut Deadline,
-    place: &Registration<S>,
+    place: &WorkerRegistration<S>,
 ) -> bool {
     let guard = &place.worker().guard;
     let is_required = match guard.proxy_protocol() {
@@ -34,19 +34,19 @@ pub(super) async fn hear<S>(
         let since = Instant::now();
         match poll_fn(|cx| poll_header(cx, socket, input, deadline, place, since)).await {
             None => return false,
-            Some(Header::Absent) if !is_required => return true,
-            Some(Header::Complete(length, source)) if is_trusted => {
+            Some(ProxyHeader::Absent) if !is_required => return true,
+            Some(ProxyHeader::Complete(length, source)) if is_trusted => {
                 input.drain(..length);
                 match source {
-                    Source::Peer => {}
-                    Source::Address(address) => socket.peer = Some(address),
-                    Source::Unix => socket.peer = None,
+                    ProxySource::Peer => {}
+                    ProxySource::Address(address) => socket.peer = Some(address),
+                    ProxySource::Unix => socket.peer = None,
                 }
                 return true;
             }
-            Some(Header::Complete(..)) => "a PROXY header came from a peer that is not trusted",
-            Some(Header::Absent) => "no PROXY header came, and one is required",
-            Some(Header::Invalid | Header::Partial) => "the PROXY header is malformed",
+            Some(ProxyHeader::Complete(..)) => "a PROXY header came from a peer that is not trusted",
+            Some(ProxyHeader::Absent) => "no PROXY header came, and one is required",
+            Some(ProxyHeader::Invalid | ProxyHeader::Partial) => "the PROXY header is malformed",
         }
     };
     guard.note_refused_proxy_header(&socket.who(), why);
@@ -59,9 +59,9 @@ fn poll_header<S>(
     socket: &mut Socket,
     input: &mut Vec<u8>,
     deadline: &mut Deadline,
-    place: &Registration<S>,
+    place: &WorkerRegistration<S>,
     since: Instant,
-) -> Poll<Option<Header>> {
+) -> Poll<Option<ProxyHeader>> {
     let worker = place.worker();
     loop {
         let mut scratch = worker.scratch.borrow_mut();
@@ -69,7 +69,7 @@ fn poll_header<S>(
         let Ok(length @ 1..) = read else { return Poll::Ready(None) };
         input.extend_from_slice(&scratch[..length]);
         match parse(input) {
-            Header::Partial => {}
+            ProxyHeader::Partial => {}
             header => return Poll::Ready(Some(header)),
         }
     }

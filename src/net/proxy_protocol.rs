@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Header {
+pub enum ProxyHeader {
     /// They may become a header: there must be more to tell.
     Partial,
     /// They are no header, whatever follows.
@@ -12,12 +12,12 @@ pub enum Header {
     /// They begin as a header does and are none.
     Invalid,
     /// A header takes so many bytes; what follows belongs to the client.
-    Complete(usize, Source),
+    Complete(usize, ProxySource),
 }
 
 /// Whom a proxy speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ProxySource {
     /// Itself (LOCAL), or somebody of whom it says nothing (UNKNOWN, UNSPEC): the connection's own peer counts.
     Peer,
     /// A client at this address.
@@ -30,14 +30,14 @@ pub enum Source {
 ///
 /// A line of version 1 has at most 107 bytes. Of version 2 at most [`V2_BYTES_MAX`] are read behind the first 16; TLVs must
 /// fit, a CRC32C among them must be right, and all else in them is passed over.
-pub fn parse(bytes: &[u8]) -> Header {
+pub fn parse(bytes: &[u8]) -> ProxyHeader {
     if is_prefixed(bytes, V2_SIGNATURE) {
-        return if bytes.len() < V2_SIGNATURE.len() { Header::Partial } else { version_2(bytes) };
+        return if bytes.len() < V2_SIGNATURE.len() { ProxyHeader::Partial } else { version_2(bytes) };
     }
     if is_prefixed(bytes, V1_SIGNATURE) {
-        return if bytes.len() < V1_SIGNATURE.len() { Header::Partial } else { version_1(bytes) };
+        return if bytes.len() < V1_SIGNATURE.len() { ProxyHeader::Partial } else { version_1(bytes) };
     }
-    Header::Absent
+    ProxyHeader::Absent
 }
 
 /// Whether `bytes` and `signature` are the same as far as both go.
@@ -45,23 +45,23 @@ fn is_prefixed(bytes: &[u8], signature: &[u8]) -> bool {
     bytes.iter().zip(signature).all(|(byte, expected)| byte == expected)
 }
 
-fn version_1(bytes: &[u8]) -> Header {
+fn version_1(bytes: &[u8]) -> ProxyHeader {
     let room = &bytes[..bytes.len().min(V1_BYTES_MAX)];
     let Some(end) = memchr::memchr(b'\n', room) else {
-        return if room.len() < V1_BYTES_MAX { Header::Partial } else { Header::Invalid };
+        return if room.len() < V1_BYTES_MAX { ProxyHeader::Partial } else { ProxyHeader::Invalid };
     };
     let line = room[..end].strip_suffix(b"\r").and_then(|line| str::from_utf8(line).ok());
     match line.and_then(source_1) {
-        Some(source) => Header::Complete(end + 1, source),
-        None => Header::Invalid,
+        Some(source) => ProxyHeader::Complete(end + 1, source),
+        None => ProxyHeader::Invalid,
     }
 }
 
-fn source_1(line: &str) -> Option<Source> {
+fn source_1(line: &str) -> Option<ProxySource> {
     let mut words = line.strip_prefix("PROXY ")?.split(' ');
     let family = words.next()?;
     if family == "UNKNOWN" {
-        return Some(Source::Peer);
+        return Some(ProxySource::Peer);
     }
     let mut next = || words.next();
     let (source, destination, port, other_port) = (next()?, next()?, next()?, next()?);
@@ -77,7 +77,7 @@ fn source_1(line: &str) -> Option<Source> {
     };
     let (source, _) = (address(source)?, address(destination)?);
     let (port, _) = (decimal_port(port)?, decimal_port(other_port)?);
-    Some(Source::Address(SocketAddr::new(source, port)))
+    Some(ProxySource::Address(SocketAddr::new(source, port)))
 }
 
 /// A port without leading zeros.
@@ -86,24 +86,24 @@ fn decimal_port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| is_plain)
 }
 
-fn version_2(bytes: &[u8]) -> Header {
+fn version_2(bytes: &[u8]) -> ProxyHeader {
     let Some((&[command, family, high, low], rest)) = bytes[V2_SIGNATURE.len()..].split_first_chunk() else {
-        return Header::Partial;
+        return ProxyHeader::Partial;
     };
     let length = usize::from(u16::from_be_bytes([high, low]));
     if length > V2_BYTES_MAX || !matches!(command, LOCAL | PROXY) {
-        return Header::Invalid;
+        return ProxyHeader::Invalid;
     }
-    let Some(payload) = rest.get(..length) else { return Header::Partial };
+    let Some(payload) = rest.get(..length) else { return ProxyHeader::Partial };
     let whole = &bytes[..V2_FIXED_BYTES + length];
     // What a proxy says of itself is for nobody to read, the family included.
-    let source = if command == LOCAL { Some(Source::Peer) } else { source_2(family, payload, whole) };
-    source.map_or(Header::Invalid, |source| Header::Complete(whole.len(), source))
+    let source = if command == LOCAL { Some(ProxySource::Peer) } else { source_2(family, payload, whole) };
+    source.map_or(ProxyHeader::Invalid, |source| ProxyHeader::Complete(whole.len(), source))
 }
 
-fn source_2(family: u8, payload: &[u8], whole: &[u8]) -> Option<Source> {
+fn source_2(family: u8, payload: &[u8], whole: &[u8]) -> Option<ProxySource> {
     let (source, tlvs) = match family {
-        UNSPECIFIED => (Source::Peer, payload),
+        UNSPECIFIED => (ProxySource::Peer, payload),
         TCP4 | UDP4 => {
             let (&addresses, tlvs) = payload.split_first_chunk::<12>()?;
             let [a, b, c, d, _, _, _, _, high, low, ..] = addresses;
@@ -115,14 +115,14 @@ fn source_2(family: u8, payload: &[u8], whole: &[u8]) -> Option<Source> {
             let (_, ports) = rest.split_first_chunk::<16>()?;
             (address(Ipv6Addr::from(*source).into(), *ports.first_chunk()?), tlvs)
         }
-        UNIX_STREAM | UNIX_DATAGRAM => (Source::Unix, payload.get(UNIX_BYTES..)?),
+        UNIX_STREAM | UNIX_DATAGRAM => (ProxySource::Unix, payload.get(UNIX_BYTES..)?),
         _ => return None,
     };
     are_sound(tlvs, whole).then_some(source)
 }
 
-fn address(source: IpAddr, port: [u8; 2]) -> Source {
-    Source::Address(SocketAddr::new(source, u16::from_be_bytes(port)))
+fn address(source: IpAddr, port: [u8; 2]) -> ProxySource {
+    ProxySource::Address(SocketAddr::new(source, u16::from_be_bytes(port)))
 }
 
 /// Whether the TLVs at the end of a header fill their room, and the checksum among them, if there is one, is right.
@@ -182,8 +182,8 @@ const CASTAGNOLI: u32 = 0x82F6_3B78;
 mod tests {
     use super::*;
 
-    fn from(address: &str) -> Source {
-        Source::Address(address.parse().unwrap())
+    fn from(address: &str) -> ProxySource {
+        ProxySource::Address(address.parse().unwrap())
     }
 
     fn v2(command: u8, family: u8, payload: &[u8]) -> Vec<u8> {
@@ -211,12 +211,12 @@ mod tests {
 
     /// The whole header is found, with and without what follows it, and no earlier.
     #[track_caller]
-    fn check_whole(header: &[u8], source: Source) {
-        let expected = Header::Complete(header.len(), source);
+    fn check_whole(header: &[u8], source: ProxySource) {
+        let expected = ProxyHeader::Complete(header.len(), source);
         assert_eq!(parse(header), expected, "{header:?}");
         assert_eq!(parse(&[header, b"GET / HTTP/1.1\r\n\r\n"].concat()), expected, "{header:?}");
         for length in 0..header.len() {
-            assert_eq!(parse(&header[..length]), Header::Partial, "{length} of {header:?}");
+            assert_eq!(parse(&header[..length]), ProxyHeader::Partial, "{length} of {header:?}");
         }
     }
 
@@ -226,14 +226,14 @@ mod tests {
             ("PROXY TCP4 192.0.2.7 10.0.0.1 8080 80", from("192.0.2.7:8080")),
             ("PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535", from("255.255.255.255:65535")),
             ("PROXY TCP6 2001:db8::7 ::1 0 80", from("[2001:db8::7]:0")),
-            ("PROXY UNKNOWN", Source::Peer),
-            ("PROXY UNKNOWN ffff::1 whatever it says", Source::Peer),
+            ("PROXY UNKNOWN", ProxySource::Peer),
+            ("PROXY UNKNOWN ffff::1 whatever it says", ProxySource::Peer),
         ] {
             check_whole(format!("{line}\r\n").as_bytes(), source);
         }
         let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(107 - 16));
         assert_eq!(longest.len(), 107);
-        check_whole(longest.as_bytes(), Source::Peer);
+        check_whole(longest.as_bytes(), ProxySource::Peer);
     }
 
     #[test]
@@ -256,10 +256,10 @@ mod tests {
             "PROXY TCP6 fe80::1%eth0 ::1 8080 80\r\n",
             "PROXY UNKNOWN\u{fc}\n",
         ] {
-            assert_eq!(parse(line.as_bytes()), Header::Invalid, "{line:?}");
+            assert_eq!(parse(line.as_bytes()), ProxyHeader::Invalid, "{line:?}");
         }
-        assert_eq!(parse(format!("PROXY UNKNOWN {}", "x".repeat(92)).as_bytes()), Header::Partial);
-        assert_eq!(parse(format!("PROXY UNKNOWN {}\r\n", "x".repeat(92)).as_bytes()), Header::Invalid);
+        assert_eq!(parse(format!("PROXY UNKNOWN {}", "x".repeat(92)).as_bytes()), ProxyHeader::Partial);
+        assert_eq!(parse(format!("PROXY UNKNOWN {}\r\n", "x".repeat(92)).as_bytes()), ProxyHeader::Invalid);
     }
 
     #[test]
@@ -274,14 +274,14 @@ mod tests {
             (PROXY, UDP4, v4(), from("192.0.2.7:8080")),
             (PROXY, TCP6, v6.clone(), from("[2001:db8::7]:8080")),
             (PROXY, UDP6, v6, from("[2001:db8::7]:8080")),
-            (PROXY, UNIX_STREAM, vec![b'/'; UNIX_BYTES], Source::Unix),
-            (PROXY, UNSPECIFIED, vec![], Source::Peer),
-            (PROXY, UNSPECIFIED, tlv(5, b"id"), Source::Peer),
+            (PROXY, UNIX_STREAM, vec![b'/'; UNIX_BYTES], ProxySource::Unix),
+            (PROXY, UNSPECIFIED, vec![], ProxySource::Peer),
+            (PROXY, UNSPECIFIED, tlv(5, b"id"), ProxySource::Peer),
             (PROXY, TCP4, [v4(), tlv(2, b"a.example"), tlv(0xe0, &[])].concat(), from("192.0.2.7:8080")),
             (PROXY, TCP4, [v4(), tlv(0xe0, &[7; 3000])].concat(), from("192.0.2.7:8080")),
-            (LOCAL, UNSPECIFIED, vec![], Source::Peer),
-            (LOCAL, 0xff, vec![1, 2, 3], Source::Peer),
-            (LOCAL, TCP4, v4(), Source::Peer),
+            (LOCAL, UNSPECIFIED, vec![], ProxySource::Peer),
+            (LOCAL, 0xff, vec![1, 2, 3], ProxySource::Peer),
+            (LOCAL, TCP4, v4(), ProxySource::Peer),
         ] {
             check_whole(&v2(command, family, &payload), source);
         }
@@ -307,7 +307,7 @@ mod tests {
         ] {
             assert_eq!(
                 parse(&v2(command, family, &payload)),
-                Header::Invalid,
+                ProxyHeader::Invalid,
                 "{command} {family} {payload:?}"
             );
         }
@@ -317,7 +317,7 @@ mod tests {
     fn a_checksum_is_checked() {
         assert_eq!(crc32c(b"123456789".iter()), 0xE306_9283);
         check_whole(&with_crc(&v4(), 0), from("192.0.2.7:8080"));
-        assert_eq!(parse(&with_crc(&v4(), 1)), Header::Invalid);
+        assert_eq!(parse(&with_crc(&v4(), 1)), ProxyHeader::Invalid);
     }
 
     #[test]
@@ -325,10 +325,10 @@ mod tests {
         for bytes in
             ["G", "GET / HTTP/1.1\r\n", "PR ", "PROXYX", "POST", "\r\n\r\nGET / HTTP/1.1\r\n", "\n", "\0"]
         {
-            assert_eq!(parse(bytes.as_bytes()), Header::Absent, "{bytes:?}");
+            assert_eq!(parse(bytes.as_bytes()), ProxyHeader::Absent, "{bytes:?}");
         }
         for bytes in ["", "P", "PROXY", "PROXY ", "\r", "\r\n\r\n"] {
-            assert_eq!(parse(bytes.as_bytes()), Header::Partial, "{bytes:?}");
+            assert_eq!(parse(bytes.as_bytes()), ProxyHeader::Partial, "{bytes:?}");
         }
     }
 }

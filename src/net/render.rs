@@ -8,20 +8,20 @@ use actix_http::{Response, StatusCode};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::send::Outbox;
-use crate::net::prerendered::{Content, Ready};
-use crate::net::status_line::{Persistence, Prefixes};
+use super::send::SendQueue;
+use crate::net::prerendered::{PrerenderedBody, PrerenderedResponse};
+use crate::net::status_line::{ConnectionHeader, Prefixes};
 
 /// What the request says about how its response is framed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct Framing {
     pub(crate) is_head: bool,
     pub(crate) is_http10: bool,
     pub(crate) keep_alive: bool,
 }
 
 /// What is left to do once a response's head is in the outbox.
-pub(crate) enum Rest {
+pub(crate) enum AfterHead {
     Nothing,
     /// The body comes as it is made.
     Stream(BoxBody, StreamFraming),
@@ -40,15 +40,15 @@ pub(crate) enum StreamFraming {
 pub(crate) fn render(
     response: Response<BoxBody>,
     more: Option<Bytes>,
-    manner: Manner,
+    manner: Framing,
     prefixes: &Prefixes,
     now: Instant,
-    outbox: &mut Outbox,
-) -> Rest {
-    let TakenApart { response, ready, is_unchanged, bytes, body } = take_apart(response);
+    outbox: &mut SendQueue,
+) -> AfterHead {
+    let ResponseParts { response, ready, is_unchanged, bytes, body } = take_apart(response);
     let status = response.status();
     let ends_by_close = manner.is_http10 && bytes.is_none() && body.size() == BodySize::Stream;
-    let persistence = persistence(Manner { keep_alive: manner.keep_alive && !ends_by_close, ..manner });
+    let persistence = persistence(Framing { keep_alive: manner.keep_alive && !ends_by_close, ..manner });
     outbox.push(prefixes.lines(now, status, persistence).into());
     if let Some(more) = more {
         outbox.push(more.into());
@@ -64,14 +64,14 @@ pub(crate) fn render(
     }
     drop(body);
     as_rendered(ready, response.headers(), outbox);
-    Rest::Nothing
+    AfterHead::Nothing
 }
 
 /// What a response consists of.
-pub(super) struct TakenApart {
+pub(super) struct ResponseParts {
     pub(super) response: Response<()>,
     /// What was rendered beforehand.
-    pub(super) ready: Option<Ready>,
+    pub(super) ready: Option<PrerenderedResponse>,
     /// Whether all of that still holds: neither status nor body were changed since.
     pub(super) is_unchanged: bool,
     /// The body, where it is in one piece; else it is in `body`.
@@ -80,16 +80,16 @@ pub(super) struct TakenApart {
 }
 
 /// Takes a response apart.
-pub(super) fn take_apart(response: Response<BoxBody>) -> TakenApart {
+pub(super) fn take_apart(response: Response<BoxBody>) -> ResponseParts {
     let (mut response, body) = response.into_parts();
-    let ready = response.extensions_mut().remove::<Ready>();
+    let ready = response.extensions_mut().remove::<PrerenderedResponse>();
     let (bytes, body) = match body.try_into_bytes() {
         Ok(bytes) => (Some(bytes), BoxBody::new(())),
         Err(body) => (None, body),
     };
     let status = response.status();
     let is_unchanged = ready.as_ref().is_some_and(|ready| ready.is_unchanged(status, &body, bytes.as_ref()));
-    TakenApart { response, ready, is_unchanged, bytes, body }
+    ResponseParts { response, ready, is_unchanged, bytes, body }
 }
 
 /// How long the body of a response is whose fields are all in its map; none where there is no such body by its status.
@@ -107,9 +107,9 @@ pub(crate) fn refuse(
     is_head: bool,
     prefixes: &Prefixes,
     now: Instant,
-    outbox: &mut Outbox,
+    outbox: &mut SendQueue,
 ) {
-    outbox.push(prefixes.lines(now, status, Persistence::Close).into());
+    outbox.push(prefixes.lines(now, status, ConnectionHeader::Close).into());
     if let Some(more) = more {
         outbox.push(more.into());
     }
@@ -132,15 +132,15 @@ pub(crate) fn chunk_size_line(length: usize) -> Bytes {
     Bytes::from(format!("{length:x}\r\n"))
 }
 
-fn persistence(manner: Manner) -> Persistence {
+fn persistence(manner: Framing) -> ConnectionHeader {
     match manner {
-        Manner { keep_alive: false, .. } => Persistence::Close,
-        Manner { is_http10: true, .. } => Persistence::KeepAlive,
-        Manner { .. } => Persistence::Implied,
+        Framing { keep_alive: false, .. } => ConnectionHeader::Close,
+        Framing { is_http10: true, .. } => ConnectionHeader::KeepAlive,
+        Framing { .. } => ConnectionHeader::Implied,
     }
 }
 
-fn as_rendered(ready: Ready, added: &HeaderMap, outbox: &mut Outbox) {
+fn as_rendered(ready: PrerenderedResponse, added: &HeaderMap, outbox: &mut SendQueue) {
     if added.is_empty() {
         if !ready.lead.is_empty() {
             outbox.push(Bytes::from(ready.lead).into());
@@ -154,7 +154,7 @@ fn as_rendered(ready: Ready, added: &HeaderMap, outbox: &mut Outbox) {
         outbox.push(lines.freeze().into());
         outbox.push(ready.block.slice(ready.body_at..).into());
     }
-    if let Content::Segments(segments) = ready.content
+    if let PrerenderedBody::Segments(segments) = ready.content
         && let Ok(segments) = Rc::try_unwrap(segments)
     {
         segments.into_list().into_iter().for_each(|segment| outbox.push(segment));
@@ -166,9 +166,9 @@ fn plain(
     response: &Response<()>,
     bytes: Option<Bytes>,
     body: BoxBody,
-    manner: Manner,
-    outbox: &mut Outbox,
-) -> Rest {
+    manner: Framing,
+    outbox: &mut SendQueue,
+) -> AfterHead {
     let mut lines = BytesMut::with_capacity(256);
     put_fields(&mut lines, response.headers(), |name| !is_framing(name));
     let framing = length_of(response.status(), bytes.as_ref(), &body).map(|size| match size {
@@ -187,21 +187,21 @@ fn plain(
     lines.put_slice(b"\r\n");
     outbox.push(lines.freeze().into());
     match framing {
-        None => Rest::Nothing,
-        Some(_) if manner.is_head => Rest::Nothing,
+        None => AfterHead::Nothing,
+        Some(_) if manner.is_head => AfterHead::Nothing,
         Some(framing) => match bytes {
             Some(bytes) => {
                 outbox.push(bytes.into());
-                Rest::Nothing
+                AfterHead::Nothing
             }
-            None if framing == StreamFraming::Length(0) => Rest::Nothing,
-            None => Rest::Stream(body, framing),
+            None if framing == StreamFraming::Length(0) => AfterHead::Nothing,
+            None => AfterHead::Stream(body, framing),
         },
     }
 }
 
 /// The rendered field lines but those whose name is `unwanted`; no empty line.
-fn fields_without(ready: &Ready, unwanted: impl Fn(&HeaderName) -> bool) -> BytesMut {
+fn fields_without(ready: &PrerenderedResponse, unwanted: impl Fn(&HeaderName) -> bool) -> BytesMut {
     let mut kept = BytesMut::with_capacity(ready.body_at + ready.tail.len() + 64);
     let rendered = ready.block[..ready.body_at].split_inclusive(|byte| *byte == b'\n');
     for line in ready
@@ -251,21 +251,21 @@ pub(super) fn describes_body(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::prerendered::Paced;
+    use crate::net::prerendered::PacedResponse;
     use crate::net::segments::Segments;
     use actix_web::HttpResponse;
     use actix_web::http::header::HeaderValue;
 
-    const MANNER: Manner = Manner { is_head: false, is_http10: false, keep_alive: true };
+    const MANNER: Framing = Framing { is_head: false, is_http10: false, keep_alive: true };
 
     fn ready() -> HttpResponse {
         let block =
             Bytes::from_static(b"etag: \"x\"\r\ncontent-type: text/css\r\ncontent-length: 4\r\n\r\nbody");
-        Ready::inline(StatusCode::OK, block, 54, None)
+        PrerenderedResponse::inline(StatusCode::OK, block, 54, None)
     }
 
     fn text(response: HttpResponse) -> String {
-        let mut outbox = Outbox::new(crate::http::client_key::ClientKey::Local);
+        let mut outbox = SendQueue::new(crate::http::client_key::ClientKey::Local);
         render(Response::from(response), None, MANNER, &Prefixes::new(), Instant::now(), &mut outbox);
         let text = String::from_utf8(outbox.bytes_for_tests()).unwrap();
         text.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("|")
@@ -311,7 +311,13 @@ mod tests {
             let mut segments = Segments::default();
             segments.push(Bytes::from_static(b"one").into());
             let block = Bytes::from_static(b"content-length: 3\r\n");
-            Ready::segments(StatusCode::OK, block, Bytes::from_static(b"\r\n"), segments, Paced(None))
+            PrerenderedResponse::segments(
+                StatusCode::OK,
+                block,
+                Bytes::from_static(b"\r\n"),
+                segments,
+                PacedResponse(None),
+            )
         };
         assert_eq!(text(make()), "HTTP/1.1 200 OK|content-length: 3||one");
         assert_eq!(

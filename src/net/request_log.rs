@@ -12,20 +12,20 @@ use bytes::Bytes;
 use super::worker::Worker;
 use crate::config::{Config, LogTarget, RequestIds};
 use crate::http::request_id;
-use crate::net::prerendered::Ready;
+use crate::net::prerendered::PrerenderedResponse;
 use crate::sys::random::unguessable;
-use crate::telemetry::access_log::record::{Note, Part};
+use crate::telemetry::access_log::record::{AccessLogRecord, LogField};
 
 /// What is noted of each request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Noting {
+pub(crate) struct RequestLogOptions {
     /// A line is written of it.
     writes: bool,
     /// The response tells its id.
     tells_ids: bool,
 }
 
-impl Noting {
+impl RequestLogOptions {
     /// What `config` says.
     pub(crate) fn of(config: &Config) -> Self {
         let writes = config.access_log != LogTarget::Off;
@@ -49,13 +49,17 @@ impl Noting {
 
 impl<S> Worker<S> {
     /// The note of a request from `peer`, before the App is called; none where nothing is to be noted.
-    pub(super) fn note(&self, request: &Request, peer: Option<SocketAddr>) -> Option<Box<Note>> {
+    pub(super) fn note(&self, request: &Request, peer: Option<SocketAddr>) -> Option<Box<AccessLogRecord>> {
         let noting = self.noting.get();
         noting.is_on().then(|| self.note_of(noting, request, peer))
     }
 
     /// The note of what came from `peer` and could not be read as a request; none where nothing is to be noted.
-    pub(super) fn note_of_refused(&self, head: &[u8], peer: Option<SocketAddr>) -> Option<Box<Note>> {
+    pub(super) fn note_of_refused(
+        &self,
+        head: &[u8],
+        peer: Option<SocketAddr>,
+    ) -> Option<Box<AccessLogRecord>> {
         let noting = self.noting.get();
         noting.is_on().then(|| self.note_of_head(noting, head, peer))
     }
@@ -66,8 +70,13 @@ impl<S> Worker<S> {
     }
 
     #[inline(never)]
-    fn note_of(&self, noting: Noting, request: &Request, peer: Option<SocketAddr>) -> Box<Note> {
-        let mut note = Box::new(Note::new(peer));
+    fn note_of(
+        &self,
+        noting: RequestLogOptions,
+        request: &Request,
+        peer: Option<SocketAddr>,
+    ) -> Box<AccessLogRecord> {
+        let mut note = Box::new(AccessLogRecord::new(peer));
         let headers = request.headers();
         let speaker = self.guard.speaker(peer, headers);
         note.client = speaker.address;
@@ -78,21 +87,28 @@ impl<S> Worker<S> {
         }
         (note.is_written, note.tells_id) = (noting.writes, noting.tells_ids);
         if noting.writes {
-            note.put(Part::Method, request.method().as_str().as_bytes());
+            note.put(LogField::Method, request.method().as_str().as_bytes());
             put_target(&mut note, request);
-            for (part, name) in
-                [(Part::Host, header::HOST), (Part::Range, header::RANGE), (Part::Referer, header::REFERER)]
-            {
+            for (part, name) in [
+                (LogField::Host, header::HOST),
+                (LogField::Range, header::RANGE),
+                (LogField::Referer, header::REFERER),
+            ] {
                 put_field(&mut note, part, headers, &name);
             }
-            put_field(&mut note, Part::UserAgent, headers, &header::USER_AGENT);
+            put_field(&mut note, LogField::UserAgent, headers, &header::USER_AGENT);
         }
         note
     }
 
     /// What can be read of a head that is malformed or too long: its first line, and fields that are where they belong.
-    fn note_of_head(&self, noting: Noting, head: &[u8], peer: Option<SocketAddr>) -> Box<Note> {
-        let mut note = Box::new(Note::new(peer));
+    fn note_of_head(
+        &self,
+        noting: RequestLogOptions,
+        head: &[u8],
+        peer: Option<SocketAddr>,
+    ) -> Box<AccessLogRecord> {
+        let mut note = Box::new(AccessLogRecord::new(peer));
         let field = |name: &str| field_in(head, name);
         if self.guard.trusts(peer) {
             put_id(&mut note, field("x-request-id"), field("traceparent"));
@@ -102,12 +118,12 @@ impl<S> Worker<S> {
         (note.is_written, note.tells_id) = (noting.writes, noting.tells_ids);
         if noting.writes {
             let line = lines_of(head).next().unwrap_or_default();
-            note.put(Part::Line, line);
+            note.put(LogField::Line, line);
             for (part, name) in [
-                (Part::Host, "host"),
-                (Part::Range, "range"),
-                (Part::Referer, "referer"),
-                (Part::UserAgent, "user-agent"),
+                (LogField::Host, "host"),
+                (LogField::Range, "range"),
+                (LogField::Referer, "referer"),
+                (LogField::UserAgent, "user-agent"),
             ] {
                 if let Some(value) = field(name) {
                     note.put(part, value);
@@ -119,7 +135,12 @@ impl<S> Worker<S> {
 }
 
 /// Notes what the response says of itself, as it was made: before it is rendered.
-pub(super) fn answered(note: &mut Note, response: &Response<BoxBody>, began: Instant, now: Instant) {
+pub(super) fn answered(
+    note: &mut AccessLogRecord,
+    response: &Response<BoxBody>,
+    began: Instant,
+    now: Instant,
+) {
     note.lookup = now.saturating_duration_since(began);
     if !note.is_written {
         return;
@@ -128,10 +149,10 @@ pub(super) fn answered(note: &mut Note, response: &Response<BoxBody>, began: Ins
     for (part, name) in PARTS_OF_RESPONSE {
         put_field(note, part, headers, &name);
     }
-    if let Some(ready) = response.extensions().get::<Ready>() {
+    if let Some(ready) = response.extensions().get::<PrerenderedResponse>() {
         note.cached = ready.cached;
         ready.each_line(|line| {
-            let told = |(part, name): &(Part, &[u8])| Some((*part, line.strip_prefix(*name)?));
+            let told = |(part, name): &(LogField, &[u8])| Some((*part, line.strip_prefix(*name)?));
             // Most lines are told from these by their first letter.
             if let [b'c' | b'e', ..] = line
                 && let Some((part, value)) = LINES_OF_RESPONSE.iter().find_map(told)
@@ -154,26 +175,26 @@ pub(super) fn content_length(response: &Response<BoxBody>, is_head: bool) -> u64
 }
 
 /// The id of the request, where its response is to tell it.
-pub(super) fn id_to_tell(note: &Note) -> Option<&[u8]> {
-    note.get(Part::Id).filter(|_| note.tells_id)
+pub(super) fn id_to_tell(note: &AccessLogRecord) -> Option<&[u8]> {
+    note.get(LogField::Id).filter(|_| note.tells_id)
 }
 
 /// The field line by which the response tells the request's id, where it is to.
-pub(super) fn id_line(note: &Note) -> Option<Bytes> {
+pub(super) fn id_line(note: &AccessLogRecord) -> Option<Bytes> {
     let id = id_to_tell(note)?;
     Some([X_REQUEST_ID.as_str().as_bytes(), b": ", id, b"\r\n"].concat().into())
 }
 
 /// The request's id as the diagnostics tell it, behind what is said of it.
-pub(super) fn told_id(note: &Note) -> String {
-    note.get(Part::Id).map_or_else(String::new, |id| format!(" (request {})", id.escape_ascii()))
+pub(super) fn told_id(note: &AccessLogRecord) -> String {
+    note.get(LogField::Id).map_or_else(String::new, |id| format!(" (request {})", id.escape_ascii()))
 }
 
 /// The id that came with the request, or a new one.
-fn put_id(note: &mut Note, x_request_id: Option<&[u8]>, traceparent: Option<&[u8]>) {
+fn put_id(note: &mut AccessLogRecord, x_request_id: Option<&[u8]>, traceparent: Option<&[u8]>) {
     match request_id::given(x_request_id, traceparent) {
-        Some(id) => note.put(Part::Id, id),
-        None => note.put(Part::Id, &new_id()),
+        Some(id) => note.put(LogField::Id, id),
+        None => note.put(LogField::Id, &new_id()),
     }
 }
 
@@ -209,13 +230,13 @@ const SPREAD: [(u32, u128); 4] = [
     (4, 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f),
 ];
 
-fn put_target(note: &mut Note, request: &Request) {
+fn put_target(note: &mut AccessLogRecord, request: &Request) {
     let uri = request.uri();
     match uri.path_and_query() {
         Some(target) if uri.scheme().is_none() => {
-            note.put(Part::Target, without_signature(target.as_str()).as_bytes());
+            note.put(LogField::Target, without_signature(target.as_str()).as_bytes());
         }
-        _ => note.put(Part::Target, without_signature(&uri.to_string()).as_bytes()),
+        _ => note.put(LogField::Target, without_signature(&uri.to_string()).as_bytes()),
     }
 }
 
@@ -230,7 +251,7 @@ fn without_signature(target: &str) -> Cow<'_, str> {
     format!("{path}?{}", query.split('&').map(hide).collect::<Vec<_>>().join("&")).into()
 }
 
-fn put_field(note: &mut Note, part: Part, headers: &HeaderMap, name: &HeaderName) {
+fn put_field(note: &mut AccessLogRecord, part: LogField, headers: &HeaderMap, name: &HeaderName) {
     if let Some(value) = headers.get(name) {
         note.put(part, value.as_bytes());
     }
@@ -256,17 +277,17 @@ fn field_in<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     Some(value.trim_ascii())
 }
 
-const PARTS_OF_RESPONSE: [(Part, HeaderName); 3] = [
-    (Part::Etag, header::ETAG),
-    (Part::Coding, header::CONTENT_ENCODING),
-    (Part::ContentRange, header::CONTENT_RANGE),
+const PARTS_OF_RESPONSE: [(LogField, HeaderName); 3] = [
+    (LogField::Etag, header::ETAG),
+    (LogField::Coding, header::CONTENT_ENCODING),
+    (LogField::ContentRange, header::CONTENT_RANGE),
 ];
 
 /// The same as they are rendered.
-const LINES_OF_RESPONSE: [(Part, &[u8]); 3] = [
-    (Part::Etag, b"etag: "),
-    (Part::Coding, b"content-encoding: "),
-    (Part::ContentRange, b"content-range: "),
+const LINES_OF_RESPONSE: [(LogField, &[u8]); 3] = [
+    (LogField::Etag, b"etag: "),
+    (LogField::Coding, b"content-encoding: "),
+    (LogField::ContentRange, b"content-range: "),
 ];
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -8,25 +8,25 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::segments::Window;
-use super::send::{Cut, distance};
+use super::send::{SendError, distance};
 use super::worker::Worker;
 use crate::files::read_exact::fill;
-use crate::files::reads::{Reading, Wanted};
+use crate::files::reads::{PendingRead, ReadRequest};
 use crate::files::residency::{self, MEMO_MS, Residency};
 use crate::files::window::{BATCH, WINDOW};
 use crate::http::client_key::ClientKey;
 
 /// What is known of the front window of a response. Whoever sends from it asks [`poll`](Self::poll) before each turn.
 #[derive(Default)]
-pub(super) struct Front {
+pub(super) struct ResidencyCursor {
     /// How far it is known to be in memory.
     resident_to: u64,
     /// How far its windows have been counted.
     counted_to: u64,
     /// It waits for this read from the disk.
-    reading: Option<Box<Reading>>,
+    reading: Option<Box<PendingRead>>,
     /// The read that it will wait for next, once it has had to wait for one.
-    ahead: Option<Box<Ahead>>,
+    ahead: Option<Box<ReadAhead>>,
     /// Bytes of a file have left, so that the file may have changed since.
     has_begun: bool,
     /// Bytes that were asked of the disk.
@@ -34,14 +34,14 @@ pub(super) struct Front {
 }
 
 /// What a long response that found its file cold has read before it comes to it.
-struct Ahead {
+struct ReadAhead {
     asset: u64,
     batch: u64,
     /// None where there was nothing to read, or nobody to read it.
-    reading: Option<Reading>,
+    reading: Option<PendingRead>,
 }
 
-impl Front {
+impl ResidencyCursor {
     /// How many bytes of `window` may be sent now, a few windows' worth at most: their pages are in memory and their
     /// file is unchanged.
     pub(super) fn poll<S>(
@@ -50,7 +50,7 @@ impl Front {
         worker: &Worker<S>,
         client: ClientKey,
         window: &Window,
-    ) -> Poll<Result<usize, Cut>> {
+    ) -> Poll<Result<usize, SendError>> {
         if let Some(reading) = &mut self.reading {
             let done = ready!(Pin::new(&mut **reading).poll(cx));
             let range = reading.range().clone();
@@ -62,9 +62,9 @@ impl Front {
                 }
                 Ok(_) => {}
                 Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
-                    return Poll::Ready(Err(Cut::Changed));
+                    return Poll::Ready(Err(SendError::Changed));
                 }
-                Err(error) => return Poll::Ready(Err(Cut::Disk(error))),
+                Err(error) => return Poll::Ready(Err(SendError::Disk(error))),
             }
         }
         let start = window.range.start;
@@ -72,8 +72,8 @@ impl Front {
         if start >= self.resident_to && self.has_begun {
             match worker.files.is_unchanged(&window.asset, window.handle.as_deref()) {
                 Ok(true) => {}
-                Ok(false) => return Poll::Ready(Err(Cut::Changed)),
-                Err(errno) => return Poll::Ready(Err(Cut::Disk(errno.into()))),
+                Ok(false) => return Poll::Ready(Err(SendError::Changed)),
+                Err(errno) => return Poll::Ready(Err(SendError::Disk(errno.into()))),
             }
         }
         let mut upto = start.max(self.resident_to);
@@ -105,7 +105,7 @@ impl Front {
         })));
         // From now on it is worth being ahead.
         let (asset, batch) = (window.asset.id, start / BATCH);
-        self.ahead = Some(Box::new(Ahead { asset, batch, reading: None }));
+        self.ahead = Some(Box::new(ReadAhead { asset, batch, reading: None }));
         self.poll(cx, worker, client, window)
     }
 
@@ -167,7 +167,7 @@ impl Front {
     }
 }
 
-impl Ahead {
+impl ReadAhead {
     /// What to be ahead with while the response sends from `start`; none where that has been seen to.
     fn after<S>(
         &self,
@@ -191,22 +191,22 @@ impl Ahead {
     }
 
     /// The read, if it brings what is wanted at `start`, or has just brought it.
-    fn reading_of(self, window: &Window, start: u64) -> Option<Reading> {
-        let is_it = |reading: &Reading| self.asset == window.asset.id && reading.range().contains(&start);
-        self.reading.filter(is_it).map(Reading::restart)
+    fn reading_of(self, window: &Window, start: u64) -> Option<PendingRead> {
+        let is_it = |reading: &PendingRead| self.asset == window.asset.id && reading.range().contains(&start);
+        self.reading.filter(is_it).map(PendingRead::restart)
     }
 }
 
 /// Has the batch of the window read that `start` lies in, from there on, as far as the response will want it.
-fn read<S>(worker: &Worker<S>, client: ClientKey, window: &Window, start: u64) -> Reading {
+fn read<S>(worker: &Worker<S>, client: ClientKey, window: &Window, start: u64) -> PendingRead {
     let end = |batch: u64| batch.saturating_mul(BATCH).min(window.range.end);
     let batch = start / BATCH;
     let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
     let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
-    worker.files.reads().read(client, Wanted { asset, handle, range, next })
+    worker.files.reads().read(client, ReadRequest { asset, handle, range, next })
 }
 
-fn length_of(reading: &Reading) -> u64 {
+fn length_of(reading: &PendingRead) -> u64 {
     let range = reading.range();
     range.end.saturating_sub(range.start)
 }
@@ -256,11 +256,11 @@ fn whole_window(window: &Window, index: u64) -> Range<u64> {
 /// Never touches the mapping.
 ///
 /// # Errors
-/// [`Cut::Changed`] where the file ends before; where there is no handle or the disk fails, [`Cut::Disk`].
-pub(super) fn copy(window: &Window, start: u64, buffer: &mut [u8]) -> Result<(), Cut> {
+/// [`SendError::Changed`] where the file ends before; where there is no handle or the disk fails, [`SendError::Disk`].
+pub(super) fn copy(window: &Window, start: u64, buffer: &mut [u8]) -> Result<(), SendError> {
     let Some(handle) = &window.handle else {
-        return Err(Cut::Disk(std::io::ErrorKind::ResourceBusy.into()));
+        return Err(SendError::Disk(std::io::ErrorKind::ResourceBusy.into()));
     };
-    let filled = fill(handle.storage(), handle.fd(), buffer, start).map_err(Cut::Disk)?;
-    if filled < buffer.len() { Err(Cut::Changed) } else { Ok(()) }
+    let filled = fill(handle.storage(), handle.fd(), buffer, start).map_err(SendError::Disk)?;
+    if filled < buffer.len() { Err(SendError::Changed) } else { Ok(()) }
 }

@@ -13,21 +13,21 @@ use super::tls::session::RECORD;
 use super::worker::Worker;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
-use crate::limits::admission::Guard;
-use crate::limits::bandwidth::Pace;
-use crate::net::bulk_scheduler::Turn;
+use crate::limits::admission::Limits;
+use crate::limits::bandwidth::ResponsePace;
+use crate::net::bulk_scheduler::BulkTurn;
 use crate::net::pacing::Pacer;
-use crate::net::residency_cursor::{Front, copy};
-use crate::sys::kernel::{RUNS_MAX, Run, writev};
-use crate::telemetry::access_log::record::Wait;
-use crate::telemetry::metrics::exchange::Outcome;
-use crate::telemetry::metrics::worker::{Path, Sheet};
+use crate::net::residency_cursor::{ResidencyCursor, copy};
+use crate::sys::kernel::{IoRun, RUNS_MAX, writev};
+use crate::telemetry::access_log::record::WaitKind;
+use crate::telemetry::metrics::exchange::ExchangeOutcome;
+use crate::telemetry::metrics::worker::{SendPath, WorkerMetrics};
 use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 /// Why a response could not be finished. The connection then closes: a body is never padded and never spliced.
 #[derive(Debug)]
-pub(crate) enum Cut {
+pub(crate) enum SendError {
     /// The client has gone, or the socket failed.
     Socket(io::Error),
     /// The client took nothing for too long.
@@ -42,25 +42,25 @@ pub(crate) enum Cut {
     Sending(io::Error),
 }
 
-impl Cut {
+impl SendError {
     /// What became of the exchange.
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> ExchangeOutcome {
         match self {
-            Self::Socket(_) => Outcome::ClientGone,
-            Self::Stalled => Outcome::Stalled,
-            Self::TooSlow => Outcome::TooSlow,
-            Self::Changed => Outcome::Changed,
-            Self::Disk(_) | Self::Sending(_) => Outcome::Failed,
+            Self::Socket(_) => ExchangeOutcome::ClientGone,
+            Self::Stalled => ExchangeOutcome::Stalled,
+            Self::TooSlow => ExchangeOutcome::TooSlow,
+            Self::Changed => ExchangeOutcome::Changed,
+            Self::Disk(_) | Self::Sending(_) => ExchangeOutcome::Failed,
         }
     }
 }
 
 /// What is still to be sent on one connection, in order.
-pub(crate) struct Outbox {
+pub(crate) struct SendQueue {
     /// For whom it is.
     client: ClientKey,
     queue: VecDeque<Segment>,
-    front: Front,
+    front: ResidencyCursor,
     /// Bytes that were ever pushed, but for those that were withdrawn, and of these the ones that have left.
     pushed: u64,
     sent: u64,
@@ -71,19 +71,19 @@ pub(crate) struct Outbox {
     /// Some of the last response has left.
     is_out: bool,
     /// What may be sent before others have theirs.
-    turn: Option<Turn>,
+    turn: Option<BulkTurn>,
     /// It is the socket that is waited for, and neither the disk nor a turn nor a pace.
     waits_for_client: bool,
     /// How fast it may be sent, once a response was limited.
     pacer: Option<Box<Pacer>>,
 }
 
-impl Outbox {
+impl SendQueue {
     pub(crate) fn new(client: ClientKey) -> Self {
         Self {
             client,
             queue: VecDeque::new(),
-            front: Front::default(),
+            front: ResidencyCursor::default(),
             pushed: 0,
             sent: 0,
             held: 0,
@@ -163,12 +163,12 @@ impl Outbox {
     }
 
     /// Whether what is in the box keeps to `pace`, so that a response of that pace may leave with it.
-    pub(super) fn holds(&self, pace: &Pace) -> bool {
-        self.pacer.as_ref().map_or(*pace == Pace::default(), |pacer| pacer.holds(pace, self.client))
+    pub(super) fn holds(&self, pace: &ResponsePace) -> bool {
+        self.pacer.as_ref().map_or(*pace == ResponsePace::default(), |pacer| pacer.holds(pace, self.client))
     }
 
     /// What is pushed from now on keeps to `pace`.
-    pub(super) fn pace(&mut self, pace: Pace, guard: &Guard, socket: &mut Socket) {
+    pub(super) fn pace(&mut self, pace: ResponsePace, guard: &Limits, socket: &mut Socket) {
         let pacer = self.pacer.get_or_insert_with(|| Box::new(Pacer::new(guard)));
         pacer.begin(pace, self.client, socket);
     }
@@ -197,7 +197,7 @@ impl Outbox {
         worker: &Worker<S>,
         socket: &mut Socket,
         mut progress: impl FnMut(usize),
-    ) -> Poll<Result<(), Cut>> {
+    ) -> Poll<Result<(), SendError>> {
         self.front.doubt();
         self.waits_for_client = false;
         if socket.is_encrypted() {
@@ -211,11 +211,11 @@ impl Outbox {
             let room = ready!(worker.turns.poll(cx, turn, self.client)).min(paced);
             self.waits_for_client = true;
             let (path, sent) = match next {
-                Move::Write { literals, mapped } => {
-                    (Path::Writev, ready!(self.poll_write(cx, socket, literals, mapped.min(room), paced)))
+                NextCall::Write { literals, mapped } => {
+                    (SendPath::Writev, ready!(self.poll_write(cx, socket, literals, mapped.min(room), paced)))
                 }
-                Move::Sendfile { length } => {
-                    (Path::Sendfile, ready!(self.poll_sendfile(cx, socket, length.min(room))))
+                NextCall::Sendfile { length } => {
+                    (SendPath::Sendfile, ready!(self.poll_sendfile(cx, socket, length.min(room))))
                 }
             };
             self.waits_for_client = false;
@@ -235,21 +235,21 @@ impl Outbox {
         worker: &Worker<S>,
         socket: &mut Socket,
         mut progress: impl FnMut(usize),
-    ) -> Poll<Result<(), Cut>> {
+    ) -> Poll<Result<(), SendError>> {
         loop {
             if socket.session().is_some_and(|session| session.held() > 0) {
                 ready!(self.poll_drain(cx, socket, &mut progress))?;
             }
             let paced = ready!(self.poll_pace(cx));
             let Some(next) = self.next_move(cx, worker, false) else { break };
-            let Move::Write { literals, mapped } = ready!(next)? else {
-                return Poll::Ready(Err(Cut::Socket(io::ErrorKind::Unsupported.into())));
+            let NextCall::Write { literals, mapped } = ready!(next)? else {
+                return Poll::Ready(Err(SendError::Socket(io::ErrorKind::Unsupported.into())));
             };
             let turn = self.turn.get_or_insert_with(|| worker.turns.begin());
             let room = ready!(worker.turns.poll(cx, turn, self.client)).min(paced);
             let encrypted = self.encrypt(worker, socket, literals, mapped.min(room), paced)?;
             self.held = socket.session().map_or(0, |session| session.held()) as u64;
-            self.spend(encrypted, Path::Copied, &worker.sheet);
+            self.spend(encrypted, SendPath::Copied, &worker.sheet);
         }
         // What the protocol itself has to say, tickets that is, leaves with the response.
         ready!(self.poll_drain(cx, socket, &mut progress))?;
@@ -263,13 +263,13 @@ impl Outbox {
         cx: &mut Context<'_>,
         socket: &mut Socket,
         progress: &mut impl FnMut(usize),
-    ) -> Poll<Result<(), Cut>> {
+    ) -> Poll<Result<(), SendError>> {
         while socket.session().is_some_and(|session| session.has_sendable()) {
             self.waits_for_client = true;
             let sent = ready!(socket.poll_drain_some(cx));
             self.waits_for_client = false;
             self.held = socket.session().map_or(0, |session| session.held()) as u64;
-            progress(sent.map_err(Cut::Socket)?);
+            progress(sent.map_err(SendError::Socket)?);
         }
         Poll::Ready(Ok(()))
     }
@@ -283,7 +283,7 @@ impl Outbox {
         literals: usize,
         mapped: usize,
         most: usize,
-    ) -> Result<usize, Cut> {
+    ) -> Result<usize, SendError> {
         let mut left = most.min(BATCH_MAX);
         let mut slices = [IoSlice::new(&[]); RUNS_MAX + 1];
         let mut scratch = worker.scratch.borrow_mut();
@@ -308,13 +308,14 @@ impl Outbox {
             count += 1;
         }
         let slices = &slices[..count];
-        let session = socket.session().ok_or_else(|| Cut::Socket(io::ErrorKind::NotConnected.into()))?;
-        session.encrypt(slices).map_err(Cut::Socket)?;
+        let session =
+            socket.session().ok_or_else(|| SendError::Socket(io::ErrorKind::NotConnected.into()))?;
+        session.encrypt(slices).map_err(SendError::Socket)?;
         Ok(slices.iter().map(|slice| slice.len()).sum())
     }
 
     /// So many bytes are on their way; those of windows took the `path`.
-    fn spend(&mut self, sent: usize, path: Path, sheet: &Sheet) {
+    fn spend(&mut self, sent: usize, path: SendPath, sheet: &WorkerMetrics) {
         self.advance(sent, path, sheet);
         if let Some(turn) = &mut self.turn {
             turn.spend(sent);
@@ -347,27 +348,27 @@ impl Outbox {
         cx: &mut Context<'_>,
         worker: &Worker<S>,
         may_sendfile: bool,
-    ) -> Option<Poll<Result<Move, Cut>>> {
+    ) -> Option<Poll<Result<NextCall, SendError>>> {
         self.queue.front()?;
         let is_literal = |segment: &&Segment| matches!(segment, Segment::Bytes(_));
         let literals = self.queue.iter().take(RUNS_MAX).take_while(is_literal).count();
         let by_sendfile = match self.queue.get(literals) {
             Some(Segment::Window(window)) if literals < RUNS_MAX => window.by_sendfile && may_sendfile,
-            _ => return Some(Poll::Ready(Ok(Move::Write { literals, mapped: 0 }))),
+            _ => return Some(Poll::Ready(Ok(NextCall::Write { literals, mapped: 0 }))),
         };
         // A head leaves once the first pages behind it are there: until then it can still become another one.
         let Some(Segment::Window(window)) = self.queue.get(literals) else { return None };
         let resident = self.front.poll(cx, worker, self.client, window);
-        let is_held_up = matches!(resident, Poll::Pending | Poll::Ready(Err(Cut::Disk(_))));
+        let is_held_up = matches!(resident, Poll::Pending | Poll::Ready(Err(SendError::Disk(_))));
         if is_held_up && self.earlier > 0 {
             // Not by what is not theirs: responses before it leave.
             let literals = literals.min(self.earlier);
-            return Some(Poll::Ready(Ok(Move::Write { literals, mapped: 0 })));
+            return Some(Poll::Ready(Ok(NextCall::Write { literals, mapped: 0 })));
         }
         Some(resident.map_ok(|length| match (by_sendfile, literals) {
-            (false, _) => Move::Write { literals, mapped: length },
-            (true, 1..) => Move::Write { literals, mapped: 0 },
-            (true, 0) => Move::Sendfile { length },
+            (false, _) => NextCall::Write { literals, mapped: length },
+            (true, 1..) => NextCall::Write { literals, mapped: 0 },
+            (true, 0) => NextCall::Sendfile { length },
         }))
     }
 
@@ -377,11 +378,11 @@ impl Outbox {
     }
 
     /// What sending waits for.
-    pub(super) fn waits_for(&self) -> Wait {
+    pub(super) fn waits_for(&self) -> WaitKind {
         match self.waits_for_disk_since() {
-            Some(_) => Wait::Disk,
-            None if self.waits_for_client => Wait::Client,
-            None => Wait::Throttle,
+            Some(_) => WaitKind::Disk,
+            None if self.waits_for_client => WaitKind::Client,
+            None => WaitKind::Throttle,
         }
     }
 
@@ -434,7 +435,7 @@ impl Outbox {
     }
 
     /// So many bytes have left; those of windows took the `path`.
-    fn advance(&mut self, mut sent: usize, path: Path, sheet: &Sheet) {
+    fn advance(&mut self, mut sent: usize, path: SendPath, sheet: &WorkerMetrics) {
         self.sent += sent as u64;
         while sent > 0 {
             let Some(front) = self.queue.front_mut() else { return };
@@ -442,7 +443,7 @@ impl Outbox {
             let is_done = match front {
                 Segment::Bytes(bytes) => {
                     let taken = sent.min(bytes.len());
-                    sheet.sent(Path::Heap, taken);
+                    sheet.sent(SendPath::Heap, taken);
                     bytes.advance(taken);
                     sent -= taken;
                     bytes.is_empty()
@@ -469,30 +470,30 @@ impl Outbox {
         }
     }
 
-    fn why(&self, error: io::Error) -> Cut {
+    fn why(&self, error: io::Error) -> SendError {
         let is_file_gone = error.raw_os_error() == Some(libc::EFAULT);
         let is_disk = error.raw_os_error().is_some_and(|errno| DISK_ERRORS.contains(&errno));
         match self.queue.front() {
-            _ if is_file_gone => Cut::Changed,
-            Some(Segment::Window(_)) if is_disk => Cut::Sending(error),
-            _ => Cut::Socket(error),
+            _ if is_file_gone => SendError::Changed,
+            Some(Segment::Window(_)) if is_disk => SendError::Sending(error),
+            _ => SendError::Socket(error),
         }
     }
 }
 
 /// A segment as it is written: all of its literal bytes, or `mapped` bytes of its window, as far as there are bytes `left`.
-fn run_of<'a>(segment: &'a Segment, mapped: usize, left: &mut usize) -> Option<Run<'a>> {
+fn run_of<'a>(segment: &'a Segment, mapped: usize, left: &mut usize) -> Option<IoRun<'a>> {
     let take = |length: usize, left: &mut usize| {
         let taken = length.min(*left);
         *left -= taken;
         (taken > 0).then_some(taken)
     };
     match segment {
-        Segment::Bytes(bytes) => Some(Run::Bytes(&bytes[..take(bytes.len(), left)?])),
+        Segment::Bytes(bytes) => Some(IoRun::Bytes(&bytes[..take(bytes.len(), left)?])),
         Segment::Window(window) => {
             let start = usize::try_from(window.range.start).ok()?;
             let length = take(mapped, left)?;
-            Some(Run::Mapped(window.asset.mapping()?, start..start + length))
+            Some(IoRun::Mapped(window.asset.mapping()?, start..start + length))
         }
     }
 }
@@ -519,18 +520,18 @@ const BATCH_MAX: usize = 4 * RECORD;
 const KEPT_IDLE: usize = 4;
 
 /// The next call to the socket.
-enum Move {
+enum NextCall {
     /// So many segments of literal bytes, and so many bytes of the mapped window behind them.
     Write { literals: usize, mapped: usize },
     /// So many bytes of the window at the front.
     Sendfile { length: usize },
 }
 
-fn send_with_more<'a>(fd: BorrowedFd<'_>, runs: impl Iterator<Item = Run<'a>>) -> io::Result<usize> {
+fn send_with_more<'a>(fd: BorrowedFd<'_>, runs: impl Iterator<Item = IoRun<'a>>) -> io::Result<usize> {
     let slices: Vec<IoSlice<'_>> = runs
         .filter_map(|run| match run {
-            Run::Bytes(bytes) => Some(IoSlice::new(bytes)),
-            Run::Mapped(..) => None,
+            IoRun::Bytes(bytes) => Some(IoSlice::new(bytes)),
+            IoRun::Mapped(..) => None,
         })
         .collect();
     let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
@@ -549,7 +550,7 @@ impl From<Bytes> for Segment {
 }
 
 #[cfg(test)]
-impl Outbox {
+impl SendQueue {
     /// The literal bytes that wait.
     pub(crate) fn bytes_for_tests(&self) -> Vec<u8> {
         let literal = |segment: &Segment| match segment {

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 ///
 /// The socket's buffer hides a slow reader: it takes megabytes at once and is writable again only when much of it has left.
 /// So what counts is what the other end has not taken, looked at a few times within the timeout.
-pub(crate) struct Stall {
+pub(crate) struct StallTimer {
     since: Instant,
     untaken: Option<usize>,
 }
 
-impl Stall {
+impl StallTimer {
     pub(crate) fn new(now: Instant) -> Self {
         Self { since: now, untaken: None }
     }
@@ -40,14 +40,14 @@ impl Stall {
 /// How fast a client takes a response, by the time in which nothing but the client was waited for: a turn, a disk or a
 /// pace of ours does not count against it.
 #[derive(Debug, Default)]
-pub(crate) struct Uptake {
+pub(crate) struct ReceiveRate {
     sent: u64,
     waited: Duration,
     /// Since when the client is waited for.
     since: Option<Instant>,
 }
 
-impl Uptake {
+impl ReceiveRate {
     /// So many bytes went into the socket.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.sent = self.sent.saturating_add(bytes as u64);
@@ -97,7 +97,7 @@ mod tests {
             ([(2, Some(0)), (4, Some(100))], false),
             ([(2, None), (4, None)], true),
         ] {
-            let mut stall = Stall::new(start);
+            let mut stall = StallTimer::new(start);
             let last = looks.map(|(seconds, untaken)| stall.goes_on(after(seconds), untaken, TIMEOUT));
             assert_eq!(last[1], expected, "{looks:?}");
         }
@@ -107,7 +107,7 @@ mod tests {
     fn a_client_is_slow_by_what_it_took_in_the_time_that_it_was_waited_for() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut uptake = Uptake::default();
+        let mut uptake = ReceiveRate::default();
         uptake.sent(50_000);
         uptake.waits(start, true);
         uptake.waits(after(10), false);
@@ -127,7 +127,7 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         for (untaken, expected) in [(150, true), (149, false)] {
-            let mut stall = Stall::new(start);
+            let mut stall = StallTimer::new(start);
             assert!(!stall.goes_on(after(2), Some(100), TIMEOUT));
             stall.sent(50);
             assert_eq!(stall.goes_on(after(4), Some(untaken), TIMEOUT), expected, "{untaken}");

@@ -11,7 +11,7 @@ use crate::http::date::HttpDate;
 
 /// What a response says of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Persistence {
+pub(crate) enum ConnectionHeader {
     /// HTTP/1.1 goes on unless told otherwise.
     Implied,
     /// HTTP/1.0 goes on only when told so.
@@ -28,7 +28,7 @@ struct Second {
     until: Instant,
     date: String,
     date_value: HeaderValue,
-    lines: Vec<(StatusCode, Persistence, Bytes)>,
+    lines: Vec<(StatusCode, ConnectionHeader, Bytes)>,
 }
 
 impl Prefixes {
@@ -48,7 +48,7 @@ impl Prefixes {
     }
 
     /// The first lines of a response with `status` at `now`.
-    pub(crate) fn lines(&self, now: Instant, status: StatusCode, persistence: Persistence) -> Bytes {
+    pub(crate) fn lines(&self, now: Instant, status: StatusCode, persistence: ConnectionHeader) -> Bytes {
         let mut current = self.current.borrow_mut();
         if now >= current.until {
             current.renew(now);
@@ -80,12 +80,12 @@ impl Second {
     }
 }
 
-fn render(status: StatusCode, date: &str, persistence: Persistence) -> Bytes {
+fn render(status: StatusCode, date: &str, persistence: ConnectionHeader) -> Bytes {
     let reason = status.canonical_reason().unwrap_or("");
     let connection = match persistence {
-        Persistence::Implied => "",
-        Persistence::KeepAlive => "connection: keep-alive\r\n",
-        Persistence::Close => "connection: close\r\n",
+        ConnectionHeader::Implied => "",
+        ConnectionHeader::KeepAlive => "connection: keep-alive\r\n",
+        ConnectionHeader::Close => "connection: close\r\n",
     };
     Bytes::from(format!("HTTP/1.1 {} {reason}\r\ndate: {date}\r\n{connection}", status.as_str()))
 }
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn lines_say_status_date_and_what_becomes_of_the_connection() {
         let prefixes = Prefixes::new();
-        let lines = prefixes.lines(Instant::now(), StatusCode::PARTIAL_CONTENT, Persistence::Close);
+        let lines = prefixes.lines(Instant::now(), StatusCode::PARTIAL_CONTENT, ConnectionHeader::Close);
         let text = std::str::from_utf8(&lines).unwrap();
         assert!(text.starts_with("HTTP/1.1 206 Partial Content\r\ndate: "), "{text}");
         assert!(text.ends_with(" GMT\r\nconnection: close\r\n"), "{text}");
@@ -110,9 +110,9 @@ mod tests {
     fn the_date_is_renewed_when_its_second_is_over() {
         let prefixes = Prefixes::new();
         let now = Instant::now();
-        let first = prefixes.lines(now, StatusCode::OK, Persistence::Implied);
-        assert_eq!(first.as_ptr(), prefixes.lines(now, StatusCode::OK, Persistence::Implied).as_ptr());
-        let later = prefixes.lines(now + Duration::from_secs(2), StatusCode::OK, Persistence::Implied);
+        let first = prefixes.lines(now, StatusCode::OK, ConnectionHeader::Implied);
+        assert_eq!(first.as_ptr(), prefixes.lines(now, StatusCode::OK, ConnectionHeader::Implied).as_ptr());
+        let later = prefixes.lines(now + Duration::from_secs(2), StatusCode::OK, ConnectionHeader::Implied);
         assert_ne!(first.as_ptr(), later.as_ptr());
     }
 }

@@ -12,22 +12,22 @@ use tokio::task::JoinHandle;
 
 use super::deadline::Deadline;
 use super::head::{HeadLimits, LastHost};
-use super::http2::{Buffers, Maps};
+use super::http2::{Buffers, HeaderMapCache};
 use super::stall::STALL_LOOKS;
 use crate::config::Config;
 use crate::files::Files;
-use crate::files::residency::{Memo, PageTable, SCRATCH};
-use crate::limits::admission::Guard;
-use crate::limits::connections::{Place, Room};
-use crate::net::bulk_scheduler::Turns;
-use crate::net::request_log::Noting;
+use crate::files::residency::{PageTable, RecentlyResident, SCRATCH};
+use crate::limits::admission::Limits;
+use crate::limits::connections::{ConnectionSlot, WorkerConnections};
+use crate::net::bulk_scheduler::BulkScheduler;
+use crate::net::request_log::RequestLogOptions;
 use crate::net::status_line::Prefixes;
-use crate::telemetry::metrics::registry::Ledger;
-use crate::telemetry::metrics::worker::Sheet;
+use crate::telemetry::metrics::registry::Metrics;
+use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// Bounds of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct ConnectionSettings {
     /// Largest request head, in bytes.
     pub head_bytes: usize,
     /// Most header fields in a request.
@@ -67,7 +67,7 @@ pub struct Http2Bounds {
     pub resets: u32,
 }
 
-impl Bounds {
+impl ConnectionSettings {
     /// What `config` says.
     pub fn of(config: &Config) -> Self {
         Self {
@@ -107,25 +107,25 @@ pub struct Worker<S> {
     /// The App, as a service.
     pub(super) app: S,
     pub(super) files: Files,
-    bounds: Cell<Bounds>,
+    bounds: Cell<ConnectionSettings>,
     /// Reckoned once: it is asked for at every response.
     look_every: Cell<Duration>,
-    pub(super) guard: Guard,
-    pub(super) sheet: Arc<Sheet>,
-    pub(super) noting: Cell<Noting>,
+    pub(super) guard: Limits,
+    pub(super) sheet: Arc<WorkerMetrics>,
+    pub(super) noting: Cell<RequestLogOptions>,
     pub(super) prefixes: Prefixes,
     /// Field lines as HTTP/2 has them.
-    pub(super) maps: Maps,
+    pub(super) maps: HeaderMapCache,
     /// For bytes of files that HTTP/2 copies.
     pub(super) buffers: Rc<Buffers>,
-    pub(super) memo: RefCell<Memo>,
+    pub(super) memo: RefCell<RecentlyResident>,
     pub(super) page_table: PageTable,
     pub(super) last_host: LastHost,
-    pub(super) turns: Rc<Turns>,
+    pub(super) turns: Rc<BulkScheduler>,
     granting: JoinHandle<()>,
     /// For reads and probes that end within one poll.
     pub(super) scratch: RefCell<Box<[u8]>>,
-    connections: Arc<Room>,
+    connections: Arc<WorkerConnections>,
     is_retiring: Cell<bool>,
     is_closing: Cell<bool>,
     emptied: Notify,
@@ -134,8 +134,14 @@ pub struct Worker<S> {
 impl<S> Worker<S> {
     /// A worker that calls `app` and sends from `files` within `bounds`, as `guard` allows, and counts in a `ledger`. Made on an
     /// actix `System` or arbiter.
-    pub fn new(app: S, files: Files, bounds: Bounds, guard: Guard, ledger: &Ledger) -> Rc<Self> {
-        let turns = Rc::new(Turns::new(bounds.turn_bytes, bounds.long_rate));
+    pub fn new(
+        app: S,
+        files: Files,
+        bounds: ConnectionSettings,
+        guard: Limits,
+        ledger: &Metrics,
+    ) -> Rc<Self> {
+        let turns = Rc::new(BulkScheduler::new(bounds.turn_bytes, bounds.long_rate));
         Rc::new(Self {
             app,
             files,
@@ -146,9 +152,9 @@ impl<S> Worker<S> {
             sheet: ledger.sheet(),
             noting: Cell::default(),
             prefixes: Prefixes::new(),
-            maps: Maps::default(),
+            maps: HeaderMapCache::default(),
             buffers: Rc::default(),
-            memo: RefCell::new(Memo::new()),
+            memo: RefCell::new(RecentlyResident::new()),
             page_table: PageTable::open(),
             last_host: LastHost::default(),
             granting: actix_rt::spawn({
@@ -198,7 +204,7 @@ impl<S> Worker<S> {
         &self.files
     }
 
-    pub(crate) fn guard(&self) -> &Guard {
+    pub(crate) fn guard(&self) -> &Limits {
         &self.guard
     }
 
@@ -207,14 +213,14 @@ impl<S> Worker<S> {
     }
 
     /// From now on `bounds` hold; a deadline that runs already keeps its moment.
-    pub(crate) fn set_bounds(&self, bounds: Bounds) {
+    pub(crate) fn set_bounds(&self, bounds: ConnectionSettings) {
         self.bounds.set(bounds);
         self.look_every.set(bounds.look_every());
         self.turns.set(bounds.turn_bytes, bounds.long_rate);
     }
 
     /// From now on so much is noted of each request.
-    pub(crate) fn set_noting(&self, noting: Noting) {
+    pub(crate) fn set_noting(&self, noting: RequestLogOptions) {
         self.noting.set(noting);
     }
 
@@ -223,7 +229,7 @@ impl<S> Worker<S> {
         self.look_every.get()
     }
 
-    pub(super) fn bounds(&self) -> Bounds {
+    pub(super) fn bounds(&self) -> ConnectionSettings {
         self.bounds.get()
     }
 
@@ -232,13 +238,13 @@ impl<S> Worker<S> {
     }
 
     pub(super) fn head_limits(&self) -> HeadLimits {
-        let Bounds { head_bytes, head_fields, .. } = self.bounds();
+        let ConnectionSettings { head_bytes, head_fields, .. } = self.bounds();
         HeadLimits { bytes: head_bytes, fields: head_fields }
     }
 
-    pub(super) fn register(self: &Rc<Self>, now: Instant) -> Registration<S> {
+    pub(super) fn register(self: &Rc<Self>, now: Instant) -> WorkerRegistration<S> {
         let place = self.connections.enter(self.guard.connections().millis(now));
-        Registration { worker: Rc::clone(self), place }
+        WorkerRegistration { worker: Rc::clone(self), place }
     }
 }
 
@@ -252,12 +258,12 @@ impl<S> Drop for Worker<S> {
 pub(super) const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// A connection's place among the worker's; left when dropped.
-pub(super) struct Registration<S> {
+pub(super) struct WorkerRegistration<S> {
     worker: Rc<Worker<S>>,
-    place: Place,
+    place: ConnectionSlot,
 }
 
-impl<S> Registration<S> {
+impl<S> WorkerRegistration<S> {
     pub(super) fn worker(&self) -> &Rc<Worker<S>> {
         &self.worker
     }
@@ -277,15 +283,15 @@ impl<S> Registration<S> {
     }
 }
 
-impl<S> Deref for Registration<S> {
-    type Target = Place;
+impl<S> Deref for WorkerRegistration<S> {
+    type Target = ConnectionSlot;
 
-    fn deref(&self) -> &Place {
+    fn deref(&self) -> &ConnectionSlot {
         &self.place
     }
 }
 
-impl<S> Drop for Registration<S> {
+impl<S> Drop for WorkerRegistration<S> {
     fn drop(&mut self) {
         if self.worker.is_retiring() {
             self.worker.emptied.notify_one();

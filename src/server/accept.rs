@@ -17,7 +17,7 @@ use tokio::io::Interest;
 
 use crate::files::Fault;
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::limits::connections::Admission;
+use crate::limits::connections::ConnectionAdmission;
 use crate::net::listener::Listener;
 use crate::net::opening;
 use crate::net::reject::{BUSY, NO_TLS, turn_away, turn_away_at_once};
@@ -59,16 +59,16 @@ pub(crate) async fn accept<S, B>(
     // The end first: a listener that is always ready would never be told of it.
     while let Either::Right((ready, _)) = select(closing.as_mut(), pin!(queue.readable())).await {
         match (ready, take()) {
-            (Ok(mut guard), Taken::Drained) => guard.clear_ready(),
-            (Ok(_), Taken::More) => tokio::task::yield_now().await,
-            (_, Taken::Short) | (Err(_), _) => tokio::time::sleep(WHEN_SHORT).await,
+            (Ok(mut guard), AcceptProgress::Drained) => guard.clear_ready(),
+            (Ok(_), AcceptProgress::More) => tokio::task::yield_now().await,
+            (_, AcceptProgress::Short) | (Err(_), _) => tokio::time::sleep(WHEN_SHORT).await,
         }
     }
-    while let Taken::More = take() {}
+    while let AcceptProgress::More = take() {}
 }
 
 /// How far a turn of accepting came.
-enum Taken {
+enum AcceptProgress {
     /// The queue is empty.
     Drained,
     /// There may be more, and others want a turn.
@@ -77,7 +77,7 @@ enum Taken {
     Short,
 }
 
-fn take_some<S, B>(queue: &OwnedFd, tls: Option<&Tls>, worker: &Rc<Worker<S>>) -> Taken
+fn take_some<S, B>(queue: &OwnedFd, tls: Option<&Tls>, worker: &Rc<Worker<S>>) -> AcceptProgress
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
@@ -85,19 +85,19 @@ where
     for _ in 0..AT_ONCE {
         match acceptfrom_with(queue.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok((fd, peer)) => admit(Socket::new(fd, peer.and_then(address)), tls, worker),
-            Err(Errno::AGAIN) => return Taken::Drained,
+            Err(Errno::AGAIN) => return AcceptProgress::Drained,
             Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
                 let closed = worker.files().close_idle_handles(CLOSE_WHEN_SHORT);
                 let words =
                     format_args!("a connection can't be accepted: {error}; {closed} idle handles closed");
                 worker.files().faults().tell(Fault::Accept, (), words);
-                return Taken::Short;
+                return AcceptProgress::Short;
             }
             // The connection was over before it was accepted, or a signal came.
             Err(_) => {}
         }
     }
-    Taken::More
+    AcceptProgress::More
 }
 
 fn admit<S, B>(mut socket: Socket, tls: Option<&Tls>, worker: &Rc<Worker<S>>)
@@ -107,20 +107,20 @@ where
 {
     let busy = if tls.is_some() { NO_TLS } else { BUSY };
     match worker.guard().connections().admit() {
-        Admission::Serve(share) => {
+        ConnectionAdmission::Serve(share) => {
             let (worker, tls) = (Rc::clone(worker), tls.cloned());
             actix_rt::spawn(async move {
                 opening::serve_over(worker, socket, tls).await;
                 drop(share);
             });
         }
-        Admission::Refuse(share) => {
+        ConnectionAdmission::Refuse(share) => {
             actix_rt::spawn(async move {
                 turn_away(socket, busy).await;
                 drop(share);
             });
         }
-        Admission::RefuseAtOnce => turn_away_at_once(&mut socket, busy),
+        ConnectionAdmission::RefuseAtOnce => turn_away_at_once(&mut socket, busy),
     }
 }
 

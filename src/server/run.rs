@@ -14,58 +14,58 @@ use actix_rt::System;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::admin::actions::Operators;
-use crate::admin::authorize::Entry;
+use crate::admin::actions::OperatorActions;
+use crate::admin::authorize::AdminAuth;
 use crate::admin::health::Health;
-use crate::admin::listener::{Admin, Desk};
-use crate::admin::readings::{AdminPlaces, Gauges};
-use crate::auth::access::Access;
+use crate::admin::listener::{Admin, AdminContext};
+use crate::admin::readings::{AdminSlotCounts, Gauges};
+use crate::auth::access::Authenticator;
 use crate::config::policy::rules::Rules;
-use crate::config::{ConfigError, Given, Loaded};
+use crate::config::{ConfigError, LoadedConfig, ProcessInputs};
 use crate::files::storage::{self, Storage};
-use crate::files::{Files, Root, Settings};
+use crate::files::{FileSettings, Files, Root};
 pub use crate::lifecycle::handover::Listeners;
 use crate::lifecycle::handover::{
-    Activated, Offer, Predecessor, Successor, UpgradePlace, UpgradeSocket, came_to_nothing,
+    ActivatedSockets, Predecessor, SocketOffer, Successor, UpgradePath, UpgradeSocket, came_to_nothing,
 };
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{Current, Order, ReloadRequests, Reloader, Served};
-use crate::lifecycle::warmup::progress::Warmth;
-use crate::lifecycle::warmup::restore::Memory;
-use crate::limits::admission::Guard;
-use crate::net::listener::{Bound, Origin};
-use crate::net::request_log::Noting;
+use crate::lifecycle::reload::{ConfigInEffect, ReloadRequests, Reloader, WorkerUpdate, WorkerView};
+use crate::lifecycle::warmup::progress::Warmup;
+use crate::lifecycle::warmup::restore::WarmupState;
+use crate::limits::admission::Limits;
+use crate::net::listener::{BoundAddress, SocketOrigin};
+use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
-use crate::net::worker::Bounds;
-use crate::server::workers::{Plan, Workers};
-use crate::site::handler::Manners;
+use crate::net::worker::ConnectionSettings;
+use crate::server::workers::{WorkerPlan, Workers};
+use crate::site::handler::SiteSettings;
 use crate::sys::service_manager::{self, Watchdog};
 use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::logger;
-use crate::telemetry::metrics::registry::Ledger;
+use crate::telemetry::metrics::registry::Metrics;
 
 /// Serves until a signal says to stop: the program's main job.
 ///
 /// Exit code 0 when every response was finished, 1 when some were cut or the server could not start.
 ///
 /// On SIGHUP it loads again what it was `given`.
-pub fn run(loaded: &Loaded, given: Given) -> ExitCode {
-    let Loaded { config, limits, .. } = loaded;
+pub fn run(loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
+    let LoadedConfig { config, limits, .. } = loaded;
     logger::start(config);
     // Before there are threads: it changes the environment.
-    let outcome = Activated::take(config).and_then(|activated| {
+    let outcome = ActivatedSockets::take(config).and_then(|activated| {
         System::new().block_on(async {
             let signals = Signals::of_the_process()?;
             let listeners = Listeners::gather(loaded, activated).await?;
             let limits = limits.with_sockets(listeners.sockets(), config).map_err(io::Error::other)?;
-            let loaded = Loaded { limits, ..loaded.clone() };
-            serve(&loaded, given, listeners, signals, Arc::new(storage::System)).await
+            let loaded = LoadedConfig { limits, ..loaded.clone() };
+            serve(&loaded, given, listeners, signals, Arc::new(storage::SystemStorage)).await
         })
     });
     match outcome {
-        Ok(Ended { cut: 0 }) => ExitCode::SUCCESS,
-        Ok(Ended { cut }) => {
+        Ok(ServerExit { cut: 0 }) => ExitCode::SUCCESS,
+        Ok(ServerExit { cut }) => {
             log::error!("stopped with {} cut", counted(cut, "response"));
             ExitCode::FAILURE
         }
@@ -78,7 +78,7 @@ pub fn run(loaded: &Loaded, given: Given) -> ExitCode {
 
 /// How a server ended.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct ServerExit {
     /// Responses that were under way and did not finish.
     pub cut: usize,
 }
@@ -97,27 +97,27 @@ pub struct Signals {
 /// # Errors
 /// Where the root, a thread or a socket is not to be had.
 pub async fn serve(
-    loaded: &Loaded,
-    given: Given,
+    loaded: &LoadedConfig,
+    given: ProcessInputs,
     listeners: Listeners,
     signals: Signals,
     storage: Arc<dyn Storage>,
-) -> io::Result<Ended> {
+) -> io::Result<ServerExit> {
     let has_tls = listeners.has_tls();
     let Listeners { traffic, admin, mut predecessor, upgrade } = listeners;
     let Signals { mut stops, reloads } = signals;
     let watchdog = Watchdog::find(predecessor.as_ref().and_then(|predecessor| predecessor.watchdog));
-    let offer = Offer::of(&traffic, admin.as_ref(), watchdog.as_ref().map(Watchdog::timeout));
+    let offer = SocketOffer::of(&traffic, admin.as_ref(), watchdog.as_ref().map(Watchdog::timeout));
     let is_successor = predecessor.is_some();
-    let house = House::build(loaded, given, storage, watchdog.as_ref(), is_successor).await?;
-    let House { plan, memory, reloader, orders, desk, access_log } = house;
+    let house = Components::build(loaded, given, storage, watchdog.as_ref(), is_successor).await?;
+    let Components { plan, memory, reloader, orders, desk, access_log } = house;
     // Until all who write to it have ended.
-    let access_log = Finishing(access_log);
+    let access_log = FlushLogOnDrop(access_log);
     if has_tls && plan.tls.is_none() {
         return Err(io::Error::other(NO_CERTIFICATE));
     }
     let (files, lifecycle) = (plan.served.files.clone(), plan.lifecycle.clone());
-    let start_admin = |admin: Option<&Bound>| admin.map(|bound| start_admin(bound, &desk)).transpose();
+    let start_admin = |admin: Option<&BoundAddress>| admin.map(|bound| start_admin(bound, &desk)).transpose();
     // Until a successor is ready its predecessor answers, to questions about health too.
     let mut admin_server = if is_successor { None } else { start_admin(admin.as_ref())? };
     let mut tasks = Tasks(vec![
@@ -145,7 +145,7 @@ pub async fn serve(
         if let Some(admin) = admin_server {
             admin.stop();
         }
-        return Ok(Ended { cut });
+        return Ok(ServerExit { cut });
     }
     lifecycle.advance(Phase::Ready);
     if is_successor {
@@ -192,47 +192,52 @@ pub async fn serve(
     if let Some(successor) = successor {
         successor.gone().await;
     }
-    Ok(Ended { cut })
+    Ok(ServerExit { cut })
 }
 
 /// All that stands before there are workers.
-struct House {
-    plan: Plan,
-    memory: Memory,
+struct Components {
+    plan: WorkerPlan,
+    memory: WarmupState,
     reloader: Reloader,
     /// For each worker, what it serves with from then on.
-    orders: Vec<mpsc::UnboundedReceiver<Order>>,
-    desk: Desk,
+    orders: Vec<mpsc::UnboundedReceiver<WorkerUpdate>>,
+    desk: AdminContext,
     access_log: AccessLog,
 }
 
-impl House {
+impl Components {
     async fn build(
-        loaded: &Loaded,
-        given: Given,
+        loaded: &LoadedConfig,
+        given: ProcessInputs,
         storage: Arc<dyn Storage>,
         watchdog: Option<&Watchdog>,
         is_successor: bool,
     ) -> io::Result<Self> {
-        let Loaded { config, limits, redirects, access, .. } = loaded;
-        let entry = Entry::new(config);
+        let LoadedConfig { config, limits, redirects, access, .. } = loaded;
+        let entry = AdminAuth::new(config);
         let certificates = Certificates::load(config).map_err(all_wrong)?;
         let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
         let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
         let rules = Rules::new(config);
-        let files = Files::new(root, &Settings::of(config, limits), Arc::clone(&rules))?;
+        let files = Files::new(root, &FileSettings::of(config, limits), Arc::clone(&rules))?;
         files.try_probe().await;
         log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
-        let (lifecycle, guard) = (Lifecycle::new(), Guard::new(config, limits));
+        let (lifecycle, guard) = (Lifecycle::new(), Limits::new(config, limits));
         let access_log = AccessLog::start(config)?;
-        let warmth = Warmth::new(files.clone(), config, limits);
-        let access = Access::new(config, access)?;
-        let manners = Manners::of(config, limits, &files, rules, Arc::clone(redirects), &guard, access)?;
+        let warmth = Warmup::new(files.clone(), config, limits);
+        let access = Authenticator::new(config, access)?;
+        let manners = SiteSettings::of(config, limits, &files, rules, Arc::clone(redirects), &guard, access)?;
         let health = Health::new(lifecycle.clone(), files.clone()).telling(warmth.progress());
-        let plan = Plan {
-            served: Served { files, manners, bounds: Bounds::of(config), noting: Noting::of(config) },
+        let plan = WorkerPlan {
+            served: WorkerView {
+                files,
+                manners,
+                bounds: ConnectionSettings::of(config),
+                noting: RequestLogOptions::of(config),
+            },
             guard: guard.clone(),
-            ledger: Ledger::writing(Arc::new(access_log.clone())),
+            ledger: Metrics::writing(Arc::new(access_log.clone())),
             tls: tls.clone(),
             health: health.clone(),
             watchdog: watchdog.cloned(),
@@ -240,7 +245,7 @@ impl House {
             lifecycle,
         };
         let (told, orders) = (0..limits.workers).map(|_| mpsc::unbounded_channel()).unzip();
-        let current = Current {
+        let current = ConfigInEffect {
             config: config.clone(),
             origins: loaded.origins.clone(),
             postponed: Vec::new(),
@@ -248,7 +253,7 @@ impl House {
             served: plan.served.clone(),
         };
         let reloader = Reloader::new(given, current, guard, warmth.clone(), tls, access_log.clone(), told)?;
-        let memory = Memory::open(config, warmth.clone())?;
+        let memory = WarmupState::open(config, warmth.clone())?;
         let gauges = Gauges {
             started: Instant::now(),
             lifecycle: plan.lifecycle.clone(),
@@ -263,12 +268,12 @@ impl House {
             access_log: access_log.clone(),
             tls: plan.tls.clone(),
             reloader: reloader.clone(),
-            admin: AdminPlaces::new(limits.admin_connections),
+            admin: AdminSlotCounts::new(limits.admin_connections),
             is_successor,
         };
         let lifecycle = plan.lifecycle.clone();
-        let operators = Operators { lifecycle, reloader: reloader.clone(), warmth: warmth.clone() };
-        let desk = Desk { entry, health, gauges, warmth, operators };
+        let operators = OperatorActions { lifecycle, reloader: reloader.clone(), warmth: warmth.clone() };
+        let desk = AdminContext { entry, health, gauges, warmth, operators };
         Ok(Self { plan, memory, reloader, orders, desk, access_log })
     }
 }
@@ -282,14 +287,14 @@ impl Drop for Tasks {
     }
 }
 
-fn start_admin(bound: &Bound, desk: &Desk) -> io::Result<Admin> {
+fn start_admin(bound: &BoundAddress, desk: &AdminContext) -> io::Result<Admin> {
     log::info!("{}admin on {}", from_whom(bound.origin), bound.url);
     let listener = bound.listeners.first().cloned().ok_or(io::ErrorKind::NotFound)?;
     Admin::start(listener, desk.clone())
 }
 
 /// Reads what was hot before, for as long as there is a predecessor to serve meanwhile, where there was one.
-async fn warmed(memory: &Memory, lifecycle: &Lifecycle, predecessor: Option<&mut Predecessor>) {
+async fn warmed(memory: &WarmupState, lifecycle: &Lifecycle, predecessor: Option<&mut Predecessor>) {
     let Some(predecessor) = predecessor else { return memory.recall(lifecycle).await };
     tokio::select! {
         () = memory.recall(lifecycle) => {}
@@ -302,10 +307,10 @@ async fn warmed(memory: &Memory, lifecycle: &Lifecycle, predecessor: Option<&mut
 /// Relieves the predecessor, if there is one, takes the place where a successor asks, and tells the service manager.
 async fn take_office(
     predecessor: Option<Predecessor>,
-    upgrade: Option<UpgradePlace>,
+    upgrade: Option<UpgradePath>,
 ) -> io::Result<Option<UpgradeSocket>> {
     let Some(mut predecessor) = predecessor else {
-        let upgrade = upgrade.map(UpgradePlace::settle).transpose()?;
+        let upgrade = upgrade.map(UpgradePath::settle).transpose()?;
         service_manager::ready();
         return Ok(upgrade);
     };
@@ -324,7 +329,7 @@ async fn take_office(
 }
 
 /// The next successor, which finds what is hot now, once it is let in; none ever comes where there is nowhere to ask.
-async fn let_in(offer: &Offer, upgrade: Option<&UpgradeSocket>, memory: &Memory) -> Successor {
+async fn let_in(offer: &SocketOffer, upgrade: Option<&UpgradeSocket>, memory: &WarmupState) -> Successor {
     let Some(socket) = upgrade else { return std::future::pending().await };
     loop {
         let prepare = async || memory.clone().remember_in_time().await;
@@ -340,11 +345,11 @@ async fn let_in(offer: &Offer, upgrade: Option<&UpgradeSocket>, memory: &Memory)
     }
 }
 
-pub(crate) fn from_whom(origin: Origin) -> &'static str {
+pub(crate) fn from_whom(origin: SocketOrigin) -> &'static str {
     match origin {
-        Origin::Here => "",
-        Origin::Manager => "inherited: ",
-        Origin::Predecessor => "taken over: ",
+        SocketOrigin::Here => "",
+        SocketOrigin::Manager => "inherited: ",
+        SocketOrigin::Predecessor => "taken over: ",
     }
 }
 
@@ -389,9 +394,9 @@ async fn keep_log(access_log: AccessLog, reloads: ReloadRequests) {
 }
 
 /// What is left in the access log is written when this is dropped.
-struct Finishing(AccessLog);
+struct FlushLogOnDrop(AccessLog);
 
-impl Drop for Finishing {
+impl Drop for FlushLogOnDrop {
     fn drop(&mut self) {
         self.0.finish();
     }

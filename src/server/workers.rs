@@ -17,25 +17,25 @@ use tokio::sync::mpsc;
 
 use super::run::{from_whom, or_urgent};
 use crate::admin::health::Health;
-use crate::config::{Config, Span};
+use crate::config::{Config, DurationSetting};
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{Order, Served};
-use crate::limits::admission::Guard;
-use crate::net::listener::{Bound, Door, Scheme, deal};
+use crate::lifecycle::reload::{WorkerUpdate, WorkerView};
+use crate::limits::admission::Limits;
+use crate::net::listener::{BoundAddress, ListenerSpec, Scheme, deal};
 use crate::net::tls::config::Tls;
 use crate::net::worker::Worker;
 use crate::server::accept::accept;
 use crate::site::handler::Site;
 use crate::sys::service_manager::Watchdog;
-use crate::telemetry::metrics::lookups::Lookups;
-use crate::telemetry::metrics::registry::Ledger;
+use crate::telemetry::metrics::lookups::WorkerLookups;
+use crate::telemetry::metrics::registry::Metrics;
 
 /// What every worker is given.
 #[derive(Clone)]
-pub(super) struct Plan {
-    pub(super) served: Served,
-    pub(super) guard: Guard,
-    pub(super) ledger: Ledger,
+pub(super) struct WorkerPlan {
+    pub(super) served: WorkerView,
+    pub(super) guard: Limits,
+    pub(super) ledger: Metrics,
     /// Where TLS is spoken anywhere.
     pub(super) tls: Option<Tls>,
     pub(super) health: Health,
@@ -56,9 +56,9 @@ pub(super) struct Workers {
 impl Workers {
     /// One for each of `orders`, from which it hears what it serves with from then on.
     pub(super) async fn start(
-        plan: &Plan,
-        orders: Vec<mpsc::UnboundedReceiver<Order>>,
-        traffic: &[Bound],
+        plan: &WorkerPlan,
+        orders: Vec<mpsc::UnboundedReceiver<WorkerUpdate>>,
+        traffic: &[BoundAddress],
     ) -> io::Result<Self> {
         let count = orders.len();
         let (report, unfinished) = mpsc::unbounded_channel();
@@ -161,19 +161,19 @@ fn join(arbiters: Vec<Arbiter>) {
 }
 
 /// What is done before all else, if there is time for it.
-fn first(what: &str, time: Span) -> String {
+fn first(what: &str, time: DurationSetting) -> String {
     if time.get().is_zero() { String::new() } else { format!("{what} for {time}, then ") }
 }
 
 /// One worker: an App, its connections, and the sockets that they come from.
 async fn work(
-    plan: Plan,
-    doors: Vec<Door>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    plan: WorkerPlan,
+    doors: Vec<ListenerSpec>,
+    orders: mpsc::UnboundedReceiver<WorkerUpdate>,
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
-    let Plan {
-        served: Served { files, manners, bounds, noting },
+    let WorkerPlan {
+        served: WorkerView { files, manners, bounds, noting },
         guard,
         ledger,
         tls,
@@ -227,12 +227,14 @@ async fn work(
 
 /// Serves from each order on with what it brings. Requests under way keep the site that they began with.
 async fn heed<S>(
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut orders: mpsc::UnboundedReceiver<WorkerUpdate>,
     site: Rc<RefCell<Rc<Site>>>,
-    lookups: Arc<Lookups>,
+    lookups: Arc<WorkerLookups>,
     worker: Rc<Worker<S>>,
 ) {
-    while let Some(Order { served: Served { files, manners, bounds, noting }, done }) = orders.recv().await {
+    while let Some(WorkerUpdate { served: WorkerView { files, manners, bounds, noting }, done }) =
+        orders.recv().await
+    {
         site.replace(Site::counting(files, manners, Arc::clone(&lookups)));
         worker.set_bounds(bounds);
         worker.set_noting(noting);

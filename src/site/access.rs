@@ -9,18 +9,18 @@ use std::sync::Arc;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
-use crate::auth::access::{Asking, Denied, Visit};
-use crate::files::directory::MayRead;
+use crate::auth::access::{AccessDenied, AccessRequest, AuthContext};
+use crate::files::directory::ReadPermission;
 use crate::http::cache_control;
 use crate::http::target::SitePath;
-use crate::net::prerendered::Ready;
-use crate::site::error::Refused;
+use crate::net::prerendered::PrerenderedResponse;
+use crate::site::error::HttpError;
 use crate::site::handler::Site;
-use crate::site::resolver::Stop;
+use crate::site::resolver::EarlyResponse;
 
 impl Site {
     /// Judges the path that a request names. One that is no path leads nowhere, and is refused by who looks for it.
-    pub(super) async fn admit_target(&self, request: &HttpRequest) -> Result<(), Stop> {
+    pub(super) async fn admit_target(&self, request: &HttpRequest) -> Result<(), EarlyResponse> {
         match SitePath::parse(request.uri().path().as_bytes()) {
             Ok(target) => self.admit(request, &target.path).await,
             Err(_) => Ok(()),
@@ -28,7 +28,11 @@ impl Site {
     }
 
     /// Judges a path before it is looked up.
-    pub(super) async fn admit(&self, request: &HttpRequest, path: &SitePath<'_>) -> Result<(), Stop> {
+    pub(super) async fn admit(
+        &self,
+        request: &HttpRequest,
+        path: &SitePath<'_>,
+    ) -> Result<(), EarlyResponse> {
         if !self.manners.has_access_rules {
             return Ok(());
         }
@@ -39,14 +43,16 @@ impl Site {
                 continue;
             }
             let raw = request.uri().path().as_bytes();
-            let Ok(asked) = SitePath::parse(raw) else { return Err(Stop::refused(Refused::BadTarget)) };
-            let asking = Asking { request, guard: &self.manners.guard, asked: &asked.path, path };
+            let Ok(asked) = SitePath::parse(raw) else {
+                return Err(EarlyResponse::refused(HttpError::BadTarget));
+            };
+            let asking = AccessRequest { request, guard: &self.manners.guard, asked: &asked.path, path };
             match self.manners.access.judge(&asking, choice).await {
                 Ok(grant) => with_visit(request, |visit| visit.grants.push(grant)),
                 Err(denied) => {
                     with_visit(request, |visit| visit.is_denied = true);
                     let (refused, policy) = (denied.into(), Some(Arc::clone(&policy)));
-                    return Err(Stop::Refused { refused, policy, varies: false });
+                    return Err(EarlyResponse::Refused { refused, policy, varies: false });
                 }
             }
         }
@@ -65,7 +71,7 @@ impl Site {
     }
 
     /// What may be shown to who asks by what is known of them already.
-    pub(super) fn may_read(&self, request: &HttpRequest) -> MayRead {
+    pub(super) fn may_read(&self, request: &HttpRequest) -> ReadPermission {
         if !self.manners.has_access_rules {
             return Arc::new(|_| true);
         }
@@ -78,7 +84,7 @@ impl Site {
 
     /// Says of a response that is not for all who may keep it, and tells the log who asked.
     pub(super) fn seal(&self, request: &HttpRequest, response: &mut HttpResponse) {
-        let Some(visit) = request.extensions_mut().remove::<Visit>() else { return };
+        let Some(visit) = request.extensions_mut().remove::<AuthContext>() else { return };
         if visit.is_denied {
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         } else if visit.is_private {
@@ -103,7 +109,7 @@ fn keep_private(response: &mut HttpResponse) {
         .headers()
         .get(header::CACHE_CONTROL)
         .map(|value| value.to_str().unwrap_or_default().to_owned());
-    let says = set.or_else(|| Ready::field_of(response, "cache-control"));
+    let says = set.or_else(|| PrerenderedResponse::field_of(response, "cache-control"));
     let value = cache_control::private(says.as_deref());
     if says.as_ref() != Some(&value)
         && let Ok(value) = HeaderValue::from_str(&value)
@@ -112,27 +118,27 @@ fn keep_private(response: &mut HttpResponse) {
     }
 }
 
-fn with_visit<T>(request: &HttpRequest, look: impl FnOnce(&mut Visit) -> T) -> T {
+fn with_visit<T>(request: &HttpRequest, look: impl FnOnce(&mut AuthContext) -> T) -> T {
     let mut extensions = request.extensions_mut();
-    if !extensions.contains::<Visit>() {
-        extensions.insert(Visit::default());
+    if !extensions.contains::<AuthContext>() {
+        extensions.insert(AuthContext::default());
     }
-    match extensions.get_mut::<Visit>() {
+    match extensions.get_mut::<AuthContext>() {
         Some(visit) => look(visit),
-        None => look(&mut Visit::default()),
+        None => look(&mut AuthContext::default()),
     }
 }
 
-impl From<Denied> for Refused {
-    fn from(denied: Denied) -> Self {
+impl From<AccessDenied> for HttpError {
+    fn from(denied: AccessDenied) -> Self {
         match denied {
-            Denied::Unknown(challenge) => Self::Unauthorized(challenge),
-            Denied::NotAllowed(challenge) => Self::NotAllowed(challenge),
-            Denied::NeedsLink => Self::NeedsLink,
-            Denied::BadLink => Self::BadLink,
-            Denied::Expired => Self::ExpiredLink,
-            Denied::TooMany(seconds) => Self::TooManyAttempts(seconds),
-            Denied::Busy => Self::Busy,
+            AccessDenied::Unknown(challenge) => Self::Unauthorized(challenge),
+            AccessDenied::NotAllowed(challenge) => Self::NotAllowed(challenge),
+            AccessDenied::NeedsLink => Self::NeedsLink,
+            AccessDenied::BadLink => Self::BadLink,
+            AccessDenied::Expired => Self::ExpiredLink,
+            AccessDenied::TooMany(seconds) => Self::TooManyAttempts(seconds),
+            AccessDenied::Busy => Self::Busy,
         }
     }
 }

@@ -5,14 +5,14 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use bytes::Bytes;
 
-use crate::config::policy::rules::Policy;
+use crate::config::policy::rules::PathPolicy;
 use crate::http::cors::{CorsAnswer, CorsRequest, decide};
-use crate::net::prerendered::Ready;
+use crate::net::prerendered::PrerenderedResponse;
 use crate::site::reply::add_lines;
 use crate::site::request_facts::joined;
 
 /// Adds what a response says to the page's origin. What is the same for all origins is in its fields already.
-pub(crate) fn add_cors(policy: &Policy, headers: &HeaderMap, response: &mut HttpResponse) {
+pub(crate) fn add_cors(policy: &PathPolicy, headers: &HeaderMap, response: &mut HttpResponse) {
     let Some(cors) = policy.cors().filter(|_| policy.varies_by_origin()) else { return };
     // Several lines are none that a browser sends: together they match nothing.
     let origin = joined(headers, &header::ORIGIN);
@@ -23,7 +23,7 @@ pub(crate) fn add_cors(policy: &Policy, headers: &HeaderMap, response: &mut Http
 }
 
 /// The answer to what a browser asks before it lets a page do something; none where it asks nothing, or nobody may.
-pub(crate) fn preflight(policy: &Policy, headers: &HeaderMap) -> Option<HttpResponse> {
+pub(crate) fn preflight(policy: &PathPolicy, headers: &HeaderMap) -> Option<HttpResponse> {
     let cors = policy.cors()?;
     let origin = joined(headers, &header::ORIGIN)?;
     headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
@@ -35,7 +35,7 @@ pub(crate) fn preflight(policy: &Policy, headers: &HeaderMap) -> Option<HttpResp
         block.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
     }
     block.extend_from_slice(b"\r\n");
-    Some(Ready::head(StatusCode::NO_CONTENT, block.into(), Bytes::new()))
+    Some(PrerenderedResponse::head(StatusCode::NO_CONTENT, block.into(), Bytes::new()))
 }
 
 fn lines(answer: &CorsAnswer<'_>) -> String {

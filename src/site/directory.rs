@@ -9,21 +9,21 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 
 use crate::config::TrailingSlash;
-use crate::config::policy::rules::Policy;
+use crate::config::policy::rules::PathPolicy;
 use crate::files::Files;
 use crate::http::disposition;
-use crate::http::query::{Format, Wants};
+use crate::http::query::{ListingFormat, QueryOptions};
 use crate::http::target::ParsedTarget;
-use crate::site::archive::writer::Format as ArchiveFormat;
-use crate::site::directory_jobs::{NoDirectory, WantedListing};
-use crate::site::error::Refused;
+use crate::site::archive::writer::ArchiveFormat;
+use crate::site::directory_jobs::{ListingRequest, NoDirectory};
+use crate::site::error::HttpError;
 use crate::site::handler::Site;
 use crate::site::listing::page::EtagOf;
 use crate::site::listing::sort::Sorting;
 use crate::site::listing::style::content_security_policy;
 use crate::site::reply::{add_lines, paced};
 use crate::site::request_facts::prefers_json;
-use crate::site::resolver::Stop;
+use crate::site::resolver::EarlyResponse;
 
 impl Site {
     /// The directory as an archive.
@@ -32,11 +32,11 @@ impl Site {
         request: &HttpRequest,
         target: &ParsedTarget<'_>,
         word: &[u8],
-        policy: &Arc<Policy>,
-    ) -> Stop {
+        policy: &Arc<PathPolicy>,
+    ) -> EarlyResponse {
         let Some(format) = ArchiveFormat::ALL.into_iter().find(|format| format.word().as_bytes() == word)
         else {
-            return refused(Refused::UnknownArchive, policy);
+            return refused(HttpError::UnknownArchive, policy);
         };
         let path = target.path.clone().into_owned();
         let client = self.manners.guard.bounded(request.peer_addr());
@@ -45,7 +45,7 @@ impl Site {
                 let mut response = respond(policy, format.media_type(), policy.vary(false), body);
                 let value = HeaderValue::from_str(&disposition::attachment(&format.file_name(&target.path)));
                 set(&mut response, header::CONTENT_DISPOSITION, value.ok());
-                Stop::Response { response: response.into(), policy: Arc::clone(policy) }
+                EarlyResponse::Response { response: response.into(), policy: Arc::clone(policy) }
             }
             Err(why) => refused(why.into(), policy),
         }
@@ -55,13 +55,14 @@ impl Site {
     pub(super) async fn list(
         &self,
         request: &HttpRequest,
-        wants: &Wants<'_>,
+        wants: &QueryOptions<'_>,
         target: &ParsedTarget<'_>,
-        policy: &Arc<Policy>,
-    ) -> Stop {
-        let by_accept = || if prefers_json(request.headers()) { Format::Json } else { Format::Html };
+        policy: &Arc<PathPolicy>,
+    ) -> EarlyResponse {
+        let by_accept =
+            || if prefers_json(request.headers()) { ListingFormat::Json } else { ListingFormat::Html };
         let format = wants.format.unwrap_or_else(by_accept);
-        let wanted = WantedListing {
+        let wanted = ListingRequest {
             path: target.path.clone().into_owned(),
             has_slash: target.wants_directory || self.manners.trailing_slash == TrailingSlash::Add,
             format,
@@ -75,11 +76,11 @@ impl Site {
             Ok(body) => {
                 let mut response =
                     respond(policy, format.media_type(), Some(policy.vary_with_accept(false)), body);
-                if format == Format::Html {
+                if format == ListingFormat::Html {
                     let value = HeaderValue::from_str(content_security_policy());
                     set(&mut response, header::CONTENT_SECURITY_POLICY, value.ok());
                 }
-                Stop::Response { response: response.into(), policy: Arc::clone(policy) }
+                EarlyResponse::Response { response: response.into(), policy: Arc::clone(policy) }
             }
             Err(why) => refused(why.into(), policy),
         }
@@ -90,13 +91,13 @@ fn etag_of(files: Files) -> EtagOf {
     Arc::new(move |_, version| files.known_etag(version))
 }
 
-fn refused(refused: Refused, policy: &Arc<Policy>) -> Stop {
-    Stop::Refused { refused, policy: Some(Arc::clone(policy)), varies: false }
+fn refused(refused: HttpError, policy: &Arc<PathPolicy>) -> EarlyResponse {
+    EarlyResponse::Refused { refused, policy: Some(Arc::clone(policy)), varies: false }
 }
 
 /// What is made for the request is not kept: it changes with every file.
 fn respond(
-    policy: &Policy,
+    policy: &PathPolicy,
     media_type: &'static str,
     vary: Option<&'static str>,
     body: BoxBody,
@@ -117,7 +118,7 @@ fn set(response: &mut HttpResponse, name: HeaderName, value: Option<HeaderValue>
     }
 }
 
-impl From<NoDirectory> for Refused {
+impl From<NoDirectory> for HttpError {
     fn from(why: NoDirectory) -> Self {
         match why {
             NoDirectory::Missing => Self::NotFound,

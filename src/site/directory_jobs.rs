@@ -11,25 +11,25 @@ use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::config::{Config, Limits};
-use crate::files::directory::{self, MayRead, Wanted};
+use crate::config::{Config, ResolvedLimits};
+use crate::files::directory::{self, DirectoryQuery, ReadPermission};
 use crate::files::faults::Faults;
 use crate::files::root::leads_nowhere;
 use crate::files::{Fault, Files};
 use crate::http::client_key::ClientKey;
-use crate::http::query::Format;
+use crate::http::query::ListingFormat;
 use crate::http::target::SitePath;
-use crate::limits::client_places::{ClientPlace, ClientPlaces};
-use crate::site::archive::plan::{Plan, Shown, Unplanned};
-use crate::site::archive::writer::{Archive, ArchiveLimits, Format as ArchiveFormat};
-use crate::site::listing::page::{EtagOf, Listing, Page};
+use crate::limits::client_places::{ClientSlot, ClientSlots};
+use crate::site::archive::plan::{ArchivePlan, PlanError, TreeFilter};
+use crate::site::archive::writer::{Archive, ArchiveFormat, ArchiveLimits};
+use crate::site::listing::page::{EtagOf, Listing, ListingRequestPage};
 use crate::site::listing::sort::Sorting;
-use crate::site::streamed_body::{Begun, Produce, Produced};
-use crate::sys::blocking_pool::{Disk, Unanswered};
+use crate::site::streamed_body::{ChunkSource, FirstChunk, StreamedBody};
+use crate::sys::blocking_pool::{BlockingPool, JobLost};
 
 /// Answers for the directories of a site. Cheap to clone; every clone is the same.
 #[derive(Clone)]
-pub struct Directories {
+pub struct DirectoryJobs {
     files: Files,
     settings: DirectorySettings,
     inner: Arc<Inner>,
@@ -40,17 +40,17 @@ struct Inner {
     /// Of those, the ones that archives may take: a listing takes little time, an archive as long as its client likes.
     for_archives: Arc<Semaphore>,
     /// Of those, the ones that a single client may take: one that dawdles must not keep all others out.
-    for_client: ClientPlaces,
+    for_client: ClientSlots,
     refused: AtomicU64,
-    listing: Arc<Disk>,
-    archiving: Arc<Disk>,
+    listing: Arc<BlockingPool>,
+    archiving: Arc<BlockingPool>,
 }
 
 /// A listing or an archive, and its places beside the one among all of them.
-struct Placed<P> {
+struct SlottedSource<P> {
     producer: P,
     _among_archives: Option<OwnedSemaphorePermit>,
-    _of_client: Option<ClientPlace>,
+    _of_client: Option<ClientSlot>,
 }
 
 /// Every bound of listings and archives.
@@ -67,13 +67,13 @@ pub struct DirectorySettings {
 }
 
 /// A listing as it is wanted.
-pub struct WantedListing {
+pub struct ListingRequest {
     /// Of which directory.
     pub path: SitePath<'static>,
     /// Whether the request's path ends in a slash: relative links start there.
     pub has_slash: bool,
     /// Page or JSON.
-    pub format: Format,
+    pub format: ListingFormat,
     /// In which order.
     pub sorting: Sorting,
     /// Whether the page offers archives.
@@ -81,7 +81,7 @@ pub struct WantedListing {
     /// Which entity tags files have; for JSON.
     pub etag_of: EtagOf,
     /// What is shown.
-    pub(crate) may_read: MayRead,
+    pub(crate) may_read: ReadPermission,
 }
 
 /// Why there is no listing or archive.
@@ -101,7 +101,7 @@ pub enum NoDirectory {
 
 impl DirectorySettings {
     /// What `config` says, and how many at once fit `limits`.
-    pub fn of(config: &Config, limits: &Limits) -> Self {
+    pub fn of(config: &Config, limits: &ResolvedLimits) -> Self {
         Self {
             listing_entries: config.listing_entries.as_usize(),
             archive: ArchiveLimits {
@@ -116,7 +116,7 @@ impl DirectorySettings {
     }
 }
 
-impl Directories {
+impl DirectoryJobs {
     /// Answers for the directories that `files` serves from.
     ///
     /// # Errors
@@ -125,8 +125,8 @@ impl Directories {
         let at_once = settings.at_once.min(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(at_once));
         let for_archives = Arc::new(Semaphore::new((at_once - at_once.div_ceil(LISTINGS_SHARE)).max(1)));
-        let for_client = ClientPlaces::new((at_once / CLIENT_SHARE).max(1));
-        let pool = |name| Disk::new(name, settings.threads.max(1), NICENESS).map(Arc::new);
+        let for_client = ClientSlots::new((at_once / CLIENT_SHARE).max(1));
+        let pool = |name| BlockingPool::new(name, settings.threads.max(1), NICENESS).map(Arc::new);
         let (listing, archiving) = (pool("pagecast-list")?, pool("pagecast-pack")?);
         let refused = AtomicU64::new(0);
         let inner = Arc::new(Inner { permits, for_archives, for_client, refused, listing, archiving });
@@ -146,17 +146,17 @@ impl Directories {
     /// Where the directory can't be read now or at all.
     pub async fn list(
         &self,
-        wanted: WantedListing,
+        wanted: ListingRequest,
         client: Option<ClientKey>,
     ) -> Result<BoxBody, NoDirectory> {
-        let WantedListing { path, has_slash, format, sorting, has_archives, etag_of, may_read } = wanted;
-        let page = Page { path, has_slash, sorting, format, has_archives, etag_of };
+        let ListingRequest { path, has_slash, format, sorting, has_archives, etag_of, may_read } = wanted;
+        let page = ListingRequestPage { path, has_slash, sorting, format, has_archives, etag_of };
         let (permit, of_client) = self.place_soon(client).await?;
         let of = page.path.clone();
         self.begin(&self.inner.listing, &of, permit, move |this, permit| {
             let limits = this.settings;
             let faults = this.files.faults();
-            let read = Wanted {
+            let read = DirectoryQuery {
                 entries: limits.listing_entries,
                 dotfiles: limits.archive.dotfiles,
                 may_read: &*may_read,
@@ -169,8 +169,9 @@ impl Directories {
                 .map_err(|error| NoDirectory::of(error, &page.path, faults))?;
             let path = page.path.clone();
             let producer = Listing::new(directory, page);
-            let placed = Placed { producer, _among_archives: None, _of_client: of_client };
-            Begun::with(placed, permit, WHOLE).map_err(|error| NoDirectory::failed(&error, &path, faults))
+            let placed = SlottedSource { producer, _among_archives: None, _of_client: of_client };
+            FirstChunk::with(placed, permit, WHOLE)
+                .map_err(|error| NoDirectory::failed(&error, &path, faults))
         })
         .await
     }
@@ -184,7 +185,7 @@ impl Directories {
         &self,
         path: SitePath<'static>,
         format: ArchiveFormat,
-        may_read: MayRead,
+        may_read: ReadPermission,
         client: Option<ClientKey>,
     ) -> Result<BoxBody, NoDirectory> {
         let share = |client| self.inner.for_client.take(client).ok_or(NoDirectory::Busy);
@@ -197,13 +198,13 @@ impl Directories {
             let files = this.files.pinned();
             let faults = this.files.faults();
             let is_listed = |path: &SitePath<'_>| files.rules().policy(path).listing();
-            let shown = Shown { is_listed: &is_listed, may_read: &*may_read };
-            let plan = Plan::of(files.root(), &path, &this.settings.archive, shown)
+            let shown = TreeFilter { is_listed: &is_listed, may_read: &*may_read };
+            let plan = ArchivePlan::of(files.root(), &path, &this.settings.archive, shown)
                 .map_err(|why| NoDirectory::unplanned(why, &path, faults))?;
             let producer = Archive::new(plan, format, files)
                 .map_err(|error| NoDirectory::failed(&error, &path, faults))?;
-            let placed = Placed { producer, _among_archives: among_archives, _of_client: of_client };
-            Begun::with(placed, permit, 1).map_err(|error| NoDirectory::failed(&error, &path, faults))
+            let placed = SlottedSource { producer, _among_archives: among_archives, _of_client: of_client };
+            FirstChunk::with(placed, permit, 1).map_err(|error| NoDirectory::failed(&error, &path, faults))
         })
         .await
     }
@@ -227,7 +228,7 @@ impl Directories {
     async fn place_soon(
         &self,
         client: Option<ClientKey>,
-    ) -> Result<(OwnedSemaphorePermit, Option<ClientPlace>), NoDirectory> {
+    ) -> Result<(OwnedSemaphorePermit, Option<ClientSlot>), NoDirectory> {
         let deadline = Instant::now() + PLACE_WAIT;
         let of_client = match client {
             Some(client) => {
@@ -252,19 +253,19 @@ impl Directories {
         NoDirectory::Busy
     }
 
-    async fn begin<P: Produce>(
+    async fn begin<P: ChunkSource>(
         &self,
-        pool: &Arc<Disk>,
+        pool: &Arc<BlockingPool>,
         path: &SitePath<'_>,
         permit: OwnedSemaphorePermit,
-        job: impl FnOnce(&Self, OwnedSemaphorePermit) -> Result<Begun<P>, NoDirectory> + Send + 'static,
+        job: impl FnOnce(&Self, OwnedSemaphorePermit) -> Result<FirstChunk<P>, NoDirectory> + Send + 'static,
     ) -> Result<BoxBody, NoDirectory> {
         let this = self.clone();
         let begun = match pool.ask(self.files.disk_timeout(), move || job(&this, permit)).await {
             Ok(begun) => begun?,
             // A panic has been logged by its hook.
-            Err(Unanswered::Panicked) => return Err(NoDirectory::Failed),
-            Err(Unanswered::TimedOut) => {
+            Err(JobLost::Panicked) => return Err(NoDirectory::Failed),
+            Err(JobLost::TimedOut) => {
                 self.files.count_disk_timeout();
                 let words = format_args!("the directory /{path}: the disk does not answer");
                 self.files.faults().tell(Fault::Directory, path, words);
@@ -273,12 +274,12 @@ impl Directories {
         };
         Ok(match begun.rest {
             None => BoxBody::new(begun.first),
-            Some(rest) => BoxBody::new(Produced::new(begun.first, rest, Arc::clone(pool))),
+            Some(rest) => BoxBody::new(StreamedBody::new(begun.first, rest, Arc::clone(pool))),
         })
     }
 }
 
-impl<P: Produce> Produce for Placed<P> {
+impl<P: ChunkSource> ChunkSource for SlottedSource<P> {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         self.producer.next()
     }
@@ -304,12 +305,12 @@ impl NoDirectory {
         }
     }
 
-    fn unplanned(why: Unplanned, path: &SitePath<'_>, faults: &Faults) -> Self {
+    fn unplanned(why: PlanError, path: &SitePath<'_>, faults: &Faults) -> Self {
         let what = match why {
-            Unplanned::TooMany => "entries",
-            Unplanned::TooLarge => "bytes",
-            Unplanned::TooDeep => "levels",
-            Unplanned::Unreadable(error) => return Self::of(error, path, faults),
+            PlanError::TooMany => "entries",
+            PlanError::TooLarge => "bytes",
+            PlanError::TooDeep => "levels",
+            PlanError::Unreadable(error) => return Self::of(error, path, faults),
         };
         log::info!("no archive of /{path}: it has more {what} than an archive may");
         Self::TooLarge
@@ -348,32 +349,32 @@ mod tests {
     use actix_web::body::{BodySize, MessageBody, to_bytes};
     use std::path::Path;
 
-    use crate::config::{Dotfiles, Switch, Symlinks};
-    use crate::files::{Root, Settings};
+    use crate::config::{Dotfiles, OnOff, Symlinks};
+    use crate::files::{FileSettings, Root};
 
     const LIMITS: ArchiveLimits =
         ArchiveLimits { entries: 10_000, bytes: 1 << 30, depth: 10, dotfiles: Dotfiles::Deny };
 
-    fn directories(dir: &Path, at_once: usize, archive: ArchiveLimits) -> Directories {
+    fn directories(dir: &Path, at_once: usize, archive: ArchiveLimits) -> DirectoryJobs {
         let files = Files::new(
             Root::open(dir, Symlinks::Inside).unwrap(),
-            &Settings::small(),
-            Rules::new(&Config { listing: Switch::On, ..Config::default() }),
+            &FileSettings::small(),
+            Rules::new(&Config { listing: OnOff::On, ..Config::default() }),
         )
         .unwrap();
         let settings = DirectorySettings { listing_entries: 100_000, archive, at_once, threads: 1 };
-        Directories::new(files, settings).unwrap()
+        DirectoryJobs::new(files, settings).unwrap()
     }
 
     fn path(text: &str) -> SitePath<'static> {
         SitePath::parse(text.as_bytes()).unwrap().path.into_owned()
     }
 
-    fn json(text: &str) -> WantedListing {
-        WantedListing {
+    fn json(text: &str) -> ListingRequest {
+        ListingRequest {
             path: path(text),
             has_slash: true,
-            format: Format::Json,
+            format: ListingFormat::Json,
             sorting: Sorting::BY_NAME,
             has_archives: true,
             etag_of: Arc::new(|_, _| None),

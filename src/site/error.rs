@@ -4,11 +4,11 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
-use crate::config::policy::rules::Policy;
+use crate::config::policy::rules::PathPolicy;
 use crate::http::challenge::Challenge;
 use crate::http::method::ALLOW;
 use crate::http::range::ContentRange;
-use crate::net::prerendered::Ready;
+use crate::net::prerendered::PrerenderedResponse;
 
 /// Why a request gets no file.
 ///
@@ -37,7 +37,7 @@ use crate::net::prerendered::Ready;
 /// | `Busy`                 | 503 and `Retry-After`                            | warn or error: path, cause |
 /// | `Failed`               | 500 "Something failed."                          | error: path, cause      |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum HttpError {
     /// The target can't be a path of the site.
     BadTarget,
     /// Nobody knows who asks.
@@ -84,7 +84,7 @@ pub enum Refused {
     Failed,
 }
 
-impl Refused {
+impl HttpError {
     /// The status of the response.
     pub fn status(self) -> StatusCode {
         match self {
@@ -114,18 +114,18 @@ impl Refused {
 
     /// The response, without its body for a HEAD, under the policy of its path. `varies`: the file was to be had in several
     /// codings.
-    pub(crate) fn respond(self, is_head: bool, policy: &Policy, varies: bool) -> HttpResponse {
+    pub(crate) fn respond(self, is_head: bool, policy: &PathPolicy, varies: bool) -> HttpResponse {
         let make = || self.block(policy, varies);
         let is_usual = self == Self::NotFound && !varies;
         let (block, body_at) = if is_usual { policy.not_found.get_or_init(make).clone() } else { make() };
         if is_head {
-            return Ready::head(self.status(), block.slice(..body_at), Bytes::new());
+            return PrerenderedResponse::head(self.status(), block.slice(..body_at), Bytes::new());
         }
-        Ready::inline(self.status(), block, body_at, None)
+        PrerenderedResponse::inline(self.status(), block, body_at, None)
     }
 
     /// All that is sent behind the status line, and where the body begins.
-    fn block(self, policy: &Policy, varies: bool) -> (Bytes, usize) {
+    fn block(self, policy: &PathPolicy, varies: bool) -> (Bytes, usize) {
         let sentence = self.sentence();
         let varies = varies || self == Self::NotAcceptable;
         let mut block = policy.lines_with(policy.vary_of_error(self.status(), varies));

@@ -10,11 +10,11 @@ use crate::http::target::SitePath;
 
 /// The pages as one worker last saw them.
 #[derive(Default)]
-pub(crate) struct Pages {
+pub(crate) struct ErrorPages {
     known: RefCell<[Option<Arc<Name>>; NAMES.len()]>,
 }
 
-impl Pages {
+impl ErrorPages {
     /// Whether it is known that the site has no page for `status`. Never waits.
     pub(crate) fn is_absent(&self, files: &Files, status: StatusCode) -> bool {
         let Some(index) = index(status) else { return true };

@@ -21,48 +21,48 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
-use crate::auth::access::Access;
-use crate::config::policy::rules::{Policy, Rules};
-use crate::config::{AccessFiles, Config, Dotfiles, Limits, TrailingSlash, Verify};
+use crate::auth::access::Authenticator;
+use crate::config::policy::rules::{PathPolicy, Rules};
+use crate::config::{Config, CredentialFiles, Dotfiles, ResolvedLimits, TrailingSlash, Verify};
 use crate::files::cache::NoHandle;
 use crate::files::handle_pool::Handle;
-use crate::files::load::NoForm;
+use crate::files::load::VariantError;
 use crate::files::{Asset, Files, Lookup};
 use crate::http::decide::{Representation, decide};
 use crate::http::digest::Algorithm;
-use crate::http::encoding::{Choice, Coding};
+use crate::http::encoding::{Encoding, EncodingChoice};
 use crate::http::method::Method;
-use crate::http::query::Wants;
+use crate::http::query::QueryOptions;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
-use crate::http::transport_info::Carriage;
-use crate::limits::admission::{Admission, Guard};
-use crate::net::prerendered::Ready;
-use crate::net::request_log::Noting;
+use crate::http::transport_info::TransportInfo;
+use crate::limits::admission::{AdmissionOutcome, Limits};
+use crate::net::prerendered::PrerenderedResponse;
+use crate::net::request_log::RequestLogOptions;
 use crate::site::cors::{add_cors, preflight};
-use crate::site::directory_jobs::{Directories, DirectorySettings};
-use crate::site::error::Refused;
-use crate::site::error_pages::Pages;
-use crate::site::https_policy::{Gate, Turned};
-use crate::site::path_cache::Shortcuts;
-use crate::site::reply::{Checksums, Source, add_lines, download, moved, options, page, redirect, reply};
-use crate::site::request_facts::Fields;
-use crate::site::resolver::{Place, Stop};
-use crate::telemetry::access_log::record::Cached;
-use crate::telemetry::metrics::lookups::Lookups;
+use crate::site::directory_jobs::{DirectoryJobs, DirectorySettings};
+use crate::site::error::HttpError;
+use crate::site::error_pages::ErrorPages;
+use crate::site::https_policy::{HttpsPolicy, Rejection};
+use crate::site::path_cache::PathCache;
+use crate::site::reply::{Checksums, ReplyBody, add_lines, download, moved, options, page, redirect, reply};
+use crate::site::request_facts::RequestHeaders;
+use crate::site::resolver::{EarlyResponse, Resolved};
+use crate::telemetry::access_log::record::CacheResult;
+use crate::telemetry::metrics::lookups::WorkerLookups;
 
 /// The site as one worker serves it.
 pub struct Site {
     pub(crate) files: Files,
-    pub(crate) manners: Manners,
-    pub(crate) shortcuts: RefCell<Shortcuts>,
-    pages: Pages,
-    pub(super) lookups: Arc<Lookups>,
+    pub(crate) manners: SiteSettings,
+    pub(crate) shortcuts: RefCell<PathCache>,
+    pages: ErrorPages,
+    pub(super) lookups: Arc<WorkerLookups>,
 }
 
 /// What may be served, and as what.
 #[derive(Clone)]
-pub struct Manners {
+pub struct SiteSettings {
     /// Whether names with a leading dot are served.
     pub dotfiles: Dotfiles,
     /// The name that stands for its directory.
@@ -76,15 +76,15 @@ pub struct Manners {
     /// Where names lead that are no files.
     pub redirects: Arc<Redirects>,
     /// Who is turned away before anything is looked up.
-    pub gate: Gate,
+    pub gate: HttpsPolicy,
     /// Whether some path is not for all.
     pub(crate) has_access_rules: bool,
     /// Who may have those.
-    pub access: Access,
+    pub access: Authenticator,
     /// Who may have how much.
-    pub guard: Guard,
+    pub guard: Limits,
     /// Listings and archives.
-    pub directories: Directories,
+    pub directories: DirectoryJobs,
     /// Whether a directory that is listed may be had as an archive.
     pub offers_archives: bool,
     /// Whether files with a checksum beside them are checked before they are served.
@@ -95,19 +95,19 @@ pub struct Manners {
     pub notes: bool,
 }
 
-impl Manners {
+impl SiteSettings {
     /// What `config` and `limits` say, for `files` under `rules`, with `redirects` and as `guard` allows.
     ///
     /// # Errors
     /// Where threads can't be started.
     pub fn of(
         config: &Config,
-        limits: &Limits,
+        limits: &ResolvedLimits,
         files: &Files,
         rules: Arc<Rules>,
         redirects: Arc<Redirects>,
-        guard: &Guard,
-        access: Access,
+        guard: &Limits,
+        access: Authenticator,
     ) -> io::Result<Self> {
         Ok(Self {
             dotfiles: config.dotfiles,
@@ -118,13 +118,13 @@ impl Manners {
             access,
             rules,
             redirects,
-            gate: Gate::new(config),
+            gate: HttpsPolicy::new(config),
             guard: guard.clone(),
-            directories: Directories::new(files.clone(), DirectorySettings::of(config, limits))?,
+            directories: DirectoryJobs::new(files.clone(), DirectorySettings::of(config, limits))?,
             offers_archives: config.archive.is_on(),
             verifies: config.verify == Verify::Serve,
             digest_wait: config.digest_wait.get(),
-            notes: Noting::of(config).writes(),
+            notes: RequestLogOptions::of(config).writes(),
         })
     }
 
@@ -133,10 +133,10 @@ impl Manners {
     pub fn changed(
         &self,
         config: &Config,
-        limits: &Limits,
+        limits: &ResolvedLimits,
         files: &Files,
         redirects: Arc<Redirects>,
-        access: &AccessFiles,
+        access: &CredentialFiles,
     ) -> Self {
         Self {
             dotfiles: config.dotfiles,
@@ -153,21 +153,21 @@ impl Manners {
             offers_archives: config.archive.is_on(),
             verifies: config.verify == Verify::Serve,
             digest_wait: config.digest_wait.get(),
-            notes: Noting::of(config).writes(),
+            notes: RequestLogOptions::of(config).writes(),
         }
     }
 }
 
 impl Site {
     /// A site of `files`, served with `manners`.
-    pub fn new(files: Files, manners: Manners) -> Rc<Self> {
+    pub fn new(files: Files, manners: SiteSettings) -> Rc<Self> {
         Self::counting(files, manners, Arc::default())
     }
 
     /// The same; what its short cuts lead to is counted by `lookups`.
-    pub(crate) fn counting(files: Files, manners: Manners, lookups: Arc<Lookups>) -> Rc<Self> {
-        let shortcuts = RefCell::new(Shortcuts::new());
-        Rc::new(Self { files, manners, shortcuts, pages: Pages::default(), lookups })
+    pub(crate) fn counting(files: Files, manners: SiteSettings, lookups: Arc<WorkerLookups>) -> Rc<Self> {
+        let shortcuts = RefCell::new(PathCache::new());
+        Rc::new(Self { files, manners, shortcuts, pages: ErrorPages::default(), lookups })
     }
 
     /// The App's answer to whatever no route has taken.
@@ -187,7 +187,7 @@ impl Site {
         let turned = if refusal.is_some() { None } else { gate.turns(request) };
         let answer = match (turned, method) {
             _ if let Some(refusal) = refusal => {
-                Err(Stop::refused(Refused::TooManyRequests(refusal.retry_after)))
+                Err(EarlyResponse::refused(HttpError::TooManyRequests(refusal.retry_after)))
             }
             (Some(turned), _) => Ok(self.turned(turned, request, method)),
             (None, Method::Get | Method::Head) => match self.answer_at_once(request, is_head, &cached) {
@@ -195,8 +195,8 @@ impl Site {
                 None => Box::pin(self.answer(request, is_head, &cached)).await,
             },
             (None, Method::Options) => Ok(self.options(request)),
-            (None, Method::NotAllowed) => Err(Stop::refused(Refused::MethodNotAllowed)),
-            (None, Method::NotImplemented) => Err(Stop::refused(Refused::NotImplemented)),
+            (None, Method::NotAllowed) => Err(EarlyResponse::refused(HttpError::MethodNotAllowed)),
+            (None, Method::NotImplemented) => Err(EarlyResponse::refused(HttpError::NotImplemented)),
         };
         let mut response = match answer {
             Ok(response) => response,
@@ -209,7 +209,7 @@ impl Site {
             add_lines(&mut response, line);
         }
         if let Some(cached) = cached.get().filter(|_| self.manners.notes) {
-            Ready::note_cached(&mut response, cached);
+            PrerenderedResponse::note_cached(&mut response, cached);
         }
         if let Some(admission) = admission {
             accompany(*admission, &mut response);
@@ -226,8 +226,8 @@ impl Site {
         &self,
         request: &HttpRequest,
         is_head: bool,
-        cached: &Cell<Option<Cached>>,
-    ) -> Option<Result<HttpResponse, Stop>> {
+        cached: &Cell<Option<CacheResult>>,
+    ) -> Option<Result<HttpResponse, EarlyResponse>> {
         if self.manners.verifies || request.uri().query().is_some() {
             return None;
         }
@@ -238,7 +238,7 @@ impl Site {
             self.note_use(&known);
             return Some(Err(stop));
         };
-        let fields = Fields::of(request.headers());
+        let fields = RequestHeaders::of(request.headers());
         let coded;
         let form = match self.choose(asset, &fields).ok()? {
             None if asset.etag.is_weak() => return None,
@@ -263,13 +263,13 @@ impl Site {
         &self,
         request: &HttpRequest,
         is_head: bool,
-        cached: &Cell<Option<Cached>>,
-    ) -> Result<HttpResponse, Stop> {
+        cached: &Cell<Option<CacheResult>>,
+    ) -> Result<HttpResponse, EarlyResponse> {
         if self.manners.has_access_rules {
             self.admit_target(request).await?;
         }
-        let fields = Fields::of(request.headers());
-        let wants = request.uri().query().map(|query| Wants::parse(query.as_bytes()));
+        let fields = RequestHeaders::of(request.headers());
+        let wants = request.uri().query().map(|query| QueryOptions::parse(query.as_bytes()));
         for _ in 0..CHANGED_TRIES {
             let place = self.find(request, wants.as_ref(), cached).await?; // 1 where
             self.admit(request, &place.name.path).await?;
@@ -279,24 +279,28 @@ impl Site {
                     return Ok(response);
                 }
                 // The file changed after its name was checked: its new version is looked up.
-                Err(Unsent::Changed) => self.files.distrust(&place.name),
-                Err(Unsent::Refused(refused)) => {
+                Err(SendFailure::Changed) => self.files.distrust(&place.name),
+                Err(SendFailure::Refused(refused)) => {
                     let varies = place.asset.forms.is_some();
-                    return Err(Stop::Refused { refused, policy: Some(place.asset.policy.clone()), varies });
+                    return Err(EarlyResponse::Refused {
+                        refused,
+                        policy: Some(place.asset.policy.clone()),
+                        varies,
+                    });
                 }
             }
         }
-        Err(Stop::refused(Refused::Busy))
+        Err(EarlyResponse::refused(HttpError::Busy))
     }
 
     async fn send(
         &self,
-        place: &Place,
+        place: &Resolved,
         request: &HttpRequest,
-        fields: &Fields<'_>,
-        wants: Option<&Wants<'_>>,
+        fields: &RequestHeaders<'_>,
+        wants: Option<&QueryOptions<'_>>,
         is_head: bool,
-    ) -> Result<HttpResponse, Unsent> {
+    ) -> Result<HttpResponse, SendFailure> {
         let asset = &place.asset;
         if self.manners.verifies {
             self.verify(asset).await?;
@@ -327,52 +331,52 @@ impl Site {
         &self,
         asset: &Asset,
         form: &Arc<Asset>,
-        fields: &Fields<'_>,
+        fields: &RequestHeaders<'_>,
         handle: Option<Arc<Handle>>,
         checksums: Checksums,
         is_head: bool,
-    ) -> Result<HttpResponse, Refused> {
+    ) -> Result<HttpResponse, HttpError> {
         let facts = facts(form);
         let dates_are_strong = facts.dates_are_strong && form.coding.is_none() && !may_differ(asset, fields);
         let facts = Representation { dates_are_strong, ..facts };
         let answer = decide(&fields.asked(is_head), &facts); // 3 how much of them (pure)
-        let source = Source { asset: form, handle, sendfile_from: self.manners.sendfile_from, checksums };
+        let source = ReplyBody { asset: form, handle, sendfile_from: self.manners.sendfile_from, checksums };
         reply(answer, &source, is_head) // 4 status, headers, body
     }
 
     /// The coding that the client likes best of those that are to be had now; none is the file as it is.
-    fn choose(&self, asset: &Arc<Asset>, fields: &Fields<'_>) -> Result<Option<Coding>, Refused> {
+    fn choose(&self, asset: &Arc<Asset>, fields: &RequestHeaders<'_>) -> Result<Option<Encoding>, HttpError> {
         let Some(codings) = &fields.codings else { return Ok(None) };
         let Some(forms) = &asset.forms else {
-            return if codings.refuses_identity() { Err(Refused::NotAcceptable) } else { Ok(None) };
+            return if codings.refuses_identity() { Err(HttpError::NotAcceptable) } else { Ok(None) };
         };
         let choice = codings.choose(forms.available());
         // What was begun in one form is best gone on with in that form: ranges begin none, unless there is no other.
         let may_begin = !fields.has_range() || codings.refuses_identity();
         let wanted = codings.best(forms.possible()).filter(|_| may_begin);
         if let Some(wanted) = wanted
-            && choice != Choice::Coded(wanted)
-            && !matches!(choice, Choice::Coded(coding) if forms.sidecars().has(coding))
+            && choice != EncodingChoice::Coded(wanted)
+            && !matches!(choice, EncodingChoice::Coded(coding) if forms.sidecars().has(coding))
         {
             self.files.compress_soon(asset, wanted);
         }
         match choice {
-            Choice::Identity => Ok(None),
-            Choice::Coded(coding) => Ok(Some(coding)),
-            Choice::NotAcceptable if wanted.is_some() => Err(Refused::Busy),
-            Choice::NotAcceptable => Err(Refused::NotAcceptable),
+            EncodingChoice::Identity => Ok(None),
+            EncodingChoice::Coded(coding) => Ok(Some(coding)),
+            EncodingChoice::NotAcceptable if wanted.is_some() => Err(HttpError::Busy),
+            EncodingChoice::NotAcceptable => Err(HttpError::NotAcceptable),
         }
     }
 
     /// The file in that coding.
-    async fn form(&self, asset: &Arc<Asset>, fields: &Fields<'_>) -> Result<Arc<Asset>, Unsent> {
-        for _ in Coding::ALL {
+    async fn form(&self, asset: &Arc<Asset>, fields: &RequestHeaders<'_>) -> Result<Arc<Asset>, SendFailure> {
+        for _ in Encoding::ALL {
             let Some(coding) = self.choose(asset, fields)? else { return Ok(Arc::clone(asset)) };
             match self.files.form(asset, coding).await {
                 // From now on the sidecar counts as absent: there is one coding less to choose from.
-                Err(NoForm::Failed) => {}
+                Err(VariantError::Failed) => {}
                 // No handle is to be had for a sidecar: the file as it is may be in memory.
-                Err(NoForm::Busy) if !fields.refuses_identity() => break,
+                Err(VariantError::Busy) if !fields.refuses_identity() => break,
                 form => return Ok(form?),
             }
         }
@@ -411,25 +415,25 @@ impl Site {
     }
 
     /// The response of the gate.
-    fn turned(&self, turned: Turned, request: &HttpRequest, method: Method) -> HttpResponse {
+    fn turned(&self, turned: Rejection, request: &HttpRequest, method: Method) -> HttpResponse {
         let policy = self.policy_of(request);
         if let Ok(target) = SitePath::parse(request.uri().path().as_bytes()) {
             self.note_private(request, &target.path);
         }
         let is_head = method == Method::Head;
         let mut response = match turned {
-            Turned::ToHttps(location) if is_head || method == Method::Get => moved(&policy, &location),
+            Rejection::ToHttps(location) if is_head || method == Method::Get => moved(&policy, &location),
             // Clients turn what is no GET into one at a 301.
-            Turned::ToHttps(location) => redirect(StatusCode::PERMANENT_REDIRECT, &policy, &location),
-            Turned::UnknownHost => Refused::UnknownHost.respond(is_head, &policy, false),
-            Turned::BadQuery => Refused::BadQuery.respond(is_head, &policy, false),
+            Rejection::ToHttps(location) => redirect(StatusCode::PERMANENT_REDIRECT, &policy, &location),
+            Rejection::UnknownHost => HttpError::UnknownHost.respond(is_head, &policy, false),
+            Rejection::BadQuery => HttpError::BadQuery.respond(is_head, &policy, false),
         };
         add_cors(&policy, request.headers(), &mut response);
         response
     }
 
     /// What holds for the path of a request, whatever is there.
-    fn policy_of(&self, request: &HttpRequest) -> Arc<Policy> {
+    fn policy_of(&self, request: &HttpRequest) -> Arc<PathPolicy> {
         match SitePath::parse(request.uri().path().as_bytes()) {
             Ok(target) => self.manners.rules.policy(&target.path),
             Err(_) => self.manners.rules.site_wide(),
@@ -439,12 +443,12 @@ impl Site {
     /// The plain response to a request that found no file, where the site is known to have no page for it.
     fn refused_at_once(
         &self,
-        stop: Stop,
+        stop: EarlyResponse,
         request: &HttpRequest,
         is_head: bool,
-    ) -> Result<HttpResponse, Stop> {
+    ) -> Result<HttpResponse, EarlyResponse> {
         match stop {
-            Stop::Refused { refused, policy: Some(policy), varies }
+            EarlyResponse::Refused { refused, policy: Some(policy), varies }
                 if self.pages.is_absent(&self.files, refused.status()) =>
             {
                 let mut response = refused.respond(is_head, &policy, varies);
@@ -456,17 +460,17 @@ impl Site {
     }
 
     /// The response to a request that found no file.
-    async fn stopped(&self, stop: Stop, request: &HttpRequest, is_head: bool) -> HttpResponse {
+    async fn stopped(&self, stop: EarlyResponse, request: &HttpRequest, is_head: bool) -> HttpResponse {
         let (mut response, policy) = match stop {
-            Stop::Response { response, policy } => (*response, policy),
-            Stop::Refused { refused, policy, varies } => {
+            EarlyResponse::Response { response, policy } => (*response, policy),
+            EarlyResponse::Refused { refused, policy, varies } => {
                 let policy = policy.unwrap_or_else(|| self.policy_of(request));
                 let page = self.page(refused, &policy, request, is_head).await;
                 (page.unwrap_or_else(|| refused.respond(is_head, &policy, varies)), policy)
             }
-            Stop::Page { asset, status, policy } => {
+            EarlyResponse::Page { asset, status, policy } => {
                 let page = self.page_of(&asset, status, &policy, request, is_head).await;
-                let plain = || Refused::NotFound.respond(is_head, &policy, false);
+                let plain = || HttpError::NotFound.respond(is_head, &policy, false);
                 (page.unwrap_or_else(plain), policy)
             }
         };
@@ -477,8 +481,8 @@ impl Site {
     /// The site's own page for what went wrong.
     async fn page(
         &self,
-        refused: Refused,
-        policy: &Policy,
+        refused: HttpError,
+        policy: &PathPolicy,
         request: &HttpRequest,
         is_head: bool,
     ) -> Option<HttpResponse> {
@@ -487,7 +491,7 @@ impl Site {
             return None;
         }
         let mut response = self.page_of(&asset, refused.status(), policy, request, is_head).await?;
-        if refused == Refused::Busy {
+        if refused == HttpError::Busy {
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
         }
         Some(response)
@@ -497,57 +501,57 @@ impl Site {
         &self,
         asset: &Arc<Asset>,
         status: StatusCode,
-        policy: &Policy,
+        policy: &PathPolicy,
         request: &HttpRequest,
         is_head: bool,
     ) -> Option<HttpResponse> {
         if self.manners.verifies && self.verify(asset).await.is_err() {
             return None;
         }
-        let fields = Fields::of(request.headers());
+        let fields = RequestHeaders::of(request.headers());
         let form = self.form(asset, &fields).await.unwrap_or_else(|_| Arc::clone(asset));
         let handle = self.handle(&form, request).await.ok()?;
         let sendfile_from = self.manners.sendfile_from;
-        let source = Source { asset: &form, handle, sendfile_from, checksums: Vec::new() };
+        let source = ReplyBody { asset: &form, handle, sendfile_from, checksums: Vec::new() };
         Some(page(status, policy, asset.forms.is_some(), &source, is_head))
     }
 }
 
 /// Why a file that was found is not sent.
-pub(crate) enum Unsent {
+pub(crate) enum SendFailure {
     /// It is not the file that was found any more.
     Changed,
-    Refused(Refused),
+    Refused(HttpError),
 }
 
-impl From<Refused> for Unsent {
-    fn from(refused: Refused) -> Self {
+impl From<HttpError> for SendFailure {
+    fn from(refused: HttpError) -> Self {
         Self::Refused(refused)
     }
 }
 
-impl From<NoHandle> for Unsent {
+impl From<NoHandle> for SendFailure {
     fn from(why: NoHandle) -> Self {
         match why {
             NoHandle::Changed => Self::Changed,
-            NoHandle::Exhausted => Self::Refused(Refused::Busy),
+            NoHandle::Exhausted => Self::Refused(HttpError::Busy),
         }
     }
 }
 
-impl From<NoForm> for Unsent {
-    fn from(why: NoForm) -> Self {
+impl From<VariantError> for SendFailure {
+    fn from(why: VariantError) -> Self {
         match why {
-            NoForm::Changed => Self::Changed,
-            NoForm::Busy => Self::Refused(Refused::Busy),
-            NoForm::Failed => Self::Refused(Refused::Failed),
+            VariantError::Changed => Self::Changed,
+            VariantError::Busy => Self::Refused(HttpError::Busy),
+            VariantError::Failed => Self::Refused(HttpError::Failed),
         }
     }
 }
 
 /// What was decided of a request goes with its response: fields to the client, the pass to the connection, which holds it
 /// until all is sent.
-fn accompany(admission: Admission, response: &mut HttpResponse) {
+fn accompany(admission: AdmissionOutcome, response: &mut HttpResponse) {
     if !admission.lines.is_empty() {
         add_lines(response, &admission.lines);
     }
@@ -557,7 +561,7 @@ fn accompany(admission: Admission, response: &mut HttpResponse) {
 }
 
 fn is_copied(request: &HttpRequest) -> bool {
-    request.extensions().get::<Carriage>().is_some_and(|carriage| carriage.is_copied)
+    request.extensions().get::<TransportInfo>().is_some_and(|carriage| carriage.is_copied)
 }
 
 fn facts(asset: &Asset) -> Representation<'_> {
@@ -571,7 +575,7 @@ fn facts(asset: &Asset) -> Representation<'_> {
 }
 
 /// Whether the same request may be answered in another coding before long: then a date does not tell the bytes.
-fn may_differ(asset: &Asset, fields: &Fields<'_>) -> bool {
+fn may_differ(asset: &Asset, fields: &RequestHeaders<'_>) -> bool {
     match (&fields.codings, &asset.forms) {
         (Some(codings), Some(forms)) => codings.best(forms.possible()).is_some(),
         _ => false,

@@ -9,12 +9,12 @@ use actix_web::{HttpMessage, HttpRequest};
 use crate::config::{Config, HostList, ProxyList};
 use crate::http::forwarded::{https_location, is_https};
 use crate::http::query_filter::is_suspicious;
-use crate::http::transport_info::Carriage;
-use crate::telemetry::log_throttle::Tally;
+use crate::http::transport_info::TransportInfo;
+use crate::telemetry::log_throttle::SampledCounter;
 
 /// The gate in front of a site. Cheap to clone; every clone is the same.
 #[derive(Clone)]
-pub struct Gate {
+pub struct HttpsPolicy {
     inner: Arc<Inner>,
 }
 
@@ -25,12 +25,12 @@ struct Inner {
     /// The field line of Strict-Transport-Security.
     transport_security: Option<String>,
     filters_queries: bool,
-    suspicious: Arc<Tally>,
+    suspicious: Arc<SampledCounter>,
 }
 
 /// Where the gate sends a request.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Turned {
+pub enum Rejection {
     /// The same over https.
     ToHttps(String),
     /// A host that this server does not answer for.
@@ -39,7 +39,7 @@ pub enum Turned {
     BadQuery,
 }
 
-impl Gate {
+impl HttpsPolicy {
     /// The gate as it is configured.
     pub fn new(config: &Config) -> Self {
         Self::counting(config, Arc::default())
@@ -50,7 +50,7 @@ impl Gate {
         Self::counting(config, Arc::clone(&self.inner.suspicious))
     }
 
-    fn counting(config: &Config, suspicious: Arc<Tally>) -> Self {
+    fn counting(config: &Config, suspicious: Arc<SampledCounter>) -> Self {
         let is_known_by_nobody = config.trusted_proxies.is_empty() && config.tls_listen.given().is_none();
         if config.https_redirect.is_on() && is_known_by_nobody {
             log::warn!(
@@ -71,14 +71,14 @@ impl Gate {
     }
 
     /// Where the request is sent instead of being answered; none for most.
-    pub fn turns(&self, request: &HttpRequest) -> Option<Turned> {
+    pub fn turns(&self, request: &HttpRequest) -> Option<Rejection> {
         let Inner { redirects, filters_queries, .. } = *self.inner;
         if redirects && self.is_secure(request) != Some(true) {
             return Some(self.to_https(request));
         }
         if filters_queries && request.uri().query().is_some_and(|query| is_suspicious(query.as_bytes())) {
             self.count(request);
-            return Some(Turned::BadQuery);
+            return Some(Rejection::BadQuery);
         }
         None
     }
@@ -107,7 +107,7 @@ impl Gate {
         let told = field.filter(|_| self.trusts_peer_of(request));
         let told = told.and_then(|field| is_https(Some(field.as_bytes())));
         told.or_else(|| {
-            request.extensions().get::<Carriage>().filter(|carriage| carriage.is_secure).map(|_| true)
+            request.extensions().get::<TransportInfo>().filter(|carriage| carriage.is_secure).map(|_| true)
         })
     }
 
@@ -118,7 +118,7 @@ impl Gate {
         }
     }
 
-    fn to_https(&self, request: &HttpRequest) -> Turned {
+    fn to_https(&self, request: &HttpRequest) -> Rejection {
         let uri = request.uri();
         let host = match uri.authority() {
             Some(authority) => authority.as_str().as_bytes(),
@@ -126,7 +126,7 @@ impl Gate {
         };
         let path_and_query = uri.path_and_query().map_or("/", |target| target.as_str());
         https_location(host, path_and_query.as_bytes(), self.inner.hosts.as_slice())
-            .map_or(Turned::UnknownHost, Turned::ToHttps)
+            .map_or(Rejection::UnknownHost, Rejection::ToHttps)
     }
 
     /// Counts a refused query.

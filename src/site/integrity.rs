@@ -8,21 +8,26 @@ use crate::files::Asset;
 use crate::files::digests::Digest;
 use crate::http::checksum_file::checksum_line;
 use crate::http::digest::{Algorithm, hexadecimal};
-use crate::site::error::Refused;
-use crate::site::handler::{Site, Unsent};
+use crate::site::error::HttpError;
+use crate::site::handler::{SendFailure, Site};
 use crate::site::reply::{Checksums, text};
-use crate::site::request_facts::Fields;
+use crate::site::request_facts::RequestHeaders;
 
 impl Site {
     /// The checksums that go with a response where none is asked for; nothing where some are.
-    pub(crate) fn known_checksums(&self, form: &Asset, fields: &Fields<'_>) -> Option<Checksums> {
+    pub(crate) fn known_checksums(&self, form: &Asset, fields: &RequestHeaders<'_>) -> Option<Checksums> {
         let is_asked = fields.digest.is_some() || form.policy.digests() != [None, None];
         (!is_asked).then(|| known(form))
     }
 
     /// The checksums that go with a response that is to have some: those that the client or the rules ask for, as far as they are known, else
     /// what is known. A HEAD that asks waits; what is small and in memory is computed at once.
-    pub(crate) async fn checksums(&self, form: &Arc<Asset>, fields: &Fields<'_>, is_head: bool) -> Checksums {
+    pub(crate) async fn checksums(
+        &self,
+        form: &Arc<Asset>,
+        fields: &RequestHeaders<'_>,
+        is_head: bool,
+    ) -> Checksums {
         if let Some(known) = self.known_checksums(form, fields) {
             return known;
         }
@@ -61,18 +66,18 @@ impl Site {
         asset: &Arc<Asset>,
         name: &[u8],
         is_head: bool,
-    ) -> Result<HttpResponse, Unsent> {
-        let algorithm = Algorithm::from_token(name).ok_or(Refused::UnknownDigest)?;
+    ) -> Result<HttpResponse, SendFailure> {
+        let algorithm = Algorithm::from_token(name).ok_or(HttpError::UnknownDigest)?;
         let digest = self.files.digest(asset, algorithm, self.manners.digest_wait).await?;
         let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
         Ok(text(&asset.policy, &line, is_head))
     }
 
     /// Waits until it is known that the file is what the checksum beside it says.
-    pub(crate) async fn verify(&self, asset: &Arc<Asset>) -> Result<(), Unsent> {
+    pub(crate) async fn verify(&self, asset: &Arc<Asset>) -> Result<(), SendFailure> {
         match self.files.is_verified(asset, self.manners.digest_wait).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Refused::Failed.into()),
+            Ok(false) => Err(HttpError::Failed.into()),
             Err(why) => Err(why.into()),
         }
     }

@@ -8,14 +8,14 @@ use crate::files::Name;
 
 /// A fixed table: a path has one place, and the latest to want it has it. What it holds is never trusted for longer than
 /// the shared cache would, and keeps no file's bytes alive.
-pub(crate) struct Shortcuts {
-    places: Vec<Option<Taken>>,
+pub(crate) struct PathCache {
+    places: Vec<Option<CacheEntry>>,
     hasher: foldhash::fast::RandomState,
 }
 
 /// Where a raw path leads.
 #[derive(Clone)]
-pub(crate) struct Shortcut {
+pub(crate) struct CachedPath {
     pub(crate) name: Arc<Name>,
     /// The path names a directory; `name` is then its index.
     pub(crate) wants_directory: bool,
@@ -23,21 +23,21 @@ pub(crate) struct Shortcut {
     pub(crate) is_public: bool,
 }
 
-struct Taken {
+struct CacheEntry {
     raw: Box<[u8]>,
-    shortcut: Shortcut,
+    shortcut: CachedPath,
     /// Requests that went this way and are not in the name's own count yet: counting each there would have the workers
     /// contend for it.
     uses: Cell<u32>,
 }
 
-impl Shortcuts {
+impl PathCache {
     pub(crate) fn new() -> Self {
         Self { places: Vec::new(), hasher: foldhash::fast::RandomState::default() }
     }
 
     /// Where the path leads, and its place in the table.
-    pub(crate) fn get(&self, raw: &[u8]) -> Option<(Shortcut, usize)> {
+    pub(crate) fn get(&self, raw: &[u8]) -> Option<(CachedPath, usize)> {
         let place = self.place(raw);
         let taken = self.places.get(place)?.as_ref()?;
         (*taken.raw == *raw).then(|| (taken.shortcut.clone(), place))
@@ -53,7 +53,7 @@ impl Shortcuts {
         }
     }
 
-    pub(crate) fn put(&mut self, raw: &[u8], shortcut: Shortcut) {
+    pub(crate) fn put(&mut self, raw: &[u8], shortcut: CachedPath) {
         if raw.len() > RAW_MAX {
             return;
         }
@@ -62,8 +62,8 @@ impl Shortcuts {
         }
         let place = self.place(raw);
         if let Some(taken) = self.places.get_mut(place) {
-            taken.iter().for_each(Taken::tell);
-            *taken = Some(Taken { raw: raw.into(), shortcut, uses: Cell::new(0) });
+            taken.iter().for_each(CacheEntry::tell);
+            *taken = Some(CacheEntry { raw: raw.into(), shortcut, uses: Cell::new(0) });
         }
     }
 
@@ -73,7 +73,7 @@ impl Shortcuts {
     }
 }
 
-impl Taken {
+impl CacheEntry {
     fn tell(&self) {
         self.shortcut.name.used(u64::from(self.uses.take()));
     }

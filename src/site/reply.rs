@@ -8,7 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use bytes::Bytes;
 
-use crate::config::policy::rules::Policy;
+use crate::config::policy::rules::PathPolicy;
 use crate::files::Asset;
 use crate::files::digests::Digest;
 use crate::files::handle_pool::Handle;
@@ -18,14 +18,14 @@ use crate::http::disposition;
 use crate::http::method::ALLOW;
 use crate::http::multipart::{Boundary, Multipart};
 use crate::http::range::ByteRange;
-use crate::net::prerendered::Paced;
-use crate::net::prerendered::Ready;
+use crate::net::prerendered::PacedResponse;
+use crate::net::prerendered::PrerenderedResponse;
 use crate::net::segments::{Segment, Segments, Window};
-use crate::site::error::Refused;
+use crate::site::error::HttpError;
 use crate::sys::random::unguessable;
 
 /// Where a response's bytes come from.
-pub(crate) struct Source<'a> {
+pub(crate) struct ReplyBody<'a> {
     pub(crate) asset: &'a Arc<Asset>,
     /// For what does not lie on the heap.
     pub(crate) handle: Option<Arc<Handle>>,
@@ -42,18 +42,24 @@ pub(crate) type Checksums = Vec<(Algorithm, Digest)>;
 ///
 /// # Errors
 /// What the client's own conditions refuse.
-pub(crate) fn reply(answer: Answer, source: &Source<'_>, is_head: bool) -> Result<HttpResponse, Refused> {
+pub(crate) fn reply(
+    answer: Answer,
+    source: &ReplyBody<'_>,
+    is_head: bool,
+) -> Result<HttpResponse, HttpError> {
     let asset = source.asset;
     let is_whole = matches!(answer, Answer::Whole) && !is_head;
     let mut response = match answer {
         Answer::Whole => whole(source, is_head),
         Answer::Part(range) => part(range, source),
         Answer::Parts(ranges) => parts(&ranges, source),
-        Answer::NotModified => {
-            Ready::head(StatusCode::NOT_MODIFIED, asset.fields.validators(), Bytes::from_static(b"\r\n"))
-        }
-        Answer::PreconditionFailed => return Err(Refused::PreconditionFailed),
-        Answer::NotSatisfiable => return Err(Refused::NotSatisfiable(asset.length())),
+        Answer::NotModified => PrerenderedResponse::head(
+            StatusCode::NOT_MODIFIED,
+            asset.fields.validators(),
+            Bytes::from_static(b"\r\n"),
+        ),
+        Answer::PreconditionFailed => return Err(HttpError::PreconditionFailed),
+        Answer::NotSatisfiable => return Err(HttpError::NotSatisfiable(asset.length())),
     };
     if !source.checksums.is_empty() {
         add_lines(&mut response, &integrity(&source.checksums, is_whole));
@@ -64,9 +70,9 @@ pub(crate) fn reply(answer: Answer, source: &Source<'_>, is_head: bool) -> Resul
 /// The site's own page for `status`: its description and its bytes, without what belongs to it as a file.
 pub(crate) fn page(
     status: StatusCode,
-    policy: &Policy,
+    policy: &PathPolicy,
     varies: bool,
-    source: &Source<'_>,
+    source: &ReplyBody<'_>,
     is_head: bool,
 ) -> HttpResponse {
     let asset = source.asset;
@@ -74,26 +80,26 @@ pub(crate) fn page(
     fields.extend_from_slice(b"cache-control: no-cache\r\nx-content-type-options: nosniff\r\n");
     let (fields, tail) = (Bytes::from(fields), asset.fields.description());
     if is_head || asset.length() == 0 {
-        return Ready::head(status, fields, tail);
+        return PrerenderedResponse::head(status, fields, tail);
     }
     let mut segments = Segments::default();
     segments.push(source.segment(0..asset.length()));
-    Ready::segments(status, fields, tail, segments, paced(policy))
+    PrerenderedResponse::segments(status, fields, tail, segments, paced(policy))
 }
 
 /// The permanent redirect to another spelling of the same name.
-pub(crate) fn moved(policy: &Policy, location: &str) -> HttpResponse {
+pub(crate) fn moved(policy: &PathPolicy, location: &str) -> HttpResponse {
     redirect(StatusCode::MOVED_PERMANENTLY, policy, location)
 }
 
 /// A redirect.
-pub(crate) fn redirect(status: StatusCode, policy: &Policy, location: &str) -> HttpResponse {
+pub(crate) fn redirect(status: StatusCode, policy: &PathPolicy, location: &str) -> HttpResponse {
     let fields = format!("location: {location}\r\ncontent-length: 0\r\n\r\n");
-    Ready::head(status, lines_of(policy, &[]).into(), fields.into())
+    PrerenderedResponse::head(status, lines_of(policy, &[]).into(), fields.into())
 }
 
 /// A short text that was made for the request.
-pub(crate) fn text(policy: &Policy, body: &[u8], is_head: bool) -> HttpResponse {
+pub(crate) fn text(policy: &PathPolicy, body: &[u8], is_head: bool) -> HttpResponse {
     let fields = format!(
         "cache-control: no-cache\r\nx-content-type-options: nosniff\r\n\
          content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n",
@@ -102,21 +108,25 @@ pub(crate) fn text(policy: &Policy, body: &[u8], is_head: bool) -> HttpResponse 
     let mut block = lines_of(policy, fields.as_bytes());
     let body_at = block.len();
     if is_head {
-        return Ready::head(StatusCode::OK, block.into(), Bytes::new());
+        return PrerenderedResponse::head(StatusCode::OK, block.into(), Bytes::new());
     }
     block.extend_from_slice(body);
-    Ready::inline(StatusCode::OK, block.into(), body_at, None)
+    PrerenderedResponse::inline(StatusCode::OK, block.into(), body_at, None)
 }
 
 /// What every target allows.
-pub(crate) fn options(policy: &Policy) -> HttpResponse {
+pub(crate) fn options(policy: &PathPolicy) -> HttpResponse {
     let fields = format!("allow: {ALLOW}\r\n\r\n");
-    Ready::head(StatusCode::NO_CONTENT, lines_of(policy, fields.as_bytes()).into(), Bytes::new())
+    PrerenderedResponse::head(
+        StatusCode::NO_CONTENT,
+        lines_of(policy, fields.as_bytes()).into(),
+        Bytes::new(),
+    )
 }
 
 /// Adds field lines, each with its end, of names that the response does not have yet, or whose lines make one list.
 pub(crate) fn add_lines(response: &mut HttpResponse, lines: &str) {
-    if Ready::lead(response, lines.as_bytes()) {
+    if PrerenderedResponse::lead(response, lines.as_bytes()) {
         return;
     }
     for (name, value) in lines.split_terminator("\r\n").filter_map(|line| line.split_once(": ")) {
@@ -137,15 +147,15 @@ pub(crate) fn download(response: &mut HttpResponse, name: &[u8]) {
     }
 }
 
-fn lines_of(policy: &Policy, more: &[u8]) -> Vec<u8> {
+fn lines_of(policy: &PathPolicy, more: &[u8]) -> Vec<u8> {
     let mut lines = policy.lines_with(policy.vary(false));
     lines.extend_from_slice(more);
     lines
 }
 
 /// Has a response count towards the limits on bandwidth.
-pub(crate) fn paced(policy: &Policy) -> Paced {
-    Paced(policy.rates().cloned())
+pub(crate) fn paced(policy: &PathPolicy) -> PacedResponse {
+    PacedResponse(policy.rates().cloned())
 }
 
 /// Repr-Digest, and Content-Digest where the content is the whole representation (RFC 9530 §2, §3).
@@ -160,20 +170,26 @@ fn integrity(checksums: &Checksums, is_whole: bool) -> String {
     lines
 }
 
-fn whole(source: &Source<'_>, is_head: bool) -> HttpResponse {
+fn whole(source: &ReplyBody<'_>, is_head: bool) -> HttpResponse {
     let asset = source.asset;
     if is_head || asset.length() == 0 {
-        return Ready::head(StatusCode::OK, asset.fields.head(), Bytes::new());
+        return PrerenderedResponse::head(StatusCode::OK, asset.fields.head(), Bytes::new());
     }
     if let Some((block, body_at)) = asset.heap_whole() {
-        return Ready::inline(StatusCode::OK, block, body_at, Some(paced(&asset.policy)));
+        return PrerenderedResponse::inline(StatusCode::OK, block, body_at, Some(paced(&asset.policy)));
     }
     let mut segments = Segments::default();
     segments.push(source.segment(0..asset.length()));
-    Ready::segments(StatusCode::OK, asset.fields.head(), Bytes::new(), segments, paced(&asset.policy))
+    PrerenderedResponse::segments(
+        StatusCode::OK,
+        asset.fields.head(),
+        Bytes::new(),
+        segments,
+        paced(&asset.policy),
+    )
 }
 
-fn part(range: ByteRange, source: &Source<'_>) -> HttpResponse {
+fn part(range: ByteRange, source: &ReplyBody<'_>) -> HttpResponse {
     let asset = source.asset;
     let mut tail = Vec::with_capacity(128);
     tail.extend_from_slice(b"content-range: ");
@@ -182,10 +198,10 @@ fn part(range: ByteRange, source: &Source<'_>) -> HttpResponse {
     let mut segments = Segments::default();
     segments.push(source.segment(range.start()..range.end()));
     let (fields, paced) = (asset.fields.without_length(), paced(&asset.policy));
-    Ready::segments(StatusCode::PARTIAL_CONTENT, fields, tail.into(), segments, paced)
+    PrerenderedResponse::segments(StatusCode::PARTIAL_CONTENT, fields, tail.into(), segments, paced)
 }
 
-fn parts(ranges: &[ByteRange], source: &Source<'_>) -> HttpResponse {
+fn parts(ranges: &[ByteRange], source: &ReplyBody<'_>) -> HttpResponse {
     let asset = source.asset;
     let media_type = asset.fields.media_type().as_bytes();
     let framed =
@@ -200,10 +216,10 @@ fn parts(ranges: &[ByteRange], source: &Source<'_>) -> HttpResponse {
     }
     segments.push(Bytes::from(framed.closing()).into());
     let (fields, paced) = (asset.fields.without_type(), paced(&asset.policy));
-    Ready::segments(StatusCode::PARTIAL_CONTENT, fields, tail.into(), segments, paced)
+    PrerenderedResponse::segments(StatusCode::PARTIAL_CONTENT, fields, tail.into(), segments, paced)
 }
 
-impl Source<'_> {
+impl ReplyBody<'_> {
     fn segment(&self, range: Range<u64>) -> Segment {
         match self.asset.heap_body() {
             Some(bytes) => {

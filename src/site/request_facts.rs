@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 use crate::http::accept;
-use crate::http::decide::Asked;
-use crate::http::digest::{Algorithm, Want};
+use crate::http::decide::RequestFacts;
+use crate::http::digest::{Algorithm, DigestPreference};
 use crate::http::encoding::AcceptEncoding;
 use crate::http::precondition::Preconditions;
 
 /// The fields that decide which bytes are sent, and how many.
 #[derive(Default)]
-pub(crate) struct Fields<'a> {
+pub(crate) struct RequestHeaders<'a> {
     range: Option<Cow<'a, [u8]>>,
     if_match: Option<Cow<'a, [u8]>>,
     if_unmodified_since: Option<Cow<'a, [u8]>>,
@@ -25,7 +25,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) digest: Option<Algorithm>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> RequestHeaders<'a> {
     pub(crate) fn of(headers: &'a HeaderMap) -> Self {
         if headers.len() <= 1 && (headers.is_empty() || headers.contains_key(header::HOST)) {
             return Self::default();
@@ -52,8 +52,8 @@ impl<'a> Fields<'a> {
         self.codings.is_some_and(|codings| codings.refuses_identity())
     }
 
-    pub(crate) fn asked(&self, head_only: bool) -> Asked<'_> {
-        Asked {
+    pub(crate) fn asked(&self, head_only: bool) -> RequestFacts<'_> {
+        RequestFacts {
             head_only,
             range: self.range.as_deref(),
             preconditions: Preconditions {
@@ -92,7 +92,7 @@ pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Co
 }
 
 fn wanted_digest(headers: &HeaderMap) -> Option<Algorithm> {
-    let wanted = |name| Want::parse(&joined(headers, &name)?).best();
+    let wanted = |name| DigestPreference::parse(&joined(headers, &name)?).best();
     wanted(WANT_REPR_DIGEST).or_else(|| wanted(WANT_CONTENT_DIGEST))
 }
 

@@ -7,41 +7,41 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::config::policy::rules::Policy;
+use crate::config::policy::rules::PathPolicy;
 use crate::config::{Dotfiles, TrailingSlash};
 use crate::files::{Asset, Lookup, Name};
 use crate::http::authority::is_valid_host;
 use crate::http::cache_control;
-use crate::http::query::Wants;
+use crate::http::query::QueryOptions;
 use crate::http::redirects::{REDIRECTS_FILE, Redirect};
 use crate::http::target::{ParsedTarget, SitePath};
-use crate::site::error::Refused;
-use crate::site::handler::{Manners, Site};
-use crate::site::path_cache::Shortcut;
+use crate::site::error::HttpError;
+use crate::site::handler::{Site, SiteSettings};
+use crate::site::path_cache::CachedPath;
 use crate::site::reply::{moved, redirect};
 use crate::site::request_facts::takes_page;
-use crate::telemetry::access_log::record::Cached;
-use crate::telemetry::metrics::lookups::Hit;
+use crate::telemetry::access_log::record::CacheResult;
+use crate::telemetry::metrics::lookups::PathCacheHit;
 
 /// A file that a request leads to.
-pub(crate) struct Place {
+pub(crate) struct Resolved {
     pub(crate) asset: Arc<Asset>,
     pub(crate) name: Arc<Name>,
     /// The caches ought to hear of this use.
     pub(crate) is_due_for_touch: bool,
     /// The file answers for another name than its own.
-    pub(crate) stands_in: Option<StandIn>,
+    pub(crate) stands_in: Option<Fallback>,
 }
 
 /// What a response says differently because its file was asked for by another name.
-pub(crate) struct StandIn {
+pub(crate) struct Fallback {
     /// Only whoever takes pages gets it.
     by_accept: bool,
     /// The name that was asked for does not say that its bytes hold still, whatever the file's own says.
     is_revalidated: bool,
 }
 
-impl StandIn {
+impl Fallback {
     fn new(by_accept: bool, asked: &SitePath<'_>, asset: &Asset) -> Self {
         let guess = |name| cache_control::default_for(name, asset.fields().media_type());
         let is_guessed = asset.policy.cache_control().is_none();
@@ -65,7 +65,7 @@ impl StandIn {
 }
 
 /// What a short cut leads to.
-pub(crate) struct Recalled {
+pub(crate) struct CachedResolution {
     pub(crate) name: Arc<Name>,
     pub(crate) lookup: Lookup,
     pub(crate) wants_directory: bool,
@@ -78,21 +78,21 @@ pub(crate) struct Recalled {
 }
 
 /// Why a request leads to no file.
-pub(crate) enum Stop {
+pub(crate) enum EarlyResponse {
     /// Something else answers.
-    Response { response: Box<HttpResponse>, policy: Arc<Policy> },
+    Response { response: Box<HttpResponse>, policy: Arc<PathPolicy> },
     /// Nothing does. Without a policy that of the whole site holds.
-    Refused { refused: Refused, policy: Option<Arc<Policy>>, varies: bool },
+    Refused { refused: HttpError, policy: Option<Arc<PathPolicy>>, varies: bool },
     /// A page that is not what was asked for.
-    Page { asset: Arc<Asset>, status: StatusCode, policy: Arc<Policy> },
+    Page { asset: Arc<Asset>, status: StatusCode, policy: Arc<PathPolicy> },
 }
 
-impl Stop {
-    pub(crate) fn refused(refused: Refused) -> Self {
+impl EarlyResponse {
+    pub(crate) fn refused(refused: HttpError) -> Self {
         Self::Refused { refused, policy: None, varies: false }
     }
 
-    fn at(name: &Name, refused: Refused) -> Self {
+    fn at(name: &Name, refused: HttpError) -> Self {
         Self::Refused { refused, policy: Some(Arc::clone(&name.policy)), varies: false }
     }
 }
@@ -103,23 +103,23 @@ impl Site {
     pub(crate) fn recall(
         &self,
         request: &HttpRequest,
-        wants: Option<&Wants<'_>>,
-        cached: &Cell<Option<Cached>>,
-    ) -> Option<Recalled> {
+        wants: Option<&QueryOptions<'_>>,
+        cached: &Cell<Option<CacheResult>>,
+    ) -> Option<CachedResolution> {
         check_form(request).ok()?; // Before the short cut, which knows paths alone.
         let raw = request.uri().path().as_bytes();
         let now_ms = self.files.now_ms();
-        let (Shortcut { name, wants_directory, is_public }, place) =
+        let (CachedPath { name, wants_directory, is_public }, place) =
             self.shortcuts.borrow().get(raw).filter(|_| self.shortcuts_hold(wants))?;
         let was_trusted = !self.manners.notes || self.files.is_trusted(&name, now_ms);
         let lookup = self.files.recall(&name, now_ms)?;
-        cached.set(Some(if was_trusted { Cached::Hit } else { Cached::Revalidated }));
+        cached.set(Some(if was_trusted { CacheResult::Hit } else { CacheResult::Revalidated }));
         let is_due_for_touch = name.is_due_for_touch(now_ms);
-        Some(Recalled { name, lookup, wants_directory, is_public, is_due_for_touch, place })
+        Some(CachedResolution { name, lookup, wants_directory, is_public, is_due_for_touch, place })
     }
 
     /// What was recalled is what is answered with.
-    pub(crate) fn note_use(&self, recalled: &Recalled) {
+    pub(crate) fn note_use(&self, recalled: &CachedResolution) {
         self.shortcuts.borrow().used(recalled.place, recalled.is_due_for_touch);
         self.count_hit(&recalled.lookup);
     }
@@ -127,10 +127,10 @@ impl Site {
     /// Counts what the short cut led to that a response is made of.
     fn count_hit(&self, lookup: &Lookup) {
         self.lookups.hit(match lookup {
-            Lookup::File(asset) if asset.is_on_heap() => Hit::Heap,
-            Lookup::File(asset) if asset.mapping().is_some() => Hit::Mapped,
-            Lookup::File(_) => Hit::Unmapped,
-            _ => Hit::Nothing,
+            Lookup::File(asset) if asset.is_on_heap() => PathCacheHit::Heap,
+            Lookup::File(asset) if asset.mapping().is_some() => PathCacheHit::Mapped,
+            Lookup::File(_) => PathCacheHit::Unmapped,
+            _ => PathCacheHit::Nothing,
         });
     }
 
@@ -139,17 +139,18 @@ impl Site {
     pub(crate) async fn find(
         &self,
         request: &HttpRequest,
-        wants: Option<&Wants<'_>>,
-        cached: &Cell<Option<Cached>>,
-    ) -> Result<Place, Stop> {
+        wants: Option<&QueryOptions<'_>>,
+        cached: &Cell<Option<CacheResult>>,
+    ) -> Result<Resolved, EarlyResponse> {
         if let Some(recalled) = self.recall(request, wants, cached) {
             self.note_use(&recalled);
-            let Recalled { name, lookup, wants_directory, is_public, is_due_for_touch, .. } = recalled;
+            let CachedResolution { name, lookup, wants_directory, is_public, is_due_for_touch, .. } =
+                recalled;
             if !is_public {
                 self.admit(request, &name.path).await?;
             }
             if let Lookup::File(asset) = lookup {
-                return Ok(Place { asset, name, is_due_for_touch, stands_in: None });
+                return Ok(Resolved { asset, name, is_due_for_touch, stands_in: None });
             }
             if is_due_for_touch {
                 self.files.touch(&name, None).await;
@@ -165,7 +166,7 @@ impl Site {
     }
 
     /// Whether a path alone decides what it leads to.
-    fn shortcuts_hold(&self, wants: Option<&Wants<'_>>) -> bool {
+    fn shortcuts_hold(&self, wants: Option<&QueryOptions<'_>>) -> bool {
         let manners = &self.manners;
         wants.is_none_or(|wants| wants.archive.is_none())
             && !manners.redirects.has_forced()
@@ -175,12 +176,12 @@ impl Site {
     async fn look_up(
         &self,
         request: &HttpRequest,
-        wants: Option<&Wants<'_>>,
+        wants: Option<&QueryOptions<'_>>,
         target: ParsedTarget<'_>,
-        cached: &Cell<Option<Cached>>,
-    ) -> Result<Place, Stop> {
+        cached: &Cell<Option<CacheResult>>,
+    ) -> Result<Resolved, EarlyResponse> {
         if self.is_hidden(&target.path) {
-            return Err(Stop::refused(Refused::NotFound));
+            return Err(EarlyResponse::refused(HttpError::NotFound));
         }
         if self.manners.redirects.has_forced()
             && let Some(place) = self.redirected(request, &target, true).await?
@@ -199,11 +200,11 @@ impl Site {
         let found = self.files.find(&path).await;
         found.name.used(1);
         cached.set(Some(match found.lookup {
-            Lookup::Busy | Lookup::Failed => Cached::Fault,
-            _ if found.is_known => Cached::Hit,
-            _ => Cached::Miss,
+            Lookup::Busy | Lookup::Failed => CacheResult::Fault,
+            _ if found.is_known => CacheResult::Hit,
+            _ => CacheResult::Miss,
         }));
-        let shortcut = Shortcut { name: Arc::clone(&found.name), wants_directory, is_public };
+        let shortcut = CachedPath { name: Arc::clone(&found.name), wants_directory, is_public };
         self.shortcuts.borrow_mut().put(request.uri().path().as_bytes(), shortcut);
         match found.lookup {
             Lookup::File(asset) => Ok(self.place(asset, found.name)),
@@ -220,12 +221,12 @@ impl Site {
         name: &Name,
         lookup: &Lookup,
         wants_directory: bool,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), EarlyResponse> {
         refuse_unknown(name, lookup)?;
         match lookup {
-            Lookup::Forbidden => Err(Stop::at(name, Refused::Forbidden)),
+            Lookup::Forbidden => Err(EarlyResponse::at(name, HttpError::Forbidden)),
             Lookup::Missing if !wants_directory && !self.may_be_elsewhere(name) => {
-                Err(Stop::at(name, Refused::NotFound))
+                Err(EarlyResponse::at(name, HttpError::NotFound))
             }
             _ => Ok(()),
         }
@@ -235,16 +236,16 @@ impl Site {
     async fn instead(
         &self,
         request: &HttpRequest,
-        wants: Option<&Wants<'_>>,
+        wants: Option<&QueryOptions<'_>>,
         name: Arc<Name>,
         lookup: Lookup,
         wants_directory: bool,
-    ) -> Result<Place, Stop> {
+    ) -> Result<Resolved, EarlyResponse> {
         let raw = request.uri().path().as_bytes();
         let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
         let is_directory = matches!(lookup, Lookup::Directory);
         match self.manners.trailing_slash {
-            TrailingSlash::Add if is_directory && !wants_directory => Err(Stop::Response {
+            TrailingSlash::Add if is_directory && !wants_directory => Err(EarlyResponse::Response {
                 response: moved(&name.policy, &target.path.to_location(query_of(request))).into(),
                 policy: Arc::clone(&name.policy),
             }),
@@ -257,9 +258,9 @@ impl Site {
     async fn directory(
         &self,
         request: &HttpRequest,
-        wants: Option<&Wants<'_>>,
+        wants: Option<&QueryOptions<'_>>,
         target: ParsedTarget<'_>,
-    ) -> Result<Place, Stop> {
+    ) -> Result<Resolved, EarlyResponse> {
         let found = self.files.find(&target.path).await;
         let policy = Arc::clone(&found.name.policy);
         let slashless = || target.path.to_file_location(query_of(request));
@@ -267,7 +268,10 @@ impl Site {
         self.refuse_nothing(&found.name, &found.lookup, true)?;
         match (found.lookup, self.manners.trailing_slash) {
             (Lookup::File(_) | Lookup::Directory, TrailingSlash::Remove) if is_stray => {
-                return Err(Stop::Response { response: moved(&policy, &slashless()).into(), policy });
+                return Err(EarlyResponse::Response {
+                    response: moved(&policy, &slashless()).into(),
+                    policy,
+                });
             }
             (Lookup::File(asset), TrailingSlash::Ignore) => {
                 return Ok(self.place(asset, found.name));
@@ -278,7 +282,7 @@ impl Site {
         let archive = wants.and_then(|wants| wants.archive.as_deref());
         if let Some(word) = archive.filter(|_| policy.listing()) {
             if !self.manners.offers_archives {
-                return Err(Stop::at(&found.name, Refused::NotFound));
+                return Err(EarlyResponse::at(&found.name, HttpError::NotFound));
             }
             return Err(self.archive(request, &target, word, &policy).await);
         }
@@ -292,7 +296,7 @@ impl Site {
         if !policy.listing() {
             return self.missing(request, &target, &policy).await;
         }
-        Err(self.list(request, wants.unwrap_or(&Wants::default()), &target, &policy).await)
+        Err(self.list(request, wants.unwrap_or(&QueryOptions::default()), &target, &policy).await)
     }
 
     /// What stands for a name that is nowhere.
@@ -300,8 +304,8 @@ impl Site {
         &self,
         request: &HttpRequest,
         target: &ParsedTarget<'_>,
-        policy: &Arc<Policy>,
-    ) -> Result<Place, Stop> {
+        policy: &Arc<PathPolicy>,
+    ) -> Result<Resolved, EarlyResponse> {
         if let Some(place) = self.redirected(request, target, false).await? {
             return Ok(place);
         }
@@ -317,7 +321,7 @@ impl Site {
             }
         }
         let policy = Some(Arc::clone(policy));
-        Err(Stop::Refused { refused: Refused::NotFound, policy, varies: false })
+        Err(EarlyResponse::Refused { refused: HttpError::NotFound, policy, varies: false })
     }
 
     /// What the site's redirects say of a path; none where they say nothing.
@@ -326,7 +330,7 @@ impl Site {
         request: &HttpRequest,
         target: &ParsedTarget<'_>,
         forced_only: bool,
-    ) -> Result<Option<Place>, Stop> {
+    ) -> Result<Option<Resolved>, EarlyResponse> {
         let path = [b"/", target.path.as_bytes()].concat();
         let found = self.manners.redirects.find(&path, query_of(request), forced_only);
         let (rewritten, status) = match found {
@@ -335,7 +339,7 @@ impl Site {
                 let policy = self.manners.rules.policy(&target.path);
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
                 let response = redirect(status, &policy, &location).into();
-                return Err(Stop::Response { response, policy });
+                return Err(EarlyResponse::Response { response, policy });
             }
             Some(Redirect::Rewrite { path, status }) => (path, status),
         };
@@ -355,20 +359,26 @@ impl Site {
                 Ok(Some(self.stand_in(asset, found.name, false, &target.path)))
             }
             (Lookup::File(asset), Ok(status)) => {
-                Err(Stop::Page { policy: Arc::clone(&asset.policy), asset, status })
+                Err(EarlyResponse::Page { policy: Arc::clone(&asset.policy), asset, status })
             }
             _ => Ok(None),
         }
     }
 
-    fn stand_in(&self, asset: Arc<Asset>, name: Arc<Name>, by_accept: bool, asked: &SitePath<'_>) -> Place {
-        let stands_in = Some(StandIn::new(by_accept, asked, &asset));
-        Place { stands_in, ..self.place(asset, name) }
+    fn stand_in(
+        &self,
+        asset: Arc<Asset>,
+        name: Arc<Name>,
+        by_accept: bool,
+        asked: &SitePath<'_>,
+    ) -> Resolved {
+        let stands_in = Some(Fallback::new(by_accept, asked, &asset));
+        Resolved { stands_in, ..self.place(asset, name) }
     }
 
-    fn place(&self, asset: Arc<Asset>, name: Arc<Name>) -> Place {
+    fn place(&self, asset: Arc<Asset>, name: Arc<Name>) -> Resolved {
         let is_due_for_touch = name.is_due_for_touch(self.files.now_ms());
-        Place { asset, name, is_due_for_touch, stands_in: None }
+        Resolved { asset, name, is_due_for_touch, stands_in: None }
     }
 
     /// Whether a name that is missing may lead somewhere all the same.
@@ -381,7 +391,7 @@ impl Site {
     }
 }
 
-impl Manners {
+impl SiteSettings {
     /// Whether a slash at the end of this path is as it should be.
     fn slash_is_usual(&self, path: &SitePath<'_>) -> bool {
         self.trailing_slash == TrailingSlash::Add || path.is_root()
@@ -394,25 +404,25 @@ pub(crate) fn hides(dotfiles: Dotfiles, path: &SitePath<'_>) -> bool {
 }
 
 /// Refuses a name of which it could not be found out what it leads to.
-fn refuse_unknown(name: &Name, lookup: &Lookup) -> Result<(), Stop> {
+fn refuse_unknown(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
     match lookup {
-        Lookup::Busy => Err(Stop::at(name, Refused::Busy)),
-        Lookup::Failed => Err(Stop::at(name, Refused::Failed)),
+        Lookup::Busy => Err(EarlyResponse::at(name, HttpError::Busy)),
+        Lookup::Failed => Err(EarlyResponse::at(name, HttpError::Failed)),
         _ => Ok(()),
     }
 }
 
 /// RFC 9112 §3.2: a file is asked for in origin form, or in absolute form with a host that could be one.
-fn check_form(request: &HttpRequest) -> Result<(), Stop> {
+fn check_form(request: &HttpRequest) -> Result<(), EarlyResponse> {
     let uri = request.uri();
     let is_http = uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
     let host_is_valid = uri.authority().is_none_or(|host| is_valid_host(host.as_str().as_bytes()));
-    if is_http && host_is_valid { Ok(()) } else { Err(Stop::refused(Refused::BadTarget)) }
+    if is_http && host_is_valid { Ok(()) } else { Err(EarlyResponse::refused(HttpError::BadTarget)) }
 }
 
-fn bad_target(raw: &[u8], why: crate::http::target::BadTarget) -> Stop {
+fn bad_target(raw: &[u8], why: crate::http::target::TargetError) -> EarlyResponse {
     log::debug!("target {}: {why:?}", raw.escape_ascii());
-    Stop::refused(Refused::BadTarget)
+    EarlyResponse::refused(HttpError::BadTarget)
 }
 
 fn query_of(request: &HttpRequest) -> Option<&[u8]> {

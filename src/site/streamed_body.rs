@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
-use crate::sys::blocking_pool::Disk;
+use crate::sys::blocking_pool::BlockingPool;
 
 /// What makes a body piece by piece.
-pub(crate) trait Produce: Send + 'static {
+pub(crate) trait ChunkSource: Send + 'static {
     /// The next piece, which may be empty; none after the last. Blocks.
     ///
     /// # Errors
@@ -25,41 +25,41 @@ pub(crate) trait Produce: Send + 'static {
 ///
 /// The next piece is made while the last one is on its way, and no further one until it is asked for: a client that takes
 /// its time holds two pieces, and no thread.
-pub(crate) struct Produced<P: Produce> {
+pub(crate) struct StreamedBody<P: ChunkSource> {
     state: State<P>,
     /// The piece that was made before the response began.
     first: Option<Bytes>,
-    pool: Arc<Disk>,
+    pool: Arc<BlockingPool>,
 }
 
 /// A producer, and the permit that it holds until it is gone.
-pub(crate) struct Permitted<P> {
+pub(crate) struct Admitted<P> {
     producer: P,
     _permit: OwnedSemaphorePermit,
 }
 
 /// A body's first piece, and what makes the rest unless that was all.
-pub(crate) struct Begun<P> {
+pub(crate) struct FirstChunk<P> {
     pub(crate) first: Bytes,
-    pub(crate) rest: Option<Box<Permitted<P>>>,
+    pub(crate) rest: Option<Box<Admitted<P>>>,
 }
 
 enum State<P> {
-    Idle(Box<Permitted<P>>),
-    Working(JoinHandle<Made<P>>),
+    Idle(Box<Admitted<P>>),
+    Working(JoinHandle<ProducedChunk<P>>),
     Done,
 }
 
 /// The producer unless it has ended, and what it made.
-type Made<P> = (Option<Box<Permitted<P>>>, io::Result<Option<Bytes>>);
+type ProducedChunk<P> = (Option<Box<Admitted<P>>>, io::Result<Option<Bytes>>);
 
-impl<P: Produce> Begun<P> {
+impl<P: ChunkSource> FirstChunk<P> {
     /// Makes pieces until they are `enough` bytes, so that a short body is whole before its response begins. Blocks.
     ///
     /// # Errors
     /// What the producer says.
     pub(crate) fn with(producer: P, permit: OwnedSemaphorePermit, enough: usize) -> io::Result<Self> {
-        let mut held = Box::new(Permitted { producer, _permit: permit });
+        let mut held = Box::new(Admitted { producer, _permit: permit });
         let mut first = Vec::new();
         while first.len() < enough {
             match held.producer.next()? {
@@ -74,9 +74,9 @@ impl<P: Produce> Begun<P> {
     }
 }
 
-impl<P: Produce> Produced<P> {
+impl<P: ChunkSource> StreamedBody<P> {
     /// A body that goes on after `first`, its pieces made on `pool`.
-    pub(crate) fn new(first: Bytes, rest: Box<Permitted<P>>, pool: Arc<Disk>) -> Self {
+    pub(crate) fn new(first: Bytes, rest: Box<Admitted<P>>, pool: Arc<BlockingPool>) -> Self {
         Self { state: State::Idle(rest), first: Some(first), pool }
     }
 
@@ -92,7 +92,7 @@ impl<P: Produce> Produced<P> {
     }
 }
 
-impl<P: Produce> MessageBody for Produced<P> {
+impl<P: ChunkSource> MessageBody for StreamedBody<P> {
     type Error = io::Error;
 
     fn size(&self) -> BodySize {
@@ -123,10 +123,10 @@ impl<P: Produce> MessageBody for Produced<P> {
     }
 }
 
-impl<P: Produce> Unpin for Produced<P> {}
+impl<P: ChunkSource> Unpin for StreamedBody<P> {}
 
 /// What a producer holds (a hundred thousand names, an open file) is let go where waiting does no harm.
-impl<P: Produce> Drop for Produced<P> {
+impl<P: ChunkSource> Drop for StreamedBody<P> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Done => {}
@@ -150,7 +150,7 @@ mod tests {
         ends_at: usize,
     }
 
-    impl Produce for Numbers {
+    impl ChunkSource for Numbers {
         fn next(&mut self) -> io::Result<Option<Bytes>> {
             let number = self.made.fetch_add(1, Ordering::SeqCst);
             match number {
@@ -167,14 +167,14 @@ mod tests {
         (Numbers { made: Arc::clone(&made), fails_at, ends_at }, made)
     }
 
-    fn body(numbers: Numbers, permits: &Arc<Semaphore>) -> Produced<Numbers> {
+    fn body(numbers: Numbers, permits: &Arc<Semaphore>) -> StreamedBody<Numbers> {
         let permit = Arc::clone(permits).try_acquire_owned().unwrap();
-        let begun = Begun::with(numbers, permit, 1).unwrap();
-        let pool = Arc::new(Disk::new("produced", 1, 0).unwrap());
-        Produced::new(begun.first, begun.rest.unwrap(), pool)
+        let begun = FirstChunk::with(numbers, permit, 1).unwrap();
+        let pool = Arc::new(BlockingPool::new("produced", 1, 0).unwrap());
+        StreamedBody::new(begun.first, begun.rest.unwrap(), pool)
     }
 
-    async fn next(body: &mut Produced<Numbers>) -> Option<io::Result<Bytes>> {
+    async fn next(body: &mut StreamedBody<Numbers>) -> Option<io::Result<Bytes>> {
         poll_fn(|cx| Pin::new(&mut *body).poll_next(cx)).await
     }
 
@@ -245,11 +245,11 @@ mod tests {
     fn a_short_body_is_whole_at_once() {
         let permits = Arc::new(Semaphore::new(1));
         let permit = || Arc::clone(&permits).try_acquire_owned().unwrap();
-        let whole = Begun::with(numbers(9, 5).0, permit(), 100).unwrap();
+        let whole = FirstChunk::with(numbers(9, 5).0, permit(), 100).unwrap();
         assert!(whole.first == "024" && whole.rest.is_none());
-        let begun = Begun::with(numbers(9, 5).0, permit(), 2).unwrap();
+        let begun = FirstChunk::with(numbers(9, 5).0, permit(), 2).unwrap();
         assert!(begun.first == "02" && begun.rest.is_some());
         drop(begun);
-        assert!(Begun::with(numbers(1, 5).0, permit(), 2).is_err());
+        assert!(FirstChunk::with(numbers(1, 5).0, permit(), 2).is_err());
     }
 }

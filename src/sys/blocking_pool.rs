@@ -7,11 +7,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 /// A bounded pool of threads for calls that block. What exceeds the threads waits its turn.
-pub(crate) struct Disk {
+pub(crate) struct BlockingPool {
     runtime: Option<Runtime>,
 }
 
-impl Disk {
+impl BlockingPool {
     /// A pool of at most `threads` threads, started as they are needed and named `name`.
     /// `niceness` is how far they stand back when the processor is short (0: not at all, 19: entirely).
     pub(crate) fn new(name: &str, threads: usize, niceness: i32) -> io::Result<Self> {
@@ -29,11 +29,11 @@ impl Disk {
         &self,
         limit: Duration,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Unanswered> {
-        let mut wanted = Wanted(self.run(job));
+    ) -> Result<T, JobLost> {
+        let mut wanted = CancellableJob(self.run(job));
         match tokio::time::timeout(limit, &mut wanted.0).await {
-            Ok(done) => done.map_err(|_| Unanswered::Panicked),
-            Err(_) => Err(Unanswered::TimedOut),
+            Ok(done) => done.map_err(|_| JobLost::Panicked),
+            Err(_) => Err(JobLost::TimedOut),
         }
     }
 
@@ -48,7 +48,7 @@ impl Disk {
 
 /// Why a job that was asked for brought nothing.
 #[derive(Debug)]
-pub(crate) enum Unanswered {
+pub(crate) enum JobLost {
     /// Its time was up.
     TimedOut,
     /// It panicked; the panic hook has said why.
@@ -56,9 +56,9 @@ pub(crate) enum Unanswered {
 }
 
 /// A job of which nobody hears any more is not begun.
-struct Wanted<T>(JoinHandle<T>);
+struct CancellableJob<T>(JoinHandle<T>);
 
-impl<T> Drop for Wanted<T> {
+impl<T> Drop for CancellableJob<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -71,7 +71,7 @@ pub(crate) fn step_back(niceness: i32) {
     }
 }
 
-impl Drop for Disk {
+impl Drop for BlockingPool {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -88,13 +88,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_nobody_waits_for_is_not_begun() {
-        let disk = Disk::new("disk", 1, 0).unwrap();
+        let disk = BlockingPool::new("disk", 1, 0).unwrap();
         let (release, held) = channel::<()>();
         let busy = disk.run(move || held.recv().is_ok());
         let has_run = Arc::new(AtomicBool::new(false));
         let job = Arc::clone(&has_run);
         let asked = disk.ask(Duration::from_millis(10), move || job.store(true, Ordering::Relaxed)).await;
-        assert!(matches!(asked, Err(Unanswered::TimedOut)));
+        assert!(matches!(asked, Err(JobLost::TimedOut)));
         release.send(()).unwrap();
         assert!(busy.await.unwrap());
         assert_eq!(disk.ask(Duration::from_secs(20), || 7).await.unwrap(), 7);

@@ -7,13 +7,13 @@ use std::io::{self, Read, Write};
 use brotli::enc::BrotliEncoderParams;
 use flate2::{Compression, GzBuilder};
 
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 
 /// Encodes `bytes`. Takes seconds for megabytes, and memory as [`copy_encoded`] does.
 ///
 /// # Errors
 /// Where memory is short.
-pub(crate) fn encode(coding: Coding, bytes: &[u8]) -> io::Result<Vec<u8>> {
+pub(crate) fn encode(coding: Encoding, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoded = Vec::new();
     copy_encoded(coding, bytes, &mut encoded, bytes.len() as u64)?;
     Ok(encoded)
@@ -28,16 +28,16 @@ pub(crate) fn encode(coding: Coding, bytes: &[u8]) -> io::Result<Vec<u8>> {
 /// `UnexpectedEof` and `InvalidData` where there are fewer or more bytes than `length`: a file changed under way. What the
 /// reader and the writer say.
 pub(crate) fn copy_encoded(
-    coding: Coding,
+    coding: Encoding,
     reader: impl Read,
     writer: impl Write,
     length: u64,
 ) -> io::Result<()> {
     let reader = Exactly { reader, left: length };
     match coding {
-        Coding::Br => copy_br(reader, writer, length),
-        Coding::Zstd => copy_zstd(reader, writer, length),
-        Coding::Gzip => copy_gzip(reader, writer),
+        Encoding::Br => copy_br(reader, writer, length),
+        Encoding::Zstd => copy_zstd(reader, writer, length),
+        Encoding::Gzip => copy_gzip(reader, writer),
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         std::iter::repeat_with(next).take(length).collect()
     }
 
-    fn decoded(coding: Coding, encoded: &[u8]) -> Vec<u8> {
+    fn decoded(coding: Encoding, encoded: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         decoder(coding, encoded).unwrap().read_to_end(&mut bytes).unwrap();
         bytes
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_was_encoded_decodes_to_what_it_was() {
-        for coding in Coding::ALL {
+        for coding in Encoding::ALL {
             for sample in samples() {
                 let encoded = encode(coding, &sample).unwrap();
                 assert_eq!(decoded(coding, &encoded), sample, "{coding:?}, {} bytes", sample.len());
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn text_becomes_a_third_of_itself() {
         let text = &samples()[3];
-        for coding in Coding::ALL {
+        for coding in Encoding::ALL {
             assert!(encode(coding, text).unwrap().len() * 3 < text.len(), "{coding:?}");
         }
     }
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_same_bytes_have_the_same_encoding_however_they_come() {
-        for coding in Coding::ALL {
+        for coding in Encoding::ALL {
             for sample in samples() {
                 let once = encode(coding, &sample).unwrap();
                 assert_eq!(encode(coding, &sample).unwrap(), once);
@@ -189,14 +189,14 @@ mod tests {
 
     #[test]
     fn gzip_tells_neither_a_date_nor_a_name_nor_a_system() {
-        let encoded = encode(Coding::Gzip, b"x").unwrap();
+        let encoded = encode(Encoding::Gzip, b"x").unwrap();
         assert_eq!(encoded[..10], [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 2, 255]);
     }
 
     #[test]
     fn zstandard_tells_its_content_size_and_has_a_checksum_and_no_dictionary() {
         // RFC 8878 §3.1.1: magic number, then single segment, checksum, no dictionary, a size of one byte.
-        let encoded = encode(Coding::Zstd, &[b'x'; 200]).unwrap();
+        let encoded = encode(Encoding::Zstd, &[b'x'; 200]).unwrap();
         assert_eq!(encoded[..6], [0x28, 0xB5, 0x2F, 0xFD, 0b0010_0100, 200]);
     }
 
@@ -204,12 +204,12 @@ mod tests {
     fn the_window_of_a_large_file_is_no_larger_than_browsers_take() {
         let length = (1 << ZSTD_WINDOW_LOG_MAX) + 1;
         let mut encoded = Vec::new();
-        copy_encoded(Coding::Zstd, io::repeat(b'x').take(length), &mut encoded, length).unwrap();
+        copy_encoded(Encoding::Zstd, io::repeat(b'x').take(length), &mut encoded, length).unwrap();
         // No single segment, so a window descriptor follows (RFC 8878 §3.1.1.1.2).
         assert_eq!(encoded[4] & 0b0010_0000, 0);
         assert_eq!(u32::from(encoded[5] >> 3) + 10, ZSTD_WINDOW_LOG_MAX);
         assert_eq!(encoded[5] & 0b111, 0);
-        let mut decoder = decoder(Coding::Zstd, encoded.as_slice()).unwrap();
+        let mut decoder = decoder(Encoding::Zstd, encoded.as_slice()).unwrap();
         assert_eq!(io::copy(&mut decoder, &mut io::sink()).unwrap(), length);
     }
 
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn another_number_of_bytes_than_was_said_is_an_error() {
-        for coding in Coding::ALL {
+        for coding in Encoding::ALL {
             for (length, kind) in [(9, io::ErrorKind::InvalidData), (11, io::ErrorKind::UnexpectedEof)] {
                 let error = copy_encoded(coding, b"0123456789".as_slice(), io::sink(), length).unwrap_err();
                 assert_eq!(error.kind(), kind, "{coding:?}, {length}");
@@ -250,7 +250,7 @@ mod tests {
             }
         }
         let sample = noise(300_000);
-        for coding in Coding::ALL {
+        for coding in Encoding::ALL {
             let error = copy_encoded(coding, sample.as_slice(), Full, sample.len() as u64).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{coding:?}");
         }

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::sys::compress::ZSTD_WINDOW_LOG_MAX;
 
 /// Decodes what `encoded` gives, as it is read. What ends too early, goes on after its end or is no such coding is an error
@@ -12,17 +12,17 @@ use crate::sys::compress::ZSTD_WINDOW_LOG_MAX;
 ///
 /// # Errors
 /// Where memory is short.
-pub(crate) fn decoder<'a>(coding: Coding, encoded: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn decoder<'a>(coding: Encoding, encoded: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match coding {
-        Coding::Br => {
+        Encoding::Br => {
             Box::new(Br { decoder: brotli::Decompressor::new(encoded, BR_BUFFER), has_ended: false })
         }
-        Coding::Zstd => {
+        Encoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(encoded)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
             Box::new(decoder)
         }
-        Coding::Gzip => Box::new(MultiGzDecoder::new(encoded)),
+        Encoding::Gzip => Box::new(MultiGzDecoder::new(encoded)),
     })
 }
 
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use crate::sys::compress::encode;
 
-    fn decode(coding: Coding, encoded: &[u8]) -> io::Result<Vec<u8>> {
+    fn decode(coding: Encoding, encoded: &[u8]) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         decoder(coding, encoded)?.read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn what_is_cut_short_is_an_error() {
         let sample: Vec<u8> = (0..2_000_u32).flat_map(u32::to_be_bytes).collect();
-        for coding in Coding::ALL {
+        for coding in Encoding::ALL {
             let encoded = encode(coding, &sample).unwrap();
             assert_eq!(decode(coding, &encoded).unwrap(), sample);
             for length in [1, encoded.len() / 2, encoded.len() - 1] {
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn what_goes_on_after_its_end_is_an_error() {
-        for coding in Coding::ALL {
+        for coding in Encoding::ALL {
             for more in [1, 100, 200_000] {
                 let mut encoded = encode(coding, b"a sentence").unwrap();
                 encoded.resize(encoded.len() + more, b'!');
@@ -88,11 +88,11 @@ mod tests {
 
     #[test]
     fn what_is_no_such_coding_is_an_error() {
-        for coding in Coding::ALL {
+        for coding in Encoding::ALL {
             assert!(decode(coding, b"<!doctype html><title>no coding</title>").is_err(), "{coding:?}");
         }
-        assert!(decode(Coding::Br, b"").is_err());
-        assert!(decode(Coding::Gzip, b"").is_err());
+        assert!(decode(Encoding::Br, b"").is_err());
+        assert!(decode(Encoding::Gzip, b"").is_err());
     }
 
     #[test]
@@ -101,6 +101,6 @@ mod tests {
         encoder.window_log(ZSTD_WINDOW_LOG_MAX + 1).unwrap();
         // Without a content size the window is told as it is.
         io::copy(&mut io::repeat(b'x').take(1000), &mut encoder).unwrap();
-        assert!(decode(Coding::Zstd, &encoder.finish().unwrap()).is_err());
+        assert!(decode(Encoding::Zstd, &encoder.finish().unwrap()).is_err());
     }
 }

@@ -61,7 +61,7 @@ impl std::fmt::Debug for Mapping {
 
 /// A run of bytes to write: ours, or a file's.
 #[derive(Clone, Debug)]
-pub(crate) enum Run<'a> {
+pub(crate) enum IoRun<'a> {
     Bytes(&'a [u8]),
     Mapped(&'a Mapping, Range<usize>),
 }
@@ -70,15 +70,15 @@ pub(crate) enum Run<'a> {
 ///
 /// # Errors
 /// EAGAIN from a full socket, EFAULT when nothing was written and a mapped page is past the end of its file.
-pub(crate) fn writev<'a>(socket: impl AsFd, runs: impl Iterator<Item = Run<'a>>) -> io::Result<usize> {
+pub(crate) fn writev<'a>(socket: impl AsFd, runs: impl Iterator<Item = IoRun<'a>>) -> io::Result<usize> {
     let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; RUNS_MAX];
     let mut count = 0;
     for (vector, run) in vectors.iter_mut().zip(runs) {
         *vector = match run {
-            Run::Bytes(bytes) => {
+            IoRun::Bytes(bytes) => {
                 libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
             }
-            Run::Mapped(mapping, range) => {
+            IoRun::Mapped(mapping, range) => {
                 let is_inside = range.start <= range.end && range.end <= mapping.len();
                 assert!(is_inside, "a run ends inside its mapping");
                 libc::iovec {
@@ -184,9 +184,11 @@ mod tests {
     fn runs_of_both_kinds_leave_in_order() {
         let mapping = Mapping::of(temp(b"0123456789").as_fd(), 10).unwrap();
         let (near, mut far) = UnixStream::pair().unwrap();
-        let sent =
-            writev(&near, [Run::Bytes(b"ab"), Run::Mapped(&mapping, 3..6), Run::Bytes(b"c")].into_iter())
-                .unwrap();
+        let sent = writev(
+            &near,
+            [IoRun::Bytes(b"ab"), IoRun::Mapped(&mapping, 3..6), IoRun::Bytes(b"c")].into_iter(),
+        )
+        .unwrap();
         assert_eq!(sent, 6);
         let mut got = [0; 6];
         far.read_exact(&mut got).unwrap();
@@ -199,7 +201,7 @@ mod tests {
         let mapping = Mapping::of(file.as_fd(), 8192).unwrap();
         file.set_len(0).unwrap();
         let (near, _far) = UnixStream::pair().unwrap();
-        let error = writev(&near, [Run::Mapped(&mapping, 0..8192)].into_iter()).unwrap_err();
+        let error = writev(&near, [IoRun::Mapped(&mapping, 0..8192)].into_iter()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
         assert_eq!(mapping.populate(0..8192).unwrap_err().raw_os_error(), Some(libc::EFAULT));
     }
@@ -237,6 +239,6 @@ mod tests {
     fn a_run_past_the_end_of_its_mapping_is_refused() {
         let mapping = Mapping::of(temp(b"0123456789").as_fd(), 10).unwrap();
         let (near, _far) = UnixStream::pair().unwrap();
-        let _ = writev(&near, [Run::Mapped(&mapping, 3..11)].into_iter());
+        let _ = writev(&near, [IoRun::Mapped(&mapping, 3..11)].into_iter());
     }
 }

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// When what comes next is due, in nanoseconds of the guard's clock. Whoever reserves is told when to send, so nobody has to
 /// be woken who can't; many workers share one without a lock. The rate is no part of it and may change.
 #[derive(Debug, Default)]
-pub(crate) struct Bucket {
+pub(crate) struct RateBucket {
     due: AtomicU64,
 }
 
-impl Bucket {
+impl RateBucket {
     /// Reserves what takes `cost` nanoseconds of the rate, and returns the moment from which it may be sent: `now` or
     /// before, or later. Of the time that nothing was sent in, `credit` nanoseconds at most are made up for.
     pub(crate) fn reserve(&self, now: u64, cost: u64, credit: u64) -> u64 {
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn reservations_follow_one_another_at_the_rate() {
-        let bucket = Bucket::default();
+        let bucket = RateBucket::default();
         let now = 5 * SECOND;
         let times: Vec<u64> = (0..4).map(|_| bucket.reserve(now, 10 * MILLI, 0) - now).collect();
         assert_eq!(times, [0, 10 * MILLI, 20 * MILLI, 30 * MILLI]);
@@ -63,17 +63,17 @@ mod tests {
 
     #[test]
     fn what_was_not_used_is_made_up_for_as_far_as_the_credit_goes() {
-        let bucket = Bucket::default();
+        let bucket = RateBucket::default();
         bucket.reserve(SECOND, 10 * MILLI, 0);
         let now = 9 * SECOND;
-        let due = |bucket: &Bucket| bucket.reserve(now, 10 * MILLI, 30 * MILLI) <= now;
+        let due = |bucket: &RateBucket| bucket.reserve(now, 10 * MILLI, 30 * MILLI) <= now;
         let at_once: Vec<bool> = (0..6).map(|_| due(&bucket)).collect();
         assert_eq!(at_once, [true, true, true, true, false, false]);
     }
 
     #[test]
     fn a_late_reservation_takes_up_where_the_last_one_ended() {
-        let bucket = Bucket::default();
+        let bucket = RateBucket::default();
         let start = SECOND;
         let mut now = start;
         for _ in 0..1000 {
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_due_again() {
-        let bucket = Bucket::default();
+        let bucket = RateBucket::default();
         let now = SECOND;
         bucket.reserve(now, 10 * MILLI, 0);
         bucket.reserve(now, 10 * MILLI, 0);

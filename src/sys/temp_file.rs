@@ -11,14 +11,14 @@ use rustix::io::Errno;
 
 /// A file under a hidden name, in the directory where it is to appear. Removed when dropped, unless it was kept.
 #[derive(Debug)]
-pub(crate) struct Temporary<'a> {
+pub(crate) struct TempFile<'a> {
     directory: BorrowedFd<'a>,
     name: String,
     file: File,
     is_kept: bool,
 }
 
-impl<'a> Temporary<'a> {
+impl<'a> TempFile<'a> {
     /// An empty file in `directory` that nobody else may read yet.
     ///
     /// It is locked for as long as its process lives: what has no lock was left behind.
@@ -62,7 +62,7 @@ impl<'a> Temporary<'a> {
     }
 }
 
-impl Write for Temporary<'_> {
+impl Write for TempFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
@@ -72,7 +72,7 @@ impl Write for Temporary<'_> {
     }
 }
 
-impl Drop for Temporary<'_> {
+impl Drop for TempFile<'_> {
     fn drop(&mut self) {
         if !self.is_kept {
             let _ = fs::unlinkat(self.directory, &self.name, AtFlags::empty());
@@ -80,7 +80,7 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// Whether a name is one that [`Temporary::create`] gives.
+/// Whether a name is one that [`TempFile::create`] gives.
 pub(crate) fn is_temporary(name: &[u8]) -> bool {
     name.starts_with(PREFIX.as_bytes())
 }
@@ -123,7 +123,7 @@ mod tests {
     fn what_is_not_kept_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let handle = File::open(dir.path()).unwrap();
-        let mut temporary = Temporary::create(handle.as_fd()).unwrap();
+        let mut temporary = TempFile::create(handle.as_fd()).unwrap();
         temporary.write_all(b"half").unwrap();
         assert!(names(dir.path()).iter().all(|name| is_temporary(name.as_bytes())));
         drop(temporary);
@@ -138,7 +138,7 @@ mod tests {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
         let original = File::open(&path).unwrap();
         original.set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(315_532_801, 7)).unwrap();
-        let mut temporary = Temporary::create(handle.as_fd()).unwrap();
+        let mut temporary = TempFile::create(handle.as_fd()).unwrap();
         temporary.write_all(b"whole").unwrap();
         temporary.dress_as(&fs::fstat(&original).unwrap()).unwrap();
         temporary.keep(b"b").unwrap();
@@ -153,7 +153,7 @@ mod tests {
     fn only_what_nobody_works_on_is_cleared_up() {
         let dir = tempfile::tempdir().unwrap();
         let handle = File::open(dir.path()).unwrap();
-        let temporary = Temporary::create(handle.as_fd()).unwrap();
+        let temporary = TempFile::create(handle.as_fd()).unwrap();
         let name = temporary.name.clone();
         clear_up(handle.as_fd(), name.as_bytes()).unwrap();
         assert_eq!(names(dir.path()), [name]);

@@ -9,22 +9,22 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 /// Whether something is said now.
 #[derive(Debug)]
-pub(crate) struct Telling {
+pub(crate) struct LogThrottle {
     started: Instant,
     all: DefaultDirectRateLimiter,
 }
 
 /// When a client was last spoken of.
 #[derive(Debug, Default)]
-pub(crate) struct Told(AtomicU64);
+pub(crate) struct LastLogged(AtomicU64);
 
-impl Telling {
+impl LogThrottle {
     pub(crate) fn new() -> Self {
         Self { started: Instant::now(), all: RateLimiter::direct(Quota::per_minute(LINES_A_MINUTE)) }
     }
 
     /// Whether a client is to be spoken of that was `told` of then.
-    pub(crate) fn is_due(&self, told: &Told) -> bool {
+    pub(crate) fn is_due(&self, told: &LastLogged) -> bool {
         let minute = self.started.elapsed().as_secs() / 60 + 1;
         let is_new =
             told.0.load(Ordering::Relaxed) != minute && told.0.swap(minute, Ordering::Relaxed) != minute;
@@ -34,9 +34,9 @@ impl Telling {
 
 /// How often something occurred.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(AtomicU64);
+pub(crate) struct SampledCounter(AtomicU64);
 
-impl Tally {
+impl SampledCounter {
     /// It occurred once more: for the how-manieth time, and whether the log is to hear of it.
     pub(crate) fn count(&self) -> (u64, bool) {
         let before = self.0.fetch_add(1, Ordering::Relaxed);
@@ -59,10 +59,10 @@ mod tests {
 
     #[test]
     fn a_client_is_spoken_of_once_a_minute_and_all_together_sixty_times() {
-        let (telling, told) = (Telling::new(), Told::default());
+        let (telling, told) = (LogThrottle::new(), LastLogged::default());
         assert!(telling.is_due(&told));
         assert!(!telling.is_due(&told));
-        let others = (0..1000).filter(|_| telling.is_due(&Told::default())).count();
+        let others = (0..1000).filter(|_| telling.is_due(&LastLogged::default())).count();
         assert!((59..=90).contains(&others), "{others}");
     }
 }

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pagecast::files::storage::{Call, Fault, Faulty, Seen, Slow, When};
+use pagecast::files::storage::{Call, Faulty, InjectedFault, RecordedCall, Slow, When};
 use rustix::io::Errno;
 
 use crate::in_process::InProcess;
@@ -19,7 +19,7 @@ fn downloaders_of_one_cold_file_share_its_reads() {
     let bytes = pattern(8 * BATCH as usize, 1);
     let (server, disk) = cold(Site::new().file("x", &bytes));
     // So slow that whoever comes second finds reads under way.
-    disk.inject(When::every(Call::Populate), Fault::Delay(Duration::from_millis(10)));
+    disk.inject(When::every(Call::Populate), InjectedFault::Delay(Duration::from_millis(10)));
     let streams: Vec<_> = (1..5).map(|host| server.ask_from(host, "/x")).collect();
     let readers: Vec<_> = streams
         .into_iter()
@@ -37,7 +37,7 @@ fn downloaders_of_one_cold_file_share_its_reads() {
 fn a_long_response_reads_ahead_of_what_it_sends() {
     let (server, disk) = cold(Site::new().file("x", &pattern(16 * BATCH as usize, 1)));
     // The worker stands still in the middle of the first batch.
-    disk.inject(When::every(Call::Sendfile), Fault::Hang);
+    disk.inject(When::every(Call::Sendfile), InjectedFault::Hang);
     let mut stream = server.ask_from(1, "/x");
     wait_until("the second batch is read", || reads(&disk).iter().any(|seen| seen.range.start == BATCH));
     assert!(disk.wait_until_hanging(1, PATIENCE));
@@ -65,7 +65,7 @@ fn a_client_of_many_cold_downloads_does_not_hold_up_another() {
         site = site.file(&format!("many{n}-"), &pattern(LENGTH, 1));
     }
     let (server, disk) = cold(site);
-    let hang = disk.inject(When::every(Call::Populate), Fault::Hang);
+    let hang = disk.inject(When::every(Call::Populate), InjectedFault::Hang);
     let mut streams: Vec<_> = (0..MANY).map(|n| server.ask_from(1, &format!("/many{n}-"))).collect();
     (0..MANY).for_each(|n| wait_until_asked(&disk, &format!("/many{n}-")));
     streams.push(server.ask_from(2, "/other"));
@@ -86,8 +86,8 @@ fn a_dead_device_stops_nothing_but_its_own_files() {
         site = site.file(&format!("dead/{n}"), &bytes).file(&format!("living/{n}"), &bytes);
     }
     let (server, disk) = cold(site);
-    disk.inject(When::every(Call::Fstat).of("/dead/"), Fault::Device(4711));
-    disk.inject(When::every(Call::Populate).of("/dead/"), Fault::Hang);
+    disk.inject(When::every(Call::Fstat).of("/dead/"), InjectedFault::Device(4711));
+    disk.inject(When::every(Call::Populate).of("/dead/"), InjectedFault::Hang);
     let mut dead: Vec<_> = (0..4).map(|n| server.ask_from(1, &format!("/dead/{n}"))).collect();
     assert!(disk.wait_until_hanging(2, PATIENCE));
     for n in 0..4 {
@@ -109,7 +109,7 @@ fn what_is_hot_is_answered_while_all_who_read_hang() {
     }
     let (server, disk) = cold(site.file("warm", &pattern(LENGTH, 2)));
     assert!(server.get("/warm").unwrap().is_complete());
-    disk.inject(When::every(Call::Populate).of("/cold"), Fault::Hang);
+    disk.inject(When::every(Call::Populate).of("/cold"), InjectedFault::Hang);
     let _cold: Vec<_> = (0..8).map(|n| server.ask_from(1, &format!("/cold{n}"))).collect();
     assert!(disk.wait_until_hanging(2, PATIENCE));
     for _ in 0..100 {
@@ -131,7 +131,7 @@ fn what_clients_wanted_who_are_gone_is_not_read() {
         site = site.file(&format!("gone{n}"), &pattern(LENGTH, 1));
     }
     let (server, disk) = cold(site);
-    let hang = disk.inject(When::every(Call::Populate), Fault::Hang);
+    let hang = disk.inject(When::every(Call::Populate), InjectedFault::Hang);
     let mut first = server.ask_from(1, "/first");
     assert!(disk.wait_until_hanging(1, PATIENCE));
     let gone: Vec<_> = (0..GONE).map(|n| server.ask_from(1, &format!("/gone{n}"))).collect();
@@ -164,7 +164,7 @@ fn mappings_are_taken_down_off_the_workers() {
 #[test]
 fn a_disk_that_does_not_give_a_first_window_in_time_is_told_of() {
     let (server, disk) = hurried(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
-    disk.inject(When::every(Call::Populate), Fault::Hang);
+    disk.inject(When::every(Call::Populate), InjectedFault::Hang);
     let asked = Instant::now();
     let reply = server.get("/x").unwrap();
     assert!(asked.elapsed() >= TIMEOUT, "not before its time");
@@ -182,7 +182,7 @@ fn a_disk_that_does_not_give_a_first_window_in_time_is_told_of() {
 #[test]
 fn a_disk_that_falls_silent_in_the_middle_cuts_the_response() {
     let (server, disk) = hurried(Site::new().file("x", &pattern(LENGTH, 1)));
-    disk.inject(When::every(Call::Populate).from(2), Fault::Hang);
+    disk.inject(When::every(Call::Populate).from(2), InjectedFault::Hang);
     let reply = server.get("/x").unwrap();
     assert_eq!(reply.status, 200);
     assert_eq!(reply.body.len() as u64, BATCH);
@@ -193,7 +193,7 @@ fn a_disk_that_falls_silent_in_the_middle_cuts_the_response() {
 fn a_disk_that_does_not_open_a_file_in_time_is_told_of() {
     let (server, disk) = hurried(Site::with([("hot", b"hot"), ("x", b"x"), ("y", b"y")]));
     assert_eq!(server.get("/hot").unwrap().text(), "hot");
-    disk.inject(When::every(Call::Open).of("x"), Fault::Hang);
+    disk.inject(When::every(Call::Open).of("x"), InjectedFault::Hang);
     let reply = server.get("/x").unwrap();
     assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")));
     assert_eq!(server.get("/hot").unwrap().text(), "hot");
@@ -206,14 +206,14 @@ fn a_disk_that_does_not_open_a_file_in_time_is_told_of() {
 fn what_the_disk_fails_to_give_is_told_where_it_can_still_be_told() {
     for (errno, status) in [(Errno::IO, 500), (Errno::NOMEM, 503)] {
         let (server, disk) = cold(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
-        disk.inject(When::every(Call::Populate).times(1), Fault::Errno(errno));
+        disk.inject(When::every(Call::Populate).times(1), InjectedFault::Errno(errno));
         let reply = server.get("/x").unwrap();
         assert_eq!(reply.status, status, "{errno}");
         assert!(!reply.text().contains("os error"), "the cause is not for the client");
         assert!(server.get("/x").unwrap().is_complete(), "{errno}: it suffered alone");
 
         let (server, disk) = cold(Site::new().file("x", &pattern(LENGTH, 1)));
-        disk.inject(When::every(Call::Populate).from(2).times(1), Fault::Errno(errno));
+        disk.inject(When::every(Call::Populate).from(2).times(1), InjectedFault::Errno(errno));
         let reply = server.get("/x").unwrap();
         assert_eq!((reply.status, reply.is_complete()), (200, false), "{errno}: cut");
     }
@@ -223,7 +223,7 @@ fn what_the_disk_fails_to_give_is_told_where_it_can_still_be_told() {
 fn what_was_asked_for_before_a_cold_file_does_not_wait_for_it() {
     let (server, disk) = cold(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
     assert_eq!(server.get("/hot").unwrap().text(), "hot");
-    let hang = disk.inject(When::every(Call::Populate), Fault::Hang);
+    let hang = disk.inject(When::every(Call::Populate), InjectedFault::Hang);
     let mut stream = server.connect();
     let requests = b"GET /hot HTTP/1.1\r\nHost: x\r\n\r\nGET /x HTTP/1.1\r\nHost: x\r\n\r\n";
     std::io::Write::write_all(&mut stream, requests).unwrap();
@@ -245,7 +245,7 @@ fn hurried(site: Site) -> (InProcess, Arc<Faulty>) {
 const TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What was read into memory off the workers.
-fn reads(disk: &Faulty) -> Vec<Seen> {
+fn reads(disk: &Faulty) -> Vec<RecordedCall> {
     disk.seen(Call::Populate).into_iter().filter(|seen| seen.thread == "pagecast-read").collect()
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
-use pagecast::files::storage::{Call, Fault, Faulty, Slow, When};
+use pagecast::files::storage::{Call, Faulty, InjectedFault, Slow, When};
 use rustix::io::Errno;
 
 use crate::client::wait_for_bytes;
@@ -106,7 +106,7 @@ fn a_fault_of_any_call_costs_one_response_and_no_more() {
         let (target, body, seen) = (format!("/{}", name_of(n, errno)), pattern(length, 1), answers(errno));
         let case = format!("{call:?} {nth} of {length} bytes, {errno:?}, {seen:?}");
         let before = bench.disk.count(call);
-        bench.disk.inject(When::every(call).of(&target[1..]).from(nth), Fault::Errno(errno));
+        bench.disk.inject(When::every(call).of(&target[1..]).from(nth), InjectedFault::Errno(errno));
         wrong.extend(bench.wrong(&target, &body, seen).map(|got| format!("{case}: {got}")));
         if bench.disk.count(call) < before + nth {
             wrong.push(format!("{case}: it never came to that"));
@@ -122,7 +122,7 @@ fn a_fault_of_any_call_costs_one_response_and_no_more() {
 fn a_file_that_is_shorter_than_it_was_before_its_head_has_left_is_no_end_without_a_word() {
     let body = pattern(LONG, 1);
     let bench = Bench::serve(Site::new().file("shrinking", &body));
-    bench.disk.inject(When::every(Call::Populate).times(1), Fault::Errno(Errno::FAULT));
+    bench.disk.inject(When::every(Call::Populate).times(1), InjectedFault::Errno(Errno::FAULT));
     assert_eq!(bench.wrong("/shrinking", &body, Told(503)), None);
     assert_eq!(bench.wrong("/shrinking", &body, Whole), None);
     assert_eq!(bench.counted("changed"), 1);
@@ -146,7 +146,7 @@ fn calls_that_fall_short_are_made_again_and_never_padded() {
         (Call::Pread, "empty", SHORT, 0, Whole),
     ] {
         let (target, body) = (format!("/{name}"), pattern(length, 1));
-        bench.disk.inject(When::every(call).of(name), Fault::Short(most));
+        bench.disk.inject(When::every(call).of(name), InjectedFault::Short(most));
         assert_eq!(bench.wrong(&target, &body, seen), None, "{name}");
         bench.disk.heal();
         assert_eq!(bench.wrong(&target, &body, Whole), None, "{name}, healed");
@@ -177,7 +177,7 @@ fn what_lies_beside_a_file_does_not_take_it_down() {
     for (n, errno) in cases {
         let (call, nth) = calls[n];
         let name = name_of(n, errno);
-        bench.disk.inject(When::every(call).of(&format!("{name}.gz")).from(nth), Fault::Errno(errno));
+        bench.disk.inject(When::every(call).of(&format!("{name}.gz")).from(nth), InjectedFault::Errno(errno));
         assert!(!ask(&name), "{call:?} {nth} {errno:?}: nothing fails");
         bench.disk.heal();
         wait_until("the sidecar is served again", || ask(&name));
@@ -209,7 +209,7 @@ fn a_checksum_that_cannot_be_had_is_not_taken_for_absent() {
         let (call, nth, suffix) = calls[n];
         let (name, case) = (name_of(n, errno), format!("{call:?} {nth} {suffix}, {errno:?}"));
         let part = format!("{name}{suffix}");
-        bench.disk.inject(When::every(call).of(&part).from(nth), Fault::Errno(errno));
+        bench.disk.inject(When::every(call).of(&part).from(nth), InjectedFault::Errno(errno));
         let reply = bench.server.get(&format!("/{name}")).unwrap();
         if ![403, 500, 503].contains(&reply.status) {
             wrong.push(format!("{case}: {}", reply.status));
@@ -235,7 +235,7 @@ fn checksums_and_compressed_forms_that_fail_fail_alone() {
     for (name, errno, status, kind) in
         [("digested", Errno::IO, 500, "read"), ("digested-short-of-memory", Errno::NOMEM, 503, "no_handle")]
     {
-        bench.disk.inject(When::every(Call::Pread).of(name), Fault::Errno(errno));
+        bench.disk.inject(When::every(Call::Pread).of(name), InjectedFault::Errno(errno));
         let target = format!("/{name}?digest=sha-256");
         assert_eq!(bench.server.get(&target).unwrap().status, status, "{name}");
         let reply = bench.server.get_with(&format!("/{name}"), "Want-Repr-Digest: sha-256=1\r\n").unwrap();
@@ -245,7 +245,7 @@ fn checksums_and_compressed_forms_that_fail_fail_alone() {
         let told = bench.server.get(&target).unwrap();
         assert!(told.text().starts_with(&sha256_hex(&body)), "{name}: {}", told.text());
     }
-    bench.disk.inject(When::every(Call::Pread).of("coded.txt"), Fault::Errno(Errno::IO));
+    bench.disk.inject(When::every(Call::Pread).of("coded.txt"), InjectedFault::Errno(Errno::IO));
     let before = bench.counted("read");
     let ask = || bench.server.get_with("/coded.txt", "Accept-Encoding: gzip\r\n").unwrap();
     wait_until("compressing fails", || {
@@ -276,14 +276,16 @@ fn listings_and_archives_that_fail_fail_alone() {
         };
         let get = |target: &str| bench.server.get(target).unwrap();
         let (list, pack) = (format!("/{name}/"), format!("/{name}/?archive=tar"));
-        bench.disk.inject(When::every(Call::Open).of(&name), Fault::Errno(errno));
+        bench.disk.inject(When::every(Call::Open).of(&name), InjectedFault::Errno(errno));
         for target in [&list, &pack] {
             let reply = get(target);
             assert_eq!(reply.status, status(told(errno)), "{target}: {errno:?}");
             assert_eq!(reply.field("retry-after").is_some(), reply.status == 503, "{target}: {errno:?}");
         }
         bench.disk.heal();
-        bench.disk.inject(When::every(Call::Pread).of(&format!("{name}/b")).from(4), Fault::Errno(errno));
+        bench
+            .disk
+            .inject(When::every(Call::Pread).of(&format!("{name}/b")).from(4), InjectedFault::Errno(errno));
         let reply = get(&pack);
         assert_eq!(reply.status, 200, "{errno:?}");
         assert!(!reply.body.ends_with(LAST_CHUNK), "{errno:?}: it does not look finished");
@@ -306,12 +308,12 @@ fn listings_and_archives_on_a_dead_disk_end_in_time() {
     let bench = Bench::serve(site);
     assert_eq!(bench.server.get("/dead/").unwrap().status, 200);
     // The directory has been found by now: it is opened for its entries alone.
-    bench.disk.inject(When::every(Call::Open).of("dead"), Fault::Hang);
+    bench.disk.inject(When::every(Call::Open).of("dead"), InjectedFault::Hang);
     let reply = bench.server.get("/dead/").unwrap();
     assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")));
     bench.disk.heal();
     assert_eq!(bench.server.get("/dead/").unwrap().status, 200);
-    bench.disk.inject(When::every(Call::Pread).of("dead/a").from(8), Fault::Hang);
+    bench.disk.inject(When::every(Call::Pread).of("dead/a").from(8), InjectedFault::Hang);
     let reply = bench.server.get("/dead/?archive=tar").unwrap();
     assert!(reply.status == 200 && !reply.body.ends_with(LAST_CHUNK), "cut");
     assert_eq!(bench.server.get("/hot").unwrap().text(), "hot");
@@ -335,13 +337,13 @@ fn pages_and_redirects_on_a_faulty_disk_fall_back_to_plain_words() {
         (reply.status, reply.text())
     };
     let is = |status: u16, words: &str| (status, words.to_owned());
-    bench.disk.inject(When::every(Call::Open).of("404.html"), Fault::Errno(Errno::IO));
-    bench.disk.inject(When::every(Call::Open).of("broken"), Fault::Errno(Errno::IO));
-    bench.disk.inject(When::every(Call::Open).of("target"), Fault::Errno(Errno::IO));
+    bench.disk.inject(When::every(Call::Open).of("404.html"), InjectedFault::Errno(Errno::IO));
+    bench.disk.inject(When::every(Call::Open).of("broken"), InjectedFault::Errno(Errno::IO));
+    bench.disk.inject(When::every(Call::Open).of("target"), InjectedFault::Errno(Errno::IO));
     assert_eq!(get("/none"), is(404, "Not found.\n"));
     assert_eq!(get("/broken"), is(500, "something failed here"));
     assert_eq!(get("/rewritten"), is(500, "something failed here"));
-    bench.disk.inject(When::every(Call::Open).of("50x.html"), Fault::Errno(Errno::IO));
+    bench.disk.inject(When::every(Call::Open).of("50x.html"), InjectedFault::Errno(Errno::IO));
     assert_eq!(get("/broken"), is(500, "Something failed.\n"));
     bench.disk.heal();
     assert_eq!(get("/none"), is(404, "nothing here"));
@@ -376,7 +378,7 @@ fn a_fault_is_counted_each_time_and_logged_once() {
         ("logged-send", Call::Sendfile, Errno::IO, "send"),
         ("logged-beside.gz", Call::Open, Errno::IO, "open"),
     ] {
-        bench.disk.inject(When::every(call).of(name), Fault::Errno(errno));
+        bench.disk.inject(When::every(call).of(name), InjectedFault::Errno(errno));
         let before = bench.counted(kind);
         for _ in 0..TIMES {
             bench.server.get(&format!("/{name}")).unwrap();
@@ -399,7 +401,7 @@ fn a_shortage_of_handles_says_nothing_of_the_root() {
         [(Errno::MFILE, true), (Errno::NFILE, true), (Errno::NOMEM, true), (Errno::IO, false)]
     {
         let before = bench.disk.count(Call::Open);
-        bench.disk.inject(When::every(Call::Open).of(&root), Fault::Errno(errno));
+        bench.disk.inject(When::every(Call::Open).of(&root), InjectedFault::Errno(errno));
         wait_until("the root is looked at", || bench.disk.count(Call::Open) >= before + 4);
         let status = bench.server.get("/readyz").unwrap().status;
         assert_eq!(status == 200, is_ready, "{errno:?}");

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pagecast::files::storage::{Call, Fault, Faulty, When};
+use pagecast::files::storage::{Call, Faulty, InjectedFault, When};
 use rustix::io::Errno;
 use rustls::version::{TLS12, TLS13};
 
@@ -572,7 +572,7 @@ fn what_the_disk_does_not_give_is_told_before_the_head_and_cuts_one_stream_after
         Site::with([("a", b"hello")]).file("big", &pattern(3 * MIB, 1)).env("PAGECAST_CACHE_BYTES", "0");
     let disk = Faulty::new();
     let server = InProcess::serve(site.env("PAGECAST_REVALIDATE_AFTER", "0"), Arc::clone(&disk) as _);
-    disk.inject(When::every(Call::Pread).of("big").from(1), Fault::Errno(Errno::IO));
+    disk.inject(When::every(Call::Pread).of("big").from(1), InjectedFault::Errno(Errno::IO));
     let mut got = ask_at(server.address, vec![get("/big", &[]), get("/a", &[])]);
     let other = got.pop().unwrap();
     assert_eq!((other.reply.status, other.cut), (200, None));

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use actix_rt::System;
-use pagecast::config::{Given, RealDisk, system::system_facts};
+use pagecast::config::{ProcessInputs, SystemFileReader, system::system_facts};
 use pagecast::files::storage::Storage;
 use pagecast::lifecycle::reload::ReloadRequests;
 use pagecast::server::run::{Listeners, Signals, serve};
@@ -41,8 +41,8 @@ impl InProcess {
             .collect();
         let serving = std::thread::spawn(move || {
             let variables = variables.into_iter().collect();
-            let given = Given { arguments: Vec::new(), variables, facts: system_facts() };
-            let loaded = given.load(&RealDisk).expect("a configuration");
+            let given = ProcessInputs { arguments: Vec::new(), variables, facts: system_facts() };
+            let loaded = given.load(&SystemFileReader).expect("a configuration");
             System::new().block_on(async {
                 let listeners = Listeners::bind(&loaded.config, &loaded.limits).expect("a socket");
                 tell.send(listeners.urls().map(str::to_owned).collect::<Vec<_>>()).unwrap();

@@ -16,16 +16,16 @@ use actix_web::http::header::{ETAG, HeaderName, HeaderValue};
 use actix_web::{App, Error, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use pagecast::auth::access::Access;
+use pagecast::auth::access::Authenticator;
 use pagecast::config::policy::rules::Rules;
-use pagecast::config::{AccessFiles, Config, Limits, Switch, Symlinks};
-use pagecast::files::{Files, Root, Settings};
-use pagecast::limits::admission::Guard;
+use pagecast::config::{Config, CredentialFiles, OnOff, ResolvedLimits, Symlinks};
+use pagecast::files::{FileSettings, Files, Root};
+use pagecast::limits::admission::Limits;
 use pagecast::net::opening;
 use pagecast::net::socket::Socket;
-use pagecast::net::worker::{Bounds, Http2Bounds, Worker};
-use pagecast::site::handler::{Manners, Site};
-use pagecast::telemetry::metrics::registry::Ledger;
+use pagecast::net::worker::{ConnectionSettings, Http2Bounds, Worker};
+use pagecast::site::handler::{Site, SiteSettings};
+use pagecast::telemetry::metrics::registry::Metrics;
 
 use crate::frames::{self, Raw};
 use crate::site::{PATIENCE, Reply, pattern};
@@ -304,8 +304,8 @@ impl Client {
                 app(files.clone(), change).await,
                 files,
                 bounds(),
-                Guard::new(&Config::default(), &Limits::default()),
-                &Ledger::default(),
+                Limits::new(&Config::default(), &ResolvedLimits::default()),
+                &Metrics::default(),
             );
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));
@@ -334,10 +334,11 @@ async fn app(
     files: Files,
     change: Change,
 ) -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static {
-    let (config, limits) = (Config::default(), Limits::default());
+    let (config, limits) = (Config::default(), ResolvedLimits::default());
     let (guard, access) =
-        (Guard::new(&config, &limits), Access::new(&config, &AccessFiles::default()).unwrap());
-    let manners = Manners::of(&config, &limits, &files, rules(), Arc::default(), &guard, access).unwrap();
+        (Limits::new(&config, &limits), Authenticator::new(&config, &CredentialFiles::default()).unwrap());
+    let manners =
+        SiteSettings::of(&config, &limits, &files, rules(), Arc::default(), &guard, access).unwrap();
     let site = Site::new(files.clone(), manners);
     let app = App::new()
         .route("/panic", web::to(panics))
@@ -412,14 +413,19 @@ fn rules() -> Arc<Rules> {
     Rules::new(&Config::default())
 }
 
-fn settings() -> Settings {
-    let limits =
-        Limits { handles: 16, mappings: 100, cache_bytes: 1 << 30, heap_bytes: 1 << 20, ..Limits::default() };
-    Settings::of(&Config { watch: Switch::Off, ..Config::default() }, &limits)
+fn settings() -> FileSettings {
+    let limits = ResolvedLimits {
+        handles: 16,
+        mappings: 100,
+        cache_bytes: 1 << 30,
+        heap_bytes: 1 << 20,
+        ..ResolvedLimits::default()
+    };
+    FileSettings::of(&Config { watch: OnOff::Off, ..Config::default() }, &limits)
 }
 
-fn bounds() -> Bounds {
-    Bounds {
+fn bounds() -> ConnectionSettings {
+    ConnectionSettings {
         head_bytes: 16 * 1024,
         head_fields: 100,
         body_bytes: 64 * 1024,

@@ -3,38 +3,38 @@
 use pagecast::http::accept::{names_html, prefers_json, takes_html};
 use pagecast::http::cache_control::{IMMUTABLE, default_for};
 use pagecast::http::checksum_file::{checksum_line, expected_in};
-use pagecast::http::digest::{Algorithm, Want};
+use pagecast::http::digest::{Algorithm, DigestPreference};
 use pagecast::http::disposition::{attachment, inline};
-use pagecast::http::encoding::{AcceptEncoding, Choice, Coding, Codings};
-use pagecast::http::query::Wants;
+use pagecast::http::encoding::{AcceptEncoding, Encoding, EncodingChoice, EncodingSet};
+use pagecast::http::query::QueryOptions;
 use pagecast::http::query_filter::is_suspicious;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 /// Whatever Accept-Encoding says, what is chosen is available, and what is not chosen changes nothing.
 pub(crate) fn accept_encoding(field: &[u8]) {
     let accepted = AcceptEncoding::parse(Some(field));
-    let sets =
-        (0..8).map(|bits| Coding::ALL.into_iter().filter(|&coding| bits >> coding as u8 & 1 == 1).collect());
+    let sets = (0..8)
+        .map(|bits| Encoding::ALL.into_iter().filter(|&coding| bits >> coding as u8 & 1 == 1).collect());
     for available in sets {
-        let available: Codings = available;
+        let available: EncodingSet = available;
         let choice = accepted.choose(available);
         assert_eq!(
             accepted.best(available),
             match choice {
-                Choice::Coded(coding) => Some(coding),
-                Choice::Identity | Choice::NotAcceptable => None,
+                EncodingChoice::Coded(coding) => Some(coding),
+                EncodingChoice::Identity | EncodingChoice::NotAcceptable => None,
             }
         );
         match choice {
-            Choice::Coded(coding) => assert!(available.has(coding)),
-            Choice::Identity => assert!(!accepted.refuses_identity()),
-            Choice::NotAcceptable => assert!(accepted.refuses_identity()),
+            EncodingChoice::Coded(coding) => assert!(available.has(coding)),
+            EncodingChoice::Identity => assert!(!accepted.refuses_identity()),
+            EncodingChoice::NotAcceptable => assert!(accepted.refuses_identity()),
         }
         if accepted.best(available).is_some() {
-            assert!(accepted.best(Codings::ALL).is_some());
+            assert!(accepted.best(EncodingSet::ALL).is_some());
         }
         // One that is not chosen is not missed.
-        for coding in available.iter().filter(|&coding| choice != Choice::Coded(coding)) {
+        for coding in available.iter().filter(|&coding| choice != EncodingChoice::Coded(coding)) {
             assert_eq!(accepted.choose(available.without(coding)), choice);
         }
     }
@@ -44,13 +44,13 @@ pub(crate) fn accept_encoding(field: &[u8]) {
 
 /// Whatever a query is, the first `download` in it is what is read from it.
 pub(crate) fn query(bytes: &[u8]) {
-    let wants = Wants::parse(bytes);
+    let wants = QueryOptions::parse(bytes);
     let behind = [b"download=a&".as_slice(), bytes].concat();
-    assert_eq!(Wants { download: wants.download.clone(), ..Wants::parse(&behind) }, wants);
-    assert_eq!(Wants::parse(&behind).download.as_deref(), Some(b"a".as_slice()));
+    assert_eq!(QueryOptions { download: wants.download.clone(), ..QueryOptions::parse(&behind) }, wants);
+    assert_eq!(QueryOptions::parse(&behind).download.as_deref(), Some(b"a".as_slice()));
     let before = [bytes, b"&download=a".as_slice()].concat();
     let first = wants.download.clone().unwrap_or(b"a".as_slice().into());
-    assert_eq!(Wants::parse(&before), Wants { download: Some(first), ..wants });
+    assert_eq!(QueryOptions::parse(&before), QueryOptions { download: Some(first), ..wants });
 }
 
 /// Whatever a file is called, the field value is printable and names no other directory.
@@ -104,14 +104,14 @@ pub(crate) fn accept(field: &[u8]) {
 
 /// Whatever a Want-Repr-Digest field says, the best is one that is accepted.
 pub(crate) fn want_digest(field: &[u8]) {
-    let want = Want::parse(field);
+    let want = DigestPreference::parse(field);
     match want.best() {
         Some(best) => assert!(want.accepts(best)),
         None => assert!(Algorithm::ALL.into_iter().all(|algorithm| !want.accepts(algorithm))),
     }
-    if want != Want::default() {
+    if want != DigestPreference::default() {
         let again = [field, b", md5=1".as_slice()].concat();
-        assert_eq!(Want::parse(&again), want);
+        assert_eq!(DigestPreference::parse(&again), want);
     }
 }
 

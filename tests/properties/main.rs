@@ -10,7 +10,7 @@ mod proxies;
 use std::os::unix::ffi::OsStrExt;
 
 use actix_files::{HttpRange, PathBufWrap};
-use pagecast::http::decide::{Answer, Asked, Representation, decide};
+use pagecast::http::decide::{Answer, Representation, RequestFacts, decide};
 use pagecast::http::entity_tag::EntityTag;
 use pagecast::http::multipart::body_length;
 use pagecast::http::range::{Selection, select};
@@ -473,7 +473,7 @@ proptest! {
     fn no_answer_is_longer_than_the_representation(field in range_field(), length in length()) {
         let etag = EntityTag::parse(b"\"a\"").expect("a tag");
         let has = Representation { length, etag: &etag, last_modified: None, dates_are_strong: true, media_type: b"text/plain" };
-        match decide(&Asked { range: Some(field.as_bytes()), ..Asked::default() }, &has) {
+        match decide(&RequestFacts { range: Some(field.as_bytes()), ..RequestFacts::default() }, &has) {
             Answer::Part(range) => prop_assert!(range.len() <= length),
             Answer::Parts(ranges) => prop_assert!(body_length(&ranges, has.media_type.len(), length) <= length),
             answer => prop_assert!(matches!(answer, Answer::Whole | Answer::NotSatisfiable)),

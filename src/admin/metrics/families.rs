@@ -6,23 +6,23 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::gates;
-use super::page::Page;
-use crate::admin::process::Usage;
+use super::page::MetricsPage;
+use crate::admin::process::ProcessUsage;
 use crate::admin::readings::Readings;
-use crate::config::{OrOff, RequestRate};
+use crate::config::{RequestRate, Toggle};
 use crate::files::{CacheCounts, Fault, WorkCounts};
 use crate::lifecycle::phase::Phase;
-use crate::telemetry::metrics::exchange::Outcome;
-use crate::telemetry::metrics::http2::Breach;
-use crate::telemetry::metrics::worker::{Kind, Path, RefusedHead, StatusClass};
+use crate::telemetry::metrics::exchange::ExchangeOutcome;
+use crate::telemetry::metrics::http2::ProtocolViolation;
+use crate::telemetry::metrics::worker::{ExchangeKind, RejectedHead, SendPath, StatusClass};
 
 /// All series of one moment.
 #[derive(Debug)]
-pub(super) struct Families(pub(super) Readings);
+pub(super) struct MetricFamilies(pub(super) Readings);
 
-impl Collector for Families {
+impl Collector for MetricFamilies {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (mut page, now) = (Page { encoder }, &self.0);
+        let (mut page, now) = (MetricsPage { encoder }, &self.0);
         server(&mut page, now)?;
         requests(&mut page, now)?;
         connections(&mut page, now)?;
@@ -39,7 +39,7 @@ impl Collector for Families {
     }
 }
 
-fn server(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn server(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     page.info("pagecast_build", "Which pagecast this is.", ("version", env!("CARGO_PKG_VERSION")))?;
     let phases = Phase::ALL.map(|phase| (("phase", phase.name()), flag(phase == now.phase)));
     page.gauges("pagecast_phase", "1 for the phase that the server is in, 0 for all others.", phases)?;
@@ -84,11 +84,11 @@ fn server(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     page.gauge("pagecast_warm_bytes", "Bytes that the latest warming has read.", warming.bytes as f64)
 }
 
-fn requests(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn requests(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let totals = &now.totals;
     let ended =
         totals.by_kind().filter(|(kind, count)| *count > 0 || is_usual(*kind)).map(|(kind, count)| {
-            let Kind { method, class, protocol, outcome } = kind;
+            let ExchangeKind { method, class, protocol, outcome } = kind;
             let labels = [
                 ("method", method.name()),
                 ("status", class.name()),
@@ -108,7 +108,7 @@ fn requests(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
         "From the last byte of a request's head to the first byte of its response.",
         &totals.first_bytes,
     )?;
-    let sent = Path::ALL.into_iter().zip(totals.sent).map(|(path, sent)| ([("path", path.name())], sent));
+    let sent = SendPath::ALL.into_iter().zip(totals.sent).map(|(path, sent)| ([("path", path.name())], sent));
     page.counters("pagecast_sent_bytes", "Bytes handed to the kernel, by the way they took.", sent)?;
     page.gauge(
         "pagecast_transfers",
@@ -118,15 +118,15 @@ fn requests(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
 }
 
 /// Series that are there before anything happened, so that the first time is seen to be one.
-fn is_usual(kind: Kind) -> bool {
+fn is_usual(kind: ExchangeKind) -> bool {
     let has_response = !matches!(kind.class, StatusClass::None | StatusClass::Informational);
     match kind.outcome {
-        Outcome::Complete => has_response,
+        ExchangeOutcome::Complete => has_response,
         _ => kind.class == StatusClass::Successful,
     }
 }
 
-fn connections(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn connections(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let (open, limit) = (now.connections.open, now.connections.max);
     page.bounded("pagecast_connections", "Connections that are open.", count(open), count(limit))?;
     let activities = &now.activities;
@@ -189,7 +189,7 @@ fn connections(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     )
 }
 
-fn http2(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn http2(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let http2 = &now.totals.http2;
     page.gauge(
         "pagecast_http2_connections",
@@ -212,7 +212,7 @@ fn http2(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     )
 }
 
-fn limits(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn limits(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let (guard, totals) = (&now.guard, &now.totals);
     let hits = [
         ("connections", now.connections.refused),
@@ -224,12 +224,12 @@ fn limits(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
         ("client_directories", now.client_directories_refused),
         ("handles", now.files.handle_timeouts),
         ("disk_timeout", now.files.disk_timeouts),
-        ("head_bytes", totals.refused_heads(RefusedHead::TooLarge)),
-        ("head_timeout", totals.refused_heads(RefusedHead::TooSlow)),
-        ("stall_timeout", totals.of_outcome(Outcome::Stalled)),
+        ("head_bytes", totals.refused_heads(RejectedHead::TooLarge)),
+        ("head_timeout", totals.refused_heads(RejectedHead::TooSlow)),
+        ("stall_timeout", totals.of_outcome(ExchangeOutcome::Stalled)),
         ("min_rate", now.connections.too_slow),
-        ("http2_resets", totals.http2.breaches(Breach::Resets)),
-        ("http2_frames", totals.http2.breaches(Breach::Frames)),
+        ("http2_resets", totals.http2.breaches(ProtocolViolation::Resets)),
+        ("http2_frames", totals.http2.breaches(ProtocolViolation::Frames)),
         ("login_attempts", now.access.limited),
         ("password_checks", now.access.checks.refused),
         ("access_log_queue", now.access_log.dropped),
@@ -241,8 +241,8 @@ fn limits(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
         hits,
     )?;
     let rejections = [
-        ("malformed_head", totals.refused_heads(RefusedHead::Malformed)),
-        ("malformed_frame", totals.http2.breaches(Breach::Malformed)),
+        ("malformed_head", totals.refused_heads(RejectedHead::Malformed)),
+        ("malformed_frame", totals.http2.breaches(ProtocolViolation::Malformed)),
         ("suspicious_query", now.suspicious_queries),
         ("proxy_header", guard.proxy_headers_refused),
         ("admin_token", now.entry.tokens.saturating_add(now.entry.too_many)),
@@ -254,7 +254,7 @@ fn limits(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     timeouts(page, now)
 }
 
-fn rates(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn rates(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let config = &now.config;
     let a_second = |rate: &RequestRate| rate.requests() as f64 / rate.span().as_secs_f64();
     page.gauges(
@@ -286,7 +286,7 @@ fn rates(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     )
 }
 
-fn timeouts(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn timeouts(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let config = &now.config;
     let timeouts = [
         ("tls_handshake", config.tls_handshake_timeout),
@@ -301,7 +301,7 @@ fn timeouts(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     page.gauges("pagecast_timeout_seconds", "How long is waited for what, at most.", timeouts)
 }
 
-fn caches(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn caches(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let (files, lookups) = (&now.files, &now.lookups);
     let shortcuts = CacheCounts { hits: lookups.hits(), misses: lookups.misses, ..CacheCounts::default() };
     let heap = CacheCounts { hits: files.heap_cache.hits + lookups.heap, ..files.heap_cache };
@@ -363,7 +363,7 @@ fn caches(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     )
 }
 
-fn handles(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn handles(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let files = &now.files;
     let limit = now.limits.handles;
     page.bounded("pagecast_handles", "Files of the site that are open.", count(files.handles), count(limit))?;
@@ -383,7 +383,7 @@ fn handles(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     )
 }
 
-fn disk(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn disk(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let (files, totals) = (&now.files, &now.totals);
     page.counters(
         "pagecast_windows",
@@ -430,7 +430,7 @@ fn disk(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     page.counters("pagecast_faults", "What went wrong with files, by kind.", faults)
 }
 
-fn background(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn background(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let works: [(&str, WorkCounts); 2] =
         [("digest", now.files.digesting), ("compress", now.files.compressing)];
     let results = works.into_iter().flat_map(|(work, counts)| {
@@ -455,7 +455,7 @@ fn background(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
     )
 }
 
-fn process(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+fn process(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     if let Some(process) = &now.process {
         page.bounded(
             "pagecast_memory_bytes",
@@ -471,7 +471,7 @@ fn process(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
         page.gauge("process_virtual_memory_bytes", "Virtual memory.", process.virtual_bytes as f64)?;
         page.gauge("process_threads", "Threads of the process.", process.threads as f64)?;
     }
-    let Some(usage) = Usage::read() else { return Ok(()) };
+    let Some(usage) = ProcessUsage::read() else { return Ok(()) };
     page.counter("process_cpu_seconds", "Processor time, of user space and the kernel.", usage.cpu_seconds)?;
     page.gauge("process_open_fds", "Open files, sockets included.", usage.open_files as f64)?;
     let limit = usage.open_files_limit.map_or(f64::INFINITY, |limit| limit as f64);
@@ -492,6 +492,6 @@ fn count(number: usize) -> f64 {
 }
 
 /// A limit, which may be off.
-fn amount<T>(limit: &OrOff<T>, of: impl Fn(&T) -> f64) -> f64 {
+fn amount<T>(limit: &Toggle<T>, of: impl Fn(&T) -> f64) -> f64 {
     limit.given().map_or(f64::INFINITY, of)
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::page::Page;
+use super::page::MetricsPage;
 use crate::admin::readings::Readings;
 
 /// TLS: nothing where it is not spoken.
-pub(super) fn tls(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+pub(super) fn tls(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let Some(tls) = &now.tls else { return Ok(()) };
     page.counters(
         "pagecast_tls_handshakes",
@@ -35,7 +35,7 @@ pub(super) fn tls(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
 }
 
 /// Links, tokens and passwords.
-pub(super) fn access(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+pub(super) fn access(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let access = &now.access;
     let [granted, refused] = [access.granted, access.denied]
         .map(|by| [("link", by.link), ("bearer", by.bearer), ("basic", by.basic)]);
@@ -70,7 +70,7 @@ pub(super) fn access(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
 }
 
 /// The access log.
-pub(super) fn access_log(page: &mut Page<'_>, now: &Readings) -> fmt::Result {
+pub(super) fn access_log(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let log = &now.access_log;
     page.counter("pagecast_access_log_written", "Lines of the access log that were written.", log.written)?;
     page.counter("pagecast_access_log_dropped", "Lines that found the queue full.", log.dropped)?;

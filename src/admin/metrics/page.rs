@@ -5,17 +5,17 @@ use std::fmt;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use crate::telemetry::metrics::histogram::{BOUNDS, Durations};
+use crate::telemetry::metrics::histogram::{BOUNDS, HistogramTotals};
 
 /// What metrics are written to.
-pub(super) struct Page<'a> {
+pub(super) struct MetricsPage<'a> {
     pub(super) encoder: DescriptorEncoder<'a>,
 }
 
 /// A label and its value.
 pub(super) type Label = (&'static str, &'static str);
 
-impl Page<'_> {
+impl MetricsPage<'_> {
     /// A count since the start. Its series is `name` with `_total`.
     pub(super) fn counter(&mut self, name: &str, help: &str, count: impl EncodeCounterValue) -> fmt::Result {
         write_counter(&mut self.family(name, help, MetricType::Counter)?, count)
@@ -80,7 +80,7 @@ impl Page<'_> {
     }
 
     /// Durations, in seconds.
-    pub(super) fn durations(&mut self, name: &str, help: &str, durations: &Durations) -> fmt::Result {
+    pub(super) fn durations(&mut self, name: &str, help: &str, durations: &HistogramTotals) -> fmt::Result {
         let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(durations.counts).collect();
         self.family(name, help, MetricType::Histogram)?.encode_histogram::<NoLabelSet>(

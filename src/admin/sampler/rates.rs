@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::figures::per;
-use crate::files::cache::remembered::Busy;
+use crate::files::cache::remembered::BusyName;
 use crate::telemetry::metrics::transfers::Transfer;
 
 /// The downloads that were seen in the last second.
 #[derive(Default)]
 pub(super) struct Downloads {
-    seen: HashMap<Key, Seen>,
+    seen: HashMap<Key, LastCount>,
 }
 
 /// What tells a transfer from another one.
 type Key = (Instant, String, String);
 
-struct Seen {
+struct LastCount {
     at: Instant,
     sent: u64,
     rate: f64,
@@ -66,14 +66,14 @@ impl Downloads {
                 bytes_per_second: rate,
                 seconds_left: left.and_then(|left| seconds(left, rate)),
             });
-            seen.insert(key, Seen { at: now, sent: transfer.sent, rate });
+            seen.insert(key, LastCount { at: now, sent: transfer.sent, rate });
         }
         self.seen = seen;
         told
     }
 }
 
-impl Seen {
+impl LastCount {
     /// Of the last seconds, the latest weighing most: bytes leave in bursts.
     fn rate_until(&self, now: Instant, sent: u64) -> f64 {
         let latest =
@@ -112,12 +112,12 @@ pub(super) struct BusyFile {
 
 impl BusyFiles {
     /// They were counted from the last time to `now`.
-    pub(super) fn put(&mut self, busiest: Vec<Busy>, now: Instant) {
+    pub(super) fn put(&mut self, busiest: Vec<BusyName>, now: Instant) {
         let before = self.looked.replace(now);
         // The first time they were counted from the start, whenever each was.
         let Some(before) = before else { return };
         let seconds = now.saturating_duration_since(before).as_secs_f64();
-        let told = |busy: Busy| BusyFile {
+        let told = |busy: BusyName| BusyFile {
             requests_per_second: per(busy.requests, seconds),
             path: busy.path,
             outcome: busy.outcome,
@@ -172,7 +172,7 @@ mod tests {
         let (mut busy, now) = (BusyFiles::default(), Instant::now());
         let found = || {
             let (path, outcome) = ("/a".to_owned(), "file");
-            vec![Busy { path, outcome, bytes: Some(1), requests: 30 }]
+            vec![BusyName { path, outcome, bytes: Some(1), requests: 30 }]
         };
         busy.put(found(), now);
         assert!(busy.shown().is_empty());

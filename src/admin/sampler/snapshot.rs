@@ -7,9 +7,9 @@ use super::figures::{per, rounded};
 use super::rates::{BusyFile, Download};
 use super::sample::Sample;
 use crate::admin::status::Status;
-use crate::limits::connections::Activities;
-use crate::telemetry::metrics::histogram::Durations;
-use crate::telemetry::metrics::worker::{Path, StatusClass};
+use crate::limits::connections::ActivityCounts;
+use crate::telemetry::metrics::histogram::HistogramTotals;
+use crate::telemetry::metrics::worker::{SendPath, StatusClass};
 
 /// All that the page shows.
 #[derive(Serialize)]
@@ -17,24 +17,24 @@ pub(super) struct Snapshot<'a> {
     /// Milliseconds since 1970.
     pub(super) at_ms: u64,
     /// The last of the points in the history; none in the first second.
-    pub(super) point: Option<&'a Point>,
+    pub(super) point: Option<&'a ChartPoint>,
     /// Over the last ten seconds.
     pub(super) recent: Option<Recent>,
     /// Whatever was refused, cut or failed since the start.
-    pub(super) troubles: Vec<TroubleTold>,
+    pub(super) troubles: Vec<ProblemSummary>,
     pub(super) downloads_under_way: usize,
     /// The slowest of them first.
     pub(super) downloads: Vec<Download>,
     /// The busiest first.
     pub(super) busy: Vec<BusyFile>,
     /// Connections by what they do.
-    pub(super) activities: Activities,
+    pub(super) activities: ActivityCounts,
     pub(super) status: &'a Status,
 }
 
 /// What is drawn of one second. As JSON an array in this order.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Point {
+pub(super) struct ChartPoint {
     at_ms: u64,
     requests_per_second: f64,
     bytes_per_second: f64,
@@ -51,9 +51,9 @@ pub(super) struct Point {
 pub(super) struct Recent {
     requests: u64,
     /// Requests with each class of status.
-    classes: Vec<Share>,
+    classes: Vec<CacheShare>,
     /// Bytes by the way that they went.
-    paths: Vec<Share>,
+    paths: Vec<CacheShare>,
     duration: Quantiles,
     first_byte: Quantiles,
     /// Of the names that were asked for, the share that was known; none where there were none.
@@ -61,7 +61,7 @@ pub(super) struct Recent {
 }
 
 #[derive(Serialize)]
-pub(super) struct Share {
+pub(super) struct CacheShare {
     name: &'static str,
     per_second: f64,
 }
@@ -76,7 +76,7 @@ pub(super) struct Quantiles {
 
 /// Something that went wrong, and how often.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct TroubleTold {
+pub(super) struct ProblemSummary {
     group: &'static str,
     kind: String,
     /// Since the start.
@@ -86,7 +86,7 @@ pub(super) struct TroubleTold {
     last_second: u64,
 }
 
-impl Point {
+impl ChartPoint {
     /// What happened between the `last` sample and `now`; latencies are those since the `recent` one.
     pub(super) fn between(at_ms: u64, now: &Sample, last: &Sample, recent: &Sample) -> Self {
         let seconds = seconds_between(last, now);
@@ -105,7 +105,7 @@ impl Point {
     }
 }
 
-impl Serialize for Point {
+impl Serialize for ChartPoint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut array = serializer.serialize_seq(Some(8))?;
         array.serialize_element(&self.at_ms)?;
@@ -123,14 +123,14 @@ impl Serialize for Point {
 impl Recent {
     pub(super) fn between(now: &Sample, before: &Sample) -> Self {
         let (seconds, done) = (seconds_between(before, now), now.totals.since(&before.totals));
-        let share = |name, count| Share { name, per_second: per(count, seconds) };
+        let share = |name, count| CacheShare { name, per_second: per(count, seconds) };
         Self {
             requests: done.requests(),
             classes: StatusClass::ALL
                 .into_iter()
                 .map(|class| share(class.name(), done.of_class(class)))
                 .collect(),
-            paths: Path::ALL
+            paths: SendPath::ALL
                 .into_iter()
                 .zip(done.sent)
                 .map(|(path, bytes)| share(path.name(), bytes))
@@ -143,14 +143,18 @@ impl Recent {
 }
 
 impl Quantiles {
-    fn of(durations: &Durations) -> Self {
+    fn of(durations: &HistogramTotals) -> Self {
         let [p50_ms, p90_ms, p99_ms] = [0.5, 0.9, 0.99].map(|rank| quantile(durations, rank));
         Self { p50_ms, p90_ms, p99_ms }
     }
 }
 
 /// What has ever gone wrong: what did in the last minute first. `minute` and `second` are the samples of then.
-pub(super) fn troubles(now: &Sample, minute: Option<&Sample>, second: Option<&Sample>) -> Vec<TroubleTold> {
+pub(super) fn troubles(
+    now: &Sample,
+    minute: Option<&Sample>,
+    second: Option<&Sample>,
+) -> Vec<ProblemSummary> {
     let since = |before: Option<&Sample>, index: usize, count: u64| {
         // Kinds are the same, in the same order, in every sample.
         let before = before.and_then(|before| before.troubles.get(index)).map(|trouble| trouble.count);
@@ -161,7 +165,7 @@ pub(super) fn troubles(now: &Sample, minute: Option<&Sample>, second: Option<&Sa
         .iter()
         .enumerate()
         .filter(|(_, trouble)| trouble.count > 0)
-        .map(|(index, trouble)| TroubleTold {
+        .map(|(index, trouble)| ProblemSummary {
             group: trouble.group,
             kind: trouble.kind.clone(),
             total: trouble.count,
@@ -177,25 +181,26 @@ fn seconds_between(before: &Sample, now: &Sample) -> f64 {
     now.at.saturating_duration_since(before.at).as_secs_f64()
 }
 
-fn quantile(durations: &Durations, rank: f64) -> Option<f64> {
+fn quantile(durations: &HistogramTotals, rank: f64) -> Option<f64> {
     durations.quantile(rank).map(|took| rounded(took.as_secs_f64() * 1000.0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::sampler::sample::{Lookups, Trouble};
+    use crate::admin::sampler::sample::{LookupSample, ProblemCounts};
     use std::time::{Duration, Instant};
 
     fn sample(at: Instant, seconds: u64, counts: [u64; 3], lookups: [u64; 2]) -> Sample {
         let kinds = [("refused", "a"), ("faults", "b"), ("cut", "c")];
         let troubles = kinds.into_iter().zip(counts);
-        let troubles =
-            troubles.map(|((group, kind), count)| Trouble { group, kind: kind.to_owned(), count }).collect();
+        let troubles = troubles
+            .map(|((group, kind), count)| ProblemCounts { group, kind: kind.to_owned(), count })
+            .collect();
         Sample {
             at: at + Duration::from_secs(seconds),
             totals: Default::default(),
-            lookups: Lookups { hits: lookups[0], misses: lookups[1] },
+            lookups: LookupSample { hits: lookups[0], misses: lookups[1] },
             connections: 0,
             troubles,
         }

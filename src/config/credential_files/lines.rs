@@ -1,12 +1,12 @@
 //! What the lines of files of secrets have in common.
 
-use super::BadLine;
+use super::LineError;
 
 /// Reads each line but empty ones and comments, which begin with `#`. All faults are told.
 pub(super) fn read<'a>(
     text: &'a str,
     mut read: impl FnMut(&'a str) -> Result<(), String>,
-) -> Result<(), Vec<BadLine>> {
+) -> Result<(), Vec<LineError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut bad_lines = Vec::new();
     let mut count = 0;

@@ -20,16 +20,16 @@ pub use self::passwords::{PasswordHash, Passwords};
 pub use self::tokens::Tokens;
 use super::error::ConfigError;
 use super::name::OwnPath;
-pub use crate::config::credential_files::signing_keys::{LinkKey, LinkKeys};
-use crate::config::file_reader::Disk;
+pub use crate::config::credential_files::signing_keys::{SigningKey, SigningKeys};
+use crate::config::file_reader::FileReader;
 use crate::config::settings_table::Config;
-use crate::config::toggle::OrOff;
+use crate::config::toggle::Toggle;
 
 /// What the files hold; nothing where none is configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AccessFiles {
+pub struct CredentialFiles {
     /// Keys of signed links.
-    pub link_keys: Arc<LinkKeys>,
+    pub link_keys: Arc<SigningKeys>,
     /// Bearer tokens.
     pub tokens: Arc<Tokens>,
     /// Names and passwords.
@@ -38,25 +38,25 @@ pub struct AccessFiles {
     pub warnings: Vec<String>,
 }
 
-impl AccessFiles {
+impl CredentialFiles {
     /// Reads the files that `config` names. Blocks.
     ///
     /// # Errors
     /// All that is wrong with them.
     pub(crate) fn read(
         config: &Config,
-        wanted: WantedFiles,
-        disk: &dyn Disk,
+        wanted: CredentialPaths,
+        disk: &dyn FileReader,
     ) -> Result<Self, Vec<ConfigError>> {
         let root = config.root.as_path();
-        let mut reading = Reading { disk, root, warnings: Vec::new(), errors: Vec::new() };
+        let mut reading = FileReading { disk, root, warnings: Vec::new(), errors: Vec::new() };
         let link_keys = reading.read(&config.link_keys_file, signing_keys::parse);
         let (mut tokens, mut passwords) = (Tokens::default(), Passwords::default());
-        if wanted == WantedFiles::All {
+        if wanted == CredentialPaths::All {
             tokens = reading.read(&config.tokens_file, tokens::parse);
             passwords = reading.read(&config.passwords_file, passwords::parse);
         }
-        let Reading { warnings, errors, .. } = reading;
+        let FileReading { warnings, errors, .. } = reading;
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -66,7 +66,7 @@ impl AccessFiles {
             passwords: Arc::new(passwords),
             warnings,
         };
-        if wanted == WantedFiles::All {
+        if wanted == CredentialPaths::All {
             files.warn_of_strangers(config);
         }
         Ok(files)
@@ -106,27 +106,27 @@ impl AccessFiles {
 
 /// Which of the files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WantedFiles {
+pub(crate) enum CredentialPaths {
     All,
     /// Who signs links need not be allowed to read the others.
     LinkKeys,
 }
 
 /// A line that is wrong: its number, and why.
-type BadLine = (usize, String);
+type LineError = (usize, String);
 
-struct Reading<'a> {
-    disk: &'a dyn Disk,
+struct FileReading<'a> {
+    disk: &'a dyn FileReader,
     root: &'a Path,
     warnings: Vec<String>,
     errors: Vec<ConfigError>,
 }
 
-impl Reading<'_> {
+impl FileReading<'_> {
     fn read<T: Default>(
         &mut self,
-        file: &OrOff<OwnPath>,
-        parse: impl Fn(&str) -> Result<T, Vec<BadLine>>,
+        file: &Toggle<OwnPath>,
+        parse: impl Fn(&str) -> Result<T, Vec<LineError>>,
     ) -> T {
         let Some(path) = file.given().map(OwnPath::as_path) else { return T::default() };
         let text = match self.text(path) {

@@ -7,7 +7,7 @@ use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc;
 use argon2::{Argon2, Params};
 
-use super::{BadLine, lines};
+use super::{LineError, lines};
 
 /// Names and the hashes of their passwords.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,10 +15,10 @@ pub struct Passwords(Vec<(Arc<str>, Arc<PasswordHash>)>);
 
 /// A hash that costs time to try; nothing shows it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(Scheme);
+pub struct PasswordHash(HashScheme);
 
 #[derive(Clone, PartialEq, Eq)]
-enum Scheme {
+enum HashScheme {
     /// As it was written, 60 characters.
     Bcrypt(Box<str>),
     Argon2id(Box<phc::PasswordHash>),
@@ -42,11 +42,11 @@ impl PasswordHash {
     pub fn is_of(&self, password: &[u8]) -> bool {
         match &self.0 {
             // Of what is longer the first 72 bytes would do.
-            Scheme::Bcrypt(hash) => {
+            HashScheme::Bcrypt(hash) => {
                 let is_it = bcrypt::verify(password, hash).unwrap_or(false);
                 is_it && password.len() <= BCRYPT_PASSWORD_MAX
             }
-            Scheme::Argon2id(hash) => Argon2::default().verify_password(password, hash.as_ref()).is_ok(),
+            HashScheme::Argon2id(hash) => Argon2::default().verify_password(password, hash.as_ref()).is_ok(),
         }
     }
 
@@ -77,7 +77,7 @@ fn bcrypt_hash(text: &str, rest: &str) -> Result<PasswordHash, String> {
         None => Err("is no bcrypt hash, though it begins like one".to_owned()),
         Some(cost @ 4..=BCRYPT_COST_MAX) => {
             let _ = cost;
-            Ok(PasswordHash(Scheme::Bcrypt(text.into())))
+            Ok(PasswordHash(HashScheme::Bcrypt(text.into())))
         }
         Some(cost) => Err(format!("has the cost {cost}; accepted: 4 to {BCRYPT_COST_MAX}")),
     }
@@ -98,7 +98,7 @@ fn argon2_hash(text: &str) -> Result<PasswordHash, String> {
             "costs too much; accepted: up to m={ARGON2_KIB_MAX} (KiB), t={ARGON2_ROUNDS_MAX}, p={ARGON2_LANES_MAX}"
         ));
     }
-    Ok(PasswordHash(Scheme::Argon2id(Box::new(hash))))
+    Ok(PasswordHash(HashScheme::Argon2id(Box::new(hash))))
 }
 
 impl fmt::Debug for PasswordHash {
@@ -107,7 +107,7 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<Passwords, Vec<BadLine>> {
+pub(super) fn parse(text: &str) -> Result<Passwords, Vec<LineError>> {
     let mut passwords = Passwords::default();
     lines::read(text, |line| {
         let (name, hash) =

@@ -6,20 +6,20 @@ use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::{BadLine, lines};
+use super::{LineError, lines};
 use crate::http::signed_url::is_key_id;
 
 /// The keys by their ids, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LinkKeys(Vec<(String, LinkKey)>);
+pub struct SigningKeys(Vec<(String, SigningKey)>);
 
 /// A key; nothing shows its bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct LinkKey(Vec<u8>);
+pub struct SigningKey(Vec<u8>);
 
-impl LinkKeys {
+impl SigningKeys {
     /// The key of that id.
-    pub fn get(&self, id: &[u8]) -> Option<&LinkKey> {
+    pub fn get(&self, id: &[u8]) -> Option<&SigningKey> {
         self.0.iter().find(|(known, _)| known.as_bytes() == id).map(|(_, key)| key)
     }
 
@@ -29,21 +29,21 @@ impl LinkKeys {
     }
 }
 
-impl LinkKey {
+impl SigningKey {
     /// The bytes to sign with.
     pub(crate) fn reveal(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl fmt::Debug for LinkKey {
+impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<LinkKeys, Vec<BadLine>> {
-    let mut keys = LinkKeys::default();
+pub(super) fn parse(text: &str) -> Result<SigningKeys, Vec<LineError>> {
+    let mut keys = SigningKeys::default();
     lines::read(text, |line| {
         let (id, key) = line
             .split_once(char::is_whitespace)
@@ -61,7 +61,7 @@ pub(super) fn parse(text: &str) -> Result<LinkKeys, Vec<BadLine>> {
                 decoded.len()
             ));
         }
-        keys.0.push((id.to_owned(), LinkKey(decoded)));
+        keys.0.push((id.to_owned(), SigningKey(decoded)));
         Ok(())
     })?;
     Ok(keys)

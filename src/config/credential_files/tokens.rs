@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use super::{BadLine, lines};
+use super::{LineError, lines};
 
 /// Names and hashes of tokens. A token is long and random, so that one round of a fast hash is enough; a name may have several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Tokens {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<Tokens, Vec<BadLine>> {
+pub(super) fn parse(text: &str) -> Result<Tokens, Vec<LineError>> {
     let mut tokens = Tokens::default();
     lines::read(text, |line| {
         let form = "a line is a name and the hash of a token with a space between them: ci sha256:HEX";

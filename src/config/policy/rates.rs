@@ -1,6 +1,6 @@
 //! How fast the rules have a path's responses sent.
 
-use crate::config::{Auto, ByteCount, OrOff, Rule};
+use crate::config::{Auto, ByteCount, Rule, Toggle};
 
 /// What rules say of bandwidth; where they say nothing, what is configured for the whole server holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -10,13 +10,13 @@ pub(crate) struct RuleRates {
     /// What a client may take at once.
     pub(crate) client_burst: Option<Auto<ByteCount>>,
     /// Of one connection.
-    pub(crate) connection: Option<OrOff<ByteCount>>,
+    pub(crate) connection: Option<Toggle<ByteCount>>,
 }
 
 /// The rate of a client under a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RuleRate {
-    pub(crate) rate: OrOff<ByteCount>,
+    pub(crate) rate: Toggle<ByteCount>,
     /// The number of the rule that says it: all its paths draw on one allowance.
     pub(crate) rule: usize,
 }
@@ -40,22 +40,22 @@ impl RuleRates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Effects, PathGlobs};
+    use crate::config::{PathGlobs, RuleEffects};
 
     #[test]
     fn each_rate_is_that_of_the_first_rule_that_gives_one() {
         let rule = |effects| Rule { path: PathGlobs::new(vec!["**".to_owned()]).unwrap(), effects };
-        let given = |kib| Some(OrOff::Given(ByteCount::kib(kib)));
+        let given = |kib| Some(Toggle::Given(ByteCount::kib(kib)));
         let rules = [
-            rule(Effects::default()),
-            rule(Effects { rate_connection: Some(OrOff::Off), ..Effects::default() }),
-            rule(Effects { rate_client: given(2), rate_connection: given(3), ..Effects::default() }),
-            rule(Effects { rate_client: given(4), ..Effects::default() }),
+            rule(RuleEffects::default()),
+            rule(RuleEffects { rate_connection: Some(Toggle::Off), ..RuleEffects::default() }),
+            rule(RuleEffects { rate_client: given(2), rate_connection: given(3), ..RuleEffects::default() }),
+            rule(RuleEffects { rate_client: given(4), ..RuleEffects::default() }),
         ];
         let rates = RuleRates::of(rules.iter().enumerate()).unwrap();
-        let rate = OrOff::Given(ByteCount::kib(2));
+        let rate = Toggle::Given(ByteCount::kib(2));
         assert_eq!(rates.client, Some(RuleRate { rate, rule: 2 }));
-        assert_eq!(rates.connection, Some(OrOff::Off));
+        assert_eq!(rates.connection, Some(Toggle::Off));
         assert_eq!(RuleRates::of(rules[..1].iter().enumerate()), None);
     }
 }

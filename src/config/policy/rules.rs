@@ -12,24 +12,24 @@ pub(crate) use crate::config::Disposition;
 #[cfg(test)]
 pub(crate) use crate::config::policy::rates::RuleRate;
 pub(crate) use crate::config::policy::rates::RuleRates;
-use crate::config::{AccessChoice, Config, Effects, ExtraFields, OrOff, ResourcePolicy, Rule, Switch};
+use crate::config::{AccessRule, Config, ExtraHeaders, OnOff, ResourcePolicy, Rule, RuleEffects, Toggle};
 use crate::http::cache_control;
 use crate::http::cors::{AllowedOrigins, CorsPolicy};
 use crate::http::digest::Algorithm;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
 /// The rules of a site, and what holds where they say nothing.
 pub struct Rules {
     rules: Vec<Rule>,
-    site_wide: Effects,
+    site_wide: RuleEffects,
     /// Policies by the rules that match: most paths share a few.
-    known: RwLock<HashMap<Box<[bool]>, Arc<Policy>>>,
+    known: RwLock<HashMap<Box<[bool]>, Arc<PathPolicy>>>,
 }
 
 /// What holds for a path.
-pub struct Policy {
-    effects: Effects,
+pub struct PathPolicy {
+    effects: RuleEffects,
     spa: Option<SitePath<'static>>,
     /// Rendered fields of every response, errors included.
     lines: Box<str>,
@@ -44,12 +44,12 @@ pub struct Policy {
 impl Rules {
     /// The rules of `config`.
     pub fn new(config: &Config) -> Arc<Self> {
-        let cors = config.site_cors().map(OrOff::Given);
-        let site_wide = Effects {
+        let cors = config.site_cors().map(Toggle::Given);
+        let site_wide = RuleEffects {
             listing: Some(config.listing),
             cors,
             headers: site_wide_fields(config),
-            ..Effects::default()
+            ..RuleEffects::default()
         };
         Arc::new(Self { rules: config.rules.clone(), site_wide, known: RwLock::default() })
     }
@@ -60,13 +60,13 @@ impl Rules {
     }
 
     /// What holds for `path`.
-    pub(crate) fn policy(&self, path: &SitePath<'_>) -> Arc<Policy> {
+    pub(crate) fn policy(&self, path: &SitePath<'_>) -> Arc<PathPolicy> {
         self.of(self.rules.iter().map(|rule| rule.matches(path.as_bytes())).collect())
     }
 
     /// The policies that may keep a path closed: its own, and where it is what lies beside a file (`x.br`, `x.sha256`) that of the
     /// file, of which it has the bytes or tells.
-    pub(crate) fn locks(&self, path: &SitePath<'_>) -> impl Iterator<Item = Arc<Policy>> {
+    pub(crate) fn locks(&self, path: &SitePath<'_>) -> impl Iterator<Item = Arc<PathPolicy>> {
         let file = file_beside(path);
         let file_of_that = file.as_ref().and_then(file_beside);
         let others = [file, file_of_that].into_iter().flatten().map(|path| self.policy(&path));
@@ -79,21 +79,21 @@ impl Rules {
     }
 
     /// What holds where no rule matches.
-    pub(crate) fn site_wide(&self) -> Arc<Policy> {
+    pub(crate) fn site_wide(&self) -> Arc<PathPolicy> {
         self.of(self.rules.iter().map(|_| false).collect())
     }
 
-    fn of(&self, matches: Box<[bool]>) -> Arc<Policy> {
+    fn of(&self, matches: Box<[bool]>) -> Arc<PathPolicy> {
         if let Some(known) = self.known.read().get(&matches) {
             return Arc::clone(known);
         }
-        let mut effects = Effects::default();
+        let mut effects = RuleEffects::default();
         let matching = || self.rules.iter().enumerate().filter(|(number, _)| matches[*number]);
         for (_, rule) in matching() {
             effects.fill(&rule.effects);
         }
         effects.fill(&self.site_wide);
-        let policy = Arc::new(Policy::new(effects, RuleRates::of(matching())));
+        let policy = Arc::new(PathPolicy::new(effects, RuleRates::of(matching())));
         let mut known = self.known.write();
         if known.len() < POLICIES_KNOWN {
             known.insert(matches, Arc::clone(&policy));
@@ -102,9 +102,9 @@ impl Rules {
     }
 }
 
-impl Policy {
-    fn new(effects: Effects, rates: Option<RuleRates>) -> Self {
-        let spa = effects.spa.as_ref().and_then(OrOff::given).map(|file| file.to_site_path());
+impl PathPolicy {
+    fn new(effects: RuleEffects, rates: Option<RuleRates>) -> Self {
+        let spa = effects.spa.as_ref().and_then(Toggle::given).map(|file| file.to_site_path());
         let mut lines = String::new();
         if let Some(cors) = given(&effects.cors).filter(|cors| is_for_all(cors)) {
             put(&mut lines, "access-control-allow-origin", "*");
@@ -185,7 +185,7 @@ impl Policy {
     }
 
     /// What opens the path; none where it is for all.
-    pub(crate) fn access(&self) -> Option<&AccessChoice> {
+    pub(crate) fn access(&self) -> Option<&AccessRule> {
         self.effects.access.as_ref().filter(|access| !access.ways.public)
     }
 
@@ -209,7 +209,7 @@ impl Policy {
 
     /// Whether directories are listed.
     pub(crate) fn listing(&self) -> bool {
-        self.effects.listing == Some(Switch::On)
+        self.effects.listing == Some(OnOff::On)
     }
 
     /// The file that answers where nothing is.
@@ -229,7 +229,7 @@ impl Policy {
     }
 }
 
-fn is_private(effects: &Effects) -> bool {
+fn is_private(effects: &RuleEffects) -> bool {
     effects.access.as_ref().is_some_and(|access| !access.ways.public)
 }
 
@@ -241,7 +241,7 @@ fn speaks_to_shared_caches(name: &str) -> bool {
 
 /// The file beside which `path` lies by its name.
 fn file_beside(path: &SitePath<'_>) -> Option<SitePath<'static>> {
-    let suffixes = Coding::ALL.into_iter().map(Coding::suffix).chain(CHECKSUMS);
+    let suffixes = Encoding::ALL.into_iter().map(Encoding::suffix).chain(CHECKSUMS);
     suffixes.into_iter().find_map(|suffix| path.without_suffix(suffix))
 }
 
@@ -253,13 +253,13 @@ fn put(lines: &mut String, name: &str, value: &str) {
 }
 
 /// Fields that go with every response, unless a rule sets them.
-fn site_wide_fields(config: &Config) -> ExtraFields {
+fn site_wide_fields(config: &Config) -> ExtraHeaders {
     let policies = [
         ("content-security-policy", config.content_security_policy.given().map(ToString::to_string)),
         ("cross-origin-resource-policy", resource_policy(config)),
         ("referrer-policy", config.referrer_policy.given().map(ToString::to_string)),
     ];
-    let mut fields = ExtraFields::default();
+    let mut fields = ExtraHeaders::default();
     for (name, value) in policies {
         if let (Ok(name), Some(Ok(value))) = (name.parse(), value.map(|value| value.parse())) {
             // No name is there twice.
@@ -279,8 +279,8 @@ fn is_for_all(cors: &CorsPolicy) -> bool {
     cors.origins == AllowedOrigins::Any && !cors.credentials
 }
 
-fn given<T>(value: &Option<OrOff<T>>) -> Option<&T> {
-    value.as_ref().and_then(OrOff::given)
+fn given<T>(value: &Option<Toggle<T>>) -> Option<&T> {
+    value.as_ref().and_then(Toggle::given)
 }
 
 /// Policies that are kept. More combinations of rules than this are made anew for each name.
@@ -291,13 +291,13 @@ mod tests {
     use super::*;
     use crate::config::PathGlobs;
 
-    fn rule(glob: &str, effects: Effects) -> Rule {
+    fn rule(glob: &str, effects: RuleEffects) -> Rule {
         Rule { path: PathGlobs::new(vec![glob.to_owned()]).unwrap(), effects }
     }
 
-    fn access(ways: &str) -> Effects {
-        let access = AccessChoice { ways: ways.parse().unwrap(), users: None };
-        Effects { access: Some(access), ..Effects::default() }
+    fn access(ways: &str) -> RuleEffects {
+        let access = AccessRule { ways: ways.parse().unwrap(), users: None };
+        RuleEffects { access: Some(access), ..RuleEffects::default() }
     }
 
     fn path(text: &str) -> SitePath<'_> {
@@ -332,24 +332,24 @@ mod tests {
             let locks = rules.locks(&path).filter_map(|policy| Some(policy.access()?.ways.to_string()));
             assert_eq!(locks.collect::<Vec<_>>().join(" "), expected, "{text}");
         }
-        let open = vec![rule("*", access("public")), rule("*", Effects::default())];
+        let open = vec![rule("*", access("public")), rule("*", RuleEffects::default())];
         assert!(!Rules::new(&Config { rules: open, ..Config::default() }).close_anything());
     }
 
     #[test]
     fn what_is_closed_tells_no_shared_cache_to_keep_it() {
-        let mut headers = ExtraFields::default();
+        let mut headers = ExtraHeaders::default();
         for name in ["CDN-Cache-Control", "X-A", "surrogate-control", "X-Accel-Expires"] {
             headers.push(name.parse().unwrap(), "max-age=9".parse().unwrap()).unwrap();
         }
-        let given = |value: &str| Some(OrOff::Given(value.parse().unwrap()));
+        let given = |value: &str| Some(Toggle::Given(value.parse().unwrap()));
         for (cache_control, closed, open) in [
             (None, Some("private, no-cache"), Some("no-cache")),
-            (Some(OrOff::Off), Some("private"), None),
+            (Some(Toggle::Off), Some("private"), None),
             (given("public, max-age=5"), Some("private, max-age=5"), Some("public, max-age=5")),
         ] {
             for (ways, expected, lines) in [("basic", closed, 1), ("public", open, 4)] {
-                let effects = Effects {
+                let effects = RuleEffects {
                     cache_control: cache_control.clone(),
                     headers: headers.clone(),
                     ..access(ways)

@@ -8,20 +8,24 @@ use std::time::Duration;
 use super::{Files, is_short};
 use crate::files::asset::Asset;
 use crate::files::digests::Digest;
-use crate::files::encoded_variants::Made;
+use crate::files::encoded_variants::EncodeOutcome;
 use crate::files::faults::{Fault, fault_of};
-use crate::files::load::NoForm;
+use crate::files::load::VariantError;
 use crate::files::sidecars::original;
 use crate::files::version::Version;
 use crate::http::digest::Algorithm;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
-use crate::sys::blocking_pool::Unanswered;
+use crate::sys::blocking_pool::JobLost;
 
 impl Files {
     /// The file in another coding: from memory, or from its sidecar.
-    pub(crate) async fn form(&self, asset: &Arc<Asset>, coding: Coding) -> Result<Arc<Asset>, NoForm> {
-        let forms = asset.forms.as_ref().ok_or(NoForm::Changed)?;
+    pub(crate) async fn form(
+        &self,
+        asset: &Arc<Asset>,
+        coding: Encoding,
+    ) -> Result<Arc<Asset>, VariantError> {
+        let forms = asset.forms.as_ref().ok_or(VariantError::Changed)?;
         let tags = &self.inner.loader.tags;
         let is_fresh = |form: &Arc<Asset>| !form.is_racy && !tags.have_improved(form);
         let fresh = || forms.ready(coding).filter(is_fresh);
@@ -32,18 +36,18 @@ impl Files {
         if let Some(form) = fresh() {
             return Ok(form);
         }
-        let permit = self.inner.loader.handles.permit().await.map_err(|_| NoForm::Busy)?;
+        let permit = self.inner.loader.handles.permit().await.map_err(|_| VariantError::Busy)?;
         let (inner, original) = (Arc::clone(&self.inner), Arc::clone(asset));
         let opened = self.ask(move || inner.loader.load_sidecar(&original, coding, permit)).await;
         let unanswered = |why| match why {
-            Unanswered::TimedOut => {
+            JobLost::TimedOut => {
                 self.tell_of_silence(&asset.path);
-                Err(NoForm::Busy)
+                Err(VariantError::Busy)
             }
-            Unanswered::Panicked => Err(NoForm::Failed),
+            JobLost::Panicked => Err(VariantError::Failed),
         };
         let form = opened.unwrap_or_else(unanswered).inspect_err(|why| {
-            if matches!(why, NoForm::Failed) {
+            if matches!(why, VariantError::Failed) {
                 forms.give_up(coding);
             }
         })?;
@@ -53,14 +57,14 @@ impl Files {
     }
 
     /// Has the file compressed, unless that is under way or known to be useless. Returns at once.
-    pub(crate) fn compress_soon(&self, asset: &Arc<Asset>, coding: Coding) {
+    pub(crate) fn compress_soon(&self, asset: &Arc<Asset>, coding: Encoding) {
         let Some(forms) = &asset.forms else { return };
         // What is racy will be read again, and may then be something else.
         if asset.is_racy || !forms.begin(coding) {
             return;
         }
         let Some(place) = self.inner.compressing.of(asset.length()).place() else {
-            return forms.end(coding, Made::Nothing);
+            return forms.end(coding, EncodeOutcome::Nothing);
         };
         let (files, asset) = (self.clone(), Arc::clone(asset));
         tokio::spawn(async move {
@@ -68,7 +72,7 @@ impl Files {
             let known = files.inner.heap.get(&(asset.path.clone(), asset.version, Some(coding))).await;
             if let Some(form) = known.as_ref().filter(|form| form.generation == asset.generation) {
                 forms.keep(coding, form.held());
-                return forms.end(coding, Made::Nothing);
+                return forms.end(coding, EncodeOutcome::Nothing);
             }
             let (inner, original) = (Arc::clone(&files.inner), Arc::clone(&asset));
             let lane = files.inner.compressing.of(asset.length());
@@ -89,16 +93,16 @@ impl Files {
                 Ok(Ok(Some(form))) => {
                     forms.keep(coding, form.held());
                     files.keep(&form, None).await;
-                    Made::Kept
+                    EncodeOutcome::Kept
                 }
-                Ok(Ok(None)) => Made::Useless,
+                Ok(Ok(None)) => EncodeOutcome::Useless,
                 Ok(Err(error)) => {
                     files.distrust_path(&asset.path).await;
                     let is_changed = files.tell_of_background(&error, &asset, "compressed");
-                    if is_changed { Made::Nothing } else { Made::Failed }
+                    if is_changed { EncodeOutcome::Nothing } else { EncodeOutcome::Failed }
                 }
                 // A panic has been logged by its hook: the same bytes would bring it about again.
-                Err(_) => Made::Useless,
+                Err(_) => EncodeOutcome::Useless,
             };
             forms.end(coding, made);
         });
@@ -111,7 +115,7 @@ impl Files {
         asset: &Arc<Asset>,
         algorithm: Algorithm,
         wait: Duration,
-    ) -> Result<Digest, NoForm> {
+    ) -> Result<Digest, VariantError> {
         let known = || asset.digests.get(algorithm).cloned();
         if let Some(digest) = known().or_else(|| self.digest_at_once(asset, algorithm)) {
             return Ok(digest);
@@ -119,13 +123,13 @@ impl Files {
         let mut computed = pin!(asset.digests.computed(algorithm));
         computed.as_mut().enable();
         if !self.digest_soon(asset, algorithm) {
-            return known().ok_or(NoForm::Busy);
+            return known().ok_or(VariantError::Busy);
         }
         let is_over = tokio::time::timeout(wait, computed).await.is_ok();
         known().ok_or_else(|| match is_over {
-            true if asset.digests.has_failed(algorithm) => NoForm::Failed,
-            true => NoForm::Changed,
-            false => NoForm::Busy,
+            true if asset.digests.has_failed(algorithm) => VariantError::Failed,
+            true => VariantError::Changed,
+            false => VariantError::Busy,
         })
     }
 
@@ -183,23 +187,25 @@ impl Files {
     ///
     /// # Errors
     /// Where that is not known within `wait`, or one of the two has changed.
-    pub(crate) async fn is_verified(&self, asset: &Arc<Asset>, wait: Duration) -> Result<bool, NoForm> {
+    pub(crate) async fn is_verified(&self, asset: &Arc<Asset>, wait: Duration) -> Result<bool, VariantError> {
         if asset.beside.checksum().is_none() {
             return Ok(true);
         }
         if let Some(known) = asset.digests.is_verified.get() {
             return Ok(*known);
         }
-        tokio::time::timeout(wait, self.find_out_whether_verified(asset)).await.unwrap_or(Err(NoForm::Busy))
+        tokio::time::timeout(wait, self.find_out_whether_verified(asset))
+            .await
+            .unwrap_or(Err(VariantError::Busy))
     }
 
-    async fn find_out_whether_verified(&self, asset: &Arc<Asset>) -> Result<bool, NoForm> {
+    async fn find_out_whether_verified(&self, asset: &Arc<Asset>) -> Result<bool, VariantError> {
         let _turn = asset.digests.verifying.lock().await;
         if let Some(known) = asset.digests.is_verified.get() {
             return Ok(*known);
         }
         let lane = self.inner.digesting.of(asset.length());
-        let place = lane.place().ok_or(NoForm::Busy)?;
+        let place = lane.place().ok_or(VariantError::Busy)?;
         let (inner, job) = (Arc::clone(&self.inner), Arc::clone(asset));
         let verifying = lane.run(move || {
             let _place = place;
@@ -209,11 +215,11 @@ impl Files {
             let verified = inner.loader.verify(&job)?;
             Ok::<_, io::Error>(*job.digests.is_verified.get_or_init(|| verified))
         });
-        let Ok(verified) = verifying.await else { return Err(NoForm::Failed) };
+        let Ok(verified) = verifying.await else { return Err(VariantError::Failed) };
         verified.map_err(|error| match self.tell_of_background(&error, asset, "checked") {
-            true => NoForm::Changed,
-            false if is_short(&error) => NoForm::Busy,
-            false => NoForm::Failed,
+            true => VariantError::Changed,
+            false if is_short(&error) => VariantError::Busy,
+            false => VariantError::Failed,
         })
     }
 

@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{AssetCache, Files, Key, key_of};
+use super::{AssetCache, AssetKey, Files, key_of};
 use crate::config::PathGlobs;
-use crate::files::asset::{Asset, Content};
+use crate::files::asset::{Asset, AssetBody};
 use crate::files::name::{FIRST_MS, Lookup, Name};
-use crate::files::recency::Parts;
+use crate::files::recency::FileParts;
 use crate::files::sidecars::original;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
 /// What was forgotten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Purged {
+pub(crate) struct PurgeResult {
     /// Names that are looked up anew.
     pub(crate) names: u64,
     /// Files that were let go, each form of one by itself. A response under way keeps its own until it ends.
@@ -26,16 +26,16 @@ pub(crate) struct Purged {
 
 /// What is remembered of many names.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Remembered {
+pub(crate) struct CacheListing {
     /// Names that match, shown or not.
     pub(crate) matching: u64,
     /// Those used last come first.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<CachedNameInfo>,
 }
 
 /// What is remembered of one name.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Entry {
+pub(crate) struct CachedNameInfo {
     pub(crate) path: String,
     /// `file`, `directory`, `missing`, `forbidden`, `busy` or `failed`.
     pub(crate) outcome: &'static str,
@@ -50,12 +50,12 @@ pub(crate) struct Entry {
     /// What a rule says of its `Cache-Control`; none where no rule does.
     pub(crate) cache_control: Option<String>,
     /// None where it is no file, or its file was let go.
-    pub(crate) file: Option<File>,
+    pub(crate) file: Option<CachedFileInfo>,
 }
 
 /// A file as it is remembered.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct File {
+pub(crate) struct CachedFileInfo {
     pub(crate) bytes: u64,
     pub(crate) etag: String,
     /// `heap`, `mapped` or `unmapped`.
@@ -69,7 +69,7 @@ pub(crate) struct File {
 
 /// A name that many ask for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Busy {
+pub(crate) struct BusyName {
     pub(crate) path: String,
     pub(crate) outcome: &'static str,
     /// Length of the file.
@@ -80,7 +80,7 @@ pub(crate) struct Busy {
 
 /// What is to be forgotten.
 #[derive(Default)]
-pub(crate) struct Forgettable {
+pub(crate) struct PurgeRequest {
     names: Vec<Arc<Name>>,
     heap: Vec<Arc<Asset>>,
     mapped: Vec<Arc<Asset>>,
@@ -89,7 +89,7 @@ pub(crate) struct Forgettable {
 impl Files {
     /// What is remembered of the names that `globs` match, without globs of all: at most `most` of them. Looks at every name,
     /// so that it takes a while.
-    pub(crate) fn remembered(&self, globs: Option<&PathGlobs>, most: usize) -> Remembered {
+    pub(crate) fn remembered(&self, globs: Option<&PathGlobs>, most: usize) -> CacheListing {
         let (mut matching, mut latest) = (0, Vec::new());
         let latest_first = |name: &Arc<Name>| Reverse(name.last_touch());
         for (path, name) in &self.inner.names {
@@ -105,19 +105,19 @@ impl Files {
         latest.sort_by_key(latest_first);
         latest.truncate(most);
         let now_ms = self.now_ms();
-        Remembered { matching, entries: latest.iter().map(|name| self.entry(name, now_ms)).collect() }
+        CacheListing { matching, entries: latest.iter().map(|name| self.entry(name, now_ms)).collect() }
     }
 
     /// The names that were asked for most since the last time, at most `most` of them, the busiest first. Looks at every
     /// name, so that it takes a while.
-    pub(crate) fn busiest(&self, most: usize) -> Vec<Busy> {
+    pub(crate) fn busiest(&self, most: usize) -> Vec<BusyName> {
         let mut busiest = BinaryHeap::with_capacity(most + 1);
         for (_, name) in &self.inner.names {
             let requests = name.take_uses();
             let is_among = busiest.len() < most
                 || busiest.peek().is_some_and(|Reverse((least, _)): &Reverse<(u64, _)>| requests > *least);
             if requests > 0 && is_among {
-                busiest.push(Reverse((requests, Asked(name))));
+                busiest.push(Reverse((requests, RankedName(name))));
                 if busiest.len() > most {
                     busiest.pop();
                 }
@@ -126,16 +126,16 @@ impl Files {
         busiest
             .into_sorted_vec()
             .into_iter()
-            .map(|Reverse((requests, Asked(name)))| busy(&name, requests))
+            .map(|Reverse((requests, RankedName(name)))| busy(&name, requests))
             .collect()
     }
 
     /// What there is to forget of the names that `globs` match. They are looked up anew from now on. Looks at every name and
     /// every file, so that it takes a while.
-    pub(crate) fn forgettable(&self, globs: &PathGlobs) -> Forgettable {
+    pub(crate) fn forgettable(&self, globs: &PathGlobs) -> PurgeRequest {
         let inner = &self.inner;
         let matches = |path: &SitePath<'_>| globs.matches(path.as_bytes());
-        let mut found = Forgettable::default();
+        let mut found = PurgeRequest::default();
         // What is being looked up now may have been read before.
         inner.loading.doubt_all(matches);
         for (path, name) in &inner.names {
@@ -160,10 +160,12 @@ impl Files {
     }
 
     /// Lets go what was found to be forgotten.
-    pub(crate) async fn forget(&self, found: Forgettable) -> Purged {
+    pub(crate) async fn forget(&self, found: PurgeRequest) -> PurgeResult {
         let inner = &self.inner;
-        let purged =
-            Purged { names: found.names.len() as u64, files: (found.heap.len() + found.mapped.len()) as u64 };
+        let purged = PurgeResult {
+            names: found.names.len() as u64,
+            files: (found.heap.len() + found.mapped.len()) as u64,
+        };
         for name in found.names {
             inner.names.invalidate(name.path.as_bytes()).await;
         }
@@ -171,21 +173,21 @@ impl Files {
             for asset in assets {
                 inner.loader.handles.forget(asset.id);
                 inner.loader.tags.digests.forget(&asset.version);
-                let key: Key = key_of(&asset);
+                let key: AssetKey = key_of(&asset);
                 cache.invalidate(&key).await;
             }
         }
         purged
     }
 
-    fn entry(&self, name: &Name, now_ms: u64) -> Entry {
+    fn entry(&self, name: &Name, now_ms: u64) -> CachedNameInfo {
         let lookup = name.lookup();
         let file = match &lookup {
             Some(Lookup::File(asset)) => Some(self.file(asset)),
             _ => None,
         };
         let ago = |moment: u64| (moment >= FIRST_MS).then(|| now_ms.saturating_sub(moment));
-        Entry {
+        CachedNameInfo {
             path: shown(&name.path),
             outcome: name.outcome.word(),
             checked_ms_ago: ago(name.checked_at()),
@@ -197,30 +199,30 @@ impl Files {
         }
     }
 
-    fn file(&self, asset: &Asset) -> File {
+    fn file(&self, asset: &Asset) -> CachedFileInfo {
         let forms = asset.forms.as_ref();
-        let is_cached = |coding: &Coding| forms.is_some_and(|forms| forms.ready(*coding).is_some());
-        File {
+        let is_cached = |coding: &Encoding| forms.is_some_and(|forms| forms.ready(*coding).is_some());
+        CachedFileInfo {
             bytes: asset.length(),
             etag: String::from_utf8_lossy(asset.etag.as_bytes()).into_owned(),
             content: match asset.content {
-                Content::Heap => "heap",
-                Content::Mapped(_) => "mapped",
-                Content::Unmapped => "unmapped",
+                AssetBody::Heap => "heap",
+                AssetBody::Mapped(_) => "mapped",
+                AssetBody::Unmapped => "unmapped",
             },
             is_open: self.inner.loader.handles.is_open(asset.id),
-            hot_bytes: (!asset.is_on_heap()).then(|| Parts::bytes(asset.heat.parts(), asset.length())),
-            codings: Coding::ALL.into_iter().filter(is_cached).map(Coding::token).collect(),
+            hot_bytes: (!asset.is_on_heap()).then(|| FileParts::bytes(asset.heat.parts(), asset.length())),
+            codings: Encoding::ALL.into_iter().filter(is_cached).map(Encoding::token).collect(),
         }
     }
 }
 
-fn busy(name: &Name, requests: u64) -> Busy {
+fn busy(name: &Name, requests: u64) -> BusyName {
     let bytes = match name.lookup() {
         Some(Lookup::File(asset)) => Some(asset.length()),
         _ => None,
     };
-    Busy { path: shown(&name.path), outcome: name.outcome.word(), bytes, requests }
+    BusyName { path: shown(&name.path), outcome: name.outcome.word(), bytes, requests }
 }
 
 /// For JSON: what is no UTF-8 is replaced.
@@ -229,23 +231,23 @@ fn shown(path: &SitePath<'_>) -> String {
 }
 
 /// A name among others: those that are asked for equally often are in the order of their paths.
-struct Asked(Arc<Name>);
+struct RankedName(Arc<Name>);
 
-impl PartialEq for Asked {
+impl PartialEq for RankedName {
     fn eq(&self, other: &Self) -> bool {
         self.0.path == other.0.path
     }
 }
 
-impl Eq for Asked {}
+impl Eq for RankedName {}
 
-impl PartialOrd for Asked {
+impl PartialOrd for RankedName {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Asked {
+impl Ord for RankedName {
     fn cmp(&self, other: &Self) -> Ordering {
         other.0.path.as_bytes().cmp(self.0.path.as_bytes())
     }
@@ -257,7 +259,7 @@ fn sidecars_of(name: &Name) -> impl Iterator<Item = Arc<Asset>> {
         Some(Lookup::File(asset)) => Some(asset),
         _ => None,
     };
-    Coding::ALL.into_iter().filter_map(move |coding| asset.as_ref()?.forms.as_ref()?.ready(coding))
+    Encoding::ALL.into_iter().filter_map(move |coding| asset.as_ref()?.forms.as_ref()?.ready(coding))
 }
 
 /// Names are sorted in runs of at least so many.

@@ -10,26 +10,26 @@ use super::{Files, NoHandle, PAGE};
 use crate::files::asset::Asset;
 use crate::files::faults::Fault;
 use crate::files::name::{FIRST_MS, Lookup, Name};
-use crate::files::reads::Wanted;
-use crate::files::recency::Parts;
+use crate::files::reads::ReadRequest;
+use crate::files::recency::FileParts;
 use crate::files::window::BATCH;
 use crate::http::client_key::ClientKey;
-use crate::http::encoding::Coding;
+use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
 /// A form of a file that was in use, and which parts of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hot {
+pub(crate) struct HotFile {
     pub(crate) path: SitePath<'static>,
     /// None for the file as it is.
-    pub(crate) coding: Option<Coding>,
+    pub(crate) coding: Option<Encoding>,
     pub(crate) length: u64,
-    pub(crate) parts: Parts,
+    pub(crate) parts: FileParts,
 }
 
 /// Which budget a file of some length is charged to, and how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Charge {
+pub(crate) enum BudgetCharge {
     Heap(u64),
     Mapped(u64),
     /// The page cache alone.
@@ -38,7 +38,7 @@ pub(crate) enum Charge {
 
 /// What came of warming a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Warmed {
+pub(crate) enum WarmResult {
     /// It is known, and so many bytes of it are in memory.
     Read(u64),
     /// It is not there, or no file that may be read.
@@ -49,7 +49,7 @@ pub(crate) enum Warmed {
 
 impl Files {
     /// The files that were used last, the latest first, at most `most` forms of them. Takes a while: it looks at every name.
-    pub(crate) fn hot(&self, most: usize) -> Vec<Hot> {
+    pub(crate) fn hot(&self, most: usize) -> Vec<HotFile> {
         let mut names: Vec<(u64, Arc<Name>)> = Vec::new();
         let latest_first = |(used, _): &(u64, Arc<Name>)| Reverse(*used);
         for (_, name) in &self.inner.names {
@@ -89,25 +89,25 @@ impl Files {
     }
 
     /// What a file of `length` bytes would be charged to.
-    pub(crate) fn charge(&self, length: u64) -> Charge {
+    pub(crate) fn charge(&self, length: u64) -> BudgetCharge {
         let sizes = &self.inner.loader.sizes;
         if length <= sizes.heap_file_bytes {
-            Charge::Heap(length + HEAP_OVERHEAD)
+            BudgetCharge::Heap(length + HEAP_OVERHEAD)
         } else if length > sizes.mapped_file_bytes {
-            Charge::Unmapped
+            BudgetCharge::Unmapped
         } else {
-            Charge::Mapped(length.div_ceil(PAGE).max(self.inner.least_pages) * PAGE)
+            BudgetCharge::Mapped(length.div_ceil(PAGE).max(self.inner.least_pages) * PAGE)
         }
     }
 
     /// Looks the file up and reads its hot parts into memory. The parts of a file that has another length by now are not
     /// read: nobody knows which of them are hot. `rank` is its place among the files that are warmed, from 0 on.
-    pub(crate) async fn warm(&self, hot: &Hot, rank: u64) -> Warmed {
+    pub(crate) async fn warm(&self, hot: &HotFile, rank: u64) -> WarmResult {
         let found = self.find(&hot.path).await;
         let asset = match found.lookup {
             Lookup::File(asset) => asset,
-            Lookup::Directory | Lookup::Missing | Lookup::Forbidden => return Warmed::Gone,
-            Lookup::Busy | Lookup::Failed => return Warmed::Failed,
+            Lookup::Directory | Lookup::Missing | Lookup::Forbidden => return WarmResult::Gone,
+            Lookup::Busy | Lookup::Failed => return WarmResult::Failed,
         };
         // Earlier than every use: what nobody asks for stays behind what was asked for, and the first use is noted.
         found.name.touched(FIRST_MS / 2 - rank.min(FIRST_MS / 4));
@@ -117,25 +117,25 @@ impl Files {
                 let is_beside = asset.forms.as_ref().is_some_and(|forms| forms.sidecar(coding).is_some());
                 if !is_beside {
                     self.compress_soon(&asset, coding);
-                    return Warmed::Read(0);
+                    return WarmResult::Read(0);
                 }
                 match self.form(&asset, coding).await {
                     Ok(form) => form,
-                    Err(_) => return Warmed::Failed,
+                    Err(_) => return WarmResult::Failed,
                 }
             }
         };
         if form.is_on_heap() {
-            return Warmed::Read(form.length());
+            return WarmResult::Read(form.length());
         }
         if hot.length != form.length() {
-            return Warmed::Read(0);
+            return WarmResult::Read(0);
         }
         self.read_parts(&form, hot.parts).await
     }
 
     /// Has the caches believe that these files were used in reverse order, the first of them last.
-    pub(crate) async fn rank(&self, hot: &[Hot]) {
+    pub(crate) async fn rank(&self, hot: &[HotFile]) {
         for (count, hot) in hot.iter().rev().enumerate() {
             if let Some(name) = self.inner.names.get(hot.path.as_bytes()).await
                 && let Some(Lookup::File(asset)) = name.lookup()
@@ -149,44 +149,44 @@ impl Files {
         }
     }
 
-    async fn read_parts(&self, asset: &Arc<Asset>, parts: Parts) -> Warmed {
+    async fn read_parts(&self, asset: &Arc<Asset>, parts: FileParts) -> WarmResult {
         let handle = match self.warm_handle(asset) {
             Some(handle) => Some(handle),
             None => match self.handle(asset).await {
                 Ok(handle) => handle,
-                Err(NoHandle::Changed) => return Warmed::Gone,
-                Err(NoHandle::Exhausted) => return Warmed::Failed,
+                Err(NoHandle::Changed) => return WarmResult::Gone,
+                Err(NoHandle::Exhausted) => return WarmResult::Failed,
             },
         };
         let mut bytes = 0;
         for step in parts.ranges(asset.length()).into_iter().flat_map(steps) {
             let (range, next) = (step.clone(), step.end..step.end);
-            let wanted = Wanted { asset: Arc::clone(asset), handle: handle.clone(), range, next };
+            let wanted = ReadRequest { asset: Arc::clone(asset), handle: handle.clone(), range, next };
             match self.reads().read(ClientKey::Local, wanted).await {
                 Ok(_) => bytes += step.end - step.start,
                 // It is shorter than it was.
-                Err(error) if error.raw_os_error() == Some(libc::EFAULT) => return Warmed::Gone,
+                Err(error) if error.raw_os_error() == Some(libc::EFAULT) => return WarmResult::Gone,
                 Err(error) => return self.unread(asset, &error),
             }
             asset.heat.note(&step, asset.length());
         }
-        Warmed::Read(bytes)
+        WarmResult::Read(bytes)
     }
 
-    fn unread(&self, asset: &Asset, error: &io::Error) -> Warmed {
+    fn unread(&self, asset: &Asset, error: &io::Error) -> WarmResult {
         let words = format_args!("/{} could not be read: {error}", asset.path);
         self.faults().tell(Fault::Populate, &asset.path, words);
-        Warmed::Failed
+        WarmResult::Failed
     }
 }
 
 /// The file as it is, and its other forms that are in memory.
-fn forms_in_use(asset: &Arc<Asset>) -> Vec<Hot> {
+fn forms_in_use(asset: &Arc<Asset>) -> Vec<HotFile> {
     let own =
-        Hot { path: asset.path.clone(), coding: None, length: asset.length(), parts: asset.heat.parts() };
+        HotFile { path: asset.path.clone(), coding: None, length: asset.length(), parts: asset.heat.parts() };
     let others = forms_of(asset).filter_map(|form| {
         let parts = form.heat.parts();
-        form.coding.map(|_| Hot {
+        form.coding.map(|_| HotFile {
             path: asset.path.clone(),
             coding: form.coding,
             length: form.length(),
@@ -198,7 +198,7 @@ fn forms_in_use(asset: &Arc<Asset>) -> Vec<Hot> {
 
 fn forms_of(asset: &Asset) -> impl Iterator<Item = Arc<Asset>> {
     let forms = asset.forms.as_ref();
-    Coding::ALL.into_iter().filter_map(move |coding| forms?.ready(coding))
+    Encoding::ALL.into_iter().filter_map(move |coding| forms?.ready(coding))
 }
 
 /// A range in steps that are read at once: others have their turn in between.

@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::fs::{OFlags, ResolveFlags, Stat, StatFs};
 use rustix::io::Errno;
 
-use super::{Mapping, Storage, System};
+use super::{Mapping, Storage, SystemStorage};
 
 /// A storage that fails, falls short, dawdles or hangs where it is told to, and remembers what it was asked. All of it can be
 /// switched at any time, while a server runs on it.
@@ -55,7 +55,7 @@ pub enum Call {
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum InjectedFault {
     /// The call fails.
     Errno(Errno),
     /// `pread`, `probe` and `sendfile` go no further than so many bytes; 0 is the end of the file.
@@ -79,7 +79,7 @@ pub struct When {
 
 /// A call as it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct RecordedCall {
     /// Which.
     pub call: Call,
     /// The file's path: as it was given to `open`, absolute for what is open.
@@ -92,14 +92,14 @@ pub struct Seen {
 
 /// A fault, for lifting it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Injected(u64);
+pub struct FaultHandle(u64);
 
 #[derive(Default)]
 struct State {
-    faults: Vec<(u64, When, Fault)>,
+    faults: Vec<(u64, When, InjectedFault)>,
     next_id: u64,
     counts: HashMap<Call, u64>,
-    seen: VecDeque<Seen>,
+    seen: VecDeque<RecordedCall>,
     hanging: usize,
     /// Paths of mapped files, by the address of the mapping.
     mapped: HashMap<usize, String>,
@@ -130,7 +130,7 @@ impl When {
 impl Faulty {
     /// Over the real disk, with nothing wrong as yet.
     pub fn new() -> Arc<Self> {
-        Self::over(Arc::new(System))
+        Self::over(Arc::new(SystemStorage))
     }
 
     /// The same over another storage: over [`super::Slow`], say, so that there is something to populate.
@@ -139,16 +139,16 @@ impl Faulty {
     }
 
     /// From now on `fault` happens `when` it is due.
-    pub fn inject(&self, when: When, fault: Fault) -> Injected {
+    pub fn inject(&self, when: When, fault: InjectedFault) -> FaultHandle {
         let mut state = self.state.lock();
         state.next_id += 1;
         let id = state.next_id;
         state.faults.push((id, when, fault));
-        Injected(id)
+        FaultHandle(id)
     }
 
     /// Takes one fault away; what hung for it goes on.
-    pub fn lift(&self, injected: Injected) {
+    pub fn lift(&self, injected: FaultHandle) {
         self.state.lock().faults.retain(|(id, ..)| *id != injected.0);
         self.changed.notify_all();
     }
@@ -165,7 +165,7 @@ impl Faulty {
     }
 
     /// The last calls of one kind (65,536 of all kinds are remembered), in the order in which they were made.
-    pub fn seen(&self, call: Call) -> Vec<Seen> {
+    pub fn seen(&self, call: Call) -> Vec<RecordedCall> {
         self.state.lock().seen.iter().filter(|seen| seen.call == call).cloned().collect()
     }
 
@@ -187,22 +187,22 @@ impl Faulty {
     }
 
     /// What goes wrong with this call, once it has hung or dawdled for as long as it must.
-    fn before(&self, call: Call, path: &str, range: Range<u64>) -> Option<Fault> {
+    fn before(&self, call: Call, path: &str, range: Range<u64>) -> Option<InjectedFault> {
         let mut state = self.state.lock();
         *state.counts.entry(call).or_default() += 1;
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
         if state.seen.len() == SEEN_MAX {
             state.seen.pop_front();
         }
-        state.seen.push_back(Seen { call, path: path.to_owned(), range, thread });
+        state.seen.push_back(RecordedCall { call, path: path.to_owned(), range, thread });
         let (id, fault) = state.due(call, path)?;
         match fault {
-            Fault::Delay(delay) => {
+            InjectedFault::Delay(delay) => {
                 drop(state);
                 std::thread::sleep(delay);
                 None
             }
-            Fault::Hang => {
+            InjectedFault::Hang => {
                 state.hanging += 1;
                 self.changed.notify_all();
                 while state.faults.iter().any(|(known, ..)| *known == id) {
@@ -216,9 +216,9 @@ impl Faulty {
     }
 
     /// As [`Self::before`], for calls that can't fall short: their errors alone.
-    fn check(&self, call: Call, path: &str, range: Range<u64>) -> Result<Option<Fault>, Errno> {
+    fn check(&self, call: Call, path: &str, range: Range<u64>) -> Result<Option<InjectedFault>, Errno> {
         match self.before(call, path, range) {
-            Some(Fault::Errno(errno)) => Err(errno),
+            Some(InjectedFault::Errno(errno)) => Err(errno),
             other => Ok(other),
         }
     }
@@ -230,7 +230,7 @@ impl Faulty {
 
 impl State {
     /// The fault that is due for this call.
-    fn due(&mut self, call: Call, path: &str) -> Option<(u64, Fault)> {
+    fn due(&mut self, call: Call, path: &str) -> Option<(u64, InjectedFault)> {
         let mut due = None;
         for (id, when, fault) in self.faults.iter_mut().rev() {
             if when.call != call || !path.contains(&when.part) {
@@ -262,7 +262,7 @@ impl Storage for Faulty {
     fn fstat(&self, file: BorrowedFd<'_>) -> Result<Stat, Errno> {
         let fault = self.check(Call::Fstat, &path_of(file), 0..0)?;
         let mut stat = self.under.fstat(file)?;
-        if let Some(Fault::Device(device)) = fault {
+        if let Some(InjectedFault::Device(device)) = fault {
             stat.st_dev = device;
         }
         Ok(stat)
@@ -332,9 +332,9 @@ fn bytes(at: u64, length: usize) -> Range<u64> {
     at..at.saturating_add(length as u64)
 }
 
-fn room(fault: Option<Fault>, length: usize) -> usize {
+fn room(fault: Option<InjectedFault>, length: usize) -> usize {
     match fault {
-        Some(Fault::Short(most)) => length.min(most),
+        Some(InjectedFault::Short(most)) => length.min(most),
         _ => length,
     }
 }
@@ -364,13 +364,13 @@ mod tests {
         let (_dir, file) = file();
         let disk = Faulty::new();
         let read = || disk.pread(file.as_fd(), &mut [0; 8], 0);
-        let third =
-            disk.inject(When::every(Call::Pread).of("/name").from(3).times(1), Fault::Errno(Errno::IO));
-        disk.inject(When::every(Call::Pread).of("other"), Fault::Errno(Errno::NOMEM));
+        let third = disk
+            .inject(When::every(Call::Pread).of("/name").from(3).times(1), InjectedFault::Errno(Errno::IO));
+        disk.inject(When::every(Call::Pread).of("other"), InjectedFault::Errno(Errno::NOMEM));
         assert_eq!([read(), read(), read(), read()], [Ok(8), Ok(8), Err(Errno::IO), Ok(8)]);
         assert!(disk.fstat(file.as_fd()).is_ok());
         disk.lift(third);
-        disk.inject(When::every(Call::Pread), Fault::Short(3));
+        disk.inject(When::every(Call::Pread), InjectedFault::Short(3));
         assert_eq!(read(), Ok(3));
         disk.heal();
         assert_eq!(read(), Ok(8));
@@ -383,7 +383,7 @@ mod tests {
     fn a_file_can_seem_to_lie_on_another_device() {
         let (_dir, file) = file();
         let disk = Faulty::new();
-        disk.inject(When::every(Call::Fstat).of("/name"), Fault::Device(4711));
+        disk.inject(When::every(Call::Fstat).of("/name"), InjectedFault::Device(4711));
         assert_eq!(disk.fstat(file.as_fd()).unwrap().st_dev, 4711);
     }
 
@@ -391,7 +391,7 @@ mod tests {
     fn what_hangs_goes_on_when_its_fault_is_lifted() {
         let (_dir, file) = file();
         let disk = Faulty::new();
-        let hang = disk.inject(When::every(Call::Fstat), Fault::Hang);
+        let hang = disk.inject(When::every(Call::Fstat), InjectedFault::Hang);
         std::thread::scope(|scope| {
             let hung = scope.spawn(|| disk.fstat(file.as_fd()).is_ok());
             assert!(disk.wait_until_hanging(1, Duration::from_secs(20)));

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rustix::fs::{OFlags, ResolveFlags, Stat, StatFs};
 use rustix::io::Errno;
 
-use super::{Mapping, Storage, System};
+use super::{Mapping, Storage, SystemStorage};
 use crate::files::window::WINDOW;
 
 /// A storage whose files are cold until they were read here, each read of something cold taking a while.
@@ -53,7 +53,7 @@ struct Memory {
 impl Slow {
     /// Over the real disk: a read of something cold takes `delay`, and `memory` bytes stay warm.
     pub fn new(delay: Duration, memory: u64) -> Arc<Self> {
-        Self::over(Arc::new(System), delay, memory)
+        Self::over(Arc::new(SystemStorage), delay, memory)
     }
 
     /// The same over another storage.

@@ -13,7 +13,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use super::message::Message;
+use super::message::HandoverMessage;
 
 /// A connection between the two processes of an upgrade.
 pub(crate) struct Channel {
@@ -49,7 +49,7 @@ impl Channel {
     /// Sends a line, and with its first byte a descriptor.
     pub(super) async fn send(
         &self,
-        message: &Message,
+        message: &HandoverMessage,
         mut descriptor: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
         let mut line = serde_json::to_vec(message)?;
@@ -65,7 +65,7 @@ impl Channel {
     }
 
     /// The next line; none where the other end has closed, or died. What was received is kept where the wait is given up.
-    pub(super) async fn receive(&mut self) -> io::Result<Option<Message>> {
+    pub(super) async fn receive(&mut self) -> io::Result<Option<HandoverMessage>> {
         loop {
             if let Some(end) = memchr::memchr(b'\n', &self.input) {
                 let line: Vec<u8> = self.input.drain(..=end).collect();
@@ -150,10 +150,10 @@ mod tests {
         (Channel::new(near).unwrap(), Channel::new(far).unwrap())
     }
 
-    fn socket(group: usize) -> Message {
+    fn socket(group: usize) -> HandoverMessage {
         let asked = Some("x".repeat(3000));
         let (role, scheme) = (Role::Traffic, Scheme::Https);
-        Message::Socket(Description { group, role, scheme, asked, owns_path: false })
+        HandoverMessage::Socket(Description { group, role, scheme, asked, owns_path: false })
     }
 
     #[tokio::test]
@@ -166,7 +166,7 @@ mod tests {
                 std::fs::write(&path, number.to_string()).unwrap();
                 near.send(&socket(number), Some(File::open(&path).unwrap().as_fd())).await.unwrap();
             }
-            near.send(&Message::Offered { count: 50, watchdog_usec: None }, None).await.unwrap();
+            near.send(&HandoverMessage::Offered { count: 50, watchdog_usec: None }, None).await.unwrap();
         };
         let receiving = async {
             for number in 0..50 {
@@ -175,7 +175,7 @@ mod tests {
                 File::from(far.take_descriptor().unwrap()).read_to_string(&mut text).unwrap();
                 assert_eq!(text, number.to_string());
             }
-            assert!(matches!(far.receive().await.unwrap(), Some(Message::Offered { count: 50, .. })));
+            assert!(matches!(far.receive().await.unwrap(), Some(HandoverMessage::Offered { count: 50, .. })));
             assert!(far.take_descriptor().is_none());
         };
         tokio::join!(sending, receiving);

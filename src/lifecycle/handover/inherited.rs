@@ -13,8 +13,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, getsockname, sockop
 
 use super::message::Role;
 use crate::config::Address;
-use crate::config::activation::{ADMIN, Announced, HTTPS};
-use crate::net::listener::{Bound, DEFER_SECONDS, Listener, Origin, Scheme, SocketPath};
+use crate::config::activation::{ADMIN, ActivationInfo, HTTPS};
+use crate::net::listener::{BoundAddress, DEFER_SECONDS, Listener, Scheme, SocketOrigin, SocketPath};
 use crate::sys::kernel::defer_accept;
 
 /// The sockets that a service manager has handed over, each checked. TLS is spoken on those that are named for it, and on those
@@ -23,10 +23,10 @@ use crate::sys::kernel::defer_accept;
 ///
 /// # Errors
 /// Where what is announced is not there or no listening stream socket; the error names the descriptor.
-pub(super) fn from_manager(defers: bool, tls: &[Address]) -> io::Result<Vec<(Role, Bound)>> {
-    let announced = Announced::of_this_process().map_err(io::Error::other)?;
+pub(super) fn from_manager(defers: bool, tls: &[Address]) -> io::Result<Vec<(Role, BoundAddress)>> {
+    let announced = ActivationInfo::of_this_process().map_err(io::Error::other)?;
     let mut found = ListenFd::from_env();
-    let Some(Announced { first, names }) = announced else { return Ok(Vec::new()) };
+    let Some(ActivationInfo { first, names }) = announced else { return Ok(Vec::new()) };
     let take = |(index, name): (usize, &String)| {
         let number = usize::try_from(first).unwrap_or_default() + index;
         let descriptor = match name.as_str() {
@@ -35,7 +35,7 @@ pub(super) fn from_manager(defers: bool, tls: &[Address]) -> io::Result<Vec<(Rol
         };
         let role = if name == ADMIN { Role::Admin } else { Role::Traffic };
         let bound = take(&mut found, index).and_then(|socket| {
-            let inherited = Inherited::check(socket)?;
+            let inherited = InheritedSocket::check(socket)?;
             // What the manager has set otherwise is left as it is.
             inherited.prepare((defers && role == Role::Traffic).then_some(true))?;
             let is_https = role == Role::Traffic && (name == HTTPS || tls.contains(inherited.at()));
@@ -61,12 +61,12 @@ fn take(found: &mut ListenFd, index: usize) -> io::Result<OwnedFd> {
 
 /// A listening stream socket.
 #[derive(Debug)]
-pub(super) struct Inherited {
+pub(super) struct InheritedSocket {
     socket: OwnedFd,
     at: Address,
 }
 
-impl Inherited {
+impl InheritedSocket {
     /// Checks that `socket` is one.
     ///
     /// # Errors
@@ -111,10 +111,10 @@ impl Inherited {
         }
     }
 
-    fn into_bound(self, scheme: Scheme) -> Bound {
+    fn into_bound(self, scheme: Scheme) -> BoundAddress {
         let url = url(&self.at, scheme);
         let listeners = vec![self.into_listener(false)];
-        Bound { scheme, url, listeners, asked: None, origin: Origin::Manager }
+        BoundAddress { scheme, url, listeners, asked: None, origin: SocketOrigin::Manager }
     }
 }
 
@@ -161,17 +161,17 @@ mod tests {
             (datagrams.into(), "no stream socket"),
             (file.into(), "Socket operation on non-socket"),
         ] {
-            let refused = Inherited::check(socket).unwrap_err().to_string();
+            let refused = InheritedSocket::check(socket).unwrap_err().to_string();
             assert!(refused.contains(told), "{refused}");
         }
-        assert_eq!(Inherited::check(listener.into()).unwrap().at(), &Address::Tcp(at));
+        assert_eq!(InheritedSocket::check(listener.into()).unwrap().at(), &Address::Tcp(at));
     }
 
     #[test]
     fn a_unix_socket_is_known_by_its_path_and_keeps_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        let inherited = Inherited::check(UnixListener::bind(&path).unwrap().into()).unwrap();
+        let inherited = InheritedSocket::check(UnixListener::bind(&path).unwrap().into()).unwrap();
         assert_eq!(inherited.at(), &Address::Unix(path.clone()));
         drop(inherited.into_bound(Scheme::Http));
         assert!(path.exists(), "it is the manager's");

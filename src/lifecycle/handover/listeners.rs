@@ -5,28 +5,30 @@ use std::io;
 use super::inherited::from_manager;
 use super::message::Role;
 use super::predecessor::Predecessor;
-use crate::config::{Address, AdminListen, Config, Limits, Loaded, OrOff, Origin, unguarded};
-use crate::lifecycle::handover::upgrade_socket::UpgradePlace;
-use crate::net::listener::{Bound, Scheme, bind};
+use crate::config::{
+    Address, AdminListen, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, unguarded,
+};
+use crate::lifecycle::handover::upgrade_socket::UpgradePath;
+use crate::net::listener::{BoundAddress, Scheme, bind};
 
 /// The sockets that a server is given.
 pub struct Listeners {
-    pub(crate) traffic: Vec<Bound>,
-    pub(crate) admin: Option<Bound>,
+    pub(crate) traffic: Vec<BoundAddress>,
+    pub(crate) admin: Option<BoundAddress>,
     /// Who is to be relieved once this server is ready.
     pub(crate) predecessor: Option<Predecessor>,
     /// Where a successor may ask.
-    pub(crate) upgrade: Option<UpgradePlace>,
+    pub(crate) upgrade: Option<UpgradePath>,
 }
 
 /// Sockets from a service manager, taken before there are threads.
 #[derive(Default)]
-pub(crate) struct Activated {
-    traffic: Vec<Bound>,
-    admin: Option<Bound>,
+pub(crate) struct ActivatedSockets {
+    traffic: Vec<BoundAddress>,
+    admin: Option<BoundAddress>,
 }
 
-impl Activated {
+impl ActivatedSockets {
     /// Those of the environment.
     ///
     /// # Errors
@@ -48,8 +50,8 @@ impl Listeners {
     ///
     /// # Errors
     /// The first address that is not to be had.
-    pub fn bind(config: &Config, limits: &Limits) -> io::Result<Self> {
-        Self::of_manager(Activated::default(), config, limits)
+    pub fn bind(config: &Config, limits: &ResolvedLimits) -> io::Result<Self> {
+        Self::of_manager(ActivatedSockets::default(), config, limits)
     }
 
     /// Where traffic comes in, as URLs: what port 0 has become.
@@ -61,8 +63,8 @@ impl Listeners {
     ///
     /// # Errors
     /// Where a socket is not to be had, or no predecessor where there should be one.
-    pub(crate) async fn gather(loaded: &Loaded, activated: Activated) -> io::Result<Self> {
-        let Loaded { config, limits, .. } = loaded;
+    pub(crate) async fn gather(loaded: &LoadedConfig, activated: ActivatedSockets) -> io::Result<Self> {
+        let LoadedConfig { config, limits, .. } = loaded;
         let from = config.upgrade_from.given().map(|path| path.as_path());
         let mut listeners = match from {
             Some(path) => {
@@ -75,14 +77,15 @@ impl Listeners {
         };
         listeners.check_admin(config)?;
         let upgrade = config.upgrade_socket.given();
-        listeners.upgrade = upgrade.map(|path| UpgradePlace::prepare(path.as_path(), from)).transpose()?;
+        listeners.upgrade = upgrade.map(|path| UpgradePath::prepare(path.as_path(), from)).transpose()?;
         listeners.tell(loaded);
         Ok(listeners)
     }
 
     /// An inherited socket may be bound to other addresses than the configuration says.
     fn check_admin(&self, config: &Config) -> io::Result<()> {
-        let is_open = |bound: &&Bound| !bound.is_of_this_machine() && config.admin_token == OrOff::Off;
+        let is_open =
+            |bound: &&BoundAddress| !bound.is_of_this_machine() && config.admin_token == Toggle::Off;
         match self.admin.as_ref().filter(is_open) {
             Some(bound) => Err(io::Error::new(io::ErrorKind::InvalidInput, unguarded(&bound.url))),
             None => Ok(()),
@@ -99,8 +102,8 @@ impl Listeners {
         self.traffic.iter().map(|bound| bound.listeners.len()).sum()
     }
 
-    fn of_manager(activated: Activated, config: &Config, limits: &Limits) -> io::Result<Self> {
-        let Activated { traffic, admin } = activated;
+    fn of_manager(activated: ActivatedSockets, config: &Config, limits: &ResolvedLimits) -> io::Result<Self> {
+        let ActivatedSockets { traffic, admin } = activated;
         let traffic =
             add_missing(traffic, config, |address, scheme| bind_traffic(address, scheme, config, limits))?;
         let admin = match admin {
@@ -110,7 +113,11 @@ impl Listeners {
         Ok(Self { traffic, admin, predecessor: None, upgrade: None })
     }
 
-    fn of_predecessor(mut predecessor: Predecessor, config: &Config, limits: &Limits) -> io::Result<Self> {
+    fn of_predecessor(
+        mut predecessor: Predecessor,
+        config: &Config,
+        limits: &ResolvedLimits,
+    ) -> io::Result<Self> {
         let defers = config.defer_accept.is_on();
         let managed = predecessor.take_managed(Role::Traffic, defers)?;
         let traffic = add_missing(managed, config, |address, scheme| {
@@ -132,13 +139,13 @@ impl Listeners {
     }
 
     /// Says where the sockets come from, where that is not the configuration alone.
-    fn tell(&self, loaded: &Loaded) {
-        let is_managed = |bound: &Bound| bound.asked.is_none();
-        let gives_way = |key: &str| !matches!(loaded.origins.of(key), Origin::Default);
+    fn tell(&self, loaded: &LoadedConfig) {
+        let is_managed = |bound: &BoundAddress| bound.asked.is_none();
+        let gives_way = |key: &str| !matches!(loaded.origins.of(key), ValueOrigin::Default);
         if self.traffic.iter().any(is_managed) && gives_way("listen") {
             log::warn!("PAGECAST_LISTEN={} gives way to inherited sockets", loaded.config.listen);
         }
-        let is_managed_tls = |bound: &Bound| is_managed(bound) && bound.scheme == Scheme::Https;
+        let is_managed_tls = |bound: &BoundAddress| is_managed(bound) && bound.scheme == Scheme::Https;
         if self.traffic.iter().any(is_managed_tls) && gives_way("tls_listen") {
             log::info!("PAGECAST_TLS_LISTEN={} gives way to inherited sockets", loaded.config.tls_listen);
         }
@@ -154,10 +161,10 @@ impl Listeners {
 /// Sockets that a service manager has opened take the place of `listen`, and where TLS is spoken on one of them that of
 /// `tls_listen`; all else is bound.
 fn add_missing(
-    managed: Vec<Bound>,
+    managed: Vec<BoundAddress>,
     config: &Config,
-    mut bind: impl FnMut(&Address, Scheme) -> io::Result<Bound>,
-) -> io::Result<Vec<Bound>> {
+    mut bind: impl FnMut(&Address, Scheme) -> io::Result<BoundAddress>,
+) -> io::Result<Vec<BoundAddress>> {
     let has_tls = managed.iter().any(|bound| bound.scheme == Scheme::Https);
     let plain = if managed.is_empty() { config.cleartext_addresses() } else { &[] };
     let tls = if has_tls { &[] } else { config.tls_addresses() };
@@ -170,12 +177,17 @@ fn add_missing(
     Ok(traffic)
 }
 
-fn bind_traffic(address: &Address, scheme: Scheme, config: &Config, limits: &Limits) -> io::Result<Bound> {
+fn bind_traffic(
+    address: &Address,
+    scheme: Scheme,
+    config: &Config,
+    limits: &ResolvedLimits,
+) -> io::Result<BoundAddress> {
     let others = [config.cleartext_addresses(), config.tls_addresses()].concat();
     bind(address, scheme, limits.workers, &others, config.defer_accept.is_on())
 }
 
-fn bind_admin(address: &Address) -> io::Result<Bound> {
+fn bind_admin(address: &Address) -> io::Result<BoundAddress> {
     bind(address, Scheme::Http, 1, &[], false)
 }
 

@@ -7,7 +7,7 @@ use crate::net::listener::Scheme;
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
-pub(super) enum Message {
+pub(super) enum HandoverMessage {
     /// The successor's first word.
     Hello {
         /// What it speaks.

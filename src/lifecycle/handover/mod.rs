@@ -30,8 +30,8 @@ mod offer;
 mod predecessor;
 mod upgrade_socket;
 
-pub(crate) use listeners::Activated;
+pub(crate) use listeners::ActivatedSockets;
 pub use listeners::Listeners;
-pub(crate) use offer::{Offer, Successor, came_to_nothing, failures};
+pub(crate) use offer::{SocketOffer, Successor, came_to_nothing, failures};
 pub(crate) use predecessor::Predecessor;
-pub(crate) use upgrade_socket::{UpgradePlace, UpgradeSocket};
+pub(crate) use upgrade_socket::{UpgradePath, UpgradeSocket};

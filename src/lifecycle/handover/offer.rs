@@ -13,12 +13,12 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::channel::Channel;
-use super::message::{Description, Message, PROTOCOL, Role};
+use super::message::{Description, HandoverMessage, PROTOCOL, Role};
 use crate::lifecycle::handover::upgrade_socket::UpgradeSocket;
-use crate::net::listener::{Bound, Listener, SocketPath};
+use crate::net::listener::{BoundAddress, Listener, SocketPath};
 
 /// The sockets of this process. They stay open as long as they are offered: let go of it before they are to close.
-pub(crate) struct Offer {
+pub(crate) struct SocketOffer {
     sockets: Vec<Offered>,
     watchdog: Option<Duration>,
     /// Whether a successor has them and gets ready.
@@ -37,9 +37,13 @@ pub(crate) struct Successor {
     taken: Vec<usize>,
 }
 
-impl Offer {
+impl SocketOffer {
     /// Offers what is listened on, and what the service manager's watchdog is.
-    pub(crate) fn of(traffic: &[Bound], admin: Option<&Bound>, watchdog: Option<Duration>) -> Self {
+    pub(crate) fn of(
+        traffic: &[BoundAddress],
+        admin: Option<&BoundAddress>,
+        watchdog: Option<Duration>,
+    ) -> Self {
         let traffic = traffic.iter().map(|bound| (Role::Traffic, bound));
         let all = traffic.chain(admin.map(|bound| (Role::Admin, bound)));
         let sockets = all.enumerate().flat_map(|(group, (role, bound))| offered(group, role, bound));
@@ -86,7 +90,7 @@ impl Offer {
         self.is_with_successor.set(true);
         log::info!("{who} is about to take over");
         match channel.receive().await? {
-            Some(Message::Ready { taken }) => Ok(Successor { channel, taken }),
+            Some(HandoverMessage::Ready { taken }) => Ok(Successor { channel, taken }),
             Some(_) => Err(io::Error::other(format!("{who} speaks out of turn"))),
             None => Err(ended(&who)),
         }
@@ -94,10 +98,10 @@ impl Offer {
 
     async fn describe(&self, channel: &mut Channel) -> io::Result<()> {
         match channel.receive().await? {
-            Some(Message::Hello { protocol: PROTOCOL }) => {}
-            Some(Message::Hello { protocol }) => {
+            Some(HandoverMessage::Hello { protocol: PROTOCOL }) => {}
+            Some(HandoverMessage::Hello { protocol }) => {
                 let reason = format!("it speaks version {PROTOCOL} of the upgrade protocol, not {protocol}");
-                channel.send(&Message::Refused { reason }, None).await?;
+                channel.send(&HandoverMessage::Refused { reason }, None).await?;
                 return Err(io::Error::other(format!(
                     "{} speaks version {protocol} of the upgrade protocol, not {PROTOCOL}",
                     channel.peer()
@@ -106,10 +110,10 @@ impl Offer {
             _ => return Err(io::Error::other(format!("{} does not say what it speaks", channel.peer()))),
         }
         for Offered { description, socket, .. } in &self.sockets {
-            channel.send(&Message::Socket(description.clone()), Some(socket.as_fd())).await?;
+            channel.send(&HandoverMessage::Socket(description.clone()), Some(socket.as_fd())).await?;
         }
         let watchdog_usec = self.watchdog.and_then(|span| u64::try_from(span.as_micros()).ok());
-        channel.send(&Message::Offered { count: self.sockets.len(), watchdog_usec }, None).await
+        channel.send(&HandoverMessage::Offered { count: self.sockets.len(), watchdog_usec }, None).await
     }
 
     /// Lets the successor in: what it has taken is its own.
@@ -120,7 +124,7 @@ impl Offer {
         let is_taken = |offered: &&Offered| successor.taken.contains(&offered.description.group);
         let taken = || self.sockets.iter().filter(is_taken).filter_map(|offered| offered.path.as_ref());
         taken().for_each(|path| path.leave());
-        let told = timeout(PATIENCE, successor.channel.send(&Message::Yours, None)).await;
+        let told = timeout(PATIENCE, successor.channel.send(&HandoverMessage::Yours, None)).await;
         told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|_| {
             taken().for_each(|path| path.claim());
             ended(&successor.who())
@@ -181,12 +185,12 @@ async fn refuse(stream: UnixStream) {
     let told = async {
         // What is not read when the connection is closed destroys the answer.
         channel.receive().await?;
-        channel.send(&Message::Refused { reason }, None).await
+        channel.send(&HandoverMessage::Refused { reason }, None).await
     };
     let _ = timeout(PATIENCE, told).await;
 }
 
-fn offered(group: usize, role: Role, bound: &Bound) -> impl Iterator<Item = Offered> + '_ {
+fn offered(group: usize, role: Role, bound: &BoundAddress) -> impl Iterator<Item = Offered> + '_ {
     bound.listeners.iter().map(move |listener: &Listener| {
         let (socket, path) = listener.clone().into_socket();
         let asked = bound.asked.as_ref().map(ToString::to_string);

@@ -10,11 +10,11 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::channel::Channel;
-use super::inherited::{Inherited, url};
-use super::message::{Description, Message, PROTOCOL, Role};
+use super::inherited::{InheritedSocket, url};
+use super::message::{Description, HandoverMessage, PROTOCOL, Role};
 use super::offer::PATIENCE;
 use crate::config::Address;
-use crate::net::listener::{Bound, Origin, Scheme, SocketPath, is_socket};
+use crate::net::listener::{BoundAddress, Scheme, SocketOrigin, SocketPath, is_socket};
 
 /// A server that goes on serving until it is told that this one is ready.
 pub(crate) struct Predecessor {
@@ -36,7 +36,7 @@ struct Group {
     asked: Option<String>,
     owns_path: bool,
     at: Address,
-    sockets: Vec<Inherited>,
+    sockets: Vec<InheritedSocket>,
 }
 
 impl Predecessor {
@@ -62,19 +62,21 @@ impl Predecessor {
             _ => error,
         })?;
         let mut channel = Channel::new(stream)?;
-        channel.send(&Message::Hello { protocol: PROTOCOL }, None).await?;
+        channel.send(&HandoverMessage::Hello { protocol: PROTOCOL }, None).await?;
         let mut groups = BTreeMap::new();
         let mut received = 0;
         let watchdog_usec = loop {
             match channel.receive().await? {
-                Some(Message::Socket(description)) => {
+                Some(HandoverMessage::Socket(description)) => {
                     let socket = channel.take_descriptor();
                     let socket = socket.ok_or_else(|| io::Error::other("a socket did not come along"))?;
-                    add(&mut groups, description, Inherited::check(socket)?);
+                    add(&mut groups, description, InheritedSocket::check(socket)?);
                     received += 1;
                 }
-                Some(Message::Offered { count, watchdog_usec }) if count == received => break watchdog_usec,
-                Some(Message::Refused { reason }) => return Err(io::Error::other(reason)),
+                Some(HandoverMessage::Offered { count, watchdog_usec }) if count == received => {
+                    break watchdog_usec;
+                }
+                Some(HandoverMessage::Refused { reason }) => return Err(io::Error::other(reason)),
                 Some(_) => return Err(io::Error::other("it speaks out of turn")),
                 None => return Err(io::Error::other("it closed the connection")),
             }
@@ -96,7 +98,7 @@ impl Predecessor {
         address: &Address,
         scheme: Scheme,
         defers: bool,
-    ) -> io::Result<Option<Bound>> {
+    ) -> io::Result<Option<BoundAddress>> {
         let name = address.to_string();
         let is_named = |group: &Group| group.asked.as_ref() == Some(&name);
         let is_it = |group: &Group| group.scheme == scheme && is_named(group);
@@ -110,13 +112,18 @@ impl Predecessor {
     }
 
     /// The sockets of that role that a service manager had opened: they outlive the configuration.
-    pub(super) fn take_managed(&mut self, role: Role, defers: bool) -> io::Result<Vec<Bound>> {
+    pub(super) fn take_managed(&mut self, role: Role, defers: bool) -> io::Result<Vec<BoundAddress>> {
         let is_managed = |group: &mut Group| group.asked.is_none() && group.role == role;
         let managed: Vec<Group> = self.offered.extract_if(.., is_managed).collect();
         managed.into_iter().map(|group| self.bound(group, None, defers.then_some(true))).collect()
     }
 
-    fn bound(&mut self, group: Group, asked: Option<Address>, defers: Option<bool>) -> io::Result<Bound> {
+    fn bound(
+        &mut self,
+        group: Group,
+        asked: Option<Address>,
+        defers: Option<bool>,
+    ) -> io::Result<BoundAddress> {
         let Group { number, scheme, owns_path, at, sockets, .. } = group;
         sockets.iter().try_for_each(|socket| socket.prepare(defers))?;
         self.taken.push(number);
@@ -124,7 +131,7 @@ impl Predecessor {
         let listeners: Vec<_> = sockets.into_iter().map(|socket| socket.into_listener(owns_path)).collect();
         self.paths.extend(listeners.iter().filter_map(|listener| listener.clone().into_socket().1));
         let url = url(&at, scheme);
-        Ok(Bound { listeners, scheme, url, asked, origin: Origin::Predecessor })
+        Ok(BoundAddress { listeners, scheme, url, asked, origin: SocketOrigin::Predecessor })
     }
 
     /// Closes what is not taken; the predecessor finishes what waits there.
@@ -147,9 +154,9 @@ impl Predecessor {
     pub(crate) async fn relieve(&mut self) -> io::Result<()> {
         let taken = std::mem::take(&mut self.taken);
         let relieved = async {
-            let sent = self.channel.send(&Message::Ready { taken }, None).await;
+            let sent = self.channel.send(&HandoverMessage::Ready { taken }, None).await;
             match (sent, self.channel.receive().await?) {
-                (Ok(()), Some(Message::Yours)) => Ok(()),
+                (Ok(()), Some(HandoverMessage::Yours)) => Ok(()),
                 _ => Err(io::Error::other("it is gone")),
             }
         };
@@ -159,7 +166,7 @@ impl Predecessor {
     }
 }
 
-fn add(groups: &mut BTreeMap<usize, Group>, description: Description, socket: Inherited) {
+fn add(groups: &mut BTreeMap<usize, Group>, description: Description, socket: InheritedSocket) {
     let Description { group: number, role, scheme, asked, owns_path } = description;
     let at = socket.at().clone();
     let group = groups.entry(number);

@@ -12,7 +12,7 @@ use crate::net::listener::{SocketPath, identity, is_socket, remove_stale};
 
 /// An upgrade socket that listens beside its path: nobody finds it there yet, and a predecessor's stays where it is.
 #[derive(Debug)]
-pub(crate) struct UpgradePlace {
+pub(crate) struct UpgradePath {
     path: PathBuf,
     temporary: PathBuf,
     owned: SocketPath,
@@ -26,7 +26,7 @@ pub(crate) struct UpgradeSocket {
     _owned: SocketPath,
 }
 
-impl UpgradePlace {
+impl UpgradePath {
     /// Listens beside `path`, for processes of this user alone. `predecessor` is the path at which the one that is
     /// succeeded listens: that one gives way, and no other.
     ///
@@ -115,13 +115,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("up");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let place = UpgradePlace::prepare(&path, None).unwrap();
+        let place = UpgradePath::prepare(&path, None).unwrap();
         assert!(UnixStream::connect(&path).is_err(), "it is still what was left behind");
         let socket = place.settle().unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
         assert!(UnixStream::connect(&path).is_ok());
-        assert!(UpgradePlace::prepare(&path, None).is_err(), "somebody is there");
-        let next = UpgradePlace::prepare(&path, Some(&path)).unwrap().settle().unwrap();
+        assert!(UpgradePath::prepare(&path, None).is_err(), "somebody is there");
+        let next = UpgradePath::prepare(&path, Some(&path)).unwrap().settle().unwrap();
         drop(socket);
         assert!(UnixStream::connect(&path).is_ok(), "the path is the successor's");
         drop(next);
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_place_that_is_given_up_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        drop(UpgradePlace::prepare(&directory.path().join("up"), None).unwrap());
+        drop(UpgradePath::prepare(&directory.path().join("up"), None).unwrap());
         assert_eq!(directory.path().read_dir().unwrap().count(), 0);
     }
 
@@ -142,7 +142,7 @@ mod tests {
         for (mode, expected) in [(0o777, false), (0o775, false), (0o1777, true), (0o755, true)] {
             let permissions = std::fs::Permissions::from_mode(mode);
             std::fs::set_permissions(directory.path(), permissions).unwrap();
-            let prepared = UpgradePlace::prepare(&path, None);
+            let prepared = UpgradePath::prepare(&path, None);
             assert_eq!(prepared.is_ok(), expected, "{mode:o}: {prepared:?}");
         }
     }
@@ -152,7 +152,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("up");
         std::fs::write(&path, "theirs").unwrap();
-        assert!(UpgradePlace::prepare(&path, None).is_err());
+        assert!(UpgradePath::prepare(&path, None).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
     }
 }

@@ -17,35 +17,35 @@ use arc_swap::ArcSwap;
 use futures_util::{StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::{Config, Dotfiles, Limits};
+use crate::config::{Config, Dotfiles, ResolvedLimits};
 use crate::files::Files;
-use crate::files::cache::warming::{Hot, Warmed};
-use crate::lifecycle::warmup::capacity::Room;
+use crate::files::cache::warming::{HotFile, WarmResult};
+use crate::lifecycle::warmup::capacity::CacheCapacity;
 use crate::site::resolver::hides;
 
 /// Reads files into memory before they are asked for. Cheap to clone; every clone is the same.
 #[derive(Clone)]
-pub(crate) struct Warmth {
-    view: Arc<ArcSwap<View>>,
-    limits: Limits,
+pub(crate) struct Warmup {
+    view: Arc<ArcSwap<WarmupTarget>>,
+    limits: ResolvedLimits,
     /// Files that are read at once.
     at_once: usize,
     /// Files that are remembered, or read on demand.
     pub(crate) most: usize,
     /// Only one warming is under way at any time.
     turn: Arc<Semaphore>,
-    progress: Arc<Progress>,
+    progress: Arc<WarmupProgress>,
 }
 
 /// What is served now.
-struct View {
+struct WarmupTarget {
     files: Files,
     dotfiles: Dotfiles,
 }
 
 /// How far a warming is.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct WarmupProgress {
     of: AtomicU64,
     done: AtomicU64,
     bytes: AtomicU64,
@@ -56,7 +56,7 @@ pub(crate) struct Progress {
 
 /// How far a warming was at some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Counts {
+pub(crate) struct WarmupCounts {
     /// Files that are to be read.
     pub(crate) of: u64,
     /// Files that are done with, whatever came of it.
@@ -71,10 +71,10 @@ pub(crate) struct Counts {
     pub(crate) left_out: u64,
 }
 
-impl Warmth {
-    pub(crate) fn new(files: Files, config: &Config, limits: &Limits) -> Self {
+impl Warmup {
+    pub(crate) fn new(files: Files, config: &Config, limits: &ResolvedLimits) -> Self {
         Self {
-            view: Arc::new(ArcSwap::from_pointee(View { files, dotfiles: config.dotfiles })),
+            view: Arc::new(ArcSwap::from_pointee(WarmupTarget { files, dotfiles: config.dotfiles })),
             limits: *limits,
             // The others are left to traffic.
             at_once: (config.populate_threads.as_usize() / 2).max(1),
@@ -86,7 +86,7 @@ impl Warmth {
 
     /// From now on `files` are what is served; a warming under way goes on with those before.
     pub(crate) fn follow(&self, files: Files, dotfiles: Dotfiles) {
-        self.view.store(Arc::new(View { files, dotfiles }));
+        self.view.store(Arc::new(WarmupTarget { files, dotfiles }));
     }
 
     pub(crate) fn files(&self) -> Files {
@@ -109,21 +109,21 @@ impl Warmth {
     }
 
     /// How far the warming under way is, or the last one was.
-    pub(crate) fn progress(&self) -> &Arc<Progress> {
+    pub(crate) fn progress(&self) -> &Arc<WarmupProgress> {
         &self.progress
     }
 
     /// Reads `hot` files into memory in their order, several at once. `_turn` is the caller's turn. What is hidden is
     /// passed over, and so is what the caches have no room for: nothing is read that would push out what was read
     /// before it.
-    pub(crate) async fn fetch(&self, hot: &[Hot], _turn: &OwnedSemaphorePermit) {
+    pub(crate) async fn fetch(&self, hot: &[HotFile], _turn: &OwnedSemaphorePermit) {
         let (progress, view) = (&*self.progress, self.view.load_full());
-        let View { files, dotfiles } = &*view;
+        let WarmupTarget { files, dotfiles } = &*view;
         progress.begin(hot.len() as u64);
-        let mut room = Room::new(&self.limits);
+        let mut room = CacheCapacity::new(&self.limits);
         let fitting = (0..).zip(hot).filter(|(_, hot)| {
             if hides(*dotfiles, &hot.path) {
-                progress.note(Warmed::Gone);
+                progress.note(WarmResult::Gone);
                 return false;
             }
             let fits = room.take(files.charge(hot.length), hot.parts.bytes(hot.length));
@@ -141,10 +141,10 @@ impl Warmth {
     }
 }
 
-impl Progress {
-    pub(crate) fn counts(&self) -> Counts {
+impl WarmupProgress {
+    pub(crate) fn counts(&self) -> WarmupCounts {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Counts {
+        WarmupCounts {
             of: load(&self.of),
             done: load(&self.done),
             bytes: load(&self.bytes),
@@ -161,18 +161,18 @@ impl Progress {
         self.of.store(of, Ordering::Relaxed);
     }
 
-    fn note(&self, warmed: Warmed) {
+    fn note(&self, warmed: WarmResult) {
         match warmed {
-            Warmed::Read(bytes) => self.bytes.fetch_add(bytes, Ordering::Relaxed),
-            Warmed::Gone => self.gone.fetch_add(1, Ordering::Relaxed),
-            Warmed::Failed => self.failed.fetch_add(1, Ordering::Relaxed),
+            WarmResult::Read(bytes) => self.bytes.fetch_add(bytes, Ordering::Relaxed),
+            WarmResult::Gone => self.gone.fetch_add(1, Ordering::Relaxed),
+            WarmResult::Failed => self.failed.fetch_add(1, Ordering::Relaxed),
         };
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// As the log has it.
-impl std::fmt::Display for Counts {
+impl std::fmt::Display for WarmupCounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { of, done, bytes, gone, failed, left_out } = self;
         write!(f, "{done} of {of} files, {bytes} bytes")?;

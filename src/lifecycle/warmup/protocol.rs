@@ -1,12 +1,12 @@
 //! How a running server is asked to warm files, and what it answers.
 
-use crate::lifecycle::warmup::progress::Counts;
+use crate::lifecycle::warmup::progress::WarmupCounts;
 
 /// One line of the answer.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Line {
+pub(crate) struct WarmProgressLine {
     #[serde(flatten)]
-    pub(crate) counts: Counts,
+    pub(crate) counts: WarmupCounts,
     /// Nothing more comes.
     pub(crate) is_over: bool,
     /// Not all that matches was looked at.

@@ -6,9 +6,9 @@
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Read};
 
-use crate::files::cache::warming::Hot;
-use crate::files::recency::Parts;
-use crate::http::encoding::Coding;
+use crate::files::cache::warming::HotFile;
+use crate::files::recency::FileParts;
+use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
 /// What a file of another format, or of none, does not begin with.
@@ -16,8 +16,8 @@ pub(crate) const HEADER: &str = "pagecast hot files, version 1";
 
 /// What was found in such a file.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Records {
-    pub(crate) hot: Vec<Hot>,
+pub(crate) struct HotFileRecords {
+    pub(crate) hot: Vec<HotFile>,
     /// Lines that are none.
     pub(crate) garbage: usize,
     /// The header is another one, and nothing was read.
@@ -25,10 +25,10 @@ pub(crate) struct Records {
 }
 
 /// All of them, as text.
-pub(crate) fn render(hot: &[Hot]) -> String {
+pub(crate) fn render(hot: &[HotFile]) -> String {
     let mut text = format!("{HEADER}\n");
-    for Hot { path, coding, length, parts } in hot {
-        let (path, coding) = (path.to_file_location(None), coding.map_or(IDENTITY, Coding::token));
+    for HotFile { path, coding, length, parts } in hot {
+        let (path, coding) = (path.to_file_location(None), coding.map_or(IDENTITY, Encoding::token));
         let _ = writeln!(text, "{path} {coding} {length} {:x}", parts.0);
     }
     text
@@ -38,11 +38,11 @@ pub(crate) fn render(hot: &[Hot]) -> String {
 ///
 /// # Errors
 /// What the reader says.
-pub(crate) fn parse(mut from: impl BufRead, most: usize) -> io::Result<Records> {
-    let mut records = Records::default();
+pub(crate) fn parse(mut from: impl BufRead, most: usize) -> io::Result<HotFileRecords> {
+    let mut records = HotFileRecords::default();
     let mut line = Vec::new();
     if !next_line(&mut from, &mut line)? || line != HEADER.as_bytes() {
-        return Ok(Records { is_foreign: true, ..records });
+        return Ok(HotFileRecords { is_foreign: true, ..records });
     }
     while records.hot.len() < most && records.garbage < GARBAGE_MAX && next_line(&mut from, &mut line)? {
         match parse_line(&line) {
@@ -64,18 +64,18 @@ fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
 }
 
 /// A line's words are exactly those that [`render`] writes; its path goes the way of every request's.
-fn parse_line(line: &[u8]) -> Option<Hot> {
+fn parse_line(line: &[u8]) -> Option<HotFile> {
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     let (path, coding, length, parts) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let coding = match coding {
         IDENTITY => None,
-        token => Some(Coding::ALL.into_iter().find(|coding| coding.token() == token)?),
+        token => Some(Encoding::ALL.into_iter().find(|coding| coding.token() == token)?),
     };
     let target = SitePath::parse(path.as_bytes()).ok()?;
-    let hot = Hot {
+    let hot = HotFile {
         coding,
         length: length.parse().ok()?,
-        parts: Parts(u64::from_str_radix(parts, 16).ok()?),
+        parts: FileParts(u64::from_str_radix(parts, 16).ok()?),
         path: target.path.into_owned(),
     };
     (words.next().is_none() && path.starts_with('/') && !target.wants_directory).then_some(hot)
@@ -93,12 +93,12 @@ const GARBAGE_MAX: usize = 1000;
 mod tests {
     use super::*;
 
-    fn hot(path: &str, coding: Option<Coding>, length: u64, parts: u64) -> Hot {
+    fn hot(path: &str, coding: Option<Encoding>, length: u64, parts: u64) -> HotFile {
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        Hot { path, coding, length, parts: Parts(parts) }
+        HotFile { path, coding, length, parts: FileParts(parts) }
     }
 
-    fn read(lines: &str) -> Records {
+    fn read(lines: &str) -> HotFileRecords {
         parse(format!("{HEADER}\n{lines}").as_bytes(), 100).unwrap()
     }
 
@@ -107,12 +107,15 @@ mod tests {
         let all = [
             hot("/a", None, 0, 0),
             hot("/b%20c/%C3%A9%FF%0A", None, 5_000_000_000, u64::MAX),
-            hot("/b%20c/d%25%3F%23", Some(Coding::Br), 17, 1),
-            hot("/e", Some(Coding::Gzip), 1 << 40, 0b101),
+            hot("/b%20c/d%25%3F%23", Some(Encoding::Br), 17, 1),
+            hot("/e", Some(Encoding::Gzip), 1 << 40, 0b101),
         ];
         let text = render(&all);
         assert_eq!(text.lines().count(), 5, "{text}");
-        assert_eq!(parse(text.as_bytes(), 100).unwrap(), Records { hot: all.to_vec(), ..Records::default() });
+        assert_eq!(
+            parse(text.as_bytes(), 100).unwrap(),
+            HotFileRecords { hot: all.to_vec(), ..HotFileRecords::default() }
+        );
         assert_eq!(parse(text.as_bytes(), 2).unwrap().hot, all[..2]);
     }
 
@@ -143,7 +146,7 @@ mod tests {
     fn a_file_of_another_kind_is_not_read() {
         for bytes in [&b""[..], b"\0\0\0", b"pagecast hot files, version 2\n/a identity 1 1\n", b"\n/a"] {
             let found = parse(bytes, 100).unwrap();
-            assert_eq!(found, Records { is_foreign: true, ..Records::default() }, "{bytes:?}");
+            assert_eq!(found, HotFileRecords { is_foreign: true, ..HotFileRecords::default() }, "{bytes:?}");
         }
     }
 

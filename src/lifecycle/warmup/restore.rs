@@ -5,23 +5,23 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::progress::Warmth;
+use crate::lifecycle::warmup::progress::Warmup;
 use crate::lifecycle::warmup::state_dir::StateDirectory;
 
 /// The directory that is written and read, and what is warmed from it. Cheap to clone; every clone is the same.
 #[derive(Clone)]
-pub(crate) struct Memory {
+pub(crate) struct WarmupState {
     state: Option<StateDirectory>,
-    warmth: Warmth,
+    warmth: Warmup,
     timeout: Duration,
 }
 
-impl Memory {
+impl WarmupState {
     /// Opens the directory that `config` names.
     ///
     /// # Errors
     /// Where it can't be written to, or what is written there would be served.
-    pub(crate) fn open(config: &Config, warmth: Warmth) -> io::Result<Self> {
+    pub(crate) fn open(config: &Config, warmth: Warmup) -> io::Result<Self> {
         let state = config
             .state_dir
             .given()

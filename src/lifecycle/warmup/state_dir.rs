@@ -10,10 +10,10 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
-use super::record::{Records, parse, render};
+use super::record::{HotFileRecords, parse, render};
 use crate::files::Files;
-use crate::files::cache::warming::Hot;
-use crate::sys::temp_file::{Temporary, clear_up, is_temporary};
+use crate::files::cache::warming::HotFile;
+use crate::sys::temp_file::{TempFile, clear_up, is_temporary};
 
 /// An open directory that can be written to. Cheap to clone; every clone is the same.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ impl StateDirectory {
         let open = || -> io::Result<OwnedFd> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = fs::open(path, flags, Mode::empty())?;
-            Temporary::create(directory.as_fd())?;
+            TempFile::create(directory.as_fd())?;
             Ok(directory)
         };
         let directory = open().map_err(|error| {
@@ -57,7 +57,7 @@ impl StateDirectory {
 
     /// The hot files that were written last, at most `most` of them; none where none were. What is wrong with them is logged
     /// and is no error: they are only a hint.
-    pub(crate) async fn read(&self, most: usize) -> Vec<Hot> {
+    pub(crate) async fn read(&self, most: usize) -> Vec<HotFile> {
         let inner = Arc::clone(&self.inner);
         aside(move || inner.read(most)).await.unwrap_or_default()
     }
@@ -81,7 +81,7 @@ impl StateDirectory {
 }
 
 impl Inner {
-    fn read(&self, most: usize) -> Vec<Hot> {
+    fn read(&self, most: usize) -> Vec<HotFile> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = fs::openat(&self.directory, FILE, flags, Mode::empty());
         let records = match opened {
@@ -94,7 +94,7 @@ impl Inner {
                 log::warn!("{} can't be read: {error}", self.file());
                 Vec::new()
             }
-            Ok(Records { hot, garbage, is_foreign }) => {
+            Ok(HotFileRecords { hot, garbage, is_foreign }) => {
                 if is_foreign {
                     log::warn!("{} is no file of this version, and is passed over", self.file());
                 } else if garbage > 0 {
@@ -105,8 +105,8 @@ impl Inner {
         }
     }
 
-    fn write(&self, hot: &[Hot]) -> io::Result<()> {
-        let mut temporary = Temporary::create(self.directory.as_fd())?;
+    fn write(&self, hot: &[HotFile]) -> io::Result<()> {
+        let mut temporary = TempFile::create(self.directory.as_fd())?;
         temporary.write_all(render(hot).as_bytes())?;
         temporary.keep(FILE.as_bytes())
     }
@@ -144,12 +144,12 @@ const FILE: &str = "hot-files";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::recency::Parts;
+    use crate::files::recency::FileParts;
     use crate::http::target::SitePath;
 
-    fn hot(path: &str) -> Hot {
+    fn hot(path: &str) -> HotFile {
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        Hot { path, coding: None, length: 1, parts: Parts(1) }
+        HotFile { path, coding: None, length: 1, parts: FileParts(1) }
     }
 
     #[test]

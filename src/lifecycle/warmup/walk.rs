@@ -2,15 +2,15 @@
 
 use crate::config::{Dotfiles, PathGlobs};
 use crate::files::Files;
-use crate::files::cache::warming::Hot;
-use crate::files::directory::{Kind, Wanted, read};
-use crate::files::recency::Parts;
+use crate::files::cache::warming::HotFile;
+use crate::files::directory::{DirectoryQuery, EntryKind, read};
+use crate::files::recency::FileParts;
 use crate::http::target::SitePath;
 
 /// The files that were found.
 #[derive(Debug, Default)]
 pub(crate) struct Matches {
-    pub(crate) hot: Vec<Hot>,
+    pub(crate) hot: Vec<HotFile>,
     /// There are more than were asked for, or more names than are looked at.
     pub(crate) is_truncated: bool,
     /// Directories that could not be read.
@@ -27,7 +27,7 @@ pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, most
     let mut directories = vec![SitePath::root()];
     while let Some(path) = directories.pop() {
         let Ok(directory) =
-            read(files.root(), &path, Wanted { entries: left, dotfiles, may_read: &|_| true })
+            read(files.root(), &path, DirectoryQuery { entries: left, dotfiles, may_read: &|_| true })
         else {
             found.closed += 1;
             continue;
@@ -37,16 +37,16 @@ pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, most
         for entry in directory.entries {
             let at = path.entry(&entry.name);
             match entry.kind {
-                Kind::Directory if !entry.is_link => directories.push(at),
-                Kind::File if globs.matches(at.as_bytes()) => {
+                EntryKind::Directory if !entry.is_link => directories.push(at),
+                EntryKind::File if globs.matches(at.as_bytes()) => {
                     if found.hot.len() >= most {
                         found.is_truncated = true;
                         return found;
                     }
                     let length = entry.version.size();
-                    found.hot.push(Hot { path: at, coding: None, length, parts: Parts::ALL });
+                    found.hot.push(HotFile { path: at, coding: None, length, parts: FileParts::ALL });
                 }
-                Kind::Directory | Kind::File => {}
+                EntryKind::Directory | EntryKind::File => {}
             }
         }
     }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
     use crate::config::policy::rules::Rules;
     use crate::config::{Config, Symlinks};
-    use crate::files::{Root, Settings};
+    use crate::files::{FileSettings, Root};
     use std::os::unix::fs::symlink;
 
     fn found(globs: &[&str], most: usize) -> (Vec<String>, bool) {
@@ -75,7 +75,7 @@ mod tests {
         symlink("a/x.js", dir.path().join("link.js")).unwrap();
         symlink("/etc/passwd", dir.path().join("out.js")).unwrap();
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        let files = Files::new(root, &Settings::small(), Rules::new(&Config::default())).unwrap();
+        let files = Files::new(root, &FileSettings::small(), Rules::new(&Config::default())).unwrap();
         let globs = PathGlobs::new(globs.iter().map(|&glob| glob.to_owned()).collect()).unwrap();
         let matches = matches(&files, &globs, Dotfiles::Deny, most);
         assert_eq!(matches.closed, 0);

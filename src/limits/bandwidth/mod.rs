@@ -18,15 +18,15 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::config::policy::rules::RuleRates;
-use crate::config::{Auto, ByteCount, Config, OrOff, Rule};
-use crate::limits::bandwidth::total_rate::Total;
+use crate::config::{Auto, ByteCount, Config, Rule, Toggle};
+use crate::limits::bandwidth::total_rate::TotalRate;
 
 /// The rates, and what all workers share of them.
 pub(crate) struct Bandwidth {
     /// Any rate is given for any part of the site.
     is_limited: AtomicBool,
     rates: ArcSwap<Rates>,
-    pub(crate) total: Total,
+    pub(crate) total: TotalRate,
     held_back: AtomicU64,
     /// When the clock began.
     start: Instant,
@@ -35,15 +35,15 @@ pub(crate) struct Bandwidth {
 /// What is configured for the whole server.
 #[derive(Debug)]
 struct Rates {
-    client: OrOff<ByteCount>,
+    client: Toggle<ByteCount>,
     client_burst: Auto<ByteCount>,
-    connection: OrOff<ByteCount>,
+    connection: Toggle<ByteCount>,
     has_total: bool,
 }
 
 /// The pace of one response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pace {
+pub(crate) struct ResponsePace {
     pub(crate) client: Option<ClientPace>,
     /// Bytes a second of the connection.
     pub(crate) connection: Option<u64>,
@@ -76,7 +76,7 @@ impl Bandwidth {
         let bandwidth = Self {
             is_limited: AtomicBool::new(false),
             rates: ArcSwap::from_pointee(Rates::of(config)),
-            total: Total::new(),
+            total: TotalRate::new(),
             held_back: AtomicU64::new(0),
             start: Instant::now(),
         };
@@ -97,7 +97,7 @@ impl Bandwidth {
     }
 
     /// The pace of a response whose rules say `rule`.
-    pub(crate) fn pace(&self, rule: Option<&RuleRates>) -> Pace {
+    pub(crate) fn pace(&self, rule: Option<&RuleRates>) -> ResponsePace {
         let rates = self.rates.load();
         let of_rule = rule.and_then(|rule| rule.client);
         let rate = of_rule.map_or(rates.client, |rule| rule.rate);
@@ -111,7 +111,7 @@ impl Bandwidth {
         });
         let connection = rule.and_then(|rule| rule.connection).unwrap_or(rates.connection);
         let connection = connection.given().map(|rate| rate.get());
-        Pace { client, connection, has_total: rates.has_total }
+        ResponsePace { client, connection, has_total: rates.has_total }
     }
 
     /// Nanoseconds of the clock that all buckets keep to.
@@ -160,7 +160,7 @@ impl Rates {
 }
 
 fn is_limited(config: &Config) -> bool {
-    let is_given = |rate: Option<&OrOff<ByteCount>>| rate.and_then(OrOff::given).is_some();
+    let is_given = |rate: Option<&Toggle<ByteCount>>| rate.and_then(Toggle::given).is_some();
     let by_rule = |rule: &Rule| {
         is_given(rule.effects.rate_client.as_ref()) || is_given(rule.effects.rate_connection.as_ref())
     };
@@ -179,15 +179,15 @@ mod tests {
     use super::*;
     use crate::config::policy::rules::RuleRate;
 
-    fn given(kib: u64) -> OrOff<ByteCount> {
-        OrOff::Given(ByteCount::kib(kib))
+    fn given(kib: u64) -> Toggle<ByteCount> {
+        Toggle::Given(ByteCount::kib(kib))
     }
 
     #[test]
     fn without_a_rate_nothing_is_limited() {
         let bandwidth = Bandwidth::new(&Config::default());
         assert!(!bandwidth.is_limited());
-        assert_eq!(bandwidth.pace(None), Pace::default());
+        assert_eq!(bandwidth.pace(None), ResponsePace::default());
         bandwidth.apply(&Config { rate_total: given(1), ..Config::default() });
         assert!(bandwidth.is_limited() && bandwidth.pace(None).has_total);
     }
@@ -202,7 +202,7 @@ mod tests {
         };
         let bandwidth = Bandwidth::new(&config);
         let client = |kib: u64, burst: u64, rule| Some(ClientPace { rate: kib << 10, burst, rule });
-        let says = |rate: Option<OrOff<ByteCount>>, client_burst, connection| RuleRates {
+        let says = |rate: Option<Toggle<ByteCount>>, client_burst, connection| RuleRates {
             client: rate.map(|rate| RuleRate { rate, rule: 3 }),
             client_burst,
             connection,
@@ -212,7 +212,7 @@ mod tests {
             (None, client(100, 7 << 10, None), Some(20 << 10)),
             (Some(says(Some(given(50)), None, None)), client(50, 5 << 10, Some(3)), Some(20 << 10)),
             (Some(says(None, burst, Some(given(1)))), client(100, 9, None), Some(1 << 10)),
-            (Some(says(Some(OrOff::Off), None, Some(OrOff::Off))), None, None),
+            (Some(says(Some(Toggle::Off), None, Some(Toggle::Off))), None, None),
         ] {
             let pace = bandwidth.pace(rule.as_ref());
             assert_eq!((pace.client, pace.connection), (expected_client, expected_connection), "{rule:?}");

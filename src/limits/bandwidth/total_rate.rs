@@ -11,7 +11,7 @@ use crate::sys::fair_queue::FairQueue;
 use crate::sys::rate_bucket::{LATE, chunk, nanoseconds};
 
 /// The shares of one rate. Whoever finds it unused takes at once; else clients take turns, however many connections they ask by.
-pub(crate) struct Total {
+pub(crate) struct TotalRate {
     state: Mutex<State>,
     /// Somebody waits who did not, or something was given back.
     arrived: Notify,
@@ -40,14 +40,14 @@ enum TicketState {
 }
 
 /// The answer to who asks for bytes.
-pub(crate) enum Share {
+pub(crate) enum RateGrant {
     /// So many may be sent now.
     Granted(u64),
     /// They will be granted.
     Waits(Arc<Ticket>),
 }
 
-impl Total {
+impl TotalRate {
     pub(crate) fn new() -> Self {
         let state = State { rate: None, due: 0, queue: FairQueue::new(TURN), void: 0 };
         Self { state: Mutex::new(state), arrived: Notify::new() }
@@ -60,15 +60,15 @@ impl Total {
     }
 
     /// Asks for `wanted` bytes of the share of `client`, of which a turn's worth is granted: now, or when `waker` wakes.
-    pub(crate) fn ask(&self, now: u64, client: ClientKey, wanted: u64, waker: &Waker) -> Share {
+    pub(crate) fn ask(&self, now: u64, client: ClientKey, wanted: u64, waker: &Waker) -> RateGrant {
         let mut state = self.state.lock();
-        let Some(rate) = state.rate else { return Share::Granted(wanted) };
+        let Some(rate) = state.rate else { return RateGrant::Granted(wanted) };
         let turn = chunk(rate, TURNS_A_SECOND, TURN_MAX);
         let bytes = wanted.min(turn);
         let begin = state.due.max(now.saturating_sub(CREDIT));
         if state.queue.is_empty() && begin <= now {
             state.due = begin.saturating_add(nanoseconds(bytes, rate));
-            return Share::Granted(bytes);
+            return RateGrant::Granted(bytes);
         }
         let ticket = Arc::new(Ticket { bytes, state: Mutex::new(TicketState::Waits(waker.clone())) });
         let is_first = state.queue.is_empty();
@@ -77,7 +77,7 @@ impl Total {
         if is_first {
             self.arrived.notify_one();
         }
-        Share::Waits(ticket)
+        RateGrant::Waits(ticket)
     }
 
     /// Grants to those who wait what is due now; returns when the next grant is, if anybody still waits.
@@ -202,29 +202,29 @@ mod tests {
     const CLIENTS: [ClientKey; 2] = [ClientKey::V4(1), ClientKey::V4(2)];
 
     /// One whose rate is used up, so that somebody waits already, and whoever asks has to.
-    fn total() -> Total {
-        let total = Total::new();
+    fn total() -> TotalRate {
+        let total = TotalRate::new();
         total.set_rate(Some(MIB));
-        while let Share::Granted(_) = total.ask(3 * SECOND, ClientKey::Local, MIB, Waker::noop()) {}
+        while let RateGrant::Granted(_) = total.ask(3 * SECOND, ClientKey::Local, MIB, Waker::noop()) {}
         total
     }
 
-    fn wait(total: &Total, now: u64, client: ClientKey) -> Arc<Ticket> {
+    fn wait(total: &TotalRate, now: u64, client: ClientKey) -> Arc<Ticket> {
         match total.ask(now, client, MIB, Waker::noop()) {
-            Share::Waits(ticket) => ticket,
-            Share::Granted(bytes) => panic!("{bytes} at once"),
+            RateGrant::Waits(ticket) => ticket,
+            RateGrant::Granted(bytes) => panic!("{bytes} at once"),
         }
     }
 
     #[test]
     fn without_a_rate_everything_is_granted_at_once() {
-        let total = Total::new();
-        assert!(matches!(total.ask(0, CLIENTS[0], MIB, Waker::noop()), Share::Granted(MIB)));
+        let total = TotalRate::new();
+        assert!(matches!(total.ask(0, CLIENTS[0], MIB, Waker::noop()), RateGrant::Granted(MIB)));
     }
 
     #[test]
     fn a_client_of_many_connections_gets_no_more_than_a_client_of_one() {
-        let total = Total::new();
+        let total = TotalRate::new();
         total.set_rate(Some(MIB));
         let mut now = SECOND;
         let mut sent = [0_u64; 2];
@@ -239,8 +239,8 @@ mod tests {
                 }
                 if ticket.is_none() {
                     match total.ask(now, CLIENTS[*client], MIB, Waker::noop()) {
-                        Share::Granted(bytes) => sent[*client] += bytes,
-                        Share::Waits(place) => *ticket = Some(place),
+                        RateGrant::Granted(bytes) => sent[*client] += bytes,
+                        RateGrant::Waits(place) => *ticket = Some(place),
                     }
                 }
             }

@@ -9,24 +9,24 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 
-use crate::telemetry::metrics::worker::{Path, Sheet};
+use crate::telemetry::metrics::worker::{SendPath, WorkerMetrics};
 
 /// Bytes of one response. What takes them is counted.
-pub(super) struct Piece {
-    bytes: Held,
-    meter: Rc<Meter>,
+pub(super) struct BodyChunk {
+    bytes: ChunkBytes,
+    meter: Rc<ResponseMeter>,
 }
 
 /// Bytes that are held for a response.
-pub(super) enum Held {
+pub(super) enum ChunkBytes {
     /// On the heap, for whoever needs them.
     Shared(Bytes),
     /// Read for this response.
-    Copied(Copied),
+    Copied(PooledBytes),
 }
 
 /// Bytes in a buffer, which goes back when they have been taken.
-pub(super) struct Copied {
+pub(super) struct PooledBytes {
     buffer: Vec<u8>,
     left: Range<usize>,
     buffers: Rc<Buffers>,
@@ -37,8 +37,8 @@ pub(super) struct Copied {
 pub(crate) struct Buffers(RefCell<Vec<Vec<u8>>>);
 
 /// What of one response is on its way.
-pub(super) struct Meter {
-    totals: Rc<Totals>,
+pub(super) struct ResponseMeter {
+    totals: Rc<ConnectionMeter>,
     /// Bytes that no frame has taken yet.
     left: Cell<usize>,
     /// Bytes that frames have taken.
@@ -50,8 +50,8 @@ pub(super) struct Meter {
 }
 
 /// The same of all responses of a connection.
-pub(super) struct Totals {
-    sheet: Arc<Sheet>,
+pub(super) struct ConnectionMeter {
+    sheet: Arc<WorkerMetrics>,
     /// Bytes of bodies that frames have taken.
     taken: Cell<u64>,
     /// Bytes in memory of our own that no frame has taken yet.
@@ -71,8 +71,8 @@ struct Waiter {
 }
 
 /// A response's place among those that copy.
-pub(super) struct Place {
-    totals: Rc<Totals>,
+pub(super) struct CopySlot {
+    totals: Rc<ConnectionMeter>,
     waiter: Option<Rc<Waiter>>,
 }
 
@@ -82,15 +82,15 @@ impl Buffers {
         self: &Rc<Self>,
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> Result<Held, E> {
+    ) -> Result<ChunkBytes, E> {
         let buffer = self.0.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER]);
-        let mut copied = Copied { left: 0..length.min(buffer.len()), buffer, buffers: Rc::clone(self) };
+        let mut copied = PooledBytes { left: 0..length.min(buffer.len()), buffer, buffers: Rc::clone(self) };
         fill(&mut copied.buffer[copied.left.clone()])?;
-        Ok(Held::Copied(copied))
+        Ok(ChunkBytes::Copied(copied))
     }
 }
 
-impl Drop for Copied {
+impl Drop for PooledBytes {
     fn drop(&mut self) {
         let mut kept = self.buffers.0.borrow_mut();
         if kept.len() < BUFFERS {
@@ -99,7 +99,7 @@ impl Drop for Copied {
     }
 }
 
-impl Held {
+impl ChunkBytes {
     pub(super) fn len(&self) -> usize {
         self.bytes().len()
     }
@@ -111,19 +111,19 @@ impl Held {
         }
     }
 
-    fn path(&self) -> Path {
+    fn path(&self) -> SendPath {
         match self {
-            Self::Shared(_) => Path::Heap,
-            Self::Copied(_) => Path::Copied,
+            Self::Shared(_) => SendPath::Heap,
+            Self::Copied(_) => SendPath::Copied,
         }
     }
 }
 
-impl Piece {
-    pub(super) fn new(bytes: Held, meter: &Rc<Meter>) -> Self {
+impl BodyChunk {
+    pub(super) fn new(bytes: ChunkBytes, meter: &Rc<ResponseMeter>) -> Self {
         let length = bytes.len();
         meter.left.set(meter.left.get() + length);
-        if bytes.path() == Path::Copied {
+        if bytes.path() == SendPath::Copied {
             let copied = &meter.totals.copied;
             copied.set(copied.get() + length);
         }
@@ -131,12 +131,12 @@ impl Piece {
     }
 
     /// Nothing: the end of a response whose length nobody knew.
-    pub(super) fn empty(meter: &Rc<Meter>) -> Self {
-        Self::new(Held::Shared(Bytes::new()), meter)
+    pub(super) fn empty(meter: &Rc<ResponseMeter>) -> Self {
+        Self::new(ChunkBytes::Shared(Bytes::new()), meter)
     }
 }
 
-impl Buf for Piece {
+impl Buf for BodyChunk {
     fn remaining(&self) -> usize {
         self.bytes.len()
     }
@@ -147,8 +147,8 @@ impl Buf for Piece {
 
     fn advance(&mut self, count: usize) {
         match &mut self.bytes {
-            Held::Shared(bytes) => bytes.advance(count),
-            Held::Copied(copied) => copied.left.start += count,
+            ChunkBytes::Shared(bytes) => bytes.advance(count),
+            ChunkBytes::Copied(copied) => copied.left.start += count,
         }
         let (meter, path) = (&self.meter, self.bytes.path());
         meter.taken.set(meter.taken.get() + count as u64);
@@ -158,7 +158,7 @@ impl Buf for Piece {
     }
 }
 
-impl Drop for Piece {
+impl Drop for BodyChunk {
     fn drop(&mut self) {
         let left = self.bytes.len();
         if left > 0 {
@@ -168,8 +168,8 @@ impl Drop for Piece {
     }
 }
 
-impl Meter {
-    pub(super) fn new(totals: &Rc<Totals>) -> Rc<Self> {
+impl ResponseMeter {
+    pub(super) fn new(totals: &Rc<ConnectionMeter>) -> Rc<Self> {
         Rc::new(Self {
             totals: Rc::clone(totals),
             left: Cell::new(0),
@@ -212,26 +212,26 @@ impl Meter {
         Poll::Pending
     }
 
-    fn less(&self, count: usize, path: Path) {
+    fn less(&self, count: usize, path: SendPath) {
         self.left.set(self.left.get().saturating_sub(count));
         if self.left.get() < LOW
             && let Some(waker) = self.waker.take()
         {
             waker.wake();
         }
-        if path == Path::Copied {
+        if path == SendPath::Copied {
             self.totals.less(count);
         }
     }
 }
 
-impl Totals {
-    pub(super) fn new(sheet: Arc<Sheet>) -> Rc<Self> {
+impl ConnectionMeter {
+    pub(super) fn new(sheet: Arc<WorkerMetrics>) -> Rc<Self> {
         let (taken, copied, called) = (Cell::new(0), Cell::new(0), Cell::new(0));
         Rc::new(Self { sheet, taken, copied, called, waiting: RefCell::default() })
     }
 
-    pub(super) fn sheet(&self) -> &Arc<Sheet> {
+    pub(super) fn sheet(&self) -> &Arc<WorkerMetrics> {
         &self.sheet
     }
 
@@ -265,8 +265,8 @@ impl Totals {
     }
 }
 
-impl Place {
-    pub(super) fn new(totals: &Rc<Totals>) -> Self {
+impl CopySlot {
+    pub(super) fn new(totals: &Rc<ConnectionMeter>) -> Self {
         Self { totals: Rc::clone(totals), waiter: None }
     }
 
@@ -296,7 +296,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for CopySlot {
     fn drop(&mut self) {
         self.leave();
     }
@@ -317,14 +317,14 @@ const COPIED: usize = 192 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::registry::Ledger;
+    use crate::telemetry::metrics::registry::Metrics;
 
-    fn totals() -> Rc<Totals> {
-        Totals::new(Ledger::default().sheet())
+    fn totals() -> Rc<ConnectionMeter> {
+        ConnectionMeter::new(Metrics::default().sheet())
     }
 
     /// As much as may be copied at once.
-    fn copies(meter: &Rc<Meter>) -> Vec<Piece> {
+    fn copies(meter: &Rc<ResponseMeter>) -> Vec<BodyChunk> {
         let buffers = Rc::<Buffers>::default();
         let copy = || {
             buffers.filled(BUFFER, |bytes| {
@@ -332,7 +332,7 @@ mod tests {
                 Ok::<_, ()>(())
             })
         };
-        (0..COPIED / BUFFER).map(|_| Piece::new(copy().unwrap_or_else(|()| panic!()), meter)).collect()
+        (0..COPIED / BUFFER).map(|_| BodyChunk::new(copy().unwrap_or_else(|()| panic!()), meter)).collect()
     }
 
     #[test]
@@ -345,7 +345,7 @@ mod tests {
             });
             filled.unwrap_or_else(|()| panic!())
         };
-        let many: Vec<Held> = (0..2 * u8::try_from(BUFFERS).unwrap()).map(fill).collect();
+        let many: Vec<ChunkBytes> = (0..2 * u8::try_from(BUFFERS).unwrap()).map(fill).collect();
         assert!(many.iter().zip(0..).all(|(held, byte)| held.bytes() == [byte; 100]));
         drop(many);
         assert_eq!(buffers.0.borrow().len(), BUFFERS);
@@ -358,13 +358,16 @@ mod tests {
     #[test]
     fn what_frames_take_and_what_is_thrown_away_is_told_apart() {
         let totals = totals();
-        let meter = Meter::new(&totals);
-        let mut piece = Piece::new(Held::Shared(Bytes::from_static(b"0123456789")), &meter);
+        let meter = ResponseMeter::new(&totals);
+        let mut piece = BodyChunk::new(ChunkBytes::Shared(Bytes::from_static(b"0123456789")), &meter);
         piece.advance(4);
         assert_eq!((meter.taken(), totals.taken(), meter.is_empty(), meter.is_lost()), (4, 4, false, false));
         drop(piece);
         assert_eq!((meter.taken(), meter.is_empty(), meter.is_lost()), (4, true, true));
-        let mut piece = Piece::new(Held::Shared(Bytes::from_static(b"0123456789")), &Meter::new(&totals));
+        let mut piece = BodyChunk::new(
+            ChunkBytes::Shared(Bytes::from_static(b"0123456789")),
+            &ResponseMeter::new(&totals),
+        );
         piece.advance(10);
         let other = Rc::clone(&piece.meter);
         drop(piece);
@@ -374,10 +377,10 @@ mod tests {
     #[test]
     fn copies_are_bounded_and_those_in_memory_anyway_are_not() {
         let totals = totals();
-        let meter = Meter::new(&totals);
+        let meter = ResponseMeter::new(&totals);
         let cx = Context::from_waker(Waker::noop());
-        let mut first = Place::new(&totals);
-        let _heap = Piece::new(Held::Shared(Bytes::from(vec![0; COPIED])), &meter);
+        let mut first = CopySlot::new(&totals);
+        let _heap = BodyChunk::new(ChunkBytes::Shared(Bytes::from(vec![0; COPIED])), &meter);
         assert!(first.poll(&cx).is_ready());
         let copy = copies(&meter);
         assert!(first.poll(&cx).is_pending());
@@ -388,18 +391,18 @@ mod tests {
     #[test]
     fn who_has_waited_the_longest_copies_next_and_who_cannot_or_has_gone_holds_nobody_up() {
         let totals = totals();
-        let meter = Meter::new(&totals);
+        let meter = ResponseMeter::new(&totals);
         let cx = Context::from_waker(Waker::noop());
         let mut copies = copies(&meter);
-        let mut places: Vec<Place> = (0..5).map(|_| Place::new(&totals)).collect();
+        let mut places: Vec<CopySlot> = (0..5).map(|_| CopySlot::new(&totals)).collect();
         assert!(places.iter_mut().all(|place| place.poll(&cx).is_pending()));
         places.remove(0);
         copies.pop();
-        let ready = |places: &mut [Place]| {
+        let ready = |places: &mut [CopySlot]| {
             places.iter_mut().map(|place| place.poll(&cx).is_ready()).collect::<Vec<_>>()
         };
         assert_eq!(ready(&mut places), [true, false, false, false]);
-        assert!(Place::new(&totals).poll(&cx).is_pending(), "a newcomer waits behind them");
+        assert!(CopySlot::new(&totals).poll(&cx).is_pending(), "a newcomer waits behind them");
         places[0].leave();
         assert_eq!(ready(&mut places[1..]), [true, false, false]);
         places.remove(1);

@@ -10,7 +10,7 @@ use std::task::{Context, Wake, Waker};
 use futures_util::task::AtomicWaker;
 
 /// The waker of one connection's turns.
-pub(super) struct TurnWaker {
+pub(super) struct ConnectionWaker {
     inner: Arc<Inner>,
     waker: Waker,
 }
@@ -20,7 +20,7 @@ struct Inner {
     state: AtomicU8,
 }
 
-impl TurnWaker {
+impl ConnectionWaker {
     pub(super) fn new() -> Self {
         let inner = Arc::new(Inner { task: AtomicWaker::new(), state: AtomicU8::new(RESTING) });
         let waker = Waker::from(Arc::clone(&inner));
@@ -91,7 +91,7 @@ mod tests {
     fn the_task_is_woken_for_what_the_turn_has_not_looked_at() {
         let count = Arc::new(Count::default());
         let task = Waker::from(Arc::clone(&count));
-        let turn = TurnWaker::new();
+        let turn = ConnectionWaker::new();
         let woken = || count.0.load(Ordering::SeqCst);
         turn.begin(&Context::from_waker(&task));
         turn.waker().wake();

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use h2::Reason;
 
-use crate::telemetry::metrics::http2::Breach;
+use crate::telemetry::metrics::http2::ProtocolViolation;
 
 /// Looks at the heads of all frames of one connection (RFC 9113 §4.1), and at next to nothing behind them.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct FloodGuard {
     /// Bytes of the preface that are still to come.
     preface: usize,
     head: [u8; HEAD],
@@ -22,26 +22,26 @@ pub(super) struct Watch {
     /// Since when something that has begun is not whole.
     since: Option<Instant>,
     frames: u64,
-    ended: Ended,
-    settings: Settings,
-    resets: Allowance,
+    ended: RecentlyEnded,
+    settings: SettingsFrame,
+    resets: FrameAllowance,
     resets_seen: u64,
-    idle_talk: Allowance,
+    idle_talk: FrameAllowance,
 }
 
 /// Why a connection is to end, and with which code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Why {
-    pub(super) breach: Breach,
+pub(super) struct ConnectionError {
+    pub(super) breach: ProtocolViolation,
     pub(super) reason: Reason,
 }
 
-impl Why {
-    const RESETS: Self = Self { breach: Breach::Resets, reason: Reason::ENHANCE_YOUR_CALM };
-    const FRAMES: Self = Self { breach: Breach::Frames, reason: Reason::ENHANCE_YOUR_CALM };
+impl ConnectionError {
+    const RESETS: Self = Self { breach: ProtocolViolation::Resets, reason: Reason::ENHANCE_YOUR_CALM };
+    const FRAMES: Self = Self { breach: ProtocolViolation::Frames, reason: Reason::ENHANCE_YOUR_CALM };
 
     fn malformed(reason: Reason) -> Self {
-        Self { breach: Breach::Malformed, reason }
+        Self { breach: ProtocolViolation::Malformed, reason }
     }
 
     /// Why `h2` ends it.
@@ -50,7 +50,7 @@ impl Why {
     }
 }
 
-impl Watch {
+impl FloodGuard {
     /// A connection that begins with the preface; `resets` of its streams may be reset in ten seconds.
     pub(super) fn new(resets: u32, now: Instant) -> Self {
         Self {
@@ -61,17 +61,17 @@ impl Watch {
             is_in_block: false,
             since: Some(now),
             frames: 0,
-            ended: Ended::default(),
-            settings: Settings::default(),
-            resets: Allowance::new(u64::from(resets), now),
+            ended: RecentlyEnded::default(),
+            settings: SettingsFrame::default(),
+            resets: FrameAllowance::new(u64::from(resets), now),
             resets_seen: 0,
-            idle_talk: Allowance::new(IDLE_TALK, now),
+            idle_talk: FrameAllowance::new(IDLE_TALK, now),
         }
     }
 
     /// Looks at what came. The connection ends before the frame that is a reason to: so many bytes are in front of
     /// that frame's end at most.
-    pub(super) fn see(&mut self, bytes: &[u8], now: Instant) -> (usize, Option<Why>) {
+    pub(super) fn see(&mut self, bytes: &[u8], now: Instant) -> (usize, Option<ConnectionError>) {
         let mut at = bytes.len().min(self.preface);
         self.preface -= at;
         while at < bytes.len() {
@@ -79,7 +79,7 @@ impl Watch {
             if self.payload > 0 {
                 let taken = left.min(self.payload);
                 if self.head[3] == SETTINGS && !self.settings.see(&bytes[at..at + taken]) {
-                    return (at, Some(Why::malformed(Reason::FLOW_CONTROL_ERROR)));
+                    return (at, Some(ConnectionError::malformed(Reason::FLOW_CONTROL_ERROR)));
                 }
                 self.payload -= taken;
                 at += taken;
@@ -116,9 +116,9 @@ impl Watch {
     }
 
     /// A stream was reset for what its client did.
-    pub(super) fn reset(&mut self, now: Instant) -> Result<(), Why> {
+    pub(super) fn reset(&mut self, now: Instant) -> Result<(), ConnectionError> {
         self.resets_seen += 1;
-        self.resets.spend(now).ok_or(Why::RESETS)
+        self.resets.spend(now).ok_or(ConnectionError::RESETS)
     }
 
     /// Streams that were reset, by the client or for what it did.
@@ -133,14 +133,14 @@ impl Watch {
     }
 
     /// A frame's head is whole.
-    fn begin(&mut self, now: Instant) -> Result<(), Why> {
+    fn begin(&mut self, now: Instant) -> Result<(), ConnectionError> {
         let [a, b, c, kind, flags, s1, s2, s3, s4] = self.head;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.payload = length;
         self.frames += 1;
         if self.frames == 1 && (kind != SETTINGS || flags & ACK != 0) {
             // RFC 9113 §3.4: the preface ends in SETTINGS.
-            return Err(Why::malformed(Reason::PROTOCOL_ERROR));
+            return Err(ConnectionError::malformed(Reason::PROTOCOL_ERROR));
         }
         let is_fitting = match kind {
             RST_STREAM | WINDOW_UPDATE => length == 4,
@@ -151,12 +151,12 @@ impl Watch {
             _ => true,
         };
         if !is_fitting {
-            return Err(Why::malformed(Reason::FRAME_SIZE_ERROR));
+            return Err(ConnectionError::malformed(Reason::FRAME_SIZE_ERROR));
         }
         let stream = u32::from_be_bytes([s1 & 0x7f, s2, s3, s4]);
         let is_end = kind == RST_STREAM || matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
         if matches!(kind, DATA | HEADERS) && self.ended.contains(stream) {
-            return Err(Why::malformed(Reason::STREAM_CLOSED));
+            return Err(ConnectionError::malformed(Reason::STREAM_CLOSED));
         }
         if is_end {
             self.ended.put(stream);
@@ -178,8 +178,8 @@ impl Watch {
         Ok(())
     }
 
-    fn talk(&mut self, now: Instant) -> Result<(), Why> {
-        self.idle_talk.spend(now).ok_or(Why::FRAMES)
+    fn talk(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        self.idle_talk.spend(now).ok_or(ConnectionError::FRAMES)
     }
 
     /// What of a frame is here may be all of it.
@@ -193,14 +193,14 @@ impl Watch {
 
 /// The streams that the client ended last. `h2` knows its error, but not by the code of RFC 9113 §5.1.
 #[derive(Debug, Default)]
-struct Ended {
+struct RecentlyEnded {
     streams: Vec<u32>,
     /// Where the next one goes.
     at: usize,
     highest: u32,
 }
 
-impl Ended {
+impl RecentlyEnded {
     fn contains(&self, stream: u32) -> bool {
         stream <= self.highest && self.streams.contains(&stream)
     }
@@ -217,12 +217,12 @@ impl Ended {
 
 /// The values of SETTINGS as they arrive. One of them is answered with a code of its own (RFC 9113 §6.5.2).
 #[derive(Debug, Default)]
-struct Settings {
+struct SettingsFrame {
     setting: [u8; SETTING],
     known: usize,
 }
 
-impl Settings {
+impl SettingsFrame {
     /// False where a window is larger than windows can be.
     fn see(&mut self, bytes: &[u8]) -> bool {
         bytes.iter().all(|byte| {
@@ -235,14 +235,14 @@ impl Settings {
 
 /// What a client may do in ten seconds; it comes back with time.
 #[derive(Debug)]
-struct Allowance {
+struct FrameAllowance {
     most: u64,
     left: u64,
     /// From when on time has not been made up for.
     since: Instant,
 }
 
-impl Allowance {
+impl FrameAllowance {
     fn new(most: u64, now: Instant) -> Self {
         Self { most, left: most, since: now }
     }
@@ -319,8 +319,8 @@ mod tests {
         frame
     }
 
-    fn begun(now: Instant) -> Watch {
-        let mut watch = Watch::new(3, now);
+    fn begun(now: Instant) -> FloodGuard {
+        let mut watch = FloodGuard::new(3, now);
         assert_eq!(watch.see(&[&PREFACE[..], &frame(0, SETTINGS, 0)].concat(), now).1, None);
         watch
     }
@@ -333,10 +333,10 @@ mod tests {
             (SETTINGS, ACK, Some(Reason::PROTOCOL_ERROR)),
             (HEADERS, END_HEADERS, Some(Reason::PROTOCOL_ERROR)),
         ] {
-            let mut watch = Watch::new(3, now);
+            let mut watch = FloodGuard::new(3, now);
             assert_eq!(watch.see(PREFACE, now), (24, None));
             let seen = watch.see(&frame(0, kind, flags), now).1;
-            assert_eq!(seen, expected.map(Why::malformed), "{kind} {flags}");
+            assert_eq!(seen, expected.map(ConnectionError::malformed), "{kind} {flags}");
         }
     }
 
@@ -384,7 +384,7 @@ mod tests {
             (window([0x7f, 0xff, 0xff, 0xff]), None),
             (window([0x80, 0, 0, 0]), Some(Reason::FLOW_CONTROL_ERROR)),
         ] {
-            let expected = expected.map(Why::malformed);
+            let expected = expected.map(ConnectionError::malformed);
             assert_eq!(begun(now).see(&bytes, now).1, expected, "{bytes:?}");
             let mut split = begun(now);
             let seen: Vec<_> = bytes.iter().map(|byte| split.see(&[*byte], now).1).collect();
@@ -402,7 +402,7 @@ mod tests {
                 assert_eq!(watch.see(&reset, now).1, None);
             }
             let later = now + Duration::from_secs(later);
-            let more = (0..).find(|_| watch.see(&reset, later).1 == Some(Why::RESETS));
+            let more = (0..).find(|_| watch.see(&reset, later).1 == Some(ConnectionError::RESETS));
             assert_eq!(more, Some(allowed - 3), "{allowed}");
         }
     }

@@ -9,14 +9,14 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::http2::flood_guard::{Watch, Why};
+use crate::net::http2::flood_guard::{ConnectionError, FloodGuard};
 use crate::net::socket::Socket;
 use crate::net::worker::Worker;
 
 /// A socket, what came from it and is not read yet, and what waits to leave by it.
-pub(super) struct Link {
+pub(super) struct FrameIo {
     pub(super) socket: Socket,
-    pub(super) watch: Watch,
+    pub(super) watch: FloodGuard,
     /// Bytes that have arrived, from `taken` on not yet handed on.
     arrived: Vec<u8>,
     taken: usize,
@@ -32,15 +32,15 @@ pub(super) struct Link {
     /// When bytes last arrived or left.
     pub(super) now: Instant,
     /// Why the connection is to end.
-    breach: Option<Why>,
+    breach: Option<ConnectionError>,
     /// A write found no room.
     is_blocked: bool,
     is_at_end: bool,
 }
 
-impl Link {
+impl FrameIo {
     /// A link over `socket`, from which `arrived` was read already.
-    pub(super) fn new(socket: Socket, arrived: Vec<u8>, watch: Watch, now: Instant) -> Self {
+    pub(super) fn new(socket: Socket, arrived: Vec<u8>, watch: FloodGuard, now: Instant) -> Self {
         let mut link = Self {
             socket,
             watch,
@@ -75,7 +75,7 @@ impl Link {
     }
 
     /// Why the connection is to end, told once.
-    pub(super) fn take_breach(&mut self) -> Option<Why> {
+    pub(super) fn take_breach(&mut self) -> Option<ConnectionError> {
         self.breach.take().inspect(|_| self.is_at_end = true)
     }
 
@@ -208,12 +208,12 @@ impl Link {
 
 /// The link as something to read from and write to. Flushing is left to the end of the turn.
 pub(super) struct Io<S> {
-    link: Rc<RefCell<Link>>,
+    link: Rc<RefCell<FrameIo>>,
     worker: Rc<Worker<S>>,
 }
 
 impl<S> Io<S> {
-    pub(super) fn new(link: Rc<RefCell<Link>>, worker: Rc<Worker<S>>) -> Self {
+    pub(super) fn new(link: Rc<RefCell<FrameIo>>, worker: Rc<Worker<S>>) -> Self {
         Self { link, worker }
     }
 }

@@ -39,28 +39,32 @@ use futures_util::stream::FuturesUnordered;
 use h2::server::{Builder, Connection as Frames, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
 
-pub(crate) use self::response::Maps;
-use self::stream::{Open, Shared};
+pub(crate) use self::response::HeaderMapCache;
+use self::stream::{ConnectionContext, OpenStream};
 use super::deadline::Deadline;
 use super::socket::Socket;
-use super::stall::{Stall, Uptake};
-use super::worker::{Bounds, Http2Bounds, LAST_CHANCE, Registration};
+use super::stall::{ReceiveRate, StallTimer};
+use super::worker::{ConnectionSettings, Http2Bounds, LAST_CHANCE, WorkerRegistration};
 use crate::http::client_key::ClientKey;
-use crate::http::transport_info::Carriage;
+use crate::http::transport_info::TransportInfo;
 pub(crate) use crate::net::http2::chunk::Buffers;
-use crate::net::http2::chunk::{Piece, Totals};
-use crate::net::http2::connection_waker::TurnWaker;
+use crate::net::http2::chunk::{BodyChunk, ConnectionMeter};
+use crate::net::http2::connection_waker::ConnectionWaker;
 pub(super) use crate::net::http2::flood_guard::PREFACE;
-use crate::net::http2::flood_guard::{Watch, Why};
-use crate::net::http2::io::{Io, Link};
-use crate::telemetry::metrics::exchange::Outcome;
-use crate::telemetry::metrics::http2::{Breach, Counted, Standing};
-use crate::telemetry::metrics::worker::{Path, RefusedHead};
+use crate::net::http2::flood_guard::{ConnectionError, FloodGuard};
+use crate::net::http2::io::{FrameIo, Io};
+use crate::telemetry::metrics::exchange::ExchangeOutcome;
+use crate::telemetry::metrics::http2::{ConnectionState, CountedConnection, ProtocolViolation};
+use crate::telemetry::metrics::worker::{RejectedHead, SendPath};
 
 /// Serves one connection until it ends, from `arrived` on, which was read from it already. Never fails: whatever happens ends the
 /// connection and is logged.
-pub(super) async fn serve<S, B>(place: Registration<S>, socket: Socket, client: ClientKey, arrived: Vec<u8>)
-where
+pub(super) async fn serve<S, B>(
+    place: WorkerRegistration<S>,
+    socket: Socket,
+    client: ClientKey,
+    arrived: Vec<u8>,
+) where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
@@ -69,25 +73,25 @@ where
     let Some(own) = bounds.http2 else { return };
     let now = Instant::now();
     let peer = socket.peer;
-    let carriage = Carriage { is_secure: socket.is_encrypted(), is_copied: true };
+    let carriage = TransportInfo { is_secure: socket.is_encrypted(), is_copied: true };
     // What waits in the socket is ahead of every stream, so little of it may.
     socket.keep_unsent_below(UNSENT);
-    let link = Link::new(socket, arrived, Watch::new(own.resets, now), now);
+    let link = FrameIo::new(socket, arrived, FloodGuard::new(own.resets, now), now);
     let link = Rc::new(RefCell::new(link));
-    let shared = Rc::new(Shared {
+    let shared = Rc::new(ConnectionContext {
         worker: Rc::clone(&worker),
         link: Rc::clone(&link),
-        totals: Totals::new(Arc::clone(&worker.sheet)),
+        totals: ConnectionMeter::new(Arc::clone(&worker.sheet)),
         own: Arc::default(),
         client,
         peer,
         carriage,
         windowless: Cell::new(0),
         paced: Cell::new(0),
-        end: Cell::new(Outcome::Drained),
+        end: Cell::new(ExchangeOutcome::Drained),
     });
-    let counted = Counted::begin(Arc::clone(&worker.sheet));
-    let mut connection = Connection {
+    let counted = CountedConnection::begin(Arc::clone(&worker.sheet));
+    let mut connection = Http2Connection {
         stage: Stage::Preface(builder(bounds, own).handshake(Io::new(Rc::clone(&link), worker))),
         shared,
         place,
@@ -102,9 +106,9 @@ where
         leaving: None,
         said_goodbye: false,
         stall: None,
-        uptake: Uptake::default(),
+        uptake: ReceiveRate::default(),
     };
-    let turns = TurnWaker::new();
+    let turns = ConnectionWaker::new();
     let waker = turns.waker();
     let end = poll_fn(|cx| {
         turns.begin(cx);
@@ -113,19 +117,19 @@ where
         end
     })
     .await;
-    let Connection { shared, place, streams, settling, stage, .. } = connection;
+    let Http2Connection { shared, place, streams, settling, stage, .. } = connection;
     shared.end.set(match end {
-        End::Linger | End::Gone => Outcome::ClientGone,
-        End::Cut(outcome) => outcome,
+        Http2End::Linger | Http2End::Gone => ExchangeOutcome::ClientGone,
+        Http2End::Cut(outcome) => outcome,
     });
     drop((streams, settling, stage));
-    if matches!(end, End::Linger) {
+    if matches!(end, Http2End::Linger) {
         linger(&shared, &place).await;
     }
 }
 
 /// What `h2` is told. Its own bounds on resets are those of the connection's lifetime; ours are by time.
-fn builder(bounds: Bounds, own: Http2Bounds) -> Builder {
+fn builder(bounds: ConnectionSettings, own: Http2Bounds) -> Builder {
     let resets = usize::try_from(own.resets).unwrap_or(usize::MAX);
     let list = bounds.head_bytes.saturating_add(bounds.head_fields.saturating_mul(FIELD_OVERHEAD));
     let mut builder = Builder::new();
@@ -138,14 +142,14 @@ fn builder(bounds: Bounds, own: Http2Bounds) -> Builder {
     builder
 }
 
-struct Connection<S> {
+struct Http2Connection<S> {
     stage: Stage<S>,
-    shared: Rc<Shared<S>>,
-    place: Registration<S>,
-    counted: Counted,
-    streams: FuturesUnordered<LocalBoxFuture<'static, Open<S>>>,
+    shared: Rc<ConnectionContext<S>>,
+    place: WorkerRegistration<S>,
+    counted: CountedConnection,
+    streams: FuturesUnordered<LocalBoxFuture<'static, OpenStream<S>>>,
     /// Exchanges whose response is on its way, and where that ends, once it is known.
-    settling: VecDeque<(Open<S>, Option<u64>)>,
+    settling: VecDeque<(OpenStream<S>, Option<u64>)>,
     /// Bytes written that are no content, as far as they are counted.
     framing: u64,
     deadline: Deadline,
@@ -157,34 +161,34 @@ struct Connection<S> {
     leaving: Option<Instant>,
     /// Nothing is read any more, and the last frame is on its way.
     said_goodbye: bool,
-    stall: Option<Stall>,
+    stall: Option<StallTimer>,
     /// How fast the responses since the connection was last idle are taken.
-    uptake: Uptake,
+    uptake: ReceiveRate,
 }
 
 enum Stage<S> {
-    Preface(Handshake<Io<S>, Piece>),
-    Open(Frames<Io<S>, Piece>),
+    Preface(Handshake<Io<S>, BodyChunk>),
+    Open(Frames<Io<S>, BodyChunk>),
 }
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum Http2End {
     /// The client has heard or will hear why.
     Linger,
     /// Nobody is left, or nobody that is owed anything.
     Gone,
     /// The server has had enough.
-    Cut(Outcome),
+    Cut(ExchangeOutcome),
 }
 
-impl<S, B> Connection<S>
+impl<S, B> Http2Connection<S>
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
     /// One turn: what has arrived is read, responses go on, all that there is to send is sent at once.
-    fn poll(&mut self, cx: &mut Context<'_>, turns: &TurnWaker) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, turns: &ConnectionWaker) -> Poll<Http2End> {
         self.shared.link.borrow_mut().begin_turn();
         self.leave_if_told();
         let before = self.shared.link.borrow().sent();
@@ -201,7 +205,7 @@ where
                 continue;
             }
             let mut link = self.shared.link.borrow_mut();
-            let Ok(sent) = ready_or_full(link.poll_send(cx)) else { return Poll::Ready(End::Gone) };
+            let Ok(sent) = ready_or_full(link.poll_send(cx)) else { return Poll::Ready(Http2End::Gone) };
             is_full = !sent;
             if link.take_blocked() && sent {
                 continue;
@@ -221,7 +225,7 @@ where
     }
 
     /// Reads frames, begins streams and writes frames, until nothing of that can be done at once.
-    fn poll_frames(&mut self, cx: &mut Context<'_>, turns: &TurnWaker) -> Option<End> {
+    fn poll_frames(&mut self, cx: &mut Context<'_>, turns: &ConnectionWaker) -> Option<Http2End> {
         loop {
             turns.look();
             let frames = match &mut self.stage {
@@ -241,7 +245,7 @@ where
                 Poll::Ready(Some(Err(error))) => return Some(self.ended(Some(&error))),
                 Poll::Ready(None) => return Some(self.ended(None)),
                 Poll::Pending => {
-                    let Why { breach, reason } = self.shared.link.borrow_mut().take_breach()?;
+                    let ConnectionError { breach, reason } = self.shared.link.borrow_mut().take_breach()?;
                     self.note_breach(breach, reason.description());
                     self.say_goodbye(reason);
                 }
@@ -254,14 +258,14 @@ where
         &mut self,
         cx: &mut Context<'_>,
         request: http1::Request<RecvStream>,
-        respond: SendResponse<Piece>,
+        respond: SendResponse<BodyChunk>,
     ) {
         if self.is_idle {
             self.is_idle = false;
             self.place.answers();
             self.looked = self.shared.link.borrow().now;
         }
-        let mut stream: LocalBoxFuture<'static, Open<S>> =
+        let mut stream: LocalBoxFuture<'static, OpenStream<S>> =
             Box::pin(stream::serve(Rc::clone(&self.shared), request, respond));
         match stream.as_mut().poll(cx) {
             Poll::Ready(open) => self.settling.push_back((open, None)),
@@ -271,7 +275,7 @@ where
 
     fn count(&mut self) {
         let watch = &self.shared.link.borrow().watch;
-        self.counted.stands(Standing {
+        self.counted.stands(ConnectionState {
             streams: (self.streams.len() + self.settling.len()) as u64,
             resets: watch.resets(),
             recent_resets: watch.recent_resets(),
@@ -293,7 +297,7 @@ where
         let framing = pushed.saturating_sub(self.shared.totals.taken());
         let more = framing.saturating_sub(self.framing);
         self.framing = framing.max(self.framing);
-        self.shared.totals.sheet().sent(Path::Heap, usize::try_from(more).unwrap_or(usize::MAX));
+        self.shared.totals.sheet().sent(SendPath::Heap, usize::try_from(more).unwrap_or(usize::MAX));
     }
 
     /// So many bytes have left in this turn, and the socket took all there was, or not.
@@ -308,17 +312,17 @@ where
             self.stall = None;
             return;
         }
-        let stall = self.stall.get_or_insert_with(|| Stall::new(now));
+        let stall = self.stall.get_or_insert_with(|| StallTimer::new(now));
         if sent > 0 && self.shared.paced.get() > 0 {
             // A socket takes at that pace for long without anybody at the other end.
             stall.sent(sent);
         } else if sent > 0 {
-            *stall = Stall::new(now);
+            *stall = StallTimer::new(now);
         }
     }
 
     /// What is due: the end of a connection that stands still, in whatever state.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Http2End> {
         loop {
             let bounds = self.shared.worker.bounds();
             let is_busy = !self.streams.is_empty() || !self.settling.is_empty();
@@ -328,12 +332,12 @@ where
             };
             if !is_busy && !self.is_idle {
                 (self.is_idle, self.idle_since) = (true, now);
-                self.uptake = Uptake::default();
+                self.uptake = ReceiveRate::default();
             }
             if self.is_idle {
                 self.idle(cx, since.is_some());
                 match &self.stage {
-                    Stage::Preface(_) if self.is_unwanted() => return Poll::Ready(End::Gone),
+                    Stage::Preface(_) if self.is_unwanted() => return Poll::Ready(Http2End::Gone),
                     Stage::Open(_) if self.is_unwanted() => {
                         self.say_goodbye(Reason::NO_ERROR);
                         cx.waker().wake_by_ref();
@@ -358,7 +362,7 @@ where
     }
 
     /// The moment at which something must have happened.
-    fn due(&self, since: Option<Instant>, bounds: Bounds) -> (Instant, Duration) {
+    fn due(&self, since: Option<Instant>, bounds: ConnectionSettings) -> (Instant, Duration) {
         match (self.leaving, since) {
             _ if self.is_awaited() => (self.idle_since, LAST_CHANCE),
             (Some(since), _) if self.said_goodbye || self.is_idle => (since, bounds.linger_timeout),
@@ -377,15 +381,15 @@ where
     }
 
     /// That moment has come. None where the connection goes on, if only to say goodbye.
-    fn overdue(&mut self, since: Option<Instant>, bounds: Bounds) -> Option<End> {
+    fn overdue(&mut self, since: Option<Instant>, bounds: ConnectionSettings) -> Option<Http2End> {
         let now = Instant::now();
         let is_head_late = since.is_some_and(|since| now.duration_since(since) >= bounds.head_timeout);
         if self.said_goodbye || matches!(self.stage, Stage::Preface(_)) {
-            return Some(End::Gone);
+            return Some(Http2End::Gone);
         }
         if is_head_late {
             log::debug!("{}: the connection ends: {NOT_WHOLE}", self.who());
-            self.shared.worker.sheet.refused_head(RefusedHead::TooSlow);
+            self.shared.worker.sheet.refused_head(RejectedHead::TooSlow);
             self.say_goodbye(Reason::ENHANCE_YOUR_CALM);
             return None;
         }
@@ -399,25 +403,25 @@ where
             && stall.goes_on(now, untaken, bounds.stall_timeout)
         {
             log::debug!("{}: the connection ended: {NOTHING_TAKEN}", self.who());
-            return Some(End::Cut(Outcome::Stalled));
+            return Some(Http2End::Cut(ExchangeOutcome::Stalled));
         }
         if self.is_held_back(now, bounds) {
             log::debug!("{}: the connection ended: {NOTHING_TAKEN}", self.who());
-            return Some(End::Cut(Outcome::Stalled));
+            return Some(Http2End::Cut(ExchangeOutcome::Stalled));
         }
-        self.is_too_slow(bounds, untaken).then_some(End::Cut(Outcome::TooSlow))
+        self.is_too_slow(bounds, untaken).then_some(Http2End::Cut(ExchangeOutcome::TooSlow))
     }
 
     /// Whether frames hold back what there was a window for when they got it: the client has taken that window back.
-    fn is_held_back(&self, now: Instant, bounds: Bounds) -> bool {
+    fn is_held_back(&self, now: Instant, bounds: ConnectionSettings) -> bool {
         let oldest = self.settling.front().map(|(open, _)| open.began());
         self.shared.link.borrow().is_empty()
             && oldest.is_some_and(|began| now.duration_since(began) >= bounds.stall_timeout)
     }
 
     /// Whether the client takes less than it must while connections run short.
-    fn is_too_slow(&self, bounds: Bounds, untaken: Option<usize>) -> bool {
-        let Bounds { min_rate, min_rate_after, .. } = bounds;
+    fn is_too_slow(&self, bounds: ConnectionSettings, untaken: Option<usize>) -> bool {
+        let ConnectionSettings { min_rate, min_rate_after, .. } = bounds;
         let connections = self.shared.worker.guard.connections();
         let is_asked = min_rate > 0 && self.uptake.waited() >= min_rate_after && connections.is_short();
         let is_slow = is_asked && untaken.is_some_and(|untaken| self.uptake.is_below(min_rate, untaken));
@@ -469,22 +473,22 @@ where
         self.said_goodbye = true;
     }
 
-    fn ended(&self, error: Option<&h2::Error>) -> End {
+    fn ended(&self, error: Option<&h2::Error>) -> Http2End {
         match error {
             Some(error) => {
                 match error.reason() {
                     Some(reason) if error.is_library() && error.is_go_away() => {
-                        self.note_breach(Why::of(reason).breach, reason.description());
+                        self.note_breach(ConnectionError::of(reason).breach, reason.description());
                     }
                     _ => log::debug!("{}: the connection ended: {error}", self.who()),
                 }
-                if error.is_io() { End::Gone } else { End::Linger }
+                if error.is_io() { Http2End::Gone } else { Http2End::Linger }
             }
-            None => End::Linger,
+            None => Http2End::Linger,
         }
     }
 
-    fn note_breach(&self, breach: Breach, why: &str) {
+    fn note_breach(&self, breach: ProtocolViolation, why: &str) {
         self.counted.breach(breach);
         self.shared.worker.guard.note_refused_frames(&self.who(), why);
     }
@@ -503,7 +507,7 @@ fn ready_or_full(sent: Poll<std::io::Result<()>>) -> std::io::Result<bool> {
 }
 
 /// Reads on until the client has heard the last frames, or its time is up: closing now could destroy them.
-async fn linger<S>(shared: &Shared<S>, place: &Registration<S>) {
+async fn linger<S>(shared: &ConnectionContext<S>, place: &WorkerRegistration<S>) {
     place.reads();
     let mut deadline = Deadline::after(Instant::now(), shared.worker.bounds().linger_timeout);
     let mut room = LINGER_BYTES;

@@ -9,10 +9,10 @@ use bytes::{BufMut, BytesMut};
 use http1::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST};
 use http1::request::Parts;
 
-use crate::net::head::{self, HeadLimits, LastHost, Refusal};
+use crate::net::head::{self, HeadError, HeadLimits, LastHost};
 
 /// What is known of a request before the App is asked.
-pub(super) struct Asked {
+pub(super) struct StreamRequest {
     pub(super) request: Request,
     pub(super) expects_continue: bool,
     /// What its body says of its length.
@@ -21,27 +21,31 @@ pub(super) struct Asked {
 
 /// Why the App is not asked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum RequestError {
     /// The stream is reset (RFC 9113 §8.1.1).
     Malformed,
     /// It is answered.
-    Refused(Refusal),
+    Refused(HeadError),
 }
 
 /// Makes a request of `parts`.
 ///
 /// # Errors
-/// [`Fault`], for what is malformed, ambiguous or beyond what is served.
-pub(super) fn build(parts: Parts, limits: HeadLimits, known: &LastHost) -> Result<Asked, Fault> {
+/// [`RequestError`], for what is malformed, ambiguous or beyond what is served.
+pub(super) fn build(
+    parts: Parts,
+    limits: HeadLimits,
+    known: &LastHost,
+) -> Result<StreamRequest, RequestError> {
     let (size, count) = (size_of(&parts), parts.headers.len());
     if parts.uri.path().len() > limits.bytes {
-        return Err(Fault::Refused(head::TARGET_TOO_LONG));
+        return Err(RequestError::Refused(head::TARGET_TOO_LONG));
     }
     if size > limits.bytes {
-        return Err(Fault::Refused(head::HEAD_TOO_LONG));
+        return Err(RequestError::Refused(head::HEAD_TOO_LONG));
     }
     if count > limits.fields {
-        return Err(Fault::Refused(head::TOO_MANY_FIELDS));
+        return Err(RequestError::Refused(head::TOO_MANY_FIELDS));
     }
     let mut room = BytesMut::with_capacity(size + JOINTS);
     let mut request = Request::new();
@@ -53,19 +57,20 @@ pub(super) fn build(parts: Parts, limits: HeadLimits, known: &LastHost) -> Resul
     head.uri = uri;
     let value = |room: &mut BytesMut, bytes: &[u8]| {
         room.put_slice(bytes);
-        HeaderValue::from_maybe_shared(room.split().freeze()).map_err(|_| Fault::Refused(head::MALFORMED))
+        HeaderValue::from_maybe_shared(room.split().freeze())
+            .map_err(|_| RequestError::Refused(head::MALFORMED))
     };
     if let Some(host) = host {
         head.headers.append(actix_http::header::HOST, value(&mut room, host)?);
     }
-    let mut facts = Facts::default();
+    let mut facts = BodyHeaders::default();
     for (name, bytes) in &parts.headers {
         if *name == HOST || *name == COOKIE {
             continue;
         }
         facts.note(name, bytes.as_bytes())?;
-        let name =
-            HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| Fault::Refused(head::MALFORMED))?;
+        let name = HeaderName::from_bytes(name.as_str().as_bytes())
+            .map_err(|_| RequestError::Refused(head::MALFORMED))?;
         head.headers.append(name, value(&mut room, bytes.as_bytes())?);
     }
     if parts.headers.contains_key(COOKIE) {
@@ -77,9 +82,9 @@ pub(super) fn build(parts: Parts, limits: HeadLimits, known: &LastHost) -> Resul
         head.headers.append(actix_http::header::COOKIE, value(&mut room, b"")?);
     }
     if facts.expects_something_else {
-        return Err(Fault::Refused(head::EXPECTATION));
+        return Err(RequestError::Refused(head::EXPECTATION));
     }
-    Ok(Asked { request, expects_continue: facts.expects_continue, length: facts.length })
+    Ok(StreamRequest { request, expects_continue: facts.expects_continue, length: facts.length })
 }
 
 /// As many bytes as the same head takes in HTTP/1.1, about.
@@ -100,54 +105,54 @@ fn method_of(method: &http1::Method) -> Method {
 }
 
 /// The target in the form that it has in HTTP/1.1: a path, an asterisk, or for CONNECT an authority.
-fn uri_of(parts: &Parts, room: &mut BytesMut) -> Result<Uri, Fault> {
+fn uri_of(parts: &Parts, room: &mut BytesMut) -> Result<Uri, RequestError> {
     let authority = parts.uri.authority().map(http1::uri::Authority::as_str);
     let target = match parts.uri.path_and_query().map(http1::uri::PathAndQuery::as_str) {
-        _ if parts.method == http1::Method::CONNECT => authority.ok_or(Fault::Malformed)?,
+        _ if parts.method == http1::Method::CONNECT => authority.ok_or(RequestError::Malformed)?,
         Some("*") if parts.method == http1::Method::OPTIONS => "*",
         Some(path) if path.starts_with('/') => path,
         // RFC 9113 §8.3.1: neither empty nor absent.
-        _ => return Err(Fault::Malformed),
+        _ => return Err(RequestError::Malformed),
     };
     room.put_slice(target.as_bytes());
-    Uri::from_maybe_shared(room.split().freeze()).map_err(|_| Fault::Refused(head::TARGET))
+    Uri::from_maybe_shared(room.split().freeze()).map_err(|_| RequestError::Refused(head::TARGET))
 }
 
 /// What the request says of its host. `Host` may repeat what `:authority` says, and no more (RFC 9113 §8.3.1).
-fn host_of<'a>(parts: &'a Parts, known: &LastHost) -> Result<Option<&'a [u8]>, Fault> {
+fn host_of<'a>(parts: &'a Parts, known: &LastHost) -> Result<Option<&'a [u8]>, RequestError> {
     let mut fields = parts.headers.get_all(HOST).iter();
     let field = fields.next().map(http1::HeaderValue::as_bytes);
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     if fields.next().is_some() {
-        return Err(Fault::Refused(head::HOST_TWICE));
+        return Err(RequestError::Refused(head::HOST_TWICE));
     }
     if authority.is_some_and(|authority| authority.contains(&b'@')) {
-        return Err(Fault::Malformed);
+        return Err(RequestError::Malformed);
     }
     if let (Some(authority), Some(field)) = (authority, field)
         && !authority.eq_ignore_ascii_case(field)
     {
-        return Err(Fault::Malformed);
+        return Err(RequestError::Malformed);
     }
-    let host = authority.or(field).ok_or(Fault::Refused(head::HOST_MISSING))?;
-    if known.vouches_for(host) { Ok(Some(host)) } else { Err(Fault::Refused(head::HOST_INVALID)) }
+    let host = authority.or(field).ok_or(RequestError::Refused(head::HOST_MISSING))?;
+    if known.vouches_for(host) { Ok(Some(host)) } else { Err(RequestError::Refused(head::HOST_INVALID)) }
 }
 
 /// What the fields say of the body.
 #[derive(Default)]
-struct Facts {
+struct BodyHeaders {
     length: Option<u64>,
     expects_continue: bool,
     expects_something_else: bool,
 }
 
-impl Facts {
-    fn note(&mut self, name: &http1::HeaderName, value: &[u8]) -> Result<(), Fault> {
+impl BodyHeaders {
+    fn note(&mut self, name: &http1::HeaderName, value: &[u8]) -> Result<(), RequestError> {
         if *name == CONTENT_LENGTH {
             if self.length.is_some() {
-                return Err(Fault::Malformed);
+                return Err(RequestError::Malformed);
             }
-            self.length = Some(head::length_of(value).ok_or(Fault::Malformed)?);
+            self.length = Some(head::length_of(value).ok_or(RequestError::Malformed)?);
         } else if *name == EXPECT {
             let is_continue = value.eq_ignore_ascii_case(b"100-continue");
             self.expects_continue |= is_continue;
@@ -172,7 +177,7 @@ mod tests {
 
     const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 6 };
 
-    fn asked(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<Asked, Fault> {
+    fn asked(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<StreamRequest, RequestError> {
         let mut request = http1::Request::builder().method(method).uri(uri);
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -180,11 +185,11 @@ mod tests {
         build(request.body(()).unwrap().into_parts().0, LIMITS, &LastHost::default())
     }
 
-    fn status(asked: Result<Asked, Fault>) -> u16 {
+    fn status(asked: Result<StreamRequest, RequestError>) -> u16 {
         match asked {
             Ok(_) => 200,
-            Err(Fault::Malformed) => 0,
-            Err(Fault::Refused((status, _))) => status.as_u16(),
+            Err(RequestError::Malformed) => 0,
+            Err(RequestError::Refused((status, _))) => status.as_u16(),
         }
     }
 

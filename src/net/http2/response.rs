@@ -14,20 +14,20 @@ use http1::header::{
     CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
 
-use crate::net::head::Refusal;
-use crate::net::prerendered::{Content as ReadyContent, Ready};
-use crate::net::render::{TakenApart, describes_body, is_framing, length_of, take_apart};
+use crate::net::head::HeadError;
+use crate::net::prerendered::{PrerenderedBody as ReadyContent, PrerenderedResponse};
+use crate::net::render::{ResponseParts, describes_body, is_framing, length_of, take_apart};
 use crate::net::segments::Segment;
 use crate::net::worker::Worker;
 
 /// What is sent.
-pub(super) struct Outgoing {
+pub(super) struct OutgoingResponse {
     pub(super) head: http1::Response<()>,
-    pub(super) content: Content,
+    pub(super) content: OutgoingBody,
 }
 
 /// What follows the head.
-pub(super) enum Content {
+pub(super) enum OutgoingBody {
     None,
     Segments(VecDeque<Segment>),
     /// It comes as it is made; its length, where that is known.
@@ -40,8 +40,8 @@ pub(super) fn outgoing<S>(
     is_head: bool,
     worker: &Worker<S>,
     now: Instant,
-) -> Outgoing {
-    let TakenApart { response, ready, is_unchanged, bytes, body } = take_apart(response);
+) -> OutgoingResponse {
+    let ResponseParts { response, ready, is_unchanged, bytes, body } = take_apart(response);
     let added = response.headers();
     let (mut fields, content) = match ready {
         Some(ready) if is_unchanged => {
@@ -52,12 +52,12 @@ pub(super) fn outgoing<S>(
                 fields.remove(name.as_str());
             }
             let content = match ready.content {
-                ReadyContent::None => Content::None,
-                ReadyContent::Inline => Content::of(ready.block.slice(ready.body_at..)),
+                ReadyContent::None => OutgoingBody::None,
+                ReadyContent::Inline => OutgoingBody::of(ready.block.slice(ready.body_at..)),
                 ReadyContent::Segments(segments) => {
                     drop(body);
                     Rc::try_unwrap(segments)
-                        .map_or(Content::None, |segments| Content::Segments(segments.into_list()))
+                        .map_or(OutgoingBody::None, |segments| OutgoingBody::Segments(segments.into_list()))
                 }
             };
             put_fields(&mut fields, added, |_| true);
@@ -84,10 +84,10 @@ pub(super) fn outgoing<S>(
                 fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
             let content = match (size, bytes) {
-                (None | Some(BodySize::None | BodySize::Sized(0)), _) => Content::None,
-                (_, Some(bytes)) => Content::of(bytes),
-                (Some(BodySize::Sized(length)), None) => Content::Stream(body, Some(length)),
-                (Some(BodySize::Stream), None) => Content::Stream(body, None),
+                (None | Some(BodySize::None | BodySize::Sized(0)), _) => OutgoingBody::None,
+                (_, Some(bytes)) => OutgoingBody::of(bytes),
+                (Some(BodySize::Sized(length)), None) => OutgoingBody::Stream(body, Some(length)),
+                (Some(BodySize::Stream), None) => OutgoingBody::Stream(body, None),
             };
             (fields, content)
         }
@@ -97,11 +97,11 @@ pub(super) fn outgoing<S>(
     *head.status_mut() = http1::StatusCode::from_u16(response.status().as_u16())
         .unwrap_or(http1::StatusCode::INTERNAL_SERVER_ERROR);
     *head.headers_mut() = fields;
-    Outgoing { head, content: if is_head { Content::None } else { content } }
+    OutgoingResponse { head, content: if is_head { OutgoingBody::None } else { content } }
 }
 
 /// A response of fixed text, made by the connection itself.
-pub(super) fn refusal((status, sentence): Refusal) -> Response<BoxBody> {
+pub(super) fn refusal((status, sentence): HeadError) -> Response<BoxBody> {
     let mut response = HttpResponse::build(status);
     if status == actix_http::StatusCode::SERVICE_UNAVAILABLE {
         response.insert_header((actix_http::header::RETRY_AFTER, "1"));
@@ -112,7 +112,7 @@ pub(super) fn refusal((status, sentence): Refusal) -> Response<BoxBody> {
     Response::from(response.body(Bytes::from_static(sentence.as_bytes())))
 }
 
-impl Content {
+impl OutgoingBody {
     fn of(bytes: Bytes) -> Self {
         if bytes.is_empty() { Self::None } else { Self::Segments(VecDeque::from([bytes.into()])) }
     }
@@ -122,19 +122,19 @@ impl Content {
 ///
 /// An entry keeps the block that it was made of in memory, up to [`SLOTS`] of them; so no other block can have its address.
 #[derive(Default)]
-pub(crate) struct Maps {
-    slots: RefCell<Vec<Option<Known>>>,
+pub(crate) struct HeaderMapCache {
+    slots: RefCell<Vec<Option<CachedHeaderMap>>>,
 }
 
-struct Known {
+struct CachedHeaderMap {
     block: Bytes,
     body_at: usize,
     map: HeaderMap,
 }
 
-impl Maps {
+impl HeaderMapCache {
     /// The fields of `ready`'s block.
-    fn of(&self, ready: &Ready) -> HeaderMap {
+    fn of(&self, ready: &PrerenderedResponse) -> HeaderMap {
         let (block, body_at) = (&ready.block, ready.body_at);
         let mut slots = self.slots.borrow_mut();
         if slots.is_empty() {
@@ -142,7 +142,7 @@ impl Maps {
         }
         let at = (block.as_ptr().addr() >> 4) ^ (block.as_ptr().addr() >> 11) ^ body_at;
         let Some(slot) = slots.get_mut(at % SLOTS) else { return HeaderMap::new() };
-        let is_it = |known: &&Known| {
+        let is_it = |known: &&CachedHeaderMap| {
             std::ptr::eq(known.block.as_ptr(), block.as_ptr())
                 && (known.block.len(), known.body_at) == (block.len(), body_at)
         };
@@ -151,7 +151,7 @@ impl Maps {
         }
         let mut map = HeaderMap::with_capacity(FIELDS);
         put_lines(&mut map, block.slice(..body_at));
-        *slot = Some(Known { block: block.clone(), body_at, map: map.clone() });
+        *slot = Some(CachedHeaderMap { block: block.clone(), body_at, map: map.clone() });
         map
     }
 }
@@ -204,8 +204,8 @@ mod tests {
         Bytes::from_static(b"etag: \"x\"\r\nconnection: close\r\ncontent-length: 4\r\n\r\nbody")
     }
 
-    fn ready(block: Bytes) -> Ready {
-        let mut response = Ready::inline(StatusCode::OK, block, 51, None);
+    fn ready(block: Bytes) -> PrerenderedResponse {
+        let mut response = PrerenderedResponse::inline(StatusCode::OK, block, 51, None);
         response.extensions_mut().remove().unwrap()
     }
 
@@ -223,16 +223,16 @@ mod tests {
 
     #[test]
     fn a_map_is_known_again_by_its_block_and_not_by_its_words() {
-        let maps = Maps::default();
+        let maps = HeaderMapCache::default();
         let block = block();
         let first = maps.of(&ready(block.clone()));
         let again = maps.of(&ready(block.clone()));
         assert_eq!(first, again);
-        let count = |maps: &Maps| maps.slots.borrow().iter().flatten().count();
+        let count = |maps: &HeaderMapCache| maps.slots.borrow().iter().flatten().count();
         assert_eq!(count(&maps), 1);
         let other = Bytes::copy_from_slice(&block);
         assert_eq!(maps.of(&ready(other)), first);
-        let shorter = Ready { body_at: 11, ..ready(block) };
+        let shorter = PrerenderedResponse { body_at: 11, ..ready(block) };
         assert_eq!(maps.of(&shorter).len(), 1);
     }
 }

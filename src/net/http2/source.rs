@@ -8,38 +8,38 @@ use std::time::Instant;
 use actix_web::body::{BoxBody, MessageBody};
 use bytes::Bytes;
 
-use super::response::Content;
+use super::response::OutgoingBody;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
 use crate::net::abort::why_broken;
-use crate::net::http2::chunk::Held;
-use crate::net::residency_cursor::{Front, copy};
+use crate::net::http2::chunk::ChunkBytes;
+use crate::net::residency_cursor::{ResidencyCursor, copy};
 use crate::net::segments::{Segment, Window};
-use crate::net::send::Cut;
+use crate::net::send::SendError;
 use crate::net::worker::Worker;
 
 /// The content of one response, as far as it has not been sent.
-pub(super) struct Source {
+pub(super) struct BodySource {
     segments: VecDeque<Segment>,
-    front: Front,
+    front: ResidencyCursor,
     /// What comes as it is made, behind the segments.
     stream: Option<BoxBody>,
     /// Bytes of all that is left; none where nobody knows.
     left: Option<u64>,
 }
 
-impl Source {
+impl BodySource {
     /// All of `content`.
-    pub(super) fn of(content: Content) -> Self {
+    pub(super) fn of(content: OutgoingBody) -> Self {
         let (segments, stream, left) = match content {
-            Content::None => (VecDeque::new(), None, Some(0)),
-            Content::Segments(segments) => {
+            OutgoingBody::None => (VecDeque::new(), None, Some(0)),
+            OutgoingBody::Segments(segments) => {
                 let length = segments.iter().map(Segment::length).sum();
                 (segments, None, Some(length))
             }
-            Content::Stream(body, left) => (VecDeque::new(), Some(body), left),
+            OutgoingBody::Stream(body, left) => (VecDeque::new(), Some(body), left),
         };
-        Self { segments, front: Front::default(), stream, left }
+        Self { segments, front: ResidencyCursor::default(), stream, left }
     }
 
     /// Whether nothing is left, as far as that can be known.
@@ -81,7 +81,7 @@ impl Source {
     }
 
     /// Whether the file that is sent next is still what it was.
-    pub(super) fn check<S>(&self, worker: &Worker<S>) -> Result<(), Cut> {
+    pub(super) fn check<S>(&self, worker: &Worker<S>) -> Result<(), SendError> {
         match self.segments.front() {
             Some(Segment::Window(window)) => check(worker, window),
             _ => Ok(()),
@@ -94,19 +94,21 @@ impl Source {
         cx: &mut Context<'_>,
         worker: &Worker<S>,
         client: ClientKey,
-    ) -> Poll<Result<usize, Cut>> {
+    ) -> Poll<Result<usize, SendError>> {
         while self.segments.is_empty() {
             let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(0)) };
             match ready!(Pin::new(stream).poll_next(cx)) {
                 Some(Ok(bytes)) if bytes.is_empty() => {}
                 Some(Ok(bytes)) => {
                     if self.left.is_some_and(|left| left < bytes.len() as u64) {
-                        return Poll::Ready(Err(Cut::Changed));
+                        return Poll::Ready(Err(SendError::Changed));
                     }
                     self.segments.push_back(bytes.into());
                 }
-                Some(Err(error)) => return Poll::Ready(Err(Cut::Disk(why_broken(error)))),
-                None if self.left.is_some_and(|left| left > 0) => return Poll::Ready(Err(Cut::Changed)),
+                Some(Err(error)) => return Poll::Ready(Err(SendError::Disk(why_broken(error)))),
+                None if self.left.is_some_and(|left| left > 0) => {
+                    return Poll::Ready(Err(SendError::Changed));
+                }
                 None => {
                     self.stream = None;
                     self.left = Some(0);
@@ -124,12 +126,12 @@ impl Source {
     }
 
     /// The next piece, of `most` bytes that were said to be ready.
-    pub(super) fn take<S>(&mut self, most: usize, worker: &Worker<S>) -> Result<Held, Cut> {
+    pub(super) fn take<S>(&mut self, most: usize, worker: &Worker<S>) -> Result<ChunkBytes, SendError> {
         let (piece, is_done) = match self.segments.front_mut() {
-            None => return Ok(Held::Shared(Bytes::new())),
+            None => return Ok(ChunkBytes::Shared(Bytes::new())),
             Some(Segment::Bytes(bytes)) => {
                 let piece = bytes.split_to(most.min(bytes.len()));
-                (Held::Shared(piece), bytes.is_empty())
+                (ChunkBytes::Shared(piece), bytes.is_empty())
             }
             Some(Segment::Window(window)) => {
                 let start = window.range.start;
@@ -149,10 +151,10 @@ impl Source {
     }
 }
 
-fn check<S>(worker: &Worker<S>, window: &Window) -> Result<(), Cut> {
+fn check<S>(worker: &Worker<S>, window: &Window) -> Result<(), SendError> {
     match worker.files.is_unchanged(&window.asset, window.handle.as_deref()) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Cut::Changed),
-        Err(errno) => Err(Cut::Disk(errno.into())),
+        Ok(false) => Err(SendError::Changed),
+        Err(errno) => Err(SendError::Disk(errno.into())),
     }
 }

@@ -18,49 +18,49 @@ use futures_util::FutureExt;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
-use super::request::{Fault, build};
-use super::response::{Outgoing, outgoing, refusal};
-use super::source::Source;
+use super::request::{RequestError, build};
+use super::response::{OutgoingResponse, outgoing, refusal};
+use super::source::BodySource;
 use crate::http::client_key::ClientKey;
 use crate::http::method::Method;
-use crate::http::transport_info::Carriage;
-use crate::limits::admission::Pass;
-use crate::limits::bandwidth::Pace;
+use crate::http::transport_info::TransportInfo;
+use crate::limits::admission::RequestPermit;
+use crate::limits::bandwidth::ResponsePace;
 use crate::net::abort::{no_piece, refusal_of, tell};
 use crate::net::app_response::response_of;
-use crate::net::bulk_scheduler::Turn;
+use crate::net::bulk_scheduler::BulkTurn;
 use crate::net::deadline::Deadline;
-use crate::net::http2::chunk::{BUFFER, Meter, Piece, Place, Totals};
-use crate::net::http2::io::Link;
+use crate::net::http2::chunk::{BUFFER, BodyChunk, ConnectionMeter, CopySlot, ResponseMeter};
+use crate::net::http2::io::FrameIo;
 use crate::net::pacing::Pacer;
-use crate::net::prerendered::Paced;
+use crate::net::prerendered::PacedResponse;
 use crate::net::request_log;
-use crate::net::send::Cut;
+use crate::net::send::SendError;
 use crate::net::worker::Worker;
-use crate::sys::rate_bucket::Bucket;
-use crate::telemetry::access_log::record::{Note, Wait};
-use crate::telemetry::metrics::exchange::{Exchange, Outcome, Protocol};
-use crate::telemetry::metrics::transfers::{Begun, Shown};
+use crate::sys::rate_bucket::RateBucket;
+use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
+use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
+use crate::telemetry::metrics::transfers::{ListedTransfer, TransferStart};
 
 /// What the streams of one connection share.
-pub(super) struct Shared<S> {
+pub(super) struct ConnectionContext<S> {
     pub(super) worker: Rc<Worker<S>>,
-    pub(super) link: Rc<RefCell<Link>>,
-    pub(super) totals: Rc<Totals>,
+    pub(super) link: Rc<RefCell<FrameIo>>,
+    pub(super) totals: Rc<ConnectionMeter>,
     /// The connection's bucket, for all of its responses.
-    pub(super) own: Arc<Bucket>,
+    pub(super) own: Arc<RateBucket>,
     pub(super) client: ClientKey,
     pub(super) peer: Option<SocketAddr>,
-    pub(super) carriage: Carriage,
+    pub(super) carriage: TransportInfo,
     /// Streams whose client gives them no window.
     pub(super) windowless: Cell<usize>,
     /// Responses under way that keep to a pace.
     pub(super) paced: Cell<usize>,
     /// What becomes of exchanges that are dropped unfinished.
-    pub(super) end: Cell<Outcome>,
+    pub(super) end: Cell<ExchangeOutcome>,
 }
 
-impl<S> Shared<S> {
+impl<S> ConnectionContext<S> {
     fn who(&self) -> String {
         self.link.borrow().socket.who()
     }
@@ -72,18 +72,18 @@ impl<S> Shared<S> {
 }
 
 /// An exchange of the connection, counted when dropped.
-pub(super) struct Open<S> {
-    shared: Rc<Shared<S>>,
+pub(super) struct OpenStream<S> {
+    shared: Rc<ConnectionContext<S>>,
     exchange: Exchange,
-    meter: Rc<Meter>,
+    meter: Rc<ResponseMeter>,
     /// Where its response begins among all that the connection sends, at the earliest.
     start: Option<u64>,
-    outcome: Option<Outcome>,
+    outcome: Option<ExchangeOutcome>,
     /// Its place among the transfers, once it had to wait.
-    shown: Option<Shown>,
+    shown: Option<ListedTransfer>,
 }
 
-impl<S> Open<S> {
+impl<S> OpenStream<S> {
     /// Whether frames have taken all of its response.
     pub(super) fn is_taken(&self) -> bool {
         self.meter.is_empty()
@@ -98,27 +98,27 @@ impl<S> Open<S> {
     /// ends once `pushed` has.
     pub(super) fn settle(&mut self, sent: u64, end: u64) -> bool {
         if self.outcome.is_none() && self.meter.is_lost() {
-            self.outcome = Some(Outcome::ClientGone);
+            self.outcome = Some(ExchangeOutcome::ClientGone);
         }
         if self.outcome.is_none() && self.meter.is_empty() && sent >= end {
             self.note_first_byte();
-            self.outcome = Some(Outcome::Complete);
+            self.outcome = Some(ExchangeOutcome::Complete);
         }
         self.outcome.is_some()
     }
 
     /// What is noted of it for the log, if anything.
-    fn noted(&mut self) -> Option<&mut Note> {
+    fn noted(&mut self) -> Option<&mut AccessLogRecord> {
         self.exchange.note.get_mut().as_deref_mut()
     }
 
-    fn note_wait(&mut self, waits: Waits) {
+    fn note_wait(&mut self, waits: WaitReason) {
         if let Some(note) = self.noted() {
             note.waits(Instant::now(), waits.noted());
         }
     }
 
-    fn note_cold(&mut self, source: &mut Source) {
+    fn note_cold(&mut self, source: &mut BodySource) {
         let cold = source.take_cold_bytes();
         if let Some(note) = self.noted() {
             note.cold_bytes += cold;
@@ -126,14 +126,14 @@ impl<S> Open<S> {
     }
 
     /// It is shown among the transfers from its first wait on.
-    fn show(&mut self, client: ClientKey, source: &Source) {
+    fn show(&mut self, client: ClientKey, source: &BodySource) {
         let sent = self.meter.taken();
         match &mut self.shown {
             Some(shown) => shown.has_sent(sent),
             None => {
                 let Exchange { began: at, protocol, .. } = self.exchange;
                 let total = source.left().checked_add(sent).filter(|total| *total < u64::MAX);
-                let begun = Begun { client, path: source.file().cloned(), total, at, protocol };
+                let begun = TransferStart { client, path: source.file().cloned(), total, at, protocol };
                 self.shown = Some(self.shared.totals.sheet().transfers.enter(begun, sent));
             }
         }
@@ -150,7 +150,7 @@ impl<S> Open<S> {
     }
 }
 
-impl<S> Drop for Open<S> {
+impl<S> Drop for OpenStream<S> {
     fn drop(&mut self) {
         let outcome = self.outcome.unwrap_or(self.shared.end.get());
         self.exchange.sent = self.meter.taken();
@@ -160,10 +160,10 @@ impl<S> Drop for Open<S> {
 
 /// Serves one request. What it gives back is held until the response has left.
 pub(super) async fn serve<S, B>(
-    shared: Rc<Shared<S>>,
+    shared: Rc<ConnectionContext<S>>,
     request: http1::Request<RecvStream>,
-    respond: SendResponse<Piece>,
-) -> Open<S>
+    respond: SendResponse<BodyChunk>,
+) -> OpenStream<S>
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
@@ -171,9 +171,9 @@ where
     let now = shared.link.borrow().now;
     let (parts, body) = request.into_parts();
     let method = Method::classify(parts.method.as_str().as_bytes());
-    let open = Open {
+    let open = OpenStream {
         exchange: Exchange::new(now, Some(method), Protocol::Http2),
-        meter: Meter::new(&shared.totals),
+        meter: ResponseMeter::new(&shared.totals),
         start: None,
         outcome: None,
         shown: None,
@@ -182,7 +182,7 @@ where
     let client = shared.client;
     let is_head = method == Method::Head;
     let deadline = Deadline::after(now, Duration::ZERO);
-    let (waits, windowless, place) = (Waits::No, None, Place::new(&shared.totals));
+    let (waits, windowless, place) = (WaitReason::No, None, CopySlot::new(&shared.totals));
     let mut stream = Stream { shared, respond, open, client, is_head, deadline, waits, windowless, place };
     if let Err(outcome) = stream.exchange(parts, body).await {
         stream.open.outcome = Some(outcome);
@@ -191,20 +191,20 @@ where
 }
 
 struct Stream<S> {
-    shared: Rc<Shared<S>>,
-    respond: SendResponse<Piece>,
-    open: Open<S>,
+    shared: Rc<ConnectionContext<S>>,
+    respond: SendResponse<BodyChunk>,
+    open: OpenStream<S>,
     client: ClientKey,
     is_head: bool,
     deadline: Deadline,
-    waits: Waits,
-    windowless: Option<Windowless<S>>,
-    place: Place,
+    waits: WaitReason,
+    windowless: Option<WithoutWindow<S>>,
+    place: CopySlot,
 }
 
 /// What a response waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
+enum WaitReason {
     No,
     /// A disk.
     Disk,
@@ -219,17 +219,17 @@ enum Waits {
     Others,
 }
 
-impl Waits {
+impl WaitReason {
     /// For a window, from now on.
     const WINDOW: Self = Self::Window { taken: 0, rounds: 0 };
 
     /// As the log tells it.
-    fn noted(self) -> Option<Wait> {
+    fn noted(self) -> Option<WaitKind> {
         match self {
             Self::No => None,
-            Self::Disk => Some(Wait::Disk),
-            Self::Window { .. } => Some(Wait::Client),
-            Self::Others => Some(Wait::Throttle),
+            Self::Disk => Some(WaitKind::Disk),
+            Self::Window { .. } => Some(WaitKind::Client),
+            Self::Others => Some(WaitKind::Throttle),
         }
     }
 }
@@ -239,7 +239,11 @@ where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
-    async fn exchange(&mut self, parts: http1::request::Parts, body: RecvStream) -> Result<(), Outcome> {
+    async fn exchange(
+        &mut self,
+        parts: http1::request::Parts,
+        body: RecvStream,
+    ) -> Result<(), ExchangeOutcome> {
         let worker = Rc::clone(&self.shared.worker);
         let asked_for = worker.is_noting().then(|| (parts.method.clone(), parts.uri.clone()));
         let note_refused = |stream: &mut Self| {
@@ -258,11 +262,11 @@ where
                 }
                 self.call(asked.request).await?
             }
-            Err(Fault::Refused(refused)) => {
+            Err(RequestError::Refused(refused)) => {
                 note_refused(self);
                 refusal(refused)
             }
-            Err(Fault::Malformed) => {
+            Err(RequestError::Malformed) => {
                 note_refused(self);
                 log::debug!("{}: a stream was reset: its request is malformed", self.shared.who());
                 return Err(self.reset(Reason::PROTOCOL_ERROR));
@@ -273,7 +277,7 @@ where
         Ok(())
     }
 
-    fn note(&mut self, note: Option<Box<Note>>) {
+    fn note(&mut self, note: Option<Box<AccessLogRecord>>) {
         let mut note = note;
         if let Some(note) = &mut note {
             note.tls = self.shared.link.borrow().socket.tls_facts();
@@ -282,28 +286,29 @@ where
     }
 
     /// The client may send its body, which is read past.
-    fn go_on(&mut self) -> Result<(), Outcome> {
+    fn go_on(&mut self) -> Result<(), ExchangeOutcome> {
         let mut head = http1::Response::new(());
         *head.status_mut() = http1::StatusCode::CONTINUE;
-        self.respond.send_informational(head).map_err(|_| Outcome::ClientGone)
+        self.respond.send_informational(head).map_err(|_| ExchangeOutcome::ClientGone)
     }
 
     /// The App's response; a panic costs the stream alone.
-    async fn call(&mut self, mut request: Request) -> Result<Response<BoxBody>, Outcome> {
+    async fn call(&mut self, mut request: Request) -> Result<Response<BoxBody>, ExchangeOutcome> {
         request.head_mut().peer_addr = self.shared.peer;
         request.extensions_mut().insert(self.shared.carriage);
         let worker = Rc::clone(&self.shared.worker);
         let mut answer = pin!(AssertUnwindSafe(worker.app.call(request)).catch_unwind());
         let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Ok(answer)),
-            Poll::Pending => self.respond.poll_reset(cx).map(|_| Err(Outcome::ClientGone)),
+            Poll::Pending => self.respond.poll_reset(cx).map(|_| Err(ExchangeOutcome::ClientGone)),
         });
         answer.await.map(response_of)
     }
 
-    async fn respond_with(&mut self, mut response: Response<BoxBody>) -> Result<(), Outcome> {
+    async fn respond_with(&mut self, mut response: Response<BoxBody>) -> Result<(), ExchangeOutcome> {
         let worker = Rc::clone(&self.shared.worker);
-        let pass = if worker.guard.asks() { response.extensions_mut().remove::<Pass>() } else { None };
+        let pass =
+            if worker.guard.asks() { response.extensions_mut().remove::<RequestPermit>() } else { None };
         self.client = pass.as_ref().map_or(self.shared.client, |pass| pass.key);
         let pacer = self.pacer(&response, pass.as_ref());
         let now = self.shared.link.borrow().now;
@@ -311,8 +316,8 @@ where
         if let Some(note) = self.open.noted() {
             request_log::answered(note, &response, began, Instant::now());
         }
-        let Outgoing { head, content } = outgoing(response, self.is_head, &worker, now);
-        let mut source = Source::of(content);
+        let OutgoingResponse { head, content } = outgoing(response, self.is_head, &worker, now);
+        let mut source = BodySource::of(content);
         // Held to the end of a long response. A short one is as good as gone.
         let _pass = pass.filter(|_| !source.is_at_hand());
         if !source.is_at_hand()
@@ -324,22 +329,22 @@ where
                 note.forget_response();
             }
             let refused = refusal_of(&cut).ok_or_else(|| self.reset(Reason::INTERNAL_ERROR))?;
-            let Outgoing { head, content } = outgoing(refusal(refused), self.is_head, &worker, now);
-            return self.send(head, &mut Source::of(content), None).await;
+            let OutgoingResponse { head, content } = outgoing(refusal(refused), self.is_head, &worker, now);
+            return self.send(head, &mut BodySource::of(content), None).await;
         }
         self.send(head, &mut source, pacer).await
     }
 
-    fn pacer(&self, response: &Response<BoxBody>, pass: Option<&Pass>) -> Option<PacedBy<S>> {
-        let Shared { worker, own, peer, .. } = &*self.shared;
+    fn pacer(&self, response: &Response<BoxBody>, pass: Option<&RequestPermit>) -> Option<PacedBy<S>> {
+        let ConnectionContext { worker, own, peer, .. } = &*self.shared;
         let guard = &worker.guard;
         if !guard.bandwidth().is_limited() {
             return None;
         }
         let is_exempt = pass.map_or_else(|| guard.is_unlimited(*peer), |pass| pass.is_exempt);
-        let Paced(rates) = Paced::of(response).filter(|_| !is_exempt)?;
+        let PacedResponse(rates) = PacedResponse::of(response).filter(|_| !is_exempt)?;
         let pace = guard.bandwidth().pace(rates.as_deref());
-        if pace == Pace::default() {
+        if pace == ResponsePace::default() {
             return None;
         }
         let mut pacer = Pacer::sharing(guard, Arc::clone(own));
@@ -348,7 +353,10 @@ where
     }
 
     /// Waits until the first bytes are there: till then the head can still become another one.
-    async fn wait_for_first(&mut self, source: &mut Source) -> Result<Result<(), Cut>, Outcome> {
+    async fn wait_for_first(
+        &mut self,
+        source: &mut BodySource,
+    ) -> Result<Result<(), SendError>, ExchangeOutcome> {
         let worker = Rc::clone(&self.shared.worker);
         let mut has_waited = false;
         poll_fn(|cx| {
@@ -358,9 +366,9 @@ where
                 Poll::Pending => has_waited = true,
             }
             if self.respond.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Outcome::ClientGone));
+                return Poll::Ready(Err(ExchangeOutcome::ClientGone));
             }
-            self.poll_overdue(cx, Waits::Disk, source).map(|cut| Ok(Err(cut)))
+            self.poll_overdue(cx, WaitReason::Disk, source).map(|cut| Ok(Err(cut)))
         })
         .await
     }
@@ -368,9 +376,9 @@ where
     async fn send(
         &mut self,
         mut head: http1::Response<()>,
-        source: &mut Source,
+        source: &mut BodySource,
         mut pacer: Option<PacedBy<S>>,
-    ) -> Result<(), Outcome> {
+    ) -> Result<(), ExchangeOutcome> {
         if let Some(id) = self.open.noted().and_then(|note| request_log::id_to_tell(note))
             && let Ok(id) = http1::HeaderValue::from_bytes(id)
         {
@@ -379,7 +387,8 @@ where
         self.open.exchange.status = head.status().as_u16();
         self.open.start = Some(self.shared.link.borrow().pushed());
         let is_end = source.is_empty();
-        let mut sending = self.respond.send_response(head, is_end).map_err(|_| Outcome::ClientGone)?;
+        let mut sending =
+            self.respond.send_response(head, is_end).map_err(|_| ExchangeOutcome::ClientGone)?;
         if is_end {
             return Ok(());
         }
@@ -393,12 +402,12 @@ where
             Ok(()) if is_short => Ok(()),
             // What holds a place for a long response holds it until frames have taken all of it.
             Ok(()) => {
-                self.waits = Waits::No;
+                self.waits = WaitReason::No;
                 let taken = poll_fn(|cx| match self.open.meter.poll_empty(cx) {
                     Poll::Ready(()) => Poll::Ready(Ok(())),
-                    Poll::Pending => self.poll_overdue(cx, Waits::WINDOW, source).map(Err),
+                    Poll::Pending => self.poll_overdue(cx, WaitReason::WINDOW, source).map(Err),
                 });
-                taken.await.map_err(|cut: Cut| {
+                taken.await.map_err(|cut: SendError| {
                     self.reset(Reason::CANCEL);
                     cut.outcome()
                 })
@@ -407,7 +416,7 @@ where
                 self.tell(&cut, source);
                 let outcome = cut.outcome();
                 let reason =
-                    if outcome == Outcome::Stalled { Reason::CANCEL } else { Reason::INTERNAL_ERROR };
+                    if outcome == ExchangeOutcome::Stalled { Reason::CANCEL } else { Reason::INTERNAL_ERROR };
                 self.reset(reason);
                 Err(outcome)
             }
@@ -418,32 +427,32 @@ where
     fn poll_sending(
         &mut self,
         cx: &mut Context<'_>,
-        sending: &mut SendStream<Piece>,
-        source: &mut Source,
+        sending: &mut SendStream<BodyChunk>,
+        source: &mut BodySource,
         mut pacer: Option<&mut PacedBy<S>>,
-        turn: &mut Turn,
-    ) -> Poll<Result<(), Cut>> {
+        turn: &mut BulkTurn,
+    ) -> Poll<Result<(), SendError>> {
         let worker = Rc::clone(&self.shared.worker);
         self.open.note_first_byte();
         loop {
             let waits = match self.poll_piece(cx, &worker, sending, source, pacer.as_deref_mut(), turn) {
-                Ok(Step::Sent) => {
-                    if self.waits != Waits::No {
-                        self.open.note_wait(Waits::No);
+                Ok(SendStep::Sent) => {
+                    if self.waits != WaitReason::No {
+                        self.open.note_wait(WaitReason::No);
                     }
-                    (self.waits, self.windowless) = (Waits::No, None);
+                    (self.waits, self.windowless) = (WaitReason::No, None);
                     continue;
                 }
-                Ok(Step::Done) => return Poll::Ready(Ok(())),
-                Ok(Step::Waits(waits)) => waits,
+                Ok(SendStep::Done) => return Poll::Ready(Ok(())),
+                Ok(SendStep::Waits(waits)) => waits,
                 Err(cut) => return Poll::Ready(Err(cut)),
             };
-            if !matches!(waits, Waits::Window { .. }) {
+            if !matches!(waits, WaitReason::Window { .. }) {
                 self.windowless = None;
                 // A window that is not used is left to others.
                 sending.reserve_capacity(0);
             } else if self.windowless.is_none() {
-                self.windowless = Some(Windowless::new(&self.shared));
+                self.windowless = Some(WithoutWindow::new(&self.shared));
             }
             if sending.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(gone()));
@@ -457,36 +466,36 @@ where
         &mut self,
         cx: &mut Context<'_>,
         worker: &Worker<S>,
-        sending: &mut SendStream<Piece>,
-        source: &mut Source,
+        sending: &mut SendStream<BodyChunk>,
+        source: &mut BodySource,
         mut pacer: Option<&mut PacedBy<S>>,
-        turn: &mut Turn,
-    ) -> Result<Step, Cut> {
+        turn: &mut BulkTurn,
+    ) -> Result<SendStep, SendError> {
         if source.is_empty() {
-            return Ok(Step::Done);
+            return Ok(SendStep::Done);
         }
         if self.open.meter.poll_low(cx).is_pending() {
-            return Ok(Step::Waits(Waits::WINDOW));
+            return Ok(SendStep::Waits(WaitReason::WINDOW));
         }
         let Poll::Ready(there) = source.poll_ready(cx, worker, self.client)? else {
-            return Ok(Step::Waits(Waits::Disk));
+            return Ok(SendStep::Waits(WaitReason::Disk));
         };
         if there == 0 {
-            return send_data(sending, Piece::empty(&self.open.meter), true).map(|()| Step::Done);
+            return send_data(sending, BodyChunk::empty(&self.open.meter), true).map(|()| SendStep::Done);
         }
         let mut most = there.min(BUFFER);
         if let Some(by) = pacer.as_deref_mut() {
             match by.pacer.poll(cx, source.left()) {
                 Poll::Ready(room) => most = most.min(room),
-                Poll::Pending => return Ok(Step::Waits(Waits::Others)),
+                Poll::Pending => return Ok(SendStep::Waits(WaitReason::Others)),
             }
         }
         match worker.turns.poll(cx, turn, self.client) {
             Poll::Ready(room) => most = most.min(room),
-            Poll::Pending => return Ok(Step::Waits(Waits::Others)),
+            Poll::Pending => return Ok(SendStep::Waits(WaitReason::Others)),
         }
         if source.is_window() && self.place.poll(cx).is_pending() {
-            return Ok(Step::Waits(Waits::Others));
+            return Ok(SendStep::Waits(WaitReason::Others));
         }
         sending.reserve_capacity(most);
         let mut room = sending.capacity();
@@ -496,59 +505,64 @@ where
                 Poll::Ready(Some(Err(_)) | None) => return Err(gone()),
                 Poll::Pending => {
                     self.place.leave();
-                    return Ok(Step::Waits(Waits::WINDOW));
+                    return Ok(SendStep::Waits(WaitReason::WINDOW));
                 }
             }
         }
         let bytes = source.take(most.min(room), worker)?;
         let length = bytes.len();
-        send_data(sending, Piece::new(bytes, &self.open.meter), source.is_empty())?;
+        send_data(sending, BodyChunk::new(bytes, &self.open.meter), source.is_empty())?;
         self.place.leave();
         turn.spend(length);
         if let Some(by) = pacer {
             by.pacer.spend(length);
         }
-        Ok(Step::Sent)
+        Ok(SendStep::Sent)
     }
 
     /// Why a response that waits is given up; waits until then.
-    fn poll_overdue(&mut self, cx: &mut Context<'_>, waits: Waits, source: &Source) -> Poll<Cut> {
+    fn poll_overdue(
+        &mut self,
+        cx: &mut Context<'_>,
+        waits: WaitReason,
+        source: &BodySource,
+    ) -> Poll<SendError> {
         let bounds = self.shared.worker.bounds();
         let is_new = std::mem::discriminant(&self.waits) != std::mem::discriminant(&waits);
         if is_new {
             self.waits = waits;
             self.open.note_wait(waits);
             match waits {
-                Waits::Disk => {
+                WaitReason::Disk => {
                     let since = source.waits_for_disk_since().unwrap_or_else(Instant::now);
                     self.deadline.set(since, bounds.disk_timeout);
                 }
-                Waits::Window { .. } => {
-                    self.waits = Waits::Window { taken: self.shared.taken(), rounds: 0 };
+                WaitReason::Window { .. } => {
+                    self.waits = WaitReason::Window { taken: self.shared.taken(), rounds: 0 };
                     self.deadline.set(Instant::now(), bounds.stall_timeout);
                 }
-                Waits::No | Waits::Others => {}
+                WaitReason::No | WaitReason::Others => {}
             }
         }
         loop {
             match self.waits {
-                Waits::No | Waits::Others => return Poll::Pending,
-                Waits::Disk => {
+                WaitReason::No | WaitReason::Others => return Poll::Pending,
+                WaitReason::Disk => {
                     ready!(self.deadline.poll(cx));
                     self.shared.worker.files.count_disk_timeout();
                     return Poll::Ready(match source.waits_for_disk_since() {
-                        Some(_) => Cut::Disk(std::io::ErrorKind::TimedOut.into()),
+                        Some(_) => SendError::Disk(std::io::ErrorKind::TimedOut.into()),
                         None => no_piece(),
                     });
                 }
-                Waits::Window { taken, rounds } => {
+                WaitReason::Window { taken, rounds } => {
                     ready!(self.deadline.poll(cx));
                     // What is there for the connection is shared: whoever waits for it among others waits longer.
                     let now_taken = self.shared.taken();
                     if now_taken == taken || rounds >= self.shared.windowless.get() {
-                        return Poll::Ready(Cut::Stalled);
+                        return Poll::Ready(SendError::Stalled);
                     }
-                    self.waits = Waits::Window { taken: now_taken, rounds: rounds + 1 };
+                    self.waits = WaitReason::Window { taken: now_taken, rounds: rounds + 1 };
                     self.deadline.set(Instant::now(), bounds.stall_timeout);
                 }
             }
@@ -576,38 +590,38 @@ where
     }
 
     /// Resets the stream for what its client did, or what became of its response.
-    fn reset(&mut self, reason: Reason) -> Outcome {
+    fn reset(&mut self, reason: Reason) -> ExchangeOutcome {
         self.respond.send_reset(reason);
         if reason == Reason::PROTOCOL_ERROR {
             self.shared.link.borrow_mut().count_reset();
         }
-        Outcome::ClientGone
+        ExchangeOutcome::ClientGone
     }
 
-    fn tell(&mut self, cut: &Cut, source: &Source) {
+    fn tell(&mut self, cut: &SendError, source: &BodySource) {
         let request = self.open.noted().map_or_else(String::new, |note| request_log::told_id(note));
         tell(cut, source.file(), self.shared.worker.files.faults(), &request, || self.shared.who());
     }
 }
 
 /// How far one step of sending came.
-enum Step {
+enum SendStep {
     Sent,
     Done,
-    Waits(Waits),
+    Waits(WaitReason),
 }
 
 /// That a stream waits for a window.
-struct Windowless<S>(Rc<Shared<S>>);
+struct WithoutWindow<S>(Rc<ConnectionContext<S>>);
 
-impl<S> Windowless<S> {
-    fn new(shared: &Rc<Shared<S>>) -> Self {
+impl<S> WithoutWindow<S> {
+    fn new(shared: &Rc<ConnectionContext<S>>) -> Self {
         shared.windowless.set(shared.windowless.get() + 1);
         Self(Rc::clone(shared))
     }
 }
 
-impl<S> Drop for Windowless<S> {
+impl<S> Drop for WithoutWindow<S> {
     fn drop(&mut self) {
         self.0.windowless.set(self.0.windowless.get().saturating_sub(1));
     }
@@ -616,11 +630,11 @@ impl<S> Drop for Windowless<S> {
 /// A pacer of a response under way.
 struct PacedBy<S> {
     pacer: Pacer,
-    shared: Rc<Shared<S>>,
+    shared: Rc<ConnectionContext<S>>,
 }
 
 impl<S> PacedBy<S> {
-    fn new(pacer: Pacer, shared: &Rc<Shared<S>>) -> Self {
+    fn new(pacer: Pacer, shared: &Rc<ConnectionContext<S>>) -> Self {
         shared.paced.set(shared.paced.get() + 1);
         Self { pacer, shared: Rc::clone(shared) }
     }
@@ -632,11 +646,11 @@ impl<S> Drop for PacedBy<S> {
     }
 }
 
-fn send_data(sending: &mut SendStream<Piece>, piece: Piece, is_end: bool) -> Result<(), Cut> {
+fn send_data(sending: &mut SendStream<BodyChunk>, piece: BodyChunk, is_end: bool) -> Result<(), SendError> {
     sending.send_data(piece, is_end).map_err(|_| gone())
 }
 
 /// The client has reset the stream, or the connection has ended.
-fn gone() -> Cut {
-    Cut::Socket(std::io::ErrorKind::ConnectionReset.into())
+fn gone() -> SendError {
+    SendError::Socket(std::io::ErrorKind::ConnectionReset.into())
 }

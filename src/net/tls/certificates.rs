@@ -15,21 +15,21 @@ use rustls::{Error, InconsistentKeys};
 use sha2::{Digest, Sha256};
 use webpki::EndEntityCert;
 
-use super::names::Names;
+use super::names::CertificateNames;
 use super::validity::not_after;
 use crate::config::{Config, ConfigError};
 
 /// Certificates with their keys, in the order of the configuration; never empty.
 #[derive(Debug)]
 pub(crate) struct Certificates {
-    pairs: Vec<Pair>,
-    names: Names,
+    pairs: Vec<CertifiedPair>,
+    names: CertificateNames,
     /// Tells these files from others, whatever their dates.
     fingerprint: [u8; 32],
 }
 
 #[derive(Debug)]
-struct Pair {
+struct CertifiedPair {
     certified: Arc<CertifiedKey>,
     path: PathBuf,
     /// The first name that it is for; its file where it has none.
@@ -43,7 +43,7 @@ impl Certificates {
     /// # Errors
     /// All that is wrong with the files: which of them, and what was found in it.
     pub(crate) fn load(config: &Config) -> Result<Option<Self>, Vec<ConfigError>> {
-        let Some(found) = Found::read(config)? else { return Ok(None) };
+        let Some(found) = CertificateFiles::read(config)? else { return Ok(None) };
         found.into_certificates().map(Some)
     }
 
@@ -66,7 +66,7 @@ impl Certificates {
     /// Warns of those that are no longer valid, or not for long.
     fn warn_of_age(&self, now: SystemTime) {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
-        for Pair { path, name, not_after, .. } in &self.pairs {
+        for CertifiedPair { path, name, not_after, .. } in &self.pairs {
             let days = (not_after - now).div_euclid(DAY);
             let path = path.display();
             if *not_after < now {
@@ -79,7 +79,7 @@ impl Certificates {
 }
 
 /// The bytes of all files.
-pub(crate) struct Found {
+pub(crate) struct CertificateFiles {
     pairs: Vec<[File; 2]>,
     fingerprint: [u8; 32],
 }
@@ -89,7 +89,7 @@ struct File {
     bytes: Vec<u8>,
 }
 
-impl Found {
+impl CertificateFiles {
     /// Reads the files that `config` names, if it names any. Blocks.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Found {
     /// All that will not do.
     pub(crate) fn into_certificates(self) -> Result<Certificates, Vec<ConfigError>> {
         let mut errors = Vec::new();
-        let mut names = Names::default();
+        let mut names = CertificateNames::default();
         let mut pairs = Vec::new();
         for (place, [chain, key]) in self.pairs.iter().enumerate() {
             match pair(chain, key) {
@@ -156,7 +156,7 @@ impl Found {
     }
 }
 
-fn pair(chain: &File, key: &File) -> Result<(Pair, Vec<String>), ConfigError> {
+fn pair(chain: &File, key: &File) -> Result<(CertifiedPair, Vec<String>), ConfigError> {
     let certificates = certificates(chain)?;
     let private = private_key(key)?;
     let provider = aws_lc_rs::default_provider();
@@ -173,7 +173,7 @@ fn pair(chain: &File, key: &File) -> Result<(Pair, Vec<String>), ConfigError> {
         wrong(&chain.path, "its first certificate can't be understood: it is no X.509 certificate")
     })?;
     let name = names.first().cloned().unwrap_or_else(|| chain.path.display().to_string());
-    Ok((Pair { certified: Arc::new(certified), path: chain.path.clone(), name, not_after }, names))
+    Ok((CertifiedPair { certified: Arc::new(certified), path: chain.path.clone(), name, not_after }, names))
 }
 
 fn certificates(file: &File) -> Result<Vec<CertificateDer<'static>>, ConfigError> {

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Config, TlsVersion};
 use crate::net::tls::certificates::Certificates;
-use crate::telemetry::log_throttle::Tally;
+use crate::telemetry::log_throttle::SampledCounter;
 
 /// What all TLS listeners share. Cheap to clone; every clone is the same.
 #[derive(Clone)]
@@ -30,11 +30,11 @@ pub struct Tls {
 
 struct Inner {
     config: Arc<ServerConfig>,
-    current: Arc<Current>,
+    current: Arc<CurrentCertificates>,
     handshakes_at_once: usize,
     turns: Arc<Semaphore>,
     handshakes: AtomicU64,
-    failures: Tally,
+    failures: SampledCounter,
     bad_certificates: AtomicU64,
 }
 
@@ -61,7 +61,7 @@ impl Tls {
     /// # Errors
     /// Where the system has no random numbers for the keys of tickets.
     pub(crate) fn new(config: &Config, certificates: Certificates) -> io::Result<Self> {
-        let current = Arc::new(Current(ArcSwap::from_pointee(certificates)));
+        let current = Arc::new(CurrentCertificates(ArcSwap::from_pointee(certificates)));
         let at_once = config.tls_handshakes.as_usize();
         let inner = Inner {
             config: Arc::new(server_config(config, &current)?),
@@ -69,7 +69,7 @@ impl Tls {
             handshakes_at_once: at_once,
             turns: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
             handshakes: AtomicU64::new(0),
-            failures: Tally::default(),
+            failures: SampledCounter::default(),
             bad_certificates: AtomicU64::new(0),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -131,7 +131,7 @@ impl Tls {
 
 /// Every worker's sessions are resumed by every other one: tickets hold all that a session needs, and their keys are shared and
 /// changed every few hours. Requests before the end of a handshake (0-RTT) are never taken: who hears them can repeat them.
-fn server_config(config: &Config, current: &Arc<Current>) -> io::Result<ServerConfig> {
+fn server_config(config: &Config, current: &Arc<CurrentCertificates>) -> io::Result<ServerConfig> {
     let versions = match config.tls_min_version {
         TlsVersion::V12 => &[&TLS13, &TLS12][..],
         TlsVersion::V13 => &[&TLS13],
@@ -157,9 +157,9 @@ const ALPN_HTTP11: &[u8] = b"http/1.1";
 
 /// The certificates that handshakes find.
 #[derive(Debug)]
-struct Current(ArcSwap<Certificates>);
+struct CurrentCertificates(ArcSwap<Certificates>);
 
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for CurrentCertificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.load().choose(hello.server_name()))
     }

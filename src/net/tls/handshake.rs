@@ -10,15 +10,15 @@ use rustls::ServerConnection;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::session::{Gathering, Session};
+use super::session::{Session, VectoredSocket};
 use crate::net::deadline::Deadline;
 use crate::net::socket::Socket;
 use crate::net::tls::config::Tls;
-use crate::net::worker::Registration;
+use crate::net::worker::WorkerRegistration;
 
 /// Why there is no session.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum HandshakeError {
     /// What came is a request in cleartext; with whether it is one whose answer has no content.
     Cleartext { is_head: bool },
     /// The client went before it was done, its place was wanted, or the server ends.
@@ -36,36 +36,36 @@ pub(crate) enum Failure {
 pub(in crate::net) async fn shake_hands<S>(
     socket: &mut Socket,
     input: Vec<u8>,
-    place: &Registration<S>,
+    place: &WorkerRegistration<S>,
     tls: &Tls,
-) -> Result<Session, Failure> {
+) -> Result<Session, HandshakeError> {
     let since = Instant::now();
     let deadline = Deadline::after(since, place.worker().bounds().tls_handshake_timeout);
     let has_spoken = !input.is_empty();
-    let mut client = Client { socket: &mut *socket, input, has_spoken, place, since, deadline };
+    let mut client = HandshakePeer { socket: &mut *socket, input, has_spoken, place, since, deadline };
     let outcome = client.agree(tls).await;
     match &outcome {
         Ok(_) => tls.count_handshake(),
         // Whoever looks whether the port is open wants no session.
-        Err(Failure::Gone) if !client.has_spoken => {}
+        Err(HandshakeError::Gone) if !client.has_spoken => {}
         Err(failure) => tls.count_failure(|| socket.who(), failure.words()),
     }
     outcome
 }
 
 /// Who is at the other end meanwhile.
-struct Client<'a, S> {
+struct HandshakePeer<'a, S> {
     socket: &'a mut Socket,
     /// Ciphertext that has arrived and was not taken in.
     input: Vec<u8>,
     has_spoken: bool,
-    place: &'a Registration<S>,
+    place: &'a WorkerRegistration<S>,
     since: Instant,
     deadline: Deadline,
 }
 
-impl<S> Client<'_, S> {
-    async fn agree(&mut self, tls: &Tls) -> Result<Session, Failure> {
+impl<S> HandshakePeer<'_, S> {
+    async fn agree(&mut self, tls: &Tls) -> Result<Session, HandshakeError> {
         let accepted = self.hear_hello().await?;
         // From here on it costs: signing takes longer than all else that a small request does.
         let permit = self.await_turn(tls).await?;
@@ -76,7 +76,7 @@ impl<S> Client<'_, S> {
     }
 
     /// The client's first message, whole.
-    async fn hear_hello(&mut self) -> Result<Accepted, Failure> {
+    async fn hear_hello(&mut self) -> Result<Accepted, HandshakeError> {
         let mut acceptor = Acceptor::default();
         let mut is_first = true;
         loop {
@@ -84,12 +84,12 @@ impl<S> Client<'_, S> {
                 self.read_more(None).await?;
             }
             if std::mem::take(&mut is_first) && speaks_cleartext(&self.input) {
-                return Err(Failure::Cleartext { is_head: self.input.starts_with(b"HEAD ") });
+                return Err(HandshakeError::Cleartext { is_head: self.input.starts_with(b"HEAD ") });
             }
             let mut left = self.input.as_slice();
             let mut heard = None;
             while heard.is_none() && !left.is_empty() {
-                acceptor.read_tls(&mut left).map_err(|error| Failure::Refused(error.to_string()))?;
+                acceptor.read_tls(&mut left).map_err(|error| HandshakeError::Refused(error.to_string()))?;
                 heard = acceptor.accept().transpose();
             }
             let taken = self.input.len() - left.len();
@@ -103,10 +103,10 @@ impl<S> Client<'_, S> {
     }
 
     /// A place among the handshakes under way.
-    async fn await_turn(&mut self, tls: &Tls) -> Result<OwnedSemaphorePermit, Failure> {
+    async fn await_turn(&mut self, tls: &Tls) -> Result<OwnedSemaphorePermit, HandshakeError> {
         let mut turn = pin!(tls.turn());
         poll_fn(|cx| match turn.as_mut().poll(cx) {
-            Poll::Ready(permit) => Poll::Ready(permit.ok_or(Failure::Gone)),
+            Poll::Ready(permit) => Poll::Ready(permit.ok_or(HandshakeError::Gone)),
             Poll::Pending => self.poll_end(cx).map(Err),
         })
         .await
@@ -117,7 +117,7 @@ impl<S> Client<'_, S> {
         &mut self,
         connection: &mut ServerConnection,
         permit: OwnedSemaphorePermit,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), HandshakeError> {
         let mut permit = Some(permit);
         let held_until = Instant::now() + HELD_FOR;
         loop {
@@ -136,14 +136,14 @@ impl<S> Client<'_, S> {
         }
     }
 
-    fn take_in(&mut self, connection: &mut ServerConnection) -> Result<(), Failure> {
-        let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
+    fn take_in(&mut self, connection: &mut ServerConnection) -> Result<(), HandshakeError> {
+        let refused = |error: &dyn std::fmt::Display| HandshakeError::Refused(error.to_string());
         let mut left = self.input.as_slice();
         while !left.is_empty() {
             let taken = connection.read_tls(&mut left).map_err(|error| refused(&error))?;
             connection.process_new_packets().map_err(|error| refused(&error))?;
             if taken == 0 {
-                return Err(Failure::Gone);
+                return Err(HandshakeError::Gone);
             }
         }
         self.input = Vec::new();
@@ -151,12 +151,12 @@ impl<S> Client<'_, S> {
     }
 
     /// Sends what the handshake wants to say. What it says once it is over, tickets that is, leaves with the first response.
-    async fn send(&mut self, connection: &mut ServerConnection) -> Result<(), Failure> {
+    async fn send(&mut self, connection: &mut ServerConnection) -> Result<(), HandshakeError> {
         poll_fn(|cx| {
             while connection.wants_write() && (connection.is_handshaking() || is_tls12(connection)) {
-                match self.socket.poll_write(cx, |fd| connection.write_tls(&mut Gathering(fd))) {
+                match self.socket.poll_write(cx, |fd| connection.write_tls(&mut VectoredSocket(fd))) {
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::Gone)),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(HandshakeError::Gone)),
                     Poll::Pending => return self.poll_end(cx).map(Err),
                 }
             }
@@ -166,7 +166,7 @@ impl<S> Client<'_, S> {
     }
 
     /// Waits for more ciphertext; false where it is `until` before that.
-    async fn read_more(&mut self, until: Option<Instant>) -> Result<bool, Failure> {
+    async fn read_more(&mut self, until: Option<Instant>) -> Result<bool, HandshakeError> {
         let mut timer = pin!(until.map(|until| tokio::time::sleep_until(until.into())));
         poll_fn(|cx| {
             if let Poll::Ready(read) = self.poll_read(cx) {
@@ -183,7 +183,7 @@ impl<S> Client<'_, S> {
         .await
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
         let mut scratch = self.place.worker().scratch.borrow_mut();
         let room = scratch.len().min(READ_MAX);
         match ready!(self.socket.poll_read_raw(cx, &mut scratch[..room])) {
@@ -192,28 +192,28 @@ impl<S> Client<'_, S> {
                 self.has_spoken = true;
                 Poll::Ready(Ok(()))
             }
-            _ => Poll::Ready(Err(Failure::Gone)),
+            _ => Poll::Ready(Err(HandshakeError::Gone)),
         }
     }
 
     /// Ready once the connection must end: its time is up, its place is wanted, or the server closes.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<HandshakeError> {
         self.place.waits(cx, self.since);
         if self.place.is_evicted() {
-            return Poll::Ready(Failure::Gone);
+            return Poll::Ready(HandshakeError::Gone);
         }
         if self.place.closes_after(self.since, &mut self.deadline) {
-            return self.deadline.poll(cx).map(|()| Failure::Gone);
+            return self.deadline.poll(cx).map(|()| HandshakeError::Gone);
         }
-        self.deadline.poll(cx).map(|()| Failure::TimedOut)
+        self.deadline.poll(cx).map(|()| HandshakeError::TimedOut)
     }
 
     /// Tells the client what is wrong, if it is still there to hear.
-    fn refuse(&mut self, error: &rustls::Error, mut alert: AcceptedAlert) -> Failure {
+    fn refuse(&mut self, error: &rustls::Error, mut alert: AcceptedAlert) -> HandshakeError {
         if let Ok(fd) = self.socket.fd() {
-            let _: io::Result<()> = alert.write_all(&mut Gathering(fd));
+            let _: io::Result<()> = alert.write_all(&mut VectoredSocket(fd));
         }
-        Failure::Refused(error.to_string())
+        HandshakeError::Refused(error.to_string())
     }
 }
 
@@ -233,7 +233,7 @@ const HELD_FOR: Duration = Duration::from_secs(1);
 /// More than a client has to say at once.
 const READ_MAX: usize = 16 * 1024;
 
-impl Failure {
+impl HandshakeError {
     /// In words, for the log.
     fn words(&self) -> &str {
         match self {

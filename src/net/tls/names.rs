@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 /// Certificates by the names that they are for, each by its place in a list.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct CertificateNames {
     exact: HashMap<String, usize>,
     /// What follows the first label of names like `*.example.com`.
     wild: HashMap<String, usize>,
 }
 
-impl Names {
+impl CertificateNames {
     /// The certificate at `place` is for `name`, unless one before it is.
     pub(super) fn add(&mut self, name: &str, place: usize) {
         let name = name.to_ascii_lowercase();
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_name_is_found_exactly_else_by_a_wildcard_of_one_label_else_the_first_is_taken() {
-        let mut names = Names::default();
+        let mut names = CertificateNames::default();
         let lists: [&[&str]; 4] =
             [&["first.test"], &["*.example.com", "example.com"], &["www.Example.com"], &["example.com"]];
         for (place, list) in lists.into_iter().enumerate() {

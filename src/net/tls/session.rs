@@ -114,7 +114,7 @@ impl Session {
     /// # Errors
     /// Those of the socket.
     pub(crate) fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        let sent = self.connection.write_tls(&mut Gathering(socket))?;
+        let sent = self.connection.write_tls(&mut VectoredSocket(socket))?;
         self.held = if self.has_sendable() { self.held.saturating_sub(sent).max(1) } else { 0 };
         Ok(sent)
     }
@@ -140,9 +140,9 @@ fn facts_of(connection: &ServerConnection) -> TlsFacts {
 }
 
 /// A socket that is written to by `writev`.
-pub(super) struct Gathering<'a>(pub(super) BorrowedFd<'a>);
+pub(super) struct VectoredSocket<'a>(pub(super) BorrowedFd<'a>);
 
-impl Write for Gathering<'_> {
+impl Write for VectoredSocket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(rustix::io::write(self.0, bytes)?)
     }

@@ -3,14 +3,14 @@
 use rustix::io::Errno;
 
 use crate::config::Dotfiles;
-use crate::files::directory::{self, Kind, Wanted};
+use crate::files::directory::{self, DirectoryQuery, EntryKind};
 use crate::files::root::Root;
 use crate::files::version::Version;
 use crate::http::target::SitePath;
 
 /// The entries of an archive in their order: each directory before what is in it.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct ArchivePlan {
     entries: Vec<Planned>,
     /// So many bytes of each path come before the name in the archive.
     prefix: usize,
@@ -20,7 +20,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) path: SitePath<'static>,
-    pub(crate) kind: Kind,
+    pub(crate) kind: EntryKind,
     pub(crate) version: Version,
 }
 
@@ -39,7 +39,7 @@ pub struct ArchiveLimits {
 
 /// Why there is no archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unplanned {
+pub(crate) enum PlanError {
     /// More files and directories than one archive may have.
     TooMany,
     /// More bytes than one archive may have.
@@ -52,7 +52,7 @@ pub(crate) enum Unplanned {
 
 /// What of a tree is shown.
 #[derive(Clone, Copy)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct TreeFilter<'a> {
     /// Of a directory that is not listed there is the name alone.
     pub(crate) is_listed: &'a dyn Fn(&SitePath<'_>) -> bool,
     /// Of what who asks may not read there is nothing.
@@ -60,25 +60,25 @@ pub(crate) struct Shown<'a> {
 }
 
 #[cfg(test)]
-impl Shown<'_> {
+impl TreeFilter<'_> {
     pub(crate) fn all() -> Self {
         Self { is_listed: &|_| true, may_read: &|_| true }
     }
 }
 
-impl Plan {
+impl ArchivePlan {
     /// Walks the directory at `path`. Blocks.
     pub(crate) fn of(
         root: &Root,
         path: &SitePath<'_>,
         limits: &ArchiveLimits,
-        shown: Shown<'_>,
-    ) -> Result<Self, Unplanned> {
+        shown: TreeFilter<'_>,
+    ) -> Result<Self, PlanError> {
         let mut walk = Walk { root, limits, shown, entries: Vec::new(), bytes: 0 };
         let mut prefix = 0;
         if !path.is_root() {
-            let stat = root.look(path).map_err(Unplanned::Unreadable)?;
-            walk.add(path.clone().into_owned(), Kind::Directory, Version::of(&stat))?;
+            let stat = root.look(path).map_err(PlanError::Unreadable)?;
+            walk.add(path.clone().into_owned(), EntryKind::Directory, Version::of(&stat))?;
             prefix = path.as_bytes().len() - path.file_name().len();
         }
         walk.descend(path)?;
@@ -96,7 +96,7 @@ impl Plan {
     /// The entry's name in the archive; a directory's ends in a slash.
     pub(crate) fn name_of(&self, entry: &Planned) -> Vec<u8> {
         let name = entry.path.as_bytes().get(self.prefix..).unwrap_or_default();
-        let slash: &[u8] = if entry.kind == Kind::Directory { b"/" } else { b"" };
+        let slash: &[u8] = if entry.kind == EntryKind::Directory { b"/" } else { b"" };
         [name, slash].concat()
     }
 }
@@ -104,14 +104,14 @@ impl Plan {
 struct Walk<'a> {
     root: &'a Root,
     limits: &'a ArchiveLimits,
-    shown: Shown<'a>,
+    shown: TreeFilter<'a>,
     entries: Vec<Planned>,
     bytes: u64,
 }
 
 impl Walk<'_> {
     /// Depth first, without recursion: a thread's stack is no place for somebody else's tree.
-    fn descend(&mut self, path: &SitePath<'_>) -> Result<(), Unplanned> {
+    fn descend(&mut self, path: &SitePath<'_>) -> Result<(), PlanError> {
         let mut levels = vec![self.read(path)?];
         while let Some(level) = levels.last_mut() {
             let Some(entry) = level.entries.pop() else {
@@ -120,49 +120,50 @@ impl Walk<'_> {
             };
             let path = level.path.entry(&entry.name);
             match entry.kind {
-                Kind::File => self.add(path, Kind::File, entry.version)?,
+                EntryKind::File => self.add(path, EntryKind::File, entry.version)?,
                 // Its files are here under their own name, or lie outside what was asked for; and links can go in circles.
-                Kind::Directory if entry.is_link => {}
-                Kind::Directory if !(self.shown.is_listed)(&path) => {
-                    self.add(path, Kind::Directory, entry.version)?
+                EntryKind::Directory if entry.is_link => {}
+                EntryKind::Directory if !(self.shown.is_listed)(&path) => {
+                    self.add(path, EntryKind::Directory, entry.version)?
                 }
-                Kind::Directory => {
+                EntryKind::Directory => {
                     if levels.len() >= self.limits.depth {
-                        return Err(Unplanned::TooDeep);
+                        return Err(PlanError::TooDeep);
                     }
                     match self.read(&path) {
                         Ok(next) => levels.push(next),
                         // It went away meanwhile, as it may.
-                        Err(Unplanned::Unreadable(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS)) => continue,
+                        Err(PlanError::Unreadable(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS)) => continue,
                         Err(error) => return Err(error),
                     }
-                    self.add(path, Kind::Directory, entry.version)?;
+                    self.add(path, EntryKind::Directory, entry.version)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn read(&self, path: &SitePath<'_>) -> Result<Level, Unplanned> {
+    fn read(&self, path: &SitePath<'_>) -> Result<Level, PlanError> {
         let room = self.limits.entries.saturating_sub(self.entries.len());
-        let wanted = Wanted { entries: room, dotfiles: self.limits.dotfiles, may_read: self.shown.may_read };
-        let read = directory::read(self.root, path, wanted).map_err(Unplanned::Unreadable)?;
+        let wanted =
+            DirectoryQuery { entries: room, dotfiles: self.limits.dotfiles, may_read: self.shown.may_read };
+        let read = directory::read(self.root, path, wanted).map_err(PlanError::Unreadable)?;
         if read.is_truncated {
-            return Err(Unplanned::TooMany);
+            return Err(PlanError::TooMany);
         }
         let mut entries = read.entries;
         entries.sort_unstable_by(|one, other| other.name.cmp(&one.name));
         Ok(Level { path: path.clone().into_owned(), entries })
     }
 
-    fn add(&mut self, path: SitePath<'static>, kind: Kind, version: Version) -> Result<(), Unplanned> {
+    fn add(&mut self, path: SitePath<'static>, kind: EntryKind, version: Version) -> Result<(), PlanError> {
         if self.entries.len() >= self.limits.entries {
-            return Err(Unplanned::TooMany);
+            return Err(PlanError::TooMany);
         }
-        if kind == Kind::File {
+        if kind == EntryKind::File {
             self.bytes = self.bytes.saturating_add(version.size());
             if self.bytes > self.limits.bytes {
-                return Err(Unplanned::TooLarge);
+                return Err(PlanError::TooLarge);
             }
         }
         self.entries.push(Planned { path, kind, version });
@@ -173,7 +174,7 @@ impl Walk<'_> {
 /// A directory whose entries are still to come, the next one last.
 struct Level {
     path: SitePath<'static>,
-    entries: Vec<directory::Entry>,
+    entries: Vec<directory::DirectoryEntry>,
 }
 
 #[cfg(test)]
@@ -202,12 +203,12 @@ mod tests {
         dir
     }
 
-    fn plan(dir: &Path, path: &str, limits: ArchiveLimits) -> Result<Plan, Unplanned> {
+    fn plan(dir: &Path, path: &str, limits: ArchiveLimits) -> Result<ArchivePlan, PlanError> {
         let root = Root::open(dir, Symlinks::Inside).unwrap();
-        Plan::of(&root, &SitePath::parse(path.as_bytes()).unwrap().path, &limits, Shown::all())
+        ArchivePlan::of(&root, &SitePath::parse(path.as_bytes()).unwrap().path, &limits, TreeFilter::all())
     }
 
-    fn names(plan: &Plan) -> Vec<String> {
+    fn names(plan: &ArchivePlan) -> Vec<String> {
         plan.entries.iter().map(|entry| String::from_utf8(plan.name_of(entry)).unwrap()).collect()
     }
 
@@ -227,17 +228,17 @@ mod tests {
         let dir = tree();
         for (limits, expected) in [
             (ArchiveLimits { entries: 8, ..LIMITS }, None),
-            (ArchiveLimits { entries: 7, ..LIMITS }, Some(Unplanned::TooMany)),
-            (ArchiveLimits { entries: 1, ..LIMITS }, Some(Unplanned::TooMany)),
+            (ArchiveLimits { entries: 7, ..LIMITS }, Some(PlanError::TooMany)),
+            (ArchiveLimits { entries: 1, ..LIMITS }, Some(PlanError::TooMany)),
             (ArchiveLimits { bytes: 20, ..LIMITS }, None),
-            (ArchiveLimits { bytes: 19, ..LIMITS }, Some(Unplanned::TooLarge)),
+            (ArchiveLimits { bytes: 19, ..LIMITS }, Some(PlanError::TooLarge)),
             (ArchiveLimits { depth: 3, ..LIMITS }, None),
-            (ArchiveLimits { depth: 2, ..LIMITS }, Some(Unplanned::TooDeep)),
+            (ArchiveLimits { depth: 2, ..LIMITS }, Some(PlanError::TooDeep)),
         ] {
             assert_eq!(plan(dir.path(), "/d", limits).err(), expected, "{limits:?}");
         }
         for (path, expected) in [("/none", Errno::NOENT), ("/top", Errno::NOTDIR)] {
-            assert_eq!(plan(dir.path(), path, LIMITS).unwrap_err(), Unplanned::Unreadable(expected));
+            assert_eq!(plan(dir.path(), path, LIMITS).unwrap_err(), PlanError::Unreadable(expected));
         }
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::plan::Planned;
 use crate::files::faults::fault_of;
 use crate::files::read_exact::fill;
-use crate::files::root::Entry;
+use crate::files::root::RootEntry;
 use crate::files::storage::Storage;
 use crate::files::version::{Version, links_of};
 use crate::files::{Fault, Files};
@@ -17,7 +17,7 @@ use crate::http::target::SitePath;
 use crate::site::archive::writer::STEP;
 
 /// An open file of the plan, and how much of it has been read.
-pub(super) struct Source {
+pub(super) struct PlannedFileReader {
     storage: Arc<dyn Storage>,
     file: OwnedFd,
     version: Version,
@@ -28,7 +28,7 @@ pub(super) struct Source {
     check: Option<([u8; 32], Sha256)>,
 }
 
-impl Source {
+impl PlannedFileReader {
     /// Opens the file, if it is the version that was planned. Blocks.
     pub(super) fn open(files: &Files, planned: &Planned) -> io::Result<Self> {
         let beside = files.checksum_beside(&planned.path);
@@ -38,7 +38,7 @@ impl Source {
             Some(None) => return Err(unlike(&planned.path)),
         };
         match files.root().entry(&planned.path) {
-            Ok(Entry::File { file, stat, .. }) if Version::of(&stat) == planned.version => Ok(Self {
+            Ok(RootEntry::File { file, stat, .. }) if Version::of(&stat) == planned.version => Ok(Self {
                 storage: Arc::clone(files.root().storage()),
                 file,
                 version: planned.version,

@@ -4,21 +4,21 @@ use std::io;
 
 use tar::{EntryType, Header};
 
-use super::plan::{Plan, Planned};
-use super::source::Source;
+use super::plan::{ArchivePlan, Planned};
+use super::source::PlannedFileReader;
 use crate::files::Files;
-use crate::files::directory::Kind;
+use crate::files::directory::EntryKind;
 
 /// A tar archive that is being written.
 pub(super) struct TarBlocks {
-    plan: Plan,
+    plan: ArchivePlan,
     next: usize,
-    open: Option<Source>,
+    open: Option<PlannedFileReader>,
     is_ended: bool,
 }
 
 impl TarBlocks {
-    pub(super) fn new(plan: Plan) -> Self {
+    pub(super) fn new(plan: ArchivePlan) -> Self {
         Self { plan, next: 0, open: None, is_ended: false }
     }
 
@@ -39,8 +39,8 @@ impl TarBlocks {
             return Ok(false);
         };
         self.next += 1;
-        if entry.kind == Kind::File {
-            self.open = Some(Source::open(files, entry)?);
+        if entry.kind == EntryKind::File {
+            self.open = Some(PlannedFileReader::open(files, entry)?);
         }
         head(&self.plan.name_of(entry), entry, out);
         Ok(true)
@@ -50,8 +50,8 @@ impl TarBlocks {
 /// The headers of one entry.
 fn head(name: &[u8], entry: &Planned, out: &mut Vec<u8>) {
     let (kind, mode, size) = match entry.kind {
-        Kind::Directory => (EntryType::Directory, 0o755, 0),
-        Kind::File => (EntryType::Regular, 0o644, entry.version.size()),
+        EntryKind::Directory => (EntryType::Directory, 0o755, 0),
+        EntryKind::File => (EntryType::Regular, 0o644, entry.version.size()),
     };
     let (seconds, _) = entry.version.modified_at();
     let records = records(name, size, seconds);

@@ -19,14 +19,14 @@ use bytes::Bytes;
 use crate::files::Files;
 use crate::http::target::SitePath;
 pub use crate::site::archive::plan::ArchiveLimits;
-use crate::site::archive::plan::Plan;
+use crate::site::archive::plan::ArchivePlan;
 use crate::site::archive::tar::TarBlocks;
 use crate::site::archive::zip::ZipRecords;
-use crate::site::streamed_body::Produce;
+use crate::site::streamed_body::ChunkSource;
 
 /// The form of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ArchiveFormat {
     /// tar, with pax extensions for what does not fit its fields.
     Tar,
     /// tar within one zstd frame.
@@ -35,7 +35,7 @@ pub enum Format {
     Zip,
 }
 
-impl Format {
+impl ArchiveFormat {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Tar, Self::TarZstd, Self::Zip];
 
@@ -81,14 +81,14 @@ impl Archive {
     ///
     /// # Errors
     /// Where the compressor can't have its memory.
-    pub(crate) fn new(plan: Plan, format: Format, files: Files) -> io::Result<Self> {
+    pub(crate) fn new(plan: ArchivePlan, format: ArchiveFormat, files: Files) -> io::Result<Self> {
         let writer = match format {
-            Format::Tar => Writer::Tar(TarBlocks::new(plan)),
-            Format::TarZstd => {
+            ArchiveFormat::Tar => Writer::Tar(TarBlocks::new(plan)),
+            ArchiveFormat::TarZstd => {
                 let encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
                 Writer::TarZstd(TarBlocks::new(plan), Some(Box::new(encoder)))
             }
-            Format::Zip => Writer::Zip(Box::new(ZipRecords::new(plan))),
+            ArchiveFormat::Zip => Writer::Zip(Box::new(ZipRecords::new(plan))),
         };
         Ok(Self { writer, files })
     }
@@ -139,7 +139,7 @@ impl Archive {
     }
 }
 
-impl Produce for Archive {
+impl ChunkSource for Archive {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         self.next_chunk()
     }
@@ -173,7 +173,7 @@ mod tests {
 
     use crate::config::policy::rules::Rules;
     use crate::config::{Config, Dotfiles, Symlinks};
-    use crate::files::{Root, Settings};
+    use crate::files::{FileSettings, Root};
 
     const LIMITS: ArchiveLimits =
         ArchiveLimits { entries: 200_000, bytes: 1 << 40, depth: 10, dotfiles: Dotfiles::Deny };
@@ -183,16 +183,18 @@ mod tests {
     fn files(dir: &Path) -> Files {
         Files::new(
             Root::open(dir, Symlinks::Inside).unwrap(),
-            &Settings::small(),
+            &FileSettings::small(),
             Rules::new(&Config::default()),
         )
         .unwrap()
     }
 
-    fn archive(dir: &Path, path: &str, format: Format) -> Archive {
+    fn archive(dir: &Path, path: &str, format: ArchiveFormat) -> Archive {
         let files = files(dir);
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        let plan = Plan::of(files.root(), &path, &LIMITS, crate::site::archive::plan::Shown::all()).unwrap();
+        let plan =
+            ArchivePlan::of(files.root(), &path, &LIMITS, crate::site::archive::plan::TreeFilter::all())
+                .unwrap();
         Archive::new(plan, format, files).unwrap()
     }
 
@@ -200,7 +202,7 @@ mod tests {
         std::iter::from_fn(|| archive.next_chunk().unwrap()).collect()
     }
 
-    fn whole(dir: &Path, path: &str, format: Format) -> Vec<u8> {
+    fn whole(dir: &Path, path: &str, format: ArchiveFormat) -> Vec<u8> {
         pieces(&mut archive(dir, path, format)).concat()
     }
 
@@ -295,7 +297,7 @@ mod tests {
     #[test]
     fn a_tar_holds_what_the_directory_does() {
         let (dir, contents) = tree();
-        let bytes = whole(dir.path(), "/d", Format::Tar);
+        let bytes = whole(dir.path(), "/d", ArchiveFormat::Tar);
         assert!(bytes.len().is_multiple_of(512));
         assert!(untar(&bytes) == contents);
     }
@@ -303,8 +305,8 @@ mod tests {
     #[test]
     fn a_compressed_tar_is_the_same_tar() {
         let (dir, _) = tree();
-        let compressed = whole(dir.path(), "/d", Format::TarZstd);
-        let plain = whole(dir.path(), "/d", Format::Tar);
+        let compressed = whole(dir.path(), "/d", ArchiveFormat::TarZstd);
+        let plain = whole(dir.path(), "/d", ArchiveFormat::Tar);
         assert!(compressed.len() < plain.len());
         assert!(zstd::stream::decode_all(&*compressed).unwrap() == plain);
     }
@@ -312,13 +314,13 @@ mod tests {
     #[test]
     fn a_zip_holds_what_the_directory_does() {
         let (dir, contents) = tree();
-        assert!(unzip(whole(dir.path(), "/d", Format::Zip)) == contents);
+        assert!(unzip(whole(dir.path(), "/d", ArchiveFormat::Zip)) == contents);
     }
 
     #[test]
     fn a_zip_can_be_read_from_its_beginning_alone() {
         let (dir, contents) = tree();
-        let bytes = whole(dir.path(), "/d", Format::Zip);
+        let bytes = whole(dir.path(), "/d", ArchiveFormat::Zip);
         let mut at = &bytes[..];
         let mut seen = Contents::new();
         while at.starts_with(b"PK\x03\x04") {
@@ -352,11 +354,12 @@ mod tests {
     #[test]
     fn an_empty_directory_makes_an_archive_too() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(whole(dir.path(), "/", Format::Tar), [0; 1024]);
+        assert_eq!(whole(dir.path(), "/", ArchiveFormat::Tar), [0; 1024]);
         assert!(
-            untar(&zstd::stream::decode_all(&*whole(dir.path(), "/", Format::TarZstd)).unwrap()).is_empty()
+            untar(&zstd::stream::decode_all(&*whole(dir.path(), "/", ArchiveFormat::TarZstd)).unwrap())
+                .is_empty()
         );
-        assert!(unzip(whole(dir.path(), "/", Format::Zip)).is_empty());
+        assert!(unzip(whole(dir.path(), "/", ArchiveFormat::Zip)).is_empty());
     }
 
     #[test]
@@ -364,7 +367,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), b"noise", &noise(1 << 20));
         write(dir.path(), b"zeros.txt", &vec![0; 6 << 20]);
-        for (format, overshoot) in [(Format::Tar, STEP), (Format::TarZstd, 2 * STEP), (Format::Zip, 2 * STEP)]
+        for (format, overshoot) in
+            [(ArchiveFormat::Tar, STEP), (ArchiveFormat::TarZstd, 2 * STEP), (ArchiveFormat::Zip, 2 * STEP)]
         {
             let pieces = pieces(&mut archive(dir.path(), "/", format));
             for piece in &pieces {
@@ -380,7 +384,7 @@ mod tests {
         for name in [&b"noise"[..], b"noise.png", b"noise.txt"] {
             write(dir.path(), name, &noise(1 << 20));
         }
-        let length = whole(dir.path(), "/", Format::Zip).len();
+        let length = whole(dir.path(), "/", ArchiveFormat::Zip).len();
         assert!(length < (3 << 20) + (3 << 20) / 500, "{length}");
     }
 
@@ -401,7 +405,7 @@ mod tests {
                 fs::create_dir(path).unwrap();
             }),
         ];
-        for format in Format::ALL {
+        for format in ArchiveFormat::ALL {
             for (what, change) in changes {
                 let dir = tempfile::tempdir().unwrap();
                 write(dir.path(), b"a", b"");
@@ -435,7 +439,7 @@ mod tests {
         for (what, change) in changes {
             let dir = tempfile::tempdir().unwrap();
             write(dir.path(), b"b", &noise(600_000));
-            let mut archive = archive(dir.path(), "/", Format::Tar);
+            let mut archive = archive(dir.path(), "/", ArchiveFormat::Tar);
             assert!(archive.next_chunk().unwrap().is_some());
             change(&dir.path().join("b"));
             let rest: Vec<_> = std::iter::from_fn(|| archive.next_chunk().transpose()).take(9).collect();
@@ -447,7 +451,7 @@ mod tests {
     fn a_file_replaced_while_it_is_read_is_archived_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), b"b", &noise(600_000));
-        let mut archive = archive(dir.path(), "/", Format::Tar);
+        let mut archive = archive(dir.path(), "/", ArchiveFormat::Tar);
         let first = archive.next_chunk().unwrap().unwrap();
         write(dir.path(), b"other", b"other");
         fs::rename(dir.path().join("other"), dir.path().join("b")).unwrap();
@@ -461,7 +465,7 @@ mod tests {
         for index in 0..66_000 {
             fs::File::create(dir.path().join(index.to_string())).unwrap();
         }
-        let pieces = pieces(&mut archive(dir.path(), "/", Format::Zip));
+        let pieces = pieces(&mut archive(dir.path(), "/", ArchiveFormat::Zip));
         assert!(pieces.iter().all(|piece| piece.len() <= PIECE + STEP + ROOM));
         let archive = ::zip::ZipArchive::new(Cursor::new(pieces.concat())).unwrap();
         assert_eq!(archive.len(), 66_000);
@@ -470,9 +474,9 @@ mod tests {
     #[test]
     fn an_archive_is_saved_under_the_name_of_its_directory() {
         for (path, format, expected) in [
-            ("/", Format::Zip, "files.zip"),
-            ("/a/b/", Format::TarZstd, "b.tar.zst"),
-            ("/a%20b", Format::Tar, "a b.tar"),
+            ("/", ArchiveFormat::Zip, "files.zip"),
+            ("/a/b/", ArchiveFormat::TarZstd, "b.tar.zst"),
+            ("/a%20b", ArchiveFormat::Tar, "a b.tar"),
         ] {
             let path = SitePath::parse(path.as_bytes()).unwrap().path;
             assert_eq!(format.file_name(&path), expected.as_bytes());
@@ -483,7 +487,7 @@ mod tests {
     #[ignore = "needs python3: apt-get install python3"]
     fn python_reads_tar_and_zip_as_they_were_meant() {
         let (dir, contents) = tree();
-        for (format, script) in [(Format::Tar, TARFILE), (Format::Zip, ZIPFILE)] {
+        for (format, script) in [(ArchiveFormat::Tar, TARFILE), (ArchiveFormat::Zip, ZIPFILE)] {
             let path = dir.path().join("archive");
             fs::write(&path, whole(dir.path(), "/d", format)).unwrap();
             let output =

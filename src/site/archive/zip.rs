@@ -10,17 +10,17 @@ use std::io;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
-use self::records::{Central, Totals};
-use super::plan::Plan;
-use super::source::Source;
+use self::records::{CentralRecord, ZipTotals};
+use super::plan::ArchivePlan;
+use super::source::PlannedFileReader;
 use crate::files::Files;
-use crate::files::directory::Kind;
+use crate::files::directory::EntryKind;
 use crate::http::media_type::media_type;
 use crate::site::archive::writer::STEP;
 
 /// A zip archive that is being written. Beside the plan it keeps 24 bytes an entry for the directory at its end.
 pub(super) struct ZipRecords {
-    plan: Plan,
+    plan: ArchivePlan,
     stage: Stage,
     written: Vec<Written>,
     /// Bytes that have left.
@@ -42,7 +42,7 @@ enum Stage {
 
 struct Open {
     index: usize,
-    source: Source,
+    source: PlannedFileReader,
     checksum: Crc,
     deflate: Compress,
     level: u32,
@@ -57,7 +57,7 @@ struct Written {
 }
 
 impl ZipRecords {
-    pub(super) fn new(plan: Plan) -> Self {
+    pub(super) fn new(plan: ArchivePlan) -> Self {
         Self {
             plan,
             stage: Stage::Entry(0),
@@ -88,10 +88,11 @@ impl ZipRecords {
             return Ok(Stage::Central(0));
         };
         let name = self.plan.name_of(entry);
-        let central = Central::of(&name, entry)?;
+        let central = CentralRecord::of(&name, entry)?;
         self.written.push(Written { offset: self.offset, ..Written::default() });
         // An empty file is looked at as any other is: it has to be empty still.
-        let source = (entry.kind == Kind::File).then(|| Source::open(files, entry)).transpose()?;
+        let source =
+            (entry.kind == EntryKind::File).then(|| PlannedFileReader::open(files, entry)).transpose()?;
         central.write_local(out);
         let Some(mut source) = source else { return Ok(Stage::Entry(index + 1)) };
         if entry.version.size() == 0 {
@@ -125,7 +126,7 @@ impl ZipRecords {
         written.checksum = checksum.sum();
         written.compressed = deflate.total_out();
         let name = self.plan.name_of(entry);
-        Central::of(&name, entry)?.write_descriptor(written, out)?;
+        CentralRecord::of(&name, entry)?.write_descriptor(written, out)?;
         self.deflate = Some((level, deflate));
         Ok(Stage::Entry(index + 1))
     }
@@ -138,12 +139,12 @@ impl ZipRecords {
                 let end = self.offset + (out.len() - start) as u64;
                 let size = end - self.central_start;
                 let entries = self.plan.len() as u64;
-                Totals { entries, start: self.central_start, size }.write(out);
+                ZipTotals { entries, start: self.central_start, size }.write(out);
                 return Stage::Done;
             };
             // It was made once already, so it can be made.
             let name = self.plan.name_of(entry);
-            if let Ok(central) = Central::of(&name, entry) {
+            if let Ok(central) = CentralRecord::of(&name, entry) {
                 central.write(written, out);
             }
             index += 1;

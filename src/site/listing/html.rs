@@ -1,15 +1,15 @@
 //! The page for people. It has no script and loads nothing.
 
-use super::links::Links;
-use super::page::{Page, Summary};
+use super::links::ListingLinks;
+use super::page::{ListingRequestPage, Summary};
 use super::sort::usual_order;
 use super::style::STYLE;
-use crate::files::directory::{Entry, Kind};
-use crate::http::query::{Format, Order, Sort};
-use crate::site::archive::writer::Format as ArchiveFormat;
+use crate::files::directory::{DirectoryEntry, EntryKind};
+use crate::http::query::{ListingFormat, Sort, SortOrder};
+use crate::site::archive::writer::ArchiveFormat;
 use crate::site::listing::format::{counted, escape, grouped, modified, name, put, size};
 
-pub(super) fn head(page: &Page, links: &Links, summary: &Summary, out: &mut String) {
+pub(super) fn head(page: &ListingRequestPage, links: &ListingLinks, summary: &Summary, out: &mut String) {
     let title = if page.path.is_root() { ROOT.to_owned() } else { name(page.path.file_name()) };
     out.push_str("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>");
     match page.path.is_root() {
@@ -58,10 +58,10 @@ pub(super) fn head(page: &Page, links: &Links, summary: &Summary, out: &mut Stri
     }
 }
 
-pub(super) fn row(links: &Links, entry: &Entry, out: &mut String) {
+pub(super) fn row(links: &ListingLinks, entry: &DirectoryEntry, out: &mut String) {
     let (class, slash) = match entry.kind {
-        Kind::Directory => ("dir", "/"),
-        Kind::File => ("file", ""),
+        EntryKind::Directory => ("dir", "/"),
+        EntryKind::File => ("file", ""),
     };
     put(out, format_args!("<tr><th scope=\"row\"><a class=\"{class}\" href=\""));
     links.write_to(entry, out);
@@ -69,8 +69,8 @@ pub(super) fn row(links: &Links, entry: &Entry, out: &mut String) {
     escape(&name(&entry.name), out);
     put(out, format_args!("</bdi>{slash}</a></th><td class=\"size\">"));
     match entry.kind {
-        Kind::Directory => out.push('–'),
-        Kind::File => exact_size(entry.version.size(), out),
+        EntryKind::Directory => out.push('–'),
+        EntryKind::File => exact_size(entry.version.size(), out),
     }
     out.push_str("</td><td class=\"date\">");
     if let Some(moment) = modified(&entry.version) {
@@ -80,7 +80,7 @@ pub(super) fn row(links: &Links, entry: &Entry, out: &mut String) {
     out.push_str("</td></tr>\n");
 }
 
-pub(super) fn foot(page: &Page, summary: &Summary, out: &mut String) {
+pub(super) fn foot(page: &ListingRequestPage, summary: &Summary, out: &mut String) {
     out.push_str("</tbody>\n</table>\n</main>\n<footer>\n");
     if page.has_archives && summary.entries() > 0 {
         out.push_str("<p>Download all as");
@@ -94,13 +94,13 @@ pub(super) fn foot(page: &Page, summary: &Summary, out: &mut String) {
         out,
         format_args!(
             "<p>List as <a href=\"?format=json\" rel=\"nofollow\" type=\"{}\">JSON</a></p>\n",
-            Format::Json.media_type()
+            ListingFormat::Json.media_type()
         ),
     );
     out.push_str("</footer>\n</body>\n</html>\n");
 }
 
-fn breadcrumbs(page: &Page, links: &Links, out: &mut String) {
+fn breadcrumbs(page: &ListingRequestPage, links: &ListingLinks, out: &mut String) {
     let depth = page.path.segments().count();
     if depth == 0 {
         return;
@@ -125,12 +125,12 @@ fn breadcrumbs(page: &Page, links: &Links, out: &mut String) {
 }
 
 /// A column's heading: a link that sorts by it, or the other way round where it is sorted by already.
-fn column(page: &Page, key: Sort, out: &mut String) {
+fn column(page: &ListingRequestPage, key: Sort, out: &mut String) {
     let current = (page.sorting.key == key).then_some(page.sorting.order);
-    let next = current.map_or(usual_order(key), Order::reversed);
+    let next = current.map_or(usual_order(key), SortOrder::reversed);
     let (state, arrow) = match current {
-        Some(Order::Ascending) => (" aria-sort=\"ascending\"", "▲"),
-        Some(Order::Descending) => (" aria-sort=\"descending\"", "▼"),
+        Some(SortOrder::Ascending) => (" aria-sort=\"ascending\"", "▲"),
+        Some(SortOrder::Descending) => (" aria-sort=\"descending\"", "▼"),
         None => ("", ""),
     };
     let (word, heading) = (key.name(), heading(key));

@@ -14,13 +14,13 @@
 
 use serde::Serialize;
 
-use super::links::Links;
-use super::page::{Page, Summary};
-use crate::files::directory::{Entry, Kind};
+use super::links::ListingLinks;
+use super::page::{ListingRequestPage, Summary};
+use crate::files::directory::{DirectoryEntry, EntryKind};
 use crate::site::listing::format::{modified, put};
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct JsonEntry<'a> {
     name: &'a str,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,25 +32,31 @@ struct Shown<'a> {
     href: &'a str,
 }
 
-pub(super) fn head(page: &Page, out: &mut String) {
+pub(super) fn head(page: &ListingRequestPage, out: &mut String) {
     let slash = if page.path.is_root() { "" } else { "/" };
     let path = format!("/{}{slash}", String::from_utf8_lossy(page.path.as_bytes()));
     put(out, format_args!("{{\"path\": {}, \"entries\": [", text(&path)));
 }
 
-pub(super) fn entry(page: &Page, links: &Links, is_first: bool, entry: &Entry, out: &mut String) {
+pub(super) fn entry(
+    page: &ListingRequestPage,
+    links: &ListingLinks,
+    is_first: bool,
+    entry: &DirectoryEntry,
+    out: &mut String,
+) {
     let mut href = String::new();
     links.write_to(entry, &mut href);
     let (kind, size, etag) = match entry.kind {
-        Kind::Directory => ("directory", None, None),
-        Kind::File => {
+        EntryKind::Directory => ("directory", None, None),
+        EntryKind::File => {
             let etag = (page.etag_of)(&page.path.entry(&entry.name), &entry.version);
             ("file", Some(entry.version.size()), etag)
         }
     };
     let mtime = modified(&entry.version).map(|moment| moment.to_string());
     let name = String::from_utf8_lossy(&entry.name);
-    let shown = Shown { name: &name, kind, size, mtime, etag, href: &href };
+    let shown = JsonEntry { name: &name, kind, size, mtime, etag, href: &href };
     out.push_str(if is_first { "\n" } else { ",\n" });
     out.push_str(&text(&shown));
 }

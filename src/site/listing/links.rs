@@ -4,18 +4,18 @@ use std::iter::repeat_n;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::files::directory::{Entry, Kind};
+use crate::files::directory::{DirectoryEntry, EntryKind};
 use crate::http::target::SitePath;
 
 /// The links of one listing. All of them are made of unreserved characters, slashes and escapes alone.
 #[derive(Clone, Debug)]
-pub(super) struct Links {
+pub(super) struct ListingLinks {
     /// From the listing to what is in the directory.
     inside: String,
     has_slash: bool,
 }
 
-impl Links {
+impl ListingLinks {
     /// Of the directory at `path`, whose listing has a URL with or without a slash at its end.
     pub(super) fn new(path: &SitePath<'_>, has_slash: bool) -> Self {
         // The `./` keeps a name with a colon from being taken for a scheme.
@@ -28,10 +28,10 @@ impl Links {
     }
 
     /// To an entry.
-    pub(super) fn write_to(&self, entry: &Entry, out: &mut String) {
+    pub(super) fn write_to(&self, entry: &DirectoryEntry, out: &mut String) {
         out.push_str(&self.inside);
         out.extend(encoded(&entry.name));
-        if entry.kind == Kind::Directory {
+        if entry.kind == EntryKind::Directory {
             out.push('/');
         }
     }
@@ -60,11 +60,11 @@ mod tests {
     use super::*;
     use crate::site::listing::page::tests::{directory, file};
 
-    fn links(path: &str, has_slash: bool) -> Links {
-        Links::new(&SitePath::parse(path.as_bytes()).unwrap().path, has_slash)
+    fn links(path: &str, has_slash: bool) -> ListingLinks {
+        ListingLinks::new(&SitePath::parse(path.as_bytes()).unwrap().path, has_slash)
     }
 
-    fn to(links: &Links, entry: &Entry) -> String {
+    fn to(links: &ListingLinks, entry: &DirectoryEntry) -> String {
         let mut out = String::new();
         links.write_to(entry, &mut out);
         out

@@ -15,25 +15,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{html, json};
-use crate::files::directory::{Directory, Entry, Kind};
+use crate::files::directory::{Directory, DirectoryEntry, EntryKind};
 use crate::files::version::Version;
-use crate::http::query::Format;
+use crate::http::query::ListingFormat;
 use crate::http::target::SitePath;
-use crate::site::listing::links::Links;
+use crate::site::listing::links::ListingLinks;
 use crate::site::listing::sort::Sorting;
-use crate::site::streamed_body::Produce;
+use crate::site::streamed_body::ChunkSource;
 
 /// The entity tag that the file at a path is served with, as a field writes it; none where it is not known yet.
 pub type EtagOf = Arc<dyn Fn(&SitePath<'_>, &Version) -> Option<String> + Send + Sync>;
 
 /// What a listing is of, and how it is wanted.
 #[derive(Clone)]
-pub(crate) struct Page {
+pub(crate) struct ListingRequestPage {
     pub(crate) path: SitePath<'static>,
     /// Whether the request's path ends in a slash, which relative links start from.
     pub(crate) has_slash: bool,
     pub(crate) sorting: Sorting,
-    pub(crate) format: Format,
+    pub(crate) format: ListingFormat,
     /// Whether archives are offered.
     pub(crate) has_archives: bool,
     pub(crate) etag_of: EtagOf,
@@ -41,10 +41,10 @@ pub(crate) struct Page {
 
 /// A listing that is being written. Holds the entries, and of the text one piece at a time.
 pub(crate) struct Listing {
-    page: Page,
-    links: Links,
+    page: ListingRequestPage,
+    links: ListingLinks,
     summary: Summary,
-    entries: Vec<Entry>,
+    entries: Vec<DirectoryEntry>,
     stage: Stage,
 }
 
@@ -67,11 +67,11 @@ pub(crate) struct Summary {
 
 impl Listing {
     /// Sorts the entries, which takes a while where there are many.
-    pub(crate) fn new(directory: Directory, page: Page) -> Self {
+    pub(crate) fn new(directory: Directory, page: ListingRequestPage) -> Self {
         let Directory { mut entries, is_truncated } = directory;
         page.sorting.sort(&mut entries);
         let summary = Summary::of(&entries, is_truncated);
-        let links = Links::new(&page.path, page.has_slash);
+        let links = ListingLinks::new(&page.path, page.has_slash);
         Self { page, links, summary, entries, stage: Stage::Head }
     }
 
@@ -103,39 +103,39 @@ impl Listing {
 
     fn write_head(&self, out: &mut String) {
         match self.page.format {
-            Format::Html => html::head(&self.page, &self.links, &self.summary, out),
-            Format::Json => json::head(&self.page, out),
+            ListingFormat::Html => html::head(&self.page, &self.links, &self.summary, out),
+            ListingFormat::Json => json::head(&self.page, out),
         }
     }
 
-    fn write_entry(&self, index: usize, entry: &Entry, out: &mut String) {
+    fn write_entry(&self, index: usize, entry: &DirectoryEntry, out: &mut String) {
         match self.page.format {
-            Format::Html => html::row(&self.links, entry, out),
-            Format::Json => json::entry(&self.page, &self.links, index == 0, entry, out),
+            ListingFormat::Html => html::row(&self.links, entry, out),
+            ListingFormat::Json => json::entry(&self.page, &self.links, index == 0, entry, out),
         }
     }
 
     fn write_foot(&self, out: &mut String) {
         match self.page.format {
-            Format::Html => html::foot(&self.page, &self.summary, out),
-            Format::Json => json::foot(&self.summary, out),
+            ListingFormat::Html => html::foot(&self.page, &self.summary, out),
+            ListingFormat::Json => json::foot(&self.summary, out),
         }
     }
 }
 
-impl Produce for Listing {
+impl ChunkSource for Listing {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         Ok(self.next_chunk())
     }
 }
 
 impl Summary {
-    fn of(entries: &[Entry], is_truncated: bool) -> Self {
+    fn of(entries: &[DirectoryEntry], is_truncated: bool) -> Self {
         let mut summary = Self { is_truncated, ..Self::default() };
         for entry in entries {
             match entry.kind {
-                Kind::Directory => summary.directories += 1,
-                Kind::File => {
+                EntryKind::Directory => summary.directories += 1,
+                EntryKind::File => {
                     summary.files += 1;
                     summary.bytes = summary.bytes.saturating_add(entry.version.size());
                 }
@@ -159,21 +159,26 @@ const ROOM: usize = 4 * 1024;
 pub(super) mod tests {
     use super::super::style::content_security_policy;
     use super::*;
-    use crate::http::query::{Order, Sort};
+    use crate::http::query::{Sort, SortOrder};
     use base64::Engine;
     use sha2::Digest;
 
-    pub(crate) fn file(name: &[u8], size: u64, seconds: i64) -> Entry {
-        Entry { name: name.into(), kind: Kind::File, is_link: false, version: Version::sample(size, seconds) }
+    pub(crate) fn file(name: &[u8], size: u64, seconds: i64) -> DirectoryEntry {
+        DirectoryEntry {
+            name: name.into(),
+            kind: EntryKind::File,
+            is_link: false,
+            version: Version::sample(size, seconds),
+        }
     }
 
-    pub(crate) fn directory(name: &[u8], seconds: i64) -> Entry {
+    pub(crate) fn directory(name: &[u8], seconds: i64) -> DirectoryEntry {
         let version = Version::sample(4096, seconds);
-        Entry { name: name.into(), kind: Kind::Directory, is_link: false, version }
+        DirectoryEntry { name: name.into(), kind: EntryKind::Directory, is_link: false, version }
     }
 
-    fn page(path: &str, format: Format) -> Page {
-        Page {
+    fn page(path: &str, format: ListingFormat) -> ListingRequestPage {
+        ListingRequestPage {
             path: SitePath::parse(path.as_bytes()).unwrap().path.into_owned(),
             has_slash: true,
             sorting: Sorting::BY_NAME,
@@ -185,17 +190,17 @@ pub(super) mod tests {
         }
     }
 
-    fn pieces(page: Page, entries: Vec<Entry>, is_truncated: bool) -> Vec<Bytes> {
+    fn pieces(page: ListingRequestPage, entries: Vec<DirectoryEntry>, is_truncated: bool) -> Vec<Bytes> {
         let mut listing = Listing::new(Directory { entries, is_truncated }, page);
         std::iter::from_fn(|| listing.next_chunk()).collect()
     }
 
-    fn text(page: Page, entries: Vec<Entry>) -> String {
+    fn text(page: ListingRequestPage, entries: Vec<DirectoryEntry>) -> String {
         String::from_utf8(pieces(page, entries, false).concat()).unwrap()
     }
 
-    fn names(sorting: Sorting, entries: Vec<Entry>) -> String {
-        let text = text(Page { sorting, ..page("/", Format::Json) }, entries);
+    fn names(sorting: Sorting, entries: Vec<DirectoryEntry>) -> String {
+        let text = text(ListingRequestPage { sorting, ..page("/", ListingFormat::Json) }, entries);
         let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
         let names: Vec<_> = parsed["entries"]
             .as_array()
@@ -218,12 +223,12 @@ pub(super) mod tests {
             ]
         };
         for (key, order, expected) in [
-            (Sort::Name, Order::Ascending, "c z a B2 b10"),
-            (Sort::Name, Order::Descending, "z c b10 B2 a"),
-            (Sort::Size, Order::Ascending, "c z a b10 B2"),
-            (Sort::Size, Order::Descending, "B2 a b10 c z"),
-            (Sort::Date, Order::Ascending, "B2 z b10 a c"),
-            (Sort::Date, Order::Descending, "c a b10 z B2"),
+            (Sort::Name, SortOrder::Ascending, "c z a B2 b10"),
+            (Sort::Name, SortOrder::Descending, "z c b10 B2 a"),
+            (Sort::Size, SortOrder::Ascending, "c z a b10 B2"),
+            (Sort::Size, SortOrder::Descending, "B2 a b10 c z"),
+            (Sort::Date, SortOrder::Ascending, "B2 z b10 a c"),
+            (Sort::Date, SortOrder::Descending, "c a b10 z B2"),
         ] {
             assert_eq!(names(Sorting { key, order }, entries()), expected, "{key:?} {order:?}");
         }
@@ -232,7 +237,7 @@ pub(super) mod tests {
     #[test]
     fn json_tells_of_each_entry_what_is_known() {
         let entries = vec![file(b"\"a\"\xff", 5, 1_700_000_000), directory(b"d", -1)];
-        let text = text(page("/x%20y/", Format::Json), entries);
+        let text = text(page("/x%20y/", ListingFormat::Json), entries);
         let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
         let etag = Version::sample(5, 1_700_000_000).entity_tag(None);
         let expected = serde_json::json!({
@@ -252,15 +257,17 @@ pub(super) mod tests {
         });
         assert_eq!(parsed, expected);
         let none: serde_json::Value =
-            serde_json::from_slice(&pieces(page("/", Format::Json), vec![], true).concat()).unwrap();
+            serde_json::from_slice(&pieces(page("/", ListingFormat::Json), vec![], true).concat()).unwrap();
         assert_eq!(none, serde_json::json!({"path": "/", "entries": [], "truncated": true}));
     }
 
     #[test]
     fn a_page_names_its_entries_and_holds_no_markup_of_theirs() {
         let hostile: &[u8] = b"<script>alert(1)</script> \"'&\n\xff";
-        let text =
-            text(page("/%3Cb%3E/c&d/", Format::Html), vec![file(hostile, 1536, 0), directory(hostile, 0)]);
+        let text = text(
+            page("/%3Cb%3E/c&d/", ListingFormat::Html),
+            vec![file(hostile, 1536, 0), directory(hostile, 0)],
+        );
         let escaped = "&lt;script&gt;alert(1)&lt;/script&gt; &quot;&#39;&amp;\u{240a}\u{fffd}";
         assert_eq!(text.matches(&format!("<bdi>{escaped}</bdi>")).count(), 2, "{text}");
         assert!(!text.contains("<script") && !text.contains("<b>"), "{text}");
@@ -283,15 +290,15 @@ pub(super) mod tests {
     fn a_column_that_is_sorted_by_sorts_the_other_way_round() {
         let head = |key, order| {
             let sorting = Sorting { key, order };
-            text(Page { sorting, ..page("/", Format::Html) }, vec![])
+            text(ListingRequestPage { sorting, ..page("/", ListingFormat::Html) }, vec![])
         };
-        let by_name = head(Sort::Name, Order::Ascending);
+        let by_name = head(Sort::Name, SortOrder::Ascending);
         assert!(
             by_name.contains("aria-sort=\"ascending\"><a href=\"?sort=name&amp;order=desc\""),
             "{by_name}"
         );
         assert!(by_name.contains("class=\"size\"><a href=\"?sort=size&amp;order=desc\""), "{by_name}");
-        let by_size = head(Sort::Size, Order::Descending);
+        let by_size = head(Sort::Size, SortOrder::Descending);
         assert!(
             by_size.contains("aria-sort=\"descending\"><a href=\"?sort=size&amp;order=asc\""),
             "{by_size}"
@@ -304,23 +311,23 @@ pub(super) mod tests {
 
     #[test]
     fn an_empty_directory_and_a_truncated_one_say_so() {
-        let empty = text(page("/", Format::Html), vec![]);
+        let empty = text(page("/", ListingFormat::Html), vec![]);
         assert!(empty.contains("This directory is empty.") && !empty.contains("Parent directory"), "{empty}");
         assert!(!empty.contains("?archive="), "{empty}");
-        let cut = pieces(page("/", Format::Html), vec![file(b"a", 1, 0)], true).concat();
+        let cut = pieces(page("/", ListingFormat::Html), vec![file(b"a", 1, 0)], true).concat();
         let cut = String::from_utf8(cut).unwrap();
         assert!(cut.contains("more entries than are listed: 1 of them"), "{cut}");
     }
 
     #[test]
     fn archives_are_offered_only_where_there_are_some() {
-        let without = Page { has_archives: false, ..page("/", Format::Html) };
+        let without = ListingRequestPage { has_archives: false, ..page("/", ListingFormat::Html) };
         assert!(!text(without, vec![file(b"a", 1, 0)]).contains("?archive="));
     }
 
     #[test]
     fn the_policy_has_the_hash_of_the_style_that_is_sent() {
-        let text = text(page("/", Format::Html), vec![]);
+        let text = text(page("/", ListingFormat::Html), vec![]);
         let (_, rest) = text.split_once("<style>").unwrap();
         let (style, _) = rest.split_once("</style>").unwrap();
         let hash = base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(style));
@@ -330,7 +337,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_hundred_thousand_entries_come_in_pieces_of_bounded_size() {
-        for format in [Format::Html, Format::Json] {
+        for format in [ListingFormat::Html, ListingFormat::Json] {
             let entries = (0..100_000).map(|index| file(format!("file-{index}.bin").as_bytes(), index, 0));
             let pieces = pieces(page("/", format), entries.collect(), false);
             let (last, full) = pieces.split_last().unwrap();

@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use crate::files::directory::{Entry, Kind};
-use crate::http::query::{Order, Sort, Wants};
+use crate::files::directory::{DirectoryEntry, EntryKind};
+use crate::http::query::{QueryOptions, Sort, SortOrder};
 
 /// What a listing is sorted by, and which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,25 +14,25 @@ pub struct Sorting {
     /// size, which is less than any. The date is when the bytes of a file, or the names in a directory, last changed.
     pub key: Sort,
     /// Which way.
-    pub order: Order,
+    pub order: SortOrder,
 }
 
 impl Sorting {
     /// By name, ascending: what a listing is without a word about it.
-    pub const BY_NAME: Self = Self { key: Sort::Name, order: Order::Ascending };
+    pub const BY_NAME: Self = Self { key: Sort::Name, order: SortOrder::Ascending };
 
     /// What a query asks for; what it does not say is usual.
-    pub fn of(wants: &Wants<'_>) -> Self {
+    pub fn of(wants: &QueryOptions<'_>) -> Self {
         let key = wants.sort.unwrap_or(Sort::Name);
         Self { key, order: wants.order.unwrap_or(usual_order(key)) }
     }
 
     /// Sorts `entries`. No two entries of a directory are equal, so the outcome is one.
-    pub(crate) fn sort(self, entries: &mut [Entry]) {
+    pub(crate) fn sort(self, entries: &mut [DirectoryEntry]) {
         entries.sort_unstable_by(|one, other| self.compare(one, other));
     }
 
-    fn compare(self, one: &Entry, other: &Entry) -> Ordering {
+    fn compare(self, one: &DirectoryEntry, other: &DirectoryEntry) -> Ordering {
         let by_name = || natural(&one.name, &other.name);
         match self.key {
             Sort::Name => is_file(one).cmp(&is_file(other)).then_with(|| apply(self.order, by_name())),
@@ -46,25 +46,25 @@ impl Sorting {
 }
 
 /// Which way is wanted first: names from A, but the largest and the latest.
-pub(super) const fn usual_order(key: Sort) -> Order {
+pub(super) const fn usual_order(key: Sort) -> SortOrder {
     match key {
-        Sort::Name => Order::Ascending,
-        Sort::Size | Sort::Date => Order::Descending,
+        Sort::Name => SortOrder::Ascending,
+        Sort::Size | Sort::Date => SortOrder::Descending,
     }
 }
 
-fn apply(order: Order, ordering: Ordering) -> Ordering {
+fn apply(order: SortOrder, ordering: Ordering) -> Ordering {
     match order {
-        Order::Ascending => ordering,
-        Order::Descending => ordering.reverse(),
+        SortOrder::Ascending => ordering,
+        SortOrder::Descending => ordering.reverse(),
     }
 }
 
-fn is_file(entry: &Entry) -> bool {
-    entry.kind == Kind::File
+fn is_file(entry: &DirectoryEntry) -> bool {
+    entry.kind == EntryKind::File
 }
 
-fn size(entry: &Entry) -> Option<u64> {
+fn size(entry: &DirectoryEntry) -> Option<u64> {
     is_file(entry).then(|| entry.version.size())
 }
 
@@ -135,16 +135,20 @@ mod tests {
     #[test]
     fn what_a_query_does_not_say_is_usual() {
         for (query, key, order) in [
-            ("", Sort::Name, Order::Ascending),
-            ("sort=colour&order=up", Sort::Name, Order::Ascending),
-            ("sort=name", Sort::Name, Order::Ascending),
-            ("order=desc", Sort::Name, Order::Descending),
-            ("sort=size", Sort::Size, Order::Descending),
-            ("sort=%73ize&order=asc", Sort::Size, Order::Ascending),
-            ("sort=date", Sort::Date, Order::Descending),
-            ("sort=mtime&order=asc", Sort::Date, Order::Ascending),
+            ("", Sort::Name, SortOrder::Ascending),
+            ("sort=colour&order=up", Sort::Name, SortOrder::Ascending),
+            ("sort=name", Sort::Name, SortOrder::Ascending),
+            ("order=desc", Sort::Name, SortOrder::Descending),
+            ("sort=size", Sort::Size, SortOrder::Descending),
+            ("sort=%73ize&order=asc", Sort::Size, SortOrder::Ascending),
+            ("sort=date", Sort::Date, SortOrder::Descending),
+            ("sort=mtime&order=asc", Sort::Date, SortOrder::Ascending),
         ] {
-            assert_eq!(Sorting::of(&Wants::parse(query.as_bytes())), Sorting { key, order }, "{query}");
+            assert_eq!(
+                Sorting::of(&QueryOptions::parse(query.as_bytes())),
+                Sorting { key, order },
+                "{query}"
+            );
         }
     }
 

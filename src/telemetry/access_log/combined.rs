@@ -4,10 +4,10 @@
 use super::clock::Clock;
 use super::escape::combined as escape;
 use crate::http::decimal::push_decimal;
-use crate::telemetry::access_log::record::{Ended, Note, Part};
+use crate::telemetry::access_log::record::{AccessLogRecord, EndedExchange, LogField};
 
 /// Appends the line. Bytes are those of the content.
-pub(super) fn write(out: &mut Vec<u8>, note: &Note, ended: &Ended, clock: &mut Clock) {
+pub(super) fn write(out: &mut Vec<u8>, note: &AccessLogRecord, ended: &EndedExchange, clock: &mut Clock) {
     let client = note.client.map_or_else(|| "unix:".to_owned(), |client| client.to_canonical().to_string());
     out.extend_from_slice(client.as_bytes());
     out.extend_from_slice(b" - - [");
@@ -21,7 +21,7 @@ pub(super) fn write(out: &mut Vec<u8>, note: &Note, ended: &Ended, clock: &mut C
     }
     out.push(b' ');
     push_decimal(out, ended.sent.saturating_sub(note.frame_bytes));
-    for part in [Part::Referer, Part::UserAgent] {
+    for part in [LogField::Referer, LogField::UserAgent] {
         out.extend_from_slice(b" \"");
         escape(out, note.get(part).unwrap_or(b"-"));
         out.push(b'"');
@@ -30,13 +30,13 @@ pub(super) fn write(out: &mut Vec<u8>, note: &Note, ended: &Ended, clock: &mut C
 }
 
 /// The request's line, as it came or as it would have come over HTTP/1.1.
-fn request(out: &mut Vec<u8>, note: &Note, ended: &Ended) {
-    if let Some(line) = note.get(Part::Line) {
+fn request(out: &mut Vec<u8>, note: &AccessLogRecord, ended: &EndedExchange) {
+    if let Some(line) = note.get(LogField::Line) {
         return escape(out, line);
     }
-    escape(out, note.get(Part::Method).unwrap_or(b"-"));
+    escape(out, note.get(LogField::Method).unwrap_or(b"-"));
     out.push(b' ');
-    escape(out, note.get(Part::Target).unwrap_or(b"-"));
+    escape(out, note.get(LogField::Target).unwrap_or(b"-"));
     out.extend_from_slice(b" HTTP/");
     out.extend_from_slice(ended.protocol.name().as_bytes());
     if !ended.protocol.name().contains('.') {
@@ -48,13 +48,13 @@ fn request(out: &mut Vec<u8>, note: &Note, ended: &Ended) {
 mod tests {
     use super::*;
     use crate::telemetry::access_log::clock::COMMON;
-    use crate::telemetry::metrics::exchange::{Exchange, Outcome, Protocol};
+    use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
     use std::time::Instant;
 
-    fn line(mut note: Note, protocol: Protocol, status: u16) -> String {
+    fn line(mut note: AccessLogRecord, protocol: Protocol, status: u16) -> String {
         let now = Instant::now();
         let exchange = Exchange { status, sent: 150, ..Exchange::new(now, None, protocol) };
-        note.end(exchange.ended(Outcome::Complete, now));
+        note.end(exchange.ended(ExchangeOutcome::Complete, now));
         let mut out = Vec::new();
         write(&mut out, &note, note.ended.as_ref().unwrap(), &mut Clock::new(COMMON));
         let line = String::from_utf8(out).unwrap();
@@ -66,25 +66,27 @@ mod tests {
 
     #[test]
     fn a_line_has_the_nine_fields_in_their_order() {
-        let mut note = Note::new(Some("[::ffff:192.0.2.7]:1".parse().unwrap()));
+        let mut note = AccessLogRecord::new(Some("[::ffff:192.0.2.7]:1".parse().unwrap()));
         note.frame_bytes = 100;
-        for (part, text) in [(Part::Method, "GET"), (Part::Target, "/a\"b"), (Part::UserAgent, "x y\\")] {
+        for (part, text) in
+            [(LogField::Method, "GET"), (LogField::Target, "/a\"b"), (LogField::UserAgent, "x y\\")]
+        {
             note.put(part, text.as_bytes());
         }
         assert_eq!(
             line(note, Protocol::Http10, 200),
             "192.0.2.7 - - [] \"GET /a\\x22b HTTP/1.0\" 200 50 \"-\" \"x y\\x5c\"\n"
         );
-        let mut note = Note::new(None);
-        note.put(Part::Method, b"HEAD");
-        note.put(Part::Target, b"*");
-        note.put(Part::Referer, b"https://x.test/");
+        let mut note = AccessLogRecord::new(None);
+        note.put(LogField::Method, b"HEAD");
+        note.put(LogField::Target, b"*");
+        note.put(LogField::Referer, b"https://x.test/");
         assert_eq!(
             line(note, Protocol::Http2, 0),
             "unix: - - [] \"HEAD * HTTP/2.0\" 000 150 \"https://x.test/\" \"-\"\n"
         );
-        let mut note = Note::new(None);
-        note.put(Part::Line, b"\x16\x03\x01");
+        let mut note = AccessLogRecord::new(None);
+        note.put(LogField::Line, b"\x16\x03\x01");
         assert_eq!(
             line(note, Protocol::Http11, 400),
             "unix: - - [] \"\\x16\\x03\\x01\" 400 150 \"-\" \"-\"\n"

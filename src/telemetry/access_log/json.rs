@@ -6,10 +6,12 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::escape::json as escape;
 use crate::http::decimal::push_decimal;
-use crate::telemetry::access_log::record::{Cached, Ended, Note, Part, TlsFacts, Wait};
+use crate::telemetry::access_log::record::{
+    AccessLogRecord, CacheResult, EndedExchange, LogField, TlsFacts, WaitKind,
+};
 
 /// Appends the line.
-pub(super) fn write(out: &mut Vec<u8>, note: &Note, ended: &Ended, clock: &mut Clock) {
+pub(super) fn write(out: &mut Vec<u8>, note: &AccessLogRecord, ended: &EndedExchange, clock: &mut Clock) {
     let (second, millis) = clock.at(ended.at);
     out.extend_from_slice(b"{\"time\":\"");
     out.extend_from_slice(second.as_bytes());
@@ -17,13 +19,13 @@ pub(super) fn write(out: &mut Vec<u8>, note: &Note, ended: &Ended, clock: &mut C
     push_padded(out, u64::from(millis), 3);
     out.extend_from_slice(b"Z\"");
     let mut object = Object(out);
-    object.part(note, "id", Part::Id);
+    object.part(note, "id", LogField::Id);
     object.client(note);
-    object.part(note, "method", Part::Method);
-    object.part(note, "target", Part::Target);
-    object.part(note, "line", Part::Line);
-    object.part(note, "host", Part::Host);
-    if note.get(Part::Line).is_none() {
+    object.part(note, "method", LogField::Method);
+    object.part(note, "target", LogField::Target);
+    object.part(note, "line", LogField::Line);
+    object.part(note, "host", LogField::Host);
+    if note.get(LogField::Line).is_none() {
         object.name("protocol");
         object.0.extend_from_slice(b"\"HTTP/");
         object.0.extend_from_slice(ended.protocol.name().as_bytes());
@@ -31,7 +33,7 @@ pub(super) fn write(out: &mut Vec<u8>, note: &Note, ended: &Ended, clock: &mut C
     }
     object.name("status");
     push_decimal(object.0, u64::from(ended.status));
-    object.part(note, "range", Part::Range);
+    object.part(note, "range", LogField::Range);
     object.sent_range(note, ended);
     let content = ended.sent.saturating_sub(note.frame_bytes);
     let cold = note.cold_bytes.min(content);
@@ -47,16 +49,16 @@ pub(super) fn write(out: &mut Vec<u8>, note: &Note, ended: &Ended, clock: &mut C
     object.number("cold_bytes", cold);
     object.number("resident_bytes", content - cold);
     object.seconds("lookup", note.lookup);
-    object.seconds("wait_disk", note.waited(Wait::Disk));
-    object.seconds("wait_client", note.waited(Wait::Client));
-    object.seconds("wait_throttle", note.waited(Wait::Throttle));
-    if let Some(etag) = note.get(Part::Etag) {
+    object.seconds("wait_disk", note.waited(WaitKind::Disk));
+    object.seconds("wait_client", note.waited(WaitKind::Client));
+    object.seconds("wait_throttle", note.waited(WaitKind::Throttle));
+    if let Some(etag) = note.get(LogField::Etag) {
         object.version(etag);
     }
-    object.part(note, "coding", Part::Coding);
+    object.part(note, "coding", LogField::Coding);
     object.text("outcome", ended.outcome.name().as_bytes());
-    object.part(note, "referer", Part::Referer);
-    object.part(note, "user_agent", Part::UserAgent);
+    object.part(note, "referer", LogField::Referer);
+    object.part(note, "user_agent", LogField::UserAgent);
     if let Some(tls) = &note.tls {
         object.tls(tls);
     }
@@ -87,7 +89,7 @@ impl Object<'_> {
         self.0.push(b'"');
     }
 
-    fn part(&mut self, note: &Note, name: &str, part: Part) {
+    fn part(&mut self, note: &AccessLogRecord, name: &str, part: LogField) {
         if let Some(text) = note.get(part) {
             self.text(name, text);
         }
@@ -106,7 +108,7 @@ impl Object<'_> {
         push_padded(self.0, u64::from(duration.subsec_micros()), 6);
     }
 
-    fn client(&mut self, note: &Note) {
+    fn client(&mut self, note: &AccessLogRecord) {
         let peer = note.peer.map(|peer| peer.ip());
         self.address("client", note.client);
         if note.client != peer {
@@ -119,8 +121,8 @@ impl Object<'_> {
         self.text(name, text.as_bytes());
     }
 
-    fn sent_range(&mut self, note: &Note, ended: &Ended) {
-        match note.get(Part::ContentRange) {
+    fn sent_range(&mut self, note: &AccessLogRecord, ended: &EndedExchange) {
+        match note.get(LogField::ContentRange) {
             Some(range) => self.text("content_range", range),
             None if ended.status == 206 => self.text("content_range", b"multipart/byteranges"),
             None => {}
@@ -164,12 +166,12 @@ fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
     out.extend_from_slice(digits.get(digits.len() - width.min(digits.len())..).unwrap_or_default());
 }
 
-fn word(cached: Cached) -> &'static str {
+fn word(cached: CacheResult) -> &'static str {
     match cached {
-        Cached::Hit => "hit",
-        Cached::Revalidated => "revalidated",
-        Cached::Miss => "miss",
-        Cached::Fault => "fault",
+        CacheResult::Hit => "hit",
+        CacheResult::Revalidated => "revalidated",
+        CacheResult::Miss => "miss",
+        CacheResult::Fault => "fault",
     }
 }
 
@@ -177,47 +179,47 @@ fn word(cached: Cached) -> &'static str {
 mod tests {
     use super::*;
     use crate::telemetry::access_log::clock::RFC_3339;
-    use crate::telemetry::metrics::exchange::{Exchange, Outcome, Protocol};
+    use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
     use serde_json::{Value, json};
     use std::sync::Arc;
     use std::time::Instant;
 
-    fn line(note: &Note) -> Value {
+    fn line(note: &AccessLogRecord) -> Value {
         let mut out = Vec::new();
         write(&mut out, note, note.ended.as_ref().unwrap(), &mut Clock::new(RFC_3339));
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         serde_json::from_slice(&out).unwrap()
     }
 
-    fn ended(mut note: Note, status: u16, sent: u64) -> Note {
+    fn ended(mut note: AccessLogRecord, status: u16, sent: u64) -> AccessLogRecord {
         let began = Instant::now();
         let at = |micros| began + Duration::from_micros(micros);
         let exchange = Exchange { status, sent, ..Exchange::new(began, None, Protocol::Http11) };
         let exchange = Exchange { first_byte: Some(at(42)), ..exchange };
-        note.waits(at(100), Some(Wait::Client));
-        note.end(exchange.ended(Outcome::Complete, at(2_000_107)));
+        note.waits(at(100), Some(WaitKind::Client));
+        note.end(exchange.ended(ExchangeOutcome::Complete, at(2_000_107)));
         note
     }
 
     #[test]
     fn all_that_is_known_is_in_the_line() {
-        let mut note = Note::new(Some("10.0.0.1:4711".parse().unwrap()));
+        let mut note = AccessLogRecord::new(Some("10.0.0.1:4711".parse().unwrap()));
         for (part, text) in [
-            (Part::Id, "abc"),
-            (Part::Method, "GET"),
-            (Part::Target, "/a?b"),
-            (Part::Host, "x"),
-            (Part::Range, "bytes=0-1"),
-            (Part::Referer, ""),
-            (Part::UserAgent, "curl \"8\""),
-            (Part::Etag, "W/\"v1\""),
-            (Part::Coding, "br"),
-            (Part::ContentRange, "bytes 0-1/9"),
+            (LogField::Id, "abc"),
+            (LogField::Method, "GET"),
+            (LogField::Target, "/a?b"),
+            (LogField::Host, "x"),
+            (LogField::Range, "bytes=0-1"),
+            (LogField::Referer, ""),
+            (LogField::UserAgent, "curl \"8\""),
+            (LogField::Etag, "W/\"v1\""),
+            (LogField::Coding, "br"),
+            (LogField::ContentRange, "bytes 0-1/9"),
         ] {
             note.put(part, text.as_bytes());
         }
         note.client = "2001:db8::7".parse().ok();
-        note.cached = Some(Cached::Miss);
+        note.cached = Some(CacheResult::Miss);
         (note.frame_bytes, note.cold_bytes) = (100, 5);
         note.lookup = Duration::from_micros(30);
         note.tls = Some(Arc::new(TlsFacts {
@@ -245,9 +247,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let mut note = Note::new(None);
-        note.put(Part::Id, b"abc");
-        note.put(Part::Line, b"\x16\x03");
+        let mut note = AccessLogRecord::new(None);
+        note.put(LogField::Id, b"abc");
+        note.put(LogField::Line, b"\x16\x03");
         note.is_cut = true;
         let line = line(&ended(note, 400, 0));
         let names: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();

@@ -24,11 +24,11 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::config::{AccessLogFormat, Config, LogTarget};
-use crate::telemetry::access_log::losses::Losses;
-use crate::telemetry::access_log::record::{Note, Register};
+use crate::telemetry::access_log::losses::LostLines;
+use crate::telemetry::access_log::record::{AccessLogRecord, AccessLogSink};
 use crate::telemetry::access_log::sampling::Sampling;
-use crate::telemetry::access_log::target::{Target, Written};
-use crate::telemetry::access_log::writer::{Sink, Writer};
+use crate::telemetry::access_log::target::{OpenTarget, WriteResult};
+use crate::telemetry::access_log::writer::{LogWriter, Sink};
 
 /// The access log. Cheap to clone; every clone is the same.
 #[derive(Clone)]
@@ -40,8 +40,8 @@ pub(crate) struct Inner {
     pub(super) limit: usize,
     pub(super) sampling: Sampling,
     /// Made once a log is written for the first time.
-    pub(super) line: std::sync::OnceLock<Line>,
-    pub(super) orders: Mutex<Orders>,
+    pub(super) line: std::sync::OnceLock<LogQueue>,
+    pub(super) orders: Mutex<WriterCommands>,
     pub(super) has_orders: AtomicBool,
     /// The thread sleeps until somebody wakes it.
     pub(super) is_asleep: AtomicBool,
@@ -53,18 +53,18 @@ pub(crate) struct Inner {
     pub(super) written: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) failed: AtomicU64,
-    pub(super) losses: Losses,
+    pub(super) losses: LostLines,
 }
 
 /// The way to the thread.
-pub(crate) struct Line {
-    queue: mpsc::Sender<Box<Note>>,
+pub(crate) struct LogQueue {
+    queue: mpsc::Sender<Box<AccessLogRecord>>,
     thread: Thread,
 }
 
 /// What the thread is to do before it writes on.
 #[derive(Default)]
-pub(crate) struct Orders {
+pub(crate) struct WriterCommands {
     pub(super) reopens: bool,
     pub(super) sink: Option<Sink>,
 }
@@ -85,7 +85,7 @@ pub(crate) struct AccessLogCounts {
 }
 
 /// A target that was opened and is not written to yet.
-pub(crate) struct Prepared(Option<(Target, AccessLogFormat)>);
+pub(crate) struct PreparedTarget(Option<(OpenTarget, AccessLogFormat)>);
 
 impl AccessLog {
     /// The log as it is configured; without one there is neither a thread nor a queue.
@@ -107,7 +107,7 @@ impl AccessLog {
             written: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            losses: Losses::default(),
+            losses: LostLines::default(),
         };
         let log = Self { inner: Arc::new(inner) };
         let prepared = log.prepare(&Config::default(), config, config.root.as_path())?;
@@ -119,19 +119,19 @@ impl AccessLog {
     ///
     /// # Errors
     /// Where the file can't be opened: with its path, for the operator.
-    pub(crate) fn prepare(&self, old: &Config, new: &Config, root: &Path) -> io::Result<Prepared> {
+    pub(crate) fn prepare(&self, old: &Config, new: &Config, root: &Path) -> io::Result<PreparedTarget> {
         let looks_of = |config: &Config| (config.access_log.clone(), config.access_log_format);
         if looks_of(old) == looks_of(new) {
-            return Ok(Prepared(None));
+            return Ok(PreparedTarget(None));
         }
-        Ok(Prepared(Some((Target::open(&new.access_log, root)?, new.access_log_format))))
+        Ok(PreparedTarget(Some((OpenTarget::open(&new.access_log, root)?, new.access_log_format))))
     }
 
     /// From now on `config` holds, and lines go to what was prepared for it. Those that wait are not lost.
     ///
     /// # Errors
     /// Where the first log needs a thread and none can be started.
-    pub(crate) fn apply(&self, config: &Config, prepared: Prepared) -> io::Result<()> {
+    pub(crate) fn apply(&self, config: &Config, prepared: PreparedTarget) -> io::Result<()> {
         self.inner.sampling.set(config);
         let Some((target, format)) = prepared.0 else { return Ok(()) };
         let sink = Sink::new(target, format);
@@ -189,16 +189,16 @@ impl AccessLog {
     fn start_thread(&self, sink: Sink) -> io::Result<()> {
         let (sender, queue) = mpsc::channel(self.inner.limit);
         let nap = Duration::from_micros(self.inner.limit as u64 / 2).clamp(NAP_MIN, NAP_MAX);
-        let writer = Writer { inner: Arc::clone(&self.inner), queue, sink, nap };
+        let writer = LogWriter { inner: Arc::clone(&self.inner), queue, sink, nap };
         let builder = thread::Builder::new().name("pagecast-log".to_owned());
         let thread = builder.spawn(move || writer.run())?.thread().clone();
-        let _ = self.inner.line.set(Line { queue: sender, thread });
+        let _ = self.inner.line.set(LogQueue { queue: sender, thread });
         Ok(())
     }
 }
 
-impl Register for AccessLog {
-    fn enter(&self, mut note: Box<Note>) {
+impl AccessLogSink for AccessLog {
+    fn enter(&self, mut note: Box<AccessLogRecord>) {
         let inner = &*self.inner;
         let Some(line) = inner.line.get() else { return };
         if !inner.sampling.takes(&mut note) {
@@ -213,7 +213,7 @@ impl Register for AccessLog {
 }
 
 impl Inner {
-    fn order(&self, change: impl FnOnce(&mut Orders)) {
+    fn order(&self, change: impl FnOnce(&mut WriterCommands)) {
         change(&mut self.orders.lock());
         self.has_orders.store(true, Ordering::SeqCst);
         if let Some(line) = self.line.get() {
@@ -221,11 +221,11 @@ impl Inner {
         }
     }
 
-    pub(crate) fn take_orders(&self) -> Orders {
+    pub(crate) fn take_orders(&self) -> WriterCommands {
         if self.has_orders.swap(false, Ordering::SeqCst) {
             std::mem::take(&mut *self.orders.lock())
         } else {
-            Orders::default()
+            WriterCommands::default()
         }
     }
 
@@ -253,7 +253,7 @@ impl Inner {
         !self.has_orders.load(Ordering::SeqCst) && is_patient()
     }
 
-    pub(crate) fn count(&self, written: Written) {
+    pub(crate) fn count(&self, written: WriteResult) {
         self.written.fetch_add(written.lines, Ordering::Relaxed);
         if let Some((failed, error)) = written.failed {
             self.failed.fetch_add(failed, Ordering::Relaxed);

@@ -9,19 +9,19 @@ use crate::telemetry::access_log::log::AccessLogCounts;
 
 /// What the diagnostics have heard.
 #[derive(Default)]
-pub(super) struct Losses {
-    told: Mutex<Told>,
+pub(super) struct LostLines {
+    told: Mutex<LossReport>,
     why: Mutex<Option<io::Error>>,
 }
 
 #[derive(Default)]
-struct Told {
+struct LossReport {
     at: Option<Instant>,
     dropped: u64,
     failed: u64,
 }
 
-impl Losses {
+impl LostLines {
     /// Why lines could not be written.
     pub(super) fn note(&self, error: io::Error) {
         *self.why.lock() = Some(error);
@@ -52,7 +52,7 @@ impl Losses {
     }
 }
 
-impl Told {
+impl LossReport {
     /// How many lines were dropped and could not be written since that was told last; none where nothing is to be said. At
     /// the end there is no `now`, and nothing is kept for later.
     fn news(&mut self, counts: AccessLogCounts, now: Option<Instant>) -> Option<(u64, u64)> {
@@ -77,7 +77,7 @@ mod tests {
     fn losses_are_told_when_they_begin_and_once_a_minute_with_their_number() {
         let start = Instant::now();
         let after = |seconds| Some(start + Duration::from_secs(seconds));
-        let mut told = Told::default();
+        let mut told = LossReport::default();
         for (now, dropped, failed, expected) in [
             (after(0), 0, 0, None),
             (after(1), 5, 0, Some((5, 0))),

@@ -5,14 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::telemetry::metrics::outcome::{Outcome, Protocol};
+use crate::telemetry::metrics::outcome::{ExchangeOutcome, Protocol};
 
 /// The words of a request and of its response, and what it waited for. Texts are copied into one buffer, each up to its
 /// bound: nothing is formatted where requests are served.
 #[derive(Debug)]
-pub(crate) struct Note {
+pub(crate) struct AccessLogRecord {
     text: Vec<u8>,
-    parts: [Option<Range<u16>>; Part::COUNT],
+    parts: [Option<Range<u16>>; LogField::COUNT],
     /// A text was longer than is kept.
     pub(crate) is_cut: bool,
     /// It becomes a line of the log; else it is there for the sake of its id alone.
@@ -26,22 +26,22 @@ pub(crate) struct Note {
     /// How the connection is encrypted.
     pub(crate) tls: Option<Arc<TlsFacts>>,
     /// How the file was found; none where none was looked for.
-    pub(crate) cached: Option<Cached>,
+    pub(crate) cached: Option<CacheResult>,
     /// Bytes of the response that are no content: its head, and the frames of its chunks.
     pub(crate) frame_bytes: u64,
     /// Bytes of the response that were asked of the disk.
     pub(crate) cold_bytes: u64,
     /// Until there was a response, where that had to be waited for.
     pub(crate) lookup: Duration,
-    waited: [Duration; Wait::COUNT],
-    waits: Option<(Wait, Instant)>,
+    waited: [Duration; WaitKind::COUNT],
+    waits: Option<(WaitKind, Instant)>,
     /// Set once it has ended.
-    pub(crate) ended: Option<Ended>,
+    pub(crate) ended: Option<EndedExchange>,
 }
 
 /// A text that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum LogField {
     /// The request's id.
     Id,
     Method,
@@ -64,7 +64,7 @@ pub(crate) enum Part {
 
 /// How a file was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cached {
+pub(crate) enum CacheResult {
     /// It was known, and could still be trusted.
     Hit,
     /// It was known, and the kernel confirmed it without the disk.
@@ -77,7 +77,7 @@ pub(crate) enum Cached {
 
 /// What a response waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
+pub(crate) enum WaitKind {
     /// For the client to take what was sent.
     Client,
     /// For the disk.
@@ -99,7 +99,7 @@ pub(crate) struct TlsFacts {
 
 /// What became of the exchange.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ended {
+pub(crate) struct EndedExchange {
     pub(crate) at: Instant,
     pub(crate) took: Duration,
     /// Until the first bytes were handed to the kernel; none where none were.
@@ -109,23 +109,23 @@ pub(crate) struct Ended {
     pub(crate) status: u16,
     /// Bytes that were handed to the kernel, the head included.
     pub(crate) sent: u64,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: ExchangeOutcome,
     /// It stands for so many requests that went the same way.
     pub(crate) sample: u64,
 }
 
 /// Who takes the notes of requests that have ended. Called where requests are served, so it must not wait.
-pub(crate) trait Register: Send + Sync {
-    /// Takes a note whose exchange has [`ended`](Note::ended).
-    fn enter(&self, note: Box<Note>);
+pub(crate) trait AccessLogSink: Send + Sync {
+    /// Takes a note whose exchange has [`ended`](AccessLogRecord::ended).
+    fn enter(&self, note: Box<AccessLogRecord>);
 }
 
-impl Note {
+impl AccessLogRecord {
     /// A note of a request that came from `peer`.
     pub(crate) fn new(peer: Option<SocketAddr>) -> Self {
         Self {
             text: Vec::with_capacity(TEXT_USUAL),
-            parts: [const { None }; Part::COUNT],
+            parts: [const { None }; LogField::COUNT],
             is_cut: false,
             is_written: true,
             tells_id: false,
@@ -136,14 +136,14 @@ impl Note {
             frame_bytes: 0,
             cold_bytes: 0,
             lookup: Duration::ZERO,
-            waited: [Duration::ZERO; Wait::COUNT],
+            waited: [Duration::ZERO; WaitKind::COUNT],
             waits: None,
             ended: None,
         }
     }
 
     /// Keeps a text, up to its bound.
-    pub(crate) fn put(&mut self, part: Part, text: &[u8]) {
+    pub(crate) fn put(&mut self, part: LogField, text: &[u8]) {
         let kept = text.get(..part.longest()).unwrap_or(text);
         self.is_cut |= kept.len() < text.len();
         let start = self.text.len();
@@ -156,14 +156,14 @@ impl Note {
     }
 
     /// A text that was kept.
-    pub(crate) fn get(&self, part: Part) -> Option<&[u8]> {
+    pub(crate) fn get(&self, part: LogField) -> Option<&[u8]> {
         let range = self.parts.get(part as usize)?.as_ref()?;
         self.text.get(usize::from(range.start)..usize::from(range.end))
     }
 
     /// The response is another one than was noted.
     pub(crate) fn forget_response(&mut self) {
-        for part in [Part::Etag, Part::Coding, Part::ContentRange] {
+        for part in [LogField::Etag, LogField::Coding, LogField::ContentRange] {
             if let Some(place) = self.parts.get_mut(part as usize) {
                 *place = None;
             }
@@ -173,7 +173,7 @@ impl Note {
     }
 
     /// From `now` on the response waits, or goes on.
-    pub(crate) fn waits(&mut self, now: Instant, what: Option<Wait>) {
+    pub(crate) fn waits(&mut self, now: Instant, what: Option<WaitKind>) {
         if let Some((wait, since)) = self.waits.take() {
             self.waited[wait as usize] += now.saturating_duration_since(since);
         }
@@ -181,25 +181,25 @@ impl Note {
     }
 
     /// How long it has waited.
-    pub(crate) fn waited(&self, wait: Wait) -> Duration {
+    pub(crate) fn waited(&self, wait: WaitKind) -> Duration {
         self.waited[wait as usize]
     }
 
     /// Its exchange has ended.
-    pub(crate) fn end(&mut self, ended: Ended) {
+    pub(crate) fn end(&mut self, ended: EndedExchange) {
         self.waits(ended.at, None);
         self.ended = Some(ended);
     }
 }
 
-impl Ended {
+impl EndedExchange {
     /// Whether it is of those that one wants to see: the server failed, or the response was cut.
     pub(crate) fn is_failure(&self) -> bool {
-        self.status >= 500 || self.outcome != Outcome::Complete
+        self.status >= 500 || self.outcome != ExchangeOutcome::Complete
     }
 }
 
-impl Part {
+impl LogField {
     const COUNT: usize = Self::Line as usize + 1;
 
     /// So many bytes of it are kept.
@@ -213,7 +213,7 @@ impl Part {
     }
 }
 
-impl Wait {
+impl WaitKind {
     const COUNT: usize = Self::Throttle as usize + 1;
 }
 
@@ -228,37 +228,37 @@ mod tests {
 
     #[test]
     fn texts_are_kept_up_to_their_bounds() {
-        let mut note = Note::new(None);
-        note.put(Part::Target, b"/a");
-        note.put(Part::Host, b"");
+        let mut note = AccessLogRecord::new(None);
+        note.put(LogField::Target, b"/a");
+        note.put(LogField::Host, b"");
         assert!(!note.is_cut);
-        note.put(Part::UserAgent, &[b'x'; 5000]);
+        note.put(LogField::UserAgent, &[b'x'; 5000]);
         assert!(note.is_cut);
-        assert_eq!(note.get(Part::Target), Some(&b"/a"[..]));
-        assert_eq!(note.get(Part::Host), Some(&b""[..]));
-        assert_eq!(note.get(Part::UserAgent).map(<[u8]>::len), Some(1024));
-        assert_eq!(note.get(Part::Referer), None);
+        assert_eq!(note.get(LogField::Target), Some(&b"/a"[..]));
+        assert_eq!(note.get(LogField::Host), Some(&b""[..]));
+        assert_eq!(note.get(LogField::UserAgent).map(<[u8]>::len), Some(1024));
+        assert_eq!(note.get(LogField::Referer), None);
         for _ in 0..100 {
-            note.put(Part::Line, &[b'y'; 4096]);
+            note.put(LogField::Line, &[b'y'; 4096]);
         }
         assert!(note.text.len() <= usize::from(u16::MAX));
-        assert_eq!(note.get(Part::Target), Some(&b"/a"[..]));
+        assert_eq!(note.get(LogField::Target), Some(&b"/a"[..]));
     }
 
     #[test]
     fn time_is_counted_for_what_was_waited_for() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut note = Note::new(None);
-        note.waits(at(1), Some(Wait::Disk));
-        note.waits(at(3), Some(Wait::Client));
+        let mut note = AccessLogRecord::new(None);
+        note.waits(at(1), Some(WaitKind::Disk));
+        note.waits(at(3), Some(WaitKind::Client));
         note.waits(at(7), None);
-        note.waits(at(8), Some(Wait::Disk));
+        note.waits(at(8), Some(WaitKind::Disk));
         let exchange = Exchange::new(start, Some(Method::Get), Protocol::Http11);
-        note.end(exchange.ended(Outcome::ClientGone, at(16)));
-        assert_eq!(note.waited(Wait::Disk), Duration::from_millis(10));
-        assert_eq!(note.waited(Wait::Client), Duration::from_millis(4));
-        assert_eq!(note.waited(Wait::Throttle), Duration::ZERO);
+        note.end(exchange.ended(ExchangeOutcome::ClientGone, at(16)));
+        assert_eq!(note.waited(WaitKind::Disk), Duration::from_millis(10));
+        assert_eq!(note.waited(WaitKind::Client), Duration::from_millis(4));
+        assert_eq!(note.waited(WaitKind::Throttle), Duration::ZERO);
         let ended = note.ended.unwrap();
         assert_eq!((ended.took, ended.first_byte), (Duration::from_millis(16), None));
         assert!(ended.is_failure());

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::telemetry::access_log::record::{Note, Part};
+use crate::telemetry::access_log::record::{AccessLogRecord, LogField};
 
 /// What is sampled. Changes under way.
 pub(super) struct Sampling {
@@ -29,13 +29,13 @@ impl Sampling {
 
     /// Whether the request has a line, which then says for how many it stands. The request's id decides, so that whoever
     /// samples by it elsewhere has the same requests.
-    pub(super) fn takes(&self, note: &mut Note) -> bool {
+    pub(super) fn takes(&self, note: &mut AccessLogRecord) -> bool {
         let one_of = self.one_of.load(Ordering::Relaxed);
         if one_of <= 1 {
             return true;
         }
         let slow_from = Duration::from_nanos(self.slow_from.load(Ordering::Relaxed));
-        let is_chosen = hash(note.get(Part::Id).unwrap_or_default()).is_multiple_of(one_of);
+        let is_chosen = hash(note.get(LogField::Id).unwrap_or_default()).is_multiple_of(one_of);
         let Some(ended) = &mut note.ended else { return false };
         if ended.is_failure() || ended.took >= slow_from {
             return true;
@@ -57,20 +57,26 @@ fn hash(id: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Count, OrOff, Span};
-    use crate::telemetry::metrics::exchange::{Exchange, Outcome, Protocol};
+    use crate::config::{Count, DurationSetting, Toggle};
+    use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
     use std::time::Instant;
 
-    fn taken(sampling: &Sampling, id: &str, status: u16, outcome: Outcome, took_ms: u64) -> Option<u64> {
-        let (mut note, now) = (Note::new(None), Instant::now());
-        note.put(Part::Id, id.as_bytes());
+    fn taken(
+        sampling: &Sampling,
+        id: &str,
+        status: u16,
+        outcome: ExchangeOutcome,
+        took_ms: u64,
+    ) -> Option<u64> {
+        let (mut note, now) = (AccessLogRecord::new(None), Instant::now());
+        note.put(LogField::Id, id.as_bytes());
         let exchange = Exchange { status, ..Exchange::new(now, None, Protocol::Http11) };
         note.end(exchange.ended(outcome, now + Duration::from_millis(took_ms)));
         sampling.takes(&mut note).then(|| note.ended.map_or(0, |ended| ended.sample))
     }
 
     fn config(one_of: u64, slow: Option<u64>) -> Config {
-        let slow = slow.map_or(OrOff::Off, |ms| OrOff::Given(Span::millis(ms)));
+        let slow = slow.map_or(Toggle::Off, |ms| Toggle::Given(DurationSetting::millis(ms)));
         Config { access_log_sample: Count::of(one_of), access_log_slow: slow, ..Config::default() }
     }
 
@@ -78,8 +84,9 @@ mod tests {
     fn one_of_so_many_is_taken_whatever_the_ids_look_like() {
         let sampling = Sampling::new(&config(10, None));
         for pattern in ["", "request-", "4bf92f3577b34da6a3ce929d0e0e4736-"] {
-            let took =
-                |number: &u32| taken(&sampling, &format!("{pattern}{number}"), 200, Outcome::Complete, 0);
+            let took = |number: &u32| {
+                taken(&sampling, &format!("{pattern}{number}"), 200, ExchangeOutcome::Complete, 0)
+            };
             let lines: Vec<_> = (0..20_000).filter_map(|number| took(&number)).collect();
             assert!((1_800..2_200).contains(&lines.len()), "{pattern:?}: {}", lines.len());
             assert!(lines.iter().all(|sample| *sample == 10));
@@ -90,13 +97,13 @@ mod tests {
     fn failures_and_slow_ones_are_always_taken_and_stand_for_themselves() {
         let sampling = Sampling::new(&config(1_000_000, Some(50)));
         for (status, outcome, took_ms, expected) in [
-            (200, Outcome::Complete, 49, None),
-            (404, Outcome::Complete, 0, None),
-            (200, Outcome::Complete, 50, Some(1)),
-            (500, Outcome::Complete, 0, Some(1)),
-            (503, Outcome::Complete, 0, Some(1)),
-            (200, Outcome::ClientGone, 0, Some(1)),
-            (0, Outcome::Drained, 0, Some(1)),
+            (200, ExchangeOutcome::Complete, 49, None),
+            (404, ExchangeOutcome::Complete, 0, None),
+            (200, ExchangeOutcome::Complete, 50, Some(1)),
+            (500, ExchangeOutcome::Complete, 0, Some(1)),
+            (503, ExchangeOutcome::Complete, 0, Some(1)),
+            (200, ExchangeOutcome::ClientGone, 0, Some(1)),
+            (0, ExchangeOutcome::Drained, 0, Some(1)),
         ] {
             assert_eq!(
                 taken(&sampling, "a", status, outcome, took_ms),
@@ -105,6 +112,6 @@ mod tests {
             );
         }
         sampling.set(&config(1, None));
-        assert_eq!(taken(&sampling, "a", 200, Outcome::Complete, 0), Some(1));
+        assert_eq!(taken(&sampling, "a", 200, ExchangeOutcome::Complete, 0), Some(1));
     }
 }

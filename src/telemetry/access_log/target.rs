@@ -14,7 +14,7 @@ use crate::config::LogTarget;
 
 /// An open target.
 #[derive(Debug)]
-pub(crate) enum Target {
+pub(crate) enum OpenTarget {
     Off,
     Stderr,
     File(LogFile),
@@ -33,14 +33,14 @@ pub(crate) struct LogFile {
 
 /// What came of a write.
 #[derive(Debug, Default)]
-pub(crate) struct Written {
+pub(crate) struct WriteResult {
     /// Lines that are there whole.
     pub(super) lines: u64,
     /// Lines that are not, and why.
     pub(super) failed: Option<(u64, io::Error)>,
 }
 
-impl Target {
+impl OpenTarget {
     /// Opens what `target` names. A file is made where none is, for its owner and to be read by its group. It must not lie in
     /// `root`, from which files are served. Never waits for somebody who reads a named pipe.
     ///
@@ -80,9 +80,9 @@ impl Target {
     }
 
     /// Writes `lines`, each with its end. Whoever does not take them is waited for as long as `may_wait` says so.
-    pub(super) fn write(&mut self, lines: &[u8], may_wait: impl Fn() -> bool) -> Written {
+    pub(super) fn write(&mut self, lines: &[u8], may_wait: impl Fn() -> bool) -> WriteResult {
         match self {
-            Self::Off => Written::default(),
+            Self::Off => WriteResult::default(),
             Self::Stderr => write_pieces(lines, Some(PIPE_PIECE), |piece| {
                 let stderr = io::stderr();
                 // First: who logs to the same place must not wait for a lock behind which nothing moves.
@@ -114,7 +114,7 @@ impl LogFile {
         Ok(Self { path: path.to_owned(), file, piece, is_torn: false })
     }
 
-    fn write(&mut self, lines: &[u8], may_wait: &impl Fn() -> bool) -> Written {
+    fn write(&mut self, lines: &[u8], may_wait: &impl Fn() -> bool) -> WriteResult {
         let ended;
         let lines = if self.is_torn {
             ended = [b"\n", lines].concat();
@@ -151,7 +151,7 @@ fn write_pieces(
     lines: &[u8],
     most: Option<usize>,
     mut call: impl FnMut(&[u8]) -> io::Result<usize>,
-) -> Written {
+) -> WriteResult {
     let mut rest = lines;
     let mut piece_left = 0;
     while !rest.is_empty() {
@@ -169,9 +169,9 @@ fn write_pieces(
             Err(error) => error,
         };
         let failed = count(rest);
-        return Written { lines: count(lines) - failed, failed: Some((failed, error)) };
+        return WriteResult { lines: count(lines) - failed, failed: Some((failed, error)) };
     }
-    Written { lines: count(lines), failed: None }
+    WriteResult { lines: count(lines), failed: None }
 }
 
 /// How many bytes at the front are written at once.
@@ -264,7 +264,7 @@ mod tests {
         let path = directory.path().join("a.log");
         let root = tempfile::tempdir().unwrap();
         for (line, expected) in [("one\n", "one\n"), ("two\n", "one\ntwo\n")] {
-            let mut target = Target::open(&LogTarget::File(path.clone()), root.path()).unwrap();
+            let mut target = OpenTarget::open(&LogTarget::File(path.clone()), root.path()).unwrap();
             assert_eq!(target.write(line.as_bytes(), || false).lines, 1);
             assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
         }
@@ -281,7 +281,8 @@ mod tests {
             (Path::new("/nonexistent-directory/a.log"), "No such file or directory"),
             (Path::new("/proc/self"), "directory"),
         ] {
-            let error = Target::open(&LogTarget::File(path.to_owned()), root.path()).unwrap_err().to_string();
+            let error =
+                OpenTarget::open(&LogTarget::File(path.to_owned()), root.path()).unwrap_err().to_string();
             assert!(error.contains(words) && error.contains(&path.display().to_string()), "{error}");
         }
         assert!(!inside.exists());

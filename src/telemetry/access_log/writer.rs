@@ -11,15 +11,15 @@ use tokio::sync::mpsc::Receiver;
 
 use super::clock::{COMMON, Clock, RFC_3339};
 use super::log::Inner;
-use super::target::Target;
+use super::target::OpenTarget;
 use super::{combined, json};
 use crate::config::AccessLogFormat;
-use crate::telemetry::access_log::record::Note;
+use crate::telemetry::access_log::record::AccessLogRecord;
 
 /// What the thread has.
-pub(super) struct Writer {
+pub(super) struct LogWriter {
     pub(super) inner: Arc<Inner>,
-    pub(super) queue: Receiver<Box<Note>>,
+    pub(super) queue: Receiver<Box<AccessLogRecord>>,
     pub(super) sink: Sink,
     /// How long it naps.
     pub(super) nap: Duration,
@@ -27,13 +27,13 @@ pub(super) struct Writer {
 
 /// Where lines go, and how they look.
 pub(super) struct Sink {
-    target: Target,
+    target: OpenTarget,
     format: AccessLogFormat,
     clock: Clock,
 }
 
 impl Sink {
-    pub(super) fn new(target: Target, format: AccessLogFormat) -> Self {
+    pub(super) fn new(target: OpenTarget, format: AccessLogFormat) -> Self {
         let pattern = match format {
             AccessLogFormat::Json => RFC_3339,
             AccessLogFormat::Combined => COMMON,
@@ -41,7 +41,7 @@ impl Sink {
         Self { target, format, clock: Clock::new(pattern) }
     }
 
-    fn render(&mut self, out: &mut Vec<u8>, note: &Note) {
+    fn render(&mut self, out: &mut Vec<u8>, note: &AccessLogRecord) {
         let Some(ended) = &note.ended else { return };
         match self.format {
             AccessLogFormat::Json => json::write(out, note, ended, &mut self.clock),
@@ -50,7 +50,7 @@ impl Sink {
     }
 }
 
-impl Writer {
+impl LogWriter {
     /// Writes until it is told to finish and nothing is left.
     pub(super) fn run(mut self) {
         let mut lines = Vec::with_capacity(BATCH_BYTES);

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-pub(crate) use super::outcome::{Outcome, Protocol};
+pub(crate) use super::outcome::{ExchangeOutcome, Protocol};
 use crate::http::method::Method;
-use crate::telemetry::access_log::record::{Ended, Note};
+use crate::telemetry::access_log::record::{AccessLogRecord, EndedExchange};
 
 /// An exchange under way (RFC 9110 §3.9).
 pub(crate) struct Exchange {
@@ -21,13 +21,13 @@ pub(crate) struct Exchange {
     /// Bytes of the response that were handed to the kernel, its head included.
     pub(crate) sent: u64,
     /// What is noted of it for the log, if anything; taken once it has ended.
-    pub(crate) note: Cell<Option<Box<Note>>>,
+    pub(crate) note: Cell<Option<Box<AccessLogRecord>>>,
 }
 
 impl Exchange {
     /// What is told of it, once it has ended at `now`.
-    pub(crate) fn ended(&self, outcome: Outcome, now: Instant) -> Ended {
-        Ended {
+    pub(crate) fn ended(&self, outcome: ExchangeOutcome, now: Instant) -> EndedExchange {
+        EndedExchange {
             at: now,
             took: now.saturating_duration_since(self.began),
             first_byte: self.first_byte.map(|first| first.saturating_duration_since(self.began)),

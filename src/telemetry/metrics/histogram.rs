@@ -35,21 +35,21 @@ const BUCKETS: usize = BOUNDS.len() + 1;
 
 /// Durations as one thread counts them.
 #[derive(Debug, Default)]
-pub(crate) struct Tape {
+pub(crate) struct Histogram {
     counts: [AtomicU64; BUCKETS],
     nanoseconds: AtomicU64,
 }
 
 /// Durations at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Durations {
+pub(crate) struct HistogramTotals {
     /// How many fell into each bucket, and into none before it.
     pub(crate) counts: [u64; BUCKETS],
     /// All of them together.
     pub(crate) nanoseconds: u64,
 }
 
-impl Tape {
+impl Histogram {
     /// Counts `took`. By one thread only.
     pub(crate) fn note(&self, took: Duration) {
         let nanoseconds = nanoseconds(took);
@@ -67,7 +67,7 @@ impl Tape {
     }
 
     /// Adds what was counted to `sum`.
-    pub(crate) fn add_to(&self, sum: &mut Durations) {
+    pub(crate) fn add_to(&self, sum: &mut HistogramTotals) {
         for (sum, count) in sum.counts.iter_mut().zip(&self.counts) {
             *sum += count.load(Ordering::Relaxed);
         }
@@ -75,7 +75,7 @@ impl Tape {
     }
 }
 
-impl Durations {
+impl HistogramTotals {
     /// How many there are.
     pub(crate) fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -117,13 +117,13 @@ fn nanoseconds(took: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn of(all: &[Duration]) -> Durations {
-        let (own, shared) = (Tape::default(), Tape::default());
+    fn of(all: &[Duration]) -> HistogramTotals {
+        let (own, shared) = (Histogram::default(), Histogram::default());
         all.iter().for_each(|took| {
             own.note(*took);
             shared.note_shared(*took);
         });
-        let (mut sum, mut other) = (Durations::default(), Durations::default());
+        let (mut sum, mut other) = (HistogramTotals::default(), HistogramTotals::default());
         own.add_to(&mut sum);
         shared.add_to(&mut other);
         assert_eq!(sum, other, "both ways count alike");

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::count::add;
-use crate::telemetry::metrics::worker::Sheet;
+use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// What one worker has counted. It alone writes.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct Http2Counters {
     connections_begun: AtomicU64,
     connections_ended: AtomicU64,
     streams: AtomicU64,
     most_streams: AtomicU64,
     most_resets: AtomicU64,
     resets: AtomicU64,
-    breaches: [AtomicU64; Breach::ALL.len()],
+    breaches: [AtomicU64; ProtocolViolation::ALL.len()],
 }
 
 /// What all workers have counted.
@@ -31,12 +31,12 @@ pub(crate) struct Http2Totals {
     pub(crate) most_resets: u64,
     /// Streams that clients reset, or had reset.
     pub(crate) resets: u64,
-    breaches: [u64; Breach::ALL.len()],
+    breaches: [u64; ProtocolViolation::ALL.len()],
 }
 
 /// Why a connection was ended for what its client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Breach {
+pub(crate) enum ProtocolViolation {
     /// Frames that RFC 9113 does not allow.
     Malformed,
     /// More resets than are allowed.
@@ -45,11 +45,11 @@ pub(crate) enum Breach {
     Frames,
 }
 
-impl Breach {
+impl ProtocolViolation {
     pub(crate) const ALL: [Self; 3] = [Self::Malformed, Self::Resets, Self::Frames];
 }
 
-impl Counts {
+impl Http2Counters {
     pub(super) fn add_to(&self, totals: &mut Http2Totals) {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         // In this order, so that no connection is missed: one that begins meanwhile may be one too many, never one too few.
@@ -67,20 +67,20 @@ impl Counts {
 
 impl Http2Totals {
     /// Connections that were ended for that.
-    pub(crate) fn breaches(&self, why: Breach) -> u64 {
+    pub(crate) fn breaches(&self, why: ProtocolViolation) -> u64 {
         self.breaches[why as usize]
     }
 }
 
 /// A connection, as it is counted: from its beginning to its drop.
-pub(crate) struct Counted {
-    sheet: Arc<Sheet>,
-    known: Standing,
+pub(crate) struct CountedConnection {
+    sheet: Arc<WorkerMetrics>,
+    known: ConnectionState,
 }
 
 /// How a connection stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct ConnectionState {
     /// Streams that are open.
     pub(crate) streams: u64,
     /// Streams that were reset since it began, and in about ten seconds.
@@ -88,14 +88,14 @@ pub(crate) struct Standing {
     pub(crate) recent_resets: u64,
 }
 
-impl Counted {
-    pub(crate) fn begin(sheet: Arc<Sheet>) -> Self {
+impl CountedConnection {
+    pub(crate) fn begin(sheet: Arc<WorkerMetrics>) -> Self {
         add(&sheet.http2.connections_begun, 1);
-        Self { sheet, known: Standing::default() }
+        Self { sheet, known: ConnectionState::default() }
     }
 
     /// It stands so now.
-    pub(crate) fn stands(&mut self, now: Standing) {
+    pub(crate) fn stands(&mut self, now: ConnectionState) {
         if now == self.known {
             return;
         }
@@ -109,14 +109,14 @@ impl Counted {
     }
 
     /// It ends for what its client sent.
-    pub(crate) fn breach(&self, why: Breach) {
+    pub(crate) fn breach(&self, why: ProtocolViolation) {
         add(&self.sheet.http2.breaches[why as usize], 1);
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
-        self.stands(Standing { streams: 0, ..self.known });
+        self.stands(ConnectionState { streams: 0, ..self.known });
         add(&self.sheet.http2.connections_ended, 1);
     }
 }
@@ -130,16 +130,16 @@ fn raise(most: &AtomicU64, now: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::registry::Ledger;
+    use crate::telemetry::metrics::registry::Metrics;
 
     #[test]
     fn open_streams_are_those_of_all_connections_and_the_most_are_those_of_one() {
-        let ledger = Ledger::default();
+        let ledger = Metrics::default();
         let (one, other) = (ledger.sheet(), ledger.sheet());
-        let mut first = Counted::begin(Arc::clone(&one));
-        let mut second = Counted::begin(one);
-        let mut third = Counted::begin(other);
-        let standing = |streams| Standing { streams, ..Standing::default() };
+        let mut first = CountedConnection::begin(Arc::clone(&one));
+        let mut second = CountedConnection::begin(one);
+        let mut third = CountedConnection::begin(other);
+        let standing = |streams| ConnectionState { streams, ..ConnectionState::default() };
         first.stands(standing(3));
         second.stands(standing(5));
         third.stands(standing(2));
@@ -156,15 +156,15 @@ mod tests {
 
     #[test]
     fn resets_are_told_as_they_stand_and_counted_once() {
-        let ledger = Ledger::default();
-        let mut counted = Counted::begin(ledger.sheet());
+        let ledger = Metrics::default();
+        let mut counted = CountedConnection::begin(ledger.sheet());
         for (resets, recent_resets) in [(2, 2), (2, 1), (7, 6), (7, 0)] {
-            counted.stands(Standing { streams: 0, resets, recent_resets });
+            counted.stands(ConnectionState { streams: 0, resets, recent_resets });
         }
-        counted.breach(Breach::Resets);
+        counted.breach(ProtocolViolation::Resets);
         drop(counted);
         let totals = ledger.totals().http2;
         assert_eq!((totals.resets, totals.most_resets), (7, 6));
-        assert_eq!(Breach::ALL.map(|why| totals.breaches(why)), [0, 1, 0]);
+        assert_eq!(ProtocolViolation::ALL.map(|why| totals.breaches(why)), [0, 1, 0]);
     }
 }

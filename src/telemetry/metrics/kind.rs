@@ -1,15 +1,15 @@
 //! What exchanges and bytes are told apart by where they are counted.
 
-use super::outcome::{Outcome, Protocol};
+use super::outcome::{ExchangeOutcome, Protocol};
 use crate::http::method::Method;
 
 /// What ended exchanges are told apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kind {
+pub(crate) struct ExchangeKind {
     pub(crate) method: MethodKind,
     pub(crate) class: StatusClass,
     pub(crate) protocol: Protocol,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: ExchangeOutcome,
 }
 
 /// What methods are told apart for counting: a client may invent as many as it likes.
@@ -36,7 +36,7 @@ pub(crate) enum StatusClass {
 
 /// Why no request was made of what came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RefusedHead {
+pub(crate) enum RejectedHead {
     /// It was longer than it may be, or had more fields.
     TooLarge,
     /// It did not come in time.
@@ -47,7 +47,7 @@ pub(crate) enum RefusedHead {
 
 /// How bytes of a response reach the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Path {
+pub(crate) enum SendPath {
     /// From memory of our own.
     Heap,
     /// By `writev` from a mapping.
@@ -58,10 +58,10 @@ pub(crate) enum Path {
     Copied,
 }
 
-impl Kind {
+impl ExchangeKind {
     /// All of them, in the order of their indices.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        Outcome::ALL.into_iter().flat_map(|outcome| {
+        ExchangeOutcome::ALL.into_iter().flat_map(|outcome| {
             Protocol::ALL.into_iter().flat_map(move |protocol| {
                 StatusClass::ALL.into_iter().flat_map(move |class| {
                     MethodKind::ALL.into_iter().map(move |method| Self { method, class, protocol, outcome })
@@ -133,11 +133,11 @@ impl StatusClass {
     }
 }
 
-impl RefusedHead {
+impl RejectedHead {
     pub(crate) const ALL: [Self; 3] = [Self::TooLarge, Self::TooSlow, Self::Malformed];
 }
 
-impl Path {
+impl SendPath {
     pub(crate) const ALL: [Self; 4] = [Self::Heap, Self::Writev, Self::Sendfile, Self::Copied];
 
     pub(crate) fn name(self) -> &'static str {
@@ -151,4 +151,4 @@ impl Path {
 }
 
 pub(super) const KINDS: usize =
-    Outcome::ALL.len() * Protocol::ALL.len() * StatusClass::ALL.len() * MethodKind::ALL.len();
+    ExchangeOutcome::ALL.len() * Protocol::ALL.len() * StatusClass::ALL.len() * MethodKind::ALL.len();

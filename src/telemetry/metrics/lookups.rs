@@ -6,14 +6,14 @@ use super::count::add;
 
 /// The counts of one worker.
 #[derive(Debug, Default)]
-pub(crate) struct Lookups {
+pub(crate) struct WorkerLookups {
     hits: [AtomicU64; 4],
     misses: AtomicU64,
 }
 
 /// What a short cut led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hit {
+pub(crate) enum PathCacheHit {
     /// A file on the heap.
     Heap,
     /// A mapped file.
@@ -34,9 +34,9 @@ pub(crate) struct LookupCounts {
     pub(crate) misses: u64,
 }
 
-impl Lookups {
+impl WorkerLookups {
     /// A short cut led there.
-    pub(crate) fn hit(&self, hit: Hit) {
+    pub(crate) fn hit(&self, hit: PathCacheHit) {
         add(&self.hits[hit as usize], 1);
     }
 

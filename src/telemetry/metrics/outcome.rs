@@ -10,7 +10,7 @@ pub(crate) enum Protocol {
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum ExchangeOutcome {
     /// All of the response was handed to the kernel.
     Complete,
     /// The client went before that, or sent what ended the connection.
@@ -41,7 +41,7 @@ impl Protocol {
     }
 }
 
-impl Outcome {
+impl ExchangeOutcome {
     /// All of them.
     pub(crate) const ALL: [Self; 7] = [
         Self::Complete,

@@ -19,36 +19,36 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::telemetry::access_log::record::Register;
-use crate::telemetry::metrics::lookups::{LookupCounts, Lookups};
-use crate::telemetry::metrics::totals::Totals;
-use crate::telemetry::metrics::transfers::{Slowest, Transfer};
-use crate::telemetry::metrics::worker::Sheet;
+use crate::telemetry::access_log::record::AccessLogSink;
+use crate::telemetry::metrics::lookups::{LookupCounts, WorkerLookups};
+use crate::telemetry::metrics::totals::MetricTotals;
+use crate::telemetry::metrics::transfers::{SlowestTransfers, Transfer};
+use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// The sheets of all workers. Cheap to clone; every clone is the same.
 #[derive(Clone, Default)]
-pub struct Ledger {
-    sheets: Arc<Mutex<Vec<Arc<Sheet>>>>,
-    lookups: Arc<Mutex<Vec<Arc<Lookups>>>>,
-    register: Option<Arc<dyn Register>>,
+pub struct Metrics {
+    sheets: Arc<Mutex<Vec<Arc<WorkerMetrics>>>>,
+    lookups: Arc<Mutex<Vec<Arc<WorkerLookups>>>>,
+    register: Option<Arc<dyn AccessLogSink>>,
 }
 
-impl Ledger {
+impl Metrics {
     /// A ledger that hands the notes of exchanges to `register` once they have ended.
-    pub(crate) fn writing(register: Arc<dyn Register>) -> Self {
+    pub(crate) fn writing(register: Arc<dyn AccessLogSink>) -> Self {
         Self { register: Some(register), ..Self::default() }
     }
 
     /// A sheet for one more worker.
-    pub(crate) fn sheet(&self) -> Arc<Sheet> {
-        let sheet = Arc::new(Sheet::handing_to(self.register.clone()));
+    pub(crate) fn sheet(&self) -> Arc<WorkerMetrics> {
+        let sheet = Arc::new(WorkerMetrics::handing_to(self.register.clone()));
         self.sheets.lock().push(Arc::clone(&sheet));
         sheet
     }
 
     /// The same for the short cuts of one more worker.
-    pub(crate) fn lookups(&self) -> Arc<Lookups> {
-        let lookups = Arc::new(Lookups::default());
+    pub(crate) fn lookups(&self) -> Arc<WorkerLookups> {
+        let lookups = Arc::new(WorkerLookups::default());
         self.lookups.lock().push(Arc::clone(&lookups));
         lookups
     }
@@ -63,8 +63,8 @@ impl Ledger {
     }
 
     /// What all workers have counted.
-    pub(crate) fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
+    pub(crate) fn totals(&self) -> MetricTotals {
+        let mut totals = MetricTotals::default();
         for sheet in self.sheets() {
             sheet.add_to(&mut totals);
         }
@@ -73,7 +73,7 @@ impl Ledger {
 
     /// The long responses under way: at most [`TRANSFERS_SHOWN`], the slowest first.
     pub(crate) fn transfers(&self) -> Vec<Transfer> {
-        let mut slowest = Slowest::new(Instant::now(), TRANSFERS_SHOWN);
+        let mut slowest = SlowestTransfers::new(Instant::now(), TRANSFERS_SHOWN);
         for sheet in self.sheets() {
             sheet.transfers.look(&mut slowest);
         }
@@ -86,7 +86,7 @@ impl Ledger {
     }
 
     /// The sheets of all workers that there ever were.
-    fn sheets(&self) -> Vec<Arc<Sheet>> {
+    fn sheets(&self) -> Vec<Arc<WorkerMetrics>> {
         self.sheets.lock().clone()
     }
 }

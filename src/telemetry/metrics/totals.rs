@@ -1,31 +1,31 @@
 //! What all workers have counted, at one moment.
 
 use super::http2::Http2Totals;
-use super::kind::{KINDS, Kind, Path, RefusedHead, StatusClass};
-use super::outcome::Outcome;
-use crate::telemetry::metrics::histogram::Durations;
+use super::kind::{ExchangeKind, KINDS, RejectedHead, SendPath, StatusClass};
+use super::outcome::ExchangeOutcome;
+use crate::telemetry::metrics::histogram::HistogramTotals;
 
 /// The sum of all sheets. Each count is exact; they are not all of the same instant.
 #[derive(Clone, Debug)]
-pub(crate) struct Totals {
+pub(crate) struct MetricTotals {
     ended: Vec<u64>,
-    /// Bytes by path, in the order of [`Path::ALL`].
-    pub(crate) sent: [u64; Path::ALL.len()],
+    /// Bytes by path, in the order of [`SendPath::ALL`].
+    pub(crate) sent: [u64; SendPath::ALL.len()],
     /// Windows that were in memory when they were to be sent, and those that were not.
     pub(crate) resident_windows: u64,
     pub(crate) cold_windows: u64,
     /// The longest head of a request, in bytes.
     pub(crate) longest_head: u64,
-    /// Heads that were refused, in the order of [`RefusedHead::ALL`].
-    pub(super) refused_heads: [u64; RefusedHead::ALL.len()],
+    /// Heads that were refused, in the order of [`RejectedHead::ALL`].
+    pub(super) refused_heads: [u64; RejectedHead::ALL.len()],
     /// From the last byte of a request's head to the end of its exchange.
-    pub(crate) durations: Durations,
+    pub(crate) durations: HistogramTotals,
     /// From the last byte of a request's head to the first one of its response.
-    pub(crate) first_bytes: Durations,
+    pub(crate) first_bytes: HistogramTotals,
     pub(crate) http2: Http2Totals,
 }
 
-impl Totals {
+impl MetricTotals {
     /// Exchanges that have ended.
     pub(crate) fn requests(&self) -> u64 {
         self.ended.iter().sum()
@@ -33,15 +33,15 @@ impl Totals {
 
     /// Exchanges that the server is to blame for: answered with 5xx, or ended by a disk or a file that changed.
     pub(crate) fn errors(&self) -> u64 {
-        let is_error = |kind: Kind| {
+        let is_error = |kind: ExchangeKind| {
             kind.class == StatusClass::ServerError
-                || matches!(kind.outcome, Outcome::Changed | Outcome::Failed)
+                || matches!(kind.outcome, ExchangeOutcome::Changed | ExchangeOutcome::Failed)
         };
         self.sum(is_error)
     }
 
     /// Exchanges that ended so.
-    pub(crate) fn of_outcome(&self, outcome: Outcome) -> u64 {
+    pub(crate) fn of_outcome(&self, outcome: ExchangeOutcome) -> u64 {
         self.sum(|kind| kind.outcome == outcome)
     }
 
@@ -56,13 +56,13 @@ impl Totals {
     }
 
     /// Heads that were refused for that reason.
-    pub(crate) fn refused_heads(&self, why: RefusedHead) -> u64 {
+    pub(crate) fn refused_heads(&self, why: RejectedHead) -> u64 {
         self.refused_heads[why as usize]
     }
 
     /// Exchanges by kind.
-    pub(crate) fn by_kind(&self) -> impl Iterator<Item = (Kind, u64)> {
-        Kind::all().zip(self.ended.iter().copied())
+    pub(crate) fn by_kind(&self) -> impl Iterator<Item = (ExchangeKind, u64)> {
+        ExchangeKind::all().zip(self.ended.iter().copied())
     }
 
     /// What was counted since `earlier`; but for refused heads, the longest one, and what is told of HTTP/2, which are those
@@ -89,22 +89,22 @@ impl Totals {
         self.ended.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     }
 
-    fn sum(&self, of: impl Fn(Kind) -> bool) -> u64 {
+    fn sum(&self, of: impl Fn(ExchangeKind) -> bool) -> u64 {
         self.by_kind().filter(|(kind, _)| of(*kind)).map(|(_, count)| count).sum()
     }
 }
 
-impl Default for Totals {
+impl Default for MetricTotals {
     fn default() -> Self {
         Self {
             ended: vec![0; KINDS],
-            sent: [0; Path::ALL.len()],
+            sent: [0; SendPath::ALL.len()],
             resident_windows: 0,
             cold_windows: 0,
             longest_head: 0,
-            refused_heads: [0; RefusedHead::ALL.len()],
-            durations: Durations::default(),
-            first_bytes: Durations::default(),
+            refused_heads: [0; RejectedHead::ALL.len()],
+            durations: HistogramTotals::default(),
+            first_bytes: HistogramTotals::default(),
             http2: Http2Totals::default(),
         }
     }
@@ -114,29 +114,29 @@ impl Default for Totals {
 mod tests {
     use super::*;
     use crate::telemetry::metrics::exchange::{Exchange, Protocol};
-    use crate::telemetry::metrics::registry::Ledger;
+    use crate::telemetry::metrics::registry::Metrics;
     use std::time::Instant;
 
-    fn end(ledger: &Ledger, status: u16, outcome: Outcome) {
+    fn end(ledger: &Metrics, status: u16, outcome: ExchangeOutcome) {
         let now = Instant::now();
         let sheet = ledger.sheet();
         sheet.end(&Exchange { status, ..Exchange::new(now, None, Protocol::Http2) }, outcome, now);
-        sheet.sent(Path::Copied, 7);
+        sheet.sent(SendPath::Copied, 7);
     }
 
     #[test]
     fn errors_are_what_the_server_is_to_blame_for() {
         for (status, outcome, errors) in [
-            (200, Outcome::Complete, 0),
-            (404, Outcome::Complete, 0),
-            (200, Outcome::ClientGone, 0),
-            (200, Outcome::Drained, 0),
-            (503, Outcome::Complete, 1),
-            (503, Outcome::ClientGone, 1),
-            (200, Outcome::Failed, 1),
-            (206, Outcome::Changed, 1),
+            (200, ExchangeOutcome::Complete, 0),
+            (404, ExchangeOutcome::Complete, 0),
+            (200, ExchangeOutcome::ClientGone, 0),
+            (200, ExchangeOutcome::Drained, 0),
+            (503, ExchangeOutcome::Complete, 1),
+            (503, ExchangeOutcome::ClientGone, 1),
+            (200, ExchangeOutcome::Failed, 1),
+            (206, ExchangeOutcome::Changed, 1),
         ] {
-            let ledger = Ledger::default();
+            let ledger = Metrics::default();
             end(&ledger, status, outcome);
             assert_eq!(ledger.totals().errors(), errors, "{status} {outcome:?}");
             assert_eq!((ledger.totals().requests(), ledger.totals().bytes()), (1, 7));
@@ -145,11 +145,11 @@ mod tests {
 
     #[test]
     fn sheets_are_added_up_and_what_was_before_is_taken_away() {
-        let ledger = Ledger::default();
-        end(&ledger, 200, Outcome::Complete);
+        let ledger = Metrics::default();
+        end(&ledger, 200, ExchangeOutcome::Complete);
         let before = ledger.totals();
-        end(&ledger, 200, Outcome::Complete);
-        end(&ledger, 500, Outcome::Complete);
+        end(&ledger, 200, ExchangeOutcome::Complete);
+        end(&ledger, 500, ExchangeOutcome::Complete);
         assert_eq!(ledger.totals().requests(), 3);
         let since = ledger.totals().since(&before);
         assert_eq!((since.requests(), since.errors(), since.bytes(), since.durations.count()), (2, 1, 14, 2));

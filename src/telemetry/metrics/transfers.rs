@@ -26,7 +26,7 @@ struct Slots {
 
 /// What a transfer is, from its beginning.
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub(crate) struct TransferStart {
     pub(crate) client: ClientKey,
     /// None where no file is sent, as with listings and archives.
     pub(crate) path: Option<SitePath<'static>>,
@@ -39,13 +39,13 @@ pub(crate) struct Begun {
 
 #[derive(Debug)]
 struct Entry {
-    begun: Begun,
+    begun: TransferStart,
     sent: AtomicU64,
 }
 
 /// A transfer that is shown; no longer once it is dropped.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct ListedTransfer {
     slots: Arc<Mutex<Slots>>,
     slot: usize,
     entry: Arc<Entry>,
@@ -67,7 +67,7 @@ pub(crate) struct Transfer {
 
 impl Transfers {
     /// From now on the transfer is shown, of which so much was `sent`.
-    pub(crate) fn enter(&self, begun: Begun, sent: u64) -> Shown {
+    pub(crate) fn enter(&self, begun: TransferStart, sent: u64) -> ListedTransfer {
         let entry = Arc::new(Entry { begun, sent: AtomicU64::new(sent) });
         let mut slots = self.slots.lock();
         let slot = slots.free.pop().unwrap_or(slots.entries.len());
@@ -75,7 +75,7 @@ impl Transfers {
             Some(place) => *place = Some(Arc::clone(&entry)),
             None => slots.entries.push(Some(Arc::clone(&entry))),
         }
-        Shown { slots: Arc::clone(&self.slots), slot, entry }
+        ListedTransfer { slots: Arc::clone(&self.slots), slot, entry }
     }
 
     /// Transfers under way.
@@ -85,7 +85,7 @@ impl Transfers {
     }
 
     /// Adds those to `slowest` that are slower than what it has.
-    pub(super) fn look(&self, slowest: &mut Slowest) {
+    pub(super) fn look(&self, slowest: &mut SlowestTransfers) {
         let mut start = 0;
         loop {
             // Piece by piece: the worker waits for no more than one of them.
@@ -99,14 +99,14 @@ impl Transfers {
     }
 }
 
-impl Shown {
+impl ListedTransfer {
     /// So many bytes of it have been handed to the kernel.
     pub(crate) fn has_sent(&self, sent: u64) {
         self.entry.sent.store(sent, Ordering::Relaxed);
     }
 }
 
-impl Drop for Shown {
+impl Drop for ListedTransfer {
     fn drop(&mut self) {
         let mut slots = self.slots.lock();
         let gone = slots.entries.get_mut(self.slot).and_then(Option::take);
@@ -122,7 +122,7 @@ impl Drop for Shown {
 }
 
 /// The slowest transfers, of those that have gone on for a second; then others.
-pub(super) struct Slowest {
+pub(super) struct SlowestTransfers {
     now: Instant,
     most: usize,
     found: BinaryHeap<Ranked>,
@@ -134,7 +134,7 @@ struct Ranked {
     entry: Arc<Entry>,
 }
 
-impl Slowest {
+impl SlowestTransfers {
     pub(super) fn new(now: Instant, most: usize) -> Self {
         Self { now, most, found: BinaryHeap::new() }
     }
@@ -157,7 +157,7 @@ impl Slowest {
     /// The slowest first.
     pub(super) fn into_transfers(self) -> Vec<Transfer> {
         let shown = |Ranked { entry, .. }: Ranked| {
-            let Begun { client, path, total, at, protocol } = &entry.begun;
+            let TransferStart { client, path, total, at, protocol } = &entry.begun;
             Transfer {
                 client: *client,
                 path: path.clone(),
@@ -200,16 +200,22 @@ const LOOKED_AT: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::registry::Ledger;
+    use crate::telemetry::metrics::registry::Metrics;
 
-    fn begun(client: u32, at: Instant) -> Begun {
+    fn begun(client: u32, at: Instant) -> TransferStart {
         let path = Some(SitePath::root().entry(b"a").entry(b"b.bin"));
-        Begun { client: ClientKey::V4(client), path, total: Some(1000), at, protocol: Protocol::Http11 }
+        TransferStart {
+            client: ClientKey::V4(client),
+            path,
+            total: Some(1000),
+            at,
+            protocol: Protocol::Http11,
+        }
     }
 
     #[test]
     fn the_slowest_come_first_and_those_that_just_began_last() {
-        let (ledger, now) = (Ledger::default(), Instant::now());
+        let (ledger, now) = (Metrics::default(), Instant::now());
         let Some(then) = now.checked_sub(Duration::from_secs(10)) else { return };
         let sheets = [ledger.sheet(), ledger.sheet()];
         let _shown = [
@@ -225,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_has_ended_is_shown_no_longer_and_what_goes_on_is_told_as_it_is() {
-        let (ledger, now) = (Ledger::default(), Instant::now());
+        let (ledger, now) = (Metrics::default(), Instant::now());
         let sheet = ledger.sheet();
         let (first, second) =
             (sheet.transfers.enter(begun(1, now), 0), sheet.transfers.enter(begun(2, now), 5));
@@ -240,7 +246,7 @@ mod tests {
 
     #[test]
     fn so_many_are_shown_and_no_more() {
-        let (ledger, now) = (Ledger::default(), Instant::now());
+        let (ledger, now) = (Metrics::default(), Instant::now());
         let sheet = ledger.sheet();
         let _shown: Vec<_> = (0..3000).map(|client| sheet.transfers.enter(begun(client, now), 0)).collect();
         assert_eq!(ledger.transfers().len(), crate::telemetry::metrics::registry::TRANSFERS_SHOWN);

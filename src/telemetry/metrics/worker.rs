@@ -8,44 +8,44 @@ use super::count::add;
 use super::exchange::Exchange;
 use super::http2;
 use super::kind::KINDS;
-pub(crate) use super::kind::{Kind, MethodKind, Path, RefusedHead, StatusClass};
-use super::outcome::Outcome;
-use super::totals::Totals;
+pub(crate) use super::kind::{ExchangeKind, MethodKind, RejectedHead, SendPath, StatusClass};
+use super::outcome::ExchangeOutcome;
+use super::totals::MetricTotals;
 use super::transfers::Transfers;
-use crate::telemetry::access_log::record::{Note, Register};
-use crate::telemetry::metrics::histogram::Tape;
+use crate::telemetry::access_log::record::{AccessLogRecord, AccessLogSink};
+use crate::telemetry::metrics::histogram::Histogram;
 
 /// The counts of one worker.
-pub(crate) struct Sheet {
+pub(crate) struct WorkerMetrics {
     /// Who takes the notes of exchanges that have ended.
-    register: Option<Arc<dyn Register>>,
+    register: Option<Arc<dyn AccessLogSink>>,
     ended: [AtomicU64; KINDS],
-    sent: [AtomicU64; Path::ALL.len()],
+    sent: [AtomicU64; SendPath::ALL.len()],
     /// Windows that were in memory when they were to be sent, and those that were not.
     resident_windows: AtomicU64,
     cold_windows: AtomicU64,
     /// The longest head of a request, in bytes.
     longest_head: AtomicU64,
-    refused_heads: [AtomicU64; RefusedHead::ALL.len()],
+    refused_heads: [AtomicU64; RejectedHead::ALL.len()],
     /// Of exchanges whose response left at once: its first byte left when it ended.
-    at_once: Tape,
+    at_once: Histogram,
     /// Of the others.
-    durations: Tape,
-    first_bytes: Tape,
-    pub(super) http2: http2::Counts,
+    durations: Histogram,
+    first_bytes: Histogram,
+    pub(super) http2: http2::Http2Counters,
     /// Responses under way that had to wait.
     pub(crate) transfers: Transfers,
 }
 
-impl Sheet {
+impl WorkerMetrics {
     /// A sheet that hands notes to `register`.
-    pub(super) fn handing_to(register: Option<Arc<dyn Register>>) -> Self {
+    pub(super) fn handing_to(register: Option<Arc<dyn AccessLogSink>>) -> Self {
         Self { register, ..Self::default() }
     }
 
     /// An exchange has ended at `now`.
-    pub(crate) fn end(&self, exchange: &Exchange, outcome: Outcome, now: Instant) {
-        let kind = Kind {
+    pub(crate) fn end(&self, exchange: &Exchange, outcome: ExchangeOutcome, now: Instant) {
+        let kind = ExchangeKind {
             method: MethodKind::of(exchange.method),
             class: StatusClass::of(exchange.status),
             protocol: exchange.protocol,
@@ -68,7 +68,13 @@ impl Sheet {
     }
 
     #[inline(never)]
-    fn hand_over(&self, mut note: Box<Note>, exchange: &Exchange, outcome: Outcome, now: Instant) {
+    fn hand_over(
+        &self,
+        mut note: Box<AccessLogRecord>,
+        exchange: &Exchange,
+        outcome: ExchangeOutcome,
+        now: Instant,
+    ) {
         if let Some(register) = self.register.as_ref().filter(|_| note.is_written) {
             note.end(exchange.ended(outcome, now));
             register.enter(note);
@@ -76,7 +82,7 @@ impl Sheet {
     }
 
     /// So many bytes went that way.
-    pub(crate) fn sent(&self, path: Path, bytes: usize) {
+    pub(crate) fn sent(&self, path: SendPath, bytes: usize) {
         add(&self.sent[path as usize], bytes as u64);
     }
 
@@ -98,12 +104,12 @@ impl Sheet {
     }
 
     /// A head was refused.
-    pub(crate) fn refused_head(&self, why: RefusedHead) {
+    pub(crate) fn refused_head(&self, why: RejectedHead) {
         add(&self.refused_heads[why as usize], 1);
     }
 
     /// Adds what was counted to `totals`.
-    pub(super) fn add_to(&self, totals: &mut Totals) {
+    pub(super) fn add_to(&self, totals: &mut MetricTotals) {
         totals.add(self.ended.iter().map(|count| count.load(Ordering::Relaxed)));
         for (sum, sent) in totals.sent.iter_mut().zip(&self.sent) {
             *sum += sent.load(Ordering::Relaxed);
@@ -123,7 +129,7 @@ impl Sheet {
     }
 }
 
-impl Default for Sheet {
+impl Default for WorkerMetrics {
     fn default() -> Self {
         Self {
             register: None,
@@ -133,10 +139,10 @@ impl Default for Sheet {
             cold_windows: AtomicU64::new(0),
             longest_head: AtomicU64::new(0),
             refused_heads: Default::default(),
-            at_once: Tape::default(),
-            durations: Tape::default(),
-            first_bytes: Tape::default(),
-            http2: http2::Counts::default(),
+            at_once: Histogram::default(),
+            durations: Histogram::default(),
+            first_bytes: Histogram::default(),
+            http2: http2::Http2Counters::default(),
             transfers: Transfers::default(),
         }
     }
@@ -151,30 +157,30 @@ mod tests {
 
     #[test]
     fn kinds_come_in_the_order_of_their_indices() {
-        assert_eq!(Kind::all().count(), KINDS);
-        for (index, kind) in Kind::all().enumerate() {
+        assert_eq!(ExchangeKind::all().count(), KINDS);
+        for (index, kind) in ExchangeKind::all().enumerate() {
             assert_eq!(kind.index(), index, "{kind:?}");
         }
     }
 
     #[test]
     fn an_exchange_is_counted_once_with_its_times() {
-        let (sheet, began) = (Sheet::default(), Instant::now());
+        let (sheet, began) = (WorkerMetrics::default(), Instant::now());
         let after = |millis| began + Duration::from_millis(millis);
         for (first_byte, status, outcome) in [
-            (Some(after(8)), 200, Outcome::Complete),
-            (Some(after(2)), 206, Outcome::ClientGone),
-            (None, 0, Outcome::Drained),
+            (Some(after(8)), 200, ExchangeOutcome::Complete),
+            (Some(after(2)), 206, ExchangeOutcome::ClientGone),
+            (None, 0, ExchangeOutcome::Drained),
         ] {
             let new = Exchange::new(began, Some(Method::Get), Protocol::Http11);
             sheet.end(&Exchange { first_byte, status, ..new }, outcome, after(8));
         }
-        let mut totals = Totals::default();
+        let mut totals = MetricTotals::default();
         sheet.add_to(&mut totals);
         assert_eq!(totals.requests(), 3);
         assert_eq!((totals.durations.count(), totals.durations.nanoseconds), (3, 24_000_000));
         assert_eq!((totals.first_bytes.count(), totals.first_bytes.nanoseconds), (2, 10_000_000));
-        assert_eq!(totals.of_outcome(Outcome::ClientGone), 1);
+        assert_eq!(totals.of_outcome(ExchangeOutcome::ClientGone), 1);
         assert_eq!(totals.of_class(StatusClass::Successful), 2);
         assert_eq!(totals.of_class(StatusClass::None), 1);
     }

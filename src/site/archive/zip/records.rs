@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Written;
-use crate::files::directory::Kind;
+use crate::files::directory::EntryKind;
 use crate::site::archive::plan::Planned;
 
 /// What the archive says of an entry at its beginning, and again in the directory at its end.
-pub(super) struct Central<'a> {
+pub(super) struct CentralRecord<'a> {
     name: &'a [u8],
-    kind: Kind,
+    kind: EntryKind,
     size: u64,
     /// Seconds since the epoch.
     modified: i64,
@@ -20,19 +20,19 @@ pub(super) struct Central<'a> {
 }
 
 /// What the archive says of itself at its very end.
-pub(super) struct Totals {
+pub(super) struct ZipTotals {
     pub(super) entries: u64,
     /// Where the directory starts, and how long it is.
     pub(super) start: u64,
     pub(super) size: u64,
 }
 
-impl<'a> Central<'a> {
+impl<'a> CentralRecord<'a> {
     pub(super) fn of(name: &'a [u8], entry: &Planned) -> io::Result<Self> {
         if name.len() > usize::from(u16::MAX) {
             return Err(io::Error::other(format!("/{}: the name is too long for zip", entry.path)));
         }
-        let size = if entry.kind == Kind::File { entry.version.size() } else { 0 };
+        let size = if entry.kind == EntryKind::File { entry.version.size() } else { 0 };
         let (modified, _) = entry.version.modified_at();
         Ok(Self { name, kind: entry.kind, size, modified, is_large: size > LARGE_FROM })
     }
@@ -123,13 +123,13 @@ impl<'a> Central<'a> {
 
     fn attributes(&self) -> u32 {
         match self.kind {
-            Kind::File => 0o100_644 << 16,
-            Kind::Directory => 0o040_755 << 16 | DOS_DIRECTORY,
+            EntryKind::File => 0o100_644 << 16,
+            EntryKind::Directory => 0o040_755 << 16 | DOS_DIRECTORY,
         }
     }
 }
 
-impl Totals {
+impl ZipTotals {
     /// The ends of the directory (§4.3.14 to §4.3.16).
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let Self { entries, start, size } = *self;
@@ -240,13 +240,14 @@ mod tests {
     fn what_exceeds_narrow_fields_has_wide_ones() {
         let totals = |entries, start| {
             let mut out = Vec::new();
-            Totals { entries, start, size: 10 }.write(&mut out);
+            ZipTotals { entries, start, size: 10 }.write(&mut out);
             out.len()
         };
         assert_eq!(totals(65_534, 0), 22);
         assert_eq!(totals(65_535, 0), 22 + 56 + 20);
         assert_eq!(totals(1, 1 << 32), 22 + 56 + 20);
-        let large = Central { name: b"a", kind: Kind::File, size: 5 << 30, modified: 0, is_large: true };
+        let large =
+            CentralRecord { name: b"a", kind: EntryKind::File, size: 5 << 30, modified: 0, is_large: true };
         let mut out = Vec::new();
         let written = Written { offset: 6 << 30, compressed: 4 << 30, checksum: 7 };
         large.write_descriptor(&written, &mut out).unwrap();
