@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use pagecast::cli::{self, Outcome};
+use pagecast::cli::{self, CommandOutput};
 use pagecast::config::{self, Action, LoadedConfig, ProcessInputs, SystemFileReader};
 
 fn main() -> ExitCode {
@@ -30,7 +30,7 @@ fn perform(loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
     }
 }
 
-fn tell(outcome: &Outcome) -> ExitCode {
+fn tell(outcome: &CommandOutput) -> ExitCode {
     let printed = print(&outcome.out);
     let _ = io::stderr().write_all(outcome.err.as_bytes());
     if outcome.is_clean { printed } else { ExitCode::from(EXIT_FINDINGS) }

@@ -1,2 +1,0 @@
-//! What operators and load balancers see.
-
