@@ -106,7 +106,7 @@ def draw(rows):
         middle = TOP + ROW * index + ROW // 2
         best = max(numbers[name] for name in PEERS if name in numbers)
         out.append(f'<text x="{LEFT - 14}" y="{middle + 4}" text-anchor="end">{escape(CASES.get(case, case))}</text>')
-        for name in (*PEERS, OURS):
+        for name in (OURS, *PEERS):  # ours first: the outlines of close peers stay visible on top
             if name in numbers:
                 out.append(mark(name, place(numbers[name] / best), middle))
         out.append(
