@@ -29,7 +29,7 @@ use crate::http::challenge::{BearerError, Challenge};
 use crate::http::credentials::{AuthScheme, Credentials, Login, Token};
 use crate::http::signed_url::SignedUrlQuery;
 use crate::http::target::SitePath;
-use crate::limits::admission::Limits;
+use crate::limits::client_limits::Limits;
 use crate::limits::attempts::AttemptRate;
 use crate::limits::clients::ClientState;
 

@@ -29,7 +29,7 @@ use super::worker::{ConnectionSettings, Worker, WorkerRegistration};
 use crate::http::client_key::ClientKey;
 use crate::http::method::Method;
 use crate::http::transport_info::TransportInfo;
-use crate::limits::admission::RequestPermit;
+use crate::limits::client_limits::RequestPermit;
 use crate::limits::bandwidth::ResponsePace;
 use crate::net::abort::{no_piece, refusal_of, tell, why_broken};
 use crate::net::app_response::response_of;

@@ -12,8 +12,8 @@ use tokio::time::Sleep;
 
 use super::socket::Socket;
 use crate::http::client_key::ClientKey;
-use crate::limits::admission::Limits;
-use crate::limits::bandwidth::total_rate::{RateGrant, Ticket};
+use crate::limits::client_limits::Limits;
+use crate::limits::total_bandwidth::{RateGrant, Ticket};
 use crate::limits::bandwidth::{ClientPace, ResponsePace};
 use crate::limits::clients::ClientState;
 use crate::sys::rate_bucket::{LATE, RateBucket, chunk, nanoseconds};

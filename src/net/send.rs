@@ -13,7 +13,7 @@ use super::tls::session::RECORD;
 use super::worker::Worker;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
-use crate::limits::admission::Limits;
+use crate::limits::client_limits::Limits;
 use crate::limits::bandwidth::ResponsePace;
 use crate::net::bulk_scheduler::BulkTurn;
 use crate::net::pacing::Pacer;

@@ -24,7 +24,7 @@ use super::source::BodySource;
 use crate::http::client_key::ClientKey;
 use crate::http::method::Method;
 use crate::http::transport_info::TransportInfo;
-use crate::limits::admission::RequestPermit;
+use crate::limits::client_limits::RequestPermit;
 use crate::limits::bandwidth::ResponsePace;
 use crate::net::abort::{no_piece, refusal_of, tell};
 use crate::net::app_response::response_of;
