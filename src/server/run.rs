@@ -237,7 +237,7 @@ impl Components {
                 noting: RequestLogOptions::of(config),
             },
             guard: guard.clone(),
-            ledger: Metrics::writing(Arc::new(access_log.clone())),
+            metrics: Metrics::with_access_log(Arc::new(access_log.clone())),
             tls: tls.clone(),
             health: health.clone(),
             watchdog: watchdog.cloned(),
@@ -264,7 +264,7 @@ impl Components {
             gate: plan.served.manners.gate.clone(),
             directories: plan.served.manners.directories.clone(),
             progress: Arc::clone(warmth.progress()),
-            ledger: plan.ledger.clone(),
+            metrics: plan.metrics.clone(),
             access_log: access_log.clone(),
             tls: plan.tls.clone(),
             reloader: reloader.clone(),
@@ -381,7 +381,7 @@ async fn keep_log(access_log: AccessLog, reloads: ReloadRequests) {
     let telling = async {
         loop {
             ticks.tick().await;
-            access_log.tell_losses(Instant::now());
+            access_log.report_losses(Instant::now());
         }
     };
     let reopening = async {

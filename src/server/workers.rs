@@ -35,7 +35,7 @@ use crate::telemetry::metrics::registry::Metrics;
 pub(super) struct WorkerPlan {
     pub(super) served: WorkerView,
     pub(super) guard: Limits,
-    pub(super) ledger: Metrics,
+    pub(super) metrics: Metrics,
     /// Where TLS is spoken anywhere.
     pub(super) tls: Option<Tls>,
     pub(super) health: Health,
@@ -175,14 +175,14 @@ async fn work(
     let WorkerPlan {
         served: WorkerView { files, manners, bounds, noting },
         guard,
-        ledger,
+        metrics,
         tls,
         health,
         watchdog,
         accepts_from,
         lifecycle,
     } = plan;
-    let lookups = ledger.lookups();
+    let lookups = metrics.worker_lookups();
     let first = Site::counting(files.clone(), manners, Arc::clone(&lookups));
     let site = Rc::new(RefCell::new(first));
     let app = match app(&site, &health).await {
@@ -192,7 +192,7 @@ async fn work(
             return 0;
         }
     };
-    let worker = Worker::new(app, files, bounds, guard, &ledger);
+    let worker = Worker::new(app, files, bounds, guard, &metrics);
     worker.set_noting(noting);
     let accepting: Vec<_> = doors
         .into_iter()
