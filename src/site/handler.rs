@@ -36,7 +36,7 @@ use crate::http::query::QueryOptions;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
 use crate::http::transport_info::TransportInfo;
-use crate::limits::admission::{AdmissionOutcome, Limits};
+use crate::limits::client_limits::{AdmissionOutcome, Limits};
 use crate::net::prerendered::PrerenderedResponse;
 use crate::net::request_log::RequestLogOptions;
 use crate::site::cors::{add_cors, preflight};
