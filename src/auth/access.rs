@@ -29,8 +29,8 @@ use crate::http::challenge::{BearerError, Challenge};
 use crate::http::credentials::{AuthScheme, Credentials, Login, Token};
 use crate::http::signed_url::SignedUrlQuery;
 use crate::http::target::SitePath;
-use crate::limits::admission::Limits;
 use crate::limits::attempts::AttemptRate;
+use crate::limits::client_limits::Limits;
 use crate::limits::clients::ClientState;
 
 /// Judges who asks by what the files of secrets say. Cheap to clone; every clone is the same.

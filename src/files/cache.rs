@@ -323,6 +323,13 @@ impl Files {
         }
     }
 
+    /// Whether the file is still the asset's version, for a response that needs no handle: by an idle handle of the asset,
+    /// else by its path. Never waits.
+    pub(crate) fn is_current(&self, asset: &Asset) -> bool {
+        let handle = self.warm_handle(asset);
+        self.is_unchanged(asset, handle.as_deref()).unwrap_or(false)
+    }
+
     /// The threads that read cold pages into memory.
     pub(crate) fn reads(&self) -> &ColdReads {
         &self.inner.reads

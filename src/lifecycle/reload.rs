@@ -21,7 +21,7 @@ use crate::files::{FileSettings, Files};
 use crate::http::redirects::Redirects;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::progress::Warmup;
-use crate::limits::admission::Limits;
+use crate::limits::client_limits::Limits;
 use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;

@@ -17,7 +17,7 @@ use super::stall::STALL_LOOKS;
 use crate::config::Config;
 use crate::files::Files;
 use crate::files::residency::{PageTable, RecentlyResident, SCRATCH};
-use crate::limits::admission::Limits;
+use crate::limits::client_limits::Limits;
 use crate::limits::connections::{ConnectionSlot, WorkerConnections};
 use crate::net::bulk_scheduler::BulkScheduler;
 use crate::net::request_log::RequestLogOptions;

@@ -32,7 +32,7 @@ use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{ConfigInEffect, ReloadRequests, Reloader, WorkerUpdate, WorkerView};
 use crate::lifecycle::warmup::progress::Warmup;
 use crate::lifecycle::warmup::restore::WarmupState;
-use crate::limits::admission::Limits;
+use crate::limits::client_limits::Limits;
 use crate::net::listener::{BoundAddress, SocketOrigin};
 use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::Certificates;

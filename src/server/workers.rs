@@ -20,7 +20,7 @@ use crate::admin::health::Health;
 use crate::config::{Config, DurationSetting};
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{WorkerUpdate, WorkerView};
-use crate::limits::admission::Limits;
+use crate::limits::client_limits::Limits;
 use crate::net::listener::{BoundAddress, ListenerSpec, Scheme, deal};
 use crate::net::tls::config::Tls;
 use crate::net::worker::Worker;

@@ -19,7 +19,7 @@ use crate::files::{Fault, Files};
 use crate::http::client_key::ClientKey;
 use crate::http::query::ListingFormat;
 use crate::http::target::SitePath;
-use crate::limits::client_places::{ClientSlot, ClientSlots};
+use crate::limits::client_slots::{ClientSlot, ClientSlots};
 use crate::site::archive::plan::{ArchivePlan, PlanError, TreeFilter};
 use crate::site::archive::writer::{Archive, ArchiveFormat, ArchiveLimits};
 use crate::site::listing::page::{EtagOf, Listing, ListingRequestPage};

@@ -20,7 +20,7 @@ use pagecast::auth::access::Authenticator;
 use pagecast::config::policy::rules::Rules;
 use pagecast::config::{CachesGroup, Config, CredentialFiles, OnOff, ResolvedLimits, Symlinks};
 use pagecast::files::{FileSettings, Files, Root};
-use pagecast::limits::admission::Limits;
+use pagecast::limits::client_limits::Limits;
 use pagecast::net::opening;
 use pagecast::net::socket::Socket;
 use pagecast::net::worker::{ConnectionSettings, Http2Bounds, Worker};

@@ -1,16 +1,7 @@
-//! How fast responses are sent: each connection's, each client's, and all together.
+//! How fast responses are sent: the rate of each connection, of each client, and of all clients together.
 //!
-//! | room        | what it knows                                        |
-//! |-------------|------------------------------------------------------|
-//! | `bucket`    | when the next byte is due                            |
-//! | `allowance` | the buckets of one client                            |
-//! | `total`     | how one rate is shared among the clients             |
-//!
-//! What counts are the bytes of responses whose body is a file, a listing or an archive, with their heads. What the server
-//! says itself is neither counted nor held back: 304, redirects, errors of one sentence, health.
-
-pub(crate) mod client_rate;
-pub(crate) mod total_rate;
+//! Bodies that are a file, a listing or an archive count, with their heads. Short answers of the server itself (304,
+//! redirects, error pages, health) are neither counted nor delayed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::policy::rules::RuleRates;
 use crate::config::{Auto, ByteCount, Config, Rule, Toggle};
-use crate::limits::bandwidth::total_rate::TotalRate;
+use crate::limits::total_bandwidth::TotalRate;
 
 /// The rates, and what all workers share of them.
 pub(crate) struct Bandwidth {
