@@ -34,9 +34,9 @@ impl AccessLog {
     /// # Errors
     /// If the file can't be opened or the thread can't be started.
     pub(crate) fn start(config: &Config) -> io::Result<Self> {
-        let shared = SharedLog::new(config.access_log_queue.as_usize(), Sampling::new(config));
+        let shared = SharedLog::new(config.logging.access_log_queue.as_usize(), Sampling::new(config));
         let log = Self { shared: Arc::new(shared) };
-        let prepared = log.prepare(&Config::default(), config, config.root.as_path())?;
+        let prepared = log.prepare(&Config::default(), config, config.site.root.as_path())?;
         log.apply(config, prepared)?;
         Ok(log)
     }
@@ -46,11 +46,14 @@ impl AccessLog {
     /// # Errors
     /// If the file can't be opened; the error names its path.
     pub(crate) fn prepare(&self, old: &Config, new: &Config, root: &Path) -> io::Result<PreparedTarget> {
-        let target_of = |config: &Config| (config.access_log.clone(), config.access_log_format);
+        let target_of = |config: &Config| (config.logging.access_log.clone(), config.logging.access_log_format);
         if target_of(old) == target_of(new) {
             return Ok(PreparedTarget(None));
         }
-        Ok(PreparedTarget(Some((OpenTarget::open(&new.access_log, root)?, new.access_log_format))))
+        Ok(PreparedTarget(Some((
+            OpenTarget::open(&new.logging.access_log, root)?,
+            new.logging.access_log_format,
+        ))))
     }
 
     /// Puts `config` and its prepared target into effect. Queued lines go to the new target.
@@ -63,7 +66,7 @@ impl AccessLog {
         let sink = Sink::new(target, format);
         if self.shared.queue.get().is_some() {
             self.shared.command(|commands| commands.sink = Some(sink));
-        } else if config.access_log != LogTarget::Off {
+        } else if config.logging.access_log != LogTarget::Off {
             self.start_thread(sink)?;
         }
         Ok(())
