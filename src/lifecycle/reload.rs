@@ -270,11 +270,11 @@ impl Reloader {
     pub(crate) async fn reload_redirects(&self) -> Result<(), ConfigErrors> {
         let _turn = self.inner.turn.lock().await;
         let before = self.current();
-        let root = before.config.root.clone();
+        let root = before.config.site.root.clone();
         let read = self.blocking(move || redirects_of(&root)).await;
         let redirects = read.inspect_err(|errors| tell(errors, "what _redirects says"))?;
         if redirects != before.served.manners.redirects {
-            log::info!("the redirects of {} are others", before.config.root);
+            log::info!("the redirects of {} are others", before.config.site.root);
             let manners = SiteSettings { redirects, ..before.served.manners.clone() };
             let served = WorkerView { manners, ..before.served.clone() };
             self.put_into_effect(ConfigInEffect { served, ..before }).await;
@@ -318,7 +318,7 @@ impl Reloader {
 
     async fn read_and_apply(&self) -> Result<Reloaded, ConfigErrors> {
         let before = self.current();
-        let (given, root) = (self.inner.given.clone(), before.config.root.clone());
+        let (given, root) = (self.inner.given.clone(), before.config.site.root.clone());
         let loaded = self.blocking(move || read_all(&given, &root)).await?;
         let certificates = self.read_certificates(&loaded.config).await?;
         let change = ConfigChange::between(&before.config, loaded.config.clone());
@@ -326,7 +326,9 @@ impl Reloader {
         let log = self.inner.access_log.clone();
         let (old, new) = (before.config.clone(), change.config.clone());
         let prepared = self
-            .blocking(move || log.prepare(&old, &new, old.root.as_path()).map_err(|error| conflict(&error)))
+            .blocking(move || {
+                log.prepare(&old, &new, old.site.root.as_path()).map_err(|error| conflict(&error))
+            })
             .await?;
         self.inner.access_log.apply(&change.config, prepared).map_err(|error| conflict(&error))?;
         let news = news(&change, &before, &loaded);
@@ -376,7 +378,7 @@ impl Reloader {
         let inner = &self.inner;
         inner.guard.apply(&next.config);
         inner.guard.connections().set_max(next.limits.max_connections);
-        inner.warmth.follow(next.served.files.clone(), next.config.dotfiles);
+        inner.warmth.follow(next.served.files.clone(), next.config.site.dotfiles);
         let (done, mut all_done) = mpsc::unbounded_channel();
         for worker in &inner.workers {
             // A worker that has ended serves nobody.
@@ -426,7 +428,7 @@ impl WorkerView {
 /// Reads everything; the redirects are those of `root`, which stays the one that is served. Blocks.
 fn read_all(given: &ProcessInputs, root: &RootPath) -> Result<LoadedConfig, ConfigErrors> {
     let loaded = given.load(&RegularFiles)?;
-    if loaded.config.root == *root {
+    if loaded.config.site.root == *root {
         return Ok(loaded);
     }
     Ok(LoadedConfig { redirects: redirects_of(root)?, ..loaded })
@@ -447,7 +449,9 @@ fn settle_beside(
     facts: &SystemFacts,
 ) -> Result<ResolvedLimits, ConfigErrors> {
     let handles = Auto::Given(Count::of(before.handles as u64));
-    settle(&Config { handles, ..config.clone() }, facts).map_err(|mut errors| {
+    let mut config = config.clone();
+    Arc::make_mut(&mut config.open_files).handles = handles;
+    settle(&config, facts).map_err(|mut errors| {
         errors.push(ConfigError::Conflict(format!(
             "that would hold after a restart, but not beside what stays until then, as the {handles} handles do"
         )));

@@ -154,8 +154,8 @@ pub async fn serve(
     drop(admin);
     let who = counted(loaded.limits.workers, "worker");
     let upgrade = take_office(predecessor, upgrade).await?;
-    log::info!("ready: {who} from {}", loaded.config.root);
-    service_manager::status(&format!("Serving {} by {who}", loaded.config.root));
+    log::info!("ready: {who} from {}", loaded.config.site.root);
+    service_manager::status(&format!("Serving {} by {who}", loaded.config.site.root));
     tasks.0.extend(watchdog.map(|watchdog| actix_rt::spawn(watchdog.feed())));
     tasks.0.push(actix_rt::spawn(reloader.clone().listen(reloads, lifecycle.clone())));
     tasks.0.push(actix_rt::spawn(reloader.clone().watch_certificates()));
@@ -218,7 +218,7 @@ impl Components {
         let entry = AdminAuth::new(config);
         let certificates = Certificates::load(config).map_err(all_wrong)?;
         let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
-        let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
+        let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
         let rules = Rules::new(config);
         let files = Files::new(root, &FileSettings::of(config, limits), Arc::clone(&rules))?;
         files.try_probe().await;

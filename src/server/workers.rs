@@ -95,9 +95,13 @@ impl Workers {
         stops: &mut mpsc::UnboundedReceiver<()>,
     ) -> usize {
         lifecycle.advance(Phase::Draining);
-        log::info!("stopping: {}finishing what is under way", first("serving on", config.drain_delay));
-        let is_urgent = or_urgent(tokio::time::sleep(config.drain_delay.get()), stops).await.is_none();
-        let timeout = if is_urgent { Duration::ZERO } else { config.shutdown_timeout.get() };
+        log::info!(
+            "stopping: {}finishing what is under way",
+            first("serving on", config.stopping.drain_delay)
+        );
+        let is_urgent =
+            or_urgent(tokio::time::sleep(config.stopping.drain_delay.get()), stops).await.is_none();
+        let timeout = if is_urgent { Duration::ZERO } else { config.stopping.shutdown_timeout.get() };
         self.end(timeout, lifecycle, stops).await
     }
 
@@ -112,11 +116,11 @@ impl Workers {
         lifecycle.advance(Phase::Retiring);
         log::info!(
             "retiring: {}finishing what is under way",
-            first("keeping connections", config.drain_delay)
+            first("keeping connections", config.stopping.drain_delay)
         );
-        let kept = tokio::time::timeout(config.drain_delay.get(), self.all_finished());
+        let kept = tokio::time::timeout(config.stopping.drain_delay.get(), self.all_finished());
         let _ = or_urgent(kept, stops).await;
-        self.end(config.shutdown_timeout.get(), lifecycle, stops).await
+        self.end(config.stopping.shutdown_timeout.get(), lifecycle, stops).await
     }
 
     /// Ends at once, where nothing was accepted yet: all of it stays with the predecessor. Cuts no response.

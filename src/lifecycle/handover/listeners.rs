@@ -35,7 +35,7 @@ impl ActivatedSockets {
     /// Where one of them is no listening stream socket; the error names it.
     pub(crate) fn take(config: &Config) -> io::Result<Self> {
         let mut activated = Self::default();
-        for (role, bound) in from_manager(config.defer_accept.is_on(), config.tls_addresses())? {
+        for (role, bound) in from_manager(config.listening.defer_accept.is_on(), config.tls_addresses())? {
             match role {
                 Role::Traffic => activated.traffic.push(bound),
                 Role::Admin => activated.admin = Some(bound),
@@ -65,7 +65,7 @@ impl Listeners {
     /// Where a socket is not to be had, or no predecessor where there should be one.
     pub(crate) async fn gather(loaded: &LoadedConfig, activated: ActivatedSockets) -> io::Result<Self> {
         let LoadedConfig { config, limits, .. } = loaded;
-        let from = config.upgrade_from.given().map(|path| path.as_path());
+        let from = config.continuity.upgrade_from.given().map(|path| path.as_path());
         let mut listeners = match from {
             Some(path) => {
                 if !activated.traffic.is_empty() || activated.admin.is_some() {
@@ -76,7 +76,7 @@ impl Listeners {
             None => Self::of_manager(activated, config, limits)?,
         };
         listeners.check_admin(config)?;
-        let upgrade = config.upgrade_socket.given();
+        let upgrade = config.continuity.upgrade_socket.given();
         listeners.upgrade = upgrade.map(|path| UpgradePath::prepare(path.as_path(), from)).transpose()?;
         listeners.tell(loaded);
         Ok(listeners)
@@ -84,8 +84,9 @@ impl Listeners {
 
     /// An inherited socket may be bound to other addresses than the configuration says.
     fn check_admin(&self, config: &Config) -> io::Result<()> {
-        let is_open =
-            |bound: &&BoundAddress| !bound.is_of_this_machine() && config.admin_token == Toggle::Off;
+        let is_open = |bound: &&BoundAddress| {
+            !bound.is_of_this_machine() && config.listening.admin_token == Toggle::Off
+        };
         match self.admin.as_ref().filter(is_open) {
             Some(bound) => Err(io::Error::new(io::ErrorKind::InvalidInput, unguarded(&bound.url))),
             None => Ok(()),
@@ -118,7 +119,7 @@ impl Listeners {
         config: &Config,
         limits: &ResolvedLimits,
     ) -> io::Result<Self> {
-        let defers = config.defer_accept.is_on();
+        let defers = config.listening.defer_accept.is_on();
         let managed = predecessor.take_managed(Role::Traffic, defers)?;
         let traffic = add_missing(managed, config, |address, scheme| {
             match predecessor.take(address, scheme, defers)? {
@@ -143,16 +144,16 @@ impl Listeners {
         let is_managed = |bound: &BoundAddress| bound.asked.is_none();
         let gives_way = |key: &str| !matches!(loaded.origins.of(key), ValueOrigin::Default);
         if self.traffic.iter().any(is_managed) && gives_way("listen") {
-            log::warn!("PAGECAST_LISTEN={} gives way to inherited sockets", loaded.config.listen);
+            log::warn!("PAGECAST_LISTEN={} gives way to inherited sockets", loaded.config.listening.listen);
         }
         let is_managed_tls = |bound: &BoundAddress| is_managed(bound) && bound.scheme == Scheme::Https;
         if self.traffic.iter().any(is_managed_tls) && gives_way("tls_listen") {
-            log::info!("PAGECAST_TLS_LISTEN={} gives way to inherited sockets", loaded.config.tls_listen);
+            log::info!("PAGECAST_TLS_LISTEN={} gives way to inherited sockets", loaded.config.tls.tls_listen);
         }
         if self.admin.as_ref().is_some_and(is_managed) && gives_way("admin_listen") {
             log::warn!(
                 "PAGECAST_ADMIN_LISTEN={} gives way to an inherited socket",
-                loaded.config.admin_listen
+                loaded.config.listening.admin_listen
             );
         }
     }
@@ -184,7 +185,7 @@ fn bind_traffic(
     limits: &ResolvedLimits,
 ) -> io::Result<BoundAddress> {
     let others = [config.cleartext_addresses(), config.tls_addresses()].concat();
-    bind(address, scheme, limits.workers, &others, config.defer_accept.is_on())
+    bind(address, scheme, limits.workers, &others, config.listening.defer_accept.is_on())
 }
 
 fn bind_admin(address: &Address) -> io::Result<BoundAddress> {
@@ -192,7 +193,7 @@ fn bind_admin(address: &Address) -> io::Result<BoundAddress> {
 }
 
 fn admin_address(config: &Config) -> Option<&Address> {
-    match &config.admin_listen {
+    match &config.listening.admin_listen {
         AdminListen::Off => None,
         AdminListen::At(address) => Some(address),
     }

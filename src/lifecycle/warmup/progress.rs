@@ -74,11 +74,11 @@ pub(crate) struct WarmupCounts {
 impl Warmup {
     pub(crate) fn new(files: Files, config: &Config, limits: &ResolvedLimits) -> Self {
         Self {
-            view: Arc::new(ArcSwap::from_pointee(WarmupTarget { files, dotfiles: config.dotfiles })),
+            view: Arc::new(ArcSwap::from_pointee(WarmupTarget { files, dotfiles: config.site.dotfiles })),
             limits: *limits,
             // The others are left to traffic.
-            at_once: (config.populate_threads.as_usize() / 2).max(1),
-            most: config.warm_files.as_usize(),
+            at_once: (config.sending.populate_threads.as_usize() / 2).max(1),
+            most: config.continuity.warm_files.as_usize(),
             turn: Arc::new(Semaphore::new(1)),
             progress: Arc::default(),
         }

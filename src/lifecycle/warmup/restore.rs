@@ -23,11 +23,12 @@ impl WarmupState {
     /// Where it can't be written to, or what is written there would be served.
     pub(crate) fn open(config: &Config, warmth: Warmup) -> io::Result<Self> {
         let state = config
+            .continuity
             .state_dir
             .given()
-            .map(|path| StateDirectory::open(path.as_path(), config.root.as_path()))
+            .map(|path| StateDirectory::open(path.as_path(), config.site.root.as_path()))
             .transpose()?;
-        Ok(Self { state, warmth, timeout: config.warm_timeout.get() })
+        Ok(Self { state, warmth, timeout: config.continuity.warm_timeout.get() })
     }
 
     /// Reads what was hot before, while traffic is served already and readiness denied.
