@@ -46,7 +46,8 @@ impl AccessLog {
     /// # Errors
     /// If the file can't be opened; the error names its path.
     pub(crate) fn prepare(&self, old: &Config, new: &Config, root: &Path) -> io::Result<PreparedTarget> {
-        let target_of = |config: &Config| (config.logging.access_log.clone(), config.logging.access_log_format);
+        let target_of =
+            |config: &Config| (config.logging.access_log.clone(), config.logging.access_log_format);
         if target_of(old) == target_of(new) {
             return Ok(PreparedTarget(None));
         }
