@@ -153,7 +153,7 @@ impl Authenticator {
         let client = asking.guard.client(key);
         if let Some(seconds) = self.is_limited(&client) {
             tallies.limited();
-            if asking.guard.is_worth_telling(&client) {
+            if asking.guard.may_log(key) {
                 log::warn!("client {key} is refused: it was wrong more often than login_attempts");
             }
             return Err(AccessDenied::TooMany(seconds));

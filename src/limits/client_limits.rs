@@ -10,11 +10,11 @@
 //! | `proxies`     | whose word is taken for who the client is                             |
 //! | `rate`        | a token bucket, and what clients are told of it                       |
 //! | `requests`    | how many requests there may be                                        |
-//! | `telling`     | how often the log hears of a client                                   |
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
@@ -47,7 +47,7 @@ struct Inner {
     connections: Connections,
     requests: Requests,
     bandwidth: Bandwidth,
-    telling: LogThrottle,
+    log_throttle: LogThrottle,
     contradictions: SampledCounter,
     proxy_headers_refused: SampledCounter,
     frames_refused: SampledCounter,
@@ -136,7 +136,7 @@ impl Limits {
             connections: Connections::new(limits.max_connections, limits.refusals),
             requests: Requests::default(),
             bandwidth: Bandwidth::new(config),
-            telling: LogThrottle::new(),
+            log_throttle: LogThrottle::per_minute(LINES_PER_MINUTE),
             contradictions: SampledCounter::default(),
             proxy_headers_refused: SampledCounter::default(),
             frames_refused: SampledCounter::default(),
@@ -236,7 +236,7 @@ impl Limits {
         let client = self.inner.clients.get(key);
         let (outcome, lines) = limits.admit(key, Arc::clone(&client), &self.inner.requests);
         if let Err(refusal) = &outcome
-            && self.inner.telling.is_due(&client.told)
+            && self.may_log(key)
         {
             log::warn!("client {key} {}", refusal.why.words());
         }
@@ -260,9 +260,9 @@ impl Limits {
         (ClientKey::of(address, settings.prefixes), address.filter(|_| word == Attribution::Good))
     }
 
-    /// Whether the log is to hear of a client now.
-    pub(crate) fn is_worth_telling(&self, client: &ClientState) -> bool {
-        self.inner.telling.is_due(&client.told)
+    /// True if a line about the client may be logged now: one a minute for each client, and a few for all of them.
+    pub(crate) fn may_log(&self, client: ClientKey) -> bool {
+        self.inner.log_throttle.admits(client, Instant::now())
     }
 
     /// Whether connections begin with a header of the PROXY protocol.
@@ -345,6 +345,9 @@ impl Drop for ClientConnectionPermit {
         }
     }
 }
+
+/// Log lines about clients in a minute.
+const LINES_PER_MINUTE: u32 = 60;
 
 /// One more connection that is closed.
 fn tell_now_and_then(tally: &SampledCounter, who: &str, why: &str) {

@@ -11,7 +11,6 @@ use super::rate::RequestBucket;
 use crate::http::client_key::ClientKey;
 use crate::limits::attempts::FailedAttempts;
 use crate::limits::client_bandwidth::ClientBuckets;
-use crate::telemetry::log_throttle::LastLogged;
 
 /// The clients that were seen last. Those that somebody holds on to stay, beyond the bound where need be: the connections
 /// bound them.
@@ -31,8 +30,6 @@ pub(crate) struct ClientState {
     pub(crate) rate: RequestBucket,
     /// Links, tokens and passwords of it that were wrong.
     pub(crate) attempts: FailedAttempts,
-    /// When the log last heard of it.
-    pub(crate) told: LastLogged,
     /// What it may be sent.
     pub(crate) allowances: ClientBuckets,
 }

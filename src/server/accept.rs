@@ -90,7 +90,7 @@ where
                 let closed = worker.files().close_idle_handles(CLOSE_WHEN_SHORT);
                 let words =
                     format_args!("a connection can't be accepted: {error}; {closed} idle handles closed");
-                worker.files().faults().tell(Fault::Accept, (), words);
+                worker.files().faults().report(Fault::Accept, (), words);
                 return AcceptProgress::Short;
             }
             // The connection was over before it was accepted, or a signal came.
