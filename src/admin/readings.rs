@@ -13,7 +13,7 @@ use crate::lifecycle::handover;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{Reloader, Reloads};
 use crate::lifecycle::warmup::progress::{self, WarmupProgress};
-use crate::limits::admission::{BandwidthCounts, ConnectionCounts, LimitCounts, Limits};
+use crate::limits::client_limits::{BandwidthCounts, ConnectionCounts, LimitCounts, Limits};
 use crate::limits::connections::ActivityCounts;
 use crate::net::tls::config::{Tls, TlsCounts};
 use crate::site::directory_jobs::DirectoryJobs;

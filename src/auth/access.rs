@@ -29,8 +29,8 @@ use crate::http::challenge::{BearerError, Challenge};
 use crate::http::credentials::{AuthScheme, Credentials, Login, Token};
 use crate::http::signed_url::SignedUrlQuery;
 use crate::http::target::SitePath;
-use crate::limits::admission::Limits;
 use crate::limits::attempts::AttemptRate;
+use crate::limits::client_limits::Limits;
 use crate::limits::clients::ClientState;
 
 /// Judges who asks by what the files of secrets say. Cheap to clone; every clone is the same.
@@ -98,7 +98,7 @@ impl Authenticator {
     /// # Errors
     /// Where no thread can be had for passwords.
     pub fn new(config: &Config, files: &CredentialFiles) -> io::Result<Self> {
-        let checks = PasswordChecks::new(config.password_checks.as_usize())?;
+        let checks = PasswordChecks::new(config.access.password_checks.as_usize())?;
         let shared = SharedAuthState { started: Instant::now(), checks, tallies: AuthCounters::default() };
         Ok(Self::with(config, files, Arc::new(shared)))
     }
@@ -115,9 +115,9 @@ impl Authenticator {
         }
         let inner = Inner {
             files: files.clone(),
-            index: config.index.as_str().to_owned(),
-            attempts: config.login_attempts.given().map(|rate| AttemptRate::new(*rate)),
-            known: VerifiedPasswords::new(config.password_cache.get()),
+            index: config.site.index.as_str().to_owned(),
+            attempts: config.access.login_attempts.given().map(|rate| AttemptRate::new(*rate)),
+            known: VerifiedPasswords::new(config.access.password_cache.get()),
             shared,
         };
         Self { inner: Arc::new(inner) }

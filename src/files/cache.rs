@@ -323,6 +323,13 @@ impl Files {
         }
     }
 
+    /// Whether the file is still the asset's version, for a response that needs no handle: by an idle handle of the asset,
+    /// else by its path. Never waits.
+    pub(crate) fn is_current(&self, asset: &Asset) -> bool {
+        let handle = self.warm_handle(asset);
+        self.is_unchanged(asset, handle.as_deref()).unwrap_or(false)
+    }
+
     /// The threads that read cold pages into memory.
     pub(crate) fn reads(&self) -> &ColdReads {
         &self.inner.reads
@@ -773,7 +780,7 @@ const SHARED_TRIES: usize = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, OnOff, Symlinks};
+    use crate::config::{Config, DirectoriesGroup, OnOff, Symlinks};
     use crate::files::handle_pool::HandleLimits;
 
     #[test]
@@ -784,7 +791,10 @@ mod tests {
         let trusted = Duration::from_secs(3600);
         let settings = FileSettings { revalidate_after: trusted, ..FileSettings::small() };
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        let other_rules = Rules::new(&Config { listing: OnOff::On, ..Config::default() });
+        let other_rules = Rules::new(&Config {
+            directories: DirectoriesGroup { listing: OnOff::On, ..DirectoriesGroup::default() }.into(),
+            ..Config::default()
+        });
         let other_settings = FileSettings { heap_file_bytes: 0, ..settings.clone() };
         actix_rt::System::new().block_on(async {
             let rules = || Rules::new(&Config::default());

@@ -22,7 +22,7 @@ use crate::http::redirects::Redirects;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::lifecycle::worker_updates::{UpdateFailure, WorkerUpdates};
-use crate::limits::admission::Limits;
+use crate::limits::client_limits::Limits;
 use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
@@ -283,12 +283,12 @@ impl Reloader {
 
     async fn read_and_apply_redirects(&self) -> Result<(), ReloadError> {
         let before = self.current();
-        let root = before.config.root.clone();
+        let root = before.config.site.root.clone();
         let redirects = self.blocking(move || redirects_of(&root)).await?;
         if redirects == before.view.site.redirects {
             return Ok(());
         }
-        log::info!("the redirects of {} have changed", before.config.root);
+        log::info!("the redirects of {} have changed", before.config.site.root);
         let site = SiteSettings { redirects, ..before.view.site.clone() };
         let view = WorkerView { site, ..before.view.clone() };
         self.put_into_effect(ConfigInEffect { view, ..before }).await
@@ -330,7 +330,7 @@ impl Reloader {
 
     async fn read_and_apply(&self) -> Result<Reloaded, ReloadError> {
         let before = self.current();
-        let (given, root) = (self.inner.given.clone(), before.config.root.clone());
+        let (given, root) = (self.inner.given.clone(), before.config.site.root.clone());
         let loaded = self.blocking(move || read_all(&given, &root)).await?;
         let certificates = self.read_certificates(&loaded.config).await?;
         let change = ConfigChange::between(&before.config, loaded.config.clone());
@@ -370,7 +370,8 @@ impl Reloader {
     async fn apply_access_log(&self, before: &Config, config: &Config) -> Result<(), ConfigErrors> {
         let log = self.inner.targets.access_log.clone();
         let (old, new) = (before.clone(), config.clone());
-        let prepare = move || log.prepare(&old, &new, old.root.as_path()).map_err(|error| conflict(&error));
+        let prepare =
+            move || log.prepare(&old, &new, old.site.root.as_path()).map_err(|error| conflict(&error));
         let prepared = self.blocking(prepare).await?;
         self.inner.targets.access_log.apply(config, prepared).map_err(|error| conflict(&error))
     }
@@ -399,7 +400,7 @@ impl Reloader {
         let ReloadTargets { limits, warmup, workers, .. } = &self.inner.targets;
         limits.apply(&next.config);
         limits.connections().set_max(next.limits.max_connections);
-        warmup.set_target(next.view.files.clone(), next.config.dotfiles);
+        warmup.set_target(next.view.files.clone(), next.config.site.dotfiles);
         let view = next.view.clone();
         *self.inner.current.lock() = next;
         match workers.send(view, UPDATE_TIMEOUT).await {
@@ -465,7 +466,7 @@ impl WorkerView {
 /// Loads the configuration, with the redirects of `root`, which goes on being served. Blocks.
 fn read_all(given: &ProcessInputs, root: &RootPath) -> Result<LoadedConfig, ConfigErrors> {
     let loaded = given.load(&RegularFiles)?;
-    if loaded.config.root == *root {
+    if loaded.config.site.root == *root {
         return Ok(loaded);
     }
     Ok(LoadedConfig { redirects: redirects_of(root)?, ..loaded })
@@ -486,7 +487,9 @@ fn settle_beside(
     facts: &SystemFacts,
 ) -> Result<ResolvedLimits, ConfigErrors> {
     let handles = Auto::Given(Count::of(before.handles as u64));
-    settle(&Config { handles, ..config.clone() }, facts).map_err(|mut errors| {
+    let mut config = config.clone();
+    Arc::make_mut(&mut config.open_files).handles = handles;
+    settle(&config, facts).map_err(|mut errors| {
         errors.push(ConfigError::Conflict(format!(
             "that would hold after a restart, but not beside what stays until then, as the {handles} handles do"
         )));

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::rate::RequestBucket;
 use crate::http::client_key::ClientKey;
 use crate::limits::attempts::FailedAttempts;
-use crate::limits::bandwidth::client_rate::ClientBuckets;
+use crate::limits::client_bandwidth::ClientBuckets;
 use crate::telemetry::log_throttle::LastLogged;
 
 /// The clients that were seen last. Those that somebody holds on to stay, beyond the bound where need be: the connections

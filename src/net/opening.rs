@@ -15,7 +15,7 @@ use super::tls::handshake::{HandshakeError, shake_hands};
 use super::worker::{Worker, WorkerRegistration};
 use super::{http1, http2};
 use crate::config::ProxyProtocol;
-use crate::limits::admission::ClientConnectionPermit;
+use crate::limits::client_limits::ClientConnectionPermit;
 use crate::net::reject::{CLEARTEXT, CLEARTEXT_HEAD, NO_TLS, TOO_MANY, turn_away, turn_away_at_once};
 use crate::net::tls::config::Tls;
 

@@ -12,10 +12,10 @@ use tokio::time::Sleep;
 
 use super::socket::Socket;
 use crate::http::client_key::ClientKey;
-use crate::limits::admission::Limits;
-use crate::limits::bandwidth::total_rate::{RateGrant, Ticket};
 use crate::limits::bandwidth::{ClientPace, ResponsePace};
+use crate::limits::client_limits::Limits;
 use crate::limits::clients::ClientState;
+use crate::limits::total_bandwidth::{RateGrant, Ticket};
 use crate::sys::rate_bucket::{LATE, RateBucket, chunk, nanoseconds};
 
 /// What holds for the response that a connection sends, and what it was allowed and has not sent.

@@ -28,8 +28,8 @@ pub(crate) struct RequestLogOptions {
 impl RequestLogOptions {
     /// What `config` says.
     pub(crate) fn of(config: &Config) -> Self {
-        let writes = config.access_log != LogTarget::Off;
-        let tells_ids = match config.request_ids {
+        let writes = config.logging.access_log != LogTarget::Off;
+        let tells_ids = match config.logging.request_ids {
             RequestIds::Auto => writes,
             RequestIds::On => true,
             RequestIds::Off => false,

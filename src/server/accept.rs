@@ -255,7 +255,7 @@ mod tests {
         Ok(Socket::new(acceptfrom_with(queue.get_ref().as_fd(), SocketFlags::NONBLOCK)?.0, None))
     }
 
-    #[actix_rt::test]
+    #[tokio::test]
     async fn a_lasting_error_is_reported_with_growing_pauses_and_accepting_goes_on_when_it_heals() {
         for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::PERM, Errno::INVAL] {
             let ((queue, _client), counts, calls) = (queue(), Counts::default(), Cell::new(0));
@@ -276,7 +276,7 @@ mod tests {
         }
     }
 
-    #[actix_rt::test]
+    #[tokio::test]
     async fn a_listener_that_fails_for_ever_closes_at_once() {
         let ((queue, _client), counts) = (queue(), Counts::default());
         let closing = tokio::time::sleep(Duration::from_millis(100));
@@ -284,7 +284,7 @@ mod tests {
         assert!((3..=5).contains(&counts.failed.borrow().len()), "{:?}", counts.failed);
     }
 
-    #[actix_rt::test]
+    #[tokio::test]
     async fn an_error_of_one_connection_holds_up_no_other() {
         let ((queue, _client), counts, calls) = (queue(), Counts::default(), Cell::new(0));
         let next = || {

@@ -19,7 +19,7 @@ use crate::lifecycle::reload::{ConfigInEffect, ReloadTargets, Reloader, WorkerVi
 use crate::lifecycle::warmup::restore::WarmupState;
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::lifecycle::worker_updates::{UpdateReceiver, WorkerUpdates};
-use crate::limits::admission::Limits;
+use crate::limits::client_limits::Limits;
 use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
@@ -57,7 +57,7 @@ impl Components {
         let admin_auth = AdminAuth::new(config);
         let certificates = Certificates::load(config).map_err(log_all_but_last)?;
         let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
-        let root = Root::open_on(storage, config.root.as_path(), config.symlinks)?;
+        let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
         let rules = Rules::new(config);
         let files = Files::new(root, &FileSettings::of(config, limits), Arc::clone(&rules))?;
         files.try_probe().await;

@@ -6,7 +6,7 @@ use actix_rt::task::JoinHandle;
 
 use crate::files::Files;
 use crate::lifecycle::reload::ReloadRequests;
-use crate::limits::admission::Limits;
+use crate::limits::client_limits::Limits;
 use crate::telemetry::access_log::log::AccessLog;
 
 /// Tasks that are aborted when this is dropped.

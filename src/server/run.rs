@@ -184,7 +184,7 @@ impl Server {
             self.admin.start()?;
         }
         self.upgrade_socket = complete_takeover(self.predecessor.take(), self.upgrade_path.take()).await?;
-        let (workers, root) = (counted(loaded.limits.workers, "worker"), &loaded.config.root);
+        let (workers, root) = (counted(loaded.limits.workers, "worker"), &loaded.config.site.root);
         log::info!("ready: {workers} from {root}");
         service_manager::status(&format!("Serving {root} by {workers}"));
         if let Some(watchdog) = self.watchdog.take() {

@@ -15,7 +15,7 @@ use crate::admin::health::Health;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{UPDATE_TIMEOUT, WorkerView};
 use crate::lifecycle::worker_updates::UpdateReceiver;
-use crate::limits::admission::Limits;
+use crate::limits::client_limits::Limits;
 use crate::net::listener::{ListenerSpec, Scheme};
 use crate::net::tls::config::Tls;
 use crate::net::worker::Worker;

@@ -65,9 +65,12 @@ impl Workers {
         stops: &mut mpsc::UnboundedReceiver<()>,
     ) -> usize {
         lifecycle.advance(Phase::Draining);
-        log::info!("stopping: {}finishing responses under way", first("serving on", config.drain_delay));
-        let drained = unless_stopped(tokio::time::sleep(config.drain_delay.get()), stops).await;
-        let timeout = drained.map_or(Duration::ZERO, |()| config.shutdown_timeout.get());
+        log::info!(
+            "stopping: {}finishing responses under way",
+            first("serving on", config.stopping.drain_delay)
+        );
+        let drained = unless_stopped(tokio::time::sleep(config.stopping.drain_delay.get()), stops).await;
+        let timeout = drained.map_or(Duration::ZERO, |()| config.stopping.shutdown_timeout.get());
         self.end(timeout, lifecycle, stops).await
     }
 
@@ -82,11 +85,11 @@ impl Workers {
         lifecycle.advance(Phase::Retiring);
         log::info!(
             "retiring: {}finishing responses under way",
-            first("keeping connections", config.drain_delay)
+            first("keeping connections", config.stopping.drain_delay)
         );
-        let kept = tokio::time::timeout(config.drain_delay.get(), self.all_finished());
+        let kept = tokio::time::timeout(config.stopping.drain_delay.get(), self.all_finished());
         let _ = unless_stopped(kept, stops).await;
-        self.end(config.shutdown_timeout.get(), lifecycle, stops).await
+        self.end(config.stopping.shutdown_timeout.get(), lifecycle, stops).await
     }
 
     /// Ends workers that have accepted nothing yet: the predecessor has all connections. Returns 0, the responses cut.

@@ -19,7 +19,7 @@ use crate::files::{Fault, Files};
 use crate::http::client_key::ClientKey;
 use crate::http::query::ListingFormat;
 use crate::http::target::SitePath;
-use crate::limits::client_places::{ClientSlot, ClientSlots};
+use crate::limits::client_slots::{ClientSlot, ClientSlots};
 use crate::site::archive::plan::{ArchivePlan, PlanError, TreeFilter};
 use crate::site::archive::writer::{Archive, ArchiveFormat, ArchiveLimits};
 use crate::site::listing::page::{EtagOf, Listing, ListingRequestPage};
@@ -103,15 +103,15 @@ impl DirectorySettings {
     /// What `config` says, and how many at once fit `limits`.
     pub fn of(config: &Config, limits: &ResolvedLimits) -> Self {
         Self {
-            listing_entries: config.listing_entries.as_usize(),
+            listing_entries: config.directories.listing_entries.as_usize(),
             archive: ArchiveLimits {
-                entries: config.archive_entries.as_usize(),
-                bytes: config.archive_bytes.get(),
-                depth: config.archive_depth.as_usize(),
-                dotfiles: config.dotfiles,
+                entries: config.directories.archive_entries.as_usize(),
+                bytes: config.directories.archive_bytes.get(),
+                depth: config.directories.archive_depth.as_usize(),
+                dotfiles: config.site.dotfiles,
             },
             at_once: limits.directories,
-            threads: config.background_threads.as_usize(),
+            threads: config.compression.background_threads.as_usize(),
         }
     }
 }
@@ -349,7 +349,7 @@ mod tests {
     use actix_web::body::{BodySize, MessageBody, to_bytes};
     use std::path::Path;
 
-    use crate::config::{Dotfiles, OnOff, Symlinks};
+    use crate::config::{DirectoriesGroup, Dotfiles, OnOff, Symlinks};
     use crate::files::{FileSettings, Root};
 
     const LIMITS: ArchiveLimits =
@@ -359,7 +359,10 @@ mod tests {
         let files = Files::new(
             Root::open(dir, Symlinks::Inside).unwrap(),
             &FileSettings::small(),
-            Rules::new(&Config { listing: OnOff::On, ..Config::default() }),
+            Rules::new(&Config {
+                directories: DirectoriesGroup { listing: OnOff::On, ..DirectoriesGroup::default() }.into(),
+                ..Config::default()
+            }),
         )
         .unwrap();
         let settings = DirectorySettings { listing_entries: 100_000, archive, at_once, threads: 1 };

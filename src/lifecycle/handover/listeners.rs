@@ -35,7 +35,7 @@ impl ActivatedSockets {
     /// If one of them is not a listening stream socket; the error names it.
     pub(crate) fn take(config: &Config) -> io::Result<Self> {
         let mut activated = Self::default();
-        for (role, bound) in from_manager(config.defer_accept.is_on(), config.tls_addresses())? {
+        for (role, bound) in from_manager(config.listening.defer_accept.is_on(), config.tls_addresses())? {
             match role {
                 Role::Traffic => activated.traffic.push(bound),
                 Role::Admin => activated.admin = Some(bound),
@@ -65,7 +65,7 @@ impl Listeners {
     /// If an address can't be bound, or the configured predecessor does not hand over.
     pub(crate) async fn gather(loaded: &LoadedConfig, activated: ActivatedSockets) -> io::Result<Self> {
         let LoadedConfig { config, limits, .. } = loaded;
-        let from = config.upgrade_from.given().map(|path| path.as_path());
+        let from = config.continuity.upgrade_from.given().map(|path| path.as_path());
         let mut listeners = match from {
             Some(path) => {
                 if !activated.traffic.is_empty() || activated.admin.is_some() {
@@ -76,7 +76,7 @@ impl Listeners {
             None => Self::of_manager(activated, config, limits)?,
         };
         listeners.check_admin(config)?;
-        let upgrade = config.upgrade_socket.given();
+        let upgrade = config.continuity.upgrade_socket.given();
         listeners.upgrade = upgrade.map(|path| UpgradePath::prepare(path.as_path(), from)).transpose()?;
         listeners.log_ignored_addresses(loaded);
         Ok(listeners)
@@ -84,8 +84,9 @@ impl Listeners {
 
     /// An inherited socket may be bound to another address than the configured one.
     fn check_admin(&self, config: &Config) -> io::Result<()> {
-        let is_open =
-            |bound: &&BoundAddress| !bound.is_of_this_machine() && config.admin_token == Toggle::Off;
+        let is_open = |bound: &&BoundAddress| {
+            !bound.is_of_this_machine() && config.listening.admin_token == Toggle::Off
+        };
         match self.admin.as_ref().filter(is_open) {
             Some(bound) => Err(io::Error::new(io::ErrorKind::InvalidInput, unguarded(&bound.url))),
             None => Ok(()),
@@ -118,7 +119,7 @@ impl Listeners {
         config: &Config,
         limits: &ResolvedLimits,
     ) -> io::Result<Self> {
-        let defers = config.defer_accept.is_on();
+        let defers = config.listening.defer_accept.is_on();
         let managed = predecessor.take_managed(Role::Traffic, defers)?;
         let traffic = add_missing(managed, config, |address, scheme| {
             match predecessor.take(address, scheme, defers)? {
@@ -143,19 +144,22 @@ impl Listeners {
         let is_managed = |bound: &BoundAddress| bound.asked.is_none();
         let is_set = |key: &str| !matches!(loaded.origins.of(key), ValueOrigin::Default);
         if self.traffic.iter().any(is_managed) && is_set("listen") {
-            log::warn!("PAGECAST_LISTEN={} is ignored: inherited sockets are used", loaded.config.listen);
+            log::warn!(
+                "PAGECAST_LISTEN={} is ignored: inherited sockets are used",
+                loaded.config.listening.listen
+            );
         }
         let is_managed_tls = |bound: &BoundAddress| is_managed(bound) && bound.scheme == Scheme::Https;
         if self.traffic.iter().any(is_managed_tls) && is_set("tls_listen") {
             log::info!(
                 "PAGECAST_TLS_LISTEN={} is ignored: inherited sockets are used",
-                loaded.config.tls_listen
+                loaded.config.tls.tls_listen
             );
         }
         if self.admin.as_ref().is_some_and(is_managed) && is_set("admin_listen") {
             log::warn!(
                 "PAGECAST_ADMIN_LISTEN={} is ignored: an inherited socket is used",
-                loaded.config.admin_listen
+                loaded.config.listening.admin_listen
             );
         }
     }
@@ -187,7 +191,7 @@ fn bind_traffic(
     limits: &ResolvedLimits,
 ) -> io::Result<BoundAddress> {
     let others = [config.cleartext_addresses(), config.tls_addresses()].concat();
-    bind(address, scheme, limits.workers, &others, config.defer_accept.is_on())
+    bind(address, scheme, limits.workers, &others, config.listening.defer_accept.is_on())
 }
 
 fn bind_admin(address: &Address) -> io::Result<BoundAddress> {
@@ -195,7 +199,7 @@ fn bind_admin(address: &Address) -> io::Result<BoundAddress> {
 }
 
 fn admin_address(config: &Config) -> Option<&Address> {
-    match &config.admin_listen {
+    match &config.listening.admin_listen {
         AdminListen::Off => None,
         AdminListen::At(address) => Some(address),
     }

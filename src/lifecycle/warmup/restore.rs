@@ -23,11 +23,12 @@ impl WarmupState {
     /// If it can't be written to, or lies in the document root, from which it would be served.
     pub(crate) fn open(config: &Config, warmup: Warmup) -> io::Result<Self> {
         let directory = config
+            .continuity
             .state_dir
             .given()
-            .map(|path| StateDirectory::open(path.as_path(), config.root.as_path()))
+            .map(|path| StateDirectory::open(path.as_path(), config.site.root.as_path()))
             .transpose()?;
-        Ok(Self { directory, warmup, timeout: config.warm_timeout.get() })
+        Ok(Self { directory, warmup, timeout: config.continuity.warm_timeout.get() })
     }
 
     /// Warms the files that were saved. Traffic is served meanwhile; readiness checks fail.

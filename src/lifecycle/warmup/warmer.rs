@@ -36,11 +36,11 @@ struct WarmupTarget {
 impl Warmup {
     pub(crate) fn new(files: Files, config: &Config, limits: &ResolvedLimits) -> Self {
         Self {
-            target: Arc::new(ArcSwap::from_pointee(WarmupTarget { files, dotfiles: config.dotfiles })),
+            target: Arc::new(ArcSwap::from_pointee(WarmupTarget { files, dotfiles: config.site.dotfiles })),
             limits: *limits,
             // The other threads are left to traffic.
-            parallel: (config.populate_threads.as_usize() / 2).max(1),
-            max_files: config.warm_files.as_usize(),
+            parallel: (config.sending.populate_threads.as_usize() / 2).max(1),
+            max_files: config.continuity.warm_files.as_usize(),
             turn: Arc::new(Semaphore::new(1)),
             progress: Arc::default(),
         }

@@ -94,7 +94,7 @@ impl AccessLog {
     /// Where the file can't be opened or the thread not be started.
     pub(crate) fn start(config: &Config) -> io::Result<Self> {
         let inner = Inner {
-            limit: config.access_log_queue.as_usize(),
+            limit: config.logging.access_log_queue.as_usize(),
             sampling: Sampling::new(config),
             line: std::sync::OnceLock::new(),
             orders: Mutex::default(),
@@ -110,7 +110,7 @@ impl AccessLog {
             losses: LostLines::default(),
         };
         let log = Self { inner: Arc::new(inner) };
-        let prepared = log.prepare(&Config::default(), config, config.root.as_path())?;
+        let prepared = log.prepare(&Config::default(), config, config.site.root.as_path())?;
         log.apply(config, prepared)?;
         Ok(log)
     }
@@ -120,11 +120,15 @@ impl AccessLog {
     /// # Errors
     /// Where the file can't be opened: with its path, for the operator.
     pub(crate) fn prepare(&self, old: &Config, new: &Config, root: &Path) -> io::Result<PreparedTarget> {
-        let looks_of = |config: &Config| (config.access_log.clone(), config.access_log_format);
+        let looks_of =
+            |config: &Config| (config.logging.access_log.clone(), config.logging.access_log_format);
         if looks_of(old) == looks_of(new) {
             return Ok(PreparedTarget(None));
         }
-        Ok(PreparedTarget(Some((OpenTarget::open(&new.access_log, root)?, new.access_log_format))))
+        Ok(PreparedTarget(Some((
+            OpenTarget::open(&new.logging.access_log, root)?,
+            new.logging.access_log_format,
+        ))))
     }
 
     /// From now on `config` holds, and lines go to what was prepared for it. Those that wait are not lost.
@@ -137,7 +141,7 @@ impl AccessLog {
         let sink = Sink::new(target, format);
         if self.inner.line.get().is_some() {
             self.inner.order(|orders| orders.sink = Some(sink));
-        } else if config.access_log != LogTarget::Off {
+        } else if config.logging.access_log != LogTarget::Off {
             self.start_thread(sink)?;
         }
         Ok(())

@@ -22,8 +22,9 @@ impl Sampling {
 
     pub(super) fn set(&self, config: &Config) {
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let slow_from = config.access_log_slow.given().map_or(u64::MAX, |slow| nanoseconds(slow.get()));
-        self.one_of.store(config.access_log_sample.get(), Ordering::Relaxed);
+        let slow_from =
+            config.logging.access_log_slow.given().map_or(u64::MAX, |slow| nanoseconds(slow.get()));
+        self.one_of.store(config.logging.access_log_sample.get(), Ordering::Relaxed);
         self.slow_from.store(slow_from, Ordering::Relaxed);
     }
 
@@ -57,7 +58,7 @@ fn hash(id: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Count, DurationSetting, Toggle};
+    use crate::config::{Count, DurationSetting, LoggingGroup, Toggle};
     use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
     use std::time::Instant;
 
@@ -77,7 +78,15 @@ mod tests {
 
     fn config(one_of: u64, slow: Option<u64>) -> Config {
         let slow = slow.map_or(Toggle::Off, |ms| Toggle::Given(DurationSetting::millis(ms)));
-        Config { access_log_sample: Count::of(one_of), access_log_slow: slow, ..Config::default() }
+        Config {
+            logging: LoggingGroup {
+                access_log_sample: Count::of(one_of),
+                access_log_slow: slow,
+                ..LoggingGroup::default()
+            }
+            .into(),
+            ..Config::default()
+        }
     }
 
     #[test]

@@ -67,8 +67,8 @@ impl LiveSettings {
     fn of(config: &Config) -> Self {
         let bits = |count: u64| u8::try_from(count).unwrap_or(u8::MAX);
         let prefixes = ClientPrefixes {
-            v4: bits(config.client_v4_prefix.get()),
-            v6: bits(config.client_v6_prefix.get()),
+            v4: bits(config.clients.client_v4_prefix.get()),
+            v6: bits(config.clients.client_v6_prefix.get()),
         };
         Self { prefixes, proxies: TrustedProxies::new(config), limits: RequestLimits::new(config) }
     }
@@ -132,7 +132,7 @@ impl Limits {
         let inner = Inner {
             asks: AtomicBool::new(settings.asks()),
             settings: ArcSwap::from_pointee(settings),
-            clients: ClientTable::new(config.clients.as_usize()),
+            clients: ClientTable::new(config.clients.clients.as_usize()),
             connections: Connections::new(limits.max_connections, limits.refusals),
             requests: Requests::default(),
             bandwidth: Bandwidth::new(config),
@@ -356,14 +356,19 @@ fn tell_now_and_then(tally: &SampledCounter, who: &str, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Count, Toggle};
+    use crate::config::{ClientsGroup, Count, RatesGroup, Toggle};
     use actix_web::test::TestRequest;
 
     fn guard(max: u64) -> Limits {
         let config = Config {
-            client_connections: Toggle::Given(Count::of(max)),
-            unlimited_clients: "192.0.2.1".parse().unwrap(),
-            trusted_proxies: "198.51.100.0/24".parse().unwrap(),
+            rates: RatesGroup { client_connections: Toggle::Given(Count::of(max)), ..RatesGroup::default() }
+                .into(),
+            clients: ClientsGroup {
+                unlimited_clients: "192.0.2.1".parse().unwrap(),
+                trusted_proxies: "198.51.100.0/24".parse().unwrap(),
+                ..ClientsGroup::default()
+            }
+            .into(),
             ..Config::default()
         };
         Limits::new(&config, &ResolvedLimits::default())
@@ -401,8 +406,22 @@ mod tests {
     #[test]
     fn limits_change_under_way_and_what_is_known_of_clients_stays() {
         let open = Config::default();
-        let limited = Config { client_requests: Toggle::Given("1/h".parse().unwrap()), ..Config::default() };
-        let exempting = Config { unlimited_clients: "192.0.2.0/24".parse().unwrap(), ..limited.clone() };
+        let limited = Config {
+            rates: RatesGroup {
+                client_requests: Toggle::Given("1/h".parse().unwrap()),
+                ..RatesGroup::default()
+            }
+            .into(),
+            ..Config::default()
+        };
+        let exempting = Config {
+            clients: ClientsGroup {
+                unlimited_clients: "192.0.2.0/24".parse().unwrap(),
+                ..limited.clients.as_ref().clone()
+            }
+            .into(),
+            ..limited.clone()
+        };
         let guard = Limits::new(&open, &ResolvedLimits::default());
         for (config, expected) in [
             (&open, [None, None]),

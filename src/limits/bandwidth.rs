@@ -1,16 +1,7 @@
-//! How fast responses are sent: each connection's, each client's, and all together.
+//! How fast responses are sent: the rate of each connection, of each client, and of all clients together.
 //!
-//! | room        | what it knows                                        |
-//! |-------------|------------------------------------------------------|
-//! | `bucket`    | when the next byte is due                            |
-//! | `allowance` | the buckets of one client                            |
-//! | `total`     | how one rate is shared among the clients             |
-//!
-//! What counts are the bytes of responses whose body is a file, a listing or an archive, with their heads. What the server
-//! says itself is neither counted nor held back: 304, redirects, errors of one sentence, health.
-
-pub(crate) mod client_rate;
-pub(crate) mod total_rate;
+//! Bodies that are a file, a listing or an archive count, with their heads. Short answers of the server itself (304,
+//! redirects, error pages, health) are neither counted nor delayed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::policy::rules::RuleRates;
 use crate::config::{Auto, ByteCount, Config, Rule, Toggle};
-use crate::limits::bandwidth::total_rate::TotalRate;
+use crate::limits::total_bandwidth::TotalRate;
 
 /// The rates, and what all workers share of them.
 pub(crate) struct Bandwidth {
@@ -87,7 +78,7 @@ impl Bandwidth {
     /// From now on what `config` says holds, for responses that begin. What each client has used up stays so.
     pub(crate) fn apply(&self, config: &Config) {
         self.rates.store(Rates::of(config).into());
-        self.total.set_rate(config.rate_total.given().map(|rate| rate.get()));
+        self.total.set_rate(config.rates.rate_total.given().map(|rate| rate.get()));
         self.is_limited.store(is_limited(config), Ordering::Relaxed);
     }
 
@@ -151,10 +142,10 @@ impl Bandwidth {
 impl Rates {
     fn of(config: &Config) -> Self {
         Self {
-            client: config.rate_client,
-            client_burst: config.rate_client_burst,
-            connection: config.rate_connection,
-            has_total: config.rate_total.given().is_some(),
+            client: config.rates.rate_client,
+            client_burst: config.rates.rate_client_burst,
+            connection: config.rates.rate_connection,
+            has_total: config.rates.rate_total.given().is_some(),
         }
     }
 }
@@ -164,7 +155,7 @@ fn is_limited(config: &Config) -> bool {
     let by_rule = |rule: &Rule| {
         is_given(rule.effects.rate_client.as_ref()) || is_given(rule.effects.rate_connection.as_ref())
     };
-    let of_site = [&config.rate_client, &config.rate_connection, &config.rate_total];
+    let of_site = [&config.rates.rate_client, &config.rates.rate_connection, &config.rates.rate_total];
     of_site.into_iter().any(|rate| is_given(Some(rate))) || config.rules.iter().any(by_rule)
 }
 
@@ -177,6 +168,7 @@ const BURST_PART_OF_SECOND: u64 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RatesGroup;
     use crate::config::policy::rules::RuleRate;
 
     fn given(kib: u64) -> Toggle<ByteCount> {
@@ -188,16 +180,23 @@ mod tests {
         let bandwidth = Bandwidth::new(&Config::default());
         assert!(!bandwidth.is_limited());
         assert_eq!(bandwidth.pace(None), ResponsePace::default());
-        bandwidth.apply(&Config { rate_total: given(1), ..Config::default() });
+        bandwidth.apply(&Config {
+            rates: RatesGroup { rate_total: given(1), ..RatesGroup::default() }.into(),
+            ..Config::default()
+        });
         assert!(bandwidth.is_limited() && bandwidth.pace(None).has_total);
     }
 
     #[test]
     fn a_rule_says_otherwise_key_by_key() {
         let config = Config {
-            rate_client: given(100),
-            rate_client_burst: Auto::Given(ByteCount::kib(7)),
-            rate_connection: given(20),
+            rates: RatesGroup {
+                rate_client: given(100),
+                rate_client_burst: Auto::Given(ByteCount::kib(7)),
+                rate_connection: given(20),
+                ..RatesGroup::default()
+            }
+            .into(),
             ..Config::default()
         };
         let bandwidth = Bandwidth::new(&config);
