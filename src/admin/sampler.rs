@@ -124,7 +124,7 @@ impl Inner {
         let at_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let at_ms = u64::try_from(at_ms).unwrap_or(u64::MAX);
         memory.note(at_ms, &now);
-        let transfers = if is_heard { self.gauges.ledger.transfers() } else { Vec::new() };
+        let transfers = if is_heard { self.gauges.metrics.transfers() } else { Vec::new() };
         let downloads = memory.downloads.look(transfers, now.at);
         // Who sits down before the next beat does not take this one for new.
         let told = match is_heard {

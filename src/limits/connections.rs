@@ -296,7 +296,7 @@ struct Slots {
 
 /// How a connection is reached from outside its own task.
 struct Entry {
-    /// What it does: [`READING`], [`ANSWERING`], [`CLOSING`], [`HANDSHAKING`], or since when it idles and as what (see [`idle`]).
+    /// What it does: [`READING`], [`ANSWERING`], [`CLOSING`], or since when it idles and as what (see [`idle`]).
     activity: AtomicU64,
     is_evicted: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -340,7 +340,7 @@ impl WorkerConnections {
                     READING => &mut activities.reading,
                     ANSWERING => &mut activities.answering,
                     CLOSING => &mut activities.closing,
-                    HANDSHAKING => &mut activities.handshaking,
+                    idle if idle % KINDS == HANDSHAKING => &mut activities.handshaking,
                     _ => &mut activities.idle,
                 } += 1;
             }
@@ -406,10 +406,14 @@ impl ConnectionSlot {
         self.entry.activity.store(CLOSING, Ordering::Relaxed);
     }
 
-    /// What comes before the first request is under way: a TLS handshake.
-    #[allow(dead_code, reason = "for connections that begin with one")]
-    pub(crate) fn shakes_hands(&self) {
-        self.entry.activity.store(HANDSHAKING, Ordering::Relaxed);
+    /// A TLS handshake begins or has ended. While it lasts, the connection may be evicted like one that has sent nothing.
+    pub(crate) fn set_handshaking(&self, is_handshaking: bool) {
+        let kind = if is_handshaking { HANDSHAKING } else { SILENT };
+        self.kind.set(kind);
+        let activity = self.entry.activity.load(Ordering::Relaxed);
+        if activity >= idle(0, 0) {
+            self.entry.activity.store(activity / KINDS * KINDS + kind, Ordering::Relaxed);
+        }
     }
 
     /// A whole request has arrived and is not answered in full.
@@ -450,7 +454,7 @@ impl Entry {
         }
         let has_rested = now_ms.saturating_sub(seen / KINDS - 1) >= RESTED_MS;
         match seen % KINDS {
-            SILENT => has_rested.then_some((EvictionOrder::Silent, seen)),
+            SILENT | HANDSHAKING => has_rested.then_some((EvictionOrder::Silent, seen)),
             REGULAR => has_rested.then_some((EvictionOrder::Idle, seen)),
             _ => Some((EvictionOrder::Idle, seen)),
         }
@@ -492,7 +496,6 @@ fn idle(since_ms: u64, kind: u64) -> u64 {
 const READING: u64 = 0;
 const ANSWERING: u64 = 1;
 const CLOSING: u64 = 2;
-const HANDSHAKING: u64 = 3;
 
 /// Connections that are looked at under one lock.
 const LOOKED_AT: usize = 256;
@@ -502,6 +505,8 @@ const LOOKED_AT: usize = 256;
 const SILENT: u64 = 0;
 const ONCE: u64 = 1;
 const REGULAR: u64 = 2;
+/// As [`SILENT`], in a TLS handshake.
+const HANDSHAKING: u64 = 3;
 const KINDS: u64 = 4;
 
 /// A client that comes again and again is not between two requests for good before this, nor is a new one silent: its

@@ -111,7 +111,7 @@ pub struct Worker<S> {
     /// Reckoned once: it is asked for at every response.
     look_every: Cell<Duration>,
     pub(super) guard: Limits,
-    pub(super) sheet: Arc<WorkerMetrics>,
+    pub(super) metrics: Arc<WorkerMetrics>,
     pub(super) noting: Cell<RequestLogOptions>,
     pub(super) prefixes: Prefixes,
     /// Field lines as HTTP/2 has them.
@@ -132,14 +132,14 @@ pub struct Worker<S> {
 }
 
 impl<S> Worker<S> {
-    /// A worker that calls `app` and sends from `files` within `bounds`, as `guard` allows, and counts in a `ledger`. Made on an
+    /// A worker that calls `app` and sends from `files` within `bounds`, as `guard` allows, and counts in a `metrics`. Made on an
     /// actix `System` or arbiter.
     pub fn new(
         app: S,
         files: Files,
         bounds: ConnectionSettings,
         guard: Limits,
-        ledger: &Metrics,
+        metrics: &Metrics,
     ) -> Rc<Self> {
         let turns = Rc::new(BulkScheduler::new(bounds.turn_bytes, bounds.long_rate));
         Rc::new(Self {
@@ -149,7 +149,7 @@ impl<S> Worker<S> {
             look_every: Cell::new(bounds.look_every()),
             connections: guard.connections().room(),
             guard,
-            sheet: ledger.sheet(),
+            metrics: metrics.worker(),
             noting: Cell::default(),
             prefixes: Prefixes::new(),
             maps: HeaderMapCache::default(),

@@ -64,7 +64,7 @@ async fn maintain_access_log(access_log: AccessLog, reloads: ReloadRequests) {
     let logging_losses = async {
         loop {
             ticks.tick().await;
-            access_log.tell_losses(Instant::now());
+            access_log.report_losses(Instant::now());
         }
     };
     let reopening = async {

@@ -51,7 +51,7 @@ pub(super) async fn serve_worker(
 ) -> usize {
     let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
     let WorkerView { files, site, connections, request_log } = view;
-    let lookups = metrics.lookups();
+    let lookups = metrics.worker_lookups();
     let site = Site::counting(files.clone(), site, Arc::clone(&lookups));
     let site = Rc::new(RefCell::new(site));
     let Ok(app) = app(&site, &health).await else {
