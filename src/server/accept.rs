@@ -19,11 +19,12 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::files::Fault;
+use crate::http::canned_response::BUSY;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::limits::connections::ConnectionAdmission;
 use crate::net::listener::Listener;
 use crate::net::opening;
-use crate::net::reject::{BUSY, NO_TLS, turn_away, turn_away_at_once};
+use crate::net::reject::{reject, reject_at_once, rejection};
 use crate::net::socket::Socket;
 use crate::net::tls::config::Tls;
 use crate::net::worker::Worker;
@@ -92,9 +93,10 @@ where
 
     fn fail(&self, error: Errno) {
         let is_short = matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS);
-        let closed = if is_short { self.worker.files().close_idle_handles(HANDLES_CLOSED) } else { 0 };
+        let files = self.worker.context().files();
+        let closed = if is_short { files.close_idle_handles(HANDLES_CLOSED) } else { 0 };
         let message = format_args!("a connection can't be accepted: {error}; {closed} idle handles closed");
-        self.worker.files().faults().report(Fault::Accept, error.raw_os_error(), message);
+        files.faults().report(Fault::Accept, error.raw_os_error(), message);
     }
 }
 
@@ -187,8 +189,8 @@ where
     S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
-    let busy = if tls.is_some() { NO_TLS } else { BUSY };
-    match worker.guard().connections().admit() {
+    let is_tls = tls.is_some();
+    match worker.context().limits().connections().admit() {
         ConnectionAdmission::Serve(permit) => {
             let (worker, tls) = (Rc::clone(worker), tls.cloned());
             actix_rt::spawn(async move {
@@ -198,11 +200,11 @@ where
         }
         ConnectionAdmission::Refuse(permit) => {
             actix_rt::spawn(async move {
-                turn_away(socket, busy).await;
+                reject(socket, &rejection(BUSY, is_tls)).await;
                 drop(permit);
             });
         }
-        ConnectionAdmission::RefuseAtOnce => turn_away_at_once(&mut socket, busy),
+        ConnectionAdmission::RefuseAtOnce => reject_at_once(&mut socket, &rejection(BUSY, is_tls)),
     }
 }
 

@@ -645,7 +645,7 @@ fn a_file_truncated_under_a_hundred_requests_costs_them_and_nobody_else() {
         check_undisturbed(&mut other);
         let reply = server.get_until("/long", |reply| reply.content_length() == Some(LENGTH as u64 / 3));
         assert!(reply.status == 200 && body.starts_with(&reply.body));
-        assert_eq!(server.log().matches("/long changed while it was sent").count(), 1, "{}", server.log());
+        assert_eq!(server.log().matches("/long changed while it was being sent").count(), 1, "{}", server.log());
     }
 }
 
