@@ -893,7 +893,7 @@ fn the_command_prints_a_link_that_opens() {
     for (arguments, code, told) in [
         (&["/private/a.txt"][..], 1, "there are several keys: name one by --key-id (k1, k2)"),
         (&["/private/a.txt", "--key-id=k9"], 1, "there is no key k9; known: k1, k2"),
-        (&["/../a", "--key-id=k1"], 1, "the path climbs out of the site"),
+        (&["/../a", "--key-id=k1"], 1, "the path leads out of the document root"),
         (&["private/a.txt"], 2, "PATH: the value \"private/a.txt\" does not start with a slash"),
         (&[], 2, "PATH: the value \"\" does not start with a slash"),
         (&["/a", "--link-keys-file=/nowhere/at/all"], 2, "/nowhere/at/all: the file cannot be read"),

@@ -631,7 +631,7 @@ fn files_are_warmed_by_whoever_has_the_token() {
     for token in [None, Some("another-token-altogether")] {
         let (code, told) = warm(token);
         assert_eq!(code, Some(1));
-        assert!(told.contains("answers 401: This needs the admin token."), "{told}");
+        assert!(told.contains("responded 401: This needs the admin token."), "{told}");
     }
 }
 
