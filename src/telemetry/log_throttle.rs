@@ -1,17 +1,15 @@
 //! How often the log hears of what is refused: of a client once a minute, and of all together not much more; of what is only
 //! counted the first time, and then every thousandth.
 
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use crate::sys::gcra::{AtomicGcra, Quota, RateClock, SECOND};
 
 /// Whether something is said now.
 #[derive(Debug)]
 pub(crate) struct LogThrottle {
-    started: Instant,
-    all: DefaultDirectRateLimiter,
+    clock: RateClock,
+    all: AtomicGcra,
 }
 
 /// When a client was last spoken of.
@@ -20,15 +18,16 @@ pub(crate) struct LastLogged(AtomicU64);
 
 impl LogThrottle {
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), all: RateLimiter::direct(Quota::per_minute(LINES_A_MINUTE)) }
+        Self { clock: RateClock::new(), all: AtomicGcra::default() }
     }
 
     /// Whether a client is to be spoken of that was `told` of then.
     pub(crate) fn is_due(&self, told: &LastLogged) -> bool {
-        let minute = self.started.elapsed().as_secs() / 60 + 1;
+        let now = self.clock.now();
+        let minute = now / (60 * SECOND);
         let is_new =
             told.0.load(Ordering::Relaxed) != minute && told.0.swap(minute, Ordering::Relaxed) != minute;
-        is_new && self.all.check().is_ok()
+        is_new && self.all.update(|gcra| gcra.take_one(now, ALL_CLIENTS)).is_ok()
     }
 }
 
@@ -50,8 +49,8 @@ impl SampledCounter {
 
 const TOLD_EVERY: u64 = 1000;
 
-/// Of all clients together.
-const LINES_A_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
+/// Lines about all clients together: sixty at once and sixty each minute.
+const ALL_CLIENTS: Quota = Quota::new(SECOND, 60);
 
 #[cfg(test)]
 mod tests {
