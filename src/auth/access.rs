@@ -98,7 +98,7 @@ impl Authenticator {
     /// # Errors
     /// Where no thread can be had for passwords.
     pub fn new(config: &Config, files: &CredentialFiles) -> io::Result<Self> {
-        let checks = PasswordChecks::new(config.password_checks.as_usize())?;
+        let checks = PasswordChecks::new(config.access.password_checks.as_usize())?;
         let shared = SharedAuthState { clock: RateClock::new(), checks, tallies: AuthCounters::default() };
         Ok(Self::with(config, files, Arc::new(shared)))
     }
@@ -115,9 +115,9 @@ impl Authenticator {
         }
         let inner = Inner {
             files: files.clone(),
-            index: config.index.as_str().to_owned(),
-            attempts: config.login_attempts.given().map(|rate| AttemptRate::new(*rate)),
-            known: VerifiedPasswords::new(config.password_cache.get()),
+            index: config.site.index.as_str().to_owned(),
+            attempts: config.access.login_attempts.given().map(|rate| AttemptRate::new(*rate)),
+            known: VerifiedPasswords::new(config.access.password_cache.get()),
             shared,
         };
         Self { inner: Arc::new(inner) }
@@ -153,7 +153,7 @@ impl Authenticator {
         let client = asking.guard.client(key);
         if let Some(seconds) = self.is_limited(&client) {
             tallies.limited();
-            if asking.guard.should_log(&client) {
+            if asking.guard.may_log(key) {
                 log::warn!("client {key} is refused: it was wrong more often than login_attempts");
             }
             return Err(AccessDenied::TooMany(seconds));

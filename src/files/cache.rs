@@ -41,6 +41,7 @@ use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// The files of one document root. Cheap to clone; every clone is the same.
 ///
@@ -123,7 +124,7 @@ impl Files {
             reaper: Arc::new(Unmapper::new(Arc::clone(&storage))),
             rules,
             tags: Tags { source: settings.etag, digests: Digests::new(settings.digests) },
-            told: Arc::default(),
+            logged: Arc::new(LogThrottle::once(STALE_SIDECARS_LOGGED)),
             faults: Arc::default(),
             sizes: sizes(settings),
             heeds_checksums: settings.verify == Verify::Serve,
@@ -323,6 +324,13 @@ impl Files {
         }
     }
 
+    /// Whether the file is still the asset's version, for a response that needs no handle: by an idle handle of the asset,
+    /// else by its path. Never waits.
+    pub(crate) fn is_current(&self, asset: &Asset) -> bool {
+        let handle = self.warm_handle(asset);
+        self.is_unchanged(asset, handle.as_deref()).unwrap_or(false)
+    }
+
     /// The threads that read cold pages into memory.
     pub(crate) fn reads(&self) -> &ColdReads {
         &self.inner.reads
@@ -339,7 +347,7 @@ impl Files {
     }
 
     fn tell_of_silence(&self, path: &SitePath<'_>) {
-        self.faults().tell(Fault::Open, path, format_args!("/{path}: the disk does not answer"));
+        self.faults().report(Fault::Open, path, format_args!("/{path}: the disk does not answer"));
     }
 
     /// A response was cut since the disk kept it waiting.
@@ -399,7 +407,7 @@ impl Files {
         inner.heap.run_pending_tasks().await;
         inner.mapped.run_pending_tasks().await;
         inner.loader.tags.digests.tidy();
-        inner.loader.faults.sum_up(Instant::now());
+        inner.loader.faults.report_suppressed(Instant::now());
         self.age_heat_when_due();
     }
 
@@ -535,7 +543,7 @@ impl Files {
         };
         let policy = || self.inner.loader.rules.policy(path);
         let Ok(permit) = self.inner.loader.handles.permit().await else {
-            self.faults().tell(Fault::NoHandle, path, format_args!("no handle came free for /{path}"));
+            self.faults().report(Fault::NoHandle, path, format_args!("no handle came free for /{path}"));
             return FoundFile {
                 lookup: Lookup::Busy,
                 name: name(NameOutcome::Busy, policy(), false, 0),
@@ -770,10 +778,13 @@ const ROOT_CHECK_MS_MAX: u64 = 1000;
 /// How often a request shares another's look-up before it makes its own.
 const SHARED_TRIES: usize = 2;
 
+/// Stale sidecars of which is remembered that they were logged.
+const STALE_SIDECARS_LOGGED: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, OnOff, Symlinks};
+    use crate::config::{Config, DirectoriesGroup, OnOff, Symlinks};
     use crate::files::handle_pool::HandleLimits;
 
     #[test]
@@ -784,7 +795,10 @@ mod tests {
         let trusted = Duration::from_secs(3600);
         let settings = FileSettings { revalidate_after: trusted, ..FileSettings::small() };
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        let other_rules = Rules::new(&Config { listing: OnOff::On, ..Config::default() });
+        let other_rules = Rules::new(&Config {
+            directories: DirectoriesGroup { listing: OnOff::On, ..DirectoriesGroup::default() }.into(),
+            ..Config::default()
+        });
         let other_settings = FileSettings { heap_file_bytes: 0, ..settings.clone() };
         actix_rt::System::new().block_on(async {
             let rules = || Rules::new(&Config::default());

@@ -78,7 +78,7 @@ impl Bandwidth {
     /// Applies the rates of `config` to responses that begin from now on. The buckets of clients are kept.
     pub(crate) fn apply(&self, config: &Config) {
         self.rates.store(Rates::new(config).into());
-        self.total.set_rate(config.rate_total.given().map(|rate| rate.get()));
+        self.total.set_rate(config.rates.rate_total.given().map(|rate| rate.get()));
         self.is_limited.store(is_limited(config), Ordering::Relaxed);
     }
 
@@ -142,10 +142,10 @@ impl Bandwidth {
 impl Rates {
     fn new(config: &Config) -> Self {
         Self {
-            client: config.rate_client,
-            client_burst: config.rate_client_burst,
-            connection: config.rate_connection,
-            has_total: config.rate_total.given().is_some(),
+            client: config.rates.rate_client,
+            client_burst: config.rates.rate_client_burst,
+            connection: config.rates.rate_connection,
+            has_total: config.rates.rate_total.given().is_some(),
         }
     }
 }
@@ -155,7 +155,7 @@ fn is_limited(config: &Config) -> bool {
     let by_rule = |rule: &Rule| {
         is_given(rule.effects.rate_client.as_ref()) || is_given(rule.effects.rate_connection.as_ref())
     };
-    let of_site = [&config.rate_client, &config.rate_connection, &config.rate_total];
+    let of_site = [&config.rates.rate_client, &config.rates.rate_connection, &config.rates.rate_total];
     of_site.into_iter().any(|rate| is_given(Some(rate))) || config.rules.iter().any(by_rule)
 }
 
@@ -165,6 +165,7 @@ const BURST_PART_OF_SECOND: u64 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RatesGroup;
     use crate::config::policy::rules::RuleRate;
 
     fn given(kib: u64) -> Toggle<ByteCount> {
@@ -176,16 +177,23 @@ mod tests {
         let bandwidth = Bandwidth::new(&Config::default());
         assert!(!bandwidth.is_limited());
         assert_eq!(bandwidth.pace(None), ResponsePace::default());
-        bandwidth.apply(&Config { rate_total: given(1), ..Config::default() });
+        bandwidth.apply(&Config {
+            rates: RatesGroup { rate_total: given(1), ..RatesGroup::default() }.into(),
+            ..Config::default()
+        });
         assert!(bandwidth.is_limited() && bandwidth.pace(None).has_total);
     }
 
     #[test]
     fn a_rule_overrides_rates_one_by_one() {
         let config = Config {
-            rate_client: given(100),
-            rate_client_burst: Auto::Given(ByteCount::kib(7)),
-            rate_connection: given(20),
+            rates: RatesGroup {
+                rate_client: given(100),
+                rate_client_burst: Auto::Given(ByteCount::kib(7)),
+                rate_connection: given(20),
+                ..RatesGroup::default()
+            }
+            .into(),
             ..Config::default()
         };
         let bandwidth = Bandwidth::new(&config);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
@@ -55,8 +56,8 @@ impl LiveSettings {
     fn of(config: &Config) -> Self {
         let bits = |count: u64| u8::try_from(count).unwrap_or(u8::MAX);
         let prefixes = ClientPrefixes {
-            v4: bits(config.client_v4_prefix.get()),
-            v6: bits(config.client_v6_prefix.get()),
+            v4: bits(config.clients.client_v4_prefix.get()),
+            v6: bits(config.clients.client_v6_prefix.get()),
         };
         Self { prefixes, proxies: TrustedProxies::new(config), limits: RequestLimits::new(config) }
     }
@@ -120,11 +121,11 @@ impl Limits {
         let inner = Inner {
             is_active: AtomicBool::new(settings.is_active()),
             settings: ArcSwap::from_pointee(settings),
-            clients: ClientTable::new(config.clients.as_usize()),
+            clients: ClientTable::new(config.clients.clients.as_usize()),
             connections: Connections::new(limits.max_connections, limits.refusals),
             requests: Requests::default(),
             bandwidth: Bandwidth::new(config),
-            log_throttle: LogThrottle::new(),
+            log_throttle: LogThrottle::per_minute(LINES_PER_MINUTE),
             conflicting: SampledCounter::default(),
             refused_proxy_headers: SampledCounter::default(),
             refused_frames: SampledCounter::default(),
@@ -225,7 +226,7 @@ impl Limits {
         let client = self.inner.clients.get(key);
         let (outcome, lines) = limits.admit(key, Arc::clone(&client), &self.inner.requests);
         if let Err(refusal) = &outcome
-            && self.inner.log_throttle.is_due(&client.last_logged)
+            && self.may_log(key)
         {
             log::warn!("client {key} {}", refusal.why.message());
         }
@@ -250,9 +251,9 @@ impl Limits {
         (ClientKey::of(address, settings.prefixes), certain)
     }
 
-    /// Whether a log line about the client is due.
-    pub(crate) fn should_log(&self, client: &ClientState) -> bool {
-        self.inner.log_throttle.is_due(&client.last_logged)
+    /// True if a line about the client may be logged now: one a minute for each client, and a few for all of them.
+    pub(crate) fn may_log(&self, client: ClientKey) -> bool {
+        self.inner.log_throttle.admits(client, Instant::now())
     }
 
     /// Whether connections start with a PROXY protocol header.
@@ -336,6 +337,9 @@ impl Drop for ClientConnectionPermit {
     }
 }
 
+/// Log lines about clients per minute.
+const LINES_PER_MINUTE: u32 = 60;
+
 fn log_closed(counter: &SampledCounter, peer: &str, why: &str) {
     let (number, is_due) = counter.count();
     let level = if is_due { log::Level::Warn } else { log::Level::Debug };
@@ -345,14 +349,19 @@ fn log_closed(counter: &SampledCounter, peer: &str, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Count, Toggle};
+    use crate::config::{ClientsGroup, Count, RatesGroup, Toggle};
     use actix_web::test::TestRequest;
 
     fn limits(max: u64) -> Limits {
         let config = Config {
-            client_connections: Toggle::Given(Count::of(max)),
-            unlimited_clients: "192.0.2.1".parse().unwrap(),
-            trusted_proxies: "198.51.100.0/24".parse().unwrap(),
+            rates: RatesGroup { client_connections: Toggle::Given(Count::of(max)), ..RatesGroup::default() }
+                .into(),
+            clients: ClientsGroup {
+                unlimited_clients: "192.0.2.1".parse().unwrap(),
+                trusted_proxies: "198.51.100.0/24".parse().unwrap(),
+                ..ClientsGroup::default()
+            }
+            .into(),
             ..Config::default()
         };
         Limits::new(&config, &ResolvedLimits::default())
@@ -390,8 +399,22 @@ mod tests {
     #[test]
     fn a_reload_changes_the_limits_and_keeps_the_state_of_clients() {
         let open = Config::default();
-        let limited = Config { client_requests: Toggle::Given("1/h".parse().unwrap()), ..Config::default() };
-        let exempting = Config { unlimited_clients: "192.0.2.0/24".parse().unwrap(), ..limited.clone() };
+        let limited = Config {
+            rates: RatesGroup {
+                client_requests: Toggle::Given("1/h".parse().unwrap()),
+                ..RatesGroup::default()
+            }
+            .into(),
+            ..Config::default()
+        };
+        let exempting = Config {
+            clients: ClientsGroup {
+                unlimited_clients: "192.0.2.0/24".parse().unwrap(),
+                ..limited.clients.as_ref().clone()
+            }
+            .into(),
+            ..limited.clone()
+        };
         let limits = Limits::new(&open, &ResolvedLimits::default());
         for (config, expected) in [
             (&open, [None, None]),

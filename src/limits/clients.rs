@@ -11,7 +11,6 @@ use crate::http::client_key::ClientKey;
 use crate::limits::attempts::FailedAttempts;
 use crate::limits::client_bandwidth::ClientBuckets;
 use crate::limits::request_rate::RequestBucket;
-use crate::telemetry::log_throttle::LastLogged;
 
 /// The most recently seen clients. A client whose state is in use is never evicted, even beyond the limit; the limit on
 /// connections bounds those.
@@ -31,8 +30,6 @@ pub(crate) struct ClientState {
     pub(crate) rate: RequestBucket,
     /// Wrong signed URLs, tokens and passwords.
     pub(crate) attempts: FailedAttempts,
-    /// When it was last named in a log line about limits.
-    pub(crate) last_logged: LastLogged,
     /// Its bandwidth.
     pub(crate) bandwidth: ClientBuckets,
 }

@@ -298,7 +298,7 @@ struct Slots {
 
 /// The part of a connection that other threads see.
 struct Entry {
-    /// Its state: [`READING`], [`ANSWERING`], [`CLOSING`], [`HANDSHAKING`], or since when it has been idle and of which kind it is (see [`idle`]).
+    /// Its state: [`READING`], [`ANSWERING`], [`CLOSING`], or since when it has been idle and of which kind it is (see [`idle`]).
     activity: AtomicU64,
     is_evicted: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -342,7 +342,7 @@ impl WorkerConnections {
                     READING => &mut activities.reading,
                     ANSWERING => &mut activities.answering,
                     CLOSING => &mut activities.closing,
-                    HANDSHAKING => &mut activities.handshaking,
+                    idle if idle % KINDS == HANDSHAKING => &mut activities.handshaking,
                     _ => &mut activities.idle,
                 } += 1;
             }
@@ -408,10 +408,14 @@ impl ConnectionSlot {
         self.entry.activity.store(CLOSING, Ordering::Relaxed);
     }
 
-    /// Sets the state: a TLS handshake is in progress.
-    #[allow(dead_code, reason = "for connections that begin with one")]
-    pub(crate) fn set_handshaking(&self) {
-        self.entry.activity.store(HANDSHAKING, Ordering::Relaxed);
+    /// Sets whether a TLS handshake is in progress. During it the connection may be evicted like one that sent nothing.
+    pub(crate) fn set_handshaking(&self, is_handshaking: bool) {
+        let kind = if is_handshaking { HANDSHAKING } else { SILENT };
+        self.kind.set(kind);
+        let activity = self.entry.activity.load(Ordering::Relaxed);
+        if activity >= idle(0, 0) {
+            self.entry.activity.store(activity / KINDS * KINDS + kind, Ordering::Relaxed);
+        }
     }
 
     /// Sets the state: a request has arrived and its response has not been sent in full.
@@ -452,7 +456,7 @@ impl Entry {
         }
         let is_settled = now_ms.saturating_sub(seen / KINDS - 1) >= SETTLED_MS;
         match seen % KINDS {
-            SILENT => is_settled.then_some((EvictionOrder::Silent, seen)),
+            SILENT | HANDSHAKING => is_settled.then_some((EvictionOrder::Silent, seen)),
             REGULAR => is_settled.then_some((EvictionOrder::Idle, seen)),
             _ => Some((EvictionOrder::Idle, seen)),
         }
@@ -494,7 +498,6 @@ fn idle(since_ms: u64, kind: u64) -> u64 {
 const READING: u64 = 0;
 const ANSWERING: u64 = 1;
 const CLOSING: u64 = 2;
-const HANDSHAKING: u64 = 3;
 
 /// Connections examined under one lock.
 const BATCH: usize = 256;
@@ -503,6 +506,8 @@ const BATCH: usize = 256;
 const SILENT: u64 = 0;
 const ONCE: u64 = 1;
 const REGULAR: u64 = 2;
+/// As [`SILENT`], in a TLS handshake.
+const HANDSHAKING: u64 = 3;
 const KINDS: u64 = 4;
 
 /// Idle time before a new connection, or one that sent several requests, may be evicted: its next request may be on its way.

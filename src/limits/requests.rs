@@ -66,14 +66,14 @@ impl RequestLimits {
     pub(crate) fn new(config: &Config) -> Self {
         let burst = |given: Auto<Count>| given.given().map(Count::get);
         let (client_burst, total_burst) =
-            (burst(config.client_requests_burst), burst(config.total_requests_burst));
-        let (client, total) = (config.client_requests.given(), config.total_requests.given());
+            (burst(config.rates.client_requests_burst), burst(config.rates.total_requests_burst));
+        let (client, total) = (config.rates.client_requests.given(), config.rates.total_requests.given());
         Self {
             client: client.map(|rate| Rate::new("client", *rate, client_burst)),
             total: total.map(|rate| Rate::new("total", *rate, total_burst)),
-            at_once: config.client_requests_at_once.given().map(|count| count.as_usize()),
-            client_connections: config.client_connections.given().map(|count| count.as_usize()),
-            unlimited: config.unlimited_clients.clone(),
+            at_once: config.rates.client_requests_at_once.given().map(|count| count.as_usize()),
+            client_connections: config.rates.client_connections.given().map(|count| count.as_usize()),
+            unlimited: config.clients.unlimited_clients.clone(),
         }
     }
 
@@ -181,7 +181,7 @@ impl LimitExceeded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{RequestRate, Toggle};
+    use crate::config::{ClientsGroup, RatesGroup, RequestRate, Toggle};
     use crate::limits::clients::ClientTable;
 
     fn limits(client: Option<&str>, total: Option<&str>, at_once: Option<u64>) -> RequestLimits {
@@ -189,11 +189,19 @@ mod tests {
             text.map_or(Toggle::Off, |text| Toggle::<RequestRate>::Given(text.parse().unwrap()))
         };
         RequestLimits::new(&Config {
-            client_requests: rate(client),
-            total_requests: rate(total),
-            client_requests_at_once: at_once.map_or(Toggle::Off, |count| Toggle::Given(Count::of(count))),
-            client_requests_burst: Auto::Auto,
-            unlimited_clients: "192.0.2.0/24,unix".parse().unwrap(),
+            rates: RatesGroup {
+                client_requests: rate(client),
+                total_requests: rate(total),
+                client_requests_at_once: at_once.map_or(Toggle::Off, |count| Toggle::Given(Count::of(count))),
+                client_requests_burst: Auto::Auto,
+                ..RatesGroup::default()
+            }
+            .into(),
+            clients: ClientsGroup {
+                unlimited_clients: "192.0.2.0/24,unix".parse().unwrap(),
+                ..ClientsGroup::default()
+            }
+            .into(),
             ..Config::default()
         })
     }

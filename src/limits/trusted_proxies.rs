@@ -16,8 +16,8 @@ pub(crate) struct TrustedProxies {
 
 impl TrustedProxies {
     pub(crate) fn new(config: &Config) -> Self {
-        let trusted = config.trusted_proxies.clone();
-        Self { trusted, header: config.client_field, protocol: config.proxy_protocol }
+        let trusted = config.clients.trusted_proxies.clone();
+        Self { trusted, header: config.clients.client_field, protocol: config.clients.proxy_protocol }
     }
 
     /// Whether no peer is trusted.
@@ -61,6 +61,7 @@ impl TrustedProxies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ClientsGroup;
     use actix_web::http::header::HeaderValue;
 
     #[test]
@@ -75,7 +76,10 @@ mod tests {
             (ClientField::XForwardedFor, "10.0.0.2", "10.0.0.2"),
         ] {
             let trusted_proxies = "10.0.0.1".parse().unwrap();
-            let proxies = TrustedProxies::new(&Config { trusted_proxies, client_field, ..Config::default() });
+            let proxies = TrustedProxies::new(&Config {
+                clients: ClientsGroup { trusted_proxies, client_field, ..ClientsGroup::default() }.into(),
+                ..Config::default()
+            });
             let client = proxies.client_address(peer.parse().ok(), &headers);
             assert_eq!(client.address, expected.parse().ok(), "{client_field} {peer}");
         }

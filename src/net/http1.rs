@@ -54,7 +54,7 @@ where
         deadline: Deadline::after(now, worker.bounds().head_timeout),
         client,
         outbox: SendQueue::new(client),
-        exchanges: Exchanges::new(Arc::clone(&worker.sheet)),
+        exchanges: Exchanges::new(Arc::clone(&worker.metrics)),
         place,
         socket,
         input,
@@ -157,7 +157,7 @@ where
         let method = method_of(&request);
         let protocol = if is_http10 { Protocol::Http10 } else { Protocol::Http11 };
         let exchange = Exchange::new(self.now, Some(method), protocol);
-        exchange.note.set(self.encrypted(self.worker().note(&request, self.socket.peer)));
+        exchange.record.set(self.encrypted(self.worker().note(&request, self.socket.peer)));
         self.exchanges.begin(exchange, self.outbox.pushed());
         let limit = self.worker().bounds().body_bytes;
         let is_droppable = match framing {
@@ -393,7 +393,7 @@ where
                     return Some((self.refused(refusal, left), bytes.len()));
                 }
                 Scan::Complete(length) => {
-                    worker.sheet.head(length);
+                    worker.metrics.record_head_length(length);
                     let arrived = match parse(&left[..length], limits, &worker.last_host) {
                         Ok(parsed) => Arrived::Request(parsed),
                         Err(VERSION) if worker.bounds().http2.is_some() && is_preface(&left[..length]) => {
@@ -626,9 +626,9 @@ where
         is_head: bool,
         note: Option<Box<AccessLogRecord>>,
     ) -> ConnectionEnd {
-        self.worker().sheet.refused_head(refused_head(refusal.0));
+        self.worker().metrics.count_rejected_head(refused_head(refusal.0));
         let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
-        exchange.note.set(note);
+        exchange.record.set(note);
         self.exchanges.begin(exchange, self.outbox.pushed());
         self.refuse(refusal, is_head).await
     }
@@ -650,7 +650,7 @@ where
         let start = self.outbox.pushed();
         self.exchanges.answer(refusal.0.as_u16(), start);
         let id_line = self.exchanges.last_note().and_then(|(note, _)| {
-            note.forget_response();
+            note.clear_response();
             request_log::id_line(note)
         });
         refuse(refusal, id_line, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);

@@ -28,8 +28,8 @@ pub(crate) struct RequestLogOptions {
 impl RequestLogOptions {
     /// What `config` says.
     pub(crate) fn of(config: &Config) -> Self {
-        let writes = config.access_log != LogTarget::Off;
-        let tells_ids = match config.request_ids {
+        let writes = config.logging.access_log != LogTarget::Off;
+        let tells_ids = match config.logging.request_ids {
             RequestIds::Auto => writes,
             RequestIds::On => true,
             RequestIds::Off => false,
@@ -85,7 +85,7 @@ impl<S> Worker<S> {
         } else {
             put_id(&mut note, None, None);
         }
-        (note.is_written, note.tells_id) = (noting.writes, noting.tells_ids);
+        (note.is_written, note.sends_id) = (noting.writes, noting.tells_ids);
         if noting.writes {
             note.put(LogField::Method, request.method().as_str().as_bytes());
             put_target(&mut note, request);
@@ -115,7 +115,7 @@ impl<S> Worker<S> {
         } else {
             put_id(&mut note, None, None);
         }
-        (note.is_written, note.tells_id) = (noting.writes, noting.tells_ids);
+        (note.is_written, note.sends_id) = (noting.writes, noting.tells_ids);
         if noting.writes {
             let line = lines_of(head).next().unwrap_or_default();
             note.put(LogField::Line, line);
@@ -176,7 +176,7 @@ pub(super) fn content_length(response: &Response<BoxBody>, is_head: bool) -> u64
 
 /// The id of the request, where its response is to tell it.
 pub(super) fn id_to_tell(note: &AccessLogRecord) -> Option<&[u8]> {
-    note.get(LogField::Id).filter(|_| note.tells_id)
+    note.get(LogField::Id).filter(|_| note.sends_id)
 }
 
 /// The field line by which the response tells the request's id, where it is to.
@@ -279,14 +279,14 @@ fn field_in<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 
 const PARTS_OF_RESPONSE: [(LogField, HeaderName); 3] = [
     (LogField::Etag, header::ETAG),
-    (LogField::Coding, header::CONTENT_ENCODING),
+    (LogField::ContentEncoding, header::CONTENT_ENCODING),
     (LogField::ContentRange, header::CONTENT_RANGE),
 ];
 
 /// The same as they are rendered.
 const LINES_OF_RESPONSE: [(LogField, &[u8]); 3] = [
     (LogField::Etag, b"etag: "),
-    (LogField::Coding, b"content-encoding: "),
+    (LogField::ContentEncoding, b"content-encoding: "),
     (LogField::ContentRange, b"content-range: "),
 ];
 

@@ -28,7 +28,7 @@ use crate::files::cache::NoHandle;
 use crate::files::handle_pool::Handle;
 use crate::files::load::VariantError;
 use crate::files::{Asset, Files, Lookup};
-use crate::http::decide::{Representation, decide};
+use crate::http::decide::{Answer, Representation, decide};
 use crate::http::digest::Algorithm;
 use crate::http::encoding::{Encoding, EncodingChoice};
 use crate::http::method::Method;
@@ -110,10 +110,10 @@ impl SiteSettings {
         access: Authenticator,
     ) -> io::Result<Self> {
         Ok(Self {
-            dotfiles: config.dotfiles,
-            index: config.index.as_str().to_owned(),
-            trailing_slash: config.trailing_slash,
-            sendfile_from: config.sendfile_from.get(),
+            dotfiles: config.site.dotfiles,
+            index: config.site.index.as_str().to_owned(),
+            trailing_slash: config.site.trailing_slash,
+            sendfile_from: config.sending.sendfile_from.get(),
             has_access_rules: rules.close_anything(),
             access,
             rules,
@@ -121,9 +121,9 @@ impl SiteSettings {
             gate: HttpsPolicy::new(config),
             guard: guard.clone(),
             directories: DirectoryJobs::new(files.clone(), DirectorySettings::of(config, limits))?,
-            offers_archives: config.archive.is_on(),
-            verifies: config.verify == Verify::Serve,
-            digest_wait: config.digest_wait.get(),
+            offers_archives: config.directories.archive.is_on(),
+            verifies: config.integrity.verify == Verify::Serve,
+            digest_wait: config.integrity.digest_wait.get(),
             notes: RequestLogOptions::of(config).writes(),
         })
     }
@@ -139,10 +139,10 @@ impl SiteSettings {
         access: &CredentialFiles,
     ) -> Self {
         Self {
-            dotfiles: config.dotfiles,
-            index: config.index.as_str().to_owned(),
-            trailing_slash: config.trailing_slash,
-            sendfile_from: config.sendfile_from.get(),
+            dotfiles: config.site.dotfiles,
+            index: config.site.index.as_str().to_owned(),
+            trailing_slash: config.site.trailing_slash,
+            sendfile_from: config.sending.sendfile_from.get(),
             has_access_rules: files.rules().close_anything(),
             access: self.access.changed(config, access),
             rules: Arc::clone(files.rules()),
@@ -150,9 +150,9 @@ impl SiteSettings {
             gate: self.gate.changed(config),
             guard: self.guard.clone(),
             directories: self.directories.changed(files.clone(), DirectorySettings::of(config, limits)),
-            offers_archives: config.archive.is_on(),
-            verifies: config.verify == Verify::Serve,
-            digest_wait: config.digest_wait.get(),
+            offers_archives: config.directories.archive.is_on(),
+            verifies: config.integrity.verify == Verify::Serve,
+            digest_wait: config.integrity.digest_wait.get(),
             notes: RequestLogOptions::of(config).writes(),
         }
     }
@@ -248,12 +248,16 @@ impl Site {
                 &coded
             }
         };
-        let handle = match form.is_on_heap() {
-            true => None,
-            false => Some(self.files.warm_handle(form).filter(|handle| handle.still_is(&form.version))?),
+        let answer = answer_for(asset, form, &fields, is_head); // 3 how much of them (pure)
+        let handle = if form.is_on_heap() {
+            None
+        } else if needs_body(&answer, is_head) {
+            Some(self.files.warm_handle(form).filter(|handle| handle.still_is(&form.version))?)
+        } else {
+            self.files.is_current(form).then_some(None)?
         };
         let checksums = self.known_checksums(form, &fields)?;
-        let mut response = self.reply_with(asset, form, &fields, handle, checksums, is_head).ok()?;
+        let mut response = self.reply_with(answer, form, handle, checksums, is_head).ok()?;
         add_cors(&asset.policy, request.headers(), &mut response);
         self.note_use(&known);
         Some(Ok(response))
@@ -316,8 +320,15 @@ impl Site {
             self.files.digest_soon(&form, Algorithm::Sha256);
         }
         let checksums = self.checksums(&form, fields, is_head).await;
-        let handle = self.handle(&form, request).await?;
-        let mut response = self.reply_with(asset, &form, fields, handle, checksums, is_head)?;
+        let answer = answer_for(asset, &form, fields, is_head); // 3 how much of them (pure)
+        let handle = if needs_body(&answer, is_head) {
+            self.handle(&form, request).await?
+        } else if form.is_on_heap() || self.files.is_current(&form) {
+            None
+        } else {
+            return Err(SendFailure::Changed);
+        };
+        let mut response = self.reply_with(answer, &form, handle, checksums, is_head)?;
         if let Some(stand_in) = &place.stands_in {
             stand_in.tell(asset, &mut response);
         }
@@ -329,17 +340,12 @@ impl Site {
 
     fn reply_with(
         &self,
-        asset: &Asset,
+        answer: Answer,
         form: &Arc<Asset>,
-        fields: &RequestHeaders<'_>,
         handle: Option<Arc<Handle>>,
         checksums: Checksums,
         is_head: bool,
     ) -> Result<HttpResponse, HttpError> {
-        let facts = facts(form);
-        let dates_are_strong = facts.dates_are_strong && form.coding.is_none() && !may_differ(asset, fields);
-        let facts = Representation { dates_are_strong, ..facts };
-        let answer = decide(&fields.asked(is_head), &facts); // 3 how much of them (pure)
         let source = ReplyBody { asset: form, handle, sendfile_from: self.manners.sendfile_from, checksums };
         reply(answer, &source, is_head) // 4 status, headers, body
     }
@@ -510,7 +516,7 @@ impl Site {
         }
         let fields = RequestHeaders::of(request.headers());
         let form = self.form(asset, &fields).await.unwrap_or_else(|_| Arc::clone(asset));
-        let handle = self.handle(&form, request).await.ok()?;
+        let handle = if is_head { None } else { self.handle(&form, request).await.ok()? };
         let sendfile_from = self.manners.sendfile_from;
         let source = ReplyBody { asset: &form, handle, sendfile_from, checksums: Vec::new() };
         Some(page(status, policy, asset.forms.is_some(), &source, is_head))
@@ -562,6 +568,18 @@ fn accompany(admission: AdmissionOutcome, response: &mut HttpResponse) {
 
 fn is_copied(request: &HttpRequest) -> bool {
     request.extensions().get::<TransportInfo>().is_some_and(|carriage| carriage.is_copied)
+}
+
+/// How much of `form`, an encoding of `asset` or `asset` itself, the client gets.
+fn answer_for(asset: &Asset, form: &Asset, fields: &RequestHeaders<'_>, is_head: bool) -> Answer {
+    let facts = facts(form);
+    let dates_are_strong = facts.dates_are_strong && form.coding.is_none() && !may_differ(asset, fields);
+    decide(&fields.asked(is_head), &Representation { dates_are_strong, ..facts })
+}
+
+/// Whether bytes of the file are sent. Other responses open no file, so that none is refused for want of a handle.
+fn needs_body(answer: &Answer, is_head: bool) -> bool {
+    !is_head && matches!(answer, Answer::Whole | Answer::Part(_) | Answer::Parts(_))
 }
 
 fn facts(asset: &Asset) -> Representation<'_> {

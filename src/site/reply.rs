@@ -12,6 +12,7 @@ use crate::config::policy::rules::PathPolicy;
 use crate::files::Asset;
 use crate::files::digests::Digest;
 use crate::files::handle_pool::Handle;
+use crate::http::baseline_headers::{BASELINE_LINES, text_lines};
 use crate::http::decide::Answer;
 use crate::http::digest::{Algorithm, field_value};
 use crate::http::disposition;
@@ -77,7 +78,7 @@ pub(crate) fn page(
 ) -> HttpResponse {
     let asset = source.asset;
     let mut fields = policy.lines_with(policy.vary_of_error(status, varies));
-    fields.extend_from_slice(b"cache-control: no-cache\r\nx-content-type-options: nosniff\r\n");
+    fields.extend_from_slice(format!("cache-control: no-cache\r\n{BASELINE_LINES}").as_bytes());
     let (fields, tail) = (Bytes::from(fields), asset.fields.description());
     if is_head || asset.length() == 0 {
         return PrerenderedResponse::head(status, fields, tail);
@@ -100,11 +101,7 @@ pub(crate) fn redirect(status: StatusCode, policy: &PathPolicy, location: &str) 
 
 /// A short text that was made for the request.
 pub(crate) fn text(policy: &PathPolicy, body: &[u8], is_head: bool) -> HttpResponse {
-    let fields = format!(
-        "cache-control: no-cache\r\nx-content-type-options: nosniff\r\n\
-         content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
+    let fields = format!("cache-control: no-cache\r\n{}", text_lines(body.len()));
     let mut block = lines_of(policy, fields.as_bytes());
     let body_at = block.len();
     if is_head {

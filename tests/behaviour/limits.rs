@@ -66,6 +66,42 @@ fn when_all_handles_are_taken_others_wait_and_are_told_to_come_back() {
 }
 
 #[test]
+fn a_304_and_a_head_need_no_handle() {
+    const HANDLES: usize = 8;
+    for cache in ["0", "4GiB"] {
+        let body = pattern(200_000, 1);
+        let mut site = Site::new()
+            .env("PAGECAST_HANDLES", &HANDLES.to_string())
+            .env("PAGECAST_HANDLE_WAIT", "200ms")
+            .env("PAGECAST_CACHE_BYTES", cache)
+            .file("known", &body);
+        for n in 0..HANDLES {
+            site = long_file(site, &format!("long{n}"));
+        }
+        let server = site.serve();
+        let etag = server.get("/known").field("etag").unwrap().to_owned();
+        let downloads: Vec<_> = (0..HANDLES).map(|n| begin(&server, &format!("/long{n}"))).collect();
+        assert_eq!(server.handles_to(&server.root.join("known")), 0, "{cache}: its handle was taken");
+        let not_modified = server.get_with("/known", &format!("If-None-Match: {etag}\r\n"));
+        assert_eq!((not_modified.status, not_modified.field("etag")), (304, Some(&*etag)), "{cache}");
+        let seen = head(&server, "/known");
+        assert_eq!((seen.status, seen.field("content-length")), (200, Some("200000")), "{cache}");
+        if cache == "0" {
+            assert_eq!(server.get("/known").status, 503, "a body needs one");
+        }
+        std::fs::write(server.root.join("known"), b"changed").unwrap();
+        assert_ne!(head(&server, "/known").status, 200, "{cache}: the new version has to be opened");
+        drop(downloads);
+        let changed = server.get_until("/known", |reply| reply.status == 200);
+        assert_eq!(changed.text(), "changed", "{cache}");
+    }
+}
+
+fn head(server: &Server, target: &str) -> Reply {
+    server.send(format!("HEAD {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+}
+
+#[test]
 fn a_request_that_waits_for_a_handle_gets_the_one_that_comes_free() {
     let mut site = Site::with([("small", b"small")])
         .env("PAGECAST_HANDLES", "8")

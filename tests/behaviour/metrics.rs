@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::client::Client;
 use crate::frames::{self, END_HEADERS, END_STREAM, HEADERS, Raw, ping, reset};
+use crate::secured::{Wants, connect_raw, hello, secured};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 use crate::traffic::{Running, free_address, program, project};
 
@@ -155,6 +156,23 @@ fn connections_are_told_apart_by_what_they_do() {
     scrape_until(&server, |now| now[&state("closing")] == 1.0);
     drop((idle, reading, download, closing));
     scrape_until(&server, |now| now["pagecast_connections"] == 0.0 && now["pagecast_transfers"] == 0.0);
+}
+
+#[test]
+fn a_connection_is_counted_as_handshaking_until_its_tls_handshake_ends() {
+    let (site, _files) = secured(Site::with([("a", b"a")]));
+    let server = site.env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0").serve();
+    let states = |now: &Metrics| {
+        let state = |name: &str| now[&format!("pagecast_connections_by_state{{state=\"{name}\"}}")];
+        (state("handshaking"), state("idle"))
+    };
+    let mut stream = connect_raw(&server);
+    stream.write_all(&hello()[..20]).unwrap();
+    scrape_until(&server, |now| states(now) == (1.0, 0.0));
+    drop(stream);
+    scrape_until(&server, |now| states(now) == (0.0, 0.0));
+    let _established = Wants::usual().connect(server.tls_address()).expect("a handshake");
+    scrape_until(&server, |now| states(now) == (0.0, 1.0));
 }
 
 #[test]

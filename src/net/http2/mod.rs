@@ -81,7 +81,7 @@ pub(super) async fn serve<S, B>(
     let shared = Rc::new(ConnectionContext {
         worker: Rc::clone(&worker),
         link: Rc::clone(&link),
-        totals: ConnectionMeter::new(Arc::clone(&worker.sheet)),
+        totals: ConnectionMeter::new(Arc::clone(&worker.metrics)),
         own: Arc::default(),
         client,
         peer,
@@ -90,7 +90,7 @@ pub(super) async fn serve<S, B>(
         paced: Cell::new(0),
         end: Cell::new(ExchangeOutcome::Drained),
     });
-    let counted = CountedConnection::begin(Arc::clone(&worker.sheet));
+    let counted = worker.metrics.http2_connection();
     let mut connection = Http2Connection {
         stage: Stage::Preface(builder(bounds, own).handshake(Io::new(Rc::clone(&link), worker))),
         shared,
@@ -275,7 +275,7 @@ where
 
     fn count(&mut self) {
         let link = self.shared.link.borrow();
-        self.counted.stands(ConnectionState {
+        self.counted.update(ConnectionState {
             streams: (self.streams.len() + self.settling.len()) as u64,
             resets: link.watch.resets(),
             recent_resets: link.watch.recent_resets(link.now),
@@ -297,7 +297,7 @@ where
         let framing = pushed.saturating_sub(self.shared.totals.taken());
         let more = framing.saturating_sub(self.framing);
         self.framing = framing.max(self.framing);
-        self.shared.totals.sheet().sent(SendPath::Heap, usize::try_from(more).unwrap_or(usize::MAX));
+        self.shared.totals.metrics().count_sent(SendPath::Heap, usize::try_from(more).unwrap_or(usize::MAX));
     }
 
     /// So many bytes have left in this turn, and the socket took all there was, or not.
@@ -389,7 +389,7 @@ where
         }
         if is_head_late {
             log::debug!("{}: the connection ends: {NOT_WHOLE}", self.who());
-            self.shared.worker.sheet.refused_head(RejectedHead::TooSlow);
+            self.shared.worker.metrics.count_rejected_head(RejectedHead::TooSlow);
             self.say_goodbye(Reason::ENHANCE_YOUR_CALM);
             return None;
         }
@@ -489,7 +489,7 @@ where
     }
 
     fn note_breach(&self, breach: ProtocolViolation, why: &str) {
-        self.counted.breach(breach);
+        self.counted.count_violation(breach);
         self.shared.worker.guard.count_refused_frames(&self.who(), why);
     }
 
