@@ -129,7 +129,7 @@ where
             let Some(arrived) = poll_fn(|cx| self.poll_arrival(cx)).await else {
                 return ConnectionEnd::Close;
             };
-            self.place.answers();
+            self.place.set_answering();
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
                 Arrived::Http2 if count == 1 => return ConnectionEnd::Http2,
@@ -142,7 +142,7 @@ where
                 }
             };
             match self.exchange(parsed).await {
-                Ok(None) if self.outbox.is_empty() => self.place.reads(),
+                Ok(None) if self.outbox.is_empty() => self.place.set_reading(),
                 Ok(None) => {}
                 Ok(Some(end)) => return end,
                 Err(cut) => return self.answer_or_give_up(cut).await,
@@ -267,7 +267,7 @@ where
 
     /// What the guard has sent with the response: for whom it is, and its count among those under way, until that is dropped.
     fn take_pass(&mut self, response: &mut Response<BoxBody>) -> Option<RequestPermit> {
-        if !self.worker().guard.asks() {
+        if !self.worker().guard.is_active() {
             return None;
         }
         let pass = response.extensions_mut().remove::<RequestPermit>();
@@ -326,7 +326,7 @@ where
                 self.deadline.set(self.now, worker.bounds().head_timeout);
                 let Some((arrived, used)) = self.head_in(&scratch[..length], &worker) else {
                     self.input.extend_from_slice(&scratch[..length]);
-                    self.place.reads();
+                    self.place.set_reading();
                     continue;
                 };
                 self.input.extend_from_slice(&scratch[used..length]);
@@ -689,7 +689,7 @@ where
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
     async fn linger(&mut self) {
         self.socket.shutdown();
-        self.place.closes();
+        self.place.set_closing();
         let worker = Rc::clone(self.worker());
         self.deadline.set(Instant::now(), worker.bounds().linger_timeout);
         let mut room = LINGER_BYTES;

@@ -13,7 +13,7 @@ use super::worker::Worker;
 use crate::config::{Config, LogTarget, RequestIds};
 use crate::http::request_id;
 use crate::net::prerendered::PrerenderedResponse;
-use crate::sys::random::unguessable;
+use crate::sys::random::random_u128;
 use crate::telemetry::access_log::record::{AccessLogRecord, LogField};
 
 /// What is noted of each request.
@@ -78,7 +78,7 @@ impl<S> Worker<S> {
     ) -> Box<AccessLogRecord> {
         let mut note = Box::new(AccessLogRecord::new(peer));
         let headers = request.headers();
-        let speaker = self.guard.speaker(peer, headers);
+        let speaker = self.guard.connection_peer(peer, headers);
         note.client = speaker.address;
         if speaker.is_trusted {
             put_id(&mut note, only(headers, &X_REQUEST_ID), only(headers, &TRACEPARENT));
@@ -200,7 +200,7 @@ fn put_id(note: &mut AccessLogRecord, x_request_id: Option<&[u8]>, traceparent: 
 
 /// 128 bits that nobody can guess and no other request has, in hexadecimal.
 fn new_id() -> [u8; 32] {
-    let number = unguessable();
+    let number = random_u128();
     let mut id = [0; 32];
     for (half, number) in id.chunks_exact_mut(16).zip([(number >> 64) as u64, number as u64]) {
         half.copy_from_slice(&hex(number));

@@ -147,7 +147,7 @@ impl<S> Worker<S> {
             files,
             bounds: Cell::new(bounds),
             look_every: Cell::new(bounds.look_every()),
-            connections: guard.connections().room(),
+            connections: guard.connections().add_worker(),
             guard,
             metrics: metrics.worker(),
             noting: Cell::default(),
@@ -243,7 +243,7 @@ impl<S> Worker<S> {
     }
 
     pub(super) fn register(self: &Rc<Self>, now: Instant) -> WorkerRegistration<S> {
-        let place = self.connections.enter(self.guard.connections().millis(now));
+        let place = self.connections.add(self.guard.connections().millis(now));
         WorkerRegistration { worker: Rc::clone(self), place }
     }
 }
@@ -279,7 +279,7 @@ impl<S> WorkerRegistration<S> {
 
     /// The connection waits for a request since `now`; it may be woken to close.
     pub(super) fn waits(&self, cx: &Context<'_>, now: Instant) {
-        self.place.idles(cx, self.worker.guard.connections().millis(now));
+        self.place.set_idle(cx, self.worker.guard.connections().millis(now));
     }
 }
 

@@ -222,7 +222,7 @@ fn what_http2_bounds_is_told_while_it_lasts_and_what_ended_a_connection_is_count
             "{series}"
         );
     }
-    assert_eq!(server.log().matches("its frames of HTTP/2").count(), 1, "the first, and every thousandth");
+    assert_eq!(server.log().matches("its HTTP/2 frames").count(), 1, "the first, and every thousandth");
     drop(downloads);
     scrape_until(&server, |now| {
         now["pagecast_http2_connections"] == 0.0 && now["pagecast_http2_streams"] == 0.0

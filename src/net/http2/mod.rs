@@ -262,7 +262,7 @@ where
     ) {
         if self.is_idle {
             self.is_idle = false;
-            self.place.answers();
+            self.place.set_answering();
             self.looked = self.shared.link.borrow().now;
         }
         let mut stream: LocalBoxFuture<'static, OpenStream<S>> =
@@ -274,11 +274,11 @@ where
     }
 
     fn count(&mut self) {
-        let watch = &self.shared.link.borrow().watch;
+        let link = self.shared.link.borrow();
         self.counted.update(ConnectionState {
             streams: (self.streams.len() + self.settling.len()) as u64,
-            resets: watch.resets(),
-            recent_resets: watch.recent_resets(),
+            resets: link.watch.resets(),
+            recent_resets: link.watch.recent_resets(link.now),
         });
     }
 
@@ -435,7 +435,7 @@ where
     /// No stream is open.
     fn idle(&mut self, cx: &mut Context<'_>, is_reading: bool) {
         if is_reading {
-            self.place.reads();
+            self.place.set_reading();
         } else {
             self.shared.link.borrow_mut().release();
             self.place.waits(cx, self.idle_since);
@@ -490,7 +490,7 @@ where
 
     fn note_breach(&self, breach: ProtocolViolation, why: &str) {
         self.counted.count_violation(breach);
-        self.shared.worker.guard.note_refused_frames(&self.who(), why);
+        self.shared.worker.guard.count_refused_frames(&self.who(), why);
     }
 
     fn who(&self) -> String {
@@ -508,7 +508,7 @@ fn ready_or_full(sent: Poll<std::io::Result<()>>) -> std::io::Result<bool> {
 
 /// Reads on until the client has heard the last frames, or its time is up: closing now could destroy them.
 async fn linger<S>(shared: &ConnectionContext<S>, place: &WorkerRegistration<S>) {
-    place.reads();
+    place.set_reading();
     let mut deadline = Deadline::after(Instant::now(), shared.worker.bounds().linger_timeout);
     let mut room = LINGER_BYTES;
     poll_fn(|cx| {

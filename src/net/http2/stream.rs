@@ -37,7 +37,7 @@ use crate::net::prerendered::PacedResponse;
 use crate::net::request_log;
 use crate::net::send::SendError;
 use crate::net::worker::Worker;
-use crate::sys::rate_bucket::RateBucket;
+use crate::sys::gcra::AtomicGcra;
 use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
 use crate::telemetry::metrics::transfers::{ListedTransfer, TransferStart};
@@ -48,7 +48,7 @@ pub(super) struct ConnectionContext<S> {
     pub(super) link: Rc<RefCell<FrameIo>>,
     pub(super) totals: Rc<ConnectionMeter>,
     /// The connection's bucket, for all of its responses.
-    pub(super) own: Arc<RateBucket>,
+    pub(super) own: Arc<AtomicGcra>,
     pub(super) client: ClientKey,
     pub(super) peer: Option<SocketAddr>,
     pub(super) carriage: TransportInfo,
@@ -308,7 +308,7 @@ where
     async fn respond_with(&mut self, mut response: Response<BoxBody>) -> Result<(), ExchangeOutcome> {
         let worker = Rc::clone(&self.shared.worker);
         let pass =
-            if worker.guard.asks() { response.extensions_mut().remove::<RequestPermit>() } else { None };
+            if worker.guard.is_active() { response.extensions_mut().remove::<RequestPermit>() } else { None };
         self.client = pass.as_ref().map_or(self.shared.client, |pass| pass.key);
         let pacer = self.pacer(&response, pass.as_ref());
         let now = self.shared.link.borrow().now;

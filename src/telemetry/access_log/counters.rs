@@ -2,20 +2,21 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::target::WriteResult;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// Lines since the start. Lost lines are reported when the loss begins, then once a minute.
-#[derive(Default)]
 pub(super) struct LineCounters {
     written: AtomicU64,
     dropped: AtomicU64,
     failed: AtomicU64,
-    reported: Mutex<LossReport>,
+    reported: Mutex<LostLines>,
+    throttle: LogThrottle,
     last_error: Mutex<Option<io::Error>>,
 }
 
@@ -36,8 +37,7 @@ pub(crate) struct AccessLogCounts {
 
 /// Lost lines that are already in the diagnostics log.
 #[derive(Default)]
-struct LossReport {
-    at: Option<Instant>,
+struct LostLines {
     dropped: u64,
     failed: u64,
 }
@@ -68,7 +68,7 @@ impl LineCounters {
     /// Logs lines lost since the last report, unless that was less than a minute before `now`. Without `now`, at the end,
     /// everything is reported.
     pub(super) fn report_losses(&self, counts: AccessLogCounts, now: Option<Instant>) {
-        let Some((dropped, failed)) = self.reported.lock().update(counts, now) else { return };
+        let Some((dropped, failed)) = self.unreported_losses(counts, now) else { return };
         if dropped > 0 {
             log::warn!("access log: queue full ({} lines): {dropped} lines dropped", counts.limit);
         }
@@ -77,23 +77,31 @@ impl LineCounters {
             log::error!("access log: {failed} lines could not be written: {cause}");
         }
     }
-}
 
-impl LossReport {
     /// Returns the dropped and the failed lines since the last report. `None` if nothing is to be reported.
-    fn update(&mut self, counts: AccessLogCounts, now: Option<Instant>) -> Option<(u64, u64)> {
-        let lost = (counts.dropped - self.dropped, counts.failed - self.failed);
-        let is_recent = |now: Instant| self.at.is_some_and(|at| now.saturating_duration_since(at) < MINUTE);
-        if lost == (0, 0) || now.is_some_and(is_recent) {
+    fn unreported_losses(&self, counts: AccessLogCounts, now: Option<Instant>) -> Option<(u64, u64)> {
+        let mut reported = self.reported.lock();
+        let lost = (counts.dropped - reported.dropped, counts.failed - reported.failed);
+        if lost == (0, 0) || now.is_some_and(|now| !self.throttle.admits((), now)) {
             return None;
         }
-        (self.dropped, self.failed) = (counts.dropped, counts.failed);
-        self.at = now.or(self.at);
+        *reported = LostLines { dropped: counts.dropped, failed: counts.failed };
         Some(lost)
     }
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+impl Default for LineCounters {
+    fn default() -> Self {
+        Self {
+            written: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            reported: Mutex::default(),
+            throttle: LogThrottle::per_minute(1),
+            last_error: Mutex::default(),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -101,9 +109,9 @@ mod tests {
 
     #[test]
     fn losses_are_reported_when_they_begin_and_once_a_minute_with_their_number() {
+        let counters = LineCounters::default();
         let start = Instant::now();
-        let after = |seconds| Some(start + Duration::from_secs(seconds));
-        let mut reported = LossReport::default();
+        let after = |seconds| Some(start + std::time::Duration::from_secs(seconds));
         for (now, dropped, failed, expected) in [
             (after(0), 0, 0, None),
             (after(1), 5, 0, Some((5, 0))),
@@ -117,7 +125,7 @@ mod tests {
             (None, 11, 4, None),
         ] {
             let counts = AccessLogCounts { dropped, failed, ..AccessLogCounts::default() };
-            assert_eq!(reported.update(counts, now), expected, "{now:?}");
+            assert_eq!(counters.unreported_losses(counts, now), expected, "{now:?}");
         }
     }
 }
