@@ -14,8 +14,9 @@ use tokio::sync::Notify;
 
 use crate::config::SendingGroup;
 use crate::http::client_key::ClientKey;
+use crate::limits::byte_rate::nanoseconds;
 use crate::sys::fair_queue::FairQueue;
-use crate::sys::rate_bucket::nanoseconds;
+use crate::sys::gcra::{Gcra, RateClock};
 
 /// The queue of large bodies. One per worker.
 pub(super) struct BulkScheduler {
@@ -127,15 +128,17 @@ impl BulkScheduler {
     }
 }
 
-/// What large bodies may send beside small responses: a token bucket, kept as the moment at which the next turn is due.
+/// What large bodies may send beside small responses.
 struct BulkBudget {
-    due: Instant,
+    clock: RateClock,
+    bucket: Gcra,
     small_until: Instant,
 }
 
 impl BulkBudget {
     fn new(now: Instant) -> Self {
-        Self { due: now, small_until: now }
+        let clock = RateClock::new();
+        Self { bucket: Gcra::empty(clock.at(now)), clock, small_until: now }
     }
 
     /// Returns true if the rate applies, given the number of `small` responses since the last call.
@@ -147,14 +150,15 @@ impl BulkBudget {
     }
 
     fn is_used_up(&self, now: Instant) -> bool {
-        now <= self.due
+        self.bucket.saved(self.clock.at(now)) == 0
     }
 
     /// Counts a turn of `bytes` at `rate` bytes per second. It delays the next one, but none after that.
     fn spend(&mut self, now: Instant, bytes: usize, rate: u64) {
-        let cost = Duration::from_nanos(if rate == 0 { 0 } else { nanoseconds(bytes as u64, rate) });
-        let begin = self.due.max(now.checked_sub(BURST).unwrap_or(now));
-        self.due = (begin + cost).min(now + cost.max(BURST));
+        let now = self.clock.at(now);
+        let cost = if rate == 0 { 0 } else { nanoseconds(bytes as u64, rate) };
+        self.bucket.reserve(now, cost, BURST);
+        self.bucket.limit_debt(now, cost.max(BURST));
     }
 }
 
@@ -174,8 +178,8 @@ const ALONE: usize = 4;
 /// Time after a small response in which others are expected to follow.
 const SMALL_EXPECTED_FOR: Duration = Duration::from_millis(100);
 
-/// Burst of the token bucket, as a time at its rate.
-const BURST: Duration = Duration::from_millis(2);
+/// Burst in nanoseconds of the rate.
+const BURST: u64 = 2_000_000;
 
 /// Granularity of the timer.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);

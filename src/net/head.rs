@@ -136,6 +136,22 @@ pub(super) fn parse(
     }
 }
 
+/// Parses the request head in `bytes`, which ends in an empty line, as a connection does, and returns its target. Property tests,
+/// fuzzing and benchmarks enter here.
+///
+/// # Errors
+/// The response to a head that is rejected.
+pub fn read_target(bytes: &[u8]) -> Result<Uri, CannedResponse> {
+    let limits = HeadLimits { bytes: usize::MAX, headers: HEADERS_INLINE };
+    match Scanner::default().scan(bytes, limits) {
+        Scan::Complete(length) => {
+            parse(&bytes[..length], limits, &LastHost::default()).map(|head| head.request.uri().clone())
+        }
+        Scan::Rejected(response) => Err(response),
+        Scan::Blank(_) | Scan::Partial => Err(canned::BAD_REQUEST),
+    }
+}
+
 /// Serves a later minor version of HTTP/1 as HTTP/1.1 (RFC 9110 §2.5). Other major versions are rejected.
 fn parse_later_minor(
     bytes: &[u8],
@@ -309,6 +325,7 @@ const VERSION_LENGTH: usize = "HTTP/1.1".len();
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::target::{SitePath, is_valid_origin};
 
     const LIMITS: HeadLimits = HeadLimits { bytes: 1024, headers: 20 };
 
@@ -321,6 +338,55 @@ mod tests {
             Scan::Rejected(response) => response.status,
             Scan::Blank(_) => 1,
             Scan::Partial => 0,
+        }
+    }
+
+    fn target(target: &str) -> Result<Uri, CannedResponse> {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        read_target(head.as_bytes())
+    }
+
+    #[test]
+    fn a_target_is_split_into_path_and_query() {
+        for (text, path, query) in [
+            ("/", "/", None),
+            ("/a?b=c", "/a", Some("b=c")),
+            ("/a?", "/a", Some("")),
+            ("/a?b?c", "/a", Some("b?c")),
+            ("/a?//b/../c", "/a", Some("//b/../c")),
+            ("//host/a", "//host/a", None),
+            ("http://host/a?b", "/a", Some("b")),
+            ("HtTp://host:80/a", "/a", None),
+            ("https://[::1]:443/a", "/a", None),
+            ("http://host", "/", None),
+            ("http://host?b", "/", Some("b")),
+            ("http://host/", "/", None),
+        ] {
+            let uri = target(text).unwrap();
+            assert_eq!((uri.path(), uri.query()), (path, query), "{text}");
+            let authority = uri.authority().map(actix_http::uri::Authority::as_str);
+            assert!(is_valid_origin(uri.scheme_str(), authority), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_target_of_another_form_names_no_path_or_is_rejected() {
+        for text in
+            ["", "*", "a/b", "?a", "host:443", "ftp://host/a", "http:/a", "http:///a"].into_iter().chain([
+                "http://user@host/a",
+                "http://host:x/a",
+                "/a#b",
+                "/a?b#c",
+                "/a b",
+                "/a\tb",
+                "/a\x7f",
+                "/a?\r\n",
+            ])
+        {
+            let Ok(uri) = target(text) else { continue };
+            let authority = uri.authority().map(actix_http::uri::Authority::as_str);
+            let has_origin = is_valid_origin(uri.scheme_str(), authority);
+            assert!(!has_origin || SitePath::parse(uri.path().as_bytes()).is_err(), "{text}: {uri:?}");
         }
     }
 

@@ -22,7 +22,7 @@ pub mod connection_settings;
 mod copy_buffers;
 mod deadline;
 mod exchanges;
-mod head;
+pub mod head;
 mod header_cache;
 mod http1;
 mod http2;

@@ -41,7 +41,7 @@ where
         }
         connection.begin_phase(context.settings().connections.head_timeout.get());
         if !connection.input.is_empty() {
-            connection.registration.reads();
+            connection.registration.set_reading();
         }
     }
     let Ok(permit) = context.limits.admit_client(connection.socket.peer) else {

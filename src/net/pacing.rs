@@ -17,10 +17,11 @@ use super::prerendered::PacedResponse;
 use super::socket::Socket;
 use crate::http::client_key::ClientKey;
 use crate::limits::bandwidth::{ClientPace, ResponsePace};
+use crate::limits::byte_rate::{LATE, chunk, nanoseconds};
 use crate::limits::client_limits::{Limits, RequestPermit};
 use crate::limits::clients::ClientState;
 use crate::limits::total_bandwidth::{RateGrant, Ticket};
-use crate::sys::rate_bucket::{LATE, RateBucket, chunk, nanoseconds};
+use crate::sys::gcra::AtomicGcra;
 
 /// The rates of the response that a connection sends, and the bytes that are reserved and not sent.
 pub(super) struct Pacer {
@@ -30,7 +31,7 @@ pub(super) struct Pacer {
     client: Option<RateReservation>,
     connection: Option<RateReservation>,
     /// The bucket of the connection, which outlives its responses.
-    connection_bucket: Arc<RateBucket>,
+    connection_bucket: Arc<AtomicGcra>,
     total: Option<TotalReservation>,
     timer: Option<Pin<Box<Sleep>>>,
     was_held_back: bool,
@@ -57,7 +58,7 @@ impl Pacer {
     }
 
     /// One of several pacers of a connection that share `connection_bucket`.
-    pub(super) fn with_bucket(limits: &Limits, connection_bucket: Arc<RateBucket>) -> Self {
+    pub(super) fn with_bucket(limits: &Limits, connection_bucket: Arc<AtomicGcra>) -> Self {
         Self {
             limits: limits.clone(),
             pace: ResponsePace::default(),
@@ -108,7 +109,7 @@ impl Pacer {
         self.is_waiting = room.is_pending();
         if self.is_waiting && !self.was_held_back {
             self.was_held_back = true;
-            self.limits.bandwidth().count_held_back();
+            self.limits.bandwidth().count_delayed();
         }
         room.map(|room| usize::try_from(room).unwrap_or(usize::MAX))
     }
@@ -177,7 +178,7 @@ impl Pacer {
 
 /// Bytes reserved of one rate.
 struct RateReservation {
-    bucket: Arc<RateBucket>,
+    bucket: Arc<AtomicGcra>,
     rate: u64,
     /// Bytes reserved at once.
     chunk: u64,
@@ -192,32 +193,34 @@ struct RateReservation {
 
 impl RateReservation {
     fn of_client(client: Arc<ClientState>, ClientPace { rate, burst, rule }: ClientPace) -> Self {
-        let bucket = client.allowances.bucket(rule);
+        let bucket = client.bandwidth.bucket(rule);
         let chunk = chunk(rate, CLIENT_CHUNKS, CHUNK_MAX);
         let mut reservation = Self::new(bucket, rate, chunk, burst);
         reservation._client = Some(client);
         reservation
     }
 
-    fn of_connection(bucket: Arc<RateBucket>, rate: u64) -> Self {
+    fn of_connection(bucket: Arc<AtomicGcra>, rate: u64) -> Self {
         Self::new(bucket, rate, chunk(rate, CONNECTION_CHUNKS, CHUNK_MAX), rate / CONNECTION_CHUNKS)
     }
 
     /// Allows `burst` bytes at once: a chunk and the credit.
-    fn new(bucket: Arc<RateBucket>, rate: u64, chunk: u64, burst: u64) -> Self {
+    fn new(bucket: Arc<AtomicGcra>, rate: u64, chunk: u64, burst: u64) -> Self {
         let credit = nanoseconds(burst.saturating_sub(chunk), rate).max(LATE);
         Self { bucket, rate, chunk, credit, left: 0, due: 0, _client: None }
     }
 
     fn reserve(&mut self, now: u64, pending: u64) {
         self.left = self.chunk.min(pending).max(1);
-        self.due = self.bucket.reserve(now, nanoseconds(self.left, self.rate), self.credit);
+        let cost = nanoseconds(self.left, self.rate);
+        self.due = self.bucket.update(|gcra| gcra.reserve(now, cost, self.credit));
     }
 
     fn give_back(&mut self) {
         let left = std::mem::take(&mut self.left);
         if left > 0 {
-            self.bucket.give_back(nanoseconds(left, self.rate));
+            let cost = nanoseconds(left, self.rate);
+            self.bucket.update(|gcra| gcra.give_back(cost));
         }
     }
 }
@@ -257,9 +260,9 @@ impl TotalReservation {
         if is_short && self.ticket.is_none() {
             let bandwidth = self.limits.bandwidth();
             let wanted = pending.saturating_sub(self.left).max(1);
-            match bandwidth.total.ask(bandwidth.now(), self.client, wanted, cx.waker()) {
+            match bandwidth.total.request(bandwidth.now(), self.client, wanted, cx.waker()) {
                 RateGrant::Granted(bytes) => self.left += bytes,
-                RateGrant::Waits(ticket) => self.ticket = Some(ticket),
+                RateGrant::Waiting(ticket) => self.ticket = Some(ticket),
             }
         }
         if self.left > 0 { Poll::Ready(self.left) } else { Poll::Pending }

@@ -41,7 +41,7 @@ impl NewConnection {
                 Some(ProxyHeader::Invalid | ProxyHeader::Partial) => "the PROXY header is malformed",
             }
         };
-        self.registration.context().limits.note_refused_proxy_header(&self.socket.who(), reason);
+        self.registration.context().limits.count_refused_proxy_header(&self.socket.who(), reason);
         false
     }
 

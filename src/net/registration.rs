@@ -36,7 +36,7 @@ impl WorkerRegistration {
 
     /// Records that the connection has been waiting for a request since `since`, and that it may be woken in order to close.
     pub(super) fn await_request(&self, cx: &Context<'_>, since: Instant) {
-        self.slot.idles(cx, self.context.limits.connections().millis(since));
+        self.slot.set_idle(cx, self.context.limits.connections().millis(since));
     }
 }
 

@@ -13,7 +13,7 @@ use super::prerendered::PrerenderedResponse;
 use crate::config::{Config, LogTarget, RequestIds};
 use crate::http::request_id;
 use crate::limits::client_limits::Limits;
-use crate::sys::random::unguessable;
+use crate::sys::random::random_u128;
 use crate::telemetry::access_log::record::{AccessLogRecord, LogField};
 
 /// What is recorded of each request.
@@ -77,10 +77,10 @@ impl RequestLogOptions {
         limits: &Limits,
     ) -> Box<AccessLogRecord> {
         let headers = request.headers();
-        let speaker = limits.speaker(peer, headers);
+        let connection_peer = limits.connection_peer(peer, headers);
         let ids = || (single(headers, &X_REQUEST_ID), single(headers, &TRACEPARENT));
-        let mut record = self.new_record(peer, speaker.is_trusted.then(ids));
-        record.client = speaker.address;
+        let mut record = self.new_record(peer, connection_peer.is_trusted.then(ids));
+        record.client = connection_peer.address;
         if self.is_written {
             record.put(LogField::Method, request.method().as_str().as_bytes());
             put_target(&mut record, request);
@@ -190,7 +190,7 @@ pub(super) fn id_suffix(record: Option<&AccessLogRecord>) -> String {
 
 /// 128 random bits in hexadecimal.
 fn new_id() -> [u8; 32] {
-    let number = unguessable();
+    let number = random_u128();
     let mut id = [0; 32];
     for (half, number) in id.chunks_exact_mut(16).zip([(number >> 64) as u64, number as u64]) {
         half.copy_from_slice(&hex(number));

@@ -59,7 +59,7 @@ impl WorkerContext {
         let bulk_scheduler = Rc::new(BulkScheduler::new(&settings.sending));
         Rc::new(Self {
             files,
-            connections: limits.connections().room(),
+            connections: limits.connections().add_worker(),
             limits,
             metrics: metrics.worker(),
             check_interval: Cell::new(settings.check_interval()),
@@ -163,7 +163,7 @@ impl WorkerContext {
 
     /// Enters a connection accepted at `now` among the worker's.
     pub(super) fn enter(&self, now: Instant) -> ConnectionSlot {
-        self.connections.enter(self.limits.connections().millis(now))
+        self.connections.add(self.limits.connections().millis(now))
     }
 
     /// Reports that a connection has left.

@@ -114,7 +114,7 @@ impl Http1Connection {
 
     /// Takes the permit that the limits attached to the response: its client, and its count among the requests under way.
     fn take_permit(&mut self, response: &mut Response<BoxBody>) -> Option<RequestPermit> {
-        if !self.context().limits.asks() {
+        if !self.context().limits.is_active() {
             return None;
         }
         let permit = response.extensions_mut().remove::<RequestPermit>();

@@ -46,7 +46,7 @@ impl Http1Connection {
                 self.deadline.set(self.now, context.settings().connections.head_timeout.get());
                 let Some((arrival, used)) = self.head_in(&scratch[..length], &context) else {
                     self.input.extend_from_slice(&scratch[..length]);
-                    self.registration.reads();
+                    self.registration.set_reading();
                     continue;
                 };
                 self.input.extend_from_slice(&scratch[used..length]);

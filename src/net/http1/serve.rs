@@ -53,7 +53,7 @@ impl Http1Connection {
             let Some(arrival) = poll_fn(|cx| self.poll_arrival(cx)).await else {
                 return ConnectionEnd::Close;
             };
-            self.registration.answers();
+            self.registration.set_answering();
             let head = match arrival {
                 Arrival::Request(head) => head,
                 Arrival::Http2 if count == 1 => return ConnectionEnd::Http2,
@@ -66,7 +66,7 @@ impl Http1Connection {
                 }
             };
             match self.exchange(app, head).await {
-                Ok(None) if self.queue.is_empty() => self.registration.reads(),
+                Ok(None) if self.queue.is_empty() => self.registration.set_reading(),
                 Ok(None) => {}
                 Ok(Some(end)) => return end,
                 Err(error) => return self.replace_or_abort(error).await,
@@ -77,7 +77,7 @@ impl Http1Connection {
 
     async fn linger(&mut self) {
         self.socket.shutdown();
-        self.registration.closes();
+        self.registration.set_closing();
         let context = Rc::clone(self.context());
         let mut linger = Linger::new(DISCARDED_MAX, context.settings().connections.linger_timeout.get());
         poll_fn(|cx| linger.poll(cx, &mut self.socket, &mut context.scratch.borrow_mut())).await;

@@ -200,7 +200,7 @@ impl Http2Connection {
     {
         if self.is_idle {
             self.is_idle = false;
-            self.registration.answers();
+            self.registration.set_answering();
             self.checked = self.shared.io.borrow().now;
         }
         let shared = Rc::clone(&self.shared);
@@ -231,11 +231,11 @@ impl Http2Connection {
     }
 
     fn report_state(&mut self) {
-        let guard = &self.shared.io.borrow().flood_guard;
+        let io = self.shared.io.borrow();
         self.counted.update(ConnectionState {
             streams: (self.streams.len() + self.settling.len()) as u64,
-            resets: guard.resets(),
-            recent_resets: guard.recent_resets(),
+            resets: io.flood_guard.resets(),
+            recent_resets: io.flood_guard.recent_resets(io.now),
         });
     }
 
@@ -299,7 +299,7 @@ impl Http2Connection {
 
     fn note_violation(&self, violation: ProtocolViolation, reason: &str) {
         self.counted.count_violation(violation);
-        self.shared.worker.limits.note_refused_frames(&self.who(), reason);
+        self.shared.worker.limits.count_refused_frames(&self.who(), reason);
     }
 
     /// Drops the streams: their exchanges end as the connection does.

@@ -10,7 +10,7 @@ use super::io::FrameIo;
 use crate::http::client_key::ClientKey;
 use crate::http::transport_info::TransportInfo;
 use crate::net::worker_context::WorkerContext;
-use crate::sys::rate_bucket::RateBucket;
+use crate::sys::gcra::AtomicGcra;
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
 
 /// State that the streams of one connection share.
@@ -19,7 +19,7 @@ pub(super) struct ConnectionContext {
     pub(super) io: Rc<RefCell<FrameIo>>,
     pub(super) meter: Rc<ConnectionMeter>,
     /// The rate of the connection, for all of its responses.
-    pub(super) bucket: Arc<RateBucket>,
+    pub(super) bucket: Arc<AtomicGcra>,
     pub(super) client: ClientKey,
     pub(super) peer: Option<SocketAddr>,
     pub(super) transport: TransportInfo,

@@ -48,7 +48,7 @@ impl Http2Connection {
     /// No stream is open: frees buffers, and makes room if the connection's slot is needed.
     fn idle(&mut self, cx: &mut Context<'_>, is_reading: bool) -> Option<Http2End> {
         if is_reading {
-            self.registration.reads();
+            self.registration.set_reading();
         } else {
             self.shared.io.borrow_mut().release();
             self.registration.await_request(cx, self.idle_since);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use h2::Reason;
 
+use crate::sys::gcra::{Gcra, Quota, RateClock};
 use crate::telemetry::metrics::http2::ProtocolViolation;
 
 /// Inspects the headers of all frames of one connection (RFC 9113 §4.1), and of their payloads only the values of SETTINGS.
@@ -23,9 +24,11 @@ pub(super) struct FloodGuard {
     frames: u64,
     ended: RecentlyEnded,
     settings: SettingsFrame,
-    resets: FrameAllowance,
+    clock: RateClock,
+    resets: Gcra,
+    resets_allowed: Quota,
     resets_seen: u64,
-    control_frames: FrameAllowance,
+    control_frames: Gcra,
 }
 
 /// Why a connection must end, and the code for GOAWAY.
@@ -62,9 +65,11 @@ impl FloodGuard {
             frames: 0,
             ended: RecentlyEnded::default(),
             settings: SettingsFrame::default(),
-            resets: FrameAllowance::new(resets, now),
+            clock: RateClock::new(),
+            resets: Gcra::default(),
+            resets_allowed: Quota::per(PERIOD, resets, resets),
             resets_seen: 0,
-            control_frames: FrameAllowance::new(CONTROL_FRAMES_MAX, now),
+            control_frames: Gcra::default(),
         }
     }
 
@@ -105,19 +110,20 @@ impl FloodGuard {
     }
 
     /// Resets in about the last ten seconds.
-    pub(super) fn recent_resets(&self) -> u64 {
-        self.resets.most - self.resets.left
+    pub(super) fn recent_resets(&self, now: Instant) -> u64 {
+        self.resets_allowed.burst() - self.resets.left(self.clock.at(now), self.resets_allowed)
     }
 
     /// Counts bytes of responses that were sent: a client that takes much may send more frames.
     pub(super) fn sent(&mut self, bytes: usize) {
-        self.control_frames.earn(bytes as u64 / BYTES_PER_FRAME);
+        self.control_frames.give_back(bytes as u64 / BYTES_PER_FRAME * CONTROL_FRAME_PERIOD);
     }
 
     /// Counts a stream that was reset by its client or because of it.
     pub(super) fn reset(&mut self, now: Instant) -> Result<(), ConnectionError> {
         self.resets_seen += 1;
-        self.resets.spend(now).ok_or(ConnectionError::RESETS)
+        let now = self.clock.at(now);
+        self.resets.take_one(now, self.resets_allowed).map_err(|_| ConnectionError::RESETS)
     }
 
     /// Streams that were reset by the client or because of it.
@@ -165,7 +171,7 @@ impl FloodGuard {
             HEADERS => {
                 self.is_in_block = flags & END_HEADERS == 0;
                 // Requests have limits of their own.
-                self.control_frames.earn(FRAMES_PER_REQUEST);
+                self.control_frames.give_back(FRAMES_PER_REQUEST * CONTROL_FRAME_PERIOD);
             }
             CONTINUATION => {
                 self.is_in_block &= flags & END_HEADERS == 0;
@@ -178,7 +184,8 @@ impl FloodGuard {
     }
 
     fn count_control_frame(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        self.control_frames.spend(now).ok_or(ConnectionError::FRAMES)
+        let now = self.clock.at(now);
+        self.control_frames.take_one(now, CONTROL_FRAMES_ALLOWED).map_err(|_| ConnectionError::FRAMES)
     }
 
     /// Notes whether the frame and its header block are complete.
@@ -232,48 +239,16 @@ impl SettingsFrame {
     }
 }
 
-/// Number of frames that a client may send in ten seconds. It refills with time.
-#[derive(Debug)]
-struct FrameAllowance {
-    most: u64,
-    left: u64,
-    /// When it was last refilled.
-    since: Instant,
-}
-
-impl FrameAllowance {
-    fn new(most: u64, now: Instant) -> Self {
-        Self { most, left: most, since: now }
-    }
-
-    fn earn(&mut self, number: u64) {
-        self.left = self.left.saturating_add(number).min(self.most);
-    }
-
-    /// Spends one frame. `None` if none is left.
-    fn spend(&mut self, now: Instant) -> Option<()> {
-        if self.left == 0 {
-            self.refill(now);
-        }
-        self.left = self.left.checked_sub(1)?;
-        Some(())
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let span = now.saturating_duration_since(self.since).as_millis();
-        let gained = u64::try_from(u128::from(self.most) * span / PERIOD.as_millis()).unwrap_or(self.most);
-        if gained > 0 {
-            self.earn(gained);
-            self.since = now;
-        }
-    }
-}
-
 /// The preface with which every connection begins (RFC 9113 §3.4).
 pub(in crate::net) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Frames without request or content that are allowed in ten seconds, beyond those that are earned.
 const CONTROL_FRAMES_MAX: u64 = 4000;
+
+/// Nanoseconds after which one more of them may be sent.
+const CONTROL_FRAME_PERIOD: u64 = PERIOD.as_nanos() as u64 / CONTROL_FRAMES_MAX;
+
+const CONTROL_FRAMES_ALLOWED: Quota = Quota::new(CONTROL_FRAME_PERIOD, CONTROL_FRAMES_MAX);
 
 /// Frames earned with each request: a priority, a window, a ping.
 const FRAMES_PER_REQUEST: u64 = 4;

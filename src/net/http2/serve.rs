@@ -67,7 +67,7 @@ where
     .await;
     let (shared, registration) = connection.finish(&end);
     if matches!(end, Http2End::Linger) {
-        registration.reads();
+        registration.set_reading();
         linger(&shared).await;
     }
 }

@@ -171,8 +171,11 @@ impl Stream {
     /// Sends the App's response, or another one if the first bytes of its body can't be had.
     async fn respond(&mut self, mut response: Response<BoxBody>) -> Result<(), ExchangeOutcome> {
         let worker = Rc::clone(&self.connection.worker);
-        let permit =
-            if worker.limits.asks() { response.extensions_mut().remove::<RequestPermit>() } else { None };
+        let permit = if worker.limits.is_active() {
+            response.extensions_mut().remove::<RequestPermit>()
+        } else {
+            None
+        };
         self.client = permit.as_ref().map_or(self.connection.client, |permit| permit.key);
         let pacer = self.pacer(&response, permit.as_ref());
         let now = self.connection.io.borrow().now;
