@@ -19,11 +19,12 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::files::{Fault, Files};
+use crate::http::canned_response::BUSY;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::limits::connections::{ConnectionAdmission, Connections};
 use crate::net::listener::Listener;
 use crate::net::opening;
-use crate::net::reject::{BUSY, NO_TLS, turn_away, turn_away_at_once};
+use crate::net::reject::{reject, reject_at_once, rejection};
 use crate::net::socket::Socket;
 use crate::net::tls::config::Tls;
 use crate::net::worker::Worker;
@@ -64,12 +65,13 @@ pub(crate) async fn accept<S, B>(
             acceptfrom_with(queue.get_ref().as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
         Ok(Socket::new(fd, peer.and_then(tcp_address)))
     };
-    let busy = if tls.is_some() { NO_TLS } else { BUSY };
+    let busy = Rc::from(&*rejection(BUSY, tls.is_some()));
+    let context = worker.context();
     let admit = |socket| {
         let serve = |socket| opening::serve_over(Rc::clone(&worker), socket, tls.clone());
-        admit(worker.guard().connections(), socket, busy, serve);
+        admit(context.limits().connections(), socket, &busy, serve);
     };
-    accept_until(closing, &queue, next, admit, |error| report(worker.files(), error)).await;
+    accept_until(closing, &queue, next, admit, |error| report(context.files(), error)).await;
 }
 
 /// Admits what `next` accepts whenever `queue` is readable, until `closing` completes and the queue is empty. Errors that may last
@@ -148,7 +150,7 @@ fn concerns_one_connection(error: Errno) -> bool {
 fn admit<F: Future<Output = ()> + 'static>(
     connections: &Connections,
     mut socket: Socket,
-    busy: &'static [u8],
+    busy: &Rc<[u8]>,
     serve: impl FnOnce(Socket) -> F,
 ) {
     match connections.admit() {
@@ -160,12 +162,13 @@ fn admit<F: Future<Output = ()> + 'static>(
             });
         }
         ConnectionAdmission::Refuse(permit) => {
+            let busy = Rc::clone(busy);
             actix_rt::spawn(async move {
-                turn_away(socket, busy).await;
+                reject(socket, &busy).await;
                 drop(permit);
             });
         }
-        ConnectionAdmission::RefuseAtOnce => turn_away_at_once(&mut socket, busy),
+        ConnectionAdmission::RefuseAtOnce => reject_at_once(&mut socket, busy),
     }
 }
 

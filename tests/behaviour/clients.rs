@@ -421,7 +421,7 @@ fn the_log_says_why_a_connection_without_a_proxy_header_was_closed() {
     for _ in 0..3 {
         assert_eq!(all_of(server.connect(), ASKS), b"");
     }
-    server.wait_for_log("closed, number 1: no PROXY header came, and one is required");
+    server.wait_for_log("closed, number 1: a PROXY header is required, and none was sent");
     let message = server.log();
     assert_eq!(message.matches("closed, number ").count(), 1, "the first of a thousand: {message}");
 }

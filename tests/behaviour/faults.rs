@@ -645,7 +645,12 @@ fn truncating_a_file_affects_only_its_own_responses() {
         check_undisturbed(&mut other);
         let reply = server.get_until("/long", |reply| reply.content_length() == Some(LENGTH as u64 / 3));
         assert!(reply.status == 200 && body.starts_with(&reply.body));
-        assert_eq!(server.log().matches("/long changed while it was sent").count(), 1, "{}", server.log());
+        assert_eq!(
+            server.log().matches("/long changed while it was being sent").count(),
+            1,
+            "{}",
+            server.log()
+        );
     }
 }
 

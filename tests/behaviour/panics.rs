@@ -18,12 +18,16 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use pagecast::auth::access::Authenticator;
 use pagecast::config::policy::rules::Rules;
-use pagecast::config::{CachesGroup, Config, CredentialFiles, OnOff, ResolvedLimits, Symlinks};
+use pagecast::config::{
+    ByteCount, CachesGroup, Config, ConnectionsGroup, CredentialFiles, DurationSetting, OnOff,
+    ResolvedLimits, SendingGroup, Symlinks, Toggle,
+};
 use pagecast::files::{FileSettings, Files, Root};
 use pagecast::limits::client_limits::Limits;
+use pagecast::net::connection_settings::ConnectionSettings;
 use pagecast::net::opening;
 use pagecast::net::socket::Socket;
-use pagecast::net::worker::{ConnectionSettings, Http2Bounds, Worker};
+use pagecast::net::worker::Worker;
 use pagecast::site::handler::{Site, SiteSettings};
 use pagecast::telemetry::metrics::registry::Metrics;
 
@@ -303,7 +307,7 @@ impl Client {
             let worker = Worker::new(
                 app(files.clone(), change).await,
                 files,
-                bounds(),
+                connection_settings(),
                 Limits::new(&Config::default(), &ResolvedLimits::default()),
                 &Metrics::default(),
             );
@@ -430,21 +434,22 @@ fn settings() -> FileSettings {
     )
 }
 
-fn bounds() -> ConnectionSettings {
-    ConnectionSettings {
-        head_bytes: 16 * 1024,
-        head_fields: 100,
-        body_bytes: 64 * 1024,
-        tls_handshake_timeout: Duration::from_secs(10),
-        head_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(10),
-        stall_timeout: Duration::from_secs(10),
-        disk_timeout: Duration::from_secs(10),
-        min_rate: 0,
-        min_rate_after: Duration::from_secs(30),
-        linger_timeout: Duration::from_millis(200),
-        long_rate: 0,
-        turn_bytes: 256 * 1024,
-        http2: Some(Http2Bounds { streams: 16, resets: 100 }),
-    }
+fn connection_settings() -> ConnectionSettings {
+    let connections = ConnectionsGroup {
+        idle_timeout: DurationSetting::seconds(10),
+        stall_timeout: DurationSetting::seconds(10),
+        linger_timeout: DurationSetting::millis(200),
+        min_rate: Toggle::Off,
+        ..ConnectionsGroup::default()
+    };
+    let sending = SendingGroup {
+        disk_timeout: DurationSetting::seconds(10),
+        long_rate: ByteCount::bytes(0),
+        ..SendingGroup::default()
+    };
+    ConnectionSettings::of(&Config {
+        connections: connections.into(),
+        sending: sending.into(),
+        ..Config::default()
+    })
 }

@@ -323,7 +323,7 @@ fn a_file_that_changes_under_many_responses_is_logged_once() {
         assert!(body.len() < LONG);
     }
     status_until(&server, |status| status["faults"]["changed"] == 20);
-    assert_eq!(count(&server.log(), "/long.bin changed while it was sent"), 1, "{}", server.log());
+    assert_eq!(count(&server.log(), "/long.bin changed while it was being sent"), 1, "{}", server.log());
 }
 
 /// A root and a state directory that outlive servers.
