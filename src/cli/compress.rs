@@ -22,7 +22,7 @@ use crate::http::encoding::Encoding;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
 use crate::sys::compress::copy_encoded;
-use crate::sys::temp_file::{TempFile, clear_up};
+use crate::sys::temp_file::{TempFile, remove_leftover};
 
 /// Writes the sidecars that the tree below `config.root` lacks, or with `check` tells which those are.
 ///
@@ -102,7 +102,7 @@ fn jobs<'a>(
 }
 
 fn clear_up_at(root: &Root, path: &SitePath<'_>) -> io::Result<()> {
-    clear_up(root.directory(&path.parent())?.as_fd(), path.file_name())
+    remove_leftover(root.directory(&path.parent())?.as_fd(), path.file_name())
 }
 
 /// What became of a job.
@@ -169,8 +169,8 @@ impl Work<'_> {
         if !is_same(&before, &fs::fstat(&original)?) {
             return Err(io::Error::other("it changed while it was read"));
         }
-        temporary.dress_as(&before)?;
-        temporary.keep(&job.sidecar())?;
+        temporary.copy_metadata_from(&before)?;
+        temporary.persist(&job.sidecar())?;
         Ok(JobResult::Written { after })
     }
 

@@ -189,7 +189,7 @@ impl Socket {
 
     /// Bytes that the other end has not taken, as far as the system can tell.
     pub(crate) fn untaken(&self) -> Option<usize> {
-        crate::sys::kernel::untaken(self.fd().ok()?).ok()
+        crate::sys::kernel::unacknowledged(self.fd().ok()?).ok()
     }
 
     /// The other end, for the log.

@@ -1,4 +1,4 @@
-//! Who is asking, and how many requests he may make.
+//! Client addresses behind proxies, and limits on requests.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -31,10 +31,10 @@ fn client_from(server: &Server, source: [u8; 4]) -> Client {
     Client { stream: connect_from(server, source) }
 }
 
-/// Asks once for each of these field lines; a 200 is a client that was not seen before.
+/// Sends one request with each of these header lines. A 200 is a client that was not seen before.
 #[track_caller]
-fn check(server: &Server, asked: &[(&str, u16)]) {
-    for (lines, status) in asked {
+fn check(server: &Server, requests: &[(&str, u16)]) {
+    for (lines, status) in requests {
         assert_eq!(server.get_with("/a", lines).status, *status, "{lines}");
     }
 }
@@ -48,7 +48,7 @@ fn all_of(mut stream: impl Read + Write, raw: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn who_is_not_trusted_cannot_speak_for_others() {
+fn an_untrusted_peer_cannot_name_another_client() {
     let server = once().serve();
     check(
         &server,
@@ -76,7 +76,7 @@ fn different_source_addresses_are_different_clients() {
 }
 
 #[test]
-fn the_right_most_hop_that_is_not_trusted_is_the_client() {
+fn the_rightmost_untrusted_hop_is_the_client() {
     let server = behind_proxies().serve();
     check(
         &server,
@@ -96,7 +96,7 @@ fn the_right_most_hop_that_is_not_trusted_is_the_client() {
 }
 
 #[test]
-fn a_client_that_sends_the_field_that_its_proxy_does_not_write_becomes_nobody_else() {
+fn a_header_that_the_proxy_does_not_write_cannot_change_the_client() {
     let server = behind_proxies().env("PAGECAST_UNLIMITED_CLIENTS", "127.0.0.1").serve();
     check(
         &server,
@@ -124,7 +124,7 @@ fn a_client_that_sends_the_field_that_its_proxy_does_not_write_becomes_nobody_el
 }
 
 #[test]
-fn clients_are_networks_of_the_size_that_is_configured() {
+fn clients_are_networks_of_the_configured_size() {
     let server = behind_proxies().serve();
     check(
         &server,
@@ -155,7 +155,7 @@ fn clients_are_networks_of_the_size_that_is_configured() {
 }
 
 #[test]
-fn a_client_that_is_over_its_rate_is_told_so() {
+fn a_client_above_its_rate_gets_429() {
     let server = Site::with([("a", b"hello"), ("b", &pattern(100_000, 0))])
         .env("PAGECAST_CLIENT_REQUESTS", "100/h")
         .env("PAGECAST_CLIENT_REQUESTS_BURST", "3")
@@ -198,7 +198,7 @@ fn every_pipelined_request_counts() {
 }
 
 #[test]
-fn what_was_used_up_comes_back() {
+fn used_up_requests_are_restored_with_time() {
     let server = Site::with([("a", b"hello")]).env("PAGECAST_CLIENT_REQUESTS", "2/s").serve();
     let mut client = Client::of(&server);
     let reply = loop {
@@ -212,7 +212,7 @@ fn what_was_used_up_comes_back() {
 }
 
 #[test]
-fn all_clients_together_have_a_rate_and_those_that_are_exempt_have_none() {
+fn all_clients_share_a_total_rate_and_exempt_ones_have_none() {
     let server = behind_proxies()
         .env("PAGECAST_CLIENT_REQUESTS", "off")
         .env("PAGECAST_TOTAL_REQUESTS", "60/m")
@@ -220,7 +220,7 @@ fn all_clients_together_have_a_rate_and_those_that_are_exempt_have_none() {
         .env("PAGECAST_UNLIMITED_CLIENTS", "192.0.2.0/24")
         .serve();
     check(&server, &[("X-Forwarded-For: 203.0.113.1\r\n", 200), ("X-Forwarded-For: 203.0.113.2\r\n", 200)]);
-    // The rate goes on while these are asked.
+    // The rate refills during these requests.
     let refused = (0..1000)
         .map(|last| server.get_with("/a", &format!("X-Forwarded-For: 203.0.{}.9\r\n", last % 250)))
         .find(|reply| reply.status == 429)
@@ -232,7 +232,7 @@ fn all_clients_together_have_a_rate_and_those_that_are_exempt_have_none() {
         let exempt = server.get_with("/a", "X-Forwarded-For: 192.0.2.9\r\n");
         assert_eq!((exempt.status, exempt.field("ratelimit")), (200, None));
     }
-    // The exemption is the client's, not that of whoever names himself so.
+    // The exemption is for the address of the client, not for a name in a header.
     let mut stranger = client_from(&server, [127, 0, 0, 2]);
     let mut seen = [(); 20].map(|()| stranger.ask("GET", "/a", "X-Forwarded-For: 192.0.2.9\r\n").status);
     seen.sort_unstable();
@@ -253,7 +253,7 @@ fn health_is_never_limited_and_costs_nothing() {
 }
 
 #[test]
-fn requests_under_way_are_counted_until_their_response_has_left() {
+fn concurrent_requests_count_until_their_response_is_sent() {
     let long = pattern(16 << 20, 0);
     let server =
         Site::with([("a", b"hello"), ("long", &long)]).env("PAGECAST_CLIENT_REQUESTS_AT_ONCE", "2").serve();
@@ -357,7 +357,7 @@ fn a_proxy_header_may_come_in_pieces_and_long_before_the_request() {
 }
 
 #[test]
-fn fields_behind_a_proxy_header_are_judged_by_the_address_in_it() {
+fn headers_after_a_proxy_header_are_trusted_by_its_address() {
     let server = proxied("require").serve();
     let ask = |header: &[u8], field: &str| {
         let request =
@@ -372,7 +372,7 @@ fn fields_behind_a_proxy_header_are_judged_by_the_address_in_it() {
 }
 
 #[test]
-fn a_bad_proxy_header_closes_the_connection_without_a_word() {
+fn an_invalid_proxy_header_closes_the_connection_without_an_answer() {
     let bad_crc =
         [&v2(0x21, [192, 0, 2, 1])[..15], &[19], &v2(0x21, [192, 0, 2, 1])[16..], &[3, 0, 4, 1, 2, 3, 4]]
             .concat();
@@ -393,7 +393,7 @@ fn a_bad_proxy_header_closes_the_connection_without_a_word() {
 }
 
 #[test]
-fn without_a_header_it_depends_on_whether_one_is_required() {
+fn a_missing_proxy_header_is_an_error_only_if_required() {
     let server = proxied("require").serve();
     assert_eq!(all_of(server.connect(), ASKS), b"");
     let server = proxied("on").serve();
@@ -403,7 +403,7 @@ fn without_a_header_it_depends_on_whether_one_is_required() {
 }
 
 #[test]
-fn who_is_not_trusted_may_send_no_proxy_header() {
+fn an_untrusted_peer_may_not_send_a_proxy_header() {
     let server = proxied("on").serve();
     for header in [v1("192.0.2.1"), v2(0x21, [192, 0, 2, 1])] {
         assert_eq!(all_of(connect_from(&server, [127, 0, 0, 2]), &[&header, ASKS].concat()), b"");
@@ -422,12 +422,12 @@ fn the_log_says_why_a_connection_without_a_proxy_header_was_closed() {
         assert_eq!(all_of(server.connect(), ASKS), b"");
     }
     server.wait_for_log("closed, number 1: no PROXY header came, and one is required");
-    let told = server.log();
-    assert_eq!(told.matches("closed, number ").count(), 1, "the first of a thousand: {told}");
+    let log = server.log();
+    assert_eq!(log.matches("closed, number ").count(), 1, "the first of a thousand: {log}");
 }
 
 #[test]
-fn half_a_proxy_header_and_then_silence_is_closed_without_a_word() {
+fn half_a_proxy_header_and_then_silence_is_closed_without_an_answer() {
     let server = proxied("require").env("PAGECAST_HEAD_TIMEOUT", "300ms").serve();
     for half in [&b""[..], b"PROXY TCP4 192.0.2.1", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c123"] {
         assert_eq!(all_of(server.connect(), half), b"", "{half:?}");
@@ -435,7 +435,7 @@ fn half_a_proxy_header_and_then_silence_is_closed_without_a_word() {
 }
 
 #[test]
-fn a_proxy_on_a_unix_socket_speaks_for_others_if_it_is_trusted() {
+fn a_trusted_proxy_on_a_unix_socket_names_clients() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     for (trusted, expected) in [("unix", [Some(200), Some(429), Some(200)]), ("10.0.0.1", [None; 3])] {
@@ -454,9 +454,9 @@ fn a_proxy_on_a_unix_socket_speaks_for_others_if_it_is_trusted() {
 fn a_proxy_protocol_without_trusted_proxies_is_refused_at_the_start() {
     let output = once().env("PAGECAST_PROXY_PROTOCOL", "on").command().output().unwrap();
     assert!(!output.status.success());
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        told.contains("PAGECAST_PROXY_PROTOCOL=on is of no use without PAGECAST_TRUSTED_PROXIES"),
-        "{told}"
+        log.contains("PAGECAST_PROXY_PROTOCOL=on is of no use without PAGECAST_TRUSTED_PROXIES"),
+        "{log}"
     );
 }

@@ -1,4 +1,4 @@
-//! How many connections there may be, of everybody and of one client: who goes for a newcomer, who is told to come back.
+//! Limits on connections, in total and of one client: eviction and refusal.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -13,30 +13,30 @@ const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 const LONG: usize = 16 * 1024 * 1024;
 
 #[test]
-fn the_connection_that_idles_the_longest_goes_for_a_newcomer() {
+fn a_new_connection_evicts_the_longest_idle_one() {
     let server = crowded("8");
-    let mut idle: Vec<_> = (0..8).map(|_| asked_once(&server)).collect();
-    let mut newcomers: Vec<_> = (0..3).map(|_| asked_once(&server)).collect();
+    let mut idle: Vec<_> = (0..8).map(|_| after_one_request(&server)).collect();
+    let mut new_ones: Vec<_> = (0..3).map(|_| after_one_request(&server)).collect();
     for (index, stream) in idle.iter_mut().enumerate() {
-        if index < newcomers.len() {
-            assert_eq!(stream.read_some(&mut [0]).unwrap(), 0, "{index} is closed, without a word");
+        if index < new_ones.len() {
+            assert_eq!(stream.read_some(&mut [0]).unwrap(), 0, "{index} is closed without an answer");
         } else {
             assert_eq!(ask(stream).status, 200, "{index} is not");
         }
     }
-    for stream in &mut newcomers {
+    for stream in &mut new_ones {
         assert_eq!(ask(stream).status, 200);
     }
 }
 
 #[test]
-fn who_is_being_served_never_goes_and_newcomers_are_told_to_come_back() {
+fn active_connections_are_never_evicted_and_new_ones_get_503() {
     let server = crowded("4");
-    let mut idle = asked_once(&server);
+    let mut idle = after_one_request(&server);
     let mut downloads: Vec<_> = (0..4).map(|_| download(&server)).collect();
-    assert_eq!(idle.read_some(&mut [0]).unwrap(), 0, "its place was taken");
+    assert_eq!(idle.read_some(&mut [0]).unwrap(), 0, "it was evicted");
     for _ in 0..5 {
-        // Told though it has asked, and before it asks.
+        // With and without a request.
         let mut stream = server.connect();
         stream.write_all(REQUEST).unwrap();
         check_refused(&mut stream, 503);
@@ -47,12 +47,12 @@ fn who_is_being_served_never_goes_and_newcomers_are_told_to_come_back() {
         stream.take(LONG as u64).read_to_end(&mut body).unwrap();
         assert!(body == pattern(LONG, 1));
     }
-    let mut newcomer = asked_once(&server);
-    assert_eq!(ask(&mut newcomer).status, 200);
+    let mut new_one = after_one_request(&server);
+    assert_eq!(ask(&mut new_one).status, 200);
 }
 
 #[test]
-fn everybody_hears_that_there_is_no_room_however_many_they_are() {
+fn every_connection_above_the_limit_gets_503() {
     let server = site("2").open_files(64).env("PAGECAST_WORKERS", "1").serve();
     let _downloads = [download(&server), download(&server)];
     let mut crowd: Vec<_> = (0..40)
@@ -68,36 +68,36 @@ fn everybody_hears_that_there_is_no_room_however_many_they_are() {
 }
 
 #[test]
-fn those_that_never_said_a_word_go_first() {
+fn silent_connections_are_evicted_first() {
     let server = site("4").env("PAGECAST_DEFER_ACCEPT", "off").serve();
-    let mut idle = [asked_once(&server), asked_once(&server)];
+    let mut idle = [after_one_request(&server), after_one_request(&server)];
     let mut silent = [server.connect(), server.connect()];
     std::thread::sleep(Duration::from_millis(1300));
-    let mut newcomers = [asked_once(&server), asked_once(&server)];
+    let mut new_ones = [after_one_request(&server), after_one_request(&server)];
     for stream in &mut silent {
         assert_eq!(stream.read_some(&mut [0]).unwrap(), 0);
     }
-    for stream in idle.iter_mut().chain(&mut newcomers) {
+    for stream in idle.iter_mut().chain(&mut new_ones) {
         assert_eq!(ask(stream).status, 200);
     }
 }
 
 #[test]
-fn a_client_that_comes_again_and_again_keeps_its_connection_among_newcomers() {
+fn a_client_that_reconnects_often_keeps_its_connection() {
     let server = crowded("4");
-    let mut regular = asked_once(&server);
+    let mut regular = after_one_request(&server);
     assert_eq!(ask(&mut regular).status, 200);
     let _downloads: Vec<_> = (0..3).map(|_| download(&server)).collect();
     for _ in 0..100 {
         assert_eq!(ask(&mut regular).status, 200);
-        let mut newcomer = server.connect();
-        newcomer.write_all(REQUEST).unwrap();
-        assert_eq!(Reply::read(&mut newcomer, false).expect("an answer").status, 503);
+        let mut new_one = server.connect();
+        new_one.write_all(REQUEST).unwrap();
+        assert_eq!(Reply::read(&mut new_one, false).expect("an answer").status, 503);
     }
 }
 
 #[test]
-fn a_crowd_of_newcomers_and_of_idle_connections_is_served_whole() {
+fn many_new_connections_among_many_idle_ones_are_served() {
     let server = crowded("16");
     let workers: Vec<_> = (0..4)
         .map(|_| {
@@ -125,7 +125,7 @@ fn a_crowd_of_newcomers_and_of_idle_connections_is_served_whole() {
 }
 
 #[test]
-fn a_client_has_no_more_connections_than_it_may() {
+fn a_client_has_no_more_connections_than_its_limit() {
     let server = site("auto").env("PAGECAST_CLIENT_CONNECTIONS", "2").serve();
     let connect = |host| connect_from(&server, host);
     let answered = |host| {
@@ -156,7 +156,7 @@ fn a_client_has_no_more_connections_than_it_may() {
 }
 
 #[test]
-fn clients_without_limits_and_trusted_proxies_have_as_many_connections_as_they_like() {
+fn exempt_clients_and_trusted_proxies_have_no_connection_limit() {
     let server = site("auto")
         .env("PAGECAST_CLIENT_CONNECTIONS", "1")
         .env("PAGECAST_UNLIMITED_CLIENTS", "127.0.0.2")
@@ -176,7 +176,7 @@ fn clients_without_limits_and_trusted_proxies_have_as_many_connections_as_they_l
 }
 
 #[test]
-fn a_slow_reader_is_cut_only_while_connections_run_short() {
+fn a_slow_reader_is_aborted_only_while_connections_run_short() {
     let mut server = site("8")
         .env("PAGECAST_MIN_RATE", "1MiB")
         .env("PAGECAST_MIN_RATE_AFTER", "300ms")
@@ -192,7 +192,7 @@ fn a_slow_reader_is_cut_only_while_connections_run_short() {
         came += read;
         std::thread::sleep(Duration::from_millis(50));
     }
-    let _others: Vec<_> = (0..6).map(|_| asked_once(&server)).collect();
+    let _others: Vec<_> = (0..6).map(|_| after_one_request(&server)).collect();
     let deadline = Instant::now() + PATIENCE;
     while !server.log().contains("took less than it must") {
         assert!(Instant::now() < deadline, "it is not cut");
@@ -206,7 +206,7 @@ fn a_slow_reader_is_cut_only_while_connections_run_short() {
 }
 
 #[test]
-fn one_client_does_not_hold_all_places_for_archives_and_listings() {
+fn one_client_cannot_take_all_slots_for_archives_and_listings() {
     let server = Site::new()
         .file("d/long", &pattern(LONG, 1))
         .env("PAGECAST_LISTING", "on")
@@ -242,7 +242,7 @@ fn ask(stream: &mut TcpStream) -> Reply {
 }
 
 /// A connection that has had one answer, at a moment of its own.
-fn asked_once(server: &Server) -> TcpStream {
+fn after_one_request(server: &Server) -> TcpStream {
     std::thread::sleep(Duration::from_millis(5));
     let mut stream = server.connect();
     assert_eq!(ask(&mut stream).text(), "a");

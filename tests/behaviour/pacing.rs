@@ -1,4 +1,4 @@
-//! How fast responses are sent: by connection, by client, all together, and as rules say.
+//! Bandwidth limits: of a connection, of a client, in total, and in rules.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -25,7 +25,7 @@ fn a_connection_keeps_to_its_rate() {
 }
 
 #[test]
-fn a_rate_that_the_kernel_keeps_is_kept() {
+fn a_rate_that_the_kernel_enforces_is_kept() {
     let server = long_site().env("PAGECAST_RATE_CONNECTION", "8MiB").serve();
     check_about(time_of(&server, "/long", "", 16 * MIB), 2.0);
     assert!(server.cpu_time() < Duration::from_secs(1), "{:?}", server.cpu_time());
@@ -43,7 +43,7 @@ fn the_connections_of_a_client_share_its_rate() {
 }
 
 #[test]
-fn what_a_client_may_take_at_once_comes_at_once() {
+fn a_burst_is_sent_at_once() {
     let server =
         long_site().env("PAGECAST_RATE_CLIENT", "64KiB").env("PAGECAST_RATE_CLIENT_BURST", "1MiB").serve();
     let range = "Range: bytes=0-786431\r\n";
@@ -55,7 +55,7 @@ fn what_a_client_may_take_at_once_comes_at_once() {
 }
 
 #[test]
-fn small_files_count_as_long_ones_do() {
+fn small_files_count_against_the_rate() {
     let server = Site::with([("small", &pattern(8 << 10, 1))])
         .env("PAGECAST_RATE_CLIENT", "128KiB")
         .env("PAGECAST_RATE_CLIENT_BURST", "8KiB")
@@ -80,7 +80,7 @@ fn small_files_count_as_long_ones_do() {
 }
 
 #[test]
-fn what_the_server_says_itself_waits_for_nothing() {
+fn short_answers_of_the_server_are_not_delayed() {
     let server = long_site()
         .env("PAGECAST_RATE_CLIENT", "1KiB")
         .env("PAGECAST_RATE_CONNECTION", "1KiB")
@@ -130,7 +130,7 @@ fn all_clients_share_a_rate_equally_however_many_connections_they_have() {
 }
 
 #[test]
-fn what_a_client_that_leaves_was_granted_goes_to_others() {
+fn the_grant_of_a_client_that_leaves_is_returned() {
     let server = long_site().env("PAGECAST_RATE_TOTAL", "1MiB").env("PAGECAST_RATE_CLIENT", "1MiB").serve();
     for _ in 0..50 {
         let mut leaves = server.connect();
@@ -142,7 +142,7 @@ fn what_a_client_that_leaves_was_granted_goes_to_others() {
 }
 
 #[test]
-fn rules_say_otherwise_and_a_connection_heeds_each_response_by_its_own() {
+fn rules_override_rates_for_each_response_of_a_connection() {
     let server = long_site()
         .file("slow/long", &pattern(MIB, 2))
         .file("free/long", &pattern(8 * MIB, 3))
@@ -222,7 +222,7 @@ fn clients_without_limits_are_not_paced() {
 }
 
 #[test]
-fn waiting_for_the_pace_is_no_stall_and_taking_nothing_is_one() {
+fn waiting_for_the_rate_is_not_a_stall_but_receiving_nothing_is() {
     let server =
         long_site().env("PAGECAST_RATE_CONNECTION", "1KiB").env("PAGECAST_STALL_TIMEOUT", "400ms").serve();
     // A piece of it comes once a second.
@@ -238,7 +238,7 @@ fn waiting_for_the_pace_is_no_stall_and_taking_nothing_is_one() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_holds_back_nobodys_share() {
+fn a_client_that_receives_nothing_delays_no_other() {
     let server = long_site().env("PAGECAST_RATE_TOTAL", "2MiB").serve();
     let _stalled: Vec<_> = (3..8)
         .map(|host| {
@@ -258,7 +258,7 @@ fn a_client_that_takes_nothing_holds_back_nobodys_share() {
 }
 
 #[test]
-fn a_client_under_way_is_not_forgotten_however_many_others_come() {
+fn a_client_in_use_is_not_evicted_by_many_others() {
     let server = long_site()
         .file("small", b"small")
         .env("PAGECAST_CLIENTS", "16")
@@ -279,7 +279,7 @@ fn a_client_under_way_is_not_forgotten_however_many_others_come() {
 }
 
 #[test]
-fn a_rate_that_is_taken_back_holds_back_no_further_response_of_its_connection() {
+fn a_removed_rate_delays_no_further_response() {
     let mut server = long_site().config("rate_client = '256KiB'\nrate_connection = '4MiB'\n").serve();
     let mut client = Client::of(&server);
     assert_eq!(client.ask("GET", "/long", "Range: bytes=0-131071\r\n").status, 206);
@@ -293,7 +293,7 @@ fn a_rate_that_is_taken_back_holds_back_no_further_response_of_its_connection() 
 }
 
 #[test]
-fn a_connection_that_the_kernel_paces_is_free_again_though_requests_were_pipelined() {
+fn kernel_pacing_ends_with_its_response_also_for_pipelined_requests() {
     let server = Site::with([("paced", &pattern(MIB, 1)), ("free", &pattern(4 * MIB, 2))])
         .config("[[rule]]\npath = '/paced'\nrate_connection = '3MiB'\n")
         .serve();
@@ -310,7 +310,7 @@ fn a_connection_that_the_kernel_paces_is_free_again_though_requests_were_pipelin
 }
 
 #[test]
-fn clients_that_have_gone_wait_for_no_share() {
+fn clients_that_have_left_wait_for_no_grant() {
     let server = long_site().env("PAGECAST_RATE_CLIENT", "1KiB").serve();
     assert_eq!(server.get("/livez").status, 200);
     let before = server.open_files();
@@ -334,7 +334,7 @@ fn clients_that_have_gone_wait_for_no_share() {
 }
 
 #[test]
-fn a_refusal_does_not_keep_to_the_pace_of_what_came_before_it() {
+fn an_error_is_not_paced_like_the_response_before_it() {
     let server = long_site().env("PAGECAST_RATE_CLIENT", "1KiB").serve();
     let mut client = Client::of(&server);
     assert_eq!(client.ask("GET", "/long", "Range: bytes=0-9\r\n").status, 206);

@@ -1,4 +1,4 @@
-//! Clients that dawdle: every state of a connection has its deadline.
+//! Slow clients: every state of a connection has a deadline.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,9 +15,9 @@ fn a_head_that_comes_byte_by_byte_is_timed_out() {
     let server = hurried();
     let mut stream = server.connect();
     let begun = Instant::now();
-    let told = trickle(&mut stream, b"GET /a HTTP/1.1\r\nHost: x\r\nPadding: ");
+    let reply = trickle(&mut stream, b"GET /a HTTP/1.1\r\nHost: x\r\nPadding: ");
     assert!(begun.elapsed() >= HEAD_TIMEOUT, "not before its time");
-    check_timed_out(told, &mut stream);
+    check_timed_out(reply, &mut stream);
 }
 
 #[test]
@@ -31,13 +31,13 @@ fn half_a_head_and_then_silence_is_timed_out() {
         let server = hurried();
         let mut stream = server.connect();
         stream.write_all(half).unwrap();
-        let told = Reply::read(&mut stream, false);
-        check_timed_out(told, &mut stream);
+        let reply = Reply::read(&mut stream, false);
+        check_timed_out(reply, &mut stream);
     }
 }
 
 #[test]
-fn silence_from_the_start_is_closed_without_a_word() {
+fn silence_from_the_start_is_closed_without_an_answer() {
     let server = hurried();
     let mut stream = server.connect();
     let mut got = Vec::new();
@@ -53,20 +53,20 @@ fn the_second_head_of_a_connection_has_its_deadline_as_well() {
         stream.write_all(WHOLE).unwrap();
         assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200);
     }
-    let told = trickle(&mut stream, b"GET /a HTTP/1.1\r\nHost: x\r\nPadding: ");
-    check_timed_out(told, &mut stream);
+    let reply = trickle(&mut stream, b"GET /a HTTP/1.1\r\nHost: x\r\nPadding: ");
+    check_timed_out(reply, &mut stream);
 
     let mut stream = server.connect();
     stream.write_all(&[WHOLE, b"GET /a HT"].concat()).unwrap();
     assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200);
-    let told = Reply::read(&mut stream, false);
-    check_timed_out(told, &mut stream);
+    let reply = Reply::read(&mut stream, false);
+    check_timed_out(reply, &mut stream);
 
     let mut stream = server.connect();
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n123GET /a").unwrap();
     assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200);
-    let told = Reply::read(&mut stream, false);
-    check_timed_out(told, &mut stream);
+    let reply = Reply::read(&mut stream, false);
+    check_timed_out(reply, &mut stream);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_body_that_comes_byte_by_byte_ends_the_connection() {
 }
 
 #[test]
-fn a_reader_that_stops_is_cut_after_the_stall_timeout() {
+fn a_reader_that_stops_is_aborted_after_the_stall_timeout() {
     let server = stalling("500ms");
     for target in ["/long.bin", "/small.bin"] {
         let mut stream = server.connect_narrow();
@@ -180,7 +180,7 @@ fn a_reader_that_stops_is_cut_after_the_stall_timeout() {
 }
 
 #[test]
-fn a_reader_that_stops_in_an_archive_or_a_listing_gives_its_place_back() {
+fn a_reader_that_stops_in_an_archive_or_a_listing_releases_its_slot() {
     let site = Site::new().file("d/long.bin", &pattern(LONG, 1)).file("few/a", b"a").file("many/0", b"");
     for n in 1..20_000 {
         let name = format!("many/{n}{}", "-is-an-entry-whose-name-takes-its-room-in-a-listing".repeat(4));
@@ -203,7 +203,7 @@ fn a_reader_that_stops_in_an_archive_or_a_listing_gives_its_place_back() {
 }
 
 #[test]
-fn a_reader_that_is_slow_but_steady_is_not_cut() {
+fn a_slow_but_steady_reader_is_not_aborted() {
     let server = stalling("600ms");
     let mut stream = server.connect_narrow();
     stream.write_all(b"GET /long.bin HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -285,10 +285,10 @@ fn is_timeout(error: &std::io::Error) -> bool {
     matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
 }
 
-fn check_timed_out(told: Option<Reply>, stream: &mut TcpStream) {
-    let told = told.expect("an answer");
-    assert_eq!((told.status, told.field("connection")), (408, Some("close")));
-    assert!(told.is_complete());
+fn check_timed_out(reply: Option<Reply>, stream: &mut TcpStream) {
+    let reply = reply.expect("an answer");
+    assert_eq!((reply.status, reply.field("connection")), (408, Some("close")));
+    assert!(reply.is_complete());
     assert_eq!(stream.read_some(&mut [0]).unwrap_or(0), 0, "and nothing after it");
 }
 

@@ -1,4 +1,4 @@
-//! What a target may name, and that nothing outside the root ever comes out.
+//! Request targets: what they can name, and that nothing outside the root is served.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +12,7 @@ use crate::site::{Reply, Server, Site};
 const SENTINEL: &str = "nobody outside may read this";
 
 #[test]
-fn no_way_of_writing_dots_and_slashes_leads_out() {
+fn no_spelling_of_dots_and_slashes_leads_out() {
     let outside = outside();
     let outside_name = outside.path().file_name().unwrap().to_str().unwrap().to_owned();
     let server = site().serve();
@@ -137,7 +137,7 @@ fn escapes_are_decoded_exactly_once() {
 }
 
 #[test]
-fn a_query_names_no_file_and_a_fragment_has_no_place() {
+fn a_query_names_no_file_and_a_fragment_is_refused() {
     check(
         &site().serve(),
         &[
@@ -189,7 +189,7 @@ fn names_that_are_too_long_are_missing() {
 }
 
 #[test]
-fn a_name_may_hold_any_byte_but_slash_and_nul() {
+fn a_name_may_contain_any_byte_but_slash_and_nul() {
     let names: [(&[u8], &str); 16] = [
         (b"with space.txt", "/with%20space.txt"),
         (b"100%.txt", "/100%25.txt"),
@@ -224,7 +224,7 @@ fn a_name_may_hold_any_byte_but_slash_and_nul() {
 }
 
 #[test]
-fn bytes_that_no_target_may_hold_are_refused() {
+fn bytes_that_no_target_may_contain_are_refused() {
     let server = site().serve();
     for target in [&b"/a b"[..], b"/a\tb", b"/a\x00b", b"/a\x7Fb", b"/\xFF", b"/a\x0Bb", b"/a\rb"] {
         let raw = [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat();
@@ -324,7 +324,7 @@ fn a_directory_without_its_slash_redirects_to_it_and_keeps_the_query() {
 }
 
 #[test]
-fn no_redirect_leads_to_another_host_or_into_another_field() {
+fn no_redirect_leads_to_another_host_or_into_another_header() {
     let site = site()
         .file("evil.example/index.html", b"x")
         .file("\\evil.example/index.html", b"x")
