@@ -123,7 +123,7 @@ pub(crate) fn options(policy: &PathPolicy) -> HttpResponse {
 
 /// Adds field lines, each with its end, of names that the response does not have yet, or whose lines make one list.
 pub(crate) fn add_lines(response: &mut HttpResponse, lines: &str) {
-    if PrerenderedResponse::lead(response, lines.as_bytes()) {
+    if PrerenderedResponse::add_headers(response, lines.as_bytes()) {
         return;
     }
     for (name, value) in lines.split_terminator("\r\n").filter_map(|line| line.split_once(": ")) {

@@ -1,4 +1,4 @@
-//! Limits on connections, in total and of one client: eviction and refusal.
+//! Limits on connections, of all clients and of one: which one is closed for a new one, and which is refused.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -13,30 +13,30 @@ const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 const LONG: usize = 16 * 1024 * 1024;
 
 #[test]
-fn a_new_connection_evicts_the_longest_idle_one() {
+fn the_longest_idle_connection_is_closed_for_a_new_one() {
     let server = crowded("8");
-    let mut idle: Vec<_> = (0..8).map(|_| after_one_request(&server)).collect();
-    let mut new_ones: Vec<_> = (0..3).map(|_| after_one_request(&server)).collect();
+    let mut idle: Vec<_> = (0..8).map(|_| asked_once(&server)).collect();
+    let mut newcomers: Vec<_> = (0..3).map(|_| asked_once(&server)).collect();
     for (index, stream) in idle.iter_mut().enumerate() {
-        if index < new_ones.len() {
-            assert_eq!(stream.read_some(&mut [0]).unwrap(), 0, "{index} is closed without an answer");
+        if index < newcomers.len() {
+            assert_eq!(stream.read_some(&mut [0]).unwrap(), 0, "{index} is closed, without a word");
         } else {
             assert_eq!(ask(stream).status, 200, "{index} is not");
         }
     }
-    for stream in &mut new_ones {
+    for stream in &mut newcomers {
         assert_eq!(ask(stream).status, 200);
     }
 }
 
 #[test]
-fn active_connections_are_never_evicted_and_new_ones_get_503() {
+fn connections_being_served_are_never_closed_and_new_ones_get_503() {
     let server = crowded("4");
-    let mut idle = after_one_request(&server);
+    let mut idle = asked_once(&server);
     let mut downloads: Vec<_> = (0..4).map(|_| download(&server)).collect();
-    assert_eq!(idle.read_some(&mut [0]).unwrap(), 0, "it was evicted");
+    assert_eq!(idle.read_some(&mut [0]).unwrap(), 0, "its place was taken");
     for _ in 0..5 {
-        // With and without a request.
+        // It is refused whether it has sent a request or not.
         let mut stream = server.connect();
         stream.write_all(REQUEST).unwrap();
         check_refused(&mut stream, 503);
@@ -47,12 +47,12 @@ fn active_connections_are_never_evicted_and_new_ones_get_503() {
         stream.take(LONG as u64).read_to_end(&mut body).unwrap();
         assert!(body == pattern(LONG, 1));
     }
-    let mut new_one = after_one_request(&server);
-    assert_eq!(ask(&mut new_one).status, 200);
+    let mut newcomer = asked_once(&server);
+    assert_eq!(ask(&mut newcomer).status, 200);
 }
 
 #[test]
-fn every_connection_above_the_limit_gets_503() {
+fn every_refused_client_gets_a_503_however_many_there_are() {
     let server = site("2").open_files(64).env("PAGECAST_WORKERS", "1").serve();
     let _downloads = [download(&server), download(&server)];
     let mut crowd: Vec<_> = (0..40)
@@ -68,36 +68,36 @@ fn every_connection_above_the_limit_gets_503() {
 }
 
 #[test]
-fn silent_connections_are_evicted_first() {
+fn connections_that_never_sent_a_byte_are_closed_first() {
     let server = site("4").env("PAGECAST_DEFER_ACCEPT", "off").serve();
-    let mut idle = [after_one_request(&server), after_one_request(&server)];
+    let mut idle = [asked_once(&server), asked_once(&server)];
     let mut silent = [server.connect(), server.connect()];
     std::thread::sleep(Duration::from_millis(1300));
-    let mut new_ones = [after_one_request(&server), after_one_request(&server)];
+    let mut newcomers = [asked_once(&server), asked_once(&server)];
     for stream in &mut silent {
         assert_eq!(stream.read_some(&mut [0]).unwrap(), 0);
     }
-    for stream in idle.iter_mut().chain(&mut new_ones) {
+    for stream in idle.iter_mut().chain(&mut newcomers) {
         assert_eq!(ask(stream).status, 200);
     }
 }
 
 #[test]
-fn a_client_that_reconnects_often_keeps_its_connection() {
+fn an_active_client_keeps_its_connection_among_new_ones() {
     let server = crowded("4");
-    let mut regular = after_one_request(&server);
+    let mut regular = asked_once(&server);
     assert_eq!(ask(&mut regular).status, 200);
     let _downloads: Vec<_> = (0..3).map(|_| download(&server)).collect();
     for _ in 0..100 {
         assert_eq!(ask(&mut regular).status, 200);
-        let mut new_one = server.connect();
-        new_one.write_all(REQUEST).unwrap();
-        assert_eq!(Reply::read(&mut new_one, false).expect("an answer").status, 503);
+        let mut newcomer = server.connect();
+        newcomer.write_all(REQUEST).unwrap();
+        assert_eq!(Reply::read(&mut newcomer, false).expect("an answer").status, 503);
     }
 }
 
 #[test]
-fn many_new_connections_among_many_idle_ones_are_served() {
+fn many_new_and_idle_connections_are_all_served() {
     let server = crowded("16");
     let workers: Vec<_> = (0..4)
         .map(|_| {
@@ -108,7 +108,7 @@ fn many_new_connections_among_many_idle_ones_are_served() {
                     stream.set_read_timeout(Some(PATIENCE)).unwrap();
                     stream.write_all(REQUEST).unwrap();
                     assert_eq!(Reply::read(&mut stream, false).expect("an answer").text(), "a");
-                    // It idles until it is closed for another.
+                    // It is idle until it is closed for another.
                     std::mem::forget(stream);
                 }
             })
@@ -125,7 +125,7 @@ fn many_new_connections_among_many_idle_ones_are_served() {
 }
 
 #[test]
-fn a_client_has_no_more_connections_than_its_limit() {
+fn a_client_is_limited_to_its_number_of_connections() {
     let server = site("auto").env("PAGECAST_CLIENT_CONNECTIONS", "2").serve();
     let connect = |host| connect_from(&server, host);
     let answered = |host| {
@@ -176,7 +176,7 @@ fn exempt_clients_and_trusted_proxies_have_no_connection_limit() {
 }
 
 #[test]
-fn a_slow_reader_is_aborted_only_while_connections_run_short() {
+fn a_slow_reader_is_cut_only_while_connections_are_scarce() {
     let mut server = site("8")
         .env("PAGECAST_MIN_RATE", "1MiB")
         .env("PAGECAST_MIN_RATE_AFTER", "300ms")
@@ -192,9 +192,9 @@ fn a_slow_reader_is_aborted_only_while_connections_run_short() {
         came += read;
         std::thread::sleep(Duration::from_millis(50));
     }
-    let _others: Vec<_> = (0..6).map(|_| after_one_request(&server)).collect();
+    let _others: Vec<_> = (0..6).map(|_| asked_once(&server)).collect();
     let deadline = Instant::now() + PATIENCE;
-    while !server.log().contains("took less than it must") {
+    while !server.log().contains("took less than min_rate") {
         assert!(Instant::now() < deadline, "it is not cut");
         came += slow.read_some(&mut buffer).unwrap_or(0);
         std::thread::sleep(Duration::from_millis(50));
@@ -206,7 +206,7 @@ fn a_slow_reader_is_aborted_only_while_connections_run_short() {
 }
 
 #[test]
-fn one_client_cannot_take_all_slots_for_archives_and_listings() {
+fn one_client_cannot_take_all_places_for_archives_and_listings() {
     let server = Site::new()
         .file("d/long", &pattern(LONG, 1))
         .env("PAGECAST_LISTING", "on")
@@ -241,8 +241,8 @@ fn ask(stream: &mut TcpStream) -> Reply {
     Reply::read(stream, false).expect("an answer")
 }
 
-/// A connection that has had one answer, at a moment of its own.
-fn after_one_request(server: &Server) -> TcpStream {
+/// A connection with one response, at a moment of its own.
+fn asked_once(server: &Server) -> TcpStream {
     std::thread::sleep(Duration::from_millis(5));
     let mut stream = server.connect();
     assert_eq!(ask(&mut stream).text(), "a");
