@@ -7,17 +7,17 @@ use std::os::unix::net::UnixStream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::cli::outcome::CommandOutput;
-use crate::config::{Address, AdminListen, Config, Secret, WarmArgs};
+use crate::config::{Address, Config, Secret, Toggle, WarmArgs};
 use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, PATH, WarmProgressLine};
 
 /// Has the server that `config` describes, or the one at the address given, read files into memory, and waits for it. What it
 /// did is told in one line; clean is what found files and read them all.
 pub fn warm(config: &Config, asked: &WarmArgs) -> CommandOutput {
     let outcome = match (&asked.admin, &config.listening.admin_listen) {
-        (Some(address), _) | (None, AdminListen::At(address)) => {
+        (Some(address), _) | (None, Toggle::Given(address)) => {
             ask(address, asked, config.listening.admin_token.given())
         }
-        (None, AdminListen::Off) => Err("there is no admin listener: PAGECAST_ADMIN_LISTEN=off".to_owned()),
+        (None, Toggle::Off) => Err("there is no admin listener: PAGECAST_ADMIN_LISTEN=off".to_owned()),
     };
     match outcome {
         Ok(line) => told(&line),

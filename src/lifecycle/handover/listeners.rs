@@ -5,9 +5,7 @@ use std::io;
 use super::inherited::from_manager;
 use super::message::Role;
 use super::predecessor::Predecessor;
-use crate::config::{
-    Address, AdminListen, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, unguarded,
-};
+use crate::config::{Address, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, unguarded};
 use crate::lifecycle::handover::upgrade_socket::UpgradePath;
 use crate::net::listener::{BoundAddress, Scheme, bind};
 
@@ -194,7 +192,7 @@ fn bind_admin(address: &Address) -> io::Result<BoundAddress> {
 
 fn admin_address(config: &Config) -> Option<&Address> {
     match &config.listening.admin_listen {
-        AdminListen::Off => None,
-        AdminListen::At(address) => Some(address),
+        Toggle::Off => None,
+        Toggle::Given(address) => Some(address),
     }
 }
