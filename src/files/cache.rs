@@ -41,6 +41,7 @@ use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// The files of one document root. Cheap to clone; every clone is the same.
 ///
@@ -123,7 +124,7 @@ impl Files {
             reaper: Arc::new(Unmapper::new(Arc::clone(&storage))),
             rules,
             tags: Tags { source: settings.etag, digests: Digests::new(settings.digests) },
-            told: Arc::default(),
+            logged: Arc::new(LogThrottle::once(STALE_SIDECARS_LOGGED)),
             faults: Arc::default(),
             sizes: sizes(settings),
             heeds_checksums: settings.verify == Verify::Serve,
@@ -346,7 +347,7 @@ impl Files {
     }
 
     fn tell_of_silence(&self, path: &SitePath<'_>) {
-        self.faults().tell(Fault::Open, path, format_args!("/{path}: the disk does not answer"));
+        self.faults().report(Fault::Open, path, format_args!("/{path}: the disk does not answer"));
     }
 
     /// A response was cut since the disk kept it waiting.
@@ -406,7 +407,7 @@ impl Files {
         inner.heap.run_pending_tasks().await;
         inner.mapped.run_pending_tasks().await;
         inner.loader.tags.digests.tidy();
-        inner.loader.faults.sum_up(Instant::now());
+        inner.loader.faults.report_suppressed(Instant::now());
         self.age_heat_when_due();
     }
 
@@ -542,7 +543,7 @@ impl Files {
         };
         let policy = || self.inner.loader.rules.policy(path);
         let Ok(permit) = self.inner.loader.handles.permit().await else {
-            self.faults().tell(Fault::NoHandle, path, format_args!("no handle came free for /{path}"));
+            self.faults().report(Fault::NoHandle, path, format_args!("no handle came free for /{path}"));
             return FoundFile {
                 lookup: Lookup::Busy,
                 name: name(NameOutcome::Busy, policy(), false, 0),
@@ -776,6 +777,9 @@ const ROOT_CHECK_MS_MAX: u64 = 1000;
 
 /// How often a request shares another's look-up before it makes its own.
 const SHARED_TRIES: usize = 2;
+
+/// Stale sidecars of which is remembered that they were logged.
+const STALE_SIDECARS_LOGGED: usize = 4096;
 
 #[cfg(test)]
 mod tests {

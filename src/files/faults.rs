@@ -1,13 +1,13 @@
-//! What went wrong with files: counted always, told now and then.
+//! Faults of files and of the disk: each is counted, few are logged.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, Hash};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::Level;
-use parking_lot::Mutex;
+
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,29 +38,11 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultCounts([u64; Fault::ALL.len()]);
 
-/// Counts faults, and has the log hear of a file's fault once in a minute, and of few files in a minute: a dying disk under
-/// ten thousand requests a second writes a handful of lines, and then one with how many it did not write.
-#[derive(Default)]
+/// Counts faults and logs them: a fault of one file once a minute, and at most 100 lines per kind and minute. A dying disk
+/// under ten thousand requests a second writes these lines, then one with the number of suppressed ones.
 pub(crate) struct Faults {
     counts: [AtomicU64; Fault::ALL.len()],
-    told: Mutex<RecentFaults>,
-    hasher: foldhash::fast::RandomState,
-}
-
-/// What the log was told within the last minute.
-#[derive(Default)]
-struct RecentFaults {
-    /// When the log last heard of a fault of something.
-    when: HashMap<u64, Instant>,
-    minutes: [Minute; Fault::ALL.len()],
-}
-
-/// What the log was told of one kind of fault since the minute began.
-#[derive(Clone, Copy, Default)]
-struct Minute {
-    began: Option<Instant>,
-    lines: u32,
-    untold: u64,
+    throttles: [LogThrottle; Fault::ALL.len()],
 }
 
 impl Fault {
@@ -104,29 +86,39 @@ impl Fault {
 }
 
 impl Faults {
-    /// Counts a fault of `what`, usually a path, and logs `words` unless the log has heard of it within the last minute.
-    pub(crate) fn tell(&self, fault: Fault, what: impl Hash, words: fmt::Arguments<'_>) {
+    /// Counts a fault of `what`, usually a path, and logs `words` unless a line about it was logged within the last minute.
+    pub(crate) fn report(&self, fault: Fault, what: impl Hash, words: fmt::Arguments<'_>) {
         self.counts[fault as usize].fetch_add(1, Ordering::Relaxed);
-        let hash = self.hasher.hash_one((fault, what));
-        if self.told.lock().is_news(fault, hash, Instant::now()) {
+        if self.throttles[fault as usize].admits(what, Instant::now()) {
             log::log!(fault.level(), "{words}");
         }
     }
 
-    /// Logs how many faults the log did not hear of in minutes that are over. Once a second is often enough.
-    pub(crate) fn sum_up(&self, now: Instant) {
-        let sums = self.told.lock().sums(now);
-        for (fault, untold) in sums {
-            log::log!(
-                fault.level(),
-                "{untold} more faults of the kind \"{}\" in the last minute",
-                fault.name()
-            );
+    /// Logs the number of suppressed lines of minutes that are over. To be called once a second.
+    pub(crate) fn report_suppressed(&self, now: Instant) {
+        for (fault, throttle) in Fault::ALL.into_iter().zip(&self.throttles) {
+            let suppressed = throttle.take_suppressed(now);
+            if suppressed > 0 {
+                let kind = fault.name();
+                log::log!(
+                    fault.level(),
+                    "{suppressed} more faults of the kind \"{kind}\" in the last minute"
+                );
+            }
         }
     }
 
     pub(crate) fn counts(&self) -> FaultCounts {
         FaultCounts(self.counts.each_ref().map(|count| count.load(Ordering::Relaxed)))
+    }
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            counts: Default::default(),
+            throttles: std::array::from_fn(|_| LogThrottle::per_minute(LINES_PER_MINUTE)),
+        }
     }
 }
 
@@ -144,44 +136,6 @@ impl serde::Serialize for FaultCounts {
     }
 }
 
-impl RecentFaults {
-    fn is_news(&mut self, fault: Fault, hash: u64, now: Instant) -> bool {
-        let is_recent = |then: &Instant| now.saturating_duration_since(*then) < MINUTE;
-        let minute = &mut self.minutes[fault as usize];
-        if !minute.began.as_ref().is_some_and(is_recent) {
-            // What was not told of the minute before stays to be summed up.
-            *minute = Minute { began: Some(now), lines: 0, untold: minute.untold };
-            self.when.retain(|_, then| is_recent(then));
-        }
-        if minute.lines >= LINES_IN_MINUTE || self.when.get(&hash).is_some_and(is_recent) {
-            minute.untold += 1;
-            return false;
-        }
-        minute.lines += 1;
-        // A few for each kind and minute: what is older was let go above.
-        self.when.insert(hash, now);
-        true
-    }
-
-    fn sums(&mut self, now: Instant) -> Vec<(Fault, u64)> {
-        let mut sums = Vec::new();
-        for fault in Fault::ALL {
-            let minute = &mut self.minutes[fault as usize];
-            let is_over = minute.summed_up_before(now);
-            if is_over && minute.untold > 0 {
-                sums.push((fault, std::mem::take(&mut minute.untold)));
-            }
-        }
-        sums
-    }
-}
-
-impl Minute {
-    fn summed_up_before(&self, now: Instant) -> bool {
-        self.began.is_some_and(|began| now.saturating_duration_since(began) >= MINUTE)
-    }
-}
-
 /// The kind of an error of the system, `usual` where its code says no more, and whether it is true of the moment only.
 pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
     match code {
@@ -191,10 +145,8 @@ pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
     }
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
-
 /// Lines of one kind in a minute.
-const LINES_IN_MINUTE: u32 = 100;
+const LINES_PER_MINUTE: u32 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -206,7 +158,7 @@ mod tests {
         for (index, fault) in Fault::ALL.into_iter().enumerate() {
             assert_eq!(fault as usize, index);
             for _ in 0..=index {
-                faults.tell(fault, "a", format_args!("a"));
+                faults.report(fault, "a", format_args!("a"));
             }
         }
         let counts = faults.counts();
@@ -216,31 +168,5 @@ mod tests {
         let shown = serde_json::to_value(counts).unwrap();
         assert_eq!(shown.as_object().unwrap().len(), Fault::ALL.len());
         assert_eq!(shown["no_handle"], 9);
-    }
-
-    #[test]
-    fn a_fault_of_a_file_is_news_once_in_a_minute() {
-        let (mut told, start) = (RecentFaults::default(), Instant::now());
-        let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(told.is_news(Fault::Open, 1, start));
-        assert!(!told.is_news(Fault::Open, 1, after(1)));
-        assert!(told.is_news(Fault::Open, 2, after(30)));
-        assert!(told.is_news(Fault::Read, 1 << 8, after(30)), "another kind has minutes of its own");
-        assert!(!told.is_news(Fault::Open, 2, after(61)), "its minute is its own");
-        assert!(told.is_news(Fault::Open, 1, after(61)));
-    }
-
-    #[test]
-    fn many_files_bring_few_lines_little_memory_and_a_sum() {
-        let (mut told, start) = (RecentFaults::default(), Instant::now());
-        let lines = (0..10_000).filter(|&hash| told.is_news(Fault::Open, hash, start)).count();
-        assert_eq!(lines, LINES_IN_MINUTE as usize);
-        assert!(told.when.len() <= lines);
-        assert_eq!(told.sums(start + Duration::from_secs(59)), []);
-        assert_eq!(told.sums(start + MINUTE), [(Fault::Open, 10_000 - u64::from(LINES_IN_MINUTE))]);
-        assert_eq!(told.sums(start + MINUTE), []);
-        let later = start + 2 * MINUTE;
-        assert!((0..20_000).filter(|&hash| told.is_news(Fault::Open, hash, later)).count() == lines);
-        assert!(told.when.len() <= lines, "what is older is forgotten");
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use rustix::fs::Stat;
 use rustix::io::Errno;
@@ -22,7 +22,6 @@ use super::version::{Version, links_of};
 use crate::config::policy::rules::{PathPolicy, Rules};
 use crate::files::encoded_variants::EncodedVariants;
 use crate::files::headers::{HeaderInput, RenderedHeaders};
-use crate::files::once_log::OnceLog;
 use crate::files::read_exact::fill;
 use crate::files::recency::Recency;
 use crate::files::sidecars::Sidecars;
@@ -30,6 +29,7 @@ use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// Everything that turns a path into an asset.
 #[derive(Clone)]
@@ -41,7 +41,8 @@ pub(crate) struct Loader {
     pub(crate) reaper: Arc<Unmapper>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) tags: Tags,
-    pub(crate) told: Arc<OnceLog>,
+    /// Stale sidecars that were logged already.
+    pub(crate) logged: Arc<LogThrottle>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) sizes: SizeThresholds,
     /// Files with a checksum beside them are served only if they match it.
@@ -167,7 +168,7 @@ impl Loader {
                 let words = format_args!(
                     "/{path} can't be read ({errno}), and is not served in its original's place"
                 );
-                self.faults.tell(fault, &path, words);
+                self.faults.report(fault, &path, words);
                 return Err(if is_short { VariantError::Busy } else { VariantError::Failed });
             }
         };
@@ -234,7 +235,7 @@ impl Loader {
         let version = Version::of(&opened.stat);
         let tell = |path: &SitePath<'_>, errno: Errno| {
             let (fault, _) = fault_of(errno.raw_os_error(), Fault::Open);
-            self.faults.tell(
+            self.faults.report(
                 fault,
                 path,
                 format_args!("/{path} can't be looked at ({errno}), and is not used"),
@@ -370,7 +371,7 @@ impl Loader {
         let fresh = |coding| {
             let sidecar = beside.sidecar(coding)?;
             if sidecar.is_older_than(version) {
-                if self.told.is_news((path, sidecar, version)) {
+                if self.logged.admits((path, sidecar, version), Instant::now()) {
                     log::warn!(
                         "/{path}{} is older than its original, and is not served in its place",
                         coding.suffix()
@@ -432,7 +433,7 @@ impl Loader {
         Ok(mapped.map_or_else(
             |error| {
                 let words = format_args!("/{path} of {length} bytes is sent without a mapping: {error}");
-                self.faults.tell(Fault::Map, path, words);
+                self.faults.report(Fault::Map, path, words);
                 AssetBody::Unmapped
             },
             |mapping| AssetBody::Mapped(Mapped::new(mapping, &self.reaper)),
@@ -443,7 +444,7 @@ impl Loader {
         match errno {
             nowhere if leads_nowhere(nowhere) => NameOutcome::Missing,
             Errno::ACCESS | Errno::PERM => {
-                self.faults.tell(Fault::Denied, path, format_args!("/{path} may not be read: {errno}"));
+                self.faults.report(Fault::Denied, path, format_args!("/{path} may not be read: {errno}"));
                 NameOutcome::Forbidden
             }
             other => self.failed(Fault::Open, &other.into(), path),
@@ -452,7 +453,7 @@ impl Loader {
 
     fn failed(&self, fault: Fault, error: &io::Error, path: &SitePath<'static>) -> NameOutcome {
         let (fault, is_short) = error.raw_os_error().map_or((fault, false), |code| fault_of(code, fault));
-        self.faults.tell(fault, path, format_args!("{}: {path}: {error}", self.root.path().display()));
+        self.faults.report(fault, path, format_args!("{}: {path}: {error}", self.root.path().display()));
         match fault {
             Fault::Denied => NameOutcome::Forbidden,
             _ if is_short => NameOutcome::Busy,

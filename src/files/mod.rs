@@ -30,8 +30,7 @@
 //! | `mapped`        | mappings, and who takes them down                                   |
 //! | `reads`         | the threads that read cold pages, in fair order                     |
 //! | `disk`          | the threads that may block                                          |
-//! | `faults`        | what went wrong: counted, and told now and then                     |
-//! | `told`          | what the log was told already                                       |
+//! | `faults`        | faults of the disk, counted and logged                              |
 //! | `fill`          | reading into memory of our own                                      |
 
 pub mod asset;
@@ -51,7 +50,6 @@ pub(crate) mod load;
 mod mapped;
 pub(crate) mod name;
 mod network;
-mod once_log;
 mod pending_lookups;
 pub(crate) mod read_exact;
 pub(crate) mod reads;

@@ -268,7 +268,7 @@ impl DirectoryJobs {
             Err(JobLost::TimedOut) => {
                 self.files.count_disk_timeout();
                 let words = format_args!("the directory /{path}: the disk does not answer");
-                self.files.faults().tell(Fault::Directory, path, words);
+                self.files.faults().report(Fault::Directory, path, words);
                 return Err(NoDirectory::Busy);
             }
         };
@@ -290,7 +290,7 @@ impl NoDirectory {
         match error {
             nowhere if leads_nowhere(nowhere) => Self::Missing,
             Errno::ACCESS | Errno::PERM => {
-                faults.tell(
+                faults.report(
                     Fault::Denied,
                     path,
                     format_args!("the directory /{path} may not be read: {error}"),
@@ -298,7 +298,7 @@ impl NoDirectory {
                 Self::Forbidden
             }
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => {
-                faults.tell(Fault::NoHandle, path, format_args!("the directory /{path}: {error}"));
+                faults.report(Fault::NoHandle, path, format_args!("the directory /{path}: {error}"));
                 Self::Busy
             }
             other => Self::failed(&other.into(), path, faults),
@@ -322,7 +322,7 @@ impl NoDirectory {
             io::ErrorKind::ResourceBusy => (Fault::NoHandle, Self::Busy),
             _ => (Fault::Directory, Self::Failed),
         };
-        faults.tell(fault, path, format_args!("the directory /{path}: {error}"));
+        faults.report(fault, path, format_args!("the directory /{path}: {error}"));
         this
     }
 }

@@ -200,14 +200,14 @@ fn http2(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     page.bounded(
         "pagecast_http2_connection_streams",
         "The most requests that one connection had under way at once since the start.",
-        http2.most_streams as f64,
+        http2.streams_max as f64,
         now.config.http2.http2_streams.get() as f64,
     )?;
     page.counter("pagecast_http2_resets", "Streams that clients reset, or had reset.", http2.resets)?;
     page.bounded(
         "pagecast_http2_connection_resets",
         "The most of them that there were on one connection in about ten seconds since the start.",
-        http2.most_resets as f64,
+        http2.recent_resets_max as f64,
         now.config.http2.http2_resets.get() as f64,
     )
 }
@@ -224,12 +224,12 @@ fn limits(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
         ("client_directories", now.client_directories_refused),
         ("handles", now.files.handle_timeouts),
         ("disk_timeout", now.files.disk_timeouts),
-        ("head_bytes", totals.refused_heads(RejectedHead::TooLarge)),
-        ("head_timeout", totals.refused_heads(RejectedHead::TooSlow)),
+        ("head_bytes", totals.rejected_heads(RejectedHead::TooLarge)),
+        ("head_timeout", totals.rejected_heads(RejectedHead::TooSlow)),
         ("stall_timeout", totals.of_outcome(ExchangeOutcome::Stalled)),
         ("min_rate", now.connections.too_slow),
-        ("http2_resets", totals.http2.breaches(ProtocolViolation::Resets)),
-        ("http2_frames", totals.http2.breaches(ProtocolViolation::Frames)),
+        ("http2_resets", totals.http2.violations(ProtocolViolation::Resets)),
+        ("http2_frames", totals.http2.violations(ProtocolViolation::Frames)),
         ("login_attempts", now.access.limited),
         ("password_checks", now.access.checks.refused),
         ("access_log_queue", now.access_log.dropped),
@@ -241,8 +241,8 @@ fn limits(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
         hits,
     )?;
     let rejections = [
-        ("malformed_head", totals.refused_heads(RejectedHead::Malformed)),
-        ("malformed_frame", totals.http2.breaches(ProtocolViolation::Malformed)),
+        ("malformed_head", totals.rejected_heads(RejectedHead::Malformed)),
+        ("malformed_frame", totals.http2.violations(ProtocolViolation::Malformed)),
         ("suspicious_query", now.suspicious_queries),
         ("proxy_header", guard.proxy_headers_refused),
         ("admin_token", now.entry.tokens.saturating_add(now.entry.too_many)),

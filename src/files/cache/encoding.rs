@@ -233,7 +233,7 @@ impl Files {
         } else {
             let fault = error.raw_os_error().map_or(Fault::Read, |code| fault_of(code, Fault::Read).0);
             let words = format_args!("/{} could not be {treated}: {error}", asset.path);
-            self.faults().tell(fault, &asset.path, words);
+            self.faults().report(fault, &asset.path, words);
         }
         is_changed
     }

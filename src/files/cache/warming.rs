@@ -175,7 +175,7 @@ impl Files {
 
     fn unread(&self, asset: &Asset, error: &io::Error) -> WarmResult {
         let words = format_args!("/{} could not be read: {error}", asset.path);
-        self.faults().tell(Fault::Populate, &asset.path, words);
+        self.faults().report(Fault::Populate, &asset.path, words);
         WarmResult::Failed
     }
 }
