@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pagecast::files::storage::{Call, Faulty, InjectedFault, RecordedCall, Slow, When};
 use rustix::io::Errno;
 
+use crate::client::wait_until;
 use crate::in_process::InProcess;
 use crate::site::{PATIENCE, Reply, Site, pattern};
 
@@ -254,14 +255,6 @@ fn wait_until_asked(disk: &Faulty, path: &str) {
     wait_until(path, || disk.seen(Call::Probe).iter().any(|seen| seen.path.ends_with(path)));
     // The worker requests the read in the same poll.
     std::thread::sleep(Duration::from_millis(5));
-}
-
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// Closes with a reset, which the server sees at once.

@@ -8,12 +8,12 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pagecast::files::storage::{Call, Faulty, InjectedFault, Slow, When};
 use rustix::io::Errno;
 
-use crate::client::wait_for_bytes;
+use crate::client::{wait_for_bytes, wait_until};
 use crate::in_process::InProcess;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
@@ -796,12 +796,4 @@ impl log::Log for Heard {
     }
 
     fn flush(&self) {}
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
