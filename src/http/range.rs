@@ -373,7 +373,9 @@ mod tests {
             let specs: Vec<_> = (0..count).rev().map(|n| format!("{}-{}", n * 1000, n * 1000)).collect();
             format!("bytes={}", specs.join(","))
         };
-        let Selection::Many(ranges) = select(header(64).as_bytes(), 1 << 20) else { panic!("64 are allowed") };
+        let Selection::Many(ranges) = select(header(64).as_bytes(), 1 << 20) else {
+            panic!("64 are allowed")
+        };
         assert_eq!(ranges.len(), 64);
         assert_eq!(ranges.first().map(ByteRange::start), Some(63_000));
         check(&header(65), 1 << 20, Selection::Ignore);
