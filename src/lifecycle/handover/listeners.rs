@@ -7,9 +7,7 @@ use log::Level;
 use super::inherited::from_manager;
 use super::message::Role;
 use super::predecessor::Predecessor;
-use crate::config::{
-    Address, AdminListen, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, unguarded,
-};
+use crate::config::{Address, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, unguarded};
 use crate::lifecycle::handover::upgrade_socket::UpgradePath;
 use crate::net::listener::{BoundAddress, Scheme, bind};
 
@@ -137,7 +135,7 @@ impl Listeners {
                 });
             }
         }
-        if let (None, AdminListen::At(address)) = (&admin, &config.listening.admin_listen) {
+        if let (None, Toggle::Given(address)) = (&admin, &config.listening.admin_listen) {
             admin = Some(match take(address, Scheme::Http, false)? {
                 Some(taken) => taken,
                 None => bind(address, Scheme::Http, 1, &[], false)?,
