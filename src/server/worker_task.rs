@@ -68,7 +68,7 @@ pub(super) async fn serve_worker(
     });
     let accept_loops = accept_loops.collect();
     if let Some(watchdog) = watchdog {
-        actix_rt::spawn(watchdog.heart());
+        actix_rt::spawn(watchdog.heartbeat());
     }
     actix_rt::spawn(apply_updates(updates, site, lookups, Rc::clone(&context)));
     let _ = started.send(Ok(()));
