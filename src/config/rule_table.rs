@@ -414,7 +414,7 @@ mod tests {
             ),
             (
                 "workers = 4",
-                "c.toml:3: workers is a knob of the whole server and no key of a rule: put it above the first \
+                "c.toml:3: workers is a setting of the whole server and no key of a rule: put it above the first \
                  [[rule]]",
             ),
             (

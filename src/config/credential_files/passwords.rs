@@ -7,7 +7,7 @@ use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc;
 use argon2::{Argon2, Params};
 
-use super::{LineError, lines};
+use super::lines::{self, LineError};
 
 /// Names and the hashes of their passwords.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
