@@ -474,7 +474,7 @@ mod tests {
             ),
             (
                 "headers = { 'a b' = 'c' }",
-                "c.toml:3: rule.headers.a b: \"a b\" is not the name of a header field",
+                "c.toml:3: rule.headers.a b: \"a b\" is not the name of a header",
             ),
             (
                 "headers = { x-a = 'b', X-A = 'c' }",
