@@ -9,13 +9,10 @@ use actix_rt::System;
 use crate::admin::listener::{Admin, AdminContext};
 use crate::config::{LoadedConfig, ProcessInputs};
 use crate::files::storage::{Storage, SystemStorage};
-use crate::lifecycle::handover::{
-    ActivatedSockets, Listeners, Predecessor, SocketOffer, Successor, UpgradePath, UpgradeSocket,
-    log_failed_handover,
+use crate::lifecycle::{
+    ActivatedSockets, Lifecycle, Listeners, Phase, Predecessor, ReloadRequests, Reloader, SocketOffer,
+    Successor, UpgradePath, UpgradeSocket, WarmupState, log_failed_handover,
 };
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{ReloadRequests, Reloader};
-use crate::lifecycle::warmup::restore::WarmupState;
 use crate::net::listener::BoundAddress;
 use crate::server::components::Components;
 use crate::server::housekeeping::Tasks;
