@@ -39,16 +39,11 @@ pub fn run(loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
         })
     });
     match exit {
-        Ok(ServerExit { cut: 0 }) => ExitCode::SUCCESS,
-        Ok(ServerExit { cut }) => {
-            log::error!("stopped with {} cut", counted(cut, "response"));
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            log::error!("{error}");
-            ExitCode::FAILURE
-        }
+        Ok(ServerExit { cut: 0 }) => return ExitCode::SUCCESS,
+        Ok(ServerExit { cut }) => log::error!("stopped with {} cut", counted(cut, "response")),
+        Err(error) => log::error!("{error}"),
     }
+    ExitCode::FAILURE
 }
 
 /// How a server ended.
