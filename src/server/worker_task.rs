@@ -58,7 +58,7 @@ pub(super) async fn serve_worker(
         return 0;
     };
     let worker = Worker::new(app, files, connections, limits, &metrics);
-    let context = Rc::clone(worker.context());
+    let context = Rc::clone(&worker.context);
     context.set_log_options(request_log);
     let accept_loops = listeners.into_iter().map(|(listener, scheme)| {
         let tls = tls.clone().filter(|_| scheme == Scheme::Https);
