@@ -173,13 +173,14 @@ impl Authenticator {
 
     fn showing<'a>(&self, asking: &AccessRequest<'a>, choice: &AccessRule) -> PresentedCredentials<'a> {
         let query = asking.request.uri().query().map(str::as_bytes);
-        let link = query.filter(|_| choice.ways.link && self.is_for(asking)).and_then(SignedUrlQuery::read);
+        let link =
+            query.filter(|_| choice.methods.link && self.is_for(asking)).and_then(SignedUrlQuery::read);
         let lines = asking.request.headers().get_all(header::AUTHORIZATION);
         let credentials = Credentials::read(lines.map(|line| line.as_bytes()));
         let is_wanted = match &credentials {
             Credentials::None => false,
-            Credentials::Bearer(_) | Credentials::Malformed(AuthScheme::Bearer) => choice.ways.bearer,
-            Credentials::Basic(_) | Credentials::Malformed(AuthScheme::Basic) => choice.ways.basic,
+            Credentials::Bearer(_) | Credentials::Malformed(AuthScheme::Bearer) => choice.methods.bearer,
+            Credentials::Basic(_) | Credentials::Malformed(AuthScheme::Basic) => choice.methods.basic,
         };
         PresentedCredentials { link, credentials: if is_wanted { credentials } else { Credentials::None } }
     }
@@ -280,12 +281,12 @@ impl PresentedCredentials<'_> {
 }
 
 fn nothing_shown(choice: &AccessRule) -> AccessDenied {
-    match choice.ways.bearer || choice.ways.basic {
+    match choice.methods.bearer || choice.methods.basic {
         true => AccessDenied::Unknown(challenge(choice, BearerError::None)),
         false => AccessDenied::NeedsLink,
     }
 }
 
 fn challenge(choice: &AccessRule, error: BearerError) -> Challenge {
-    Challenge { basic: choice.ways.basic, bearer: choice.ways.bearer.then_some(error) }
+    Challenge { basic: choice.methods.basic, bearer: choice.methods.bearer.then_some(error) }
 }
