@@ -124,7 +124,7 @@ impl SiteSettings {
             offers_archives: config.directories.archive.is_on(),
             verifies: config.integrity.verify == Verify::Serve,
             digest_wait: config.integrity.digest_wait.get(),
-            notes: RequestLogOptions::of(config).is_written(),
+            notes: RequestLogOptions::of(config).is_written,
         })
     }
 
@@ -153,7 +153,7 @@ impl SiteSettings {
             offers_archives: config.directories.archive.is_on(),
             verifies: config.integrity.verify == Verify::Serve,
             digest_wait: config.integrity.digest_wait.get(),
-            notes: RequestLogOptions::of(config).is_written(),
+            notes: RequestLogOptions::of(config).is_written,
         }
     }
 }
