@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_different_links_differ() {
+    fn different_signed_urls_have_different_texts() {
         let links = [
             link("a", None, None),
             link("b", None, None),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_was_made_is_read_and_its_signature_holds() {
+    fn a_signed_query_is_parsed_and_its_signature_is_valid() {
         for link in [
             link("a/b.txt", None, None),
             link("", None, Some("")),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_without_a_signature_is_no_link_and_one_with_faults_says_which() {
+    fn a_query_without_a_signature_is_not_a_signed_url_and_faults_are_reported() {
         let sig = "A".repeat(43);
         for query in ["", "expires=1&key=a", "download=x&archive=zip", "Sig=a", "sigs=b"] {
             assert_eq!(SignedUrlQuery::read(query.as_bytes()), None, "{query}");
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_within_the_network_of_a_link_or_not() {
+    fn addresses_match_the_network_of_a_signed_url() {
         for (client, address, expected) in [
             (None, Some("192.0.2.1"), true),
             (None, None, true),
