@@ -14,7 +14,6 @@ use crate::files::storage::Storage;
 use crate::files::version::{Version, links_of};
 use crate::files::{Fault, Files};
 use crate::http::target::SitePath;
-use crate::site::archive::writer::STEP;
 
 /// An open file of the plan, and how much of it has been read.
 pub(super) struct PlannedFileReader {
@@ -88,6 +87,9 @@ impl PlannedFileReader {
         Ok(self.version.still_is(self.links, &self.storage.fstat(self.file.as_fd())?))
     }
 }
+
+/// Bytes of a file that are read at once.
+pub(super) const STEP: usize = 128 * 1024;
 
 /// An error of the system with the file's name; a shortage passes.
 fn named(path: &SitePath<'_>, error: impl Into<io::Error>) -> io::Error {
