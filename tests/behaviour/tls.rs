@@ -493,7 +493,7 @@ fn certificates_are_read_again_on_sighup_and_a_bad_one_has_the_whole_refused() {
 }
 
 #[test]
-fn cleartext_is_redirected_and_who_comes_over_tls_is_told_to_stay() {
+fn plain_http_is_redirected_and_tls_gets_transport_security() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
     let site =
         site.env("PAGECAST_HTTPS_REDIRECT", "on").env("PAGECAST_STRICT_TRANSPORT_SECURITY", "max-age=60");
@@ -504,7 +504,19 @@ fn cleartext_is_redirected_and_who_comes_over_tls_is_told_to_stay() {
     let reply = Wants::usual().get(&server, "/a");
     assert_eq!((reply.status, reply.text().as_str()), (200, "a"));
     assert_eq!(reply.field("strict-transport-security"), Some("max-age=60"));
-    assert!(!server.log().contains("no proxy is trusted"), "{}", server.log());
+    assert!(!server.log().contains("no trusted proxy"), "{}", server.log());
+}
+
+#[test]
+fn transport_security_is_sent_over_tls_and_not_over_plain_http() {
+    let (site, _files) = secured(Site::with([("a", b"a")]));
+    let server = site.env("PAGECAST_STRICT_TRANSPORT_SECURITY", "max-age=60").serve();
+    assert!(!server.log().contains("strict_transport_security"), "{}", server.log());
+    for target in ["/a", "/none"] {
+        let secure = Wants::usual().get(&server, target);
+        assert_eq!(secure.field("strict-transport-security"), Some("max-age=60"), "{target}");
+        assert_eq!(server.get(target).field("strict-transport-security"), None, "{target}");
+    }
 }
 
 #[test]
