@@ -141,7 +141,7 @@ impl Inner {
     fn check_token(&self, token: &[u8; 32], asked: &AdminRequest<'_>) -> Result<(), AuthFailure> {
         let shown = asked.authorization.ok_or(AuthFailure::NoToken)?;
         let now = Instant::now();
-        self.attempts.may(asked.peer, now).map_err(|wait| AuthFailure::TooManyAttempts { wait })?;
+        self.attempts.check(asked.peer, now).map_err(|wait| AuthFailure::TooManyAttempts { wait })?;
         let is_right = password(shown).is_some_and(|shown| {
             let shown: [u8; 32] = Sha256::digest(shown).into();
             shown.ct_eq(token).into()

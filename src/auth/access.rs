@@ -3,7 +3,6 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
@@ -22,6 +21,7 @@ use crate::http::target::SitePath;
 use crate::limits::attempts::AttemptRate;
 use crate::limits::client_limits::Limits;
 use crate::limits::clients::ClientState;
+use crate::sys::gcra::RateClock;
 
 /// Decides by the credential files who may open a path. Cheap to clone; clones share their state.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ struct Inner {
 
 /// What outlives a reload.
 struct SharedAuthState {
-    started: Instant,
+    clock: RateClock,
     checks: PasswordChecks,
     counters: AuthCounters,
 }
@@ -88,7 +88,7 @@ impl Authenticator {
     /// If no thread for password checks can be started.
     pub fn new(config: &Config, files: &CredentialFiles) -> io::Result<Self> {
         let checks = PasswordChecks::new(config.access.password_checks.as_usize())?;
-        let shared = SharedAuthState { started: Instant::now(), checks, counters: AuthCounters::default() };
+        let shared = SharedAuthState { clock: RateClock::new(), checks, counters: AuthCounters::default() };
         Ok(Self::with(config, files, Arc::new(shared)))
     }
 
@@ -139,7 +139,7 @@ impl Authenticator {
             counters.nothing_shown();
             return Err(missing_credentials(rule));
         }
-        let (key, address) = access.limits.who_asks(access.request);
+        let (key, address) = access.limits.requester(access.request);
         let client = access.limits.client(key);
         if let Some(seconds) = self.wait(&client) {
             counters.limited();
@@ -283,13 +283,13 @@ impl Authenticator {
 
     /// Returns the seconds until a client with too many wrong attempts may try again; `None` if it may now.
     fn wait(&self, client: &ClientState) -> Option<u64> {
-        let rate = self.inner.attempts.as_ref()?;
-        client.attempts.wait(rate, self.inner.shared.started.elapsed())
+        self.inner.attempts?;
+        client.attempts.wait(self.inner.shared.clock.now())
     }
 
     fn count_wrong(&self, client: &ClientState) {
-        if let Some(rate) = &self.inner.attempts {
-            client.attempts.note_wrong(rate, self.inner.shared.started.elapsed());
+        if let Some(rate) = self.inner.attempts {
+            client.attempts.count_wrong(rate, self.inner.shared.clock.now());
         }
     }
 }

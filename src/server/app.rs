@@ -29,7 +29,7 @@ fn chain(site: &Rc<Site>) -> Chain {
         // A page may read every response, errors of the following steps included.
         .wrap(rules.vary_by_origin(), cors)
         // Before any work is done for a client that is over its limit.
-        .wrap(services.limits.asks(), admission)
+        .wrap(services.limits.is_active(), admission)
         // Before credentials are read: none are requested over plain HTTP.
         .wrap(services.https_policy.rejects(), https_policy)
         // Before the path is looked up: a closed path does not tell whether it exists.

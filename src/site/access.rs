@@ -95,7 +95,7 @@ pub(crate) fn keep_private(response: &mut HttpResponse) {
         .headers()
         .get(header::CACHE_CONTROL)
         .map(|value| value.to_str().unwrap_or_default().to_owned());
-    let current = set.or_else(|| PrerenderedResponse::field_of(response, "cache-control"));
+    let current = set.or_else(|| PrerenderedResponse::header_of(response, "cache-control"));
     let value = cache_control::private(current.as_deref());
     if current.as_ref() != Some(&value)
         && let Ok(value) = HeaderValue::from_str(&value)

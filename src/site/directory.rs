@@ -39,7 +39,7 @@ pub(crate) async fn archive(
         return EarlyResponse::error_under(policy, HttpError::UnknownArchive);
     };
     let path = target.path.clone().into_owned();
-    let client = settings.services.limits.bounded(request.peer_addr());
+    let client = settings.services.limits.limited_client(request.peer_addr());
     let may_read = read_permission(settings, request);
     match settings.services.directories.archive(path, format, may_read, client).await {
         Ok(body) => {
@@ -73,7 +73,7 @@ pub(crate) async fn list(
         etag_of: etag_of(context.files.clone()),
     };
     let listing = ListingRequest { page, may_read: read_permission(settings, request) };
-    let client = settings.services.limits.bounded(request.peer_addr());
+    let client = settings.services.limits.limited_client(request.peer_addr());
     match settings.services.directories.list(listing, client).await {
         Ok(body) => {
             let vary = Some(policy.vary_with_accept(false));

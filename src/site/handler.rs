@@ -84,7 +84,7 @@ impl Site {
             },
         };
         if let Some(cached) = cached.get().filter(|_| self.settings().logs_requests) {
-            PrerenderedResponse::note_cached(&mut response, cached);
+            PrerenderedResponse::set_cache_result(&mut response, cached);
         }
         response
     }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
+use actix_web::http::uri::Authority;
 
 use crate::config::policy::rules::PathPolicy;
 use crate::config::{Dotfiles, TrailingSlash};
 use crate::files::{Asset, Lookup, Name};
-use crate::http::authority::is_valid_host;
 use crate::http::query::QueryOptions;
 use crate::http::redirects::{REDIRECTS_FILE, Redirect};
-use crate::http::target::{ParsedTarget, SitePath, TargetError};
+use crate::http::target::{ParsedTarget, SitePath, TargetError, is_valid_origin};
 use crate::site::access::{admit, is_public};
 use crate::site::directory;
 use crate::site::error::HttpError;
@@ -339,9 +339,10 @@ fn check_known(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
 /// Accepts targets in origin form, and in absolute form with a valid host (RFC 9112 §3.2).
 fn check_form(request: &HttpRequest) -> Result<(), EarlyResponse> {
     let uri = request.uri();
-    let is_http = uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
-    let host_is_valid = uri.authority().is_none_or(|host| is_valid_host(host.as_str().as_bytes()));
-    if is_http && host_is_valid { Ok(()) } else { Err(EarlyResponse::error(HttpError::BadTarget)) }
+    match is_valid_origin(uri.scheme_str(), uri.authority().map(Authority::as_str)) {
+        true => Ok(()),
+        false => Err(EarlyResponse::error(HttpError::BadTarget)),
+    }
 }
 
 fn bad_target(raw: &[u8], why: TargetError) -> EarlyResponse {

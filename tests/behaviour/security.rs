@@ -1,4 +1,4 @@
-//! What browsers and strangers are told and denied.
+//! Security headers and refusals.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -68,7 +68,7 @@ fn every_response_carries_the_policies_once_and_a_rule_replaces_them() {
 }
 
 #[test]
-fn a_listing_has_its_own_policy_which_lets_less() {
+fn a_listing_has_its_own_stricter_policy() {
     let reply = guarded().get_with("/d/", &format!("{NAVIGATES}{HTTPS}"));
     let policy = only(&reply, "content-security-policy");
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
@@ -83,7 +83,7 @@ fn a_listing_has_its_own_policy_which_lets_less() {
 }
 
 #[test]
-fn nothing_is_guessed_from_content_even_where_the_request_is_refused() {
+fn nosniff_is_sent_even_with_refusals() {
     let server = Site::with([("a", b"<script>"), ("50x.html", b"x")]).serve();
     for raw in [
         "GET /a HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -100,7 +100,7 @@ fn nothing_is_guessed_from_content_even_where_the_request_is_refused() {
 }
 
 #[test]
-fn refusals_tell_nothing_of_the_machine() {
+fn refusals_reveal_nothing_about_the_machine() {
     let server = Site::with([("a.txt", b"a")]).env("PAGECAST_QUERY_FILTER", "on").serve();
     let root = server.root.display().to_string();
     for (method, target, more) in [
@@ -169,7 +169,7 @@ fn transport_security_that_can_never_be_sent_is_warned_of_at_start() {
 }
 
 #[test]
-fn without_a_trusted_proxy_all_but_health_is_sent_to_https() {
+fn without_a_trusted_proxy_all_but_health_is_redirected_to_https() {
     let server = Site::with([("a.txt", b"a")]).env("PAGECAST_HTTPS_REDIRECT", "on").serve();
     assert!(server.log().contains("https_redirect redirects every request"), "{}", server.log());
     for (raw, status, location) in [
@@ -200,13 +200,13 @@ fn without_a_trusted_proxy_all_but_health_is_sent_to_https() {
         ("HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200, ""),
     ] {
         let reply = server.send(raw);
-        let told = (reply.status, reply.field("location").unwrap_or_default());
-        assert_eq!(told, (status, location), "{raw}");
+        let found = (reply.status, reply.field("location").unwrap_or_default());
+        assert_eq!(found, (status, location), "{raw}");
     }
 }
 
 #[test]
-fn a_trusted_proxy_says_how_the_client_came() {
+fn a_trusted_proxy_names_the_scheme_of_the_client() {
     let site = |proxies: &str| {
         Site::with([("a.txt", b"a")])
             .env("PAGECAST_HTTPS_REDIRECT", "on")
@@ -235,7 +235,7 @@ fn a_trusted_proxy_says_how_the_client_came() {
 }
 
 #[test]
-fn what_hangs_on_a_trusted_proxys_word_says_so_to_caches() {
+fn responses_that_depend_on_a_proxy_header_have_vary() {
     let site = |proxies: &str| {
         Site::with([("a.txt", &[b'a'; 2000][..]), ("d/x", b"x")])
             .env("PAGECAST_HTTPS_REDIRECT", "on")
@@ -260,7 +260,7 @@ fn what_hangs_on_a_trusted_proxys_word_says_so_to_caches() {
 }
 
 #[test]
-fn a_peer_on_a_unix_socket_is_trusted_if_it_is_said_so() {
+fn a_peer_on_a_unix_socket_is_trusted_if_configured() {
     for (proxies, status) in [("unix", 200), ("127.0.0.1", 301)] {
         let site = Site::with([("a.txt", b"a")]);
         let socket = site.path().join(".socket");
@@ -277,7 +277,7 @@ fn a_peer_on_a_unix_socket_is_trusted_if_it_is_said_so() {
 }
 
 #[test]
-fn the_way_to_https_leads_to_hosts_that_are_listed() {
+fn redirects_to_https_lead_to_listed_hosts_only() {
     let server = Site::with([("a.txt", b"a")])
         .env("PAGECAST_HTTPS_REDIRECT", "on")
         .env("PAGECAST_HTTPS_HOSTS", "example.com,*.example.org,[::1]")
@@ -303,7 +303,7 @@ fn the_way_to_https_leads_to_hosts_that_are_listed() {
 }
 
 #[test]
-fn the_query_filter_refuses_what_looks_like_an_attack_and_counts_it() {
+fn the_query_filter_refuses_and_counts_suspicious_queries() {
     let mut server = Site::with([("a.txt", b"a")])
         .env("PAGECAST_QUERY_FILTER", "on")
         .env("PAGECAST_CORS_ORIGINS", "https://a.example")
