@@ -48,7 +48,7 @@ impl SignedUrlError {
     /// True if the URL may have been made without a key.
     pub(super) fn is_guess(self) -> bool {
         match self {
-            Self::Malformed(why) => why != SignedUrlQueryError::AsksForMore,
+            Self::Malformed(why) => why != SignedUrlQueryError::OptionNotAllowed,
             Self::UnknownKey | Self::Signature => true,
             Self::Expired | Self::Client => false,
         }
@@ -63,7 +63,7 @@ impl fmt::Display for SignedUrlError {
             Self::Malformed(SignedUrlQueryError::Expires) => "expires is not a number of seconds",
             Self::Malformed(SignedUrlQueryError::Client) => "client is not a network",
             Self::Malformed(SignedUrlQueryError::Signature) => "sig is not a signature",
-            Self::Malformed(SignedUrlQueryError::AsksForMore) => {
+            Self::Malformed(SignedUrlQueryError::OptionNotAllowed) => {
                 "it has a parameter that no signature covers"
             }
             Self::UnknownKey => "unknown key",

@@ -11,9 +11,7 @@ use futures_util::future::select;
 use tokio::sync::mpsc;
 
 use crate::admin::health::Health;
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{UPDATE_TIMEOUT, WorkerView};
-use crate::lifecycle::worker_updates::UpdateReceiver;
+use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver, WorkerView};
 use crate::limits::client_limits::Limits;
 use crate::net::listener::{ListenerSpec, Scheme};
 use crate::net::tls::config::Tls;
@@ -58,7 +56,7 @@ pub(super) async fn serve_worker(
         return 0;
     };
     let worker = Worker::new(app, files, connections, limits, &metrics);
-    let context = Rc::clone(worker.context());
+    let context = Rc::clone(&worker.context);
     context.set_log_options(request_log);
     let accept_loops = listeners.into_iter().map(|(listener, scheme)| {
         let tls = tls.clone().filter(|_| scheme == Scheme::Https);
@@ -66,7 +64,7 @@ pub(super) async fn serve_worker(
     });
     let accept_loops = accept_loops.collect();
     if let Some(watchdog) = watchdog {
-        actix_rt::spawn(watchdog.heart());
+        actix_rt::spawn(watchdog.heartbeat());
     }
     actix_rt::spawn(apply_updates(updates, site, lookups, Rc::clone(&context)));
     let _ = started.send(Ok(()));

@@ -31,7 +31,7 @@ pub(crate) fn add_cors(headers: &HeaderMap, response: &mut HttpResponse) {
     // No browser sends several lines: together they match nothing.
     let origin = joined(headers, &header::ORIGIN);
     let answer = decide(cors, origin.as_deref(), CorsRequest::Simple);
-    if !answer.fields.is_empty() {
+    if !answer.headers.is_empty() {
         add_lines(response, &lines(&answer));
     }
 }
@@ -42,7 +42,7 @@ pub(crate) fn preflight(policy: &PathPolicy, headers: &HeaderMap) -> Option<Http
     let origin = joined(headers, &header::ORIGIN)?;
     headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     let requested = joined(headers, &header::ACCESS_CONTROL_REQUEST_HEADERS);
-    let answer = decide(cors, Some(&origin), CorsRequest::Preflight { headers: requested.as_deref() });
+    let answer = decide(cors, Some(&origin), CorsRequest::Preflight { requested: requested.as_deref() });
     let mut block = policy.lines_without_cors().as_bytes().to_vec();
     block.extend_from_slice(lines(&answer).as_bytes());
     if let Some(vary) = answer.vary {
@@ -54,5 +54,5 @@ pub(crate) fn preflight(policy: &PathPolicy, headers: &HeaderMap) -> Option<Http
 
 fn lines(answer: &CorsAnswer<'_>) -> String {
     let line = |(name, value): &(&str, _)| format!("{}: {value}\r\n", name.to_ascii_lowercase());
-    answer.fields.iter().map(line).collect()
+    answer.headers.iter().map(line).collect()
 }

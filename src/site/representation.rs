@@ -36,14 +36,14 @@ pub(crate) fn choose(
     let may_begin = !headers.has_range() || accepted.refuses_identity();
     let wanted = accepted.best(forms.possible()).filter(|_| may_begin);
     if let Some(wanted) = wanted
-        && choice != EncodingChoice::Coded(wanted)
-        && !matches!(choice, EncodingChoice::Coded(encoding) if forms.sidecars().has(encoding))
+        && choice != EncodingChoice::Encoded(wanted)
+        && !matches!(choice, EncodingChoice::Encoded(encoding) if forms.sidecars().has(encoding))
     {
         files.compress_soon(asset, wanted);
     }
     match choice {
         EncodingChoice::Identity => Ok(None),
-        EncodingChoice::Coded(encoding) => Ok(Some(encoding)),
+        EncodingChoice::Encoded(encoding) => Ok(Some(encoding)),
         EncodingChoice::NotAcceptable if wanted.is_some() => Err(HttpError::Busy),
         EncodingChoice::NotAcceptable => Err(HttpError::NotAcceptable),
     }

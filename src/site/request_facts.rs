@@ -76,7 +76,7 @@ pub(crate) fn prefers_json(headers: &HeaderMap) -> bool {
 /// True if the client accepts HTML: for a name with an extension, only if it names HTML.
 pub(crate) fn takes_page(headers: &HeaderMap, has_extension: bool) -> bool {
     let field = joined(headers, &header::ACCEPT);
-    if has_extension { accept::names_html(field.as_deref()) } else { accept::takes_html(field.as_deref()) }
+    if has_extension { accept::names_html(field.as_deref()) } else { accept::accepts_html(field.as_deref()) }
 }
 
 /// Returns all lines of a header as one list.

@@ -123,7 +123,7 @@ impl SiteSettings {
             redirects,
             has_access_rules: files.rules().close_anything(),
             offers_archives: config.directories.archive.is_on(),
-            logs_requests: RequestLogOptions::of(config).is_written(),
+            logs_requests: RequestLogOptions::of(config).is_written,
             services,
         }
     }

@@ -13,7 +13,7 @@ use super::record::{HotFileRecords, parse, render};
 use crate::files::Files;
 use crate::files::cache::warming::HotFile;
 use crate::sys::own_thread::run_on_own_thread;
-use crate::sys::temp_file::{TempFile, clear_up, is_temporary};
+use crate::sys::temp_file::{TempFile, is_temporary, remove_leftover};
 
 /// An open directory that can be written to. Cheap to clone.
 #[derive(Clone)]
@@ -104,14 +104,14 @@ impl StateDirectory {
     fn write_now(&self, hot: &[HotFile]) -> io::Result<()> {
         let mut temporary = TempFile::create(self.directory.as_fd())?;
         temporary.write_all(render(hot).as_bytes())?;
-        temporary.keep(FILE.as_bytes())
+        temporary.persist(FILE.as_bytes())
     }
 
     /// Removes temporary files. One that can't be removed does no harm.
     fn remove_temporary_files(&self) {
         let Ok(entries) = fs::Dir::read_from(&*self.directory) else { return };
         for entry in entries.flatten().filter(|entry| is_temporary(entry.file_name().to_bytes())) {
-            let _ = clear_up(self.directory.as_fd(), entry.file_name().to_bytes());
+            let _ = remove_leftover(self.directory.as_fd(), entry.file_name().to_bytes());
         }
     }
 
