@@ -68,7 +68,7 @@ impl Components {
         let view = view(loaded, files, rules, &client_limits)?;
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
-            health: Health::new(lifecycle.clone(), view.files.clone()).telling(warmup.progress()),
+            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(warmup.progress()),
             view,
             limits: client_limits,
             metrics: Metrics::with_access_log(Arc::new(access_log.clone())),
@@ -90,11 +90,11 @@ impl Components {
         let gauges = Gauges {
             started: Instant::now(),
             lifecycle: plan.lifecycle.clone(),
-            entry: admin_auth.clone(),
+            admin_auth: admin_auth.clone(),
             files: plan.view.files.clone(),
-            guard: plan.limits.clone(),
+            client_limits: plan.limits.clone(),
             access: plan.view.site.access.clone(),
-            gate: plan.view.site.gate.clone(),
+            https_policy: plan.view.site.gate.clone(),
             directories: plan.view.site.directories.clone(),
             progress: Arc::clone(warmup.progress()),
             metrics: plan.metrics.clone(),
@@ -104,18 +104,13 @@ impl Components {
             admin: AdminSlotCounts::new(limits.admin_connections),
             is_successor,
         };
-        let operators = OperatorActions {
+        let actions = OperatorActions {
             lifecycle: plan.lifecycle.clone(),
             reloader: reloader.clone(),
-            warmth: warmup.clone(),
+            warmup: warmup.clone(),
         };
-        let admin_context = AdminContext {
-            entry: admin_auth,
-            health: plan.health.clone(),
-            gauges,
-            warmth: warmup,
-            operators,
-        };
+        let admin_context =
+            AdminContext { auth: admin_auth, health: plan.health.clone(), gauges, warmup, actions };
         Ok(Self { plan, warmup_state, reloader, updates, admin_context, access_log })
     }
 }

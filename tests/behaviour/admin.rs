@@ -356,7 +356,7 @@ fn a_reload_tells_what_became_of_it() {
     let config = json(&server.get_admin("/debug/config"));
     assert_eq!(config["needs_restart"][0]["key"], "names");
     let text = server.get_admin("/debug/config?format=text").text();
-    assert!(text.contains("names = 99") && text.contains("waits for a restart"), "{text}");
+    assert!(text.contains("names = 99") && text.contains("needs a restart"), "{text}");
 
     std::fs::write(&file, "idle_timeout = '9 parsecs'\nnmaes = 1\n").unwrap();
     let reply = reload();
