@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -16,10 +15,12 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::attempts::FailedTokenAttempts;
 use super::respond::uncached;
 use crate::config::{Config, Secret};
 use crate::http::authority::host_of;
+use crate::http::client_key::{ClientKey, ClientPrefixes};
+use crate::limits::attempts::{AttemptRate, FailedAttemptTable};
+use crate::sys::gcra::RateClock;
 use crate::telemetry::log_throttle::SampledCounter;
 
 /// Authorization of the admin listener. Clones share the state.
@@ -31,7 +32,8 @@ pub(crate) struct AdminAuth {
 struct AdminPolicy {
     /// SHA-256 of the token, so that comparing does not reveal its length. `None` without a token.
     token: Option<[u8; 32]>,
-    attempts: FailedTokenAttempts,
+    attempts: FailedAttemptTable,
+    clock: RateClock,
     rejected: RejectedCounters,
 }
 
@@ -59,7 +61,7 @@ pub(crate) struct AdminAuthCounts {
 enum AuthFailure {
     NoToken,
     WrongToken,
-    TooManyAttempts { wait: Duration },
+    TooManyAttempts { wait_seconds: u64 },
     ForeignHost,
     ForeignPage,
 }
@@ -87,8 +89,9 @@ impl AdminAuth {
     pub(crate) fn new(config: &Config) -> Self {
         let digest = |token: &Secret| Sha256::digest(token.reveal()).into();
         let token = config.listening.admin_token.given().map(digest);
-        let (attempts, rejected) = (FailedTokenAttempts::default(), RejectedCounters::default());
-        Self { policy: Arc::new(AdminPolicy { token, attempts, rejected }) }
+        let attempts = FailedAttemptTable::new(ATTEMPTS);
+        let (clock, rejected) = (RateClock::new(), RejectedCounters::default());
+        Self { policy: Arc::new(AdminPolicy { token, attempts, clock, rejected }) }
     }
 
     /// Rejected requests.
@@ -132,17 +135,19 @@ impl AdminPolicy {
 
     fn check_token(&self, token: &[u8; 32], request: &AdminRequest<'_>) -> Result<(), AuthFailure> {
         let authorization = request.authorization.ok_or(AuthFailure::NoToken)?;
-        let now = Instant::now();
-        self.attempts.may(request.peer, now).map_err(|wait| AuthFailure::TooManyAttempts { wait })?;
+        let (client, now) = (ClientKey::of(request.peer, PREFIXES), self.clock.now());
+        if let Some(wait_seconds) = self.attempts.wait(client, now) {
+            return Err(AuthFailure::TooManyAttempts { wait_seconds });
+        }
         let is_correct = presented_token(authorization).is_some_and(|presented| {
             let presented: [u8; 32] = Sha256::digest(presented).into();
             presented.ct_eq(token).into()
         });
         if is_correct {
-            self.attempts.succeeded(request.peer);
+            self.attempts.forget(client);
             return Ok(());
         }
-        self.attempts.failed(request.peer, now);
+        self.attempts.count_wrong(client, now);
         Err(AuthFailure::WrongToken)
     }
 
@@ -266,14 +271,20 @@ impl AuthFailure {
                     .append_header((WWW_AUTHENTICATE, "Basic realm=\"pagecast admin\", charset=\"UTF-8\""));
                 response.append_header((WWW_AUTHENTICATE, "Bearer realm=\"pagecast admin\""));
             }
-            Self::TooManyAttempts { wait } => {
-                response.insert_header((RETRY_AFTER, wait.as_secs().max(1).to_string()));
+            Self::TooManyAttempts { wait_seconds } => {
+                response.insert_header((RETRY_AFTER, wait_seconds.to_string()));
             }
             Self::ForeignHost | Self::ForeignPage => {}
         }
         response.body(sentence)
     }
 }
+
+/// Wrong tokens of one client: ten at once, then one each six seconds.
+const ATTEMPTS: AttemptRate = AttemptRate::one_each(6, 10);
+
+/// Addresses that count as one client.
+const PREFIXES: ClientPrefixes = ClientPrefixes { v4: 32, v6: 64 };
 
 /// Paths for load balancers, which have no token.
 const HEALTH_PATHS: [&str; 3] = ["/livez", "/readyz", "/healthz"];

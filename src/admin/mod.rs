@@ -5,7 +5,6 @@
 //! for operators.
 
 pub(crate) mod actions;
-pub(crate) mod attempts;
 pub(crate) mod authorize;
 pub(crate) mod dashboard;
 pub(crate) mod debug;

@@ -4,7 +4,6 @@
 //! under way finish with the view that they began with, and the next request of every connection uses the new one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -23,10 +22,10 @@ use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::lifecycle::worker_updates::{UpdateFailure, WorkerUpdates};
 use crate::limits::client_limits::Limits;
+use crate::net::connection_settings::ConnectionSettings;
 use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
-use crate::net::worker::ConnectionSettings;
 use crate::site::handler::SiteSettings;
 use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::service_manager;
@@ -75,7 +74,7 @@ struct Inner {
     judged: Mutex<Option<[u8; 32]>>,
     turn: tokio::sync::Mutex<()>,
     current: Mutex<ConfigInEffect>,
-    counts: ReloadCounts,
+    counts: Mutex<Reloads>,
 }
 
 /// The parts of the server that a reload changes.
@@ -88,13 +87,6 @@ pub(crate) struct ReloadTargets {
     pub(crate) workers: WorkerUpdates<WorkerView>,
 }
 
-#[derive(Debug)]
-struct ReloadCounts {
-    done: AtomicU64,
-    failed: AtomicU64,
-    last_success: AtomicU64,
-}
-
 /// Counts of reloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Reloads {
@@ -104,21 +96,13 @@ pub(crate) struct Reloads {
     pub(crate) last_success: u64,
 }
 
-impl ReloadCounts {
-    fn new() -> Self {
-        Self {
-            done: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            last_success: AtomicU64::new(unix_seconds()),
-        }
-    }
-
-    fn record(&self, is_done: bool) {
+impl Reloads {
+    fn record(&mut self, is_done: bool) {
         if is_done {
-            self.done.fetch_add(1, Ordering::Relaxed);
-            self.last_success.store(unix_seconds(), Ordering::Relaxed);
+            self.done += 1;
+            self.last_success = unix_seconds();
         } else {
-            self.failed.fetch_add(1, Ordering::Relaxed);
+            self.failed += 1;
         }
     }
 }
@@ -220,7 +204,7 @@ impl Reloader {
             targets,
             turn: tokio::sync::Mutex::default(),
             current: Mutex::new(current),
-            counts: ReloadCounts::new(),
+            counts: Mutex::new(Reloads { done: 0, failed: 0, last_success: unix_seconds() }),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -254,9 +238,7 @@ impl Reloader {
 
     /// Counts of configuration reloads.
     pub(crate) fn counts(&self) -> Reloads {
-        let ReloadCounts { done, failed, last_success } = &self.inner.counts;
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Reloads { done: load(done), failed: load(failed), last_success: load(last_success) }
+        *self.inner.counts.lock()
     }
 
     /// Reads the configuration again and applies what needs no restart. When it returns `Ok`, every new request is answered
@@ -270,7 +252,7 @@ impl Reloader {
         service_manager::reloading();
         let outcome = self.read_and_apply().await;
         service_manager::ready();
-        self.inner.counts.record(outcome.is_ok());
+        self.inner.counts.lock().record(outcome.is_ok());
         outcome.inspect_err(|error| log_error(error, "the configuration"))
     }
 

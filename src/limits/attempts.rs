@@ -1,82 +1,140 @@
-//! How often a client may be wrong.
+//! How often a client may present wrong credentials.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
 
 use crate::config::RequestRate;
+use crate::http::client_key::ClientKey;
+use crate::sys::gcra::{AtomicGcra, Quota, SECOND};
 
-/// Wrong attempts that a client has: so many at once, and then one in each span.
+/// Wrong attempts that a client may make: a burst as large as the rate's number, then one each period.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AttemptRate {
-    each_ns: u64,
-    all_ns: u64,
+pub(crate) struct AttemptRate(Quota);
+
+/// A client's wrong attempts. Right ones cost nothing, so the limit is checked first and charged afterwards.
+#[derive(Debug, Default)]
+pub(crate) struct FailedAttempts(AtomicGcra);
+
+/// Wrong attempts by client, for callers without another table of clients. Bounded: beyond 1,024 clients the one whose limit
+/// is restored first is forgotten.
+#[derive(Debug)]
+pub(crate) struct FailedAttemptTable {
+    rate: AttemptRate,
+    clients: Mutex<HashMap<ClientKey, FailedAttempts>>,
 }
 
-/// The moment at which all of a client's wrong attempts are forgotten, in nanoseconds since the start.
-///
-/// A bucket that is looked at before it is known whether something is taken out: only who was wrong pays.
-#[derive(Debug, Default)]
-pub(crate) struct FailedAttempts(AtomicU64);
-
 impl AttemptRate {
-    /// As many as `rate` names may be made at once.
+    /// `burst` attempts at once, then one each `period` seconds.
+    pub(crate) const fn one_each(period: u64, burst: u64) -> Self {
+        Self(Quota::new(period * SECOND, burst))
+    }
+
     pub(crate) fn new(rate: RequestRate) -> Self {
-        let span = u64::try_from(rate.span().as_nanos()).unwrap_or(u64::MAX);
-        let each_ns = (span / rate.requests().max(1)).max(1);
-        Self { each_ns, all_ns: each_ns.saturating_mul(rate.requests().max(1)) }
+        Self(Quota::per(rate.span(), rate.requests(), rate.requests()))
     }
 }
 
 impl FailedAttempts {
-    /// Whole seconds until another attempt may be made, `now` after the start; none: it may be made now.
-    pub(crate) fn wait(&self, rate: &AttemptRate, now: Duration) -> Option<u64> {
-        let left = self.0.load(Ordering::Relaxed).saturating_sub(nanos(now));
-        let beyond =
-            left.saturating_add(rate.each_ns).checked_sub(rate.all_ns).filter(|beyond| *beyond > 0)?;
-        Some(beyond.div_ceil(SECOND_NS))
+    /// Whole seconds from `now` until another attempt may be made; `None`: it may be made now.
+    pub(crate) fn wait(&self, now: u64) -> Option<u64> {
+        let wait = self.0.load().wait(now);
+        (wait > 0).then(|| wait.div_ceil(SECOND))
     }
 
-    /// An attempt was wrong. Those that were under way together keep nobody out for longer than all that there are.
-    pub(crate) fn note_wrong(&self, rate: &AttemptRate, now: Duration) {
-        let now = nanos(now);
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
-            let next = until.max(now).saturating_add(rate.each_ns);
-            Some(next.min(now.saturating_add(rate.all_ns)))
-        });
+    /// Counts a wrong attempt. Several under way at once delay the next one by one period at most.
+    pub(crate) fn count_wrong(&self, rate: AttemptRate, now: u64) {
+        self.0.update(|gcra| gcra.charge_one_capped(now, rate.0));
     }
 }
 
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+impl FailedAttemptTable {
+    pub(crate) fn new(rate: AttemptRate) -> Self {
+        Self { rate, clients: Mutex::default() }
+    }
+
+    /// Whole seconds from `now` until another attempt of `client` may be made; `None`: it may be made now.
+    pub(crate) fn wait(&self, client: ClientKey, now: u64) -> Option<u64> {
+        self.clients.lock().get(&client)?.wait(now)
+    }
+
+    /// Counts a wrong attempt of `client`.
+    pub(crate) fn count_wrong(&self, client: ClientKey, now: u64) {
+        let mut clients = self.clients.lock();
+        if clients.len() >= CLIENTS_MAX {
+            let quota = self.rate.0;
+            clients.retain(|_, attempts| attempts.0.load().left(now, quota) < quota.burst());
+        }
+        if clients.len() >= CLIENTS_MAX {
+            let first = clients.iter().min_by_key(|(_, attempts)| attempts.0.load()).map(|(key, _)| *key);
+            first.map(|key| clients.remove(&key));
+        }
+        clients.entry(client).or_default().count_wrong(self.rate, now);
+    }
+
+    /// Forgets the wrong attempts of `client`, because it made a right one.
+    pub(crate) fn forget(&self, client: ClientKey) {
+        self.clients.lock().remove(&client);
+    }
 }
 
-const SECOND_NS: u64 = 1_000_000_000;
+const CLIENTS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NOW: u64 = u64::MAX / 3;
+
     #[test]
-    fn so_many_may_be_wrong_at_once_and_then_one_in_each_span() {
+    fn a_burst_of_wrong_attempts_is_allowed_and_then_one_each_period() {
         let rate = AttemptRate::new("30/m".parse().unwrap());
-        let (attempts, at) = (FailedAttempts::default(), Duration::from_secs);
+        let (attempts, at) = (FailedAttempts::default(), |seconds| NOW + seconds * SECOND);
         for number in 0..30 {
-            assert_eq!(attempts.wait(&rate, at(100)), None, "{number}");
-            attempts.note_wrong(&rate, at(100));
+            assert_eq!(attempts.wait(at(100)), None, "{number}");
+            attempts.count_wrong(rate, at(100));
         }
-        assert_eq!(attempts.wait(&rate, at(100)), Some(2));
-        assert_eq!(attempts.wait(&rate, at(101)), Some(1));
-        assert_eq!(attempts.wait(&rate, at(102)), None);
-        attempts.note_wrong(&rate, at(102));
-        assert_eq!(attempts.wait(&rate, at(102)), Some(2));
-        assert_eq!(attempts.wait(&rate, at(162)), None);
+        assert_eq!(attempts.wait(at(100)), Some(2));
+        assert_eq!(attempts.wait(at(101)), Some(1));
+        assert_eq!(attempts.wait(at(102)), None);
+        attempts.count_wrong(rate, at(102));
+        assert_eq!(attempts.wait(at(102)), Some(2));
+        assert_eq!(attempts.wait(at(162)), None);
     }
 
     #[test]
-    fn those_that_were_under_way_together_cost_no_more_than_all_there_are() {
+    fn concurrent_wrong_attempts_delay_the_next_by_one_period() {
         let rate = AttemptRate::new("2/h".parse().unwrap());
-        let (attempts, now) = (FailedAttempts::default(), Duration::from_secs(5));
-        (0..100).for_each(|_| attempts.note_wrong(&rate, now));
-        assert_eq!(attempts.wait(&rate, now), Some(1800));
+        let (attempts, now) = (FailedAttempts::default(), NOW);
+        (0..100).for_each(|_| attempts.count_wrong(rate, now));
+        assert_eq!(attempts.wait(now), Some(1800));
+    }
+
+    #[test]
+    fn the_table_limits_each_client_by_itself_until_it_is_right() {
+        let table = FailedAttemptTable::new(AttemptRate::one_each(6, 10));
+        let (one, other) = (ClientKey::V4(1), ClientKey::V4(2));
+        for _ in 0..10 {
+            assert_eq!(table.wait(one, NOW), None);
+            table.count_wrong(one, NOW);
+        }
+        assert_eq!(table.wait(one, NOW), Some(6));
+        assert_eq!((table.wait(other, NOW), table.wait(ClientKey::Local, NOW)), (None, None));
+        let later = NOW + 6 * SECOND;
+        assert_eq!(table.wait(one, later), None);
+        table.count_wrong(one, later);
+        assert_eq!(table.wait(one, later), Some(6));
+        table.forget(one);
+        assert_eq!(table.wait(one, later), None);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_keeps_the_clients_with_most_wrong_attempts() {
+        let table = FailedAttemptTable::new(AttemptRate::one_each(6, 10));
+        let worst = ClientKey::V6(1);
+        (0..20).for_each(|_| table.count_wrong(worst, NOW));
+        (0..3 * CLIENTS_MAX as u32).for_each(|client| table.count_wrong(ClientKey::V4(client), NOW));
+        assert!(table.clients.lock().len() <= CLIENTS_MAX);
+        assert_eq!(table.wait(worst, NOW), Some(6));
     }
 }

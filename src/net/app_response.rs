@@ -1,4 +1,4 @@
-//! What the App makes of a request, whichever protocol that came by.
+//! The App's response to a request, for both protocols.
 
 use std::any::Any;
 
@@ -8,18 +8,20 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use bytes::Bytes;
 
-/// What a call of the App came to: its answer, its error, or what it panicked with.
+use crate::http::canned_response::FAILED;
+
+/// The result of a call of the App: its response, its error, or the payload of its panic.
 type AppOutcome<B> = Result<Result<ServiceResponse<B>, actix_web::Error>, Box<dyn Any + Send>>;
 
-/// The App's response; a panic costs the request alone.
-pub(super) fn response_of<B: MessageBody + 'static>(answered: AppOutcome<B>) -> Response<BoxBody> {
-    match answered {
+/// Returns the App's response. A panic costs its request alone.
+pub(super) fn response_of<B: MessageBody + 'static>(outcome: AppOutcome<B>) -> Response<BoxBody> {
+    match outcome {
         Ok(Ok(response)) => Response::from(response.into_parts().1.map_into_boxed_body()),
         Ok(Err(error)) => Response::from(HttpResponse::from_error(error)),
-        // The panic hook has logged where and why.
+        // The panic hook has logged it.
         Err(_) => Response::with_body(
             StatusCode::INTERNAL_SERVER_ERROR,
-            BoxBody::new(Bytes::from_static(b"Something failed.\n")),
+            BoxBody::new(Bytes::from_static(FAILED.sentence.as_bytes())),
         ),
     }
 }

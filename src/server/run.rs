@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use actix_rt::System;
-use tokio::sync::mpsc;
 
 use crate::admin::listener::{Admin, AdminContext};
 use crate::config::{LoadedConfig, ProcessInputs};
@@ -21,7 +20,7 @@ use crate::server::components::Components;
 use crate::server::housekeeping::Tasks;
 use crate::server::signals::{Signals, unless_stopped};
 use crate::server::takeover::{accept_successor, complete_takeover, warm_up};
-use crate::server::workers::{Workers, origin_prefix};
+use crate::server::workers::{Stops, Workers, origin_prefix};
 use crate::sys::service_manager::{self, Watchdog};
 use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::logger;
@@ -106,8 +105,6 @@ struct Server {
     _access_log: FlushLogOnDrop,
 }
 
-type Stops = mpsc::UnboundedReceiver<()>;
-
 impl Server {
     /// Builds all components and starts the workers. Traffic is accepted at once, but for a successor: its predecessor serves
     /// until it is ready, and answers health checks.
@@ -161,13 +158,13 @@ impl Server {
 
     /// Stops a server that was never ready. The file of recently used files stays as it is.
     async fn stop_before_ready(self, mut stops: Stops) -> ServerExit {
-        let Self { lifecycle, reloader, workers, admin, offer, is_successor, tasks: _tasks, .. } = self;
+        let Self { reloader, workers, admin, offer, is_successor, tasks: _tasks, .. } = self;
         offer.end();
         let cut = if is_successor {
             workers.abandon()
         } else {
             service_manager::stopping();
-            workers.stop(&reloader.config(), &lifecycle, &mut stops).await
+            workers.stop(&reloader.config(), &mut stops).await
         };
         admin.stop();
         ServerExit { cut }
@@ -206,7 +203,7 @@ impl Server {
         // Offered sockets would stay open.
         self.offer.end();
         service_manager::stopping();
-        let cut = self.workers.stop(&self.reloader.config(), &self.lifecycle, &mut stops).await;
+        let cut = self.workers.stop(&self.reloader.config(), &mut stops).await;
         let _ = saving.await;
         drop(self.tasks);
         self.admin.stop();
@@ -218,7 +215,7 @@ impl Server {
         drop(self.offer);
         log::info!("{} has taken over", successor.peer());
         self.admin.close();
-        let cut = self.workers.retire(&self.reloader.config(), &self.lifecycle, &mut stops).await;
+        let cut = self.workers.retire(&self.reloader.config(), &mut stops).await;
         drop(self.tasks);
         self.admin.stop();
         successor.gone().await;

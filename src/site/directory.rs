@@ -40,7 +40,7 @@ impl Site {
             return refused(HttpError::UnknownArchive, policy);
         };
         let path = target.path.clone().into_owned();
-        let client = self.manners.guard.bounded(request.peer_addr());
+        let client = self.manners.guard.limited_client(request.peer_addr());
         match self.manners.directories.archive(path, format, self.may_read(request), client).await {
             Ok(body) => {
                 let mut response = respond(policy, format.media_type(), policy.vary(false), body);
@@ -72,7 +72,7 @@ impl Site {
             etag_of: etag_of(self.files.clone()),
             may_read: self.may_read(request),
         };
-        let client = self.manners.guard.bounded(request.peer_addr());
+        let client = self.manners.guard.limited_client(request.peer_addr());
         match self.manners.directories.list(wanted, client).await {
             Ok(body) => {
                 let mut response =

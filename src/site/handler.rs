@@ -124,7 +124,7 @@ impl SiteSettings {
             offers_archives: config.directories.archive.is_on(),
             verifies: config.integrity.verify == Verify::Serve,
             digest_wait: config.integrity.digest_wait.get(),
-            notes: RequestLogOptions::of(config).writes(),
+            notes: RequestLogOptions::of(config).is_written(),
         })
     }
 
@@ -153,7 +153,7 @@ impl SiteSettings {
             offers_archives: config.directories.archive.is_on(),
             verifies: config.integrity.verify == Verify::Serve,
             digest_wait: config.integrity.digest_wait.get(),
-            notes: RequestLogOptions::of(config).writes(),
+            notes: RequestLogOptions::of(config).is_written(),
         }
     }
 }
@@ -209,7 +209,7 @@ impl Site {
             add_lines(&mut response, line);
         }
         if let Some(cached) = cached.get().filter(|_| self.manners.notes) {
-            PrerenderedResponse::note_cached(&mut response, cached);
+            PrerenderedResponse::set_cache_result(&mut response, cached);
         }
         if let Some(admission) = admission {
             accompany(*admission, &mut response);

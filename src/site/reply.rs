@@ -23,7 +23,7 @@ use crate::net::prerendered::PacedResponse;
 use crate::net::prerendered::PrerenderedResponse;
 use crate::net::segments::{Segment, Segments, Window};
 use crate::site::error::HttpError;
-use crate::sys::random::unguessable;
+use crate::sys::random::random_u128;
 
 /// Where a response's bytes come from.
 pub(crate) struct ReplyBody<'a> {
@@ -123,7 +123,7 @@ pub(crate) fn options(policy: &PathPolicy) -> HttpResponse {
 
 /// Adds field lines, each with its end, of names that the response does not have yet, or whose lines make one list.
 pub(crate) fn add_lines(response: &mut HttpResponse, lines: &str) {
-    if PrerenderedResponse::lead(response, lines.as_bytes()) {
+    if PrerenderedResponse::add_headers(response, lines.as_bytes()) {
         return;
     }
     for (name, value) in lines.split_terminator("\r\n").filter_map(|line| line.split_once(": ")) {
@@ -202,7 +202,7 @@ fn parts(ranges: &[ByteRange], source: &ReplyBody<'_>) -> HttpResponse {
     let asset = source.asset;
     let media_type = asset.fields.media_type().as_bytes();
     let framed =
-        Multipart { ranges, media_type, total: asset.length(), boundary: Boundary::new(unguessable()) };
+        Multipart { ranges, media_type, total: asset.length(), boundary: Boundary::new(random_u128()) };
     let mut tail = b"content-type: ".to_vec();
     tail.extend_from_slice(&framed.content_type());
     tail.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", framed.content_length()).as_bytes());

@@ -1,4 +1,4 @@
-//! What tests of configured sites have in common.
+//! Helpers for tests of configured sites.
 
 use crate::site::{Reply, Site};
 
@@ -9,12 +9,12 @@ pub fn ruled(site: Site, rules: &str) -> Site {
     site.env("PAGECAST_CONFIG", path.to_str().unwrap())
 }
 
-/// The values of all field lines of a name in lower case.
+/// Values of all header lines of a name in lower case.
 pub fn lines<'a>(reply: &'a Reply, name: &str) -> Vec<&'a str> {
     reply.fields.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
 }
 
-/// The one value of a field that there is to be once.
+/// The value of a header that must occur once.
 #[track_caller]
 pub fn only<'a>(reply: &'a Reply, name: &str) -> &'a str {
     let lines = lines(reply, name);
@@ -22,5 +22,5 @@ pub fn only<'a>(reply: &'a Reply, name: &str) -> &'a str {
     lines[0]
 }
 
-/// What a browser sends that loads a page.
+/// Headers of a browser that loads a page.
 pub const NAVIGATES: &str = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";

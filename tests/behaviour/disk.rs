@@ -1,4 +1,4 @@
-//! Disks that are slow, dead or faulty: who waits for them, who does not, and what is said.
+//! Slow, dead and faulty disks: which requests wait, which do not, and what clients get.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ const BATCH: u64 = 1024 * 1024;
 const LENGTH: usize = 3 * BATCH as usize + 123;
 
 #[test]
-fn downloaders_of_one_cold_file_share_its_reads() {
+fn clients_of_one_cold_file_share_its_reads() {
     let bytes = pattern(8 * BATCH as usize, 1);
     let (server, disk) = cold(Site::new().file("x", &bytes));
-    // So slow that whoever comes second finds reads under way.
+    // So slow that the second client finds reads under way.
     disk.inject(When::every(Call::Populate), InjectedFault::Delay(Duration::from_millis(10)));
     let streams: Vec<_> = (1..5).map(|host| server.ask_from(host, "/x")).collect();
     let readers: Vec<_> = streams
@@ -36,7 +36,7 @@ fn downloaders_of_one_cold_file_share_its_reads() {
 #[test]
 fn a_long_response_reads_ahead_of_what_it_sends() {
     let (server, disk) = cold(Site::new().file("x", &pattern(16 * BATCH as usize, 1)));
-    // The worker stands still in the middle of the first batch.
+    // The worker stops in the middle of the first batch.
     disk.inject(When::every(Call::Sendfile), InjectedFault::Hang);
     let mut stream = server.ask_from(1, "/x");
     wait_until("the second batch is read", || reads(&disk).iter().any(|seen| seen.range.start == BATCH));
@@ -47,7 +47,7 @@ fn a_long_response_reads_ahead_of_what_it_sends() {
 }
 
 #[test]
-fn what_is_in_memory_is_not_read_from_the_disk() {
+fn resident_pages_are_not_read_from_the_disk() {
     let bytes = pattern(LENGTH, 1);
     let (server, disk) = cold(Site::new().file("x", &bytes));
     assert!(server.get("/x").unwrap().body == bytes);
@@ -58,7 +58,7 @@ fn what_is_in_memory_is_not_read_from_the_disk() {
 }
 
 #[test]
-fn a_client_of_many_cold_downloads_does_not_hold_up_another() {
+fn a_client_with_many_cold_downloads_does_not_delay_another() {
     const MANY: usize = 50;
     let mut site = Site::new().env("PAGECAST_POPULATE_THREADS", "1").file("other", &pattern(LENGTH, 1));
     for n in 0..MANY {
@@ -79,7 +79,7 @@ fn a_client_of_many_cold_downloads_does_not_hold_up_another() {
 }
 
 #[test]
-fn a_dead_device_stops_nothing_but_its_own_files() {
+fn a_dead_device_affects_only_its_own_files() {
     let bytes = pattern(LENGTH, 1);
     let mut site = Site::with([("hot", b"hot")]).env("PAGECAST_POPULATE_THREADS", "2");
     for n in 0..4 {
@@ -102,7 +102,7 @@ fn a_dead_device_stops_nothing_but_its_own_files() {
 }
 
 #[test]
-fn what_is_hot_is_answered_while_all_who_read_hang() {
+fn hot_files_are_served_while_all_reads_hang() {
     let mut site = Site::with([("hot", b"hot")]).env("PAGECAST_POPULATE_THREADS", "2");
     for n in 0..8 {
         site = site.file(&format!("cold{n}"), &pattern(LENGTH, 1));
@@ -120,7 +120,7 @@ fn what_is_hot_is_answered_while_all_who_read_hang() {
 }
 
 #[test]
-fn what_clients_wanted_who_are_gone_is_not_read() {
+fn reads_for_clients_that_left_are_not_made() {
     const GONE: usize = 5;
     let mut site = Site::with([("hot", b"hot")])
         .env("PAGECAST_POPULATE_THREADS", "1")
@@ -137,7 +137,7 @@ fn what_clients_wanted_who_are_gone_is_not_read() {
     let gone: Vec<_> = (0..GONE).map(|n| server.ask_from(1, &format!("/gone{n}"))).collect();
     (0..GONE).for_each(|n| wait_until_asked(&disk, &format!("/gone{n}")));
     gone.into_iter().for_each(reset);
-    // The worker has looked at its sockets since.
+    // The worker has polled its sockets since.
     (0..3).for_each(|_| assert_eq!(server.get("/hot").unwrap().text(), "hot"));
     disk.lift(hang);
     assert!(Reply::read(&mut first, false).unwrap().is_complete());
@@ -147,7 +147,7 @@ fn what_clients_wanted_who_are_gone_is_not_read() {
 }
 
 #[test]
-fn mappings_are_taken_down_off_the_workers() {
+fn mappings_are_unmapped_off_the_workers() {
     let mut site = Site::new().env("PAGECAST_CACHE_BYTES", "4MiB");
     for n in 0..20 {
         site = site.file(&format!("x{n}"), &pattern(1_000_000, 1));
@@ -162,7 +162,7 @@ fn mappings_are_taken_down_off_the_workers() {
 }
 
 #[test]
-fn a_disk_that_does_not_give_a_first_window_in_time_is_told_of() {
+fn a_first_window_that_is_not_read_in_time_is_a_503() {
     let (server, disk) = hurried(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
     disk.inject(When::every(Call::Populate), InjectedFault::Hang);
     let asked = Instant::now();
@@ -180,7 +180,7 @@ fn a_disk_that_does_not_give_a_first_window_in_time_is_told_of() {
 }
 
 #[test]
-fn a_disk_that_falls_silent_in_the_middle_cuts_the_response() {
+fn a_disk_that_hangs_in_the_middle_cuts_the_response() {
     let (server, disk) = hurried(Site::new().file("x", &pattern(LENGTH, 1)));
     disk.inject(When::every(Call::Populate).from(2), InjectedFault::Hang);
     let reply = server.get("/x").unwrap();
@@ -190,7 +190,7 @@ fn a_disk_that_falls_silent_in_the_middle_cuts_the_response() {
 }
 
 #[test]
-fn a_disk_that_does_not_open_a_file_in_time_is_told_of() {
+fn a_file_that_is_not_opened_in_time_is_a_503() {
     let (server, disk) = hurried(Site::with([("hot", b"hot"), ("x", b"x"), ("y", b"y")]));
     assert_eq!(server.get("/hot").unwrap().text(), "hot");
     disk.inject(When::every(Call::Open).of("x"), InjectedFault::Hang);
@@ -203,7 +203,7 @@ fn a_disk_that_does_not_open_a_file_in_time_is_told_of() {
 }
 
 #[test]
-fn what_the_disk_fails_to_give_is_told_where_it_can_still_be_told() {
+fn read_errors_are_a_status_before_the_head_and_a_cut_after_it() {
     for (errno, status) in [(Errno::IO, 500), (Errno::NOMEM, 503)] {
         let (server, disk) = cold(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
         disk.inject(When::every(Call::Populate).times(1), InjectedFault::Errno(errno));
@@ -220,7 +220,7 @@ fn what_the_disk_fails_to_give_is_told_where_it_can_still_be_told() {
 }
 
 #[test]
-fn what_was_asked_for_before_a_cold_file_does_not_wait_for_it() {
+fn pipelined_responses_before_a_cold_file_do_not_wait_for_it() {
     let (server, disk) = cold(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
     assert_eq!(server.get("/hot").unwrap().text(), "hot");
     let hang = disk.inject(When::every(Call::Populate), InjectedFault::Hang);
@@ -232,7 +232,7 @@ fn what_was_asked_for_before_a_cold_file_does_not_wait_for_it() {
     assert!(Reply::read(&mut stream, false).unwrap().is_complete());
 }
 
-/// The site on a disk that does as it is told, everything on it cold.
+/// The site on a controllable disk, with all files cold.
 fn cold(site: Site) -> (InProcess, Arc<Faulty>) {
     let disk = Faulty::over(Slow::new(Duration::ZERO, 1 << 30));
     (InProcess::serve(site, disk.clone()), disk)
@@ -244,15 +244,15 @@ fn hurried(site: Site) -> (InProcess, Arc<Faulty>) {
 
 const TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What was read into memory off the workers.
+/// Reads into memory off the workers.
 fn reads(disk: &Faulty) -> Vec<RecordedCall> {
     disk.seen(Call::Populate).into_iter().filter(|seen| seen.thread == "pagecast-read").collect()
 }
 
-/// Waits until a response has found the file cold, and has asked for it.
+/// Waits until a response has found the file cold and requested a read.
 fn wait_until_asked(disk: &Faulty, path: &str) {
     wait_until(path, || disk.seen(Call::Probe).iter().any(|seen| seen.path.ends_with(path)));
-    // The worker asks in the same breath.
+    // The worker requests the read in the same poll.
     std::thread::sleep(Duration::from_millis(5));
 }
 
@@ -264,7 +264,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Closes so that the other end hears of it at once.
+/// Closes with a reset, which the server sees at once.
 fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }

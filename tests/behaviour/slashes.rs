@@ -1,4 +1,4 @@
-//! What the slash at the end of a path means.
+//! Policies for the slash at the end of a path.
 
 use crate::client::Client;
 use crate::configured::only;
@@ -34,7 +34,7 @@ fn check(server: &Server, cases: &[(&str, u16, &str)]) {
 }
 
 #[test]
-fn added_it_is_by_a_redirect_for_directories_alone() {
+fn the_policy_add_redirects_directories_to_a_trailing_slash() {
     let cases = [
         ("/", 200, "root"),
         ("/d", 301, "/d/"),
@@ -61,7 +61,7 @@ fn added_it_is_by_a_redirect_for_directories_alone() {
 }
 
 #[test]
-fn removed_it_is_by_a_redirect_from_all_but_the_root() {
+fn the_policy_remove_redirects_to_no_trailing_slash_except_at_the_root() {
     let cases = [
         ("/", 200, "root"),
         ("//", 200, "root"),
@@ -91,7 +91,7 @@ fn removed_it_is_by_a_redirect_from_all_but_the_root() {
 }
 
 #[test]
-fn ignored_it_is_where_both_names_answer() {
+fn the_policy_ignore_serves_both_names() {
     let cases = [
         ("/", 200, "root"),
         ("/d", 200, "d"),
