@@ -110,40 +110,23 @@ impl Serialize for Value<'_> {
     }
 }
 
-impl From<u64> for Value<'_> {
-    fn from(number: u64) -> Self {
-        Self::Integer(number)
-    }
+macro_rules! value_from {
+    ($($type:ty => $variant:expr,)*) => {$(
+        impl From<$type> for Value<'_> {
+            fn from(value: $type) -> Self {
+                $variant(value)
+            }
+        }
+    )*};
 }
 
-impl From<usize> for Value<'_> {
-    fn from(number: usize) -> Self {
-        Self::Integer(number as u64)
-    }
-}
-
-impl From<f64> for Value<'_> {
-    fn from(number: f64) -> Self {
-        Self::Real(number)
-    }
-}
-
-impl From<bool> for Value<'_> {
-    fn from(is_set: bool) -> Self {
-        Self::Flag(is_set)
-    }
-}
-
-impl From<&str> for Value<'_> {
-    fn from(text: &str) -> Self {
-        Self::Json(text.into())
-    }
-}
-
-impl From<serde_json::Value> for Value<'_> {
-    fn from(value: serde_json::Value) -> Self {
-        Self::Json(value)
-    }
+value_from! {
+    u64 => Self::Integer,
+    usize => |number| Self::Integer(number as u64),
+    f64 => Self::Real,
+    bool => Self::Flag,
+    &str => |text: &str| Self::Json(text.into()),
+    serde_json::Value => Self::Json,
 }
 
 impl<'a> From<&'a HistogramTotals> for Value<'a> {
