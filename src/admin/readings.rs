@@ -13,8 +13,9 @@ use crate::lifecycle::handover;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{Reloader, Reloads};
 use crate::lifecycle::warmup::progress::{self, WarmupProgress};
-use crate::limits::client_limits::{BandwidthCounts, ConnectionCounts, LimitCounts, Limits};
-use crate::limits::connections::ActivityCounts;
+use crate::limits::bandwidth::BandwidthCounts;
+use crate::limits::client_limits::{LimitCounts, Limits};
+use crate::limits::connections::{ActivityCounts, ConnectionCounts};
 use crate::net::tls::config::{Tls, TlsCounts};
 use crate::site::directory_jobs::DirectoryJobs;
 use crate::site::https_policy::HttpsPolicy;
@@ -138,11 +139,11 @@ impl Gauges {
             access: self.access.counts(),
             lookups: self.metrics.lookup_counts(),
             transfers: self.metrics.transfer_count(),
-            connections: self.client_limits.connection_counts(),
-            activities: self.client_limits.activities(),
+            connections: self.client_limits.connections().counts(),
+            activities: self.client_limits.connections().activities(),
             client_limits: self.client_limits.counts(),
             suspicious_queries: self.https_policy.suspicious(),
-            bandwidth: self.client_limits.bandwidth_counts(),
+            bandwidth: self.client_limits.bandwidth().counts(),
             files: self.files.counts(),
             faults: self.files.faults().counts(),
             read_durations: self.files.reads().durations(),

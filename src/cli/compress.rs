@@ -21,7 +21,7 @@ use crate::http::encoding::Encoding;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
 use crate::sys::compress::copy_encoded;
-use crate::sys::temp_file::{TempFile, clear_up};
+use crate::sys::temp_file::{TempFile, remove_leftover};
 
 /// Writes the sidecars that are missing below the document root, or with `check` lists them.
 ///
@@ -95,7 +95,7 @@ fn jobs<'a>(
 }
 
 fn remove_temporary(root: &Root, path: &SitePath<'_>) -> io::Result<()> {
-    clear_up(root.directory(&path.parent())?.as_fd(), path.file_name())
+    remove_leftover(root.directory(&path.parent())?.as_fd(), path.file_name())
 }
 
 /// Result of a job.
@@ -170,8 +170,8 @@ impl Compressor<'_> {
         if identity(&before) != identity(&fs::fstat(&original)?) {
             return Err(io::Error::other("it changed while it was read"));
         }
-        temporary.dress_as(&before)?;
-        temporary.keep(&job.sidecar())?;
+        temporary.copy_metadata_from(&before)?;
+        temporary.persist(&job.sidecar())?;
         Ok(JobResult::Written { bytes })
     }
 

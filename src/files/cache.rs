@@ -357,7 +357,7 @@ impl Files {
 
     /// What `job` brings on a thread that opens and looks up, if it does in time.
     async fn ask<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, JobLost> {
-        let done = self.inner.opens.ask(self.disk_timeout(), job).await;
+        let done = self.inner.opens.run_within(self.disk_timeout(), job).await;
         if matches!(done, Err(JobLost::TimedOut)) {
             self.count_disk_timeout();
         }

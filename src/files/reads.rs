@@ -25,7 +25,7 @@ use super::storage::Storage;
 use super::window::BATCH;
 use crate::files::residency;
 use crate::http::client_key::ClientKey;
-use crate::sys::blocking_pool::step_back;
+use crate::sys::blocking_pool::lower_priority;
 use crate::sys::fair_queue::FairQueue;
 use crate::telemetry::metrics::histogram::{Histogram, HistogramTotals};
 
@@ -354,7 +354,7 @@ impl Pool {
 
     /// One thread of a device: read by read, until none has come for a while.
     fn run(&self, device: u64) {
-        step_back(self.niceness);
+        lower_priority(self.niceness);
         while let Some((read, job)) = self.next(device) {
             let Job { wanted: ReadRequest { asset, handle, range, next }, done } = job;
             let read_now = || residency::populate(&*self.storage, &asset, handle.as_ref(), range, next);

@@ -35,14 +35,9 @@ use crate::telemetry::logger;
 /// Requests for a reload. Cheap to clone. A request that arrives before an equal one was begun is merged with it.
 #[derive(Clone, Default)]
 pub struct ReloadRequests {
-    pending: Arc<PendingRequests>,
-}
-
-#[derive(Default)]
-struct PendingRequests {
-    configuration: Notify,
-    redirects: Notify,
-    reopen: Notify,
+    configuration: Arc<Notify>,
+    redirects: Arc<Notify>,
+    reopen: Arc<Notify>,
 }
 
 enum ReloadScope {
@@ -160,29 +155,29 @@ impl From<ConfigErrors> for ReloadError {
 impl ReloadRequests {
     /// Requests a reload of the configuration, redirects included.
     pub fn request(&self) {
-        self.pending.configuration.notify_one();
+        self.configuration.notify_one();
     }
 
     /// Requests a reload of the redirects alone: a document root that was replaced may have others.
     pub(crate) fn request_redirects(&self) {
-        self.pending.redirects.notify_one();
+        self.redirects.notify_one();
     }
 
     /// Requests that the access log be reopened.
     pub fn request_reopen(&self) {
-        self.pending.reopen.notify_one();
+        self.reopen.notify_one();
     }
 
     /// Waits for a request to reopen the access log.
     pub(crate) async fn reopen_requested(&self) {
-        self.pending.reopen.notified().await;
+        self.reopen.notified().await;
     }
 
     async fn next(&self) -> ReloadScope {
         tokio::select! {
             biased;
-            () = self.pending.configuration.notified() => ReloadScope::Configuration,
-            () = self.pending.redirects.notified() => ReloadScope::Redirects,
+            () = self.configuration.notified() => ReloadScope::Configuration,
+            () = self.redirects.notified() => ReloadScope::Redirects,
         }
     }
 }
@@ -290,23 +285,13 @@ impl Reloader {
             let fingerprint = CertificateFiles::fingerprint(&found);
             let is_new = fingerprint.is_some() && fingerprint != *self.inner.judged.lock();
             if is_new && fingerprint == seen {
-                self.apply_certificates(tls, found).await;
+                match self.parse_certificates(found).await {
+                    Ok(certificates) => replace_certificates(tls, certificates),
+                    Err(errors) => log_error(&ReloadError::Invalid(errors), "the set of certificates"),
+                }
             }
             seen = fingerprint;
             drop(turn);
-        }
-    }
-
-    async fn apply_certificates(&self, tls: &Tls, found: Result<Option<CertificateFiles>, Vec<ConfigError>>) {
-        *self.inner.judged.lock() = CertificateFiles::fingerprint(&found);
-        let read = || found?.map(CertificateFiles::into_certificates).transpose();
-        match self.blocking(move || read().map_err(ConfigErrors::from)).await {
-            Ok(None) => {}
-            Ok(Some(certificates)) => replace_certificates(tls, certificates),
-            Err(errors) => {
-                tls.count_bad_certificates();
-                log_error(&ReloadError::Invalid(errors), "the set of certificates");
-            }
         }
     }
 
@@ -314,12 +299,14 @@ impl Reloader {
         let before = self.current();
         let (given, root) = (self.inner.given.clone(), before.config.site.root.clone());
         let loaded = self.blocking(move || read_all(&given, &root)).await?;
-        let certificates = self.read_certificates(&loaded.config).await?;
+        let config = loaded.config.clone();
+        let found = self.blocking(move || Ok(CertificateFiles::read(&config))).await?;
+        let certificates = self.parse_certificates(found).await?;
         let change = ConfigChange::between(&before.config, loaded.config.clone());
         let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
         self.apply_access_log(&before.config, &change.config).await?;
         let news = news(&change, &before, &loaded);
-        if let (Some(tls), Some(certificates)) = (&self.inner.targets.tls, certificates) {
+        if let Some(tls) = &self.inner.targets.tls {
             replace_certificates(tls, certificates);
         }
         let postponed: Vec<PendingRestart> =
@@ -358,23 +345,20 @@ impl Reloader {
         self.inner.targets.access_log.apply(config, prepared).map_err(|error| conflict(&error))
     }
 
-    /// Reads the certificates that `config` names.
-    async fn read_certificates(&self, config: &Config) -> Result<Option<Certificates>, ConfigErrors> {
-        let config = config.clone();
-        let read = move || {
-            let found = CertificateFiles::read(&config);
-            let fingerprint = CertificateFiles::fingerprint(&found);
-            let parse = || found?.map(CertificateFiles::into_certificates).transpose();
-            Ok((fingerprint, parse().map_err(ConfigErrors::from)))
-        };
-        let (fingerprint, certificates) = self.blocking(read).await?;
-        if fingerprint.is_some() {
-            *self.inner.judged.lock() = fingerprint;
+    /// Parses certificate files that were found, and remembers their fingerprint.
+    async fn parse_certificates(
+        &self,
+        found: Result<Option<CertificateFiles>, Vec<ConfigError>>,
+    ) -> Result<Option<Certificates>, ConfigErrors> {
+        if let Some(fingerprint) = CertificateFiles::fingerprint(&found) {
+            *self.inner.judged.lock() = Some(fingerprint);
         }
-        if certificates.is_err() {
+        let parse = || found?.map(CertificateFiles::into_certificates).transpose();
+        let parsed = self.blocking(move || parse().map_err(ConfigErrors::from)).await;
+        if parsed.is_err() {
             self.inner.targets.tls.iter().for_each(Tls::count_bad_certificates);
         }
-        certificates
+        parsed
     }
 
     /// Makes `next` the configuration in effect, and waits until the workers have applied it, at most [`UPDATE_TIMEOUT`].
@@ -496,7 +480,8 @@ fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -
     }
 }
 
-fn replace_certificates(tls: &Tls, certificates: Certificates) {
+fn replace_certificates(tls: &Tls, certificates: Option<Certificates>) {
+    let Some(certificates) = certificates else { return };
     if certificates.fingerprint() != tls.certificates().fingerprint() {
         let names: Vec<String> = certificates.expiries().map(|(name, _)| name).collect();
         log::info!("certificates replaced: {}", names.join(", "));

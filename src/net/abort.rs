@@ -2,11 +2,11 @@
 
 use std::io::{self, ErrorKind};
 
-use super::send_error::SendError;
 use crate::files::Fault;
 use crate::files::faults::{Faults, fault_of};
 use crate::http::canned_response::{self as canned, CannedResponse};
 use crate::http::target::SitePath;
+use crate::net::SendError;
 
 /// The response in place of one of which nothing was sent. `None` if no client is left to read it.
 pub(super) fn replacement_for(error: &SendError) -> Option<CannedResponse> {

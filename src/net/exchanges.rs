@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::tracked_exchange::TrackedExchange;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
+use crate::net::TrackedExchange;
 use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
 use crate::telemetry::metrics::worker::WorkerMetrics;

@@ -10,9 +10,9 @@ use actix_http::header::{HeaderName, HeaderValue};
 use actix_http::{Method, Request, Uri, Version};
 use bytes::Bytes;
 
-use super::body_discarder::BodyFraming;
 use crate::http::authority;
 use crate::http::canned_response::{self as canned, CannedResponse};
+use crate::net::BodyFraming;
 
 /// A request, and what its connection needs to know of it.
 pub(super) struct ParsedHead {

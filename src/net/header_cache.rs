@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use http1::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 
-use super::prerendered::PrerenderedResponse;
+use crate::net::PrerenderedResponse;
 
 /// Header maps of rendered blocks, by the identity of the block. One per worker.
 ///
@@ -39,14 +39,14 @@ impl HeaderMapCache {
             return cached.map.clone();
         }
         let mut map = HeaderMap::with_capacity(HEADERS_USUAL);
-        append_lines(&mut map, block.slice(..body_at));
+        append_header_lines(&mut map, block.slice(..body_at));
         *slot = Some(CachedHeaderMap { block: block.clone(), body_at, map: map.clone() });
         map
     }
 }
 
 /// Appends rendered header lines. Their values share the memory of `lines`.
-pub(super) fn append_lines(headers: &mut HeaderMap, lines: Bytes) {
+pub(super) fn append_header_lines(headers: &mut HeaderMap, lines: Bytes) {
     let mut left = &lines[..];
     while let Some(end) = memchr::memchr(b'\n', left) {
         let (line, rest) = left.split_at(end);
@@ -55,13 +55,13 @@ pub(super) fn append_lines(headers: &mut HeaderMap, lines: Bytes) {
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         let value = HeaderValue::from_maybe_shared(lines.slice_ref(value));
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
-            append(headers, name, value);
+            append_header(headers, name, value);
         }
     }
 }
 
 /// Appends a header, unless it is one of the connection, which HTTP/2 forbids (RFC 9113 §8.2.2).
-pub(super) fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+pub(super) fn append_header(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     let is_of_connection = [CONNECTION, TRANSFER_ENCODING, UPGRADE].contains(&name)
         || matches!(name.as_str(), "keep-alive" | "proxy-connection");
     if !is_of_connection {
@@ -93,7 +93,7 @@ mod tests {
     fn lines_become_headers_that_share_memory_and_those_of_the_connection_are_left_out() {
         let lines = block().slice(..51);
         let mut headers = HeaderMap::new();
-        append_lines(&mut headers, lines.clone());
+        append_header_lines(&mut headers, lines.clone());
         assert_eq!(headers.len(), 2);
         assert_eq!(headers["etag"], "\"x\"");
         assert_eq!(headers["content-length"], "4");

@@ -3,8 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::deadline::Deadline;
-use super::socket::Socket;
+use crate::net::{Deadline, Socket};
 
 /// Discards what a client still sends: a reset could destroy the response on its way to it.
 pub(super) struct Linger {

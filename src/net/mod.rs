@@ -4,7 +4,7 @@
 //! completes the TLS handshake ([`tls`]) of a `new_connection`. Then `http1` or `http2` serves it, and `linger` ends it. `reject`
 //! answers clients that are not served.
 //!
-//! A request: `head` parses it, `body_discarder` reads past its body, `app_response` is what the App makes of it, `exchanges` and
+//! A request: `head` parses it, `body_discarder` reads past its body, [`app`] calls the App, `exchanges` and
 //! `tracked_exchange` count it, `request_log` records it.
 //!
 //! A response: [`prerendered`] by the site; its body as [`segments`]. `response_parts` takes it apart, `render` and
@@ -15,7 +15,7 @@
 //! A worker: [`worker`] with its `worker_context`, [`connection_settings`], `copy_buffers`, and the `registration` of each connection.
 
 mod abort;
-mod app_response;
+pub mod app;
 mod body_discarder;
 mod bulk_scheduler;
 pub mod connection_settings;
@@ -51,3 +51,33 @@ pub mod tls;
 mod tracked_exchange;
 pub mod worker;
 pub mod worker_context;
+
+use self::abort::{body_error, log_abort, replacement_for};
+use self::app::AppService;
+use self::body_discarder::{BodyDiscarder, BodyFraming, DiscardProgress};
+use self::bulk_scheduler::{BulkScheduler, BulkTurn};
+use self::connection_settings::ConnectionSettings;
+use self::copy_buffers::{BUFFER, CopyBuffers, PooledBytes};
+use self::deadline::Deadline;
+use self::exchanges::Exchanges;
+use self::head::{HeadLimits, LastHost, ParsedHead, Scan, Scanner, length_of};
+use self::header_cache::{HeaderMapCache, append_header, append_header_lines};
+use self::linger::Linger;
+use self::new_connection::NewConnection;
+use self::pacing::{Pacer, pace_of};
+use self::prerendered::{PacedResponse, PrerenderedBody, PrerenderedResponse};
+use self::registration::{LAST_CHANCE, WorkerRegistration};
+use self::reject::{reject, reject_at_once, rejection, rejection_message};
+use self::render::{AfterHead, Framing, HeadPrefix, StreamFraming, chunk_size_line, render, render_canned};
+use self::request_log::RequestLogOptions;
+use self::residency_cursor::{ResidencyCursor, check_unchanged, read_resident};
+use self::response_parts::{ResponseParts, describes_body, is_framing, status_of};
+use self::segments::{Segment, Segments, SegmentsBody, Window, distance};
+use self::send_error::SendError;
+use self::send_queue::SendQueue;
+use self::socket::Socket;
+use self::stall::{ReceiveRate, StallTimer};
+use self::status_line::{ConnectionHeader, StatusLines};
+use self::tracked_exchange::TrackedExchange;
+use self::worker::Worker;
+use self::worker_context::WorkerContext;

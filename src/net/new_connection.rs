@@ -3,10 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::deadline::Deadline;
-use super::registration::WorkerRegistration;
-use super::socket::Socket;
-use super::worker_context::WorkerContext;
+use crate::net::{Deadline, Socket, WorkerContext, WorkerRegistration};
 
 /// A connection on which no request has begun.
 pub(super) struct NewConnection {

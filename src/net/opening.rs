@@ -2,38 +2,24 @@
 
 use std::rc::Rc;
 
-use actix_http::Request;
-use actix_service::Service;
-use actix_web::body::MessageBody;
-use actix_web::dev::ServiceResponse;
-
-use super::new_connection::NewConnection;
-use super::reject::{message, reject, reject_at_once, rejection};
-use super::socket::Socket;
 use super::tls::config::Tls;
 use super::tls::handshake::{HandshakeError, handshake};
-use super::worker::Worker;
-use super::worker_context::WorkerContext;
 use super::{http1, http2};
 use crate::config::ProxyProtocol;
 use crate::http::canned_response::{PLAIN_HTTP, TOO_MANY_CONNECTIONS};
+use crate::net::{
+    AppService, NewConnection, Socket, Worker, WorkerContext, reject, reject_at_once, rejection,
+    rejection_message,
+};
 
 /// Serves one unencrypted connection until it ends. Never fails: whatever happens ends the connection and is logged.
-pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: MessageBody + 'static,
-{
+pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket) {
     serve_over(worker, socket, None).await;
 }
 
 /// Serves one connection until it ends, encrypted if its listener has `tls`.
-pub(crate) async fn serve_over<S, B>(worker: Rc<Worker<S>>, socket: Socket, tls: Option<Tls>)
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: MessageBody + 'static,
-{
-    let context = worker.context();
+pub(crate) async fn serve_over<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Option<Tls>) {
+    let context = &worker.context;
     let mut connection = NewConnection::register(context, socket);
     if context.limits.proxy_protocol() != ProxyProtocol::Off {
         if !Box::pin(connection.read_proxy_header()).await {
@@ -74,7 +60,7 @@ async fn reject_client(context: &WorkerContext, mut socket: Socket, is_tls: bool
 async fn close_without_session(socket: Socket, error: &HandshakeError) {
     match error {
         HandshakeError::PlainHttp { is_head } => {
-            reject(socket, message(PLAIN_HTTP, *is_head).as_bytes()).await
+            reject(socket, rejection_message(PLAIN_HTTP, *is_head).as_bytes()).await
         }
         // A reset must not destroy the alert that was sent.
         HandshakeError::Rejected(_) => reject(socket, b"").await,

@@ -13,14 +13,13 @@ use actix_http::Response;
 use actix_web::body::BoxBody;
 use tokio::time::Sleep;
 
-use super::prerendered::PacedResponse;
-use super::socket::Socket;
 use crate::http::client_key::ClientKey;
 use crate::limits::bandwidth::{ClientPace, ResponsePace};
 use crate::limits::byte_rate::{LATE, chunk, nanoseconds};
 use crate::limits::client_limits::{Limits, RequestPermit};
 use crate::limits::clients::ClientState;
 use crate::limits::total_bandwidth::{RateGrant, Ticket};
+use crate::net::{PacedResponse, Socket};
 use crate::sys::gcra::AtomicGcra;
 
 /// The rates of the response that a connection sends, and the bytes that are reserved and not sent.

@@ -14,8 +14,8 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
-use super::segments::{Segments, SegmentsBody};
 use crate::config::policy::rules::RuleRates;
+use crate::net::{Segments, SegmentsBody};
 use crate::telemetry::access_log::record::CacheResult;
 
 /// Rendered headers, and the body behind them.

@@ -3,9 +3,9 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use super::new_connection::NewConnection;
 use super::proxy_protocol::{ProxyHeader, ProxySource, parse};
 use crate::config::ProxyProtocol;
+use crate::net::NewConnection;
 
 impl NewConnection {
     /// Reads the PROXY header and takes its source address as the peer of the socket; `input` then holds the bytes behind it.
@@ -14,7 +14,7 @@ impl NewConnection {
     /// Only trusted peers may send a header, within `head_timeout`. If one is required, untrusted peers are not even read from; if
     /// one is optional, they may not send it.
     pub(super) async fn read_proxy_header(&mut self) -> bool {
-        let limits = &self.registration.context().limits;
+        let limits = &self.registration.context.limits;
         let is_required = match limits.proxy_protocol() {
             ProxyProtocol::Off => return true,
             ProxyProtocol::On => false,
@@ -41,13 +41,13 @@ impl NewConnection {
                 Some(ProxyHeader::Invalid | ProxyHeader::Partial) => "the PROXY header is malformed",
             }
         };
-        self.registration.context().limits.count_refused_proxy_header(&self.socket.who(), reason);
+        self.registration.context.limits.count_refused_proxy_header(&self.socket.who(), reason);
         false
     }
 
     /// What the connection begins with. `None` if it ends before that is known, its time is up or the worker closes.
     fn poll_header(&mut self, cx: &mut Context<'_>) -> Poll<Option<ProxyHeader>> {
-        let context = self.registration.context();
+        let context = &self.registration.context;
         loop {
             let mut scratch = context.scratch.borrow_mut();
             let Poll::Ready(read) = self.socket.poll_read(cx, &mut scratch) else { break };

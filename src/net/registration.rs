@@ -5,13 +5,12 @@ use std::rc::Rc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use super::deadline::Deadline;
-use super::worker_context::WorkerContext;
 use crate::limits::connections::ConnectionSlot;
+use crate::net::{Deadline, WorkerContext};
 
 /// A connection's slot among those of its worker, freed when dropped.
 pub(super) struct WorkerRegistration {
-    context: Rc<WorkerContext>,
+    pub(super) context: Rc<WorkerContext>,
     slot: ConnectionSlot,
 }
 
@@ -19,10 +18,6 @@ impl WorkerRegistration {
     /// Registers a connection accepted at `now`.
     pub(super) fn new(context: &Rc<WorkerContext>, now: Instant) -> Self {
         Self { context: Rc::clone(context), slot: context.enter(now) }
-    }
-
-    pub(super) fn context(&self) -> &Rc<WorkerContext> {
-        &self.context
     }
 
     /// Returns true if the worker closes. Then sets `deadline` to the end of the last chance of a client that has been waiting since `since`.

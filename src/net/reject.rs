@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::linger::Linger;
-use super::response_parts::status_of;
-use super::socket::Socket;
 use crate::http::canned_response::CannedResponse;
+use crate::net::{Linger, Socket, status_of};
 
 /// What a rejected client is sent: `response` in plain HTTP, or a fatal TLS alert (RFC 8446 §6.2, internal_error), since nothing
 /// can be said in HTTP before a handshake.
 pub(crate) fn rejection(response: CannedResponse, is_tls: bool) -> Cow<'static, [u8]> {
-    if is_tls { Cow::Borrowed(TLS_ALERT) } else { Cow::Owned(message(response, false).into_bytes()) }
+    if is_tls {
+        Cow::Borrowed(TLS_ALERT)
+    } else {
+        Cow::Owned(rejection_message(response, false).into_bytes())
+    }
 }
 
 /// `response` as a message in plain HTTP, without content for HEAD.
-pub(super) fn message(response: CannedResponse, is_head: bool) -> String {
+pub(super) fn rejection_message(response: CannedResponse, is_head: bool) -> String {
     response.message(status_of(response).canonical_reason().unwrap_or_default(), is_head)
 }
 

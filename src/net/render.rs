@@ -8,11 +8,11 @@ use actix_http::{Response, StatusCode};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::prerendered::{PrerenderedBody, PrerenderedResponse};
-use super::response_parts::{ResponseParts, describes_body, is_framing, status_of};
-use super::send_queue::SendQueue;
-use super::status_line::{ConnectionHeader, StatusLines};
 use crate::http::canned_response::CannedResponse;
+use crate::net::{
+    ConnectionHeader, PrerenderedBody, PrerenderedResponse, ResponseParts, SendQueue, StatusLines,
+    describes_body, is_framing, status_of,
+};
 
 /// What the request determines of the framing of its response.
 #[derive(Clone, Copy, Debug)]

@@ -9,10 +9,10 @@ use actix_http::{HttpMessage, Request, Response};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
-use super::prerendered::PrerenderedResponse;
 use crate::config::{Config, LogTarget, RequestIds};
 use crate::http::request_id;
 use crate::limits::client_limits::Limits;
+use crate::net::PrerenderedResponse;
 use crate::sys::random::random_u128;
 use crate::telemetry::access_log::record::{AccessLogRecord, LogField};
 
@@ -20,7 +20,7 @@ use crate::telemetry::access_log::record::{AccessLogRecord, LogField};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestLogOptions {
     /// A line is written to the access log.
-    is_written: bool,
+    pub(crate) is_written: bool,
     /// The response carries the request id.
     sends_ids: bool,
 }
@@ -35,11 +35,6 @@ impl RequestLogOptions {
             RequestIds::Off => false,
         };
         Self { is_written, sends_ids }
-    }
-
-    /// True if a line of each request is written to the access log.
-    pub(crate) fn is_written(self) -> bool {
-        self.is_written
     }
 
     /// True if anything is recorded.

@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use super::segments::{Window, distance};
-use super::send_error::SendError;
-use super::worker_context::WorkerContext;
 use crate::files::read_exact::fill;
 use crate::files::reads::{PendingRead, ReadRequest};
 use crate::files::residency::{self, MEMO_MS, Residency};
 use crate::files::window::{BATCH, WINDOW};
 use crate::http::client_key::ClientKey;
+use crate::net::{SendError, Window, WorkerContext, distance};
 
 /// Tracks how far the next bytes of a response are known to be in the page cache. Call [`poll`](Self::poll) before each write and
 /// send at most the bytes it returns.
@@ -28,8 +26,8 @@ pub(super) struct ResidencyCursor {
     reading: Option<Box<PendingRead>>,
     /// The read for the next batch, once the response has had to wait for one.
     ahead: Option<Box<ReadAhead>>,
-    /// Bytes of a file were sent, so that the file may have changed since.
-    has_begun: bool,
+    /// A response is partly sent, so that its file may have changed since.
+    pub(super) has_begun: bool,
     /// Bytes requested from the disk.
     cold_bytes: u64,
 }
@@ -154,20 +152,10 @@ impl ResidencyCursor {
         }
     }
 
-    /// Notes that bytes of a file were sent.
-    pub(super) fn mark_begun(&mut self) {
-        self.has_begun = true;
-    }
-
     /// Moves on to another window, perhaps of another file.
     pub(super) fn next_window(&mut self) {
         (self.resident_to, self.counted_to) = (0, 0);
         self.ahead = None;
-    }
-
-    /// Notes that no response is partly sent.
-    pub(super) fn finish(&mut self) {
-        self.has_begun = false;
     }
 
     /// Drops the window without sending it.

@@ -5,8 +5,8 @@ use actix_http::{Response, StatusCode};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
-use super::prerendered::PrerenderedResponse;
 use crate::http::canned_response::CannedResponse;
+use crate::net::PrerenderedResponse;
 
 /// The parts of a response.
 pub(super) struct ResponseParts {

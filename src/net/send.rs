@@ -7,13 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
-use super::residency_cursor::read_resident;
-use super::segments::{Segment, Window};
-use super::send_error::SendError;
-use super::send_queue::SendQueue;
-use super::socket::Socket;
 use super::tls::session::RECORD;
-use super::worker_context::WorkerContext;
+use crate::net::{Segment, SendError, SendQueue, Socket, Window, WorkerContext, read_resident};
 use crate::sys::kernel::{IoRun, RUNS_MAX, writev};
 use crate::telemetry::metrics::worker::SendPath;
 

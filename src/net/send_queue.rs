@@ -1,19 +1,14 @@
 //! The segments that one HTTP/1.1 connection still has to send.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 
-use super::bulk_scheduler::BulkTurn;
-use super::pacing::Pacer;
-use super::residency_cursor::ResidencyCursor;
-use super::segments::Segment;
-use super::socket::Socket;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
 use crate::limits::bandwidth::ResponsePace;
 use crate::limits::client_limits::Limits;
+use crate::net::{BulkTurn, Pacer, ResidencyCursor, Segment, Socket};
 use crate::sys::kernel::RUNS_MAX;
 use crate::telemetry::access_log::record::WaitKind;
 use crate::telemetry::metrics::worker::{SendPath, WorkerMetrics};
@@ -24,8 +19,9 @@ pub(super) struct SendQueue {
     pub(super) client: ClientKey,
     pub(super) segments: VecDeque<Segment>,
     pub(super) cursor: ResidencyCursor,
-    /// Bytes ever pushed except those withdrawn, and how many of them were sent or encrypted.
-    pushed: u64,
+    /// Position at which the next push begins, in bytes since the connection began.
+    pub(super) pushed: u64,
+    /// Position up to which everything was sent or encrypted.
     sent: u64,
     /// Upper bound of the encrypted bytes that have not left yet.
     pub(super) ciphertext_left: u64,
@@ -57,16 +53,6 @@ impl SendQueue {
         }
     }
 
-    /// Sets the client for which segments are pushed from now on.
-    pub(super) fn set_client(&mut self, client: ClientKey) {
-        self.client = client;
-    }
-
-    /// The client for which the segments are.
-    pub(super) fn client(&self) -> ClientKey {
-        self.client
-    }
-
     pub(super) fn push(&mut self, segment: impl Into<Segment>) {
         let segment = segment.into();
         let length = segment.length();
@@ -91,11 +77,6 @@ impl SendQueue {
         self.pushed -= withdrawn;
         self.cursor.withdraw();
         true
-    }
-
-    /// Position at which the next push begins, in bytes since the connection began.
-    pub(super) fn pushed(&self) -> u64 {
-        self.pushed
     }
 
     /// Position up to which everything was sent.
@@ -141,23 +122,13 @@ impl SendQueue {
         self.pacer.as_ref().is_some_and(|pacer| pacer.is_waiting())
     }
 
-    /// Since when the disk has not delivered the front window. `None` if sending does not wait for it.
-    pub(super) fn waits_for_disk_since(&self) -> Option<Instant> {
-        self.cursor.waits_since()
-    }
-
     /// What sending waits for.
     pub(super) fn waits_for(&self) -> WaitKind {
-        match self.waits_for_disk_since() {
+        match self.cursor.waits_since() {
             Some(_) => WaitKind::Disk,
             None if self.waits_for_client => WaitKind::Client,
             None => WaitKind::Throttle,
         }
-    }
-
-    /// Returns and resets the number of bytes requested from the disk.
-    pub(super) fn take_cold_bytes(&mut self) -> u64 {
-        self.cursor.take_cold_bytes()
     }
 
     /// Frees what an idle connection does not need.
@@ -186,7 +157,7 @@ impl SendQueue {
                     metrics.count_sent(path, taken);
                     window.range.start += taken as u64;
                     sent -= taken;
-                    self.cursor.mark_begun();
+                    self.cursor.has_begun = true;
                     window.range.is_empty()
                 }
             };
@@ -199,7 +170,7 @@ impl SendQueue {
             }
         }
         if self.segments.is_empty() {
-            self.cursor.finish();
+            self.cursor.has_begun = false;
         }
     }
 

@@ -194,7 +194,7 @@ impl Socket {
 
     /// Bytes that the peer has not acknowledged. `None` if the system does not know.
     pub(crate) fn untaken(&self) -> Option<usize> {
-        crate::sys::kernel::untaken(self.fd().ok()?).ok()
+        crate::sys::kernel::unacknowledged(self.fd().ok()?).ok()
     }
 
     /// The peer, for log messages.

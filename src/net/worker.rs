@@ -2,16 +2,16 @@
 
 use std::rc::Rc;
 
-use super::connection_settings::ConnectionSettings;
-use super::worker_context::WorkerContext;
 use crate::files::Files;
 use crate::limits::client_limits::Limits;
+use crate::net::{ConnectionSettings, WorkerContext};
 use crate::telemetry::metrics::registry::Metrics;
 
 /// The App as a service `S`, and the state that the connections of one worker share. Lives on the worker's thread.
 pub struct Worker<S> {
     pub(super) app: S,
-    context: Rc<WorkerContext>,
+    /// The state that the connections share.
+    pub(crate) context: Rc<WorkerContext>,
 }
 
 impl<S> Worker<S> {
@@ -24,10 +24,5 @@ impl<S> Worker<S> {
         metrics: &Metrics,
     ) -> Rc<Self> {
         Rc::new(Self { app, context: WorkerContext::new(files, settings, limits, metrics) })
-    }
-
-    /// The state that the connections share.
-    pub fn context(&self) -> &Rc<WorkerContext> {
-        &self.context
     }
 }

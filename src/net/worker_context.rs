@@ -8,24 +8,21 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::bulk_scheduler::BulkScheduler;
-use super::connection_settings::ConnectionSettings;
-use super::copy_buffers::CopyBuffers;
-use super::head::{HeadLimits, LastHost};
-use super::header_cache::HeaderMapCache;
-use super::request_log::RequestLogOptions;
-use super::status_line::StatusLines;
 use crate::files::Files;
 use crate::files::residency::{PageTable, RecentlyResident, SCRATCH};
 use crate::limits::client_limits::Limits;
 use crate::limits::connections::{ConnectionSlot, WorkerConnections};
+use crate::net::{
+    BulkScheduler, ConnectionSettings, CopyBuffers, HeadLimits, HeaderMapCache, LastHost, RequestLogOptions,
+    StatusLines,
+};
 use crate::telemetry::metrics::registry::Metrics;
 use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// Everything that the connections of one worker share but the App, so that it has no type parameter. Lives on the worker's thread.
 pub struct WorkerContext {
-    pub(super) files: Files,
-    pub(super) limits: Limits,
+    pub(crate) files: Files,
+    pub(crate) limits: Limits,
     pub(super) metrics: Arc<WorkerMetrics>,
     settings: RefCell<ConnectionSettings>,
     /// Derived from `settings` once, since every response needs it.
@@ -112,14 +109,6 @@ impl WorkerContext {
     /// Number of connections with a request that is not fully answered.
     pub fn responses_under_way(&self) -> usize {
         self.connections.answering()
-    }
-
-    pub(crate) fn files(&self) -> &Files {
-        &self.files
-    }
-
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
     }
 
     /// Replaces the settings. A deadline that is running keeps its moment.

@@ -8,10 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::Request;
-use actix_service::Service;
-use actix_web::body::MessageBody;
-use actix_web::dev::ServiceResponse;
 use futures_util::future::{Either, select};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
@@ -22,6 +18,7 @@ use crate::files::{Fault, Files};
 use crate::http::canned_response::BUSY;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::limits::connections::{ConnectionAdmission, Connections};
+use crate::net::app::AppService;
 use crate::net::listener::Listener;
 use crate::net::opening;
 use crate::net::reject::{reject, reject_at_once, rejection};
@@ -34,16 +31,13 @@ use crate::sys::kernel::defer_accept;
 
 /// Accepts on `listener` from phase `begins` until the server retires or closes. What waits in the queue then is still accepted
 /// and served. With `tls` connections begin with a TLS handshake.
-pub(crate) async fn accept<S, B>(
+pub(crate) async fn accept<S: AppService>(
     listener: Listener,
     tls: Option<Tls>,
     worker: Rc<Worker<S>>,
     lifecycle: Lifecycle,
     begins: Phase,
-) where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: MessageBody + 'static,
-{
+) {
     // The path of a unix socket is removed when its last listener is dropped.
     let (socket, _path) = listener.into_socket();
     let queue = match register(socket, Interest::READABLE) {
@@ -66,12 +60,12 @@ pub(crate) async fn accept<S, B>(
         Ok(Socket::new(fd, peer.and_then(tcp_address)))
     };
     let busy = Rc::from(&*rejection(BUSY, tls.is_some()));
-    let context = worker.context();
+    let context = &worker.context;
     let admit = |socket| {
         let serve = |socket| opening::serve_over(Rc::clone(&worker), socket, tls.clone());
-        admit(context.limits().connections(), socket, &busy, serve);
+        admit(context.limits.connections(), socket, &busy, serve);
     };
-    accept_until(closing, &queue, next, admit, |error| report(context.files(), error)).await;
+    accept_until(closing, &queue, next, admit, |error| report(&context.files, error)).await;
 }
 
 /// Admits what `next` accepts whenever `queue` is readable, until `closing` completes and the queue is empty. Errors that may last

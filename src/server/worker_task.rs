@@ -60,7 +60,7 @@ pub(super) async fn serve_worker(
         return 0;
     };
     let worker = Worker::new(app, files, connections, limits, &metrics);
-    let context = Rc::clone(worker.context());
+    let context = Rc::clone(&worker.context);
     context.set_log_options(request_log);
     let accept_loops = listeners.into_iter().map(|(listener, scheme)| {
         let tls = tls.clone().filter(|_| scheme == Scheme::Https);
@@ -68,7 +68,7 @@ pub(super) async fn serve_worker(
     });
     let accept_loops = accept_loops.collect();
     if let Some(watchdog) = watchdog {
-        actix_rt::spawn(watchdog.heart());
+        actix_rt::spawn(watchdog.heartbeat());
     }
     actix_rt::spawn(apply_updates(updates, site, lookups, Rc::clone(&context)));
     let _ = started.send(Ok(()));

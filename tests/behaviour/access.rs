@@ -1,6 +1,6 @@
 //! Access control: who gets private files, and that others get no byte of them and no sign of their existence.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::cli::{run, stderr};
 use crate::client::{Client, StreamedReply};
 use crate::configured::{NAVIGATES, lines, only};
-use crate::site::{PATIENCE, Reply, Server, Site};
+use crate::site::{Reply, Server, Site};
 
 const SECRET: &[u8] = b"SECRET in every line\n";
 const KEY_ONE: &[u8] = b"one: thirty-two bytes of a key..";
@@ -803,14 +803,14 @@ fn a_reload_replaces_keys_and_passwords() {
         ),
     );
     vault.keep("passwords", &passwords(&["alice:another", BOB], 4));
-    hang_up(&mut server, "reloaded ");
+    server.hang_up("reloaded ");
     assert!(server.log().contains("keys, tokens or passwords"), "{}", server.log());
     assert_eq!(seen(&server), [403, 200, 200, 401, 200]);
     assert_eq!(ask(&server, a, &basic("alice:another")), 200);
     // Malformed files change nothing, and the log shows no secret.
     vault.keep("keys", "k2 short\n");
     vault.keep("passwords", "alice:plaintext-password\n");
-    hang_up(&mut server, "not reloaded");
+    server.hang_up("not reloaded");
     assert_eq!(seen(&server), [403, 200, 200, 401, 200]);
     let log = server.log();
     assert!(
@@ -939,16 +939,5 @@ fn access_for_one_client_does_not_open_a_file_to_the_next() {
         assert_eq!(client.ask("GET", "/private/a.txt", "").status, 401);
         assert_eq!(client.ask("GET", "/private/", &basic(ALICE)).status, 200);
         assert_eq!(client.ask("GET", "/private/", "").status, 401);
-    }
-}
-
-/// Sends SIGHUP, and waits until the log has `text` once more.
-fn hang_up(server: &mut Server, text: &str) {
-    let before = server.log().matches(text).count();
-    server.signal("HUP");
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while server.log().matches(text).count() == before {
-        assert!(std::time::Instant::now() < deadline, "no {text:?} in the log:\n{}", server.log());
-        std::thread::sleep(Duration::from_millis(5));
     }
 }

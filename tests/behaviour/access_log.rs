@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pagecast::files::storage::Slow;
 use serde_json::Value;
 
-use crate::client::{Client, ReadSome, StreamedReply};
+use crate::client::{Client, ReadSome, StreamedReply, wait_until};
 use crate::in_process::InProcess;
 use crate::secured::{Wants, ask as ask_over, secured};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
@@ -92,14 +92,6 @@ fn ask(server: &Server, count: usize) -> HashSet<String> {
 fn counts(server: &Server) -> Value {
     let status: Value = serde_json::from_slice(&server.get_admin("/status").body).unwrap();
     status["access_log"].clone()
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 use crate::site::{PATIENCE, Reply, Server};
 
@@ -39,6 +40,16 @@ impl<R: Read> ReadSome for R {}
 /// Waits until bytes have arrived, without reading them.
 pub fn wait_for_bytes(stream: &TcpStream) {
     assert_eq!(uninterrupted(|| stream.peek(&mut [0])).unwrap(), 1);
+}
+
+/// Waits until `is_so` returns true.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE * 3;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A client that keeps its connection: each further response shows that the previous one ended where it said.

@@ -10,7 +10,8 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::handover::{End, Load, Upgrades, connect, get_unix, next_notification, site, wait_until};
+use crate::client::wait_until;
+use crate::handover::{End, Load, Upgrades, connect, get_unix, next_notification, site};
 use crate::site::{PATIENCE, Reply, Server, Site};
 
 #[test]
@@ -44,7 +45,7 @@ fn releases_that_remove_the_previous_one_lose_no_request_and_mix_no_files() {
                 .collect();
             for number in 1..=20 {
                 let before = count.load(Ordering::Relaxed);
-                wait_until(|| count.load(Ordering::Relaxed) > before + 60);
+                wait_until("in time", || count.load(Ordering::Relaxed) > before + 60);
                 releases.publish(number);
             }
             server.get_until("/small.txt", |reply| reply.body[0] == b'a' + 20);
@@ -189,7 +190,7 @@ fn upgrades_and_reloads_in_turn_lose_no_request() {
                     format!("revalidate_after = '{}ms'\ndrain_delay = '1s'\n", 100 + round * 10 + half);
                 std::fs::write(server.root.join(".pagecast.toml"), toml).unwrap();
                 server.signal("HUP");
-                wait_until(|| count.load(Ordering::Relaxed) > before + 50);
+                wait_until("in time", || count.load(Ordering::Relaxed) > before + 50);
             }
             let next = up.next();
             next.signal("HUP");
@@ -198,7 +199,7 @@ fn upgrades_and_reloads_in_turn_lose_no_request() {
             server = next;
         }
         let before = count.load(Ordering::Relaxed);
-        wait_until(|| count.load(Ordering::Relaxed) > before + 100);
+        wait_until("in time", || count.load(Ordering::Relaxed) > before + 100);
         done.store(true, Ordering::Relaxed);
         for client in clients {
             client.join().unwrap();
@@ -406,19 +407,6 @@ fn is_served(server: &Server) -> bool {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let sent = stream.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     sent.is_ok() && Reply::read(&mut stream, false).is_some_and(|reply| reply.body == b"a")
-}
-
-/// Sends SIGHUP, and waits until the log reports the reload.
-#[track_caller]
-pub fn hang_up(server: &mut Server) {
-    let reloaded = |server: &Server| server.log().matches("pagecast::lifecycle::reload] reloaded ").count();
-    let before = reloaded(server);
-    server.signal("HUP");
-    let deadline = Instant::now() + PATIENCE;
-    while reloaded(server) == before {
-        assert!(Instant::now() < deadline, "it does not reload; its log:\n{}", server.log());
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn numbered(number: u32) -> String {

@@ -13,7 +13,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::client::{Client, StreamedReply};
-use crate::site::{PATIENCE, Reply, Server, Site};
+use crate::site::{Reply, Server, Site};
+use crate::stopping::wait_until_refused;
 
 #[test]
 fn a_directory_is_listed_only_where_listings_are_enabled() {
@@ -542,12 +543,4 @@ fn begin(server: &Server, target: &str) -> (TcpStream, Reply) {
     let head = Reply::read(&mut stream, true).expect("a head");
     assert_eq!((head.status, head.field("transfer-encoding")), (200, Some("chunked")), "{target}");
     (stream, head)
-}
-
-fn wait_until_refused(server: &Server) {
-    let begun = std::time::Instant::now();
-    while TcpStream::connect(server.address).is_ok() {
-        assert!(begun.elapsed() < PATIENCE, "the listeners are still open");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
 }

@@ -1,12 +1,15 @@
 //! Slow, dead and faulty disks: which requests wait, which do not, and what clients get.
 
+use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pagecast::files::storage::{Call, Faulty, InjectedFault, RecordedCall, Slow, When};
 use rustix::io::Errno;
 
+use crate::client::wait_until;
 use crate::in_process::InProcess;
 use crate::site::{PATIENCE, Reply, Site, pattern};
 
@@ -44,6 +47,41 @@ fn a_long_response_reads_ahead_of_what_it_sends() {
     assert_eq!(disk.seen(Call::Sendfile).iter().map(|seen| seen.range.start).collect::<Vec<_>>(), [0]);
     disk.heal();
     assert!(Reply::read(&mut stream, false).unwrap().is_complete());
+}
+
+#[test]
+fn a_stuck_worker_holds_up_no_reload_and_takes_the_newest_configuration_afterwards() {
+    let place = tempfile::tempdir().unwrap();
+    let admin = place.path().join("admin");
+    let site = Site::new().file("x", &pattern(LENGTH, 1)).config("").env("PAGECAST_WORKERS", "1");
+    let (server, disk) = cold(site.env("PAGECAST_ADMIN_LISTEN", &format!("unix:{}", admin.display())));
+    let reload = |number: u32| {
+        let toml = format!("[[rule]]\npath = '**'\nheaders = {{ X-Number = '{number}' }}");
+        std::fs::write(server.root().join(".pagecast.toml"), toml).unwrap();
+        let mut stream = UnixStream::connect(&admin).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        Reply::read(&mut stream, false).unwrap()
+    };
+    disk.inject(When::every(Call::Sendfile), InjectedFault::Hang);
+    let mut stream = server.ask_from(1, "/x");
+    assert!(disk.wait_until_hanging(1, PATIENCE));
+    for number in [1, 2] {
+        let reply = reload(number);
+        assert_eq!(reply.status, 500, "{}", reply.text());
+        assert!(
+            reply.text().contains("The new configuration is not in effect on every worker.")
+                && reply.text().contains("worker 1 did not take the new configuration within 5s"),
+            "{}",
+            reply.text()
+        );
+    }
+    disk.heal();
+    assert!(Reply::read(&mut stream, false).unwrap().is_complete());
+    let reply = server.get("/x").unwrap();
+    assert_eq!((reply.status, reply.field("x-number")), (200, Some("2")));
+    assert_eq!(reload(3).status, 200);
+    assert_eq!(server.get("/x").unwrap().field("x-number"), Some("3"));
 }
 
 #[test]
@@ -254,14 +292,6 @@ fn wait_until_asked(disk: &Faulty, path: &str) {
     wait_until(path, || disk.seen(Call::Probe).iter().any(|seen| seen.path.ends_with(path)));
     // The worker requests the read in the same poll.
     std::thread::sleep(Duration::from_millis(5));
-}
-
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// Closes with a reset, which the server sees at once.

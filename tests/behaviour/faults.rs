@@ -8,12 +8,12 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pagecast::files::storage::{Call, Faulty, InjectedFault, Slow, When};
 use rustix::io::Errno;
 
-use crate::client::wait_for_bytes;
+use crate::client::{wait_for_bytes, wait_until};
 use crate::in_process::InProcess;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
@@ -37,12 +37,12 @@ enum Seen {
     /// The whole file: the server does without the failed call.
     Whole,
     /// An error status.
-    Told(u16),
+    Failed(u16),
     /// Fewer bytes than announced, and then the end of the connection.
     Cut,
 }
 
-use Seen::{Cut, Told, Whole};
+use Seen::{Cut, Failed, Whole};
 
 /// A call that fails during a request for a file of that length, from the given number of such calls on.
 type Case = (Call, u64, usize, Answers);
@@ -75,7 +75,7 @@ const CASES: [Case; 18] = [
 ];
 
 fn error_reply(errno: Errno) -> Seen {
-    Told(match errno {
+    Failed(match errno {
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => 503,
         Errno::ACCESS => 403,
         _ => 500,
@@ -123,7 +123,7 @@ fn a_file_that_shrinks_before_its_head_is_sent_gets_a_status() {
     let body = pattern(LONG, 1);
     let bench = Bench::serve(Site::new().file("shrinking", &body));
     bench.disk.inject(When::every(Call::Populate).times(1), InjectedFault::Errno(Errno::FAULT));
-    assert_eq!(bench.wrong("/shrinking", &body, Told(503)), None);
+    assert_eq!(bench.wrong("/shrinking", &body, Failed(503)), None);
     assert_eq!(bench.wrong("/shrinking", &body, Whole), None);
     assert_eq!(bench.counted("changed"), 1);
 }
@@ -271,7 +271,7 @@ fn failing_listings_and_archives_affect_nothing_else() {
     for errno in ERRORS {
         let name = format!("archived{}-", errno.raw_os_error());
         let status = |seen| match seen {
-            Told(status) => status,
+            Failed(status) => status,
             Whole | Cut => 200,
         };
         let get = |target: &str| bench.server.get(target).unwrap();
@@ -723,7 +723,7 @@ impl Bench {
     /// Requests a file of these bytes. Returns what is wrong with the response, unless it is as `seen`.
     fn wrong(&self, target: &str, body: &[u8], seen: Seen) -> Option<String> {
         let Some(reply) = self.server.get(target) else { return Some("no response".to_owned()) };
-        let is_told = |status| {
+        let is_error = |status| {
             // The planned head is gone, and the cause is not shown to the client.
             reply.status == status
                 && reply.is_complete()
@@ -733,7 +733,7 @@ impl Bench {
         };
         let is_right = match seen {
             Whole => reply.status == 200 && reply.is_complete() && reply.body == body,
-            Told(status) => is_told(status),
+            Failed(status) => is_error(status),
             Cut => reply.status == 200 && !reply.is_complete() && body.starts_with(&reply.body),
         };
         let got = || format!("{} {:?}, {} bytes", reply.status, reply.fields, reply.body.len());
@@ -796,12 +796,4 @@ impl log::Log for Heard {
     }
 
     fn flush(&self) {}
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

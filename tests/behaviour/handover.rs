@@ -10,9 +10,9 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener, Uni
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::client::{ReadSome, uninterrupted};
+use crate::client::{ReadSome, uninterrupted, wait_until};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 const GET_A: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -190,14 +190,14 @@ fn three_upgrades_under_load_lose_no_request() {
         clients.push(close(admin, "/readyz"));
         for _ in 0..3 {
             let before = count.load(Ordering::Relaxed);
-            wait_until(|| count.load(Ordering::Relaxed) > before + 300);
+            wait_until("in time", || count.load(Ordering::Relaxed) > before + 300);
             let next = up.next();
             assert_eq!((next.address, next.admin), (address, Some(admin)), "{}", next.log());
             assert_eq!(server.wait().code(), Some(0), "{}", server.log());
             server = next;
         }
         let before = count.load(Ordering::Relaxed);
-        wait_until(|| count.load(Ordering::Relaxed) > before + 300);
+        wait_until("in time", || count.load(Ordering::Relaxed) > before + 300);
         done.store(true, Ordering::Relaxed);
         for client in clients {
             client.join().unwrap();
@@ -551,14 +551,6 @@ pub fn next_notification(manager: &UnixDatagram) -> String {
     let mut bytes = [0; 512];
     let length = uninterrupted(|| manager.recv(&mut bytes)).expect("a word");
     String::from_utf8(bytes[..length].to_vec()).unwrap()
-}
-
-pub fn wait_until(mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE * 3;
-    while !so() {
-        assert!(Instant::now() < deadline, "it does not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Longer than the buffers between the server and a client that does not read.

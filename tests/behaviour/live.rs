@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::continuity::hang_up;
+use crate::reload::RELOADED;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 #[test]
@@ -272,7 +272,7 @@ fn change(server: &Server) -> String {
 #[track_caller]
 fn reload(server: &mut Server, toml: &str) {
     std::fs::write(server.root.join(".pagecast.toml"), toml).unwrap();
-    hang_up(server);
+    server.hang_up(RELOADED);
 }
 
 const LONG: usize = 200 * 1024;

@@ -2,30 +2,12 @@
 
 use crate::cli::{run, stderr};
 use crate::client::Client;
-use crate::configured::{NAVIGATES, lines, only, ruled};
-use crate::site::{Server, Site};
+use crate::configured::{NAVIGATES, check_replies, lines, only, ruled};
+use crate::site::Site;
 
 fn site(redirects: &str) -> Site {
     Site::with([("index.html", b"root"), ("there.txt", b"there"), ("d/index.html", b"in d")])
         .file("_redirects", redirects.as_bytes())
-}
-
-/// Status, and Location or body.
-#[track_caller]
-fn check(server: &Server, cases: &[(&str, u16, &str)]) {
-    let mut client = Client::of(server);
-    for &(target, status, expected) in cases {
-        // Twice: the second request finds the path in the cache.
-        for method in ["GET", "HEAD", "GET"] {
-            let reply = client.ask(method, target, "");
-            assert_eq!(reply.status, status, "{method} {target}");
-            match status {
-                300..400 => assert_eq!(only(&reply, "location"), expected, "{method} {target}"),
-                _ if method == "GET" => assert_eq!(reply.text(), expected, "{target}"),
-                _ => assert_eq!(reply.content_length(), Some(expected.len() as u64), "{target}"),
-            }
-        }
-    }
 }
 
 #[test]
@@ -51,7 +33,7 @@ fn a_missing_name_is_redirected_by_its_line() {
 ",
     )
     .serve();
-    check(
+    check_replies(
         &server,
         &[
             ("/old", 301, "/new"),
@@ -114,7 +96,7 @@ fn a_rewrite_serves_the_other_file_under_the_requested_name() {
     .file("sorry.html", b"<p>sorry")
     .file(".env", b"secret")
     .serve();
-    check(
+    check_replies(
         &server,
         &[
             ("/alias", 200, "there"),
@@ -173,7 +155,7 @@ fn only_a_forced_line_overrides_a_file() {
     .file("shut/x.txt", b"x")
     .file("kept.txt", b"kept")
     .serve();
-    check(
+    check_replies(
         &server,
         &[
             ("/there.txt", 302, "/moved.txt"),
@@ -193,15 +175,15 @@ fn only_a_forced_line_overrides_a_file() {
 
 #[test]
 fn everything_but_the_page_itself_can_be_redirected_to_it() {
-    check(
+    check_replies(
         &site("/* /there.txt 302!").serve(),
         &[("/", 302, "/there.txt"), ("/d/", 302, "/there.txt"), ("/there.txt", 200, "there")],
     );
-    check(
+    check_replies(
         &site("/* /index.html 200").serve(),
         &[("/deep/route", 200, "root"), ("/there.txt", 200, "there"), ("/d/", 200, "in d")],
     );
-    check(&site("/ /d/ 302!").serve(), &[("/", 302, "/d/"), ("/d/", 200, "in d")]);
+    check_replies(&site("/ /d/ 302!").serve(), &[("/", 302, "/d/"), ("/d/", 200, "in d")]);
 }
 
 #[test]

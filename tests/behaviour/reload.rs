@@ -134,7 +134,7 @@ fn a_file_with_errors_is_refused_as_a_whole_with_every_error() {
         assert_eq!((reply.status, only(&reply, "x-a")), (200, "1"));
     };
     std::fs::write(&file, "index = 'a.txt'\nhead_timeout = '2 parsecs'\nhead_timeuot = '1s'\n").unwrap();
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     for part in [
         format!("{}:2: head_timeout: the value", file.display()),
         "2 parsecs".to_owned(),
@@ -147,11 +147,11 @@ fn a_file_with_errors_is_refused_as_a_whole_with_every_error() {
     assert_eq!(server.get("/").status, 404, "nothing of it is in effect");
 
     std::fs::remove_file(&file).unwrap();
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     is_as_before(&server);
 
     make_fifo(&file);
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     assert!(server.log().contains("it is not a regular file"), "{}", server.log());
     is_as_before(&server);
 
@@ -196,13 +196,13 @@ fn limits_change_and_are_still_validated_together() {
     assert!(client.is_at_end(), "it idled for too long");
 
     std::fs::write(server.root.join(".pagecast.toml"), "max_connections = 100000\nindex = 'a.txt'").unwrap();
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     assert!(server.log().contains("PAGECAST_MAX_CONNECTIONS=100000"), "{}", server.log());
     assert!(server.log().contains("the limit is 256"), "{}", server.log());
     // Everything is available at the next start, but the handles keep their share until then.
     std::fs::write(server.root.join(".pagecast.toml"), "handles = 8\nmax_connections = 176\nindex = 'a.txt'")
         .unwrap();
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     assert!(server.log().contains("that would hold after a restart"), "{}", server.log());
     assert_eq!(server.get("/").status, 404);
 }
@@ -233,23 +233,23 @@ fn redirects_are_read_again_and_bad_ones_leave_the_old_in_effect() {
     let mut client = Client::of(&server);
     assert_eq!(only(&client.ask("GET", "/old", ""), "location"), "/one");
     std::fs::write(&redirects, "/old /two 302\n/one /two 200!").unwrap();
-    hang_up(&mut server, RELOADED);
+    server.hang_up(RELOADED);
     assert!(server.log().contains("no configuration file being named: redirects"), "{}", server.log());
     assert_eq!(only(&client.ask("GET", "/old", ""), "location"), "/two");
     assert_eq!(client.ask("GET", "/one", "").text(), "2");
 
     std::fs::write(&redirects, "/old /one 302\n/bad /two 999").unwrap();
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     assert!(server.log().contains(&format!("{}:2: the line", redirects.display())), "{}", server.log());
     assert_eq!(only(&client.ask("GET", "/old", ""), "location"), "/two");
 
     std::fs::remove_file(&redirects).unwrap();
     make_fifo(&redirects);
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     assert_eq!(only(&client.ask("GET", "/old", ""), "location"), "/two");
 
     std::fs::remove_file(&redirects).unwrap();
-    hang_up(&mut server, RELOADED);
+    server.hang_up(RELOADED);
     assert_eq!(client.ask("GET", "/old", "").status, 404);
     assert_eq!(client.ask("GET", "/one", "").text(), "1");
 }
@@ -300,7 +300,7 @@ fn a_stopping_server_does_not_reload() {
     let mut server = Site::with([("a.txt", b"a")]).config("").env("PAGECAST_DRAIN_DELAY", "1s").serve();
     server.signal("TERM");
     server.wait_for_log("stopping: ");
-    hang_up(&mut server, "not reloaded: the server is stopping");
+    server.hang_up("not reloaded: the server is stopping");
     assert_eq!(server.wait().code(), Some(0));
 }
 
@@ -360,20 +360,7 @@ fn a_replaced_root_is_served_and_responses_under_way_finish_on_the_old_one() {
 #[track_caller]
 fn reload(server: &mut Server, toml: &str) {
     std::fs::write(server.root.join(".pagecast.toml"), toml).unwrap();
-    hang_up(server, RELOADED);
-}
-
-/// Sends SIGHUP, and waits until the log has `text` once more.
-#[track_caller]
-fn hang_up(server: &mut Server, text: &str) {
-    let before = server.log().matches(text).count();
-    server.signal("HUP");
-    let deadline = Instant::now() + PATIENCE;
-    while server.log().matches(text).count() == before {
-        assert!(server.is_running(), "it ended; its log:\n{}", server.log());
-        assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", server.log());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    server.hang_up(RELOADED);
 }
 
 /// Points `current` to `release`, in one step.
@@ -391,6 +378,6 @@ fn numbered(number: u32) -> String {
     format!("[[rule]]\npath = '**'\nheaders = {{ X-Number = '{number}' }}")
 }
 
-const RELOADED: &str = "pagecast::lifecycle::reload] reloaded ";
+pub const RELOADED: &str = "pagecast::lifecycle::reload] reloaded ";
 
 const REFUSED: &str = "pagecast::lifecycle::reload] not reloaded: ";

@@ -308,6 +308,19 @@ impl Server {
         assert!(sent.unwrap().success());
     }
 
+    /// Sends SIGHUP, and waits until the log has `text` once more.
+    #[track_caller]
+    pub fn hang_up(&mut self, text: &str) {
+        let before = self.log().matches(text).count();
+        self.signal("HUP");
+        let deadline = Instant::now() + PATIENCE;
+        while self.log().matches(text).count() == before {
+            assert!(self.is_running(), "it ended; its log:\n{}", self.log());
+            assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits for the end of the process.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;

@@ -1,7 +1,6 @@
 //! Policies for the slash at the end of a path.
 
-use crate::client::Client;
-use crate::configured::only;
+use crate::configured::{LISTING, check_replies};
 use crate::site::{Server, Site};
 
 fn site(policy: &str, listing: &str) -> Server {
@@ -11,26 +10,6 @@ fn site(policy: &str, listing: &str) -> Server {
         .env("PAGECAST_TRAILING_SLASH", policy)
         .env("PAGECAST_LISTING", listing)
         .serve()
-}
-
-/// Status, and Location or body.
-#[track_caller]
-fn check(server: &Server, cases: &[(&str, u16, &str)]) {
-    let mut client = Client::of(server);
-    for &(target, status, expected) in cases {
-        for method in ["GET", "HEAD", "GET"] {
-            let reply = client.ask(method, target, "");
-            assert_eq!(reply.status, status, "{method} {target}");
-            match status {
-                301 => assert_eq!(only(&reply, "location"), expected, "{method} {target}"),
-                200 if method == "GET" && expected == "LIST" => {
-                    assert!(reply.text().contains("</html>"), "{target}: {}", reply.text());
-                }
-                200 if method == "GET" => assert_eq!(reply.text(), expected, "{target}"),
-                _ => {}
-            }
-        }
-    }
 }
 
 #[test]
@@ -56,8 +35,11 @@ fn the_policy_add_redirects_directories_to_a_trailing_slash() {
         ("/none", 404, ""),
         ("/none/", 404, ""),
     ];
-    check(&site("add", "off"), &cases);
-    check(&site("add", "on"), &[("/bare", 301, "/bare/"), ("/bare/", 200, "LIST"), ("/a.txt/", 404, "")]);
+    check_replies(&site("add", "off"), &cases);
+    check_replies(
+        &site("add", "on"),
+        &[("/bare", 301, "/bare/"), ("/bare/", 200, LISTING), ("/a.txt/", 404, "")],
+    );
 }
 
 #[test]
@@ -80,9 +62,9 @@ fn the_policy_remove_redirects_to_no_trailing_slash_except_at_the_root() {
         ("//evil.com/", 404, ""),
         ("/none/", 404, ""),
     ];
-    check(&site("remove", "off"), &cases);
+    check_replies(&site("remove", "off"), &cases);
     let listed = site("remove", "on");
-    check(&listed, &[("/bare", 200, "LIST"), ("/bare/", 301, "/bare"), ("/a.txt/", 301, "/a.txt")]);
+    check_replies(&listed, &[("/bare", 200, LISTING), ("/bare/", 301, "/bare"), ("/a.txt/", 301, "/a.txt")]);
     assert!(
         listed.get("/bare").text().contains("href=\"./bare/x%20y.txt\""),
         "{}",
@@ -103,6 +85,6 @@ fn the_policy_ignore_serves_both_names() {
         ("/bare/", 404, ""),
         ("/none/", 404, ""),
     ];
-    check(&site("ignore", "off"), &cases);
-    check(&site("ignore", "on"), &[("/bare", 200, "LIST"), ("/bare/", 200, "LIST")]);
+    check_replies(&site("ignore", "off"), &cases);
+    check_replies(&site("ignore", "on"), &[("/bare", 200, LISTING), ("/bare/", 200, LISTING)]);
 }

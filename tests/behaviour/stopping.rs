@@ -315,7 +315,7 @@ fn has_connection(server: &Server) -> bool {
     status["connections"]["now"].as_u64() > Some(0)
 }
 
-fn wait_until_refused(server: &Server) {
+pub fn wait_until_refused(server: &Server) {
     let begun = Instant::now();
     while TcpStream::connect(server.address).is_ok() {
         assert!(begun.elapsed() < PATIENCE, "the listeners are still open");

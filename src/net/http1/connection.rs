@@ -5,15 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::http::client_key::ClientKey;
-use crate::net::deadline::Deadline;
-use crate::net::exchanges::Exchanges;
-use crate::net::head::Scanner;
-use crate::net::new_connection::NewConnection;
-use crate::net::registration::WorkerRegistration;
-use crate::net::send_queue::SendQueue;
-use crate::net::socket::Socket;
-use crate::net::stall::ReceiveRate;
-use crate::net::worker_context::WorkerContext;
+use crate::net::{
+    Deadline, Exchanges, NewConnection, ReceiveRate, Scanner, SendQueue, Socket, WorkerContext,
+    WorkerRegistration,
+};
 use crate::telemetry::access_log::record::AccessLogRecord;
 
 /// The state of one connection.
@@ -52,7 +47,7 @@ pub(super) enum ConnectionEnd {
 impl Http1Connection {
     pub(super) fn new(connection: NewConnection) -> Self {
         let NewConnection { registration, socket, input, since, deadline } = connection;
-        let context = registration.context();
+        let context = &registration.context;
         let peer = context.limits.client_at(socket.peer);
         Self {
             deadline,
@@ -70,7 +65,7 @@ impl Http1Connection {
     }
 
     pub(super) fn context(&self) -> &Rc<WorkerContext> {
-        self.registration.context()
+        &self.registration.context
     }
 
     /// Restarts the time within which the next request must come, or be complete if it has begun.
@@ -91,7 +86,7 @@ impl Http1Connection {
 
     /// The peer, and the client that it speaks for, for log messages.
     pub(super) fn who(&self) -> String {
-        match self.queue.client() {
+        match self.queue.client {
             client if client == self.peer => self.socket.who(),
             client => format!("{} for {client}", self.socket.who()),
         }

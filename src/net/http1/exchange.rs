@@ -1,29 +1,22 @@
 //! One request and its response.
 
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
 use actix_http::{HttpMessage, Request, Response};
-use actix_service::Service;
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::ServiceResponse;
-use futures_util::FutureExt;
+use actix_web::body::BoxBody;
 
 use super::connection::{ConnectionEnd, Http1Connection};
 use super::request_body::RequestBody;
 use crate::http::method::Method;
 use crate::http::transport_info::TransportInfo;
 use crate::limits::client_limits::RequestPermit;
-use crate::net::app_response::response_of;
-use crate::net::head::ParsedHead;
-use crate::net::pacing::pace_of;
-use crate::net::render::{AfterHead, Framing, HeadPrefix, StreamFraming, render};
-use crate::net::request_log;
-use crate::net::send_error::SendError;
-use crate::net::stall::ReceiveRate;
+use crate::net::{
+    AfterHead, AppService, Framing, HeadPrefix, ParsedHead, ReceiveRate, SendError, StreamFraming, app,
+    pace_of, render, request_log,
+};
 use crate::telemetry::metrics::exchange::{Exchange, Protocol};
 
 /// How the response to a request was put into the queue.
@@ -36,15 +29,11 @@ struct ResponseEnd {
 
 impl Http1Connection {
     /// Answers one request. Returns how the connection ends, or `None` if it persists.
-    pub(super) async fn exchange<S, B>(
+    pub(super) async fn exchange<S: AppService>(
         &mut self,
         app: &S,
         head: ParsedHead,
-    ) -> Result<Option<ConnectionEnd>, SendError>
-    where
-        S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
-        B: MessageBody + 'static,
-    {
+    ) -> Result<Option<ConnectionEnd>, SendError> {
         self.begin_exchange(&head);
         let mut body = RequestBody::of(&head, self.context().settings().requests.body_bytes.get());
         if body.wants_continue
@@ -84,24 +73,20 @@ impl Http1Connection {
         let context = self.context();
         let record = context.log_options().record(&head.request, self.socket.peer, &context.limits);
         exchange.record.set(self.with_tls(record));
-        self.exchanges.begin(exchange, self.queue.pushed());
+        self.exchanges.begin(exchange, self.queue.pushed);
         self.receive_rate = ReceiveRate::default();
     }
 
     /// Calls the App. A panic costs its request alone.
-    async fn call<S, B>(&mut self, app: &S, mut request: Request) -> Response<BoxBody>
-    where
-        S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
-        B: MessageBody + 'static,
-    {
+    async fn call<S: AppService>(&mut self, app: &S, mut request: Request) -> Response<BoxBody> {
         request.head_mut().peer_addr = self.socket.peer;
         if self.socket.is_encrypted() {
             request.extensions_mut().insert(TransportInfo { is_secure: true, is_copied: true });
         }
-        let mut outcome = pin!(AssertUnwindSafe(app.call(request)).catch_unwind());
+        let mut response = pin!(app::call(app, request));
         let mut has_waited = false;
-        let outcome = poll_fn(|cx| {
-            let polled = outcome.as_mut().poll(cx);
+        let response = poll_fn(|cx| {
+            let polled = response.as_mut().poll(cx);
             has_waited |= polled.is_pending();
             polled
         })
@@ -109,7 +94,7 @@ impl Http1Connection {
         if has_waited {
             self.now = Instant::now();
         }
-        response_of(outcome)
+        response
     }
 
     /// Takes the permit that the limits attached to the response: its client, and its count among the requests under way.
@@ -118,7 +103,7 @@ impl Http1Connection {
             return None;
         }
         let permit = response.extensions_mut().remove::<RequestPermit>();
-        self.queue.set_client(permit.as_ref().map_or(self.peer, |permit| permit.key));
+        self.queue.client = permit.as_ref().map_or(self.peer, |permit| permit.key);
         permit
     }
 
@@ -126,7 +111,7 @@ impl Http1Connection {
     fn queue_response(&mut self, response: Response<BoxBody>, framing: Framing) -> AfterHead {
         let context = Rc::clone(self.context());
         self.queue.begin_response();
-        let start = self.queue.pushed();
+        let start = self.queue.pushed;
         self.exchanges.begin_response(response.status().as_u16(), start);
         let now = self.now;
         let id_line = self.exchanges.last_record().and_then(|(record, began)| {
@@ -139,7 +124,7 @@ impl Http1Connection {
         match rest {
             AfterHead::Nothing => {
                 self.note_overhead(start, content);
-                self.exchanges.end_response(self.queue.pushed());
+                self.exchanges.end_response(self.queue.pushed);
             }
             AfterHead::Stream(..) => self.note_overhead(start, 0),
         }

@@ -7,9 +7,7 @@ use std::time::Instant;
 
 use super::connection::Http1Connection;
 use crate::limits::bandwidth::ResponsePace;
-use crate::net::send_error::SendError;
-use crate::net::stall::StallTimer;
-use crate::net::worker_context::WorkerContext;
+use crate::net::{SendError, StallTimer, WorkerContext};
 
 impl Http1Connection {
     /// Sends all that is queued.
@@ -23,7 +21,7 @@ impl Http1Connection {
         self.deadline.set(self.now, context.check_interval());
         poll_fn(|cx| self.poll_flush(cx, &context, &mut stall)).await?;
         self.now = Instant::now();
-        let (now, cold) = (self.now, self.queue.take_cold_bytes());
+        let (now, cold) = (self.now, self.queue.cursor.take_cold_bytes());
         self.exchanges.note_wait(|| now, None);
         if cold > 0 {
             self.exchanges.note_cold(cold);
@@ -59,7 +57,7 @@ impl Http1Connection {
             }
             return flushed;
         }
-        let waits_for_server = self.queue.waits_for_disk_since().is_some() || self.queue.waits_for_pace();
+        let waits_for_server = self.queue.cursor.waits_since().is_some() || self.queue.waits_for_pace();
         if waits_for_server && self.socket.poll_broken(cx).is_ready() {
             // No client is left to read for, or to take the next share of a rate.
             return Poll::Ready(Err(SendError::reset()));
@@ -80,7 +78,7 @@ impl Http1Connection {
         let now = Instant::now();
         let Self { queue, exchanges, .. } = self;
         self.receive_rate.set_waiting(now, queue.waits_for_client);
-        exchanges.list_waiting(queue.sent(), now, queue.client(), || queue.file().cloned());
+        exchanges.list_waiting(queue.sent(), now, queue.client, || queue.file().cloned());
         exchanges.note_wait(|| now, Some(queue.waits_for()));
         if sent == 0 {
             return;
@@ -108,7 +106,7 @@ impl Http1Connection {
         let mut is_checked = false;
         while self.deadline.poll(cx).is_ready() {
             let (now, settings) = (Instant::now(), context.settings());
-            let disk_since = self.queue.waits_for_disk_since();
+            let disk_since = self.queue.cursor.waits_since();
             if disk_since
                 .is_some_and(|since| now.duration_since(since) >= settings.sending.disk_timeout.get())
             {

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use super::connection::Http1Connection;
 use crate::http::canned_response::{self as canned, CannedResponse};
-use crate::net::head::{ParsedHead, Scan, Scanner, parse};
+use crate::net::head::parse;
 use crate::net::http2::PREFACE;
-use crate::net::worker_context::WorkerContext;
+use crate::net::{ParsedHead, Scan, Scanner, WorkerContext};
 use crate::telemetry::access_log::record::AccessLogRecord;
 
 /// What a client sent.

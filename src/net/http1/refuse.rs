@@ -6,10 +6,7 @@ use std::time::Instant;
 use super::connection::{ConnectionEnd, Http1Connection};
 use crate::http::canned_response::CannedResponse;
 use crate::limits::bandwidth::ResponsePace;
-use crate::net::abort::{log_abort, replacement_for};
-use crate::net::render::{HeadPrefix, render_canned};
-use crate::net::request_log;
-use crate::net::send_error::SendError;
+use crate::net::{HeadPrefix, SendError, log_abort, render_canned, replacement_for, request_log};
 use crate::telemetry::access_log::record::AccessLogRecord;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
 use crate::telemetry::metrics::worker::RejectedHead;
@@ -25,7 +22,7 @@ impl Http1Connection {
         self.context().metrics.count_rejected_head(rejected_head(response.status));
         let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
         exchange.record.set(record);
-        self.exchanges.begin(exchange, self.queue.pushed());
+        self.exchanges.begin(exchange, self.queue.pushed);
         self.refuse(response, is_head).await
     }
 
@@ -44,7 +41,7 @@ impl Http1Connection {
     async fn send_canned(&mut self, response: CannedResponse, is_head: bool) -> Result<(), SendError> {
         self.set_pace(ResponsePace::default()).await?;
         let context = Rc::clone(self.context());
-        let start = self.queue.pushed();
+        let start = self.queue.pushed;
         self.exchanges.begin_response(response.status, start);
         let id_line = self.exchanges.last_record().and_then(|(record, _)| {
             record.clear_response();
@@ -53,7 +50,7 @@ impl Http1Connection {
         let prefix = HeadPrefix { status_lines: &context.status_lines, now: Instant::now(), id_line };
         render_canned(response, is_head, prefix, &mut self.queue);
         self.note_overhead(start, if is_head { 0 } else { response.sentence.len() as u64 });
-        self.exchanges.end_response(self.queue.pushed());
+        self.exchanges.end_response(self.queue.pushed);
         self.flush().await
     }
 
@@ -71,14 +68,14 @@ impl Http1Connection {
 
     /// Ends all exchanges under way with `outcome`.
     pub(super) fn abort(&mut self, outcome: ExchangeOutcome, end: ConnectionEnd) -> ConnectionEnd {
-        self.exchanges.note_cold(self.queue.take_cold_bytes());
+        self.exchanges.note_cold(self.queue.cursor.take_cold_bytes());
         self.exchanges.abort(outcome, self.queue.sent(), Instant::now());
         end
     }
 
     fn log_abort(&mut self, error: &SendError) {
         let request = request_log::id_suffix(self.exchanges.last_record().map(|(record, _)| &*record));
-        log_abort(error, self.queue.file(), self.context().files().faults(), &request, || self.who());
+        log_abort(error, self.queue.file(), self.context().files.faults(), &request, || self.who());
     }
 }
 

@@ -9,10 +9,7 @@ use bytes::Bytes;
 
 use super::connection::Http1Connection;
 use crate::limits::bandwidth::ResponsePace;
-use crate::net::body_discarder::{BodyDiscarder, BodyFraming, DiscardProgress};
-use crate::net::head::ParsedHead;
-use crate::net::send_error::SendError;
-use crate::net::worker_context::WorkerContext;
+use crate::net::{BodyDiscarder, BodyFraming, DiscardProgress, ParsedHead, SendError, WorkerContext};
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
 
 /// The body of a request.

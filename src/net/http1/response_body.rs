@@ -10,9 +10,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use bytes::Bytes;
 
 use super::connection::Http1Connection;
-use crate::net::abort::body_error;
-use crate::net::render::{StreamFraming, chunk_size_line};
-use crate::net::send_error::SendError;
+use crate::net::{SendError, StreamFraming, body_error, chunk_size_line};
 use crate::telemetry::access_log::record::WaitKind;
 
 impl Http1Connection {
@@ -28,7 +26,7 @@ impl Http1Connection {
             self.socket.reset_on_close(true);
         }
         self.send_chunks(body, framing).await?;
-        self.exchanges.end_response(self.queue.pushed());
+        self.exchanges.end_response(self.queue.pushed);
         if ends_by_close {
             self.flush().await?;
             self.socket.reset_on_close(false);
@@ -48,7 +46,7 @@ impl Http1Connection {
             }
             let length = bytes.len() as u64;
             left = left.checked_sub(length).ok_or(SendError::Changed)?;
-            let start = self.queue.pushed();
+            let start = self.queue.pushed;
             if is_chunked {
                 self.queue.push(chunk_size_line(bytes.len()));
             }
@@ -64,7 +62,7 @@ impl Http1Connection {
             return Err(SendError::Changed);
         }
         if is_chunked {
-            let start = self.queue.pushed();
+            let start = self.queue.pushed;
             self.queue.push(Bytes::from_static(LAST_CHUNK));
             self.note_overhead(start, 0);
         }
@@ -93,7 +91,7 @@ impl Http1Connection {
 
     /// Records how many of the bytes pushed since `start` are not among the `content` bytes of the body.
     pub(super) fn note_overhead(&mut self, start: u64, content: u64) {
-        let pushed = self.queue.pushed().saturating_sub(start);
+        let pushed = self.queue.pushed.saturating_sub(start);
         if let Some((record, _)) = self.exchanges.last_record() {
             record.frame_bytes += pushed.saturating_sub(content);
         }

@@ -3,29 +3,19 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 
-use actix_http::Request;
-use actix_service::Service;
-use actix_web::body::MessageBody;
-use actix_web::dev::ServiceResponse;
-
 use super::connection::{ConnectionEnd, Http1Connection};
 use super::read_head::Arrival;
 use crate::http::canned_response::VERSION_NOT_SUPPORTED;
 use crate::limits::client_limits::ClientConnectionPermit;
 use crate::net::http2::{self, PREFACE};
-use crate::net::linger::Linger;
-use crate::net::new_connection::NewConnection;
-use crate::net::worker::Worker;
+use crate::net::{AppService, Linger, NewConnection, Worker};
 
 /// Serves a connection until it ends, from its first request on. Never fails: whatever happens ends the connection and is logged.
-pub(in crate::net) async fn serve<S, B>(
+pub(in crate::net) async fn serve<S: AppService>(
     worker: Rc<Worker<S>>,
     connection: NewConnection,
     _permit: ClientConnectionPermit,
-) where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: MessageBody + 'static,
-{
+) {
     let mut connection = Http1Connection::new(connection);
     match connection.run(&worker.app).await {
         ConnectionEnd::Close => connection.socket.send_close_notify(),
@@ -40,11 +30,7 @@ pub(in crate::net) async fn serve<S, B>(
 }
 
 impl Http1Connection {
-    async fn run<S, B>(&mut self, app: &S) -> ConnectionEnd
-    where
-        S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
-        B: MessageBody + 'static,
-    {
+    async fn run<S: AppService>(&mut self, app: &S) -> ConnectionEnd {
         for count in 1_u64.. {
             if count.is_multiple_of(REQUESTS_BEFORE_YIELD) {
                 // A client that pipelines without end must not keep the worker.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 
-use crate::net::copy_buffers::{BUFFER, PooledBytes};
+use crate::net::{BUFFER, PooledBytes};
 use crate::telemetry::metrics::worker::{SendPath, WorkerMetrics};
 
 /// Bytes of one response, counted when frames take them.

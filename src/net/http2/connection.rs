@@ -7,10 +7,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use actix_http::Request;
-use actix_service::Service;
-use actix_web::body::MessageBody;
-use actix_web::dev::ServiceResponse;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -24,11 +20,7 @@ use super::flood_guard::ConnectionError;
 use super::io::Io;
 use super::open_stream::OpenStream;
 use super::stream::{self, IncomingStream};
-use crate::net::deadline::Deadline;
-use crate::net::registration::WorkerRegistration;
-use crate::net::send_error::SendError;
-use crate::net::stall::{ReceiveRate, StallTimer};
-use crate::net::worker::Worker;
+use crate::net::{AppService, Deadline, ReceiveRate, SendError, StallTimer, Worker, WorkerRegistration};
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
 use crate::telemetry::metrics::http2::{ConnectionState, CountedConnection, ProtocolViolation};
 use crate::telemetry::metrics::worker::SendPath;
@@ -103,19 +95,15 @@ impl Http2Connection {
     }
 
     /// Reads what has arrived, lets responses go on and sends all there is to send at once.
-    pub(super) fn poll<S, B>(
+    pub(super) fn poll<S: AppService>(
         &mut self,
         cx: &mut Context<'_>,
         worker: &Rc<Worker<S>>,
         wakeups: &ConnectionWaker,
-    ) -> Poll<Http2End>
-    where
-        S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-        B: MessageBody + 'static,
-    {
+    ) -> Poll<Http2End> {
         self.shared.io.borrow_mut().begin_poll();
         self.leave_if_retiring();
-        let before = self.shared.io.borrow().sent();
+        let before = self.shared.io.borrow().sent;
         let mut is_done = false;
         let mut is_full = false;
         for _ in 0..ROUNDS_MAX {
@@ -146,22 +134,18 @@ impl Http2Connection {
         }
         self.settle();
         self.report_state();
-        let sent = self.shared.io.borrow().sent() - before;
+        let sent = self.shared.io.borrow().sent - before;
         self.note_sent(usize::try_from(sent).unwrap_or(usize::MAX), is_full);
         self.poll_deadline(cx)
     }
 
     /// Reads frames, begins streams and writes frames, until none of that can be done at once.
-    fn poll_frames<S, B>(
+    fn poll_frames<S: AppService>(
         &mut self,
         cx: &mut Context<'_>,
         worker: &Rc<Worker<S>>,
         wakeups: &ConnectionWaker,
-    ) -> Option<Http2End>
-    where
-        S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-        B: MessageBody + 'static,
-    {
+    ) -> Option<Http2End> {
         loop {
             wakeups.clear();
             let frames = match &mut self.stage {
@@ -193,11 +177,12 @@ impl Http2Connection {
     }
 
     /// Begins a stream. Most requests are answered at once.
-    fn begin_stream<S, B>(&mut self, cx: &mut Context<'_>, worker: Rc<Worker<S>>, incoming: IncomingStream)
-    where
-        S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-        B: MessageBody + 'static,
-    {
+    fn begin_stream<S: AppService>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: Rc<Worker<S>>,
+        incoming: IncomingStream,
+    ) {
         if self.is_idle {
             self.is_idle = false;
             self.registration.set_answering();
@@ -216,10 +201,10 @@ impl Http2Connection {
     fn settle(&mut self) {
         let (pushed, sent) = {
             let io = self.shared.io.borrow();
-            (io.pushed(), io.sent())
+            (io.pushed, io.sent)
         };
         self.settling.retain_mut(|(open, end)| {
-            if end.is_none() && open.is_taken() {
+            if end.is_none() && open.meter.is_empty() {
                 *end = Some(pushed);
             }
             !open.settle(sent, end.unwrap_or(u64::MAX))
@@ -234,7 +219,7 @@ impl Http2Connection {
         let io = self.shared.io.borrow();
         self.counted.update(ConnectionState {
             streams: (self.streams.len() + self.settling.len()) as u64,
-            resets: io.flood_guard.resets(),
+            resets: io.flood_guard.resets_seen,
             recent_resets: io.flood_guard.recent_resets(io.now),
         });
     }
@@ -292,14 +277,14 @@ impl Http2Connection {
             Some(reason) if error.is_library() && error.is_go_away() => {
                 self.note_violation(ConnectionError::of(reason).violation, reason.description());
             }
-            _ => log::debug!("{}: the connection ended: {error}", self.who()),
+            _ => log::debug!("{}: the connection ended: {error}", self.shared.who()),
         }
         if error.is_io() { Http2End::Gone } else { Http2End::Linger }
     }
 
     fn note_violation(&self, violation: ProtocolViolation, reason: &str) {
         self.counted.count_violation(violation);
-        self.shared.worker.limits.count_refused_frames(&self.who(), reason);
+        self.shared.worker.limits.count_refused_frames(&self.shared.who(), reason);
     }
 
     /// Drops the streams: their exchanges end as the connection does.
@@ -309,10 +294,6 @@ impl Http2Connection {
             Http2End::Abort(error) => error.outcome(),
         });
         (self.shared, self.registration)
-    }
-
-    pub(super) fn who(&self) -> String {
-        self.shared.who()
     }
 }
 

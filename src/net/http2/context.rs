@@ -9,7 +9,7 @@ use super::chunk::ConnectionMeter;
 use super::io::FrameIo;
 use crate::http::client_key::ClientKey;
 use crate::http::transport_info::TransportInfo;
-use crate::net::worker_context::WorkerContext;
+use crate::net::WorkerContext;
 use crate::sys::gcra::AtomicGcra;
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
 

@@ -6,10 +6,7 @@ use std::time::{Duration, Instant};
 use h2::Reason;
 
 use super::connection::{Http2Connection, Http2End, Stage};
-use crate::net::abort::log_abort;
-use crate::net::registration::LAST_CHANCE;
-use crate::net::send_error::SendError;
-use crate::net::stall::{ReceiveRate, StallTimer};
+use crate::net::{LAST_CHANCE, ReceiveRate, SendError, StallTimer, log_abort};
 use crate::telemetry::metrics::worker::RejectedHead;
 
 impl Http2Connection {
@@ -18,7 +15,7 @@ impl Http2Connection {
         loop {
             let (incomplete_since, now) = {
                 let io = self.shared.io.borrow();
-                (io.flood_guard.incomplete_since(), io.now)
+                (io.flood_guard.incomplete_since, io.now)
             };
             if !self.is_busy() && !self.is_idle {
                 (self.is_idle, self.idle_since) = (true, now);
@@ -95,7 +92,7 @@ impl Http2Connection {
         let now = Instant::now();
         let head_timeout = self.shared.worker.settings().connections.head_timeout.get();
         if incomplete_since.is_some_and(|since| now.duration_since(since) >= head_timeout) {
-            log::debug!("{}: the connection ends: {INCOMPLETE}", self.who());
+            log::debug!("{}: the connection ends: {INCOMPLETE}", self.shared.who());
             self.shared.worker.metrics.count_rejected_head(RejectedHead::TooSlow);
             self.send_goaway(Reason::ENHANCE_YOUR_CALM);
             return None;
@@ -105,7 +102,7 @@ impl Http2Connection {
             return None;
         }
         let error = self.check_progress(now)?;
-        log_abort(&error, None, self.shared.worker.files().faults(), "", || self.who());
+        log_abort(&error, None, self.shared.worker.files.faults(), "", || self.shared.who());
         Some(Http2End::Abort(error))
     }
 
@@ -126,7 +123,7 @@ impl Http2Connection {
 
     /// True if frames hold data for which there was a window when they got it: the client has taken that window back.
     fn is_blocked(&self, now: Instant, stall_timeout: Duration) -> bool {
-        let oldest = self.settling.front().map(|(open, _)| open.began());
+        let oldest = self.settling.front().map(|(open, _)| open.tracked.exchange.began);
         self.shared.io.borrow().is_empty()
             && oldest.is_some_and(|began| now.duration_since(began) >= stall_timeout)
     }

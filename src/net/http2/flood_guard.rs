@@ -19,15 +19,17 @@ pub(super) struct FloodGuard {
     payload: usize,
     /// A header block has begun and not ended.
     is_in_block: bool,
-    /// Since when a frame or header block is not complete.
-    incomplete_since: Option<Instant>,
+    /// Since when a frame or header block is not complete, or the first frame has not arrived. `None` if neither is the case.
+    /// Payloads of DATA do not count.
+    pub(super) incomplete_since: Option<Instant>,
     frames: u64,
     ended: RecentlyEnded,
     settings: SettingsFrame,
     clock: RateClock,
     resets: Gcra,
     resets_allowed: Quota,
-    resets_seen: u64,
+    /// Streams that were reset by the client or because of it.
+    pub(super) resets_seen: u64,
     control_frames: Gcra,
 }
 
@@ -124,17 +126,6 @@ impl FloodGuard {
         self.resets_seen += 1;
         let now = self.clock.at(now);
         self.resets.take_one(now, self.resets_allowed).map_err(|_| ConnectionError::RESETS)
-    }
-
-    /// Streams that were reset by the client or because of it.
-    pub(super) fn resets(&self) -> u64 {
-        self.resets_seen
-    }
-
-    /// Since when a frame or header block is not complete, or the first frame has not arrived. `None` if neither is the case.
-    /// Payloads of DATA do not count.
-    pub(super) fn incomplete_since(&self) -> Option<Instant> {
-        self.incomplete_since
     }
 
     /// Checks a frame whose header is complete.
@@ -335,7 +326,7 @@ mod tests {
                 split.inspect(std::slice::from_ref(byte), now);
             }
             assert_eq!(
-                (whole.incomplete_since().is_some(), split.incomplete_since().is_some()),
+                (whole.incomplete_since.is_some(), split.incomplete_since.is_some()),
                 (expected, expected),
                 "{bytes:?}"
             );

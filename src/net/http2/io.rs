@@ -10,8 +10,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::http2::flood_guard::{ConnectionError, FloodGuard};
-use crate::net::socket::Socket;
-use crate::net::worker_context::WorkerContext;
+use crate::net::{Socket, WorkerContext};
 
 /// A socket with the bytes received and not read yet, and the bytes written and not sent yet.
 pub(super) struct FrameIo {
@@ -24,9 +23,10 @@ pub(super) struct FrameIo {
     waiting: Vec<u8>,
     taken_of_waiting: usize,
     sent_of_waiting: usize,
-    /// Bytes ever written, and how many of them were sent.
-    pushed: u64,
-    sent: u64,
+    /// Position at which the next write begins, in bytes since the connection began.
+    pub(super) pushed: u64,
+    /// Position up to which everything was sent.
+    pub(super) sent: u64,
     /// Bytes that may still be read in this poll.
     allowance: usize,
     /// When bytes last arrived or were sent.
@@ -83,16 +83,6 @@ impl FrameIo {
         if let Err(error) = self.flood_guard.reset(self.now) {
             self.violation.get_or_insert(error);
         }
-    }
-
-    /// Position at which the next write begins, in bytes since the connection began.
-    pub(super) fn pushed(&self) -> u64 {
-        self.pushed
-    }
-
-    /// Position up to which everything was sent.
-    pub(super) fn sent(&self) -> u64 {
-        self.sent
     }
 
     /// Position up to which the client has taken everything, as far as the system knows.

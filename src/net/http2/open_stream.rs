@@ -7,7 +7,7 @@ use super::chunk::ResponseMeter;
 use super::context::ConnectionContext;
 use super::source::BodySource;
 use crate::http::client_key::ClientKey;
-use crate::net::tracked_exchange::TrackedExchange;
+use crate::net::TrackedExchange;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
 
 /// An exchange of the connection, counted when dropped.
@@ -31,16 +31,6 @@ impl OpenStream {
         }
     }
 
-    /// True if frames have taken all of the response.
-    pub(super) fn is_taken(&self) -> bool {
-        self.meter.is_empty()
-    }
-
-    /// When the request came.
-    pub(super) fn began(&self) -> Instant {
-        self.tracked.exchange.began
-    }
-
     /// Returns true if the exchange has ended. Its response ends at the position `end`, and everything before `sent` was sent.
     pub(super) fn settle(&mut self, sent: u64, end: u64) -> bool {
         if self.outcome.is_none() && self.meter.is_lost() {
@@ -55,7 +45,7 @@ impl OpenStream {
 
     /// Records how much of the response was requested from the disk.
     pub(super) fn note_cold(&mut self, source: &mut BodySource) {
-        self.tracked.note_cold(source.take_cold_bytes());
+        self.tracked.note_cold(source.cursor.take_cold_bytes());
     }
 
     /// Lists the response among the transfers: it has to wait.
@@ -72,7 +62,7 @@ impl OpenStream {
     pub(super) fn note_first_byte(&mut self) {
         let io = self.connection.io.borrow();
         let exchange = &mut self.tracked.exchange;
-        if exchange.first_byte.is_none() && self.start.is_some_and(|start| io.sent() > start) {
+        if exchange.first_byte.is_none() && self.start.is_some_and(|start| io.sent > start) {
             exchange.first_byte = Some(io.now);
         }
     }

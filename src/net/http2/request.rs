@@ -10,7 +10,7 @@ use http1::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST};
 use http1::request::Parts;
 
 use crate::http::canned_response::{self as canned, CannedResponse};
-use crate::net::head::{HeadLimits, LastHost, length_of};
+use crate::net::{HeadLimits, LastHost, length_of};
 
 /// A request for the App.
 pub(super) struct StreamRequest {

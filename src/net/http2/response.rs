@@ -13,11 +13,10 @@ use http1::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue};
 
 use crate::http::baseline_headers::{BASELINE_HEADERS, TEXT};
 use crate::http::canned_response::CannedResponse;
-use crate::net::header_cache::{append, append_lines};
-use crate::net::prerendered::{PrerenderedBody, PrerenderedResponse};
-use crate::net::response_parts::{ResponseParts, describes_body, is_framing, status_of};
-use crate::net::segments::Segment;
-use crate::net::worker_context::WorkerContext;
+use crate::net::{
+    PrerenderedBody, PrerenderedResponse, ResponseParts, Segment, WorkerContext, append_header,
+    append_header_lines, describes_body, is_framing, status_of,
+};
 
 /// What is sent.
 pub(super) struct OutgoingResponse {
@@ -66,8 +65,8 @@ fn prerendered_response(
     worker: &WorkerContext,
 ) -> (HeaderMap, OutgoingBody) {
     let mut headers = worker.header_cache.map_of(&prerendered);
-    append_lines(&mut headers, Bytes::from(prerendered.extra_headers));
-    append_lines(&mut headers, prerendered.tail);
+    append_header_lines(&mut headers, Bytes::from(prerendered.extra_headers));
+    append_header_lines(&mut headers, prerendered.tail);
     for name in added.keys() {
         headers.remove(name.as_str());
     }
@@ -91,7 +90,7 @@ fn plain_response(
     if let Some(prerendered) = prerendered {
         let rendered = prerendered.block.slice(..prerendered.body_at);
         for lines in [Bytes::from(prerendered.extra_headers), rendered, prerendered.tail] {
-            append_lines(&mut headers, lines);
+            append_header_lines(&mut headers, lines);
         }
         let names: Vec<HeaderName> = headers.keys().cloned().collect();
         for name in names {
@@ -138,7 +137,7 @@ fn append_all(headers: &mut HeaderMap, added: &AppHeaders, wanted: impl Fn(&AppN
     for (name, value) in added.iter().filter(|(name, _)| wanted(name)) {
         let name = HeaderName::from_bytes(name.as_str().as_bytes());
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
-            append(headers, name, value);
+            append_header(headers, name, value);
         }
     }
 }

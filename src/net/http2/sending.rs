@@ -9,12 +9,10 @@ use super::chunk::{BodyChunk, CopySlot};
 use super::context::{ConnectionContext, Counted};
 use super::open_stream::OpenStream;
 use super::source::BodySource;
-use super::wait::{Wait, WaitReason};
+use super::wait::Wait;
 use crate::http::client_key::ClientKey;
-use crate::net::bulk_scheduler::BulkTurn;
-use crate::net::copy_buffers::BUFFER;
-use crate::net::pacing::Pacer;
-use crate::net::send_error::SendError;
+use crate::net::{BUFFER, BulkTurn, Pacer, SendError};
+use crate::telemetry::access_log::record::WaitKind;
 
 /// The pacer of a response under way, counted among those of the connection.
 pub(super) struct PacedBy {
@@ -41,7 +39,7 @@ pub(super) struct Sending<'a> {
 enum SendStep {
     Sent,
     Done,
-    Waits(WaitReason),
+    Waits(WaitKind),
 }
 
 impl Sending<'_> {
@@ -60,7 +58,7 @@ impl Sending<'_> {
         self.wait.end(self.open);
         poll_fn(|cx| match self.open.meter.poll_empty(cx) {
             Poll::Ready(()) => Poll::Ready(Ok(())),
-            Poll::Pending => self.wait.poll_overdue(cx, WaitReason::WINDOW, self.open, self.source).map(Err),
+            Poll::Pending => self.wait.poll_overdue(cx, WaitKind::Client, self.open, self.source).map(Err),
         })
         .await
     }
@@ -69,16 +67,16 @@ impl Sending<'_> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         self.open.note_first_byte();
         loop {
-            let reason = match self.next_step(cx)? {
+            let kind = match self.next_step(cx)? {
                 SendStep::Sent => {
                     self.wait.end(self.open);
                     self.without_window = None;
                     continue;
                 }
                 SendStep::Done => return Poll::Ready(Ok(())),
-                SendStep::Waits(reason) => reason,
+                SendStep::Waits(kind) => kind,
             };
-            if !matches!(reason, WaitReason::Window { .. }) {
+            if kind != WaitKind::Client {
                 self.without_window = None;
                 // Leaves a window that it does not use to other streams.
                 self.stream.reserve_capacity(0);
@@ -89,7 +87,7 @@ impl Sending<'_> {
                 return Poll::Ready(Err(SendError::reset()));
             }
             self.open.list_waiting(self.client, self.source);
-            return self.wait.poll_overdue(cx, reason, self.open, self.source).map(Err);
+            return self.wait.poll_overdue(cx, kind, self.open, self.source).map(Err);
         }
     }
 
@@ -98,20 +96,20 @@ impl Sending<'_> {
             return Ok(SendStep::Done);
         }
         if self.open.meter.poll_low(cx).is_pending() {
-            return Ok(SendStep::Waits(WaitReason::WINDOW));
+            return Ok(SendStep::Waits(WaitKind::Client));
         }
         let Poll::Ready(there) = self.source.poll_ready(cx, &self.connection.worker, self.client)? else {
-            return Ok(SendStep::Waits(WaitReason::Disk));
+            return Ok(SendStep::Waits(WaitKind::Disk));
         };
         if there == 0 {
             return self.send_data(BodyChunk::empty(&self.open.meter), true).map(|()| SendStep::Done);
         }
         let Poll::Ready(allowed) = self.poll_allowed(cx) else {
-            return Ok(SendStep::Waits(WaitReason::Server));
+            return Ok(SendStep::Waits(WaitKind::Throttle));
         };
         let Poll::Ready(length) = self.poll_window(cx, there.min(BUFFER).min(allowed))? else {
             self.copy_slot.leave();
-            return Ok(SendStep::Waits(WaitReason::WINDOW));
+            return Ok(SendStep::Waits(WaitKind::Client));
         };
         self.send_chunk(length)?;
         Ok(SendStep::Sent)

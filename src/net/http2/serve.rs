@@ -7,10 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use actix_http::Request;
-use actix_service::Service;
-use actix_web::body::MessageBody;
-use actix_web::dev::ServiceResponse;
 use h2::server::Builder;
 
 use super::chunk::ConnectionMeter;
@@ -20,20 +16,13 @@ use super::context::ConnectionContext;
 use super::flood_guard::FloodGuard;
 use super::io::{FrameIo, Io};
 use crate::http::transport_info::TransportInfo;
-use crate::net::connection_settings::ConnectionSettings;
-use crate::net::linger::Linger;
-use crate::net::new_connection::NewConnection;
-use crate::net::worker::Worker;
+use crate::net::{AppService, ConnectionSettings, Linger, NewConnection, Worker};
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
 
 /// Serves a connection until it ends. Its input begins with the preface. Never fails: whatever happens ends the connection and is
 /// logged.
-pub(in crate::net) async fn serve<S, B>(worker: Rc<Worker<S>>, connection: NewConnection)
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: MessageBody + 'static,
-{
-    let context = Rc::clone(worker.context());
+pub(in crate::net) async fn serve<S: AppService>(worker: Rc<Worker<S>>, connection: NewConnection) {
+    let context = Rc::clone(&worker.context);
     let (builder, resets) = {
         let settings = context.settings();
         (builder(&settings), settings.http2.http2_resets.get())

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use bytes::Bytes;
@@ -12,16 +11,14 @@ use super::chunk::ChunkBytes;
 use super::response::OutgoingBody;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
-use crate::net::abort::body_error;
-use crate::net::residency_cursor::{ResidencyCursor, check_unchanged, read_resident};
-use crate::net::segments::Segment;
-use crate::net::send_error::SendError;
-use crate::net::worker_context::WorkerContext;
+use crate::net::{
+    ResidencyCursor, Segment, SendError, WorkerContext, body_error, check_unchanged, read_resident,
+};
 
 /// The part of a body that has not been sent.
 pub(super) struct BodySource {
     segments: VecDeque<Segment>,
-    cursor: ResidencyCursor,
+    pub(super) cursor: ResidencyCursor,
     /// A body that is generated while it is sent, behind the segments.
     stream: Option<BoxBody>,
     /// Bytes that are left. `None` if unknown.
@@ -64,16 +61,6 @@ impl BodySource {
     /// True if the next chunk is copied from a file.
     pub(super) fn is_window(&self) -> bool {
         matches!(self.segments.front(), Some(Segment::Window(_)))
-    }
-
-    /// Since when the disk has not delivered a window. `None` if there is no read.
-    pub(super) fn waits_for_disk_since(&self) -> Option<Instant> {
-        self.cursor.waits_since()
-    }
-
-    /// Returns and resets the number of bytes requested from the disk.
-    pub(super) fn take_cold_bytes(&mut self) -> u64 {
-        self.cursor.take_cold_bytes()
     }
 
     /// Checks that the file that is sent next is unchanged.

@@ -1,7 +1,6 @@
 //! One stream: a request and its response (RFC 9113 §8.1).
 
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,10 +8,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use actix_http::{HttpMessage as _, Request, Response};
-use actix_service::Service;
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::ServiceResponse;
-use futures_util::FutureExt;
+use actix_web::body::BoxBody;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 
@@ -23,18 +19,15 @@ use super::request::{RequestError, StreamRequest, build};
 use super::response::{OutgoingResponse, canned, outgoing};
 use super::sending::{PacedBy, Sending};
 use super::source::BodySource;
-use super::wait::{Wait, WaitReason};
+use super::wait::Wait;
 use crate::http::client_key::ClientKey;
 use crate::http::method::Method;
 use crate::limits::bandwidth::ResponsePace;
 use crate::limits::client_limits::RequestPermit;
-use crate::net::abort::{log_abort, replacement_for};
-use crate::net::app_response::response_of;
-use crate::net::deadline::Deadline;
-use crate::net::pacing::{Pacer, pace_of};
-use crate::net::request_log;
-use crate::net::send_error::SendError;
-use crate::telemetry::access_log::record::AccessLogRecord;
+use crate::net::{
+    AppService, Deadline, Pacer, SendError, app, log_abort, pace_of, replacement_for, request_log,
+};
+use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
 
 /// A request as `h2` hands it over, and the stream on which it is answered.
@@ -44,15 +37,11 @@ pub(super) struct IncomingStream {
 }
 
 /// Answers one request with `app`. The returned stream is kept until its response was sent.
-pub(super) async fn serve<S, B>(
+pub(super) async fn serve<S: AppService>(
     app: &S,
     connection: Rc<ConnectionContext>,
     incoming: IncomingStream,
-) -> OpenStream
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
-    B: MessageBody + 'static,
-{
+) -> OpenStream {
     let now = connection.io.borrow().now;
     let (parts, body) = incoming.request.into_parts();
     let method = Method::classify(parts.method.as_str().as_bytes());
@@ -77,16 +66,12 @@ struct Stream {
 }
 
 impl Stream {
-    async fn exchange<S, B>(
+    async fn exchange<S: AppService>(
         &mut self,
         app: &S,
         parts: http1::request::Parts,
         body: RecvStream,
-    ) -> Result<(), ExchangeOutcome>
-    where
-        S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
-        B: MessageBody + 'static,
-    {
+    ) -> Result<(), ExchangeOutcome> {
         let worker = Rc::clone(&self.connection.worker);
         let is_recorded = worker.log_options().is_on();
         let line = is_recorded.then(|| (parts.method.clone(), parts.uri.clone()));
@@ -149,23 +134,19 @@ impl Stream {
     }
 
     /// Calls the App. A panic costs its stream alone.
-    async fn call<S, B>(
+    async fn call<S: AppService>(
         &mut self,
         app: &S,
         mut request: Request,
-    ) -> Result<Response<BoxBody>, ExchangeOutcome>
-    where
-        S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
-        B: MessageBody + 'static,
-    {
+    ) -> Result<Response<BoxBody>, ExchangeOutcome> {
         request.head_mut().peer_addr = self.connection.peer;
         request.extensions_mut().insert(self.connection.transport);
-        let mut outcome = pin!(AssertUnwindSafe(app.call(request)).catch_unwind());
-        let outcome = poll_fn(|cx| match outcome.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+        let mut response = pin!(app::call(app, request));
+        poll_fn(|cx| match response.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Ok(response)),
             Poll::Pending => self.respond.poll_reset(cx).map(|_| Err(ExchangeOutcome::ClientGone)),
-        });
-        outcome.await.map(response_of)
+        })
+        .await
     }
 
     /// Sends the App's response, or another one if the first bytes of its body can't be had.
@@ -179,7 +160,7 @@ impl Stream {
         self.client = permit.as_ref().map_or(self.connection.client, |permit| permit.key);
         let pacer = self.pacer(&response, permit.as_ref());
         let now = self.connection.io.borrow().now;
-        let began = self.open.began();
+        let began = self.open.tracked.exchange.began;
         if let Some(record) = self.open.tracked.record() {
             request_log::record_response(record, &response, began, Instant::now());
         }
@@ -229,7 +210,7 @@ impl Stream {
             head.headers_mut().insert("x-request-id", id);
         }
         self.open.tracked.exchange.status = head.status().as_u16();
-        self.open.start = Some(self.connection.io.borrow().pushed());
+        self.open.start = Some(self.connection.io.borrow().pushed);
         let is_end = source.is_empty();
         let stream = self.respond.send_response(head, is_end).map_err(|_| ExchangeOutcome::ClientGone)?;
         if is_end {
@@ -274,7 +255,7 @@ impl Stream {
             if self.respond.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(ExchangeOutcome::ClientGone));
             }
-            self.wait.poll_overdue(cx, WaitReason::Disk, &mut self.open, source).map(|error| Ok(Err(error)))
+            self.wait.poll_overdue(cx, WaitKind::Disk, &mut self.open, source).map(|error| Ok(Err(error)))
         })
         .await
     }
@@ -315,7 +296,7 @@ impl Stream {
 
     fn log_abort(&mut self, error: &SendError, source: &BodySource) {
         let request = request_log::id_suffix(self.open.tracked.record().map(|record| &*record));
-        let faults = self.connection.worker.files().faults();
+        let faults = self.connection.worker.files.faults();
         log_abort(error, source.file(), faults, &request, || self.connection.who());
     }
 }

@@ -111,7 +111,8 @@ impl CertificateFiles {
             File { path: path.to_owned(), bytes }
         };
         let both = chains.as_slice().iter().zip(keys.as_slice());
-        let pairs: Vec<[File; 2]> = both.map(|(chain, key)| [file(chain), file(key)]).collect();
+        let pairs: Vec<[File; 2]> =
+            both.map(|(chain, key)| [file(chain.as_path()), file(key.as_path())]).collect();
         if !errors.is_empty() {
             return Err(errors);
         }

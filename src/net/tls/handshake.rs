@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::config::Tls;
 use super::session::{Session, VectoredSocket};
-use crate::net::new_connection::NewConnection;
+use crate::net::NewConnection;
 
 /// Why there is no session.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ impl Handshake<'_> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
         let NewConnection { registration, socket, input, .. } = &mut *self.connection;
-        let mut scratch = registration.context().scratch.borrow_mut();
+        let mut scratch = registration.context.scratch.borrow_mut();
         let room = scratch.len().min(READ_MAX);
         match ready!(socket.poll_read_raw(cx, &mut scratch[..room])) {
             Ok(length @ 1..) => {
