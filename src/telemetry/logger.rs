@@ -19,6 +19,9 @@ pub(crate) fn start(config: &Config) {
     if log::set_logger(logger).is_ok() {
         log::set_max_level(logger.current.load().filter());
     }
+    if let Some(renamed) = config.logging.log.renamed_targets() {
+        log::warn!("PAGECAST_LOG has former names of log targets, which the next release ignores: {renamed}");
+    }
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
@@ -60,54 +63,12 @@ fn build(config: &Config) -> env_logger::Logger {
     let mut builder = Builder::new();
     // Libraries log their threads and every frame. A filter that names them overrides this.
     builder.filter_module("actix_server", LevelFilter::Warn).filter_module("h2", LevelFilter::Warn);
-    builder.parse_filters(&with_new_targets(config.logging.log.as_str()));
+    builder.parse_filters(&config.logging.log.to_env_filter());
     if config.logging.log_format == LogFormat::Json {
         builder.format(|line, record| write_json(line, record, Timestamp::now()));
     }
     builder.build()
 }
-
-/// Adds the present targets to a filter that names former ones, in front, so that a filter may still override them.
-fn with_new_targets(filter: &str) -> String {
-    let (directives, pattern) = filter.split_at(filter.find('/').unwrap_or(filter.len()));
-    let mut all: Vec<String> = Vec::new();
-    for directive in directives.split(',').map(str::trim) {
-        let path = directive.strip_prefix("pagecast::").unwrap_or_default();
-        let is_below = |rest: &str| rest.is_empty() || rest.starts_with("::") || rest.starts_with('=');
-        for (former, targets) in FORMER_TARGETS {
-            if let Some(rest) = path.strip_prefix(former).filter(|rest| is_below(rest)) {
-                all.extend(targets.iter().map(|target| format!("pagecast::{target}{rest}")));
-            }
-        }
-    }
-    all.push(directives.to_owned());
-    all.join(",") + pattern
-}
-
-/// Modules that were renamed, and where their log lines come from now. Filters with the former names work for one release.
-const FORMER_TARGETS: &[(&str, &[&str])] = &[
-    ("accept", &["server"]),
-    ("access_log", &["telemetry::access_log"]),
-    ("archive", &["site::archive"]),
-    ("directories", &["site"]),
-    ("error", &["site"]),
-    ("guard", &["limits", "auth", "site"]),
-    ("guard::access", &["auth"]),
-    ("handover", &["lifecycle::handover"]),
-    ("ledger", &["telemetry::metrics"]),
-    ("listen", &["net"]),
-    ("listing", &["site::listing"]),
-    ("ops", &["admin", "telemetry", "sys"]),
-    ("produced", &["site"]),
-    ("reload", &["lifecycle::reload"]),
-    ("reply", &["site"]),
-    ("rules", &["config"]),
-    ("serve", &["site"]),
-    ("tls", &["net::tls"]),
-    ("tree", &["cli"]),
-    ("warmth", &["lifecycle::warmup", "cli"]),
-    ("wire", &["net"]),
-];
 
 /// Writes one line: `{"time":…,"level":…,"target":…,"message":…}`, the time in UTC (RFC 3339).
 fn write_json(out: &mut impl Write, record: &Record<'_>, now: Timestamp) -> io::Result<()> {
@@ -147,30 +108,5 @@ mod tests {
             });
             assert_eq!(line, expected);
         }
-    }
-
-    #[test]
-    fn filters_with_former_targets_select_the_present_ones() {
-        for (filter, expected) in [
-            ("info", "info"),
-            ("warn,pagecast=debug", "warn,pagecast=debug"),
-            ("pagecast::wire", "pagecast::net,pagecast::wire"),
-            (
-                "info, pagecast::wire::http2=trace",
-                "pagecast::net::http2=trace,info, pagecast::wire::http2=trace",
-            ),
-            ("pagecast::wired=debug", "pagecast::wired=debug"),
-            (
-                "pagecast::warmth=off/a,b",
-                "pagecast::lifecycle::warmup=off,pagecast::cli=off,pagecast::warmth=off/a,b",
-            ),
-        ] {
-            assert_eq!(with_new_targets(filter), expected);
-        }
-        let mut builder = Builder::new();
-        let logger = builder.parse_filters(&with_new_targets("off,pagecast::wire=debug")).build();
-        let is_logged =
-            |target| logger.enabled(&Metadata::builder().level(Level::Debug).target(target).build());
-        assert!(is_logged("pagecast::net::http1") && !is_logged("pagecast::site"));
     }
 }
