@@ -1,8 +1,9 @@
-//! What went wrong with files: counted always, told now and then.
+//! Faults of files: always counted, and logged at a limited rate.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,11 @@ use parking_lot::Mutex;
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// A file could not be opened or looked at.
+    /// A file could not be opened, or its metadata not read.
     Open,
-    /// A file may not be read by this process.
+    /// This process may not read a file.
     Denied,
-    /// A file's bytes could not be read to the heap, or for a checksum.
+    /// A file could not be read to the heap, or for a digest.
     Read,
     /// A directory could not be read.
     Directory,
@@ -24,9 +25,9 @@ pub enum Fault {
     Populate,
     /// The disk failed while the kernel sent from a file.
     Send,
-    /// A file could not be mapped, and is sent without.
+    /// A file could not be mapped, and is sent without a mapping.
     Map,
-    /// A file changed while it was sent, so that its response was cut.
+    /// A file changed while it was sent, so that its response was cut off.
     Changed,
     /// No handle came free in time, or the system had none.
     NoHandle,
@@ -34,33 +35,33 @@ pub enum Fault {
     Accept,
 }
 
-/// How often each kind of fault occurred since the start.
+/// Number of faults of each kind since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultCounts([u64; Fault::ALL.len()]);
 
-/// Counts faults, and has the log hear of a file's fault once in a minute, and of few files in a minute: a dying disk under
-/// ten thousand requests a second writes a handful of lines, and then one with how many it did not write.
+/// Counts faults, and logs the fault of a file once a minute, and of few files a minute: a dying disk under ten thousand requests
+/// per second writes a handful of lines, and then one with the number of those left out.
 #[derive(Default)]
 pub(crate) struct Faults {
     counts: [AtomicU64; Fault::ALL.len()],
-    told: Mutex<RecentFaults>,
+    recent: Mutex<RecentFaults>,
     hasher: foldhash::fast::RandomState,
 }
 
-/// What the log was told within the last minute.
+/// The log lines of the last minute.
 #[derive(Default)]
 struct RecentFaults {
-    /// When the log last heard of a fault of something.
-    when: HashMap<u64, Instant>,
+    /// When a fault of a subject was last logged.
+    logged: HashMap<u64, Instant>,
     minutes: [Minute; Fault::ALL.len()],
 }
 
-/// What the log was told of one kind of fault since the minute began.
+/// The log lines of one kind of fault since the minute began.
 #[derive(Clone, Copy, Default)]
 struct Minute {
     began: Option<Instant>,
     lines: u32,
-    untold: u64,
+    suppressed: u64,
 }
 
 impl Fault {
@@ -78,7 +79,7 @@ impl Fault {
         Self::Accept,
     ];
 
-    /// Its name among gauges.
+    /// Name of the kind in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -94,7 +95,7 @@ impl Fault {
         }
     }
 
-    /// How loudly the log hears of it: what the server can go on with is a warning.
+    /// Log level: faults that the server works around are warnings.
     fn level(self) -> Level {
         match self {
             Self::Open | Self::Read | Self::Directory | Self::Populate | Self::Send => Level::Error,
@@ -104,22 +105,22 @@ impl Fault {
 }
 
 impl Faults {
-    /// Counts a fault of `what`, usually a path, and logs `words` unless the log has heard of it within the last minute.
-    pub(crate) fn tell(&self, fault: Fault, what: impl Hash, words: fmt::Arguments<'_>) {
+    /// Counts a fault of `subject`, usually a path, and logs `message` unless the same was logged within the last minute.
+    pub(crate) fn report(&self, fault: Fault, subject: impl Hash, message: fmt::Arguments<'_>) {
         self.counts[fault as usize].fetch_add(1, Ordering::Relaxed);
-        let hash = self.hasher.hash_one((fault, what));
-        if self.told.lock().is_news(fault, hash, Instant::now()) {
-            log::log!(fault.level(), "{words}");
+        let hash = self.hasher.hash_one((fault, subject));
+        if self.recent.lock().is_first(fault, hash, Instant::now()) {
+            log::log!(fault.level(), "{message}");
         }
     }
 
-    /// Logs how many faults the log did not hear of in minutes that are over. Once a second is often enough.
-    pub(crate) fn sum_up(&self, now: Instant) {
-        let sums = self.told.lock().sums(now);
-        for (fault, untold) in sums {
+    /// Logs the number of suppressed lines of minutes that are over. Call it about once a second.
+    pub(crate) fn log_suppressed(&self, now: Instant) {
+        let suppressed = self.recent.lock().take_suppressed(now);
+        for (fault, count) in suppressed {
             log::log!(
                 fault.level(),
-                "{untold} more faults of the kind \"{}\" in the last minute",
+                "{count} more faults of the kind \"{}\" in the last minute",
                 fault.name()
             );
         }
@@ -131,7 +132,7 @@ impl Faults {
 }
 
 impl FaultCounts {
-    /// How often `fault` occurred.
+    /// Number of faults of the kind.
     pub fn of(&self, fault: Fault) -> u64 {
         self.0[fault as usize]
     }
@@ -145,44 +146,34 @@ impl serde::Serialize for FaultCounts {
 }
 
 impl RecentFaults {
-    fn is_news(&mut self, fault: Fault, hash: u64, now: Instant) -> bool {
+    fn is_first(&mut self, fault: Fault, hash: u64, now: Instant) -> bool {
         let is_recent = |then: &Instant| now.saturating_duration_since(*then) < MINUTE;
         let minute = &mut self.minutes[fault as usize];
         if !minute.began.as_ref().is_some_and(is_recent) {
-            // What was not told of the minute before stays to be summed up.
-            *minute = Minute { began: Some(now), lines: 0, untold: minute.untold };
-            self.when.retain(|_, then| is_recent(then));
+            // Lines suppressed in the minute before are still to be counted in the log.
+            *minute = Minute { began: Some(now), lines: 0, suppressed: minute.suppressed };
+            self.logged.retain(|_, then| is_recent(then));
         }
-        if minute.lines >= LINES_IN_MINUTE || self.when.get(&hash).is_some_and(is_recent) {
-            minute.untold += 1;
+        if minute.lines >= LINES_IN_MINUTE || self.logged.get(&hash).is_some_and(is_recent) {
+            minute.suppressed += 1;
             return false;
         }
         minute.lines += 1;
-        // A few for each kind and minute: what is older was let go above.
-        self.when.insert(hash, now);
+        // A few for each kind and minute: older ones were removed above.
+        self.logged.insert(hash, now);
         true
     }
 
-    fn sums(&mut self, now: Instant) -> Vec<(Fault, u64)> {
-        let mut sums = Vec::new();
-        for fault in Fault::ALL {
-            let minute = &mut self.minutes[fault as usize];
-            let is_over = minute.summed_up_before(now);
-            if is_over && minute.untold > 0 {
-                sums.push((fault, std::mem::take(&mut minute.untold)));
-            }
-        }
-        sums
+    /// The number of suppressed lines of each kind whose minute is over, if there were any.
+    fn take_suppressed(&mut self, now: Instant) -> Vec<(Fault, u64)> {
+        let is_over = |began: Instant| now.saturating_duration_since(began) >= MINUTE;
+        let minutes = Fault::ALL.into_iter().zip(&mut self.minutes);
+        let over = minutes.filter(|(_, minute)| minute.suppressed > 0 && minute.began.is_some_and(is_over));
+        over.map(|(fault, minute)| (fault, std::mem::take(&mut minute.suppressed))).collect()
     }
 }
 
-impl Minute {
-    fn summed_up_before(&self, now: Instant) -> bool {
-        self.began.is_some_and(|began| now.saturating_duration_since(began) >= MINUTE)
-    }
-}
-
-/// The kind of an error of the system, `usual` where its code says no more, and whether it is true of the moment only.
+/// The kind of a system error, `usual` if its code says no more, and whether it is a shortage that may pass soon.
 pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
     match code {
         libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN => (Fault::NoHandle, true),
@@ -191,9 +182,14 @@ pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
     }
 }
 
+/// Whether an error means that the process or the system is out of handles or memory, which may pass soon.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| fault_of(code, Fault::Open).1)
+}
+
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Lines of one kind in a minute.
+/// Most lines of one kind in a minute.
 const LINES_IN_MINUTE: u32 = 100;
 
 #[cfg(test)]
@@ -206,7 +202,7 @@ mod tests {
         for (index, fault) in Fault::ALL.into_iter().enumerate() {
             assert_eq!(fault as usize, index);
             for _ in 0..=index {
-                faults.tell(fault, "a", format_args!("a"));
+                faults.report(fault, "a", format_args!("a"));
             }
         }
         let counts = faults.counts();
@@ -219,28 +215,28 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_a_file_is_news_once_in_a_minute() {
-        let (mut told, start) = (RecentFaults::default(), Instant::now());
+    fn a_fault_of_a_file_is_logged_once_a_minute() {
+        let (mut recent, start) = (RecentFaults::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(told.is_news(Fault::Open, 1, start));
-        assert!(!told.is_news(Fault::Open, 1, after(1)));
-        assert!(told.is_news(Fault::Open, 2, after(30)));
-        assert!(told.is_news(Fault::Read, 1 << 8, after(30)), "another kind has minutes of its own");
-        assert!(!told.is_news(Fault::Open, 2, after(61)), "its minute is its own");
-        assert!(told.is_news(Fault::Open, 1, after(61)));
+        assert!(recent.is_first(Fault::Open, 1, start));
+        assert!(!recent.is_first(Fault::Open, 1, after(1)));
+        assert!(recent.is_first(Fault::Open, 2, after(30)));
+        assert!(recent.is_first(Fault::Read, 1 << 8, after(30)), "another kind has minutes of its own");
+        assert!(!recent.is_first(Fault::Open, 2, after(61)), "its minute is its own");
+        assert!(recent.is_first(Fault::Open, 1, after(61)));
     }
 
     #[test]
-    fn many_files_bring_few_lines_little_memory_and_a_sum() {
-        let (mut told, start) = (RecentFaults::default(), Instant::now());
-        let lines = (0..10_000).filter(|&hash| told.is_news(Fault::Open, hash, start)).count();
+    fn faults_of_many_files_give_few_lines_little_memory_and_a_count() {
+        let (mut recent, start) = (RecentFaults::default(), Instant::now());
+        let lines = (0..10_000).filter(|&hash| recent.is_first(Fault::Open, hash, start)).count();
         assert_eq!(lines, LINES_IN_MINUTE as usize);
-        assert!(told.when.len() <= lines);
-        assert_eq!(told.sums(start + Duration::from_secs(59)), []);
-        assert_eq!(told.sums(start + MINUTE), [(Fault::Open, 10_000 - u64::from(LINES_IN_MINUTE))]);
-        assert_eq!(told.sums(start + MINUTE), []);
+        assert!(recent.logged.len() <= lines);
+        assert_eq!(recent.take_suppressed(start + Duration::from_secs(59)), []);
+        assert_eq!(recent.take_suppressed(start + MINUTE), [(Fault::Open, 10_000 - u64::from(LINES_IN_MINUTE))]);
+        assert_eq!(recent.take_suppressed(start + MINUTE), []);
         let later = start + 2 * MINUTE;
-        assert!((0..20_000).filter(|&hash| told.is_news(Fault::Open, hash, later)).count() == lines);
-        assert!(told.when.len() <= lines, "what is older is forgotten");
+        assert!((0..20_000).filter(|&hash| recent.is_first(Fault::Open, hash, later)).count() == lines);
+        assert!(recent.logged.len() <= lines, "older ones are removed");
     }
 }

@@ -1,11 +1,11 @@
-//! What the log was told already.
+//! Log lines that are written once for each subject.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
 
 use parking_lot::Mutex;
 
-/// Things that are worth a line in the log once, and not for every request. Bounded: after many it forgets them all.
+/// Subjects that were logged already. Bounded: after many it forgets them all.
 #[derive(Default)]
 pub(crate) struct OnceLog {
     hashes: Mutex<HashSet<u64>>,
@@ -13,15 +13,15 @@ pub(crate) struct OnceLog {
 }
 
 impl OnceLog {
-    /// Whether `what` is new here.
-    pub(crate) fn is_news(&self, what: impl Hash) -> bool {
-        let hash = self.hasher.hash_one(what);
+    /// Whether `subject` is seen for the first time.
+    pub(crate) fn is_first(&self, subject: impl Hash) -> bool {
+        let hash = self.hasher.hash_one(subject);
         let mut hashes = self.hashes.lock();
-        if hashes.len() >= REMEMBERED {
+        if hashes.len() >= SUBJECTS_MAX {
             hashes.clear();
         }
         hashes.insert(hash)
     }
 }
 
-const REMEMBERED: usize = 4096;
+const SUBJECTS_MAX: usize = 4096;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::config::{Config, ResolvedLimits};
 use crate::files::directory::{self, DirectoryQuery, ReadPermission};
 use crate::files::faults::Faults;
-use crate::files::root::leads_nowhere;
+use crate::files::root::is_missing;
 use crate::files::{Fault, Files};
 use crate::http::client_key::ClientKey;
 use crate::http::query::ListingFormat;
