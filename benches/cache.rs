@@ -9,16 +9,20 @@ use actix_rt::System;
 use actix_web::{App, test};
 use criterion::{Criterion, criterion_group, criterion_main};
 use pagecast::config::policy::rules::Rules;
-use pagecast::config::{Config, DurationSetting, OnOff, ResolvedLimits, Symlinks};
+use pagecast::config::{CachesGroup, Config, DurationSetting, OnOff, ResolvedLimits, Symlinks};
 use pagecast::files::{FileSettings, Files, Lookup, Root};
 use pagecast::http::target::SitePath;
 
 fn settings() -> FileSettings {
     let hour = DurationSetting::hours(1);
     let config = Config {
-        revalidate_after: hour,
-        revalidate_watched_after: hour,
-        watch: OnOff::Off,
+        caches: CachesGroup {
+            revalidate_after: hour,
+            revalidate_watched_after: hour,
+            watch: OnOff::Off,
+            ..CachesGroup::default()
+        }
+        .into(),
         ..Config::default()
     };
     let limits = ResolvedLimits {

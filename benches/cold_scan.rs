@@ -19,7 +19,7 @@ use actix_rt::System;
 use pagecast::config::{ProcessInputs, SystemFileReader, system::system_facts};
 use pagecast::files::storage::Slow;
 use pagecast::lifecycle::reload::ReloadRequests;
-use pagecast::server::run::{Listeners, Signals, serve};
+use pagecast::server::{Listeners, Signals, serve};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 

@@ -15,9 +15,9 @@ use serde_json::json;
 use crate::config::PathGlobs;
 use crate::http::form_encoding;
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::Reloader;
-use crate::lifecycle::warmup::progress::Warmup;
-use crate::lifecycle::warmup::state_dir::aside;
+use crate::lifecycle::reload::{ReloadError, Reloader};
+use crate::lifecycle::warmup::warmer::Warmup;
+use crate::sys::own_thread::run_on_own_thread;
 use crate::sys::service_manager;
 
 /// What there is to operate. Cheap to clone.
@@ -71,7 +71,7 @@ impl OperatorActions {
             Err(reason) => return refuse(StatusCode::BAD_REQUEST, &reason),
         };
         let (files, wanted) = (self.warmth.files(), globs.clone());
-        let found = aside(move || files.forgettable(&wanted)).await;
+        let found = run_on_own_thread(move || files.forgettable(&wanted)).await;
         let Some(found) = found else {
             return refuse(StatusCode::INTERNAL_SERVER_ERROR, "It could not be done. The log says why.");
         };
@@ -91,10 +91,15 @@ impl OperatorActions {
         }
         match self.reloader.reload().await {
             Ok(reloaded) => tell(StatusCode::OK, &reloaded),
-            Err(errors) => {
+            Err(ReloadError::Invalid(errors)) => {
                 let errors: Vec<String> = errors.as_slice().iter().map(ToString::to_string).collect();
                 let sentence = "Nothing has changed: the configuration is wrong.";
                 tell(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "error": sentence, "errors": errors }))
+            }
+            Err(ReloadError::Incomplete(failures)) => {
+                let errors: Vec<String> = failures.iter().map(ToString::to_string).collect();
+                let sentence = "The new configuration is not in effect on every worker.";
+                tell(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": sentence, "errors": errors }))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Wrong tokens, by who showed them: after a few at once, one is looked at every few seconds.
+//! Limits how often one client may present a wrong token: ten at once, then one each six seconds.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,39 +7,42 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::http::client_key::{ClientKey, ClientPrefixes};
+use crate::sys::gcra::{Gcra, Quota, RateClock, SECOND};
 
-/// What is remembered of those who failed. Bounded: of too many at once, those whose time is up soonest are forgotten.
+/// Clients with wrong tokens. Bounded: beyond 1,024 the client whose limit is restored first is forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct FailedTokenAttempts {
-    /// Until when each of them is paying for what failed.
-    clients: Mutex<HashMap<ClientKey, Instant>>,
+    clients: Mutex<HashMap<ClientKey, Gcra>>,
+    clock: RateClock,
 }
 
 impl FailedTokenAttempts {
-    /// Whether a token of whoever is at `peer` is looked at now; otherwise, after which time one is.
-    pub(crate) fn may(&self, peer: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
-        let paid = self.clients.lock().get(&key_of(peer)).copied().unwrap_or(now);
-        match paid.saturating_duration_since(now).checked_sub(EACH * (AT_ONCE - 1)) {
-            None | Some(Duration::ZERO) => Ok(()),
-            Some(wait) => Err(wait),
+    /// Whether a token from `peer` is checked now.
+    ///
+    /// # Errors
+    /// The time after which one is.
+    pub(crate) fn check(&self, peer: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
+        let gcra = self.clients.lock().get(&key_of(peer)).copied().unwrap_or_default();
+        match gcra.wait(self.clock.at(now)) {
+            0 => Ok(()),
+            wait => Err(Duration::from_nanos(wait)),
         }
     }
 
-    /// Whoever is at `peer` has shown a wrong one.
+    /// Counts a wrong token from `peer`.
     pub(crate) fn failed(&self, peer: Option<IpAddr>, now: Instant) {
-        let mut clients = self.clients.lock();
+        let (now, mut clients) = (self.clock.at(now), self.clients.lock());
         if clients.len() >= CLIENTS_MAX {
-            clients.retain(|_, paid| *paid > now);
+            clients.retain(|_, gcra| gcra.left(now, ALLOWED) < ALLOWED.burst());
         }
         if clients.len() >= CLIENTS_MAX {
-            let first = clients.iter().min_by_key(|(_, paid)| **paid).map(|(key, _)| *key);
+            let first = clients.iter().min_by_key(|(_, gcra)| **gcra).map(|(key, _)| *key);
             first.map(|key| clients.remove(&key));
         }
-        let paid = clients.entry(key_of(peer)).or_insert(now);
-        *paid = (*paid).max(now) + EACH;
+        clients.entry(key_of(peer)).or_default().charge_one(now, ALLOWED);
     }
 
-    /// Whoever is at `peer` has shown the right one.
+    /// Forgets the wrong tokens of `peer`: it presented the right one.
     pub(crate) fn succeeded(&self, peer: Option<IpAddr>) {
         self.clients.lock().remove(&key_of(peer));
     }
@@ -49,11 +52,8 @@ fn key_of(peer: Option<IpAddr>) -> ClientKey {
     ClientKey::of(peer, ClientPrefixes { v4: 32, v6: 64 })
 }
 
-/// Wrong tokens of one client that are looked at without a pause.
-const AT_ONCE: u32 = 10;
-
-/// What each of them costs.
-const EACH: Duration = Duration::from_secs(6);
+/// Wrong tokens of one client.
+const ALLOWED: Quota = Quota::new(6 * SECOND, 10);
 
 const CLIENTS_MAX: usize = 1024;
 
@@ -66,18 +66,18 @@ mod tests {
         let attempts = FailedTokenAttempts::default();
         let (now, one, other) = (Instant::now(), "192.0.2.1".parse().ok(), "192.0.2.2".parse().ok());
         for _ in 0..10 {
-            assert_eq!(attempts.may(one, now), Ok(()));
+            assert_eq!(attempts.check(one, now), Ok(()));
             attempts.failed(one, now);
         }
-        let wait = attempts.may(one, now).unwrap_err();
-        assert_eq!(wait, EACH);
-        assert_eq!(attempts.may(other, now), Ok(()));
-        assert_eq!(attempts.may(None, now), Ok(()));
-        assert_eq!(attempts.may(one, now + wait), Ok(()));
+        let wait = attempts.check(one, now).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(6));
+        assert_eq!(attempts.check(other, now), Ok(()));
+        assert_eq!(attempts.check(None, now), Ok(()));
+        assert_eq!(attempts.check(one, now + wait), Ok(()));
         attempts.failed(one, now + wait);
-        assert!(attempts.may(one, now + wait).is_err());
+        assert!(attempts.check(one, now + wait).is_err());
         attempts.succeeded(one);
-        assert_eq!(attempts.may(one, now + wait), Ok(()));
+        assert_eq!(attempts.check(one, now + wait), Ok(()));
     }
 
     #[test]
@@ -89,6 +89,6 @@ mod tests {
             attempts.failed(Some(IpAddr::V4(number.into())), now);
         }
         assert!(attempts.clients.lock().len() <= CLIENTS_MAX);
-        assert!(attempts.may(worst, now).is_err());
+        assert!(attempts.check(worst, now).is_err());
     }
 }

@@ -88,7 +88,7 @@ impl AdminAuth {
     /// The door as it is configured.
     pub(crate) fn new(config: &Config) -> Self {
         let digest = |token: &Secret| Sha256::digest(token.reveal()).into();
-        let token = config.admin_token.given().map(digest);
+        let token = config.listening.admin_token.given().map(digest);
         Self {
             inner: Arc::new(Inner {
                 token,
@@ -141,7 +141,7 @@ impl Inner {
     fn check_token(&self, token: &[u8; 32], asked: &AdminRequest<'_>) -> Result<(), AuthFailure> {
         let shown = asked.authorization.ok_or(AuthFailure::NoToken)?;
         let now = Instant::now();
-        self.attempts.may(asked.peer, now).map_err(|wait| AuthFailure::TooManyAttempts { wait })?;
+        self.attempts.check(asked.peer, now).map_err(|wait| AuthFailure::TooManyAttempts { wait })?;
         let is_right = password(shown).is_some_and(|shown| {
             let shown: [u8; 32] = Sha256::digest(shown).into();
             shown.ct_eq(token).into()
@@ -294,12 +294,16 @@ const COUNTS: [&str; 2] = ["/status", "/metrics"];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Toggle;
+    use crate::config::{ListeningGroup, Toggle};
 
     const TOKEN: &str = "correct-horse-battery";
 
     fn inner(token: Toggle<Secret>) -> Arc<Inner> {
-        AdminAuth::new(&Config { admin_token: token, ..Config::default() }).inner
+        AdminAuth::new(&Config {
+            listening: ListeningGroup { admin_token: token, ..ListeningGroup::default() }.into(),
+            ..Config::default()
+        })
+        .inner
     }
 
     fn asked<'a>(path: &'a str, is_safe: bool) -> AdminRequest<'a> {

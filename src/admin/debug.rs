@@ -14,7 +14,7 @@ use crate::admin::actions::{OperatorActions, globs_of, refuse, tell};
 use crate::config::{shown, table};
 use crate::http::form_encoding;
 use crate::lifecycle::reload::ConfigInEffect;
-use crate::lifecycle::warmup::state_dir::aside;
+use crate::sys::own_thread::run_on_own_thread;
 
 /// Adds the routes to an App.
 pub(super) fn configure(operators: &OperatorActions, app: &mut ServiceConfig) {
@@ -64,7 +64,7 @@ async fn cache(operators: &OperatorActions, request: &HttpRequest, turn: Arc<Sem
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
     };
     let files = operators.warmth.files();
-    let remembered = aside(move || (files.remembered(globs.as_ref(), limit), turn)).await;
+    let remembered = run_on_own_thread(move || (files.remembered(globs.as_ref(), limit), turn)).await;
     match remembered {
         Some((remembered, _turn)) => tell(StatusCode::OK, &remembered),
         None => refuse(StatusCode::INTERNAL_SERVER_ERROR, FAILED),

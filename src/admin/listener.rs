@@ -30,7 +30,7 @@ use crate::admin::authorize::AdminAuth;
 use crate::admin::sampler::Sampler;
 use crate::admin::slots::{AdminSlot, AdminSlots};
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::progress::Warmup;
+use crate::lifecycle::warmup::warmer::Warmup;
 use crate::net::listener::Listener;
 use crate::sys::event_loop::register;
 

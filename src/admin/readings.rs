@@ -18,7 +18,7 @@ use crate::limits::connections::ActivityCounts;
 use crate::net::tls::config::{Tls, TlsCounts};
 use crate::site::directory_jobs::DirectoryJobs;
 use crate::site::https_policy::HttpsPolicy;
-use crate::telemetry::access_log::log::{AccessLog, AccessLogCounts};
+use crate::telemetry::access_log::{counters::AccessLogCounts, log::AccessLog};
 use crate::telemetry::metrics::histogram::HistogramTotals;
 use crate::telemetry::metrics::lookups::LookupCounts;
 use crate::telemetry::metrics::registry::Metrics;
@@ -36,7 +36,7 @@ pub(crate) struct Gauges {
     pub(crate) access: Authenticator,
     pub(crate) directories: DirectoryJobs,
     pub(crate) progress: Arc<WarmupProgress>,
-    pub(crate) ledger: Metrics,
+    pub(crate) metrics: Metrics,
     pub(crate) access_log: AccessLog,
     pub(crate) tls: Option<Tls>,
     pub(crate) reloader: Reloader,
@@ -123,12 +123,12 @@ impl Gauges {
             limits,
             reloads: self.reloader.counts(),
             warming: self.progress.counts(),
-            totals: self.ledger.totals(),
+            totals: self.metrics.totals(),
             access_log: self.access_log.counts(),
             tls: self.tls.as_ref().map(Tls::counts),
             access: self.access.counts(),
-            lookups: self.ledger.lookup_counts(),
-            transfers: self.ledger.transfers_under_way(),
+            lookups: self.metrics.lookup_counts(),
+            transfers: self.metrics.transfer_count(),
             connections: self.guard.connection_counts(),
             activities: self.guard.activities(),
             guard: self.guard.counts(),

@@ -29,8 +29,8 @@ use self::snapshot::{ChartPoint, Recent, Snapshot, troubles};
 use super::readings::Gauges;
 use super::status::Status;
 use crate::admin::slots::AdminSlot;
-use crate::lifecycle::warmup::progress::Warmup;
-use crate::lifecycle::warmup::state_dir::aside;
+use crate::lifecycle::warmup::warmer::Warmup;
+use crate::sys::own_thread::run_on_own_thread;
 
 /// A heart that beats once a second, for all who listen. On the admin thread; every clone is the same.
 #[derive(Clone)]
@@ -92,7 +92,7 @@ impl Sampler {
             }
             drop(listening);
             let (files, begun) = (self.inner.warmth.files(), Instant::now());
-            let Some(busiest) = aside(move || files.busiest(BUSY_FILES)).await else { continue };
+            let Some(busiest) = run_on_own_thread(move || files.busiest(BUSY_FILES)).await else { continue };
             let took = begun.elapsed();
             self.inner.memory.borrow_mut().busy.put(busiest, Instant::now());
             // Where there are millions of names, looking at all of them takes a hundredth of the time at most.
@@ -124,7 +124,7 @@ impl Inner {
         let at_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let at_ms = u64::try_from(at_ms).unwrap_or(u64::MAX);
         memory.note(at_ms, &now);
-        let transfers = if is_heard { self.gauges.ledger.transfers() } else { Vec::new() };
+        let transfers = if is_heard { self.gauges.metrics.transfers() } else { Vec::new() };
         let downloads = memory.downloads.look(transfers, now.at);
         // Who sits down before the next beat does not take this one for new.
         let told = match is_heard {

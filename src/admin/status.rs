@@ -12,7 +12,7 @@ use crate::auth::access::{AccessCounts, CountByMethod};
 use crate::files::FaultCounts;
 use crate::lifecycle::reload::Reloads;
 use crate::lifecycle::warmup::progress::WarmupCounts;
-use crate::telemetry::access_log::log::AccessLogCounts;
+use crate::telemetry::access_log::counters::AccessLogCounts;
 use crate::telemetry::metrics::http2::ProtocolViolation;
 
 /// How the server is, at one moment.
@@ -238,25 +238,25 @@ impl Status {
             http2: Http2Status {
                 connections: totals.http2.connections,
                 streams: totals.http2.streams,
-                connection_streams: gauge(totals.http2.most_streams, config.http2_streams.get()),
-                connection_resets: gauge(totals.http2.most_resets, config.http2_resets.get()),
+                connection_streams: gauge(totals.http2.streams_max, config.http2.http2_streams.get()),
+                connection_resets: gauge(totals.http2.recent_resets_max, config.http2.http2_resets.get()),
                 resets: totals.http2.resets,
             },
             admin_connections: places(readings.admin_connections),
             admin_watches: places(readings.admin_watches),
-            clients: gauge(guard.clients as u64, config.clients.get()),
+            clients: gauge(guard.clients as u64, config.clients.clients.get()),
             handles: HandleStatus {
                 now: files.handles as u64,
                 limit: limits.handles as u64,
                 waits: files.handle_waits,
                 timeouts: files.handle_timeouts,
             },
-            names: gauge(files.names, config.names.get()),
+            names: gauge(files.names, config.caches.names.get()),
             heap_bytes: gauge(files.heap_bytes, limits.heap_bytes),
             mapped_bytes: gauge(files.mapped_bytes, limits.cache_bytes),
             mappings: gauge(files.mappings, limits.mappings as u64),
             directories: gauge(readings.directories, limits.directories as u64),
-            digests: gauge(files.digests, config.digests.get()),
+            digests: gauge(files.digests, config.integrity.digests.get()),
             background: files.background,
             unanswered_probes: files.unanswered_probes,
             process: readings.process,
@@ -271,9 +271,9 @@ impl Status {
                 client_requests_at_once: guard.refused_at_once,
                 client_directories: readings.client_directories_refused,
                 proxy_headers: guard.proxy_headers_refused,
-                malformed_frames: totals.http2.breaches(ProtocolViolation::Malformed),
-                http2_resets: totals.http2.breaches(ProtocolViolation::Resets),
-                http2_frames: totals.http2.breaches(ProtocolViolation::Frames),
+                malformed_frames: totals.http2.violations(ProtocolViolation::Malformed),
+                http2_resets: totals.http2.violations(ProtocolViolation::Resets),
+                http2_frames: totals.http2.violations(ProtocolViolation::Frames),
                 admin_tokens: readings.entry.tokens,
                 admin_attempts: readings.entry.too_many,
                 admin_pages: readings.entry.pages,

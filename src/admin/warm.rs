@@ -17,10 +17,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::config::PathGlobs;
 use crate::http::form_encoding;
-use crate::lifecycle::warmup::progress::Warmup;
 use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, PATH, WarmProgressLine};
-use crate::lifecycle::warmup::state_dir::aside;
 use crate::lifecycle::warmup::walk::{Matches, matches};
+use crate::lifecycle::warmup::warmer::Warmup;
+use crate::sys::own_thread::run_on_own_thread;
 
 /// Adds the route to an App.
 pub(crate) fn configure(warmth: &Warmup, app: &mut ServiceConfig) {
@@ -57,7 +57,7 @@ fn answer(request: &HttpRequest, warmth: &Warmup) -> HttpResponse {
             return refuse(StatusCode::BAD_REQUEST, "A glob is missing, or is none.\n");
         }
     };
-    let Some(turn) = warmth.turn() else {
+    let Some(turn) = warmth.try_acquire() else {
         return refuse(StatusCode::CONFLICT, "Another warming is under way.\n");
     };
     let lines = begin(warmth.clone(), globs, turn);
@@ -99,9 +99,9 @@ async fn work(
     turn: OwnedSemaphorePermit,
     tell: &mpsc::Sender<WarmProgressLine>,
 ) -> WarmProgressLine {
-    let (files, dotfiles, most) = (warmth.files().clone(), warmth.dotfiles(), warmth.most);
+    let (files, dotfiles, most) = (warmth.files().clone(), warmth.dotfiles(), warmth.max_files);
     // The walk goes on where nobody waits for it any more: no other begins before it is over.
-    let walked = aside(move || (matches(&files, &globs, dotfiles, most), turn)).await;
+    let walked = run_on_own_thread(move || (matches(&files, &globs, dotfiles, most), turn)).await;
     let Some((Matches { hot, is_truncated, closed }, turn)) = walked else {
         return WarmProgressLine { is_over: true, closed: 1, ..WarmProgressLine::default() };
     };
@@ -114,7 +114,7 @@ async fn work(
         }
     };
     tokio::select! {
-        () = warmth.fetch(&hot, &turn) => line(true),
+        () = warmth.warm(&hot, &turn) => line(true),
         () = telling => line(true),
     }
 }

@@ -13,7 +13,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
@@ -32,6 +31,7 @@ use crate::http::target::SitePath;
 use crate::limits::attempts::AttemptRate;
 use crate::limits::client_limits::Limits;
 use crate::limits::clients::ClientState;
+use crate::sys::gcra::RateClock;
 
 /// Judges who asks by what the files of secrets say. Cheap to clone; every clone is the same.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ pub(crate) struct Inner {
 
 /// What outlives a reload.
 pub(crate) struct SharedAuthState {
-    pub(super) started: Instant,
+    pub(super) clock: RateClock,
     pub(super) checks: PasswordChecks,
     pub(super) tallies: AuthCounters,
 }
@@ -98,8 +98,8 @@ impl Authenticator {
     /// # Errors
     /// Where no thread can be had for passwords.
     pub fn new(config: &Config, files: &CredentialFiles) -> io::Result<Self> {
-        let checks = PasswordChecks::new(config.password_checks.as_usize())?;
-        let shared = SharedAuthState { started: Instant::now(), checks, tallies: AuthCounters::default() };
+        let checks = PasswordChecks::new(config.access.password_checks.as_usize())?;
+        let shared = SharedAuthState { clock: RateClock::new(), checks, tallies: AuthCounters::default() };
         Ok(Self::with(config, files, Arc::new(shared)))
     }
 
@@ -115,9 +115,9 @@ impl Authenticator {
         }
         let inner = Inner {
             files: files.clone(),
-            index: config.index.as_str().to_owned(),
-            attempts: config.login_attempts.given().map(|rate| AttemptRate::new(*rate)),
-            known: VerifiedPasswords::new(config.password_cache.get()),
+            index: config.site.index.as_str().to_owned(),
+            attempts: config.access.login_attempts.given().map(|rate| AttemptRate::new(*rate)),
+            known: VerifiedPasswords::new(config.access.password_cache.get()),
             shared,
         };
         Self { inner: Arc::new(inner) }
@@ -149,11 +149,11 @@ impl Authenticator {
             tallies.nothing_shown();
             return Err(nothing_shown(choice));
         }
-        let (key, address) = asking.guard.who_asks(asking.request);
+        let (key, address) = asking.guard.requester(asking.request);
         let client = asking.guard.client(key);
         if let Some(seconds) = self.is_limited(&client) {
             tallies.limited();
-            if asking.guard.is_worth_telling(&client) {
+            if asking.guard.may_log(key) {
                 log::warn!("client {key} is refused: it was wrong more often than login_attempts");
             }
             return Err(AccessDenied::TooMany(seconds));
@@ -262,13 +262,13 @@ impl Authenticator {
 
     /// For how many seconds more a client may not try; none where it may.
     fn is_limited(&self, client: &ClientState) -> Option<u64> {
-        let rate = self.inner.attempts.as_ref()?;
-        client.attempts.wait(rate, self.inner.shared.started.elapsed())
+        self.inner.attempts?;
+        client.attempts.wait(self.inner.shared.clock.now())
     }
 
     pub(crate) fn note_wrong(&self, client: &ClientState) {
-        if let Some(rate) = &self.inner.attempts {
-            client.attempts.note_wrong(rate, self.inner.shared.started.elapsed());
+        if let Some(rate) = self.inner.attempts {
+            client.attempts.count_wrong(rate, self.inner.shared.clock.now());
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Passwords: how many are checked at once, and which were right lately.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::{PasswordHash, Passwords};
 use crate::http::credentials::Login;
 use crate::sys::blocking_pool::BlockingPool;
+use crate::sys::random::random_key;
 
 /// Threads that check passwords, and those who wait for one.
 pub(super) struct PasswordChecks {
@@ -45,7 +45,6 @@ pub struct CheckCounts {
 pub(super) struct VerifiedPasswords {
     right: Cache<[u8; 32], Arc<str>>,
     key: [u8; 32],
-    names: RandomState,
 }
 
 /// What is to be done about a check.
@@ -72,7 +71,7 @@ impl VerifiedPasswords {
     pub(super) fn new(time: Duration) -> Self {
         let entries = if time.is_zero() { 0 } else { KNOWN_MAX };
         let right = Cache::builder().max_capacity(entries).time_to_live(time).build();
-        Self { right, key: random_key(), names: RandomState::new() }
+        Self { right, key: random_key() }
     }
 
     /// The name of who logs in, where the password is right. Those who show the same at once wait for one check.
@@ -93,7 +92,7 @@ impl VerifiedPasswords {
         let key = self.digest(&login);
         let found = passwords.get(&login.name).map(|(name, hash)| (Arc::clone(name), Arc::clone(hash)));
         // An unknown name costs what some known one does, and always the same.
-        let stand_in = || passwords.at(self.names.hash_one(&login.name)).cloned();
+        let stand_in = || passwords.at(self.number_of(&login.name)).cloned();
         let (name, hash) = match found {
             Some((name, hash)) => (Some(name), Some(hash)),
             None => (None, stand_in()),
@@ -110,15 +109,27 @@ impl VerifiedPasswords {
     }
 
     fn digest(&self, login: &Login) -> [u8; 32] {
-        let mut mac = match Hmac::<Sha256>::new_from_slice(&self.key) {
-            Ok(mac) => mac,
-            Err(_) => Hmac::new(&Default::default()),
-        };
+        let mut mac = self.mac();
         // The name has no colon in it.
         mac.update(&login.name);
         mac.update(b":");
         mac.update(&login.password);
         mac.finalize().into_bytes().into()
+    }
+
+    /// A number for a name that only this process can compute. No login has the same digest: there is no colon.
+    fn number_of(&self, name: &[u8]) -> u64 {
+        let mut mac = self.mac();
+        mac.update(name);
+        let digest: [u8; 32] = mac.finalize().into_bytes().into();
+        digest.first_chunk().map_or(0, |number| u64::from_ne_bytes(*number))
+    }
+
+    fn mac(&self) -> Hmac<Sha256> {
+        match Hmac::new_from_slice(&self.key) {
+            Ok(mac) => mac,
+            Err(_) => Hmac::new(&Default::default()),
+        }
     }
 }
 
@@ -209,17 +220,6 @@ impl Drop for QueuedCheck<'_> {
     fn drop(&mut self) {
         self.checks.waiting.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// A key that nobody else has: numbers out of the process's random state.
-fn random_key() -> [u8; 32] {
-    let mut key = [0; 32];
-    let states = [RandomState::new(), RandomState::new()];
-    for (index, eight) in key.chunks_exact_mut(8).enumerate() {
-        let number = states[index % 2].hash_one(index);
-        eight.copy_from_slice(&number.to_ne_bytes());
-    }
-    key
 }
 
 /// Names with passwords that are known at once, 150 bytes each.

@@ -31,15 +31,15 @@ use crate::sys::temp_file::{TempFile, clear_up};
 /// served, symbolic links and sidecars themselves are passed over. Reads at most `threads` files at once; each takes some 300 MiB
 /// if it is large.
 pub fn compress(config: &Config, asked: &CompressArgs) -> CommandOutput {
-    let root = match Root::open(config.root.as_path(), config.symlinks) {
+    let root = match Root::open(config.site.root.as_path(), config.site.symlinks) {
         Ok(root) => root,
-        Err(error) => return CommandOutput::no_root(config.root.as_path(), &error),
+        Err(error) => return CommandOutput::no_root(config.site.root.as_path(), &error),
     };
     let pool = match pool(asked.threads) {
         Ok(pool) => pool,
         Err(error) => return CommandOutput::no_threads(&error),
     };
-    let items = walk(&root, config.dotfiles);
+    let items = walk(&root, config.site.dotfiles);
     let mut tally = CompressTotals::default();
     for item in &items {
         if let TreeItemKind::Closed(error) = &item.kind {
@@ -52,7 +52,7 @@ pub fn compress(config: &Config, asked: &CompressArgs) -> CommandOutput {
             tally.fail(&item.path, &error);
         }
     }
-    let jobs = jobs(&items, config.compress_from.get(), &asked.codings, &mut tally);
+    let jobs = jobs(&items, config.compression.compress_from.get(), &asked.codings, &mut tally);
     let progress = CommandProgress::over(jobs.iter().map(|job| job.bytes).sum());
     let work = Work { root: &root, progress: &progress, check: asked.check };
     // One by one, or a thread could be left alone with a row of large ones.

@@ -34,8 +34,8 @@ use crate::http::target::SitePath;
 /// Hidden names and links that the configuration denies are passed over. A path in the document is relative to the root, and
 /// percent-encoded as in a URL if it is not UTF-8. Memory grows with the number of names, not with what is in the files.
 pub fn verify(config: &Config, asked: &VerifyArgs) -> CommandOutput {
-    let root_path = config.root.as_path();
-    let root = match Root::open(root_path, config.symlinks) {
+    let root_path = config.site.root.as_path();
+    let root = match Root::open(root_path, config.site.symlinks) {
         Ok(root) => root,
         Err(error) => return CommandOutput::no_root(root_path, &error),
     };
@@ -43,10 +43,10 @@ pub fn verify(config: &Config, asked: &VerifyArgs) -> CommandOutput {
         Ok(pool) => pool,
         Err(error) => return CommandOutput::no_threads(&error),
     };
-    let items = walk(&root, config.dotfiles);
+    let items = walk(&root, config.site.dotfiles);
     let progress = CommandProgress::over(0);
     let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    let (links, head_bytes) = (config.symlinks, config.head_bytes.get());
+    let (links, head_bytes) = (config.site.symlinks, config.requests.head_bytes.get());
     let check = Check { root: &root, items: &items, links, head_bytes, progress: &progress, files, bytes };
     let mut findings: Vec<Finding> =
         pool.install(|| items.par_iter().with_max_len(16).flat_map_iter(|item| check.item(item)).collect());

@@ -13,9 +13,9 @@ use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, PATH, WarmProgressLine};
 /// Has the server that `config` describes, or the one at the address given, read files into memory, and waits for it. What it
 /// did is told in one line; clean is what found files and read them all.
 pub fn warm(config: &Config, asked: &WarmArgs) -> CommandOutput {
-    let outcome = match (&asked.admin, &config.admin_listen) {
+    let outcome = match (&asked.admin, &config.listening.admin_listen) {
         (Some(address), _) | (None, AdminListen::At(address)) => {
-            ask(address, asked, config.admin_token.given())
+            ask(address, asked, config.listening.admin_token.given())
         }
         (None, AdminListen::Off) => Err("there is no admin listener: PAGECAST_ADMIN_LISTEN=off".to_owned()),
     };

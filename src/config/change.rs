@@ -1,7 +1,7 @@
 //! What becomes of a configuration that is read again while the server runs.
 
 use super::error::shortened;
-use crate::config::settings_table::{Config, KNOBS, Setting};
+use crate::config::settings_table::{Config, SETTINGS, Setting, TakesEffect};
 
 /// A new configuration beside the one in effect.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl ConfigChange {
     pub(crate) fn between(old: &Config, new: Config) -> Self {
         let is_other = |knob: &&Setting| !knob.is_same(old, &new);
         let (applied, postponed): (Vec<_>, Vec<_>) =
-            KNOBS.iter().filter(is_other).partition(|knob| is_live(knob.key));
+            SETTINGS.iter().filter(is_other).partition(|knob| knob.takes_effect == TakesEffect::Live);
         let has_new_rules = old.rules != new.rules;
         let mut config = new;
         for knob in &postponed {
@@ -41,151 +41,25 @@ impl ConfigChange {
     }
 }
 
-/// Whether a change of the knob takes effect without a restart.
-pub(crate) fn is_live(key: &str) -> bool {
-    LIVE.contains(&key)
-}
-
-/// Knobs that change under way. All others stand for sockets, threads, or tables that were made at start to their measure.
-const LIVE: &[&str] = &[
-    "index",
-    "dotfiles",
-    "trailing_slash",
-    "listing",
-    "listing_entries",
-    "archive",
-    "archive_entries",
-    "archive_bytes",
-    "archive_depth",
-    "compress",
-    "compress_from",
-    "compress_to",
-    "etag",
-    "verify",
-    "digest_wait",
-    "cors_origins",
-    "cors_max_age",
-    "cross_origin_resource_policy",
-    "content_security_policy",
-    "strict_transport_security",
-    "referrer_policy",
-    "https_redirect",
-    "https_hosts",
-    "query_filter",
-    "max_connections",
-    "head_timeout",
-    "idle_timeout",
-    "stall_timeout",
-    "linger_timeout",
-    "min_rate",
-    "min_rate_after",
-    "trusted_proxies",
-    "client_field",
-    "client_v4_prefix",
-    "client_v6_prefix",
-    "unlimited_clients",
-    "client_requests",
-    "client_requests_burst",
-    "total_requests",
-    "total_requests_burst",
-    "client_requests_at_once",
-    "client_connections",
-    "rate_client",
-    "rate_client_burst",
-    "rate_connection",
-    "rate_total",
-    "head_bytes",
-    "head_fields",
-    "body_bytes",
-    "handle_wait",
-    "handle_idle",
-    "handle_max_age",
-    "heap_file_bytes",
-    "revalidate_after",
-    "revalidate_watched_after",
-    "disk_timeout",
-    "turn_bytes",
-    "long_rate",
-    "sendfile_from",
-    "drain_delay",
-    "shutdown_timeout",
-    "log",
-    "link_keys_file",
-    "passwords_file",
-    "tokens_file",
-    "login_attempts",
-    "password_cache",
-    "tls_cert",
-    "tls_key",
-    "tls_handshake_timeout",
-    "http2_streams",
-    "http2_resets",
-    "log_format",
-    "access_log",
-    "access_log_format",
-    "access_log_sample",
-    "access_log_slow",
-    "request_ids",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Address, DurationSetting, ListenList, Toggle};
-
-    /// What is made at start to its measure.
-    const NEEDS_A_RESTART: &[&str] = &[
-        "root",
-        "symlinks",
-        "directories_at_once",
-        "background_threads",
-        "digests",
-        "listen",
-        "admin_listen",
-        "defer_accept",
-        "workers",
-        "proxy_protocol",
-        "clients",
-        "handles",
-        "cache_bytes",
-        "heap_bytes",
-        "names",
-        "watch",
-        "watches",
-        "disk_threads",
-        "populate_threads",
-        "upgrade_socket",
-        "upgrade_from",
-        "state_dir",
-        "warm_files",
-        "warm_timeout",
-        "password_checks",
-        "admin_token",
-        "tls_listen",
-        "tls_min_version",
-        "tls_handshakes",
-        "http2",
-        "access_log_queue",
-    ];
-
-    #[test]
-    fn every_knob_is_live_or_needs_a_restart_and_nothing_else_is() {
-        for knob in KNOBS {
-            let is_restarted = NEEDS_A_RESTART.contains(&knob.key);
-            assert!(is_live(knob.key) != is_restarted, "{} is in one of the two lists", knob.key);
-        }
-        for key in LIVE.iter().chain(NEEDS_A_RESTART) {
-            assert!(Setting::by_key(key).is_some(), "{key}");
-        }
-        assert_eq!(LIVE.len() + NEEDS_A_RESTART.len(), KNOBS.len());
-    }
+    use crate::config::{Address, ConnectionsGroup, DurationSetting, ListenList, ListeningGroup, Toggle};
 
     #[test]
     fn what_is_live_is_taken_over_and_what_needs_a_restart_stays() {
         let old = Config::default();
         let new = Config {
-            head_timeout: DurationSetting::seconds(5),
-            listen: Toggle::Given(ListenList::one(Address::Tcp(([127, 0, 0, 1], 1).into()))),
+            connections: ConnectionsGroup {
+                head_timeout: DurationSetting::seconds(5),
+                ..ConnectionsGroup::default()
+            }
+            .into(),
+            listening: ListeningGroup {
+                listen: Toggle::Given(ListenList::one(Address::Tcp(([127, 0, 0, 1], 1).into()))),
+                ..ListeningGroup::default()
+            }
+            .into(),
             ..Config::default()
         };
         let change = ConfigChange::between(&old, new);
@@ -193,7 +67,14 @@ mod tests {
         assert_eq!(keys(&change.applied), ["head_timeout"]);
         assert_eq!(keys(&change.postponed), ["listen"]);
         assert!(!change.has_new_rules);
-        let expected = Config { head_timeout: DurationSetting::seconds(5), ..Config::default() };
+        let expected = Config {
+            connections: ConnectionsGroup {
+                head_timeout: DurationSetting::seconds(5),
+                ..ConnectionsGroup::default()
+            }
+            .into(),
+            ..Config::default()
+        };
         assert_eq!(change.config, expected);
         assert_eq!(change.describe(&old), "head_timeout = 5s (was 10s)");
     }

@@ -17,7 +17,7 @@ use super::nearest::nearest_key;
 use super::path_glob::PathGlobs;
 use super::setting::SettingValue;
 use super::task::{Action, CompressArgs, VerifyArgs, WarmArgs};
-use crate::config::settings_table::{KNOBS, Setting};
+use crate::config::settings_table::{SETTINGS, Setting};
 use crate::http::encoding::Encoding;
 
 /// What the command line asks for.
@@ -91,7 +91,7 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
             (ConfigError::Usage(usage), only(position))
         }
         ErrorKind::InvalidValue if !flag.is_empty() => {
-            let knob = KNOBS.iter().find(|knob| flag == format!("--{}", knob.flag()));
+            let knob = SETTINGS.iter().find(|knob| flag == format!("--{}", knob.flag()));
             let accepted = match (knob, flag) {
                 (Some(knob), _) => knob.accepted(),
                 (None, "--threads") => Count::accepted(&THREADS),
@@ -160,7 +160,7 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
     let given_codings = once(CODINGS, "--codings");
     let given_threads = once(THREADS_FLAG, "--threads");
     let given_admin = once(ADMIN, "--admin");
-    let knobs: Vec<(&'static Setting, OsString)> = KNOBS
+    let knobs: Vec<(&'static Setting, OsString)> = SETTINGS
         .iter()
         .filter_map(|knob| Some((knob, once(knob.key, &format!("--{}", knob.flag()))?)))
         .collect();
@@ -314,7 +314,7 @@ fn warm_command() -> Command {
 }
 
 fn sign_command() -> Command {
-    let keys = KNOBS.iter().filter(|knob| SIGN_KNOBS.contains(&knob.key)).map(flag_of);
+    let keys = SETTINGS.iter().filter(|knob| SIGN_KNOBS.contains(&knob.key)).map(flag_of);
     cli_sign::command().arg(config_flag()).args(keys)
 }
 
@@ -330,12 +330,12 @@ fn threads_flag() -> Arg {
 
 /// The same arguments for every command that takes the whole configuration.
 fn with_knobs(command: Command) -> Command {
-    with_root(command).args(KNOBS.iter().map(flag_of))
+    with_root(command).args(SETTINGS.iter().map(flag_of))
 }
 
 /// For a command that few knobs matter to. All of the configuration is read, whatever sets it.
 fn with_knobs_of(command: Command, keys: &[&str]) -> Command {
-    with_root(command).args(KNOBS.iter().filter(|knob| keys.contains(&knob.key)).map(flag_of))
+    with_root(command).args(SETTINGS.iter().filter(|knob| keys.contains(&knob.key)).map(flag_of))
 }
 
 fn with_root(command: Command) -> Command {
@@ -364,7 +364,7 @@ fn flag_of(knob: &'static Setting) -> Arg {
         .value_parser(ValueParser::os_string())
         .action(ArgAction::Append)
         .allow_negative_numbers(true)
-        .help_heading(knob.group.title())
+        .help_heading(knob.group)
         .help(format!("{} {names}", lines.first().unwrap_or(&"")))
         .long_help(format!("{}\nAccepted: {}\n{names}", lines.join("\n"), knob.accepted()))
 }
@@ -473,7 +473,7 @@ mod tests {
         for arguments in [&["--help"][..], &["serve", "--help"], &["help", "config"]] {
             let Action::Print(text) = read(arguments).0.task else { panic!("no help for {arguments:?}") };
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            for knob in KNOBS {
+            for knob in SETTINGS {
                 let names = format!("[default: {}] [env: {}]", knob.default(), knob.variable());
                 for part in [format!("--{} <{}>", knob.flag(), knob.metavar), names, knob.accepted()] {
                     assert!(text.contains(&part), "{part} in {text}");

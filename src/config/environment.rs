@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::error::ConfigError;
 use super::nearest::nearest_key;
-use crate::config::settings_table::{KNOBS, Setting, VARIABLE_PREFIX};
+use crate::config::settings_table::{SETTINGS, Setting, VARIABLE_PREFIX};
 
 /// The variables that are ours, sorted by what they set; in the order of their names.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub(crate) fn read_environment(
             continue;
         }
         let name = name.to_string_lossy();
-        match KNOBS.iter().find(|knob| knob.variable() == name) {
+        match SETTINGS.iter().find(|knob| knob.variable() == name) {
             Some(knob) => environment.knobs.push((knob, value)),
             None if is_service_link(&name, &value) => {}
             None => errors.push(ConfigError::Unknown {

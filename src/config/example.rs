@@ -2,17 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::change::is_live;
-use crate::config::settings_table::{KNOBS, Setting};
+use crate::config::settings_table::{SETTINGS, Setting, TakesEffect};
 
 /// A TOML file that explains every knob and, once its lines are uncommented, sets every default.
 /// `pagecast config --example` prints it; `config/pagecast.toml` begins with it.
 pub fn example() -> String {
     let mut text = HEAD.to_owned();
     let mut group = None;
-    for knob in KNOBS {
+    for knob in SETTINGS {
         if group != Some(knob.group) {
-            let _ = write!(text, "\n\n## {}\n", knob.group.title());
+            let _ = write!(text, "\n\n## {}\n", knob.group);
             group = Some(knob.group);
         }
         text.push('\n');
@@ -21,7 +20,7 @@ pub fn example() -> String {
         }
         let accepted = knob.accepted();
         let _ = writeln!(text, "# Accepted: {accepted}.");
-        if !is_live(knob.key) {
+        if knob.takes_effect == TakesEffect::Restart {
             text.push_str("# A change needs a restart.\n");
         }
         let _ = writeln!(text, "#{} = {}", knob.key, toml_default(knob));
@@ -61,7 +60,7 @@ mod tests {
     use crate::config::rule_reader::RULE;
     use crate::config::rule_table::read_rules;
     use crate::config::setting::RawValue;
-    use crate::config::{Config, DurationSetting};
+    use crate::config::{Config, ConnectionsGroup, DurationSetting, StoppingGroup};
 
     const SHIPPED: &str = include_str!("../../config/pagecast.toml");
 
@@ -91,7 +90,10 @@ mod tests {
         }
         assert_eq!(config, Config::default());
         let of_knobs = lines.iter().take_while(|line| !line.starts_with("[[rule]]"));
-        assert_eq!(of_knobs.filter(|line| !line.starts_with('#') && !line.is_empty()).count(), KNOBS.len());
+        assert_eq!(
+            of_knobs.filter(|line| !line.starts_with('#') && !line.is_empty()).count(),
+            SETTINGS.len()
+        );
     }
 
     #[test]
@@ -114,8 +116,12 @@ mod tests {
 
     fn spoilt() -> Config {
         Config {
-            drain_delay: DurationSetting::ZERO,
-            stall_timeout: DurationSetting::hours(1),
+            stopping: StoppingGroup { drain_delay: DurationSetting::ZERO, ..StoppingGroup::default() }.into(),
+            connections: ConnectionsGroup {
+                stall_timeout: DurationSetting::hours(1),
+                ..ConnectionsGroup::default()
+            }
+            .into(),
             ..Config::default()
         }
     }

@@ -86,7 +86,7 @@ pub fn settle(config: &Config, facts: &SystemFacts) -> Result<ResolvedLimits, Ve
         sockets: length(reserve.sockets),
         open_files: length(facts.open_files),
         mappings: length((facts.max_map_count / 2).max(MAPPINGS_MIN)),
-        cache_bytes: config.cache_bytes.given().map_or(facts.memory_bytes / 2, |bytes| bytes.get()),
+        cache_bytes: config.caches.cache_bytes.given().map_or(facts.memory_bytes / 2, |bytes| bytes.get()),
         heap_bytes: heap_bytes(config, facts),
         memory_bytes: facts.memory_bytes,
         memory_source: facts.memory_source,
@@ -95,8 +95,8 @@ pub fn settle(config: &Config, facts: &SystemFacts) -> Result<ResolvedLimits, Ve
 
 /// In a small control group less than usual, and always room for one file.
 fn heap_bytes(config: &Config, facts: &SystemFacts) -> u64 {
-    let affordable = || HEAP_BYTES.min(facts.memory_bytes / 4).max(config.heap_file_bytes.get());
-    config.heap_bytes.given().map_or_else(affordable, |bytes| bytes.get())
+    let affordable = || HEAP_BYTES.min(facts.memory_bytes / 4).max(config.caches.heap_file_bytes.get());
+    config.caches.heap_bytes.given().map_or_else(affordable, |bytes| bytes.get())
 }
 
 impl ResolvedLimits {
@@ -110,13 +110,13 @@ impl ResolvedLimits {
         let taken = self.reserve + self.handles + self.max_connections;
         let missing = more.saturating_sub(self.open_files.saturating_sub(taken));
         let left = self.max_connections.saturating_sub(missing);
-        let is_given = config.max_connections.given().is_some();
+        let is_given = config.connections.max_connections.given().is_some();
         if missing > 0 && (is_given || left < length(CONNECTIONS_MIN)) {
             return Err(ConfigError::Conflict(format!(
                 "{more} listening sockets more than PAGECAST_WORKERS={} has need of are taken over, and the limit of {} \
                  open files has no room for them: lower PAGECAST_MAX_CONNECTIONS or PAGECAST_HANDLES by {missing}, \
                  raise the limit (ulimit -n, LimitNOFILE), or keep the workers as many as they were",
-                config.workers, self.open_files
+                config.listening.workers, self.open_files
             )));
         }
         self.max_connections = left;
@@ -131,8 +131,8 @@ fn length(count: u64) -> usize {
 }
 
 fn check_compressed_sizes(config: &Config, errors: &mut Vec<ConfigError>) {
-    let (from, to) = (config.compress_from, config.compress_to);
-    if config.compress.is_on() && to < from {
+    let (from, to) = (config.compression.compress_from, config.compression.compress_to);
+    if config.compression.compress.is_on() && to < from {
         errors.push(ConfigError::Conflict(format!(
             "PAGECAST_COMPRESS_FROM={from} is more than PAGECAST_COMPRESS_TO={to}, so that nothing would be compressed: \
              lower the first or raise the second (or PAGECAST_COMPRESS=off)"
@@ -141,8 +141,8 @@ fn check_compressed_sizes(config: &Config, errors: &mut Vec<ConfigError>) {
 }
 
 fn check_heap(config: &Config, errors: &mut Vec<ConfigError>) {
-    let Auto::Given(all) = config.heap_bytes else { return };
-    let one = config.heap_file_bytes;
+    let Auto::Given(all) = config.caches.heap_bytes else { return };
+    let one = config.caches.heap_file_bytes;
     if all.get() != 0 && all < one {
         errors.push(ConfigError::Conflict(format!(
             "PAGECAST_HEAP_BYTES={all} has no room for a file of PAGECAST_HEAP_FILE_BYTES={one}: raise the first to \
@@ -152,8 +152,8 @@ fn check_heap(config: &Config, errors: &mut Vec<ConfigError>) {
 }
 
 fn check_proxies(config: &Config, errors: &mut Vec<ConfigError>) {
-    let protocol = config.proxy_protocol;
-    if protocol != ProxyProtocol::Off && config.trusted_proxies.is_empty() {
+    let protocol = config.clients.proxy_protocol;
+    if protocol != ProxyProtocol::Off && config.clients.trusted_proxies.is_empty() {
         errors.push(ConfigError::Conflict(format!(
             "PAGECAST_PROXY_PROTOCOL={protocol} is of no use without PAGECAST_TRUSTED_PROXIES: nobody is trusted to say \
              whom he speaks for (or PAGECAST_PROXY_PROTOCOL=off)"
@@ -175,7 +175,7 @@ struct ReservedFiles {
 impl ReservedFiles {
     fn new(config: &Config, facts: &SystemFacts) -> Self {
         let affordable = (facts.open_files / FILES_PER_AUTO_WORKER).clamp(1, WORKERS_MAX);
-        let workers = match config.workers {
+        let workers = match config.listening.workers {
             Auto::Given(workers) => workers.get(),
             Auto::Auto => u64::try_from(facts.cpus).unwrap_or(WORKERS_MAX).clamp(1, affordable),
         };
@@ -190,8 +190,8 @@ impl ReservedFiles {
         let admin_connections = (facts.open_files / 16).clamp(4, ADMIN_CONNECTIONS_MAX);
         let for_workers = workers.saturating_mul(WORKER_FILES).saturating_add(sockets);
         let directories =
-            config.directories_at_once.get().min((facts.open_files / FILES_PER_DIRECTORY).max(1));
-        let state = if config.state_dir.given().is_some() { STATE_FILES } else { 0 };
+            config.directories.directories_at_once.get().min((facts.open_files / FILES_PER_DIRECTORY).max(1));
+        let state = if config.continuity.state_dir.given().is_some() { STATE_FILES } else { 0 };
         let total =
             for_workers.saturating_add(PROCESS_FILES + state + refusals + admin_connections + directories);
         Self { workers, refusals, admin_connections, directories, sockets, total }
@@ -205,13 +205,13 @@ fn share_files(
     reserve: &ReservedFiles,
 ) -> Result<(u64, u64), ConfigError> {
     let rest = facts.open_files.saturating_sub(reserve.total);
-    let handles = config.handles.given().map(|handles| handles.get());
-    let connections = config.max_connections.given().map(|connections| connections.get());
+    let handles = config.open_files.handles.given().map(|handles| handles.get());
+    let connections = config.connections.max_connections.given().map(|connections| connections.get());
     let least = (handles.unwrap_or(HANDLES_MIN)).saturating_add(connections.unwrap_or(CONNECTIONS_MIN));
     if least > rest {
         return Err(too_many(config, facts, reserve, least));
     }
-    let bytes = if config.tls_listen.given().is_some() { TLS_CONNECTION_BYTES } else { CONNECTION_BYTES };
+    let bytes = if config.tls.tls_listen.given().is_some() { TLS_CONNECTION_BYTES } else { CONNECTION_BYTES };
     let affordable = (facts.memory_bytes / 4 / bytes).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
     Ok(match (handles, connections) {
         (Some(handles), Some(connections)) => (handles, connections),
@@ -230,8 +230,8 @@ fn too_many(config: &Config, facts: &SystemFacts, reserve: &ReservedFiles, least
         AUTO => format!("{AUTO} (at least {least})"),
         _ => amount,
     };
-    let handles = named(config.handles.to_string(), HANDLES_MIN);
-    let connections = named(config.max_connections.to_string(), CONNECTIONS_MIN);
+    let handles = named(config.open_files.handles.to_string(), HANDLES_MIN);
+    let connections = named(config.connections.max_connections.to_string(), CONNECTIONS_MIN);
     let (limit, total, workers) = (facts.open_files, reserve.total, reserve.workers);
     let needed = least.saturating_add(total);
     let rest = limit.saturating_sub(total);
@@ -246,7 +246,7 @@ fn too_many(config: &Config, facts: &SystemFacts, reserve: &ReservedFiles, least
         "PAGECAST_HANDLES={handles}, PAGECAST_MAX_CONNECTIONS={connections} and a reserve of {total} \
          (PAGECAST_WORKERS={}: {workers}) need {needed} open files, and the limit is {limit}: {fits}; \
          or raise the limit (ulimit -n, LimitNOFILE){fewer_workers}",
-        config.workers
+        config.listening.workers
     ))
 }
 
@@ -303,7 +303,10 @@ const TLS_CONNECTION_BYTES: u64 = 96 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ByteCount, Count, OnOff};
+    use crate::config::{
+        ByteCount, CachesGroup, ClientsGroup, CompressionGroup, ConnectionsGroup, Count, ListeningGroup,
+        OnOff, OpenFilesGroup,
+    };
 
     fn facts(open_files: u64) -> SystemFacts {
         SystemFacts {
@@ -318,7 +321,15 @@ mod tests {
 
     fn config(handles: Option<u64>, connections: Option<u64>) -> Config {
         let given = |amount: Option<u64>| amount.map_or(Auto::Auto, |amount| Auto::Given(Count::of(amount)));
-        Config { handles: given(handles), max_connections: given(connections), ..Config::default() }
+        Config {
+            open_files: OpenFilesGroup { handles: given(handles), ..OpenFilesGroup::default() }.into(),
+            connections: ConnectionsGroup {
+                max_connections: given(connections),
+                ..ConnectionsGroup::default()
+            }
+            .into(),
+            ..Config::default()
+        }
     }
 
     #[test]
@@ -393,7 +404,10 @@ mod tests {
             (2, 4_096, Some(9), 9),
         ] {
             let workers_given = given.map_or(Auto::Auto, |count| Auto::Given(Count::of(count)));
-            let config = Config { workers: workers_given, ..Config::default() };
+            let config = Config {
+                listening: ListeningGroup { workers: workers_given, ..ListeningGroup::default() }.into(),
+                ..Config::default()
+            };
             let facts = SystemFacts { cpus, ..facts(open_files) };
             assert_eq!(
                 settle(&config, &facts).map(|limits| limits.workers),
@@ -435,7 +449,11 @@ mod tests {
         let limits = settle(&Config::default(), &facts(1_024)).expect("it fits");
         assert_eq!(limits.mappings, 32_765);
         assert_eq!(limits.cache_bytes, 4 << 30);
-        let config = Config { cache_bytes: Auto::Given(ByteCount::bytes(0)), ..Config::default() };
+        let config = Config {
+            caches: CachesGroup { cache_bytes: Auto::Given(ByteCount::bytes(0)), ..CachesGroup::default() }
+                .into(),
+            ..Config::default()
+        };
         assert_eq!(settle(&config, &facts(1_024)).map(|limits| limits.cache_bytes), Ok(0));
     }
 
@@ -452,7 +470,14 @@ mod tests {
 
     #[test]
     fn a_heap_that_cannot_hold_one_file_is_refused_unless_it_is_off() {
-        let config = |bytes| Config { heap_bytes: Auto::Given(ByteCount::bytes(bytes)), ..Config::default() };
+        let config = |bytes| Config {
+            caches: CachesGroup {
+                heap_bytes: Auto::Given(ByteCount::bytes(bytes)),
+                ..CachesGroup::default()
+            }
+            .into(),
+            ..Config::default()
+        };
         assert!(settle(&config(0), &facts(1_024)).is_ok());
         assert!(settle(&config(16 << 10), &facts(1_024)).is_ok());
         let errors = settle(&config(1_024), &facts(1_024)).expect_err("too small");
@@ -463,19 +488,38 @@ mod tests {
     #[test]
     fn a_proxy_protocol_that_nobody_is_trusted_to_speak_is_refused() {
         for proxy_protocol in [ProxyProtocol::On, ProxyProtocol::Require] {
-            let config = Config { proxy_protocol, ..Config::default() };
+            let config = Config {
+                clients: ClientsGroup { proxy_protocol, ..ClientsGroup::default() }.into(),
+                ..Config::default()
+            };
             let errors = settle(&config, &facts(1_024)).expect_err("nobody is trusted");
             let text = errors.iter().map(ToString::to_string).collect::<String>();
             assert!(text.contains("is of no use without PAGECAST_TRUSTED_PROXIES"), "{text}");
             let trusted_proxies = "unix".parse().expect("a list");
-            assert!(settle(&Config { trusted_proxies, ..config }, &facts(1_024)).is_ok());
+            assert!(
+                settle(
+                    &Config {
+                        clients: ClientsGroup { trusted_proxies, ..config.clients.as_ref().clone() }.into(),
+                        ..config
+                    },
+                    &facts(1_024)
+                )
+                .is_ok()
+            );
         }
     }
 
     #[test]
     fn bounds_of_compressing_that_leave_nothing_between_them_are_refused_unless_it_is_off() {
-        let config =
-            |compress, to| Config { compress, compress_to: ByteCount::bytes(to), ..Config::default() };
+        let config = |compress, to| Config {
+            compression: CompressionGroup {
+                compress,
+                compress_to: ByteCount::bytes(to),
+                ..CompressionGroup::default()
+            }
+            .into(),
+            ..Config::default()
+        };
         assert!(settle(&config(OnOff::On, 1_024), &facts(1_024)).is_ok());
         assert!(settle(&config(OnOff::Off, 1_023), &facts(1_024)).is_ok());
         let errors = settle(&config(OnOff::On, 1_023), &facts(1_024)).expect_err("nothing between");

@@ -21,7 +21,7 @@ use super::setting::RawValue;
 use super::task::Action;
 use crate::config::credential_files::{CredentialFiles, CredentialPaths};
 use crate::config::file_reader::FileReader;
-use crate::config::settings_table::{Config, KNOBS, Setting};
+use crate::config::settings_table::{Config, SETTINGS, Setting};
 use crate::config::toggle::Toggle;
 use crate::http::redirects::{REDIRECTS_FILE, RedirectLineError, Redirects};
 
@@ -210,7 +210,7 @@ impl ConfigDraft {
     fn take_rules(&mut self) {
         for ReadRule { origin, mut rule, max_age_is_open } in mem::take(&mut self.rules) {
             if let Some(Toggle::Given(policy)) = rule.effects.cors.as_mut().filter(|_| max_age_is_open) {
-                Arc::make_mut(policy).max_age = self.config.cors_max_age.get();
+                Arc::make_mut(policy).max_age = self.config.security.cors_max_age.get();
             }
             self.origins.rules.push(origin);
             self.config.rules.push(rule);
@@ -222,9 +222,9 @@ impl ConfigDraft {
         for (rule, origin) in self.config.rules.iter().zip(&self.origins.rules) {
             let Some(access) = &rule.effects.access else { continue };
             let wanted = [
-                (access.ways.link, "link", "link_keys_file", &self.config.link_keys_file),
-                (access.ways.bearer, "bearer", "tokens_file", &self.config.tokens_file),
-                (access.ways.basic, "basic", "passwords_file", &self.config.passwords_file),
+                (access.ways.link, "link", "link_keys_file", &self.config.access.link_keys_file),
+                (access.ways.bearer, "bearer", "tokens_file", &self.config.access.tokens_file),
+                (access.ways.basic, "basic", "passwords_file", &self.config.access.passwords_file),
             ];
             for (_, way, key, _) in
                 wanted.into_iter().filter(|(is_wanted, _, _, file)| *is_wanted && file.given().is_none())
@@ -260,7 +260,7 @@ impl ConfigDraft {
 
     fn check_root(&mut self, disk: &dyn FileReader) {
         let Some(knob) = Setting::by_key("root").filter(|_| self.is_sound(&["root"])) else { return };
-        let root = self.config.root.clone();
+        let root = self.config.site.root.clone();
         let reason = match disk.is_directory(root.as_path()) {
             Ok(true) => return,
             Ok(false) => "is not a directory".to_owned(),
@@ -281,7 +281,7 @@ impl ConfigDraft {
         if !self.is_sound(&["root"]) {
             return Arc::default();
         }
-        read_redirects(self.config.root.as_path(), disk).unwrap_or_else(|errors| {
+        read_redirects(self.config.site.root.as_path(), disk).unwrap_or_else(|errors| {
             self.errors.extend(errors);
             Arc::default()
         })
@@ -298,7 +298,7 @@ impl ConfigDraft {
 
     /// That traffic can come in somewhere.
     fn check_doors(&mut self, facts: &SystemFacts) {
-        let Config { listen, tls_listen, .. } = &self.config;
+        let (listen, tls_listen) = (&self.config.listening.listen, &self.config.tls.tls_listen);
         let is_shut = *listen == Toggle::Off && *tls_listen == Toggle::Off && facts.inherited == 0;
         if is_shut && self.is_sound(&["listen", "tls_listen"]) {
             self.errors.push(ConfigError::Conflict(NO_DOOR.to_owned()));
@@ -306,10 +306,10 @@ impl ConfigDraft {
     }
 
     fn check_listeners(&mut self) {
-        let AdminListen::At(admin) = &self.config.admin_listen else { return };
+        let AdminListen::At(admin) = &self.config.listening.admin_listen else { return };
         if self.is_sound(&["admin_listen", "admin_token"])
             && !admin.is_of_this_machine()
-            && self.config.admin_token == Toggle::Off
+            && self.config.listening.admin_token == Toggle::Off
         {
             self.errors.push(ConfigError::Conflict(unguarded(admin)));
         }
@@ -320,7 +320,7 @@ impl ConfigDraft {
             self.errors.push(ConfigError::Conflict(format!(
                 "PAGECAST_LISTEN={} and PAGECAST_ADMIN_LISTEN={admin} both want {admin}: give them different \
                  addresses, or turn the admin listener off",
-                self.config.listen
+                self.config.listening.listen
             )));
         }
     }
@@ -334,7 +334,7 @@ impl ConfigDraft {
             self.errors.extend(errors);
             ResolvedLimits::default()
         });
-        for knob in KNOBS.iter().filter(|knob| knob.default() == AUTO) {
+        for knob in SETTINGS.iter().filter(|knob| knob.default() == AUTO) {
             if knob.value(&self.config) == AUTO {
                 self.origins.derive(knob.key);
             }
@@ -348,14 +348,15 @@ const NO_DOOR: &str =
 
 fn tls_conflicts(config: &Config) -> Vec<String> {
     let mut conflicts = Vec::new();
-    let (listen, chains, keys) = (&config.tls_listen, config.tls_cert.given(), config.tls_key.given());
+    let (listen, chains, keys) =
+        (&config.tls.tls_listen, config.tls.tls_cert.given(), config.tls.tls_key.given());
     let addresses = config.tls_addresses();
     for address in addresses.iter().filter(|address| !address.is_chosen_by_the_system()) {
-        let is_admin = matches!(&config.admin_listen, AdminListen::At(admin) if admin == address);
+        let is_admin = matches!(&config.listening.admin_listen, AdminListen::At(admin) if admin == address);
         let is_plain = config.cleartext_addresses().contains(address);
         let other = match (is_plain, is_admin) {
-            (true, _) => format!("PAGECAST_LISTEN={}", config.listen),
-            (_, true) => format!("PAGECAST_ADMIN_LISTEN={}", config.admin_listen),
+            (true, _) => format!("PAGECAST_LISTEN={}", config.listening.listen),
+            (_, true) => format!("PAGECAST_ADMIN_LISTEN={}", config.listening.admin_listen),
             _ => continue,
         };
         conflicts.push(format!(
@@ -492,10 +493,10 @@ mod tests {
         let loaded = try_load(&["--stall-timeout=3s"], variables, file).expect("all is right");
         let (config, origins) = (&loaded.config, &loaded.origins);
         for (key, value, expected, origin) in [
-            ("linger_timeout", config.linger_timeout, 2, "default"),
-            ("idle_timeout", config.idle_timeout, 1, "c.toml:2"),
-            ("head_timeout", config.head_timeout, 2, "environment PAGECAST_HEAD_TIMEOUT"),
-            ("stall_timeout", config.stall_timeout, 3, "flag --stall-timeout"),
+            ("linger_timeout", config.connections.linger_timeout, 2, "default"),
+            ("idle_timeout", config.connections.idle_timeout, 1, "c.toml:2"),
+            ("head_timeout", config.connections.head_timeout, 2, "environment PAGECAST_HEAD_TIMEOUT"),
+            ("stall_timeout", config.connections.stall_timeout, 3, "flag --stall-timeout"),
         ] {
             assert_eq!(value, DurationSetting::seconds(expected), "{key}");
             assert_eq!(origins.of(key).to_string(), origin, "{key}");
@@ -505,7 +506,7 @@ mod tests {
     #[test]
     fn a_flag_for_the_file_beats_the_variable() {
         let loaded = try_load(&["--config", "c.toml"], &[("PAGECAST_CONFIG", "absent")], "names = 99");
-        assert_eq!(loaded.expect("the variable is overruled").config.names, Count::of(99));
+        assert_eq!(loaded.expect("the variable is overruled").config.caches.names, Count::of(99));
     }
 
     #[test]
@@ -513,13 +514,13 @@ mod tests {
         let file = "watch = false\nworkers = 4\nbody_bytes = 100\ncache_bytes = '1GiB'\ndrain_delay = 0\n\
                     listen = ['127.0.0.1:1', 'unix:/s']\nhandles = 'auto'\nadmin_listen = 'off'";
         let config = try_load(&["--config=c.toml"], &[], file).expect("all is right").config;
-        assert_eq!(config.watch, OnOff::Off);
-        assert_eq!(config.workers, Auto::Given(Count::of(4)));
-        assert_eq!(config.body_bytes, ByteCount::bytes(100));
-        assert_eq!(config.cache_bytes, Auto::Given(ByteCount::gib(1)));
-        assert_eq!(config.drain_delay, DurationSetting::ZERO);
-        assert_eq!(config.listen.to_string(), "127.0.0.1:1,unix:/s");
-        assert_eq!(config.admin_listen, AdminListen::Off);
+        assert_eq!(config.caches.watch, OnOff::Off);
+        assert_eq!(config.listening.workers, Auto::Given(Count::of(4)));
+        assert_eq!(config.requests.body_bytes, ByteCount::bytes(100));
+        assert_eq!(config.caches.cache_bytes, Auto::Given(ByteCount::gib(1)));
+        assert_eq!(config.stopping.drain_delay, DurationSetting::ZERO);
+        assert_eq!(config.listening.listen.to_string(), "127.0.0.1:1,unix:/s");
+        assert_eq!(config.listening.admin_listen, AdminListen::Off);
     }
 
     #[test]

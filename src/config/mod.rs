@@ -1,6 +1,6 @@
 //! Every knob: its names, unit, default, bounds and meaning, and how its value is found.
 //!
-//! [`KNOBS`] is the one table; `--help`, `pagecast config`, the messages of errors and `config/pagecast.toml` are all
+//! [`SETTINGS`] is the one table; `--help`, `pagecast config`, the messages of errors and `config/pagecast.toml` are all
 //! made from it or checked against it. [`load()`] lays the layers over one another: flags beat the environment,
 //! which beats the file, which beats the defaults. [`limits`] then settles what was left open. Beside the knobs the file
 //! has rules ([`Rule`]) for parts of the site.
@@ -89,7 +89,12 @@ pub use rule::{Rule, RuleEffects};
 pub use secret::Secret;
 pub use security_header::{ReferrerPolicy, TransportSecurity};
 pub use setting::{SettingValue, TomlForms, ValueError};
-pub use settings_table::{Config, KNOBS, Setting, SettingGroup};
+pub use settings_table::{
+    AccessGroup, CachesGroup, ClientsGroup, CompressionGroup, Config, ConnectionsGroup, ContinuityGroup,
+    DirectoriesGroup, Http2Group, IntegrityGroup, ListeningGroup, LoggingGroup, OpenFilesGroup, RatesGroup,
+    RequestsGroup, SETTINGS, SecurityGroup, SendingGroup, Setting, SiteGroup, StoppingGroup, TakesEffect,
+    TlsGroup,
+};
 pub use show::show;
 pub(crate) use show::{shown, table};
 pub use site_file::SiteFile;

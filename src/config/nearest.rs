@@ -1,10 +1,10 @@
 //! The known name that a misspelt one was meant to be.
 
-use crate::config::settings_table::KNOBS;
+use crate::config::settings_table::SETTINGS;
 
 /// The key, of a knob or one of `others`, that is nearest to `name`, whatever style `name` is written in.
 pub(crate) fn nearest_key(name: &str, others: &[&'static str]) -> &'static str {
-    let keys = others.iter().copied().chain(KNOBS.iter().map(|knob| knob.key));
+    let keys = others.iter().copied().chain(SETTINGS.iter().map(|knob| knob.key));
     nearest_of(name, keys)
 }
 

@@ -1,4 +1,4 @@
-//! The table of all knobs.
+//! The table of all settings.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,12 +27,14 @@ use crate::config::security_header::{ReferrerPolicy, TransportSecurity};
 use crate::config::toggle::Toggle;
 use crate::http::cors::CorsPolicy;
 
-/// One row of the table: a knob without its value.
+/// One row of the table: a setting without its value.
 pub struct Setting {
     /// Its name in the file and as a field of [`Config`]; the other names follow from it.
     pub key: &'static str,
-    /// The heading under which it is explained.
-    pub group: SettingGroup,
+    /// Title of its group.
+    pub group: &'static str,
+    /// Whether a reload changes it.
+    pub takes_effect: TakesEffect,
     /// The TOML types that its value may have beside a string.
     pub forms: TomlForms,
     /// The word for its value in `--help`.
@@ -48,7 +50,7 @@ pub struct Setting {
 impl Setting {
     /// Finds a knob by its key.
     pub fn by_key(key: &str) -> Option<&'static Self> {
-        KNOBS.iter().find(|knob| knob.key == key)
+        SETTINGS.iter().find(|knob| knob.key == key)
     }
 
     /// The name of its variable, as in `PAGECAST_HEAD_TIMEOUT`.
@@ -104,126 +106,89 @@ impl Setting {
 
 impl fmt::Debug for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Knob").field(&self.key).finish()
+        f.debug_tuple("Setting").field(&self.key).finish()
     }
 }
 
 /// What the name of every variable of ours begins with.
 pub(crate) const VARIABLE_PREFIX: &str = "PAGECAST_";
 
-/// Headings over the knobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SettingGroup {
-    /// What is served.
-    Site,
-    /// What stands for a directory without an index.
-    Directories,
-    /// How bodies are compressed.
-    Encodings,
-    /// Entity tags and checksums.
-    Integrity,
-    /// What browsers and strangers are told and denied.
-    Security,
-    /// Who may have what.
-    Access,
-    /// Where it is served, and by how many.
-    Listening,
-    /// Encrypted connections.
-    Tls,
-    /// HTTP/2.
-    Http2,
-    /// How many clients, and for how long.
-    Connections,
-    /// Who a client is.
-    Clients,
-    /// How much each client may have.
-    Rates,
-    /// How much of a request is read.
-    Requests,
-    /// Open files.
-    Handles,
-    /// What is remembered of files.
-    Caches,
-    /// How bodies reach the socket.
-    Sending,
-    /// What happens on a signal.
-    Stopping,
-    /// What outlives a process.
-    Continuity,
-    /// What is told.
-    Logging,
+/// When a change of a setting takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakesEffect {
+    /// On a reload of the configuration.
+    Live,
+    /// At the next start: sockets, threads or tables were made from it.
+    Restart,
 }
 
-impl SettingGroup {
-    /// The heading in words.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Site => "Site",
-            Self::Directories => "Directories",
-            Self::Encodings => "Content codings",
-            Self::Integrity => "Integrity",
-            Self::Security => "Security",
-            Self::Access => "Access",
-            Self::Listening => "Listening",
-            Self::Tls => "TLS",
-            Self::Http2 => "HTTP/2",
-            Self::Connections => "Connections",
-            Self::Clients => "Clients",
-            Self::Rates => "Rates",
-            Self::Requests => "Requests",
-            Self::Handles => "Open files",
-            Self::Caches => "Caches",
-            Self::Sending => "Reading and sending",
-            Self::Stopping => "Stopping",
-            Self::Continuity => "Continuity",
-            Self::Logging => "Logging",
-        }
-    }
-}
+/// Declares the groups, [`Config`], their defaults and [`SETTINGS`] from one table.
+macro_rules! settings {
+    ($(
+        #[doc = $group_doc:literal]
+        $group:ident: $Group:ident = $title:literal { $(
+            $(#[doc = $doc:literal])+
+            $takes_effect:ident $key:ident: $type:ty = $default:expr $(, in $bounds:expr)?;
+        )+ }
+    )+) => {
+        $(
+            #[doc = $group_doc]
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $Group {$(
+                $(#[doc = $doc])+
+                #[doc = concat!("\n\nDefault: `", stringify!($default), "`.")]
+                $(#[doc = concat!("\n\nBounds: `", stringify!($bounds), "`.")])?
+                pub $key: $type,
+            )+}
 
-/// Makes [`Config`], its `Default` and [`KNOBS`] of one table.
-macro_rules! knobs {
-    ($($group:ident { $(
-        $(#[doc = $doc:literal])+
-        $key:ident: $type:ty = $default:expr $(, in $bounds:expr)?;
-    )+ })+) => {
-        /// Every knob's value: the one place for tuning numbers.
-        #[derive(Debug, Clone, PartialEq)]
-        pub struct Config {$($(
-            $(#[doc = $doc])+
-            #[doc = concat!("\n\nDefault: `", stringify!($default), "`.")]
-            $(#[doc = concat!("\n\nBounds: `", stringify!($bounds), "`.")])?
-            pub $key: $type,
-        )+)+
-            /// What holds for parts of the site, the first that says something before the others: the `[[rule]]` tables
-            /// of the file, which no variable and no flag can give.
+            impl Default for $Group {
+                fn default() -> Self {
+                    Self { $($key: $default,)+ }
+                }
+            }
+        )+
+
+        /// Values of all settings. Cheap to clone: the groups are shared.
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct Config {
+            $(
+                #[doc = $group_doc]
+                pub $group: Arc<$Group>,
+            )+
+            /// The `[[rule]]` tables of the configuration file, in their order: settings for parts of the site.
             pub rules: Vec<Rule>,
         }
 
-        impl Default for Config {
-            fn default() -> Self {
-                Self {$($($key: $default,)+)+ rules: Vec::new() }
-            }
-        }
-
-        /// All knobs, group by group.
-        pub static KNOBS: &[Setting] = &[$($(
+        /// All settings, group by group.
+        pub static SETTINGS: &[Setting] = &[$($(
             Setting {
                 key: stringify!($key),
-                group: SettingGroup::$group,
+                group: $title,
+                takes_effect: takes_effect!($takes_effect),
                 forms: <$type as SettingValue>::FORMS,
                 metavar: <$type as SettingValue>::METAVAR,
                 doc: concat!($($doc, "\n"),+),
                 accepted: || <$type as SettingValue>::accepted(&bounds!($($bounds)?)),
-                value: |config| config.$key.to_string(),
+                value: |config| config.$group.$key.to_string(),
                 read: |config, raw| {
-                    config.$key = raw.read::<$type>(&bounds!($($bounds)?))?;
+                    Arc::make_mut(&mut config.$group).$key = raw.read::<$type>(&bounds!($($bounds)?))?;
                     Ok(())
                 },
-                copy: |config, from| config.$key = from.$key.clone(),
-                is_same: |one, other| one.$key == other.$key,
+                copy: |config, from| {
+                    Arc::make_mut(&mut config.$group).$key = from.$group.$key.clone();
+                },
+                is_same: |one, other| one.$group.$key == other.$group.$key,
             },
         )+)+];
+    };
+}
+
+macro_rules! takes_effect {
+    (live) => {
+        TakesEffect::Live
+    };
+    (restart) => {
+        TakesEffect::Restart
     };
 }
 
@@ -236,416 +201,453 @@ macro_rules! bounds {
     };
 }
 
-knobs! {
-    Site {
+settings! {
+    /// What is served.
+    site: SiteGroup = "Site" {
         /// Directory that is served.
         /// A relative path starts at the working directory. It must exist at start.
-        root: RootPath = RootPath::new("static");
+        restart root: RootPath = RootPath::new("static");
 
         /// File that answers for its directory.
-        index: IndexName = IndexName::usual();
+        live index: IndexName = IndexName::usual();
 
         /// Symbolic links that are followed: those that end inside the root, or none.
-        symlinks: Symlinks = Symlinks::Inside;
+        restart symlinks: Symlinks = Symlinks::Inside;
 
         /// Whether names that begin with a dot are served; `.well-known` always is.
-        dotfiles: Dotfiles = Dotfiles::Deny;
+        live dotfiles: Dotfiles = Dotfiles::Deny;
 
         /// What the slash at the end of a path means.
         /// add: /directory is redirected to /directory/. remove: /directory/ to /directory. ignore: both answer.
-        trailing_slash: TrailingSlash = TrailingSlash::Add;
+        live trailing_slash: TrailingSlash = TrailingSlash::Add;
     }
-    Directories {
+
+    /// Responses for directories without an index: listings and archives.
+    directories: DirectoriesGroup = "Directory listings and archives" {
         /// Whether a directory without an index is listed. A rule of the file may say otherwise for a part of the site.
-        listing: OnOff = OnOff::Off;
+        live listing: OnOff = OnOff::Off;
 
         /// Entries of a directory that are listed; what is beyond them is left out, and said to be.
-        listing_entries: Count = Count::of(200_000), in Count::of(1)..=Count::of(10_000_000);
+        live listing_entries: Count = Count::of(200_000), in Count::of(1)..=Count::of(10_000_000);
 
         /// Whether a directory that may be listed may be downloaded as an archive as well, even one with an index.
-        archive: OnOff = OnOff::On;
+        live archive: OnOff = OnOff::On;
 
         /// Most files and directories in one archive.
-        archive_entries: Count = Count::of(100_000), in Count::of(1)..=Count::of(10_000_000);
+        live archive_entries: Count = Count::of(100_000), in Count::of(1)..=Count::of(10_000_000);
 
         /// Most bytes of files in one archive.
-        archive_bytes: ByteCount = ByteCount::gib(64), in ByteCount::bytes(0)..=ByteCount::bytes(1 << 60);
+        live archive_bytes: ByteCount = ByteCount::gib(64), in ByteCount::bytes(0)..=ByteCount::bytes(1 << 60);
 
         /// Levels of directories in one archive.
-        archive_depth: Count = Count::of(32), in Count::of(1)..=Count::of(255);
+        live archive_depth: Count = Count::of(32), in Count::of(1)..=Count::of(255);
 
         /// Listings and archives under way at once. Further archives are told to come back; further listings wait a second first.
         /// A single client has no more than a quarter of them, and one at least.
         /// Never more than one for each 32 files that the process may open.
         /// One in four is kept for listings: archives do not take it.
-        directories_at_once: Count = Count::of(32), in Count::of(1)..=Count::of(10_000);
+        restart directories_at_once: Count = Count::of(32), in Count::of(1)..=Count::of(10_000);
     }
-    Encodings {
+
+    /// Compression of response bodies.
+    compression: CompressionGroup = "Compression" {
         /// Whether text-like files without a compressed sidecar are compressed, once and in the background.
-        compress: OnOff = OnOff::On;
+        live compress: OnOff = OnOff::On;
 
         /// Smallest file that is compressed, in the background and by `pagecast compress`.
-        compress_from: ByteCount = ByteCount::kib(1), in ByteCount::bytes(1)..=ByteCount::gib(1);
+        live compress_from: ByteCount = ByteCount::kib(1), in ByteCount::bytes(1)..=ByteCount::gib(1);
 
         /// Largest file that is compressed in the background.
-        compress_to: ByteCount = ByteCount::mib(8), in ByteCount::bytes(1)..=ByteCount::gib(1);
+        live compress_to: ByteCount = ByteCount::mib(8), in ByteCount::bytes(1)..=ByteCount::gib(1);
 
         /// Threads that compress and compute checksums.
-        background_threads: Count = Count::of(1), in Count::of(1)..=Count::of(512);
+        restart background_threads: Count = Count::of(1), in Count::of(1)..=Count::of(512);
     }
-    Integrity {
+
+    /// Entity tags and checksums.
+    integrity: IntegrityGroup = "Entity tags and checksums" {
         /// What entity tags are made of: the version on this machine's disk, or the content.
         /// content: equal on every machine with the same bytes; weak until a file has been read to its end.
-        etag: EtagSource = EtagSource::Version;
+        live etag: EtagSource = EtagSource::Version;
 
         /// Whether a file with a checksum beside it (name.sha256) is served only if it matches.
-        verify: Verify = Verify::Off;
+        live verify: Verify = Verify::Off;
 
         /// Time that a request waits for a checksum that it asked for.
-        digest_wait: DurationSetting = DurationSetting::seconds(10), in DurationSetting::ZERO..=DurationSetting::hours(1);
+        live digest_wait: DurationSetting = DurationSetting::seconds(10), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
         /// Checksums that are remembered.
-        digests: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
+        restart digests: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
     }
-    Security {
+
+    /// CORS, security headers and the redirect to HTTPS.
+    security: SecurityGroup = "Security headers and CORS" {
         /// Origins whose scripts may read the site, where no rule says otherwise.
         /// As browsers send them; https://*.example.com stands for every subdomain. * lets every page read.
-        cors_origins: Toggle<OriginList> = Toggle::Off;
+        live cors_origins: Toggle<OriginList> = Toggle::Off;
 
         /// Time for which browsers may remember what they were told before a request across origins.
         /// A change of policy reaches them only after it. A rule may say otherwise.
-        cors_max_age: DurationSetting = CORS_MAX_AGE, in CORS_MAX_AGE_BOUNDS;
+        live cors_max_age: DurationSetting = CORS_MAX_AGE, in CORS_MAX_AGE_BOUNDS;
 
         /// Sites whose pages may embed what is served (Cross-Origin-Resource-Policy).
         /// off: nothing is said. Anything narrower would break images, fonts and scripts that other sites embed.
-        cross_origin_resource_policy: ResourcePolicy = ResourcePolicy::Off;
+        live cross_origin_resource_policy: ResourcePolicy = ResourcePolicy::Off;
 
         /// What pages may load and run (Content-Security-Policy).
-        content_security_policy: Toggle<ConfigHeaderValue> = Toggle::Off;
+        live content_security_policy: Toggle<ConfigHeaderValue> = Toggle::Off;
 
         /// For how long browsers are to come by https only (Strict-Transport-Security).
         /// It cannot be taken back before its time is up. Browsers heed it over https only.
-        strict_transport_security: Toggle<TransportSecurity> = Toggle::Off;
+        live strict_transport_security: Toggle<TransportSecurity> = Toggle::Off;
 
         /// What other sites learn of the page that a visitor comes from (Referrer-Policy).
-        referrer_policy: Toggle<ReferrerPolicy> = Toggle::Off;
+        live referrer_policy: Toggle<ReferrerPolicy> = Toggle::Off;
 
         /// Whether requests over cleartext are redirected to https.
-        https_redirect: OnOff = OnOff::Off;
+        live https_redirect: OnOff = OnOff::Off;
 
         /// Hosts that such a redirect may lead to; for others it is refused.
         /// any: whichever host the client asked for. *.example.com stands for every subdomain.
-        https_hosts: HostList = HostList::any();
+        live https_hosts: HostList = HostList::any();
 
         /// Whether queries that look like an attack with script or SQL are refused.
         /// Files need no such filter; some gateways' rules demand one.
-        query_filter: OnOff = OnOff::Off;
+        live query_filter: OnOff = OnOff::Off;
     }
-    Access {
+
+    /// Signed URLs, passwords and bearer tokens.
+    access: AccessGroup = "Access control" {
         /// File with the keys of signed links: on each line an id and a key, as in `k2 BASE64`.
         /// Links are checked by the key that they name, so that keys can be exchanged one after the other.
-        link_keys_file: Toggle<OwnPath> = Toggle::Off;
+        live link_keys_file: Toggle<OwnPath> = Toggle::Off;
 
         /// File with names and password hashes for basic authentication, as htpasswd writes it: bcrypt or argon2.
-        passwords_file: Toggle<OwnPath> = Toggle::Off;
+        live passwords_file: Toggle<OwnPath> = Toggle::Off;
 
         /// File with bearer tokens: on each line a name and the SHA-256 of a token, as in `ci sha256:HEX`.
-        tokens_file: Toggle<OwnPath> = Toggle::Off;
+        live tokens_file: Toggle<OwnPath> = Toggle::Off;
 
         /// Failed attempts of one client at a link, token or password; what is beyond is answered 429 without a look.
-        login_attempts: Toggle<RequestRate> = Toggle::Given(RequestRate::per_minute(30)), in Count::of(1)..=Count::of(1_000_000);
+        live login_attempts: Toggle<RequestRate> = Toggle::Given(RequestRate::per_minute(30)), in Count::of(1)..=Count::of(1_000_000);
 
         /// Passwords that are checked at once, each on a thread of its own.
         /// Checks that find no thread within a second are answered 503.
-        password_checks: Count = Count::of(2), in Count::of(1)..=Count::of(64);
+        restart password_checks: Count = Count::of(2), in Count::of(1)..=Count::of(64);
 
         /// Time for which a password that was right is not checked again.
-        password_cache: DurationSetting = DurationSetting::minutes(5), in DurationSetting::ZERO..=DurationSetting::hours(1);
+        live password_cache: DurationSetting = DurationSetting::minutes(5), in DurationSetting::ZERO..=DurationSetting::hours(1);
     }
-    Listening {
+
+    /// Listeners and worker threads.
+    listening: ListeningGroup = "Listeners" {
         /// Addresses that traffic comes in on.
         /// Port 0 lets the system choose. In the file a list of strings does as well. off: only where tls_listen is given.
-        listen: Toggle<ListenList> = Toggle::Given(ListenList::one(Address::Tcp(([0, 0, 0, 0], 8080).into())));
+        restart listen: Toggle<ListenList> = Toggle::Given(ListenList::one(Address::Tcp(([0, 0, 0, 0], 8080).into())));
 
         /// Address of the dashboard, health checks, metrics and `pagecast warm`, apart from traffic.
         /// At an address that other machines reach it demands admin_token. At one of this machine everybody on it is trusted.
-        admin_listen: AdminListen = AdminListen::At(Address::Tcp(([127, 0, 0, 1], 8081).into()));
+        restart admin_listen: AdminListen = AdminListen::At(Address::Tcp(([127, 0, 0, 1], 8081).into()));
 
         /// What whoever talks to the admin listener must show, as a bearer token or as the password of any name.
         /// Must be given where that listener is not bound to loopback or a unix socket. Health checks need none.
-        admin_token: Toggle<Secret> = Toggle::Off;
+        restart admin_token: Toggle<Secret> = Toggle::Off;
 
         /// Whether the kernel holds a new TCP connection back until its first bytes arrive, or a second has passed.
-        defer_accept: OnOff = OnOff::On;
+        restart defer_accept: OnOff = OnOff::On;
 
         /// Threads that serve traffic, each with its own listening sockets.
         /// auto: one for each processor that the process may use, fewer where open files are scarce.
-        workers: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_024);
+        restart workers: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_024);
     }
-    Tls {
+
+    /// TLS listeners and certificates.
+    tls: TlsGroup = "TLS" {
         /// Addresses that traffic comes in on encrypted, beside those of listen. They need tls_cert and tls_key.
-        tls_listen: Toggle<ListenList> = Toggle::Off;
+        restart tls_listen: Toggle<ListenList> = Toggle::Off;
 
         /// Certificate chains in PEM, the server's own first, each in a file of its own.
         /// A client gets the one that has the name it asks for, else the first. Read again on SIGHUP and when a file changes.
-        tls_cert: Toggle<PathList> = Toggle::Off;
+        live tls_cert: Toggle<PathList> = Toggle::Off;
 
         /// Their private keys in PEM, in the same order.
-        tls_key: Toggle<PathList> = Toggle::Off;
+        live tls_key: Toggle<PathList> = Toggle::Off;
 
         /// Oldest version of TLS that is spoken.
-        tls_min_version: TlsVersion = TlsVersion::V12;
+        restart tls_min_version: TlsVersion = TlsVersion::V12;
 
         /// Time for a TLS handshake.
-        tls_handshake_timeout: DurationSetting = DurationSetting::seconds(10), in DurationSetting::millis(10)..=DurationSetting::minutes(10);
+        live tls_handshake_timeout: DurationSetting = DurationSetting::seconds(10), in DurationSetting::millis(10)..=DurationSetting::minutes(10);
 
         /// TLS handshakes under way at once; further ones wait, and their time runs.
         /// One that waits for its client for a second gives its place up.
-        tls_handshakes: Count = Count::of(512), in Count::of(1)..=Count::of(1_000_000);
+        restart tls_handshakes: Count = Count::of(512), in Count::of(1)..=Count::of(1_000_000);
     }
-    Http2 {
+
+    /// HTTP/2.
+    http2: Http2Group = "HTTP/2" {
         /// Whether HTTP/2 is spoken: over TLS where the client offers it, in cleartext where the client begins with it.
-        http2: OnOff = OnOff::On;
+        restart http2: OnOff = OnOff::On;
 
         /// Streams that a client may have open at once on one connection.
-        http2_streams: Count = Count::of(128), in Count::of(1)..=Count::of(10_000);
+        live http2_streams: Count = Count::of(128), in Count::of(1)..=Count::of(10_000);
 
         /// Streams that a client may reset in ten seconds before its connection is closed.
-        http2_resets: Count = Count::of(400), in Count::of(1)..=Count::of(1_000_000);
+        live http2_resets: Count = Count::of(400), in Count::of(1)..=Count::of(1_000_000);
     }
-    Connections {
+
+    /// Number and timeouts of connections.
+    connections: ConnectionsGroup = "Connections" {
         /// Connections served at once.
         /// For a further one that one goes which has idled the longest; where none idles, the newcomer is answered 503.
         /// auto: what the limit on open files leaves beside handles, within a quarter of memory.
-        max_connections: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
+        live max_connections: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
 
         /// Time for a request's head to arrive whole; one that has begun and takes longer is answered 408.
-        head_timeout: DurationSetting = DurationSetting::seconds(10), in DurationSetting::millis(10)..=DurationSetting::hours(1);
+        live head_timeout: DurationSetting = DurationSetting::seconds(10), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
         /// Time that a connection is kept open between requests.
-        idle_timeout: DurationSetting = DurationSetting::seconds(60), in DurationSetting::millis(10)..=DurationSetting::hours(1);
+        live idle_timeout: DurationSetting = DurationSetting::seconds(60), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
         /// Time for which a client may take no byte of a response; then it is cut.
-        stall_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::millis(10)..=DurationSetting::hours(1);
+        live stall_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
         /// Time that a closing connection is still read, so that the last response arrives.
-        linger_timeout: DurationSetting = DurationSetting::seconds(2), in DurationSetting::ZERO..=DurationSetting::seconds(30);
+        live linger_timeout: DurationSetting = DurationSetting::seconds(2), in DurationSetting::ZERO..=DurationSetting::seconds(30);
 
         /// Bytes a second that a client must take of a response on the average, while connections are short; else it is cut.
         /// A slow client is no attack: nothing is asked of it before seven of eight connections are taken.
-        min_rate: Toggle<ByteCount> = Toggle::Given(ByteCount::kib(1)), in ByteCount::bytes(1)..=ByteCount::gib(1);
+        live min_rate: Toggle<ByteCount> = Toggle::Given(ByteCount::kib(1)), in ByteCount::bytes(1)..=ByteCount::gib(1);
 
         /// Time that a client is waited for during a response before min_rate is asked of it.
         /// Time in which the server itself waits, for a disk or for a rate, is not counted.
-        min_rate_after: DurationSetting = DurationSetting::seconds(30), in DurationSetting::millis(10)..=DurationSetting::hours(1);
+        live min_rate_after: DurationSetting = DurationSetting::seconds(30), in DurationSetting::millis(10)..=DurationSetting::hours(1);
     }
-    Clients {
+
+    /// How the client address of a request is established.
+    clients: ClientsGroup = "Proxies and client addresses" {
         /// Proxies whose word is taken for who the client is and how it came: Forwarded or X-Forwarded-For, X-Forwarded-Proto.
         /// Whoever connects from such an address can say whom he likes, clients on the proxy's own machine too.
-        trusted_proxies: ProxyList = ProxyList::none();
+        live trusted_proxies: ProxyList = ProxyList::none();
 
         /// The field in which those proxies say who the client is. auto: whichever is there.
         /// With auto a request with both, which lead to different clients, counts as its proxy's: one of them is forged.
-        client_field: ClientField = ClientField::Auto;
+        live client_field: ClientField = ClientField::Auto;
 
         /// Whether connections begin with a header of the PROXY protocol (version 1 or 2), from trusted proxies only.
         /// off: never. on: they may. require: a connection without one is closed, as is one from anybody else.
-        proxy_protocol: ProxyProtocol = ProxyProtocol::Off;
+        restart proxy_protocol: ProxyProtocol = ProxyProtocol::Off;
 
         /// Bits of an IPv4 address that tell one client from another.
-        client_v4_prefix: Count = Count::of(32), in Count::of(8)..=Count::of(32);
+        live client_v4_prefix: Count = Count::of(32), in Count::of(8)..=Count::of(32);
 
         /// Bits of an IPv6 address that tell one client from another.
-        client_v6_prefix: Count = Count::of(64), in Count::of(16)..=Count::of(128);
+        live client_v6_prefix: Count = Count::of(64), in Count::of(16)..=Count::of(128);
 
         /// Clients that are remembered, beside those that are being served. The least recently seen are forgotten first,
         /// and what they have used up of their rates with them.
-        clients: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
+        restart clients: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
 
         /// Clients to which no limit of requests, connections or bandwidth applies.
-        unlimited_clients: ProxyList = ProxyList::none();
+        live unlimited_clients: ProxyList = ProxyList::none();
     }
-    Rates {
+
+    /// Limits per client and in total: requests, connections, bandwidth.
+    rates: RatesGroup = "Rate limits" {
         /// Requests of one client; what is beyond is answered 429. Health checks are never counted.
-        client_requests: Toggle<RequestRate> = Toggle::Off, in Count::of(1)..=Count::of(1_000_000);
+        live client_requests: Toggle<RequestRate> = Toggle::Off, in Count::of(1)..=Count::of(1_000_000);
 
         /// Requests that a client may make at once before the rate holds. auto: as many as the rate names.
-        client_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
+        live client_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
 
         /// Requests of all clients together, those of unlimited_clients aside; what is beyond is answered 429.
-        total_requests: Toggle<RequestRate> = Toggle::Off, in Count::of(1)..=Count::of(100_000_000);
+        live total_requests: Toggle<RequestRate> = Toggle::Off, in Count::of(1)..=Count::of(100_000_000);
 
         /// Requests that may be made at once before that rate holds. auto: as many as the rate names.
-        total_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_000_000_000);
+        live total_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_000_000_000);
 
         /// Requests of one client that are under way at once, each until its response has been handed to the kernel.
         /// What is beyond is answered 429.
-        client_requests_at_once: Toggle<Count> = Toggle::Off, in Count::of(1)..=Count::of(10_000_000);
+        live client_requests_at_once: Toggle<Count> = Toggle::Off, in Count::of(1)..=Count::of(10_000_000);
 
         /// Connections of one client; a further one is answered 429.
         /// Those of trusted proxies, and those over unix sockets, are not counted.
-        client_connections: Toggle<Count> = Toggle::Off, in Count::of(1)..=Count::of(10_000_000);
+        live client_connections: Toggle<Count> = Toggle::Off, in Count::of(1)..=Count::of(10_000_000);
 
         /// Bytes a second of one client, over all its connections: files, listings, archives, error pages, with their heads.
         /// A rule may say otherwise for a part of the site, which then has an allowance of its own.
-        rate_client: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
+        live rate_client: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
 
         /// Bytes that a client may take at once before that rate holds. auto: those of a tenth of a second.
         /// Of the site's rate alone: a rule with a rate names its own burst.
-        rate_client_burst: Auto<ByteCount> = Auto::Auto, in ByteCount::kib(1)..=ByteCount::tib(1);
+        live rate_client_burst: Auto<ByteCount> = Auto::Auto, in ByteCount::kib(1)..=ByteCount::tib(1);
 
         /// Bytes a second of one connection, evenly paced. A rule may say otherwise for a part of the site.
-        rate_connection: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
+        live rate_connection: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
 
         /// Bytes a second of all clients together, shared equally among those that want more than they get,
         /// however many connections each of them has. Those of unlimited_clients do not count.
-        rate_total: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
+        live rate_total: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
     }
-    Requests {
+
+    /// Bounds on the size of a request.
+    requests: RequestsGroup = "Request size" {
         /// Largest head of a request.
-        head_bytes: ByteCount = ByteCount::kib(16), in ByteCount::kib(1)..=ByteCount::kib(256);
+        live head_bytes: ByteCount = ByteCount::kib(16), in ByteCount::kib(1)..=ByteCount::kib(256);
 
         /// Most header fields of a request.
-        head_fields: Count = Count::of(100), in Count::of(8)..=Count::of(1_000);
+        live head_fields: Count = Count::of(100), in Count::of(8)..=Count::of(1_000);
 
         /// Largest request body that is read and dropped; after a larger one the connection closes behind the response.
-        body_bytes: ByteCount = ByteCount::kib(64), in ByteCount::bytes(0)..=ByteCount::mib(16);
+        live body_bytes: ByteCount = ByteCount::kib(64), in ByteCount::bytes(0)..=ByteCount::mib(16);
     }
-    Handles {
+
+    /// Open file handles.
+    open_files: OpenFilesGroup = "Open files" {
         /// Files of the site that are open at once.
         /// auto: a quarter of what the limit on open files leaves, from 8 to 65536.
-        handles: Auto<Count> = Auto::Auto, in Count::of(8)..=Count::of(1_000_000);
+        restart handles: Auto<Count> = Auto::Auto, in Count::of(8)..=Count::of(1_000_000);
 
         /// Time that a request waits for a handle before it is answered 503.
-        handle_wait: DurationSetting = DurationSetting::seconds(1), in DurationSetting::ZERO..=DurationSetting::seconds(60);
+        live handle_wait: DurationSetting = DurationSetting::seconds(1), in DurationSetting::ZERO..=DurationSetting::seconds(60);
 
         /// Time after which a handle that nobody uses is closed.
-        handle_idle: DurationSetting = DurationSetting::seconds(60), in DurationSetting::seconds(1)..=DurationSetting::hours(1);
+        live handle_idle: DurationSetting = DurationSetting::seconds(60), in DurationSetting::seconds(1)..=DurationSetting::hours(1);
 
         /// Age at which a handle is closed once nobody uses it.
-        handle_max_age: DurationSetting = DurationSetting::minutes(10), in DurationSetting::seconds(1)..=DurationSetting::hours(24);
+        live handle_max_age: DurationSetting = DurationSetting::minutes(10), in DurationSetting::seconds(1)..=DurationSetting::hours(24);
     }
-    Caches {
+
+    /// Caches of file names and contents.
+    caches: CachesGroup = "Caches" {
         /// Bytes of files that are kept mapped; those that were used least recently go first.
         /// auto: half of memory, or of what the control group allows. 0 keeps nothing mapped between requests.
-        cache_bytes: Auto<ByteCount> = Auto::Auto, in ByteCount::bytes(0)..=ByteCount::bytes(1 << 60);
+        restart cache_bytes: Auto<ByteCount> = Auto::Auto, in ByteCount::bytes(0)..=ByteCount::bytes(1 << 60);
 
         /// Bytes of small files that are kept on the heap; those that were used least recently go first.
         /// auto: 128MiB, at most a quarter of memory. 0 keeps none; otherwise at least heap_file_bytes.
-        heap_bytes: Auto<ByteCount> = Auto::Auto, in ByteCount::bytes(0)..=ByteCount::tib(1);
+        restart heap_bytes: Auto<ByteCount> = Auto::Auto, in ByteCount::bytes(0)..=ByteCount::tib(1);
 
         /// Largest file that is kept on the heap; larger ones are mapped.
-        heap_file_bytes: ByteCount = ByteCount::kib(16), in ByteCount::bytes(0)..=ByteCount::mib(1);
+        live heap_file_bytes: ByteCount = ByteCount::kib(16), in ByteCount::bytes(0)..=ByteCount::mib(1);
 
         /// Names that are remembered, missing ones included.
-        names: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
+        restart names: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
 
         /// Time for which a name is trusted before it is looked up again.
-        revalidate_after: DurationSetting = DurationSetting::seconds(1), in DurationSetting::ZERO..=DurationSetting::hours(1);
+        live revalidate_after: DurationSetting = DurationSetting::seconds(1), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
         /// The same for a name whose changes the kernel tells, where watch is on.
         /// Not for symbolic links, hard links, network and overlay file systems. Never shorter than revalidate_after.
-        revalidate_watched_after: DurationSetting = DurationSetting::seconds(10), in DurationSetting::ZERO..=DurationSetting::hours(1);
+        live revalidate_watched_after: DurationSetting = DurationSetting::seconds(10), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
         /// Whether the kernel is asked to tell of changes (inotify).
-        watch: OnOff = OnOff::On;
+        restart watch: OnOff = OnOff::On;
 
         /// Most directories that are watched for changes.
-        watches: Count = Count::of(4_096), in Count::of(1)..=Count::of(524_288);
+        restart watches: Count = Count::of(4_096), in Count::of(1)..=Count::of(524_288);
     }
-    Sending {
+
+    /// How files are read and bodies sent.
+    sending: SendingGroup = "Reading and sending" {
         /// Threads that open and look up files.
-        disk_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
+        restart disk_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
 
         /// Threads that read cold pages into memory, for each device.
-        populate_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
+        restart populate_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
 
         /// Time for which a request waits for the disk, at one go: 503 until its head has left, a cut response after that.
-        disk_timeout: DurationSetting = DurationSetting::seconds(60), in DurationSetting::millis(10)..=DurationSetting::hours(1);
+        live disk_timeout: DurationSetting = DurationSetting::seconds(60), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
         /// Bytes that one response may send before other connections have their turn.
-        turn_bytes: ByteCount = ByteCount::kib(256), in ByteCount::kib(16)..=ByteCount::mib(16);
+        live turn_bytes: ByteCount = ByteCount::kib(256), in ByteCount::kib(16)..=ByteCount::mib(16);
 
         /// Bytes a second that the long responses of one worker send while short ones are about. 0: no limit.
         /// Keeps hot files hot beside bulk reads; without short responses nothing is held back.
-        long_rate: ByteCount = ByteCount::gib(1), in ByteCount::bytes(0)..=ByteCount::tib(1);
+        live long_rate: ByteCount = ByteCount::gib(1), in ByteCount::bytes(0)..=ByteCount::tib(1);
 
         /// Length from which a body leaves by sendfile; below, from its mapping.
         /// What is on its way by sendfile may still change with a file that is overwritten or shortened in place; what
         /// leaves from a mapping is copied. Files that are not mapped always leave by sendfile.
-        sendfile_from: ByteCount = ByteCount::kib(64), in ByteCount::bytes(0)..=ByteCount::gib(1);
+        live sendfile_from: ByteCount = ByteCount::kib(64), in ByteCount::bytes(0)..=ByteCount::gib(1);
     }
-    Stopping {
+
+    /// Shutdown on a signal.
+    stopping: StoppingGroup = "Shutdown" {
         /// Time after a stop signal in which traffic is still served while readiness is denied.
         /// After a successor has taken over: time for which idle connections are kept for a last answer.
-        drain_delay: DurationSetting = DurationSetting::seconds(5), in DurationSetting::ZERO..=DurationSetting::hours(1);
+        live drain_delay: DurationSetting = DurationSetting::seconds(5), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
         /// Time for responses under way to finish, after the drain delay; then they are cut, and the exit code is 1.
-        shutdown_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::ZERO..=DurationSetting::hours(24);
+        live shutdown_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::ZERO..=DurationSetting::hours(24);
     }
-    Continuity {
+
+    /// State that outlives a process: upgrades and warm-up.
+    continuity: ContinuityGroup = "Upgrades and warm-up" {
         /// Unix socket at which a successor asks for the listening sockets.
         /// For processes of the same user. In a directory to which nobody else writes.
-        upgrade_socket: Toggle<OwnPath> = Toggle::Off;
+        restart upgrade_socket: Toggle<OwnPath> = Toggle::Off;
 
         /// Unix socket of a running server (its upgrade_socket), whose listening sockets are taken over.
         /// It goes on serving until this one is ready. Without anybody there this one does not start.
-        upgrade_from: Toggle<OwnPath> = Toggle::Off;
+        restart upgrade_from: Toggle<OwnPath> = Toggle::Off;
 
         /// Directory in which a stopping server writes what was hot, and a starting one reads it.
         /// It must exist and be writable at start, and not lie in the root.
-        state_dir: Toggle<OwnPath> = Toggle::Off;
+        restart state_dir: Toggle<OwnPath> = Toggle::Off;
 
         /// Most files whose names and windows are written there, and are fetched by one `pagecast warm`.
-        warm_files: Count = Count::of(10_000), in Count::of(1)..=Count::of(1_000_000);
+        restart warm_files: Count = Count::of(10_000), in Count::of(1)..=Count::of(1_000_000);
 
         /// Time that a starting server takes to read what was hot before it is ready all the same. 0: nothing is read.
-        warm_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::ZERO..=DurationSetting::hours(1);
+        restart warm_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::ZERO..=DurationSetting::hours(1);
     }
-    Logging {
+
+    /// Diagnostics log and access log.
+    logging: LoggingGroup = "Logging" {
         /// What is logged to standard error. RUST_LOG is not read.
-        log: LogFilter = LogFilter::info();
+        live log: LogFilter = LogFilter::info();
 
         /// What a line of it looks like.
-        log_format: LogFormat = LogFormat::Text;
+        live log_format: LogFormat = LogFormat::Text;
 
         /// Where a line is written for each request, when its response has ended. SIGUSR1 opens a file anew.
         /// It is appended to, and made where it is not there, in a directory that exists. Not in the root.
-        access_log: LogTarget = LogTarget::Off;
+        live access_log: LogTarget = LogTarget::Off;
 
         /// What a line of the access log looks like.
-        access_log_format: AccessLogFormat = AccessLogFormat::Json;
+        live access_log_format: AccessLogFormat = AccessLogFormat::Json;
 
         /// One of so many requests is written, chosen by its id. 1: every one.
-        access_log_sample: Count = Count::of(1), in Count::of(1)..=Count::of(1_000_000);
+        live access_log_sample: Count = Count::of(1), in Count::of(1)..=Count::of(1_000_000);
 
         /// Requests that take at least so long are written whatever the sample, as are those that fail.
-        access_log_slow: Toggle<DurationSetting> = Toggle::Off, in DurationSetting::ZERO..=DurationSetting::hours(24);
+        live access_log_slow: Toggle<DurationSetting> = Toggle::Off, in DurationSetting::ZERO..=DurationSetting::hours(24);
 
         /// Lines that wait to be written; what is beyond them is dropped and counted.
-        access_log_queue: Count = Count::of(16_384), in Count::of(256)..=Count::of(1_048_576);
+        restart access_log_queue: Count = Count::of(16_384), in Count::of(256)..=Count::of(1_048_576);
 
         /// Whether responses tell the id of their request (X-Request-Id).
         /// It is that of a trusted proxy (X-Request-Id, traceparent), else a new one. auto: where an access log is written.
-        request_ids: RequestIds = RequestIds::Auto;
+        live request_ids: RequestIds = RequestIds::Auto;
     }
 }
 
 impl Config {
     /// Where traffic comes in in cleartext.
     pub fn cleartext_addresses(&self) -> &[Address] {
-        self.listen.given().map_or(&[], ListenList::as_slice)
+        self.listening.listen.given().map_or(&[], ListenList::as_slice)
     }
 
     /// Where it comes in encrypted.
     pub fn tls_addresses(&self) -> &[Address] {
-        self.tls_listen.given().map_or(&[], ListenList::as_slice)
+        self.tls.tls_listen.given().map_or(&[], ListenList::as_slice)
     }
 
     /// Who may read across origins where no rule says otherwise.
     pub fn site_cors(&self) -> Option<Arc<CorsPolicy>> {
-        let list = self.cors_origins.given()?;
-        Some(Arc::new(CorsPolicy::new(list.origins().clone(), self.cors_max_age.get())))
+        let list = self.security.cors_origins.given()?;
+        Some(Arc::new(CorsPolicy::new(list.origins().clone(), self.security.cors_max_age.get())))
     }
 }
 
@@ -655,7 +657,7 @@ mod tests {
 
     #[test]
     fn every_default_is_read_back_within_its_own_bounds() {
-        for knob in KNOBS {
+        for knob in SETTINGS {
             let mut config = Config::default();
             let default = knob.default();
             assert_eq!(knob.read(&mut config, RawValue::Text(&default)), Ok(()), "{}", knob.key);
@@ -665,9 +667,9 @@ mod tests {
 
     #[test]
     fn every_knob_is_explained_and_has_one_key() {
-        for (position, knob) in KNOBS.iter().enumerate() {
+        for (position, knob) in SETTINGS.iter().enumerate() {
             assert!(knob.doc().next().is_some(), "{}", knob.key);
-            assert!(KNOBS.iter().skip(position + 1).all(|other| other.key != knob.key), "{}", knob.key);
+            assert!(SETTINGS.iter().skip(position + 1).all(|other| other.key != knob.key), "{}", knob.key);
         }
     }
 

@@ -6,7 +6,7 @@ use super::load::LoadedConfig;
 use super::origin::{ValueOrigin, ValueOrigins};
 use super::rule_reader::RULE;
 use super::{ByteCount, Config, ResolvedLimits};
-use crate::config::settings_table::KNOBS;
+use crate::config::settings_table::SETTINGS;
 
 /// Every effective value and where it comes from, in aligned columns under the headings of the groups; below,
 /// the paths of each rule and the bounds that are derived only.
@@ -17,11 +17,11 @@ pub fn show(loaded: &LoadedConfig) -> String {
 /// The same as lines that are not aligned yet. Secrets are hidden.
 pub(crate) fn shown(config: &Config, origins: &ValueOrigins, limits: &ResolvedLimits) -> Vec<ShownValue> {
     let mut rows: Vec<ShownValue> = Vec::new();
-    for knob in KNOBS {
+    for knob in SETTINGS {
         let origin = origins.of(knob.key);
         let settled = settled(limits, knob.key).filter(|_| *origin == ValueOrigin::Derived);
         rows.push(ShownValue {
-            title: knob.group.title(),
+            title: knob.group,
             key: knob.key,
             value: settled.unwrap_or_else(|| knob.value(config)),
             origin: origin.to_string(),
@@ -127,7 +127,7 @@ mod tests {
             let found = text.lines().find(|line| line.starts_with(&format!("{key} ")));
             found.unwrap_or_else(|| panic!("{key} in {text}")).split("  ").filter(|part| !part.is_empty())
         };
-        for knob in KNOBS {
+        for knob in SETTINGS {
             assert_eq!(line(knob.key).count(), 3, "{}", knob.key);
         }
         let parts = |key: &str| line(key).map(str::trim).collect::<Vec<_>>();

@@ -36,6 +36,7 @@ use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// The files of one document root. Clones share everything.
 ///
@@ -98,7 +99,7 @@ impl Files {
             unmapper: Arc::new(Unmapper::new(Arc::clone(&storage))),
             rules,
             tags: Tags { source: settings.etag, digests: Digests::new(settings.digests) },
-            once_log: Arc::default(),
+            logged: Arc::new(LogThrottle::once(STALE_SIDECARS_LOGGED)),
             faults: Arc::default(),
             sizes: SizeThresholds::of(settings),
             verifies: verifies(settings),
@@ -383,7 +384,7 @@ impl Files {
         inner.names.maintain().await;
         inner.assets.maintain().await;
         inner.loader.tags.digests.maintain();
-        inner.loader.faults.log_suppressed(Instant::now());
+        inner.loader.faults.report_suppressed(Instant::now());
         let now_ms = self.now_ms();
         if now_ms >= inner.recency_ends_ms.load(Ordering::Relaxed) {
             inner.recency_ends_ms.store(now_ms + PERIOD_MS, Ordering::Relaxed);
@@ -639,10 +640,13 @@ const RACY_TRUST_MS: u64 = 1000;
 /// Times that a request shares another's lookup before it makes its own.
 const SHARED_TRIES: usize = 2;
 
+/// Stale sidecars that are remembered as logged.
+const STALE_SIDECARS_LOGGED: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, OnOff, Symlinks};
+    use crate::config::{Config, DirectoriesGroup, OnOff, Symlinks};
     use crate::files::handle_pool::HandleLimits;
 
     #[test]
@@ -653,7 +657,10 @@ mod tests {
         let trusted = Duration::from_secs(3600);
         let settings = FileSettings { revalidate_after: trusted, ..FileSettings::small() };
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        let other_rules = Rules::new(&Config { listing: OnOff::On, ..Config::default() });
+        let other_rules = Rules::new(&Config {
+            directories: DirectoriesGroup { listing: OnOff::On, ..DirectoriesGroup::default() }.into(),
+            ..Config::default()
+        });
         let other_settings = FileSettings { heap_file_bytes: 0, ..settings.clone() };
         actix_rt::System::new().block_on(async {
             let rules = || Rules::new(&Config::default());

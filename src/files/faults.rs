@@ -1,14 +1,14 @@
-//! Faults of files: always counted, and logged at a limited rate.
+//! Faults of files and of the disk: each is counted, few are logged.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, Hash};
+use std::hash::Hash;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::Level;
-use parking_lot::Mutex;
+
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ pub enum Fault {
     Map,
     /// A file changed while it was sent, so that its response was cut off.
     Changed,
-    /// No handle came free in time, or the system had none.
+    /// No handle became free in time, or the system had none.
     NoHandle,
     /// The system had no descriptor for a new connection.
     Accept,
@@ -39,29 +39,11 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultCounts([u64; Fault::ALL.len()]);
 
-/// Counts faults, and logs the fault of a file once a minute, and of few files a minute: a dying disk under ten thousand requests
-/// per second writes a handful of lines, and then one with the number of those left out.
-#[derive(Default)]
+/// Counts faults and logs them: a fault of one file once a minute, and at most 100 lines per kind and minute. A dying disk
+/// under ten thousand requests a second writes these lines, then one with the number of suppressed ones.
 pub(crate) struct Faults {
     counts: [AtomicU64; Fault::ALL.len()],
-    recent: Mutex<RecentFaults>,
-    hasher: foldhash::fast::RandomState,
-}
-
-/// The log lines of the last minute.
-#[derive(Default)]
-struct RecentFaults {
-    /// When a fault of a subject was last logged.
-    logged: HashMap<u64, Instant>,
-    minutes: [Minute; Fault::ALL.len()],
-}
-
-/// The log lines of one kind of fault since the minute began.
-#[derive(Clone, Copy, Default)]
-struct Minute {
-    began: Option<Instant>,
-    lines: u32,
-    suppressed: u64,
+    throttles: [LogThrottle; Fault::ALL.len()],
 }
 
 impl Fault {
@@ -105,29 +87,39 @@ impl Fault {
 }
 
 impl Faults {
-    /// Counts a fault of `subject`, usually a path, and logs `message` unless the same was logged within the last minute.
+    /// Counts a fault of `subject`, usually a path, and logs `message` unless a line about it was logged within the last minute.
     pub(crate) fn report(&self, fault: Fault, subject: impl Hash, message: fmt::Arguments<'_>) {
         self.counts[fault as usize].fetch_add(1, Ordering::Relaxed);
-        let hash = self.hasher.hash_one((fault, subject));
-        if self.recent.lock().is_first(fault, hash, Instant::now()) {
+        if self.throttles[fault as usize].admits(subject, Instant::now()) {
             log::log!(fault.level(), "{message}");
         }
     }
 
-    /// Logs the number of suppressed lines of minutes that are over. Call it about once a second.
-    pub(crate) fn log_suppressed(&self, now: Instant) {
-        let suppressed = self.recent.lock().take_suppressed(now);
-        for (fault, count) in suppressed {
-            log::log!(
-                fault.level(),
-                "{count} more faults of the kind \"{}\" in the last minute",
-                fault.name()
-            );
+    /// Logs the number of suppressed lines of minutes that are over. To be called once a second.
+    pub(crate) fn report_suppressed(&self, now: Instant) {
+        for (fault, throttle) in Fault::ALL.into_iter().zip(&self.throttles) {
+            let suppressed = throttle.take_suppressed(now);
+            if suppressed > 0 {
+                let kind = fault.name();
+                log::log!(
+                    fault.level(),
+                    "{suppressed} more faults of the kind \"{kind}\" in the last minute"
+                );
+            }
         }
     }
 
     pub(crate) fn counts(&self) -> FaultCounts {
         FaultCounts(self.counts.each_ref().map(|count| count.load(Ordering::Relaxed)))
+    }
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            counts: Default::default(),
+            throttles: std::array::from_fn(|_| LogThrottle::per_minute(LINES_PER_MINUTE)),
+        }
     }
 }
 
@@ -145,34 +137,6 @@ impl serde::Serialize for FaultCounts {
     }
 }
 
-impl RecentFaults {
-    fn is_first(&mut self, fault: Fault, hash: u64, now: Instant) -> bool {
-        let is_recent = |then: &Instant| now.saturating_duration_since(*then) < MINUTE;
-        let minute = &mut self.minutes[fault as usize];
-        if !minute.began.as_ref().is_some_and(is_recent) {
-            // Lines suppressed in the minute before are still to be counted in the log.
-            *minute = Minute { began: Some(now), lines: 0, suppressed: minute.suppressed };
-            self.logged.retain(|_, then| is_recent(then));
-        }
-        if minute.lines >= LINES_IN_MINUTE || self.logged.get(&hash).is_some_and(is_recent) {
-            minute.suppressed += 1;
-            return false;
-        }
-        minute.lines += 1;
-        // A few for each kind and minute: older ones were removed above.
-        self.logged.insert(hash, now);
-        true
-    }
-
-    /// The number of suppressed lines of each kind whose minute is over, if there were any.
-    fn take_suppressed(&mut self, now: Instant) -> Vec<(Fault, u64)> {
-        let is_over = |began: Instant| now.saturating_duration_since(began) >= MINUTE;
-        let minutes = Fault::ALL.into_iter().zip(&mut self.minutes);
-        let over = minutes.filter(|(_, minute)| minute.suppressed > 0 && minute.began.is_some_and(is_over));
-        over.map(|(fault, minute)| (fault, std::mem::take(&mut minute.suppressed))).collect()
-    }
-}
-
 /// The kind of a system error, `usual` if its code says no more, and whether it is a shortage that may pass soon.
 pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
     match code {
@@ -187,10 +151,8 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| fault_of(code, Fault::Open).1)
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
-
 /// Most lines of one kind in a minute.
-const LINES_IN_MINUTE: u32 = 100;
+const LINES_PER_MINUTE: u32 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -212,31 +174,5 @@ mod tests {
         let shown = serde_json::to_value(counts).unwrap();
         assert_eq!(shown.as_object().unwrap().len(), Fault::ALL.len());
         assert_eq!(shown["no_handle"], 9);
-    }
-
-    #[test]
-    fn a_fault_of_a_file_is_logged_once_a_minute() {
-        let (mut recent, start) = (RecentFaults::default(), Instant::now());
-        let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(recent.is_first(Fault::Open, 1, start));
-        assert!(!recent.is_first(Fault::Open, 1, after(1)));
-        assert!(recent.is_first(Fault::Open, 2, after(30)));
-        assert!(recent.is_first(Fault::Read, 1 << 8, after(30)), "another kind has minutes of its own");
-        assert!(!recent.is_first(Fault::Open, 2, after(61)), "its minute is its own");
-        assert!(recent.is_first(Fault::Open, 1, after(61)));
-    }
-
-    #[test]
-    fn faults_of_many_files_give_few_lines_little_memory_and_a_count() {
-        let (mut recent, start) = (RecentFaults::default(), Instant::now());
-        let lines = (0..10_000).filter(|&hash| recent.is_first(Fault::Open, hash, start)).count();
-        assert_eq!(lines, LINES_IN_MINUTE as usize);
-        assert!(recent.logged.len() <= lines);
-        assert_eq!(recent.take_suppressed(start + Duration::from_secs(59)), []);
-        assert_eq!(recent.take_suppressed(start + MINUTE), [(Fault::Open, 10_000 - u64::from(LINES_IN_MINUTE))]);
-        assert_eq!(recent.take_suppressed(start + MINUTE), []);
-        let later = start + 2 * MINUTE;
-        assert!((0..20_000).filter(|&hash| recent.is_first(Fault::Open, hash, later)).count() == lines);
-        assert!(recent.logged.len() <= lines, "older ones are removed");
     }
 }

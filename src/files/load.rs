@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use rustix::fs::Stat;
 use rustix::io::Errno;
@@ -24,7 +24,6 @@ use crate::config::Verify;
 use crate::config::policy::rules::{PathPolicy, Rules};
 use crate::files::encoded_variants::EncodedVariants;
 use crate::files::headers::{HeaderInput, RenderedHeaders};
-use crate::files::once_log::OnceLog;
 use crate::files::read_exact::read_full;
 use crate::files::recency::Recency;
 use crate::files::sidecars::Sidecars;
@@ -32,6 +31,7 @@ use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// Turns paths into assets.
 #[derive(Clone)]
@@ -43,7 +43,8 @@ pub(crate) struct Loader {
     pub(crate) unmapper: Arc<Unmapper>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) tags: Tags,
-    pub(crate) once_log: Arc<OnceLog>,
+    /// Sidecars that were logged as older than their originals.
+    pub(crate) logged: Arc<LogThrottle>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) sizes: SizeThresholds,
     /// Files with a checksum sidecar are served only if they match it.
@@ -378,7 +379,7 @@ impl Loader {
         let up_to_date = |encoding: Encoding| {
             let sidecar = sidecars.encoded(encoding)?;
             let is_outdated = sidecar.is_older_than(version);
-            if is_outdated && self.once_log.is_first((path, sidecar, version)) {
+            if is_outdated && self.logged.admits((path, sidecar, version), Instant::now()) {
                 let suffix = encoding.suffix();
                 log::warn!("/{path}{suffix} is older than its original, and is not served in its place");
             }

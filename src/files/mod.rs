@@ -7,7 +7,7 @@
 //!   `encoded_variants`.
 //! - Sending: `handle_pool`, `mapped`, `residency`, `reads`, `window`, `recency`, `warming`.
 //! - Whole files: `background` (tasks), `background_queues`, `content`, `digests`, `read_exact`.
-//! - Operators: `settings`, `counters`, `gauges`, `inventory`, `faults`, `once_log`.
+//! - Operators: `settings`, `counters`, `gauges`, `inventory`, `faults`.
 
 pub mod asset;
 mod asset_cache;
@@ -31,7 +31,6 @@ mod mapped;
 pub(crate) mod name;
 mod name_cache;
 mod network;
-mod once_log;
 mod pending_lookups;
 pub(crate) mod read_exact;
 pub(crate) mod reads;

@@ -360,7 +360,7 @@ impl Pool {
             let read_now = || residency::populate(&*self.storage, &asset, handle.as_ref(), range, next);
             let begun = Instant::now();
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read_now));
-            self.took.note_shared(begun.elapsed());
+            self.took.record_shared(begun.elapsed());
             self.made.fetch_add(1, Ordering::Relaxed);
             self.state.lock().forget(&read);
             // Nobody hears of a panic here but those who wait: the sender is dropped without a word.

@@ -49,31 +49,32 @@ impl FileSettings {
     /// The settings of `config`, with `limits` for those that it leaves open.
     pub fn of(config: &Config, limits: &ResolvedLimits) -> Self {
         Self {
-            revalidate_after: config.revalidate_after.get(),
-            revalidate_watched_after: config.revalidate_watched_after.get(),
-            names: config.names.get(),
+            revalidate_after: config.caches.revalidate_after.get(),
+            revalidate_watched_after: config.caches.revalidate_watched_after.get(),
+            names: config.caches.names.get(),
             heap_bytes: limits.heap_bytes,
-            heap_file_bytes: config.heap_file_bytes.get(),
+            heap_file_bytes: config.caches.heap_file_bytes.get(),
             cache_bytes: limits.cache_bytes,
             mappings: limits.mappings as u64,
             handles: HandleLimits {
                 handles: limits.handles,
-                wait: config.handle_wait.get(),
-                idle: config.handle_idle.get(),
-                max_age: config.handle_max_age.get(),
+                wait: config.open_files.handle_wait.get(),
+                idle: config.open_files.handle_idle.get(),
+                max_age: config.open_files.handle_max_age.get(),
             },
-            disk_threads: config.disk_threads.as_usize(),
-            populate_threads: config.populate_threads.as_usize(),
-            disk_timeout: config.disk_timeout.get(),
-            watches: config.watch.is_on().then(|| config.watches.as_usize()),
+            disk_threads: config.sending.disk_threads.as_usize(),
+            populate_threads: config.sending.populate_threads.as_usize(),
+            disk_timeout: config.sending.disk_timeout.get(),
+            watches: config.caches.watch.is_on().then(|| config.caches.watches.as_usize()),
             compressed: config
+                .compression
                 .compress
                 .is_on()
-                .then(|| config.compress_from.get()..=config.compress_to.get()),
-            background_threads: config.background_threads.as_usize(),
-            etag: config.etag,
-            verify: config.verify,
-            digests: config.digests.get(),
+                .then(|| config.compression.compress_from.get()..=config.compression.compress_to.get()),
+            background_threads: config.compression.background_threads.as_usize(),
+            etag: config.integrity.etag,
+            verify: config.integrity.verify,
+            digests: config.integrity.digests.get(),
         }
     }
 }

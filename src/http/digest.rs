@@ -2,8 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-
-use crate::http::header_grammar::trim_start;
+use sfv::{BareItem, Dictionary, Item, ListEntry, Parser};
 
 /// A hash algorithm for digests, in the order in which they are preferred among equals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,85 +86,18 @@ impl DigestPreference {
 }
 
 fn parse_wanted(field: &[u8]) -> Option<DigestPreference> {
-    let mut want = DigestPreference::default();
-    let mut rest = trim_spaces(field);
-    while !rest.is_empty() {
-        let (key, tail) = split_key(rest)?;
-        let (preference, tail) = split_preference(tail.strip_prefix(b"=")?)?;
-        match key {
-            b"sha-256" => want.sha256 = preference,
-            b"sha-512" => want.sha512 = preference,
+    let members: Dictionary = Parser::new(field).parse().ok()?;
+    let mut wanted = DigestPreference::default();
+    for (key, member) in &members {
+        let ListEntry::Item(Item { bare_item: BareItem::Integer(number), .. }) = member else { return None };
+        let preference = u8::try_from(i64::from(*number)).ok().filter(|number| *number <= PREFERENCE_MAX)?;
+        match key.as_str() {
+            "sha-256" => wanted.sha256 = preference,
+            "sha-512" => wanted.sha512 = preference,
             _ => {}
         }
-        rest = match trim_start(skip_parameters(tail)?) {
-            [] => break,
-            // A comma is followed by a member.
-            [b',', tail @ ..] => Some(trim_start(tail)).filter(|tail| !tail.is_empty())?,
-            _ => return None,
-        };
     }
-    Some(want)
-}
-
-/// `key`: a lowercase letter or `*`, then letters, digits and `_-.*` (RFC 8941 §3.1.2).
-fn split_key(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    text.first().filter(|first| matches!(first, b'a'..=b'z' | b'*'))?;
-    let is_key = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*');
-    text.split_at_checked(text.iter().position(|byte| !is_key(byte)).unwrap_or(text.len()))
-}
-
-/// An integer of at most 15 digits (RFC 8941 §3.3.1) that is a preference.
-fn split_preference(text: &[u8]) -> Option<(u8, &[u8])> {
-    let length = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, rest) = text.split_at_checked(length).filter(|_| (1..=15).contains(&length))?;
-    let number: u64 = str::from_utf8(digits).ok()?.parse().ok()?;
-    let preference = u8::try_from(number).ok().filter(|&number| number <= PREFERENCE_MAX)?;
-    match rest {
-        // That would be a decimal.
-        [b'.', ..] => None,
-        _ => Some((preference, rest)),
-    }
-}
-
-fn skip_parameters(mut text: &[u8]) -> Option<&[u8]> {
-    while let [b';', tail @ ..] = text {
-        let (_, tail) = split_key(trim_start_spaces(tail))?;
-        text = match tail {
-            [b'=', value @ ..] => skip_bare_item(value)?,
-            _ => tail,
-        };
-    }
-    Some(text)
-}
-
-/// Skips a value of any type. Of its characters only the quotes are checked, since nothing reads it.
-fn skip_bare_item(text: &[u8]) -> Option<&[u8]> {
-    if let Some(mut string) = text.strip_prefix(b"\"") {
-        loop {
-            string = match string {
-                [b'"', tail @ ..] => return Some(tail),
-                [b'\\', b'"' | b'\\', tail @ ..] | [b' '..=b'[' | b']'..=b'~', tail @ ..] => tail,
-                _ => return None,
-            };
-        }
-    }
-    let length = text.iter().position(|byte| matches!(byte, b',' | b';' | b' ' | b'\t' | b'"'));
-    let (value, rest) = text.split_at_checked(length.unwrap_or(text.len()))?;
-    (!value.is_empty() && value.iter().all(u8::is_ascii_graphic)).then_some(rest)
-}
-
-fn trim_spaces(mut text: &[u8]) -> &[u8] {
-    while let [b' ', rest @ ..] | [rest @ .., b' '] = text {
-        text = rest;
-    }
-    text
-}
-
-fn trim_start_spaces(mut text: &[u8]) -> &[u8] {
-    while let [b' ', rest @ ..] = text {
-        text = rest;
-    }
-    text
+    Some(wanted)
 }
 
 const PREFERENCE_MAX: u8 = 10;

@@ -1,38 +1,37 @@
-//! Which client asks, as proxies tell: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
+//! The address of the client behind trusted proxies: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
 //!
-//! Each proxy adds whom it heard from behind what it was told, so that the fields are read from the right: as long as a hop
-//! is a proxy that is trusted, its word is taken for the one before it. What stands left of the first hop that is not trusted
-//! is that one's own claim, and never looked at.
+//! Each proxy appends the address that it received the request from, so the headers are read from the right: as long as a
+//! hop is a trusted proxy, the hop that it names is looked at next. Everything left of the first untrusted hop is that
+//! hop's own claim and is ignored.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-/// Who a request comes from.
+/// The client that a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress {
-    /// The address; none is a peer on a unix socket.
+    /// The address; `None` is a peer on a unix socket.
     pub address: Option<IpAddr>,
-    /// How sure that is.
-    pub word: Attribution,
+    /// How the address was established.
+    pub attribution: Attribution,
 }
 
-/// What the word of the proxies is worth.
+/// How a client address was established.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attribution {
-    /// It leads to the client.
-    Good,
-    /// It ends at a hop that nobody can read or that is not named (`unknown`, `_hidden`). The address is that of the last
-    /// trusted proxy.
-    Short,
-    /// The two fields lead to different clients: one of them comes from the client. The address is that of the peer.
-    Contradictory,
+    /// The headers name the client, or there is no proxy.
+    Resolved,
+    /// A hop is unreadable or not named (`unknown`, `_hidden`). The address is that of the last trusted proxy.
+    Truncated,
+    /// The two headers name different clients, so one of them comes from the client. The address is that of the TCP peer.
+    Conflicting,
 }
 
-/// Who asks behind the trusted `peer`, by the lines of each field in their order; no lines are a field that is absent.
+/// The client behind the trusted `peer`, from the lines of each header in their order. A header without lines is absent.
 ///
-/// Where both fields are there, one of them may have come through from the client, and nobody can tell which: they are
-/// believed only if both lead to the same address. At most [`HOPS_MAX`] hops are looked at.
-pub fn asker(
+/// If both headers are present, one of them may have been sent by the client, and there is no way to know which: they count
+/// only if both name the same address. At most [`HOPS_MAX`] hops are examined.
+pub fn client_address(
     peer: Option<IpAddr>,
     forwarded: &[&[u8]],
     x_forwarded_for: &[&[u8]],
@@ -41,18 +40,19 @@ pub fn asker(
     let one = walk(peer, forwarded.iter().rev().flat_map(|line| elements(line).into_iter().rev()), &trusts);
     let other = walk(peer, x_forwarded_for.iter().rev().flat_map(|line| addresses(line)), &trusts);
     match (one, other) {
-        (None, None) => ClientAddress { address: peer, word: Attribution::Good },
-        (Some(told), None) | (None, Some(told)) => told,
+        (None, None) => ClientAddress { address: peer, attribution: Attribution::Resolved },
+        (Some(client), None) | (None, Some(client)) => client,
         (Some(one), Some(other)) if one.address != other.address => {
-            ClientAddress { address: peer, word: Attribution::Contradictory }
+            ClientAddress { address: peer, attribution: Attribution::Conflicting }
         }
-        (Some(one), Some(other)) => {
-            ClientAddress { word: if one == other { one.word } else { Attribution::Short }, ..one }
-        }
+        (Some(one), Some(other)) => ClientAddress {
+            attribution: if one == other { one.attribution } else { Attribution::Truncated },
+            ..one
+        },
     }
 }
 
-/// Goes through `hops` from the one that is nearest; none where there are no hops.
+/// Follows `hops` from the nearest one. `None` if there are none.
 fn walk(
     peer: Option<IpAddr>,
     hops: impl Iterator<Item = Hop>,
@@ -63,17 +63,17 @@ fn walk(
     let mut last = peer;
     for (count, hop) in hops.enumerate() {
         let Some(address) = hop.filter(|_| count < HOPS_MAX) else {
-            return Some(ClientAddress { address: last, word: Attribution::Short });
+            return Some(ClientAddress { address: last, attribution: Attribution::Truncated });
         };
         last = Some(address);
         if !trusts(address) {
             break;
         }
     }
-    Some(ClientAddress { address: last, word: Attribution::Good })
+    Some(ClientAddress { address: last, attribution: Attribution::Resolved })
 }
 
-/// Whom a proxy heard from; none where it does not say, or nobody understands what.
+/// The address that a proxy received the request from; `None` if it is not given or unreadable.
 type Hop = Option<IpAddr>;
 
 /// The hops in a line of X-Forwarded-For, from the right.
@@ -81,7 +81,7 @@ fn addresses(line: &[u8]) -> impl Iterator<Item = Hop> {
     line.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()).map(node)
 }
 
-/// The hops in a line of Forwarded, from the left. A line whose quotes do not match is one hop that nobody understands.
+/// The hops in a line of Forwarded, from the left. A line with an unterminated quote is one unreadable hop.
 fn elements(line: &[u8]) -> Vec<Hop> {
     let Some(elements) = split(line, b',') else { return vec![None] };
     elements.into_iter().filter(|element| !element.is_empty()).map(element).collect()
@@ -93,7 +93,7 @@ fn element(element: &[u8]) -> Hop {
     for pair in split(element, b';')?.into_iter().filter(|pair| !pair.is_empty()) {
         let equals = memchr::memchr(b'=', pair)?;
         if pair[..equals].eq_ignore_ascii_case(b"for") {
-            // Each parameter stands at most once (RFC 7239 §4).
+            // Each parameter occurs at most once (RFC 7239 §4).
             if found.replace(node(&unquoted(&pair[equals + 1..])?)).is_some() {
                 return None;
             }
@@ -102,7 +102,7 @@ fn element(element: &[u8]) -> Hop {
     found?
 }
 
-/// The parts between separators that stand in no quoted string, trimmed; none where a quoted string does not end.
+/// Splits at separators outside quoted strings and trims the parts. `None` if a quoted string does not end.
 fn split(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     let (mut parts, mut start, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
     for (at, &byte) in text.iter().enumerate() {
@@ -121,7 +121,7 @@ fn split(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     (!is_quoted).then_some(parts)
 }
 
-/// A value as it is meant. Without quotes more is taken than a token may hold: many proxies write `for=192.0.2.7:80`.
+/// The value without its quotes. An unquoted value need not be a token: many proxies write `for=192.0.2.7:80`.
 fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(inner) = value.strip_prefix(b"\"") else {
         return (!value.contains(&b'"')).then_some(Cow::Borrowed(value));
@@ -172,7 +172,7 @@ fn is_port(port: &str) -> bool {
     }
 }
 
-/// Hops that are looked at. Longer ways are not gone to their end: the last trusted hop on them then counts as the client.
+/// Hops examined. In a longer chain the last one of these counts as the client.
 pub const HOPS_MAX: usize = 32;
 
 #[cfg(test)]
@@ -190,45 +190,45 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(forwarded: &[&str], x_forwarded_for: &[&str], address: &str, word: Attribution) {
+    fn check(forwarded: &[&str], x_forwarded_for: &[&str], address: &str, attribution: Attribution) {
         let [one, other] = [forwarded, x_forwarded_for]
             .map(|lines| lines.iter().map(|line| line.as_bytes()).collect::<Vec<&[u8]>>());
-        let found = asker(PEER.parse().ok(), &one, &other, trusts);
-        let expected = ClientAddress { address: Some(address.parse().unwrap()), word };
+        let found = client_address(PEER.parse().ok(), &one, &other, trusts);
+        let expected = ClientAddress { address: Some(address.parse().unwrap()), attribution };
         assert_eq!(found, expected, "{forwarded:?} {x_forwarded_for:?}");
     }
 
     #[test]
     fn x_forwarded_for_is_walked_from_the_right_to_the_first_hop_that_is_not_trusted() {
         for (lines, address, word) in [
-            (&[][..], PEER, Attribution::Good),
-            (&[""], PEER, Attribution::Good),
-            (&[" , ,"], PEER, Attribution::Good),
-            (&["192.0.2.7"], "192.0.2.7", Attribution::Good),
-            (&["198.51.100.1, 192.0.2.7"], "192.0.2.7", Attribution::Good),
-            (&["198.51.100.1,192.0.2.7,10.0.0.2"], "192.0.2.7", Attribution::Good),
-            (&["198.51.100.1", "192.0.2.7, 10.0.0.2", "10.0.0.3,"], "192.0.2.7", Attribution::Good),
-            (&["10.9.9.9, 10.0.0.2"], "10.9.9.9", Attribution::Good),
-            (&["192.0.2.7:8080"], "192.0.2.7", Attribution::Good),
-            (&["2001:db8::7"], "2001:db8::7", Attribution::Good),
-            (&["[2001:db8::7]"], "2001:db8::7", Attribution::Good),
-            (&["[2001:db8::7]:443"], "2001:db8::7", Attribution::Good),
-            (&["::ffff:192.0.2.7"], "192.0.2.7", Attribution::Good),
-            (&["192.0.2.7, ::ffff:10.0.0.2"], "192.0.2.7", Attribution::Good),
-            (&["192.0.2.7, fd00::1"], "192.0.2.7", Attribution::Good),
-            (&["unknown"], PEER, Attribution::Short),
-            (&["192.0.2.7, unknown"], PEER, Attribution::Short),
-            (&["192.0.2.7, unix:, 10.0.0.2"], "10.0.0.2", Attribution::Short),
-            (&["unknown, 192.0.2.7"], "192.0.2.7", Attribution::Good),
-            (&["192.0.2.7:"], PEER, Attribution::Short),
-            (&["192.0.2.7:123456"], PEER, Attribution::Short),
-            (&["192.0.2.07"], PEER, Attribution::Short),
-            (&["192.0.2.7 10.0.0.2"], PEER, Attribution::Short),
-            (&["[2001:db8::7"], PEER, Attribution::Short),
-            (&["[2001:db8::7]443"], PEER, Attribution::Short),
-            (&["[192.0.2.7]"], PEER, Attribution::Short),
-            (&["fe80::1%eth0"], PEER, Attribution::Short),
-            (&["\u{fc}"], PEER, Attribution::Short),
+            (&[][..], PEER, Attribution::Resolved),
+            (&[""], PEER, Attribution::Resolved),
+            (&[" , ,"], PEER, Attribution::Resolved),
+            (&["192.0.2.7"], "192.0.2.7", Attribution::Resolved),
+            (&["198.51.100.1, 192.0.2.7"], "192.0.2.7", Attribution::Resolved),
+            (&["198.51.100.1,192.0.2.7,10.0.0.2"], "192.0.2.7", Attribution::Resolved),
+            (&["198.51.100.1", "192.0.2.7, 10.0.0.2", "10.0.0.3,"], "192.0.2.7", Attribution::Resolved),
+            (&["10.9.9.9, 10.0.0.2"], "10.9.9.9", Attribution::Resolved),
+            (&["192.0.2.7:8080"], "192.0.2.7", Attribution::Resolved),
+            (&["2001:db8::7"], "2001:db8::7", Attribution::Resolved),
+            (&["[2001:db8::7]"], "2001:db8::7", Attribution::Resolved),
+            (&["[2001:db8::7]:443"], "2001:db8::7", Attribution::Resolved),
+            (&["::ffff:192.0.2.7"], "192.0.2.7", Attribution::Resolved),
+            (&["192.0.2.7, ::ffff:10.0.0.2"], "192.0.2.7", Attribution::Resolved),
+            (&["192.0.2.7, fd00::1"], "192.0.2.7", Attribution::Resolved),
+            (&["unknown"], PEER, Attribution::Truncated),
+            (&["192.0.2.7, unknown"], PEER, Attribution::Truncated),
+            (&["192.0.2.7, unix:, 10.0.0.2"], "10.0.0.2", Attribution::Truncated),
+            (&["unknown, 192.0.2.7"], "192.0.2.7", Attribution::Resolved),
+            (&["192.0.2.7:"], PEER, Attribution::Truncated),
+            (&["192.0.2.7:123456"], PEER, Attribution::Truncated),
+            (&["192.0.2.07"], PEER, Attribution::Truncated),
+            (&["192.0.2.7 10.0.0.2"], PEER, Attribution::Truncated),
+            (&["[2001:db8::7"], PEER, Attribution::Truncated),
+            (&["[2001:db8::7]443"], PEER, Attribution::Truncated),
+            (&["[192.0.2.7]"], PEER, Attribution::Truncated),
+            (&["fe80::1%eth0"], PEER, Attribution::Truncated),
+            (&["\u{fc}"], PEER, Attribution::Truncated),
         ] {
             check(&[], lines, address, word);
         }
@@ -237,34 +237,38 @@ mod tests {
     #[test]
     fn forwarded_is_walked_in_the_same_way() {
         for (lines, address, word) in [
-            (&["for=192.0.2.7"][..], "192.0.2.7", Attribution::Good),
-            (&["For=192.0.2.7;proto=http;by=203.0.113.43"], "192.0.2.7", Attribution::Good),
-            (&["proto=http; FOR=\"192.0.2.7\" ;by=x"], "192.0.2.7", Attribution::Good),
-            (&["for=198.51.100.1, for=192.0.2.7;by=10.0.0.2, for=10.0.0.3"], "192.0.2.7", Attribution::Good),
-            (&["for=198.51.100.1", "for=192.0.2.7", "for=10.0.0.3"], "192.0.2.7", Attribution::Good),
-            (&["for=\"[2001:db8:cafe::17]:4711\""], "2001:db8:cafe::17", Attribution::Good),
-            (&["for=\"[2001:db8:cafe::17]\""], "2001:db8:cafe::17", Attribution::Good),
-            (&["for=[2001:db8:cafe::17]:4711"], "2001:db8:cafe::17", Attribution::Good),
-            (&["for=\"192.0.2.7:_port\""], "192.0.2.7", Attribution::Good),
-            (&["for=192.0.2.7:80"], "192.0.2.7", Attribution::Good),
-            (&["for=\"192.0.2\\.7\""], "192.0.2.7", Attribution::Good),
-            (&["for=\"198.51.100.1, for=\";for=192.0.2.7"], PEER, Attribution::Short),
-            (&["x=\"a, for=198.51.100.1\";for=192.0.2.7;;"], "192.0.2.7", Attribution::Good),
-            (&["nonsense, for=192.0.2.7"], "192.0.2.7", Attribution::Good),
-            (&["for=192.0.2.7,"], "192.0.2.7", Attribution::Good),
-            (&["for=unknown"], PEER, Attribution::Short),
-            (&["for=_hidden"], PEER, Attribution::Short),
-            (&["for=192.0.2.7, for=_gazonk, for=10.0.0.2"], "10.0.0.2", Attribution::Short),
-            (&["for=192.0.2.7, proto=https"], PEER, Attribution::Short),
-            (&["for=192.0.2.7;for=192.0.2.8"], PEER, Attribution::Short),
-            (&["for=192.0.2.7;FOR=192.0.2.7"], PEER, Attribution::Short),
-            (&["for"], PEER, Attribution::Short),
-            (&["for="], PEER, Attribution::Short),
-            (&["for=\"\""], PEER, Attribution::Short),
-            (&["for =192.0.2.7"], PEER, Attribution::Short),
-            (&["for=\"192.0.2.7\"x"], PEER, Attribution::Short),
-            (&["for=\"192.0.2.7\" \"\""], PEER, Attribution::Short),
-            (&["for=\"192.0.2.7:_\""], PEER, Attribution::Short),
+            (&["for=192.0.2.7"][..], "192.0.2.7", Attribution::Resolved),
+            (&["For=192.0.2.7;proto=http;by=203.0.113.43"], "192.0.2.7", Attribution::Resolved),
+            (&["proto=http; FOR=\"192.0.2.7\" ;by=x"], "192.0.2.7", Attribution::Resolved),
+            (
+                &["for=198.51.100.1, for=192.0.2.7;by=10.0.0.2, for=10.0.0.3"],
+                "192.0.2.7",
+                Attribution::Resolved,
+            ),
+            (&["for=198.51.100.1", "for=192.0.2.7", "for=10.0.0.3"], "192.0.2.7", Attribution::Resolved),
+            (&["for=\"[2001:db8:cafe::17]:4711\""], "2001:db8:cafe::17", Attribution::Resolved),
+            (&["for=\"[2001:db8:cafe::17]\""], "2001:db8:cafe::17", Attribution::Resolved),
+            (&["for=[2001:db8:cafe::17]:4711"], "2001:db8:cafe::17", Attribution::Resolved),
+            (&["for=\"192.0.2.7:_port\""], "192.0.2.7", Attribution::Resolved),
+            (&["for=192.0.2.7:80"], "192.0.2.7", Attribution::Resolved),
+            (&["for=\"192.0.2\\.7\""], "192.0.2.7", Attribution::Resolved),
+            (&["for=\"198.51.100.1, for=\";for=192.0.2.7"], PEER, Attribution::Truncated),
+            (&["x=\"a, for=198.51.100.1\";for=192.0.2.7;;"], "192.0.2.7", Attribution::Resolved),
+            (&["nonsense, for=192.0.2.7"], "192.0.2.7", Attribution::Resolved),
+            (&["for=192.0.2.7,"], "192.0.2.7", Attribution::Resolved),
+            (&["for=unknown"], PEER, Attribution::Truncated),
+            (&["for=_hidden"], PEER, Attribution::Truncated),
+            (&["for=192.0.2.7, for=_gazonk, for=10.0.0.2"], "10.0.0.2", Attribution::Truncated),
+            (&["for=192.0.2.7, proto=https"], PEER, Attribution::Truncated),
+            (&["for=192.0.2.7;for=192.0.2.8"], PEER, Attribution::Truncated),
+            (&["for=192.0.2.7;FOR=192.0.2.7"], PEER, Attribution::Truncated),
+            (&["for"], PEER, Attribution::Truncated),
+            (&["for="], PEER, Attribution::Truncated),
+            (&["for=\"\""], PEER, Attribution::Truncated),
+            (&["for =192.0.2.7"], PEER, Attribution::Truncated),
+            (&["for=\"192.0.2.7\"x"], PEER, Attribution::Truncated),
+            (&["for=\"192.0.2.7\" \"\""], PEER, Attribution::Truncated),
+            (&["for=\"192.0.2.7:_\""], PEER, Attribution::Truncated),
         ] {
             check(lines, &[], address, word);
         }
@@ -279,33 +283,44 @@ mod tests {
             &["for=198.51.100.1;x=\", for=\"[2001:db8::7]\";by=\"_x\""],
             &["for=198.51.100.1;x=\"\\", "for=\""],
         ] {
-            check(lines, &[], PEER, Attribution::Short);
+            check(lines, &[], PEER, Attribution::Truncated);
         }
-        check(&["for=198.51.100.1;x=\"", "for=192.0.2.7"], &[], "192.0.2.7", Attribution::Good);
+        check(&["for=198.51.100.1;x=\"", "for=192.0.2.7"], &[], "192.0.2.7", Attribution::Resolved);
     }
 
     #[test]
     fn both_fields_are_believed_only_where_they_agree() {
-        check(&["for=192.0.2.7"], &["192.0.2.7"], "192.0.2.7", Attribution::Good);
-        check(&["for=192.0.2.7, for=10.0.0.2"], &["198.51.100.1, 192.0.2.7"], "192.0.2.7", Attribution::Good);
-        check(&["for=198.51.100.1"], &["192.0.2.7"], PEER, Attribution::Contradictory);
-        check(&["for=192.0.2.7"], &["198.51.100.1"], PEER, Attribution::Contradictory);
-        check(&["for=unknown"], &["192.0.2.7"], PEER, Attribution::Contradictory);
-        check(&["for=unknown"], &["unknown"], PEER, Attribution::Short);
-        check(&["for=192.0.2.7"], &[" "], "192.0.2.7", Attribution::Good);
+        check(&["for=192.0.2.7"], &["192.0.2.7"], "192.0.2.7", Attribution::Resolved);
+        check(
+            &["for=192.0.2.7, for=10.0.0.2"],
+            &["198.51.100.1, 192.0.2.7"],
+            "192.0.2.7",
+            Attribution::Resolved,
+        );
+        check(&["for=198.51.100.1"], &["192.0.2.7"], PEER, Attribution::Conflicting);
+        check(&["for=192.0.2.7"], &["198.51.100.1"], PEER, Attribution::Conflicting);
+        check(&["for=unknown"], &["192.0.2.7"], PEER, Attribution::Conflicting);
+        check(&["for=unknown"], &["unknown"], PEER, Attribution::Truncated);
+        check(&["for=192.0.2.7"], &[" "], "192.0.2.7", Attribution::Resolved);
     }
 
     #[test]
     fn a_way_that_is_too_long_is_not_gone_to_its_end() {
         let way = |hops: usize| format!("192.0.2.7{}", ", 10.0.0.2".repeat(hops));
-        check(&[], &[&way(HOPS_MAX - 1)], "192.0.2.7", Attribution::Good);
-        check(&[], &[&way(HOPS_MAX)], "10.0.0.2", Attribution::Short);
+        check(&[], &[&way(HOPS_MAX - 1)], "192.0.2.7", Attribution::Resolved);
+        check(&[], &[&way(HOPS_MAX)], "10.0.0.2", Attribution::Truncated);
     }
 
     #[test]
     fn a_peer_on_a_unix_socket_is_asked_as_well() {
-        let found = asker(None, &[], &[b"192.0.2.7"], trusts);
-        assert_eq!(found, ClientAddress { address: "192.0.2.7".parse().ok(), word: Attribution::Good });
-        assert_eq!(asker(None, &[], &[], trusts), ClientAddress { address: None, word: Attribution::Good });
+        let found = client_address(None, &[], &[b"192.0.2.7"], trusts);
+        assert_eq!(
+            found,
+            ClientAddress { address: "192.0.2.7".parse().ok(), attribution: Attribution::Resolved }
+        );
+        assert_eq!(
+            client_address(None, &[], &[], trusts),
+            ClientAddress { address: None, attribution: Attribution::Resolved }
+        );
     }
 }

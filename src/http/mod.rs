@@ -27,7 +27,9 @@
 
 pub mod accept;
 pub mod authority;
+pub mod baseline_headers;
 pub mod cache_control;
+pub mod canned_response;
 pub mod challenge;
 pub mod checksum_file;
 pub mod client_key;

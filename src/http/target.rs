@@ -8,7 +8,6 @@ use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use memchr::memchr;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
 
 use super::authority::is_valid_host;
@@ -56,12 +55,6 @@ pub enum TargetError {
     EncodedSlash,
     /// The path climbs above the root.
     Climbs,
-    /// The target holds a space or a control character.
-    Character,
-    /// The target holds a fragment, which no client may send.
-    Fragment,
-    /// The target is in absolute form and its authority is not a host with an optional port.
-    Authority,
 }
 
 impl<'a> SitePath<'a> {
@@ -199,26 +192,11 @@ impl fmt::Display for SitePath<'_> {
     }
 }
 
-/// Splits a request target into its path and its query.
-///
-/// The target is in origin form (`/path?query`) or in absolute form (`http://host/path?query`, where no path
-/// means `/`). The asterisk form has no path: ask [`is_asterisk`] first.
-pub fn split_target(target: &[u8]) -> Result<(&[u8], Option<&[u8]>), TargetError> {
-    check_characters(target)?;
-    let origin = match target {
-        [b'/', ..] => target,
-        _ => strip_authority(target)?,
-    };
-    let (path, query) = match memchr(b'?', origin) {
-        Some(at) => (origin.get(..at).unwrap_or_default(), origin.get(at + 1..)),
-        None => (origin, None),
-    };
-    Ok((if path.is_empty() { b"/" } else { path }, query))
-}
-
-/// Whether the target is in asterisk form, which asks about the server as a whole (RFC 9112 §3.2.4).
-pub fn is_asterisk(target: &[u8]) -> bool {
-    target == b"*"
+/// Whether a target in absolute form names a scheme and a host that could be this server's (RFC 9112 §3.2.2). Both are
+/// `None` in origin form. A host with user information is refused (RFC 9110 §4.2.4).
+pub fn is_valid_origin(scheme: Option<&str>, authority: Option<&str>) -> bool {
+    scheme.is_none_or(|scheme| matches!(scheme, "http" | "https"))
+        && authority.is_none_or(|host| is_valid_host(host.as_bytes()))
 }
 
 /// Whether a path names the same with and without resolving: nothing to decode, to merge or to drop.
@@ -322,42 +300,6 @@ fn hex_value(digit: u8) -> Option<u8> {
     }
 }
 
-fn check_characters(target: &[u8]) -> Result<(), TargetError> {
-    // As in `is_plain`: a first look at all bytes without a branch for each.
-    if !target.iter().fold(false, |found, &byte| found | is_foreign(byte)) {
-        return Ok(());
-    }
-    match target.iter().find(|&&byte| is_foreign(byte)) {
-        Some(b'#') => Err(TargetError::Fragment),
-        _ => Err(TargetError::Character),
-    }
-}
-
-/// Whether a byte can stand nowhere in a target: a space, a control character or the mark of a fragment.
-fn is_foreign(byte: u8) -> bool {
-    (byte <= b' ') | (byte == 0x7F) | (byte == b'#')
-}
-
-/// What follows the authority of a target in absolute form: empty, or from its `/` or `?` on.
-fn strip_authority(target: &[u8]) -> Result<&[u8], TargetError> {
-    let hierarchical = strip_prefix_ignore_case(target, b"http://")
-        .or_else(|| strip_prefix_ignore_case(target, b"https://"))
-        .ok_or(TargetError::NotAbsolute)?;
-    let end = hierarchical.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(hierarchical.len());
-    let (authority, origin) = hierarchical.split_at_checked(end).ok_or(TargetError::Authority)?;
-    // An http URI without a host is invalid (RFC 9110 §4.2.1), and so, to us, is one with a user in it
-    // (§4.2.4).
-    if authority.is_empty() || !is_valid_host(authority) {
-        return Err(TargetError::Authority);
-    }
-    Ok(origin)
-}
-
-fn strip_prefix_ignore_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
-    let (start, rest) = text.split_at_checked(prefix.len())?;
-    start.eq_ignore_ascii_case(prefix).then_some(rest)
-}
-
 /// All but unreserved characters, sub-delims, `:`, `@` and the slash (RFC 3986 §3.3).
 pub(super) const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -427,9 +369,6 @@ impl fmt::Display for TargetError {
             TargetError::Nul => "a NUL in the path",
             TargetError::EncodedSlash => "an encoded slash in the path",
             TargetError::Climbs => "the path climbs above the root",
-            TargetError::Character => "a space or control character in the target",
-            TargetError::Fragment => "a fragment in the target",
-            TargetError::Authority => "the authority of the target is not a host",
         })
     }
 }
@@ -591,57 +530,5 @@ mod tests {
         assert_eq!(map.get(b"a/b".as_slice()), Some(&1));
         assert_eq!(map.get(path("/a/b").as_bytes()), Some(&1));
         assert_eq!(map.get(&path("/a/b/")), Some(&1));
-    }
-
-    #[test]
-    fn a_target_is_split_into_path_and_query() {
-        for (target, path, query) in [
-            ("/", "/", None),
-            ("/a?b=c", "/a", Some("b=c")),
-            ("/a?", "/a", Some("")),
-            ("/a?b?c", "/a", Some("b?c")),
-            ("/a?//b/../c", "/a", Some("//b/../c")),
-            ("//host/a", "//host/a", None),
-            ("http://host/a?b", "/a", Some("b")),
-            ("HtTp://host:80/a", "/a", None),
-            ("https://[::1]:443/a", "/a", None),
-            ("http://host", "/", None),
-            ("http://host?b", "/", Some("b")),
-            ("http://host/", "/", None),
-        ] {
-            let expected = Ok((path.as_bytes(), query.map(str::as_bytes)));
-            assert_eq!(split_target(target.as_bytes()), expected, "{target}");
-        }
-    }
-
-    #[test]
-    fn a_target_of_another_form_is_refused() {
-        for (target, reason) in [
-            ("", TargetError::NotAbsolute),
-            ("*", TargetError::NotAbsolute),
-            ("a/b", TargetError::NotAbsolute),
-            ("?a", TargetError::NotAbsolute),
-            ("host:443", TargetError::NotAbsolute),
-            ("ftp://host/a", TargetError::NotAbsolute),
-            ("http:/a", TargetError::NotAbsolute),
-            ("http:///a", TargetError::Authority),
-            ("http://user@host/a", TargetError::Authority),
-            ("http://host:x/a", TargetError::Authority),
-            ("/a#b", TargetError::Fragment),
-            ("/a?b#c", TargetError::Fragment),
-            ("/a b", TargetError::Character),
-            ("/a\tb", TargetError::Character),
-            ("/a\x7f", TargetError::Character),
-            ("/a?\r\n", TargetError::Character),
-        ] {
-            assert_eq!(split_target(target.as_bytes()), Err(reason), "{target}");
-        }
-    }
-
-    #[test]
-    fn only_an_asterisk_alone_is_the_asterisk_form() {
-        assert!(is_asterisk(b"*"));
-        assert!(!is_asterisk(b"/*"));
-        assert!(!is_asterisk(b"**"));
     }
 }

@@ -1,6 +1,12 @@
-//! The life of the process: phases, configuration reload, handover to a successor, cache warmup.
+//! The life of the process.
+//!
+//! - `phase`: the phases from start to stop
+//! - `reload`, `worker_updates`: reload of the configuration, and how workers get the new one
+//! - `handover`: listening sockets from a service manager or a predecessor, and to a successor
+//! - `warmup`: cache warmup after a restart or on request
 
 pub(crate) mod handover;
 pub mod phase;
 pub mod reload;
 pub mod warmup;
+pub(crate) mod worker_updates;

@@ -1,27 +1,27 @@
-//! starting → warming → ready → draining or retiring → closing, and who is told.
+//! Phases of the server: starting → warming → ready → draining or retiring → closing → ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-/// How far the server is.
+/// A phase of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Not all of it stands yet.
+    /// Components and workers are starting.
     Starting,
-    /// It serves, and reads what was hot before; load balancers are told to wait.
+    /// It serves, and reads recently used files into the caches; readiness checks fail.
     Warming,
     /// It serves.
     Ready,
-    /// It still serves, and tells load balancers to go elsewhere.
+    /// It still serves; readiness checks fail.
     Draining,
-    /// A successor has the listeners. Every response is its connection's last; idle connections are kept for a request that
+    /// A successor has the listeners. Every response is the last on its connection; idle connections are kept for a request that
     /// may be on its way.
     Retiring,
     /// Listeners are closed; responses under way finish.
     Closing,
-    /// What has not finished by now is cut.
+    /// Responses that have not finished are cut.
     Ended,
 }
 
@@ -37,7 +37,7 @@ impl Phase {
         Self::Ended,
     ];
 
-    /// Its name among gauges.
+    /// Its label in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -51,7 +51,7 @@ impl Phase {
     }
 }
 
-/// The phase, shared by everybody who asks or waits for it.
+/// The current phase. Cheap to clone; all clones share one state.
 #[derive(Clone)]
 pub struct Lifecycle {
     phase: Arc<watch::Sender<Phase>>,
@@ -60,24 +60,24 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A server that is starting.
+    /// Creates the lifecycle of a server that is starting.
     #[allow(clippy::new_without_default, reason = "a lifecycle begins; it is not a neutral value")]
     pub fn new() -> Self {
         let phase = Arc::new(watch::Sender::new(Phase::Starting));
         Self { phase, is_drained: Arc::default(), is_succeeded: Arc::default() }
     }
 
-    /// How far the server is now.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
 
-    /// Whether an operator has load balancers go elsewhere, whatever the phase. Unlike a stop, that can be taken back.
+    /// Whether an operator has made readiness checks fail, whatever the phase. Unlike a stop, that can be undone.
     pub(crate) fn is_drained(&self) -> bool {
         self.is_drained.load(Ordering::Relaxed)
     }
 
-    /// Load balancers are told to go elsewhere, or not any more; says whether that is news.
+    /// Makes readiness checks fail, or not any more. Returns whether that is a change.
     pub(crate) fn set_drained(&self, is_drained: bool) -> bool {
         self.is_drained.swap(is_drained, Ordering::Relaxed) != is_drained
     }
@@ -87,7 +87,7 @@ impl Lifecycle {
         self.is_succeeded.load(Ordering::Acquire)
     }
 
-    /// Goes on to `phase`; never back.
+    /// Enters `phase`; does nothing if it was passed already.
     pub(crate) fn advance(&self, phase: Phase) {
         if phase == Phase::Retiring {
             self.is_succeeded.store(true, Ordering::Release);
@@ -99,7 +99,7 @@ impl Lifecycle {
         });
     }
 
-    /// Waits until the server is at least at `phase`.
+    /// Waits until the server is in `phase` or a later one.
     pub async fn reached(&self, phase: Phase) {
         // The sender lives as long as `self`.
         let _ = self.phase.subscribe().wait_for(|current| *current >= phase).await;

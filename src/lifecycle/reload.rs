@@ -1,7 +1,7 @@
-//! Settings that change while the server runs: the configuration is read again, and what can be changed is.
+//! Reloads the configuration, redirects and certificates while the server runs.
 //!
-//! A configuration with a mistake is refused whole. One that is accepted becomes a new `WorkerView` for every worker: requests
-//! under way finish with the one that they began with, and the next request of every connection sees the new one.
+//! A configuration with an error is refused as a whole. An accepted one becomes a new [`WorkerView`] for every worker: requests
+//! under way finish with the view that they began with, and the next request of every connection uses the new one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use crate::config::change::ConfigChange;
 use crate::config::policy::rules::Rules;
@@ -20,7 +20,8 @@ use crate::config::{
 use crate::files::{FileSettings, Files};
 use crate::http::redirects::Redirects;
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::progress::Warmup;
+use crate::lifecycle::warmup::warmer::Warmup;
+use crate::lifecycle::worker_updates::{UpdateFailure, WorkerUpdates};
 use crate::limits::client_limits::Limits;
 use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
@@ -32,42 +33,34 @@ use crate::sys::service_manager;
 use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::logger;
 
-/// Who asks for a reload leaves word here. What is asked for twice before it is begun is done once.
+/// Requests for a reload. Cheap to clone. A request that arrives before an equal one was begun is merged with it.
 #[derive(Clone, Default)]
 pub struct ReloadRequests {
-    inner: Arc<ReloadRequest>,
+    pending: Arc<PendingRequests>,
 }
 
 #[derive(Default)]
-struct ReloadRequest {
+struct PendingRequests {
     configuration: Notify,
     redirects: Notify,
-    reopening: Notify,
+    reopen: Notify,
 }
 
-/// What is to be read again.
 enum ReloadScope {
     Configuration,
     Redirects,
 }
 
-/// What a worker serves with.
+/// The settings that a worker serves with. Immutable: a reload replaces it.
 #[derive(Clone)]
 pub(crate) struct WorkerView {
     pub(crate) files: Files,
-    pub(crate) manners: SiteSettings,
-    pub(crate) bounds: ConnectionSettings,
-    pub(crate) noting: RequestLogOptions,
+    pub(crate) site: SiteSettings,
+    pub(crate) connections: ConnectionSettings,
+    pub(crate) request_log: RequestLogOptions,
 }
 
-/// For a worker: what it serves with from now on.
-pub(crate) struct WorkerUpdate {
-    pub(crate) served: WorkerView,
-    /// Dropped once that is so.
-    pub(crate) done: mpsc::UnboundedSender<()>,
-}
-
-/// Reads the configuration again. Cheap to clone; every clone is the same.
+/// Reloads the configuration. Cheap to clone; all clones share one state.
 #[derive(Clone)]
 pub(crate) struct Reloader {
     inner: Arc<Inner>,
@@ -75,35 +68,39 @@ pub(crate) struct Reloader {
 
 struct Inner {
     given: ProcessInputs,
-    /// Apart from the other pools: a file system that hangs holds up the reload alone.
+    targets: ReloadTargets,
+    /// Apart from the other pools: a file system that hangs holds up reloads alone.
     disk: BlockingPool,
-    guard: Limits,
-    warmth: Warmup,
-    tls: Option<Tls>,
-    /// The files of certificates that were looked into last, whatever came of it.
+    /// Fingerprint of the certificate files that were read last, valid or not.
     judged: Mutex<Option<[u8; 32]>>,
-    access_log: AccessLog,
-    workers: Vec<mpsc::UnboundedSender<WorkerUpdate>>,
     turn: tokio::sync::Mutex<()>,
     current: Mutex<ConfigInEffect>,
     counts: ReloadCounts,
 }
 
-/// What came of reloading.
+/// The parts of the server that a reload changes.
+pub(crate) struct ReloadTargets {
+    pub(crate) limits: Limits,
+    pub(crate) warmup: Warmup,
+    /// `None` if TLS is off.
+    pub(crate) tls: Option<Tls>,
+    pub(crate) access_log: AccessLog,
+    pub(crate) workers: WorkerUpdates<WorkerView>,
+}
+
 #[derive(Debug)]
 struct ReloadCounts {
     done: AtomicU64,
     failed: AtomicU64,
-    /// When a configuration was last put into effect, in seconds since 1970.
     last_success: AtomicU64,
 }
 
-/// What came of reloading, at one moment.
+/// Counts of reloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Reloads {
     pub(crate) done: u64,
     pub(crate) failed: u64,
-    /// When a configuration was last put into effect, in seconds since 1970: at start at the latest.
+    /// Time of the last successful reload, or else of the start, in seconds since 1970.
     pub(crate) last_success: u64,
 }
 
@@ -116,7 +113,7 @@ impl ReloadCounts {
         }
     }
 
-    fn note(&self, is_done: bool) {
+    fn record(&self, is_done: bool) {
         if is_done {
             self.done.fetch_add(1, Ordering::Relaxed);
             self.last_success.store(unix_seconds(), Ordering::Relaxed);
@@ -130,106 +127,122 @@ fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// What is in effect.
+/// The configuration in effect, and what was made of it.
 #[derive(Clone)]
 pub(crate) struct ConfigInEffect {
     pub(crate) config: Config,
     pub(crate) origins: ValueOrigins,
-    /// What was read and waits for a restart.
+    /// Settings that were read and wait for a restart.
     pub(crate) postponed: Vec<PendingRestart>,
     pub(crate) limits: ResolvedLimits,
-    pub(crate) served: WorkerView,
+    pub(crate) view: WorkerView,
 }
 
-/// A knob that has another value at the next start.
+/// A setting that has another value at the next start.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct PendingRestart {
     pub(crate) key: &'static str,
     /// Where the value comes from.
     pub(crate) origin: String,
-    /// What was read, and what it is until then.
+    /// The value that was read.
     pub(crate) value: String,
+    /// The value in effect until the restart.
     pub(crate) until_then: String,
 }
 
-/// What came of a reload.
+/// Result of a successful reload.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Reloaded {
-    /// What has changed, in words.
+    /// What has changed, as text.
     pub(crate) news: String,
     pub(crate) postponed: Vec<PendingRestart>,
 }
 
+/// Why a reload failed.
+#[derive(Debug)]
+pub(crate) enum ReloadError {
+    /// The configuration has errors; nothing has changed.
+    Invalid(ConfigErrors),
+    /// The configuration is in effect, except on these workers.
+    Incomplete(Vec<UpdateFailure>),
+}
+
+impl From<ConfigErrors> for ReloadError {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Invalid(errors)
+    }
+}
+
 impl ReloadRequests {
-    /// Asks for the configuration to be read again, and the redirects with it.
-    pub fn ask(&self) {
-        self.inner.configuration.notify_one();
+    /// Requests a reload of the configuration, redirects included.
+    pub fn request(&self) {
+        self.pending.configuration.notify_one();
     }
 
-    /// Asks for the redirects alone: another tree may have others.
-    pub(crate) fn ask_for_redirects(&self) {
-        self.inner.redirects.notify_one();
+    /// Requests a reload of the redirects alone: a document root that was replaced may have others.
+    pub(crate) fn request_redirects(&self) {
+        self.pending.redirects.notify_one();
     }
 
-    /// Asks for the access log to be opened anew.
-    pub fn ask_to_reopen(&self) {
-        self.inner.reopening.notify_one();
+    /// Requests that the access log be reopened.
+    pub fn request_reopen(&self) {
+        self.pending.reopen.notify_one();
     }
 
-    /// Waits until the access log is to be opened anew.
-    pub(crate) async fn reopening(&self) {
-        self.inner.reopening.notified().await;
+    /// Waits for a request to reopen the access log.
+    pub(crate) async fn reopen_requested(&self) {
+        self.pending.reopen.notified().await;
     }
 
     async fn next(&self) -> ReloadScope {
         tokio::select! {
             biased;
-            () = self.inner.configuration.notified() => ReloadScope::Configuration,
-            () = self.inner.redirects.notified() => ReloadScope::Redirects,
+            () = self.pending.configuration.notified() => ReloadScope::Configuration,
+            () = self.pending.redirects.notified() => ReloadScope::Redirects,
         }
     }
 }
 
 impl Reloader {
-    /// Reloads what was loaded from `given` and is in effect as `current`.
+    /// Creates the reloader of a configuration that was loaded from `given` and is in effect as `current`.
     ///
     /// # Errors
-    /// Where threads can't be started.
+    /// If its thread can't be started.
     pub(crate) fn new(
         given: ProcessInputs,
         current: ConfigInEffect,
-        guard: Limits,
-        warmth: Warmup,
-        tls: Option<Tls>,
-        access_log: AccessLog,
-        workers: Vec<mpsc::UnboundedSender<WorkerUpdate>>,
+        targets: ReloadTargets,
     ) -> std::io::Result<Self> {
-        let disk = BlockingPool::new("pagecast-load", 1, 0)?;
-        let (turn, current) = (tokio::sync::Mutex::default(), Mutex::new(current));
-        let counts = ReloadCounts::new();
-        let judged = Mutex::new(tls.as_ref().map(|tls| tls.certificates().fingerprint()));
-        let inner =
-            Inner { given, disk, guard, warmth, tls, judged, access_log, workers, turn, current, counts };
+        let inner = Inner {
+            given,
+            disk: BlockingPool::new("pagecast-load", 1, 0)?,
+            judged: Mutex::new(targets.tls.as_ref().map(|tls| tls.certificates().fingerprint())),
+            targets,
+            turn: tokio::sync::Mutex::default(),
+            current: Mutex::new(current),
+            counts: ReloadCounts::new(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Does what `requests` ask for, one after the other, for as long as it is polled.
+    /// Reloads on each of `requests`, one after the other, for as long as it is polled.
     pub(crate) async fn listen(self, requests: ReloadRequests, lifecycle: Lifecycle) {
         loop {
-            let wanted = requests.next().await;
-            let is_stopping = lifecycle.phase() >= Phase::Draining;
-            match wanted {
-                ReloadScope::Configuration if is_stopping => {
+            let scope = requests.next().await;
+            match (scope, lifecycle.phase()) {
+                // No worker is left.
+                (_, Phase::Ended) => {}
+                (ReloadScope::Configuration, Phase::Draining | Phase::Retiring | Phase::Closing) => {
                     log::info!("not reloaded: the server is stopping");
                 }
-                // What went wrong is in the log.
-                ReloadScope::Configuration => drop(self.reload().await),
-                ReloadScope::Redirects => drop(self.reload_redirects().await),
+                // Errors have been logged.
+                (ReloadScope::Configuration, _) => drop(self.reload().await),
+                (ReloadScope::Redirects, _) => drop(self.reload_redirects().await),
             }
         }
     }
 
-    /// The configuration in effect: of knobs that need a restart the value since the start.
+    /// The configuration in effect; settings that need a restart have their values since the start.
     pub(crate) fn config(&self) -> Config {
         self.inner.current.lock().config.clone()
     }
@@ -239,56 +252,55 @@ impl Reloader {
         self.inner.current.lock().limits
     }
 
-    /// What came of reloading the configuration.
+    /// Counts of configuration reloads.
     pub(crate) fn counts(&self) -> Reloads {
         let ReloadCounts { done, failed, last_success } = &self.inner.counts;
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Reloads { done: load(done), failed: load(failed), last_success: load(last_success) }
     }
 
-    /// Reads the configuration again and puts into effect what needs no restart. Once it returns, every request that comes
-    /// is answered accordingly. The log hears what has changed, what waits for a restart, and every error.
+    /// Reads the configuration again and applies what needs no restart. When it returns `Ok`, every new request is answered
+    /// accordingly. Logs the changes, what waits for a restart, and every error.
     ///
     /// # Errors
-    /// All that is wrong with the new configuration; the old one stays in effect whole.
-    pub(crate) async fn reload(&self) -> Result<Reloaded, ConfigErrors> {
+    /// [`ReloadError::Invalid`] with every error of the configuration: the old one stays in effect as a whole.
+    /// [`ReloadError::Incomplete`] if a worker did not apply the new configuration in time: it is in effect on the others.
+    pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let _turn = self.inner.turn.lock().await;
         service_manager::reloading();
         let outcome = self.read_and_apply().await;
         service_manager::ready();
-        self.inner.counts.note(outcome.is_ok());
-        if let Err(errors) = &outcome {
-            tell(errors, "the configuration");
-        }
-        outcome
+        self.inner.counts.record(outcome.is_ok());
+        outcome.inspect_err(|error| log_error(error, "the configuration"))
     }
 
     /// Reads the redirects again, as [`reload`](Self::reload) does.
-    ///
-    /// # Errors
-    /// Every line that is wrong; the old ones stay in effect.
-    pub(crate) async fn reload_redirects(&self) -> Result<(), ConfigErrors> {
+    async fn reload_redirects(&self) -> Result<(), ReloadError> {
         let _turn = self.inner.turn.lock().await;
-        let before = self.current();
-        let root = before.config.root.clone();
-        let read = self.blocking(move || redirects_of(&root)).await;
-        let redirects = read.inspect_err(|errors| tell(errors, "what _redirects says"))?;
-        if redirects != before.served.manners.redirects {
-            log::info!("the redirects of {} are others", before.config.root);
-            let manners = SiteSettings { redirects, ..before.served.manners.clone() };
-            let served = WorkerView { manners, ..before.served.clone() };
-            self.put_into_effect(ConfigInEffect { served, ..before }).await;
-        }
-        Ok(())
+        let outcome = self.read_and_apply_redirects().await;
+        outcome.inspect_err(|error| log_error(error, "_redirects"))
     }
 
-    /// Reads the certificates again whenever their files are others, for as long as it is polled. Files are taken as they are once
-    /// two looks have found the same: somebody may be about to write the second one.
+    async fn read_and_apply_redirects(&self) -> Result<(), ReloadError> {
+        let before = self.current();
+        let root = before.config.site.root.clone();
+        let redirects = self.blocking(move || redirects_of(&root)).await?;
+        if redirects == before.view.site.redirects {
+            return Ok(());
+        }
+        log::info!("the redirects of {} have changed", before.config.site.root);
+        let site = SiteSettings { redirects, ..before.view.site.clone() };
+        let view = WorkerView { site, ..before.view.clone() };
+        self.put_into_effect(ConfigInEffect { view, ..before }).await
+    }
+
+    /// Reloads the certificates whenever their files change, for as long as it is polled. Files are read once two looks in a row
+    /// found the same: another process may be about to write the second one.
     pub(crate) async fn watch_certificates(self) {
-        let Some(tls) = &self.inner.tls else { return };
+        let Some(tls) = &self.inner.targets.tls else { return };
         let mut seen = None;
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CERTIFICATES_CHECK_INTERVAL).await;
             let turn = self.inner.turn.lock().await;
             let config = self.config();
             let found = self.inner.disk.run(move || CertificateFiles::read(&config)).await;
@@ -296,64 +308,75 @@ impl Reloader {
             let fingerprint = CertificateFiles::fingerprint(&found);
             let is_new = fingerprint.is_some() && fingerprint != *self.inner.judged.lock();
             if is_new && fingerprint == seen {
-                self.judge(tls, found).await;
+                self.apply_certificates(tls, found).await;
             }
             seen = fingerprint;
             drop(turn);
         }
     }
 
-    async fn judge(&self, tls: &Tls, found: Result<Option<CertificateFiles>, Vec<ConfigError>>) {
+    async fn apply_certificates(&self, tls: &Tls, found: Result<Option<CertificateFiles>, Vec<ConfigError>>) {
         *self.inner.judged.lock() = CertificateFiles::fingerprint(&found);
         let read = || found?.map(CertificateFiles::into_certificates).transpose();
         match self.blocking(move || read().map_err(ConfigErrors::from)).await {
             Ok(None) => {}
-            Ok(Some(certificates)) => put_certificates(tls, certificates),
+            Ok(Some(certificates)) => replace_certificates(tls, certificates),
             Err(errors) => {
                 tls.count_bad_certificates();
-                tell(&errors, CERTIFICATES);
+                log_error(&ReloadError::Invalid(errors), "the set of certificates");
             }
         }
     }
 
-    async fn read_and_apply(&self) -> Result<Reloaded, ConfigErrors> {
+    async fn read_and_apply(&self) -> Result<Reloaded, ReloadError> {
         let before = self.current();
-        let (given, root) = (self.inner.given.clone(), before.config.root.clone());
+        let (given, root) = (self.inner.given.clone(), before.config.site.root.clone());
         let loaded = self.blocking(move || read_all(&given, &root)).await?;
         let certificates = self.read_certificates(&loaded.config).await?;
         let change = ConfigChange::between(&before.config, loaded.config.clone());
         let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
-        let log = self.inner.access_log.clone();
-        let (old, new) = (before.config.clone(), change.config.clone());
-        let prepared = self
-            .blocking(move || log.prepare(&old, &new, old.root.as_path()).map_err(|error| conflict(&error)))
-            .await?;
-        self.inner.access_log.apply(&change.config, prepared).map_err(|error| conflict(&error))?;
+        self.apply_access_log(&before.config, &change.config).await?;
         let news = news(&change, &before, &loaded);
-        if let (Some(tls), Some(certificates)) = (&self.inner.tls, certificates) {
-            put_certificates(tls, certificates);
+        if let (Some(tls), Some(certificates)) = (&self.inner.targets.tls, certificates) {
+            replace_certificates(tls, certificates);
         }
-        let served = before.served.changed(&change.config, &limits, &loaded);
         let postponed: Vec<PendingRestart> =
-            change.postponed.iter().map(|knob| PendingRestart::new(knob, &loaded, &before)).collect();
+            change.postponed.iter().map(|setting| PendingRestart::new(setting, &loaded, &before)).collect();
         let mut origins = loaded.origins.clone();
-        for knob in &change.postponed {
-            origins.set(knob.key, before.origins.of(knob.key).clone());
+        for setting in &change.postponed {
+            origins.set(setting.key, before.origins.of(setting.key).clone());
         }
-        let config = change.config.clone();
-        let next = ConfigInEffect { config, origins, postponed: postponed.clone(), limits, served };
-        self.put_into_effect(next).await;
+        let next = ConfigInEffect {
+            config: change.config.clone(),
+            origins,
+            postponed: postponed.clone(),
+            limits,
+            view: before.view.changed(&change.config, &limits, &loaded),
+        };
+        let outcome = self.put_into_effect(next).await;
         if !logger::is_same(&change.config, &before.config) {
             logger::change(&change.config);
         }
-        log::info!("reloaded {news}");
+        match &outcome {
+            Ok(()) => log::info!("reloaded {news}"),
+            Err(_) => log::warn!("reloaded, but not on every worker: {news}"),
+        }
         for PendingRestart { key, origin, value, until_then } in &postponed {
             log::warn!("{key} = {value} ({origin}) needs a restart: until then it stays {until_then}");
         }
-        Ok(Reloaded { news, postponed })
+        outcome.map(|()| Reloaded { news, postponed })
     }
 
-    /// The certificates that `config` names.
+    async fn apply_access_log(&self, before: &Config, config: &Config) -> Result<(), ConfigErrors> {
+        let log = self.inner.targets.access_log.clone();
+        let (old, new) = (before.clone(), config.clone());
+        let prepare =
+            move || log.prepare(&old, &new, old.site.root.as_path()).map_err(|error| conflict(&error));
+        let prepared = self.blocking(prepare).await?;
+        self.inner.targets.access_log.apply(config, prepared).map_err(|error| conflict(&error))
+    }
+
+    /// Reads the certificates that `config` names.
     async fn read_certificates(&self, config: &Config) -> Result<Option<Certificates>, ConfigErrors> {
         let config = config.clone();
         let read = move || {
@@ -367,66 +390,83 @@ impl Reloader {
             *self.inner.judged.lock() = fingerprint;
         }
         if certificates.is_err() {
-            self.inner.tls.iter().for_each(Tls::count_bad_certificates);
+            self.inner.targets.tls.iter().for_each(Tls::count_bad_certificates);
         }
         certificates
     }
 
-    async fn put_into_effect(&self, next: ConfigInEffect) {
-        let inner = &self.inner;
-        inner.guard.apply(&next.config);
-        inner.guard.connections().set_max(next.limits.max_connections);
-        inner.warmth.follow(next.served.files.clone(), next.config.dotfiles);
-        let (done, mut all_done) = mpsc::unbounded_channel();
-        for worker in &inner.workers {
-            // A worker that has ended serves nobody.
-            let _ = worker.send(WorkerUpdate { served: next.served.clone(), done: done.clone() });
+    /// Makes `next` the configuration in effect, and waits until the workers have applied it, at most [`UPDATE_TIMEOUT`].
+    async fn put_into_effect(&self, next: ConfigInEffect) -> Result<(), ReloadError> {
+        let ReloadTargets { limits, warmup, workers, .. } = &self.inner.targets;
+        limits.apply(&next.config);
+        limits.connections().set_max(next.limits.max_connections);
+        warmup.set_target(next.view.files.clone(), next.config.site.dotfiles);
+        let view = next.view.clone();
+        *self.inner.current.lock() = next;
+        match workers.send(view, UPDATE_TIMEOUT).await {
+            failures if failures.is_empty() => Ok(()),
+            failures => Err(ReloadError::Incomplete(failures)),
         }
-        *inner.current.lock() = next;
-        drop(done);
-        let _: Option<()> = all_done.recv().await;
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<T, ConfigErrors> + Send + 'static,
     ) -> Result<T, ConfigErrors> {
-        // A panic has been logged by its hook.
+        // The panic hook has logged the panic.
         let panicked = |_| Err(ConfigError::Conflict("it could not be read".to_owned()).into());
         self.inner.disk.run(job).await.unwrap_or_else(panicked)
     }
 
-    /// What is in effect.
+    /// Everything in effect.
     pub(crate) fn current(&self) -> ConfigInEffect {
         self.inner.current.lock().clone()
     }
 }
 
-impl PendingRestart {
-    fn new(knob: &Setting, loaded: &LoadedConfig, before: &ConfigInEffect) -> Self {
+impl ConfigInEffect {
+    /// The configuration as it was loaded at the start.
+    pub(crate) fn at_start(loaded: &LoadedConfig, view: WorkerView) -> Self {
+        let LoadedConfig { config, origins, limits, .. } = loaded;
         Self {
-            key: knob.key,
-            origin: loaded.origins.of(knob.key).to_string(),
-            value: knob.value(&loaded.config),
-            until_then: knob.value(&before.config),
+            config: config.clone(),
+            origins: origins.clone(),
+            postponed: Vec::new(),
+            limits: *limits,
+            view,
+        }
+    }
+}
+
+impl PendingRestart {
+    fn new(setting: &Setting, loaded: &LoadedConfig, before: &ConfigInEffect) -> Self {
+        Self {
+            key: setting.key,
+            origin: loaded.origins.of(setting.key).to_string(),
+            value: setting.value(&loaded.config),
+            until_then: setting.value(&before.config),
         }
     }
 }
 
 impl WorkerView {
-    /// What `config` and `limits` say now.
+    /// The view for `config` and `limits`. Caches and counters stay those of this one.
     fn changed(&self, config: &Config, limits: &ResolvedLimits, loaded: &LoadedConfig) -> Self {
         let redirects = Arc::clone(&loaded.redirects);
         let files = self.files.changed(&FileSettings::of(config, limits), Rules::new(config));
-        let manners = self.manners.changed(config, limits, &files, redirects, &loaded.access);
-        Self { files, manners, bounds: ConnectionSettings::of(config), noting: RequestLogOptions::of(config) }
+        Self {
+            site: self.site.changed(config, limits, &files, redirects, &loaded.access),
+            files,
+            connections: ConnectionSettings::of(config),
+            request_log: RequestLogOptions::of(config),
+        }
     }
 }
 
-/// Reads everything; the redirects are those of `root`, which stays the one that is served. Blocks.
+/// Loads the configuration, with the redirects of `root`, which goes on being served. Blocks.
 fn read_all(given: &ProcessInputs, root: &RootPath) -> Result<LoadedConfig, ConfigErrors> {
     let loaded = given.load(&RegularFiles)?;
-    if loaded.config.root == *root {
+    if loaded.config.site.root == *root {
         return Ok(loaded);
     }
     Ok(LoadedConfig { redirects: redirects_of(root)?, ..loaded })
@@ -440,14 +480,16 @@ fn redirects_of(root: &RootPath) -> Result<Arc<Redirects>, ConfigErrors> {
     read_redirects(root.as_path(), &RegularFiles).map_err(ConfigErrors::from)
 }
 
-/// Settles what may change beside what was settled at start and can't: the handles are as many as they are.
+/// Derives the limits beside those that stay until a restart: the number of file handles.
 fn settle_beside(
     before: &ResolvedLimits,
     config: &Config,
     facts: &SystemFacts,
 ) -> Result<ResolvedLimits, ConfigErrors> {
     let handles = Auto::Given(Count::of(before.handles as u64));
-    settle(&Config { handles, ..config.clone() }, facts).map_err(|mut errors| {
+    let mut config = config.clone();
+    Arc::make_mut(&mut config.open_files).handles = handles;
+    settle(&config, facts).map_err(|mut errors| {
         errors.push(ConfigError::Conflict(format!(
             "that would hold after a restart, but not beside what stays until then, as the {handles} handles do"
         )));
@@ -455,44 +497,51 @@ fn settle_beside(
     })
 }
 
-/// What a reload brings, in words.
+/// What a reload changes, as text.
 fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -> String {
-    let mut news = change.describe(&before.config);
-    if loaded.redirects != before.served.manners.redirects {
-        news.push_str(if news.is_empty() { "redirects" } else { ", redirects" });
+    let mut changes = vec![change.describe(&before.config)];
+    if loaded.redirects != before.view.site.redirects {
+        changes.push("redirects".to_owned());
     }
-    if !before.served.manners.access.is_by(&loaded.access) {
-        news.push_str(if news.is_empty() {
-            "keys, tokens or passwords"
-        } else {
-            ", keys, tokens or passwords"
-        });
+    if !before.view.site.access.is_by(&loaded.access) {
+        changes.push("keys, tokens or passwords".to_owned());
     }
-    if news.is_empty() {
-        news.push_str("nothing has changed");
-    }
+    changes.retain(|change| !change.is_empty());
+    let news = if changes.is_empty() { "nothing has changed".to_owned() } else { changes.join(", ") };
     match &loaded.file {
         Some(file) => format!("{}: {news}", file.display()),
         None => format!("the redirects, no configuration file being named: {news}"),
     }
 }
 
-fn put_certificates(tls: &Tls, certificates: Certificates) {
+fn replace_certificates(tls: &Tls, certificates: Certificates) {
     if certificates.fingerprint() != tls.certificates().fingerprint() {
         let names: Vec<String> = certificates.expiries().map(|(name, _)| name).collect();
-        log::info!("the certificates are others: {}", names.join(", "));
+        log::info!("certificates replaced: {}", names.join(", "));
         tls.replace(certificates);
     }
 }
 
-/// Certificates are looked at so often, whole: their dates do not tell all changes, and they are short.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-const CERTIFICATES: &str = "the set of certificates";
-
-fn tell(errors: &ConfigErrors, what: &str) {
-    for error in errors.as_slice() {
-        log::error!("{error}");
+/// Logs why a reload failed, and what is in effect now.
+fn log_error(error: &ReloadError, what: &str) {
+    match error {
+        ReloadError::Invalid(errors) => {
+            for error in errors.as_slice() {
+                log::error!("{error}");
+            }
+            log::error!("not reloaded: {what} stays as it was");
+        }
+        ReloadError::Incomplete(failures) => {
+            for failure in failures {
+                log::error!("{failure}");
+            }
+        }
     }
-    log::error!("not reloaded: {what} stays as it was");
 }
+
+/// How often the certificate files are read. Whole: their dates don't show every change, and they are short.
+const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a reload waits for the workers. An event loop that turns applies an update within milliseconds; clients of
+/// `POST /reload` and service managers wait longer than this.
+pub(crate) const UPDATE_TIMEOUT: Duration = Duration::from_secs(5);

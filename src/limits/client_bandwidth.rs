@@ -1,27 +1,27 @@
-//! What one client may send, over all its connections.
+//! Bandwidth of one client over all its connections.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::sys::rate_bucket::RateBucket;
+use crate::sys::gcra::AtomicGcra;
 
-/// The buckets of one client: the site's, and one for each rule with a rate of its own that it has asked under.
+/// Buckets of one client: one for the site, and one for each rule with a rate of its own that it has used.
 #[derive(Debug, Default)]
 pub(crate) struct ClientBuckets {
-    site: Arc<RateBucket>,
-    by_rule: Mutex<Vec<(usize, Arc<RateBucket>)>>,
+    site: Arc<AtomicGcra>,
+    by_rule: Mutex<Vec<(usize, Arc<AtomicGcra>)>>,
 }
 
 impl ClientBuckets {
-    /// The bucket of the rule of that number; none is the site's own.
-    pub(crate) fn bucket(&self, rule: Option<usize>) -> Arc<RateBucket> {
+    /// The bucket of the rule with this number; `None`: the bucket of the site.
+    pub(crate) fn bucket(&self, rule: Option<usize>) -> Arc<AtomicGcra> {
         let Some(rule) = rule else { return Arc::clone(&self.site) };
         let mut by_rule = self.by_rule.lock();
         if let Some((_, bucket)) = by_rule.iter().find(|(known, _)| *known == rule) {
             return Arc::clone(bucket);
         }
-        let bucket = Arc::new(RateBucket::default());
+        let bucket = Arc::new(AtomicGcra::default());
         by_rule.push((rule, Arc::clone(&bucket)));
         bucket
     }
@@ -33,11 +33,12 @@ mod tests {
 
     #[test]
     fn each_rule_has_a_bucket_of_its_own() {
-        let allowances = ClientBuckets::default();
-        let bucket = |rule| allowances.bucket(rule);
-        bucket(Some(1)).reserve(10, 5, 0);
+        let buckets = ClientBuckets::default();
+        let bucket = |rule| buckets.bucket(rule);
+        let reserve = |rule| bucket(rule).update(|gcra| gcra.reserve(10, 5, 0));
+        reserve(Some(1));
         for (rule, expected) in [(None, 10), (Some(1), 15), (Some(2), 10)] {
-            assert_eq!(bucket(rule).reserve(10, 5, 0), expected, "{rule:?}");
+            assert_eq!(reserve(rule), expected, "{rule:?}");
         }
     }
 }

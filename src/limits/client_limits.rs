@@ -1,20 +1,9 @@
-//! Who may have how much.
-//!
-//! | room          | what it knows                                                         |
-//! |---------------|-----------------------------------------------------------------------|
-//! | `access`      | who may have what is not for all                                      |
-//! | `bandwidth`   | how fast responses are sent                                           |
-//! | `clients`     | what each client has now                                              |
-//! | `connections` | how many connections there may be, and which goes for another         |
-//! | `gate`        | who is turned away before anything is looked up                       |
-//! | `proxies`     | whose word is taken for who the client is                             |
-//! | `rate`        | a token bucket, and what clients are told of it                       |
-//! | `requests`    | how many requests there may be                                        |
-//! | `telling`     | how often the log hears of a client                                   |
+//! The handle on all limits: who a request or connection is from, and how much of the server it may use.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
@@ -33,7 +22,7 @@ use crate::limits::requests::{LimitExceeded, RateLimited, RequestLimits, Request
 use crate::limits::trusted_proxies::TrustedProxies;
 use crate::telemetry::log_throttle::{LogThrottle, SampledCounter};
 
-/// What all workers know of the clients. Cheap to clone; every clone is the same.
+/// Limits of clients, shared by all workers. Clones are cheap and share one state.
 #[derive(Clone)]
 pub struct Limits {
     inner: Arc<Inner>,
@@ -41,22 +30,22 @@ pub struct Limits {
 
 struct Inner {
     settings: ArcSwap<LiveSettings>,
-    /// Whether anything has to be known of a request before it is served.
-    asks: AtomicBool,
+    /// Copy of [`LiveSettings::is_active`], read without the settings.
+    is_active: AtomicBool,
     clients: ClientTable,
     connections: Connections,
     requests: Requests,
     bandwidth: Bandwidth,
-    telling: LogThrottle,
-    contradictions: SampledCounter,
-    proxy_headers_refused: SampledCounter,
-    frames_refused: SampledCounter,
+    log_throttle: LogThrottle,
+    conflicting: SampledCounter,
+    refused_proxy_headers: SampledCounter,
+    refused_frames: SampledCounter,
     refused_clients: SampledCounter,
-    /// The most that one client had at once.
+    /// The highest number that one client had at once.
     most_connections: AtomicUsize,
 }
 
-/// What may change under way.
+/// Settings that a reload replaces.
 struct LiveSettings {
     prefixes: ClientPrefixes,
     proxies: TrustedProxies,
@@ -67,95 +56,95 @@ impl LiveSettings {
     fn of(config: &Config) -> Self {
         let bits = |count: u64| u8::try_from(count).unwrap_or(u8::MAX);
         let prefixes = ClientPrefixes {
-            v4: bits(config.client_v4_prefix.get()),
-            v6: bits(config.client_v6_prefix.get()),
+            v4: bits(config.clients.client_v4_prefix.get()),
+            v6: bits(config.clients.client_v6_prefix.get()),
         };
         Self { prefixes, proxies: TrustedProxies::new(config), limits: RequestLimits::new(config) }
     }
 
-    fn asks(&self) -> bool {
+    fn is_active(&self) -> bool {
         !self.limits.is_empty() || !self.proxies.is_empty()
     }
 }
 
-/// What the guard has counted since the start, and remembers now.
+/// Counters of the request and connection limits since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitCounts {
-    /// Clients that are remembered.
+    /// Clients in the table now.
     pub clients: usize,
     /// Requests refused by the rate of a client.
     pub refused_by_client_rate: u64,
     /// Requests refused by the rate of all clients together.
     pub refused_by_total_rate: u64,
-    /// Requests refused because their client had too many under way.
+    /// Requests refused because their client had too many in progress.
     pub refused_at_once: u64,
-    /// Connections refused because their client had as many as it may.
+    /// Connections refused because their client had too many.
     pub refused_connections: u64,
-    /// The most connections that one client had at once since the start, where they are bounded.
+    /// The highest number of connections that one client had at once; 0 if they are not limited.
     pub most_connections: usize,
-    /// The most requests that one client had under way at once since the start, where they are bounded.
+    /// The highest number of requests that one client had in progress at once; 0 if they are not limited.
     pub most_requests: usize,
     /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
     pub contradictions: u64,
-    /// Connections closed for the header of the PROXY protocol that they began with, or did not.
+    /// Connections closed because of an invalid, missing or unexpected PROXY protocol header.
     pub proxy_headers_refused: u64,
 }
 
-/// What was decided of one request before it is served.
+/// The decision on one request.
 pub(crate) struct AdmissionOutcome {
     pub(crate) outcome: Result<RequestPermit, RateLimited>,
-    /// Field lines for the response.
+    /// `RateLimit` header lines for the response, or empty.
     pub(crate) lines: String,
 }
 
-/// Who speaks through a connection.
+/// The client behind a connection, for the log.
 pub(crate) struct ConnectionPeer {
-    /// In full, behind trusted proxies as well; none came over a unix socket.
+    /// In full, also behind a trusted proxy. `None` for a unix socket.
     pub(crate) address: Option<IpAddr>,
     /// The peer is a trusted proxy.
     pub(crate) is_trusted: bool,
 }
 
-/// A connection's share of what its client may have; returned when dropped.
+/// One of a client's connections, counted until it is dropped.
 pub(crate) struct ClientConnectionPermit {
     client: Option<Arc<ClientState>>,
 }
 
-/// A client has as many connections as it may.
+/// The client has as many connections as it may have.
 #[derive(Debug)]
 pub(crate) struct TooManyConnections;
 
 impl Limits {
-    /// The guard as it is configured, within `limits`.
+    /// Limits as configured, within what the system allows.
     pub fn new(config: &Config, limits: &ResolvedLimits) -> Self {
         let settings = LiveSettings::of(config);
         let inner = Inner {
-            asks: AtomicBool::new(settings.asks()),
+            is_active: AtomicBool::new(settings.is_active()),
             settings: ArcSwap::from_pointee(settings),
-            clients: ClientTable::new(config.clients.as_usize()),
+            clients: ClientTable::new(config.clients.clients.as_usize()),
             connections: Connections::new(limits.max_connections, limits.refusals),
             requests: Requests::default(),
             bandwidth: Bandwidth::new(config),
-            telling: LogThrottle::new(),
-            contradictions: SampledCounter::default(),
-            proxy_headers_refused: SampledCounter::default(),
-            frames_refused: SampledCounter::default(),
+            log_throttle: LogThrottle::per_minute(LINES_PER_MINUTE),
+            conflicting: SampledCounter::default(),
+            refused_proxy_headers: SampledCounter::default(),
+            refused_frames: SampledCounter::default(),
             refused_clients: SampledCounter::default(),
             most_connections: AtomicUsize::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// From now on the limits of `config` hold: who is trusted and exempt, rates, bursts, requests at once, connections,
-    /// bandwidth. What is known of the clients stays; a client whose rate is another one now begins with all of it.
+    /// Applies the limits of `config`: trusted proxies, exempt clients, rates, bursts, concurrent requests, connections,
+    /// bandwidth. The state of clients is kept, but a client whose rate changed starts with a full bucket.
     pub(crate) fn apply(&self, config: &Config) {
         let settings = LiveSettings::of(config);
-        self.inner.asks.store(settings.asks(), Ordering::Relaxed);
+        self.inner.is_active.store(settings.is_active(), Ordering::Relaxed);
         self.inner.settings.store(Arc::new(settings));
         self.inner.bandwidth.apply(config);
     }
 
-    /// What was counted.
+    /// Counters of requests and connections.
     pub fn counts(&self) -> LimitCounts {
         let Inner { clients, requests, .. } = &*self.inner;
         LimitCounts {
@@ -166,12 +155,12 @@ impl Limits {
             refused_connections: self.inner.refused_clients.get(),
             most_connections: self.inner.most_connections.load(Ordering::Relaxed),
             most_requests: requests.most_at_once(),
-            contradictions: self.inner.contradictions.get(),
-            proxy_headers_refused: self.inner.proxy_headers_refused.get(),
+            contradictions: self.inner.conflicting.get(),
+            proxy_headers_refused: self.inner.refused_proxy_headers.get(),
         }
     }
 
-    /// What became of the bound on connections.
+    /// Counters of the limit on connections.
     pub fn connection_counts(&self) -> ConnectionCounts {
         self.inner.connections.counts()
     }
@@ -180,17 +169,17 @@ impl Limits {
         &self.inner.connections
     }
 
-    /// How many connections do what.
+    /// Number of connections in each state.
     pub(crate) fn activities(&self) -> ActivityCounts {
         self.inner.connections.activities()
     }
 
-    /// What the limits on bandwidth did.
+    /// Counters of the bandwidth limits.
     pub fn bandwidth_counts(&self) -> BandwidthCounts {
         self.inner.bandwidth.counts()
     }
 
-    /// Shares the rate of all clients out among those who wait for it, for as long as it is polled.
+    /// Runs the scheduler that divides the total bandwidth among waiting clients. Never returns.
     pub async fn share_bandwidth(&self) {
         self.inner.bandwidth.share().await;
     }
@@ -199,119 +188,121 @@ impl Limits {
         &self.inner.bandwidth
     }
 
-    /// What is known of a client.
+    /// The state of a client, created if needed.
     pub(crate) fn client(&self, key: ClientKey) -> Arc<ClientState> {
         self.inner.clients.get(key)
     }
 
-    /// Whether no limit holds for who is at that address; none is a unix socket.
+    /// Whether the peer is exempt from all limits; `None` is a unix socket.
     pub(crate) fn is_unlimited(&self, peer: Option<SocketAddr>) -> bool {
         self.inner.settings.load().limits.exempt_address(peer.map(|peer| peer.ip()))
     }
 
-    /// The client at the other end of a connection; none is a unix socket.
+    /// The client at the other end of a connection; `None` is a unix socket.
     pub(crate) fn client_at(&self, peer: Option<SocketAddr>) -> ClientKey {
         ClientKey::of(peer.map(|peer| peer.ip()), self.inner.settings.load().prefixes)
     }
 
-    /// Whether requests have to be admitted. Where they have not, a client is who is at the other end of its connection.
-    pub(crate) fn asks(&self) -> bool {
-        self.inner.asks.load(Ordering::Relaxed)
+    /// True if any per-request limit or trusted proxy is configured. If false, callers skip [`Limits::admit`] and the TCP
+    /// peer is the client.
+    pub(crate) fn is_active(&self) -> bool {
+        self.inner.is_active.load(Ordering::Relaxed)
     }
 
-    /// Decides whether a request is served; none where nothing has to be decided.
+    /// Decides whether a request is served. `None` if no limit is active.
     pub(crate) fn admit(&self, request: &HttpRequest) -> Option<Box<AdmissionOutcome>> {
-        if !self.asks() {
+        if !self.is_active() {
             return None;
         }
         let settings = self.inner.settings.load();
         let LiveSettings { prefixes, proxies, limits } = &**settings;
-        let asker = self.asker(proxies, request);
-        let key = ClientKey::of(asker.address, *prefixes);
-        let is_exempt = limits.exempt(asker);
+        let client = self.client_address(proxies, request);
+        let key = ClientKey::of(client.address, *prefixes);
+        let is_exempt = limits.exempt(client);
         if limits.is_empty() || is_exempt {
-            let pass = RequestPermit::uncounted(key, is_exempt);
-            return Some(Box::new(AdmissionOutcome { outcome: Ok(pass), lines: String::new() }));
+            let permit = RequestPermit::uncounted(key, is_exempt);
+            return Some(Box::new(AdmissionOutcome { outcome: Ok(permit), lines: String::new() }));
         }
         let client = self.inner.clients.get(key);
         let (outcome, lines) = limits.admit(key, Arc::clone(&client), &self.inner.requests);
         if let Err(refusal) = &outcome
-            && self.inner.telling.is_due(&client.told)
+            && self.may_log(key)
         {
-            log::warn!("client {key} {}", refusal.why.words());
+            log::warn!("client {key} {}", refusal.why.message());
         }
         Some(Box::new(AdmissionOutcome { outcome, lines }))
     }
 
-    /// Who speaks through a connection from `peer`, as the log tells it; none is a unix socket.
-    pub(crate) fn speaker(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> ConnectionPeer {
+    /// The client behind a request on a connection from `peer`; `None` is a unix socket.
+    pub(crate) fn connection_peer(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> ConnectionPeer {
         let settings = self.inner.settings.load();
         let peer = peer.map(|peer| peer.ip());
-        let is_trusted = settings.proxies.trust(peer);
-        let address = if is_trusted { settings.proxies.asker(peer, headers).address } else { peer };
+        let is_trusted = settings.proxies.trusts(peer);
+        let address = if is_trusted { settings.proxies.client_address(peer, headers).address } else { peer };
         ConnectionPeer { address, is_trusted }
     }
 
-    /// The client that makes a request, and its address where that is sure; none is a unix socket too.
-    pub(crate) fn who_asks(&self, request: &HttpRequest) -> (ClientKey, Option<IpAddr>) {
+    /// The client that makes a request, and its address if that is certain and not a unix socket.
+    pub(crate) fn requester(&self, request: &HttpRequest) -> (ClientKey, Option<IpAddr>) {
         let settings = self.inner.settings.load();
         let peer = request.peer_addr().map(|peer| peer.ip());
-        let ClientAddress { address, word } = settings.proxies.asker(peer, request.headers());
-        (ClientKey::of(address, settings.prefixes), address.filter(|_| word == Attribution::Good))
+        let ClientAddress { address, attribution } = settings.proxies.client_address(peer, request.headers());
+        let certain = address.filter(|_| attribution == Attribution::Resolved);
+        (ClientKey::of(address, settings.prefixes), certain)
     }
 
-    /// Whether the log is to hear of a client now.
-    pub(crate) fn is_worth_telling(&self, client: &ClientState) -> bool {
-        self.inner.telling.is_due(&client.told)
+    /// True if a line about the client may be logged now: one a minute for each client, and a few for all of them.
+    pub(crate) fn may_log(&self, client: ClientKey) -> bool {
+        self.inner.log_throttle.admits(client, Instant::now())
     }
 
-    /// Whether connections begin with a header of the PROXY protocol.
+    /// Whether connections start with a PROXY protocol header.
     pub(crate) fn proxy_protocol(&self) -> ProxyProtocol {
         self.inner.settings.load().proxies.protocol()
     }
 
     /// Whether the peer is a trusted proxy.
     pub(crate) fn trusts(&self, peer: Option<SocketAddr>) -> bool {
-        self.inner.settings.load().proxies.trust(peer.map(|peer| peer.ip()))
+        self.inner.settings.load().proxies.trusts(peer.map(|peer| peer.ip()))
     }
 
-    /// Counts a connection closed for its header of the PROXY protocol. The client hears nothing, so the log hears of the
-    /// first, and then of every thousandth.
-    pub(crate) fn note_refused_proxy_header(&self, who: &str, why: &str) {
-        tell_now_and_then(&self.inner.proxy_headers_refused, who, why);
+    /// Counts a connection closed because of its PROXY protocol header. The client gets no answer, so the first one and
+    /// every thousandth is logged as a warning.
+    pub(crate) fn count_refused_proxy_header(&self, peer: &str, why: &str) {
+        log_closed(&self.inner.refused_proxy_headers, peer, why);
     }
 
-    /// The same of a connection that ends for its frames (RFC 9113 §5.4.1).
-    pub(crate) fn note_refused_frames(&self, who: &str, why: &str) {
-        tell_now_and_then(&self.inner.frames_refused, who, &format!("its frames of HTTP/2: {why}"));
+    /// Counts a connection closed because of an HTTP/2 connection error (RFC 9113 §5.4.1).
+    pub(crate) fn count_refused_frames(&self, peer: &str, why: &str) {
+        log_closed(&self.inner.refused_frames, peer, &format!("its HTTP/2 frames: {why}"));
     }
 
-    fn asker(&self, proxies: &TrustedProxies, request: &HttpRequest) -> ClientAddress {
+    fn client_address(&self, proxies: &TrustedProxies, request: &HttpRequest) -> ClientAddress {
         let peer: Option<IpAddr> = request.peer_addr().map(|peer| peer.ip());
-        let asker = proxies.asker(peer, request.headers());
-        if asker.word == Attribution::Contradictory {
-            let (number, is_told) = self.inner.contradictions.count();
-            if is_told {
+        let client = proxies.client_address(peer, request.headers());
+        if client.attribution == Attribution::Conflicting {
+            let (number, is_due) = self.inner.conflicting.count();
+            if is_due {
                 let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
                 log::warn!(
-                    "Forwarded and X-Forwarded-For name different clients, number {number}, from {peer}: neither is \
-                     believed unless client_field says which"
+                    "Forwarded and X-Forwarded-For name different clients, number {number}, from {peer}: both are \
+                     ignored unless client_field names one of them"
                 );
             }
         }
-        asker
+        client
     }
 
-    /// One more connection of the client at `peer`.
+    /// Counts one more connection of the client at `peer`. Exempt clients, trusted proxies and unix sockets are not counted.
     ///
     /// # Errors
-    /// Where it has as many as it may. Whoever is beyond limits, and whoever comes over a unix socket, is not counted.
+    /// The client has as many as it may have.
     pub(crate) fn admit_client(
         &self,
         peer: Option<SocketAddr>,
     ) -> Result<ClientConnectionPermit, TooManyConnections> {
         let max = self.inner.settings.load().limits.client_connections();
-        let (Some(max), Some(key)) = (max, self.bounded(peer)) else {
+        let (Some(max), Some(key)) = (max, self.limited_client(peer)) else {
             return Ok(ClientConnectionPermit { client: None });
         };
         let client = self.inner.clients.get(key);
@@ -320,20 +311,20 @@ impl Limits {
             self.inner.most_connections.fetch_max(has, Ordering::Relaxed);
             return Ok(ClientConnectionPermit { client: Some(client) });
         }
-        let (number, is_told) = self.inner.refused_clients.count();
-        if is_told {
-            log::warn!("{key} has {max} connections: a further one was refused, number {number}");
+        let (number, is_due) = self.inner.refused_clients.count();
+        if is_due {
+            log::warn!("{key} has {max} connections: another one was refused, number {number}");
         }
         Err(TooManyConnections)
     }
 
-    /// The client at the other end of a connection, where it is one whose connections and places are bounded: proxies that
-    /// are trusted speak for many, some clients have no limits, and peers on unix sockets can't be told apart.
-    pub(crate) fn bounded(&self, peer: Option<SocketAddr>) -> Option<ClientKey> {
+    /// The client at the other end of a connection if its connections and slots are limited. `None` for trusted proxies, which
+    /// speak for many clients, for exempt clients, and for unix sockets, whose peers cannot be distinguished.
+    pub(crate) fn limited_client(&self, peer: Option<SocketAddr>) -> Option<ClientKey> {
         let address = peer?.ip();
         let settings = self.inner.settings.load();
         let is_exempt =
-            settings.limits.exempt_address(Some(address)) || settings.proxies.trust(Some(address));
+            settings.limits.exempt_address(Some(address)) || settings.proxies.trusts(Some(address));
         (!is_exempt).then(|| ClientKey::of(Some(address), settings.prefixes))
     }
 }
@@ -346,64 +337,85 @@ impl Drop for ClientConnectionPermit {
     }
 }
 
-/// One more connection that is closed.
-fn tell_now_and_then(tally: &SampledCounter, who: &str, why: &str) {
-    let (number, is_told) = tally.count();
-    let level = if is_told { log::Level::Warn } else { log::Level::Debug };
-    log::log!(level, "{who}: closed, number {number}: {why}");
+/// Log lines about clients per minute.
+const LINES_PER_MINUTE: u32 = 60;
+
+fn log_closed(counter: &SampledCounter, peer: &str, why: &str) {
+    let (number, is_due) = counter.count();
+    let level = if is_due { log::Level::Warn } else { log::Level::Debug };
+    log::log!(level, "{peer}: closed, number {number}: {why}");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Count, Toggle};
+    use crate::config::{ClientsGroup, Count, RatesGroup, Toggle};
     use actix_web::test::TestRequest;
 
-    fn guard(max: u64) -> Limits {
+    fn limits(max: u64) -> Limits {
         let config = Config {
-            client_connections: Toggle::Given(Count::of(max)),
-            unlimited_clients: "192.0.2.1".parse().unwrap(),
-            trusted_proxies: "198.51.100.0/24".parse().unwrap(),
+            rates: RatesGroup { client_connections: Toggle::Given(Count::of(max)), ..RatesGroup::default() }
+                .into(),
+            clients: ClientsGroup {
+                unlimited_clients: "192.0.2.1".parse().unwrap(),
+                trusted_proxies: "198.51.100.0/24".parse().unwrap(),
+                ..ClientsGroup::default()
+            }
+            .into(),
             ..Config::default()
         };
         Limits::new(&config, &ResolvedLimits::default())
     }
 
     #[test]
-    fn a_client_has_so_many_connections_and_no_more_until_one_ends() {
-        let guard = guard(2);
-        let at = |address: &str| guard.admit_client(Some(format!("{address}:1").parse().unwrap()));
+    fn a_client_at_its_limit_gets_a_connection_when_another_ends() {
+        let limits = limits(2);
+        let at = |address: &str| limits.admit_client(Some(format!("{address}:1").parse().unwrap()));
         let first = at("192.0.2.7").unwrap();
         let _second = at("192.0.2.7").unwrap();
         assert!(at("192.0.2.7").is_err());
-        assert!(at("192.0.2.8").is_ok(), "another client has its own");
-        assert_eq!(guard.counts().refused_connections, 1);
+        assert!(at("192.0.2.8").is_ok(), "another client has its own limit");
+        assert_eq!(limits.counts().refused_connections, 1);
         drop(first);
         assert!(at("192.0.2.7").is_ok());
     }
 
     #[test]
-    fn proxies_those_without_limits_and_unix_sockets_are_not_counted() {
-        let guard = guard(1);
+    fn proxies_exempt_clients_and_unix_sockets_are_not_counted() {
+        let limits = limits(1);
         for peer in [Some("192.0.2.1:1"), Some("198.51.100.9:1"), Some("[::ffff:192.0.2.1]:1"), None] {
             let peer = peer.map(|peer| peer.parse().unwrap());
-            let shares = [guard.admit_client(peer), guard.admit_client(peer)];
+            let shares = [limits.admit_client(peer), limits.admit_client(peer)];
             assert!(shares.iter().all(Result::is_ok), "{peer:?}");
         }
     }
 
-    /// Whether a request may be served; none where nobody asks.
-    fn admits(guard: &Limits) -> Option<bool> {
+    /// Whether a request is admitted; `None` if no limit is active.
+    fn admits(limits: &Limits) -> Option<bool> {
         let request = TestRequest::default().peer_addr(([192, 0, 2, 1], 4711).into()).to_http_request();
-        guard.admit(&request).map(|admission| admission.outcome.is_ok())
+        limits.admit(&request).map(|admission| admission.outcome.is_ok())
     }
 
     #[test]
-    fn limits_change_under_way_and_what_is_known_of_clients_stays() {
+    fn a_reload_changes_the_limits_and_keeps_the_state_of_clients() {
         let open = Config::default();
-        let limited = Config { client_requests: Toggle::Given("1/h".parse().unwrap()), ..Config::default() };
-        let exempting = Config { unlimited_clients: "192.0.2.0/24".parse().unwrap(), ..limited.clone() };
-        let guard = Limits::new(&open, &ResolvedLimits::default());
+        let limited = Config {
+            rates: RatesGroup {
+                client_requests: Toggle::Given("1/h".parse().unwrap()),
+                ..RatesGroup::default()
+            }
+            .into(),
+            ..Config::default()
+        };
+        let exempting = Config {
+            clients: ClientsGroup {
+                unlimited_clients: "192.0.2.0/24".parse().unwrap(),
+                ..limited.clients.as_ref().clone()
+            }
+            .into(),
+            ..limited.clone()
+        };
+        let limits = Limits::new(&open, &ResolvedLimits::default());
         for (config, expected) in [
             (&open, [None, None]),
             (&limited, [Some(true), Some(false)]),
@@ -411,10 +423,10 @@ mod tests {
             (&limited, [Some(false), Some(false)]),
             (&open, [None, None]),
         ] {
-            guard.apply(config);
-            assert_eq!([admits(&guard), admits(&guard)], expected);
+            limits.apply(config);
+            assert_eq!([admits(&limits), admits(&limits)], expected);
         }
         let expected = LimitCounts { clients: 1, refused_by_client_rate: 3, ..LimitCounts::default() };
-        assert_eq!(guard.counts(), expected);
+        assert_eq!(limits.counts(), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! A client's share of places, so that one that dawdles does not keep the others out.
+//! Concurrency slots for slow work, so many for each client, so that one client cannot take them all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::http::client_key::ClientKey;
 
-/// How many places each client has. Only clients that have or want one are known. Cheap to clone.
+/// Slots of all clients. Only clients that hold or wait for one are stored. Clones are cheap and share one state.
 #[derive(Clone)]
 pub(crate) struct ClientSlots {
     each: usize,
@@ -18,70 +18,69 @@ pub(crate) struct ClientSlots {
     clients: Arc<Mutex<HashMap<ClientKey, Arc<Semaphore>, foldhash::fast::RandomState>>>,
 }
 
-/// One of a client's places; returned when dropped.
+/// One of a client's slots, released when dropped.
 pub(crate) struct ClientSlot {
     permit: Option<OwnedSemaphorePermit>,
-    /// Forgotten with the last of its places.
-    _known: Known,
+    _entry: ClientEntry,
 }
 
-/// Keeps a client known.
-struct Known {
-    places: ClientSlots,
+/// Keeps a client in the map; the last one of a client removes it.
+struct ClientEntry {
+    slots: ClientSlots,
     client: ClientKey,
     semaphore: Option<Arc<Semaphore>>,
 }
 
 impl ClientSlots {
-    /// So many places for each.
+    /// `each` slots for every client.
     pub(crate) fn new(each: usize) -> Self {
         Self { each, refused: Arc::default(), clients: Arc::default() }
     }
 
-    /// One of the client's places, if it has one left before the deadline.
+    /// Takes one of the client's slots, waiting until the deadline. `None` if there was none.
     pub(crate) async fn take_before(&self, deadline: Instant, client: ClientKey) -> Option<ClientSlot> {
-        let known = self.known(client);
-        let place = Arc::clone(known.semaphore.as_ref()?).acquire_owned();
-        let permit = tokio::time::timeout_at(deadline, place).await.ok().and_then(Result::ok);
-        self.given(permit, known)
+        let entry = self.entry(client);
+        let slot = Arc::clone(entry.semaphore.as_ref()?).acquire_owned();
+        let permit = tokio::time::timeout_at(deadline, slot).await.ok().and_then(Result::ok);
+        self.slot(permit, entry)
     }
 
-    /// One of the client's places, if it has one left now.
+    /// Takes one of the client's slots if there is one now.
     pub(crate) fn take(&self, client: ClientKey) -> Option<ClientSlot> {
-        let known = self.known(client);
-        let permit = Arc::clone(known.semaphore.as_ref()?).try_acquire_owned().ok();
-        self.given(permit, known)
+        let entry = self.entry(client);
+        let permit = Arc::clone(entry.semaphore.as_ref()?).try_acquire_owned().ok();
+        self.slot(permit, entry)
     }
 
-    /// How often a client had no place left.
+    /// How often a client got no slot.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn given(&self, permit: Option<OwnedSemaphorePermit>, known: Known) -> Option<ClientSlot> {
+    fn slot(&self, permit: Option<OwnedSemaphorePermit>, entry: ClientEntry) -> Option<ClientSlot> {
         if permit.is_none() {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
-        Some(ClientSlot { permit: Some(permit?), _known: known })
+        Some(ClientSlot { permit: Some(permit?), _entry: entry })
     }
 
-    fn known(&self, client: ClientKey) -> Known {
+    fn entry(&self, client: ClientKey) -> ClientEntry {
         let mut clients = self.clients.lock();
         let semaphore = clients.entry(client).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
-        Known { places: self.clone(), client, semaphore: Some(Arc::clone(semaphore)) }
+        ClientEntry { slots: self.clone(), client, semaphore: Some(Arc::clone(semaphore)) }
     }
 }
 
 impl Drop for ClientSlot {
     fn drop(&mut self) {
-        // Before the client is forgotten: a permit holds on to its semaphore.
+        // Before the entry is dropped: it removes the client only if nothing else refers to its semaphore, as a permit does.
         self.permit = None;
     }
 }
 
-impl Drop for Known {
+impl Drop for ClientEntry {
     fn drop(&mut self) {
-        let mut clients = self.places.clients.lock();
+        let mut clients = self.slots.clients.lock();
         self.semaphore = None;
         if clients.get(&self.client).is_some_and(|semaphore| Arc::strong_count(semaphore) == 1) {
             clients.remove(&self.client);
@@ -94,20 +93,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_client_has_so_many_places_and_who_has_none_is_forgotten() {
-        let places = ClientSlots::new(2);
+    async fn each_client_has_its_slots_and_is_removed_with_the_last() {
+        let slots = ClientSlots::new(2);
         let (one, other) = (ClientKey::V4(1), ClientKey::V4(2));
         let soon = Instant::now() + std::time::Duration::from_secs(60);
-        let held = [places.take(one), places.take_before(soon, one).await];
+        let held = [slots.take(one), slots.take_before(soon, one).await];
         assert!(held.iter().all(Option::is_some));
-        assert!(places.take(one).is_none());
-        assert!(places.take(other).is_some());
-        assert!(places.take_before(Instant::now(), one).await.is_none());
-        assert_eq!(places.refused(), 2);
-        let mut waiting = std::pin::pin!(places.take_before(soon, one));
+        assert!(slots.take(one).is_none());
+        assert!(slots.take(other).is_some());
+        assert!(slots.take_before(Instant::now(), one).await.is_none());
+        assert_eq!(slots.refused(), 2);
+        let mut waiting = std::pin::pin!(slots.take_before(soon, one));
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         drop(held);
         assert!(waiting.await.is_some());
-        assert!(places.clients.lock().is_empty());
+        assert!(slots.clients.lock().is_empty());
     }
 }

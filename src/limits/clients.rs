@@ -1,4 +1,4 @@
-//! What is known of each client, bounded.
+//! The table of clients: a bounded cache of their state, by address or network.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,70 +7,67 @@ use foldhash::fast::RandomState;
 use hashlink::LinkedHashMap;
 use parking_lot::Mutex;
 
-use super::rate::RequestBucket;
 use crate::http::client_key::ClientKey;
 use crate::limits::attempts::FailedAttempts;
 use crate::limits::client_bandwidth::ClientBuckets;
-use crate::telemetry::log_throttle::LastLogged;
+use crate::limits::request_rate::RequestBucket;
 
-/// The clients that were seen last. Those that somebody holds on to stay, beyond the bound where need be: the connections
-/// bound them.
+/// The most recently seen clients. A client whose state is in use is never evicted, even beyond the limit; the limit on
+/// connections bounds those.
 pub(crate) struct ClientTable {
     seen: Mutex<LinkedHashMap<ClientKey, Arc<ClientState>, RandomState>>,
     max: usize,
 }
 
-/// What one client has now.
+/// State of one client.
 #[derive(Debug, Default)]
 pub(crate) struct ClientState {
-    /// Connections that are open.
+    /// Open connections.
     pub(crate) connections: AtomicUsize,
-    /// Requests that are under way.
+    /// Requests in progress.
     pub(crate) requests: AtomicUsize,
-    /// Requests that it may still make.
+    /// What is left of its request rate.
     pub(crate) rate: RequestBucket,
-    /// Links, tokens and passwords of it that were wrong.
+    /// Wrong signed URLs, tokens and passwords.
     pub(crate) attempts: FailedAttempts,
-    /// When the log last heard of it.
-    pub(crate) told: LastLogged,
-    /// What it may be sent.
-    pub(crate) allowances: ClientBuckets,
+    /// Its bandwidth.
+    pub(crate) bandwidth: ClientBuckets,
 }
 
 impl ClientTable {
-    /// At most `max` clients that nobody holds on to are remembered.
+    /// A table of at most `max` clients that are not in use.
     pub(crate) fn new(max: usize) -> Self {
         Self { seen: Mutex::new(LinkedHashMap::with_hasher(RandomState::default())), max: max.max(1) }
     }
 
-    /// The client of that key, which is now the one that was seen last.
+    /// The client with this key, created if needed, as the most recently seen one.
     pub(crate) fn get(&self, key: ClientKey) -> Arc<ClientState> {
         let mut seen = self.seen.lock();
         if let Some(known) = seen.to_back(&key) {
             return Arc::clone(known);
         }
-        make_room(&mut seen, self.max);
+        evict(&mut seen, self.max);
         let client = Arc::new(ClientState::default());
         seen.insert(key, Arc::clone(&client));
         client
     }
 
-    /// Clients that are remembered now.
+    /// Clients in the table.
     pub(crate) fn len(&self) -> usize {
         self.seen.lock().len()
     }
 }
 
-/// Forgets clients that were seen least recently, of those that nobody holds on to, until there is room for one more of
-/// `max`: more than one where others have been in the way before.
-fn make_room(seen: &mut LinkedHashMap<ClientKey, Arc<ClientState>, RandomState>, max: usize) {
-    for _ in 0..FORGET_TRIES {
+/// Evicts the least recently seen clients that are not in use until there is space for one more of `max`. That may be several:
+/// an earlier call stops when it meets too many that are in use.
+fn evict(seen: &mut LinkedHashMap<ClientKey, Arc<ClientState>, RandomState>, max: usize) {
+    for _ in 0..EVICT_TRIES {
         if seen.len() < max {
             return;
         }
         let Some((key, client)) = seen.front() else { return };
-        let (key, is_held) = (*key, Arc::strong_count(client) > 1);
-        if is_held {
+        let (key, is_in_use) = (*key, Arc::strong_count(client) > 1);
+        if is_in_use {
             seen.to_back(&key);
         } else {
             seen.remove(&key);
@@ -78,10 +75,10 @@ fn make_room(seen: &mut LinkedHashMap<ClientKey, Arc<ClientState>, RandomState>,
     }
 }
 
-/// Clients that are looked at for some that may be forgotten.
-const FORGET_TRIES: usize = 16;
+/// Clients examined for one that may be evicted.
+const EVICT_TRIES: usize = 16;
 
-/// Takes one of `max`, if there is one left.
+/// Increments `count` unless it is `max`.
 pub(crate) fn take(count: &AtomicUsize, max: usize) -> bool {
     if count.fetch_add(1, Ordering::Relaxed) < max {
         return true;
@@ -95,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_recently_seen_go_and_those_held_on_to_stay() {
+    fn the_least_recently_seen_are_evicted_unless_in_use() {
         let clients = ClientTable::new(2);
         let held = clients.get(ClientKey::V4(1));
         held.requests.store(7, Ordering::Relaxed);
@@ -107,11 +104,11 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_are_held_on_to_do_not_let_the_others_pile_up() {
+    fn clients_in_use_do_not_make_others_accumulate() {
         let clients = ClientTable::new(16);
         let held: Vec<_> = (0..1000).map(|number| clients.get(ClientKey::V4(number))).collect();
         (1000..60_000).for_each(|number| drop(clients.get(ClientKey::V4(number))));
         let beyond = clients.len() - held.len();
-        assert!(beyond <= 16 + held.len() / FORGET_TRIES, "{beyond}");
+        assert!(beyond <= 16 + held.len() / EVICT_TRIES, "{beyond}");
     }
 }

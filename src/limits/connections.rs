@@ -1,8 +1,8 @@
-//! How many connections there may be, over all workers, and which of them goes where another one wants in.
+//! The limit on open connections over all workers, and the eviction of unused ones.
 //!
-//! At the limit a newcomer takes the place of a connection that nobody uses: one whose client has been silent since it
-//! came, else the one that has idled the longest. What a connection does is one word, stored without a lock when it
-//! changes; all words are looked at only where the limit is reached, once for many newcomers.
+//! At the limit a new connection replaces an unused one: first those whose clients never sent anything, then the one that
+//! has been idle longest. The activity of a connection is one word, stored without a lock when it changes. All words are
+//! read only when the limit is reached, once for many new connections.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BinaryHeap;
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::clients::take;
 use crate::telemetry::log_throttle::SampledCounter;
 
-/// A bound on connections, shared by the workers.
+/// The limit on connections, shared by all workers.
 #[derive(Clone)]
 pub(crate) struct Connections {
     shared: Arc<Shared>,
@@ -24,27 +24,27 @@ pub(crate) struct Connections {
 
 struct Shared {
     max: AtomicUsize,
-    /// Room above `max` for those whose place is still being left by another.
+    /// Connections above `max` that replace an evicted one which is not closed yet.
     overlap: usize,
-    /// Room above that for those who are told to come back.
+    /// Connections beyond those that are answered with 503.
     refusing_max: usize,
     started: Instant,
     open: AtomicUsize,
     refusing: AtomicUsize,
-    rooms: Mutex<Vec<Arc<WorkerConnections>>>,
-    leaving: Mutex<EvictionQueue>,
+    workers: Mutex<Vec<Arc<WorkerConnections>>>,
+    eviction: Mutex<EvictionQueue>,
     evicted: AtomicU64,
     refused: SampledCounter,
     too_slow: AtomicU64,
 }
 
-/// A connection's share of the bound; returned when dropped.
+/// Counts one connection against the limit until it is dropped.
 pub(crate) struct ConnectionPermit {
     shared: Arc<Shared>,
     is_refusal: bool,
 }
 
-/// How many connections do what.
+/// Number of connections in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct ActivityCounts {
     pub(crate) handshaking: u64,
@@ -54,45 +54,45 @@ pub(crate) struct ActivityCounts {
     pub(crate) closing: u64,
 }
 
-/// What a newcomer gets.
+/// The decision on a new connection.
 pub(crate) enum ConnectionAdmission {
-    /// It is served.
+    /// Serve it.
     Serve(ConnectionPermit),
-    /// The bound is reached: it is told so.
+    /// The limit is reached: answer 503 with Retry-After.
     Refuse(ConnectionPermit),
-    /// Too many are being told already: it hears it in passing.
+    /// Too many are being refused already: send the 503 without waiting for the client, and close.
     RefuseAtOnce,
 }
 
-/// What became of the bound on connections.
+/// Counters of the limit on connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionCounts {
-    /// Open now, those that are about to leave included.
+    /// Open connections, including evicted ones that are not closed yet.
     pub open: usize,
-    /// Served at once at most.
+    /// The limit.
     pub max: usize,
-    /// Closed for a newcomer since the start.
+    /// Evicted for a new connection since the start.
     pub evicted: u64,
-    /// Told to come back since the start.
+    /// Refused with 503 since the start.
     pub refused: u64,
-    /// Responses that were cut since the start because their clients took too little while connections ran short.
+    /// Responses aborted since the start because their clients received too slowly while connections ran short.
     pub too_slow: u64,
 }
 
 impl Connections {
-    /// At most `max` connections are served. Beyond them there is `room` for some more: half of it for newcomers whose
-    /// place is being left, half for those who are told to come back.
-    pub(crate) fn new(max: usize, room: usize) -> Self {
-        let overlap = room / 2;
+    /// Serves at most `max` connections. `spare` more may be open: half of them replace evicted ones that are not closed yet,
+    /// half are answered with 503.
+    pub(crate) fn new(max: usize, spare: usize) -> Self {
+        let overlap = spare / 2;
         let shared = Shared {
             max: AtomicUsize::new(max),
             overlap,
-            refusing_max: room - overlap,
+            refusing_max: spare - overlap,
             started: Instant::now(),
             open: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
-            rooms: Mutex::default(),
-            leaving: Mutex::default(),
+            workers: Mutex::default(),
+            eviction: Mutex::default(),
             evicted: AtomicU64::new(0),
             refused: SampledCounter::default(),
             too_slow: AtomicU64::new(0),
@@ -100,43 +100,43 @@ impl Connections {
         Self { shared: Arc::new(shared) }
     }
 
-    /// From now on at most `max` connections are served. Those beyond it that are being served stay.
+    /// Changes the limit. Connections that are being served stay, even above it.
     pub(crate) fn set_max(&self, max: usize) {
         self.shared.max.store(max, Ordering::Relaxed);
     }
 
-    /// Room for one more connection, if need be that of one which nobody uses.
+    /// Decides on one more connection. At the limit it evicts an unused one.
     pub(crate) fn admit(&self) -> ConnectionAdmission {
         let (shared, max) = (&self.shared, self.shared.max());
-        let share = |is_refusal| ConnectionPermit { shared: Arc::clone(shared), is_refusal };
+        let permit = |is_refusal| ConnectionPermit { shared: Arc::clone(shared), is_refusal };
         if take(&shared.open, max) {
-            return ConnectionAdmission::Serve(share(false));
+            return ConnectionAdmission::Serve(permit(false));
         }
         if take(&shared.open, max.saturating_add(shared.overlap)) {
-            let taken = share(false);
+            let taken = permit(false);
             if self.evict() {
                 return ConnectionAdmission::Serve(taken);
             }
         }
         shared.count_refusal();
         if take(&shared.refusing, shared.refusing_max) {
-            ConnectionAdmission::Refuse(share(true))
+            ConnectionAdmission::Refuse(permit(true))
         } else {
             ConnectionAdmission::RefuseAtOnce
         }
     }
 
-    /// A room for the connections of one worker.
-    pub(crate) fn room(&self) -> Arc<WorkerConnections> {
-        let room = Arc::new(WorkerConnections { slots: Mutex::default() });
-        let mut rooms = self.shared.rooms.lock();
-        // Workers that ended have left theirs.
-        rooms.retain(|room| Arc::strong_count(room) > 1);
-        rooms.push(Arc::clone(&room));
-        room
+    /// The registry for the connections of one more worker.
+    pub(crate) fn add_worker(&self) -> Arc<WorkerConnections> {
+        let worker = Arc::new(WorkerConnections { slots: Mutex::default() });
+        let mut workers = self.shared.workers.lock();
+        // Those of workers that have ended.
+        workers.retain(|worker| Arc::strong_count(worker) > 1);
+        workers.push(Arc::clone(&worker));
+        worker
     }
 
-    /// Whether connections run short: seven of eight are taken.
+    /// Whether connections run short: seven of eight are in use.
     pub(crate) fn is_short(&self) -> bool {
         let shared = &self.shared;
         shared.open.load(Ordering::Relaxed) >= shared.max() - shared.max() / SHORT_SHARE
@@ -157,12 +157,12 @@ impl Connections {
         }
     }
 
-    /// How many connections do what, those of all workers together. Looked at a few at a time: nobody waits for it for long.
+    /// Number of connections in each state, over all workers. The locks are held for a few connections at a time.
     pub(crate) fn activities(&self) -> ActivityCounts {
         let mut activities = ActivityCounts::default();
-        let rooms = self.shared.rooms.lock().clone();
-        for room in rooms {
-            room.add_to(&mut activities);
+        let workers = self.shared.workers.lock().clone();
+        for worker in workers {
+            worker.add_to(&mut activities);
         }
         activities
     }
@@ -173,7 +173,7 @@ impl Connections {
         since.as_secs() * 1000 + u64::from(since.subsec_millis())
     }
 
-    /// Tells the connection that is used least to close; false where all are in use.
+    /// Makes the least used connection close. False if all are in use.
     fn evict(&self) -> bool {
         let Some(entry) = self.choose() else { return false };
         self.shared.evicted.fetch_add(1, Ordering::Relaxed);
@@ -185,30 +185,30 @@ impl Connections {
     }
 
     fn choose(&self) -> Option<Arc<Entry>> {
-        let mut leaving = self.shared.leaving.lock();
-        leaving.next().or_else(|| {
-            let begun = Instant::now();
-            if leaving.rests_until.is_some_and(|until| begun < until) {
+        let mut eviction = self.shared.eviction.lock();
+        eviction.next().or_else(|| {
+            let start = Instant::now();
+            if eviction.paused_until.is_some_and(|until| start < until) {
                 return None;
             }
-            self.look(&mut leaving, self.millis(begun));
-            let found = leaving.next();
-            if leaving.candidates.is_empty() {
-                // Looking again and again for what is not there must not take up the workers.
+            self.find_candidates(&mut eviction, self.millis(start));
+            let found = eviction.next();
+            if eviction.candidates.is_empty() {
+                // Repeated searches without result must not occupy the workers.
                 let now = Instant::now();
-                leaving.rests_until = Some(now + now.duration_since(begun) * LOOK_SHARE);
+                eviction.paused_until = Some(now + now.duration_since(start) * SEARCH_SHARE);
             }
             found
         })
     }
 
-    /// Looks at all connections for those that may go. For each that is found some sixteen are looked at.
-    fn look(&self, leaving: &mut EvictionQueue, now_ms: u64) {
+    /// Searches all connections for candidates to evict: about one for every sixteen that are open.
+    fn find_candidates(&self, eviction: &mut EvictionQueue, now_ms: u64) {
         let most = CANDIDATES.max(self.shared.open.load(Ordering::Relaxed) / 16);
         let mut oldest = BinaryHeap::new();
-        for room in &*self.shared.rooms.lock() {
-            for entry in room.slots.lock().entries.iter().flatten() {
-                let Some((order, seen)) = entry.may_go(now_ms) else { continue };
+        for worker in &*self.shared.workers.lock() {
+            for entry in worker.slots.lock().entries.iter().flatten() {
+                let Some((order, seen)) = entry.evictable(now_ms) else { continue };
                 let is_among = oldest.len() < most
                     || oldest.peek().is_some_and(|last: &Candidate| (order, seen) < (last.order, last.seen));
                 if is_among {
@@ -219,8 +219,8 @@ impl Connections {
                 }
             }
         }
-        leaving.candidates = oldest.into_sorted_vec();
-        leaving.candidates.reverse();
+        eviction.candidates = oldest.into_sorted_vec();
+        eviction.candidates.reverse();
     }
 }
 
@@ -230,10 +230,12 @@ impl Shared {
     }
 
     fn count_refusal(&self) {
-        let (number, is_told) = self.refused.count();
-        if is_told {
+        let (number, is_due) = self.refused.count();
+        if is_due {
             let max = self.max();
-            log::warn!("all {max} connections are in use: a newcomer was told to come back, number {number}");
+            log::warn!(
+                "all {max} connections are in use: a connection was refused with 503, number {number}"
+            );
         }
     }
 }
@@ -245,20 +247,20 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// Who goes next.
+/// Connections to evict next.
 #[derive(Default)]
 struct EvictionQueue {
-    /// The first to go at the end.
+    /// The first to evict at the end.
     candidates: Vec<Candidate>,
-    /// Before then connections are not looked at again.
-    rests_until: Option<Instant>,
+    /// No new search before then.
+    paused_until: Option<Instant>,
 }
 
-/// A connection that may go, unless it does something else by now.
+/// A connection to evict, unless its activity has changed meanwhile.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     order: EvictionOrder,
-    /// What it did.
+    /// Its activity when it was chosen.
     seen: u64,
     entry: Arc<Entry>,
 }
@@ -266,7 +268,7 @@ struct Candidate {
 impl EvictionQueue {
     fn next(&mut self) -> Option<Arc<Entry>> {
         while let Some(candidate) = self.candidates.pop() {
-            if candidate.entry.goes(candidate.seen) {
+            if candidate.entry.mark_evicted(candidate.seen) {
                 return Some(candidate.entry);
             }
         }
@@ -274,10 +276,10 @@ impl EvictionQueue {
     }
 }
 
-/// In which order connections go.
+/// The order in which connections are evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum EvictionOrder {
-    /// Those that never said a word.
+    /// Those that never sent anything.
     Silent,
     /// Those between two requests.
     Idle,
@@ -294,38 +296,38 @@ struct Slots {
     free: Vec<usize>,
 }
 
-/// How a connection is reached from outside its own task.
+/// The part of a connection that other threads see.
 struct Entry {
-    /// What it does: [`READING`], [`ANSWERING`], [`CLOSING`], [`HANDSHAKING`], or since when it idles and as what (see [`idle`]).
+    /// Its state: [`READING`], [`ANSWERING`], [`CLOSING`], or since when it has been idle and of which kind it is (see [`idle`]).
     activity: AtomicU64,
     is_evicted: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
-/// A connection's place in a room, on the worker's thread; left when dropped.
+/// A connection in the registry of its worker, removed when dropped. Stays on the worker's thread.
 pub(crate) struct ConnectionSlot {
-    room: Arc<WorkerConnections>,
+    worker: Arc<WorkerConnections>,
     slot: usize,
     entry: Arc<Entry>,
-    /// The waker that the entry has.
-    known: RefCell<Option<Waker>>,
+    /// Copy of the waker in the entry.
+    waker: RefCell<Option<Waker>>,
     kind: Cell<u64>,
 }
 
 impl WorkerConnections {
-    /// A place for a connection that has said nothing yet.
-    pub(crate) fn enter(self: &Arc<Self>, now_ms: u64) -> ConnectionSlot {
+    /// Adds a connection that has not sent anything yet.
+    pub(crate) fn add(self: &Arc<Self>, now_ms: u64) -> ConnectionSlot {
         let entry = Arc::new(Entry {
             activity: AtomicU64::new(idle(now_ms, SILENT)),
             is_evicted: AtomicBool::new(false),
             waker: Mutex::new(None),
         });
-        let slot = self.slots.lock().put(Arc::clone(&entry));
+        let slot = self.slots.lock().add(Arc::clone(&entry));
         ConnectionSlot {
-            room: Arc::clone(self),
+            worker: Arc::clone(self),
             slot,
             entry,
-            known: RefCell::new(None),
+            waker: RefCell::new(None),
             kind: Cell::new(SILENT),
         }
     }
@@ -335,34 +337,34 @@ impl WorkerConnections {
         loop {
             let slots = self.slots.lock();
             let Some(piece) = slots.entries.get(start..).filter(|rest| !rest.is_empty()) else { return };
-            for entry in piece.iter().take(LOOKED_AT).flatten() {
+            for entry in piece.iter().take(BATCH).flatten() {
                 *match entry.activity.load(Ordering::Relaxed) {
                     READING => &mut activities.reading,
                     ANSWERING => &mut activities.answering,
                     CLOSING => &mut activities.closing,
-                    HANDSHAKING => &mut activities.handshaking,
+                    idle if idle % KINDS == HANDSHAKING => &mut activities.handshaking,
                     _ => &mut activities.idle,
                 } += 1;
             }
-            start += LOOKED_AT;
+            start += BATCH;
         }
     }
 
-    /// Connections in it.
+    /// Number of connections.
     pub(crate) fn len(&self) -> usize {
         let slots = self.slots.lock();
         slots.entries.len() - slots.free.len()
     }
 
-    /// Connections whose request is not answered in full.
+    /// Connections whose response has not been sent in full.
     pub(crate) fn answering(&self) -> usize {
         let is_answering = |entry: &&Arc<Entry>| entry.activity.load(Ordering::Relaxed) == ANSWERING;
         self.slots.lock().entries.iter().flatten().filter(is_answering).count()
     }
 
-    /// Wakes all that have waited for a request.
+    /// Wakes all connections that wait for a request.
     pub(crate) fn wake_all(&self) {
-        // Cloned: a waker may run whatever it likes.
+        // Cloned, so that no lock is held while a waker runs.
         let wakers: Vec<Waker> = self
             .slots
             .lock()
@@ -376,16 +378,16 @@ impl WorkerConnections {
 }
 
 impl Slots {
-    fn put(&mut self, entry: Arc<Entry>) -> usize {
+    fn add(&mut self, entry: Arc<Entry>) -> usize {
         let slot = self.free.pop().unwrap_or(self.entries.len());
         match self.entries.get_mut(slot) {
-            Some(place) => *place = Some(entry),
+            Some(free) => *free = Some(entry),
             None => self.entries.push(Some(entry)),
         }
         slot
     }
 
-    fn clear(&mut self, slot: usize) {
+    fn remove(&mut self, slot: usize) {
         if self.entries.get_mut(slot).and_then(Option::take).is_some() {
             self.free.push(slot);
         }
@@ -396,40 +398,44 @@ impl Slots {
 }
 
 impl ConnectionSlot {
-    /// The head of a request is arriving.
-    pub(crate) fn reads(&self) {
+    /// Sets the state: the head of a request is arriving.
+    pub(crate) fn set_reading(&self) {
         self.entry.activity.store(READING, Ordering::Relaxed);
     }
 
-    /// All is said, and the client is waited for to hear it.
-    pub(crate) fn closes(&self) {
+    /// Sets the state: everything was sent, and the client has yet to receive it.
+    pub(crate) fn set_closing(&self) {
         self.entry.activity.store(CLOSING, Ordering::Relaxed);
     }
 
-    /// What comes before the first request is under way: a TLS handshake.
-    #[allow(dead_code, reason = "for connections that begin with one")]
-    pub(crate) fn shakes_hands(&self) {
-        self.entry.activity.store(HANDSHAKING, Ordering::Relaxed);
+    /// Sets whether a TLS handshake is in progress. During it the connection may be evicted like one that sent nothing.
+    pub(crate) fn set_handshaking(&self, is_handshaking: bool) {
+        let kind = if is_handshaking { HANDSHAKING } else { SILENT };
+        self.kind.set(kind);
+        let activity = self.entry.activity.load(Ordering::Relaxed);
+        if activity >= idle(0, 0) {
+            self.entry.activity.store(activity / KINDS * KINDS + kind, Ordering::Relaxed);
+        }
     }
 
-    /// A whole request has arrived and is not answered in full.
-    pub(crate) fn answers(&self) {
+    /// Sets the state: a request has arrived and its response has not been sent in full.
+    pub(crate) fn set_answering(&self) {
         let kind = if self.kind.get() == SILENT { ONCE } else { REGULAR };
         self.kind.set(kind);
         self.entry.activity.store(ANSWERING, Ordering::Relaxed);
     }
 
-    /// The connection waits for a request since `now_ms`; it may be woken to close.
-    pub(crate) fn idles(&self, cx: &Context<'_>, now_ms: u64) {
-        let mut known = self.known.borrow_mut();
-        if !known.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *known = Some(cx.waker().clone());
-            self.entry.waker.lock().clone_from(&known);
+    /// Sets the state: waiting for a request since `now_ms`. The task is woken when the connection is evicted.
+    pub(crate) fn set_idle(&self, cx: &Context<'_>, now_ms: u64) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+            self.entry.waker.lock().clone_from(&waker);
         }
         self.entry.activity.store(idle(now_ms, self.kind.get()), Ordering::Relaxed);
     }
 
-    /// Whether a newcomer has its place: it closes as soon as nothing is owed to its client.
+    /// Whether it was evicted: it closes as soon as its client has received everything.
     pub(crate) fn is_evicted(&self) -> bool {
         self.entry.is_evicted.load(Ordering::Relaxed)
     }
@@ -437,27 +443,27 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.room.slots.lock().clear(self.slot);
+        self.worker.slots.lock().remove(self.slot);
     }
 }
 
 impl Entry {
-    /// Whether it may go now, before which others, and what it does.
-    fn may_go(&self, now_ms: u64) -> Option<(EvictionOrder, u64)> {
+    /// Its rank in the eviction order and its activity; `None` if it may not be evicted now.
+    fn evictable(&self, now_ms: u64) -> Option<(EvictionOrder, u64)> {
         let seen = self.activity.load(Ordering::Relaxed);
         if seen < idle(0, 0) || self.is_evicted.load(Ordering::Relaxed) {
             return None;
         }
-        let has_rested = now_ms.saturating_sub(seen / KINDS - 1) >= RESTED_MS;
+        let is_settled = now_ms.saturating_sub(seen / KINDS - 1) >= SETTLED_MS;
         match seen % KINDS {
-            SILENT => has_rested.then_some((EvictionOrder::Silent, seen)),
-            REGULAR => has_rested.then_some((EvictionOrder::Idle, seen)),
+            SILENT | HANDSHAKING => is_settled.then_some((EvictionOrder::Silent, seen)),
+            REGULAR => is_settled.then_some((EvictionOrder::Idle, seen)),
             _ => Some((EvictionOrder::Idle, seen)),
         }
     }
 
-    /// Marks it as evicted if it still does what was seen.
-    fn goes(&self, seen: u64) -> bool {
+    /// Marks it as evicted if its activity is still `seen`.
+    fn mark_evicted(&self, seen: u64) -> bool {
         self.activity.load(Ordering::Relaxed) == seen && !self.is_evicted.swap(true, Ordering::Relaxed)
     }
 }
@@ -477,45 +483,44 @@ impl PartialOrd for Entry {
 }
 
 impl Ord for Entry {
-    /// Candidates are told apart by what comes before; among equals any may go.
+    /// Only makes the order of candidates total; among equals any may be evicted.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         std::ptr::from_ref(self).cmp(&std::ptr::from_ref(other))
     }
 }
 
-/// The word of a connection that idles since `since_ms`. The earlier, the less.
+/// The activity word of a connection that has been idle since `since_ms`. Earlier means lower.
 fn idle(since_ms: u64, kind: u64) -> u64 {
     (since_ms + 1) * KINDS + kind
 }
 
-/// The words of those who do not idle.
+/// Activity words of connections that are not idle.
 const READING: u64 = 0;
 const ANSWERING: u64 = 1;
 const CLOSING: u64 = 2;
-const HANDSHAKING: u64 = 3;
 
-/// Connections that are looked at under one lock.
-const LOOKED_AT: usize = 256;
+/// Connections examined under one lock.
+const BATCH: usize = 256;
 
-/// Kinds of connections that idle: those that never said a word, those that have asked once, and those that have asked
-/// again.
+/// Kinds of idle connections: without a request, with one request, and with several.
 const SILENT: u64 = 0;
 const ONCE: u64 = 1;
 const REGULAR: u64 = 2;
+/// As [`SILENT`], in a TLS handshake.
+const HANDSHAKING: u64 = 3;
 const KINDS: u64 = 4;
 
-/// A client that comes again and again is not between two requests for good before this, nor is a new one silent: its
-/// request may be on its way.
-const RESTED_MS: u64 = 1000;
+/// Idle time before a new connection, or one that sent several requests, may be evicted: its next request may be on its way.
+const SETTLED_MS: u64 = 1000;
 
-/// Connections run short once no more than one in so many is left.
+/// Connections run short when at most one in this many is left.
 const SHORT_SHARE: usize = 8;
 
-/// Who goes next is settled for at least so many newcomers at once.
+/// Minimum number of candidates that one search collects.
 const CANDIDATES: usize = 256;
 
-/// Where too few may go, looking for them takes one part in so many of the time at most.
-const LOOK_SHARE: u32 = 10;
+/// Searches that find nothing take at most one part in this many of the time.
+const SEARCH_SHARE: u32 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -523,28 +528,30 @@ mod tests {
 
     fn served(connections: &Connections) -> ConnectionPermit {
         match connections.admit() {
-            ConnectionAdmission::Serve(share) => share,
-            _ => panic!("there is room"),
+            ConnectionAdmission::Serve(permit) => permit,
+            _ => panic!("the limit is not reached"),
         }
     }
 
-    fn idles(place: &ConnectionSlot, now_ms: u64) {
-        place.idles(&Context::from_waker(Waker::noop()), now_ms);
+    fn set_idle(slot: &ConnectionSlot, now_ms: u64) {
+        slot.set_idle(&Context::from_waker(Waker::noop()), now_ms);
     }
 
-    /// A connection that has asked once and idles since then.
-    fn asked(room: &Arc<WorkerConnections>, since_ms: u64) -> ConnectionSlot {
-        let place = room.enter(0);
-        place.answers();
-        idles(&place, since_ms);
-        place
+    /// A connection that has been idle since its first request.
+    fn after_one_request(worker: &Arc<WorkerConnections>, since_ms: u64) -> ConnectionSlot {
+        let slot = worker.add(0);
+        slot.set_answering();
+        set_idle(&slot, since_ms);
+        slot
     }
 
     #[test]
-    fn newcomers_are_served_then_told_then_told_in_passing_and_a_share_comes_back() {
+    fn connections_are_served_then_refused_then_refused_at_once() {
         let connections = Connections::new(1, 2);
         let first = served(&connections);
-        let ConnectionAdmission::Refuse(_told) = connections.admit() else { panic!("the second is told") };
+        let ConnectionAdmission::Refuse(_refused) = connections.admit() else {
+            panic!("the second is refused")
+        };
         assert!(matches!(connections.admit(), ConnectionAdmission::RefuseAtOnce));
         drop(first);
         let _again = served(&connections);
@@ -552,17 +559,22 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_idles_the_longest_goes_whichever_room_it_is_in() {
+    fn the_longest_idle_connection_of_all_workers_is_evicted() {
         let connections = Connections::new(4, 16);
-        let rooms = [connections.room(), connections.room()];
-        let _shares: Vec<ConnectionPermit> = (0..4).map(|_| served(&connections)).collect();
-        let places = [asked(&rooms[0], 30), asked(&rooms[1], 10), asked(&rooms[0], 20), asked(&rooms[1], 40)];
-        places[3].answers();
+        let workers = [connections.add_worker(), connections.add_worker()];
+        let _permits: Vec<ConnectionPermit> = (0..4).map(|_| served(&connections)).collect();
+        let slots = [
+            after_one_request(&workers[0], 30),
+            after_one_request(&workers[1], 10),
+            after_one_request(&workers[0], 20),
+            after_one_request(&workers[1], 40),
+        ];
+        slots[3].set_answering();
         let mut order = Vec::new();
-        let mut newcomers = Vec::new();
-        while let ConnectionAdmission::Serve(share) = connections.admit() {
-            newcomers.push(share);
-            let gone = (0..4).filter(|index| places[*index].is_evicted() && !order.contains(index));
+        let mut admitted = Vec::new();
+        while let ConnectionAdmission::Serve(permit) = connections.admit() {
+            admitted.push(permit);
+            let gone = (0..4).filter(|index| slots[*index].is_evicted() && !order.contains(index));
             order.extend(gone.collect::<Vec<_>>());
         }
         assert_eq!(order, [1, 2, 0]);
@@ -570,31 +582,31 @@ mod tests {
     }
 
     #[test]
-    fn those_that_asked_again_meanwhile_are_passed_over() {
+    fn connections_that_became_active_are_not_evicted() {
         let connections = Connections::new(2, 4);
-        let room = connections.room();
-        let _shares = [served(&connections), served(&connections)];
-        let (older, newer) = (asked(&room, 10), asked(&room, 20));
-        let mut leaving = EvictionQueue::default();
-        connections.look(&mut leaving, 30);
-        older.answers();
-        assert!(leaving.next().is_some_and(|entry| std::ptr::eq(&*entry, &*newer.entry)));
-        assert!(leaving.next().is_none());
+        let worker = connections.add_worker();
+        let _permits = [served(&connections), served(&connections)];
+        let (older, newer) = (after_one_request(&worker, 10), after_one_request(&worker, 20));
+        let mut eviction = EvictionQueue::default();
+        connections.find_candidates(&mut eviction, 30);
+        older.set_answering();
+        assert!(eviction.next().is_some_and(|entry| std::ptr::eq(&*entry, &*newer.entry)));
+        assert!(eviction.next().is_none());
         assert!(!older.is_evicted() && newer.is_evicted());
     }
 
     #[test]
-    fn who_may_go_depends_on_what_was_heard_of_it() {
+    fn eviction_depends_on_the_requests_so_far() {
         let connections = Connections::new(8, 8);
-        let room = connections.room();
-        let silent = room.enter(5000);
-        let once = asked(&room, 5000);
-        let again = asked(&room, 4000);
-        again.answers();
-        idles(&again, 5000);
-        let reading = asked(&room, 10);
-        reading.reads();
-        for (place, now_ms, expected) in [
+        let worker = connections.add_worker();
+        let silent = worker.add(5000);
+        let once = after_one_request(&worker, 5000);
+        let again = after_one_request(&worker, 4000);
+        again.set_answering();
+        set_idle(&again, 5000);
+        let reading = after_one_request(&worker, 10);
+        reading.set_reading();
+        for (slot, now_ms, expected) in [
             (&silent, 5999, None),
             (&silent, 6000, Some(EvictionOrder::Silent)),
             (&once, 5000, Some(EvictionOrder::Idle)),
@@ -602,62 +614,62 @@ mod tests {
             (&again, 6000, Some(EvictionOrder::Idle)),
             (&reading, 9000, None),
         ] {
-            assert_eq!(place.entry.may_go(now_ms).map(|(order, _)| order), expected, "{now_ms}");
+            assert_eq!(slot.entry.evictable(now_ms).map(|(order, _)| order), expected, "{now_ms}");
         }
     }
 
     #[test]
-    fn the_silent_go_before_those_that_have_asked() {
+    fn silent_connections_are_evicted_before_used_ones() {
         let connections = Connections::new(8, 8);
-        let room = connections.room();
-        let asked = asked(&room, 10);
-        let silent = room.enter(500);
-        let mut leaving = EvictionQueue::default();
-        connections.look(&mut leaving, 2000);
-        for place in [&silent, &asked] {
-            assert!(leaving.next().is_some_and(|entry| std::ptr::eq(&*entry, &*place.entry)));
+        let worker = connections.add_worker();
+        let used = after_one_request(&worker, 10);
+        let silent = worker.add(500);
+        let mut eviction = EvictionQueue::default();
+        connections.find_candidates(&mut eviction, 2000);
+        for slot in [&silent, &used] {
+            assert!(eviction.next().is_some_and(|entry| std::ptr::eq(&*entry, &*slot.entry)));
         }
     }
 
     #[test]
-    fn of_many_the_oldest_are_kept_in_mind() {
+    fn the_oldest_of_many_become_candidates() {
         let connections = Connections::new(8, 8);
-        let room = connections.room();
-        let places: Vec<ConnectionSlot> =
-            (0..1000).map(|index| asked(&room, 1 + index * 7919 % 1000)).collect();
-        let mut leaving = EvictionQueue::default();
-        connections.look(&mut leaving, 2000);
-        assert_eq!(leaving.candidates.len(), CANDIDATES);
-        while leaving.next().is_some() {}
-        for (index, place) in (0_u64..).zip(&places) {
-            assert_eq!(place.is_evicted(), index * 7919 % 1000 < CANDIDATES as u64, "{index}");
+        let worker = connections.add_worker();
+        let slots: Vec<ConnectionSlot> =
+            (0..1000).map(|index| after_one_request(&worker, 1 + index * 7919 % 1000)).collect();
+        let mut eviction = EvictionQueue::default();
+        connections.find_candidates(&mut eviction, 2000);
+        assert_eq!(eviction.candidates.len(), CANDIDATES);
+        while eviction.next().is_some() {}
+        for (index, slot) in (0_u64..).zip(&slots) {
+            assert_eq!(slot.is_evicted(), index * 7919 % 1000 < CANDIDATES as u64, "{index}");
         }
     }
 
     #[test]
-    fn places_are_used_again_and_a_room_that_is_empty_holds_nothing() {
-        let room = Connections::new(8, 8).room();
-        let first = room.enter(0);
-        let second = room.enter(0);
-        second.answers();
+    fn slots_are_reused_and_an_empty_registry_is_freed() {
+        let worker = Connections::new(8, 8).add_worker();
+        let first = worker.add(0);
+        let second = worker.add(0);
+        second.set_answering();
         drop(first);
-        let third = room.enter(0);
-        assert_eq!((room.len(), room.answering(), third.slot), (2, 1, 0));
+        let third = worker.add(0);
+        assert_eq!((worker.len(), worker.answering(), third.slot), (2, 1, 0));
         drop((second, third));
-        assert_eq!((room.len(), room.slots.lock().entries.capacity()), (0, 0));
+        assert_eq!((worker.len(), worker.slots.lock().entries.capacity()), (0, 0));
     }
 
     #[test]
-    fn connections_run_short_once_seven_of_eight_are_taken() {
+    fn connections_run_short_when_seven_of_eight_are_in_use() {
         let connections = Connections::new(16, 0);
-        let mut shares: Vec<ConnectionPermit> = (0..13).map(|_| served(&connections)).collect();
+        let mut permits: Vec<ConnectionPermit> = (0..13).map(|_| served(&connections)).collect();
         assert!(!connections.is_short());
-        shares.push(served(&connections));
+        permits.push(served(&connections));
         assert!(connections.is_short());
     }
 
     #[test]
-    fn a_lower_bound_lets_those_stay_who_are_served_and_a_higher_one_newcomers_in() {
+    fn a_lower_limit_closes_nothing_and_a_higher_one_admits_more() {
         let connections = Connections::new(2, 2);
         let (one, _other) = (served(&connections), served(&connections));
         connections.set_max(1);

@@ -1,4 +1,4 @@
-//! How many requests clients may make: each of them and all together, in a span of time and at once.
+//! Limits on requests: the rate of each client, the rate of all clients, and concurrent requests of one client.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::clients::{ClientState, take};
-use super::rate::{Rate, RequestBucket, seconds_up};
 use crate::config::{Auto, Config, Count, ProxyList};
 use crate::http::client_key::ClientKey;
 use crate::http::forwarded_for::{Attribution, ClientAddress};
+use crate::limits::request_rate::{Rate, RequestBucket, seconds_up};
+use crate::sys::gcra::RateClock;
 
-/// What the configuration allows.
+/// Limits as configured.
 pub(crate) struct RequestLimits {
     client: Option<Rate>,
     total: Option<Rate>,
@@ -20,43 +21,44 @@ pub(crate) struct RequestLimits {
     unlimited: ProxyList,
 }
 
-/// What is left of it, and what was refused.
+/// What is left of the total rate, and counters.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
+    clock: RateClock,
     total: RequestBucket,
     refused: [AtomicU64; 3],
-    /// The most that one client had under way at once.
+    /// The highest number of concurrent requests of one client.
     most_at_once: AtomicUsize,
 }
 
-/// Why a request is refused.
+/// The limit that a refused request exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LimitExceeded {
-    /// The client makes too many.
+    /// The rate of its client.
     Client,
-    /// All clients together do.
+    /// The rate of all clients.
     Total,
-    /// The client has too many under way.
+    /// The concurrent requests of its client.
     AtOnce,
 }
 
-/// A request that may be served. Held until its response has left: then others may have its place.
+/// Permission to serve a request. Held until its response was sent, so that it counts as in progress.
 #[derive(Debug)]
 pub(crate) struct RequestPermit {
-    /// For whom it is.
+    /// The client.
     pub(crate) key: ClientKey,
-    /// What that client has; none where no limit asks for it.
+    /// State of that client; `None` if no limit needs it.
     pub(crate) client: Option<Arc<ClientState>>,
-    /// No limit applies to it.
+    /// No limit applies to the client.
     pub(crate) is_exempt: bool,
     is_counted: bool,
 }
 
-/// A request that may not be served.
+/// A refused request.
 #[derive(Debug)]
 pub(crate) struct RateLimited {
     pub(crate) why: LimitExceeded,
-    /// Whole seconds after which it is worth another try.
+    /// Whole seconds for the `Retry-After` header.
     pub(crate) retry_after: u64,
 }
 
@@ -64,33 +66,33 @@ impl RequestLimits {
     pub(crate) fn new(config: &Config) -> Self {
         let burst = |given: Auto<Count>| given.given().map(Count::get);
         let (client_burst, total_burst) =
-            (burst(config.client_requests_burst), burst(config.total_requests_burst));
-        let (client, total) = (config.client_requests.given(), config.total_requests.given());
+            (burst(config.rates.client_requests_burst), burst(config.rates.total_requests_burst));
+        let (client, total) = (config.rates.client_requests.given(), config.rates.total_requests.given());
         Self {
-            client: client.and_then(|rate| Rate::new("client", *rate, client_burst)),
-            total: total.and_then(|rate| Rate::new("total", *rate, total_burst)),
-            at_once: config.client_requests_at_once.given().map(|count| count.as_usize()),
-            client_connections: config.client_connections.given().map(|count| count.as_usize()),
-            unlimited: config.unlimited_clients.clone(),
+            client: client.map(|rate| Rate::new("client", *rate, client_burst)),
+            total: total.map(|rate| Rate::new("total", *rate, total_burst)),
+            at_once: config.rates.client_requests_at_once.given().map(|count| count.as_usize()),
+            client_connections: config.rates.client_connections.given().map(|count| count.as_usize()),
+            unlimited: config.clients.unlimited_clients.clone(),
         }
     }
 
-    /// Connections of one client; none for no bound.
+    /// Connections of one client; `None`: no limit.
     pub(crate) fn client_connections(&self) -> Option<usize> {
         self.client_connections
     }
 
-    /// Whether there is no limit.
+    /// Whether no limit is configured.
     pub(crate) fn is_empty(&self) -> bool {
         self.client.is_none() && self.total.is_none() && self.at_once.is_none()
     }
 
-    /// Whether no limit applies to who asks. Who is not known for certain has none of the privileges of its proxy.
-    pub(crate) fn exempt(&self, asker: ClientAddress) -> bool {
-        asker.word == Attribution::Good && self.exempt_address(asker.address)
+    /// Whether the client is exempt from limits. A client that is not known for certain is not, even if its proxy is.
+    pub(crate) fn exempt(&self, client: ClientAddress) -> bool {
+        client.attribution == Attribution::Resolved && self.exempt_address(client.address)
     }
 
-    /// The same of an address; none is a unix socket.
+    /// Whether an address is exempt; `None` is a unix socket.
     pub(crate) fn exempt_address(&self, address: Option<IpAddr>) -> bool {
         match address {
             Some(address) => self.unlimited.trusts(address),
@@ -98,10 +100,9 @@ impl RequestLimits {
         }
     }
 
-    /// Lets a request of `client` pass, or refuses it; and field lines for its response.
+    /// Admits or refuses a request of `client`, and returns `RateLimit` header lines for its response.
     ///
-    /// What is refused because too many are under way costs nothing of a rate; what the total rate refuses has cost the
-    /// client's.
+    /// Requests over the concurrency limit are not charged to a rate. Requests over the total rate are charged to the client.
     pub(crate) fn admit(
         &self,
         key: ClientKey,
@@ -109,38 +110,38 @@ impl RequestLimits {
         requests: &Requests,
     ) -> (Result<RequestPermit, RateLimited>, String) {
         let max = self.at_once.unwrap_or(usize::MAX);
-        let is_beyond = self.at_once.is_some() && !take(&client.requests, max);
-        if self.at_once.is_some() && !is_beyond {
+        let is_over = self.at_once.is_some() && !take(&client.requests, max);
+        if self.at_once.is_some() && !is_over {
             requests.most_at_once.fetch_max(client.requests.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        if is_beyond {
+        if is_over {
             return (Err(requests.refuse(LimitExceeded::AtOnce, Duration::ZERO)), String::new());
         }
-        let pass =
+        let permit =
             RequestPermit { key, client: Some(client), is_exempt: false, is_counted: self.at_once.is_some() };
         let mut lines = String::new();
-        if let (Some(rate), Some(client)) = (&self.client, &pass.client) {
-            match client.rate.take(rate) {
+        if let (Some(rate), Some(client)) = (&self.client, &permit.client) {
+            match client.rate.take(rate, requests.clock.now()) {
                 Ok(left) => lines = rate.lines(left, rate.until_full(left)),
                 Err(wait) => return (Err(requests.refuse(LimitExceeded::Client, wait)), rate.lines(0, wait)),
             }
         }
         if let Some(rate) = &self.total
-            && let Err(wait) = requests.total.take(rate)
+            && let Err(wait) = requests.total.take(rate, requests.clock.now())
         {
             return (Err(requests.refuse(LimitExceeded::Total, wait)), rate.lines(0, wait));
         }
-        (Ok(pass), lines)
+        (Ok(permit), lines)
     }
 }
 
 impl Requests {
-    /// Requests refused since the start, for that reason.
+    /// Requests refused since the start because of this limit.
     pub(crate) fn refused(&self, why: LimitExceeded) -> u64 {
         self.refused[why as usize].load(Ordering::Relaxed)
     }
 
-    /// The most requests that one client had under way at once, where they are bounded.
+    /// The highest number of concurrent requests of one client; 0 if they are not limited.
     pub(crate) fn most_at_once(&self) -> usize {
         self.most_at_once.load(Ordering::Relaxed)
     }
@@ -152,7 +153,7 @@ impl Requests {
 }
 
 impl RequestPermit {
-    /// A pass that no limit was asked for.
+    /// A permit that counts against no limit.
     pub(crate) fn uncounted(key: ClientKey, is_exempt: bool) -> Self {
         Self { key, client: None, is_exempt, is_counted: false }
     }
@@ -167,12 +168,12 @@ impl Drop for RequestPermit {
 }
 
 impl LimitExceeded {
-    /// For the log, behind the client's name.
-    pub(crate) fn words(self) -> &'static str {
+    /// For the log, after the client's name.
+    pub(crate) fn message(self) -> &'static str {
         match self {
-            Self::Client => "makes more requests than client_requests",
-            Self::Total => "is refused: all clients together make more requests than total_requests",
-            Self::AtOnce => "has more requests under way than client_requests_at_once",
+            Self::Client => "exceeds client_requests",
+            Self::Total => "was refused: all clients together exceed total_requests",
+            Self::AtOnce => "exceeds client_requests_at_once",
         }
     }
 }
@@ -180,7 +181,7 @@ impl LimitExceeded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{RequestRate, Toggle};
+    use crate::config::{ClientsGroup, RatesGroup, RequestRate, Toggle};
     use crate::limits::clients::ClientTable;
 
     fn limits(client: Option<&str>, total: Option<&str>, at_once: Option<u64>) -> RequestLimits {
@@ -188,16 +189,24 @@ mod tests {
             text.map_or(Toggle::Off, |text| Toggle::<RequestRate>::Given(text.parse().unwrap()))
         };
         RequestLimits::new(&Config {
-            client_requests: rate(client),
-            total_requests: rate(total),
-            client_requests_at_once: at_once.map_or(Toggle::Off, |count| Toggle::Given(Count::of(count))),
-            client_requests_burst: Auto::Auto,
-            unlimited_clients: "192.0.2.0/24,unix".parse().unwrap(),
+            rates: RatesGroup {
+                client_requests: rate(client),
+                total_requests: rate(total),
+                client_requests_at_once: at_once.map_or(Toggle::Off, |count| Toggle::Given(Count::of(count))),
+                client_requests_burst: Auto::Auto,
+                ..RatesGroup::default()
+            }
+            .into(),
+            clients: ClientsGroup {
+                unlimited_clients: "192.0.2.0/24,unix".parse().unwrap(),
+                ..ClientsGroup::default()
+            }
+            .into(),
             ..Config::default()
         })
     }
 
-    /// Who of these clients is let pass, all passes being held; and then why others are not.
+    /// Admits a request of each of these clients, keeping all permits, and compares which limits refuse them.
     #[track_caller]
     fn check(limits: &RequestLimits, clients: &[u32], expected: &[Option<LimitExceeded>]) {
         let (table, requests) = (ClientTable::new(16), Requests::default());
@@ -207,8 +216,8 @@ mod tests {
             .map(|&client| {
                 let key = ClientKey::V4(client);
                 match limits.admit(key, table.get(key), &requests).0 {
-                    Ok(pass) => {
-                        held.push(pass);
+                    Ok(permit) => {
+                        held.push(permit);
                         None
                     }
                     Err(refusal) => Some(refusal.why),
@@ -223,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_refuses_what_is_beyond_it() {
+    fn each_limit_refuses_what_is_over_it() {
         use LimitExceeded::{AtOnce, Client, Total};
         check(&limits(Some("2/h"), None, None), &[1, 1, 1, 2], &[None, None, Some(Client), None]);
         check(&limits(None, Some("2/h"), None), &[1, 2, 3, 1], &[None, None, Some(Total), Some(Total)]);
@@ -236,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_that_is_dropped_gives_its_place_back_and_a_refused_one_keeps_none() {
+    fn dropped_permits_and_refused_requests_are_not_in_progress() {
         let (table, requests, limits) =
             (ClientTable::new(16), Requests::default(), limits(Some("2/h"), None, Some(1)));
         let admit = || limits.admit(ClientKey::V4(1), table.get(ClientKey::V4(1)), &requests).0;
@@ -250,17 +259,21 @@ mod tests {
     }
 
     #[test]
-    fn who_is_exempt_must_be_known_for_certain() {
+    fn only_a_client_known_for_certain_is_exempt() {
         let limits = limits(None, None, None);
-        for (address, word, expected) in [
-            (Some("192.0.2.7"), Attribution::Good, true),
-            (Some("192.0.2.7"), Attribution::Short, false),
-            (Some("192.0.2.7"), Attribution::Contradictory, false),
-            (Some("198.51.100.1"), Attribution::Good, false),
-            (None, Attribution::Good, true),
+        for (address, attribution, expected) in [
+            (Some("192.0.2.7"), Attribution::Resolved, true),
+            (Some("192.0.2.7"), Attribution::Truncated, false),
+            (Some("192.0.2.7"), Attribution::Conflicting, false),
+            (Some("198.51.100.1"), Attribution::Resolved, false),
+            (None, Attribution::Resolved, true),
         ] {
             let address = address.map(|text| text.parse().unwrap());
-            assert_eq!(limits.exempt(ClientAddress { address, word }), expected, "{address:?} {word:?}");
+            assert_eq!(
+                limits.exempt(ClientAddress { address, attribution }),
+                expected,
+                "{address:?} {attribution:?}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What all clients may send together, shared among those that want more than they get.
+//! Bandwidth of all clients together, divided fairly among those that want more.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -7,80 +7,79 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::http::client_key::ClientKey;
+use crate::limits::byte_rate::{LATE, chunk, nanoseconds};
 use crate::sys::fair_queue::FairQueue;
-use crate::sys::rate_bucket::{LATE, chunk, nanoseconds};
+use crate::sys::gcra::Gcra;
 
-/// The shares of one rate. Whoever finds it unused takes at once; else clients take turns, however many connections they ask by.
+/// The total rate. A response that finds some of it unused takes it at once; otherwise clients take turns, however many
+/// connections each has.
 pub(crate) struct TotalRate {
     state: Mutex<State>,
-    /// Somebody waits who did not, or something was given back.
-    arrived: Notify,
+    /// Notified when the queue was empty and is not any more, when bytes were returned, and when the rate changed.
+    changed: Notify,
 }
 
 struct State {
-    /// Bytes a second; none is no limit.
+    /// Bytes per second; `None`: no limit.
     rate: Option<u64>,
-    /// When the next byte is due, in nanoseconds.
-    due: u64,
+    bucket: Gcra,
     queue: FairQueue<ClientKey, Arc<Ticket>>,
-    /// Tickets in the queue that nobody waits for any more.
-    void: usize,
+    /// Cancelled tickets that are still in the queue.
+    cancelled: usize,
 }
 
-/// A place in the queue.
+/// A request for bytes in the queue.
 pub(crate) struct Ticket {
     bytes: u64,
     state: Mutex<TicketState>,
 }
 
 enum TicketState {
-    Waits(Waker),
+    Waiting(Waker),
     Granted,
-    Void,
+    Cancelled,
 }
 
-/// The answer to who asks for bytes.
+/// The answer to a request for bytes.
 pub(crate) enum RateGrant {
-    /// So many may be sent now.
+    /// This many may be sent now.
     Granted(u64),
-    /// They will be granted.
-    Waits(Arc<Ticket>),
+    /// The task is woken when they are granted.
+    Waiting(Arc<Ticket>),
 }
 
 impl TotalRate {
     pub(crate) fn new() -> Self {
-        let state = State { rate: None, due: 0, queue: FairQueue::new(TURN), void: 0 };
-        Self { state: Mutex::new(state), arrived: Notify::new() }
+        let state = State { rate: None, bucket: Gcra::default(), queue: FairQueue::new(TURN), cancelled: 0 };
+        Self { state: Mutex::new(state), changed: Notify::new() }
     }
 
-    /// From now on so many bytes a second; none is no limit.
+    /// Sets the rate in bytes per second; `None`: no limit.
     pub(crate) fn set_rate(&self, rate: Option<u64>) {
         self.state.lock().rate = rate;
-        self.arrived.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Asks for `wanted` bytes of the share of `client`, of which a turn's worth is granted: now, or when `waker` wakes.
-    pub(crate) fn ask(&self, now: u64, client: ClientKey, wanted: u64, waker: &Waker) -> RateGrant {
+    /// Requests `wanted` bytes for `client`. At most one turn is granted: now, or when `waker` is woken.
+    pub(crate) fn request(&self, now: u64, client: ClientKey, wanted: u64, waker: &Waker) -> RateGrant {
         let mut state = self.state.lock();
         let Some(rate) = state.rate else { return RateGrant::Granted(wanted) };
-        let turn = chunk(rate, TURNS_A_SECOND, TURN_MAX);
+        let turn = chunk(rate, TURNS_PER_SECOND, TURN_MAX);
         let bytes = wanted.min(turn);
-        let begin = state.due.max(now.saturating_sub(CREDIT));
-        if state.queue.is_empty() && begin <= now {
-            state.due = begin.saturating_add(nanoseconds(bytes, rate));
+        if state.queue.is_empty() && state.bucket.take(now, nanoseconds(bytes, rate), CREDIT).is_ok() {
             return RateGrant::Granted(bytes);
         }
-        let ticket = Arc::new(Ticket { bytes, state: Mutex::new(TicketState::Waits(waker.clone())) });
+        let ticket = Arc::new(Ticket { bytes, state: Mutex::new(TicketState::Waiting(waker.clone())) });
         let is_first = state.queue.is_empty();
         state.queue.push(client, (bytes.saturating_mul(TURN) / turn).max(1), Arc::clone(&ticket));
         drop(state);
         if is_first {
-            self.arrived.notify_one();
+            self.changed.notify_one();
         }
-        RateGrant::Waits(ticket)
+        RateGrant::Waiting(ticket)
     }
 
-    /// Grants to those who wait what is due now; returns when the next grant is, if anybody still waits.
+    /// Grants what is due at `now` to waiting clients. Returns the time of the next grant, if any client still waits.
     pub(crate) fn grant(&self, now: u64) -> Option<u64> {
         let mut wakers = Vec::new();
         let next = self.state.lock().grant(now, &mut wakers);
@@ -88,142 +87,142 @@ impl TotalRate {
         next
     }
 
-    /// Waits until there may be more to grant than there was.
-    pub(crate) async fn arrived(&self) {
-        self.arrived.notified().await;
+    /// Waits until there may be more to grant.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
-    /// What was granted and is not sent: it goes to others.
+    /// Returns granted bytes that were not sent.
     pub(crate) fn give_back(&self, bytes: u64) {
         let mut state = self.state.lock();
-        state.take_back(bytes);
-        let somebody_waits = !state.queue.is_empty();
+        state.return_bytes(bytes);
+        let has_waiting = !state.queue.is_empty();
         drop(state);
-        if somebody_waits {
-            self.arrived.notify_one();
+        if has_waiting {
+            self.changed.notify_one();
         }
     }
 
-    /// Nobody waits for `ticket` any more.
+    /// Cancels a request. Bytes that it was granted are returned.
     pub(crate) fn cancel(&self, ticket: &Ticket) {
         let mut state = self.state.lock();
-        let before = std::mem::replace(&mut *ticket.state.lock(), TicketState::Void);
+        let before = std::mem::replace(&mut *ticket.state.lock(), TicketState::Cancelled);
         match before {
-            TicketState::Granted => state.take_back(ticket.bytes),
-            TicketState::Waits(_) => {
-                state.void += 1;
+            TicketState::Granted => state.return_bytes(ticket.bytes),
+            TicketState::Waiting(_) => {
+                state.cancelled += 1;
                 state.sweep();
             }
-            TicketState::Void => {}
+            TicketState::Cancelled => {}
         }
     }
 
-    /// Tickets that somebody waits for.
+    /// Requests that wait.
     pub(crate) fn waiting(&self) -> usize {
         let state = self.state.lock();
-        state.queue.len().saturating_sub(state.void)
+        state.queue.len().saturating_sub(state.cancelled)
     }
 }
 
 impl State {
     fn grant(&mut self, now: u64, wakers: &mut Vec<Waker>) -> Option<u64> {
         while !self.queue.is_empty() {
-            let begin = self.due.max(now.saturating_sub(CREDIT));
-            if self.rate.is_some() && begin > now {
-                return Some(begin);
+            let wait = self.bucket.wait(now);
+            if self.rate.is_some() && wait > 0 {
+                return Some(now.saturating_add(wait));
             }
             let Some(ticket) = self.queue.pop() else { break };
             let mut held = ticket.state.lock();
             match std::mem::replace(&mut *held, TicketState::Granted) {
-                TicketState::Waits(waker) => {
+                TicketState::Waiting(waker) => {
                     wakers.push(waker);
                     let cost = self.rate.map_or(0, |rate| nanoseconds(ticket.bytes, rate));
-                    self.due = begin.saturating_add(cost);
+                    self.bucket.reserve(now, cost, CREDIT);
                 }
                 other => {
                     *held = other;
-                    self.void = self.void.saturating_sub(1);
+                    self.cancelled = self.cancelled.saturating_sub(1);
                 }
             }
         }
         None
     }
 
-    fn take_back(&mut self, bytes: u64) {
+    fn return_bytes(&mut self, bytes: u64) {
         let cost = self.rate.map_or(0, |rate| nanoseconds(bytes, rate));
-        self.due = self.due.saturating_sub(cost);
+        self.bucket.give_back(cost);
     }
 
-    /// Throws void tickets away once they are more than the others.
+    /// Removes cancelled tickets once they are the majority.
     fn sweep(&mut self) {
-        if self.void <= VOID_KEPT || self.void * 2 <= self.queue.len() {
+        if self.cancelled <= CANCELLED_KEPT || self.cancelled * 2 <= self.queue.len() {
             return;
         }
-        self.queue.retain(|ticket| !matches!(*ticket.state.lock(), TicketState::Void));
-        self.void = 0;
+        self.queue.retain(|ticket| !matches!(*ticket.state.lock(), TicketState::Cancelled));
+        self.cancelled = 0;
     }
 }
 
 impl Ticket {
-    /// The bytes, once they are granted; until then `waker` is told.
+    /// The bytes if they are granted; otherwise `waker` is woken when they are.
     pub(crate) fn granted(&self, waker: &Waker) -> Option<u64> {
         match &mut *self.state.lock() {
-            TicketState::Waits(known) => {
+            TicketState::Waiting(known) => {
                 known.clone_from(waker);
                 None
             }
             TicketState::Granted => Some(self.bytes),
-            TicketState::Void => None,
+            TicketState::Cancelled => None,
         }
     }
 }
 
-/// A turn as the queue counts it: shares are of bytes, whatever the rate.
+/// Cost of a whole turn in the queue, which is independent of the rate.
 const TURN: u64 = 1024;
 
-/// Grants a second that a rate is cut into.
-const TURNS_A_SECOND: u64 = 100;
+/// Turns per second that a rate is divided into.
+const TURNS_PER_SECOND: u64 = 100;
 
-/// The most that is granted at once.
+/// Upper limit of one grant in bytes.
 const TURN_MAX: u64 = 4 << 20;
 
-/// What was not sent is made up for within this time, which takes the lateness of timers out of the rate.
+/// Idle time that is made up for, in nanoseconds. It keeps late timers from lowering the rate.
 const CREDIT: u64 = 5 * LATE;
 
-/// Void tickets that may lie in the queue in any case.
-const VOID_KEPT: usize = 64;
+/// Cancelled tickets that may stay in the queue in any case.
+const CANCELLED_KEPT: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::rate_bucket::SECOND;
+    use crate::sys::gcra::SECOND;
 
     const MIB: u64 = 1 << 20;
     const CLIENTS: [ClientKey; 2] = [ClientKey::V4(1), ClientKey::V4(2)];
 
-    /// One whose rate is used up, so that somebody waits already, and whoever asks has to.
+    /// A rate that is used up, with one request waiting.
     fn total() -> TotalRate {
         let total = TotalRate::new();
         total.set_rate(Some(MIB));
-        while let RateGrant::Granted(_) = total.ask(3 * SECOND, ClientKey::Local, MIB, Waker::noop()) {}
+        while let RateGrant::Granted(_) = total.request(3 * SECOND, ClientKey::Local, MIB, Waker::noop()) {}
         total
     }
 
     fn wait(total: &TotalRate, now: u64, client: ClientKey) -> Arc<Ticket> {
-        match total.ask(now, client, MIB, Waker::noop()) {
-            RateGrant::Waits(ticket) => ticket,
+        match total.request(now, client, MIB, Waker::noop()) {
+            RateGrant::Waiting(ticket) => ticket,
             RateGrant::Granted(bytes) => panic!("{bytes} at once"),
         }
     }
 
     #[test]
-    fn without_a_rate_everything_is_granted_at_once() {
+    fn without_a_rate_all_bytes_are_granted_at_once() {
         let total = TotalRate::new();
-        assert!(matches!(total.ask(0, CLIENTS[0], MIB, Waker::noop()), RateGrant::Granted(MIB)));
+        assert!(matches!(total.request(0, CLIENTS[0], MIB, Waker::noop()), RateGrant::Granted(MIB)));
     }
 
     #[test]
-    fn a_client_of_many_connections_gets_no_more_than_a_client_of_one() {
+    fn a_client_with_many_connections_gets_no_more_than_one_with_a_single_connection() {
         let total = TotalRate::new();
         total.set_rate(Some(MIB));
         let mut now = SECOND;
@@ -238,9 +237,9 @@ mod tests {
                     *ticket = None;
                 }
                 if ticket.is_none() {
-                    match total.ask(now, CLIENTS[*client], MIB, Waker::noop()) {
+                    match total.request(now, CLIENTS[*client], MIB, Waker::noop()) {
                         RateGrant::Granted(bytes) => sent[*client] += bytes,
-                        RateGrant::Waits(place) => *ticket = Some(place),
+                        RateGrant::Waiting(place) => *ticket = Some(place),
                     }
                 }
             }
@@ -252,36 +251,36 @@ mod tests {
     }
 
     #[test]
-    fn who_has_gone_is_granted_nothing_and_what_they_were_granted_goes_to_others() {
+    fn cancelled_requests_get_nothing_and_return_their_grant() {
         let total = total();
         let now = 3 * SECOND;
         let (gone, stays) = (wait(&total, now, CLIENTS[0]), wait(&total, now, CLIENTS[1]));
         assert_eq!(total.waiting(), 3);
         total.cancel(&gone);
         assert_eq!(total.waiting(), 2);
-        // The first one waited before these two.
+        // One request waited before these two.
         assert_eq!(total.grant(now + SECOND), None);
         assert!(gone.granted(Waker::noop()).is_none());
         assert!(stays.granted(Waker::noop()).is_some());
-        let before = total.state.lock().due;
+        let before = total.state.lock().bucket;
         total.cancel(&stays);
-        assert!(total.state.lock().due < before);
+        assert!(total.state.lock().bucket < before);
         total.cancel(&stays);
         assert_eq!(total.waiting(), 0);
     }
 
     #[test]
-    fn tickets_of_those_who_have_gone_do_not_pile_up() {
+    fn cancelled_tickets_do_not_accumulate() {
         let total = total();
         for _ in 0..10_000 {
             let ticket = wait(&total, 3 * SECOND, CLIENTS[0]);
             total.cancel(&ticket);
         }
-        assert!(total.state.lock().queue.len() <= 2 * VOID_KEPT + 2);
+        assert!(total.state.lock().queue.len() <= 2 * CANCELLED_KEPT + 2);
     }
 
     #[test]
-    fn those_who_wait_are_let_go_when_the_limit_is() {
+    fn waiting_requests_are_granted_when_the_limit_is_removed() {
         let total = total();
         let ticket = wait(&total, 3 * SECOND, CLIENTS[0]);
         total.set_rate(None);

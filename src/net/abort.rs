@@ -58,7 +58,7 @@ fn tell_fault(cut: &SendError, file: Option<&SitePath<'static>>, faults: &Faults
         }
     };
     let what = file.map_or_else(|| words.as_bytes(), |file| file.as_bytes());
-    faults.tell(fault, what, format_args!("{words}{request}"));
+    faults.report(fault, what, format_args!("{words}{request}"));
 }
 
 /// Why a body broke off, in the words of whoever made it.

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::http::client_key::ClientKey;
+use crate::limits::byte_rate::nanoseconds;
 use crate::sys::fair_queue::FairQueue;
+use crate::sys::gcra::{Gcra, RateClock};
 
 /// The queue for turns. One a worker.
 pub(crate) struct BulkScheduler {
@@ -132,16 +134,18 @@ impl BulkScheduler {
 struct BulkAllowance {
     /// Bytes a second; 0 is no limit.
     rate: u64,
-    /// Below zero after a piece that was larger than what was left.
-    bytes: i64,
-    filled: Instant,
+    bucket: Gcra,
+    clock: RateClock,
+    /// When it was last known whether the rate is used up.
+    checked: u64,
     short_until: Instant,
 }
 
 impl BulkAllowance {
     fn new(rate: u64) -> Self {
-        let now = Instant::now();
-        Self { rate, bytes: 0, filled: now, short_until: now }
+        let (now, clock) = (Instant::now(), RateClock::new());
+        let checked = clock.at(now);
+        Self { rate, bucket: Gcra::empty(checked), clock, checked, short_until: now }
     }
 
     /// Hears of `short` responses since the last time, and says whether they are about.
@@ -153,20 +157,14 @@ impl BulkAllowance {
     }
 
     fn is_used_up(&mut self, now: Instant) -> bool {
-        let gained = self.bytes_in(now.duration_since(self.filled));
-        self.filled = now;
-        self.bytes = self.bytes.saturating_add(gained).min(self.bytes_in(BURST));
-        self.rate > 0 && self.bytes <= 0
+        self.checked = self.clock.at(now);
+        self.rate > 0 && self.bucket.saved(self.checked) == 0
     }
 
     fn spend(&mut self, bytes: usize) {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.bytes = self.bytes.saturating_sub(bytes).max(-self.bytes_in(BURST).max(bytes));
-    }
-
-    fn bytes_in(&self, span: Duration) -> i64 {
-        let bytes = u128::from(self.rate) * span.as_micros() / 1_000_000;
-        i64::try_from(bytes).unwrap_or(i64::MAX)
+        let cost = nanoseconds(bytes as u64, self.rate);
+        self.bucket.reserve(self.checked, cost, BURST);
+        self.bucket.limit_debt(self.checked, cost.max(BURST));
     }
 }
 
@@ -186,8 +184,8 @@ const ALONE: usize = 4;
 /// For so long after a short response others are taken to follow it.
 const ABOUT_FOR: Duration = Duration::from_millis(100);
 
-/// What may be saved up, as a span of the rate.
-const BURST: Duration = Duration::from_millis(2);
+/// What may be saved up, in nanoseconds of the rate.
+const BURST: u64 = 2_000_000;
 
 /// The grain of the timer.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
@@ -269,7 +267,7 @@ mod tests {
     #[test]
     fn the_rate_holds_only_while_short_responses_are_about() {
         let mut allowance = BulkAllowance::new(1_000_000);
-        let start = allowance.filled;
+        let start = allowance.clock.instant(allowance.checked);
         assert!(!allowance.holds(start, 0));
         assert!(allowance.holds(start, 1));
         assert!(allowance.holds(start + ABOUT_FOR / 2, 0));
@@ -280,7 +278,7 @@ mod tests {
     #[test]
     fn what_is_spent_comes_back_with_time_and_no_more_than_a_burst_is_saved_up() {
         let mut allowance = BulkAllowance::new(1_000_000);
-        let start = allowance.filled;
+        let start = allowance.clock.instant(allowance.checked);
         assert!(allowance.is_used_up(start));
         assert!(!allowance.is_used_up(start + Duration::from_secs(60)));
         allowance.spend(12_000);

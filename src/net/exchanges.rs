@@ -13,7 +13,7 @@ use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// In the order of their requests, each with where its response ends among all that the connection sends.
 pub(super) struct Exchanges {
-    sheet: Arc<WorkerMetrics>,
+    metrics: Arc<WorkerMetrics>,
     first: Option<OpenExchange>,
     /// Those behind the first, where requests are pipelined.
     later: VecDeque<OpenExchange>,
@@ -29,9 +29,9 @@ struct OpenExchange {
 }
 
 impl Exchanges {
-    /// None yet; they will be counted on `sheet`.
-    pub(super) fn new(sheet: Arc<WorkerMetrics>) -> Self {
-        Self { sheet, first: None, later: VecDeque::new() }
+    /// None yet; they will be counted in `metrics`.
+    pub(super) fn new(metrics: Arc<WorkerMetrics>) -> Self {
+        Self { metrics, first: None, later: VecDeque::new() }
     }
 
     /// A request has come; its response begins at `start`, if not later.
@@ -67,7 +67,7 @@ impl Exchanges {
             if open.end.is_none_or(|end| end > sent) {
                 return;
             }
-            self.sheet.end(&open.exchange, ExchangeOutcome::Complete, now);
+            self.metrics.end(&open.exchange, ExchangeOutcome::Complete, now);
             // Apart, since taking what is not there from a queue moves a whole exchange all the same.
             self.first = if self.later.is_empty() { None } else { self.later.pop_front() };
         }
@@ -85,7 +85,7 @@ impl Exchanges {
         self.settle(sent, now);
         let Some(OpenExchange { exchange, start, end, shown }) = &mut self.first else { return };
         match shown {
-            Some(shown) => shown.has_sent(exchange.sent),
+            Some(shown) => shown.set_sent(exchange.sent),
             None => {
                 let begun = TransferStart {
                     client,
@@ -94,7 +94,7 @@ impl Exchanges {
                     at: exchange.began,
                     protocol: exchange.protocol,
                 };
-                *shown = Some(self.sheet.transfers.enter(begun, exchange.sent));
+                *shown = Some(self.metrics.transfers.add(begun, exchange.sent));
             }
         }
     }
@@ -102,7 +102,7 @@ impl Exchanges {
     /// From `now` on what is sent next waits, or goes on.
     pub(super) fn note_wait(&mut self, now: impl FnOnce() -> Instant, what: Option<WaitKind>) {
         if let Some(note) = self.first.as_mut().and_then(OpenExchange::noted) {
-            note.waits(now(), what);
+            note.set_wait(now(), what);
         }
     }
 
@@ -117,7 +117,7 @@ impl Exchanges {
     pub(super) fn last_note(&mut self) -> Option<(&mut AccessLogRecord, Instant)> {
         let exchange = &mut self.last()?.exchange;
         let began = exchange.began;
-        Some((exchange.note.get_mut().as_mut()?, began))
+        Some((exchange.record.get_mut().as_mut()?, began))
     }
 
     /// The connection ends: so do all exchanges that have not.
@@ -128,7 +128,7 @@ impl Exchanges {
 
     fn end_all(&mut self, outcome: ExchangeOutcome, now: Instant) {
         for open in self.first.take().into_iter().chain(self.later.drain(..)) {
-            self.sheet.end(&open.exchange, outcome, now);
+            self.metrics.end(&open.exchange, outcome, now);
         }
     }
 
@@ -153,7 +153,7 @@ impl Drop for Exchanges {
 impl OpenExchange {
     /// What is noted of it, if anything.
     fn noted(&mut self) -> Option<&mut Box<AccessLogRecord>> {
-        self.exchange.note.get_mut().as_mut()
+        self.exchange.record.get_mut().as_mut()
     }
 
     /// All before `sent` has left by `now`.
@@ -186,12 +186,12 @@ mod tests {
         class: StatusClass,
         count: u64,
     ) {
-        let (ledger, now) = (Metrics::default(), Instant::now());
-        let mut exchanges = Exchanges::new(ledger.sheet());
+        let (metrics, now) = (Metrics::default(), Instant::now());
+        let mut exchanges = Exchanges::new(metrics.worker());
         begun(&mut exchanges, now, 0);
         what(&mut exchanges, now);
         drop(exchanges);
-        let totals = ledger.totals();
+        let totals = metrics.totals();
         assert_eq!((totals.of_outcome(outcome), totals.of_class(class)), (count, count));
         assert_eq!(totals.requests(), count, "and no others");
     }
@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn a_cut_ends_what_is_pipelined_behind_it_and_nothing_before() {
-        let (ledger, now) = (Metrics::default(), Instant::now());
-        let mut exchanges = Exchanges::new(ledger.sheet());
+        let (metrics, now) = (Metrics::default(), Instant::now());
+        let mut exchanges = Exchanges::new(metrics.worker());
         for start in [0, 10, 20] {
             begun(&mut exchanges, now, start);
             exchanges.answer(200, start);
@@ -247,7 +247,7 @@ mod tests {
         }
         exchanges.cut(ExchangeOutcome::Stalled, 15, now);
         drop(exchanges);
-        let totals = ledger.totals();
+        let totals = metrics.totals();
         assert_eq!(
             (totals.of_outcome(ExchangeOutcome::Complete), totals.of_outcome(ExchangeOutcome::Stalled)),
             (1, 2)
@@ -257,31 +257,31 @@ mod tests {
 
     #[test]
     fn an_interim_response_is_no_first_byte() {
-        let (ledger, began) = (Metrics::default(), Instant::now());
+        let (metrics, began) = (Metrics::default(), Instant::now());
         let after = |seconds| began + Duration::from_secs(seconds);
-        let mut exchanges = Exchanges::new(ledger.sheet());
+        let mut exchanges = Exchanges::new(metrics.worker());
         begun(&mut exchanges, began, 0);
         exchanges.settle(25, after(1));
         exchanges.answer(200, 25);
         exchanges.complete(100);
         exchanges.settle(100, after(3));
-        assert_eq!(ledger.totals().first_bytes.nanoseconds, 3_000_000_000);
+        assert_eq!(metrics.totals().first_bytes.nanoseconds, 3_000_000_000);
     }
 
     #[test]
     fn what_has_to_wait_is_shown_until_it_ends() {
-        let (ledger, now) = (Metrics::default(), Instant::now());
-        let mut exchanges = Exchanges::new(ledger.sheet());
+        let (metrics, now) = (Metrics::default(), Instant::now());
+        let mut exchanges = Exchanges::new(metrics.worker());
         begun(&mut exchanges, now, 0);
         exchanges.answer(200, 0);
         exchanges.complete(1000);
-        assert!(ledger.transfers().is_empty());
+        assert!(metrics.transfers().is_empty());
         for sent in [0, 400] {
             exchanges.wait(sent, now, ClientKey::V4(7), || Some(SitePath::root().entry(b"a")));
-            let [transfer] = <[_; 1]>::try_from(ledger.transfers()).unwrap();
+            let [transfer] = <[_; 1]>::try_from(metrics.transfers()).unwrap();
             assert_eq!((transfer.sent, transfer.total), (sent, Some(1000)));
         }
         exchanges.settle(1000, now);
-        assert!(ledger.transfers().is_empty());
+        assert!(metrics.transfers().is_empty());
     }
 }

@@ -150,6 +150,23 @@ fn parse_later_minor(bytes: &[u8], limits: HeadLimits, known: &LastHost) -> Resu
     }
 }
 
+/// The target of the request head in `bytes`, which ends in an empty line, as a connection reads it. Property tests, fuzzing
+/// and benchmarks enter here.
+///
+/// # Errors
+/// The status for a head that is refused.
+pub fn read_target(bytes: &[u8]) -> Result<Uri, StatusCode> {
+    let limits = HeadLimits { bytes: usize::MAX, fields: FIELDS_INLINE };
+    match Scanner::default().scan(bytes, limits) {
+        Scan::Complete(length) => match parse(&bytes[..length], limits, &LastHost::default()) {
+            Ok(head) => Ok(head.request.uri().clone()),
+            Err((status, _)) => Err(status),
+        },
+        Scan::Refused((status, _)) => Err(status),
+        Scan::Blank(_) | Scan::Partial => Err(StatusCode::BAD_REQUEST),
+    }
+}
+
 fn build(raw: &httparse::Request<'_, '_>, bytes: &[u8], known: &LastHost) -> Result<ParsedHead, HeadError> {
     let (Some(method), Some(target), Some(minor)) = (raw.method, raw.path, raw.version) else {
         return Err(MALFORMED);
@@ -318,6 +335,7 @@ pub(super) const VERSION: HeadError =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::target::{SitePath, is_valid_origin};
 
     const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 20 };
 
@@ -368,6 +386,55 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: x\r\n", 0),
         ] {
             assert_eq!(status_of(text), expected, "{text:?}");
+        }
+    }
+
+    fn target(target: &str) -> Result<Uri, u16> {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        read_target(head.as_bytes()).map_err(|status| status.as_u16())
+    }
+
+    #[test]
+    fn a_target_is_split_into_path_and_query() {
+        for (text, path, query) in [
+            ("/", "/", None),
+            ("/a?b=c", "/a", Some("b=c")),
+            ("/a?", "/a", Some("")),
+            ("/a?b?c", "/a", Some("b?c")),
+            ("/a?//b/../c", "/a", Some("//b/../c")),
+            ("//host/a", "//host/a", None),
+            ("http://host/a?b", "/a", Some("b")),
+            ("HtTp://host:80/a", "/a", None),
+            ("https://[::1]:443/a", "/a", None),
+            ("http://host", "/", None),
+            ("http://host?b", "/", Some("b")),
+            ("http://host/", "/", None),
+        ] {
+            let uri = target(text).unwrap();
+            assert_eq!((uri.path(), uri.query()), (path, query), "{text}");
+            let authority = uri.authority().map(actix_http::uri::Authority::as_str);
+            assert!(is_valid_origin(uri.scheme_str(), authority), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_target_of_another_form_names_no_path_or_is_refused() {
+        for text in
+            ["", "*", "a/b", "?a", "host:443", "ftp://host/a", "http:/a", "http:///a"].into_iter().chain([
+                "http://user@host/a",
+                "http://host:x/a",
+                "/a#b",
+                "/a?b#c",
+                "/a b",
+                "/a\tb",
+                "/a\x7f",
+                "/a?\r\n",
+            ])
+        {
+            let Ok(uri) = target(text) else { continue };
+            let authority = uri.authority().map(actix_http::uri::Authority::as_str);
+            let has_origin = is_valid_origin(uri.scheme_str(), authority);
+            assert!(!has_origin || SitePath::parse(uri.path().as_bytes()).is_err(), "{text}: {uri:?}");
         }
     }
 

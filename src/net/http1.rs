@@ -54,7 +54,7 @@ where
         deadline: Deadline::after(now, worker.bounds().head_timeout),
         client,
         outbox: SendQueue::new(client),
-        exchanges: Exchanges::new(Arc::clone(&worker.sheet)),
+        exchanges: Exchanges::new(Arc::clone(&worker.metrics)),
         place,
         socket,
         input,
@@ -129,7 +129,7 @@ where
             let Some(arrived) = poll_fn(|cx| self.poll_arrival(cx)).await else {
                 return ConnectionEnd::Close;
             };
-            self.place.answers();
+            self.place.set_answering();
             let parsed = match arrived {
                 Arrived::Request(parsed) => parsed,
                 Arrived::Http2 if count == 1 => return ConnectionEnd::Http2,
@@ -142,7 +142,7 @@ where
                 }
             };
             match self.exchange(parsed).await {
-                Ok(None) if self.outbox.is_empty() => self.place.reads(),
+                Ok(None) if self.outbox.is_empty() => self.place.set_reading(),
                 Ok(None) => {}
                 Ok(Some(end)) => return end,
                 Err(cut) => return self.answer_or_give_up(cut).await,
@@ -157,7 +157,7 @@ where
         let method = method_of(&request);
         let protocol = if is_http10 { Protocol::Http10 } else { Protocol::Http11 };
         let exchange = Exchange::new(self.now, Some(method), protocol);
-        exchange.note.set(self.encrypted(self.worker().note(&request, self.socket.peer)));
+        exchange.record.set(self.encrypted(self.worker().note(&request, self.socket.peer)));
         self.exchanges.begin(exchange, self.outbox.pushed());
         let limit = self.worker().bounds().body_bytes;
         let is_droppable = match framing {
@@ -267,7 +267,7 @@ where
 
     /// What the guard has sent with the response: for whom it is, and its count among those under way, until that is dropped.
     fn take_pass(&mut self, response: &mut Response<BoxBody>) -> Option<RequestPermit> {
-        if !self.worker().guard.asks() {
+        if !self.worker().guard.is_active() {
             return None;
         }
         let pass = response.extensions_mut().remove::<RequestPermit>();
@@ -326,7 +326,7 @@ where
                 self.deadline.set(self.now, worker.bounds().head_timeout);
                 let Some((arrived, used)) = self.head_in(&scratch[..length], &worker) else {
                     self.input.extend_from_slice(&scratch[..length]);
-                    self.place.reads();
+                    self.place.set_reading();
                     continue;
                 };
                 self.input.extend_from_slice(&scratch[used..length]);
@@ -393,7 +393,7 @@ where
                     return Some((self.refused(refusal, left), bytes.len()));
                 }
                 Scan::Complete(length) => {
-                    worker.sheet.head(length);
+                    worker.metrics.record_head_length(length);
                     let arrived = match parse(&left[..length], limits, &worker.last_host) {
                         Ok(parsed) => Arrived::Request(parsed),
                         Err(VERSION) if worker.bounds().http2.is_some() && is_preface(&left[..length]) => {
@@ -626,9 +626,9 @@ where
         is_head: bool,
         note: Option<Box<AccessLogRecord>>,
     ) -> ConnectionEnd {
-        self.worker().sheet.refused_head(refused_head(refusal.0));
+        self.worker().metrics.count_rejected_head(refused_head(refusal.0));
         let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
-        exchange.note.set(note);
+        exchange.record.set(note);
         self.exchanges.begin(exchange, self.outbox.pushed());
         self.refuse(refusal, is_head).await
     }
@@ -650,7 +650,7 @@ where
         let start = self.outbox.pushed();
         self.exchanges.answer(refusal.0.as_u16(), start);
         let id_line = self.exchanges.last_note().and_then(|(note, _)| {
-            note.forget_response();
+            note.clear_response();
             request_log::id_line(note)
         });
         refuse(refusal, id_line, is_head, &worker.prefixes, Instant::now(), &mut self.outbox);
@@ -689,7 +689,7 @@ where
     /// Reads on until the client has heard the last response, or its time is up (RFC 9112 §9.6).
     async fn linger(&mut self) {
         self.socket.shutdown();
-        self.place.closes();
+        self.place.set_closing();
         let worker = Rc::clone(self.worker());
         self.deadline.set(Instant::now(), worker.bounds().linger_timeout);
         let mut room = LINGER_BYTES;

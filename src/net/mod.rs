@@ -32,7 +32,7 @@ mod body_discarder;
 mod bulk_scheduler;
 mod deadline;
 mod exchanges;
-mod head;
+pub mod head;
 pub mod http1;
 mod http2;
 pub mod listener;

@@ -56,7 +56,7 @@ where
         }
         now = Instant::now();
         if !input.is_empty() {
-            place.reads();
+            place.set_reading();
         }
     }
     let Ok(share) = worker.guard.admit_client(socket.peer) else {

@@ -13,10 +13,11 @@ use tokio::time::Sleep;
 use super::socket::Socket;
 use crate::http::client_key::ClientKey;
 use crate::limits::bandwidth::{ClientPace, ResponsePace};
+use crate::limits::byte_rate::{LATE, chunk, nanoseconds};
 use crate::limits::client_limits::Limits;
 use crate::limits::clients::ClientState;
 use crate::limits::total_bandwidth::{RateGrant, Ticket};
-use crate::sys::rate_bucket::{LATE, RateBucket, chunk, nanoseconds};
+use crate::sys::gcra::AtomicGcra;
 
 /// What holds for the response that a connection sends, and what it was allowed and has not sent.
 pub(super) struct Pacer {
@@ -26,7 +27,7 @@ pub(super) struct Pacer {
     client: Option<RateReservation>,
     connection: Option<RateReservation>,
     /// The connection's own bucket, which outlives its responses.
-    own: Arc<RateBucket>,
+    own: Arc<AtomicGcra>,
     total: Option<TotalReservation>,
     timer: Option<Pin<Box<Sleep>>>,
     was_held_back: bool,
@@ -39,7 +40,7 @@ impl Pacer {
     }
 
     /// One of several on a connection whose bucket is `own`.
-    pub(super) fn sharing(guard: &Limits, own: Arc<RateBucket>) -> Self {
+    pub(super) fn sharing(guard: &Limits, own: Arc<AtomicGcra>) -> Self {
         Self {
             guard: guard.clone(),
             pace: ResponsePace::default(),
@@ -90,7 +91,7 @@ impl Pacer {
         self.is_waiting = room.is_pending();
         if self.is_waiting && !self.was_held_back {
             self.was_held_back = true;
-            self.guard.bandwidth().count_held_back();
+            self.guard.bandwidth().count_delayed();
         }
         room.map(|room| usize::try_from(room).unwrap_or(usize::MAX))
     }
@@ -159,7 +160,7 @@ impl Pacer {
 
 /// What is reserved of one rate.
 struct RateReservation {
-    bucket: Arc<RateBucket>,
+    bucket: Arc<AtomicGcra>,
     rate: u64,
     /// Bytes that are reserved at once.
     chunk: u64,
@@ -174,32 +175,34 @@ struct RateReservation {
 
 impl RateReservation {
     fn of_client(client: Arc<ClientState>, ClientPace { rate, burst, rule }: ClientPace) -> Self {
-        let bucket = client.allowances.bucket(rule);
+        let bucket = client.bandwidth.bucket(rule);
         let chunk = chunk(rate, CLIENT_CHUNKS, CHUNK_MAX);
         let mut lane = Self::new(bucket, rate, chunk, burst);
         lane._client = Some(client);
         lane
     }
 
-    fn of_connection(bucket: Arc<RateBucket>, rate: u64) -> Self {
+    fn of_connection(bucket: Arc<AtomicGcra>, rate: u64) -> Self {
         Self::new(bucket, rate, chunk(rate, CONNECTION_CHUNKS, CHUNK_MAX), rate / CONNECTION_CHUNKS)
     }
 
     /// One that lets `burst` bytes go at once: a chunk, and what is made up for.
-    fn new(bucket: Arc<RateBucket>, rate: u64, chunk: u64, burst: u64) -> Self {
+    fn new(bucket: Arc<AtomicGcra>, rate: u64, chunk: u64, burst: u64) -> Self {
         let credit = nanoseconds(burst.saturating_sub(chunk), rate).max(LATE);
         Self { bucket, rate, chunk, credit, left: 0, due: 0, _client: None }
     }
 
     fn reserve(&mut self, now: u64, pending: u64) {
         self.left = self.chunk.min(pending).max(1);
-        self.due = self.bucket.reserve(now, nanoseconds(self.left, self.rate), self.credit);
+        let cost = nanoseconds(self.left, self.rate);
+        self.due = self.bucket.update(|gcra| gcra.reserve(now, cost, self.credit));
     }
 
     fn give_back(&mut self) {
         let left = std::mem::take(&mut self.left);
         if left > 0 {
-            self.bucket.give_back(nanoseconds(left, self.rate));
+            let cost = nanoseconds(left, self.rate);
+            self.bucket.update(|gcra| gcra.give_back(cost));
         }
     }
 }
@@ -239,9 +242,9 @@ impl TotalReservation {
         if is_short && self.ticket.is_none() {
             let bandwidth = self.guard.bandwidth();
             let wanted = pending.saturating_sub(self.left).max(1);
-            match bandwidth.total.ask(bandwidth.now(), self.client, wanted, cx.waker()) {
+            match bandwidth.total.request(bandwidth.now(), self.client, wanted, cx.waker()) {
                 RateGrant::Granted(bytes) => self.left += bytes,
-                RateGrant::Waits(ticket) => self.ticket = Some(ticket),
+                RateGrant::Waiting(ticket) => self.ticket = Some(ticket),
             }
         }
         if self.left > 0 { Poll::Ready(self.left) } else { Poll::Pending }

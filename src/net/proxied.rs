@@ -49,7 +49,7 @@ pub(super) async fn hear<S>(
             Some(ProxyHeader::Invalid | ProxyHeader::Partial) => "the PROXY header is malformed",
         }
     };
-    guard.note_refused_proxy_header(&socket.who(), why);
+    guard.count_refused_proxy_header(&socket.who(), why);
     false
 }
 

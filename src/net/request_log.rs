@@ -13,7 +13,7 @@ use super::worker::Worker;
 use crate::config::{Config, LogTarget, RequestIds};
 use crate::http::request_id;
 use crate::net::prerendered::PrerenderedResponse;
-use crate::sys::random::unguessable;
+use crate::sys::random::random_u128;
 use crate::telemetry::access_log::record::{AccessLogRecord, LogField};
 
 /// What is noted of each request.
@@ -28,8 +28,8 @@ pub(crate) struct RequestLogOptions {
 impl RequestLogOptions {
     /// What `config` says.
     pub(crate) fn of(config: &Config) -> Self {
-        let writes = config.access_log != LogTarget::Off;
-        let tells_ids = match config.request_ids {
+        let writes = config.logging.access_log != LogTarget::Off;
+        let tells_ids = match config.logging.request_ids {
             RequestIds::Auto => writes,
             RequestIds::On => true,
             RequestIds::Off => false,
@@ -78,14 +78,14 @@ impl<S> Worker<S> {
     ) -> Box<AccessLogRecord> {
         let mut note = Box::new(AccessLogRecord::new(peer));
         let headers = request.headers();
-        let speaker = self.guard.speaker(peer, headers);
+        let speaker = self.guard.connection_peer(peer, headers);
         note.client = speaker.address;
         if speaker.is_trusted {
             put_id(&mut note, only(headers, &X_REQUEST_ID), only(headers, &TRACEPARENT));
         } else {
             put_id(&mut note, None, None);
         }
-        (note.is_written, note.tells_id) = (noting.writes, noting.tells_ids);
+        (note.is_written, note.sends_id) = (noting.writes, noting.tells_ids);
         if noting.writes {
             note.put(LogField::Method, request.method().as_str().as_bytes());
             put_target(&mut note, request);
@@ -115,7 +115,7 @@ impl<S> Worker<S> {
         } else {
             put_id(&mut note, None, None);
         }
-        (note.is_written, note.tells_id) = (noting.writes, noting.tells_ids);
+        (note.is_written, note.sends_id) = (noting.writes, noting.tells_ids);
         if noting.writes {
             let line = lines_of(head).next().unwrap_or_default();
             note.put(LogField::Line, line);
@@ -176,7 +176,7 @@ pub(super) fn content_length(response: &Response<BoxBody>, is_head: bool) -> u64
 
 /// The id of the request, where its response is to tell it.
 pub(super) fn id_to_tell(note: &AccessLogRecord) -> Option<&[u8]> {
-    note.get(LogField::Id).filter(|_| note.tells_id)
+    note.get(LogField::Id).filter(|_| note.sends_id)
 }
 
 /// The field line by which the response tells the request's id, where it is to.
@@ -200,7 +200,7 @@ fn put_id(note: &mut AccessLogRecord, x_request_id: Option<&[u8]>, traceparent: 
 
 /// 128 bits that nobody can guess and no other request has, in hexadecimal.
 fn new_id() -> [u8; 32] {
-    let number = unguessable();
+    let number = random_u128();
     let mut id = [0; 32];
     for (half, number) in id.chunks_exact_mut(16).zip([(number >> 64) as u64, number as u64]) {
         half.copy_from_slice(&hex(number));
@@ -279,14 +279,14 @@ fn field_in<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 
 const PARTS_OF_RESPONSE: [(LogField, HeaderName); 3] = [
     (LogField::Etag, header::ETAG),
-    (LogField::Coding, header::CONTENT_ENCODING),
+    (LogField::ContentEncoding, header::CONTENT_ENCODING),
     (LogField::ContentRange, header::CONTENT_RANGE),
 ];
 
 /// The same as they are rendered.
 const LINES_OF_RESPONSE: [(LogField, &[u8]); 3] = [
     (LogField::Etag, b"etag: "),
-    (LogField::Coding, b"content-encoding: "),
+    (LogField::ContentEncoding, b"content-encoding: "),
     (LogField::ContentRange, b"content-range: "),
 ];
 

@@ -96,7 +96,7 @@ impl ResidencyCursor {
             window.asset.heat.note(&(start..upto), window.asset.length());
             return Poll::Ready(Ok(distance(start, upto.min(wanted))));
         }
-        worker.sheet.cold();
+        worker.metrics.count_cold_window();
         let known = self.ahead.take().and_then(|ahead| ahead.reading_of(window, start));
         self.reading = Some(Box::new(known.unwrap_or_else(|| {
             let reading = read(worker, client, window, start);
@@ -151,7 +151,7 @@ impl ResidencyCursor {
     /// Counts the windows up to `upto` that were in memory, each once.
     fn count<S>(&mut self, worker: &Worker<S>, start: u64, upto: u64) {
         let from = (start / WINDOW).max(self.counted_to.div_ceil(WINDOW));
-        worker.sheet.resident(upto.div_ceil(WINDOW).saturating_sub(from));
+        worker.metrics.count_resident_windows(upto.div_ceil(WINDOW).saturating_sub(from));
         self.counted_to = self.counted_to.max(upto);
     }
 

@@ -221,7 +221,7 @@ impl SendQueue {
             self.waits_for_client = false;
             let sent = sent.map_err(|error| self.why(error))?;
             progress(sent);
-            self.spend(sent, path, &worker.sheet);
+            self.spend(sent, path, &worker.metrics);
         }
         self.finish(worker);
         Poll::Ready(Ok(()))
@@ -249,7 +249,7 @@ impl SendQueue {
             let room = ready!(worker.turns.poll(cx, turn, self.client)).min(paced);
             let encrypted = self.encrypt(worker, socket, literals, mapped.min(room), paced)?;
             self.held = socket.session().map_or(0, |session| session.held()) as u64;
-            self.spend(encrypted, SendPath::Copied, &worker.sheet);
+            self.spend(encrypted, SendPath::Copied, &worker.metrics);
         }
         // What the protocol itself has to say, tickets that is, leaves with the response.
         ready!(self.poll_drain(cx, socket, &mut progress))?;
@@ -315,8 +315,8 @@ impl SendQueue {
     }
 
     /// So many bytes are on their way; those of windows took the `path`.
-    fn spend(&mut self, sent: usize, path: SendPath, sheet: &WorkerMetrics) {
-        self.advance(sent, path, sheet);
+    fn spend(&mut self, sent: usize, path: SendPath, metrics: &WorkerMetrics) {
+        self.advance(sent, path, metrics);
         if let Some(turn) = &mut self.turn {
             turn.spend(sent);
         }
@@ -435,7 +435,7 @@ impl SendQueue {
     }
 
     /// So many bytes have left; those of windows took the `path`.
-    fn advance(&mut self, mut sent: usize, path: SendPath, sheet: &WorkerMetrics) {
+    fn advance(&mut self, mut sent: usize, path: SendPath, metrics: &WorkerMetrics) {
         self.sent += sent as u64;
         while sent > 0 {
             let Some(front) = self.queue.front_mut() else { return };
@@ -443,14 +443,14 @@ impl SendQueue {
             let is_done = match front {
                 Segment::Bytes(bytes) => {
                     let taken = sent.min(bytes.len());
-                    sheet.sent(SendPath::Heap, taken);
+                    metrics.count_sent(SendPath::Heap, taken);
                     bytes.advance(taken);
                     sent -= taken;
                     bytes.is_empty()
                 }
                 Segment::Window(window) => {
                     let taken = sent.min(distance(window.range.start, window.range.end));
-                    sheet.sent(path, taken);
+                    metrics.count_sent(path, taken);
                     window.range.start += taken as u64;
                     sent -= taken;
                     self.front.begin();

@@ -71,20 +71,20 @@ impl ConnectionSettings {
     /// What `config` says.
     pub fn of(config: &Config) -> Self {
         Self {
-            head_bytes: config.head_bytes.as_usize(),
-            head_fields: config.head_fields.as_usize(),
-            body_bytes: config.body_bytes.get(),
-            tls_handshake_timeout: config.tls_handshake_timeout.get(),
-            head_timeout: config.head_timeout.get(),
-            idle_timeout: config.idle_timeout.get(),
-            stall_timeout: config.stall_timeout.get(),
-            disk_timeout: config.disk_timeout.get(),
-            min_rate: config.min_rate.given().map_or(0, |rate| rate.get()),
-            min_rate_after: config.min_rate_after.get(),
-            linger_timeout: config.linger_timeout.get(),
-            turn_bytes: config.turn_bytes.as_usize(),
-            long_rate: config.long_rate.get(),
-            http2: config.http2.is_on().then(|| Http2Bounds::of(config)),
+            head_bytes: config.requests.head_bytes.as_usize(),
+            head_fields: config.requests.head_fields.as_usize(),
+            body_bytes: config.requests.body_bytes.get(),
+            tls_handshake_timeout: config.tls.tls_handshake_timeout.get(),
+            head_timeout: config.connections.head_timeout.get(),
+            idle_timeout: config.connections.idle_timeout.get(),
+            stall_timeout: config.connections.stall_timeout.get(),
+            disk_timeout: config.sending.disk_timeout.get(),
+            min_rate: config.connections.min_rate.given().map_or(0, |rate| rate.get()),
+            min_rate_after: config.connections.min_rate_after.get(),
+            linger_timeout: config.connections.linger_timeout.get(),
+            turn_bytes: config.sending.turn_bytes.as_usize(),
+            long_rate: config.sending.long_rate.get(),
+            http2: config.http2.http2.is_on().then(|| Http2Bounds::of(config)),
         }
     }
 
@@ -98,7 +98,7 @@ impl ConnectionSettings {
 impl Http2Bounds {
     fn of(config: &Config) -> Self {
         let bound = |count: crate::config::Count| u32::try_from(count.get()).unwrap_or(u32::MAX);
-        Self { streams: bound(config.http2_streams), resets: bound(config.http2_resets) }
+        Self { streams: bound(config.http2.http2_streams), resets: bound(config.http2.http2_resets) }
     }
 }
 
@@ -111,7 +111,7 @@ pub struct Worker<S> {
     /// Reckoned once: it is asked for at every response.
     look_every: Cell<Duration>,
     pub(super) guard: Limits,
-    pub(super) sheet: Arc<WorkerMetrics>,
+    pub(super) metrics: Arc<WorkerMetrics>,
     pub(super) noting: Cell<RequestLogOptions>,
     pub(super) prefixes: Prefixes,
     /// Field lines as HTTP/2 has them.
@@ -132,14 +132,14 @@ pub struct Worker<S> {
 }
 
 impl<S> Worker<S> {
-    /// A worker that calls `app` and sends from `files` within `bounds`, as `guard` allows, and counts in a `ledger`. Made on an
+    /// A worker that calls `app` and sends from `files` within `bounds`, as `guard` allows, and counts in a `metrics`. Made on an
     /// actix `System` or arbiter.
     pub fn new(
         app: S,
         files: Files,
         bounds: ConnectionSettings,
         guard: Limits,
-        ledger: &Metrics,
+        metrics: &Metrics,
     ) -> Rc<Self> {
         let turns = Rc::new(BulkScheduler::new(bounds.turn_bytes, bounds.long_rate));
         Rc::new(Self {
@@ -147,9 +147,9 @@ impl<S> Worker<S> {
             files,
             bounds: Cell::new(bounds),
             look_every: Cell::new(bounds.look_every()),
-            connections: guard.connections().room(),
+            connections: guard.connections().add_worker(),
             guard,
-            sheet: ledger.sheet(),
+            metrics: metrics.worker(),
             noting: Cell::default(),
             prefixes: Prefixes::new(),
             maps: HeaderMapCache::default(),
@@ -243,7 +243,7 @@ impl<S> Worker<S> {
     }
 
     pub(super) fn register(self: &Rc<Self>, now: Instant) -> WorkerRegistration<S> {
-        let place = self.connections.enter(self.guard.connections().millis(now));
+        let place = self.connections.add(self.guard.connections().millis(now));
         WorkerRegistration { worker: Rc::clone(self), place }
     }
 }
@@ -279,7 +279,7 @@ impl<S> WorkerRegistration<S> {
 
     /// The connection waits for a request since `now`; it may be woken to close.
     pub(super) fn waits(&self, cx: &Context<'_>, now: Instant) {
-        self.place.idles(cx, self.worker.guard.connections().millis(now));
+        self.place.set_idle(cx, self.worker.guard.connections().millis(now));
     }
 }
 

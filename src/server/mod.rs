@@ -1,7 +1,24 @@
 //! Starts the server, runs its workers and their accept loops, and stops it.
+//!
+//! - `run`: the phases of the server, from start to stop
+//! - `signals`: requests to stop, reload or reopen the access log
+//! - `components`: what is built before the workers start
+//! - `workers`, `worker_task`: the worker threads, and what one of them does
+//! - `accept`: accept loops
+//! - `app`: the actix App of a worker
+//! - `takeover`: handover from a predecessor and to a successor
+//! - `housekeeping`: periodic tasks
 
 pub(crate) mod accept;
+pub(crate) mod app;
+pub(crate) mod components;
+pub(crate) mod housekeeping;
 pub mod run;
+pub mod signals;
+pub(crate) mod takeover;
+pub(crate) mod worker_task;
 pub(crate) mod workers;
 
-pub use run::run;
+pub use crate::lifecycle::handover::Listeners;
+pub use run::{run, serve};
+pub use signals::Signals;

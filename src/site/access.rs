@@ -134,9 +134,9 @@ impl From<AccessDenied> for HttpError {
         match denied {
             AccessDenied::Unknown(challenge) => Self::Unauthorized(challenge),
             AccessDenied::NotAllowed(challenge) => Self::NotAllowed(challenge),
-            AccessDenied::NeedsLink => Self::NeedsLink,
-            AccessDenied::BadLink => Self::BadLink,
-            AccessDenied::Expired => Self::ExpiredLink,
+            AccessDenied::NeedsLink => Self::SignedUrlRequired,
+            AccessDenied::BadLink => Self::SignedUrlInvalid,
+            AccessDenied::Expired => Self::SignedUrlExpired,
             AccessDenied::TooMany(seconds) => Self::TooManyAttempts(seconds),
             AccessDenied::Busy => Self::Busy,
         }

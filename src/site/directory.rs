@@ -11,6 +11,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use crate::config::TrailingSlash;
 use crate::config::policy::rules::PathPolicy;
 use crate::files::Files;
+use crate::http::baseline_headers::BASELINE_LINES;
 use crate::http::disposition;
 use crate::http::query::{ListingFormat, QueryOptions};
 use crate::http::target::ParsedTarget;
@@ -39,7 +40,7 @@ impl Site {
             return refused(HttpError::UnknownArchive, policy);
         };
         let path = target.path.clone().into_owned();
-        let client = self.manners.guard.bounded(request.peer_addr());
+        let client = self.manners.guard.limited_client(request.peer_addr());
         match self.manners.directories.archive(path, format, self.may_read(request), client).await {
             Ok(body) => {
                 let mut response = respond(policy, format.media_type(), policy.vary(false), body);
@@ -71,7 +72,7 @@ impl Site {
             etag_of: etag_of(self.files.clone()),
             may_read: self.may_read(request),
         };
-        let client = self.manners.guard.bounded(request.peer_addr());
+        let client = self.manners.guard.limited_client(request.peer_addr());
         match self.manners.directories.list(wanted, client).await {
             Ok(body) => {
                 let mut response =
@@ -105,9 +106,9 @@ fn respond(
     let mut response = HttpResponse::with_body(StatusCode::OK, body);
     response.extensions_mut().insert(paced(policy));
     add_lines(&mut response, policy.lines());
+    add_lines(&mut response, BASELINE_LINES);
     set(&mut response, header::VARY, vary.map(HeaderValue::from_static));
     set(&mut response, header::CACHE_CONTROL, Some(HeaderValue::from_static("no-cache")));
-    set(&mut response, header::X_CONTENT_TYPE_OPTIONS, Some(HeaderValue::from_static("nosniff")));
     set(&mut response, header::CONTENT_TYPE, Some(HeaderValue::from_static(media_type)));
     response
 }

@@ -103,15 +103,15 @@ impl DirectorySettings {
     /// What `config` says, and how many at once fit `limits`.
     pub fn of(config: &Config, limits: &ResolvedLimits) -> Self {
         Self {
-            listing_entries: config.listing_entries.as_usize(),
+            listing_entries: config.directories.listing_entries.as_usize(),
             archive: ArchiveLimits {
-                entries: config.archive_entries.as_usize(),
-                bytes: config.archive_bytes.get(),
-                depth: config.archive_depth.as_usize(),
-                dotfiles: config.dotfiles,
+                entries: config.directories.archive_entries.as_usize(),
+                bytes: config.directories.archive_bytes.get(),
+                depth: config.directories.archive_depth.as_usize(),
+                dotfiles: config.site.dotfiles,
             },
             at_once: limits.directories,
-            threads: config.background_threads.as_usize(),
+            threads: config.compression.background_threads.as_usize(),
         }
     }
 }
@@ -268,7 +268,7 @@ impl DirectoryJobs {
             Err(JobLost::TimedOut) => {
                 self.files.count_disk_timeout();
                 let words = format_args!("the directory /{path}: the disk does not answer");
-                self.files.faults().tell(Fault::Directory, path, words);
+                self.files.faults().report(Fault::Directory, path, words);
                 return Err(NoDirectory::Busy);
             }
         };
@@ -290,7 +290,7 @@ impl NoDirectory {
         match error {
             nowhere if leads_nowhere(nowhere) => Self::Missing,
             Errno::ACCESS | Errno::PERM => {
-                faults.tell(
+                faults.report(
                     Fault::Denied,
                     path,
                     format_args!("the directory /{path} may not be read: {error}"),
@@ -298,7 +298,7 @@ impl NoDirectory {
                 Self::Forbidden
             }
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => {
-                faults.tell(Fault::NoHandle, path, format_args!("the directory /{path}: {error}"));
+                faults.report(Fault::NoHandle, path, format_args!("the directory /{path}: {error}"));
                 Self::Busy
             }
             other => Self::failed(&other.into(), path, faults),
@@ -322,7 +322,7 @@ impl NoDirectory {
             io::ErrorKind::ResourceBusy => (Fault::NoHandle, Self::Busy),
             _ => (Fault::Directory, Self::Failed),
         };
-        faults.tell(fault, path, format_args!("the directory /{path}: {error}"));
+        faults.report(fault, path, format_args!("the directory /{path}: {error}"));
         this
     }
 }
@@ -349,7 +349,7 @@ mod tests {
     use actix_web::body::{BodySize, MessageBody, to_bytes};
     use std::path::Path;
 
-    use crate::config::{Dotfiles, OnOff, Symlinks};
+    use crate::config::{DirectoriesGroup, Dotfiles, OnOff, Symlinks};
     use crate::files::{FileSettings, Root};
 
     const LIMITS: ArchiveLimits =
@@ -359,7 +359,10 @@ mod tests {
         let files = Files::new(
             Root::open(dir, Symlinks::Inside).unwrap(),
             &FileSettings::small(),
-            Rules::new(&Config { listing: OnOff::On, ..Config::default() }),
+            Rules::new(&Config {
+                directories: DirectoriesGroup { listing: OnOff::On, ..DirectoriesGroup::default() }.into(),
+                ..Config::default()
+            }),
         )
         .unwrap();
         let settings = DirectorySettings { listing_entries: 100_000, archive, at_once, threads: 1 };

@@ -110,10 +110,10 @@ impl SiteSettings {
         access: Authenticator,
     ) -> io::Result<Self> {
         Ok(Self {
-            dotfiles: config.dotfiles,
-            index: config.index.as_str().to_owned(),
-            trailing_slash: config.trailing_slash,
-            sendfile_from: config.sendfile_from.get(),
+            dotfiles: config.site.dotfiles,
+            index: config.site.index.as_str().to_owned(),
+            trailing_slash: config.site.trailing_slash,
+            sendfile_from: config.sending.sendfile_from.get(),
             has_access_rules: rules.close_anything(),
             access,
             rules,
@@ -121,9 +121,9 @@ impl SiteSettings {
             gate: HttpsPolicy::new(config),
             guard: guard.clone(),
             directories: DirectoryJobs::new(files.clone(), DirectorySettings::of(config, limits))?,
-            offers_archives: config.archive.is_on(),
-            verifies: config.verify == Verify::Serve,
-            digest_wait: config.digest_wait.get(),
+            offers_archives: config.directories.archive.is_on(),
+            verifies: config.integrity.verify == Verify::Serve,
+            digest_wait: config.integrity.digest_wait.get(),
             notes: RequestLogOptions::of(config).writes(),
         })
     }
@@ -139,10 +139,10 @@ impl SiteSettings {
         access: &CredentialFiles,
     ) -> Self {
         Self {
-            dotfiles: config.dotfiles,
-            index: config.index.as_str().to_owned(),
-            trailing_slash: config.trailing_slash,
-            sendfile_from: config.sendfile_from.get(),
+            dotfiles: config.site.dotfiles,
+            index: config.site.index.as_str().to_owned(),
+            trailing_slash: config.site.trailing_slash,
+            sendfile_from: config.sending.sendfile_from.get(),
             has_access_rules: files.rules().close_anything(),
             access: self.access.changed(config, access),
             rules: Arc::clone(files.rules()),
@@ -150,9 +150,9 @@ impl SiteSettings {
             gate: self.gate.changed(config),
             guard: self.guard.clone(),
             directories: self.directories.changed(files.clone(), DirectorySettings::of(config, limits)),
-            offers_archives: config.archive.is_on(),
-            verifies: config.verify == Verify::Serve,
-            digest_wait: config.digest_wait.get(),
+            offers_archives: config.directories.archive.is_on(),
+            verifies: config.integrity.verify == Verify::Serve,
+            digest_wait: config.integrity.digest_wait.get(),
             notes: RequestLogOptions::of(config).writes(),
         }
     }

@@ -51,20 +51,21 @@ impl HttpsPolicy {
     }
 
     fn counting(config: &Config, suspicious: Arc<SampledCounter>) -> Self {
-        let is_known_by_nobody = config.trusted_proxies.is_empty() && config.tls_listen.given().is_none();
-        if config.https_redirect.is_on() && is_known_by_nobody {
+        let is_known_by_nobody =
+            config.clients.trusted_proxies.is_empty() && config.tls.tls_listen.given().is_none();
+        if config.security.https_redirect.is_on() && is_known_by_nobody {
             log::warn!(
                 "every request is redirected to https: no proxy is trusted to say that one came by it"
             );
         }
-        let transport_security = config.strict_transport_security.given();
+        let transport_security = config.security.strict_transport_security.given();
         let inner = Inner {
-            redirects: config.https_redirect.is_on(),
-            hosts: config.https_hosts.clone(),
-            proxies: config.trusted_proxies.clone(),
+            redirects: config.security.https_redirect.is_on(),
+            hosts: config.security.https_hosts.clone(),
+            proxies: config.clients.trusted_proxies.clone(),
             transport_security: transport_security
                 .map(|value| format!("strict-transport-security: {value}\r\n")),
-            filters_queries: config.query_filter.is_on(),
+            filters_queries: config.security.query_filter.is_on(),
             suspicious,
         };
         Self { inner: Arc::new(inner) }

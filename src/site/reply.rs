@@ -12,6 +12,7 @@ use crate::config::policy::rules::PathPolicy;
 use crate::files::Asset;
 use crate::files::digests::Digest;
 use crate::files::handle_pool::Handle;
+use crate::http::baseline_headers::{BASELINE_LINES, text_lines};
 use crate::http::decide::Answer;
 use crate::http::digest::{Algorithm, field_value};
 use crate::http::disposition;
@@ -22,7 +23,7 @@ use crate::net::prerendered::PacedResponse;
 use crate::net::prerendered::PrerenderedResponse;
 use crate::net::segments::{Segment, Segments, Window};
 use crate::site::error::HttpError;
-use crate::sys::random::unguessable;
+use crate::sys::random::random_u128;
 
 /// Where a response's bytes come from.
 pub(crate) struct ReplyBody<'a> {
@@ -77,7 +78,7 @@ pub(crate) fn page(
 ) -> HttpResponse {
     let asset = source.asset;
     let mut fields = policy.lines_with(policy.vary_of_error(status, varies));
-    fields.extend_from_slice(b"cache-control: no-cache\r\nx-content-type-options: nosniff\r\n");
+    fields.extend_from_slice(format!("cache-control: no-cache\r\n{BASELINE_LINES}").as_bytes());
     let (fields, tail) = (Bytes::from(fields), asset.fields.description());
     if is_head || asset.length() == 0 {
         return PrerenderedResponse::head(status, fields, tail);
@@ -100,11 +101,7 @@ pub(crate) fn redirect(status: StatusCode, policy: &PathPolicy, location: &str) 
 
 /// A short text that was made for the request.
 pub(crate) fn text(policy: &PathPolicy, body: &[u8], is_head: bool) -> HttpResponse {
-    let fields = format!(
-        "cache-control: no-cache\r\nx-content-type-options: nosniff\r\n\
-         content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
+    let fields = format!("cache-control: no-cache\r\n{}", text_lines(body.len()));
     let mut block = lines_of(policy, fields.as_bytes());
     let body_at = block.len();
     if is_head {
@@ -205,7 +202,7 @@ fn parts(ranges: &[ByteRange], source: &ReplyBody<'_>) -> HttpResponse {
     let asset = source.asset;
     let media_type = asset.fields.media_type().as_bytes();
     let framed =
-        Multipart { ranges, media_type, total: asset.length(), boundary: Boundary::new(unguessable()) };
+        Multipart { ranges, media_type, total: asset.length(), boundary: Boundary::new(random_u128()) };
     let mut tail = b"content-type: ".to_vec();
     tail.extend_from_slice(&framed.content_type());
     tail.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", framed.content_length()).as_bytes());

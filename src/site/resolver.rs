@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::uri::Authority;
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::config::policy::rules::PathPolicy;
 use crate::config::{Dotfiles, TrailingSlash};
 use crate::files::{Asset, Lookup, Name};
-use crate::http::authority::is_valid_host;
 use crate::http::cache_control;
 use crate::http::query::QueryOptions;
 use crate::http::redirects::{REDIRECTS_FILE, Redirect};
-use crate::http::target::{ParsedTarget, SitePath};
+use crate::http::target::{ParsedTarget, SitePath, is_valid_origin};
 use crate::site::error::HttpError;
 use crate::site::handler::{Site, SiteSettings};
 use crate::site::path_cache::CachedPath;
@@ -415,9 +415,10 @@ fn refuse_unknown(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
 /// RFC 9112 §3.2: a file is asked for in origin form, or in absolute form with a host that could be one.
 fn check_form(request: &HttpRequest) -> Result<(), EarlyResponse> {
     let uri = request.uri();
-    let is_http = uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
-    let host_is_valid = uri.authority().is_none_or(|host| is_valid_host(host.as_str().as_bytes()));
-    if is_http && host_is_valid { Ok(()) } else { Err(EarlyResponse::refused(HttpError::BadTarget)) }
+    match is_valid_origin(uri.scheme_str(), uri.authority().map(Authority::as_str)) {
+        true => Ok(()),
+        false => Err(EarlyResponse::refused(HttpError::BadTarget)),
+    }
 }
 
 fn bad_target(raw: &[u8], why: crate::http::target::TargetError) -> EarlyResponse {

@@ -1,12 +1,14 @@
 //! What the operating system or a library offers, wrapped once. `kernel` holds the crate's only `unsafe` code.
 
+pub(crate) mod backoff;
 pub(crate) mod blocking_pool;
 pub(crate) mod compress;
 pub(crate) mod decompress;
 pub(crate) mod event_loop;
 pub(crate) mod fair_queue;
+pub(crate) mod gcra;
 pub(crate) mod kernel;
+pub(crate) mod own_thread;
 pub(crate) mod random;
-pub(crate) mod rate_bucket;
 pub mod service_manager;
 pub(crate) mod temp_file;

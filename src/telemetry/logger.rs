@@ -31,7 +31,9 @@ pub(crate) fn change(config: &Config) {
 
 /// Whether both log the same in the same way.
 pub(crate) fn is_same(one: &Config, other: &Config) -> bool {
-    let looks_of = |config: &Config| -> (LogFilter, LogFormat) { (config.log.clone(), config.log_format) };
+    let looks_of = |config: &Config| -> (LogFilter, LogFormat) {
+        (config.logging.log.clone(), config.logging.log_format)
+    };
     looks_of(one) == looks_of(other)
 }
 
@@ -57,8 +59,8 @@ fn made(config: &Config) -> env_logger::Logger {
     let mut builder = Builder::new();
     // What libraries say of their own threads, and of every frame; a filter that names them is heeded.
     builder.filter_module("actix_server", LevelFilter::Warn).filter_module("h2", LevelFilter::Warn);
-    builder.parse_filters(config.log.as_str());
-    if config.log_format == LogFormat::Json {
+    builder.parse_filters(config.logging.log.as_str());
+    if config.logging.log_format == LogFormat::Json {
         builder.format(|line, record| write_json(line, record, Timestamp::now()));
     }
     builder.build()

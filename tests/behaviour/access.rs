@@ -462,7 +462,7 @@ fn a_link_opens_its_path_until_it_expires_and_nothing_else() {
     assert_eq!(only(&reply, "content-disposition"), "attachment; filename=\"r.txt\"");
 
     let (closed, bad, expired) =
-        ("This takes a signed link.\n", "This link is not valid here.\n", "This link has expired.\n");
+        ("A signed URL is required.\n", "The signed URL is not valid.\n", "The signed URL has expired.\n");
     let query = link().query();
     let sig = link().signature();
     let unsigned =
@@ -589,7 +589,7 @@ fn names_and_tokens_are_asked_for_as_the_rules_say() {
         assert_eq!(lines(&reply, "www-authenticate"), asked, "{target} {more}");
         assert_eq!(has_secret(&reply), status == 200, "{target} {more}");
         if status != 200 {
-            let told = if status == 401 { "Please say who you are.\n" } else { "This is not for you.\n" };
+            let told = if status == 401 { "Authentication required.\n" } else { "Access denied.\n" };
             assert_eq!(reply.text(), told, "{target} {more}");
         }
     }
@@ -649,7 +649,7 @@ fn pages_for_errors_are_shown_to_whom_they_are_for() {
     for (target, more, status, body) in [
         ("/none", String::new(), 404, "Not found.\n"),
         ("/a/none", basic(ALICE), 404, "<p>SECRET 404"),
-        ("/a/none", String::new(), 401, "Please say who you are.\n"),
+        ("/a/none", String::new(), 401, "Authentication required.\n"),
         ("/b/x", basic(ALICE), 403, "<p>open 403"),
     ] {
         for _ in 0..2 {
@@ -712,7 +712,7 @@ fn who_is_wrong_too_often_has_to_wait_whatever_is_shown_then() {
         let reply = ask("192.0.2.1", target, &more);
         assert_eq!(
             (reply.status, reply.text().as_str()),
-            (429, "Too many attempts. Please wait.\n"),
+            (429, "Too many failed attempts. Please wait.\n"),
             "{target} {more}"
         );
         let wait: u64 = only(&reply, "retry-after").parse().unwrap();

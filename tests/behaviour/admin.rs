@@ -376,7 +376,7 @@ fn every_knob_is_in_the_debug_page() {
     let config = json(&server.get_admin("/debug/config"));
     let values = config["values"].as_array().unwrap();
     let of = |key: &str| values.iter().find(|value| value["key"] == key).unwrap_or_else(|| panic!("{key}"));
-    for knob in pagecast::config::KNOBS {
+    for knob in pagecast::config::SETTINGS {
         of(knob.key);
     }
     assert_eq!(of("workers")["value"], "1");

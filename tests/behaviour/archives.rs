@@ -141,7 +141,7 @@ fn an_unknown_archive_is_refused() {
     for word in ["rar", "", "TAR", "tar.gz", "zip%00"] {
         let reply = server.get(&format!("/d/?archive={word}"));
         assert_eq!(reply.status, 400, "{word}");
-        assert_eq!(reply.text(), "There is no such archive here: tar, tar.zst and zip are known.\n");
+        assert_eq!(reply.text(), "Unknown archive format. Use tar, tar.zst or zip.\n");
     }
     for target in ["/none/?archive=tar", "/d/a.txt/?archive=tar"] {
         assert_eq!(server.get(target).status, 404, "{target}");
@@ -161,7 +161,7 @@ fn what_is_too_large_is_refused_before_its_first_byte() {
         for format in FORMATS {
             let reply = server.get(&format!("/d/?archive={format}"));
             assert_eq!((reply.status, reply.field("content-disposition")), (403, None), "{knob}");
-            assert_eq!(reply.text(), "This is too large for an archive.\n");
+            assert_eq!(reply.text(), "The directory is too large for an archive.\n");
         }
         assert!(server.log().contains("no archive of /d"), "{}", server.log());
         assert_eq!(server.get("/d/").status, 200, "a listing is another matter");

@@ -185,7 +185,7 @@ fn a_client_that_is_over_its_rate_is_told_so() {
             assert_eq!(reply.text(), "Too many requests. Please slow down.\n");
         }
     }
-    assert_eq!(server.log().matches("makes more requests than client_requests").count(), 1);
+    assert_eq!(server.log().matches("exceeds client_requests").count(), 1);
 }
 
 #[test]

@@ -229,7 +229,7 @@ fn the_validators_of_a_file_are_a_strong_tag_and_its_date() {
 fn a_failed_precondition_says_nothing_of_the_file() {
     let server = site();
     let reply = server.get_with("/middle.txt", "If-Match: \"other\"\r\n");
-    assert_eq!((reply.status, reply.text().as_str()), (412, "The file is not the version asked for.\n"));
+    assert_eq!((reply.status, reply.text().as_str()), (412, "The file does not match the precondition.\n"));
     assert_eq!(reply.field("content-range"), None);
 }
 

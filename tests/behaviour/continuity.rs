@@ -105,7 +105,7 @@ fn a_successor_that_is_stopped_while_it_warms_ends_at_once_and_has_accepted_noth
     assert_eq!((old.get("/a").text(), get_unix(&path).text()), ("a".to_owned(), "a".to_owned()));
     warming.signal("TERM");
     assert_eq!(warming.wait().code(), Some(0), "{}", warming.log());
-    assert!(warming.log().ends_with("stopping: the predecessor serves on\n"), "{}", warming.log());
+    assert!(warming.log().ends_with("stopping: the predecessor goes on serving\n"), "{}", warming.log());
     for _ in 0..10 {
         assert_eq!((old.get("/a").text(), get_unix(&path).text()), ("a".to_owned(), "a".to_owned()));
     }
@@ -123,7 +123,7 @@ fn a_successor_whose_predecessor_ends_while_it_warms_serves_at_once() {
         old.signal(signal);
         // What comes while nobody serves waits.
         assert_eq!(old.get("/a").text(), "a");
-        new.wait_for_log("is gone before this server is warm: serving all the same");
+        new.wait_for_log("exited before the warmup was complete: serving all the same");
         let code = old.wait().code();
         assert_eq!(code, if signal == "TERM" { Some(0) } else { None }, "{}", old.log());
         assert_eq!((old.get("/a").text(), get_unix(&path).text()), ("a".to_owned(), "a".to_owned()));

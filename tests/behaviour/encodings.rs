@@ -97,8 +97,8 @@ fn a_field_counts_even_where_it_is_the_only_one() {
     let server = without_compression().file("a.js", b"plain").file("a.js.gz", b"coded").serve();
     for (lines, expected) in [
         ("Accept-Encoding: gzip\r\n", (200, "coded")),
-        ("Accept-Encoding: br, identity;q=0\r\n", (406, "There is no coding that you accept.\n")),
-        ("If-Match: \"other\"\r\n", (412, "The file is not the version asked for.\n")),
+        ("Accept-Encoding: br, identity;q=0\r\n", (406, "No acceptable encoding is available.\n")),
+        ("If-Match: \"other\"\r\n", (412, "The file does not match the precondition.\n")),
         ("Host: x\r\n", (200, "plain")),
         ("", (200, "plain")),
     ] {

@@ -33,7 +33,7 @@ fn a_tcp_socket_from_a_service_manager_takes_the_place_of_listen() {
     }
     let log = server.log();
     assert!(log.contains(&format!("inherited: listening on http://{address}")), "{log}");
-    assert!(log.contains("PAGECAST_LISTEN=127.0.0.1:0 gives way to inherited sockets"), "{log}");
+    assert!(log.contains("PAGECAST_LISTEN=127.0.0.1:0 is ignored: inherited sockets are used"), "{log}");
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     assert!(TcpStream::connect(address).is_err(), "nobody has it any more");
@@ -97,7 +97,7 @@ fn what_is_no_listening_stream_socket_is_refused_by_its_number() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let connected: OwnedFd = TcpStream::connect(listener.local_addr().unwrap()).unwrap().into();
     let cases: [(Option<OwnedFd>, &str, &str, &str); 6] = [
-        (Some(connected), "1", "", "descriptor 3: it does not listen"),
+        (Some(connected), "1", "", "descriptor 3: it is not listening"),
         (
             Some(UdpSocket::bind("127.0.0.1:0").unwrap().into()),
             "1",
@@ -246,10 +246,10 @@ fn a_successor_that_dies_or_is_no_successor_changes_nothing() {
     let mut old = up.first();
     for (said, told) in [
         (&b"{\"is\":\"hello\",\"protocol\":1}\n"[..], "ended before it was ready"),
-        (b"", "does not say what it speaks"),
-        (b"GET / HTTP/1.1\r\n\r\n", "came to nothing"),
-        (b"{\"is\":\"hello\",\"protocol\":2}\n", "speaks version 2 of the upgrade protocol, not 1"),
-        (b"{\"is\":\"ready\",\"taken\":[0]}\n", "does not say what it speaks"),
+        (b"", "did not send a hello"),
+        (b"GET / HTTP/1.1\r\n\r\n", "handover failed"),
+        (b"{\"is\":\"hello\",\"protocol\":2}\n", "uses version 2 of the upgrade protocol, not 1"),
+        (b"{\"is\":\"ready\",\"taken\":[0]}\n", "did not send a hello"),
     ] {
         let mut stream = UnixStream::connect(&up.path).unwrap();
         stream.write_all(said).unwrap();
@@ -287,7 +287,7 @@ fn one_successor_is_heard_at_a_time() {
     let ended = up.command().output().unwrap();
     let log = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1));
-    assert!(log.contains("another process is taking over from it already"), "{log}");
+    assert!(log.contains("another process is taking over already"), "{log}");
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn without_anybody_to_take_over_from_there_is_a_clear_error() {
     std::fs::write(&file, "").unwrap();
     drop(UnixListener::bind(&dead).unwrap());
     for (path, told) in
-        [(missing, "No such file"), (file, "that is no socket"), (dead, "nobody answers there")]
+        [(missing, "No such file"), (file, "it is not a socket"), (dead, "no process listens there")]
     {
         let path = path.to_str().unwrap();
         let ended = site().env("PAGECAST_UPGRADE_FROM", path).command().output().unwrap();

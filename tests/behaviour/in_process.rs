@@ -11,7 +11,7 @@ use actix_rt::System;
 use pagecast::config::{ProcessInputs, SystemFileReader, system::system_facts};
 use pagecast::files::storage::Storage;
 use pagecast::lifecycle::reload::ReloadRequests;
-use pagecast::server::run::{Listeners, Signals, serve};
+use pagecast::server::{Listeners, Signals, serve};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 

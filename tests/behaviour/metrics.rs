@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::client::Client;
 use crate::frames::{self, END_HEADERS, END_STREAM, HEADERS, Raw, ping, reset};
+use crate::secured::{Wants, connect_raw, hello, secured};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 use crate::traffic::{Running, free_address, program, project};
 
@@ -158,6 +159,23 @@ fn connections_are_told_apart_by_what_they_do() {
 }
 
 #[test]
+fn a_connection_is_counted_as_handshaking_until_its_tls_handshake_ends() {
+    let (site, _files) = secured(Site::with([("a", b"a")]));
+    let server = site.env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0").serve();
+    let states = |now: &Metrics| {
+        let state = |name: &str| now[&format!("pagecast_connections_by_state{{state=\"{name}\"}}")];
+        (state("handshaking"), state("idle"))
+    };
+    let mut stream = connect_raw(&server);
+    stream.write_all(&hello()[..20]).unwrap();
+    scrape_until(&server, |now| states(now) == (1.0, 0.0));
+    drop(stream);
+    scrape_until(&server, |now| states(now) == (0.0, 0.0));
+    let _established = Wants::usual().connect(server.tls_address()).expect("a handshake");
+    scrape_until(&server, |now| states(now) == (0.0, 1.0));
+}
+
+#[test]
 fn what_http2_bounds_is_told_while_it_lasts_and_what_ended_a_connection_is_counted() {
     let server = hurried().file("long.bin", &pattern(LONG, 1)).env("PAGECAST_HTTP2_RESETS", "20").serve();
     let malformed = frames::frame(frames::WINDOW_UPDATE, 0, 0, &[0; 3]);
@@ -204,7 +222,7 @@ fn what_http2_bounds_is_told_while_it_lasts_and_what_ended_a_connection_is_count
             "{series}"
         );
     }
-    assert_eq!(server.log().matches("its frames of HTTP/2").count(), 1, "the first, and every thousandth");
+    assert_eq!(server.log().matches("its HTTP/2 frames").count(), 1, "the first, and every thousandth");
     drop(downloads);
     scrape_until(&server, |now| {
         now["pagecast_http2_connections"] == 0.0 && now["pagecast_http2_streams"] == 0.0

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use pagecast::auth::access::Authenticator;
 use pagecast::config::policy::rules::Rules;
-use pagecast::config::{Config, CredentialFiles, OnOff, ResolvedLimits, Symlinks};
+use pagecast::config::{CachesGroup, Config, CredentialFiles, OnOff, ResolvedLimits, Symlinks};
 use pagecast::files::{FileSettings, Files, Root};
 use pagecast::limits::client_limits::Limits;
 use pagecast::net::opening;
@@ -421,7 +421,13 @@ fn settings() -> FileSettings {
         heap_bytes: 1 << 20,
         ..ResolvedLimits::default()
     };
-    FileSettings::of(&Config { watch: OnOff::Off, ..Config::default() }, &limits)
+    FileSettings::of(
+        &Config {
+            caches: CachesGroup { watch: OnOff::Off, ..CachesGroup::default() }.into(),
+            ..Config::default()
+        },
+        &limits,
+    )
 }
 
 fn bounds() -> ConnectionSettings {

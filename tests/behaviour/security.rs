@@ -277,7 +277,7 @@ fn the_way_to_https_leads_to_hosts_that_are_listed() {
         let status = if location.is_empty() { 400 } else { 301 };
         assert_eq!((reply.status, reply.field("location").unwrap_or_default()), (status, location), "{host}");
         if host == "evil.com" {
-            assert_eq!(reply.body, b"This host is not served here.\n", "{host}");
+            assert_eq!(reply.body, b"Unknown host.\n", "{host}");
         }
     }
 }
@@ -304,7 +304,7 @@ fn the_query_filter_refuses_what_looks_like_an_attack_and_counts_it() {
         let reply = server.get_with(target, "Origin: https://a.example\r\n");
         assert_eq!(reply.status, status, "{target}");
         if status == 400 {
-            assert_eq!(reply.text(), "The query is not accepted here.\n");
+            assert_eq!(reply.text(), "The query was rejected.\n");
             assert_eq!(only(&reply, "vary"), "Origin");
             assert_eq!(only(&reply, "strict-transport-security"), "max-age=60");
         }

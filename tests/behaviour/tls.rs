@@ -439,7 +439,7 @@ fn certificates_are_read_again_when_their_files_change_and_bad_ones_leave_the_ol
     );
     assert_eq!(shown(&server), first);
     files.issue("site", &["localhost", "new.test"]);
-    server.wait_for_log("the certificates are others: localhost");
+    server.wait_for_log("certificates replaced: localhost");
     assert_ne!(shown(&server), first);
     assert_eq!(server.log().matches("stays as it was").count(), 1, "{}", server.log());
     assert_eq!(ask(&mut kept, "/a", "").text(), "a", "who is connected stays so");
@@ -460,7 +460,7 @@ fn a_link_that_leads_elsewhere_is_a_change() {
     let mut server = with_pairs(Site::with([("a", b"a")]), &files, &["data/site"]).serve();
     let first = shown(&server);
     lead_to("two");
-    server.wait_for_log("the certificates are others");
+    server.wait_for_log("certificates replaced");
     assert_ne!(shown(&server), first);
 }
 
@@ -487,7 +487,7 @@ fn certificates_are_read_again_on_sighup_and_a_bad_one_has_the_whole_refused() {
     assert_eq!(shown(&server), first);
     std::fs::write(&config, file("other")).unwrap();
     server.signal("HUP");
-    server.wait_for_log("the certificates are others: localhost");
+    server.wait_for_log("certificates replaced: localhost");
     server.wait_for_log("reloaded ");
     assert_ne!(shown(&server), first);
 }

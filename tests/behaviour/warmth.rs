@@ -36,7 +36,11 @@ fn what_was_hot_is_in_memory_before_a_restarted_server_is_ready() {
     let long = place.root.path().join("long.bin");
     make_cold(&long);
     let second = place.site().serve();
-    assert!(second.log().contains("warm after") && second.log().contains("2 of 2 files"), "{}", second.log());
+    assert!(
+        second.log().contains("warmup complete after") && second.log().contains("2 of 2 files"),
+        "{}",
+        second.log()
+    );
     if place.can_be_cold() {
         assert!(is_resident(&long, 5 * MIB), "what was hot was read");
         assert!(!is_resident(&long, 12 * MIB), "and nothing else");
@@ -84,12 +88,12 @@ fn readiness_is_denied_with_its_progress_while_the_server_warms_and_traffic_is_s
 
 #[test]
 fn warming_ends_in_time() {
-    for (timeout, told) in [("50ms", "not warm after"), ("0", " ready: ")] {
+    for (timeout, told) in [("50ms", "warmup not complete after"), ("0", " ready: ")] {
         let place = Place::new();
         place.remember(&missing_names());
         let server = place.site().env("PAGECAST_WARM_TIMEOUT", timeout).serve();
         assert!(server.log().contains(told), "{}", server.log());
-        assert!(!server.log().contains(" warm after") || timeout != "0", "{}", server.log());
+        assert!(!server.log().contains("complete after") || timeout != "0", "{}", server.log());
         assert_eq!(server.get("/readyz").status, 200);
     }
 }
@@ -103,7 +107,7 @@ fn what_may_not_be_served_is_not_read_whatever_is_remembered() {
         "/.secret identity 1 1\n/../a identity 1 1\n/gone identity 1 1\n/a identity 1 1\ngarbage\n",
     );
     let server = place.site().serve();
-    assert!(server.log().contains("2 lines of "), "{}", server.log());
+    assert!(server.log().contains("2 malformed lines of "), "{}", server.log());
     assert!(server.log().contains("3 of 3 files, 1 bytes, 2 gone"), "{}", server.log());
 }
 
@@ -114,7 +118,7 @@ fn a_file_of_nonsense_is_passed_over() {
         place.file("a", b"a");
         std::fs::write(place.state_file(), garbage).unwrap();
         let mut server = place.site().serve();
-        assert!(server.log().contains("is no file of this version"), "{}", server.log());
+        assert!(server.log().contains("has an unknown format and is ignored"), "{}", server.log());
         assert_eq!(server.get("/a").text(), "a");
         stop(&mut server);
         assert!(place.remembered().contains("\n/a identity 1 "), "{}", place.remembered());
@@ -150,7 +154,7 @@ fn a_stop_that_cannot_write_ends_well_and_says_so() {
     assert_eq!(server.get("/a").status, 200);
     std::fs::remove_dir_all(place.state.path()).unwrap();
     stop(&mut server);
-    assert!(server.log().contains("what is hot could not be written"), "{}", server.log());
+    assert!(server.log().contains("the list of recently used files can't be written"), "{}", server.log());
 }
 
 #[test]

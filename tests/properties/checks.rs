@@ -4,20 +4,32 @@ use pagecast::config::RequestRate;
 use pagecast::http::multipart::{Boundary, Multipart};
 use pagecast::http::range::{ByteRange, GAP_MAX, PARTS_MAX, Selection, select};
 use pagecast::http::redirects::{Redirect, Redirects};
-use pagecast::http::target::{SitePath, split_target};
+use pagecast::http::target::{SitePath, is_valid_origin};
+use pagecast::net::head::read_target;
 
-/// Whatever bytes a target is made of, its path stays inside the root.
+/// The path of a request target stays inside the root, whatever its bytes are.
 pub(crate) fn target(bytes: &[u8]) {
     path(bytes);
-    if let Ok((raw_path, query)) = split_target(bytes) {
-        assert!(raw_path.starts_with(b"/"));
-        assert!(!raw_path.contains(&b'?'));
-        path(raw_path);
-        if let Some(query) = query {
-            location(raw_path, query);
-        }
+    let Ok(uri) = read_target(&head_of(bytes)) else { return };
+    let (raw_path, query) = (uri.path(), uri.query());
+    assert!(!raw_path.contains('?'));
+    path(raw_path.as_bytes());
+    if let Some(query) = query {
+        location(raw_path.as_bytes(), query.as_bytes());
+    }
+    if let Some(authority) =
+        uri.authority().filter(|host| is_valid_origin(uri.scheme_str(), Some(host.as_str())))
+    {
+        assert!(!authority.as_str().contains(['@', ',']));
     }
 }
+
+fn head_of(target: &[u8]) -> Vec<u8> {
+    [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat()
+}
+
+/// Longer targets are no URI.
+const TARGET_MAX: usize = 65_000;
 
 fn path(raw: &[u8]) {
     let Ok(parsed) = SitePath::parse(raw) else { return };
@@ -42,9 +54,13 @@ fn location(raw_path: &[u8], query: &[u8]) {
     let Ok(parsed) = SitePath::parse(raw_path) else { return };
     let location = parsed.path.to_location(Some(query));
     assert!(!location.starts_with("//"));
-    let (path, query) = split_target(location.as_bytes()).expect("a location is a target");
-    assert_eq!(SitePath::parse(path).expect("a location is a target").path, parsed.path);
-    assert!(query.is_some());
+    if location.len() > TARGET_MAX {
+        return;
+    }
+    let uri = read_target(&head_of(location.as_bytes())).expect("a location is a target");
+    let again = SitePath::parse(uri.path().as_bytes()).expect("a location is a target");
+    assert_eq!(again.path, parsed.path);
+    assert!(uri.query().is_some());
 }
 
 /// A rate that is read is written so that it is read back, and has a time in which it holds.

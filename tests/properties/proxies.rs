@@ -1,11 +1,11 @@
-//! What must hold for whatever proxies and their clients say.
+//! Properties of what proxies and their clients send.
 
 use std::net::IpAddr;
 
-use pagecast::http::forwarded_for::{Attribution, ClientAddress, asker};
+use pagecast::http::forwarded_for::{Attribution, ClientAddress, client_address};
 use pagecast::net::proxy_protocol::{ProxyHeader, parse};
 
-/// However the first bytes of a connection arrive, they are the same header, or none.
+/// The first bytes of a connection give the same header, or none, however they are split.
 pub(crate) fn proxy_header(bytes: &[u8]) {
     let whole = parse(bytes);
     for length in 0..bytes.len() {
@@ -20,28 +20,29 @@ pub(crate) fn proxy_header(bytes: &[u8]) {
     }
 }
 
-/// Whatever a client claims, it is the one that the trusted proxy names behind its claim, or nobody that it could choose.
+/// A claim of the client never changes the address that the trusted proxy appends to it.
 pub(crate) fn claim(claim: &[u8]) {
     let [peer, client]: [IpAddr; 2] = ["10.0.0.1", "192.0.2.7"].map(|text| text.parse().expect("an address"));
     let trusts = |address: IpAddr| address == peer;
-    let known = ClientAddress { address: Some(client), word: Attribution::Good };
-    let ask = |forwarded: &[&[u8]], x_forwarded_for: &[&[u8]]| {
-        asker(Some(peer), forwarded, x_forwarded_for, trusts)
+    let known = ClientAddress { address: Some(client), attribution: Attribution::Resolved };
+    let resolve = |forwarded: &[&[u8]], x_forwarded_for: &[&[u8]]| {
+        client_address(Some(peer), forwarded, x_forwarded_for, trusts)
     };
-    assert_eq!(ask(&[], &[claim, b"192.0.2.7"]), known);
-    assert_eq!(ask(&[], &[&[claim, b", 192.0.2.7"].concat()]), known);
-    assert_eq!(ask(&[claim, b"for=192.0.2.7"], &[]), known);
+    assert_eq!(resolve(&[], &[claim, b"192.0.2.7"]), known);
+    assert_eq!(resolve(&[], &[&[claim, b", 192.0.2.7"].concat()]), known);
+    assert_eq!(resolve(&[claim, b"for=192.0.2.7"], &[]), known);
     for added in
         [&b", for=192.0.2.7"[..], b", for=\"192.0.2.7:80\";by=\"_a\"", b", by=_a;for=192.0.2.7;host=\"a\""]
     {
-        let told = ask(&[&[claim, added].concat()], &[]);
+        let found = resolve(&[&[claim, added].concat()], &[]);
         assert!(
-            told == known || told == ClientAddress { address: Some(peer), word: Attribution::Short },
-            "{told:?}"
+            found == known
+                || found == ClientAddress { address: Some(peer), attribution: Attribution::Truncated },
+            "{found:?}"
         );
     }
-    // Through the field that the proxy does not write.
-    for told in [ask(&[claim], &[b"192.0.2.7"]), ask(&[b"for=192.0.2.7"], &[claim])] {
-        assert!([Some(client), Some(peer)].contains(&told.address), "{told:?}");
+    // In the header that the proxy does not write.
+    for found in [resolve(&[claim], &[b"192.0.2.7"]), resolve(&[b"for=192.0.2.7"], &[claim])] {
+        assert!([Some(client), Some(peer)].contains(&found.address), "{found:?}");
     }
 }

@@ -162,25 +162,25 @@ fn connections(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
         "pagecast_clients",
         "Clients that are remembered.",
         count(now.guard.clients),
-        now.config.clients.get() as f64,
+        now.config.clients.clients.get() as f64,
     )?;
     page.bounded(
         "pagecast_client_connections",
         "The most connections that one client had at once since the start, where they are limited.",
         count(now.guard.most_connections),
-        amount(&now.config.client_connections, |most| most.get() as f64),
+        amount(&now.config.rates.client_connections, |most| most.get() as f64),
     )?;
     page.bounded(
         "pagecast_client_requests_at_once",
         "The most requests that one client had under way since the start, where they are limited.",
         count(now.guard.most_requests),
-        amount(&now.config.client_requests_at_once, |most| most.get() as f64),
+        amount(&now.config.rates.client_requests_at_once, |most| most.get() as f64),
     )?;
     page.bounded(
         "pagecast_head_bytes",
         "The longest head of a request since the start.",
         now.totals.longest_head as f64,
-        now.config.head_bytes.get() as f64,
+        now.config.requests.head_bytes.get() as f64,
     )?;
     page.counter(
         "pagecast_client_contradictions",
@@ -200,15 +200,15 @@ fn http2(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     page.bounded(
         "pagecast_http2_connection_streams",
         "The most requests that one connection had under way at once since the start.",
-        http2.most_streams as f64,
-        now.config.http2_streams.get() as f64,
+        http2.streams_max as f64,
+        now.config.http2.http2_streams.get() as f64,
     )?;
     page.counter("pagecast_http2_resets", "Streams that clients reset, or had reset.", http2.resets)?;
     page.bounded(
         "pagecast_http2_connection_resets",
         "The most of them that there were on one connection in about ten seconds since the start.",
-        http2.most_resets as f64,
-        now.config.http2_resets.get() as f64,
+        http2.recent_resets_max as f64,
+        now.config.http2.http2_resets.get() as f64,
     )
 }
 
@@ -224,12 +224,12 @@ fn limits(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
         ("client_directories", now.client_directories_refused),
         ("handles", now.files.handle_timeouts),
         ("disk_timeout", now.files.disk_timeouts),
-        ("head_bytes", totals.refused_heads(RejectedHead::TooLarge)),
-        ("head_timeout", totals.refused_heads(RejectedHead::TooSlow)),
+        ("head_bytes", totals.rejected_heads(RejectedHead::TooLarge)),
+        ("head_timeout", totals.rejected_heads(RejectedHead::TooSlow)),
         ("stall_timeout", totals.of_outcome(ExchangeOutcome::Stalled)),
         ("min_rate", now.connections.too_slow),
-        ("http2_resets", totals.http2.breaches(ProtocolViolation::Resets)),
-        ("http2_frames", totals.http2.breaches(ProtocolViolation::Frames)),
+        ("http2_resets", totals.http2.violations(ProtocolViolation::Resets)),
+        ("http2_frames", totals.http2.violations(ProtocolViolation::Frames)),
         ("login_attempts", now.access.limited),
         ("password_checks", now.access.checks.refused),
         ("access_log_queue", now.access_log.dropped),
@@ -241,8 +241,8 @@ fn limits(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
         hits,
     )?;
     let rejections = [
-        ("malformed_head", totals.refused_heads(RejectedHead::Malformed)),
-        ("malformed_frame", totals.http2.breaches(ProtocolViolation::Malformed)),
+        ("malformed_head", totals.rejected_heads(RejectedHead::Malformed)),
+        ("malformed_frame", totals.http2.violations(ProtocolViolation::Malformed)),
         ("suspicious_query", now.suspicious_queries),
         ("proxy_header", guard.proxy_headers_refused),
         ("admin_token", now.entry.tokens.saturating_add(now.entry.too_many)),
@@ -261,17 +261,17 @@ fn rates(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
         "pagecast_requests_per_second_limit",
         "Requests that there may be in a second, of each client and of all.",
         [
-            (("of", "client"), amount(&config.client_requests, a_second)),
-            (("of", "total"), amount(&config.total_requests, a_second)),
+            (("of", "client"), amount(&config.rates.client_requests, a_second)),
+            (("of", "total"), amount(&config.rates.total_requests, a_second)),
         ],
     )?;
     page.gauges(
         "pagecast_sent_bytes_per_second_limit",
         "Bytes that may be sent in a second: on each connection, to each client, to all.",
         [
-            (("of", "connection"), amount(&config.rate_connection, |rate| rate.get() as f64)),
-            (("of", "client"), amount(&config.rate_client, |rate| rate.get() as f64)),
-            (("of", "total"), amount(&config.rate_total, |rate| rate.get() as f64)),
+            (("of", "connection"), amount(&config.rates.rate_connection, |rate| rate.get() as f64)),
+            (("of", "client"), amount(&config.rates.rate_client, |rate| rate.get() as f64)),
+            (("of", "total"), amount(&config.rates.rate_total, |rate| rate.get() as f64)),
         ],
     )?;
     page.counter(
@@ -289,13 +289,13 @@ fn rates(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
 fn timeouts(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
     let config = &now.config;
     let timeouts = [
-        ("tls_handshake", config.tls_handshake_timeout),
-        ("head", config.head_timeout),
-        ("idle", config.idle_timeout),
-        ("stall", config.stall_timeout),
-        ("linger", config.linger_timeout),
-        ("disk", config.disk_timeout),
-        ("handle", config.handle_wait),
+        ("tls_handshake", config.tls.tls_handshake_timeout),
+        ("head", config.connections.head_timeout),
+        ("idle", config.connections.idle_timeout),
+        ("stall", config.connections.stall_timeout),
+        ("linger", config.connections.linger_timeout),
+        ("disk", config.sending.disk_timeout),
+        ("handle", config.open_files.handle_wait),
     ];
     let timeouts = timeouts.map(|(wait, span)| (("wait", wait), span.get().as_secs_f64()));
     page.gauges("pagecast_timeout_seconds", "How long is waited for what, at most.", timeouts)
@@ -330,13 +330,13 @@ fn caches(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
         "pagecast_names",
         "Names that are remembered.",
         files.names as f64,
-        config.names.get() as f64,
+        config.caches.names.get() as f64,
     )?;
     page.bounded(
         "pagecast_digests",
         "Checksums that are remembered.",
         files.digests as f64,
-        config.digests.get() as f64,
+        config.integrity.digests.get() as f64,
     )?;
     page.bounded(
         "pagecast_heap_bytes",
@@ -402,7 +402,7 @@ fn disk(page: &mut MetricsPage<'_>, now: &Readings) -> fmt::Result {
         "pagecast_reads_running",
         "Reads of cold pages under way, on all devices; the limit is that of one device.",
         count(files.reads_running),
-        now.config.populate_threads.get() as f64,
+        now.config.sending.populate_threads.get() as f64,
     )?;
     page.gauge("pagecast_reads_waiting", "Reads that wait for a thread.", count(files.reads_waiting))?;
     page.counter("pagecast_reads", "Reads of cold pages that were made.", files.reads)?;

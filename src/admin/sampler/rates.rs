@@ -49,8 +49,8 @@ impl Downloads {
             let client = transfer.client.to_string();
             let path = transfer.path.as_ref();
             let path = path.map(|path| format!("/{}", String::from_utf8_lossy(path.as_bytes())));
-            let key = (transfer.begun, client.clone(), path.clone().unwrap_or_default());
-            let age = now.saturating_duration_since(transfer.begun);
+            let key = (transfer.started, client.clone(), path.clone().unwrap_or_default());
+            let age = now.saturating_duration_since(transfer.started);
             let rate = match self.seen.get(&key) {
                 Some(before) => before.rate_until(now, transfer.sent),
                 None => per(transfer.sent, age.max(LEAST_AGE).as_secs_f64()),
@@ -148,7 +148,7 @@ mod tests {
             path,
             total: Some(10_000),
             sent,
-            begun,
+            started: begun,
             protocol: Protocol::Http11,
         }
     }

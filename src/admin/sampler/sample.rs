@@ -105,7 +105,7 @@ fn heads_of(totals: &MetricTotals) -> impl Iterator<Item = ProblemCounts> {
     HEADS.into_iter().map(|(why, kind)| ProblemCounts {
         group: "refused",
         kind: kind.to_owned(),
-        count: totals.refused_heads(why),
+        count: totals.rejected_heads(why),
     })
 }
 

@@ -48,13 +48,13 @@ impl CredentialFiles {
         wanted: CredentialPaths,
         disk: &dyn FileReader,
     ) -> Result<Self, Vec<ConfigError>> {
-        let root = config.root.as_path();
+        let root = config.site.root.as_path();
         let mut reading = FileReading { disk, root, warnings: Vec::new(), errors: Vec::new() };
-        let link_keys = reading.read(&config.link_keys_file, signing_keys::parse);
+        let link_keys = reading.read(&config.access.link_keys_file, signing_keys::parse);
         let (mut tokens, mut passwords) = (Tokens::default(), Passwords::default());
         if wanted == CredentialPaths::All {
-            tokens = reading.read(&config.tokens_file, tokens::parse);
-            passwords = reading.read(&config.passwords_file, passwords::parse);
+            tokens = reading.read(&config.access.tokens_file, tokens::parse);
+            passwords = reading.read(&config.access.passwords_file, passwords::parse);
         }
         let FileReading { warnings, errors, .. } = reading;
         if !errors.is_empty() {

@@ -46,7 +46,7 @@ impl Rules {
     pub fn new(config: &Config) -> Arc<Self> {
         let cors = config.site_cors().map(Toggle::Given);
         let site_wide = RuleEffects {
-            listing: Some(config.listing),
+            listing: Some(config.directories.listing),
             cors,
             headers: site_wide_fields(config),
             ..RuleEffects::default()
@@ -255,9 +255,9 @@ fn put(lines: &mut String, name: &str, value: &str) {
 /// Fields that go with every response, unless a rule sets them.
 fn site_wide_fields(config: &Config) -> ExtraHeaders {
     let policies = [
-        ("content-security-policy", config.content_security_policy.given().map(ToString::to_string)),
+        ("content-security-policy", config.security.content_security_policy.given().map(ToString::to_string)),
         ("cross-origin-resource-policy", resource_policy(config)),
-        ("referrer-policy", config.referrer_policy.given().map(ToString::to_string)),
+        ("referrer-policy", config.security.referrer_policy.given().map(ToString::to_string)),
     ];
     let mut fields = ExtraHeaders::default();
     for (name, value) in policies {
@@ -270,7 +270,7 @@ fn site_wide_fields(config: &Config) -> ExtraHeaders {
 }
 
 fn resource_policy(config: &Config) -> Option<String> {
-    let policy = config.cross_origin_resource_policy;
+    let policy = config.security.cross_origin_resource_policy;
     (policy != ResourcePolicy::Off).then(|| policy.to_string())
 }
 

@@ -1,4 +1,4 @@
-//! Lines and descriptors over a unix socket (`SCM_RIGHTS`).
+//! Sends messages and descriptors over a unix socket (`SCM_RIGHTS`).
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -18,27 +18,27 @@ use super::message::HandoverMessage;
 /// A connection between the two processes of an upgrade.
 pub(crate) struct Channel {
     stream: UnixStream,
-    /// What has arrived and is no whole line yet.
+    /// Bytes that were received and are no whole line yet.
     input: Vec<u8>,
-    /// What has arrived and nobody has asked for yet, in its order.
+    /// Descriptors that were received and not taken yet, in order.
     descriptors: VecDeque<OwnedFd>,
 }
 
 impl Channel {
-    /// A channel to a process of this user.
+    /// Creates a channel to a process of the same user.
     ///
     /// # Errors
-    /// Where it is somebody else's.
+    /// If the process belongs to another user.
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         let peer = rustix::net::sockopt::socket_peercred(&stream)?;
         if peer.uid != rustix::process::geteuid() {
-            let who = peer.uid.as_raw();
-            return Err(io::Error::other(format!("at the other end is a process of user {who}, not ours")));
+            let user = peer.uid.as_raw();
+            return Err(io::Error::other(format!("the peer is a process of another user ({user})")));
         }
         Ok(Self { stream, input: Vec::new(), descriptors: VecDeque::new() })
     }
 
-    /// The process at the other end, for the log.
+    /// Names the process at the other end, for the log.
     pub(super) fn peer(&self) -> String {
         match rustix::net::sockopt::socket_peercred(&self.stream) {
             Ok(peer) => format!("process {}", peer.pid.as_raw_pid()),
@@ -46,7 +46,7 @@ impl Channel {
         }
     }
 
-    /// Sends a line, and with its first byte a descriptor.
+    /// Sends a message, and with its first byte a descriptor.
     pub(super) async fn send(
         &self,
         message: &HandoverMessage,
@@ -64,7 +64,7 @@ impl Channel {
         Ok(())
     }
 
-    /// The next line; none where the other end has closed, or died. What was received is kept where the wait is given up.
+    /// Receives the next message; `None` if the other end has closed or died. Cancel-safe: no bytes are lost.
     pub(super) async fn receive(&mut self) -> io::Result<Option<HandoverMessage>> {
         loop {
             if let Some(end) = memchr::memchr(b'\n', &self.input) {
@@ -72,12 +72,12 @@ impl Channel {
                 return serde_json::from_slice(&line).map(Some).map_err(io::Error::other);
             }
             if self.input.len() > LINE_MAX {
-                return Err(io::Error::other("a line without an end arrived"));
+                return Err(io::Error::other("the line is too long"));
             }
             let mut bytes = [0; 4096];
             let receive = || receive_some(&self.stream, &mut bytes);
             let (length, descriptors) = match self.stream.async_io(Interest::READABLE, receive).await {
-                // It died with something unread.
+                // It died with unread bytes.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 received => received?,
             };
@@ -89,7 +89,7 @@ impl Channel {
         }
     }
 
-    /// The descriptor that came with the line received last.
+    /// Takes the descriptor that came with the message received last.
     pub(super) fn take_descriptor(&mut self) -> Option<OwnedFd> {
         self.descriptors.pop_front()
     }
@@ -125,15 +125,15 @@ fn receive_some(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec
         }
     }
     if received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::other("a descriptor was lost on its way: there is no room for it here"));
+        return Err(io::Error::other("a descriptor was lost: this process can open no more files"));
     }
     Ok((received.bytes, descriptors))
 }
 
-/// Far beyond the longest message: 1024 groups that are named by their numbers.
+/// Far longer than the longest message, which lists the numbers of 1024 groups.
 const LINE_MAX: usize = 64 * 1024;
 
-/// The system hands out no more in one call than were sent in one, which is one.
+/// Room for descriptors in one call. The kernel returns no more than were sent in one call, which is one.
 const DESCRIPTORS_AT_ONCE: usize = 8;
 
 #[cfg(test)]
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_line_arrives_with_its_own_descriptor() {
+    async fn every_message_arrives_with_its_own_descriptor() {
         let (near, mut far) = pair();
         let directory = tempfile::tempdir().unwrap();
         let sending = async {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_message_is_an_error() {
+    async fn malformed_messages_are_errors() {
         for bytes in [&b"{}\n"[..], b"GET / HTTP/1.1\r\n\r\n", b"\n", &[b'x'; LINE_MAX + 8192]] {
             let (near, mut far) = UnixStream::pair().unwrap();
             let mut channel = Channel::new(near).unwrap();

@@ -1,4 +1,4 @@
-//! Listening sockets that this process did not open: from a service manager (`LISTEN_FDS`), or from a predecessor.
+//! Checks listening sockets that this process did not open: from a service manager (`LISTEN_FDS`), or from a predecessor.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,12 +17,11 @@ use crate::config::activation::{ADMIN, ActivationInfo, HTTPS};
 use crate::net::listener::{BoundAddress, DEFER_SECONDS, Listener, Scheme, SocketOrigin, SocketPath};
 use crate::sys::kernel::defer_accept;
 
-/// The sockets that a service manager has handed over, each checked. TLS is spoken on those that are named for it, and on those
-/// at the addresses `tls`. The variables are taken out of the environment where
-/// they mean something to others; call it before there are threads.
+/// Takes and checks the sockets of a service manager. They are for TLS if they are named so, or bound to an address of `tls`. The
+/// variables are removed from the environment, so that child processes don't see them: call it before there are threads.
 ///
 /// # Errors
-/// Where what is announced is not there or no listening stream socket; the error names the descriptor.
+/// If an announced descriptor is not a listening stream socket; the error names it.
 pub(super) fn from_manager(defers: bool, tls: &[Address]) -> io::Result<Vec<(Role, BoundAddress)>> {
     let announced = ActivationInfo::of_this_process().map_err(io::Error::other)?;
     let mut found = ListenFd::from_env();
@@ -36,7 +35,7 @@ pub(super) fn from_manager(defers: bool, tls: &[Address]) -> io::Result<Vec<(Rol
         let role = if name == ADMIN { Role::Admin } else { Role::Traffic };
         let bound = take(&mut found, index).and_then(|socket| {
             let inherited = InheritedSocket::check(socket)?;
-            // What the manager has set otherwise is left as it is.
+            // Without the setting, what the manager has set stays.
             inherited.prepare((defers && role == Role::Traffic).then_some(true))?;
             let is_https = role == Role::Traffic && (name == HTTPS || tls.contains(inherited.at()));
             Ok(inherited.into_bound(if is_https { Scheme::Https } else { Scheme::Http }))
@@ -59,7 +58,7 @@ fn take(found: &mut ListenFd, index: usize) -> io::Result<OwnedFd> {
     }
 }
 
-/// A listening stream socket.
+/// A listening stream socket that was checked.
 #[derive(Debug)]
 pub(super) struct InheritedSocket {
     socket: OwnedFd,
@@ -67,27 +66,27 @@ pub(super) struct InheritedSocket {
 }
 
 impl InheritedSocket {
-    /// Checks that `socket` is one.
+    /// Checks `socket`.
     ///
     /// # Errors
-    /// What else it is.
+    /// If it is not a listening TCP or unix stream socket.
     pub(super) fn check(socket: OwnedFd) -> io::Result<Self> {
         if sockopt::socket_type(&socket)? != SocketType::STREAM {
-            return Err(io::Error::other("it is no stream socket"));
+            return Err(io::Error::other("it is not a stream socket"));
         }
         if !sockopt::socket_acceptconn(&socket)? {
-            return Err(io::Error::other("it does not listen"));
+            return Err(io::Error::other("it is not listening"));
         }
         let at = address_of(&socket)?;
         Ok(Self { socket, at })
     }
 
-    /// Where it listens.
+    /// The address it is bound to.
     pub(super) fn at(&self) -> &Address {
         &self.at
     }
 
-    /// Sets what accepted sockets inherit, and that it does not block.
+    /// Makes it non-blocking, and sets the options that accepted sockets inherit.
     pub(super) fn prepare(&self, defers: Option<bool>) -> io::Result<()> {
         ioctl_fionbio(&self.socket, true)?;
         fcntl_setfd(&self.socket, FdFlags::CLOEXEC)?;
@@ -100,7 +99,7 @@ impl InheritedSocket {
         Ok(())
     }
 
-    /// As a socket to accept on, with its path where that is to be removed in the end, once it is claimed.
+    /// Converts it to a listener. With `owns_path` the path of a unix socket is removed in the end, once it is claimed.
     pub(super) fn into_listener(self, owns_path: bool) -> Listener {
         let socket = Arc::new(self.socket);
         match self.at {
@@ -118,7 +117,7 @@ impl InheritedSocket {
     }
 }
 
-/// As the log tells of an address.
+/// The URL of an address, for the log.
 pub(super) fn url(at: &Address, scheme: Scheme) -> String {
     match at {
         Address::Tcp(at) => scheme.tcp_url(*at),
@@ -150,30 +149,30 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn only_listening_stream_sockets_will_do() {
+    fn only_listening_stream_sockets_are_accepted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         let connected = TcpStream::connect(at).unwrap();
         let file = tempfile::tempfile().unwrap();
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
-        for (socket, told) in [
-            (OwnedFd::from(connected), "does not listen"),
-            (datagrams.into(), "no stream socket"),
+        for (socket, expected) in [
+            (OwnedFd::from(connected), "is not listening"),
+            (datagrams.into(), "not a stream socket"),
             (file.into(), "Socket operation on non-socket"),
         ] {
             let refused = InheritedSocket::check(socket).unwrap_err().to_string();
-            assert!(refused.contains(told), "{refused}");
+            assert!(refused.contains(expected), "{refused}");
         }
         assert_eq!(InheritedSocket::check(listener.into()).unwrap().at(), &Address::Tcp(at));
     }
 
     #[test]
-    fn a_unix_socket_is_known_by_its_path_and_keeps_it() {
+    fn a_unix_socket_of_a_manager_keeps_its_path() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let inherited = InheritedSocket::check(UnixListener::bind(&path).unwrap().into()).unwrap();
         assert_eq!(inherited.at(), &Address::Unix(path.clone()));
         drop(inherited.into_bound(Scheme::Http));
-        assert!(path.exists(), "it is the manager's");
+        assert!(path.exists(), "the path is the manager's");
     }
 }

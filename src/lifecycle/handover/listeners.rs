@@ -1,4 +1,4 @@
-//! Where the sockets of this process come from.
+//! Gathers the listening sockets of this process.
 
 use std::io;
 
@@ -11,17 +11,17 @@ use crate::config::{
 use crate::lifecycle::handover::upgrade_socket::UpgradePath;
 use crate::net::listener::{BoundAddress, Scheme, bind};
 
-/// The sockets that a server is given.
+/// The listening sockets of a server.
 pub struct Listeners {
     pub(crate) traffic: Vec<BoundAddress>,
     pub(crate) admin: Option<BoundAddress>,
-    /// Who is to be relieved once this server is ready.
+    /// The server that stops accepting once this one is ready.
     pub(crate) predecessor: Option<Predecessor>,
-    /// Where a successor may ask.
+    /// Where a successor can connect.
     pub(crate) upgrade: Option<UpgradePath>,
 }
 
-/// Sockets from a service manager, taken before there are threads.
+/// Sockets of a service manager.
 #[derive(Default)]
 pub(crate) struct ActivatedSockets {
     traffic: Vec<BoundAddress>,
@@ -29,13 +29,13 @@ pub(crate) struct ActivatedSockets {
 }
 
 impl ActivatedSockets {
-    /// Those of the environment.
+    /// Takes the sockets that the environment announces. Call it before there are threads: it changes the environment.
     ///
     /// # Errors
-    /// Where one of them is no listening stream socket; the error names it.
+    /// If one of them is not a listening stream socket; the error names it.
     pub(crate) fn take(config: &Config) -> io::Result<Self> {
         let mut activated = Self::default();
-        for (role, bound) in from_manager(config.defer_accept.is_on(), config.tls_addresses())? {
+        for (role, bound) in from_manager(config.listening.defer_accept.is_on(), config.tls_addresses())? {
             match role {
                 Role::Traffic => activated.traffic.push(bound),
                 Role::Admin => activated.admin = Some(bound),
@@ -49,55 +49,56 @@ impl Listeners {
     /// Binds every address of the configuration.
     ///
     /// # Errors
-    /// The first address that is not to be had.
+    /// The first address that can't be bound.
     pub fn bind(config: &Config, limits: &ResolvedLimits) -> io::Result<Self> {
         Self::of_manager(ActivatedSockets::default(), config, limits)
     }
 
-    /// Where traffic comes in, as URLs: what port 0 has become.
+    /// URLs of the traffic listeners, with the ports that the system chose.
     pub fn urls(&self) -> impl Iterator<Item = &str> {
         self.traffic.iter().map(|bound| &*bound.url)
     }
 
-    /// Takes the sockets that there are, from a predecessor or else from a service manager, and binds what is missing.
+    /// Takes the sockets of the predecessor, or else of the service manager, and binds the other addresses.
     ///
     /// # Errors
-    /// Where a socket is not to be had, or no predecessor where there should be one.
+    /// If an address can't be bound, or the configured predecessor does not hand over.
     pub(crate) async fn gather(loaded: &LoadedConfig, activated: ActivatedSockets) -> io::Result<Self> {
         let LoadedConfig { config, limits, .. } = loaded;
-        let from = config.upgrade_from.given().map(|path| path.as_path());
+        let from = config.continuity.upgrade_from.given().map(|path| path.as_path());
         let mut listeners = match from {
             Some(path) => {
                 if !activated.traffic.is_empty() || activated.admin.is_some() {
-                    log::warn!("inherited sockets give way to those of the predecessor");
+                    log::warn!("inherited sockets are ignored: the predecessor's are used");
                 }
-                Self::of_predecessor(Predecessor::ask(path).await?, config, limits)?
+                Self::of_predecessor(Predecessor::connect(path).await?, config, limits)?
             }
             None => Self::of_manager(activated, config, limits)?,
         };
         listeners.check_admin(config)?;
-        let upgrade = config.upgrade_socket.given();
+        let upgrade = config.continuity.upgrade_socket.given();
         listeners.upgrade = upgrade.map(|path| UpgradePath::prepare(path.as_path(), from)).transpose()?;
-        listeners.tell(loaded);
+        listeners.log_ignored_addresses(loaded);
         Ok(listeners)
     }
 
-    /// An inherited socket may be bound to other addresses than the configuration says.
+    /// An inherited socket may be bound to another address than the configured one.
     fn check_admin(&self, config: &Config) -> io::Result<()> {
-        let is_open =
-            |bound: &&BoundAddress| !bound.is_of_this_machine() && config.admin_token == Toggle::Off;
+        let is_open = |bound: &&BoundAddress| {
+            !bound.is_of_this_machine() && config.listening.admin_token == Toggle::Off
+        };
         match self.admin.as_ref().filter(is_open) {
             Some(bound) => Err(io::Error::new(io::ErrorKind::InvalidInput, unguarded(&bound.url))),
             None => Ok(()),
         }
     }
 
-    /// Whether TLS is spoken anywhere.
+    /// Whether a listener is for TLS.
     pub(crate) fn has_tls(&self) -> bool {
         self.traffic.iter().any(|bound| bound.scheme == Scheme::Https)
     }
 
-    /// Listening sockets for traffic.
+    /// Number of listening sockets for traffic.
     pub(crate) fn sockets(&self) -> usize {
         self.traffic.iter().map(|bound| bound.listeners.len()).sum()
     }
@@ -118,7 +119,7 @@ impl Listeners {
         config: &Config,
         limits: &ResolvedLimits,
     ) -> io::Result<Self> {
-        let defers = config.defer_accept.is_on();
+        let defers = config.listening.defer_accept.is_on();
         let managed = predecessor.take_managed(Role::Traffic, defers)?;
         let traffic = add_missing(managed, config, |address, scheme| {
             match predecessor.take(address, scheme, defers)? {
@@ -134,32 +135,38 @@ impl Listeners {
             },
             (None, None) => None,
         };
-        predecessor.leave_the_rest();
+        predecessor.drop_remaining();
         Ok(Self { traffic, admin, predecessor: Some(predecessor), upgrade: None })
     }
 
-    /// Says where the sockets come from, where that is not the configuration alone.
-    fn tell(&self, loaded: &LoadedConfig) {
+    /// Logs which configured addresses are ignored because of inherited sockets.
+    fn log_ignored_addresses(&self, loaded: &LoadedConfig) {
         let is_managed = |bound: &BoundAddress| bound.asked.is_none();
-        let gives_way = |key: &str| !matches!(loaded.origins.of(key), ValueOrigin::Default);
-        if self.traffic.iter().any(is_managed) && gives_way("listen") {
-            log::warn!("PAGECAST_LISTEN={} gives way to inherited sockets", loaded.config.listen);
+        let is_set = |key: &str| !matches!(loaded.origins.of(key), ValueOrigin::Default);
+        if self.traffic.iter().any(is_managed) && is_set("listen") {
+            log::warn!(
+                "PAGECAST_LISTEN={} is ignored: inherited sockets are used",
+                loaded.config.listening.listen
+            );
         }
         let is_managed_tls = |bound: &BoundAddress| is_managed(bound) && bound.scheme == Scheme::Https;
-        if self.traffic.iter().any(is_managed_tls) && gives_way("tls_listen") {
-            log::info!("PAGECAST_TLS_LISTEN={} gives way to inherited sockets", loaded.config.tls_listen);
+        if self.traffic.iter().any(is_managed_tls) && is_set("tls_listen") {
+            log::info!(
+                "PAGECAST_TLS_LISTEN={} is ignored: inherited sockets are used",
+                loaded.config.tls.tls_listen
+            );
         }
-        if self.admin.as_ref().is_some_and(is_managed) && gives_way("admin_listen") {
+        if self.admin.as_ref().is_some_and(is_managed) && is_set("admin_listen") {
             log::warn!(
-                "PAGECAST_ADMIN_LISTEN={} gives way to an inherited socket",
-                loaded.config.admin_listen
+                "PAGECAST_ADMIN_LISTEN={} is ignored: an inherited socket is used",
+                loaded.config.listening.admin_listen
             );
         }
     }
 }
 
-/// Sockets that a service manager has opened take the place of `listen`, and where TLS is spoken on one of them that of
-/// `tls_listen`; all else is bound.
+/// Binds the configured addresses, except `listen` if a service manager opened sockets, and `tls_listen` if one of those is for
+/// TLS.
 fn add_missing(
     managed: Vec<BoundAddress>,
     config: &Config,
@@ -184,7 +191,7 @@ fn bind_traffic(
     limits: &ResolvedLimits,
 ) -> io::Result<BoundAddress> {
     let others = [config.cleartext_addresses(), config.tls_addresses()].concat();
-    bind(address, scheme, limits.workers, &others, config.defer_accept.is_on())
+    bind(address, scheme, limits.workers, &others, config.listening.defer_accept.is_on())
 }
 
 fn bind_admin(address: &Address) -> io::Result<BoundAddress> {
@@ -192,7 +199,7 @@ fn bind_admin(address: &Address) -> io::Result<BoundAddress> {
 }
 
 fn admin_address(config: &Config) -> Option<&Address> {
-    match &config.admin_listen {
+    match &config.listening.admin_listen {
         AdminListen::Off => None,
         AdminListen::At(address) => Some(address),
     }

@@ -1,66 +1,65 @@
-//! What the two processes of an upgrade say to each other: JSON, a line for each message.
+//! Messages between the two processes of an upgrade: JSON, one line for each.
 
 use serde::{Deserialize, Serialize};
 
 use crate::net::listener::Scheme;
 
-/// One line.
+/// A message. Its names on the wire are read by other versions of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(super) enum HandoverMessage {
-    /// The successor's first word.
+    /// First message of the successor.
     Hello {
-        /// What it speaks.
+        /// Version of its protocol.
         protocol: u32,
     },
-    /// It can't be; the connection ends.
+    /// The predecessor refuses; the connection ends.
     Refused {
-        /// Why, for the successor's log.
+        /// The reason, for the successor's log.
         reason: String,
     },
-    /// A listening socket, whose descriptor comes with this line.
+    /// A listening socket, whose descriptor is sent with this line.
     Socket(Description),
-    /// That were all sockets.
+    /// All sockets have been sent.
     Offered {
-        /// How many.
+        /// Their number.
         count: usize,
-        /// The microseconds of the service manager's watchdog, which the predecessor feeds.
+        /// Timeout of the service manager's watchdog in microseconds, if the predecessor feeds one.
         watchdog_usec: Option<u64>,
     },
-    /// The successor serves as soon as the predecessor lets it.
+    /// The successor is ready to accept.
     Ready {
-        /// Groups of sockets that it has taken.
+        /// Groups of sockets that it takes.
         taken: Vec<usize>,
     },
-    /// The sockets are the successor's.
+    /// The sockets belong to the successor now.
     Yours,
 }
 
-/// What a socket is.
+/// Description of a socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Description {
     /// Sockets of one address have the same number.
     pub(super) group: usize,
-    /// What comes in on it.
     pub(super) role: Role,
-    /// What is spoken on it; predecessors that know nothing of TLS do not say.
+    /// Its scheme; predecessors without TLS don't send it.
     #[serde(default)]
     pub(super) scheme: Scheme,
-    /// The address as it was configured; none where a service manager has opened the socket.
+    /// The address as it was configured; `None` if a service manager opened the socket.
     pub(super) asked: Option<String>,
-    /// Whether its path is to be removed by whoever has it last.
+    /// Whether the process that closes it last removes its path.
     pub(super) owns_path: bool,
 }
 
-/// What comes in on a socket.
+/// What a socket is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Role {
     /// Requests for the site.
     Traffic,
-    /// Questions about the server's health.
+    /// Requests for the admin listener.
     Admin,
 }
 
-/// The protocol that is spoken here. One that differs is refused.
+/// Version of the protocol. Others are refused.
 pub(super) const PROTOCOL: u32 = 1;

@@ -1,26 +1,23 @@
-//! Listening sockets that outlive a process: those that a service manager has opened, and those that a successor takes over.
+//! Listening sockets that outlive a process: from a service manager, and from a predecessor to a successor.
 //!
-//! | room          | what it knows                                                             |
-//! |---------------|---------------------------------------------------------------------------|
-//! | `listeners`   | where the sockets of this process come from                               |
-//! | `inherited`   | sockets from a service manager, checked                                   |
-//! | `predecessor` | the running server whose sockets are taken over: what the new process does |
-//! | `offer`       | the sockets as they are offered to a successor: what the old process does |
-//! | `place`       | the path of the upgrade socket, and who may be there                      |
-//! | `channel`     | lines and descriptors between the two                                     |
-//! | `message`     | what the lines say                                                        |
+//! - `listeners`: gathers the sockets of this process
+//! - `inherited`: checks sockets from a service manager
+//! - `predecessor`: the running server whose sockets the new process takes over
+//! - `offer`: offers the sockets of the old process to a successor
+//! - `upgrade_socket`: the unix socket on which the two meet
+//! - `channel`, `message`: the protocol between the two
 //!
 //! ```text
 //! successor                      predecessor
 //!   hello, protocol   ──────▶
-//!                     ◀──────      one line for each socket, with its descriptor; how many; what its watchdog is
+//!                     ◀──────      a line and a descriptor for each socket; their number; the watchdog's timeout
 //!   ... starts; it accepts nothing yet ...
-//!   ready, and which  ──────▶
+//!   ready, groups     ──────▶
 //!                     ◀──────      yours; it stops accepting
-//!   takes the path of the upgrade socket, tells the service manager, closes
+//!   moves its upgrade socket to the path, reports to the service manager, closes the connection
 //! ```
 //!
-//! Whatever ends the connection before `ready` leaves the predecessor as it was.
+//! If the connection ends before `ready`, the predecessor serves on as before.
 
 mod channel;
 mod inherited;
@@ -32,6 +29,6 @@ mod upgrade_socket;
 
 pub(crate) use listeners::ActivatedSockets;
 pub use listeners::Listeners;
-pub(crate) use offer::{SocketOffer, Successor, came_to_nothing, failures};
+pub(crate) use offer::{SocketOffer, Successor, failures, log_failed_handover};
 pub(crate) use predecessor::Predecessor;
 pub(crate) use upgrade_socket::{UpgradePath, UpgradeSocket};

@@ -1,4 +1,4 @@
-//! The sockets as they are offered to a successor.
+//! Offers the listening sockets to a successor.
 
 use std::cell::Cell;
 use std::future::{Future, pending};
@@ -16,12 +16,13 @@ use super::channel::Channel;
 use super::message::{Description, HandoverMessage, PROTOCOL, Role};
 use crate::lifecycle::handover::upgrade_socket::UpgradeSocket;
 use crate::net::listener::{BoundAddress, Listener, SocketPath};
+use crate::sys::backoff::Backoff;
 
-/// The sockets of this process. They stay open as long as they are offered: let go of it before they are to close.
+/// The sockets of this process. They stay open as long as this exists.
 pub(crate) struct SocketOffer {
     sockets: Vec<Offered>,
     watchdog: Option<Duration>,
-    /// Whether a successor has them and gets ready.
+    /// Whether a successor has them and is starting.
     is_with_successor: Cell<bool>,
 }
 
@@ -31,14 +32,14 @@ struct Offered {
     path: Option<Arc<SocketPath>>,
 }
 
-/// A successor that has what it needs and waits to be let in.
+/// A successor that is ready and waits for the sockets to become its own.
 pub(crate) struct Successor {
     channel: Channel,
     taken: Vec<usize>,
 }
 
 impl SocketOffer {
-    /// Offers what is listened on, and what the service manager's watchdog is.
+    /// Creates the offer, with the timeout of the service manager's watchdog.
     pub(crate) fn of(
         traffic: &[BoundAddress],
         admin: Option<&BoundAddress>,
@@ -50,48 +51,48 @@ impl SocketOffer {
         Self { sockets: sockets.collect(), watchdog, is_with_successor: Cell::new(false) }
     }
 
-    /// Waits at `socket` for a successor and makes it ready; what it will look for is seen to by `prepare` before. One at a time
-    /// is heard; one that fails leaves no trace but a line in the log.
-    pub(crate) async fn awaited_at(&self, socket: &UpgradeSocket, prepare: impl AsyncFn()) -> Successor {
-        let mut attempt: Option<Attempt<'_>> = None;
+    /// Waits on `socket` for a successor, sends it the sockets after `prepare`, and returns it when it is ready. Others that
+    /// connect meanwhile are refused. Failed attempts are logged.
+    pub(crate) async fn next_successor(&self, socket: &UpgradeSocket, prepare: impl AsyncFn()) -> Successor {
+        let (mut attempt, mut backoff): (Option<Attempt<'_>>, _) = (None, Backoff::default());
         loop {
             tokio::select! {
                 accepted = socket.listener.accept() => match accepted {
-                    Ok((stream, _)) if attempt.is_none() => attempt = Some(Box::pin(self.hand_to(stream, &prepare))),
+                    Ok((stream, _)) if attempt.is_none() => attempt = Some(Box::pin(self.offer_to(stream, &prepare))),
                     Ok((stream, _)) => drop(actix_rt::spawn(refuse(stream))),
                     Err(error) => {
-                        log::warn!("a successor can't be heard: {error}");
-                        tokio::time::sleep(WHEN_SHORT).await;
+                        log::warn!("a connection to the upgrade socket can't be accepted: {error}");
+                        tokio::time::sleep(backoff.next_pause()).await;
                     }
                 },
-                outcome = under_way(&mut attempt) => {
+                outcome = outcome_of(&mut attempt) => {
                     attempt = None;
                     self.is_with_successor.set(false);
                     match outcome {
                         Ok(successor) => return successor,
-                        Err(error) => came_to_nothing(&error),
+                        Err(error) => log_failed_handover(&error),
                     }
                 }
             }
         }
     }
 
-    async fn hand_to(&self, stream: UnixStream, prepare: &impl AsyncFn()) -> io::Result<Successor> {
+    async fn offer_to(&self, stream: UnixStream, prepare: &impl AsyncFn()) -> io::Result<Successor> {
         let mut channel = Channel::new(stream)?;
         let who = channel.peer();
         let described = async {
             prepare().await;
             self.describe(&mut channel).await
         };
-        match timeout(PATIENCE, described).await {
+        match timeout(PEER_TIMEOUT, described).await {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Err(ended(&who)),
-            described => described.map_err(|_| io::Error::other(format!("{who} does not go on")))??,
+            described => described.map_err(|_| io::Error::other(format!("{who} does not answer")))??,
         }
         self.is_with_successor.set(true);
-        log::info!("{who} is about to take over");
+        log::info!("{who} is starting as the successor");
         match channel.receive().await? {
             Some(HandoverMessage::Ready { taken }) => Ok(Successor { channel, taken }),
-            Some(_) => Err(io::Error::other(format!("{who} speaks out of turn"))),
+            Some(_) => Err(io::Error::other(format!("{who} sent an unexpected message"))),
             None => Err(ended(&who)),
         }
     }
@@ -100,14 +101,14 @@ impl SocketOffer {
         match channel.receive().await? {
             Some(HandoverMessage::Hello { protocol: PROTOCOL }) => {}
             Some(HandoverMessage::Hello { protocol }) => {
-                let reason = format!("it speaks version {PROTOCOL} of the upgrade protocol, not {protocol}");
+                let reason = format!("it uses version {PROTOCOL} of the upgrade protocol, not {protocol}");
                 channel.send(&HandoverMessage::Refused { reason }, None).await?;
                 return Err(io::Error::other(format!(
-                    "{} speaks version {protocol} of the upgrade protocol, not {PROTOCOL}",
+                    "{} uses version {protocol} of the upgrade protocol, not {PROTOCOL}",
                     channel.peer()
                 )));
             }
-            _ => return Err(io::Error::other(format!("{} does not say what it speaks", channel.peer()))),
+            _ => return Err(io::Error::other(format!("{} did not send a hello", channel.peer()))),
         }
         for Offered { description, socket, .. } in &self.sockets {
             channel.send(&HandoverMessage::Socket(description.clone()), Some(socket.as_fd())).await?;
@@ -116,50 +117,50 @@ impl SocketOffer {
         channel.send(&HandoverMessage::Offered { count: self.sockets.len(), watchdog_usec }, None).await
     }
 
-    /// Lets the successor in: what it has taken is its own.
+    /// Gives the sockets that the successor has taken to it.
     ///
     /// # Errors
-    /// Where it has died by now: then all is as it was.
-    pub(crate) async fn let_in(&self, successor: &Successor) -> io::Result<()> {
+    /// If it has died: then this process keeps them.
+    pub(crate) async fn hand_over_to(&self, successor: &Successor) -> io::Result<()> {
         let is_taken = |offered: &&Offered| successor.taken.contains(&offered.description.group);
         let taken = || self.sockets.iter().filter(is_taken).filter_map(|offered| offered.path.as_ref());
         taken().for_each(|path| path.leave());
-        let told = timeout(PATIENCE, successor.channel.send(&HandoverMessage::Yours, None)).await;
-        told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|_| {
+        let sent = timeout(PEER_TIMEOUT, successor.channel.send(&HandoverMessage::Yours, None)).await;
+        sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|_| {
             taken().for_each(|path| path.claim());
-            ended(&successor.who())
+            ended(&successor.peer())
         })
     }
 
-    /// Ends the offer, since this process stops. A successor that has the sockets by now serves on them without being let in,
-    /// so that their paths stay.
+    /// Ends the offer, since this process stops. A successor that has the sockets by now will serve on them, so that their paths
+    /// stay.
     pub(crate) fn end(self) {
         if self.is_with_successor.get() {
-            log::info!("a successor is getting ready: the sockets are left to it");
+            log::info!("a successor is starting: the sockets are left to it");
             self.sockets.iter().filter_map(|offered| offered.path.as_ref()).for_each(|path| path.leave());
         }
     }
 }
 
 impl Successor {
-    /// Who it is, for the log.
-    pub(crate) fn who(&self) -> String {
+    /// Names the process, for the log.
+    pub(crate) fn peer(&self) -> String {
         self.channel.peer()
     }
 
-    /// Waits until the successor has done with this process, which may remove the path of its upgrade socket only then.
+    /// Waits until the successor has closed the connection. Only then may this process remove the path of its upgrade socket.
     pub(crate) async fn gone(mut self) {
-        let _ = timeout(PATIENCE, self.channel.receive()).await;
+        let _ = timeout(PEER_TIMEOUT, self.channel.receive()).await;
     }
 }
 
-/// Tells the log of a successor that was none.
-pub(crate) fn came_to_nothing(error: &io::Error) {
+/// Counts and logs an attempt at a handover that failed.
+pub(crate) fn log_failed_handover(error: &io::Error) {
     FAILURES.fetch_add(1, Ordering::Relaxed);
-    log::warn!("an upgrade came to nothing: {error}; serving on");
+    log::warn!("handover failed: {error}; serving on");
 }
 
-/// Successors that asked and did not take over, since the start of the process.
+/// Number of handovers that failed since the start.
 pub(crate) fn failures() -> u64 {
     FAILURES.load(Ordering::Relaxed)
 }
@@ -168,7 +169,7 @@ static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<Successor>> + 'a>>;
 
-async fn under_way(attempt: &mut Option<Attempt<'_>>) -> io::Result<Successor> {
+async fn outcome_of(attempt: &mut Option<Attempt<'_>>) -> io::Result<Successor> {
     match attempt {
         Some(attempt) => attempt.await,
         None => pending().await,
@@ -181,13 +182,13 @@ fn ended(who: &str) -> io::Error {
 
 async fn refuse(stream: UnixStream) {
     let Ok(mut channel) = Channel::new(stream) else { return };
-    let reason = "another process is taking over from it already".to_owned();
-    let told = async {
-        // What is not read when the connection is closed destroys the answer.
+    let reason = "another process is taking over already".to_owned();
+    let refused = async {
+        // Bytes left unread at the close would destroy the answer.
         channel.receive().await?;
         channel.send(&HandoverMessage::Refused { reason }, None).await
     };
-    let _ = timeout(PATIENCE, told).await;
+    let _ = timeout(PEER_TIMEOUT, refused).await;
 }
 
 fn offered(group: usize, role: Role, bound: &BoundAddress) -> impl Iterator<Item = Offered> + '_ {
@@ -199,8 +200,5 @@ fn offered(group: usize, role: Role, bound: &BoundAddress) -> impl Iterator<Item
     })
 }
 
-/// For what takes a process at the other end a moment.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a listener rests when nothing can be accepted.
-const WHEN_SHORT: Duration = Duration::from_millis(50);
+/// For steps that take the process at the other end a moment.
+pub(super) const PEER_TIMEOUT: Duration = Duration::from_secs(10);

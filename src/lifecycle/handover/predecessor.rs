@@ -1,4 +1,4 @@
-//! The running server whose sockets are taken over.
+//! The running server whose sockets this process takes over.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,18 +12,18 @@ use tokio::time::timeout;
 use super::channel::Channel;
 use super::inherited::{InheritedSocket, url};
 use super::message::{Description, HandoverMessage, PROTOCOL, Role};
-use super::offer::PATIENCE;
+use super::offer::PEER_TIMEOUT;
 use crate::config::Address;
 use crate::net::listener::{BoundAddress, Scheme, SocketOrigin, SocketPath, is_socket};
 
-/// A server that goes on serving until it is told that this one is ready.
+/// Connection to a server that goes on serving until this one is ready.
 pub(crate) struct Predecessor {
     channel: Channel,
-    /// What the service manager's watchdog is.
+    /// Timeout of the service manager's watchdog, if there is one.
     pub(crate) watchdog: Option<Duration>,
-    /// Groups that were taken.
+    /// Numbers of the groups that were taken.
     taken: Vec<usize>,
-    /// Paths of their sockets, which are the predecessor's until it has let go.
+    /// Paths of their sockets, which belong to the predecessor until the handover.
     paths: Vec<Arc<SocketPath>>,
     offered: Vec<Group>,
 }
@@ -40,25 +40,25 @@ struct Group {
 }
 
 impl Predecessor {
-    /// Asks the server that listens at `path` for its sockets.
+    /// Connects to the server at `path` and receives its sockets.
     ///
     /// # Errors
-    /// Where nobody answers there, somebody else does, or what comes is not what was described.
-    pub(super) async fn ask(path: &Path) -> io::Result<Self> {
-        let asked = timeout(PATIENCE, Self::try_ask(path)).await;
-        asked.unwrap_or_else(|_| Err(io::Error::other("it does not answer"))).map_err(|error| {
+    /// If no server listens there, it belongs to another user, or it does not follow the protocol.
+    pub(super) async fn connect(path: &Path) -> io::Result<Self> {
+        let connected = timeout(PEER_TIMEOUT, Self::try_connect(path)).await;
+        connected.unwrap_or_else(|_| Err(io::Error::other("it does not answer"))).map_err(|error| {
             let path = path.display();
             io::Error::new(error.kind(), format!("can't take over from the server at {path}: {error}"))
         })
     }
 
-    async fn try_ask(path: &Path) -> io::Result<Self> {
+    async fn try_connect(path: &Path) -> io::Result<Self> {
         path.metadata()?;
         if !is_socket(&path.canonicalize()?) {
-            return Err(io::Error::other("that is no socket"));
+            return Err(io::Error::other("it is not a socket"));
         }
         let stream = UnixStream::connect(path).await.map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => io::Error::new(error.kind(), "nobody answers there"),
+            io::ErrorKind::ConnectionRefused => io::Error::new(error.kind(), "no process listens there"),
             _ => error,
         })?;
         let mut channel = Channel::new(stream)?;
@@ -69,7 +69,8 @@ impl Predecessor {
             match channel.receive().await? {
                 Some(HandoverMessage::Socket(description)) => {
                     let socket = channel.take_descriptor();
-                    let socket = socket.ok_or_else(|| io::Error::other("a socket did not come along"))?;
+                    let socket =
+                        socket.ok_or_else(|| io::Error::other("a message came without its descriptor"))?;
                     add(&mut groups, description, InheritedSocket::check(socket)?);
                     received += 1;
                 }
@@ -77,7 +78,7 @@ impl Predecessor {
                     break watchdog_usec;
                 }
                 Some(HandoverMessage::Refused { reason }) => return Err(io::Error::other(reason)),
-                Some(_) => return Err(io::Error::other("it speaks out of turn")),
+                Some(_) => return Err(io::Error::other("it sent an unexpected message")),
                 None => return Err(io::Error::other("it closed the connection")),
             }
         };
@@ -86,13 +87,13 @@ impl Predecessor {
         Ok(Self { channel, watchdog, taken: Vec::new(), paths: Vec::new(), offered })
     }
 
-    /// Who it is, for the log.
-    pub(crate) fn who(&self) -> String {
+    /// Names the process, for the log.
+    pub(crate) fn peer(&self) -> String {
         self.channel.peer()
     }
 
-    /// The sockets of `address`, if the predecessor has them: by its name in the configuration, or by where they are. On them
-    /// `scheme` is spoken from now on; those on which it was are taken before others of that name.
+    /// Takes the sockets of `address`, if the predecessor has them: those it configured under that name, of the same scheme first,
+    /// or else those bound to that address. They are used for `scheme` from now on.
     pub(super) fn take(
         &mut self,
         address: &Address,
@@ -111,7 +112,7 @@ impl Predecessor {
         self.bound(Group { scheme, ..group }, Some(address.clone()), Some(defers)).map(Some)
     }
 
-    /// The sockets of that role that a service manager had opened: they outlive the configuration.
+    /// Takes the sockets of that role that a service manager had opened: they are used whatever the configuration says.
     pub(super) fn take_managed(&mut self, role: Role, defers: bool) -> io::Result<Vec<BoundAddress>> {
         let is_managed = |group: &mut Group| group.asked.is_none() && group.role == role;
         let managed: Vec<Group> = self.offered.extract_if(.., is_managed).collect();
@@ -127,30 +128,30 @@ impl Predecessor {
         let Group { number, scheme, owns_path, at, sockets, .. } = group;
         sockets.iter().try_for_each(|socket| socket.prepare(defers))?;
         self.taken.push(number);
-        // One path, however many sockets: there is one of each unix socket.
+        // A unix address has one socket, so that each path is here once.
         let listeners: Vec<_> = sockets.into_iter().map(|socket| socket.into_listener(owns_path)).collect();
         self.paths.extend(listeners.iter().filter_map(|listener| listener.clone().into_socket().1));
         let url = url(&at, scheme);
         Ok(BoundAddress { listeners, scheme, url, asked, origin: SocketOrigin::Predecessor })
     }
 
-    /// Closes what is not taken; the predecessor finishes what waits there.
-    pub(super) fn leave_the_rest(&mut self) {
+    /// Closes the sockets that were not taken; the predecessor serves what waits there.
+    pub(super) fn drop_remaining(&mut self) {
         for group in self.offered.drain(..) {
             log::info!("no longer listening on {}", url(&group.at, group.scheme));
         }
     }
 
-    /// Waits until the predecessor is gone, or wants no more to do with this server.
+    /// Waits until the predecessor has closed the connection or died.
     pub(crate) async fn gone(&mut self) {
-        // It has nothing to say before it is asked to let go.
+        // It sends nothing before this server is ready.
         let _ = self.channel.receive().await;
     }
 
-    /// Says that this server is ready, and waits until the predecessor has let go.
+    /// Reports that this server is ready, and waits until the predecessor has handed over.
     ///
     /// # Errors
-    /// Where it is gone: then its sockets are nobody else's.
+    /// If it is gone: no other process has the sockets then.
     pub(crate) async fn relieve(&mut self) -> io::Result<()> {
         let taken = std::mem::take(&mut self.taken);
         let relieved = async {
@@ -160,7 +161,7 @@ impl Predecessor {
                 _ => Err(io::Error::other("it is gone")),
             }
         };
-        let relieved = timeout(PATIENCE, relieved).await;
+        let relieved = timeout(PEER_TIMEOUT, relieved).await;
         self.paths.iter().for_each(|path| path.claim());
         relieved.unwrap_or_else(|_| Err(io::Error::other("it does not answer")))
     }

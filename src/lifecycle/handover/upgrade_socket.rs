@@ -1,4 +1,4 @@
-//! The path of the upgrade socket.
+//! The unix socket on which a successor connects.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,7 +10,7 @@ use tokio::net::UnixListener;
 
 use crate::net::listener::{SocketPath, identity, is_socket, remove_stale};
 
-/// An upgrade socket that listens beside its path: nobody finds it there yet, and a predecessor's stays where it is.
+/// An upgrade socket that listens at a temporary path, while the predecessor's stays at its path.
 #[derive(Debug)]
 pub(crate) struct UpgradePath {
     path: PathBuf,
@@ -19,7 +19,7 @@ pub(crate) struct UpgradePath {
     listener: std::os::unix::net::UnixListener,
 }
 
-/// The upgrade socket at its path, which goes with it unless a successor has taken it.
+/// The upgrade socket at its path. The path is removed with it, unless a successor's socket is there.
 #[derive(Debug)]
 pub(crate) struct UpgradeSocket {
     pub(super) listener: UnixListener,
@@ -27,11 +27,10 @@ pub(crate) struct UpgradeSocket {
 }
 
 impl UpgradePath {
-    /// Listens beside `path`, for processes of this user alone. `predecessor` is the path at which the one that is
-    /// succeeded listens: that one gives way, and no other.
+    /// Listens beside `path`, for processes of this user alone. Only a socket at the path `predecessor` may be replaced.
     ///
     /// # Errors
-    /// Where somebody else is there, or others could put something there.
+    /// If another process listens at `path`, something else is there, or other users may write to its directory.
     pub(super) fn prepare(path: &Path, predecessor: Option<&Path>) -> io::Result<Self> {
         Self::try_prepare(path, predecessor).map_err(|error| {
             io::Error::new(error.kind(), format!("the upgrade socket {}: {error}", path.display()))
@@ -48,13 +47,13 @@ impl UpgradePath {
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
         socket.bind(&SockAddr::unix(&temporary)?)?;
         let owned = SocketPath::new(&temporary);
-        // Before it listens: nobody can have connected by then.
+        // Before it listens: no process can have connected by then.
         std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
         socket.listen(BACKLOG)?;
         Ok(Self { path: path.to_owned(), temporary, owned, listener: socket.into() })
     }
 
-    /// Takes the path, at once: at no moment is nothing there.
+    /// Moves the socket to its path in one step: at no moment is the path empty.
     pub(crate) fn settle(self) -> io::Result<UpgradeSocket> {
         let Self { path, temporary, owned, listener } = self;
         std::fs::rename(&temporary, &path)?;
@@ -63,7 +62,7 @@ impl UpgradePath {
     }
 }
 
-/// Every directory on the way must be the user's own or root's, and nobody else may rename in it.
+/// Every directory on the way must belong to this user or root, and no other user may rename in it.
 fn check_directory(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -91,7 +90,7 @@ fn check_free(path: &Path, predecessor: Option<&Path>) -> io::Result<()> {
         return Ok(());
     }
     if !is_socket(path) {
-        return Err(io::Error::other("there is something else at this path"));
+        return Err(io::Error::other("the path is not a socket"));
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
@@ -103,7 +102,7 @@ fn check_free(path: &Path, predecessor: Option<&Path>) -> io::Result<()> {
 const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
-/// Successors that come while one is heard are told so one after the other.
+/// Successors that connect while another one is starting are refused one after the other.
 const BACKLOG: i32 = 16;
 
 #[cfg(test)]
@@ -111,16 +110,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_socket_appears_at_once_for_its_user_alone_and_goes_with_the_server() {
+    async fn the_socket_appears_in_one_step_for_its_user_alone_and_is_removed_with_the_server() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("up");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let place = UpgradePath::prepare(&path, None).unwrap();
+        let prepared = UpgradePath::prepare(&path, None).unwrap();
         assert!(UnixStream::connect(&path).is_err(), "it is still what was left behind");
-        let socket = place.settle().unwrap();
+        let socket = prepared.settle().unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
         assert!(UnixStream::connect(&path).is_ok());
-        assert!(UpgradePath::prepare(&path, None).is_err(), "somebody is there");
+        assert!(UpgradePath::prepare(&path, None).is_err(), "another process listens there");
         let next = UpgradePath::prepare(&path, Some(&path)).unwrap().settle().unwrap();
         drop(socket);
         assert!(UnixStream::connect(&path).is_ok(), "the path is the successor's");
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_given_up_leaves_nothing() {
+    fn a_socket_that_was_never_moved_leaves_no_file() {
         let directory = tempfile::tempdir().unwrap();
         drop(UpgradePath::prepare(&directory.path().join("up"), None).unwrap());
         assert_eq!(directory.path().read_dir().unwrap().count(), 0);
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_is_left_alone() {
+    fn a_file_that_is_no_socket_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("up");
         std::fs::write(&path, "theirs").unwrap();

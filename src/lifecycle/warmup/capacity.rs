@@ -1,25 +1,25 @@
-//! How many files the caches hold.
+//! Counts how much a warmup may still read into the caches.
 
 use crate::config::ResolvedLimits;
 use crate::files::cache::warming::BudgetCharge;
 
-/// What is left of each budget.
+/// Bytes left of each budget.
 #[derive(Debug)]
 pub(crate) struct CacheCapacity {
     heap: u64,
     mapped: u64,
-    /// Bytes of the page cache: more than half of memory would push itself out again.
+    /// Bytes of the page cache: at most half of memory, since more would evict what was just read.
     read: u64,
 }
 
 impl CacheCapacity {
-    /// All of it.
+    /// The whole of each budget.
     pub(crate) fn new(limits: &ResolvedLimits) -> Self {
         Self { heap: limits.heap_bytes, mapped: limits.cache_bytes, read: limits.memory_bytes / 2 }
     }
 
-    /// Takes what a file is charged to, and the `read` bytes of it that are wanted in memory; false, and nothing is taken,
-    /// where that is not left.
+    /// Takes the `charge` of a file, and the `read` bytes of it that are read into memory. Returns false and takes nothing if
+    /// they are not left.
     pub(crate) fn take(&mut self, charge: BudgetCharge, read: u64) -> bool {
         let (heap, mapped, read) = match charge {
             BudgetCharge::Heap(bytes) => (bytes, 0, 0),
@@ -38,14 +38,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_budget_is_taken_from_until_it_is_used_up() {
+    fn each_budget_is_used_until_it_is_exhausted() {
         let limits = ResolvedLimits {
             heap_bytes: 10,
             cache_bytes: 100,
             memory_bytes: 120,
             ..ResolvedLimits::default()
         };
-        let mut room = CacheCapacity::new(&limits);
+        let mut capacity = CacheCapacity::new(&limits);
         for (charge, read, fits) in [
             (BudgetCharge::Heap(11), 0, false),
             (BudgetCharge::Heap(10), 99, true),
@@ -59,7 +59,7 @@ mod tests {
             (BudgetCharge::Unmapped, 1, false),
             (BudgetCharge::Unmapped, 0, true),
         ] {
-            assert_eq!(room.take(charge, read), fits, "{charge:?} {read} {room:?}");
+            assert_eq!(capacity.take(charge, read), fits, "{charge:?} {read} {capacity:?}");
         }
     }
 }

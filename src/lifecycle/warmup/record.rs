@@ -1,7 +1,7 @@
-//! Hot files as lines of text: what is written at a stop and read at a start.
+//! Format of the list of recently used files: written at a stop, read at a start.
 //!
-//! The first line is [`HEADER`]. Each other one is a path as it stands in a request, a coding or `identity`, the length in
-//! bytes, and 64 bits in hexadecimal, the lowest for the first part of the file. Hottest first.
+//! The first line is [`HEADER`]. Each other line has a path as in a request, an encoding or `identity`, the length in bytes, and
+//! 64 bits in hexadecimal, the lowest for the first part of the file. The most used file is first.
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Read};
@@ -11,20 +11,20 @@ use crate::files::recency::FileParts;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
-/// What a file of another format, or of none, does not begin with.
+/// First line of the file. Files of other formats don't begin with it.
 pub(crate) const HEADER: &str = "pagecast hot files, version 1";
 
-/// What was found in such a file.
+/// Contents of such a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct HotFileRecords {
     pub(crate) hot: Vec<HotFile>,
-    /// Lines that are none.
-    pub(crate) garbage: usize,
-    /// The header is another one, and nothing was read.
+    /// Number of malformed lines.
+    pub(crate) malformed: usize,
+    /// The first line is not [`HEADER`]; nothing else was read.
     pub(crate) is_foreign: bool,
 }
 
-/// All of them, as text.
+/// Renders the whole file.
 pub(crate) fn render(hot: &[HotFile]) -> String {
     let mut text = format!("{HEADER}\n");
     for HotFile { path, coding, length, parts } in hot {
@@ -34,26 +34,27 @@ pub(crate) fn render(hot: &[HotFile]) -> String {
     text
 }
 
-/// Reads at most `most` of them, and so little of anything else that no file does harm.
+/// Reads at most `max` records and [`MALFORMED_MAX`] malformed lines, each of bounded length.
 ///
 /// # Errors
-/// What the reader says.
-pub(crate) fn parse(mut from: impl BufRead, most: usize) -> io::Result<HotFileRecords> {
+/// Those of the reader.
+pub(crate) fn parse(mut from: impl BufRead, max: usize) -> io::Result<HotFileRecords> {
     let mut records = HotFileRecords::default();
     let mut line = Vec::new();
     if !next_line(&mut from, &mut line)? || line != HEADER.as_bytes() {
         return Ok(HotFileRecords { is_foreign: true, ..records });
     }
-    while records.hot.len() < most && records.garbage < GARBAGE_MAX && next_line(&mut from, &mut line)? {
+    while records.hot.len() < max && records.malformed < MALFORMED_MAX && next_line(&mut from, &mut line)? {
         match parse_line(&line) {
             Some(hot) => records.hot.push(hot),
-            None => records.garbage += 1,
+            None => records.malformed += 1,
         }
     }
     Ok(records)
 }
 
-/// The next line without its end; false where there is none. A line that is too long comes in pieces, which are no records.
+/// Reads the next line without its end; returns false at the end of the file. A line that is too long is read in pieces, which
+/// are malformed.
 fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     let read = from.take(LINE_MAX).read_until(b'\n', line)?;
@@ -63,7 +64,7 @@ fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     Ok(read > 0)
 }
 
-/// A line's words are exactly those that [`render`] writes; its path goes the way of every request's.
+/// Parses a line exactly as [`render`] writes it. Its path is parsed as the path of a request is.
 fn parse_line(line: &[u8]) -> Option<HotFile> {
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     let (path, coding, length, parts) = (words.next()?, words.next()?, words.next()?, words.next()?);
@@ -83,11 +84,11 @@ fn parse_line(line: &[u8]) -> Option<HotFile> {
 
 const IDENTITY: &str = "identity";
 
-/// A path of the longest that a file system has, each byte of it encoded, and the rest.
+/// PATH_MAX bytes, each of them percent-encoded, and the other columns.
 const LINE_MAX: u64 = 4096 * 3 + 128;
 
-/// So many lines that are none, and the rest is not looked at.
-const GARBAGE_MAX: usize = 1000;
+/// After this many malformed lines the rest of the file is not read.
+const MALFORMED_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -120,8 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_none_cost_themselves_alone() {
-        for garbage in [
+    fn malformed_lines_are_skipped() {
+        for malformed in [
             "",
             "/a",
             "/a identity 1",
@@ -137,8 +138,8 @@ mod tests {
             "/a%00 identity 1 1",
             "http://x/a identity 1 1",
         ] {
-            let found = read(&format!("{garbage}\n/b identity 1 1\n"));
-            assert_eq!((found.hot, found.garbage), (vec![hot("/b", None, 1, 1)], 1), "{garbage}");
+            let found = read(&format!("{malformed}\n/b identity 1 1\n"));
+            assert_eq!((found.hot, found.malformed), (vec![hot("/b", None, 1, 1)], 1), "{malformed}");
         }
     }
 
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_end_is_given_up() {
+    fn an_endless_file_is_read_to_a_limit() {
         struct Endless(u8);
         impl Read for Endless {
             fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
@@ -162,7 +163,7 @@ mod tests {
         for byte in [b'\n', b'x'] {
             let endless = format!("{HEADER}\n");
             let from = io::BufReader::new(endless.as_bytes().chain(Endless(byte)));
-            assert_eq!(parse(from, 100).unwrap().garbage, GARBAGE_MAX);
+            assert_eq!(parse(from, 100).unwrap().malformed, MALFORMED_MAX);
         }
     }
 }

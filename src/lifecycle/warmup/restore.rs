@@ -1,18 +1,18 @@
-//! What is hot outlives the process, where that is wanted.
+//! Saves the recently used files at a stop, and warms them at the next start.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::progress::Warmup;
 use crate::lifecycle::warmup::state_dir::StateDirectory;
+use crate::lifecycle::warmup::warmer::Warmup;
 
-/// The directory that is written and read, and what is warmed from it. Cheap to clone; every clone is the same.
+/// The state directory, if one is configured, and the warmup that reads from it. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct WarmupState {
-    state: Option<StateDirectory>,
-    warmth: Warmup,
+    directory: Option<StateDirectory>,
+    warmup: Warmup,
     timeout: Duration,
 }
 
@@ -20,50 +20,51 @@ impl WarmupState {
     /// Opens the directory that `config` names.
     ///
     /// # Errors
-    /// Where it can't be written to, or what is written there would be served.
-    pub(crate) fn open(config: &Config, warmth: Warmup) -> io::Result<Self> {
-        let state = config
+    /// If it can't be written to, or lies in the document root, from which it would be served.
+    pub(crate) fn open(config: &Config, warmup: Warmup) -> io::Result<Self> {
+        let directory = config
+            .continuity
             .state_dir
             .given()
-            .map(|path| StateDirectory::open(path.as_path(), config.root.as_path()))
+            .map(|path| StateDirectory::open(path.as_path(), config.site.root.as_path()))
             .transpose()?;
-        Ok(Self { state, warmth, timeout: config.warm_timeout.get() })
+        Ok(Self { directory, warmup, timeout: config.continuity.warm_timeout.get() })
     }
 
-    /// Reads what was hot before, while traffic is served already and readiness denied.
-    pub(crate) async fn recall(&self, lifecycle: &Lifecycle) {
-        let Some(state) = self.state.as_ref().filter(|_| !self.timeout.is_zero()) else { return };
+    /// Warms the files that were saved. Traffic is served meanwhile; readiness checks fail.
+    pub(crate) async fn restore(&self, lifecycle: &Lifecycle) {
+        let Some(directory) = self.directory.as_ref().filter(|_| !self.timeout.is_zero()) else { return };
         lifecycle.advance(Phase::Warming);
         let begun = Instant::now();
         let reading = async {
-            // Somebody else may be warming already, on demand.
-            let turn = self.warmth.next_turn().await;
-            let hot = state.read(self.warmth.most).await;
-            if let Some(turn) = turn {
-                self.warmth.fetch(&hot, &turn).await;
+            // An operator may have requested a warmup already.
+            let permit = self.warmup.acquire().await;
+            let hot = directory.read(self.warmup.max_files).await;
+            if let Some(permit) = permit {
+                self.warmup.warm(&hot, &permit).await;
             }
             hot
         };
         let hot = tokio::time::timeout(self.timeout, reading).await;
-        let counts = self.warmth.progress().counts();
+        let counts = self.warmup.progress().counts();
         let seconds = begun.elapsed().as_secs_f32();
         match hot {
             Ok(hot) if hot.is_empty() => {}
-            Ok(_) => log::info!("warm after {seconds:.1}s: {counts}"),
-            Err(_) => log::warn!("not warm after {seconds:.1}s, and ready all the same: {counts}"),
+            Ok(_) => log::info!("warmup complete after {seconds:.1}s: {counts}"),
+            Err(_) => log::warn!("warmup not complete after {seconds:.1}s, ready all the same: {counts}"),
         }
     }
 
-    /// Writes what is hot now, unless that takes too long: then what was remembered before stays.
-    pub(crate) async fn remember_in_time(self) {
-        let Some(state) = &self.state else { return };
-        let files = self.warmth.files();
-        let writing = state.write(&files, self.warmth.most);
-        if tokio::time::timeout(REMEMBER_TIMEOUT, writing).await.is_err() {
-            log::warn!("what is hot was not written in time: what was remembered before stays");
+    /// Saves the recently used files. If that takes too long, the ones that were saved before stay.
+    pub(crate) async fn save(self) {
+        let Some(directory) = &self.directory else { return };
+        let files = self.warmup.files();
+        let writing = directory.write(&files, self.warmup.max_files);
+        if tokio::time::timeout(SAVE_TIMEOUT, writing).await.is_err() {
+            log::warn!("the list of recently used files was not saved in time: the previous one stays");
         }
     }
 }
 
-/// How long a stop, or a successor, waits for what is hot to be written.
-const REMEMBER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stop, or a successor, waits for the list to be written.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The directory in which what was hot outlives a process.
+//! The state directory: keeps the list of recently used files from one process to the next.
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
-use tokio::sync::oneshot;
 
 use super::record::{HotFileRecords, parse, render};
 use crate::files::Files;
 use crate::files::cache::warming::HotFile;
+use crate::sys::own_thread::run_on_own_thread;
 use crate::sys::temp_file::{TempFile, clear_up, is_temporary};
 
-/// An open directory that can be written to. Cheap to clone; every clone is the same.
+/// An open directory that can be written to. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct StateDirectory {
     inner: Arc<Inner>,
@@ -27,11 +27,11 @@ struct Inner {
 }
 
 impl StateDirectory {
-    /// Opens the directory, tries whether it can be written to, and clears away what was left there half written. It must not
-    /// lie in `root`, from which files are served.
+    /// Opens the directory, checks that it can be written to, and removes temporary files that a killed process left there. It
+    /// must not lie in `root`, from which files are served.
     ///
     /// # Errors
-    /// Where it is no directory, or not ours to write to, or in the root: with its path, for the operator.
+    /// If it is no directory, can't be written to, or lies in the root. The error names its path.
     pub(crate) fn open(path: &Path, root: &Path) -> io::Result<Self> {
         let open = || -> io::Result<OwnedFd> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -40,8 +40,8 @@ impl StateDirectory {
             Ok(directory)
         };
         let directory = open().map_err(|error| {
-            let words = format!("the state directory {} can't be written to: {error}", path.display());
-            io::Error::new(error.kind(), words)
+            let message = format!("the state directory {} can't be written to: {error}", path.display());
+            io::Error::new(error.kind(), message)
         })?;
         if is_inside(path, root) {
             return Err(io::Error::other(format!(
@@ -55,50 +55,55 @@ impl StateDirectory {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The hot files that were written last, at most `most` of them; none where none were. What is wrong with them is logged
-    /// and is no error: they are only a hint.
-    pub(crate) async fn read(&self, most: usize) -> Vec<HotFile> {
+    /// Reads the list that was saved last, at most `max` files; empty if there is none. Errors are logged: the list is only a
+    /// hint.
+    pub(crate) async fn read(&self, max: usize) -> Vec<HotFile> {
         let inner = Arc::clone(&self.inner);
-        aside(move || inner.read(most)).await.unwrap_or_default()
+        run_on_own_thread(move || inner.read(max)).await.unwrap_or_default()
     }
 
-    /// Writes what is hot in `files` now, at most `most` of it, whole or not at all. What goes wrong is logged.
-    pub(crate) async fn write(&self, files: &Files, most: usize) {
+    /// Saves the list of the files used recently, at most `max`. The old list is replaced in one step. Errors are logged.
+    pub(crate) async fn write(&self, files: &Files, max: usize) {
         let (inner, files) = (Arc::clone(&self.inner), files.clone());
-        let written = aside(move || {
-            let hot = files.hot(most);
+        let written = run_on_own_thread(move || {
+            let hot = files.hot(max);
             inner.write(&hot).map(|()| hot.len())
         });
         match written.await {
-            Some(Ok(count)) => log::info!("{count} hot files are remembered in {}", self.inner.file()),
-            Some(Err(error)) => {
-                log::warn!("what is hot could not be written to {}: {error}", self.inner.file())
+            Some(Ok(count)) => {
+                log::info!("the list of {count} recently used files was saved in {}", self.inner.file())
             }
-            // A panic has been logged by its hook.
+            Some(Err(error)) => {
+                log::warn!(
+                    "the list of recently used files can't be written to {}: {error}",
+                    self.inner.file()
+                )
+            }
+            // The panic hook has logged the panic.
             None => {}
         }
     }
 }
 
 impl Inner {
-    fn read(&self, most: usize) -> Vec<HotFile> {
+    fn read(&self, max: usize) -> Vec<HotFile> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = fs::openat(&self.directory, FILE, flags, Mode::empty());
         let records = match opened {
             Err(Errno::NOENT) => return Vec::new(),
             Err(error) => Err(error.into()),
-            Ok(file) => parse(BufReader::new(File::from(file)), most),
+            Ok(file) => parse(BufReader::new(File::from(file)), max),
         };
         match records {
             Err(error) => {
                 log::warn!("{} can't be read: {error}", self.file());
                 Vec::new()
             }
-            Ok(HotFileRecords { hot, garbage, is_foreign }) => {
+            Ok(HotFileRecords { hot, malformed, is_foreign }) => {
                 if is_foreign {
-                    log::warn!("{} is no file of this version, and is passed over", self.file());
-                } else if garbage > 0 {
-                    log::warn!("{} lines of {} make no sense, and are passed over", garbage, self.file());
+                    log::warn!("{} has an unknown format and is ignored", self.file());
+                } else if malformed > 0 {
+                    log::warn!("{malformed} malformed lines of {} are ignored", self.file());
                 }
                 hot
             }
@@ -111,7 +116,7 @@ impl Inner {
         temporary.keep(FILE.as_bytes())
     }
 
-    /// What nobody can clear away does no harm.
+    /// Removes temporary files. One that can't be removed does no harm.
     fn clear_up(&self) {
         let Ok(entries) = fs::Dir::read_from(&self.directory) else { return };
         for entry in entries.flatten().filter(|entry| is_temporary(entry.file_name().to_bytes())) {
@@ -124,19 +129,10 @@ impl Inner {
     }
 }
 
-/// What can't be found out has its error elsewhere.
+/// Whether `path` lies in `root`; false if one of them can't be resolved, which is reported elsewhere.
 fn is_inside(path: &Path, root: &Path) -> bool {
     let inside = path.canonicalize().and_then(|path| Ok(path.starts_with(root.canonicalize()?)));
     inside.unwrap_or(false)
-}
-
-/// Does `job` on a thread of its own: it may wait for a disk, and a stop does not wait for it to the end. None where there is no
-/// thread to be had, or the job panicked.
-pub(crate) async fn aside<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (tell, hear) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("pagecast-state".to_owned());
-    thread.spawn(move || tell.send(job()).is_ok()).ok()?;
-    hear.await.ok()
 }
 
 const FILE: &str = "hot-files";
@@ -153,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_replaces_what_was_and_leaves_nothing_else() {
+    fn a_new_list_replaces_the_old_one_and_leaves_no_other_file() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
         assert_eq!(state.inner.read(9), []);
@@ -165,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_half_written_is_cleared_away_and_the_old_stays() {
+    fn a_temporary_file_left_behind_is_removed_and_the_list_stays() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
         state.inner.write(&[hot("/a")]).unwrap();
@@ -176,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_links_and_fifos_are_no_hot_files_and_no_error() {
+    fn garbage_symlinks_and_fifos_are_no_list_and_no_error() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
         let file = dir.path().join(FILE);
@@ -193,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_directory_is_refused_by_name() {
+    fn a_path_that_is_no_directory_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing");
         let error =

@@ -1,4 +1,4 @@
-//! Which files of a tree globs match.
+//! Finds the files of the document root that globs match.
 
 use crate::config::{Dotfiles, PathGlobs};
 use crate::files::Files;
@@ -7,21 +7,21 @@ use crate::files::directory::{DirectoryQuery, EntryKind, read};
 use crate::files::recency::FileParts;
 use crate::http::target::SitePath;
 
-/// The files that were found.
+/// Files that match.
 #[derive(Debug, Default)]
 pub(crate) struct Matches {
     pub(crate) hot: Vec<HotFile>,
-    /// There are more than were asked for, or more names than are looked at.
+    /// There are more than the maximum, or more names than are looked at.
     pub(crate) is_truncated: bool,
-    /// Directories that could not be read.
+    /// Number of directories that could not be read.
     pub(crate) closed: u64,
 }
 
-/// Walks the root for at most `most` files that one of `globs` matches. Blocks.
+/// Finds at most `max` files that one of `globs` matches. Blocks.
 ///
-/// Passed over is what a request could not get either: hidden names, links that lead out. Directories behind links are not
-/// entered, so that the walk ends; their own names lead to the same files.
-pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, most: usize) -> Matches {
+/// Skips files that no request can get: hidden names, and symbolic links out of the root. Symbolic links to directories are not
+/// followed, so that the walk ends; the files are found under their own names.
+pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, max: usize) -> Matches {
     let mut found = Matches::default();
     let mut left = NAMES_MAX;
     let mut directories = vec![SitePath::root()];
@@ -39,7 +39,7 @@ pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, most
             match entry.kind {
                 EntryKind::Directory if !entry.is_link => directories.push(at),
                 EntryKind::File if globs.matches(at.as_bytes()) => {
-                    if found.hot.len() >= most {
+                    if found.hot.len() >= max {
                         found.is_truncated = true;
                         return found;
                     }
@@ -53,7 +53,7 @@ pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, most
     found
 }
 
-/// Names that are looked at.
+/// Most names that are looked at.
 const NAMES_MAX: usize = 10_000_000;
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ mod tests {
     use crate::files::{FileSettings, Root};
     use std::os::unix::fs::symlink;
 
-    fn found(globs: &[&str], most: usize) -> (Vec<String>, bool) {
+    fn found(globs: &[&str], max: usize) -> (Vec<String>, bool) {
         let dir = tempfile::tempdir().unwrap();
         for name in ["a/x.js", "a/b/y.js", "z.css", ".git/config.js", "a/.hid.js", "_redirects"] {
             let path = dir.path().join(name);
@@ -77,7 +77,7 @@ mod tests {
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
         let files = Files::new(root, &FileSettings::small(), Rules::new(&Config::default())).unwrap();
         let globs = PathGlobs::new(globs.iter().map(|&glob| glob.to_owned()).collect()).unwrap();
-        let matches = matches(&files, &globs, Dotfiles::Deny, most);
+        let matches = matches(&files, &globs, Dotfiles::Deny, max);
         assert_eq!(matches.closed, 0);
         let mut paths: Vec<_> = matches.hot.iter().map(|hot| hot.path.to_string()).collect();
         paths.sort();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_requested_is_found_once_and_nothing_else() {
+    fn every_file_that_can_be_requested_is_found_once() {
         let all = ["a/b/y.js", "a/x.js", "link.js", "z.css"].map(str::to_owned).to_vec();
         assert_eq!(found(&["**"], 100), (all, false));
         assert_eq!(found(&["/a/*.js", "*.css"], 100).0, ["a/x.js", "z.css"]);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_found_than_were_asked_for() {
+    fn no_more_files_are_found_than_the_maximum() {
         let (paths, is_truncated) = found(&["**"], 2);
         assert_eq!((paths.len(), is_truncated), (2, true));
     }

@@ -51,7 +51,7 @@ pub(super) struct ResponseMeter {
 
 /// The same of all responses of a connection.
 pub(super) struct ConnectionMeter {
-    sheet: Arc<WorkerMetrics>,
+    metrics: Arc<WorkerMetrics>,
     /// Bytes of bodies that frames have taken.
     taken: Cell<u64>,
     /// Bytes in memory of our own that no frame has taken yet.
@@ -153,7 +153,7 @@ impl Buf for BodyChunk {
         let (meter, path) = (&self.meter, self.bytes.path());
         meter.taken.set(meter.taken.get() + count as u64);
         meter.totals.taken.set(meter.totals.taken.get() + count as u64);
-        meter.totals.sheet.sent(path, count);
+        meter.totals.metrics.count_sent(path, count);
         meter.less(count, path);
     }
 }
@@ -226,13 +226,13 @@ impl ResponseMeter {
 }
 
 impl ConnectionMeter {
-    pub(super) fn new(sheet: Arc<WorkerMetrics>) -> Rc<Self> {
+    pub(super) fn new(metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         let (taken, copied, called) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        Rc::new(Self { sheet, taken, copied, called, waiting: RefCell::default() })
+        Rc::new(Self { metrics, taken, copied, called, waiting: RefCell::default() })
     }
 
-    pub(super) fn sheet(&self) -> &Arc<WorkerMetrics> {
-        &self.sheet
+    pub(super) fn metrics(&self) -> &Arc<WorkerMetrics> {
+        &self.metrics
     }
 
     /// Bytes of bodies that frames have taken.
@@ -320,7 +320,7 @@ mod tests {
     use crate::telemetry::metrics::registry::Metrics;
 
     fn totals() -> Rc<ConnectionMeter> {
-        ConnectionMeter::new(Metrics::default().sheet())
+        ConnectionMeter::new(Metrics::default().worker())
     }
 
     /// As much as may be copied at once.

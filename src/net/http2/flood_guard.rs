@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use h2::Reason;
 
+use crate::sys::gcra::{Gcra, Quota, RateClock};
 use crate::telemetry::metrics::http2::ProtocolViolation;
 
 /// Looks at the heads of all frames of one connection (RFC 9113 §4.1), and at next to nothing behind them.
@@ -24,9 +25,11 @@ pub(super) struct FloodGuard {
     frames: u64,
     ended: RecentlyEnded,
     settings: SettingsFrame,
-    resets: FrameAllowance,
+    clock: RateClock,
+    resets: Gcra,
+    resets_allowed: Quota,
     resets_seen: u64,
-    idle_talk: FrameAllowance,
+    idle_talk: Gcra,
 }
 
 /// Why a connection is to end, and with which code.
@@ -63,9 +66,11 @@ impl FloodGuard {
             frames: 0,
             ended: RecentlyEnded::default(),
             settings: SettingsFrame::default(),
-            resets: FrameAllowance::new(u64::from(resets), now),
+            clock: RateClock::new(),
+            resets: Gcra::default(),
+            resets_allowed: Quota::per(PERIOD, resets.into(), resets.into()),
             resets_seen: 0,
-            idle_talk: FrameAllowance::new(IDLE_TALK, now),
+            idle_talk: Gcra::default(),
         }
     }
 
@@ -106,19 +111,20 @@ impl FloodGuard {
     }
 
     /// How much of what may be reset in ten seconds is used up.
-    pub(super) fn recent_resets(&self) -> u64 {
-        self.resets.most - self.resets.left
+    pub(super) fn recent_resets(&self, now: Instant) -> u64 {
+        self.resets_allowed.burst() - self.resets.left(self.clock.at(now), self.resets_allowed)
     }
 
     /// So many bytes of responses have left: who takes much may say much.
     pub(super) fn sent(&mut self, bytes: usize) {
-        self.idle_talk.earn(bytes as u64 / BYTES_PER_FRAME);
+        self.idle_talk.give_back(bytes as u64 / BYTES_PER_FRAME * IDLE_TALK_PERIOD);
     }
 
     /// A stream was reset for what its client did.
     pub(super) fn reset(&mut self, now: Instant) -> Result<(), ConnectionError> {
         self.resets_seen += 1;
-        self.resets.spend(now).ok_or(ConnectionError::RESETS)
+        let now = self.clock.at(now);
+        self.resets.take_one(now, self.resets_allowed).map_err(|_| ConnectionError::RESETS)
     }
 
     /// Streams that were reset, by the client or for what it did.
@@ -166,7 +172,7 @@ impl FloodGuard {
             HEADERS => {
                 self.is_in_block = flags & END_HEADERS == 0;
                 // A request, which has limits of its own.
-                self.idle_talk.earn(FRAMES_PER_REQUEST);
+                self.idle_talk.give_back(FRAMES_PER_REQUEST * IDLE_TALK_PERIOD);
             }
             CONTINUATION => {
                 self.is_in_block &= flags & END_HEADERS == 0;
@@ -179,7 +185,8 @@ impl FloodGuard {
     }
 
     fn talk(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        self.idle_talk.spend(now).ok_or(ConnectionError::FRAMES)
+        let now = self.clock.at(now);
+        self.idle_talk.take_one(now, IDLE_TALK_ALLOWED).map_err(|_| ConnectionError::FRAMES)
     }
 
     /// What of a frame is here may be all of it.
@@ -233,43 +240,6 @@ impl SettingsFrame {
     }
 }
 
-/// What a client may do in ten seconds; it comes back with time.
-#[derive(Debug)]
-struct FrameAllowance {
-    most: u64,
-    left: u64,
-    /// From when on time has not been made up for.
-    since: Instant,
-}
-
-impl FrameAllowance {
-    fn new(most: u64, now: Instant) -> Self {
-        Self { most, left: most, since: now }
-    }
-
-    fn earn(&mut self, number: u64) {
-        self.left = self.left.saturating_add(number).min(self.most);
-    }
-
-    /// None where it is used up.
-    fn spend(&mut self, now: Instant) -> Option<()> {
-        if self.left == 0 {
-            self.refill(now);
-        }
-        self.left = self.left.checked_sub(1)?;
-        Some(())
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let span = now.saturating_duration_since(self.since).as_millis();
-        let gained = u64::try_from(u128::from(self.most) * span / PERIOD.as_millis()).unwrap_or(self.most);
-        if gained > 0 {
-            self.earn(gained);
-            self.since = now;
-        }
-    }
-}
-
 /// What every connection begins with (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -283,6 +253,11 @@ const FRAMES_PER_REQUEST: u64 = 4;
 const BYTES_PER_FRAME: u64 = 512;
 
 const PERIOD: Duration = Duration::from_secs(10);
+
+/// Nanoseconds after which one more of them may be sent.
+const IDLE_TALK_PERIOD: u64 = PERIOD.as_nanos() as u64 / IDLE_TALK;
+
+const IDLE_TALK_ALLOWED: Quota = Quota::new(IDLE_TALK_PERIOD, IDLE_TALK);
 
 /// Streams that are remembered to have ended.
 const ENDED: usize = 64;

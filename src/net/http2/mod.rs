@@ -81,7 +81,7 @@ pub(super) async fn serve<S, B>(
     let shared = Rc::new(ConnectionContext {
         worker: Rc::clone(&worker),
         link: Rc::clone(&link),
-        totals: ConnectionMeter::new(Arc::clone(&worker.sheet)),
+        totals: ConnectionMeter::new(Arc::clone(&worker.metrics)),
         own: Arc::default(),
         client,
         peer,
@@ -90,7 +90,7 @@ pub(super) async fn serve<S, B>(
         paced: Cell::new(0),
         end: Cell::new(ExchangeOutcome::Drained),
     });
-    let counted = CountedConnection::begin(Arc::clone(&worker.sheet));
+    let counted = worker.metrics.http2_connection();
     let mut connection = Http2Connection {
         stage: Stage::Preface(builder(bounds, own).handshake(Io::new(Rc::clone(&link), worker))),
         shared,
@@ -262,7 +262,7 @@ where
     ) {
         if self.is_idle {
             self.is_idle = false;
-            self.place.answers();
+            self.place.set_answering();
             self.looked = self.shared.link.borrow().now;
         }
         let mut stream: LocalBoxFuture<'static, OpenStream<S>> =
@@ -274,11 +274,11 @@ where
     }
 
     fn count(&mut self) {
-        let watch = &self.shared.link.borrow().watch;
-        self.counted.stands(ConnectionState {
+        let link = self.shared.link.borrow();
+        self.counted.update(ConnectionState {
             streams: (self.streams.len() + self.settling.len()) as u64,
-            resets: watch.resets(),
-            recent_resets: watch.recent_resets(),
+            resets: link.watch.resets(),
+            recent_resets: link.watch.recent_resets(link.now),
         });
     }
 
@@ -297,7 +297,7 @@ where
         let framing = pushed.saturating_sub(self.shared.totals.taken());
         let more = framing.saturating_sub(self.framing);
         self.framing = framing.max(self.framing);
-        self.shared.totals.sheet().sent(SendPath::Heap, usize::try_from(more).unwrap_or(usize::MAX));
+        self.shared.totals.metrics().count_sent(SendPath::Heap, usize::try_from(more).unwrap_or(usize::MAX));
     }
 
     /// So many bytes have left in this turn, and the socket took all there was, or not.
@@ -389,7 +389,7 @@ where
         }
         if is_head_late {
             log::debug!("{}: the connection ends: {NOT_WHOLE}", self.who());
-            self.shared.worker.sheet.refused_head(RejectedHead::TooSlow);
+            self.shared.worker.metrics.count_rejected_head(RejectedHead::TooSlow);
             self.say_goodbye(Reason::ENHANCE_YOUR_CALM);
             return None;
         }
@@ -435,7 +435,7 @@ where
     /// No stream is open.
     fn idle(&mut self, cx: &mut Context<'_>, is_reading: bool) {
         if is_reading {
-            self.place.reads();
+            self.place.set_reading();
         } else {
             self.shared.link.borrow_mut().release();
             self.place.waits(cx, self.idle_since);
@@ -489,8 +489,8 @@ where
     }
 
     fn note_breach(&self, breach: ProtocolViolation, why: &str) {
-        self.counted.breach(breach);
-        self.shared.worker.guard.note_refused_frames(&self.who(), why);
+        self.counted.count_violation(breach);
+        self.shared.worker.guard.count_refused_frames(&self.who(), why);
     }
 
     fn who(&self) -> String {
@@ -508,7 +508,7 @@ fn ready_or_full(sent: Poll<std::io::Result<()>>) -> std::io::Result<bool> {
 
 /// Reads on until the client has heard the last frames, or its time is up: closing now could destroy them.
 async fn linger<S>(shared: &ConnectionContext<S>, place: &WorkerRegistration<S>) {
-    place.reads();
+    place.set_reading();
     let mut deadline = Deadline::after(Instant::now(), shared.worker.bounds().linger_timeout);
     let mut room = LINGER_BYTES;
     poll_fn(|cx| {

@@ -37,7 +37,7 @@ use crate::net::prerendered::PacedResponse;
 use crate::net::request_log;
 use crate::net::send::SendError;
 use crate::net::worker::Worker;
-use crate::sys::rate_bucket::RateBucket;
+use crate::sys::gcra::AtomicGcra;
 use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
 use crate::telemetry::metrics::transfers::{ListedTransfer, TransferStart};
@@ -48,7 +48,7 @@ pub(super) struct ConnectionContext<S> {
     pub(super) link: Rc<RefCell<FrameIo>>,
     pub(super) totals: Rc<ConnectionMeter>,
     /// The connection's bucket, for all of its responses.
-    pub(super) own: Arc<RateBucket>,
+    pub(super) own: Arc<AtomicGcra>,
     pub(super) client: ClientKey,
     pub(super) peer: Option<SocketAddr>,
     pub(super) carriage: TransportInfo,
@@ -109,12 +109,12 @@ impl<S> OpenStream<S> {
 
     /// What is noted of it for the log, if anything.
     fn noted(&mut self) -> Option<&mut AccessLogRecord> {
-        self.exchange.note.get_mut().as_deref_mut()
+        self.exchange.record.get_mut().as_deref_mut()
     }
 
     fn note_wait(&mut self, waits: WaitReason) {
         if let Some(note) = self.noted() {
-            note.waits(Instant::now(), waits.noted());
+            note.set_wait(Instant::now(), waits.noted());
         }
     }
 
@@ -129,12 +129,12 @@ impl<S> OpenStream<S> {
     fn show(&mut self, client: ClientKey, source: &BodySource) {
         let sent = self.meter.taken();
         match &mut self.shown {
-            Some(shown) => shown.has_sent(sent),
+            Some(shown) => shown.set_sent(sent),
             None => {
                 let Exchange { began: at, protocol, .. } = self.exchange;
                 let total = source.left().checked_add(sent).filter(|total| *total < u64::MAX);
                 let begun = TransferStart { client, path: source.file().cloned(), total, at, protocol };
-                self.shown = Some(self.shared.totals.sheet().transfers.enter(begun, sent));
+                self.shown = Some(self.shared.totals.metrics().transfers.add(begun, sent));
             }
         }
     }
@@ -154,7 +154,7 @@ impl<S> Drop for OpenStream<S> {
     fn drop(&mut self) {
         let outcome = self.outcome.unwrap_or(self.shared.end.get());
         self.exchange.sent = self.meter.taken();
-        self.shared.totals.sheet().end(&self.exchange, outcome, Instant::now());
+        self.shared.totals.metrics().end(&self.exchange, outcome, Instant::now());
     }
 }
 
@@ -282,7 +282,7 @@ where
         if let Some(note) = &mut note {
             note.tls = self.shared.link.borrow().socket.tls_facts();
         }
-        self.open.exchange.note.set(note);
+        self.open.exchange.record.set(note);
     }
 
     /// The client may send its body, which is read past.
@@ -308,7 +308,7 @@ where
     async fn respond_with(&mut self, mut response: Response<BoxBody>) -> Result<(), ExchangeOutcome> {
         let worker = Rc::clone(&self.shared.worker);
         let pass =
-            if worker.guard.asks() { response.extensions_mut().remove::<RequestPermit>() } else { None };
+            if worker.guard.is_active() { response.extensions_mut().remove::<RequestPermit>() } else { None };
         self.client = pass.as_ref().map_or(self.shared.client, |pass| pass.key);
         let pacer = self.pacer(&response, pass.as_ref());
         let now = self.shared.link.borrow().now;
@@ -326,7 +326,7 @@ where
             // Nothing has left: what the disk did not give is told.
             self.tell(&cut, &source);
             if let Some(note) = self.open.noted() {
-                note.forget_response();
+                note.clear_response();
             }
             let refused = refusal_of(&cut).ok_or_else(|| self.reset(Reason::INTERNAL_ERROR))?;
             let OutgoingResponse { head, content } = outgoing(refusal(refused), self.is_head, &worker, now);

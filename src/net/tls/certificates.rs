@@ -95,7 +95,7 @@ impl CertificateFiles {
     /// # Errors
     /// The files that can't be read.
     pub(crate) fn read(config: &Config) -> Result<Option<Self>, Vec<ConfigError>> {
-        let (Some(chains), Some(keys)) = (config.tls_cert.given(), config.tls_key.given()) else {
+        let (Some(chains), Some(keys)) = (config.tls.tls_cert.given(), config.tls.tls_key.given()) else {
             return Ok(None);
         };
         let mut errors = Vec::new();

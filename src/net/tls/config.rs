@@ -62,7 +62,7 @@ impl Tls {
     /// Where the system has no random numbers for the keys of tickets.
     pub(crate) fn new(config: &Config, certificates: Certificates) -> io::Result<Self> {
         let current = Arc::new(CurrentCertificates(ArcSwap::from_pointee(certificates)));
-        let at_once = config.tls_handshakes.as_usize();
+        let at_once = config.tls.tls_handshakes.as_usize();
         let inner = Inner {
             config: Arc::new(server_config(config, &current)?),
             current,
@@ -132,7 +132,7 @@ impl Tls {
 /// Every worker's sessions are resumed by every other one: tickets hold all that a session needs, and their keys are shared and
 /// changed every few hours. Requests before the end of a handshake (0-RTT) are never taken: who hears them can repeat them.
 fn server_config(config: &Config, current: &Arc<CurrentCertificates>) -> io::Result<ServerConfig> {
-    let versions = match config.tls_min_version {
+    let versions = match config.tls.tls_min_version {
         TlsVersion::V12 => &[&TLS13, &TLS12][..],
         TlsVersion::V13 => &[&TLS13],
     };
@@ -144,7 +144,7 @@ fn server_config(config: &Config, current: &Arc<CurrentCertificates>) -> io::Res
     server.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
     server.session_storage = Arc::new(NoServerSessionStorage {});
     // The first that the client offers as well is taken.
-    let http2 = config.http2.is_on().then_some(ALPN_HTTP2);
+    let http2 = config.http2.http2.is_on().then_some(ALPN_HTTP2);
     server.alpn_protocols = http2.into_iter().chain([ALPN_HTTP11]).map(<[u8]>::to_vec).collect();
     Ok(server)
 }

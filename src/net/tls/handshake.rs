@@ -43,7 +43,9 @@ pub(in crate::net) async fn shake_hands<S>(
     let deadline = Deadline::after(since, place.worker().bounds().tls_handshake_timeout);
     let has_spoken = !input.is_empty();
     let mut client = HandshakePeer { socket: &mut *socket, input, has_spoken, place, since, deadline };
+    place.set_handshaking(true);
     let outcome = client.agree(tls).await;
+    place.set_handshaking(false);
     match &outcome {
         Ok(_) => tls.count_handshake(),
         // Whoever looks whether the port is open wants no session.

@@ -1,10 +1,10 @@
-//! Moments of the monotonic clock as times of day, in UTC. Each second is rendered once.
+//! Converts monotonic time to UTC text. Each second is formatted once.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-/// What both clocks said at one moment, and the second that was rendered last.
+/// A pair of monotonic and wall-clock time, and the second formatted last.
 pub(super) struct Clock {
     pattern: &'static str,
     moment: Instant,
@@ -14,7 +14,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Renders seconds by `pattern`, as strftime(3) does.
+    /// Creates a clock that formats seconds by a strftime(3) `pattern`.
     pub(super) fn new(pattern: &'static str) -> Self {
         Self {
             pattern,
@@ -25,12 +25,12 @@ impl Clock {
         }
     }
 
-    /// Looks at both clocks: the wall clock may have been set.
+    /// Reads both clocks again, because the wall clock may have been set.
     pub(super) fn set(&mut self) {
         (self.moment, self.wall) = (Instant::now(), SystemTime::now());
     }
 
-    /// The second of `moment`, and the milliseconds that have passed since it began.
+    /// Formats the second of `moment` and returns it with its milliseconds.
     pub(super) fn at(&mut self, moment: Instant) -> (&str, u32) {
         let wall = match moment.checked_duration_since(self.moment) {
             Some(after) => self.wall.checked_add(after),
@@ -47,10 +47,10 @@ impl Clock {
     }
 }
 
-/// RFC 3339 §5.6, but for the fraction and the zone.
+/// RFC 3339 §5.6 without fraction and zone.
 pub(super) const RFC_3339: &str = "%Y-%m-%dT%H:%M:%S";
 
-/// As in the common log format.
+/// Time in the common log format.
 pub(super) const COMMON: &str = "%d/%b/%Y:%H:%M:%S +0000";
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_told_as_times_of_day() {
+    fn moments_are_formatted_as_utc() {
         let moment = Instant::now();
         let wall = UNIX_EPOCH + Duration::from_millis(1_790_000_000_007);
         for (pattern, after_ms, expected) in [

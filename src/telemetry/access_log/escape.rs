@@ -1,9 +1,9 @@
-//! Text that others sent, so that it can neither end the line nor the string that it stands in, nor move what stands around it.
+//! Escapes text from clients so that it can't end the line or the string around it, or change the direction of text.
 
-/// Appends `text` as the inside of a string of JSON (RFC 8259 §7). Bytes that are no UTF-8 are written as `\xHH`, so that
-/// what was sent is not lost: two backslashes in the JSON, one in the string.
+/// Appends `text` as the content of a JSON string (RFC 8259 §7). Bytes that are not UTF-8 are written as `\xHH`, so that
+/// nothing is lost: two backslashes in the JSON, one in the string.
 ///
-/// Beside what JSON demands, these are escaped: DEL, C1 controls, line and paragraph separators, marks that reorder text.
+/// Escapes more than JSON requires: DEL, C1 controls, line and paragraph separators, bidirectional marks.
 pub(crate) fn json(out: &mut Vec<u8>, text: &[u8]) {
     if text.iter().all(|byte| is_plain(*byte)) {
         return out.extend_from_slice(text);
@@ -19,8 +19,8 @@ pub(crate) fn json(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Appends `text` as it stands in a quoted field of the combined format: whatever is no visible character of ASCII or a
-/// space, quotes and backslashes are written as `\xHH`.
+/// Appends `text` as the content of a quoted field of the combined format: quotes, backslashes and everything but visible
+/// ASCII and space are written as `\xHH`.
 pub(crate) fn combined(out: &mut Vec<u8>, text: &[u8]) {
     for byte in text {
         if is_plain(*byte) {
@@ -32,7 +32,7 @@ pub(crate) fn combined(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Whether the byte stands for itself in both.
+/// True if neither format escapes the byte.
 fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
@@ -44,8 +44,8 @@ fn json_character(out: &mut Vec<u8>, character: char) {
         '\n' => out.extend_from_slice(b"\\n"),
         '\r' => out.extend_from_slice(b"\\r"),
         '\t' => out.extend_from_slice(b"\\t"),
-        _ if character.is_control() || moves_text(character) => {
-            // All of them are in the first plane, so that one escape is enough.
+        _ if character.is_control() || is_format_control(character) => {
+            // All of them are in the basic plane, so one escape is enough.
             out.extend_from_slice(b"\\u");
             let code = u32::from(character);
             for byte in [code >> 8, code] {
@@ -56,8 +56,8 @@ fn json_character(out: &mut Vec<u8>, character: char) {
     }
 }
 
-/// Whether it ends a line for some readers, or changes the direction of the text around it.
-fn moves_text(character: char) -> bool {
+/// True for characters that some readers take for the end of a line, or that change the direction of text.
+fn is_format_control(character: char) -> bool {
     matches!(
         character,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_escaped_so_that_it_stays_in_its_place() {
+    fn text_is_escaped() {
         for (text, in_json, in_combined) in [
             (&b"plain text"[..], "plain text", "plain text"),
             (b"a\"b", "a\\\"b", "a\\x22b"),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_of_two_bytes_becomes_a_string_that_a_parser_of_json_takes() {
+    fn any_two_bytes_become_a_valid_json_string() {
         for pair in 0..=u16::MAX {
             let mut out = b"\"".to_vec();
             json(&mut out, &pair.to_be_bytes());

@@ -1,4 +1,4 @@
-//! A line of the access log as an object of JSON. What each field says: docs/access-log.md.
+//! Access-log line as a JSON object. Fields: docs/access-log.md.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::telemetry::access_log::record::{
 };
 
 /// Appends the line.
-pub(super) fn write(out: &mut Vec<u8>, note: &AccessLogRecord, ended: &EndedExchange, clock: &mut Clock) {
+pub(super) fn write(out: &mut Vec<u8>, record: &AccessLogRecord, ended: &EndedExchange, clock: &mut Clock) {
     let (second, millis) = clock.at(ended.at);
     out.extend_from_slice(b"{\"time\":\"");
     out.extend_from_slice(second.as_bytes());
@@ -19,13 +19,13 @@ pub(super) fn write(out: &mut Vec<u8>, note: &AccessLogRecord, ended: &EndedExch
     push_padded(out, u64::from(millis), 3);
     out.extend_from_slice(b"Z\"");
     let mut object = Object(out);
-    object.part(note, "id", LogField::Id);
-    object.client(note);
-    object.part(note, "method", LogField::Method);
-    object.part(note, "target", LogField::Target);
-    object.part(note, "line", LogField::Line);
-    object.part(note, "host", LogField::Host);
-    if note.get(LogField::Line).is_none() {
+    object.field(record, "id", LogField::Id);
+    object.client(record);
+    object.field(record, "method", LogField::Method);
+    object.field(record, "target", LogField::Target);
+    object.field(record, "line", LogField::Line);
+    object.field(record, "host", LogField::Host);
+    if record.get(LogField::Line).is_none() {
         object.name("protocol");
         object.0.extend_from_slice(b"\"HTTP/");
         object.0.extend_from_slice(ended.protocol.name().as_bytes());
@@ -33,46 +33,46 @@ pub(super) fn write(out: &mut Vec<u8>, note: &AccessLogRecord, ended: &EndedExch
     }
     object.name("status");
     push_decimal(object.0, u64::from(ended.status));
-    object.part(note, "range", LogField::Range);
-    object.sent_range(note, ended);
-    let content = ended.sent.saturating_sub(note.frame_bytes);
-    let cold = note.cold_bytes.min(content);
+    object.field(record, "range", LogField::Range);
+    object.sent_range(record, ended);
+    let content = ended.sent.saturating_sub(record.frame_bytes);
+    let cold = record.cold_bytes.min(content);
     object.number("bytes", content);
     object.number("bytes_sent", ended.sent);
     object.seconds("duration", ended.took);
     if let Some(first_byte) = ended.first_byte {
         object.seconds("ttfb", first_byte);
     }
-    if let Some(cached) = note.cached {
-        object.text("cache", word(cached).as_bytes());
+    if let Some(cached) = record.cached {
+        object.text("cache", cache_name(cached).as_bytes());
     }
     object.number("cold_bytes", cold);
     object.number("resident_bytes", content - cold);
-    object.seconds("lookup", note.lookup);
-    object.seconds("wait_disk", note.waited(WaitKind::Disk));
-    object.seconds("wait_client", note.waited(WaitKind::Client));
-    object.seconds("wait_throttle", note.waited(WaitKind::Throttle));
-    if let Some(etag) = note.get(LogField::Etag) {
+    object.seconds("lookup", record.lookup);
+    object.seconds("wait_disk", record.waited(WaitKind::Disk));
+    object.seconds("wait_client", record.waited(WaitKind::Client));
+    object.seconds("wait_throttle", record.waited(WaitKind::Throttle));
+    if let Some(etag) = record.get(LogField::Etag) {
         object.version(etag);
     }
-    object.part(note, "coding", LogField::Coding);
+    object.field(record, "coding", LogField::ContentEncoding);
     object.text("outcome", ended.outcome.name().as_bytes());
-    object.part(note, "referer", LogField::Referer);
-    object.part(note, "user_agent", LogField::UserAgent);
-    if let Some(tls) = &note.tls {
+    object.field(record, "referer", LogField::Referer);
+    object.field(record, "user_agent", LogField::UserAgent);
+    if let Some(tls) = &record.tls {
         object.tls(tls);
     }
     if ended.sample > 1 {
         object.number("sample", ended.sample);
     }
-    if note.is_cut {
+    if record.is_truncated {
         object.name("truncated");
         object.0.extend_from_slice(b"true");
     }
     out.extend_from_slice(b"}\n");
 }
 
-/// An object that has members already.
+/// A JSON object that already has members.
 struct Object<'a>(&'a mut Vec<u8>);
 
 impl Object<'_> {
@@ -89,8 +89,8 @@ impl Object<'_> {
         self.0.push(b'"');
     }
 
-    fn part(&mut self, note: &AccessLogRecord, name: &str, part: LogField) {
-        if let Some(text) = note.get(part) {
+    fn field(&mut self, record: &AccessLogRecord, name: &str, field: LogField) {
+        if let Some(text) = record.get(field) {
             self.text(name, text);
         }
     }
@@ -100,7 +100,7 @@ impl Object<'_> {
         push_decimal(self.0, number);
     }
 
-    /// Seconds with six digits behind the point.
+    /// Adds seconds with six decimal places.
     fn seconds(&mut self, name: &str, duration: Duration) {
         self.name(name);
         push_decimal(self.0, duration.as_secs());
@@ -108,10 +108,10 @@ impl Object<'_> {
         push_padded(self.0, u64::from(duration.subsec_micros()), 6);
     }
 
-    fn client(&mut self, note: &AccessLogRecord) {
-        let peer = note.peer.map(|peer| peer.ip());
-        self.address("client", note.client);
-        if note.client != peer {
+    fn client(&mut self, record: &AccessLogRecord) {
+        let peer = record.peer.map(|peer| peer.ip());
+        self.address("client", record.client);
+        if record.client != peer {
             self.address("peer", peer);
         }
     }
@@ -121,15 +121,15 @@ impl Object<'_> {
         self.text(name, text.as_bytes());
     }
 
-    fn sent_range(&mut self, note: &AccessLogRecord, ended: &EndedExchange) {
-        match note.get(LogField::ContentRange) {
+    fn sent_range(&mut self, record: &AccessLogRecord, ended: &EndedExchange) {
+        match record.get(LogField::ContentRange) {
             Some(range) => self.text("content_range", range),
             None if ended.status == 206 => self.text("content_range", b"multipart/byteranges"),
             None => {}
         }
     }
 
-    /// An entity-tag without its quotes (RFC 9110 §8.8.3).
+    /// Adds an entity tag without its quotes (RFC 9110 §8.8.3).
     fn version(&mut self, etag: &[u8]) {
         let (is_weak, quoted) = match etag.strip_prefix(b"W/") {
             Some(quoted) => (true, quoted),
@@ -155,7 +155,7 @@ impl Object<'_> {
     }
 }
 
-/// A number as its last `width` digits, zeros in front.
+/// Appends the last `width` digits of `number`, zero-padded.
 fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
     let mut digits = [b'0'; 6];
     let mut rest = number;
@@ -166,7 +166,7 @@ fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
     out.extend_from_slice(digits.get(digits.len() - width.min(digits.len())..).unwrap_or_default());
 }
 
-fn word(cached: CacheResult) -> &'static str {
+fn cache_name(cached: CacheResult) -> &'static str {
     match cached {
         CacheResult::Hit => "hit",
         CacheResult::Revalidated => "revalidated",
@@ -184,27 +184,27 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    fn line(note: &AccessLogRecord) -> Value {
+    fn line(record: &AccessLogRecord) -> Value {
         let mut out = Vec::new();
-        write(&mut out, note, note.ended.as_ref().unwrap(), &mut Clock::new(RFC_3339));
+        write(&mut out, record, record.ended.as_ref().unwrap(), &mut Clock::new(RFC_3339));
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         serde_json::from_slice(&out).unwrap()
     }
 
-    fn ended(mut note: AccessLogRecord, status: u16, sent: u64) -> AccessLogRecord {
+    fn ended(mut record: AccessLogRecord, status: u16, sent: u64) -> AccessLogRecord {
         let began = Instant::now();
         let at = |micros| began + Duration::from_micros(micros);
         let exchange = Exchange { status, sent, ..Exchange::new(began, None, Protocol::Http11) };
         let exchange = Exchange { first_byte: Some(at(42)), ..exchange };
-        note.waits(at(100), Some(WaitKind::Client));
-        note.end(exchange.ended(ExchangeOutcome::Complete, at(2_000_107)));
-        note
+        record.set_wait(at(100), Some(WaitKind::Client));
+        record.end(exchange.ended(ExchangeOutcome::Complete, at(2_000_107)));
+        record
     }
 
     #[test]
-    fn all_that_is_known_is_in_the_line() {
-        let mut note = AccessLogRecord::new(Some("10.0.0.1:4711".parse().unwrap()));
-        for (part, text) in [
+    fn a_line_has_all_known_fields() {
+        let mut record = AccessLogRecord::new(Some("10.0.0.1:4711".parse().unwrap()));
+        for (field, text) in [
             (LogField::Id, "abc"),
             (LogField::Method, "GET"),
             (LogField::Target, "/a?b"),
@@ -213,23 +213,23 @@ mod tests {
             (LogField::Referer, ""),
             (LogField::UserAgent, "curl \"8\""),
             (LogField::Etag, "W/\"v1\""),
-            (LogField::Coding, "br"),
+            (LogField::ContentEncoding, "br"),
             (LogField::ContentRange, "bytes 0-1/9"),
         ] {
-            note.put(part, text.as_bytes());
+            record.put(field, text.as_bytes());
         }
-        note.client = "2001:db8::7".parse().ok();
-        note.cached = Some(CacheResult::Miss);
-        (note.frame_bytes, note.cold_bytes) = (100, 5);
-        note.lookup = Duration::from_micros(30);
-        note.tls = Some(Arc::new(TlsFacts {
+        record.client = "2001:db8::7".parse().ok();
+        record.cached = Some(CacheResult::Miss);
+        (record.frame_bytes, record.cold_bytes) = (100, 5);
+        record.lookup = Duration::from_micros(30);
+        record.tls = Some(Arc::new(TlsFacts {
             version: "TLSv1.3",
             cipher: "C".into(),
             server_name: Some("x.test".into()),
         }));
-        let mut note = ended(note, 206, 107);
-        note.ended.as_mut().unwrap().sample = 10;
-        let mut line = line(&note);
+        let mut record = ended(record, 206, 107);
+        record.ended.as_mut().unwrap().sample = 10;
+        let mut line = line(&record);
         let time = line["time"].take();
         let time = time.as_str().unwrap();
         assert_eq!(time.len(), 24, "{time}");
@@ -246,12 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_left_out() {
-        let mut note = AccessLogRecord::new(None);
-        note.put(LogField::Id, b"abc");
-        note.put(LogField::Line, b"\x16\x03");
-        note.is_cut = true;
-        let line = line(&ended(note, 400, 0));
+    fn unknown_fields_are_absent() {
+        let mut record = AccessLogRecord::new(None);
+        record.put(LogField::Id, b"abc");
+        record.put(LogField::Line, b"\x16\x03");
+        record.is_truncated = true;
+        let line = line(&ended(record, 400, 0));
         let names: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
         for absent in ["peer", "method", "target", "host", "protocol", "version", "cache", "tls", "sample"] {
             assert!(!names.contains(&absent), "{absent}");

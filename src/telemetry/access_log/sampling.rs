@@ -1,4 +1,4 @@
-//! Which requests have a line: one of so many, and all that failed or were slow.
+//! Sampling of the access log: one of N requests, and all that failed or were slow.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::telemetry::access_log::record::{AccessLogRecord, LogField};
 
-/// What is sampled. Changes under way.
+/// Sampling rules. A reload may change them.
 pub(super) struct Sampling {
     one_of: AtomicU64,
-    /// In nanoseconds.
+    /// Duration in nanoseconds from which a request is always logged.
     slow_from: AtomicU64,
 }
 
@@ -22,21 +22,22 @@ impl Sampling {
 
     pub(super) fn set(&self, config: &Config) {
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let slow_from = config.access_log_slow.given().map_or(u64::MAX, |slow| nanoseconds(slow.get()));
-        self.one_of.store(config.access_log_sample.get(), Ordering::Relaxed);
+        let slow_from =
+            config.logging.access_log_slow.given().map_or(u64::MAX, |slow| nanoseconds(slow.get()));
+        self.one_of.store(config.logging.access_log_sample.get(), Ordering::Relaxed);
         self.slow_from.store(slow_from, Ordering::Relaxed);
     }
 
-    /// Whether the request has a line, which then says for how many it stands. The request's id decides, so that whoever
-    /// samples by it elsewhere has the same requests.
-    pub(super) fn takes(&self, note: &mut AccessLogRecord) -> bool {
+    /// Decides whether the request is logged, and sets for how many requests its line stands. The request id decides, so
+    /// that other systems that sample by it select the same requests.
+    pub(super) fn takes(&self, record: &mut AccessLogRecord) -> bool {
         let one_of = self.one_of.load(Ordering::Relaxed);
         if one_of <= 1 {
             return true;
         }
         let slow_from = Duration::from_nanos(self.slow_from.load(Ordering::Relaxed));
-        let is_chosen = hash(note.get(LogField::Id).unwrap_or_default()).is_multiple_of(one_of);
-        let Some(ended) = &mut note.ended else { return false };
+        let is_chosen = hash(record.get(LogField::Id).unwrap_or_default()).is_multiple_of(one_of);
+        let Some(ended) = &mut record.ended else { return false };
         if ended.is_failure() || ended.took >= slow_from {
             return true;
         }
@@ -45,7 +46,7 @@ impl Sampling {
     }
 }
 
-/// FNV-1a and a last mix, so that ids that count up are spread as well: the same in every process.
+/// FNV-1a with a final mix, so that sequential ids are spread too. The same in every process.
 fn hash(id: &[u8]) -> u64 {
     let hash = id.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -57,7 +58,7 @@ fn hash(id: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Count, DurationSetting, Toggle};
+    use crate::config::{Count, DurationSetting, LoggingGroup, Toggle};
     use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
     use std::time::Instant;
 
@@ -68,20 +69,28 @@ mod tests {
         outcome: ExchangeOutcome,
         took_ms: u64,
     ) -> Option<u64> {
-        let (mut note, now) = (AccessLogRecord::new(None), Instant::now());
-        note.put(LogField::Id, id.as_bytes());
+        let (mut record, now) = (AccessLogRecord::new(None), Instant::now());
+        record.put(LogField::Id, id.as_bytes());
         let exchange = Exchange { status, ..Exchange::new(now, None, Protocol::Http11) };
-        note.end(exchange.ended(outcome, now + Duration::from_millis(took_ms)));
-        sampling.takes(&mut note).then(|| note.ended.map_or(0, |ended| ended.sample))
+        record.end(exchange.ended(outcome, now + Duration::from_millis(took_ms)));
+        sampling.takes(&mut record).then(|| record.ended.map_or(0, |ended| ended.sample))
     }
 
     fn config(one_of: u64, slow: Option<u64>) -> Config {
         let slow = slow.map_or(Toggle::Off, |ms| Toggle::Given(DurationSetting::millis(ms)));
-        Config { access_log_sample: Count::of(one_of), access_log_slow: slow, ..Config::default() }
+        Config {
+            logging: LoggingGroup {
+                access_log_sample: Count::of(one_of),
+                access_log_slow: slow,
+                ..LoggingGroup::default()
+            }
+            .into(),
+            ..Config::default()
+        }
     }
 
     #[test]
-    fn one_of_so_many_is_taken_whatever_the_ids_look_like() {
+    fn one_of_n_is_logged_whatever_the_ids_look_like() {
         let sampling = Sampling::new(&config(10, None));
         for pattern in ["", "request-", "4bf92f3577b34da6a3ce929d0e0e4736-"] {
             let took = |number: &u32| {
@@ -94,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_and_slow_ones_are_always_taken_and_stand_for_themselves() {
+    fn failures_and_slow_requests_are_always_logged_with_a_sample_of_one() {
         let sampling = Sampling::new(&config(1_000_000, Some(50)));
         for (status, outcome, took_ms, expected) in [
             (200, ExchangeOutcome::Complete, 49, None),

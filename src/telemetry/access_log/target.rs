@@ -1,4 +1,4 @@
-//! Where lines go: whole lines, as many as there are in one write, so that two processes may write to the same file.
+//! Targets of the access log. Lines are written whole, many per call, so that two processes may append to one file.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::config::LogTarget;
 
-/// An open target.
+/// An open target of the log.
 #[derive(Debug)]
 pub(crate) enum OpenTarget {
     Off,
@@ -20,46 +20,45 @@ pub(crate) enum OpenTarget {
     File(LogFile),
 }
 
-/// An open file, to whose end lines are appended.
+/// An open file to which lines are appended.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     path: PathBuf,
     file: File,
-    /// What may be written at once and still be one piece; none is no bound.
+    /// Most bytes that one call writes without being split. `None`: no limit.
     piece: Option<usize>,
-    /// The last write broke off within a line.
+    /// The last write ended inside a line.
     is_torn: bool,
 }
 
-/// What came of a write.
+/// Result of a write.
 #[derive(Debug, Default)]
 pub(crate) struct WriteResult {
-    /// Lines that are there whole.
+    /// Lines written completely.
     pub(super) lines: u64,
-    /// Lines that are not, and why.
+    /// Lines not written, and the error.
     pub(super) failed: Option<(u64, io::Error)>,
 }
 
 impl OpenTarget {
-    /// Opens what `target` names. A file is made where none is, for its owner and to be read by its group. It must not lie in
-    /// `root`, from which files are served. Never waits for somebody who reads a named pipe.
+    /// Opens `target`. A missing file is created with mode 0640. Does not wait for a reader of a named pipe.
     ///
     /// # Errors
-    /// Where it can't be opened: with its path, for the operator.
+    /// If the file can't be opened, or is inside `root`, from which it would be served. The error names the path.
     pub(crate) fn open(target: &LogTarget, root: &Path) -> io::Result<Self> {
         match target {
             LogTarget::Off => Ok(Self::Off),
             LogTarget::Stderr => Ok(Self::Stderr),
             LogTarget::File(path) => {
-                if lies_in(path, root) {
+                if is_inside(path, root) {
                     return Err(io::Error::other(format!(
-                        "the access log {} lies in the root {}, from which it would be served",
+                        "the access log {} is inside the document root {} and would be served",
                         path.display(),
                         root.display()
                     )));
                 }
                 let file = LogFile::open(path).map_err(|error| {
-                    let words = format!("the access log {} can't be written to: {error}", path.display());
+                    let words = format!("can't open the access log {}: {error}", path.display());
                     io::Error::new(error.kind(), words)
                 })?;
                 Ok(Self::File(file))
@@ -67,25 +66,25 @@ impl OpenTarget {
         }
     }
 
-    /// Opens a file anew by its path; true where there is a file. The old one stays where that fails.
+    /// Reopens the file by its path and returns the path. `None` if the target is no file. On failure the old file stays open.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub(super) fn reopen(&mut self) -> io::Result<Option<&Path>> {
         let Self::File(file) = self else { return Ok(None) };
         *file = LogFile::open(&file.path).map_err(|error| {
-            io::Error::new(error.kind(), format!("{} can't be opened anew: {error}", file.path.display()))
+            io::Error::new(error.kind(), format!("can't reopen {}: {error}", file.path.display()))
         })?;
         Ok(Some(&file.path))
     }
 
-    /// Writes `lines`, each with its end. Whoever does not take them is waited for as long as `may_wait` says so.
+    /// Writes `lines`, each ending in a newline. Waits for a slow reader as long as `may_wait` returns true.
     pub(super) fn write(&mut self, lines: &[u8], may_wait: impl Fn() -> bool) -> WriteResult {
         match self {
             Self::Off => WriteResult::default(),
             Self::Stderr => write_pieces(lines, Some(PIPE_PIECE), |piece| {
                 let stderr = io::stderr();
-                // First: who logs to the same place must not wait for a lock behind which nothing moves.
+                // Before the lock: other threads that log to stderr must not wait for a blocked lock.
                 wait_until_writable(stderr.as_fd(), &may_wait)?;
                 stderr.lock().write(piece)
             }),
@@ -99,12 +98,12 @@ impl LogFile {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
         let file = match open(path, flags, mode) {
-            // A named pipe that nobody reads.
+            // A named pipe without a reader.
             Err(Errno::NXIO) => open(path, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty())?,
             file => file?,
         };
         let kind = FileType::from_raw_mode(fs::fstat(&file)?.st_mode);
-        // Held open for reading as well, a pipe outlives those who read it.
+        // A pipe that is also open for reading here survives its readers.
         let file = if kind == FileType::Fifo {
             open(path, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty())?
         } else {
@@ -137,7 +136,7 @@ impl LogFile {
         let was_torn = self.is_torn;
         self.is_torn = last.map_or(was_torn, |last| last != b'\n');
         if was_torn && last.is_some() {
-            // The end of the torn line, which is counted as failed already.
+            // The newline that ends the torn line, which is already counted as failed.
             written.lines = written.lines.saturating_sub(1);
         } else if was_torn && let Some((failed, _)) = &mut written.failed {
             *failed = failed.saturating_sub(1);
@@ -146,7 +145,8 @@ impl LogFile {
     }
 }
 
-/// Writes `lines` by `call`, which takes some of a piece: whole lines of at most `most` bytes together, or one longer line.
+/// Writes `lines` through `call` in pieces: whole lines of at most `most` bytes together, or one longer line. `call` may accept
+/// a part of a piece.
 fn write_pieces(
     lines: &[u8],
     most: Option<usize>,
@@ -174,7 +174,7 @@ fn write_pieces(
     WriteResult { lines: count(lines), failed: None }
 }
 
-/// How many bytes at the front are written at once.
+/// Length of the next piece.
 fn piece(lines: &[u8], most: Option<usize>) -> usize {
     let Some(most) = most.filter(|most| lines.len() > *most) else { return lines.len() };
     let end_before = lines.get(..most).and_then(|front| memchr::memrchr(b'\n', front));
@@ -202,8 +202,8 @@ fn open(path: &Path, flags: OFlags, mode: Mode) -> Result<File, Errno> {
     fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, mode).map(File::from)
 }
 
-/// Whether the directory of `path`, or the file itself where it is there, is in `root`.
-fn lies_in(path: &Path, root: &Path) -> bool {
+/// True if the directory of `path`, or the file itself if it exists, is inside `root`.
+fn is_inside(path: &Path, root: &Path) -> bool {
     let Ok(root) = root.canonicalize() else { return false };
     let directory = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -213,10 +213,10 @@ fn lies_in(path: &Path, root: &Path) -> bool {
     [path, directory].iter().any(|path| path.canonicalize().is_ok_and(|path| path.starts_with(&root)))
 }
 
-/// What a pipe takes in one piece (`PIPE_BUF`), and as much as it has room for when it is writable.
+/// Bytes that a pipe accepts atomically (`PIPE_BUF`), and always has space for when it is writable.
 const PIPE_PIECE: usize = 4096;
 
-/// How often it is asked whether whoever does not take lines is still waited for.
+/// How often `may_wait` is checked while the reader is slow.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
@@ -225,7 +225,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn lines_are_written_whole_and_in_pieces_that_a_pipe_takes_at_once() {
+    fn lines_are_written_whole_in_pieces_that_a_pipe_accepts_atomically() {
         let long = format!("{}\n", "x".repeat(10));
         for (lines, most, expected) in [
             ("a\nb\n", None, vec!["a\nb\n"]),
@@ -246,11 +246,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_in_part_is_gone_on_with_and_what_fails_is_counted_by_lines() {
-        let mut room = 5;
+    fn partial_writes_are_continued_and_failures_are_counted_in_lines() {
+        let mut free = 5;
         let written = write_pieces(b"aa\nbb\ncc\n", None, |piece| {
-            let taken = piece.len().min(room).min(2);
-            room -= taken;
+            let taken = piece.len().min(free).min(2);
+            free -= taken;
             if taken == 0 { Err(Errno::NOSPC.into()) } else { Ok(taken) }
         });
         assert_eq!(written.lines, 1);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_made_for_its_owner_and_group_and_appended_to() {
+    fn a_file_is_created_for_owner_and_group_and_appended_to() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.log");
         let root = tempfile::tempdir().unwrap();
@@ -273,11 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_opened_or_would_be_served_is_refused_with_its_path() {
+    fn a_target_that_cannot_be_opened_or_would_be_served_is_rejected_with_its_path() {
         let root = tempfile::tempdir().unwrap();
         let inside = root.path().join("access.log");
         for (path, words) in [
-            (inside.as_path(), "lies in the root"),
+            (inside.as_path(), "is inside the document root"),
             (Path::new("/nonexistent-directory/a.log"), "No such file or directory"),
             (Path::new("/proc/self"), "directory"),
         ] {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_broke_off_is_ended_before_the_next_one() {
+    fn a_torn_line_is_ended_before_the_next_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.log");
         let mut file = LogFile::open(&path).unwrap();

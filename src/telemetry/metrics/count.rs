@@ -1,8 +1,8 @@
-//! Counts that one thread writes and others read.
+//! Counters that one thread writes and any thread reads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Adds without a lock, since nobody else writes.
+/// Adds `number` without a read-modify-write instruction: only the calling thread writes this counter.
 pub(super) fn add(count: &AtomicU64, number: u64) {
     count.store(count.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
 }

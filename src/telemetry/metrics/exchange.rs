@@ -1,4 +1,4 @@
-//! One request and its response.
+//! One request and its response, from the end of the request head to the last byte sent.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -7,25 +7,25 @@ pub(crate) use super::outcome::{ExchangeOutcome, Protocol};
 use crate::http::method::Method;
 use crate::telemetry::access_log::record::{AccessLogRecord, EndedExchange};
 
-/// An exchange under way (RFC 9110 §3.9).
+/// An HTTP exchange in progress (RFC 9110 §3.9).
 pub(crate) struct Exchange {
-    /// When the request's head was whole.
+    /// When the request head was complete.
     pub(crate) began: Instant,
-    /// When the first bytes of the response were handed to the kernel.
+    /// When the kernel accepted the first bytes of the response.
     pub(crate) first_byte: Option<Instant>,
-    /// None where no request could be made of what came.
+    /// `None` if the request could not be parsed.
     pub(crate) method: Option<Method>,
     pub(crate) protocol: Protocol,
-    /// 0 until there is a response.
+    /// Response status; 0 until there is a response.
     pub(crate) status: u16,
-    /// Bytes of the response that were handed to the kernel, its head included.
+    /// Bytes of the response accepted by the kernel, response head included.
     pub(crate) sent: u64,
-    /// What is noted of it for the log, if anything; taken once it has ended.
-    pub(crate) note: Cell<Option<Box<AccessLogRecord>>>,
+    /// Data for the access log, if the request is logged. Taken when the exchange ends.
+    pub(crate) record: Cell<Option<Box<AccessLogRecord>>>,
 }
 
 impl Exchange {
-    /// What is told of it, once it has ended at `now`.
+    /// Returns the result of the exchange, which ends at `now`.
     pub(crate) fn ended(&self, outcome: ExchangeOutcome, now: Instant) -> EndedExchange {
         EndedExchange {
             at: now,
@@ -39,8 +39,8 @@ impl Exchange {
         }
     }
 
-    /// An exchange that begins now.
+    /// Creates an exchange that started at `began`.
     pub(crate) fn new(began: Instant, method: Option<Method>, protocol: Protocol) -> Self {
-        Self { began, first_byte: None, method, protocol, status: 0, sent: 0, note: Cell::default() }
+        Self { began, first_byte: None, method, protocol, status: 0, sent: 0, record: Cell::default() }
     }
 }

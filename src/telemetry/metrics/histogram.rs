@@ -1,11 +1,11 @@
-//! How long things took, in buckets: from the tenth of a millisecond of a hot file to the hour of a large download.
+//! Duration histograms with fixed buckets from 100 µs (a hot file) to 1 h (a large download).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::count::add;
 
-/// Upper bounds of the buckets, which belong to them, in nanoseconds; one more takes what is longer.
+/// Inclusive upper bounds of the buckets in nanoseconds. One more bucket holds longer durations.
 pub(crate) const BOUNDS: [u64; 22] = [
     100_000,
     250_000,
@@ -33,40 +33,40 @@ pub(crate) const BOUNDS: [u64; 22] = [
 
 const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// Durations as one thread counts them.
+/// Histogram of durations: one counter per bucket, sum in nanoseconds. Any number of readers.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
     counts: [AtomicU64; BUCKETS],
     nanoseconds: AtomicU64,
 }
 
-/// Durations at one moment.
+/// Sum of histograms at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HistogramTotals {
-    /// How many fell into each bucket, and into none before it.
+    /// Durations per bucket (not cumulative).
     pub(crate) counts: [u64; BUCKETS],
-    /// All of them together.
+    /// Sum of all durations.
     pub(crate) nanoseconds: u64,
 }
 
 impl Histogram {
-    /// Counts `took`. By one thread only.
-    pub(crate) fn note(&self, took: Duration) {
+    /// Records a duration. Only one thread may call it.
+    pub(crate) fn record(&self, took: Duration) {
         let nanoseconds = nanoseconds(took);
         let bucket = BOUNDS.iter().position(|bound| nanoseconds <= *bound).unwrap_or(BOUNDS.len());
         add(&self.counts[bucket], 1);
         add(&self.nanoseconds, nanoseconds);
     }
 
-    /// Counts `took`. By any thread.
-    pub(crate) fn note_shared(&self, took: Duration) {
+    /// Records a duration. Any thread may call it.
+    pub(crate) fn record_shared(&self, took: Duration) {
         let nanoseconds = nanoseconds(took);
         let bucket = BOUNDS.partition_point(|bound| *bound < nanoseconds);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
-    /// Adds what was counted to `sum`.
+    /// Adds the counts to `sum`.
     pub(crate) fn add_to(&self, sum: &mut HistogramTotals) {
         for (sum, count) in sum.counts.iter_mut().zip(&self.counts) {
             *sum += count.load(Ordering::Relaxed);
@@ -76,12 +76,12 @@ impl Histogram {
 }
 
 impl HistogramTotals {
-    /// How many there are.
+    /// Number of durations.
     pub(crate) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Those since `earlier`.
+    /// Durations recorded since `earlier`.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let mut counts = self.counts;
         for (count, before) in counts.iter_mut().zip(&earlier.counts) {
@@ -90,8 +90,8 @@ impl HistogramTotals {
         Self { counts, nanoseconds: self.nanoseconds.saturating_sub(earlier.nanoseconds) }
     }
 
-    /// The duration that a share `rank` of them, from 0 to 1, did not exceed, as well as the buckets tell: those of one bucket
-    /// are taken to lie evenly in it. None where there are none.
+    /// Estimates the quantile `rank` (0 to 1), assuming that durations are spread evenly inside a bucket. `None` if there are
+    /// no durations.
     pub(crate) fn quantile(&self, rank: f64) -> Option<Duration> {
         let count = self.count();
         let wanted = (count as f64 * rank.clamp(0.0, 1.0)).max(f64::MIN_POSITIVE);
@@ -120,18 +120,18 @@ mod tests {
     fn of(all: &[Duration]) -> HistogramTotals {
         let (own, shared) = (Histogram::default(), Histogram::default());
         all.iter().for_each(|took| {
-            own.note(*took);
-            shared.note_shared(*took);
+            own.record(*took);
+            shared.record_shared(*took);
         });
         let (mut sum, mut other) = (HistogramTotals::default(), HistogramTotals::default());
         own.add_to(&mut sum);
         shared.add_to(&mut other);
-        assert_eq!(sum, other, "both ways count alike");
+        assert_eq!(sum, other, "both methods count the same");
         sum
     }
 
     #[test]
-    fn a_bound_belongs_to_its_bucket_and_what_is_longer_than_all_has_one() {
+    fn bounds_are_inclusive_and_longer_durations_have_a_bucket_of_their_own() {
         for (nanoseconds, bucket) in [
             (0, 0),
             (100_000, 0),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_lie_evenly_in_their_bucket() {
+    fn quantiles_are_interpolated_inside_a_bucket() {
         assert_eq!(of(&[]).quantile(0.5), None);
         let millis = Duration::from_millis;
         let seen = of(&[[millis(2); 50], [millis(200); 50]].concat());
@@ -157,11 +157,11 @@ mod tests {
         assert_eq!(seen.quantile(1.0), Some(millis(250)));
         assert!(seen.quantile(0.0).is_some_and(|low| low >= millis(1) && low < millis(2)));
         let long = of(&[Duration::from_secs(9000)]);
-        assert_eq!(long.quantile(0.99), Some(Duration::from_secs(3600)), "no more is known");
+        assert_eq!(long.quantile(0.99), Some(Duration::from_secs(3600)), "the highest bound");
     }
 
     #[test]
-    fn what_was_before_is_taken_away() {
+    fn since_subtracts_earlier_durations() {
         let (before, after) = (of(&[Duration::from_secs(1)]), of(&[Duration::from_secs(1); 3]));
         assert_eq!(after.since(&before), of(&[Duration::from_secs(1); 2]));
     }

@@ -1,9 +1,9 @@
-//! What exchanges and bytes are told apart by where they are counted.
+//! Dimensions by which exchanges, rejected request heads and sent bytes are counted.
 
 use super::outcome::{ExchangeOutcome, Protocol};
 use crate::http::method::Method;
 
-/// What ended exchanges are told apart by.
+/// Labels of a completed exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ExchangeKind {
     pub(crate) method: MethodKind,
@@ -12,20 +12,20 @@ pub(crate) struct ExchangeKind {
     pub(crate) outcome: ExchangeOutcome,
 }
 
-/// What methods are told apart for counting: a client may invent as many as it likes.
+/// Methods as they are counted. Few, because clients may invent any number of methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MethodKind {
     Get,
     Head,
     Options,
-    /// Another one, or none that could be read.
+    /// Another method, or a request that could not be parsed.
     Other,
 }
 
-/// The first digit of a status (RFC 9110 §15).
+/// Class of a response status (RFC 9110 §15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StatusClass {
-    /// There was no response.
+    /// No response was sent.
     None,
     Informational,
     Successful,
@@ -34,32 +34,32 @@ pub(crate) enum StatusClass {
     ServerError,
 }
 
-/// Why no request was made of what came.
+/// Why a request head was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RejectedHead {
-    /// It was longer than it may be, or had more fields.
+    /// It exceeded the limit of bytes or of headers.
     TooLarge,
-    /// It did not come in time.
+    /// It did not arrive in time.
     TooSlow,
-    /// It is none that is understood here.
+    /// It is malformed.
     Malformed,
 }
 
-/// How bytes of a response reach the socket.
+/// How response bytes reach the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendPath {
-    /// From memory of our own.
+    /// `write` from the heap.
     Heap,
-    /// By `writev` from a mapping.
+    /// `writev` from a mapped file.
     Writev,
-    /// By `sendfile`.
+    /// `sendfile` from an open file.
     Sendfile,
-    /// Read into memory of our own, and encrypted or framed there.
+    /// Read into a buffer, then encrypted or framed there.
     Copied,
 }
 
 impl ExchangeKind {
-    /// All of them, in the order of their indices.
+    /// All kinds in the order of their indices.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         ExchangeOutcome::ALL.into_iter().flat_map(|outcome| {
             Protocol::ALL.into_iter().flat_map(move |protocol| {

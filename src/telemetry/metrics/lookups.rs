@@ -1,30 +1,30 @@
-//! What one worker's own short cuts led to. It alone writes.
+//! Counters of the path cache that each worker has in front of the shared caches.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::count::add;
 
-/// The counts of one worker.
+/// Path cache counters of one worker, which alone writes them.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerLookups {
     hits: [AtomicU64; 4],
     misses: AtomicU64,
 }
 
-/// What a short cut led to.
+/// What a path cache entry refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PathCacheHit {
     /// A file on the heap.
     Heap,
     /// A mapped file.
     Mapped,
-    /// A file that is never kept.
+    /// A file that no cache keeps.
     Unmapped,
-    /// No file.
+    /// No file: the name is known not to exist, or is redirected.
     Nothing,
 }
 
-/// What all workers' short cuts led to.
+/// Path cache counts of all workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LookupCounts {
     pub(crate) heap: u64,
@@ -35,12 +35,12 @@ pub(crate) struct LookupCounts {
 }
 
 impl WorkerLookups {
-    /// A short cut led there.
+    /// Counts a hit.
     pub(crate) fn hit(&self, hit: PathCacheHit) {
         add(&self.hits[hit as usize], 1);
     }
 
-    /// There was none, or none to be trusted.
+    /// Counts a lookup without an entry, or with an entry that is no longer valid.
     pub(crate) fn miss(&self) {
         add(&self.misses, 1);
     }
@@ -57,7 +57,7 @@ impl WorkerLookups {
 }
 
 impl LookupCounts {
-    /// All that were found.
+    /// Hits of all kinds.
     pub(crate) fn hits(&self) -> u64 {
         self.heap + self.mapped + self.unmapped + self.nothing
     }

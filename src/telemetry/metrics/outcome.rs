@@ -1,6 +1,6 @@
-//! How an exchange came and how it ended.
+//! Protocol and outcome of an exchange.
 
-/// The protocol of a request.
+/// Protocol version of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Http10,
@@ -11,27 +11,27 @@ pub(crate) enum Protocol {
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExchangeOutcome {
-    /// All of the response was handed to the kernel.
+    /// The kernel accepted the whole response.
     Complete,
-    /// The client went before that, or sent what ended the connection.
+    /// The client closed the connection early, or sent data that ended it.
     ClientGone,
-    /// The client took nothing for too long, or did not send what it had announced.
+    /// The client received nothing for too long, or did not send the body it had announced.
     Stalled,
-    /// The client took too little while connections ran short.
+    /// The client received too slowly while free connections were short.
     TooSlow,
-    /// The file was not what it had been.
+    /// The file changed while it was sent.
     Changed,
-    /// The disk did not give what was to be sent.
+    /// The disk failed.
     Failed,
-    /// The server ended before that.
+    /// The server stopped before the response was complete.
     Drained,
 }
 
 impl Protocol {
-    /// All of them.
+    /// All variants, in the order of their discriminants.
     pub(crate) const ALL: [Self; 3] = [Self::Http10, Self::Http11, Self::Http2];
 
-    /// Its version, as it is told.
+    /// Version number, as in labels and logs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Http10 => "1.0",
@@ -42,7 +42,7 @@ impl Protocol {
 }
 
 impl ExchangeOutcome {
-    /// All of them.
+    /// All variants, in the order of their discriminants.
     pub(crate) const ALL: [Self; 7] = [
         Self::Complete,
         Self::ClientGone,
@@ -53,7 +53,7 @@ impl ExchangeOutcome {
         Self::Drained,
     ];
 
-    /// Its name among counts.
+    /// Name in labels and logs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Complete => "complete",

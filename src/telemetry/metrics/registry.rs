@@ -1,18 +1,4 @@
-//! What becomes of each request: counted on every worker by itself, added up by whoever asks.
-//!
-//! | room        | what it knows                                            |
-//! |-------------|----------------------------------------------------------|
-//! | `exchange`  | one request and its response, from beginning to end      |
-//! | `outcome`   | how it came and how it ended                             |
-//! | `note`      | what is noted of a request for the log                   |
-//! | `sheet`     | what one worker has counted                              |
-//! | `kind`      | what is told apart where it is counted                   |
-//! | `count`     | one count                                                |
-//! | `http2`     | HTTP/2 connections, and the streams on them              |
-//! | `durations` | how long things took, in buckets                         |
-//! | `totals`    | what all workers have counted                            |
-//! | `lookups`   | what one worker's short cuts led to                      |
-//! | `transfers` | long responses under way                                 |
+//! Metrics of all workers. Each worker counts for itself without locks; readers add the workers up.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,35 +11,35 @@ use crate::telemetry::metrics::totals::MetricTotals;
 use crate::telemetry::metrics::transfers::{SlowestTransfers, Transfer};
 use crate::telemetry::metrics::worker::WorkerMetrics;
 
-/// The sheets of all workers. Cheap to clone; every clone is the same.
+/// Metrics of all workers. A handle: clones share the same counters.
 #[derive(Clone, Default)]
 pub struct Metrics {
-    sheets: Arc<Mutex<Vec<Arc<WorkerMetrics>>>>,
+    workers: Arc<Mutex<Vec<Arc<WorkerMetrics>>>>,
     lookups: Arc<Mutex<Vec<Arc<WorkerLookups>>>>,
-    register: Option<Arc<dyn AccessLogSink>>,
+    access_log: Option<Arc<dyn AccessLogSink>>,
 }
 
 impl Metrics {
-    /// A ledger that hands the notes of exchanges to `register` once they have ended.
-    pub(crate) fn writing(register: Arc<dyn AccessLogSink>) -> Self {
-        Self { register: Some(register), ..Self::default() }
+    /// Creates metrics that also pass each completed request to `access_log`.
+    pub(crate) fn with_access_log(access_log: Arc<dyn AccessLogSink>) -> Self {
+        Self { access_log: Some(access_log), ..Self::default() }
     }
 
-    /// A sheet for one more worker.
-    pub(crate) fn sheet(&self) -> Arc<WorkerMetrics> {
-        let sheet = Arc::new(WorkerMetrics::handing_to(self.register.clone()));
-        self.sheets.lock().push(Arc::clone(&sheet));
-        sheet
+    /// Registers one more worker and returns its counters.
+    pub(crate) fn worker(&self) -> Arc<WorkerMetrics> {
+        let worker = Arc::new(WorkerMetrics::new(self.access_log.clone()));
+        self.workers.lock().push(Arc::clone(&worker));
+        worker
     }
 
-    /// The same for the short cuts of one more worker.
-    pub(crate) fn lookups(&self) -> Arc<WorkerLookups> {
+    /// Registers the path cache of one more worker and returns its counters.
+    pub(crate) fn worker_lookups(&self) -> Arc<WorkerLookups> {
         let lookups = Arc::new(WorkerLookups::default());
         self.lookups.lock().push(Arc::clone(&lookups));
         lookups
     }
 
-    /// What all workers' short cuts led to.
+    /// Sums the path cache counters of all workers.
     pub(crate) fn lookup_counts(&self) -> LookupCounts {
         let mut counts = LookupCounts::default();
         for lookups in &*self.lookups.lock() {
@@ -62,34 +48,34 @@ impl Metrics {
         counts
     }
 
-    /// What all workers have counted.
+    /// Sums the counters of all workers, including those that have ended.
     pub(crate) fn totals(&self) -> MetricTotals {
         let mut totals = MetricTotals::default();
-        for sheet in self.sheets() {
-            sheet.add_to(&mut totals);
+        for worker in self.workers() {
+            worker.add_to(&mut totals);
         }
         totals
     }
 
-    /// The long responses under way: at most [`TRANSFERS_SHOWN`], the slowest first.
+    /// Returns at most [`TRANSFERS_SHOWN`] long responses in progress, the slowest first.
     pub(crate) fn transfers(&self) -> Vec<Transfer> {
         let mut slowest = SlowestTransfers::new(Instant::now(), TRANSFERS_SHOWN);
-        for sheet in self.sheets() {
-            sheet.transfers.look(&mut slowest);
+        for worker in self.workers() {
+            worker.transfers.add_slowest_to(&mut slowest);
         }
         slowest.into_transfers()
     }
 
-    /// How many long responses are under way.
-    pub(crate) fn transfers_under_way(&self) -> usize {
-        self.sheets().iter().map(|sheet| sheet.transfers.len()).sum()
+    /// Number of long responses in progress.
+    pub(crate) fn transfer_count(&self) -> usize {
+        self.workers().iter().map(|worker| worker.transfers.len()).sum()
     }
 
-    /// The sheets of all workers that there ever were.
-    fn sheets(&self) -> Vec<Arc<WorkerMetrics>> {
-        self.sheets.lock().clone()
+    /// All workers since the start.
+    fn workers(&self) -> Vec<Arc<WorkerMetrics>> {
+        self.workers.lock().clone()
     }
 }
 
-/// Most transfers that are shown at once.
+/// Maximum number of transfers listed at once.
 pub(crate) const TRANSFERS_SHOWN: usize = 100;

@@ -1,4 +1,4 @@
-//! Responses under way that had to wait for their clients or for a disk: what is worth showing of the many that are.
+//! List of the responses in progress that had to wait for their client or for the disk.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,7 +12,7 @@ use super::outcome::Protocol;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
 
-/// The transfers of one worker. It enters and leaves; others only look, a few at a time.
+/// Transfers of one worker. Only that worker adds and removes them; readers hold the lock for a few entries at a time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transfers {
     slots: Arc<Mutex<Slots>>,
@@ -24,26 +24,26 @@ struct Slots {
     free: Vec<usize>,
 }
 
-/// What a transfer is, from its beginning.
+/// Facts about a transfer that do not change.
 #[derive(Debug)]
 pub(crate) struct TransferStart {
     pub(crate) client: ClientKey,
-    /// None where no file is sent, as with listings and archives.
+    /// `None` for listings and archives.
     pub(crate) path: Option<SitePath<'static>>,
-    /// Bytes of the response with its head; none where that is not known before its end.
+    /// Bytes of the response including its head. `None` if unknown before the end.
     pub(crate) total: Option<u64>,
-    /// When the request's head was whole.
+    /// When the request head was complete.
     pub(crate) at: Instant,
     pub(crate) protocol: Protocol,
 }
 
 #[derive(Debug)]
 struct Entry {
-    begun: TransferStart,
+    start: TransferStart,
     sent: AtomicU64,
 }
 
-/// A transfer that is shown; no longer once it is dropped.
+/// Entry of a transfer in the list, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct ListedTransfer {
     slots: Arc<Mutex<Slots>>,
@@ -51,24 +51,24 @@ pub(crate) struct ListedTransfer {
     entry: Arc<Entry>,
 }
 
-/// A transfer at one moment.
+/// State of a transfer at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Transfer {
     pub(crate) client: ClientKey,
-    /// None where no file is sent, as with listings and archives.
+    /// `None` for listings and archives.
     pub(crate) path: Option<SitePath<'static>>,
-    /// Bytes of the response with its head; none where that is not known before its end.
+    /// Bytes of the response including its head. `None` if unknown before the end.
     pub(crate) total: Option<u64>,
-    /// Bytes that were handed to the kernel.
+    /// Bytes accepted by the kernel.
     pub(crate) sent: u64,
-    pub(crate) begun: Instant,
+    pub(crate) started: Instant,
     pub(crate) protocol: Protocol,
 }
 
 impl Transfers {
-    /// From now on the transfer is shown, of which so much was `sent`.
-    pub(crate) fn enter(&self, begun: TransferStart, sent: u64) -> ListedTransfer {
-        let entry = Arc::new(Entry { begun, sent: AtomicU64::new(sent) });
+    /// Adds a transfer of which `sent` bytes have been sent.
+    pub(crate) fn add(&self, start: TransferStart, sent: u64) -> ListedTransfer {
+        let entry = Arc::new(Entry { start, sent: AtomicU64::new(sent) });
         let mut slots = self.slots.lock();
         let slot = slots.free.pop().unwrap_or(slots.entries.len());
         match slots.entries.get_mut(slot) {
@@ -78,30 +78,30 @@ impl Transfers {
         ListedTransfer { slots: Arc::clone(&self.slots), slot, entry }
     }
 
-    /// Transfers under way.
+    /// Number of transfers in progress.
     pub(crate) fn len(&self) -> usize {
         let slots = self.slots.lock();
         slots.entries.len() - slots.free.len()
     }
 
-    /// Adds those to `slowest` that are slower than what it has.
-    pub(super) fn look(&self, slowest: &mut SlowestTransfers) {
+    /// Adds the transfers to `slowest` that are slower than those it has.
+    pub(super) fn add_slowest_to(&self, slowest: &mut SlowestTransfers) {
         let mut start = 0;
         loop {
-            // Piece by piece: the worker waits for no more than one of them.
+            // In chunks, so that the worker waits for the lock no longer than one chunk takes.
             let slots = self.slots.lock();
             let Some(piece) = slots.entries.get(start..).filter(|rest| !rest.is_empty()) else { return };
-            for entry in piece.iter().take(LOOKED_AT).flatten() {
+            for entry in piece.iter().take(CHUNK).flatten() {
                 slowest.offer(entry);
             }
-            start += LOOKED_AT;
+            start += CHUNK;
         }
     }
 }
 
 impl ListedTransfer {
-    /// So many bytes of it have been handed to the kernel.
-    pub(crate) fn has_sent(&self, sent: u64) {
+    /// Sets the number of bytes accepted by the kernel.
+    pub(crate) fn set_sent(&self, sent: u64) {
         self.entry.sent.store(sent, Ordering::Relaxed);
     }
 }
@@ -121,53 +121,53 @@ impl Drop for ListedTransfer {
     }
 }
 
-/// The slowest transfers, of those that have gone on for a second; then others.
+/// Selection of the slowest transfers. Transfers younger than [`SETTLED`] come last.
 pub(super) struct SlowestTransfers {
     now: Instant,
-    most: usize,
+    max: usize,
     found: BinaryHeap<Ranked>,
 }
 
-/// Greater is of less interest.
+/// A transfer with its rank: the greater, the later it is listed.
 struct Ranked {
     order: (bool, u64, Reverse<Duration>),
     entry: Arc<Entry>,
 }
 
 impl SlowestTransfers {
-    pub(super) fn new(now: Instant, most: usize) -> Self {
-        Self { now, most, found: BinaryHeap::new() }
+    pub(super) fn new(now: Instant, max: usize) -> Self {
+        Self { now, max, found: BinaryHeap::new() }
     }
 
     fn offer(&mut self, entry: &Arc<Entry>) {
-        let age = self.now.saturating_duration_since(entry.begun.at);
+        let age = self.now.saturating_duration_since(entry.start.at);
         let sent = entry.sent.load(Ordering::Relaxed);
         let rate = (u128::from(sent) * 1000 / age.as_millis().max(1)).try_into().unwrap_or(u64::MAX);
         let order = (age < SETTLED, rate, Reverse(age));
-        let is_among =
-            self.found.len() < self.most || self.found.peek().is_some_and(|last| order < last.order);
-        if is_among {
+        let is_selected =
+            self.found.len() < self.max || self.found.peek().is_some_and(|last| order < last.order);
+        if is_selected {
             self.found.push(Ranked { order, entry: Arc::clone(entry) });
-            if self.found.len() > self.most {
+            if self.found.len() > self.max {
                 self.found.pop();
             }
         }
     }
 
-    /// The slowest first.
+    /// Returns the transfers, slowest first.
     pub(super) fn into_transfers(self) -> Vec<Transfer> {
-        let shown = |Ranked { entry, .. }: Ranked| {
-            let TransferStart { client, path, total, at, protocol } = &entry.begun;
+        let state = |Ranked { entry, .. }: Ranked| {
+            let TransferStart { client, path, total, at, protocol } = &entry.start;
             Transfer {
                 client: *client,
                 path: path.clone(),
                 total: *total,
                 sent: entry.sent.load(Ordering::Relaxed),
-                begun: *at,
+                started: *at,
                 protocol: *protocol,
             }
         };
-        self.found.into_sorted_vec().into_iter().map(shown).collect()
+        self.found.into_sorted_vec().into_iter().map(state).collect()
     }
 }
 
@@ -191,18 +191,18 @@ impl Ord for Ranked {
     }
 }
 
-/// Before that a rate says little.
+/// Minimum age at which the rate of a transfer is meaningful.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// Entries that are looked at under one lock.
-const LOOKED_AT: usize = 256;
+/// Entries read under one lock.
+const CHUNK: usize = 256;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::telemetry::metrics::registry::Metrics;
 
-    fn begun(client: u32, at: Instant) -> TransferStart {
+    fn start(client: u32, at: Instant) -> TransferStart {
         let path = Some(SitePath::root().entry(b"a").entry(b"b.bin"));
         TransferStart {
             client: ClientKey::V4(client),
@@ -214,42 +214,42 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_come_first_and_those_that_just_began_last() {
-        let (ledger, now) = (Metrics::default(), Instant::now());
+    fn the_slowest_transfers_come_first_and_new_ones_last() {
+        let (metrics, now) = (Metrics::default(), Instant::now());
         let Some(then) = now.checked_sub(Duration::from_secs(10)) else { return };
-        let sheets = [ledger.sheet(), ledger.sheet()];
+        let workers = [metrics.worker(), metrics.worker()];
         let _shown = [
-            sheets[0].transfers.enter(begun(1, then), 100),
-            sheets[1].transfers.enter(begun(2, then), 10),
-            sheets[0].transfers.enter(begun(3, now), 0),
-            sheets[1].transfers.enter(begun(4, then), 1000),
+            workers[0].transfers.add(start(1, then), 100),
+            workers[1].transfers.add(start(2, then), 10),
+            workers[0].transfers.add(start(3, now), 0),
+            workers[1].transfers.add(start(4, then), 1000),
         ];
-        let clients: Vec<_> = ledger.transfers().into_iter().map(|transfer| transfer.client).collect();
+        let clients: Vec<_> = metrics.transfers().into_iter().map(|transfer| transfer.client).collect();
         assert_eq!(clients, [2, 1, 4, 3].map(ClientKey::V4));
-        assert_eq!(ledger.transfers_under_way(), 4);
+        assert_eq!(metrics.transfer_count(), 4);
     }
 
     #[test]
-    fn what_has_ended_is_shown_no_longer_and_what_goes_on_is_told_as_it_is() {
-        let (ledger, now) = (Metrics::default(), Instant::now());
-        let sheet = ledger.sheet();
+    fn ended_transfers_are_removed_and_others_are_up_to_date() {
+        let (metrics, now) = (Metrics::default(), Instant::now());
+        let worker = metrics.worker();
         let (first, second) =
-            (sheet.transfers.enter(begun(1, now), 0), sheet.transfers.enter(begun(2, now), 5));
-        second.has_sent(700);
+            (worker.transfers.add(start(1, now), 0), worker.transfers.add(start(2, now), 5));
+        second.set_sent(700);
         drop(first);
-        let [transfer] = <[Transfer; 1]>::try_from(ledger.transfers()).unwrap();
+        let [transfer] = <[Transfer; 1]>::try_from(metrics.transfers()).unwrap();
         assert_eq!((transfer.client, transfer.sent, transfer.total), (ClientKey::V4(2), 700, Some(1000)));
         assert_eq!(transfer.path.map(|path| path.to_string()).as_deref(), Some("a/b.bin"));
         drop(second);
-        assert!(ledger.transfers().is_empty());
+        assert!(metrics.transfers().is_empty());
     }
 
     #[test]
-    fn so_many_are_shown_and_no_more() {
-        let (ledger, now) = (Metrics::default(), Instant::now());
-        let sheet = ledger.sheet();
-        let _shown: Vec<_> = (0..3000).map(|client| sheet.transfers.enter(begun(client, now), 0)).collect();
-        assert_eq!(ledger.transfers().len(), crate::telemetry::metrics::registry::TRANSFERS_SHOWN);
-        assert_eq!(ledger.transfers_under_way(), 3000);
+    fn the_number_of_listed_transfers_is_bounded() {
+        let (metrics, now) = (Metrics::default(), Instant::now());
+        let worker = metrics.worker();
+        let _shown: Vec<_> = (0..3000).map(|client| worker.transfers.add(start(client, now), 0)).collect();
+        assert_eq!(metrics.transfers().len(), crate::telemetry::metrics::registry::TRANSFERS_SHOWN);
+        assert_eq!(metrics.transfer_count(), 3000);
     }
 }

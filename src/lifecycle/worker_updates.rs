@@ -1,0 +1,161 @@
+//! Sends new settings to the workers and waits until they have applied them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Sends updates to all workers.
+///
+/// Each worker has one place for an update: a newer one replaces one that its worker has not come to yet.
+pub(crate) struct WorkerUpdates<T> {
+    workers: Vec<UpdateSender<T>>,
+    sent: AtomicU64,
+}
+
+struct UpdateSender<T> {
+    newest: watch::Sender<Option<Update<T>>>,
+    /// Number of the update that the worker applied last; 0 before the first.
+    applied: watch::Receiver<u64>,
+}
+
+/// One worker's end: receives the updates that it has to apply.
+pub(crate) struct UpdateReceiver<T> {
+    newest: watch::Receiver<Option<Update<T>>>,
+    applied: watch::Sender<u64>,
+}
+
+#[derive(Clone)]
+struct Update<T> {
+    number: u64,
+    sent: Instant,
+    value: T,
+}
+
+/// A worker that did not apply an update. Workers are numbered from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UpdateFailure {
+    /// Its event loop does not turn. It applies the newest update when it does.
+    TimedOut { worker: usize, within: Duration },
+    /// Its task has ended, so that it will never apply an update.
+    Ended { worker: usize },
+}
+
+impl<T: Clone> WorkerUpdates<T> {
+    /// Creates the channels to `workers` workers.
+    pub(crate) fn new(workers: usize) -> (Self, Vec<UpdateReceiver<T>>) {
+        let channels = (0..workers).map(|_| {
+            let ((newest, next), (applied, last)) = (watch::channel(None), watch::channel(0));
+            (UpdateSender { newest, applied: last }, UpdateReceiver { newest: next, applied })
+        });
+        let (workers, receivers) = channels.unzip();
+        (Self { workers, sent: AtomicU64::new(0) }, receivers)
+    }
+
+    /// Sends `value` to every worker and waits until each has applied it, for `within` in total. Returns the workers that have not.
+    pub(crate) async fn send(&self, value: T, within: Duration) -> Vec<UpdateFailure> {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
+        let sent = Instant::now();
+        for worker in &self.workers {
+            worker.newest.send_replace(Some(Update { number, sent, value: value.clone() }));
+        }
+        let mut failures = Vec::new();
+        for (index, worker) in self.workers.iter().enumerate() {
+            let (mut applied, worker) = (worker.applied.clone(), index + 1);
+            let is_applied = applied.wait_for(|applied| *applied >= number);
+            match tokio::time::timeout_at(sent + within, is_applied).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => failures.push(UpdateFailure::Ended { worker }),
+                Err(_) => failures.push(UpdateFailure::TimedOut { worker, within }),
+            }
+        }
+        failures
+    }
+}
+
+impl<T: Clone> UpdateReceiver<T> {
+    /// Calls `apply` with each update, or the newest of several, until the sender is gone. `apply` also gets the time since the
+    /// update was sent.
+    pub(crate) async fn apply_with(mut self, mut apply: impl FnMut(T, Duration)) {
+        while self.newest.changed().await.is_ok() {
+            let update = self.newest.borrow_and_update().clone();
+            if let Some(Update { number, sent, value }) = update {
+                apply(value, sent.elapsed());
+                self.applied.send_replace(number);
+            }
+        }
+    }
+}
+
+impl fmt::Display for UpdateFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { worker, within } => {
+                write!(f, "worker {worker} did not take the new configuration within {within:?}")
+            }
+            Self::Ended { worker } => {
+                write!(f, "worker {worker} has ended and cannot take the new configuration")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// A worker that records what it applies, until its task is aborted.
+    fn start(receiver: UpdateReceiver<u32>) -> (Arc<Mutex<Vec<u32>>>, tokio::task::JoinHandle<()>) {
+        let applied = Arc::<Mutex<Vec<u32>>>::default();
+        let log = Arc::clone(&applied);
+        let task = tokio::spawn(receiver.apply_with(move |value, _| log.lock().unwrap().push(value)));
+        (applied, task)
+    }
+
+    #[tokio::test]
+    async fn every_worker_has_applied_an_update_when_sending_returns() {
+        let (updates, receivers) = WorkerUpdates::new(3);
+        let workers: Vec<_> = receivers.into_iter().map(start).collect();
+        assert_eq!(updates.send(1, LONG).await, []);
+        assert_eq!(updates.send(2, LONG).await, []);
+        for (applied, _) in &workers {
+            assert_eq!(*applied.lock().unwrap(), [1, 2]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stuck_worker_is_reported_and_takes_the_newest_update_when_it_wakes() {
+        let (updates, receivers) = WorkerUpdates::new(2);
+        let mut receivers = receivers.into_iter();
+        let (first, _) = start(receivers.next().unwrap());
+        let stuck = receivers.next().unwrap();
+        for value in [1, 2] {
+            let failures = updates.send(value, SHORT).await;
+            assert_eq!(failures, [UpdateFailure::TimedOut { worker: 2, within: SHORT }]);
+            assert_eq!(failures[0].to_string(), "worker 2 did not take the new configuration within 20ms");
+        }
+        assert_eq!(*first.lock().unwrap(), [1, 2], "the other worker is not held up");
+        let (second, _) = start(stuck);
+        assert_eq!(updates.send(3, LONG).await, []);
+        let applied = second.lock().unwrap().clone();
+        assert!(applied.ends_with(&[3]) && !applied.contains(&1), "{applied:?}");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_has_ended_is_reported_at_once() {
+        let (updates, receivers) = WorkerUpdates::new(2);
+        let mut workers = receivers.into_iter().map(start);
+        let (_, ended) = workers.next().unwrap();
+        let (applied, _) = workers.next().unwrap();
+        ended.abort();
+        assert!(ended.await.is_err());
+        assert_eq!(updates.send(1, LONG).await, [UpdateFailure::Ended { worker: 1 }]);
+        assert_eq!(*applied.lock().unwrap(), [1]);
+    }
+
+    const SHORT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(20);
+}

@@ -1,0 +1,149 @@
+//! Builds everything that exists before the workers start.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::admin::actions::OperatorActions;
+use crate::admin::authorize::AdminAuth;
+use crate::admin::health::Health;
+use crate::admin::listener::AdminContext;
+use crate::admin::readings::{AdminSlotCounts, Gauges};
+use crate::auth::access::Authenticator;
+use crate::config::policy::rules::Rules;
+use crate::config::{ConfigError, LoadedConfig, ProcessInputs};
+use crate::files::storage::Storage;
+use crate::files::{FileSettings, Files, Root};
+use crate::lifecycle::phase::{Lifecycle, Phase};
+use crate::lifecycle::reload::{ConfigInEffect, ReloadTargets, Reloader, WorkerView};
+use crate::lifecycle::warmup::restore::WarmupState;
+use crate::lifecycle::warmup::warmer::Warmup;
+use crate::lifecycle::worker_updates::{UpdateReceiver, WorkerUpdates};
+use crate::limits::client_limits::Limits;
+use crate::net::request_log::RequestLogOptions;
+use crate::net::tls::certificates::Certificates;
+use crate::net::tls::config::Tls;
+use crate::net::worker::ConnectionSettings;
+use crate::server::worker_task::WorkerPlan;
+use crate::site::handler::SiteSettings;
+use crate::sys::service_manager::Watchdog;
+use crate::telemetry::access_log::log::AccessLog;
+use crate::telemetry::metrics::registry::Metrics;
+
+/// Everything that exists before the workers start.
+pub(super) struct Components {
+    pub(super) plan: WorkerPlan,
+    pub(super) warmup_state: WarmupState,
+    pub(super) reloader: Reloader,
+    /// For each worker, where the settings of reloads arrive.
+    pub(super) updates: Vec<UpdateReceiver<WorkerView>>,
+    pub(super) admin_context: AdminContext,
+    pub(super) access_log: AccessLog,
+}
+
+impl Components {
+    /// Opens the document root in `storage`, certificates and logs, and builds from `loaded` what workers and the admin listener use.
+    ///
+    /// # Errors
+    /// If something that the configuration names is not available; other errors are logged before the one that is returned.
+    pub(super) async fn build(
+        loaded: &LoadedConfig,
+        given: ProcessInputs,
+        storage: Arc<dyn Storage>,
+        watchdog: Option<&Watchdog>,
+        is_successor: bool,
+    ) -> io::Result<Self> {
+        let LoadedConfig { config, limits, .. } = loaded;
+        let admin_auth = AdminAuth::new(config);
+        let certificates = Certificates::load(config).map_err(log_all_but_last)?;
+        let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
+        let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
+        let rules = Rules::new(config);
+        let files = Files::new(root, &FileSettings::of(config, limits), Arc::clone(&rules))?;
+        files.try_probe().await;
+        log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
+        let client_limits = Limits::new(config, limits);
+        let access_log = AccessLog::start(config)?;
+        let warmup = Warmup::new(files.clone(), config, limits);
+        let view = view(loaded, files, rules, &client_limits)?;
+        let lifecycle = Lifecycle::new();
+        let plan = WorkerPlan {
+            health: Health::new(lifecycle.clone(), view.files.clone()).telling(warmup.progress()),
+            view,
+            limits: client_limits,
+            metrics: Metrics::with_access_log(Arc::new(access_log.clone())),
+            tls,
+            watchdog: watchdog.cloned(),
+            accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
+            lifecycle,
+        };
+        let (workers, updates) = WorkerUpdates::new(limits.workers);
+        let targets = ReloadTargets {
+            limits: plan.limits.clone(),
+            warmup: warmup.clone(),
+            tls: plan.tls.clone(),
+            access_log: access_log.clone(),
+            workers,
+        };
+        let reloader = Reloader::new(given, ConfigInEffect::at_start(loaded, plan.view.clone()), targets)?;
+        let warmup_state = WarmupState::open(config, warmup.clone())?;
+        let gauges = Gauges {
+            started: Instant::now(),
+            lifecycle: plan.lifecycle.clone(),
+            entry: admin_auth.clone(),
+            files: plan.view.files.clone(),
+            guard: plan.limits.clone(),
+            access: plan.view.site.access.clone(),
+            gate: plan.view.site.gate.clone(),
+            directories: plan.view.site.directories.clone(),
+            progress: Arc::clone(warmup.progress()),
+            metrics: plan.metrics.clone(),
+            access_log: access_log.clone(),
+            tls: plan.tls.clone(),
+            reloader: reloader.clone(),
+            admin: AdminSlotCounts::new(limits.admin_connections),
+            is_successor,
+        };
+        let operators = OperatorActions {
+            lifecycle: plan.lifecycle.clone(),
+            reloader: reloader.clone(),
+            warmth: warmup.clone(),
+        };
+        let admin_context = AdminContext {
+            entry: admin_auth,
+            health: plan.health.clone(),
+            gauges,
+            warmth: warmup,
+            operators,
+        };
+        Ok(Self { plan, warmup_state, reloader, updates, admin_context, access_log })
+    }
+}
+
+/// The settings that workers serve with until the first reload.
+fn view(
+    loaded: &LoadedConfig,
+    files: Files,
+    rules: Arc<Rules>,
+    client_limits: &Limits,
+) -> io::Result<WorkerView> {
+    let LoadedConfig { config, limits, redirects, access, .. } = loaded;
+    let access = Authenticator::new(config, access)?;
+    let redirects = Arc::clone(redirects);
+    let site = SiteSettings::of(config, limits, &files, rules, redirects, client_limits, access)?;
+    Ok(WorkerView {
+        files,
+        site,
+        connections: ConnectionSettings::of(config),
+        request_log: RequestLogOptions::of(config),
+    })
+}
+
+/// Logs all errors but the last one, which is returned.
+fn log_all_but_last(mut errors: Vec<ConfigError>) -> io::Error {
+    let last = errors.pop();
+    for error in errors {
+        log::error!("{error}");
+    }
+    last.map_or_else(|| io::ErrorKind::Other.into(), io::Error::other)
+}

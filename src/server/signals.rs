@@ -1,0 +1,61 @@
+//! Requests to stop, reload or reopen the access log, and the process signals that make them.
+
+use std::future::Future;
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::lifecycle::reload::ReloadRequests;
+
+/// What can be requested of a running server.
+pub struct Signals {
+    /// Requests to stop: the first one drains, a second one ends the server at once.
+    pub stops: mpsc::UnboundedReceiver<()>,
+    /// Requests to reload the configuration or reopen the access log.
+    pub reloads: ReloadRequests,
+}
+
+impl Signals {
+    /// Installs the handlers: SIGTERM and SIGINT stop, SIGHUP reloads the configuration, SIGUSR1 reopens the access log.
+    pub(super) fn of_the_process() -> io::Result<Self> {
+        let (stop, stops) = mpsc::unbounded_channel();
+        let reloads = ReloadRequests::default();
+        on_signal(SignalKind::hangup(), {
+            let reloads = reloads.clone();
+            move || reloads.request()
+        })?;
+        on_signal(SignalKind::user_defined1(), {
+            let reloads = reloads.clone();
+            move || reloads.request_reopen()
+        })?;
+        for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+            let stop = stop.clone();
+            on_signal(kind, move || {
+                let _ = stop.send(());
+            })?;
+        }
+        Ok(Self { stops, reloads })
+    }
+}
+
+fn on_signal(kind: SignalKind, act: impl Fn() + 'static) -> io::Result<()> {
+    let mut signals = signal(kind)?;
+    actix_rt::spawn(async move {
+        while signals.recv().await.is_some() {
+            act();
+        }
+    });
+    Ok(())
+}
+
+/// Returns the output of `future`, or `None` if another request to stop comes first.
+pub(super) async fn unless_stopped<T>(
+    future: impl Future<Output = T>,
+    stops: &mut mpsc::UnboundedReceiver<()>,
+) -> Option<T> {
+    tokio::select! {
+        output = future => Some(output),
+        Some(()) = stops.recv() => None,
+    }
+}

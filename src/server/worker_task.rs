@@ -1,0 +1,107 @@
+//! One worker, on its own thread: an App, its connections, and the listeners that they come from.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::task::JoinHandle;
+use futures_util::future::select;
+use tokio::sync::mpsc;
+
+use crate::admin::health::Health;
+use crate::lifecycle::phase::{Lifecycle, Phase};
+use crate::lifecycle::reload::{UPDATE_TIMEOUT, WorkerView};
+use crate::lifecycle::worker_updates::UpdateReceiver;
+use crate::limits::client_limits::Limits;
+use crate::net::listener::{ListenerSpec, Scheme};
+use crate::net::tls::config::Tls;
+use crate::net::worker::Worker;
+use crate::server::accept::accept;
+use crate::server::app::app;
+use crate::site::handler::Site;
+use crate::sys::service_manager::Watchdog;
+use crate::telemetry::metrics::lookups::WorkerLookups;
+use crate::telemetry::metrics::registry::Metrics;
+
+/// What every worker gets.
+#[derive(Clone)]
+pub(super) struct WorkerPlan {
+    pub(super) view: WorkerView,
+    pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
+    /// `None` if no listener is for TLS.
+    pub(super) tls: Option<Tls>,
+    pub(super) health: Health,
+    pub(super) watchdog: Option<Watchdog>,
+    /// From this phase on connections are accepted: a successor leaves earlier ones to its predecessor.
+    pub(super) accepts_from: Phase,
+    pub(super) lifecycle: Lifecycle,
+}
+
+/// Serves on `listeners` until the lifecycle has ended or there are no connections left after it closed. `started` gets the
+/// outcome of the start; `updates` brings the settings of reloads. Returns the number of responses that were cut.
+pub(super) async fn serve_worker(
+    plan: WorkerPlan,
+    listeners: Vec<ListenerSpec>,
+    updates: UpdateReceiver<WorkerView>,
+    started: mpsc::UnboundedSender<io::Result<()>>,
+) -> usize {
+    let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
+    let WorkerView { files, site, connections, request_log } = view;
+    let lookups = metrics.worker_lookups();
+    let site = Site::counting(files.clone(), site, Arc::clone(&lookups));
+    let site = Rc::new(RefCell::new(site));
+    let Ok(app) = app(&site, &health).await else {
+        let _ = started.send(Err(io::Error::other("the App could not be built")));
+        return 0;
+    };
+    let worker = Worker::new(app, files, connections, limits, &metrics);
+    worker.set_noting(request_log);
+    let accept_loops = listeners.into_iter().map(|(listener, scheme)| {
+        let tls = tls.clone().filter(|_| scheme == Scheme::Https);
+        actix_rt::spawn(accept(listener, tls, Rc::clone(&worker), lifecycle.clone(), accepts_from))
+    });
+    let accept_loops = accept_loops.collect();
+    if let Some(watchdog) = watchdog {
+        actix_rt::spawn(watchdog.heart());
+    }
+    actix_rt::spawn(apply_updates(updates, site, lookups, Rc::clone(&worker)));
+    let _ = started.send(Ok(()));
+    drop(started);
+    close_in_phases(&worker, &lifecycle, accept_loops).await;
+    worker.responses_under_way()
+}
+
+/// Retires, closes and ends with the phases of the lifecycle; returns earlier if no connection is left.
+async fn close_in_phases<S>(worker: &Worker<S>, lifecycle: &Lifecycle, accept_loops: Vec<JoinHandle<()>>) {
+    lifecycle.reached(Phase::Retiring).await;
+    for accept_loop in accept_loops {
+        let _ = accept_loop.await;
+    }
+    worker.retire();
+    select(pin!(worker.emptied()), pin!(lifecycle.reached(Phase::Closing))).await;
+    worker.close();
+    select(pin!(worker.emptied()), pin!(lifecycle.reached(Phase::Ended))).await;
+}
+
+/// Applies the settings of each reload. Requests under way finish with the settings that they began with.
+async fn apply_updates<S>(
+    updates: UpdateReceiver<WorkerView>,
+    current: Rc<RefCell<Rc<Site>>>,
+    lookups: Arc<WorkerLookups>,
+    worker: Rc<Worker<S>>,
+) {
+    let apply = |view: WorkerView, delay: Duration| {
+        let WorkerView { files, site, connections, request_log } = view;
+        current.replace(Site::counting(files, site, Arc::clone(&lookups)));
+        worker.set_bounds(connections);
+        worker.set_noting(request_log);
+        if delay >= UPDATE_TIMEOUT {
+            log::info!("a worker took the new configuration after {delay:.1?}");
+        }
+    };
+    updates.apply_with(apply).await;
+}
