@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::config::PathGlobs;
+use crate::files::inventory::CacheInventory;
 use crate::http::form_encoding;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{ReloadError, Reloader};
@@ -71,11 +72,11 @@ impl OperatorActions {
             Err(reason) => return refuse(StatusCode::BAD_REQUEST, &reason),
         };
         let (files, wanted) = (self.warmth.files(), globs.clone());
-        let found = run_on_own_thread(move || files.forgettable(&wanted)).await;
+        let found = run_on_own_thread(move || CacheInventory::of(&files).purge_request(&wanted)).await;
         let Some(found) = found else {
             return refuse(StatusCode::INTERNAL_SERVER_ERROR, "It could not be done. The log says why.");
         };
-        let purged = self.warmth.files().forget(found).await;
+        let purged = CacheInventory::of(&self.warmth.files()).purge(found).await;
         log::info!("purged {globs}: {} names, {} files", purged.names, purged.files);
         tell(StatusCode::OK, &purged)
     }

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::admin::actions::{OperatorActions, globs_of, refuse, tell};
 use crate::config::{shown, table};
+use crate::files::inventory::CacheInventory;
 use crate::http::form_encoding;
 use crate::lifecycle::reload::ConfigInEffect;
 use crate::sys::own_thread::run_on_own_thread;
@@ -64,7 +65,8 @@ async fn cache(operators: &OperatorActions, request: &HttpRequest, turn: Arc<Sem
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
     };
     let files = operators.warmth.files();
-    let remembered = run_on_own_thread(move || (files.remembered(globs.as_ref(), limit), turn)).await;
+    let remembered =
+        run_on_own_thread(move || (CacheInventory::of(&files).list(globs.as_ref(), limit), turn)).await;
     match remembered {
         Some((remembered, _turn)) => tell(StatusCode::OK, &remembered),
         None => refuse(StatusCode::INTERNAL_SERVER_ERROR, FAILED),

@@ -134,7 +134,7 @@ impl Gauges {
             guard: self.guard.counts(),
             suspicious_queries: self.gate.suspicious(),
             bandwidth: self.guard.bandwidth_counts(),
-            files: self.files.counts(),
+            files: FileGauges::of(&self.files),
             faults: self.files.faults().counts(),
             read_durations: self.files.reads().durations(),
             directories: limits.directories.saturating_sub(self.directories.permits_left()) as u64,

@@ -29,6 +29,7 @@ use self::snapshot::{ChartPoint, Recent, Snapshot, troubles};
 use super::readings::Gauges;
 use super::status::Status;
 use crate::admin::slots::AdminSlot;
+use crate::files::inventory::CacheInventory;
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
@@ -92,7 +93,11 @@ impl Sampler {
             }
             drop(listening);
             let (files, begun) = (self.inner.warmth.files(), Instant::now());
-            let Some(busiest) = run_on_own_thread(move || files.busiest(BUSY_FILES)).await else { continue };
+            let Some(busiest) =
+                run_on_own_thread(move || CacheInventory::of(&files).busiest(BUSY_FILES)).await
+            else {
+                continue;
+            };
             let took = begun.elapsed();
             self.inner.memory.borrow_mut().busy.put(busiest, Instant::now());
             // Where there are millions of names, looking at all of them takes a hundredth of the time at most.

@@ -531,7 +531,8 @@ settings! {
         /// Largest file that is kept on the heap; larger ones are mapped.
         live heap_file_bytes: ByteCount = ByteCount::kib(16), in ByteCount::bytes(0)..=ByteCount::mib(1);
 
-        /// Names that are remembered, missing ones included.
+        /// Most names in the name cache, missing ones included. It takes at most 1KiB of memory for each of them: names with
+        /// long paths take the place of several.
         restart names: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
 
         /// Time for which a name is trusted before it is looked up again.

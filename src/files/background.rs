@@ -62,8 +62,7 @@ impl BackgroundTasks {
         assets: Arc<AssetCache>,
         settings: &FileSettings,
     ) -> io::Result<Self> {
-        let queues =
-            |name, long_from| BackgroundQueues::new(name, settings.background_threads, long_from);
+        let queues = |name, long_from| BackgroundQueues::new(name, settings.background_threads, long_from);
         let queues = TaskQueues {
             digesting: queues("pagecast-digest", LONG_TO_DIGEST)?,
             encoding: queues("pagecast-code", LONG_TO_ENCODE)?,
@@ -306,3 +305,55 @@ const LONG_TO_DIGEST: u64 = 16 * 1024 * 1024;
 
 /// The same for encoding (about half a second).
 const LONG_TO_ENCODE: u64 = 512 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::policy::rules::Rules;
+    use crate::config::{Config, Symlinks};
+    use crate::files::storage::{Call, Faulty, InjectedFault, When};
+    use crate::files::{Files, Root};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Runs `job` in a runtime that ends with it, and with it the tasks that it has started.
+    fn in_runtime<T>(job: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(job)
+    }
+
+    #[test]
+    fn a_digest_and_a_variant_whose_tasks_die_are_computed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.txt"), vec![b'a'; 50_000]).unwrap();
+        let disk = Faulty::new();
+        let root = Root::open_on(disk.clone(), dir.path(), Symlinks::Inside).unwrap();
+        let settings = FileSettings { compressed: Some(1..=1 << 20), ..FileSettings::small() };
+        let files = Files::new(root, &settings, Rules::new(&Config::default())).unwrap();
+        let path = SitePath::parse(b"/a.txt").unwrap().path.into_owned();
+        let asset = in_runtime(files.find(&path)).lookup.into_file().unwrap();
+        let variants = asset.variants.as_ref().unwrap();
+        let tasks = files.background();
+
+        disk.inject(When::every(Call::Pread), InjectedFault::Hang);
+        in_runtime(async {
+            tasks.start_encoding(&asset, Encoding::Gzip);
+            assert!(tasks.start_digest(&asset, Algorithm::Sha256));
+            while disk.hanging() < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(!variants.begin(Encoding::Gzip) && !asset.digests.begin(Algorithm::Sha256));
+        });
+        disk.heal();
+
+        in_runtime(async {
+            tasks.start_encoding(&asset, Encoding::Gzip);
+            tasks.digest(&asset, Algorithm::Sha256, PATIENCE).await.unwrap();
+            let encoded = async {
+                while variants.cached(Encoding::Gzip).is_none() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, encoded).await.unwrap();
+        });
+    }
+}

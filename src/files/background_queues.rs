@@ -90,7 +90,8 @@ mod tests {
     #[test]
     fn a_full_queue_leaves_the_other_its_slots() {
         let queues = BackgroundQueues::new("queues", 1, 100).unwrap();
-        let mut taken: Vec<QueueSlot> = std::iter::from_fn(|| queues.queue_for(u64::MAX).try_reserve()).collect();
+        let mut taken: Vec<QueueSlot> =
+            std::iter::from_fn(|| queues.queue_for(u64::MAX).try_reserve()).collect();
         assert_eq!((taken.len(), queues.taken()), (SLOTS, SLOTS));
         assert!(queues.queue_for(0).try_reserve().is_some());
         taken.pop();

@@ -648,6 +648,9 @@ mod tests {
     use super::*;
     use crate::config::{Config, DirectoriesGroup, OnOff, Symlinks};
     use crate::files::handle_pool::HandleLimits;
+    use crate::files::storage::{Call, Faulty};
+    use rustix::fs::{Stat, StatFs};
+    use std::os::fd::BorrowedFd;
 
     #[test]
     fn the_same_settings_and_rules_leave_everything_trusted_and_others_nothing() {
@@ -679,5 +682,71 @@ mod tests {
                 assert!(files.recall(&found.name, files.now_ms()).is_none(), "nor the other way round");
             }
         });
+    }
+
+    fn files_on(storage: Arc<dyn Storage>, dir: &std::path::Path, settings: &FileSettings) -> Files {
+        let root = Root::open_on(storage, dir, Symlinks::Inside).unwrap();
+        Files::new(root, settings, Rules::new(&Config::default())).unwrap()
+    }
+
+    #[test]
+    fn a_path_longer_than_the_system_allows_is_missing_without_a_lookup_and_without_an_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Faulty::new();
+        let files = files_on(disk.clone(), dir.path(), &FileSettings::small());
+        actix_rt::System::new().block_on(async {
+            for (length, is_looked_up) in
+                [(PATH_BYTES_MAX, true), (PATH_BYTES_MAX + 1, false), (16_000, false)]
+            {
+                let opens = disk.count(Call::Open);
+                let path = SitePath::root().entry(&b"ab/".repeat(length)[..length]);
+                for _ in 0..2 {
+                    assert!(matches!(files.find(&path).await.lookup, Lookup::Missing), "{length}");
+                }
+                assert_eq!(disk.count(Call::Open) > opens, is_looked_up, "{length}");
+                files.maintain().await;
+                assert_eq!(files.names().counts().entries, 1, "{length}");
+            }
+        });
+    }
+
+    /// Fails the test if a call that may wait for a file server is made on its own thread. Every file is on NFS if `is_remote`.
+    struct NoWaitOnWorker {
+        is_remote: bool,
+    }
+
+    impl Storage for NoWaitOnWorker {
+        fn fstat(&self, file: BorrowedFd<'_>) -> Result<Stat, Errno> {
+            assert_eq!(std::thread::current().name(), Some("pagecast-open"));
+            rustix::fs::fstat(file)
+        }
+
+        fn fstatfs(&self, file: BorrowedFd<'_>) -> Result<StatFs, Errno> {
+            assert_eq!(std::thread::current().name(), Some("pagecast-open"));
+            let mut stat = rustix::fs::fstatfs(file)?;
+            stat.f_type = if self.is_remote { 0x6969 } else { 0xef53 };
+            Ok(stat)
+        }
+    }
+
+    #[test]
+    fn a_worker_confirms_from_memory_and_leaves_remote_files_to_the_pool() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), vec![1; 100_000]).unwrap();
+        let path = SitePath::parse(b"/a").unwrap().path.into_owned();
+        let settings =
+            FileSettings { revalidate_after: Duration::ZERO, cache_bytes: 1 << 20, ..FileSettings::small() };
+        for is_remote in [false, true] {
+            let files = files_on(Arc::new(NoWaitOnWorker { is_remote }), dir.path(), &settings);
+            actix_rt::System::new().block_on(async {
+                let first = files.find(&path).await;
+                let asset = first.lookup.into_file().unwrap();
+                assert_eq!(asset.mapping().is_some(), !is_remote, "what is remote is not mapped");
+                let again = files.find(&path).await;
+                assert_eq!(again.is_known, !is_remote);
+                assert_eq!(again.lookup.into_file().unwrap().id, asset.id, "nor read again");
+                assert!(files.is_current(&asset));
+            });
+        }
     }
 }

@@ -170,8 +170,7 @@ impl<T> EncodedVariants<T> {
         let mut retry = slot.retry.lock();
         match outcome {
             EncodeOutcome::Kept => {
-                let length =
-                    retry.map_or(RETRY_MIN, |retry| retry.length.saturating_mul(2).min(RETRY_MAX));
+                let length = retry.map_or(RETRY_MIN, |retry| retry.length.saturating_mul(2).min(RETRY_MAX));
                 *retry = retry_after(length);
             }
             EncodeOutcome::Failed => *retry = retry_after(RETRY_MIN),
@@ -213,7 +212,9 @@ mod tests {
     #[test]
     fn a_variant_is_encoded_by_one_task_at_a_time() {
         let variants = compressible();
-        assert!(variants.begin(Encoding::Br) && !variants.begin(Encoding::Br) && variants.begin(Encoding::Gzip));
+        assert!(
+            variants.begin(Encoding::Br) && !variants.begin(Encoding::Br) && variants.begin(Encoding::Gzip)
+        );
         variants.end(Encoding::Br, EncodeOutcome::Nothing);
         assert!(variants.begin(Encoding::Br));
     }
@@ -253,7 +254,9 @@ mod tests {
         );
         heir.inherit(&variants, true);
         other.inherit(&variants, true);
-        for (variants, has_br, has_zstd) in [(variants, false, true), (heir, false, true), (other, true, false)] {
+        for (variants, has_br, has_zstd) in
+            [(variants, false, true), (heir, false, true), (other, true, false)]
+        {
             assert_eq!(variants.with_sidecars().has(Encoding::Br), has_br);
             assert_eq!(variants.possible().has(Encoding::Zstd), has_zstd);
         }

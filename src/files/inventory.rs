@@ -182,9 +182,8 @@ impl<'a> CacheInventory<'a> {
 
     fn file(&self, asset: &Asset) -> CachedFileInfo {
         let variants = asset.variants.as_ref();
-        let is_cached = |encoding: &Encoding| {
-            variants.is_some_and(|variants| variants.cached(*encoding).is_some())
-        };
+        let is_cached =
+            |encoding: &Encoding| variants.is_some_and(|variants| variants.cached(*encoding).is_some());
         CachedFileInfo {
             bytes: asset.length(),
             etag: String::from_utf8_lossy(asset.etag.as_bytes()).into_owned(),
@@ -194,8 +193,7 @@ impl<'a> CacheInventory<'a> {
                 AssetBody::Unmapped => "unmapped",
             },
             is_open: self.files.loader().handles.contains(asset.id),
-            hot_bytes: (!asset.is_on_heap())
-                .then(|| FileParts::bytes(asset.recency.parts(), asset.length())),
+            hot_bytes: (!asset.is_on_heap()).then(|| FileParts::bytes(asset.recency.parts(), asset.length())),
             codings: Encoding::ALL.into_iter().filter(is_cached).map(Encoding::token).collect(),
         }
     }

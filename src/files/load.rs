@@ -150,9 +150,8 @@ impl Loader {
             RootEntry::File { file, stat, is_symlink_free } => (file, *stat, is_symlink_free),
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
-        let is_watchable = is_symlink_free
-            && FileStat::from(&stat).links == 1
-            && file_system == FileSystemKind::Local;
+        let is_watchable =
+            is_symlink_free && FileStat::from(&stat).links == 1 && file_system == FileSystemKind::Local;
         match self.asset_of(path, &policy, OpenFile { file, stat, permit, file_system }, previous) {
             Ok(asset) => {
                 let found = NameResult {
@@ -188,12 +187,12 @@ impl Loader {
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
         let origin = AssetOrigin::variant(&path, original, encoding);
-        let variant = self.make_asset(origin, OpenFile { file, stat, permit, file_system }).map_err(|error| {
-            match self.failed(Fault::Read, &error, &path) {
+        let variant = self.make_asset(origin, OpenFile { file, stat, permit, file_system }).map_err(
+            |error| match self.failed(Fault::Read, &error, &path) {
                 NameOutcome::Busy => VariantError::Busy,
                 _ => VariantError::Failed,
-            }
-        })?;
+            },
+        )?;
         if Some(variant.version) == expected { Ok(Arc::new(variant)) } else { Err(VariantError::Changed) }
     }
 

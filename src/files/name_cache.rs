@@ -108,7 +108,11 @@ impl NameCache {
     }
 
     /// The `most` names with the largest keys, largest first, and the number of names that have a key. Looks at every name.
-    pub(crate) fn top(&self, most: usize, key: impl Fn(&Name) -> Option<u64>) -> (u64, Vec<(u64, Arc<Name>)>) {
+    pub(crate) fn top(
+        &self,
+        most: usize,
+        key: impl Fn(&Name) -> Option<u64>,
+    ) -> (u64, Vec<(u64, Arc<Name>)>) {
         let (mut matching, mut top) = (0, Vec::new());
         let order = |a: &(u64, Arc<Name>), b: &(u64, Arc<Name>)| {
             b.0.cmp(&a.0).then_with(|| a.1.path.as_bytes().cmp(b.1.path.as_bytes()))
@@ -160,3 +164,60 @@ const NAME_BYTES: u64 = 1024;
 
 /// Names are sorted in runs of at least this length.
 const SORTED_MIN: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::policy::rules::Rules;
+    use crate::files::name::{NameOutcome, NameResult};
+
+    fn missing(path: &SitePath<'static>, now_ms: u64) -> Arc<Name> {
+        let policy = Rules::new(&Config::default()).policy(path);
+        let outcome = NameOutcome::Missing;
+        let found = NameResult { outcome, policy, is_watched: false, is_remote: false };
+        Arc::new(Name::new(path.clone(), found, 0, now_ms, 1000))
+    }
+
+    async fn fill(cache: &NameCache, count: usize, length: usize) {
+        for number in 0..count {
+            let path = SitePath::root().entry(format!("{number:0length$}").as_bytes());
+            cache.get_or_look_up(&path, |_| true, async { missing(&path, cache.now_ms()) }).await;
+        }
+        cache.maintain().await;
+    }
+
+    #[tokio::test]
+    async fn names_are_bounded_in_bytes_and_in_number() {
+        const COUNT: u64 = 64;
+        for (length, kept_max) in [(1, COUNT), (500, COUNT), (4000, COUNT / 4)] {
+            let cache = NameCache::new(COUNT);
+            fill(&cache, 500, length).await;
+            let kept = cache.counts().entries;
+            assert!(kept <= kept_max && kept * 2 >= kept_max, "{kept} names of {length} bytes");
+            let bytes: u64 = cache.iter().map(|name| name.bytes()).sum();
+            assert!(bytes <= COUNT * NAME_BYTES, "{bytes} bytes of names of {length}");
+            assert_eq!(cache.counts().evictions + kept, 500, "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_path_is_kept_once() {
+        let cache = NameCache::new(64);
+        fill(&cache, 1, 1000).await;
+        for (key, name) in &cache.names {
+            assert_eq!(key.as_bytes().as_ptr(), name.path.as_bytes().as_ptr());
+        }
+        assert_eq!(cache.counts().entries, 1);
+    }
+
+    #[tokio::test]
+    async fn the_largest_keys_come_first_and_equal_ones_by_path() {
+        let cache = NameCache::new(64);
+        fill(&cache, 5, 1).await;
+        let key = |name: &Name| name.path.as_bytes().first().map(|digit| u64::from(digit % 3));
+        let (matching, top) = cache.top(3, key);
+        let paths: Vec<_> = top.iter().map(|(_, name)| name.path.to_string()).collect();
+        assert_eq!((matching, paths), (5, vec!["2".to_owned(), "1".to_owned(), "4".to_owned()]));
+    }
+}

@@ -196,7 +196,11 @@ impl Root {
     /// Serves from `directory` in place of number `before`, unless another thread has replaced that since: its directory may
     /// be newer.
     fn replace_directory(&self, directory: OwnedFd, before: u64) -> RootState {
-        let next = Arc::new(OpenedRoot { directory, absolute_paths: absolute_paths_of(&self.path), number: before + 1 });
+        let next = Arc::new(OpenedRoot {
+            directory,
+            absolute_paths: absolute_paths_of(&self.path),
+            number: before + 1,
+        });
         let mut opened = self.opened.write();
         if opened.number == before {
             *opened = next;

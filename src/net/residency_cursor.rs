@@ -10,9 +10,9 @@ use std::time::Instant;
 use super::segments::Window;
 use super::send::{SendError, distance};
 use super::worker::Worker;
-use crate::files::read_exact::fill;
+use crate::files::read_exact::read_full;
 use crate::files::reads::{PendingRead, ReadRequest};
-use crate::files::residency::{self, MEMO_MS, Residency};
+use crate::files::residency::{self, RECENT_MS, Residency};
 use crate::files::window::{BATCH, WINDOW};
 use crate::http::client_key::ClientKey;
 
@@ -57,7 +57,7 @@ impl ResidencyCursor {
             self.reading = None;
             match done {
                 // What was read long ago may have left memory again.
-                Ok(read_at) if read_at.elapsed().as_millis() < u128::from(MEMO_MS) => {
+                Ok(read_at) if read_at.elapsed().as_millis() < u128::from(RECENT_MS) => {
                     self.note(worker, window, &range);
                 }
                 Ok(_) => {}
@@ -93,7 +93,7 @@ impl ResidencyCursor {
                 self.cold_bytes += reading.map_or(0, length_of);
                 self.ahead = ahead.or_else(|| self.ahead.take());
             }
-            window.asset.heat.note(&(start..upto), window.asset.length());
+            window.asset.recency.record(&(start..upto), window.asset.length());
             return Poll::Ready(Ok(distance(start, upto.min(wanted))));
         }
         worker.metrics.count_cold_window();
@@ -161,7 +161,7 @@ impl ResidencyCursor {
         for index in range.start / WINDOW..range.end.div_ceil(WINDOW) {
             let whole = whole_window(window, index);
             if range.start <= whole.start && whole.end <= range.end {
-                worker.memo.borrow_mut().note(window.asset.id, index, now_ms);
+                worker.memo.borrow_mut().insert(window.asset.id, index, now_ms);
             }
         }
     }
@@ -215,7 +215,7 @@ fn length_of(reading: &PendingRead) -> u64 {
 fn is_resident<S>(worker: &Worker<S>, window: &Window, range: Range<u64>) -> bool {
     let (asset, index, now_ms) = (window.asset.id, range.start / WINDOW, worker.files.now_ms());
     let mut memo = worker.memo.borrow_mut();
-    if memo.knows(asset, index, now_ms) {
+    if memo.contains(asset, index, now_ms) {
         return true;
     }
     let whole = whole_window(window, index);
@@ -224,7 +224,7 @@ fn is_resident<S>(worker: &Worker<S>, window: &Window, range: Range<u64>) -> boo
         mapping.is_some_and(|mapping| worker.page_table.has(worker.files.storage(), mapping, range))
     };
     if in_table(&whole) {
-        memo.note(asset, index, now_ms);
+        memo.insert(asset, index, now_ms);
         return true;
     }
     if in_table(&range) {
@@ -243,7 +243,7 @@ fn is_resident<S>(worker: &Worker<S>, window: &Window, range: Range<u64>) -> boo
         let _ = handle.storage().populate(mapping, start..end);
     }
     if range == whole {
-        memo.note(asset, index, now_ms);
+        memo.insert(asset, index, now_ms);
     }
     true
 }
@@ -261,6 +261,6 @@ pub(super) fn copy(window: &Window, start: u64, buffer: &mut [u8]) -> Result<(),
     let Some(handle) = &window.handle else {
         return Err(SendError::Disk(std::io::ErrorKind::ResourceBusy.into()));
     };
-    let filled = fill(handle.storage(), handle.fd(), buffer, start).map_err(SendError::Disk)?;
+    let filled = read_full(handle.storage(), handle.fd(), buffer, start).map_err(SendError::Disk)?;
     if filled < buffer.len() { Err(SendError::Changed) } else { Ok(()) }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::files::cache::warming::WarmResult;
+use crate::files::warming::WarmResult;
 
 /// Live counts of the warmup under way, or of the last one.
 #[derive(Debug, Default)]
