@@ -1,7 +1,7 @@
 //! The disk: names, versions, caches, handles, mappings, and which pages are in memory.
 //!
-//! - Lookup: `cache` (the files of a root), `name_cache`, `name`, `pending_lookups`, `inotify`, `root_monitor`.
-//! - Opening: `root` (the only file in which a path reaches the system), `symlinks`, `directory`, `network`, `storage` (the disk calls
+//! - Lookup: `cache` (the files of a root), `lookup` (in the caches or on the disk), `name_cache`, `name`, `pending_lookups`, `inotify`, `root_monitor`.
+//! - Opening: `open_pool` (threads), `root` (the only file in which a path reaches the system), `symlinks`, `directory`, `network`, `storage` (the disk calls
 //!   as a trait, with test doubles).
 //! - Assets: `load` (from a path to an asset), `asset`, `asset_cache`, `cache_ref`, `version`, `headers`, `tags`, `sidecars`,
 //!   `encoded_variants`.
@@ -27,10 +27,12 @@ mod headers;
 mod inotify;
 pub(crate) mod inventory;
 pub(crate) mod load;
+pub(crate) mod lookup;
 mod mapped;
 pub(crate) mod name;
 mod name_cache;
 mod network;
+mod open_pool;
 mod pending_lookups;
 pub(crate) mod read_exact;
 pub(crate) mod reads;
@@ -54,6 +56,7 @@ pub use faults::{Fault, FaultCounts};
 pub use gauges::FileGauges;
 pub use handle_pool::HandleLimits;
 pub use headers::RenderedHeaders;
+pub use lookup::FoundFile;
 pub use name::{Lookup, Name};
 pub use root::Root;
 pub use settings::FileSettings;
