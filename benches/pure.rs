@@ -1,7 +1,7 @@
-//! The pure decisions, at the cost of one request. Each result is asserted before it is measured.
+//! Cost of the pure decisions for one request. Each result is asserted before it is measured.
 
 #![allow(missing_docs, reason = "criterion's macros make public items")]
-#![allow(clippy::expect_used, reason = "a bench of a wrong result must not run")]
+#![allow(clippy::expect_used, reason = "a benchmark with a wrong result must not run")]
 
 use std::hint::black_box;
 
@@ -52,8 +52,8 @@ fn range(criterion: &mut Criterion) {
     let single = b"bytes=65536-131071".as_slice();
     let ten: Vec<_> = (0..10).map(|n| format!("{}-{}", n * 10_000, n * 10_000 + 99)).collect();
     let ten = format!("bytes={}", ten.join(", ")).into_bytes();
-    let apart = hostile_field(|n| format!("{}-,", (n * 7_919 % 10_007) * 10_007));
-    let scattered = hostile_field(|n| {
+    let apart = hostile_header(|n| format!("{}-,", (n * 7_919 % 10_007) * 10_007));
+    let scattered = hostile_header(|n| {
         let start = (n * 7_919 % 10_007) * 10_007;
         format!("{start}-{start},")
     });
@@ -75,17 +75,17 @@ fn range(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// As many ranges as a field of 16 KiB holds, in no order.
-fn hostile_field(spec: impl Fn(u64) -> String) -> Vec<u8> {
-    let mut field = b"bytes=".to_vec();
+/// As many unordered ranges as a header of 16 KiB holds.
+fn hostile_header(spec: impl Fn(u64) -> String) -> Vec<u8> {
+    let mut header = b"bytes=".to_vec();
     for n in 0.. {
         let spec = spec(n);
-        if field.len() + spec.len() > 16 << 10 {
+        if header.len() + spec.len() > 16 << 10 {
             break;
         }
-        field.extend_from_slice(spec.as_bytes());
+        header.extend_from_slice(spec.as_bytes());
     }
-    field
+    header
 }
 
 fn decisions(criterion: &mut Criterion) {

@@ -1,4 +1,4 @@
-//! Fuzzes what a client claims in `Forwarded` and `X-Forwarded-For`, with the checks of the property tests.
+//! Fuzzes `Forwarded` and `X-Forwarded-For` with the checks of the property tests.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Fuzzes ranges to be framed with the checks of the property tests.
+//! Fuzzes the framing of several ranges with the checks of the property tests.
 
 #![no_main]
 

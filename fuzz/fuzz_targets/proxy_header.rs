@@ -1,4 +1,4 @@
-//! Fuzzes the first bytes of a connection on which a PROXY header may come, with the checks of the property tests.
+//! Fuzzes the PROXY protocol header with the checks of the property tests.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Fuzzes a Range field and a length with the checks of the property tests.
+//! Fuzzes the Range header with the checks of the property tests.
 
 #![no_main]
 

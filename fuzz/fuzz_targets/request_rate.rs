@@ -1,4 +1,4 @@
-//! Fuzzes a rate of requests, with the checks of the property tests.
+//! Fuzzes request rates with the checks of the property tests.
 
 #![no_main]
 

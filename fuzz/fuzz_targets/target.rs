@@ -1,4 +1,4 @@
-//! Fuzzes a request target with the checks of the property tests.
+//! Fuzzes request targets, in the head of a request, with the checks of the property tests.
 
 #![no_main]
 

@@ -13,8 +13,9 @@ use crate::lifecycle::handover;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{Reloader, Reloads};
 use crate::lifecycle::warmup::progress::{self, WarmupProgress};
-use crate::limits::client_limits::{BandwidthCounts, ConnectionCounts, LimitCounts, Limits};
-use crate::limits::connections::ActivityCounts;
+use crate::limits::bandwidth::BandwidthCounts;
+use crate::limits::client_limits::{LimitCounts, Limits};
+use crate::limits::connections::{ActivityCounts, ConnectionCounts};
 use crate::net::tls::config::{Tls, TlsCounts};
 use crate::site::directory_jobs::DirectoryJobs;
 use crate::site::https_policy::HttpsPolicy;
@@ -129,11 +130,11 @@ impl Gauges {
             access: self.access.counts(),
             lookups: self.metrics.lookup_counts(),
             transfers: self.metrics.transfer_count(),
-            connections: self.guard.connection_counts(),
-            activities: self.guard.activities(),
+            connections: self.guard.connections().counts(),
+            activities: self.guard.connections().activities(),
             guard: self.guard.counts(),
             suspicious_queries: self.gate.suspicious(),
-            bandwidth: self.guard.bandwidth_counts(),
+            bandwidth: self.guard.bandwidth().counts(),
             files: FileGauges::of(&self.files),
             faults: self.files.faults().counts(),
             read_durations: self.files.reads().durations(),

@@ -81,7 +81,7 @@ enum SignedUrlError {
 impl SignedUrlError {
     fn is_guess(self) -> bool {
         match self {
-            Self::Malformed(why) => why != SignedUrlQueryError::AsksForMore,
+            Self::Malformed(why) => why != SignedUrlQueryError::OptionNotAllowed,
             Self::UnknownKey | Self::Signature => true,
             Self::Expired | Self::Client => false,
         }
@@ -94,7 +94,7 @@ impl SignedUrlError {
             Self::Malformed(SignedUrlQueryError::Expires) => "expires is no number of seconds",
             Self::Malformed(SignedUrlQueryError::Client) => "client is no network",
             Self::Malformed(SignedUrlQueryError::Signature) => "sig is no signature",
-            Self::Malformed(SignedUrlQueryError::AsksForMore) => "it asks for what no link is for",
+            Self::Malformed(SignedUrlQueryError::OptionNotAllowed) => "it asks for what no link is for",
             Self::UnknownKey => "there is no such key",
             Self::Signature => "the signature is another one",
             Self::Expired => "it has expired",

@@ -1,4 +1,4 @@
-//! Whether a sidecar is of the original beside it.
+//! Compares a sidecar with its original.
 
 use std::io::{self, BufReader, Read};
 
@@ -7,31 +7,35 @@ use rustix::fs::Stat;
 use crate::http::encoding::Encoding;
 use crate::sys::decompress::decoder;
 
-/// What a sidecar decodes to.
+/// Result of decoding a sidecar.
 #[derive(Debug)]
 pub(crate) enum Compared {
-    /// Its original.
+    /// It decodes to its original.
     Same,
-    /// Something that is other than its original from this byte on.
+    /// It decodes to something else, from this byte on.
     DiffersAt(u64),
-    /// Nothing: it is no such encoding.
+    /// It does not decode.
     Corrupt(io::Error),
 }
 
-/// Decodes `sidecar` beside `original`, and no further than the two are the same, so that nothing that unfolds without end is
-/// followed. Both are read from where they stand.
+/// Decodes `sidecar` and compares it with `original`, both from their current positions. Stops at the first difference, so that
+/// a sidecar that decodes to endless output is bounded by its original.
 ///
 /// # Errors
-/// What the disk says.
-pub(crate) fn compare(coding: Encoding, mut original: impl Read, sidecar: impl Read) -> io::Result<Compared> {
-    let mut decoded = decoder(coding, BufReader::with_capacity(BUFFER, sidecar))?;
+/// Those of the disk.
+pub(crate) fn compare(
+    encoding: Encoding,
+    mut original: impl Read,
+    sidecar: impl Read,
+) -> io::Result<Compared> {
+    let mut decoded = decoder(encoding, BufReader::with_capacity(BUFFER, sidecar))?;
     let (mut left, mut right) = (vec![0; BUFFER], vec![0; BUFFER]);
     let mut at = 0;
     loop {
         let expected = fill(&mut original, &mut left)?;
         let got = match fill(&mut decoded, &mut right) {
             Ok(got) => got,
-            // What the disk says has a number; what the decoder says has none.
+            // Errors of the disk have a number, errors of the decoder have none.
             Err(error) if error.raw_os_error().is_some() => return Err(error),
             Err(error) => return Ok(Compared::Corrupt(error)),
         };
@@ -47,18 +51,18 @@ pub(crate) fn compare(coding: Encoding, mut original: impl Read, sidecar: impl R
     }
 }
 
-/// When the content last changed, in seconds and nanoseconds.
+/// Time of the last change of the content, in seconds and nanoseconds.
 pub(crate) fn modified(stat: &Stat) -> (i64, i64) {
     (stat.st_mtime as _, stat.st_mtime_nsec as _)
 }
 
-/// When anything of the file last changed; nobody sets this date.
+/// Time of the last change of content or metadata, which no program can set.
 pub(crate) fn changed(stat: &Stat) -> (i64, i64) {
     (stat.st_ctime as _, stat.st_ctime_nsec as _)
 }
 
-/// Reads until `buffer` is full or `reader` ends.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads until `buffer` is full or `reader` ends. Returns the number of bytes read.
+pub(crate) fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match reader.read(rest) {
@@ -71,7 +75,8 @@ fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-const BUFFER: usize = 64 << 10;
+/// Bytes that are read at a time.
+pub(crate) const BUFFER: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -79,11 +84,11 @@ mod tests {
     use crate::sys::compress::encode;
 
     #[test]
-    fn the_first_byte_that_differs_is_told() {
+    fn the_first_different_byte_is_found() {
         let long = vec![b'x'; 3 * BUFFER];
         let mut longer = long.clone();
         longer.push(b'y');
-        for coding in Encoding::ALL {
+        for encoding in Encoding::ALL {
             for (original, sidecar, expected) in [
                 (&b""[..], &b""[..], None),
                 (b"abc", b"abc", None),
@@ -94,15 +99,15 @@ mod tests {
                 (b"", b"a", Some(0)),
                 (&long, &longer, Some(long.len() as u64)),
             ] {
-                let encoded = encode(coding, sidecar).unwrap();
-                let found = match compare(coding, original, encoded.as_slice()).unwrap() {
+                let encoded = encode(encoding, sidecar).unwrap();
+                let found = match compare(encoding, original, encoded.as_slice()).unwrap() {
                     Compared::Same => None,
                     Compared::DiffersAt(at) => Some(at),
-                    Compared::Corrupt(error) => panic!("{coding:?}: {error}"),
+                    Compared::Corrupt(error) => panic!("{encoding:?}: {error}"),
                 };
-                assert_eq!(found, expected, "{coding:?}");
+                assert_eq!(found, expected, "{encoding:?}");
             }
-            assert!(matches!(compare(coding, &b"abc"[..], &b"abc"[..]).unwrap(), Compared::Corrupt(_)));
+            assert!(matches!(compare(encoding, &b"abc"[..], &b"abc"[..]).unwrap(), Compared::Corrupt(_)));
         }
     }
 }

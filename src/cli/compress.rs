@@ -1,4 +1,4 @@
-//! Which sidecars are missing or older than their originals, and writing them.
+//! `pagecast compress`: writes missing and outdated sidecars.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -10,77 +10,75 @@ use rayon::prelude::*;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::compare::{Compared, changed, compare, modified};
+use super::compare::{BUFFER, Compared, changed, compare, modified};
 use super::finding::shown;
+use super::outcome::{CommandOutput, counted};
 use super::progress::CommandProgress;
-use super::threads::pool;
-use super::walk::{TreeItem, TreeItemKind, walk};
-use crate::cli::outcome::CommandOutput;
+use super::walk::{Tree, TreeItem, TreeItemKind};
 use crate::config::{CompressArgs, Config};
 use crate::files::Root;
 use crate::http::encoding::Encoding;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
 use crate::sys::compress::copy_encoded;
-use crate::sys::temp_file::{TempFile, clear_up};
+use crate::sys::temp_file::{TempFile, remove_leftover};
 
-/// Writes the sidecars that the tree below `config.root` lacks, or with `check` tells which those are.
+/// Writes the sidecars that are missing below the document root, or with `check` lists them.
 ///
-/// A sidecar belongs beside each regular file of a compressible media type, from `compress_from` bytes on, whose encoding is
-/// smaller than itself. It has its original's mode and date, and appears whole or not at all. Hidden files, unless they are
-/// served, symbolic links and sidecars themselves are passed over. Reads at most `threads` files at once; each takes some 300 MiB
-/// if it is large.
-pub fn compress(config: &Config, asked: &CompressArgs) -> CommandOutput {
-    let root = match Root::open(config.site.root.as_path(), config.site.symlinks) {
-        Ok(root) => root,
-        Err(error) => return CommandOutput::no_root(config.site.root.as_path(), &error),
+/// Each regular file of a compressible media type, from `compress_from` bytes on, gets a sidecar if its encoding is smaller than
+/// itself. A sidecar has its original's mode and date, and appears in one step. Skips hidden files, unless they are served,
+/// symbolic links, and sidecars themselves. Reads at most `threads` files at the same time; a large one takes some 300 MiB of memory.
+pub fn compress(config: &Config, arguments: &CompressArgs) -> CommandOutput {
+    let Tree { root, items, pool } = match Tree::open(config, arguments.threads) {
+        Ok(tree) => tree,
+        Err(output) => return output,
     };
-    let pool = match pool(asked.threads) {
-        Ok(pool) => pool,
-        Err(error) => return CommandOutput::no_threads(&error),
-    };
-    let items = walk(&root, config.site.dotfiles);
-    let mut tally = CompressTotals::default();
-    for item in &items {
-        if let TreeItemKind::Closed(error) = &item.kind {
-            tally.fail(&item.path, error);
-        }
-        if matches!(item.kind, TreeItemKind::Temporary)
-            && !asked.check
-            && let Err(error) = clear_up_at(&root, &item.path)
-        {
-            tally.fail(&item.path, &error);
+    let mut totals = CompressTotals::default();
+    for TreeItem { path, kind } in &items {
+        match kind {
+            TreeItemKind::Closed(error) => totals.fail(path, error),
+            TreeItemKind::Temporary if !arguments.check => {
+                if let Err(error) = remove_temporary(&root, path) {
+                    totals.fail(path, &error);
+                }
+            }
+            _ => {}
         }
     }
-    let jobs = jobs(&items, config.compression.compress_from.get(), &asked.codings, &mut tally);
+    let jobs = jobs(&items, config.compression.compress_from.get(), &arguments.codings, &mut totals);
     let progress = CommandProgress::over(jobs.iter().map(|job| job.bytes).sum());
-    let work = Work { root: &root, progress: &progress, check: asked.check };
-    // One by one, or a thread could be left alone with a row of large ones.
-    let done: Vec<_> =
-        pool.install(|| jobs.par_iter().with_max_len(1).map(|job| (job, work.perform(job))).collect());
+    let compressor = Compressor { root: &root, progress: &progress, check: arguments.check };
+    // One job at a time: a thread with a batch of large files would be left working alone.
+    let results: Vec<_> =
+        pool.install(|| jobs.par_iter().with_max_len(1).map(|job| (job, compressor.perform(job))).collect());
     progress.end();
-    done.into_iter().for_each(|(job, done)| tally.count(job, done));
-    tally.told(asked)
+    results.into_iter().for_each(|(job, result)| totals.add(job, result));
+    totals.output(arguments.check)
 }
 
-/// One sidecar that there ought to be.
+/// A sidecar that should exist.
 struct SidecarJob<'a> {
     original: &'a SitePath<'static>,
-    coding: Encoding,
+    encoding: Encoding,
     bytes: u64,
 }
 
 impl SidecarJob<'_> {
     fn sidecar(&self) -> Vec<u8> {
-        [self.original.file_name(), self.coding.suffix().as_bytes()].concat()
+        [self.original.file_name(), self.encoding.suffix().as_bytes()].concat()
+    }
+
+    fn sidecar_path(&self) -> SitePath<'static> {
+        self.original.parent().entry(&self.sidecar())
     }
 }
 
+/// Lists the sidecars of `items` that should exist, the longest original first, so that the last jobs to end are short.
 fn jobs<'a>(
     items: &'a [TreeItem],
     from: u64,
-    codings: &[Encoding],
-    tally: &mut CompressTotals,
+    encodings: &[Encoding],
+    totals: &mut CompressTotals,
 ) -> Vec<SidecarJob<'a>> {
     let mut jobs = Vec::new();
     for item in items {
@@ -88,39 +86,35 @@ fn jobs<'a>(
         if bytes < from || !is_compressible(&media_type(item.path.as_bytes())) {
             continue;
         }
-        tally.files += 1;
-        for &coding in codings {
-            let job = SidecarJob { original: &item.path, coding, bytes };
-            if job.sidecar().len() <= NAME_BYTES_MAX {
-                jobs.push(job);
-            }
-        }
+        totals.files += 1;
+        let of_file = encodings.iter().map(|&encoding| SidecarJob { original: &item.path, encoding, bytes });
+        jobs.extend(of_file.filter(|job| job.sidecar().len() <= NAME_BYTES_MAX));
     }
-    // The longest first, so that the last to end is a short one.
     jobs.sort_by_key(|job| std::cmp::Reverse(job.bytes));
     jobs
 }
 
-fn clear_up_at(root: &Root, path: &SitePath<'_>) -> io::Result<()> {
-    clear_up(root.directory(&path.parent())?.as_fd(), path.file_name())
+fn remove_temporary(root: &Root, path: &SitePath<'_>) -> io::Result<()> {
+    remove_leftover(root.directory(&path.parent())?.as_fd(), path.file_name())
 }
 
-/// What became of a job.
+/// Result of a job.
 enum JobResult {
-    /// The sidecar is there, and its original's.
+    /// The sidecar exists and is up to date.
     Present,
     Written {
-        after: u64,
+        bytes: u64,
     },
     /// The encoding is no smaller than the original.
     Larger,
-    /// The same, and a sidecar of another original was taken away.
+    /// The encoding is no smaller than the original, and an outdated sidecar was removed.
     Removed,
-    /// What `check` finds.
+    /// With `check`: the sidecar would be written.
     Wanted(Lack),
     Failed(io::Error),
 }
 
+/// What is wrong with a sidecar.
 #[derive(Clone, Copy)]
 enum Lack {
     Missing,
@@ -129,13 +123,23 @@ enum Lack {
     Other,
 }
 
-struct Work<'a> {
+impl Lack {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Older => "older than its original",
+            Self::Other => "not of its original",
+        }
+    }
+}
+
+struct Compressor<'a> {
     root: &'a Root,
     progress: &'a CommandProgress,
     check: bool,
 }
 
-impl Work<'_> {
+impl Compressor<'_> {
     fn perform(&self, job: &SidecarJob<'_>) -> JobResult {
         self.try_perform(job).unwrap_or_else(JobResult::Failed)
     }
@@ -144,50 +148,47 @@ impl Work<'_> {
         let directory = self.root.directory(&job.original.parent())?;
         let original = File::from(open_regular(directory.as_fd(), job.original.file_name())?);
         let before = fs::fstat(&original)?;
-        let lack = lack(directory.as_fd(), &job.sidecar(), job.coding, &original, &before)?;
-        let Some(lack) = lack else {
-            self.progress.add(job.bytes);
+        let Some(lack) = lack(directory.as_fd(), job, &original, &before)? else {
+            self.progress.skip(job.bytes);
             return Ok(JobResult::Present);
         };
         if self.check {
-            let smaller = self.encode(job.coding, &original, &before, io::sink())?;
+            let smaller = self.encode(job.encoding, &original, &before, io::sink())?;
             return Ok(match (smaller, lack) {
                 (None, Lack::Missing) => JobResult::Larger,
                 _ => JobResult::Wanted(lack),
             });
         }
         let mut temporary = TempFile::create(directory.as_fd())?;
-        let Some(after) = self.encode(job.coding, &original, &before, &mut temporary)? else {
-            return match lack {
-                Lack::Missing => Ok(JobResult::Larger),
-                Lack::Older | Lack::Other => {
-                    fs::unlinkat(&directory, job.sidecar(), AtFlags::empty())?;
-                    Ok(JobResult::Removed)
-                }
-            };
+        let Some(bytes) = self.encode(job.encoding, &original, &before, &mut temporary)? else {
+            if let Lack::Missing = lack {
+                return Ok(JobResult::Larger);
+            }
+            fs::unlinkat(&directory, job.sidecar(), AtFlags::empty())?;
+            return Ok(JobResult::Removed);
         };
-        if !is_same(&before, &fs::fstat(&original)?) {
+        if identity(&before) != identity(&fs::fstat(&original)?) {
             return Err(io::Error::other("it changed while it was read"));
         }
-        temporary.dress_as(&before)?;
-        temporary.keep(&job.sidecar())?;
-        Ok(JobResult::Written { after })
+        temporary.copy_metadata_from(&before)?;
+        temporary.persist(&job.sidecar())?;
+        Ok(JobResult::Written { bytes })
     }
 
-    /// Encodes the whole of `original` into `writer` and returns the length, if that is smaller.
+    /// Encodes `original` into `writer`. Returns the length of the encoding, or `None` if it is no smaller.
     fn encode(
         &self,
-        coding: Encoding,
+        encoding: Encoding,
         original: &File,
         stat: &Stat,
         writer: impl Write,
     ) -> io::Result<Option<u64>> {
         let length = length(stat);
-        let mut capped = Capped { writer, written: 0, room: length.saturating_sub(1), is_full: false };
+        let mut capped = Capped { writer, written: 0, max: length.saturating_sub(1), is_full: false };
         let reader = BufReader::with_capacity(BUFFER, self.progress.reading(original));
         let encoded = {
             let mut buffered = BufWriter::with_capacity(BUFFER, &mut capped);
-            let encoded = copy_encoded(coding, reader, &mut buffered, length);
+            let encoded = copy_encoded(encoding, reader, &mut buffered, length);
             encoded.and_then(|()| buffered.flush())
         };
         if capped.is_full {
@@ -207,18 +208,18 @@ fn open_regular(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     }
 }
 
-/// What is wrong with the sidecar `name`; nothing, too, where something else than a file has its name.
+/// Finds out what is wrong with the sidecar of `job`: nothing if it is up to date, or something else than a file has its name.
 ///
-/// Where dates of files are set to a constant, a rebuilt original has the date of the one before it. So a sidecar that is older
-/// by the date that nobody sets is read, which costs little beside writing it.
+/// Builds that set all dates to a constant give a rebuilt original the date of the one before it. So a sidecar whose ctime, which no
+/// program can set, is older than its original's is read and compared: that costs little beside writing it.
 fn lack(
     directory: BorrowedFd<'_>,
-    name: &[u8],
-    coding: Encoding,
+    job: &SidecarJob<'_>,
     original: &File,
     stat: &Stat,
 ) -> io::Result<Option<Lack>> {
-    let sidecar = match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+    let name = job.sidecar();
+    let sidecar = match fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(sidecar) => sidecar,
         Err(Errno::NOENT) => return Ok(Some(Lack::Missing)),
         Err(error) => return Err(error.into()),
@@ -232,34 +233,32 @@ fn lack(
     if changed(&sidecar) >= changed(stat) {
         return Ok(None);
     }
-    let encoded = File::from(open_regular(directory, name)?);
-    let compared = compare(coding, original, encoded)?;
+    let compared = compare(job.encoding, original, File::from(open_regular(directory, &name)?))?;
     let mut rewound = original;
     rewound.rewind()?;
     Ok((!matches!(compared, Compared::Same)).then_some(Lack::Other))
 }
 
-fn is_same(before: &Stat, after: &Stat) -> bool {
-    length(before) == length(after)
-        && modified(before) == modified(after)
-        && changed(before) == changed(after)
+/// Length and dates: they differ if a file was written to.
+fn identity(stat: &Stat) -> (u64, (i64, i64), (i64, i64)) {
+    (length(stat), modified(stat), changed(stat))
 }
 
 fn length(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-/// A writer that fails once it would have taken more than there is room for.
+/// A writer that fails when it would write more than `max` bytes.
 struct Capped<W> {
     writer: W,
     written: u64,
-    room: u64,
+    max: u64,
     is_full: bool,
 }
 
 impl<W: Write> Write for Capped<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.written + bytes.len() as u64 > self.room {
+        if self.written + bytes.len() as u64 > self.max {
             self.is_full = true;
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -273,16 +272,16 @@ impl<W: Write> Write for Capped<W> {
     }
 }
 
-/// What all jobs came to.
+/// Results of all jobs.
 #[derive(Default)]
 struct CompressTotals {
     files: u64,
     present: u64,
     larger: u64,
     removed: u64,
-    /// For each coding, in the order of [`Encoding::ALL`].
+    /// For each encoding, in the order of [`Encoding::ALL`].
     written: [Written; Encoding::ALL.len()],
-    /// Lines by the paths they are about.
+    /// Paths and what is wrong with them.
     wanted: Vec<(String, &'static str)>,
     failed: Vec<(String, String)>,
 }
@@ -295,28 +294,23 @@ struct Written {
 }
 
 impl CompressTotals {
-    fn count(&mut self, job: &SidecarJob<'_>, done: JobResult) {
-        match done {
+    fn add(&mut self, job: &SidecarJob<'_>, result: JobResult) {
+        match result {
             JobResult::Present => self.present += 1,
             JobResult::Larger => self.larger += 1,
             JobResult::Removed => self.removed += 1,
-            JobResult::Written { after } => {
-                let place = Encoding::ALL.iter().position(|coding| *coding == job.coding);
-                if let Some(written) = place.and_then(|place| self.written.get_mut(place)) {
+            JobResult::Written { bytes } => {
+                let of_encodings = Encoding::ALL.iter().zip(&mut self.written);
+                for (_, written) in of_encodings.filter(|(encoding, _)| **encoding == job.encoding) {
                     written.sidecars += 1;
                     written.before += job.bytes;
-                    written.after += after;
+                    written.after += bytes;
                 }
             }
             JobResult::Wanted(lack) => {
-                let words = match lack {
-                    Lack::Missing => "missing",
-                    Lack::Older => "older than its original",
-                    Lack::Other => "not of its original",
-                };
-                self.wanted.push((shown(job.original.parent().entry(&job.sidecar()).as_bytes()), words));
+                self.wanted.push((shown(job.sidecar_path().as_bytes()), lack.name()));
             }
-            JobResult::Failed(error) => self.fail(&job.original.parent().entry(&job.sidecar()), &error),
+            JobResult::Failed(error) => self.fail(&job.sidecar_path(), &error),
         }
     }
 
@@ -324,46 +318,39 @@ impl CompressTotals {
         self.failed.push((shown(path.as_bytes()), error.to_string()));
     }
 
-    fn told(mut self, asked: &CompressArgs) -> CommandOutput {
-        let (mut out, mut err) = (String::new(), String::new());
+    fn output(mut self, check: bool) -> CommandOutput {
         self.wanted.sort_unstable();
         self.failed.sort_unstable();
-        for (path, words) in &self.wanted {
-            let _ = writeln!(out, "{path}: {words}");
-        }
-        for (path, error) in &self.failed {
-            let _ = writeln!(err, "pagecast: {path}: {error}");
-        }
-        let files = counted(self.files, "file");
-        if asked.check {
-            let wanted = counted(self.wanted.len() as u64, "sidecar");
-            let _ = writeln!(out, "{files}, {} present, {wanted} to write", self.present);
-        } else {
-            let written = counted(self.written.iter().map(|written| written.sidecars).sum(), "sidecar");
-            let skipped = self.present + self.larger;
-            let _ = writeln!(
-                out,
-                "{files}, {written} written, {skipped} skipped ({} present, {} no smaller)",
-                self.present, self.larger
-            );
-            if self.removed > 0 {
-                let removed = counted(self.removed, "outdated sidecar");
-                let _ = writeln!(out, "{removed} removed, no smaller than the original any more");
-            }
-            for (coding, written) in Encoding::ALL.iter().zip(&self.written).filter(|(_, w)| w.sidecars > 0) {
-                let (before, after) = (HumanBytes(written.before), HumanBytes(written.after));
-                let _ =
-                    writeln!(out, "{:4} {} written, {before} -> {after}", coding.token(), written.sidecars);
-            }
-        }
+        let mut out: String = self.wanted.iter().map(|(path, lack)| format!("{path}: {lack}\n")).collect();
+        let err = self.failed.iter().map(|(path, error)| format!("pagecast: {path}: {error}\n")).collect();
+        let _ = if check { self.write_check(&mut out) } else { self.write_summary(&mut out) };
         CommandOutput { out, err, is_clean: self.wanted.is_empty() && self.failed.is_empty() }
     }
-}
 
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+    fn write_check(&self, out: &mut String) -> std::fmt::Result {
+        let (files, wanted) = (counted(self.files, "file"), counted(self.wanted.len() as u64, "sidecar"));
+        writeln!(out, "{files}, {} present, {wanted} to write", self.present)
+    }
+
+    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
+        let Self { files, present, larger, removed, written, .. } = self;
+        let (files, skipped) = (counted(*files, "file"), present + larger);
+        let sidecars = counted(written.iter().map(|written| written.sidecars).sum(), "sidecar");
+        writeln!(
+            out,
+            "{files}, {sidecars} written, {skipped} skipped ({present} present, {larger} no smaller)"
+        )?;
+        if *removed > 0 {
+            let removed = counted(*removed, "outdated sidecar");
+            writeln!(out, "{removed} removed, no smaller than the original any more")?;
+        }
+        for (encoding, written) in Encoding::ALL.iter().zip(written).filter(|(_, w)| w.sidecars > 0) {
+            let (before, after) = (HumanBytes(written.before), HumanBytes(written.after));
+            writeln!(out, "{:4} {} written, {before} -> {after}", encoding.token(), written.sidecars)?;
+        }
+        Ok(())
+    }
 }
 
 /// NAME_MAX of nearly every file system.
 const NAME_BYTES_MAX: usize = 255;
-const BUFFER: usize = 64 << 10;

@@ -1,4 +1,4 @@
-//! One thing that is wrong with a tree.
+//! A problem that `pagecast verify` reports.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::http::target::SitePath;
 
-/// What stands at `path` can't be served, or not as it was meant.
+/// A problem with the file at `path`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
     #[serde(serialize_with = "as_text")]
@@ -16,35 +16,35 @@ pub(crate) struct Finding {
     pub(crate) detail: String,
 }
 
-/// What is wrong, in one word for programs.
+/// Kind of a problem, as a word for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Problem {
-    /// It is not the file whose checksum was noted.
+    /// The content does not match its checksum.
     ChecksumMismatch,
-    /// A file of checksums has none where one should be.
+    /// A line of a checksum file has no checksum.
     ChecksumUnreadable,
-    /// A checksum is of a file that is not there.
+    /// There is a checksum and no file.
     Missing,
-    /// The sidecar decodes to other bytes than its original's.
+    /// The sidecar decodes to other bytes than its original.
     SidecarDiffers,
     /// The sidecar does not decode.
     SidecarCorrupt,
-    /// The sidecar is older than its original, so that it is not sent.
+    /// The sidecar is older than its original, and so is not sent.
     SidecarOlder,
-    /// It can't be opened or read by whoever runs the command.
+    /// The user of the command can't open or read it.
     Unreadable,
     /// A fifo, a socket, a device.
     SpecialFile,
-    /// A link to nothing.
+    /// A symbolic link to no file.
     LinkDangling,
-    /// A link that leads out of the root.
+    /// A symbolic link out of the document root.
     LinkOutside,
-    /// Links that lead round in a circle.
+    /// A circle of symbolic links.
     LinkLoop,
-    /// No request's head is long enough for its name.
+    /// No request head has room for its name.
     NameTooLong,
-    /// The server answers this name itself.
+    /// The server answers requests for this name itself.
     NameTaken,
 }
 
@@ -54,7 +54,7 @@ impl Finding {
     }
 }
 
-/// `path: kind: detail`, on one line whatever the names are.
+/// `path: kind: detail`, on one line whatever the path contains.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", shown(&self.path), self.kind, self.detail)
@@ -67,7 +67,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A path for people: as it is, where that is text without control characters, else percent-encoded. The root is a dot.
+/// A path for people: as it is if it is UTF-8 without control characters, else percent-encoded. The root is a dot.
 pub(crate) fn shown(path: &[u8]) -> String {
     match str::from_utf8(path) {
         Ok("") => ".".to_owned(),
@@ -76,7 +76,7 @@ pub(crate) fn shown(path: &[u8]) -> String {
     }
 }
 
-/// A path for programs: as it is, where that is text, else percent-encoded as in a URL.
+/// A path for programs: as it is if it is UTF-8, else percent-encoded as in a URL.
 pub(crate) fn text(path: &[u8]) -> String {
     str::from_utf8(path).map_or_else(|_| encoded(path), str::to_owned)
 }
@@ -89,7 +89,7 @@ fn as_text<S: Serializer>(path: &[u8], serializer: S) -> Result<S::Ok, S::Error>
     serializer.serialize_str(&text(path))
 }
 
-/// All but ASCII is encoded anyway.
+/// Characters outside ASCII are always encoded.
 const NOT_PLAIN: &AsciiSet =
     &CONTROLS.add(b' ').add(b'%').add(b'?').add(b'#').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'`');
 
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_shown_as_it_is_unless_it_could_not_be_read() {
+    fn a_path_is_shown_as_it_is_unless_it_is_not_plain_text() {
         for (path, for_people, for_programs) in [
             (&b""[..], ".", ""),
             (b"a/b c.txt", "a/b c.txt", "a/b c.txt"),

@@ -1,4 +1,13 @@
 //! The commands beside serving: `compress`, `verify`, `warm` and `sign`.
+//!
+//! `compress` and `verify` open names beneath the document root's handle as the server does, so that they read and write nothing
+//! that it could not serve.
+//!
+//! - `compress`: writes missing and outdated sidecars
+//! - `verify`: finds files that can't be served, or not as intended; `finding` is one of them
+//! - `warm`: makes a running server read files into its caches
+//! - `sign`: prints a signed URL
+//! - `walk`, `compare`, `progress`, `outcome`: the tree, a sidecar and its original, the progress bar, the output
 
 pub(crate) mod compare;
 pub(crate) mod compress;
@@ -6,7 +15,6 @@ pub(crate) mod finding;
 pub mod outcome;
 pub(crate) mod progress;
 pub(crate) mod sign;
-pub(crate) mod threads;
 pub(crate) mod verify;
 pub(crate) mod walk;
 pub(crate) mod warm;

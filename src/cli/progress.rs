@@ -1,41 +1,46 @@
-//! The bar on a terminal.
+//! Progress bar on a terminal.
 
 use std::io::{self, IsTerminal, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How far a command is, on standard error if that is a terminal. Nothing is drawn elsewhere.
+/// Progress of a command that reads files. A bar is drawn on standard error if that is a terminal.
 pub(crate) struct CommandProgress {
     bar: ProgressBar,
+    bytes_read: AtomicU64,
 }
 
 impl CommandProgress {
-    /// A bar over so many bytes to read.
+    /// Creates a bar over `bytes` to read.
     pub(crate) fn over(bytes: u64) -> Self {
         let is_seen = io::stderr().is_terminal();
         let target = if is_seen { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(bytes), target);
         let style = ProgressStyle::with_template(TEMPLATE);
-        Self { bar: style.map(|style| bar.clone().with_style(style)).unwrap_or(bar) }
+        let bar = style.map(|style| bar.clone().with_style(style)).unwrap_or(bar);
+        Self { bar, bytes_read: AtomicU64::new(0) }
     }
 
-    /// More bytes to read than were known of.
+    /// Adds to the bytes to read.
     pub(crate) fn extend(&self, bytes: u64) {
         self.bar.inc_length(bytes);
     }
 
-    pub(crate) fn add(&self, bytes: u64) {
+    /// Moves the bar past bytes that need not be read.
+    pub(crate) fn skip(&self, bytes: u64) {
         self.bar.inc(bytes);
     }
 
-    /// Counts what is read through it.
+    /// Wraps `reader` to count what is read.
     pub(crate) fn reading<'a, R: Read + 'a>(&'a self, reader: R) -> impl Read + 'a {
         Counted { progress: self, reader }
     }
 
-    /// Takes the bar away.
-    pub(crate) fn end(self) {
+    /// Removes the bar and returns the number of bytes read.
+    pub(crate) fn end(self) -> u64 {
         self.bar.finish_and_clear();
+        self.bytes_read.into_inner()
     }
 }
 
@@ -47,7 +52,8 @@ struct Counted<'a, R> {
 impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buffer)?;
-        self.progress.add(read as u64);
+        self.progress.bytes_read.fetch_add(read as u64, Ordering::Relaxed);
+        self.progress.bar.inc(read as u64);
         Ok(read)
     }
 }

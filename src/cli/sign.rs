@@ -1,4 +1,4 @@
-//! `pagecast sign`: prints a link.
+//! `pagecast sign`: prints a signed URL.
 
 use std::borrow::Cow;
 
@@ -10,32 +10,32 @@ use crate::config::{SignArgs, SigningKey, SigningKeys};
 use crate::http::signed_url::{SignedUrl, Terms};
 use crate::http::target::SitePath;
 
-/// The link that is `asked` for, signed by one of `keys`, as a line.
-pub fn sign(keys: &SigningKeys, asked: &SignArgs) -> CommandOutput {
-    match url(keys, asked, now()) {
+/// Signs the URL that `arguments` describe with one of `keys`.
+pub fn sign(keys: &SigningKeys, arguments: &SignArgs) -> CommandOutput {
+    match url(keys, arguments, now()) {
         Ok(url) => CommandOutput { out: format!("{url}\n"), is_clean: true, ..CommandOutput::default() },
-        Err(why) => CommandOutput { err: format!("pagecast: {why}\n"), ..CommandOutput::default() },
+        Err(reason) => CommandOutput::failed(reason),
     }
 }
 
-fn url(keys: &SigningKeys, asked: &SignArgs, now: u64) -> Result<String, String> {
-    let (id, key) = chosen(keys, asked.key_id.as_deref())?;
-    // What a client will send is what is signed: the path goes through the same parser.
-    let encoded = percent_encode(&asked.path, OUTSIDE_PATH).to_string();
+fn url(keys: &SigningKeys, arguments: &SignArgs, now: u64) -> Result<String, String> {
+    let (id, key) = chosen(keys, arguments.key_id.as_deref())?;
+    // The signature is over the path that a client will send, after the same parser.
+    let encoded = percent_encode(&arguments.path, OUTSIDE_PATH).to_string();
     let target = SitePath::parse(encoded.as_bytes())
-        .map_err(|_| "the path climbs out of the site, which no link can".to_owned())?;
+        .map_err(|_| "the path leads out of the document root".to_owned())?;
     let terms = Terms {
-        expires: now.saturating_add(asked.expires.get().as_secs().max(1)),
+        expires: now.saturating_add(arguments.expires.get().as_secs().max(1)),
         key: Cow::Borrowed(id.as_bytes()),
-        client: asked.client.as_deref().map(|client| Cow::Borrowed(client.as_bytes())),
-        download: asked.download.as_deref().map(|name| Cow::Borrowed(name.as_bytes())),
+        client: arguments.client.as_deref().map(|client| Cow::Borrowed(client.as_bytes())),
+        download: arguments.download.as_deref().map(|name| Cow::Borrowed(name.as_bytes())),
     };
-    let link = SignedUrl { method: asked.method, path: Cow::Borrowed(target.path.as_bytes()), terms };
+    let signed = SignedUrl { method: arguments.method, path: Cow::Borrowed(target.path.as_bytes()), terms };
     let path = match target.wants_directory {
         true => target.path.to_location(None),
         false => target.path.to_file_location(None),
     };
-    Ok(format!("{}{path}?{}", asked.base, link.query(key.reveal())))
+    Ok(format!("{}{path}?{}", arguments.base, signed.query(key.reveal())))
 }
 
 fn chosen<'a>(keys: &'a SigningKeys, id: Option<&'a str>) -> Result<(&'a str, &'a SigningKey), String> {
@@ -54,7 +54,7 @@ fn chosen<'a>(keys: &'a SigningKeys, id: Option<&'a str>) -> Result<(&'a str, &'
     Ok((id, key))
 }
 
-/// What has to be escaped in a path whose slashes part its names.
+/// Everything is escaped in a path but letters, digits, dots and its slashes.
 const OUTSIDE_PATH: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.');
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_named_unless_there_is_one_alone() {
+    fn a_key_must_be_named_unless_there_is_only_one() {
         for (ids, id, expected) in [
             (&["k1"][..], None, Ok("k1")),
             (&["k1"], Some("k1"), Ok("k1")),

@@ -1,22 +1,48 @@
-//! Every name below the root, as the server would find it.
+//! Lists every name below the document root.
 
 use std::io;
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 
-use crate::config::Dotfiles;
+use crate::cli::outcome::CommandOutput;
+use crate::config::{Config, Dotfiles};
 use crate::files::Root;
 use crate::http::target::SitePath;
 use crate::sys::temp_file::is_temporary;
 
-/// A name in the tree; directories that could be listed are not told.
+/// The document root, its names, and the threads to work on them.
+pub(crate) struct Tree {
+    pub(crate) root: Root,
+    pub(crate) items: Vec<TreeItem>,
+    pub(crate) pool: ThreadPool,
+}
+
+impl Tree {
+    /// Opens the document root and lists its names. `threads` is the size of the pool; `None` means one for each processor.
+    ///
+    /// # Errors
+    /// What the command prints if the root can't be opened or threads can't be started.
+    pub(crate) fn open(config: &Config, threads: Option<usize>) -> Result<Self, CommandOutput> {
+        let path = config.site.root.as_path();
+        let root = Root::open(path, config.site.symlinks)
+            .map_err(|error| CommandOutput::failed(format_args!("{}: {error}", path.display())))?;
+        // 0 means one for each processor.
+        let pool = ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
+        let pool = pool.map_err(|error| CommandOutput::failed(format_args!("no threads: {error}")))?;
+        let items = walk(&root, config.site.dotfiles);
+        Ok(Self { root, items, pool })
+    }
+}
+
+/// A name in the tree. Directories are left out unless they can't be listed.
 #[derive(Debug)]
 pub(crate) struct TreeItem {
     pub(crate) path: SitePath<'static>,
     pub(crate) kind: TreeItemKind,
 }
 
-/// What stands there. Symbolic links are not followed.
+/// Type of a file. Symbolic links are not followed.
 #[derive(Debug)]
 pub(crate) enum TreeItemKind {
     File {
@@ -25,15 +51,15 @@ pub(crate) enum TreeItemKind {
     Link,
     /// A fifo, a socket, a device.
     Special,
-    /// What a compression left behind that was killed, or one that is under way.
+    /// A temporary file of a compression that was killed or is under way.
     Temporary,
-    /// It can't be looked at; or a directory that can't be listed.
+    /// A name without access to its metadata, or a directory that can't be listed.
     Closed(io::Error),
 }
 
-/// All names below `root`, sorted by their bytes. Hidden names are left out with all that is below them, if `dotfiles` says
-/// so. Memory grows with the number of names, by some hundred bytes each.
-pub(crate) fn walk(root: &Root, dotfiles: Dotfiles) -> Vec<TreeItem> {
+/// Lists all names below `root`, sorted by their bytes. With [`Dotfiles::Deny`] hidden names are left out with all that is below
+/// them. Takes some hundred bytes of memory for each name.
+fn walk(root: &Root, dotfiles: Dotfiles) -> Vec<TreeItem> {
     let mut items = Vec::new();
     let mut directories = vec![SitePath::root()];
     while let Some(directory) = directories.pop() {
@@ -45,7 +71,7 @@ pub(crate) fn walk(root: &Root, dotfiles: Dotfiles) -> Vec<TreeItem> {
     items
 }
 
-/// Where in `items` something stands at `path`.
+/// Finds the item at `path`.
 pub(crate) fn find<'a>(items: &'a [TreeItem], path: &[u8]) -> Option<&'a TreeItem> {
     let position = items.binary_search_by(|item| item.path.as_bytes().cmp(path)).ok()?;
     items.get(position)
@@ -80,7 +106,7 @@ fn list(
                     FileType::Symlink => items.push(TreeItem { path, kind: TreeItemKind::Link }),
                     _ => items.push(TreeItem { path, kind: TreeItemKind::Special }),
                 },
-                // It went away after it was listed.
+                // It was removed after it was listed.
                 Err(rustix::io::Errno::NOENT) => {}
                 Err(error) => items.push(TreeItem { path, kind: TreeItemKind::Closed(error.into()) }),
             }
@@ -115,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_told_in_the_order_of_its_names_without_what_is_hidden() {
+    fn names_are_sorted_and_hidden_ones_left_out() {
         assert_eq!(names(Dotfiles::Deny), [".well-known/x", "a", "b-c", "b/c/d", "link", "z"]);
     }
 
     #[test]
-    fn hidden_names_are_told_where_they_are_served() {
+    fn hidden_names_are_listed_if_they_are_served() {
         assert_eq!(
             names(Dotfiles::Allow),
             [".git/config", ".well-known/x", "a", "b-c", "b/.e", "b/.hid/f", "b/c/d", "link", "z"]

@@ -1,4 +1,4 @@
-//! `pagecast warm`: asks a running server, over its admin listener, to read files into memory.
+//! `pagecast warm`: makes a running server read files into memory, by a request to its admin listener.
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -7,25 +7,25 @@ use std::os::unix::net::UnixStream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::cli::outcome::CommandOutput;
-use crate::config::{Address, AdminListen, Config, Secret, WarmArgs};
+use crate::config::{Address, Config, Secret, Toggle, WarmArgs};
 use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, PATH, WarmProgressLine};
 
-/// Has the server that `config` describes, or the one at the address given, read files into memory, and waits for it. What it
-/// did is told in one line; clean is what found files and read them all.
-pub fn warm(config: &Config, asked: &WarmArgs) -> CommandOutput {
-    let outcome = match (&asked.admin, &config.listening.admin_listen) {
-        (Some(address), _) | (None, AdminListen::At(address)) => {
-            ask(address, asked, config.listening.admin_token.given())
+/// Requests a warmup of the server that `config` describes, or of the one at the given address, and waits for it. Prints one line
+/// of counts. The output is clean if files were found and all of them were read.
+pub fn warm(config: &Config, arguments: &WarmArgs) -> CommandOutput {
+    let outcome = match (&arguments.admin, &config.listening.admin_listen) {
+        (Some(address), _) | (None, Toggle::Given(address)) => {
+            request(address, arguments, config.listening.admin_token.given())
         }
-        (None, AdminListen::Off) => Err("there is no admin listener: PAGECAST_ADMIN_LISTEN=off".to_owned()),
+        (None, Toggle::Off) => Err("there is no admin listener: PAGECAST_ADMIN_LISTEN=off".to_owned()),
     };
     match outcome {
-        Ok(line) => told(&line),
-        Err(reason) => CommandOutput { err: format!("pagecast: {reason}\n"), ..CommandOutput::default() },
+        Ok(line) => output(&line),
+        Err(reason) => CommandOutput::failed(reason),
     }
 }
 
-fn told(line: &WarmProgressLine) -> CommandOutput {
+fn output(line: &WarmProgressLine) -> CommandOutput {
     let mut err = String::new();
     if line.is_truncated {
         err.push_str("pagecast: there are more files than are read at once (PAGECAST_WARM_FILES)\n");
@@ -40,18 +40,22 @@ fn told(line: &WarmProgressLine) -> CommandOutput {
     CommandOutput { out: format!("{}\n", line.counts), err, is_clean }
 }
 
-fn ask(address: &Address, asked: &WarmArgs, token: Option<&Secret>) -> Result<WarmProgressLine, String> {
+fn request(
+    address: &Address,
+    arguments: &WarmArgs,
+    token: Option<&Secret>,
+) -> Result<WarmProgressLine, String> {
     let failed = |error: io::Error| format!("the admin listener at {address}: {error}");
     let stream = connect(address).map_err(failed)?;
-    let mut answer = BufReader::new(send(stream, asked, token).map_err(failed)?);
-    let (status, is_chunked) = read_head(&mut answer).map_err(failed)?;
-    let answer = BufReader::new(Body { answer, left: is_chunked.then_some(0) });
+    let mut response = BufReader::new(send(stream, arguments, token).map_err(failed)?);
+    let (status, is_chunked) = read_head(&mut response).map_err(failed)?;
+    let response = BufReader::new(Body { response, left: is_chunked.then_some(0) });
     if status != 200 {
         let mut sentence = String::new();
-        answer.take(SENTENCE_MAX).read_to_string(&mut sentence).map_err(failed)?;
-        return Err(format!("the admin listener at {address} answers {status}: {}", sentence.trim()));
+        response.take(SENTENCE_MAX).read_to_string(&mut sentence).map_err(failed)?;
+        return Err(format!("the admin listener at {address} responded {status}: {}", sentence.trim()));
     }
-    for text in answer.lines() {
+    for text in response.lines() {
         let line: WarmProgressLine =
             serde_json::from_str(&text.map_err(failed)?).map_err(|error| failed(error.into()))?;
         if line.is_over {
@@ -67,7 +71,7 @@ fn ask(address: &Address, asked: &WarmArgs, token: Option<&Secret>) -> Result<Wa
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
-/// What listens on every address is asked on the one of this machine.
+/// Connects to the admin listener; through the loopback address if it listens on all addresses.
 fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
     Ok(match address {
         Address::Unix(path) => Box::new(UnixStream::connect(path)?),
@@ -82,14 +86,14 @@ fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
     })
 }
 
-/// A request of which the answer ends with the connection.
+/// Sends the request. The response ends with the connection.
 fn send(
     mut stream: Box<dyn Stream>,
-    asked: &WarmArgs,
+    arguments: &WarmArgs,
     token: Option<&Secret>,
 ) -> io::Result<Box<dyn Stream>> {
     let encoded = |glob: &String| format!("glob={}", utf8_percent_encode(glob, NON_ALPHANUMERIC));
-    let query: Vec<String> = asked.globs.texts().iter().map(encoded).collect();
+    let query: Vec<String> = arguments.globs.texts().iter().map(encoded).collect();
     let query = query.join("&");
     let token = token.map(|token| format!("authorization: Bearer {}\r\n", token.reveal()));
     let token = token.unwrap_or_default();
@@ -100,13 +104,13 @@ fn send(
     Ok(stream)
 }
 
-/// The status, and whether the body that follows comes in chunks.
-fn read_head(answer: &mut impl BufRead) -> io::Result<(u16, bool)> {
-    let mut head = answer.take(HEAD_MAX);
+/// Reads the head of the response. Returns its status and whether the body is chunked.
+fn read_head(response: &mut impl BufRead) -> io::Result<(u16, bool)> {
+    let mut head = response.take(HEAD_MAX);
     let mut line = String::new();
     head.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| io::Error::other("it does not speak HTTP"))?;
+    let status = status.ok_or_else(|| io::Error::other("the response is not HTTP"))?;
     let mut is_chunked = false;
     loop {
         line.clear();
@@ -118,41 +122,36 @@ fn read_head(answer: &mut impl BufRead) -> io::Result<(u16, bool)> {
     }
 }
 
-/// A body up to the end of the connection, or as chunks (RFC 9112 §7.1).
+/// A body that ends with the connection, or is chunked (RFC 9112 §7.1).
 struct Body<R> {
-    answer: R,
-    /// Bytes left of the present chunk; none where there are no chunks.
+    response: R,
+    /// Bytes left of the current chunk; `None` if the body is not chunked.
     left: Option<u64>,
 }
 
 impl<R: BufRead> Read for Body<R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let Some(left) = &mut self.left else { return self.answer.read(bytes) };
+        let Some(left) = &mut self.left else { return self.response.read(bytes) };
         if *left == 0 {
-            *left = next_chunk(&mut self.answer)?;
+            *left = next_chunk(&mut self.response)?;
         }
-        let read = self.answer.by_ref().take(*left).read(bytes)?;
+        let read = self.response.by_ref().take(*left).read(bytes)?;
         *left -= read as u64;
         Ok(read)
     }
 }
 
-/// Bytes of the next chunk; 0 at the end of the body.
-fn next_chunk(answer: &mut impl BufRead) -> io::Result<u64> {
+/// Returns the length of the next chunk; 0 at the end of the body.
+fn next_chunk(response: &mut impl BufRead) -> io::Result<u64> {
     let mut line = String::new();
-    loop {
+    // The line end of the chunk before is skipped.
+    while line.trim_end().is_empty() {
         line.clear();
-        let is_over = answer.by_ref().take(SENTENCE_MAX).read_line(&mut line)? == 0;
-        // The end of the chunk before.
-        if !is_over && line.trim_end().is_empty() {
-            continue;
+        if response.by_ref().take(SENTENCE_MAX).read_line(&mut line)? == 0 {
+            return Ok(0);
         }
-        return if is_over {
-            Ok(0)
-        } else {
-            u64::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)
-        };
     }
+    u64::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)
 }
 
 const HEAD_MAX: u64 = 16 * 1024;
@@ -163,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_in_chunks_or_to_its_end() {
+    fn a_response_is_read_in_chunks_or_to_its_end() {
         for (text, expected) in [
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n",
@@ -172,10 +171,10 @@ mod tests {
             ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nab", "ab"),
             ("HTTP/1.1 200 OK\r\n\r\nabc", "abc"),
         ] {
-            let mut answer = text.as_bytes();
-            let (status, is_chunked) = read_head(&mut answer).unwrap();
+            let mut response = text.as_bytes();
+            let (status, is_chunked) = read_head(&mut response).unwrap();
             let mut body = String::new();
-            Body { answer, left: is_chunked.then_some(0) }.read_to_string(&mut body).unwrap();
+            Body { response, left: is_chunked.then_some(0) }.read_to_string(&mut body).unwrap();
             assert_eq!((status, &*body), (200, expected), "{text}");
         }
         assert!(read_head(&mut &b"SSH-2.0-x\r\n"[..]).is_err());

@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
+use super::comma_list::{read_flags, write_flags};
+use super::setting::{TomlForms, ValueError, setting_value};
 
 /// What opens a path: any one of the ways, and for names those of the users, where they are named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,37 +36,22 @@ impl AccessRule {
     }
 }
 
-impl AuthMethods {
-    /// Each of them with its word.
-    fn words(self) -> [(&'static str, bool); 4] {
-        [("public", self.public), ("link", self.link), ("bearer", self.bearer), ("basic", self.basic)]
-    }
-}
-
 impl FromStr for AuthMethods {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        if text.is_empty() {
-            return Err(ValueError::EMPTY);
-        }
         let mut ways = Self::default();
-        for word in text.split(',').map(str::trim) {
-            let way = match word {
-                "public" => &mut ways.public,
-                "link" => &mut ways.link,
-                "bearer" => &mut ways.bearer,
-                "basic" => &mut ways.basic,
-                other => {
-                    return Err(ValueError::new(format!("has the unknown way `{}`", other.escape_debug())));
-                }
-            };
-            if std::mem::replace(way, true) {
-                return Err(ValueError::new(format!("has {word} in it twice")));
-            }
-        }
+        read_flags(
+            text,
+            [
+                ("public", &mut ways.public),
+                ("link", &mut ways.link),
+                ("bearer", &mut ways.bearer),
+                ("basic", &mut ways.basic),
+            ],
+        )?;
         if ways.public && ways != (Self { public: true, ..Self::default() }) {
-            return Err(ValueError::new("has public beside others, which would be of no use"));
+            return Err(ValueError::new("has public besides others, which would have no effect"));
         }
         Ok(ways)
     }
@@ -73,27 +59,14 @@ impl FromStr for AuthMethods {
 
 impl fmt::Display for AuthMethods {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<&str> =
-            self.words().into_iter().filter_map(|(word, is_open)| is_open.then_some(word)).collect();
-        f.write_str(&words.join(","))
+        let Self { public, link, bearer, basic } = *self;
+        write_flags(f, &[("public", public), ("link", link), ("bearer", bearer), ("basic", basic)])
     }
 }
 
-impl SettingValue for AuthMethods {
-    type Bounds = ();
-    const FORMS: TomlForms = TomlForms::LIST;
-    const METAVAR: &'static str = "WAYS";
-
-    fn accepted((): &()) -> String {
-        "public, or one or a list of link, bearer and basic".to_owned()
-    }
-
-    fn check(&self, (): &()) -> Result<(), ValueError> {
-        Ok(())
-    }
-}
-
-deserialize_by_text!(AuthMethods);
+setting_value!(
+    AuthMethods: "METHODS", TomlForms::LIST, "public, or one or a list of link, bearer and basic"
+);
 
 #[cfg(test)]
 mod tests {
@@ -111,11 +84,11 @@ mod tests {
         }
         for (text, reason) in [
             ("", "is empty"),
-            ("private", "has the unknown way `private`"),
-            ("Basic", "has the unknown way `Basic`"),
-            ("link,link", "has link in it twice"),
-            ("link,", "has the unknown way ``"),
-            ("public,link", "has public beside others, which would be of no use"),
+            ("private", "contains the unknown word `private`"),
+            ("Basic", "contains the unknown word `Basic`"),
+            ("link,link", "contains link twice"),
+            ("link,", "contains the unknown word ``"),
+            ("public,link", "has public besides others, which would have no effect"),
         ] {
             assert_eq!(text.parse::<AuthMethods>(), Err(ValueError::new(reason)), "{text}");
         }

@@ -1,10 +1,9 @@
 //! Sizes in bytes, written `64KiB`.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::setting::{SettingValue, TomlForms, ValueError, check_range, deserialize_by_text};
+use super::setting::{ValueError, amount_value};
 
 /// A number of bytes: `512`, `64KiB`, `2GiB`, `5MB`. Whole numbers; units in either case; none means bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,26 +88,7 @@ impl fmt::Display for ByteCount {
     }
 }
 
-impl SettingValue for ByteCount {
-    type Bounds = RangeInclusive<Self>;
-    const FORMS: TomlForms = TomlForms::INTEGER;
-    const METAVAR: &'static str = "SIZE";
-
-    fn accepted(bounds: &Self::Bounds) -> String {
-        format!(
-            "a size such as 512, 64KiB, 10MB or 2GiB (B, KiB, MiB, GiB, TiB, KB, MB, GB, TB), \
-             from {} to {}",
-            bounds.start(),
-            bounds.end()
-        )
-    }
-
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
-        check_range(self, bounds)
-    }
-}
-
-deserialize_by_text!(ByteCount);
+amount_value!(ByteCount: "SIZE", "a size such as 512, 64KiB, 10MB or 2GiB (B, KiB, MiB, GiB, TiB, KB, MB, GB, TB),", Self, |size| size);
 
 const UNITS: &[(&str, u64)] = &[
     ("", 1),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
+use super::setting::{TomlForms, ValueError, setting_value};
 
 /// Declares an enum whose variants are words.
 macro_rules! words {
@@ -21,7 +21,7 @@ macro_rules! words {
                 match text.to_ascii_lowercase().as_str() {
                     "" => Err(ValueError::EMPTY),
                     $($word => Ok(Self::$variant),)+
-                    _ => Err(ValueError::new("is none of the words known here")),
+                    _ => Err(ValueError::new("is not one of the accepted words")),
                 }
             }
         }
@@ -32,21 +32,7 @@ macro_rules! words {
             }
         }
 
-        impl SettingValue for $name {
-            type Bounds = ();
-            const FORMS: TomlForms = TomlForms::TEXT;
-            const METAVAR: &'static str = "WORD";
-
-            fn accepted((): &()) -> String {
-                [$($word),+].join(" or ")
-            }
-
-            fn check(&self, (): &()) -> Result<(), ValueError> {
-                Ok(())
-            }
-        }
-
-        deserialize_by_text!($name);
+        setting_value!($name: "WORD", TomlForms::TEXT, [$($word),+].join(" or "));
     };
 }
 
@@ -227,25 +213,15 @@ impl fmt::Display for OnOff {
     }
 }
 
-impl SettingValue for OnOff {
-    type Bounds = ();
-    const FORMS: TomlForms = TomlForms { integer: true, ..TomlForms::BOOLEAN };
-    const METAVAR: &'static str = "on|off";
-
-    fn accepted((): &()) -> String {
-        "on or off (also true or false, yes or no, 1 or 0)".to_owned()
-    }
-
-    fn check(&self, (): &()) -> Result<(), ValueError> {
-        Ok(())
-    }
-}
-
-deserialize_by_text!(OnOff);
+setting_value!(
+    OnOff: "on|off", TomlForms { integer: true, ..TomlForms::BOOLEAN },
+    "on or off (also true or false, yes or no, 1 or 0)"
+);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SettingValue;
 
     #[test]
     fn a_switch_knows_four_ways_to_say_on_and_off() {
@@ -267,7 +243,7 @@ mod tests {
         assert_eq!("Deny".parse(), Ok(Symlinks::Deny));
         assert_eq!(Symlinks::Inside.to_string(), "inside");
         assert_eq!("allow".parse(), Ok(Dotfiles::Allow));
-        assert_eq!("follow".parse::<Symlinks>(), Err(ValueError::new("is none of the words known here")));
+        assert_eq!("follow".parse::<Symlinks>(), Err(ValueError::new("is not one of the accepted words")));
         assert_eq!(Symlinks::accepted(&()), "inside or deny");
     }
 }

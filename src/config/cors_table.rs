@@ -5,8 +5,8 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::comma_list::OriginList;
 use super::file::TomlEntry;
-use super::origin_list::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS, OriginList};
 use super::rule_reader::{RejectedValue, RuleReader, is_off, read, texts_of};
 use super::setting::SettingValue;
 use crate::config::choice::OnOff;
@@ -43,7 +43,7 @@ impl CorsTable {
                         accepted: format!("{}; off; or a table with the key origins", refused.accepted),
                         ..refused
                     })?;
-                let policy = CorsPolicy::new(list.origins().clone(), CORS_MAX_AGE.get());
+                let policy = CorsPolicy::new(list.origins(), CORS_MAX_AGE.get());
                 Ok(Some(Self { policy: Toggle::Given(Arc::new(policy)), max_age_is_open: true }))
             }
         }
@@ -64,7 +64,7 @@ fn read_table<'a>(
         let done = match key.as_str() {
             "origins" => {
                 has_origins = true;
-                read::<OriginList>(entry.value, &()).map(|list| policy.origins = list.origins().clone())
+                read::<OriginList>(entry.value, &()).map(|list| policy.origins = list.origins())
             }
             "methods" => read_methods(&entry.value).map(|methods| policy.methods = methods),
             "headers" => read_headers(&entry.value).map(|headers| policy.headers = headers),
@@ -152,6 +152,13 @@ fn read_names(value: &Spanned<DeValue<'_>>, accepted: &str) -> Result<Vec<String
         None => Ok(names),
     }
 }
+
+/// The time for which the answer to a preflight is remembered, unless something else is said.
+pub(crate) const CORS_MAX_AGE: DurationSetting = DurationSetting::minutes(10);
+
+/// No browser remembers for longer than a day.
+pub(crate) const CORS_MAX_AGE_BOUNDS: std::ops::RangeInclusive<DurationSetting> =
+    DurationSetting::ZERO..=DurationSetting::hours(24);
 
 const EXPOSE_ACCEPTED: &str = "a list of names of header fields such as [\"ETag\"]";
 const KEYS: &[&str] = &["origins", "methods", "headers", "expose", "max_age", "credentials"];

@@ -1,10 +1,9 @@
 //! Plain counts, and amounts that may be left to the program.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::setting::{self, SettingValue, TomlForms, ValueError, check_range, deserialize_by_text};
+use super::setting::{SettingValue, TomlForms, ValueError, amount_value};
 
 /// A number of things, in decimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,21 +46,7 @@ impl fmt::Display for Count {
     }
 }
 
-impl SettingValue for Count {
-    type Bounds = RangeInclusive<Self>;
-    const FORMS: TomlForms = TomlForms::INTEGER;
-    const METAVAR: &'static str = "COUNT";
-
-    fn accepted(bounds: &Self::Bounds) -> String {
-        format!("a count from {} to {}", bounds.start(), bounds.end())
-    }
-
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
-        check_range(self, bounds)
-    }
-}
-
-deserialize_by_text!(Count);
+amount_value!(Count: "COUNT", "a count", Self, |count| count);
 
 /// An amount that is given, or `auto`: settled at start from what the system allows (see [`super::limits`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,12 +98,6 @@ impl<T: SettingValue> SettingValue for Auto<T> {
             Self::Auto => Ok(()),
             Self::Given(amount) => amount.check(bounds),
         }
-    }
-}
-
-impl<'de, T: SettingValue> serde::Deserialize<'de> for Auto<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        setting::deserialize(deserializer)
     }
 }
 

@@ -1,15 +1,16 @@
-//! Which checksums responses carry without being asked.
+//! Checksums that responses carry whether or not the client wants them.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
+use super::comma_list::{read_flags, write_flags};
+use super::setting::{TomlForms, ValueError, setting_value};
 use crate::config::toggle::OFF;
 
-/// The algorithms of the digests that responses carry (RFC 9530); none of them: off.
+/// Algorithms of the digests in responses (RFC 9530); neither: off.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DigestChoice {
-    /// `sha-256`, which `true` stands for.
+    /// `sha-256`, also written `true`.
     pub sha256: bool,
     /// `sha-512`
     pub sha512: bool,
@@ -20,57 +21,29 @@ impl FromStr for DigestChoice {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
-            "" => return Err(ValueError::EMPTY),
             "false" | OFF => return Ok(Self::default()),
             "true" | "on" => return Ok(Self { sha256: true, sha512: false }),
             _ => {}
         }
         let mut choice = Self::default();
-        for name in text.split(',') {
-            let chosen = match name.trim() {
-                "sha-256" => &mut choice.sha256,
-                "sha-512" => &mut choice.sha512,
-                other => {
-                    return Err(ValueError::new(format!(
-                        "has the unknown algorithm `{}`",
-                        other.escape_debug()
-                    )));
-                }
-            };
-            if std::mem::replace(chosen, true) {
-                return Err(ValueError::new(format!("has {} in it twice", name.trim())));
-            }
-        }
+        read_flags(text, [("sha-256", &mut choice.sha256), ("sha-512", &mut choice.sha512)])?;
         Ok(choice)
     }
 }
 
 impl fmt::Display for DigestChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.sha256, self.sha512) {
-            (false, false) => OFF,
-            (true, false) => "sha-256",
-            (false, true) => "sha-512",
-            (true, true) => "sha-256,sha-512",
-        })
+        match self {
+            Self { sha256: false, sha512: false } => f.write_str(OFF),
+            _ => write_flags(f, &[("sha-256", self.sha256), ("sha-512", self.sha512)]),
+        }
     }
 }
 
-impl SettingValue for DigestChoice {
-    type Bounds = ();
-    const FORMS: TomlForms = TomlForms { boolean: true, ..TomlForms::LIST };
-    const METAVAR: &'static str = "ALGORITHMS";
-
-    fn accepted((): &()) -> String {
-        "true, sha-256, sha-512, a list of them, or off".to_owned()
-    }
-
-    fn check(&self, (): &()) -> Result<(), ValueError> {
-        Ok(())
-    }
-}
-
-deserialize_by_text!(DigestChoice);
+setting_value!(
+    DigestChoice: "ALGORITHMS", TomlForms { boolean: true, ..TomlForms::LIST },
+    "true, sha-256, sha-512, a list of them, or off"
+);
 
 #[cfg(test)]
 mod tests {
@@ -90,9 +63,9 @@ mod tests {
         }
         for (text, reason) in [
             ("", "is empty"),
-            ("md5", "has the unknown algorithm `md5`"),
-            ("sha-256,sha-256", "has sha-256 in it twice"),
-            ("sha-256,", "has the unknown algorithm ``"),
+            ("md5", "contains the unknown word `md5`"),
+            ("sha-256,sha-256", "contains sha-256 twice"),
+            ("sha-256,", "contains the unknown word ``"),
         ] {
             assert_eq!(text.parse::<DigestChoice>(), Err(ValueError::new(reason)), "{text}");
         }

@@ -1,11 +1,12 @@
 //! Durations, written `30s`.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::setting::{SettingValue, TomlForms, ValueError, check_range, deserialize_by_text};
+use jiff::fmt::friendly::SpanParser;
+
+use super::setting::{ValueError, amount_value};
 
 /// A length of time in whole milliseconds: `250ms`, `30s`, `5m`, `1h`, `1m30s`, `0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,36 +51,24 @@ impl FromStr for DurationSetting {
             "0" => return Ok(Self::ZERO),
             _ => {}
         }
-        let too_large = || ValueError::new("is too large");
-        let (mut rest, mut total, mut units) = (text, 0_u64, UNITS.iter());
-        while !rest.is_empty() {
-            let (digits, after) = split_where(rest, |c| !c.is_ascii_digit());
-            if digits.is_empty() {
-                return Err(ValueError::new("has no whole number where one should be"));
-            }
-            let (unit, after) = split_where(after, |c| c.is_ascii_digit());
-            if unit.is_empty() {
-                return Err(ValueError::new("has no unit"));
-            }
-            let known = UNITS.iter().any(|(name, _)| *name == unit);
-            if !known {
-                return Err(ValueError::new(format!("has the unknown unit `{}`", unit.escape_debug())));
-            }
-            // The iterator goes on where the last unit was found: a unit comes once, and the larger first.
-            let (_, factor) = units
-                .find(|(name, _)| *name == unit)
-                .ok_or_else(|| ValueError::new("has its units out of order"))?;
-            let number: Option<u64> = digits.parse().ok();
-            let part = number.and_then(|number| number.checked_mul(*factor));
-            total = part.and_then(|part| total.checked_add(part)).ok_or_else(too_large)?;
-            rest = after;
+        let digits_end = text.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |last| last + 1);
+        if digits_end < text.len() {
+            return Err(ValueError::new("has no unit"));
         }
-        Ok(Self::millis(total))
+        let duration = SpanParser::new()
+            .parse_unsigned_duration(text)
+            .map_err(|error| not_a_duration(&error.to_string()))?;
+        let millis = u64::try_from(duration.as_millis()).map_err(|_| ValueError::new("is too large"))?;
+        if Duration::from_millis(millis) != duration {
+            return Err(ValueError::new("is not a whole number of milliseconds"));
+        }
+        Ok(Self(duration))
     }
 }
 
-fn split_where(text: &str, end: impl Fn(char) -> bool) -> (&str, &str) {
-    text.split_at(text.find(end).unwrap_or(text.len()))
+fn not_a_duration(error: &str) -> ValueError {
+    let reason = error.rsplit("duration format: ").next().unwrap_or(error);
+    ValueError::new(format!("is not a duration: {reason}"))
 }
 
 impl fmt::Display for DurationSetting {
@@ -97,26 +86,8 @@ impl fmt::Display for DurationSetting {
     }
 }
 
-impl SettingValue for DurationSetting {
-    type Bounds = RangeInclusive<Self>;
-    // An integer is let in only to be told that it lacks its unit; 0 needs none.
-    const FORMS: TomlForms = TomlForms::INTEGER;
-    const METAVAR: &'static str = "DURATION";
-
-    fn accepted(bounds: &Self::Bounds) -> String {
-        format!(
-            "a duration with its unit such as 250ms, 30s, 5m, 1h or 1m30s, from {} to {}",
-            bounds.start(),
-            bounds.end()
-        )
-    }
-
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
-        check_range(self, bounds)
-    }
-}
-
-deserialize_by_text!(DurationSetting);
+// A TOML integer is accepted for 0; for others the error says that the unit is missing.
+amount_value!(DurationSetting: "DURATION", "a duration with its unit such as 250ms, 30s, 5m, 1h or 1m30s,", Self, |duration| duration);
 
 /// In milliseconds.
 const ONE_MINUTE: u128 = 60_000;
@@ -146,6 +117,8 @@ mod tests {
             ("1h", 3_600_000, "1h"),
             ("24h", 86_400_000, "24h"),
             ("1h2m3s4ms", 3_723_004, "3723004ms"),
+            ("1.5s", 1_500, "1500ms"),
+            ("1 min 30 sec", 90_000, "90s"),
         ] {
             assert_eq!(text.parse(), Ok(DurationSetting::millis(millis)), "{text}");
             assert_eq!(DurationSetting::millis(millis).to_string(), written);
@@ -159,19 +132,18 @@ mod tests {
             ("", "is empty"),
             ("10", "has no unit"),
             ("1m30", "has no unit"),
-            ("s", "has no whole number where one should be"),
-            ("-1s", "has no whole number where one should be"),
-            ("1.5s", "has the unknown unit `.`"),
-            ("10 s", "has the unknown unit ` s`"),
-            ("10sec", "has the unknown unit `sec`"),
-            ("1S", "has the unknown unit `S`"),
-            ("30s1m", "has its units out of order"),
-            ("1s1s", "has its units out of order"),
-            ("99999999999999999999s", "is too large"),
-            ("18446744073709551615h", "is too large"),
+            ("s", "is not a duration: expected duration to start with a unit value"),
+            ("-1s", "is not a duration: cannot parse negative duration"),
+            ("1.5ms", "is not a whole number of milliseconds"),
+            ("1S", "is not a duration: expected to find unit designator suffix"),
+            ("30s1m", "is not a duration: found value with unit minute after unit second"),
+            ("1s1s", "is not a duration: found value with unit second after unit second"),
+            ("99999999999999999999s", "is not a duration: number too big"),
+            ("18446744073709551615h", "is not a duration: accumulated duration overflowed"),
             ("18446744073709551s999ms", "is too large"),
         ] {
-            assert_eq!(text.parse::<DurationSetting>(), Err(ValueError::new(reason)), "{text}");
+            let error = text.parse::<DurationSetting>().expect_err(text).to_string();
+            assert!(error.starts_with(reason), "{text}: {error}");
         }
     }
 }

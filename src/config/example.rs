@@ -1,10 +1,10 @@
-//! The annotated file with every default.
+//! The annotated configuration file with every default.
 
 use std::fmt::Write as _;
 
 use crate::config::settings_table::{SETTINGS, Setting, TakesEffect};
 
-/// A TOML file that explains every knob and, once its lines are uncommented, sets every default.
+/// A TOML file that documents every setting and, once its lines are uncommented, sets every default.
 /// `pagecast config --example` prints it; `config/pagecast.toml` begins with it.
 pub fn example() -> String {
     let mut text = HEAD.to_owned();
@@ -43,17 +43,18 @@ fn toml_default(knob: &Setting) -> String {
 }
 
 const HEAD: &str = "\
-# pagecast: every knob with its default. Name this file by PAGECAST_CONFIG or --config.
+# pagecast: every setting with its default. Name this file by PAGECAST_CONFIG or --config.
 #
-# A knob has three names: head_timeout here, PAGECAST_HEAD_TIMEOUT in the environment, --head-timeout as a flag.
-# Flags beat the environment, which beats this file, which beats the defaults. A key that is not known or a value
-# that is not accepted keeps the server from starting. `pagecast config` prints what is in effect, and where it
-# comes from. On SIGHUP this file is read again, and all but what needs a restart is changed under way.
+# A setting has three names: head_timeout here, PAGECAST_HEAD_TIMEOUT in the environment, --head-timeout as a flag.
+# Flags override the environment, which overrides this file, which overrides the defaults. The server does not start
+# with an unknown key or a value that is not accepted. `pagecast config` prints every value in effect and where it
+# comes from. On SIGHUP this file is read again, and all settings change but those that need a restart.
 ";
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::{env, fs};
 
     use super::*;
     use crate::config::file::parse;
@@ -64,9 +65,52 @@ mod tests {
 
     const SHIPPED: &str = include_str!("../../config/pagecast.toml");
 
+    /// Compares the part of a committed file that is generated; with `UPDATE_GENERATED=1` writes it.
+    fn check_generated(path: &str, begin: &str, generated: &str, end: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let text = fs::read_to_string(&path).expect("the file is there");
+        let (before, rest) = text.split_once(begin).expect("it has the begin of the generated part");
+        let (old, after) = rest.split_once(end).expect("it has the end of the generated part");
+        if env::var_os("UPDATE_GENERATED").is_some() {
+            fs::write(&path, [before, begin, generated, end, after].concat()).expect("it can be written");
+            return;
+        }
+        assert!(old == generated, "{}: UPDATE_GENERATED=1 cargo test --lib config::example", path.display());
+    }
+
     #[test]
-    fn the_shipped_file_is_the_one_that_the_table_makes() {
-        assert!(SHIPPED.starts_with(&example()), "pagecast config --example > config/pagecast.toml");
+    fn the_shipped_file_begins_with_the_generated_example() {
+        check_generated("config/pagecast.toml", "", &example(), "\n\n## Rules for parts");
+    }
+
+    #[test]
+    fn the_reference_in_the_docs_is_generated_from_the_table() {
+        let (begin, end) = ("<!-- settings: begin -->\n", "<!-- settings: end -->");
+        check_generated("docs/configuration.md", begin, &reference(), end);
+    }
+
+    /// Tables in Markdown, one for each group.
+    fn reference() -> String {
+        let mut text = String::new();
+        let mut group = "";
+        for setting in SETTINGS {
+            if group != setting.group {
+                group = setting.group;
+                let _ = write!(text, "\n### {group}\n\n");
+                text.push_str(
+                    "| setting | default | meaning | a change applies |\n| --- | --- | --- | --- |\n",
+                );
+            }
+            let applies = match setting.takes_effect {
+                TakesEffect::Live => "on reload",
+                TakesEffect::Restart => "after a restart",
+            };
+            let doc = setting.doc().collect::<Vec<_>>().join(" ");
+            let meaning =
+                format!("{doc} Accepted: {}.", setting.accepted()).replace('*', "\\*").replace('|', "\\|");
+            let _ = writeln!(text, "| `{}` | `{}` | {meaning} | {applies} |", setting.key, setting.default());
+        }
+        text + "\n"
     }
 
     #[test]

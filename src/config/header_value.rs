@@ -1,65 +1,30 @@
-//! Header fields as they are written in a configuration (RFC 9110 §5).
+//! Names and values of headers in the configuration (RFC 9110 §5).
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
+use super::setting::{ValueError, text_value};
 use crate::http::header_grammar::is_token;
 
-/// The value of a header field: visible ASCII, with spaces and tabs inside; never empty.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ConfigHeaderValue(Arc<str>);
+text_value! {
+    /// Value of a header: visible ASCII, with spaces and tabs inside; never empty.
+    ConfigHeaderValue, as_str: str, "VALUE", "the value of a header in visible ASCII", check_header_value
+}
 
-impl ConfigHeaderValue {
-    /// The value.
-    pub fn as_str(&self) -> &str {
-        &self.0
+pub(super) fn check_header_value(text: &str) -> Result<(), ValueError> {
+    if text.trim_matches([' ', '\t']).len() != text.len() {
+        return Err(ValueError::new("begins or ends with white space"));
+    }
+    match text.chars().find(|&character| !matches!(character, ' '..='~' | '\t')) {
+        Some('\r' | '\n') => Err(ValueError::new("contains a line break")),
+        Some(character) if character.is_ascii() => Err(ValueError::new("contains a control character")),
+        Some(_) => Err(ValueError::new("contains a character that is not ASCII")),
+        None => Ok(()),
     }
 }
 
-impl FromStr for ConfigHeaderValue {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        if text.is_empty() {
-            return Err(ValueError::EMPTY);
-        }
-        if text.trim_matches([' ', '\t']).len() != text.len() {
-            return Err(ValueError::new("begins or ends with white space"));
-        }
-        match text.chars().find(|&character| !matches!(character, ' '..='~' | '\t')) {
-            Some('\r' | '\n') => Err(ValueError::new("has a line break in it")),
-            Some(character) if character.is_ascii() => Err(ValueError::new("has a control character in it")),
-            Some(_) => Err(ValueError::new("has a character in it that is not ASCII")),
-            None => Ok(Self(text.into())),
-        }
-    }
-}
-
-impl fmt::Display for ConfigHeaderValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl SettingValue for ConfigHeaderValue {
-    type Bounds = ();
-    const FORMS: TomlForms = TomlForms::TEXT;
-    const METAVAR: &'static str = "VALUE";
-
-    fn accepted((): &()) -> String {
-        "the value of a header field in visible ASCII".to_owned()
-    }
-
-    fn check(&self, (): &()) -> Result<(), ValueError> {
-        Ok(())
-    }
-}
-
-deserialize_by_text!(ConfigHeaderValue);
-
-/// The name of a header field, as it was written. Names are equal in either case.
+/// Name of a header as it was written. Compared without regard to case.
 #[derive(Debug, Clone)]
 pub struct ConfigHeaderName(Arc<str>);
 
@@ -86,7 +51,7 @@ impl FromStr for ConfigHeaderName {
             return Err(ValueError::EMPTY);
         }
         if !is_token(text.as_bytes()) {
-            return Err(ValueError::new("is not the name of a header field"));
+            return Err(ValueError::new("is not the name of a header"));
         }
         Ok(Self(text.into()))
     }
@@ -153,11 +118,11 @@ mod tests {
             ("", "is empty"),
             (" a", "begins or ends with white space"),
             ("a\t", "begins or ends with white space"),
-            ("a\r\nb: c", "has a line break in it"),
-            ("a\nb", "has a line break in it"),
-            ("a\0b", "has a control character in it"),
-            ("a\x7fb", "has a control character in it"),
-            ("caf\u{e9}", "has a character in it that is not ASCII"),
+            ("a\r\nb: c", "contains a line break"),
+            ("a\nb", "contains a line break"),
+            ("a\0b", "contains a control character"),
+            ("a\x7fb", "contains a control character"),
+            ("caf\u{e9}", "contains a character that is not ASCII"),
         ] {
             assert_eq!(text.parse::<ConfigHeaderValue>(), Err(ValueError::new(reason)), "{text:?}");
         }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io, mem};
 
-use super::address::AdminListen;
 use super::cli::{COMMANDS, CommandLine, read_command_line};
 use super::count::AUTO;
 use super::environment::{CONFIG_VARIABLE, Environment, read_environment};
@@ -306,7 +305,7 @@ impl ConfigDraft {
     }
 
     fn check_listeners(&mut self) {
-        let AdminListen::At(admin) = &self.config.listening.admin_listen else { return };
+        let Toggle::Given(admin) = &self.config.listening.admin_listen else { return };
         if self.is_sound(&["admin_listen", "admin_token"])
             && !admin.is_of_this_machine()
             && self.config.listening.admin_token == Toggle::Off
@@ -352,7 +351,7 @@ fn tls_conflicts(config: &Config) -> Vec<String> {
         (&config.tls.tls_listen, config.tls.tls_cert.given(), config.tls.tls_key.given());
     let addresses = config.tls_addresses();
     for address in addresses.iter().filter(|address| !address.is_chosen_by_the_system()) {
-        let is_admin = matches!(&config.listening.admin_listen, AdminListen::At(admin) if admin == address);
+        let is_admin = matches!(&config.listening.admin_listen, Toggle::Given(admin) if admin == address);
         let is_plain = config.cleartext_addresses().contains(address);
         let other = match (is_plain, is_admin) {
             (true, _) => format!("PAGECAST_LISTEN={}", config.listening.listen),
@@ -520,7 +519,7 @@ mod tests {
         assert_eq!(config.caches.cache_bytes, Auto::Given(ByteCount::gib(1)));
         assert_eq!(config.stopping.drain_delay, DurationSetting::ZERO);
         assert_eq!(config.listening.listen.to_string(), "127.0.0.1:1,unix:/s");
-        assert_eq!(config.listening.admin_listen, AdminListen::Off);
+        assert_eq!(config.listening.admin_listen, Toggle::Off);
     }
 
     #[test]

@@ -1,44 +1,34 @@
-//! What is logged.
-
-use std::fmt;
-use std::str::FromStr;
+//! Filter of the diagnostics log.
 
 use log::LevelFilter;
 
-use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
+use super::setting::{ValueError, text_value};
 
-/// An env_logger filter: a comma list of `LEVEL`, `TARGET=LEVEL` or `TARGET`, then perhaps `/TEXT` to look for.
-///
-/// Stricter than env_logger in one point: it takes a misspelt level for a target, which would silence the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogFilter(String);
+text_value! {
+    /// An env_logger filter: a comma list of `LEVEL`, `TARGET=LEVEL` or `TARGET`, then optionally `/TEXT` to search for.
+    ///
+    /// Stricter than env_logger in one point: env_logger takes a misspelt level for a target, which would silence the log.
+    LogFilter, as_str: str, "FILTER",
+    "off, error, warn, info, debug or trace, or a comma list of TARGET=LEVEL, as in info,pagecast::files=debug",
+    check_filter
+}
 
 impl LogFilter {
     /// Everything from `info` on.
     pub fn info() -> Self {
-        Self("info".to_owned())
-    }
-
-    /// The filter, for `env_logger::Builder::parse_filters`.
-    pub fn as_str(&self) -> &str {
-        &self.0
+        Self("info".into())
     }
 }
 
-impl FromStr for LogFilter {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let (directives, pattern) = text.split_once('/').unwrap_or((text, ""));
-        if directives.trim().is_empty() {
-            return Err(ValueError::EMPTY);
-        }
-        if pattern.contains('/') {
-            return Err(ValueError::new("has more than one `/`"));
-        }
-        directives.split(',').map(str::trim).try_for_each(check_directive)?;
-        Ok(Self(text.to_owned()))
+fn check_filter(text: &str) -> Result<(), ValueError> {
+    let (directives, pattern) = text.split_once('/').unwrap_or((text, ""));
+    if directives.trim().is_empty() {
+        return Err(ValueError::EMPTY);
     }
+    if pattern.contains('/') {
+        return Err(ValueError::new("has more than one `/`"));
+    }
+    directives.split(',').map(str::trim).try_for_each(check_directive)
 }
 
 fn check_directive(directive: &str) -> Result<(), ValueError> {
@@ -54,10 +44,10 @@ fn check_directive(directive: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// A word alone is a level, or a target; not something that was meant as a level.
+/// Accepts a level or a target, but not a misspelt level.
 fn check_word(word: &str) -> Result<(), ValueError> {
     if word.is_empty() {
-        return Err(ValueError::new("has an empty place in its list"));
+        return Err(ValueError::new("has an empty item in its list"));
     }
     if word.parse::<LevelFilter>().is_ok() {
         return Ok(());
@@ -75,30 +65,6 @@ fn check_word(word: &str) -> Result<(), ValueError> {
         None => Ok(()),
     }
 }
-
-impl fmt::Display for LogFilter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl SettingValue for LogFilter {
-    type Bounds = ();
-    const FORMS: TomlForms = TomlForms::TEXT;
-    const METAVAR: &'static str = "FILTER";
-
-    fn accepted((): &()) -> String {
-        "off, error, warn, info, debug or trace, or a comma list of TARGET=LEVEL, \
-         as in info,pagecast::files=debug"
-            .to_owned()
-    }
-
-    fn check(&self, (): &()) -> Result<(), ValueError> {
-        Ok(())
-    }
-}
-
-deserialize_by_text!(LogFilter);
 
 #[cfg(test)]
 mod tests {
@@ -119,7 +85,7 @@ mod tests {
             ("", "is empty"),
             ("/x", "is empty"),
             ("info/a/b", "has more than one `/`"),
-            ("info,", "has an empty place in its list"),
+            ("info,", "has an empty item in its list"),
             ("=info", "has no target before `=`"),
             ("pagecast=loud", "has the unknown level `loud`"),
             ("pagecast=warn=info", "has the unknown level `warn=info`"),

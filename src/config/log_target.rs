@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
+use super::setting::{TomlForms, ValueError, setting_value};
 
 /// Where the access log is written, if it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl FromStr for LogTarget {
             "" => Err(ValueError::EMPTY),
             _ if text.eq_ignore_ascii_case("off") => Ok(Self::Off),
             _ if text.eq_ignore_ascii_case("stderr") => Ok(Self::Stderr),
-            _ if text.contains('\0') => Err(ValueError::new("has a NUL in it")),
+            _ if text.contains('\0') => Err(ValueError::new("contains a NUL")),
             _ => Ok(Self::File(text.into())),
         }
     }
@@ -41,21 +41,7 @@ impl fmt::Display for LogTarget {
     }
 }
 
-impl SettingValue for LogTarget {
-    type Bounds = ();
-    const FORMS: TomlForms = TomlForms::TEXT;
-    const METAVAR: &'static str = "PATH";
-
-    fn accepted((): &()) -> String {
-        "off, stderr or the path of a file".to_owned()
-    }
-
-    fn check(&self, (): &()) -> Result<(), ValueError> {
-        Ok(())
-    }
-}
-
-deserialize_by_text!(LogTarget);
+setting_value!(LogTarget: "PATH", TomlForms::TEXT, "off, stderr or the path of a file");
 
 #[cfg(test)]
 mod tests {

@@ -1,130 +1,84 @@
-//! Proxies whose word is taken for what a client did.
+//! Peers that settings name by address: trusted proxies, clients without limits.
 
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
+use super::comma_list::{CommaList, ListItem};
 
-/// Peers that are trusted to say who they speak for: a comma list of addresses, networks and `unix`, in the file also a
-/// list of strings; or `none`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ProxyList {
-    networks: Vec<IpNet>,
-    unix: bool,
+/// Networks and unix sockets; written `none` if there are none.
+pub type ProxyList = CommaList<PeerPattern>;
+
+/// One item of a [`ProxyList`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerPattern {
+    /// All peers of a network, or the one with an address.
+    Network(IpNet),
+    /// All peers on unix sockets, written `unix`.
+    Unix,
 }
 
 impl ProxyList {
-    /// Nobody.
-    pub const fn none() -> Self {
-        Self { networks: Vec::new(), unix: false }
-    }
-
-    /// Whether nobody is trusted.
+    /// True if the list matches no peer.
     pub fn is_empty(&self) -> bool {
-        self.networks.is_empty() && !self.unix
+        self.as_slice().is_empty()
     }
 
-    /// Whether the peer at an address is trusted. An IPv4 address that came in over IPv6 is an IPv4 address.
+    /// True if the list contains the address. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.networks.iter().any(|network| network.contains(&peer))
+        self.as_slice()
+            .iter()
+            .any(|pattern| matches!(pattern, PeerPattern::Network(network) if network.contains(&peer)))
     }
 
-    /// Whether peers on unix sockets are trusted.
+    /// True if the list contains peers on unix sockets.
     pub fn trusts_unix(&self) -> bool {
-        self.unix
+        self.as_slice().contains(&PeerPattern::Unix)
     }
+}
 
-    fn push(&mut self, text: &str) -> Result<(), ValueError> {
-        let refused =
-            |reason: &str| ValueError::new(format!("has `{}` in it, which {reason}", text.escape_debug()));
+impl ListItem for PeerPattern {
+    const METAVAR: &'static str = "NETWORKS";
+    const ACCEPTED: &'static str = "a list of IP addresses, of networks such as 10.0.0.0/8 or fd00::/8, and of unix for \
+                                    all peers on unix sockets; or none";
+    const EMPTY_LIST: Option<&'static str> = Some("none");
+
+    fn parse(text: &str) -> Result<Self, String> {
         if text == UNIX {
-            if std::mem::replace(&mut self.unix, true) {
-                return Err(refused("is there twice"));
-            }
-            return Ok(());
+            return Ok(Self::Unix);
         }
         let network = match text.parse::<IpAddr>() {
             Ok(address) => IpNet::from(address),
-            Err(_) => text.parse().map_err(|_| refused("is neither an IP address nor a network"))?,
+            Err(_) => text.parse().map_err(|_| "is neither an IP address nor a network")?,
         };
         if network.trunc() != network {
-            return Err(refused(&format!("has bits beyond its prefix: the network is {}", network.trunc())));
+            return Err(format!("has bits beyond its prefix: the network is {}", network.trunc()));
         }
-        if self.networks.contains(&network) {
-            return Err(refused("is there twice"));
-        }
-        self.networks.push(network);
-        Ok(())
+        Ok(Self::Network(network))
     }
 }
 
-impl FromStr for ProxyList {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let mut proxies = Self::none();
-        match text {
-            "" => return Err(ValueError::EMPTY),
-            NONE => return Ok(proxies),
-            _ => {}
-        }
-        for part in text.split(',') {
-            proxies.push(part.trim())?;
-        }
-        Ok(proxies)
-    }
-}
-
-impl fmt::Display for ProxyList {
+impl fmt::Display for PeerPattern {
+    /// A network of one address as that address.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_empty() {
-            return f.write_str(NONE);
+        match self {
+            Self::Unix => f.write_str(UNIX),
+            Self::Network(network) if network.prefix_len() == network.max_prefix_len() => {
+                network.addr().fmt(f)
+            }
+            Self::Network(network) => network.fmt(f),
         }
-        let mut texts: Vec<String> = self.networks.iter().map(written).collect();
-        if self.unix {
-            texts.push(UNIX.to_owned());
-        }
-        f.write_str(&texts.join(","))
     }
 }
 
-/// A network of one address as that address.
-fn written(network: &IpNet) -> String {
-    if network.prefix_len() == network.max_prefix_len() {
-        network.addr().to_string()
-    } else {
-        network.to_string()
-    }
-}
-
-impl SettingValue for ProxyList {
-    type Bounds = ();
-    const FORMS: TomlForms = TomlForms::LIST;
-    const METAVAR: &'static str = "NETWORKS";
-
-    fn accepted((): &()) -> String {
-        "a list of IP addresses, of networks such as 10.0.0.0/8 or fd00::/8, and of unix for all peers on unix \
-         sockets; or none"
-            .to_owned()
-    }
-
-    fn check(&self, (): &()) -> Result<(), ValueError> {
-        Ok(())
-    }
-}
-
-deserialize_by_text!(ProxyList);
-
-const NONE: &str = "none";
 const UNIX: &str = "unix";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ValueError;
 
     #[test]
     fn peers_within_a_network_are_trusted() {
@@ -148,22 +102,19 @@ mod tests {
         for (text, written) in [
             ("none", "none"),
             ("unix", "unix"),
-            ("unix, 10.0.0.0/8", "10.0.0.0/8,unix"),
+            ("unix, 10.0.0.0/8", "unix,10.0.0.0/8"),
             ("127.0.0.1/32,::1", "127.0.0.1,::1"),
         ] {
             assert_eq!(text.parse::<ProxyList>().expect(text).to_string(), written);
         }
         for (text, reason) in [
             ("", "is empty"),
-            ("10.0.0.0/8,", "has `` in it, which is neither an IP address nor a network"),
-            ("10.0.0.0/33", "has `10.0.0.0/33` in it, which is neither an IP address nor a network"),
-            (
-                "10.0.0.1/8",
-                "has `10.0.0.1/8` in it, which has bits beyond its prefix: the network is 10.0.0.0/8",
-            ),
-            ("::1,::1", "has `::1` in it, which is there twice"),
-            ("unix,unix", "has `unix` in it, which is there twice"),
-            ("proxy.local", "has `proxy.local` in it, which is neither an IP address nor a network"),
+            ("10.0.0.0/8,", "has an empty item in its list"),
+            ("10.0.0.0/33", "is neither an IP address nor a network"),
+            ("10.0.0.1/8", "has bits beyond its prefix: the network is 10.0.0.0/8"),
+            ("::1,::1", "contains ::1 twice"),
+            ("unix,unix", "contains unix twice"),
+            ("proxy.local", "is neither an IP address nor a network"),
         ] {
             assert_eq!(text.parse::<ProxyList>(), Err(ValueError::new(reason)), "{text}");
         }

@@ -1,12 +1,11 @@
 //! Requests in a span of time, written `10/s`.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::count::Count;
-use super::setting::{SettingValue, TomlForms, ValueError, check_range, deserialize_by_text};
+use super::setting::{ValueError, amount_value};
 
 /// A number of requests in a second, a minute or an hour: `10/s`, `600/m`, `100/h`. Without a span: a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,30 +79,12 @@ impl fmt::Display for RequestRate {
     }
 }
 
-impl SettingValue for RequestRate {
-    /// Of the number, whatever the span.
-    type Bounds = RangeInclusive<Count>;
-    const FORMS: TomlForms = TomlForms::INTEGER;
-    const METAVAR: &'static str = "RATE";
-
-    fn accepted(bounds: &Self::Bounds) -> String {
-        format!(
-            "requests in a second, a minute or an hour, such as 10/s, 600/m or 100/h, from {} to {}",
-            bounds.start(),
-            bounds.end()
-        )
-    }
-
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
-        check_range(&self.requests, bounds)
-    }
-}
-
-deserialize_by_text!(RequestRate);
+amount_value!(RequestRate: "RATE", "requests in a second, a minute or an hour, such as 10/s, 600/m or 100/h,", Count, |rate| &rate.requests);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SettingValue;
 
     #[test]
     fn rates_are_read_and_written() {

@@ -347,7 +347,7 @@ mod tests {
         for (keys, expected) in [
             (
                 "access = ['private']",
-                "c.toml:3: rule.access: the value \"['private']\" has the unknown way `private`; \
+                "c.toml:3: rule.access: the value \"['private']\" contains the unknown word `private`; \
                  accepted: public, or one or a list of link, bearer and basic",
             ),
             (
@@ -425,12 +425,12 @@ mod tests {
             (
                 "cache_control = 5",
                 "c.toml:3: rule.cache_control: the value \"5\" is not accepted: invalid type: integer `5`, expected \
-                 a string; accepted: the value of a header field in visible ASCII, or off",
+                 a string; accepted: the value of a header in visible ASCII, or off",
             ),
             (
                 "cache_control = \"a\\nb\"",
-                "c.toml:3: rule.cache_control: the value \"a\\\\nb\" has a line break in it; \
-                 accepted: the value of a header field in visible ASCII, or off",
+                "c.toml:3: rule.cache_control: the value \"a\\\\nb\" contains a line break; \
+                 accepted: the value of a header in visible ASCII, or off",
             ),
             (
                 "content_type = 'html'",
@@ -439,7 +439,7 @@ mod tests {
             ),
             (
                 "disposition = 'download'",
-                "c.toml:3: rule.disposition: the value \"download\" is none of the words known here; \
+                "c.toml:3: rule.disposition: the value \"download\" is not one of the accepted words; \
                  accepted: inline or attachment",
             ),
             (
@@ -454,7 +454,7 @@ mod tests {
             ),
             (
                 "digest = 'md5'",
-                "c.toml:3: rule.digest: the value \"md5\" has the unknown algorithm `md5`; \
+                "c.toml:3: rule.digest: the value \"md5\" contains the unknown word `md5`; \
                  accepted: true, sha-256, sha-512, a list of them, or off",
             ),
             (

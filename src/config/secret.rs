@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
+use super::setting::{TomlForms, ValueError, setting_value};
 
 /// A shared secret: 16 to 256 visible ASCII characters. Whatever writes it writes `(hidden)` in its stead.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl FromStr for Secret {
             return Err(ValueError::new(format!("is longer than {LENGTH_MAX} characters")));
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(ValueError::new("has something in it that is no visible ASCII character"));
+            return Err(ValueError::new("contains something other than visible ASCII characters"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -48,21 +48,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl SettingValue for Secret {
-    type Bounds = ();
-    const FORMS: TomlForms = TomlForms::TEXT;
-    const METAVAR: &'static str = SECRET;
-
-    fn accepted((): &()) -> String {
-        format!("{LENGTH_MIN} to {LENGTH_MAX} visible ASCII characters")
-    }
-
-    fn check(&self, (): &()) -> Result<(), ValueError> {
-        Ok(())
-    }
-}
-
-deserialize_by_text!(Secret);
+setting_value!(
+    Secret: SECRET, TomlForms::TEXT, format!("{LENGTH_MIN} to {LENGTH_MAX} visible ASCII characters")
+);
 
 /// What stands for a secret wherever values are shown.
 pub(crate) const HIDDEN: &str = "(hidden)";
@@ -92,7 +80,7 @@ mod tests {
             ("", "is empty"),
             ("short", "is shorter than 16 characters"),
             (&long, "is longer than 256 characters"),
-            ("sixteen letters and a space", "has something in it that is no visible ASCII character"),
+            ("sixteen letters and a space", "contains something other than visible ASCII characters"),
         ] {
             assert_eq!(text.parse::<Secret>().map_err(|refusal| refusal.to_string()), Err(reason.to_owned()));
         }

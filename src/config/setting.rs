@@ -1,4 +1,4 @@
-//! What a type must offer to be the value of a knob, whichever layer it comes from.
+//! Trait of the types of settings, and the macros that implement it.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -7,39 +7,39 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::de::value::{Error as TextError, StrDeserializer};
-use serde::de::{DeserializeOwned, Deserializer, Error, IntoDeserializer, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IntoDeserializer, SeqAccess, Visitor};
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
-/// The value of a knob. One notation serves variables, flags and the file: what `FromStr` reads, `Display` writes.
-pub trait SettingValue: Clone + PartialEq + Display + FromStr<Err = ValueError> + DeserializeOwned {
-    /// What limits a value: a range for amounts, `()` where the type says it all.
+/// Type of the value of a setting. One notation serves environment, flags and file: `FromStr` reads what `Display` writes.
+pub trait SettingValue: Clone + PartialEq + Display + FromStr<Err = ValueError> {
+    /// Bounds of a value: a range for amounts, `()` if the type has none.
     type Bounds;
 
-    /// The TOML types that are accepted beside a string.
+    /// TOML types that are accepted besides a string.
     const FORMS: TomlForms;
 
-    /// The word that stands for a value in `--help`.
+    /// Placeholder of the value in `--help`.
     const METAVAR: &'static str;
 
-    /// Says what is accepted, bounds included, as a noun phrase.
+    /// Describes the accepted values, including bounds, as a noun phrase.
     fn accepted(bounds: &Self::Bounds) -> String;
 
-    /// Refuses a value outside of its bounds.
+    /// Refuses a value that is out of bounds.
     fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError>;
 }
 
-/// Why a text is not a value: a phrase that continues "the value …".
+/// Reason why a text is not accepted: a phrase that continues "the value …".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueError(Cow<'static, str>);
 
 impl ValueError {
-    /// A refusal for the reason given, as in `is empty`.
+    /// An error with this reason, such as `is empty`.
     pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
         Self(reason.into())
     }
 
-    /// The refusal of an empty text, the same for every type.
+    /// The error for an empty text, the same for every type.
     pub(crate) const EMPTY: Self = Self(Cow::Borrowed("is empty"));
 }
 
@@ -51,7 +51,7 @@ impl Display for ValueError {
 
 impl std::error::Error for ValueError {}
 
-/// The TOML types that a [`SettingValue`] accepts beside a string.
+/// The TOML types that a [`SettingValue`] accepts besides a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TomlForms {
     /// `key = 4`
@@ -73,38 +73,40 @@ impl TomlForms {
     pub const LIST: Self = Self { list: true, ..Self::TEXT };
 }
 
-/// A value as a layer holds it, not yet read.
+/// A value of one layer, not parsed yet.
 pub(crate) enum RawValue<'a> {
-    /// From a variable or a flag.
+    /// From an environment variable or a flag.
     Text(&'a str),
-    /// From the file.
+    /// From the configuration file.
     Toml(Spanned<DeValue<'a>>),
 }
 
 impl RawValue<'_> {
-    /// Reads and checks the value; otherwise the reason why not.
+    /// Parses and checks the value.
+    ///
+    /// # Errors
+    /// The reason why the value is not accepted.
     pub(crate) fn read<T: SettingValue>(self, bounds: &T::Bounds) -> Result<T, String> {
         let value = match self {
             Self::Text(text) => {
                 let deserializer: StrDeserializer<'_, TextError> = text.into_deserializer();
-                T::deserialize(deserializer).map_err(|error| error.to_string())?
+                deserialize::<T, _>(deserializer).map_err(|error| error.to_string())?
             }
-            Self::Toml(value) => {
-                T::deserialize(ValueDeserializer::from(value)).map_err(|error| reason_of(error.message()))?
-            }
+            Self::Toml(value) => deserialize::<T, _>(ValueDeserializer::from(value))
+                .map_err(|error| reason_of(error.message()))?,
         };
         value.check(bounds).map_err(|refusal| refusal.to_string())?;
         Ok(value)
     }
 }
 
-/// Our reasons continue "the value …"; those of serde begin anew.
+/// Reasons of settings continue "the value …"; messages of serde are sentences of their own.
 fn reason_of(message: &str) -> String {
     let message = message.trim();
     if message.starts_with("invalid") { format!("is not accepted: {message}") } else { message.to_owned() }
 }
 
-/// `Deserialize` for every setting: each accepted form is turned into the text that `FromStr` reads.
+/// Deserializes a setting: each accepted form becomes the text that `FromStr` reads.
 pub(crate) fn deserialize<'de, T: SettingValue, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -158,7 +160,7 @@ impl<'de, T: SettingValue> Visitor<'de> for TextVisitor<T> {
     }
 }
 
-/// Refuses an amount outside of `bounds`, saying on which side.
+/// Refuses an amount outside of `bounds`.
 pub(crate) fn check_range<T: PartialOrd>(value: &T, bounds: &RangeInclusive<T>) -> Result<(), ValueError> {
     if value < bounds.start() {
         return Err(ValueError::new("is too small"));
@@ -169,14 +171,91 @@ pub(crate) fn check_range<T: PartialOrd>(value: &T, bounds: &RangeInclusive<T>) 
     Ok(())
 }
 
-/// Implements `Deserialize` of settings by their text.
-macro_rules! deserialize_by_text {
-    ($($type:ty),+) => {$(
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $crate::config::setting::deserialize(deserializer)
+/// Implements [`SettingValue`] for a type without bounds: metavar, TOML forms, description of the accepted values.
+macro_rules! setting_value {
+    ($type:ty: $metavar:expr, $forms:expr, $accepted:expr) => {
+        impl $crate::config::setting::SettingValue for $type {
+            type Bounds = ();
+            const FORMS: $crate::config::setting::TomlForms = $forms;
+            const METAVAR: &'static str = $metavar;
+
+            fn accepted((): &()) -> String {
+                String::from($accepted)
+            }
+
+            fn check(&self, (): &()) -> Result<(), $crate::config::setting::ValueError> {
+                Ok(())
             }
         }
-    )+};
+    };
 }
-pub(crate) use deserialize_by_text;
+pub(crate) use setting_value;
+
+/// Implements [`SettingValue`] for an amount within a range: metavar, noun, and the part of it that is compared.
+macro_rules! amount_value {
+    ($type:ty: $metavar:literal, $noun:literal, $bound:ty, $part:expr) => {
+        impl $crate::config::setting::SettingValue for $type {
+            type Bounds = std::ops::RangeInclusive<$bound>;
+            const FORMS: $crate::config::setting::TomlForms = $crate::config::setting::TomlForms::INTEGER;
+            const METAVAR: &'static str = $metavar;
+
+            fn accepted(bounds: &Self::Bounds) -> String {
+                format!("{} from {} to {}", $noun, bounds.start(), bounds.end())
+            }
+
+            fn check(&self, bounds: &Self::Bounds) -> Result<(), $crate::config::setting::ValueError> {
+                let part: fn(&Self) -> &$bound = $part;
+                $crate::config::setting::check_range(part(self), bounds)
+            }
+        }
+    };
+}
+pub(crate) use amount_value;
+
+/// Declares a setting that is a text which `check` accepts: name, accessor, metavar, accepted values, check.
+macro_rules! text_value {
+    (
+        $(#[$attribute:meta])*
+        $name:ident, $accessor:ident: $target:ty, $metavar:expr, $accepted:expr, $check:expr
+    ) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub struct $name(std::sync::Arc<str>);
+
+        impl $name {
+            /// The value as it was given.
+            pub fn $accessor(&self) -> &$target {
+                (*self.0).as_ref()
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::config::setting::ValueError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                if text.is_empty() {
+                    return Err($crate::config::setting::ValueError::EMPTY);
+                }
+                let check: fn(&str) -> Result<(), $crate::config::setting::ValueError> = $check;
+                check(text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        $crate::config::setting::setting_value!(
+            $name: $metavar, $crate::config::setting::TomlForms::TEXT, $accepted
+        );
+    };
+}
+pub(crate) use text_value;
+
+/// Refuses a text with a NUL, which no path contains.
+pub(crate) fn check_path(text: &str) -> Result<(), ValueError> {
+    if text.contains('\0') { Err(ValueError::new("contains a NUL")) } else { Ok(()) }
+}

@@ -3,15 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::address::{Address, AdminListen, ListenList};
+use super::address::{Address, ListenList};
 use super::byte_count::ByteCount;
+use super::comma_list::{HostList, OriginList, PathList};
+use super::cors_table::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS};
 use super::count::{Auto, Count};
-use super::host_list::HostList;
 use super::log_filter::LogFilter;
 use super::log_target::LogTarget;
-use super::name::{IndexName, OwnPath, RootPath};
-use super::origin_list::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS, OriginList};
-use super::path_list::PathList;
+use super::own_path::{IndexName, OwnPath, RootPath};
 use super::proxy_list::ProxyList;
 use super::request_rate::RequestRate;
 use super::rule::Rule;
@@ -204,54 +203,53 @@ macro_rules! bounds {
 settings! {
     /// What is served.
     site: SiteGroup = "Site" {
-        /// Directory that is served.
-        /// A relative path starts at the working directory. It must exist at start.
+        /// Document root: the directory that is served.
+        /// A relative path starts at the working directory. The directory must exist at start.
         restart root: RootPath = RootPath::new("static");
 
-        /// File that answers for its directory.
+        /// Name of the file that is served for its directory.
         live index: IndexName = IndexName::usual();
 
-        /// Symbolic links that are followed: those that end inside the root, or none.
+        /// Symbolic links that are followed: those whose target is inside the root, or none.
         restart symlinks: Symlinks = Symlinks::Inside;
 
-        /// Whether names that begin with a dot are served; `.well-known` always is.
+        /// Whether names that begin with a dot are served. `.well-known` always is.
         live dotfiles: Dotfiles = Dotfiles::Deny;
 
-        /// What the slash at the end of a path means.
-        /// add: /directory is redirected to /directory/. remove: /directory/ to /directory. ignore: both answer.
+        /// Redirects between `/directory` and `/directory/`.
+        /// add: /directory redirects to /directory/. remove: /directory/ redirects to /directory. ignore: both paths serve the directory.
         live trailing_slash: TrailingSlash = TrailingSlash::Add;
     }
 
     /// Responses for directories without an index: listings and archives.
     directories: DirectoriesGroup = "Directory listings and archives" {
-        /// Whether a directory without an index is listed. A rule of the file may say otherwise for a part of the site.
+        /// Whether directories without an index are listed. Rules can override it for parts of the site.
         live listing: OnOff = OnOff::Off;
 
-        /// Entries of a directory that are listed; what is beyond them is left out, and said to be.
+        /// Maximum entries in a listing. The listing says if entries were left out.
         live listing_entries: Count = Count::of(200_000), in Count::of(1)..=Count::of(10_000_000);
 
-        /// Whether a directory that may be listed may be downloaded as an archive as well, even one with an index.
+        /// Whether a directory that may be listed can also be downloaded as an archive, even one with an index.
         live archive: OnOff = OnOff::On;
 
-        /// Most files and directories in one archive.
+        /// Maximum files and directories in one archive.
         live archive_entries: Count = Count::of(100_000), in Count::of(1)..=Count::of(10_000_000);
 
-        /// Most bytes of files in one archive.
+        /// Maximum bytes of files in one archive.
         live archive_bytes: ByteCount = ByteCount::gib(64), in ByteCount::bytes(0)..=ByteCount::bytes(1 << 60);
 
-        /// Levels of directories in one archive.
+        /// Maximum levels of directories in one archive.
         live archive_depth: Count = Count::of(32), in Count::of(1)..=Count::of(255);
 
-        /// Listings and archives under way at once. Further archives are told to come back; further listings wait a second first.
-        /// A single client has no more than a quarter of them, and one at least.
-        /// Never more than one for each 32 files that the process may open.
-        /// One in four is kept for listings: archives do not take it.
+        /// Maximum listings and archives in progress. Beyond it archives get 503 with Retry-After; listings wait up to a second first.
+        /// One client can hold a quarter of them, at least one. One in four is reserved for listings.
+        /// Lowered to one for each 32 files that the process may open.
         restart directories_at_once: Count = Count::of(32), in Count::of(1)..=Count::of(10_000);
     }
 
     /// Compression of response bodies.
     compression: CompressionGroup = "Compression" {
-        /// Whether text-like files without a compressed sidecar are compressed, once and in the background.
+        /// Whether text files without a compressed sidecar are compressed once, in the background.
         live compress: OnOff = OnOff::On;
 
         /// Smallest file that is compressed, in the background and by `pagecast compress`.
@@ -260,136 +258,136 @@ settings! {
         /// Largest file that is compressed in the background.
         live compress_to: ByteCount = ByteCount::mib(8), in ByteCount::bytes(1)..=ByteCount::gib(1);
 
-        /// Threads that compress and compute checksums.
+        /// Threads that compress files and compute checksums.
         restart background_threads: Count = Count::of(1), in Count::of(1)..=Count::of(512);
     }
 
     /// Entity tags and checksums.
     integrity: IntegrityGroup = "Entity tags and checksums" {
-        /// What entity tags are made of: the version on this machine's disk, or the content.
+        /// Source of entity tags: the file's version on this machine's disk, or its content.
         /// content: equal on every machine with the same bytes; weak until a file has been read to its end.
         live etag: EtagSource = EtagSource::Version;
 
-        /// Whether a file with a checksum beside it (name.sha256) is served only if it matches.
+        /// Whether a file with a checksum beside it (name.sha256) is served only if the checksum matches.
         live verify: Verify = Verify::Off;
 
         /// Time that a request waits for a checksum that it asked for.
         live digest_wait: DurationSetting = DurationSetting::seconds(10), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
-        /// Checksums that are remembered.
+        /// Maximum checksums kept in memory.
         restart digests: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
     }
 
     /// CORS, security headers and the redirect to HTTPS.
     security: SecurityGroup = "Security headers and CORS" {
-        /// Origins whose scripts may read the site, where no rule says otherwise.
-        /// As browsers send them; https://*.example.com stands for every subdomain. * lets every page read.
+        /// Origins whose scripts may read the site (CORS). Rules can override it.
+        /// As browsers send them; https://*.example.com matches every subdomain. * allows every page.
         live cors_origins: Toggle<OriginList> = Toggle::Off;
 
-        /// Time for which browsers may remember what they were told before a request across origins.
-        /// A change of policy reaches them only after it. A rule may say otherwise.
+        /// Time for which browsers may cache the response to a CORS preflight request. Rules can override it.
+        /// A changed policy reaches a browser only after this time.
         live cors_max_age: DurationSetting = CORS_MAX_AGE, in CORS_MAX_AGE_BOUNDS;
 
-        /// Sites whose pages may embed what is served (Cross-Origin-Resource-Policy).
-        /// off: nothing is said. Anything narrower would break images, fonts and scripts that other sites embed.
+        /// Sites whose pages may embed files of this site (Cross-Origin-Resource-Policy).
+        /// off: the header is not sent. The narrower values break images, fonts and scripts that other sites embed.
         live cross_origin_resource_policy: ResourcePolicy = ResourcePolicy::Off;
 
         /// What pages may load and run (Content-Security-Policy).
         live content_security_policy: Toggle<ConfigHeaderValue> = Toggle::Off;
 
-        /// For how long browsers are to come by https only (Strict-Transport-Security).
-        /// It cannot be taken back before its time is up. Browsers heed it over https only.
+        /// Time for which browsers use HTTPS only (Strict-Transport-Security).
+        /// It cannot be revoked before the time is over. Sent over HTTPS only.
         live strict_transport_security: Toggle<TransportSecurity> = Toggle::Off;
 
-        /// What other sites learn of the page that a visitor comes from (Referrer-Policy).
+        /// What other sites learn about the page that a visitor comes from (Referrer-Policy).
         live referrer_policy: Toggle<ReferrerPolicy> = Toggle::Off;
 
-        /// Whether requests over cleartext are redirected to https.
+        /// Whether requests over plain HTTP are redirected to HTTPS.
         live https_redirect: OnOff = OnOff::Off;
 
-        /// Hosts that such a redirect may lead to; for others it is refused.
-        /// any: whichever host the client asked for. *.example.com stands for every subdomain.
-        live https_hosts: HostList = HostList::any();
+        /// Hosts to which https_redirect redirects. Requests for other hosts are refused.
+        /// any: the host of the request. *.example.com matches every subdomain.
+        live https_hosts: HostList = HostList::empty();
 
-        /// Whether queries that look like an attack with script or SQL are refused.
-        /// Files need no such filter; some gateways' rules demand one.
+        /// Whether requests whose query looks like a script or SQL injection are refused.
+        /// A file server needs no such filter; some compliance rules require one.
         live query_filter: OnOff = OnOff::Off;
     }
 
     /// Signed URLs, passwords and bearer tokens.
     access: AccessGroup = "Access control" {
-        /// File with the keys of signed links: on each line an id and a key, as in `k2 BASE64`.
-        /// Links are checked by the key that they name, so that keys can be exchanged one after the other.
+        /// File with the keys of signed URLs: on each line an id and a key, as in `k2 BASE64`.
+        /// A signed URL names its key, so that keys can be rotated.
         live link_keys_file: Toggle<OwnPath> = Toggle::Off;
 
-        /// File with names and password hashes for basic authentication, as htpasswd writes it: bcrypt or argon2.
+        /// File with names and password hashes for basic authentication, in htpasswd format: bcrypt or argon2id.
         live passwords_file: Toggle<OwnPath> = Toggle::Off;
 
         /// File with bearer tokens: on each line a name and the SHA-256 of a token, as in `ci sha256:HEX`.
         live tokens_file: Toggle<OwnPath> = Toggle::Off;
 
-        /// Failed attempts of one client at a link, token or password; what is beyond is answered 429 without a look.
+        /// Rate of failed attempts of one client with a signed URL, token or password. Beyond it attempts get 429 without a check.
         live login_attempts: Toggle<RequestRate> = Toggle::Given(RequestRate::per_minute(30)), in Count::of(1)..=Count::of(1_000_000);
 
-        /// Passwords that are checked at once, each on a thread of its own.
-        /// Checks that find no thread within a second are answered 503.
+        /// Maximum password checks in progress, each on its own thread.
+        /// A check that finds no free thread within a second gets 503.
         restart password_checks: Count = Count::of(2), in Count::of(1)..=Count::of(64);
 
-        /// Time for which a password that was right is not checked again.
+        /// Time for which a correct password is not checked again.
         live password_cache: DurationSetting = DurationSetting::minutes(5), in DurationSetting::ZERO..=DurationSetting::hours(1);
     }
 
     /// Listeners and worker threads.
     listening: ListeningGroup = "Listeners" {
-        /// Addresses that traffic comes in on.
-        /// Port 0 lets the system choose. In the file a list of strings does as well. off: only where tls_listen is given.
+        /// Addresses for plain HTTP.
+        /// Port 0 lets the system choose. off is allowed only if tls_listen is set.
         restart listen: Toggle<ListenList> = Toggle::Given(ListenList::one(Address::Tcp(([0, 0, 0, 0], 8080).into())));
 
-        /// Address of the dashboard, health checks, metrics and `pagecast warm`, apart from traffic.
-        /// At an address that other machines reach it demands admin_token. At one of this machine everybody on it is trusted.
-        restart admin_listen: AdminListen = AdminListen::At(Address::Tcp(([127, 0, 0, 1], 8081).into()));
+        /// Address of the admin listener: dashboard, health checks, metrics and `pagecast warm`.
+        /// An address that other machines can reach requires admin_token. On a loopback address or unix socket every local user is trusted.
+        restart admin_listen: Toggle<Address> = Toggle::Given(Address::Tcp(([127, 0, 0, 1], 8081).into()));
 
-        /// What whoever talks to the admin listener must show, as a bearer token or as the password of any name.
-        /// Must be given where that listener is not bound to loopback or a unix socket. Health checks need none.
+        /// Token for the admin listener, sent as a bearer token or as the password of any user name.
+        /// Required unless the admin listener is on loopback or a unix socket. Health checks need no token.
         restart admin_token: Toggle<Secret> = Toggle::Off;
 
-        /// Whether the kernel holds a new TCP connection back until its first bytes arrive, or a second has passed.
+        /// Whether the kernel holds a new TCP connection back until its first bytes arrive, at most a second.
         restart defer_accept: OnOff = OnOff::On;
 
-        /// Threads that serve traffic, each with its own listening sockets.
-        /// auto: one for each processor that the process may use, fewer where open files are scarce.
+        /// Threads that serve requests, each with its own listening sockets.
+        /// auto: one for each processor that the process may use, fewer if the limit on open files is low.
         restart workers: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_024);
     }
 
     /// TLS listeners and certificates.
     tls: TlsGroup = "TLS" {
-        /// Addresses that traffic comes in on encrypted, beside those of listen. They need tls_cert and tls_key.
+        /// Addresses for HTTPS, in addition to listen. They require tls_cert and tls_key.
         restart tls_listen: Toggle<ListenList> = Toggle::Off;
 
-        /// Certificate chains in PEM, the server's own first, each in a file of its own.
-        /// A client gets the one that has the name it asks for, else the first. Read again on SIGHUP and when a file changes.
+        /// Certificate chains in PEM, each in its own file, the server's certificate first.
+        /// A client gets the certificate with the name that it requests, else the first. Files are read again on SIGHUP and when they change.
         live tls_cert: Toggle<PathList> = Toggle::Off;
 
-        /// Their private keys in PEM, in the same order.
+        /// Private keys in PEM, in the order of tls_cert.
         live tls_key: Toggle<PathList> = Toggle::Off;
 
-        /// Oldest version of TLS that is spoken.
+        /// Oldest TLS version that is accepted.
         restart tls_min_version: TlsVersion = TlsVersion::V12;
 
-        /// Time for a TLS handshake.
+        /// Timeout of a TLS handshake.
         live tls_handshake_timeout: DurationSetting = DurationSetting::seconds(10), in DurationSetting::millis(10)..=DurationSetting::minutes(10);
 
-        /// TLS handshakes under way at once; further ones wait, and their time runs.
-        /// One that waits for its client for a second gives its place up.
+        /// Maximum TLS handshakes in progress. Further handshakes wait, and their timeout runs.
+        /// A handshake that has waited for its client for a second gives up its slot.
         restart tls_handshakes: Count = Count::of(512), in Count::of(1)..=Count::of(1_000_000);
     }
 
     /// HTTP/2.
     http2: Http2Group = "HTTP/2" {
-        /// Whether HTTP/2 is spoken: over TLS where the client offers it, in cleartext where the client begins with it.
+        /// Whether HTTP/2 is offered: over TLS by ALPN, over plain HTTP to clients that start with it.
         restart http2: OnOff = OnOff::On;
 
-        /// Streams that a client may have open at once on one connection.
+        /// Maximum concurrent streams of one HTTP/2 connection.
         live http2_streams: Count = Count::of(128), in Count::of(1)..=Count::of(10_000);
 
         /// Streams that a client may reset in ten seconds before its connection is closed.
@@ -398,238 +396,238 @@ settings! {
 
     /// Number and timeouts of connections.
     connections: ConnectionsGroup = "Connections" {
-        /// Connections served at once.
-        /// For a further one that one goes which has idled the longest; where none idles, the newcomer is answered 503.
-        /// auto: what the limit on open files leaves beside handles, within a quarter of memory.
+        /// Maximum open connections.
+        /// At the limit a new connection replaces the one that has been idle longest. If none is idle, the new connection gets 503.
+        /// auto: what the limit on open files allows beside handles, within a quarter of memory.
         live max_connections: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
 
-        /// Time for a request's head to arrive whole; one that has begun and takes longer is answered 408.
+        /// Timeout for a complete request head, from its first byte. A late head gets 408.
         live head_timeout: DurationSetting = DurationSetting::seconds(10), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
         /// Time that a connection is kept open between requests.
         live idle_timeout: DurationSetting = DurationSetting::seconds(60), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
-        /// Time for which a client may take no byte of a response; then it is cut.
+        /// Time without progress after which a response is aborted because its client takes no bytes.
         live stall_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
         /// Time that a closing connection is still read, so that the last response arrives.
         live linger_timeout: DurationSetting = DurationSetting::seconds(2), in DurationSetting::ZERO..=DurationSetting::seconds(30);
 
-        /// Bytes a second that a client must take of a response on the average, while connections are short; else it is cut.
-        /// A slow client is no attack: nothing is asked of it before seven of eight connections are taken.
+        /// Minimum average rate in bytes per second at which a client must take a response while connections are scarce. Slower ones are aborted.
+        /// A slow client is not an attack: enforced only when seven of eight connections are in use.
         live min_rate: Toggle<ByteCount> = Toggle::Given(ByteCount::kib(1)), in ByteCount::bytes(1)..=ByteCount::gib(1);
 
-        /// Time that a client is waited for during a response before min_rate is asked of it.
-        /// Time in which the server itself waits, for a disk or for a rate, is not counted.
+        /// Time spent waiting for the client during a response before min_rate is enforced.
+        /// Time that the server itself waits, for a disk or a rate limit, is not counted.
         live min_rate_after: DurationSetting = DurationSetting::seconds(30), in DurationSetting::millis(10)..=DurationSetting::hours(1);
     }
 
     /// How the client address of a request is established.
     clients: ClientsGroup = "Proxies and client addresses" {
-        /// Proxies whose word is taken for who the client is and how it came: Forwarded or X-Forwarded-For, X-Forwarded-Proto.
-        /// Whoever connects from such an address can say whom he likes, clients on the proxy's own machine too.
-        live trusted_proxies: ProxyList = ProxyList::none();
+        /// Proxies whose headers set the client address and scheme: Forwarded or X-Forwarded-For, X-Forwarded-Proto.
+        /// List only addresses used exclusively by your proxies: a client connecting from one can claim any IP address.
+        live trusted_proxies: ProxyList = ProxyList::empty();
 
-        /// The field in which those proxies say who the client is. auto: whichever is there.
-        /// With auto a request with both, which lead to different clients, counts as its proxy's: one of them is forged.
+        /// Header from which the client address is taken. auto: whichever is present.
+        /// With auto, a request whose two headers name different clients is attributed to its proxy, because one of them is forged.
         live client_field: ClientField = ClientField::Auto;
 
-        /// Whether connections begin with a header of the PROXY protocol (version 1 or 2), from trusted proxies only.
-        /// off: never. on: they may. require: a connection without one is closed, as is one from anybody else.
+        /// Whether connections start with a PROXY protocol header (version 1 or 2). Accepted from trusted proxies only.
+        /// off: never. on: optional. require: connections without one, or from other peers, are closed.
         restart proxy_protocol: ProxyProtocol = ProxyProtocol::Off;
 
-        /// Bits of an IPv4 address that tell one client from another.
+        /// Prefix length that identifies an IPv4 client.
         live client_v4_prefix: Count = Count::of(32), in Count::of(8)..=Count::of(32);
 
-        /// Bits of an IPv6 address that tell one client from another.
+        /// Prefix length that identifies an IPv6 client.
         live client_v6_prefix: Count = Count::of(64), in Count::of(16)..=Count::of(128);
 
-        /// Clients that are remembered, beside those that are being served. The least recently seen are forgotten first,
-        /// and what they have used up of their rates with them.
+        /// Maximum clients kept in memory besides those with open connections.
+        /// The least recently seen is removed first, and its use of rate limits with it.
         restart clients: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
 
-        /// Clients to which no limit of requests, connections or bandwidth applies.
-        live unlimited_clients: ProxyList = ProxyList::none();
+        /// Clients exempt from the limits on requests, connections and bandwidth.
+        live unlimited_clients: ProxyList = ProxyList::empty();
     }
 
     /// Limits per client and in total: requests, connections, bandwidth.
     rates: RatesGroup = "Rate limits" {
-        /// Requests of one client; what is beyond is answered 429. Health checks are never counted.
+        /// Maximum request rate of one client. Beyond it requests get 429. Health checks are not counted.
         live client_requests: Toggle<RequestRate> = Toggle::Off, in Count::of(1)..=Count::of(1_000_000);
 
-        /// Requests that a client may make at once before the rate holds. auto: as many as the rate names.
+        /// Requests that a client may make at once before client_requests applies. auto: the number in the rate.
         live client_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(10_000_000);
 
-        /// Requests of all clients together, those of unlimited_clients aside; what is beyond is answered 429.
+        /// Maximum request rate of all clients together, except unlimited_clients. Beyond it requests get 429.
         live total_requests: Toggle<RequestRate> = Toggle::Off, in Count::of(1)..=Count::of(100_000_000);
 
-        /// Requests that may be made at once before that rate holds. auto: as many as the rate names.
+        /// Requests that may be made at once before total_requests applies. auto: the number in the rate.
         live total_requests_burst: Auto<Count> = Auto::Auto, in Count::of(1)..=Count::of(1_000_000_000);
 
-        /// Requests of one client that are under way at once, each until its response has been handed to the kernel.
-        /// What is beyond is answered 429.
+        /// Maximum concurrent requests of one client, each until its response has been handed to the kernel.
+        /// Beyond it requests get 429.
         live client_requests_at_once: Toggle<Count> = Toggle::Off, in Count::of(1)..=Count::of(10_000_000);
 
-        /// Connections of one client; a further one is answered 429.
-        /// Those of trusted proxies, and those over unix sockets, are not counted.
+        /// Maximum connections of one client. Further connections get 429.
+        /// Connections of trusted proxies and over unix sockets are not counted.
         live client_connections: Toggle<Count> = Toggle::Off, in Count::of(1)..=Count::of(10_000_000);
 
-        /// Bytes a second of one client, over all its connections: files, listings, archives, error pages, with their heads.
-        /// A rule may say otherwise for a part of the site, which then has an allowance of its own.
+        /// Maximum bytes per second of one client over all its connections, response heads included.
+        /// Rules can override it for parts of the site, which then have an allowance of their own.
         live rate_client: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
 
-        /// Bytes that a client may take at once before that rate holds. auto: those of a tenth of a second.
-        /// Of the site's rate alone: a rule with a rate names its own burst.
+        /// Bytes that a client may take at once before rate_client applies. auto: those of a tenth of a second.
+        /// Applies to rate_client of the site only: a rule with a rate sets its own burst.
         live rate_client_burst: Auto<ByteCount> = Auto::Auto, in ByteCount::kib(1)..=ByteCount::tib(1);
 
-        /// Bytes a second of one connection, evenly paced. A rule may say otherwise for a part of the site.
+        /// Maximum bytes per second of one connection, evenly paced. Rules can override it for parts of the site.
         live rate_connection: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
 
-        /// Bytes a second of all clients together, shared equally among those that want more than they get,
-        /// however many connections each of them has. Those of unlimited_clients do not count.
+        /// Maximum bytes per second of all clients together, except unlimited_clients.
+        /// Shared equally among the clients that want more, however many connections each of them has.
         live rate_total: Toggle<ByteCount> = Toggle::Off, in ByteCount::kib(1)..=ByteCount::tib(1);
     }
 
     /// Bounds on the size of a request.
     requests: RequestsGroup = "Request size" {
-        /// Largest head of a request.
+        /// Maximum size of a request head.
         live head_bytes: ByteCount = ByteCount::kib(16), in ByteCount::kib(1)..=ByteCount::kib(256);
 
-        /// Most header fields of a request.
+        /// Maximum number of headers in a request.
         live head_fields: Count = Count::of(100), in Count::of(8)..=Count::of(1_000);
 
-        /// Largest request body that is read and dropped; after a larger one the connection closes behind the response.
+        /// Maximum request body that is read and discarded. After a larger one the connection closes behind the response.
         live body_bytes: ByteCount = ByteCount::kib(64), in ByteCount::bytes(0)..=ByteCount::mib(16);
     }
 
     /// Open file handles.
     open_files: OpenFilesGroup = "Open files" {
-        /// Files of the site that are open at once.
+        /// Maximum files of the site that are open at once.
         /// auto: a quarter of what the limit on open files leaves, from 8 to 65536.
         restart handles: Auto<Count> = Auto::Auto, in Count::of(8)..=Count::of(1_000_000);
 
-        /// Time that a request waits for a handle before it is answered 503.
+        /// Time that a request waits for a file handle before it gets 503.
         live handle_wait: DurationSetting = DurationSetting::seconds(1), in DurationSetting::ZERO..=DurationSetting::seconds(60);
 
-        /// Time after which a handle that nobody uses is closed.
+        /// Time after which an unused file handle is closed.
         live handle_idle: DurationSetting = DurationSetting::seconds(60), in DurationSetting::seconds(1)..=DurationSetting::hours(1);
 
-        /// Age at which a handle is closed once nobody uses it.
+        /// Age at which a file handle is closed as soon as it is unused.
         live handle_max_age: DurationSetting = DurationSetting::minutes(10), in DurationSetting::seconds(1)..=DurationSetting::hours(24);
     }
 
     /// Caches of file names and contents.
     caches: CachesGroup = "Caches" {
-        /// Bytes of files that are kept mapped; those that were used least recently go first.
-        /// auto: half of memory, or of what the control group allows. 0 keeps nothing mapped between requests.
+        /// Maximum bytes of files that are kept mapped. The least recently used are evicted first.
+        /// auto: half of memory, or of the control group's limit. 0 keeps nothing mapped between requests.
         restart cache_bytes: Auto<ByteCount> = Auto::Auto, in ByteCount::bytes(0)..=ByteCount::bytes(1 << 60);
 
-        /// Bytes of small files that are kept on the heap; those that were used least recently go first.
-        /// auto: 128MiB, at most a quarter of memory. 0 keeps none; otherwise at least heap_file_bytes.
+        /// Maximum bytes of small files that are kept on the heap. The least recently used are evicted first.
+        /// auto: 128MiB, at most a quarter of memory. 0 keeps none; any other value is at least heap_file_bytes.
         restart heap_bytes: Auto<ByteCount> = Auto::Auto, in ByteCount::bytes(0)..=ByteCount::tib(1);
 
-        /// Largest file that is kept on the heap; larger ones are mapped.
+        /// Largest file that is kept on the heap. Larger files are mapped.
         live heap_file_bytes: ByteCount = ByteCount::kib(16), in ByteCount::bytes(0)..=ByteCount::mib(1);
 
-        /// Most names in the name cache, missing ones included. It takes at most 1KiB of memory for each of them: names with
-        /// long paths take the place of several.
+        /// Maximum file names kept in the name cache, missing files included. Also bounds its memory, to 1KiB times this count:
+        /// a name with a long path counts as several.
         restart names: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
 
-        /// Time for which a name is trusted before it is looked up again.
+        /// Time after which a cached name is checked against the disk again.
         live revalidate_after: DurationSetting = DurationSetting::seconds(1), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
-        /// The same for a name whose changes the kernel tells, where watch is on.
-        /// Not for symbolic links, hard links, network and overlay file systems. Never shorter than revalidate_after.
+        /// The same for names whose directory is watched by inotify (see watch).
+        /// Does not apply to symbolic links, hard links, network and overlay file systems. Never shorter than revalidate_after.
         live revalidate_watched_after: DurationSetting = DurationSetting::seconds(10), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
-        /// Whether the kernel is asked to tell of changes (inotify).
+        /// Whether directories are watched for changes with inotify.
         restart watch: OnOff = OnOff::On;
 
-        /// Most directories that are watched for changes.
+        /// Maximum watched directories.
         restart watches: Count = Count::of(4_096), in Count::of(1)..=Count::of(524_288);
     }
 
     /// How files are read and bodies sent.
     sending: SendingGroup = "Reading and sending" {
-        /// Threads that open and look up files.
+        /// Threads that look up and open files.
         restart disk_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
 
         /// Threads that read cold pages into memory, for each device.
         restart populate_threads: Count = Count::of(16), in Count::of(1)..=Count::of(512);
 
-        /// Time for which a request waits for the disk, at one go: 503 until its head has left, a cut response after that.
+        /// Time that a request waits for the disk at a time. Then it gets 503 if its head was not sent, else its response is aborted.
         live disk_timeout: DurationSetting = DurationSetting::seconds(60), in DurationSetting::millis(10)..=DurationSetting::hours(1);
 
-        /// Bytes that one response may send before other connections have their turn.
+        /// Bytes that one response may send before other connections get their turn.
         live turn_bytes: ByteCount = ByteCount::kib(256), in ByteCount::kib(16)..=ByteCount::mib(16);
 
-        /// Bytes a second that the long responses of one worker send while short ones are about. 0: no limit.
-        /// Keeps hot files hot beside bulk reads; without short responses nothing is held back.
+        /// Cap in bytes per second and worker on large bodies while small responses are pending. 0 disables it.
+        /// Keeps hot files hot beside bulk reads. Without small responses nothing is held back.
         live long_rate: ByteCount = ByteCount::gib(1), in ByteCount::bytes(0)..=ByteCount::tib(1);
 
-        /// Length from which a body leaves by sendfile; below, from its mapping.
-        /// What is on its way by sendfile may still change with a file that is overwritten or shortened in place; what
-        /// leaves from a mapping is copied. Files that are not mapped always leave by sendfile.
+        /// Body length from which sendfile is used. Shorter bodies are sent from the file's mapping.
+        /// Bytes in flight by sendfile still change if the file is overwritten or truncated in place; bytes from a mapping are copied.
+        /// Files that are not mapped are always sent by sendfile.
         live sendfile_from: ByteCount = ByteCount::kib(64), in ByteCount::bytes(0)..=ByteCount::gib(1);
     }
 
     /// Shutdown on a signal.
     stopping: StoppingGroup = "Shutdown" {
-        /// Time after a stop signal in which traffic is still served while readiness is denied.
-        /// After a successor has taken over: time for which idle connections are kept for a last answer.
+        /// Time after a stop signal in which requests are still served while readiness fails.
+        /// After a handover: time for which idle connections are kept open for a last request.
         live drain_delay: DurationSetting = DurationSetting::seconds(5), in DurationSetting::ZERO..=DurationSetting::hours(1);
 
-        /// Time for responses under way to finish, after the drain delay; then they are cut, and the exit code is 1.
+        /// Time for open responses to finish, after drain_delay. Then they are aborted, and the exit code is 1.
         live shutdown_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::ZERO..=DurationSetting::hours(24);
     }
 
     /// State that outlives a process: upgrades and warm-up.
     continuity: ContinuityGroup = "Upgrades and warm-up" {
-        /// Unix socket at which a successor asks for the listening sockets.
-        /// For processes of the same user. In a directory to which nobody else writes.
+        /// Unix socket on which a new process requests the listening sockets.
+        /// For processes of the same user, in a directory that only this user can write to.
         restart upgrade_socket: Toggle<OwnPath> = Toggle::Off;
 
         /// Unix socket of a running server (its upgrade_socket), whose listening sockets are taken over.
-        /// It goes on serving until this one is ready. Without anybody there this one does not start.
+        /// The running server keeps serving until this one is ready. Without a running server this one does not start.
         restart upgrade_from: Toggle<OwnPath> = Toggle::Off;
 
-        /// Directory in which a stopping server writes what was hot, and a starting one reads it.
-        /// It must exist and be writable at start, and not lie in the root.
+        /// Directory to which a stopping server writes its list of hot files, and from which a starting one reads it.
+        /// It must exist and be writable at start, and must be outside the root.
         restart state_dir: Toggle<OwnPath> = Toggle::Off;
 
-        /// Most files whose names and windows are written there, and are fetched by one `pagecast warm`.
+        /// Maximum files in the list of hot files, and in one `pagecast warm`.
         restart warm_files: Count = Count::of(10_000), in Count::of(1)..=Count::of(1_000_000);
 
-        /// Time that a starting server takes to read what was hot before it is ready all the same. 0: nothing is read.
+        /// Time that a starting server spends on reading hot files before it becomes ready. 0 disables the warm-up.
         restart warm_timeout: DurationSetting = DurationSetting::seconds(30), in DurationSetting::ZERO..=DurationSetting::hours(1);
     }
 
     /// Diagnostics log and access log.
     logging: LoggingGroup = "Logging" {
-        /// What is logged to standard error. RUST_LOG is not read.
+        /// Filter of the diagnostics log, which goes to standard error. RUST_LOG is not read.
         live log: LogFilter = LogFilter::info();
 
-        /// What a line of it looks like.
+        /// Format of the diagnostics log.
         live log_format: LogFormat = LogFormat::Text;
 
-        /// Where a line is written for each request, when its response has ended. SIGUSR1 opens a file anew.
-        /// It is appended to, and made where it is not there, in a directory that exists. Not in the root.
+        /// Target of the access log: a line for each request, written when its response has ended. SIGUSR1 reopens the file.
+        /// The file is appended to, and created in an existing directory. It must be outside the root.
         live access_log: LogTarget = LogTarget::Off;
 
-        /// What a line of the access log looks like.
+        /// Format of the access log.
         live access_log_format: AccessLogFormat = AccessLogFormat::Json;
 
-        /// One of so many requests is written, chosen by its id. 1: every one.
+        /// Write one of this many requests, selected by request id. 1: every request.
         live access_log_sample: Count = Count::of(1), in Count::of(1)..=Count::of(1_000_000);
 
-        /// Requests that take at least so long are written whatever the sample, as are those that fail.
+        /// Requests that take at least this long are written regardless of the sample, as are failed ones.
         live access_log_slow: Toggle<DurationSetting> = Toggle::Off, in DurationSetting::ZERO..=DurationSetting::hours(24);
 
-        /// Lines that wait to be written; what is beyond them is dropped and counted.
+        /// Maximum lines that wait to be written. Further lines are dropped and counted.
         restart access_log_queue: Count = Count::of(16_384), in Count::of(256)..=Count::of(1_048_576);
 
-        /// Whether responses tell the id of their request (X-Request-Id).
-        /// It is that of a trusted proxy (X-Request-Id, traceparent), else a new one. auto: where an access log is written.
+        /// Whether responses carry the id of their request (X-Request-Id).
+        /// The id is that of a trusted proxy (X-Request-Id, traceparent), else a new one. auto: on if an access log is written.
         live request_ids: RequestIds = RequestIds::Auto;
     }
 }
@@ -648,7 +646,7 @@ impl Config {
     /// Who may read across origins where no rule says otherwise.
     pub fn site_cors(&self) -> Option<Arc<CorsPolicy>> {
         let list = self.security.cors_origins.given()?;
-        Some(Arc::new(CorsPolicy::new(list.origins().clone(), self.security.cors_max_age.get())))
+        Some(Arc::new(CorsPolicy::new(list.origins(), self.security.cors_max_age.get())))
     }
 }
 

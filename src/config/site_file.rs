@@ -1,25 +1,17 @@
-//! A file of the site, named in a configuration.
+//! A file of the site, named in the configuration.
 
-use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
-
-use super::setting::{SettingValue, TomlForms, ValueError, deserialize_by_text};
+use super::setting::{ValueError, check_path, text_value};
 use crate::http::target::SitePath;
 
-/// The path of a file within the site, written with a leading slash and not percent-encoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteFile(Arc<str>);
+text_value! {
+    /// Path of a file within the site, with a leading slash and not percent-encoded.
+    SiteFile, as_str: str, "PATH", "the path of a file within the site, such as /index.html", check_file
+}
 
 impl SiteFile {
     /// The usual page of a single-page application, `/index.html`.
     pub(crate) fn usual() -> Self {
         Self("/index.html".into())
-    }
-
-    /// The path with its leading slash.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 
     /// The path within the site.
@@ -28,50 +20,19 @@ impl SiteFile {
     }
 }
 
-impl FromStr for SiteFile {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        if text.is_empty() {
-            return Err(ValueError::EMPTY);
-        }
-        let Some(names) = text.strip_prefix('/') else {
-            return Err(ValueError::new("does not start with a slash"));
-        };
-        if text.contains('\0') {
-            return Err(ValueError::new("has a NUL in it"));
-        }
-        if text.ends_with('/') {
-            return Err(ValueError::new("names a directory"));
-        }
-        if names.split('/').any(|name| matches!(name, "" | "." | "..")) {
-            return Err(ValueError::new("has a name in it that is empty, . or .."));
-        }
-        Ok(Self(text.into()))
+fn check_file(text: &str) -> Result<(), ValueError> {
+    let Some(names) = text.strip_prefix('/') else {
+        return Err(ValueError::new("does not start with a slash"));
+    };
+    check_path(text)?;
+    if text.ends_with('/') {
+        return Err(ValueError::new("names a directory"));
     }
+    if names.split('/').any(|name| matches!(name, "" | "." | "..")) {
+        return Err(ValueError::new("contains a name that is empty, . or .."));
+    }
+    Ok(())
 }
-
-impl fmt::Display for SiteFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl SettingValue for SiteFile {
-    type Bounds = ();
-    const FORMS: TomlForms = TomlForms::TEXT;
-    const METAVAR: &'static str = "PATH";
-
-    fn accepted((): &()) -> String {
-        "the path of a file within the site, such as /index.html".to_owned()
-    }
-
-    fn check(&self, (): &()) -> Result<(), ValueError> {
-        Ok(())
-    }
-}
-
-deserialize_by_text!(SiteFile);
 
 #[cfg(test)]
 mod tests {
@@ -87,9 +48,9 @@ mod tests {
             ("index.html", "does not start with a slash"),
             ("/", "names a directory"),
             ("/a/", "names a directory"),
-            ("//a", "has a name in it that is empty, . or .."),
-            ("/../a", "has a name in it that is empty, . or .."),
-            ("/a\0", "has a NUL in it"),
+            ("//a", "contains a name that is empty, . or .."),
+            ("/../a", "contains a name that is empty, . or .."),
+            ("/a\0", "contains a NUL"),
         ] {
             assert_eq!(text.parse::<SiteFile>(), Err(ValueError::new(reason)), "{text:?}");
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{self, SettingValue, TomlForms, ValueError};
+use super::setting::{SettingValue, TomlForms, ValueError};
 
 /// Something that is given, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +52,6 @@ impl<T: SettingValue> SettingValue for Toggle<T> {
 
     fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
         self.given().map_or(Ok(()), |value| value.check(bounds))
-    }
-}
-
-impl<'de, T: SettingValue> serde::Deserialize<'de> for Toggle<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        setting::deserialize(deserializer)
     }
 }
 

@@ -51,7 +51,7 @@ impl OpenPool {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JobLost> {
-        let done = self.pool.ask(self.timeout, job).await;
+        let done = self.pool.run_within(self.timeout, job).await;
         if matches!(done, Err(JobLost::TimedOut)) {
             self.count_timeout();
         }

@@ -25,7 +25,7 @@ use super::storage::Storage;
 use super::window::BATCH;
 use crate::files::residency;
 use crate::http::client_key::ClientKey;
-use crate::sys::blocking_pool::step_back;
+use crate::sys::blocking_pool::lower_priority;
 use crate::sys::fair_queue::FairQueue;
 use crate::telemetry::metrics::histogram::{Histogram, HistogramTotals};
 
@@ -352,7 +352,7 @@ impl Pool {
 
     /// The loop of one thread of a device; ends after a while without reads.
     fn run(&self, device: u64) {
-        step_back(self.niceness);
+        lower_priority(self.niceness);
         while let Some((read, job)) = self.next(device) {
             let Job { request: ReadRequest { asset, handle, range, next }, done } = job;
             let read_pages = || residency::populate(&*self.storage, &asset, handle.as_ref(), range, next);

@@ -1,15 +1,15 @@
-//! What a client takes of a resource that is to be had as HTML and as JSON (RFC 9110 §12.5.1).
+//! `Accept` (RFC 9110 §12.5.1): the choice between HTML and JSON.
 //!
-//! An element that is malformed counts as absent, and a field without any other as no field at all.
-//! Parameters besides the weight are skipped, and what is listed twice has the higher weight.
+//! A malformed element is ignored, and a header without any other counts as absent. Parameters besides the weight are
+//! skipped. A media range that is listed twice has the higher weight.
 
 use super::quality::{Quality, parse_weight};
-use crate::http::header_grammar::trim;
+use crate::http::header_grammar::{QuoteScanner, trim};
 
-/// Whether an Accept field likes JSON better than HTML.
+/// Whether an Accept header prefers JSON to HTML.
 ///
-/// The higher weight decides. Among equals it is HTML, unless JSON is named and HTML is only among all the
-/// rest, as in `application/json, */*`: people's browsers name HTML, and programs do not.
+/// The higher weight decides. Equal weights mean HTML, unless JSON is named and HTML only matched by a wildcard, as in
+/// `application/json, */*`: browsers name HTML, and programs do not.
 pub fn prefers_json(accept: Option<&[u8]>) -> bool {
     let accepted = Accepted::parse(accept);
     let (json, html) = (accepted.json(), accepted.html());
@@ -19,13 +19,13 @@ pub fn prefers_json(accept: Option<&[u8]>) -> bool {
     }
 }
 
-/// Whether a client takes HTML: there is no Accept field, or it lists `text/html`, `text/*` or `*/*`, of which
-/// the most precise counts.
-pub fn takes_html(accept: Option<&[u8]>) -> bool {
+/// Whether a client accepts HTML: there is no Accept header, or it lists `text/html`, `text/*` or `*/*`, of which the most
+/// specific counts.
+pub fn accepts_html(accept: Option<&[u8]>) -> bool {
     Accepted::parse(accept).html().quality > Quality::ZERO
 }
 
-/// Whether an Accept field lists HTML or XHTML by name, as browsers do when they load a page.
+/// Whether an Accept header lists HTML or XHTML by name, as browsers do when they load a page.
 pub fn names_html(accept: Option<&[u8]>) -> bool {
     let accepted = Accepted::parse(accept);
     accepted.text_html.max(accepted.xhtml) > Some(Quality::ZERO)
@@ -76,14 +76,14 @@ impl Accepted {
     }
 
     fn html(&self) -> MediaPreference {
-        self.liking(self.text_html, self.any_text)
+        self.preference(self.text_html, self.any_text)
     }
 
     fn json(&self) -> MediaPreference {
-        self.liking(self.json, self.any_application)
+        self.preference(self.json, self.any_application)
     }
 
-    fn liking(&self, named: Option<Quality>, of_its_kind: Option<Quality>) -> MediaPreference {
+    fn preference(&self, named: Option<Quality>, of_its_kind: Option<Quality>) -> MediaPreference {
         let unlisted = if self.is_any_listed { Quality::ZERO } else { Quality::ONE };
         let quality = named.or(of_its_kind).or(self.anything).unwrap_or(unlisted);
         MediaPreference { quality, is_named: named.is_some() }
@@ -104,14 +104,8 @@ fn parse_element(element: &[u8]) -> Option<(&[u8], Quality)> {
 
 /// Splits at each `separator` that is not in a quoted string (RFC 9110 §5.6.4).
 fn split_outside_quotes(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let mut quoted = false;
-    let mut escaped = false;
-    text.split(move |&byte| {
-        let is_separator = byte == separator && !quoted;
-        quoted ^= byte == b'"' && !escaped;
-        escaped = quoted && byte == b'\\' && !escaped;
-        is_separator
-    })
+    let mut quotes = QuoteScanner::default();
+    text.split(move |&byte| quotes.is_outside(byte) && byte == separator)
 }
 
 #[cfg(test)]
@@ -121,13 +115,13 @@ mod tests {
     const CHROME: &str =
         "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
 
-    fn bytes(field: &str) -> Option<&[u8]> {
-        Some(field.as_bytes())
+    fn bytes(header: &str) -> Option<&[u8]> {
+        Some(header.as_bytes())
     }
 
     #[test]
-    fn json_is_for_those_who_like_it_better() {
-        for field in [
+    fn json_is_preferred_by_a_higher_weight_or_by_name() {
+        for header in [
             "application/json",
             "APPLICATION/JSON",
             "application/json; charset=utf-8",
@@ -141,14 +135,14 @@ mod tests {
             "text/html;q=0.5;level=1, application/json;version=1;q=0.6",
             "application/json;q=0.1, image/png",
         ] {
-            assert!(prefers_json(bytes(field)), "{field}");
+            assert!(prefers_json(bytes(header)), "{header}");
         }
     }
 
     #[test]
     fn html_is_for_everybody_else() {
         assert!(!prefers_json(None));
-        for field in [
+        for header in [
             CHROME,
             "",
             "*/*",
@@ -166,14 +160,14 @@ mod tests {
             "text/plain;a=\"application/json\"",
             "text/plain;a=\", application/json",
         ] {
-            assert!(!prefers_json(bytes(field)), "{field}");
+            assert!(!prefers_json(bytes(header)), "{header}");
         }
     }
 
     #[test]
     fn html_is_taken_if_a_range_covers_it() {
-        assert!(takes_html(None));
-        for (field, expected) in [
+        assert!(accepts_html(None));
+        for (header, expected) in [
             (CHROME, true),
             ("", true),
             (" , ", true),
@@ -192,14 +186,14 @@ mod tests {
             ("application/xhtml+xml", false),
             ("text/css", false),
         ] {
-            assert_eq!(takes_html(bytes(field)), expected, "{field}");
+            assert_eq!(accepts_html(bytes(header)), expected, "{header}");
         }
     }
 
     #[test]
-    fn html_is_named_by_those_who_load_a_page() {
+    fn browsers_name_html_when_they_load_a_page() {
         assert!(!names_html(None));
-        for (field, expected) in [
+        for (header, expected) in [
             (CHROME, true),
             ("text/html", true),
             ("application/xhtml+xml;q=0.1", true),
@@ -213,7 +207,7 @@ mod tests {
             ("x/y;a=\"\\\",text/html\"", false),
             ("x/y;a=\"\\\\\",text/html", true),
         ] {
-            assert_eq!(names_html(bytes(field)), expected, "{field}");
+            assert_eq!(names_html(bytes(header)), expected, "{header}");
         }
     }
 }

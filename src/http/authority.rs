@@ -1,13 +1,13 @@
-//! The authority that a request is meant for (RFC 9110 §7.2, RFC 3986 §3.2).
+//! `Host` and the authority of a URI (RFC 9110 §7.2, RFC 3986 §3.2).
 
 use std::net::Ipv6Addr;
 
 use memchr::memrchr;
 
-/// Whether a Host field's value is a host with an optional port, or empty.
+/// Whether the value of a Host header is a host with an optional port, or empty.
 ///
 /// The host is a name, an IPv4 address or an IPv6 address in brackets. Stricter than RFC 3986 in three ways:
-/// no comma, which is what two Host fields joined by an intermediary look like; no zone or future version of
+/// no comma, which two Host headers have that an intermediary joined; no zone or future version of
 /// an IP address; and no port without a host, since such a URI is invalid (RFC 9110 §4.2.1).
 pub fn is_valid_host(value: &[u8]) -> bool {
     match value {
@@ -23,16 +23,16 @@ pub fn is_valid_host(value: &[u8]) -> bool {
     }
 }
 
-/// The host of a valid Host field's value, without its port.
+/// The host in the value of a valid Host header, without its port.
 pub fn host_of(value: &[u8]) -> &[u8] {
     match memrchr(b':', value) {
-        // The last colon of an address in brackets is no end of the host.
+        // An address in brackets ends in its bracket.
         Some(at) if !value.ends_with(b"]") => value.get(..at).unwrap_or(value),
         _ => value,
     }
 }
 
-/// An IPv6 address whose opening bracket has been taken.
+/// An IPv6 address without its opening bracket.
 fn is_valid_bracketed(rest: &[u8]) -> bool {
     let Some(end) = memrchr(b']', rest) else { return false };
     let (address, port) = rest.split_at(end);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_what_is_before_the_port() {
+    fn the_host_is_the_part_before_the_port() {
         for (value, host) in
             [("", ""), ("a", "a"), ("a:80", "a"), ("a:", "a"), ("[::1]", "[::1]"), ("[::1]:80", "[::1]")]
         {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_not() {
+    fn anything_else_is_no_valid_host() {
         for value in [
             " ",
             "a b",

@@ -1,4 +1,4 @@
-//! Headers that every response with content carries, whoever makes it: a file, an error, a page of the admin listener.
+//! Headers of every response with content: files, errors and pages of the admin listener.
 
 /// The baseline headers as pairs of name and value, in lower case.
 pub const BASELINE_HEADERS: [(&str, &str); 1] = [("x-content-type-options", "nosniff")];

@@ -1,23 +1,23 @@
-//! The Cache-Control (RFC 9111 §5.2.2) that a file has by its name, where no rule says otherwise.
+//! `Cache-Control` (RFC 9111 §5.2.2): the default by file name, and the value for protected paths.
 
-/// For a file whose name says that its bytes hold still: kept for a year, and not asked for again (RFC 8246).
+use crate::http::header_grammar::QuoteScanner;
+
+/// For a file whose name contains a hash of its content: cached for a year without revalidation (RFC 8246).
 pub const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
-/// For any other: kept, and asked for each time.
+/// For any other file: cached and revalidated for each use.
 ///
-/// Without a hash nothing in the name says how long the bytes hold still. Asking costs a round trip that is
-/// answered by 304; guessing costs users who see an old file and cannot be reached.
+/// Without a hash the name does not tell how long the content stays the same. Revalidation costs a round trip with a 304; a
+/// wrong guess leaves users with an old file that the server cannot replace.
 pub const REVALIDATE: &str = "no-cache";
 
 /// The default Cache-Control of the file `name`, whose Content-Type is `media_type`.
 ///
-/// It is [`IMMUTABLE`] for a name with a content hash in it, as build tools write it, and otherwise
-/// [`REVALIDATE`]. So is HTML always, since it is what people link to and what names the hashes of the rest.
-/// Of a path the last segment counts.
+/// It is [`IMMUTABLE`] for a name with a content hash as build tools write it, and otherwise [`REVALIDATE`]. HTML is always
+/// revalidated, since people link to it and it names the hashed files. Of a path the last segment counts.
 ///
-/// A wrong guess is worse one way than the other: a hash that is missed costs a round trip, while an ordinary
-/// word taken for a hash stays old for a year. So a hash is recognised only if it is all that stands between
-/// a separator (`.`, `-` or `_`) and the extensions (`.js`, `.min.js`, `.module.css`, `.js.map`), and is:
+/// A missed hash costs a round trip, while a file whose ordinary name is taken for a hash stays old for a year. So a hash is
+/// recognised only if it is everything between a separator (`.`, `-` or `_`) and the extensions (`.js`, `.min.js`, `.module.css`, `.js.map`), and is:
 ///
 /// - 8 to 64 hexadecimal digits in one case, a letter among them. Digits alone are a date or a number, as are
 ///   a date with a letter or two behind it (`20240101a`) and a word with a number behind it (`facade01`). It may be
@@ -27,8 +27,8 @@ pub const REVALIDATE: &str = "no-cache";
 ///   their maps, images, fonts, WebAssembly), and in capitals alone only for scripts and styles: a picture's
 ///   name may be the number of a product.
 ///
-/// An identifier says which thing it is and not what is in it, hence a UUID, with hyphens or without, and 24
-/// hexadecimal digits (the identifiers of a well-known database) are none.
+/// An identifier does not change with the content, so a UUID, with hyphens or without, and 24 hexadecimal digits (the
+/// identifiers of a well-known database) are not hashes.
 pub fn default_for(name: &[u8], media_type: &str) -> &'static str {
     let file_name = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     match !is_html(media_type) && has_content_hash(file_name, media_type) {
@@ -37,8 +37,8 @@ pub fn default_for(name: &[u8], media_type: &str) -> &'static str {
     }
 }
 
-/// The value for what is not for all: `given` with `private` in it, and without what would let a shared cache keep it
-/// (`public`, `s-maxage`). None given is as good as an empty one. Directives keep their order.
+/// The value for a protected path: `given` with `private` and without directives for shared caches (`public`, `s-maxage`).
+/// `None` counts as empty. Directives keep their order.
 pub fn private(given: Option<&str>) -> String {
     let mut value = "private".to_owned();
     for directive in directives(given.unwrap_or_default()) {
@@ -52,18 +52,15 @@ pub fn private(given: Option<&str>) -> String {
     value
 }
 
-/// The directives of a value; a comma within quotes ends none.
+/// The directives of a value. A comma within quotes does not separate them.
 fn directives(value: &str) -> impl Iterator<Item = &str> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    let ends = move |byte: char| {
-        is_quoted ^= byte == '"' && !is_escaped;
-        is_escaped = is_quoted && byte == '\\' && !is_escaped;
-        byte == ',' && !is_quoted
-    };
+    let mut quotes = QuoteScanner::default();
+    // Only ASCII characters matter to it.
+    let ends = move |next: char| quotes.is_outside(u8::try_from(next).unwrap_or(0)) && next == ',';
     value.split(ends).map(str::trim).filter(|directive| !directive.is_empty())
 }
 
-/// What speaks of shared caches, and `private` in any of its forms.
+/// Directives for shared caches, and `private` in any of its forms.
 const SHARED: &[&str] = &["public", "private", "s-maxage", "proxy-revalidate"];
 
 fn is_html(media_type: &str) -> bool {
@@ -113,7 +110,7 @@ fn is_hexadecimal_hash(part: &[u8]) -> bool {
         && !is_undashed_uuid(part)
 }
 
-/// A day, perhaps with a time, and a letter or two behind it: the second issue of that day, say.
+/// A day, perhaps with a time, and one or two letters after it, as in the second issue of that day.
 fn is_lettered_date(part: &[u8]) -> bool {
     let digits = part.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let letters = part.get(digits..).unwrap_or_default();
@@ -128,7 +125,7 @@ fn is_lettered_date(part: &[u8]) -> bool {
         && letters.iter().all(u8::is_ascii_alphabetic)
 }
 
-/// A word of letters that are hexadecimal digits as well, and a number behind it.
+/// A word of letters that are also hexadecimal digits, and a number after it.
 fn is_numbered_word(part: &[u8]) -> bool {
     let letters = part.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     let (word, number) = part.split_at_checked(letters).unwrap_or_default();
@@ -146,7 +143,7 @@ fn is_bundlers_hash(part: &[u8], media_type: &str) -> bool {
         && is_one_of(media_type, types)
 }
 
-/// How many words and numbers a part falls into.
+/// The number of words and numbers in a part.
 fn words(part: &[u8]) -> usize {
     let starts = part.windows(2).filter(|pair| match pair {
         [a, b] if a.is_ascii_uppercase() && b.is_ascii_lowercase() => false,
@@ -207,7 +204,7 @@ const WORDS: &[&str] = &[
 
 const OBJECT_ID_LENGTH: usize = 24;
 
-/// From how many digits on a hash may be all of a name.
+/// Minimum number of digits of a hash that is the whole name.
 const NAMELESS_LENGTH_MIN: usize = 16;
 
 const BUNDLERS_LENGTH: usize = 8;
@@ -240,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_private_is_kept_by_no_shared_cache() {
+    fn a_private_value_allows_no_shared_cache() {
         for (given, expected) in [
             (None, "private"),
             (Some(""), "private"),
@@ -312,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn html_is_asked_for_whatever_its_name_is() {
+    fn html_is_always_revalidated() {
         for name in ["index.html", "index.3f9a1c0b.html", "a-BkQz9d2x.htm", "a.3f9a1c0b.xhtml"] {
             check(name, REVALIDATE);
         }

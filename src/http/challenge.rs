@@ -1,27 +1,27 @@
-//! What a client is told that has to say who it is: `WWW-Authenticate` (RFC 9110 §11.6.1).
+//! `WWW-Authenticate` (RFC 9110 §11.6.1).
 
-/// The ways in which a client may say who it is.
+/// The authentication schemes that a client may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Challenge {
-    /// By a name and a password (RFC 7617).
+    /// Basic, with a name and a password (RFC 7617).
     pub basic: bool,
-    /// By a token (RFC 6750).
+    /// Bearer, with a token (RFC 6750); `None`: not offered.
     pub bearer: Option<BearerError>,
 }
 
 /// What is wrong with a token (RFC 6750 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BearerError {
-    /// None was shown.
+    /// The request has no token.
     None,
-    /// The one that was shown is not known.
+    /// The token is unknown.
     InvalidToken,
-    /// It is known, and may not do this.
+    /// The token is known but does not allow this.
     InsufficientScope,
 }
 
 impl Challenge {
-    /// The field lines, each with its end.
+    /// The header lines, each with its CRLF.
     pub fn lines(self) -> String {
         let mut lines = String::new();
         if let Some(error) = self.bearer {

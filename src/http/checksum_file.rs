@@ -4,7 +4,7 @@ use crate::http::header_grammar::trim;
 
 /// The line that `sha256sum` prints for a file, with its end: the digest in hexadecimal, two spaces, the name.
 ///
-/// A name with a backslash or an end of line in it is escaped, which a backslash before the digest tells.
+/// A name with a backslash or a line break in it is escaped, and a backslash precedes the digest.
 pub fn checksum_line(digest: &str, file_name: &[u8]) -> Vec<u8> {
     let mut line = Vec::with_capacity(digest.len() + file_name.len() + 4);
     if file_name.iter().any(|byte| matches!(byte, b'\\' | b'\n' | b'\r')) {
@@ -24,14 +24,14 @@ pub fn checksum_line(digest: &str, file_name: &[u8]) -> Vec<u8> {
     line
 }
 
-/// The SHA-256 that a checksum file expects of the file `file_name` beside it.
+/// The SHA-256 that a checksum file lists for the file `file_name` in the same directory.
 ///
-/// A line of it is a digest in hexadecimal and nothing else, what `sha256sum` prints (`DIGEST  name`,
-/// `DIGEST *name`, escaped or not), or what BSD's `sha256` and OpenSSL do (`SHA256 (name) = DIGEST`). Others
-/// are skipped, so a file with digests by several algorithms is read too. Lines end in LF or CR LF.
+/// A line is a digest in hexadecimal alone, the output of `sha256sum` (`DIGEST  name`, `DIGEST *name`, escaped or not), or
+/// that of BSD's `sha256` and OpenSSL (`SHA256 (name) = DIGEST`). Other lines are skipped, so a file may list several
+/// algorithms. Lines end in LF or CRLF.
 ///
-/// If there is one digest, it is the file's, whatever the line calls it. Of several it is the first that is
-/// for this name, or else that for a path which ends in the name, unless two of those differ.
+/// A single digest counts whatever name its line has. Of several, the first for this name counts, or else the one for a path
+/// that ends in the name, unless two of those differ.
 pub fn expected_in(checksum_file: &[u8], file_name: &[u8]) -> Option<[u8; 32]> {
     let text = checksum_file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(checksum_file);
     let known = || lines(text).filter_map(|(_, line)| line);
@@ -49,8 +49,8 @@ pub fn expected_in(checksum_file: &[u8], file_name: &[u8]) -> Option<[u8; 32]> {
     similar.all(|other| other == found).then_some(found)
 }
 
-/// The lines of such a file with their numbers from 1 on, blank ones and comments left out; none for a line that is no
-/// checksum.
+/// The lines of a checksum file with their numbers, counted from 1, without blank lines and comments. `None` for a line that
+/// is not a checksum.
 pub fn lines(checksum_file: &[u8]) -> impl Iterator<Item = (usize, Option<ChecksumLine>)> {
     checksum_file
         .split(|&byte| byte == b'\n')
@@ -59,12 +59,12 @@ pub fn lines(checksum_file: &[u8]) -> impl Iterator<Item = (usize, Option<Checks
         .map(|(index, line)| (index + 1, ChecksumLine::parse(line)))
 }
 
-/// One line of a file of checksums.
+/// One line of a checksum file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChecksumLine {
     /// The SHA-256.
     pub digest: [u8; 32],
-    /// Unescaped and without `./`; none for a checksum alone.
+    /// Unescaped and without `./`; `None` for a checksum alone.
     pub name: Option<Vec<u8>>,
 }
 
@@ -138,7 +138,7 @@ fn last_segment(name: &[u8]) -> &[u8] {
     name.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
-/// With which some editors and shells of Windows begin a text in UTF-8.
+/// Some editors and shells of Windows put it in front of text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 #[cfg(test)]
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_numbered_and_those_that_are_none_are_told() {
+    fn lines_are_numbered_and_invalid_ones_reported() {
         let file = format!(
             "# two files\n{EMPTY}  a\nnonsense\n\n\\{EMPTY}  b\\nc\\\\d\nSHA256 (e (1)) = {EMPTY}\n{EMPTY}"
         );

@@ -1,19 +1,19 @@
-//! Which client is which, by its address.
+//! The identity of a client: its address or network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A client: all addresses of one network, which one customer of a provider has.
+/// A client: all addresses of one network, since a provider gives its customers networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ClientKey {
-    /// Whoever comes in over unix sockets and is not told apart.
+    /// All clients on unix sockets, which cannot be distinguished.
     Local,
-    /// An IPv4 network, its other bits 0.
+    /// An IPv4 network; the remaining bits are 0.
     V4(u32),
-    /// An IPv6 network, its other bits 0.
+    /// An IPv6 network; the remaining bits are 0.
     V6(u128),
 }
 
-/// How many bits of an address tell one client from another.
+/// How many bits of an address identify a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientPrefixes {
     /// Of an IPv4 address, from 0 to 32.
@@ -23,7 +23,7 @@ pub struct ClientPrefixes {
 }
 
 impl ClientKey {
-    /// The client at `address`; none is that of a unix socket. An IPv4 address that came in over IPv6 is an IPv4 address.
+    /// The client at `address`; `None` is a unix socket. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn of(address: Option<IpAddr>, prefixes: ClientPrefixes) -> Self {
         match address.map(|address| address.to_canonical()) {
             None => Self::Local,
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_are_told_apart_by_the_first_bits_of_their_addresses() {
+    fn the_first_bits_of_an_address_identify_a_client() {
         let usual = ClientPrefixes { v4: 32, v6: 64 };
         let wide = ClientPrefixes { v4: 24, v6: 48 };
         let all = ClientPrefixes { v4: 0, v6: 0 };

@@ -1,4 +1,4 @@
-//! Which foreign origins may read what is served (the CORS protocol of the Fetch standard, §3.3).
+//! Cross-origin requests (the CORS protocol of the Fetch standard, §3.3).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -6,27 +6,26 @@ use std::time::Duration;
 use super::authority::is_valid_host;
 use crate::http::header_grammar::is_token;
 
-/// What pages of other origins may do with a part of the site.
+/// Rights of pages of other origins for a part of the site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorsPolicy {
-    /// Who may read.
+    /// The origins that may read responses.
     pub origins: AllowedOrigins,
-    /// The methods that a preflight is told of.
+    /// The methods in the answer to a preflight.
     pub methods: Vec<CorsMethod>,
-    /// The request fields that a preflight may ask for.
+    /// The request headers that a preflight may ask for.
     pub headers: AllowedHeaders,
-    /// The response fields that a script may read, besides those that it always may: names with commas between them.
+    /// The response headers that a script may read besides the safelisted ones: names separated by commas.
     pub expose: String,
-    /// The time for which a browser may remember the answer to a preflight, in whole seconds on the wire.
+    /// How long a browser may cache the answer to a preflight; sent in whole seconds.
     pub max_age: Duration,
-    /// Whether requests with cookies or other credentials are answered, too. Never together with
+    /// Whether requests with cookies or other credentials are allowed. Never together with
     /// [`AllowedOrigins::Any`]: browsers refuse that.
     pub credentials: bool,
 }
 
 impl CorsPolicy {
-    /// The policy for these origins that suits files: read by GET and HEAD, whole or in ranges, on conditions and
-    /// with checksums; without credentials.
+    /// The default policy for files: GET and HEAD with ranges, conditions and checksums, without credentials.
     pub fn new(origins: AllowedOrigins, max_age: Duration) -> Self {
         Self {
             origins,
@@ -39,66 +38,66 @@ impl CorsPolicy {
     }
 }
 
-/// What a request asks of a policy.
+/// The kind of a cross-origin request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CorsRequest<'a> {
-    /// The representation itself.
+    /// A request for the representation.
     Simple,
-    /// Whether another request may follow: an OPTIONS with Origin and Access-Control-Request-Method.
+    /// A preflight: an OPTIONS with Origin and Access-Control-Request-Method.
     Preflight {
-        /// Access-Control-Request-Headers; several fields joined by commas.
-        headers: Option<&'a [u8]>,
+        /// Access-Control-Request-Headers; several lines are joined by commas.
+        requested: Option<&'a [u8]>,
     },
 }
 
-/// What a response says of CORS.
+/// CORS headers of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CorsAnswer<'a> {
-    /// Fields to add, by name and value. None of them: the origin may not read the response.
-    pub fields: Vec<(&'static str, Cow<'a, str>)>,
-    /// What is to be added to Vary, whether or not the origin may read.
+    /// Headers to add, by name and value. Empty: the origin may not read the response.
+    pub headers: Vec<(&'static str, Cow<'a, str>)>,
+    /// Names to add to Vary, whether or not the origin may read.
     pub vary: Option<&'static str>,
 }
 
-/// Decides what a response says to a page of `origin`, the value of the Origin field.
+/// Decides the CORS headers of a response to a page of `origin`, the value of the Origin header.
 ///
-/// Where all may read without credentials, every response says so, one to a request without Origin included: caches then
-/// need no Vary. A method or request field that is not allowed is not refused but left out of the answer to a
-/// preflight, which is how the browser learns of it.
+/// If all origins may read without credentials, every response allows it, even without Origin, so that caches need no Vary.
+/// A method or request header that is not allowed is left out of the answer to a preflight; the browser then refuses the
+/// request.
 pub fn decide<'a>(
     policy: &'a CorsPolicy,
     origin: Option<&'a [u8]>,
     request: CorsRequest<'_>,
 ) -> CorsAnswer<'a> {
     let is_preflight = matches!(request, CorsRequest::Preflight { .. });
-    let mut fields = Vec::new();
+    let mut headers = Vec::new();
     let vary = match (&policy.origins, is_preflight) {
         (AllowedOrigins::Any, false) => None,
         (AllowedOrigins::Any, true) => Some(VARY_PREFLIGHT_OF_ANY),
         (AllowedOrigins::These(_), false) => Some(VARY),
         (AllowedOrigins::These(_), true) => Some(VARY_PREFLIGHT),
     };
-    let Some(allowed) = allowed_origin(policy, origin) else { return CorsAnswer { fields, vary } };
-    fields.push(("Access-Control-Allow-Origin", Cow::Borrowed(allowed)));
-    // Browsers refuse `*` with credentials; were it echoed, any page could read what is meant for its visitor.
+    let Some(allowed) = allowed_origin(policy, origin) else { return CorsAnswer { headers, vary } };
+    headers.push(("Access-Control-Allow-Origin", Cow::Borrowed(allowed)));
+    // Browsers refuse `*` with credentials. If the origin were echoed instead, any page could read its visitor's data.
     if policy.credentials && policy.origins != AllowedOrigins::Any {
-        fields.push(("Access-Control-Allow-Credentials", Cow::Borrowed("true")));
+        headers.push(("Access-Control-Allow-Credentials", Cow::Borrowed("true")));
     }
     match request {
         CorsRequest::Simple if policy.expose.is_empty() => {}
         CorsRequest::Simple => {
-            fields.push(("Access-Control-Expose-Headers", Cow::Borrowed(&policy.expose)));
+            headers.push(("Access-Control-Expose-Headers", Cow::Borrowed(&policy.expose)));
         }
-        CorsRequest::Preflight { headers } => {
-            let names = allowed_headers(&policy.headers, headers.unwrap_or_default());
-            fields.push(("Access-Control-Allow-Methods", methods(&policy.methods)));
+        CorsRequest::Preflight { requested } => {
+            let names = allowed_headers(&policy.headers, requested.unwrap_or_default());
+            headers.push(("Access-Control-Allow-Methods", methods(&policy.methods)));
             if !names.is_empty() {
-                fields.push(("Access-Control-Allow-Headers", Cow::Owned(names)));
+                headers.push(("Access-Control-Allow-Headers", Cow::Owned(names)));
             }
-            fields.push(("Access-Control-Max-Age", Cow::Owned(policy.max_age.as_secs().to_string())));
+            headers.push(("Access-Control-Max-Age", Cow::Owned(policy.max_age.as_secs().to_string())));
         }
     }
-    CorsAnswer { fields, vary }
+    CorsAnswer { headers, vary }
 }
 
 fn allowed_origin<'a>(policy: &CorsPolicy, origin: Option<&'a [u8]>) -> Option<&'a str> {
@@ -122,11 +121,11 @@ fn methods(methods: &[CorsMethod]) -> Cow<'static, str> {
     Cow::Owned(names.join(", "))
 }
 
-/// Those of the asked names that are allowed, in lower case. They are echoed even where all are, since the value `*` would
+/// The allowed ones of the requested names, in lower case. They are echoed even if all are allowed, since the value `*` would
 /// not cover Authorization.
-fn allowed_headers(allowed: &AllowedHeaders, asked: &[u8]) -> String {
+fn allowed_headers(allowed: &AllowedHeaders, requested: &[u8]) -> String {
     let mut names = String::new();
-    for name in asked.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|name| is_token(name)) {
+    for name in requested.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|name| is_token(name)) {
         let Ok(name) = str::from_utf8(name) else { continue };
         let name = name.to_ascii_lowercase();
         let is_allowed = match allowed {
@@ -141,7 +140,7 @@ fn allowed_headers(allowed: &AllowedHeaders, asked: &[u8]) -> String {
     names
 }
 
-/// A method that there is something to be allowed for.
+/// A method that a policy may allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CorsMethod {
     /// GET
@@ -150,7 +149,7 @@ pub enum CorsMethod {
     Head,
 }
 
-/// The origins that a policy is for.
+/// The origins that a policy allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedOrigins {
     /// All, `null` included.
@@ -159,7 +158,7 @@ pub enum AllowedOrigins {
     These(Vec<OriginPattern>),
 }
 
-/// The request fields that a preflight may ask for.
+/// The request headers that a preflight may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedHeaders {
     /// All.
@@ -200,7 +199,7 @@ impl OriginPattern {
         }))
     }
 
-    /// Whether an Origin field's value is one of these. Bytes are compared: browsers send one form only.
+    /// Whether the value of an Origin header matches. Bytes are compared, since browsers send one form only.
     pub fn matches(&self, origin: &[u8]) -> bool {
         match &self.0 {
             Pattern::Exact(exact) => exact.as_bytes() == origin,
@@ -212,7 +211,7 @@ impl OriginPattern {
     }
 }
 
-/// The form in which it is read.
+/// In the form that `parse` reads.
 impl std::fmt::Display for OriginPattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
@@ -278,7 +277,7 @@ const VARY: &str = "Origin";
 const VARY_PREFLIGHT: &str = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
 const VARY_PREFLIGHT_OF_ANY: &str = "Access-Control-Request-Method, Access-Control-Request-Headers";
 
-/// What clients of files send besides the fields that need no preflight.
+/// Request headers that clients of files send besides the safelisted ones.
 const HEADERS: &[&str] = &[
     "accept",
     "accept-encoding",
@@ -292,7 +291,7 @@ const HEADERS: &[&str] = &[
     "want-repr-digest",
 ];
 
-/// What a script needs to resume, name and check a download.
+/// Response headers that a script needs to resume, name and check a download.
 const EXPOSE: &str =
     "Accept-Ranges, Content-Disposition, Content-Digest, Content-Encoding, Content-Range, ETag, Repr-Digest";
 
@@ -309,8 +308,8 @@ mod tests {
         CorsPolicy::new(origins, Duration::from_secs(600))
     }
 
-    /// The fields without their common prefix, and Vary.
-    fn told(
+    /// The headers without their common prefix, and Vary.
+    fn answer(
         policy: &CorsPolicy,
         origin: &str,
         request: CorsRequest<'_>,
@@ -318,11 +317,14 @@ mod tests {
         let origin = (!origin.is_empty()).then_some(origin.as_bytes());
         let answer = decide(policy, origin, request);
         let short = |name: &str| name.strip_prefix("Access-Control-").expect("one of ours").to_owned();
-        (answer.fields.iter().map(|(name, value)| format!("{}: {value}", short(name))).collect(), answer.vary)
+        (
+            answer.headers.iter().map(|(name, value)| format!("{}: {value}", short(name))).collect(),
+            answer.vary,
+        )
     }
 
     fn preflight(headers: &str) -> CorsRequest<'_> {
-        CorsRequest::Preflight { headers: (!headers.is_empty()).then_some(headers.as_bytes()) }
+        CorsRequest::Preflight { requested: (!headers.is_empty()).then_some(headers.as_bytes()) }
     }
 
     fn exposed() -> String {
@@ -330,15 +332,15 @@ mod tests {
     }
 
     #[test]
-    fn all_are_told_alike_where_all_may_read() {
+    fn every_origin_gets_the_same_answer_if_all_may_read() {
         for origin in ["", "https://a", "null"] {
             let expected = (vec!["Allow-Origin: *".to_owned(), exposed()], None);
-            assert_eq!(told(&policy(&["*"]), origin, CorsRequest::Simple), expected, "{origin}");
+            assert_eq!(answer(&policy(&["*"]), origin, CorsRequest::Simple), expected, "{origin}");
         }
     }
 
     #[test]
-    fn a_known_origin_is_echoed_and_others_are_told_nothing_but_vary() {
+    fn an_allowed_origin_is_echoed_and_others_get_only_vary() {
         let some = policy(&["https://a", "https://*.b", "null"]);
         for (origin, allowed) in [
             ("https://a", true),
@@ -348,20 +350,20 @@ mod tests {
             ("http://a", false),
             ("", false),
         ] {
-            let (fields, vary) = told(&some, origin, CorsRequest::Simple);
+            let (headers, vary) = answer(&some, origin, CorsRequest::Simple);
             let expected = if allowed { vec![format!("Allow-Origin: {origin}"), exposed()] } else { vec![] };
-            assert_eq!(fields, expected, "{origin}");
+            assert_eq!(headers, expected, "{origin}");
             assert_eq!(vary, Some("Origin"), "{origin}");
-            let (fields, vary) = told(&some, origin, preflight("range"));
-            assert_eq!(fields.is_empty(), !allowed, "{origin}");
+            let (headers, vary) = answer(&some, origin, preflight("range"));
+            assert_eq!(headers.is_empty(), !allowed, "{origin}");
             assert_eq!(vary, Some(VARY_PREFLIGHT), "{origin}");
         }
     }
 
     #[test]
-    fn a_preflight_is_told_methods_the_allowed_of_the_asked_fields_and_for_how_long() {
+    fn a_preflight_gets_methods_allowed_headers_and_max_age() {
         let mut one = policy(&["https://a"]);
-        for (asked, expected) in [
+        for (requested, expected) in [
             ("", None),
             ("Range", Some("range")),
             ("range, If-Range,authorization", Some("range, if-range")),
@@ -369,19 +371,19 @@ mod tests {
             (", ,range,", Some("range")),
             ("x\r\ny, range", Some("range")),
         ] {
-            let (fields, _) = told(&one, "https://a", preflight(asked));
+            let (headers, _) = answer(&one, "https://a", preflight(requested));
             let mut wanted =
                 vec!["Allow-Origin: https://a".to_owned(), "Allow-Methods: GET, HEAD".to_owned()];
             wanted.extend(expected.map(|names| format!("Allow-Headers: {names}")));
             wanted.push("Max-Age: 600".to_owned());
-            assert_eq!(fields, wanted, "{asked:?}");
+            assert_eq!(headers, wanted, "{requested:?}");
         }
         one.headers = AllowedHeaders::Any;
         one.methods = vec![CorsMethod::Get];
-        let (fields, _) = told(&one, "https://a", preflight("Authorization, bad name, X-A"));
-        assert!(fields.contains(&"Allow-Headers: authorization, x-a".to_owned()), "{fields:?}");
-        assert!(fields.contains(&"Allow-Methods: GET".to_owned()), "{fields:?}");
-        let (_, vary) = told(&policy(&["*"]), "https://a", preflight(""));
+        let (headers, _) = answer(&one, "https://a", preflight("Authorization, bad name, X-A"));
+        assert!(headers.contains(&"Allow-Headers: authorization, x-a".to_owned()), "{headers:?}");
+        assert!(headers.contains(&"Allow-Methods: GET".to_owned()), "{headers:?}");
+        let (_, vary) = answer(&policy(&["*"]), "https://a", preflight(""));
         assert_eq!(vary, Some("Access-Control-Request-Method, Access-Control-Request-Headers"));
     }
 
@@ -389,10 +391,10 @@ mod tests {
     fn credentials_are_for_named_origins_only() {
         let credentials = "Allow-Credentials: true".to_owned();
         let with = |policy: CorsPolicy| CorsPolicy { credentials: true, expose: String::new(), ..policy };
-        let (fields, _) = told(&with(policy(&["https://a"])), "https://a", CorsRequest::Simple);
-        assert_eq!(fields, ["Allow-Origin: https://a".to_owned(), credentials]);
-        let (fields, _) = told(&with(policy(&["*"])), "https://a", CorsRequest::Simple);
-        assert_eq!(fields, ["Allow-Origin: *"]);
+        let (headers, _) = answer(&with(policy(&["https://a"])), "https://a", CorsRequest::Simple);
+        assert_eq!(headers, ["Allow-Origin: https://a".to_owned(), credentials]);
+        let (headers, _) = answer(&with(policy(&["*"])), "https://a", CorsRequest::Simple);
+        assert_eq!(headers, ["Allow-Origin: *"]);
     }
 
     #[test]
@@ -426,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_sends_is_refused_with_its_reason() {
+    fn an_origin_that_no_browser_sends_is_refused_with_a_reason() {
         for (text, reason) in [
             ("example.com", "has no scheme"),
             ("://a", "has no scheme"),

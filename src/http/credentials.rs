@@ -1,17 +1,16 @@
-//! What a client shows of itself in `Authorization` (RFC 9110 §11.6.2): a bearer token (RFC 6750 §2.1), or a name and a password
-//! (RFC 7617).
+//! `Authorization` (RFC 9110 §11.6.2): a bearer token (RFC 6750 §2.1), or a name and a password (RFC 7617).
 
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// What the field says.
+/// The credentials in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credentials<'a> {
-    /// There is no such field, or it speaks of a scheme that is not known here.
+    /// There is no Authorization header, or its scheme is not supported.
     None,
-    /// The field is none that its scheme allows, or is there several times.
+    /// The value is not valid for its scheme, or there are several headers.
     Malformed(AuthScheme),
     /// A token.
     Bearer(Token<'a>),
@@ -19,7 +18,7 @@ pub enum Credentials<'a> {
     Basic(Login),
 }
 
-/// A scheme that is known here.
+/// A supported authentication scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthScheme {
     /// RFC 6750
@@ -28,11 +27,11 @@ pub enum AuthScheme {
     Basic,
 }
 
-/// A token as it was shown; no log has it.
+/// A token. `Debug` does not print it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token<'a>(pub &'a [u8]);
 
-/// A name, and a password that no log has.
+/// A name and a password. `Debug` does not print the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     /// Without a colon or a control character.
@@ -42,7 +41,7 @@ pub struct Login {
 }
 
 impl<'a> Credentials<'a> {
-    /// Reads the lines of the field.
+    /// Parses the lines of the header.
     pub fn read(mut lines: impl Iterator<Item = &'a [u8]>) -> Self {
         let Some(line) = lines.next() else { return Self::None };
         let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
@@ -52,21 +51,21 @@ impl<'a> Credentials<'a> {
             name if name.eq_ignore_ascii_case(b"basic") => AuthScheme::Basic,
             _ => return Self::None,
         };
-        let shown = rest.trim_ascii();
-        if lines.next().is_some() || !is_token68(shown) || shown.len() > SHOWN_MAX {
+        let value = rest.trim_ascii();
+        if lines.next().is_some() || !is_token68(value) || value.len() > VALUE_MAX {
             return Self::Malformed(scheme);
         }
         match scheme {
-            AuthScheme::Bearer => Self::Bearer(Token(shown)),
-            AuthScheme::Basic => login(shown).map_or(Self::Malformed(scheme), Self::Basic),
+            AuthScheme::Bearer => Self::Bearer(Token(value)),
+            AuthScheme::Basic => login(value).map_or(Self::Malformed(scheme), Self::Basic),
         }
     }
 }
 
-fn login(shown: &[u8]) -> Option<Login> {
-    let decoded = STANDARD.decode(shown).ok()?;
+fn login(value: &[u8]) -> Option<Login> {
+    let decoded = STANDARD.decode(value).ok()?;
     let colon = decoded.iter().position(|byte| *byte == b':')?;
-    // A NUL ends a password for some hashes, so that several would do.
+    // A NUL ends the password for some hashes, so several passwords would match.
     if decoded.iter().any(u8::is_ascii_control) {
         return None;
     }
@@ -93,8 +92,8 @@ impl fmt::Debug for Login {
     }
 }
 
-/// More bytes than these are no credentials: a name and a password of 512 bytes each have room.
-const SHOWN_MAX: usize = 4 * 1024;
+/// Longer values are malformed. A name and a password of 512 bytes each fit.
+const VALUE_MAX: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn schemes_are_told_apart_in_any_case() {
+    fn schemes_are_case_insensitive() {
         for (line, expected) in [
             ("Bearer abc", Credentials::Bearer(Token(b"abc"))),
             ("bEARER   a-b._~+/c==", Credentials::Bearer(Token(b"a-b._~+/c=="))),
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_scheme_does_not_allow_is_malformed() {
+    fn a_value_that_its_scheme_does_not_allow_is_malformed() {
         let long = format!("Bearer {}", "a".repeat(4097));
         for line in ["Bearer", "Bearer ", "Bearer a b", "Bearer =", "Bearer a=b", "Bearer a\u{e9}", &long] {
             assert_eq!(read(&[line]), Credentials::Malformed(AuthScheme::Bearer), "{line}");

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// A moment of the years 1970 to 9999, in whole seconds since the epoch: what an HTTP date can say.
+/// A moment that an HTTP date can express: whole seconds in the years 1970 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpDate(u64);
 
@@ -12,18 +12,17 @@ pub struct HttpDate(u64);
 pub const IMF_FIXDATE_LENGTH: usize = 29;
 
 impl HttpDate {
-    /// The moment so many seconds after the epoch, unless it is outside the years that a date can say.
+    /// The moment at this number of seconds after the epoch; `None` if an HTTP date cannot express it.
     pub fn from_unix_seconds(seconds: i64) -> Option<HttpDate> {
         u64::try_from(seconds).ok().filter(|&seconds| seconds <= SECONDS_MAX).map(HttpDate)
     }
 
-    /// Parses any of the three forms; anything around the date makes it invalid, as does a wrong day of the
-    /// week.
+    /// Parses any of the three forms. A wrong day of the week or anything around the date makes it invalid.
     ///
-    /// The two digits that the obsolete RFC 850 form has for a year mean 1970 to 2069.
-    pub fn parse(field: &[u8]) -> Option<HttpDate> {
-        let text = str::from_utf8(field).ok()?;
-        // `httpdate` strips whitespace of many kinds, none of which belongs to a date.
+    /// A year of two digits, in the obsolete RFC 850 form, is one from 1970 to 2069.
+    pub fn parse(header: &[u8]) -> Option<HttpDate> {
+        let text = str::from_utf8(header).ok()?;
+        // `httpdate` strips whitespace of many kinds, which is not allowed here.
         if !text.starts_with(|first: char| first.is_ascii_alphabetic()) || text.ends_with(char::is_whitespace)
         {
             return None;
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_that_no_date_can_say_is_none() {
+    fn a_moment_outside_the_years_of_a_date_is_none() {
         assert_eq!(HttpDate::from_unix_seconds(-1), None);
         assert_eq!(HttpDate::from_unix_seconds(253_402_300_800), None);
         assert_eq!(HttpDate::from_unix_seconds(i64::MAX), None);

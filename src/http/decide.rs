@@ -1,4 +1,4 @@
-//! How much of a representation a request is answered with (RFC 9110 §13.2.2, §14.2).
+//! The answer to a GET or HEAD: the whole representation, ranges of it, or a status (RFC 9110 §13.2.2, §14.2).
 
 use super::date::HttpDate;
 use super::entity_tag::EntityTag;
@@ -7,41 +7,41 @@ use super::multipart::body_length;
 use super::precondition::{PreconditionResult, Preconditions, Validators};
 use super::range::{ByteRange, Selection, select};
 
-/// What a GET or HEAD asks for.
+/// The headers of a GET or HEAD that decide its answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestFacts<'a> {
-    /// Whether only the head is asked for (HEAD).
+    /// Whether the method is HEAD.
     pub head_only: bool,
-    /// The Range field.
+    /// The Range header.
     pub range: Option<&'a [u8]>,
-    /// The conditional fields.
+    /// The conditional headers.
     pub preconditions: Preconditions<'a>,
 }
 
-/// What there is to be sent.
+/// The selected representation.
 #[derive(Clone, Copy, Debug)]
 pub struct Representation<'a> {
     /// Length in bytes.
     pub length: u64,
     /// The ETag.
     pub etag: &'a EntityTag<'a>,
-    /// The Last-Modified, unless no date can say it.
+    /// The Last-Modified; `None` if an HTTP date cannot express it.
     pub last_modified: Option<HttpDate>,
-    /// Whether the date stands for these very bytes: not where another coding of the same date may be sent for the same
-    /// request (§8.8.2.2). If-Range by a date then gives the whole.
+    /// Whether the date is a strong validator. It is not if another encoding with the same date may be sent for the same
+    /// request (§8.8.2.2); then If-Range with a date selects the whole.
     pub dates_are_strong: bool,
     /// The Content-Type, which the parts of a multipart body repeat.
     pub media_type: &'a [u8],
 }
 
-/// How a request is answered.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// 200 and all of it.
+    /// 200 with the whole representation.
     Whole,
-    /// 206 and one range.
+    /// 206 with one range.
     Part(ByteRange),
-    /// 206 and several ranges as `multipart/byteranges`, in a body that is no longer than the whole.
+    /// 206 with several ranges as `multipart/byteranges`, in a body that is no longer than the representation.
     Parts(Vec<ByteRange>),
     /// 304.
     NotModified,
@@ -51,30 +51,30 @@ pub enum Answer {
     NotSatisfiable,
 }
 
-/// Decides how a GET or HEAD is answered from a representation that exists.
+/// Decides the answer to a GET or HEAD for a representation that exists.
 ///
-/// Preconditions come first, in their order. Range counts for GET alone, and only if If-Range permits it.
-/// Ranges that would make a longer body than the whole representation, their heads included, give the whole.
-pub fn decide(asked: &RequestFacts<'_>, has: &Representation<'_>) -> Answer {
+/// Preconditions come first, in their order. Range counts only for GET, and only if If-Range permits it. If several ranges
+/// with their heads are longer than the representation, the whole is sent.
+pub fn decide(request: &RequestFacts<'_>, has: &Representation<'_>) -> Answer {
     let validators = Validators { etag: has.etag, last_modified: has.last_modified };
-    let method = if asked.head_only { Method::Head } else { Method::Get };
-    match asked.preconditions.evaluate(method, &validators) {
+    let method = if request.head_only { Method::Head } else { Method::Get };
+    match request.preconditions.evaluate(method, &validators) {
         PreconditionResult::NotModified => Answer::NotModified,
         PreconditionResult::Failed => Answer::PreconditionFailed,
-        PreconditionResult::Proceed => match asked.range {
-            Some(range) if !asked.head_only && permits_range(asked, has) => answer_range(range, has),
+        PreconditionResult::Proceed => match request.range {
+            Some(range) if !request.head_only && permits_range(request, has) => answer_range(range, has),
             _ => Answer::Whole,
         },
     }
 }
 
-fn permits_range(asked: &RequestFacts<'_>, has: &Representation<'_>) -> bool {
+fn permits_range(request: &RequestFacts<'_>, has: &Representation<'_>) -> bool {
     let last_modified = has.last_modified.filter(|_| has.dates_are_strong);
-    asked.preconditions.permit_range(&Validators { etag: has.etag, last_modified })
+    request.preconditions.permit_range(&Validators { etag: has.etag, last_modified })
 }
 
-fn answer_range(range_field: &[u8], has: &Representation<'_>) -> Answer {
-    match select(range_field, has.length) {
+fn answer_range(range_header: &[u8], has: &Representation<'_>) -> Answer {
+    match select(range_header, has.length) {
         Selection::Ignore => Answer::Whole,
         Selection::NotSatisfiable => Answer::NotSatisfiable,
         Selection::One(range) => Answer::Part(range),
@@ -91,11 +91,11 @@ mod tests {
 
     const MODIFIED: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
-    fn decide_for(length: u64, asked: RequestFacts<'_>) -> Answer {
+    fn decide_for(length: u64, request: RequestFacts<'_>) -> Answer {
         let etag = EntityTag::parse(b"\"a\"").unwrap();
         let last_modified = HttpDate::parse(MODIFIED);
         decide(
-            &asked,
+            &request,
             &Representation {
                 length,
                 etag: &etag,
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_range_is_answered_with_what_it_selects() {
-        for (field, expected) in [
+        for (header, expected) in [
             ("bytes=0-4", Answer::Part(range(0, 5))),
             ("bytes=0-", Answer::Part(range(0, 1000))),
             ("bytes=900-909,0-9", Answer::Parts(vec![range(900, 910), range(0, 10)])),
@@ -131,41 +131,41 @@ mod tests {
             ("bytes=4-2", Answer::Whole),
             ("lines=0-4", Answer::Whole),
         ] {
-            let asked = RequestFacts { range: Some(field.as_bytes()), ..get() };
-            assert_eq!(decide_for(1000, asked), expected, "{field}");
+            let request = RequestFacts { range: Some(header.as_bytes()), ..get() };
+            assert_eq!(decide_for(1000, request), expected, "{header}");
         }
     }
 
     #[test]
     fn a_head_request_has_no_ranges() {
-        for field in [b"bytes=0-4".as_slice(), b"bytes=1000-"] {
-            let asked = RequestFacts { head_only: true, range: Some(field), ..get() };
-            assert_eq!(decide_for(1000, asked), Answer::Whole);
+        for header in [b"bytes=0-4".as_slice(), b"bytes=1000-"] {
+            let request = RequestFacts { head_only: true, range: Some(header), ..get() };
+            assert_eq!(decide_for(1000, request), Answer::Whole);
         }
     }
 
     #[test]
     fn ranges_whose_body_would_be_longer_than_the_whole_give_the_whole() {
-        let field = b"bytes=0-9,150-159".as_slice();
+        let header = b"bytes=0-9,150-159".as_slice();
         let exact = body_length(&[range(0, 10), range(150, 160)], b"text/plain".len(), 300);
-        let asked = RequestFacts { range: Some(field), ..get() };
-        assert_eq!(decide_for(exact, asked), Answer::Parts(vec![range(0, 10), range(150, 160)]));
-        assert_eq!(decide_for(exact - 1, asked), Answer::Whole);
+        let request = RequestFacts { range: Some(header), ..get() };
+        assert_eq!(decide_for(exact, request), Answer::Parts(vec![range(0, 10), range(150, 160)]));
+        assert_eq!(decide_for(exact - 1, request), Answer::Whole);
     }
 
     #[test]
     fn preconditions_come_before_ranges() {
         let preconditions = Preconditions { if_none_match: Some(b"\"a\""), ..Default::default() };
-        let asked = RequestFacts { range: Some(b"bytes=1000-"), preconditions, ..get() };
-        assert_eq!(decide_for(1000, asked), Answer::NotModified);
+        let request = RequestFacts { range: Some(b"bytes=1000-"), preconditions, ..get() };
+        assert_eq!(decide_for(1000, request), Answer::NotModified);
         let preconditions = Preconditions { if_match: Some(b"\"b\""), ..Default::default() };
-        let asked = RequestFacts { range: Some(b"bytes=0-4"), preconditions, ..get() };
-        assert_eq!(decide_for(1000, asked), Answer::PreconditionFailed);
+        let request = RequestFacts { range: Some(b"bytes=0-4"), preconditions, ..get() };
+        assert_eq!(decide_for(1000, request), Answer::PreconditionFailed);
     }
 
     #[test]
     fn if_range_of_another_version_gives_the_whole() {
-        for (if_range, field, expected) in [
+        for (if_range, header, expected) in [
             ("\"a\"", "bytes=0-4", Answer::Part(range(0, 5))),
             ("Sun, 06 Nov 1994 08:49:37 GMT", "bytes=0-4", Answer::Part(range(0, 5))),
             ("\"a\"", "bytes=1000-", Answer::NotSatisfiable),
@@ -174,8 +174,8 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:38 GMT", "bytes=0-4", Answer::Whole),
         ] {
             let preconditions = Preconditions { if_range: Some(if_range.as_bytes()), ..Default::default() };
-            let asked = RequestFacts { range: Some(field.as_bytes()), preconditions, ..get() };
-            assert_eq!(decide_for(1000, asked), expected, "{if_range} {field}");
+            let request = RequestFacts { range: Some(header.as_bytes()), preconditions, ..get() };
+            assert_eq!(decide_for(1000, request), expected, "{if_range} {header}");
         }
     }
 

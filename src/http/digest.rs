@@ -1,4 +1,4 @@
-//! Digests of representations: the fields that carry them (RFC 9530).
+//! `Repr-Digest`, `Content-Digest` and the `Want-` headers (RFC 9530).
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -17,7 +17,7 @@ impl Algorithm {
     /// All of them, the most preferred first.
     pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
 
-    /// Its key in fields (RFC 9530 §5).
+    /// Its key in headers (RFC 9530 §5).
     pub const fn token(self) -> &'static str {
         match self {
             Self::Sha256 => "sha-256",
@@ -30,7 +30,7 @@ impl Algorithm {
         Self::ALL.into_iter().find(|algorithm| token.eq_ignore_ascii_case(algorithm.token().as_bytes()))
     }
 
-    /// How many bytes a digest has.
+    /// Length of a digest in bytes.
     pub const fn digest_length(self) -> usize {
         match self {
             Self::Sha256 => 32,
@@ -39,35 +39,34 @@ impl Algorithm {
     }
 }
 
-/// The value of a Repr-Digest or Content-Digest field (RFC 9530 §2 and §3) with one digest in it.
-pub fn field_value(algorithm: Algorithm, digest: &[u8]) -> String {
+/// The value of a Repr-Digest or Content-Digest header (RFC 9530 §2 and §3) with one digest.
+pub fn header_value(algorithm: Algorithm, digest: &[u8]) -> String {
     format!("{}=:{}:", algorithm.token(), BASE64_STANDARD.encode(digest))
 }
 
-/// A digest in hexadecimal digits, as checksum files have it.
+/// A digest in hexadecimal digits, as in checksum files.
 pub fn hexadecimal(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a Want-Repr-Digest or Want-Content-Digest field asks for (RFC 9530 §4). The default is nothing.
+/// The preferences in a Want-Repr-Digest or Want-Content-Digest header (RFC 9530 §4). By default none is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DigestPreference {
-    /// Preferences from 0, not acceptable, to 10, the most wanted.
+    /// Preference from 0, not acceptable, to 10, most wanted.
     sha256: u8,
     sha512: u8,
 }
 
 impl DigestPreference {
-    /// Parses the field, whose lines, if there are several, are joined with `, `.
+    /// Parses the header. Several lines are joined with `, ` by the caller.
     ///
-    /// It is a dictionary of structured fields (RFC 8941 §3.2) whose values are integers from 0 to 10. A field
-    /// that is anything else is ignored as a whole. The last of a key counts, and unknown keys and all
-    /// parameters are skipped.
-    pub fn parse(field: &[u8]) -> Self {
-        parse_wanted(field).unwrap_or_default()
+    /// It is a structured dictionary (RFC 9651 §3.2) whose values are integers from 0 to 10. Any other value is ignored as a
+    /// whole. The last value of a key counts; unknown keys and all parameters are skipped.
+    pub fn parse(header: &[u8]) -> Self {
+        parse_wanted(header).unwrap_or_default()
     }
 
-    /// The algorithm that is wanted most; `None` if no known one is.
+    /// The most wanted algorithm; `None` if no supported one is wanted.
     pub fn best(self) -> Option<Algorithm> {
         match self {
             Self { sha256: 0, sha512: 0 } => None,
@@ -76,7 +75,7 @@ impl DigestPreference {
         }
     }
 
-    /// Whether a digest by `algorithm` is of use to the client.
+    /// Whether the client wants a digest by `algorithm`.
     pub fn accepts(self, algorithm: Algorithm) -> bool {
         match algorithm {
             Algorithm::Sha256 => self.sha256 > 0,
@@ -85,8 +84,8 @@ impl DigestPreference {
     }
 }
 
-fn parse_wanted(field: &[u8]) -> Option<DigestPreference> {
-    let members: Dictionary = Parser::new(field).parse().ok()?;
+fn parse_wanted(header: &[u8]) -> Option<DigestPreference> {
+    let members: Dictionary = Parser::new(header).parse().ok()?;
     let mut wanted = DigestPreference::default();
     for (key, member) in &members {
         let ListEntry::Item(Item { bare_item: BareItem::Integer(number), .. }) = member else { return None };
@@ -129,17 +128,17 @@ mod tests {
     }
 
     #[test]
-    fn a_field_carries_a_digest_in_base64() {
+    fn a_header_has_the_digest_in_base64() {
         assert_eq!(
-            field_value(Algorithm::Sha256, &digest(EMPTY)),
+            header_value(Algorithm::Sha256, &digest(EMPTY)),
             "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
         );
-        assert_eq!(field_value(Algorithm::Sha512, b"\xFF"), "sha-512=:/w==:");
+        assert_eq!(header_value(Algorithm::Sha512, b"\xFF"), "sha-512=:/w==:");
     }
 
     #[test]
     fn the_highest_preference_is_the_best() {
-        for (field, expected) in [
+        for (header, expected) in [
             ("sha-256=10", Some(Algorithm::Sha256)),
             ("sha-256=1", Some(Algorithm::Sha256)),
             ("sha-512=3, sha-256=10, unixsum=0", Some(Algorithm::Sha256)),
@@ -157,13 +156,13 @@ mod tests {
             ("md5=10", None),
             ("*=1", None),
         ] {
-            assert_eq!(DigestPreference::parse(field.as_bytes()).best(), expected, "{field}");
+            assert_eq!(DigestPreference::parse(header.as_bytes()).best(), expected, "{header}");
         }
     }
 
     #[test]
-    fn a_malformed_field_is_ignored_as_a_whole() {
-        for field in [
+    fn a_malformed_header_is_ignored_as_a_whole() {
+        for header in [
             "sha-256",
             "sha-256=",
             "sha-256=11",
@@ -194,12 +193,12 @@ mod tests {
             "\tsha-256=1",
             "sha-256=1\0",
         ] {
-            assert_eq!(DigestPreference::parse(field.as_bytes()), DigestPreference::default(), "{field}");
+            assert_eq!(DigestPreference::parse(header.as_bytes()), DigestPreference::default(), "{header}");
         }
     }
 
     #[test]
-    fn what_is_listed_with_more_than_nothing_is_accepted() {
+    fn an_algorithm_with_a_preference_above_zero_is_accepted() {
         let want = DigestPreference::parse(b"sha-256=0, sha-512=1");
         assert!(want.accepts(Algorithm::Sha512) && !want.accepts(Algorithm::Sha256));
         assert!(!DigestPreference::default().accepts(Algorithm::Sha256));

@@ -1,22 +1,21 @@
-//! Content-Disposition (RFC 6266): whether a client shows a file or saves it, and under which name.
+//! `Content-Disposition` (RFC 6266): whether a client shows a file or saves it, and under which name.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The field value that has a client save a file as `name`.
+/// The header value that makes a client save a file as `name`.
 ///
-/// `name` is that of a file or a wish of the client, so it is made harmless: only what follows its last slash
-/// counts, and `_` takes the place of control characters, of those that turn the direction of writing, of
-/// backslashes, of leading dots and of bytes that are not UTF-8. If nothing is left, the field names nothing,
-/// and the client finds a name in the URL. The value is printable ASCII, whatever the bytes are.
+/// `name` is untrusted: the name of a file, or given in the query. Only the part after its last slash counts, and `_`
+/// replaces control characters, characters that change the writing direction, backslashes, leading dots and bytes that are
+/// not UTF-8. If nothing is left, there is no name, and the client takes one from the URL. The value is printable ASCII.
 ///
-/// A name of printable ASCII is the `filename`. Any other is the `filename*` (RFC 8187), behind a `filename`
-/// with `_` for each of its characters that is not ASCII. So is a name with a percent sign in it, which some
-/// clients take for an escape there (RFC 6266 §D).
+/// A name of printable ASCII is sent as `filename`. Any other is sent as `filename*` (RFC 8187) after a `filename` with `_`
+/// for each character that is not ASCII. So is a name with a percent sign, which some clients take for an escape in
+/// `filename` (RFC 6266 §D).
 pub fn attachment(name: &[u8]) -> String {
     disposition("attachment", name)
 }
 
-/// The field value that has a client show a file, and name it as [`attachment`] does when it is saved.
+/// The header value that makes a client show a file, with the name of [`attachment`] for saving it.
 pub fn inline(name: &[u8]) -> String {
     disposition("inline", name)
 }
@@ -51,9 +50,9 @@ fn is_harmful(character: char) -> bool {
     match character {
         // A separator to Windows.
         '\\' | char::REPLACEMENT_CHARACTER => true,
-        // Marks, embeddings, overrides and isolates of direction: with them `gpj.exe` reads as `exe.jpg`.
+        // Direction marks, embeddings, overrides and isolates, which make `gpj.exe` look like `exe.jpg`.
         '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => true,
-        // Ends of lines to Unicode.
+        // Line separators of Unicode.
         '\u{2028}' | '\u{2029}' => true,
         _ => character.is_control(),
     }
@@ -71,7 +70,7 @@ fn push_file_name(value: &mut String, name: &str) {
     value.push('"');
 }
 
-/// Whether every client reads the character in a quoted string as it is meant.
+/// Whether every client reads the character in a quoted string literally.
 fn is_plain(character: char) -> bool {
     matches!(character, ' '..='~') && character != '%'
 }
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_name_is_told_in_utf_8_too() {
+    fn any_other_name_is_also_sent_in_utf_8() {
         for (name, expected) in [
             ("menü.txt", "; filename=\"men_.txt\"; filename*=UTF-8''men%C3%BC.txt"),
             ("文 a.txt", "; filename=\"_ a.txt\"; filename*=UTF-8''%E6%96%87%20a.txt"),
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_percent_sign_is_told_as_an_escape_alone() {
+    fn a_percent_sign_is_sent_only_as_an_escape() {
         check(b"100%.txt", "; filename=\"100_.txt\"; filename*=UTF-8''100%25.txt");
         check(b"a%2e.txt", "; filename=\"a_2e.txt\"; filename*=UTF-8''a%252e.txt");
     }
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_name_only_the_kind_is_told() {
+    fn without_a_name_only_the_kind_is_sent() {
         for name in ["", "/", "a/", "../"] {
             check(name.as_bytes(), "");
         }

@@ -1,11 +1,11 @@
-//! Content codings (RFC 9110 §8.4.1) and the negotiation of them by Accept-Encoding (§12.5.3).
+//! `Content-Encoding` and `Accept-Encoding` (RFC 9110 §8.4.1, §12.5.3).
 
 use std::fmt;
 
 use super::quality::{Quality, parse_weight};
 use crate::http::header_grammar::trim;
 
-/// A content coding that is known here, in the order in which they are preferred among equals.
+/// A supported content encoding, in the order of preference among equal weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Encoding {
     /// Brotli (RFC 7932).
@@ -29,7 +29,7 @@ impl Encoding {
         }
     }
 
-    /// What the name of a compressed sidecar adds to that of its original.
+    /// The suffix of the file name of a compressed sidecar.
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Br => ".br",
@@ -38,7 +38,7 @@ impl Encoding {
         }
     }
 
-    /// What an entity tag adds for bytes in this coding.
+    /// The suffix of an entity tag for this encoding.
     pub(crate) const fn tag_suffix(self) -> &'static str {
         match self {
             Self::Br => "-br",
@@ -56,47 +56,47 @@ impl Encoding {
     }
 }
 
-/// A set of codings.
+/// A set of encodings.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct EncodingSet(u8);
 
 impl EncodingSet {
-    /// Not one.
+    /// The empty set.
     pub const NONE: Self = Self(0);
-    /// Every coding that there is.
+    /// All encodings.
     pub const ALL: Self = Self::NONE.with(Encoding::Br).with(Encoding::Zstd).with(Encoding::Gzip);
 
-    /// These and `coding`.
+    /// The set with `encoding`.
     #[must_use]
-    pub const fn with(self, coding: Encoding) -> Self {
-        Self(self.0 | coding.bit())
+    pub const fn with(self, encoding: Encoding) -> Self {
+        Self(self.0 | encoding.bit())
     }
 
-    /// These but `coding`.
+    /// The set without `encoding`.
     #[must_use]
-    pub const fn without(self, coding: Encoding) -> Self {
-        Self(self.0 & !coding.bit())
+    pub const fn without(self, encoding: Encoding) -> Self {
+        Self(self.0 & !encoding.bit())
     }
 
-    /// Whether `coding` is among them.
-    pub const fn has(self, coding: Encoding) -> bool {
-        self.0 & coding.bit() != 0
+    /// Whether `encoding` is in the set.
+    pub const fn has(self, encoding: Encoding) -> bool {
+        self.0 & encoding.bit() != 0
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Each of them, the most preferred first.
+    /// The encodings, the most preferred first.
     pub fn iter(self) -> impl Iterator<Item = Encoding> {
-        Encoding::ALL.into_iter().filter(move |&coding| self.has(coding))
+        Encoding::ALL.into_iter().filter(move |&encoding| self.has(encoding))
     }
 }
 
 impl FromIterator<Encoding> for EncodingSet {
-    fn from_iter<I: IntoIterator<Item = Encoding>>(codings: I) -> Self {
-        codings.into_iter().fold(Self::NONE, Self::with)
+    fn from_iter<I: IntoIterator<Item = Encoding>>(encodings: I) -> Self {
+        encodings.into_iter().fold(Self::NONE, Self::with)
     }
 }
 
@@ -106,91 +106,91 @@ impl fmt::Debug for EncodingSet {
     }
 }
 
-/// How much a client likes each coding, and identity, which is no coding at all.
+/// The weights that a client gives to each encoding and to identity (no encoding).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceptEncoding {
     br: Quality,
     zstd: Quality,
     gzip: Quality,
-    /// `None` where the field says nothing of it, neither by name nor by `*`: acceptable, and liked least.
+    /// `None` if the header does not list it, neither by name nor by `*`: acceptable with the lowest weight.
     identity: Option<Quality>,
 }
 
-/// In what form a representation is sent.
+/// The form in which a representation is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EncodingChoice {
-    /// As it is.
+    /// Without encoding.
     Identity,
-    /// In this coding.
-    Coded(Encoding),
-    /// Not at all (406): identity is refused, and so is every coding that is to be had.
+    /// In this encoding.
+    Encoded(Encoding),
+    /// Not acceptable (406): the client refuses identity and every available encoding.
     NotAcceptable,
 }
 
 impl AcceptEncoding {
-    /// A client that names no coding: it takes identity.
+    /// A client that lists no encoding: it gets identity.
     ///
-    /// An absent field would allow any coding, yet whoever sends none is seldom ready to decode.
+    /// An absent header would allow any encoding, but clients that send none can rarely decode.
     pub const IDENTITY: Self =
         Self { br: Quality::ZERO, zstd: Quality::ZERO, gzip: Quality::ZERO, identity: None };
 
-    /// Parses an Accept-Encoding field, whose lines, if there are several, are joined with `, `.
+    /// Parses an Accept-Encoding header. Several lines are joined with `, ` by the caller.
     ///
-    /// Names are in any case, `x-gzip` is gzip, and unknown ones are skipped. A malformed element counts as
-    /// absent. What is listed twice has the higher weight: somewhere the client said that it can decode it.
-    /// `*` stands for whatever is not listed, identity included. Nothing is allocated.
-    pub fn parse(field: Option<&[u8]>) -> Self {
-        let Some(field) = field else { return Self::IDENTITY };
-        match field {
-            // What browsers and the commonest clients send.
+    /// Names are case-insensitive, `x-gzip` is gzip, and unknown ones are skipped. A malformed element is ignored. An encoding
+    /// that is listed twice has the higher weight, since the client can decode it. `*` stands for everything that is not
+    /// listed, including identity. Nothing is allocated.
+    pub fn parse(header: Option<&[u8]>) -> Self {
+        let Some(header) = header else { return Self::IDENTITY };
+        match header {
+            // The headers of browsers and the most common clients.
             b"gzip, deflate, br, zstd" => Self { br: Quality::ONE, zstd: Quality::ONE, ..Self::GZIP },
             b"gzip, deflate, br" => Self { br: Quality::ONE, ..Self::GZIP },
             b"gzip" | b"gzip, deflate" => Self::GZIP,
-            _ => Listed::parse(field).resolve(),
+            _ => Listed::parse(header).resolve(),
         }
     }
 
-    /// Chooses among identity and the codings that are `available`.
+    /// Chooses among identity and the `available` encodings.
     ///
-    /// The highest weight wins, and among equals the order of [`Encoding`]. An acceptable coding yields only to
-    /// an identity to which the field gives a higher weight, by name or by `*`.
+    /// The highest weight wins, and among equal weights the order of [`Encoding`]. Identity is chosen before an acceptable
+    /// encoding only if the header gives it a higher weight, by name or by `*`.
     pub fn choose(&self, available: EncodingSet) -> EncodingChoice {
         let mut best = (Quality::ZERO, None);
-        for coding in available.iter() {
-            let quality = self.quality(coding);
+        for encoding in available.iter() {
+            let quality = self.quality(encoding);
             if quality > best.0 {
-                best = (quality, Some(coding));
+                best = (quality, Some(encoding));
             }
         }
         match (best, self.identity) {
-            ((quality, Some(coding)), identity) if identity.is_none_or(|identity| identity <= quality) => {
-                EncodingChoice::Coded(coding)
+            ((quality, Some(encoding)), identity) if identity.is_none_or(|identity| identity <= quality) => {
+                EncodingChoice::Encoded(encoding)
             }
             (_, Some(Quality::ZERO)) => EncodingChoice::NotAcceptable,
             _ => EncodingChoice::Identity,
         }
     }
 
-    /// The coding that the client would get if `of` were available; `None` where it would get none.
+    /// The encoding that is chosen if `of` are available; `None` if identity or nothing is.
     pub fn best(&self, of: EncodingSet) -> Option<Encoding> {
         match self.choose(of) {
-            EncodingChoice::Coded(coding) => Some(coding),
+            EncodingChoice::Encoded(encoding) => Some(encoding),
             EncodingChoice::Identity | EncodingChoice::NotAcceptable => None,
         }
     }
 
-    /// Whether the client refuses to be sent a representation as it is.
+    /// Whether the client refuses a representation without encoding.
     pub fn refuses_identity(&self) -> bool {
         self.identity == Some(Quality::ZERO)
     }
 
-    /// Whether the client takes this coding.
-    pub fn accepts(&self, coding: Encoding) -> bool {
-        self.quality(coding) > Quality::ZERO
+    /// Whether the client accepts this encoding.
+    pub fn accepts(&self, encoding: Encoding) -> bool {
+        self.quality(encoding) > Quality::ZERO
     }
 
-    fn quality(&self, coding: Encoding) -> Quality {
-        match coding {
+    fn quality(&self, encoding: Encoding) -> Quality {
+        match encoding {
             Encoding::Br => self.br,
             Encoding::Zstd => self.zstd,
             Encoding::Gzip => self.gzip,
@@ -200,7 +200,7 @@ impl AcceptEncoding {
     const GZIP: Self = Self { gzip: Quality::ONE, ..Self::IDENTITY };
 }
 
-/// The weights that a field gives by name.
+/// The weights in a header by name.
 #[derive(Default)]
 struct Listed {
     br: Option<Quality>,
@@ -211,9 +211,9 @@ struct Listed {
 }
 
 impl Listed {
-    fn parse(field: &[u8]) -> Self {
+    fn parse(header: &[u8]) -> Self {
         let mut listed = Self::default();
-        for element in field.split(|&byte| byte == b',') {
+        for element in header.split(|&byte| byte == b',') {
             if let Some((name, quality)) = parse_element(element)
                 && let Some(slot) = listed.slot(name)
             {
@@ -237,11 +237,11 @@ impl Listed {
     }
 
     fn resolve(self) -> AcceptEncoding {
-        let coding = |listed: Option<Quality>| listed.or(self.any_other).unwrap_or(Quality::ZERO);
+        let encoding = |listed: Option<Quality>| listed.or(self.any_other).unwrap_or(Quality::ZERO);
         AcceptEncoding {
-            br: coding(self.br),
-            zstd: coding(self.zstd),
-            gzip: coding(self.gzip),
+            br: encoding(self.br),
+            zstd: encoding(self.zstd),
+            gzip: encoding(self.gzip),
             identity: self.identity.or(self.any_other),
         }
     }
@@ -263,24 +263,24 @@ mod tests {
     use super::EncodingChoice::{Identity, NotAcceptable};
     use super::*;
 
-    const BR: EncodingChoice = EncodingChoice::Coded(Encoding::Br);
-    const ZSTD: EncodingChoice = EncodingChoice::Coded(Encoding::Zstd);
-    const GZIP: EncodingChoice = EncodingChoice::Coded(Encoding::Gzip);
+    const BR: EncodingChoice = EncodingChoice::Encoded(Encoding::Br);
+    const ZSTD: EncodingChoice = EncodingChoice::Encoded(Encoding::Zstd);
+    const GZIP: EncodingChoice = EncodingChoice::Encoded(Encoding::Gzip);
 
     fn set(names: &str) -> EncodingSet {
         Encoding::ALL
             .into_iter()
-            .filter(|coding| names.split(' ').any(|name| name == coding.token()))
+            .filter(|encoding| names.split(' ').any(|name| name == encoding.token()))
             .collect()
     }
 
-    fn check(field: &str, available: &str, expected: EncodingChoice) {
-        let accepted = AcceptEncoding::parse(Some(field.as_bytes()));
-        assert_eq!(accepted.choose(set(available)), expected, "{field:?} of {available:?}");
+    fn check(header: &str, available: &str, expected: EncodingChoice) {
+        let accepted = AcceptEncoding::parse(Some(header.as_bytes()));
+        assert_eq!(accepted.choose(set(available)), expected, "{header:?} of {available:?}");
     }
 
     #[test]
-    fn a_set_has_what_was_put_into_it() {
+    fn a_set_has_the_encodings_that_were_added() {
         assert!(EncodingSet::NONE.is_empty());
         assert_eq!(EncodingSet::NONE.with(Encoding::Gzip).with(Encoding::Gzip), set("gzip"));
         assert_eq!(set("gzip br").iter().collect::<Vec<_>>(), [Encoding::Br, Encoding::Gzip]);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_field_identity_is_sent() {
+    fn without_the_header_identity_is_sent() {
         let absent = AcceptEncoding::parse(None);
         assert_eq!(absent.choose(EncodingSet::ALL), Identity);
         assert_eq!(absent.choose(EncodingSet::NONE), Identity);
@@ -298,15 +298,15 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_field_takes_identity_alone() {
-        for field in ["", " ", ",", " ,\t,"] {
-            check(field, "br zstd gzip", Identity);
+    fn an_empty_header_accepts_only_identity() {
+        for header in ["", " ", ",", " ,\t,"] {
+            check(header, "br zstd gzip", Identity);
         }
     }
 
     #[test]
     fn the_servers_preference_decides_among_equals() {
-        for (field, available, expected) in [
+        for (header, available, expected) in [
             ("gzip, deflate, br, zstd", "br zstd gzip", BR),
             ("gzip, deflate, br, zstd", "zstd gzip", ZSTD),
             ("gzip, deflate, br, zstd", "gzip", GZIP),
@@ -322,13 +322,13 @@ mod tests {
             ("*", "br zstd gzip", BR),
             ("*;q=0.001", "gzip", GZIP),
         ] {
-            check(field, available, expected);
+            check(header, available, expected);
         }
     }
 
     #[test]
     fn the_highest_weight_wins() {
-        for (field, available, expected) in [
+        for (header, available, expected) in [
             ("br;q=0.5, gzip", "br gzip", GZIP),
             ("br;q=0.8, zstd;q=0.9, gzip;q=0.7", "br zstd gzip", ZSTD),
             ("br;q=0.8, zstd;q=0.801", "br zstd", ZSTD),
@@ -337,13 +337,13 @@ mod tests {
             ("gzip;q=0, *", "gzip", Identity),
             ("br;q=0, gzip", "br", Identity),
         ] {
-            check(field, available, expected);
+            check(header, available, expected);
         }
     }
 
     #[test]
-    fn identity_is_the_fallback_unless_it_is_liked_better() {
-        for (field, expected) in [
+    fn identity_is_the_fallback_unless_it_has_a_higher_weight() {
+        for (header, expected) in [
             ("gzip;q=0.001", GZIP),
             ("gzip, identity", GZIP),
             ("gzip;q=0.5, identity;q=0.5", GZIP),
@@ -355,13 +355,13 @@ mod tests {
             ("deflate", Identity),
             ("gzip;q=0", Identity),
         ] {
-            check(field, "gzip", expected);
+            check(header, "gzip", expected);
         }
     }
 
     #[test]
     fn nothing_is_acceptable_only_where_identity_is_refused() {
-        for (field, available, expected) in [
+        for (header, available, expected) in [
             ("identity;q=0", "gzip", NotAcceptable),
             ("identity;q=0", "", NotAcceptable),
             ("identity;q=0.000, gzip", "", NotAcceptable),
@@ -375,23 +375,23 @@ mod tests {
             ("*;q=0, identity;q=0.1", "br", Identity),
             ("*;q=0, gzip;q=0.1, identity;q=0.1", "gzip", GZIP),
         ] {
-            check(field, available, expected);
-            let refused = AcceptEncoding::parse(Some(field.as_bytes())).refuses_identity();
-            assert!(refused || expected != NotAcceptable, "{field}");
+            check(header, available, expected);
+            let refused = AcceptEncoding::parse(Some(header.as_bytes())).refuses_identity();
+            assert!(refused || expected != NotAcceptable, "{header}");
         }
     }
 
     #[test]
-    fn names_are_in_any_case_and_whitespace_is_optional() {
-        for field in ["GZIP", "x-gzip", "X-GZip", "gzip;Q=1", " gzip\t;\tq=0.5 ", "deflate,gzip", ",,gzip ,"]
+    fn names_are_case_insensitive_and_whitespace_is_optional() {
+        for header in ["GZIP", "x-gzip", "X-GZip", "gzip;Q=1", " gzip\t;\tq=0.5 ", "deflate,gzip", ",,gzip ,"]
         {
-            check(field, "gzip", GZIP);
+            check(header, "gzip", GZIP);
         }
     }
 
     #[test]
     fn a_malformed_element_is_ignored() {
-        for field in [
+        for header in [
             "gzip;q=2",
             "gzip;q=-1",
             "gzip;q=0.0001",
@@ -409,30 +409,30 @@ mod tests {
             "gzipp",
             ";q=1",
         ] {
-            check(field, "br gzip", Identity);
-            check(&format!("{field}, br;q=0.1"), "br gzip", BR);
+            check(header, "br gzip", Identity);
+            check(&format!("{header}, br;q=0.1"), "br gzip", BR);
         }
         check("identity;q=nought", "gzip", Identity);
     }
 
     #[test]
-    fn what_is_listed_twice_has_the_higher_weight() {
-        for field in ["gzip;q=0, gzip", "gzip, gzip;q=0", "gzip;q=0, x-gzip", "gzip;q=0.1, br;q=0.5, gzip"] {
-            check(field, "br gzip", GZIP);
+    fn an_encoding_listed_twice_has_the_higher_weight() {
+        for header in ["gzip;q=0, gzip", "gzip, gzip;q=0", "gzip;q=0, x-gzip", "gzip;q=0.1, br;q=0.5, gzip"] {
+            check(header, "br gzip", GZIP);
         }
         check("identity;q=0, identity;q=0.1", "", Identity);
     }
 
     #[test]
-    fn a_usual_field_means_what_its_elements_mean() {
-        for field in ["gzip, deflate, br, zstd", "gzip, deflate, br", "gzip, deflate", "gzip"] {
-            let field = field.as_bytes();
-            assert_eq!(AcceptEncoding::parse(Some(field)), Listed::parse(field).resolve());
+    fn a_common_header_is_parsed_like_its_elements() {
+        for header in ["gzip, deflate, br, zstd", "gzip, deflate, br", "gzip, deflate", "gzip"] {
+            let header = header.as_bytes();
+            assert_eq!(AcceptEncoding::parse(Some(header)), Listed::parse(header).resolve());
         }
     }
 
     #[test]
-    fn the_best_is_what_would_be_chosen() {
+    fn the_best_encoding_is_the_one_that_would_be_chosen() {
         let accepted = AcceptEncoding::parse(Some(b"gzip, br;q=0.5"));
         assert_eq!(accepted.best(EncodingSet::ALL), Some(Encoding::Gzip));
         assert_eq!(accepted.best(set("br zstd")), Some(Encoding::Br));

@@ -1,4 +1,4 @@
-//! Entity tags (RFC 9110 §8.8.3) and the lists of them in If-Match and If-None-Match.
+//! `ETag`, `If-Match` and `If-None-Match` (RFC 9110 §8.8.3, §13.1.1, §13.1.2).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,24 +8,24 @@ use memchr::memchr;
 use super::digest::hexadecimal;
 use crate::http::header_grammar::trim_start;
 
-/// An entity tag as a field writes it: quotes, and `W/` in front of a weak one.
+/// An entity tag as in headers: with quotes, and `W/` in front of a weak one.
 ///
-/// There is no `==`: which of the two comparisons is meant, the caller has to say (RFC 9110 §8.8.3.2).
+/// There is no `==`: callers choose between the two comparisons (RFC 9110 §8.8.3.2).
 #[derive(Clone)]
 pub struct EntityTag<'a> {
     bytes: Cow<'a, [u8]>,
 }
 
 impl<'a> EntityTag<'a> {
-    /// Parses a field value that is one entity tag and nothing else.
-    pub fn parse(field: &'a [u8]) -> Option<EntityTag<'a>> {
-        match split_tag(field)? {
+    /// Parses a header value that is one entity tag.
+    pub fn parse(header: &'a [u8]) -> Option<EntityTag<'a>> {
+        match split_tag(header)? {
             (bytes, []) => Some(EntityTag { bytes: Cow::Borrowed(bytes) }),
             _ => None,
         }
     }
 
-    /// The strong tag with this text between its quotes, unless a character cannot stand there.
+    /// The strong tag with this text between its quotes; `None` if a character is not allowed there.
     pub fn strong(opaque: &str) -> Option<EntityTag<'static>> {
         let quoted = format!("\"{opaque}\"").into_bytes();
         EntityTag::parse(&quoted).map(EntityTag::into_owned)
@@ -49,7 +49,7 @@ impl<'a> EntityTag<'a> {
         EntityTag { bytes: Cow::Owned([WEAK, self.quoted()].concat()) }
     }
 
-    /// The tag as a field writes it.
+    /// The tag as in headers.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -79,24 +79,24 @@ impl<'a> EntityTag<'a> {
     }
 }
 
-/// Whether an If-Match field names the tag of a representation that exists (RFC 9110 §13.1.1): strong
-/// comparison. A malformed list names nothing.
-pub fn if_match_names(field: &[u8], tag: &EntityTag<'_>) -> bool {
-    names(field, |listed| listed.strong_eq(tag))
+/// Whether an If-Match header lists the tag of a representation that exists (RFC 9110 §13.1.1): strong
+/// comparison. A malformed list matches nothing.
+pub fn if_match_names(header: &[u8], tag: &EntityTag<'_>) -> bool {
+    names(header, |listed| listed.strong_eq(tag))
 }
 
-/// Whether an If-None-Match field names the tag of a representation that exists (RFC 9110 §13.1.2): weak
-/// comparison. A malformed list names nothing.
-pub fn if_none_match_names(field: &[u8], tag: &EntityTag<'_>) -> bool {
-    // What a browser sends back is our own tag, alone.
-    field == tag.as_bytes() || names(field, |listed| listed.weak_eq(tag))
+/// Whether an If-None-Match header lists the tag of a representation that exists (RFC 9110 §13.1.2): weak
+/// comparison. A malformed list matches nothing.
+pub fn if_none_match_names(header: &[u8], tag: &EntityTag<'_>) -> bool {
+    // Browsers send back our tag alone.
+    header == tag.as_bytes() || names(header, |listed| listed.weak_eq(tag))
 }
 
-fn names(field: &[u8], is_same: impl Fn(&EntityTag<'_>) -> bool) -> bool {
-    if field == b"*" {
+fn names(header: &[u8], is_same: impl Fn(&EntityTag<'_>) -> bool) -> bool {
+    if header == b"*" {
         return true;
     }
-    let mut rest = field;
+    let mut rest = header;
     let mut named = false;
     loop {
         rest = skip_empty_elements(rest);
@@ -112,7 +112,7 @@ fn names(field: &[u8], is_same: impl Fn(&EntityTag<'_>) -> bool) -> bool {
     }
 }
 
-/// Splits the tag at the start of `text` from what follows it. A comma within the quotes belongs to the tag.
+/// Splits the tag at the start of `text` from the rest. A comma within the quotes belongs to the tag.
 fn split_tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let quoted = text.strip_prefix(WEAK).unwrap_or(text);
     let opaque = quoted.strip_prefix(b"\"")?;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strong_tag_is_made_of_what_may_stand_in_quotes() {
+    fn a_strong_tag_has_only_characters_that_are_allowed_in_quotes() {
         assert_eq!(EntityTag::strong("1f-2").unwrap().as_bytes(), b"\"1f-2\"");
         for opaque in ["a\"b", "a b", "a\r\n"] {
             assert!(EntityTag::strong(opaque).is_none(), "{opaque}");
@@ -197,8 +197,8 @@ mod tests {
     }
 
     #[test]
-    fn a_list_names_what_it_lists() {
-        for (field, strongly, weakly) in [
+    fn a_list_matches_its_tags() {
+        for (header, strongly, weakly) in [
             ("*", true, true),
             ("\"a\"", true, true),
             ("W/\"a\"", false, true),
@@ -211,14 +211,14 @@ mod tests {
             ("", false, false),
             (",", false, false),
         ] {
-            assert_eq!(if_match_names(field.as_bytes(), &tag("\"a\"")), strongly, "{field}");
-            assert_eq!(if_none_match_names(field.as_bytes(), &tag("\"a\"")), weakly, "{field}");
+            assert_eq!(if_match_names(header.as_bytes(), &tag("\"a\"")), strongly, "{header}");
+            assert_eq!(if_none_match_names(header.as_bytes(), &tag("\"a\"")), weakly, "{header}");
         }
     }
 
     #[test]
     fn a_malformed_list_names_nothing() {
-        for field in [
+        for header in [
             "a",
             "\"a\" \"a\"",
             "\"a\", b",
@@ -230,8 +230,8 @@ mod tests {
             "\"a\"; \"b\"",
             "w/\"a\"",
         ] {
-            assert!(!if_match_names(field.as_bytes(), &tag("\"a\"")), "{field}");
-            assert!(!if_none_match_names(field.as_bytes(), &tag("\"a\"")), "{field}");
+            assert!(!if_match_names(header.as_bytes(), &tag("\"a\"")), "{header}");
+            assert!(!if_none_match_names(header.as_bytes(), &tag("\"a\"")), "{header}");
         }
     }
 }

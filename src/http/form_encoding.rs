@@ -1,11 +1,11 @@
-//! Form encoding, in which queries are written (WHATWG URL, `application/x-www-form-urlencoded`).
+//! Form encoding of queries (WHATWG URL, `application/x-www-form-urlencoded`).
 
 use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
 use percent_encoding::percent_decode;
 
-/// The names and values of a query, as they are written. What has no `=` is a name without a value.
+/// The names and values of a query, still encoded. A pair without `=` is a name with an empty value.
 pub(crate) fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     query.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
         let end = memchr(b'=', pair).unwrap_or(pair.len());
@@ -13,7 +13,7 @@ pub(crate) fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// A name or a value decoded once: `+` is a space, and a `%` without two digits stands for itself.
+/// Decodes a name or a value once: `+` is a space, and a `%` without two digits is kept.
 pub(crate) fn decode(text: &[u8]) -> Cow<'_, [u8]> {
     if memchr2(b'%', b'+', text).is_none() {
         return Cow::Borrowed(text);

@@ -1,4 +1,4 @@
-//! What a proxy says of the client's connection, and the way to https.
+//! `X-Forwarded-Proto`, and the redirect to HTTPS.
 
 use percent_encoding::percent_encode;
 
@@ -6,10 +6,10 @@ use super::authority::{host_of, is_valid_host};
 use super::host_pattern::HostPattern;
 use super::target::OUTSIDE_QUERY;
 
-/// Whether the client came by https, as the X-Forwarded-Proto field of a trusted proxy says; `None` if it says neither.
+/// Whether the client uses HTTPS according to the X-Forwarded-Proto header of a trusted proxy; `None` if it names neither.
 ///
-/// Of a list the last element counts, and of several fields the last: it is what the nearest proxy added, while all before
-/// it is what that proxy was told, by the client itself perhaps.
+/// The last element of a list counts, and of several headers the last: the nearest proxy added it. Everything before it may
+/// come from the client.
 pub fn is_https(x_forwarded_proto: Option<&[u8]>) -> Option<bool> {
     let last = x_forwarded_proto?.rsplit(|&byte| byte == b',').next()?.trim_ascii();
     if last.eq_ignore_ascii_case(b"https") {
@@ -21,10 +21,10 @@ pub fn is_https(x_forwarded_proto: Option<&[u8]>) -> Option<bool> {
     }
 }
 
-/// The Location of the same target by https, at the usual port; `None` where there is none that may be named.
+/// The Location of the same target over HTTPS at the standard port; `None` if the host is invalid or not allowed.
 ///
-/// `host` is the Host field's value, whose port belongs to cleartext and is dropped. It must be valid, and one of
-/// `allowed` unless that is empty. `path_and_query` is a target in origin form; what must not stand in a field's value is
+/// `host` is the value of the Host header; its port is that of plain HTTP and is dropped. It must match one of `allowed`
+/// unless that is empty. `path_and_query` is a target in origin form. Characters that a header may not contain are
 /// percent-encoded.
 pub fn https_location(host: &[u8], path_and_query: &[u8], allowed: &[HostPattern]) -> Option<String> {
     let name = host_of(host);

@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use crate::http::header_grammar::QuoteScanner;
+
 /// The client that a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress {
@@ -104,21 +106,10 @@ fn element(element: &[u8]) -> Hop {
 
 /// Splits at separators outside quoted strings and trims the parts. `None` if a quoted string does not end.
 fn split(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
-    let (mut parts, mut start, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
-    for (at, &byte) in text.iter().enumerate() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_quoted => is_escaped = true,
-            b'"' => is_quoted = !is_quoted,
-            _ if byte == separator && !is_quoted => {
-                parts.push(text[start..at].trim_ascii());
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(text[start..].trim_ascii());
-    (!is_quoted).then_some(parts)
+    let mut quotes = QuoteScanner::default();
+    let is_end = |byte: &u8| quotes.is_outside(*byte) && *byte == separator;
+    let parts = text.split(is_end).map(<[u8]>::trim_ascii).collect();
+    (!quotes.is_open()).then_some(parts)
 }
 
 /// The value without its quotes. An unquoted value need not be a token: many proxies write `for=192.0.2.7:80`.

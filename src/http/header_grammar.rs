@@ -1,6 +1,6 @@
-//! What the grammars of fields have in common.
+//! Common rules of header grammars (RFC 9110 §5.6).
 
-/// Without the optional whitespace (OWS) around it.
+/// Removes optional whitespace (OWS) on both sides.
 pub(super) fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;
@@ -8,7 +8,7 @@ pub(super) fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// Without the optional whitespace in front of it.
+/// Removes leading optional whitespace.
 pub(super) fn trim_start(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = text {
         text = rest;
@@ -16,7 +16,29 @@ pub(super) fn trim_start(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// RFC 9110 §5.6.2.
+/// Follows quoted strings (RFC 9110 §5.6.4) through a text, byte by byte.
+#[derive(Clone, Copy, Default)]
+pub(super) struct QuoteScanner {
+    is_quoted: bool,
+    is_escaped: bool,
+}
+
+impl QuoteScanner {
+    /// Takes the next byte. Whether it is outside of quoted strings; the quotes themselves are not.
+    pub(super) fn is_outside(&mut self, byte: u8) -> bool {
+        let was_quoted = self.is_quoted;
+        self.is_quoted ^= byte == b'"' && !self.is_escaped;
+        self.is_escaped = self.is_quoted && byte == b'\\' && !self.is_escaped;
+        !was_quoted && !self.is_quoted
+    }
+
+    /// Whether a quoted string has not ended.
+    pub(super) fn is_open(self) -> bool {
+        self.is_quoted
+    }
+}
+
+/// Whether `text` is a token (RFC 9110 §5.6.2).
 pub(crate) fn is_token(text: &[u8]) -> bool {
     let is_token_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     !text.is_empty() && text.iter().all(is_token_byte)

@@ -1,4 +1,4 @@
-//! Host names that are allowed (RFC 3986 §3.2.2).
+//! Patterns of allowed host names (RFC 3986 §3.2.2).
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::authority::{host_of, is_valid_host};
 /// A host without its port, in lower case, or all subdomains of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPattern {
-    /// A name or an address; begins with a dot where subdomains are meant.
+    /// A name or an address, or a dot and a domain for all its subdomains.
     host: String,
 }
 
@@ -35,7 +35,7 @@ impl HostPattern {
         Ok(Self { host: format!("{dot}{}", name.to_ascii_lowercase()) })
     }
 
-    /// Whether a Host field's value, its port aside, is meant, in whatever case.
+    /// Whether the host in the value of a Host header matches, ignoring case and port.
     pub fn matches(&self, value: &[u8]) -> bool {
         let host = host_of(value);
         let pattern = self.host.as_bytes();
@@ -48,7 +48,7 @@ impl HostPattern {
     }
 }
 
-/// The form in which it is read.
+/// In the form that `parse` reads.
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let star = if self.host.starts_with('.') { "*" } else { "" };
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused_with_its_reason() {
+    fn an_invalid_host_is_refused_with_a_reason() {
         for (text, reason) in [
             ("", "is not the name of a host"),
             ("*.", "is not the name of a host"),

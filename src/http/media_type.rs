@@ -1,14 +1,14 @@
-//! Media types by file name (RFC 9110 §8.3).
+//! `Content-Type` (RFC 9110 §8.3) by file name.
 
 use std::borrow::Cow;
 
 use memchr::memrchr;
 
-/// The value of the Content-Type field for a file, from the extension of its name in any case.
+/// The value of the Content-Type header for a file, by the extension of its name, ignoring case.
 ///
-/// `name` may be a path; its last segment counts. Text, scripts and SVG are said to be UTF-8. JSON is always
+/// `name` may be a path; its last segment counts. Text, scripts and SVG get `charset=utf-8`. JSON is always
 /// UTF-8 and has no such parameter (RFC 8259 §11); XML names its own encoding, which the parameter would
-/// overrule (RFC 7303 §3). Unknown is `application/octet-stream`.
+/// override (RFC 7303 §3). An unknown extension gives `application/octet-stream`.
 pub fn media_type(name: &[u8]) -> Cow<'static, str> {
     let Some(extension) = extension(name) else { return Cow::Borrowed(UNKNOWN) };
     let guessed = match known(extension) {
@@ -18,10 +18,10 @@ pub fn media_type(name: &[u8]) -> Cow<'static, str> {
     with_charset(guessed)
 }
 
-/// Whether files of this type are worth compressing: text in any form, and binary formats that hold no compression of their
-/// own. `media_type` is a field value, parameters included, in any case.
+/// Whether files of this type are worth compressing: text in any form, and binary formats without compression of their own.
+/// `media_type` is a header value with its parameters, in any case.
 ///
-/// Archives and packages are not, tar included: whoever makes one has chosen its compression.
+/// Archives and packages are not, including tar, since their authors have chosen a compression.
 pub(crate) fn is_compressible(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let Some((kind, subtype)) = essence.split_once('/') else { return false };
@@ -31,7 +31,7 @@ pub(crate) fn is_compressible(media_type: &str) -> bool {
         || COMPRESSIBLE.contains(&essence.as_str())
 }
 
-/// What follows the last dot of the name, unless that dot is its first character.
+/// The text after the last dot of the name, unless that dot is its first character.
 fn extension(name: &[u8]) -> Option<&str> {
     let file_name = match memrchr(b'/', name) {
         Some(at) => name.get(at + 1..)?,
@@ -47,7 +47,7 @@ fn known(extension: &str) -> Option<&'static str> {
 
 fn with_charset(media_type: &'static str) -> Cow<'static, str> {
     match media_type {
-        // The commonest, so that they are not built.
+        // The most common ones, so that they need no allocation.
         "text/html" => Cow::Borrowed("text/html; charset=utf-8"),
         "text/css" => Cow::Borrowed("text/css; charset=utf-8"),
         "text/javascript" => Cow::Borrowed("text/javascript; charset=utf-8"),
@@ -103,7 +103,7 @@ const COMPRESSIBLE: &[&str] = &[
     "message/rfc822",
 ];
 
-/// Where the general table is silent, outdated or means something else.
+/// Types that the general table lacks, or for which it is outdated or means something else.
 const KNOWN: &[(&str, &str)] = &[
     // Scripts have one type, and it is text (RFC 9239).
     ("js", "text/javascript"),
@@ -131,7 +131,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("ndjson", "application/x-ndjson"),
     ("jsonl", "application/jsonl"),
     ("geojson", "application/geo+json"),
-    // Packages and archives. The extension tells how the bytes are packed, never a Content-Encoding.
+    // Packages and archives. The extension names the format, never a Content-Encoding.
     ("gz", "application/gzip"),
     ("tgz", "application/gzip"),
     ("svgz", "application/gzip"),

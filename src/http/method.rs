@@ -1,21 +1,21 @@
 //! Request methods (RFC 9110 §9, RFC 5789).
 
-/// What the server does about a method.
+/// The support for a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// A representation is sent.
+    /// GET: answered with a representation.
     Get,
-    /// The head that a GET would have had is sent.
+    /// HEAD: answered with the headers of a GET.
     Head,
-    /// [`ALLOW`] is sent.
+    /// OPTIONS: answered with [`ALLOW`].
     Options,
-    /// A method that is known and that no file allows: 405 with [`ALLOW`].
+    /// A known method that no file allows: 405 with [`ALLOW`].
     NotAllowed,
-    /// A method that is not known: 501.
+    /// An unknown method: 501.
     NotImplemented,
 }
 
-/// The value of the Allow field: what every target allows.
+/// The value of the Allow header, the same for every target.
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 impl Method {
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn methods_are_told_apart_by_their_exact_token() {
+    fn methods_are_case_sensitive() {
         for (token, expected) in [
             ("GET", Method::Get),
             ("HEAD", Method::Head),

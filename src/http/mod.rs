@@ -1,29 +1,24 @@
 //! The decisions of HTTP: text and numbers in, a value out.
 //!
-//! Nothing in this room touches a disk, a clock or a socket, and nothing knows actix. So every rule can be
-//! tested in microseconds, fuzzed for free and read beside its RFC. All of it works on bytes, because that is
-//! what a socket gives and what a file name is, and none of it panics, whatever the bytes are.
+//! Nothing here uses a disk, a clock, a socket or actix, and no code panics on any input, so every rule can be unit-tested,
+//! fuzzed and compared with its RFC. All parsers work on bytes, since sockets deliver bytes and file names are bytes.
 //!
-//! A request meets the modules in this order:
+//! In the order of a request:
 //!
-//! 1. [`method`] says whether the method is one that is served, one that is known, or neither.
-//! 2. [`authority`] checks the Host field; [`target`] splits the request target and turns its path into a
-//!    [`SitePath`](target::SitePath), the only kind of path that may reach the file system.
-//! 3. [`query`] reads what is asked besides: a download, a digest, an archive, the form of a listing. Before
-//!    that, [`query_filter`] may find it suspicious.
-//! 4. [`accept`] chooses between HTML and JSON where both are to be had, and [`encoding`] the coding in which
-//!    the file is sent.
-//! 5. [`decide`] answers how much of the file is sent. It asks [`precondition`] first, which compares with the
-//!    help of [`entity_tag`] and [`date`], and then [`range`].
-//! 6. [`multipart`] frames several ranges as one body, [`media_type`] names what the bytes are,
-//!    [`cache_control`] says by the file's name how long they may be kept, [`disposition`] under which name a
-//!    client saves them, and [`digest`] and [`checksum_file`]
-//!    what they hash to.
+//! 1. [`method`] classifies the method, [`authority`] checks `Host`, and [`target`] makes a
+//!    [`SitePath`](target::SitePath) of the path, the only kind of path that reaches the file system.
+//! 2. [`query_filter`] looks for injections in the query, and [`query`] parses its options: a download, a digest, an archive,
+//!    the format of a listing.
+//! 3. [`accept`] chooses between HTML and JSON, [`encoding`] the content encoding.
+//! 4. [`decide`] chooses between the whole, ranges and a status: first by [`precondition`] (with [`entity_tag`] and [`date`]),
+//!    then by [`range`].
+//! 5. [`multipart`] frames several ranges. [`media_type`], [`cache_control`], [`disposition`], [`digest`] and
+//!    [`checksum_file`] give the remaining headers, [`baseline_headers`] those of every response.
+//!    [`canned_response`] has the responses with a fixed sentence.
 //!
-//! Beside them, [`redirects`] reads the file `_redirects` and finds where a path leads, [`cors`] says what pages of other
-//! origins are told, [`forwarded`] with [`host_pattern`] leads from cleartext to https, and
-//! [`forwarded_for`] with [`client`] tells one client from another. [`request_id`] finds the id by which a request is known.
-//! Who may read what is not for all shows it by [`credentials`], which a [`challenge`] asks for, or has a [`link`].
+//! [`redirects`] applies a `_redirects` file and [`cors`] answers cross-origin requests. [`forwarded`], [`forwarded_for`] and
+//! [`client_key`] find the client behind proxies, [`host_pattern`] matches host names, and [`request_id`] finds the id of a
+//! request. [`credentials`], [`challenge`] and [`signed_url`] serve authentication.
 
 pub mod accept;
 pub mod authority;

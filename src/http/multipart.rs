@@ -3,9 +3,9 @@
 use super::decimal::decimal_length;
 use super::range::ByteRange;
 
-/// The line that parts are told apart by: 32 hexadecimal digits.
+/// The boundary between parts: 32 hexadecimal digits.
 ///
-/// The caller draws it at random for every answer, so that nobody can write a file that holds it.
+/// The caller makes it at random for every response, so that no file can contain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boundary([u8; BOUNDARY_LENGTH]);
 
@@ -15,18 +15,18 @@ pub struct Boundary([u8; BOUNDARY_LENGTH]);
 /// [`closing`](Multipart::closing).
 #[derive(Clone, Copy, Debug)]
 pub struct Multipart<'a> {
-    /// Which bytes, in the order in which they are sent.
+    /// The ranges in the order in which they are sent.
     pub ranges: &'a [ByteRange],
     /// The Content-Type of the representation, which every part repeats.
     pub media_type: &'a [u8],
     /// Length of the representation in bytes.
     pub total: u64,
-    /// What tells the parts apart.
+    /// The boundary between the parts.
     pub boundary: Boundary,
 }
 
 impl Boundary {
-    /// The boundary that stands for a random number.
+    /// The boundary for a random number.
     pub fn new(random: u128) -> Boundary {
         let mut digits = [0; BOUNDARY_LENGTH];
         for (digit, nibble) in digits.iter_mut().rev().zip(0..) {
@@ -42,7 +42,7 @@ impl Boundary {
 }
 
 impl Multipart<'_> {
-    /// The Content-Type of the answer as a whole.
+    /// The Content-Type of the response.
     pub fn content_type(&self) -> Vec<u8> {
         [b"multipart/byteranges; boundary=", self.boundary.as_bytes()].concat()
     }
@@ -52,12 +52,12 @@ impl Multipart<'_> {
         body_length(self.ranges, self.media_type.len(), self.total)
     }
 
-    /// The parts: what stands before the bytes of each, and which bytes follow.
+    /// The parts: the head of each, and the range that follows it.
     pub fn parts(&self) -> impl ExactSizeIterator<Item = (Vec<u8>, ByteRange)> {
         self.ranges.iter().map(|range| (self.head(range), *range))
     }
 
-    /// What stands behind the bytes of the last part.
+    /// The end of the body, after the last part.
     pub fn closing(&self) -> Vec<u8> {
         [DELIMITER, self.boundary.as_bytes(), CLOSE].concat()
     }
@@ -75,8 +75,7 @@ impl Multipart<'_> {
     }
 }
 
-/// Length in bytes of the body that [`Multipart`] frames, for a media type so many bytes long. The boundary
-/// does not matter, since all are equally long.
+/// Length in bytes of the body that [`Multipart`] frames. It does not depend on the boundary, since all have one length.
 pub fn body_length(ranges: &[ByteRange], media_type_length: usize, total: u64) -> u64 {
     let fixed = (HEAD_LENGTH_MIN + media_type_length) as u64 + decimal_length(total);
     ranges
@@ -97,16 +96,14 @@ fn hex_digit(nibble: u128) -> u8 {
 
 const BOUNDARY_LENGTH: usize = 32;
 
-/// The line break belongs to the delimiter, not to the bytes before it. In front of the first part it is an
-/// empty preamble.
+/// The line break belongs to the delimiter, not to the bytes before it. Before the first part it ends an empty preamble.
 const DELIMITER: &[u8] = b"\r\n--";
 const TYPE_LABEL: &[u8] = b"\r\nContent-Type: ";
 const RANGE_LABEL: &[u8] = b"\r\nContent-Range: ";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 const CLOSE: &[u8] = b"--\r\n";
 
-/// A part's head without its media type and numbers. The marks within a Content-Range are its unit, a dash
-/// and a slash.
+/// Length of the head of a part without its media type and numbers.
 const HEAD_LENGTH_MIN: usize = DELIMITER.len()
     + BOUNDARY_LENGTH
     + TYPE_LABEL.len()

@@ -1,10 +1,10 @@
-//! Preconditions (RFC 9110 §13), in the order of §13.2.2.
+//! Preconditions (RFC 9110 §13) in the order of §13.2.2.
 
 use super::date::HttpDate;
 use super::entity_tag::{EntityTag, if_match_names, if_none_match_names};
 use super::method::Method;
 
-/// The conditional fields of a request. A field that came in several lines is joined with `, ` by the caller.
+/// The conditional headers of a request. Several lines of one header are joined with `, ` by the caller.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Preconditions<'a> {
     /// If-Match (§13.1.1).
@@ -19,23 +19,23 @@ pub struct Preconditions<'a> {
     pub if_range: Option<&'a [u8]>,
 }
 
-/// What tells one version of a representation from another (RFC 9110 §8.8).
+/// The validators of a representation (RFC 9110 §8.8).
 #[derive(Clone, Copy, Debug)]
 pub struct Validators<'a> {
     /// The ETag.
     pub etag: &'a EntityTag<'a>,
-    /// The Last-Modified, unless no date can say it.
+    /// The Last-Modified; `None` if an HTTP date cannot express it.
     pub last_modified: Option<HttpDate>,
 }
 
-/// What the preconditions come to.
+/// The result of the preconditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PreconditionResult {
-    /// The method is to be performed.
+    /// Perform the method.
     Proceed,
     /// The client has this version (304).
     NotModified,
-    /// The client wanted another version, or none (412).
+    /// The client expects another version, or none (412).
     Failed,
 }
 
@@ -43,34 +43,33 @@ impl Preconditions<'_> {
     /// Evaluates all but If-Range for a representation that exists.
     ///
     /// An invalid date counts as absent, and so does any date when the representation has none.
-    /// If-Modified-Since is for GET and HEAD alone, and each date yields to its entity-tag field.
+    /// If-Modified-Since counts only for GET and HEAD, and each date only without its entity-tag header.
     pub fn evaluate(&self, method: Method, validators: &Validators<'_>) -> PreconditionResult {
-        match self.is_wanted(validators) {
+        match self.matches_expected(validators) {
             false => PreconditionResult::Failed,
-            true => self.is_news(method, validators),
+            true => self.is_modified(method, validators),
         }
     }
 
-    /// Whether a Range field may be honoured: there is no If-Range, or it names this very version.
+    /// Whether a Range header counts: there is no If-Range, or it names this version.
     ///
-    /// A tag is compared strongly. A date must be the Last-Modified to the second: it is a weaker promise
-    /// than a tag, which a client must prefer when it was given both (§13.1.5).
+    /// A tag is compared strongly. A date must equal the Last-Modified (§13.1.5).
     pub fn permit_range(&self, validators: &Validators<'_>) -> bool {
-        let Some(field) = self.if_range else { return true };
-        match EntityTag::parse(field) {
+        let Some(if_range) = self.if_range else { return true };
+        match EntityTag::parse(if_range) {
             Some(tag) => tag.strong_eq(validators.etag),
-            None => HttpDate::parse(field).is_some_and(|date| validators.last_modified == Some(date)),
+            None => HttpDate::parse(if_range).is_some_and(|date| validators.last_modified == Some(date)),
         }
     }
 
-    fn is_wanted(&self, validators: &Validators<'_>) -> bool {
+    fn matches_expected(&self, validators: &Validators<'_>) -> bool {
         match self.if_match {
             Some(list) => if_match_names(list, validators.etag),
             None => modified_after(self.if_unmodified_since, validators) != Some(true),
         }
     }
 
-    fn is_news(&self, method: Method, validators: &Validators<'_>) -> PreconditionResult {
+    fn is_modified(&self, method: Method, validators: &Validators<'_>) -> PreconditionResult {
         let reads = matches!(method, Method::Get | Method::Head);
         let known = match self.if_none_match {
             Some(list) => if_none_match_names(list, validators.etag),
@@ -84,9 +83,9 @@ impl Preconditions<'_> {
     }
 }
 
-/// Whether the representation was modified after the date in a field, if both dates are known.
-fn modified_after(field: Option<&[u8]>, validators: &Validators<'_>) -> Option<bool> {
-    let date = HttpDate::parse(field?)?;
+/// Whether the representation was modified after the date in a header; `None` if a date is missing or invalid.
+fn modified_after(header: Option<&[u8]>, validators: &Validators<'_>) -> Option<bool> {
+    let date = HttpDate::parse(header?)?;
     Some(validators.last_modified? > date)
 }
 
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn if_none_match_says_not_modified_for_a_version_the_client_has() {
+    fn if_none_match_gives_304_for_a_version_the_client_has() {
         for (list, expected) in [
             ("\"a\"", PreconditionResult::NotModified),
             ("W/\"a\"", PreconditionResult::NotModified),
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_yields_to_its_entity_tag_field() {
+    fn an_entity_tag_header_overrides_its_date() {
         check(
             Preconditions { if_match: Some(b"\"a\""), if_unmodified_since: Some(BEFORE), ..none() },
             PreconditionResult::Proceed,
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_that_do_not_read_fail_where_reading_is_not_modified() {
+    fn other_methods_fail_where_get_is_not_modified() {
         let known = Preconditions { if_none_match: Some(b"*"), ..none() };
         assert_eq!(evaluate(Method::NotAllowed, known), PreconditionResult::Failed);
         let dated = Preconditions { if_modified_since: Some(AFTER), ..none() };
@@ -224,7 +223,7 @@ mod tests {
     fn if_range_permits_only_the_very_version() {
         let etag = EntityTag::parse(b"\"a\"").unwrap();
         let validators = Validators { etag: &etag, last_modified: HttpDate::parse(MODIFIED) };
-        for (field, expected) in [
+        for (header, expected) in [
             (None, true),
             (Some(b"\"a\"".as_slice()), true),
             (Some(b"W/\"a\""), false),
@@ -238,7 +237,7 @@ mod tests {
             (Some(b"garbage"), false),
             (Some(b""), false),
         ] {
-            let preconditions = Preconditions { if_range: field, ..none() };
+            let preconditions = Preconditions { if_range: header, ..none() };
             assert_eq!(preconditions.permit_range(&validators), expected, "{preconditions:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Weights of preferences (RFC 9110 §12.4.2).
+//! Quality values (RFC 9110 §12.4.2).
 
 use crate::http::header_grammar::trim;
 
@@ -7,9 +7,9 @@ use crate::http::header_grammar::trim;
 pub(super) struct Quality(u16);
 
 impl Quality {
-    /// What is not acceptable at all.
+    /// Not acceptable.
     pub(super) const ZERO: Self = Self(0);
-    /// The weight of what is listed without one.
+    /// The weight of an element without one.
     pub(super) const ONE: Self = Self(1000);
 
     /// Parses a `qvalue`: 0 or 1, with at most three decimals, and no more than 1.
@@ -27,7 +27,7 @@ impl Quality {
     }
 }
 
-/// Parses the parameter `q=0.5` of an element of a list, in any case and with whitespace around it.
+/// Parses the parameter `q=0.5` of a list element, in any case and with whitespace around it.
 pub(super) fn parse_weight(parameter: &[u8]) -> Option<Quality> {
     match trim(parameter) {
         [b'q' | b'Q', b'=', value @ ..] => Quality::parse(value),

@@ -1,62 +1,61 @@
-//! What the query of a target asks of the file or directory that its path names.
+//! Options in the query of a request: download, digest, archive and listing.
 
 use std::borrow::Cow;
 
 use crate::http::form_encoding::{decode, pairs};
 
-/// What a query asks for. The default asks for nothing.
+/// The options in a query. By default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueryOptions<'a> {
-    /// `download`: the file is to be saved, under this name, or under its own if this is empty.
+    /// `download`: save the file under this name; if empty, under its own.
     pub download: Option<Cow<'a, [u8]>>,
-    /// `digest`: not the file, but its digest by the algorithm of this name.
+    /// `digest`: send the digest of the file by the algorithm of this name.
     pub digest: Option<Cow<'a, [u8]>>,
-    /// `archive`: the directory and what is below it, as an archive of the format of this name.
+    /// `archive`: send the directory and everything below it as an archive of this format.
     pub archive: Option<Cow<'a, [u8]>>,
-    /// `format`: how a listing is written.
+    /// `format`: the format of a listing.
     pub format: Option<ListingFormat>,
-    /// `sort`: by what a listing is sorted.
+    /// `sort`: the sort key of a listing.
     pub sort: Option<Sort>,
-    /// `order`: in which direction it is.
+    /// `order`: the direction of the sort.
     pub order: Option<SortOrder>,
 }
 
-/// How a listing is written.
+/// Format of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListingFormat {
-    /// A page for people.
+    /// A web page.
     Html,
-    /// Data for programs.
+    /// JSON for programs.
     Json,
 }
 
-/// By what a listing is sorted.
+/// Sort key of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sort {
-    /// The names, with numbers in them as numbers.
+    /// By name, with numbers compared as numbers.
     Name,
-    /// The sizes.
+    /// By size.
     Size,
-    /// The dates of modification (`date` or `mtime`).
+    /// By modification time (`date` or `mtime`).
     Date,
 }
 
-/// The direction of an order.
+/// Direction of a sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SortOrder {
-    /// The least first.
+    /// Lowest first.
     Ascending,
-    /// The greatest first.
+    /// Highest first.
     Descending,
 }
 
 impl<'a> QueryOptions<'a> {
     /// Parses a query, which is form-encoded.
     ///
-    /// The first of a name counts; others are for someone else, since any query may follow the path of a
-    /// file. Names and values are compared in their case. A value of `format`, `sort` or `order` that is none
-    /// of theirs is as good as absent, while those of `digest` and `archive` are kept, to be refused by who
-    /// knows them. A query that asks for nothing allocates nothing, unless its names are percent-encoded.
+    /// The first value of a name counts; unknown names are ignored, since any query may follow the path of a file. Names and
+    /// values are case-sensitive. Unknown values of `format`, `sort` and `order` are ignored, while those of `digest` and
+    /// `archive` are kept for their users to reject. A query without options allocates nothing unless its names are encoded.
     pub fn parse(query: &'a [u8]) -> QueryOptions<'a> {
         let mut raw = Raw::default();
         for (name, value) in pairs(query) {
@@ -90,7 +89,7 @@ impl Sort {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Name, Self::Size, Self::Date];
 
-    /// The value that asks for this.
+    /// Its value in a query.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Name => "name",
@@ -118,7 +117,7 @@ impl SortOrder {
         }
     }
 
-    /// The value that asks for this.
+    /// Its value in a query.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ascending => "asc",
@@ -135,7 +134,7 @@ impl SortOrder {
     }
 }
 
-/// The first value of each name, as it is written.
+/// The first value of each name, still encoded.
 #[derive(Default)]
 struct Raw<'a> {
     download: Option<&'a [u8]>,
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_decoding_is_borrowed() {
+    fn values_without_escapes_are_borrowed() {
         assert!(matches!(QueryOptions::parse(b"download=a.txt").download, Some(Cow::Borrowed(b"a.txt"))));
     }
 }

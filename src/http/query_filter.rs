@@ -1,17 +1,17 @@
-//! A filter for queries that carry injections of script or SQL.
+//! A filter for queries with script or SQL injections.
 //!
-//! A server of files passes queries to nobody, so it needs none; gateways exist that demand one. It is a
-//! search for what common attacks have in common, and neither finds all of them nor only them.
+//! A file server passes queries to no interpreter and needs none, but some policies demand a filter. It searches for the common
+//! traits of attacks; it misses some attacks, and some of its findings are harmless.
 
 use memchr::memmem::{find, find_iter, rfind};
 use percent_encoding::percent_decode;
 
 use crate::http::form_encoding::decode;
 
-/// Whether a query looks like an injection of script or SQL.
+/// Whether a query looks like a script or SQL injection.
 ///
-/// Each pair of the query is looked at by itself, decoded twice, in lower case, without SQL comments, and with
-/// white space only where it parts two words. The work is linear in the length of the query.
+/// Each pair is examined by itself: decoded twice, in lower case, without SQL comments, and with white space only between
+/// words. The time is linear in the length of the query.
 pub fn is_suspicious(query: &[u8]) -> bool {
     query.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).any(|pair| {
         let text = decode_twice(pair);
@@ -20,17 +20,17 @@ pub fn is_suspicious(query: &[u8]) -> bool {
     })
 }
 
-/// In lower case and without NUL, which some readers skip.
+/// Decoded twice, in lower case and without NUL, which some interpreters skip.
 fn decode_twice(pair: &[u8]) -> Vec<u8> {
     let once = decode(pair);
     percent_decode(&once).filter(|&byte| byte != 0).map(|byte| byte.to_ascii_lowercase()).collect()
 }
 
-/// The text without comments, and with one space for the white space between words and none elsewhere.
+/// The text without comments, with one space between words and no other white space.
 fn canonical(text: &[u8]) -> Vec<u8> {
     let mut canonical = Vec::with_capacity(text.len());
     let mut pending_space = false;
-    // Known beforehand, so that what is opened and never closed is not searched for its end again and again.
+    // Found once, so that many comments without an end do not each search the rest of the text.
     let last_closing = rfind(text, b"*/");
     let mut rest = text;
     while let [first, tail @ ..] = rest {
@@ -75,7 +75,7 @@ fn carries_script(text: &[u8], canonical: &[u8]) -> bool {
     has_script_url(text) || has_active_tag(canonical) || has_event_handler(canonical)
 }
 
-/// `javascript:`, within whose letters browsers skip tabs and ends of lines, or a page in a `data:` URL.
+/// `javascript:`, within which browsers skip tabs and line breaks, or a page in a `data:` URL.
 fn has_script_url(text: &[u8]) -> bool {
     find(text, b"data:text/html").is_some()
         || memchr::memchr_iter(b':', text).any(|colon| {
@@ -90,7 +90,7 @@ fn ends_in_scheme(before: &[u8], scheme: &[u8]) -> bool {
     scheme.iter().rev().eq(letters.take(scheme.len()))
 }
 
-/// `<script` and its like.
+/// `<script` and similar tags.
 fn has_active_tag(canonical: &[u8]) -> bool {
     memchr::memchr_iter(b'<', canonical).any(|at| {
         let after = canonical.get(at + 1..).unwrap_or_default();
@@ -99,7 +99,7 @@ fn has_active_tag(canonical: &[u8]) -> bool {
     })
 }
 
-/// `onerror=` and its like, in a tag or right behind the quote that ends a value.
+/// `onerror=` and similar attributes, in a tag or directly after the quote that ends a value.
 fn has_event_handler(canonical: &[u8]) -> bool {
     let mut in_tag = false;
     let mut previous = 0;
@@ -121,7 +121,7 @@ fn has_event_handler(canonical: &[u8]) -> bool {
     false
 }
 
-/// Whether what follows `on` is the name of an event and an equals sign.
+/// Whether the name of an event and an equals sign follow `on`.
 fn is_handler(name: &[u8]) -> bool {
     let letters = name.iter().take_while(|byte| byte.is_ascii_lowercase()).count();
     letters >= EVENT_LENGTH_MIN && name.get(letters) == Some(&b'=')

@@ -1,4 +1,4 @@
-//! Byte ranges (RFC 9110 §14).
+//! `Range` and `Content-Range` (RFC 9110 §14).
 
 use std::fmt;
 
@@ -12,12 +12,12 @@ pub struct ByteRange {
     end: u64,
 }
 
-/// Which bytes of a representation a Range field selects.
+/// The bytes of a representation that a Range header selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// The field is to be treated as absent.
+    /// The header counts as absent.
     Ignore,
-    /// The field is well-formed and nothing it asks for exists (416).
+    /// The header is valid, and none of the requested bytes exist (416).
     NotSatisfiable,
     /// One range.
     One(ByteRange),
@@ -25,7 +25,7 @@ pub enum Selection {
     Many(Vec<ByteRange>),
 }
 
-/// Ranges in one answer. A field that comes to more is ignored, as RFC 9110 §14.2 allows for many small
+/// Maximum number of ranges in one response. A header with more is ignored, as RFC 9110 §14.2 allows for many small
 /// ranges.
 pub const PARTS_MAX: usize = 64;
 
@@ -34,12 +34,12 @@ pub const GAP_MAX: u64 = 100;
 
 /// Selects byte ranges of a representation `length` bytes long (RFC 9110 §14.1.2).
 ///
-/// Ranges that overlap, touch or nearly touch ([`GAP_MAX`]) become one; the rest keeps the order in which the
-/// client first named it. So all of them together are never more than the representation. An unknown unit, a
-/// field with any malformed range, and more than [`PARTS_MAX`] ranges give `Ignore`. Numbers beyond 64 bits
-/// count as the largest. The work is `n log n` for `n` ranges in the field, and one range allocates nothing.
-pub fn select(range_field: &[u8], length: u64) -> Selection {
-    let Some(range_set) = strip_unit(range_field) else { return Selection::Ignore };
+/// Ranges that overlap, touch or nearly touch ([`GAP_MAX`]) are merged; the rest keeps the order of the client. Together they
+/// are never longer than the representation. An unknown unit, a header with any malformed range, and more than [`PARTS_MAX`]
+/// ranges give `Ignore`. Numbers above 64 bits count as the largest. The time is `n log n` for `n` ranges in the header, and
+/// one range allocates nothing.
+pub fn select(range_header: &[u8], length: u64) -> Selection {
+    let Some(range_set) = strip_unit(range_header) else { return Selection::Ignore };
     match range_set.contains(&b',') {
         true => select_many(range_set, length),
         false => match RangeSpec::parse(trim(range_set)) {
@@ -50,23 +50,22 @@ pub fn select(range_field: &[u8], length: u64) -> Selection {
 }
 
 impl ByteRange {
-    /// Bytes `start..end` of a representation `length` bytes long, unless there are none or not all of them
-    /// exist.
+    /// Bytes `start..end` of a representation `length` bytes long; `None` if the range is empty or not within it.
     pub fn new(start: u64, end: u64, length: u64) -> Option<ByteRange> {
         (start < end && end <= length).then_some(ByteRange { start, end })
     }
 
-    /// The first byte's position.
+    /// Position of the first byte.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// The position behind the last byte.
+    /// Position after the last byte.
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// How many bytes, at least 1.
+    /// Number of bytes, at least 1.
     #[expect(clippy::len_without_is_empty, reason = "it never is")]
     pub fn len(&self) -> u64 {
         self.end - self.start
@@ -78,7 +77,7 @@ impl ByteRange {
     }
 }
 
-/// The value of a Content-Range field: `bytes 0-4/10`, or `bytes */10` for a range that cannot be satisfied.
+/// The value of a Content-Range header: `bytes 0-4/10`, or `bytes */10` for a range that cannot be satisfied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentRange {
     range: Option<ByteRange>,
@@ -86,7 +85,7 @@ pub struct ContentRange {
 }
 
 impl ContentRange {
-    /// What tells the client the length when nothing it asked for exists.
+    /// The value for a 416, which has only the length.
     pub fn unsatisfied(total: u64) -> ContentRange {
         ContentRange { range: None, total }
     }
@@ -116,7 +115,7 @@ impl fmt::Display for ContentRange {
     }
 }
 
-/// One element of a range set, as the client wrote it.
+/// One element of a range set as sent.
 #[derive(Clone, Copy)]
 enum RangeSpec {
     /// `first-last`, both included.
@@ -127,7 +126,7 @@ enum RangeSpec {
     Suffix { length: u64 },
 }
 
-/// What a range comes to in a representation.
+/// The part of a range that exists in a representation.
 enum Reach {
     Bytes(ByteRange),
     /// All of an empty representation: satisfiable, and nothing to show.
@@ -162,7 +161,7 @@ impl RangeSpec {
 fn select_one(spec: RangeSpec, length: u64) -> Selection {
     match spec.reach(length) {
         Reach::Bytes(range) => Selection::One(range),
-        // There is no Content-Range for no bytes; 200 with an empty body says it.
+        // Content-Range cannot express zero bytes, so the answer is 200 with an empty body.
         Reach::AllOfNothing => Selection::Ignore,
         Reach::Nothing => Selection::NotSatisfiable,
     }
@@ -191,7 +190,7 @@ fn select_many(range_set: &[u8], length: u64) -> Selection {
     }
 }
 
-/// A range, and where in the field it was first named.
+/// A range and its first position in the header.
 struct Appearance {
     range: ByteRange,
     order: usize,
@@ -207,19 +206,19 @@ fn coalesce(mut found: Vec<Appearance>) -> Vec<Appearance> {
         }
         near
     });
-    // Too many to be shown need no order.
+    // Too many to be sent: their order does not matter.
     if found.len() <= PARTS_MAX {
         found.sort_unstable_by_key(|appearance| appearance.order);
     }
     found
 }
 
-fn strip_unit(range_field: &[u8]) -> Option<&[u8]> {
-    let (unit, range_set) = range_field.split_at_checked(UNIT.len())?;
+fn strip_unit(range_header: &[u8]) -> Option<&[u8]> {
+    let (unit, range_set) = range_header.split_at_checked(UNIT.len())?;
     unit.eq_ignore_ascii_case(UNIT).then_some(range_set)
 }
 
-/// Takes the digits at the start of `text`: their number, unless there are none, and what follows them.
+/// Parses the digits at the start of `text`. Returns their number, or `None` without digits, and the rest.
 fn parse_number(text: &[u8]) -> (Option<u64>, &[u8]) {
     let mut number: u64 = 0;
     let mut rest = text;
@@ -230,15 +229,15 @@ fn parse_number(text: &[u8]) -> (Option<u64>, &[u8]) {
     ((rest.len() < text.len()).then_some(number), rest)
 }
 
-/// The only range unit that there is (RFC 9110 §14.1.2), with its equals sign.
+/// The only supported range unit (RFC 9110 §14.1.2), with its equals sign.
 const UNIT: &[u8] = b"bytes=";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(field: &str, length: u64, expected: Selection) {
-        assert_eq!(select(field.as_bytes(), length), expected, "{field} of {length}");
+    fn check(header: &str, length: u64, expected: Selection) {
+        assert_eq!(select(header.as_bytes(), length), expected, "{header} of {length}");
     }
 
     fn one(start: u64, end: u64) -> Selection {
@@ -251,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_range_in_reach_is_selected_and_cut_at_the_end() {
-        for (field, length, start, end) in [
+        for (header, length, start, end) in [
             ("bytes=0-0", 10, 0, 1),
             ("bytes=0-9", 10, 0, 10),
             ("bytes=2-4", 10, 2, 5),
@@ -272,22 +271,22 @@ mod tests {
             ("bytes=0-18446744073709551615", u64::MAX, 0, u64::MAX),
             ("bytes=5000000000-5000000001", 5_000_000_010, 5_000_000_000, 5_000_000_002),
         ] {
-            check(field, length, one(start, end));
+            check(header, length, one(start, end));
         }
     }
 
     #[test]
     fn whitespace_around_ranges_and_empty_elements_are_tolerated() {
-        for field in
+        for header in
             ["bytes= 0-4", "bytes=0-4 \t", "bytes=,0-4", "bytes=0-4,", "bytes=, ,\t0-4 ,,", "bytes=0-4,10-"]
         {
-            check(field, 10, one(0, 5));
+            check(header, 10, one(0, 5));
         }
     }
 
     #[test]
-    fn a_malformed_field_is_ignored() {
-        for field in [
+    fn a_malformed_header_is_ignored() {
+        for header in [
             "",
             "bytes",
             "bytes=",
@@ -313,20 +312,20 @@ mod tests {
             "bytes=0-4\0",
             "bytes=\u{661}-\u{662}",
         ] {
-            check(field, 10, Selection::Ignore);
+            check(header, 10, Selection::Ignore);
         }
     }
 
     #[test]
     fn an_unknown_unit_is_ignored() {
-        for field in ["lines=0-4", "bytess=0-4", "byte=0-4", "=0-4"] {
-            check(field, 10, Selection::Ignore);
+        for header in ["lines=0-4", "bytess=0-4", "byte=0-4", "=0-4"] {
+            check(header, 10, Selection::Ignore);
         }
     }
 
     #[test]
-    fn a_field_with_nothing_in_reach_is_not_satisfiable() {
-        for (field, length) in [
+    fn a_header_without_existing_bytes_is_not_satisfiable() {
+        for (header, length) in [
             ("bytes=10-", 10),
             ("bytes=10-10", 10),
             ("bytes=99999999999999999999999-", 10),
@@ -338,14 +337,14 @@ mod tests {
             ("bytes=0-,-0", 0),
             ("bytes=18446744073709551615-", u64::MAX),
         ] {
-            check(field, length, Selection::NotSatisfiable);
+            check(header, length, Selection::NotSatisfiable);
         }
     }
 
     #[test]
     fn a_suffix_of_an_empty_representation_is_ignored() {
-        for field in ["bytes=-1", "bytes=-5,0-", "bytes=0-,-5"] {
-            check(field, 0, Selection::Ignore);
+        for header in ["bytes=-1", "bytes=-5,0-", "bytes=0-,-5"] {
+            check(header, 0, Selection::Ignore);
         }
     }
 
@@ -370,14 +369,16 @@ mod tests {
 
     #[test]
     fn more_than_64_parts_are_ignored_and_64_are_not() {
-        let field = |count: u64| {
+        let header = |count: u64| {
             let specs: Vec<_> = (0..count).rev().map(|n| format!("{}-{}", n * 1000, n * 1000)).collect();
             format!("bytes={}", specs.join(","))
         };
-        let Selection::Many(ranges) = select(field(64).as_bytes(), 1 << 20) else { panic!("64 are allowed") };
+        let Selection::Many(ranges) = select(header(64).as_bytes(), 1 << 20) else {
+            panic!("64 are allowed")
+        };
         assert_eq!(ranges.len(), 64);
         assert_eq!(ranges.first().map(ByteRange::start), Some(63_000));
-        check(&field(65), 1 << 20, Selection::Ignore);
+        check(&header(65), 1 << 20, Selection::Ignore);
     }
 
     #[test]

@@ -1,21 +1,21 @@
-//! One line of a `_redirects` file: what it is for, and where it leads.
+//! One line of a `_redirects` file: a pattern for paths, and the target.
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use super::authority::is_valid_host;
 use super::target::{OUTSIDE_PATH, OUTSIDE_QUERY, SitePath};
 
-/// What a path is answered with instead.
+/// The answer to a path that a line matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Redirect {
-    /// Another place.
+    /// A redirect.
     To {
         /// 301, 302, 303, 307 or 308.
         status: u16,
-        /// The value of the Location field: an absolute path or an http(s) URL, in visible ASCII.
+        /// The value of the Location header: an absolute path or an http(s) URL, in visible ASCII.
         location: String,
     },
-    /// Another file of the site.
+    /// Another file of the site is served.
     Rewrite {
         /// The file.
         path: SitePath<'static>,
@@ -24,17 +24,17 @@ pub enum Redirect {
     },
 }
 
-/// A line that was understood.
+/// A valid line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RedirectLine {
     from: Pattern,
     to: RedirectTarget,
     status: u16,
-    /// Whether it counts even where there is a file.
+    /// Whether it applies even if a file exists.
     pub(super) forced: bool,
 }
 
-/// Reads a line; `None` if there is nothing but a comment. The error continues "the line …".
+/// Parses a line; `None` if it is blank or a comment. The error continues "the line …".
 pub(super) fn parse_line(text: &str) -> Result<Option<RedirectLine>, String> {
     let words: Vec<&str> = text.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
     let end = words.iter().position(|word| word.starts_with('#')).unwrap_or(words.len());
@@ -56,28 +56,28 @@ pub(super) fn parse_line(text: &str) -> Result<Option<RedirectLine>, String> {
     let (status, forced) = parse_status(status)?;
     let to_text = to;
     let to = RedirectTarget::parse(to_text, from_text, &from)?;
-    if !is_sent_elsewhere(status) && !to.is_plain_path() {
+    if !is_redirect(status) && !to.is_plain_path() {
         return Err(format!("has the status {status}, with which `{to_text}` must be a path without query"));
     }
     Ok(Some(RedirectLine { from, to, status, forced }))
 }
 
 impl RedirectLine {
-    /// The path relative to the root, if it is for no other.
+    /// The path relative to the root, if the line matches only one.
     pub(super) fn exact_path(&self) -> Option<Vec<u8>> {
         let names: Option<Vec<&[u8]>> = self.from.steps.iter().map(Step::name).collect();
         names.filter(|_| !self.from.splat).map(|names| names.join(&b'/'))
     }
 
-    /// The name with which all paths begin that it is for.
+    /// The first name of all paths that it matches.
     pub(super) fn first_name(&self) -> Option<&[u8]> {
         self.from.steps.first().and_then(Step::name)
     }
 
-    /// What it makes of a path relative to the root, if it is for it and does not lead back to it.
+    /// The answer to a path relative to the root, if the line matches it and does not lead back to it.
     pub(super) fn answer(&self, path: &[u8], query: Option<&[u8]>) -> Option<Redirect> {
         let captured = self.from.captures(path)?;
-        if is_sent_elsewhere(self.status) {
+        if is_redirect(self.status) {
             let location = self.to.location(&captured, path, query)?;
             return Some(Redirect::To { status: self.status, location });
         }
@@ -94,11 +94,11 @@ fn parse_status(word: &str) -> Result<(u16, bool), String> {
         .ok_or_else(|| format!("has the status `{word}`, which is not known"))
 }
 
-fn is_sent_elsewhere(status: u16) -> bool {
+fn is_redirect(status: u16) -> bool {
     (300..400).contains(&status)
 }
 
-/// What a line is for.
+/// The paths that a line matches.
 #[derive(Debug, PartialEq, Eq)]
 struct Pattern {
     steps: Vec<Step>,
@@ -160,7 +160,7 @@ impl Pattern {
             if placeholder(segment) != Some(name) || name == SPLAT {
                 return Err(format!("has a placeholder in `{text}` that is no word of its own"));
             }
-            if self.place_of(name).is_some() {
+            if self.index_of(name).is_some() {
                 return Err(format!("has the placeholder `:{name}` twice"));
             }
             return Ok(Step::Placeholder(name.to_owned()));
@@ -173,8 +173,8 @@ impl Pattern {
         }
     }
 
-    /// The place of a placeholder among what is captured; the splat comes last.
-    fn place_of(&self, name: &str) -> Option<usize> {
+    /// The index of a placeholder among the captures; the splat is last.
+    fn index_of(&self, name: &str) -> Option<usize> {
         let names = || {
             self.steps.iter().filter_map(|step| match step {
                 Step::Placeholder(name) => Some(name.as_str()),
@@ -188,7 +188,7 @@ impl Pattern {
         }
     }
 
-    /// What the placeholders and the splat match in a path, if it is matched.
+    /// The captures of the placeholders and the splat in a path, if the path matches.
     fn captures<'a>(&self, path: &'a [u8]) -> Option<Vec<&'a [u8]>> {
         let mut captured = Vec::new();
         let mut rest = Some(path).filter(|path| !path.is_empty());
@@ -214,7 +214,7 @@ impl Pattern {
     }
 }
 
-/// Where a line leads.
+/// The target of a line.
 #[derive(Debug, PartialEq, Eq)]
 struct RedirectTarget {
     /// `https://host`; empty for a path of the site.
@@ -259,7 +259,7 @@ impl RedirectTarget {
         }
         let template = |part: &str, is_decoded: bool| {
             Template::parse(part, text, is_decoded, |name| {
-                from.place_of(name).ok_or_else(|| {
+                from.index_of(name).ok_or_else(|| {
                     refused(&format!("has the placeholder `:{name}` that `{from_text}` lacks"))
                 })
             })
@@ -276,12 +276,12 @@ impl RedirectTarget {
         self.origin.is_empty() && self.query.is_none() && self.fragment.is_none()
     }
 
-    /// The value of the Location field.
-    fn location(&self, captured: &[&[u8]], asked: &[u8], query: Option<&[u8]>) -> Option<String> {
+    /// The value of the Location header.
+    fn location(&self, captured: &[&[u8]], requested: &[u8], query: Option<&[u8]>) -> Option<String> {
         let mut location = self.origin.clone();
         if self.origin.is_empty() {
             let path = self.path.fill(captured, |value, path| path.extend_from_slice(value))?;
-            let names = names_of(&path, asked)?;
+            let names = names_of(&path, requested)?;
             for name in &names {
                 location.push('/');
                 location.extend(percent_encode(name, OUTSIDE_PATH));
@@ -313,18 +313,18 @@ impl RedirectTarget {
         Some(location)
     }
 
-    /// The file within the site.
-    fn site_path(&self, captured: &[&[u8]], asked: &[u8]) -> Option<SitePath<'static>> {
+    /// The path of a file of the site.
+    fn site_path(&self, captured: &[&[u8]], requested: &[u8]) -> Option<SitePath<'static>> {
         let path = self.path.fill(captured, |value, path| path.extend_from_slice(value))?;
-        let names = names_of(&path, asked)?;
+        let names = names_of(&path, requested)?;
         Some(names.iter().fold(SitePath::root(), |path, name| path.entry(name)))
     }
 }
 
-/// The names of a decoded path, unless it climbs or is the one that was asked for.
-fn names_of<'a>(path: &'a [u8], asked: &[u8]) -> Option<Vec<&'a [u8]>> {
+/// The names of a decoded path; `None` if it climbs or is the requested one.
+fn names_of<'a>(path: &'a [u8], requested: &[u8]) -> Option<Vec<&'a [u8]>> {
     let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
-    let leads_on = !names.iter().any(|name| is_no_name(name)) && names.join(&b'/') != asked;
+    let leads_on = !names.iter().any(|name| is_no_name(name)) && names.join(&b'/') != requested;
     leads_on.then_some(names)
 }
 
@@ -332,7 +332,7 @@ fn split_off(text: &str, at: char) -> (&str, Option<&str>) {
     text.split_once(at).map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
-/// A text with gaps for what was captured.
+/// A text with gaps for captures.
 #[derive(Debug, PartialEq, Eq)]
 struct Template(Vec<TemplatePiece>);
 
@@ -343,12 +343,12 @@ enum TemplatePiece {
 }
 
 impl Template {
-    /// Reads a part of `whole`. `place_of` finds the place of a placeholder among what is captured.
+    /// Parses a part of `whole`. `index_of` finds the index of a placeholder among the captures.
     fn parse(
         part: &str,
         whole: &str,
         is_decoded: bool,
-        place_of: impl Fn(&str) -> Result<usize, String>,
+        index_of: impl Fn(&str) -> Result<usize, String>,
     ) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let push_text = |pieces: &mut Vec<TemplatePiece>, text: &str| {
@@ -360,14 +360,14 @@ impl Template {
         for (at, _) in part.match_indices(':') {
             let Some(name) = part.get(at..).and_then(placeholder) else { continue };
             push_text(&mut pieces, part.get(from..at).unwrap_or_default())?;
-            pieces.push(TemplatePiece::Captured(place_of(name)?));
+            pieces.push(TemplatePiece::Captured(index_of(name)?));
             from = at + 1 + name.len();
         }
         push_text(&mut pieces, part.get(from..).unwrap_or_default())?;
         Ok(Self(pieces))
     }
 
-    /// The text with its gaps filled by `write`, unless it becomes too long.
+    /// Fills the gaps with `write`; `None` if the text becomes too long.
     fn fill(&self, captured: &[&[u8]], write: impl Fn(&[u8], &mut Vec<u8>)) -> Option<Vec<u8>> {
         let mut text = Vec::new();
         for piece in &self.0 {
@@ -383,7 +383,7 @@ impl Template {
     }
 }
 
-/// The name of the placeholder with which a text begins.
+/// The name of the placeholder at the start of a text.
 fn placeholder(text: &str) -> Option<&str> {
     let rest = text.strip_prefix(':')?;
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -429,10 +429,10 @@ const SPLAT: &str = "splat";
 const SCHEMES: &[&str] = &["https://", "http://"];
 const STATUSES: &[u16] = &[301, 302, 303, 307, 308, 200, 404];
 
-/// No client follows what is longer.
+/// Clients do not follow longer ones.
 const FILLED_BYTES_MAX: usize = 32 << 10;
 
-/// What must be encoded of a URL as it was written; its escapes stay.
+/// Characters to encode in a URL of the file; its escapes are kept.
 const OUTSIDE_URL: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -445,10 +445,10 @@ const OUTSIDE_URL: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// What must be encoded of a value within a query or a fragment.
+/// Characters to encode in a value within a query or a fragment.
 const OUTSIDE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Whether a segment is none that a file can have.
+/// Whether no file can have this name.
 pub(super) fn is_no_name(segment: &[u8]) -> bool {
     matches!(segment, b"" | b"." | b"..") || segment.contains(&0)
 }

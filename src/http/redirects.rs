@@ -1,17 +1,17 @@
-//! The file `_redirects` of a site, in the form that static hosts read.
+//! The `_redirects` file of a site, in the format of static hosts.
 //!
-//! Each line says `from to [status]`, with blanks between; what follows a `#` that begins a word is a comment. `from` is
-//! a path, a name of which may be `:placeholder` and the last of which may be `*`, for all that is below: none, one
-//! or more names. `to` is a path of the site or an http(s) URL, in whose path, query and fragment `:placeholder` and
-//! `:splat` stand for what they matched. Slashes at the end of `from` and of requests do not count.
+//! Each line is `from to [status]`, separated by blanks; a `#` at the start of a word begins a comment. `from` is a path. Its
+//! names may be a `:placeholder`, and the last one may be `*` for zero or more names. `to` is a path of the site or an http(s)
+//! URL; in its path, query and fragment `:placeholder` and `:splat` are replaced by what they matched. Slashes at the end of
+//! `from` and of requests are ignored.
 //!
-//! | status                            | what it does                                              |
+//! | status                            | effect                                                    |
 //! |-----------------------------------|-----------------------------------------------------------|
-//! | 301 (the default), 302, 303, 307, 308 | sends the client to `to`                              |
+//! | 301 (the default), 302, 303, 307, 308 | redirects the client to `to`                          |
 //! | 200                               | answers with the file at the path `to`                    |
 //! | 404                               | the same, with the status 404                             |
 //!
-//! A status with `!` behind it counts even where there is a file; others count only where there is none.
+//! A status with `!` after it applies even if a file exists; others apply only if none does.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,7 +23,7 @@ use super::redirect_line::{RedirectLine, is_no_name, parse_line};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Redirects {
     lines: Vec<RedirectLine>,
-    /// By the whole path, for lines without placeholder and splat.
+    /// Lines without placeholder and splat, by their whole path.
     exact: HashMap<Vec<u8>, Vec<usize>>,
     /// Other lines by the first name of their paths.
     by_first_name: HashMap<Vec<u8>, Vec<usize>>,
@@ -32,17 +32,17 @@ pub struct Redirects {
     has_forced: bool,
 }
 
-/// The file in the root of a site that holds them. It is for the server alone, and never served.
+/// Name of the file in the root of a site. It is never served.
 pub const REDIRECTS_FILE: &str = "_redirects";
 
-/// A line that cannot be understood.
+/// An invalid line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectLineError {
     /// Counted from 1.
     pub number: usize,
     /// The line, shortened.
     pub text: String,
-    /// What is wrong, continuing "the line …".
+    /// The reason, continuing "the line …".
     pub reason: String,
 }
 
@@ -56,14 +56,15 @@ impl fmt::Display for RedirectLineError {
 impl std::error::Error for RedirectLineError {}
 
 impl Redirects {
-    /// Reads a file. The error tells of every line that is wrong.
+    /// Parses a file: at most 10,000 lines of at most 2,000 bytes each, in UTF-8, with or without a byte order mark and CRLF.
     ///
-    /// At most 10,000 lines of at most 2,000 bytes each, in UTF-8; a byte order mark and CRLF are let pass.
+    /// # Errors
+    /// Every invalid line.
     pub fn parse(text: &[u8]) -> Result<Self, Vec<RedirectLineError>> {
         let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
         let (mut redirects, mut bad) = (Self::default(), Vec::new());
         for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
-            // After the last line break is no line.
+            // The text after the last line break is not a line.
             if index >= LINES_MAX && !line.is_empty() {
                 bad.push(bad_line(index, line, format!("is one too many: there may be {LINES_MAX}")));
                 break;
@@ -77,55 +78,55 @@ impl Redirects {
         if bad.is_empty() { Ok(redirects) } else { Err(bad) }
     }
 
-    /// Whether there are none.
+    /// Whether there are no lines.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// Whether some count even where there is a file.
+    /// Whether a line applies even if a file exists.
     pub fn has_forced(&self) -> bool {
         self.has_forced
     }
 
-    /// What the first line that is for `path` makes of a request.
+    /// The answer of the first line that matches `path`.
     ///
-    /// `path` is decoded and has a leading slash, and none at its end but that of the root. `query` is the request's;
-    /// it is kept where the line gives none. `forced_only`: only lines that count even where there is a file.
-    /// Lines that would lead back to `path`, or out of the root, are passed over.
+    /// `path` is decoded and has a leading slash, and none at its end except for the root. `query` is that of the request; it is
+    /// kept if the line has none. `forced_only` selects lines that apply even if a file exists. Lines that would lead back to
+    /// `path` or out of the root are skipped.
     pub fn find(&self, path: &[u8], query: Option<&[u8]>, forced_only: bool) -> Option<Redirect> {
         if forced_only && !self.has_forced {
             return None;
         }
         let path = path.strip_prefix(b"/")?;
         let names = || path.split(|&byte| byte == b'/');
-        // Not a path as it comes out of parsing a target.
+        // Not the path of a parsed target.
         if !path.is_empty() && names().any(is_no_name) {
             return None;
         }
         let first_name = names().next().unwrap_or_default();
         let lists = [self.exact.get(path), self.by_first_name.get(first_name), Some(&self.open)];
-        let mut places = InOrder { lists: lists.map(|list| list.map_or(&[][..], Vec::as_slice)) };
-        places.find_map(|place| {
-            let line = self.lines.get(place).filter(|line| line.forced || !forced_only)?;
+        let mut indices = InOrder { lists: lists.map(|list| list.map_or(&[][..], Vec::as_slice)) };
+        indices.find_map(|index| {
+            let line = self.lines.get(index).filter(|line| line.forced || !forced_only)?;
             line.answer(path, query)
         })
     }
 
     fn push(&mut self, line: RedirectLine) {
-        let place = self.lines.len();
+        let index = self.lines.len();
         if let Some(path) = line.exact_path() {
-            self.exact.entry(path).or_default().push(place);
+            self.exact.entry(path).or_default().push(index);
         } else if let Some(name) = line.first_name() {
-            self.by_first_name.entry(name.to_vec()).or_default().push(place);
+            self.by_first_name.entry(name.to_vec()).or_default().push(index);
         } else {
-            self.open.push(place);
+            self.open.push(index);
         }
         self.has_forced |= line.forced;
         self.lines.push(line);
     }
 }
 
-/// The numbers of three lists, each of which ascends, in ascending order.
+/// Merges three ascending lists.
 struct InOrder<'a> {
     lists: [&'a [usize]; 3],
 }
@@ -150,7 +151,7 @@ fn read_line(line: &[u8]) -> Result<Option<RedirectLine>, String> {
     }
     let text = str::from_utf8(line).map_err(|_| "is not UTF-8".to_owned())?;
     if text.chars().any(|character| character.is_control() && character != '\t') {
-        return Err("has a control character in it".to_owned());
+        return Err("contains a control character".to_owned());
     }
     parse_line(text)
 }
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_leads_where_it_says() {
+    fn a_line_redirects_to_its_target() {
         for (text, path, expected) in [
             ("/a /b", "/a", "301 /b"),
             ("/a /b 302", "/a", "302 /b"),
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_of_the_request_is_kept_where_the_line_has_none() {
+    fn the_query_of_the_request_is_kept_if_the_line_has_none() {
         for (text, query, expected) in [
             ("/a /b", "x=1&y", "301 /b?x=1&y"),
             ("/a /b#c", "x=1", "301 /b?x=1#c"),
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_leads_to_where_the_request_is_is_passed_over() {
+    fn a_line_that_leads_back_to_the_request_is_skipped() {
         for (text, path, expected) in [
             ("/a /a", "/a", ""),
             ("/a /a/", "/a", ""),
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_leads_to_another_host_nor_up_nor_into_another_field() {
+    fn no_path_leads_to_another_host_or_up_or_into_another_header() {
         for (text, path, expected) in [
             ("/r/* /:splat", &b"/r//evil.example"[..], ""),
             ("/r/* /:splat", b"/r/\\evil.example", "301 /%5Cevil.example"),
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bad_line_is_told_with_its_number_its_text_and_the_reason() {
+    fn an_invalid_line_is_reported_with_number_text_and_reason() {
         for (line, reason) in [
             ("/a", "says from where, but not where to"),
             ("a /b", "begins with `a`, which does not start with a slash"),
@@ -361,7 +362,7 @@ mod tests {
             ("/a id=:id /b 301", "has a condition on the query, `id=:id`"),
             ("/a /b 302 Country=fr", "has a condition, `Country=fr`"),
             ("/a /b 302 more", "has a word too many, `more`"),
-            ("/a\u{1}b /c", "has a control character in it"),
+            ("/a\u{1}b /c", "contains a control character"),
         ] {
             let text = format!("/good /line\n\n{line}\n");
             let bad = Redirects::parse(text.as_bytes()).expect_err(line);
@@ -372,13 +373,13 @@ mod tests {
     }
 
     #[test]
-    fn all_bad_lines_are_told_at_once() {
+    fn all_invalid_lines_are_reported_at_once() {
         let bad = Redirects::parse(b"a\n/b /c\nd\n\xFF\n").expect_err("three are bad");
         assert_eq!(bad.iter().map(|bad| bad.number).collect::<Vec<_>>(), [1, 3, 4]);
-        let told = bad.first().map(ToString::to_string).unwrap_or_default();
+        let message = bad.first().map(ToString::to_string).unwrap_or_default();
         assert!(
-            told.starts_with("the line \"a\" ") && told.contains("; accepted: FROM TO [STATUS]"),
-            "{told}"
+            message.starts_with("the line \"a\" ") && message.contains("; accepted: FROM TO [STATUS]"),
+            "{message}"
         );
         let long = format!("/a /{}", "b".repeat(2_000));
         let bad = Redirects::parse(long.as_bytes()).expect_err("too long");

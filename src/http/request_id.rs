@@ -1,35 +1,33 @@
-//! Ids by which a request is known in the logs of all whom it passes: `X-Request-Id`, and the trace id of `traceparent`
-//! (W3C Trace Context, level 1, §3.2).
+//! The id of a request in logs: `X-Request-Id`, or the trace id of `traceparent` (W3C Trace Context, level 1, §3.2).
 
-/// The id that a request brings, of the values of its fields: that of `X-Request-Id`, else the trace id. None where neither
-/// is valid. Whoever sends them must be trusted.
+/// The id in the headers of a trusted peer: that of `X-Request-Id`, or else the trace id. `None` if neither is valid.
 pub fn given<'a>(x_request_id: Option<&'a [u8]>, traceparent: Option<&'a [u8]>) -> Option<&'a [u8]> {
     x_request_id.filter(|id| is_valid(id)).or_else(|| trace_id(traceparent?))
 }
 
-/// Whether `id` is from 1 to [`LENGTH_MAX`] visible characters of ASCII.
+/// Whether `id` has 1 to [`LENGTH_MAX`] visible ASCII characters.
 pub fn is_valid(id: &[u8]) -> bool {
     (1..=LENGTH_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
 /// The trace id of a `traceparent`: 32 lower-case hexadecimal digits that are not all 0.
 pub fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
-    let (version, rest) = field(traceparent, 2)?;
-    let (trace, rest) = field(rest?, 32)?;
-    let (parent, rest) = field(rest?, 16)?;
-    let (_flags, more) = field(rest?, 2)?;
+    let (version, rest) = digits(traceparent, 2)?;
+    let (trace, rest) = digits(rest?, 32)?;
+    let (parent, rest) = digits(rest?, 16)?;
+    let (_flags, more) = digits(rest?, 2)?;
     let is_of_version = match version {
         b"ff" => false,
         b"00" => more.is_none(),
-        // A later version may have more fields.
+        // A later version may have more headers.
         _ => true,
     };
     let is_null = |digits: &[u8]| digits.iter().all(|digit| *digit == b'0');
     (is_of_version && !is_null(trace) && !is_null(parent)).then_some(trace)
 }
 
-/// `length` hexadecimal digits, and what follows the dash behind them; none where they end the text.
-fn field(text: &[u8], length: usize) -> Option<(&[u8], Option<&[u8]>)> {
+/// Splits off `length` hexadecimal digits. The rest follows a dash; `None` if the text ends.
+fn digits(text: &[u8], length: usize) -> Option<(&[u8], Option<&[u8]>)> {
     let (digits, rest) = text.split_at_checked(length)?;
     let is_hex = digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let rest = match rest {
@@ -40,7 +38,7 @@ fn field(text: &[u8], length: usize) -> Option<(&[u8], Option<&[u8]>)> {
     is_hex.then_some((digits, rest))
 }
 
-/// Characters of an id that is taken.
+/// Maximum length of an accepted id.
 pub const LENGTH_MAX: usize = 128;
 
 #[cfg(test)]
@@ -71,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_trace_id_is_taken_from_a_valid_traceparent_alone() {
-        for (field, expected) in [
+        for (header, expected) in [
             ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true),
             ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-later", true),
             ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true),
@@ -87,12 +85,12 @@ mod tests {
             ("", false),
         ] {
             let expected = expected.then_some(TRACE.as_bytes());
-            assert_eq!(trace_id(field.as_bytes()), expected, "{field:?}");
+            assert_eq!(trace_id(header.as_bytes()), expected, "{header:?}");
         }
     }
 
     #[test]
-    fn the_request_id_comes_before_the_trace_id_where_both_are_valid() {
+    fn the_request_id_takes_precedence_over_the_trace_id() {
         let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
         let trace = Some(parent.as_bytes());
         assert_eq!(given(Some(b"mine"), trace), Some(&b"mine"[..]));

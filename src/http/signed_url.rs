@@ -1,7 +1,7 @@
-//! Signed links: a URL that opens one path until a moment, for whoever has it.
+//! Signed URLs: anyone who has one may use its path until it expires.
 //!
-//! What is signed is a text that can be read in one way only, whatever is in its parts ([`SignedUrl::text`]); the signature is its
-//! HMAC-SHA-256 (RFC 2104). The query carries all but the method and the path, which the request has itself.
+//! The signature is the HMAC-SHA-256 (RFC 2104) of an unambiguous text ([`SignedUrl::text`]). The query contains everything but
+//! the method and the path, which are those of the request.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -15,69 +15,69 @@ use sha2::Sha256;
 
 use crate::http::form_encoding::{decode, pairs};
 
-/// What a link allows.
+/// The rights of a signed URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedUrl<'a> {
     /// `GET`, which stands for `HEAD` as well, or `HEAD`.
     pub method: SignedMethod,
     /// The path relative to the root, decoded and without a slash at either end; empty for the root.
     pub path: Cow<'a, [u8]>,
-    /// What its query says.
+    /// The terms in its query.
     pub terms: Terms<'a>,
 }
 
-/// The method that a link is for.
+/// The method that a signed URL allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignedMethod {
     /// `GET`, and `HEAD` with it.
     Get,
-    /// `HEAD` alone.
+    /// `HEAD` only.
     Head,
 }
 
-/// What the query of a link says.
+/// The terms in the query of a signed URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms<'a> {
-    /// `expires`: the second since 1970 from which it opens nothing any more.
+    /// `expires`: the Unix time in seconds from which it is no longer valid.
     pub expires: u64,
     /// `key`: the name of the key that signed it.
     pub key: Cow<'a, [u8]>,
-    /// `client`: the addresses from which it may be used, as they are written.
+    /// `client`: the address or network from which it may be used.
     pub client: Option<Cow<'a, [u8]>>,
-    /// `download`: the file is to be saved, under this name, or under its own if this is empty.
+    /// `download`: save the file under this name; if empty, under its own.
     pub download: Option<Cow<'a, [u8]>>,
 }
 
-/// A link as a query shows it.
+/// A signed URL as found in a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedUrlQuery<'a> {
-    /// What it says.
+    /// Its terms.
     pub terms: Terms<'a>,
     signature: [u8; SIGNATURE_BYTES],
 }
 
-/// Why a query that has a signature is no link.
+/// Why a query with a signature is not a signed URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignedUrlQueryError {
-    /// A parameter is there twice.
+    /// A parameter occurs twice.
     Twice,
     /// `expires` or `key` is missing.
     Incomplete,
-    /// `expires` is no number of seconds in decimal digits.
+    /// `expires` is not a decimal number of seconds.
     Expires,
     /// `client` is neither an address nor a network.
     Client,
-    /// `sig` is not what base64url makes of 32 bytes.
+    /// `sig` is not 32 bytes in base64url.
     Signature,
-    /// It asks for what no link is for: an archive, a digest, a form of a listing.
-    AsksForMore,
+    /// It has an option that no signed URL allows: an archive, a digest, a format of a listing.
+    OptionNotAllowed,
 }
 
 impl<'a> SignedUrlQuery<'a> {
-    /// The link in a query; none where there is no `sig` in it.
+    /// Finds a signed URL in a query. `None` if the query has no `sig`.
     ///
     /// # Errors
-    /// Where there is one, and what is around it is no link.
+    /// It has a `sig`, but is not a valid signed URL.
     pub fn read(query: &'a [u8]) -> Option<Result<Self, SignedUrlQueryError>> {
         let mut raw = Raw::default();
         let mut fault = None;
@@ -90,7 +90,7 @@ impl<'a> SignedUrlQuery<'a> {
         Some(fault.map_or(Ok(()), Err).and_then(|()| raw.read(signature)))
     }
 
-    /// Whether a key signed this link for `method` and `path`. Takes the same time whichever bytes differ.
+    /// Whether `key` signed it for `method` and `path`. Takes constant time.
     pub fn is_signed_by(&self, key: &[u8], method: SignedMethod, path: &[u8]) -> bool {
         let link = SignedUrl { method, path: Cow::Borrowed(path), terms: self.terms.clone() };
         mac(key, &link).verify_slice(&self.signature).is_ok()
@@ -98,7 +98,7 @@ impl<'a> SignedUrlQuery<'a> {
 }
 
 impl Terms<'_> {
-    /// Whether the link may be used from `address`; where nobody knows the address only if any will do.
+    /// Whether it may be used from `address`. With an unknown address, only if it has no `client`.
     pub fn allow(&self, address: Option<IpAddr>) -> bool {
         let Some(client) = &self.client else { return true };
         let network = std::str::from_utf8(client).ok().and_then(network);
@@ -107,8 +107,8 @@ impl Terms<'_> {
 }
 
 impl SignedUrl<'_> {
-    /// What is signed: a row of netstrings, each the length of a part in decimal digits, a colon, the part and a comma. The parts are
-    /// `pagecast-link-v1`, `method=`, `path=` (with its leading slash), `expires=`, `key=`, and where they are given `client=` and
+    /// The text to sign: a sequence of netstrings, each the decimal length of a part, a colon, the part and a comma. The parts are
+    /// `pagecast-link-v1`, `method=`, `path=` (with its leading slash), `expires=`, `key=`, and if given `client=` and
     /// `download=`, in this order.
     pub fn text(&self) -> Vec<u8> {
         let Terms { expires, key, client, download } = &self.terms;
@@ -127,7 +127,7 @@ impl SignedUrl<'_> {
         text
     }
 
-    /// The query of the link, signed by `key`.
+    /// The query, signed by `key`.
     pub fn query(&self, key: &[u8]) -> String {
         let Terms { expires, key: id, client, download } = &self.terms;
         let escaped = |text: &[u8]| percent_encode(text, OUTSIDE_VALUE).to_string();
@@ -154,18 +154,18 @@ impl SignedMethod {
     }
 }
 
-/// The network that `text` names: an address, or one with the length of its prefix.
+/// Parses an address, or a network with its prefix length.
 pub fn network(text: &str) -> Option<IpNet> {
     text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).ok()
 }
 
-/// Whether `id` may name a key: 1 to 64 letters, digits, `.`, `_` and `-`.
+/// Whether `id` is a valid key id: 1 to 64 letters, digits, `.`, `_` and `-`.
 pub fn is_key_id(id: &str) -> bool {
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=KEY_ID_MAX).contains(&id.len()) && id.bytes().all(is_usual)
 }
 
-/// The values as they are written.
+/// The values, still encoded.
 #[derive(Default)]
 struct Raw<'a> {
     expires: Option<&'a [u8]>,
@@ -184,7 +184,7 @@ impl<'a> Raw<'a> {
             b"download" => &mut self.download,
             b"sig" => &mut self.sig,
             b"archive" | b"digest" | b"format" | b"sort" | b"order" => {
-                return Err(SignedUrlQueryError::AsksForMore);
+                return Err(SignedUrlQueryError::OptionNotAllowed);
             }
             _ => return Ok(()),
         };
@@ -214,7 +214,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// A number in decimal digits and nothing else, without zeros before it.
+/// A decimal number without leading zeros.
 fn seconds(text: &[u8]) -> Option<u64> {
     let is_written_so = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || !text.starts_with(b"0"));
     std::str::from_utf8(text).ok().filter(|_| is_written_so)?.parse().ok()
@@ -227,7 +227,7 @@ fn put(text: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 fn mac(key: &[u8], link: &SignedUrl<'_>) -> Hmac<Sha256> {
-    // HMAC takes keys of any length; the fallible constructor is that of the trait.
+    // HMAC takes keys of any length; only the trait's constructor is fallible.
     let mut mac = match Hmac::<Sha256>::new_from_slice(key) {
         Ok(mac) => mac,
         Err(_) => Hmac::new(&Default::default()),
@@ -242,7 +242,7 @@ const SIGNATURE_BYTES: usize = 32;
 
 const KEY_ID_MAX: usize = 64;
 
-/// What is escaped in a value of a query: all but what RFC 3986 leaves unreserved.
+/// Characters to encode in a query value: all but the unreserved ones of RFC 3986.
 const OUTSIDE_VALUE: &percent_encoding::AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_is_a_row_of_netstrings() {
+    fn the_signed_text_is_a_sequence_of_netstrings() {
         let text = link("reports/q1 final.pdf", Some("203.0.113.0/24"), Some("q1.pdf")).text();
         assert_eq!(
             String::from_utf8(text).unwrap(),
@@ -340,9 +340,9 @@ mod tests {
             (format!("sig={sig}&key=a&%65xpires=2&expires=1"), SignedUrlQueryError::Twice),
             (format!("sig={sig}&key=a&expires=1&download=a&download=b"), SignedUrlQueryError::Twice),
             (format!("sig={sig}&sig={sig}&key=a&expires=1"), SignedUrlQueryError::Twice),
-            (format!("archive=zip&sig={sig}&key=a&expires=1"), SignedUrlQueryError::AsksForMore),
-            (format!("sig={sig}&key=a&expires=1&%64igest=md5"), SignedUrlQueryError::AsksForMore),
-            (format!("sig={sig}&key=a&expires=1&sort"), SignedUrlQueryError::AsksForMore),
+            (format!("archive=zip&sig={sig}&key=a&expires=1"), SignedUrlQueryError::OptionNotAllowed),
+            (format!("sig={sig}&key=a&expires=1&%64igest=md5"), SignedUrlQueryError::OptionNotAllowed),
+            (format!("sig={sig}&key=a&expires=1&sort"), SignedUrlQueryError::OptionNotAllowed),
         ] {
             assert_eq!(SignedUrlQuery::read(query.as_bytes()), Some(Err(why)), "{query}");
         }

@@ -12,15 +12,14 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
 
 use super::authority::is_valid_host;
 
-/// A path relative to the root of the site: percent-decoded exactly once, and unable to climb out.
+/// A path relative to the root of the site: percent-decoded once, and never outside the root.
 ///
-/// Its bytes have no leading, trailing or doubled slash, no `.` or `..` segment and no NUL; no bytes at all
-/// name the root itself. Other bytes are free, since a file name is bytes. Length is not checked: the file
-/// system answers ENAMETOOLONG.
+/// It has no leading, trailing or double slash, no `.` or `..` segment and no NUL. The root itself is empty. All other bytes
+/// are allowed, since file names are bytes. The length is not checked.
 ///
-/// A path that reads the same decoded as encoded is borrowed from the target, so that looking it up allocates
-/// nothing; [`into_owned`](SitePath::into_owned) makes one that can be kept, whose clones share its bytes. It hashes
-/// and compares as its bytes do, so a map keyed by `SitePath<'static>` answers for `&[u8]`.
+/// A path without escapes is borrowed from the target, so that a lookup allocates nothing;
+/// [`into_owned`](SitePath::into_owned) makes one to keep, whose clones share its bytes. It hashes and compares like its bytes, so a map with
+/// `SitePath<'static>` keys can be searched with `&[u8]`.
 #[derive(Clone)]
 pub struct SitePath<'a> {
     bytes: PathBytes<'a>,
@@ -32,13 +31,13 @@ enum PathBytes<'a> {
     Shared(Arc<[u8]>),
 }
 
-/// What a path in a request target says.
+/// A parsed path of a request target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedTarget<'a> {
-    /// The file or directory that is named.
+    /// The path of a file or directory.
     pub path: SitePath<'a>,
-    /// Whether the target can name only a directory: it ends in a slash, or in a segment of dots.
-    /// Not a part of the path, since `a` and `a/` are one place on the disk.
+    /// Whether the target can only be a directory: it ends in a slash, or in `.` or `..`. Not part of the path, since `a` and
+    /// `a/` are the same on disk.
     pub wants_directory: bool,
 }
 
@@ -49,9 +48,9 @@ pub enum TargetError {
     NotAbsolute,
     /// A `%` is not followed by two hexadecimal digits.
     Escape,
-    /// The path holds a NUL, which no file name can.
+    /// The path contains a NUL, which no file name can.
     Nul,
-    /// The path holds a slash in disguise (`%2F`).
+    /// The path contains an encoded slash (`%2F`).
     EncodedSlash,
     /// The path climbs above the root.
     Climbs,
@@ -69,12 +68,12 @@ impl<'a> SitePath<'a> {
         SitePath { bytes: PathBytes::Borrowed(b"") }
     }
 
-    /// The bytes, relative to the root. Empty for the root itself.
+    /// The bytes relative to the root. Empty for the root itself.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The same bytes as the operating system wants them. The root itself is empty here, too.
+    /// The same bytes for system calls. Empty for the root itself.
     pub fn as_os_str(&self) -> &OsStr {
         OsStr::from_bytes(&self.bytes)
     }
@@ -88,15 +87,14 @@ impl<'a> SitePath<'a> {
         self.bytes.is_empty()
     }
 
-    /// The names on the way from the root, none of them empty.
+    /// The names from the root on, without empty ones.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.bytes.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty())
     }
 
     /// Whether a segment starts with a dot. `.well-known` at the root does not count (RFC 8615).
     pub fn is_hidden(&self) -> bool {
-        // Nearly every path has its dots inside the names, so look for a slash and a dot before looking at
-        // segments.
+        // Nearly every path has its dots inside names, so search for a slash and a dot before splitting.
         let starts_with_dot = self.bytes.first() == Some(&b'.');
         if !starts_with_dot && !self.bytes.windows(2).any(|pair| pair == b"/.") {
             return false;
@@ -106,13 +104,13 @@ impl<'a> SitePath<'a> {
             .any(|(index, segment)| segment.starts_with(b".") && !(index == 0 && segment == b".well-known"))
     }
 
-    /// The path of the index file `name` in this directory. A `name` that is not one plain segment is
-    /// resolved as a target would be, but never decoded, and what would climb stays at the root.
+    /// The path of the index file `name` in this directory. A `name` of several segments is resolved like a target but not
+    /// decoded, and never climbs above the root.
     pub fn index(&self, name: &str) -> SitePath<'static> {
         let mut bytes = Vec::with_capacity(self.bytes.len() + 1 + name.len());
         bytes.extend_from_slice(&self.bytes);
         for segment in name.as_bytes().split(|&byte| byte == b'/' || byte == 0) {
-            // What climbs out of this directory is dropped along with its segment.
+            // A segment that would climb above the root is dropped.
             let _ = push_segment(&mut bytes, |bytes| {
                 bytes.extend_from_slice(segment);
                 Ok(())
@@ -121,14 +119,13 @@ impl<'a> SitePath<'a> {
         SitePath::from_bytes(bytes)
     }
 
-    /// The target that names this path as a directory, for a Location field: percent-encoded, with a trailing
-    /// slash and the request's query. It never starts with two slashes, which would name another host, and
-    /// holds only visible ASCII, whatever the query holds.
+    /// The target of this path as a directory, for a Location header: percent-encoded, with a trailing slash and the query of
+    /// the request. It never starts with two slashes, which would name another host, and has only visible ASCII.
     pub fn to_location(&self, query: Option<&[u8]>) -> String {
         self.location(!self.is_root(), query)
     }
 
-    /// The same without the slash at its end.
+    /// The same without the trailing slash.
     pub(crate) fn to_file_location(&self, query: Option<&[u8]>) -> String {
         self.location(false, query)
     }
@@ -147,7 +144,7 @@ impl<'a> SitePath<'a> {
         location
     }
 
-    /// The directory that this is in; the root is in itself.
+    /// The parent directory; that of the root is the root.
     pub fn parent(&self) -> SitePath<'static> {
         let end = self.bytes.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
         SitePath::from_bytes(self.bytes.get(..end).unwrap_or_default())
@@ -158,25 +155,25 @@ impl<'a> SitePath<'a> {
         self.segments().next_back().unwrap_or_default()
     }
 
-    /// The path whose last name is this one's and `suffix` behind it.
+    /// The path with `suffix` appended to its last name.
     pub(crate) fn suffixed(&self, suffix: &str) -> SitePath<'static> {
         SitePath::from_bytes([&*self.bytes, suffix.as_bytes()].concat())
     }
 
-    /// The path without `suffix` at the end of its last name, where a name is left.
+    /// The path without `suffix` at the end of its last name; `None` if it has no such suffix or no name is left.
     pub(crate) fn without_suffix(&self, suffix: &str) -> Option<SitePath<'static>> {
         let shorter = self.bytes.strip_suffix(suffix.as_bytes())?;
         let has_name = !shorter.is_empty() && !shorter.ends_with(b"/");
         has_name.then(|| SitePath::from_bytes(shorter))
     }
 
-    /// The entry `name` of this directory, as the file system lists it: one name, neither `.` nor `..`.
+    /// The entry `name` of this directory as listed by the file system: one name, neither `.` nor `..`.
     pub(crate) fn entry(&self, name: &[u8]) -> SitePath<'static> {
         let separator: &[u8] = if self.is_root() { b"" } else { b"/" };
         SitePath::from_bytes([&*self.bytes, separator, name].concat())
     }
 
-    /// The same path, borrowing nothing.
+    /// The same path with its own bytes.
     pub fn into_owned(self) -> SitePath<'static> {
         match self.bytes {
             PathBytes::Borrowed(bytes) => SitePath::from_bytes(bytes),
@@ -199,9 +196,9 @@ pub fn is_valid_origin(scheme: Option<&str>, authority: Option<&str>) -> bool {
         && authority.is_none_or(|host| is_valid_host(host.as_bytes()))
 }
 
-/// Whether a path names the same with and without resolving: nothing to decode, to merge or to drop.
+/// Whether a path needs no resolving: nothing to decode, merge or drop.
 ///
-/// It looks at every byte whatever it finds, because the compiler turns that into vector instructions.
+/// It examines every byte without leaving early, which the compiler turns into vector instructions.
 fn is_plain(path: &[u8], relative: &[u8]) -> bool {
     path.iter().zip(relative).fold(true, |plain, (&previous, &byte)| {
         let needs_decoding = (byte == b'%') | (byte == 0);
@@ -232,12 +229,11 @@ fn resolve(relative: &[u8]) -> Result<ParsedTarget<'static>, TargetError> {
 enum Segment {
     /// A name, now the last of the path.
     Name,
-    /// Nothing, `.` or `..`: it names no entry of a directory.
+    /// Empty, `.` or `..`: not an entry of a directory.
     Structure,
 }
 
-/// Appends what `write` appends as one segment, then takes it back if it is structure. Dots are recognised in
-/// what was written, hence after decoding.
+/// Appends one segment by `write`, then removes it if it is structure. Dots are recognised after decoding.
 fn push_segment(
     bytes: &mut Vec<u8>,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), TargetError>,
@@ -321,7 +317,7 @@ pub(super) const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@')
     .remove(b'/');
 
-/// What must not stand in a field value as it came. A query is encoded already, so its `%` stay.
+/// Characters to encode in a query in a header. It is encoded already, so `%` is kept.
 pub(super) const OUTSIDE_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
 impl Deref for PathBytes<'_> {

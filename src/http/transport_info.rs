@@ -1,10 +1,10 @@
-//! How a request came, beside what it says.
+//! Transport properties of a request.
 
-/// What is noted with a request that did not come in cleartext over HTTP/1.1.
+/// Properties of the connection of a request. Absent for plain HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransportInfo {
-    /// It came over TLS: its response can't be read on the way.
+    /// The connection uses TLS.
     pub is_secure: bool,
-    /// The bytes of its response pass through memory of our own, so that a file must be open to be sent.
+    /// Response bytes pass through buffers of the process, so a file must be open to be sent.
     pub is_copied: bool,
 }

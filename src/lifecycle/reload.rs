@@ -4,7 +4,6 @@
 //! under way finish with the view that they began with, and the next request of every connection uses the new one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -23,10 +22,10 @@ use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::lifecycle::worker_updates::{UpdateFailure, WorkerUpdates};
 use crate::limits::client_limits::Limits;
+use crate::net::connection_settings::ConnectionSettings;
 use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
-use crate::net::worker::ConnectionSettings;
 use crate::site::handler::SiteSettings;
 use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::service_manager;
@@ -36,14 +35,9 @@ use crate::telemetry::logger;
 /// Requests for a reload. Cheap to clone. A request that arrives before an equal one was begun is merged with it.
 #[derive(Clone, Default)]
 pub struct ReloadRequests {
-    pending: Arc<PendingRequests>,
-}
-
-#[derive(Default)]
-struct PendingRequests {
-    configuration: Notify,
-    redirects: Notify,
-    reopen: Notify,
+    configuration: Arc<Notify>,
+    redirects: Arc<Notify>,
+    reopen: Arc<Notify>,
 }
 
 enum ReloadScope {
@@ -75,7 +69,7 @@ struct Inner {
     judged: Mutex<Option<[u8; 32]>>,
     turn: tokio::sync::Mutex<()>,
     current: Mutex<ConfigInEffect>,
-    counts: ReloadCounts,
+    counts: Mutex<Reloads>,
 }
 
 /// The parts of the server that a reload changes.
@@ -88,13 +82,6 @@ pub(crate) struct ReloadTargets {
     pub(crate) workers: WorkerUpdates<WorkerView>,
 }
 
-#[derive(Debug)]
-struct ReloadCounts {
-    done: AtomicU64,
-    failed: AtomicU64,
-    last_success: AtomicU64,
-}
-
 /// Counts of reloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Reloads {
@@ -104,21 +91,13 @@ pub(crate) struct Reloads {
     pub(crate) last_success: u64,
 }
 
-impl ReloadCounts {
-    fn new() -> Self {
-        Self {
-            done: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            last_success: AtomicU64::new(unix_seconds()),
-        }
-    }
-
-    fn record(&self, is_done: bool) {
+impl Reloads {
+    fn record(&mut self, is_done: bool) {
         if is_done {
-            self.done.fetch_add(1, Ordering::Relaxed);
-            self.last_success.store(unix_seconds(), Ordering::Relaxed);
+            self.done += 1;
+            self.last_success = unix_seconds();
         } else {
-            self.failed.fetch_add(1, Ordering::Relaxed);
+            self.failed += 1;
         }
     }
 }
@@ -176,29 +155,29 @@ impl From<ConfigErrors> for ReloadError {
 impl ReloadRequests {
     /// Requests a reload of the configuration, redirects included.
     pub fn request(&self) {
-        self.pending.configuration.notify_one();
+        self.configuration.notify_one();
     }
 
     /// Requests a reload of the redirects alone: a document root that was replaced may have others.
     pub(crate) fn request_redirects(&self) {
-        self.pending.redirects.notify_one();
+        self.redirects.notify_one();
     }
 
     /// Requests that the access log be reopened.
     pub fn request_reopen(&self) {
-        self.pending.reopen.notify_one();
+        self.reopen.notify_one();
     }
 
     /// Waits for a request to reopen the access log.
     pub(crate) async fn reopen_requested(&self) {
-        self.pending.reopen.notified().await;
+        self.reopen.notified().await;
     }
 
     async fn next(&self) -> ReloadScope {
         tokio::select! {
             biased;
-            () = self.pending.configuration.notified() => ReloadScope::Configuration,
-            () = self.pending.redirects.notified() => ReloadScope::Redirects,
+            () = self.configuration.notified() => ReloadScope::Configuration,
+            () = self.redirects.notified() => ReloadScope::Redirects,
         }
     }
 }
@@ -220,7 +199,7 @@ impl Reloader {
             targets,
             turn: tokio::sync::Mutex::default(),
             current: Mutex::new(current),
-            counts: ReloadCounts::new(),
+            counts: Mutex::new(Reloads { done: 0, failed: 0, last_success: unix_seconds() }),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -252,11 +231,14 @@ impl Reloader {
         self.inner.current.lock().limits
     }
 
+    /// The access log that reloads reconfigure.
+    pub(crate) fn access_log(&self) -> &AccessLog {
+        &self.inner.targets.access_log
+    }
+
     /// Counts of configuration reloads.
     pub(crate) fn counts(&self) -> Reloads {
-        let ReloadCounts { done, failed, last_success } = &self.inner.counts;
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Reloads { done: load(done), failed: load(failed), last_success: load(last_success) }
+        *self.inner.counts.lock()
     }
 
     /// Reads the configuration again and applies what needs no restart. When it returns `Ok`, every new request is answered
@@ -270,7 +252,7 @@ impl Reloader {
         service_manager::reloading();
         let outcome = self.read_and_apply().await;
         service_manager::ready();
-        self.inner.counts.record(outcome.is_ok());
+        self.inner.counts.lock().record(outcome.is_ok());
         outcome.inspect_err(|error| log_error(error, "the configuration"))
     }
 
@@ -308,23 +290,13 @@ impl Reloader {
             let fingerprint = CertificateFiles::fingerprint(&found);
             let is_new = fingerprint.is_some() && fingerprint != *self.inner.judged.lock();
             if is_new && fingerprint == seen {
-                self.apply_certificates(tls, found).await;
+                match self.parse_certificates(found).await {
+                    Ok(certificates) => replace_certificates(tls, certificates),
+                    Err(errors) => log_error(&ReloadError::Invalid(errors), "the set of certificates"),
+                }
             }
             seen = fingerprint;
             drop(turn);
-        }
-    }
-
-    async fn apply_certificates(&self, tls: &Tls, found: Result<Option<CertificateFiles>, Vec<ConfigError>>) {
-        *self.inner.judged.lock() = CertificateFiles::fingerprint(&found);
-        let read = || found?.map(CertificateFiles::into_certificates).transpose();
-        match self.blocking(move || read().map_err(ConfigErrors::from)).await {
-            Ok(None) => {}
-            Ok(Some(certificates)) => replace_certificates(tls, certificates),
-            Err(errors) => {
-                tls.count_bad_certificates();
-                log_error(&ReloadError::Invalid(errors), "the set of certificates");
-            }
         }
     }
 
@@ -332,12 +304,14 @@ impl Reloader {
         let before = self.current();
         let (given, root) = (self.inner.given.clone(), before.config.site.root.clone());
         let loaded = self.blocking(move || read_all(&given, &root)).await?;
-        let certificates = self.read_certificates(&loaded.config).await?;
+        let config = loaded.config.clone();
+        let found = self.blocking(move || Ok(CertificateFiles::read(&config))).await?;
+        let certificates = self.parse_certificates(found).await?;
         let change = ConfigChange::between(&before.config, loaded.config.clone());
         let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
         self.apply_access_log(&before.config, &change.config).await?;
         let news = news(&change, &before, &loaded);
-        if let (Some(tls), Some(certificates)) = (&self.inner.targets.tls, certificates) {
+        if let Some(tls) = &self.inner.targets.tls {
             replace_certificates(tls, certificates);
         }
         let postponed: Vec<PendingRestart> =
@@ -376,23 +350,20 @@ impl Reloader {
         self.inner.targets.access_log.apply(config, prepared).map_err(|error| conflict(&error))
     }
 
-    /// Reads the certificates that `config` names.
-    async fn read_certificates(&self, config: &Config) -> Result<Option<Certificates>, ConfigErrors> {
-        let config = config.clone();
-        let read = move || {
-            let found = CertificateFiles::read(&config);
-            let fingerprint = CertificateFiles::fingerprint(&found);
-            let parse = || found?.map(CertificateFiles::into_certificates).transpose();
-            Ok((fingerprint, parse().map_err(ConfigErrors::from)))
-        };
-        let (fingerprint, certificates) = self.blocking(read).await?;
-        if fingerprint.is_some() {
-            *self.inner.judged.lock() = fingerprint;
+    /// Parses certificate files that were found, and remembers their fingerprint.
+    async fn parse_certificates(
+        &self,
+        found: Result<Option<CertificateFiles>, Vec<ConfigError>>,
+    ) -> Result<Option<Certificates>, ConfigErrors> {
+        if let Some(fingerprint) = CertificateFiles::fingerprint(&found) {
+            *self.inner.judged.lock() = Some(fingerprint);
         }
-        if certificates.is_err() {
+        let parse = || found?.map(CertificateFiles::into_certificates).transpose();
+        let parsed = self.blocking(move || parse().map_err(ConfigErrors::from)).await;
+        if parsed.is_err() {
             self.inner.targets.tls.iter().for_each(Tls::count_bad_certificates);
         }
-        certificates
+        parsed
     }
 
     /// Makes `next` the configuration in effect, and waits until the workers have applied it, at most [`UPDATE_TIMEOUT`].
@@ -514,7 +485,8 @@ fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -
     }
 }
 
-fn replace_certificates(tls: &Tls, certificates: Certificates) {
+fn replace_certificates(tls: &Tls, certificates: Option<Certificates>) {
+    let Some(certificates) = certificates else { return };
     if certificates.fingerprint() != tls.certificates().fingerprint() {
         let names: Vec<String> = certificates.expiries().map(|(name, _)| name).collect();
         log::info!("certificates replaced: {}", names.join(", "));

@@ -55,11 +55,11 @@ pub(crate) struct ClientPace {
 
 /// Counters of the bandwidth limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BandwidthCounts {
+pub(crate) struct BandwidthCounts {
     /// Responses that were delayed at least once since the start, without those that the kernel paces.
-    pub held_back: u64,
+    pub(crate) held_back: u64,
     /// Connections that wait for a grant of the total rate now.
-    pub waiting: usize,
+    pub(crate) waiting: usize,
 }
 
 impl Bandwidth {

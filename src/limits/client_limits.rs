@@ -13,10 +13,8 @@ use crate::config::{Config, ProxyProtocol, ResolvedLimits};
 use crate::http::client_key::{ClientKey, ClientPrefixes};
 use crate::http::forwarded_for::{Attribution, ClientAddress};
 use crate::limits::bandwidth::Bandwidth;
-pub use crate::limits::bandwidth::BandwidthCounts;
 use crate::limits::clients::{ClientState, ClientTable, take};
-pub use crate::limits::connections::ConnectionCounts;
-use crate::limits::connections::{ActivityCounts, Connections};
+use crate::limits::connections::Connections;
 pub(crate) use crate::limits::requests::RequestPermit;
 use crate::limits::requests::{LimitExceeded, RateLimited, RequestLimits, Requests};
 use crate::limits::trusted_proxies::TrustedProxies;
@@ -160,28 +158,8 @@ impl Limits {
         }
     }
 
-    /// Counters of the limit on connections.
-    pub fn connection_counts(&self) -> ConnectionCounts {
-        self.inner.connections.counts()
-    }
-
     pub(crate) fn connections(&self) -> &Connections {
         &self.inner.connections
-    }
-
-    /// Number of connections in each state.
-    pub(crate) fn activities(&self) -> ActivityCounts {
-        self.inner.connections.activities()
-    }
-
-    /// Counters of the bandwidth limits.
-    pub fn bandwidth_counts(&self) -> BandwidthCounts {
-        self.inner.bandwidth.counts()
-    }
-
-    /// Runs the scheduler that divides the total bandwidth among waiting clients. Never returns.
-    pub async fn share_bandwidth(&self) {
-        self.inner.bandwidth.share().await;
     }
 
     pub(crate) fn bandwidth(&self) -> &Bandwidth {

@@ -1,4 +1,4 @@
-//! Concurrency slots for slow work, so many for each client, so that one client cannot take them all.
+//! Concurrency slots for slow work, a fixed number for each client, so that one client cannot take them all.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 //! read only when the limit is reached, once for many new connections.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
@@ -66,17 +66,17 @@ pub(crate) enum ConnectionAdmission {
 
 /// Counters of the limit on connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionCounts {
+pub(crate) struct ConnectionCounts {
     /// Open connections, including evicted ones that are not closed yet.
-    pub open: usize,
+    pub(crate) open: usize,
     /// The limit.
-    pub max: usize,
+    pub(crate) max: usize,
     /// Evicted for a new connection since the start.
-    pub evicted: u64,
+    pub(crate) evicted: u64,
     /// Refused with 503 since the start.
-    pub refused: u64,
+    pub(crate) refused: u64,
     /// Responses aborted since the start because their clients received too slowly while connections ran short.
-    pub too_slow: u64,
+    pub(crate) too_slow: u64,
 }
 
 impl Connections {
@@ -205,22 +205,20 @@ impl Connections {
     /// Searches all connections for candidates to evict: about one for every sixteen that are open.
     fn find_candidates(&self, eviction: &mut EvictionQueue, now_ms: u64) {
         let most = CANDIDATES.max(self.shared.open.load(Ordering::Relaxed) / 16);
-        let mut oldest = BinaryHeap::new();
+        let mut candidates = BTreeMap::new();
         for worker in &*self.shared.workers.lock() {
             for entry in worker.slots.lock().entries.iter().flatten() {
-                let Some((order, seen)) = entry.evictable(now_ms) else { continue };
-                let is_among = oldest.len() < most
-                    || oldest.peek().is_some_and(|last: &Candidate| (order, seen) < (last.order, last.seen));
-                if is_among {
-                    oldest.push(Candidate { order, seen, entry: Arc::clone(entry) });
-                    if oldest.len() > most {
-                        oldest.pop();
-                    }
+                let Some(rank) = entry.evictable(now_ms) else { continue };
+                let is_full = candidates.len() >= most;
+                if !is_full || candidates.last_key_value().is_some_and(|(last, _)| rank < *last) {
+                    candidates.insert(rank, Arc::clone(entry));
+                }
+                if candidates.len() > most {
+                    candidates.pop_last();
                 }
             }
         }
-        eviction.candidates = oldest.into_sorted_vec();
-        eviction.candidates.reverse();
+        eviction.candidates = candidates;
     }
 }
 
@@ -247,29 +245,23 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// Connections to evict next.
+/// Connections to evict next, unless their activity has changed meanwhile.
 #[derive(Default)]
 struct EvictionQueue {
-    /// The first to evict at the end.
-    candidates: Vec<Candidate>,
+    candidates: BTreeMap<EvictionRank, Arc<Entry>>,
     /// No new search before then.
     paused_until: Option<Instant>,
 }
 
-/// A connection to evict, unless its activity has changed meanwhile.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
-    order: EvictionOrder,
-    /// Its activity when it was chosen.
-    seen: u64,
-    entry: Arc<Entry>,
-}
+/// Place in the order of eviction: the order of its kind, its activity when it was chosen, and its address, which only
+/// distinguishes equals.
+type EvictionRank = (EvictionOrder, u64, usize);
 
 impl EvictionQueue {
     fn next(&mut self) -> Option<Arc<Entry>> {
-        while let Some(candidate) = self.candidates.pop() {
-            if candidate.entry.mark_evicted(candidate.seen) {
-                return Some(candidate.entry);
+        while let Some(((_, seen, _), entry)) = self.candidates.pop_first() {
+            if entry.mark_evicted(seen) {
+                return Some(entry);
             }
         }
         None
@@ -448,44 +440,24 @@ impl Drop for ConnectionSlot {
 }
 
 impl Entry {
-    /// Its rank in the eviction order and its activity; `None` if it may not be evicted now.
-    fn evictable(&self, now_ms: u64) -> Option<(EvictionOrder, u64)> {
+    /// Its place in the order of eviction; `None` if it may not be evicted now.
+    fn evictable(&self, now_ms: u64) -> Option<EvictionRank> {
         let seen = self.activity.load(Ordering::Relaxed);
         if seen < idle(0, 0) || self.is_evicted.load(Ordering::Relaxed) {
             return None;
         }
         let is_settled = now_ms.saturating_sub(seen / KINDS - 1) >= SETTLED_MS;
-        match seen % KINDS {
-            SILENT | HANDSHAKING => is_settled.then_some((EvictionOrder::Silent, seen)),
-            REGULAR => is_settled.then_some((EvictionOrder::Idle, seen)),
-            _ => Some((EvictionOrder::Idle, seen)),
-        }
+        let (order, may_go) = match seen % KINDS {
+            SILENT | HANDSHAKING => (EvictionOrder::Silent, is_settled),
+            REGULAR => (EvictionOrder::Idle, is_settled),
+            _ => (EvictionOrder::Idle, true),
+        };
+        may_go.then(|| (order, seen, std::ptr::from_ref(self).addr()))
     }
 
     /// Marks it as evicted if its activity is still `seen`.
     fn mark_evicted(&self, seen: u64) -> bool {
         self.activity.load(Ordering::Relaxed) == seen && !self.is_evicted.swap(true, Ordering::Relaxed)
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other)
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    /// Only makes the order of candidates total; among equals any may be evicted.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        std::ptr::from_ref(self).cmp(&std::ptr::from_ref(other))
     }
 }
 
@@ -614,7 +586,7 @@ mod tests {
             (&again, 6000, Some(EvictionOrder::Idle)),
             (&reading, 9000, None),
         ] {
-            assert_eq!(slot.entry.evictable(now_ms).map(|(order, _)| order), expected, "{now_ms}");
+            assert_eq!(slot.entry.evictable(now_ms).map(|(order, ..)| order), expected, "{now_ms}");
         }
     }
 

@@ -1,9 +1,9 @@
-//! Reading past a request body that nobody wants (RFC 9112 §6 and §7.1).
+//! Reads past a request body (RFC 9112 §6 and §7.1).
 
-/// How a request's body is framed.
+/// The framing of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyFraming {
-    /// There is none.
+pub(super) enum BodyFraming {
+    /// There is no body.
     Empty,
     /// `Content-Length`, not 0.
     Length(u64),
@@ -11,22 +11,23 @@ pub(crate) enum BodyFraming {
     Chunked,
 }
 
-/// Drops a body as it arrives, up to a limit.
+/// Discards a body as it arrives, up to a limit.
 #[derive(Debug)]
-pub(crate) struct BodyDiscarder {
+pub(super) struct BodyDiscarder {
     state: State,
-    room: u64,
+    /// Bytes that may still be discarded.
+    left: u64,
 }
 
-/// How far the body has been read past.
+/// The result of feeding bytes to a [`BodyDiscarder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DiscardProgress {
-    /// So many bytes were the body's, and more must come.
+pub(super) enum DiscardProgress {
+    /// All bytes belong to the body, and more must come.
     More,
-    /// The body ended after so many bytes; what follows is the next request.
+    /// The body ended after this number of bytes; the next request follows.
     Done(usize),
-    /// It is malformed or longer than the limit: nothing after it can be trusted.
-    Refused,
+    /// The body is malformed or longer than the limit: what follows can't be trusted.
+    Rejected,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,18 +48,18 @@ enum State {
 }
 
 impl BodyDiscarder {
-    /// Drops a body framed by `framing`; its framing included, at most `limit` bytes.
-    pub(crate) fn new(framing: BodyFraming, limit: u64) -> Self {
+    /// Discards a body with `framing` of at most `limit` bytes, chunk framing included.
+    pub(super) fn new(framing: BodyFraming, limit: u64) -> Self {
         let state = match framing {
             BodyFraming::Empty => State::Done,
             BodyFraming::Length(length) => State::Length(length),
             BodyFraming::Chunked => SIZE,
         };
-        Self { state, room: limit }
+        Self { state, left: limit }
     }
 
-    /// Takes the next bytes from the socket.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> DiscardProgress {
+    /// Takes the next bytes.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> DiscardProgress {
         let mut at = 0;
         while self.state != State::Done {
             let left = &bytes[at..];
@@ -83,22 +84,22 @@ impl BodyDiscarder {
                 }
                 state => {
                     let Some(&byte) = left.first() else { return DiscardProgress::More };
-                    let Some(next) = step(state, byte) else { return DiscardProgress::Refused };
+                    let Some(next) = step(state, byte) else { return DiscardProgress::Rejected };
                     self.state = next;
                     1
                 }
             };
             at += taken;
-            match self.room.checked_sub(taken as u64) {
-                Some(room) => self.room = room,
-                None => return DiscardProgress::Refused,
+            match self.left.checked_sub(taken as u64) {
+                Some(left) => self.left = left,
+                None => return DiscardProgress::Rejected,
             }
         }
         DiscardProgress::Done(at)
     }
 }
 
-/// One byte of a chunked body's framing.
+/// The state after one byte of a chunked body's framing.
 fn step(state: State, byte: u8) -> Option<State> {
     Some(match (state, byte) {
         (State::Size { digits, size }, _) if byte.is_ascii_hexdigit() && digits < SIZE_DIGITS => {
@@ -140,13 +141,13 @@ mod tests {
 
     fn feed_all(framing: BodyFraming, limit: u64, bytes: &[u8]) -> DiscardProgress {
         let whole = BodyDiscarder::new(framing, limit).feed(bytes);
-        let mut dropper = BodyDiscarder::new(framing, limit);
-        let mut split = dropper.feed(&[]);
+        let mut discarder = BodyDiscarder::new(framing, limit);
+        let mut split = discarder.feed(&[]);
         for (index, byte) in bytes.iter().enumerate() {
             if !matches!(split, DiscardProgress::More) {
                 break;
             }
-            split = match dropper.feed(std::slice::from_ref(byte)) {
+            split = match discarder.feed(std::slice::from_ref(byte)) {
                 DiscardProgress::Done(used) => DiscardProgress::Done(index + used),
                 other => other,
             };
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_end_where_their_framing_says() {
+    fn bodies_end_as_framed() {
         for (framing, bytes, expected) in [
             (BodyFraming::Empty, &b"GET"[..], DiscardProgress::Done(0)),
             (BodyFraming::Length(3), b"abcGET", DiscardProgress::Done(3)),
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_chunks_are_refused() {
+    fn malformed_chunks_are_rejected() {
         for bytes in [
             &b"\r\n"[..],
             b"x\r\n",
@@ -187,7 +188,7 @@ mod tests {
         ] {
             assert_eq!(
                 feed_all(BodyFraming::Chunked, 100, bytes),
-                DiscardProgress::Refused,
+                DiscardProgress::Rejected,
                 "{:?}",
                 String::from_utf8_lossy(bytes)
             );
@@ -195,9 +196,9 @@ mod tests {
     }
 
     #[test]
-    fn a_body_past_the_limit_is_refused() {
-        assert_eq!(feed_all(BodyFraming::Length(11), 10, b"01234567890"), DiscardProgress::Refused);
+    fn a_body_over_the_limit_is_rejected() {
+        assert_eq!(feed_all(BodyFraming::Length(11), 10, b"01234567890"), DiscardProgress::Rejected);
         assert_eq!(feed_all(BodyFraming::Length(10), 10, b"0123456789"), DiscardProgress::Done(10));
-        assert_eq!(feed_all(BodyFraming::Chunked, 10, b"5\r\n01234\r\n5\r\n"), DiscardProgress::Refused);
+        assert_eq!(feed_all(BodyFraming::Chunked, 10, b"5\r\n01234\r\n5\r\n"), DiscardProgress::Rejected);
     }
 }

@@ -1,10 +1,9 @@
-//! Turns: long responses take theirs one after the other, so that what is short never waits for more than one of them.
+//! Schedules large bodies one after the other, so that a small response waits for at most one of them.
 //!
-//! A response sends its first bytes at once. For what comes after it queues: between two looks at the sockets one long
-//! response is granted a piece, so a hundred downloads delay a small file by one piece, not by a hundred. Clients take turns, not
-//! their responses: a hundred downloads of one client leave half to another's only one. While short responses are
-//! about, the pieces together keep to a rate as well: what a bulk reader drains it drains from the processor and the clients that
-//! both share.
+//! A response sends its first bytes at once and queues for the rest: between two polls of the sockets one large body is granted a
+//! quantum, so a hundred downloads delay a small file by one quantum, not by a hundred. The queue is fair among clients, not among
+//! responses: a hundred downloads of one client leave half to the only download of another. While small responses are pending, all
+//! quanta together keep to a rate as well: bulk readers share the processor and the network with everybody else.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,68 +12,69 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::config::SendingGroup;
 use crate::http::client_key::ClientKey;
 use crate::limits::byte_rate::nanoseconds;
 use crate::sys::fair_queue::FairQueue;
 use crate::sys::gcra::{Gcra, RateClock};
 
-/// The queue for turns. One a worker.
-pub(crate) struct BulkScheduler {
-    piece: Cell<usize>,
-    /// Bytes a second that long responses send while short ones are about; 0 is no limit.
+/// The queue of large bodies. One per worker.
+pub(super) struct BulkScheduler {
+    /// Bytes per turn.
+    quantum: Cell<usize>,
+    /// Cap in bytes per second on large bodies while small responses are pending. 0 disables it.
     rate: Cell<u64>,
-    /// Short responses since the last turn was granted.
-    short: Cell<u32>,
+    /// Small responses sent since the last turn was granted.
+    small: Cell<u32>,
     waiting: RefCell<FairQueue<ClientKey, Rc<Waiter>>>,
     arrived: Notify,
 }
 
-/// A response's place: what it may send now, and its place in the queue once it has queued.
-pub(crate) struct BulkTurn {
+/// What one response may send now, and its entry in the queue once it has queued.
+pub(super) struct BulkTurn {
     waiter: Option<Rc<Waiter>>,
     left: usize,
 }
 
-/// A place in the queue. Where the queue alone holds it, the response has ended.
+/// An entry in the queue. If only the queue holds it, the response has ended.
 struct Waiter {
-    /// There while it waits.
+    /// `Some` while the response waits.
     waker: Cell<Option<Waker>>,
-    /// Bytes that it was granted and has not taken.
+    /// Bytes granted and not taken yet.
     granted: Cell<usize>,
 }
 
 impl BulkScheduler {
-    /// Turns of `piece` bytes, of `rate` bytes a second together while short responses are about.
-    pub(crate) fn new(piece: usize, rate: u64) -> Self {
+    pub(super) fn new(settings: &SendingGroup) -> Self {
         Self {
-            piece: Cell::new(piece),
-            rate: Cell::new(rate),
-            short: Cell::new(0),
+            quantum: Cell::new(settings.turn_bytes.as_usize()),
+            rate: Cell::new(settings.long_rate.get()),
+            small: Cell::new(0),
             waiting: RefCell::new(FairQueue::new(1)),
             arrived: Notify::new(),
         }
     }
 
-    /// From now on turns are of `piece` bytes, and of `rate` together.
-    pub(crate) fn set(&self, piece: usize, rate: u64) {
-        self.piece.set(piece);
-        self.rate.set(rate);
+    /// Replaces the quantum and the rate.
+    pub(super) fn configure(&self, settings: &SendingGroup) {
+        self.quantum.set(settings.turn_bytes.as_usize());
+        self.rate.set(settings.long_rate.get());
     }
 
-    /// What a new response may send before it queues.
-    pub(crate) fn begin(&self) -> BulkTurn {
-        BulkTurn { waiter: None, left: FREE.min(self.piece.get()) }
+    /// The turn of a new response: what it may send before it queues.
+    pub(super) fn begin(&self) -> BulkTurn {
+        BulkTurn { waiter: None, left: FREE.min(self.quantum.get()) }
     }
 
-    /// A response has ended; one that never queued was short.
-    pub(crate) fn end(&self, turn: &BulkTurn) {
+    /// Ends the turn of a response. One that never queued was small.
+    pub(super) fn end(&self, turn: &BulkTurn) {
         if turn.waiter.is_none() {
-            self.short.set(self.short.get().saturating_add(1));
+            self.small.set(self.small.get().saturating_add(1));
         }
     }
 
-    /// How many bytes may be sent to `client` now. Waits for a turn where none are left.
-    pub(crate) fn poll(&self, cx: &Context<'_>, turn: &mut BulkTurn, client: ClientKey) -> Poll<usize> {
+    /// Returns how many bytes may be sent to `client` now. Waits for a turn if there are none.
+    pub(super) fn poll(&self, cx: &Context<'_>, turn: &mut BulkTurn, client: ClientKey) -> Poll<usize> {
         if turn.left > 0 {
             return Poll::Ready(turn.left);
         }
@@ -91,33 +91,31 @@ impl BulkScheduler {
         Poll::Pending
     }
 
-    /// Grants turns for as long as it is polled: one after each look at the sockets, while anybody waits, and no more bytes
-    /// than the rate allows while short responses are about.
-    pub(crate) async fn grant(&self) {
-        let mut allowance = BulkAllowance::new(self.rate.get());
+    /// Grants turns for as long as it is polled: one after each poll of the sockets while responses wait, and no more bytes than the
+    /// rate allows while small responses are pending.
+    pub(super) async fn run(&self) {
+        let mut budget = BulkBudget::new(Instant::now());
         loop {
             while self.waiting.borrow().is_empty() {
                 self.arrived.notified().await;
             }
-            // Comes back once the event loop has looked at the sockets and let everybody else run.
+            // Resumes after the event loop has polled the sockets and run all other tasks.
             tokio::task::yield_now().await;
-            allowance.rate = self.rate.get();
-            let is_beside_short = allowance.holds(Instant::now(), self.short.replace(0));
-            while is_beside_short && allowance.is_used_up(Instant::now()) {
-                tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-                allowance.rate = self.rate.get();
+            let is_limited = budget.applies(Instant::now(), self.small.replace(0));
+            while is_limited && self.rate.get() > 0 && budget.is_used_up(Instant::now()) {
+                tokio::time::sleep(TIMER_GRAIN).await;
             }
             let Some((waiter, waker)) = self.next() else { continue };
-            // Among themselves long responses are better served by longer turns.
-            let piece = self.piece.get();
-            let bytes = if is_beside_short { piece } else { piece.saturating_mul(ALONE) };
-            allowance.spend(bytes);
+            // Large bodies alone are served better by longer turns.
+            let quantum = self.quantum.get();
+            let bytes = if is_limited { quantum } else { quantum.saturating_mul(ALONE) };
+            budget.spend(Instant::now(), bytes, self.rate.get());
             waiter.granted.set(bytes);
             waker.wake();
         }
     }
 
-    /// Whose turn is next; responses that have ended are passed over.
+    /// The next response in the queue. Responses that have ended are skipped.
     fn next(&self) -> Option<(Rc<Waiter>, Waker)> {
         loop {
             let waiter = self.waiting.borrow_mut().pop()?;
@@ -130,99 +128,105 @@ impl BulkScheduler {
     }
 }
 
-/// What long responses may still send beside short ones: a token bucket, filled by the clock.
-struct BulkAllowance {
-    /// Bytes a second; 0 is no limit.
-    rate: u64,
-    bucket: Gcra,
+/// What large bodies may send beside small responses.
+struct BulkBudget {
     clock: RateClock,
-    /// When it was last known whether the rate is used up.
-    checked: u64,
-    short_until: Instant,
+    bucket: Gcra,
+    small_until: Instant,
 }
 
-impl BulkAllowance {
-    fn new(rate: u64) -> Self {
-        let (now, clock) = (Instant::now(), RateClock::new());
-        let checked = clock.at(now);
-        Self { rate, bucket: Gcra::empty(checked), clock, checked, short_until: now }
+impl BulkBudget {
+    fn new(now: Instant) -> Self {
+        let clock = RateClock::new();
+        Self { bucket: Gcra::empty(clock.at(now)), clock, small_until: now }
     }
 
-    /// Hears of `short` responses since the last time, and says whether they are about.
-    fn holds(&mut self, now: Instant, short: u32) -> bool {
-        if short > 0 {
-            self.short_until = now + ABOUT_FOR;
+    /// Returns true if the rate applies, given the number of `small` responses since the last call.
+    fn applies(&mut self, now: Instant, small: u32) -> bool {
+        if small > 0 {
+            self.small_until = now + SMALL_EXPECTED_FOR;
         }
-        now < self.short_until
+        now < self.small_until
     }
 
-    fn is_used_up(&mut self, now: Instant) -> bool {
-        self.checked = self.clock.at(now);
-        self.rate > 0 && self.bucket.saved(self.checked) == 0
+    fn is_used_up(&self, now: Instant) -> bool {
+        self.bucket.saved(self.clock.at(now)) == 0
     }
 
-    fn spend(&mut self, bytes: usize) {
-        let cost = nanoseconds(bytes as u64, self.rate);
-        self.bucket.reserve(self.checked, cost, BURST);
-        self.bucket.limit_debt(self.checked, cost.max(BURST));
+    /// Counts a turn of `bytes` at `rate` bytes per second. It delays the next one, but none after that.
+    fn spend(&mut self, now: Instant, bytes: usize, rate: u64) {
+        let now = self.clock.at(now);
+        let cost = if rate == 0 { 0 } else { nanoseconds(bytes as u64, rate) };
+        self.bucket.reserve(now, cost, BURST);
+        self.bucket.limit_debt(now, cost.max(BURST));
     }
 }
 
 impl BulkTurn {
-    /// So many bytes were sent.
-    pub(crate) fn spend(&mut self, bytes: usize) {
+    /// Counts `bytes` that were sent.
+    pub(super) fn spend(&mut self, bytes: usize) {
         self.left = self.left.saturating_sub(bytes);
     }
 }
 
-/// What every response may send at once: most files are shorter.
+/// Bytes that every response may send at once: most files are shorter.
 const FREE: usize = 128 * 1024;
 
-/// How much longer a turn is while no short responses are about.
+/// Factor by which turns are longer while no small responses are pending.
 const ALONE: usize = 4;
 
-/// For so long after a short response others are taken to follow it.
-const ABOUT_FOR: Duration = Duration::from_millis(100);
+/// Time after a small response in which others are expected to follow.
+const SMALL_EXPECTED_FOR: Duration = Duration::from_millis(100);
 
-/// What may be saved up, in nanoseconds of the rate.
+/// Burst in nanoseconds of the rate.
 const BURST: u64 = 2_000_000;
 
-/// The grain of the timer.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
+/// Granularity of the timer.
+const TIMER_GRAIN: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ByteCount;
 
-    async fn next(turns: &BulkScheduler, turn: &mut BulkTurn) -> usize {
-        std::future::poll_fn(|cx| turns.poll(cx, turn, ClientKey::Local)).await
+    /// Turns of 256 KiB, without a rate.
+    fn settings() -> SendingGroup {
+        SendingGroup {
+            turn_bytes: ByteCount::kib(256),
+            long_rate: ByteCount::bytes(0),
+            ..SendingGroup::default()
+        }
+    }
+
+    async fn next(scheduler: &BulkScheduler, turn: &mut BulkTurn) -> usize {
+        std::future::poll_fn(|cx| scheduler.poll(cx, turn, ClientKey::Local)).await
     }
 
     #[test]
     fn the_first_bytes_of_a_response_need_no_turn() {
         actix_rt::System::new().block_on(async {
-            let turns = BulkScheduler::new(256 * 1024, 0);
-            let mut turn = turns.begin();
-            assert_eq!(next(&turns, &mut turn).await, FREE);
+            let scheduler = BulkScheduler::new(&settings());
+            let mut turn = scheduler.begin();
+            assert_eq!(next(&scheduler, &mut turn).await, FREE);
         });
     }
 
     #[test]
-    fn long_responses_take_turns() {
+    fn large_bodies_take_turns() {
         actix_rt::System::new().block_on(async {
-            let turns = Rc::new(BulkScheduler::new(256 * 1024, 0));
-            let granting = actix_rt::spawn({
-                let turns = Rc::clone(&turns);
-                async move { turns.grant().await }
+            let scheduler = Rc::new(BulkScheduler::new(&settings()));
+            let task = actix_rt::spawn({
+                let scheduler = Rc::clone(&scheduler);
+                async move { scheduler.run().await }
             });
             let order = Rc::new(RefCell::new(Vec::new()));
             let send = |name: u32| {
-                let (turns, order) = (Rc::clone(&turns), Rc::clone(&order));
+                let (scheduler, order) = (Rc::clone(&scheduler), Rc::clone(&order));
                 async move {
-                    let mut turn = turns.begin();
+                    let mut turn = scheduler.begin();
                     turn.spend(FREE);
                     for _ in 0..3 {
-                        let bytes = next(&turns, &mut turn).await;
+                        let bytes = next(&scheduler, &mut turn).await;
                         order.borrow_mut().push((name, bytes));
                         turn.spend(bytes);
                     }
@@ -233,79 +237,80 @@ mod tests {
             let names: Vec<u32> = order.borrow().iter().map(|(name, _)| *name).collect();
             assert_eq!(names, [1, 2, 1, 2, 1, 2]);
             assert!(order.borrow().iter().all(|(_, bytes)| *bytes == ALONE * 256 * 1024));
-            granting.abort();
+            task.abort();
         });
     }
 
     #[test]
-    fn a_client_of_many_responses_has_no_more_turns_than_a_client_of_one() {
-        let turns = BulkScheduler::new(256 * 1024, 0);
+    fn clients_get_equal_turns_whatever_their_number_of_responses() {
+        let scheduler = BulkScheduler::new(&settings());
         let cx = Context::from_waker(Waker::noop());
         let mut queued: Vec<(ClientKey, BulkTurn)> =
-            (0..5).map(|_| (ClientKey::V4(1), turns.begin())).collect();
-        queued.push((ClientKey::V4(2), turns.begin()));
+            (0..5).map(|_| (ClientKey::V4(1), scheduler.begin())).collect();
+        queued.push((ClientKey::V4(2), scheduler.begin()));
         let mut order = Vec::new();
         for _ in 0..6 {
             for (client, turn) in &mut queued {
                 turn.left = 0;
-                if turns.poll(&cx, turn, *client).is_ready() {
+                if scheduler.poll(&cx, turn, *client).is_ready() {
                     turn.left = 0;
-                    assert!(turns.poll(&cx, turn, *client).is_pending());
+                    assert!(scheduler.poll(&cx, turn, *client).is_pending());
                 }
             }
-            let (next, _) = turns.next().unwrap();
+            let (next, _) = scheduler.next().unwrap();
             let is_next = |(_, turn): &&(ClientKey, BulkTurn)| {
                 turn.waiter.as_ref().is_some_and(|waiter| Rc::ptr_eq(waiter, &next))
             };
             order.push(queued.iter().find(is_next).unwrap().0);
             next.granted.set(1);
         }
-        let of_one = order.iter().filter(|client| **client == ClientKey::V4(2)).count();
-        assert_eq!(of_one, 3, "{order:?}");
+        let of_second = order.iter().filter(|client| **client == ClientKey::V4(2)).count();
+        assert_eq!(of_second, 3, "{order:?}");
     }
 
     #[test]
-    fn the_rate_holds_only_while_short_responses_are_about() {
-        let mut allowance = BulkAllowance::new(1_000_000);
-        let start = allowance.clock.instant(allowance.checked);
-        assert!(!allowance.holds(start, 0));
-        assert!(allowance.holds(start, 1));
-        assert!(allowance.holds(start + ABOUT_FOR / 2, 0));
-        assert!(!allowance.holds(start + ABOUT_FOR, 0));
-        assert!(!BulkAllowance::new(0).is_used_up(start));
+    fn the_rate_applies_only_while_small_responses_are_pending() {
+        let start = Instant::now();
+        let mut budget = BulkBudget::new(start);
+        assert!(!budget.applies(start, 0));
+        assert!(budget.applies(start, 1));
+        assert!(budget.applies(start + SMALL_EXPECTED_FOR / 2, 0));
+        assert!(!budget.applies(start + SMALL_EXPECTED_FOR, 0));
     }
 
     #[test]
-    fn what_is_spent_comes_back_with_time_and_no_more_than_a_burst_is_saved_up() {
-        let mut allowance = BulkAllowance::new(1_000_000);
-        let start = allowance.clock.instant(allowance.checked);
-        assert!(allowance.is_used_up(start));
-        assert!(!allowance.is_used_up(start + Duration::from_secs(60)));
-        allowance.spend(12_000);
+    fn the_budget_refills_with_time_up_to_a_burst() {
+        let start = Instant::now();
+        let mut budget = BulkBudget::new(start);
+        assert!(budget.is_used_up(start));
         let later = start + Duration::from_secs(60);
-        assert!(allowance.is_used_up(later + Duration::from_millis(9)));
-        assert!(!allowance.is_used_up(later + Duration::from_millis(11)));
+        assert!(!budget.is_used_up(later));
+        budget.spend(later, 12_000, 1_000_000);
+        assert!(budget.is_used_up(later + Duration::from_millis(9)));
+        assert!(!budget.is_used_up(later + Duration::from_millis(11)));
+        budget.spend(later, 1 << 40, 0);
+        assert!(!budget.is_used_up(later + Duration::from_millis(11)), "without a rate nothing is used up");
     }
 
     #[test]
-    fn a_response_that_ends_while_it_waits_holds_nobody_up() {
+    fn a_response_that_ends_while_it_waits_blocks_no_other() {
         actix_rt::System::new().block_on(async {
-            let turns = Rc::new(BulkScheduler::new(1 << 18, 0));
-            let granting = actix_rt::spawn({
-                let turns = Rc::clone(&turns);
-                async move { turns.grant().await }
+            let scheduler = Rc::new(BulkScheduler::new(&settings()));
+            let task = actix_rt::spawn({
+                let scheduler = Rc::clone(&scheduler);
+                async move { scheduler.run().await }
             });
-            let mut gone = turns.begin();
+            let mut gone = scheduler.begin();
             gone.spend(FREE);
             std::future::poll_fn(|cx| {
-                assert!(turns.poll(cx, &mut gone, ClientKey::Local).is_pending());
+                assert!(scheduler.poll(cx, &mut gone, ClientKey::Local).is_pending());
                 Poll::Ready(())
             })
             .await;
-            let mut turn = turns.begin();
+            let mut turn = scheduler.begin();
             turn.spend(FREE);
-            assert!(next(&turns, &mut turn).await > 0);
-            granting.abort();
+            assert!(next(&scheduler, &mut turn).await > 0);
+            task.abort();
         });
     }
 }

@@ -1,4 +1,4 @@
-//! A moment by which a connection must have got on.
+//! The moment by which a connection must have made progress.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,30 +7,30 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
-/// A moment, unlike an idle timeout, which restarts. Moving it costs a store; the timer below follows when it fires.
-pub(crate) struct Deadline {
+/// A moment, unlike an idle timeout, which restarts. Moving it costs one store: the timer is adjusted when it fires.
+pub(super) struct Deadline {
     wanted: Instant,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadline {
-    pub(crate) fn after(now: Instant, span: Duration) -> Self {
+    pub(super) fn after(now: Instant, span: Duration) -> Self {
         Self { wanted: now + span, timer: None }
     }
 
-    pub(crate) fn set(&mut self, now: Instant, span: Duration) {
+    pub(super) fn set(&mut self, now: Instant, span: Duration) {
         self.wanted = now + span;
     }
 
-    /// Whether a timer runs that fires at the moment or before.
-    pub(crate) fn is_set(&self) -> bool {
+    /// Returns true if a timer is running that fires at the moment or before it.
+    pub(super) fn is_armed(&self) -> bool {
         self.timer
             .as_ref()
             .is_some_and(|timer| timer.deadline().into_std() <= self.wanted && !timer.is_elapsed())
     }
 
     /// Ready once the moment has passed.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let wanted = tokio::time::Instant::from_std(self.wanted);
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(wanted)));
         if timer.deadline() > wanted {

@@ -1,54 +1,83 @@
-//! The socket: HTTP/1.1 (RFC 9112) and HTTP/2 (RFC 9113) between the kernel and the App.
+//! Sockets: HTTP/1.1 (RFC 9112) and HTTP/2 (RFC 9113) between the kernel and the App.
 //!
-//! | room         | what it knows                                                       |
-//! |--------------|---------------------------------------------------------------------|
-//! | [`opening`]  | a connection up to its first request: who it is for, and its handshake |
-//! | [`http1`]    | one connection, from its first request to its close                 |
-//! | `http2`      | the same where a client begins with HTTP/2, or chooses it           |
-//! | `answer`     | what the App makes of a request                                     |
-//! | `head`       | where a request head ends, and what it says; what is refused        |
-//! | `body`       | how a request body that nobody wants is read past                   |
-//! | [`ready`]    | responses rendered beforehand, as they travel through the App       |
-//! | [`segments`] | a response body as windows of files and literal bytes               |
-//! | `render`     | a response becomes bytes and segments                               |
-//! | `prefix`     | status lines and `Date`, rendered once a second                     |
-//! | `send`       | segments to the socket by `writev` and `sendfile`                   |
-//! | `pace`       | how much of a response may be sent now, and when the next of it     |
-//! | `noting`     | what is noted of a request for the log, and its id                  |
-//! | `turn`       | long responses one after the other, between short ones              |
-//! | `cuts`       | responses that could not be finished: who is told what              |
-//! | `stall`      | clients that take nothing                                           |
-//! | `turn_away`  | an answer for those for whom there is no room                       |
-//! | [`proxy_protocol`] | for whom a proxy speaks, as it says before the first request  |
-//! | `proxied`    | waits for that                                                      |
-//! | `deadline`   | a moment in every state of a connection                             |
-//! | `socket`     | TCP or unix, registered with the event loop only when it must wait  |
-//! | `tls`        | what encrypts it                                                    |
-//! | [`worker`]   | what the connections of one worker share                            |
+//! A connection: [`listener`] and [`socket`], then [`opening`], which reads the PROXY header (`proxy_header`, [`proxy_protocol`]) and
+//! completes the TLS handshake ([`tls`]) of a `new_connection`. Then `http1` or `http2` serves it, and `linger` ends it. `reject`
+//! answers clients that are not served.
+//!
+//! A request: `head` parses it, `body_discarder` reads past its body, [`app`] calls the App, `exchanges` and
+//! `tracked_exchange` count it, `request_log` records it.
+//!
+//! A response: [`prerendered`] by the site; its body as [`segments`]. `response_parts` takes it apart, `render` and
+//! `status_line` write the head of HTTP/1.1, `header_cache` holds that of HTTP/2. `send` sends the `send_queue` as far as
+//! `residency_cursor`, `bulk_scheduler` and `pacing` allow; `deadline` and `stall` end what stands still, `send_error` and `abort`
+//! say why.
+//!
+//! A worker: [`worker`] with its `worker_context`, [`connection_settings`], `copy_buffers`, and the `registration` of each connection.
 
 mod abort;
-mod app_response;
+pub mod app;
 mod body_discarder;
 mod bulk_scheduler;
+pub mod connection_settings;
+mod copy_buffers;
 mod deadline;
 mod exchanges;
 pub mod head;
-pub mod http1;
+mod header_cache;
+mod http1;
 mod http2;
+mod linger;
 pub mod listener;
+mod new_connection;
 pub mod opening;
-pub(crate) mod pacing;
+mod pacing;
 pub mod prerendered;
-mod proxied;
+mod proxy_header;
 pub mod proxy_protocol;
+mod registration;
 pub(crate) mod reject;
 mod render;
 pub(crate) mod request_log;
 mod residency_cursor;
+mod response_parts;
 pub mod segments;
 mod send;
+mod send_error;
+mod send_queue;
 pub mod socket;
 mod stall;
 mod status_line;
 pub mod tls;
+mod tracked_exchange;
 pub mod worker;
+pub mod worker_context;
+
+use self::abort::{body_error, log_abort, replacement_for};
+use self::app::AppService;
+use self::body_discarder::{BodyDiscarder, BodyFraming, DiscardProgress};
+use self::bulk_scheduler::{BulkScheduler, BulkTurn};
+use self::connection_settings::ConnectionSettings;
+use self::copy_buffers::{BUFFER, CopyBuffers, PooledBytes};
+use self::deadline::Deadline;
+use self::exchanges::Exchanges;
+use self::head::{HeadLimits, LastHost, ParsedHead, Scan, Scanner, length_of};
+use self::header_cache::{HeaderMapCache, append_header, append_header_lines};
+use self::linger::Linger;
+use self::new_connection::NewConnection;
+use self::pacing::{Pacer, pace_of};
+use self::prerendered::{PacedResponse, PrerenderedBody, PrerenderedResponse};
+use self::registration::{LAST_CHANCE, WorkerRegistration};
+use self::reject::{reject, reject_at_once, rejection, rejection_message};
+use self::render::{AfterHead, Framing, HeadPrefix, StreamFraming, chunk_size_line, render, render_canned};
+use self::request_log::RequestLogOptions;
+use self::residency_cursor::{ResidencyCursor, check_unchanged, read_resident};
+use self::response_parts::{ResponseParts, describes_body, is_framing, status_of};
+use self::segments::{Segment, Segments, SegmentsBody, Window, distance};
+use self::send_error::SendError;
+use self::send_queue::SendQueue;
+use self::socket::Socket;
+use self::stall::{ReceiveRate, StallTimer};
+use self::status_line::{ConnectionHeader, StatusLines};
+use self::tracked_exchange::TrackedExchange;
+use self::worker::Worker;
+use self::worker_context::WorkerContext;

@@ -1,98 +1,69 @@
-//! A connection up to its first request: for whom it is, and what encrypts it.
+//! Opens a connection: PROXY header, limits per client, TLS handshake. Then HTTP/1.1 or HTTP/2 serves it.
 
 use std::rc::Rc;
-use std::time::Instant;
 
-use actix_http::Request;
-use actix_service::Service;
-use actix_web::body::MessageBody;
-use actix_web::dev::ServiceResponse;
-
-use super::deadline::Deadline;
-use super::proxied::hear;
-use super::socket::Socket;
-use super::tls::handshake::{HandshakeError, shake_hands};
-use super::worker::{Worker, WorkerRegistration};
+use super::tls::config::Tls;
+use super::tls::handshake::{HandshakeError, handshake};
 use super::{http1, http2};
 use crate::config::ProxyProtocol;
-use crate::limits::client_limits::ClientConnectionPermit;
-use crate::net::reject::{CLEARTEXT, CLEARTEXT_HEAD, NO_TLS, TOO_MANY, turn_away, turn_away_at_once};
-use crate::net::tls::config::Tls;
+use crate::http::canned_response::{PLAIN_HTTP, TOO_MANY_CONNECTIONS};
+use crate::net::{
+    AppService, NewConnection, Socket, Worker, WorkerContext, reject, reject_at_once, rejection,
+    rejection_message,
+};
 
-/// A connection whose first request is awaited.
-pub(super) struct OpenedConnection<S> {
-    pub(super) place: WorkerRegistration<S>,
-    pub(super) socket: Socket,
-    /// Bytes that have arrived and belong to no request yet.
-    pub(super) input: Vec<u8>,
-    /// Its place among those of its client, until it is dropped.
-    pub(super) share: ClientConnectionPermit,
-    /// Since when the request is awaited.
-    pub(super) now: Instant,
-}
-
-/// Serves one connection in cleartext until it ends. Never fails: whatever happens ends the connection and is logged.
-pub async fn serve<S, B>(worker: Rc<Worker<S>>, socket: Socket)
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: MessageBody + 'static,
-{
+/// Serves one unencrypted connection until it ends. Never fails: whatever happens ends the connection and is logged.
+pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket) {
     serve_over(worker, socket, None).await;
 }
 
-/// The same of one that is to be encrypted with the `tls` of its listener, where that has any.
-pub(crate) async fn serve_over<S, B>(worker: Rc<Worker<S>>, mut socket: Socket, tls: Option<Tls>)
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: MessageBody + 'static,
-{
-    let mut now = Instant::now();
-    let place = worker.register(now);
-    let mut input = Vec::new();
-    if worker.guard.proxy_protocol() != ProxyProtocol::Off {
-        let mut deadline = Deadline::after(now, worker.bounds().head_timeout);
-        if !Box::pin(hear(&mut socket, &mut input, &mut deadline, &place)).await {
+/// Serves one connection until it ends, encrypted if its listener has `tls`.
+pub(crate) async fn serve_over<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Option<Tls>) {
+    let context = &worker.context;
+    let mut connection = NewConnection::register(context, socket);
+    if context.limits.proxy_protocol() != ProxyProtocol::Off {
+        if !Box::pin(connection.read_proxy_header()).await {
             return;
         }
-        now = Instant::now();
-        if !input.is_empty() {
-            place.set_reading();
+        connection.begin_phase(context.settings().connections.head_timeout.get());
+        if !connection.input.is_empty() {
+            connection.registration.set_reading();
         }
     }
-    let Ok(share) = worker.guard.admit_client(socket.peer) else {
-        return Box::pin(refuse_client(&worker, socket, tls.is_some())).await;
+    let Ok(permit) = context.limits.admit_client(connection.socket.peer) else {
+        return Box::pin(reject_client(context, connection.socket, tls.is_some())).await;
     };
     if let Some(tls) = tls {
-        match Box::pin(shake_hands(&mut socket, std::mem::take(&mut input), &place, &tls)).await {
-            Ok(session) => socket.encrypt_by(session),
-            Err(failure) => return Box::pin(part(socket, &failure)).await,
+        connection.begin_phase(context.settings().tls.tls_handshake_timeout.get());
+        match Box::pin(handshake(&mut connection, &tls)).await {
+            Ok(session) => connection.socket.set_session(session),
+            Err(error) => return Box::pin(close_without_session(connection.socket, &error)).await,
         }
-        now = Instant::now();
-        if socket.session().is_some_and(|session| session.speaks_http2()) {
-            let client = worker.guard.client_at(socket.peer);
-            return Box::pin(http2::serve(place, socket, client, input)).await;
+        connection.begin_phase(context.settings().connections.head_timeout.get());
+        if connection.socket.session().is_some_and(|session| session.is_http2()) {
+            return Box::pin(http2::serve(worker, connection)).await;
         }
     }
-    http1::serve(OpenedConnection { place, socket, input, share, now }).await;
+    http1::serve(worker, connection, permit).await;
 }
 
-/// Tells a client that it has as many connections as it may. Where places run short, this takes none for longer than a call.
-async fn refuse_client<S>(worker: &Worker<S>, mut socket: Socket, is_tls: bool) {
-    let answer = if is_tls { NO_TLS } else { TOO_MANY };
-    if worker.guard.connections().is_short() {
-        turn_away_at_once(&mut socket, answer);
+/// Rejects a client that has as many connections as it may. While connections run short, this takes no longer than one call.
+async fn reject_client(context: &WorkerContext, mut socket: Socket, is_tls: bool) {
+    let answer = rejection(TOO_MANY_CONNECTIONS, is_tls);
+    if context.limits.connections().is_short() {
+        reject_at_once(&mut socket, &answer);
     } else {
-        turn_away(socket, answer).await;
+        reject(socket, &answer).await;
     }
 }
 
-/// Ends a connection without a session.
-async fn part(socket: Socket, failure: &HandshakeError) {
-    match failure {
-        HandshakeError::Cleartext { is_head: false } => turn_away(socket, CLEARTEXT).await,
-        HandshakeError::Cleartext { is_head: true } => turn_away(socket, CLEARTEXT_HEAD).await,
-        // What it was told must not be destroyed by a reset.
-        HandshakeError::Refused(_) => turn_away(socket, b"").await,
+async fn close_without_session(socket: Socket, error: &HandshakeError) {
+    match error {
+        HandshakeError::PlainHttp { is_head } => {
+            reject(socket, rejection_message(PLAIN_HTTP, *is_head).as_bytes()).await
+        }
+        // A reset must not destroy the alert that was sent.
+        HandshakeError::Rejected(_) => reject(socket, b"").await,
         HandshakeError::Gone | HandshakeError::TimedOut => {}
     }
 }

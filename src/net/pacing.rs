@@ -1,53 +1,70 @@
-//! The pace of one connection: how much of a response may be sent now, and when the next part of it.
+//! Bandwidth limits of one connection: how much of a response may be sent now, and when the next part.
 //!
-//! The rate of a connection is kept by the kernel where it does that evenly, without waking anybody. Everything else is
-//! reserved here in parts of a few milliseconds' worth, and given back where it is not sent.
+//! The kernel paces a connection if it does that evenly, which costs no wakeups. All other rates are reserved here a few
+//! milliseconds ahead, and what is not sent is given back.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use actix_http::Response;
+use actix_web::body::BoxBody;
 use tokio::time::Sleep;
 
-use super::socket::Socket;
 use crate::http::client_key::ClientKey;
 use crate::limits::bandwidth::{ClientPace, ResponsePace};
 use crate::limits::byte_rate::{LATE, chunk, nanoseconds};
-use crate::limits::client_limits::Limits;
+use crate::limits::client_limits::{Limits, RequestPermit};
 use crate::limits::clients::ClientState;
 use crate::limits::total_bandwidth::{RateGrant, Ticket};
+use crate::net::{PacedResponse, Socket};
 use crate::sys::gcra::AtomicGcra;
 
-/// What holds for the response that a connection sends, and what it was allowed and has not sent.
+/// The rates of the response that a connection sends, and the bytes that are reserved and not sent.
 pub(super) struct Pacer {
-    guard: Limits,
+    limits: Limits,
     pace: ResponsePace,
     client_key: ClientKey,
     client: Option<RateReservation>,
     connection: Option<RateReservation>,
-    /// The connection's own bucket, which outlives its responses.
-    own: Arc<AtomicGcra>,
+    /// The bucket of the connection, which outlives its responses.
+    connection_bucket: Arc<AtomicGcra>,
     total: Option<TotalReservation>,
     timer: Option<Pin<Box<Sleep>>>,
     was_held_back: bool,
     is_waiting: bool,
 }
 
+/// The pace of `response` to the client of `permit`, else to that at `peer`.
+pub(super) fn pace_of(
+    limits: &Limits,
+    response: &Response<BoxBody>,
+    permit: Option<&RequestPermit>,
+    peer: Option<SocketAddr>,
+) -> ResponsePace {
+    let is_exempt = permit.map_or_else(|| limits.is_unlimited(peer), |permit| permit.is_exempt);
+    match PacedResponse::of(response) {
+        Some(PacedResponse(rates)) if !is_exempt => limits.bandwidth().pace(rates.as_deref()),
+        _ => ResponsePace::default(),
+    }
+}
+
 impl Pacer {
-    pub(super) fn new(guard: &Limits) -> Self {
-        Self::sharing(guard, Arc::default())
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self::with_bucket(limits, Arc::default())
     }
 
-    /// One of several on a connection whose bucket is `own`.
-    pub(super) fn sharing(guard: &Limits, own: Arc<AtomicGcra>) -> Self {
+    /// One of several pacers of a connection that share `connection_bucket`.
+    pub(super) fn with_bucket(limits: &Limits, connection_bucket: Arc<AtomicGcra>) -> Self {
         Self {
-            guard: guard.clone(),
+            limits: limits.clone(),
             pace: ResponsePace::default(),
             client_key: ClientKey::Local,
             client: None,
             connection: None,
-            own,
+            connection_bucket,
             total: None,
             timer: None,
             was_held_back: false,
@@ -55,62 +72,62 @@ impl Pacer {
         }
     }
 
-    /// Whether the next response to `client` may follow the ones before without a break.
-    pub(super) fn holds(&self, pace: &ResponsePace, client: ClientKey) -> bool {
+    /// True if a response to `client` with `pace` may follow the present one without a break.
+    pub(super) fn has_pace(&self, pace: &ResponsePace, client: ClientKey) -> bool {
         self.pace == *pace && (self.client_key == client || !self.is_limited())
     }
 
-    /// Whether any rate holds.
+    /// True if a rate limit applies.
     pub(super) fn is_limited(&self) -> bool {
         self.pace != ResponsePace::default()
     }
 
-    /// A response to `client` begins.
+    /// Begins a response to `client`.
     pub(super) fn begin(&mut self, pace: ResponsePace, client: ClientKey, socket: &mut Socket) {
         let by_kernel = socket.pace(pace.connection);
-        self.begin_beside(pace, client, by_kernel);
+        self.begin_shared(pace, client, by_kernel);
     }
 
-    /// A response to `client` begins, on a connection that the kernel paces already or that nobody may have paced as a whole.
-    pub(super) fn begin_beside(&mut self, pace: ResponsePace, client: ClientKey, by_kernel: bool) {
+    /// Begins a response to `client` on a connection that the kernel paces if `by_kernel`, and must not pace as a whole otherwise.
+    pub(super) fn begin_shared(&mut self, pace: ResponsePace, client: ClientKey, by_kernel: bool) {
         self.finish();
         self.client = pace.client.map(|pace| {
-            let client = self.guard.client(client);
+            let client = self.limits.client(client);
             RateReservation::of_client(client, pace)
         });
-        let own = &self.own;
+        let bucket = &self.connection_bucket;
         let connection = pace.connection.filter(|_| !by_kernel);
-        self.connection = connection.map(|rate| RateReservation::of_connection(Arc::clone(own), rate));
-        self.total = pace.has_total.then(|| TotalReservation::new(self.guard.clone(), client));
+        self.connection = connection.map(|rate| RateReservation::of_connection(Arc::clone(bucket), rate));
+        self.total = pace.has_total.then(|| TotalReservation::new(self.limits.clone(), client));
         (self.pace, self.client_key) = (pace, client);
     }
 
-    /// How many of `pending` bytes may be sent now. Waits where none may.
+    /// Returns how many of `pending` bytes may be sent now. Waits if there are none.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, pending: u64) -> Poll<usize> {
         let room = self.poll_room(cx, pending);
         self.is_waiting = room.is_pending();
         if self.is_waiting && !self.was_held_back {
             self.was_held_back = true;
-            self.guard.bandwidth().count_delayed();
+            self.limits.bandwidth().count_delayed();
         }
         room.map(|room| usize::try_from(room).unwrap_or(usize::MAX))
     }
 
-    /// So many bytes were sent.
+    /// Counts `bytes` that were sent.
     pub(super) fn spend(&mut self, bytes: usize) {
         let bytes = bytes as u64;
-        for lane in [&mut self.client, &mut self.connection].into_iter().flatten() {
-            lane.left = lane.left.saturating_sub(bytes);
+        for reservation in [&mut self.client, &mut self.connection].into_iter().flatten() {
+            reservation.left = reservation.left.saturating_sub(bytes);
         }
         if let Some(total) = &mut self.total {
             total.left = total.left.saturating_sub(bytes);
         }
     }
 
-    /// All that there was is sent: what is left over goes to others.
+    /// Ends the response and gives back what is left over.
     pub(super) fn finish(&mut self) {
-        for lane in [&mut self.client, &mut self.connection].into_iter().flatten() {
-            lane.give_back();
+        for reservation in [&mut self.client, &mut self.connection].into_iter().flatten() {
+            reservation.give_back();
         }
         if let Some(total) = &mut self.total {
             total.give_back();
@@ -119,33 +136,33 @@ impl Pacer {
         self.is_waiting = false;
     }
 
-    /// Whether it is the pace that the response waits for.
+    /// True if the response waits for its pace.
     pub(super) fn is_waiting(&self) -> bool {
         self.is_waiting
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>, pending: u64) -> Poll<u64> {
         let (mut room, mut due) = (u64::MAX, 0);
-        for lane in [&mut self.client, &mut self.connection].into_iter().flatten() {
-            if lane.left == 0 {
-                lane.reserve(self.guard.bandwidth().now(), pending);
+        for reservation in [&mut self.client, &mut self.connection].into_iter().flatten() {
+            if reservation.left == 0 {
+                reservation.reserve(self.limits.bandwidth().now(), pending);
             }
-            room = room.min(lane.left);
-            due = due.max(lane.due);
+            room = room.min(reservation.left);
+            due = due.max(reservation.due);
         }
         if due > 0 {
             ready!(self.poll_until(cx, due));
         }
-        // Last: while others of its limits hold a response back it takes nobody's share.
+        // Last, so that a response held back by its other limits takes no share of the total rate.
         match &mut self.total {
             Some(total) => total.poll(cx, pending).map(|left| room.min(left)),
             None => Poll::Ready(room),
         }
     }
 
-    /// Waits until the moment `due` of the guard's clock.
+    /// Waits until the moment `due` of the limits' clock.
     fn poll_until(&mut self, cx: &mut Context<'_>, due: u64) -> Poll<()> {
-        let bandwidth = self.guard.bandwidth();
+        let bandwidth = self.limits.bandwidth();
         if bandwidth.now() >= due {
             return Poll::Ready(());
         }
@@ -158,18 +175,18 @@ impl Pacer {
     }
 }
 
-/// What is reserved of one rate.
+/// Bytes reserved of one rate.
 struct RateReservation {
     bucket: Arc<AtomicGcra>,
     rate: u64,
-    /// Bytes that are reserved at once.
+    /// Bytes reserved at once.
     chunk: u64,
     /// Time without sending that is made up for, in nanoseconds.
     credit: u64,
-    /// Bytes that are reserved and not sent, and from when on they may be.
+    /// Bytes reserved and not sent, and the moment from which they may be sent.
     left: u64,
     due: u64,
-    /// Whose it is: not forgotten meanwhile, or a further connection would begin with an allowance of its own.
+    /// Keeps the client's state, or another connection would begin with an allowance of its own.
     _client: Option<Arc<ClientState>>,
 }
 
@@ -177,16 +194,16 @@ impl RateReservation {
     fn of_client(client: Arc<ClientState>, ClientPace { rate, burst, rule }: ClientPace) -> Self {
         let bucket = client.bandwidth.bucket(rule);
         let chunk = chunk(rate, CLIENT_CHUNKS, CHUNK_MAX);
-        let mut lane = Self::new(bucket, rate, chunk, burst);
-        lane._client = Some(client);
-        lane
+        let mut reservation = Self::new(bucket, rate, chunk, burst);
+        reservation._client = Some(client);
+        reservation
     }
 
     fn of_connection(bucket: Arc<AtomicGcra>, rate: u64) -> Self {
         Self::new(bucket, rate, chunk(rate, CONNECTION_CHUNKS, CHUNK_MAX), rate / CONNECTION_CHUNKS)
     }
 
-    /// One that lets `burst` bytes go at once: a chunk, and what is made up for.
+    /// Allows `burst` bytes at once: a chunk and the credit.
     fn new(bucket: Arc<AtomicGcra>, rate: u64, chunk: u64, burst: u64) -> Self {
         let credit = nanoseconds(burst.saturating_sub(chunk), rate).max(LATE);
         Self { bucket, rate, chunk, credit, left: 0, due: 0, _client: None }
@@ -213,34 +230,34 @@ impl Drop for RateReservation {
     }
 }
 
-/// What is granted of the rate of all clients.
+/// Bytes granted of the rate of all clients together.
 struct TotalReservation {
-    guard: Limits,
+    limits: Limits,
     client: ClientKey,
     left: u64,
-    /// A place in the queue, where there is one.
+    /// The entry in the queue, while there is one.
     ticket: Option<Arc<Ticket>>,
-    /// The last turn, where others want more than there is.
-    turn: u64,
+    /// Bytes of the last grant, if clients compete for the rate.
+    last_grant: u64,
 }
 
 impl TotalReservation {
-    fn new(guard: Limits, client: ClientKey) -> Self {
-        Self { guard, client, left: 0, ticket: None, turn: 0 }
+    fn new(limits: Limits, client: ClientKey) -> Self {
+        Self { limits, client, left: 0, ticket: None, last_grant: 0 }
     }
 
-    /// How many of `pending` bytes may be sent. Waits where none may.
+    /// Returns how many of `pending` bytes may be sent. Waits if there are none.
     fn poll(&mut self, cx: &Context<'_>, pending: u64) -> Poll<u64> {
         if let Some(bytes) = self.ticket.as_ref().and_then(|ticket| ticket.granted(cx.waker())) {
             self.ticket = None;
             self.left += bytes;
-            self.turn = bytes;
+            self.last_grant = bytes;
         }
-        // Where clients take turns, the next one is asked for while this one is used: who is not there loses theirs. No
-        // further one: a client that takes nothing would have its share pile up here.
-        let is_short = self.left == 0 || (self.left <= self.turn && self.left < pending);
+        // If clients compete, the next grant is requested while this one is used, so that no turn is missed. Not more than one: the
+        // share of a client that takes nothing would pile up here.
+        let is_short = self.left == 0 || (self.left <= self.last_grant && self.left < pending);
         if is_short && self.ticket.is_none() {
-            let bandwidth = self.guard.bandwidth();
+            let bandwidth = self.limits.bandwidth();
             let wanted = pending.saturating_sub(self.left).max(1);
             match bandwidth.total.request(bandwidth.now(), self.client, wanted, cx.waker()) {
                 RateGrant::Granted(bytes) => self.left += bytes,
@@ -251,7 +268,7 @@ impl TotalReservation {
     }
 
     fn give_back(&mut self) {
-        let total = &self.guard.bandwidth().total;
+        let total = &self.limits.bandwidth().total;
         if let Some(ticket) = self.ticket.take() {
             total.cancel(&ticket);
         }
@@ -268,11 +285,11 @@ impl Drop for TotalReservation {
     }
 }
 
-/// Parts of a second that are reserved of the rate of a client.
+/// Chunks per second of the rate of a client.
 const CLIENT_CHUNKS: u64 = 100;
 
-/// The same of the rate of a connection: fewer, since nobody shares it.
+/// Chunks per second of the rate of a connection: fewer, since nothing shares it.
 const CONNECTION_CHUNKS: u64 = 20;
 
-/// The most that is reserved at once, which is as much as a turn is of.
+/// Most bytes reserved at once, as many as a bulk turn has.
 const CHUNK_MAX: u64 = 256 * 1024;

@@ -1,9 +1,9 @@
-//! A response whose head was rendered beforehand, as it travels through the App in the response's extensions.
+//! A response whose head was rendered beforehand. It travels through the App in the response's extensions.
 //!
-//! Its fields are not in the response's header map: they were rendered once, when the file was opened, and go out as they
-//! are. Whatever a middleware puts into the map goes out too, and takes the place of a rendered field of that name. A
-//! middleware that changes the status or the body is heeded as well: the rendered fields that describe the body
-//! (`PrerenderedBody-Length`, `PrerenderedBody-Type`, `PrerenderedBody-Encoding`, `ETag`, digests and the like) then stay behind.
+//! Its headers are not in the response's header map: they were rendered once, when the file was opened, and are sent as they are.
+//! Headers that a middleware puts into the map are sent too and replace rendered ones of the same name. If a middleware changes the
+//! status or the body, the rendered headers that describe the body (`Content-Length`, `Content-Type`, `Content-Encoding`, `ETag`,
+//! digests and the like) are left out.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,73 +14,52 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
-use super::segments::{Segments, SegmentsBody};
 use crate::config::policy::rules::RuleRates;
+use crate::net::{Segments, SegmentsBody};
 use crate::telemetry::access_log::record::CacheResult;
 
-/// Rendered fields, and what follows them.
+/// Rendered headers, and the body behind them.
 pub struct PrerenderedResponse {
     pub(super) status: StatusCode,
-    /// Field lines of this one response, which go before the others.
-    pub(super) lead: Box<[u8]>,
-    /// Field lines; then, from `body_at` on, a body that lies behind them in one piece.
+    /// Header lines of this response alone, sent before the others.
+    pub(super) extra_headers: Box<[u8]>,
+    /// Header lines; from `body_at` on, a body that lies behind them in one piece.
     pub(super) block: Bytes,
     pub(super) body_at: usize,
-    /// More field lines and the empty line, unless `block` has it.
+    /// More header lines and the empty line, unless `block` has it.
     pub(super) tail: Bytes,
-    pub(super) content: PrerenderedBody,
-    /// Whether it counts towards the limits on bandwidth.
+    pub(super) body: PrerenderedBody,
+    /// `Some` if the response counts towards the bandwidth limits.
     pub(super) paced: Option<PacedResponse>,
-    /// How the file was found, where that is noted.
-    pub(super) cached: Option<CacheResult>,
+    /// How the file was found, if that is logged.
+    pub(super) cache_result: Option<CacheResult>,
 }
 
-/// The body of a [`PrerenderedResponse`] response, and by what it is known again.
+/// The body of a [`PrerenderedResponse`], and how it is recognised.
 pub(super) enum PrerenderedBody {
     None,
-    /// The end of `block`; a response whose body is these very bytes is unchanged.
+    /// The end of `block`. A response whose body is the same memory is unchanged.
     Inline,
-    /// Shared with the body that the App sees; a response that still has it, at its length, is unchanged.
+    /// Shared with the body that the App sees. A response that still has it, at its length, is unchanged.
     Segments(Rc<Segments>),
 }
 
 impl PrerenderedResponse {
-    /// A response of fields alone; `block` and `tail` together end in the empty line.
+    /// A response without a body. `block` and `tail` together end in the empty line.
     pub fn head(status: StatusCode, block: Bytes, tail: Bytes) -> HttpResponse {
-        let body_at = block.len();
-        Self {
-            status,
-            lead: Box::default(),
-            block,
-            body_at,
-            tail,
-            content: PrerenderedBody::None,
-            paced: None,
-            cached: None,
-        }
-        .respond(BoxBody::new(()))
+        Self { tail, ..Self::of(status, block) }.into_response(BoxBody::new(()))
     }
 
-    /// A response whose body lies behind its fields, from `body_at` on.
+    /// A response whose body follows its headers in `block`, from `body_at` on.
     pub(crate) fn inline(
         status: StatusCode,
         block: Bytes,
         body_at: usize,
         paced: Option<PacedResponse>,
     ) -> HttpResponse {
-        let body = block.slice(body_at..);
-        let tail = Bytes::new();
-        let ready = Self {
-            status,
-            lead: Box::default(),
-            block,
-            body_at,
-            tail,
-            content: PrerenderedBody::Inline,
-            paced,
-            cached: None,
-        };
-        ready.respond(BoxBody::new(body))
+        let content = block.slice(body_at..);
+        let body = PrerenderedBody::Inline;
+        Self { body_at, body, paced, ..Self::of(status, block) }.into_response(BoxBody::new(content))
     }
 
     /// A response whose body is `segments`.
@@ -92,60 +71,67 @@ impl PrerenderedResponse {
         paced: PacedResponse,
     ) -> HttpResponse {
         let shared = Rc::new(segments);
-        let body_at = block.len();
-        let content = PrerenderedBody::Segments(Rc::clone(&shared));
-        Self { status, lead: Box::default(), block, body_at, tail, content, paced: Some(paced), cached: None }
-            .respond(BoxBody::new(SegmentsBody::new(shared)))
+        let body = PrerenderedBody::Segments(Rc::clone(&shared));
+        Self { tail, body, paced: Some(paced), ..Self::of(status, block) }
+            .into_response(BoxBody::new(SegmentsBody::new(shared)))
     }
 
-    /// Puts field lines of its own in front of a response's other lines, of names that those do not have,
-    /// or whose lines make one list. False where the response is none of this kind.
-    pub fn lead(response: &mut HttpResponse, lines: &[u8]) -> bool {
+    /// Headers alone, without the tail.
+    fn of(status: StatusCode, block: Bytes) -> Self {
+        Self {
+            status,
+            extra_headers: Box::default(),
+            body_at: block.len(),
+            block,
+            tail: Bytes::new(),
+            body: PrerenderedBody::None,
+            paced: None,
+            cache_result: None,
+        }
+    }
+
+    fn into_response(self, body: BoxBody) -> HttpResponse {
+        let mut response = HttpResponse::with_body(self.status, body);
+        response.extensions_mut().insert(self);
+        response
+    }
+
+    /// Puts header lines in front of the rendered ones. Their names are not among those, or their lines make up one list. Returns
+    /// false if the response is not prerendered.
+    pub fn add_headers(response: &mut HttpResponse, lines: &[u8]) -> bool {
         let mut extensions = response.extensions_mut();
-        let Some(ready) = extensions.get_mut::<Self>() else { return false };
-        ready.lead = [&*ready.lead, lines].concat().into();
+        let Some(prerendered) = extensions.get_mut::<Self>() else { return false };
+        prerendered.extra_headers = [&*prerendered.extra_headers, lines].concat().into();
         true
     }
 
-    /// Notes how the file was found, with a response of this kind.
-    pub(crate) fn note_cached(response: &mut HttpResponse, cached: CacheResult) {
-        if let Some(ready) = response.extensions_mut().get_mut::<Self>() {
-            ready.cached = Some(cached);
+    /// Records how the file of a prerendered response was found.
+    pub(crate) fn set_cache_result(response: &mut HttpResponse, result: CacheResult) {
+        if let Some(prerendered) = response.extensions_mut().get_mut::<Self>() {
+            prerendered.cache_result = Some(result);
         }
     }
 
-    /// Calls `see` with each rendered field line, without its end.
-    pub(super) fn each_line(&self, mut see: impl FnMut(&[u8])) {
+    /// The rendered header lines, without their line ends.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let rendered = self.block.get(..self.body_at).unwrap_or_default();
-        for lines in [&*self.lead, rendered, &self.tail] {
-            let mut rest = lines;
-            while let Some(end) = memchr::memchr(b'\r', rest) {
-                let (line, after) = rest.split_at(end);
-                rest = after.get(2..).unwrap_or_default();
-                see(line);
-            }
-        }
+        [&*self.extra_headers, rendered, &*self.tail].into_iter().flat_map(lines_of)
     }
 
-    /// The value of a field, by its name in lower case, as it was rendered; none where there is no such line, or the response is none
-    /// of this kind.
-    pub(crate) fn field_of(response: &HttpResponse, name: &str) -> Option<String> {
+    /// The value of a rendered header, by its name in lower case. `None` if there is no such header, or the response is not
+    /// prerendered.
+    pub(crate) fn header_of(response: &HttpResponse, name: &str) -> Option<String> {
         let extensions = response.extensions();
-        let Self { lead, block, body_at, tail, .. } = extensions.get::<Self>()?;
-        let head = block.get(..*body_at)?;
-        let mut lines =
-            [&**lead, head, tail].into_iter().flat_map(|lines| lines.split(|byte| *byte == b'\n'));
-        lines.find_map(|line| {
-            let (line, value) = line.split_at_checked(name.len())?;
-            let value = value.strip_prefix(b": ").filter(|_| line == name.as_bytes())?;
-            Some(String::from_utf8_lossy(value.trim_ascii_end()).into_owned())
+        extensions.get::<Self>()?.lines().find_map(|line| {
+            let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b": ")?;
+            Some(String::from_utf8_lossy(value).into_owned())
         })
     }
 
-    /// Whether `status` and `body` are still those that this response was made with.
+    /// Returns true if `status` and `body` are still those that this response was made with.
     pub(super) fn is_unchanged(&self, status: StatusCode, body: &BoxBody, bytes: Option<&Bytes>) -> bool {
         status == self.status
-            && match &self.content {
+            && match &self.body {
                 PrerenderedBody::None => {
                     bytes.is_none_or(Bytes::is_empty)
                         && matches!(body.size(), BodySize::None | BodySize::Sized(0))
@@ -159,24 +145,28 @@ impl PrerenderedResponse {
                 }
             }
     }
-
-    fn respond(self, body: BoxBody) -> HttpResponse {
-        let mut response = HttpResponse::with_body(self.status, body);
-        response.extensions_mut().insert(self);
-        response
-    }
 }
 
-/// That a response counts towards the limits on bandwidth, and what its rules say of them.
+/// The lines in `lines`, without their line ends and without the empty one.
+fn lines_of(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let next = move || {
+        let (line, after) = lines.split_at(memchr::memchr(b'\r', lines)?);
+        lines = after.get(2..).unwrap_or_default();
+        Some(line)
+    };
+    std::iter::from_fn(next).filter(|line| !line.is_empty())
+}
+
+/// Marks a response that counts towards the bandwidth limits, with the rates of its rules.
 #[derive(Clone)]
 pub(crate) struct PacedResponse(pub(crate) Option<Arc<RuleRates>>);
 
 impl PacedResponse {
-    /// What `response` says; none where it neither counts nor is held back.
+    /// The mark of `response`. `None` if it is neither counted nor held back.
     pub(super) fn of<B>(response: &Response<B>) -> Option<Self> {
         let extensions = response.extensions();
         match extensions.get::<PrerenderedResponse>() {
-            Some(ready) => ready.paced.clone(),
+            Some(prerendered) => prerendered.paced.clone(),
             None => extensions.get::<Self>().cloned(),
         }
     }

@@ -1,183 +1,149 @@
-//! A response becomes bytes and segments, as RFC 9112 frames them.
+//! Renders responses as HTTP/1.1 frames them (RFC 9112): bytes and segments in the send queue.
 
 use std::rc::Rc;
 use std::time::Instant;
 
-use actix_http::header::{self, HeaderMap, HeaderName};
+use actix_http::header::{HeaderMap, HeaderName};
 use actix_http::{Response, StatusCode};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::send::SendQueue;
-use crate::net::prerendered::{PrerenderedBody, PrerenderedResponse};
-use crate::net::status_line::{ConnectionHeader, Prefixes};
+use crate::http::canned_response::CannedResponse;
+use crate::net::{
+    ConnectionHeader, PrerenderedBody, PrerenderedResponse, ResponseParts, SendQueue, StatusLines,
+    describes_body, is_framing, status_of,
+};
 
-/// What the request says about how its response is framed.
+/// What the request determines of the framing of its response.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Framing {
-    pub(crate) is_head: bool,
-    pub(crate) is_http10: bool,
-    pub(crate) keep_alive: bool,
+pub(super) struct Framing {
+    pub(super) is_head: bool,
+    pub(super) is_http10: bool,
+    pub(super) keep_alive: bool,
 }
 
-/// What is left to do once a response's head is in the outbox.
-pub(crate) enum AfterHead {
+/// The first lines of a head, for a response sent at `now`.
+pub(super) struct HeadPrefix<'a> {
+    pub(super) status_lines: &'a StatusLines,
+    pub(super) now: Instant,
+    /// The header line with the request id, if the response has one.
+    pub(super) id_line: Option<Bytes>,
+}
+
+/// What is left to send once the head is in the queue.
+pub(super) enum AfterHead {
     Nothing,
-    /// The body comes as it is made.
+    /// A body that is generated while it is sent.
     Stream(BoxBody, StreamFraming),
 }
 
-/// How a body that comes as it is made is framed.
+/// The framing of a body that is generated while it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StreamFraming {
+pub(super) enum StreamFraming {
     Length(u64),
     Chunked,
     /// HTTP/1.0: the body ends with the connection.
     UntilClose,
 }
 
-/// Puts `response` into `outbox`, with one more field line where there is one.
-pub(crate) fn render(
+/// Puts `response` into `queue`, except for a streamed body.
+pub(super) fn render(
     response: Response<BoxBody>,
-    more: Option<Bytes>,
-    manner: Framing,
-    prefixes: &Prefixes,
-    now: Instant,
-    outbox: &mut SendQueue,
+    framing: Framing,
+    prefix: HeadPrefix<'_>,
+    queue: &mut SendQueue,
 ) -> AfterHead {
-    let ResponseParts { response, ready, is_unchanged, bytes, body } = take_apart(response);
-    let status = response.status();
-    let ends_by_close = manner.is_http10 && bytes.is_none() && body.size() == BodySize::Stream;
-    let persistence = persistence(Framing { keep_alive: manner.keep_alive && !ends_by_close, ..manner });
-    outbox.push(prefixes.lines(now, status, persistence).into());
-    if let Some(more) = more {
-        outbox.push(more.into());
+    let mut parts = ResponseParts::of(response);
+    let ends_by_close = framing.is_http10 && parts.bytes.is_none() && parts.body.size() == BodySize::Stream;
+    prefix.push(parts.response.status(), connection_header(framing, ends_by_close), queue);
+    match parts.prerendered.take() {
+        Some(prerendered) if parts.is_unchanged => {
+            let ResponseParts { response, body, .. } = parts;
+            // The segments of the body are shared with it until it is dropped.
+            drop(body);
+            render_prerendered(prerendered, response.headers(), queue);
+            AfterHead::Nothing
+        }
+        Some(prerendered) => {
+            let added = parts.response.headers();
+            let kept = lines_without(&prerendered, |name| describes_body(name) || added.contains_key(name));
+            queue.push(kept.freeze());
+            render_plain(parts, framing, queue)
+        }
+        None => render_plain(parts, framing, queue),
     }
-    let Some(ready) = ready else {
-        return plain(&response, bytes, body, manner, outbox);
-    };
-    if !is_unchanged {
-        let kept =
-            fields_without(&ready, |name| describes_body(name) || response.headers().contains_key(name));
-        outbox.push(kept.freeze().into());
-        return plain(&response, bytes, body, manner, outbox);
-    }
-    drop(body);
-    as_rendered(ready, response.headers(), outbox);
-    AfterHead::Nothing
 }
 
-/// What a response consists of.
-pub(super) struct ResponseParts {
-    pub(super) response: Response<()>,
-    /// What was rendered beforehand.
-    pub(super) ready: Option<PrerenderedResponse>,
-    /// Whether all of that still holds: neither status nor body were changed since.
-    pub(super) is_unchanged: bool,
-    /// The body, where it is in one piece; else it is in `body`.
-    pub(super) bytes: Option<Bytes>,
-    pub(super) body: BoxBody,
-}
-
-/// Takes a response apart.
-pub(super) fn take_apart(response: Response<BoxBody>) -> ResponseParts {
-    let (mut response, body) = response.into_parts();
-    let ready = response.extensions_mut().remove::<PrerenderedResponse>();
-    let (bytes, body) = match body.try_into_bytes() {
-        Ok(bytes) => (Some(bytes), BoxBody::new(())),
-        Err(body) => (None, body),
-    };
-    let status = response.status();
-    let is_unchanged = ready.as_ref().is_some_and(|ready| ready.is_unchanged(status, &body, bytes.as_ref()));
-    ResponseParts { response, ready, is_unchanged, bytes, body }
-}
-
-/// How long the body of a response is whose fields are all in its map; none where there is no such body by its status.
-pub(super) fn length_of(status: StatusCode, bytes: Option<&Bytes>, body: &BoxBody) -> Option<BodySize> {
-    let has_no_body =
-        status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-    let size = || bytes.map_or_else(|| body.size(), |bytes| BodySize::Sized(bytes.len() as u64));
-    (!has_no_body).then(size).map(|size| if size == BodySize::None { BodySize::Sized(0) } else { size })
-}
-
-/// A response of fixed text, made by the connection itself, with one more field line where there is one.
-pub(crate) fn refuse(
-    (status, sentence): (StatusCode, &'static str),
-    more: Option<Bytes>,
+/// Puts a response made by the connection itself into `queue`. The connection closes after it.
+pub(super) fn render_canned(
+    response: CannedResponse,
     is_head: bool,
-    prefixes: &Prefixes,
-    now: Instant,
-    outbox: &mut SendQueue,
+    prefix: HeadPrefix<'_>,
+    queue: &mut SendQueue,
 ) {
-    outbox.push(prefixes.lines(now, status, ConnectionHeader::Close).into());
-    if let Some(more) = more {
-        outbox.push(more.into());
-    }
-    let length = sentence.len();
-    let retry = if status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
-    outbox.push(
-        Bytes::from(format!(
-            "{retry}content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n\
-             content-length: {length}\r\n\r\n"
-        ))
-        .into(),
-    );
+    prefix.push(status_of(response), ConnectionHeader::Close, queue);
+    queue.push(Bytes::from(response.header_lines()));
     if !is_head {
-        outbox.push(Bytes::from_static(sentence.as_bytes()).into());
+        queue.push(Bytes::from_static(response.sentence.as_bytes()));
     }
 }
 
-/// The frame around a chunk of `length` bytes.
-pub(crate) fn chunk_size_line(length: usize) -> Bytes {
+/// The line in front of a chunk of `length` bytes.
+pub(super) fn chunk_size_line(length: usize) -> Bytes {
     Bytes::from(format!("{length:x}\r\n"))
 }
 
-fn persistence(manner: Framing) -> ConnectionHeader {
-    match manner {
+impl HeadPrefix<'_> {
+    fn push(self, status: StatusCode, connection: ConnectionHeader, queue: &mut SendQueue) {
+        queue.push(self.status_lines.lines(self.now, status, connection));
+        if let Some(id_line) = self.id_line {
+            queue.push(id_line);
+        }
+    }
+}
+
+fn connection_header(framing: Framing, ends_by_close: bool) -> ConnectionHeader {
+    match framing {
+        _ if ends_by_close => ConnectionHeader::Close,
         Framing { keep_alive: false, .. } => ConnectionHeader::Close,
         Framing { is_http10: true, .. } => ConnectionHeader::KeepAlive,
         Framing { .. } => ConnectionHeader::Implied,
     }
 }
 
-fn as_rendered(ready: PrerenderedResponse, added: &HeaderMap, outbox: &mut SendQueue) {
+/// A prerendered response to which a middleware has at most added headers.
+fn render_prerendered(prerendered: PrerenderedResponse, added: &HeaderMap, queue: &mut SendQueue) {
     if added.is_empty() {
-        if !ready.lead.is_empty() {
-            outbox.push(Bytes::from(ready.lead).into());
+        if !prerendered.extra_headers.is_empty() {
+            queue.push(Bytes::from(prerendered.extra_headers));
         }
-        outbox.push(ready.block.into());
-        outbox.push(ready.tail.into());
+        queue.push(prerendered.block);
+        queue.push(prerendered.tail);
     } else {
-        let mut lines = fields_without(&ready, |name| added.contains_key(name));
-        put_fields(&mut lines, added, |_| true);
+        let mut lines = lines_without(&prerendered, |name| added.contains_key(name));
+        put_headers(&mut lines, added, |_| true);
         lines.put_slice(b"\r\n");
-        outbox.push(lines.freeze().into());
-        outbox.push(ready.block.slice(ready.body_at..).into());
+        queue.push(lines.freeze());
+        queue.push(prerendered.block.slice(prerendered.body_at..));
     }
-    if let PrerenderedBody::Segments(segments) = ready.content
+    if let PrerenderedBody::Segments(segments) = prerendered.body
         && let Ok(segments) = Rc::try_unwrap(segments)
     {
-        segments.into_list().into_iter().for_each(|segment| outbox.push(segment));
+        segments.into_list().into_iter().for_each(|segment| queue.push(segment));
     }
 }
 
-/// A response whose fields are all in its map.
-fn plain(
-    response: &Response<()>,
-    bytes: Option<Bytes>,
-    body: BoxBody,
-    manner: Framing,
-    outbox: &mut SendQueue,
-) -> AfterHead {
+/// A response whose headers are in its map.
+fn render_plain(parts: ResponseParts, framing: Framing, queue: &mut SendQueue) -> AfterHead {
     let mut lines = BytesMut::with_capacity(256);
-    put_fields(&mut lines, response.headers(), |name| !is_framing(name));
-    let framing = length_of(response.status(), bytes.as_ref(), &body).map(|size| match size {
+    put_headers(&mut lines, parts.response.headers(), |name| !is_framing(name));
+    let body_framing = parts.body_size().map(|size| match size {
         BodySize::None => StreamFraming::Length(0),
         BodySize::Sized(length) => StreamFraming::Length(length),
-        BodySize::Stream if manner.is_http10 => StreamFraming::UntilClose,
+        BodySize::Stream if framing.is_http10 => StreamFraming::UntilClose,
         BodySize::Stream => StreamFraming::Chunked,
     });
-    match framing {
+    match body_framing {
         Some(StreamFraming::Length(length)) => {
             lines.put_slice(format!("content-length: {length}\r\n").as_bytes());
         }
@@ -185,67 +151,38 @@ fn plain(
         Some(StreamFraming::UntilClose) | None => {}
     }
     lines.put_slice(b"\r\n");
-    outbox.push(lines.freeze().into());
-    match framing {
-        None => AfterHead::Nothing,
-        Some(_) if manner.is_head => AfterHead::Nothing,
-        Some(framing) => match bytes {
-            Some(bytes) => {
-                outbox.push(bytes.into());
-                AfterHead::Nothing
-            }
-            None if framing == StreamFraming::Length(0) => AfterHead::Nothing,
-            None => AfterHead::Stream(body, framing),
-        },
+    queue.push(lines.freeze());
+    match (body_framing, parts.bytes) {
+        (None | Some(StreamFraming::Length(0)), _) => AfterHead::Nothing,
+        (Some(_), _) if framing.is_head => AfterHead::Nothing,
+        (Some(_), Some(bytes)) => {
+            queue.push(bytes);
+            AfterHead::Nothing
+        }
+        (Some(body_framing), None) => AfterHead::Stream(parts.body, body_framing),
     }
 }
 
-/// The rendered field lines but those whose name is `unwanted`; no empty line.
-fn fields_without(ready: &PrerenderedResponse, unwanted: impl Fn(&HeaderName) -> bool) -> BytesMut {
-    let mut kept = BytesMut::with_capacity(ready.body_at + ready.tail.len() + 64);
-    let rendered = ready.block[..ready.body_at].split_inclusive(|byte| *byte == b'\n');
-    for line in ready
-        .lead
-        .split_inclusive(|byte| *byte == b'\n')
-        .chain(rendered)
-        .chain(ready.tail.split_inclusive(|byte| *byte == b'\n'))
-    {
+/// The rendered header lines except those whose name is `unwanted`, without the empty line.
+fn lines_without(prerendered: &PrerenderedResponse, unwanted: impl Fn(&HeaderName) -> bool) -> BytesMut {
+    let mut kept = BytesMut::with_capacity(prerendered.body_at + prerendered.tail.len() + 64);
+    for line in prerendered.lines() {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        let is_wanted = HeaderName::from_bytes(name).is_ok_and(|name| !unwanted(&name));
-        if is_wanted && line.len() > 2 {
+        if HeaderName::from_bytes(name).is_ok_and(|name| !unwanted(&name)) {
             kept.put_slice(line);
+            kept.put_slice(b"\r\n");
         }
     }
     kept
 }
 
-fn put_fields(lines: &mut BytesMut, fields: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
-    for (name, value) in fields.iter().filter(|(name, _)| wanted(name)) {
+fn put_headers(lines: &mut BytesMut, headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
+    for (name, value) in headers.iter().filter(|(name, _)| wanted(name)) {
         lines.put_slice(name.as_str().as_bytes());
         lines.put_slice(b": ");
         lines.put_slice(value.as_bytes());
         lines.put_slice(b"\r\n");
     }
-}
-
-/// Fields that belong to the connection and are written by it alone.
-pub(super) fn is_framing(name: &HeaderName) -> bool {
-    [header::CONNECTION, header::CONTENT_LENGTH, header::DATE, header::TRANSFER_ENCODING].contains(name)
-}
-
-/// Fields that are wrong once the body is another.
-pub(super) fn describes_body(name: &HeaderName) -> bool {
-    let names = [
-        header::ACCEPT_RANGES,
-        header::CONTENT_DISPOSITION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LENGTH,
-        header::CONTENT_RANGE,
-        header::CONTENT_TYPE,
-        header::ETAG,
-        header::LAST_MODIFIED,
-    ];
-    names.contains(name) || matches!(name.as_str(), "content-digest" | "repr-digest")
 }
 
 #[cfg(test)]
@@ -254,34 +191,36 @@ mod tests {
     use crate::net::prerendered::PacedResponse;
     use crate::net::segments::Segments;
     use actix_web::HttpResponse;
-    use actix_web::http::header::HeaderValue;
+    use actix_web::http::header::{self, HeaderValue};
 
-    const MANNER: Framing = Framing { is_head: false, is_http10: false, keep_alive: true };
+    const FRAMING: Framing = Framing { is_head: false, is_http10: false, keep_alive: true };
 
-    fn ready() -> HttpResponse {
+    fn prerendered() -> HttpResponse {
         let block =
             Bytes::from_static(b"etag: \"x\"\r\ncontent-type: text/css\r\ncontent-length: 4\r\n\r\nbody");
         PrerenderedResponse::inline(StatusCode::OK, block, 54, None)
     }
 
     fn text(response: HttpResponse) -> String {
-        let mut outbox = SendQueue::new(crate::http::client_key::ClientKey::Local);
-        render(Response::from(response), None, MANNER, &Prefixes::new(), Instant::now(), &mut outbox);
-        let text = String::from_utf8(outbox.bytes_for_tests()).unwrap();
+        let mut queue = SendQueue::new(crate::http::client_key::ClientKey::Local);
+        let status_lines = StatusLines::new();
+        let prefix = HeadPrefix { status_lines: &status_lines, now: Instant::now(), id_line: None };
+        render(Response::from(response), FRAMING, prefix, &mut queue);
+        let text = String::from_utf8(queue.bytes_for_tests()).unwrap();
         text.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("|")
     }
 
     #[test]
-    fn a_ready_response_goes_out_as_it_was_rendered() {
+    fn a_prerendered_response_is_sent_as_it_was_rendered() {
         assert_eq!(
-            text(ready()),
+            text(prerendered()),
             "HTTP/1.1 200 OK|etag: \"x\"|content-type: text/css|content-length: 4||body"
         );
     }
 
     #[test]
-    fn a_field_that_a_middleware_adds_goes_out_and_one_it_sets_takes_the_place_of_the_rendered_one() {
-        let mut response = ready();
+    fn a_header_that_a_middleware_adds_is_sent_and_one_it_sets_replaces_the_rendered_one() {
+        let mut response = prerendered();
         response.headers_mut().insert(header::VARY, HeaderValue::from_static("origin"));
         response.headers_mut().insert(header::ETAG, HeaderValue::from_static("\"y\""));
         let text = text(response);
@@ -291,20 +230,20 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_a_middleware_replaces_takes_its_description_along() {
-        let response = ready().map_body(|_, _| BoxBody::new("other"));
+    fn a_body_that_a_middleware_replaces_loses_the_headers_that_describe_it() {
+        let response = prerendered().map_body(|_, _| BoxBody::new("other"));
         assert_eq!(text(response), "HTTP/1.1 200 OK||content-length: 5||other".replacen("||", "|", 1));
     }
 
     #[test]
-    fn a_status_that_a_middleware_changes_goes_out_changed() {
-        let mut response = ready();
+    fn a_status_that_a_middleware_changes_is_sent_changed() {
+        let mut response = prerendered();
         *response.status_mut() = StatusCode::IM_A_TEAPOT;
         assert!(text(response).starts_with("HTTP/1.1 418 I'm a teapot|"));
     }
 
     #[test]
-    fn segments_are_known_again_until_their_body_is_dropped() {
+    fn segments_are_recognised_until_their_body_is_dropped() {
         let mut segments = Segments::default();
         segments.push(Bytes::from_static(b"one").into());
         let make = || {

@@ -1,4 +1,4 @@
-//! The window that is sent next: what of it is in memory, and what must be read first.
+//! Tracks how much of the window that is sent next is in the page cache, and has the rest read.
 
 use std::future::Future;
 use std::ops::Range;
@@ -7,203 +7,226 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use super::segments::Window;
-use super::send::{SendError, distance};
-use super::worker::Worker;
 use crate::files::read_exact::read_full;
 use crate::files::reads::{PendingRead, ReadRequest};
 use crate::files::residency::{self, RECENT_MS, Residency};
 use crate::files::window::{BATCH, WINDOW};
 use crate::http::client_key::ClientKey;
+use crate::net::{SendError, Window, WorkerContext, distance};
 
-/// What is known of the front window of a response. Whoever sends from it asks [`poll`](Self::poll) before each turn.
+/// Tracks how far the next bytes of a response are known to be in the page cache. Call [`poll`](Self::poll) before each write and
+/// send at most the bytes it returns.
 #[derive(Default)]
 pub(super) struct ResidencyCursor {
-    /// How far it is known to be in memory.
+    /// End of the bytes known to be resident.
     resident_to: u64,
-    /// How far its windows have been counted.
+    /// End of the windows that were counted as resident.
     counted_to: u64,
-    /// It waits for this read from the disk.
+    /// The read that the response waits for.
     reading: Option<Box<PendingRead>>,
-    /// The read that it will wait for next, once it has had to wait for one.
+    /// The read for the next batch, once the response has had to wait for one.
     ahead: Option<Box<ReadAhead>>,
-    /// Bytes of a file have left, so that the file may have changed since.
-    has_begun: bool,
-    /// Bytes that were asked of the disk.
+    /// A response is partly sent, so that its file may have changed since.
+    pub(super) has_begun: bool,
+    /// Bytes requested from the disk.
     cold_bytes: u64,
 }
 
-/// What a long response that found its file cold has read before it comes to it.
+/// What a long response that found its file cold has read in advance.
 struct ReadAhead {
     asset: u64,
     batch: u64,
-    /// None where there was nothing to read, or nobody to read it.
+    /// `None` if the batch is resident already, or the reads of this file are busy.
     reading: Option<PendingRead>,
 }
 
 impl ResidencyCursor {
-    /// How many bytes of `window` may be sent now, a few windows' worth at most: their pages are in memory and their
-    /// file is unchanged.
-    pub(super) fn poll<S>(
+    /// Returns how many bytes of `window` may be sent now, a few windows at most: their pages are resident and their file is unchanged.
+    ///
+    /// # Errors
+    /// [`SendError::Changed`] if the file changed after its first bytes were sent, [`SendError::Disk`] if it can't be read.
+    pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        worker: &Worker<S>,
+        context: &WorkerContext,
         client: ClientKey,
         window: &Window,
     ) -> Poll<Result<usize, SendError>> {
-        if let Some(reading) = &mut self.reading {
-            let done = ready!(Pin::new(&mut **reading).poll(cx));
-            let range = reading.range().clone();
-            self.reading = None;
-            match done {
-                // What was read long ago may have left memory again.
-                Ok(read_at) if read_at.elapsed().as_millis() < u128::from(RECENT_MS) => {
-                    self.note(worker, window, &range);
-                }
-                Ok(_) => {}
-                Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
-                    return Poll::Ready(Err(SendError::Changed));
-                }
-                Err(error) => return Poll::Ready(Err(SendError::Disk(error))),
+        loop {
+            if self.reading.is_some() {
+                ready!(self.poll_read(cx, context, window))?;
             }
-        }
-        let start = window.range.start;
-        let wanted = window.range.end.min(start.saturating_add(BATCH));
-        if start >= self.resident_to && self.has_begun {
-            match worker.files.is_unchanged(&window.asset, window.handle.as_deref()) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Ready(Err(SendError::Changed)),
-                Err(errno) => return Poll::Ready(Err(SendError::Disk(errno.into()))),
+            let start = window.range.start;
+            if start >= self.resident_to && self.has_begun {
+                check_unchanged(context, window)?;
             }
+            let wanted = window.range.end.min(start.saturating_add(BATCH));
+            let upto = self.resident_end(context, window, wanted);
+            if upto > start {
+                self.count(context, start, upto);
+                self.resident_to = upto;
+                self.read_ahead(context, client, window);
+                window.asset.recency.record(&(start..upto), window.asset.length());
+                return Poll::Ready(Ok(distance(start, upto.min(wanted))));
+            }
+            self.start_read(context, client, window);
         }
-        let mut upto = start.max(self.resident_to);
+    }
+
+    /// Waits for the read and notes what it brought into memory.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        context: &WorkerContext,
+        window: &Window,
+    ) -> Poll<Result<(), SendError>> {
+        let Some(reading) = &mut self.reading else { return Poll::Ready(Ok(())) };
+        let done = ready!(Pin::new(&mut **reading).poll(cx));
+        let range = reading.range().clone();
+        self.reading = None;
+        match done {
+            // Pages that were read long ago may have been evicted again.
+            Ok(read_at) if read_at.elapsed().as_millis() < u128::from(RECENT_MS) => {
+                self.note_resident(context, window, &range);
+            }
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+                return Poll::Ready(Err(SendError::Changed));
+            }
+            Err(error) => return Poll::Ready(Err(SendError::Disk(error))),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// End of the resident bytes at the front of the window, looked for up to `wanted`.
+    fn resident_end(&self, context: &WorkerContext, window: &Window, wanted: u64) -> u64 {
+        let mut upto = window.range.start.max(self.resident_to);
         while upto < wanted {
             let next = ((upto / WINDOW + 1) * WINDOW).min(window.range.end);
-            if !is_resident(worker, window, upto..next) {
+            if !is_resident(context, window, upto..next) {
                 break;
             }
             upto = next;
         }
-        if upto > start {
-            self.count(worker, start, upto);
-            self.resident_to = upto;
-            if let Some(ahead) = &self.ahead {
-                let ahead = ahead.after(worker, client, window, start);
-                let reading = ahead.as_ref().and_then(|ahead| ahead.reading.as_ref());
-                self.cold_bytes += reading.map_or(0, length_of);
-                self.ahead = ahead.or_else(|| self.ahead.take());
-            }
-            window.asset.recency.record(&(start..upto), window.asset.length());
-            return Poll::Ready(Ok(distance(start, upto.min(wanted))));
+        upto
+    }
+
+    /// Has the next batch read while this one is sent, if the response has had to wait for the disk before.
+    fn read_ahead(&mut self, context: &WorkerContext, client: ClientKey, window: &Window) {
+        let Some(ahead) = &self.ahead else { return };
+        if let Some(next) = ahead.next(context, client, window) {
+            self.cold_bytes += next.reading.as_ref().map_or(0, length_of);
+            self.ahead = Some(next);
         }
-        worker.metrics.count_cold_window();
-        let known = self.ahead.take().and_then(|ahead| ahead.reading_of(window, start));
+    }
+
+    /// Has the front of the window read, unless that was done in advance.
+    fn start_read(&mut self, context: &WorkerContext, client: ClientKey, window: &Window) {
+        let start = window.range.start;
+        context.metrics.count_cold_window();
+        let known = self.ahead.take().and_then(|ahead| ahead.into_read_of(window, start));
         self.reading = Some(Box::new(known.unwrap_or_else(|| {
-            let reading = read(worker, client, window, start);
+            let reading = read(context, client, window, start);
             self.cold_bytes += length_of(&reading);
             reading
         })));
-        // From now on it is worth being ahead.
+        // From now on the response reads ahead.
         let (asset, batch) = (window.asset.id, start / BATCH);
         self.ahead = Some(Box::new(ReadAhead { asset, batch, reading: None }));
-        self.poll(cx, worker, client, window)
     }
 
-    /// Since when the disk keeps the window waiting.
+    /// Since when the disk has not delivered the window. `None` if there is no read.
     pub(super) fn waits_since(&self) -> Option<Instant> {
         self.reading.as_ref().map(|reading| reading.since())
     }
 
-    /// How many bytes were asked of the disk since that was asked last.
+    /// Returns and resets the number of bytes requested from the disk.
     pub(super) fn take_cold_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.cold_bytes)
     }
 
-    /// Time has passed since the last turn: what was known may be out of date.
-    pub(super) fn doubt(&mut self) {
+    /// Forgets what was known to be resident: time has passed since the last write.
+    pub(super) fn invalidate(&mut self) {
         if self.reading.is_none() {
             self.resident_to = 0;
         }
     }
 
-    /// Bytes of a file have left.
-    pub(super) fn begin(&mut self) {
-        self.has_begun = true;
-    }
-
-    /// The window is sent: another one comes, perhaps of another file.
-    pub(super) fn pass(&mut self) {
+    /// Moves on to another window, perhaps of another file.
+    pub(super) fn next_window(&mut self) {
         (self.resident_to, self.counted_to) = (0, 0);
         self.ahead = None;
     }
 
-    /// Nothing that has begun is left to send.
-    pub(super) fn end(&mut self) {
-        self.has_begun = false;
-    }
-
-    /// The window is not sent after all.
+    /// Drops the window without sending it.
     pub(super) fn withdraw(&mut self) {
         self.reading = None;
-        self.pass();
+        self.next_window();
     }
 
-    /// Counts the windows up to `upto` that were in memory, each once.
-    fn count<S>(&mut self, worker: &Worker<S>, start: u64, upto: u64) {
+    /// Counts the windows up to `upto` that were resident, each once.
+    fn count(&mut self, context: &WorkerContext, start: u64, upto: u64) {
         let from = (start / WINDOW).max(self.counted_to.div_ceil(WINDOW));
-        worker.metrics.count_resident_windows(upto.div_ceil(WINDOW).saturating_sub(from));
+        context.metrics.count_resident_windows(upto.div_ceil(WINDOW).saturating_sub(from));
         self.counted_to = self.counted_to.max(upto);
     }
 
-    fn note<S>(&mut self, worker: &Worker<S>, window: &Window, range: &Range<u64>) {
+    fn note_resident(&mut self, context: &WorkerContext, window: &Window, range: &Range<u64>) {
         self.resident_to = range.end;
-        let now_ms = worker.files.now_ms();
+        let now_ms = context.files.now_ms();
         for index in range.start / WINDOW..range.end.div_ceil(WINDOW) {
             let whole = whole_window(window, index);
             if range.start <= whole.start && whole.end <= range.end {
-                worker.memo.borrow_mut().insert(window.asset.id, index, now_ms);
+                context.recently_resident.borrow_mut().insert(window.asset.id, index, now_ms);
             }
         }
     }
 }
 
 impl ReadAhead {
-    /// What to be ahead with while the response sends from `start`; none where that has been seen to.
-    fn after<S>(
-        &self,
-        worker: &Worker<S>,
-        client: ClientKey,
-        window: &Window,
-        start: u64,
-    ) -> Option<Box<Self>> {
-        let (asset, batch) = (window.asset.id, start / BATCH + 1);
+    /// The read for the batch behind the front of `window`. `None` if that was seen to already.
+    fn next(&self, context: &WorkerContext, client: ClientKey, window: &Window) -> Option<Box<Self>> {
+        let (asset, batch) = (window.asset.id, window.range.start / BATCH + 1);
         let end = window.range.end.min((batch + 1).saturating_mul(BATCH));
         let mut at = batch.saturating_mul(BATCH);
         if (self.asset, self.batch) == (asset, batch) || at >= end {
             return None;
         }
-        while at < end && is_resident(worker, window, at..(at + WINDOW).min(end)) {
+        while at < end && is_resident(context, window, at..(at + WINDOW).min(end)) {
             at += WINDOW;
         }
-        let is_worth_it = at < end && !worker.files.reads().is_busy(&window.asset);
-        let reading = is_worth_it.then(|| read(worker, client, window, at));
+        let is_worth_it = at < end && !context.files.reads().is_busy(&window.asset);
+        let reading = is_worth_it.then(|| read(context, client, window, at));
         Some(Box::new(Self { asset, batch, reading }))
     }
 
-    /// The read, if it brings what is wanted at `start`, or has just brought it.
-    fn reading_of(self, window: &Window, start: u64) -> Option<PendingRead> {
-        let is_it = |reading: &PendingRead| self.asset == window.asset.id && reading.range().contains(&start);
-        self.reading.filter(is_it).map(PendingRead::restart)
+    /// The read, if it delivers the byte at `start` of the window.
+    fn into_read_of(self, window: &Window, start: u64) -> Option<PendingRead> {
+        let covers =
+            |reading: &PendingRead| self.asset == window.asset.id && reading.range().contains(&start);
+        self.reading.filter(covers).map(PendingRead::restart)
     }
 }
 
-/// Has the batch of the window read that `start` lies in, from there on, as far as the response will want it.
-fn read<S>(worker: &Worker<S>, client: ClientKey, window: &Window, start: u64) -> PendingRead {
+/// Checks that the file of `window` is still the version that the response is made of. Never waits for a disk.
+///
+/// # Errors
+/// [`SendError::Changed`] if it is not, [`SendError::Disk`] if the file system does not say.
+pub(super) fn check_unchanged(context: &WorkerContext, window: &Window) -> Result<(), SendError> {
+    match context.files.is_unchanged(&window.asset, window.handle.as_deref()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(SendError::Changed),
+        Err(errno) => Err(SendError::Disk(errno.into())),
+    }
+}
+
+/// Has the batch of the window that `start` lies in read from there on, as far as the response needs it.
+fn read(context: &WorkerContext, client: ClientKey, window: &Window, start: u64) -> PendingRead {
     let end = |batch: u64| batch.saturating_mul(BATCH).min(window.range.end);
     let batch = start / BATCH;
     let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
     let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
-    worker.files.reads().read(client, ReadRequest { asset, handle, range, next })
+    context.files.reads().read(client, ReadRequest { asset, handle, range, next })
 }
 
 fn length_of(reading: &PendingRead) -> u64 {
@@ -211,39 +234,40 @@ fn length_of(reading: &PendingRead) -> u64 {
     range.end.saturating_sub(range.start)
 }
 
-/// Whether `range` of the window, which lies in one window of the file, is in memory. Never waits for a disk.
-fn is_resident<S>(worker: &Worker<S>, window: &Window, range: Range<u64>) -> bool {
-    let (asset, index, now_ms) = (window.asset.id, range.start / WINDOW, worker.files.now_ms());
-    let mut memo = worker.memo.borrow_mut();
-    if memo.contains(asset, index, now_ms) {
+/// Returns true if `range`, which lies in one window of the file, is in the page cache. Never waits for a disk.
+fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> bool {
+    let (asset, index, now_ms) = (window.asset.id, range.start / WINDOW, context.files.now_ms());
+    let mut recently_resident = context.recently_resident.borrow_mut();
+    if recently_resident.contains(asset, index, now_ms) {
         return true;
     }
     let whole = whole_window(window, index);
     let mapping = window.asset.mapping();
     let in_table = |range: &Range<u64>| {
-        mapping.is_some_and(|mapping| worker.page_table.has(worker.files.storage(), mapping, range))
+        mapping.is_some_and(|mapping| context.page_table.has(context.files.storage(), mapping, range))
     };
     if in_table(&whole) {
-        memo.insert(asset, index, now_ms);
+        recently_resident.insert(asset, index, now_ms);
         return true;
     }
     if in_table(&range) {
         return true;
     }
     let Some(handle) = &window.handle else { return false };
-    let mut scratch = worker.scratch.borrow_mut();
+    let mut scratch = context.scratch.borrow_mut();
     if residency::probe(handle.storage(), handle.fd(), range.clone(), &mut scratch) == Residency::Cold {
         return false;
     }
-    // Its pages are entered into the table, where the next look finds them for less.
+    // Entering its pages into the page table makes the next check cheaper. Files of network file systems have no mapping, so this
+    // waits for none of them.
     if let Some(mapping) = mapping
         && let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end))
     {
-        // Where the file has shrunk, sending finds that out.
+        // If the file has become shorter, sending finds that out.
         let _ = handle.storage().populate(mapping, start..end);
     }
     if range == whole {
-        memo.insert(asset, index, now_ms);
+        recently_resident.insert(asset, index, now_ms);
     }
     true
 }
@@ -252,12 +276,11 @@ fn whole_window(window: &Window, index: u64) -> Range<u64> {
     index * WINDOW..((index + 1) * WINDOW).min(window.asset.length())
 }
 
-/// Reads `buffer` full from byte `start` of the window's file, which must be in memory: for whoever must see the bytes.
-/// Never touches the mapping.
+/// Fills `buffer` from byte `start` of the window's file with `pread`. The bytes must be resident. Never touches the mapping.
 ///
 /// # Errors
-/// [`SendError::Changed`] where the file ends before; where there is no handle or the disk fails, [`SendError::Disk`].
-pub(super) fn copy(window: &Window, start: u64, buffer: &mut [u8]) -> Result<(), SendError> {
+/// [`SendError::Changed`] if the file is shorter, [`SendError::Disk`] if there is no handle or the disk fails.
+pub(super) fn read_resident(window: &Window, start: u64, buffer: &mut [u8]) -> Result<(), SendError> {
     let Some(handle) = &window.handle else {
         return Err(SendError::Disk(std::io::ErrorKind::ResourceBusy.into()));
     };

@@ -17,27 +17,28 @@ use tokio::task::JoinHandle;
 use crate::files::Asset;
 use crate::files::handle_pool::Handle;
 use crate::files::read_exact::read_full;
+use crate::http::target::SitePath;
 
-/// A part of a body.
+/// One part of a body.
 #[derive(Clone)]
 pub(crate) enum Segment {
     Bytes(Bytes),
     Window(Window),
 }
 
-/// A run of bytes of a file that stays with the kernel.
+/// A range of a file whose bytes stay in the kernel.
 #[derive(Clone)]
 pub(crate) struct Window {
     pub(super) asset: Arc<Asset>,
     pub(super) handle: Option<Arc<Handle>>,
     pub(super) range: Range<u64>,
-    /// By `sendfile` from the handle, or by `writev` from the mapping.
+    /// True for `sendfile` from the handle, false for `writev` from the mapping.
     pub(super) by_sendfile: bool,
 }
 
 impl Window {
-    /// `range` of `asset`. It leaves by `sendfile` if it has `sendfile_from` bytes, since that call costs more than it
-    /// spares below a measured length; without a handle it leaves from the mapping.
+    /// `range` of `asset`, sent by `sendfile` if it has at least `sendfile_from` bytes: below a measured length that call costs more
+    /// than it saves. Without a handle it is sent from the mapping.
     pub(crate) fn new(
         asset: Arc<Asset>,
         handle: Option<Arc<Handle>>,
@@ -48,9 +49,22 @@ impl Window {
         let by_sendfile = handle.is_some() && (is_long || asset.mapping().is_none());
         Self { asset, handle, range, by_sendfile }
     }
+
+    /// Length in bytes.
+    pub(super) fn length(&self) -> usize {
+        distance(self.range.start, self.range.end)
+    }
 }
 
 impl Segment {
+    /// The file that the segment is a part of.
+    pub(super) fn file(&self) -> Option<&SitePath<'static>> {
+        match self {
+            Self::Bytes(_) => None,
+            Self::Window(window) => Some(&window.asset.path),
+        }
+    }
+
     /// Length in bytes.
     pub(super) fn length(&self) -> u64 {
         match self {
@@ -83,7 +97,7 @@ impl Segments {
     }
 }
 
-/// The same body for whoever must see its bytes: a middleware that changes them. Read with `pread`, off the worker.
+/// The same body as bytes, for a middleware that changes them. Read with `pread`, off the worker.
 pub(super) struct SegmentsBody {
     shared: Rc<Segments>,
     left: Option<VecDeque<Segment>>,
@@ -101,12 +115,12 @@ impl SegmentsBody {
             Segment::Bytes(bytes) => Some(bytes),
             Segment::Window(mut window) => {
                 let end = window.range.end.min(window.range.start + READ);
-                let part = Window { range: window.range.start..end, ..window.clone() };
+                let next = Window { range: window.range.start..end, ..window.clone() };
                 window.range.start = end;
                 if !window.range.is_empty() {
                     left.push_front(Segment::Window(window));
                 }
-                self.reading = Some(tokio::task::spawn_blocking(move || read(&part)));
+                self.reading = Some(tokio::task::spawn_blocking(move || read(&next)));
                 None
             }
         }
@@ -138,20 +152,25 @@ impl MessageBody for SegmentsBody {
 }
 
 fn read(window: &Window) -> io::Result<Bytes> {
-    let named = |kind: io::ErrorKind, why: &dyn Display| {
+    let failed = |kind: io::ErrorKind, why: &dyn Display| {
         io::Error::new(kind, format!("/{} could not be read: {why}", window.asset.path))
     };
     let Some(handle) = &window.handle else {
-        return Err(named(io::ErrorKind::ResourceBusy, &"no handle came free"));
+        return Err(failed(io::ErrorKind::ResourceBusy, &"no file handle is free"));
     };
     let length = usize::try_from(window.range.end - window.range.start).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
     let filled = read_full(handle.storage(), handle.fd(), &mut bytes, window.range.start)
-        .map_err(|error| named(error.kind(), &error))?;
+        .map_err(|error| failed(error.kind(), &error))?;
     if filled < length || !handle.is_version(&window.asset.version) {
-        return Err(named(io::ErrorKind::StaleNetworkFileHandle, &"it has changed"));
+        return Err(failed(io::ErrorKind::StaleNetworkFileHandle, &"it has changed"));
     }
     Ok(bytes.into())
 }
 
+pub(super) fn distance(start: u64, end: u64) -> usize {
+    usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)
+}
+
+/// Bytes of a file that are read at once.
 const READ: u64 = 64 * 1024;

@@ -1,295 +1,135 @@
-//! Segments to the socket: by `writev` where they are small, by `sendfile` where they are long, and only from pages that
-//! are known to be in memory.
+//! Sends segments to the socket: by `writev` if they are short, by `sendfile` if they are long, and only from pages known to be in
+//! the page cache.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
-use super::segments::{Segment, Window};
-use super::socket::Socket;
-use super::tls::session::RECORD;
-use super::worker::Worker;
-use crate::http::client_key::ClientKey;
-use crate::http::target::SitePath;
-use crate::limits::bandwidth::ResponsePace;
-use crate::limits::client_limits::Limits;
-use crate::net::bulk_scheduler::BulkTurn;
-use crate::net::pacing::Pacer;
-use crate::net::residency_cursor::{ResidencyCursor, copy};
-use crate::sys::kernel::{IoRun, RUNS_MAX, writev};
-use crate::telemetry::access_log::record::WaitKind;
-use crate::telemetry::metrics::exchange::ExchangeOutcome;
-use crate::telemetry::metrics::worker::{SendPath, WorkerMetrics};
-use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
-/// Why a response could not be finished. The connection then closes: a body is never padded and never spliced.
-#[derive(Debug)]
-pub(crate) enum SendError {
-    /// The client has gone, or the socket failed.
-    Socket(io::Error),
-    /// The client took nothing for too long.
-    Stalled,
-    /// The client took too little while connections ran short.
-    TooSlow,
-    /// The file is not what it was when the response began.
-    Changed,
-    /// The disk did not give a window, or the next piece of a body.
-    Disk(io::Error),
-    /// The disk failed while the kernel sent from a file.
-    Sending(io::Error),
+use super::tls::session::RECORD;
+use crate::net::{Segment, SendError, SendQueue, Socket, Window, WorkerContext, read_resident};
+use crate::sys::kernel::{IoRun, RUNS_MAX, writev};
+use crate::telemetry::metrics::worker::SendPath;
+
+/// The next call to the socket.
+#[derive(Clone, Copy)]
+enum NextCall {
+    Write(WriteBatch),
+    /// So many bytes of the window at the front.
+    Sendfile {
+        length: usize,
+    },
 }
 
-impl SendError {
-    /// What became of the exchange.
-    pub(super) fn outcome(&self) -> ExchangeOutcome {
-        match self {
-            Self::Socket(_) => ExchangeOutcome::ClientGone,
-            Self::Stalled => ExchangeOutcome::Stalled,
-            Self::TooSlow => ExchangeOutcome::TooSlow,
-            Self::Changed => ExchangeOutcome::Changed,
-            Self::Disk(_) | Self::Sending(_) => ExchangeOutcome::Failed,
-        }
-    }
-}
-
-/// What is still to be sent on one connection, in order.
-pub(crate) struct SendQueue {
-    /// For whom it is.
-    client: ClientKey,
-    queue: VecDeque<Segment>,
-    front: ResidencyCursor,
-    /// Bytes that were ever pushed, but for those that were withdrawn, and of these the ones that have left.
-    pushed: u64,
-    sent: u64,
-    /// Bytes of these that still wait to leave, encrypted; not less than there are.
-    held: u64,
-    /// So many segments in front belong to responses before the last one.
-    earlier: usize,
-    /// Some of the last response has left.
-    is_out: bool,
-    /// What may be sent before others have theirs.
-    turn: Option<BulkTurn>,
-    /// It is the socket that is waited for, and neither the disk nor a turn nor a pace.
-    waits_for_client: bool,
-    /// How fast it may be sent, once a response was limited.
-    pacer: Option<Box<Pacer>>,
+/// What one write takes from the front of the queue.
+#[derive(Clone, Copy)]
+struct WriteBatch {
+    /// Number of literal segments.
+    literals: usize,
+    /// Number of bytes of the window behind them.
+    mapped: usize,
 }
 
 impl SendQueue {
-    pub(crate) fn new(client: ClientKey) -> Self {
-        Self {
-            client,
-            queue: VecDeque::new(),
-            front: ResidencyCursor::default(),
-            pushed: 0,
-            sent: 0,
-            held: 0,
-            earlier: 0,
-            is_out: false,
-            turn: None,
-            waits_for_client: false,
-            pacer: None,
-        }
-    }
-
-    /// What is pushed from now on is for `client`.
-    pub(crate) fn serve(&mut self, client: ClientKey) {
-        self.client = client;
-    }
-
-    /// For whom it is.
-    pub(crate) fn client(&self) -> ClientKey {
-        self.client
-    }
-
-    pub(crate) fn push(&mut self, segment: Segment) {
-        let length = segment.length();
-        if length > 0 {
-            self.pushed += length;
-            self.queue.push_back(segment);
-        }
-    }
-
-    /// What is pushed from now on is another response.
-    pub(crate) fn begin(&mut self) {
-        self.earlier = self.queue.len();
-        self.is_out = false;
-    }
-
-    /// Takes the last response back, if nothing of it has left: another can then be given in its stead.
-    pub(crate) fn withdraw(&mut self) -> bool {
-        if self.is_out {
-            return false;
-        }
-        let withdrawn: u64 = self.queue.drain(self.earlier..).map(|segment| segment.length()).sum();
-        self.pushed -= withdrawn;
-        self.front.withdraw();
-        true
-    }
-
-    /// Where what is pushed next begins among all that this box ever sends.
-    pub(super) fn pushed(&self) -> u64 {
-        self.pushed
-    }
-
-    /// How much of that has left.
-    pub(super) fn sent(&self) -> u64 {
-        self.sent.saturating_sub(self.held)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// The file that is to be sent next.
-    pub(crate) fn file(&self) -> Option<&SitePath<'static>> {
-        self.queue.iter().find_map(|segment| match segment {
-            Segment::Bytes(_) => None,
-            Segment::Window(window) => Some(&window.asset.path),
-        })
-    }
-
-    /// Whether all of it is small and in memory, so that it may wait for the next response and leave with it.
-    pub(crate) fn may_wait(&self) -> bool {
-        self.queue.len() < RUNS_MAX && self.queue.iter().all(|segment| matches!(segment, Segment::Bytes(_)))
-    }
-
-    /// Whether sending waits for the client to take something: not for a disk, not for others, not for its pace.
-    pub(crate) fn waits_for_client(&self) -> bool {
-        self.waits_for_client
-    }
-
-    /// Whether what is in the box keeps to `pace`, so that a response of that pace may leave with it.
-    pub(super) fn holds(&self, pace: &ResponsePace) -> bool {
-        self.pacer.as_ref().map_or(*pace == ResponsePace::default(), |pacer| pacer.holds(pace, self.client))
-    }
-
-    /// What is pushed from now on keeps to `pace`.
-    pub(super) fn pace(&mut self, pace: ResponsePace, guard: &Limits, socket: &mut Socket) {
-        let pacer = self.pacer.get_or_insert_with(|| Box::new(Pacer::new(guard)));
-        pacer.begin(pace, self.client, socket);
-    }
-
-    /// Whether it keeps to any pace.
-    pub(super) fn is_paced(&self) -> bool {
-        self.pacer.as_ref().is_some_and(|pacer| pacer.is_limited())
-    }
-
-    /// Whether it is its pace that it waits for, and not the client.
-    pub(super) fn waits_for_pace(&self) -> bool {
-        self.pacer.as_ref().is_some_and(|pacer| pacer.is_waiting())
-    }
-
-    /// Nothing is left over from a response: what a connection that idles needs not keep.
-    pub(crate) fn release(&mut self) {
-        if self.queue.is_empty() && self.queue.capacity() > KEPT_IDLE {
-            self.queue = VecDeque::new();
-        }
-    }
-
-    /// Sends until nothing is left. `progress` hears of every byte taken.
-    pub(crate) fn poll_send<S>(
+    /// Sends until the queue is empty. `progress` is called with the number of bytes taken by each call.
+    pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        worker: &Worker<S>,
+        context: &WorkerContext,
         socket: &mut Socket,
         mut progress: impl FnMut(usize),
     ) -> Poll<Result<(), SendError>> {
-        self.front.doubt();
+        self.cursor.invalidate();
         self.waits_for_client = false;
         if socket.is_encrypted() {
-            return self.poll_send_encrypted(cx, worker, socket, progress);
+            return self.poll_send_encrypted(cx, context, socket, progress);
         }
         loop {
             let paced = ready!(self.poll_pace(cx));
-            let Some(next) = self.next_move(cx, worker, true) else { break };
+            let Some(next) = self.next_call(cx, context, true) else { break };
             let next = ready!(next)?;
-            let turn = self.turn.get_or_insert_with(|| worker.turns.begin());
-            let room = ready!(worker.turns.poll(cx, turn, self.client)).min(paced);
+            let room = ready!(self.poll_turn(cx, context)).min(paced);
             self.waits_for_client = true;
             let (path, sent) = match next {
-                NextCall::Write { literals, mapped } => {
-                    (SendPath::Writev, ready!(self.poll_write(cx, socket, literals, mapped.min(room), paced)))
+                NextCall::Write(batch) => {
+                    let batch = WriteBatch { mapped: batch.mapped.min(room), ..batch };
+                    (SendPath::Writev, ready!(self.poll_write(cx, socket, batch, paced)))
                 }
                 NextCall::Sendfile { length } => {
                     (SendPath::Sendfile, ready!(self.poll_sendfile(cx, socket, length.min(room))))
                 }
             };
             self.waits_for_client = false;
-            let sent = sent.map_err(|error| self.why(error))?;
+            let sent = sent.map_err(|error| self.classify(error))?;
             progress(sent);
-            self.spend(sent, path, &worker.metrics);
+            self.spend(sent, path, context);
         }
-        self.finish(worker);
+        self.finish(context);
         Poll::Ready(Ok(()))
     }
 
-    /// The same in records of TLS: what is encrypted has left before more of it is made, so that a client that takes nothing
-    /// costs no more than one [batch](BATCH_MAX).
-    fn poll_send_encrypted<S>(
+    /// Sends in TLS records. What is encrypted leaves before more is encrypted, so a client that takes nothing costs at most one
+    /// [batch](BATCH_MAX).
+    fn poll_send_encrypted(
         &mut self,
         cx: &mut Context<'_>,
-        worker: &Worker<S>,
+        context: &WorkerContext,
         socket: &mut Socket,
         mut progress: impl FnMut(usize),
     ) -> Poll<Result<(), SendError>> {
         loop {
-            if socket.session().is_some_and(|session| session.held() > 0) {
+            if socket.ciphertext_left() > 0 {
                 ready!(self.poll_drain(cx, socket, &mut progress))?;
             }
             let paced = ready!(self.poll_pace(cx));
-            let Some(next) = self.next_move(cx, worker, false) else { break };
-            let NextCall::Write { literals, mapped } = ready!(next)? else {
+            let Some(next) = self.next_call(cx, context, false) else { break };
+            let NextCall::Write(batch) = ready!(next)? else {
                 return Poll::Ready(Err(SendError::Socket(io::ErrorKind::Unsupported.into())));
             };
-            let turn = self.turn.get_or_insert_with(|| worker.turns.begin());
-            let room = ready!(worker.turns.poll(cx, turn, self.client)).min(paced);
-            let encrypted = self.encrypt(worker, socket, literals, mapped.min(room), paced)?;
-            self.held = socket.session().map_or(0, |session| session.held()) as u64;
-            self.spend(encrypted, SendPath::Copied, &worker.metrics);
+            let room = ready!(self.poll_turn(cx, context)).min(paced);
+            let batch = WriteBatch { mapped: batch.mapped.min(room), ..batch };
+            let encrypted = self.encrypt(context, socket, batch, paced)?;
+            self.ciphertext_left = socket.ciphertext_left() as u64;
+            self.spend(encrypted, SendPath::Copied, context);
         }
-        // What the protocol itself has to say, tickets that is, leaves with the response.
+        // Records of the protocol itself, such as session tickets, leave with the response.
         ready!(self.poll_drain(cx, socket, &mut progress))?;
-        self.finish(worker);
+        self.finish(context);
         Poll::Ready(Ok(()))
     }
 
-    /// Has the socket take what is encrypted.
+    /// Sends what is encrypted.
     fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket,
         progress: &mut impl FnMut(usize),
     ) -> Poll<Result<(), SendError>> {
-        while socket.session().is_some_and(|session| session.has_sendable()) {
+        while socket.session().is_some_and(|session| session.wants_write()) {
             self.waits_for_client = true;
-            let sent = ready!(socket.poll_drain_some(cx));
+            let sent = ready!(socket.poll_drain_once(cx));
             self.waits_for_client = false;
-            self.held = socket.session().map_or(0, |session| session.held()) as u64;
+            self.ciphertext_left = socket.ciphertext_left() as u64;
             progress(sent.map_err(SendError::Socket)?);
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Encrypts the first `literals` segments, and `mapped` bytes of the window behind them, but no more than `most` bytes;
-    /// says how many.
-    fn encrypt<S>(
+    /// Encrypts `batch`, at most `limit` bytes of it, and returns the number of bytes encrypted.
+    fn encrypt(
         &self,
-        worker: &Worker<S>,
+        context: &WorkerContext,
         socket: &mut Socket,
-        literals: usize,
-        mapped: usize,
-        most: usize,
+        batch: WriteBatch,
+        limit: usize,
     ) -> Result<usize, SendError> {
-        let mut left = most.min(BATCH_MAX);
+        let mut left = limit.min(BATCH_MAX);
         let mut slices = [IoSlice::new(&[]); RUNS_MAX + 1];
-        let mut scratch = worker.scratch.borrow_mut();
+        let mut scratch = context.scratch.borrow_mut();
         let mut count = 0;
         let mut window = None;
-        for segment in self.queue.iter().take(literals + usize::from(mapped > 0)) {
+        for segment in self.segments.iter().take(batch.segments()) {
             match segment {
                 Segment::Bytes(bytes) => {
                     let taken = bytes.len().min(left);
@@ -301,9 +141,9 @@ impl SendQueue {
             }
         }
         if let Some(window) = window {
-            let length = mapped.min(left).min(scratch.len());
+            let length = batch.mapped.min(left).min(scratch.len());
             let buffer = &mut scratch[..length];
-            copy(window, window.range.start, buffer)?;
+            read_resident(window, window.range.start, buffer)?;
             slices[count] = IoSlice::new(buffer);
             count += 1;
         }
@@ -314,9 +154,9 @@ impl SendQueue {
         Ok(slices.iter().map(|slice| slice.len()).sum())
     }
 
-    /// So many bytes are on their way; those of windows took the `path`.
-    fn spend(&mut self, sent: usize, path: SendPath, metrics: &WorkerMetrics) {
-        self.advance(sent, path, metrics);
+    /// Removes `sent` bytes, and counts them against the turn and the pace.
+    fn spend(&mut self, sent: usize, path: SendPath, context: &WorkerContext) {
+        self.advance(sent, path, &context.metrics);
         if let Some(turn) = &mut self.turn {
             turn.spend(sent);
         }
@@ -325,89 +165,75 @@ impl SendQueue {
         }
     }
 
-    /// Nothing is left.
-    fn finish<S>(&mut self, worker: &Worker<S>) {
+    /// Returns the pace and the turn: the queue is empty.
+    fn finish(&mut self, context: &WorkerContext) {
         if let Some(pacer) = &mut self.pacer {
             pacer.finish();
         }
         if let Some(turn) = self.turn.take() {
-            worker.turns.end(&turn);
+            context.bulk_scheduler.end(&turn);
         }
     }
 
-    /// How many bytes the pace allows now.
+    /// Number of bytes that the bulk scheduler allows now.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, context: &WorkerContext) -> Poll<usize> {
+        let turn = self.turn.get_or_insert_with(|| context.bulk_scheduler.begin());
+        context.bulk_scheduler.poll(cx, turn, self.client)
+    }
+
+    /// Number of bytes that the pace allows now.
     fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         let Some(pacer) = &mut self.pacer else { return Poll::Ready(usize::MAX) };
-        let pending = self.queue.iter().map(Segment::length).sum();
+        let pending = self.segments.iter().map(Segment::length).sum();
         if pending == 0 { Poll::Ready(0) } else { pacer.poll(cx, pending) }
     }
 
-    /// What to do with the front of the queue; none when it is empty.
-    fn next_move<S>(
+    /// The call for the front of the queue. `None` if the queue is empty.
+    fn next_call(
         &mut self,
         cx: &mut Context<'_>,
-        worker: &Worker<S>,
+        context: &WorkerContext,
         may_sendfile: bool,
     ) -> Option<Poll<Result<NextCall, SendError>>> {
-        self.queue.front()?;
+        self.segments.front()?;
+        let write = |literals, mapped| NextCall::Write(WriteBatch { literals, mapped });
         let is_literal = |segment: &&Segment| matches!(segment, Segment::Bytes(_));
-        let literals = self.queue.iter().take(RUNS_MAX).take_while(is_literal).count();
-        let by_sendfile = match self.queue.get(literals) {
-            Some(Segment::Window(window)) if literals < RUNS_MAX => window.by_sendfile && may_sendfile,
-            _ => return Some(Poll::Ready(Ok(NextCall::Write { literals, mapped: 0 }))),
+        let literals = self.segments.iter().take(RUNS_MAX).take_while(is_literal).count();
+        let window = match self.segments.get(literals) {
+            Some(Segment::Window(window)) if literals < RUNS_MAX => window,
+            _ => return Some(Poll::Ready(Ok(write(literals, 0)))),
         };
-        // A head leaves once the first pages behind it are there: until then it can still become another one.
-        let Some(Segment::Window(window)) = self.queue.get(literals) else { return None };
-        let resident = self.front.poll(cx, worker, self.client, window);
+        // A head is sent once the first pages behind it are resident: until then another head can take its place.
+        let resident = self.cursor.poll(cx, context, self.client, window);
         let is_held_up = matches!(resident, Poll::Pending | Poll::Ready(Err(SendError::Disk(_))));
         if is_held_up && self.earlier > 0 {
-            // Not by what is not theirs: responses before it leave.
-            let literals = literals.min(self.earlier);
-            return Some(Poll::Ready(Ok(NextCall::Write { literals, mapped: 0 })));
+            // Earlier responses do not wait for the disk of this one.
+            return Some(Poll::Ready(Ok(write(literals.min(self.earlier), 0))));
         }
+        let by_sendfile = window.by_sendfile && may_sendfile;
         Some(resident.map_ok(|length| match (by_sendfile, literals) {
-            (false, _) => NextCall::Write { literals, mapped: length },
-            (true, 1..) => NextCall::Write { literals, mapped: 0 },
+            (false, _) => write(literals, length),
+            (true, 1..) => write(literals, 0),
             (true, 0) => NextCall::Sendfile { length },
         }))
     }
 
-    /// Since when the disk keeps the front window waiting.
-    pub(crate) fn waits_for_disk_since(&self) -> Option<Instant> {
-        self.front.waits_since()
-    }
-
-    /// What sending waits for.
-    pub(super) fn waits_for(&self) -> WaitKind {
-        match self.waits_for_disk_since() {
-            Some(_) => WaitKind::Disk,
-            None if self.waits_for_client => WaitKind::Client,
-            None => WaitKind::Throttle,
-        }
-    }
-
-    /// How many bytes were asked of the disk since that was asked last.
-    pub(super) fn take_cold_bytes(&mut self) -> u64 {
-        self.front.take_cold_bytes()
-    }
-
-    /// Writes the first `literals` segments, and `mapped` bytes of the window behind them, but no more than `most` bytes.
+    /// Writes `batch`, at most `limit` bytes of it.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket,
-        literals: usize,
-        mapped: usize,
-        most: usize,
+        batch: WriteBatch,
+        limit: usize,
     ) -> Poll<io::Result<usize>> {
         let runs = || {
-            let mut left = most;
-            self.queue
+            let mut left = limit;
+            self.segments
                 .iter()
-                .take(literals + usize::from(mapped > 0))
-                .map_while(move |segment| run_of(segment, mapped, &mut left))
+                .take(batch.segments())
+                .map_while(move |segment| run_of(segment, batch.mapped, &mut left))
         };
-        if mapped == 0 && matches!(self.queue.get(literals), Some(Segment::Window(_))) {
+        if batch.mapped == 0 && matches!(self.segments.get(batch.literals), Some(Segment::Window(_))) {
             // `sendfile` follows: the head waits for it and shares its first packet.
             return socket.poll_write(cx, |fd| send_with_more(fd, runs()));
         }
@@ -420,60 +246,25 @@ impl SendQueue {
         socket: &mut Socket,
         length: usize,
     ) -> Poll<io::Result<usize>> {
-        let Some(Segment::Window(Window { handle: Some(handle), range, .. })) = self.queue.front() else {
+        let Some(Segment::Window(Window { handle: Some(handle), range, .. })) = self.segments.front() else {
             return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
         };
         let start = range.start;
         socket.poll_write(cx, |fd| {
             let mut offset = start;
             match handle.storage().sendfile(fd, handle.fd(), &mut offset, length) {
-                // The file ends before its length did.
+                // The file has become shorter.
                 Ok(0) => Err(io::Error::from_raw_os_error(libc::EFAULT)),
                 sent => Ok(sent?),
             }
         })
     }
 
-    /// So many bytes have left; those of windows took the `path`.
-    fn advance(&mut self, mut sent: usize, path: SendPath, metrics: &WorkerMetrics) {
-        self.sent += sent as u64;
-        while sent > 0 {
-            let Some(front) = self.queue.front_mut() else { return };
-            self.is_out |= self.earlier == 0;
-            let is_done = match front {
-                Segment::Bytes(bytes) => {
-                    let taken = sent.min(bytes.len());
-                    metrics.count_sent(SendPath::Heap, taken);
-                    bytes.advance(taken);
-                    sent -= taken;
-                    bytes.is_empty()
-                }
-                Segment::Window(window) => {
-                    let taken = sent.min(distance(window.range.start, window.range.end));
-                    metrics.count_sent(path, taken);
-                    window.range.start += taken as u64;
-                    sent -= taken;
-                    self.front.begin();
-                    window.range.is_empty()
-                }
-            };
-            if !is_done {
-                continue;
-            }
-            self.earlier = self.earlier.saturating_sub(1);
-            if matches!(self.queue.pop_front(), Some(Segment::Window(_))) {
-                self.front.pass();
-            }
-        }
-        if self.queue.is_empty() {
-            self.front.end();
-        }
-    }
-
-    fn why(&self, error: io::Error) -> SendError {
+    /// Tells errors of the file apart from those of the socket.
+    fn classify(&self, error: io::Error) -> SendError {
         let is_file_gone = error.raw_os_error() == Some(libc::EFAULT);
         let is_disk = error.raw_os_error().is_some_and(|errno| DISK_ERRORS.contains(&errno));
-        match self.queue.front() {
+        match self.segments.front() {
             _ if is_file_gone => SendError::Changed,
             Some(Segment::Window(_)) if is_disk => SendError::Sending(error),
             _ => SendError::Socket(error),
@@ -481,7 +272,14 @@ impl SendQueue {
     }
 }
 
-/// A segment as it is written: all of its literal bytes, or `mapped` bytes of its window, as far as there are bytes `left`.
+impl WriteBatch {
+    /// Number of segments, the window included.
+    fn segments(self) -> usize {
+        self.literals + usize::from(self.mapped > 0)
+    }
+}
+
+/// A segment as a run to write: its literal bytes, or `mapped` bytes of its window, at most `left` bytes.
 fn run_of<'a>(segment: &'a Segment, mapped: usize, left: &mut usize) -> Option<IoRun<'a>> {
     let take = |length: usize, left: &mut usize| {
         let taken = length.min(*left);
@@ -498,7 +296,18 @@ fn run_of<'a>(segment: &'a Segment, mapped: usize, left: &mut usize) -> Option<I
     }
 }
 
-/// What `sendfile` says of the file and not of the socket.
+fn send_with_more<'a>(fd: BorrowedFd<'_>, runs: impl Iterator<Item = IoRun<'a>>) -> io::Result<usize> {
+    let slices: Vec<IoSlice<'_>> = runs
+        .filter_map(|run| match run {
+            IoRun::Bytes(bytes) => Some(IoSlice::new(bytes)),
+            IoRun::Mapped(..) => None,
+        })
+        .collect();
+    let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+    Ok(rustix::net::sendmsg(fd, &slices, &mut SendAncillaryBuffer::default(), flags)?)
+}
+
+/// Errors of `sendfile` that are the file's and not the socket's.
 const DISK_ERRORS: [i32; 11] = [
     libc::EIO,
     libc::ESTALE,
@@ -513,50 +322,5 @@ const DISK_ERRORS: [i32; 11] = [
     libc::EUCLEAN,
 ];
 
-/// What is encrypted before the socket is asked to take it: enough for few calls, and little for a client that takes nothing.
+/// Bytes encrypted before the socket takes them: enough for few calls, and little for a client that takes nothing.
 const BATCH_MAX: usize = 4 * RECORD;
-
-/// Places in the queue that an idle connection keeps.
-const KEPT_IDLE: usize = 4;
-
-/// The next call to the socket.
-enum NextCall {
-    /// So many segments of literal bytes, and so many bytes of the mapped window behind them.
-    Write { literals: usize, mapped: usize },
-    /// So many bytes of the window at the front.
-    Sendfile { length: usize },
-}
-
-fn send_with_more<'a>(fd: BorrowedFd<'_>, runs: impl Iterator<Item = IoRun<'a>>) -> io::Result<usize> {
-    let slices: Vec<IoSlice<'_>> = runs
-        .filter_map(|run| match run {
-            IoRun::Bytes(bytes) => Some(IoSlice::new(bytes)),
-            IoRun::Mapped(..) => None,
-        })
-        .collect();
-    let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-    Ok(rustix::net::sendmsg(fd, &slices, &mut SendAncillaryBuffer::default(), flags)?)
-}
-
-pub(super) fn distance(start: u64, end: u64) -> usize {
-    usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)
-}
-
-/// Bytes that are ready to go, as a segment.
-impl From<Bytes> for Segment {
-    fn from(bytes: Bytes) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-#[cfg(test)]
-impl SendQueue {
-    /// The literal bytes that wait.
-    pub(crate) fn bytes_for_tests(&self) -> Vec<u8> {
-        let literal = |segment: &Segment| match segment {
-            Segment::Bytes(bytes) => bytes.to_vec(),
-            Segment::Window(_) => Vec::new(),
-        };
-        self.queue.iter().flat_map(literal).collect()
-    }
-}

@@ -1,4 +1,4 @@
-//! One accepted socket, TCP or unix.
+//! One accepted socket, TCP or unix, encrypted or not.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -17,22 +17,22 @@ use super::tls::session::{RECORD, Session};
 use crate::sys::event_loop::register;
 use crate::telemetry::access_log::record::TlsFacts;
 
-/// A non-blocking stream socket, encrypted once it has a session. It is registered with the event loop only when it first
-/// has to wait: a connection whose request is there and whose response fits never is, which spares two `epoll_ctl`.
+/// A non-blocking stream socket, encrypted once it has a session. It is registered with the event loop when it first has to wait: a
+/// connection whose request has arrived and whose response fits never is, which saves two `epoll_ctl`.
 pub struct Socket {
     raw: Raw,
-    /// What encrypts it.
+    /// The TLS session, if it is encrypted.
     session: Option<Box<Session>>,
-    /// Bytes a second that the kernel keeps to; none is no limit.
+    /// The rate at which the kernel paces, in bytes per second. `None` if it does not.
     kernel_rate: Option<u64>,
-    /// Who is at the other end; none for a unix socket.
+    /// The peer address. `None` for a unix socket.
     pub(crate) peer: Option<SocketAddr>,
 }
 
-/// The socket beneath whatever encrypts it.
+/// The socket below the session.
 struct Raw {
     state: State,
-    /// Before it is registered: the last read was short, so the next would only answer EAGAIN.
+    /// Before it is registered: the last read was short, so the next would return EAGAIN.
     is_drained: bool,
 }
 
@@ -49,39 +49,44 @@ impl Socket {
         Self { raw, session: None, kernel_rate: None, peer }
     }
 
-    /// From now on all that goes either way belongs to `session`.
-    pub(super) fn encrypt_by(&mut self, session: Session) {
+    /// Encrypts everything from now on with `session`.
+    pub(super) fn set_session(&mut self, session: Session) {
         self.session = Some(Box::new(session));
     }
 
-    /// Whether nobody on the way can read it.
+    /// True if it has a session.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.session.is_some()
     }
 
-    /// What was agreed upon with the client, as the log tells it; none in cleartext.
+    /// What was negotiated with the client, for the access log. `None` for plain HTTP.
     pub(crate) fn tls_facts(&self) -> Option<Arc<TlsFacts>> {
         self.session.as_ref().map(|session| session.facts())
     }
 
-    /// What encrypts it.
+    /// The TLS session, if it is encrypted.
     pub(crate) fn session(&mut self) -> Option<&mut Session> {
         self.session.as_deref_mut()
     }
 
-    /// Reads what is there into `buffer`; 0 is the end. Waits where nothing is.
+    /// Bytes of ciphertext that wait to be sent, except those of the protocol itself. 0 without a session.
+    pub(super) fn ciphertext_left(&self) -> usize {
+        self.session.as_ref().map_or(0, |session| session.ciphertext_left())
+    }
+
+    /// Reads what has arrived into `buffer`. 0 is the end. Waits if there is nothing.
     ///
-    /// A short read left nothing behind, so the next one waits for the loop's word instead of asking for an EAGAIN.
+    /// A short read leaves nothing behind, so the next one waits for the event loop instead of for an EAGAIN.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.session.is_none() { self.raw.poll_read(cx, buffer) } else { self.poll_decrypt(cx, buffer) }
     }
 
-    /// Reads what is there, whether or not the event loop has told of it: a last look before the end.
-    pub(crate) fn look(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.session.is_none() { self.raw.look(buffer) } else { self.look_decrypted(buffer) }
+    /// Reads what has arrived even if the event loop has not reported it: for a last read before the end.
+    pub(crate) fn read_now(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.session.is_none() { self.raw.read_now(buffer) } else { self.decrypt_now(buffer) }
     }
 
-    /// The same of ciphertext, whatever belongs to a session: for its handshake.
+    /// Reads ciphertext, for the handshake.
     pub(super) fn poll_read_raw(
         &mut self,
         cx: &mut Context<'_>,
@@ -90,7 +95,7 @@ impl Socket {
         self.raw.poll_read(cx, buffer)
     }
 
-    /// Writes by `call`, which is handed the socket; waits where the socket is full. What it writes is not encrypted.
+    /// Writes with `call`, unencrypted. Waits if the socket is full.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -99,8 +104,8 @@ impl Socket {
         self.raw.poll_write(cx, call)
     }
 
-    /// Sends `bytes`, encrypted where there is a session; says how many were taken. What was taken of a session's may
-    /// wait here until [`poll_drain`](Self::poll_drain) has sent it. Waits where the socket is full.
+    /// Sends `bytes`, encrypted if there is a session, and returns how many were taken. What a session has taken may wait here until
+    /// [`poll_drain`](Self::poll_drain) has sent it. Waits if the socket is full.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -121,21 +126,21 @@ impl Socket {
         let slices: Vec<_> =
             bytes.iter().zip(&lengths).map(|(slice, length)| IoSlice::new(&slice[..*length])).collect();
         session.encrypt(&slices)?;
-        // What it does not take now waits for the next call.
+        // What the socket does not take now waits for the next call.
         let _ = self.poll_drain(cx)?;
         Poll::Ready(Ok(lengths.iter().sum()))
     }
 
-    /// Sends what was encrypted and has not left. Waits where the socket is full.
+    /// Sends ciphertext that waits. Waits if the socket is full.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.session.as_ref().is_some_and(|session| session.has_sendable()) {
-            ready!(self.poll_drain_some(cx))?;
+        while self.session.as_ref().is_some_and(|session| session.wants_write()) {
+            ready!(self.poll_drain_once(cx))?;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// The same by one call; says how many bytes left.
-    pub(super) fn poll_drain_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Sends ciphertext with one call and returns the number of bytes sent.
+    pub(super) fn poll_drain_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Self { raw, session: Some(session), .. } = self else { return Poll::Ready(Ok(0)) };
         raw.poll_write(cx, |fd| session.send(fd))
     }
@@ -146,20 +151,20 @@ impl Socket {
             if let Some(read) = session.read(buffer) {
                 return Poll::Ready(read);
             }
-            // The caller's buffer holds the ciphertext until it is decrypted: there is no other.
+            // The caller's buffer holds the ciphertext until it is decrypted, which saves another buffer.
             let room = buffer.len().min(READ_MAX);
             match raw.poll_read(cx, &mut buffer[..room]) {
                 Poll::Ready(Ok(length @ 1..)) => {
-                    let taken = session.take(&buffer[..length]);
+                    let taken = session.decrypt(&buffer[..length]);
                     if let Err(error) = taken {
-                        // What there is to say about it.
+                        // Sends the alert.
                         let _ = self.poll_drain(cx);
                         return Poll::Ready(Err(error));
                     }
                 }
                 Poll::Ready(ended) => return Poll::Ready(ended),
                 Poll::Pending => {
-                    // Tickets leave now if nothing has left with them.
+                    // Session tickets are sent now if no response was.
                     let _ = self.poll_drain(cx);
                     return Poll::Pending;
                 }
@@ -167,37 +172,37 @@ impl Socket {
         }
     }
 
-    fn look_decrypted(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn decrypt_now(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             let Self { raw, session: Some(session), .. } = self else { return Poll::Ready(Ok(0)) };
             if let Some(read) = session.read(buffer) {
                 return Poll::Ready(read);
             }
             let room = buffer.len().min(READ_MAX);
-            match ready!(raw.look(&mut buffer[..room])) {
-                Ok(length @ 1..) => session.take(&buffer[..length])?,
+            match ready!(raw.read_now(&mut buffer[..room])) {
+                Ok(length @ 1..) => session.decrypt(&buffer[..length])?,
                 ended => return Poll::Ready(ended),
             }
         }
     }
 
-    /// Ready once the connection is broken. Reads nothing, so it does not see past what the other end has sent and nobody has
-    /// read; an end of what it sends is no break, since it may still be reading.
+    /// Ready once the connection is broken. Reads nothing, so unread input hides it. A peer that has only shut down its sending side
+    /// may still be reading, so that is no break.
     pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.raw.poll_broken(cx)
     }
 
-    /// Bytes that the other end has not taken, as far as the system can tell.
+    /// Bytes that the peer has not acknowledged. `None` if the system does not know.
     pub(crate) fn untaken(&self) -> Option<usize> {
-        crate::sys::kernel::untaken(self.fd().ok()?).ok()
+        crate::sys::kernel::unacknowledged(self.fd().ok()?).ok()
     }
 
-    /// The other end, for the log.
+    /// The peer, for log messages.
     pub(crate) fn who(&self) -> String {
         self.peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string())
     }
 
-    /// Whether bytes have arrived that were not read, whatever the event loop knows of them.
+    /// True if unread bytes have arrived, even if the event loop has not reported them.
     pub(crate) fn has_arrived(&mut self) -> bool {
         if self.session().is_some_and(|session| session.has_plaintext()) {
             return true;
@@ -206,39 +211,39 @@ impl Socket {
         self.fd().is_ok_and(|fd| peek(fd).is_ok_and(|(there, _)| there > 0))
     }
 
-    /// Tells the other end that nothing more will come, and that all has come.
+    /// Shuts down the sending side: everything was sent.
     pub(crate) fn shutdown(&mut self) {
-        self.take_leave();
+        self.send_close_notify();
         if let Ok(fd) = self.fd() {
-            // The peer may have gone already.
+            // The peer may have disconnected already.
             let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
         }
     }
 
-    /// Tells the client of a session that all has come. Without this, what was cut short does not look whole.
-    pub(crate) fn take_leave(&mut self) {
+    /// Sends a TLS close_notify: everything was sent. Without it a response that was cut off would look complete.
+    pub(crate) fn send_close_notify(&mut self) {
         let Some(session) = self.session.as_deref_mut() else { return };
         session.close();
         if let Ok(fd) = self.raw.fd() {
-            // Where the socket is full, its client has not taken what came before either.
-            while session.has_sendable() && session.send(fd).is_ok_and(|sent| sent > 0) {}
+            // If the socket is full, the client has not taken what came before either.
+            while session.wants_write() && session.send(fd).is_ok_and(|sent| sent > 0) {}
         }
     }
 
-    /// Whether a close from now on is a reset, which throws away what has not left yet: the other end then can't take what
-    /// it got for all there is. A unix socket knows no resets.
+    /// Sets whether a close is a reset, which drops unsent bytes: the peer then can't take what it received for complete. Has no
+    /// effect on a unix socket.
     pub(crate) fn reset_on_close(&self, resets: bool) {
         if let Ok(fd) = self.fd() {
-            // The peer may have gone already.
+            // The peer may have disconnected already.
             let _ = rustix::net::sockopt::set_socket_linger(fd, resets.then_some(Duration::ZERO));
         }
     }
 
-    /// Has the kernel pace what is sent from now on at `rate` bytes a second, or not at all. False where it can't do that
-    /// evenly: then somebody else has to.
+    /// Has the kernel pace from now on at `rate` bytes per second, or not at all. Returns false if it can't do that evenly: then the
+    /// caller has to.
     ///
-    /// What still waits in the socket was sent at the rate before. A rate that is higher waits until it has left, so that
-    /// a client can't hurry a response by asking for another one behind it.
+    /// Unsent bytes in the socket belong to the previous rate. A higher rate is set once they were sent, so that a client can't speed
+    /// up a response by requesting another one behind it.
     pub(crate) fn pace(&mut self, rate: Option<u64>) -> bool {
         let by_kernel = rate.filter(|rate| self.is_paced_evenly_at(*rate));
         if by_kernel != self.kernel_rate {
@@ -247,13 +252,13 @@ impl Socket {
         rate.is_none() || (by_kernel.is_some() && self.kernel_rate.is_some())
     }
 
-    /// Whether the kernel still paces at another rate than `rate`, one that could not be raised at once.
+    /// True if the kernel still paces at another rate than `rate` since it could not be raised at once.
     pub(crate) fn lags_behind(&self, rate: Option<u64>) -> bool {
         self.kernel_rate.is_some() && self.kernel_rate != rate
     }
 
-    /// The kernel sends the first ten segments of a connection at once, and later several as one. Where segments are long, as
-    /// on loopback, or the rate is low, that is no pace. Where the rate is high its timers come too late to keep it.
+    /// The kernel sends the first ten segments of a connection at once, and later several as one. If segments are long, as on loopback,
+    /// or the rate is low, that is no pace. If the rate is high, its timers fire too late to keep it.
     fn is_paced_evenly_at(&self, rate: u64) -> bool {
         if rate > KERNEL_RATE_MAX {
             return false;
@@ -263,10 +268,10 @@ impl Socket {
         segment.is_some_and(|segment| u64::from(segment) * UNPACED_SEGMENTS <= rate / UNEVEN_PART_OF_SECOND)
     }
 
-    /// The kernel takes no more than `bytes` that it can't send yet. A unix socket keeps what fits.
-    pub(super) fn keep_unsent_below(&self, bytes: u32) {
+    /// Has the kernel take no more than `bytes` that it can't send yet. Has no effect on a unix socket.
+    pub(super) fn limit_unsent(&self, bytes: u32) {
         if let (Ok(fd), Some(_)) = (self.fd(), self.peer) {
-            // Where it can't be said, the socket's buffer is the bound.
+            // If that fails, the socket's buffer is the bound.
             let _ = SockRef::from(&fd).set_tcp_notsent_lowat(bytes);
         }
     }
@@ -279,8 +284,8 @@ impl Socket {
         };
         let may_set = is_slower || crate::sys::kernel::unsent(fd).is_ok_and(|unsent| unsent == 0);
         if may_set && crate::sys::kernel::set_pacing_rate(fd, rate).is_ok() {
-            // Little is kept in a socket that is slow to send it: memory, and bytes of a file that may change. 0 is the usual.
-            let room = rate.map_or(0, |rate| (rate / KEPT_PART_OF_SECOND).max(KEPT_MIN));
+            // A slow socket holds little: it costs memory, and the file may change meanwhile. 0 is the system's default.
+            let room = rate.map_or(0, |rate| (rate / UNSENT_PART_OF_SECOND).max(UNSENT_MIN));
             let _ = SockRef::from(&fd).set_tcp_notsent_lowat(u32::try_from(room).unwrap_or(0));
             self.kernel_rate = rate;
         }
@@ -321,7 +326,7 @@ impl Raw {
         }
     }
 
-    fn look(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn read_now(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match receive(self.fd()?, buffer) {
             Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
             read => Poll::Ready(read.map_err(io::Error::from)),
@@ -386,25 +391,24 @@ impl Raw {
     }
 }
 
-/// Ciphertext is read and plaintext is taken in no larger pieces: what was taken in and has not been read or sent is memory of
-/// the connection.
+/// Bytes of ciphertext read and of plaintext sent at once: until they are read or sent they are memory of the connection.
 const READ_MAX: usize = RECORD;
 const SEND_MAX: usize = 4 * RECORD;
 
-/// On a busy machine the kernel was a fifth too slow at 100 MiB a second, and within one percent at this rate.
+/// On a busy machine the kernel was a fifth too slow at 100 MiB/s, and within one percent at this rate.
 const KERNEL_RATE_MAX: u64 = 16 << 20;
 
 /// Segments that the kernel sends before it begins to pace.
 const UNPACED_SEGMENTS: u64 = 10;
 
-/// These may be what the rate sends in this part of a second.
+/// They may take this part of a second at the rate.
 const UNEVEN_PART_OF_SECOND: u64 = 4;
 
-/// What a paced socket may hold unsent, as a part of a second of its rate.
-const KEPT_PART_OF_SECOND: u64 = 2;
+/// Bytes that a paced socket may hold unsent, as a part of a second of its rate.
+const UNSENT_PART_OF_SECOND: u64 = 2;
 
-/// It may hold so many bytes in any case.
-const KEPT_MIN: u64 = 64 * 1024;
+/// Bytes that it may hold in any case.
+const UNSENT_MIN: u64 = 64 * 1024;
 
 fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     rustix::net::recv(fd, buffer, RecvFlags::empty()).map(|(read, _)| read)

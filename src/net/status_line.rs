@@ -1,4 +1,4 @@
-//! Status lines and `Date`, rendered once a second.
+//! Status lines, `Date` and `Connection`, rendered once a second.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,18 +9,18 @@ use http1::HeaderValue;
 
 use crate::http::date::HttpDate;
 
-/// What a response says of its connection.
+/// The `Connection` header of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ConnectionHeader {
-    /// HTTP/1.1 goes on unless told otherwise.
+pub(super) enum ConnectionHeader {
+    /// None: HTTP/1.1 connections persist by default.
     Implied,
-    /// HTTP/1.0 goes on only when told so.
+    /// `keep-alive`, which HTTP/1.0 needs.
     KeepAlive,
     Close,
 }
 
-/// The first lines of responses: status line, `Date`, `Connection`. One a worker.
-pub(crate) struct Prefixes {
+/// The first lines of responses: status line, `Date`, `Connection`. One per worker.
+pub(super) struct StatusLines {
     current: RefCell<Second>,
 }
 
@@ -31,14 +31,14 @@ struct Second {
     lines: Vec<(StatusCode, ConnectionHeader, Bytes)>,
 }
 
-impl Prefixes {
-    pub(crate) fn new() -> Self {
+impl StatusLines {
+    pub(super) fn new() -> Self {
         let date_value = HeaderValue::from_static("");
         let stale = Second { until: Instant::now(), date: String::new(), date_value, lines: Vec::new() };
         Self { current: RefCell::new(stale) }
     }
 
-    /// The date at `now`, as a value that is shared.
+    /// The `Date` at `now`. The value shares memory.
     pub(super) fn date(&self, now: Instant) -> HeaderValue {
         let mut current = self.current.borrow_mut();
         if now >= current.until {
@@ -48,18 +48,18 @@ impl Prefixes {
     }
 
     /// The first lines of a response with `status` at `now`.
-    pub(crate) fn lines(&self, now: Instant, status: StatusCode, persistence: ConnectionHeader) -> Bytes {
+    pub(super) fn lines(&self, now: Instant, status: StatusCode, connection: ConnectionHeader) -> Bytes {
         let mut current = self.current.borrow_mut();
         if now >= current.until {
             current.renew(now);
         }
-        let known = current.lines.iter().find(|(s, p, _)| (*s, *p) == (status, persistence));
+        let known = current.lines.iter().find(|(s, c, _)| (*s, *c) == (status, connection));
         if let Some((_, _, lines)) = known {
             return lines.clone();
         }
-        let lines = render(status, &current.date, persistence);
-        if current.lines.len() < KEPT {
-            current.lines.push((status, persistence, lines.clone()));
+        let lines = render(status, &current.date, connection);
+        if current.lines.len() < LINES_MAX {
+            current.lines.push((status, connection, lines.clone()));
         }
         lines
     }
@@ -80,9 +80,9 @@ impl Second {
     }
 }
 
-fn render(status: StatusCode, date: &str, persistence: ConnectionHeader) -> Bytes {
+fn render(status: StatusCode, date: &str, connection: ConnectionHeader) -> Bytes {
     let reason = status.canonical_reason().unwrap_or("");
-    let connection = match persistence {
+    let connection = match connection {
         ConnectionHeader::Implied => "",
         ConnectionHeader::KeepAlive => "connection: keep-alive\r\n",
         ConnectionHeader::Close => "connection: close\r\n",
@@ -90,17 +90,17 @@ fn render(status: StatusCode, date: &str, persistence: ConnectionHeader) -> Byte
     Bytes::from(format!("HTTP/1.1 {} {reason}\r\ndate: {date}\r\n{connection}", status.as_str()))
 }
 
-/// More kinds of response than occur within a second.
-const KEPT: usize = 16;
+/// More kinds of responses than occur within a second.
+const LINES_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn lines_say_status_date_and_what_becomes_of_the_connection() {
-        let prefixes = Prefixes::new();
-        let lines = prefixes.lines(Instant::now(), StatusCode::PARTIAL_CONTENT, ConnectionHeader::Close);
+    fn lines_hold_status_date_and_connection() {
+        let status_lines = StatusLines::new();
+        let lines = status_lines.lines(Instant::now(), StatusCode::PARTIAL_CONTENT, ConnectionHeader::Close);
         let text = std::str::from_utf8(&lines).unwrap();
         assert!(text.starts_with("HTTP/1.1 206 Partial Content\r\ndate: "), "{text}");
         assert!(text.ends_with(" GMT\r\nconnection: close\r\n"), "{text}");
@@ -108,11 +108,15 @@ mod tests {
 
     #[test]
     fn the_date_is_renewed_when_its_second_is_over() {
-        let prefixes = Prefixes::new();
+        let status_lines = StatusLines::new();
         let now = Instant::now();
-        let first = prefixes.lines(now, StatusCode::OK, ConnectionHeader::Implied);
-        assert_eq!(first.as_ptr(), prefixes.lines(now, StatusCode::OK, ConnectionHeader::Implied).as_ptr());
-        let later = prefixes.lines(now + Duration::from_secs(2), StatusCode::OK, ConnectionHeader::Implied);
+        let first = status_lines.lines(now, StatusCode::OK, ConnectionHeader::Implied);
+        assert_eq!(
+            first.as_ptr(),
+            status_lines.lines(now, StatusCode::OK, ConnectionHeader::Implied).as_ptr()
+        );
+        let later =
+            status_lines.lines(now + Duration::from_secs(2), StatusCode::OK, ConnectionHeader::Implied);
         assert_ne!(first.as_ptr(), later.as_ptr());
     }
 }

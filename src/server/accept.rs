@@ -8,22 +8,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::Request;
-use actix_service::Service;
-use actix_web::body::MessageBody;
-use actix_web::dev::ServiceResponse;
 use futures_util::future::{Either, select};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::files::Fault;
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::limits::connections::ConnectionAdmission;
+use crate::files::{Fault, Files};
+use crate::http::canned_response::BUSY;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::limits::connections::{ConnectionAdmission, Connections};
+use crate::net::app::AppService;
 use crate::net::listener::Listener;
 use crate::net::opening;
-use crate::net::reject::{BUSY, NO_TLS, turn_away, turn_away_at_once};
+use crate::net::reject::{reject, reject_at_once, rejection};
 use crate::net::socket::Socket;
 use crate::net::tls::config::Tls;
 use crate::net::worker::Worker;
@@ -33,16 +31,13 @@ use crate::sys::kernel::defer_accept;
 
 /// Accepts on `listener` from phase `begins` until the server retires or closes. What waits in the queue then is still accepted
 /// and served. With `tls` connections begin with a TLS handshake.
-pub(crate) async fn accept<S, B>(
+pub(crate) async fn accept<S: AppService>(
     listener: Listener,
     tls: Option<Tls>,
     worker: Rc<Worker<S>>,
     lifecycle: Lifecycle,
     begins: Phase,
-) where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: MessageBody + 'static,
-{
+) {
     // The path of a unix socket is removed when its last listener is dropped.
     let (socket, _path) = listener.into_socket();
     let queue = match register(socket, Interest::READABLE) {
@@ -64,47 +59,23 @@ pub(crate) async fn accept<S, B>(
             acceptfrom_with(queue.get_ref().as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
         Ok(Socket::new(fd, peer.and_then(tcp_address)))
     };
-    let sink = WorkerSink { tls, worker };
-    accept_until(closing, &queue, next, &sink).await;
+    let busy = Rc::from(&*rejection(BUSY, tls.is_some()));
+    let context = &worker.context;
+    let admit = |socket| {
+        let serve = |socket| opening::serve_over(Rc::clone(&worker), socket, tls.clone());
+        admit(context.limits.connections(), socket, &busy, serve);
+    };
+    accept_until(closing, &queue, next, admit, |error| report(&context.files, error)).await;
 }
 
-/// Where accepted connections and errors of a listener go.
-trait AcceptSink {
-    fn admit(&self, socket: Socket);
-
-    /// Counts and logs an error that concerns more than one connection.
-    fn fail(&self, error: Errno);
-}
-
-struct WorkerSink<S> {
-    tls: Option<Tls>,
-    worker: Rc<Worker<S>>,
-}
-
-impl<S, B> AcceptSink for WorkerSink<S>
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: MessageBody + 'static,
-{
-    fn admit(&self, socket: Socket) {
-        admit(socket, self.tls.as_ref(), &self.worker);
-    }
-
-    fn fail(&self, error: Errno) {
-        let is_short = matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS);
-        let closed = if is_short { self.worker.files().close_idle_handles(HANDLES_CLOSED) } else { 0 };
-        let message = format_args!("a connection can't be accepted: {error}; {closed} idle handles closed");
-        self.worker.files().faults().report(Fault::Accept, error.raw_os_error(), message);
-    }
-}
-
-/// Accepts what `next` returns whenever `queue` is readable, until `closing` completes and the queue is empty. Errors that last
-/// are retried after growing pauses.
+/// Admits what `next` accepts whenever `queue` is readable, until `closing` completes and the queue is empty. Errors that may last
+/// go to `fail` and are retried after growing pauses.
 async fn accept_until(
     closing: impl Future<Output = ()>,
     queue: &AsyncFd<Arc<OwnedFd>>,
     mut next: impl FnMut() -> Result<Socket, Errno>,
-    sink: &impl AcceptSink,
+    mut admit: impl FnMut(Socket),
+    mut fail: impl FnMut(Errno),
 ) {
     let mut closing = pin!(closing);
     let (mut pause, mut backoff) = (None, Backoff::default());
@@ -117,23 +88,24 @@ async fn accept_until(
         });
         // `closing` is polled first: a listener that is always readable would starve it.
         let Either::Right((readable, _)) = select(closing.as_mut(), readable).await else { break };
-        let outcome = accept_batch(&mut next, |socket| sink.admit(socket));
-        pause = match (&outcome, &readable) {
-            (Batch::Failed(_), _) | (_, Err(_)) => Some(backoff.next_pause()),
-            _ => {
-                backoff.reset();
-                None
-            }
-        };
-        match (outcome, readable) {
-            (Batch::Failed(error), _) => sink.fail(error),
-            (Batch::Drained, Ok(mut guard)) => guard.clear_ready(),
-            (Batch::More, Ok(_)) => tokio::task::yield_now().await,
+        let batch = accept_batch(&mut next, &mut admit);
+        let is_failing = readable.is_err() || matches!(batch, Batch::Failed(_));
+        pause = is_failing.then(|| backoff.next_pause());
+        match (batch, readable) {
+            (Batch::Failed(error), _) => fail(error),
             // The event loop is shutting down.
             (_, Err(_)) => {}
+            (Batch::Drained, Ok(mut guard)) => {
+                backoff.reset();
+                guard.clear_ready();
+            }
+            (Batch::More, Ok(_)) => {
+                backoff.reset();
+                tokio::task::yield_now().await;
+            }
         }
     }
-    while let Batch::More = accept_batch(&mut next, |socket| sink.admit(socket)) {}
+    while let Batch::More = accept_batch(&mut next, &mut admit) {}
 }
 
 /// Outcome of a batch of accepts.
@@ -163,47 +135,43 @@ fn accept_batch(mut next: impl FnMut() -> Result<Socket, Errno>, mut admit: impl
     outcome
 }
 
-/// Whether a later accept can succeed at once: a signal came, or the connection had an error before it was accepted, which Linux
-/// reports here (accept(2), "Error handling").
+/// Whether the next accept can succeed at once: a signal came, or the connection ended before it was accepted.
 fn concerns_one_connection(error: Errno) -> bool {
-    matches!(
-        error,
-        Errno::INTR
-            | Errno::CONNABORTED
-            | Errno::NETDOWN
-            | Errno::PROTO
-            | Errno::NOPROTOOPT
-            | Errno::HOSTDOWN
-            | Errno::NONET
-            | Errno::HOSTUNREACH
-            | Errno::OPNOTSUPP
-            | Errno::NETUNREACH
-            | Errno::TIMEDOUT
-    )
+    matches!(error, Errno::INTR | Errno::CONNABORTED)
 }
 
-fn admit<S, B>(mut socket: Socket, tls: Option<&Tls>, worker: &Rc<Worker<S>>)
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: MessageBody + 'static,
-{
-    let busy = if tls.is_some() { NO_TLS } else { BUSY };
-    match worker.guard().connections().admit() {
+/// Serves or refuses a connection, as the limit on connections allows. `busy` is what a refused client gets.
+fn admit<F: Future<Output = ()> + 'static>(
+    connections: &Connections,
+    mut socket: Socket,
+    busy: &Rc<[u8]>,
+    serve: impl FnOnce(Socket) -> F,
+) {
+    match connections.admit() {
         ConnectionAdmission::Serve(permit) => {
-            let (worker, tls) = (Rc::clone(worker), tls.cloned());
+            let served = serve(socket);
             actix_rt::spawn(async move {
-                opening::serve_over(worker, socket, tls).await;
+                served.await;
                 drop(permit);
             });
         }
         ConnectionAdmission::Refuse(permit) => {
+            let busy = Rc::clone(busy);
             actix_rt::spawn(async move {
-                turn_away(socket, busy).await;
+                reject(socket, &busy).await;
                 drop(permit);
             });
         }
-        ConnectionAdmission::RefuseAtOnce => turn_away_at_once(&mut socket, busy),
+        ConnectionAdmission::RefuseAtOnce => reject_at_once(&mut socket, busy),
     }
+}
+
+/// Counts and logs an error of accepting, and frees descriptors if there are none left.
+fn report(files: &Files, error: Errno) {
+    let is_short = matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS);
+    let closed = if is_short { files.close_idle_handles(HANDLES_CLOSED) } else { 0 };
+    let message = format_args!("a connection can't be accepted: {error}; {closed} idle handles closed");
+    files.faults().report(Fault::Accept, error.raw_os_error(), message);
 }
 
 fn tcp_address(peer: SocketAddrAny) -> Option<SocketAddr> {
@@ -222,26 +190,9 @@ const HANDLES_CLOSED: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::{Cell, RefCell};
+    use std::cell::Cell;
     use std::net::{TcpListener, TcpStream};
     use std::time::Instant;
-
-    /// Counts what it gets.
-    #[derive(Default)]
-    struct Counts {
-        admitted: Cell<usize>,
-        failed: RefCell<Vec<Errno>>,
-    }
-
-    impl AcceptSink for Counts {
-        fn admit(&self, _: Socket) {
-            self.admitted.set(self.admitted.get() + 1);
-        }
-
-        fn fail(&self, error: Errno) {
-            self.failed.borrow_mut().push(error);
-        }
-    }
 
     /// A listener with a connection in its queue, so that it is always readable.
     fn queue() -> (AsyncFd<Arc<OwnedFd>>, TcpStream) {
@@ -255,48 +206,53 @@ mod tests {
         Ok(Socket::new(acceptfrom_with(queue.get_ref().as_fd(), SocketFlags::NONBLOCK)?.0, None))
     }
 
+    /// Runs the accept loop until `closing` completes. Returns the number of admitted connections and the reported errors.
+    async fn run(
+        closing: impl AsyncFn(&Cell<usize>),
+        mut next: impl FnMut(&AsyncFd<Arc<OwnedFd>>) -> Result<Socket, Errno>,
+    ) -> (usize, Vec<Errno>) {
+        let ((queue, _client), admitted, mut failed) = (queue(), Cell::new(0), Vec::new());
+        let admit = |_| admitted.set(admitted.get() + 1);
+        accept_until(closing(&admitted), &queue, || next(&queue), admit, |error| failed.push(error)).await;
+        (admitted.get(), failed)
+    }
+
+    /// Fails `times` with `error`, then accepts.
+    fn failing(times: usize, error: Errno) -> impl FnMut(&AsyncFd<Arc<OwnedFd>>) -> Result<Socket, Errno> {
+        let mut calls = 0;
+        move |queue| {
+            calls += 1;
+            if calls <= times { Err(error) } else { accept_from(queue) }
+        }
+    }
+
+    async fn until_admitted(admitted: &Cell<usize>) {
+        while admitted.get() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     #[tokio::test]
-    async fn a_lasting_error_is_reported_with_growing_pauses_and_accepting_goes_on_when_it_heals() {
+    async fn a_lasting_error_is_retried_after_growing_pauses_until_it_heals() {
         for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::PERM, Errno::INVAL] {
-            let ((queue, _client), counts, calls) = (queue(), Counts::default(), Cell::new(0));
-            let next = || {
-                calls.set(calls.get() + 1);
-                if calls.get() <= 5 { Err(error) } else { accept_from(&queue) }
-            };
             let started = Instant::now();
-            let closing = async {
-                while counts.admitted.get() == 0 {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            };
-            accept_until(closing, &queue, next, &counts).await;
-            assert_eq!(*counts.failed.borrow(), [error; 5]);
-            assert_eq!(counts.admitted.get(), 1);
+            assert_eq!(run(until_admitted, failing(5, error)).await, (1, vec![error; 5]));
             assert!(started.elapsed() >= Duration::from_millis(10 + 20 + 40 + 80 + 160), "{error}");
         }
     }
 
     #[tokio::test]
-    async fn a_listener_that_fails_for_ever_closes_at_once() {
-        let ((queue, _client), counts) = (queue(), Counts::default());
-        let closing = tokio::time::sleep(Duration::from_millis(100));
-        accept_until(closing, &queue, || Err(Errno::PERM), &counts).await;
-        assert!((3..=5).contains(&counts.failed.borrow().len()), "{:?}", counts.failed);
+    async fn a_listener_that_always_fails_does_not_spin_and_closes_at_once() {
+        for error in [Errno::PERM, Errno::CONNABORTED] {
+            let closing = async |_: &Cell<usize>| tokio::time::sleep(Duration::from_millis(100)).await;
+            let (admitted, failed) = run(closing, |_| Err(error)).await;
+            assert_eq!(admitted, 0);
+            assert!((2..=4).contains(&failed.len()), "{failed:?}");
+        }
     }
 
     #[tokio::test]
-    async fn an_error_of_one_connection_holds_up_no_other() {
-        let ((queue, _client), counts, calls) = (queue(), Counts::default(), Cell::new(0));
-        let next = || {
-            calls.set(calls.get() + 1);
-            if calls.get() <= 3 { Err(Errno::CONNABORTED) } else { accept_from(&queue) }
-        };
-        let closing = async {
-            while counts.admitted.get() == 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        accept_until(closing, &queue, next, &counts).await;
-        assert!(counts.failed.borrow().is_empty());
+    async fn an_error_of_one_connection_is_not_reported() {
+        assert_eq!(run(until_admitted, failing(3, Errno::CONNABORTED)).await, (1, Vec::new()));
     }
 }

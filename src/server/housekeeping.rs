@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use actix_rt::task::JoinHandle;
 
 use crate::files::Files;
-use crate::lifecycle::reload::ReloadRequests;
+use crate::lifecycle::ReloadRequests;
 use crate::limits::client_limits::Limits;
 use crate::telemetry::access_log::log::AccessLog;
 
@@ -23,7 +23,7 @@ impl Tasks {
         Self(vec![
             actix_rt::spawn(maintain_files(files, reloads.clone())),
             actix_rt::spawn(maintain_access_log(access_log, reloads.clone())),
-            actix_rt::spawn(async move { limits.share_bandwidth().await }),
+            actix_rt::spawn(async move { limits.bandwidth().share().await }),
         ])
     }
 

@@ -6,7 +6,6 @@
 //! - `workers`, `worker_task`: the worker threads, and what one of them does
 //! - `accept`: accept loops
 //! - `app`: the actix App of a worker
-//! - `takeover`: handover from a predecessor and to a successor
 //! - `housekeeping`: periodic tasks
 
 pub(crate) mod accept;
@@ -15,7 +14,6 @@ pub(crate) mod components;
 pub(crate) mod housekeeping;
 pub mod run;
 pub mod signals;
-pub(crate) mod takeover;
 pub(crate) mod worker_task;
 pub(crate) mod workers;
 

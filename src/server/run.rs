@@ -5,23 +5,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use actix_rt::System;
-use tokio::sync::mpsc;
 
 use crate::admin::listener::{Admin, AdminContext};
 use crate::config::{LoadedConfig, ProcessInputs};
 use crate::files::storage::{Storage, SystemStorage};
-use crate::lifecycle::handover::{
-    ActivatedSockets, Listeners, Predecessor, SocketOffer, Successor, UpgradePath, UpgradeSocket,
+use crate::lifecycle::{
+    ActivatedSockets, Lifecycle, Listeners, Phase, Predecessor, ReloadRequests, Reloader, SocketOffer,
+    Successor, UpgradePath, UpgradeSocket, WarmupState, log_failed_handover,
 };
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{ReloadRequests, Reloader};
-use crate::lifecycle::warmup::restore::WarmupState;
 use crate::net::listener::BoundAddress;
 use crate::server::components::Components;
 use crate::server::housekeeping::Tasks;
 use crate::server::signals::{Signals, unless_stopped};
-use crate::server::takeover::{accept_successor, complete_takeover, warm_up};
-use crate::server::workers::{Workers, origin_prefix};
+use crate::server::workers::{Stops, Workers, origin_prefix};
 use crate::sys::service_manager::{self, Watchdog};
 use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::logger;
@@ -43,16 +39,11 @@ pub fn run(loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
         })
     });
     match exit {
-        Ok(ServerExit { cut: 0 }) => ExitCode::SUCCESS,
-        Ok(ServerExit { cut }) => {
-            log::error!("stopped with {} cut", counted(cut, "response"));
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            log::error!("{error}");
-            ExitCode::FAILURE
-        }
+        Ok(ServerExit { cut: 0 }) => return ExitCode::SUCCESS,
+        Ok(ServerExit { cut }) => log::error!("stopped with {} cut", counted(cut, "response")),
+        Err(error) => log::error!("{error}"),
     }
+    ExitCode::FAILURE
 }
 
 /// How a server ended.
@@ -106,8 +97,6 @@ struct Server {
     _access_log: FlushLogOnDrop,
 }
 
-type Stops = mpsc::UnboundedReceiver<()>;
-
 impl Server {
     /// Builds all components and starts the workers. Traffic is accepted at once, but for a successor: its predecessor serves
     /// until it is ready, and answers health checks.
@@ -153,21 +142,33 @@ impl Server {
         })
     }
 
-    /// Reads recently used files into the caches. Returns false if the server was stopped meanwhile.
+    /// Reads recently used files into the caches; with a predecessor only until that exits, since no process serves then. Returns
+    /// false if the server was stopped meanwhile.
     async fn warm_up(&mut self, stops: &mut Stops) -> bool {
-        let warming = warm_up(&self.warmup_state, &self.lifecycle, self.predecessor.as_mut());
-        unless_stopped(warming, stops).await.is_some()
+        let restoring = self.warmup_state.restore(&self.lifecycle);
+        let Some(predecessor) = &mut self.predecessor else {
+            return unless_stopped(restoring, stops).await.is_some();
+        };
+        tokio::select! {
+            () = restoring => true,
+            () = predecessor.gone() => {
+                let peer = predecessor.peer();
+                log::warn!("{peer} exited before the warmup was complete: serving all the same");
+                true
+            }
+            Some(()) = stops.recv() => false,
+        }
     }
 
     /// Stops a server that was never ready. The file of recently used files stays as it is.
     async fn stop_before_ready(self, mut stops: Stops) -> ServerExit {
-        let Self { lifecycle, reloader, workers, admin, offer, is_successor, tasks: _tasks, .. } = self;
+        let Self { reloader, workers, admin, offer, is_successor, tasks: _tasks, .. } = self;
         offer.end();
         let cut = if is_successor {
             workers.abandon()
         } else {
             service_manager::stopping();
-            workers.stop(&reloader.config(), &lifecycle, &mut stops).await
+            workers.stop(&reloader.config(), &mut stops).await
         };
         admin.stop();
         ServerExit { cut }
@@ -183,7 +184,7 @@ impl Server {
         if self.is_successor {
             self.admin.start()?;
         }
-        self.upgrade_socket = complete_takeover(self.predecessor.take(), self.upgrade_path.take()).await?;
+        self.complete_takeover().await?;
         let (workers, root) = (counted(loaded.limits.workers, "worker"), &loaded.config.site.root);
         log::info!("ready: {workers} from {root}");
         service_manager::status(&format!("Serving {root} by {workers}"));
@@ -192,11 +193,49 @@ impl Server {
         }
         self.tasks.spawn(self.reloader.clone().listen(self.reloads.clone(), self.lifecycle.clone()));
         self.tasks.spawn(self.reloader.clone().watch_certificates());
-        let upgrade_socket = self.upgrade_socket.as_ref();
         Ok(tokio::select! {
             _ = stops.recv() => None,
-            successor = accept_successor(&self.offer, upgrade_socket, &self.warmup_state) => Some(successor),
+            successor = self.accept_successor() => Some(successor),
         })
+    }
+
+    /// Takes over from the predecessor, if there is one, opens the upgrade socket, and reports ready to the service manager.
+    async fn complete_takeover(&mut self) -> io::Result<()> {
+        let settled = |path: Option<UpgradePath>| path.map(UpgradePath::settle).transpose();
+        let Some(mut predecessor) = self.predecessor.take() else {
+            self.upgrade_socket = settled(self.upgrade_path.take())?;
+            service_manager::ready();
+            return Ok(());
+        };
+        match predecessor.relieve().await {
+            Ok(()) => log::info!("taken over from {}", predecessor.peer()),
+            Err(error) => log::warn!("taken over from {}, but: {error}", predecessor.peer()),
+        }
+        service_manager::succeed();
+        // There is no way back: the site is served, though no further successor can connect.
+        self.upgrade_socket = settled(self.upgrade_path.take()).unwrap_or_else(|error| {
+            log::error!("the upgrade socket can't be moved to its path: {error}");
+            None
+        });
+        Ok(())
+    }
+
+    /// Waits until a successor has taken over; for ever without an upgrade socket. The recently used files are saved before each
+    /// attempt, for the successor to read.
+    async fn accept_successor(&self) -> Successor {
+        let Some(socket) = &self.upgrade_socket else { return std::future::pending().await };
+        loop {
+            let prepare = async || self.warmup_state.clone().save().await;
+            let successor = self.offer.next_successor(socket, prepare).await;
+            service_manager::set_silent(true);
+            match self.offer.hand_over_to(&successor).await {
+                Ok(()) => return successor,
+                Err(error) => {
+                    service_manager::set_silent(false);
+                    log_failed_handover(&error);
+                }
+            }
+        }
     }
 
     /// Drains, and finishes the responses under way.
@@ -206,7 +245,7 @@ impl Server {
         // Offered sockets would stay open.
         self.offer.end();
         service_manager::stopping();
-        let cut = self.workers.stop(&self.reloader.config(), &self.lifecycle, &mut stops).await;
+        let cut = self.workers.stop(&self.reloader.config(), &mut stops).await;
         let _ = saving.await;
         drop(self.tasks);
         self.admin.stop();
@@ -218,7 +257,7 @@ impl Server {
         drop(self.offer);
         log::info!("{} has taken over", successor.peer());
         self.admin.close();
-        let cut = self.workers.retire(&self.reloader.config(), &self.lifecycle, &mut stops).await;
+        let cut = self.workers.retire(&self.reloader.config(), &mut stops).await;
         drop(self.tasks);
         self.admin.stop();
         successor.gone().await;

@@ -12,13 +12,12 @@ use futures_util::future::select;
 use tokio::sync::mpsc;
 
 use crate::admin::health::Health;
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{UPDATE_TIMEOUT, WorkerView};
-use crate::lifecycle::worker_updates::UpdateReceiver;
+use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver, WorkerView};
 use crate::limits::client_limits::Limits;
 use crate::net::listener::{ListenerSpec, Scheme};
 use crate::net::tls::config::Tls;
 use crate::net::worker::Worker;
+use crate::net::worker_context::WorkerContext;
 use crate::server::accept::accept;
 use crate::server::app::app;
 use crate::site::handler::Site;
@@ -59,46 +58,47 @@ pub(super) async fn serve_worker(
         return 0;
     };
     let worker = Worker::new(app, files, connections, limits, &metrics);
-    worker.set_noting(request_log);
+    let context = Rc::clone(&worker.context);
+    context.set_log_options(request_log);
     let accept_loops = listeners.into_iter().map(|(listener, scheme)| {
         let tls = tls.clone().filter(|_| scheme == Scheme::Https);
         actix_rt::spawn(accept(listener, tls, Rc::clone(&worker), lifecycle.clone(), accepts_from))
     });
     let accept_loops = accept_loops.collect();
     if let Some(watchdog) = watchdog {
-        actix_rt::spawn(watchdog.heart());
+        actix_rt::spawn(watchdog.heartbeat());
     }
-    actix_rt::spawn(apply_updates(updates, site, lookups, Rc::clone(&worker)));
+    actix_rt::spawn(apply_updates(updates, site, lookups, Rc::clone(&context)));
     let _ = started.send(Ok(()));
     drop(started);
-    close_in_phases(&worker, &lifecycle, accept_loops).await;
-    worker.responses_under_way()
+    close_in_phases(&context, &lifecycle, accept_loops).await;
+    context.responses_under_way()
 }
 
 /// Retires, closes and ends with the phases of the lifecycle; returns earlier if no connection is left.
-async fn close_in_phases<S>(worker: &Worker<S>, lifecycle: &Lifecycle, accept_loops: Vec<JoinHandle<()>>) {
+async fn close_in_phases(context: &WorkerContext, lifecycle: &Lifecycle, accept_loops: Vec<JoinHandle<()>>) {
     lifecycle.reached(Phase::Retiring).await;
     for accept_loop in accept_loops {
         let _ = accept_loop.await;
     }
-    worker.retire();
-    select(pin!(worker.emptied()), pin!(lifecycle.reached(Phase::Closing))).await;
-    worker.close();
-    select(pin!(worker.emptied()), pin!(lifecycle.reached(Phase::Ended))).await;
+    context.retire();
+    select(pin!(context.emptied()), pin!(lifecycle.reached(Phase::Closing))).await;
+    context.close();
+    select(pin!(context.emptied()), pin!(lifecycle.reached(Phase::Ended))).await;
 }
 
 /// Applies the settings of each reload. Requests under way finish with the settings that they began with.
-async fn apply_updates<S>(
+async fn apply_updates(
     updates: UpdateReceiver<WorkerView>,
     current: Rc<RefCell<Rc<Site>>>,
     lookups: Arc<WorkerLookups>,
-    worker: Rc<Worker<S>>,
+    context: Rc<WorkerContext>,
 ) {
     let apply = |view: WorkerView, delay: Duration| {
         let WorkerView { files, site, connections, request_log } = view;
         current.replace(Site::counting(files, site, Arc::clone(&lookups)));
-        worker.set_bounds(connections);
-        worker.set_noting(request_log);
+        context.set_settings(connections);
+        context.set_log_options(request_log);
         if delay >= UPDATE_TIMEOUT {
             log::info!("a worker took the new configuration after {delay:.1?}");
         }

@@ -7,9 +7,7 @@ use actix_rt::Arbiter;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, DurationSetting};
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::WorkerView;
-use crate::lifecycle::worker_updates::UpdateReceiver;
+use crate::lifecycle::{Lifecycle, Phase, UpdateReceiver, WorkerView};
 use crate::net::listener::{BoundAddress, SocketOrigin, deal};
 use crate::server::signals::unless_stopped;
 use crate::server::worker_task::{WorkerPlan, serve_worker};
@@ -21,7 +19,11 @@ pub(super) struct Workers {
     cut: mpsc::UnboundedReceiver<usize>,
     /// Number of workers that have reported; their connections have ended.
     finished: usize,
+    lifecycle: Lifecycle,
 }
+
+/// Requests to stop.
+pub(super) type Stops = mpsc::UnboundedReceiver<()>;
 
 impl Workers {
     /// Starts a worker for each of `updates`, the channel on which its settings of reloads arrive, and waits until all accept.
@@ -54,42 +56,32 @@ impl Workers {
         for bound in traffic {
             log::info!("{}listening on {}", origin_prefix(bound.origin), bound.url);
         }
-        Ok(Self { arbiters, cut, finished: 0 })
+        Ok(Self { arbiters, cut, finished: 0, lifecycle: plan.lifecycle.clone() })
     }
 
     /// Drains, then closes, then ends the workers. Returns the number of responses that were cut.
-    pub(super) async fn stop(
-        self,
-        config: &Config,
-        lifecycle: &Lifecycle,
-        stops: &mut mpsc::UnboundedReceiver<()>,
-    ) -> usize {
-        lifecycle.advance(Phase::Draining);
+    pub(super) async fn stop(self, config: &Config, stops: &mut Stops) -> usize {
+        self.lifecycle.advance(Phase::Draining);
         log::info!(
             "stopping: {}finishing responses under way",
             first("serving on", config.stopping.drain_delay)
         );
         let drained = unless_stopped(tokio::time::sleep(config.stopping.drain_delay.get()), stops).await;
         let timeout = drained.map_or(Duration::ZERO, |()| config.stopping.shutdown_timeout.get());
-        self.end(timeout, lifecycle, stops).await
+        self.end(timeout, stops).await
     }
 
     /// Leaves new connections to a successor, keeps idle ones for the drain delay, then closes and ends the workers. Returns the
     /// number of responses that were cut.
-    pub(super) async fn retire(
-        mut self,
-        config: &Config,
-        lifecycle: &Lifecycle,
-        stops: &mut mpsc::UnboundedReceiver<()>,
-    ) -> usize {
-        lifecycle.advance(Phase::Retiring);
+    pub(super) async fn retire(mut self, config: &Config, stops: &mut Stops) -> usize {
+        self.lifecycle.advance(Phase::Retiring);
         log::info!(
             "retiring: {}finishing responses under way",
             first("keeping connections", config.stopping.drain_delay)
         );
         let kept = tokio::time::timeout(config.stopping.drain_delay.get(), self.all_finished());
         let _ = unless_stopped(kept, stops).await;
-        self.end(config.stopping.shutdown_timeout.get(), lifecycle, stops).await
+        self.end(config.stopping.shutdown_timeout.get(), stops).await
     }
 
     /// Ends workers that have accepted nothing yet: the predecessor has all connections. Returns 0, the responses cut.
@@ -99,15 +91,10 @@ impl Workers {
         0
     }
 
-    async fn end(
-        mut self,
-        timeout: Duration,
-        lifecycle: &Lifecycle,
-        stops: &mut mpsc::UnboundedReceiver<()>,
-    ) -> usize {
-        lifecycle.advance(Phase::Closing);
+    async fn end(mut self, timeout: Duration, stops: &mut Stops) -> usize {
+        self.lifecycle.advance(Phase::Closing);
         let _ = unless_stopped(tokio::time::timeout(timeout, self.all_finished()), stops).await;
-        lifecycle.advance(Phase::Ended);
+        self.lifecycle.advance(Phase::Ended);
         let mut cut = 0;
         while self.finished < self.arbiters.len() {
             cut += self.cut.recv().await.unwrap_or(0);

@@ -109,7 +109,7 @@ fn keep_private(response: &mut HttpResponse) {
         .headers()
         .get(header::CACHE_CONTROL)
         .map(|value| value.to_str().unwrap_or_default().to_owned());
-    let says = set.or_else(|| PrerenderedResponse::field_of(response, "cache-control"));
+    let says = set.or_else(|| PrerenderedResponse::header_of(response, "cache-control"));
     let value = cache_control::private(says.as_deref());
     if says.as_ref() != Some(&value)
         && let Ok(value) = HeaderValue::from_str(&value)

@@ -11,13 +11,13 @@ use crate::net::prerendered::PrerenderedResponse;
 use crate::site::reply::add_lines;
 use crate::site::request_facts::joined;
 
-/// Adds what a response says to the page's origin. What is the same for all origins is in its fields already.
+/// Adds the CORS headers that depend on the origin. Those that are the same for all origins are prerendered.
 pub(crate) fn add_cors(policy: &PathPolicy, headers: &HeaderMap, response: &mut HttpResponse) {
     let Some(cors) = policy.cors().filter(|_| policy.varies_by_origin()) else { return };
     // Several lines are none that a browser sends: together they match nothing.
     let origin = joined(headers, &header::ORIGIN);
     let answer = decide(cors, origin.as_deref(), CorsRequest::Simple);
-    if !answer.fields.is_empty() {
+    if !answer.headers.is_empty() {
         add_lines(response, &lines(&answer));
     }
 }
@@ -28,7 +28,7 @@ pub(crate) fn preflight(policy: &PathPolicy, headers: &HeaderMap) -> Option<Http
     let origin = joined(headers, &header::ORIGIN)?;
     headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     let asked = joined(headers, &header::ACCESS_CONTROL_REQUEST_HEADERS);
-    let answer = decide(cors, Some(&origin), CorsRequest::Preflight { headers: asked.as_deref() });
+    let answer = decide(cors, Some(&origin), CorsRequest::Preflight { requested: asked.as_deref() });
     let mut block = policy.lines_without_cors().as_bytes().to_vec();
     block.extend_from_slice(lines(&answer).as_bytes());
     if let Some(vary) = answer.vary {
@@ -40,5 +40,5 @@ pub(crate) fn preflight(policy: &PathPolicy, headers: &HeaderMap) -> Option<Http
 
 fn lines(answer: &CorsAnswer<'_>) -> String {
     let line = |(name, value): &(&str, _)| format!("{}: {value}\r\n", name.to_ascii_lowercase());
-    answer.fields.iter().map(line).collect()
+    answer.headers.iter().map(line).collect()
 }

@@ -261,7 +261,7 @@ impl DirectoryJobs {
         job: impl FnOnce(&Self, OwnedSemaphorePermit) -> Result<FirstChunk<P>, NoDirectory> + Send + 'static,
     ) -> Result<BoxBody, NoDirectory> {
         let this = self.clone();
-        let begun = match pool.ask(self.files.disk_timeout(), move || job(&this, permit)).await {
+        let begun = match pool.run_within(self.files.disk_timeout(), move || job(&this, permit)).await {
             Ok(begun) => begun?,
             // A panic has been logged by its hook.
             Err(JobLost::Panicked) => return Err(NoDirectory::Failed),

@@ -124,7 +124,7 @@ impl SiteSettings {
             offers_archives: config.directories.archive.is_on(),
             verifies: config.integrity.verify == Verify::Serve,
             digest_wait: config.integrity.digest_wait.get(),
-            notes: RequestLogOptions::of(config).writes(),
+            notes: RequestLogOptions::of(config).is_written,
         })
     }
 
@@ -153,7 +153,7 @@ impl SiteSettings {
             offers_archives: config.directories.archive.is_on(),
             verifies: config.integrity.verify == Verify::Serve,
             digest_wait: config.integrity.digest_wait.get(),
-            notes: RequestLogOptions::of(config).writes(),
+            notes: RequestLogOptions::of(config).is_written,
         }
     }
 }
@@ -209,7 +209,7 @@ impl Site {
             add_lines(&mut response, line);
         }
         if let Some(cached) = cached.get().filter(|_| self.manners.notes) {
-            PrerenderedResponse::note_cached(&mut response, cached);
+            PrerenderedResponse::set_cache_result(&mut response, cached);
         }
         if let Some(admission) = admission {
             accompany(*admission, &mut response);
@@ -361,14 +361,14 @@ impl Site {
         let may_begin = !fields.has_range() || codings.refuses_identity();
         let wanted = codings.best(forms.possible()).filter(|_| may_begin);
         if let Some(wanted) = wanted
-            && choice != EncodingChoice::Coded(wanted)
-            && !matches!(choice, EncodingChoice::Coded(coding) if forms.with_sidecars().has(coding))
+            && choice != EncodingChoice::Encoded(wanted)
+            && !matches!(choice, EncodingChoice::Encoded(coding) if forms.with_sidecars().has(coding))
         {
             self.files.background().start_encoding(asset, wanted);
         }
         match choice {
             EncodingChoice::Identity => Ok(None),
-            EncodingChoice::Coded(coding) => Ok(Some(coding)),
+            EncodingChoice::Encoded(coding) => Ok(Some(coding)),
             EncodingChoice::NotAcceptable if wanted.is_some() => Err(HttpError::Busy),
             EncodingChoice::NotAcceptable => Err(HttpError::NotAcceptable),
         }

@@ -14,7 +14,7 @@ use crate::files::digests::Digest;
 use crate::files::handle_pool::Handle;
 use crate::http::baseline_headers::{BASELINE_LINES, text_lines};
 use crate::http::decide::Answer;
-use crate::http::digest::{Algorithm, field_value};
+use crate::http::digest::{Algorithm, header_value};
 use crate::http::disposition;
 use crate::http::method::ALLOW;
 use crate::http::multipart::{Boundary, Multipart};
@@ -123,7 +123,7 @@ pub(crate) fn options(policy: &PathPolicy) -> HttpResponse {
 
 /// Adds field lines, each with its end, of names that the response does not have yet, or whose lines make one list.
 pub(crate) fn add_lines(response: &mut HttpResponse, lines: &str) {
-    if PrerenderedResponse::lead(response, lines.as_bytes()) {
+    if PrerenderedResponse::add_headers(response, lines.as_bytes()) {
         return;
     }
     for (name, value) in lines.split_terminator("\r\n").filter_map(|line| line.split_once(": ")) {
@@ -158,7 +158,7 @@ pub(crate) fn paced(policy: &PathPolicy) -> PacedResponse {
 /// Repr-Digest, and Content-Digest where the content is the whole representation (RFC 9530 §2, §3).
 fn integrity(checksums: &Checksums, is_whole: bool) -> String {
     let values: Vec<String> =
-        checksums.iter().map(|(algorithm, digest)| field_value(*algorithm, digest)).collect();
+        checksums.iter().map(|(algorithm, digest)| header_value(*algorithm, digest)).collect();
     let value = values.join(", ");
     let mut lines = format!("repr-digest: {value}\r\n");
     if is_whole {

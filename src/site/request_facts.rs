@@ -75,7 +75,7 @@ pub(crate) fn prefers_json(headers: &HeaderMap) -> bool {
 /// Whether a page will do for the client: for a name that says of what kind it is, only if the client asks for pages by name.
 pub(crate) fn takes_page(headers: &HeaderMap, has_extension: bool) -> bool {
     let field = joined(headers, &header::ACCEPT);
-    if has_extension { accept::names_html(field.as_deref()) } else { accept::takes_html(field.as_deref()) }
+    if has_extension { accept::names_html(field.as_deref()) } else { accept::accepts_html(field.as_deref()) }
 }
 
 /// All lines of a field as one list.

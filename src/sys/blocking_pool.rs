@@ -1,4 +1,4 @@
-//! Threads that may wait for a disk, so that workers never do.
+//! Threads for calls that may block on a disk, so that workers never do.
 
 use std::io;
 use std::time::Duration;
@@ -6,32 +6,35 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// A bounded pool of threads for calls that block. What exceeds the threads waits its turn.
+/// A bounded pool of threads for blocking calls. Jobs beyond the number of threads wait in a queue.
 pub(crate) struct BlockingPool {
     runtime: Option<Runtime>,
 }
 
 impl BlockingPool {
-    /// A pool of at most `threads` threads, started as they are needed and named `name`.
-    /// `niceness` is how far they stand back when the processor is short (0: not at all, 19: entirely).
+    /// A pool of at most `threads` threads named `name`, started when needed. `niceness` is their scheduling priority, from 0
+    /// (normal) to 19 (lowest).
     pub(crate) fn new(name: &str, threads: usize, niceness: i32) -> io::Result<Self> {
-        // Only the runtime's blocking pool is used: nothing is ever polled on it.
+        // Only the blocking pool of the runtime is used; nothing is polled on it.
         let mut builder = Builder::new_current_thread();
         builder.thread_name(name).max_blocking_threads(threads);
-        builder.on_thread_start(move || step_back(niceness));
+        builder.on_thread_start(move || lower_priority(niceness));
         let runtime = builder.build()?;
         Ok(Self { runtime: Some(runtime) })
     }
 
-    /// What `job` brings, if it does within `limit`. A job that has not begun by then, or when its asker goes, is never run; one
-    /// that has runs to its end.
-    pub(crate) async fn ask<T: Send + 'static>(
+    /// Runs `job` and returns its result if it ends within `limit`. A job that has not started by then, or when this future is
+    /// dropped, is never run; one that has started runs to its end.
+    ///
+    /// # Errors
+    /// It took too long or panicked.
+    pub(crate) async fn run_within<T: Send + 'static>(
         &self,
         limit: Duration,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JobLost> {
-        let mut wanted = CancellableJob(self.run(job));
-        match tokio::time::timeout(limit, &mut wanted.0).await {
+        let mut pending = CancellableJob(self.run(job));
+        match tokio::time::timeout(limit, &mut pending.0).await {
             Ok(done) => done.map_err(|_| JobLost::Panicked),
             Err(_) => Err(JobLost::TimedOut),
         }
@@ -46,16 +49,16 @@ impl BlockingPool {
     }
 }
 
-/// Why a job that was asked for brought nothing.
+/// Why a job has no result.
 #[derive(Debug)]
 pub(crate) enum JobLost {
-    /// Its time was up.
+    /// It took too long.
     TimedOut,
-    /// It panicked; the panic hook has said why.
+    /// It panicked; the panic hook has logged it.
     Panicked,
 }
 
-/// A job of which nobody hears any more is not begun.
+/// A job that is not started any more once this is dropped.
 struct CancellableJob<T>(JoinHandle<T>);
 
 impl<T> Drop for CancellableJob<T> {
@@ -64,8 +67,8 @@ impl<T> Drop for CancellableJob<T> {
     }
 }
 
-/// On Linux each thread has a priority of its own, and may always lower it.
-pub(crate) fn step_back(niceness: i32) {
+/// Lowers the priority of the calling thread. On Linux each thread has its own and may always lower it.
+pub(crate) fn lower_priority(niceness: i32) {
     if niceness > 0 {
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), niceness);
     }
@@ -87,17 +90,18 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[tokio::test]
-    async fn a_job_that_nobody_waits_for_is_not_begun() {
-        let disk = BlockingPool::new("disk", 1, 0).unwrap();
+    async fn a_job_that_nobody_waits_for_is_not_started() {
+        let pool = BlockingPool::new("disk", 1, 0).unwrap();
         let (release, held) = channel::<()>();
-        let busy = disk.run(move || held.recv().is_ok());
+        let busy = pool.run(move || held.recv().is_ok());
         let has_run = Arc::new(AtomicBool::new(false));
         let job = Arc::clone(&has_run);
-        let asked = disk.ask(Duration::from_millis(10), move || job.store(true, Ordering::Relaxed)).await;
-        assert!(matches!(asked, Err(JobLost::TimedOut)));
+        let result =
+            pool.run_within(Duration::from_millis(10), move || job.store(true, Ordering::Relaxed)).await;
+        assert!(matches!(result, Err(JobLost::TimedOut)));
         release.send(()).unwrap();
         assert!(busy.await.unwrap());
-        assert_eq!(disk.ask(Duration::from_secs(20), || 7).await.unwrap(), 7);
+        assert_eq!(pool.run_within(Duration::from_secs(20), || 7).await.unwrap(), 7);
         assert!(!has_run.load(Ordering::Relaxed));
     }
 }

@@ -1,6 +1,6 @@
-//! Content codings at their best: what is encoded once and sent many times.
+//! Compression at the best levels, for content that is encoded once and sent many times.
 //!
-//! The same bytes give the same encoding, on every machine and in every run: no name, no date, no thread changes it.
+//! Output is reproducible: it depends only on the input, not on names, dates, threads or machines.
 
 use std::io::{self, Read, Write};
 
@@ -9,32 +9,32 @@ use flate2::{Compression, GzBuilder};
 
 use crate::http::encoding::Encoding;
 
-/// Encodes `bytes`. Takes seconds for megabytes, and memory as [`copy_encoded`] does.
+/// Encodes `bytes`. Takes seconds for megabytes, and as much memory as [`copy_encoded`].
 ///
 /// # Errors
-/// Where memory is short.
-pub(crate) fn encode(coding: Encoding, bytes: &[u8]) -> io::Result<Vec<u8>> {
+/// Out of memory.
+pub(crate) fn encode(encoding: Encoding, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoded = Vec::new();
-    copy_encoded(coding, bytes, &mut encoded, bytes.len() as u64)?;
+    copy_encoded(encoding, bytes, &mut encoded, bytes.len() as u64)?;
     Ok(encoded)
 }
 
-/// Encodes what `reader` gives, which must be `length` bytes, as it comes. `writer` gets pieces of a few KiB and no flush.
+/// Encodes the `length` bytes of `reader` as a stream. `writer` gets pieces of a few KiB and is not flushed.
 ///
-/// The length is said beforehand because all of the codings but gzip choose their windows by it. Beside the windows
-/// (16 MiB for brotli, 8 MiB for Zstandard) the search takes memory: at most some 300 MiB, some ten times `length` below that.
+/// The length is needed in advance because brotli and Zstandard choose their windows by it. Besides the windows (16 MiB for
+/// brotli, 8 MiB for Zstandard) the search needs about ten times `length`, at most about 300 MiB.
 ///
 /// # Errors
-/// `UnexpectedEof` and `InvalidData` where there are fewer or more bytes than `length`: a file changed under way. What the
-/// reader and the writer say.
+/// `UnexpectedEof` or `InvalidData` if there are fewer or more bytes than `length`, because the file changed. Errors of the
+/// reader and the writer.
 pub(crate) fn copy_encoded(
-    coding: Encoding,
+    encoding: Encoding,
     reader: impl Read,
     writer: impl Write,
     length: u64,
 ) -> io::Result<()> {
     let reader = Exactly { reader, left: length };
-    match coding {
+    match encoding {
         Encoding::Br => copy_br(reader, writer, length),
         Encoding::Zstd => copy_zstd(reader, writer, length),
         Encoding::Gzip => copy_gzip(reader, writer),
@@ -52,8 +52,8 @@ fn copy_br(mut reader: impl Read, mut writer: impl Write, length: u64) -> io::Re
     Ok(())
 }
 
-/// The smallest window that holds the whole: a larger one finds nothing more, and its search tree, eight times as large as
-/// it, is allocated at once. A window of 2^n holds 16 bytes less (RFC 7932 §9.1).
+/// The smallest window for the whole input: a larger one finds nothing more, and its search tree of eight times its size is
+/// allocated at once. A window of 2^n holds 16 bytes less (RFC 7932 §9.1).
 fn br_window_log(length: u64) -> i32 {
     let holds = |log: &i32| (1_u64 << log) - 16 >= length;
     (BR_WINDOW_LOG_MIN..BR_WINDOW_LOG_MAX).find(holds).unwrap_or(BR_WINDOW_LOG_MAX)
@@ -64,7 +64,7 @@ fn copy_zstd(mut reader: impl Read, writer: impl Write, length: u64) -> io::Resu
     encoder.window_log(ZSTD_WINDOW_LOG_MAX)?;
     encoder.set_pledged_src_size(Some(length))?;
     encoder.include_contentsize(true)?;
-    // Four bytes, for which a client notices a sidecar that was damaged on its disk.
+    // Four bytes with which a client detects a sidecar damaged on disk.
     encoder.include_checksum(true)?;
     io::copy(&mut reader, &mut encoder)?;
     encoder.finish()?;
@@ -72,15 +72,14 @@ fn copy_zstd(mut reader: impl Read, writer: impl Write, length: u64) -> io::Resu
 }
 
 fn copy_gzip(mut reader: impl Read, writer: impl Write) -> io::Result<()> {
-    // Neither a name nor a date in the head: they would make two encodings of the same bytes differ.
+    // No name or date in the header: the output would depend on them.
     let mut encoder = GzBuilder::new().mtime(0).write(writer, Compression::best());
     io::copy(&mut reader, &mut encoder)?;
     encoder.finish()?;
     Ok(())
 }
 
-/// A reader of just so many bytes, which gives each time as many as are asked for: how the pieces of a file fall
-/// can't be seen in its encoding.
+/// A reader of exactly `left` bytes that fills every buffer, so that the output does not depend on the sizes of reads.
 struct Exactly<R> {
     reader: R,
     left: u64,
@@ -107,13 +106,13 @@ impl<R: Read> Read for Exactly<R> {
 }
 
 const BR_QUALITY: i32 = 11;
-/// Below it the encoder takes smaller blocks.
+/// Below it the encoder uses smaller blocks.
 const BR_WINDOW_LOG_MIN: i32 = 16;
-/// The largest that RFC 7932 knows.
+/// The largest of RFC 7932.
 const BR_WINDOW_LOG_MAX: i32 = 24;
-/// Beyond it lie the levels that want more memory of whoever decodes.
+/// Higher levels need more memory for deencoding.
 const ZSTD_LEVEL: i32 = 19;
-/// 8 MiB, the most that a decoder of the content coding must have (RFC 9659).
+/// 8 MiB, the largest that decoders must support (RFC 9659).
 pub(crate) const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const GREW: &str = "more bytes than there were at first";
 
@@ -139,18 +138,18 @@ mod tests {
         std::iter::repeat_with(next).take(length).collect()
     }
 
-    fn decoded(coding: Encoding, encoded: &[u8]) -> Vec<u8> {
+    fn decoded(encoding: Encoding, encoded: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        decoder(coding, encoded).unwrap().read_to_end(&mut bytes).unwrap();
+        decoder(encoding, encoded).unwrap().read_to_end(&mut bytes).unwrap();
         bytes
     }
 
     #[test]
     fn what_was_encoded_decodes_to_what_it_was() {
-        for coding in Encoding::ALL {
+        for encoding in Encoding::ALL {
             for sample in samples() {
-                let encoded = encode(coding, &sample).unwrap();
-                assert_eq!(decoded(coding, &encoded), sample, "{coding:?}, {} bytes", sample.len());
+                let encoded = encode(encoding, &sample).unwrap();
+                assert_eq!(decoded(encoding, &encoded), sample, "{encoding:?}, {} bytes", sample.len());
             }
         }
     }
@@ -158,8 +157,8 @@ mod tests {
     #[test]
     fn text_becomes_a_third_of_itself() {
         let text = &samples()[3];
-        for coding in Encoding::ALL {
-            assert!(encode(coding, text).unwrap().len() * 3 < text.len(), "{coding:?}");
+        for encoding in Encoding::ALL {
+            assert!(encode(encoding, text).unwrap().len() * 3 < text.len(), "{encoding:?}");
         }
     }
 
@@ -176,13 +175,13 @@ mod tests {
 
     #[test]
     fn the_same_bytes_have_the_same_encoding_however_they_come() {
-        for coding in Encoding::ALL {
+        for encoding in Encoding::ALL {
             for sample in samples() {
-                let once = encode(coding, &sample).unwrap();
-                assert_eq!(encode(coding, &sample).unwrap(), once);
+                let once = encode(encoding, &sample).unwrap();
+                assert_eq!(encode(encoding, &sample).unwrap(), once);
                 let mut dripped = Vec::new();
-                copy_encoded(coding, Dripping(&sample, 0), &mut dripped, sample.len() as u64).unwrap();
-                assert_eq!(dripped, once, "{coding:?}, {} bytes", sample.len());
+                copy_encoded(encoding, Dripping(&sample, 0), &mut dripped, sample.len() as u64).unwrap();
+                assert_eq!(dripped, once, "{encoding:?}, {} bytes", sample.len());
             }
         }
     }
@@ -230,10 +229,10 @@ mod tests {
 
     #[test]
     fn another_number_of_bytes_than_was_said_is_an_error() {
-        for coding in Encoding::ALL {
+        for encoding in Encoding::ALL {
             for (length, kind) in [(9, io::ErrorKind::InvalidData), (11, io::ErrorKind::UnexpectedEof)] {
-                let error = copy_encoded(coding, b"0123456789".as_slice(), io::sink(), length).unwrap_err();
-                assert_eq!(error.kind(), kind, "{coding:?}, {length}");
+                let error = copy_encoded(encoding, b"0123456789".as_slice(), io::sink(), length).unwrap_err();
+                assert_eq!(error.kind(), kind, "{encoding:?}, {length}");
             }
         }
     }
@@ -250,9 +249,9 @@ mod tests {
             }
         }
         let sample = noise(300_000);
-        for coding in Encoding::ALL {
-            let error = copy_encoded(coding, sample.as_slice(), Full, sample.len() as u64).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{coding:?}");
+        for encoding in Encoding::ALL {
+            let error = copy_encoded(encoding, sample.as_slice(), Full, sample.len() as u64).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{encoding:?}");
         }
     }
 }

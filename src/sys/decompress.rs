@@ -1,4 +1,4 @@
-//! Content codings undone, as a client would.
+//! Decompression, with the limits of clients.
 
 use std::io::{self, BufRead, Read};
 
@@ -7,13 +7,12 @@ use flate2::bufread::MultiGzDecoder;
 use crate::http::encoding::Encoding;
 use crate::sys::compress::ZSTD_WINDOW_LOG_MAX;
 
-/// Decodes what `encoded` gives, as it is read. What ends too early, goes on after its end or is no such coding is an error
-/// of the reading.
+/// A reader that decodes `encoded`. Input that is truncated, goes on after its end or has another format is a read error.
 ///
 /// # Errors
-/// Where memory is short.
-pub(crate) fn decoder<'a>(coding: Encoding, encoded: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    Ok(match coding {
+/// Out of memory.
+pub(crate) fn decoder<'a>(encoding: Encoding, encoded: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(match encoding {
         Encoding::Br => {
             Box::new(Br { decoder: brotli::Decompressor::new(encoded, BR_BUFFER), has_ended: false })
         }
@@ -26,7 +25,7 @@ pub(crate) fn decoder<'a>(coding: Encoding, encoded: impl BufRead + 'a) -> io::R
     })
 }
 
-/// Looks behind the end, where the decoder tells of bytes left over only when it is asked again.
+/// Checks for bytes after the end, which the decoder reports only when it is read again.
 struct Br<R: Read> {
     decoder: brotli::Decompressor<R>,
     has_ended: bool,
@@ -41,8 +40,8 @@ impl<R: Read> Read for Br<R> {
         if read == 0 {
             self.has_ended = true;
             let in_buffer = self.decoder.read(buffer)?;
-            let behind_it = self.decoder.get_mut().read(&mut [0])?;
-            if in_buffer + behind_it > 0 {
+            let after_end = self.decoder.get_mut().read(&mut [0])?;
+            if in_buffer + after_end > 0 {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes after the end"));
             }
         }
@@ -57,49 +56,49 @@ mod tests {
     use super::*;
     use crate::sys::compress::encode;
 
-    fn decode(coding: Encoding, encoded: &[u8]) -> io::Result<Vec<u8>> {
+    fn decode(encoding: Encoding, encoded: &[u8]) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        decoder(coding, encoded)?.read_to_end(&mut bytes)?;
+        decoder(encoding, encoded)?.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
     #[test]
-    fn what_is_cut_short_is_an_error() {
+    fn truncated_input_is_an_error() {
         let sample: Vec<u8> = (0..2_000_u32).flat_map(u32::to_be_bytes).collect();
-        for coding in Encoding::ALL {
-            let encoded = encode(coding, &sample).unwrap();
-            assert_eq!(decode(coding, &encoded).unwrap(), sample);
+        for encoding in Encoding::ALL {
+            let encoded = encode(encoding, &sample).unwrap();
+            assert_eq!(decode(encoding, &encoded).unwrap(), sample);
             for length in [1, encoded.len() / 2, encoded.len() - 1] {
-                assert!(decode(coding, &encoded[..length]).is_err(), "{coding:?}, {length}");
+                assert!(decode(encoding, &encoded[..length]).is_err(), "{encoding:?}, {length}");
             }
         }
     }
 
     #[test]
-    fn what_goes_on_after_its_end_is_an_error() {
-        for coding in Encoding::ALL {
+    fn bytes_after_the_end_are_an_error() {
+        for encoding in Encoding::ALL {
             for more in [1, 100, 200_000] {
-                let mut encoded = encode(coding, b"a sentence").unwrap();
+                let mut encoded = encode(encoding, b"a sentence").unwrap();
                 encoded.resize(encoded.len() + more, b'!');
-                assert!(decode(coding, &encoded).is_err(), "{coding:?}, {more}");
+                assert!(decode(encoding, &encoded).is_err(), "{encoding:?}, {more}");
             }
         }
     }
 
     #[test]
-    fn what_is_no_such_coding_is_an_error() {
-        for coding in Encoding::ALL {
-            assert!(decode(coding, b"<!doctype html><title>no coding</title>").is_err(), "{coding:?}");
+    fn input_of_another_format_is_an_error() {
+        for encoding in Encoding::ALL {
+            assert!(decode(encoding, b"<!doctype html><title>no encoding</title>").is_err(), "{encoding:?}");
         }
         assert!(decode(Encoding::Br, b"").is_err());
         assert!(decode(Encoding::Gzip, b"").is_err());
     }
 
     #[test]
-    fn a_window_larger_than_browsers_take_is_an_error() {
+    fn a_window_larger_than_browsers_accept_is_an_error() {
         let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(ZSTD_WINDOW_LOG_MAX + 1).unwrap();
-        // Without a content size the window is told as it is.
+        // Without a content size the frame names this window.
         io::copy(&mut io::repeat(b'x').take(1000), &mut encoder).unwrap();
         assert!(decode(Encoding::Zstd, &encoder.finish().unwrap()).is_err());
     }

@@ -1,46 +1,46 @@
-//! A queue in which everybody has their turn: deficit round robin (Shreedhar and Varghese, 1995).
+//! A fair queue: deficit round robin (Shreedhar and Varghese, 1995).
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Items of many owners. However many items one of them has, each owner gets the same share of the cost.
+/// Items of several owners. Each owner gets the same share of the cost, however many items it has.
 pub(crate) struct FairQueue<K, T> {
     lines: HashMap<K, Line<T>, foldhash::fast::RandomState>,
-    /// Owners with items, the next one to be served in front.
+    /// Owners with items, the next one first.
     order: VecDeque<K>,
-    /// What an owner may cost in one turn.
+    /// Cost that an owner may use in one turn.
     quantum: u64,
     length: usize,
 }
 
 struct Line<T> {
     items: VecDeque<(u64, T)>,
-    /// What its owner may still cost in this turn.
+    /// Cost that its owner may still use in this turn.
     credit: u64,
 }
 
 impl<K: Hash + Eq + Copy, T> FairQueue<K, T> {
-    /// A queue whose turns are of `quantum`, which should be the cost of the dearest item: with less, it takes more rounds
-    /// to find an item, with more, turns are coarser.
+    /// A queue with turns of `quantum`, which should be the cost of the most expensive item: with less, finding an item takes
+    /// more rounds; with more, turns are coarser.
     pub(crate) fn new(quantum: u64) -> Self {
         Self { lines: HashMap::default(), order: VecDeque::new(), quantum: quantum.max(1), length: 0 }
     }
 
-    /// Puts an item that costs `cost` behind the others of its owner.
+    /// Appends an item of this cost to the items of its owner.
     pub(crate) fn push(&mut self, owner: K, cost: u64, item: T) {
         let line = match self.lines.entry(owner) {
             Entry::Occupied(line) => line.into_mut(),
-            Entry::Vacant(place) => {
+            Entry::Vacant(entry) => {
                 self.order.push_back(owner);
-                place.insert(Line { items: VecDeque::new(), credit: self.quantum })
+                entry.insert(Line { items: VecDeque::new(), credit: self.quantum })
             }
         };
         line.items.push_back((cost, item));
         self.length += 1;
     }
 
-    /// The next item. Owners take turns of the quantum; one whose item costs more waits until it has saved enough.
+    /// Takes the next item. Owners take turns of the quantum; an item that costs more waits until its owner has saved enough.
     pub(crate) fn pop(&mut self) -> Option<T> {
         loop {
             let owner = *self.order.front()?;
@@ -57,7 +57,7 @@ impl<K: Hash + Eq + Copy, T> FairQueue<K, T> {
             line.credit -= cost;
             let item = line.items.pop_front();
             if line.items.is_empty() {
-                // Nothing is saved up for later: who asks for nothing has no claim.
+                // An owner without items saves nothing for later.
                 self.lines.remove(&owner);
                 self.order.pop_front();
             }
@@ -68,7 +68,7 @@ impl<K: Hash + Eq + Copy, T> FairQueue<K, T> {
         }
     }
 
-    /// Lets go of every item that is not `wanted`. Looks at all of them.
+    /// Removes every item that is not `wanted`. Examines all items.
     pub(crate) fn retain(&mut self, mut wanted: impl FnMut(&T) -> bool) {
         self.lines.retain(|_, line| {
             line.items.retain(|(_, item)| wanted(item));
@@ -78,7 +78,7 @@ impl<K: Hash + Eq + Copy, T> FairQueue<K, T> {
         self.length = self.lines.values().map(|line| line.items.len()).sum();
     }
 
-    /// Items that wait.
+    /// Number of items.
     pub(crate) fn len(&self) -> usize {
         self.length
     }
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_of_many_items_gets_no_more_than_an_owner_of_few() {
+    fn an_owner_with_many_items_gets_no_more_than_one_with_few() {
         let mut queue = FairQueue::new(1);
         for item in 0..5 {
             queue.push('a', 1, item);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_of_the_cost_and_not_of_the_items() {
+    fn shares_are_of_cost_and_not_of_items() {
         let mut queue = FairQueue::new(4);
         for item in 0..2 {
             queue.push('a', 4, item);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_any_more_takes_no_turn() {
+    fn removed_items_take_no_turn() {
         let mut queue = FairQueue::new(1);
         for (owner, item) in [('a', 0), ('a', 1), ('b', 10), ('c', 20)] {
             queue.push(owner, 1, item);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_dearer_than_a_turn_comes_when_its_owner_has_saved_enough() {
+    fn an_item_above_the_quantum_waits_until_its_owner_has_saved_enough() {
         let mut queue = FairQueue::new(1);
         queue.push('a', 3, 0);
         queue.push('b', 1, 10);

@@ -1,9 +1,9 @@
-//! What no library offers safely: mapped files and the call that hands their pages to a socket, what became of them there,
-//! and an option of listening sockets. All of the crate's `unsafe` is here.
+//! System calls that no library offers safely: mapped files and `writev` from them, the send queue of a socket, and socket
+//! options. All `unsafe` code of the crate is here.
 //!
-//! What we promise of mappings: no slice of one is ever formed and no byte of it is ever read by us. Only the kernel reads it,
-//! on our behalf. What we cannot promise: that the file keeps its bytes or its length. Where a read of ours would then
-//! raise SIGBUS, the kernel answers EFAULT, and one connection ends.
+//! Invariant for mappings: no slice of one is formed, and user space reads no byte of it. Only the kernel reads it, in system
+//! calls. The file may change or shrink at any time: a read in user space would then raise SIGBUS, while the system call fails
+//! with EFAULT and one connection ends.
 
 #![allow(unsafe_code, reason = "the fence around memory that another process may truncate")]
 
@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-/// A read-only mapping of the first bytes of a file. Unmapped when dropped. Nobody reads its bytes but the kernel.
+/// A read-only mapping of the first bytes of a file, unmapped when dropped. Only the kernel reads its bytes.
 pub struct Mapping {
     map: MmapRaw,
 }
@@ -22,7 +22,7 @@ impl Mapping {
     /// Maps the first `length` bytes of `file`; `length` must not be 0.
     ///
     /// # Errors
-    /// ENOMEM when `vm.max_map_count` or the address space is used up, ENODEV for a file that can't be mapped.
+    /// ENOMEM if `vm.max_map_count` or the address space is exhausted, ENODEV for a file that cannot be mapped.
     pub(crate) fn of(file: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(length).map_raw_read_only(file.as_raw_fd())?;
         Ok(Self { map })
@@ -34,12 +34,12 @@ impl Mapping {
         self.map.len()
     }
 
-    /// Where it begins: what tells it from every other mapping for as long as it stands. Not for reading there.
+    /// Its start address, which identifies it among live mappings. Not to be read.
     pub fn address(&self) -> usize {
         self.map.as_ptr().addr()
     }
 
-    /// Where the page that holds byte `at` stands in this process's page map, in pages.
+    /// Index of the page with byte `at` in the page map of this process.
     pub(crate) fn page_number(&self, at: usize) -> usize {
         (self.map.as_ptr().addr() + at) / PAGE
     }
@@ -47,7 +47,7 @@ impl Mapping {
     /// Reads the pages of `range` from the disk and maps them. Blocks.
     ///
     /// # Errors
-    /// EFAULT where the file has been truncated, EIO from the disk as EHWPOISON or EFAULT, EINVAL before Linux 5.14.
+    /// EFAULT if the file was truncated, EHWPOISON or EFAULT for I/O errors, EINVAL before Linux 5.14.
     pub(crate) fn populate(&self, range: Range<usize>) -> io::Result<()> {
         self.map.advise_range(Advice::PopulateRead, range.start, range.len())
     }
@@ -59,17 +59,17 @@ impl std::fmt::Debug for Mapping {
     }
 }
 
-/// A run of bytes to write: ours, or a file's.
+/// A run of bytes to write, from memory or a mapped file.
 #[derive(Clone, Debug)]
 pub(crate) enum IoRun<'a> {
     Bytes(&'a [u8]),
     Mapped(&'a Mapping, Range<usize>),
 }
 
-/// Writes `runs` in order with one `writev`, and returns how many bytes the socket took. At most [`RUNS_MAX`] runs go.
+/// Writes at most [`RUNS_MAX`] of `runs` in order with one `writev`. Returns the number of bytes that the socket accepted.
 ///
 /// # Errors
-/// EAGAIN from a full socket, EFAULT when nothing was written and a mapped page is past the end of its file.
+/// EAGAIN if the socket is full, EFAULT if nothing was written and a mapped page is past the end of its file.
 pub(crate) fn writev<'a>(socket: impl AsFd, runs: impl Iterator<Item = IoRun<'a>>) -> io::Result<usize> {
     let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; RUNS_MAX];
     let mut count = 0;
@@ -82,7 +82,7 @@ pub(crate) fn writev<'a>(socket: impl AsFd, runs: impl Iterator<Item = IoRun<'a>
                 let is_inside = range.start <= range.end && range.end <= mapping.len();
                 assert!(is_inside, "a run ends inside its mapping");
                 libc::iovec {
-                    // `wrapping_add`: the address is never followed here, so it needs no promise about the object.
+                    // `wrapping_add`: the pointer is not dereferenced here, so it need not be in bounds of an object.
                     iov_base: mapping.map.as_ptr().wrapping_add(range.start).cast_mut().cast(),
                     iov_len: range.len(),
                 }
@@ -96,21 +96,21 @@ pub(crate) fn writev<'a>(socket: impl AsFd, runs: impl Iterator<Item = IoRun<'a>
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
-/// How many bytes the socket holds that the other end has not taken (`SIOCOUTQ`): not sent, or not acknowledged.
+/// Bytes in the send queue of a socket that are not sent or not acknowledged (`SIOCOUTQ`).
 ///
 /// # Errors
-/// ENOTTY and the like for what is no stream socket.
-pub(crate) fn untaken(socket: impl AsFd) -> io::Result<usize> {
+/// ENOTTY or similar if it is not a stream socket.
+pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the request writes one int to the address given, and `bytes` is one that outlives the call.
     let answer = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
 }
 
-/// How many bytes a TCP socket holds that were never sent (`SIOCOUTNSD`).
+/// Bytes in the send queue of a TCP socket that are not sent (`SIOCOUTNSD`).
 ///
 /// # Errors
-/// ENOTTY and the like for what is no TCP connection.
+/// ENOTTY or similar if it is not a TCP connection.
 pub(crate) fn unsent(socket: impl AsFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the request writes one int to the address given, and `bytes` is one that outlives the call.
@@ -118,10 +118,10 @@ pub(crate) fn unsent(socket: impl AsFd) -> io::Result<usize> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
 }
 
-/// Has the kernel send no more than `rate` bytes a second, evenly (`SO_MAX_PACING_RATE`); none is no limit.
+/// Makes the kernel send at most `rate` bytes per second, evenly (`SO_MAX_PACING_RATE`). `None`: no limit.
 ///
 /// # Errors
-/// ENOPROTOOPT where the kernel can't.
+/// ENOPROTOOPT if the kernel does not support it.
 pub(crate) fn set_pacing_rate(socket: impl AsFd, rate: Option<u64>) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();
     let set = |value: *const libc::c_void, length: usize| {
@@ -130,7 +130,7 @@ pub(crate) fn set_pacing_rate(socket: impl AsFd, rate: Option<u64>) -> io::Resul
         let answer = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, SO_MAX_PACING_RATE, value, length) };
         if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
-    // Kernels before 4.20 know the short form alone; in it all ones are no limit.
+    // Kernels before 4.20 support only 32 bits, where all ones mean no limit.
     match rate.map_or(Ok(u32::MAX), u32::try_from) {
         Ok(short) => set((&raw const short).cast(), size_of_val(&short)),
         Err(_) => {
@@ -140,11 +140,11 @@ pub(crate) fn set_pacing_rate(socket: impl AsFd, rate: Option<u64>) -> io::Resul
     }
 }
 
-/// Asks the kernel to hold new connections of a listening TCP socket back until their first bytes arrive, or `seconds` have
+/// Makes the kernel hold back new connections of a listening TCP socket until their first bytes arrive or `seconds` have
 /// passed (`TCP_DEFER_ACCEPT`).
 ///
 /// # Errors
-/// Where the socket is not a TCP socket.
+/// It is not a TCP socket.
 pub(crate) fn defer_accept(listener: impl AsFd, seconds: u16) -> io::Result<()> {
     let seconds = libc::c_int::from(seconds);
     let length = size_of_val(&seconds) as libc::socklen_t;
@@ -156,16 +156,16 @@ pub(crate) fn defer_accept(listener: impl AsFd, seconds: u16) -> io::Result<()> 
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// From `asm/socket.h`, where sparc alone has another number.
+/// From `asm/socket.h`; only sparc has another number.
 const SO_MAX_PACING_RATE: libc::c_int = if cfg!(target_arch = "sparc64") { 0x31 } else { 47 };
 
 /// The request for [`unsent`], from `linux/sockios.h`.
 const SIOCOUTNSD: libc::Ioctl = 0x894B;
 
-/// The unit of `/proc/self/pagemap` where it is smallest; with larger pages the map is not asked.
+/// The smallest unit of `/proc/self/pagemap`. With larger pages the map is not used.
 pub(crate) const PAGE: usize = 4096;
 
-/// The most runs that leave in one `writev`: a pipeline of small answers, well under IOV_MAX.
+/// Maximum number of runs in one `writev`: enough for a pipeline of small responses, and below IOV_MAX.
 pub(crate) const RUNS_MAX: usize = 32;
 
 #[cfg(test)]
@@ -213,13 +213,13 @@ mod tests {
         near.set_nonblocking(true).unwrap();
         let (mut far, _) = listener.accept().unwrap();
         while (&near).write(&[0; 65536]).is_ok() {}
-        let before = untaken(&near).unwrap();
+        let before = unacknowledged(&near).unwrap();
         assert!(before > 0);
         let mut sink = vec![0; 4 << 20];
         far.read_exact(&mut sink[..1 << 18]).unwrap();
         far.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
         while far.read(&mut sink).is_ok_and(|read| read > 0) {}
-        assert!(untaken(&near).unwrap() < before);
+        assert!(unacknowledged(&near).unwrap() < before);
     }
 
     #[test]

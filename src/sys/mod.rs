@@ -1,4 +1,4 @@
-//! What the operating system or a library offers, wrapped once. `kernel` holds the crate's only `unsafe` code.
+//! Wrappers of what the operating system or a library offers. `kernel` has the only `unsafe` code of the crate.
 
 pub(crate) mod backoff;
 pub(crate) mod blocking_pool;

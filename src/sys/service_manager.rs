@@ -1,7 +1,7 @@
-//! What a service manager is told (sd_notify(3)), and its watchdog.
+//! Notifications to the service manager (sd_notify(3)), and its watchdog.
 //!
-//! Nothing is told where nobody listens (`NOTIFY_SOCKET`), nor once a successor speaks for the service: what this process
-//! said would be taken for the successor's word.
+//! Nothing is sent without `NOTIFY_SOCKET`, or once a successor notifies for the service: the manager would take messages of
+//! this process for those of the successor.
 
 use std::env;
 use std::ffi::OsStr;
@@ -16,69 +16,69 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
 
-/// It serves: at first, and after [`reloading`].
+/// Reports that the service is ready: after the start, and after [`reloading`].
 pub fn ready() {
     if !IS_STOPPING.load(Ordering::Relaxed) {
-        tell(&[NotifyState::Ready]);
+        notify(&[NotifyState::Ready]);
     }
 }
 
-/// The configuration is read again; [`ready`] says that it is done, whatever came of it.
+/// Reports that the configuration is being reloaded. [`ready`] follows when it is done, also if it failed.
 pub fn reloading() {
     if IS_STOPPING.load(Ordering::Relaxed) {
         return;
     }
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => log::warn!("the service manager can't be told of a reload: {error}"),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => log::warn!("cannot notify the service manager of a reload: {error}"),
     }
 }
 
-/// It stops. Of a reload under way nothing more is told.
+/// Reports that the service is stopping. Later calls of [`ready`] and [`reloading`] are ignored.
 pub fn stopping() {
     IS_STOPPING.store(true, Ordering::Relaxed);
-    tell(&[NotifyState::Stopping, NotifyState::Status("Finishing what is under way")]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("Finishing requests in progress")]);
 }
 
-/// A line for whoever asks how it is.
+/// Sets the status line of the service.
 pub fn status(text: &str) {
-    tell(&[NotifyState::Status(text)]);
+    notify(&[NotifyState::Status(text)]);
 }
 
-/// This process is the service from now on, and not its predecessor.
+/// Reports that this process replaces its predecessor as the main process.
 pub fn succeed() {
-    tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
+    notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
 }
 
-/// Whether a successor speaks for the service from now on.
+/// Turns notifications off while a successor notifies for the service, or on again.
 pub fn set_silent(is_silent: bool) {
     IS_SILENT.store(is_silent, Ordering::Relaxed);
 }
 
-/// The service manager's watchdog: it is told that all is well while every worker's event loop turns.
+/// The watchdog of the service manager, fed while the event loops of all workers run.
 #[derive(Clone)]
 pub struct Watchdog {
-    /// The time without a word after which the manager acts.
     timeout: Duration,
-    hearts: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
+    /// A counter for each event loop, which the loop increments.
+    heartbeats: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
 }
 
 impl Watchdog {
-    /// The watchdog that this process is to feed, as the environment or the predecessor says.
+    /// The watchdog that the environment or the predecessor names; `None` if there is none.
     pub fn find(of_predecessor: Option<Duration>) -> Option<Self> {
         let timeout = sd_notify::watchdog_enabled().or(of_predecessor)?;
-        (timeout >= TIMEOUT_MIN).then(|| Self { timeout, hearts: Arc::default() })
+        (timeout >= TIMEOUT_MIN).then(|| Self { timeout, heartbeats: Arc::default() })
     }
 
-    /// The time without a word after which the manager acts.
+    /// The time without a notification after which the manager acts.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// The heart of one event loop, which beats on it as long as it turns.
-    pub fn heart(&self) -> impl Future<Output = ()> + 'static {
+    /// A task for one more event loop, to be spawned on it. It counts as long as the loop runs.
+    pub fn heartbeat(&self) -> impl Future<Output = ()> + 'static {
         let heart = Arc::new(AtomicU64::new(1));
-        self.hearts.lock().push(Arc::clone(&heart));
+        self.heartbeats.lock().push(Arc::clone(&heart));
         let every = self.timeout / BEATS;
         async move {
             loop {
@@ -88,23 +88,27 @@ impl Watchdog {
         }
     }
 
-    /// Feeds the watchdog at half its time, whenever all hearts have beaten since the last time.
+    /// Notifies the watchdog at half its timeout if all event loops have run since the last time. Never returns.
     pub async fn feed(self) {
         let mut ticks = tokio::time::interval(self.timeout / 2);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last = Vec::new();
         loop {
             ticks.tick().await;
-            if self.all_have_beaten(&mut last) {
-                tell(&[NotifyState::Watchdog]);
+            if self.all_have_run(&mut last) {
+                notify(&[NotifyState::Watchdog]);
             } else {
-                log::error!("a worker has not moved for {:?}: the watchdog is not fed", self.timeout / 2);
+                log::error!(
+                    "the event loop of a worker has not run for {:?}: the watchdog is not notified",
+                    self.timeout / 2
+                );
             }
         }
     }
 
-    fn all_have_beaten(&self, last: &mut Vec<u64>) -> bool {
-        let now: Vec<u64> = self.hearts.lock().iter().map(|heart| heart.load(Ordering::Relaxed)).collect();
+    fn all_have_run(&self, last: &mut Vec<u64>) -> bool {
+        let now: Vec<u64> =
+            self.heartbeats.lock().iter().map(|heart| heart.load(Ordering::Relaxed)).collect();
         let before = last.iter().copied().chain(std::iter::repeat(0));
         let all = now.iter().zip(before).all(|(now, before)| *now > before);
         *last = now;
@@ -112,48 +116,48 @@ impl Watchdog {
     }
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|_| !IS_SILENT.load(Ordering::Relaxed)) else {
         return;
     };
     let text: String = states.iter().map(|state| format!("{state}\n")).collect();
     if let Err(error) = send(&name, text.as_bytes()) {
-        log::warn!("the service manager can't be told {:?}: {error}", text.trim_end());
+        log::warn!("cannot notify the service manager of {:?}: {error}", text.trim_end());
     }
 }
 
-/// Sends one datagram. A name that begins with `@` is abstract, which the crate's own sending does not know.
+/// Sends one datagram. A name that begins with `@` is abstract, which `sd_notify` does not support.
 fn send(name: &OsStr, text: &[u8]) -> io::Result<()> {
     let address = match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(name)?,
     };
     let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     socket.send_to_addr(text, &address).map(drop)
 }
 
 static IS_SILENT: AtomicBool = AtomicBool::new(false);
 static IS_STOPPING: AtomicBool = AtomicBool::new(false);
 
-/// Beats of a heart within the watchdog's time: four for each time that it is fed.
+/// Heartbeats within the timeout of the watchdog: four for each notification.
 const BEATS: u32 = 8;
 
-/// A time that short is no watchdog's.
+/// A shorter timeout is ignored.
 const TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
-/// For a manager that does not read: its word must not hold up what is served.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Time limit for a notification, so that a manager that does not read cannot delay requests.
+const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_watchdog_is_fed_only_while_every_heart_beats() {
-        let watchdog = Watchdog { timeout: Duration::from_secs(8), hearts: Arc::default() };
-        let hearts: Vec<_> = (0..2).map(|_| Arc::new(AtomicU64::new(0))).collect();
-        watchdog.hearts.lock().extend(hearts.iter().cloned());
+    fn the_watchdog_is_notified_only_while_every_event_loop_runs() {
+        let watchdog = Watchdog { timeout: Duration::from_secs(8), heartbeats: Arc::default() };
+        let heartbeats: Vec<_> = (0..2).map(|_| Arc::new(AtomicU64::new(0))).collect();
+        watchdog.heartbeats.lock().extend(heartbeats.iter().cloned());
         let mut last = Vec::new();
         for (beats, expected) in [
             ([0, 0], false),
@@ -163,15 +167,15 @@ mod tests {
             ([0, 0], false),
             ([3, 1], true),
         ] {
-            for (heart, beats) in hearts.iter().zip(beats) {
+            for (heart, beats) in heartbeats.iter().zip(beats) {
                 heart.fetch_add(beats, Ordering::Relaxed);
             }
-            assert_eq!(watchdog.all_have_beaten(&mut last), expected, "{beats:?}");
+            assert_eq!(watchdog.all_have_run(&mut last), expected, "{beats:?}");
         }
     }
 
     #[test]
-    fn a_manager_is_told_by_path_and_by_abstract_name() {
+    fn a_manager_is_notified_by_path_and_by_abstract_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let by_path = UnixDatagram::bind(&path).unwrap();

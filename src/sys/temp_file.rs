@@ -1,4 +1,4 @@
-//! A file that is there whole or not at all.
+//! Atomic creation of files: a temporary file that is renamed when it is complete.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,42 +9,41 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{self, AtFlags, FlockOperation, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-/// A file under a hidden name, in the directory where it is to appear. Removed when dropped, unless it was kept.
+/// A file under a hidden name in its final directory. Removed when dropped, unless it was persisted.
 #[derive(Debug)]
 pub(crate) struct TempFile<'a> {
     directory: BorrowedFd<'a>,
     name: String,
     file: File,
-    is_kept: bool,
+    is_persisted: bool,
 }
 
 impl<'a> TempFile<'a> {
-    /// An empty file in `directory` that nobody else may read yet.
-    ///
-    /// It is locked for as long as its process lives: what has no lock was left behind.
+    /// Creates an empty file in `directory` that only its owner can read. It is locked while the process lives; a file without
+    /// a lock is a leftover.
     pub(crate) fn create(directory: BorrowedFd<'a>) -> io::Result<Self> {
         for _ in 0..CREATE_TRIES {
             let name = format!("{PREFIX}{}-{}", process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = match fs::openat(directory, &name, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(file) => File::from(file),
-                // Of a process in another container, or of one long gone.
+                // Of a process in another container, or of one that has ended.
                 Err(Errno::EXIST) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let created = Self { directory, name, file, is_kept: false };
-            // Somebody who clears up may have taken it for a leftover before it was locked.
+            let created = Self { directory, name, file, is_persisted: false };
+            // Another process may have removed it as a leftover before it was locked.
             if lock(created.file.as_fd()).is_ok() && fs::fstat(&created.file)?.st_nlink > 0 {
                 return Ok(created);
             }
         }
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, "every temporary name is taken"))
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "all temporary names exist"))
     }
 
-    /// Takes over what `original` has: mode, owner (where permitted), and its date of change.
-    pub(crate) fn dress_as(&self, original: &Stat) -> io::Result<()> {
+    /// Copies mode, owner (if permitted) and modification time of `original`.
+    pub(crate) fn copy_metadata_from(&self, original: &Stat) -> io::Result<()> {
         let (uid, gid) = (Uid::from_raw(original.st_uid), Gid::from_raw(original.st_gid));
-        // Only root may give files away. Whoever may not keeps it, as with any other file of theirs.
+        // Only root may change the owner; otherwise it stays that of the process.
         let _ = fs::fchown(&self.file, Some(uid), Some(gid));
         fs::fchmod(&self.file, Mode::from_raw_mode(original.st_mode & 0o777))?;
         let at = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
@@ -52,11 +51,11 @@ impl<'a> TempFile<'a> {
         Ok(fs::futimens(&self.file, &Timestamps { last_access: changed, last_modification: changed })?)
     }
 
-    /// Gives the file its name, in place of whatever has it, once its bytes are on the disk.
-    pub(crate) fn keep(mut self, name: &[u8]) -> io::Result<()> {
+    /// Renames the file to `name`, replacing an existing one, after its bytes are on disk.
+    pub(crate) fn persist(mut self, name: &[u8]) -> io::Result<()> {
         self.file.sync_all()?;
         fs::renameat(self.directory, &self.name, self.directory, name)?;
-        self.is_kept = true;
+        self.is_persisted = true;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(fs::fsync(fs::openat(self.directory, ".", flags, Mode::empty())?)?)
     }
@@ -74,19 +73,19 @@ impl Write for TempFile<'_> {
 
 impl Drop for TempFile<'_> {
     fn drop(&mut self) {
-        if !self.is_kept {
+        if !self.is_persisted {
             let _ = fs::unlinkat(self.directory, &self.name, AtFlags::empty());
         }
     }
 }
 
-/// Whether a name is one that [`TempFile::create`] gives.
+/// Whether a name is one of [`TempFile::create`].
 pub(crate) fn is_temporary(name: &[u8]) -> bool {
     name.starts_with(PREFIX.as_bytes())
 }
 
-/// Removes the file `name` of `directory` if the process that made it is gone.
-pub(crate) fn clear_up(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+/// Removes the temporary file `name` of `directory` if its process has ended.
+pub(crate) fn remove_leftover(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let left: OwnedFd = fs::openat(directory, name, flags, Mode::empty())?;
     match lock(left.as_fd()) {
@@ -98,13 +97,13 @@ pub(crate) fn clear_up(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<()>
 
 fn lock(file: BorrowedFd<'_>) -> Result<(), Errno> {
     match fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        // A file system without locks: then nobody clears up under somebody else.
+        // A file system without locks. No other process is assumed to remove leftovers.
         Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => Ok(()),
         other => other,
     }
 }
 
-/// With a dot in front: a name that is not served, unless all hidden ones are.
+/// Begins with a dot: not served, unless all hidden files are.
 const PREFIX: &str = ".pagecast-temporary.";
 const CREATE_TRIES: u32 = 1_000;
 static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_leaves_nothing() {
+    fn a_file_that_is_not_persisted_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let handle = File::open(dir.path()).unwrap();
         let mut temporary = TempFile::create(handle.as_fd()).unwrap();
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_has_the_mode_and_the_date_of_its_original() {
+    fn what_is_persisted_has_the_mode_and_the_date_of_its_original() {
         let dir = tempfile::tempdir().unwrap();
         let (handle, path) = (File::open(dir.path()).unwrap(), dir.path().join("a"));
         std::fs::write(&path, b"a").unwrap();
@@ -140,8 +139,8 @@ mod tests {
         original.set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(315_532_801, 7)).unwrap();
         let mut temporary = TempFile::create(handle.as_fd()).unwrap();
         temporary.write_all(b"whole").unwrap();
-        temporary.dress_as(&fs::fstat(&original).unwrap()).unwrap();
-        temporary.keep(b"b").unwrap();
+        temporary.copy_metadata_from(&fs::fstat(&original).unwrap()).unwrap();
+        temporary.persist(b"b").unwrap();
         let kept = std::fs::metadata(dir.path().join("b")).unwrap();
         assert_eq!(kept.mode() & 0o7777, 0o640);
         assert_eq!((kept.mtime(), kept.mtime_nsec()), (315_532_801, 7));
@@ -150,15 +149,15 @@ mod tests {
     }
 
     #[test]
-    fn only_what_nobody_works_on_is_cleared_up() {
+    fn only_leftovers_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let handle = File::open(dir.path()).unwrap();
         let temporary = TempFile::create(handle.as_fd()).unwrap();
         let name = temporary.name.clone();
-        clear_up(handle.as_fd(), name.as_bytes()).unwrap();
+        remove_leftover(handle.as_fd(), name.as_bytes()).unwrap();
         assert_eq!(names(dir.path()), [name]);
         std::fs::write(dir.path().join(".pagecast-temporary.x"), b"left").unwrap();
-        clear_up(handle.as_fd(), b".pagecast-temporary.x").unwrap();
+        remove_leftover(handle.as_fd(), b".pagecast-temporary.x").unwrap();
         assert_eq!(names(dir.path()).len(), 1);
     }
 }

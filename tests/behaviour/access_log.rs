@@ -1,4 +1,4 @@
-//! The access log: which requests have a line, what it says, and what becomes of it where nobody takes it.
+//! The access log: which requests are logged, the content of a line, and what happens if nobody reads the log.
 
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use pagecast::files::storage::Slow;
 use serde_json::Value;
 
-use crate::client::{Client, Made, ReadSome};
+use crate::client::{Client, ReadSome, StreamedReply, wait_until};
 use crate::in_process::InProcess;
 use crate::secured::{Wants, ask as ask_over, secured};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 const REQUEST: &[u8] = b"GET /a.css HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// A log file outside of what is served.
+/// A log file outside the document root.
 struct Log {
     directory: tempfile::TempDir,
 }
@@ -41,7 +41,7 @@ impl Log {
         fs::read_to_string(self.path()).unwrap_or_default()
     }
 
-    /// The lines, once there are so many.
+    /// The lines, once there are `count` of them.
     fn lines(&self, count: usize) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -54,7 +54,7 @@ impl Log {
         }
     }
 
-    /// The lines as objects, once there are so many.
+    /// The lines as objects, once there are `count` of them.
     fn entries(&self, count: usize) -> Vec<Value> {
         let entries: Vec<_> = self.lines(count).iter().map(|line| parsed(line)).collect();
         assert_eq!(entries.len(), count, "{entries:#?}");
@@ -74,7 +74,7 @@ fn site() -> Site {
     Site::with([("a.css", b"body {}")])
 }
 
-/// Asks on the same connection again and again.
+/// Sends `count` requests on one connection.
 fn ask(server: &Server, count: usize) -> HashSet<String> {
     let mut client = Client::of(server);
     let mut ids = HashSet::new();
@@ -88,22 +88,14 @@ fn ask(server: &Server, count: usize) -> HashSet<String> {
     ids
 }
 
-/// What `/status` says of the log.
+/// The access log's part of `/status`.
 fn counts(server: &Server) -> Value {
     let status: Value = serde_json::from_slice(&server.get_admin("/status").body).unwrap();
     status["access_log"].clone()
 }
 
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
-fn a_line_says_what_was_asked_what_was_sent_and_how_it_went() {
+fn a_line_has_the_request_the_response_and_the_outcome() {
     let log = Log::new();
     let server = log.of(site()).serve();
     let lines = "Range: bytes=0-2\r\nReferer: https://x.test/\r\nUser-Agent: test \"1\"\r\n";
@@ -141,7 +133,7 @@ fn a_line_says_what_was_asked_what_was_sent_and_how_it_went() {
 }
 
 #[test]
-fn every_kind_of_response_has_its_line_with_all_its_bytes() {
+fn every_kind_of_response_is_logged_with_its_size() {
     let log = Log::new();
     let big = pattern(300_000, 1);
     let site = site().file("big", &big).file("d/x", b"").file("d/index.html", b"<p>");
@@ -188,12 +180,12 @@ fn every_kind_of_response_has_its_line_with_all_its_bytes() {
     assert_eq!(entries[7]["content_range"], "multipart/byteranges");
     let mut stream = server.connect();
     stream.write_all(b"GET /listed/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let listing = Made::read(&mut stream);
+    let listing = StreamedReply::read(&mut stream);
     assert_eq!(log.last(count + 1)["bytes"], listing.body().len(), "without the frames of its chunks");
 }
 
 trait Listed {
-    /// With a directory that has no index.
+    /// With a listing at `/`.
     fn file_in_listed(self) -> Self;
 }
 
@@ -203,7 +195,7 @@ impl Listed for Site {
     }
 }
 
-/// Requests that try to break out of their line: what is sent, and the status.
+/// Requests that try to break out of their line: the request, and the status.
 const FORGERIES: &[(&[u8], u16)] = &[
     (b"GET /\"}%0a{\"id\":\"x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
     (b"GET /%0d%0aforged HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
@@ -228,10 +220,10 @@ fn nothing_that_clients_send_forges_a_line_of_json() {
     let log = Log::new();
     let server = log.of(site()).serve();
     for (count, (raw, status)) in FORGERIES.iter().enumerate() {
-        let told = server.send(raw);
+        let found = server.send(raw);
         let entry = log.last(count + 1);
-        assert_eq!((told.status, &entry["status"]), (*status, &(*status).into()), "{}", raw.escape_ascii());
-        assert_eq!(entry["id"].as_str(), told.field("x-request-id"));
+        assert_eq!((found.status, &entry["status"]), (*status, &(*status).into()), "{}", raw.escape_ascii());
+        assert_eq!(entry["id"].as_str(), found.field("x-request-id"));
     }
     let text = log.text();
     let is_harmless = |character: char| character == '\n' || !character.is_control();
@@ -258,7 +250,7 @@ fn nothing_that_clients_send_forges_a_line_of_the_combined_format() {
     assert_eq!((line.request.as_str(), line.bytes, line.referer.as_str(), line.agent.as_str()), expected);
 }
 
-/// A line of the combined format, read by the letter.
+/// A line of the combined format, parsed strictly.
 struct Combined {
     client: String,
     request: String,
@@ -296,7 +288,7 @@ impl Combined {
 }
 
 #[test]
-fn what_could_not_be_read_as_a_request_has_a_line_with_what_is_known() {
+fn a_malformed_request_is_logged_with_what_is_known() {
     let log = Log::new();
     let server = log.of(site()).env("PAGECAST_HEAD_TIMEOUT", "50ms").serve();
     let many = "A: b\r\n".repeat(5_000);
@@ -318,7 +310,7 @@ fn what_could_not_be_read_as_a_request_has_a_line_with_what_is_known() {
 }
 
 #[test]
-fn a_response_that_is_cut_says_so_and_how_much_of_it_left() {
+fn a_cut_response_is_logged_as_cut_with_the_bytes_sent() {
     let log = Log::new();
     let length = 64 << 20;
     let server = log.of(Site::new().file("big", &vec![7; length])).serve();
@@ -333,7 +325,7 @@ fn a_response_that_is_cut_says_so_and_how_much_of_it_left() {
 }
 
 #[test]
-fn ids_are_taken_from_trusted_proxies_alone() {
+fn request_ids_are_accepted_from_trusted_proxies_only() {
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let request = |lines: &str| format!("GET /a.css HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n");
     let both = format!("X-Request-Id: mine\r\ntraceparent: {trace}\r\nX-Forwarded-For: 192.0.2.9\r\n");
@@ -349,12 +341,14 @@ fn ids_are_taken_from_trusted_proxies_alone() {
         let proxies = if is_trusted { "127.0.0.1" } else { "192.0.2.1" };
         let server = log.of(site()).env("PAGECAST_TRUSTED_PROXIES", proxies).serve();
         let reply = server.send(request(lines));
-        let told = reply.field("x-request-id").unwrap();
+        let found = reply.field("x-request-id").unwrap();
         let entry = log.last(1);
-        assert_eq!(entry["id"], told);
+        assert_eq!(entry["id"], found);
         match expected {
-            Some(expected) => assert_eq!(told, expected),
-            None => assert!(told.len() == 32 && told.bytes().all(|byte| byte.is_ascii_hexdigit()), "{told}"),
+            Some(expected) => assert_eq!(found, expected),
+            None => {
+                assert!(found.len() == 32 && found.bytes().all(|byte| byte.is_ascii_hexdigit()), "{found}")
+            }
         }
         if lines.contains("X-Forwarded-For") {
             let (client, peer) =
@@ -371,7 +365,7 @@ fn ids_are_taken_from_trusted_proxies_alone() {
 }
 
 #[test]
-fn responses_of_every_kind_tell_the_id_where_they_are_to() {
+fn responses_of_every_kind_have_the_request_id_if_configured() {
     let log = Log::new();
     for (ids, has_log, expected) in
         [("auto", true, true), ("auto", false, false), ("on", false, true), ("off", true, false)]
@@ -395,33 +389,33 @@ fn responses_of_every_kind_tell_the_id_where_they_are_to() {
             write!(stream, "{raw}Connection: close\r\n\r\n").unwrap();
             let reply = Reply::read(&mut stream, true).unwrap();
             assert_eq!(reply.status, status, "{raw}");
-            let told: Vec<_> = reply.fields.iter().filter(|(name, _)| name == "x-request-id").collect();
-            assert_eq!(told.len(), usize::from(expected), "{raw}");
-            ids.extend(told.into_iter().map(|(_, id)| id.clone()));
+            let found: Vec<_> = reply.fields.iter().filter(|(name, _)| name == "x-request-id").collect();
+            assert_eq!(found.len(), usize::from(expected), "{raw}");
+            ids.extend(found.into_iter().map(|(_, id)| id.clone()));
         }
         assert_eq!(ids.len(), if expected { 9 } else { 0 });
     }
 }
 
 #[test]
-fn ten_thousand_requests_have_ten_thousand_lines_and_as_many_ids() {
+fn ten_thousand_requests_have_ten_thousand_lines_with_different_ids() {
     let log = Log::new();
     let server = Arc::new(log.of(site()).serve());
-    let askers: Vec<_> = (0..4)
+    let clients: Vec<_> = (0..4)
         .map(|_| {
             let server = Arc::clone(&server);
             std::thread::spawn(move || ask(&server, 2_500))
         })
         .collect();
-    let told: HashSet<String> = askers.into_iter().flat_map(|asker| asker.join().unwrap()).collect();
-    assert_eq!(told.len(), 10_000);
+    let sent: HashSet<String> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+    assert_eq!(sent.len(), 10_000);
     let written: HashSet<String> =
         log.entries(10_000).iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect();
-    assert!(written == told, "the ids of the lines are those that were told");
+    assert!(written == sent, "the logged ids are those of the responses");
 }
 
 #[test]
-fn a_log_that_nobody_takes_holds_up_nobody_and_what_is_lost_is_counted() {
+fn a_blocked_log_delays_no_request_and_lost_lines_are_counted() {
     let log = Log::new();
     let made = std::process::Command::new("mkfifo").arg(log.path()).status().unwrap();
     assert!(made.success());
@@ -432,8 +426,8 @@ fn a_log_that_nobody_takes_holds_up_nobody_and_what_is_lost_is_counted() {
         .serve();
     ask(&server, 2_000);
     wait_until("dropped", || counts(&server)["dropped"].as_u64() > Some(0));
-    let told = counts(&server);
-    assert_eq!((&told["queued"], &told["limit"]), (&256.into(), &256.into()), "{told}");
+    let found = counts(&server);
+    assert_eq!((&found["queued"], &found["limit"]), (&256.into(), &256.into()), "{found}");
     server.wait_for_log("lines were dropped: 256 others waited");
     assert_eq!(server.get("/a.css").status, 200);
     server.signal("TERM");
@@ -441,7 +435,7 @@ fn a_log_that_nobody_takes_holds_up_nobody_and_what_is_lost_is_counted() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_counted_and_the_server_goes_on() {
+fn a_full_disk_is_logged_and_counted_and_the_server_goes_on() {
     let mut server =
         site().env("PAGECAST_ACCESS_LOG", "/dev/full").env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0").serve();
     ask(&server, 100);
@@ -453,7 +447,7 @@ fn a_full_disk_is_told_and_counted_and_the_server_goes_on() {
 }
 
 #[test]
-fn a_file_that_is_renamed_is_opened_anew_on_a_signal_and_no_line_is_lost() {
+fn a_renamed_file_is_reopened_on_a_signal_and_no_line_is_lost() {
     let log = Log::new();
     let mut server = log.of(site()).serve();
     let rotated = log.directory.path().join("access.log.1");
@@ -496,7 +490,7 @@ fn logrotate_rotates_with_the_example_and_no_line_is_lost() {
 }
 
 #[test]
-fn where_a_file_cannot_be_opened_anew_lines_go_where_they_went() {
+fn if_a_file_cannot_be_reopened_lines_go_to_the_old_one() {
     let log = Log::new();
     let place = log.directory.path().join("logs");
     fs::create_dir(&place).unwrap();
@@ -511,7 +505,7 @@ fn where_a_file_cannot_be_opened_anew_lines_go_where_they_went() {
 }
 
 #[test]
-fn one_of_so_many_is_written_and_says_so_while_failures_are_all_there() {
+fn a_sample_of_requests_is_logged_with_its_rate_and_failures_always() {
     let log = Log::new();
     let server = log.of(site()).env("PAGECAST_ACCESS_LOG_SAMPLE", "4").serve();
     ask(&server, 2_000);
@@ -529,7 +523,7 @@ fn one_of_so_many_is_written_and_says_so_while_failures_are_all_there() {
 }
 
 #[test]
-fn slow_requests_are_written_whatever_the_sample() {
+fn slow_requests_are_logged_whatever_the_sample() {
     let log = Log::new();
     let site = log.of(site()).env("PAGECAST_ACCESS_LOG_SAMPLE", "1000000");
     let server = site.env("PAGECAST_ACCESS_LOG_SLOW", "0").serve();
@@ -538,7 +532,7 @@ fn slow_requests_are_written_whatever_the_sample() {
 }
 
 #[test]
-fn what_is_queued_is_written_before_the_server_ends() {
+fn queued_lines_are_written_before_the_server_ends() {
     let log = Log::new();
     let mut server = log.of(site()).serve();
     ask(&server, 3_000);
@@ -560,7 +554,7 @@ fn two_servers_write_to_one_file_without_breaking_each_others_lines() {
 }
 
 #[test]
-fn a_log_that_cannot_be_opened_keeps_the_server_from_starting_and_says_why() {
+fn a_log_that_cannot_be_opened_is_an_error_at_start() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("none/a.log");
     let site = site();
@@ -568,24 +562,24 @@ fn a_log_that_cannot_be_opened_keeps_the_server_from_starting_and_says_why() {
     for (path, words) in [(missing, "No such file or directory"), (inside, "from which it would be served")] {
         let mut command = site.command();
         let output = command.env("PAGECAST_ACCESS_LOG", &path).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && told.contains(words), "{told}");
-        assert!(told.contains(path.to_str().unwrap()), "{told}");
+        let found = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && found.contains(words), "{found}");
+        assert!(found.contains(path.to_str().unwrap()), "{found}");
         assert!(!path.exists());
     }
 }
 
 #[test]
-fn target_format_and_sample_change_under_way_and_a_bad_target_changes_nothing() {
+fn a_reload_changes_target_format_and_sample_and_a_bad_target_changes_nothing() {
     let log = Log::new();
     let other = log.directory.path().join("other.log");
     let mut server = site().config("").serve();
     let config = server.root.join(".pagecast.toml");
-    let reload = |toml: &str, told: &str| {
+    let reload = |toml: &str, text: &str| {
         fs::write(&config, toml).unwrap();
-        let before = server.log().matches(told).count();
+        let before = server.log().matches(text).count();
         server.signal("HUP");
-        wait_until("reloaded", || server.log().matches(told).count() > before);
+        wait_until("reloaded", || server.log().matches(text).count() > before);
         server.get("/a.css").field("x-request-id").is_some()
     };
     let path = log.path();
@@ -622,15 +616,15 @@ fn with_json_every_line_of_standard_error_is_an_object_the_access_log_included()
     assert!(server.wait().success());
     let lines: Vec<_> = server.log().lines().map(parsed).collect();
     assert_eq!(lines.iter().filter(|line| line.get("target") == Some(&"/a.css".into())).count(), 300);
-    let told =
+    let found =
         lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.contains("ready: ")));
-    let told = told.expect("that it is ready");
-    assert_eq!((&told["level"], &told["target"]), (&"info".into(), &"pagecast::server::run".into()));
-    assert!(told["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+    let found = found.expect("that it is ready");
+    assert_eq!((&found["level"], &found["target"]), (&"info".into(), &"pagecast::server::run".into()));
+    assert!(found["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
 }
 
 #[test]
-fn a_line_tells_what_was_cold_and_how_long_the_disk_took() {
+fn a_line_has_the_cold_bytes_and_the_time_of_the_disk() {
     let log = Log::new();
     let disk = Slow::new(Duration::from_millis(20), 64 << 20);
     let bytes = pattern(3 << 20, 1);
@@ -650,7 +644,7 @@ fn a_line_tells_what_was_cold_and_how_long_the_disk_took() {
 }
 
 #[test]
-fn a_line_tells_how_long_the_pace_and_the_client_took() {
+fn a_line_has_the_time_spent_on_rate_limits_and_on_the_client() {
     let log = Log::new();
     let site = Site::new().file("x", &vec![7; 300_000]).file("big", &vec![7; 32 << 20]);
     let rule = "[[rule]]\npath = \"/x\"\nrate_client = \"1MiB\"\nrate_client_burst = \"100KiB\"\n";
@@ -667,7 +661,7 @@ fn a_line_tells_how_long_the_pace_and_the_client_took() {
 }
 
 #[test]
-fn a_line_tells_how_its_connection_is_encrypted() {
+fn a_line_has_the_tls_version_of_its_connection() {
     let log = Log::new();
     let (site, _files) = secured(site());
     let server = log.of(site).serve();
@@ -683,7 +677,7 @@ fn a_line_tells_how_its_connection_is_encrypted() {
 }
 
 #[test]
-fn a_reader_that_comes_late_gets_what_a_pipe_still_holds() {
+fn a_late_reader_gets_what_the_pipe_still_holds() {
     let log = Log::new();
     assert!(std::process::Command::new("mkfifo").arg(log.path()).status().unwrap().success());
     let server = log.of(site()).serve();

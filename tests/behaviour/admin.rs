@@ -1,4 +1,4 @@
-//! The admin port: who may use it, what operators do there, and what they see.
+//! The admin port: access, the operators' actions, and what it shows.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
-/// Every route there is, and the methods that it takes.
+/// Every route, with its methods.
 const ROUTES: &[(&str, &str)] = &[
     ("/", "GET, HEAD"),
     ("/dashboard.css", "GET, HEAD"),
@@ -33,12 +33,12 @@ const ROUTES: &[(&str, &str)] = &[
 const LOCAL: &str = "Host: localhost\r\n";
 
 #[test]
-fn a_listener_that_others_reach_does_not_start_without_a_token() {
+fn a_listener_reachable_from_other_machines_needs_a_token() {
     let open = || site().env("PAGECAST_ADMIN_LISTEN", "0.0.0.0:0");
     let ended = open().command().output().unwrap();
-    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert_eq!(ended.status.code(), Some(2), "{told}");
-    assert!(told.contains("PAGECAST_ADMIN_TOKEN") && told.contains("0.0.0.0:0"), "{told}");
+    let message = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(2), "{message}");
+    assert!(message.contains("PAGECAST_ADMIN_TOKEN") && message.contains("0.0.0.0:0"), "{message}");
     let server = open().env("PAGECAST_ADMIN_TOKEN", TOKEN).serve();
     assert_eq!(server.ask_admin("GET", "/readyz", "Host: 192.0.2.1\r\n").status, 200);
     assert_eq!(server.ask_admin("GET", "/status", "Host: 192.0.2.1\r\n").status, 401);
@@ -47,7 +47,7 @@ fn a_listener_that_others_reach_does_not_start_without_a_token() {
 }
 
 #[test]
-fn everything_but_health_demands_the_token() {
+fn everything_but_health_requires_the_token() {
     let server = site().env("PAGECAST_ADMIN_TOKEN", TOKEN).serve();
     for (route, methods) in
         ROUTES.iter().chain(&[("/status", "GET"), ("/metrics", "GET"), ("/nowhere", "GET")])
@@ -84,7 +84,7 @@ fn everything_but_health_demands_the_token() {
 }
 
 #[test]
-fn wrong_tokens_are_not_looked_at_for_ever() {
+fn wrong_tokens_are_rate_limited() {
     let server = site().env("PAGECAST_ADMIN_TOKEN", TOKEN).serve();
     let wrong = format!("{LOCAL}Authorization: Bearer {TOKEN}-not\r\n");
     let right = format!("{LOCAL}Authorization: Bearer {TOKEN}\r\n");
@@ -101,12 +101,12 @@ fn wrong_tokens_are_not_looked_at_for_ever() {
         "nor is the right one, until the pause is over"
     );
     assert_eq!(server.ask_admin("GET", "/readyz", LOCAL).status, 200);
-    let told = server.log().lines().filter(|line| line.contains("wrong admin token")).count();
-    assert_eq!(told, 1, "{}", server.log());
+    let lines = server.log().lines().filter(|line| line.contains("wrong admin token")).count();
+    assert_eq!(lines, 1, "{}", server.log());
 }
 
 #[test]
-fn the_token_is_nowhere_to_be_read() {
+fn the_token_appears_nowhere() {
     let site =
         site().env("PAGECAST_ADMIN_TOKEN", TOKEN).env("PAGECAST_LOG", "debug").config("idle_timeout = '7s'");
     let printed = {
@@ -141,7 +141,7 @@ fn the_token_is_nowhere_to_be_read() {
 }
 
 #[test]
-fn pages_of_other_sites_change_and_read_nothing() {
+fn pages_of_other_sites_can_neither_change_nor_read_anything() {
     let server = site().serve();
     let own = format!("localhost:{}", server.admin.unwrap().port());
     for (route, methods) in ROUTES {
@@ -179,7 +179,7 @@ fn pages_of_other_sites_change_and_read_nothing() {
 }
 
 #[test]
-fn routes_take_their_own_methods() {
+fn routes_accept_only_their_own_methods() {
     let server = site().serve();
     for (route, methods) in ROUTES {
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE"] {
@@ -195,7 +195,7 @@ fn routes_take_their_own_methods() {
 }
 
 #[test]
-fn a_drained_server_serves_on_while_load_balancers_look_elsewhere() {
+fn a_drained_server_goes_on_serving_while_readiness_fails() {
     let server = site().serve();
     for (act, is_news, readiness) in [
         ("/drain", true, (503, "Drained by an operator.\n")),
@@ -216,7 +216,7 @@ fn a_drained_server_serves_on_while_load_balancers_look_elsewhere() {
 }
 
 #[test]
-fn a_stop_is_not_taken_back() {
+fn a_stop_cannot_be_undone() {
     let mut server = site().env("PAGECAST_DRAIN_DELAY", "10s").serve();
     server.signal("TERM");
     server.wait_for_log("stopping");
@@ -234,7 +234,7 @@ fn a_stop_is_not_taken_back() {
 }
 
 #[test]
-fn what_is_purged_is_looked_up_anew() {
+fn purged_names_are_looked_up_again() {
     let long = |version| pattern(100_000, version);
     let site = site()
         .file("assets/app.js", b"one")
@@ -243,7 +243,7 @@ fn what_is_purged_is_looked_up_anew() {
         .env("PAGECAST_REVALIDATE_AFTER", "1h")
         .env("PAGECAST_WATCH", "off");
     let server = site.serve();
-    // What has just been written is not trusted for long.
+    // A file that was just written is revalidated soon.
     std::thread::sleep(Duration::from_millis(100));
     let coded = || server.get_with("/assets/app.js", "Accept-Encoding: gzip\r\n").body;
     let look = |is_new: bool| {
@@ -251,7 +251,7 @@ fn what_is_purged_is_looked_up_anew() {
             false => (&b"one"[..], &b"gz one"[..], &b"a"[..], 404),
             true => (&b"two, longer"[..], &b"gz two, longer"[..], &b"b"[..], 200),
         };
-        // Short cuts of both workers know them as well.
+        // The path caches of both workers have them as well.
         for _ in 0..8 {
             assert_eq!(server.get("/assets/app.js").body, script);
             assert_eq!(coded(), zipped);
@@ -268,7 +268,7 @@ fn what_is_purged_is_looked_up_anew() {
         ("late.txt", b"late"),
         ("long.bin", &long(2)),
     ] {
-        // By renaming, as it should be done: the old file stays as it is.
+        // By renaming, as recommended: the old file stays as it is.
         let temporary = server.root.join("temporary");
         std::fs::write(&temporary, bytes).unwrap();
         std::fs::rename(temporary, server.root.join(name)).unwrap();
@@ -293,14 +293,14 @@ fn what_is_purged_is_looked_up_anew() {
 }
 
 #[test]
-fn a_purge_of_a_sidecar_is_one_of_what_it_lies_beside() {
+fn purging_a_sidecar_purges_its_original() {
     let site = site()
         .file("app.js", b"one")
         .file("app.js.gz", b"gz one")
         .env("PAGECAST_REVALIDATE_AFTER", "1h")
         .env("PAGECAST_WATCH", "off");
     let server = site.serve();
-    // What has just been written is not trusted for long.
+    // A file that was just written is revalidated soon.
     std::thread::sleep(Duration::from_millis(100));
     let coded = || server.get_with("/app.js", "Accept-Encoding: gzip\r\n").text();
     assert_eq!(coded(), "gz one");
@@ -312,9 +312,9 @@ fn a_purge_of_a_sidecar_is_one_of_what_it_lies_beside() {
 }
 
 #[test]
-fn a_purge_says_what_it_wants() {
+fn a_malformed_purge_is_explained() {
     let server = site().serve();
-    for (target, told) in [
+    for (target, message) in [
         ("/purge", "A glob is missing. Accepted: one or more"),
         ("/purge?glob", "The list of globs is empty"),
         ("/purge?globs=**", "A glob is missing"),
@@ -324,12 +324,12 @@ fn a_purge_says_what_it_wants() {
         let reply = server.ask_admin("POST", target, LOCAL);
         let error = json(&reply)["error"].as_str().unwrap_or_default().to_owned();
         assert_eq!(reply.status, 400, "{target}");
-        assert!(error.contains(told), "{target}: {error}");
+        assert!(error.contains(message), "{target}: {error}");
     }
 }
 
 #[test]
-fn a_reload_tells_what_became_of_it() {
+fn a_reload_returns_its_result() {
     let server = site().config("idle_timeout = '7s'").serve();
     let file = server.root.join(".pagecast.toml");
     let reload = || server.ask_admin("POST", "/reload", LOCAL);
@@ -346,12 +346,12 @@ fn a_reload_tells_what_became_of_it() {
 
     std::fs::write(&file, "names = 99\nidle_timeout = '8s'\n").unwrap();
     let reply = reload();
-    let told = json(&reply);
+    let answer = json(&reply);
     assert_eq!(reply.status, 200);
-    assert!(told["news"].as_str().unwrap().ends_with("idle_timeout = 8s (was 7s)"), "{told}");
-    assert_eq!(told["postponed"][0]["key"], "names");
-    assert_eq!(told["postponed"][0]["value"], "99");
-    assert_eq!(told["postponed"][0]["until_then"], "65536");
+    assert!(answer["news"].as_str().unwrap().ends_with("idle_timeout = 8s (was 7s)"), "{answer}");
+    assert_eq!(answer["postponed"][0]["key"], "names");
+    assert_eq!(answer["postponed"][0]["value"], "99");
+    assert_eq!(answer["postponed"][0]["until_then"], "65536");
     assert_eq!(idle(), ("8s".to_owned(), from(2)));
     let config = json(&server.get_admin("/debug/config"));
     assert_eq!(config["needs_restart"][0]["key"], "names");
@@ -360,24 +360,27 @@ fn a_reload_tells_what_became_of_it() {
 
     std::fs::write(&file, "idle_timeout = '9 parsecs'\nnmaes = 1\n").unwrap();
     let reply = reload();
-    let told = json(&reply);
+    let answer = json(&reply);
     assert_eq!(reply.status, 422);
     let errors: Vec<_> =
-        told["errors"].as_array().unwrap().iter().map(|error| error.as_str().unwrap()).collect();
-    assert_eq!(errors.len(), 2, "{told}");
-    assert!(errors.iter().any(|error| error.contains(":1: idle_timeout: the value \"9 parsecs\"")), "{told}");
-    assert!(errors.iter().any(|error| error.contains(":2: nmaes is not known")), "{told}");
+        answer["errors"].as_array().unwrap().iter().map(|error| error.as_str().unwrap()).collect();
+    assert_eq!(errors.len(), 2, "{answer}");
+    assert!(
+        errors.iter().any(|error| error.contains(":1: idle_timeout: the value \"9 parsecs\"")),
+        "{answer}"
+    );
+    assert!(errors.iter().any(|error| error.contains(":2: nmaes is not known")), "{answer}");
     assert_eq!(idle(), ("8s".to_owned(), from(2)));
 }
 
 #[test]
-fn every_knob_is_in_the_debug_page() {
+fn every_setting_is_in_the_debug_page() {
     let server = site().env("PAGECAST_WORKERS", "1").serve();
     let config = json(&server.get_admin("/debug/config"));
     let values = config["values"].as_array().unwrap();
     let of = |key: &str| values.iter().find(|value| value["key"] == key).unwrap_or_else(|| panic!("{key}"));
-    for knob in pagecast::config::SETTINGS {
-        of(knob.key);
+    for setting in pagecast::config::SETTINGS {
+        of(setting.key);
     }
     assert_eq!(of("workers")["value"], "1");
     assert_eq!(of("workers")["origin"], "environment PAGECAST_WORKERS");
@@ -387,7 +390,7 @@ fn every_knob_is_in_the_debug_page() {
 }
 
 #[test]
-fn the_cache_is_shown_as_it_is() {
+fn the_debug_page_shows_the_cache() {
     let site = site()
         .file("long.bin", &pattern(500_000, 1))
         .file("d/caf\u{e9} <b>.txt", b"x")
@@ -402,13 +405,13 @@ fn the_cache_is_shown_as_it_is() {
     server.get("/d/caf%C3%A9%20%3Cb%3E.txt");
     let cache = |query: &str| json(&server.get_admin(&format!("/debug/cache{query}")));
     let all = cache("");
-    // The fourth is the page that would stand for what is missing.
+    // The fourth is the error page.
     assert_eq!(all["matching"], 5, "{all}");
     let entries = all["entries"].as_array().unwrap();
     let of =
         |path: &str| entries.iter().find(|entry| entry["path"] == path).unwrap_or_else(|| panic!("{all}"));
     let (short, long, missing) = (of("/a.txt"), of("/long.bin"), of("/nowhere"));
-    // Those that a worker has not told of yet are missing.
+    // Requests that a worker has not reported yet are missing.
     assert!((1..=5).contains(&short["requests"].as_u64().unwrap()), "{all}");
     assert_eq!(of("/404.html")["requests"], 0);
     assert_eq!((&short["file"]["etag"], &short["file"]["bytes"]), (&etag.into(), &1.into()));
@@ -421,17 +424,17 @@ fn the_cache_is_shown_as_it_is() {
     assert_eq!(entries[0]["path"], "/d/caf\u{e9} <b>.txt", "what was used last comes first");
     let few = cache("?glob=*.txt&limit=1");
     assert_eq!((&few["matching"], few["entries"].as_array().unwrap().len()), (&2.into(), 1));
-    for (query, told) in
+    for (query, message) in
         [("?limit=0", "a count from 1"), ("?limit=x", "a count from 1"), ("?glob=%5B", "list of globs")]
     {
         let reply = server.get_admin(&format!("/debug/cache{query}"));
         assert_eq!(reply.status, 400, "{query}");
-        assert!(reply.text().contains(told), "{}", reply.text());
+        assert!(reply.text().contains(message), "{}", reply.text());
     }
 }
 
 #[test]
-fn events_tell_every_second_how_it_is() {
+fn events_bring_a_snapshot_every_second() {
     let server = site().file("long.bin", &pattern(200_000, 1)).serve();
     let mut events = Events::of(&server);
     assert_eq!(events.next().name, "history");
@@ -469,7 +472,7 @@ fn events_tell_every_second_how_it_is() {
 }
 
 #[test]
-fn busy_names_and_what_goes_wrong_are_told() {
+fn events_have_the_busiest_names_and_the_failures() {
     let server = site().env("PAGECAST_QUERY_FILTER", "on").serve();
     let mut events = Events::of(&server);
     let deadline = Instant::now() + PATIENCE;
@@ -497,7 +500,7 @@ fn busy_names_and_what_goes_wrong_are_told() {
 }
 
 #[test]
-fn downloads_under_way_are_told() {
+fn events_have_the_downloads_under_way() {
     let server = site().file("big.bin", &pattern(16 << 20, 1)).serve();
     let mut slow = server.connect_narrow();
     slow.write_all(b"GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -519,21 +522,21 @@ fn downloads_under_way_are_told() {
 }
 
 #[test]
-fn so_many_may_listen_at_once_and_all_hear_the_same() {
+fn the_number_of_subscribers_is_limited_and_all_get_the_same_events() {
     let server = site().serve();
     let mut listeners: Vec<_> = (0..8).map(|_| Events::of(&server)).collect();
     let refused = server.get_admin("/events");
     assert_eq!((refused.status, refused.text().as_str()), (503, "Too many dashboards are open.\n"));
     assert!(refused.field("retry-after").is_some());
     assert_eq!(server.get_admin("/readyz").status, 200);
-    let heard: Vec<u64> = listeners
+    let times: Vec<u64> = listeners
         .iter_mut()
         .map(|events| {
-            let told: Vec<_> = (0..3).map(|_| events.next()).collect();
-            told[2].data["at_ms"].as_u64().unwrap()
+            let received: Vec<_> = (0..3).map(|_| events.next()).collect();
+            received[2].data["at_ms"].as_u64().unwrap()
         })
         .collect();
-    assert!(heard.iter().all(|at| at.abs_diff(heard[0]) < 3000), "{heard:?}");
+    assert!(times.iter().all(|at| at.abs_diff(times[0]) < 3000), "{times:?}");
     listeners.truncate(4);
     let deadline = Instant::now() + PATIENCE;
     while !Events::are_to_be_had(&server) {
@@ -543,7 +546,7 @@ fn so_many_may_listen_at_once_and_all_hear_the_same() {
 }
 
 #[test]
-fn a_stop_ends_the_events_in_good_order() {
+fn a_stop_ends_event_streams_cleanly() {
     let mut server = site().env("PAGECAST_DRAIN_DELAY", "1s").serve();
     let mut events = Events::of(&server);
     events.next();
@@ -563,7 +566,7 @@ fn a_stop_ends_the_events_in_good_order() {
 }
 
 #[test]
-fn the_page_and_its_files_keep_to_themselves() {
+fn the_dashboard_loads_nothing_from_elsewhere() {
     let server = site().serve();
     for (path, media_type) in [
         ("/", "text/html; charset=utf-8"),
@@ -593,7 +596,7 @@ fn the_page_and_its_files_keep_to_themselves() {
 }
 
 #[test]
-fn it_answers_while_traffic_is_at_its_limit() {
+fn the_admin_port_answers_while_traffic_is_at_its_limit() {
     let site = site().env("PAGECAST_MAX_CONNECTIONS", "8").env("PAGECAST_WORKERS", "1");
     let server = site.file("big.bin", &pattern(16 << 20, 1)).serve();
     let _taken: Vec<TcpStream> = (0..8)
@@ -616,7 +619,7 @@ fn it_answers_while_traffic_is_at_its_limit() {
 }
 
 #[test]
-fn files_are_warmed_by_whoever_has_the_token() {
+fn files_are_warmed_with_the_token_only() {
     let server = site().env("PAGECAST_ADMIN_TOKEN", TOKEN).serve();
     let warm = |token: Option<&str>| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pagecast"));
@@ -626,12 +629,12 @@ fn files_are_warmed_by_whoever_has_the_token() {
         let ended = command.output().unwrap();
         (ended.status.code(), String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned())
     };
-    let (code, told) = warm(Some(TOKEN));
-    assert_eq!((code, told.as_str()), (Some(0), "1 of 1 files, 1 bytes\n"));
+    let (code, message) = warm(Some(TOKEN));
+    assert_eq!((code, message.as_str()), (Some(0), "1 of 1 files, 1 bytes\n"));
     for token in [None, Some("another-token-altogether")] {
-        let (code, told) = warm(token);
+        let (code, message) = warm(token);
         assert_eq!(code, Some(1));
-        assert!(told.contains("answers 401: This needs the admin token."), "{told}");
+        assert!(message.contains("responded 401: This needs the admin token."), "{message}");
     }
 }
 
@@ -666,7 +669,7 @@ impl Events {
         events
     }
 
-    /// Whether there is a place for one more who listens.
+    /// Whether there is a place for one more subscriber.
     fn are_to_be_had(server: &Server) -> bool {
         let mut stream = server.connect_admin();
         stream.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -703,7 +706,7 @@ impl Events {
         }
     }
 
-    /// Whether the body has ended as it should.
+    /// Whether the body has ended properly.
     fn is_over(&mut self) -> bool {
         self.body.read_line(&mut String::new()).unwrap() == 0 && self.body.get_ref().is_over
     }

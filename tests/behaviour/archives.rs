@@ -9,11 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use crate::client::{Client, Made};
+use crate::client::{Client, StreamedReply};
 use crate::site::{Reply, Server, Site, pattern};
 
 #[test]
-fn an_archive_holds_what_the_directory_shows() {
+fn an_archive_contains_what_the_listing_shows() {
     let long = pattern(300_000, 1);
     let site = site().file("d/long.bin", &long);
     let server = site.serve();
@@ -26,7 +26,7 @@ fn an_archive_holds_what_the_directory_shows() {
         ("d/sub/b", Some(b"b")),
     ]);
     for format in FORMATS {
-        let reply = Made::get(&server, &format!("/d/?archive={format}"), "").reply;
+        let reply = StreamedReply::get(&server, &format!("/d/?archive={format}"), "").reply;
         assert_eq!(reply.field("content-type"), Some(media_type(format)));
         let name = format!("attachment; filename=\"d.{format}\"");
         assert_eq!(reply.field("content-disposition"), Some(name.as_str()));
@@ -41,21 +41,21 @@ fn an_archive_holds_what_the_directory_shows() {
 }
 
 #[test]
-fn the_archive_of_the_root_has_no_name_in_front() {
+fn entries_of_the_root_archive_have_no_prefix() {
     let server = site().serve();
     let expected = ["d/", "d/a.txt", "d/empty", "d/sub/", "d/sub/b", "top"];
     for format in FORMATS {
         let got = archived(&server, "/", format);
         let names: Vec<_> = got.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         assert_eq!(names, expected, "{format}");
-        let reply = Made::get(&server, &format!("/?archive={format}"), "").reply;
+        let reply = StreamedReply::get(&server, &format!("/?archive={format}"), "").reply;
         let name = format!("attachment; filename=\"files.{format}\"");
         assert_eq!(reply.field("content-disposition"), Some(name.as_str()));
     }
 }
 
 #[test]
-fn names_that_are_not_utf8_are_kept_byte_by_byte() {
+fn names_that_are_not_utf8_keep_their_bytes() {
     let site = site();
     let directory = site.path().join(OsStr::from_bytes(b"d\xff\xe9"));
     fs::create_dir(&directory).unwrap();
@@ -68,14 +68,14 @@ fn names_that_are_not_utf8_are_kept_byte_by_byte() {
         let quoted = [&b"d\xff\xe9/"[..], "é\n\"".as_bytes()].concat();
         assert_eq!(names, [&b"d\xff\xe9/"[..], b"d\xff\xe9/f\xfe", &quoted], "{format}");
     }
-    let zipped = Made::get(&server, "/d%FF%E9/?archive=zip", "");
+    let zipped = StreamedReply::get(&server, "/d%FF%E9/?archive=zip", "");
     let disposition = zipped.reply.field("content-disposition").unwrap();
     assert!(disposition.starts_with("attachment; filename=\"") && disposition.is_ascii(), "{disposition}");
     assert_eq!(unzip(&zipped.body()).len(), 3);
 }
 
 #[test]
-fn what_is_not_shown_is_not_archived() {
+fn hidden_files_are_not_archived() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("secret"), "s").unwrap();
     let site = site()
@@ -105,7 +105,7 @@ fn what_is_not_shown_is_not_archived() {
 }
 
 #[test]
-fn a_part_of_the_site_that_is_not_listed_is_in_no_archive() {
+fn directories_without_listings_are_in_no_archive() {
     let server = site()
         .file("d/private/name", b"x")
         .file("d/private/deep/name", b"x")
@@ -120,7 +120,7 @@ fn a_part_of_the_site_that_is_not_listed_is_in_no_archive() {
 }
 
 #[test]
-fn archives_are_had_only_where_they_are_offered() {
+fn archives_are_served_only_where_they_are_enabled() {
     let server = site().env("PAGECAST_ARCHIVE", "off").serve();
     assert_eq!(server.get("/d/?archive=zip").status, 404, "a page would be saved as an archive");
     let page = server.get("/d/");
@@ -150,17 +150,17 @@ fn an_unknown_archive_is_refused() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_before_its_first_byte() {
-    for (knob, enough, too_few) in [("ENTRIES", "5", "4"), ("BYTES", "2", "1"), ("DEPTH", "2", "1")] {
-        let knob = format!("PAGECAST_ARCHIVE_{knob}");
-        let server = site().env(&knob, enough).serve();
+fn an_archive_that_is_too_large_is_refused_before_its_first_byte() {
+    for (setting, enough, too_few) in [("ENTRIES", "5", "4"), ("BYTES", "2", "1"), ("DEPTH", "2", "1")] {
+        let setting = format!("PAGECAST_ARCHIVE_{setting}");
+        let server = site().env(&setting, enough).serve();
         for format in FORMATS {
-            assert_eq!(archived(&server, "/d/", format).len(), 5, "{knob}");
+            assert_eq!(archived(&server, "/d/", format).len(), 5, "{setting}");
         }
-        let server = site().env(&knob, too_few).serve();
+        let server = site().env(&setting, too_few).serve();
         for format in FORMATS {
             let reply = server.get(&format!("/d/?archive={format}"));
-            assert_eq!((reply.status, reply.field("content-disposition")), (403, None), "{knob}");
+            assert_eq!((reply.status, reply.field("content-disposition")), (403, None), "{setting}");
             assert_eq!(reply.text(), "The directory is too large for an archive.\n");
         }
         assert!(server.log().contains("no archive of /d"), "{}", server.log());
@@ -169,14 +169,14 @@ fn what_is_too_large_is_refused_before_its_first_byte() {
 }
 
 #[test]
-fn a_head_of_an_archive_says_what_a_get_would() {
+fn a_head_of_an_archive_has_the_headers_of_its_get() {
     let server = site().serve();
     let mut client = Client::of(&server);
     for format in FORMATS {
         let target = format!("/d/?archive={format}");
         let head = client.ask("HEAD", &target, "");
         client.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
-        let got = Made::read(&mut client.stream);
+        let got = StreamedReply::read(&mut client.stream);
         let without_date = |reply: &Reply| {
             let mut fields = reply.fields.clone();
             fields.retain(|(name, _)| {
@@ -191,19 +191,19 @@ fn a_head_of_an_archive_says_what_a_get_would() {
 }
 
 #[test]
-fn an_old_client_gets_an_archive_up_to_the_close() {
+fn an_http_10_client_gets_an_archive_that_ends_with_the_connection() {
     let server = site().file("d/long.bin", &pattern(3_000_000, 1)).serve();
     for format in FORMATS {
         let mut stream = server.connect();
         write!(stream, "GET /d/?archive={format} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
-        let made = Made::read(&mut stream);
+        let made = StreamedReply::read(&mut stream);
         assert_eq!((made.reply.field("transfer-encoding"), made.reply.content_length()), (None, None));
         assert_eq!(unpack(format, &made.body()).len(), 6, "{format}");
     }
 }
 
 #[test]
-fn a_file_that_changes_under_way_breaks_the_archive() {
+fn a_file_that_changes_while_it_is_sent_breaks_the_archive() {
     let changes: [Change; 5] = [
         ("written over", |path| fs::write(path, pattern(SHORT, 2)).unwrap()),
         ("truncated", |path| File::options().write(true).open(path).unwrap().set_len(1000).unwrap()),
@@ -218,7 +218,7 @@ fn a_file_that_changes_under_way_breaks_the_archive() {
             let server = large_site().serve();
             let (mut stream, head) = begin(&server, &format!("/d/?archive={format}"), version);
             change(&server.root.join("d/z"));
-            let made = Made::finish(head, &mut stream);
+            let made = StreamedReply::finish(head, &mut stream);
             assert!(!made.is_whole, "{what}, {format}, HTTP/{version}");
             assert_eq!(server.get("/d/y").status, 200, "the server goes on");
             assert_eq!(server.log().matches(" /d/z").count(), 1, "{what}: {}", server.log());
@@ -227,7 +227,7 @@ fn a_file_that_changes_under_way_breaks_the_archive() {
 }
 
 #[test]
-fn what_is_served_only_if_it_matches_its_checksum_is_archived_only_then() {
+fn files_that_must_match_a_checksum_are_archived_only_if_they_do() {
     let right = "fb8e20fc2e4c3f248c60c39bd652f3c1347298bb977b8b4d5903b85055620603  y\n";
     let wrong = right.replace("fb", "bf");
     for (text, verify, is_whole) in
@@ -236,7 +236,7 @@ fn what_is_served_only_if_it_matches_its_checksum_is_archived_only_then() {
         let site = site().env("PAGECAST_VERIFY", verify).file("d/y", b"ab");
         let server = site.file("d/y.sha256", text.as_bytes()).serve();
         for format in FORMATS {
-            let made = Made::get(&server, &format!("/d/?archive={format}"), "");
+            let made = StreamedReply::get(&server, &format!("/d/?archive={format}"), "");
             let expected = if is_whole { 200 } else { 500 };
             assert_eq!(made.reply.status, expected, "{text} {verify} {format}");
         }
@@ -244,7 +244,7 @@ fn what_is_served_only_if_it_matches_its_checksum_is_archived_only_then() {
 }
 
 #[test]
-fn a_client_that_leaves_lets_go_of_the_files() {
+fn the_files_are_closed_when_the_client_leaves() {
     let server = large_site().env("PAGECAST_DIRECTORIES_AT_ONCE", "1").serve();
     for format in FORMATS {
         let (stream, _) = begin(&server, &format!("/d/?archive={format}"), "1.1");
@@ -263,7 +263,7 @@ fn archives_take_bounded_memory() {
     assert_eq!(server.get("/d/").status, 200);
     let before = server.resident_max();
     for format in FORMATS {
-        let made = Made::get(&server, &format!("/d/?archive={format}"), "");
+        let made = StreamedReply::get(&server, &format!("/d/?archive={format}"), "");
         assert!(made.is_whole, "{format}");
     }
     let grown = server.resident_max() - before;
@@ -280,7 +280,7 @@ const SHORT: usize = 100_000;
 /// What happens to a file, and how.
 type Change = (&'static str, fn(&Path));
 
-/// An archive's files by their names, directories without bytes.
+/// Files of an archive by name; directories have no bytes.
 type Tree = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 fn site() -> Site {
@@ -288,7 +288,7 @@ fn site() -> Site {
         .env("PAGECAST_LISTING", "on")
 }
 
-/// A site whose archive is under way for as long as nobody reads it.
+/// A site whose archive is sent for as long as the client does not read it.
 fn large_site() -> Site {
     Site::new().file("d/y", &pattern(LONG, 1)).file("d/z", &pattern(SHORT, 1)).env("PAGECAST_LISTING", "on")
 }
@@ -305,10 +305,10 @@ fn media_type(format: &str) -> &'static str {
     }
 }
 
-/// The archive of the directory at `target`, read back; a query may have been begun.
+/// Downloads and unpacks the archive of the directory at `target`, which may have a query.
 fn archived(server: &Server, target: &str, format: &str) -> Tree {
     let parameter = if target.ends_with('=') { "" } else { "?archive=" };
-    unpack(format, &Made::get(server, &format!("{target}{parameter}{format}"), "").body())
+    unpack(format, &StreamedReply::get(server, &format!("{target}{parameter}{format}"), "").body())
 }
 
 fn unpack(format: &str, bytes: &[u8]) -> Tree {
@@ -343,7 +343,7 @@ fn unzip(bytes: &[u8]) -> Tree {
     entries.collect()
 }
 
-/// An archive whose head has come, and whose rest waits for the client.
+/// An archive whose head has arrived, and whose rest waits for the client.
 fn begin(server: &Server, target: &str, version: &str) -> (TcpStream, Reply) {
     let mut stream = server.connect_narrow();
     write!(stream, "GET {target} HTTP/{version}\r\nHost: x\r\n\r\n").unwrap();

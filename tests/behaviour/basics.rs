@@ -1,4 +1,4 @@
-//! Files come out as they are on the disk.
+//! Files are served as they are on the disk.
 
 use crate::site::Site;
 

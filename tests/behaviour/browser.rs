@@ -1,4 +1,4 @@
-//! Listings and error pages as a browser shows them.
+//! Listings and error pages in a browser.
 
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
@@ -188,7 +188,7 @@ fn an_error_page_is_shown_with_its_status() {
     }
 }
 
-/// The names of the entries in the order in which they are shown.
+/// Names of the entries in the order shown.
 const SHOWN: &str = "[...document.querySelectorAll('tbody bdi')].map(name => name.textContent).join(' ')";
 
 fn site() -> Site {

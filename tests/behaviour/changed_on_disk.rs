@@ -1,4 +1,4 @@
-//! Files that change while they are sent, and between requests: a body is one version or is cut, and the server lives.
+//! Files that change while they are sent, and between requests: a body is one version or is cut, and the server goes on.
 
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{Read, Write};
@@ -13,17 +13,17 @@ use crate::site::{Reply, Server, Site, pattern};
 /// Longer than all buffers between the disk and a client that does not read.
 const LONG: usize = 16 * 1024 * 1024;
 
-/// What happens to a file, and what may become of a download that has begun.
+/// Change of a file, and the permitted fates of a download under way.
 type Change = (&'static str, Act, Fate);
 
 type Act = fn(&Path);
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Fate {
-    /// The old version's bytes are still there.
+    /// The old version's bytes still exist.
     Whole,
     Cut,
-    /// Whole or cut, as the server likes.
+    /// Whole or cut: both are permitted.
     Either,
     /// Cut; pages overwritten while they lay in the socket may show their new bytes.
     CutAndBlended,
@@ -111,14 +111,14 @@ fn every_one_of_many_small_responses_is_one_version() {
 }
 
 #[test]
-fn changes_are_seen_at_once_when_nothing_is_trusted() {
+fn changes_are_seen_at_once_without_cached_names() {
     let server =
         site_of_both_sizes().env("PAGECAST_WATCH", "off").env("PAGECAST_REVALIDATE_AFTER", "0").serve();
     check_changes_are_seen(&server, |server, target| server.get(target));
 }
 
 #[test]
-fn changes_are_seen_once_the_trust_in_a_name_is_over() {
+fn changes_are_seen_after_the_revalidation_time() {
     let server =
         site_of_both_sizes().env("PAGECAST_WATCH", "off").env("PAGECAST_REVALIDATE_AFTER", "60ms").serve();
     check_changes_are_seen(&server, |server, target| {
@@ -128,7 +128,7 @@ fn changes_are_seen_once_the_trust_in_a_name_is_over() {
 }
 
 #[test]
-fn changes_are_heard_of_long_before_the_trust_in_a_name_is_over() {
+fn changes_reported_by_inotify_are_seen_before_the_revalidation_time() {
     let server =
         site_of_both_sizes().env("PAGECAST_WATCH", "on").env("PAGECAST_REVALIDATE_AFTER", "1h").serve();
     for (name, target) in [("small", "/small.bin"), ("large", "/large.bin")] {
@@ -148,7 +148,7 @@ fn changes_are_heard_of_long_before_the_trust_in_a_name_is_over() {
 }
 
 #[test]
-fn changes_that_the_kernel_does_not_tell_of_are_seen_within_the_shorter_time() {
+fn changes_that_inotify_does_not_report_are_seen_within_the_shorter_time() {
     let elsewhere = tempfile::tempdir_in(std::env::temp_dir()).unwrap();
     let site =
         Site::with([("real/linked", b"1"), ("names/own", b"1"), ("swap/one/x", b"1"), ("swap/two/x", b"2")])
@@ -246,7 +246,7 @@ impl Download {
         Self { stream, reply }
     }
 
-    /// Reads on to the end, and holds what came against the old version and the fate.
+    /// Reads to the end, and compares the body with the old version and the fate.
     fn check(mut self, name: &str, fate: Fate) {
         let left = (LONG - self.reply.body.len()) as u64;
         let _ = (&mut self.stream).take(left).read_to_end(&mut self.reply.body);
@@ -265,7 +265,7 @@ impl Download {
     }
 }
 
-/// Where the first byte stands that is of none of the versions.
+/// Position of the first byte that belongs to none of the versions.
 fn foreign_byte(got: &[u8], versions: &[u8]) -> Option<usize> {
     let versions: Vec<_> = versions.iter().map(|version| pattern(got.len(), *version)).collect();
     let is_of_one = |range: &std::ops::Range<usize>| {
@@ -276,7 +276,7 @@ fn foreign_byte(got: &[u8], versions: &[u8]) -> Option<usize> {
     suspects.find(|at| versions.iter().all(|version| got[*at] != version[*at]))
 }
 
-/// After the change the server serves what the disk has now.
+/// After the change the server serves the new content.
 fn check_new_version(server: &Server, name: &str, path: &Path) {
     let target = format!("/{}", path.file_name().unwrap().to_str().unwrap());
     match fs::read(path) {
@@ -295,7 +295,7 @@ fn site_of_both_sizes() -> Site {
     Site::new().file("small.bin", &pattern(1000, 1)).file("large.bin", &pattern(100_000, 1))
 }
 
-/// Every kind of change, each looked for with one `get`.
+/// Every kind of change, each checked with one `get`.
 fn check_changes_are_seen(server: &Server, get: impl Fn(&Server, &str) -> Reply) {
     let changes: [(&str, Act); 5] = [
         ("replaced", replace),
@@ -350,7 +350,7 @@ fn append(path: &Path) {
 fn overwrite(path: &Path) {
     let file = OpenOptions::new().write(true).open(path).unwrap();
     let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
-    // Other bytes than those that are there, whichever version that is.
+    // Different bytes, whichever version is there.
     let is_second = fs::read(path).unwrap() == pattern(length, 2);
     file.write_all_at(&pattern(length, if is_second { 3 } else { 2 }), 0).unwrap();
 }

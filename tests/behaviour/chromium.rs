@@ -1,4 +1,4 @@
-//! A headless browser, led through its DevTools protocol over a pair of pipes.
+//! A headless browser, controlled by its DevTools protocol over a pair of pipes.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -19,8 +19,8 @@ pub struct Browser {
     from: Receiver<Value>,
     session: Option<String>,
     calls: u64,
-    /// What the browser told unasked.
-    told: Vec<Value>,
+    /// Events of the browser.
+    events: Vec<Value>,
     _directory: tempfile::TempDir,
 }
 
@@ -31,7 +31,7 @@ impl Browser {
         let [input, output, profile] = ["in", "out", "profile"].map(|name| directory.path().join(name));
         let made = Command::new("mkfifo").args([&input, &output]).status().unwrap();
         assert!(made.success());
-        // The protocol is spoken on the descriptors 3 and 4.
+        // The protocol uses descriptors 3 and 4.
         let child = Command::new("sh")
             .args(["-c", "in=$1 out=$2; shift 2; exec chromium \"$@\" 3<\"$in\" 4>\"$out\"", "sh"])
             .args([&input, &output])
@@ -45,8 +45,8 @@ impl Browser {
             .unwrap();
         let to = File::options().write(true).open(&input).unwrap();
         let from = messages(File::open(&output).unwrap());
-        let (session, calls, told) = (None, 0, Vec::new());
-        let mut browser = Self { child, to, from, session, calls, told, _directory: directory };
+        let (session, calls, events) = (None, 0, Vec::new());
+        let mut browser = Self { child, to, from, session, calls, events, _directory: directory };
         browser.attach();
         browser
     }
@@ -68,17 +68,17 @@ impl Browser {
 
     /// Loads a page, and returns the status of its response.
     pub fn open(&mut self, url: &str) -> u64 {
-        self.told.clear();
+        self.events.clear();
         self.call("Page.navigate", json!({"url": url}));
-        self.wait(|told| told["method"] == "Page.loadEventFired");
-        let document = |told: &&Value| {
-            told["method"] == "Network.responseReceived" && told["params"]["type"] == "Document"
+        self.wait(|event| event["method"] == "Page.loadEventFired");
+        let document = |event: &&Value| {
+            event["method"] == "Network.responseReceived" && event["params"]["type"] == "Document"
         };
-        let response = self.told.iter().find(document).expect("a document");
+        let response = self.events.iter().find(document).expect("a document");
         response["params"]["response"]["status"].as_u64().unwrap()
     }
 
-    /// The value of an expression of JavaScript.
+    /// Evaluates a JavaScript expression.
     pub fn value(&mut self, expression: &str) -> Value {
         let asked = json!({"expression": expression, "returnByValue": true});
         let mut answer = self.call("Runtime.evaluate", asked);
@@ -118,19 +118,19 @@ impl Browser {
         }
     }
 
-    /// Writes a text where the focus is.
+    /// Types a text at the focus.
     pub fn write(&mut self, text: &str) {
         self.call("Input.insertText", json!({"text": text}));
     }
 
-    /// Where the page asked for something since it was loaded.
+    /// URLs that the page has requested since it was loaded.
     pub fn asked(&mut self) -> Vec<String> {
-        self.value("0"); // What was asked for before has been heard of then.
-        let requests = self.told.iter().filter(|told| told["method"] == "Network.requestWillBeSent");
-        requests.map(|told| told["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()
+        self.value("0"); // Events of earlier requests have arrived by then.
+        let requests = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
+        requests.map(|event| event["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The upper left of the page as a picture (PNG).
+    /// A screenshot of the upper left of the page (PNG).
     pub fn picture(&mut self, width: u32, height: u32) -> Vec<u8> {
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
         let mut answer =
@@ -138,7 +138,7 @@ impl Browser {
         STANDARD.decode(answer["data"].take().as_str().unwrap()).unwrap()
     }
 
-    /// Has the page look as on a screen so wide, for somebody who likes it `light` or `dark`.
+    /// Emulates a screen of this width and a colour scheme, `light` or `dark`.
     pub fn show(&mut self, width: u32, scheme: &str) {
         let screen = json!({"width": width, "height": 640, "deviceScaleFactor": 1, "mobile": width < 500});
         self.call("Emulation.setDeviceMetricsOverride", screen);
@@ -146,18 +146,18 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", json!({"features": features}));
     }
 
-    /// What the console says of the page: exceptions, messages, refusals.
+    /// Messages of the console: exceptions, logs, refusals.
     pub fn complaints(&mut self) -> Vec<String> {
-        self.value("0"); // What was said before has been heard then.
-        let is_complaint = |told: &&Value| match told["method"].as_str() {
+        self.value("0"); // Earlier messages have arrived by then.
+        let is_complaint = |event: &&Value| match event["method"].as_str() {
             Some("Runtime.exceptionThrown" | "Runtime.consoleAPICalled" | "Page.javascriptDialogOpening") => {
                 true
             }
-            // Browsers ask for an icon of their own accord.
-            Some("Log.entryAdded") => told["params"]["entry"]["source"] != "network",
+            // Browsers request an icon by themselves.
+            Some("Log.entryAdded") => event["params"]["entry"]["source"] != "network",
             _ => false,
         };
-        self.told.iter().filter(is_complaint).map(Value::to_string).collect()
+        self.events.iter().filter(is_complaint).map(Value::to_string).collect()
     }
 
     /// Waits for a complaint in which both texts occur.
@@ -178,26 +178,26 @@ impl Browser {
         }
         self.to.write_all(call.to_string().as_bytes()).unwrap();
         self.to.write_all(b"\0").unwrap();
-        let mut answer = self.wait(|told| told["id"] == id);
+        let mut answer = self.wait(|event| event["id"] == id);
         assert!(answer["error"].is_null(), "{method}: {answer}");
         answer["result"].take()
     }
 
-    /// The next message that is `wanted`; the others are kept.
+    /// The next message that is `wanted`; others are kept.
     fn wait(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
             let message = self.from.recv_timeout(PATIENCE).expect("a word from the browser");
             if wanted(&message) {
                 return message;
             }
-            self.told.push(message);
+            self.events.push(message);
         }
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It takes its helpers along when it is asked to go.
+        // It ends its child processes if it is asked to quit.
         self.session = None;
         let _ = self.to.write_all(b"{\"id\": 0, \"method\": \"Browser.close\"}\0");
         let deadline = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! The command line and the configuration, as whoever starts the program sees them.
+//! The command line and the configuration, as the user of the program sees them.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::site::{PATIENCE, Site};
 
 #[test]
-fn every_error_is_told_at_once_before_anything_is_bound() {
+fn all_errors_are_reported_together_before_any_address_is_bound() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let site = Site::new();
     let socket = site.path().join("never.sock");
@@ -23,10 +23,10 @@ fn every_error_is_told_at_once_before_anything_is_bound() {
         .env("PAGECAST_HEAD_TIMEOUT", "soon")
         .env("PAGECAST_HANDLES", "1");
     let output = run(site.command().args(["--lgo=info", "--watch=perhaps"]));
-    let told = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{told}");
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(output.stdout.is_empty());
-    assert!(!socket.exists(), "{told}");
+    assert!(!socket.exists(), "{message}");
     let wanted: [(&str, &str); 7] = [
         ("--lgo ", "--log"),
         ("PAGECAST_WORKES ", "PAGECAST_WORKERS"),
@@ -36,17 +36,19 @@ fn every_error_is_told_at_once_before_anything_is_bound() {
         ("PAGECAST_HANDLES: the value \"1\"", "from 8 to"),
         ("--watch: the value \"perhaps\"", "on or off"),
     ];
-    assert!(told.starts_with("pagecast: 7 errors in the configuration\n"), "{told}");
-    assert_eq!(told.lines().count(), 1 + wanted.len(), "{told}");
+    assert!(message.starts_with("pagecast: 7 errors in the configuration\n"), "{message}");
+    assert_eq!(message.lines().count(), 1 + wanted.len(), "{message}");
     for (name, accepted) in wanted {
-        let line =
-            told.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name} in\n{told}"));
+        let line = message
+            .lines()
+            .find(|line| line.contains(name))
+            .unwrap_or_else(|| panic!("{name} in\n{message}"));
         assert!(line.contains(accepted), "{accepted} in {line}");
     }
 }
 
 #[test]
-fn a_name_that_is_not_known_is_told_the_nearest_that_is() {
+fn an_unknown_name_is_reported_with_the_nearest_known_one() {
     for (name, nearest) in [
         ("PAGECAST_RO0T", "PAGECAST_ROOT"),
         ("PAGECAST_LISTENS", "PAGECAST_LISTEN"),
@@ -55,21 +57,21 @@ fn a_name_that_is_not_known_is_told_the_nearest_that_is() {
         ("pagecast_root", ""),
     ] {
         let output = run(Site::new().env(name, "x").command().arg("config"));
-        let told = stderr(&output);
+        let message = stderr(&output);
         if nearest.is_empty() {
-            assert_eq!(output.status.code(), Some(0), "another name: {told}");
+            assert_eq!(output.status.code(), Some(0), "another name: {message}");
         } else {
-            assert_eq!(output.status.code(), Some(2), "{name}: {told}");
+            assert_eq!(output.status.code(), Some(2), "{name}: {message}");
             assert!(
-                told.ends_with(&format!("{name} is not known; the nearest known name is {nearest}\n")),
-                "{told}"
+                message.ends_with(&format!("{name} is not known; the nearest known name is {nearest}\n")),
+                "{message}"
             );
         }
     }
 }
 
 #[test]
-fn values_out_of_their_bounds_are_refused() {
+fn values_out_of_bounds_are_refused() {
     for (name, value) in [
         ("PAGECAST_ROOT", "/nowhere-at-all"),
         ("PAGECAST_ROOT", ""),
@@ -98,11 +100,11 @@ fn values_out_of_their_bounds_are_refused() {
         ("PAGECAST_LOG", "pagecast=loud"),
     ] {
         let output = run(Site::new().env(name, value).command().arg("config"));
-        let told = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{name}={value}: {told}");
-        let line = told.lines().nth(1).unwrap_or_default();
-        assert!(line.contains(name) && line.contains(&format!("{value:?}")), "{name}={value}: {told}");
-        assert!(line.contains("accepted: ") || value.contains(','), "{name}={value}: {told}");
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}={value}: {message}");
+        let line = message.lines().nth(1).unwrap_or_default();
+        assert!(line.contains(name) && line.contains(&format!("{value:?}")), "{name}={value}: {message}");
+        assert!(line.contains("accepted: ") || value.contains(','), "{name}={value}: {message}");
     }
 }
 
@@ -130,7 +132,7 @@ fn flags_beat_the_environment_beats_the_file_beats_the_default() {
 }
 
 #[test]
-fn what_config_shows_is_what_is_served() {
+fn config_prints_the_values_that_serve_uses() {
     let site = Site::with([("start.txt", b"start")]).env("PAGECAST_INDEX", "start.txt");
     let output = run(site.command().arg("config"));
     assert_eq!(row(&stdout(&output), "index"), ("start.txt", "environment PAGECAST_INDEX"));
@@ -139,7 +141,7 @@ fn what_config_shows_is_what_is_served() {
 }
 
 #[test]
-fn a_reader_that_leaves_early_has_what_it_wanted() {
+fn a_reader_that_closes_the_pipe_early_is_no_error() {
     for arguments in [&["config"][..], &["--help"], &["--version"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -161,7 +163,7 @@ fn help_names_every_flag_and_version_the_program() {
     }
     let version = stdout(&run(Site::new().command().arg("--version")));
     assert_eq!(version, format!("pagecast {}\n", env!("CARGO_PKG_VERSION")));
-    // They are for those, too, whose environment is wrong.
+    // They must work in a faulty environment as well.
     for argument in ["--help", "--version"] {
         let output = run(Site::new().env("PAGECAST_WORKERS", "none").command().arg(argument));
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -175,9 +177,9 @@ fn the_annotated_example_says_what_the_defaults_are() {
     let file = directory.path().join("uncommented.toml");
     let is_setting =
         |line: &&str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase());
-    // The rules behind them have no defaults.
-    let knobs = annotated.lines().take_while(|line| *line != "#[[rule]]");
-    let settings: Vec<_> = knobs.filter(is_setting).map(|line| &line[1..]).collect();
+    // The rules after them have no defaults.
+    let keys = annotated.lines().take_while(|line| *line != "#[[rule]]");
+    let settings: Vec<_> = keys.filter(is_setting).map(|line| &line[1..]).collect();
     std::fs::write(&file, settings.join("\n")).unwrap();
 
     let plain = run(bare().arg("config"));
@@ -201,16 +203,16 @@ fn the_annotated_example_as_it_is_sets_nothing() {
 }
 
 #[test]
-fn a_port_that_somebody_has_ends_the_start_with_a_line_that_names_it() {
+fn an_address_in_use_is_an_error_that_names_it() {
     for variable in ["PAGECAST_LISTEN", "PAGECAST_ADMIN_LISTEN"] {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let output = run(&mut Site::new().env(variable, &address.to_string()).command());
-        let told = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{variable}: {told}");
-        let line = told.lines().find(|line| line.contains(&format!("can't listen on {address}")));
-        assert!(line.is_some_and(|line| line.contains("in use")), "{variable}: {told}");
-        assert!(!told.contains(" ready: "), "{variable}: {told}");
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{variable}: {message}");
+        let line = message.lines().find(|line| line.contains(&format!("can't listen on {address}")));
+        assert!(line.is_some_and(|line| line.contains("in use")), "{variable}: {message}");
+        assert!(!message.contains(" ready: "), "{variable}: {message}");
     }
     let site = Site::new();
     let nowhere = format!("unix:{}/none/s.sock", site.path().display());
@@ -228,7 +230,7 @@ fn a_second_server_does_not_share_the_port_of_the_first() {
     assert_eq!(first.get("/a.txt").text(), "first");
 }
 
-/// The program in the project's directory, with nothing set.
+/// The program, run in the project's directory without settings.
 fn bare() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pagecast"));
     command.env_clear().current_dir(project());
@@ -276,17 +278,16 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The knobs that `pagecast config` shows.
+/// The settings that `pagecast config` prints.
 fn keys_of(shown: &str) -> Vec<&str> {
-    let knobs = shown.split("# Derived bounds").next().unwrap_or_default();
-    knobs
-        .lines()
+    let keys = shown.split("# Derived bounds").next().unwrap_or_default();
+    keys.lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_whitespace().next())
         .collect()
 }
 
-/// Value and origin of a knob.
+/// Value and origin of a setting.
 fn row<'a>(shown: &'a str, key: &str) -> (&'a str, &'a str) {
     let line = shown.lines().find(|line| line.split_whitespace().next() == Some(key));
     let rest = line.unwrap_or_else(|| panic!("{key} in\n{shown}"))[key.len()..].trim();

@@ -1,11 +1,12 @@
-//! What raw clients have in common.
+//! Helpers of raw clients.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 use crate::site::{PATIENCE, Reply, Server};
 
-/// Bytes that tell where in a file they stand: no two stretches look alike, and every value occurs.
+/// Bytes that identify their position in a file: no two stretches look alike, and every value occurs.
 pub fn patterned(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
@@ -17,7 +18,7 @@ pub fn patterned(length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// What `call` comes to, however often a signal cuts it short: one on a socket with a timeout is not taken up again by the kernel.
+/// Repeats `call` while signals interrupt it: the kernel does not restart calls on a socket with a timeout.
 pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -27,7 +28,7 @@ pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T
     }
 }
 
-/// One read that no signal cuts short.
+/// One read, repeated if a signal interrupts it.
 pub trait ReadSome: Read {
     fn read_some(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         uninterrupted(|| self.read(bytes))
@@ -36,12 +37,22 @@ pub trait ReadSome: Read {
 
 impl<R: Read> ReadSome for R {}
 
-/// Waits until something has arrived, and leaves it there.
+/// Waits until bytes have arrived, without reading them.
 pub fn wait_for_bytes(stream: &TcpStream) {
     assert_eq!(uninterrupted(|| stream.peek(&mut [0])).unwrap(), 1);
 }
 
-/// A client that keeps its connection: every further response shows that the one before ended where it said.
+/// Waits until `is_so` returns true.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE * 3;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A client that keeps its connection: each further response shows that the previous one ended where it said.
 pub struct Client {
     pub stream: TcpStream,
 }
@@ -72,24 +83,24 @@ impl Client {
     }
 }
 
-/// A response whose body may be made while it is sent.
-pub struct Made {
+/// A response whose body may be streamed.
+pub struct StreamedReply {
     pub reply: Reply,
-    /// Whether the body came to its end, as its framing tells.
+    /// Whether the body is complete by its framing.
     pub is_whole: bool,
 }
 
-impl Made {
+impl StreamedReply {
     /// GETs `target` on a connection of its own, with more header lines (each ending in CRLF).
     pub fn get(server: &Server, target: &str, lines: &str) -> Self {
         let mut stream = server.connect();
-        // What is made well behind all others may take long where many tests run at once.
+        // Background work may take long when many tests run at once.
         stream.set_read_timeout(Some(PATIENCE * 30)).unwrap();
         write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n").unwrap();
         Self::read(&mut stream)
     }
 
-    /// Reads a response, in chunks, of a known length, or up to the close.
+    /// Reads a response that is chunked, of a known length, or ends with the connection.
     pub fn read(stream: &mut impl Read) -> Self {
         let reply = Reply::read(stream, true).expect("a head");
         Self::finish(reply, stream)
@@ -107,7 +118,7 @@ impl Made {
         Self { reply, is_whole: read.unwrap_or(false) }
     }
 
-    /// The body of a response that went well and is whole.
+    /// The body of a 200 or 206 that is complete.
     pub fn body(self) -> Vec<u8> {
         assert_eq!(self.reply.status, 200, "{}", self.reply.text());
         assert!(self.is_whole, "broken after {} bytes", self.reply.body.len());
@@ -115,7 +126,7 @@ impl Made {
     }
 }
 
-/// Reads chunks (RFC 9112 §7.1); false where the bytes end before the last one.
+/// Reads chunks (RFC 9112 §7.1). Returns false if the bytes end before the last one.
 fn read_chunks(mut stream: impl BufRead, body: &mut Vec<u8>) -> io::Result<bool> {
     loop {
         let mut line = String::new();
@@ -134,13 +145,13 @@ fn read_chunks(mut stream: impl BufRead, body: &mut Vec<u8>) -> io::Result<bool>
     }
 }
 
-/// Sends `raw` and returns all that comes until the server closes.
-pub fn all_that_comes(server: &Server, raw: impl AsRef<[u8]>) -> Vec<u8> {
+/// Sends `raw` and returns everything until the server closes.
+pub fn receive_all(server: &Server, raw: impl AsRef<[u8]>) -> Vec<u8> {
     let mut stream = server.connect();
     let mut writer = stream.try_clone().unwrap();
     let raw = raw.as_ref().to_vec();
     let writing = std::thread::spawn(move || {
-        // A server that has answered and closed need not take the rest.
+        // A server that has responded and closed need not read the rest.
         let _ = writer.write_all(&raw);
     });
     let mut came = Vec::new();

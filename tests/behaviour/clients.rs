@@ -1,4 +1,4 @@
-//! Who is asking, and how many requests he may make.
+//! Clients: how they are identified, and the limits on their requests.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::configured::{lines, only};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
-/// One request of each client and no second one, so that an answer tells who is taken for whom.
+/// One request for each client, so that the status shows which client a request is counted for.
 fn once() -> Site {
     Site::with([("a", b"hello")]).env("PAGECAST_CLIENT_REQUESTS", "1/h")
 }
@@ -17,7 +17,7 @@ fn behind_proxies() -> Site {
     once().env("PAGECAST_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8")
 }
 
-/// A connection from that address of this machine.
+/// A connection from this loopback address.
 fn connect_from(server: &Server, source: [u8; 4]) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
@@ -31,7 +31,7 @@ fn client_from(server: &Server, source: [u8; 4]) -> Client {
     Client { stream: connect_from(server, source) }
 }
 
-/// Asks once for each of these field lines; a 200 is a client that was not seen before.
+/// Sends a request with each of these header lines; a 200 means a client that was not seen before.
 #[track_caller]
 fn check(server: &Server, asked: &[(&str, u16)]) {
     for (lines, status) in asked {
@@ -39,7 +39,7 @@ fn check(server: &Server, asked: &[(&str, u16)]) {
     }
 }
 
-/// All that comes for `raw` until the server closes; a reset is an end as well.
+/// Everything received after `raw` until the server closes; a reset is an end as well.
 fn all_of(mut stream: impl Read + Write, raw: &[u8]) -> Vec<u8> {
     let mut came = Vec::new();
     let _ = stream.write_all(raw);
@@ -48,7 +48,7 @@ fn all_of(mut stream: impl Read + Write, raw: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn who_is_not_trusted_cannot_speak_for_others() {
+fn an_untrusted_peer_cannot_name_another_client() {
     let server = once().serve();
     check(
         &server,
@@ -76,7 +76,7 @@ fn different_source_addresses_are_different_clients() {
 }
 
 #[test]
-fn the_right_most_hop_that_is_not_trusted_is_the_client() {
+fn the_rightmost_untrusted_hop_is_the_client() {
     let server = behind_proxies().serve();
     check(
         &server,
@@ -88,7 +88,7 @@ fn the_right_most_hop_that_is_not_trusted_is_the_client() {
             ("Forwarded: for=192.0.2.1\r\n", 429),
             ("Forwarded: for=203.0.113.9, For=\"192.0.2.3:4711\";proto=https, for=10.0.0.2\r\n", 200),
             ("X-Forwarded-For: 192.0.2.3\r\n", 429),
-            // Those of whom nothing is known are taken for the proxy.
+            // Unidentified clients are counted as the proxy.
             ("Forwarded: for=unknown\r\n", 200),
             ("", 429),
         ],
@@ -96,13 +96,13 @@ fn the_right_most_hop_that_is_not_trusted_is_the_client() {
 }
 
 #[test]
-fn a_client_that_sends_the_field_that_its_proxy_does_not_write_becomes_nobody_else() {
+fn a_client_cannot_forge_the_header_that_its_proxy_does_not_write() {
     let server = behind_proxies().env("PAGECAST_UNLIMITED_CLIENTS", "127.0.0.1").serve();
     check(
         &server,
         &[
             ("X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\n", 200),
-            // Not even the privileges of the proxy that it is counted as.
+            // It does not get the privileges of the proxy that it is counted as.
             ("X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.50\r\n", 200),
             ("X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.51\r\n", 429),
             ("Forwarded: for=192.0.2.50\r\n", 200),
@@ -124,7 +124,7 @@ fn a_client_that_sends_the_field_that_its_proxy_does_not_write_becomes_nobody_el
 }
 
 #[test]
-fn clients_are_networks_of_the_size_that_is_configured() {
+fn clients_are_networks_of_the_configured_size() {
     let server = behind_proxies().serve();
     check(
         &server,
@@ -155,7 +155,7 @@ fn clients_are_networks_of_the_size_that_is_configured() {
 }
 
 #[test]
-fn a_client_that_is_over_its_rate_is_told_so() {
+fn a_client_over_its_rate_gets_429() {
     let server = Site::with([("a", b"hello"), ("b", &pattern(100_000, 0))])
         .env("PAGECAST_CLIENT_REQUESTS", "100/h")
         .env("PAGECAST_CLIENT_REQUESTS_BURST", "3")
@@ -198,7 +198,7 @@ fn every_pipelined_request_counts() {
 }
 
 #[test]
-fn what_was_used_up_comes_back() {
+fn the_allowance_of_a_client_is_refilled() {
     let server = Site::with([("a", b"hello")]).env("PAGECAST_CLIENT_REQUESTS", "2/s").serve();
     let mut client = Client::of(&server);
     let reply = loop {
@@ -212,7 +212,7 @@ fn what_was_used_up_comes_back() {
 }
 
 #[test]
-fn all_clients_together_have_a_rate_and_those_that_are_exempt_have_none() {
+fn all_clients_together_have_a_rate_and_exempt_ones_have_none() {
     let server = behind_proxies()
         .env("PAGECAST_CLIENT_REQUESTS", "off")
         .env("PAGECAST_TOTAL_REQUESTS", "60/m")
@@ -220,7 +220,7 @@ fn all_clients_together_have_a_rate_and_those_that_are_exempt_have_none() {
         .env("PAGECAST_UNLIMITED_CLIENTS", "192.0.2.0/24")
         .serve();
     check(&server, &[("X-Forwarded-For: 203.0.113.1\r\n", 200), ("X-Forwarded-For: 203.0.113.2\r\n", 200)]);
-    // The rate goes on while these are asked.
+    // The allowance is refilled during these requests.
     let refused = (0..1000)
         .map(|last| server.get_with("/a", &format!("X-Forwarded-For: 203.0.{}.9\r\n", last % 250)))
         .find(|reply| reply.status == 429)
@@ -232,7 +232,7 @@ fn all_clients_together_have_a_rate_and_those_that_are_exempt_have_none() {
         let exempt = server.get_with("/a", "X-Forwarded-For: 192.0.2.9\r\n");
         assert_eq!((exempt.status, exempt.field("ratelimit")), (200, None));
     }
-    // The exemption is the client's, not that of whoever names himself so.
+    // The exemption is for the client's address, not for a name in a header.
     let mut stranger = client_from(&server, [127, 0, 0, 2]);
     let mut seen = [(); 20].map(|()| stranger.ask("GET", "/a", "X-Forwarded-For: 192.0.2.9\r\n").status);
     seen.sort_unstable();
@@ -253,7 +253,7 @@ fn health_is_never_limited_and_costs_nothing() {
 }
 
 #[test]
-fn requests_under_way_are_counted_until_their_response_has_left() {
+fn requests_count_until_their_response_has_been_sent() {
     let long = pattern(16 << 20, 0);
     let server =
         Site::with([("a", b"hello"), ("long", &long)]).env("PAGECAST_CLIENT_REQUESTS_AT_ONCE", "2").serve();
@@ -269,10 +269,10 @@ fn requests_under_way_are_counted_until_their_response_has_left() {
     assert_eq!((refused.status, only(&refused, "retry-after")), (429, "1"));
     assert!(lines(&refused, "ratelimit").is_empty());
     assert_eq!(client_from(&server, [127, 0, 0, 2]).ask("GET", "/a", "").status, 200);
-    // One goes away in the middle.
+    // One disconnects in the middle.
     held.pop();
     server.get_until("/a", |reply| reply.status == 200);
-    // A connection's requests come one after the other, however many are sent at once.
+    // Requests of one connection are handled one after the other, however many are sent at once.
     let mut client = Client::of(&server);
     client.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5));
     assert_eq!([(); 5].map(|()| client.read("GET").status), [200; 5]);
@@ -314,7 +314,7 @@ fn v2(command: u8, client: [u8; 4]) -> Vec<u8> {
     [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, 0x11, 0, 12], &addresses].concat()
 }
 
-/// The status of the answer to one request behind `header`; none where the connection is closed without one.
+/// Status of the response to one request after `header`; `None` if the connection is closed without one.
 fn status_behind(stream: impl Read + Write, header: &[u8]) -> Option<u16> {
     let came = all_of(stream, &[header, ASKS].concat());
     Reply::read(&mut &*came, false).map(|reply| reply.status)
@@ -340,7 +340,7 @@ fn a_proxy_header_names_the_client() {
 }
 
 #[test]
-fn a_proxy_header_may_come_in_pieces_and_long_before_the_request() {
+fn a_proxy_header_may_arrive_in_pieces_and_long_before_the_request() {
     let server = proxied("require").serve();
     for (header, client) in [(v1("192.0.2.1"), 1), (v2(0x21, [192, 0, 2, 2]), 2)] {
         let mut stream = server.connect();
@@ -357,7 +357,7 @@ fn a_proxy_header_may_come_in_pieces_and_long_before_the_request() {
 }
 
 #[test]
-fn fields_behind_a_proxy_header_are_judged_by_the_address_in_it() {
+fn headers_after_a_proxy_header_are_trusted_by_the_address_in_it() {
     let server = proxied("require").serve();
     let ask = |header: &[u8], field: &str| {
         let request =
@@ -372,7 +372,7 @@ fn fields_behind_a_proxy_header_are_judged_by_the_address_in_it() {
 }
 
 #[test]
-fn a_bad_proxy_header_closes_the_connection_without_a_word() {
+fn a_malformed_proxy_header_closes_the_connection_without_a_response() {
     let bad_crc =
         [&v2(0x21, [192, 0, 2, 1])[..15], &[19], &v2(0x21, [192, 0, 2, 1])[16..], &[3, 0, 4, 1, 2, 3, 4]]
             .concat();
@@ -393,7 +393,7 @@ fn a_bad_proxy_header_closes_the_connection_without_a_word() {
 }
 
 #[test]
-fn without_a_header_it_depends_on_whether_one_is_required() {
+fn a_connection_without_a_proxy_header_is_closed_if_one_is_required() {
     let server = proxied("require").serve();
     assert_eq!(all_of(server.connect(), ASKS), b"");
     let server = proxied("on").serve();
@@ -403,7 +403,7 @@ fn without_a_header_it_depends_on_whether_one_is_required() {
 }
 
 #[test]
-fn who_is_not_trusted_may_send_no_proxy_header() {
+fn an_untrusted_peer_may_not_send_a_proxy_header() {
     let server = proxied("on").serve();
     for header in [v1("192.0.2.1"), v2(0x21, [192, 0, 2, 1])] {
         assert_eq!(all_of(connect_from(&server, [127, 0, 0, 2]), &[&header, ASKS].concat()), b"");
@@ -421,13 +421,13 @@ fn the_log_says_why_a_connection_without_a_proxy_header_was_closed() {
     for _ in 0..3 {
         assert_eq!(all_of(server.connect(), ASKS), b"");
     }
-    server.wait_for_log("closed, number 1: no PROXY header came, and one is required");
-    let told = server.log();
-    assert_eq!(told.matches("closed, number ").count(), 1, "the first of a thousand: {told}");
+    server.wait_for_log("closed, number 1: a PROXY header is required, and none was sent");
+    let message = server.log();
+    assert_eq!(message.matches("closed, number ").count(), 1, "the first of a thousand: {message}");
 }
 
 #[test]
-fn half_a_proxy_header_and_then_silence_is_closed_without_a_word() {
+fn half_a_proxy_header_is_closed_after_its_timeout_without_a_response() {
     let server = proxied("require").env("PAGECAST_HEAD_TIMEOUT", "300ms").serve();
     for half in [&b""[..], b"PROXY TCP4 192.0.2.1", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c123"] {
         assert_eq!(all_of(server.connect(), half), b"", "{half:?}");
@@ -435,7 +435,7 @@ fn half_a_proxy_header_and_then_silence_is_closed_without_a_word() {
 }
 
 #[test]
-fn a_proxy_on_a_unix_socket_speaks_for_others_if_it_is_trusted() {
+fn a_trusted_proxy_on_a_unix_socket_names_its_clients() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     for (trusted, expected) in [("unix", [Some(200), Some(429), Some(200)]), ("10.0.0.1", [None; 3])] {
@@ -454,9 +454,9 @@ fn a_proxy_on_a_unix_socket_speaks_for_others_if_it_is_trusted() {
 fn a_proxy_protocol_without_trusted_proxies_is_refused_at_the_start() {
     let output = once().env("PAGECAST_PROXY_PROTOCOL", "on").command().output().unwrap();
     assert!(!output.status.success());
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        told.contains("PAGECAST_PROXY_PROTOCOL=on is of no use without PAGECAST_TRUSTED_PROXIES"),
-        "{told}"
+        message.contains("PAGECAST_PROXY_PROTOCOL=on is of no use without PAGECAST_TRUSTED_PROXIES"),
+        "{message}"
     );
 }

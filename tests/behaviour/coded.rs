@@ -1,4 +1,4 @@
-//! What tests of codings and checksums have in common.
+//! Helpers for tests of encodings and checksums.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -11,10 +11,10 @@ use sha2::{Digest as _, Sha256, Sha512};
 use crate::client::Client;
 use crate::site::{PATIENCE, Reply, Server};
 
-/// Token in the fields, and what it adds to a name.
+/// Token in headers, and suffix of the sidecar.
 pub const CODINGS: [(&str, &str); 3] = [("br", ".br"), ("zstd", ".zst"), ("gzip", ".gz")];
 
-/// Text of lines that are alike and not the same.
+/// Text of lines that are similar and not equal.
 pub fn text(length: usize, version: u32) -> Vec<u8> {
     let lines =
         (0..).map(|line: u32| format!("{version}: line {line} of {}\n", line.wrapping_mul(7919) % 1000));
@@ -29,7 +29,7 @@ pub fn text(length: usize, version: u32) -> Vec<u8> {
     text
 }
 
-/// The body as it was before it was coded.
+/// The decoded body.
 pub fn decoded(reply: &Reply) -> Vec<u8> {
     let mut plain = Vec::new();
     match reply.field("content-encoding") {
@@ -57,13 +57,13 @@ pub fn coding(reply: &Reply) -> &str {
     reply.field("content-encoding").unwrap_or("identity")
 }
 
-/// Asks until the reply is `as_wanted`, on one connection.
+/// Repeats a request on one connection until the reply is `as_wanted`.
 pub fn ask_until(
     server: &Server,
     (method, target, lines): (&str, &str, &str),
     as_wanted: impl Fn(&Reply) -> bool,
 ) -> Reply {
-    // What goes on in the background gives way to all else on the machine, other tests included.
+    // Background work has low priority on the machine, also behind other tests.
     let deadline = Instant::now() + 3 * PATIENCE;
     let mut client = Client::of(server);
     loop {
@@ -102,7 +102,7 @@ fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Puts a file in the place of another in one step.
+/// Replaces a file in one step.
 pub fn put(path: &Path, bytes: &[u8]) {
     let beside = path.with_extension("being-written");
     std::fs::write(&beside, bytes).unwrap();

@@ -1,4 +1,4 @@
-//! Files that are not in memory: they come out right, and nobody else waits for them.
+//! Files that are not in memory: they are served right, and delay nobody else.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -10,7 +10,7 @@ use crate::site::{Reply, Site, pattern};
 
 const LENGTH: usize = 5 * 1024 * 1024 + 123;
 
-/// How files are kept, by the environment.
+/// Settings of the caches.
 const KINDS: [(&str, &[(&str, &str)]); 3] = [
     ("mapped", &[]),
     ("not mapped", &[("PAGECAST_CACHE_BYTES", "0")]),
@@ -18,7 +18,7 @@ const KINDS: [(&str, &[(&str, &str)]); 3] = [
 ];
 
 #[test]
-fn a_cold_file_comes_out_whole() {
+fn a_cold_file_is_sent_in_full() {
     let bytes = pattern(LENGTH, 1);
     for (kind, environment) in KINDS {
         let server = with(Site::new().file("x", &bytes), environment).serve();
@@ -32,7 +32,7 @@ fn a_cold_file_comes_out_whole() {
 }
 
 #[test]
-fn ranges_of_a_cold_file_come_out_right() {
+fn ranges_of_a_cold_file_are_right() {
     let bytes = pattern(LENGTH, 1);
     let window = 256 * 1024;
     for (kind, environment) in KINDS {
@@ -65,7 +65,7 @@ fn ranges_of_a_cold_file_come_out_right() {
 }
 
 #[test]
-fn a_file_that_turns_cold_while_it_is_sent_comes_out_whole() {
+fn a_file_that_turns_cold_while_it_is_sent_is_sent_in_full() {
     let bytes = pattern(3 * LENGTH, 1);
     let server = Site::new().file("x", &bytes).serve();
     let mut stream = server.connect_narrow();
@@ -87,7 +87,7 @@ fn a_file_that_turns_cold_while_it_is_sent_comes_out_whole() {
 }
 
 #[test]
-fn a_hot_file_is_answered_among_many_readers_of_cold_ones() {
+fn a_hot_file_is_served_beside_many_readers_of_cold_ones() {
     const COLD: usize = 16;
     let bytes = Arc::new(pattern(LENGTH, 1));
     let mut site = Site::with([("hot", b"hot")]).env("PAGECAST_WORKERS", "1");
@@ -122,7 +122,7 @@ fn a_hot_file_is_answered_among_many_readers_of_cold_ones() {
 }
 
 #[test]
-fn a_small_cold_file_comes_out_right() {
+fn a_small_cold_file_is_sent_in_full() {
     for length in [100, 16_384, 16_385, 60_000] {
         let bytes = pattern(length, 1);
         let site = Site::new().file("x", &bytes);

@@ -32,7 +32,7 @@ fn site() -> Server {
 }
 
 #[test]
-fn if_match_wants_this_version_by_strong_comparison() {
+fn if_match_compares_strongly() {
     check(&[
         ("If-Match: {E}", 200),
         ("If-Match: *", 200),
@@ -53,7 +53,7 @@ fn if_match_wants_this_version_by_strong_comparison() {
 }
 
 #[test]
-fn if_unmodified_since_wants_no_later_version() {
+fn if_unmodified_since_fails_for_a_later_version() {
     check(&[
         ("If-Unmodified-Since: {MODIFIED}", 200),
         ("If-Unmodified-Since: {AFTER}", 200),
@@ -63,7 +63,7 @@ fn if_unmodified_since_wants_no_later_version() {
         ("If-Unmodified-Since: {BEFORE}", 412),
         ("If-Unmodified-Since: {BEFORE_RFC850}", 412),
         ("If-Unmodified-Since: {BEFORE_ASCTIME}", 412),
-        // What is no date counts as absent.
+        // A malformed date counts as absent.
         ("If-Unmodified-Since: yesterday", 200),
         ("If-Unmodified-Since: 0", 200),
         ("If-Unmodified-Since: Mon, 06 Nov 1994 08:49:36 GMT", 200),
@@ -72,7 +72,7 @@ fn if_unmodified_since_wants_no_later_version() {
 }
 
 #[test]
-fn if_none_match_knows_this_version_by_weak_comparison() {
+fn if_none_match_compares_weakly() {
     check(&[
         ("If-None-Match: {E}", 304),
         ("If-None-Match: W/{E}", 304),
@@ -94,7 +94,7 @@ fn if_none_match_knows_this_version_by_weak_comparison() {
 }
 
 #[test]
-fn if_modified_since_knows_this_version_and_earlier_ones() {
+fn if_modified_since_is_false_up_to_this_version() {
     check(&[
         ("If-Modified-Since: {MODIFIED}", 304),
         ("If-Modified-Since: {AFTER}", 304),
@@ -115,13 +115,13 @@ fn if_modified_since_knows_this_version_and_earlier_ones() {
 #[test]
 fn preconditions_are_evaluated_in_their_order() {
     check(&[
-        // A tag takes the place of its date.
+        // An entity tag takes precedence over the date.
         ("If-Match: {E}\nIf-Unmodified-Since: {BEFORE}", 200),
         ("If-Match: \"other\"\nIf-Unmodified-Since: {MODIFIED}", 412),
         ("If-None-Match: \"other\"\nIf-Modified-Since: {MODIFIED}", 200),
         ("If-None-Match: {E}\nIf-Modified-Since: {BEFORE}", 304),
         ("If-None-Match: garbage\nIf-Modified-Since: {MODIFIED}", 200),
-        // What is wanted comes before what is known.
+        // `If-Match` is evaluated before `If-None-Match`.
         ("If-Match: \"other\"\nIf-None-Match: {E}", 412),
         ("If-None-Match: {E}\nIf-Match: \"other\"", 412),
         ("If-Match: {E}\nIf-None-Match: {E}", 304),
@@ -138,7 +138,7 @@ fn preconditions_are_evaluated_in_their_order() {
 }
 
 #[test]
-fn ranges_come_after_the_preconditions() {
+fn ranges_are_evaluated_after_the_preconditions() {
     check_ranges(&[
         ("If-None-Match: {E}", 304),
         ("If-None-Match: \"other\"", 206),
@@ -154,7 +154,7 @@ fn ranges_come_after_the_preconditions() {
 }
 
 #[test]
-fn if_range_permits_a_range_of_this_very_version_alone() {
+fn if_range_permits_a_range_of_this_version_only() {
     check_ranges(&[
         ("If-Range: {E}", 206),
         ("If-Range: {MODIFIED}", 206),
@@ -186,12 +186,12 @@ fn if_range_decides_whether_a_range_can_fail_at_all() {
 }
 
 #[test]
-fn if_range_without_a_range_is_nothing() {
+fn if_range_without_a_range_is_ignored() {
     check(&[("If-Range: {E}", 200), ("If-Range: \"other\"", 200), ("If-Range: {BEFORE}", 200)]);
 }
 
 #[test]
-fn a_304_has_the_head_that_a_200_would_have_had_but_for_the_body() {
+fn a_304_has_the_headers_of_the_200_except_those_of_the_body() {
     let server = site();
     let mut client = Client::of(&server);
     for (target, _) in FILES {
@@ -212,7 +212,7 @@ fn a_304_has_the_head_that_a_200_would_have_had_but_for_the_body() {
 }
 
 #[test]
-fn the_validators_of_a_file_are_a_strong_tag_and_its_date() {
+fn the_validators_of_a_file_are_a_strong_etag_and_its_date() {
     let server = site();
     for (target, _) in FILES {
         let reply = server.get(target);
@@ -226,7 +226,7 @@ fn the_validators_of_a_file_are_a_strong_tag_and_its_date() {
 }
 
 #[test]
-fn a_failed_precondition_says_nothing_of_the_file() {
+fn a_failed_precondition_reveals_nothing_about_the_file() {
     let server = site();
     let reply = server.get_with("/middle.txt", "If-Match: \"other\"\r\n");
     assert_eq!((reply.status, reply.text().as_str()), (412, "The file does not match the precondition.\n"));
@@ -234,7 +234,7 @@ fn a_failed_precondition_says_nothing_of_the_file() {
 }
 
 #[test]
-fn what_has_no_representation_has_no_preconditions() {
+fn preconditions_are_ignored_without_a_representation() {
     let server = Site::with([("d/index.html", b"index")]).serve();
     let mut client = Client::of(&server);
     for lines in [

@@ -1,4 +1,4 @@
-//! How many connections there may be, of everybody and of one client: who goes for a newcomer, who is told to come back.
+//! Limits on connections, of all clients and of one: which one is closed for a new one, and which is refused.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 const LONG: usize = 16 * 1024 * 1024;
 
 #[test]
-fn the_connection_that_idles_the_longest_goes_for_a_newcomer() {
+fn the_longest_idle_connection_is_closed_for_a_new_one() {
     let server = crowded("8");
     let mut idle: Vec<_> = (0..8).map(|_| asked_once(&server)).collect();
     let mut newcomers: Vec<_> = (0..3).map(|_| asked_once(&server)).collect();
@@ -30,13 +30,13 @@ fn the_connection_that_idles_the_longest_goes_for_a_newcomer() {
 }
 
 #[test]
-fn who_is_being_served_never_goes_and_newcomers_are_told_to_come_back() {
+fn connections_being_served_are_never_closed_and_new_ones_get_503() {
     let server = crowded("4");
     let mut idle = asked_once(&server);
     let mut downloads: Vec<_> = (0..4).map(|_| download(&server)).collect();
     assert_eq!(idle.read_some(&mut [0]).unwrap(), 0, "its place was taken");
     for _ in 0..5 {
-        // Told though it has asked, and before it asks.
+        // It is refused whether it has sent a request or not.
         let mut stream = server.connect();
         stream.write_all(REQUEST).unwrap();
         check_refused(&mut stream, 503);
@@ -52,7 +52,7 @@ fn who_is_being_served_never_goes_and_newcomers_are_told_to_come_back() {
 }
 
 #[test]
-fn everybody_hears_that_there_is_no_room_however_many_they_are() {
+fn every_refused_client_gets_a_503_however_many_there_are() {
     let server = site("2").open_files(64).env("PAGECAST_WORKERS", "1").serve();
     let _downloads = [download(&server), download(&server)];
     let mut crowd: Vec<_> = (0..40)
@@ -68,7 +68,7 @@ fn everybody_hears_that_there_is_no_room_however_many_they_are() {
 }
 
 #[test]
-fn those_that_never_said_a_word_go_first() {
+fn connections_that_never_sent_a_byte_are_closed_first() {
     let server = site("4").env("PAGECAST_DEFER_ACCEPT", "off").serve();
     let mut idle = [asked_once(&server), asked_once(&server)];
     let mut silent = [server.connect(), server.connect()];
@@ -83,7 +83,7 @@ fn those_that_never_said_a_word_go_first() {
 }
 
 #[test]
-fn a_client_that_comes_again_and_again_keeps_its_connection_among_newcomers() {
+fn an_active_client_keeps_its_connection_among_new_ones() {
     let server = crowded("4");
     let mut regular = asked_once(&server);
     assert_eq!(ask(&mut regular).status, 200);
@@ -97,7 +97,7 @@ fn a_client_that_comes_again_and_again_keeps_its_connection_among_newcomers() {
 }
 
 #[test]
-fn a_crowd_of_newcomers_and_of_idle_connections_is_served_whole() {
+fn many_new_and_idle_connections_are_all_served() {
     let server = crowded("16");
     let workers: Vec<_> = (0..4)
         .map(|_| {
@@ -108,7 +108,7 @@ fn a_crowd_of_newcomers_and_of_idle_connections_is_served_whole() {
                     stream.set_read_timeout(Some(PATIENCE)).unwrap();
                     stream.write_all(REQUEST).unwrap();
                     assert_eq!(Reply::read(&mut stream, false).expect("an answer").text(), "a");
-                    // It idles until it is closed for another.
+                    // It is idle until it is closed for another.
                     std::mem::forget(stream);
                 }
             })
@@ -125,7 +125,7 @@ fn a_crowd_of_newcomers_and_of_idle_connections_is_served_whole() {
 }
 
 #[test]
-fn a_client_has_no_more_connections_than_it_may() {
+fn a_client_is_limited_to_its_number_of_connections() {
     let server = site("auto").env("PAGECAST_CLIENT_CONNECTIONS", "2").serve();
     let connect = |host| connect_from(&server, host);
     let answered = |host| {
@@ -156,7 +156,7 @@ fn a_client_has_no_more_connections_than_it_may() {
 }
 
 #[test]
-fn clients_without_limits_and_trusted_proxies_have_as_many_connections_as_they_like() {
+fn exempt_clients_and_trusted_proxies_have_no_connection_limit() {
     let server = site("auto")
         .env("PAGECAST_CLIENT_CONNECTIONS", "1")
         .env("PAGECAST_UNLIMITED_CLIENTS", "127.0.0.2")
@@ -176,7 +176,7 @@ fn clients_without_limits_and_trusted_proxies_have_as_many_connections_as_they_l
 }
 
 #[test]
-fn a_slow_reader_is_cut_only_while_connections_run_short() {
+fn a_slow_reader_is_cut_only_while_connections_are_scarce() {
     let mut server = site("8")
         .env("PAGECAST_MIN_RATE", "1MiB")
         .env("PAGECAST_MIN_RATE_AFTER", "300ms")
@@ -194,7 +194,7 @@ fn a_slow_reader_is_cut_only_while_connections_run_short() {
     }
     let _others: Vec<_> = (0..6).map(|_| asked_once(&server)).collect();
     let deadline = Instant::now() + PATIENCE;
-    while !server.log().contains("took less than it must") {
+    while !server.log().contains("took less than min_rate") {
         assert!(Instant::now() < deadline, "it is not cut");
         came += slow.read_some(&mut buffer).unwrap_or(0);
         std::thread::sleep(Duration::from_millis(50));
@@ -206,7 +206,7 @@ fn a_slow_reader_is_cut_only_while_connections_run_short() {
 }
 
 #[test]
-fn one_client_does_not_hold_all_places_for_archives_and_listings() {
+fn one_client_cannot_take_all_places_for_archives_and_listings() {
     let server = Site::new()
         .file("d/long", &pattern(LONG, 1))
         .env("PAGECAST_LISTING", "on")
@@ -241,7 +241,7 @@ fn ask(stream: &mut TcpStream) -> Reply {
     Reply::read(stream, false).expect("an answer")
 }
 
-/// A connection that has had one answer, at a moment of its own.
+/// A connection with one response, at a moment of its own.
 fn asked_once(server: &Server) -> TcpStream {
     std::thread::sleep(Duration::from_millis(5));
     let mut stream = server.connect();

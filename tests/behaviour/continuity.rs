@@ -1,4 +1,4 @@
-//! What falls between reloads, upgrades, releases and restarts: the site is served through all of them.
+//! Reloads, upgrades, releases and restarts in turn: the site is served throughout.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -10,11 +10,12 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::handover::{End, Load, Upgrades, connect, get_unix, heard, site, wait_until};
+use crate::client::wait_until;
+use crate::handover::{End, Load, Upgrades, connect, get_unix, next_notification, site};
 use crate::site::{PATIENCE, Reply, Server, Site};
 
 #[test]
-fn releases_whose_forerunners_are_removed_at_once_lose_no_request_and_mix_nothing() {
+fn releases_that_remove_the_previous_one_lose_no_request_and_mix_no_files() {
     for watch in ["true", "false"] {
         let releases = Releases::new();
         let server = releases.serve(watch);
@@ -44,7 +45,7 @@ fn releases_whose_forerunners_are_removed_at_once_lose_no_request_and_mix_nothin
                 .collect();
             for number in 1..=20 {
                 let before = count.load(Ordering::Relaxed);
-                wait_until(|| count.load(Ordering::Relaxed) > before + 60);
+                wait_until("in time", || count.load(Ordering::Relaxed) > before + 60);
                 releases.publish(number);
             }
             server.get_until("/small.txt", |reply| reply.body[0] == b'a' + 20);
@@ -60,19 +61,19 @@ fn releases_whose_forerunners_are_removed_at_once_lose_no_request_and_mix_nothin
 }
 
 #[test]
-fn a_successor_that_comes_to_nothing_leaves_unix_sockets_where_they_are() {
+fn a_failed_successor_leaves_unix_sockets_in_place() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let listen = format!("unix:{},127.0.0.1:0", path.display());
     let up = Upgrades::new(site().env("PAGECAST_LISTEN", &listen));
     let mut old = up.first();
-    // One whose further address is somebody else's.
+    // A successor whose second address is in use.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let further = format!("{listen},{}", taken.local_addr().unwrap());
     let ended = up.command().env("PAGECAST_LISTEN", further).output().unwrap();
     assert_eq!(ended.status.code(), Some(1), "{}", String::from_utf8_lossy(&ended.stderr));
     assert_eq!(get_unix(&path).text(), "a");
-    // One that dies between its word that it is ready and ours.
+    // A successor that dies after it is ready and before the handover.
     let mut dying = UnixStream::connect(&up.path).unwrap();
     dying.write_all(b"{\"is\":\"hello\",\"protocol\":1}\n").unwrap();
     let mut lines = BufReader::new(dying.try_clone().unwrap());
@@ -95,7 +96,7 @@ fn a_successor_that_comes_to_nothing_leaves_unix_sockets_where_they_are() {
 }
 
 #[test]
-fn a_successor_that_is_stopped_while_it_warms_ends_at_once_and_has_accepted_nothing() {
+fn a_successor_stopped_during_its_warmup_ends_at_once_and_has_accepted_nothing() {
     let (state, directory) = (Warming::new(), tempfile::tempdir().unwrap());
     let path = directory.path().join("s");
     let listen = format!("unix:{},127.0.0.1:0", path.display());
@@ -112,7 +113,7 @@ fn a_successor_that_is_stopped_while_it_warms_ends_at_once_and_has_accepted_noth
 }
 
 #[test]
-fn a_successor_whose_predecessor_ends_while_it_warms_serves_at_once() {
+fn a_successor_whose_predecessor_exits_during_the_warmup_serves_at_once() {
     for signal in ["TERM", "KILL"] {
         let (state, directory) = (Warming::new(), tempfile::tempdir().unwrap());
         let path = directory.path().join("s");
@@ -121,7 +122,7 @@ fn a_successor_whose_predecessor_ends_while_it_warms_serves_at_once() {
         let mut old = up.first();
         let mut new = state.start(&up);
         old.signal(signal);
-        // What comes while nobody serves waits.
+        // Connections wait while nobody accepts.
         assert_eq!(old.get("/a").text(), "a");
         new.wait_for_log("exited before the warmup was complete: serving all the same");
         let code = old.wait().code();
@@ -135,7 +136,7 @@ fn a_successor_whose_predecessor_ends_while_it_warms_serves_at_once() {
 }
 
 #[test]
-fn whoever_of_the_two_is_killed_at_whatever_moment_of_an_upgrade_the_other_serves() {
+fn if_one_process_is_killed_at_any_moment_of_an_upgrade_the_other_serves() {
     for delay_ms in [0, 5, 20, 40, 80, 150] {
         for kills_old in [false, true] {
             let up = Upgrades::new(site().env("PAGECAST_DRAIN_DELAY", "0"));
@@ -149,7 +150,7 @@ fn whoever_of_the_two_is_killed_at_whatever_moment_of_an_upgrade_the_other_serve
             } else {
                 new.kill().unwrap();
             }
-            // The old one may have let go already; or the new one not yet have had its sockets.
+            // The old process may have handed over already, or the new one may not have the sockets yet.
             let is_served = (0..100).any(|_| {
                 std::thread::sleep(Duration::from_millis(20));
                 is_served(&old)
@@ -157,7 +158,7 @@ fn whoever_of_the_two_is_killed_at_whatever_moment_of_an_upgrade_the_other_serve
             let is_left_alone = if kills_old { new.try_wait().unwrap().is_some() } else { !old.is_running() };
             let why = format!("after {delay_ms} ms, old: {kills_old}; {}", old.log());
             assert!(is_served || is_left_alone, "{why}");
-            // Only a successor that had taken over may leave nobody behind, and only one that had no sockets gives up.
+            // Only after a takeover may no process be left, and only a successor without sockets gives up.
             if !is_served && !kills_old {
                 assert!(old.log().contains("has taken over"), "{why}");
             }
@@ -189,7 +190,7 @@ fn upgrades_and_reloads_in_turn_lose_no_request() {
                     format!("revalidate_after = '{}ms'\ndrain_delay = '1s'\n", 100 + round * 10 + half);
                 std::fs::write(server.root.join(".pagecast.toml"), toml).unwrap();
                 server.signal("HUP");
-                wait_until(|| count.load(Ordering::Relaxed) > before + 50);
+                wait_until("in time", || count.load(Ordering::Relaxed) > before + 50);
             }
             let next = up.next();
             next.signal("HUP");
@@ -198,7 +199,7 @@ fn upgrades_and_reloads_in_turn_lose_no_request() {
             server = next;
         }
         let before = count.load(Ordering::Relaxed);
-        wait_until(|| count.load(Ordering::Relaxed) > before + 100);
+        wait_until("in time", || count.load(Ordering::Relaxed) > before + 100);
         done.store(true, Ordering::Relaxed);
         for client in clients {
             client.join().unwrap();
@@ -207,7 +208,7 @@ fn upgrades_and_reloads_in_turn_lose_no_request() {
 }
 
 #[test]
-fn a_storm_of_good_and_bad_files_leaves_the_last_good_one_in_effect() {
+fn after_many_good_and_bad_files_the_last_good_one_is_in_effect() {
     let mut server = Site::with([("a", b"a")]).config(&numbered(0)).serve();
     let file = server.root.join(".pagecast.toml");
     for number in 1..=100 {
@@ -220,7 +221,7 @@ fn a_storm_of_good_and_bad_files_leaves_the_last_good_one_in_effect() {
         assert_eq!((reply.status, reply.field("x-number").is_some()), (200, true));
     }
     server.get_until("/a", |reply| reply.field("x-number") == Some("100"));
-    // Renamed into place: a reload that is still due must not read a file that is empty for a moment.
+    // Renamed into place: a pending reload must not read an empty file.
     let next = server.root.join(".next.toml");
     std::fs::write(&next, "nonsense").unwrap();
     std::fs::rename(&next, &file).unwrap();
@@ -230,7 +231,7 @@ fn a_storm_of_good_and_bad_files_leaves_the_last_good_one_in_effect() {
 }
 
 #[test]
-fn a_service_manager_hears_of_each_reload_and_of_none_before_the_start_or_after_the_end() {
+fn each_reload_is_reported_to_the_service_manager_and_none_outside_of_serving() {
     let state = Warming::new();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
@@ -240,17 +241,17 @@ fn a_service_manager_hears_of_each_reload_and_of_none_before_the_start_or_after_
         site.env("NOTIFY_SOCKET", path.to_str().unwrap())
     };
     let mut server = watched().serve();
-    assert_eq!(heard(&manager), "READY=1\n");
-    assert!(heard(&manager).starts_with("STATUS="));
+    assert_eq!(next_notification(&manager), "READY=1\n");
+    assert!(next_notification(&manager).starts_with("STATUS="));
     for text in ["index = 'a'", "index = 7", ""] {
         std::fs::write(server.root.join(".pagecast.toml"), text).unwrap();
         server.signal("HUP");
-        let reloading = heard(&manager);
+        let reloading = next_notification(&manager);
         assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
-        assert_eq!(heard(&manager), "READY=1\n", "{text}");
+        assert_eq!(next_notification(&manager), "READY=1\n", "{text}");
     }
     server.signal("TERM");
-    assert!(heard(&manager).starts_with("STOPPING=1\n"));
+    assert!(next_notification(&manager).starts_with("STOPPING=1\n"));
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     manager.set_nonblocking(true).unwrap();
     assert!(manager.recv(&mut [0; 8]).is_err(), "nothing else");
@@ -262,7 +263,7 @@ fn a_service_manager_hears_of_each_reload_and_of_none_before_the_start_or_after_
     assert!(manager.recv(&mut [0; 8]).is_err(), "it is not ready");
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
-    assert!(heard(&manager).starts_with("STOPPING=1\n"), "and nothing before");
+    assert!(next_notification(&manager).starts_with("STOPPING=1\n"), "and nothing before");
 }
 
 #[test]
@@ -275,14 +276,14 @@ fn a_state_directory_in_the_root_is_refused() {
     for state in [root, inside, link.path().join("link")] {
         site = site.env("PAGECAST_STATE_DIR", state.to_str().unwrap());
         let ended = site.command().output().unwrap();
-        let told = String::from_utf8_lossy(&ended.stderr);
-        assert_eq!(ended.status.code(), Some(1), "{told}");
-        assert!(told.contains("lies in the root"), "{told}");
+        let message = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{message}");
+        assert!(message.contains("lies in the root"), "{message}");
     }
 }
 
 #[test]
-fn a_client_that_stops_listening_gives_its_turn_to_warm_back() {
+fn a_client_that_disconnects_ends_its_warmup() {
     let mut site = site().env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0").env("PAGECAST_WARM_FILES", "100000");
     for directory in 0..20 {
         let at = site.path().join(directory.to_string());
@@ -321,7 +322,7 @@ fn a_client_that_stops_listening_gives_its_turn_to_warm_back() {
     }
 }
 
-/// Releases of one site, of which each consists of its own letter.
+/// Releases of one site, each full of its own letter.
 struct Releases {
     directory: tempfile::TempDir,
 }
@@ -339,7 +340,7 @@ impl Releases {
         site.env("PAGECAST_WATCH", watch).env("PAGECAST_LISTING", "on").serve()
     }
 
-    /// Swaps the link and removes the release before.
+    /// Swaps the symbolic link and removes the previous release.
     fn publish(&self, number: u8) {
         self.write(number);
         let [next, current] = ["next", "current"].map(|name| self.directory.path().join(name));
@@ -364,11 +365,11 @@ impl Releases {
     }
 }
 
-/// What each release has: on the heap, mapped, and its page for what is missing.
+/// Files of each release: on the heap, mapped, and its 404 page.
 const RELEASED: &[(&str, usize)] =
     &[("/small.txt", 100), ("/d/deep.txt", 200), ("/long.bin", 600_000), ("/none", 50)];
 
-/// What takes a server so long to warm that much can happen meanwhile.
+/// A state whose warmup takes long.
 struct Warming {
     state: tempfile::TempDir,
 }
@@ -388,7 +389,7 @@ impl Warming {
             .env("PAGECAST_WARM_TIMEOUT", "1h")
     }
 
-    /// A successor that warms.
+    /// Starts a successor with a long warmup.
     fn start(&self, up: &Upgrades) -> Server {
         let mut command = up.command();
         command.env("PAGECAST_STATE_DIR", self.path());
@@ -406,19 +407,6 @@ fn is_served(server: &Server) -> bool {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let sent = stream.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     sent.is_ok() && Reply::read(&mut stream, false).is_some_and(|reply| reply.body == b"a")
-}
-
-/// Sends SIGHUP, and waits until the log says that what is configured is in effect.
-#[track_caller]
-pub fn hang_up(server: &mut Server) {
-    let reloaded = |server: &Server| server.log().matches("pagecast::lifecycle::reload] reloaded ").count();
-    let before = reloaded(server);
-    server.signal("HUP");
-    let deadline = Instant::now() + PATIENCE;
-    while reloaded(server) == before {
-        assert!(Instant::now() < deadline, "it does not reload; its log:\n{}", server.log());
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn numbered(number: u32) -> String {

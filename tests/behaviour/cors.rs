@@ -34,7 +34,7 @@ fn server() -> Server {
 const ALLOWED: &str = "access-control-allow-origin";
 
 #[test]
-fn an_origin_that_is_allowed_is_told_so_and_no_other() {
+fn only_allowed_origins_get_cors_headers() {
     let server = server();
     let mut client = Client::of(&server);
     for (path, origin, allowed) in [
@@ -78,7 +78,7 @@ fn an_origin_that_is_allowed_is_told_so_and_no_other() {
 }
 
 #[test]
-fn every_response_of_a_path_that_differs_by_origin_says_so_in_one_line() {
+fn responses_that_depend_on_the_origin_have_one_vary_header() {
     let server = server();
     let mut client = Client::of(&server);
     let etag = only(&client.ask("GET", "/other/a.txt", ""), "etag").to_owned();
@@ -133,7 +133,7 @@ fn every_response_of_a_path_that_differs_by_origin_says_so_in_one_line() {
 }
 
 #[test]
-fn a_preflight_is_told_what_may_follow() {
+fn a_preflight_gets_the_allowed_methods_and_headers() {
     let server = server();
     let mut client = Client::of(&server);
     let mut ask = |path: &str, origin: &str, headers: &str| {
@@ -172,15 +172,15 @@ fn a_preflight_is_told_what_may_follow() {
         ("/closed/a.txt", "null"),
     ] {
         let reply = ask(path, origin, "range");
-        let told = reply.fields.iter().filter(|(name, _)| name.starts_with("access-control-"));
-        assert_eq!(told.count(), 0, "{path} {origin}: {:?}", reply.fields);
+        let message = reply.fields.iter().filter(|(name, _)| name.starts_with("access-control-"));
+        assert_eq!(message.count(), 0, "{path} {origin}: {:?}", reply.fields);
     }
     let reply = ask("/closed/a.txt", "https://one.example", "range");
     assert_eq!(only(&reply, "allow"), "GET, HEAD, OPTIONS");
 }
 
 #[test]
-fn nobody_is_told_anything_where_nothing_is_configured() {
+fn without_configuration_there_are_no_cors_headers() {
     let server = Site::with([("a.txt", b"a")]).serve();
     let mut client = Client::of(&server);
     let asks = "Origin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n";
@@ -195,7 +195,7 @@ fn nobody_is_told_anything_where_nothing_is_configured() {
 }
 
 #[test]
-fn codings_checksums_and_origins_go_together() {
+fn encodings_checksums_and_origins_can_be_combined() {
     let server = server();
     for (method, range, status) in [("GET", "", 200), ("GET", "Range: bytes=0-1\r\n", 206), ("HEAD", "", 200)]
     {

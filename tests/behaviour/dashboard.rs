@@ -1,4 +1,4 @@
-//! The dashboard as a browser shows it, beside a server under load.
+//! The dashboard in a browser, beside a server under load.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use crate::site::{Server, Site, pattern};
 
 #[test]
 #[ignore = "needs chromium: apt-get install chromium"]
-fn the_page_shows_what_happens_and_asks_nobody_else() {
+fn the_page_shows_live_data_and_requests_nothing_from_elsewhere() {
     let server = site().serve();
     let _load = Load::on(&server);
     let mut browser = Browser::start();
@@ -40,7 +40,7 @@ fn the_page_shows_what_happens_and_asks_nobody_else() {
     assert_eq!(browser.complaints(), [""; 0]);
     let asked = browser.asked();
     assert!(asked.len() >= 5 && asked.iter().all(|url| url.starts_with(&page(&server))), "{asked:?}");
-    // Rows stay the same elements from second to second, so that what is selected stays so.
+    // Rows stay the same elements from second to second, so that a selection stays.
     browser.value("document.querySelector('#busy tr').id = 'marked'");
     let seen = browser.text("document.getElementById('as-of').textContent");
     browser.wait_until(&format!("document.getElementById('as-of').textContent !== '{seen}'"));
@@ -48,7 +48,7 @@ fn the_page_shows_what_happens_and_asks_nobody_else() {
 }
 
 #[test]
-fn whatever_may_be_refused_is_told_in_words() {
+fn every_kind_of_refusal_has_its_description() {
     let server = site().serve();
     let script = server.get_admin("/dashboard.js").text();
     let status: serde_json::Value = serde_json::from_slice(&server.get_admin("/status").body).unwrap();
@@ -61,7 +61,7 @@ fn whatever_may_be_refused_is_told_in_words() {
 
 #[test]
 #[ignore = "needs chromium: apt-get install chromium"]
-fn it_is_light_or_dark_as_the_system_is_or_as_its_switch_says() {
+fn the_colour_scheme_follows_the_system_or_the_switch() {
     let server = site().serve();
     let mut browser = Browser::start();
     let ground = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b) < 200";
@@ -83,7 +83,7 @@ fn it_is_light_or_dark_as_the_system_is_or_as_its_switch_says() {
 
 #[test]
 #[ignore = "needs chromium: apt-get install chromium"]
-fn no_screen_is_too_narrow() {
+fn the_page_fits_narrow_screens() {
     let server = site().serve();
     let _load = Load::on(&server);
     let mut browser = Browser::start();
@@ -164,7 +164,7 @@ fn the_keyboard_reaches_every_control_and_questions_are_answered_with_it() {
 
 #[test]
 #[ignore = "needs chromium: apt-get install chromium"]
-fn what_comes_of_a_purge_and_of_a_reload_is_shown() {
+fn the_results_of_a_purge_and_a_reload_are_shown() {
     let server = site().config("idle_timeout = '7s'").serve();
     for _ in 0..3 {
         server.get("/index.html");
@@ -201,7 +201,7 @@ fn what_comes_of_a_purge_and_of_a_reload_is_shown() {
 
 #[test]
 #[ignore = "needs chromium: apt-get install chromium"]
-fn a_lost_connection_is_said_and_found_again() {
+fn a_lost_connection_is_shown_and_restored() {
     let site = site();
     let first = site.start(site.command(), " ready: ");
     let mut browser = Browser::start();
@@ -212,8 +212,11 @@ fn a_lost_connection_is_said_and_found_again() {
     drop(first);
     browser.wait_until("document.documentElement.dataset.link === 'lost'");
     browser.wait_until("!document.getElementById('lost').hidden");
-    let told = browser.text("document.getElementById('lost').textContent");
-    assert!(told.starts_with("The connection is lost.") && told.contains("These figures are of "), "{told}");
+    let message = browser.text("document.getElementById('lost').textContent");
+    assert!(
+        message.starts_with("The connection is lost.") && message.contains("These figures are of "),
+        "{message}"
+    );
     assert!(browser.text("document.title").contains("lost"));
     let mut command = site.command();
     command.env("PAGECAST_ADMIN_LISTEN", address.to_string());
@@ -225,7 +228,7 @@ fn a_lost_connection_is_said_and_found_again() {
 
 #[test]
 #[ignore = "needs chromium: apt-get install chromium"]
-fn a_browser_shows_the_token_as_its_password() {
+fn a_browser_sends_the_token_as_its_password() {
     let token = "correct-horse-battery-staple";
     let server = site().env("PAGECAST_ADMIN_TOKEN", token).serve();
     let mut browser = Browser::start();
@@ -239,10 +242,10 @@ fn a_browser_shows_the_token_as_its_password() {
     assert_eq!(server.get_admin("/readyz").status, 503);
 }
 
-/// Pictures for the README, where `PAGECAST_SCREENSHOTS` names a directory for them.
+/// Screenshots for the README, if `PAGECAST_SCREENSHOTS` names a directory.
 #[test]
 #[ignore = "needs chromium: apt-get install chromium"]
-fn it_can_be_looked_at() {
+fn screenshots_can_be_taken() {
     let directory = std::env::var_os("PAGECAST_SCREENSHOTS").map(PathBuf::from);
     let server = site().serve();
     let _load = Load::on(&server);
@@ -278,7 +281,7 @@ struct Load {
 }
 
 impl Load {
-    /// Small files and big ones, what is missing, what is refused, and some who read slowly.
+    /// Small and large files, missing and refused ones, and slow readers.
     fn on(server: &Server) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let address = server.address;
@@ -306,7 +309,7 @@ impl Drop for Load {
     }
 }
 
-/// Asks for this and that on one connection, a few hundred times a second.
+/// Sends various requests on one connection, a few hundred a second.
 fn ask_around(address: SocketAddr, is_over: &AtomicBool) {
     let Ok(mut stream) = TcpStream::connect(address) else { return };
     stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -339,7 +342,7 @@ fn ask_around(address: SocketAddr, is_over: &AtomicBool) {
     }
 }
 
-/// Downloads a big file at so many bytes a second, again and again.
+/// Downloads a large file at `rate` bytes a second, again and again.
 fn read_slowly(address: SocketAddr, rate: usize, is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -381,5 +384,5 @@ fn site() -> Site {
         .env("PAGECAST_HEAP_BYTES", "1MiB")
 }
 
-/// A name that would run something where it is not shown as text.
+/// A name that would run a script if it were not escaped.
 const HOSTILE: &str = "<img src=x onerror=alert(1)>.html";

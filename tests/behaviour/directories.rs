@@ -1,4 +1,4 @@
-//! Directories that are listed: what is shown, to whom, in which form, and at which price.
+//! Listings: their content, formats and cost.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,11 +12,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::client::{Client, Made};
-use crate::site::{PATIENCE, Reply, Server, Site};
+use crate::client::{Client, StreamedReply};
+use crate::site::{Reply, Server, Site};
+use crate::stopping::wait_until_refused;
 
 #[test]
-fn a_directory_is_listed_only_where_that_is_switched_on() {
+fn a_directory_is_listed_only_where_listings_are_enabled() {
     let server = listed_from(Site::with([("d/a", b"a")])).env("PAGECAST_LISTING", "off").serve();
     for target in ["/", "/d/", "/d/?format=json", "/?sort=size"] {
         assert_eq!(server.get(target).status, 404, "{target}");
@@ -71,7 +72,7 @@ fn a_program_gets_json_and_a_browser_a_page() {
 }
 
 #[test]
-fn a_listing_is_sorted_as_the_query_says() {
+fn a_listing_is_sorted_by_the_query() {
     let site = listed([("b10", b"1"), ("b9", b"333"), ("A", b"22")]);
     fs::create_dir(site.path().join("sub")).unwrap();
     for (name, seconds) in [("b10", 3000), ("b9", 1000), ("A", 2000), ("sub", 4000)] {
@@ -101,7 +102,7 @@ fn a_listing_is_sorted_as_the_query_says() {
 }
 
 #[test]
-fn what_could_not_be_had_is_not_shown() {
+fn files_that_cannot_be_requested_are_not_listed() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("secret"), "s").unwrap();
     let site = listed([
@@ -161,7 +162,7 @@ fn what_could_not_be_had_is_not_shown() {
 }
 
 #[test]
-fn every_link_of_a_listing_leads_to_what_it_names() {
+fn every_link_of_a_listing_leads_to_its_entry() {
     let site = listed([]);
     for directory in [&b"plain"[..], b"sp ace/in#ner", b"\xffdir"] {
         let path = site.path().join(OsStr::from_bytes(directory));
@@ -186,7 +187,11 @@ fn every_link_of_a_listing_leads_to_what_it_names() {
         assert!(links.len() > 8, "{links:?}");
         for link in links {
             let target = resolve(base, &link);
-            assert_eq!(Made::get(&server, &target, "").reply.status, 200, "{link} of {base}: {target}");
+            assert_eq!(
+                StreamedReply::get(&server, &target, "").reply.status,
+                200,
+                "{link} of {base}: {target}"
+            );
         }
     }
     let of_files: BTreeSet<Vec<u8>> = links(&server.get("/plain/").text())
@@ -198,7 +203,7 @@ fn every_link_of_a_listing_leads_to_what_it_names() {
 }
 
 #[test]
-fn a_name_is_text_wherever_it_is_shown() {
+fn names_are_escaped_wherever_they_are_shown() {
     let site = listed([]);
     let directory = site.path().join("<b>&\"'");
     fs::create_dir(&directory).unwrap();
@@ -243,7 +248,7 @@ fn a_redirect_to_the_slash_keeps_the_query() {
 }
 
 #[test]
-fn links_hold_whatever_the_slash_at_the_end_means() {
+fn links_work_under_every_trailing_slash_policy() {
     for (policy, targets) in
         [("ignore", &["/d/e", "/d/e/"][..]), ("remove", &["/d/e", "/"]), ("add", &["/d/e/", "/"])]
     {
@@ -254,7 +259,7 @@ fn links_hold_whatever_the_slash_at_the_end_means() {
             assert_eq!(page.status, 200, "{policy} {base}");
             for link in links(&page.text()) {
                 let target = resolve(base, &link);
-                let mut reply = Made::get(&server, &target, "").reply;
+                let mut reply = StreamedReply::get(&server, &target, "").reply;
                 if let Some(location) = reply.field("location").map(str::to_owned) {
                     reply = server.get(&location);
                 }
@@ -265,7 +270,7 @@ fn links_hold_whatever_the_slash_at_the_end_means() {
 }
 
 #[test]
-fn entity_tags_are_those_that_the_files_are_served_with() {
+fn listed_entity_tags_are_those_of_the_files() {
     let files = || listed([("a.txt", b"text"), ("empty", b"")]).file("big.css", &vec![b'x'; 100_000]);
     let site = files();
     fs::File::open(site.path().join("empty")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
@@ -286,14 +291,14 @@ fn entity_tags_are_those_that_the_files_are_served_with() {
 }
 
 #[test]
-fn a_head_of_a_listing_says_what_a_get_would() {
+fn a_head_of_a_listing_has_the_headers_of_its_get() {
     let server = listed([("few/a", b"a")]).serve();
     make_files(&server.root.join("many"), 3000, 20);
     for target in ["/few/", "/few/?format=json", "/many/", "/many/?format=json"] {
         let mut client = Client::of(&server);
         let head = client.ask("HEAD", target, "");
         client.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
-        let got = Made::read(&mut client.stream);
+        let got = StreamedReply::read(&mut client.stream);
         let (mut one, mut other) = (head.fields, got.reply.fields.clone());
         one.retain(|(name, _)| name != "date");
         other.retain(|(name, _)| name != "date");
@@ -306,16 +311,16 @@ fn a_head_of_a_listing_says_what_a_get_would() {
 #[test]
 fn a_hundred_thousand_entries_are_streamed_in_bounded_memory() {
     const COUNT: usize = 100_000;
-    // A busy machine takes long to sort so many, and that is no dead disk.
+    // A busy machine takes long to sort these, which is no dead disk.
     let server = listed([("x", b"x")]).env("PAGECAST_DISK_TIMEOUT", "1h").serve();
     make_files(&server.root.join("many"), COUNT, 100);
     assert_eq!(server.get("/").status, 200);
     let before = server.resident_max();
-    let page = Made::get(&server, "/many/", "").body();
+    let page = StreamedReply::get(&server, "/many/", "").body();
     assert_eq!(String::from_utf8_lossy(&page).matches("<tr><th scope=\"row\">").count(), COUNT);
     assert!(page.len() > 40 << 20, "{}", page.len());
     let mut listing: Value =
-        serde_json::from_slice(&Made::get(&server, "/many/?format=json", "").body()).unwrap();
+        serde_json::from_slice(&StreamedReply::get(&server, "/many/?format=json", "").body()).unwrap();
     let names: BTreeSet<String> = listing["entries"]
         .as_array_mut()
         .unwrap()
@@ -329,7 +334,7 @@ fn a_hundred_thousand_entries_are_streamed_in_bounded_memory() {
 }
 
 #[test]
-fn a_client_that_reads_slowly_holds_up_no_other_listing() {
+fn a_slow_client_delays_no_other_listing() {
     let server = listed([("few/a", b"a")]).env("PAGECAST_BACKGROUND_THREADS", "1").serve();
     make_files(&server.root.join("many"), MANY, 100);
     let slow: Vec<_> = (0..4).map(|_| begin(&server, "/many/")).collect();
@@ -337,7 +342,9 @@ fn a_client_that_reads_slowly_holds_up_no_other_listing() {
         assert_eq!(names(&server, "/few/"), ["a"]);
     }
     let reading = slow.into_iter().map(|(mut stream, head)| {
-        std::thread::spawn(move || String::from_utf8(Made::finish(head, &mut stream).body()).unwrap())
+        std::thread::spawn(move || {
+            String::from_utf8(StreamedReply::finish(head, &mut stream).body()).unwrap()
+        })
     });
     for page in reading.collect::<Vec<_>>() {
         assert_eq!(page.join().unwrap().matches("<tr><th scope=\"row\">").count(), MANY);
@@ -345,7 +352,7 @@ fn a_client_that_reads_slowly_holds_up_no_other_listing() {
 }
 
 #[test]
-fn more_listings_at_once_than_may_be_are_told_to_come_back() {
+fn listings_beyond_the_limit_get_503() {
     let server = listed([("few/a", b"a")]).env("PAGECAST_DIRECTORIES_AT_ONCE", "1").serve();
     make_files(&server.root.join("many"), MANY, 100);
     let (mut stream, head) = begin(&server, "/many/");
@@ -354,7 +361,7 @@ fn more_listings_at_once_than_may_be_are_told_to_come_back() {
         assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")), "{target}");
     }
     assert_eq!(server.get("/few/a").text(), "a", "files are no listings");
-    assert!(Made::finish(head, &mut stream).is_whole);
+    assert!(StreamedReply::finish(head, &mut stream).is_whole);
     server.get_until("/few/", |reply| reply.status == 200);
     let left = begin(&server, "/many/?archive=tar");
     drop(left);
@@ -365,13 +372,13 @@ fn more_listings_at_once_than_may_be_are_told_to_come_back() {
 }
 
 #[test]
-fn a_listing_under_way_is_finished_before_the_server_ends() {
+fn a_stop_waits_for_listings_under_way() {
     let mut server = listed([]).serve();
     make_files(&server.root.join("many"), MANY, 100);
     let (mut stream, head) = begin(&server, "/many/?format=json");
     server.signal("TERM");
     wait_until_refused(&server);
-    let made = Made::finish(head, &mut stream);
+    let made = StreamedReply::finish(head, &mut stream);
     assert!(made.is_whole);
     let listing: Value = serde_json::from_slice(&made.reply.body).unwrap();
     assert_eq!(listing["entries"].as_array().unwrap().len(), MANY);
@@ -379,7 +386,7 @@ fn a_listing_under_way_is_finished_before_the_server_ends() {
 }
 
 #[test]
-fn a_listing_that_is_cut_by_the_end_of_the_server_looks_broken() {
+fn a_listing_cut_by_the_stop_is_visibly_incomplete() {
     for version in ["1.0", "1.1"] {
         let mut server = listed([]).env("PAGECAST_SHUTDOWN_TIMEOUT", "200ms").serve();
         make_files(&server.root.join("many"), MANY, 100);
@@ -388,12 +395,12 @@ fn a_listing_that_is_cut_by_the_end_of_the_server_looks_broken() {
         let head = Reply::read(&mut stream, true).unwrap();
         server.signal("TERM");
         assert_eq!(server.wait().code(), Some(1), "{}", server.log());
-        assert!(!Made::finish(head, &mut stream).is_whole, "HTTP/{version}");
+        assert!(!StreamedReply::finish(head, &mut stream).is_whole, "HTTP/{version}");
     }
 }
 
 #[test]
-fn entries_beyond_the_limit_are_left_out_and_said_to_be() {
+fn entries_beyond_the_limit_are_omitted_and_the_listing_says_so() {
     for (limit, is_truncated) in [("4", true), ("5", false)] {
         let server = listed([("a", b""), ("b", b""), ("c", b""), ("d", b""), ("e", b"")])
             .env("PAGECAST_LISTING_ENTRIES", limit)
@@ -407,7 +414,7 @@ fn entries_beyond_the_limit_are_left_out_and_said_to_be() {
 }
 
 #[test]
-fn a_listing_shows_the_directory_as_it_is_now() {
+fn a_listing_shows_the_current_directory() {
     let server = listed([("d/a", b"a")]).env("PAGECAST_REVALIDATE_AFTER", "1h").serve();
     assert_eq!(names(&server, "/d/"), ["a"]);
     fs::write(server.root.join("d/b"), "b").unwrap();
@@ -417,7 +424,7 @@ fn a_listing_shows_the_directory_as_it_is_now() {
 }
 
 #[test]
-fn a_listing_has_no_other_method_and_no_ranges() {
+fn a_listing_accepts_no_other_method_and_no_ranges() {
     let server = listed([("a", b"a")]).serve();
     assert_eq!(server.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").status, 405);
     let reply = server.get_with("/", "Range: bytes=0-3\r\nIf-None-Match: *\r\n");
@@ -426,13 +433,13 @@ fn a_listing_has_no_other_method_and_no_ranges() {
     assert_eq!(other.field("access-control-allow-origin"), None);
     let server = listed([("a", b"a")]).env("PAGECAST_CORS_ORIGINS", "https://a.example").serve();
     for target in ["/", "/?archive=zip"] {
-        let reply = Made::get(&server, target, "Origin: https://a.example\r\n").reply;
+        let reply = StreamedReply::get(&server, target, "Origin: https://a.example\r\n").reply;
         assert_eq!(reply.field("access-control-allow-origin"), Some("https://a.example"), "{target}");
         assert!(reply.field("vary").unwrap().contains("Origin"), "{:?}", reply.fields);
     }
 }
 
-/// Names that would be something else if they were not escaped.
+/// Names that would be misread without escaping.
 const HOSTILE: [&[u8]; 17] = [
     b"<script>alert(1)<script>.txt",
     b"\"><img src=x onerror=alert(1)>",
@@ -456,7 +463,7 @@ const HOSTILE: [&[u8]; 17] = [
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// A listing of so many entries is longer than all buffers on its way.
+/// A listing of this many entries is longer than all buffers on its way.
 const MANY: usize = 12_000;
 
 fn listed<const N: usize>(files: [(&str, &[u8]); N]) -> Site {
@@ -468,7 +475,7 @@ fn listed_from(site: Site) -> Site {
 }
 
 fn json(server: &Server, target: &str) -> Value {
-    let body = Made::get(server, target, "Accept: application/json\r\n").body();
+    let body = StreamedReply::get(server, target, "Accept: application/json\r\n").body();
     serde_json::from_slice(&body).unwrap()
 }
 
@@ -478,7 +485,7 @@ fn names(server: &Server, target: &str) -> Vec<String> {
     entries.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// What the links of a page refer to.
+/// Targets of the links of a page.
 fn links(page: &str) -> Vec<String> {
     let links = page.split("href=\"").skip(1);
     links.map(|rest| rest.split('"').next().unwrap().replace("&amp;", "&")).collect()
@@ -504,7 +511,7 @@ fn resolve(base: &str, reference: &str) -> String {
     parts.join("/")
 }
 
-/// Holds the tags of a listing against those of HEAD; all of them must be there if `all`.
+/// Compares the entity tags of a listing with those of HEAD; all must be present if `all`.
 fn check_etags(server: &Server, all: bool) {
     for entry in json(server, "/")["entries"].as_array().unwrap() {
         let target = resolve("/", entry["href"].as_str().unwrap());
@@ -536,12 +543,4 @@ fn begin(server: &Server, target: &str) -> (TcpStream, Reply) {
     let head = Reply::read(&mut stream, true).expect("a head");
     assert_eq!((head.status, head.field("transfer-encoding")), (200, Some("chunked")), "{target}");
     (stream, head)
-}
-
-fn wait_until_refused(server: &Server) {
-    let begun = std::time::Instant::now();
-    while TcpStream::connect(server.address).is_ok() {
-        assert!(begun.elapsed() < PATIENCE, "the listeners are still open");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
 }

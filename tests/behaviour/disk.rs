@@ -1,12 +1,15 @@
-//! Disks that are slow, dead or faulty: who waits for them, who does not, and what is said.
+//! Slow, dead and faulty disks: which requests wait, which do not, and what clients get.
 
+use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pagecast::files::storage::{Call, Faulty, InjectedFault, RecordedCall, Slow, When};
 use rustix::io::Errno;
 
+use crate::client::wait_until;
 use crate::in_process::InProcess;
 use crate::site::{PATIENCE, Reply, Site, pattern};
 
@@ -15,10 +18,10 @@ const BATCH: u64 = 1024 * 1024;
 const LENGTH: usize = 3 * BATCH as usize + 123;
 
 #[test]
-fn downloaders_of_one_cold_file_share_its_reads() {
+fn clients_of_one_cold_file_share_its_reads() {
     let bytes = pattern(8 * BATCH as usize, 1);
     let (server, disk) = cold(Site::new().file("x", &bytes));
-    // So slow that whoever comes second finds reads under way.
+    // So slow that the second client finds reads under way.
     disk.inject(When::every(Call::Populate), InjectedFault::Delay(Duration::from_millis(10)));
     let streams: Vec<_> = (1..5).map(|host| server.ask_from(host, "/x")).collect();
     let readers: Vec<_> = streams
@@ -36,7 +39,7 @@ fn downloaders_of_one_cold_file_share_its_reads() {
 #[test]
 fn a_long_response_reads_ahead_of_what_it_sends() {
     let (server, disk) = cold(Site::new().file("x", &pattern(16 * BATCH as usize, 1)));
-    // The worker stands still in the middle of the first batch.
+    // The worker stops in the middle of the first batch.
     disk.inject(When::every(Call::Sendfile), InjectedFault::Hang);
     let mut stream = server.ask_from(1, "/x");
     wait_until("the second batch is read", || reads(&disk).iter().any(|seen| seen.range.start == BATCH));
@@ -47,7 +50,42 @@ fn a_long_response_reads_ahead_of_what_it_sends() {
 }
 
 #[test]
-fn what_is_in_memory_is_not_read_from_the_disk() {
+fn a_stuck_worker_holds_up_no_reload_and_takes_the_newest_configuration_afterwards() {
+    let place = tempfile::tempdir().unwrap();
+    let admin = place.path().join("admin");
+    let site = Site::new().file("x", &pattern(LENGTH, 1)).config("").env("PAGECAST_WORKERS", "1");
+    let (server, disk) = cold(site.env("PAGECAST_ADMIN_LISTEN", &format!("unix:{}", admin.display())));
+    let reload = |number: u32| {
+        let toml = format!("[[rule]]\npath = '**'\nheaders = {{ X-Number = '{number}' }}");
+        std::fs::write(server.root().join(".pagecast.toml"), toml).unwrap();
+        let mut stream = UnixStream::connect(&admin).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        Reply::read(&mut stream, false).unwrap()
+    };
+    disk.inject(When::every(Call::Sendfile), InjectedFault::Hang);
+    let mut stream = server.ask_from(1, "/x");
+    assert!(disk.wait_until_hanging(1, PATIENCE));
+    for number in [1, 2] {
+        let reply = reload(number);
+        assert_eq!(reply.status, 500, "{}", reply.text());
+        assert!(
+            reply.text().contains("The new configuration is not in effect on every worker.")
+                && reply.text().contains("worker 1 did not take the new configuration within 5s"),
+            "{}",
+            reply.text()
+        );
+    }
+    disk.heal();
+    assert!(Reply::read(&mut stream, false).unwrap().is_complete());
+    let reply = server.get("/x").unwrap();
+    assert_eq!((reply.status, reply.field("x-number")), (200, Some("2")));
+    assert_eq!(reload(3).status, 200);
+    assert_eq!(server.get("/x").unwrap().field("x-number"), Some("3"));
+}
+
+#[test]
+fn resident_pages_are_not_read_from_the_disk() {
     let bytes = pattern(LENGTH, 1);
     let (server, disk) = cold(Site::new().file("x", &bytes));
     assert!(server.get("/x").unwrap().body == bytes);
@@ -58,7 +96,7 @@ fn what_is_in_memory_is_not_read_from_the_disk() {
 }
 
 #[test]
-fn a_client_of_many_cold_downloads_does_not_hold_up_another() {
+fn a_client_with_many_cold_downloads_does_not_delay_another() {
     const MANY: usize = 50;
     let mut site = Site::new().env("PAGECAST_POPULATE_THREADS", "1").file("other", &pattern(LENGTH, 1));
     for n in 0..MANY {
@@ -79,7 +117,7 @@ fn a_client_of_many_cold_downloads_does_not_hold_up_another() {
 }
 
 #[test]
-fn a_dead_device_stops_nothing_but_its_own_files() {
+fn a_dead_device_affects_only_its_own_files() {
     let bytes = pattern(LENGTH, 1);
     let mut site = Site::with([("hot", b"hot")]).env("PAGECAST_POPULATE_THREADS", "2");
     for n in 0..4 {
@@ -102,7 +140,7 @@ fn a_dead_device_stops_nothing_but_its_own_files() {
 }
 
 #[test]
-fn what_is_hot_is_answered_while_all_who_read_hang() {
+fn hot_files_are_served_while_all_reads_hang() {
     let mut site = Site::with([("hot", b"hot")]).env("PAGECAST_POPULATE_THREADS", "2");
     for n in 0..8 {
         site = site.file(&format!("cold{n}"), &pattern(LENGTH, 1));
@@ -120,7 +158,7 @@ fn what_is_hot_is_answered_while_all_who_read_hang() {
 }
 
 #[test]
-fn what_clients_wanted_who_are_gone_is_not_read() {
+fn reads_for_clients_that_left_are_not_made() {
     const GONE: usize = 5;
     let mut site = Site::with([("hot", b"hot")])
         .env("PAGECAST_POPULATE_THREADS", "1")
@@ -137,7 +175,7 @@ fn what_clients_wanted_who_are_gone_is_not_read() {
     let gone: Vec<_> = (0..GONE).map(|n| server.ask_from(1, &format!("/gone{n}"))).collect();
     (0..GONE).for_each(|n| wait_until_asked(&disk, &format!("/gone{n}")));
     gone.into_iter().for_each(reset);
-    // The worker has looked at its sockets since.
+    // The worker has polled its sockets since.
     (0..3).for_each(|_| assert_eq!(server.get("/hot").unwrap().text(), "hot"));
     disk.lift(hang);
     assert!(Reply::read(&mut first, false).unwrap().is_complete());
@@ -147,7 +185,7 @@ fn what_clients_wanted_who_are_gone_is_not_read() {
 }
 
 #[test]
-fn mappings_are_taken_down_off_the_workers() {
+fn mappings_are_unmapped_off_the_workers() {
     let mut site = Site::new().env("PAGECAST_CACHE_BYTES", "4MiB");
     for n in 0..20 {
         site = site.file(&format!("x{n}"), &pattern(1_000_000, 1));
@@ -162,7 +200,7 @@ fn mappings_are_taken_down_off_the_workers() {
 }
 
 #[test]
-fn a_disk_that_does_not_give_a_first_window_in_time_is_told_of() {
+fn a_first_window_that_is_not_read_in_time_is_a_503() {
     let (server, disk) = hurried(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
     disk.inject(When::every(Call::Populate), InjectedFault::Hang);
     let asked = Instant::now();
@@ -180,7 +218,7 @@ fn a_disk_that_does_not_give_a_first_window_in_time_is_told_of() {
 }
 
 #[test]
-fn a_disk_that_falls_silent_in_the_middle_cuts_the_response() {
+fn a_disk_that_hangs_in_the_middle_cuts_the_response() {
     let (server, disk) = hurried(Site::new().file("x", &pattern(LENGTH, 1)));
     disk.inject(When::every(Call::Populate).from(2), InjectedFault::Hang);
     let reply = server.get("/x").unwrap();
@@ -190,7 +228,7 @@ fn a_disk_that_falls_silent_in_the_middle_cuts_the_response() {
 }
 
 #[test]
-fn a_disk_that_does_not_open_a_file_in_time_is_told_of() {
+fn a_file_that_is_not_opened_in_time_is_a_503() {
     let (server, disk) = hurried(Site::with([("hot", b"hot"), ("x", b"x"), ("y", b"y")]));
     assert_eq!(server.get("/hot").unwrap().text(), "hot");
     disk.inject(When::every(Call::Open).of("x"), InjectedFault::Hang);
@@ -203,7 +241,7 @@ fn a_disk_that_does_not_open_a_file_in_time_is_told_of() {
 }
 
 #[test]
-fn what_the_disk_fails_to_give_is_told_where_it_can_still_be_told() {
+fn read_errors_are_a_status_before_the_head_and_a_cut_after_it() {
     for (errno, status) in [(Errno::IO, 500), (Errno::NOMEM, 503)] {
         let (server, disk) = cold(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
         disk.inject(When::every(Call::Populate).times(1), InjectedFault::Errno(errno));
@@ -220,7 +258,7 @@ fn what_the_disk_fails_to_give_is_told_where_it_can_still_be_told() {
 }
 
 #[test]
-fn what_was_asked_for_before_a_cold_file_does_not_wait_for_it() {
+fn pipelined_responses_before_a_cold_file_do_not_wait_for_it() {
     let (server, disk) = cold(Site::with([("hot", b"hot")]).file("x", &pattern(LENGTH, 1)));
     assert_eq!(server.get("/hot").unwrap().text(), "hot");
     let hang = disk.inject(When::every(Call::Populate), InjectedFault::Hang);
@@ -232,7 +270,7 @@ fn what_was_asked_for_before_a_cold_file_does_not_wait_for_it() {
     assert!(Reply::read(&mut stream, false).unwrap().is_complete());
 }
 
-/// The site on a disk that does as it is told, everything on it cold.
+/// The site on a controllable disk, with all files cold.
 fn cold(site: Site) -> (InProcess, Arc<Faulty>) {
     let disk = Faulty::over(Slow::new(Duration::ZERO, 1 << 30));
     (InProcess::serve(site, disk.clone()), disk)
@@ -244,27 +282,19 @@ fn hurried(site: Site) -> (InProcess, Arc<Faulty>) {
 
 const TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What was read into memory off the workers.
+/// Reads into memory off the workers.
 fn reads(disk: &Faulty) -> Vec<RecordedCall> {
     disk.seen(Call::Populate).into_iter().filter(|seen| seen.thread == "pagecast-read").collect()
 }
 
-/// Waits until a response has found the file cold, and has asked for it.
+/// Waits until a response has found the file cold and requested a read.
 fn wait_until_asked(disk: &Faulty, path: &str) {
     wait_until(path, || disk.seen(Call::Probe).iter().any(|seen| seen.path.ends_with(path)));
-    // The worker asks in the same breath.
+    // The worker requests the read in the same poll.
     std::thread::sleep(Duration::from_millis(5));
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// Closes so that the other end hears of it at once.
+/// Closes with a reset, which the server sees at once.
 fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Content codings: their negotiation (RFC 9110 §12.5.3), compressed sidecars, and what is compressed in the background.
+//! Encodings: their negotiation (RFC 9110 §12.5.3), compressed sidecars, and what is compressed in the background.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,11 +11,11 @@ use crate::client::{Client, patterned};
 use crate::coded::{CODINGS, ask_until, coding, decoded, gzip, put, set_modified, sha256_hex, text};
 use crate::site::{Reply, Server, Site, pattern};
 
-/// What browsers send.
+/// `Accept-Encoding` of browsers.
 const ANY: &str = "Accept-Encoding: gzip, deflate, br, zstd\r\n";
 
-/// Scripts with all three sidecars: one on the heap, a mapped one, one that leaves by `sendfile`. The bytes of each file say
-/// which it is, and no more: the server has no need to decode them.
+/// Scripts with all three sidecars: one on the heap, a mapped one, one sent by `sendfile`. The bytes of each file only
+/// identify it: the server has no need to decode them.
 const SIZES: [(&str, usize); 3] = [("small.js", 1000), ("middle.js", 60_000), ("large.js", 400_000)];
 
 /// Bytes of a sidecar, the `number`th of them.
@@ -37,7 +37,7 @@ fn without_compression() -> Site {
 }
 
 #[test]
-fn the_client_weighs_the_codings_and_the_server_prefers_among_equals() {
+fn the_client_weighs_the_encodings_and_the_server_prefers_among_equals() {
     let site = without_compression().file("all.js", b"all").file("gz.js", b"gz").file("two.js", b"two");
     let site = ["all.js.br", "all.js.zst", "all.js.gz", "gz.js.gz", "two.js.gz", "two.js.zst"]
         .into_iter()
@@ -45,7 +45,7 @@ fn the_client_weighs_the_codings_and_the_server_prefers_among_equals() {
     let server = site.serve();
     let mut client = Client::of(&server);
     for (field, expected) in [
-        // What is had of all three, of gzip alone, of Zstandard and gzip.
+        // A file with all three encodings, one with gzip, one with Zstandard and gzip.
         ("gzip, deflate, br, zstd", ["br", "gzip", "zstd"]),
         ("gzip, deflate, br", ["br", "gzip", "gzip"]),
         ("gzip, deflate", ["gzip", "gzip", "gzip"]),
@@ -93,7 +93,7 @@ fn the_client_weighs_the_codings_and_the_server_prefers_among_equals() {
 }
 
 #[test]
-fn a_field_counts_even_where_it_is_the_only_one() {
+fn accept_encoding_counts_even_as_the_only_header() {
     let server = without_compression().file("a.js", b"plain").file("a.js.gz", b"coded").serve();
     for (lines, expected) in [
         ("Accept-Encoding: gzip\r\n", (200, "coded")),
@@ -108,7 +108,7 @@ fn a_field_counts_even_where_it_is_the_only_one() {
 }
 
 #[test]
-fn who_refuses_identity_gets_nothing_of_what_is_to_be_had_in_no_coding() {
+fn a_client_that_refuses_identity_gets_406_for_files_without_encodings() {
     let server = Site::new().file("a.png", b"png").file("short.txt", b"short").serve();
     let mut client = Client::of(&server);
     for target in ["/a.png", "/short.txt"] {
@@ -128,7 +128,7 @@ fn who_refuses_identity_gets_nothing_of_what_is_to_be_had_in_no_coding() {
 }
 
 #[test]
-fn every_response_that_could_have_differed_says_so_and_no_other_does() {
+fn only_negotiated_responses_have_vary() {
     let site = with_sidecars(Site::new()).file("long.txt", &text(5000, 1)).file("a.png", &patterned(5000));
     let server = site.file("short.txt", b"short").file("none.js.gz", &patterned(5000)).serve();
     let mut client = Client::of(&server);
@@ -165,7 +165,7 @@ fn every_response_that_could_have_differed_says_so_and_no_other_does() {
 }
 
 #[test]
-fn a_coded_form_is_a_representation_of_its_own() {
+fn an_encoded_variant_is_a_representation_of_its_own() {
     let server = with_sidecars(Site::new()).serve();
     let mut client = Client::of(&server);
     for (name, size) in SIZES {
@@ -237,7 +237,7 @@ fn a_coded_form_is_a_representation_of_its_own() {
 }
 
 #[test]
-fn a_tag_of_another_coding_brings_the_whole() {
+fn an_etag_of_another_encoding_brings_the_whole_file() {
     let server = with_sidecars(Site::new()).serve();
     let mut client = Client::of(&server);
     for (name, _) in SIZES {
@@ -253,7 +253,7 @@ fn a_tag_of_another_coding_brings_the_whole() {
 }
 
 #[test]
-fn a_sidecar_itself_is_a_file_like_any_other() {
+fn a_sidecar_can_be_requested_like_any_file() {
     let server = with_sidecars(Site::new()).serve();
     let mut client = Client::of(&server);
     for (name, size) in SIZES {
@@ -317,11 +317,11 @@ fn a_sidecar_older_than_its_original_is_ignored_and_the_log_says_so_once() {
     assert_eq!(complaints(), 2, "{}", server.log());
 }
 
-/// Environments in which changes are told, found by looking now and then, and found by always looking.
+/// Settings under which changes are reported by inotify, found by periodic checks, and found by checks at every request.
 const WATCHES: [[&str; 2]; 3] = [["on", "1h"], ["off", "100ms"], ["off", "0"]];
 
 #[test]
-fn sidecars_that_come_change_and_go_are_seen_while_the_server_runs() {
+fn sidecars_may_be_added_changed_and_removed_while_the_server_runs() {
     for [watch, after] in WATCHES {
         let server = without_compression()
             .env("PAGECAST_WATCH", watch)
@@ -377,7 +377,7 @@ fn sidecars_that_come_change_and_go_are_seen_while_the_server_runs() {
 }
 
 #[test]
-fn what_a_sidecar_that_is_a_link_leads_to_is_looked_for_though_nobody_tells_of_it() {
+fn the_target_of_a_symlinked_sidecar_is_revalidated_without_inotify() {
     let server = without_compression()
         .env("PAGECAST_REVALIDATE_AFTER", "100ms")
         .env("PAGECAST_REVALIDATE_WATCHED_AFTER", "1h")
@@ -393,7 +393,7 @@ fn what_a_sidecar_that_is_a_link_leads_to_is_looked_for_though_nobody_tells_of_i
 }
 
 #[test]
-fn a_tag_stands_for_one_body_however_often_original_and_sidecars_are_replaced() {
+fn an_etag_identifies_one_body_however_often_files_are_replaced() {
     for [watch, after] in WATCHES {
         for size in [2000, 90_000] {
             let server = without_compression()
@@ -442,7 +442,7 @@ fn a_tag_stands_for_one_body_however_often_original_and_sidecars_are_replaced() 
 }
 
 #[test]
-fn a_sidecar_that_cannot_be_read_is_as_good_as_absent() {
+fn an_unreadable_sidecar_is_ignored() {
     for size in [1000, 60_000] {
         let server = without_compression()
             .unprivileged()
@@ -468,7 +468,7 @@ fn a_sidecar_that_cannot_be_read_is_as_good_as_absent() {
 }
 
 #[test]
-fn what_is_no_file_is_no_sidecar() {
+fn a_sidecar_must_be_a_regular_file() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("secret"), b"secret").unwrap();
     let site = without_compression().env("PAGECAST_WATCH", "off").env("PAGECAST_REVALIDATE_AFTER", "0");
@@ -489,7 +489,7 @@ fn what_is_no_file_is_no_sidecar() {
 }
 
 #[test]
-fn a_name_to_which_no_suffix_can_be_added_has_no_sidecars() {
+fn a_name_too_long_for_a_suffix_has_no_sidecars() {
     let name = format!("{}.js", "n".repeat(251));
     let server = without_compression().env("PAGECAST_REVALIDATE_AFTER", "0").file(&name, b"plain").serve();
     for _ in 0..3 {
@@ -498,7 +498,7 @@ fn a_name_to_which_no_suffix_can_be_added_has_no_sidecars() {
 }
 
 #[test]
-fn text_is_compressed_in_the_background_and_sent_coded_once_it_is() {
+fn text_is_compressed_in_the_background_and_then_sent_encoded() {
     for (token, _) in CODINGS {
         let lengths = [1024, 20_000, 40_000];
         let name = |length: usize| format!("/{length}.txt");
@@ -534,7 +534,7 @@ fn text_is_compressed_in_the_background_and_sent_coded_once_it_is() {
 }
 
 #[test]
-fn only_text_of_middling_length_is_compressed() {
+fn only_text_within_the_size_limits_is_compressed() {
     let long = 8 * 1024 * 1024;
     let same = |length: usize| vec![b'x'; length];
     let server = Site::new()
@@ -571,7 +571,7 @@ fn only_text_of_middling_length_is_compressed() {
 }
 
 #[test]
-fn nothing_is_compressed_where_that_is_off_or_nothing_could_be_kept() {
+fn nothing_is_compressed_if_that_is_off_or_there_is_no_cache() {
     for (name, value) in [("PAGECAST_COMPRESS", "off"), ("PAGECAST_HEAP_BYTES", "0")] {
         let server = Site::new().env(name, value).file("a.txt", &text(200_000, 1)).serve();
         for _ in 0..20 {
@@ -583,7 +583,7 @@ fn nothing_is_compressed_where_that_is_off_or_nothing_could_be_kept() {
 }
 
 #[test]
-fn a_version_is_compressed_once_for_each_coding() {
+fn a_version_is_compressed_once_for_each_encoding() {
     for size in [9000, 20_000] {
         let server = Site::new()
             .env("PAGECAST_WATCH", "off")
@@ -595,7 +595,7 @@ fn a_version_is_compressed_once_for_each_coding() {
         for _ in 0..10 {
             assert_eq!(coding(&server.get_with("/a.txt", ANY)), "br");
         }
-        // A sidecar makes the file's entry anew, and takes nothing away from the form that is there.
+        // A sidecar replaces the file's cache entry and keeps the existing variant.
         fs::write(server.root.join("a.txt.gz"), b"gz").unwrap();
         let gzip = "Accept-Encoding: gzip\r\n";
         ask_until(&server, ("GET", "/a.txt", gzip), |reply| reply.text() == "gz");
@@ -609,7 +609,7 @@ fn a_version_is_compressed_once_for_each_coding() {
 }
 
 #[test]
-fn what_does_not_shrink_is_tried_once_and_stays_as_it_is() {
+fn files_that_do_not_shrink_are_tried_once_and_sent_as_they_are() {
     let server = Site::new().env("PAGECAST_LOG", "debug").file("a.txt", &patterned(50_000)).serve();
     for _ in 0..10 {
         let reply = server.get_with("/a.txt", "Accept-Encoding: br\r\n");
@@ -627,7 +627,7 @@ fn what_does_not_shrink_is_tried_once_and_stays_as_it_is() {
 }
 
 #[test]
-fn who_refuses_identity_is_asked_to_come_back_until_the_coded_form_is_there() {
+fn a_client_that_refuses_identity_gets_503_until_the_variant_exists() {
     let server = Site::new().file("a.txt", &text(20_000, 1)).serve();
     let lines = "Accept-Encoding: br, identity;q=0\r\n";
     let first = server.get_with("/a.txt", lines);
@@ -639,7 +639,7 @@ fn who_refuses_identity_is_asked_to_come_back_until_the_coded_form_is_there() {
 }
 
 #[test]
-fn ranges_neither_begin_the_compressing_nor_are_cut_from_what_is_not_there() {
+fn range_requests_start_no_compression_and_use_no_missing_variant() {
     let server = Site::new().env("PAGECAST_LOG", "debug").file("a.txt", &text(30_000, 1)).serve();
     for _ in 0..20 {
         let reply = server.get_with("/a.txt", &format!("{ANY}Range: bytes=10-19\r\n"));
@@ -657,7 +657,7 @@ fn ranges_neither_begin_the_compressing_nor_are_cut_from_what_is_not_there() {
 }
 
 #[test]
-fn a_download_that_began_before_the_coded_form_was_there_is_never_gone_on_with_in_it() {
+fn a_download_begun_as_identity_is_never_resumed_from_the_variant() {
     let server = Site::new().file("a.txt", &text(30_000, 1)).serve();
     let first = server.get_with("/a.txt", ANY);
     assert_eq!(coding(&first), "identity");
@@ -672,7 +672,7 @@ fn a_download_that_began_before_the_coded_form_was_there_is_never_gone_on_with_i
 }
 
 #[test]
-fn the_coding_that_is_liked_best_is_made_first() {
+fn the_preferred_encoding_is_made_first() {
     let server = Site::new().env("PAGECAST_LOG", "debug").file("a.txt", &text(3000, 1)).serve();
     let lines = "Accept-Encoding: br;q=0.5, gzip, zstd;q=0.8\r\n";
     let coded = ask_until(&server, ("GET", "/a.txt", lines), |reply| coding(reply) != "identity");
@@ -684,7 +684,7 @@ fn the_coding_that_is_liked_best_is_made_first() {
 }
 
 #[test]
-fn a_sidecar_spares_the_compressing() {
+fn a_sidecar_makes_compression_unnecessary() {
     let site = Site::new().env("PAGECAST_LOG", "debug").file("a.txt", &text(30_000, 1));
     let server = site.file("a.txt.gz", b"gz").serve();
     for _ in 0..3 {
@@ -692,12 +692,12 @@ fn a_sidecar_spares_the_compressing() {
     }
     wait_for_all(&server);
     assert_eq!(compressed(&server, "/a.txt"), 0);
-    // Who does not take it is helped otherwise.
+    // A client that does not accept it gets another representation.
     ask_until(&server, ("GET", "/a.txt", "Accept-Encoding: br\r\n"), |reply| coding(reply) == "br");
 }
 
 #[test]
-fn a_new_version_is_never_answered_with_the_old_ones_form() {
+fn a_new_version_is_never_served_with_the_variant_of_the_old_one() {
     for [watch, after] in WATCHES {
         for size in [3000, 20_000] {
             let server = Site::new()
@@ -725,7 +725,7 @@ fn a_new_version_is_never_answered_with_the_old_ones_form() {
 }
 
 #[test]
-fn a_file_that_is_cut_or_replaced_while_it_is_compressed_costs_nothing_but_the_attempt() {
+fn a_file_that_changes_while_it_is_compressed_costs_only_the_attempt() {
     let mut server = Site::new()
         .env("PAGECAST_REVALIDATE_AFTER", "0")
         .env("PAGECAST_WATCH", "off")
@@ -748,7 +748,7 @@ fn a_file_that_is_cut_or_replaced_while_it_is_compressed_costs_nothing_but_the_a
 }
 
 #[test]
-fn thousands_of_requests_are_answered_while_files_are_compressed() {
+fn thousands_of_requests_are_served_while_files_are_compressed() {
     let site = (0..40).fold(Site::new(), |site, n| site.file(&format!("{n}.txt"), &text(40_000, n)));
     let server = site.file("big.txt", &text(300_000, 99)).serve();
     assert_eq!(server.get_with("/big.txt", ANY).status, 200);
@@ -770,7 +770,7 @@ fn thousands_of_requests_are_answered_while_files_are_compressed() {
 }
 
 #[test]
-fn with_little_room_on_the_heap_forms_come_and_go_and_are_right() {
+fn with_a_small_heap_cache_variants_are_evicted_and_stay_right() {
     let site = (0..20).fold(Site::new(), |site, n| site.file(&format!("{n}.txt"), &text(9000, n)));
     let server = site.env("PAGECAST_HEAP_BYTES", "20KiB").env("PAGECAST_HEAP_FILE_BYTES", "16KiB").serve();
     let mut client = Client::of(&server);
@@ -782,13 +782,13 @@ fn with_little_room_on_the_heap_forms_come_and_go_and_are_right() {
     ask_until(&server, ("GET", "/3.txt", ANY), |reply| coding(reply) == "br");
 }
 
-/// How often a file was compressed, as a log with everything in it has it.
+/// Number of times a file was compressed, by a log at the debug level.
 fn compressed(server: &Server, target: &str) -> usize {
     let log = server.log();
     log.lines().filter(|line| line.contains(&format!("{target}: ")) && line.contains(" bytes are ")).count()
 }
 
-/// Waits until all is compressed that was asked for so far: one thread does that, in the order of the requests.
+/// Waits until everything requested so far is compressed: one thread does that, in the order of the requests.
 fn wait_for_all(server: &Server) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let name = format!("last-{}.txt", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -806,7 +806,7 @@ fn without_date(reply: &Reply) -> (u16, Vec<(String, String)>) {
     (reply.status, fields.collect())
 }
 
-/// The reply as it is on a connection that is closed after it.
+/// The reply as on a connection that is closed after it.
 fn with_close(reply: &Reply) -> Reply {
     let mut reply = reply.clone();
     reply.fields.insert(0, ("connection".into(), "close".into()));

@@ -1,4 +1,4 @@
-//! The site's own pages for what went wrong: `404.html`, `403.html` and `50x.html` in the root.
+//! The site's own error pages: `404.html`, `403.html` and `50x.html` in the root.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 #[test]
-fn the_page_of_the_site_stands_for_the_sentence_of_the_server() {
+fn a_page_of_the_site_replaces_the_sentence_of_the_server() {
     let server = site().unprivileged().file("shut", b"x").serve();
     fs::set_permissions(server.root.join("shut"), fs::Permissions::from_mode(0o000)).unwrap();
     for (target, status, text) in [
@@ -43,7 +43,7 @@ fn the_page_of_the_site_stands_for_the_sentence_of_the_server() {
 }
 
 #[test]
-fn a_page_is_sent_whole_whatever_the_request_asks_for() {
+fn a_page_is_sent_whole_whatever_ranges_or_preconditions_say() {
     let server = site().serve();
     let tag = server.get("/404.html").field("etag").unwrap().to_owned();
     for lines in [
@@ -82,7 +82,7 @@ fn a_connection_goes_on_after_a_page() {
 }
 
 #[test]
-fn a_page_asked_for_by_its_name_is_a_file() {
+fn a_page_requested_by_its_name_is_a_file() {
     let server = site().serve();
     let reply = server.get("/404.html");
     assert_eq!((reply.status, reply.text().as_str()), (200, "nothing here"));
@@ -92,7 +92,7 @@ fn a_page_asked_for_by_its_name_is_a_file() {
 }
 
 #[test]
-fn pages_come_and_go_while_the_server_runs() {
+fn pages_may_be_added_and_removed_while_the_server_runs() {
     for watch in ["on", "off"] {
         let server = Site::with([("a", b"a")])
             .env("PAGECAST_WATCH", watch)
@@ -113,7 +113,7 @@ fn pages_come_and_go_while_the_server_runs() {
 }
 
 #[test]
-fn a_page_is_sent_in_the_coding_of_its_sidecar() {
+fn a_page_is_sent_in_the_encoding_of_its_sidecar() {
     let server = site().file("404.html.br", b"brotli, let us say").serve();
     let reply = server.get_with("/none", "Accept-Encoding: gzip, br\r\n");
     assert_eq!((reply.status, reply.field("content-encoding")), (404, Some("br")));
@@ -129,7 +129,7 @@ fn a_page_is_sent_in_the_coding_of_its_sidecar() {
     assert_eq!(
         (refused.status, refused.text().as_str()),
         (404, "nothing here"),
-        "an error is told in any case"
+        "an error is reported in any case"
     );
 }
 
@@ -165,7 +165,7 @@ fn large_pages_are_sent_from_their_mapping_and_by_sendfile() {
 }
 
 #[test]
-fn a_page_that_changes_is_never_joined_from_two_versions() {
+fn a_page_is_never_mixed_from_two_versions() {
     let server =
         site().file("404.html", &pattern(200_000, 1)).env("PAGECAST_REVALIDATE_AFTER", "10ms").serve();
     assert_eq!(server.get("/none").status, 404);
@@ -182,7 +182,7 @@ fn a_page_that_changes_is_never_joined_from_two_versions() {
 }
 
 #[test]
-fn a_failure_has_its_page() {
+fn a_server_error_has_its_page() {
     let server = site()
         .file("bad", b"bad")
         .file("bad.sha256", format!("{}  bad\n", "0".repeat(64)).as_bytes())
@@ -198,13 +198,13 @@ fn a_failure_has_its_page() {
     let mut stream = server.connect_narrow();
     std::io::Write::write_all(&mut stream, b"GET /many/ HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert_eq!(Reply::read(&mut stream, true).unwrap().status, 200);
-    // A page that has not been read yet is not waited for where means are short.
+    // A page that is not cached is not waited for while resources are scarce.
     let reply = server.get("/d/");
     assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")), "{}", reply.text());
 }
 
 #[test]
-fn a_missing_page_for_programs_of_other_sites_can_be_read() {
+fn an_error_page_can_be_read_across_origins() {
     let server = site().env("PAGECAST_CORS_ORIGINS", "https://a.example").serve();
     let reply = server.get_with("/none", "Origin: https://a.example\r\n");
     assert_eq!(reply.status, 404);
@@ -213,7 +213,7 @@ fn a_missing_page_for_programs_of_other_sites_can_be_read() {
 }
 
 #[test]
-fn a_page_of_another_directory_is_none() {
+fn only_pages_in_the_root_count() {
     let server = Site::with([("d/404.html", b"not this one"), ("a", b"a")]).serve();
     assert_eq!(server.get("/d/none").text(), "Not found.\n");
     let server = site()
@@ -226,7 +226,7 @@ fn a_page_of_another_directory_is_none() {
     assert_eq!(server.get("/none").text(), "nothing here");
 }
 
-/// Pages on the heap, mapped, and past the length from which a body leaves by `sendfile`.
+/// Pages on the heap, mapped, and of the length from which a body is sent by `sendfile`.
 const SIZES: [usize; 4] = [0, 1000, 40_000, 300_000];
 
 fn site() -> Site {

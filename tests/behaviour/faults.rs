@@ -1,4 +1,4 @@
-//! Faults of the disk, call by call: one response suffers, in the right words, and the next one finds all well.
+//! Faults of the disk, call by call: one response fails with the right status, and the next one succeeds.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -8,12 +8,12 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pagecast::files::storage::{Call, Faulty, InjectedFault, Slow, When};
 use rustix::io::Errno;
 
-use crate::client::wait_for_bytes;
+use crate::client::{wait_for_bytes, wait_until};
 use crate::in_process::InProcess;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
@@ -28,54 +28,54 @@ const MIDDLE: usize = 20_000;
 
 const MIB: usize = 1024 * 1024;
 
-/// How a body in chunks ends.
+/// End of a chunked body.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
-/// What a client sees of a fault.
+/// What a client sees after a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
-    /// The file, whole: the server does without what failed.
+    /// The whole file: the server does without the failed call.
     Whole,
-    /// An error in the file's place.
-    Told(u16),
-    /// Less than the head said, and then the end of the connection.
+    /// An error status.
+    Failed(u16),
+    /// Fewer bytes than announced, and then the end of the connection.
     Cut,
 }
 
-use Seen::{Cut, Told, Whole};
+use Seen::{Cut, Failed, Whole};
 
-/// A call that fails while a file of that length is asked for, from so many such calls on.
+/// A call that fails during a request for a file of that length, from the given number of such calls on.
 type Case = (Call, u64, usize, Answers);
 
-/// What is seen of an error: by itself.
+/// What is seen of an error alone.
 type Answers = fn(Errno) -> Seen;
 
 const ERRORS: [Errno; 7] =
     [Errno::IO, Errno::NOSPC, Errno::STALE, Errno::ACCESS, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
 
 const CASES: [Case; 18] = [
-    (Call::Open, 1, SHORT, told),
-    (Call::Open, 2, SHORT, told),
-    (Call::Open, 1, LONG, told),
-    (Call::Open, 2, LONG, told),
-    (Call::Fstat, 1, SHORT, told),
-    (Call::Fstat, 2, SHORT, told),
-    (Call::Fstat, 3, SHORT, told),
-    (Call::Fstat, 2, LONG, told),
+    (Call::Open, 1, SHORT, error_reply),
+    (Call::Open, 2, SHORT, error_reply),
+    (Call::Open, 1, LONG, error_reply),
+    (Call::Open, 2, LONG, error_reply),
+    (Call::Fstat, 1, SHORT, error_reply),
+    (Call::Fstat, 2, SHORT, error_reply),
+    (Call::Fstat, 3, SHORT, error_reply),
+    (Call::Fstat, 2, LONG, error_reply),
     (Call::Fstatfs, 1, SHORT, whole),
     (Call::Fstatfs, 1, LONG, whole),
-    (Call::Pread, 1, SHORT, told),
+    (Call::Pread, 1, SHORT, error_reply),
     (Call::Map, 1, MIDDLE, whole),
     (Call::Map, 1, LONG, whole),
     (Call::Probe, 1, LONG, whole),
-    (Call::Populate, 1, MIDDLE, told),
-    (Call::Populate, 1, LONG, told),
+    (Call::Populate, 1, MIDDLE, error_reply),
+    (Call::Populate, 1, LONG, error_reply),
     (Call::Populate, 2, LONG, cut),
     (Call::Sendfile, 1, LONG, cut),
 ];
 
-fn told(errno: Errno) -> Seen {
-    Told(match errno {
+fn error_reply(errno: Errno) -> Seen {
+    Failed(match errno {
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => 503,
         Errno::ACCESS => 403,
         _ => 500,
@@ -91,7 +91,7 @@ fn cut(_: Errno) -> Seen {
 }
 
 #[test]
-fn a_fault_of_any_call_costs_one_response_and_no_more() {
+fn a_fault_of_any_call_costs_only_one_response() {
     let mut site = Site::with([("hot", b"hot")]).env("PAGECAST_REVALIDATE_AFTER", "0");
     let cases: Vec<_> =
         CASES.iter().enumerate().flat_map(|(n, case)| ERRORS.map(|errno| (n, *case, errno))).collect();
@@ -119,17 +119,17 @@ fn a_fault_of_any_call_costs_one_response_and_no_more() {
 }
 
 #[test]
-fn a_file_that_is_shorter_than_it_was_before_its_head_has_left_is_no_end_without_a_word() {
+fn a_file_that_shrinks_before_its_head_is_sent_gets_a_status() {
     let body = pattern(LONG, 1);
     let bench = Bench::serve(Site::new().file("shrinking", &body));
     bench.disk.inject(When::every(Call::Populate).times(1), InjectedFault::Errno(Errno::FAULT));
-    assert_eq!(bench.wrong("/shrinking", &body, Told(503)), None);
+    assert_eq!(bench.wrong("/shrinking", &body, Failed(503)), None);
     assert_eq!(bench.wrong("/shrinking", &body, Whole), None);
     assert_eq!(bench.counted("changed"), 1);
 }
 
 #[test]
-fn calls_that_fall_short_are_made_again_and_never_padded() {
+fn short_reads_are_continued_and_never_padded() {
     let names = ["heap", "probed", "sent", "ended", "empty"];
     let lengths = [SHORT, LONG, LONG, LONG, SHORT];
     let site = names
@@ -142,7 +142,7 @@ fn calls_that_fall_short_are_made_again_and_never_padded() {
         (Call::Probe, "probed", LONG, 5000, Whole),
         (Call::Sendfile, "sent", LONG, 50_000, Whole),
         (Call::Sendfile, "ended", LONG, 0, Cut),
-        // What can't be copied is sent from the file.
+        // If copying fails, the response is sent from the file.
         (Call::Pread, "empty", SHORT, 0, Whole),
     ] {
         let (target, body) = (format!("/{name}"), pattern(length, 1));
@@ -154,7 +154,7 @@ fn calls_that_fall_short_are_made_again_and_never_padded() {
 }
 
 #[test]
-fn what_lies_beside_a_file_does_not_take_it_down() {
+fn faults_of_sidecars_do_not_affect_the_file() {
     let plain = b"plain ".repeat(100);
     let name_of = |n: usize, errno: Errno| format!("beside{n}-{}.txt", errno.raw_os_error());
     let mut site = Site::new().env("PAGECAST_COMPRESS", "off").env("PAGECAST_REVALIDATE_AFTER", "0");
@@ -185,7 +185,7 @@ fn what_lies_beside_a_file_does_not_take_it_down() {
 }
 
 #[test]
-fn a_checksum_that_cannot_be_had_is_not_taken_for_absent() {
+fn an_unreadable_checksum_is_not_treated_as_absent() {
     use crate::coded::sha256_hex;
     let name_of = |n: usize, errno: Errno| format!("checked{n}-{}", errno.raw_os_error());
     let mut site = Site::new().env("PAGECAST_VERIFY", "serve").env("PAGECAST_REVALIDATE_AFTER", "0");
@@ -223,7 +223,7 @@ fn a_checksum_that_cannot_be_had_is_not_taken_for_absent() {
 }
 
 #[test]
-fn checksums_and_compressed_forms_that_fail_fail_alone() {
+fn failing_checksums_and_variants_affect_nothing_else() {
     use crate::coded::{sha256_hex, text};
     let (body, words) = (pattern(LONG, 1), text(100_000, 1));
     let site = Site::new()
@@ -242,8 +242,8 @@ fn checksums_and_compressed_forms_that_fail_fail_alone() {
         assert!(reply.body == body && reply.field("repr-digest").is_none(), "the file itself is whole");
         assert!(bench.counted(kind) > 0, "{name}");
         bench.disk.heal();
-        let told = bench.server.get(&target).unwrap();
-        assert!(told.text().starts_with(&sha256_hex(&body)), "{name}: {}", told.text());
+        let reply = bench.server.get(&target).unwrap();
+        assert!(reply.text().starts_with(&sha256_hex(&body)), "{name}: {}", reply.text());
     }
     bench.disk.inject(When::every(Call::Pread).of("coded.txt"), InjectedFault::Errno(Errno::IO));
     let before = bench.counted("read");
@@ -261,7 +261,7 @@ fn checksums_and_compressed_forms_that_fail_fail_alone() {
 }
 
 #[test]
-fn listings_and_archives_that_fail_fail_alone() {
+fn failing_listings_and_archives_affect_nothing_else() {
     let mut site = Site::with([("hot", b"hot")]).env("PAGECAST_LISTING", "on").env("PAGECAST_ARCHIVE", "on");
     for errno in ERRORS {
         let name = format!("archived{}-", errno.raw_os_error());
@@ -271,7 +271,7 @@ fn listings_and_archives_that_fail_fail_alone() {
     for errno in ERRORS {
         let name = format!("archived{}-", errno.raw_os_error());
         let status = |seen| match seen {
-            Told(status) => status,
+            Failed(status) => status,
             Whole | Cut => 200,
         };
         let get = |target: &str| bench.server.get(target).unwrap();
@@ -279,7 +279,7 @@ fn listings_and_archives_that_fail_fail_alone() {
         bench.disk.inject(When::every(Call::Open).of(&name), InjectedFault::Errno(errno));
         for target in [&list, &pack] {
             let reply = get(target);
-            assert_eq!(reply.status, status(told(errno)), "{target}: {errno:?}");
+            assert_eq!(reply.status, status(error_reply(errno)), "{target}: {errno:?}");
             assert_eq!(reply.field("retry-after").is_some(), reply.status == 503, "{target}: {errno:?}");
         }
         bench.disk.heal();
@@ -322,7 +322,7 @@ fn listings_and_archives_on_a_dead_disk_end_in_time() {
 }
 
 #[test]
-fn pages_and_redirects_on_a_faulty_disk_fall_back_to_plain_words() {
+fn error_pages_and_redirects_on_a_faulty_disk_fall_back_to_fixed_sentences() {
     let site = Site::with([
         ("404.html", b"nothing here"),
         ("50x.html", b"something failed here"),
@@ -393,7 +393,7 @@ fn a_fault_is_counted_each_time_and_logged_once() {
 }
 
 #[test]
-fn a_shortage_of_handles_says_nothing_of_the_root() {
+fn a_shortage_of_handles_does_not_make_the_server_unready() {
     let bench = Bench::serve(Site::with([("hot", b"hot")]).env("PAGECAST_REVALIDATE_AFTER", "50ms"));
     let root = bench.server.root().to_str().unwrap().to_owned();
     wait_until("it is ready", || bench.server.get("/readyz").unwrap().status == 200);
@@ -412,7 +412,7 @@ fn a_shortage_of_handles_says_nothing_of_the_root() {
 }
 
 #[test]
-fn a_date_in_the_future_is_told_as_that_of_the_response_and_harms_nothing() {
+fn a_file_date_in_the_future_is_sent_as_the_date_of_the_response() {
     use std::time::SystemTime;
     for length in [SHORT, LONG] {
         let server =
@@ -442,7 +442,7 @@ fn a_date_in_the_future_is_told_as_that_of_the_response_and_harms_nothing() {
 
 #[test]
 #[ignore = "needs root: it mounts file systems"]
-fn a_root_that_is_unmounted_and_mounted_again_is_served_again() {
+fn an_unmounted_root_is_served_again_once_it_is_mounted() {
     let place = tempfile::tempdir().unwrap();
     let at = place.path().join("mounted");
     std::fs::create_dir(&at).unwrap();
@@ -461,7 +461,7 @@ fn a_root_that_is_unmounted_and_mounted_again_is_served_again() {
     server.get_until("/first", |reply| reply.text() == "second");
     server.get_until("/long", |reply| reply.body == pattern(LONG, 2));
     assert_eq!(server.get("/readyz").status, 200);
-    // Whose mount point goes as well.
+    // The mount point is removed as well.
     drop(mount);
     std::fs::remove_dir(&at).unwrap();
     server.get_until("/readyz", |reply| reply.status == 503);
@@ -492,7 +492,7 @@ impl Drop for Mount<'_> {
 }
 
 #[test]
-fn what_a_kill_leaves_behind_is_in_nobodys_way() {
+fn leftovers_of_a_killed_process_do_no_harm() {
     let place = tempfile::tempdir().unwrap();
     let socket = |name: &str| place.path().join(name);
     let url = |name: &str| format!("unix:{}", socket(name).display());
@@ -507,7 +507,7 @@ fn what_a_kill_leaves_behind_is_in_nobodys_way() {
         .env("PAGECAST_STATE_DIR", state.to_str().unwrap())
         .env("PAGECAST_LISTING", "on")
         .env("PAGECAST_ARCHIVE", "on");
-    // Who has gone by itself, as a predecessor that made way, is not there to be killed.
+    // A process that has exited by itself, as a predecessor does, can't be killed.
     let kill = |server: Server| drop(server);
     for round in 0..3 {
         let mut server = site.start(site.command(), " ready: ");
@@ -520,7 +520,7 @@ fn what_a_kill_leaves_behind_is_in_nobodys_way() {
             })
             .into();
         if round == 1 {
-            // In the middle of an upgrade: each of both.
+            // In the middle of an upgrade: each of the two.
             let mut stream = UnixStream::connect(socket("upgrade")).unwrap();
             stream.write_all(b"{\"is\":\"hello\",\"protocol\":1}\n").unwrap();
             assert!(std::io::Read::read(&mut stream, &mut [0; 64]).unwrap() > 0, "it is being handed over");
@@ -534,7 +534,7 @@ fn what_a_kill_leaves_behind_is_in_nobodys_way() {
             std::thread::sleep(Duration::from_millis(20));
             drop(successor);
             drop(under_way);
-            // It may have been so far that the first one had made way for it: then nobody is left.
+            // The predecessor may have exited already: then no process is left.
             wait_until("the first one answers", || !server.is_running() || answers(&socket("traffic")));
         }
         kill(server);
@@ -594,7 +594,7 @@ fn a_state_file_is_whole_whenever_its_writer_is_killed() {
     check_state(state.path());
 }
 
-/// No temporary file is left where the state is.
+/// No temporary file is left in the state directory.
 fn check_state(directory: &Path) {
     let names: Vec<_> =
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -602,7 +602,7 @@ fn check_state(directory: &Path) {
 }
 
 #[test]
-fn a_file_truncated_under_a_hundred_requests_costs_them_and_nobody_else() {
+fn truncating_a_file_affects_only_its_own_responses() {
     const LENGTH: usize = 16 * MIB;
     for is_cold in [false, true] {
         let body = pattern(LENGTH, 1);
@@ -633,7 +633,7 @@ fn a_file_truncated_under_a_hundred_requests_costs_them_and_nobody_else() {
                 200 if reply.is_complete() => assert!(body.starts_with(&reply.body), "of one version"),
                 200 => {
                     cut += 1;
-                    // A page that was cut off while it lay in the socket is zeros from there on.
+                    // A page that was truncated while it was in the socket is zeros from there on.
                     let is_whole = |(at, byte): (usize, &u8)| *byte == body[at] || *byte == 0;
                     assert!(reply.body.iter().enumerate().all(is_whole));
                 }
@@ -645,7 +645,12 @@ fn a_file_truncated_under_a_hundred_requests_costs_them_and_nobody_else() {
         check_undisturbed(&mut other);
         let reply = server.get_until("/long", |reply| reply.content_length() == Some(LENGTH as u64 / 3));
         assert!(reply.status == 200 && body.starts_with(&reply.body));
-        assert_eq!(server.log().matches("/long changed while it was sent").count(), 1, "{}", server.log());
+        assert_eq!(
+            server.log().matches("/long changed while it was being sent").count(),
+            1,
+            "{}",
+            server.log()
+        );
     }
 }
 
@@ -689,7 +694,7 @@ fn a_file_replaced_a_thousand_times_is_one_version_in_every_response() {
     }
 }
 
-/// Says that it is over, also where a test fails.
+/// Ends the loop even if a test fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -698,7 +703,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// The server in this process on a faulty disk, everything on it cold, with an admin port.
+/// The server in this process on a faulty disk, with all files cold and an admin port.
 struct Bench {
     server: InProcess,
     disk: Arc<Faulty>,
@@ -707,7 +712,7 @@ struct Bench {
 
 impl Bench {
     fn serve(site: Site) -> Self {
-        hear_the_log();
+        capture_log();
         let disk = Faulty::over(Slow::new(Duration::ZERO, 1 << 30));
         let place = tempfile::tempdir().unwrap();
         let admin = format!("unix:{}", place.path().join("admin").display());
@@ -715,11 +720,11 @@ impl Bench {
         Self { server, disk, place }
     }
 
-    /// Asks for a file of these bytes; what is wrong with the answer, unless it is as it should be `seen`.
+    /// Requests a file of these bytes. Returns what is wrong with the response, unless it is as `seen`.
     fn wrong(&self, target: &str, body: &[u8], seen: Seen) -> Option<String> {
         let Some(reply) = self.server.get(target) else { return Some("no response".to_owned()) };
-        let is_told = |status| {
-            // Nothing is left of the head that was to be, and the cause is not for the client.
+        let is_error = |status| {
+            // The planned head is gone, and the cause is not shown to the client.
             reply.status == status
                 && reply.is_complete()
                 && reply.field("retry-after").is_some() == (status == 503)
@@ -728,14 +733,14 @@ impl Bench {
         };
         let is_right = match seen {
             Whole => reply.status == 200 && reply.is_complete() && reply.body == body,
-            Told(status) => is_told(status),
+            Failed(status) => is_error(status),
             Cut => reply.status == 200 && !reply.is_complete() && body.starts_with(&reply.body),
         };
         let got = || format!("{} {:?}, {} bytes", reply.status, reply.fields, reply.body.len());
         (!is_right).then(got)
     }
 
-    /// How often a kind of fault was counted.
+    /// Count of a kind of fault.
     fn counted(&self, fault: &str) -> u64 {
         let mut stream = UnixStream::connect(self.place.path().join("admin")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -746,21 +751,21 @@ impl Bench {
     }
 }
 
-/// What hangs would keep the server from its end.
+/// A call that hangs would keep the server from ending.
 impl Drop for Bench {
     fn drop(&mut self) {
         self.disk.heal();
     }
 }
 
-/// A connection that was there before still brings what is there.
+/// A connection opened before still gets its response.
 fn check_undisturbed(other: &mut TcpStream) {
     other.write_all(b"GET /hot HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert_eq!(Reply::read(other, false).unwrap().text(), "hot");
 }
 
-/// What servers in this process log from now on, of all tests.
-fn hear_the_log() {
+/// Collects what servers in this process log, of all tests.
+fn capture_log() {
     static HEARD: Once = Once::new();
     HEARD.call_once(|| {
         log::set_logger(&LOG).unwrap();
@@ -768,7 +773,7 @@ fn hear_the_log() {
     });
 }
 
-/// How many lines say `part`.
+/// Number of lines that contain `part`.
 fn lines_with(part: &str) -> usize {
     LOG.lines.lock().unwrap().iter().filter(|line| line.contains(part)).count()
 }
@@ -791,12 +796,4 @@ impl log::Log for Heard {
     }
 
     fn flush(&self) {}
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -1,4 +1,4 @@
-//! What lies on the disk: every length, holes past 4 GiB, what is no file, what may not be read.
+//! Files on the disk: every length, holes past 4 GiB, special files, unreadable files.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::cold::make_cold;
 use crate::site::{Reply, Site, pattern};
 
 #[test]
-fn files_of_every_length_come_out_byte_for_byte() {
+fn files_of_every_length_are_sent_byte_for_byte() {
     let lengths = [
         0, 1, 2, 4095, 4096, 4097, 16_383, 16_384, 16_385, 65_535, 65_536, 65_537, 131_072, 262_143, 262_144,
         262_145, 524_288, 1_048_576, 1_048_577,
@@ -52,7 +52,7 @@ fn files_of_every_length_come_out_byte_for_byte() {
 }
 
 #[test]
-fn a_file_of_5_gib_works_to_its_last_byte() {
+fn a_file_of_5_gib_is_served_to_its_last_byte() {
     const LENGTH: u64 = 5 << 30;
     const EDGE: u64 = 4 << 30;
     let site = Site::new();
@@ -60,7 +60,7 @@ fn a_file_of_5_gib_works_to_its_last_byte() {
     file.set_len(LENGTH).unwrap();
     file.write_all_at(b"around the edge.", EDGE - 8).unwrap();
     file.write_all_at(b"the end", LENGTH - 7).unwrap();
-    // Once more than may be mapped, once within it.
+    // Once more than may be mapped, once less.
     for cache in ["1GiB", "64GiB"] {
         let site = Site::new().env("PAGECAST_CACHE_BYTES", cache);
         let server = site.env("PAGECAST_ROOT", server_path(&file).as_str()).serve();
@@ -105,7 +105,7 @@ fn server_path(file: &File) -> String {
 }
 
 #[test]
-fn what_is_no_file_is_not_found_and_nobody_waits_for_it() {
+fn special_files_are_404_without_blocking() {
     let site = Site::new();
     let at = |name: &str| site.path().join(name);
     make_fifo(&at("fifo"));
@@ -117,7 +117,7 @@ fn what_is_no_file_is_not_found_and_nobody_waits_for_it() {
     fs::create_dir(at("directory")).unwrap();
     let mut targets =
         vec!["/fifo", "/fifo-with-writer", "/link-to-fifo", "/socket", "/dangling", "/loop", "/directory/"];
-    // The node of /dev/null, which only root may make; elsewhere the attempt must be what fails.
+    // The device node of /dev/null, which only root can make; otherwise the attempt must fail.
     let null = mknodat(CWD, at("null"), FileType::CharacterDevice, Mode::from(0o666), makedev(1, 3));
     match null {
         Ok(()) => targets.push("/null"),
@@ -143,7 +143,7 @@ fn what_is_no_file_is_not_found_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn a_file_that_becomes_a_fifo_is_not_found_any_more() {
+fn a_file_replaced_by_a_fifo_is_404() {
     let server = Site::with([("x", b"x")]).env("PAGECAST_REVALIDATE_AFTER", "0").serve();
     assert_eq!(server.get("/x").text(), "x");
     fs::remove_file(server.root.join("x")).unwrap();
@@ -152,7 +152,7 @@ fn a_file_that_becomes_a_fifo_is_not_found_any_more() {
 }
 
 #[test]
-fn what_may_not_be_read_is_forbidden_until_it_may_be() {
+fn an_unreadable_file_is_403_until_it_is_readable() {
     let site = Site::with([("small", b"s"), ("inside/file", b"i")])
         .file("large", &pattern(100_000, 1))
         .env("PAGECAST_REVALIDATE_AFTER", "0")
@@ -165,7 +165,7 @@ fn what_may_not_be_read_is_forbidden_until_it_may_be() {
     for target in ["/small", "/large", "/inside/file"] {
         let reply = server.get(target);
         assert_eq!(reply.status, 403, "{target}");
-        assert!(!reply.text().contains(server.root.to_str().unwrap()), "no path is told");
+        assert!(!reply.text().contains(server.root.to_str().unwrap()), "no path is shown");
     }
     for (name, target, mode) in
         [("small", "/small", 0o644), ("large", "/large", 0o644), ("inside", "/inside/file", 0o755)]
@@ -173,14 +173,14 @@ fn what_may_not_be_read_is_forbidden_until_it_may_be() {
         set(&server.root.join(name), mode);
         assert_eq!(server.get(target).status, 200, "{target}");
     }
-    // Nobody may read it from now on, the cache neither.
+    // It is unreadable from now on, for the cache as well.
     set(&server.root.join("small"), 0);
     assert_eq!(server.get("/small").status, 403);
     set(&server.root.join("small"), 0o644);
 }
 
 #[test]
-fn a_cold_file_that_64_clients_want_at_once_is_opened_once() {
+fn a_cold_file_requested_by_64_clients_at_once_is_opened_once() {
     const CLIENTS: usize = 64;
     for length in [1000, 3_000_000] {
         let bytes = pattern(length, 1);
@@ -209,7 +209,7 @@ fn a_cold_file_that_64_clients_want_at_once_is_opened_once() {
 }
 
 #[test]
-fn a_root_that_is_gone_makes_the_server_unready_until_it_is_back() {
+fn a_missing_root_makes_the_server_unready_until_it_is_back() {
     let site = Site::with([("sub/a", b"a")]).env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0");
     let (root, away) = (site.path().join("sub"), site.path().join("away"));
     let server = site.env("PAGECAST_ROOT", root.to_str().unwrap()).serve();
@@ -227,7 +227,7 @@ fn a_root_that_is_gone_makes_the_server_unready_until_it_is_back() {
         fs::rename(&away, &root).unwrap();
     }
     server.get_until("/readyz", |reply| reply.status == 200);
-    // Another directory in its place is taken up.
+    // Another directory at its path is used.
     fs::rename(&root, &away).unwrap();
     server.get_until("/readyz", |reply| reply.status == 503);
     fs::create_dir(&root).unwrap();
@@ -250,7 +250,7 @@ fn is_contained() -> bool {
 const CAP_MKNOD: u64 = 1 << 27;
 
 fn count_events(watch: rustix::fd::BorrowedFd<'_>) -> usize {
-    // What the server did before it answered has been queued by now.
+    // The server's calls before its response have been queued by now.
     std::thread::sleep(Duration::from_millis(50));
     let mut buffer = [std::mem::MaybeUninit::uninit(); 8192];
     let mut reader = inotify::Reader::new(watch, &mut buffer);

@@ -1,4 +1,4 @@
-//! HTTP/2 by hand: frames as they are told to be, right or wrong (RFC 9113 §4 and §6).
+//! HTTP/2 frames, well-formed or not (RFC 9113 §4 and §6).
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -46,7 +46,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Field lines as literals that no table keeps (RFC 7541 §6.2.2).
+/// Header lines as literals that no table stores (RFC 7541 §6.2.2).
 pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -127,7 +127,7 @@ pub fn code(payload: &[u8]) -> &'static str {
     NAMES.get(number as usize).copied().unwrap_or("another")
 }
 
-/// A client that says what it is told to.
+/// A client that sends given frames.
 pub struct Raw<T = TcpStream> {
     pub stream: T,
     bodies: HashMap<u32, Vec<u8>>,
@@ -136,7 +136,7 @@ pub struct Raw<T = TcpStream> {
 }
 
 impl Raw {
-    /// One that has sent the preface and these settings.
+    /// A client that has sent the preface and these settings.
     pub fn to(server: &Server, values: &[(u16, u32)]) -> Self {
         Self::over(server.connect(), values)
     }
@@ -149,17 +149,17 @@ impl<T: Read + Write> Raw<T> {
         client
     }
 
-    /// One that has said nothing yet.
+    /// A client that has sent nothing yet.
     pub fn silent(stream: T) -> Self {
         Self { stream, bodies: HashMap::new(), ended: Vec::new() }
     }
 
-    /// Sends as much as can be sent: the server may have closed.
+    /// Sends as much as possible: the server may have closed.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// The next frame; none at the end.
+    /// The next frame; `None` at the end.
     pub fn read(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).ok()?;
@@ -170,7 +170,7 @@ impl<T: Read + Write> Raw<T> {
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
-    /// The next frame that is `wanted`. Others are passed over.
+    /// The next frame that is `wanted`. Others are skipped.
     pub fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
         loop {
             let frame = self.read()?;
@@ -180,7 +180,7 @@ impl<T: Read + Write> Raw<T> {
         }
     }
 
-    /// What the server does, in words, until it has done what is `expected` and told whether the connection goes on: `HEADERS 1`,
+    /// The server's frames as words, until all of `expected` have arrived and it is known whether the connection goes on: `HEADERS 1`,
     /// `END 1`, `RESET 1 CODE`, `GOAWAY CODE`, `PING`, `CLOSED`.
     pub fn watch(&mut self, expected: &str) -> Vec<String> {
         const MARK: &[u8; 8] = b"the mark";
@@ -209,8 +209,8 @@ impl<T: Read + Write> Raw<T> {
         }
     }
 
-    /// What comes on `stream` until it ends: its bytes, or the code of its reset. Windows are given as they are used; what comes on
-    /// other streams meanwhile is kept.
+    /// Bytes of `stream` until it ends, or the code of its reset. Windows are replenished; frames of
+    /// other streams are kept.
     pub fn body(&mut self, stream: u32) -> Result<Vec<u8>, &'static str> {
         loop {
             if let Some((_, end)) = self.ended.iter().find(|(ended, _)| *ended == stream) {

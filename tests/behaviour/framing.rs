@@ -3,12 +3,12 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
-use crate::client::{Client, all_that_comes, patterned, replies_in};
+use crate::client::{Client, patterned, receive_all, replies_in};
 use crate::site::{Server, Site};
 
 const LARGE: usize = 3 * 1024 * 1024;
 const MIDDLE: usize = 40 * 1024;
-/// What is read past of a request body.
+/// Most bytes of a request body that are discarded.
 const BODY_MAX: usize = 64 * 1024;
 /// The largest head.
 const HEAD_MAX: usize = 16 * 1024;
@@ -26,11 +26,11 @@ fn site() -> Server {
 
 const SMUGGLED: &str = "this answers a smuggled request";
 
-/// A request that must not be seen as one.
+/// A request that must not be treated as one.
 const HIDDEN: &str = "GET /smuggled.txt HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[test]
-fn ten_pipelined_requests_are_answered_in_order_however_they_are_cut() {
+fn ten_pipelined_requests_are_answered_in_order_however_they_are_split() {
     let server = site();
     let etag = server.get("/a.txt").field("etag").unwrap().to_owned();
     let (middle, large) = (patterned(MIDDLE), patterned(LARGE));
@@ -65,7 +65,7 @@ fn ten_pipelined_requests_are_answered_in_order_however_they_are_cut() {
 }
 
 #[test]
-fn a_head_that_is_refused_has_no_content_either() {
+fn a_refused_head_request_has_no_content_either() {
     let server = site();
     for (raw, status) in [
         ("HEAD /a.txt?<b> HTTP/1.1\r\nHost: x\r\n\r\n", 400),
@@ -91,7 +91,7 @@ fn a_hundred_pipelined_requests_are_answered() {
 }
 
 #[test]
-fn a_head_that_two_readers_could_read_differently_is_refused_and_nothing_behind_it_is_answered() {
+fn an_ambiguous_head_is_refused_and_nothing_after_it_is_answered() {
     let server = site();
     for (lines, expected) in [
         // Two lengths.
@@ -127,7 +127,7 @@ fn a_head_that_two_readers_could_read_differently_is_refused_and_nothing_behind_
         ("Content-Length:\r\n", 400),
         ("Content-Length: 18446744073709551616\r\n", 400),
         ("Content-Length: 99999999999999999999999999\r\n", 400),
-        // Lines that one reader sees and another does not.
+        // Lines that only some parsers see.
         ("A: b\n", 400),
         ("A: b\nContent-Length: 5\r\n", 400),
         ("\nContent-Length: 5\r\n", 400),
@@ -152,7 +152,7 @@ fn a_head_that_two_readers_could_read_differently_is_refused_and_nothing_behind_
 }
 
 #[test]
-fn a_request_line_that_is_none_is_refused_and_nothing_behind_it_is_answered() {
+fn a_malformed_request_line_is_refused_and_nothing_after_it_is_answered() {
     let server = site();
     for line in [
         "GET /a.txt HTTP/1.1\n",
@@ -177,7 +177,7 @@ fn a_request_line_that_is_none_is_refused_and_nothing_behind_it_is_answered() {
 }
 
 #[test]
-fn a_chunked_body_that_is_malformed_ends_the_connection_and_nothing_behind_it_is_answered() {
+fn a_malformed_chunked_body_ends_the_connection_and_nothing_after_it_is_answered() {
     let server = site();
     for body in [
         "\r\n0\r\n\r\n",
@@ -207,7 +207,7 @@ fn a_chunked_body_that_is_malformed_ends_the_connection_and_nothing_behind_it_is
     ] {
         let raw =
             format!("GET /a.txt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{body}{HIDDEN}");
-        let came = all_that_comes(&server, &raw);
+        let came = receive_all(&server, &raw);
         let replies = replies_in(&came);
         assert_eq!(replies.len(), 1, "{body:?}: {}", came.escape_ascii());
         assert!(!came.windows(SMUGGLED.len()).any(|window| window == SMUGGLED.as_bytes()), "{body:?}");
@@ -215,7 +215,7 @@ fn a_chunked_body_that_is_malformed_ends_the_connection_and_nothing_behind_it_is
 }
 
 #[test]
-fn what_looks_like_a_request_within_a_body_is_body() {
+fn a_request_inside_a_body_is_not_answered() {
     let server = site();
     let length = HIDDEN.len();
     let chunked = format!("{length:x}\r\n{HIDDEN}\r\n0\r\n\r\n");
@@ -239,7 +239,7 @@ fn what_looks_like_a_request_within_a_body_is_body() {
 }
 
 #[test]
-fn a_body_up_to_64_kib_is_read_past_and_the_connection_goes_on() {
+fn a_body_up_to_64_kib_is_discarded_and_the_connection_goes_on() {
     let server = site();
     let chunks = |length: usize, size: usize| -> Vec<u8> {
         let body = patterned(length);
@@ -288,11 +288,11 @@ fn a_longer_body_ends_the_connection_and_leaves_the_response_whole() {
             ("Transfer-Encoding: chunked".to_owned(), &chunked),
         ] {
             if lines.starts_with("Transfer") && length == BODY_MAX + 1 {
-                continue; // What frames the chunks has some room of its own.
+                continue; // The chunk framing has a margin of its own.
             }
             let head = format!("GET /large.bin HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n");
             let raw = [head.as_bytes(), body, HIDDEN.as_bytes()].concat();
-            let replies = replies_in(&all_that_comes(&server, raw));
+            let replies = replies_in(&receive_all(&server, raw));
             assert_eq!(replies.len(), 1, "{lines} {length}");
             assert_eq!(replies[0].status, 200, "{lines} {length}");
             assert!(replies[0].body == large, "{lines} {length}");
@@ -304,7 +304,7 @@ fn a_longer_body_ends_the_connection_and_leaves_the_response_whole() {
 }
 
 #[test]
-fn a_client_that_waits_before_its_body_is_told_to_go_on() {
+fn a_client_that_expects_100_continue_gets_it() {
     let server = site();
     for (lines, body) in
         [("Content-Length: 5\r\n", "hello"), ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n")]
@@ -322,7 +322,7 @@ fn a_client_that_waits_before_its_body_is_told_to_go_on() {
 }
 
 #[test]
-fn a_client_that_waits_in_vain_has_the_final_response_at_once() {
+fn an_expectation_that_is_not_met_gets_the_final_response_at_once() {
     let server = site();
     for (raw, status) in [
         ("POST /a.txt HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 405),
@@ -343,7 +343,7 @@ fn a_client_that_waits_in_vain_has_the_final_response_at_once() {
 }
 
 #[test]
-fn an_expectation_without_a_body_or_of_http_10_is_nothing() {
+fn an_expectation_without_a_body_or_in_http_10_is_ignored() {
     let server = site();
     let mut client = Client::of(&server);
     assert_eq!(client.ask("GET", "/a.txt", "Expect: 100-continue\r\n").status, 200);
@@ -353,7 +353,7 @@ fn an_expectation_without_a_body_or_of_http_10_is_nothing() {
 }
 
 #[test]
-fn a_request_has_one_host_that_could_be_one() {
+fn a_request_needs_exactly_one_valid_host() {
     let server = site();
     for (lines, expected) in [
         ("Host: x\r\n", 200),
@@ -380,7 +380,7 @@ fn a_request_has_one_host_that_could_be_one() {
 }
 
 #[test]
-fn heads_past_their_bounds_are_refused_by_what_is_too_long() {
+fn heads_over_a_limit_are_refused_with_the_status_of_that_limit() {
     let server = site();
     let long = |length: usize| "a".repeat(length);
     for (head, expected) in [
@@ -398,7 +398,7 @@ fn heads_past_their_bounds_are_refused_by_what_is_too_long() {
 }
 
 #[test]
-fn heads_at_their_bounds_are_served() {
+fn heads_at_their_limits_are_served() {
     let server = site();
     let mut client = Client::of(&server);
     let padded = |length: usize| {
@@ -415,7 +415,7 @@ fn heads_at_their_bounds_are_served() {
 }
 
 #[test]
-fn empty_lines_before_a_request_are_passed_over() {
+fn empty_lines_before_a_request_are_ignored() {
     let server = site();
     let mut client = Client::of(&server);
     for blank in ["\r\n", "\r\n\r\n", "\r\n\r\n\r\n\r\n\r\n", ""] {
@@ -434,7 +434,7 @@ fn empty_lines_before_a_request_are_passed_over() {
 }
 
 #[test]
-fn empty_lines_behind_a_request_ask_for_nothing() {
+fn empty_lines_after_a_request_are_no_request() {
     let server = Site::with([("a.txt", b"alpha")])
         .env("PAGECAST_HEAD_TIMEOUT", "200ms")
         .env("PAGECAST_IDLE_TIMEOUT", "200ms")
@@ -448,7 +448,7 @@ fn empty_lines_behind_a_request_ask_for_nothing() {
 }
 
 #[test]
-fn a_client_that_has_said_all_still_hears_the_answers() {
+fn a_client_that_has_shut_down_its_writing_side_gets_the_responses() {
     let server = site();
     for target in ["/a.txt", "/middle.bin", "/large.bin", "/none"] {
         let mut stream = server.connect();
@@ -480,7 +480,7 @@ fn a_request_may_arrive_byte_by_byte() {
 }
 
 #[test]
-fn close_is_honoured_and_nothing_behind_it_is_answered() {
+fn connection_close_is_honoured_and_nothing_after_it_is_answered() {
     let server = site();
     for lines in [
         "Connection: close\r\n",
@@ -490,7 +490,7 @@ fn close_is_honoured_and_nothing_behind_it_is_answered() {
     ] {
         for target in ["/a.txt", "/middle.bin", "/large.bin", "/none", "/d"] {
             let raw = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{lines}\r\n{HIDDEN}{HIDDEN}");
-            let replies = replies_in(&all_that_comes(&server, raw));
+            let replies = replies_in(&receive_all(&server, raw));
             assert_eq!(replies.len(), 1, "{target} {lines}");
             assert_eq!(replies[0].field("connection"), Some("close"), "{target} {lines}");
             assert_eq!(replies[0].content_length(), Some(replies[0].body.len() as u64), "{target} {lines}");
@@ -499,7 +499,7 @@ fn close_is_honoured_and_nothing_behind_it_is_answered() {
 }
 
 #[test]
-fn what_a_client_still_sends_does_not_destroy_a_long_last_response() {
+fn input_after_the_last_request_does_not_destroy_a_long_response() {
     let server = site();
     let large = patterned(LARGE);
     for request in
@@ -519,24 +519,24 @@ fn what_a_client_still_sends_does_not_destroy_a_long_last_response() {
 }
 
 #[test]
-fn garbage_is_answered_in_spite_of_all_that_is_left_unread() {
+fn garbage_gets_a_response_in_spite_of_unread_input() {
     let server = site();
     let with_breaks = patterned(1024 * 1024);
     let zeroes = vec![0; 1024 * 1024];
     let letters = vec![b'A'; 1024 * 1024];
     for (garbage, expected) in [(&with_breaks, 400), (&zeroes, 400), (&letters, 414)] {
-        let replies = replies_in(&all_that_comes(&server, garbage));
+        let replies = replies_in(&receive_all(&server, garbage));
         assert_eq!(replies.iter().map(|reply| reply.status).collect::<Vec<_>>(), [expected]);
         assert_eq!(replies[0].field("connection"), Some("close"));
     }
-    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"; // Without a line break: told at once.
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"; // Without a line break it is refused at once.
     assert_eq!(server.send(hello).status, 400, "a TLS greeting");
     assert_eq!(server.get("/a.txt").text(), "alpha");
 }
 
-/// The head is answered by this status, the connection ends, and the request behind it is not seen as one.
+/// The head gets this status, the connection ends, and the request after it is not treated as one.
 fn refuses(server: &Server, head: &str, expected: u16) {
-    let came = all_that_comes(server, format!("{head}{HIDDEN}"));
+    let came = receive_all(server, format!("{head}{HIDDEN}"));
     let case = head.get(..200).unwrap_or(head);
     let replies = replies_in(&came);
     assert_eq!(replies.iter().map(|reply| reply.status).collect::<Vec<_>>(), [expected], "{case:?}");

@@ -1,4 +1,4 @@
-//! A client of HTTP/2 that plays by the rules: requests at once on one connection, and what came of each.
+//! A conforming HTTP/2 client: concurrent requests on one connection, and their outcomes.
 
 use std::net::SocketAddr;
 
@@ -8,15 +8,15 @@ use http1::Request;
 
 use crate::site::{PATIENCE, Reply, Server};
 
-/// What came of a request: a response, whole or cut, or the code of the stream's reset or the connection's end.
+/// Outcome of a request: a response, whole or cut, or the code of the stream's reset or the connection's end.
 #[derive(Debug)]
 pub struct Got {
     pub reply: Reply,
-    /// None where the response is whole.
+    /// `None` if the response is complete.
     pub cut: Option<h2::Reason>,
 }
 
-/// GET `target`, with more fields.
+/// GET `target`, with more headers.
 pub fn get(target: &str, fields: &[(&str, &str)]) -> Request<()> {
     request("GET", target, fields)
 }
@@ -27,7 +27,7 @@ pub fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request<(
     fields.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap()
 }
 
-/// Asks for all of `requests` at once, on one connection.
+/// Sends all `requests` at once, on one connection.
 pub fn ask_all(server: &Server, requests: Vec<Request<()>>) -> Vec<Got> {
     ask_at(server.address, requests)
 }

@@ -10,15 +10,15 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener, Uni
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::client::{ReadSome, uninterrupted};
+use crate::client::{ReadSome, uninterrupted, wait_until};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 const GET_A: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[test]
-fn a_tcp_socket_from_a_service_manager_takes_the_place_of_listen() {
+fn a_tcp_socket_from_a_service_manager_replaces_listen() {
     let site = site();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -53,7 +53,7 @@ fn a_unix_socket_from_a_service_manager_keeps_its_path() {
 }
 
 #[test]
-fn a_socket_named_admin_takes_the_place_of_the_admin_listener() {
+fn a_socket_named_admin_replaces_the_admin_listener() {
     let (site, directory) = (site(), tempfile::tempdir().unwrap());
     let path = directory.path().join("admin");
     let admin = UnixListener::bind(&path).unwrap();
@@ -71,7 +71,7 @@ fn a_socket_named_admin_takes_the_place_of_the_admin_listener() {
 }
 
 #[test]
-fn with_an_inherited_admin_listener_alone_traffic_comes_in_as_configured() {
+fn with_an_inherited_admin_listener_only_traffic_is_accepted_as_configured() {
     let site = site();
     let admin = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = admin.local_addr().unwrap();
@@ -81,7 +81,7 @@ fn with_an_inherited_admin_listener_alone_traffic_comes_in_as_configured() {
 }
 
 #[test]
-fn an_inherited_admin_listener_that_others_reach_needs_a_token() {
+fn an_inherited_admin_listener_reachable_from_other_machines_needs_a_token() {
     let open = || Some(OwnedFd::from(TcpListener::bind("0.0.0.0:0").unwrap()));
     let ended = activated(&site(), [open(), None], "1", "admin").output().unwrap();
     let log = String::from_utf8_lossy(&ended.stderr);
@@ -93,7 +93,7 @@ fn an_inherited_admin_listener_that_others_reach_needs_a_token() {
 }
 
 #[test]
-fn what_is_no_listening_stream_socket_is_refused_by_its_number() {
+fn a_descriptor_that_is_no_listening_stream_socket_is_refused_by_its_number() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let connected: OwnedFd = TcpStream::connect(listener.local_addr().unwrap()).unwrap().into();
     let cases: [(Option<OwnedFd>, &str, &str, &str); 6] = [
@@ -114,17 +114,17 @@ fn what_is_no_listening_stream_socket_is_refused_by_its_number() {
         (None, "1", "a:b", "LISTEN_FDNAMES has 2 names for the 1 descriptors"),
         (None, "many", "", "LISTEN_FDS=many is no number"),
     ];
-    for (socket, count, names, told) in cases {
+    for (socket, count, names, expected) in cases {
         let site = site();
         let ended = activated(&site, [socket, None], count, names).output().unwrap();
         let log = String::from_utf8_lossy(&ended.stderr);
         assert_eq!(ended.status.code(), Some(1), "{log}");
-        assert!(log.contains(told), "{told:?} in {log}");
+        assert!(log.contains(expected), "{expected:?} in {log}");
     }
 }
 
 #[test]
-fn sockets_that_are_announced_to_somebody_else_are_not_ours() {
+fn sockets_announced_to_another_process_are_ignored() {
     let site = site();
     let mut command = site.command();
     command.env("LISTEN_FDS", "1").env("LISTEN_PID", "1");
@@ -133,7 +133,7 @@ fn sockets_that_are_announced_to_somebody_else_are_not_ours() {
 }
 
 #[test]
-fn a_service_manager_hears_of_every_step_in_its_order() {
+fn every_step_is_reported_to_the_service_manager_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let by_path = UnixDatagram::bind(&path).unwrap();
@@ -141,10 +141,10 @@ fn a_service_manager_hears_of_every_step_in_its_order() {
     let by_name = UnixDatagram::bind_addr(&UnixAddr::from_abstract_name(&name).unwrap()).unwrap();
     for (manager, address) in [(by_path, path.display().to_string()), (by_name, format!("@{name}"))] {
         let mut server = site().env("NOTIFY_SOCKET", &address).serve();
-        assert_eq!(heard(&manager), "READY=1\n");
-        assert!(heard(&manager).starts_with("STATUS=Serving "));
+        assert_eq!(next_notification(&manager), "READY=1\n");
+        assert!(next_notification(&manager).starts_with("STATUS=Serving "));
         server.signal("TERM");
-        assert!(heard(&manager).starts_with("STOPPING=1\nSTATUS="));
+        assert!(next_notification(&manager).starts_with("STOPPING=1\nSTATUS="));
         assert_eq!(server.wait().code(), Some(0), "{}", server.log());
         manager.set_nonblocking(true).unwrap();
         assert!(manager.recv(&mut [0; 8]).is_err(), "nothing else");
@@ -152,20 +152,24 @@ fn a_service_manager_hears_of_every_step_in_its_order() {
 }
 
 #[test]
-fn the_watchdog_is_fed_while_the_workers_turn_and_not_when_it_is_another_process() {
+fn the_watchdog_is_fed_while_the_workers_run_and_only_if_it_is_for_this_process() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     let watched = || site().env("NOTIFY_SOCKET", path.to_str().unwrap()).env("WATCHDOG_USEC", "400000");
     let server = watched().serve();
-    let fed = (0..).map(|_| heard(&manager)).filter(|message| message == "WATCHDOG=1\n").take(3).count();
+    let fed = (0..)
+        .map(|_| next_notification(&manager))
+        .filter(|message| message == "WATCHDOG=1\n")
+        .take(3)
+        .count();
     assert_eq!(fed, 3);
     drop(server);
     while manager.set_nonblocking(true).is_ok() && manager.recv(&mut [0; 512]).is_ok() {}
     manager.set_nonblocking(false).unwrap();
     let _other = watched().env("WATCHDOG_PID", "1").serve();
-    assert_eq!(heard(&manager), "READY=1\n");
-    assert!(heard(&manager).starts_with("STATUS="));
+    assert_eq!(next_notification(&manager), "READY=1\n");
+    assert!(next_notification(&manager).starts_with("STATUS="));
     manager.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
     assert!(manager.recv(&mut [0; 8]).is_err(), "it is not ours to feed");
 }
@@ -186,14 +190,14 @@ fn three_upgrades_under_load_lose_no_request() {
         clients.push(close(admin, "/readyz"));
         for _ in 0..3 {
             let before = count.load(Ordering::Relaxed);
-            wait_until(|| count.load(Ordering::Relaxed) > before + 300);
+            wait_until("in time", || count.load(Ordering::Relaxed) > before + 300);
             let next = up.next();
             assert_eq!((next.address, next.admin), (address, Some(admin)), "{}", next.log());
             assert_eq!(server.wait().code(), Some(0), "{}", server.log());
             server = next;
         }
         let before = count.load(Ordering::Relaxed);
-        wait_until(|| count.load(Ordering::Relaxed) > before + 300);
+        wait_until("in time", || count.load(Ordering::Relaxed) > before + 300);
         done.store(true, Ordering::Relaxed);
         for client in clients {
             client.join().unwrap();
@@ -241,10 +245,10 @@ fn idle_connections_are_kept_for_one_more_request_until_the_delay_is_over() {
 }
 
 #[test]
-fn a_successor_that_dies_or_is_no_successor_changes_nothing() {
+fn a_successor_that_dies_or_breaks_the_protocol_changes_nothing() {
     let up = Upgrades::new(site());
     let mut old = up.first();
-    for (said, told) in [
+    for (said, expected) in [
         (&b"{\"is\":\"hello\",\"protocol\":1}\n"[..], "ended before it was ready"),
         (b"", "did not send a hello"),
         (b"GET / HTTP/1.1\r\n\r\n", "handover failed"),
@@ -259,12 +263,12 @@ fn a_successor_that_dies_or_is_no_successor_changes_nothing() {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut line = String::new();
         let _ = BufReader::new(&stream).read_line(&mut line);
-        assert_eq!(line.contains("\"is\":\"socket\""), told.starts_with("ended"), "{line}");
+        assert_eq!(line.contains("\"is\":\"socket\""), expected.starts_with("ended"), "{line}");
         drop(stream);
-        old.wait_for_log(told);
+        old.wait_for_log(expected);
         assert_eq!(old.get("/a").text(), "a");
     }
-    // A real one, whose second address is somebody else's.
+    // A real successor, whose second address is in use.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("127.0.0.1:0,{}", taken.local_addr().unwrap());
     let ended = up.command().env("PAGECAST_LISTEN", listen).output().unwrap();
@@ -277,7 +281,7 @@ fn a_successor_that_dies_or_is_no_successor_changes_nothing() {
 }
 
 #[test]
-fn one_successor_is_heard_at_a_time() {
+fn only_one_successor_is_served_at_a_time() {
     let up = Upgrades::new(site());
     let _old = up.first();
     let mut slow = UnixStream::connect(&up.path).unwrap();
@@ -291,24 +295,24 @@ fn one_successor_is_heard_at_a_time() {
 }
 
 #[test]
-fn without_anybody_to_take_over_from_there_is_a_clear_error() {
+fn a_missing_predecessor_is_a_clear_error() {
     let directory = tempfile::tempdir().unwrap();
     let [missing, file, dead] = ["missing", "file", "dead"].map(|name| directory.path().join(name));
     std::fs::write(&file, "").unwrap();
     drop(UnixListener::bind(&dead).unwrap());
-    for (path, told) in
+    for (path, expected) in
         [(missing, "No such file"), (file, "it is not a socket"), (dead, "no process listens there")]
     {
         let path = path.to_str().unwrap();
         let ended = site().env("PAGECAST_UPGRADE_FROM", path).command().output().unwrap();
         let log = String::from_utf8_lossy(&ended.stderr);
         assert_eq!(ended.status.code(), Some(1));
-        assert!(log.contains(&format!("can't take over from the server at {path}: {told}")), "{log}");
+        assert!(log.contains(&format!("can't take over from the server at {path}: {expected}")), "{log}");
     }
 }
 
 #[test]
-fn the_upgrade_socket_is_its_users_alone() {
+fn the_upgrade_socket_is_for_its_user_only() {
     let up = Upgrades::new(site());
     let _server = up.first();
     assert_eq!(up.path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -321,7 +325,7 @@ fn the_upgrade_socket_is_its_users_alone() {
 }
 
 #[test]
-fn the_new_configuration_decides_which_addresses_are_listened_on() {
+fn the_new_configuration_decides_the_addresses() {
     let directory = tempfile::tempdir().unwrap();
     let [kept, dropped, added] = ["kept", "dropped", "added"].map(|name| directory.path().join(name));
     let listen = |other: &Path| format!("unix:{},127.0.0.1:0,unix:{}", kept.display(), other.display());
@@ -344,7 +348,7 @@ fn the_new_configuration_decides_which_addresses_are_listened_on() {
 }
 
 #[test]
-fn workers_may_become_fewer_or_more() {
+fn the_number_of_workers_may_change_in_an_upgrade() {
     let up = Upgrades::new(site());
     let mut server = up.first();
     for workers in ["1", "4", "2", "3"] {
@@ -353,7 +357,7 @@ fn workers_may_become_fewer_or_more() {
         let next = up.site.start(command, " ready: ");
         assert_eq!(server.wait().code(), Some(0), "{}", server.log());
         server = next;
-        // Whichever socket the kernel chooses, somebody accepts there.
+        // Whichever socket the kernel chooses, a worker accepts there.
         for _ in 0..40 {
             assert_eq!(server.get("/a").text(), "a", "{workers}");
         }
@@ -361,7 +365,7 @@ fn workers_may_become_fewer_or_more() {
 }
 
 #[test]
-fn sockets_of_a_service_manager_are_handed_on_whatever_is_configured() {
+fn sockets_of_a_service_manager_are_handed_over_whatever_is_configured() {
     let up = Upgrades::new(site());
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -375,7 +379,7 @@ fn sockets_of_a_service_manager_are_handed_on_whatever_is_configured() {
 }
 
 #[test]
-fn a_successor_becomes_the_service_and_feeds_its_watchdog_while_the_old_one_says_nothing_more() {
+fn a_successor_becomes_the_main_process_and_feeds_the_watchdog() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
@@ -388,10 +392,10 @@ fn a_successor_becomes_the_service_and_feeds_its_watchdog_while_the_old_one_says
         },
         " ready: ",
     );
-    assert_eq!(heard(&manager), "READY=1\n");
+    assert_eq!(next_notification(&manager), "READY=1\n");
     let new = up.next();
     assert_eq!(old.wait().code(), Some(0), "{}", old.log());
-    let all: Vec<_> = (0..12).map(|_| heard(&manager)).collect();
+    let all: Vec<_> = (0..12).map(|_| next_notification(&manager)).collect();
     let succeeded = format!("MAINPID={}\nREADY=1\n", new.pid());
     let position = all.iter().position(|message| *message == succeeded).expect("the new one's word");
     assert!(all[position..].iter().any(|message| message == "WATCHDOG=1\n"), "{all:?}");
@@ -399,7 +403,7 @@ fn a_successor_becomes_the_service_and_feeds_its_watchdog_while_the_old_one_says
 }
 
 #[test]
-fn the_units_are_what_systemd_understands() {
+fn systemd_accepts_the_units() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let units = ["pagecast.service", "pagecast.socket"].map(|name| project.join("config").join(name));
     let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
@@ -418,12 +422,12 @@ fn the_units_are_what_systemd_understands() {
     let Ok(verified) = verify.current_dir(directory.path()).output() else {
         return eprintln!("systemd-analyze is not here: the units are not verified");
     };
-    let told = String::from_utf8_lossy(&verified.stderr);
-    let ours: Vec<_> = told.lines().filter(|line| line.contains("pagecast.s")).collect();
+    let expected = String::from_utf8_lossy(&verified.stderr);
+    let ours: Vec<_> = expected.lines().filter(|line| line.contains("pagecast.s")).collect();
     assert!(ours.is_empty(), "{ours:?}");
 }
 
-/// A site and the servers that succeed each other in it.
+/// A site and its servers, one after the other.
 pub struct Upgrades {
     pub site: Site,
     pub path: PathBuf,
@@ -442,7 +446,7 @@ impl Upgrades {
         self.site.start(self.site.command(), " ready: ")
     }
 
-    /// What starts a successor.
+    /// The command that starts a successor.
     pub fn command(&self) -> Command {
         let mut command = self.site.command();
         command.env("PAGECAST_UPGRADE_FROM", &self.path);
@@ -457,14 +461,14 @@ impl Upgrades {
     }
 }
 
-/// Clients that ask until they are told to stop, and take nothing but whole and right answers.
+/// Clients that send requests until they are stopped, and accept only complete and right responses.
 #[derive(Clone, Copy)]
 pub struct Load<'a> {
     pub done: &'a AtomicBool,
     pub count: &'a AtomicU64,
 }
 
-/// Ends the load, even where the test fails.
+/// Ends the load, even if the test fails.
 pub struct End<'a>(pub &'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -474,7 +478,7 @@ impl Drop for End<'_> {
 }
 
 impl Load<'_> {
-    /// Keeps its connection until a response says that it is the last.
+    /// Keeps its connection until a response has `Connection: close`.
     pub fn keep_alive(&self, address: SocketAddr, target: &str) {
         let mut stream = connect(address);
         while !self.done.load(Ordering::Relaxed) {
@@ -541,20 +545,12 @@ pub fn get_unix(path: &Path) -> Reply {
     Reply::read(&mut stream, false).expect("a response")
 }
 
-/// The next thing that a service manager is told.
-pub fn heard(manager: &UnixDatagram) -> String {
+/// The next notification that a service manager gets.
+pub fn next_notification(manager: &UnixDatagram) -> String {
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = [0; 512];
     let length = uninterrupted(|| manager.recv(&mut bytes)).expect("a word");
     String::from_utf8(bytes[..length].to_vec()).unwrap()
-}
-
-pub fn wait_until(mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE * 3;
-    while !so() {
-        assert!(Instant::now() < deadline, "it does not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Longer than the buffers between the server and a client that does not read.

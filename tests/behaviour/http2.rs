@@ -1,4 +1,4 @@
-//! HTTP/2 on the real server: the same site as over HTTP/1.1, many streams at once, and clients that mean no good.
+//! HTTP/2 on the real server: the same site as over HTTP/1.1, many concurrent streams, and hostile clients.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -23,7 +23,7 @@ use crate::site::{PATIENCE, Reply, Site, pattern};
 const MIB: usize = 1 << 20;
 
 #[test]
-fn files_of_all_lengths_come_byte_for_byte() {
+fn files_of_all_lengths_are_sent_byte_for_byte() {
     let lengths = [
         0,
         1,
@@ -95,7 +95,7 @@ fn the_site_is_the_same_as_over_http1() {
         assert_eq!(new.cut, None, "{head}");
         assert_eq!(new.reply.status, old.status, "{head}");
         assert!(new.reply.body == unchunked(&old), "{head}: {} and {}", new.reply.text(), old.text());
-        assert_eq!(told(&new.reply), told(&old), "{head}");
+        assert_eq!(without_date(&new.reply), without_date(&old), "{head}");
         for name in ["connection", "transfer-encoding", "keep-alive"] {
             assert_eq!(new.reply.field(name), None, "{head}");
         }
@@ -115,8 +115,8 @@ fn asked(method: &str, target: &str, fields: &[(&str, &str)]) -> http1::Request<
     asked
 }
 
-/// What a response says that does not depend on when it was asked for and how it is framed.
-fn told(reply: &Reply) -> Vec<(String, String)> {
+/// The parts of a response that depend neither on the time nor on the framing.
+fn without_date(reply: &Reply) -> Vec<(String, String)> {
     let framing = ["date", "connection", "transfer-encoding"];
     let mut fields = reply.fields.clone();
     fields.retain(|(name, _)| !framing.contains(&name.as_str()));
@@ -138,7 +138,7 @@ fn unchunked(reply: &Reply) -> Vec<u8> {
 }
 
 #[test]
-fn several_ranges_come_in_one_response() {
+fn several_ranges_are_one_response() {
     let server = Site::new().file("big.bin", &pattern(300_000, 1)).serve();
     let got = h2_client::ask(&server, get("/big.bin", &[("range", "bytes=0-9,200000-299999")])).reply;
     assert_eq!(got.status, 206);
@@ -159,7 +159,7 @@ fn a_hundred_streams_at_once_are_all_answered() {
 }
 
 #[test]
-fn a_stream_whose_client_does_not_take_it_holds_no_other_up() {
+fn a_stream_that_its_client_does_not_read_delays_no_other() {
     let server = Site::with([("small", b"small")]).file("big", &pattern(2 * MIB, 1)).serve();
     let mut client = Raw::to(&server, &[(INITIAL_WINDOW_SIZE, 1 << 20)]);
     client.send(&window_update(0, 1 << 28));
@@ -178,7 +178,7 @@ fn a_stream_whose_client_does_not_take_it_holds_no_other_up() {
 }
 
 #[test]
-fn short_responses_come_between_the_pieces_of_a_long_one() {
+fn short_responses_are_sent_between_the_frames_of_a_long_one() {
     let server = Site::with([("small", b"small")]).file("big", &pattern(16 * MIB, 1)).serve();
     let mut client = Raw::to(&server, &[(INITIAL_WINDOW_SIZE, 1 << 30)]);
     client.send(&[window_update(0, 1 << 30), ask(1, "/big")].concat());
@@ -199,7 +199,7 @@ fn short_responses_come_between_the_pieces_of_a_long_one() {
 }
 
 #[test]
-fn a_client_that_gives_little_room_gets_all_of_it() {
+fn a_client_with_small_windows_gets_the_whole_body() {
     let body = pattern(60_000, 1);
     let server = Site::new().file("x", &body).file("heap", &body[..9000]).serve();
     for (target, expected) in [("/x", &body[..]), ("/heap", &body[..9000])] {
@@ -210,7 +210,7 @@ fn a_client_that_gives_little_room_gets_all_of_it() {
 }
 
 #[test]
-fn a_head_comes_before_there_is_room_for_its_body() {
+fn a_head_is_sent_before_there_is_a_window_for_its_body() {
     let server = Site::new().file("x", &pattern(100_000, 1)).serve();
     let mut client = Raw::to(&server, &[(INITIAL_WINDOW_SIZE, 0)]);
     client.send(&ask(1, "/x"));
@@ -230,19 +230,19 @@ fn a_stream_that_is_reset_ends_alone() {
 }
 
 #[test]
-fn a_body_that_nobody_wants_is_read_past_within_bounds() {
+fn a_request_body_is_discarded_within_limits() {
     let server = Site::with([("a", b"hello")]).env("PAGECAST_BODY_BYTES", "100KiB").serve();
     let mut client = Raw::to(&server, &[]);
     let post =
         |path: &str| block(&[(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x")]);
-    // Within: the windows that it uses are given back.
+    // Within the limit: the windows that it uses are replenished.
     let mut connection = 65_535;
     client.send(&frame(HEADERS, END_HEADERS, 1, &post("/a")));
     assert_eq!(send_body(&mut client, 1, 6, &mut connection), None);
     client.send(&frame(DATA, END_STREAM, 1, &[]));
     client.send(&ping(b"the mark"));
     client.until(|frame| frame.kind == PING).expect("the connection goes on");
-    // Beyond: the response, and then a reset that says that nothing is wrong with it.
+    // Beyond the limit: the response, and then a reset with NO_ERROR.
     client.send(&frame(HEADERS, END_HEADERS, 3, &post("/a")));
     let end = send_body(&mut client, 3, 20, &mut connection).expect("a reset");
     assert_eq!((end.stream, code(&end.payload)), (3, "NO_ERROR"));
@@ -250,7 +250,7 @@ fn a_body_that_nobody_wants_is_read_past_within_bounds() {
     assert_eq!(client.body(5).as_deref(), Ok(&b"hello"[..]));
 }
 
-/// Sends so many frames of 16 KiB on `stream`, as there is room for them; what `connection` leaves of it is noted. A reset ends it.
+/// Sends `count` frames of 16 KiB on `stream`, as windows allow; `connection` is the window left. A reset ends it.
 fn send_body(client: &mut Raw, stream: u32, frames: usize, connection: &mut usize) -> Option<Frame> {
     let (mut room, mut left) = (65_535, frames);
     loop {
@@ -278,7 +278,7 @@ fn send_body(client: &mut Raw, stream: u32, frames: usize, connection: &mut usiz
 }
 
 #[test]
-fn a_client_that_waits_for_100_hears_it_where_its_body_is_read() {
+fn a_client_that_expects_100_continue_gets_it_if_its_body_is_read() {
     let server = Site::with([("a", b"hello")]).serve();
     let mut client = Raw::to(&server, &[]);
     let fields = |method| {
@@ -308,11 +308,11 @@ fn limits_are_those_of_http1() {
     let one = ("x-one", long.as_str());
     for (target, fields, status, sentence) in [
         ("/a", &[one][..], 200, "hello"),
-        // What is beyond the announced size is refused while it is read, in fewer words.
+        // A head over the announced size is refused while it is read, with a shorter body.
         ("/a", &[one, ("x-two", &long)], 431, ""),
-        ("/a", &[("x", &"a".repeat(2040))], 431, "The request's header fields are too large.\n"),
+        ("/a", &[("x", &"a".repeat(2040))], 431, "The request's headers are too large.\n"),
         (&target, &[], 414, "The request target is too long.\n"),
-        ("/a", &[("a", "b"); 9], 431, "The request has too many header fields.\n"),
+        ("/a", &[("a", "b"); 9], 431, "The request has too many headers.\n"),
     ] {
         let got = h2_client::ask(&server, get(target, fields)).reply;
         assert_eq!((got.status, got.text().as_str()), (status, sentence), "{target:.10}");
@@ -320,10 +320,10 @@ fn limits_are_those_of_http1() {
 }
 
 #[test]
-fn http2_that_is_off_is_refused_as_another_version() {
+fn http2_is_refused_as_an_unknown_version_if_it_is_off() {
     let server = Site::with([("a", b"hello")]).env("PAGECAST_HTTP2", "off").serve();
     assert_eq!(server.send([PREFACE, &settings(&[])].concat()).status, 505);
-    // And in the middle of a connection it is no beginning.
+    // In the middle of a connection it is no preface.
     let server = Site::with([("a", b"hello")]).serve();
     let mut stream = server.connect();
     std::io::Write::write_all(&mut stream, &[&b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"[..], PREFACE].concat())
@@ -333,7 +333,7 @@ fn http2_that_is_off_is_refused_as_another_version() {
 }
 
 #[test]
-fn a_client_may_arrive_byte_by_byte() {
+fn requests_may_arrive_byte_by_byte() {
     let server = Site::with([("a", b"hello")]).serve();
     let mut client = Raw::silent(server.connect());
     client.stream.set_nodelay(true).unwrap();
@@ -345,7 +345,7 @@ fn a_client_may_arrive_byte_by_byte() {
 }
 
 #[test]
-fn floods_end_their_connection_and_no_other() {
+fn floods_end_only_their_own_connection() {
     let server = Site::with([("a", b"hello")])
         .file("big", &pattern(MIB, 1))
         .env("PAGECAST_HTTP2_RESETS", "50")
@@ -390,7 +390,7 @@ fn floods_end_their_connection_and_no_other() {
 }
 
 #[test]
-fn frames_that_nobody_reads_the_answers_to_do_not_pile_up() {
+fn unread_responses_to_frames_do_not_accumulate() {
     let server = Site::with([("a", b"hello")]).serve();
     let mut client = Raw::over(server.connect_narrow(), &[]);
     client.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -404,7 +404,7 @@ fn frames_that_nobody_reads_the_answers_to_do_not_pile_up() {
 }
 
 #[test]
-fn an_idle_connection_hears_that_it_ends() {
+fn an_idle_connection_gets_a_goaway() {
     let server = Site::with([("a", b"hello")]).env("PAGECAST_IDLE_TIMEOUT", "200ms").serve();
     let mut client = Raw::to(&server, &[]);
     client.send(&ask(1, "/a"));
@@ -415,7 +415,7 @@ fn an_idle_connection_hears_that_it_ends() {
 }
 
 #[test]
-fn a_client_that_pings_only_is_idle() {
+fn a_client_that_only_pings_is_idle() {
     let server = Site::with([("a", b"hello")]).env("PAGECAST_IDLE_TIMEOUT", "300ms").serve();
     let mut client = Raw::to(&server, &[]);
     let begun = Instant::now();
@@ -431,7 +431,7 @@ fn a_client_that_pings_only_is_idle() {
 }
 
 #[test]
-fn what_has_begun_must_become_whole_in_time() {
+fn incomplete_requests_time_out() {
     let server = Site::with([("a", b"hello")]).env("PAGECAST_HEAD_TIMEOUT", "200ms").serve();
     for (what, bytes) in [
         ("nothing behind the preface's first half", PREFACE[..18].to_vec()),
@@ -461,7 +461,7 @@ fn what_has_begun_must_become_whole_in_time() {
 }
 
 #[test]
-fn a_stream_without_a_window_for_too_long_is_given_up_and_the_connection_goes_on() {
+fn a_stream_without_a_window_times_out_and_the_connection_goes_on() {
     let server = Site::with([("a", b"hello")])
         .file("big", &pattern(MIB, 1))
         .env("PAGECAST_STALL_TIMEOUT", "300ms")
@@ -475,7 +475,7 @@ fn a_stream_without_a_window_for_too_long_is_given_up_and_the_connection_goes_on
 }
 
 #[test]
-fn a_client_that_takes_nothing_for_too_long_is_given_up() {
+fn a_client_that_reads_nothing_is_cut_after_a_timeout() {
     let mut server = Site::new()
         .file("big", &pattern(16 * MIB, 1))
         .env("PAGECAST_STALL_TIMEOUT", "300ms")
@@ -483,14 +483,14 @@ fn a_client_that_takes_nothing_for_too_long_is_given_up() {
         .serve();
     let mut client = Raw::over(server.connect_narrow(), &[(INITIAL_WINDOW_SIZE, 1 << 30)]);
     client.send(&[window_update(0, 1 << 30), ask(1, "/big")].concat());
-    server.wait_for_log("the client took nothing for too long");
+    server.wait_for_log("the client took nothing for stall_timeout");
     let mut rest = Vec::new();
     let _ = client.stream.read_to_end(&mut rest);
     assert!(rest.len() < 16 * MIB);
 }
 
 #[test]
-fn a_download_under_way_is_finished_at_the_drain_and_its_client_is_told() {
+fn a_drain_finishes_the_download_and_sends_a_goaway() {
     let mut server = Site::with([("a", b"hello")]).file("big", &pattern(MIB, 1)).serve();
     let mut client = Raw::to(&server, &[]);
     client.send(&ask(1, "/big"));
@@ -503,8 +503,8 @@ fn a_download_under_way_is_finished_at_the_drain_and_its_client_is_told() {
     assert_eq!(idle.body(1).as_deref(), Ok(&b"hello"[..]));
     server.signal("TERM");
     let last = |frame: &Frame| u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
-    let told = idle.until(|frame| frame.kind == GOAWAY).unwrap();
-    assert_eq!((last(&told), code(&told.payload[4..])), ((1 << 31) - 1, "NO_ERROR"));
+    let goaway = idle.until(|frame| frame.kind == GOAWAY).unwrap();
+    assert_eq!((last(&goaway), code(&goaway.payload[4..])), ((1 << 31) - 1, "NO_ERROR"));
     assert!(server.is_running(), "it waits for the download");
     client.send(&[window_update(0, 1 << 20), window_update(1, 1 << 20)].concat());
     let mut body = Vec::new();
@@ -527,7 +527,7 @@ fn frame_ack(ping: &Frame) -> Vec<u8> {
 }
 
 #[test]
-fn an_idle_connection_makes_room_for_another() {
+fn an_idle_connection_is_closed_for_a_new_one() {
     let server = Site::with([("a", b"hello")]).env("PAGECAST_MAX_CONNECTIONS", "1").serve();
     let mut client = Raw::to(&server, &[]);
     client.send(&ask(1, "/a"));
@@ -539,7 +539,7 @@ fn an_idle_connection_makes_room_for_another() {
 }
 
 #[test]
-fn a_file_that_changes_under_way_ends_its_stream_alone() {
+fn a_file_that_changes_while_it_is_sent_ends_only_its_stream() {
     let server = Site::with([("a", b"hello")]).file("big", &pattern(4 * MIB, 1)).serve();
     let mut client = Raw::to(&server, &[]);
     client.send(&ask(1, "/big"));
@@ -567,7 +567,7 @@ fn a_file_that_changes_under_way_ends_its_stream_alone() {
 }
 
 #[test]
-fn what_the_disk_does_not_give_is_told_before_the_head_and_cuts_one_stream_after_it() {
+fn read_errors_are_a_status_before_the_head_and_cut_one_stream_after_it() {
     let site =
         Site::with([("a", b"hello")]).file("big", &pattern(3 * MIB, 1)).env("PAGECAST_CACHE_BYTES", "0");
     let disk = Faulty::new();
@@ -600,7 +600,7 @@ fn rates_hold_for_a_connection_of_many_streams() {
 }
 
 #[test]
-fn requests_at_once_are_counted_by_stream() {
+fn concurrent_requests_are_counted_by_stream() {
     let server =
         Site::new().file("big", &pattern(MIB, 1)).env("PAGECAST_CLIENT_REQUESTS_AT_ONCE", "2").serve();
     let mut client = Raw::to(&server, &[(INITIAL_WINDOW_SIZE, 0)]);
@@ -668,7 +668,7 @@ fn h2load_finds_no_error_under_load() {
 }
 
 #[test]
-fn over_tls_it_is_chosen_by_alpn_and_serves_the_same() {
+fn over_tls_http2_is_chosen_by_alpn_and_serves_the_same() {
     let bytes = pattern(MIB, 1);
     let (site, _files) = secured(Site::with([("a", b"hello")]).file("big", &bytes));
     let server = site.serve();
@@ -686,7 +686,7 @@ fn over_tls_it_is_chosen_by_alpn_and_serves_the_same() {
 }
 
 #[test]
-fn over_tls_nothing_is_lost_to_a_client_that_takes_its_time() {
+fn over_tls_a_slow_client_loses_no_bytes() {
     let bytes = pattern(4 * MIB, 1);
     let (site, _files) = secured(Site::new().file("big", &bytes));
     let server = site.serve();
@@ -699,7 +699,7 @@ fn over_tls_nothing_is_lost_to_a_client_that_takes_its_time() {
 }
 
 #[test]
-fn a_window_that_is_taken_back_holds_no_connection_for_good() {
+fn a_window_that_is_reduced_does_not_hold_a_connection_for_ever() {
     let server = Site::with([("a", b"hello")])
         .file("heap", &pattern(9000, 1))
         .file("big", &pattern(MIB, 1))
@@ -720,7 +720,7 @@ fn a_window_that_is_taken_back_holds_no_connection_for_good() {
 }
 
 #[test]
-fn each_stream_has_a_line_in_the_access_log_by_the_id_that_its_response_tells() {
+fn each_stream_has_an_access_log_line_with_the_id_of_its_response() {
     let place = tempfile::tempdir().unwrap();
     let log = place.path().join("access.log");
     let server = Site::with([("a.css", b"a { color: red }")])
@@ -770,7 +770,7 @@ fn each_stream_has_a_line_in_the_access_log_by_the_id_that_its_response_tells() 
 }
 
 #[test]
-fn a_client_that_takes_too_little_while_connections_run_short_is_given_up() {
+fn a_client_that_reads_too_slowly_while_connections_are_scarce_is_cut() {
     let mut server = Site::with([("a", b"hello")])
         .file("big", &pattern(16 * MIB, 1))
         .env("PAGECAST_MAX_CONNECTIONS", "1")
@@ -789,5 +789,5 @@ fn a_client_that_takes_too_little_while_connections_run_short_is_given_up() {
         is_open = client.until(|frame| frame.kind == DATA).is_some();
     }
     assert!(!is_open);
-    server.wait_for_log("the client took less than it must while connections run short");
+    server.wait_for_log("the client took less than min_rate while connections ran short");
 }

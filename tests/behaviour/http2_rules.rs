@@ -1,9 +1,9 @@
-//! HTTP/2 by the letter: what RFC 9113 demands of a server, section by section.
+//! HTTP/2 conformance: what RFC 9113 requires of a server, section by section.
 
 use crate::frames::*;
 use crate::site::Site;
 
-/// What is sent after the preface and an empty SETTINGS, and what the server must do about it.
+/// Frames sent after the preface and an empty SETTINGS, and the required reaction.
 type Case = (&'static str, &'static str, Vec<u8>, &'static str);
 
 fn check(cases: Vec<Case>) {
@@ -48,7 +48,7 @@ fn post(length: &str) -> Vec<u8> {
 }
 
 #[test]
-fn frames_are_read_as_sections_4_and_5_demand() {
+fn frames_are_handled_as_sections_4_and_5_require() {
     check(vec![
         ("4.1", "a frame of an unknown type", frame(0x16, 0, 0, &[0; 8]), "PING"),
         ("4.1", "flags that nobody knows", frame(PING, 0xfe, 0, b"12345678"), "PONG"),
@@ -172,7 +172,7 @@ fn frames_are_read_as_sections_4_and_5_demand() {
 }
 
 #[test]
-fn each_kind_of_frame_is_read_as_section_6_demands() {
+fn each_kind_of_frame_is_handled_as_section_6_requires() {
     check(vec![
         ("6.1", "DATA on stream 0", frame(DATA, 1, 0, b"x"), "GOAWAY PROTOCOL_ERROR"),
         (
@@ -303,7 +303,7 @@ fn each_kind_of_frame_is_read_as_section_6_demands() {
 }
 
 #[test]
-fn malformed_requests_cost_their_stream_as_section_8_demands() {
+fn malformed_requests_end_their_stream_as_section_8_requires() {
     const M: (&str, &str) = (":method", "GET");
     const S: (&str, &str) = (":scheme", "http");
     const P: (&str, &str) = (":path", "/a.txt");
@@ -354,10 +354,10 @@ fn malformed_requests_cost_their_stream_as_section_8_demands() {
     ]);
 }
 
-/// An error of a stream may always be treated as one of the connection (§5.4.2); the code of what can't be
-/// decoded is the one of `h2`. Fields of trailers are thrown away unread.
+/// A stream error may always be treated as a connection error (§5.4.2); the code for what can't be
+/// decoded is chosen by `h2`. Trailers are discarded unread.
 #[test]
-fn where_another_answer_than_the_rfc_names_is_given_it_is_one_that_ends_more() {
+fn deviations_from_the_rfc_end_more_than_it_requires() {
     check(vec![
         (
             "4.3",
@@ -401,13 +401,13 @@ fn the_preface_must_be_right_and_end_in_settings() {
 }
 
 #[test]
-fn more_streams_than_are_allowed_are_refused_and_the_others_go_on() {
+fn streams_beyond_the_limit_are_refused_and_the_others_go_on() {
     let server = Site::with([("b.txt", &[b'b'; 100_000])]).env("PAGECAST_HTTP2_STREAMS", "2").serve();
     let mut client = Raw::to(&server, &[(INITIAL_WINDOW_SIZE, 0)]);
     let announced = client.until(|frame| frame.kind == SETTINGS && frame.flags == 0).unwrap();
     let value = announced.payload.chunks(6).find(|value| value[..2] == MAX_CONCURRENT_STREAMS.to_be_bytes());
     assert_eq!(value.map(|value| &value[2..]), Some(&[0, 0, 0, 2][..]));
-    // A client may not know the limit before it was told: nothing of what it asks is held against it.
+    // A client may not know the limit yet: its requests are not held against it.
     client.send(&frame(SETTINGS, ACK, 0, &[]));
     client.send(&[ask(1, "/b.txt"), ask(3, "/b.txt"), ask(5, "/b.txt")].concat());
     let seen = client.watch("RESET 5 REFUSED_STREAM");
@@ -422,9 +422,9 @@ fn more_streams_than_are_allowed_are_refused_and_the_others_go_on() {
 }
 
 #[test]
-fn windows_that_change_under_way_are_kept_to() {
+fn changed_windows_are_respected() {
     let server = Site::with([("b.txt", &[b'b'; 100])]).serve();
-    // §6.9.2: a window may become negative; it is waited for until it is more than nothing.
+    // §6.9.2: a window may become negative; the server waits until it is positive.
     let mut client = Raw::to(&server, &[(INITIAL_WINDOW_SIZE, 3)]);
     client.send(&ask(1, "/b.txt"));
     let first = client.until(|frame| frame.kind == DATA).unwrap();
@@ -433,7 +433,7 @@ fn windows_that_change_under_way_are_kept_to() {
     client.send(&window_update(1, 2));
     let next = client.until(|frame| frame.kind == DATA).unwrap();
     assert_eq!(next.payload.len(), 1, "one of the two made up for what was taken back");
-    // §6.5.3: of several values the last counts.
+    // §6.5.3: the last of several values counts.
     client.send(&settings(&[(INITIAL_WINDOW_SIZE, 1), (INITIAL_WINDOW_SIZE, 12)]));
     let next = client.until(|frame| frame.kind == DATA).unwrap();
     assert_eq!(next.payload.len(), 10);

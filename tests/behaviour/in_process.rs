@@ -1,4 +1,4 @@
-//! The server in this process, on a disk that the test makes.
+//! The server in this process, on a disk that the test provides.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -17,10 +17,10 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::site::{PATIENCE, Reply, Site};
 
-/// A server under way in this process, ended when dropped.
+/// A running server in this process, stopped when dropped.
 pub struct InProcess {
     pub address: SocketAddr,
-    /// Where TLS is spoken.
+    /// Address of the TLS listener.
     pub tls: Option<SocketAddr>,
     stop: UnboundedSender<()>,
     serving: Option<JoinHandle<()>>,
@@ -33,7 +33,7 @@ impl InProcess {
         let (directory, environment) = site.into_parts();
         let root = directory.path().as_os_str().to_owned();
         let (stop, stops) = unbounded_channel();
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let variables: Vec<_> = environment
             .into_iter()
             .map(|(name, value)| (OsString::from(name), OsString::from(value)))
@@ -45,19 +45,19 @@ impl InProcess {
             let loaded = given.load(&SystemFileReader).expect("a configuration");
             System::new().block_on(async {
                 let listeners = Listeners::bind(&loaded.config, &loaded.limits).expect("a socket");
-                tell.send(listeners.urls().map(str::to_owned).collect::<Vec<_>>()).unwrap();
+                sender.send(listeners.urls().map(str::to_owned).collect::<Vec<_>>()).unwrap();
                 let signals = Signals { stops, reloads: ReloadRequests::default() };
                 serve(&loaded, given, listeners, signals, storage).await.expect("a server");
             });
         });
-        let urls = told.recv_timeout(PATIENCE).expect("a server that starts");
+        let urls = receiver.recv_timeout(PATIENCE).expect("a server that starts");
         let find = |scheme: &str| urls.iter().find_map(|url| url.strip_prefix(scheme)?.parse().ok());
         let address = find("http://").unwrap_or_else(|| panic!("a TCP address: {urls:?}"));
         let tls = find("https://");
         Self { address, tls, stop, serving: Some(serving), directory }
     }
 
-    /// The directory that is served.
+    /// The document root.
     pub fn root(&self) -> &Path {
         self.directory.path()
     }
@@ -76,14 +76,14 @@ impl InProcess {
         stream
     }
 
-    /// Asks for `target` on a connection of its own and leaves the answer unread.
+    /// Requests `target` on a connection of its own and does not read the response.
     pub fn ask_from(&self, host: u8, target: &str) -> TcpStream {
         let mut stream = self.connect_from(host);
         write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         stream
     }
 
-    /// The response; none where the connection ends before a head.
+    /// The response; `None` if the connection ends before a head.
     pub fn get(&self, target: &str) -> Option<Reply> {
         self.get_with(target, "")
     }
@@ -98,7 +98,7 @@ impl InProcess {
 
 impl Drop for InProcess {
     fn drop(&mut self) {
-        // The second word cuts what is under way.
+        // The second request to stop cuts responses under way.
         let _ = self.stop.send(());
         let _ = self.stop.send(());
         if let Some(serving) = self.serving.take() {

@@ -1,4 +1,4 @@
-//! Checksums with responses (RFC 9530) and as responses, tags made of content, and files that must match their checksum.
+//! Checksums with responses (RFC 9530) and as responses, content entity tags, and files that must match their checksum.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +14,7 @@ use crate::coded::{
 };
 use crate::site::{Reply, Site};
 
-/// A file that is hashed where it is asked for, one that is on the heap and longer, a mapped one, one that leaves by
+/// A file that is hashed on request, a longer one on the heap, a mapped one, one sent by
 /// `sendfile`, one without a mapping.
 const FILES: [(&str, usize); 5] = [
     ("/small.bin", 100),
@@ -36,7 +36,7 @@ const SHA256: &str = "Want-Repr-Digest: sha-256=10\r\n";
 const SHA512: &str = "Want-Repr-Digest: sha-512=10, sha-256=1\r\n";
 
 #[test]
-fn the_checksum_of_a_short_file_does_not_wait_behind_long_ones() {
+fn the_checksum_of_a_short_file_does_not_wait_for_long_ones() {
     let site = site();
     let long = ["/one.iso", "/two.iso", "/three.iso"];
     for name in long {
@@ -54,7 +54,7 @@ fn the_checksum_of_a_short_file_does_not_wait_behind_long_ones() {
 }
 
 #[test]
-fn a_head_that_asks_for_a_digest_waits_for_it() {
+fn a_head_request_that_wants_a_digest_waits_for_it() {
     let server = site().serve();
     let mut client = Client::of(&server);
     for (target, length) in FILES {
@@ -70,13 +70,13 @@ fn a_head_that_asks_for_a_digest_waits_for_it() {
         }
         let both = client.ask("GET", target, "");
         let expected = format!("{}, {}", sha256_field(&file), sha512_field(&file));
-        assert_eq!(both.field("repr-digest"), Some(&*expected), "{target}: what is known is told");
+        assert_eq!(both.field("repr-digest"), Some(&*expected), "{target}: a known digest is sent");
         assert_eq!(both.field("content-digest"), Some(&*expected), "{target}");
     }
 }
 
 #[test]
-fn a_digest_is_not_told_until_it_is_known_or_asked_for() {
+fn a_digest_is_sent_only_if_it_is_known_or_wanted() {
     let server = site().serve();
     for (target, length) in FILES {
         let file = patterned(length);
@@ -88,8 +88,8 @@ fn a_digest_is_not_told_until_it_is_known_or_asked_for() {
         }
         let first = server.get_with(target, SHA256);
         assert!(first.body == file, "{target}");
-        let is_told = first.field("repr-digest").is_some();
-        assert!(is_told || length > 1000, "{target}: a small one is told at once");
+        let is_sent = first.field("repr-digest").is_some();
+        assert!(is_sent || length > 1000, "{target}: a small one is sent at once");
         let known = ask_until(&server, ("GET", target, ""), |reply| reply.field("repr-digest").is_some());
         assert_eq!(known.field("repr-digest"), Some(&*sha256_field(&file)), "{target}");
         assert_eq!(known.field("content-digest"), known.field("repr-digest"), "{target}");
@@ -124,7 +124,7 @@ fn a_digest_is_of_the_representation_and_the_content_of_a_part_has_none() {
 }
 
 #[test]
-fn the_digest_of_a_coded_form_is_of_the_coded_bytes() {
+fn the_digest_of_an_encoded_variant_is_of_the_encoded_bytes() {
     let site = Site::new().file("small.txt", &text(900, 1)).file("small.txt.gz", &gzip(&text(900, 1)));
     let site = site.file("large.bin", &patterned(300_000)).file("large.bin.gz", &gzip(&patterned(300_000)));
     let server = site.file("made.txt", &text(50_000, 1)).serve();
@@ -158,7 +158,7 @@ fn a_new_version_has_a_new_digest() {
 }
 
 #[test]
-fn a_rule_has_digests_sent_with_every_response_once_they_are_known() {
+fn a_rule_sends_digests_with_every_response_once_they_are_known() {
     let site = site().file(
         "rules.toml",
         b"[[rule]]\npath = \"/large.bin\"\ndigest = \"sha-256,sha-512\"\n\n\
@@ -170,9 +170,9 @@ fn a_rule_has_digests_sent_with_every_response_once_they_are_known() {
         let file = patterned(length);
         let both = format!("{}, {}", sha256_field(&file), sha512_field(&file));
         let expected = if target == "/large.bin" { both } else { sha256_field(&file) };
-        let is_told = |reply: &Reply| reply.field("repr-digest") == Some(&*expected);
-        let told = ask_until(&server, ("GET", target, ""), is_told);
-        assert_eq!(told.field("content-digest"), Some(&*expected), "{target}");
+        let is_sent = |reply: &Reply| reply.field("repr-digest") == Some(&*expected);
+        let reply = ask_until(&server, ("GET", target, ""), is_sent);
+        assert_eq!(reply.field("content-digest"), Some(&*expected), "{target}");
         let wanted = ask_until(&server, ("GET", target, SHA512), |reply| {
             reply.field("repr-digest") == Some(&*sha512_field(&file))
         });
@@ -182,7 +182,7 @@ fn a_rule_has_digests_sent_with_every_response_once_they_are_known() {
 }
 
 #[test]
-fn a_checksum_is_to_be_had_as_sha256sum_prints_it() {
+fn a_checksum_can_be_requested_in_the_format_of_sha256sum() {
     let server = site().file("a name.txt", b"x").file("back\\slash", b"x").file("end\nof line", b"x").serve();
     let mut client = Client::of(&server);
     let names = [
@@ -217,7 +217,7 @@ fn a_checksum_is_to_be_had_as_sha256sum_prints_it() {
 }
 
 #[test]
-fn a_checksum_is_what_the_program_of_that_name_accepts() {
+fn sha256sum_accepts_the_checksum() {
     let server = Site::new().file("a b\\c\nd", &patterned(70_000)).serve();
     let line = server.get("/a%20b%5Cc%0Ad?digest=sha-256");
     let sums = server.root.join("sums");
@@ -230,7 +230,7 @@ fn a_checksum_is_what_the_program_of_that_name_accepts() {
 }
 
 #[test]
-fn who_may_not_wait_finds_the_digest_later() {
+fn requests_that_cannot_wait_find_the_digest_later() {
     let server = site().env("PAGECAST_DIGEST_WAIT", "0").serve();
     for (target, length) in FILES {
         let file = patterned(length);
@@ -249,7 +249,7 @@ fn who_may_not_wait_finds_the_digest_later() {
 }
 
 #[test]
-fn many_who_ask_for_one_digest_leave_room_for_who_asks_for_another() {
+fn many_requests_for_one_digest_leave_room_for_another() {
     let server =
         Site::new().file("long.bin", &patterned(16_000_000)).file("other.bin", &patterned(100_000)).serve();
     let mut streams: Vec<_> = (0..60).map(|_| Client::of(&server)).collect();
@@ -267,7 +267,7 @@ fn many_who_ask_for_one_digest_leave_room_for_who_asks_for_another() {
 }
 
 #[test]
-fn a_file_that_is_cut_while_it_is_hashed_costs_nothing_but_the_attempt() {
+fn a_file_truncated_while_it_is_hashed_costs_only_the_attempt() {
     let mut server = Site::new()
         .env("PAGECAST_REVALIDATE_AFTER", "0")
         .env("PAGECAST_ETAG", "content")
@@ -287,7 +287,7 @@ fn a_file_that_is_cut_while_it_is_hashed_costs_nothing_but_the_attempt() {
 }
 
 #[test]
-fn tags_of_content_are_the_same_on_every_replica() {
+fn content_etags_are_the_same_on_every_replica() {
     let serve = |age: u64| {
         let site = site().env("PAGECAST_ETAG", "content").file("t.txt", &text(30_000, 1));
         let site = site.file("small.bin.gz", b"coded").file("large.bin.gz", &patterned(400_000));
@@ -320,7 +320,7 @@ fn tags_of_content_are_the_same_on_every_replica() {
 }
 
 #[test]
-fn until_its_hash_is_known_a_file_has_a_weak_tag() {
+fn until_its_hash_is_known_a_file_has_a_weak_etag() {
     let long = patterned(16_000_000);
     let server = Site::new()
         .env("PAGECAST_ETAG", "content")
@@ -352,7 +352,7 @@ fn until_its_hash_is_known_a_file_has_a_weak_tag() {
 }
 
 #[test]
-fn tags_of_content_become_strong_and_change_with_the_content_alone() {
+fn content_etags_become_strong_and_change_only_with_the_content() {
     for [watch, after] in [["on", "1h"], ["off", "100ms"], ["off", "0"]] {
         let server = site()
             .env("PAGECAST_ETAG", "content")
@@ -383,7 +383,7 @@ fn tags_of_content_become_strong_and_change_with_the_content_alone() {
 }
 
 #[test]
-fn times_that_build_systems_set_are_no_dates() {
+fn constant_build_times_are_not_sent_as_dates() {
     let server = Site::new().env("PAGECAST_REVALIDATE_AFTER", "0").file("a.js", b"x").serve();
     let path = server.root.join("a.js");
     for (seconds, date) in [
@@ -400,7 +400,7 @@ fn times_that_build_systems_set_are_no_dates() {
         let status = if date.is_some() { 304 } else { 200 };
         assert_eq!(server.get_with("/a.js", since).status, status, "{seconds}");
     }
-    // A tree of one time throughout: a sidecar is as old as its original.
+    // A tree with one date throughout: a sidecar is as old as its original.
     fs::write(server.root.join("a.js.gz"), b"coded").unwrap();
     for name in ["a.js", "a.js.gz"] {
         set_modified(&server.root.join(name), UNIX_EPOCH + Duration::from_secs(1));
@@ -455,7 +455,7 @@ fn a_file_is_served_only_if_it_matches_the_checksum_beside_it() {
 }
 
 #[test]
-fn a_long_file_waits_until_it_is_known_to_be_right() {
+fn a_long_file_is_sent_only_after_it_was_verified() {
     let long = patterned(12_000_000);
     let digest = sha256_hex(&long);
     let server = Site::new()
@@ -479,7 +479,7 @@ fn a_long_file_waits_until_it_is_known_to_be_right() {
 }
 
 #[test]
-fn who_may_not_wait_for_the_verdict_is_asked_to_come_back() {
+fn requests_that_cannot_wait_for_verification_get_503() {
     let long = patterned(5_000_000);
     let server = Site::new()
         .env("PAGECAST_VERIFY", "serve")
@@ -494,7 +494,7 @@ fn who_may_not_wait_for_the_verdict_is_asked_to_come_back() {
 }
 
 #[test]
-fn a_checksum_that_comes_changes_or_goes_is_heeded_while_the_server_runs() {
+fn checksums_may_be_added_changed_and_removed_while_the_server_runs() {
     for [watch, after] in [["on", "1h"], ["off", "100ms"], ["off", "0"]] {
         for size in [500, 90_000] {
             let server = Site::new()
@@ -515,7 +515,7 @@ fn a_checksum_that_comes_changes_or_goes_is_heeded_while_the_server_runs() {
             sees("no checksum", 200, &text(size, 1));
             fs::write(&sums, sha256_hex(b"other")).unwrap();
             sees("a wrong one comes", 500, b"");
-            // In place and at once: neither its length nor its inode tells.
+            // In place and at once: neither length nor inode shows it.
             fs::write(&sums, sha256_hex(&text(size, 1))).unwrap();
             sees("it is corrected", 200, &text(size, 1));
             put(&file, &text(size, 2));
@@ -544,7 +544,7 @@ fn no_byte_of_a_wrong_file_is_sent_while_file_and_checksum_are_replaced() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for version in 1..40 {
-                    // Every third is never right.
+                    // Every third version never matches.
                     let says = if version % 3 == 0 { 1000 } else { version };
                     put(&server.root.join("a.bin.sha256"), sha256_hex(&text(size, says)).as_bytes());
                     std::thread::sleep(Duration::from_millis(7));
@@ -568,7 +568,7 @@ fn no_byte_of_a_wrong_file_is_sent_while_file_and_checksum_are_replaced() {
 }
 
 #[test]
-fn a_checksum_that_cannot_be_read_is_no_excuse() {
+fn a_file_with_an_unreadable_checksum_is_not_served() {
     let server = Site::new()
         .unprivileged()
         .env("PAGECAST_VERIFY", "serve")
@@ -584,7 +584,7 @@ fn a_checksum_that_cannot_be_read_is_no_excuse() {
 }
 
 #[test]
-fn a_page_for_errors_that_does_not_match_its_checksum_is_not_sent() {
+fn an_error_page_that_does_not_match_its_checksum_is_not_sent() {
     let server = Site::new()
         .env("PAGECAST_VERIFY", "serve")
         .file("404.html", b"page")
@@ -595,7 +595,7 @@ fn a_page_for_errors_that_does_not_match_its_checksum_is_not_sent() {
 }
 
 #[test]
-fn a_name_that_is_no_text_has_a_checksum_too() {
+fn a_name_that_is_not_utf8_has_a_checksum_too() {
     let site = Site::new();
     let name = std::ffi::OsStr::from_bytes(b"caf\xE9");
     fs::write(site.path().join(name), b"x").unwrap();

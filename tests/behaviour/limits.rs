@@ -1,4 +1,4 @@
-//! Bounds that are reached: an answer, never a hang, and room comes back.
+//! Limits that are reached: a response, never a hang, and recovery.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -24,7 +24,7 @@ fn a_server_with_64_open_files_starts_and_serves() {
 }
 
 #[test]
-fn when_all_handles_are_taken_others_wait_and_are_told_to_come_back() {
+fn when_all_handles_are_taken_requests_wait_and_then_get_503() {
     const HANDLES: usize = 8;
     for (cache, kind) in [("0", "not mapped"), ("4GiB", "mapped")] {
         let mut site = Site::new()
@@ -102,7 +102,7 @@ fn head(server: &Server, target: &str) -> Reply {
 }
 
 #[test]
-fn a_request_that_waits_for_a_handle_gets_the_one_that_comes_free() {
+fn a_waiting_request_gets_the_next_free_handle() {
     let mut site = Site::with([("small", b"small")])
         .env("PAGECAST_HANDLES", "8")
         .env("PAGECAST_HANDLE_WAIT", "20s")
@@ -122,19 +122,19 @@ fn a_request_that_waits_for_a_handle_gets_the_one_that_comes_free() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_told_to_come_back_and_room_comes_back() {
+fn connections_beyond_the_limit_get_503_until_there_is_room() {
     let server = long_file(Site::with([("a", b"a")]), "long")
         .env("PAGECAST_MAX_CONNECTIONS", "10")
         .env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0")
         .serve();
     let mut held: Vec<_> = (0..10).map(|_| begin(&server, "/long")).collect();
     for _ in 0..5 {
-        // Told even before it asks.
+        // It is refused even before it sends a request.
         let mut stream = server.connect();
-        check_turned_away(&mut stream);
+        check_refused(&mut stream);
         let mut stream = server.connect();
         let _ = stream.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
-        check_turned_away(&mut stream);
+        check_refused(&mut stream);
     }
     for stream in &mut held {
         assert_eq!(stream.read_some(&mut [0]).unwrap(), 1, "who is in stays in");
@@ -177,7 +177,7 @@ fn more_clients_than_descriptors_neither_kill_nor_spin_the_server() {
 }
 
 #[test]
-fn a_server_out_of_descriptors_says_so_rests_and_recovers() {
+fn a_server_out_of_descriptors_logs_it_rests_and_recovers() {
     let mut site = Site::with([("a", b"a")]);
     for n in 0..20 {
         site = site.file(&format!("f{n}"), &pattern(20_000, 1));
@@ -192,7 +192,7 @@ fn a_server_out_of_descriptors_says_so_rests_and_recovers() {
     let short = client.get("/f15");
     assert_eq!((short.status, short.field("retry-after")), (503, Some("1")));
     assert_eq!(client.get("/f0").status, 200, "what is open is served on");
-    // Nor can anybody be let in: they wait, and the server rests.
+    // No connection can be accepted either: they wait, and the server pauses.
     let mut waiting = server.connect();
     waiting.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     server.wait_for_log("can't be accepted");
@@ -208,7 +208,7 @@ fn a_server_out_of_descriptors_says_so_rests_and_recovers() {
 }
 
 #[test]
-fn more_names_than_are_remembered_are_answered_as_well() {
+fn more_names_than_the_cache_holds_are_served() {
     let mut site = Site::new().env("PAGECAST_NAMES", "16");
     for n in 0..100 {
         site = site.file(&format!("f{n}"), format!("file {n}").as_bytes());
@@ -229,7 +229,7 @@ fn more_names_than_are_remembered_are_answered_as_well() {
 }
 
 #[test]
-fn caches_of_little_or_no_room_serve_the_same_bytes() {
+fn tiny_or_disabled_caches_serve_the_same_bytes() {
     let lengths = [0, 1, 1000, 16_384, 16_385, 100_000, 1_000_000];
     for (cache, heap) in [("0", "0"), ("0", "16KiB"), ("4KiB", "0"), ("8KiB", "32KiB"), ("1MiB", "128MiB")] {
         let mut site = Site::new().env("PAGECAST_CACHE_BYTES", cache).env("PAGECAST_HEAP_BYTES", heap);
@@ -255,7 +255,7 @@ fn caches_of_little_or_no_room_serve_the_same_bytes() {
 }
 
 #[test]
-fn a_thousand_files_are_each_themselves() {
+fn a_thousand_files_are_not_mixed_up() {
     let of = |n: usize| pattern(100 + 37 * n, u8::try_from(n % 256).unwrap());
     let site = (0..1000).fold(Site::new(), |site, n| site.file(&format!("d{}/f{n}", n % 7), &of(n)));
     let server = site.env("PAGECAST_HANDLES", "32").serve();
@@ -317,7 +317,7 @@ fn begin(server: &Server, target: &str) -> TcpStream {
     stream
 }
 
-/// A connection that has had an answer and is kept.
+/// A connection that had a response and is kept.
 fn answered(server: &Server) -> TcpStream {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -330,7 +330,7 @@ fn answered(server: &Server) -> TcpStream {
     }
 }
 
-fn check_turned_away(stream: &mut TcpStream) {
+fn check_refused(stream: &mut TcpStream) {
     let reply = Reply::read(stream, false).expect("an answer");
     assert_eq!(reply.status, 503);
     assert_eq!((reply.field("retry-after"), reply.field("connection")), (Some("1"), Some("close")));

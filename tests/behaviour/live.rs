@@ -1,15 +1,15 @@
-//! Each knob that changes under way: the next request sees it, and sees it taken back.
+//! Each live setting: the next request is under it, and no longer when it is removed.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::continuity::hang_up;
+use crate::reload::RELOADED;
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 #[test]
-fn every_knob_that_is_live_holds_for_the_next_request_and_no_longer_than_it_is_set() {
+fn every_live_setting_applies_to_the_next_request_and_can_be_undone() {
     let site =
         Site::with([("a.txt", b"a"), (".hidden", b"h"), ("d/b", b"b"), ("d/c", b"c"), ("changing", b"0")]);
     let site = site.env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0").env("PAGECAST_WATCH", "false");
@@ -32,7 +32,7 @@ fn every_knob_that_is_live_holds_for_the_next_request_and_no_longer_than_it_is_s
 }
 
 #[test]
-fn rates_hold_and_are_lifted_under_way() {
+fn rates_can_be_set_and_lifted_by_a_reload() {
     std::thread::scope(|scope| {
         for set in [
             "rate_client = '100KiB'",
@@ -51,7 +51,7 @@ fn rates_hold_and_are_lifted_under_way() {
                 };
                 took();
                 reload(&mut server, set);
-                // Half a second's worth may leave at once.
+                // Half a second of the rate may be sent at once.
                 let limited = took();
                 assert!(limited > Duration::from_millis(900), "{set}: {limited:?}");
                 reload(&mut server, "");
@@ -62,7 +62,7 @@ fn rates_hold_and_are_lifted_under_way() {
     });
 }
 
-/// What is asked with `base` alone, with `set` besides, and without it again: `then` with it alone.
+/// The same question with `base` alone, with `set` in addition, and without it again: `then` is the expected answer with it only.
 struct Row {
     base: &'static str,
     set: &'static str,
@@ -226,7 +226,7 @@ fn field(server: &Server, name: &str) -> String {
     reply.field(name).unwrap_or("none").to_owned()
 }
 
-/// What two clients are told whom nobody has seen before.
+/// Statuses of two clients that were not seen before.
 fn two(server: &Server, first: &str, second: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed).to_string();
@@ -235,9 +235,9 @@ fn two(server: &Server, first: &str, second: &str) -> String {
     format!("{} {}", ask(first), ask(second))
 }
 
-/// What a client is told that has a connection already.
+/// Status for a client that has a connection already.
 fn second_connection(server: &Server) -> String {
-    // The one of the question before may not be over yet.
+    // The connection of the previous question may not be closed yet.
     let deadline = Instant::now() + PATIENCE;
     while server.connections() > 0 {
         assert!(Instant::now() < deadline);
@@ -255,13 +255,13 @@ fn limit(server: &Server, pointer: &str) -> String {
     status.pointer(pointer).unwrap().to_string()
 }
 
-/// What a client is told of a file that was asked for and then changed.
+/// Status for a file that was requested and then changed.
 fn change(server: &Server) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let path = server.root.join("changing");
     let write = || std::fs::write(&path, NEXT.fetch_add(1, Ordering::Relaxed).to_string()).unwrap();
     write();
-    // What was read right after a change is read again before long.
+    // A file read right after a change is read again soon.
     std::thread::sleep(Duration::from_millis(100));
     server.get_until("/changing", |reply| reply.body == std::fs::read(&path).unwrap());
     write();
@@ -272,7 +272,7 @@ fn change(server: &Server) -> String {
 #[track_caller]
 fn reload(server: &mut Server, toml: &str) {
     std::fs::write(server.root.join(".pagecast.toml"), toml).unwrap();
-    hang_up(server);
+    server.hang_up(RELOADED);
 }
 
 const LONG: usize = 200 * 1024;

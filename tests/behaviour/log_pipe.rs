@@ -1,4 +1,4 @@
-//! What a server writes to its standard error, complete up to the present.
+//! Standard error of a server, complete up to the present.
 
 use std::io::ErrorKind;
 use std::process::ChildStderr;
@@ -10,7 +10,7 @@ use rustix::io::ioctl_fionbio;
 
 use crate::client::ReadSome;
 
-/// The lines so far. A thread takes them off the pipe, so that it is never full; whoever asks does so too, so that nothing that was
+/// The lines so far. A thread reads the pipe, so that it is never full; callers read it as well, so that nothing that was
 /// written before is missing.
 pub struct LogPipe {
     inner: Arc<Mutex<Inner>>,
@@ -47,7 +47,7 @@ impl LogPipe {
         String::from_utf8_lossy(&inner.bytes[..end]).into_owned()
     }
 
-    /// Waits until nobody can write any more.
+    /// Waits until no process can write any more.
     pub fn finish(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
@@ -56,7 +56,7 @@ impl LogPipe {
 }
 
 impl Inner {
-    /// Takes what is in the pipe; says whether that was all there will be.
+    /// Reads what is in the pipe. Returns whether that was the end.
     fn take(&mut self) -> bool {
         let mut piece = [0; 4096];
         while !self.is_over {

@@ -16,7 +16,7 @@ fn site() -> Server {
 }
 
 #[test]
-fn methods_that_files_do_not_have_are_told_which_they_have() {
+fn unsupported_methods_get_405_with_allow() {
     let server = site();
     for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT"] {
         for target in ["/a.txt", "/none", "/d", "/"] {
@@ -33,7 +33,7 @@ fn methods_that_files_do_not_have_are_told_which_they_have() {
 }
 
 #[test]
-fn methods_that_nobody_knows_are_not_implemented() {
+fn unknown_methods_get_501() {
     let server = site();
     let mut client = Client::of(&server);
     for method in ["PROPFIND", "BREW", "get", "Get", "head", "GETT", "G", "M-SEARCH"] {
@@ -43,7 +43,7 @@ fn methods_that_nobody_knows_are_not_implemented() {
 }
 
 #[test]
-fn options_tells_what_is_allowed() {
+fn options_returns_the_allowed_methods() {
     let server = site();
     let mut client = Client::of(&server);
     for target in ["*", "/", "/a.txt", "/none", "/d"] {
@@ -54,7 +54,7 @@ fn options_tells_what_is_allowed() {
 }
 
 #[test]
-fn a_head_is_the_head_of_its_get() {
+fn a_head_response_has_the_headers_of_its_get() {
     let server = site();
     let mut client = Client::of(&server);
     for (target, lines, expected) in [
@@ -109,7 +109,7 @@ fn http_10_needs_no_host_and_ends_with_its_response() {
 }
 
 #[test]
-fn http_10_goes_on_where_it_asks_to() {
+fn http_10_keeps_the_connection_on_request() {
     let server = site();
     let mut client = Client::of(&server);
     for target in ["/a.txt", "/large.bin", "/none", "/a.txt"] {
@@ -124,7 +124,7 @@ fn http_10_goes_on_where_it_asks_to() {
 }
 
 #[test]
-fn versions_of_http_1_are_served_and_others_refused() {
+fn http_1_versions_are_served_and_others_refused() {
     let server = site();
     for (version, expected) in [
         ("HTTP/1.1", 200),
@@ -171,7 +171,7 @@ fn targets_in_absolute_form_name_the_same_files() {
 }
 
 #[test]
-fn targets_in_other_forms_are_refused_however_well_known_their_path() {
+fn targets_in_other_forms_are_refused_whatever_their_path() {
     let server = site();
     for target in [
         "a.txt",
@@ -211,7 +211,7 @@ fn health_is_tiny_and_never_cached() {
 }
 
 #[test]
-fn health_stands_before_files_of_its_names() {
+fn health_routes_take_precedence_over_files() {
     let server = Site::with([("livez", b"file"), ("readyz", b"file"), ("healthz", b"file")]).serve();
     for target in ["/livez", "/readyz", "/healthz"] {
         assert_eq!(server.get(target).text(), "ok\n", "{target}");

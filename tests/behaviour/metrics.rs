@@ -1,4 +1,4 @@
-//! `/metrics`: what is counted, how it is told, and that Prometheus understands it.
+//! `/metrics`: counts, their format, and that Prometheus accepts them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 use crate::traffic::{Running, free_address, program, project};
 
 #[test]
-fn every_request_is_counted_once_as_what_it_was() {
+fn every_request_is_counted_once_under_its_kind() {
     let server = hurried().serve();
     let long = format!("GET /a HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(20_000));
     for (raw, method, status, protocol) in [
@@ -67,7 +67,7 @@ fn pipelined_requests_are_counted_one_by_one() {
 }
 
 #[test]
-fn what_does_not_complete_is_counted_as_why() {
+fn requests_that_do_not_complete_are_counted_by_their_reason() {
     type Cut = fn(&Server);
     let cuts: [(&str, Cut, &str, &str); 6] = [
         ("a client that goes", |server| drop(begin(server)), "2xx", "client_gone"),
@@ -127,14 +127,14 @@ fn each_event_moves_its_series() {
 }
 
 #[test]
-fn names_that_are_too_many_for_their_cache_are_counted_as_they_leave() {
+fn evicted_names_are_counted() {
     let server = hurried().env("PAGECAST_NAMES", "16").serve();
     (0..200).for_each(|number| assert_eq!(server.get(&format!("/missing/{number}")).status, 404));
     scrape_until(&server, |now| now["pagecast_cache_evictions_total{cache=\"names\"}"] >= 100.0);
 }
 
 #[test]
-fn connections_are_told_apart_by_what_they_do() {
+fn connections_are_counted_by_their_state() {
     let server = Site::with([("a", b"a")])
         .file("long.bin", &pattern(LONG, 1))
         .env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0")
@@ -176,7 +176,7 @@ fn a_connection_is_counted_as_handshaking_until_its_tls_handshake_ends() {
 }
 
 #[test]
-fn what_http2_bounds_is_told_while_it_lasts_and_what_ended_a_connection_is_counted() {
+fn http2_gauges_and_connection_ends_are_counted() {
     let server = hurried().file("long.bin", &pattern(LONG, 1)).env("PAGECAST_HTTP2_RESETS", "20").serve();
     let malformed = frames::frame(frames::WINDOW_UPDATE, 0, 0, &[0; 3]);
     // `h2` itself finds this one: a request on a stream of the server's.
@@ -230,13 +230,13 @@ fn what_http2_bounds_is_told_while_it_lasts_and_what_ended_a_connection_is_count
 }
 
 #[test]
-fn who_is_at_the_admin_port_is_told() {
+fn admin_connections_are_counted() {
     let server = hurried().serve();
     let mut watching = TcpStream::connect(server.admin.unwrap()).unwrap();
     watching.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let _silent = TcpStream::connect(server.admin.unwrap()).unwrap();
     let now = scrape_until(&server, |now| {
-        // The third one asks.
+        // The third one sends a request.
         now["pagecast_admin_connections"] == 3.0 && now["pagecast_admin_watches"] == 1.0
     });
     assert!(now["pagecast_admin_connections_limit"] >= 2.0 * now["pagecast_admin_watches_limit"]);
@@ -245,7 +245,7 @@ fn who_is_at_the_admin_port_is_told() {
 }
 
 #[test]
-fn status_and_metrics_tell_the_same() {
+fn status_and_metrics_agree() {
     let server = hurried().file("long.bin", &pattern(LONG, 1)).serve();
     for target in ["/a", "/long.bin", "/missing", "/a"] {
         server.get(target);
@@ -281,8 +281,8 @@ fn status_and_metrics_tell_the_same() {
         ("/memory/bytes", "pagecast_memory_bytes_limit"),
         ("/reloads/last_success", "pagecast_reload_last_success_timestamp_seconds"),
     ] {
-        let told = status.pointer(pointer).and_then(Value::as_f64);
-        assert_eq!(told, Some(metrics[series]), "{pointer} and {series}");
+        let found = status.pointer(pointer).and_then(Value::as_f64);
+        assert_eq!(found, Some(metrics[series]), "{pointer} and {series}");
     }
 }
 
@@ -356,7 +356,7 @@ fn no_count_goes_back_over_a_reload_and_the_reload_is_counted() {
 }
 
 #[test]
-fn what_clients_say_is_in_no_label() {
+fn no_label_has_client_input() {
     let server = hurried().serve();
     let odd = "GET /%22%7D%0Aevil%5C?\"x=\\ HTTP/1.1\r\nHost: x\r\nUser-Agent: \"evil\\\"}\r\nReferer: evil\r\n\r\n";
     server.send(odd);
@@ -369,7 +369,7 @@ fn what_clients_say_is_in_no_label() {
 }
 
 #[test]
-fn the_format_is_what_was_asked_for() {
+fn the_format_is_negotiated() {
     let server = hurried().serve();
     let plain = "text/plain; version=0.0.4; charset=utf-8";
     let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -386,7 +386,7 @@ fn the_format_is_what_was_asked_for() {
 }
 
 #[test]
-fn many_may_scrape_at_once_while_others_are_served() {
+fn many_scrapes_at_once_do_not_disturb_traffic() {
     let server = hurried().serve();
     std::thread::scope(|scope| {
         for _ in 0..6 {
@@ -419,7 +419,7 @@ fn the_documentation_names_every_family_and_every_alert() {
 
 #[test]
 #[ignore = "needs promtool: apt-get install prometheus"]
-fn promtool_finds_no_fault_with_metrics_and_rules() {
+fn promtool_accepts_metrics_and_rules() {
     let server = hurried().file("long.bin", &pattern(LONG, 1)).serve();
     server.get("/long.bin");
     let mut check = program("promtool");
@@ -434,11 +434,11 @@ fn promtool_finds_no_fault_with_metrics_and_rules() {
 
 #[test]
 #[ignore = "needs prometheus: apt-get install prometheus"]
-fn prometheus_understands_every_alert_and_every_panel() {
+fn prometheus_evaluates_every_alert_and_every_panel() {
     let server = hurried().file("long.bin", &pattern(LONG, 1)).serve();
     let prometheus = Prometheus::scraping(&server);
     let deadline = Instant::now() + PATIENCE * 3;
-    // Rates need two scrapes between which something happened.
+    // Rates need two scrapes with events in between.
     loop {
         for target in ["/a", "/long.bin", "/missing"] {
             server.get(target);
@@ -451,8 +451,8 @@ fn prometheus_understands_every_alert_and_every_panel() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(prometheus.ask("up{job=\"pagecast\"}"), [1.0]);
-    let told = prometheus.get("/api/v1/rules");
-    let groups = told["data"]["groups"].as_array().unwrap().iter();
+    let answer = prometheus.get("/api/v1/rules");
+    let groups = answer["data"]["groups"].as_array().unwrap().iter();
     let rules: Vec<_> = groups.flat_map(|group| group["rules"].as_array().unwrap()).collect();
     assert_eq!(rules.len(), alerts().len(), "every alert was loaded");
     for rule in rules {
@@ -543,7 +543,7 @@ fn alerts() -> Vec<String> {
 
 type Metrics = BTreeMap<String, f64>;
 
-/// All series of now.
+/// All current series.
 fn scrape(server: &Server) -> Metrics {
     let reply = ask(server, "GET", "");
     assert_eq!(reply.status, 200);
@@ -583,7 +583,7 @@ fn kind(method: &str, status: &str, protocol: &str, outcome: &str) -> String {
     )
 }
 
-/// The kinds of requests that there are more of, and by how many.
+/// Kinds of requests whose counts have risen, and by how much.
 fn risen(before: &Metrics, after: &Metrics) -> Vec<(String, f64)> {
     let rise = |(series, now): (&String, &f64)| {
         let more = now - before.get(series).unwrap_or(&0.0);
@@ -597,7 +597,7 @@ fn is_count(series: &str) -> bool {
     ["_total", "_count", "_sum", "_bucket"].iter().any(|suffix| name.ends_with(suffix))
 }
 
-/// Checks that every line is one of the format, every family is explained before its series, and no series comes twice.
+/// Checks that every line is valid, every family is described before its series, and no series occurs twice.
 fn check_form(text: &str, is_open_metrics: bool) {
     let (mut family, mut families, mut series) = ("", BTreeSet::new(), BTreeSet::new());
     for line in text.lines() {
@@ -628,7 +628,7 @@ fn hurried() -> Site {
         .env("PAGECAST_LINGER_TIMEOUT", "200ms")
 }
 
-/// A download that has begun, of which the rest stays with the server.
+/// A download that has begun, with its rest still in the server.
 fn begin(server: &Server) -> TcpStream {
     let mut stream = server.connect_narrow();
     stream.write_all(b"GET /long.bin HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();

@@ -1,4 +1,4 @@
-//! How fast responses are sent: by connection, by client, all together, and as rules say.
+//! Rates of responses: by connection, by client, in total, and by rules.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, Made, ReadSome};
+use crate::client::{Client, ReadSome, StreamedReply};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 const MIB: usize = 1 << 20;
@@ -19,13 +19,13 @@ fn a_connection_keeps_to_its_rate() {
         let other = scope.spawn(take);
         (take(), other.join().unwrap())
     });
-    // Each of them has the whole rate.
+    // Each of them gets the whole rate.
     check_about(one, 2.0);
     check_about(other, 2.0);
 }
 
 #[test]
-fn a_rate_that_the_kernel_keeps_is_kept() {
+fn a_rate_paced_by_the_kernel_is_kept() {
     let server = long_site().env("PAGECAST_RATE_CONNECTION", "8MiB").serve();
     check_about(time_of(&server, "/long", "", 16 * MIB), 2.0);
     assert!(server.cpu_time() < Duration::from_secs(1), "{:?}", server.cpu_time());
@@ -43,13 +43,13 @@ fn the_connections_of_a_client_share_its_rate() {
 }
 
 #[test]
-fn what_a_client_may_take_at_once_comes_at_once() {
+fn the_burst_of_a_client_is_sent_at_once() {
     let server =
         long_site().env("PAGECAST_RATE_CLIENT", "64KiB").env("PAGECAST_RATE_CLIENT_BURST", "1MiB").serve();
     let range = "Range: bytes=0-786431\r\n";
     let burst = time_of(&server, "/long", range, 768 << 10);
     assert!(burst < Duration::from_secs(6), "{burst:?}");
-    // What is left of it and two seconds' worth.
+    // Its rest, and two seconds of the rate.
     let rest = time_of(&server, "/long", "Range: bytes=0-393215\r\n", 384 << 10);
     assert!(rest > Duration::from_millis(1200) && rest < PATIENCE, "{rest:?}");
 }
@@ -74,13 +74,13 @@ fn small_files_count_as_long_ones_do() {
             }
             assert_eq!(client.read("GET").body, pattern(8 << 10, 1));
         }
-        // 192 KiB and their heads, less what is free at first.
+        // 192 KiB and their heads, less the burst.
         check_about(begun.elapsed(), 1.5);
     }
 }
 
 #[test]
-fn what_the_server_says_itself_waits_for_nothing() {
+fn responses_of_the_server_itself_are_not_paced() {
     let server = long_site()
         .env("PAGECAST_RATE_CLIENT", "1KiB")
         .env("PAGECAST_RATE_CONNECTION", "1KiB")
@@ -130,19 +130,19 @@ fn all_clients_share_a_rate_equally_however_many_connections_they_have() {
 }
 
 #[test]
-fn what_a_client_that_leaves_was_granted_goes_to_others() {
+fn the_share_of_a_client_that_leaves_goes_to_others() {
     let server = long_site().env("PAGECAST_RATE_TOTAL", "1MiB").env("PAGECAST_RATE_CLIENT", "1MiB").serve();
     for _ in 0..50 {
         let mut leaves = server.connect();
         leaves.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         leaves.read_exact(&mut [0; 1]).unwrap();
     }
-    // A connection that fell silent holds nothing that others wait for.
+    // A silent connection holds nothing that others wait for.
     check_about(time_of(&server, "/long", "Range: bytes=0-1572863\r\n", 3 * MIB / 2), 1.5);
 }
 
 #[test]
-fn rules_say_otherwise_and_a_connection_heeds_each_response_by_its_own() {
+fn rules_override_the_rate_for_each_response() {
     let server = long_site()
         .file("slow/long", &pattern(MIB, 2))
         .file("free/long", &pattern(8 * MIB, 3))
@@ -155,7 +155,7 @@ fn rules_say_otherwise_and_a_connection_heeds_each_response_by_its_own() {
     for _ in 0..2 {
         let begun = Instant::now();
         assert_eq!(client.ask("GET", "/free/long", "").body, pattern(8 * MIB, 3));
-        // At the rate of the others it were sixteen seconds.
+        // At the rate of the others it would take sixteen seconds.
         assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
         let begun = Instant::now();
         assert_eq!(client.ask("GET", "/slow/long", "Range: bytes=0-524287\r\n").body.len(), MIB / 2);
@@ -187,7 +187,7 @@ fn archives_and_listings_keep_to_the_rate() {
         .env("PAGECAST_RATE_CLIENT", "1MiB")
         .serve();
     let begun = Instant::now();
-    let body = Made::get(&server, "/all/?archive=tar", "").body();
+    let body = StreamedReply::get(&server, "/all/?archive=tar", "").body();
     assert!(body.len() > 2 * MIB);
     check_about(begun.elapsed(), 2.0);
 }
@@ -222,10 +222,10 @@ fn clients_without_limits_are_not_paced() {
 }
 
 #[test]
-fn waiting_for_the_pace_is_no_stall_and_taking_nothing_is_one() {
+fn waiting_for_the_rate_is_no_stall_and_reading_nothing_is_one() {
     let server =
         long_site().env("PAGECAST_RATE_CONNECTION", "1KiB").env("PAGECAST_STALL_TIMEOUT", "400ms").serve();
-    // A piece of it comes once a second.
+    // A piece of it arrives once a second.
     time_of(&server, "/long", "Range: bytes=0-1999\r\n", 2000);
     let server =
         long_site().env("PAGECAST_RATE_CONNECTION", "256KiB").env("PAGECAST_STALL_TIMEOUT", "400ms").serve();
@@ -238,7 +238,7 @@ fn waiting_for_the_pace_is_no_stall_and_taking_nothing_is_one() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_holds_back_nobodys_share() {
+fn a_client_that_reads_nothing_holds_back_no_share() {
     let server = long_site().env("PAGECAST_RATE_TOTAL", "2MiB").serve();
     let _stalled: Vec<_> = (3..8)
         .map(|host| {
@@ -247,7 +247,7 @@ fn a_client_that_takes_nothing_holds_back_nobodys_share() {
             stream
         })
         .collect();
-    // Until their sockets are full, they take their shares.
+    // Until their sockets are full they use their shares.
     let mut stream = server.connect();
     stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut seconds = (0..12).map(|_| taken_in_a_second(&mut stream));
@@ -258,7 +258,7 @@ fn a_client_that_takes_nothing_holds_back_nobodys_share() {
 }
 
 #[test]
-fn a_client_under_way_is_not_forgotten_however_many_others_come() {
+fn an_active_client_is_not_evicted_however_many_others_connect() {
     let server = long_site()
         .file("small", b"small")
         .env("PAGECAST_CLIENTS", "16")
@@ -273,13 +273,13 @@ fn a_client_under_way_is_not_forgotten_however_many_others_come() {
         other.write_all(b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         assert_eq!(Reply::read(&mut other, false).unwrap().body, b"small");
     }
-    // What it may take at once it has taken.
+    // It has used its burst.
     let time = time_of(&server, "/long", "Range: bytes=0-131071\r\n", 128 << 10);
     assert!(time > Duration::from_secs(1), "{time:?}");
 }
 
 #[test]
-fn a_rate_that_is_taken_back_holds_back_no_further_response_of_its_connection() {
+fn a_lifted_rate_does_not_delay_the_next_response() {
     let mut server = long_site().config("rate_client = '256KiB'\nrate_connection = '4MiB'\n").serve();
     let mut client = Client::of(&server);
     assert_eq!(client.ask("GET", "/long", "Range: bytes=0-131071\r\n").status, 206);
@@ -288,12 +288,12 @@ fn a_rate_that_is_taken_back_holds_back_no_further_response_of_its_connection() 
     server.wait_for_log(" reloaded ");
     let begun = Instant::now();
     assert_eq!(client.ask("GET", "/long", "").body, pattern(16 * MIB, 1));
-    // It were a minute.
+    // It would take a minute.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[test]
-fn a_connection_that_the_kernel_paces_is_free_again_though_requests_were_pipelined() {
+fn kernel_pacing_ends_with_its_response_even_if_requests_were_pipelined() {
     let server = Site::with([("paced", &pattern(MIB, 1)), ("free", &pattern(4 * MIB, 2))])
         .config("[[rule]]\npath = '/paced'\nrate_connection = '3MiB'\n")
         .serve();
@@ -305,7 +305,7 @@ fn a_connection_that_the_kernel_paces_is_free_again_though_requests_were_pipelin
     for _ in 0..6 {
         assert_eq!(client.ask("GET", "/free", "").body, pattern(4 * MIB, 2));
     }
-    // It were eight seconds.
+    // It would take eight seconds.
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
@@ -318,14 +318,14 @@ fn clients_that_have_gone_wait_for_no_share() {
         .map(|_| {
             let mut stream = server.connect();
             stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-            // Its close is a reset.
+            // It closes with a reset.
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
             stream
         })
         .collect();
     std::thread::sleep(Duration::from_millis(300));
     drop(gone);
-    // Their turns would come within a minute.
+    // They would be granted within a minute.
     let begun = Instant::now();
     while server.open_files() > before + 10 {
         assert!(begun.elapsed() < PATIENCE, "{} and not {before} are open", server.open_files());
@@ -334,11 +334,11 @@ fn clients_that_have_gone_wait_for_no_share() {
 }
 
 #[test]
-fn a_refusal_does_not_keep_to_the_pace_of_what_came_before_it() {
+fn a_refusal_is_not_paced_like_the_response_before_it() {
     let server = long_site().env("PAGECAST_RATE_CLIENT", "1KiB").serve();
     let mut client = Client::of(&server);
     assert_eq!(client.ask("GET", "/long", "Range: bytes=0-9\r\n").status, 206);
-    // Others of the client have the rate of the next twenty seconds.
+    // Other connections of the client have the rate of the next twenty seconds.
     let _others: Vec<_> = (0..20)
         .map(|_| {
             let mut other = server.connect();
@@ -357,7 +357,7 @@ fn long_site() -> Site {
     Site::with([("long", &pattern(16 * MIB, 1))])
 }
 
-/// How long `length` bytes of `target` take on a connection of their own.
+/// Time for `length` bytes of `target` on a connection of their own.
 fn time_of(server: &Server, target: &str, lines: &str, length: usize) -> Duration {
     let begun = Instant::now();
     let reply = server.get_with(target, lines);
@@ -372,7 +372,7 @@ fn check_about(time: Duration, seconds: f64) {
     assert!((0.75..3.0).contains(&ratio), "{time:?} and not {seconds} s");
 }
 
-/// Bytes that come within the next second.
+/// Bytes that arrive within the next second.
 fn taken_in_a_second(stream: &mut TcpStream) -> f64 {
     let (begun, mut taken, mut buffer) = (Instant::now(), 0, [0; 16 << 10]);
     while begun.elapsed() < Duration::from_secs(1) {
@@ -385,7 +385,7 @@ fn connect_from(server: &Server, from: Ipv4Addr) -> TcpStream {
     connect(server, from, None)
 }
 
-/// A connection whose client has little room.
+/// A connection whose client has a small receive buffer.
 fn narrow_from(server: &Server, from: Ipv4Addr) -> TcpStream {
     connect(server, from, Some(4096))
 }

@@ -1,4 +1,4 @@
-//! Other Apps on the same wire: panics, middleware and streams, in this process.
+//! Other Apps behind the same connections: panics, middleware and streams, in this process.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -18,12 +18,16 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use pagecast::auth::access::Authenticator;
 use pagecast::config::policy::rules::Rules;
-use pagecast::config::{CachesGroup, Config, CredentialFiles, OnOff, ResolvedLimits, Symlinks};
+use pagecast::config::{
+    ByteCount, CachesGroup, Config, ConnectionsGroup, CredentialFiles, DurationSetting, OnOff,
+    ResolvedLimits, SendingGroup, Symlinks, Toggle,
+};
 use pagecast::files::{FileSettings, Files, Root};
 use pagecast::limits::client_limits::Limits;
+use pagecast::net::connection_settings::ConnectionSettings;
 use pagecast::net::opening;
 use pagecast::net::socket::Socket;
-use pagecast::net::worker::{ConnectionSettings, Http2Bounds, Worker};
+use pagecast::net::worker::Worker;
 use pagecast::site::handler::{Site, SiteSettings};
 use pagecast::telemetry::metrics::registry::Metrics;
 
@@ -33,7 +37,7 @@ use crate::site::{PATIENCE, Reply, pattern};
 const LARGE: usize = 300_000;
 
 #[test]
-fn a_panic_costs_its_request_alone() {
+fn a_panic_costs_only_its_request() {
     let client = Client::of(Change::Nothing);
     for (target, sentence) in [("/panic", "Something failed.\n"), ("/panic-later", "Something failed.\n")] {
         let replies = client.ask(&[target, "/small", target, "/large"]);
@@ -48,7 +52,7 @@ fn a_panic_costs_its_request_alone() {
 }
 
 #[test]
-fn a_body_that_fails_or_panics_cuts_its_connection_alone() {
+fn a_body_that_fails_or_panics_cuts_only_its_connection() {
     let client = Client::of(Change::Nothing);
     for target in ["/stream-that-fails", "/stream-that-is-short"] {
         let got = client
@@ -63,7 +67,7 @@ fn a_body_that_fails_or_panics_cuts_its_connection_alone() {
 }
 
 #[test]
-fn a_middleware_that_adds_fields_is_heeded() {
+fn headers_added_by_a_middleware_are_sent() {
     let client = Client::of(Change::Fields);
     for (target, body) in
         [("/small", b"small".to_vec()), ("/large", pattern(LARGE, 1)), ("/empty", Vec::new())]
@@ -83,7 +87,7 @@ fn a_middleware_that_adds_fields_is_heeded() {
 }
 
 #[test]
-fn a_middleware_that_replaces_the_body_is_heeded() {
+fn a_body_replaced_by_a_middleware_is_sent() {
     let client = Client::of(Change::Body);
     for target in ["/small", "/large", "/empty", "/missing"] {
         let reply = &client.ask(&[target])[0];
@@ -107,7 +111,7 @@ fn a_middleware_that_reads_the_body_and_changes_it_gets_the_files_bytes() {
 }
 
 #[test]
-fn a_middleware_that_changes_the_status_is_heeded() {
+fn a_status_changed_by_a_middleware_is_sent() {
     let client = Client::of(Change::Status);
     for (target, body) in
         [("/small", b"small".to_vec()), ("/large", pattern(LARGE, 1)), ("/missing", b"Not found.\n".to_vec())]
@@ -120,7 +124,7 @@ fn a_middleware_that_changes_the_status_is_heeded() {
 }
 
 #[test]
-fn a_stream_is_chunked_for_those_who_know_chunks() {
+fn a_stream_is_chunked_for_http_11() {
     let client = Client::of(Change::Nothing);
     let got = client.raw("GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let text = String::from_utf8(got).unwrap();
@@ -129,7 +133,7 @@ fn a_stream_is_chunked_for_those_who_know_chunks() {
     assert!(head.contains("transfer-encoding: chunked"), "{head}");
     assert!(!head.contains("content-length"), "{head}");
     assert_eq!(body, "5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n");
-    // And the connection goes on after it.
+    // The connection goes on after it.
     let two = client.raw(
         "GET /stream HTTP/1.1\r\nHost: x\r\n\r\nGET /small HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     );
@@ -138,7 +142,7 @@ fn a_stream_is_chunked_for_those_who_know_chunks() {
 }
 
 #[test]
-fn a_stream_ends_with_the_connection_for_those_who_do_not() {
+fn a_stream_ends_with_the_connection_for_http_10() {
     let client = Client::of(Change::Nothing);
     let got = client.raw("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let text = String::from_utf8(got).unwrap();
@@ -150,7 +154,7 @@ fn a_stream_ends_with_the_connection_for_those_who_do_not() {
 }
 
 #[test]
-fn a_stream_cut_short_is_a_reset_for_those_who_know_its_end_by_the_close_alone() {
+fn a_cut_stream_resets_an_http_10_connection() {
     let client = Client::of(Change::Nothing);
     let get = |raw: &'static str| {
         client.talk_over(tcp_pair, move |mut stream| {
@@ -170,7 +174,7 @@ fn a_stream_cut_short_is_a_reset_for_those_who_know_its_end_by_the_close_alone()
         text.ends_with("firstsecond") && ended == Ok(()),
         "one that is whole ends well: {ended:?}, {text}"
     );
-    // Chunks tell by themselves that they are not all, so nothing that is on its way need be lost.
+    // Chunks show by themselves that they are incomplete, so bytes under way need not be lost.
     let (text, ended) = get("GET /stream-that-fails HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(text.ends_with("piece\r\n") && ended == Ok(()), "{ended:?}, {text}");
 }
@@ -187,7 +191,7 @@ fn a_stream_has_no_body_for_head() {
 }
 
 #[test]
-fn over_http2_a_panic_costs_its_stream_alone() {
+fn over_http2_a_panic_costs_only_its_stream() {
     let bodies =
         Client::of(Change::Nothing).ask_by_http2(&["/panic", "/small", "/panic-later", "/large", "/stream"]);
     let large = pattern(LARGE, 1);
@@ -207,7 +211,7 @@ fn over_http2_a_stream_that_fails_is_reset_and_the_others_go_on() {
 }
 
 #[test]
-fn over_http2_what_a_middleware_changes_goes_out_changed() {
+fn over_http2_changes_by_a_middleware_are_sent() {
     let mut upside = pattern(LARGE, 1);
     upside.reverse();
     for (change, small, large) in [
@@ -221,7 +225,7 @@ fn over_http2_what_a_middleware_changes_goes_out_changed() {
     }
 }
 
-/// What the middleware does to every response.
+/// What the middleware does to each response.
 #[derive(Clone, Copy, PartialEq)]
 enum Change {
     Nothing,
@@ -231,7 +235,7 @@ enum Change {
     Status,
 }
 
-/// Speaks to an App of routes and files in this process.
+/// Connects to an App with routes and files in this process.
 struct Client {
     change: Change,
 }
@@ -241,7 +245,7 @@ impl Client {
         Self { change }
     }
 
-    /// Asks for the targets one after the other on one connection.
+    /// Requests the targets one after the other on one connection.
     fn ask(&self, targets: &[&str]) -> Vec<Reply> {
         let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
         self.talk(move |mut stream| {
@@ -254,7 +258,7 @@ impl Client {
         })
     }
 
-    /// Asks for the targets one after the other on one connection of HTTP/2.
+    /// Requests the targets one after the other on one HTTP/2 connection.
     fn ask_by_http2(&self, targets: &[&str]) -> Vec<Result<Vec<u8>, &'static str>> {
         let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
         self.talk(move |stream| {
@@ -269,7 +273,7 @@ impl Client {
         })
     }
 
-    /// Sends `raw` and reads all that comes.
+    /// Sends `raw` and reads everything until the end.
     fn raw(&self, raw: &str) -> Vec<u8> {
         let raw = raw.to_owned();
         self.talk(move |mut stream| {
@@ -303,7 +307,7 @@ impl Client {
             let worker = Worker::new(
                 app(files.clone(), change).await,
                 files,
-                bounds(),
+                connection_settings(),
                 Limits::new(&Config::default(), &ResolvedLimits::default()),
                 &Metrics::default(),
             );
@@ -396,14 +400,14 @@ fn pieces(pieces: Vec<Result<&'static str, &'static str>>) -> HttpResponse {
     HttpResponse::Ok().streaming(stream::iter(pieces))
 }
 
-/// A body whose making panics in the middle.
+/// A body that panics in the middle.
 fn panicking() -> HttpResponse {
     let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"piece"))]);
     let rest = stream::once(async { panic!("on purpose") });
     HttpResponse::Ok().streaming(first.chain(rest))
 }
 
-/// A body that ends before its length does.
+/// A body that is shorter than its length.
 fn short() -> HttpResponse {
     let pieces = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"piece"))]);
     HttpResponse::Ok().body(actix_web::body::SizedStream::new(10, pieces).boxed())
@@ -430,21 +434,22 @@ fn settings() -> FileSettings {
     )
 }
 
-fn bounds() -> ConnectionSettings {
-    ConnectionSettings {
-        head_bytes: 16 * 1024,
-        head_fields: 100,
-        body_bytes: 64 * 1024,
-        tls_handshake_timeout: Duration::from_secs(10),
-        head_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(10),
-        stall_timeout: Duration::from_secs(10),
-        disk_timeout: Duration::from_secs(10),
-        min_rate: 0,
-        min_rate_after: Duration::from_secs(30),
-        linger_timeout: Duration::from_millis(200),
-        long_rate: 0,
-        turn_bytes: 256 * 1024,
-        http2: Some(Http2Bounds { streams: 16, resets: 100 }),
-    }
+fn connection_settings() -> ConnectionSettings {
+    let connections = ConnectionsGroup {
+        idle_timeout: DurationSetting::seconds(10),
+        stall_timeout: DurationSetting::seconds(10),
+        linger_timeout: DurationSetting::millis(200),
+        min_rate: Toggle::Off,
+        ..ConnectionsGroup::default()
+    };
+    let sending = SendingGroup {
+        disk_timeout: DurationSetting::seconds(10),
+        long_rate: ByteCount::bytes(0),
+        ..SendingGroup::default()
+    };
+    ConnectionSettings::of(&Config {
+        connections: connections.into(),
+        sending: sending.into(),
+        ..Config::default()
+    })
 }

@@ -1,11 +1,11 @@
-//! Byte ranges (RFC 9110 §14), of a file on the heap, a mapped one and one that leaves by `sendfile`.
+//! Byte ranges (RFC 9110 §14) of a file on the heap, a mapped one and one sent by `sendfile`.
 
 use std::ops::Range;
 
 use crate::client::{Client, patterned};
 use crate::site::{Reply, Server, Site};
 
-/// What a Range field comes to.
+/// Expected result of a Range header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Expected {
     Whole,
@@ -47,7 +47,7 @@ fn every_form_of_one_range_selects_the_bytes_it_names() {
 }
 
 #[test]
-fn a_range_that_reaches_past_the_end_ends_with_the_file() {
+fn a_range_past_the_end_stops_at_the_end() {
     check_all(|n| {
         vec![
             (format!("bytes=0-{n}"), Part(0..n)),
@@ -62,7 +62,7 @@ fn a_range_that_reaches_past_the_end_ends_with_the_file() {
 }
 
 #[test]
-fn a_range_with_nothing_in_reach_is_told_the_length() {
+fn an_unsatisfiable_range_gets_416_with_the_length() {
     check_all(|n| {
         vec![
             (format!("bytes={n}-"), NotSatisfiable),
@@ -80,7 +80,7 @@ fn a_range_with_nothing_in_reach_is_told_the_length() {
 }
 
 #[test]
-fn a_malformed_field_or_an_unknown_unit_is_ignored() {
+fn a_malformed_header_or_an_unknown_unit_is_ignored() {
     check_all(|_| {
         [
             "",
@@ -150,7 +150,7 @@ fn several_ranges_are_parts_in_the_clients_order() {
                 Parts(vec![9000..9002, 1000..1004, 5000..5002]),
             ),
             (format!("bytes=0-9,{n}-,1000-1009"), Parts(vec![0..10, 1000..1010])),
-            // A gap of 100 bytes is sent along, one of 101 is not.
+            // A gap of 100 bytes is included, one of 101 is not.
             ("bytes=0-9,110-119".into(), Part(0..120)),
             ("bytes=0-9,111-119".into(), Parts(vec![0..10, 111..120])),
         ]
@@ -158,7 +158,7 @@ fn several_ranges_are_parts_in_the_clients_order() {
 }
 
 #[test]
-fn long_parts_arrive_whole() {
+fn long_parts_are_sent_in_full() {
     check_in(&FILES[2..], |n| {
         vec![
             ("bytes=0-999999,2000000-2999999".into(), Parts(vec![0..1_000_000, 2_000_000..3_000_000])),
@@ -172,7 +172,7 @@ fn long_parts_arrive_whole() {
 }
 
 #[test]
-fn as_many_as_64_parts_are_sent_and_for_more_the_whole_file() {
+fn up_to_64_parts_are_sent_and_beyond_that_the_whole_file() {
     let ranges = |count: usize| (0..count).map(|index| index * 600..index * 600 + 7).collect::<Vec<_>>();
     let field = |ranges: &[Range<usize>]| {
         let specs: Vec<_> = ranges.iter().map(|range| format!("{}-{}", range.start, range.end - 1)).collect();
@@ -182,7 +182,7 @@ fn as_many_as_64_parts_are_sent_and_for_more_the_whole_file() {
         vec![
             (field(&ranges(64)), Parts(ranges(64))),
             (field(&ranges(65)), Whole),
-            // They count as they are sent, not as they are asked for.
+            // They count as they are sent, not as they are requested.
             (format!("{},0-3,601-602", field(&ranges(64))), Parts(ranges(64))),
         ]
     });
@@ -226,7 +226,7 @@ fn an_empty_file_has_no_ranges() {
         ("bytes=1-5", NotSatisfiable),
         ("bytes=-0", NotSatisfiable),
         ("bytes=0-,1-", NotSatisfiable),
-        // All of nothing is there, and no Content-Range can say so.
+        // The whole empty file is satisfiable, and no Content-Range can express it.
         ("bytes=-5", Whole),
         ("bytes=0-,-5", Whole),
         ("lines=0-", Whole),
@@ -236,7 +236,7 @@ fn an_empty_file_has_no_ranges() {
 }
 
 #[test]
-fn a_range_field_in_two_lines_is_one_malformed_list() {
+fn a_range_header_in_two_lines_is_one_malformed_list() {
     let server = site();
     let reply = server.get_with("/small.bin", "Range: bytes=0-4\r\nRange: bytes=50-54\r\n");
     assert_eq!((reply.status, reply.body), (200, patterned(100)));
@@ -245,7 +245,7 @@ fn a_range_field_in_two_lines_is_one_malformed_list() {
 }
 
 #[test]
-fn a_range_counts_where_it_is_the_only_field() {
+fn a_range_counts_even_as_the_only_header() {
     let server = site();
     let reply = server.send("GET /small.bin HTTP/1.0\r\nRange: bytes=3-5\r\n\r\n");
     assert_eq!((reply.status, reply.body.as_slice()), (206, &patterned(100)[3..6]));
@@ -306,11 +306,11 @@ fn check(client: &mut Client, target: &str, length: usize, field: &str, expected
             assert_eq!((reply.status, content_range), (206, None), "{case}");
             assert!(reply.body.len() <= length, "{case}: {} bytes", reply.body.len());
             let parts = parts_of(&reply);
-            let told: Vec<_> =
+            let message: Vec<_> =
                 parts.iter().map(|part| (part.media_type.as_str(), part.content_range.as_str())).collect();
             let lines: Vec<_> = ranges.iter().map(|range| content_range_of(range, length)).collect();
             let wanted: Vec<_> = lines.iter().map(|line| (OCTETS, line.as_str())).collect();
-            assert_eq!(told, wanted, "{case}");
+            assert_eq!(message, wanted, "{case}");
             for (part, range) in parts.iter().zip(ranges) {
                 assert_bytes(&part.body, &file[range.clone()], &case);
             }

@@ -2,34 +2,16 @@
 
 use crate::cli::{run, stderr};
 use crate::client::Client;
-use crate::configured::{NAVIGATES, lines, only, ruled};
-use crate::site::{Server, Site};
+use crate::configured::{NAVIGATES, check_replies, lines, only, ruled};
+use crate::site::Site;
 
 fn site(redirects: &str) -> Site {
     Site::with([("index.html", b"root"), ("there.txt", b"there"), ("d/index.html", b"in d")])
         .file("_redirects", redirects.as_bytes())
 }
 
-/// Status, and Location or body.
-#[track_caller]
-fn check(server: &Server, cases: &[(&str, u16, &str)]) {
-    let mut client = Client::of(server);
-    for &(target, status, expected) in cases {
-        // Twice: the second time the server knows the path.
-        for method in ["GET", "HEAD", "GET"] {
-            let reply = client.ask(method, target, "");
-            assert_eq!(reply.status, status, "{method} {target}");
-            match status {
-                300..400 => assert_eq!(only(&reply, "location"), expected, "{method} {target}"),
-                _ if method == "GET" => assert_eq!(reply.text(), expected, "{target}"),
-                _ => assert_eq!(reply.content_length(), Some(expected.len() as u64), "{target}"),
-            }
-        }
-    }
-}
-
 #[test]
-fn a_name_that_is_no_file_leads_where_its_line_says() {
+fn a_missing_name_is_redirected_by_its_line() {
     let server = site(
         "# what moved
 /old /new
@@ -51,7 +33,7 @@ fn a_name_that_is_no_file_leads_where_its_line_says() {
 ",
     )
     .serve();
-    check(
+    check_replies(
         &server,
         &[
             ("/old", 301, "/new"),
@@ -92,7 +74,7 @@ fn a_name_that_is_no_file_leads_where_its_line_says() {
 }
 
 #[test]
-fn a_rewrite_answers_with_the_other_file_as_if_it_were_there() {
+fn a_rewrite_serves_the_other_file_under_the_requested_name() {
     let text = "0123456789".repeat(300);
     let server = site(
         "/alias /there.txt 200
@@ -114,7 +96,7 @@ fn a_rewrite_answers_with_the_other_file_as_if_it_were_there() {
     .file("sorry.html", b"<p>sorry")
     .file(".env", b"secret")
     .serve();
-    check(
+    check_replies(
         &server,
         &[
             ("/alias", 200, "there"),
@@ -159,7 +141,7 @@ fn a_rewrite_answers_with_the_other_file_as_if_it_were_there() {
 }
 
 #[test]
-fn a_forced_line_beats_a_file_and_others_do_not() {
+fn only_a_forced_line_overrides_a_file() {
     let server = site(
         "/there.txt /moved.txt 302!
 /d/* /e/:splat 301!
@@ -173,7 +155,7 @@ fn a_forced_line_beats_a_file_and_others_do_not() {
     .file("shut/x.txt", b"x")
     .file("kept.txt", b"kept")
     .serve();
-    check(
+    check_replies(
         &server,
         &[
             ("/there.txt", 302, "/moved.txt"),
@@ -192,16 +174,16 @@ fn a_forced_line_beats_a_file_and_others_do_not() {
 }
 
 #[test]
-fn all_may_be_sent_to_one_page_but_that_page() {
-    check(
+fn everything_but_the_page_itself_can_be_redirected_to_it() {
+    check_replies(
         &site("/* /there.txt 302!").serve(),
         &[("/", 302, "/there.txt"), ("/d/", 302, "/there.txt"), ("/there.txt", 200, "there")],
     );
-    check(
+    check_replies(
         &site("/* /index.html 200").serve(),
         &[("/deep/route", 200, "root"), ("/there.txt", 200, "there"), ("/d/", 200, "in d")],
     );
-    check(&site("/ /d/ 302!").serve(), &[("/", 302, "/d/"), ("/d/", 200, "in d")]);
+    check_replies(&site("/ /d/ 302!").serve(), &[("/", 302, "/d/"), ("/d/", 200, "in d")]);
 }
 
 #[test]
@@ -235,7 +217,7 @@ fn the_list_itself_is_never_served() {
 }
 
 #[test]
-fn redirects_go_before_a_fallback_and_under_their_slash_policy() {
+fn redirects_precede_fallbacks_and_follow_the_slash_policy() {
     let rules = "[[rule]]\npath = '**'\nspa = true\nheaders = { X-A = 'yes' }\ncors = ['https://a.example']";
     for policy in ["add", "remove", "ignore"] {
         let server =
@@ -251,15 +233,15 @@ fn redirects_go_before_a_fallback_and_under_their_slash_policy() {
 }
 
 #[test]
-fn bad_lines_are_all_told_with_file_and_number_before_anything_is_served() {
+fn all_malformed_lines_are_reported_with_their_numbers_at_start() {
     let bad = b"/good /line\n/no-target\n/a /b 418\n\n/c //evil.com\nd /e\n/f/*/g /h\n/i /:j\n/k\xff /l\n/m /n 302 Country=de\n";
     let site = Site::new();
     std::fs::write(site.path().join("_redirects"), bad).unwrap();
     let path = site.path().join("_redirects").display().to_string();
     for arguments in [&[][..], &["config"]] {
         let output = run(site.command().args(arguments));
-        let told = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{told}");
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
         for (line, word) in [
             (2, "where to"),
             (3, "418"),
@@ -271,10 +253,10 @@ fn bad_lines_are_all_told_with_file_and_number_before_anything_is_served() {
             (10, "Country=de"),
         ] {
             let place = format!("{path}:{line}:");
-            let is_told = told.lines().any(|told| told.contains(&place) && told.contains(word));
-            assert!(is_told, "{place} {word} in\n{told}");
+            let is_reported = message.lines().any(|line| line.contains(&place) && line.contains(word));
+            assert!(is_reported, "{place} {word} in\n{message}");
         }
-        assert_eq!(told.matches(&path).count(), 8, "{told}");
+        assert_eq!(message.matches(&path).count(), 8, "{message}");
     }
     std::fs::write(site.path().join("_redirects"), "\u{feff}/a /b\r\n\r\n# c\r\n").unwrap();
     assert_eq!(site.serve().get("/a").field("location"), Some("/b"));

@@ -1,4 +1,4 @@
-//! SIGHUP: what changes under way, what is refused, and that nobody who is being served notices.
+//! SIGHUP: what changes at once, what is refused, and that no client is disturbed.
 
 use std::io::Read;
 use std::os::unix::fs::symlink;
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, Made};
+use crate::client::{Client, StreamedReply};
 use crate::configured::{NAVIGATES, only};
 use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 
 #[test]
-fn rules_and_site_wide_fields_reach_cached_files_and_kept_connections() {
+fn rules_and_site_wide_headers_reach_cached_files_and_kept_connections() {
     let site = Site::with([("a.txt", b"a"), ("d/b.bin", b"b"), ("index.html", b"<p>app")]).config("");
     let mut server = site.file("long.bin", &pattern(100_000, 1)).serve();
     let mut client = Client::of(&server);
@@ -71,7 +71,7 @@ fn rules_and_site_wide_fields_reach_cached_files_and_kept_connections() {
 }
 
 #[test]
-fn compressed_forms_are_sent_under_the_new_rules() {
+fn encoded_variants_are_sent_under_the_new_rules() {
     let page = "a line of a page that compresses well\n".repeat(200);
     let mut server = Site::with([("page.html", page.as_bytes())]).config("").serve();
     let coded = |server: &Server| {
@@ -99,7 +99,7 @@ fn compressed_forms_are_sent_under_the_new_rules() {
 }
 
 #[test]
-fn tags_are_made_as_is_asked_for_now() {
+fn etags_follow_the_current_setting() {
     let mut server = Site::with([("a.txt", b"a")]).config("").serve();
     let mut client = Client::of(&server);
     let of_version = only(&client.ask("GET", "/a.txt", ""), "etag").to_owned();
@@ -111,7 +111,7 @@ fn tags_are_made_as_is_asked_for_now() {
 }
 
 #[test]
-fn the_log_tells_more_and_less_from_the_next_line_on() {
+fn the_log_level_changes_from_the_next_line_on() {
     let mut server = Site::with([("a.txt", b"a")]).config("").serve();
     assert_eq!(server.get("/%zz-one").status, 400);
     reload(&mut server, "log = 'debug'");
@@ -125,7 +125,7 @@ fn the_log_tells_more_and_less_from_the_next_line_on() {
 }
 
 #[test]
-fn a_file_with_a_mistake_is_refused_whole_with_every_error() {
+fn a_file_with_errors_is_refused_as_a_whole_with_every_error() {
     let site = Site::with([("a.txt", b"a")]);
     let mut server = site.config("[[rule]]\npath = '**'\nheaders = { X-A = '1' }").serve();
     let file = server.root.join(".pagecast.toml");
@@ -134,7 +134,7 @@ fn a_file_with_a_mistake_is_refused_whole_with_every_error() {
         assert_eq!((reply.status, only(&reply, "x-a")), (200, "1"));
     };
     std::fs::write(&file, "index = 'a.txt'\nhead_timeout = '2 parsecs'\nhead_timeuot = '1s'\n").unwrap();
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     for part in [
         format!("{}:2: head_timeout: the value", file.display()),
         "2 parsecs".to_owned(),
@@ -147,11 +147,11 @@ fn a_file_with_a_mistake_is_refused_whole_with_every_error() {
     assert_eq!(server.get("/").status, 404, "nothing of it is in effect");
 
     std::fs::remove_file(&file).unwrap();
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     is_as_before(&server);
 
     make_fifo(&file);
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     assert!(server.log().contains("it is not a regular file"), "{}", server.log());
     is_as_before(&server);
 
@@ -161,15 +161,15 @@ fn a_file_with_a_mistake_is_refused_whole_with_every_error() {
 }
 
 #[test]
-fn what_needs_a_restart_is_named_and_stays_while_the_rest_changes() {
+fn settings_that_need_a_restart_are_logged_and_stay_while_the_rest_changes() {
     let mut server = Site::with([("a.txt", b"a")]).config("names = 1000").serve();
     reload(&mut server, "names = 2000\nindex = 'a.txt'\nroot = '/'");
     assert_eq!(server.get("/").text(), "a", "the root is what it was, the index is not");
     server.wait_for_log("needs a restart: until then it stays 1000");
     let file = server.root.join(".pagecast.toml");
-    let told = format!("names = 2000 ({}:1) needs a restart", file.display());
-    assert!(server.log().contains(&told), "{told} in {}", server.log());
-    // The variable beats the file, as it did at start.
+    let expected = format!("names = 2000 ({}:1) needs a restart", file.display());
+    assert!(server.log().contains(&expected), "{expected} in {}", server.log());
+    // The variable takes precedence over the file, as at start.
     assert!(!server.log().contains("root = "), "{}", server.log());
     assert!(server.log().contains("index = a.txt (was index.html)"), "{}", server.log());
     reload(&mut server, "names = 1000\nindex = 'a.txt'");
@@ -177,11 +177,11 @@ fn what_needs_a_restart_is_named_and_stays_while_the_rest_changes() {
 }
 
 #[test]
-fn limits_change_and_still_hold_together() {
+fn limits_change_and_are_still_validated_together() {
     let site = Site::with([("a.txt", b"a")]).open_files(256).env("PAGECAST_WORKERS", "1");
     let mut server = site.config("handles = 50\nmax_connections = 1").serve();
     let mut client = Client::of(&server);
-    // In the middle of a head: nobody who idles, and would go for another.
+    // In the middle of a head: not idle, and so not closed for another connection.
     client.send("GET /a.txt HTTP/1.1\r\n");
     server.get_until("/a.txt", |reply| reply.status == 503);
     reload(&mut server, "handles = 50\nmax_connections = 3\nhead_bytes = '1KiB'\nidle_timeout = '10ms'");
@@ -196,19 +196,19 @@ fn limits_change_and_still_hold_together() {
     assert!(client.is_at_end(), "it idled for too long");
 
     std::fs::write(server.root.join(".pagecast.toml"), "max_connections = 100000\nindex = 'a.txt'").unwrap();
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     assert!(server.log().contains("PAGECAST_MAX_CONNECTIONS=100000"), "{}", server.log());
     assert!(server.log().contains("the limit is 256"), "{}", server.log());
-    // All that there is at the next start, but the handles have their share until then.
+    // Everything is available at the next start, but the handles keep their share until then.
     std::fs::write(server.root.join(".pagecast.toml"), "handles = 8\nmax_connections = 176\nindex = 'a.txt'")
         .unwrap();
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     assert!(server.log().contains("that would hold after a restart"), "{}", server.log());
     assert_eq!(server.get("/").status, 404);
 }
 
 #[test]
-fn a_download_under_way_is_not_disturbed() {
+fn a_reload_does_not_disturb_a_download() {
     let body = pattern(16 << 20, 1);
     let mut server = Site::new().file("big.bin", &body).config("").serve();
     let mut stream = server.connect_narrow();
@@ -233,29 +233,29 @@ fn redirects_are_read_again_and_bad_ones_leave_the_old_in_effect() {
     let mut client = Client::of(&server);
     assert_eq!(only(&client.ask("GET", "/old", ""), "location"), "/one");
     std::fs::write(&redirects, "/old /two 302\n/one /two 200!").unwrap();
-    hang_up(&mut server, RELOADED);
+    server.hang_up(RELOADED);
     assert!(server.log().contains("no configuration file being named: redirects"), "{}", server.log());
     assert_eq!(only(&client.ask("GET", "/old", ""), "location"), "/two");
     assert_eq!(client.ask("GET", "/one", "").text(), "2");
 
     std::fs::write(&redirects, "/old /one 302\n/bad /two 999").unwrap();
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     assert!(server.log().contains(&format!("{}:2: the line", redirects.display())), "{}", server.log());
     assert_eq!(only(&client.ask("GET", "/old", ""), "location"), "/two");
 
     std::fs::remove_file(&redirects).unwrap();
     make_fifo(&redirects);
-    hang_up(&mut server, REFUSED);
+    server.hang_up(REFUSED);
     assert_eq!(only(&client.ask("GET", "/old", ""), "location"), "/two");
 
     std::fs::remove_file(&redirects).unwrap();
-    hang_up(&mut server, RELOADED);
+    server.hang_up(RELOADED);
     assert_eq!(client.ask("GET", "/old", "").status, 404);
     assert_eq!(client.ask("GET", "/one", "").text(), "1");
 }
 
 #[test]
-fn a_storm_of_signals_under_load_loses_no_request() {
+fn many_reloads_under_load_lose_no_request() {
     let body = pattern(50_000, 1);
     let site = Site::with([("small.txt", b"small")]).file("long.bin", &body);
     let server = site.config(&numbered(0)).serve();
@@ -280,7 +280,7 @@ fn a_storm_of_signals_under_load_loses_no_request() {
         })
         .collect();
     for number in 1..=100 {
-        // In one step, so that no half of a file is read.
+        // In one step, so that no partial file is read.
         let (new, file) = (server.root.join(".new.toml"), server.root.join(".pagecast.toml"));
         std::fs::write(&new, numbered(number)).unwrap();
         std::fs::rename(&new, &file).unwrap();
@@ -296,16 +296,16 @@ fn a_storm_of_signals_under_load_loses_no_request() {
 }
 
 #[test]
-fn a_server_that_stops_reloads_nothing() {
+fn a_stopping_server_does_not_reload() {
     let mut server = Site::with([("a.txt", b"a")]).config("").env("PAGECAST_DRAIN_DELAY", "1s").serve();
     server.signal("TERM");
     server.wait_for_log("stopping: ");
-    hang_up(&mut server, "not reloaded: the server is stopping");
+    server.hang_up("not reloaded: the server is stopping");
     assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]
-fn a_root_that_is_swapped_is_seen_and_what_is_under_way_finishes_on_the_old() {
+fn a_replaced_root_is_served_and_responses_under_way_finish_on_the_old_one() {
     for trusted in ["10ms", "1h"] {
         let (old, new) = (pattern(16 << 20, 1), pattern(16 << 20, 2));
         let site =
@@ -337,15 +337,15 @@ fn a_root_that_is_swapped_is_seen_and_what_is_under_way_finishes_on_the_old() {
         server.get_until("/x", |reply| reply.field("location") == Some("/y"));
         assert!(server.get("/big.bin").body == new, "{trusted}");
 
-        // What is watched now is the new tree; where nothing tells of changes, names are trusted for a short while only.
+        // The new tree is watched now; without inotify names are trusted for a short time only.
         if trusted != "1h" {
             std::fs::write(releases.join("two/.new"), b"newer").unwrap();
             std::fs::rename(releases.join("two/.new"), releases.join("two/a.txt")).unwrap();
             server.get_until("/a.txt", |reply| reply.body == b"newer");
         }
 
-        assert!(Made::finish(begun, &mut download).body() == old, "{trusted}");
-        let tar = Made::finish(archive_begun, &mut archive).body();
+        assert!(StreamedReply::finish(begun, &mut download).body() == old, "{trusted}");
+        let tar = StreamedReply::finish(archive_begun, &mut archive).body();
         let names: Vec<_> = tar::Archive::new(&tar[..])
             .entries()
             .unwrap()
@@ -360,23 +360,10 @@ fn a_root_that_is_swapped_is_seen_and_what_is_under_way_finishes_on_the_old() {
 #[track_caller]
 fn reload(server: &mut Server, toml: &str) {
     std::fs::write(server.root.join(".pagecast.toml"), toml).unwrap();
-    hang_up(server, RELOADED);
+    server.hang_up(RELOADED);
 }
 
-/// Sends SIGHUP, and waits until the log says `told` once more.
-#[track_caller]
-fn hang_up(server: &mut Server, told: &str) {
-    let before = server.log().matches(told).count();
-    server.signal("HUP");
-    let deadline = Instant::now() + PATIENCE;
-    while server.log().matches(told).count() == before {
-        assert!(server.is_running(), "it ended; its log:\n{}", server.log());
-        assert!(Instant::now() < deadline, "no {told:?} in the log:\n{}", server.log());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Has `current` lead to `release`, in one step.
+/// Points `current` to `release`, in one step.
 fn swap(releases: &Path, release: &str) {
     let next = releases.join("next");
     symlink(release, &next).unwrap();
@@ -391,6 +378,6 @@ fn numbered(number: u32) -> String {
     format!("[[rule]]\npath = '**'\nheaders = {{ X-Number = '{number}' }}")
 }
 
-const RELOADED: &str = "pagecast::lifecycle::reload] reloaded ";
+pub const RELOADED: &str = "pagecast::lifecycle::reload] reloaded ";
 
 const REFUSED: &str = "pagecast::lifecycle::reload] not reloaded: ";

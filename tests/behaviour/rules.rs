@@ -1,4 +1,4 @@
-//! Rules for parts of a site, and what holds where there are none.
+//! Rules for parts of a site, and the behaviour without rules.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +9,7 @@ use crate::configured::{lines, only, ruled};
 use crate::site::Site;
 
 #[test]
-fn the_first_rule_that_says_something_about_a_field_decides_it_on_every_response() {
+fn the_first_rule_with_a_value_for_a_header_decides_it_on_every_response() {
     let site = Site::with([("two.txt", b"two"), ("three", b"three")]).file("a/one.txt", &[b'x'; 2000]);
     let server = ruled(
         site,
@@ -65,7 +65,7 @@ fn the_first_rule_that_says_something_about_a_field_decides_it_on_every_response
 }
 
 #[test]
-fn a_path_is_judged_as_it_is_decoded_and_resolved() {
+fn rules_match_the_decoded_and_resolved_path() {
     let site = Site::with([("a/x.txt", b"x"), ("b/y.txt", b"y")]);
     std::fs::write(site.path().join(OsStr::from_bytes(b"a/caf\xe9.dat")), b"z").unwrap();
     let server = ruled(
@@ -80,7 +80,7 @@ fn a_path_is_judged_as_it_is_decoded_and_resolved() {
     )
     .serve();
     let mut client = Client::of(&server);
-    for (target, told) in [
+    for (target, expected) in [
         ("/a/x.txt", "yes"),
         ("/%61/x%2Etxt", "yes"),
         ("/b/../a/x.txt", "yes"),
@@ -93,14 +93,14 @@ fn a_path_is_judged_as_it_is_decoded_and_resolved() {
         ("/a/caf%E9.dat", "bytes"),
     ] {
         let reply = client.ask("GET", target, "");
-        assert_eq!((reply.status, reply.field("x-a").unwrap_or_default()), (200, told), "{target}");
+        assert_eq!((reply.status, reply.field("x-a").unwrap_or_default()), (200, expected), "{target}");
     }
     let reply = client.ask("GET", "/a/caf%E9.dat", "");
     assert_eq!(only(&reply, "content-disposition"), "inline; filename=\"caf_.dat\"");
 }
 
 #[test]
-fn errors_and_redirects_are_under_the_rules_of_their_path() {
+fn rules_apply_to_errors_and_redirects_of_their_path() {
     let site = Site::with([("a/x.txt", b"0123456789"), ("a/d/index.html", b"d"), ("404.html", b"<p>gone")]);
     let server = ruled(
         site,
@@ -142,7 +142,7 @@ fn errors_and_redirects_are_under_the_rules_of_their_path() {
 }
 
 #[test]
-fn a_rule_for_a_directory_is_for_it_and_what_is_below_if_it_says_so() {
+fn a_rule_for_a_directory_may_include_what_is_below() {
     let site = Site::with([("one/x", b"x"), ("one/in/x", b"x"), ("two/x", b"x"), ("two/in/x", b"x")]);
     let server = ruled(
         site,
@@ -170,7 +170,7 @@ fn a_rule_for_a_directory_is_for_it_and_what_is_below_if_it_says_so() {
 }
 
 #[test]
-fn without_a_rule_a_hash_in_the_name_is_kept_and_all_else_is_asked_about() {
+fn without_a_rule_hashed_names_are_immutable_and_others_are_revalidated() {
     let immutable = "public, max-age=31536000, immutable";
     let names = [
         ("app.3f9a1c0b.js", immutable),
@@ -199,7 +199,7 @@ fn without_a_rule_a_hash_in_the_name_is_kept_and_all_else_is_asked_about() {
 }
 
 #[test]
-fn a_disposition_names_the_file_itself_in_every_form_and_part() {
+fn a_disposition_names_the_file_in_every_encoding_and_part() {
     let site = Site::with([
         ("a/menü.css", b"body {}"),
         ("a/menü.css.gz", b"\x1f\x8b: not read"),
@@ -228,7 +228,7 @@ fn a_disposition_names_the_file_itself_in_every_form_and_part() {
 }
 
 #[test]
-fn a_download_is_named_by_the_query_or_by_the_file_and_once() {
+fn a_download_is_named_by_the_query_or_else_by_the_file() {
     let site =
         Site::with([("free/a.txt", b"0123456789"), ("shown/a.txt", b"0123456789"), ("free/é.bin", b"b")]);
     let server = ruled(site, "[[rule]]\npath = '/shown/**'\ndisposition = 'inline'").serve();
@@ -252,8 +252,8 @@ fn a_download_is_named_by_the_query_or_by_the_file_and_once() {
                 [("GET", "", 200), ("HEAD", "", 200), ("GET", "Range: bytes=2-3\r\n", 206)]
             {
                 let reply = client.ask(method, &target, more);
-                let told = (reply.status, only(&reply, "content-disposition"));
-                assert_eq!(told, (status, expected), "{method} {target}");
+                let found = (reply.status, only(&reply, "content-disposition"));
+                assert_eq!(found, (status, expected), "{method} {target}");
                 assert_eq!(reply.field("set-cookie"), None, "{target}");
             }
             assert_eq!(client.ask("GET", &target, "Range: bytes=2-3\r\n").text(), "23");
@@ -273,7 +273,7 @@ fn a_download_is_named_by_the_query_or_by_the_file_and_once() {
 }
 
 #[test]
-fn rules_that_are_wrong_are_all_told_with_file_and_line_before_anything_is_served() {
+fn all_malformed_rules_are_reported_with_file_and_line_at_start() {
     let site = ruled(
         Site::new(),
         "[[rule]]
@@ -298,8 +298,8 @@ content_type = \"text/html\\r\\nX: y\"
     );
     for arguments in [&[][..], &["config"]] {
         let output = run(site.command().args(arguments));
-        let told = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{told}");
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
         for (line, word) in [
             (2, "["),
             (5, "cache_control"),
@@ -312,8 +312,9 @@ content_type = \"text/html\\r\\nX: y\"
             (18, "line break"),
         ] {
             let place = format!(".pagecast.toml:{line}:");
-            let is_told = told.lines().any(|told| told.contains(&place) && told.contains(word));
-            assert!(is_told, "{place} {word} in\n{told}");
+            let is_reported =
+                message.lines().any(|message| message.contains(&place) && message.contains(word));
+            assert!(is_reported, "{place} {word} in\n{message}");
         }
     }
 }

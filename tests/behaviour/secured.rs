@@ -1,4 +1,4 @@
-//! What clients over TLS need: an authority whom they trust, certificates by it, and connections.
+//! Helpers for TLS clients: an authority that they trust, certificates, and connections.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,10 +14,10 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, Support
 
 use crate::site::{PATIENCE, Reply, Server, Site};
 
-/// A connection of a client that has verified whom it talks to.
+/// A connection of a client that has verified the server.
 pub type Secured<S = TcpStream> = StreamOwned<ClientConnection, S>;
 
-/// Whom every client trusts.
+/// The authority that every client trusts.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub certificate: CertificateDer<'static>,
@@ -38,12 +38,12 @@ impl Authority {
         })
     }
 
-    /// A certificate for these names, and its key, in PEM.
+    /// A certificate for these names and its key, in PEM.
     pub fn issue(&self, names: &[&str]) -> (String, String) {
         self.issue_until(names, 2200)
     }
 
-    /// One that is valid until that year begins.
+    /// A certificate that is valid until that year begins.
     pub fn issue_until(&self, names: &[&str], year: i32) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -81,7 +81,7 @@ impl Files {
         std::fs::rename(next, self.path(name)).unwrap();
     }
 
-    /// The paths of these pairs, as the two knobs want them.
+    /// Paths of these pairs, in the form of the two settings.
     pub fn lists(&self, names: &[&str]) -> [String; 2] {
         ["pem", "key"].map(|end| {
             let paths = names.iter().map(|name| self.path(&format!("{name}.{end}")).display().to_string());
@@ -105,7 +105,7 @@ pub fn with_pairs(site: Site, files: &Files, names: &[&str]) -> Site {
         .env("PAGECAST_TLS_KEY", &keys)
 }
 
-/// What a client wants.
+/// Options of a client.
 #[derive(Clone)]
 pub struct Wants {
     pub name: &'static str,
@@ -113,7 +113,7 @@ pub struct Wants {
 }
 
 impl Wants {
-    /// A client of these versions that offers these protocols, and resumes nothing.
+    /// A client with these versions and protocols, without session resumption.
     pub fn of(versions: &[&'static SupportedProtocolVersion], protocols: &[&str]) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(Authority::known().certificate.clone()).unwrap();
@@ -129,7 +129,7 @@ impl Wants {
         Self::of(&[&TLS13, &TLS12], &[])
     }
 
-    /// The same, and sessions are resumed.
+    /// The same, with session resumption.
     pub fn resuming(self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = Resumption::default();
@@ -140,7 +140,7 @@ impl Wants {
         Self { name, ..self }
     }
 
-    /// A session over `stream` whose handshake is over.
+    /// A session over `stream` after its handshake.
     pub fn over<S: Read + Write>(&self, stream: S) -> std::io::Result<Secured<S>> {
         let name = ServerName::try_from(self.name).unwrap();
         let connection = ClientConnection::new(Arc::clone(&self.config), name).unwrap();
@@ -170,7 +170,7 @@ pub fn ask<S: Read + Write>(stream: &mut S, target: &str, lines: &str) -> Reply 
     Reply::read(stream, false).expect("a response")
 }
 
-/// A connection to where TLS is spoken, before a word of it.
+/// A connection to the TLS listener, before the first byte.
 pub fn connect_raw(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(server.tls_address()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -188,7 +188,7 @@ pub fn hello() -> Vec<u8> {
     bytes
 }
 
-/// Reads `path` of a file of the test.
+/// Reads the text of a file of the test.
 pub fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }

@@ -1,4 +1,4 @@
-//! What browsers and strangers are told and denied.
+//! Security headers and refusals.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -65,7 +65,7 @@ fn every_response_carries_the_policies_once_and_a_rule_replaces_them() {
 }
 
 #[test]
-fn a_listing_has_its_own_policy_which_lets_less() {
+fn a_listing_has_its_own_stricter_policy() {
     let reply = guarded().get_with("/d/", NAVIGATES);
     let policy = only(&reply, "content-security-policy");
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
@@ -80,7 +80,7 @@ fn a_listing_has_its_own_policy_which_lets_less() {
 }
 
 #[test]
-fn nothing_is_guessed_from_content_even_where_the_request_is_refused() {
+fn nosniff_is_sent_even_with_refusals() {
     let server = Site::with([("a", b"<script>"), ("50x.html", b"x")]).serve();
     for raw in [
         "GET /a HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -97,7 +97,7 @@ fn nothing_is_guessed_from_content_even_where_the_request_is_refused() {
 }
 
 #[test]
-fn refusals_tell_nothing_of_the_machine() {
+fn refusals_reveal_nothing_about_the_machine() {
     let server = Site::with([("a.txt", b"a")]).env("PAGECAST_QUERY_FILTER", "on").serve();
     let root = server.root.display().to_string();
     for (method, target, more) in [
@@ -126,15 +126,15 @@ fn refusals_tell_nothing_of_the_machine() {
 #[test]
 fn transport_security_is_not_told_over_cleartext() {
     let server = guarded();
-    for (field, is_told) in [
+    for (field, expected) in [
         ("", true),
         ("X-Forwarded-Proto: https\r\n", true),
         ("X-Forwarded-Proto: http\r\n", false),
         ("X-Forwarded-Proto: https, http\r\n", false),
     ] {
         for target in ["/a.txt", "/none", "/d/"] {
-            let told = server.get_with(target, field).field("strict-transport-security").is_some();
-            assert_eq!(told, is_told, "{target} {field}");
+            let is_sent = server.get_with(target, field).field("strict-transport-security").is_some();
+            assert_eq!(is_sent, expected, "{target} {field}");
         }
     }
     let server = Site::with([("a.txt", b"a")])
@@ -149,7 +149,7 @@ fn transport_security_is_not_told_over_cleartext() {
 }
 
 #[test]
-fn without_a_trusted_proxy_all_but_health_is_sent_to_https() {
+fn without_a_trusted_proxy_all_but_health_is_redirected_to_https() {
     let server = Site::with([("a.txt", b"a")]).env("PAGECAST_HTTPS_REDIRECT", "on").serve();
     assert!(server.log().contains("every request is redirected to https"), "{}", server.log());
     for (raw, status, location) in [
@@ -180,13 +180,13 @@ fn without_a_trusted_proxy_all_but_health_is_sent_to_https() {
         ("HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200, ""),
     ] {
         let reply = server.send(raw);
-        let told = (reply.status, reply.field("location").unwrap_or_default());
-        assert_eq!(told, (status, location), "{raw}");
+        let found = (reply.status, reply.field("location").unwrap_or_default());
+        assert_eq!(found, (status, location), "{raw}");
     }
 }
 
 #[test]
-fn a_trusted_proxy_says_how_the_client_came() {
+fn a_trusted_proxy_names_the_scheme_of_the_client() {
     let site = |proxies: &str| {
         Site::with([("a.txt", b"a")])
             .env("PAGECAST_HTTPS_REDIRECT", "on")
@@ -215,7 +215,7 @@ fn a_trusted_proxy_says_how_the_client_came() {
 }
 
 #[test]
-fn what_hangs_on_a_trusted_proxys_word_says_so_to_caches() {
+fn responses_that_depend_on_a_proxy_header_have_vary() {
     let site = |proxies: &str| {
         Site::with([("a.txt", &[b'a'; 2000][..]), ("d/x", b"x")])
             .env("PAGECAST_HTTPS_REDIRECT", "on")
@@ -240,7 +240,7 @@ fn what_hangs_on_a_trusted_proxys_word_says_so_to_caches() {
 }
 
 #[test]
-fn a_peer_on_a_unix_socket_is_trusted_if_it_is_said_so() {
+fn a_peer_on_a_unix_socket_is_trusted_if_configured() {
     for (proxies, status) in [("unix", 200), ("127.0.0.1", 301)] {
         let site = Site::with([("a.txt", b"a")]);
         let socket = site.path().join(".socket");
@@ -257,7 +257,7 @@ fn a_peer_on_a_unix_socket_is_trusted_if_it_is_said_so() {
 }
 
 #[test]
-fn the_way_to_https_leads_to_hosts_that_are_listed() {
+fn redirects_to_https_lead_to_listed_hosts_only() {
     let server = Site::with([("a.txt", b"a")])
         .env("PAGECAST_HTTPS_REDIRECT", "on")
         .env("PAGECAST_HTTPS_HOSTS", "example.com,*.example.org,[::1]")
@@ -283,7 +283,7 @@ fn the_way_to_https_leads_to_hosts_that_are_listed() {
 }
 
 #[test]
-fn the_query_filter_refuses_what_looks_like_an_attack_and_counts_it() {
+fn the_query_filter_refuses_and_counts_suspicious_queries() {
     let mut server = Site::with([("a.txt", b"a")])
         .env("PAGECAST_QUERY_FILTER", "on")
         .env("PAGECAST_CORS_ORIGINS", "https://a.example")

@@ -1,4 +1,4 @@
-//! A page that answers where nothing else is.
+//! The single-page fallback.
 
 use crate::client::Client;
 use crate::configured::{NAVIGATES, only, ruled};
@@ -18,7 +18,7 @@ fn application() -> Server {
 }
 
 #[test]
-fn routes_get_the_page_and_what_is_there_gets_itself() {
+fn routes_get_the_page_and_files_themselves() {
     let server = application();
     let mut client = Client::of(&server);
     for (target, accept, status, body) in [
@@ -46,8 +46,8 @@ fn routes_get_the_page_and_what_is_there_gets_itself() {
     ] {
         for _ in 0..2 {
             let reply = client.ask("GET", target, accept);
-            let told = (reply.status, reply.body.escape_ascii().to_string());
-            assert_eq!(told, (status, body.escape_ascii().to_string()), "{target} {accept}");
+            let found = (reply.status, reply.body.escape_ascii().to_string());
+            assert_eq!(found, (status, body.escape_ascii().to_string()), "{target} {accept}");
         }
     }
 }
@@ -74,7 +74,7 @@ fn the_page_keeps_its_validators_and_its_cache_control_under_every_name() {
 }
 
 #[test]
-fn caches_are_told_that_the_answer_depends_on_what_the_client_takes() {
+fn the_page_has_vary_accept() {
     let site = Site::with([("index.html", PAGE), ("index.html.gz", b"\x1f\x8b: not read"), ("x.txt", b"x")]);
     let rules = "[[rule]]\npath = '**'\nspa = true\ncors = ['https://a.example']";
     let server = ruled(site, rules).serve();
@@ -95,7 +95,7 @@ fn caches_are_told_that_the_answer_depends_on_what_the_client_takes() {
 }
 
 #[test]
-fn without_its_file_the_fallback_is_none() {
+fn without_its_file_there_is_no_fallback() {
     for rules in [
         "[[rule]]\npath = '**'\nspa = '/none.html'",
         "[[rule]]\npath = '**'\nspa = '/d'",

@@ -1,4 +1,4 @@
-//! A directory, the real server that serves it, and what a client sees.
+//! A directory, the real server that serves it, and the responses that clients get.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::client::ReadSome;
 use crate::log_pipe::LogPipe;
 
-/// How long a test waits for what must come; nothing is asserted about how fast it comes.
+/// How long a test waits for an event; no test asserts that it comes faster.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A site to be served: a temporary directory and the server's environment.
@@ -21,12 +21,12 @@ pub struct Site {
     is_privileged: bool,
 }
 
-/// A server under way, ended when dropped.
+/// A running server, ended when dropped.
 pub struct Server {
     pub root: PathBuf,
     pub address: SocketAddr,
     pub admin: Option<SocketAddr>,
-    /// Where TLS is spoken.
+    /// Address of the TLS listener.
     pub tls: Option<SocketAddr>,
     child: Child,
     log: LogPipe,
@@ -81,7 +81,7 @@ impl Site {
         self
     }
 
-    /// Leaves a variable out that was set before.
+    /// Removes a variable that was set before.
     pub fn without_env(mut self, name: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
         self
@@ -93,13 +93,13 @@ impl Site {
         self
     }
 
-    /// Permissions bind the server, even where the tests are run by root.
+    /// Makes permissions apply to the server even if the tests are run by root.
     pub fn unprivileged(mut self) -> Self {
         self.is_privileged = !rustix::process::geteuid().is_root();
         self
     }
 
-    /// The directory that will be served.
+    /// The document root.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -178,12 +178,12 @@ impl Server {
         self.tls.expect("a TLS listener")
     }
 
-    /// A connection whose client has little room, so that what it leaves unread stays with the server.
+    /// A connection with a small receive buffer, so that unread bytes stay with the server.
     pub fn connect_narrow(&self) -> TcpStream {
         self.connect_narrow_to(self.address)
     }
 
-    /// The same to another of its addresses.
+    /// The same, to another of its addresses.
     pub fn connect_narrow_to(&self, address: SocketAddr) -> TcpStream {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(NARROW).unwrap();
@@ -263,12 +263,12 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// How many descriptors the server has open to `path`.
+    /// Number of descriptors that the server has open to `path`.
     pub fn handles_to(&self, path: &Path) -> usize {
         self.descriptors().iter().filter(|target| *target == path).count()
     }
 
-    /// How many files below `directory` the server has open.
+    /// Number of files below `directory` that the server has open.
     pub fn handles_under(&self, directory: &Path) -> usize {
         let is_file = |target: &&PathBuf| target.starts_with(directory) && *target != directory;
         self.descriptors().iter().filter(is_file).count()
@@ -288,7 +288,7 @@ impl Server {
         table.lines().skip(1).filter(is_ours).count()
     }
 
-    /// Descriptors that the server has open, of whatever kind.
+    /// Number of all open descriptors of the server.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
@@ -308,12 +308,25 @@ impl Server {
         assert!(sent.unwrap().success());
     }
 
+    /// Sends SIGHUP, and waits until the log has `text` once more.
+    #[track_caller]
+    pub fn hang_up(&mut self, text: &str) {
+        let before = self.log().matches(text).count();
+        self.signal("HUP");
+        let deadline = Instant::now() + PATIENCE;
+        while self.log().matches(text).count() == before {
+            assert!(self.is_running(), "it ended; its log:\n{}", self.log());
+            assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits for the end of the process.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                self.hear_last_words();
+                self.read_rest_of_log();
                 return status;
             }
             assert!(Instant::now() < deadline, "the server does not end; its log:\n{}", self.log());
@@ -325,7 +338,7 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// What the server has written to standard error.
+    /// Standard error of the server so far.
     pub fn log(&self) -> String {
         self.log.text()
     }
@@ -335,7 +348,7 @@ impl Server {
         while !self.log().contains(text) {
             let ended = self.child.try_wait().unwrap();
             if ended.is_some() {
-                self.hear_last_words();
+                self.read_rest_of_log();
             }
             assert!(ended.is_none(), "the server ended with {ended:?}; its log:\n{}", self.log());
             assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.log());
@@ -344,12 +357,12 @@ impl Server {
     }
 
     /// Reads the log of an ended server to its end.
-    fn hear_last_words(&mut self) {
+    fn read_rest_of_log(&mut self) {
         self.log.finish();
     }
 
     fn address_after(&self, text: &str) -> Option<SocketAddr> {
-        // A line of JSON goes on behind it.
+        // In JSON the line goes on after it.
         let address = |line: &str| line.split_once(text)?.1.split('"').next()?.trim().parse().ok();
         self.log().lines().find_map(address)
     }
@@ -363,7 +376,7 @@ impl Drop for Server {
 }
 
 impl Reply {
-    /// Reads one response; none where the connection ends before its head does.
+    /// Reads one response; `None` if the connection ends before its head does.
     ///
     /// A body cut short is returned as far as it came: compare its length with `Content-Length`.
     pub fn read(stream: &mut impl Read, is_head: bool) -> Option<Self> {
@@ -391,7 +404,7 @@ impl Reply {
         Some(reply)
     }
 
-    /// A field's value, by its name in lower case.
+    /// The value of a header, by its name in lower case.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -400,7 +413,7 @@ impl Reply {
         self.field("content-length")?.parse().ok()
     }
 
-    /// Whether the body came as long as the head said.
+    /// Whether the body is as long as the head says.
     pub fn is_complete(&self) -> bool {
         self.content_length() == Some(self.body.len() as u64)
     }
@@ -410,19 +423,19 @@ impl Reply {
     }
 }
 
-/// Bytes that tell where in a file they stand, and of which version they are. The shorter is the longer's beginning.
+/// Bytes that identify their position in a file and their version. A shorter pattern is the beginning of a longer one.
 pub fn pattern(length: usize, version: u8) -> Vec<u8> {
     static WORDS: OnceLock<Vec<u8>> = OnceLock::new();
     let words = WORDS.get_or_init(|| {
         let mixed = |word: u64| word.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ word;
         (0..PATTERN_WORDS).flat_map(|word| mixed(word).to_le_bytes()).collect()
     });
-    // Versions are the same row of words, each from another word on.
+    // Versions are the same sequence of words, each from another word on.
     let start = usize::from(version) * 8 * 5;
     words[start..start + length].to_vec()
 }
 
-/// 8 bytes each: a little more than the longest file that is made of them.
+/// 8 bytes each: slightly more than the longest file that is made of them.
 const PATTERN_WORDS: u64 = 17 * 1024 * 1024 / 8;
 
 /// The number in `socket:[NUMBER]`.
@@ -433,5 +446,5 @@ fn socket_inode(target: &Path) -> Option<String> {
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
 
-/// Room for what a narrow client has not read yet.
+/// Receive buffer of a narrow client.
 const NARROW: usize = 16 * 1024;

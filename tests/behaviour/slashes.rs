@@ -1,7 +1,6 @@
-//! What the slash at the end of a path means.
+//! Policies for the slash at the end of a path.
 
-use crate::client::Client;
-use crate::configured::only;
+use crate::configured::{LISTING, check_replies};
 use crate::site::{Server, Site};
 
 fn site(policy: &str, listing: &str) -> Server {
@@ -13,28 +12,8 @@ fn site(policy: &str, listing: &str) -> Server {
         .serve()
 }
 
-/// Status, and Location or body.
-#[track_caller]
-fn check(server: &Server, cases: &[(&str, u16, &str)]) {
-    let mut client = Client::of(server);
-    for &(target, status, expected) in cases {
-        for method in ["GET", "HEAD", "GET"] {
-            let reply = client.ask(method, target, "");
-            assert_eq!(reply.status, status, "{method} {target}");
-            match status {
-                301 => assert_eq!(only(&reply, "location"), expected, "{method} {target}"),
-                200 if method == "GET" && expected == "LIST" => {
-                    assert!(reply.text().contains("</html>"), "{target}: {}", reply.text());
-                }
-                200 if method == "GET" => assert_eq!(reply.text(), expected, "{target}"),
-                _ => {}
-            }
-        }
-    }
-}
-
 #[test]
-fn added_it_is_by_a_redirect_for_directories_alone() {
+fn the_policy_add_redirects_directories_to_a_trailing_slash() {
     let cases = [
         ("/", 200, "root"),
         ("/d", 301, "/d/"),
@@ -56,12 +35,15 @@ fn added_it_is_by_a_redirect_for_directories_alone() {
         ("/none", 404, ""),
         ("/none/", 404, ""),
     ];
-    check(&site("add", "off"), &cases);
-    check(&site("add", "on"), &[("/bare", 301, "/bare/"), ("/bare/", 200, "LIST"), ("/a.txt/", 404, "")]);
+    check_replies(&site("add", "off"), &cases);
+    check_replies(
+        &site("add", "on"),
+        &[("/bare", 301, "/bare/"), ("/bare/", 200, LISTING), ("/a.txt/", 404, "")],
+    );
 }
 
 #[test]
-fn removed_it_is_by_a_redirect_from_all_but_the_root() {
+fn the_policy_remove_redirects_to_no_trailing_slash_except_at_the_root() {
     let cases = [
         ("/", 200, "root"),
         ("//", 200, "root"),
@@ -80,9 +62,9 @@ fn removed_it_is_by_a_redirect_from_all_but_the_root() {
         ("//evil.com/", 404, ""),
         ("/none/", 404, ""),
     ];
-    check(&site("remove", "off"), &cases);
+    check_replies(&site("remove", "off"), &cases);
     let listed = site("remove", "on");
-    check(&listed, &[("/bare", 200, "LIST"), ("/bare/", 301, "/bare"), ("/a.txt/", 301, "/a.txt")]);
+    check_replies(&listed, &[("/bare", 200, LISTING), ("/bare/", 301, "/bare"), ("/a.txt/", 301, "/a.txt")]);
     assert!(
         listed.get("/bare").text().contains("href=\"./bare/x%20y.txt\""),
         "{}",
@@ -91,7 +73,7 @@ fn removed_it_is_by_a_redirect_from_all_but_the_root() {
 }
 
 #[test]
-fn ignored_it_is_where_both_names_answer() {
+fn the_policy_ignore_serves_both_names() {
     let cases = [
         ("/", 200, "root"),
         ("/d", 200, "d"),
@@ -103,6 +85,6 @@ fn ignored_it_is_where_both_names_answer() {
         ("/bare/", 404, ""),
         ("/none/", 404, ""),
     ];
-    check(&site("ignore", "off"), &cases);
-    check(&site("ignore", "on"), &[("/bare", 200, "LIST"), ("/bare/", 200, "LIST")]);
+    check_replies(&site("ignore", "off"), &cases);
+    check_replies(&site("ignore", "on"), &[("/bare", 200, LISTING), ("/bare/", 200, LISTING)]);
 }

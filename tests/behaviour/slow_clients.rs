@@ -1,4 +1,4 @@
-//! Clients that dawdle: every state of a connection has its deadline.
+//! Slow clients: every state of a connection has a deadline.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,17 +11,17 @@ use crate::site::{Reply, Server, Site, pattern};
 const WHOLE: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[test]
-fn a_head_that_comes_byte_by_byte_is_timed_out() {
+fn a_head_that_arrives_byte_by_byte_is_timed_out() {
     let server = hurried();
     let mut stream = server.connect();
     let begun = Instant::now();
-    let told = trickle(&mut stream, b"GET /a HTTP/1.1\r\nHost: x\r\nPadding: ");
+    let reply = trickle(&mut stream, b"GET /a HTTP/1.1\r\nHost: x\r\nPadding: ");
     assert!(begun.elapsed() >= HEAD_TIMEOUT, "not before its time");
-    check_timed_out(told, &mut stream);
+    check_timed_out(reply, &mut stream);
 }
 
 #[test]
-fn half_a_head_and_then_silence_is_timed_out() {
+fn half_a_head_is_timed_out() {
     for half in [
         &b"G"[..],
         b"GET /a HTTP/1.1\r\n",
@@ -31,13 +31,13 @@ fn half_a_head_and_then_silence_is_timed_out() {
         let server = hurried();
         let mut stream = server.connect();
         stream.write_all(half).unwrap();
-        let told = Reply::read(&mut stream, false);
-        check_timed_out(told, &mut stream);
+        let reply = Reply::read(&mut stream, false);
+        check_timed_out(reply, &mut stream);
     }
 }
 
 #[test]
-fn silence_from_the_start_is_closed_without_a_word() {
+fn a_connection_without_a_byte_is_closed_without_a_response() {
     let server = hurried();
     let mut stream = server.connect();
     let mut got = Vec::new();
@@ -53,24 +53,24 @@ fn the_second_head_of_a_connection_has_its_deadline_as_well() {
         stream.write_all(WHOLE).unwrap();
         assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200);
     }
-    let told = trickle(&mut stream, b"GET /a HTTP/1.1\r\nHost: x\r\nPadding: ");
-    check_timed_out(told, &mut stream);
+    let reply = trickle(&mut stream, b"GET /a HTTP/1.1\r\nHost: x\r\nPadding: ");
+    check_timed_out(reply, &mut stream);
 
     let mut stream = server.connect();
     stream.write_all(&[WHOLE, b"GET /a HT"].concat()).unwrap();
     assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200);
-    let told = Reply::read(&mut stream, false);
-    check_timed_out(told, &mut stream);
+    let reply = Reply::read(&mut stream, false);
+    check_timed_out(reply, &mut stream);
 
     let mut stream = server.connect();
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n123GET /a").unwrap();
     assert_eq!(Reply::read(&mut stream, false).unwrap().status, 200);
-    let told = Reply::read(&mut stream, false);
-    check_timed_out(told, &mut stream);
+    let reply = Reply::read(&mut stream, false);
+    check_timed_out(reply, &mut stream);
 }
 
 #[test]
-fn blank_lines_without_end_do_not_keep_a_connection() {
+fn endless_blank_lines_do_not_keep_a_connection() {
     let server = hurried();
     let mut stream = server.connect();
     stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
@@ -101,10 +101,10 @@ fn an_idle_connection_is_closed_after_the_idle_timeout_and_not_before() {
 }
 
 #[test]
-fn the_time_between_requests_begins_when_the_response_has_left() {
+fn the_idle_time_begins_when_the_response_has_been_sent() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
-    // Its end finds no room in the socket at first.
+    // Its end does not fit into the socket at first.
     let body = pattern(300_000, 1);
     let _server = Site::with([("a", &body)])
         .env("PAGECAST_LISTEN", &format!("unix:{}", path.display()))
@@ -121,7 +121,7 @@ fn the_time_between_requests_begins_when_the_response_has_left() {
 }
 
 #[test]
-fn a_body_that_does_not_come_ends_the_connection() {
+fn a_body_that_does_not_arrive_ends_the_connection() {
     let server = hurried();
     let mut stream = server.connect();
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345").unwrap();
@@ -132,7 +132,7 @@ fn a_body_that_does_not_come_ends_the_connection() {
 }
 
 #[test]
-fn a_body_that_comes_byte_by_byte_ends_the_connection() {
+fn a_body_that_arrives_byte_by_byte_ends_the_connection() {
     let server = hurried();
     for (head, byte) in [("Content-Length: 60000", &b"x"[..]), ("Transfer-Encoding: chunked", b"1\r\nx\r\n")]
     {
@@ -165,7 +165,7 @@ fn a_reader_that_stops_is_cut_after_the_stall_timeout() {
             1500
         });
         let mut sender = stream.try_clone().unwrap();
-        // Where nothing is read, not even the requests may all be taken.
+        // If nothing is read, the server may not even take all requests.
         let sending = std::thread::spawn(move || drop(sender.write_all(requests.as_bytes())));
         let mut first = [0; 1000];
         stream.read_exact(&mut first).unwrap();
@@ -262,7 +262,7 @@ fn stalling(timeout: &str) -> Server {
         .serve()
 }
 
-/// Sends `start` and then a byte every now and then, until something comes back.
+/// Sends `start` and then a byte now and then, until a response arrives.
 fn trickle(stream: &mut TcpStream, start: &[u8]) -> Option<Reply> {
     let mut byte = [0];
     stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
@@ -279,20 +279,20 @@ fn trickle(stream: &mut TcpStream, start: &[u8]) -> Option<Reply> {
     Reply::read(stream, false)
 }
 
-/// Or a signal, which comes to the same: nothing has come yet.
+/// Or a signal, which means the same: nothing has arrived yet.
 fn is_timeout(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
 }
 
-fn check_timed_out(told: Option<Reply>, stream: &mut TcpStream) {
-    let told = told.expect("an answer");
-    assert_eq!((told.status, told.field("connection")), (408, Some("close")));
-    assert!(told.is_complete());
+fn check_timed_out(reply: Option<Reply>, stream: &mut TcpStream) {
+    let reply = reply.expect("an answer");
+    assert_eq!((reply.status, reply.field("connection")), (408, Some("close")));
+    assert!(reply.is_complete());
     assert_eq!(stream.read_some(&mut [0]).unwrap_or(0), 0, "and nothing after it");
 }
 
-/// Waits until the server has no connection open any more.
+/// Waits until the server has no open connection.
 fn wait_until_alone(server: &Server) {
     let begun = Instant::now();
     while server.connections() > 0 {

@@ -39,7 +39,7 @@ fn thousands_of_ranges_do_not_slow_an_honest_client() {
 
 #[test]
 #[ignore = "needs slowhttptest: apt-get install slowhttptest"]
-fn more_slow_connections_than_there_is_room_for_hurt_no_client_that_is_in_and_keep_nobody_waiting() {
+fn more_slow_connections_than_the_limit_disturb_no_client() {
     for mode in [SLOW_HEADERS, SLOW_READ] {
         let mut server = site().env("PAGECAST_MAX_CONNECTIONS", "2000").serve();
         let honest = beside(&mut server, mode, 1500);
@@ -60,15 +60,15 @@ fn site() -> Site {
     Site::with([("a", b"a")]).file("long", &pattern(LONG, 1))
 }
 
-/// What honest clients saw.
+/// Results of honest clients.
 struct Honest {
-    /// How long each answer took on a connection that is kept.
+    /// Time of each response on a kept connection.
     kept: Vec<Duration>,
-    /// Status and time of each answer on a connection of its own.
+    /// Status and time of each response on a new connection.
     newcomers: Vec<(u16, Duration)>,
 }
 
-/// Asks while slowhttptest runs, which must hold at least `held` connections for a while.
+/// Sends requests while slowhttptest runs, which must hold at least `held` connections for a while.
 fn beside(server: &mut Server, mode: &[&str], held: usize) -> Honest {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,15 +118,15 @@ fn timed<T>(times: &mut Vec<Duration>, what: impl FnOnce() -> T) -> T {
     done
 }
 
-/// The status of an answer, which must come.
+/// The status of a response, which must arrive.
 fn ask(stream: &mut TcpStream, connection: &str) -> u16 {
-    // In one piece: the client's own system holds small pieces back for each other.
+    // In one write: the client's kernel delays small segments.
     let request = format!("GET /a HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n");
     let _ = stream.write_all(request.as_bytes());
     Reply::read(stream, false).expect("an answer").status
 }
 
-/// slowhttptest under way, ended when dropped.
+/// A running slowhttptest, ended when dropped.
 struct Attack {
     child: Child,
     begun: Instant,

@@ -1,5 +1,5 @@
-//! Everything at once, for a while: files change, shrink and vanish, clients are slow, break off and ask for nonsense, and the
-//! settings are read anew. Whatever is answered is right, and nothing is left behind. `just soak` runs it for ten minutes.
+//! A mixed load for a while: files change, shrink and vanish, clients are slow, break off and send nonsense, and the
+//! configuration is reloaded. Every response is right, and nothing leaks. `just soak` runs it for ten minutes.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use crate::client::{ReadSome, patterned};
 use crate::site::{PATIENCE, Reply, Server, Site};
 
 #[test]
-fn whatever_happens_at_once_every_body_is_right_and_nothing_is_left_behind() {
+fn under_a_mixed_load_every_body_is_right_and_nothing_leaks() {
     let steady: Vec<(String, Vec<u8>)> =
         STEADY.iter().map(|length| (format!("steady-{length}"), patterned(*length))).collect();
     let site = Site::new().env("PAGECAST_STALL_TIMEOUT", "2s").env("PAGECAST_HEAD_TIMEOUT", "2s");
@@ -54,7 +54,7 @@ fn whatever_happens_at_once_every_body_is_right_and_nothing_is_left_behind() {
     assert!(server.wait().success(), "{}", server.log());
 }
 
-/// What the threads of a run share.
+/// State shared by the threads of a run.
 struct Soak {
     is_over: AtomicBool,
     answered: AtomicU64,
@@ -75,7 +75,7 @@ impl Soak {
         }
     }
 
-    /// Notes the first few answers that are wrong; the rest says nothing more.
+    /// Records the first few wrong responses; later ones are dropped.
     fn judge(&self, is_right: bool, what: impl FnOnce() -> String) {
         self.answered.fetch_add(1, Ordering::Relaxed);
         let mut wrong = self.wrong.lock().unwrap();
@@ -85,7 +85,7 @@ impl Soak {
     }
 }
 
-/// The bytes of a changing file in one of its generations: they tell which it is, how long they are, and end in their digest.
+/// The bytes of one generation of a changing file: they identify it, have its length, and end in their digest.
 fn generation(name: &str, number: u64) -> Vec<u8> {
     let length = 1 + usize::try_from(mix(number) % (1 << 20)).unwrap();
     let mut bytes = format!("{name} {number} {length}\n").into_bytes();
@@ -95,7 +95,7 @@ fn generation(name: &str, number: u64) -> Vec<u8> {
     bytes
 }
 
-/// Whether bytes are a generation of the file, whole or (where somebody shortened it) as far as they go.
+/// Whether bytes are a generation of the file, whole, or as far as they go if it was truncated.
 ///
 /// Shortening a file zeroes what lies behind its new end in pages that a socket shares with the page cache (`sendfile`) and
 /// that have not left yet: zeros are let pass, and nothing else.
@@ -136,7 +136,7 @@ fn reload(server: &Server) {
     std::thread::sleep(Duration::from_millis(300));
 }
 
-/// One question of an honest client, and whether its answer is right.
+/// One request of an honest client, and whether its response is right.
 fn ask(server: &Server, steady: &[(String, Vec<u8>)], spoken: &Soak, seed: u64) {
     let choice = mix(seed);
     if choice.is_multiple_of(3) {
@@ -144,7 +144,7 @@ fn ask(server: &Server, steady: &[(String, Vec<u8>)], spoken: &Soak, seed: u64) 
         let Some(reply) = try_get(server, name, "") else { return };
         let is_right = match reply.status {
             200 if reply.is_complete() => is_generation(name, &reply.body),
-            // Cut, because the file changed on its way: what came is still of one generation.
+            // Cut because the file changed while it was sent: the received bytes are still of one generation.
             200 => is_generation(name, &reply.body),
             404 => true,
             _ => false,
@@ -173,7 +173,7 @@ fn try_get(server: &Server, name: &str, lines: &str) -> Option<Reply> {
     asked.ok().and_then(|()| Reply::read(&mut stream, false))
 }
 
-/// A client that is slow, breaks off, or does not know what it wants.
+/// A client that is slow, breaks off, or sends nonsense.
 fn misbehave(server: &Server, turn: u64) {
     let longest = STEADY.iter().max().unwrap_or(&0);
     let mut stream: TcpStream = server.connect_narrow();
@@ -192,7 +192,7 @@ fn misbehave(server: &Server, turn: u64) {
     // Dropped with bytes unread: the server sees a reset.
 }
 
-/// Waits until the connections and open files of the run are gone.
+/// Waits until the connections and open files of the run are closed.
 fn is_quiet_again(server: &Server) {
     let deadline = Instant::now() + PATIENCE;
     while server.connections() > 0 {
@@ -203,7 +203,7 @@ fn is_quiet_again(server: &Server) {
     assert!(open <= 64, "{open} files are open, and 64 may be");
 }
 
-/// Memory of the server's own.
+/// Private memory of the server.
 fn resident(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
@@ -215,16 +215,16 @@ fn duration() -> Duration {
     Duration::from_secs(seconds.unwrap_or(5))
 }
 
-/// A number that looks like chance, and is the same in every run.
+/// A pseudorandom number that is the same in every run.
 fn mix(number: u64) -> u64 {
     let mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 17
 }
 
-/// Lengths of the files that hold still.
+/// Lengths of the files that do not change.
 const STEADY: [usize; 6] = [1, 1_000, 16_385, 100_000, 1 << 20, 5 << 20];
 
 const CHANGING: [&str; 5] = ["a.bin", "b.bin", "c.bin", "d.bin", "e.bin"];
 
-/// What the caches and the allocator may still take after the first tenth of a run.
+/// Growth that is permitted after the first tenth of a run, for caches and the allocator.
 const ROOM_TO_GROW: u64 = 48 << 20;

@@ -1,4 +1,4 @@
-//! From the signal to the end: what is under way finishes, who comes late is told, and the exit code is true.
+//! Stopping: responses under way finish, late clients are served or refused, and the exit code is right.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -16,7 +16,7 @@ const LONG: usize = 16 * 1024 * 1024;
 const GET_A: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[test]
-fn with_nothing_under_way_a_signal_ends_the_server_at_once_and_well() {
+fn an_idle_server_ends_at_once_with_success() {
     for signal in ["TERM", "INT"] {
         let mut server = site().serve();
         assert_eq!(server.get("/a").text(), "a");
@@ -42,7 +42,7 @@ fn a_download_under_way_is_finished() {
 }
 
 #[test]
-fn readiness_is_denied_at_once_while_traffic_is_served_on() {
+fn readiness_fails_at_once_while_traffic_is_served() {
     let mut server =
         site().env("PAGECAST_DRAIN_DELAY", "2s").env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0").serve();
     let ready = ["/livez", "/readyz", "/healthz"].map(|target| server.get(target).status);
@@ -70,12 +70,12 @@ fn readiness_is_denied_at_once_while_traffic_is_served_on() {
 }
 
 #[test]
-fn responses_that_begin_after_the_closing_say_that_they_are_the_last() {
+fn responses_after_the_drain_have_connection_close() {
     let mut server = site().serve();
     let mut half = server.connect();
     half.write_all(&GET_A[..10]).unwrap();
     let (mut busy, mut reply) = begin(&server);
-    // A request that waits behind the download that is under way.
+    // A request queued after the download under way.
     busy.write_all(GET_A).unwrap();
     server.signal("TERM");
     wait_until_refused(&server);
@@ -91,7 +91,7 @@ fn responses_that_begin_after_the_closing_say_that_they_are_the_last() {
 }
 
 #[test]
-fn what_does_not_finish_in_time_is_cut_and_counted() {
+fn responses_that_do_not_finish_in_time_are_cut_and_counted() {
     let mut server = site().env("PAGECAST_SHUTDOWN_TIMEOUT", "300ms").serve();
     let mut downloads: Vec<_> = (0..3).map(|_| begin(&server)).collect();
     server.signal("TERM");
@@ -133,7 +133,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn a_second_signal_in_the_drain_delay_with_nothing_under_way_ends_well() {
+fn a_second_signal_to_an_idle_server_ends_it_with_success() {
     let mut server = site().env("PAGECAST_DRAIN_DELAY", "1h").serve();
     server.signal("TERM");
     server.wait_for_log("stopping");
@@ -142,10 +142,10 @@ fn a_second_signal_in_the_drain_delay_with_nothing_under_way_ends_well() {
 }
 
 #[test]
-fn connections_that_came_before_the_end_are_all_answered() {
+fn connections_opened_before_the_stop_are_all_answered() {
     for round in 0..5 {
         let mut server = site().serve();
-        // Stopped, so that they wait in the queue of the listener.
+        // The process is paused, so that they wait in the queue of the listener.
         server.signal("STOP");
         let mut waiting: Vec<_> = (0..100)
             .map(|_| {
@@ -166,7 +166,7 @@ fn connections_that_came_before_the_end_are_all_answered() {
 }
 
 #[test]
-fn who_has_come_just_before_the_end_is_still_answered() {
+fn a_client_that_connects_just_before_the_stop_is_still_answered() {
     type Ask = Box<dyn FnOnce() -> Option<String>>;
     type Way<'a> = (&'a str, &'a dyn Fn(&Server) -> Ask);
     let over_http1 = |mut stream: TcpStream| -> Ask {
@@ -211,7 +211,7 @@ fn who_has_come_just_before_the_end_is_still_answered() {
         }),
     ];
     for (way, come) in ways {
-        // Whom the kernel still holds back, or who is not done in its second, is not answered: another try, then.
+        // A connection that the kernel still defers, or that took over a second, is not answered: try again.
         let answers = (0..20).find_map(|_| {
             let site =
                 site().env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0").env("PAGECAST_DRAIN_DELAY", "300ms");
@@ -233,10 +233,10 @@ fn who_has_come_just_before_the_end_is_still_answered() {
 }
 
 #[test]
-fn a_unix_socket_is_served_and_its_path_goes_with_the_server() {
+fn a_unix_socket_is_served_and_its_path_is_removed_with_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
-    // Left behind by somebody who was killed.
+    // Left behind by a killed process.
     drop(UnixListener::bind(&path).unwrap());
     let mut server = site().env("PAGECAST_LISTEN", &format!("127.0.0.1:0,unix:{}", path.display())).serve();
     assert_eq!(server.get("/a").text(), "a");
@@ -264,7 +264,7 @@ fn a_unix_socket_is_served_and_its_path_goes_with_the_server() {
 }
 
 #[test]
-fn a_unix_socket_that_somebody_answers_on_is_left_alone() {
+fn a_unix_socket_in_use_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let _theirs = UnixListener::bind(&path).unwrap();
@@ -276,7 +276,7 @@ fn a_unix_socket_that_somebody_answers_on_is_left_alone() {
 }
 
 #[test]
-fn a_client_that_only_sends_no_more_gets_its_download_in_full() {
+fn a_client_that_shuts_down_its_writing_side_gets_the_whole_download() {
     let mut server = site().serve();
     let (mut stream, mut reply) = begin(&server);
     stream.shutdown(Shutdown::Write).unwrap();
@@ -290,7 +290,7 @@ fn site() -> Site {
     Site::with([("a", b"a")]).file("long.bin", &pattern(LONG, 1))
 }
 
-/// A download that has begun, and whose rest is with the server.
+/// A download that has begun, with its rest still in the server.
 fn begin(server: &Server) -> (TcpStream, Reply) {
     let mut stream = server.connect_narrow();
     stream.write_all(b"GET /long.bin HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -305,7 +305,7 @@ fn finish(stream: &mut TcpStream, reply: &mut Reply) {
 }
 
 /// Waits until the listeners are closed.
-/// Whether the server has a connection; false once it does not answer any more.
+/// Whether the server has a connection; false once it does not respond.
 fn has_connection(server: &Server) -> bool {
     std::thread::sleep(Duration::from_millis(5));
     let Ok(mut stream) = TcpStream::connect(server.admin.unwrap()) else { return false };
@@ -315,7 +315,7 @@ fn has_connection(server: &Server) -> bool {
     status["connections"]["now"].as_u64() > Some(0)
 }
 
-fn wait_until_refused(server: &Server) {
+pub fn wait_until_refused(server: &Server) {
     let begun = Instant::now();
     while TcpStream::connect(server.address).is_ok() {
         assert!(begun.elapsed() < PATIENCE, "the listeners are still open");

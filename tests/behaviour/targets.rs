@@ -1,4 +1,4 @@
-//! What a target may name, and that nothing outside the root ever comes out.
+//! Request targets: what they may name, and that nothing outside the root is served.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,11 +8,11 @@ use std::path::Path;
 use crate::client::Client;
 use crate::site::{Reply, Server, Site};
 
-/// What the file outside the root holds.
+/// Content of the file outside the root.
 const SENTINEL: &str = "nobody outside may read this";
 
 #[test]
-fn no_way_of_writing_dots_and_slashes_leads_out() {
+fn no_spelling_of_dots_and_slashes_leaves_the_root() {
     let outside = outside();
     let outside_name = outside.path().file_name().unwrap().to_str().unwrap().to_owned();
     let server = site().serve();
@@ -55,7 +55,7 @@ fn no_way_of_writing_dots_and_slashes_leads_out() {
 }
 
 #[test]
-fn no_absolute_name_leads_out() {
+fn no_absolute_name_leaves_the_root() {
     let outside = outside();
     let secret = outside.path().join("secret.txt");
     let secret = secret.to_str().unwrap();
@@ -137,7 +137,7 @@ fn escapes_are_decoded_exactly_once() {
 }
 
 #[test]
-fn a_query_names_no_file_and_a_fragment_has_no_place() {
+fn a_query_is_no_part_of_the_name_and_a_fragment_is_refused() {
     check(
         &site().serve(),
         &[
@@ -224,7 +224,7 @@ fn a_name_may_hold_any_byte_but_slash_and_nul() {
 }
 
 #[test]
-fn bytes_that_no_target_may_hold_are_refused() {
+fn bytes_that_are_invalid_in_a_target_are_refused() {
     let server = site().serve();
     for target in [&b"/a b"[..], b"/a\tb", b"/a\x00b", b"/a\x7Fb", b"/\xFF", b"/a\x0Bb", b"/a\rb"] {
         let raw = [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat();
@@ -233,7 +233,7 @@ fn bytes_that_no_target_may_hold_are_refused() {
 }
 
 #[test]
-fn names_with_a_leading_dot_are_denied_but_for_well_known() {
+fn names_with_a_leading_dot_are_denied_except_well_known() {
     let dotted = |site: Site| {
         site.file(".env", b"dot")
             .file(".git/config", b"dot")
@@ -324,7 +324,7 @@ fn a_directory_without_its_slash_redirects_to_it_and_keeps_the_query() {
 }
 
 #[test]
-fn no_redirect_leads_to_another_host_or_into_another_field() {
+fn no_redirect_leads_to_another_host_or_injects_a_header() {
     let site = site()
         .file("evil.example/index.html", b"x")
         .file("\\evil.example/index.html", b"x")
@@ -350,7 +350,7 @@ fn no_redirect_leads_to_another_host_or_into_another_field() {
 }
 
 #[test]
-fn links_are_followed_inside_and_never_outside() {
+fn symlinks_are_followed_only_within_the_root() {
     let outside = outside();
     let server = linked(outside.path()).serve();
     check(
@@ -371,7 +371,7 @@ fn links_are_followed_inside_and_never_outside() {
 }
 
 #[test]
-fn denied_links_are_not_followed_at_all() {
+fn denied_symlinks_are_not_followed() {
     let outside = outside();
     let server = linked(outside.path()).env("PAGECAST_SYMLINKS", "deny").serve();
     check(
@@ -393,7 +393,7 @@ fn denied_links_are_not_followed_at_all() {
 }
 
 #[test]
-fn magic_links_lead_nowhere_even_where_the_root_holds_them() {
+fn magic_links_are_not_followed_even_within_the_root() {
     let server = Site::new().env("PAGECAST_ROOT", "/proc/self").serve();
     let mut client = Client::of(&server);
     for target in [
@@ -488,7 +488,7 @@ fn never_outside(server: &Server) {
     }
 }
 
-/// Asks for `target` and sees nothing from outside; a response that closes is followed by a new connection.
+/// Requests `target` and checks that nothing from outside is returned; reconnects after a response that closes.
 fn stays_inside(client: &mut Client, server: &Server, target: &str) {
     let reply = client.ask("GET", target, "");
     assert!(matches!(reply.status, 400 | 404), "{target}: {}", reply.status);

@@ -1,4 +1,4 @@
-//! Encrypted connections: who is let in, with which certificate, and that what comes over them is what would come in cleartext.
+//! TLS: which clients can connect, with which certificate, and that responses are the same as over plain HTTP.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read, Write};
@@ -22,7 +22,7 @@ use crate::site::{PATIENCE, Reply, Server, Site, pattern};
 const LONG: usize = 10 * 1024 * 1024 + 77;
 
 #[test]
-fn both_versions_are_spoken_and_every_kind_of_file_comes_out_as_it_is() {
+fn both_versions_serve_every_kind_of_file() {
     let (small, heap, long) = (pattern(1000, 1), pattern(16 * 1024, 2), pattern(LONG, 3));
     let site = Site::with([("small", &small), ("heap", &heap), ("long", &long), ("empty", b"")]);
     let (site, _files) = secured(site);
@@ -54,7 +54,7 @@ fn both_versions_are_spoken_and_every_kind_of_file_comes_out_as_it_is() {
 }
 
 #[test]
-fn what_is_older_than_it_may_be_is_refused() {
+fn older_versions_than_configured_are_refused() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
     let server = site.env("PAGECAST_TLS_MIN_VERSION", "1.3").serve();
     assert!(Wants::of(&[&TLS12], &[]).connect(server.tls_address()).is_err());
@@ -62,7 +62,7 @@ fn what_is_older_than_it_may_be_is_refused() {
 }
 
 #[test]
-fn a_request_that_comes_with_the_last_message_of_the_handshake_is_answered() {
+fn a_request_sent_with_the_last_handshake_message_is_answered() {
     let long = pattern(300_000, 1);
     let (site, _files) = secured(Site::with([("a", b"a"), ("long", &long)]));
     let server = site.serve();
@@ -114,7 +114,7 @@ fn a_slow_reader_gets_every_byte_and_a_drain_waits_for_it() {
 }
 
 #[test]
-fn a_file_that_changes_under_way_ends_the_connection_and_never_looks_whole() {
+fn a_file_that_changes_while_it_is_sent_cuts_the_connection_visibly() {
     for change in ["truncated", "overwritten"] {
         let long = pattern(LONG, 1);
         let (site, _files) = secured(Site::with([("long", &long)]));
@@ -136,7 +136,7 @@ fn a_file_that_changes_under_way_ends_the_connection_and_never_looks_whole() {
 }
 
 #[test]
-fn a_file_that_is_replaced_under_way_comes_out_as_it_was() {
+fn a_file_that_is_replaced_while_it_is_sent_is_sent_in_its_old_version() {
     let long = pattern(LONG, 1);
     let (site, _files) = secured(Site::with([("long", &long)]));
     let server = site.serve();
@@ -151,7 +151,7 @@ fn a_file_that_is_replaced_under_way_comes_out_as_it_was() {
 }
 
 #[test]
-fn cold_files_are_read_off_the_workers_and_come_out_whole() {
+fn cold_files_are_read_off_the_workers_and_sent_in_full() {
     let long = pattern(3 * 1024 * 1024, 1);
     let (site, _files) = secured(Site::with([("long", &long)]));
     let slow = Slow::new(Duration::from_millis(2), 64 << 20);
@@ -166,7 +166,7 @@ fn cold_files_are_read_off_the_workers_and_come_out_whole() {
 }
 
 #[test]
-fn a_client_gets_the_certificate_for_the_name_that_it_asks_for() {
+fn a_client_gets_the_certificate_for_its_server_name() {
     let files = Files::new();
     let pairs: [(&str, &[&str]); 3] = [
         ("first", &["first.test", "localhost"]),
@@ -220,7 +220,7 @@ fn sessions_are_resumed_by_every_worker_in_both_versions() {
 }
 
 #[test]
-fn http11_is_agreed_upon_and_a_client_that_speaks_nothing_of_ours_is_refused() {
+fn http11_is_negotiated_and_a_client_without_a_common_protocol_is_refused() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
     let server = site.env("PAGECAST_HTTP2", "off").serve();
     let agreed = |protocols: &[&str]| {
@@ -235,7 +235,7 @@ fn http11_is_agreed_upon_and_a_client_that_speaks_nothing_of_ours_is_refused() {
 }
 
 #[test]
-fn who_does_not_get_on_with_its_handshake_is_cut_off() {
+fn a_slow_handshake_is_cut_off() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
     let mut server = site.env("PAGECAST_TLS_HANDSHAKE_TIMEOUT", "200ms").serve();
     let hello = hello();
@@ -253,12 +253,12 @@ fn who_does_not_get_on_with_its_handshake_is_cut_off() {
         assert_eq!(came.is_empty(), said.len() < hello.len(), "{what}");
     }
     assert_eq!(Wants::usual().get(&server, "/a").text(), "a");
-    server.wait_for_log("a TLS handshake failed, number 1: it took too long");
-    assert!(!server.log().contains("number 2"), "the log hears of the first, and of every thousandth");
+    server.wait_for_log("a TLS handshake failed, number 1: it took longer than tls_handshake_timeout");
+    assert!(!server.log().contains("number 2"), "the first is logged, and every thousandth");
 }
 
 #[test]
-fn handshakes_beyond_the_bound_wait_and_who_stands_still_gives_its_place_up() {
+fn handshakes_beyond_the_limit_wait_and_stalled_ones_give_way() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
     let server = site.env("PAGECAST_TLS_HANDSHAKES", "1").serve();
     let begun = Instant::now();
@@ -272,7 +272,7 @@ fn handshakes_beyond_the_bound_wait_and_who_stands_still_gives_its_place_up() {
 }
 
 #[test]
-fn what_is_no_tls_is_answered_politely_or_with_an_alert() {
+fn input_that_is_not_tls_gets_a_400_or_an_alert() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
     let mut server = site.env("PAGECAST_DEFER_ACCEPT", "off").serve();
     let mut probe = connect_raw(&server);
@@ -292,7 +292,7 @@ fn what_is_no_tls_is_answered_politely_or_with_an_alert() {
         assert_eq!(reply.text(), if has_body { "This port speaks TLS. Please use https.\n" } else { "" });
         assert_eq!(stream.read_some(&mut [0]).unwrap(), 0);
     }
-    server.wait_for_log("number 1: it came in cleartext");
+    server.wait_for_log("number 1: the client sent plain HTTP");
     let garbage: [&[u8]; 4] =
         [&[0; 64], &[0xff; 64], b"\x16\x03\x01\xff\xff garbage", b"\x80\x2e\x01\x00\x02"];
     for bytes in garbage {
@@ -326,7 +326,7 @@ fn a_tampered_record_ends_the_connection_with_an_alert() {
 }
 
 #[test]
-fn mistakes_are_told_at_start() {
+fn configuration_errors_are_reported_at_start() {
     let files = Files::new();
     files.issue("good", &["localhost"]);
     files.issue("other", &["localhost"]);
@@ -342,7 +342,7 @@ fn mistakes_are_told_at_start() {
         ended.status.code() == Some(2) && log.contains("leave nothing to listen on: give one of them"),
         "{log}"
     );
-    for (cert, key_file, listen, code, told) in [
+    for (cert, key_file, listen, code, message) in [
         ("off", "off", "127.0.0.1:0", 2, "PAGECAST_TLS_LISTEN=127.0.0.1:0 needs a certificate".to_owned()),
         (&good, "off", "127.0.0.1:0", 2, "is of no use without its key: give PAGECAST_TLS_KEY".to_owned()),
         (
@@ -366,17 +366,29 @@ fn mistakes_are_told_at_start() {
             &key,
             "127.0.0.1:0",
             1,
-            "empty.pem: no certificate is in it, but nothing: it is empty".to_owned(),
+            "empty.pem: contains no certificate: it is empty".to_owned(),
         ),
         (
             &path("words.pem"),
             &key,
             "127.0.0.1:0",
             1,
-            "words.pem: no certificate is in it, but no section of PEM at all".to_owned(),
+            "words.pem: contains no certificate: it has no PEM section".to_owned(),
         ),
-        (&key, &key, "127.0.0.1:0", 1, "good.key: no certificate is in it, but PRIVATE KEY".to_owned()),
-        (&good, &good, "127.0.0.1:0", 1, "good.pem: no private key is in it, but CERTIFICATE".to_owned()),
+        (
+            &key,
+            &key,
+            "127.0.0.1:0",
+            1,
+            "good.key: contains no certificate: it contains PRIVATE KEY".to_owned(),
+        ),
+        (
+            &good,
+            &good,
+            "127.0.0.1:0",
+            1,
+            "good.pem: contains no private key: it contains CERTIFICATE".to_owned(),
+        ),
         (
             &good,
             &path("encrypted.key"),
@@ -394,13 +406,13 @@ fn mistakes_are_told_at_start() {
             .env("PAGECAST_TLS_KEY", key_file);
         let ended = site.command().output().unwrap();
         let log = String::from_utf8_lossy(&ended.stderr);
-        assert_eq!(ended.status.code(), Some(code), "{told}: {log}");
-        assert!(log.contains(&told), "{told}: {log}");
+        assert_eq!(ended.status.code(), Some(code), "{message}: {log}");
+        assert!(log.contains(&message), "{message}: {log}");
     }
 }
 
 #[test]
-fn a_server_may_speak_tls_only() {
+fn a_server_may_have_tls_listeners_only() {
     let (site, _files) = secured(Site::with([("a", b"a")]).env("PAGECAST_LISTEN", "off"));
     let server = site.env("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0").serve();
     assert_eq!(Wants::usual().get(&server, "/a").text(), "a");
@@ -413,7 +425,7 @@ fn a_server_may_speak_tls_only() {
 }
 
 #[test]
-fn an_expired_certificate_is_warned_of_and_served() {
+fn an_expired_certificate_is_served_with_a_warning() {
     let files = Files::new();
     let (certificate, key) = Authority::known().issue_until(&["localhost"], 2020);
     files.put("site.pem", &certificate);
@@ -425,7 +437,7 @@ fn an_expired_certificate_is_warned_of_and_served() {
 }
 
 #[test]
-fn certificates_are_read_again_when_their_files_change_and_bad_ones_leave_the_old_in_effect() {
+fn certificates_are_reloaded_when_their_files_change_unless_they_are_bad() {
     let (site, files) = secured(Site::with([("a", b"a")]));
     let mut server = site.serve();
     let mut kept = Wants::usual().connect(server.tls_address()).unwrap();
@@ -446,7 +458,7 @@ fn certificates_are_read_again_when_their_files_change_and_bad_ones_leave_the_ol
 }
 
 #[test]
-fn a_link_that_leads_elsewhere_is_a_change() {
+fn a_symlink_with_a_new_target_is_a_change() {
     let files = Files::new();
     for name in ["one", "two"] {
         std::fs::create_dir(files.path(name)).unwrap();
@@ -465,7 +477,7 @@ fn a_link_that_leads_elsewhere_is_a_change() {
 }
 
 #[test]
-fn certificates_are_read_again_on_sighup_and_a_bad_one_has_the_whole_refused() {
+fn certificates_are_reloaded_on_sighup_and_a_bad_one_refuses_the_whole_reload() {
     let (site, files) = secured(Site::with([("a", b"a")]));
     files.issue("other", &["localhost"]);
     let file = |name: &str| {
@@ -473,7 +485,7 @@ fn certificates_are_read_again_on_sighup_and_a_bad_one_has_the_whole_refused() {
         format!("tls_cert = {chains:?}\ntls_key = {keys:?}\n")
     };
     let site = site.config(&file("site"));
-    // Variables beat the file.
+    // Variables take precedence over the file.
     let site = without_pairs(site);
     let mut server = site.serve();
     let first = shown(&server);
@@ -483,7 +495,7 @@ fn certificates_are_read_again_on_sighup_and_a_bad_one_has_the_whole_refused() {
     std::fs::write(&config, file("bad") + "idle_timeout = '5s'").unwrap();
     server.signal("HUP");
     server.wait_for_log("not reloaded: the configuration stays as it was");
-    assert!(server.log().contains("bad.pem: no certificate is in it"), "{}", server.log());
+    assert!(server.log().contains("bad.pem: contains no certificate"), "{}", server.log());
     assert_eq!(shown(&server), first);
     std::fs::write(&config, file("other")).unwrap();
     server.signal("HUP");
@@ -493,7 +505,7 @@ fn certificates_are_read_again_on_sighup_and_a_bad_one_has_the_whole_refused() {
 }
 
 #[test]
-fn cleartext_is_redirected_and_who_comes_over_tls_is_told_to_stay() {
+fn plain_http_is_redirected_and_tls_responses_have_hsts() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
     let site =
         site.env("PAGECAST_HTTPS_REDIRECT", "on").env("PAGECAST_STRICT_TRANSPORT_SECURITY", "max-age=60");
@@ -525,7 +537,7 @@ fn a_proxy_names_its_client_before_the_handshake() {
 }
 
 #[test]
-fn tls_is_spoken_on_unix_sockets_and_on_inherited_ones() {
+fn unix_and_inherited_sockets_can_use_tls() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
     let path = site.path().join("s");
     let server = site.env("PAGECAST_TLS_LISTEN", &format!("unix:{}", path.display())).serve();
@@ -550,7 +562,7 @@ fn tls_is_spoken_on_unix_sockets_and_on_inherited_ones() {
 }
 
 #[test]
-fn a_successor_takes_the_tls_listeners_over() {
+fn a_successor_takes_over_the_tls_listeners() {
     let (site, _files) = secured(Site::with([("a", b"a"), ("long", &pattern(LONG, 1))]));
     let up = Upgrades::new(site);
     let mut old = up.first();
@@ -569,12 +581,12 @@ fn a_successor_takes_the_tls_listeners_over() {
 }
 
 #[test]
-fn where_places_run_short_who_has_not_finished_its_handshake_goes_first() {
+fn when_connections_are_scarce_unfinished_handshakes_are_closed_first() {
     let (site, _files) = secured(Site::with([("a", b"a")]));
     let server = site.env("PAGECAST_MAX_CONNECTIONS", "4").serve();
     let mut kept: Vec<_> = (0..2).map(|_| Wants::usual().connect(server.tls_address()).unwrap()).collect();
     for client in &mut kept {
-        // Twice: a regular client.
+        // Twice: a normal client.
         assert_eq!(ask(client, "/a", "").text(), "a");
         assert_eq!(ask(client, "/a", "").text(), "a");
     }
@@ -582,7 +594,7 @@ fn where_places_run_short_who_has_not_finished_its_handshake_goes_first() {
     for mut stream in &unfinished {
         stream.write_all(&hello()[..50]).unwrap();
     }
-    // They have their chance for a second, as a regular client has after each response.
+    // They are kept for a second, as normal clients are after each response.
     std::thread::sleep(Duration::from_millis(1100));
     for client in &mut kept {
         assert_eq!(ask(client, "/a", "").text(), "a");
@@ -601,7 +613,7 @@ fn a_stalled_client_is_cut_off() {
     let mut client = narrow(&server);
     write!(client, "GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let _ = Reply::read(&mut client, true).unwrap();
-    server.wait_for_log("the client took nothing for too long");
+    server.wait_for_log("the client took nothing for stall_timeout");
     let mut rest = Vec::new();
     assert!(client.read_to_end(&mut rest).is_err() && rest.len() < LONG);
 }
@@ -617,7 +629,7 @@ fn a_paced_download_keeps_to_its_rate() {
 
 #[test]
 #[ignore = "needs openssl: apt-get install openssl"]
-fn openssl_agrees() {
+fn openssl_can_connect() {
     let (site, files) = secured(Site::with([("a", b"what openssl reads")]));
     let server = site.serve();
     let authority = files.path("authority");
@@ -656,7 +668,7 @@ fn openssl_agrees() {
 
 #[test]
 #[ignore = "needs curl: apt-get install curl"]
-fn curl_agrees() {
+fn curl_can_connect() {
     let long = pattern(LONG, 1);
     let (site, files) = secured(Site::with([("long", &long)]));
     let server = site.serve();
@@ -676,7 +688,7 @@ fn curl_agrees() {
     }
 }
 
-/// A client that has little room, so that what it leaves unread stays with the server.
+/// A client with a small receive buffer, so that unread bytes stay with the server.
 fn narrow(server: &Server) -> Secured {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();
@@ -686,7 +698,7 @@ fn narrow(server: &Server) -> Secured {
     Wants::usual().over(stream).unwrap()
 }
 
-/// The certificate that a client sees now.
+/// The certificate that a new connection gets.
 fn shown(server: &Server) -> Vec<u8> {
     let client = Wants::usual().connect(server.tls_address()).expect("a handshake");
     client.conn.peer_certificates().unwrap()[0].to_vec()

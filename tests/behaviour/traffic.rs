@@ -1,4 +1,4 @@
-//! pagecast as it is used: behind the proxies of the example configurations, and by the clients that resume downloads.
+//! pagecast in use: behind the proxies of the example configurations, and with clients that resume downloads.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,7 +26,7 @@ fn haproxy_spreads_the_example_configuration_over_two_servers_and_survives_one()
     let mut client = client_of(front);
     asks_all(&mut client);
     b.signal("TERM");
-    // It serves on while it drains, and then the other one answers for it: the client sees nothing of that. Tags differ
+    // It goes on serving while it drains, and then the other one takes its requests: the client notices nothing. Entity tags differ
     // between the two, so that only bodies are compared.
     while b.is_running() {
         asks_for_bodies(&mut client);
@@ -37,7 +37,7 @@ fn haproxy_spreads_the_example_configuration_over_two_servers_and_survives_one()
 
 #[test]
 #[ignore = "needs haproxy: apt-get install haproxy"]
-fn haproxy_says_whom_it_speaks_for_before_the_first_request_and_in_its_fields() {
+fn haproxy_names_its_client_in_the_proxy_protocol_and_in_headers() {
     for (mode, options, protocol) in [
         ("tcp", "send-proxy check check-send-proxy inter 100ms", "require"),
         (
@@ -79,7 +79,7 @@ fn haproxy_says_whom_it_speaks_for_before_the_first_request_and_in_its_fields() 
 
 #[test]
 #[ignore = "needs nginx: apt-get install nginx"]
-fn nginx_passes_on_what_the_example_configuration_says() {
+fn nginx_forwards_with_the_example_configuration() {
     let server = site();
     let front = free_address();
     let prefix = tempfile::tempdir().unwrap();
@@ -110,7 +110,7 @@ fn curl_resumes_a_download() {
 
 #[test]
 #[ignore = "needs curl: apt-get install curl"]
-fn curl_fetches_again_only_what_has_changed() {
+fn curl_fetches_only_what_has_changed() {
     let server = site();
     let download = Download::begun(0);
     let tags = download.file.with_extension("etag");
@@ -183,7 +183,7 @@ fn asks_for_bodies(client: &mut Client) {
     assert!(reply.status == 200 && reply.body == patterned(40 * 1024), "{}", reply.status);
 }
 
-/// What passes through a proxy unchanged: bodies, heads, ranges, conditions, redirects, errors.
+/// Checks what passes through a proxy unchanged: bodies, heads, ranges, conditions, redirects, errors.
 fn asks_all(client: &mut Client) {
     asks_for_bodies(client);
     let large = patterned(LARGE);
@@ -204,7 +204,7 @@ fn asks_all(client: &mut Client) {
     assert_eq!(client.ask("POST", "/a.txt", "Content-Length: 0\r\n").status, 405);
 }
 
-/// A client's own directory with a download that stopped after so many bytes.
+/// A client's directory with a download that stopped after `length` bytes.
 struct Download {
     file: PathBuf,
     _directory: tempfile::TempDir,
@@ -226,7 +226,7 @@ impl Download {
     }
 }
 
-/// A program beside the server, told to end when dropped.
+/// A program beside the server, terminated when dropped.
 pub struct Running(Child);
 
 impl Running {
@@ -243,7 +243,7 @@ impl Drop for Running {
     }
 }
 
-/// An outside program, found where the system keeps those for administrators, too.
+/// An external program, also found in the directories for administrators.
 pub fn program(name: &str) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new("env");
@@ -266,7 +266,7 @@ pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// A client of a proxy, once that has found its servers.
+/// A client of a proxy, once the proxy has found its servers.
 fn client_of(front: SocketAddr) -> Client {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,4 @@
-//! `pagecast compress` and `pagecast verify`, as whoever publishes a tree uses them.
+//! `pagecast compress` and `pagecast verify`, as publishers of a tree use them.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -12,7 +12,7 @@ use crate::cli::{run, stderr, stdout};
 use crate::site::{PATIENCE, Site, pattern};
 
 #[test]
-fn every_file_worth_it_gets_three_sidecars_that_decode_to_it() {
+fn every_compressible_file_gets_three_sidecars_that_decode_to_it() {
     let site =
         Site::with([("a.html", &prose(3_000)), ("d/b.json", &prose(5_000)), ("d/e/c.svg", &prose(1_024))]);
     let date = UNIX_EPOCH + Duration::new(315_532_801, 5);
@@ -41,7 +41,7 @@ fn every_file_worth_it_gets_three_sidecars_that_decode_to_it() {
 }
 
 #[test]
-fn what_is_not_worth_it_gets_none_and_check_does_not_ask_for_them() {
+fn other_files_get_no_sidecars_and_check_does_not_report_them() {
     let site = Site::with([
         ("small.txt", &prose(1_023)),
         ("noise.txt", &pattern(4_096, 1)),
@@ -65,7 +65,7 @@ fn what_is_not_worth_it_gets_none_and_check_does_not_ask_for_them() {
 }
 
 #[test]
-fn hidden_files_are_compressed_where_they_are_served_and_small_ones_where_that_is_asked_for() {
+fn hidden_and_small_files_are_compressed_if_the_settings_say_so() {
     let site =
         Site::with([(".well-known/a.txt", &prose(2_000)), (".b.txt", &prose(2_000)), ("c.txt", &prose(200))]);
     assert_eq!(compress(&site, &["--codings=gzip"]).status.code(), Some(0));
@@ -152,7 +152,7 @@ fn check_lists_what_is_missing_and_writes_nothing() {
 }
 
 #[test]
-fn the_same_files_have_the_same_sidecars_whoever_writes_them() {
+fn the_same_files_get_the_same_sidecars_with_any_number_of_threads() {
     let trees = ["1", "4"].map(|threads| {
         let site = Site::new();
         let site = (0..6).fold(site, |site, n| site.file(&format!("{n}.txt"), &prose(1_500 * (n + 1))));
@@ -165,18 +165,18 @@ fn the_same_files_have_the_same_sidecars_whoever_writes_them() {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_and_keeps_nothing_else_from_being_written() {
+fn a_sidecar_that_cannot_be_written_is_reported_and_the_others_are_written() {
     let site = Site::with([("closed/a.txt", &prose(2_000)), ("open/b.txt", &prose(2_000))]).unprivileged();
     std::fs::set_permissions(site.path().join("closed"), PermissionsExt::from_mode(0o555)).unwrap();
     let output = compress(&site, &["--codings=gzip"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = stderr(&output);
-    assert!(told.starts_with("pagecast: closed/a.txt.gz: Permission denied"), "{told}");
+    let message = stderr(&output);
+    assert!(message.starts_with("pagecast: closed/a.txt.gz: Permission denied"), "{message}");
     assert_eq!(names(site.path()), ["closed/a.txt", "open/b.txt", "open/b.txt.gz"]);
 }
 
 #[test]
-fn a_killed_run_leaves_no_half_sidecar_and_the_next_clears_up() {
+fn a_killed_run_leaves_no_partial_sidecar_and_the_next_one_cleans_up() {
     let site = Site::with([("a.txt", &prose(600_000)), ("b.txt", &prose(2_000)), ("c/d.txt", &prose(3_000))]);
     let mut child =
         command(&site, "compress", &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -221,7 +221,7 @@ fn a_clean_tree_has_no_findings() {
 }
 
 #[test]
-fn each_fault_of_a_tree_is_one_line_sorted_by_path() {
+fn each_finding_is_one_line_sorted_by_path() {
     let long = "n".repeat(200);
     let long = format!("{long}/{long}/{long}/{long}/{long}/x");
     let site = Site::with([
@@ -281,7 +281,7 @@ fn each_fault_of_a_tree_is_one_line_sorted_by_path() {
 }
 
 #[test]
-fn what_verify_finds_is_what_the_server_does_not_serve() {
+fn verify_finds_exactly_what_the_server_does_not_serve() {
     let site = Site::with([("a.txt", b"fine"), ("d/e.txt", b"fine")]).unprivileged();
     symlink("../../etc/hostname", site.path().join("out")).unwrap();
     symlink("none", site.path().join("dangling")).unwrap();
@@ -299,7 +299,7 @@ fn what_verify_finds_is_what_the_server_does_not_serve() {
 }
 
 #[test]
-fn what_is_denied_on_purpose_is_no_finding() {
+fn files_denied_on_purpose_are_no_findings() {
     let site = Site::with([(".env", b"secret"), (".env.sha256", ABC)]);
     symlink("none", site.path().join("dangling")).unwrap();
     assert_eq!(verify(&site, &["--symlinks=deny"]).status.code(), Some(0));
@@ -317,7 +317,7 @@ fn a_directory_that_cannot_be_listed_is_a_finding() {
 }
 
 #[test]
-fn json_is_one_document_whose_paths_are_text() {
+fn json_output_is_one_document_with_paths_as_text() {
     let site = Site::with([("a\n\"b\".iso", b"abd"), ("a\n\"b\".iso.sha256", ABC)]);
     let dangling = site.path().join(OsStr::from_bytes(b"\xFF %"));
     symlink("none", dangling).unwrap();
@@ -327,10 +327,10 @@ fn json_is_one_document_whose_paths_are_text() {
     assert_eq!(document["root"], site.path().to_str().unwrap());
     assert_eq!((&document["files"], &document["bytes"]), (&2.into(), &3.into()));
     let findings = document["findings"].as_array().unwrap();
-    let told: Vec<_> =
+    let message: Vec<_> =
         findings.iter().map(|finding| (finding["path"].as_str(), finding["kind"].as_str())).collect();
     assert_eq!(
-        told,
+        message,
         [(Some("a\n\"b\".iso"), Some("checksum-mismatch")), (Some("%FF%20%25"), Some("link-dangling")),]
     );
     assert!(findings[0]["detail"].as_str().unwrap().contains("expected by"), "{document}");
@@ -341,8 +341,8 @@ fn json_is_one_document_whose_paths_are_text() {
 }
 
 #[test]
-fn a_mistake_on_the_command_line_is_2() {
-    for (arguments, told) in [
+fn an_error_on_the_command_line_exits_with_2() {
+    for (arguments, message) in [
         (&["verify", "/nowhere-at-all"][..], "ROOT: the value \"/nowhere-at-all\" cannot be used"),
         (&["compress", "--codings=lzma"], "a comma list of br, zstd and gzip"),
         (&["compress", "--threads=none"], "--threads: the value \"none\""),
@@ -351,17 +351,17 @@ fn a_mistake_on_the_command_line_is_2() {
     ] {
         let output = run(Site::new().command().args(arguments).stdout(Stdio::piped()));
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(stderr(&output).contains(told), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(message), "{arguments:?}: {}", stderr(&output));
     }
     for (word, command) in [("verfy", "verify"), ("compres", "compress")] {
         let output = run(Command::new(env!("CARGO_BIN_EXE_pagecast")).env_clear().arg(word));
-        let told = format!("(was the command `{command}` meant?)");
-        assert!(stderr(&output).contains(&told), "{}", stderr(&output));
+        let message = format!("(was the command `{command}` meant?)");
+        assert!(stderr(&output).contains(&message), "{}", stderr(&output));
     }
 }
 
 #[test]
-fn limits_that_would_keep_a_server_from_starting_keep_no_tree_from_being_checked() {
+fn limits_that_a_server_would_refuse_do_not_stop_the_commands() {
     let site = Site::with([("a.txt", b"a")]).env("PAGECAST_HANDLES", "1000").open_files(64);
     assert_eq!(verify(&site, &[]).status.code(), Some(0));
     let output = run(&mut site.command());
@@ -382,7 +382,7 @@ fn command(site: &Site, name: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Text that shrinks, of so many bytes.
+/// Compressible text of this length.
 fn prose(length: usize) -> Vec<u8> {
     let lines = (0_u64..).map(|n| format!("Line {n} of a page that says {} and goes on.\n", n * n % 977));
     let mut text = Vec::new();
@@ -401,7 +401,7 @@ fn sums(names: &[&str]) -> Vec<u8> {
     names.iter().map(|name| format!("{hex}  {name}\n")).collect::<String>().into_bytes()
 }
 
-/// Makes a file so many seconds old.
+/// Sets the age of a file in seconds.
 fn set_age(path: &Path, seconds: i64) {
     let file = std::fs::File::options().write(true).open(path).unwrap();
     let by = Duration::from_secs(seconds.unsigned_abs());

@@ -1,4 +1,4 @@
-//! What was hot is hot again after a restart or on demand; gauges tell how full everything is, and faults are told once.
+//! Warmup after a restart and on request, gauges beside their limits, and faults logged once.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IoSliceMut, Write};
@@ -16,7 +16,7 @@ const MIB: usize = 1024 * 1024;
 const LONG: usize = 16 * MIB;
 
 #[test]
-fn what_was_hot_is_in_memory_before_a_restarted_server_is_ready() {
+fn recently_used_files_are_in_memory_before_a_restarted_server_is_ready() {
     let place = Place::new();
     place.file("long.bin", &pattern(LONG, 1));
     place.file("small.css", b"a{}");
@@ -50,7 +50,7 @@ fn what_was_hot_is_in_memory_before_a_restarted_server_is_ready() {
 }
 
 #[test]
-fn what_nobody_asked_for_again_stays_behind_what_was_asked_for() {
+fn files_that_were_not_used_again_rank_behind_those_that_were() {
     let place = Place::new();
     for name in ["a", "b", "c"] {
         place.file(name, name.as_bytes());
@@ -65,7 +65,7 @@ fn what_nobody_asked_for_again_stays_behind_what_was_asked_for() {
 }
 
 #[test]
-fn readiness_is_denied_with_its_progress_while_the_server_warms_and_traffic_is_served() {
+fn during_the_warmup_traffic_is_served_and_readiness_shows_the_progress() {
     let place = Place::new();
     place.file("a", b"a");
     let before = place.remember(&missing_names());
@@ -87,19 +87,19 @@ fn readiness_is_denied_with_its_progress_while_the_server_warms_and_traffic_is_s
 }
 
 #[test]
-fn warming_ends_in_time() {
-    for (timeout, told) in [("50ms", "warmup not complete after"), ("0", " ready: ")] {
+fn the_warmup_ends_at_its_timeout() {
+    for (timeout, expected) in [("50ms", "warmup not complete after"), ("0", " ready: ")] {
         let place = Place::new();
         place.remember(&missing_names());
         let server = place.site().env("PAGECAST_WARM_TIMEOUT", timeout).serve();
-        assert!(server.log().contains(told), "{}", server.log());
+        assert!(server.log().contains(expected), "{}", server.log());
         assert!(!server.log().contains("complete after") || timeout != "0", "{}", server.log());
         assert_eq!(server.get("/readyz").status, 200);
     }
 }
 
 #[test]
-fn what_may_not_be_served_is_not_read_whatever_is_remembered() {
+fn files_that_may_not_be_served_are_not_warmed() {
     let place = Place::new();
     place.file(".secret", b"s");
     place.file("a", b"a");
@@ -112,7 +112,7 @@ fn what_may_not_be_served_is_not_read_whatever_is_remembered() {
 }
 
 #[test]
-fn a_file_of_nonsense_is_passed_over() {
+fn a_malformed_state_file_is_ignored() {
     for garbage in [&b""[..], &[0xff; 70_000], b"{\"hot\": []}\n"] {
         let place = Place::new();
         place.file("a", b"a");
@@ -126,7 +126,7 @@ fn a_file_of_nonsense_is_passed_over() {
 }
 
 #[test]
-fn a_state_directory_that_is_of_no_use_is_an_error_at_the_start() {
+fn an_unusable_state_directory_is_an_error_at_start() {
     let place = Place::new();
     let closed = place.state.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
@@ -137,17 +137,17 @@ fn a_state_directory_that_is_of_no_use_is_an_error_at_the_start() {
     for path in [Path::new("/nowhere/at/all"), &file, &closed] {
         let site = place.site().unprivileged().env("PAGECAST_STATE_DIR", path.to_str().unwrap());
         let ended = site.command().output().unwrap();
-        let told = String::from_utf8_lossy(&ended.stderr).into_owned();
-        assert_eq!(ended.status.code(), Some(1), "{told}");
+        let message = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(1), "{message}");
         assert!(
-            told.contains(&format!("the state directory {} can't be written to", path.display())),
-            "{told}"
+            message.contains(&format!("the state directory {} can't be written to", path.display())),
+            "{message}"
         );
     }
 }
 
 #[test]
-fn a_stop_that_cannot_write_ends_well_and_says_so() {
+fn a_stop_that_cannot_save_the_state_succeeds_and_logs_it() {
     let place = Place::new();
     place.file("a", b"a");
     let mut server = place.site().serve();
@@ -158,7 +158,7 @@ fn a_stop_that_cannot_write_ends_well_and_says_so() {
 }
 
 #[test]
-fn a_kill_leaves_what_was_remembered_and_the_next_start_clears_up() {
+fn a_kill_leaves_the_saved_state_and_the_next_start_cleans_up() {
     let place = Place::new();
     place.file("a", b"a");
     place.file("b", b"b");
@@ -172,7 +172,7 @@ fn a_kill_leaves_what_was_remembered_and_the_next_start_clears_up() {
     server.signal("KILL");
     server.wait();
     assert_eq!(place.remembered(), before);
-    // As a kill in the middle of the writing leaves it.
+    // As a kill during the write leaves it.
     std::fs::write(place.state.path().join(".pagecast-temporary.1-1"), "pagecast hot").unwrap();
     let server = place.site().serve();
     assert!(server.log().contains("1 of 1 files"), "{}", server.log());
@@ -205,7 +205,7 @@ fn files_are_warmed_on_demand() {
 }
 
 #[test]
-fn what_cannot_be_warmed_is_told() {
+fn files_that_cannot_be_warmed_are_reported() {
     let site = admin(Site::with([("a", b"a")]));
     let server = site.env("PAGECAST_CACHE_BYTES", "1MiB").env("PAGECAST_HEAP_BYTES", "0").serve();
     for (name, length) in
@@ -223,12 +223,12 @@ fn what_cannot_be_warmed_is_told() {
         .output()
         .unwrap();
     assert_eq!(nobody.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&nobody.stderr).into_owned();
-    assert!(told.contains("the admin listener at unix:/nowhere/at/all: "), "{told}");
+    let message = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert!(message.contains("the admin listener at unix:/nowhere/at/all: "), "{message}");
 }
 
 #[test]
-fn a_page_in_a_browser_cannot_have_files_warmed() {
+fn a_page_in_a_browser_cannot_start_a_warmup() {
     let server = admin(Site::with([("a", b"a")])).serve();
     for (lines, expected) in [
         ("", 403),
@@ -247,7 +247,7 @@ fn a_page_in_a_browser_cannot_have_files_warmed() {
 }
 
 #[test]
-fn gauges_stand_beside_their_limits() {
+fn gauges_have_their_limits_beside_them() {
     let server = admin(Site::with([("a", b"a")]))
         .file("long.bin", &pattern(MIB, 1))
         .env("PAGECAST_MAX_CONNECTIONS", "100")
@@ -323,7 +323,7 @@ fn a_file_that_changes_under_many_responses_is_logged_once() {
         assert!(body.len() < LONG);
     }
     status_until(&server, |status| status["faults"]["changed"] == 20);
-    assert_eq!(count(&server.log(), "/long.bin changed while it was sent"), 1, "{}", server.log());
+    assert_eq!(count(&server.log(), "/long.bin changed while it was being sent"), 1, "{}", server.log());
 }
 
 /// A root and a state directory that outlive servers.
@@ -348,7 +348,7 @@ impl Place {
             .env("PAGECAST_WARM_FILES", "1000000")
     }
 
-    /// Whether the file system has more than memory. The question itself has the file read, so it is one of its own.
+    /// Whether the file system is not in memory only. The check itself reads a file, so it uses one of its own.
     fn can_be_cold(&self) -> bool {
         self.file("probe", &pattern(MIB, 1));
         let path = self.root.path().join("probe");
@@ -364,7 +364,7 @@ impl Place {
         std::fs::read_to_string(self.state_file()).unwrap()
     }
 
-    /// Has the next server believe that these lines were hot.
+    /// Writes a state file with these lines for the next server.
     fn remember(&self, lines: &str) -> String {
         let text = format!("pagecast hot files, version 1\n{lines}");
         std::fs::write(self.state_file(), &text).unwrap();
@@ -372,7 +372,7 @@ impl Place {
     }
 }
 
-/// So many names that to find each of them missing takes its time.
+/// So many missing names that looking them up takes long.
 const MISSING: usize = 300_000;
 
 fn missing_names() -> String {
@@ -415,7 +415,7 @@ fn post(server: &Server, target: &str, lines: &str) -> Reply {
     server.ask_admin("POST", target, &format!("Host: localhost\r\n{lines}"))
 }
 
-/// `pagecast warm`, where the server's admin listener is.
+/// `pagecast warm`, for the server's admin listener.
 fn warm(server: &Server, globs: &[&str]) -> Output {
     let admin = server.admin.unwrap().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_pagecast"));

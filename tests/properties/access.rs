@@ -1,4 +1,4 @@
-//! What must hold for whatever somebody makes of a signed link, and shows as credentials.
+//! Properties of signed URLs and credentials.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,12 @@ use pagecast::http::target::SitePath;
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-/// A link of any path and any terms.
-pub(crate) fn link<'a>(path: &'a [u8], client: Option<&'a str>, download: Option<&'a [u8]>) -> SignedUrl<'a> {
+/// A signed URL with this path and these terms.
+pub(crate) fn signed_url<'a>(
+    path: &'a [u8],
+    client: Option<&'a str>,
+    download: Option<&'a [u8]>,
+) -> SignedUrl<'a> {
     let terms = Terms {
         expires: 1_767_225_600,
         key: Cow::Borrowed(b"k2"),
@@ -19,39 +23,36 @@ pub(crate) fn link<'a>(path: &'a [u8], client: Option<&'a str>, download: Option
     SignedUrl { method: SignedMethod::Get, path: Cow::Borrowed(path), terms }
 }
 
-/// The target of a link, as it is sent.
-pub(crate) fn target(link: &SignedUrl<'_>) -> Vec<u8> {
-    let path: String = link
+/// The request target of a signed URL.
+pub(crate) fn target(url: &SignedUrl<'_>) -> Vec<u8> {
+    let path: String = url
         .path
         .iter()
         .map(|byte| if *byte == b'/' { "/".to_owned() } else { format!("%{byte:02X}") })
         .collect();
-    format!("/{path}?{}", link.query(KEY)).into_bytes()
+    format!("/{path}?{}", url.query(KEY)).into_bytes()
 }
 
-/// Whatever was made of the target of a link, it opens what the link was for on its terms, or nothing.
-pub(crate) fn mutated(link: &SignedUrl<'_>, target: &[u8]) {
+/// A modified target is valid only for the path and the terms of the signed URL.
+pub(crate) fn mutated(url: &SignedUrl<'_>, target: &[u8]) {
     let (path, query) = match target.iter().position(|byte| *byte == b'?') {
         Some(at) => (&target[..at], &target[at + 1..]),
         None => (target, &b""[..]),
     };
-    let (Ok(parsed), Some(Ok(shown))) = (SitePath::parse(path), SignedUrlQuery::read(query)) else { return };
+    let (Ok(parsed), Some(Ok(found))) = (SitePath::parse(path), SignedUrlQuery::read(query)) else { return };
     for method in [SignedMethod::Get, SignedMethod::Head] {
-        if shown.is_signed_by(KEY, method, parsed.path.as_bytes()) {
-            assert_eq!(
-                (method, parsed.path.as_bytes(), &shown.terms),
-                (link.method, &*link.path, &link.terms)
-            );
+        if found.is_signed_by(KEY, method, parsed.path.as_bytes()) {
+            assert_eq!((method, parsed.path.as_bytes(), &found.terms), (url.method, &*url.path, &url.terms));
         }
     }
 }
 
-/// Links that differ are signed as different texts.
-pub(crate) fn told_apart(one: &SignedUrl<'_>, other: &SignedUrl<'_>) {
+/// Different signed URLs have different signed texts.
+pub(crate) fn distinct_texts(one: &SignedUrl<'_>, other: &SignedUrl<'_>) {
     assert_eq!(one.text() == other.text(), one == other, "{one:?} {other:?}");
 }
 
-/// Whatever is shown as credentials, what is read of it has no control character and no colon in its name.
+/// Parsed credentials have no control characters and no colon in the name.
 pub(crate) fn credentials(line: &[u8]) {
     if let Credentials::Basic(login) = Credentials::read([line].into_iter()) {
         assert!(!login.name.contains(&b':'));

@@ -1,4 +1,4 @@
-//! What must hold for every input. The property tests and the fuzz targets run the same checks.
+//! Properties of every input. The property tests and the fuzz targets run the same checks.
 
 use pagecast::config::RequestRate;
 use pagecast::http::multipart::{Boundary, Multipart};
@@ -28,7 +28,7 @@ fn head_of(target: &[u8]) -> Vec<u8> {
     [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat()
 }
 
-/// Longer targets are no URI.
+/// Longer targets are not valid URIs.
 const TARGET_MAX: usize = 65_000;
 
 fn path(raw: &[u8]) {
@@ -63,7 +63,7 @@ fn location(raw_path: &[u8], query: &[u8]) {
     assert!(uri.query().is_some());
 }
 
-/// A rate that is read is written so that it is read back, and has a time in which it holds.
+/// A parsed rate is formatted so that it parses to the same rate, and has a period.
 pub(crate) fn request_rate(bytes: &[u8]) {
     let Some(rate) = str::from_utf8(bytes).ok().and_then(|text| text.parse::<RequestRate>().ok()) else {
         return;
@@ -72,7 +72,7 @@ pub(crate) fn request_rate(bytes: &[u8]) {
     assert_eq!(rate.to_string().parse(), Ok(rate));
 }
 
-/// Whatever a `_redirects` file and a path are made of, what is found stays on its host and in its field.
+/// A redirect stays on the host of its line and within its header, for every `_redirects` file and path.
 pub(crate) fn redirects(file: &[u8], path: &[u8], query: Option<&[u8]>) {
     let redirects = match Redirects::parse(file) {
         Ok(redirects) => redirects,
@@ -114,49 +114,49 @@ fn assert_inside(path: &[u8]) {
     }
 }
 
-/// A field and a length, from bytes without structure.
+/// A header and a length from arbitrary bytes.
 pub(crate) fn range_from_bytes(data: &[u8]) {
     let Some((length, rest)) = data.split_first_chunk::<8>() else { return };
-    let Some((shift, field)) = rest.split_first() else { return };
-    range(field, u64::from_le_bytes(*length) >> (shift & 63));
+    let Some((shift, header)) = rest.split_first() else { return };
+    range(header, u64::from_le_bytes(*length) >> (shift & 63));
 }
 
-/// Whatever a Range field says, what is selected is what it asked for, no more than there is, and apart.
-pub(crate) fn range(field: &[u8], length: u64) {
-    let selection = select(field, length);
-    let Some(asked) = asked_for(field, length) else {
+/// Selected ranges are the requested ones, exist, and lie apart, for every Range header.
+pub(crate) fn range(header: &[u8], length: u64) {
+    let selection = select(header, length);
+    let Some(requested) = requested_ranges(header, length) else {
         assert_eq!(selection, Selection::Ignore);
         return;
     };
     match &selection {
-        Selection::Ignore => assert!(asked.suffix_of_nothing || groups(&asked.ranges) > PARTS_MAX),
-        Selection::NotSatisfiable => assert!(asked.ranges.is_empty() && !asked.suffix_of_nothing),
-        Selection::One(range) => assert_selected(&[*range], &asked.ranges, length),
+        Selection::Ignore => assert!(requested.suffix_of_nothing || groups(&requested.ranges) > PARTS_MAX),
+        Selection::NotSatisfiable => assert!(requested.ranges.is_empty() && !requested.suffix_of_nothing),
+        Selection::One(range) => assert_selected(&[*range], &requested.ranges, length),
         Selection::Many(ranges) => {
             assert!(ranges.len() > 1);
-            assert_selected(ranges, &asked.ranges, length);
+            assert_selected(ranges, &requested.ranges, length);
         }
     }
 }
 
-fn assert_selected(selected: &[ByteRange], asked: &[(u64, u64)], length: u64) {
-    assert_eq!(selected.len(), groups(asked));
+fn assert_selected(selected: &[ByteRange], requested: &[(u64, u64)], length: u64) {
+    assert_eq!(selected.len(), groups(requested));
     assert!(selected.len() <= PARTS_MAX);
     assert!(selected.iter().map(|range| u128::from(range.len())).sum::<u128>() <= u128::from(length));
     for (index, range) in selected.iter().enumerate() {
         assert!(range.start() < range.end() && range.end() <= length);
         assert_eq!(range.len(), range.end() - range.start());
-        assert!(asked.iter().any(|&(start, _)| start == range.start()));
-        assert!(asked.iter().any(|&(_, end)| end == range.end()));
+        assert!(requested.iter().any(|&(start, _)| start == range.start()));
+        assert!(requested.iter().any(|&(_, end)| end == range.end()));
         for other in selected.iter().skip(index + 1) {
             let (left, right) = if range.start() < other.start() { (range, other) } else { (other, range) };
             assert!(right.start() - left.end() > GAP_MAX);
         }
     }
     let mut in_order = Vec::new();
-    for &(start, end) in asked {
+    for &(start, end) in requested {
         let covering = selected.iter().position(|range| range.start() <= start && end <= range.end());
-        let covering = covering.expect("every byte that was asked for is selected");
+        let covering = covering.expect("every requested byte is selected");
         if !in_order.contains(&covering) {
             in_order.push(covering);
         }
@@ -164,31 +164,30 @@ fn assert_selected(selected: &[ByteRange], asked: &[(u64, u64)], length: u64) {
     assert!(in_order.is_sorted(), "{in_order:?}");
 }
 
-/// How many groups of ranges remain when those within reach of each other are one: each group has one
-/// leftmost.
-fn groups(asked: &[(u64, u64)]) -> usize {
+/// The number of groups of ranges within reach of each other. Each group has one leftmost range.
+fn groups(requested: &[(u64, u64)]) -> usize {
     let reaches = |(start, end): (u64, u64), to: u64| start < to && to <= end.saturating_add(GAP_MAX);
-    let mut starts: Vec<_> = asked.iter().map(|&(start, _)| start).collect();
+    let mut starts: Vec<_> = requested.iter().map(|&(start, _)| start).collect();
     starts.sort_unstable();
     starts.dedup();
-    starts.iter().filter(|&&start| !asked.iter().any(|&range| reaches(range, start))).count()
+    starts.iter().filter(|&&start| !requested.iter().any(|&range| reaches(range, start))).count()
 }
 
-struct AskedFor {
-    /// Half-open, cut to what exists, in the field's order.
+struct Requested {
+    /// Half-open, limited to existing bytes, in the order of the header.
     ranges: Vec<(u64, u64)>,
     suffix_of_nothing: bool,
 }
 
-/// A second, slower reading of RFC 9110 §14.1.2: `None` for a field that is malformed.
-fn asked_for(field: &[u8], length: u64) -> Option<AskedFor> {
-    let text = str::from_utf8(field).ok()?;
+/// A second, slower parser of RFC 9110 §14.1.2. `None` for a malformed header.
+fn requested_ranges(header: &[u8], length: u64) -> Option<Requested> {
+    let text = str::from_utf8(header).ok()?;
     let (unit, set) = text.split_once('=')?;
     if !unit.eq_ignore_ascii_case("bytes") {
         return None;
     }
     let specs: Vec<_> = set.split(',').map(|spec| spec.trim_matches([' ', '\t'])).collect();
-    let mut asked = AskedFor { ranges: Vec::new(), suffix_of_nothing: false };
+    let mut requested = Requested { ranges: Vec::new(), suffix_of_nothing: false };
     let mut any = false;
     for spec in specs.into_iter().filter(|spec| !spec.is_empty()) {
         any = true;
@@ -196,7 +195,7 @@ fn asked_for(field: &[u8], length: u64) -> Option<AskedFor> {
         let (start, end) = match (first, last) {
             ("", suffix) => {
                 let suffix = number(suffix)?;
-                asked.suffix_of_nothing |= suffix > 0 && length == 0;
+                requested.suffix_of_nothing |= suffix > 0 && length == 0;
                 (length - suffix.min(length), length)
             }
             (first, "") => (number(first)?, length),
@@ -209,22 +208,22 @@ fn asked_for(field: &[u8], length: u64) -> Option<AskedFor> {
             }
         };
         if start < end {
-            asked.ranges.push((start, end));
+            requested.ranges.push((start, end));
         }
     }
-    asked.suffix_of_nothing &= asked.ranges.is_empty();
-    any.then_some(asked)
+    requested.suffix_of_nothing &= requested.ranges.is_empty();
+    any.then_some(requested)
 }
 
 fn number(digits: &str) -> Option<u64> {
     if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    // Only a number too large for 64 bits is left to fail.
+    // Only a number of more than 64 bits can still fail.
     Some(digits.parse().unwrap_or(u64::MAX))
 }
 
-/// A representation and ranges of it, from bytes without structure.
+/// A representation and ranges of it from arbitrary bytes.
 pub(crate) fn multipart_from_bytes(data: &[u8]) {
     let Some((boundary, rest)) = data.split_first_chunk::<16>() else { return };
     let Some((total, rest)) = rest.split_first_chunk::<2>() else { return };
@@ -234,7 +233,7 @@ pub(crate) fn multipart_from_bytes(data: &[u8]) {
     multipart(u16::from_le_bytes(*total), &spans, media_type, u128::from_le_bytes(*boundary));
 }
 
-/// Whatever is framed can be read back, and is exactly as long as announced.
+/// A framed body can be parsed, and has the announced length.
 pub(crate) fn multipart(total: u16, spans: &[(u16, u16)], media_type: &str, random: u128) {
     let total = u64::from(total);
     let ranges: Vec<_> = spans
@@ -262,12 +261,12 @@ pub(crate) fn multipart(total: u16, spans: &[(u16, u16)], media_type: &str, rand
     assert_eq!(read_back(&body, media_type, total, &format!("\r\n--{random:032x}")), ranges);
 }
 
-/// Content in which no position looks like its neighbours.
+/// Content in which neighbouring bytes differ.
 fn byte_at(position: u64) -> u8 {
     (position.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8
 }
 
-/// Reads a body by its delimiters, without trusting any length in it.
+/// Parses a body by its delimiters, without trusting lengths in it.
 fn read_back(body: &[u8], media_type: &str, total: u64, delimiter: &str) -> Vec<ByteRange> {
     let mut pieces = split(body, delimiter.as_bytes()).into_iter();
     assert_eq!(pieces.next(), Some(b"".as_slice()), "there is no preamble");

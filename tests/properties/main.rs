@@ -4,7 +4,7 @@
 
 mod access;
 mod checks;
-mod fields;
+mod headers;
 mod proxies;
 
 use std::os::unix::ffi::OsStrExt;
@@ -19,12 +19,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select as one_of;
 
-/// Bytes that nobody meant as a target, a field or a description of one.
+/// Arbitrary bytes.
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..200)
 }
 
-/// Paths made of the pieces that attacks are made of.
+/// Paths made of pieces of attacks.
 fn hostile_path() -> impl Strategy<Value = String> {
     let pieces = [
         "/", "/", "//", ".", "..", "/../", "%2e", "%2E%2e", "%2f", "%00", "%25", "%252e", "%", "%4", "%zz",
@@ -33,7 +33,7 @@ fn hostile_path() -> impl Strategy<Value = String> {
     vec(one_of(pieces.to_vec()), 0..14).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
 
-/// Numbers near each other, near the ends of what there is, and beyond 64 bits.
+/// Numbers near each other, near the largest ones, and above 64 bits.
 fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => (0..2_000u64).prop_map(|number| number.to_string()),
@@ -53,22 +53,22 @@ fn range_spec() -> impl Strategy<Value = String> {
     ]
 }
 
-fn range_field() -> impl Strategy<Value = String> {
+fn range_header() -> impl Strategy<Value = String> {
     let separator = one_of(vec![",", ", ", " ,\t", ",,"]);
     let well_formed =
         (vec(range_spec(), 1..100), separator).prop_map(|(specs, by)| format!("bytes={}", specs.join(by)));
     prop_oneof![8 => well_formed, 1 => "(?i)bytes=[-0-9, \t]{0,20}", 1 => "[a-z]{0,6}=?[-0-9,]{0,9}"]
 }
 
-/// Single bytes about as far apart as is still coalesced, and about as many as are still answered.
-fn evenly_spaced_field() -> impl Strategy<Value = String> {
+/// Single bytes near the largest gap that is merged, and near the largest number of ranges.
+fn evenly_spaced_header() -> impl Strategy<Value = String> {
     (1..70u64, 98..103u64).prop_map(|(count, gap)| {
         let specs: Vec<_> = (0..count).map(|n| n * (gap + 1)).map(|at| format!("{at}-{at}")).collect();
         format!("bytes={}", specs.join(","))
     })
 }
 
-/// Lists of names with weights, and of what looks like them.
+/// Lists of names with weights, valid and invalid.
 fn weighted_list(names: &'static [&'static str]) -> impl Strategy<Value = String> {
     let weight = prop_oneof![
         3 => Just(String::new()),
@@ -99,7 +99,7 @@ fn dictionary() -> impl Strategy<Value = String> {
     vec(one_of(pieces), 0..10).prop_map(|pieces| pieces.concat())
 }
 
-/// Queries made of the pieces that injections are made of.
+/// Queries made of pieces of injections.
 fn injection() -> impl Strategy<Value = String> {
     let pieces = vec![
         "'",
@@ -145,7 +145,7 @@ fn query() -> impl Strategy<Value = String> {
     vec(one_of(pieces), 0..12).prop_map(|pieces| pieces.concat())
 }
 
-/// Names made of what has a meaning in a name.
+/// Names made of pieces with a special meaning.
 fn file_name() -> impl Strategy<Value = String> {
     let pieces = vec![
         ".",
@@ -178,7 +178,7 @@ fn length() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..300_000u64, 1 => 0..3u64, 1 => any::<u64>(), 1 => Just(u64::MAX)]
 }
 
-/// Lines made of what redirects are made of, and of what they must not be.
+/// Lines made of valid and invalid pieces of redirects.
 fn redirects_file() -> impl Strategy<Value = Vec<u8>> {
     let pieces = [
         "/",
@@ -237,7 +237,7 @@ fn redirects_file() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Headers of the PROXY protocol, most of them broken in some place.
+/// PROXY protocol headers, most of them invalid.
 fn proxy_header() -> impl Strategy<Value = Vec<u8>> {
     let word =
         one_of(vec!["TCP4", "TCP6", "UNKNOWN", "192.0.2.7", "::1", "80", "0", "65536", "", " ", "\r", "\n"]);
@@ -254,14 +254,14 @@ fn proxy_header() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![3 => line, 3 => binary, 1 => any_bytes()]
 }
 
-/// Rates of requests, most of them broken in some place.
+/// Request rates, most of them invalid.
 fn request_rate() -> impl Strategy<Value = String> {
     let pieces =
         vec!["0", "1", "10", "600", "18446744073709551615", "/", "/", "s", "m", "min", "H", " ", "-", "off"];
     vec(one_of(pieces), 0..5).prop_map(|pieces| pieces.concat())
 }
 
-/// What clients claim in Forwarded and X-Forwarded-For.
+/// Claims of clients in Forwarded and X-Forwarded-For.
 fn claim() -> impl Strategy<Value = Vec<u8>> {
     let pieces = vec![
         "for=",
@@ -291,7 +291,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn no_redirect_leads_to_a_host_that_its_line_does_not_name(
+    fn a_redirect_leads_only_to_the_host_of_its_line(
         file in redirects_file(), path in prop_oneof![hostile_path().prop_map(String::into_bytes), any_bytes()],
         query in proptest::option::of(any_bytes()),
     ) {
@@ -299,18 +299,18 @@ proptest! {
     }
 
     #[test]
-    fn a_proxy_header_is_the_same_however_it_arrives(bytes in proxy_header()) {
+    fn a_proxy_header_does_not_depend_on_how_it_arrives(bytes in proxy_header()) {
         proxies::proxy_header(&bytes);
     }
 
     #[test]
-    fn a_rate_of_requests_is_read_back_as_it_is_written(bytes in any_bytes(), rate in request_rate()) {
+    fn a_formatted_request_rate_parses_to_the_same_rate(bytes in any_bytes(), rate in request_rate()) {
         checks::request_rate(&bytes);
         checks::request_rate(rate.as_bytes());
     }
 
     #[test]
-    fn no_claim_makes_a_client_somebody_else(claim in claim()) {
+    fn no_claim_changes_the_address_of_a_client(claim in claim()) {
         proxies::claim(&claim);
     }
 
@@ -336,144 +336,144 @@ proptest! {
     fn a_path_of_plain_names_is_itself(names in vec("[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,20}", 1..8)) {
         let path = names.join("/");
         let raw = format!("/{path}");
-        let theirs = PathBufWrap::parse_path(&raw, false).expect("nothing to refuse");
+        let theirs = PathBufWrap::parse_path(&raw, false).expect("a valid path");
         prop_assert_eq!(theirs.as_ref().as_os_str().as_bytes(), path.as_bytes());
-        let ours = SitePath::parse(raw.as_bytes()).expect("nothing to refuse");
+        let ours = SitePath::parse(raw.as_bytes()).expect("a valid path");
         prop_assert_eq!(ours.path.as_bytes(), path.as_bytes());
         prop_assert!(!ours.wants_directory && !ours.path.is_hidden());
     }
 
     #[test]
-    fn no_bytes_select_what_was_not_asked_for(bytes in any_bytes(), length in length()) {
+    fn no_bytes_select_other_ranges_than_requested(bytes in any_bytes(), length in length()) {
         checks::range_from_bytes(&bytes);
         checks::range(&[b"bytes=".as_slice(), &bytes].concat(), length);
     }
 
     #[test]
-    fn a_selection_is_what_was_asked_for(field in range_field(), length in length()) {
-        checks::range(field.as_bytes(), length);
+    fn a_selection_has_the_requested_ranges(header in range_header(), length in length()) {
+        checks::range(header.as_bytes(), length);
     }
 
     #[test]
-    fn a_selection_of_evenly_spaced_bytes_is_what_was_asked_for(field in evenly_spaced_field()) {
-        checks::range(field.as_bytes(), 1 << 20);
+    fn a_selection_of_evenly_spaced_bytes_has_the_requested_ranges(header in evenly_spaced_header()) {
+        checks::range(header.as_bytes(), 1 << 20);
     }
 
     #[test]
-    fn one_range_is_what_actix_files_makes_of_it(
+    fn one_range_is_parsed_as_by_actix_files(
         (first, last, form) in (0..400u64, 0..400u64, 0..3), length in 1..400u64,
     ) {
-        let field = match form {
+        let header = match form {
             0 => format!("bytes={}-{}", first.min(last), first.max(last)),
             1 => format!("bytes={first}-"),
             _ => format!("bytes=-{last}"),
         };
-        let theirs = HttpRange::parse(&field, length).ok().map(|ranges| (ranges[0].start, ranges[0].length));
-        let ours = match select(field.as_bytes(), length) {
+        let theirs = HttpRange::parse(&header, length).ok().map(|ranges| (ranges[0].start, ranges[0].length));
+        let ours = match select(header.as_bytes(), length) {
             Selection::One(range) => Some((range.start(), range.len())),
             Selection::NotSatisfiable => None,
-            other => panic!("{field} of {length}: {other:?}"),
+            other => panic!("{header} of {length}: {other:?}"),
         };
         prop_assert_eq!(ours, theirs);
     }
 
     #[test]
-    fn a_coding_that_is_chosen_is_available(
+    fn a_chosen_encoding_is_available(
         bytes in any_bytes(), list in weighted_list(&["br", "zstd", "gzip", "x-gzip", "GZIP", "identity", "*", "deflate"]),
     ) {
-        fields::accept_encoding(&bytes);
-        fields::accept_encoding(list.as_bytes());
+        headers::accept_encoding(&bytes);
+        headers::accept_encoding(list.as_bytes());
     }
 
     #[test]
     fn the_first_of_a_name_in_a_query_counts(bytes in any_bytes(), query in query()) {
-        fields::query(&bytes);
-        fields::query(query.as_bytes());
+        headers::query(&bytes);
+        headers::query(query.as_bytes());
     }
 
     #[test]
-    fn no_name_makes_a_disposition_that_does_harm(bytes in any_bytes(), name in file_name()) {
-        fields::disposition(&bytes);
-        fields::disposition(name.as_bytes());
+    fn no_name_makes_a_harmful_disposition(bytes in any_bytes(), name in file_name()) {
+        headers::disposition(&bytes);
+        headers::disposition(name.as_bytes());
     }
 
     #[test]
     fn no_name_makes_html_immutable(bytes in any_bytes(), name in file_name()) {
-        fields::cache_control(&bytes);
-        fields::cache_control(name.as_bytes());
+        headers::cache_control(&bytes);
+        headers::cache_control(name.as_bytes());
     }
 
     #[test]
-    fn who_names_html_gets_it(
+    fn clients_that_name_html_get_html(
         bytes in any_bytes(),
         list in weighted_list(&["text/html", "application/json", "*/*", "text/*", "application/xhtml+xml", "a/b"]),
     ) {
-        fields::accept(&bytes);
-        fields::accept(list.as_bytes());
+        headers::accept(&bytes);
+        headers::accept(list.as_bytes());
     }
 
     #[test]
-    fn a_digest_that_is_best_is_accepted(bytes in any_bytes(), field in dictionary()) {
-        fields::want_digest(&bytes);
-        fields::want_digest(field.as_bytes());
+    fn the_best_digest_is_an_accepted_one(bytes in any_bytes(), header in dictionary()) {
+        headers::want_digest(&bytes);
+        headers::want_digest(header.as_bytes());
     }
 
     #[test]
     fn a_checksum_is_found_by_the_name_of_its_file(
         bytes in any_bytes(), name in file_name(), digest in any::<[u8; 32]>(),
     ) {
-        fields::checksum_file(name.as_bytes(), &bytes, digest);
-        fields::checksum_file(&bytes, name.as_bytes(), digest);
+        headers::checksum_file(name.as_bytes(), &bytes, digest);
+        headers::checksum_file(&bytes, name.as_bytes(), digest);
     }
 
     #[test]
     fn encoding_hides_no_injection(bytes in any_bytes(), left in injection(), right in injection()) {
-        fields::query_filter(&bytes, left.as_bytes());
-        fields::query_filter(left.as_bytes(), right.as_bytes());
+        headers::query_filter(&bytes, left.as_bytes());
+        headers::query_filter(left.as_bytes(), right.as_bytes());
     }
 
     #[test]
-    fn a_link_that_was_changed_in_a_byte_opens_nothing_else(
+    fn a_signed_url_with_a_changed_byte_opens_no_other_path(
         segments in vec("[a-z %é&]{1,6}", 1..4), download in any_bytes(), has_client in any::<bool>(),
-        at in any::<prop::sample::Index>(), byte in any::<u8>(), piece in link_piece(),
+        at in any::<prop::sample::Index>(), byte in any::<u8>(), piece in url_piece(),
     ) {
         let path = segments.join("/");
-        let link = access::link(path.as_bytes(), has_client.then_some("192.0.2.0/24"), Some(&download));
-        let target = access::target(&link);
-        access::mutated(&link, &target);
+        let url = access::signed_url(path.as_bytes(), has_client.then_some("192.0.2.0/24"), Some(&download));
+        let target = access::target(&url);
+        access::mutated(&url, &target);
         let at = at.index(target.len());
         let (before, after) = target.split_at(at);
-        access::mutated(&link, &[before, &[byte], &after[1..]].concat());
-        access::mutated(&link, &[before, &[byte], after].concat());
-        access::mutated(&link, &[before, &after[1..]].concat());
-        access::mutated(&link, &[before, piece.as_bytes(), after].concat());
-        access::mutated(&link, &[&target, piece.as_bytes()].concat());
+        access::mutated(&url, &[before, &[byte], &after[1..]].concat());
+        access::mutated(&url, &[before, &[byte], after].concat());
+        access::mutated(&url, &[before, &after[1..]].concat());
+        access::mutated(&url, &[before, piece.as_bytes(), after].concat());
+        access::mutated(&url, &[&target, piece.as_bytes()].concat());
     }
 
     #[test]
-    fn links_that_differ_are_signed_as_different_texts(
-        paths in [any_bytes(), any_bytes()], names in [proptest::option::of(link_piece()), proptest::option::of(link_piece())],
-        clients in [proptest::option::of(link_piece()), proptest::option::of(link_piece())],
+    fn different_signed_urls_have_different_texts(
+        paths in [any_bytes(), any_bytes()], names in [proptest::option::of(url_piece()), proptest::option::of(url_piece())],
+        clients in [proptest::option::of(url_piece()), proptest::option::of(url_piece())],
     ) {
-        let link = |index: usize| {
-            access::link(&paths[index], clients[index].as_deref(), names[index].as_deref().map(str::as_bytes))
+        let url = |index: usize| {
+            access::signed_url(&paths[index], clients[index].as_deref(), names[index].as_deref().map(str::as_bytes))
         };
-        access::told_apart(&link(0), &link(1));
-        access::told_apart(&link(0), &link(0));
+        access::distinct_texts(&url(0), &url(1));
+        access::distinct_texts(&url(0), &url(0));
     }
 
     #[test]
-    fn credentials_are_read_or_not(bytes in any_bytes(), token in "[a-zA-Z0-9+/=]{0,40}", scheme in one_of(vec!["Basic ", "bearer ", "BASIC  ", ""])) {
+    fn parsed_credentials_have_no_control_characters(bytes in any_bytes(), token in "[a-zA-Z0-9+/=]{0,40}", scheme in one_of(vec!["Basic ", "bearer ", "BASIC  ", ""])) {
         access::credentials(&bytes);
         access::credentials(&[scheme.as_bytes(), &bytes].concat());
         access::credentials(format!("{scheme}{token}").as_bytes());
     }
 
     #[test]
-    fn no_answer_is_longer_than_the_representation(field in range_field(), length in length()) {
+    fn no_answer_is_longer_than_the_representation(header in range_header(), length in length()) {
         let etag = EntityTag::parse(b"\"a\"").expect("a tag");
         let has = Representation { length, etag: &etag, last_modified: None, dates_are_strong: true, media_type: b"text/plain" };
-        match decide(&RequestFacts { range: Some(field.as_bytes()), ..RequestFacts::default() }, &has) {
+        match decide(&RequestFacts { range: Some(header.as_bytes()), ..RequestFacts::default() }, &has) {
             Answer::Part(range) => prop_assert!(range.len() <= length),
             Answer::Parts(ranges) => prop_assert!(body_length(&ranges, has.media_type.len(), length) <= length),
             answer => prop_assert!(matches!(answer, Answer::Whole | Answer::NotSatisfiable)),
@@ -481,8 +481,8 @@ proptest! {
     }
 }
 
-/// What somebody might put into a link.
-fn link_piece() -> impl Strategy<Value = String> {
+/// Pieces that may be inserted into a signed URL.
+fn url_piece() -> impl Strategy<Value = String> {
     let pieces = [
         "&download=x",
         "&download",

@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use self::passwords::{PasswordHash, Passwords};
 pub use self::tokens::Tokens;
 use super::error::ConfigError;
-use super::name::OwnPath;
+use super::own_path::OwnPath;
 pub use crate::config::credential_files::signing_keys::{SigningKey, SigningKeys};
 use crate::config::file_reader::FileReader;
 use crate::config::settings_table::Config;

@@ -1,13 +1,13 @@
 //! Gathers the listening sockets of this process.
 
-use std::io;
+use std::{fmt, io};
+
+use log::Level;
 
 use super::inherited::from_manager;
 use super::message::Role;
 use super::predecessor::Predecessor;
-use crate::config::{
-    Address, AdminListen, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, unguarded,
-};
+use crate::config::{Address, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, unguarded};
 use crate::lifecycle::handover::upgrade_socket::UpgradePath;
 use crate::net::listener::{BoundAddress, Scheme, bind};
 
@@ -51,7 +51,7 @@ impl Listeners {
     /// # Errors
     /// The first address that can't be bound.
     pub fn bind(config: &Config, limits: &ResolvedLimits) -> io::Result<Self> {
-        Self::of_manager(ActivatedSockets::default(), config, limits)
+        Self::open(None, ActivatedSockets::default(), config, limits)
     }
 
     /// URLs of the traffic listeners, with the ports that the system chose.
@@ -66,15 +66,14 @@ impl Listeners {
     pub(crate) async fn gather(loaded: &LoadedConfig, activated: ActivatedSockets) -> io::Result<Self> {
         let LoadedConfig { config, limits, .. } = loaded;
         let from = config.continuity.upgrade_from.given().map(|path| path.as_path());
-        let mut listeners = match from {
-            Some(path) => {
-                if !activated.traffic.is_empty() || activated.admin.is_some() {
-                    log::warn!("inherited sockets are ignored: the predecessor's are used");
-                }
-                Self::of_predecessor(Predecessor::connect(path).await?, config, limits)?
-            }
-            None => Self::of_manager(activated, config, limits)?,
+        let predecessor = match from {
+            Some(path) => Some(Predecessor::connect(path).await?),
+            None => None,
         };
+        if predecessor.is_some() && (!activated.traffic.is_empty() || activated.admin.is_some()) {
+            log::warn!("inherited sockets are ignored: the predecessor's are used");
+        }
+        let mut listeners = Self::open(predecessor, activated, config, limits)?;
         listeners.check_admin(config)?;
         let upgrade = config.continuity.upgrade_socket.given();
         listeners.upgrade = upgrade.map(|path| UpgradePath::prepare(path.as_path(), from)).transpose()?;
@@ -103,104 +102,68 @@ impl Listeners {
         self.traffic.iter().map(|bound| bound.listeners.len()).sum()
     }
 
-    fn of_manager(activated: ActivatedSockets, config: &Config, limits: &ResolvedLimits) -> io::Result<Self> {
-        let ActivatedSockets { traffic, admin } = activated;
-        let traffic =
-            add_missing(traffic, config, |address, scheme| bind_traffic(address, scheme, config, limits))?;
-        let admin = match admin {
-            Some(admin) => Some(admin),
-            None => admin_address(config).map(bind_admin).transpose()?,
-        };
-        Ok(Self { traffic, admin, predecessor: None, upgrade: None })
-    }
-
-    fn of_predecessor(
-        mut predecessor: Predecessor,
+    /// Takes the sockets of the predecessor, or else the activated ones, and binds the other addresses. Sockets of a service manager
+    /// replace `listen`, and if one of them is for TLS, `tls_listen`.
+    fn open(
+        mut predecessor: Option<Predecessor>,
+        activated: ActivatedSockets,
         config: &Config,
         limits: &ResolvedLimits,
     ) -> io::Result<Self> {
         let defers = config.listening.defer_accept.is_on();
-        let managed = predecessor.take_managed(Role::Traffic, defers)?;
-        let traffic = add_missing(managed, config, |address, scheme| {
-            match predecessor.take(address, scheme, defers)? {
-                Some(taken) => Ok(taken),
-                None => bind_traffic(address, scheme, config, limits),
-            }
-        })?;
-        let admin = match (predecessor.take_managed(Role::Admin, false)?.pop(), admin_address(config)) {
-            (Some(managed), _) => Some(managed),
-            (None, Some(address)) => match predecessor.take(address, Scheme::Http, false)? {
-                Some(taken) => Some(taken),
-                None => Some(bind_admin(address)?),
+        let ActivatedSockets { mut traffic, mut admin } = match &mut predecessor {
+            None => activated,
+            Some(predecessor) => ActivatedSockets {
+                traffic: predecessor.take_managed(Role::Traffic, defers)?,
+                admin: predecessor.take_managed(Role::Admin, false)?.pop(),
             },
-            (None, None) => None,
         };
-        predecessor.drop_remaining();
-        Ok(Self { traffic, admin, predecessor: Some(predecessor), upgrade: None })
+        let mut take = |address: &Address, scheme, defers| match &mut predecessor {
+            Some(predecessor) => predecessor.take(address, scheme, defers),
+            None => Ok(None),
+        };
+        let (plain, tls) = (config.cleartext_addresses(), config.tls_addresses());
+        let all = [plain, tls].concat();
+        let has_tls = traffic.iter().any(|bound| bound.scheme == Scheme::Https);
+        let plain = if traffic.is_empty() { plain } else { &[] };
+        let tls = if has_tls { &[] } else { tls };
+        for (addresses, scheme) in [(plain, Scheme::Http), (tls, Scheme::Https)] {
+            for address in addresses {
+                traffic.push(match take(address, scheme, defers)? {
+                    Some(taken) => taken,
+                    None => bind(address, scheme, limits.workers, &all, defers)?,
+                });
+            }
+        }
+        if let (None, Toggle::Given(address)) = (&admin, &config.listening.admin_listen) {
+            admin = Some(match take(address, Scheme::Http, false)? {
+                Some(taken) => taken,
+                None => bind(address, Scheme::Http, 1, &[], false)?,
+            });
+        }
+        predecessor.iter_mut().for_each(Predecessor::drop_remaining);
+        Ok(Self { traffic, admin, predecessor, upgrade: None })
     }
 
     /// Logs which configured addresses are ignored because of inherited sockets.
-    fn log_ignored_addresses(&self, loaded: &LoadedConfig) {
+    fn log_ignored_addresses(&self, LoadedConfig { config, origins, .. }: &LoadedConfig) {
         let is_managed = |bound: &BoundAddress| bound.asked.is_none();
-        let is_set = |key: &str| !matches!(loaded.origins.of(key), ValueOrigin::Default);
-        if self.traffic.iter().any(is_managed) && is_set("listen") {
-            log::warn!(
-                "PAGECAST_LISTEN={} is ignored: inherited sockets are used",
-                loaded.config.listening.listen
-            );
-        }
         let is_managed_tls = |bound: &BoundAddress| is_managed(bound) && bound.scheme == Scheme::Https;
-        if self.traffic.iter().any(is_managed_tls) && is_set("tls_listen") {
-            log::info!(
-                "PAGECAST_TLS_LISTEN={} is ignored: inherited sockets are used",
-                loaded.config.tls.tls_listen
-            );
+        let settings: [(&str, Level, bool, &dyn fmt::Display); 3] = [
+            ("listen", Level::Warn, self.traffic.iter().any(is_managed), &config.listening.listen),
+            ("tls_listen", Level::Info, self.traffic.iter().any(is_managed_tls), &config.tls.tls_listen),
+            (
+                "admin_listen",
+                Level::Warn,
+                self.admin.as_ref().is_some_and(is_managed),
+                &config.listening.admin_listen,
+            ),
+        ];
+        for (key, level, is_replaced, value) in settings {
+            if is_replaced && !matches!(origins.of(key), ValueOrigin::Default) {
+                let name = key.to_uppercase();
+                log::log!(level, "PAGECAST_{name}={value} is ignored: inherited sockets are used");
+            }
         }
-        if self.admin.as_ref().is_some_and(is_managed) && is_set("admin_listen") {
-            log::warn!(
-                "PAGECAST_ADMIN_LISTEN={} is ignored: an inherited socket is used",
-                loaded.config.listening.admin_listen
-            );
-        }
-    }
-}
-
-/// Binds the configured addresses, except `listen` if a service manager opened sockets, and `tls_listen` if one of those is for
-/// TLS.
-fn add_missing(
-    managed: Vec<BoundAddress>,
-    config: &Config,
-    mut bind: impl FnMut(&Address, Scheme) -> io::Result<BoundAddress>,
-) -> io::Result<Vec<BoundAddress>> {
-    let has_tls = managed.iter().any(|bound| bound.scheme == Scheme::Https);
-    let plain = if managed.is_empty() { config.cleartext_addresses() } else { &[] };
-    let tls = if has_tls { &[] } else { config.tls_addresses() };
-    let mut traffic = managed;
-    for (addresses, scheme) in [(plain, Scheme::Http), (tls, Scheme::Https)] {
-        for address in addresses {
-            traffic.push(bind(address, scheme)?);
-        }
-    }
-    Ok(traffic)
-}
-
-fn bind_traffic(
-    address: &Address,
-    scheme: Scheme,
-    config: &Config,
-    limits: &ResolvedLimits,
-) -> io::Result<BoundAddress> {
-    let others = [config.cleartext_addresses(), config.tls_addresses()].concat();
-    bind(address, scheme, limits.workers, &others, config.listening.defer_accept.is_on())
-}
-
-fn bind_admin(address: &Address) -> io::Result<BoundAddress> {
-    bind(address, Scheme::Http, 1, &[], false)
-}
-
-fn admin_address(config: &Config) -> Option<&Address> {
-    match &config.listening.admin_listen {
-        AdminListen::Off => None,
-        AdminListen::At(address) => Some(address),
     }
 }

@@ -1,10 +1,9 @@
 //! Offers the listening sockets to a successor.
 
 use std::cell::Cell;
-use std::future::{Future, pending};
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -54,25 +53,16 @@ impl SocketOffer {
     /// Waits on `socket` for a successor, sends it the sockets after `prepare`, and returns it when it is ready. Others that
     /// connect meanwhile are refused. Failed attempts are logged.
     pub(crate) async fn next_successor(&self, socket: &UpgradeSocket, prepare: impl AsyncFn()) -> Successor {
-        let (mut attempt, mut backoff): (Option<Attempt<'_>>, _) = (None, Backoff::default());
         loop {
-            tokio::select! {
-                accepted = socket.listener.accept() => match accepted {
-                    Ok((stream, _)) if attempt.is_none() => attempt = Some(Box::pin(self.offer_to(stream, &prepare))),
-                    Ok((stream, _)) => drop(actix_rt::spawn(refuse(stream))),
-                    Err(error) => {
-                        log::warn!("a connection to the upgrade socket can't be accepted: {error}");
-                        tokio::time::sleep(backoff.next_pause()).await;
-                    }
-                },
-                outcome = outcome_of(&mut attempt) => {
-                    attempt = None;
-                    self.is_with_successor.set(false);
-                    match outcome {
-                        Ok(successor) => return successor,
-                        Err(error) => log_failed_handover(&error),
-                    }
-                }
+            let stream = accept(socket).await;
+            let outcome = tokio::select! {
+                outcome = self.offer_to(stream, &prepare) => outcome,
+                never = refuse_all(socket) => match never {},
+            };
+            self.is_with_successor.set(false);
+            match outcome {
+                Ok(successor) => return successor,
+                Err(error) => log_failed_handover(&error),
             }
         }
     }
@@ -167,12 +157,23 @@ pub(crate) fn failures() -> u64 {
 
 static FAILURES: AtomicU64 = AtomicU64::new(0);
 
-type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<Successor>> + 'a>>;
+/// Accepts the next connection; errors are logged and retried.
+async fn accept(socket: &UpgradeSocket) -> UnixStream {
+    let mut backoff = Backoff::default();
+    loop {
+        match socket.listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                log::warn!("a connection to the upgrade socket can't be accepted: {error}");
+                tokio::time::sleep(backoff.next_pause()).await;
+            }
+        }
+    }
+}
 
-async fn outcome_of(attempt: &mut Option<Attempt<'_>>) -> io::Result<Successor> {
-    match attempt {
-        Some(attempt) => attempt.await,
-        None => pending().await,
+async fn refuse_all(socket: &UpgradeSocket) -> Infallible {
+    loop {
+        actix_rt::spawn(refuse(accept(socket).await));
     }
 }
 

@@ -30,11 +30,7 @@ pub(crate) struct Predecessor {
 
 /// The sockets of one address.
 struct Group {
-    number: usize,
-    role: Role,
-    scheme: Scheme,
-    asked: Option<String>,
-    owns_path: bool,
+    description: Description,
     at: Address,
     sockets: Vec<InheritedSocket>,
 }
@@ -63,15 +59,20 @@ impl Predecessor {
         })?;
         let mut channel = Channel::new(stream)?;
         channel.send(&HandoverMessage::Hello { protocol: PROTOCOL }, None).await?;
-        let mut groups = BTreeMap::new();
-        let mut received = 0;
+        let (mut groups, mut received) = (BTreeMap::new(), 0);
         let watchdog_usec = loop {
             match channel.receive().await? {
                 Some(HandoverMessage::Socket(description)) => {
                     let socket = channel.take_descriptor();
                     let socket =
                         socket.ok_or_else(|| io::Error::other("a message came without its descriptor"))?;
-                    add(&mut groups, description, InheritedSocket::check(socket)?);
+                    let socket = InheritedSocket::check(socket)?;
+                    let group = groups.entry(description.group).or_insert_with(|| Group {
+                        description,
+                        at: socket.at().clone(),
+                        sockets: Vec::new(),
+                    });
+                    group.sockets.push(socket);
                     received += 1;
                 }
                 Some(HandoverMessage::Offered { count, watchdog_usec }) if count == received => {
@@ -101,33 +102,39 @@ impl Predecessor {
         defers: bool,
     ) -> io::Result<Option<BoundAddress>> {
         let name = address.to_string();
-        let is_named = |group: &Group| group.asked.as_ref() == Some(&name);
-        let is_it = |group: &Group| group.scheme == scheme && is_named(group);
+        let is_named = |group: &Group| group.description.asked.as_ref() == Some(&name);
+        let is_it = |group: &Group| group.description.scheme == scheme && is_named(group);
         let is_at = |group: &Group| group.at == *address;
         let find = |is: &dyn Fn(&Group) -> bool| self.offered.iter().position(is);
         let is_other = |group: &Group| is_named(group) && !address.is_chosen_by_the_system();
         let position = find(&is_it).or_else(|| find(&is_other)).or_else(|| find(&is_at));
         let Some(position) = position else { return Ok(None) };
         let group = self.offered.remove(position);
-        self.bound(Group { scheme, ..group }, Some(address.clone()), Some(defers)).map(Some)
+        self.bound(group, scheme, Some(address.clone()), Some(defers)).map(Some)
     }
 
     /// Takes the sockets of that role that a service manager had opened: they are used whatever the configuration says.
     pub(super) fn take_managed(&mut self, role: Role, defers: bool) -> io::Result<Vec<BoundAddress>> {
-        let is_managed = |group: &mut Group| group.asked.is_none() && group.role == role;
+        let is_managed =
+            |Group { description, .. }: &mut Group| description.asked.is_none() && description.role == role;
         let managed: Vec<Group> = self.offered.extract_if(.., is_managed).collect();
-        managed.into_iter().map(|group| self.bound(group, None, defers.then_some(true))).collect()
+        let bound = |group: Group| {
+            let scheme = group.description.scheme;
+            self.bound(group, scheme, None, defers.then_some(true))
+        };
+        managed.into_iter().map(bound).collect()
     }
 
     fn bound(
         &mut self,
-        group: Group,
+        Group { description, at, sockets }: Group,
+        scheme: Scheme,
         asked: Option<Address>,
         defers: Option<bool>,
     ) -> io::Result<BoundAddress> {
-        let Group { number, scheme, owns_path, at, sockets, .. } = group;
+        let Description { group, owns_path, .. } = description;
         sockets.iter().try_for_each(|socket| socket.prepare(defers))?;
-        self.taken.push(number);
+        self.taken.push(group);
         // A unix address has one socket, so that each path is here once.
         let listeners: Vec<_> = sockets.into_iter().map(|socket| socket.into_listener(owns_path)).collect();
         self.paths.extend(listeners.iter().filter_map(|listener| listener.clone().into_socket().1));
@@ -138,7 +145,7 @@ impl Predecessor {
     /// Closes the sockets that were not taken; the predecessor serves what waits there.
     pub(super) fn drop_remaining(&mut self) {
         for group in self.offered.drain(..) {
-            log::info!("no longer listening on {}", url(&group.at, group.scheme));
+            log::info!("no longer listening on {}", url(&group.at, group.description.scheme));
         }
     }
 
@@ -165,14 +172,4 @@ impl Predecessor {
         self.paths.iter().for_each(|path| path.claim());
         relieved.unwrap_or_else(|_| Err(io::Error::other("it does not answer")))
     }
-}
-
-fn add(groups: &mut BTreeMap<usize, Group>, description: Description, socket: InheritedSocket) {
-    let Description { group: number, role, scheme, asked, owns_path } = description;
-    let at = socket.at().clone();
-    let group = groups.entry(number);
-    group
-        .or_insert_with(|| Group { number, role, scheme, asked, owns_path, at, sockets: Vec::new() })
-        .sockets
-        .push(socket);
 }

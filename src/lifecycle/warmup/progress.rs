@@ -1,19 +1,15 @@
 //! Progress of a warmup.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::files::warming::WarmResult;
 
-/// Live counts of the warmup under way, or of the last one.
+/// Counts of the warmup under way, or of the last one.
 #[derive(Debug, Default)]
 pub(crate) struct WarmupProgress {
-    of: AtomicU64,
-    done: AtomicU64,
-    bytes: AtomicU64,
-    gone: AtomicU64,
-    failed: AtomicU64,
-    left_out: AtomicU64,
+    counts: Mutex<WarmupCounts>,
 }
 
 /// Counts of a warmup at one moment.
@@ -35,37 +31,28 @@ pub(crate) struct WarmupCounts {
 
 impl WarmupProgress {
     pub(crate) fn counts(&self) -> WarmupCounts {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        WarmupCounts {
-            of: load(&self.of),
-            done: load(&self.done),
-            bytes: load(&self.bytes),
-            gone: load(&self.gone),
-            failed: load(&self.failed),
-            left_out: load(&self.left_out),
-        }
+        *self.counts.lock()
     }
 
     /// Starts a warmup of `of` files: all other counts become 0.
     pub(super) fn begin(&self, of: u64) {
-        for count in [&self.done, &self.bytes, &self.gone, &self.failed, &self.left_out] {
-            count.store(0, Ordering::Relaxed);
-        }
-        self.of.store(of, Ordering::Relaxed);
+        *self.counts.lock() = WarmupCounts { of, ..WarmupCounts::default() };
     }
 
     pub(super) fn record(&self, result: WarmResult) {
+        let mut counts = self.counts.lock();
+        counts.done += 1;
         match result {
-            WarmResult::Read(bytes) => self.bytes.fetch_add(bytes, Ordering::Relaxed),
-            WarmResult::Gone => self.gone.fetch_add(1, Ordering::Relaxed),
-            WarmResult::Failed => self.failed.fetch_add(1, Ordering::Relaxed),
-        };
-        self.done.fetch_add(1, Ordering::Relaxed);
+            WarmResult::Read(bytes) => counts.bytes += bytes,
+            WarmResult::Gone => counts.gone += 1,
+            WarmResult::Failed => counts.failed += 1,
+        }
     }
 
     pub(super) fn record_left_out(&self) {
-        self.left_out.fetch_add(1, Ordering::Relaxed);
-        self.done.fetch_add(1, Ordering::Relaxed);
+        let mut counts = self.counts.lock();
+        counts.done += 1;
+        counts.left_out += 1;
     }
 }
 

@@ -13,16 +13,12 @@ use super::record::{HotFileRecords, parse, render};
 use crate::files::Files;
 use crate::files::warming::{CacheWarmer, HotFile};
 use crate::sys::own_thread::run_on_own_thread;
-use crate::sys::temp_file::{TempFile, clear_up, is_temporary};
+use crate::sys::temp_file::{TempFile, is_temporary, remove_leftover};
 
 /// An open directory that can be written to. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct StateDirectory {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
     path: PathBuf,
 }
 
@@ -50,45 +46,40 @@ impl StateDirectory {
                 root.display()
             )));
         }
-        let inner = Inner { directory, path: path.to_owned() };
-        inner.clear_up();
-        Ok(Self { inner: Arc::new(inner) })
+        let opened = Self { directory: Arc::new(directory), path: path.to_owned() };
+        opened.remove_temporary_files();
+        Ok(opened)
     }
 
     /// Reads the list that was saved last, at most `max` files; empty if there is none. Errors are logged: the list is only a
     /// hint.
     pub(crate) async fn read(&self, max: usize) -> Vec<HotFile> {
-        let inner = Arc::clone(&self.inner);
-        run_on_own_thread(move || inner.read(max)).await.unwrap_or_default()
+        let directory = self.clone();
+        run_on_own_thread(move || directory.read_now(max)).await.unwrap_or_default()
     }
 
     /// Saves the list of the files used recently, at most `max`. The old list is replaced in one step. Errors are logged.
     pub(crate) async fn write(&self, files: &Files, max: usize) {
-        let (inner, files) = (Arc::clone(&self.inner), files.clone());
+        let (directory, files) = (self.clone(), files.clone());
         let written = run_on_own_thread(move || {
             let hot = CacheWarmer::of(&files).hot_files(max);
-            inner.write(&hot).map(|()| hot.len())
+            directory.write_now(&hot).map(|()| hot.len())
         });
         match written.await {
             Some(Ok(count)) => {
-                log::info!("the list of {count} recently used files was saved in {}", self.inner.file())
+                log::info!("the list of {count} recently used files was saved in {}", self.file())
             }
             Some(Err(error)) => {
-                log::warn!(
-                    "the list of recently used files can't be written to {}: {error}",
-                    self.inner.file()
-                )
+                log::warn!("the list of recently used files can't be written to {}: {error}", self.file())
             }
             // The panic hook has logged the panic.
             None => {}
         }
     }
-}
 
-impl Inner {
-    fn read(&self, max: usize) -> Vec<HotFile> {
+    fn read_now(&self, max: usize) -> Vec<HotFile> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = fs::openat(&self.directory, FILE, flags, Mode::empty());
+        let opened = fs::openat(&*self.directory, FILE, flags, Mode::empty());
         let records = match opened {
             Err(Errno::NOENT) => return Vec::new(),
             Err(error) => Err(error.into()),
@@ -110,17 +101,17 @@ impl Inner {
         }
     }
 
-    fn write(&self, hot: &[HotFile]) -> io::Result<()> {
+    fn write_now(&self, hot: &[HotFile]) -> io::Result<()> {
         let mut temporary = TempFile::create(self.directory.as_fd())?;
         temporary.write_all(render(hot).as_bytes())?;
-        temporary.keep(FILE.as_bytes())
+        temporary.persist(FILE.as_bytes())
     }
 
     /// Removes temporary files. One that can't be removed does no harm.
-    fn clear_up(&self) {
-        let Ok(entries) = fs::Dir::read_from(&self.directory) else { return };
+    fn remove_temporary_files(&self) {
+        let Ok(entries) = fs::Dir::read_from(&*self.directory) else { return };
         for entry in entries.flatten().filter(|entry| is_temporary(entry.file_name().to_bytes())) {
-            let _ = clear_up(self.directory.as_fd(), entry.file_name().to_bytes());
+            let _ = remove_leftover(self.directory.as_fd(), entry.file_name().to_bytes());
         }
     }
 
@@ -152,10 +143,10 @@ mod tests {
     fn a_new_list_replaces_the_old_one_and_leaves_no_other_file() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
-        assert_eq!(state.inner.read(9), []);
+        assert_eq!(state.read_now(9), []);
         for written in [vec![hot("/a"), hot("/b")], vec![hot("/c")]] {
-            state.inner.write(&written).unwrap();
-            assert_eq!(state.inner.read(9), written);
+            state.write_now(&written).unwrap();
+            assert_eq!(state.read_now(9), written);
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -164,10 +155,10 @@ mod tests {
     fn a_temporary_file_left_behind_is_removed_and_the_list_stays() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
-        state.inner.write(&[hot("/a")]).unwrap();
+        state.write_now(&[hot("/a")]).unwrap();
         std::fs::write(dir.path().join(".pagecast-temporary.1-1"), "pagecast hot fi").unwrap();
         let again = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
-        assert_eq!(again.inner.read(9), [hot("/a")]);
+        assert_eq!(again.read_now(9), [hot("/a")]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -177,15 +168,15 @@ mod tests {
         let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
         let file = dir.path().join(FILE);
         std::fs::write(&file, [0xff; 100_000]).unwrap();
-        assert_eq!(state.inner.read(9), []);
+        assert_eq!(state.read_now(9), []);
         std::fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
-        assert_eq!(state.inner.read(9), []);
+        assert_eq!(state.read_now(9), []);
         std::fs::remove_file(&file).unwrap();
         fs::mknodat(fs::CWD, &file, fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        assert_eq!(state.inner.read(9), []);
-        state.inner.write(&[hot("/a")]).unwrap();
-        assert_eq!(state.inner.read(9), [hot("/a")]);
+        assert_eq!(state.read_now(9), []);
+        state.write_now(&[hot("/a")]).unwrap();
+        assert_eq!(state.read_now(9), [hot("/a")]);
     }
 
     #[test]

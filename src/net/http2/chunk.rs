@@ -1,102 +1,68 @@
-//! Pieces of bodies on their way through the frames, counted as they go.
+//! Chunks of bodies on their way through the frames of `h2`, counted as frames take them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 
+use crate::net::{BUFFER, PooledBytes};
 use crate::telemetry::metrics::worker::{SendPath, WorkerMetrics};
 
-/// Bytes of one response. What takes them is counted.
+/// Bytes of one response, counted when frames take them.
 pub(super) struct BodyChunk {
     bytes: ChunkBytes,
     meter: Rc<ResponseMeter>,
 }
 
-/// Bytes that are held for a response.
+/// The bytes of a chunk.
 pub(super) enum ChunkBytes {
-    /// On the heap, for whoever needs them.
+    /// Shared bytes on the heap.
     Shared(Bytes),
-    /// Read for this response.
+    /// Bytes read from a file for this response.
     Copied(PooledBytes),
 }
 
-/// Bytes in a buffer, which goes back when they have been taken.
-pub(super) struct PooledBytes {
-    buffer: Vec<u8>,
-    left: Range<usize>,
-    buffers: Rc<Buffers>,
-}
-
-/// Buffers for copies that are used again: new memory would have to be mapped and cleared each time. One a worker.
-#[derive(Default)]
-pub(crate) struct Buffers(RefCell<Vec<Vec<u8>>>);
-
-/// What of one response is on its way.
+/// Bytes of one response that are on their way.
 pub(super) struct ResponseMeter {
-    totals: Rc<ConnectionMeter>,
+    connection: Rc<ConnectionMeter>,
     /// Bytes that no frame has taken yet.
     left: Cell<usize>,
     /// Bytes that frames have taken.
     taken: Cell<u64>,
-    /// Some of them were thrown away: the stream was reset.
+    /// Some bytes were dropped: the stream was reset.
     is_lost: Cell<bool>,
-    /// Who waits until nothing is left.
+    /// Woken once less than [`LOW`] is left.
     waker: Cell<Option<Waker>>,
 }
 
-/// The same of all responses of a connection.
+/// Bytes of all responses of a connection that are on their way, and the queue of those that copy.
 pub(super) struct ConnectionMeter {
     metrics: Arc<WorkerMetrics>,
     /// Bytes of bodies that frames have taken.
     taken: Cell<u64>,
-    /// Bytes in memory of our own that no frame has taken yet.
+    /// Copied bytes that no frame has taken yet.
     copied: Cell<usize>,
-    /// Responses whose turn it is to copy, and that have not yet.
+    /// Number of responses that may copy and have not yet.
     called: Cell<usize>,
-    /// Responses that wait for room among them, in the order in which they came.
+    /// Responses that wait to copy, in the order in which they came.
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
 }
 
-/// One of them. Where the queue alone holds it, it has ended.
+/// A response that waits to copy. If only the queue holds it, it has ended.
 #[derive(Default)]
 struct Waiter {
     waker: Cell<Option<Waker>>,
-    /// It is its turn.
+    /// It may copy.
     is_called: Cell<bool>,
 }
 
-/// A response's place among those that copy.
+/// A response's entry among those that copy.
 pub(super) struct CopySlot {
-    totals: Rc<ConnectionMeter>,
+    connection: Rc<ConnectionMeter>,
     waiter: Option<Rc<Waiter>>,
-}
-
-impl Buffers {
-    /// `length` bytes, [`BUFFER`] at most, that `fill` has written.
-    pub(super) fn filled<E>(
-        self: &Rc<Self>,
-        length: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> Result<ChunkBytes, E> {
-        let buffer = self.0.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER]);
-        let mut copied = PooledBytes { left: 0..length.min(buffer.len()), buffer, buffers: Rc::clone(self) };
-        fill(&mut copied.buffer[copied.left.clone()])?;
-        Ok(ChunkBytes::Copied(copied))
-    }
-}
-
-impl Drop for PooledBytes {
-    fn drop(&mut self) {
-        let mut kept = self.buffers.0.borrow_mut();
-        if kept.len() < BUFFERS {
-            kept.push(std::mem::take(&mut self.buffer));
-        }
-    }
 }
 
 impl ChunkBytes {
@@ -107,7 +73,7 @@ impl ChunkBytes {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Shared(bytes) => bytes,
-            Self::Copied(copied) => &copied.buffer[copied.left.clone()],
+            Self::Copied(bytes) => bytes.as_slice(),
         }
     }
 
@@ -124,13 +90,13 @@ impl BodyChunk {
         let length = bytes.len();
         meter.left.set(meter.left.get() + length);
         if bytes.path() == SendPath::Copied {
-            let copied = &meter.totals.copied;
+            let copied = &meter.connection.copied;
             copied.set(copied.get() + length);
         }
         Self { bytes, meter: Rc::clone(meter) }
     }
 
-    /// Nothing: the end of a response whose length nobody knew.
+    /// An empty chunk: the end of a response of unknown length.
     pub(super) fn empty(meter: &Rc<ResponseMeter>) -> Self {
         Self::new(ChunkBytes::Shared(Bytes::new()), meter)
     }
@@ -148,12 +114,12 @@ impl Buf for BodyChunk {
     fn advance(&mut self, count: usize) {
         match &mut self.bytes {
             ChunkBytes::Shared(bytes) => bytes.advance(count),
-            ChunkBytes::Copied(copied) => copied.left.start += count,
+            ChunkBytes::Copied(bytes) => bytes.advance(count),
         }
         let (meter, path) = (&self.meter, self.bytes.path());
         meter.taken.set(meter.taken.get() + count as u64);
-        meter.totals.taken.set(meter.totals.taken.get() + count as u64);
-        meter.totals.metrics.count_sent(path, count);
+        meter.connection.taken.set(meter.connection.taken.get() + count as u64);
+        meter.connection.metrics.count_sent(path, count);
         meter.less(count, path);
     }
 }
@@ -169,9 +135,9 @@ impl Drop for BodyChunk {
 }
 
 impl ResponseMeter {
-    pub(super) fn new(totals: &Rc<ConnectionMeter>) -> Rc<Self> {
+    pub(super) fn new(connection: &Rc<ConnectionMeter>) -> Rc<Self> {
         Rc::new(Self {
-            totals: Rc::clone(totals),
+            connection: Rc::clone(connection),
             left: Cell::new(0),
             taken: Cell::new(0),
             is_lost: Cell::new(false),
@@ -184,12 +150,12 @@ impl ResponseMeter {
         self.taken.get()
     }
 
-    /// Whether frames have taken all there is.
+    /// True if frames have taken all there is.
     pub(super) fn is_empty(&self) -> bool {
         self.left.get() == 0
     }
 
-    /// Whether some of it was thrown away.
+    /// True if some of it was dropped.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost.get()
     }
@@ -199,7 +165,7 @@ impl ResponseMeter {
         self.poll_below(1, cx)
     }
 
-    /// Ready once frames have taken nearly all there is, and the next piece is wanted.
+    /// Ready once frames have taken nearly all there is, so that they need the next chunk.
     pub(super) fn poll_low(&self, cx: &Context<'_>) -> Poll<()> {
         self.poll_below(LOW, cx)
     }
@@ -220,7 +186,7 @@ impl ResponseMeter {
             waker.wake();
         }
         if path == SendPath::Copied {
-            self.totals.less(count);
+            self.connection.less(count);
         }
     }
 }
@@ -229,10 +195,6 @@ impl ConnectionMeter {
     pub(super) fn new(metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         let (taken, copied, called) = (Cell::new(0), Cell::new(0), Cell::new(0));
         Rc::new(Self { metrics, taken, copied, called, waiting: RefCell::default() })
-    }
-
-    pub(super) fn metrics(&self) -> &Arc<WorkerMetrics> {
-        &self.metrics
     }
 
     /// Bytes of bodies that frames have taken.
@@ -245,12 +207,12 @@ impl ConnectionMeter {
         self.call_next();
     }
 
-    /// Whether there is room for another copy.
+    /// True if there is room for another copy.
     fn has_room(&self) -> bool {
-        self.copied.get() + self.called.get() * BUFFER < COPIED
+        self.copied.get() + self.called.get() * BUFFER < COPIED_MAX
     }
 
-    /// Where there is room, it is the turn of whoever has waited the longest.
+    /// While there is room, lets the responses copy that have waited the longest.
     fn call_next(&self) {
         while self.has_room() {
             let Some(next) = self.waiting.borrow_mut().pop_front() else { return };
@@ -266,32 +228,32 @@ impl ConnectionMeter {
 }
 
 impl CopySlot {
-    pub(super) fn new(totals: &Rc<ConnectionMeter>) -> Self {
-        Self { totals: Rc::clone(totals), waiter: None }
+    pub(super) fn new(connection: &Rc<ConnectionMeter>) -> Self {
+        Self { connection: Rc::clone(connection), waiter: None }
     }
 
-    /// Ready where a copy may be made. It is made at once, or the place is [left](Self::leave).
+    /// Ready when a copy may be made. Make it at once, or [leave](Self::leave).
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let totals = &self.totals;
+        let connection = &self.connection;
         if let Some(waiter) = &self.waiter {
             waiter.waker.set(Some(cx.waker().clone()));
             return if waiter.is_called.get() { Poll::Ready(()) } else { Poll::Pending };
         }
-        if totals.has_room() && totals.waiting.borrow().is_empty() {
+        if connection.has_room() && connection.waiting.borrow().is_empty() {
             return Poll::Ready(());
         }
         let waiter = Rc::new(Waiter::default());
         waiter.waker.set(Some(cx.waker().clone()));
-        totals.waiting.borrow_mut().push_back(Rc::clone(&waiter));
+        connection.waiting.borrow_mut().push_back(Rc::clone(&waiter));
         self.waiter = Some(waiter);
         Poll::Pending
     }
 
-    /// Whoever comes next may copy: this one has, or can't now.
+    /// Lets the next response copy: this one has, or can't now.
     pub(super) fn leave(&mut self) {
         if self.waiter.take().is_some_and(|waiter| waiter.is_called.get()) {
-            self.totals.called.set(self.totals.called.get() - 1);
-            self.totals.call_next();
+            self.connection.called.set(self.connection.called.get() - 1);
+            self.connection.call_next();
         }
     }
 }
@@ -302,85 +264,64 @@ impl Drop for CopySlot {
     }
 }
 
-/// Length of a buffer: what is read of a file at once.
-pub(super) const BUFFER: usize = 64 * 1024;
-
-/// Buffers that a worker keeps.
-const BUFFERS: usize = 16;
-
-/// One frame of the usual size.
+/// The usual size of a frame.
 const LOW: usize = 16 * 1024;
 
-/// Copies of one connection that wait for frames to take them, beside one more: a few are as fast as many.
-const COPIED: usize = 192 * 1024;
+/// Copied bytes of one connection that may wait for frames to take them, beside one more chunk: a few are as fast as many.
+const COPIED_MAX: usize = 192 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::copy_buffers::CopyBuffers;
     use crate::telemetry::metrics::registry::Metrics;
 
-    fn totals() -> Rc<ConnectionMeter> {
+    fn connection() -> Rc<ConnectionMeter> {
         ConnectionMeter::new(Metrics::default().worker())
     }
 
-    /// As much as may be copied at once.
+    /// As many chunks as may be copied at once.
     fn copies(meter: &Rc<ResponseMeter>) -> Vec<BodyChunk> {
-        let buffers = Rc::<Buffers>::default();
+        let buffers = Rc::<CopyBuffers>::default();
         let copy = || {
             buffers.filled(BUFFER, |bytes| {
                 bytes.fill(1);
                 Ok::<_, ()>(())
             })
         };
-        (0..COPIED / BUFFER).map(|_| BodyChunk::new(copy().unwrap_or_else(|()| panic!()), meter)).collect()
+        let chunk = || ChunkBytes::Copied(copy().unwrap_or_else(|()| panic!()));
+        (0..COPIED_MAX / BUFFER).map(|_| BodyChunk::new(chunk(), meter)).collect()
     }
 
     #[test]
-    fn buffers_are_used_again_and_only_some_are_kept() {
-        let buffers = Rc::<Buffers>::default();
-        let fill = |byte: u8| {
-            let filled = buffers.filled(100, |bytes| {
-                bytes.fill(byte);
-                Ok::<_, ()>(())
-            });
-            filled.unwrap_or_else(|()| panic!())
-        };
-        let many: Vec<ChunkBytes> = (0..2 * u8::try_from(BUFFERS).unwrap()).map(fill).collect();
-        assert!(many.iter().zip(0..).all(|(held, byte)| held.bytes() == [byte; 100]));
-        drop(many);
-        assert_eq!(buffers.0.borrow().len(), BUFFERS);
-        drop(fill(7));
-        assert_eq!(buffers.0.borrow().len(), BUFFERS);
-        assert!(buffers.filled(100, |_| Err("the disk")).is_err());
-        assert_eq!(buffers.0.borrow().len(), BUFFERS, "nor is one lost to a fault");
-    }
-
-    #[test]
-    fn what_frames_take_and_what_is_thrown_away_is_told_apart() {
-        let totals = totals();
-        let meter = ResponseMeter::new(&totals);
-        let mut piece = BodyChunk::new(ChunkBytes::Shared(Bytes::from_static(b"0123456789")), &meter);
-        piece.advance(4);
-        assert_eq!((meter.taken(), totals.taken(), meter.is_empty(), meter.is_lost()), (4, 4, false, false));
-        drop(piece);
-        assert_eq!((meter.taken(), meter.is_empty(), meter.is_lost()), (4, true, true));
-        let mut piece = BodyChunk::new(
-            ChunkBytes::Shared(Bytes::from_static(b"0123456789")),
-            &ResponseMeter::new(&totals),
+    fn bytes_taken_by_frames_and_dropped_bytes_are_told_apart() {
+        let connection = connection();
+        let meter = ResponseMeter::new(&connection);
+        let mut chunk = BodyChunk::new(ChunkBytes::Shared(Bytes::from_static(b"0123456789")), &meter);
+        chunk.advance(4);
+        assert_eq!(
+            (meter.taken(), connection.taken(), meter.is_empty(), meter.is_lost()),
+            (4, 4, false, false)
         );
-        piece.advance(10);
-        let other = Rc::clone(&piece.meter);
-        drop(piece);
+        drop(chunk);
+        assert_eq!((meter.taken(), meter.is_empty(), meter.is_lost()), (4, true, true));
+        let mut chunk = BodyChunk::new(
+            ChunkBytes::Shared(Bytes::from_static(b"0123456789")),
+            &ResponseMeter::new(&connection),
+        );
+        chunk.advance(10);
+        let other = Rc::clone(&chunk.meter);
+        drop(chunk);
         assert!(!other.is_lost() && other.is_empty());
     }
 
     #[test]
-    fn copies_are_bounded_and_those_in_memory_anyway_are_not() {
-        let totals = totals();
-        let meter = ResponseMeter::new(&totals);
+    fn copies_are_bounded_and_shared_bytes_are_not() {
+        let connection = connection();
+        let meter = ResponseMeter::new(&connection);
         let cx = Context::from_waker(Waker::noop());
-        let mut first = CopySlot::new(&totals);
-        let _heap = BodyChunk::new(ChunkBytes::Shared(Bytes::from(vec![0; COPIED])), &meter);
+        let mut first = CopySlot::new(&connection);
+        let _heap = BodyChunk::new(ChunkBytes::Shared(Bytes::from(vec![0; COPIED_MAX])), &meter);
         assert!(first.poll(&cx).is_ready());
         let copy = copies(&meter);
         assert!(first.poll(&cx).is_pending());
@@ -389,25 +330,25 @@ mod tests {
     }
 
     #[test]
-    fn who_has_waited_the_longest_copies_next_and_who_cannot_or_has_gone_holds_nobody_up() {
-        let totals = totals();
-        let meter = ResponseMeter::new(&totals);
+    fn the_longest_waiting_response_copies_next_unless_it_cannot_or_has_ended() {
+        let connection = connection();
+        let meter = ResponseMeter::new(&connection);
         let cx = Context::from_waker(Waker::noop());
         let mut copies = copies(&meter);
-        let mut places: Vec<CopySlot> = (0..5).map(|_| CopySlot::new(&totals)).collect();
-        assert!(places.iter_mut().all(|place| place.poll(&cx).is_pending()));
-        places.remove(0);
+        let mut slots: Vec<CopySlot> = (0..5).map(|_| CopySlot::new(&connection)).collect();
+        assert!(slots.iter_mut().all(|slot| slot.poll(&cx).is_pending()));
+        slots.remove(0);
         copies.pop();
-        let ready = |places: &mut [CopySlot]| {
-            places.iter_mut().map(|place| place.poll(&cx).is_ready()).collect::<Vec<_>>()
+        let ready = |slots: &mut [CopySlot]| {
+            slots.iter_mut().map(|slot| slot.poll(&cx).is_ready()).collect::<Vec<_>>()
         };
-        assert_eq!(ready(&mut places), [true, false, false, false]);
-        assert!(CopySlot::new(&totals).poll(&cx).is_pending(), "a newcomer waits behind them");
-        places[0].leave();
-        assert_eq!(ready(&mut places[1..]), [true, false, false]);
-        places.remove(1);
-        assert_eq!(ready(&mut places[1..]), [true, false]);
+        assert_eq!(ready(&mut slots), [true, false, false, false]);
+        assert!(CopySlot::new(&connection).poll(&cx).is_pending(), "a newcomer waits behind them");
+        slots[0].leave();
+        assert_eq!(ready(&mut slots[1..]), [true, false, false]);
+        slots.remove(1);
+        assert_eq!(ready(&mut slots[1..]), [true, false]);
         copies.clear();
-        assert_eq!(ready(&mut places[1..]), [true, true], "there is room for all of them");
+        assert_eq!(ready(&mut slots[1..]), [true, true], "there is room for all of them");
     }
 }

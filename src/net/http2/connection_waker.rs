@@ -1,7 +1,7 @@
-//! Who wakes a connection: its socket, its timers, its streams, and `h2`, which is woken by whatever a stream hands it.
+//! Wakes the task of an HTTP/2 connection: its socket, its timers, its streams and `h2` do, the latter for whatever a stream hands it.
 //!
-//! Within a turn nobody needs to: the turn looks again by itself. Without this each turn would be followed by another one in
-//! which there is nothing to do.
+//! Within a poll no wakeup is needed, since the poll checks again by itself. Without this each poll would be followed by another one
+//! that has nothing to do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -9,7 +9,7 @@ use std::task::{Context, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// The waker of one connection's turns.
+/// The waker of one connection.
 pub(super) struct ConnectionWaker {
     inner: Arc<Inner>,
     waker: Waker,
@@ -27,29 +27,29 @@ impl ConnectionWaker {
         Self { inner, waker }
     }
 
-    /// A turn of the task of `cx` begins.
-    pub(super) fn begin(&self, cx: &Context<'_>) {
+    /// Begins a poll of the task of `cx`.
+    pub(super) fn begin_poll(&self, cx: &Context<'_>) {
         self.inner.task.register(cx.waker());
-        self.inner.state.store(IN_TURN, Ordering::SeqCst);
+        self.inner.state.store(POLLED, Ordering::SeqCst);
     }
 
-    /// What is polled in a turn is polled with this.
+    /// The waker with which everything in a poll is polled.
     pub(super) fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
-    /// All is looked at from now on.
-    pub(super) fn look(&self) {
-        self.inner.state.store(IN_TURN, Ordering::SeqCst);
+    /// Forgets wakeups: everything is polled from now on.
+    pub(super) fn clear(&self) {
+        self.inner.state.store(POLLED, Ordering::SeqCst);
     }
 
-    /// Whether somebody has called since.
+    /// True if there was a wakeup since the last `clear`.
     pub(super) fn was_woken(&self) -> bool {
         self.inner.state.load(Ordering::SeqCst) == WOKEN
     }
 
-    /// The turn ends. Who has called since the last look, or calls from now on, begins another.
-    pub(super) fn end(&self) {
+    /// Ends a poll. A wakeup since the last `clear`, or from now on, causes another.
+    pub(super) fn end_poll(&self) {
         if self.inner.state.swap(RESTING, Ordering::SeqCst) == WOKEN {
             self.inner.task.wake();
         }
@@ -62,7 +62,7 @@ impl Wake for Inner {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let noted = self.state.compare_exchange(IN_TURN, WOKEN, Ordering::SeqCst, Ordering::SeqCst);
+        let noted = self.state.compare_exchange(POLLED, WOKEN, Ordering::SeqCst, Ordering::SeqCst);
         if noted == Err(RESTING) {
             self.task.wake();
         }
@@ -70,7 +70,7 @@ impl Wake for Inner {
 }
 
 const RESTING: u8 = 0;
-const IN_TURN: u8 = 1;
+const POLLED: u8 = 1;
 const WOKEN: u8 = 2;
 
 #[cfg(test)]
@@ -88,23 +88,23 @@ mod tests {
     }
 
     #[test]
-    fn the_task_is_woken_for_what_the_turn_has_not_looked_at() {
+    fn the_task_is_woken_for_what_a_poll_has_not_seen() {
         let count = Arc::new(Count::default());
         let task = Waker::from(Arc::clone(&count));
-        let turn = ConnectionWaker::new();
+        let waker = ConnectionWaker::new();
         let woken = || count.0.load(Ordering::SeqCst);
-        turn.begin(&Context::from_waker(&task));
-        turn.waker().wake();
-        assert!(turn.was_woken() && woken() == 0);
-        turn.look();
-        assert!(!turn.was_woken());
-        turn.end();
-        assert_eq!(woken(), 0, "all was looked at");
-        turn.waker().wake();
-        assert_eq!(woken(), 1, "between two turns");
-        turn.begin(&Context::from_waker(&task));
-        turn.waker().wake();
-        turn.end();
-        assert_eq!(woken(), 2, "after the last look");
+        waker.begin_poll(&Context::from_waker(&task));
+        waker.waker().wake();
+        assert!(waker.was_woken() && woken() == 0);
+        waker.clear();
+        assert!(!waker.was_woken());
+        waker.end_poll();
+        assert_eq!(woken(), 0, "everything was polled");
+        waker.waker().wake();
+        assert_eq!(woken(), 1, "between two polls");
+        waker.begin_poll(&Context::from_waker(&task));
+        waker.waker().wake();
+        waker.end_poll();
+        assert_eq!(woken(), 2, "after the last clear");
     }
 }

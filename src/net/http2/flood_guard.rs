@@ -1,5 +1,4 @@
-//! Frames as they arrive, looked at in passing: what `h2` allows and a server must not put up with, and what it answers with
-//! another code than RFC 9113 names.
+//! Inspects frames as they arrive: detects floods that `h2` allows, and errors that it reports with another code than RFC 9113.
 
 use std::time::{Duration, Instant};
 
@@ -8,82 +7,84 @@ use h2::Reason;
 use crate::sys::gcra::{Gcra, Quota, RateClock};
 use crate::telemetry::metrics::http2::ProtocolViolation;
 
-/// Looks at the heads of all frames of one connection (RFC 9113 §4.1), and at next to nothing behind them.
+/// Inspects the headers of all frames of one connection (RFC 9113 §4.1), and of their payloads only the values of SETTINGS.
 #[derive(Debug)]
 pub(super) struct FloodGuard {
-    /// Bytes of the preface that are still to come.
+    /// Bytes of the preface that have not arrived.
     preface: usize,
-    head: [u8; HEAD],
-    /// Bytes of a frame's head that are here.
+    header: [u8; FRAME_HEADER],
+    /// Bytes of a frame's header that have arrived.
     known: usize,
-    /// Bytes of a frame's payload that are still to come.
+    /// Bytes of a frame's payload that have not arrived.
     payload: usize,
     /// A header block has begun and not ended.
     is_in_block: bool,
-    /// Since when something that has begun is not whole.
-    since: Option<Instant>,
+    /// Since when a frame or header block is not complete, or the first frame has not arrived. `None` if neither is the case.
+    /// Payloads of DATA do not count.
+    pub(super) incomplete_since: Option<Instant>,
     frames: u64,
     ended: RecentlyEnded,
     settings: SettingsFrame,
     clock: RateClock,
     resets: Gcra,
     resets_allowed: Quota,
-    resets_seen: u64,
-    idle_talk: Gcra,
+    /// Streams that were reset by the client or because of it.
+    pub(super) resets_seen: u64,
+    control_frames: Gcra,
 }
 
-/// Why a connection is to end, and with which code.
+/// Why a connection must end, and the code for GOAWAY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConnectionError {
-    pub(super) breach: ProtocolViolation,
+    pub(super) violation: ProtocolViolation,
     pub(super) reason: Reason,
 }
 
 impl ConnectionError {
-    const RESETS: Self = Self { breach: ProtocolViolation::Resets, reason: Reason::ENHANCE_YOUR_CALM };
-    const FRAMES: Self = Self { breach: ProtocolViolation::Frames, reason: Reason::ENHANCE_YOUR_CALM };
+    const RESETS: Self = Self { violation: ProtocolViolation::Resets, reason: Reason::ENHANCE_YOUR_CALM };
+    const FRAMES: Self = Self { violation: ProtocolViolation::Frames, reason: Reason::ENHANCE_YOUR_CALM };
 
     fn malformed(reason: Reason) -> Self {
-        Self { breach: ProtocolViolation::Malformed, reason }
+        Self { violation: ProtocolViolation::Malformed, reason }
     }
 
-    /// Why `h2` ends it.
+    /// The error for which `h2` ends the connection with `reason`.
     pub(super) fn of(reason: Reason) -> Self {
         if reason == Reason::ENHANCE_YOUR_CALM { Self::FRAMES } else { Self::malformed(reason) }
     }
 }
 
 impl FloodGuard {
-    /// A connection that begins with the preface; `resets` of its streams may be reset in ten seconds.
-    pub(super) fn new(resets: u32, now: Instant) -> Self {
+    /// The guard of a connection before its preface. It allows `resets` resets in ten seconds.
+    pub(super) fn new(resets: u64, now: Instant) -> Self {
         Self {
             preface: PREFACE.len(),
-            head: [0; HEAD],
+            header: [0; FRAME_HEADER],
             known: 0,
             payload: 0,
             is_in_block: false,
-            since: Some(now),
+            incomplete_since: Some(now),
             frames: 0,
             ended: RecentlyEnded::default(),
             settings: SettingsFrame::default(),
             clock: RateClock::new(),
             resets: Gcra::default(),
-            resets_allowed: Quota::per(PERIOD, resets.into(), resets.into()),
+            resets_allowed: Quota::per(PERIOD, resets, resets),
             resets_seen: 0,
-            idle_talk: Gcra::default(),
+            control_frames: Gcra::default(),
         }
     }
 
-    /// Looks at what came. The connection ends before the frame that is a reason to: so many bytes are in front of
-    /// that frame's end at most.
-    pub(super) fn see(&mut self, bytes: &[u8], now: Instant) -> (usize, Option<ConnectionError>) {
+    /// Inspects what has arrived. Returns how many bytes `h2` may read, and why the connection must end: before the end of the
+    /// frame that is the reason.
+    pub(super) fn inspect(&mut self, bytes: &[u8], now: Instant) -> (usize, Option<ConnectionError>) {
         let mut at = bytes.len().min(self.preface);
         self.preface -= at;
         while at < bytes.len() {
             let left = bytes.len() - at;
             if self.payload > 0 {
                 let taken = left.min(self.payload);
-                if self.head[3] == SETTINGS && !self.settings.see(&bytes[at..at + taken]) {
+                if self.header[3] == SETTINGS && !self.settings.inspect(&bytes[at..at + taken]) {
                     return (at, Some(ConnectionError::malformed(Reason::FLOW_CONTROL_ERROR)));
                 }
                 self.payload -= taken;
@@ -92,17 +93,17 @@ impl FloodGuard {
                 continue;
             }
             let start = at;
-            let taken = left.min(HEAD - self.known);
-            self.head[self.known..self.known + taken].copy_from_slice(&bytes[at..at + taken]);
+            let taken = left.min(FRAME_HEADER - self.known);
+            self.header[self.known..self.known + taken].copy_from_slice(&bytes[at..at + taken]);
             self.known += taken;
             at += taken;
-            if self.since.is_none() {
-                self.since = Some(now);
+            if self.incomplete_since.is_none() {
+                self.incomplete_since = Some(now);
             }
-            if self.known == HEAD {
+            if self.known == FRAME_HEADER {
                 self.known = 0;
-                if let Err(why) = self.begin(now) {
-                    return (start, Some(why));
+                if let Err(error) = self.begin_frame(now) {
+                    return (start, Some(error));
                 }
                 self.settle();
             }
@@ -110,37 +111,26 @@ impl FloodGuard {
         (at, None)
     }
 
-    /// How much of what may be reset in ten seconds is used up.
+    /// Resets in about the last ten seconds.
     pub(super) fn recent_resets(&self, now: Instant) -> u64 {
         self.resets_allowed.burst() - self.resets.left(self.clock.at(now), self.resets_allowed)
     }
 
-    /// So many bytes of responses have left: who takes much may say much.
+    /// Counts bytes of responses that were sent: a client that takes much may send more frames.
     pub(super) fn sent(&mut self, bytes: usize) {
-        self.idle_talk.give_back(bytes as u64 / BYTES_PER_FRAME * IDLE_TALK_PERIOD);
+        self.control_frames.give_back(bytes as u64 / BYTES_PER_FRAME * CONTROL_FRAME_PERIOD);
     }
 
-    /// A stream was reset for what its client did.
+    /// Counts a stream that was reset by its client or because of it.
     pub(super) fn reset(&mut self, now: Instant) -> Result<(), ConnectionError> {
         self.resets_seen += 1;
         let now = self.clock.at(now);
         self.resets.take_one(now, self.resets_allowed).map_err(|_| ConnectionError::RESETS)
     }
 
-    /// Streams that were reset, by the client or for what it did.
-    pub(super) fn resets(&self) -> u64 {
-        self.resets_seen
-    }
-
-    /// Since when a frame or a header block that has begun is not whole, or the first frame is waited for. Bytes of bodies do
-    /// not count.
-    pub(super) fn waits_since(&self) -> Option<Instant> {
-        self.since
-    }
-
-    /// A frame's head is whole.
-    fn begin(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        let [a, b, c, kind, flags, s1, s2, s3, s4] = self.head;
+    /// Checks a frame whose header is complete.
+    fn begin_frame(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        let [a, b, c, kind, flags, s1, s2, s3, s4] = self.header;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.payload = length;
         self.frames += 1;
@@ -148,7 +138,7 @@ impl FloodGuard {
             // RFC 9113 §3.4: the preface ends in SETTINGS.
             return Err(ConnectionError::malformed(Reason::PROTOCOL_ERROR));
         }
-        let is_fitting = match kind {
+        let is_valid_length = match kind {
             RST_STREAM | WINDOW_UPDATE => length == 4,
             PRIORITY => length == 5,
             PING => length == 8,
@@ -156,7 +146,7 @@ impl FloodGuard {
             SETTINGS => length.is_multiple_of(SETTING),
             _ => true,
         };
-        if !is_fitting {
+        if !is_valid_length {
             return Err(ConnectionError::malformed(Reason::FRAME_SIZE_ERROR));
         }
         let stream = u32::from_be_bytes([s1 & 0x7f, s2, s3, s4]);
@@ -171,38 +161,38 @@ impl FloodGuard {
             DATA if length > 0 || flags & END_STREAM != 0 => {}
             HEADERS => {
                 self.is_in_block = flags & END_HEADERS == 0;
-                // A request, which has limits of its own.
-                self.idle_talk.give_back(FRAMES_PER_REQUEST * IDLE_TALK_PERIOD);
+                // Requests have limits of their own.
+                self.control_frames.give_back(FRAMES_PER_REQUEST * CONTROL_FRAME_PERIOD);
             }
             CONTINUATION => {
                 self.is_in_block &= flags & END_HEADERS == 0;
-                self.talk(now)?;
+                self.count_control_frame(now)?;
             }
             RST_STREAM => self.reset(now)?,
-            _ => self.talk(now)?,
+            _ => self.count_control_frame(now)?,
         }
         Ok(())
     }
 
-    fn talk(&mut self, now: Instant) -> Result<(), ConnectionError> {
+    fn count_control_frame(&mut self, now: Instant) -> Result<(), ConnectionError> {
         let now = self.clock.at(now);
-        self.idle_talk.take_one(now, IDLE_TALK_ALLOWED).map_err(|_| ConnectionError::FRAMES)
+        self.control_frames.take_one(now, CONTROL_FRAMES_ALLOWED).map_err(|_| ConnectionError::FRAMES)
     }
 
-    /// What of a frame is here may be all of it.
+    /// Notes whether the frame and its header block are complete.
     fn settle(&mut self) {
-        let is_body = self.head[3] == DATA;
+        let is_body = self.header[3] == DATA;
         if (self.payload == 0 || is_body) && !self.is_in_block {
-            self.since = None;
+            self.incomplete_since = None;
         }
     }
 }
 
-/// The streams that the client ended last. `h2` knows its error, but not by the code of RFC 9113 §5.1.
+/// The streams that the client ended last: `h2` reports frames on them with another code than RFC 9113 §5.1.
 #[derive(Debug, Default)]
 struct RecentlyEnded {
     streams: Vec<u32>,
-    /// Where the next one goes.
+    /// Index of the next one.
     at: usize,
     highest: u32,
 }
@@ -218,11 +208,11 @@ impl RecentlyEnded {
             Some(oldest) => *oldest = stream,
             None => self.streams.push(stream),
         }
-        self.at = (self.at + 1) % ENDED;
+        self.at = (self.at + 1) % ENDED_MAX;
     }
 }
 
-/// The values of SETTINGS as they arrive. One of them is answered with a code of its own (RFC 9113 §6.5.2).
+/// The values of SETTINGS as they arrive: an excessive window has an error code of its own (RFC 9113 §6.5.2).
 #[derive(Debug, Default)]
 struct SettingsFrame {
     setting: [u8; SETTING],
@@ -230,8 +220,8 @@ struct SettingsFrame {
 }
 
 impl SettingsFrame {
-    /// False where a window is larger than windows can be.
-    fn see(&mut self, bytes: &[u8]) -> bool {
+    /// Returns false if a window is larger than 2^31-1.
+    fn inspect(&mut self, bytes: &[u8]) -> bool {
         bytes.iter().all(|byte| {
             self.setting[self.known] = *byte;
             self.known = (self.known + 1) % SETTING;
@@ -240,30 +230,30 @@ impl SettingsFrame {
     }
 }
 
-/// What every connection begins with (RFC 9113 §3.4).
-pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The preface with which every connection begins (RFC 9113 §3.4).
+pub(in crate::net) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Frames in ten seconds that neither ask for anything nor bring anything, beyond those that are earned.
-const IDLE_TALK: u64 = 4000;
+/// Frames without request or content that are allowed in ten seconds, beyond those that are earned.
+const CONTROL_FRAMES_MAX: u64 = 4000;
 
-/// For each request a client may send so many of them: a priority, a window, a ping.
+/// Nanoseconds after which one more of them may be sent.
+const CONTROL_FRAME_PERIOD: u64 = PERIOD.as_nanos() as u64 / CONTROL_FRAMES_MAX;
+
+const CONTROL_FRAMES_ALLOWED: Quota = Quota::new(CONTROL_FRAME_PERIOD, CONTROL_FRAMES_MAX);
+
+/// Frames earned with each request: a priority, a window, a ping.
 const FRAMES_PER_REQUEST: u64 = 4;
 
-/// For so many bytes of responses it may send another one: two windows are usual for each 16 KiB.
+/// Bytes of responses that earn a frame: two windows per 16 KiB are usual.
 const BYTES_PER_FRAME: u64 = 512;
 
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Nanoseconds after which one more of them may be sent.
-const IDLE_TALK_PERIOD: u64 = PERIOD.as_nanos() as u64 / IDLE_TALK;
+/// Number of ended streams that are kept.
+const ENDED_MAX: usize = 64;
 
-const IDLE_TALK_ALLOWED: Quota = Quota::new(IDLE_TALK_PERIOD, IDLE_TALK);
-
-/// Streams that are remembered to have ended.
-const ENDED: usize = 64;
-
-/// Length of a frame's head.
-const HEAD: usize = 9;
+/// Length of a frame's header.
+const FRAME_HEADER: usize = 9;
 
 /// Length of one value of SETTINGS.
 const SETTING: usize = 6;
@@ -290,14 +280,14 @@ mod tests {
     fn frame(length: u32, kind: u8, flags: u8) -> Vec<u8> {
         let mut frame = length.to_be_bytes()[1..].to_vec();
         frame.extend_from_slice(&[kind, flags, 0, 0, 0, 1]);
-        frame.resize(HEAD + length as usize, 0);
+        frame.resize(FRAME_HEADER + length as usize, 0);
         frame
     }
 
     fn begun(now: Instant) -> FloodGuard {
-        let mut watch = FloodGuard::new(3, now);
-        assert_eq!(watch.see(&[&PREFACE[..], &frame(0, SETTINGS, 0)].concat(), now).1, None);
-        watch
+        let mut guard = FloodGuard::new(3, now);
+        assert_eq!(guard.inspect(&[&PREFACE[..], &frame(0, SETTINGS, 0)].concat(), now).1, None);
+        guard
     }
 
     #[test]
@@ -308,15 +298,15 @@ mod tests {
             (SETTINGS, ACK, Some(Reason::PROTOCOL_ERROR)),
             (HEADERS, END_HEADERS, Some(Reason::PROTOCOL_ERROR)),
         ] {
-            let mut watch = FloodGuard::new(3, now);
-            assert_eq!(watch.see(PREFACE, now), (24, None));
-            let seen = watch.see(&frame(0, kind, flags), now).1;
+            let mut guard = FloodGuard::new(3, now);
+            assert_eq!(guard.inspect(PREFACE, now), (24, None));
+            let seen = guard.inspect(&frame(0, kind, flags), now).1;
             assert_eq!(seen, expected.map(ConnectionError::malformed), "{kind} {flags}");
         }
     }
 
     #[test]
-    fn what_has_begun_is_waited_for_until_it_is_whole() {
+    fn a_frame_is_incomplete_until_all_of_it_has_arrived() {
         let now = Instant::now();
         let cases: [(Vec<u8>, bool); 8] = [
             (frame(0, SETTINGS, 0), false),
@@ -330,13 +320,13 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             let mut whole = begun(now);
-            assert_eq!(whole.see(&bytes, now), (bytes.len(), None));
+            assert_eq!(whole.inspect(&bytes, now), (bytes.len(), None));
             let mut split = begun(now);
             for byte in &bytes {
-                split.see(std::slice::from_ref(byte), now);
+                split.inspect(std::slice::from_ref(byte), now);
             }
             assert_eq!(
-                (whole.waits_since().is_some(), split.waits_since().is_some()),
+                (whole.incomplete_since.is_some(), split.incomplete_since.is_some()),
                 (expected, expected),
                 "{bytes:?}"
             );
@@ -344,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_a_wrong_length_and_windows_that_are_too_large_are_told_by_their_codes() {
+    fn frames_of_a_wrong_length_and_windows_that_are_too_large_have_their_error_codes() {
         let now = Instant::now();
         let size = Some(Reason::FRAME_SIZE_ERROR);
         let window = |value: [u8; 4]| [&frame(12, SETTINGS, 0)[..15], &[0, 4], &value].concat();
@@ -360,30 +350,30 @@ mod tests {
             (window([0x80, 0, 0, 0]), Some(Reason::FLOW_CONTROL_ERROR)),
         ] {
             let expected = expected.map(ConnectionError::malformed);
-            assert_eq!(begun(now).see(&bytes, now).1, expected, "{bytes:?}");
+            assert_eq!(begun(now).inspect(&bytes, now).1, expected, "{bytes:?}");
             let mut split = begun(now);
-            let seen: Vec<_> = bytes.iter().map(|byte| split.see(&[*byte], now).1).collect();
+            let seen: Vec<_> = bytes.iter().map(|byte| split.inspect(&[*byte], now).1).collect();
             assert!(seen.contains(&expected), "{bytes:?}");
         }
     }
 
     #[test]
-    fn more_resets_than_are_allowed_in_ten_seconds_are_refused() {
+    fn resets_are_limited_within_ten_seconds() {
         let now = Instant::now();
         let reset = frame(4, RST_STREAM, 0);
         for (later, allowed) in [(0, 3), (3, 3), (4, 4), (9, 5), (1000, 6)] {
-            let mut watch = begun(now);
+            let mut guard = begun(now);
             for _ in 0..3 {
-                assert_eq!(watch.see(&reset, now).1, None);
+                assert_eq!(guard.inspect(&reset, now).1, None);
             }
             let later = now + Duration::from_secs(later);
-            let more = (0..).find(|_| watch.see(&reset, later).1 == Some(ConnectionError::RESETS));
+            let more = (0..).find(|_| guard.inspect(&reset, later).1 == Some(ConnectionError::RESETS));
             assert_eq!(more, Some(allowed - 3), "{allowed}");
         }
     }
 
     #[test]
-    fn frames_that_bring_nothing_are_bounded_and_those_of_who_takes_much_are_not() {
+    fn control_frames_are_limited_unless_the_client_takes_much() {
         let now = Instant::now();
         for (kind, flags, length) in [
             (DATA, 0, 0),
@@ -393,13 +383,13 @@ mod tests {
             (WINDOW_UPDATE, 0, 4),
             (77, 0, 0),
         ] {
-            let (mut talks, mut takes) = (begun(now), begun(now));
+            let (mut idle, mut busy) = (begun(now), begun(now));
             let bytes = frame(length, kind, flags);
-            let ended = (0..IDLE_TALK * 2).find(|_| talks.see(&bytes, now).1.is_some());
-            assert!(ended.is_some_and(|count| count + 1 >= IDLE_TALK - 1), "{kind}: {ended:?}");
-            for _ in 0..IDLE_TALK * 2 {
-                takes.sent(16 * 1024);
-                assert_eq!(takes.see(&bytes, now).1, None, "{kind}");
+            let ended = (0..CONTROL_FRAMES_MAX * 2).find(|_| idle.inspect(&bytes, now).1.is_some());
+            assert!(ended.is_some_and(|count| count + 1 >= CONTROL_FRAMES_MAX - 1), "{kind}: {ended:?}");
+            for _ in 0..CONTROL_FRAMES_MAX * 2 {
+                busy.sent(16 * 1024);
+                assert_eq!(busy.inspect(&bytes, now).1, None, "{kind}");
             }
         }
     }

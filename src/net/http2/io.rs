@@ -1,4 +1,4 @@
-//! The socket as the frames of a connection see it: read in large pieces, written once a turn.
+//! The socket as `h2` sees it: read in large pieces, written once per poll of the connection.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -10,93 +10,82 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::http2::flood_guard::{ConnectionError, FloodGuard};
-use crate::net::socket::Socket;
-use crate::net::worker::Worker;
+use crate::net::{Socket, WorkerContext};
 
-/// A socket, what came from it and is not read yet, and what waits to leave by it.
+/// A socket with the bytes received and not read yet, and the bytes written and not sent yet.
 pub(super) struct FrameIo {
     pub(super) socket: Socket,
-    pub(super) watch: FloodGuard,
-    /// Bytes that have arrived, from `taken` on not yet handed on.
+    pub(super) flood_guard: FloodGuard,
+    /// Bytes received. `h2` has read those before `taken`.
     arrived: Vec<u8>,
     taken: usize,
-    /// Bytes that wait to leave: before `taken_of_waiting` the socket has taken them, before `sent_of_waiting` they have left.
+    /// Bytes written. The socket has taken those before `taken_of_waiting`, and those before `sent_of_waiting` were sent.
     waiting: Vec<u8>,
     taken_of_waiting: usize,
     sent_of_waiting: usize,
-    /// Bytes that were ever written, and of these the ones that have left.
-    pushed: u64,
-    sent: u64,
-    /// Bytes that may still be read in this turn.
+    /// Position at which the next write begins, in bytes since the connection began.
+    pub(super) pushed: u64,
+    /// Position up to which everything was sent.
+    pub(super) sent: u64,
+    /// Bytes that may still be read in this poll.
     allowance: usize,
-    /// When bytes last arrived or left.
+    /// When bytes last arrived or were sent.
     pub(super) now: Instant,
-    /// Why the connection is to end.
-    breach: Option<ConnectionError>,
-    /// A write found no room.
+    /// Why the connection must end.
+    violation: Option<ConnectionError>,
+    /// A write was refused since too much is waiting.
     is_blocked: bool,
     is_at_end: bool,
 }
 
 impl FrameIo {
-    /// A link over `socket`, from which `arrived` was read already.
-    pub(super) fn new(socket: Socket, arrived: Vec<u8>, watch: FloodGuard, now: Instant) -> Self {
-        let mut link = Self {
+    /// `arrived` was read from `socket` already.
+    pub(super) fn new(socket: Socket, arrived: Vec<u8>, flood_guard: FloodGuard, now: Instant) -> Self {
+        let mut io = Self {
             socket,
-            watch,
-            arrived,
+            flood_guard,
+            arrived: Vec::new(),
             taken: 0,
             waiting: Vec::new(),
             taken_of_waiting: 0,
             sent_of_waiting: 0,
             pushed: 0,
             sent: 0,
-            allowance: READ_IN_TURN,
+            allowance: READ_PER_POLL,
             now,
-            breach: None,
+            violation: None,
             is_blocked: false,
             is_at_end: false,
         };
-        let arrived = std::mem::take(&mut link.arrived);
-        let kept = link.inspect(&arrived);
-        link.arrived = arrived;
-        link.arrived.truncate(kept);
-        link
+        let kept = io.inspect(&arrived);
+        io.arrived = arrived;
+        io.arrived.truncate(kept);
+        io
     }
 
-    /// A turn begins.
-    pub(super) fn begin_turn(&mut self) {
-        self.allowance = READ_IN_TURN;
+    /// Begins a poll of the connection.
+    pub(super) fn begin_poll(&mut self) {
+        self.allowance = READ_PER_POLL;
     }
 
-    /// Whether the turn ended because it had read enough: more may be there.
+    /// True if this poll has read as much as it may: more may be there.
     pub(super) fn has_read_enough(&self) -> bool {
         self.allowance == 0
     }
 
-    /// Why the connection is to end, told once.
-    pub(super) fn take_breach(&mut self) -> Option<ConnectionError> {
-        self.breach.take().inspect(|_| self.is_at_end = true)
+    /// Returns once why the connection must end.
+    pub(super) fn take_violation(&mut self) -> Option<ConnectionError> {
+        self.violation.take().inspect(|_| self.is_at_end = true)
     }
 
-    /// A stream was reset for what the client did.
+    /// Counts a stream that was reset because of its client.
     pub(super) fn count_reset(&mut self) {
-        if let Err(why) = self.watch.reset(self.now) {
-            self.breach.get_or_insert(why);
+        if let Err(error) = self.flood_guard.reset(self.now) {
+            self.violation.get_or_insert(error);
         }
     }
 
-    /// Where what is written next begins among all that ever is.
-    pub(super) fn pushed(&self) -> u64 {
-        self.pushed
-    }
-
-    /// How much of that has left.
-    pub(super) fn sent(&self) -> u64 {
-        self.sent
-    }
-
-    /// How much of it the client has taken, as far as the system can tell.
+    /// Position up to which the client has taken everything, as far as the system knows.
     pub(super) fn taken(&self) -> u64 {
         self.sent.saturating_sub(self.socket.untaken().unwrap_or(0) as u64)
     }
@@ -105,21 +94,21 @@ impl FrameIo {
         self.sent == self.pushed
     }
 
-    /// Whether a write found no room since this was last asked.
+    /// Returns and resets whether a write was refused.
     pub(super) fn take_blocked(&mut self) -> bool {
         std::mem::take(&mut self.is_blocked)
     }
 
-    /// Sends what waits. Ready once nothing does.
+    /// Sends what waits. Ready once everything was sent.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let left = &self.waiting[self.taken_of_waiting..];
             if !left.is_empty() {
                 self.taken_of_waiting += ready!(self.socket.poll_send(cx, &[IoSlice::new(left)]))?;
             }
-            // What a session has taken has not left yet.
+            // What a session has taken was not sent yet.
             ready!(self.socket.poll_drain(cx))?;
-            self.note(self.taken_of_waiting - self.sent_of_waiting);
+            self.note_sent(self.taken_of_waiting - self.sent_of_waiting);
             self.sent_of_waiting = self.taken_of_waiting;
         }
         self.waiting.clear();
@@ -127,7 +116,7 @@ impl FrameIo {
         Poll::Ready(Ok(()))
     }
 
-    /// Nothing is under way: buffers are given back.
+    /// Frees the buffers of an idle connection.
     pub(super) fn release(&mut self) {
         if self.waiting.is_empty() {
             self.waiting = Vec::new();
@@ -137,16 +126,16 @@ impl FrameIo {
         }
     }
 
-    fn note(&mut self, sent: usize) {
+    fn note_sent(&mut self, sent: usize) {
         self.sent += sent as u64;
-        self.watch.sent(sent);
+        self.flood_guard.sent(sent);
         self.now = Instant::now();
     }
 
-    /// How many of `bytes` may be handed on.
+    /// Returns how many of `bytes` `h2` may read.
     fn inspect(&mut self, bytes: &[u8]) -> usize {
-        let (kept, breach) = self.watch.see(bytes, self.now);
-        self.breach = self.breach.or(breach);
+        let (kept, violation) = self.flood_guard.inspect(bytes, self.now);
+        self.violation = self.violation.or(violation);
         kept
     }
 
@@ -166,7 +155,7 @@ impl FrameIo {
         if self.is_at_end {
             return Poll::Ready(Ok(()));
         }
-        if self.breach.is_some() || self.allowance == 0 {
+        if self.violation.is_some() || self.allowance == 0 {
             return Poll::Pending;
         }
         let room = scratch.len().min(READ_AT_ONCE);
@@ -179,7 +168,7 @@ impl FrameIo {
         self.arrived.clear();
         self.taken = 0;
         self.arrived.extend_from_slice(&scratch[at_once..kept]);
-        // Nothing to hand on is not the end.
+        // Without bytes to hand on this is not the end.
         if length > 0 && kept == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
@@ -206,31 +195,31 @@ impl FrameIo {
     }
 }
 
-/// The link as something to read from and write to. Flushing is left to the end of the turn.
-pub(super) struct Io<S> {
-    link: Rc<RefCell<FrameIo>>,
-    worker: Rc<Worker<S>>,
+/// [`FrameIo`] as a stream to read from and write to. The connection flushes at the end of its poll.
+pub(super) struct Io {
+    io: Rc<RefCell<FrameIo>>,
+    worker: Rc<WorkerContext>,
 }
 
-impl<S> Io<S> {
-    pub(super) fn new(link: Rc<RefCell<FrameIo>>, worker: Rc<Worker<S>>) -> Self {
-        Self { link, worker }
+impl Io {
+    pub(super) fn new(io: Rc<RefCell<FrameIo>>, worker: Rc<WorkerContext>) -> Self {
+        Self { io, worker }
     }
 }
 
-impl<S> AsyncRead for Io<S> {
+impl AsyncRead for Io {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.link.borrow_mut().poll_read(cx, buffer, &mut self.worker.scratch.borrow_mut())
+        self.io.borrow_mut().poll_read(cx, buffer, &mut self.worker.scratch.borrow_mut())
     }
 }
 
-impl<S> AsyncWrite for Io<S> {
+impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.link.borrow_mut().poll_write(cx, &[IoSlice::new(bytes)])
+        self.io.borrow_mut().poll_write(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -238,31 +227,31 @@ impl<S> AsyncWrite for Io<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.link.borrow_mut().poll_write(cx, slices)
+        self.io.borrow_mut().poll_write(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    /// Ready at once: what was written leaves at the end of the turn, or where there is too much of it.
+    /// Ready at once: what was written is sent at the end of the poll, or once there is too much of it.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut link = self.link.borrow_mut();
-        ready!(link.poll_send(cx))?;
-        link.socket.shutdown();
+        let mut io = self.io.borrow_mut();
+        ready!(io.poll_send(cx))?;
+        io.socket.shutdown();
         Poll::Ready(Ok(()))
     }
 }
 
-/// What waits to leave before more is taken, and one frame.
+/// Bytes that may wait before a write is refused, beside one frame.
 const WAITING: usize = 128 * 1024;
 
-/// What one read takes at most.
+/// Bytes of one read.
 const READ_AT_ONCE: usize = 64 * 1024;
 
-/// What is read of one connection before others have their turn.
-const READ_IN_TURN: usize = 128 * 1024;
+/// Bytes read of one connection before other connections are served.
+const READ_PER_POLL: usize = 128 * 1024;

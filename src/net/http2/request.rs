@@ -1,7 +1,7 @@
-//! A request as HTTP/2 brings it becomes one as the App takes it (RFC 9113 §8.3).
+//! Makes a request for the App from one of HTTP/2 (RFC 9113 §8.3).
 //!
-//! What the frames' own reader lets through is judged here: what §8.1.1 calls malformed costs its stream, what HTTP/1.1 refuses
-//! with a status is refused with the same one.
+//! Checks what `h2` lets through: a malformed request (§8.1.1) costs its stream, and what HTTP/1.1 refuses with a status is refused
+//! with the same status.
 
 use actix_http::header::{HeaderName, HeaderValue};
 use actix_http::{Method, Request, Uri, Version};
@@ -9,48 +9,49 @@ use bytes::{BufMut, BytesMut};
 use http1::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST};
 use http1::request::Parts;
 
-use crate::net::head::{self, HeadError, HeadLimits, LastHost};
+use crate::http::canned_response::{self as canned, CannedResponse};
+use crate::net::{HeadLimits, LastHost, length_of};
 
-/// What is known of a request before the App is asked.
+/// A request for the App.
 pub(super) struct StreamRequest {
     pub(super) request: Request,
     pub(super) expects_continue: bool,
-    /// What its body says of its length.
+    /// The `Content-Length` of its body.
     pub(super) length: Option<u64>,
 }
 
-/// Why the App is not asked.
+/// Why the App is not called.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RequestError {
-    /// The stream is reset (RFC 9113 §8.1.1).
+    /// Resets the stream (RFC 9113 §8.1.1).
     Malformed,
-    /// It is answered.
-    Refused(HeadError),
+    /// Answers with this response.
+    Rejected(CannedResponse),
 }
 
-/// Makes a request of `parts`.
+/// Makes a request from `parts`.
 ///
 /// # Errors
-/// [`RequestError`], for what is malformed, ambiguous or beyond what is served.
+/// If it is malformed, ambiguous or over a limit.
 pub(super) fn build(
     parts: Parts,
     limits: HeadLimits,
-    known: &LastHost,
+    last_host: &LastHost,
 ) -> Result<StreamRequest, RequestError> {
     let (size, count) = (size_of(&parts), parts.headers.len());
     if parts.uri.path().len() > limits.bytes {
-        return Err(RequestError::Refused(head::TARGET_TOO_LONG));
+        return Err(RequestError::Rejected(canned::TARGET_TOO_LONG));
     }
     if size > limits.bytes {
-        return Err(RequestError::Refused(head::HEAD_TOO_LONG));
+        return Err(RequestError::Rejected(canned::HEADERS_TOO_LARGE));
     }
-    if count > limits.fields {
-        return Err(RequestError::Refused(head::TOO_MANY_FIELDS));
+    if count > limits.headers {
+        return Err(RequestError::Rejected(canned::TOO_MANY_HEADERS));
     }
     let mut room = BytesMut::with_capacity(size + JOINTS);
     let mut request = Request::new();
     let uri = uri_of(&parts, &mut room)?;
-    let host = host_of(&parts, known)?;
+    let host = host_of(&parts, last_host)?;
     let head = request.head_mut();
     head.method = method_of(&parts.method);
     head.version = Version::HTTP_2;
@@ -58,48 +59,49 @@ pub(super) fn build(
     let value = |room: &mut BytesMut, bytes: &[u8]| {
         room.put_slice(bytes);
         HeaderValue::from_maybe_shared(room.split().freeze())
-            .map_err(|_| RequestError::Refused(head::MALFORMED))
+            .map_err(|_| RequestError::Rejected(canned::BAD_REQUEST))
     };
     if let Some(host) = host {
         head.headers.append(actix_http::header::HOST, value(&mut room, host)?);
     }
-    let mut facts = BodyHeaders::default();
+    let mut body = BodyHeaders::default();
     for (name, bytes) in &parts.headers {
         if *name == HOST || *name == COOKIE {
             continue;
         }
-        facts.note(name, bytes.as_bytes())?;
+        body.note(name, bytes.as_bytes())?;
         let name = HeaderName::from_bytes(name.as_str().as_bytes())
-            .map_err(|_| RequestError::Refused(head::MALFORMED))?;
+            .map_err(|_| RequestError::Rejected(canned::BAD_REQUEST))?;
         head.headers.append(name, value(&mut room, bytes.as_bytes())?);
     }
     if parts.headers.contains_key(COOKIE) {
-        // RFC 9113 §8.2.3: split for compression, joined for everybody else.
+        // RFC 9113 §8.2.3: split for compression, joined for the App.
         for (index, crumb) in parts.headers.get_all(COOKIE).iter().enumerate() {
             room.put_slice(if index == 0 { b"" } else { b"; " });
             room.put_slice(crumb.as_bytes());
         }
         head.headers.append(actix_http::header::COOKIE, value(&mut room, b"")?);
     }
-    if facts.expects_something_else {
-        return Err(RequestError::Refused(head::EXPECTATION));
+    if body.has_unknown_expectation {
+        return Err(RequestError::Rejected(canned::EXPECTATION_FAILED));
     }
-    Ok(StreamRequest { request, expects_continue: facts.expects_continue, length: facts.length })
+    Ok(StreamRequest { request, expects_continue: body.expects_continue, length: body.length })
 }
 
-/// As many bytes as the same head takes in HTTP/1.1, about.
+/// Approximate size of the same head in HTTP/1.1.
 fn size_of(parts: &Parts) -> usize {
-    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_FRAMING);
+    let headers =
+        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_FRAMING);
     let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    parts.method.as_str().len() + target + authority + LINE_FRAMING + fields.sum::<usize>()
+    parts.method.as_str().len() + target + authority + LINE_FRAMING + headers.sum::<usize>()
 }
 
 fn method_of(method: &http1::Method) -> Method {
     match method.as_str() {
         "GET" => Method::GET,
         "HEAD" => Method::HEAD,
-        // Both types take the same tokens; one that was not taken would be no method known here.
+        // Both types accept the same tokens; one that was not accepted would be an unknown method.
         other => Method::from_bytes(other.as_bytes()).unwrap_or(Method::TRACE),
     }
 }
@@ -115,16 +117,16 @@ fn uri_of(parts: &Parts, room: &mut BytesMut) -> Result<Uri, RequestError> {
         _ => return Err(RequestError::Malformed),
     };
     room.put_slice(target.as_bytes());
-    Uri::from_maybe_shared(room.split().freeze()).map_err(|_| RequestError::Refused(head::TARGET))
+    Uri::from_maybe_shared(room.split().freeze()).map_err(|_| RequestError::Rejected(canned::BAD_TARGET))
 }
 
-/// What the request says of its host. `Host` may repeat what `:authority` says, and no more (RFC 9113 §8.3.1).
-fn host_of<'a>(parts: &'a Parts, known: &LastHost) -> Result<Option<&'a [u8]>, RequestError> {
+/// The host of the request. `Host` may only repeat `:authority` (RFC 9113 §8.3.1).
+fn host_of<'a>(parts: &'a Parts, last_host: &LastHost) -> Result<Option<&'a [u8]>, RequestError> {
     let mut fields = parts.headers.get_all(HOST).iter();
     let field = fields.next().map(http1::HeaderValue::as_bytes);
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     if fields.next().is_some() {
-        return Err(RequestError::Refused(head::HOST_TWICE));
+        return Err(RequestError::Rejected(canned::HOST_TWICE));
     }
     if authority.is_some_and(|authority| authority.contains(&b'@')) {
         return Err(RequestError::Malformed);
@@ -134,16 +136,16 @@ fn host_of<'a>(parts: &'a Parts, known: &LastHost) -> Result<Option<&'a [u8]>, R
     {
         return Err(RequestError::Malformed);
     }
-    let host = authority.or(field).ok_or(RequestError::Refused(head::HOST_MISSING))?;
-    if known.vouches_for(host) { Ok(Some(host)) } else { Err(RequestError::Refused(head::HOST_INVALID)) }
+    let host = authority.or(field).ok_or(RequestError::Rejected(canned::HOST_MISSING))?;
+    if last_host.is_valid(host) { Ok(Some(host)) } else { Err(RequestError::Rejected(canned::HOST_INVALID)) }
 }
 
-/// What the fields say of the body.
+/// What the headers say of the body.
 #[derive(Default)]
 struct BodyHeaders {
     length: Option<u64>,
     expects_continue: bool,
-    expects_something_else: bool,
+    has_unknown_expectation: bool,
 }
 
 impl BodyHeaders {
@@ -152,32 +154,32 @@ impl BodyHeaders {
             if self.length.is_some() {
                 return Err(RequestError::Malformed);
             }
-            self.length = Some(head::length_of(value).ok_or(RequestError::Malformed)?);
+            self.length = Some(length_of(value).ok_or(RequestError::Malformed)?);
         } else if *name == EXPECT {
             let is_continue = value.eq_ignore_ascii_case(b"100-continue");
             self.expects_continue |= is_continue;
-            self.expects_something_else |= !is_continue;
+            self.has_unknown_expectation |= !is_continue;
         }
         Ok(())
     }
 }
 
-/// Between a name and a value, and after it.
-const FIELD_FRAMING: usize = 4;
+/// Bytes between a name and a value, and after it.
+const HEADER_FRAMING: usize = 4;
 
-/// Around a method and a target.
+/// Bytes around a method and a target.
 const LINE_FRAMING: usize = 12;
 
-/// Room for what joins cookies.
+/// Room for the separators of cookies.
 const JOINTS: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 6 };
+    const LIMITS: HeadLimits = HeadLimits { bytes: 1024, headers: 6 };
 
-    fn asked(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<StreamRequest, RequestError> {
+    fn built(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<StreamRequest, RequestError> {
         let mut request = http1::Request::builder().method(method).uri(uri);
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -185,19 +187,19 @@ mod tests {
         build(request.body(()).unwrap().into_parts().0, LIMITS, &LastHost::default())
     }
 
-    fn status(asked: Result<StreamRequest, RequestError>) -> u16 {
-        match asked {
+    fn status(built: Result<StreamRequest, RequestError>) -> u16 {
+        match built {
             Ok(_) => 200,
             Err(RequestError::Malformed) => 0,
-            Err(RequestError::Refused((status, _))) => status.as_u16(),
+            Err(RequestError::Rejected(response)) => response.status,
         }
     }
 
     #[test]
-    fn a_request_goes_on_as_http1_would_bring_it() {
-        let asked =
-            asked("GET", "https://x:8443/a%2Fb?c=%20d", &[("accept", "*/*")]).unwrap_or_else(|_| panic!());
-        let head = asked.request.head();
+    fn a_request_becomes_what_http1_would_bring() {
+        let built =
+            built("GET", "https://x:8443/a%2Fb?c=%20d", &[("accept", "*/*")]).unwrap_or_else(|_| panic!());
+        let head = built.request.head();
         assert_eq!(head.uri.to_string(), "/a%2Fb?c=%20d");
         assert_eq!(head.headers.get("host").unwrap(), "x:8443");
         assert_eq!(head.headers.get("accept").unwrap(), "*/*");
@@ -205,15 +207,15 @@ mod tests {
     }
 
     #[test]
-    fn crumbs_of_cookies_are_joined() {
+    fn cookies_are_joined() {
         let fields = [("cookie", "a=1"), ("x", "y"), ("cookie", "b=2")];
-        let asked = asked("GET", "https://x/", &fields).unwrap_or_else(|_| panic!());
-        let cookies: Vec<_> = asked.request.head().headers.get_all("cookie").collect();
+        let built = built("GET", "https://x/", &fields).unwrap_or_else(|_| panic!());
+        let cookies: Vec<_> = built.request.head().headers.get_all("cookie").collect();
         assert_eq!(cookies, ["a=1; b=2"]);
     }
 
     #[test]
-    fn what_is_malformed_costs_its_stream_and_what_is_refused_is_told() {
+    fn malformed_requests_cost_their_stream_and_refused_ones_are_answered() {
         let long = format!("https://x/{}", "a".repeat(2000));
         let field = "a".repeat(2000);
         for (method, uri, fields, expected) in [
@@ -237,14 +239,14 @@ mod tests {
             ("GET", "https://x/", &[("a", "b"); 7], 431),
             ("PROPFIND", "https://x/", &[], 200),
         ] {
-            assert_eq!(status(asked(method, uri, fields)), expected, "{method} {uri:.40} {fields:.2?}");
+            assert_eq!(status(built(method, uri, fields)), expected, "{method} {uri:.40} {fields:.2?}");
         }
     }
 
     #[test]
     fn the_values_of_one_request_share_memory() {
-        let asked = asked("GET", "https://x/", &[("a", "1"), ("b", "2")]).unwrap_or_else(|_| panic!());
-        let at = |name: &str| asked.request.head().headers.get(name).unwrap().as_bytes().as_ptr() as usize;
+        let built = built("GET", "https://x/", &[("a", "1"), ("b", "2")]).unwrap_or_else(|_| panic!());
+        let at = |name: &str| built.request.head().headers.get(name).unwrap().as_bytes().as_ptr() as usize;
         assert_eq!(at("b"), at("a") + 1);
     }
 }

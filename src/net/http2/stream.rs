@@ -1,363 +1,250 @@
 //! One stream: a request and its response (RFC 9113 §8.1).
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Instant;
 
 use actix_http::{HttpMessage as _, Request, Response};
-use actix_service::Service;
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::ServiceResponse;
-use futures_util::FutureExt;
+use actix_web::body::BoxBody;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 
-use super::request::{RequestError, build};
-use super::response::{OutgoingResponse, outgoing, refusal};
+use super::chunk::{BodyChunk, CopySlot};
+use super::context::{ConnectionContext, Counted};
+use super::open_stream::OpenStream;
+use super::request::{RequestError, StreamRequest, build};
+use super::response::{OutgoingResponse, canned, outgoing};
+use super::sending::{PacedBy, Sending};
 use super::source::BodySource;
+use super::wait::Wait;
 use crate::http::client_key::ClientKey;
 use crate::http::method::Method;
-use crate::http::transport_info::TransportInfo;
 use crate::limits::bandwidth::ResponsePace;
 use crate::limits::client_limits::RequestPermit;
-use crate::net::abort::{no_piece, refusal_of, tell};
-use crate::net::app_response::response_of;
-use crate::net::bulk_scheduler::BulkTurn;
-use crate::net::deadline::Deadline;
-use crate::net::http2::chunk::{BUFFER, BodyChunk, ConnectionMeter, CopySlot, ResponseMeter};
-use crate::net::http2::io::FrameIo;
-use crate::net::pacing::Pacer;
-use crate::net::prerendered::PacedResponse;
-use crate::net::request_log;
-use crate::net::send::SendError;
-use crate::net::worker::Worker;
-use crate::sys::gcra::AtomicGcra;
+use crate::net::{
+    AppService, Deadline, Pacer, SendError, app, log_abort, pace_of, replacement_for, request_log,
+};
 use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
-use crate::telemetry::metrics::transfers::{ListedTransfer, TransferStart};
 
-/// What the streams of one connection share.
-pub(super) struct ConnectionContext<S> {
-    pub(super) worker: Rc<Worker<S>>,
-    pub(super) link: Rc<RefCell<FrameIo>>,
-    pub(super) totals: Rc<ConnectionMeter>,
-    /// The connection's bucket, for all of its responses.
-    pub(super) own: Arc<AtomicGcra>,
-    pub(super) client: ClientKey,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) carriage: TransportInfo,
-    /// Streams whose client gives them no window.
-    pub(super) windowless: Cell<usize>,
-    /// Responses under way that keep to a pace.
-    pub(super) paced: Cell<usize>,
-    /// What becomes of exchanges that are dropped unfinished.
-    pub(super) end: Cell<ExchangeOutcome>,
+/// A request as `h2` hands it over, and the stream on which it is answered.
+pub(super) struct IncomingStream {
+    pub(super) request: http1::Request<RecvStream>,
+    pub(super) respond: SendResponse<BodyChunk>,
 }
 
-impl<S> ConnectionContext<S> {
-    fn who(&self) -> String {
-        self.link.borrow().socket.who()
-    }
-
-    /// What the client has taken.
-    fn taken(&self) -> u64 {
-        self.link.borrow().taken()
-    }
-}
-
-/// An exchange of the connection, counted when dropped.
-pub(super) struct OpenStream<S> {
-    shared: Rc<ConnectionContext<S>>,
-    exchange: Exchange,
-    meter: Rc<ResponseMeter>,
-    /// Where its response begins among all that the connection sends, at the earliest.
-    start: Option<u64>,
-    outcome: Option<ExchangeOutcome>,
-    /// Its place among the transfers, once it had to wait.
-    shown: Option<ListedTransfer>,
-}
-
-impl<S> OpenStream<S> {
-    /// Whether frames have taken all of its response.
-    pub(super) fn is_taken(&self) -> bool {
-        self.meter.is_empty()
-    }
-
-    /// Since when it is under way.
-    pub(super) fn began(&self) -> Instant {
-        self.exchange.began
-    }
-
-    /// Whether it has ended, now that frames have taken all there was to take and `sent` of what they wrote has left; if not, it
-    /// ends once `pushed` has.
-    pub(super) fn settle(&mut self, sent: u64, end: u64) -> bool {
-        if self.outcome.is_none() && self.meter.is_lost() {
-            self.outcome = Some(ExchangeOutcome::ClientGone);
-        }
-        if self.outcome.is_none() && self.meter.is_empty() && sent >= end {
-            self.note_first_byte();
-            self.outcome = Some(ExchangeOutcome::Complete);
-        }
-        self.outcome.is_some()
-    }
-
-    /// What is noted of it for the log, if anything.
-    fn noted(&mut self) -> Option<&mut AccessLogRecord> {
-        self.exchange.record.get_mut().as_deref_mut()
-    }
-
-    fn note_wait(&mut self, waits: WaitReason) {
-        if let Some(note) = self.noted() {
-            note.set_wait(Instant::now(), waits.noted());
-        }
-    }
-
-    fn note_cold(&mut self, source: &mut BodySource) {
-        let cold = source.take_cold_bytes();
-        if let Some(note) = self.noted() {
-            note.cold_bytes += cold;
-        }
-    }
-
-    /// It is shown among the transfers from its first wait on.
-    fn show(&mut self, client: ClientKey, source: &BodySource) {
-        let sent = self.meter.taken();
-        match &mut self.shown {
-            Some(shown) => shown.set_sent(sent),
-            None => {
-                let Exchange { began: at, protocol, .. } = self.exchange;
-                let total = source.left().checked_add(sent).filter(|total| *total < u64::MAX);
-                let begun = TransferStart { client, path: source.file().cloned(), total, at, protocol };
-                self.shown = Some(self.shared.totals.metrics().transfers.add(begun, sent));
-            }
-        }
-    }
-
-    fn note_first_byte(&mut self) {
-        let (sent, now) = {
-            let link = self.shared.link.borrow();
-            (link.sent(), link.now)
-        };
-        if self.exchange.first_byte.is_none() && self.start.is_some_and(|start| sent > start) {
-            self.exchange.first_byte = Some(now);
-        }
-    }
-}
-
-impl<S> Drop for OpenStream<S> {
-    fn drop(&mut self) {
-        let outcome = self.outcome.unwrap_or(self.shared.end.get());
-        self.exchange.sent = self.meter.taken();
-        self.shared.totals.metrics().end(&self.exchange, outcome, Instant::now());
-    }
-}
-
-/// Serves one request. What it gives back is held until the response has left.
-pub(super) async fn serve<S, B>(
-    shared: Rc<ConnectionContext<S>>,
-    request: http1::Request<RecvStream>,
-    respond: SendResponse<BodyChunk>,
-) -> OpenStream<S>
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
-    B: MessageBody + 'static,
-{
-    let now = shared.link.borrow().now;
-    let (parts, body) = request.into_parts();
+/// Answers one request with `app`. The returned stream is kept until its response was sent.
+pub(super) async fn serve<S: AppService>(
+    app: &S,
+    connection: Rc<ConnectionContext>,
+    incoming: IncomingStream,
+) -> OpenStream {
+    let now = connection.io.borrow().now;
+    let (parts, body) = incoming.request.into_parts();
     let method = Method::classify(parts.method.as_str().as_bytes());
-    let open = OpenStream {
-        exchange: Exchange::new(now, Some(method), Protocol::Http2),
-        meter: ResponseMeter::new(&shared.totals),
-        start: None,
-        outcome: None,
-        shown: None,
-        shared: Rc::clone(&shared),
-    };
-    let client = shared.client;
+    let open = OpenStream::new(&connection, Exchange::new(now, Some(method), Protocol::Http2));
+    let client = connection.client;
     let is_head = method == Method::Head;
-    let deadline = Deadline::after(now, Duration::ZERO);
-    let (waits, windowless, place) = (WaitReason::No, None, CopySlot::new(&shared.totals));
-    let mut stream = Stream { shared, respond, open, client, is_head, deadline, waits, windowless, place };
-    if let Err(outcome) = stream.exchange(parts, body).await {
+    let mut stream =
+        Stream { connection, respond: incoming.respond, open, wait: Wait::new(now), client, is_head };
+    if let Err(outcome) = stream.exchange(app, parts, body).await {
         stream.open.outcome = Some(outcome);
     }
     stream.open
 }
 
-struct Stream<S> {
-    shared: Rc<ConnectionContext<S>>,
+struct Stream {
+    connection: Rc<ConnectionContext>,
     respond: SendResponse<BodyChunk>,
-    open: OpenStream<S>,
+    open: OpenStream,
+    wait: Wait,
     client: ClientKey,
     is_head: bool,
-    deadline: Deadline,
-    waits: WaitReason,
-    windowless: Option<WithoutWindow<S>>,
-    place: CopySlot,
 }
 
-/// What a response waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WaitReason {
-    No,
-    /// A disk.
-    Disk,
-    /// Its client, who gives it no window.
-    Window {
-        /// What the client had taken of the connection when the wait began.
-        taken: u64,
-        /// How often the connection has got on meanwhile, and it has not.
-        rounds: usize,
-    },
-    /// Its turn, its pace, or the connection, which has a deadline of its own.
-    Others,
-}
-
-impl WaitReason {
-    /// For a window, from now on.
-    const WINDOW: Self = Self::Window { taken: 0, rounds: 0 };
-
-    /// As the log tells it.
-    fn noted(self) -> Option<WaitKind> {
-        match self {
-            Self::No => None,
-            Self::Disk => Some(WaitKind::Disk),
-            Self::Window { .. } => Some(WaitKind::Client),
-            Self::Others => Some(WaitKind::Throttle),
-        }
-    }
-}
-
-impl<S, B> Stream<S>
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
-    B: MessageBody + 'static,
-{
-    async fn exchange(
+impl Stream {
+    async fn exchange<S: AppService>(
         &mut self,
+        app: &S,
         parts: http1::request::Parts,
         body: RecvStream,
     ) -> Result<(), ExchangeOutcome> {
-        let worker = Rc::clone(&self.shared.worker);
-        let asked_for = worker.is_noting().then(|| (parts.method.clone(), parts.uri.clone()));
-        let note_refused = |stream: &mut Self| {
-            if let Some((method, uri)) = &asked_for {
-                let line = format!("{method} {uri} HTTP/2");
-                stream.note(stream.shared.worker.note_of_refused(line.as_bytes(), stream.shared.peer));
-            }
-        };
+        let worker = Rc::clone(&self.connection.worker);
+        let is_recorded = worker.log_options().is_on();
+        let line = is_recorded.then(|| (parts.method.clone(), parts.uri.clone()));
         let response = match build(parts, worker.head_limits(), &worker.last_host) {
-            Ok(asked) => {
-                self.note(worker.note(&asked.request, self.shared.peer));
-                let is_read = asked.length.is_none_or(|length| length <= worker.bounds().body_bytes);
-                let is_safe = asked.request.method().is_safe();
-                if asked.expects_continue && !body.is_end_stream() && is_read && is_safe {
-                    self.go_on()?;
+            Ok(request) => {
+                let peer = self.connection.peer;
+                self.set_record(worker.log_options().record(&request.request, peer, &worker.limits));
+                self.continue_if_expected(&request, &body)?;
+                self.call(app, request.request).await?
+            }
+            Err(error) => {
+                self.record_rejected(line);
+                match error {
+                    RequestError::Rejected(response) => canned(response),
+                    RequestError::Malformed => {
+                        log::debug!("{}: reset a stream: malformed request", self.connection.who());
+                        return Err(self.reset(Reason::PROTOCOL_ERROR));
+                    }
                 }
-                self.call(asked.request).await?
-            }
-            Err(RequestError::Refused(refused)) => {
-                note_refused(self);
-                refusal(refused)
-            }
-            Err(RequestError::Malformed) => {
-                note_refused(self);
-                log::debug!("{}: a stream was reset: its request is malformed", self.shared.who());
-                return Err(self.reset(Reason::PROTOCOL_ERROR));
             }
         };
-        self.respond_with(response).await?;
-        self.drop_body(body).await;
+        self.respond(response).await?;
+        self.discard(body).await;
         Ok(())
     }
 
-    fn note(&mut self, note: Option<Box<AccessLogRecord>>) {
-        let mut note = note;
-        if let Some(note) = &mut note {
-            note.tls = self.shared.link.borrow().socket.tls_facts();
-        }
-        self.open.exchange.record.set(note);
+    /// Records the request line of a request that the App does not see.
+    fn record_rejected(&mut self, line: Option<(http1::Method, http1::Uri)>) {
+        let worker = &self.connection.worker;
+        let record = line.and_then(|(method, uri)| {
+            let line = format!("{method} {uri} HTTP/2");
+            worker.log_options().record_rejected(line.as_bytes(), self.connection.peer, &worker.limits)
+        });
+        self.set_record(record);
     }
 
-    /// The client may send its body, which is read past.
-    fn go_on(&mut self) -> Result<(), ExchangeOutcome> {
+    fn set_record(&mut self, record: Option<Box<AccessLogRecord>>) {
+        let mut record = record;
+        if let Some(record) = &mut record {
+            record.tls = self.connection.io.borrow().socket.tls_facts();
+        }
+        self.open.tracked.exchange.record.set(record);
+    }
+
+    /// Sends `100 Continue` if the client waits for it before a body that is read past.
+    fn continue_if_expected(
+        &mut self,
+        request: &StreamRequest,
+        body: &RecvStream,
+    ) -> Result<(), ExchangeOutcome> {
+        let body_bytes = self.connection.worker.settings().requests.body_bytes.get();
+        let is_short = request.length.is_none_or(|length| length <= body_bytes);
+        let is_safe = request.request.method().is_safe();
+        if !request.expects_continue || body.is_end_stream() || !is_short || !is_safe {
+            return Ok(());
+        }
         let mut head = http1::Response::new(());
         *head.status_mut() = http1::StatusCode::CONTINUE;
         self.respond.send_informational(head).map_err(|_| ExchangeOutcome::ClientGone)
     }
 
-    /// The App's response; a panic costs the stream alone.
-    async fn call(&mut self, mut request: Request) -> Result<Response<BoxBody>, ExchangeOutcome> {
-        request.head_mut().peer_addr = self.shared.peer;
-        request.extensions_mut().insert(self.shared.carriage);
-        let worker = Rc::clone(&self.shared.worker);
-        let mut answer = pin!(AssertUnwindSafe(worker.app.call(request)).catch_unwind());
-        let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+    /// Calls the App. A panic costs its stream alone.
+    async fn call<S: AppService>(
+        &mut self,
+        app: &S,
+        mut request: Request,
+    ) -> Result<Response<BoxBody>, ExchangeOutcome> {
+        request.head_mut().peer_addr = self.connection.peer;
+        request.extensions_mut().insert(self.connection.transport);
+        let mut response = pin!(app::call(app, request));
+        poll_fn(|cx| match response.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Ok(response)),
             Poll::Pending => self.respond.poll_reset(cx).map(|_| Err(ExchangeOutcome::ClientGone)),
-        });
-        answer.await.map(response_of)
+        })
+        .await
     }
 
-    async fn respond_with(&mut self, mut response: Response<BoxBody>) -> Result<(), ExchangeOutcome> {
-        let worker = Rc::clone(&self.shared.worker);
-        let pass =
-            if worker.guard.is_active() { response.extensions_mut().remove::<RequestPermit>() } else { None };
-        self.client = pass.as_ref().map_or(self.shared.client, |pass| pass.key);
-        let pacer = self.pacer(&response, pass.as_ref());
-        let now = self.shared.link.borrow().now;
-        let began = self.open.began();
-        if let Some(note) = self.open.noted() {
-            request_log::answered(note, &response, began, Instant::now());
+    /// Sends the App's response, or another one if the first bytes of its body can't be had.
+    async fn respond(&mut self, mut response: Response<BoxBody>) -> Result<(), ExchangeOutcome> {
+        let worker = Rc::clone(&self.connection.worker);
+        let permit = if worker.limits.is_active() {
+            response.extensions_mut().remove::<RequestPermit>()
+        } else {
+            None
+        };
+        self.client = permit.as_ref().map_or(self.connection.client, |permit| permit.key);
+        let pacer = self.pacer(&response, permit.as_ref());
+        let now = self.connection.io.borrow().now;
+        let began = self.open.tracked.exchange.began;
+        if let Some(record) = self.open.tracked.record() {
+            request_log::record_response(record, &response, began, Instant::now());
         }
-        let OutgoingResponse { head, content } = outgoing(response, self.is_head, &worker, now);
-        let mut source = BodySource::of(content);
-        // Held to the end of a long response. A short one is as good as gone.
-        let _pass = pass.filter(|_| !source.is_at_hand());
-        if !source.is_at_hand()
-            && let Err(cut) = self.wait_for_first(&mut source).await?
+        let OutgoingResponse { head, body } = outgoing(response, self.is_head, &worker, now);
+        let mut source = BodySource::of(body);
+        // Held to the end of a long response. A short one is as good as sent.
+        let _permit = permit.filter(|_| !source.is_in_memory());
+        if !source.is_in_memory()
+            && let Err(error) = self.wait_for_first(&mut source).await?
         {
-            // Nothing has left: what the disk did not give is told.
-            self.tell(&cut, &source);
-            if let Some(note) = self.open.noted() {
-                note.clear_response();
+            self.log_abort(&error, &source);
+            if let Some(record) = self.open.tracked.record() {
+                record.clear_response();
             }
-            let refused = refusal_of(&cut).ok_or_else(|| self.reset(Reason::INTERNAL_ERROR))?;
-            let OutgoingResponse { head, content } = outgoing(refusal(refused), self.is_head, &worker, now);
-            return self.send(head, &mut BodySource::of(content), None).await;
+            let response = replacement_for(&error).ok_or_else(|| self.reset(Reason::INTERNAL_ERROR))?;
+            let OutgoingResponse { head, body } = outgoing(canned(response), self.is_head, &worker, now);
+            return self.send(head, &mut BodySource::of(body), None).await;
         }
         self.send(head, &mut source, pacer).await
     }
 
-    fn pacer(&self, response: &Response<BoxBody>, pass: Option<&RequestPermit>) -> Option<PacedBy<S>> {
-        let ConnectionContext { worker, own, peer, .. } = &*self.shared;
-        let guard = &worker.guard;
-        if !guard.bandwidth().is_limited() {
+    /// The pacer of a response with a limited rate.
+    fn pacer(&self, response: &Response<BoxBody>, permit: Option<&RequestPermit>) -> Option<PacedBy> {
+        let ConnectionContext { worker, bucket, peer, paced, .. } = &*self.connection;
+        if !worker.limits.bandwidth().is_limited() {
             return None;
         }
-        let is_exempt = pass.map_or_else(|| guard.is_unlimited(*peer), |pass| pass.is_exempt);
-        let PacedResponse(rates) = PacedResponse::of(response).filter(|_| !is_exempt)?;
-        let pace = guard.bandwidth().pace(rates.as_deref());
+        let pace = pace_of(&worker.limits, response, permit, *peer);
         if pace == ResponsePace::default() {
             return None;
         }
-        let mut pacer = Pacer::sharing(guard, Arc::clone(own));
-        pacer.begin_beside(pace, self.client, false);
-        Some(PacedBy::new(pacer, &self.shared))
+        let mut pacer = Pacer::with_bucket(&worker.limits, Arc::clone(bucket));
+        pacer.begin_shared(pace, self.client, false);
+        Some(PacedBy { pacer, _counted: Counted::new(paced) })
     }
 
-    /// Waits until the first bytes are there: till then the head can still become another one.
+    /// Sends a head and the body in `source`.
+    async fn send(
+        &mut self,
+        mut head: http1::Response<()>,
+        source: &mut BodySource,
+        pacer: Option<PacedBy>,
+    ) -> Result<(), ExchangeOutcome> {
+        if let Some(id) = self.open.tracked.record().and_then(|record| request_log::id_to_send(record))
+            && let Ok(id) = http1::HeaderValue::from_bytes(id)
+        {
+            head.headers_mut().insert("x-request-id", id);
+        }
+        self.open.tracked.exchange.status = head.status().as_u16();
+        self.open.start = Some(self.connection.io.borrow().pushed);
+        let is_end = source.is_empty();
+        let stream = self.respond.send_response(head, is_end).map_err(|_| ExchangeOutcome::ClientGone)?;
+        if is_end {
+            return Ok(());
+        }
+        let sending = Sending {
+            connection: &self.connection,
+            stream,
+            turn: self.connection.worker.bulk_scheduler.begin(),
+            copy_slot: CopySlot::new(&self.connection.meter),
+            source,
+            open: &mut self.open,
+            wait: &mut self.wait,
+            client: self.client,
+            pacer,
+            without_window: None,
+        };
+        match sending.run().await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.log_abort(&error, source);
+                let is_stalled = matches!(error, SendError::Stalled);
+                self.reset(if is_stalled { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
+                Err(error.outcome())
+            }
+        }
+    }
+
+    /// Waits until the first bytes of the body are there: until then another head can be sent.
     async fn wait_for_first(
         &mut self,
         source: &mut BodySource,
     ) -> Result<Result<(), SendError>, ExchangeOutcome> {
-        let worker = Rc::clone(&self.shared.worker);
+        let worker = Rc::clone(&self.connection.worker);
         let mut has_waited = false;
         poll_fn(|cx| {
             match source.poll_ready(cx, &worker, self.client) {
@@ -368,289 +255,48 @@ where
             if self.respond.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(ExchangeOutcome::ClientGone));
             }
-            self.poll_overdue(cx, WaitReason::Disk, source).map(|cut| Ok(Err(cut)))
+            self.wait.poll_overdue(cx, WaitKind::Disk, &mut self.open, source).map(|error| Ok(Err(error)))
         })
         .await
     }
 
-    async fn send(
-        &mut self,
-        mut head: http1::Response<()>,
-        source: &mut BodySource,
-        mut pacer: Option<PacedBy<S>>,
-    ) -> Result<(), ExchangeOutcome> {
-        if let Some(id) = self.open.noted().and_then(|note| request_log::id_to_tell(note))
-            && let Ok(id) = http1::HeaderValue::from_bytes(id)
-        {
-            head.headers_mut().insert("x-request-id", id);
+    /// Reads past the body of the request. If it is too long or too slow, dropping it tells the client to stop.
+    async fn discard(&mut self, mut body: RecvStream) {
+        if body.is_end_stream() {
+            return;
         }
-        self.open.exchange.status = head.status().as_u16();
-        self.open.start = Some(self.shared.link.borrow().pushed());
-        let is_end = source.is_empty();
-        let mut sending =
-            self.respond.send_response(head, is_end).map_err(|_| ExchangeOutcome::ClientGone)?;
-        if is_end {
-            return Ok(());
-        }
-        let is_short = source.is_at_hand();
-        let mut turn = self.shared.worker.turns.begin();
-        let sent = poll_fn(|cx| self.poll_sending(cx, &mut sending, source, pacer.as_mut(), &mut turn)).await;
-        self.windowless = None;
-        self.open.note_cold(source);
-        self.shared.worker.turns.end(&turn);
-        match sent {
-            Ok(()) if is_short => Ok(()),
-            // What holds a place for a long response holds it until frames have taken all of it.
-            Ok(()) => {
-                self.waits = WaitReason::No;
-                let taken = poll_fn(|cx| match self.open.meter.poll_empty(cx) {
-                    Poll::Ready(()) => Poll::Ready(Ok(())),
-                    Poll::Pending => self.poll_overdue(cx, WaitReason::WINDOW, source).map(Err),
-                });
-                taken.await.map_err(|cut: SendError| {
-                    self.reset(Reason::CANCEL);
-                    cut.outcome()
-                })
-            }
-            Err(cut) => {
-                self.tell(&cut, source);
-                let outcome = cut.outcome();
-                let reason =
-                    if outcome == ExchangeOutcome::Stalled { Reason::CANCEL } else { Reason::INTERNAL_ERROR };
-                self.reset(reason);
-                Err(outcome)
-            }
-        }
-    }
-
-    /// Sends a piece after the other, each once there is room for it on all of its way.
-    fn poll_sending(
-        &mut self,
-        cx: &mut Context<'_>,
-        sending: &mut SendStream<BodyChunk>,
-        source: &mut BodySource,
-        mut pacer: Option<&mut PacedBy<S>>,
-        turn: &mut BulkTurn,
-    ) -> Poll<Result<(), SendError>> {
-        let worker = Rc::clone(&self.shared.worker);
-        self.open.note_first_byte();
-        loop {
-            let waits = match self.poll_piece(cx, &worker, sending, source, pacer.as_deref_mut(), turn) {
-                Ok(SendStep::Sent) => {
-                    if self.waits != WaitReason::No {
-                        self.open.note_wait(WaitReason::No);
-                    }
-                    (self.waits, self.windowless) = (WaitReason::No, None);
-                    continue;
-                }
-                Ok(SendStep::Done) => return Poll::Ready(Ok(())),
-                Ok(SendStep::Waits(waits)) => waits,
-                Err(cut) => return Poll::Ready(Err(cut)),
-            };
-            if !matches!(waits, WaitReason::Window { .. }) {
-                self.windowless = None;
-                // A window that is not used is left to others.
-                sending.reserve_capacity(0);
-            } else if self.windowless.is_none() {
-                self.windowless = Some(WithoutWindow::new(&self.shared));
-            }
-            if sending.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(gone()));
-            }
-            self.open.show(self.client, source);
-            return self.poll_overdue(cx, waits, source).map(Err);
-        }
-    }
-
-    fn poll_piece(
-        &mut self,
-        cx: &mut Context<'_>,
-        worker: &Worker<S>,
-        sending: &mut SendStream<BodyChunk>,
-        source: &mut BodySource,
-        mut pacer: Option<&mut PacedBy<S>>,
-        turn: &mut BulkTurn,
-    ) -> Result<SendStep, SendError> {
-        if source.is_empty() {
-            return Ok(SendStep::Done);
-        }
-        if self.open.meter.poll_low(cx).is_pending() {
-            return Ok(SendStep::Waits(WaitReason::WINDOW));
-        }
-        let Poll::Ready(there) = source.poll_ready(cx, worker, self.client)? else {
-            return Ok(SendStep::Waits(WaitReason::Disk));
+        let (mut left, mut deadline) = {
+            let settings = self.connection.worker.settings();
+            let timeout = settings.connections.head_timeout.get();
+            (settings.requests.body_bytes.get(), Deadline::after(Instant::now(), timeout))
         };
-        if there == 0 {
-            return send_data(sending, BodyChunk::empty(&self.open.meter), true).map(|()| SendStep::Done);
-        }
-        let mut most = there.min(BUFFER);
-        if let Some(by) = pacer.as_deref_mut() {
-            match by.pacer.poll(cx, source.left()) {
-                Poll::Ready(room) => most = most.min(room),
-                Poll::Pending => return Ok(SendStep::Waits(WaitReason::Others)),
-            }
-        }
-        match worker.turns.poll(cx, turn, self.client) {
-            Poll::Ready(room) => most = most.min(room),
-            Poll::Pending => return Ok(SendStep::Waits(WaitReason::Others)),
-        }
-        if source.is_window() && self.place.poll(cx).is_pending() {
-            return Ok(SendStep::Waits(WaitReason::Others));
-        }
-        sending.reserve_capacity(most);
-        let mut room = sending.capacity();
-        while room == 0 {
-            match sending.poll_capacity(cx) {
-                Poll::Ready(Some(Ok(_))) => room = sending.capacity(),
-                Poll::Ready(Some(Err(_)) | None) => return Err(gone()),
-                Poll::Pending => {
-                    self.place.leave();
-                    return Ok(SendStep::Waits(WaitReason::WINDOW));
-                }
-            }
-        }
-        let bytes = source.take(most.min(room), worker)?;
-        let length = bytes.len();
-        send_data(sending, BodyChunk::new(bytes, &self.open.meter), source.is_empty())?;
-        self.place.leave();
-        turn.spend(length);
-        if let Some(by) = pacer {
-            by.pacer.spend(length);
-        }
-        Ok(SendStep::Sent)
-    }
-
-    /// Why a response that waits is given up; waits until then.
-    fn poll_overdue(
-        &mut self,
-        cx: &mut Context<'_>,
-        waits: WaitReason,
-        source: &BodySource,
-    ) -> Poll<SendError> {
-        let bounds = self.shared.worker.bounds();
-        let is_new = std::mem::discriminant(&self.waits) != std::mem::discriminant(&waits);
-        if is_new {
-            self.waits = waits;
-            self.open.note_wait(waits);
-            match waits {
-                WaitReason::Disk => {
-                    let since = source.waits_for_disk_since().unwrap_or_else(Instant::now);
-                    self.deadline.set(since, bounds.disk_timeout);
-                }
-                WaitReason::Window { .. } => {
-                    self.waits = WaitReason::Window { taken: self.shared.taken(), rounds: 0 };
-                    self.deadline.set(Instant::now(), bounds.stall_timeout);
-                }
-                WaitReason::No | WaitReason::Others => {}
-            }
-        }
-        loop {
-            match self.waits {
-                WaitReason::No | WaitReason::Others => return Poll::Pending,
-                WaitReason::Disk => {
-                    ready!(self.deadline.poll(cx));
-                    self.shared.worker.files.count_disk_timeout();
-                    return Poll::Ready(match source.waits_for_disk_since() {
-                        Some(_) => SendError::Disk(std::io::ErrorKind::TimedOut.into()),
-                        None => no_piece(),
-                    });
-                }
-                WaitReason::Window { taken, rounds } => {
-                    ready!(self.deadline.poll(cx));
-                    // What is there for the connection is shared: whoever waits for it among others waits longer.
-                    let now_taken = self.shared.taken();
-                    if now_taken == taken || rounds >= self.shared.windowless.get() {
-                        return Poll::Ready(SendError::Stalled);
-                    }
-                    self.waits = WaitReason::Window { taken: now_taken, rounds: rounds + 1 };
-                    self.deadline.set(Instant::now(), bounds.stall_timeout);
-                }
-            }
-        }
-    }
-
-    /// Reads past a body that nobody wants; where it is too long or too slow, dropping it tells the client to stop.
-    async fn drop_body(&mut self, mut body: RecvStream) {
-        let bounds = self.shared.worker.bounds();
-        let mut room = bounds.body_bytes;
-        self.deadline.set(Instant::now(), bounds.head_timeout);
         while !body.is_end_stream() {
             let next = poll_fn(|cx| match body.poll_data(cx) {
                 Poll::Ready(Some(Ok(bytes))) => Poll::Ready(Some(bytes.len())),
                 Poll::Ready(_) => Poll::Ready(None),
-                Poll::Pending => self.deadline.poll(cx).map(|()| None),
+                Poll::Pending => deadline.poll(cx).map(|()| None),
             });
             let Some(length) = next.await else { return };
-            let Some(left) = room.checked_sub(length as u64) else { return };
-            room = left;
+            let Some(rest) = left.checked_sub(length as u64) else { return };
+            left = rest;
             if body.flow_control().release_capacity(length).is_err() {
                 return;
             }
         }
     }
 
-    /// Resets the stream for what its client did, or what became of its response.
+    /// Resets the stream.
     fn reset(&mut self, reason: Reason) -> ExchangeOutcome {
         self.respond.send_reset(reason);
         if reason == Reason::PROTOCOL_ERROR {
-            self.shared.link.borrow_mut().count_reset();
+            self.connection.io.borrow_mut().count_reset();
         }
         ExchangeOutcome::ClientGone
     }
 
-    fn tell(&mut self, cut: &SendError, source: &BodySource) {
-        let request = self.open.noted().map_or_else(String::new, |note| request_log::told_id(note));
-        tell(cut, source.file(), self.shared.worker.files.faults(), &request, || self.shared.who());
+    fn log_abort(&mut self, error: &SendError, source: &BodySource) {
+        let request = request_log::id_suffix(self.open.tracked.record().map(|record| &*record));
+        let faults = self.connection.worker.files.faults();
+        log_abort(error, source.file(), faults, &request, || self.connection.who());
     }
-}
-
-/// How far one step of sending came.
-enum SendStep {
-    Sent,
-    Done,
-    Waits(WaitReason),
-}
-
-/// That a stream waits for a window.
-struct WithoutWindow<S>(Rc<ConnectionContext<S>>);
-
-impl<S> WithoutWindow<S> {
-    fn new(shared: &Rc<ConnectionContext<S>>) -> Self {
-        shared.windowless.set(shared.windowless.get() + 1);
-        Self(Rc::clone(shared))
-    }
-}
-
-impl<S> Drop for WithoutWindow<S> {
-    fn drop(&mut self) {
-        self.0.windowless.set(self.0.windowless.get().saturating_sub(1));
-    }
-}
-
-/// A pacer of a response under way.
-struct PacedBy<S> {
-    pacer: Pacer,
-    shared: Rc<ConnectionContext<S>>,
-}
-
-impl<S> PacedBy<S> {
-    fn new(pacer: Pacer, shared: &Rc<ConnectionContext<S>>) -> Self {
-        shared.paced.set(shared.paced.get() + 1);
-        Self { pacer, shared: Rc::clone(shared) }
-    }
-}
-
-impl<S> Drop for PacedBy<S> {
-    fn drop(&mut self) {
-        self.shared.paced.set(self.shared.paced.get().saturating_sub(1));
-    }
-}
-
-fn send_data(sending: &mut SendStream<BodyChunk>, piece: BodyChunk, is_end: bool) -> Result<(), SendError> {
-    sending.send_data(piece, is_end).map_err(|_| gone())
-}
-
-/// The client has reset the stream, or the connection has ended.
-fn gone() -> SendError {
-    SendError::Socket(std::io::ErrorKind::ConnectionReset.into())
 }

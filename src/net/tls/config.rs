@@ -1,10 +1,4 @@
-//! TLS as it is configured: certificates by name, and what every handshake has in common.
-//!
-//! | room           | what it knows                                                     |
-//! |----------------|-------------------------------------------------------------------|
-//! | `certificates` | chains and keys as their files hold them                          |
-//! | `names`        | which of them a client asks for                                   |
-//! | `validity`     | until when a certificate is valid                                 |
+//! TLS settings and certificates that all handshakes share.
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +16,7 @@ use crate::config::{Config, TlsVersion};
 use crate::net::tls::certificates::Certificates;
 use crate::telemetry::log_throttle::SampledCounter;
 
-/// What all TLS listeners share. Cheap to clone; every clone is the same.
+/// What all TLS listeners share. Clones are cheap and share the same state.
 #[derive(Clone)]
 pub struct Tls {
     inner: Arc<Inner>,
@@ -32,34 +26,34 @@ struct Inner {
     config: Arc<ServerConfig>,
     current: Arc<CurrentCertificates>,
     handshakes_at_once: usize,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     handshakes: AtomicU64,
     failures: SampledCounter,
     bad_certificates: AtomicU64,
 }
 
-/// What became of handshakes and certificates.
+/// Counts of handshakes and certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TlsCounts {
-    /// Handshakes that ended in a session since the start.
+    /// Completed handshakes since the start.
     pub(crate) handshakes: u64,
-    /// Handshakes that did not.
+    /// Failed handshakes since the start.
     pub(crate) failures: u64,
     /// Handshakes under way.
     pub(crate) in_progress: usize,
-    /// As many may be.
+    /// Most handshakes under way at once.
     pub(crate) limit: usize,
-    /// How often certificates were read anew and would not do, since the start.
+    /// Failed reloads of certificates since the start.
     pub(crate) bad_certificates: u64,
-    /// The first name of each certificate, and the second of the Unix epoch after which it is no longer valid.
+    /// The first name of each certificate, and its last valid second in seconds since the Unix epoch.
     pub(crate) certificates: Vec<(String, i64)>,
 }
 
 impl Tls {
-    /// What `config` says, with these certificates.
+    /// The TLS settings of `config` with `certificates`.
     ///
     /// # Errors
-    /// Where the system has no random numbers for the keys of tickets.
+    /// If the system has no random numbers for the keys of session tickets.
     pub(crate) fn new(config: &Config, certificates: Certificates) -> io::Result<Self> {
         let current = Arc::new(CurrentCertificates(ArcSwap::from_pointee(certificates)));
         let at_once = config.tls.tls_handshakes.as_usize();
@@ -67,7 +61,7 @@ impl Tls {
             config: Arc::new(server_config(config, &current)?),
             current,
             handshakes_at_once: at_once,
-            turns: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
+            permits: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
             handshakes: AtomicU64::new(0),
             failures: SampledCounter::default(),
             bad_certificates: AtomicU64::new(0),
@@ -80,32 +74,32 @@ impl Tls {
         self.inner.current.0.load_full()
     }
 
-    /// From now on handshakes find `certificates`. Sessions under way keep what they have.
+    /// Replaces the certificates of handshakes from now on. Sessions under way keep theirs.
     pub(crate) fn replace(&self, certificates: Certificates) {
         self.inner.current.0.store(Arc::new(certificates));
     }
 
-    /// Certificates were read anew and will not do.
+    /// Counts a failed reload of certificates.
     pub(crate) fn count_bad_certificates(&self) {
         self.inner.bad_certificates.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What every session begins with.
+    /// The settings of every session.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.inner.config)
     }
 
-    /// Waits for a place among the handshakes under way; none where the server has ended.
-    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.inner.turns).acquire_owned().await.ok()
+    /// Waits for a permit for a handshake. `None` if the server has ended.
+    pub(crate) async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.inner.permits).acquire_owned().await.ok()
     }
 
-    /// A handshake has ended in a session.
+    /// Counts a completed handshake.
     pub(crate) fn count_handshake(&self) {
         self.inner.handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The handshake with somebody has failed.
+    /// Counts and logs a failed handshake with the peer named by `who`.
     pub(crate) fn count_failure(&self, who: impl FnOnce() -> String, why: &str) {
         let (number, is_told) = self.inner.failures.count();
         let level = if is_told { log::Level::Warn } else { log::Level::Debug };
@@ -114,14 +108,14 @@ impl Tls {
         }
     }
 
-    /// What became of handshakes and certificates.
+    /// Counts of handshakes and certificates.
     pub(crate) fn counts(&self) -> TlsCounts {
         let inner = &self.inner;
         let limit = inner.handshakes_at_once;
         TlsCounts {
             handshakes: inner.handshakes.load(Ordering::Relaxed),
             failures: inner.failures.get(),
-            in_progress: limit.saturating_sub(inner.turns.available_permits()),
+            in_progress: limit.saturating_sub(inner.permits.available_permits()),
             limit,
             bad_certificates: inner.bad_certificates.load(Ordering::Relaxed),
             certificates: self.certificates().expiries().collect(),
@@ -129,8 +123,8 @@ impl Tls {
     }
 }
 
-/// Every worker's sessions are resumed by every other one: tickets hold all that a session needs, and their keys are shared and
-/// changed every few hours. Requests before the end of a handshake (0-RTT) are never taken: who hears them can repeat them.
+/// A session can be resumed on any worker: tickets hold all that it needs, and their keys are shared and change every few hours.
+/// Requests before the end of a handshake (0-RTT) are never accepted: an eavesdropper could replay them.
 fn server_config(config: &Config, current: &Arc<CurrentCertificates>) -> io::Result<ServerConfig> {
     let versions = match config.tls.tls_min_version {
         TlsVersion::V12 => &[&TLS13, &TLS12][..],
@@ -143,19 +137,19 @@ fn server_config(config: &Config, current: &Arc<CurrentCertificates>) -> io::Res
     let mut server = builder.with_no_client_auth().with_cert_resolver(certificates);
     server.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
     server.session_storage = Arc::new(NoServerSessionStorage {});
-    // The first that the client offers as well is taken.
+    // The first one that the client offers, too, is negotiated.
     let http2 = config.http2.http2.is_on().then_some(ALPN_HTTP2);
     server.alpn_protocols = http2.into_iter().chain([ALPN_HTTP11]).map(<[u8]>::to_vec).collect();
     Ok(server)
 }
 
-/// What a client says that speaks HTTP/2 (RFC 9113 §3.2).
+/// The ALPN name of HTTP/2 (RFC 9113 §3.2).
 pub(crate) const ALPN_HTTP2: &[u8] = b"h2";
 
-/// And HTTP/1.1 (RFC 7301 §6).
+/// The ALPN name of HTTP/1.1 (RFC 7301 §6).
 const ALPN_HTTP11: &[u8] = b"http/1.1";
 
-/// The certificates that handshakes find.
+/// The certificates of new handshakes.
 #[derive(Debug)]
 struct CurrentCertificates(ArcSwap<Certificates>);
 

@@ -1,13 +1,9 @@
-//! Encrypted connections.
-//!
-//! | room        | what it knows                                                        |
-//! |-------------|----------------------------------------------------------------------|
-//! | `handshake` | how a session begins, within its time and among how many others      |
-//! | `session`   | a session under way                                                  |
+//! TLS: `config` holds what all handshakes share, with `certificates` from files, chosen by `names`, and their `validity`.
+//! `handshake` begins a `session`, which encrypts a connection.
 
 pub(crate) mod certificates;
 pub mod config;
-pub(crate) mod handshake;
-pub(crate) mod names;
-pub(crate) mod session;
-pub(crate) mod validity;
+pub(super) mod handshake;
+mod names;
+pub(super) mod session;
+mod validity;

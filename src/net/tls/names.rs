@@ -1,32 +1,32 @@
-//! Which certificate a client asks for (RFC 6066 §3, RFC 9525 §6.3).
+//! Chooses the certificate for a server name (RFC 6066 §3, RFC 9525 §6.3).
 
 use std::collections::HashMap;
 
-/// Certificates by the names that they are for, each by its place in a list.
+/// Indices of certificates by their DNS names.
 #[derive(Debug, Default)]
 pub(super) struct CertificateNames {
     exact: HashMap<String, usize>,
-    /// What follows the first label of names like `*.example.com`.
-    wild: HashMap<String, usize>,
+    /// Keyed by what follows the first label of wildcard names such as `*.example.com`.
+    wildcards: HashMap<String, usize>,
 }
 
 impl CertificateNames {
-    /// The certificate at `place` is for `name`, unless one before it is.
-    pub(super) fn add(&mut self, name: &str, place: usize) {
+    /// Adds `name` for the certificate at `index`, unless an earlier one has it.
+    pub(super) fn add(&mut self, name: &str, index: usize) {
         let name = name.to_ascii_lowercase();
         match name.strip_prefix("*.") {
-            Some(parent) => self.wild.entry(parent.to_owned()).or_insert(place),
-            None => self.exact.entry(name).or_insert(place),
+            Some(parent) => self.wildcards.entry(parent.to_owned()).or_insert(index),
+            None => self.exact.entry(name).or_insert(index),
         };
     }
 
-    /// The place of the certificate for `asked`: one of exactly that name, else one of all names beside it, else the first.
-    pub(super) fn find(&self, asked: Option<&str>) -> usize {
-        let Some(asked) = asked else { return 0 };
-        let asked = asked.to_ascii_lowercase();
-        let asked = asked.strip_suffix('.').unwrap_or(&asked);
-        let beside = || asked.split_once('.').and_then(|(_, parent)| self.wild.get(parent));
-        self.exact.get(asked).or_else(beside).copied().unwrap_or(0)
+    /// The index of the certificate for `name`: one with exactly that name, else one with a matching wildcard, else the first.
+    pub(super) fn find(&self, name: Option<&str>) -> usize {
+        let Some(name) = name else { return 0 };
+        let name = name.to_ascii_lowercase();
+        let name = name.strip_suffix('.').unwrap_or(&name);
+        let wildcard = || name.split_once('.').and_then(|(_, parent)| self.wildcards.get(parent));
+        self.exact.get(name).or_else(wildcard).copied().unwrap_or(0)
     }
 }
 
@@ -35,14 +35,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_found_exactly_else_by_a_wildcard_of_one_label_else_the_first_is_taken() {
+    fn a_name_matches_exactly_else_a_wildcard_of_one_label_else_the_first_certificate() {
         let mut names = CertificateNames::default();
         let lists: [&[&str]; 4] =
             [&["first.test"], &["*.example.com", "example.com"], &["www.Example.com"], &["example.com"]];
-        for (place, list) in lists.into_iter().enumerate() {
-            list.iter().for_each(|name| names.add(name, place));
+        for (index, list) in lists.into_iter().enumerate() {
+            list.iter().for_each(|name| names.add(name, index));
         }
-        for (asked, place) in [
+        for (name, index) in [
             (None, 0),
             (Some("first.test"), 0),
             (Some("unknown.test"), 0),
@@ -56,7 +56,7 @@ mod tests {
             (Some(""), 0),
             (Some("."), 0),
         ] {
-            assert_eq!(names.find(asked), place, "{asked:?}");
+            assert_eq!(names.find(name), index, "{name:?}");
         }
     }
 }

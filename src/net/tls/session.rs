@@ -1,4 +1,4 @@
-//! The TLS session of a connection: ciphertext in, plaintext out, and the other way round.
+//! The TLS session of a connection: decrypts what it receives and encrypts what it sends.
 
 use std::cell::OnceCell;
 use std::io::{self, IoSlice, Read, Write};
@@ -10,39 +10,39 @@ use rustls::{ProtocolVersion, ServerConnection};
 use crate::net::tls::config::ALPN_HTTP2;
 use crate::telemetry::access_log::record::TlsFacts;
 
-/// A session whose handshake is over. It never keeps more than a record that has not arrived whole, and what one call to
-/// [`encrypt`](Self::encrypt) made and the socket has not taken.
+/// A session after its handshake. It holds at most one incomplete record, and the ciphertext of one call to [`encrypt`](Self::encrypt)
+/// that the socket has not taken.
 pub(crate) struct Session {
     connection: ServerConnection,
-    /// Ciphertext behind plaintext that was not read yet. Empty but for clients that pipeline without end.
+    /// Ciphertext behind unread plaintext. Empty except for clients that pipeline without end.
     ahead: Vec<u8>,
-    /// Bytes that were encrypted and have not left, their records' framing included.
-    held: usize,
-    /// What the log tells of it, once it was asked.
+    /// Bytes of ciphertext that wait to be sent, the framing of records included.
+    ciphertext_left: usize,
+    /// Created when they are first logged.
     facts: OnceCell<Arc<TlsFacts>>,
 }
 
 impl Session {
     pub(super) fn new(mut connection: ServerConnection) -> Self {
-        // What waits is bounded here: tickets of its own must not take the room of a response.
+        // Bounded by our own count: session tickets must not use up the room of a response.
         connection.set_buffer_limit(None);
-        Self { connection, ahead: Vec::new(), held: 0, facts: OnceCell::new() }
+        Self { connection, ahead: Vec::new(), ciphertext_left: 0, facts: OnceCell::new() }
     }
 
-    /// Whether HTTP/2 was agreed upon (ALPN, RFC 7301).
-    pub(crate) fn speaks_http2(&self) -> bool {
+    /// True if HTTP/2 was negotiated (ALPN, RFC 7301).
+    pub(crate) fn is_http2(&self) -> bool {
         self.connection.alpn_protocol() == Some(ALPN_HTTP2)
     }
 
-    /// What was agreed upon, as the log tells it.
+    /// What was negotiated, for the access log.
     pub(crate) fn facts(&self) -> Arc<TlsFacts> {
         Arc::clone(self.facts.get_or_init(|| Arc::new(facts_of(&self.connection))))
     }
 
-    /// Plaintext that is at hand; 0 is the end, none that ciphertext must come first.
+    /// Reads available plaintext. 0 is the end, `None` means that more ciphertext is needed.
     ///
     /// # Errors
-    /// What the client sent is no TLS, or was tampered with.
+    /// If the client did not send valid TLS records.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         loop {
             match self.connection.reader().read(buffer) {
@@ -53,23 +53,23 @@ impl Session {
                 return None;
             }
             let ahead = std::mem::take(&mut self.ahead);
-            if let Err(error) = self.take(&ahead) {
+            if let Err(error) = self.decrypt(&ahead) {
                 return Some(Err(error));
             }
         }
     }
 
-    /// Whether plaintext is at hand.
+    /// True if plaintext is available.
     pub(crate) fn has_plaintext(&mut self) -> bool {
         let is_there = matches!(self.connection.reader().into_first_chunk(), Ok([_, ..]));
         is_there || !self.ahead.is_empty()
     }
 
-    /// Takes ciphertext in that has arrived.
+    /// Takes received ciphertext.
     ///
     /// # Errors
-    /// It is no TLS, or was tampered with; what the client is to be told of that waits to leave.
-    pub(crate) fn take(&mut self, ciphertext: &[u8]) -> io::Result<()> {
+    /// If the client did not send valid TLS records. The alert waits to be sent.
+    pub(crate) fn decrypt(&mut self, ciphertext: &[u8]) -> io::Result<()> {
         let mut left = ciphertext;
         while !left.is_empty() {
             let taken = self.connection.read_tls(&mut left)?;
@@ -85,41 +85,42 @@ impl Session {
         Ok(())
     }
 
-    /// Whether ciphertext waits to leave.
-    pub(crate) fn has_sendable(&self) -> bool {
+    /// True if ciphertext waits to be sent.
+    pub(crate) fn wants_write(&self) -> bool {
         self.connection.wants_write()
     }
 
-    /// How many bytes of ciphertext wait to leave, but for those of the protocol's own.
-    pub(crate) fn held(&self) -> usize {
-        self.held
+    /// Bytes of ciphertext that wait to be sent, except those of the protocol itself.
+    pub(crate) fn ciphertext_left(&self) -> usize {
+        self.ciphertext_left
     }
 
-    /// Encrypts all of `plaintext`. To be called once nothing is [held](Self::held).
+    /// Encrypts all of `plaintext`. Call it once no [ciphertext](Self::ciphertext_left) is left.
     ///
     /// # Errors
-    /// The session is at its end.
+    /// If the session has ended.
     pub(crate) fn encrypt(&mut self, plaintext: &[IoSlice<'_>]) -> io::Result<()> {
         let length: usize = plaintext.iter().map(|slice| slice.len()).sum();
         let taken = self.connection.writer().write_vectored(plaintext)?;
         if taken < length {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        self.held = length + length.div_ceil(RECORD) * OVERHEAD;
+        self.ciphertext_left = length + length.div_ceil(RECORD) * OVERHEAD;
         Ok(())
     }
 
-    /// Sends what waits, by one call; says how many bytes left.
+    /// Sends ciphertext with one call and returns the number of bytes sent.
     ///
     /// # Errors
     /// Those of the socket.
     pub(crate) fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let sent = self.connection.write_tls(&mut VectoredSocket(socket))?;
-        self.held = if self.has_sendable() { self.held.saturating_sub(sent).max(1) } else { 0 };
+        let left = self.ciphertext_left.saturating_sub(sent).max(1);
+        self.ciphertext_left = if self.wants_write() { left } else { 0 };
         Ok(sent)
     }
 
-    /// Tells the client that nothing more will come: without this what it got does not look whole (RFC 8446 §6.1).
+    /// Queues a close_notify: without it what the client received does not look complete (RFC 8446 §6.1).
     pub(crate) fn close(&mut self) {
         self.connection.send_close_notify();
     }
@@ -133,13 +134,13 @@ fn facts_of(connection: &ServerConnection) -> TlsFacts {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "unknown",
         },
-        // The library tells suites of TLS 1.3 apart by their names; the registered ones do not.
+        // rustls names suites of TLS 1.3 differently from the registry.
         cipher: suite.map_or_else(|| "unknown".into(), |name| name.replacen("TLS13_", "TLS_", 1).into()),
         server_name: connection.server_name().map(Into::into),
     }
 }
 
-/// A socket that is written to by `writev`.
+/// A socket as a writer that uses `writev`.
 pub(super) struct VectoredSocket<'a>(pub(super) BorrowedFd<'a>);
 
 impl Write for VectoredSocket<'_> {
@@ -156,11 +157,11 @@ impl Write for VectoredSocket<'_> {
     }
 }
 
-/// The most plaintext in one record (RFC 8446 §5.1).
+/// Most bytes of plaintext in one record (RFC 8446 §5.1).
 pub(crate) const RECORD: usize = 16 * 1024;
 
-/// What a record has beside it, at most.
+/// Most bytes that a record has beside its plaintext.
 const OVERHEAD: usize = 29;
 
-/// Beyond so many bytes that nobody has read no further ones are decrypted; the library refuses them then.
+/// Bytes of unread plaintext beyond which nothing more is decrypted: rustls would refuse it.
 const PLAINTEXT_MAX: usize = RECORD;

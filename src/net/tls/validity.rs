@@ -1,8 +1,8 @@
-//! Until when a certificate is valid (RFC 5280 §4.1.2.5).
+//! Finds until when a certificate is valid (RFC 5280 §4.1.2.5).
 
 use jiff::civil::Date;
 
-/// The last second of the Unix epoch in which the certificate is valid; none where `certificate` is no certificate in DER.
+/// The last valid second of `certificate`, in seconds since the Unix epoch. `None` if it is not a certificate in DER.
 pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
     let (certificate, _) = expect(certificate, SEQUENCE)?;
     let (mut rest, _) = expect(certificate, SEQUENCE)?;
@@ -19,7 +19,7 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
     seconds(tag, time)
 }
 
-/// The first element of `bytes`: its tag, its contents, and what is behind it (X.690 §8.1).
+/// The first element of `bytes`: its tag, its contents, and the rest of `bytes` (X.690 §8.1).
 fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (first, rest) = rest.split_first()?;
@@ -61,7 +61,7 @@ fn seconds(tag: u8, time: &[u8]) -> Option<i64> {
     let (month, day, hour, minute) = (part(0)?, part(2)?, part(4)?, part(6)?);
     let second = part(8)?;
     let is_time = hour < 24 && minute < 60 && second < 60 && rest.len() == 10;
-    // In days: the last one that can be written, which stands for no end at all, is beyond what can be told in every time zone.
+    // Computed in days: the year 9999, which stands for no expiry, is beyond jiff's timestamps.
     let days = EPOCH.until(Date::new(year, month, day).ok()?).ok()?.get_days();
     let seconds = i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second);
     is_time.then_some(i64::from(days) * 24 * 3600 + seconds)
@@ -72,7 +72,7 @@ const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The tag of a version, which a certificate of the first one does not have.
+/// The tag of the version, which version 1 omits.
 const VERSION: u8 = 0xA0;
 
 #[cfg(test)]
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_notations_of_time_are_read() {
+    fn both_time_formats_are_parsed() {
         for (tag, text, expected) in [
             (UTC_TIME, "700101000000Z", Some(0)),
             (UTC_TIME, "491231235959Z", Some(2_524_607_999)),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_certificate_is_found_and_nothing_in_what_is_none() {
+    fn the_expiry_of_a_certificate_is_found_and_none_in_a_truncated_one() {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
         params.not_after = rcgen::date_time_ymd(2031, 2, 3);

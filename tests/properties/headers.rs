@@ -1,6 +1,6 @@
-//! What must hold for every field, query and file name.
+//! Properties of every header, query and file name.
 
-use pagecast::http::accept::{names_html, prefers_json, takes_html};
+use pagecast::http::accept::{accepts_html, names_html, prefers_json};
 use pagecast::http::cache_control::{IMMUTABLE, default_for};
 use pagecast::http::checksum_file::{checksum_line, expected_in};
 use pagecast::http::digest::{Algorithm, DigestPreference};
@@ -10,39 +10,39 @@ use pagecast::http::query::QueryOptions;
 use pagecast::http::query_filter::is_suspicious;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
-/// Whatever Accept-Encoding says, what is chosen is available, and what is not chosen changes nothing.
-pub(crate) fn accept_encoding(field: &[u8]) {
-    let accepted = AcceptEncoding::parse(Some(field));
+/// The chosen encoding is available, and unchosen ones do not change the choice, for every Accept-Encoding header.
+pub(crate) fn accept_encoding(header: &[u8]) {
+    let accepted = AcceptEncoding::parse(Some(header));
     let sets = (0..8)
-        .map(|bits| Encoding::ALL.into_iter().filter(|&coding| bits >> coding as u8 & 1 == 1).collect());
+        .map(|bits| Encoding::ALL.into_iter().filter(|&encoding| bits >> encoding as u8 & 1 == 1).collect());
     for available in sets {
         let available: EncodingSet = available;
         let choice = accepted.choose(available);
         assert_eq!(
             accepted.best(available),
             match choice {
-                EncodingChoice::Coded(coding) => Some(coding),
+                EncodingChoice::Encoded(encoding) => Some(encoding),
                 EncodingChoice::Identity | EncodingChoice::NotAcceptable => None,
             }
         );
         match choice {
-            EncodingChoice::Coded(coding) => assert!(available.has(coding)),
+            EncodingChoice::Encoded(encoding) => assert!(available.has(encoding)),
             EncodingChoice::Identity => assert!(!accepted.refuses_identity()),
             EncodingChoice::NotAcceptable => assert!(accepted.refuses_identity()),
         }
         if accepted.best(available).is_some() {
             assert!(accepted.best(EncodingSet::ALL).is_some());
         }
-        // One that is not chosen is not missed.
-        for coding in available.iter().filter(|&coding| choice != EncodingChoice::Coded(coding)) {
-            assert_eq!(accepted.choose(available.without(coding)), choice);
+        // Removing an encoding that is not chosen changes nothing.
+        for encoding in available.iter().filter(|&encoding| choice != EncodingChoice::Encoded(encoding)) {
+            assert_eq!(accepted.choose(available.without(encoding)), choice);
         }
     }
-    let doubled = [field, b", ", field].concat();
+    let doubled = [header, b", ", header].concat();
     assert_eq!(AcceptEncoding::parse(Some(&doubled)), accepted);
 }
 
-/// Whatever a query is, the first `download` in it is what is read from it.
+/// The first `download` in a query counts.
 pub(crate) fn query(bytes: &[u8]) {
     let wants = QueryOptions::parse(bytes);
     let behind = [b"download=a&".as_slice(), bytes].concat();
@@ -53,7 +53,7 @@ pub(crate) fn query(bytes: &[u8]) {
     assert_eq!(QueryOptions::parse(&before), QueryOptions { download: Some(first), ..wants });
 }
 
-/// Whatever a file is called, the field value is printable and names no other directory.
+/// The header value for any file name is printable and names no directory.
 pub(crate) fn disposition(name: &[u8]) {
     let value = attachment(name);
     assert_eq!(inline(name).strip_prefix("inline"), value.strip_prefix("attachment"));
@@ -78,7 +78,7 @@ pub(crate) fn disposition(name: &[u8]) {
     }
 }
 
-/// Whatever a file is called, as HTML it is asked for, and a directory before it changes nothing.
+/// HTML is always revalidated, and a directory before the name changes nothing.
 pub(crate) fn cache_control(name: &[u8]) {
     assert_ne!(default_for(name, "text/html; charset=utf-8"), IMMUTABLE);
     let below = [b"a.3f9a1c0b.js/".as_slice(), name].concat();
@@ -87,35 +87,36 @@ pub(crate) fn cache_control(name: &[u8]) {
     }
 }
 
-/// Whatever Accept says, the answers to the questions about it agree.
-pub(crate) fn accept(field: &[u8]) {
-    let field = Some(field);
-    let (json, html, named) = (prefers_json(field), takes_html(field), names_html(field));
-    let doubled = field.map(|field| [b"text/html, ".as_slice(), field].concat());
+/// The answers about an Accept header are consistent.
+pub(crate) fn accept(header: &[u8]) {
+    let header = Some(header);
+    let (json, html, named) = (prefers_json(header), accepts_html(header), names_html(header));
+    let doubled = header.map(|header| [b"text/html, ".as_slice(), header].concat());
     if !json && !html {
-        // Neither is taken: then XHTML is all that may be named.
+        // Neither is accepted: then only XHTML may be named.
         assert!(
-            !named || field.is_some_and(|field| field.to_ascii_lowercase().windows(5).any(|w| w == b"xhtml"))
+            !named
+                || header.is_some_and(|header| header.to_ascii_lowercase().windows(5).any(|w| w == b"xhtml"))
         );
     }
-    assert!(names_html(doubled.as_deref()) && takes_html(doubled.as_deref()));
+    assert!(names_html(doubled.as_deref()) && accepts_html(doubled.as_deref()));
     assert!(!prefers_json(doubled.as_deref()));
 }
 
-/// Whatever a Want-Repr-Digest field says, the best is one that is accepted.
-pub(crate) fn want_digest(field: &[u8]) {
-    let want = DigestPreference::parse(field);
+/// The best algorithm of a Want-Repr-Digest header is an accepted one.
+pub(crate) fn want_digest(header: &[u8]) {
+    let want = DigestPreference::parse(header);
     match want.best() {
         Some(best) => assert!(want.accepts(best)),
         None => assert!(Algorithm::ALL.into_iter().all(|algorithm| !want.accepts(algorithm))),
     }
     if want != DigestPreference::default() {
-        let again = [field, b", md5=1".as_slice()].concat();
+        let again = [header, b", md5=1".as_slice()].concat();
         assert_eq!(DigestPreference::parse(&again), want);
     }
 }
 
-/// Whatever a file is called, its checksum is found among others, and no bytes are mistaken for its line.
+/// The checksum of any file name is found among others, and no bytes are mistaken for its line.
 pub(crate) fn checksum_file(name: &[u8], rest: &[u8], digest: [u8; 32]) {
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     let line = checksum_line(&hex, name);
@@ -123,14 +124,14 @@ pub(crate) fn checksum_file(name: &[u8], rest: &[u8], digest: [u8; 32]) {
     let others = checksum_line(&"0".repeat(64), b"another").repeat(2);
     let file = [line, others, rest.to_vec()].concat();
     let is_readable = !name.starts_with(b"./") && !name.is_empty() && name != b"another";
-    // A name of spaces alone is no name.
+    // A name of only spaces counts as absent.
     if is_readable && !name.iter().all(|byte| matches!(byte, b' ' | b'\t')) {
         assert_eq!(expected_in(&file, name), Some(digest));
     }
     expected_in(rest, name);
 }
 
-/// Whatever queries are, together they are as suspicious as the worst of them, and encoding hides nothing.
+/// Joined queries are as suspicious as the worst of them, and encoding hides nothing.
 pub(crate) fn query_filter(left: &[u8], right: &[u8]) {
     let both = [left, b"&".as_slice(), right].concat();
     assert_eq!(is_suspicious(&both), is_suspicious(left) || is_suspicious(right));

@@ -1,0 +1,77 @@
+//! Paths on this machine, and names of files.
+
+use std::path::Path;
+
+use super::setting::{ValueError, check_path, text_value};
+
+text_value! {
+    /// The document root. A relative path starts at the working directory, in every layer.
+    RootPath, as_path: Path, "DIRECTORY", "the path of a directory", check_path
+}
+
+text_value! {
+    /// Path of a file, directory or socket of the server. A relative path starts at the working directory, in every layer.
+    OwnPath, as_path: Path, "PATH", "a path", check_path
+}
+
+text_value! {
+    /// A plain file name: at most 255 bytes, no slash, no NUL, neither `.` nor `..`.
+    IndexName, as_str: str, "NAME",
+    format!("a file name without a slash, at most {NAME_BYTES_MAX} bytes"), check_name
+}
+
+impl RootPath {
+    /// The directory at `path`, unchecked.
+    pub fn new(path: &str) -> Self {
+        Self(path.into())
+    }
+}
+
+impl IndexName {
+    /// The usual name, `index.html`.
+    pub fn usual() -> Self {
+        Self("index.html".into())
+    }
+}
+
+fn check_name(text: &str) -> Result<(), ValueError> {
+    match text {
+        "." | ".." => Err(ValueError::new("names a directory")),
+        _ if text.contains(['/', '\0']) => Err(ValueError::new("contains a slash or a NUL")),
+        _ if text.len() > NAME_BYTES_MAX => {
+            Err(ValueError::new(format!("is longer than {NAME_BYTES_MAX} bytes")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `NAME_MAX` of common Linux file systems.
+const NAME_BYTES_MAX: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_a_plain_file_name() {
+        assert_eq!("main.htm".parse::<IndexName>().expect("a name").as_str(), "main.htm");
+        let long = "x".repeat(256);
+        for (text, reason) in [
+            ("", "is empty"),
+            (".", "names a directory"),
+            ("..", "names a directory"),
+            ("a/b", "contains a slash or a NUL"),
+            ("a\0b", "contains a slash or a NUL"),
+            (&long, "is longer than 255 bytes"),
+        ] {
+            assert_eq!(text.parse::<IndexName>(), Err(ValueError::new(reason)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_root_is_any_path_but_the_empty_one() {
+        assert_eq!("a b".parse(), Ok(RootPath::new("a b")));
+        assert_eq!("".parse::<RootPath>(), Err(ValueError::EMPTY));
+        assert_eq!("a\0".parse::<RootPath>(), Err(ValueError::new("contains a NUL")));
+    }
+}
