@@ -152,7 +152,7 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// Most lines of one kind in a minute.
-const LINES_PER_MINUTE: u32 = 100;
+const LINES_PER_MINUTE: usize = 100;
 
 #[cfg(test)]
 mod tests {

@@ -18,8 +18,8 @@ use super::authority::is_valid_host;
 /// are allowed, since file names are bytes. The length is not checked.
 ///
 /// A path without escapes is borrowed from the target, so that a lookup allocates nothing;
-/// [`into_owned`](SitePath::into_owned) makes one to keep, whose clones share its bytes. It hashes and compares like its bytes, so a map with
-/// `SitePath<'static>` keys can be searched with `&[u8]`.
+/// [`into_owned`](SitePath::into_owned) makes one to keep, whose clones share its bytes. It hashes and compares like
+/// its bytes, so a map with `SitePath<'static>` keys can be searched with `&[u8]`.
 #[derive(Clone)]
 pub struct SitePath<'a> {
     bytes: PathBytes<'a>,
