@@ -10,7 +10,7 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::record::{HotFileRecords, parse, render};
-use crate::files::cache::warming::HotFile;
+use crate::files::warming::HotFile;
 use crate::sys::temp_file::{TempFile, is_temporary, remove_leftover};
 
 /// An open directory that can be written to. Cheap to clone.
@@ -119,7 +119,7 @@ mod tests {
 
     fn hot(path: &str) -> HotFile {
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        HotFile { path, coding: None, length: 1, parts: FileParts(1) }
+        HotFile { path, encoding: None, length: 1, parts: FileParts(1) }
     }
 
     #[test]
