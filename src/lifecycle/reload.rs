@@ -423,7 +423,7 @@ impl PendingRestart {
 impl WorkerView {
     /// The view for `config` and `limits`. Caches and counters stay those of this one.
     fn changed(&self, config: &Config, limits: &ResolvedLimits, loaded: &LoadedConfig) -> Self {
-        let files = self.files.changed(&FileSettings::of(config, limits), Rules::new(config));
+        let files = self.files.reconfigured(&FileSettings::of(config, limits), Rules::new(config));
         Self {
             site: self.site.reconfigured(config, limits, &files, SiteFiles::of(loaded)),
             files,

@@ -111,7 +111,7 @@ impl ErrorResponder {
         let handle = if is_head { None } else { open(files, &form, request).await.ok()? };
         let sendfile_from = settings.sending.sendfile_from.get();
         let source = ReplyBody { asset: &form, handle, sendfile_from, checksums: Vec::new() };
-        Some(page(status, policy, asset.forms.is_some(), &source, is_head))
+        Some(page(status, policy, asset.variants.is_some(), &source, is_head))
     }
 }
 

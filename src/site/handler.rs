@@ -117,7 +117,7 @@ impl Site {
             None if asset.etag.is_weak() => return None,
             None => asset,
             Some(encoding) => {
-                encoded = asset.forms.as_ref()?.ready(encoding).filter(|form| form.is_settled())?;
+                encoded = asset.variants.as_ref()?.cached(encoding).filter(|form| form.is_settled())?;
                 &encoded
             }
         };
@@ -125,7 +125,7 @@ impl Site {
         let handle = if form.is_on_heap() {
             None
         } else if needs_body(&answer, is_head) {
-            Some(files.warm_handle(form).filter(|handle| handle.still_is(&form.version))?)
+            Some(files.open_handle(form).filter(|handle| handle.is_version(&form.version))?)
         } else {
             files.is_current(form).then_some(None)?
         };
@@ -156,9 +156,9 @@ impl Site {
                     return Ok(response);
                 }
                 // The file changed after its name was checked: its new version is looked up.
-                Err(SendFailure::Changed) => self.context.files.distrust(&resolved.name),
+                Err(SendFailure::Changed) => self.context.files.invalidate(&resolved.name),
                 Err(SendFailure::Error(error)) => {
-                    let varies = resolved.asset.forms.is_some();
+                    let varies = resolved.asset.variants.is_some();
                     let policy = Some(Arc::clone(&resolved.asset.policy));
                     return Err(EarlyResponse::Error { error, policy, varies });
                 }
@@ -188,7 +188,7 @@ impl Site {
             files.touch(&resolved.name, Some(&form)).await;
         }
         if form.etag.is_weak() {
-            files.digest_soon(&form, Algorithm::Sha256);
+            files.background().start_digest(&form, Algorithm::Sha256);
         }
         let checksums = checksums(&self.context, &form, headers, is_head).await;
         let answer = answer_for(asset, &form, headers, is_head); // 3 how much of them (pure)

@@ -75,7 +75,7 @@ impl PathCache {
 
 impl CacheEntry {
     fn flush_uses(&self) {
-        self.path.name.used(u64::from(self.uses.take()));
+        self.path.name.add_uses(u64::from(self.uses.take()));
     }
 }
 

@@ -28,18 +28,18 @@ pub(crate) fn choose(
     headers: &RequestHeaders<'_>,
 ) -> Result<Option<Encoding>, HttpError> {
     let Some(accepted) = &headers.encodings else { return Ok(None) };
-    let Some(forms) = &asset.forms else {
+    let Some(variants) = &asset.variants else {
         return if accepted.refuses_identity() { Err(HttpError::NotAcceptable) } else { Ok(None) };
     };
-    let choice = accepted.choose(forms.available());
+    let choice = accepted.choose(variants.available());
     // A download goes on best in the encoding in which it began: ranges start none, unless there is no other.
     let may_begin = !headers.has_range() || accepted.refuses_identity();
-    let wanted = accepted.best(forms.possible()).filter(|_| may_begin);
+    let wanted = accepted.best(variants.possible()).filter(|_| may_begin);
     if let Some(wanted) = wanted
         && choice != EncodingChoice::Encoded(wanted)
-        && !matches!(choice, EncodingChoice::Encoded(encoding) if forms.sidecars().has(encoding))
+        && !matches!(choice, EncodingChoice::Encoded(encoding) if variants.with_sidecars().has(encoding))
     {
-        files.compress_soon(asset, wanted);
+        files.background().start_encoding(asset, wanted);
     }
     match choice {
         EncodingChoice::Identity => Ok(None),
@@ -57,7 +57,7 @@ pub(crate) async fn select(
 ) -> Result<Arc<Asset>, SendFailure> {
     for _ in Encoding::ALL {
         let Some(encoding) = choose(files, asset, headers)? else { return Ok(Arc::clone(asset)) };
-        match files.form(asset, encoding).await {
+        match files.variant(asset, encoding).await {
             // The sidecar now counts as absent: there is one encoding less to choose from.
             Err(VariantError::Failed) => {}
             // There is no handle for the sidecar: the file as it is may be in memory.
@@ -71,14 +71,14 @@ pub(crate) async fn select(
 /// Decides how much of `form`, an encoding of `asset` or `asset` itself, the client gets.
 pub(crate) fn answer_for(asset: &Asset, form: &Asset, headers: &RequestHeaders<'_>, is_head: bool) -> Answer {
     let dates_are_strong = form.last_modified().is_some_and(|date| form.version.is_of(date))
-        && form.coding.is_none()
+        && form.encoding.is_none()
         && !may_differ(asset, headers);
     let facts = Representation {
         length: form.length(),
         etag: form.etag(),
         last_modified: form.last_modified(),
         dates_are_strong,
-        media_type: form.fields().media_type().as_bytes(),
+        media_type: form.headers().media_type().as_bytes(),
     };
     decide(&headers.facts(is_head), &facts)
 }
@@ -98,12 +98,12 @@ pub(crate) async fn open(
     if asset.is_on_heap() {
         return Ok(None);
     }
-    let handle = match files.warm_handle(asset) {
+    let handle = match files.open_handle(asset) {
         Some(handle) => Some(handle),
         None => files.handle(asset).await?,
     };
     match handle {
-        Some(handle) if !handle.still_is(&asset.version) => Err(NoHandle::Changed),
+        Some(handle) if !handle.is_version(&asset.version) => Err(NoHandle::Changed),
         None if is_copied(request) => Err(NoHandle::Exhausted),
         handle => Ok(handle),
     }
@@ -115,8 +115,8 @@ fn is_copied(request: &HttpRequest) -> bool {
 
 /// True if the same request may soon be answered in another encoding: then a date does not identify the bytes.
 fn may_differ(asset: &Asset, headers: &RequestHeaders<'_>) -> bool {
-    match (&headers.encodings, &asset.forms) {
-        (Some(accepted), Some(forms)) => accepted.best(forms.possible()).is_some(),
+    match (&headers.encodings, &asset.variants) {
+        (Some(accepted), Some(variants)) => accepted.best(variants.possible()).is_some(),
         _ => false,
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Fallback {
 
 impl Fallback {
     pub(crate) fn new(by_accept: bool, requested: &SitePath<'_>, asset: &Asset) -> Self {
-        let guess = |name| cache_control::default_for(name, asset.fields().media_type());
+        let guess = |name| cache_control::default_for(name, asset.headers().media_type());
         let is_guessed = asset.policy.cache_control().is_none();
         let is_too_long = guess(asset.path.file_name()) == cache_control::IMMUTABLE
             && guess(requested.file_name()) != cache_control::IMMUTABLE;
@@ -43,7 +43,7 @@ impl Fallback {
     pub(crate) fn correct_headers(&self, asset: &Asset, response: &mut HttpResponse) {
         let headers = response.headers_mut();
         if self.by_accept {
-            let vary = asset.policy.vary_with_accept(asset.forms.is_some());
+            let vary = asset.policy.vary_with_accept(asset.variants.is_some());
             headers.insert(header::VARY, HeaderValue::from_static(vary));
         }
         if self.is_revalidated {
