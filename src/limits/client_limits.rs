@@ -316,7 +316,7 @@ impl Drop for ClientConnectionPermit {
 }
 
 /// Log lines about clients per minute.
-const LINES_PER_MINUTE: u32 = 60;
+const LINES_PER_MINUTE: usize = 60;
 
 fn log_closed(counter: &SampledCounter, peer: &str, why: &str) {
     let (number, is_due) = counter.count();
