@@ -424,7 +424,7 @@ impl WorkerView {
     /// The view for `config` and `limits`. Caches and counters stay those of this one.
     fn changed(&self, config: &Config, limits: &ResolvedLimits, loaded: &LoadedConfig) -> Self {
         let redirects = Arc::clone(&loaded.redirects);
-        let files = self.files.changed(&FileSettings::of(config, limits), Rules::new(config));
+        let files = self.files.reconfigured(&FileSettings::of(config, limits), Rules::new(config));
         Self {
             site: self.site.changed(config, limits, &files, redirects, &loaded.access),
             files,

@@ -89,7 +89,7 @@ impl Site {
 }
 
 fn etag_of(files: Files) -> EtagOf {
-    Arc::new(move |_, version| files.known_etag(version))
+    Arc::new(move |_, version| files.background().known_etag(version))
 }
 
 fn refused(refused: HttpError, policy: &Arc<PathPolicy>) -> EarlyResponse {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::config::{Config, ResolvedLimits};
 use crate::files::directory::{self, DirectoryQuery, ReadPermission};
 use crate::files::faults::Faults;
-use crate::files::root::leads_nowhere;
+use crate::files::root::is_missing;
 use crate::files::{Fault, Files};
 use crate::http::client_key::ClientKey;
 use crate::http::query::ListingFormat;
@@ -165,7 +165,7 @@ impl DirectoryJobs {
             let root = this.files.root();
             root.check();
             let directory = root
-                .look_twice(|| directory::read(root, &page.path, read))
+                .retry_after_root_swap(|| directory::read(root, &page.path, read))
                 .map_err(|error| NoDirectory::of(error, &page.path, faults))?;
             let path = page.path.clone();
             let producer = Listing::new(directory, page);
@@ -288,7 +288,7 @@ impl<P: ChunkSource> ChunkSource for SlottedSource<P> {
 impl NoDirectory {
     fn of(error: Errno, path: &SitePath<'_>, faults: &Faults) -> Self {
         match error {
-            nowhere if leads_nowhere(nowhere) => Self::Missing,
+            errno if is_missing(errno) => Self::Missing,
             Errno::ACCESS | Errno::PERM => {
                 faults.report(
                     Fault::Denied,

@@ -244,7 +244,7 @@ impl Site {
             None if asset.etag.is_weak() => return None,
             None => asset,
             Some(coding) => {
-                coded = asset.forms.as_ref()?.ready(coding).filter(|form| form.is_settled())?;
+                coded = asset.variants.as_ref()?.cached(coding).filter(|form| form.is_settled())?;
                 &coded
             }
         };
@@ -252,7 +252,7 @@ impl Site {
         let handle = if form.is_on_heap() {
             None
         } else if needs_body(&answer, is_head) {
-            Some(self.files.warm_handle(form).filter(|handle| handle.still_is(&form.version))?)
+            Some(self.files.open_handle(form).filter(|handle| handle.is_version(&form.version))?)
         } else {
             self.files.is_current(form).then_some(None)?
         };
@@ -283,9 +283,9 @@ impl Site {
                     return Ok(response);
                 }
                 // The file changed after its name was checked: its new version is looked up.
-                Err(SendFailure::Changed) => self.files.distrust(&place.name),
+                Err(SendFailure::Changed) => self.files.invalidate(&place.name),
                 Err(SendFailure::Refused(refused)) => {
-                    let varies = place.asset.forms.is_some();
+                    let varies = place.asset.variants.is_some();
                     return Err(EarlyResponse::Refused {
                         refused,
                         policy: Some(place.asset.policy.clone()),
@@ -317,7 +317,7 @@ impl Site {
             self.files.touch(&place.name, Some(&form)).await;
         }
         if form.etag.is_weak() {
-            self.files.digest_soon(&form, Algorithm::Sha256);
+            self.files.background().start_digest(&form, Algorithm::Sha256);
         }
         let checksums = self.checksums(&form, fields, is_head).await;
         let answer = answer_for(asset, &form, fields, is_head); // 3 how much of them (pure)
@@ -353,7 +353,7 @@ impl Site {
     /// The coding that the client likes best of those that are to be had now; none is the file as it is.
     fn choose(&self, asset: &Arc<Asset>, fields: &RequestHeaders<'_>) -> Result<Option<Encoding>, HttpError> {
         let Some(codings) = &fields.codings else { return Ok(None) };
-        let Some(forms) = &asset.forms else {
+        let Some(forms) = &asset.variants else {
             return if codings.refuses_identity() { Err(HttpError::NotAcceptable) } else { Ok(None) };
         };
         let choice = codings.choose(forms.available());
@@ -362,9 +362,9 @@ impl Site {
         let wanted = codings.best(forms.possible()).filter(|_| may_begin);
         if let Some(wanted) = wanted
             && choice != EncodingChoice::Encoded(wanted)
-            && !matches!(choice, EncodingChoice::Encoded(coding) if forms.sidecars().has(coding))
+            && !matches!(choice, EncodingChoice::Encoded(coding) if forms.with_sidecars().has(coding))
         {
-            self.files.compress_soon(asset, wanted);
+            self.files.background().start_encoding(asset, wanted);
         }
         match choice {
             EncodingChoice::Identity => Ok(None),
@@ -378,7 +378,7 @@ impl Site {
     async fn form(&self, asset: &Arc<Asset>, fields: &RequestHeaders<'_>) -> Result<Arc<Asset>, SendFailure> {
         for _ in Encoding::ALL {
             let Some(coding) = self.choose(asset, fields)? else { return Ok(Arc::clone(asset)) };
-            match self.files.form(asset, coding).await {
+            match self.files.variant(asset, coding).await {
                 // From now on the sidecar counts as absent: there is one coding less to choose from.
                 Err(VariantError::Failed) => {}
                 // No handle is to be had for a sidecar: the file as it is may be in memory.
@@ -399,12 +399,12 @@ impl Site {
         if asset.is_on_heap() {
             return Ok(None);
         }
-        let handle = match self.files.warm_handle(asset) {
+        let handle = match self.files.open_handle(asset) {
             Some(handle) => Some(handle),
             None => self.files.handle(asset).await?,
         };
         match handle {
-            Some(handle) if !handle.still_is(&asset.version) => Err(NoHandle::Changed),
+            Some(handle) if !handle.is_version(&asset.version) => Err(NoHandle::Changed),
             None if is_copied(request) => Err(NoHandle::Exhausted),
             handle => Ok(handle),
         }
@@ -519,7 +519,7 @@ impl Site {
         let handle = if is_head { None } else { self.handle(&form, request).await.ok()? };
         let sendfile_from = self.manners.sendfile_from;
         let source = ReplyBody { asset: &form, handle, sendfile_from, checksums: Vec::new() };
-        Some(page(status, policy, asset.forms.is_some(), &source, is_head))
+        Some(page(status, policy, asset.variants.is_some(), &source, is_head))
     }
 }
 
@@ -573,7 +573,7 @@ fn is_copied(request: &HttpRequest) -> bool {
 /// How much of `form`, an encoding of `asset` or `asset` itself, the client gets.
 fn answer_for(asset: &Asset, form: &Asset, fields: &RequestHeaders<'_>, is_head: bool) -> Answer {
     let facts = facts(form);
-    let dates_are_strong = facts.dates_are_strong && form.coding.is_none() && !may_differ(asset, fields);
+    let dates_are_strong = facts.dates_are_strong && form.encoding.is_none() && !may_differ(asset, fields);
     decide(&fields.asked(is_head), &Representation { dates_are_strong, ..facts })
 }
 
@@ -588,13 +588,13 @@ fn facts(asset: &Asset) -> Representation<'_> {
         etag: asset.etag(),
         last_modified: asset.last_modified(),
         dates_are_strong: asset.last_modified().is_some_and(|date| asset.version.is_of(date)),
-        media_type: asset.fields().media_type().as_bytes(),
+        media_type: asset.headers().media_type().as_bytes(),
     }
 }
 
 /// Whether the same request may be answered in another coding before long: then a date does not tell the bytes.
 fn may_differ(asset: &Asset, fields: &RequestHeaders<'_>) -> bool {
-    match (&fields.codings, &asset.forms) {
+    match (&fields.codings, &asset.variants) {
         (Some(codings), Some(forms)) => codings.best(forms.possible()).is_some(),
         _ => false,
     }

@@ -49,14 +49,14 @@ impl Site {
         if let Some(known) = form.digests.get(algorithm) {
             return Some(Arc::clone(known));
         }
-        if let Some(digest) = self.files.digest_at_once(form, algorithm) {
+        if let Some(digest) = self.files.background().digest_if_short(form, algorithm) {
             return Some(digest);
         }
         if waits {
-            return self.files.digest(form, algorithm, self.manners.digest_wait).await.ok();
+            return self.files.background().digest(form, algorithm, self.manners.digest_wait).await.ok();
         }
         // Whoever asks later finds it known.
-        self.files.digest_soon(form, algorithm);
+        self.files.background().start_digest(form, algorithm);
         None
     }
 
@@ -68,14 +68,14 @@ impl Site {
         is_head: bool,
     ) -> Result<HttpResponse, SendFailure> {
         let algorithm = Algorithm::from_token(name).ok_or(HttpError::UnknownDigest)?;
-        let digest = self.files.digest(asset, algorithm, self.manners.digest_wait).await?;
+        let digest = self.files.background().digest(asset, algorithm, self.manners.digest_wait).await?;
         let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
         Ok(text(&asset.policy, &line, is_head))
     }
 
     /// Waits until it is known that the file is what the checksum beside it says.
     pub(crate) async fn verify(&self, asset: &Arc<Asset>) -> Result<(), SendFailure> {
-        match self.files.is_verified(asset, self.manners.digest_wait).await {
+        match self.files.background().is_verified(asset, self.manners.digest_wait).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(HttpError::Failed.into()),
             Err(why) => Err(why.into()),

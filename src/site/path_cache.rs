@@ -75,7 +75,7 @@ impl PathCache {
 
 impl CacheEntry {
     fn tell(&self) {
-        self.shortcut.name.used(u64::from(self.uses.take()));
+        self.shortcut.name.add_uses(u64::from(self.uses.take()));
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct Fallback {
 
 impl Fallback {
     fn new(by_accept: bool, asked: &SitePath<'_>, asset: &Asset) -> Self {
-        let guess = |name| cache_control::default_for(name, asset.fields().media_type());
+        let guess = |name| cache_control::default_for(name, asset.headers().media_type());
         let is_guessed = asset.policy.cache_control().is_none();
         let is_overdone = guess(asset.path.file_name()) == cache_control::IMMUTABLE
             && guess(asked.file_name()) != cache_control::IMMUTABLE;
@@ -54,7 +54,7 @@ impl Fallback {
     pub(crate) fn tell(&self, asset: &Asset, response: &mut HttpResponse) {
         let fields = response.headers_mut();
         if self.by_accept {
-            let vary = asset.policy.vary_with_accept(asset.forms.is_some());
+            let vary = asset.policy.vary_with_accept(asset.variants.is_some());
             fields.insert(header::VARY, HeaderValue::from_static(vary));
         }
         if self.is_revalidated {
@@ -93,7 +93,7 @@ impl EarlyResponse {
     }
 
     fn at(name: &Name, refused: HttpError) -> Self {
-        Self::Refused { refused, policy: Some(Arc::clone(&name.policy)), varies: false }
+        Self::Refused { refused, policy: Some(Arc::clone(name.policy())), varies: false }
     }
 }
 
@@ -198,7 +198,7 @@ impl Site {
         let is_public = is_public && self.is_public(&path);
         self.admit(request, &path).await?;
         let found = self.files.find(&path).await;
-        found.name.used(1);
+        found.name.add_uses(1);
         cached.set(Some(match found.lookup {
             Lookup::Busy | Lookup::Failed => CacheResult::Fault,
             _ if found.is_known => CacheResult::Hit,
@@ -246,11 +246,11 @@ impl Site {
         let is_directory = matches!(lookup, Lookup::Directory);
         match self.manners.trailing_slash {
             TrailingSlash::Add if is_directory && !wants_directory => Err(EarlyResponse::Response {
-                response: moved(&name.policy, &target.path.to_location(query_of(request))).into(),
-                policy: Arc::clone(&name.policy),
+                response: moved(name.policy(), &target.path.to_location(query_of(request))).into(),
+                policy: Arc::clone(name.policy()),
             }),
             _ if is_directory || wants_directory => self.directory(request, wants, target).await,
-            _ => self.missing(request, &target, &name.policy).await,
+            _ => self.missing(request, &target, name.policy()).await,
         }
     }
 
@@ -262,7 +262,7 @@ impl Site {
         target: ParsedTarget<'_>,
     ) -> Result<Resolved, EarlyResponse> {
         let found = self.files.find(&target.path).await;
-        let policy = Arc::clone(&found.name.policy);
+        let policy = Arc::clone(found.name.policy());
         let slashless = || target.path.to_file_location(query_of(request));
         let is_stray = target.wants_directory && !target.path.is_root();
         self.refuse_nothing(&found.name, &found.lookup, true)?;
@@ -383,7 +383,7 @@ impl Site {
 
     /// Whether a name that is missing may lead somewhere all the same.
     fn may_be_elsewhere(&self, name: &Name) -> bool {
-        name.policy.spa().is_some() || !self.manners.redirects.is_empty()
+        name.policy().spa().is_some() || !self.manners.redirects.is_empty()
     }
 
     fn is_hidden(&self, path: &SitePath<'_>) -> bool {

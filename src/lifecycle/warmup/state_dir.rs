@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::record::{HotFileRecords, parse, render};
 use crate::files::Files;
-use crate::files::cache::warming::HotFile;
+use crate::files::warming::{CacheWarmer, HotFile};
 use crate::sys::own_thread::run_on_own_thread;
 use crate::sys::temp_file::{TempFile, is_temporary, remove_leftover};
 
@@ -62,7 +62,7 @@ impl StateDirectory {
     pub(crate) async fn write(&self, files: &Files, max: usize) {
         let (directory, files) = (self.clone(), files.clone());
         let written = run_on_own_thread(move || {
-            let hot = files.hot(max);
+            let hot = CacheWarmer::of(&files).hot_files(max);
             directory.write_now(&hot).map(|()| hot.len())
         });
         match written.await {
@@ -136,7 +136,7 @@ mod tests {
 
     fn hot(path: &str) -> HotFile {
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        HotFile { path, coding: None, length: 1, parts: FileParts(1) }
+        HotFile { path, encoding: None, length: 1, parts: FileParts(1) }
     }
 
     #[test]
