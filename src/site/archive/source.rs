@@ -14,7 +14,6 @@ use crate::files::storage::Storage;
 use crate::files::version::{FileStat, Version};
 use crate::files::{Fault, Files};
 use crate::http::target::SitePath;
-use crate::site::archive::writer::STEP;
 
 /// An open file of the plan, and how much of it has been read.
 pub(super) struct PlannedFileReader {
@@ -89,6 +88,9 @@ impl PlannedFileReader {
         Ok(self.version.has_same_bytes(self.links, &FileStat::from(&stat)))
     }
 }
+
+/// Bytes of a file that are read at once.
+pub(super) const STEP: usize = 128 * 1024;
 
 /// An error of the system with the file's name; a shortage passes.
 fn named(path: &SitePath<'_>, error: impl Into<io::Error>) -> io::Error {
