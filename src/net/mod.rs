@@ -60,7 +60,7 @@ use self::connection_settings::ConnectionSettings;
 use self::copy_buffers::{BUFFER, CopyBuffers, PooledBytes};
 use self::deadline::Deadline;
 use self::exchanges::Exchanges;
-use self::head::{HeadLimits, LastHost, ParsedHead, Scan, Scanner, length_of};
+use self::head::{FramingHeaders, HeadLimits, LastHost, ParsedHead, Scan, Scanner, method_of};
 use self::header_cache::{HeaderMapCache, append_header, append_header_lines};
 use self::linger::Linger;
 use self::new_connection::NewConnection;

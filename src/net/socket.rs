@@ -83,7 +83,11 @@ impl Socket {
 
     /// Reads what has arrived even if the event loop has not reported it: for a last read before the end.
     pub(crate) fn read_now(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.session.is_none() { self.raw.read_now(buffer) } else { self.decrypt_now(buffer) }
+        if self.session.is_none() {
+            self.raw.read_now(buffer)
+        } else {
+            self.decrypt_with(buffer, |raw, ciphertext| raw.read_now(ciphertext))
+        }
     }
 
     /// Reads ciphertext, for the handshake.
@@ -146,6 +150,20 @@ impl Socket {
     }
 
     fn poll_decrypt(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = self.decrypt_with(buffer, |raw, ciphertext| raw.poll_read(cx, ciphertext));
+        if matches!(read, Poll::Pending | Poll::Ready(Err(_))) {
+            // Sends the alert, or session tickets if no response was sent with them.
+            let _ = self.poll_drain(cx);
+        }
+        read
+    }
+
+    /// Reads plaintext from ciphertext that `receive` reads.
+    fn decrypt_with(
+        &mut self,
+        buffer: &mut [u8],
+        mut receive: impl FnMut(&mut Raw, &mut [u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         loop {
             let Self { raw, session: Some(session), .. } = self else { return Poll::Ready(Ok(0)) };
             if let Some(read) = session.read(buffer) {
@@ -153,33 +171,7 @@ impl Socket {
             }
             // The caller's buffer holds the ciphertext until it is decrypted, which saves another buffer.
             let room = buffer.len().min(READ_MAX);
-            match raw.poll_read(cx, &mut buffer[..room]) {
-                Poll::Ready(Ok(length @ 1..)) => {
-                    let taken = session.decrypt(&buffer[..length]);
-                    if let Err(error) = taken {
-                        // Sends the alert.
-                        let _ = self.poll_drain(cx);
-                        return Poll::Ready(Err(error));
-                    }
-                }
-                Poll::Ready(ended) => return Poll::Ready(ended),
-                Poll::Pending => {
-                    // Session tickets are sent now if no response was.
-                    let _ = self.poll_drain(cx);
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-
-    fn decrypt_now(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let Self { raw, session: Some(session), .. } = self else { return Poll::Ready(Ok(0)) };
-            if let Some(read) = session.read(buffer) {
-                return Poll::Ready(read);
-            }
-            let room = buffer.len().min(READ_MAX);
-            match ready!(raw.read_now(&mut buffer[..room])) {
+            match ready!(receive(raw, &mut buffer[..room])) {
                 Ok(length @ 1..) => session.decrypt(&buffer[..length])?,
                 ended => return Poll::Ready(ended),
             }
