@@ -1,4 +1,4 @@
-//! Knobs that choose one of a few words.
+//! Settings that choose one of a few words.
 
 use std::fmt;
 use std::str::FromStr;

@@ -28,8 +28,8 @@ pub(crate) struct CommandLine {
     pub(crate) config_file: Option<OsString>,
     /// `ROOT`
     pub(crate) root: Option<OsString>,
-    /// Flags that set a knob.
-    pub(crate) knobs: Vec<(&'static Setting, OsString)>,
+    /// Flags that set a setting.
+    pub(crate) settings: Vec<(&'static Setting, OsString)>,
 }
 
 /// Reads the arguments, program name excluded. Reports everything that is wrong with their form.
@@ -59,7 +59,7 @@ pub(crate) fn read_command_line(
 
 impl CommandLine {
     fn only(task: Action) -> Self {
-        Self { task, config_file: None, root: None, knobs: Vec::new() }
+        Self { task, config_file: None, root: None, settings: Vec::new() }
     }
 }
 
@@ -91,9 +91,9 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
             (ConfigError::Usage(usage), only(position))
         }
         ErrorKind::InvalidValue if !flag.is_empty() => {
-            let knob = SETTINGS.iter().find(|knob| flag == format!("--{}", knob.flag()));
-            let accepted = match (knob, flag) {
-                (Some(knob), _) => knob.accepted(),
+            let setting = SETTINGS.iter().find(|setting| flag == format!("--{}", setting.flag()));
+            let accepted = match (setting, flag) {
+                (Some(setting), _) => setting.accepted(),
                 (None, "--threads") => Count::accepted(&THREADS),
                 (None, "--codings") => CODINGS_ACCEPTED.to_owned(),
                 (None, "--admin") => ADMIN_ACCEPTED.to_owned(),
@@ -160,11 +160,11 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
     let given_codings = once(CODINGS, "--codings");
     let given_threads = once(THREADS_FLAG, "--threads");
     let given_admin = once(ADMIN, "--admin");
-    let knobs: Vec<(&'static Setting, OsString)> = SETTINGS
+    let settings: Vec<(&'static Setting, OsString)> = SETTINGS
         .iter()
-        .filter_map(|knob| Some((knob, once(knob.key, &format!("--{}", knob.flag()))?)))
+        .filter_map(|setting| Some((setting, once(setting.key, &format!("--{}", setting.flag()))?)))
         .collect();
-    if root.is_some() && knobs.iter().any(|(knob, _)| knob.key == "root") {
+    if root.is_some() && settings.iter().any(|(setting, _)| setting.key == "root") {
         errors.push(ConfigError::Usage("ROOT and --root are both given: give one of them".to_owned()));
     }
     let task = match below {
@@ -186,7 +186,7 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
         Some(("sign", sign)) => cli_sign::read(sign, errors).map_or(Action::Serve, Action::Sign),
         _ => Action::Serve,
     };
-    CommandLine { task, config_file, root, knobs }
+    CommandLine { task, config_file, root, settings }
 }
 
 fn threads(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Option<usize> {
@@ -252,12 +252,12 @@ fn command() -> Command {
             .action(ArgAction::SetTrue)
             .help("Print an annotated file with every default instead"),
     );
-    with_knobs(Command::new("pagecast"))
+    with_settings(Command::new("pagecast"))
         .about("Serve a directory over HTTP, straight from the page cache")
         .version(env!("CARGO_PKG_VERSION"))
         .after_help("Flags beat the environment, which beats the file, which beats the defaults.")
-        .subcommand(with_knobs(serve))
-        .subcommand(with_knobs(config))
+        .subcommand(with_settings(serve))
+        .subcommand(with_settings(config))
         .subcommand(compress_command())
         .subcommand(verify_command())
         .subcommand(warm_command())
@@ -278,7 +278,7 @@ fn compress_command() -> Command {
     let command = Command::new("compress")
         .about("Write the compressed sidecars that are missing: name.br, name.zst and name.gz beside name")
         .after_help("Exit code: 0 done, 1 something to look at (--check), or a file that failed, 2 usage.");
-    with_knobs_of(command, COMPRESS_KNOBS).arg(check).arg(codings).arg(threads_flag())
+    with_settings_of(command, COMPRESS_SETTINGS).arg(check).arg(codings).arg(threads_flag())
 }
 
 fn verify_command() -> Command {
@@ -289,7 +289,7 @@ fn verify_command() -> Command {
     let command = Command::new("verify")
         .about("Check a tree: checksums, sidecars, what can't be read, what can't be requested")
         .after_help("Exit code: 0 nothing found, 1 findings, 2 usage.");
-    with_knobs_of(command, VERIFY_KNOBS).arg(json).arg(threads_flag())
+    with_settings_of(command, VERIFY_SETTINGS).arg(json).arg(threads_flag())
 }
 
 fn warm_command() -> Command {
@@ -314,7 +314,7 @@ fn warm_command() -> Command {
 }
 
 fn sign_command() -> Command {
-    let keys = SETTINGS.iter().filter(|knob| SIGN_KNOBS.contains(&knob.key)).map(flag_of);
+    let keys = SETTINGS.iter().filter(|setting| SIGN_SETTINGS.contains(&setting.key)).map(flag_of);
     cli_sign::command().arg(config_flag()).args(keys)
 }
 
@@ -329,13 +329,13 @@ fn threads_flag() -> Arg {
 }
 
 /// The same arguments for every command that takes the whole configuration.
-fn with_knobs(command: Command) -> Command {
+fn with_settings(command: Command) -> Command {
     with_root(command).args(SETTINGS.iter().map(flag_of))
 }
 
-/// For a command that few knobs matter to. All of the configuration is read, whatever sets it.
-fn with_knobs_of(command: Command, keys: &[&str]) -> Command {
-    with_root(command).args(SETTINGS.iter().filter(|knob| keys.contains(&knob.key)).map(flag_of))
+/// For a command that few settings matter to. All of the configuration is read, whatever sets it.
+fn with_settings_of(command: Command, keys: &[&str]) -> Command {
+    with_root(command).args(SETTINGS.iter().filter(|setting| keys.contains(&setting.key)).map(flag_of))
 }
 
 fn with_root(command: Command) -> Command {
@@ -352,21 +352,21 @@ fn config_flag() -> Arg {
         .value_name("FILE")
         .value_parser(ValueParser::os_string())
         .action(ArgAction::Append)
-        .help(format!("TOML file with any of the knobs below [env: {CONFIG_VARIABLE}]"))
+        .help(format!("TOML file with any of the settings below [env: {CONFIG_VARIABLE}]"))
 }
 
-fn flag_of(knob: &'static Setting) -> Arg {
-    let names = format!("[default: {}] [env: {}]", knob.default(), knob.variable());
-    let lines: Vec<&str> = knob.doc().collect();
-    Arg::new(knob.key)
-        .long(knob.flag())
-        .value_name(knob.metavar)
+fn flag_of(setting: &'static Setting) -> Arg {
+    let names = format!("[default: {}] [env: {}]", setting.default(), setting.variable());
+    let lines: Vec<&str> = setting.doc().collect();
+    Arg::new(setting.key)
+        .long(setting.flag())
+        .value_name(setting.metavar)
         .value_parser(ValueParser::os_string())
         .action(ArgAction::Append)
         .allow_negative_numbers(true)
-        .help_heading(knob.group)
+        .help_heading(setting.group)
         .help(format!("{} {names}", lines.first().unwrap_or(&"")))
-        .long_help(format!("{}\nAccepted: {}\n{names}", lines.join("\n"), knob.accepted()))
+        .long_help(format!("{}\nAccepted: {}\n{names}", lines.join("\n"), setting.accepted()))
 }
 
 const ROOT: &str = "ROOT";
@@ -382,9 +382,9 @@ const ADMIN: &str = "admin";
 const CODINGS: &str = "codings";
 const THREADS_FLAG: &str = "threads";
 const JSON: &str = "json";
-const COMPRESS_KNOBS: &[&str] = &["root", "dotfiles", "compress_from"];
-const VERIFY_KNOBS: &[&str] = &["root", "dotfiles", "symlinks", "head_bytes"];
-const SIGN_KNOBS: &[&str] = &["link_keys_file"];
+const COMPRESS_SETTINGS: &[&str] = &["root", "dotfiles", "compress_from"];
+const VERIFY_SETTINGS: &[&str] = &["root", "dotfiles", "symlinks", "head_bytes"];
+const SIGN_SETTINGS: &[&str] = &["link_keys_file"];
 const THREADS: RangeInclusive<Count> = Count::of(1)..=Count::of(1_024);
 const ADMIN_ACCEPTED: &str = "IP:PORT, [IPV6]:PORT, localhost:PORT or unix:/PATH";
 const CODINGS_ACCEPTED: &str = "a comma list of br, zstd and gzip";
@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn commands_and_flags_are_read_in_either_order() {
-        for (arguments, shows, root, knobs) in [
+        for (arguments, shows, root, settings) in [
             (&[][..], false, None, 0),
             (&["serve"], false, None, 0),
             (&["./dir"], false, Some("./dir"), 0),
@@ -421,7 +421,7 @@ mod tests {
             assert_eq!(errors, [""; 0], "{arguments:?}");
             assert_eq!(line.task == Action::ShowConfig, shows, "{arguments:?}");
             assert_eq!(line.root.as_deref(), root.map(OsStr::new), "{arguments:?}");
-            assert_eq!(line.knobs.len(), knobs, "{arguments:?}");
+            assert_eq!(line.settings.len(), settings, "{arguments:?}");
         }
     }
 
@@ -469,13 +469,14 @@ mod tests {
     }
 
     #[test]
-    fn help_names_flag_variable_default_and_bounds_of_every_knob() {
+    fn help_names_flag_variable_default_and_bounds_of_every_setting() {
         for arguments in [&["--help"][..], &["serve", "--help"], &["help", "config"]] {
             let Action::Print(text) = read(arguments).0.task else { panic!("no help for {arguments:?}") };
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            for knob in SETTINGS {
-                let names = format!("[default: {}] [env: {}]", knob.default(), knob.variable());
-                for part in [format!("--{} <{}>", knob.flag(), knob.metavar), names, knob.accepted()] {
+            for setting in SETTINGS {
+                let names = format!("[default: {}] [env: {}]", setting.default(), setting.variable());
+                for part in [format!("--{} <{}>", setting.flag(), setting.metavar), names, setting.accepted()]
+                {
                     assert!(text.contains(&part), "{part} in {text}");
                 }
             }
@@ -483,12 +484,12 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_for_trees_know_their_own_flags_and_few_knobs() {
+    fn the_commands_for_trees_know_their_own_flags_and_few_settings() {
         let compress = |check, codings: &[Encoding], threads| {
             Action::Compress(CompressArgs { check, codings: codings.to_vec(), threads })
         };
         let verify = |json, threads| Action::Verify(VerifyArgs { json, threads });
-        for (arguments, task, root, knobs) in [
+        for (arguments, task, root, settings) in [
             (&["compress"][..], compress(false, &Encoding::ALL, None), None, 0),
             (&["compress", "dir", "--check"], compress(true, &Encoding::ALL, None), Some("dir"), 0),
             (
@@ -511,7 +512,7 @@ mod tests {
             assert_eq!(errors, [""; 0], "{arguments:?}");
             assert_eq!(line.task, task, "{arguments:?}");
             assert_eq!(line.root.as_deref(), root.map(OsStr::new), "{arguments:?}");
-            assert_eq!(line.knobs.len(), knobs, "{arguments:?}");
+            assert_eq!(line.settings.len(), settings, "{arguments:?}");
         }
     }
 

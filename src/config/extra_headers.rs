@@ -61,7 +61,7 @@ const RESERVED: &[(&[&str], &str)] = &[
     (&["date"], "is the time of each response, which the server knows"),
     (
         &["etag", "last-modified"],
-        "tells versions of a file apart, and would be wrong with the next version (see the knob etag)",
+        "tells versions of a file apart, and would be wrong with the next version (see the setting etag)",
     ),
     (&["accept-ranges", "content-range"], "is about ranges, which differ from request to request"),
     (&["content-encoding", "vary"], "is about content negotiation, which differs from request to request"),
@@ -71,9 +71,9 @@ const RESERVED: &[(&[&str], &str)] = &[
     (&["cache-control"], "is set by the key cache_control of a rule"),
     (&["content-type"], "is set by the key content_type of a rule"),
     (&["content-disposition"], "is set by the key disposition of a rule"),
-    (&["x-request-id"], "is the id of each request (see the knob request_ids)"),
+    (&["x-request-id"], "is the id of each request (see the setting request_ids)"),
     (&["x-content-type-options"], "is always sent, as nosniff"),
-    (&["strict-transport-security"], "is for the whole host, which the knob of that name sets"),
+    (&["strict-transport-security"], "is for the whole host, which the setting of that name sets"),
 ];
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl ProcessInputs {
         }
     }
 
-    /// Finds every knob's value as [`load`] does: the files are read anew, all else is as it was at start.
+    /// Finds every setting's value as [`load`] does: the files are read anew, all else is as it was at start.
     ///
     /// # Errors
     /// All that is wrong.

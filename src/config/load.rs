@@ -43,7 +43,7 @@ pub struct LoadedConfig {
     pub file: Option<PathBuf>,
 }
 
-/// Finds every knob's value: flags (`arguments`, without the program's name) beat variables beat the file beat the
+/// Finds every setting's value: flags (`arguments`, without the program's name) beat variables beat the file beat the
 /// defaults. Errors are those of all layers together, those of values that are overruled included.
 pub fn load(
     arguments: impl IntoIterator<Item = OsString>,
@@ -70,14 +70,14 @@ pub fn load(
     if let Some(path) = &file {
         draft.read_file(path, disk);
     }
-    for (knob, value) in &environment.knobs {
-        draft.read_text(knob, value, ValueOrigin::Variable(knob.variable()));
+    for (setting, value) in &environment.settings {
+        draft.read_text(setting, value, ValueOrigin::Variable(setting.variable()));
     }
-    for (knob, value) in &line.knobs {
-        draft.read_text(knob, value, ValueOrigin::Flag(format!("--{}", knob.flag())));
+    for (setting, value) in &line.settings {
+        draft.read_text(setting, value, ValueOrigin::Flag(format!("--{}", setting.flag())));
     }
-    if let (Some(root), Some(knob)) = (&line.root, Setting::by_key("root")) {
-        draft.read_text(knob, root, ValueOrigin::Argument);
+    if let (Some(root), Some(setting)) = (&line.root, Setting::by_key("root")) {
+        draft.read_text(setting, root, ValueOrigin::Argument);
     }
     draft.take_rules();
     if line.task.is_bounded_by_limits() {
@@ -129,7 +129,7 @@ fn config_file(
 struct ConfigDraft {
     config: Config,
     origins: ValueOrigins,
-    /// Keys of knobs whose effective value was refused.
+    /// Keys of settings whose effective value was refused.
     refused: Vec<&'static str>,
     rules: Vec<ReadRule>,
     errors: Vec<ConfigError>,
@@ -165,7 +165,7 @@ impl ConfigDraft {
             return;
         }
         match Setting::by_key(&entry.key) {
-            Some(knob) => self.set(knob, RawValue::Toml(entry.value), entry.written, origin),
+            Some(setting) => self.set(setting, RawValue::Toml(entry.value), entry.written, origin),
             None => self.errors.push(ConfigError::Unknown {
                 name: name_at(&origin, &entry.key),
                 nearest: nearest_key(&entry.key, &[RULE]).to_owned(),
@@ -173,39 +173,39 @@ impl ConfigDraft {
         }
     }
 
-    fn read_text(&mut self, knob: &'static Setting, value: &OsStr, origin: ValueOrigin) {
+    fn read_text(&mut self, setting: &'static Setting, value: &OsStr, origin: ValueOrigin) {
         match value.to_str() {
-            Some(text) => self.set(knob, RawValue::Text(text), text, origin),
-            None => self.refuse(knob, &origin, &value.to_string_lossy(), "is not UTF-8"),
+            Some(text) => self.set(setting, RawValue::Text(text), text, origin),
+            None => self.refuse(setting, &origin, &value.to_string_lossy(), "is not UTF-8"),
         }
     }
 
-    fn set(&mut self, knob: &'static Setting, raw: RawValue<'_>, written: &str, origin: ValueOrigin) {
-        match knob.read(&mut self.config, raw) {
+    fn set(&mut self, setting: &'static Setting, raw: RawValue<'_>, written: &str, origin: ValueOrigin) {
+        match setting.read(&mut self.config, raw) {
             Ok(()) => {
-                self.refused.retain(|key| *key != knob.key);
-                self.origins.set(knob.key, origin);
+                self.refused.retain(|key| *key != setting.key);
+                self.origins.set(setting.key, origin);
             }
-            Err(reason) => self.refuse(knob, &origin, written, reason),
+            Err(reason) => self.refuse(setting, &origin, written, reason),
         }
     }
 
     fn refuse(
         &mut self,
-        knob: &'static Setting,
+        setting: &'static Setting,
         origin: &ValueOrigin,
         value: &str,
         reason: impl Into<String>,
     ) {
-        let (value, reason) = match knob.is_secret() {
+        let (value, reason) = match setting.is_secret() {
             true => (HIDDEN, told_of_secret(reason.into())),
             false => (value, reason.into()),
         };
-        self.errors.push(ConfigError::bad_value(knob, origin, value, reason));
-        self.refused.push(knob.key);
+        self.errors.push(ConfigError::bad_value(setting, origin, value, reason));
+        self.refused.push(setting.key);
     }
 
-    /// Gives the rules what they left to the knobs.
+    /// Gives the rules what they left to the settings.
     fn take_rules(&mut self) {
         for ReadRule { origin, mut rule, max_age_is_open } in mem::take(&mut self.rules) {
             if let Some(Toggle::Given(policy)) = rule.effects.cors.as_mut().filter(|_| max_age_is_open) {
@@ -258,21 +258,21 @@ impl ConfigDraft {
     }
 
     fn check_root(&mut self, disk: &dyn FileReader) {
-        let Some(knob) = Setting::by_key("root").filter(|_| self.is_sound(&["root"])) else { return };
+        let Some(setting) = Setting::by_key("root").filter(|_| self.is_sound(&["root"])) else { return };
         let root = self.config.site.root.clone();
         let reason = match disk.is_directory(root.as_path()) {
             Ok(true) => return,
             Ok(false) => "is not a directory".to_owned(),
             Err(error) => format!("cannot be used: {error}"),
         };
-        let origin = self.origins.of(knob.key).clone();
+        let origin = self.origins.of(setting.key).clone();
         let reason = match (&origin, near_command(&root.to_string())) {
             (ValueOrigin::Argument, Some(command)) => {
                 format!("{reason} (was the command `{command}` meant?)")
             }
             _ => reason,
         };
-        self.refuse(knob, &origin, &root.to_string(), reason);
+        self.refuse(setting, &origin, &root.to_string(), reason);
     }
 
     /// Reads the root's own list of redirects, where it has one.
@@ -333,9 +333,9 @@ impl ConfigDraft {
             self.errors.extend(errors);
             ResolvedLimits::default()
         });
-        for knob in SETTINGS.iter().filter(|knob| knob.default() == AUTO) {
-            if knob.value(&self.config) == AUTO {
-                self.origins.derive(knob.key);
+        for setting in SETTINGS.iter().filter(|setting| setting.default() == AUTO) {
+            if setting.value(&self.config) == AUTO {
+                self.origins.derive(setting.key);
             }
         }
         settled

@@ -1,8 +1,8 @@
-//! Every knob: its names, unit, default, bounds and meaning, and how its value is found.
+//! Every setting: its names, unit, default, bounds and meaning, and how its value is found.
 //!
 //! [`SETTINGS`] is the one table; `--help`, `pagecast config`, the messages of errors and `config/pagecast.toml` are all
 //! made from it or checked against it. [`load()`] lays the layers over one another: flags beat the environment,
-//! which beats the file, which beats the defaults. [`limits`] then settles what was left open. Beside the knobs the file
+//! which beats the file, which beats the defaults. [`limits`] then settles what was left open. Beside the settings the file
 //! has rules ([`Rule`]) for parts of the site.
 
 pub mod activation;
@@ -29,6 +29,7 @@ mod header_value;
 mod inputs;
 pub mod limits;
 mod load;
+mod log_alias;
 mod log_filter;
 mod log_target;
 mod memory;

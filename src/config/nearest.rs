@@ -2,9 +2,9 @@
 
 use crate::config::settings_table::SETTINGS;
 
-/// The key, of a knob or one of `others`, that is nearest to `name`, whatever style `name` is written in.
+/// The key, of a setting or one of `others`, that is nearest to `name`, whatever style `name` is written in.
 pub(crate) fn nearest_key(name: &str, others: &[&'static str]) -> &'static str {
-    let keys = others.iter().copied().chain(SETTINGS.iter().map(|knob| knob.key));
+    let keys = others.iter().copied().chain(SETTINGS.iter().map(|setting| setting.key));
     nearest_of(name, keys)
 }
 
@@ -30,7 +30,7 @@ fn likeness(wanted: &str, key: &str) -> f64 {
     (whole + dice) / 2.0
 }
 
-/// What other servers call a knob, where no likeness of letters leads to it.
+/// What other servers call a setting, where no likeness of letters leads to it.
 const USUAL_WORDS: &[(&str, &str)] = &[
     ("address", "listen"),
     ("bind", "listen"),

@@ -37,7 +37,7 @@ impl RuleReader<'_, '_> {
     pub(crate) fn tell_unknown(&mut self, entry: &TomlEntry<'_>, table: &str, keys: &[&'static str]) {
         if table == RULE && Setting::by_key(&entry.key).is_some() {
             let reason = format!(
-                "{} is a knob of the whole server and no key of a rule: put it above the first [[rule]]",
+                "{} is a setting of the whole server and no key of a rule: put it above the first [[rule]]",
                 entry.key
             );
             return self.tell(entry.line, reason);
@@ -68,7 +68,7 @@ impl RuleReader<'_, '_> {
     }
 }
 
-/// Reads a value of a type that knobs have, too.
+/// Reads a value of a type that settings have, too.
 pub(crate) fn read<T: SettingValue>(
     value: Spanned<DeValue<'_>>,
     bounds: &T::Bounds,

@@ -414,7 +414,7 @@ mod tests {
             ),
             (
                 "workers = 4",
-                "c.toml:3: workers is a knob of the whole server and no key of a rule: put it above the first \
+                "c.toml:3: workers is a setting of the whole server and no key of a rule: put it above the first \
                  [[rule]]",
             ),
             (
@@ -472,10 +472,7 @@ mod tests {
                 "c.toml:5: rule.headers.Content-Length: the header field Content-Length is about where a message \
                  ends, which the server alone knows",
             ),
-            (
-                "headers = { 'a b' = 'c' }",
-                "c.toml:3: rule.headers.a b: \"a b\" is not the name of a header field",
-            ),
+            ("headers = { 'a b' = 'c' }", "c.toml:3: rule.headers.a b: \"a b\" is not the name of a header"),
             (
                 "headers = { x-a = 'b', X-A = 'c' }",
                 "c.toml:3: rule.headers.X-A: the value \"c\" is of a name that is given twice; \

@@ -55,7 +55,7 @@ setting_value!(
 /// What stands for a secret wherever values are shown.
 pub(crate) const HIDDEN: &str = "(hidden)";
 
-/// The word for a secret in `--help`, by which its knob is known.
+/// The word for a secret in `--help`, by which its setting is known.
 pub(crate) const SECRET: &str = "SECRET";
 
 const LENGTH_MIN: usize = 16;

@@ -231,6 +231,11 @@ impl Reloader {
         self.inner.current.lock().limits
     }
 
+    /// The access log that reloads reconfigure.
+    pub(crate) fn access_log(&self) -> &AccessLog {
+        &self.inner.targets.access_log
+    }
+
     /// Counts of configuration reloads.
     pub(crate) fn counts(&self) -> Reloads {
         *self.inner.counts.lock()

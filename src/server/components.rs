@@ -14,11 +14,10 @@ use crate::config::policy::rules::Rules;
 use crate::config::{ConfigError, LoadedConfig, ProcessInputs};
 use crate::files::storage::Storage;
 use crate::files::{FileSettings, Files, Root};
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{ConfigInEffect, ReloadTargets, Reloader, WorkerView};
-use crate::lifecycle::warmup::restore::WarmupState;
-use crate::lifecycle::warmup::warmer::Warmup;
-use crate::lifecycle::worker_updates::{UpdateReceiver, WorkerUpdates};
+use crate::lifecycle::{
+    ConfigInEffect, Lifecycle, Phase, ReloadTargets, Reloader, UpdateReceiver, Warmup, WarmupState,
+    WorkerUpdates, WorkerView,
+};
 use crate::limits::client_limits::Limits;
 use crate::net::connection_settings::ConnectionSettings;
 use crate::net::request_log::RequestLogOptions;
@@ -54,7 +53,6 @@ impl Components {
         is_successor: bool,
     ) -> io::Result<Self> {
         let LoadedConfig { config, limits, .. } = loaded;
-        let admin_auth = AdminAuth::new(config);
         let certificates = Certificates::load(config).map_err(log_all_but_last)?;
         let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
         let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
@@ -87,37 +85,43 @@ impl Components {
         };
         let reloader = Reloader::new(given, ConfigInEffect::at_start(loaded, plan.view.clone()), targets)?;
         let warmup_state = WarmupState::open(config, warmup.clone())?;
-        let gauges = Gauges {
-            started: Instant::now(),
-            lifecycle: plan.lifecycle.clone(),
-            entry: admin_auth.clone(),
-            files: plan.view.files.clone(),
-            guard: plan.limits.clone(),
-            access: plan.view.site.access.clone(),
-            gate: plan.view.site.gate.clone(),
-            directories: plan.view.site.directories.clone(),
-            progress: Arc::clone(warmup.progress()),
-            metrics: plan.metrics.clone(),
-            access_log: access_log.clone(),
-            tls: plan.tls.clone(),
-            reloader: reloader.clone(),
-            admin: AdminSlotCounts::new(limits.admin_connections),
-            is_successor,
-        };
-        let operators = OperatorActions {
-            lifecycle: plan.lifecycle.clone(),
-            reloader: reloader.clone(),
-            warmth: warmup.clone(),
-        };
-        let admin_context = AdminContext {
-            entry: admin_auth,
-            health: plan.health.clone(),
-            gauges,
-            warmth: warmup,
-            operators,
-        };
+        let admin_context = admin_context(&plan, &reloader, warmup, loaded, is_successor);
         Ok(Self { plan, warmup_state, reloader, updates, admin_context, access_log })
     }
+}
+
+/// What the admin listener shows and operates.
+fn admin_context(
+    plan: &WorkerPlan,
+    reloader: &Reloader,
+    warmup: Warmup,
+    LoadedConfig { config, limits, .. }: &LoadedConfig,
+    is_successor: bool,
+) -> AdminContext {
+    let entry = AdminAuth::new(config);
+    let gauges = Gauges {
+        started: Instant::now(),
+        lifecycle: plan.lifecycle.clone(),
+        entry: entry.clone(),
+        files: plan.view.files.clone(),
+        guard: plan.limits.clone(),
+        access: plan.view.site.access.clone(),
+        gate: plan.view.site.gate.clone(),
+        directories: plan.view.site.directories.clone(),
+        progress: Arc::clone(warmup.progress()),
+        metrics: plan.metrics.clone(),
+        access_log: reloader.access_log().clone(),
+        tls: plan.tls.clone(),
+        reloader: reloader.clone(),
+        admin: AdminSlotCounts::new(limits.admin_connections),
+        is_successor,
+    };
+    let operators = OperatorActions {
+        lifecycle: plan.lifecycle.clone(),
+        reloader: reloader.clone(),
+        warmth: warmup.clone(),
+    };
+    AdminContext { entry, health: plan.health.clone(), gauges, warmth: warmup, operators }
 }
 
 /// The settings that workers serve with until the first reload.

@@ -12,9 +12,7 @@ use futures_util::future::select;
 use tokio::sync::mpsc;
 
 use crate::admin::health::Health;
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{UPDATE_TIMEOUT, WorkerView};
-use crate::lifecycle::worker_updates::UpdateReceiver;
+use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver, WorkerView};
 use crate::limits::client_limits::Limits;
 use crate::net::listener::{ListenerSpec, Scheme};
 use crate::net::tls::config::Tls;

@@ -18,6 +18,9 @@ pub(crate) fn start(config: &Config) {
     if log::set_logger(logger).is_ok() {
         log::set_max_level(logger.current.load().filter());
     }
+    if let Some(renamed) = config.logging.log.renamed_targets() {
+        log::warn!("PAGECAST_LOG has former names of log targets, which the next release ignores: {renamed}");
+    }
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
@@ -59,7 +62,7 @@ fn made(config: &Config) -> env_logger::Logger {
     let mut builder = Builder::new();
     // What libraries say of their own threads, and of every frame; a filter that names them is heeded.
     builder.filter_module("actix_server", LevelFilter::Warn).filter_module("h2", LevelFilter::Warn);
-    builder.parse_filters(config.logging.log.as_str());
+    builder.parse_filters(&config.logging.log.to_env_filter());
     if config.logging.log_format == LogFormat::Json {
         builder.format(|line, record| write_json(line, record, Timestamp::now()));
     }
