@@ -1,7 +1,7 @@
 //! Finds, parses and checks request heads (RFC 9112 §2 to §6).
 //!
-//! Stricter than `httparse` where leniency would let two readers of one stream disagree: lines end in CRLF only, `Content-Length`
-//! and `Transfer-Encoding` never come together, `Host` comes once.
+//! Stricter than `httparse` where leniency would let two readers of one stream disagree: lines end in CRLF only,
+//! `Content-Length` and `Transfer-Encoding` never come together, `Host` comes once.
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -136,8 +136,8 @@ pub(super) fn parse(
     }
 }
 
-/// Parses the request head in `bytes`, which ends in an empty line, as a connection does, and returns its target. Property tests,
-/// fuzzing and benchmarks enter here.
+/// Parses the request head in `bytes`, which ends in an empty line, as a connection does, and returns its target.
+/// Property tests, fuzzing and benchmarks enter here.
 ///
 /// # Errors
 /// The response to a head that is rejected.

@@ -44,7 +44,8 @@ pub struct BoundAddress {
     pub listeners: Vec<Listener>,
     /// The protocol on them.
     pub scheme: Scheme,
-    /// The address that they are bound to, for the log: `http://127.0.0.1:8080`, `https://[::1]:8443`, `unix:/run/pagecast.sock`.
+    /// The address that they are bound to, for the log: `http://127.0.0.1:8080`, `https://[::1]:8443`,
+    /// `unix:/run/pagecast.sock`.
     pub url: String,
     /// The configured address. `None` if a service manager opened the socket.
     pub configured: Option<Address>,
@@ -74,11 +75,12 @@ pub enum SocketOrigin {
     Predecessor,
 }
 
-/// Listens on `address` for `scheme` with `copies` sockets; a unix socket has one. `others` are all configured addresses.
+/// Listens on `address` for `scheme` with `copies` sockets; a unix socket has one. `others` are all configured
+/// addresses.
 ///
-/// TCP sockets share their port (`SO_REUSEPORT`), so that the kernel spreads connections over the workers. The first one is bound
-/// without it, so that a port used by another process is an error. With `defers`, the kernel holds TCP connections back until their
-/// first bytes arrive.
+/// TCP sockets share their port (`SO_REUSEPORT`), so that the kernel spreads connections over the workers. The first
+/// one is bound without it, so that a port used by another process is an error. With `defers`, the kernel holds TCP
+/// connections back until their first bytes arrive.
 ///
 /// # Errors
 /// If the address is in use or not available. The error names it.
@@ -99,8 +101,8 @@ pub fn bind(
 /// A socket to accept on, and its protocol.
 pub(crate) type ListenerSpec = (Listener, Scheme);
 
-/// Deals the sockets of all addresses out to `workers`, such that every socket has a worker and every worker has a socket of each
-/// address: if there are fewer sockets than workers, they are shared.
+/// Deals the sockets of all addresses out to `workers`, such that every socket has a worker and every worker has a
+/// socket of each address: if there are fewer sockets than workers, they are shared.
 pub(crate) fn deal(bounds: &[BoundAddress], workers: usize) -> Vec<Vec<ListenerSpec>> {
     let mut hands = vec![Vec::new(); workers];
     for BoundAddress { listeners, scheme, .. } in bounds {

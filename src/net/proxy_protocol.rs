@@ -1,4 +1,5 @@
-//! Parses the header of the PROXY protocol, versions 1 and 2, in which a proxy names its client before it passes bytes on.
+//! Parses the header of the PROXY protocol, versions 1 and 2, in which a proxy names its client before it passes bytes
+//! on.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -26,10 +27,11 @@ pub enum ProxySource {
     Unix,
 }
 
-/// Parses the first bytes of a connection: all that have arrived, from the first on. Call it again with more after `Partial`.
+/// Parses the first bytes of a connection: all that have arrived, from the first on. Call it again with more after
+/// `Partial`.
 ///
-/// A line of version 1 has at most 107 bytes, a header of version 2 at most [`V2_BYTES_MAX`] behind its first 16. TLVs must fill it,
-/// and a CRC32C among them must match; their other contents are ignored.
+/// A line of version 1 has at most 107 bytes, a header of version 2 at most [`V2_BYTES_MAX`] behind its first 16. TLVs
+/// must fill it, and a CRC32C among them must match; their other contents are ignored.
 pub fn parse(bytes: &[u8]) -> ProxyHeader {
     if is_prefixed(bytes, V2_SIGNATURE) {
         return if bytes.len() < V2_SIGNATURE.len() { ProxyHeader::Partial } else { version_2(bytes) };
@@ -157,7 +159,8 @@ const V1_BYTES_MAX: usize = 107;
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED_BYTES: usize = 16;
 
-/// Most bytes behind the first 16 of a header of version 2: addresses and TLVs, the client's certificate names among them.
+/// Most bytes behind the first 16 of a header of version 2: addresses and TLVs, the client's certificate names among
+/// them.
 pub const V2_BYTES_MAX: usize = 4096;
 
 /// Commands, with the version in front.

@@ -1,5 +1,5 @@
-//! Sends segments to the socket: by `writev` if they are short, by `sendfile` if they are long, and only from pages known to be in
-//! the page cache.
+//! Sends segments to the socket: by `writev` if they are short, by `sendfile` if they are long, and only from pages
+//! known to be in the page cache.
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
@@ -69,7 +69,8 @@ impl SendQueue {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends in TLS records. What is encrypted leaves before more is encrypted, so a client that takes nothing costs at most one
+    /// Sends in TLS records. What is encrypted leaves before more is encrypted, so a client that takes nothing costs at
+    /// most one
     /// [batch](BATCH_MAX).
     fn poll_send_encrypted(
         &mut self,

@@ -267,7 +267,8 @@ impl Drop for CopySlot {
 /// The usual size of a frame.
 const LOW: usize = 16 * 1024;
 
-/// Copied bytes of one connection that may wait for frames to take them, beside one more chunk: a few are as fast as many.
+/// Copied bytes of one connection that may wait for frames to take them, beside one more chunk: a few are as fast as
+/// many.
 const COPIED_MAX: usize = 192 * 1024;
 
 #[cfg(test)]

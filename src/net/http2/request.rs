@@ -1,7 +1,7 @@
 //! Makes a request for the App from one of HTTP/2 (RFC 9113 §8.3).
 //!
-//! Checks what `h2` lets through: a malformed request (§8.1.1) costs its stream, and what HTTP/1.1 refuses with a status is refused
-//! with the same status.
+//! Checks what `h2` lets through: a malformed request (§8.1.1) costs its stream, and what HTTP/1.1 refuses with a
+//! status is refused with the same status.
 
 use actix_http::header::{HeaderName, HeaderValue};
 use actix_http::{Method, Request, Uri, Version};
