@@ -38,16 +38,7 @@ pub(super) fn build(
     limits: HeadLimits,
     last_host: &LastHost,
 ) -> Result<StreamRequest, RequestError> {
-    let (size, count) = (size_of(&parts), parts.headers.len());
-    if parts.uri.path().len() > limits.bytes {
-        return Err(RequestError::Rejected(canned::TARGET_TOO_LONG));
-    }
-    if size > limits.bytes {
-        return Err(RequestError::Rejected(canned::HEADERS_TOO_LARGE));
-    }
-    if count > limits.headers {
-        return Err(RequestError::Rejected(canned::TOO_MANY_HEADERS));
-    }
+    let size = checked_size(&parts, limits)?;
     let mut room = BytesMut::with_capacity(size + JOINTS);
     let mut request = Request::new();
     let uri = uri_of(&parts, &mut room)?;
@@ -91,6 +82,20 @@ pub(super) fn build(
     }
     let length = (facts.lengths > 0).then_some(facts.length);
     Ok(StreamRequest { request, expects_continue: facts.expects_continue, length })
+}
+
+/// The size of the head.
+///
+/// # Errors
+/// If it is over a limit.
+fn checked_size(parts: &Parts, limits: HeadLimits) -> Result<usize, RequestError> {
+    let size = size_of(parts);
+    let reject_if =
+        |is_over: bool, response| if is_over { Err(RequestError::Rejected(response)) } else { Ok(()) };
+    reject_if(parts.uri.path().len() > limits.bytes, canned::TARGET_TOO_LONG)?;
+    reject_if(size > limits.bytes, canned::HEADERS_TOO_LARGE)?;
+    reject_if(parts.headers.len() > limits.headers, canned::TOO_MANY_HEADERS)?;
+    Ok(size)
 }
 
 /// Approximate size of the same head in HTTP/1.1.
