@@ -146,7 +146,7 @@ pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
 }
 
 /// Lines of one kind in a minute.
-const LINES_PER_MINUTE: u32 = 100;
+const LINES_PER_MINUTE: usize = 100;
 
 #[cfg(test)]
 mod tests {

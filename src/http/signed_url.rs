@@ -79,15 +79,37 @@ impl<'a> SignedUrlQuery<'a> {
     /// # Errors
     /// It has a `sig`, but is not a valid signed URL.
     pub fn read(query: &'a [u8]) -> Option<Result<Self, SignedUrlQueryError>> {
-        let mut raw = Raw::default();
-        let mut fault = None;
+        let (mut values, mut fault) = ([None; PARAMETERS.len()], None);
         for (name, value) in pairs(query) {
-            if let Err(why) = raw.take(&decode(name), value) {
-                fault.get_or_insert(why);
-            }
+            let name = decode(name);
+            let is = |known: &&str| known.as_bytes() == &*name;
+            fault = fault.or(match PARAMETERS.iter().position(is) {
+                Some(at) => values[at].replace(value).map(|_| SignedUrlQueryError::Twice),
+                None => OTHER_OPTIONS.iter().any(is).then_some(SignedUrlQueryError::OptionNotAllowed),
+            });
         }
-        let signature = raw.sig?;
-        Some(fault.map_or(Ok(()), Err).and_then(|()| raw.read(signature)))
+        let [signature, rest @ ..] = values;
+        let signature = signature?;
+        Some(fault.map_or_else(|| Self::of(signature, rest), Err))
+    }
+
+    fn of(
+        signature: &[u8],
+        values: [Option<&'a [u8]>; PARAMETERS.len() - 1],
+    ) -> Result<Self, SignedUrlQueryError> {
+        let [expires, key, client, download] = values.map(|value| value.map(decode));
+        let expires = expires.ok_or(SignedUrlQueryError::Incomplete)?;
+        let expires = seconds(&expires).ok_or(SignedUrlQueryError::Expires)?;
+        let key = key.ok_or(SignedUrlQueryError::Incomplete)?;
+        if let Some(client) = &client
+            && str::from_utf8(client).ok().and_then(network).is_none()
+        {
+            return Err(SignedUrlQueryError::Client);
+        }
+        let decoded =
+            URL_SAFE_NO_PAD.decode(decode(signature)).map_err(|_| SignedUrlQueryError::Signature)?;
+        let signature = decoded.try_into().map_err(|_| SignedUrlQueryError::Signature)?;
+        Ok(Self { terms: Terms { expires, key, client, download }, signature })
     }
 
     /// Whether `key` signed it for `method` and `path`. Takes constant time.
@@ -165,55 +187,6 @@ pub fn is_key_id(id: &str) -> bool {
     (1..=KEY_ID_MAX).contains(&id.len()) && id.bytes().all(is_usual)
 }
 
-/// The values, still encoded.
-#[derive(Default)]
-struct Raw<'a> {
-    expires: Option<&'a [u8]>,
-    key: Option<&'a [u8]>,
-    client: Option<&'a [u8]>,
-    download: Option<&'a [u8]>,
-    sig: Option<&'a [u8]>,
-}
-
-impl<'a> Raw<'a> {
-    fn take(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), SignedUrlQueryError> {
-        let slot = match name {
-            b"expires" => &mut self.expires,
-            b"key" => &mut self.key,
-            b"client" => &mut self.client,
-            b"download" => &mut self.download,
-            b"sig" => &mut self.sig,
-            b"archive" | b"digest" | b"format" | b"sort" | b"order" => {
-                return Err(SignedUrlQueryError::OptionNotAllowed);
-            }
-            _ => return Ok(()),
-        };
-        match slot.replace(value) {
-            None => Ok(()),
-            Some(_) => Err(SignedUrlQueryError::Twice),
-        }
-    }
-
-    fn read(self, signature: &[u8]) -> Result<SignedUrlQuery<'a>, SignedUrlQueryError> {
-        let expires = seconds(&decode(self.expires.ok_or(SignedUrlQueryError::Incomplete)?))
-            .ok_or(SignedUrlQueryError::Expires)?;
-        let key = self.key.map(decode).ok_or(SignedUrlQueryError::Incomplete)?;
-        let client = self.client.map(decode);
-        if let Some(client) = &client
-            && std::str::from_utf8(client).ok().and_then(network).is_none()
-        {
-            return Err(SignedUrlQueryError::Client);
-        }
-        let decoded =
-            URL_SAFE_NO_PAD.decode(decode(signature)).map_err(|_| SignedUrlQueryError::Signature)?;
-        let signature = decoded.try_into().map_err(|_| SignedUrlQueryError::Signature)?;
-        Ok(SignedUrlQuery {
-            terms: Terms { expires, key, client, download: self.download.map(decode) },
-            signature,
-        })
-    }
-}
-
 /// A decimal number without leading zeros.
 fn seconds(text: &[u8]) -> Option<u64> {
     let is_written_so = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || !text.starts_with(b"0"));
@@ -235,6 +208,12 @@ fn mac(key: &[u8], link: &SignedUrl<'_>) -> Hmac<Sha256> {
     mac.update(&link.text());
     mac
 }
+
+/// The parameters of a signed URL.
+const PARAMETERS: [&str; 5] = ["sig", "expires", "key", "client", "download"];
+
+/// Options that it cannot have.
+const OTHER_OPTIONS: [&str; 5] = ["archive", "digest", "format", "sort", "order"];
 
 const VERSION: &str = "pagecast-link-v1";
 

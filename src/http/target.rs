@@ -3,7 +3,6 @@
 use std::borrow::{Borrow, Cow};
 use std::ffi::OsStr;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
@@ -18,7 +17,7 @@ use super::authority::is_valid_host;
 /// A path without escapes is borrowed from the target, so that a lookup allocates nothing;
 /// [`into_owned`](SitePath::into_owned) makes one to keep. It hashes and compares like its bytes, so a map with
 /// `SitePath<'static>` keys can be searched with `&[u8]`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SitePath<'a> {
     bytes: Cow<'a, [u8]>,
 }
@@ -304,20 +303,6 @@ pub(super) const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
 
 /// Characters to encode in a query in a header. It is encoded already, so `%` is kept.
 pub(super) const OUTSIDE_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
-
-impl PartialEq for SitePath<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
-    }
-}
-
-impl Eq for SitePath<'_> {}
-
-impl Hash for SitePath<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_bytes().hash(state);
-    }
-}
 
 impl Borrow<[u8]> for SitePath<'_> {
     fn borrow(&self) -> &[u8] {

@@ -66,7 +66,7 @@ impl Components {
         let view = view(loaded, files, rules, &client_limits)?;
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
-            health: Health::new(lifecycle.clone(), view.files.clone()).telling(warmup.progress()),
+            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(warmup.progress()),
             view,
             limits: client_limits,
             metrics: Metrics::with_access_log(Arc::new(access_log.clone())),
@@ -98,15 +98,15 @@ fn admin_context(
     LoadedConfig { config, limits, .. }: &LoadedConfig,
     is_successor: bool,
 ) -> AdminContext {
-    let entry = AdminAuth::new(config);
+    let auth = AdminAuth::new(config);
     let gauges = Gauges {
         started: Instant::now(),
         lifecycle: plan.lifecycle.clone(),
-        entry: entry.clone(),
+        admin_auth: auth.clone(),
         files: plan.view.files.clone(),
-        guard: plan.limits.clone(),
+        client_limits: plan.limits.clone(),
         access: plan.view.site.access.clone(),
-        gate: plan.view.site.gate.clone(),
+        https_policy: plan.view.site.gate.clone(),
         directories: plan.view.site.directories.clone(),
         progress: Arc::clone(warmup.progress()),
         metrics: plan.metrics.clone(),
@@ -116,12 +116,12 @@ fn admin_context(
         admin: AdminSlotCounts::new(limits.admin_connections),
         is_successor,
     };
-    let operators = OperatorActions {
+    let actions = OperatorActions {
         lifecycle: plan.lifecycle.clone(),
         reloader: reloader.clone(),
-        warmth: warmup.clone(),
+        warmup: warmup.clone(),
     };
-    AdminContext { entry, health: plan.health.clone(), gauges, warmth: warmup, operators }
+    AdminContext { auth, health: plan.health.clone(), gauges, warmup, actions }
 }
 
 /// The settings that workers serve with until the first reload.

@@ -113,10 +113,7 @@ impl HttpsPolicy {
     }
 
     fn trusts_peer_of(&self, request: &HttpRequest) -> bool {
-        match request.peer_addr() {
-            Some(peer) => self.inner.proxies.trusts(peer.ip()),
-            None => self.inner.proxies.trusts_unix(),
-        }
+        self.inner.proxies.trusts_peer(request.peer_addr().map(|peer| peer.ip()))
     }
 
     fn to_https(&self, request: &HttpRequest) -> Rejection {
