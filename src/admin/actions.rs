@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::respond::{self, Allow, error, route};
 use crate::config::PathGlobs;
+use crate::files::inventory::CacheInventory;
 use crate::http::form_encoding;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{ReloadError, Reloader};
@@ -73,11 +74,11 @@ impl OperatorActions {
             Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
         };
         let (files, wanted) = (self.warmup.files(), globs.clone());
-        let found = run_on_own_thread(move || files.forgettable(&wanted)).await;
+        let found = run_on_own_thread(move || CacheInventory::of(&files).purge_request(&wanted)).await;
         let Some(found) = found else {
             return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
         };
-        let purged = self.warmup.files().forget(found).await;
+        let purged = CacheInventory::of(&self.warmup.files()).purge(found).await;
         log::info!("purged {globs}: {} names, {} files", purged.names, purged.files);
         respond::json(StatusCode::OK, &purged)
     }

@@ -144,7 +144,7 @@ impl Gauges {
             client_limits: self.client_limits.counts(),
             suspicious_queries: self.https_policy.suspicious(),
             bandwidth: self.client_limits.bandwidth().counts(),
-            files: self.files.counts(),
+            files: FileGauges::of(&self.files),
             faults: self.files.faults().counts(),
             read_durations: self.files.reads().durations(),
             directories: limits.directories.saturating_sub(self.directories.permits_left()) as u64,

@@ -23,6 +23,7 @@ use self::snapshot::{ChartPoint, Recent, Snapshot, summarize};
 use super::readings::Gauges;
 use super::status::{all_series, status_of};
 use crate::admin::slots::AdminSlot;
+use crate::files::inventory::CacheInventory;
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
@@ -86,7 +87,11 @@ impl Sampler {
             }
             drop(snapshots);
             let (files, started) = (self.inner.warmup.files(), Instant::now());
-            let Some(busiest) = run_on_own_thread(move || files.busiest(BUSY_FILES)).await else { continue };
+            let Some(busiest) =
+                run_on_own_thread(move || CacheInventory::of(&files).busiest(BUSY_FILES)).await
+            else {
+                continue;
+            };
             let took = started.elapsed();
             self.inner.history.borrow_mut().busy.put(busiest, Instant::now());
             // With millions of names, reading them takes at most a hundredth of the time.

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn other_queries_ask_for_nothing() {
+    fn other_queries_have_no_options() {
         for query in
             ["", "v=123", "v=1.2.3&utm_source=x", "Download=1", "downloads", "&=&", "=download", "x=download"]
         {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_a_name_counts_even_if_it_says_nothing() {
+    fn the_first_value_of_a_name_counts_even_if_unknown() {
         check("format=x&format=json", none());
         check("download&download=b", QueryOptions { download: text(""), ..none() });
         check(

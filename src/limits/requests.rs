@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_refuses_what_is_over_it() {
+    fn each_limit_refuses_requests_above_it() {
         use LimitExceeded::{AtOnce, Client, Total};
         check(&limits(Some("2/h"), None, None), &[1, 1, 1, 2], &[None, None, Some(Client), None]);
         check(&limits(None, Some("2/h"), None), &[1, 2, 3, 1], &[None, None, Some(Total), Some(Total)]);

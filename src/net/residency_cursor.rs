@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use crate::files::read_exact::fill;
+use crate::files::read_exact::read_full;
 use crate::files::reads::{PendingRead, ReadRequest};
-use crate::files::residency::{self, MEMO_MS, Residency};
+use crate::files::residency::{self, RECENT_MS, Residency};
 use crate::files::window::{BATCH, WINDOW};
 use crate::http::client_key::ClientKey;
 use crate::net::{SendError, Window, WorkerContext, distance};
@@ -67,7 +67,7 @@ impl ResidencyCursor {
                 self.count(context, start, upto);
                 self.resident_to = upto;
                 self.read_ahead(context, client, window);
-                window.asset.heat.note(&(start..upto), window.asset.length());
+                window.asset.recency.record(&(start..upto), window.asset.length());
                 return Poll::Ready(Ok(distance(start, upto.min(wanted))));
             }
             self.start_read(context, client, window);
@@ -87,7 +87,7 @@ impl ResidencyCursor {
         self.reading = None;
         match done {
             // Pages that were read long ago may have been evicted again.
-            Ok(read_at) if read_at.elapsed().as_millis() < u128::from(MEMO_MS) => {
+            Ok(read_at) if read_at.elapsed().as_millis() < u128::from(RECENT_MS) => {
                 self.note_resident(context, window, &range);
             }
             Ok(_) => {}
@@ -178,7 +178,7 @@ impl ResidencyCursor {
         for index in range.start / WINDOW..range.end.div_ceil(WINDOW) {
             let whole = whole_window(window, index);
             if range.start <= whole.start && whole.end <= range.end {
-                context.recently_resident.borrow_mut().note(window.asset.id, index, now_ms);
+                context.recently_resident.borrow_mut().insert(window.asset.id, index, now_ms);
             }
         }
     }
@@ -239,7 +239,7 @@ fn length_of(reading: &PendingRead) -> u64 {
 fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> bool {
     let (asset, index, now_ms) = (window.asset.id, range.start / WINDOW, context.files.now_ms());
     let mut recently_resident = context.recently_resident.borrow_mut();
-    if recently_resident.knows(asset, index, now_ms) {
+    if recently_resident.contains(asset, index, now_ms) {
         return true;
     }
     let whole = whole_window(window, index);
@@ -248,7 +248,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
         mapping.is_some_and(|mapping| context.page_table.has(context.files.storage(), mapping, range))
     };
     if in_table(&whole) {
-        recently_resident.note(asset, index, now_ms);
+        recently_resident.insert(asset, index, now_ms);
         return true;
     }
     if in_table(&range) {
@@ -268,7 +268,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
         let _ = handle.storage().populate(mapping, start..end);
     }
     if range == whole {
-        recently_resident.note(asset, index, now_ms);
+        recently_resident.insert(asset, index, now_ms);
     }
     true
 }
@@ -286,6 +286,6 @@ pub(super) fn read_resident(window: &Window, start: u64, buffer: &mut [u8]) -> R
     let Some(handle) = &window.handle else {
         return Err(SendError::Disk(std::io::ErrorKind::ResourceBusy.into()));
     };
-    let filled = fill(handle.storage(), handle.fd(), buffer, start).map_err(SendError::Disk)?;
+    let filled = read_full(handle.storage(), handle.fd(), buffer, start).map_err(SendError::Disk)?;
     if filled < buffer.len() { Err(SendError::Changed) } else { Ok(()) }
 }

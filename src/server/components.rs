@@ -9,7 +9,6 @@ use crate::admin::authorize::AdminAuth;
 use crate::admin::health::Health;
 use crate::admin::listener::AdminContext;
 use crate::admin::readings::{AdminSlotCounts, Gauges};
-use crate::auth::access::Authenticator;
 use crate::config::policy::rules::Rules;
 use crate::config::{ConfigError, LoadedConfig, ProcessInputs};
 use crate::files::storage::Storage;
@@ -24,7 +23,7 @@ use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
 use crate::server::worker_task::WorkerPlan;
-use crate::site::handler::SiteSettings;
+use crate::site::settings::{SiteFiles, SiteSettings};
 use crate::sys::service_manager::Watchdog;
 use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::metrics::registry::Metrics;
@@ -56,14 +55,13 @@ impl Components {
         let certificates = Certificates::load(config).map_err(log_all_but_last)?;
         let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
         let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
-        let rules = Rules::new(config);
-        let files = Files::new(root, &FileSettings::of(config, limits), Arc::clone(&rules))?;
+        let files = Files::new(root, &FileSettings::of(config, limits), Rules::new(config))?;
         files.try_probe().await;
         log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
         let client_limits = Limits::new(config, limits);
         let access_log = AccessLog::start(config)?;
         let warmup = Warmup::new(files.clone(), config, limits);
-        let view = view(loaded, files, rules, &client_limits)?;
+        let view = view(loaded, files, &client_limits)?;
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
             health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(warmup.progress()),
@@ -105,9 +103,9 @@ fn admin_context(
         admin_auth: auth.clone(),
         files: plan.view.files.clone(),
         client_limits: plan.limits.clone(),
-        access: plan.view.site.access.clone(),
-        https_policy: plan.view.site.gate.clone(),
-        directories: plan.view.site.directories.clone(),
+        access: plan.view.site.services.authenticator.clone(),
+        https_policy: plan.view.site.services.https_policy.clone(),
+        directories: plan.view.site.services.directories.clone(),
         progress: Arc::clone(warmup.progress()),
         metrics: plan.metrics.clone(),
         access_log: reloader.access_log().clone(),
@@ -125,16 +123,9 @@ fn admin_context(
 }
 
 /// The settings that workers serve with until the first reload.
-fn view(
-    loaded: &LoadedConfig,
-    files: Files,
-    rules: Arc<Rules>,
-    client_limits: &Limits,
-) -> io::Result<WorkerView> {
-    let LoadedConfig { config, limits, redirects, access, .. } = loaded;
-    let access = Authenticator::new(config, access)?;
-    let redirects = Arc::clone(redirects);
-    let site = SiteSettings::of(config, limits, &files, rules, redirects, client_limits, access)?;
+fn view(loaded: &LoadedConfig, files: Files, client_limits: &Limits) -> io::Result<WorkerView> {
+    let LoadedConfig { config, limits, .. } = loaded;
+    let site = SiteSettings::new(config, limits, &files, client_limits, SiteFiles::of(loaded))?;
     Ok(WorkerView {
         files,
         site,

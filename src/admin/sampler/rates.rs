@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::figures::per;
-use crate::files::cache::remembered::BusyName;
+use crate::files::inventory::BusyName;
 use crate::telemetry::metrics::transfers::Transfer;
 
 /// Downloads seen in the last second.

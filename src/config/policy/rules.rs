@@ -78,6 +78,12 @@ impl Rules {
         self.rules.iter().any(|rule| rule.effects.access.as_ref().is_some_and(|access| !access.ways.public))
     }
 
+    /// True if responses under some policy differ from origin to origin.
+    pub(crate) fn vary_by_origin(&self) -> bool {
+        let mut effects = self.rules.iter().map(|rule| &rule.effects).chain([&self.site_wide]);
+        effects.any(|effects| given(&effects.cors).is_some_and(|cors| !is_for_all(cors)))
+    }
+
     /// What holds where no rule matches.
     pub(crate) fn site_wide(&self) -> Arc<PathPolicy> {
         self.of(self.rules.iter().map(|_| false).collect())

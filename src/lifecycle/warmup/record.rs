@@ -6,8 +6,8 @@
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Read};
 
-use crate::files::cache::warming::HotFile;
 use crate::files::recency::FileParts;
+use crate::files::warming::HotFile;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
@@ -27,7 +27,7 @@ pub(crate) struct HotFileRecords {
 /// Renders the whole file.
 pub(crate) fn render(hot: &[HotFile]) -> String {
     let mut text = format!("{HEADER}\n");
-    for HotFile { path, coding: encoding, length, parts } in hot {
+    for HotFile { path, encoding, length, parts } in hot {
         let (path, encoding) = (path.to_file_location(None), encoding.map_or(IDENTITY, Encoding::token));
         let _ = writeln!(text, "{path} {encoding} {length} {:x}", parts.0);
     }
@@ -74,7 +74,7 @@ fn parse_line(line: &[u8]) -> Option<HotFile> {
     };
     let target = SitePath::parse(path.as_bytes()).ok()?;
     let hot = HotFile {
-        coding: encoding,
+        encoding,
         length: length.parse().ok()?,
         parts: FileParts(u64::from_str_radix(parts, 16).ok()?),
         path: target.path.into_owned(),
@@ -96,7 +96,7 @@ mod tests {
 
     fn hot(path: &str, encoding: Option<Encoding>, length: u64, parts: u64) -> HotFile {
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        HotFile { path, coding: encoding, length, parts: FileParts(parts) }
+        HotFile { path, encoding, length, parts: FileParts(parts) }
     }
 
     fn read(lines: &str) -> HotFileRecords {
