@@ -221,9 +221,9 @@ impl ConfigDraft {
         for (rule, origin) in self.config.rules.iter().zip(&self.origins.rules) {
             let Some(access) = &rule.effects.access else { continue };
             let wanted = [
-                (access.ways.link, "link", "link_keys_file", &self.config.access.link_keys_file),
-                (access.ways.bearer, "bearer", "tokens_file", &self.config.access.tokens_file),
-                (access.ways.basic, "basic", "passwords_file", &self.config.access.passwords_file),
+                (access.methods.link, "link", "link_keys_file", &self.config.access.link_keys_file),
+                (access.methods.bearer, "bearer", "tokens_file", &self.config.access.tokens_file),
+                (access.methods.basic, "basic", "passwords_file", &self.config.access.passwords_file),
             ];
             for (_, way, key, _) in
                 wanted.into_iter().filter(|(is_wanted, _, _, file)| *is_wanted && file.given().is_none())

@@ -5,16 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::digests::KnownDigests;
-use super::handle_pool::HandlePool;
-use super::mapped::Mapped;
-use super::version::Version;
+use super::{
+    CacheRef, EncodedVariants, HandlePool, KnownDigests, Mapped, Recency, RenderedHeaders, Sidecars, Version,
+};
 use crate::config::policy::rules::PathPolicy;
-use crate::files::cache_ref::CacheRef;
-use crate::files::encoded_variants::EncodedVariants;
-use crate::files::headers::RenderedHeaders;
-use crate::files::recency::Recency;
-use crate::files::sidecars::Sidecars;
 use crate::http::date::HttpDate;
 use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;

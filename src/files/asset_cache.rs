@@ -5,10 +5,7 @@ use std::sync::Arc;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
-use super::asset::{Asset, AssetBody};
-use super::settings::FileSettings;
-use super::version::Version;
-use crate::files::counters::{CacheCounters, CacheCounts};
+use super::{Asset, AssetBody, CacheCounters, CacheCounts, FileSettings, Version};
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 

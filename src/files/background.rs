@@ -7,19 +7,10 @@ use std::time::Duration;
 
 use tokio::task::JoinError;
 
-use super::asset::Asset;
-use super::asset_cache::AssetCache;
-use super::background_queues::{BackgroundQueues, QueueSlot};
-use super::content;
-use super::counters::{WorkCounters, WorkCounts};
-use super::load::{Loader, VariantError};
-use super::name_cache::NameCache;
-use super::settings::FileSettings;
-use crate::files::digests::Digest;
-use crate::files::encoded_variants::EncodeOutcome;
-use crate::files::faults::{Fault, fault_of, is_shortage};
-use crate::files::sidecars::original;
-use crate::files::version::Version;
+use super::{
+    Asset, AssetCache, BackgroundQueues, Digest, EncodeOutcome, Fault, FileSettings, Loader, NameCache,
+    QueueSlot, VariantError, Version, WorkCounters, WorkCounts, content, fault_of, is_shortage, original,
+};
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;

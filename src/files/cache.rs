@@ -9,30 +9,13 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::asset::{Asset, AssetBody};
-use super::asset_cache::AssetCache;
-use super::background::BackgroundTasks;
-use super::digests::Digests;
-use super::faults::Faults;
-use super::handle_pool::{Handle, HandlePool};
-use super::load::{Loader, SizeThresholds, VariantError, verifies};
-use super::lookup::{FoundFile, PathLookup, TrustTimes};
-use super::mapped::Unmapper;
-use super::name::{Lookup, Name};
-use super::name_cache::NameCache;
-use super::open_pool::OpenPool;
-use super::reads::ColdReads;
-use super::root::{Root, RootEntry, RootState};
-use super::root_monitor::RootMonitor;
-use super::settings::FileSettings;
-use super::storage::Storage;
-use super::tags::Tags;
-use super::version::Version;
+use super::{
+    Asset, AssetBody, AssetCache, BackgroundTasks, ChangeHint, ColdReads, Digests, Faults, FileSettings,
+    FoundFile, Handle, HandlePool, InotifyWatcher, Loader, Lookup, Name, NameCache, OpenPool, PERIOD_MS,
+    PathLookup, Root, RootEntry, RootMonitor, RootState, SizeThresholds, Storage, Tags, TrustTimes, Unmapper,
+    VariantError, Version, original, residency, verifies,
+};
 use crate::config::policy::rules::Rules;
-use crate::files::inotify::{ChangeHint, InotifyWatcher};
-use crate::files::recency::PERIOD_MS;
-use crate::files::residency;
-use crate::files::sidecars::original;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::JobLost;

@@ -9,14 +9,10 @@ use std::time::SystemTime;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::asset::Asset;
-use super::digests::{Digest, digest_file, digest_of};
-use super::load::Loader;
-use super::root::{RootEntry, is_missing};
-use super::storage::Storage;
-use super::version::{RACY_WITHIN, Version};
-use crate::files::read_exact::read_full;
-use crate::files::sidecars::CHECKSUM;
+use super::{
+    Asset, CHECKSUM, Digest, Loader, RACY_WITHIN, RootEntry, Storage, Version, digest_file, digest_of,
+    is_missing, read_full,
+};
 use crate::http::checksum_file::expected_in;
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;

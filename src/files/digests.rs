@@ -11,10 +11,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::storage::Storage;
-use super::version::Version;
-use crate::files::counters::{CacheCounters, CacheCounts};
-use crate::files::read_exact::read_chunks;
+use super::{CacheCounters, CacheCounts, Storage, Version, read_chunks};
 use crate::http::digest::Algorithm;
 
 /// Bytes of a digest.

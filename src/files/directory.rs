@@ -6,8 +6,7 @@ use std::sync::Arc;
 use rustix::fs::{self, Access, AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 
-use super::root::Root;
-use super::version::Version;
+use super::{Root, Version};
 use crate::config::Dotfiles;
 use crate::http::redirects::REDIRECTS_FILE;
 use crate::http::target::SitePath;

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::version::Version;
-use crate::files::cache_ref::CacheRef;
+use super::{CacheRef, Version};
 use crate::http::encoding::{Encoding, EncodingSet};
 
 /// The encoded variants of one version of one file.

@@ -1,8 +1,6 @@
 //! Fill levels and counts of the files, for metrics and the status page.
 
-use super::cache::Files;
-use super::counters::{CacheCounts, WorkCounts};
-use crate::files::residency;
+use super::{CacheCounts, Files, WorkCounts, residency};
 
 /// Fill levels and counts of the files.
 #[derive(Clone, Copy, Debug)]

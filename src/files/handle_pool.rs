@@ -14,8 +14,7 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::storage::Storage;
-use super::version::{FileStat, Version};
+use super::{FileStat, Storage, Version};
 
 /// Open files, at most a configured number at once.
 pub(crate) struct HandlePool {

@@ -10,7 +10,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::Interest;
 
-use super::root::Root;
+use super::Root;
 use crate::http::target::SitePath;
 use crate::sys::event_loop::register;
 

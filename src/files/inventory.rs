@@ -4,12 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::asset::{Asset, AssetBody};
-use super::cache::Files;
-use super::name::{CLOCK_START_MS, Name};
+use super::{Asset, AssetBody, CLOCK_START_MS, FileParts, Files, Name, original};
 use crate::config::PathGlobs;
-use crate::files::recency::FileParts;
-use crate::files::sidecars::original;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 

@@ -8,25 +8,14 @@ use std::time::{Instant, SystemTime};
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::asset::{Asset, AssetBody};
-use super::digests::KnownDigests;
-use super::faults::{Fault, Faults, fault_of};
-use super::handle_pool::{Handle, HandlePermit, HandlePool};
-use super::mapped::{Mapped, Unmapper};
-use super::name::{NameOutcome, NameResult};
-use super::network::FileSystemKind;
-use super::root::{Root, RootEntry, is_missing};
-use super::settings::FileSettings;
-use super::storage::{FileStat, Storage};
-use super::tags::Tags;
-use super::version::Version;
+use super::{
+    Asset, AssetBody, EncodedVariants, Fault, Faults, FileSettings, FileStat, FileSystemKind, Handle,
+    HandlePermit, HandlePool, HeaderInput, KnownDigests, Mapped, NameOutcome, NameResult, Recency,
+    RenderedHeaders, Root, RootEntry, Sidecars, Storage, Tags, Unmapper, Version, fault_of, is_missing,
+    read_full,
+};
 use crate::config::Verify;
 use crate::config::policy::rules::{PathPolicy, Rules};
-use crate::files::encoded_variants::EncodedVariants;
-use crate::files::headers::{HeaderInput, RenderedHeaders};
-use crate::files::read_exact::read_full;
-use crate::files::recency::Recency;
-use crate::files::sidecars::Sidecars;
 use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 use crate::http::media_type::{is_compressible, media_type};

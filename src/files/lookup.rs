@@ -6,16 +6,10 @@ use std::time::Duration;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::asset::Asset;
-use super::asset_cache::AssetCache;
-use super::background::BackgroundTasks;
-use super::faults::Fault;
-use super::load::{LoadedAsset, Loader, VariantError};
-use super::name::{Lookup, Name, NameOutcome, NameResult, TrustState};
-use super::name_cache::NameCache;
-use super::open_pool::OpenPool;
-use super::settings::FileSettings;
-use crate::files::inotify::InotifyWatcher;
+use super::{
+    Asset, AssetCache, BackgroundTasks, Fault, FileSettings, InotifyWatcher, LoadedAsset, Loader, Lookup,
+    Name, NameCache, NameOutcome, NameResult, OpenPool, TrustState, VariantError,
+};
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;

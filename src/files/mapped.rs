@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::storage::{Mapping, Storage};
+use super::{Mapping, Storage};
 
 /// A mapping that is handed to the [`Unmapper`] when dropped.
 pub(crate) struct Mapped {

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::asset::Asset;
-use super::version::Version;
+use super::{Asset, CacheRef, Version};
 use crate::config::policy::rules::PathPolicy;
-use crate::files::cache_ref::CacheRef;
 use crate::http::target::SitePath;
 
 /// A path and what it last led to. Shared by the name cache and the path caches of the workers.

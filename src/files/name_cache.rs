@@ -8,9 +8,7 @@ use std::time::Instant;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
-use super::name::{CLOCK_START_MS, Name};
-use crate::files::counters::{CacheCounters, CacheCounts};
-use crate::files::pending_lookups::PendingLookups;
+use super::{CLOCK_START_MS, CacheCounters, CacheCounts, Name, PendingLookups};
 use crate::http::target::SitePath;
 
 /// Names by path, least recently used first to go. Bounded in bytes; a path's bytes are shared by the key and the name.

@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::storage::Storage;
+use super::Storage;
 
 /// Kind of the file system that a file is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::faults::{Fault, Faults};
-use super::settings::FileSettings;
+use super::{Fault, Faults, FileSettings};
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
 

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
-use super::storage::Storage;
+use super::Storage;
 
 /// Reads from byte `at` on until `buffer` is full or the file ends; returns the number of bytes. Blocks.
 ///

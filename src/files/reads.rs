@@ -19,11 +19,7 @@ use futures_util::future::Shared;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::asset::Asset;
-use super::handle_pool::Handle;
-use super::storage::Storage;
-use super::window::BATCH;
-use crate::files::residency;
+use super::{Asset, BATCH, Handle, Storage, residency};
 use crate::http::client_key::ClientKey;
 use crate::sys::blocking_pool::lower_priority;
 use crate::sys::fair_queue::FairQueue;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::window::WINDOW;
+use super::WINDOW;
 
 /// The parts of an asset that were sent in the current period and in the one before.
 #[derive(Debug, Default)]

@@ -9,11 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::asset::Asset;
-use super::handle_pool::Handle;
-use super::read_exact::read_chunks;
-use super::storage::Storage;
-use super::window::WINDOW;
+use super::{Asset, Handle, Storage, WINDOW, read_chunks};
 use crate::sys::kernel::{Mapping, PAGE};
 
 /// Whether a window is in memory.

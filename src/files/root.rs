@@ -11,9 +11,8 @@ use parking_lot::RwLock;
 use rustix::fs::{self, FileType, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::storage::{FileStat, Storage, SystemStorage};
+use super::{FileStat, Storage, SystemStorage, resolve_symlinks};
 use crate::config::Symlinks;
-use crate::files::symlinks::resolve_symlinks;
 use crate::http::target::SitePath;
 
 /// The document root: a directory handle from which every path is opened, and which no path can leave.

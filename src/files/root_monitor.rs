@@ -3,9 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::faults::is_shortage;
-use super::root::{Root, RootState};
-use super::settings::FileSettings;
+use super::{FileSettings, Root, RootState, is_shortage};
 
 /// Results of the root's checks.
 pub(crate) struct RootMonitor {

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::handle_pool::HandleLimits;
+use super::HandleLimits;
 use crate::config::{Config, EtagSource, ResolvedLimits, Verify};
 
 /// Bounds and times of the files, caches and threads.

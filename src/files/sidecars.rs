@@ -2,8 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::root::{Root, is_missing};
-use super::version::{FileStat, Version};
+use super::{FileStat, Root, Version, is_missing};
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{self, FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::storage::Storage;
+use super::Storage;
 use crate::http::target::SitePath;
 
 /// Resolves the symbolic links of `path`. `root_paths` are the root's absolute paths, without a trailing slash.

@@ -1,8 +1,6 @@
 //! Entity-tags, made of the version or of the content.
 
-use super::asset::Asset;
-use super::digests::{Digests, KnownDigests, digest_of};
-use super::version::Version;
+use super::{Asset, Digests, KnownDigests, Version, digest_of};
 use crate::config::EtagSource;
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;

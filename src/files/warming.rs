@@ -3,14 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::asset::Asset;
-use super::cache::{Files, NoHandle};
-use super::inventory::CacheInventory;
-use super::name::{CLOCK_START_MS, Lookup};
-use crate::files::faults::Fault;
-use crate::files::reads::ReadRequest;
-use crate::files::recency::FileParts;
-use crate::files::window::BATCH;
+use super::{
+    Asset, BATCH, CLOCK_START_MS, CacheInventory, Fault, FileParts, Files, Lookup, NoHandle, ReadRequest,
+};
 use crate::http::client_key::ClientKey;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;

@@ -75,7 +75,9 @@ impl Rules {
 
     /// Whether some path may not be for all.
     pub(crate) fn close_anything(&self) -> bool {
-        self.rules.iter().any(|rule| rule.effects.access.as_ref().is_some_and(|access| !access.ways.public))
+        self.rules
+            .iter()
+            .any(|rule| rule.effects.access.as_ref().is_some_and(|access| !access.methods.public))
     }
 
     /// True if responses under some policy differ from origin to origin.
@@ -192,7 +194,7 @@ impl PathPolicy {
 
     /// What opens the path; none where it is for all.
     pub(crate) fn access(&self) -> Option<&AccessRule> {
-        self.effects.access.as_ref().filter(|access| !access.ways.public)
+        self.effects.access.as_ref().filter(|access| !access.methods.public)
     }
 
     pub(crate) fn content_type(&self) -> Option<&str> {
@@ -236,7 +238,7 @@ impl PathPolicy {
 }
 
 fn is_private(effects: &RuleEffects) -> bool {
-    effects.access.as_ref().is_some_and(|access| !access.ways.public)
+    effects.access.as_ref().is_some_and(|access| !access.methods.public)
 }
 
 /// Whether a field tells some shared cache what Cache-Control says to all (RFC 9213 §3): of what is not for all it is left out.
@@ -302,7 +304,7 @@ mod tests {
     }
 
     fn access(ways: &str) -> RuleEffects {
-        let access = AccessRule { ways: ways.parse().unwrap(), users: None };
+        let access = AccessRule { methods: ways.parse().unwrap(), users: None };
         RuleEffects { access: Some(access), ..RuleEffects::default() }
     }
 
@@ -335,7 +337,7 @@ mod tests {
             ("/", ""),
         ] {
             let path = path(text);
-            let locks = rules.locks(&path).filter_map(|policy| Some(policy.access()?.ways.to_string()));
+            let locks = rules.locks(&path).filter_map(|policy| Some(policy.access()?.methods.to_string()));
             assert_eq!(locks.collect::<Vec<_>>().join(" "), expected, "{text}");
         }
         let open = vec![rule("*", access("public")), rule("*", RuleEffects::default())];
