@@ -309,7 +309,7 @@ impl ConfigDraft {
     fn check_admin_listener(&mut self) {
         let Toggle::Given(admin) = &self.config.listening.admin_listen else { return };
         if self.is_sound(&["admin_listen", "admin_token"])
-            && !admin.is_of_this_machine()
+            && !admin.is_local()
             && self.config.listening.admin_token == Toggle::Off
         {
             self.errors.push(ConfigError::Conflict(unguarded(admin)));
