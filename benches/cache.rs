@@ -1,9 +1,10 @@
-//! A hit in the cache, and what actix-files does for the same file. Each result is asserted before it is measured.
+//! Cache hits, and actix-files serving the same file. Each result is asserted before it is measured.
 
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::unwrap_used, reason = "a bench that can't be set up must not run")]
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use actix_rt::System;
 use actix_web::{App, test};
@@ -61,19 +62,53 @@ fn hit(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Two workers that take the open handles of 64 files: every request for a body above 16 KiB does.
+fn handles(criterion: &mut Criterion) {
+    let site = tempfile::tempdir().unwrap();
+    let root = Root::open(site.path(), Symlinks::Inside).unwrap();
+    let files = Files::new(root, &settings(), Rules::new(&Config::default())).unwrap();
+    let system = System::new();
+    let assets: Vec<_> = (0..64)
+        .map(|number| {
+            let name = format!("{number}");
+            std::fs::write(site.path().join(&name), vec![b'a'; 20_000]).unwrap();
+            let path = SitePath::root().index(&name);
+            match system.block_on(files.find(&path)).lookup {
+                Lookup::File(asset) => asset,
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    let take_all = || assert!(assets.iter().all(|asset| files.has_open_handle(black_box(asset))));
+    take_all();
+    for workers in [1, 2] {
+        criterion.bench_function(&format!("handles/{workers}_workers"), |bencher| {
+            bencher.iter_custom(|rounds| {
+                let begun = Instant::now();
+                std::thread::scope(|scope| {
+                    for _ in 0..workers {
+                        scope.spawn(|| (0..rounds).for_each(|_| take_all()));
+                    }
+                });
+                begun.elapsed()
+            });
+        });
+    }
+}
+
 fn baseline(criterion: &mut Criterion) {
     let site = tempfile::tempdir().unwrap();
     std::fs::write(site.path().join("app.css"), vec![b'a'; 1024]).unwrap();
     let system = System::new();
     let app =
         system.block_on(test::init_service(App::new().service(actix_files::Files::new("/", site.path()))));
-    let ask = || async {
+    let get = || async {
         let response = test::call_service(&app, test::TestRequest::get().uri("/app.css").to_request()).await;
         test::read_body(response).await.len()
     };
-    assert_eq!(system.block_on(ask()), 1024);
-    criterion.bench_function("baseline/actix_files", |bencher| bencher.iter(|| system.block_on(ask())));
+    assert_eq!(system.block_on(get()), 1024);
+    criterion.bench_function("baseline/actix_files", |bencher| bencher.iter(|| system.block_on(get())));
 }
 
-criterion_group!(benches, hit, baseline);
+criterion_group!(benches, hit, handles, baseline);
 criterion_main!(benches);

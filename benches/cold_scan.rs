@@ -1,7 +1,7 @@
-//! Hot requests beside a cold scan: 16 connections ask for 1 KiB files, 16 read large files from a slow disk, one worker serves
-//! both. Prints what each gets alone and beside the other. Takes about 12 seconds.
+//! Hot requests during a cold scan: 16 connections request 1 KiB files, 16 read large files from a slow disk, and one worker
+//! serves both. Prints the figures of each alone and of both together. Takes about 12 seconds.
 //!
-//! The disk is [`Slow`]: 2 ms for each read of something cold, and room for a quarter of what is scanned. Clients and server
+//! The disk is [`Slow`]: 2 ms for each read of cold pages, and a page cache for a quarter of the scanned bytes. Clients and server
 //! share this process, so figures of two runs compare with each other, not with those of other servers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that can't be set up must not run")]
@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 fn main() {
-    // `cargo test --benches` only wants to know that it builds.
+    // `cargo test --benches` only checks that it builds.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
@@ -39,7 +39,7 @@ fn main() {
         println!("{name:24} {outcome}");
     }
     println!(
-        "disk: {} cold reads of {:?}, {} MiB; a worker waited for it {} times",
+        "disk: {} cold reads of {:?}, {} MiB; a worker waited for the disk {} times",
         disk.reads(),
         DELAY,
         disk.read_bytes() >> 20,
@@ -48,7 +48,7 @@ fn main() {
     assert!(quiet.hot > 0 && both.hot > 0 && both.cold_bytes > 0, "both were served");
 }
 
-/// What was served in one phase.
+/// Figures of one phase.
 struct Outcome {
     hot: usize,
     latencies: Vec<Duration>,
@@ -94,22 +94,22 @@ impl Server {
         ]
         .map(|(name, value)| (name.into(), value.into()));
         let (stop, stops) = unbounded_channel();
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let disk = Arc::clone(disk);
         let serving = std::thread::spawn(move || {
-            // What the environment says as well, so that knobs can be tried.
+            // The environment counts as well, so that settings can be tried.
             let variables = std::env::vars_os().chain(variables);
             let variables = variables.into_iter().collect();
             let given = ProcessInputs { arguments: Vec::new(), variables, facts: system_facts() };
             let loaded = given.load(&SystemFileReader).expect("a configuration");
             System::new().block_on(async {
                 let listeners = Listeners::bind(&loaded.config, &loaded.limits).unwrap();
-                tell.send(listeners.urls().next().unwrap().to_owned()).unwrap();
+                sender.send(listeners.urls().next().unwrap().to_owned()).unwrap();
                 let signals = Signals { stops, reloads: ReloadRequests::default() };
                 serve(&loaded, given, listeners, signals, disk).await.unwrap();
             });
         });
-        let url = told.recv().unwrap();
+        let url = receiver.recv().unwrap();
         let address = url.strip_prefix("http://").unwrap().parse().unwrap();
         Self { address, stop, serving: Some(serving), _site: site }
     }
@@ -125,11 +125,11 @@ impl Drop for Server {
     }
 }
 
-/// So many connections of each kind, for `span`. Each kind has a thread.
+/// Runs `hot` and `cold` connections for `span`. Each kind has a thread.
 fn load(server: SocketAddr, hot: usize, cold: usize, span: Duration) -> Outcome {
     let end = Instant::now() + span;
     let scanning = std::thread::spawn(move || on_a_loop(async move { scan(server, cold, end).await }));
-    let mut latencies = on_a_loop(async move { ask(server, hot, end).await });
+    let mut latencies = on_a_loop(async move { request_hot(server, hot, end).await });
     let cold_bytes = scanning.join().unwrap();
     latencies.sort_unstable();
     Outcome { hot: latencies.len(), latencies, cold_bytes, span }
@@ -140,31 +140,31 @@ fn on_a_loop<T>(job: impl Future<Output = T>) -> T {
     tokio::task::LocalSet::new().block_on(&runtime, job)
 }
 
-/// Asks for hot files, and says how long each answer took.
-async fn ask(server: SocketAddr, connections: usize, end: Instant) -> Vec<Duration> {
-    let asking: Vec<_> = (0..connections)
+/// Requests hot files; returns the latency of each response.
+async fn request_hot(server: SocketAddr, connections: usize, end: Instant) -> Vec<Duration> {
+    let requests: Vec<_> = (0..connections)
         .map(|n| {
             tokio::task::spawn_local(async move {
                 let mut connection = Connection::open(server).await;
                 let mut latencies = Vec::new();
                 while Instant::now() < end {
-                    let asked = Instant::now();
+                    let sent = Instant::now();
                     let length = connection.get(&format!("/hot{n}"), &Cell::new(0), None).await.unwrap();
                     assert_eq!(length, HOT_LENGTH as u64);
-                    latencies.push(asked.elapsed());
+                    latencies.push(sent.elapsed());
                 }
                 latencies
             })
         })
         .collect();
     let mut all = Vec::new();
-    for asking in asking {
-        all.extend(asking.await.unwrap());
+    for request in requests {
+        all.extend(request.await.unwrap());
     }
     all
 }
 
-/// Reads cold files one after the other, and says how many bytes came.
+/// Reads cold files one after the other; returns the number of bytes.
 async fn scan(server: SocketAddr, connections: usize, end: Instant) -> u64 {
     let total = Rc::new(Cell::new(0));
     let scanning: Vec<_> = (0..connections)
@@ -194,7 +194,7 @@ impl Connection {
         Self { stream, buffer: vec![0; 256 * 1024] }
     }
 
-    /// Reads one response to its end, counting its bytes in `total`; none where `until` comes first.
+    /// Reads one response to its end and adds its bytes to `total`; `None` if `until` comes first.
     async fn get(&mut self, target: &str, total: &Cell<u64>, until: Option<Instant>) -> Option<u64> {
         let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
         self.stream.writable().await.unwrap();
@@ -242,10 +242,10 @@ const HOT_LENGTH: usize = 1024;
 
 const COLD_LENGTH: u64 = 32 << 20;
 
-/// What the disk keeps warm.
+/// Bytes that the disk keeps warm.
 const MEMORY: u64 = 128 << 20;
 
-/// What a read of something cold takes.
+/// Duration of a read of cold pages.
 const DELAY: Duration = Duration::from_millis(2);
 
 const WARM_UP: Duration = Duration::from_secs(1);

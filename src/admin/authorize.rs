@@ -1,17 +1,13 @@
-//! Who may use the admin listener: whoever shows its token where it has one, and no page of a browser but its own.
+//! Authorization of requests to the admin listener: its token if it has one, and protection against pages of other sites.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, HOST, HeaderMap, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
 use base64::Engine;
@@ -19,25 +15,29 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::attempts::FailedTokenAttempts;
+use super::respond::uncached;
 use crate::config::{Config, Secret};
 use crate::http::authority::host_of;
+use crate::http::client_key::{ClientKey, ClientPrefixes};
+use crate::limits::attempts::{AttemptRate, FailedAttemptTable};
+use crate::sys::gcra::RateClock;
 use crate::telemetry::log_throttle::SampledCounter;
 
-/// The door of the admin listener. Cheap to clone; every clone is the same.
+/// Authorization of the admin listener. Clones share the state.
 #[derive(Clone)]
 pub(crate) struct AdminAuth {
-    inner: Arc<Inner>,
+    policy: Arc<AdminPolicy>,
 }
 
-struct Inner {
-    /// The SHA-256 of the token, where there is one: comparing it tells nothing of the token's length.
+struct AdminPolicy {
+    /// SHA-256 of the token, so that comparing does not reveal its length. `None` without a token.
     token: Option<[u8; 32]>,
-    attempts: FailedTokenAttempts,
-    refused: RejectedCounters,
+    attempts: FailedAttemptTable,
+    clock: RateClock,
+    rejected: RejectedCounters,
 }
 
-/// What was refused since the start.
+/// Rejected requests since the start.
 #[derive(Debug, Default)]
 struct RejectedCounters {
     tokens: SampledCounter,
@@ -45,62 +45,58 @@ struct RejectedCounters {
     pages: SampledCounter,
 }
 
-/// Requests that the admin listener refused since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+/// Requests rejected by the admin listener since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AdminAuthCounts {
-    /// With a wrong token.
+    /// Wrong tokens.
     pub(crate) tokens: u64,
-    /// Not looked at, after too many wrong ones.
+    /// Tokens that were not checked after too many wrong ones.
     pub(crate) too_many: u64,
-    /// Of pages of other sites, or under names that are not the listener's.
+    /// Requests from pages of other sites, or with a Host that is not that of the listener.
     pub(crate) pages: u64,
 }
 
-/// Why a request goes no further.
+/// Why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AuthFailure {
     NoToken,
     WrongToken,
-    TooManyAttempts { wait: Duration },
-    ForeignName,
+    TooManyAttempts { wait_seconds: u64 },
+    ForeignHost,
     ForeignPage,
 }
 
-/// What is known of a request before it is answered.
+/// Facts on which authorization depends.
 #[derive(Clone, Copy, Debug, Default)]
 struct AdminRequest<'a> {
     path: &'a str,
-    /// It only reads (RFC 9110 §9.2.1).
+    /// The method is safe (RFC 9110 §9.2.1).
     is_safe: bool,
-    /// None over a unix socket.
+    /// `None` over a unix socket.
     peer: Option<IpAddr>,
-    /// The address that was connected to.
-    here: Option<SocketAddr>,
+    /// Address of the listener. `None` for a unix socket.
+    local: Option<SocketAddr>,
     authorization: Option<&'a [u8]>,
     host: Option<&'a [u8]>,
     origin: Option<&'a [u8]>,
-    /// `Sec-Fetch-Site` and `Sec-Fetch-Mode` (W3C Fetch Metadata), which browsers send and pages can't.
+    /// `Sec-Fetch-Site` and `Sec-Fetch-Mode` (W3C Fetch Metadata), which browsers set and pages can't change.
     fetch_site: Option<&'a [u8]>,
     fetch_mode: Option<&'a [u8]>,
 }
 
 impl AdminAuth {
-    /// The door as it is configured.
+    /// Creates the authorization that `config` describes.
     pub(crate) fn new(config: &Config) -> Self {
         let digest = |token: &Secret| Sha256::digest(token.reveal()).into();
         let token = config.listening.admin_token.given().map(digest);
-        Self {
-            inner: Arc::new(Inner {
-                token,
-                attempts: FailedTokenAttempts::default(),
-                refused: RejectedCounters::default(),
-            }),
-        }
+        let attempts = FailedAttemptTable::new(ATTEMPTS);
+        let (clock, rejected) = (RateClock::new(), RejectedCounters::default());
+        Self { policy: Arc::new(AdminPolicy { token, attempts, clock, rejected }) }
     }
 
-    /// What was refused.
+    /// Rejected requests.
     pub(crate) fn counts(&self) -> AdminAuthCounts {
-        let RejectedCounters { tokens, too_many, pages } = &self.inner.refused;
+        let RejectedCounters { tokens, too_many, pages } = &self.policy.rejected;
         AdminAuthCounts {
             tokens: tokens.get(),
             too_many: too_many.load(Ordering::Relaxed),
@@ -108,100 +104,101 @@ impl AdminAuth {
         }
     }
 
-    /// Answers whoever may not come in; the others go on to what they asked for. `here` is the listener's address, none for
-    /// a unix socket.
-    pub(crate) async fn pass<B: MessageBody + 'static>(
+    /// Middleware that rejects unauthorized requests. `local` is the address of the listener, `None` for a unix socket.
+    pub(crate) async fn check<B: MessageBody + 'static>(
         &self,
-        here: Option<SocketAddr>,
+        local: Option<SocketAddr>,
         request: ServiceRequest,
         next: Next<B>,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
-        match self.inner.judge(&AdminRequest::of(&request, here)) {
+        match self.policy.check(&AdminRequest::new(&request, local)) {
             Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
-            Err(refusal) => {
-                self.inner.note(refusal, &request);
-                Ok(request.into_response(refusal.response()))
+            Err(failure) => {
+                self.policy.count(failure, &request);
+                Ok(request.into_response(failure.response()))
             }
         }
     }
 }
 
-impl Inner {
-    fn judge(&self, asked: &AdminRequest<'_>) -> Result<(), AuthFailure> {
-        if HEALTH.contains(&asked.path) {
+impl AdminPolicy {
+    fn check(&self, request: &AdminRequest<'_>) -> Result<(), AuthFailure> {
+        if HEALTH_PATHS.contains(&request.path) {
             return Ok(());
         }
         match &self.token {
-            Some(token) => self.check_token(token, asked)?,
-            None => asked.check_name()?,
+            Some(token) => self.check_token(token, request)?,
+            None => request.check_host()?,
         }
-        asked.check_page()
+        request.check_page()
     }
 
-    fn check_token(&self, token: &[u8; 32], asked: &AdminRequest<'_>) -> Result<(), AuthFailure> {
-        let shown = asked.authorization.ok_or(AuthFailure::NoToken)?;
-        let now = Instant::now();
-        self.attempts.check(asked.peer, now).map_err(|wait| AuthFailure::TooManyAttempts { wait })?;
-        let is_right = password(shown).is_some_and(|shown| {
-            let shown: [u8; 32] = Sha256::digest(shown).into();
-            shown.ct_eq(token).into()
+    fn check_token(&self, token: &[u8; 32], request: &AdminRequest<'_>) -> Result<(), AuthFailure> {
+        let authorization = request.authorization.ok_or(AuthFailure::NoToken)?;
+        let (client, now) = (ClientKey::of(request.peer, PREFIXES), self.clock.now());
+        if let Some(wait_seconds) = self.attempts.wait(client, now) {
+            return Err(AuthFailure::TooManyAttempts { wait_seconds });
+        }
+        let is_correct = presented_token(authorization).is_some_and(|presented| {
+            let presented: [u8; 32] = Sha256::digest(presented).into();
+            presented.ct_eq(token).into()
         });
-        if is_right {
-            self.attempts.succeeded(asked.peer);
+        if is_correct {
+            self.attempts.forget(client);
             return Ok(());
         }
-        self.attempts.failed(asked.peer, now);
+        self.attempts.count_wrong(client, now);
         Err(AuthFailure::WrongToken)
     }
 
-    fn note(&self, refusal: AuthFailure, request: &ServiceRequest) {
-        let who =
-            request.peer_addr().map_or_else(|| "a unix socket".to_owned(), |peer| peer.ip().to_string());
-        let (tally, what) = match refusal {
+    fn count(&self, failure: AuthFailure, request: &ServiceRequest) {
+        let (counter, what) = match failure {
             AuthFailure::NoToken => return,
             AuthFailure::TooManyAttempts { .. } => {
-                self.refused.too_many.fetch_add(1, Ordering::Relaxed);
+                self.rejected.too_many.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            AuthFailure::WrongToken => (&self.refused.tokens, "a wrong admin token"),
-            AuthFailure::ForeignName | AuthFailure::ForeignPage => {
-                (&self.refused.pages, "a request for the admin listener from a page of another site")
+            AuthFailure::WrongToken => (&self.rejected.tokens, "wrong admin token"),
+            AuthFailure::ForeignHost | AuthFailure::ForeignPage => {
+                (&self.rejected.pages, "request from a page of another site")
             }
         };
-        let (number, is_told) = tally.count();
-        if is_told {
-            log::warn!("{what} was refused, number {number}, from {who}");
+        let (number, is_logged) = counter.count();
+        if is_logged {
+            let peer = request.peer_addr();
+            let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.ip().to_string());
+            log::warn!("admin listener: {what} rejected, number {number}, from {peer}");
         }
     }
 }
 
 impl<'a> AdminRequest<'a> {
-    fn of(request: &'a ServiceRequest, here: Option<SocketAddr>) -> Self {
-        let fields: &HeaderMap = request.headers();
-        let field = |name: &str| fields.get(name).map(|value| value.as_bytes());
+    fn new(request: &'a ServiceRequest, local: Option<SocketAddr>) -> Self {
+        let headers: &HeaderMap = request.headers();
+        let header = |name: &str| headers.get(name).map(|value| value.as_bytes());
         Self {
             path: request.path(),
             is_safe: request.method().is_safe(),
             peer: request.peer_addr().map(|peer| peer.ip()),
-            here,
-            authorization: field(AUTHORIZATION.as_str()),
-            host: field(HOST.as_str()),
-            origin: field(ORIGIN.as_str()),
-            fetch_site: field("sec-fetch-site"),
-            fetch_mode: field("sec-fetch-mode"),
+            local,
+            authorization: header(AUTHORIZATION.as_str()),
+            host: header(HOST.as_str()),
+            origin: header(ORIGIN.as_str()),
+            fetch_site: header("sec-fetch-site"),
+            fetch_mode: header("sec-fetch-mode"),
         }
     }
 
-    /// A page whose own name was bound to this address must not read or change anything: the browser thinks that it is
-    /// asking that page's site, and says so.
-    fn check_name(&self) -> Result<(), AuthFailure> {
-        let Some(here) = self.here else { return Ok(()) };
-        if COUNTS.contains(&self.path) {
+    /// Rejects DNS rebinding: a page whose own host name resolves to this address must not read or change anything. The
+    /// browser sends that name as Host.
+    fn check_host(&self) -> Result<(), AuthFailure> {
+        let Some(local) = self.local else { return Ok(()) };
+        if NUMBER_PATHS.contains(&self.path) {
             return Ok(());
         }
         let Some(host) = self.host.and_then(|host| str::from_utf8(host_of(host)).ok()) else {
-            // No browser leaves it out.
-            return if self.host.is_none() { Ok(()) } else { Err(AuthFailure::ForeignName) };
+            // Browsers always send it.
+            return if self.host.is_none() { Ok(()) } else { Err(AuthFailure::ForeignHost) };
         };
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         if name == "localhost" || name.ends_with(".localhost") {
@@ -210,13 +207,13 @@ impl<'a> AdminRequest<'a> {
         let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&name);
         let is_ours = address.parse::<IpAddr>().is_ok_and(|address| {
             let address = address.to_canonical();
-            address.is_loopback() || address == here.ip().to_canonical()
+            address.is_loopback() || address == local.ip().to_canonical()
         });
-        if is_ours { Ok(()) } else { Err(AuthFailure::ForeignName) }
+        if is_ours { Ok(()) } else { Err(AuthFailure::ForeignHost) }
     }
 
-    /// Browsers add credentials of their own accord, whichever page asks. Of pages only this listener's own may ask for
-    /// anything; a link that leads here may be followed.
+    /// Rejects requests from pages of other sites, because browsers add credentials to them too. Following a link to this
+    /// listener is allowed.
     fn check_page(&self) -> Result<(), AuthFailure> {
         let is_own = match (self.fetch_site, self.origin) {
             (Some(b"same-origin"), _) => true,
@@ -225,8 +222,8 @@ impl<'a> AdminRequest<'a> {
             (None, Some(origin)) => self.is_origin(origin),
         };
         let is_own = is_own && self.origin.is_none_or(|origin| self.is_origin(origin));
-        let is_followed = self.is_safe && self.fetch_mode == Some(b"navigate");
-        if is_own || is_followed { Ok(()) } else { Err(AuthFailure::ForeignPage) }
+        let is_navigation = self.is_safe && self.fetch_mode == Some(b"navigate");
+        if is_own || is_navigation { Ok(()) } else { Err(AuthFailure::ForeignPage) }
     }
 
     fn is_origin(&self, origin: &[u8]) -> bool {
@@ -236,8 +233,8 @@ impl<'a> AdminRequest<'a> {
     }
 }
 
-/// What was shown as a token: a bearer token (RFC 6750 §2.1), or the password of any name (RFC 7617 §2).
-fn password(authorization: &[u8]) -> Option<Vec<u8>> {
+/// Reads the token from the Authorization header: a bearer token (RFC 6750 §2.1), or the password of any user (RFC 7617 §2).
+fn presented_token(authorization: &[u8]) -> Option<Vec<u8>> {
     let at = authorization.iter().position(|&byte| byte == b' ')?;
     let (scheme, rest) = authorization.split_at(at);
     let rest = rest.trim_ascii();
@@ -255,41 +252,45 @@ fn password(authorization: &[u8]) -> Option<Vec<u8>> {
 impl AuthFailure {
     fn response(self) -> HttpResponse {
         let (status, sentence) = match self {
-            Self::NoToken | Self::WrongToken => (StatusCode::UNAUTHORIZED, "This needs the admin token.\n"),
+            Self::NoToken | Self::WrongToken => (StatusCode::UNAUTHORIZED, "The admin token is required.\n"),
             Self::TooManyAttempts { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens. Try again later.\n")
             }
-            Self::ForeignName => (
-                StatusCode::FORBIDDEN,
-                "The admin listener is called localhost, or by its address, and nothing else.\n",
-            ),
-            Self::ForeignPage => (StatusCode::FORBIDDEN, "No page of another site may ask for this.\n"),
+            Self::ForeignHost => {
+                (StatusCode::FORBIDDEN, "The host name of the admin listener is localhost or its address.\n")
+            }
+            Self::ForeignPage => {
+                (StatusCode::FORBIDDEN, "Requests from pages of other sites are rejected.\n")
+            }
         };
-        let mut response = HttpResponse::build(status);
-        response
-            .insert_header((CACHE_CONTROL, "no-store"))
-            .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
-            .content_type("text/plain; charset=utf-8");
+        let mut response = uncached(status);
+        response.content_type("text/plain; charset=utf-8");
         match self {
             Self::NoToken | Self::WrongToken => {
                 response
                     .append_header((WWW_AUTHENTICATE, "Basic realm=\"pagecast admin\", charset=\"UTF-8\""));
                 response.append_header((WWW_AUTHENTICATE, "Bearer realm=\"pagecast admin\""));
             }
-            Self::TooManyAttempts { wait } => {
-                response.insert_header((RETRY_AFTER, wait.as_secs().max(1).to_string()));
+            Self::TooManyAttempts { wait_seconds } => {
+                response.insert_header((RETRY_AFTER, wait_seconds.to_string()));
             }
-            Self::ForeignName | Self::ForeignPage => {}
+            Self::ForeignHost | Self::ForeignPage => {}
         }
         response.body(sentence)
     }
 }
 
-/// What load balancers ask, who have no token.
-const HEALTH: [&str; 3] = ["/livez", "/readyz", "/healthz"];
+/// Wrong tokens of one client: ten at once, then one each six seconds.
+const ATTEMPTS: AttemptRate = AttemptRate::one_each(6, 10);
 
-/// Numbers alone, which scrapers ask for by whatever name they know the machine.
-const COUNTS: [&str; 2] = ["/status", "/metrics"];
+/// Addresses that count as one client.
+const PREFIXES: ClientPrefixes = ClientPrefixes { v4: 32, v6: 64 };
+
+/// Paths for load balancers, which have no token.
+const HEALTH_PATHS: [&str; 3] = ["/livez", "/readyz", "/healthz"];
+
+/// Paths of mere numbers, which scrapers request by any name of the machine.
+const NUMBER_PATHS: [&str; 2] = ["/status", "/metrics"];
 
 #[cfg(test)]
 mod tests {
@@ -298,24 +299,24 @@ mod tests {
 
     const TOKEN: &str = "correct-horse-battery";
 
-    fn inner(token: Toggle<Secret>) -> Arc<Inner> {
+    fn policy(token: Toggle<Secret>) -> Arc<AdminPolicy> {
         AdminAuth::new(&Config {
             listening: ListeningGroup { admin_token: token, ..ListeningGroup::default() }.into(),
             ..Config::default()
         })
-        .inner
+        .policy
     }
 
-    fn asked<'a>(path: &'a str, is_safe: bool) -> AdminRequest<'a> {
-        let here = Some(([127, 0, 0, 1], 8081).into());
-        AdminRequest { path, is_safe, peer: "127.0.0.1".parse().ok(), here, ..AdminRequest::default() }
+    fn request<'a>(path: &'a str, is_safe: bool) -> AdminRequest<'a> {
+        let local = Some(([127, 0, 0, 1], 8081).into());
+        AdminRequest { path, is_safe, peer: "127.0.0.1".parse().ok(), local, ..AdminRequest::default() }
     }
 
     #[test]
-    fn a_token_is_shown_as_bearer_or_as_the_password_of_any_name() {
-        let inner = inner(Toggle::Given(TOKEN.parse().unwrap()));
+    fn a_token_is_accepted_as_bearer_or_as_the_password_of_any_user() {
+        let policy = policy(Toggle::Given(TOKEN.parse().unwrap()));
         let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
-        for (shown, is_right) in [
+        for (authorization, is_correct) in [
             (format!("Bearer {TOKEN}"), true),
             (format!("bearer  {TOKEN} "), true),
             (basic(&format!("admin:{TOKEN}")), true),
@@ -330,17 +331,18 @@ mod tests {
             ("Basic =".to_owned(), false),
             (String::new(), false),
         ] {
-            let request = AdminRequest { authorization: Some(shown.as_bytes()), ..asked("/", true) };
-            let expected = if is_right { Ok(()) } else { Err(AuthFailure::WrongToken) };
-            assert_eq!(inner.judge(&request), expected, "{shown}");
+            let request =
+                AdminRequest { authorization: Some(authorization.as_bytes()), ..request("/", true) };
+            let expected = if is_correct { Ok(()) } else { Err(AuthFailure::WrongToken) };
+            assert_eq!(policy.check(&request), expected, "{authorization}");
         }
-        assert_eq!(inner.judge(&asked("/status", true)), Err(AuthFailure::NoToken));
-        assert_eq!(inner.judge(&asked("/readyz", true)), Ok(()));
+        assert_eq!(policy.check(&request("/status", true)), Err(AuthFailure::NoToken));
+        assert_eq!(policy.check(&request("/readyz", true)), Ok(()));
     }
 
     #[test]
-    fn without_a_token_the_listener_is_called_by_its_own_names() {
-        let inner = inner(Toggle::Off);
+    fn without_a_token_only_hosts_of_the_listener_are_accepted() {
+        let policy = policy(Toggle::Off);
         for (host, is_ours) in [
             ("localhost", true),
             ("LOCALHOST:8081", true),
@@ -363,26 +365,26 @@ mod tests {
             for (path, is_safe) in
                 [("/", true), ("/events", true), ("/debug/config", true), ("/drain", false)]
             {
-                let request = AdminRequest { host: Some(host.as_bytes()), ..asked(path, is_safe) };
-                let expected = if is_ours { Ok(()) } else { Err(AuthFailure::ForeignName) };
-                assert_eq!(inner.judge(&request), expected, "{host} {path}");
+                let request = AdminRequest { host: Some(host.as_bytes()), ..request(path, is_safe) };
+                let expected = if is_ours { Ok(()) } else { Err(AuthFailure::ForeignHost) };
+                assert_eq!(policy.check(&request), expected, "{host} {path}");
             }
-            for path in HEALTH.into_iter().chain(COUNTS) {
-                let request = AdminRequest { host: Some(host.as_bytes()), ..asked(path, true) };
-                assert_eq!(inner.judge(&request), Ok(()), "{host} {path}");
+            for path in HEALTH_PATHS.into_iter().chain(NUMBER_PATHS) {
+                let request = AdminRequest { host: Some(host.as_bytes()), ..request(path, true) };
+                assert_eq!(policy.check(&request), Ok(()), "{host} {path}");
             }
-            let unix = AdminRequest { host: Some(host.as_bytes()), here: None, ..asked("/drain", false) };
-            assert_eq!(inner.judge(&unix), Ok(()), "{host}");
+            let unix = AdminRequest { host: Some(host.as_bytes()), local: None, ..request("/drain", false) };
+            assert_eq!(policy.check(&unix), Ok(()), "{host}");
         }
-        assert_eq!(inner.judge(&asked("/drain", false)), Ok(()), "a program may leave it out");
-        let here = Some(([192, 0, 2, 1], 8081).into());
-        let bound = AdminRequest { host: Some(b"192.0.2.1:8081"), here, ..asked("/drain", false) };
-        assert_eq!(inner.judge(&bound), Ok(()));
+        assert_eq!(policy.check(&request("/drain", false)), Ok(()), "programs may omit it");
+        let local = Some(([192, 0, 2, 1], 8081).into());
+        let bound = AdminRequest { host: Some(b"192.0.2.1:8081"), local, ..request("/drain", false) };
+        assert_eq!(policy.check(&bound), Ok(()));
     }
 
     #[test]
-    fn of_pages_only_the_listeners_own_may_ask() {
-        let (open, closed) = (inner(Toggle::Off), inner(Toggle::Given(TOKEN.parse().unwrap())));
+    fn only_pages_of_the_listener_may_send_requests() {
+        let (open, closed) = (policy(Toggle::Off), policy(Toggle::Given(TOKEN.parse().unwrap())));
         let right = format!("Bearer {TOKEN}");
         for (site, mode, origin, may_read, may_change) in [
             (None, None, None, true, true),
@@ -411,11 +413,11 @@ mod tests {
                     fetch_site: site.map(str::as_bytes),
                     fetch_mode: mode.map(str::as_bytes),
                     authorization: Some(right.as_bytes()),
-                    ..asked("/drain", is_safe)
+                    ..request("/drain", is_safe)
                 };
                 let expected = if may { Ok(()) } else { Err(AuthFailure::ForeignPage) };
-                for inner in [&open, &closed] {
-                    assert_eq!(inner.judge(&request), expected, "{site:?} {mode:?} {origin:?} {is_safe}");
+                for policy in [&open, &closed] {
+                    assert_eq!(policy.check(&request), expected, "{site:?} {mode:?} {origin:?} {is_safe}");
                 }
             }
         }

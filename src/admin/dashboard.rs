@@ -1,30 +1,27 @@
-//! `/`: the page that an operator looks at, and its files. It loads nothing from elsewhere, and runs nothing else.
+//! `/`: the dashboard and its files. It loads nothing from other sites and runs no other script.
 
-use actix_web::http::Method;
-use actix_web::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use std::future::ready;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY};
+use actix_web::web::ServiceConfig;
+
+use super::respond::{Allow, route, uncached};
 
 /// Adds the routes to an App.
 pub(super) fn configure(app: &mut ServiceConfig) {
     for Embedded { path, media_type, text } in FILES {
-        app.service(web::resource(*path).to(move |request: HttpRequest| async move {
-            if ![Method::GET, Method::HEAD].contains(request.method()) {
-                return HttpResponse::MethodNotAllowed().insert_header((ALLOW, "GET, HEAD")).finish();
-            }
-            HttpResponse::Ok()
-                // Another version of the server has another page.
-                .insert_header((CACHE_CONTROL, "no-store"))
+        // Not cached: another version of the server has another page.
+        let response = || {
+            uncached(StatusCode::OK)
                 .insert_header((CONTENT_SECURITY_POLICY, POLICY))
                 .insert_header((REFERRER_POLICY, "no-referrer"))
-                .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
                 .insert_header(("cross-origin-opener-policy", "same-origin"))
                 .insert_header(("cross-origin-resource-policy", "same-origin"))
                 .content_type(*media_type)
                 .body(*text)
-        }));
+        };
+        route(app, path, Allow::GetHead, move |_| ready(response()));
     }
 }
 
@@ -57,6 +54,6 @@ const FILES: &[Embedded] = &[
     },
 ];
 
-/// Its own script, style, picture and events, and nothing else.
+/// Allows only the script, style, image and events of this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

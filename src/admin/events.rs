@@ -1,77 +1,62 @@
-//! `/events`: the pulse of the server as an event stream (WHATWG HTML §9.2), for the dashboard.
+//! `/events`: event stream (WHATWG HTML §9.2) for the dashboard.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::pin::pin;
 
-use actix_web::http::Method;
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
-use actix_web::web::{self, Bytes, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::web::{Bytes, ServiceConfig};
 use futures_util::future::{Either, select};
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt};
 
-use crate::admin::sampler::{Sampler, Subscriber};
+use super::respond::{Allow, route, uncached};
+use super::sampler::{Sampler, Subscriber};
 use crate::lifecycle::phase::{Lifecycle, Phase};
 
-/// Adds the route to an App. Streams end when the `listener` does.
-pub(super) fn configure(pulse: &Sampler, listener: &Lifecycle, app: &mut ServiceConfig) {
-    let (pulse, listener) = (pulse.clone(), listener.clone());
-    app.service(web::resource("/events").to(move |request: HttpRequest| {
-        let answer = answer(&request, &pulse, &listener);
-        async move { answer }
-    }));
+/// Adds the route to an App. Streams end when the `listener` closes.
+pub(super) fn configure(sampler: &Sampler, listener: &Lifecycle, app: &mut ServiceConfig) {
+    let (sampler, listener) = (sampler.clone(), listener.clone());
+    route(app, "/events", Allow::Get, move |_| ready(respond(&sampler, &listener)));
 }
 
-fn answer(request: &HttpRequest, pulse: &Sampler, listener: &Lifecycle) -> HttpResponse {
-    if request.method() != Method::GET {
-        return HttpResponse::MethodNotAllowed().insert_header((ALLOW, "GET")).finish();
-    }
-    let Some(seat) = pulse.seat() else {
-        return HttpResponse::ServiceUnavailable()
+fn respond(sampler: &Sampler, listener: &Lifecycle) -> HttpResponse {
+    let Some(subscriber) = sampler.subscribe() else {
+        return uncached(StatusCode::SERVICE_UNAVAILABLE)
             .insert_header((RETRY_AFTER, "5"))
             .content_type("text/plain; charset=utf-8")
             .body("Too many dashboards are open.\n");
     };
-    let begin = Bytes::from_static(RETRY);
-    let told = stream::unfold((Some(seat), Some(begin)), {
-        let listener = listener.clone();
-        move |(seat, begin)| {
-            let listener = listener.clone();
-            async move {
-                let mut seat = seat?;
-                if let Some(begin) = begin {
-                    return Some((Ok::<_, Infallible>(begin), (Some(seat), None)));
-                }
-                match next(&mut seat, &listener).await {
-                    Some(event) => Some((Ok(event), (Some(seat), None))),
-                    None => Some((Ok(Bytes::from_static(END)), (None, None))),
-                }
-            }
-        }
+    let events = stream::unfold(Some((subscriber, listener.clone())), |state| async move {
+        let (mut subscriber, listener) = state?;
+        Some(match next(&mut subscriber, &listener).await {
+            Some(event) => (Ok::<_, Infallible>(event), Some((subscriber, listener))),
+            None => (Ok(Bytes::from_static(END)), None),
+        })
     });
-    HttpResponse::Ok()
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        // For a proxy that would hold events back (nginx).
+    let first = stream::once(ready(Ok(Bytes::from_static(RETRY))));
+    uncached(StatusCode::OK)
+        // Keeps a proxy (nginx) from buffering events.
         .insert_header(("x-accel-buffering", "no"))
         .content_type("text/event-stream")
-        .streaming(Box::pin(told))
+        .streaming(Box::pin(first.chain(events)))
 }
 
-/// The next event, or a sign of life; none once the listener closes.
-async fn next(seat: &mut Subscriber, listener: &Lifecycle) -> Option<Bytes> {
-    let (closing, event) = (pin!(listener.reached(Phase::Closing)), pin!(seat.next()));
+/// Returns the next event, or a keep-alive comment. `None` once the listener closes.
+async fn next(subscriber: &mut Subscriber, listener: &Lifecycle) -> Option<Bytes> {
+    let (closing, event) = (pin!(listener.reached(Phase::Closing)), pin!(subscriber.next()));
     match select(closing, event).await {
         Either::Left(_) => None,
-        Either::Right((event, _)) => Some(event.unwrap_or(Bytes::from_static(ALIVE))),
+        Either::Right((event, _)) => Some(event.unwrap_or(Bytes::from_static(KEEP_ALIVE))),
     }
 }
 
-/// How long a page waits before it comes back, in milliseconds.
+/// Time after which a page reconnects, in milliseconds.
 const RETRY: &[u8] = b"retry: 1000\n\n";
 
-/// A comment.
-const ALIVE: &[u8] = b":\n\n";
+/// A comment, which keeps the connection alive.
+const KEEP_ALIVE: &[u8] = b":\n\n";
 
-/// Nothing more comes.
+/// The last event.
 const END: &[u8] = b"event: end\ndata: {}\n\n";

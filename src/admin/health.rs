@@ -1,18 +1,19 @@
-//! `/livez`, `/readyz` and `/healthz`: tiny, never cached, answered whatever became of the root.
+//! `/livez`, `/readyz` and `/healthz`: health checks, also answered while the document root is unreadable.
 
 use std::borrow::Cow;
+use std::future::ready;
 use std::sync::Arc;
 
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use actix_web::http::{Method, StatusCode};
-use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::ServiceConfig;
 
+use super::respond::{Allow, route, text};
 use crate::files::Files;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::progress::WarmupProgress;
 
-/// What health is judged by.
+/// What readiness depends on.
 #[derive(Clone)]
 pub struct Health {
     lifecycle: Lifecycle,
@@ -21,70 +22,42 @@ pub struct Health {
 }
 
 impl Health {
-    /// The health of a server in `lifecycle` that serves `files`.
+    /// Creates the health checks of a server in `lifecycle` that serves `files`.
     pub fn new(lifecycle: Lifecycle, files: Files) -> Self {
         Self { lifecycle, files, progress: Arc::default() }
     }
 
-    /// The same, and it tells how far a warming is.
-    pub(crate) fn telling(self, progress: &Arc<WarmupProgress>) -> Self {
+    /// Reports the progress of a warm-up too.
+    pub(crate) fn with_progress(self, progress: &Arc<WarmupProgress>) -> Self {
         Self { progress: Arc::clone(progress), ..self }
     }
 
     /// Adds the routes to an App.
     pub fn configure(&self, app: &mut ServiceConfig) {
-        app.service(
-            web::resource("/livez").to(|request: HttpRequest| async move { answer(&request, Verdict::OK) }),
-        );
+        route(app, "/livez", Allow::GetHead, |_| ready(text(StatusCode::OK, OK)));
         for path in ["/readyz", "/healthz"] {
             let health = self.clone();
-            app.service(web::resource(path).to(move |request: HttpRequest| {
-                let verdict = health.readiness();
-                async move { answer(&request, verdict) }
-            }));
+            route(app, path, Allow::GetHead, move |_| ready(health.readiness()));
         }
     }
 
-    fn readiness(&self) -> Verdict {
-        let unavailable = |sentence: &'static str| Verdict {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            sentence: sentence.into(),
-        };
-        match self.lifecycle.phase() {
-            Phase::Starting => unavailable("Starting.\n"),
+    fn readiness(&self) -> HttpResponse {
+        let reason: Cow<'_, str> = match self.lifecycle.phase() {
+            Phase::Starting => "Starting.\n".into(),
             Phase::Warming => {
                 let counts = self.progress.counts();
-                let sentence = format!("Warming: {} of {} files.\n", counts.done, counts.of).into();
-                Verdict { status: StatusCode::SERVICE_UNAVAILABLE, sentence }
+                format!("Warming: {} of {} files.\n", counts.done, counts.of).into()
             }
-            Phase::Draining | Phase::Closing | Phase::Ended => unavailable("Draining.\n"),
-            Phase::Ready if self.lifecycle.is_drained() => unavailable("Drained by an operator.\n"),
-            // Who retires answers for the successor.
+            Phase::Draining | Phase::Closing | Phase::Ended => "Draining.\n".into(),
+            Phase::Ready if self.lifecycle.is_drained() => "Drained by an operator.\n".into(),
+            // A retiring server answers for its successor.
             Phase::Ready | Phase::Retiring if !self.files.root_is_sound() => {
-                unavailable("The document root can't be read.\n")
+                "The document root can't be read.\n".into()
             }
-            Phase::Ready | Phase::Retiring => Verdict::OK,
-        }
+            Phase::Ready | Phase::Retiring => return text(StatusCode::OK, OK),
+        };
+        text(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
 }
 
-#[derive(Clone)]
-struct Verdict {
-    status: StatusCode,
-    sentence: Cow<'static, str>,
-}
-
-impl Verdict {
-    const OK: Self = Self { status: StatusCode::OK, sentence: Cow::Borrowed("ok\n") };
-}
-
-fn answer(request: &HttpRequest, verdict: Verdict) -> HttpResponse {
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return HttpResponse::MethodNotAllowed().insert_header((ALLOW, "GET, HEAD")).finish();
-    }
-    HttpResponse::build(verdict.status)
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .content_type("text/plain; charset=utf-8")
-        .body(verdict.sentence)
-}
+const OK: &str = "ok\n";

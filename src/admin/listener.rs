@@ -1,8 +1,9 @@
-//! The admin listener: a thread of its own, so that it answers when every traffic worker is at its limit.
+//! The admin listener. It has its own thread, so that it answers when all workers are at their limit.
 //!
-//! It accepts by itself. A stock `HttpServer` removes a unix socket's path when it lets go of the socket, whoever has it by
-//! then, and closes with it what it has accepted.
+//! It accepts connections itself: `HttpServer` removes the path of a unix socket when it closes, even if another process
+//! owns the path by then, and closes accepted connections with it.
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,6 +20,7 @@ use actix_web::{App, HttpResponse, web};
 use futures_util::future::{Either, select};
 use rustix::net::sockopt::set_tcp_user_timeout;
 use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -31,51 +33,48 @@ use crate::admin::sampler::Sampler;
 use crate::admin::slots::{AdminSlot, AdminSlots};
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::warmer::Warmup;
-use crate::net::listener::Listener;
+use crate::net::listener::{Listener, SocketPath};
 use crate::sys::event_loop::register;
 
-/// What the admin listener answers with.
+/// What the admin listener serves.
 #[derive(Clone)]
 pub(crate) struct AdminContext {
-    pub(crate) entry: AdminAuth,
+    pub(crate) auth: AdminAuth,
     pub(crate) health: Health,
     pub(crate) gauges: Gauges,
-    pub(crate) warmth: Warmup,
-    pub(crate) operators: OperatorActions,
+    pub(crate) warmup: Warmup,
+    pub(crate) actions: OperatorActions,
 }
 
 /// The running admin server.
 pub(crate) struct Admin {
-    /// Its own: it answers while the site's listeners are closed.
+    /// Its own lifecycle: it answers while the listeners of the site are closed.
     lifecycle: Lifecycle,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Admin {
-    /// Starts serving what is on the `desk` at `listener`.
+    /// Starts serving `context` at `listener`.
     ///
     /// # Errors
-    /// Where the thread or its event loop can't be started.
-    pub(crate) fn start(listener: Listener, desk: AdminContext) -> io::Result<Self> {
+    /// If the thread or its event loop can't be started.
+    pub(crate) fn start(listener: Listener, context: AdminContext) -> io::Result<Self> {
         let lifecycle = Lifecycle::new();
-        let (told, hear) = std::sync::mpsc::channel();
+        let (started, is_started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("pagecast-admin".to_owned()).spawn({
             let lifecycle = lifecycle.clone();
-            move || {
-                actix_rt::System::new().block_on(serve(listener, desk, lifecycle, told));
-            }
+            move || actix_rt::System::new().block_on(serve(listener, context, lifecycle, started))
         })?;
-        hear.recv().map_err(io::Error::other)??;
+        is_started.recv().map_err(io::Error::other)??;
         Ok(Self { lifecycle, thread })
     }
 
-    /// Closes the listener; what was accepted is served on, but for streams of events, which end.
+    /// Closes the listener. Accepted connections are still served, except for event streams, which end.
     pub(crate) fn close(&self) {
         self.lifecycle.advance(Phase::Closing);
     }
 
-    /// Closes the listener and ends the thread. Streams of events are ended in good order; what else is under way is not
-    /// waited for.
+    /// Closes the listener and ends the thread. Event streams end properly; other requests are not waited for.
     pub(crate) fn stop(self) {
         self.lifecycle.advance(Phase::Ended);
         if self.thread.join().is_err() {
@@ -86,25 +85,45 @@ impl Admin {
 
 async fn serve(
     listener: Listener,
-    desk: AdminContext,
+    context: AdminContext,
     lifecycle: Lifecycle,
-    told: std::sync::mpsc::Sender<io::Result<()>>,
+    started: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
-    let here = listener.address();
-    let pulse = Sampler::new(desk.gauges.clone(), desk.warmth.clone());
-    let entry = desk.entry.clone();
+    let sampler = Sampler::new(context.gauges.clone(), context.warmup.clone());
+    let service = build_service(&context, &sampler, &lifecycle, listener.address()).await;
+    let (service, queue) = match service.and_then(|service| Ok((service, AcceptQueue::new(listener)?))) {
+        Ok(ready) => ready,
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    let _ = started.send(Ok(()));
+    let (finder, admin) = (sampler.clone(), &context.gauges.admin);
+    actix_rt::spawn(async move { sampler.run().await });
+    actix_rt::spawn(async move { finder.find_busy_files().await });
+    accept_until_closing(&service, queue, &admin.connections, &lifecycle).await;
+    lifecycle.reached(Phase::Ended).await;
+    let _ = tokio::time::timeout(STREAMS_END_WITHIN, admin.watches.all_free()).await;
+}
+
+/// Builds the App: `address` is that of the listener, `None` for a unix socket.
+async fn build_service(
+    context: &AdminContext,
+    sampler: &Sampler,
+    lifecycle: &Lifecycle,
+    address: Option<SocketAddr>,
+) -> io::Result<Rc<impl Service<(Stream, Option<SocketAddr>), Error: Display> + use<>>> {
+    let auth = context.auth.clone();
     let app = App::new()
         .wrap(from_fn(move |request, next| {
-            let entry = entry.clone();
-            async move { entry.pass(here, request, next).await }
+            let auth = auth.clone();
+            async move { auth.check(address, request, next).await }
         }))
-        .configure(|app| desk.health.configure(app))
-        .configure(|app| desk.gauges.configure_status(app))
-        .configure(|app| desk.gauges.configure_metrics(app))
-        .configure(|app| warm::configure(&desk.warmth, app))
-        .configure(|app| desk.operators.configure(app))
-        .configure(|app| debug::configure(&desk.operators, app))
-        .configure(|app| events::configure(&pulse, &lifecycle, app))
+        .configure(|app| context.health.configure(app))
+        .configure(|app| context.gauges.configure_status(app))
+        .configure(|app| context.gauges.configure_metrics(app))
+        .configure(|app| warm::configure(&context.warmup, app))
+        .configure(|app| context.actions.configure(app))
+        .configure(|app| debug::configure(&context.actions, app))
+        .configure(|app| events::configure(sampler, lifecycle, app))
         .configure(dashboard::configure)
         .default_service(web::to(HttpResponse::NotFound));
     let service = HttpService::build()
@@ -113,89 +132,92 @@ async fn serve(
         .into_factory()
         .new_service(())
         .await;
-    let is_unix = matches!(listener, Listener::Unix { .. });
-    // The path of a unix socket goes when its last listener does.
-    let (socket, path) = listener.into_socket();
-    let queue = match (service, register(socket, Interest::READABLE)) {
-        (Ok(service), Ok(queue)) => {
-            let _ = told.send(Ok(()));
-            (Rc::new(service), queue)
-        }
-        (Err(()), _) => return drop(told.send(Err(io::Error::other("the admin App could not be built")))),
-        (_, Err(error)) => return drop(told.send(Err(error))),
-    };
-    let (service, queue) = queue;
-    let places = &desk.gauges.admin.connections;
-    actix_rt::spawn({
-        let pulse = pulse.clone();
-        async move { pulse.beat().await }
-    });
-    actix_rt::spawn({
-        let pulse = pulse.clone();
-        async move { pulse.look_for_busy_files().await }
-    });
+    service.map(Rc::new).map_err(|()| io::Error::other("the admin App could not be built"))
+}
+
+/// Accepts and serves connections until `lifecycle` is closing, then closes the listener.
+async fn accept_until_closing<S>(
+    service: &Rc<S>,
+    queue: AcceptQueue,
+    slots: &AdminSlots,
+    lifecycle: &Lifecycle,
+) where
+    S: Service<(Stream, Option<SocketAddr>), Error: Display> + 'static,
+{
     let mut closing = pin!(lifecycle.reached(Phase::Closing));
     loop {
-        let next = pin!(next(&queue, is_unix, places));
-        let Either::Right((accepted, _)) = select(closing.as_mut(), next).await else { break };
+        let next = pin!(queue.accept(slots));
+        let Either::Right((accepted, _)) = select(closing.as_mut(), next).await else { return };
         match accepted {
-            Ok((stream, peer, place)) => {
-                let service = Rc::clone(&service);
+            Ok((stream, peer, slot)) => {
+                let service = Rc::clone(service);
                 actix_rt::spawn(async move {
                     if let Err(error) = service.call((stream, peer)).await {
                         log::debug!("an admin connection ended: {error}");
                     }
-                    drop(place);
+                    drop(slot);
                 });
             }
             Err(error) => {
-                log::warn!("an admin connection can't be accepted: {error}");
-                tokio::time::sleep(WHEN_SHORT).await;
+                log::warn!("can't accept an admin connection: {error}");
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
         }
     }
-    drop((queue, path));
-    let seats = &desk.gauges.admin.watches;
-    lifecycle.reached(Phase::Ended).await;
-    let _ = tokio::time::timeout(PARTING, seats.all_left()).await;
 }
 
 type Stream = Box<dyn Duplex>;
 
-/// What a connection is, TCP or unix.
+/// A TCP or unix connection.
 trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
-async fn next(
-    queue: &tokio::io::unix::AsyncFd<Arc<OwnedFd>>,
+/// The listening socket in the event loop.
+struct AcceptQueue {
+    socket: AsyncFd<Arc<OwnedFd>>,
     is_unix: bool,
-    places: &AdminSlots,
-) -> io::Result<(Stream, Option<SocketAddr>, Option<AdminSlot>)> {
-    places.room().await;
-    let accept = |socket: &Arc<OwnedFd>| {
-        Ok(acceptfrom_with(socket.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
-    };
-    let (fd, peer) = queue.async_io(Interest::READABLE, accept).await?;
-    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-    let stream: Stream = if is_unix {
-        Box::new(UnixStream::from_std(fd.into())?)
-    } else {
-        // Who has gone without a word, or takes nothing, must not keep a place for the quarter of an hour that TCP would try.
-        let _ = set_tcp_user_timeout(&fd, GONE_AFTER_MS);
-        Box::new(TcpStream::from_std(fd.into())?)
-    };
-    Ok((stream, peer, places.take()))
+    /// Removes the path of a unix socket with its last listener.
+    _path: Option<Arc<SocketPath>>,
 }
 
-/// For the head of a request.
+impl AcceptQueue {
+    fn new(listener: Listener) -> io::Result<Self> {
+        let is_unix = matches!(listener, Listener::Unix { .. });
+        let (socket, path) = listener.into_socket();
+        Ok(Self { socket: register(socket, Interest::READABLE)?, is_unix, _path: path })
+    }
+
+    /// Accepts a connection once a slot is free.
+    async fn accept(
+        &self,
+        slots: &AdminSlots,
+    ) -> io::Result<(Stream, Option<SocketAddr>, Option<AdminSlot>)> {
+        slots.one_free().await;
+        let accept = |socket: &Arc<OwnedFd>| {
+            Ok(acceptfrom_with(socket.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+        };
+        let (fd, peer) = self.socket.async_io(Interest::READABLE, accept).await?;
+        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+        let stream: Stream = if self.is_unix {
+            Box::new(UnixStream::from_std(fd.into())?)
+        } else {
+            // A dead client must not keep its slot for the quarter of an hour that TCP retransmits.
+            let _ = set_tcp_user_timeout(&fd, USER_TIMEOUT_MS);
+            Box::new(TcpStream::from_std(fd.into())?)
+        };
+        Ok((stream, peer, slots.take()))
+    }
+}
+
+/// Time for the head of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Milliseconds after which a client that acknowledges nothing is taken to be gone.
-const GONE_AFTER_MS: u32 = 30_000;
+/// Milliseconds after which a client that acknowledges nothing is disconnected.
+const USER_TIMEOUT_MS: u32 = 30_000;
 
-/// For streams of events to be ended in.
-const PARTING: Duration = Duration::from_millis(500);
+/// Time for event streams to end.
+const STREAMS_END_WITHIN: Duration = Duration::from_millis(500);
 
-/// How long the listener rests when nothing can be accepted.
-const WHEN_SHORT: Duration = Duration::from_millis(50);
+/// Pause after an accept error.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);

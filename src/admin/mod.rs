@@ -1,7 +1,10 @@
-//! What operators and load balancers see: the admin listener with its dashboard, metrics, status and actions, and the health paths.
+//! Admin listener: dashboard, metrics, status, actions of operators, and the health checks.
+//!
+//! `listener` accepts and routes, `authorize` checks tokens and origins. `readings` collects numbers, `registry` declares
+//! them once for `metrics`, `status` and `sampler` (which feeds `events` and `dashboard`). `actions`, `warm` and `debug` are
+//! for operators.
 
 pub(crate) mod actions;
-pub(crate) mod attempts;
 pub(crate) mod authorize;
 pub(crate) mod dashboard;
 pub(crate) mod debug;
@@ -11,6 +14,8 @@ pub(crate) mod listener;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod readings;
+pub(crate) mod registry;
+mod respond;
 pub(crate) mod sampler;
 pub(crate) mod slots;
 pub(crate) mod status;

@@ -1,42 +1,40 @@
-//! What the kernel says of this process: its memory, its time, its open files.
+//! Memory, CPU time and open files of this process, as the kernel reports them.
 
 use std::fs::{read_dir, read_to_string};
 
 use rustix::process::{Resource, getrlimit};
-use serde::Serialize;
 
-/// Resident memory in bytes. What is mapped of files is shared with everybody who reads them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// Memory in bytes, and threads. Mapped pages of files are shared with other processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Process {
-    /// All of it.
+    /// Resident memory, all kinds together.
     pub(crate) resident_bytes: u64,
-    /// The process's own: heap and stacks.
+    /// Private memory: heap and stacks.
     pub(crate) anonymous_bytes: u64,
-    /// Pages of files that stand in its page table: those of the site, and of the program itself.
+    /// Mapped pages of files: of the site and of the program.
     pub(crate) file_bytes: u64,
-    /// Pages that it shares with others by design.
+    /// Shared memory.
     pub(crate) shared_bytes: u64,
     pub(crate) threads: u64,
-    /// What it may address, in memory or not.
-    #[serde(skip)]
+    /// Virtual memory.
     pub(crate) virtual_bytes: u64,
 }
 
-/// What it has used and holds.
+/// CPU time, start time and open files.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ProcessUsage {
-    /// Of all threads, in user space and in the kernel.
+    /// CPU time of all threads, in user space and in the kernel.
     pub(crate) cpu_seconds: f64,
-    /// Since 1970.
+    /// Start time in seconds since 1970.
     pub(crate) started_seconds: f64,
     pub(crate) open_files: u64,
-    /// None for no limit.
+    /// `None`: no limit.
     pub(crate) open_files_limit: Option<u64>,
 }
 
 impl Process {
-    /// The figures of now; none where `/proc` is not to be had. The page table is not walked for them, as it would be for
-    /// `smaps`: that holds up whoever maps a file meanwhile.
+    /// Reads the present values. `None` without `/proc`. Does not read `smaps`, for which the kernel walks the page table:
+    /// that would block threads that map files meanwhile.
     pub(crate) fn read() -> Option<Self> {
         Self::parse(&read_to_string("/proc/self/status").ok()?)
     }
@@ -59,12 +57,12 @@ impl Process {
 }
 
 impl ProcessUsage {
-    /// The figures of now; none where `/proc` is not to be had.
+    /// Reads the present values. `None` without `/proc`.
     pub(crate) fn read() -> Option<Self> {
         let (cpu, started) = ticks(&read_to_string("/proc/self/stat").ok()?)?;
         let booted = boot_time(&read_to_string("/proc/stat").ok()?)?;
         let per_second = rustix::param::clock_ticks_per_second() as f64;
-        // One is open for the count.
+        // One is open for counting.
         let open_files = (read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1);
         Some(Self {
             cpu_seconds: cpu as f64 / per_second,
@@ -75,15 +73,15 @@ impl ProcessUsage {
     }
 }
 
-/// What was used of the processor, and when the process began after the machine did (proc_pid_stat(5)).
+/// Returns CPU time and start time after boot, in clock ticks (proc_pid_stat(5)).
 fn ticks(stat: &str) -> Option<(u64, u64)> {
-    // The name in parentheses may hold anything.
+    // The name in parentheses may contain anything.
     let (_, fields) = stat.rsplit_once(')')?;
-    let field = |number: usize| fields.split_whitespace().nth(number - 3)?.parse::<u64>().ok();
-    Some((field(14)? + field(15)?, field(22)?))
+    let number = |field: usize| fields.split_whitespace().nth(field - 3)?.parse::<u64>().ok();
+    Some((number(14)? + number(15)?, number(22)?))
 }
 
-/// When the machine began, in seconds since 1970 (proc_stat(5)).
+/// Returns the boot time in seconds since 1970 (proc_stat(5)).
 fn boot_time(stat: &str) -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
@@ -93,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_read_from_their_lines_in_bytes() {
+    fn memory_is_read_in_bytes() {
         let text = "Name:\tx\nVmSize:\t 90 kB\nVmRSS:\t    30 kB\nRssAnon:\t 10 kB\nRssFile:\t 15 kB\nRssShmem:\t 5 kB\nThreads:\t7\n";
         let expected = Process {
             resident_bytes: 30 << 10,
@@ -109,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_found_behind_whatever_name_the_process_has() {
+    fn times_are_found_after_any_process_name() {
         let stat = "1 (a) b) S 1 1 1 0 -1 0 0 0 0 0 120 30 0 0 20 0 4 0 5000 0 0";
         assert_eq!(ticks(stat), Some((150, 5000)));
         assert_eq!(ticks("1 (a) S 1"), None);

@@ -1,9 +1,9 @@
-//! Every gauge at one moment: what `/status` and `/metrics` are both made of.
+//! Reads the numbers behind the table of metrics from the parts of the server.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::process::Process;
+use super::process::{Process, ProcessUsage};
 use crate::admin::authorize::{AdminAuth, AdminAuthCounts};
 use crate::admin::slots::{AdminSlots, SlotCounts};
 use crate::auth::access::{AccessCounts, Authenticator};
@@ -25,15 +25,15 @@ use crate::telemetry::metrics::lookups::LookupCounts;
 use crate::telemetry::metrics::registry::Metrics;
 use crate::telemetry::metrics::totals::MetricTotals;
 
-/// Where the gauges come from. Cheap to clone.
+/// The parts of the server that have numbers. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gauges {
     pub(crate) started: Instant,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) entry: AdminAuth,
+    pub(crate) admin_auth: AdminAuth,
     pub(crate) files: Files,
-    pub(crate) guard: Limits,
-    pub(crate) gate: HttpsPolicy,
+    pub(crate) client_limits: Limits,
+    pub(crate) https_policy: HttpsPolicy,
     pub(crate) access: Authenticator,
     pub(crate) directories: DirectoryJobs,
     pub(crate) progress: Arc<WarmupProgress>,
@@ -42,78 +42,87 @@ pub(crate) struct Gauges {
     pub(crate) tls: Option<Tls>,
     pub(crate) reloader: Reloader,
     pub(crate) admin: AdminSlotCounts,
-    /// The listeners come from a predecessor.
+    /// The listeners were taken over from a predecessor.
     pub(crate) is_successor: bool,
 }
 
-/// Who is at the admin listener.
+/// Slots of the admin listener.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminSlotCounts {
     pub(crate) connections: AdminSlots,
-    /// Those who watch the dashboard.
+    /// Connections that receive events for a dashboard.
     pub(crate) watches: AdminSlots,
 }
 
 impl AdminSlotCounts {
-    /// So many connections. Half of them may watch: the others are for those who ask, and for health above all.
+    /// Creates slots for `connections`. Half of them may receive events; the others stay free for requests, above all health
+    /// checks.
     pub(crate) fn new(connections: usize) -> Self {
         Self { connections: AdminSlots::new(connections), watches: AdminSlots::new(connections / 2) }
     }
 }
 
-/// Every gauge at one moment.
+/// The numbers at one moment.
 #[derive(Debug)]
 pub(crate) struct Readings {
     pub(crate) phase: Phase,
-    /// An operator has load balancers go elsewhere.
+    /// An operator makes readiness fail.
     pub(crate) is_drained: bool,
-    /// What the admin listener refused.
-    pub(crate) entry: AdminAuthCounts,
+    /// Requests rejected by the admin listener.
+    pub(crate) admin_auth: AdminAuthCounts,
     pub(crate) admin_connections: SlotCounts,
-    /// Those of them that watch the dashboard.
+    /// Admin connections that receive events for a dashboard.
     pub(crate) admin_watches: SlotCounts,
     pub(crate) uptime: Duration,
     pub(crate) is_successor: bool,
     pub(crate) upgrades_failed: u64,
     pub(crate) root_is_sound: bool,
-    /// What is in effect.
+    /// Configuration in effect.
     pub(crate) config: Config,
     pub(crate) limits: ResolvedLimits,
     pub(crate) reloads: Reloads,
     pub(crate) warming: progress::WarmupCounts,
     pub(crate) totals: MetricTotals,
     pub(crate) access_log: AccessLogCounts,
-    /// None where TLS is not spoken.
+    /// `None` without TLS.
     pub(crate) tls: Option<TlsCounts>,
     pub(crate) access: AccessCounts,
     pub(crate) lookups: LookupCounts,
-    /// Responses under way that had to wait.
+    /// Responses in progress that had to wait.
     pub(crate) transfers: usize,
     pub(crate) connections: ConnectionCounts,
     pub(crate) activities: ActivityCounts,
-    pub(crate) guard: LimitCounts,
+    pub(crate) client_limits: LimitCounts,
     pub(crate) suspicious_queries: u64,
     pub(crate) bandwidth: BandwidthCounts,
     pub(crate) files: FileGauges,
     pub(crate) faults: FaultCounts,
-    /// Of the reads of cold pages.
+    /// Durations of reads of cold pages.
     pub(crate) read_durations: HistogramTotals,
-    /// Listings and archives under way, those that found no place, and those whose client had its share.
+    /// Listings and archives: in progress, rejected, and rejected because of the share of their client.
     pub(crate) directories: u64,
     pub(crate) directories_refused: u64,
     pub(crate) client_directories_refused: u64,
-    /// None where `/proc` is not to be had.
+    /// `None` without `/proc`.
     pub(crate) process: Option<Process>,
+    usage: OnceLock<Option<ProcessUsage>>,
+}
+
+impl Readings {
+    /// CPU time and open files of the process, read when needed first. `None` without `/proc`.
+    pub(crate) fn usage(&self) -> Option<&ProcessUsage> {
+        self.usage.get_or_init(ProcessUsage::read).as_ref()
+    }
 }
 
 impl Gauges {
-    /// All of them, now. Waits for nobody for long.
+    /// Reads all numbers. Blocks only for short locks.
     pub(crate) fn read(&self) -> Readings {
         let limits = self.reloader.limits();
         Readings {
             phase: self.lifecycle.phase(),
             is_drained: self.lifecycle.is_drained(),
-            entry: self.entry.counts(),
+            admin_auth: self.admin_auth.counts(),
             admin_connections: self.admin.connections.counts(),
             admin_watches: self.admin.watches.counts(),
             uptime: self.started.elapsed(),
@@ -130,18 +139,19 @@ impl Gauges {
             access: self.access.counts(),
             lookups: self.metrics.lookup_counts(),
             transfers: self.metrics.transfer_count(),
-            connections: self.guard.connections().counts(),
-            activities: self.guard.connections().activities(),
-            guard: self.guard.counts(),
-            suspicious_queries: self.gate.suspicious(),
-            bandwidth: self.guard.bandwidth().counts(),
-            files: self.files.counts(),
+            connections: self.client_limits.connections().counts(),
+            activities: self.client_limits.connections().activities(),
+            client_limits: self.client_limits.counts(),
+            suspicious_queries: self.https_policy.suspicious(),
+            bandwidth: self.client_limits.bandwidth().counts(),
+            files: FileGauges::of(&self.files),
             faults: self.files.faults().counts(),
             read_durations: self.files.reads().durations(),
             directories: limits.directories.saturating_sub(self.directories.permits_left()) as u64,
             directories_refused: self.directories.refused(),
             client_directories_refused: self.directories.clients_refused(),
             process: Process::read(),
+            usage: OnceLock::new(),
         }
     }
 }

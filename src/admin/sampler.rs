@@ -1,12 +1,6 @@
-//! What the dashboard is told, once a second: how much is done, how fast, by whom, and what goes wrong.
+//! Samples the numbers once a second for the dashboard: rates, latencies, downloads, busy files, problems.
 //!
-//! The last minutes are kept whether anybody listens or not, so that whoever opens the page sees what led to the present.
-//!
-//! | room       | what it knows                                                     |
-//! |------------|-------------------------------------------------------------------|
-//! | `sample`   | counters at one moment, and what changed between two of them      |
-//! | `snapshot` | the words of it, as JSON                                          |
-//! | `rates`    | how fast each download is, and how often each file is asked for   |
+//! The last minutes are kept even if no dashboard is open, so that a new one shows what led to the present state.
 
 mod figures;
 mod rates;
@@ -25,14 +19,15 @@ use tokio::time::MissedTickBehavior;
 
 use self::rates::{BusyFiles, Downloads};
 use self::sample::Sample;
-use self::snapshot::{ChartPoint, Recent, Snapshot, troubles};
+use self::snapshot::{ChartPoint, Recent, Snapshot, summarize};
 use super::readings::Gauges;
-use super::status::Status;
+use super::status::{all_series, status_of};
 use crate::admin::slots::AdminSlot;
+use crate::files::inventory::CacheInventory;
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
-/// A heart that beats once a second, for all who listen. On the admin thread; every clone is the same.
+/// Sends a snapshot once a second to all subscribers. Lives on the admin thread; clones share the state.
 #[derive(Clone)]
 pub(crate) struct Sampler {
     inner: Rc<Inner>,
@@ -40,118 +35,122 @@ pub(crate) struct Sampler {
 
 struct Inner {
     gauges: Gauges,
-    warmth: Warmup,
-    beats: watch::Sender<Bytes>,
-    memory: RefCell<SampleHistory>,
+    warmup: Warmup,
+    snapshots: watch::Sender<Bytes>,
+    history: RefCell<SampleHistory>,
 }
 
-/// What is kept of the last minutes.
+/// Points and samples of the last minutes.
 #[derive(Default)]
 struct SampleHistory {
     points: VecDeque<ChartPoint>,
-    /// The oldest first.
+    /// Oldest first.
     samples: VecDeque<Sample>,
     downloads: Downloads,
     busy: BusyFiles,
 }
 
-/// One who listens; makes room when dropped.
+/// Receives the events of one dashboard. Frees its slot when dropped.
 pub(crate) struct Subscriber {
-    beats: watch::Receiver<Bytes>,
-    /// What led to the present, as an event.
+    snapshots: watch::Receiver<Bytes>,
+    /// The points of the last minutes, as an event.
     history: Option<Bytes>,
-    _place: AdminSlot,
+    _slot: AdminSlot,
 }
 
 impl Sampler {
-    pub(crate) fn new(gauges: Gauges, warmth: Warmup) -> Self {
-        let inner =
-            Inner { gauges, warmth, beats: watch::Sender::new(Bytes::new()), memory: RefCell::default() };
+    pub(crate) fn new(gauges: Gauges, warmup: Warmup) -> Self {
+        let snapshots = watch::Sender::new(Bytes::new());
+        let inner = Inner { gauges, warmup, snapshots, history: RefCell::default() };
         Self { inner: Rc::new(inner) }
     }
 
-    /// Beats for as long as it is polled.
-    pub(crate) async fn beat(&self) {
+    /// Samples once a second for as long as it is polled.
+    pub(crate) async fn run(&self) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.inner.beat();
+            self.inner.sample();
         }
     }
 
-    /// Finds out which files are asked for most, for as long as it is polled and somebody wants to know.
-    pub(crate) async fn look_for_busy_files(&self) {
+    /// Finds the files with the most requests, for as long as it is polled and there are subscribers.
+    pub(crate) async fn find_busy_files(&self) {
         loop {
-            let mut listening = self.inner.beats.subscribe();
-            // The first beat that somebody hears.
-            while self.inner.beats.receiver_count() < 2 {
-                if listening.changed().await.is_err() {
+            let mut snapshots = self.inner.snapshots.subscribe();
+            // Waits for a receiver besides this one.
+            while self.inner.snapshots.receiver_count() < 2 {
+                if snapshots.changed().await.is_err() {
                     return;
                 }
             }
-            drop(listening);
-            let (files, begun) = (self.inner.warmth.files(), Instant::now());
-            let Some(busiest) = run_on_own_thread(move || files.busiest(BUSY_FILES)).await else { continue };
-            let took = begun.elapsed();
-            self.inner.memory.borrow_mut().busy.put(busiest, Instant::now());
-            // Where there are millions of names, looking at all of them takes a hundredth of the time at most.
-            tokio::time::sleep(LOOK_EVERY.max(took * 100)).await;
+            drop(snapshots);
+            let (files, started) = (self.inner.warmup.files(), Instant::now());
+            let Some(busiest) =
+                run_on_own_thread(move || CacheInventory::of(&files).busiest(BUSY_FILES)).await
+            else {
+                continue;
+            };
+            let took = started.elapsed();
+            self.inner.history.borrow_mut().busy.put(busiest, Instant::now());
+            // With millions of names, reading them takes at most a hundredth of the time.
+            tokio::time::sleep(FIND_EVERY.max(took * 100)).await;
         }
     }
 
-    /// A seat among those who listen; none where all are taken.
-    pub(crate) fn seat(&self) -> Option<Subscriber> {
-        let place = self.inner.gauges.admin.watches.take()?;
-        let mut beats = self.inner.beats.subscribe();
-        beats.mark_unchanged();
-        let points = &self.inner.memory.borrow().points;
+    /// Adds a subscriber. `None` if there are too many.
+    pub(crate) fn subscribe(&self) -> Option<Subscriber> {
+        let slot = self.inner.gauges.admin.watches.take()?;
+        let mut snapshots = self.inner.snapshots.subscribe();
+        snapshots.mark_unchanged();
+        let points = &self.inner.history.borrow().points;
         let history = Some(event(
             "history",
             &serde_json::json!({ "every_ms": EVERY.as_millis() as u64, "points": points }),
         ));
-        Some(Subscriber { beats, history, _place: place })
+        Some(Subscriber { snapshots, history, _slot: slot })
     }
 }
 
 impl Inner {
-    fn beat(&self) {
+    fn sample(&self) {
         let readings = self.gauges.read();
-        let status = Status::of(&readings);
-        let now = Sample::take(&readings, &status, Instant::now());
-        let is_heard = self.beats.receiver_count() > 0;
-        let memory = &mut *self.memory.borrow_mut();
+        let series = all_series(&readings);
+        let now = Sample::new(&readings, &series, Instant::now());
+        let has_subscribers = self.snapshots.receiver_count() > 0;
+        let history = &mut *self.history.borrow_mut();
         let at_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let at_ms = u64::try_from(at_ms).unwrap_or(u64::MAX);
-        memory.note(at_ms, &now);
-        let transfers = if is_heard { self.gauges.metrics.transfers() } else { Vec::new() };
-        let downloads = memory.downloads.look(transfers, now.at);
-        // Who sits down before the next beat does not take this one for new.
-        let told = match is_heard {
+        history.add_point(at_ms, &now);
+        let transfers = if has_subscribers { self.gauges.metrics.transfers() } else { Vec::new() };
+        let downloads = history.downloads.update(transfers, now.at);
+        // Sent even if empty: a subscriber that comes before the next one must not take this one for new.
+        let event = match has_subscribers {
             false => Bytes::new(),
             true => event(
                 "snapshot",
                 &Snapshot {
                     at_ms,
-                    point: memory.points.back(),
-                    recent: memory.recent().map(|recent| Recent::between(&now, recent)),
-                    troubles: troubles(&now, memory.samples.front(), memory.samples.back()),
+                    point: history.points.back(),
+                    recent: history.recent().map(|recent| Recent::between(&now, recent)),
+                    troubles: summarize(&now, history.samples.front(), history.samples.back()),
                     downloads_under_way: readings.transfers,
                     downloads,
-                    busy: memory.busy.shown(),
+                    busy: history.busy.files(),
                     activities: readings.activities,
-                    status: &status,
+                    status: status_of(&series),
                 },
             ),
         };
-        self.beats.send_replace(told);
-        memory.keep(now);
+        self.snapshots.send_replace(event);
+        history.keep(now);
     }
 }
 
 impl SampleHistory {
-    /// Draws the line up to `now`, which is not kept yet.
-    fn note(&mut self, at_ms: u64, now: &Sample) {
+    /// Adds the chart point of `now`, which is not kept yet.
+    fn add_point(&mut self, at_ms: u64, now: &Sample) {
         let Some((last, recent)) = self.samples.back().zip(self.recent()) else { return };
         let point = ChartPoint::between(at_ms, now, last, recent);
         self.points.push_back(point);
@@ -160,6 +159,7 @@ impl SampleHistory {
         }
     }
 
+    /// Keeps a sample.
     fn keep(&mut self, now: Sample) {
         self.samples.push_back(now);
         if self.samples.len() > SAMPLES {
@@ -174,47 +174,47 @@ impl SampleHistory {
 }
 
 impl Subscriber {
-    /// The next event, once there is one; none where nothing was to be said for a while.
+    /// Waits for the next event. `None` if there is none for a while.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         if let Some(history) = self.history.take() {
             return Some(history);
         }
-        let beats = &mut self.beats;
-        let heard = tokio::time::timeout(SILENCE_MAX, async {
+        let snapshots = &mut self.snapshots;
+        let next = tokio::time::timeout(SILENCE_MAX, async {
             loop {
-                beats.changed().await.ok()?;
-                let beat = beats.borrow_and_update().clone();
-                if !beat.is_empty() {
-                    return Some(beat);
+                snapshots.changed().await.ok()?;
+                let snapshot = snapshots.borrow_and_update().clone();
+                if !snapshot.is_empty() {
+                    return Some(snapshot);
                 }
             }
         });
-        heard.await.ok()?
+        next.await.ok()?
     }
 }
 
-/// An event, in the format of an event stream (WHATWG HTML §9.2).
+/// Formats an event of an event stream (WHATWG HTML §9.2).
 fn event(name: &str, data: &impl Serialize) -> Bytes {
-    // JSON has no line ends of its own.
+    // Compact JSON contains no newlines.
     let data = serde_json::to_string(data).unwrap_or_default();
     format!("event: {name}\ndata: {data}\n\n").into()
 }
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Seconds of which points are kept.
+/// Seconds for which chart points are kept.
 const POINTS: usize = 300;
 
-/// Seconds of which all counters are kept: as far back as "within the last minute" goes.
+/// Seconds for which samples are kept: the range of "within the last minute".
 const SAMPLES: usize = 60;
 
-/// Seconds over which latencies and shares are taken.
+/// Seconds over which latencies and shares are computed.
 const RECENT: usize = 10;
 
-/// How often busy files are looked for.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// Interval between searches for busy files.
+const FIND_EVERY: Duration = Duration::from_secs(3);
 
 const BUSY_FILES: usize = 12;
 
-/// After so long without an event there is another sign of life.
+/// Time without an event after which a keep-alive is sent.
 const SILENCE_MAX: Duration = Duration::from_secs(5);

@@ -1,28 +1,28 @@
-//! Places at the admin listener: how many there are, and how many are taken.
+//! Bounded slots of the admin listener.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A bounded number of places. Cheap to clone; every clone is the same.
+/// A bounded number of slots. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminSlots {
     free: Arc<Semaphore>,
     max: usize,
 }
 
-/// How many places are taken at one moment, and how many there are.
+/// Slots in use at one moment, and their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotCounts {
     pub(crate) taken: usize,
     pub(crate) max: usize,
 }
 
-/// A place that is taken, until it is dropped.
+/// A slot in use. Freed when dropped.
 pub(crate) type AdminSlot = OwnedSemaphorePermit;
 
 impl AdminSlots {
-    /// At least one.
+    /// Creates `max` slots, at least one.
     pub(crate) fn new(max: usize) -> Self {
         let max = max.max(1);
         Self { free: Arc::new(Semaphore::new(max)), max }
@@ -33,19 +33,19 @@ impl AdminSlots {
         SlotCounts { taken: max.saturating_sub(free.available_permits()), max: *max }
     }
 
-    /// A place, if one is free.
+    /// Takes a slot if one is free.
     pub(crate) fn take(&self) -> Option<AdminSlot> {
         Arc::clone(&self.free).try_acquire_owned().ok()
     }
 
-    /// Waits until a place is free. It stays so if nobody else takes any.
-    pub(crate) async fn room(&self) {
-        // It is never closed.
+    /// Waits until a slot is free. It stays free unless another task takes it.
+    pub(crate) async fn one_free(&self) {
+        // The semaphore is never closed.
         drop(self.free.acquire().await);
     }
 
-    /// Waits until none is taken.
-    pub(crate) async fn all_left(&self) {
+    /// Waits until no slot is in use.
+    pub(crate) async fn all_free(&self) {
         let all = u32::try_from(self.max).unwrap_or(u32::MAX);
         let _ = self.free.acquire_many(all).await;
     }
@@ -56,14 +56,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn there_are_as_many_places_as_was_said_and_one_at_least() {
-        for (asked, max) in [(0, 1), (1, 1), (3, 3)] {
-            let places = AdminSlots::new(asked);
-            let taken: Vec<_> = std::iter::from_fn(|| places.take()).collect();
-            assert_eq!((taken.len(), places.counts()), (max, SlotCounts { taken: max, max }), "{asked}");
+    async fn the_number_of_slots_is_bounded_and_at_least_one() {
+        for (wanted, max) in [(0, 1), (1, 1), (3, 3)] {
+            let slots = AdminSlots::new(wanted);
+            let taken: Vec<_> = std::iter::from_fn(|| slots.take()).collect();
+            assert_eq!((taken.len(), slots.counts()), (max, SlotCounts { taken: max, max }), "{wanted}");
             drop(taken);
-            assert_eq!(places.counts(), SlotCounts { taken: 0, max });
-            places.all_left().await;
+            assert_eq!(slots.counts(), SlotCounts { taken: 0, max });
+            slots.all_free().await;
         }
     }
 }

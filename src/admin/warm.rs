@@ -1,122 +1,111 @@
-//! `POST /warm?glob=…`: reads the files that globs match into memory, and tells how far it is.
+//! `POST /warm?glob=…`: reads the files that globs match into memory and reports the progress.
 //!
-//! Each line of the answer is a JSON object of counts; the last one says `is_over`. A browser must not be able to
-//! trigger it, on behalf of whatever page it shows: a header is demanded that no page can send here without being asked
-//! first (which is never allowed), and whoever says that a page sent it is refused.
+//! Each line of the response is a JSON object of counts; the last one has `is_over`. Pages in a browser must not be able to
+//! start it: it requires a header that pages can't send here without a CORS preflight, which is never granted, and rejects
+//! requests that say that a page sent them.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, ORIGIN};
-use actix_web::web::{self, Bytes, ServiceConfig};
+use actix_web::http::header::ORIGIN;
+use actix_web::web::{Bytes, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::actions::globs_of;
+use super::respond::{Allow, route, text, uncached};
 use crate::config::PathGlobs;
-use crate::http::form_encoding;
 use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, PATH, WarmProgressLine};
 use crate::lifecycle::warmup::walk::{Matches, matches};
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
 /// Adds the route to an App.
-pub(crate) fn configure(warmth: &Warmup, app: &mut ServiceConfig) {
-    let warmth = warmth.clone();
-    app.service(web::resource(PATH).to(move |request: HttpRequest| {
-        let answer = answer(&request, &warmth);
-        async move { answer }
-    }));
+pub(crate) fn configure(warmup: &Warmup, app: &mut ServiceConfig) {
+    let warmup = warmup.clone();
+    route(app, PATH, Allow::Post, move |request| ready(respond(&request, &warmup)));
 }
 
-fn answer(request: &HttpRequest, warmth: &Warmup) -> HttpResponse {
-    let refuse = |status, sentence: &'static str| {
-        HttpResponse::build(status).content_type("text/plain; charset=utf-8").body(sentence)
-    };
-    if request.method() != actix_web::http::Method::POST {
-        return HttpResponse::MethodNotAllowed().insert_header((ALLOW, "POST")).finish();
-    }
-    let fields = request.headers();
-    let is_from_page = fields.contains_key(ORIGIN) || fields.contains_key("sec-fetch-site");
-    if is_from_page || !fields.contains_key(ADMIN_HEADER) {
-        return refuse(
+fn respond(request: &HttpRequest, warmup: &Warmup) -> HttpResponse {
+    let headers = request.headers();
+    let is_from_page = headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site");
+    if is_from_page || !headers.contains_key(ADMIN_HEADER) {
+        return text(
             StatusCode::FORBIDDEN,
-            "This takes a Pagecast-Admin header, and no page of a browser.\n",
+            "The Pagecast-Admin header is required, and pages in a browser are rejected.\n",
         );
     }
-    let globs = form_encoding::pairs(request.query_string().as_bytes())
-        .filter(|(name, _)| *name == b"glob")
-        .map(|(_, value)| String::from_utf8_lossy(&form_encoding::decode(value)).into_owned())
-        .collect();
-    let globs = match PathGlobs::new(globs) {
-        Ok(globs) => globs,
+    let globs = match globs_of(request) {
+        Ok(Some(globs)) => globs,
+        Ok(None) => return text(StatusCode::BAD_REQUEST, "A glob is missing.\n"),
         Err(reason) => {
             log::debug!("globs to warm: {reason}");
-            return refuse(StatusCode::BAD_REQUEST, "A glob is missing, or is none.\n");
+            return text(StatusCode::BAD_REQUEST, "A glob is invalid.\n");
         }
     };
-    let Some(turn) = warmth.try_acquire() else {
-        return refuse(StatusCode::CONFLICT, "Another warming is under way.\n");
+    let Some(turn) = warmup.try_acquire() else {
+        return text(StatusCode::CONFLICT, "Another warm-up is running.\n");
     };
-    let lines = begin(warmth.clone(), globs, turn);
+    let lines = start(warmup.clone(), globs, turn);
     let lines = stream::unfold(lines, |mut lines| async move {
         let line = lines.recv().await?;
         let text = serde_json::to_string(&line).unwrap_or_default() + "\n";
         Some((Ok::<_, Infallible>(Bytes::from(text)), lines))
     });
-    HttpResponse::Ok()
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .content_type("application/x-ndjson")
-        .streaming(lines)
+    uncached(StatusCode::OK).content_type("application/x-ndjson").streaming(lines)
 }
 
-/// Warms on the task's own thread, which only waits; whoever stops listening ends it.
-fn begin(warmth: Warmup, globs: PathGlobs, turn: OwnedSemaphorePermit) -> mpsc::Receiver<WarmProgressLine> {
-    let (tell, lines) = mpsc::channel(1);
+/// Warms in a task of its own and returns the receiver of its progress. Dropping the receiver ends the warm-up.
+fn start(warmup: Warmup, globs: PathGlobs, turn: OwnedSemaphorePermit) -> mpsc::Receiver<WarmProgressLine> {
+    let (sender, lines) = mpsc::channel(1);
     actix_web::rt::spawn(async move {
-        let ended = or_gone(&tell, work(&warmth, globs, turn, &tell)).await;
-        if let Some(line) = ended {
+        let last = unless_closed(&sender, warm(&warmup, globs, turn, &sender)).await;
+        if let Some(line) = last {
             log::info!("warmed: {}", line.counts);
-            let _ = tell.send(line).await;
+            let _ = sender.send(line).await;
         }
     });
     lines
 }
 
-/// What comes of `work`, or none when nobody listens any more.
-async fn or_gone<T>(tell: &mpsc::Sender<WarmProgressLine>, work: impl Future<Output = T>) -> Option<T> {
+/// Runs `work`. `None` if the receiver is dropped before it ends.
+async fn unless_closed<T>(
+    sender: &mpsc::Sender<WarmProgressLine>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     tokio::select! {
         outcome = work => Some(outcome),
-        () = tell.closed() => None,
+        () = sender.closed() => None,
     }
 }
 
-async fn work(
-    warmth: &Warmup,
+async fn warm(
+    warmup: &Warmup,
     globs: PathGlobs,
     turn: OwnedSemaphorePermit,
-    tell: &mpsc::Sender<WarmProgressLine>,
+    sender: &mpsc::Sender<WarmProgressLine>,
 ) -> WarmProgressLine {
-    let (files, dotfiles, most) = (warmth.files().clone(), warmth.dotfiles(), warmth.max_files);
-    // The walk goes on where nobody waits for it any more: no other begins before it is over.
-    let walked = run_on_own_thread(move || (matches(&files, &globs, dotfiles, most), turn)).await;
+    let (files, dotfiles, max_files) = (warmup.files().clone(), warmup.dotfiles(), warmup.max_files);
+    // The walk continues if nobody waits for it any more; its permit keeps another one from starting meanwhile.
+    let walked = run_on_own_thread(move || (matches(&files, &globs, dotfiles, max_files), turn)).await;
     let Some((Matches { hot, is_truncated, closed }, turn)) = walked else {
         return WarmProgressLine { is_over: true, closed: 1, ..WarmProgressLine::default() };
     };
     let line =
-        |is_over| WarmProgressLine { counts: warmth.progress().counts(), is_over, is_truncated, closed };
-    let telling = async {
+        |is_over| WarmProgressLine { counts: warmup.progress().counts(), is_over, is_truncated, closed };
+    let reporting = async {
         loop {
-            tokio::time::sleep(TELL_EVERY).await;
-            let _ = tell.send(line(false)).await;
+            tokio::time::sleep(REPORT_EVERY).await;
+            let _ = sender.send(line(false)).await;
         }
     };
     tokio::select! {
-        () = warmth.warm(&hot, &turn) => line(true),
-        () = telling => line(true),
+        () = warmup.warm(&hot, &turn) => line(true),
+        () = reporting => line(true),
     }
 }
 
-const TELL_EVERY: Duration = Duration::from_millis(500);
+const REPORT_EVERY: Duration = Duration::from_millis(500);

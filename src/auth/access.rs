@@ -1,17 +1,7 @@
-//! Who may have what is not for all.
-//!
-//! | room        | what it knows                                                           |
-//! |-------------|-------------------------------------------------------------------------|
-//! | `attempts`  | how often a client may be wrong                                         |
-//! | `checks`    | passwords: how many are checked at once, and which were right lately    |
-//! | `counts`    | what was granted and denied                                             |
-//! | `link`      | whether a signed link holds                                             |
-//! | `sign`      | `pagecast sign`                                                         |
-//! | `visit`     | what is known of who makes a request                                    |
-//!
-//! Nothing here looks at the disk, so that no answer depends on what is there.
+//! Decides who may open paths that are not public. Nothing here looks at the disk, so no answer depends on what is there.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
@@ -21,91 +11,90 @@ pub(crate) use crate::auth::context::{AuthContext, Grant};
 use crate::auth::counts::AuthCounters;
 pub use crate::auth::counts::{AccessCounts, CountByMethod};
 pub use crate::auth::password_checks::CheckCounts;
-use crate::auth::password_checks::{NoCheck, PasswordChecks, VerifiedPasswords};
-pub use crate::cli::sign::sign;
+use crate::auth::password_checks::{CheckAttempt, NoCheck, PasswordChecks, VerifiedPasswords};
+use crate::auth::signed_url::{SignedUrlError, check_signed_url};
 use crate::config::{AccessRule, Config, CredentialFiles};
 use crate::http::challenge::{BearerError, Challenge};
 use crate::http::credentials::{AuthScheme, Credentials, Login, Token};
-use crate::http::signed_url::SignedUrlQuery;
+use crate::http::signed_url::{SignedUrlQuery, SignedUrlQueryError};
 use crate::http::target::SitePath;
 use crate::limits::attempts::AttemptRate;
 use crate::limits::client_limits::Limits;
 use crate::limits::clients::ClientState;
 use crate::sys::gcra::RateClock;
 
-/// Judges who asks by what the files of secrets say. Cheap to clone; every clone is the same.
+/// Decides by the credential files who may open a path. Cheap to clone; clones share their state.
 #[derive(Clone)]
 pub struct Authenticator {
-    pub(super) inner: Arc<Inner>,
+    inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
-    pub(super) files: CredentialFiles,
-    /// The name that stands for a directory: a link to the directory opens it too.
-    pub(super) index: String,
-    /// None: a client may be wrong as often as it likes.
-    pub(super) attempts: Option<AttemptRate>,
-    /// Passwords that were right.
-    pub(super) known: VerifiedPasswords,
-    pub(super) shared: Arc<SharedAuthState>,
+struct Inner {
+    files: CredentialFiles,
+    /// Name of the index file: a signed URL of a directory opens it too.
+    index: String,
+    /// `None`: no limit on wrong attempts.
+    attempts: Option<AttemptRate>,
+    verified: VerifiedPasswords,
+    shared: Arc<SharedAuthState>,
 }
 
 /// What outlives a reload.
-pub(crate) struct SharedAuthState {
-    pub(super) clock: RateClock,
-    pub(super) checks: PasswordChecks,
-    pub(super) tallies: AuthCounters,
+struct SharedAuthState {
+    clock: RateClock,
+    checks: PasswordChecks,
+    counters: AuthCounters,
 }
 
 /// Why a path stays closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AccessDenied {
-    /// Nobody knows who asks.
-    Unknown(Challenge),
-    /// It is known who asks, and it is not for them.
+    /// No credentials, or wrong ones.
+    Unauthenticated(Challenge),
+    /// The credentials are valid, but not for this path.
     NotAllowed(Challenge),
-    /// It takes a signed link, and there is none.
-    NeedsLink,
-    /// The link that is there opens nothing here.
-    BadLink,
-    /// The link was good until a moment that has passed.
-    Expired,
-    /// The client was wrong too often: seconds until it may try again.
-    TooMany(u64),
-    /// There is no room to check passwords.
+    /// The path needs a signed URL.
+    SignedUrlRequired,
+    /// The signed URL does not open the path.
+    SignedUrlInvalid,
+    /// The signed URL was valid until a moment that has passed.
+    SignedUrlExpired,
+    /// Too many wrong attempts: seconds until the client may try again.
+    TooManyAttempts(u64),
+    /// No thread became free for a password check.
     Busy,
 }
 
-/// A request as it is judged.
+/// A request for a path that an access rule closes.
 pub(crate) struct AccessRequest<'a> {
     pub(crate) request: &'a HttpRequest,
-    pub(crate) guard: &'a Limits,
+    pub(crate) limits: &'a Limits,
     /// The path that the request names.
-    pub(crate) asked: &'a SitePath<'a>,
+    pub(crate) requested: &'a SitePath<'a>,
     /// The path that is to be opened.
     pub(crate) path: &'a SitePath<'a>,
 }
 
-/// What a request shows that a choice asks for.
+/// The credentials of a request that a rule accepts.
 struct PresentedCredentials<'a> {
-    link: Option<Result<SignedUrlQuery<'a>, crate::http::signed_url::SignedUrlQueryError>>,
+    signed_url: Option<Result<SignedUrlQuery<'a>, SignedUrlQueryError>>,
     credentials: Credentials<'a>,
 }
 
 impl Authenticator {
-    /// Judges by `files`, as `config` says.
+    /// Decides by `files` and the settings of `config`.
     ///
     /// # Errors
-    /// Where no thread can be had for passwords.
+    /// If no thread for password checks can be started.
     pub fn new(config: &Config, files: &CredentialFiles) -> io::Result<Self> {
         let checks = PasswordChecks::new(config.access.password_checks.as_usize())?;
-        let shared = SharedAuthState { clock: RateClock::new(), checks, tallies: AuthCounters::default() };
+        let shared = SharedAuthState { clock: RateClock::new(), checks, counters: AuthCounters::default() };
         Ok(Self::with(config, files, Arc::new(shared)))
     }
 
-    /// The same by other files or settings. Counts and threads go on; no password is known any more.
+    /// Decides by other files or settings. Counts and threads are kept; every password is checked again.
     #[must_use]
-    pub(crate) fn changed(&self, config: &Config, files: &CredentialFiles) -> Self {
+    pub(crate) fn reconfigured(&self, config: &Config, files: &CredentialFiles) -> Self {
         Self::with(config, files, Arc::clone(&self.inner.shared))
     }
 
@@ -117,156 +106,188 @@ impl Authenticator {
             files: files.clone(),
             index: config.site.index.as_str().to_owned(),
             attempts: config.access.login_attempts.given().map(|rate| AttemptRate::new(*rate)),
-            known: VerifiedPasswords::new(config.access.password_cache.get()),
+            verified: VerifiedPasswords::new(config.access.password_cache.get()),
             shared,
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Whether these are the files that it judges by.
+    /// True if it decides by these files.
     pub(crate) fn is_by(&self, files: &CredentialFiles) -> bool {
         self.inner.files == *files
     }
 
-    /// What was counted since the start.
+    /// Returns what was counted since the start.
     pub(crate) fn counts(&self) -> AccessCounts {
-        let SharedAuthState { checks, tallies, .. } = &*self.inner.shared;
-        tallies.counts(checks.counts())
+        let SharedAuthState { checks, counters, .. } = &*self.inner.shared;
+        counters.counts(checks.counts())
     }
 
-    /// What the request shows that opens its path under `choice`.
+    /// Decides whether the credentials of the request open its path under `rule`. A signed URL and an `Authorization` header
+    /// may come together: either is enough.
     ///
     /// # Errors
-    /// Why it stays closed.
-    pub(crate) async fn judge(
+    /// Why the path stays closed.
+    pub(crate) async fn authorize(
         &self,
-        asking: &AccessRequest<'_>,
-        choice: &AccessRule,
+        access: &AccessRequest<'_>,
+        rule: &AccessRule,
     ) -> Result<Grant, AccessDenied> {
-        let showing = self.showing(asking, choice);
-        let tallies = &self.inner.shared.tallies;
-        if showing.is_nothing() {
-            tallies.nothing_shown();
-            return Err(nothing_shown(choice));
+        let presented = self.presented(access, rule);
+        let counters = &self.inner.shared.counters;
+        if presented.is_empty() {
+            counters.nothing_shown();
+            return Err(missing_credentials(rule));
         }
-        let (key, address) = asking.guard.requester(asking.request);
-        let client = asking.guard.client(key);
-        if let Some(seconds) = self.is_limited(&client) {
-            tallies.limited();
-            if asking.guard.may_log(key) {
-                log::warn!("client {key} is refused: it was wrong more often than login_attempts");
+        let (key, address) = access.limits.requester(access.request);
+        let client = access.limits.client(key);
+        if let Some(seconds) = self.wait(&client) {
+            counters.limited();
+            if access.limits.may_log(key) {
+                log::warn!("client {key} rejected: more wrong attempts than login_attempts allows");
             }
-            return Err(AccessDenied::TooMany(seconds));
+            return Err(AccessDenied::TooManyAttempts(seconds));
         }
-        let by_link = showing.link.map(|shown| self.by_link(asking, shown, address, &client));
-        if let Some(Ok(grant)) = by_link {
+        let by_url = presented.signed_url.map(|query| self.by_signed_url(access, query, address, &client));
+        if let Some(Ok(grant)) = by_url {
             return Ok(grant);
         }
-        let by_name = match showing.credentials {
+        let by_header = match presented.credentials {
             Credentials::None => None,
-            Credentials::Malformed(scheme) => Some(Err(self.malformed(scheme, choice, &client))),
-            Credentials::Bearer(token) => Some(self.by_token(token, choice, &client)),
-            Credentials::Basic(login) => Some(self.by_password(login, choice, &client).await),
+            Credentials::Malformed(scheme) => Some(Err(self.malformed(scheme, rule, &client))),
+            Credentials::Bearer(token) => Some(self.by_token(token, rule, &client)),
+            Credentials::Basic(login) => Some(self.by_password(login, rule, &client).await),
         };
-        by_name.or(by_link).unwrap_or_else(|| Err(nothing_shown(choice)))
+        by_header.or(by_url).unwrap_or_else(|| Err(missing_credentials(rule)))
     }
 
-    fn showing<'a>(&self, asking: &AccessRequest<'a>, choice: &AccessRule) -> PresentedCredentials<'a> {
-        let query = asking.request.uri().query().map(str::as_bytes);
-        let link = query.filter(|_| choice.ways.link && self.is_for(asking)).and_then(SignedUrlQuery::read);
-        let lines = asking.request.headers().get_all(header::AUTHORIZATION);
+    fn presented<'a>(&self, access: &AccessRequest<'a>, rule: &AccessRule) -> PresentedCredentials<'a> {
+        let query = access.request.uri().query().map(str::as_bytes);
+        let query = query.filter(|_| rule.methods.link && self.is_own_path(access));
+        let lines = access.request.headers().get_all(header::AUTHORIZATION);
         let credentials = Credentials::read(lines.map(|line| line.as_bytes()));
-        let is_wanted = match &credentials {
+        let is_accepted = match &credentials {
             Credentials::None => false,
-            Credentials::Bearer(_) | Credentials::Malformed(AuthScheme::Bearer) => choice.ways.bearer,
-            Credentials::Basic(_) | Credentials::Malformed(AuthScheme::Basic) => choice.ways.basic,
+            Credentials::Bearer(_) | Credentials::Malformed(AuthScheme::Bearer) => rule.methods.bearer,
+            Credentials::Basic(_) | Credentials::Malformed(AuthScheme::Basic) => rule.methods.basic,
         };
-        PresentedCredentials { link, credentials: if is_wanted { credentials } else { Credentials::None } }
+        PresentedCredentials {
+            signed_url: query.and_then(SignedUrlQuery::read),
+            credentials: if is_accepted { credentials } else { Credentials::None },
+        }
     }
 
-    /// Whether a link to what is asked for is one to what is to be opened: the same, or the index that stands for it.
-    fn is_for(&self, asking: &AccessRequest<'_>) -> bool {
-        let (asked, path) = (asking.asked.as_bytes(), asking.path.as_bytes());
-        path == asked || path == asking.asked.index(&self.inner.index).as_bytes()
+    /// True if a signed URL of the requested path may open the path: they are the same, or the path is its index.
+    fn is_own_path(&self, access: &AccessRequest<'_>) -> bool {
+        let (requested, path) = (access.requested.as_bytes(), access.path.as_bytes());
+        path == requested || path == access.requested.index(&self.inner.index).as_bytes()
+    }
+
+    /// Checks a signed URL from `address`; `None` is an address that is not certain. It counts as a wrong attempt only if it was
+    /// not made with a key: a URL that has expired, or is for another client, is no guess.
+    fn by_signed_url(
+        &self,
+        access: &AccessRequest<'_>,
+        query: Result<SignedUrlQuery<'_>, SignedUrlQueryError>,
+        address: Option<IpAddr>,
+        client: &ClientState,
+    ) -> Result<Grant, AccessDenied> {
+        let Inner { files, index, shared, .. } = &*self.inner;
+        let (method, requested) = (access.request.method(), access.requested);
+        if let Err(error) = check_signed_url(query, &files.link_keys, method, requested, address) {
+            log::debug!("signed URL for /{requested} rejected: {error}");
+            if error.is_guess() {
+                self.count_wrong(client);
+            }
+            shared.counters.denied().link();
+            return Err(match error {
+                SignedUrlError::Expired => AccessDenied::SignedUrlExpired,
+                _ => AccessDenied::SignedUrlInvalid,
+            });
+        }
+        shared.counters.granted().link();
+        let requested = requested.clone().into_owned();
+        let index = requested.index(index);
+        Ok(Grant::SignedUrl { paths: [requested, index] })
     }
 
     fn by_token(
         &self,
         token: Token<'_>,
-        choice: &AccessRule,
+        rule: &AccessRule,
         client: &ClientState,
     ) -> Result<Grant, AccessDenied> {
-        let tallies = &self.inner.shared.tallies;
+        let counters = &self.inner.shared.counters;
         let Some(name) = self.inner.files.tokens.owner(token.0) else {
-            self.note_wrong(client);
-            tallies.denied().bearer();
-            let challenge = challenge(choice, BearerError::InvalidToken);
-            return Err(AccessDenied::Unknown(challenge));
+            return Err(self.malformed(AuthScheme::Bearer, rule, client));
         };
-        if !choice.admits(&name) {
-            tallies.denied().bearer();
+        if !rule.admits(&name) {
+            counters.denied().bearer();
             let bearer = Some(BearerError::InsufficientScope);
             return Err(AccessDenied::NotAllowed(Challenge { basic: false, bearer }));
         }
-        tallies.granted().bearer();
+        counters.granted().bearer();
         Ok(Grant::Bearer(name))
     }
 
     async fn by_password(
         &self,
         login: Login,
-        choice: &AccessRule,
+        rule: &AccessRule,
         client: &Arc<ClientState>,
     ) -> Result<Grant, AccessDenied> {
-        let Inner { shared, known, files, .. } = &*self.inner;
-        let this = self.clone();
-        let for_client = Arc::clone(client);
-        let attempt = super::password_checks::CheckAttempt {
+        let Inner { shared, verified, files, .. } = &*self.inner;
+        let attempt = CheckAttempt {
             is_still_allowed: {
                 let (this, client) = (self.clone(), Arc::clone(client));
-                Box::new(move || this.is_limited(&client).is_none())
+                Box::new(move || this.wait(&client).is_none())
             },
-            note_wrong: Box::new(move || this.note_wrong(&for_client)),
+            count_wrong: {
+                let (this, client) = (self.clone(), Arc::clone(client));
+                Box::new(move || this.count_wrong(&client))
+            },
         };
-        let denied = match known.name_of(login, &files.passwords, &shared.checks, attempt).await {
-            Ok(name) if choice.admits(&name) => {
-                shared.tallies.granted().basic();
+        let denied = match verified.name_of(login, &files.passwords, &shared.checks, attempt).await {
+            Ok(name) if rule.admits(&name) => {
+                shared.counters.granted().basic();
                 return Ok(Grant::Basic(name));
             }
             Ok(_) => AccessDenied::NotAllowed(Challenge::default()),
-            Err(NoCheck::Wrong) => AccessDenied::Unknown(challenge(choice, BearerError::None)),
+            Err(NoCheck::Wrong) => AccessDenied::Unauthenticated(challenge(rule, BearerError::None)),
             Err(NoCheck::NotAllowed) => {
-                shared.tallies.limited();
-                return Err(AccessDenied::TooMany(self.is_limited(client).unwrap_or(1)));
+                shared.counters.limited();
+                return Err(AccessDenied::TooManyAttempts(self.wait(client).unwrap_or(1)));
             }
             Err(NoCheck::Busy) => return Err(AccessDenied::Busy),
         };
-        shared.tallies.denied().basic();
+        shared.counters.denied().basic();
         Err(denied)
     }
 
-    fn malformed(&self, scheme: AuthScheme, choice: &AccessRule, client: &ClientState) -> AccessDenied {
-        self.note_wrong(client);
-        let denied = self.inner.shared.tallies.denied();
-        match scheme {
+    /// Counts credentials that are malformed, or a token that is unknown.
+    fn malformed(&self, scheme: AuthScheme, rule: &AccessRule, client: &ClientState) -> AccessDenied {
+        self.count_wrong(client);
+        let denied = self.inner.shared.counters.denied();
+        let error = match scheme {
             AuthScheme::Bearer => {
                 denied.bearer();
-                AccessDenied::Unknown(challenge(choice, BearerError::InvalidToken))
+                BearerError::InvalidToken
             }
             AuthScheme::Basic => {
                 denied.basic();
-                AccessDenied::Unknown(challenge(choice, BearerError::None))
+                BearerError::None
             }
-        }
+        };
+        AccessDenied::Unauthenticated(challenge(rule, error))
     }
 
-    /// For how many seconds more a client may not try; none where it may.
-    fn is_limited(&self, client: &ClientState) -> Option<u64> {
+    /// Returns the seconds until a client with too many wrong attempts may try again; `None` if it may now.
+    fn wait(&self, client: &ClientState) -> Option<u64> {
         self.inner.attempts?;
         client.attempts.wait(self.inner.shared.clock.now())
     }
 
-    pub(crate) fn note_wrong(&self, client: &ClientState) {
+    fn count_wrong(&self, client: &ClientState) {
         if let Some(rate) = self.inner.attempts {
             client.attempts.count_wrong(rate, self.inner.shared.clock.now());
         }
@@ -274,18 +295,18 @@ impl Authenticator {
 }
 
 impl PresentedCredentials<'_> {
-    fn is_nothing(&self) -> bool {
-        self.link.is_none() && self.credentials == Credentials::None
+    fn is_empty(&self) -> bool {
+        self.signed_url.is_none() && self.credentials == Credentials::None
     }
 }
 
-fn nothing_shown(choice: &AccessRule) -> AccessDenied {
-    match choice.ways.bearer || choice.ways.basic {
-        true => AccessDenied::Unknown(challenge(choice, BearerError::None)),
-        false => AccessDenied::NeedsLink,
+fn missing_credentials(rule: &AccessRule) -> AccessDenied {
+    match rule.methods.bearer || rule.methods.basic {
+        true => AccessDenied::Unauthenticated(challenge(rule, BearerError::None)),
+        false => AccessDenied::SignedUrlRequired,
     }
 }
 
-fn challenge(choice: &AccessRule, error: BearerError) -> Challenge {
-    Challenge { basic: choice.ways.basic, bearer: choice.ways.bearer.then_some(error) }
+fn challenge(rule: &AccessRule, error: BearerError) -> Challenge {
+    Challenge { basic: rule.methods.basic, bearer: rule.methods.bearer.then_some(error) }
 }

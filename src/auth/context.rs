@@ -20,7 +20,7 @@ pub(crate) struct AuthContext {
 #[derive(Clone, Debug)]
 pub(crate) enum Grant {
     /// A link, to the path that was asked for and the index that stands for it.
-    Link { paths: [SitePath<'static>; 2] },
+    SignedUrl { paths: [SitePath<'static>; 2] },
     /// The token of somebody.
     Bearer(Arc<str>),
     /// The password of somebody.
@@ -34,13 +34,13 @@ pub(crate) struct Identity(pub(crate) Arc<str>);
 impl AuthContext {
     /// Whether what is known opens `path` under `choice`.
     pub(crate) fn opens(&self, choice: &AccessRule, path: &SitePath<'_>) -> bool {
-        choice.ways.public || self.grants.iter().any(|grant| grant.opens(choice, path))
+        choice.methods.public || self.grants.iter().any(|grant| grant.opens(choice, path))
     }
 
     /// Who it is.
     pub(crate) fn identity(&self) -> Option<Identity> {
         self.grants.iter().find_map(|grant| match grant {
-            Grant::Link { .. } => None,
+            Grant::SignedUrl { .. } => None,
             Grant::Bearer(name) | Grant::Basic(name) => Some(Identity(Arc::clone(name))),
         })
     }
@@ -49,11 +49,11 @@ impl AuthContext {
 impl Grant {
     fn opens(&self, choice: &AccessRule, path: &SitePath<'_>) -> bool {
         match self {
-            Self::Link { paths } => {
-                choice.ways.link && paths.iter().any(|known| known.as_bytes() == path.as_bytes())
+            Self::SignedUrl { paths } => {
+                choice.methods.link && paths.iter().any(|known| known.as_bytes() == path.as_bytes())
             }
-            Self::Bearer(name) => choice.ways.bearer && choice.admits(name),
-            Self::Basic(name) => choice.ways.basic && choice.admits(name),
+            Self::Bearer(name) => choice.methods.bearer && choice.admits(name),
+            Self::Basic(name) => choice.methods.basic && choice.admits(name),
         }
     }
 }
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_grant_opens_what_its_way_and_its_name_are_good_for() {
         let path = |text: &'static str| SitePath::parse(text.as_bytes()).unwrap().path;
-        let link = Grant::Link { paths: [path("/d"), path("/d/index.html")] };
+        let link = Grant::SignedUrl { paths: [path("/d"), path("/d/index.html")] };
         let (bearer, basic) = (Grant::Bearer("alice".into()), Grant::Basic("alice".into()));
         for (grant, ways, users, at, expected) in [
             (&link, "link", None, "/d", true),
@@ -80,7 +80,7 @@ mod tests {
             (&basic, "public", None, "/x", true),
         ] {
             let users = users.map(|user: &str| Arc::from([user.to_owned()].as_slice()));
-            let choice = AccessRule { ways: ways.parse().unwrap(), users };
+            let choice = AccessRule { methods: ways.parse().unwrap(), users };
             let visit = AuthContext { grants: vec![grant.clone()], ..AuthContext::default() };
             assert_eq!(visit.opens(&choice, &path(at)), expected, "{grant:?} {choice:?} {at}");
         }

@@ -52,7 +52,7 @@ pub(super) struct CheckAttempt {
     /// Whether the client may still be wrong, asked again when there is a thread.
     pub(super) is_still_allowed: Box<dyn Fn() -> bool + Send>,
     /// Called where the password is wrong, also when its asker has gone meanwhile.
-    pub(super) note_wrong: Box<dyn FnOnce() + Send>,
+    pub(super) count_wrong: Box<dyn FnOnce() + Send>,
 }
 
 /// Why a name and a password do not say who asks.
@@ -86,7 +86,7 @@ impl VerifiedPasswords {
         attempt: CheckAttempt,
     ) -> Result<Arc<str>, NoCheck> {
         if login.password.len() > PASSWORD_MAX || login.name.len() > PASSWORD_MAX {
-            (attempt.note_wrong)();
+            (attempt.count_wrong)();
             return Err(NoCheck::Wrong);
         }
         let key = self.digest(&login);
@@ -98,7 +98,7 @@ impl VerifiedPasswords {
             None => (None, stand_in()),
         };
         let Some(hash) = hash else {
-            (attempt.note_wrong)();
+            (attempt.count_wrong)();
             return Err(NoCheck::Wrong);
         };
         let check = async move {
@@ -168,12 +168,12 @@ impl PasswordChecks {
         if !(attempt.is_still_allowed)() {
             return Err(NoCheck::NotAllowed);
         }
-        let note_wrong = attempt.note_wrong;
+        let count_wrong = attempt.count_wrong;
         let job = self.pool.run(move || {
             let _place = place;
             let is_right = hash.is_of(&password) & counts;
             if !is_right {
-                note_wrong();
+                count_wrong();
             }
             is_right
         });
@@ -259,7 +259,7 @@ mod tests {
         let wrong = Arc::clone(wrong);
         CheckAttempt {
             is_still_allowed: Box::new(|| true),
-            note_wrong: Box::new(move || {
+            count_wrong: Box::new(move || {
                 wrong.fetch_add(1, Ordering::Relaxed);
             }),
         }
@@ -328,7 +328,7 @@ mod tests {
         let (checks, known) =
             (PasswordChecks::new(1).unwrap(), VerifiedPasswords::new(Duration::from_secs(60)));
         let passwords = passwords(&[("alice", "one")]);
-        let attempt = CheckAttempt { is_still_allowed: Box::new(|| false), note_wrong: Box::new(|| ()) };
+        let attempt = CheckAttempt { is_still_allowed: Box::new(|| false), count_wrong: Box::new(|| ()) };
         let found = known.name_of(login("alice", "one"), &passwords, &checks, attempt).await;
         assert_eq!(found, Err(NoCheck::NotAllowed));
     }
@@ -356,7 +356,7 @@ mod tests {
         let was_wrong = Arc::new(AtomicBool::new(false));
         let attempt = CheckAttempt {
             is_still_allowed: Box::new(|| true),
-            note_wrong: Box::new({
+            count_wrong: Box::new({
                 let was_wrong = Arc::clone(&was_wrong);
                 move || was_wrong.store(true, Ordering::Relaxed)
             }),

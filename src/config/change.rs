@@ -1,43 +1,43 @@
-//! What becomes of a configuration that is read again while the server runs.
+//! Difference between a reloaded configuration and the one in effect.
 
 use super::error::shortened;
 use crate::config::settings_table::{Config, SETTINGS, Setting, TakesEffect};
 
-/// A new configuration beside the one in effect.
+/// Difference between two configurations.
 #[derive(Debug)]
 pub(crate) struct ConfigChange {
-    /// What is in effect from now on: the new one, but for what needs a restart.
+    /// The configuration in effect from now on: the new one, except for settings that need a restart.
     pub(crate) config: Config,
-    /// Knobs that have another value now.
+    /// Settings that change now.
     pub(crate) applied: Vec<&'static Setting>,
-    /// Knobs of which another value was read than is in effect until the next start.
+    /// Settings whose new value takes effect at the next start.
     pub(crate) postponed: Vec<&'static Setting>,
-    /// Whether the `[[rule]]` tables are others.
+    /// True if the `[[rule]]` tables differ.
     pub(crate) has_new_rules: bool,
 }
 
 impl ConfigChange {
-    /// What `new` changes of `old`.
+    /// Compares `old` and `new`.
     pub(crate) fn between(old: &Config, new: Config) -> Self {
-        let is_other = |knob: &&Setting| !knob.is_same(old, &new);
+        let is_other = |setting: &&Setting| !setting.is_same(old, &new);
         let (applied, postponed): (Vec<_>, Vec<_>) =
-            SETTINGS.iter().filter(is_other).partition(|knob| knob.takes_effect == TakesEffect::Live);
+            SETTINGS.iter().filter(is_other).partition(|setting| setting.takes_effect == TakesEffect::Live);
         let has_new_rules = old.rules != new.rules;
         let mut config = new;
-        for knob in &postponed {
-            knob.copy(&mut config, old);
+        for setting in &postponed {
+            setting.copy(&mut config, old);
         }
         Self { config, applied, postponed, has_new_rules }
     }
 
-    /// What has changed, in words: `head_timeout = 5s (was 10s), rules`. Empty where nothing has.
+    /// Describes the change: `head_timeout = 5s (was 10s), rules`. Empty if nothing changed.
     pub(crate) fn describe(&self, old: &Config) -> String {
-        let knobs = self.applied.iter().map(|knob| {
-            let (is, was) = (knob.value(&self.config), knob.value(old));
-            format!("{} = {} (was {})", knob.key, shortened(&is), shortened(&was))
+        let settings = self.applied.iter().map(|setting| {
+            let (is, was) = (setting.value(&self.config), setting.value(old));
+            format!("{} = {} (was {})", setting.key, shortened(&is), shortened(&was))
         });
         let rules = self.has_new_rules.then(|| "rules".to_owned());
-        knobs.chain(rules).collect::<Vec<_>>().join(", ")
+        settings.chain(rules).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
             ..Config::default()
         };
         let change = ConfigChange::between(&old, new);
-        let keys = |knobs: &[&Setting]| knobs.iter().map(|knob| knob.key).collect::<Vec<_>>();
+        let keys = |settings: &[&Setting]| settings.iter().map(|setting| setting.key).collect::<Vec<_>>();
         assert_eq!(keys(&change.applied), ["head_timeout"]);
         assert_eq!(keys(&change.postponed), ["listen"]);
         assert!(!change.has_new_rules);

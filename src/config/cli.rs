@@ -1,4 +1,4 @@
-//! The layer of flags, and the commands.
+//! Command line: commands and flags.
 
 use std::ffi::{OsStr, OsString};
 use std::iter;
@@ -20,7 +20,7 @@ use super::task::{Action, CompressArgs, VerifyArgs, WarmArgs};
 use crate::config::settings_table::{SETTINGS, Setting};
 use crate::http::encoding::Encoding;
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Debug)]
 pub(crate) struct CommandLine {
     pub(crate) task: Action,
@@ -28,17 +28,17 @@ pub(crate) struct CommandLine {
     pub(crate) config_file: Option<OsString>,
     /// `ROOT`
     pub(crate) root: Option<OsString>,
-    /// Flags that set a knob.
-    pub(crate) knobs: Vec<(&'static Setting, OsString)>,
+    /// Flags that set a setting.
+    pub(crate) settings: Vec<(&'static Setting, OsString)>,
 }
 
-/// Reads the arguments, program name excluded. Reports everything that is wrong with their form.
+/// Parses the arguments without the program's name. Reports every error in them.
 pub(crate) fn read_command_line(
     arguments: impl IntoIterator<Item = OsString>,
     errors: &mut Vec<ConfigError>,
 ) -> CommandLine {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    // The parser stops at the first fault. Each is taken out and told, until the rest can be read.
+    // The parser stops at the first error: report it, remove its arguments and parse the rest.
     loop {
         let line = iter::once(OsString::from("pagecast")).chain(arguments.iter().cloned());
         let error = match command().try_get_matches_from(line) {
@@ -59,12 +59,11 @@ pub(crate) fn read_command_line(
 
 impl CommandLine {
     fn only(task: Action) -> Self {
-        Self { task, config_file: None, root: None, knobs: Vec::new() }
+        Self { task, config_file: None, root: None, settings: Vec::new() }
     }
 }
 
-/// Words for the first fault, and the places of the arguments that are at fault; empty when they cannot be
-/// found.
+/// The first error, and the range of arguments that caused it; empty if it cannot be found.
 fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usize>) {
     let given = match error.get(ContextKind::InvalidArg).or(error.get(ContextKind::InvalidSubcommand)) {
         Some(ContextValue::String(given)) => given.as_str(),
@@ -77,7 +76,7 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
             let nearest = format!("--{}", nearest_key(flag, &others).replace('_', "-"));
             let told = if flag == nearest {
                 let usage = format!(
-                    "{flag} is a flag of another command; `pagecast COMMAND --help` tells which there are"
+                    "{flag} is a flag of another command; `pagecast COMMAND --help` lists those of a command"
                 );
                 ConfigError::Usage(usage)
             } else {
@@ -86,14 +85,14 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
             (told, places_of_unknown(flag, arguments))
         }
         ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand if !given.is_empty() => {
-            let usage = format!("the argument {given:?} is not expected; `pagecast --help` tells what is");
+            let usage = format!("the argument {given:?} is not expected; see `pagecast --help`");
             let position = arguments.iter().rposition(|argument| begins_with(argument, given));
             (ConfigError::Usage(usage), only(position))
         }
         ErrorKind::InvalidValue if !flag.is_empty() => {
-            let knob = SETTINGS.iter().find(|knob| flag == format!("--{}", knob.flag()));
-            let accepted = match (knob, flag) {
-                (Some(knob), _) => knob.accepted(),
+            let setting = SETTINGS.iter().find(|setting| flag == format!("--{}", setting.flag()));
+            let accepted = match (setting, flag) {
+                (Some(setting), _) => setting.accepted(),
                 (None, "--threads") => Count::accepted(&THREADS),
                 (None, "--codings") => CODINGS_ACCEPTED.to_owned(),
                 (None, "--admin") => ADMIN_ACCEPTED.to_owned(),
@@ -114,7 +113,7 @@ fn only(position: Option<usize>) -> Range<usize> {
     position.map_or(0..0, |position| position..position + 1)
 }
 
-/// An unknown flag and what was meant as its value, which would otherwise be taken for the root.
+/// Range of an unknown flag and of its value, which would otherwise be taken for the root.
 fn places_of_unknown(flag: &str, arguments: &[OsString]) -> Range<usize> {
     let found = arguments.iter().position(|argument| {
         let after = argument.as_encoded_bytes().strip_prefix(flag.as_bytes());
@@ -139,7 +138,7 @@ fn begins_with(argument: &OsStr, text: &str) -> bool {
     argument.to_string_lossy().starts_with(text)
 }
 
-/// Sorts what was understood; a flag may stand before or after the command, but only once.
+/// Collects the parsed arguments. A flag can stand before or after the command, but only once.
 fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
     let below = matches.subcommand();
     let levels: Vec<&ArgMatches> = iter::once(matches).chain(below.map(|(_, matches)| matches)).collect();
@@ -160,11 +159,11 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
     let given_codings = once(CODINGS, "--codings");
     let given_threads = once(THREADS_FLAG, "--threads");
     let given_admin = once(ADMIN, "--admin");
-    let knobs: Vec<(&'static Setting, OsString)> = SETTINGS
+    let settings: Vec<(&'static Setting, OsString)> = SETTINGS
         .iter()
-        .filter_map(|knob| Some((knob, once(knob.key, &format!("--{}", knob.flag()))?)))
+        .filter_map(|setting| Some((setting, once(setting.key, &format!("--{}", setting.flag()))?)))
         .collect();
-    if root.is_some() && knobs.iter().any(|(knob, _)| knob.key == "root") {
+    if root.is_some() && settings.iter().any(|(setting, _)| setting.key == "root") {
         errors.push(ConfigError::Usage("ROOT and --root are both given: give one of them".to_owned()));
     }
     let task = match below {
@@ -186,7 +185,7 @@ fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
         Some(("sign", sign)) => cli_sign::read(sign, errors).map_or(Action::Serve, Action::Sign),
         _ => Action::Serve,
     };
-    CommandLine { task, config_file, root, knobs }
+    CommandLine { task, config_file, root, settings }
 }
 
 fn threads(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Option<usize> {
@@ -202,7 +201,7 @@ fn threads(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Option<usi
     }
 }
 
-/// None, and an error told, where they are none.
+/// `None`, with an error reported, if a glob is invalid.
 fn globs(warm: &ArgMatches, errors: &mut Vec<ConfigError>) -> Option<PathGlobs> {
     let given = warm.get_many::<OsString>(GLOB).into_iter().flatten();
     let texts: Vec<String> = given.map(|glob| glob.to_string_lossy().into_owned()).collect();
@@ -232,8 +231,11 @@ fn codings(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Vec<Encodi
     let text = given.to_string_lossy();
     let is_known = |name: &str| Encoding::ALL.iter().any(|coding| coding.token() == name);
     if let Some(other) = text.split(',').map(str::trim).find(|name| !is_known(name)) {
-        let reason =
-            if other.is_empty() { "has an empty place".to_owned() } else { format!("names {other:?}") };
+        let reason = if other.is_empty() {
+            "has an empty item in its list".to_owned()
+        } else {
+            format!("contains the unknown encoding {other:?}")
+        };
         errors.push(bad_flag("--codings", &text, reason, CODINGS_ACCEPTED.to_owned()));
     }
     let is_named = |coding: &Encoding| text.split(',').any(|name| name.trim() == coding.token());
@@ -252,12 +254,12 @@ fn command() -> Command {
             .action(ArgAction::SetTrue)
             .help("Print an annotated file with every default instead"),
     );
-    with_knobs(Command::new("pagecast"))
+    with_settings(Command::new("pagecast"))
         .about("Serve a directory over HTTP, straight from the page cache")
         .version(env!("CARGO_PKG_VERSION"))
         .after_help("Flags beat the environment, which beats the file, which beats the defaults.")
-        .subcommand(with_knobs(serve))
-        .subcommand(with_knobs(config))
+        .subcommand(with_settings(serve))
+        .subcommand(with_settings(config))
         .subcommand(compress_command())
         .subcommand(verify_command())
         .subcommand(warm_command())
@@ -274,11 +276,11 @@ fn compress_command() -> Command {
         .value_name("LIST")
         .value_parser(ValueParser::os_string())
         .action(ArgAction::Append)
-        .help("Codings to write [default: br,zstd,gzip]");
+        .help("Encodings to write [default: br,zstd,gzip]");
     let command = Command::new("compress")
         .about("Write the compressed sidecars that are missing: name.br, name.zst and name.gz beside name")
-        .after_help("Exit code: 0 done, 1 something to look at (--check), or a file that failed, 2 usage.");
-    with_knobs_of(command, COMPRESS_KNOBS).arg(check).arg(codings).arg(threads_flag())
+        .after_help("Exit code: 0 done, 1 findings (--check) or a file that failed, 2 usage.");
+    with_settings_of(command, COMPRESS_SETTINGS).arg(check).arg(codings).arg(threads_flag())
 }
 
 fn verify_command() -> Command {
@@ -289,7 +291,7 @@ fn verify_command() -> Command {
     let command = Command::new("verify")
         .about("Check a tree: checksums, sidecars, what can't be read, what can't be requested")
         .after_help("Exit code: 0 nothing found, 1 findings, 2 usage.");
-    with_knobs_of(command, VERIFY_KNOBS).arg(json).arg(threads_flag())
+    with_settings_of(command, VERIFY_SETTINGS).arg(json).arg(threads_flag())
 }
 
 fn warm_command() -> Command {
@@ -306,15 +308,15 @@ fn warm_command() -> Command {
         .action(ArgAction::Append)
         .help("Admin listener of the server [default: admin_listen of the configuration]");
     Command::new("warm")
-        .about("Have a running server read files into memory before they are asked for")
-        .after_help("Exit code: 0 all were read, 1 some were not, or none matches, 2 usage.")
+        .about("Have a running server read files into memory before they are requested")
+        .after_help("Exit code: 0 all were read, 1 some were not or none matches, 2 usage.")
         .arg(globs)
         .arg(config_flag())
         .arg(admin)
 }
 
 fn sign_command() -> Command {
-    let keys = SETTINGS.iter().filter(|knob| SIGN_KNOBS.contains(&knob.key)).map(flag_of);
+    let keys = SETTINGS.iter().filter(|setting| SIGN_SETTINGS.contains(&setting.key)).map(flag_of);
     cli_sign::command().arg(config_flag()).args(keys)
 }
 
@@ -329,13 +331,13 @@ fn threads_flag() -> Arg {
 }
 
 /// The same arguments for every command that takes the whole configuration.
-fn with_knobs(command: Command) -> Command {
+fn with_settings(command: Command) -> Command {
     with_root(command).args(SETTINGS.iter().map(flag_of))
 }
 
-/// For a command that few knobs matter to. All of the configuration is read, whatever sets it.
-fn with_knobs_of(command: Command, keys: &[&str]) -> Command {
-    with_root(command).args(SETTINGS.iter().filter(|knob| keys.contains(&knob.key)).map(flag_of))
+/// For a command that uses few settings. The whole configuration is loaded, from every layer.
+fn with_settings_of(command: Command, keys: &[&str]) -> Command {
+    with_root(command).args(SETTINGS.iter().filter(|setting| keys.contains(&setting.key)).map(flag_of))
 }
 
 fn with_root(command: Command) -> Command {
@@ -352,27 +354,27 @@ fn config_flag() -> Arg {
         .value_name("FILE")
         .value_parser(ValueParser::os_string())
         .action(ArgAction::Append)
-        .help(format!("TOML file with any of the knobs below [env: {CONFIG_VARIABLE}]"))
+        .help(format!("TOML file with any of the settings below [env: {CONFIG_VARIABLE}]"))
 }
 
-fn flag_of(knob: &'static Setting) -> Arg {
-    let names = format!("[default: {}] [env: {}]", knob.default(), knob.variable());
-    let lines: Vec<&str> = knob.doc().collect();
-    Arg::new(knob.key)
-        .long(knob.flag())
-        .value_name(knob.metavar)
+fn flag_of(setting: &'static Setting) -> Arg {
+    let names = format!("[default: {}] [env: {}]", setting.default(), setting.variable());
+    let lines: Vec<&str> = setting.doc().collect();
+    Arg::new(setting.key)
+        .long(setting.flag())
+        .value_name(setting.metavar)
         .value_parser(ValueParser::os_string())
         .action(ArgAction::Append)
         .allow_negative_numbers(true)
-        .help_heading(knob.group)
+        .help_heading(setting.group)
         .help(format!("{} {names}", lines.first().unwrap_or(&"")))
-        .long_help(format!("{}\nAccepted: {}\n{names}", lines.join("\n"), knob.accepted()))
+        .long_help(format!("{}\nAccepted: {}\n{names}", lines.join("\n"), setting.accepted()))
 }
 
 const ROOT: &str = "ROOT";
 const CONFIG: &str = "config";
 const EXAMPLE: &str = "example";
-/// The commands there are.
+/// All commands.
 pub(crate) const COMMANDS: &[&str] = &["serve", "config", "compress", "verify", "warm", "sign", "help"];
 const OTHER_FLAGS: &[&str] =
     &["config", "help", "version", "example", "check", "codings", "threads", "json", "admin"];
@@ -382,9 +384,9 @@ const ADMIN: &str = "admin";
 const CODINGS: &str = "codings";
 const THREADS_FLAG: &str = "threads";
 const JSON: &str = "json";
-const COMPRESS_KNOBS: &[&str] = &["root", "dotfiles", "compress_from"];
-const VERIFY_KNOBS: &[&str] = &["root", "dotfiles", "symlinks", "head_bytes"];
-const SIGN_KNOBS: &[&str] = &["link_keys_file"];
+const COMPRESS_SETTINGS: &[&str] = &["root", "dotfiles", "compress_from"];
+const VERIFY_SETTINGS: &[&str] = &["root", "dotfiles", "symlinks", "head_bytes"];
+const SIGN_SETTINGS: &[&str] = &["link_keys_file"];
 const THREADS: RangeInclusive<Count> = Count::of(1)..=Count::of(1_024);
 const ADMIN_ACCEPTED: &str = "IP:PORT, [IPV6]:PORT, localhost:PORT or unix:/PATH";
 const CODINGS_ACCEPTED: &str = "a comma list of br, zstd and gzip";
@@ -408,7 +410,7 @@ mod tests {
 
     #[test]
     fn commands_and_flags_are_read_in_either_order() {
-        for (arguments, shows, root, knobs) in [
+        for (arguments, shows, root, settings) in [
             (&[][..], false, None, 0),
             (&["serve"], false, None, 0),
             (&["./dir"], false, Some("./dir"), 0),
@@ -421,7 +423,7 @@ mod tests {
             assert_eq!(errors, [""; 0], "{arguments:?}");
             assert_eq!(line.task == Action::ShowConfig, shows, "{arguments:?}");
             assert_eq!(line.root.as_deref(), root.map(OsStr::new), "{arguments:?}");
-            assert_eq!(line.knobs.len(), knobs, "{arguments:?}");
+            assert_eq!(line.settings.len(), settings, "{arguments:?}");
         }
     }
 
@@ -454,7 +456,7 @@ mod tests {
     #[test]
     fn what_is_one_too_many_is_told_and_hides_nothing() {
         let unexpected =
-            |given: &str| format!("the argument {given:?} is not expected; `pagecast --help` tells what is");
+            |given: &str| format!("the argument {given:?} is not expected; see `pagecast --help`");
         for (arguments, expected) in [
             (&["a", "b", "c"][..], vec![unexpected("b"), unexpected("c")]),
             (&["a", "serve", "b"], vec!["ROOT is given more than once".to_owned()]),
@@ -469,13 +471,14 @@ mod tests {
     }
 
     #[test]
-    fn help_names_flag_variable_default_and_bounds_of_every_knob() {
+    fn help_names_flag_variable_default_and_bounds_of_every_setting() {
         for arguments in [&["--help"][..], &["serve", "--help"], &["help", "config"]] {
             let Action::Print(text) = read(arguments).0.task else { panic!("no help for {arguments:?}") };
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            for knob in SETTINGS {
-                let names = format!("[default: {}] [env: {}]", knob.default(), knob.variable());
-                for part in [format!("--{} <{}>", knob.flag(), knob.metavar), names, knob.accepted()] {
+            for setting in SETTINGS {
+                let names = format!("[default: {}] [env: {}]", setting.default(), setting.variable());
+                for part in [format!("--{} <{}>", setting.flag(), setting.metavar), names, setting.accepted()]
+                {
                     assert!(text.contains(&part), "{part} in {text}");
                 }
             }
@@ -483,12 +486,12 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_for_trees_know_their_own_flags_and_few_knobs() {
+    fn the_commands_for_trees_know_their_own_flags_and_few_settings() {
         let compress = |check, codings: &[Encoding], threads| {
             Action::Compress(CompressArgs { check, codings: codings.to_vec(), threads })
         };
         let verify = |json, threads| Action::Verify(VerifyArgs { json, threads });
-        for (arguments, task, root, knobs) in [
+        for (arguments, task, root, settings) in [
             (&["compress"][..], compress(false, &Encoding::ALL, None), None, 0),
             (&["compress", "dir", "--check"], compress(true, &Encoding::ALL, None), Some("dir"), 0),
             (
@@ -511,7 +514,7 @@ mod tests {
             assert_eq!(errors, [""; 0], "{arguments:?}");
             assert_eq!(line.task, task, "{arguments:?}");
             assert_eq!(line.root.as_deref(), root.map(OsStr::new), "{arguments:?}");
-            assert_eq!(line.knobs.len(), knobs, "{arguments:?}");
+            assert_eq!(line.settings.len(), settings, "{arguments:?}");
         }
     }
 
@@ -519,7 +522,7 @@ mod tests {
     fn faults_of_the_commands_for_trees_are_told_at_once() {
         let (_, errors) =
             read(&["compress", "--thread=3", "--threads=0", "--codings=br,lzma", "--listen=:1", "--json"]);
-        let another = "is a flag of another command; `pagecast COMMAND --help` tells which there are";
+        let another = "is a flag of another command; `pagecast COMMAND --help` lists those of a command";
         assert_eq!(
             errors,
             [

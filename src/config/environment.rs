@@ -11,8 +11,8 @@ use crate::config::settings_table::{SETTINGS, Setting, VARIABLE_PREFIX};
 pub(crate) struct Environment {
     /// `PAGECAST_CONFIG`
     pub(crate) config_file: Option<OsString>,
-    /// Those that set a knob.
-    pub(crate) knobs: Vec<(&'static Setting, OsString)>,
+    /// Those that set a setting.
+    pub(crate) settings: Vec<(&'static Setting, OsString)>,
 }
 
 /// The variable that names the file.
@@ -33,8 +33,8 @@ pub(crate) fn read_environment(
             continue;
         }
         let name = name.to_string_lossy();
-        match SETTINGS.iter().find(|knob| knob.variable() == name) {
-            Some(knob) => environment.knobs.push((knob, value)),
+        match SETTINGS.iter().find(|setting| setting.variable() == name) {
+            Some(setting) => environment.settings.push((setting, value)),
             None if is_service_link(&name, &value) => {}
             None => errors.push(ConfigError::Unknown {
                 nearest: variable_of(nearest_key(&name, &["config"])),
@@ -87,7 +87,7 @@ mod tests {
     fn variables_of_others_are_left_alone() {
         let (environment, errors) =
             read(&[("PATH", "/bin"), ("PAGECASTLE", "x"), ("RUST_LOG", "x"), ("MY_PAGECAST_X", "y")]);
-        assert!(environment.knobs.is_empty() && environment.config_file.is_none());
+        assert!(environment.settings.is_empty() && environment.config_file.is_none());
         assert_eq!(errors, []);
     }
 

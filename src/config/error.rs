@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, told to the operator.
+//! Errors in the configuration, for the operator.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use super::origin::ValueOrigin;
 use crate::config::settings_table::Setting;
 
-/// One thing that is wrong. Its text is one line and says what would be right.
+/// One error. Its text is one line and says what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigError {
-    /// A name that no knob has.
+    /// A name that no setting has.
     Unknown {
         /// The name as it was given, with its place: `PAGECAST_WORKER`, `--worker`, `a.toml:3: worker`.
         name: String,
         /// The known name that is nearest, in the same style.
         nearest: String,
     },
-    /// A value that a knob does not accept.
+    /// A value that a setting does not accept.
     BadValue {
         /// The name as it was given, with its place.
         name: String,
@@ -43,14 +43,14 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// A bad value of `knob`, found at `origin`.
+    /// A bad value of `setting`, found at `origin`.
     pub(crate) fn bad_value(
-        knob: &Setting,
+        setting: &Setting,
         origin: &ValueOrigin,
         value: &str,
         reason: impl Into<String>,
     ) -> Self {
-        Self::bad_value_at(name_at(origin, knob.key), value, reason, knob.accepted())
+        Self::bad_value_at(name_at(origin, setting.key), value, reason, setting.accepted())
     }
 
     /// A bad value of what has the name `name`, its place included.
@@ -103,7 +103,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// All that is wrong, found in one go; never empty.
+/// All errors of one load; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 

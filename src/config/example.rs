@@ -9,33 +9,33 @@ use crate::config::settings_table::{SETTINGS, Setting, TakesEffect};
 pub fn example() -> String {
     let mut text = HEAD.to_owned();
     let mut group = None;
-    for knob in SETTINGS {
-        if group != Some(knob.group) {
-            let _ = write!(text, "\n\n## {}\n", knob.group);
-            group = Some(knob.group);
+    for setting in SETTINGS {
+        if group != Some(setting.group) {
+            let _ = write!(text, "\n\n## {}\n", setting.group);
+            group = Some(setting.group);
         }
         text.push('\n');
-        for line in knob.doc() {
+        for line in setting.doc() {
             let _ = writeln!(text, "# {line}");
         }
-        let accepted = knob.accepted();
+        let accepted = setting.accepted();
         let _ = writeln!(text, "# Accepted: {accepted}.");
-        if knob.takes_effect == TakesEffect::Restart {
+        if setting.takes_effect == TakesEffect::Restart {
             text.push_str("# A change needs a restart.\n");
         }
-        let _ = writeln!(text, "#{} = {}", knob.key, toml_default(knob));
+        let _ = writeln!(text, "#{} = {}", setting.key, toml_default(setting));
     }
     text
 }
 
 /// The default as a TOML value of its most natural type.
-fn toml_default(knob: &Setting) -> String {
-    let default = knob.default();
+fn toml_default(setting: &Setting) -> String {
+    let default = setting.default();
     match default.as_str() {
-        "on" if knob.forms.boolean => "true".to_owned(),
-        "off" if knob.forms.boolean => "false".to_owned(),
-        number if knob.forms.integer && number.parse::<u32>().is_ok() => default,
-        text if knob.forms.list && !matches!(text, "off" | "any" | "none") => {
+        "on" if setting.forms.boolean => "true".to_owned(),
+        "off" if setting.forms.boolean => "false".to_owned(),
+        number if setting.forms.integer && number.parse::<u32>().is_ok() => default,
+        text if setting.forms.list && !matches!(text, "off" | "any" | "none") => {
             format!("[\"{}\"]", text.replace(',', "\", \""))
         }
         text => format!("\"{text}\""),
@@ -128,14 +128,15 @@ mod tests {
         assert_eq!(entries.pop().map(|entry| entry.key).as_deref(), Some(RULE));
         let mut config = spoilt();
         for entry in entries {
-            let knob = Setting::by_key(&entry.key).unwrap_or_else(|| panic!("{} is no knob", entry.key));
-            assert_eq!(knob.read(&mut config, RawValue::Toml(entry.value)), Ok(()), "{}", entry.key);
-            assert_eq!(knob.value(&config), knob.default(), "{}", entry.key);
+            let setting =
+                Setting::by_key(&entry.key).unwrap_or_else(|| panic!("{} is no setting", entry.key));
+            assert_eq!(setting.read(&mut config, RawValue::Toml(entry.value)), Ok(()), "{}", entry.key);
+            assert_eq!(setting.value(&config), setting.default(), "{}", entry.key);
         }
         assert_eq!(config, Config::default());
-        let of_knobs = lines.iter().take_while(|line| !line.starts_with("[[rule]]"));
+        let of_settings = lines.iter().take_while(|line| !line.starts_with("[[rule]]"));
         assert_eq!(
-            of_knobs.filter(|line| !line.starts_with('#') && !line.is_empty()).count(),
+            of_settings.filter(|line| !line.starts_with('#') && !line.is_empty()).count(),
             SETTINGS.len()
         );
     }

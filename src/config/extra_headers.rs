@@ -1,31 +1,31 @@
-//! Header fields that a rule adds to responses.
+//! Headers that a rule adds to responses.
 
 use super::setting::ValueError;
 use crate::config::header_value::{ConfigHeaderName, ConfigHeaderValue};
 
-/// Fields with their values, each name once.
+/// Headers with their values, each name once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtraHeaders(Vec<(ConfigHeaderName, ConfigHeaderValue)>);
 
 impl ExtraHeaders {
-    /// The fields, in the order in which they were written.
+    /// The headers in the order in which they were written.
     pub fn as_slice(&self) -> &[(ConfigHeaderName, ConfigHeaderValue)] {
         &self.0
     }
 
-    /// The value of a field, whatever the case of its name.
+    /// The value of a header, regardless of the case of its name.
     pub fn get(&self, name: &str) -> Option<&ConfigHeaderValue> {
         self.0.iter().find(|(known, _)| known.as_str().eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Adds a field that is not there yet.
+    /// Adds a header that is not there yet.
     pub(crate) fn push(
         &mut self,
         name: ConfigHeaderName,
         value: ConfigHeaderValue,
     ) -> Result<(), ValueError> {
         if self.get(name.as_str()).is_some() {
-            return Err(ValueError::new("is of a name that is given twice"));
+            return Err(ValueError::new("is the second one of this name"));
         }
         self.0.push((name, value));
         Ok(())
@@ -39,7 +39,7 @@ impl ExtraHeaders {
     }
 }
 
-/// Why a rule may not set the field `name`, if it may not: a phrase that continues "the header field NAME".
+/// Reason why a rule cannot set the header `name`: a phrase that continues "the header NAME". `None` if it can.
 pub(crate) fn why_reserved(name: &str) -> Option<String> {
     let lowered = name.to_ascii_lowercase();
     if lowered.starts_with("access-control-") {
@@ -61,7 +61,7 @@ const RESERVED: &[(&[&str], &str)] = &[
     (&["date"], "is the time of each response, which the server knows"),
     (
         &["etag", "last-modified"],
-        "tells versions of a file apart, and would be wrong with the next version (see the knob etag)",
+        "tells versions of a file apart, and would be wrong with the next version (see the setting etag)",
     ),
     (&["accept-ranges", "content-range"], "is about ranges, which differ from request to request"),
     (&["content-encoding", "vary"], "is about content negotiation, which differs from request to request"),
@@ -71,9 +71,9 @@ const RESERVED: &[(&[&str], &str)] = &[
     (&["cache-control"], "is set by the key cache_control of a rule"),
     (&["content-type"], "is set by the key content_type of a rule"),
     (&["content-disposition"], "is set by the key disposition of a rule"),
-    (&["x-request-id"], "is the id of each request (see the knob request_ids)"),
+    (&["x-request-id"], "is the id of each request (see the setting request_ids)"),
     (&["x-content-type-options"], "is always sent, as nosniff"),
-    (&["strict-transport-security"], "is for the whole host, which the knob of that name sets"),
+    (&["strict-transport-security"], "is for the whole host, which the setting of that name sets"),
 ];
 
 #[cfg(test)]

@@ -250,7 +250,7 @@ fn too_many(config: &Config, facts: &SystemFacts, reserve: &ReservedFiles, least
     ))
 }
 
-/// Keys of the knobs that [`settle`] reads.
+/// Keys of the settings that [`settle`] reads.
 pub(crate) const INPUTS: &[&str] = &[
     "workers",
     "listen",

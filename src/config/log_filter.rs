@@ -2,6 +2,7 @@
 
 use log::LevelFilter;
 
+use super::log_alias::current_targets;
 use super::setting::{ValueError, text_value};
 
 text_value! {
@@ -17,6 +18,35 @@ impl LogFilter {
     /// Everything from `info` on.
     pub fn info() -> Self {
         Self("info".into())
+    }
+
+    /// The filter for `env_logger`, with the current names of former targets (see [`log_alias`](super::log_alias)).
+    pub fn to_env_filter(&self) -> String {
+        let (directives, pattern) = self.0.split_once('/').map_or((&*self.0, None), |(a, b)| (a, Some(b)));
+        let mut current = Vec::new();
+        for directive in directives.split(',').map(str::trim) {
+            let (target, level) = directive.split_once('=').map_or((directive, None), |(a, b)| (a, Some(b)));
+            let names = current_targets(target.trim());
+            match level {
+                _ if names.is_empty() => current.push(directive.to_owned()),
+                Some(level) => current.extend(names.iter().map(|name| format!("{name}={}", level.trim()))),
+                None => current.extend(names),
+            }
+        }
+        let directives = current.join(",");
+        pattern.map_or(directives.clone(), |pattern| format!("{directives}/{pattern}"))
+    }
+
+    /// The former targets that the filter contains, each with its current names. `None` if there are none.
+    pub fn renamed_targets(&self) -> Option<String> {
+        let directives = self.0.split('/').next().unwrap_or_default().split(',');
+        let targets = directives.map(|directive| directive.split('=').next().unwrap_or_default().trim());
+        let renamed: Vec<String> = targets
+            .map(|target| (target, current_targets(target).join(" and ")))
+            .filter(|(_, current)| !current.is_empty())
+            .map(|(target, current)| format!("{target} is now {current}"))
+            .collect();
+        (!renamed.is_empty()).then(|| renamed.join(", "))
     }
 }
 
@@ -76,6 +106,31 @@ mod tests {
             ["info", "OFF", "warn,pagecast=debug", "pagecast::wire", "info, pagecast = trace", "debug/open"]
         {
             assert!(text.parse::<LogFilter>().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn former_targets_are_translated() {
+        for (text, translated, renamed) in [
+            ("info,pagecast::files=debug/open", "info,pagecast::files=debug/open", None),
+            (
+                "info, pagecast::wire=debug/a",
+                "info,pagecast::net=debug/a",
+                Some("pagecast::wire is now pagecast::net"),
+            ),
+            (
+                "pagecast::guard = trace,pagecast::tls",
+                "pagecast::limits=trace,pagecast::auth=trace,pagecast::site::https_policy=trace,pagecast::net::tls",
+                Some(
+                    "pagecast::guard is now pagecast::limits and pagecast::auth and pagecast::site::https_policy, \
+                     pagecast::tls is now pagecast::net::tls",
+                ),
+            ),
+        ] {
+            let filter: LogFilter = text.parse().expect(text);
+            assert_eq!(filter.to_env_filter(), translated);
+            assert_eq!(filter.renamed_targets().as_deref(), renamed);
+            assert_eq!(filter.to_string(), text);
         }
     }
 

@@ -1,10 +1,10 @@
-//! The known name that a misspelt one was meant to be.
+//! Finds the known name nearest to a misspelt one.
 
 use crate::config::settings_table::SETTINGS;
 
-/// The key, of a knob or one of `others`, that is nearest to `name`, whatever style `name` is written in.
+/// The key, of a setting or one of `others`, that is nearest to `name`, whatever style `name` is written in.
 pub(crate) fn nearest_key(name: &str, others: &[&'static str]) -> &'static str {
-    let keys = others.iter().copied().chain(SETTINGS.iter().map(|knob| knob.key));
+    let keys = others.iter().copied().chain(SETTINGS.iter().map(|setting| setting.key));
     nearest_of(name, keys)
 }
 
@@ -30,7 +30,7 @@ fn likeness(wanted: &str, key: &str) -> f64 {
     (whole + dice) / 2.0
 }
 
-/// What other servers call a knob, where no likeness of letters leads to it.
+/// Names that other servers use for a setting and that are not similar to ours.
 const USUAL_WORDS: &[(&str, &str)] = &[
     ("address", "listen"),
     ("bind", "listen"),

@@ -39,22 +39,22 @@ impl fmt::Display for ValueOrigin {
     }
 }
 
-/// The origin of every knob's value, and of every rule.
+/// The origin of every setting's value, and of every rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ValueOrigins {
-    knobs: BTreeMap<&'static str, ValueOrigin>,
+    settings: BTreeMap<&'static str, ValueOrigin>,
     /// Where each rule begins, in their order.
     pub rules: Vec<ValueOrigin>,
 }
 
 impl ValueOrigins {
-    /// Where the value of the knob `key` comes from.
+    /// Where the value of the setting `key` comes from.
     pub fn of(&self, key: &str) -> &ValueOrigin {
-        self.knobs.get(key).unwrap_or(&ValueOrigin::Default)
+        self.settings.get(key).unwrap_or(&ValueOrigin::Default)
     }
 
     pub(crate) fn set(&mut self, key: &'static str, origin: ValueOrigin) {
-        self.knobs.insert(key, origin);
+        self.settings.insert(key, origin);
     }
 
     pub(crate) fn derive(&mut self, key: &'static str) {

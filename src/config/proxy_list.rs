@@ -37,6 +37,11 @@ impl ProxyList {
     pub fn trusts_unix(&self) -> bool {
         self.as_slice().contains(&PeerPattern::Unix)
     }
+
+    /// True if the list contains the peer; `None` is one on a unix socket.
+    pub fn trusts_peer(&self, peer: Option<IpAddr>) -> bool {
+        peer.map_or_else(|| self.trusts_unix(), |peer| self.trusts(peer))
+    }
 }
 
 impl ListItem for PeerPattern {

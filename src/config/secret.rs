@@ -1,11 +1,11 @@
-//! Values that are told to nobody.
+//! Secret values.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::setting::{TomlForms, ValueError, setting_value};
 
-/// A shared secret: 16 to 256 visible ASCII characters. Whatever writes it writes `(hidden)` in its stead.
+/// A shared secret: 16 to 256 visible ASCII characters. Shown as `(hidden)`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -55,7 +55,7 @@ setting_value!(
 /// What stands for a secret wherever values are shown.
 pub(crate) const HIDDEN: &str = "(hidden)";
 
-/// The word for a secret in `--help`, by which its knob is known.
+/// The word for a secret in `--help`, by which its setting is known.
 pub(crate) const SECRET: &str = "SECRET";
 
 const LENGTH_MIN: usize = 16;

@@ -47,9 +47,9 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Finds a knob by its key.
+    /// Finds a setting by its key.
     pub fn by_key(key: &str) -> Option<&'static Self> {
-        SETTINGS.iter().find(|knob| knob.key == key)
+        SETTINGS.iter().find(|setting| setting.key == key)
     }
 
     /// The name of its variable, as in `PAGECAST_HEAD_TIMEOUT`.
@@ -529,7 +529,8 @@ settings! {
         /// Largest file that is kept on the heap. Larger files are mapped.
         live heap_file_bytes: ByteCount = ByteCount::kib(16), in ByteCount::bytes(0)..=ByteCount::mib(1);
 
-        /// Maximum file names kept in the name cache, missing files included.
+        /// Maximum file names kept in the name cache, missing files included. Also bounds its memory, to 1KiB times this count:
+        /// a name with a long path counts as several.
         restart names: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
 
         /// Time after which a cached name is checked against the disk again.
@@ -655,27 +656,31 @@ mod tests {
 
     #[test]
     fn every_default_is_read_back_within_its_own_bounds() {
-        for knob in SETTINGS {
+        for setting in SETTINGS {
             let mut config = Config::default();
-            let default = knob.default();
-            assert_eq!(knob.read(&mut config, RawValue::Text(&default)), Ok(()), "{}", knob.key);
-            assert_eq!(config, Config::default(), "{}", knob.key);
+            let default = setting.default();
+            assert_eq!(setting.read(&mut config, RawValue::Text(&default)), Ok(()), "{}", setting.key);
+            assert_eq!(config, Config::default(), "{}", setting.key);
         }
     }
 
     #[test]
-    fn every_knob_is_explained_and_has_one_key() {
-        for (position, knob) in SETTINGS.iter().enumerate() {
-            assert!(knob.doc().next().is_some(), "{}", knob.key);
-            assert!(SETTINGS.iter().skip(position + 1).all(|other| other.key != knob.key), "{}", knob.key);
+    fn every_setting_is_explained_and_has_one_key() {
+        for (position, setting) in SETTINGS.iter().enumerate() {
+            assert!(setting.doc().next().is_some(), "{}", setting.key);
+            assert!(
+                SETTINGS.iter().skip(position + 1).all(|other| other.key != setting.key),
+                "{}",
+                setting.key
+            );
         }
     }
 
     #[test]
     fn the_three_names_follow_from_the_key() {
-        let knob = Setting::by_key("head_timeout").expect("it is in the table");
-        assert_eq!(knob.variable(), "PAGECAST_HEAD_TIMEOUT");
-        assert_eq!(knob.flag(), "head-timeout");
+        let setting = Setting::by_key("head_timeout").expect("it is in the table");
+        assert_eq!(setting.variable(), "PAGECAST_HEAD_TIMEOUT");
+        assert_eq!(setting.flag(), "head-timeout");
     }
 
     #[test]
@@ -700,8 +705,8 @@ mod tests {
             ("handles", "7", Err("is too small")),
             ("watches", "524289", Err("is too large")),
         ] {
-            let knob = Setting::by_key(key).expect(key);
-            let got = knob.read(&mut Config::default(), RawValue::Text(text));
+            let setting = Setting::by_key(key).expect(key);
+            let got = setting.read(&mut Config::default(), RawValue::Text(text));
             assert_eq!(got, expected.map_err(str::to_owned), "{key}={text}");
         }
     }

@@ -1,4 +1,4 @@
-//! What `pagecast config` prints.
+//! Output of `pagecast config`.
 
 use std::fmt::Write as _;
 
@@ -17,13 +17,13 @@ pub fn show(loaded: &LoadedConfig) -> String {
 /// The same as lines that are not aligned yet. Secrets are hidden.
 pub(crate) fn shown(config: &Config, origins: &ValueOrigins, limits: &ResolvedLimits) -> Vec<ShownValue> {
     let mut rows: Vec<ShownValue> = Vec::new();
-    for knob in SETTINGS {
-        let origin = origins.of(knob.key);
-        let settled = settled(limits, knob.key).filter(|_| *origin == ValueOrigin::Derived);
+    for setting in SETTINGS {
+        let origin = origins.of(setting.key);
+        let settled = settled(limits, setting.key).filter(|_| *origin == ValueOrigin::Derived);
         rows.push(ShownValue {
-            title: knob.group,
-            key: knob.key,
-            value: settled.unwrap_or_else(|| knob.value(config)),
+            title: setting.group,
+            key: setting.key,
+            value: settled.unwrap_or_else(|| setting.value(config)),
             origin: origin.to_string(),
         });
     }
@@ -55,7 +55,7 @@ pub(crate) struct ShownValue {
     pub(crate) origin: String,
 }
 
-/// What became of a knob that was `auto`.
+/// What became of a setting that was `auto`.
 fn settled(limits: &ResolvedLimits, key: &str) -> Option<String> {
     Some(match key {
         "workers" => limits.workers.to_string(),
@@ -100,7 +100,7 @@ mod tests {
     use crate::config::{Action, Config, MemorySource, SystemFacts, ValueOrigins, settle};
 
     #[test]
-    fn every_knob_has_its_line_with_value_and_origin_in_aligned_columns() {
+    fn every_setting_has_its_line_with_value_and_origin_in_aligned_columns() {
         let config = Config::default();
         let facts = SystemFacts {
             open_files: 1_024,
@@ -127,8 +127,8 @@ mod tests {
             let found = text.lines().find(|line| line.starts_with(&format!("{key} ")));
             found.unwrap_or_else(|| panic!("{key} in {text}")).split("  ").filter(|part| !part.is_empty())
         };
-        for knob in SETTINGS {
-            assert_eq!(line(knob.key).count(), 3, "{}", knob.key);
+        for setting in SETTINGS {
+            assert_eq!(line(setting.key).count(), 3, "{}", setting.key);
         }
         let parts = |key: &str| line(key).map(str::trim).collect::<Vec<_>>();
         assert_eq!(parts("workers"), ["workers", "2", "derived"]);

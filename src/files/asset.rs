@@ -1,69 +1,63 @@
-//! One version of one file, ready to be sent.
+//! Assets: versions of files, ready to be sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::digests::KnownDigests;
-use super::handle_pool::HandlePool;
-use super::mapped::Mapped;
-use super::version::Version;
+use super::{
+    CacheRef, EncodedVariants, HandlePool, KnownDigests, Mapped, Recency, RenderedHeaders, Sidecars, Version,
+};
 use crate::config::policy::rules::PathPolicy;
-use crate::files::cache_ref::CacheRef;
-use crate::files::encoded_variants::EncodedVariants;
-use crate::files::headers::RenderedHeaders;
-use crate::files::recency::Recency;
-use crate::files::sidecars::Sidecars;
 use crate::http::date::HttpDate;
 use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 use crate::http::target::SitePath;
 use crate::sys::kernel::Mapping;
 
-/// A version, its rendered header fields, and its content. Shared by the cache and by every response under way, so that
-/// an eviction never takes bytes from under a response.
+/// One version of one file, with its rendered headers and its body. Shared by the cache and by every response that sends it, so
+/// that an eviction never takes bytes from under a response.
 pub struct Asset {
     pub(crate) id: u64,
-    /// Where its bytes lie: for a sidecar the sidecar's own path.
+    /// Path of the file that has the bytes: for a sidecar its own.
     pub(crate) path: SitePath<'static>,
-    /// Of the file that its bytes come from.
+    /// Version of that file.
     pub(crate) version: Version,
     pub(crate) modified: Option<HttpDate>,
-    /// How the bytes are coded; none for a file as it is.
-    pub(crate) coding: Option<Encoding>,
+    /// Encoding of the bytes; `None` for identity.
+    pub(crate) encoding: Option<Encoding>,
     pub(crate) length: u64,
     pub(crate) etag: EntityTag<'static>,
-    pub(crate) fields: RenderedHeaders,
-    pub(crate) content: AssetBody,
-    /// The content was copied so shortly after it was written that it may have changed without a trace.
+    pub(crate) headers: RenderedHeaders,
+    pub(crate) body: AssetBody,
+    /// The body was copied so shortly after it was written that it may have changed without another timestamp.
     pub(crate) is_racy: bool,
     pub(crate) policy: Arc<PathPolicy>,
-    /// Of the settings under which its fields were rendered.
+    /// Generation of the settings that its headers were rendered under.
     pub(crate) generation: u64,
-    /// What lay beside the file when it was looked up.
-    pub(crate) beside: Sidecars,
-    /// Other forms in which it is to be had.
-    pub(crate) forms: Option<Box<EncodedVariants<Self>>>,
+    /// The file's sidecars when it was looked up.
+    pub(crate) sidecars: Sidecars,
+    /// Its encoded variants; `None` if there can be none.
+    pub(crate) variants: Option<Box<EncodedVariants<Self>>>,
     pub(crate) digests: KnownDigests,
-    /// Which parts of it were sent lately; nothing for what is on the heap.
-    pub(crate) heat: Recency,
+    /// The parts that were sent recently; unused for a body on the heap.
+    pub(crate) recency: Recency,
     pub(crate) handles: Arc<HandlePool>,
 }
 
-/// Where an asset's bytes come from.
+/// Where the bytes of an asset are.
 #[derive(Debug)]
 pub(crate) enum AssetBody {
-    /// They follow the header fields in one block.
+    /// On the heap, in one block behind the headers.
     Heap,
-    /// From the mapping, or by `sendfile` while a handle is to be had.
+    /// In a mapping; sent from it, or by `sendfile` with an open handle.
     Mapped(Mapped),
-    /// By `sendfile` alone: a network file system, or a file larger than all that may be mapped.
+    /// In the file only, sent by `sendfile`: on a network file system, or too large to be mapped.
     Unmapped,
 }
 
 impl Asset {
-    /// A number that no other asset of the process has.
+    /// A number that is unique in the process.
     pub(crate) fn next_id() -> u64 {
         NEXT_ID.fetch_add(1, Ordering::Relaxed)
     }
@@ -78,60 +72,60 @@ impl Asset {
         &self.etag
     }
 
-    /// When the bytes last changed, where that can be said.
+    /// Time of the last change for `Last-Modified`; `None` if the file has no usable date.
     pub fn last_modified(&self) -> Option<HttpDate> {
         self.modified
     }
 
-    /// The rendered header fields.
-    pub fn fields(&self) -> &RenderedHeaders {
-        &self.fields
+    /// The rendered headers.
+    pub fn headers(&self) -> &RenderedHeaders {
+        &self.headers
     }
 
-    /// Whether nothing better can be made of the same version: its bytes held still, and its tag is strong.
+    /// Whether loading the same version again could not improve the asset: it is not racy, and its entity-tag is strong.
     pub(crate) fn is_settled(&self) -> bool {
         !self.is_racy && !self.etag.is_weak()
     }
 
-    /// A small file's bytes; none where they stay with the kernel.
+    /// The bytes of a small file; `None` if the body is not on the heap.
     pub(crate) fn heap_body(&self) -> Option<Bytes> {
-        self.is_on_heap().then(|| self.fields.body())
+        self.is_on_heap().then(|| self.headers.body())
     }
 
-    /// A small file's whole 200, and where its body begins.
-    pub(crate) fn heap_whole(&self) -> Option<(Bytes, usize)> {
-        self.is_on_heap().then(|| self.fields.with_body())
+    /// Headers and body of a small file in one block, and the offset of the body; `None` if the body is not on the heap.
+    pub(crate) fn heap_response(&self) -> Option<(Bytes, usize)> {
+        self.is_on_heap().then(|| self.headers.with_body())
     }
 
     pub(crate) fn mapping(&self) -> Option<&Mapping> {
-        match &self.content {
+        match &self.body {
             AssetBody::Mapped(mapped) => mapped.mapping(),
             AssetBody::Heap | AssetBody::Unmapped => None,
         }
     }
 
-    /// A share of the asset for whoever looks for it later.
-    pub(crate) fn held(self: &Arc<Self>) -> CacheRef<Self> {
-        match self.content {
-            AssetBody::Unmapped => CacheRef::Firmly(Arc::clone(self)),
-            AssetBody::Heap | AssetBody::Mapped(_) => CacheRef::Loosely(Arc::downgrade(self)),
+    /// A reference that leaves the asset's lifetime to its cache, if it is in one.
+    pub(crate) fn cache_ref(self: &Arc<Self>) -> CacheRef<Self> {
+        match self.body {
+            AssetBody::Unmapped => CacheRef::Strong(Arc::clone(self)),
+            AssetBody::Heap | AssetBody::Mapped(_) => CacheRef::Weak(Arc::downgrade(self)),
         }
     }
 
     pub(crate) fn is_on_heap(&self) -> bool {
-        matches!(self.content, AssetBody::Heap)
+        matches!(self.body, AssetBody::Heap)
     }
 
-    /// What the asset weighs in the cache of heap bytes.
+    /// Bytes that the asset takes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let forms = if self.forms.is_some() { size_of::<EncodedVariants<Self>>() } else { 0 };
-        self.fields.bytes() + self.path.as_bytes().len() + forms + OVERHEAD
+        let variants = if self.variants.is_some() { size_of::<EncodedVariants<Self>>() } else { 0 };
+        self.headers.bytes() + self.path.as_bytes().len() + variants + OVERHEAD
     }
 }
 
 impl Drop for Asset {
     fn drop(&mut self) {
-        self.handles.forget(self.id);
+        self.handles.remove(self.id);
     }
 }
 
@@ -146,5 +140,5 @@ impl std::fmt::Debug for Asset {
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// What an asset takes besides its bytes: itself, what was seen beside it, its counts, its places in two caches.
+/// Bytes of an asset besides headers and body: itself, its sidecars' versions, its entries in two caches.
 const OVERHEAD: usize = 1024;

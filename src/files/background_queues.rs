@@ -1,5 +1,5 @@
-//! Threads for what is computed of whole files: short files and long ones each have their own, so that nobody waits for a
-//! checksum of one page behind those of a shelf of images.
+//! Threads that compute digests and encode: short and long files have separate ones, so that the digest of a page does not
+//! wait behind those of disk images.
 
 use std::io;
 use std::sync::Arc;
@@ -9,65 +9,65 @@ use tokio::task::JoinHandle;
 
 use crate::sys::blocking_pool::BlockingPool;
 
-/// One kind of work, in two lanes.
+/// Two queues of one kind of task: for short and for long files.
 pub(crate) struct BackgroundQueues {
     short: BackgroundQueue,
     long: BackgroundQueue,
     long_from: u64,
 }
 
-/// Threads, and the places before and on them.
+/// Threads, and the slots of tasks that wait for one or run.
 pub(crate) struct BackgroundQueue {
     pool: BlockingPool,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
-/// A place in a lane, until it is dropped.
+/// A slot in a queue, until it is dropped.
 pub(crate) type QueueSlot = OwnedSemaphorePermit;
 
 impl BackgroundQueues {
-    /// Places of both lanes.
-    pub(crate) const PLACES: usize = 2 * PLACES;
+    /// Slots of both queues.
+    pub(crate) const SLOTS: usize = 2 * SLOTS;
 
-    /// Two lanes of `threads` threads each, named `name`; files of `long_from` bytes and more take the second.
+    /// Two queues of `threads` threads each, named `name`; files of `long_from` bytes and more use the second.
     ///
     /// # Errors
-    /// Where threads can't be had.
+    /// If threads can't be started.
     pub(crate) fn new(name: &str, threads: usize, long_from: u64) -> io::Result<Self> {
-        let lane = || {
+        let queue = || {
             let pool = BlockingPool::new(name, threads, NICENESS)?;
-            Ok::<_, io::Error>(BackgroundQueue { pool, places: Arc::new(Semaphore::new(PLACES)) })
+            Ok::<_, io::Error>(BackgroundQueue { pool, slots: Arc::new(Semaphore::new(SLOTS)) })
         };
-        Ok(Self { short: lane()?, long: lane()?, long_from })
+        Ok(Self { short: queue()?, long: queue()?, long_from })
     }
 
-    /// The lane for a file of `length` bytes.
-    pub(crate) fn of(&self, length: u64) -> &BackgroundQueue {
+    /// The queue for a file of `length` bytes.
+    pub(crate) fn queue_for(&self, length: u64) -> &BackgroundQueue {
         if length < self.long_from { &self.short } else { &self.long }
     }
 
-    /// Places that are taken.
+    /// Slots that are taken.
     pub(crate) fn taken(&self) -> usize {
-        Self::PLACES - self.short.places.available_permits() - self.long.places.available_permits()
+        Self::SLOTS - self.short.slots.available_permits() - self.long.slots.available_permits()
     }
 }
 
 impl BackgroundQueue {
-    /// A place, if one is free now.
-    pub(crate) fn place(&self) -> Option<QueueSlot> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    /// A slot, if one is free now.
+    pub(crate) fn try_reserve(&self) -> Option<QueueSlot> {
+        Arc::clone(&self.slots).try_acquire_owned().ok()
     }
 
-    /// Runs `job` when its turn comes, whether or not anybody still waits.
+    /// Runs `job` on a thread of the queue. A job whose handle is dropped still runs to its end.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         self.pool.run(job)
     }
 }
 
-/// What may wait or be under way in one lane; what comes on top is asked for again by a later request.
-const PLACES: usize = 1024;
+/// Tasks that may wait or run in one queue; further ones are started by a later request.
+const SLOTS: usize = 1024;
 
-/// What is computed in the background gives way to all else.
+/// Background tasks have the lowest priority but for idle ones.
 const NICENESS: i32 = 15;
 
 #[cfg(test)]
@@ -77,23 +77,24 @@ mod tests {
 
     #[test]
     fn a_short_file_does_not_wait_behind_long_ones() {
-        let lanes = BackgroundQueues::new("lanes", 1, 100).unwrap();
-        let (release, held) = channel::<()>();
-        let (tell, told) = channel();
-        let long = lanes.of(100).run(move || held.recv().is_ok());
-        lanes.of(99).run(move || tell.send("short"));
-        assert_eq!(told.recv().unwrap(), "short");
+        let queues = BackgroundQueues::new("queues", 1, 100).unwrap();
+        let (release, released) = channel::<()>();
+        let (sender, receiver) = channel();
+        let long = queues.queue_for(100).run(move || released.recv().is_ok());
+        queues.queue_for(99).run(move || sender.send("short"));
+        assert_eq!(receiver.recv().unwrap(), "short");
         assert!(!long.is_finished());
         release.send(()).unwrap();
     }
 
     #[test]
-    fn a_lane_without_a_place_leaves_the_other_its_places() {
-        let lanes = BackgroundQueues::new("lanes", 1, 100).unwrap();
-        let mut taken: Vec<QueueSlot> = std::iter::from_fn(|| lanes.of(u64::MAX).place()).collect();
-        assert_eq!((taken.len(), lanes.taken()), (PLACES, PLACES));
-        assert!(lanes.of(0).place().is_some());
+    fn a_full_queue_leaves_the_other_its_slots() {
+        let queues = BackgroundQueues::new("queues", 1, 100).unwrap();
+        let mut taken: Vec<QueueSlot> =
+            std::iter::from_fn(|| queues.queue_for(u64::MAX).try_reserve()).collect();
+        assert_eq!((taken.len(), queues.taken()), (SLOTS, SLOTS));
+        assert!(queues.queue_for(0).try_reserve().is_some());
         taken.pop();
-        assert!(lanes.of(100).place().is_some());
+        assert!(queues.queue_for(100).try_reserve().is_some());
     }
 }

@@ -1,20 +1,21 @@
-//! How something that a cache keeps is held beside it.
+//! References to assets outside the caches.
 
 use std::sync::{Arc, Weak};
 
-/// A share of what a cache keeps, or of what none does.
+/// Reference to an asset outside the cache that owns it.
 pub(crate) enum CacheRef<T> {
-    /// A cache decides how long it lives.
-    Loosely(Weak<T>),
-    /// No cache of bytes weighs it: a few hundred bytes that live with their holder.
-    Firmly(Arc<T>),
+    /// Owned by a cache, which may evict it.
+    Weak(Weak<T>),
+    /// In no cache of bytes: kept by its holder, which counts its few hundred bytes.
+    Strong(Arc<T>),
 }
 
 impl<T> CacheRef<T> {
+    /// The asset; `None` once it was evicted.
     pub(crate) fn get(&self) -> Option<Arc<T>> {
         match self {
-            Self::Loosely(kept) => kept.upgrade(),
-            Self::Firmly(kept) => Some(Arc::clone(kept)),
+            Self::Weak(cached) => cached.upgrade(),
+            Self::Strong(asset) => Some(Arc::clone(asset)),
         }
     }
 }
@@ -22,8 +23,8 @@ impl<T> CacheRef<T> {
 impl<T> Clone for CacheRef<T> {
     fn clone(&self) -> Self {
         match self {
-            Self::Loosely(kept) => Self::Loosely(kept.clone()),
-            Self::Firmly(kept) => Self::Firmly(Arc::clone(kept)),
+            Self::Weak(cached) => Self::Weak(cached.clone()),
+            Self::Strong(asset) => Self::Strong(Arc::clone(asset)),
         }
     }
 }

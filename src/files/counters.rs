@@ -1,19 +1,9 @@
-//! What happened to the files: counts by whichever thread it was.
+//! Counters of the caches and of background tasks, incremented by every thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// All counts of the room.
-#[derive(Debug, Default)]
-pub(crate) struct FileCounters {
-    pub(super) names: Arc<CacheCounters>,
-    pub(super) heap: Arc<CacheCounters>,
-    pub(super) mapped: Arc<CacheCounters>,
-    pub(super) digesting: WorkCounters,
-    pub(super) compressing: WorkCounters,
-}
-
-/// What became of one cache.
+/// Counters of one cache.
 #[derive(Debug, Default)]
 pub(crate) struct CacheCounters {
     hits: AtomicU64,
@@ -21,7 +11,7 @@ pub(crate) struct CacheCounters {
     evictions: AtomicU64,
 }
 
-/// What came of work in the background.
+/// Counters of one kind of background task.
 #[derive(Debug, Default)]
 pub(crate) struct WorkCounters {
     done: AtomicU64,
@@ -29,31 +19,31 @@ pub(crate) struct WorkCounters {
     failed: AtomicU64,
 }
 
-/// What became of one cache, and what is in it.
+/// Counts of one cache, and its number of entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheCounts {
-    /// What was asked for and there.
+    /// Lookups that found a valid entry.
     pub hits: u64,
-    /// What was asked for and not there, or not to be trusted.
+    /// Lookups that found no entry, or an outdated one.
     pub misses: u64,
-    /// What had to leave for want of room.
+    /// Entries evicted to make room.
     pub evictions: u64,
-    /// What is there now.
+    /// Entries now.
     pub entries: u64,
 }
 
-/// What came of work in the background.
+/// Counts of one kind of background task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkCounts {
-    /// It brought what was wanted.
+    /// Tasks with a result.
     pub done: u64,
-    /// It brought nothing worth keeping.
+    /// Tasks whose result is not worth keeping.
     pub useless: u64,
-    /// The disk failed it, or the file changed meanwhile.
+    /// Tasks that failed, or whose file changed meanwhile.
     pub failed: u64,
-    /// Waiting or under way.
+    /// Tasks that wait or run.
     pub under_way: u64,
-    /// What may wait or be under way.
+    /// Most tasks that may wait or run.
     pub places: u64,
 }
 
@@ -66,11 +56,19 @@ impl CacheCounters {
         self.misses.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn evicted(&self) {
-        self.evictions.fetch_add(1, Ordering::Relaxed);
+    /// Counts evictions of a moka cache: its eviction listener.
+    pub(super) fn listener<K, V>(
+        self: &Arc<Self>,
+    ) -> impl Fn(Arc<K>, V, moka::notification::RemovalCause) + Send + Sync + 'static {
+        let counters = Arc::clone(self);
+        move |_, _, cause| {
+            if cause.was_evicted() {
+                counters.evictions.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
-    /// The counts, where there are so many `entries`.
+    /// The counts of a cache that has `entries` now.
     pub(super) fn counts(&self, entries: u64) -> CacheCounts {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Self { hits, misses, evictions } = self;
@@ -79,28 +77,21 @@ impl CacheCounters {
 }
 
 impl WorkCounters {
-    pub(super) fn done(&self) {
-        self.done.fetch_add(1, Ordering::Relaxed);
+    /// Counts a finished task: `Ok(true)` has a result, `Ok(false)` one that is not worth keeping.
+    pub(super) fn record(&self, outcome: Result<bool, ()>) {
+        let counter = match outcome {
+            Ok(true) => &self.done,
+            Ok(false) => &self.useless,
+            Err(()) => &self.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn useless(&self) {
-        self.useless.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn failed(&self) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The counts, where so many of the `places` are taken.
-    pub(super) fn counts(&self, taken: usize, places: usize) -> WorkCounts {
+    /// The counts, with `under_way` of `places` taken.
+    pub(super) fn counts(&self, under_way: usize, places: usize) -> WorkCounts {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Self { done, useless, failed } = self;
-        WorkCounts {
-            done: load(done),
-            useless: load(useless),
-            failed: load(failed),
-            under_way: taken as u64,
-            places: places as u64,
-        }
+        let (under_way, places) = (under_way as u64, places as u64);
+        WorkCounts { done: load(done), useless: load(useless), failed: load(failed), under_way, places }
     }
 }

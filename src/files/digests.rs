@@ -1,4 +1,4 @@
-//! Checksums of versions: computed once, off the workers, and remembered.
+//! Digests of file versions: computed once, off the workers, and cached.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,34 +11,31 @@ use sha2::{Digest as _, Sha256, Sha512};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::storage::Storage;
-use super::version::Version;
-use crate::files::counters::{CacheCounters, CacheCounts};
-use crate::files::read_exact::fill;
+use super::{CacheCounters, CacheCounts, Storage, Version, read_chunks};
 use crate::http::digest::Algorithm;
 
-/// A checksum's bytes.
+/// Bytes of a digest.
 pub(crate) type Digest = Arc<[u8]>;
 
-/// Checksums by version. Cheap to clone; every clone is the same.
+/// Cache of digests by version. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Digests {
     known: Cache<(Version, Algorithm), Digest, foldhash::fast::RandomState>,
-    tally: Arc<CacheCounters>,
+    counters: Arc<CacheCounters>,
 }
 
-/// Checksums of one asset, as they become known.
+/// Digests of one asset, as they become known.
 #[derive(Default)]
 pub(crate) struct KnownDigests {
     sha256: DigestSlot,
     sha512: DigestSlot,
-    /// Whether the file is what its checksum beside it says, once that is known.
+    /// Whether the file matches its checksum sidecar, once that is known.
     pub(crate) is_verified: OnceLock<bool>,
-    /// The turn to find that out: others wait for whoever has it.
+    /// Held by the request that verifies; others wait for it.
     pub(crate) verifying: tokio::sync::Mutex<()>,
 }
 
-/// A place for one checksum.
+/// One digest of an asset.
 #[derive(Default)]
 struct DigestSlot {
     digest: OnceLock<Digest>,
@@ -48,25 +45,20 @@ struct DigestSlot {
 }
 
 impl Digests {
-    /// Remembers `count` checksums.
+    /// Holds at most `count` digests.
     pub(crate) fn new(count: u64) -> Self {
-        let tally = Arc::<CacheCounters>::default();
-        let evicted = Arc::clone(&tally);
+        let counters = Arc::<CacheCounters>::default();
         let known = Cache::builder()
             .max_capacity(count)
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(move |_, _, cause| {
-                if cause.was_evicted() {
-                    evicted.evicted();
-                }
-            });
-        Self { known: known.build_with_hasher(foldhash::fast::RandomState::default()), tally }
+            .eviction_listener(counters.listener());
+        Self { known: known.build_with_hasher(foldhash::fast::RandomState::default()), counters }
     }
 
     pub(crate) fn get(&self, version: &Version, algorithm: Algorithm) -> Option<Digest> {
         let digest = self.known.get(&(*version, algorithm));
         if digest.is_some() {
-            self.tally.hit();
+            self.counters.hit();
         }
         digest
     }
@@ -75,17 +67,17 @@ impl Digests {
         self.known.insert((*version, algorithm), digest);
     }
 
-    /// Forgets the checksums of a version.
-    pub(crate) fn forget(&self, version: &Version) {
+    /// Removes the digests of a version.
+    pub(crate) fn remove(&self, version: &Version) {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             self.known.invalidate(&(*version, algorithm));
         }
     }
 
-    /// The checksum as it is remembered, or as `compute` finds it: once, however many ask. Blocks.
+    /// The cached digest, or the result of `compute`, which concurrent calls share. Blocks.
     ///
     /// # Errors
-    /// Those of `compute`, which are not remembered.
+    /// Those of `compute`, which are not cached.
     pub(crate) fn get_or_compute(
         &self,
         version: &Version,
@@ -98,24 +90,19 @@ impl Digests {
             compute()
         });
         if is_hit {
-            self.tally.hit()
+            self.counters.hit()
         } else {
-            self.tally.miss()
+            self.counters.miss()
         }
         digest
     }
 
-    /// Checksums that are remembered.
-    pub(crate) fn count(&self) -> u64 {
-        self.known.entry_count()
-    }
-
-    /// What became of them.
     pub(crate) fn counts(&self) -> CacheCounts {
-        self.tally.counts(self.known.entry_count())
+        self.counters.counts(self.known.entry_count())
     }
 
-    pub(crate) fn tidy(&self) {
+    /// Applies pending evictions.
+    pub(crate) fn maintain(&self) {
         self.known.run_pending_tasks();
     }
 }
@@ -126,33 +113,33 @@ impl KnownDigests {
     }
 
     pub(crate) fn set(&self, algorithm: Algorithm, digest: Digest) {
-        // Whoever was first has set the same.
+        // If another thread was first, it has set the same.
         let _ = self.slot(algorithm).digest.set(digest);
     }
 
-    /// Whether the caller is the one to compute the checksum now.
+    /// Claims the computation for the caller; false if another task has it.
     pub(crate) fn begin(&self, algorithm: Algorithm) -> bool {
         !self.slot(algorithm).is_being_computed.swap(true, Ordering::AcqRel)
     }
 
-    /// Notes whether it was the disk that failed the computing which is to end.
-    pub(crate) fn fail(&self, algorithm: Algorithm, has_failed: bool) {
+    /// Records whether the disk failed the computation that is about to end.
+    pub(crate) fn set_failed(&self, algorithm: Algorithm, has_failed: bool) {
         self.slot(algorithm).has_failed.store(has_failed, Ordering::Release);
     }
 
-    /// Whether the disk failed the last computing.
+    /// Whether the disk failed the last computation.
     pub(crate) fn has_failed(&self, algorithm: Algorithm) -> bool {
         self.slot(algorithm).has_failed.load(Ordering::Acquire)
     }
 
-    /// The computing has ended, with a checksum or without.
+    /// Ends the computation, with a digest or without.
     pub(crate) fn end(&self, algorithm: Algorithm) {
         let slot = self.slot(algorithm);
         slot.is_being_computed.store(false, Ordering::Release);
         slot.computed.notify_waiters();
     }
 
-    /// The next end of a computing.
+    /// Resolves at the next end of a computation.
     pub(crate) fn computed(&self, algorithm: Algorithm) -> Notified<'_> {
         self.slot(algorithm).computed.notified()
     }
@@ -165,7 +152,7 @@ impl KnownDigests {
     }
 }
 
-/// The checksum of bytes in memory.
+/// Digest of bytes in memory.
 pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     match algorithm {
         Algorithm::Sha256 => Sha256::digest(bytes).as_slice().into(),
@@ -173,10 +160,10 @@ pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     }
 }
 
-/// The checksum of the first `length` bytes of a file, read into memory of our own. Blocks.
+/// Digest of the first `length` bytes of a file, read into a buffer. Blocks.
 ///
 /// # Errors
-/// What the disk says, or that the file is shorter.
+/// Those of the disk; `UnexpectedEof` if the file is shorter.
 pub(crate) fn digest_file(
     storage: &dyn Storage,
     algorithm: Algorithm,
@@ -195,16 +182,8 @@ fn hash(
     file: BorrowedFd<'_>,
     length: u64,
 ) -> io::Result<Digest> {
-    let mut buffer = vec![0; BUFFER];
-    let mut at = 0;
-    while at < length {
-        let room = usize::try_from(length - at).map_or(BUFFER, |left| left.min(BUFFER));
-        let read = fill(storage, file, &mut buffer[..room], at)?;
-        if read < room {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        hasher.update(&buffer[..read]);
-        at += read as u64;
+    if read_chunks(storage, file, 0..length, BUFFER, |bytes| hasher.update(bytes))? < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(hasher.finalize().as_slice().into())
 }

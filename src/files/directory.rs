@@ -1,4 +1,4 @@
-//! What a directory shows of its entries.
+//! Directories as they are listed: only entries that this server would serve.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -6,27 +6,26 @@ use std::sync::Arc;
 use rustix::fs::{self, Access, AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 
-use super::root::Root;
-use super::version::Version;
+use super::{Root, Version};
 use crate::config::Dotfiles;
 use crate::http::redirects::REDIRECTS_FILE;
 use crate::http::target::SitePath;
 
-/// A directory as it was read, its entries in no order.
+/// The entries of a directory, in no order.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     pub(crate) entries: Vec<DirectoryEntry>,
-    /// There are more entries than were asked for.
+    /// The directory has more entries than the query allows.
     pub(crate) is_truncated: bool,
 }
 
-/// A file or a directory that this server would answer for.
+/// A file or directory that this server would serve.
 #[derive(Debug, Clone)]
 pub(crate) struct DirectoryEntry {
-    /// One name: bytes without a slash.
+    /// The entry's name: bytes without a slash.
     pub(crate) name: Box<[u8]>,
     pub(crate) kind: EntryKind,
-    /// Reached by a symbolic link; the rest describes what the link leads to.
+    /// The entry is a symbolic link; kind and version are those of its target.
     pub(crate) is_link: bool,
     pub(crate) version: Version,
 }
@@ -37,38 +36,39 @@ pub(crate) enum EntryKind {
     File,
 }
 
-/// What of a directory is wanted.
+/// Which entries of a directory are read.
 #[derive(Clone, Copy)]
 pub(crate) struct DirectoryQuery<'a> {
-    /// At most so many entries.
+    /// Most entries that are returned.
     pub(crate) entries: usize,
     /// Whether names with a leading dot are shown.
     pub(crate) dotfiles: Dotfiles,
-    /// What is shown to who asks.
+    /// Whether the client may read a path; other entries are left out.
     pub(crate) may_read: &'a (dyn Fn(&SitePath<'_>) -> bool + Send + Sync),
 }
 
-/// Whether who asks may read a path, as far as rules say.
+/// Whether the client may read a path, by the access rules.
 pub(crate) type ReadPermission = Arc<dyn Fn(&SitePath<'_>) -> bool + Send + Sync>;
 
 /// Reads the directory at `path`. Blocks.
 ///
-/// Absent from it is what a request could not get either: hidden names, special files, links that lead out or nowhere,
-/// what this process or who asks may not read, and the root's own file of redirects. An entry that goes away meanwhile is absent too.
+/// Left out is everything that a request could not get: hidden names, special files, symbolic links that leave the root or are
+/// broken, files that this process or the client may not read, and the root's own file of redirects. So is an entry that
+/// disappears meanwhile.
 ///
 /// # Errors
-/// Where the directory can't be opened or read, in the system's words.
-pub(crate) fn read(root: &Root, path: &SitePath<'_>, wanted: DirectoryQuery<'_>) -> Result<Directory, Errno> {
+/// Those of opening and reading the directory.
+pub(crate) fn read(root: &Root, path: &SitePath<'_>, query: DirectoryQuery<'_>) -> Result<Directory, Errno> {
     let handle = root.open_directory(path)?;
     let mut directory = Directory::default();
     for listed in Dir::read_from(&handle)? {
         let listed = listed?;
         let name = listed.file_name().to_bytes();
-        if !is_shown(name, path, wanted.dotfiles) || !(wanted.may_read)(&path.entry(name)) {
+        if !is_shown(name, path, query.dotfiles) || !(query.may_read)(&path.entry(name)) {
             continue;
         }
-        let Some(entry) = look(root, handle.as_fd(), path, name)? else { continue };
-        if directory.entries.len() == wanted.entries {
+        let Some(entry) = entry(root, handle.as_fd(), path, name)? else { continue };
+        if directory.entries.len() == query.entries {
             directory.is_truncated = true;
             break;
         }
@@ -87,23 +87,23 @@ fn is_shown(name: &[u8], path: &SitePath<'_>, dotfiles: Dotfiles) -> bool {
     }
 }
 
-/// The entry `name` of the open directory: none where a request for it would not be answered with it.
-fn look(
+/// The entry `name` of the open directory; `None` if a request could not get it.
+fn entry(
     root: &Root,
     directory: BorrowedFd<'_>,
     path: &SitePath<'_>,
     name: &[u8],
 ) -> Result<Option<DirectoryEntry>, Errno> {
-    // Relative to the open directory: no way is walked again for what is no link.
+    // Relative to the open directory: the path is not walked again for an entry that is no symbolic link.
     let own = match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
-        Err(error) => return absent(error),
+        Err(error) => return skip_missing(error),
     };
     let is_link = file_type(&own) == FileType::Symlink;
     let stat = if is_link {
-        match root.look(&path.entry(name)) {
+        match root.stat(&path.entry(name)) {
             Ok(stat) => stat,
-            Err(error) => return absent(error),
+            Err(error) => return skip_missing(error),
         }
     } else {
         own
@@ -114,13 +114,13 @@ fn look(
         _ => return Ok(None),
     };
     if let Err(error) = fs::accessat(directory, name, access, AtFlags::EACCESS) {
-        return absent(error);
+        return skip_missing(error);
     }
     Ok(Some(DirectoryEntry { name: name.into(), kind, is_link, version: Version::of(&stat) }))
 }
 
-/// What is gone, forbidden or out of reach is left out; a disk that fails, or a process out of memory, is not hidden.
-fn absent(error: Errno) -> Result<Option<DirectoryEntry>, Errno> {
+/// Entries that are gone, forbidden or outside the root are left out; a failing disk and a lack of memory are errors.
+fn skip_missing(error: Errno) -> Result<Option<DirectoryEntry>, Errno> {
     match error {
         Errno::IO | Errno::NOMEM | Errno::MFILE | Errno::NFILE => Err(error),
         _ => Ok(None),
@@ -148,9 +148,9 @@ mod tests {
         SitePath::parse(text.as_bytes()).unwrap().path.into_owned()
     }
 
-    fn read_in(dir: &Path, text: &str, wanted: DirectoryQuery) -> Directory {
+    fn read_in(dir: &Path, text: &str, query: DirectoryQuery) -> Directory {
         let root = Root::open(dir, Symlinks::Inside).unwrap();
-        read(&root, &path(text), wanted).unwrap()
+        read(&root, &path(text), query).unwrap()
     }
 
     fn names(directory: &Directory) -> Vec<String> {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_directories_are_shown_as_they_would_be_served() {
+    fn files_and_directories_are_listed_as_they_would_be_served() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("d")).unwrap();
         std::fs::write(dir.path().join("a"), b"four").unwrap();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_request_could_not_get_is_absent() {
+    fn entries_that_a_request_could_not_get_are_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
         std::fs::write(outside.path().join("secret"), b"s").unwrap();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn links_inside_are_shown_as_what_they_lead_to_unless_links_are_denied() {
+    fn symlinks_inside_the_root_are_listed_as_their_targets_unless_denied() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("d")).unwrap();
         std::fs::write(dir.path().join("d/a"), b"four").unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_beyond_the_bound_are_left_out_and_said_to_be() {
+    fn entries_beyond_the_bound_are_left_out_and_reported() {
         let dir = tempfile::tempdir().unwrap();
         for index in 0..5 {
             std::fs::write(dir.path().join(index.to_string()), b"").unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_directory_or_not_there_is_an_error() {
+    fn a_missing_directory_and_a_file_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a"), b"").unwrap();
         symlink("/", dir.path().join("out")).unwrap();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_read_is_absent() {
+    fn unreadable_files_are_left_out() {
         use std::os::unix::fs::PermissionsExt;
         if rustix::process::geteuid().is_root() {
             return; // Nothing is forbidden to root.

@@ -1,4 +1,4 @@
-//! The compressed forms in which a file is to be had as well: sidecars beside it, and what was compressed in the background.
+//! Encoded variants of a file: sidecars, and variants that were encoded in the background.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,41 +6,39 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::version::Version;
-use crate::files::cache_ref::CacheRef;
+use super::{CacheRef, Version};
 use crate::http::encoding::{Encoding, EncodingSet};
 
-/// The forms of one version of one file. A file that can have none has no `EncodedVariants` at all.
+/// The encoded variants of one version of one file.
 pub(crate) struct EncodedVariants<T> {
     sidecars: [Option<Version>; Encoding::ALL.len()],
-    /// Forms without a sidecar may be made.
+    /// Variants without a sidecar may be encoded here.
     is_compressible: bool,
     slots: [VariantSlot<T>; Encoding::ALL.len()],
 }
 
-/// A place for one form.
+/// State of one variant.
 struct VariantSlot<T> {
-    held: Mutex<Option<CacheRef<T>>>,
-    /// It is being compressed.
-    is_being_made: AtomicBool,
-    /// It was compressed, and is no shorter.
+    variant: Mutex<Option<CacheRef<T>>>,
+    is_being_encoded: AtomicBool,
+    /// It was encoded, and is no shorter than the file.
     is_useless: AtomicBool,
-    /// It was compressed, and is not to be so soon again.
-    rest: Mutex<Option<RetryDelay>>,
-    /// Its sidecar can't be read, or could not until a moment ago.
+    /// It was encoded, and is not to be again until the delay is over.
+    retry: Mutex<Option<RetryDelay>>,
+    /// Its sidecar could not be read until `unreadable_until`.
     is_unreadable: AtomicBool,
     unreadable_until: Mutex<Option<Instant>>,
-    /// Only one request opens a sidecar; others wait for it.
+    /// Held by the request that opens the sidecar; others wait for it.
     opening: tokio::sync::Mutex<()>,
 }
 
 impl<T> VariantSlot<T> {
     fn new() -> Self {
         Self {
-            held: Mutex::new(None),
-            is_being_made: AtomicBool::new(false),
+            variant: Mutex::new(None),
+            is_being_encoded: AtomicBool::new(false),
             is_useless: AtomicBool::new(false),
-            rest: Mutex::new(None),
+            retry: Mutex::new(None),
             is_unreadable: AtomicBool::new(false),
             unreadable_until: Mutex::new(None),
             opening: tokio::sync::Mutex::new(()),
@@ -59,21 +57,21 @@ impl<T> VariantSlot<T> {
     }
 }
 
-/// What came of compressing.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Result of encoding a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EncodeOutcome {
-    /// A form that is kept for as long as there is room.
+    /// A variant that is cached until it is evicted.
     Kept,
-    /// Nothing that is worth keeping, now or later.
+    /// A variant that is not worth keeping, now or later.
     Useless,
-    /// Nothing this time, and no work either that a repetition would waste.
+    /// Nothing, without work that a repetition would waste.
     Nothing,
-    /// The disk failed: it is not asked again for every request.
+    /// The disk failed: it is not tried again for every request.
     Failed,
 }
 
-/// A form that finds no room is made again after a while, and after twice as long each time: where the forms in use exceed
-/// the heap, each would otherwise be made anew for nearly every request.
+/// An evicted variant is encoded again after a delay that doubles each time: if the variants in use exceed the heap, each would
+/// otherwise be encoded anew for nearly every request.
 #[derive(Clone, Copy)]
 struct RetryDelay {
     until: Instant,
@@ -81,54 +79,55 @@ struct RetryDelay {
 }
 
 impl<T> EncodedVariants<T> {
-    /// Forms for a file with these sidecars; none where there is nothing to choose from.
-    pub(crate) fn of(sidecars: [Option<Version>; 3], is_compressible: bool) -> Option<Box<Self>> {
+    /// Variants of a file with these sidecars; `None` if there can be none.
+    pub(crate) fn new(sidecars: [Option<Version>; 3], is_compressible: bool) -> Option<Box<Self>> {
         let is_any = is_compressible || sidecars.iter().any(Option::is_some);
         is_any.then(|| {
             Box::new(Self { sidecars, is_compressible, slots: Encoding::ALL.map(|_| VariantSlot::new()) })
         })
     }
 
-    /// Codings of the sidecars.
-    pub(crate) fn sidecars(&self) -> EncodingSet {
-        self.codings(|coding| self.sidecar(coding).is_some())
+    /// Encodings with a sidecar.
+    pub(crate) fn with_sidecars(&self) -> EncodingSet {
+        self.encodings(|encoding| self.sidecar(encoding).is_some())
     }
 
-    /// Codings that there are, or may be after a while.
+    /// Encodings that are available, or may be after a while.
     pub(crate) fn possible(&self) -> EncodingSet {
-        self.codings(|coding| self.sidecar(coding).is_some() || self.may_make(coding))
+        self.encodings(|encoding| self.sidecar(encoding).is_some() || self.may_encode(encoding))
     }
 
-    /// Codings that can be answered with now.
+    /// Encodings that a response can have now.
     pub(crate) fn available(&self) -> EncodingSet {
-        self.codings(|coding| self.sidecar(coding).is_some() || self.ready(coding).is_some())
+        self.encodings(|encoding| self.sidecar(encoding).is_some() || self.cached(encoding).is_some())
     }
 
-    /// The version of a sidecar that is of use.
-    pub(crate) fn sidecar(&self, coding: Encoding) -> Option<Version> {
-        self.sidecars[coding as usize].filter(|_| !self.slot(coding).is_unreadable())
+    /// Version of a usable sidecar.
+    pub(crate) fn sidecar(&self, encoding: Encoding) -> Option<Version> {
+        self.sidecars[encoding as usize].filter(|_| !self.slot(encoding).is_unreadable())
     }
 
-    /// For a while it is as if the sidecar were absent.
-    pub(crate) fn give_up(&self, coding: Encoding) {
-        let slot = self.slot(coding);
+    /// Treats the sidecar as absent for a while.
+    pub(crate) fn mark_unreadable(&self, encoding: Encoding) {
+        let slot = self.slot(encoding);
         *slot.unreadable_until.lock() = Some(Instant::now() + UNREADABLE_FOR);
         slot.is_unreadable.store(true, Ordering::Release);
     }
 
-    /// Takes over what is known of forms of the same version of the file: the forms as well where they `still_do`.
-    pub(crate) fn adopt(&self, before: &Self, still_do: bool) {
-        for coding in Encoding::ALL {
-            let (slot, old) = (self.slot(coding), before.slot(coding));
-            if self.sidecars[coding as usize] != before.sidecars[coding as usize] {
+    /// Takes over what is known of the variants of the same version of the file; the variants themselves only if they
+    /// `are_current`.
+    pub(crate) fn inherit(&self, before: &Self, are_current: bool) {
+        for encoding in Encoding::ALL {
+            let (slot, old) = (self.slot(encoding), before.slot(encoding));
+            if self.sidecars[encoding as usize] != before.sidecars[encoding as usize] {
                 continue;
             }
-            if still_do {
-                if let Some(form) = &*old.held.lock() {
-                    self.keep(coding, form.clone());
+            if are_current {
+                if let Some(variant) = &*old.variant.lock() {
+                    self.insert(encoding, variant.clone());
                 }
-                let rest = *old.rest.lock();
-                *slot.rest.lock() = rest;
+                let retry = *old.retry.lock();
+                *slot.retry.lock() = retry;
             }
             slot.is_useless.store(old.is_useless.load(Ordering::Acquire), Ordering::Release);
             let until = *old.unreadable_until.lock();
@@ -137,115 +136,128 @@ impl<T> EncodedVariants<T> {
         }
     }
 
-    /// The form, if it is in memory.
-    pub(crate) fn ready(&self, coding: Encoding) -> Option<Arc<T>> {
-        self.slot(coding).held.lock().as_ref()?.get()
+    /// The variant, if it is in memory.
+    pub(crate) fn cached(&self, encoding: Encoding) -> Option<Arc<T>> {
+        self.slot(encoding).variant.lock().as_ref()?.get()
     }
 
-    pub(crate) fn keep(&self, coding: Encoding, form: CacheRef<T>) {
-        *self.slot(coding).held.lock() = Some(form);
+    /// All variants that are in memory.
+    pub(crate) fn all_cached(&self) -> impl Iterator<Item = Arc<T>> {
+        Encoding::ALL.into_iter().filter_map(|encoding| self.cached(encoding))
     }
 
-    /// The turn to open a sidecar.
-    pub(crate) async fn opening(&self, coding: Encoding) -> tokio::sync::MutexGuard<'_, ()> {
-        self.slot(coding).opening.lock().await
+    pub(crate) fn insert(&self, encoding: Encoding, variant: CacheRef<T>) {
+        *self.slot(encoding).variant.lock() = Some(variant);
     }
 
-    /// Whether the caller is the one to compress the file now.
-    pub(crate) fn begin(&self, coding: Encoding) -> bool {
-        let slot = self.slot(coding);
-        let is_due = || slot.rest.lock().is_none_or(|rest| rest.until <= Instant::now());
-        self.may_make(coding) && is_due() && !slot.is_being_made.swap(true, Ordering::AcqRel)
+    /// Waits for the right to open a sidecar.
+    pub(crate) async fn lock_opening(&self, encoding: Encoding) -> tokio::sync::MutexGuard<'_, ()> {
+        self.slot(encoding).opening.lock().await
     }
 
-    /// The compressing has ended.
-    pub(crate) fn end(&self, coding: Encoding, made: EncodeOutcome) {
-        let slot = self.slot(coding);
-        if made == EncodeOutcome::Kept {
-            let mut rest = slot.rest.lock();
-            let length = rest.map_or(REST_MIN, |rest| rest.length.saturating_mul(2).min(REST_MAX));
-            *rest = Some(RetryDelay { until: Instant::now() + length, length });
+    /// Claims the encoding for the caller; false if another task has it, or it is not due.
+    pub(crate) fn begin(&self, encoding: Encoding) -> bool {
+        let slot = self.slot(encoding);
+        let is_due = || slot.retry.lock().is_none_or(|retry| retry.until <= Instant::now());
+        self.may_encode(encoding) && is_due() && !slot.is_being_encoded.swap(true, Ordering::AcqRel)
+    }
+
+    /// Ends the encoding.
+    pub(crate) fn end(&self, encoding: Encoding, outcome: EncodeOutcome) {
+        let slot = self.slot(encoding);
+        let retry_after = |length| Some(RetryDelay { until: Instant::now() + length, length });
+        let mut retry = slot.retry.lock();
+        match outcome {
+            EncodeOutcome::Kept => {
+                let length = retry.map_or(RETRY_MIN, |retry| retry.length.saturating_mul(2).min(RETRY_MAX));
+                *retry = retry_after(length);
+            }
+            EncodeOutcome::Failed => *retry = retry_after(RETRY_MIN),
+            EncodeOutcome::Useless | EncodeOutcome::Nothing => {}
         }
-        if made == EncodeOutcome::Failed {
-            *slot.rest.lock() = Some(RetryDelay { until: Instant::now() + REST_MIN, length: REST_MIN });
-        }
-        slot.is_useless.store(made == EncodeOutcome::Useless, Ordering::Release);
-        slot.is_being_made.store(false, Ordering::Release);
+        drop(retry);
+        slot.is_useless.store(outcome == EncodeOutcome::Useless, Ordering::Release);
+        slot.is_being_encoded.store(false, Ordering::Release);
     }
 
-    fn may_make(&self, coding: Encoding) -> bool {
-        self.is_compressible && !self.slot(coding).is_useless.load(Ordering::Acquire)
+    fn may_encode(&self, encoding: Encoding) -> bool {
+        self.is_compressible && !self.slot(encoding).is_useless.load(Ordering::Acquire)
     }
 
-    fn slot(&self, coding: Encoding) -> &VariantSlot<T> {
-        &self.slots[coding as usize]
+    fn slot(&self, encoding: Encoding) -> &VariantSlot<T> {
+        &self.slots[encoding as usize]
     }
 
-    fn codings(&self, is_in: impl Fn(Encoding) -> bool) -> EncodingSet {
-        Encoding::ALL.into_iter().filter(|coding| is_in(*coding)).fold(EncodingSet::NONE, EncodingSet::with)
+    fn encodings(&self, is_in: impl Fn(Encoding) -> bool) -> EncodingSet {
+        let encodings = Encoding::ALL.into_iter().filter(|encoding| is_in(*encoding));
+        encodings.fold(EncodingSet::NONE, EncodingSet::with)
     }
 }
 
-/// So long a sidecar that could not be read is not tried again.
+/// Time until an unreadable sidecar is tried again.
 const UNREADABLE_FOR: Duration = Duration::from_secs(1);
 
-const REST_MIN: Duration = Duration::from_secs(5);
-const REST_MAX: Duration = Duration::from_secs(600);
+const RETRY_MIN: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn compressible() -> Box<EncodedVariants<()>> {
-        EncodedVariants::of([None; 3], true).unwrap()
+        EncodedVariants::new([None; 3], true).unwrap()
     }
 
     #[test]
-    fn a_form_is_made_by_one_at_a_time() {
-        let forms = compressible();
-        assert!(forms.begin(Encoding::Br) && !forms.begin(Encoding::Br) && forms.begin(Encoding::Gzip));
-        forms.end(Encoding::Br, EncodeOutcome::Nothing);
-        assert!(forms.begin(Encoding::Br));
+    fn a_variant_is_encoded_by_one_task_at_a_time() {
+        let variants = compressible();
+        assert!(
+            variants.begin(Encoding::Br) && !variants.begin(Encoding::Br) && variants.begin(Encoding::Gzip)
+        );
+        variants.end(Encoding::Br, EncodeOutcome::Nothing);
+        assert!(variants.begin(Encoding::Br));
     }
 
     #[test]
-    fn what_is_useless_is_not_tried_again_and_not_counted_on() {
-        let forms = compressible();
-        assert!(forms.begin(Encoding::Br));
-        forms.end(Encoding::Br, EncodeOutcome::Useless);
-        assert!(!forms.begin(Encoding::Br));
-        assert!(!forms.possible().has(Encoding::Br) && forms.possible().has(Encoding::Zstd));
+    fn a_useless_variant_is_not_tried_again_and_not_possible() {
+        let variants = compressible();
+        assert!(variants.begin(Encoding::Br));
+        variants.end(Encoding::Br, EncodeOutcome::Useless);
+        assert!(!variants.begin(Encoding::Br));
+        assert!(!variants.possible().has(Encoding::Br) && variants.possible().has(Encoding::Zstd));
     }
 
     #[test]
-    fn a_form_that_found_no_room_is_not_made_again_at_once_nor_by_who_takes_over() {
-        let forms = compressible();
-        assert!(forms.begin(Encoding::Br));
-        forms.end(Encoding::Br, EncodeOutcome::Kept);
-        assert!(!forms.begin(Encoding::Br) && forms.begin(Encoding::Zstd));
-        assert!(forms.possible().has(Encoding::Br), "it may come back");
+    fn an_evicted_variant_is_not_encoded_again_at_once_nor_for_the_next_asset() {
+        let variants = compressible();
+        assert!(variants.begin(Encoding::Br));
+        variants.end(Encoding::Br, EncodeOutcome::Kept);
+        assert!(!variants.begin(Encoding::Br) && variants.begin(Encoding::Zstd));
+        assert!(variants.possible().has(Encoding::Br), "it may come back");
         let heir = compressible();
-        heir.adopt(&forms, true);
+        heir.inherit(&variants, true);
         assert!(!heir.begin(Encoding::Br) && heir.begin(Encoding::Zstd));
         let other = compressible();
-        other.adopt(&forms, false);
-        assert!(other.begin(Encoding::Br), "made under other settings, it is made again");
+        other.inherit(&variants, false);
+        assert!(other.begin(Encoding::Br), "encoded under other settings, it is encoded again");
     }
 
     #[test]
-    fn a_sidecar_that_is_given_up_counts_as_absent_also_for_who_takes_over() {
+    fn an_unreadable_sidecar_counts_as_absent_also_for_the_next_asset() {
         let sidecars = [Some(Version::sample(1, 1)), Some(Version::sample(2, 2)), None];
-        let forms = EncodedVariants::<()>::of(sidecars, false).unwrap();
-        forms.give_up(Encoding::Br);
+        let variants = EncodedVariants::<()>::new(sidecars, false).unwrap();
+        variants.mark_unreadable(Encoding::Br);
         let (heir, other) = (
-            EncodedVariants::of(sidecars, false).unwrap(),
-            EncodedVariants::of([Some(Version::sample(1, 9)), None, None], false).unwrap(),
+            EncodedVariants::new(sidecars, false).unwrap(),
+            EncodedVariants::new([Some(Version::sample(1, 9)), None, None], false).unwrap(),
         );
-        heir.adopt(&forms, true);
-        other.adopt(&forms, true);
-        for (forms, has_br, has_zstd) in [(forms, false, true), (heir, false, true), (other, true, false)] {
-            assert_eq!(forms.sidecars().has(Encoding::Br), has_br);
-            assert_eq!(forms.possible().has(Encoding::Zstd), has_zstd);
+        heir.inherit(&variants, true);
+        other.inherit(&variants, true);
+        for (variants, has_br, has_zstd) in
+            [(variants, false, true), (heir, false, true), (other, true, false)]
+        {
+            assert_eq!(variants.with_sidecars().has(Encoding::Br), has_br);
+            assert_eq!(variants.possible().has(Encoding::Zstd), has_zstd);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -12,11 +13,11 @@ use crate::telemetry::log_throttle::LogThrottle;
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// A file could not be opened or looked at.
+    /// A file could not be opened, or its metadata not read.
     Open,
-    /// A file may not be read by this process.
+    /// This process may not read a file.
     Denied,
-    /// A file's bytes could not be read to the heap, or for a checksum.
+    /// A file could not be read to the heap, or for a digest.
     Read,
     /// A directory could not be read.
     Directory,
@@ -24,17 +25,17 @@ pub enum Fault {
     Populate,
     /// The disk failed while the kernel sent from a file.
     Send,
-    /// A file could not be mapped, and is sent without.
+    /// A file could not be mapped, and is sent without a mapping.
     Map,
-    /// A file changed while it was sent, so that its response was cut.
+    /// A file changed while it was sent, so that its response was cut off.
     Changed,
-    /// No handle came free in time, or the system had none.
+    /// No handle became free in time, or the system had none.
     NoHandle,
     /// The system had no descriptor for a new connection.
     Accept,
 }
 
-/// How often each kind of fault occurred since the start.
+/// Number of faults of each kind since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultCounts([u64; Fault::ALL.len()]);
 
@@ -60,7 +61,7 @@ impl Fault {
         Self::Accept,
     ];
 
-    /// Its name among gauges.
+    /// Name of the kind in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -76,7 +77,7 @@ impl Fault {
         }
     }
 
-    /// How loudly the log hears of it: what the server can go on with is a warning.
+    /// Log level: faults that the server works around are warnings.
     fn level(self) -> Level {
         match self {
             Self::Open | Self::Read | Self::Directory | Self::Populate | Self::Send => Level::Error,
@@ -86,11 +87,11 @@ impl Fault {
 }
 
 impl Faults {
-    /// Counts a fault of `what`, usually a path, and logs `words` unless a line about it was logged within the last minute.
-    pub(crate) fn report(&self, fault: Fault, what: impl Hash, words: fmt::Arguments<'_>) {
+    /// Counts a fault of `subject`, usually a path, and logs `message` unless a line about it was logged within the last minute.
+    pub(crate) fn report(&self, fault: Fault, subject: impl Hash, message: fmt::Arguments<'_>) {
         self.counts[fault as usize].fetch_add(1, Ordering::Relaxed);
-        if self.throttles[fault as usize].admits(what, Instant::now()) {
-            log::log!(fault.level(), "{words}");
+        if self.throttles[fault as usize].admits(subject, Instant::now()) {
+            log::log!(fault.level(), "{message}");
         }
     }
 
@@ -123,20 +124,13 @@ impl Default for Faults {
 }
 
 impl FaultCounts {
-    /// How often `fault` occurred.
+    /// Number of faults of the kind.
     pub fn of(&self, fault: Fault) -> u64 {
         self.0[fault as usize]
     }
 }
 
-/// An object of counts by name.
-impl serde::Serialize for FaultCounts {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(Fault::ALL.map(|fault| (fault.name(), self.of(fault))))
-    }
-}
-
-/// The kind of an error of the system, `usual` where its code says no more, and whether it is true of the moment only.
+/// The kind of a system error, `usual` if its code says no more, and whether it is a shortage that may pass soon.
 pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
     match code {
         libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN => (Fault::NoHandle, true),
@@ -145,8 +139,13 @@ pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
     }
 }
 
-/// Lines of one kind in a minute.
-const LINES_PER_MINUTE: u32 = 100;
+/// Whether an error means that the process or the system is out of handles or memory, which may pass soon.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| fault_of(code, Fault::Open).1)
+}
+
+/// Most lines of one kind in a minute.
+const LINES_PER_MINUTE: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -165,8 +164,7 @@ mod tests {
         for (index, fault) in Fault::ALL.into_iter().enumerate() {
             assert_eq!(counts.of(fault), index as u64 + 1, "{}", fault.name());
         }
-        let shown = serde_json::to_value(counts).unwrap();
-        assert_eq!(shown.as_object().unwrap().len(), Fault::ALL.len());
-        assert_eq!(shown["no_handle"], 9);
+        let names: std::collections::HashSet<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+        assert_eq!(names.len(), Fault::ALL.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The header fields of a 200, rendered once a version and in one allocation with a small file's bytes.
+//! The headers of a 200, rendered once for each version, in one allocation with the bytes of a small file.
 
 use bytes::Bytes;
 
@@ -9,15 +9,15 @@ use crate::http::disposition;
 use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 
-/// Rendered fields. Their order lets every kind of response be one slice of them:
+/// Rendered headers, in an order that makes the headers of every kind of response one slice of them:
 ///
-/// | part         | fields                                                           | left out of         |
+/// | part         | headers                                                          | left out of         |
 /// |--------------|------------------------------------------------------------------|---------------------|
-/// | validators   | the site's policy, `Vary`, `Cache-Control`, `ETag`, `Last-Modified`… | error pages     |
+/// | validators   | the path's rules, `Vary`, `Cache-Control`, `ETag`, `Last-Modified`… | error pages     |
 /// | disposition  | `Content-Disposition`                                            | 304, error pages    |
 /// | description  | `Content-Encoding`                                               | 304                 |
-/// | type         | `Content-Type`                                                   | 304, several parts  |
-/// | length       | `Content-Length`, the empty line                                 | 304, all parts      |
+/// | type         | `Content-Type`                                                   | 304, multipart      |
+/// | length       | `Content-Length`, the empty line                                 | 304, 206            |
 /// | body         | a small file's bytes                                             |                     |
 pub struct RenderedHeaders {
     block: Bytes,
@@ -29,67 +29,67 @@ pub struct RenderedHeaders {
     media_type: Box<str>,
 }
 
-/// What the fields tell of.
+/// What the headers are rendered from.
 pub(crate) struct HeaderInput<'a> {
     pub(crate) modified: Option<HttpDate>,
-    /// The name that decides defaults: the original's for a sidecar.
+    /// File name that decides defaults: that of the original for a sidecar.
     pub(crate) name: &'a [u8],
     pub(crate) media_type: &'a str,
-    pub(crate) coding: Option<Encoding>,
+    pub(crate) encoding: Option<Encoding>,
     pub(crate) etag: &'a EntityTag<'a>,
     pub(crate) length: u64,
-    /// Another request might have been answered in another coding.
+    /// Another request may get another encoding.
     pub(crate) varies: bool,
     pub(crate) policy: &'a PathPolicy,
 }
 
 impl RenderedHeaders {
-    /// Renders the fields; `body` follows them for what is kept on the heap.
-    pub(crate) fn render(of: &HeaderInput<'_>, body: &[u8]) -> Self {
-        let mut block = Vec::with_capacity(ROOM + of.policy.lines().len() + body.len());
-        block.extend_from_slice(of.policy.lines().as_bytes());
-        if let Some(vary) = of.policy.vary(of.varies) {
+    /// Renders the headers, followed by `body`, which is empty if the body is not on the heap.
+    pub(crate) fn render(input: &HeaderInput<'_>, body: &[u8]) -> Self {
+        let mut block = Vec::with_capacity(CAPACITY + input.policy.lines().len() + body.len());
+        block.extend_from_slice(input.policy.lines().as_bytes());
+        if let Some(vary) = input.policy.vary(input.varies) {
             line(&mut block, "vary", vary.as_bytes());
         }
-        put_validators(&mut block, of);
+        put_validators(&mut block, input);
         let validators_to = block.len();
-        put_disposition(&mut block, of);
+        put_disposition(&mut block, input);
         let description_at = block.len();
-        if let Some(coding) = of.coding {
-            line(&mut block, "content-encoding", coding.token().as_bytes());
+        if let Some(encoding) = input.encoding {
+            line(&mut block, "content-encoding", encoding.token().as_bytes());
         }
         let type_at = block.len();
-        line(&mut block, "content-type", of.media_type.as_bytes());
+        line(&mut block, "content-type", input.media_type.as_bytes());
         let length_at = block.len();
-        line(&mut block, "content-length", of.length.to_string().as_bytes());
+        line(&mut block, "content-length", input.length.to_string().as_bytes());
         block.extend_from_slice(b"\r\n");
         let body_at = block.len();
         block.extend_from_slice(body);
-        let media_type = of.media_type.into();
+        let media_type = input.media_type.into();
         Self { block: block.into(), validators_to, description_at, type_at, length_at, body_at, media_type }
     }
 
-    /// Fields and empty line of a 200.
+    /// Headers and empty line of a 200.
     pub(crate) fn head(&self) -> Bytes {
         self.block.slice(..self.body_at)
     }
 
-    /// Fields of a partial response: all but the length.
+    /// Headers of a 206 with one range: all but the length.
     pub(crate) fn without_length(&self) -> Bytes {
         self.block.slice(..self.length_at)
     }
 
-    /// Fields of a response whose parts have a type of their own.
+    /// Headers of a multipart 206, whose parts have a type of their own.
     pub(crate) fn without_type(&self) -> Bytes {
         self.block.slice(..self.type_at)
     }
 
-    /// Fields of a 304.
+    /// Headers of a 304.
     pub(crate) fn validators(&self) -> Bytes {
         self.block.slice(..self.validators_to)
     }
 
-    /// From the description on, with the empty line: what an error page says of its body.
+    /// From the description on, with the empty line: the headers of an error page that describe its body.
     pub(crate) fn description(&self) -> Bytes {
         self.block.slice(self.description_at..self.body_at)
     }
@@ -99,12 +99,12 @@ impl RenderedHeaders {
         self.block.slice(self.body_at..)
     }
 
-    /// Everything, and where the body begins.
+    /// Headers and body, and the offset of the body.
     pub(super) fn with_body(&self) -> (Bytes, usize) {
         (self.block.clone(), self.body_at)
     }
 
-    /// Bytes that the fields and the body take.
+    /// Bytes that headers and body take.
     pub(super) fn bytes(&self) -> usize {
         self.block.len() + self.media_type.len()
     }
@@ -115,26 +115,26 @@ impl RenderedHeaders {
     }
 }
 
-fn put_validators(block: &mut Vec<u8>, of: &HeaderInput<'_>) {
-    let default = cache_control::default_for(of.name, of.media_type);
-    if let Some(value) = of.policy.cache_control_or(default) {
+fn put_validators(block: &mut Vec<u8>, input: &HeaderInput<'_>) {
+    let default = cache_control::default_for(input.name, input.media_type);
+    if let Some(value) = input.policy.cache_control_or(default) {
         line(block, "cache-control", value.as_bytes());
     }
     line(block, "accept-ranges", b"bytes");
-    if let Some(modified) = of.modified {
+    if let Some(modified) = input.modified {
         line(block, "last-modified", &modified.to_imf_fixdate());
     }
     line(block, "x-content-type-options", b"nosniff");
-    line(block, "etag", of.etag.as_bytes());
+    line(block, "etag", input.etag.as_bytes());
 }
 
-fn put_disposition(block: &mut Vec<u8>, of: &HeaderInput<'_>) {
-    match of.policy.disposition() {
+fn put_disposition(block: &mut Vec<u8>, input: &HeaderInput<'_>) {
+    match input.policy.disposition() {
         Some(Disposition::Attachment) => {
-            line(block, "content-disposition", disposition::attachment(of.name).as_bytes());
+            line(block, "content-disposition", disposition::attachment(input.name).as_bytes());
         }
         Some(Disposition::Inline) => {
-            line(block, "content-disposition", disposition::inline(of.name).as_bytes());
+            line(block, "content-disposition", disposition::inline(input.name).as_bytes());
         }
         None => {}
     }
@@ -146,5 +146,5 @@ fn line(block: &mut Vec<u8>, name: &str, value: &[u8]) {
     }
 }
 
-/// Room for the usual fields, so that the block is allocated once.
-const ROOM: usize = 384;
+/// Bytes of the usual headers, so that the block is allocated once.
+const CAPACITY: usize = 384;

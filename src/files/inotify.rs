@@ -1,60 +1,59 @@
-//! Hints from inotify that a name has changed. Only hints: the time limit on names stays.
+//! Hints from inotify that a name has changed. Only hints: names are still revalidated after a time.
 
 use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::Interest;
 
-use super::root::Root;
+use super::Root;
 use crate::http::target::SitePath;
 use crate::sys::event_loop::register;
 
-/// The directories that are watched, as they are first asked for.
+/// Watches the directories of the paths that are looked up.
 pub(crate) struct InotifyWatcher {
     inotify: OwnedFd,
-    covered: Mutex<Covered>,
-    directories: usize,
+    watched: Mutex<WatchedDirectories>,
+    directories_max: usize,
 }
 
-/// What a batch of events means for the names.
+/// A change that inotify has reported.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ChangeHint {
-    /// This name may have changed.
+    /// The name at this path may have changed.
     Name(SitePath<'static>),
-    /// Anything may have: a directory moved, or events were lost.
+    /// Every name may have changed: a directory moved, or events were lost.
     Everything,
 }
 
 #[derive(Default)]
-struct Covered {
+struct WatchedDirectories {
     by_path: HashMap<SitePath<'static>, i32>,
     by_watch: HashMap<i32, Vec<SitePath<'static>>>,
-    /// How often all was forgotten.
-    forgotten: u64,
-    said_full: bool,
+    /// Number of times that all watches were removed.
+    removals: u64,
+    has_logged_limit: bool,
 }
 
 impl InotifyWatcher {
-    /// Watches at most `directories` directories.
+    /// Watches at most `directories_max` directories.
     ///
     /// # Errors
-    /// Where inotify is missing, or the user's instances are used up.
-    pub(crate) fn new(directories: usize) -> io::Result<Self> {
+    /// If inotify is missing, or the user has no instance left.
+    pub(crate) fn new(directories_max: usize) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Self { inotify, covered: Mutex::default(), directories })
+        Ok(Self { inotify, watched: Mutex::default(), directories_max })
     }
 
-    /// Sees to it that every directory on the way to `path` is watched, before `path` is opened; false where one is not.
-    /// Blocks.
-    pub(crate) fn cover(&self, root: &Root, path: &SitePath<'_>) -> bool {
+    /// Watches every directory on the way to `path`; false if one can't be watched. Call it before `path` is opened. Blocks.
+    pub(crate) fn watch_parents(&self, root: &Root, path: &SitePath<'_>) -> bool {
         let mut directory = path.parent();
         loop {
-            if !self.cover_directory(root, &directory) {
+            if !self.watch_directory(root, &directory) {
                 return false;
             }
             if directory.is_root() {
@@ -64,68 +63,61 @@ impl InotifyWatcher {
         }
     }
 
-    fn cover_directory(&self, root: &Root, directory: &SitePath<'static>) -> bool {
-        let mut covered = self.covered.lock();
-        if covered.by_path.contains_key(directory) {
+    fn watch_directory(&self, root: &Root, directory: &SitePath<'static>) -> bool {
+        let mut watched = self.watched.lock();
+        if watched.by_path.contains_key(directory) {
             return true;
         }
-        if covered.by_path.len() >= self.directories {
-            covered.say_full("the limit on watched directories is reached");
+        if watched.by_path.len() >= self.directories_max {
+            watched.log_limit("the limit on watched directories is reached");
             return false;
         }
-        let forgotten = covered.forgotten;
-        drop(covered);
-        // Not under the lock, which those who hear of changes take as well: a disk may hang here.
-        let Ok(handle) = root.directory(directory) else { return false };
-        let mut covered = self.covered.lock();
-        if covered.forgotten != forgotten {
-            // What was opened may have another path by now.
+        let removals = watched.removals;
+        // The event listener takes the lock as well, and the disk may hang here.
+        let handle = MutexGuard::unlocked(&mut watched, || root.directory(directory));
+        let Ok(handle) = handle else { return false };
+        if watched.removals != removals {
+            // The directory may have another path by now.
             return false;
         }
         match inotify::add_watch(&self.inotify, format!("/proc/self/fd/{}", handle.as_raw_fd()), CHANGES) {
             Ok(watch) => {
-                covered.add(directory.clone(), watch);
+                watched.add(directory.clone(), watch);
                 return true;
             }
-            Err(Errno::NOSPC) => covered.say_full("the system's limit on inotify watches is reached"),
+            Err(Errno::NOSPC) => watched.log_limit("the system's limit on inotify watches is reached"),
             Err(error) => log::debug!("/{directory} is not watched: {error}"),
         }
         false
     }
 
-    /// All directories are watched anew as they are asked for: other ones may stand at their paths.
-    pub(crate) fn forget_all(&self) {
-        for watch in self.covered.lock().forget_all() {
-            // It may be gone already, with its directory.
-            let _ = inotify::remove_watch(&self.inotify, watch);
-        }
+    /// Removes all watches: other directories may be at their paths now.
+    pub(crate) fn unwatch_all(&self) {
+        self.watched.lock().remove_all(&self.inotify);
     }
 
-    /// Hints as they come, to `hear`, for as long as the future is polled.
-    pub(crate) async fn listen(&self, mut hear: impl AsyncFnMut(ChangeHint)) -> io::Result<()> {
+    /// Passes hints to `handle` for as long as the future is polled.
+    pub(crate) async fn listen(&self, mut handle: impl AsyncFnMut(ChangeHint)) -> io::Result<()> {
         let ready = register(self.inotify.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
         loop {
             let mut guard = ready.readable().await?;
-            for hint in self.drain() {
-                hear(hint).await;
+            for hint in self.read_hints() {
+                handle(hint).await;
             }
             guard.clear_ready();
         }
     }
 
-    fn drain(&self) -> Vec<ChangeHint> {
+    fn read_hints(&self) -> Vec<ChangeHint> {
         let mut buffer = [MaybeUninit::uninit(); 8192];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         let mut hints = Vec::new();
         while let Ok(event) = reader.next() {
             let name = event.file_name().map(std::ffi::CStr::to_bytes);
-            let mut covered = self.covered.lock();
-            covered.heed(event.wd(), event.events(), name, &mut hints);
+            let mut watched = self.watched.lock();
+            watched.apply(event.wd(), event.events(), name, &mut hints);
             if moves_directories(event.events()) {
-                for watch in covered.forget_all() {
-                    // It may be gone already, with its directory.
-                    let _ = inotify::remove_watch(&self.inotify, watch);
-                }
+                watched.remove_all(&self.inotify);
             }
         }
         hints.dedup();
@@ -133,7 +125,7 @@ impl InotifyWatcher {
     }
 }
 
-impl Covered {
+impl WatchedDirectories {
     fn add(&mut self, directory: SitePath<'static>, watch: i32) {
         // Another thread may have been faster.
         if self.by_path.insert(directory.clone(), watch) != Some(watch) {
@@ -141,16 +133,17 @@ impl Covered {
         }
     }
 
-    fn heed(&mut self, watch: i32, events: ReadFlags, name: Option<&[u8]>, hints: &mut Vec<ChangeHint>) {
+    /// Adds the hints that an event of `watch` gives.
+    fn apply(&mut self, watch: i32, events: ReadFlags, name: Option<&[u8]>, hints: &mut Vec<ChangeHint>) {
         if events.contains(ReadFlags::IGNORED) {
             for directory in self.by_watch.remove(&watch).unwrap_or_default() {
                 self.by_path.remove(&directory);
             }
         }
-        let is_sweeping = events.intersects(
+        let is_about_all = events.intersects(
             ReadFlags::QUEUE_OVERFLOW | ReadFlags::ISDIR | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF,
         );
-        if is_sweeping {
+        if is_about_all {
             hints.push(ChangeHint::Everything);
         } else if let Some(name) = name {
             let directories = self.by_watch.get(&watch).into_iter().flatten();
@@ -158,17 +151,20 @@ impl Covered {
         }
     }
 
-    /// A watch goes along with its directory, and nothing tells where those below have gone: all paths are covered anew.
-    fn forget_all(&mut self) -> Vec<i32> {
-        self.forgotten += 1;
+    /// A watch moves with its directory, and no event says where the directories below it are now: all are watched anew.
+    fn remove_all(&mut self, inotify: &OwnedFd) {
+        self.removals += 1;
         self.by_path.clear();
-        self.by_watch.drain().map(|(watch, _)| watch).collect()
+        for (watch, _) in self.by_watch.drain() {
+            // It may be gone already, with its directory.
+            let _ = inotify::remove_watch(inotify, watch);
+        }
     }
 
-    fn say_full(&mut self, why: &str) {
-        if !self.said_full {
-            self.said_full = true;
-            log::warn!("{why}: changes elsewhere are seen when a name is next checked");
+    fn log_limit(&mut self, reason: &str) {
+        if !self.has_logged_limit {
+            self.has_logged_limit = true;
+            log::warn!("{reason}: changes elsewhere are seen when a name is next revalidated");
         }
     }
 }
@@ -199,19 +195,19 @@ mod tests {
     }
 
     #[test]
-    fn a_write_a_new_file_and_a_new_directory_are_heard() {
+    fn a_write_a_new_file_and_a_new_directory_give_hints() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a"), b"1").unwrap();
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        let watch = InotifyWatcher::new(8).unwrap();
-        watch.cover(&root, &path("/a"));
+        let watcher = InotifyWatcher::new(8).unwrap();
+        watcher.watch_parents(&root, &path("/a"));
         std::fs::write(dir.path().join("a"), b"2").unwrap();
         std::fs::write(dir.path().join("b"), b"2").unwrap();
-        let hints = watch.drain();
+        let hints = watcher.read_hints();
         assert!(hints.contains(&ChangeHint::Name(path("/a"))), "{hints:?}");
         assert!(hints.contains(&ChangeHint::Name(path("/b"))), "{hints:?}");
         std::fs::create_dir(dir.path().join("d")).unwrap();
-        assert_eq!(watch.drain(), [ChangeHint::Everything]);
+        assert_eq!(watcher.read_hints(), [ChangeHint::Everything]);
     }
 
     #[test]
@@ -221,12 +217,12 @@ mod tests {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        let watch = InotifyWatcher::new(2).unwrap();
-        assert!(watch.cover(&root, &path("/d/a")));
-        assert!(!watch.cover(&root, &path("/e/a")));
+        let watcher = InotifyWatcher::new(2).unwrap();
+        assert!(watcher.watch_parents(&root, &path("/d/a")));
+        assert!(!watcher.watch_parents(&root, &path("/e/a")));
         std::fs::write(dir.path().join("e/a"), b"1").unwrap();
-        assert!(watch.drain().is_empty());
+        assert!(watcher.read_hints().is_empty());
         std::fs::write(dir.path().join("d/a"), b"1").unwrap();
-        assert!(!watch.drain().is_empty());
+        assert!(!watcher.read_hints().is_empty());
     }
 }

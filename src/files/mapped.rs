@@ -1,5 +1,5 @@
-//! Mappings, and who takes them down: never a worker, since unmapping a large file stops every thread of the process for a
-//! moment, and costs the more the more of it was in use.
+//! Mappings, and the thread that unmaps them: not a worker, since unmapping a large file interrupts every thread of the process,
+//! and takes longer the more of it was in use.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::storage::{Mapping, Storage};
+use super::{Mapping, Storage};
 
-/// A mapping that is left to the reaper when it is dropped.
+/// A mapping that is handed to the [`Unmapper`] when dropped.
 pub(crate) struct Mapped {
     /// Taken by `drop` alone.
     mapping: Option<Mapping>,
-    reaper: Arc<Unmapper>,
+    unmapper: Arc<Unmapper>,
 }
 
-/// A thread that takes mappings down, in batches. Ends when it is dropped.
+/// A thread that unmaps mappings in batches. Ends when dropped.
 pub(crate) struct Unmapper {
     shared: Arc<Shared>,
 }
@@ -36,11 +36,11 @@ struct Waiting {
 }
 
 impl Mapped {
-    pub(crate) fn new(mapping: Mapping, reaper: &Arc<Unmapper>) -> Self {
-        Self { mapping: Some(mapping), reaper: Arc::clone(reaper) }
+    pub(crate) fn new(mapping: Mapping, unmapper: &Arc<Unmapper>) -> Self {
+        Self { mapping: Some(mapping), unmapper: Arc::clone(unmapper) }
     }
 
-    /// Some, until it is dropped.
+    /// The mapping; `Some` until drop.
     pub(crate) fn mapping(&self) -> Option<&Mapping> {
         self.mapping.as_ref()
     }
@@ -49,7 +49,7 @@ impl Mapped {
 impl Drop for Mapped {
     fn drop(&mut self) {
         if let Some(mapping) = self.mapping.take() {
-            self.reaper.leave(mapping);
+            self.unmapper.unmap_later(mapping);
         }
     }
 }
@@ -61,7 +61,7 @@ impl std::fmt::Debug for Mapped {
 }
 
 impl Unmapper {
-    /// Takes mappings down through `storage`. Where no thread is to be had, that is done on the spot.
+    /// Unmaps through `storage`. If the thread can't be started, mappings are unmapped where they are dropped.
     pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
         let shared = Arc::new(Shared {
             storage,
@@ -73,28 +73,28 @@ impl Unmapper {
         let job = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("pagecast-unmap".to_owned());
         if let Err(error) = thread.spawn(move || job.run()) {
-            log::warn!("mappings are taken down where they are let go: {error}");
+            log::warn!("no thread for unmapping ({error}): workers unmap files themselves");
             shared.waiting.lock().is_over = true;
         }
         Self { shared }
     }
 
-    /// Takes down all that waits, here and now. Blocks.
-    pub(crate) fn reap(&self) {
-        self.shared.take_down(std::mem::take(&mut self.shared.waiting.lock().mappings));
+    /// Unmaps all waiting mappings on this thread. Blocks.
+    pub(crate) fn unmap_now(&self) {
+        self.shared.unmap(std::mem::take(&mut self.shared.waiting.lock().mappings));
     }
 
-    /// Bytes of mappings that wait to be taken down.
+    /// Bytes of mappings that wait to be unmapped.
     pub(crate) fn waiting_bytes(&self) -> u64 {
         self.shared.waiting_bytes.load(Ordering::Relaxed)
     }
 
-    /// Mappings that were taken down where they were let go, since too many waited.
+    /// Number of mappings that were unmapped where they were dropped, since too many waited.
     pub(crate) fn in_place(&self) -> u64 {
         self.shared.in_place.load(Ordering::Relaxed)
     }
 
-    fn leave(&self, mapping: Mapping) {
+    fn unmap_later(&self, mapping: Mapping) {
         let mut waiting = self.shared.waiting.lock();
         if waiting.is_over || waiting.mappings.len() >= WAITING_MAX {
             drop(waiting);
@@ -120,18 +120,18 @@ impl Shared {
                 self.arrived.wait(&mut waiting);
             }
             if !waiting.is_over {
-                // Evictions come in groups: one wake-up is enough for them.
+                // Evictions come in bursts: one wake-up handles a burst.
                 drop(waiting);
                 std::thread::sleep(GATHER);
                 waiting = self.waiting.lock();
             }
             let batch = std::mem::take(&mut waiting.mappings);
             drop(waiting);
-            self.take_down(batch);
+            self.unmap(batch);
         }
     }
 
-    fn take_down(&self, batch: Vec<Mapping>) {
+    fn unmap(&self, batch: Vec<Mapping>) {
         for mapping in batch {
             let length = mapping.len() as u64;
             self.storage.unmap(mapping);
@@ -147,7 +147,7 @@ impl Drop for Unmapper {
     }
 }
 
-/// Mappings that may wait: each still counts against the system's limit on them.
+/// Most mappings that wait: each still counts against the system's limit on mappings.
 const WAITING_MAX: usize = 1024;
 
 const GATHER: Duration = Duration::from_millis(2);
@@ -159,10 +159,10 @@ mod tests {
     use std::os::fd::AsFd;
     use std::time::Instant;
 
-    fn mapped(disk: &Arc<Faulty>, reaper: &Arc<Unmapper>) -> Mapped {
+    fn mapped(disk: &Arc<Faulty>, unmapper: &Arc<Unmapper>) -> Mapped {
         let file = tempfile::tempfile().unwrap();
         file.set_len(10).unwrap();
-        Mapped::new(disk.map(file.as_fd(), 10).unwrap(), reaper)
+        Mapped::new(disk.map(file.as_fd(), 10).unwrap(), unmapper)
     }
 
     fn wait_for(disk: &Faulty, count: u64) {
@@ -174,31 +174,31 @@ mod tests {
     }
 
     #[test]
-    fn mappings_are_taken_down_by_another_thread() {
+    fn mappings_are_unmapped_by_another_thread() {
         let disk = Faulty::new();
-        let reaper = Arc::new(Unmapper::new(disk.clone()));
-        drop([mapped(&disk, &reaper), mapped(&disk, &reaper)]);
+        let unmapper = Arc::new(Unmapper::new(disk.clone()));
+        drop([mapped(&disk, &unmapper), mapped(&disk, &unmapper)]);
         wait_for(&disk, 2);
         assert!(disk.seen(Call::Unmap).iter().all(|seen| seen.thread == "pagecast-unmap"));
-        drop(reaper);
+        drop(unmapper);
     }
 
     #[test]
-    fn what_is_too_much_for_the_reaper_is_taken_down_on_the_spot() {
+    fn mappings_beyond_the_bound_are_unmapped_where_they_are_dropped() {
         let disk = Faulty::new();
-        let reaper = Arc::new(Unmapper::new(disk.clone()));
+        let unmapper = Arc::new(Unmapper::new(disk.clone()));
         disk.inject(When::every(Call::Unmap).times(1), InjectedFault::Hang);
-        drop(mapped(&disk, &reaper));
+        drop(mapped(&disk, &unmapper));
         assert!(disk.wait_until_hanging(1, Duration::from_secs(20)));
         for _ in 0..WAITING_MAX + 2 {
-            drop(mapped(&disk, &reaper));
+            drop(mapped(&disk, &unmapper));
         }
-        assert_eq!((reaper.in_place(), reaper.waiting_bytes()), (2, 10 * (1 + WAITING_MAX as u64)));
-        reaper.reap();
-        assert_eq!(reaper.waiting_bytes(), 10, "what hangs");
+        assert_eq!((unmapper.in_place(), unmapper.waiting_bytes()), (2, 10 * (1 + WAITING_MAX as u64)));
+        unmapper.unmap_now();
+        assert_eq!(unmapper.waiting_bytes(), 10, "the one that hangs");
         disk.heal();
-        drop(mapped(&disk, &reaper));
-        drop(reaper);
+        drop(mapped(&disk, &unmapper));
+        drop(unmapper);
         wait_for(&disk, WAITING_MAX as u64 + 4);
     }
 }

@@ -1,75 +1,96 @@
-//! The disk: names, versions, mappings, handles, and which pages are in memory.
+//! The disk: names, versions, caches, handles, mappings, and which pages are in memory.
 //!
-//! | room            | what it knows                                                       |
-//! |-----------------|---------------------------------------------------------------------|
-//! | [`root`]        | how a path is opened without leaving the document root              |
-//! | `links`         | absolute links that end inside the root                             |
-//! | [`version`]     | which state of a file is which                                      |
-//! | `name`          | what a name led to, and when that was last checked                  |
-//! | [`asset`]       | one version of one file, ready to be sent                           |
-//! | `fields`        | its header fields, rendered once                                    |
-//! | `forms`         | compressed forms of a file                                          |
-//! | `held`          | how what a cache keeps is held beside it                            |
-//! | `beside`        | sidecars and checksums beside a file, as they were last seen        |
-//! | `tags`          | entity tags, of the version or of the content                       |
-//! | `digests`       | checksums, remembered                                               |
-//! | `background`    | what is computed of whole files                                     |
-//! | [`cache`]       | names and assets, bounded; each cold name is opened once            |
-//! | `load`          | from a path to an asset, off the workers                            |
-//! | `loading`       | which names are being looked up, and which of them changed meanwhile |
-//! | `handle_pool`   | open files, bounded                                                 |
-//! | `heat`          | which parts of a file were sent lately                              |
-//! | `resident`      | which windows are in memory, and how they get there                 |
-//! | `directory`     | what a directory shows of its entries                               |
-//! | `settings`      | the bounds of the room, and how full it is                           |
-//! | `window`        | the units in which files are looked at and read                     |
-//! | `watch`         | hints from inotify                                                  |
-//! | `network`       | file systems whose files are read, not mapped                       |
-//! | `lanes`         | the threads that compute, short files apart from long ones          |
-//! | [`storage`]     | the calls that touch the disk, and stand-ins for them                |
-//! | `mapped`        | mappings, and who takes them down                                   |
-//! | `reads`         | the threads that read cold pages, in fair order                     |
-//! | `disk`          | the threads that may block                                          |
-//! | `faults`        | faults of the disk, counted and logged                              |
-//! | `fill`          | reading into memory of our own                                      |
+//! - Lookup: `cache` (the files of a root), `lookup` (in the caches or on the disk), `name_cache`, `name`, `pending_lookups`, `inotify`, `root_monitor`.
+//! - Opening: `open_pool` (threads), `root` (the only file in which a path reaches the system), `symlinks`, `directory`, `network`, `storage` (the disk calls
+//!   as a trait, with test doubles).
+//! - Assets: `load` (from a path to an asset), `asset`, `asset_cache`, `cache_ref`, `version`, `headers`, `tags`, `sidecars`,
+//!   `encoded_variants`.
+//! - Sending: `handle_pool`, `mapped`, `residency`, `reads`, `window`, `recency`, `warming`.
+//! - Whole files: `background` (tasks), `background_queues`, `content`, `digests`, `read_exact`.
+//! - Operators: `settings`, `counters`, `gauges`, `inventory`, `faults`.
 
 pub mod asset;
+mod asset_cache;
 mod background;
 mod background_queues;
 pub mod cache;
 mod cache_ref;
+mod content;
 mod counters;
 pub(crate) mod digests;
 pub(crate) mod directory;
 pub(crate) mod encoded_variants;
 pub(crate) mod faults;
+mod gauges;
 pub(crate) mod handle_pool;
 mod headers;
 mod inotify;
+pub(crate) mod inventory;
 pub(crate) mod load;
+pub(crate) mod lookup;
 mod mapped;
 pub(crate) mod name;
+mod name_cache;
 mod network;
+mod open_pool;
 mod pending_lookups;
 pub(crate) mod read_exact;
 pub(crate) mod reads;
 pub(crate) mod recency;
 pub(crate) mod residency;
 pub mod root;
+mod root_monitor;
 mod settings;
 mod sidecars;
 pub mod storage;
 mod symlinks;
 mod tags;
 pub mod version;
+pub(crate) mod warming;
 pub(crate) mod window;
 
 pub use asset::Asset;
 pub use cache::Files;
 pub use counters::{CacheCounts, WorkCounts};
 pub use faults::{Fault, FaultCounts};
+pub use gauges::FileGauges;
 pub use handle_pool::HandleLimits;
 pub use headers::RenderedHeaders;
+pub use lookup::FoundFile;
 pub use name::{Lookup, Name};
 pub use root::Root;
-pub use settings::{FileGauges, FileSettings};
+pub use settings::FileSettings;
+
+pub(crate) use asset::AssetBody;
+pub(crate) use asset_cache::AssetCache;
+pub(crate) use background::BackgroundTasks;
+pub(crate) use background_queues::{BackgroundQueues, QueueSlot};
+pub(crate) use cache::NoHandle;
+pub(crate) use cache_ref::CacheRef;
+pub(crate) use counters::{CacheCounters, WorkCounters};
+pub(crate) use digests::{Digest, Digests, KnownDigests, digest_file, digest_of};
+pub(crate) use encoded_variants::{EncodeOutcome, EncodedVariants};
+pub(crate) use faults::{Faults, fault_of, is_shortage};
+pub(crate) use handle_pool::{Handle, HandlePermit, HandlePool};
+pub(crate) use headers::HeaderInput;
+pub(crate) use inotify::{ChangeHint, InotifyWatcher};
+pub(crate) use inventory::CacheInventory;
+pub(crate) use load::{LoadedAsset, Loader, SizeThresholds, VariantError, verifies};
+pub(crate) use lookup::{PathLookup, TrustTimes};
+pub(crate) use mapped::{Mapped, Unmapper};
+pub(crate) use name::{CLOCK_START_MS, NameOutcome, NameResult, TrustState};
+pub(crate) use name_cache::NameCache;
+pub(crate) use network::FileSystemKind;
+pub(crate) use open_pool::OpenPool;
+pub(crate) use pending_lookups::PendingLookups;
+pub(crate) use read_exact::{read_chunks, read_full};
+pub(crate) use reads::{ColdReads, ReadRequest};
+pub(crate) use recency::{FileParts, PERIOD_MS, Recency};
+pub(crate) use root::{RootEntry, RootState, is_missing};
+pub(crate) use root_monitor::RootMonitor;
+pub(crate) use sidecars::{CHECKSUM, Sidecars, original};
+pub(crate) use storage::{Mapping, Storage, SystemStorage};
+pub(crate) use symlinks::resolve_symlinks;
+pub(crate) use tags::Tags;
+pub(crate) use version::{FileStat, RACY_WITHIN, Version};
+pub(crate) use window::{BATCH, WINDOW};

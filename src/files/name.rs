@@ -1,46 +1,51 @@
-//! What is known of one name, and since when.
+//! Names: what a path led to, and when that was last checked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::asset::Asset;
-use super::version::Version;
+use super::{Asset, CacheRef, Version};
 use crate::config::policy::rules::PathPolicy;
-use crate::files::cache_ref::CacheRef;
 use crate::http::target::SitePath;
 
-/// A name's last known outcome. Shared by the cache of names and the workers' own short cuts to it.
+/// A path and what it last led to. Shared by the name cache and the path caches of the workers.
 pub struct Name {
     pub(crate) path: SitePath<'static>,
-    pub(crate) outcome: NameOutcome,
-    /// What the site says of the path, whatever stands there.
-    pub(crate) policy: Arc<PathPolicy>,
-    /// Every change of the name is told by the kernel.
-    pub(crate) is_told_of: bool,
-    /// Of the settings under which it was looked up.
+    pub(crate) found: NameResult,
+    /// Generation of the settings that the path was looked up under.
     pub(crate) generation: u64,
-    /// How long the outcome is trusted after it was checked.
+    /// Time for which a check is trusted.
     trust_ms: u64,
     checked_ms: AtomicU64,
     touched_ms: AtomicU64,
-    /// Requests that asked for it, and how many of them were there when somebody last took account.
+    /// Requests for the name, and how many of them [`Self::take_uses`] has returned.
     uses: AtomicU64,
     uses_taken: AtomicU64,
     is_purged: AtomicBool,
 }
 
-/// A moment at which a name was checked, or that it was doubted since.
+/// Result of looking up a path on the disk.
+pub(crate) struct NameResult {
+    pub(crate) outcome: NameOutcome,
+    /// The rules' settings for the path, whatever it leads to.
+    pub(crate) policy: Arc<PathPolicy>,
+    /// inotify reports every change of what the path leads to.
+    pub(crate) is_watched: bool,
+    /// Metadata in the kernel's memory may be out of date: a worker can't confirm the result.
+    pub(crate) is_remote: bool,
+}
+
+/// When a name was last checked, or that it was invalidated since.
 #[derive(Clone, Copy)]
 pub(crate) struct TrustState(u64);
 
 impl TrustState {
-    /// Whether somebody saw the name change since, or anything may have at `distrusted_until_ms`.
-    pub(crate) fn is_doubted(self, distrusted_until_ms: u64) -> bool {
-        self.0 < FIRST_MS || self.0 <= distrusted_until_ms
+    /// Whether the name was invalidated since the check, by itself or with all names at `invalidated_until_ms`.
+    pub(crate) fn is_invalidated(self, invalidated_until_ms: u64) -> bool {
+        self.0 < CLOCK_START_MS || self.0 <= invalidated_until_ms
     }
 }
 
-/// What a name led to.
+/// What a path led to.
 pub(crate) enum NameOutcome {
     File {
         version: Version,
@@ -49,58 +54,70 @@ pub(crate) enum NameOutcome {
     Directory,
     Missing,
     Forbidden,
-    /// No handle, memory or table entry was to be had: true of the moment only.
+    /// No handle, memory or table entry was available: true of the moment only.
     Busy,
     Failed,
 }
 
-/// What a request gets for its name.
+/// Result of a lookup for a request.
 #[derive(Clone, Debug)]
 pub enum Lookup {
     /// A regular file that may be read.
     File(Arc<Asset>),
-    /// A directory: the caller decides what that means.
+    /// A directory: the caller decides how it is answered.
     Directory,
-    /// Nothing, or nothing that is ever served: a fifo, a link that leads out.
+    /// Nothing, or nothing that is ever served: a FIFO, a symbolic link that leaves the root.
     Missing,
-    /// It exists and may not be read.
+    /// The entry exists and may not be read.
     Forbidden,
     /// Out of handles or memory for now.
     Busy,
-    /// The disk or the file system failed; the log says how.
+    /// The disk or the file system failed; the log has the cause.
     Failed,
 }
 
+impl Lookup {
+    /// The file, if it is one.
+    pub(crate) fn into_file(self) -> Option<Arc<Asset>> {
+        match self {
+            Self::File(asset) => Some(asset),
+            _ => None,
+        }
+    }
+}
+
 impl Name {
+    /// The name of `path` as it was `found` at `checked_ms`, under the settings of `generation`, and to be trusted for
+    /// `trust_ms`.
     pub(crate) fn new(
         path: SitePath<'static>,
-        outcome: NameOutcome,
-        policy: Arc<PathPolicy>,
-        is_told_of: bool,
+        found: NameResult,
         generation: u64,
         checked_ms: u64,
         trust_ms: u64,
     ) -> Self {
-        let checked_ms = if outcome.is_transient() { NEVER } else { checked_ms };
-        let (checked_ms, touched_ms) = (AtomicU64::new(checked_ms), AtomicU64::new(checked_ms));
+        let checked_ms = if found.outcome.is_transient() { NEVER } else { checked_ms };
         Self {
             path,
-            outcome,
-            policy,
-            is_told_of,
+            found,
             generation,
             trust_ms,
-            checked_ms,
-            touched_ms,
+            checked_ms: AtomicU64::new(checked_ms),
+            touched_ms: AtomicU64::new(checked_ms),
             uses: AtomicU64::new(0),
             uses_taken: AtomicU64::new(0),
             is_purged: AtomicBool::new(false),
         }
     }
 
-    /// The answer as it was last known, if its asset is still held by somebody.
+    /// The rules' settings for the path.
+    pub(crate) fn policy(&self) -> &Arc<PathPolicy> {
+        &self.found.policy
+    }
+
+    /// The result as it was last known; `None` if its asset was evicted.
     pub(crate) fn lookup(&self) -> Option<Lookup> {
-        Some(match &self.outcome {
+        Some(match &self.found.outcome {
             NameOutcome::File { asset, .. } => Lookup::File(asset.get()?),
             NameOutcome::Directory => Lookup::Directory,
             NameOutcome::Missing => Lookup::Missing,
@@ -110,80 +127,93 @@ impl Name {
         })
     }
 
-    /// Whether the outcome was checked so shortly before `now_ms` that it still holds, and after `distrusted_until_ms`
-    /// (moments on the cache's own clock).
-    pub(crate) fn is_trusted(&self, now_ms: u64, distrusted_until_ms: u64) -> bool {
-        let since = now_ms.saturating_sub(self.trust_ms).max(distrusted_until_ms);
+    /// The file that the path led to, if it is one and its asset is still in memory.
+    pub(crate) fn file(&self) -> Option<Arc<Asset>> {
+        self.lookup()?.into_file()
+    }
+
+    /// Bytes that the name takes in its cache, with those of an asset that no other cache counts.
+    pub(crate) fn bytes(&self) -> u64 {
+        let asset = match &self.found.outcome {
+            NameOutcome::File { asset: CacheRef::Strong(asset), .. } => asset.heap_bytes(),
+            _ => 0,
+        };
+        (size_of::<Self>() + self.path.as_bytes().len() + CACHE_ENTRY_BYTES + asset) as u64
+    }
+
+    /// Whether the last check was so shortly before `now_ms` that it still holds, and after `invalidated_until_ms`.
+    pub(crate) fn is_trusted(&self, now_ms: u64, invalidated_until_ms: u64) -> bool {
+        let since = now_ms.saturating_sub(self.trust_ms).max(invalidated_until_ms);
         self.checked_ms.load(Ordering::Acquire) > since
     }
 
-    /// When the outcome was last checked.
+    /// When the name was last checked.
     pub(crate) fn checked(&self) -> TrustState {
         TrustState(self.checked_ms.load(Ordering::Acquire))
     }
 
-    /// The outcome, which was last checked at `before`, has been checked again, unless somebody saw it change meanwhile.
+    /// Records a successful check at `now_ms`, unless the name was invalidated since the check `before`.
     pub(crate) fn confirm(&self, before: TrustState, now_ms: u64) {
         let _ = self.checked_ms.compare_exchange(before.0, now_ms, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Somebody saw the name change.
-    pub(crate) fn distrust(&self) {
-        // Another number each time, so that a check under way does not take this for what it knew before.
-        let doubt = |checked_ms| Some(if checked_ms < FIRST_MS { checked_ms + 1 } else { NEVER });
-        let _ = self.checked_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, doubt);
+    /// Makes the next use check the name.
+    pub(crate) fn invalidate(&self) {
+        // Another number each time, so that a check that runs now does not take this for the state that it began with.
+        let next = |checked_ms| Some(if checked_ms < CLOCK_START_MS { checked_ms + 1 } else { NEVER });
+        let _ = self.checked_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
     }
 
-    /// Nothing that is known of it holds any more, whatever a check says.
+    /// Makes the next use look the path up again, whatever a check says.
     pub(crate) fn purge(&self) {
         self.is_purged.store(true, Ordering::Release);
-        self.distrust();
+        self.invalidate();
     }
 
-    /// Whether it was purged. Only what is not trusted needs to be asked.
+    /// Whether the name was purged. A trusted one never was.
     pub(crate) fn is_purged(&self) -> bool {
         self.is_purged.load(Ordering::Acquire)
     }
 
-    /// So many more requests have asked for it.
-    pub(crate) fn used(&self, requests: u64) {
+    /// Counts `requests` more requests for the name.
+    pub(crate) fn add_uses(&self, requests: u64) {
         self.uses.fetch_add(requests, Ordering::Relaxed);
     }
 
-    /// How many requests have asked for it, but for those that workers have yet to tell of.
+    /// Requests for the name, without those that workers have not added yet.
     pub(crate) fn uses(&self) -> u64 {
         self.uses.load(Ordering::Relaxed)
     }
 
-    /// How many requests have asked for it since this was last called.
+    /// Requests for the name since the last call.
     pub(crate) fn take_uses(&self) -> u64 {
         let uses = self.uses();
         uses.saturating_sub(self.uses_taken.swap(uses, Ordering::Relaxed))
     }
 
-    /// When it was last checked, or a moment before the clock began.
+    /// When the name was last checked, in milliseconds; before the clock's start if the next use checks it.
     pub(crate) fn checked_at(&self) -> u64 {
         self.checked_ms.load(Ordering::Relaxed)
     }
 
-    /// Whether the caches ought to hear of this use: once in a while is enough to keep a hot entry from the cold end.
+    /// Whether the caches should record this use: once in a while is enough to keep a hot entry from being evicted.
     pub(crate) fn is_due_for_touch(&self, now_ms: u64) -> bool {
         now_ms.saturating_sub(self.touched_ms.load(Ordering::Relaxed)) >= TOUCH_EVERY_MS
     }
 
-    /// When the caches last heard of a use.
+    /// When the caches last recorded a use.
     pub(crate) fn last_touch(&self) -> u64 {
         self.touched_ms.load(Ordering::Relaxed)
     }
 
-    /// The caches hear of this use now.
+    /// Records that the caches record a use at `now_ms`.
     pub(crate) fn touched(&self, now_ms: u64) {
         self.touched_ms.store(now_ms, Ordering::Relaxed);
     }
 }
 
 impl NameOutcome {
-    /// As operators are told it.
+    /// The outcome's name for operators.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::File { .. } => "file",
@@ -200,10 +230,13 @@ impl NameOutcome {
     }
 }
 
-/// Before every moment of the cache's clock, which starts at [`FIRST_MS`].
+/// Before every time of the cache's clock, which starts at [`CLOCK_START_MS`].
 const NEVER: u64 = 0;
 
-/// Where the cache's clock starts, so that a name checked at once is younger than "never".
-pub(crate) const FIRST_MS: u64 = 1 << 40;
+/// Start of the cache's clock, so that a name checked at once is younger than "never".
+pub(crate) const CLOCK_START_MS: u64 = 1 << 40;
 
 const TOUCH_EVERY_MS: u64 = 50;
+
+/// What the cache keeps for each entry besides key and value: hash table, LRU list, entry info, reference counts.
+const CACHE_ENTRY_BYTES: usize = 320;

@@ -1,30 +1,35 @@
-//! File systems whose pages may go away with a server elsewhere.
+//! File systems that are treated with care: network, user-space and overlay file systems.
 
 use std::os::fd::BorrowedFd;
 
-use super::storage::Storage;
+use super::Storage;
 
-/// Whether the file lives on a network or user-space file system: such files are read, not mapped.
-#[allow(
-    clippy::unnecessary_cast,
-    clippy::cast_sign_loss,
-    reason = "the field's type differs between architectures"
-)]
-pub(crate) fn is_remote(storage: &dyn Storage, file: BorrowedFd<'_>) -> bool {
-    storage.fstatfs(file).is_ok_and(|stat| REMOTE.contains(&(stat.f_type as u32)))
+/// Kind of the file system that a file is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileSystemKind {
+    /// On a disk of this machine.
+    Local,
+    /// Layers may change without an inotify event.
+    Overlay,
+    /// Network or user-space, or unknown: its pages may go away with a server elsewhere, and metadata in memory may be out of
+    /// date. Files are read, not mapped, and checked off the workers only.
+    Remote,
 }
 
-/// Whether changes of the file are sure to be told by inotify: not where other machines or layers can make them.
-#[allow(
-    clippy::unnecessary_cast,
-    clippy::cast_sign_loss,
-    reason = "the field's type differs between architectures"
-)]
-pub(crate) fn tells_changes(storage: &dyn Storage, file: BorrowedFd<'_>) -> bool {
-    storage.fstatfs(file).is_ok_and(|stat| {
-        let magic = stat.f_type as u32;
-        !REMOTE.contains(&magic) && magic != OVERLAY
-    })
+impl FileSystemKind {
+    /// The kind of the file system of an open file. Blocks.
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_sign_loss,
+        reason = "the field's type differs between architectures"
+    )]
+    pub(crate) fn of(storage: &dyn Storage, file: BorrowedFd<'_>) -> Self {
+        match storage.fstatfs(file).map(|stat| stat.f_type as u32) {
+            Ok(OVERLAY) => Self::Overlay,
+            Ok(magic) if !REMOTE.contains(&magic) => Self::Local,
+            _ => Self::Remote,
+        }
+    }
 }
 
 const OVERLAY: u32 = 0x794c_7630;

@@ -1,4 +1,4 @@
-//! Names that are being looked up, and whether somebody told of their change meanwhile: what is found may be older.
+//! Paths that are being looked up, and whether they changed meanwhile: the result may then be older than the change.
 
 use std::collections::HashMap;
 
@@ -6,60 +6,60 @@ use parking_lot::Mutex;
 
 use crate::http::target::SitePath;
 
-/// The names that are being looked up now.
+/// The lookups that run now, by path.
 #[derive(Default)]
 pub(crate) struct PendingLookups {
-    names: Mutex<HashMap<SitePath<'static>, Loads>>,
+    paths: Mutex<HashMap<SitePath<'static>, PathLookups>>,
 }
 
-/// A look-up under way, to its drop.
+/// A running lookup; it ends when dropped.
 pub(crate) struct PendingLookup<'a> {
-    loading: &'a PendingLookups,
+    lookups: &'a PendingLookups,
     path: SitePath<'static>,
 }
 
 #[derive(Default)]
-struct Loads {
+struct PathLookups {
     count: usize,
-    is_doubted: bool,
+    is_invalidated: bool,
 }
 
 impl PendingLookups {
-    /// A look-up of `path` begins.
+    /// Registers a lookup of `path`.
     pub(crate) fn begin(&self, path: SitePath<'static>) -> PendingLookup<'_> {
-        self.names.lock().entry(path.clone()).or_default().count += 1;
-        PendingLookup { loading: self, path }
+        self.paths.lock().entry(path.clone()).or_default().count += 1;
+        PendingLookup { lookups: self, path }
     }
 
-    /// Somebody saw `path` change.
-    pub(crate) fn doubt(&self, path: &SitePath<'_>) {
-        if let Some(loads) = self.names.lock().get_mut(path.as_bytes()) {
-            loads.is_doubted = true;
+    /// Records that `path` has changed.
+    pub(crate) fn invalidate(&self, path: &SitePath<'_>) {
+        if let Some(lookups) = self.paths.lock().get_mut(path.as_bytes()) {
+            lookups.is_invalidated = true;
         }
     }
 
-    /// All that match are to be looked up again.
-    pub(crate) fn doubt_all(&self, matches: impl Fn(&SitePath<'_>) -> bool) {
-        for (path, loads) in &mut *self.names.lock() {
-            loads.is_doubted |= matches(path);
+    /// Records a change of every path that matches.
+    pub(crate) fn invalidate_matching(&self, matches: impl Fn(&SitePath<'_>) -> bool) {
+        for (path, lookups) in &mut *self.paths.lock() {
+            lookups.is_invalidated |= matches(path);
         }
     }
 }
 
 impl PendingLookup<'_> {
-    /// Whether the name was seen to change since the look-up began.
-    pub(crate) fn is_doubted(&self) -> bool {
-        self.loading.names.lock().get(&self.path).is_some_and(|loads| loads.is_doubted)
+    /// Whether the path has changed since the lookup began.
+    pub(crate) fn is_invalidated(&self) -> bool {
+        self.lookups.paths.lock().get(&self.path).is_some_and(|lookups| lookups.is_invalidated)
     }
 }
 
 impl Drop for PendingLookup<'_> {
     fn drop(&mut self) {
-        let mut names = self.loading.names.lock();
-        if let Some(loads) = names.get_mut(&self.path) {
-            loads.count -= 1;
-            if loads.count == 0 {
-                names.remove(&self.path);
+        let mut paths = self.lookups.paths.lock();
+        if let Some(lookups) = paths.get_mut(&self.path) {
+            lookups.count -= 1;
+            if lookups.count == 0 {
+                paths.remove(&self.path);
             }
         }
     }
@@ -70,18 +70,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_heard_by_the_look_ups_of_its_name_that_are_under_way() {
+    fn a_change_invalidates_the_running_lookups_of_its_path() {
         let path = |text: &str| SitePath::parse(text.as_bytes()).unwrap().path.into_owned();
-        let loading = PendingLookups::default();
-        loading.doubt(&path("/a"));
+        let lookups = PendingLookups::default();
+        lookups.invalidate(&path("/a"));
         let (one, other, elsewhere) =
-            (loading.begin(path("/a")), loading.begin(path("/a")), loading.begin(path("/b")));
-        assert!(!one.is_doubted());
-        loading.doubt(&path("/a"));
-        assert!(one.is_doubted() && other.is_doubted() && !elsewhere.is_doubted());
+            (lookups.begin(path("/a")), lookups.begin(path("/a")), lookups.begin(path("/b")));
+        assert!(!one.is_invalidated());
+        lookups.invalidate(&path("/a"));
+        assert!(one.is_invalidated() && other.is_invalidated() && !elsewhere.is_invalidated());
         drop((one, other));
-        assert!(!loading.begin(path("/a")).is_doubted());
+        assert!(!lookups.begin(path("/a")).is_invalidated());
         drop(elsewhere);
-        assert!(loading.names.lock().is_empty());
+        assert!(lookups.paths.lock().is_empty());
     }
 }

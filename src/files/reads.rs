@@ -1,8 +1,8 @@
-//! Reads of cold pages, off the workers: each made once however many wait for it, apart for each device, and among clients in
-//! fair order.
+//! Reads of cold pages, off the workers: shared by all that wait for them, separate for each device, and in fair order among
+//! clients.
 //!
-//! A disk that hangs takes the threads of its own device and no others; a client with many downloads takes turns with one that
-//! has a single one; and what nobody waits for any more is not read.
+//! A hanging disk occupies the threads of its own device only; a client with many downloads takes turns with one that has a
+//! single one; and a read that nothing waits for any more is not made.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -19,32 +19,28 @@ use futures_util::future::Shared;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::asset::Asset;
-use super::handle_pool::Handle;
-use super::storage::Storage;
-use super::window::BATCH;
-use crate::files::residency;
+use super::{Asset, BATCH, Handle, Storage, residency};
 use crate::http::client_key::ClientKey;
 use crate::sys::blocking_pool::lower_priority;
 use crate::sys::fair_queue::FairQueue;
 use crate::telemetry::metrics::histogram::{Histogram, HistogramTotals};
 
-/// The threads that read cold pages, and what waits for them.
+/// The threads that read cold pages, and the queues before them.
 pub(crate) struct ColdReads {
     pool: Arc<Pool>,
 }
 
-/// What is to be read.
+/// A read to be made.
 pub(crate) struct ReadRequest {
     pub(crate) asset: Arc<Asset>,
     pub(crate) handle: Option<Arc<Handle>>,
     /// Bytes of the file, within one batch.
     pub(crate) range: Range<u64>,
-    /// What will be wanted after them: the disk is told, and nobody waits for it.
+    /// Bytes that will be wanted after them: announced to the disk, and not waited for.
     pub(crate) next: Range<u64>,
 }
 
-/// A read that somebody waits for. Whoever drops it waits no longer.
+/// A wait for a read; resolves to the time when the read ended. Dropping it ends the wait.
 pub(crate) struct PendingRead {
     pool: Arc<Pool>,
     read: Arc<Read>,
@@ -52,7 +48,7 @@ pub(crate) struct PendingRead {
     since: Instant,
 }
 
-/// How many reads there are and were.
+/// Numbers of reads.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReadCounts {
     /// Waiting for a thread.
@@ -61,32 +57,31 @@ pub(crate) struct ReadCounts {
     pub(crate) running: usize,
     /// Made so far.
     pub(crate) made: u64,
-    /// Times that somebody waited for a read that was there already.
+    /// Waits for a read that was pending already.
     pub(crate) shared: u64,
-    /// Let go before their turn came.
+    /// Dropped before they ran.
     pub(crate) dropped: u64,
 }
 
-/// When a read ended well, or what the disk said: a number of errno, where it gave one.
+/// When a read ended, or the errno of its failure, if it has one.
 type ReadResult = Result<Instant, Option<i32>>;
 
-/// One read, for whoever waits for it.
+/// One read, with any number of waits for it.
 struct Read {
     key: Key,
     device: u64,
     range: Range<u64>,
-    /// How many wait for it.
-    wanted: AtomicUsize,
-    /// Taken by whoever makes the read, or lets it go unmade.
+    waiters: AtomicUsize,
+    /// Taken by the thread that makes the read, or by the last waiter that gives up.
     job: Mutex<Option<Job>>,
 }
 
 struct Job {
-    wanted: ReadRequest,
+    request: ReadRequest,
     done: oneshot::Sender<ReadResult>,
 }
 
-/// The asset and the batch.
+/// Asset and batch.
 type Key = (u64, u64);
 
 struct Pool {
@@ -111,21 +106,21 @@ struct State {
 struct SharedRead {
     read: Arc<Read>,
     done: Shared<oneshot::Receiver<ReadResult>>,
-    /// In whose lines it stands; empty once it runs.
+    /// Clients in whose queues it is; empty once it runs.
     queued_by: Vec<ClientKey>,
 }
 
 struct Device {
     queue: FairQueue<ClientKey, Arc<Read>>,
-    /// Entries of the queue that nobody wants any more.
-    unwanted: usize,
+    /// Entries of the queue whose reads are dropped or run already.
+    stale: usize,
     threads: usize,
     idle: usize,
     arrived: Arc<Condvar>,
 }
 
 impl ColdReads {
-    /// At most `threads` reads of one device at once, through `storage`. The threads stand back by `niceness`.
+    /// Makes at most `threads` reads of one device at once, through `storage`, on threads of this `niceness`.
     pub(crate) fn new(storage: Arc<dyn Storage>, threads: usize, niceness: i32) -> Self {
         let pool = Pool {
             storage,
@@ -140,13 +135,13 @@ impl ColdReads {
         Self { pool: Arc::new(pool) }
     }
 
-    /// Has `wanted` read for `client`, or at least as much of its beginning as a read that is under way brings.
-    pub(crate) fn read(&self, client: ClientKey, wanted: ReadRequest) -> PendingRead {
+    /// Starts a read for `client`, or waits for a pending one that has the beginning of the range.
+    pub(crate) fn read(&self, client: ClientKey, request: ReadRequest) -> PendingRead {
         let pool = &self.pool;
-        let key = (wanted.asset.id, wanted.range.start / BATCH);
+        let key = (request.asset.id, request.range.start / BATCH);
         let mut state = pool.state.lock();
-        let device = state.device_of(wanted.asset.version.device());
-        let start = wanted.range.start;
+        let device = state.device_of(request.asset.version.device());
+        let start = request.range.start;
         let known = state
             .by_key
             .get_mut(&key)
@@ -154,23 +149,23 @@ impl ColdReads {
         let (read, done, queue) = match known {
             Some(known) => {
                 pool.shared.fetch_add(1, Ordering::Relaxed);
-                known.read.wanted.fetch_add(1, Ordering::Relaxed);
-                // It comes with the turn of whoever has it first: a client with many others does not hold it up for this one.
-                let is_mine = known.queued_by.is_empty() || known.queued_by.contains(&client);
-                if !is_mine {
+                known.read.waiters.fetch_add(1, Ordering::Relaxed);
+                // It is made when the first of its clients has a turn: one with many reads does not hold it up for another.
+                let is_new = !known.queued_by.is_empty() && !known.queued_by.contains(&client);
+                if is_new {
                     known.queued_by.push(client);
                 }
-                (Arc::clone(&known.read), known.done.clone(), !is_mine)
+                (Arc::clone(&known.read), known.done.clone(), is_new)
             }
             None => {
-                let (tell, told) = oneshot::channel();
-                let done = told.shared();
-                let range = wanted.range.clone();
-                let job = Mutex::new(Some(Job { wanted, done: tell }));
-                let read = Arc::new(Read { key, device, range, wanted: AtomicUsize::new(1), job });
-                let under_way =
+                let (sender, receiver) = oneshot::channel();
+                let done = receiver.shared();
+                let range = request.range.clone();
+                let job = Mutex::new(Some(Job { request, done: sender }));
+                let read = Arc::new(Read { key, device, range, waiters: AtomicUsize::new(1), job });
+                let shared =
                     SharedRead { read: Arc::clone(&read), done: done.clone(), queued_by: vec![client] };
-                state.by_key.entry(key).or_default().push(under_way);
+                state.by_key.entry(key).or_default().push(shared);
                 (read, done, true)
             }
         };
@@ -186,10 +181,10 @@ impl ColdReads {
     pub(crate) fn is_busy(&self, asset: &Asset) -> bool {
         let mut state = self.pool.state.lock();
         let device = state.device_of(asset.version.device());
-        state.devices.get(&device).is_some_and(|device| device.queue.len() > device.idle + device.unwanted)
+        state.devices.get(&device).is_some_and(|device| device.queue.len() > device.idle + device.stale)
     }
 
-    /// How long the reads took that were made.
+    /// Durations of the reads.
     pub(crate) fn durations(&self) -> HistogramTotals {
         let mut durations = HistogramTotals::default();
         self.pool.took.add_to(&mut durations);
@@ -201,7 +196,7 @@ impl ColdReads {
         let devices = state.devices.values();
         let sum = |of: fn(&Device) -> usize| devices.clone().map(of).sum();
         ReadCounts {
-            waiting: sum(|device| device.queue.len().saturating_sub(device.unwanted)),
+            waiting: sum(|device| device.queue.len().saturating_sub(device.stale)),
             running: sum(|device| device.threads - device.idle),
             made: self.pool.made.load(Ordering::Relaxed),
             shared: self.pool.shared.load(Ordering::Relaxed),
@@ -221,17 +216,17 @@ impl Drop for ColdReads {
 }
 
 impl PendingRead {
-    /// What is read: it contains the start of what was wanted.
+    /// The bytes that are read; they contain the start of the requested range.
     pub(crate) fn range(&self) -> &Range<u64> {
         &self.read.range
     }
 
-    /// Since when it is waited for.
+    /// When the wait began.
     pub(crate) fn since(&self) -> Instant {
         self.since
     }
 
-    /// It counts as waited for from now on.
+    /// Counts the wait from now on.
     pub(crate) fn restart(mut self) -> Self {
         self.since = Instant::now();
         self
@@ -239,7 +234,6 @@ impl PendingRead {
 }
 
 impl Future for PendingRead {
-    /// When the read ended.
     type Output = io::Result<Instant>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -247,7 +241,7 @@ impl Future for PendingRead {
             Ok(Ok(at)) => Ok(at),
             Ok(Err(Some(errno))) => Err(io::Error::from_raw_os_error(errno)),
             Ok(Err(None)) => Err(io::ErrorKind::Other.into()),
-            // The panic hook has said why.
+            // The panic hook has logged why.
             Err(_) => Err(io::Error::other("the read was not made")),
         })
     }
@@ -256,15 +250,15 @@ impl Future for PendingRead {
 impl Drop for PendingRead {
     fn drop(&mut self) {
         let mut state = self.pool.state.lock();
-        if self.read.wanted.fetch_sub(1, Ordering::Relaxed) > 1 {
+        if self.read.waiters.fetch_sub(1, Ordering::Relaxed) > 1 {
             return;
         }
-        // Its file and its handle go at once, whenever its place in the queue does.
+        // Its file and its handle are released at once, though its queue entries may stay for a while.
         let Some(job) = self.read.job.lock().take() else { return };
-        let lines = state.forget(&self.read);
+        let entries = state.remove(&self.read);
         if let Some(device) = state.devices.get_mut(&self.read.device) {
-            device.unwanted += lines;
-            device.tidy();
+            device.stale += entries;
+            device.clean_queue();
         }
         drop(state);
         drop(job);
@@ -273,7 +267,7 @@ impl Drop for PendingRead {
 }
 
 impl State {
-    /// Under which number a device goes here: its own, or, where there are many, one that it shares.
+    /// The number that a device is known by here: its own, or with too many devices one that it shares.
     fn device_of(&mut self, device: u64) -> u64 {
         if self.devices.contains_key(&device) || self.devices.len() < DEVICES_MAX {
             return device;
@@ -286,33 +280,33 @@ impl State {
         self.devices.keys().nth(place).copied().unwrap_or(device)
     }
 
-    /// Puts a read into its client's line; true where a thread more should be started for it.
+    /// Adds a read to its client's queue; true if another thread should be started for it.
     fn queue(&mut self, client: ClientKey, read: &Arc<Read>, threads: usize) -> bool {
         let device = self.devices.entry(read.device).or_insert_with(Device::new);
         device.queue.push(client, read.range.end - read.range.start, Arc::clone(read));
         device.arrived.notify_one();
-        let is_short = device.queue.len() - device.unwanted.min(device.queue.len()) > device.idle;
+        let is_short = device.queue.len() - device.stale.min(device.queue.len()) > device.idle;
         let starts = is_short && device.threads < threads;
         device.threads += usize::from(starts);
         starts
     }
 
-    /// Nobody can join the read any more; returns in how many lines it still stands.
-    fn forget(&mut self, read: &Arc<Read>) -> usize {
+    /// Makes the read no longer shareable; returns the number of its queue entries.
+    fn remove(&mut self, read: &Arc<Read>) -> usize {
         let Some(reads) = self.by_key.get_mut(&read.key) else { return 0 };
-        let mut lines = 0;
+        let mut entries = 0;
         reads.retain(|known| {
             let is_it = Arc::ptr_eq(&known.read, read);
-            lines += if is_it { known.queued_by.len() } else { 0 };
+            entries += if is_it { known.queued_by.len() } else { 0 };
             !is_it
         });
         if reads.is_empty() {
             self.by_key.remove(&read.key);
         }
-        lines
+        entries
     }
 
-    /// The read begins: nobody needs to queue for it any more. The lines that it still stands in hold nothing now.
+    /// Records that the read runs, so that no client queues for it any more; returns the number of its other queue entries.
     fn begin(&mut self, read: &Arc<Read>) -> usize {
         let known = self
             .by_key
@@ -326,18 +320,18 @@ impl Device {
     fn new() -> Self {
         Self {
             queue: FairQueue::new(BATCH),
-            unwanted: 0,
+            stale: 0,
             threads: 0,
             idle: 0,
             arrived: Arc::new(Condvar::new()),
         }
     }
 
-    /// Clears the queue of what nobody wants, once that is most of it.
-    fn tidy(&mut self) {
-        if self.unwanted > TIDY_FROM.max(self.queue.len() / 2) {
+    /// Removes stale entries once they are most of the queue.
+    fn clean_queue(&mut self) {
+        if self.stale > CLEAN_FROM.max(self.queue.len() / 2) {
             self.queue.retain(|read| read.job.lock().is_some());
-            self.unwanted = 0;
+            self.stale = 0;
         }
     }
 }
@@ -347,23 +341,23 @@ impl Pool {
         let pool = Arc::clone(self);
         let thread = std::thread::Builder::new().name("pagecast-read".to_owned());
         if let Err(error) = thread.spawn(move || pool.run(device)) {
-            log::error!("no thread for reading is to be had: {error}");
+            log::error!("no thread for reading from the disk can be started: {error}");
             self.end_thread(device);
         }
     }
 
-    /// One thread of a device: read by read, until none has come for a while.
+    /// The loop of one thread of a device; ends after a while without reads.
     fn run(&self, device: u64) {
         lower_priority(self.niceness);
         while let Some((read, job)) = self.next(device) {
-            let Job { wanted: ReadRequest { asset, handle, range, next }, done } = job;
-            let read_now = || residency::populate(&*self.storage, &asset, handle.as_ref(), range, next);
+            let Job { request: ReadRequest { asset, handle, range, next }, done } = job;
+            let read_pages = || residency::populate(&*self.storage, &asset, handle.as_ref(), range, next);
             let begun = Instant::now();
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read_now));
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read_pages));
             self.took.record_shared(begun.elapsed());
             self.made.fetch_add(1, Ordering::Relaxed);
-            self.state.lock().forget(&read);
-            // Nobody hears of a panic here but those who wait: the sender is dropped without a word.
+            self.state.lock().remove(&read);
+            // After a panic the waits fail: the sender is dropped without a result.
             if let Ok(outcome) = outcome {
                 let outcome = outcome.map(|()| Instant::now()).map_err(|error| error.raw_os_error());
                 let _ = done.send(outcome);
@@ -371,7 +365,7 @@ impl Pool {
         }
     }
 
-    /// The next read that somebody wants; none after a while without any.
+    /// The next read that something waits for; `None` after a while without one.
     fn next(&self, number: u64) -> Option<(Arc<Read>, Job)> {
         let mut state = self.state.lock();
         loop {
@@ -379,18 +373,18 @@ impl Pool {
             match device.queue.pop() {
                 Some(read) => {
                     let Some(job) = read.job.lock().take() else {
-                        device.unwanted = device.unwanted.saturating_sub(1);
+                        device.stale = device.stale.saturating_sub(1);
                         continue;
                     };
-                    let lines = state.begin(&read);
+                    let entries = state.begin(&read);
                     if let Some(device) = state.devices.get_mut(&number) {
-                        device.unwanted += lines;
+                        device.stale += entries;
                     }
                     return Some((read, job));
                 }
                 None => {
                     let arrived = Arc::clone(&device.arrived);
-                    device.unwanted = 0;
+                    device.stale = 0;
                     device.idle += 1;
                     let is_over = state.is_over || arrived.wait_for(&mut state, IDLE).timed_out();
                     let device = state.devices.get_mut(&number)?;
@@ -404,7 +398,7 @@ impl Pool {
         }
     }
 
-    /// A thread could not be started: where the device has none at all, what waits for it is let go.
+    /// Handles a thread that could not be started: if the device has none at all, its reads fail.
     fn end_thread(&self, number: u64) {
         let mut state = self.state.lock();
         let Some(device) = state.devices.get_mut(&number) else { return };
@@ -416,20 +410,20 @@ impl Pool {
             stranded.push(read);
         }
         for read in &stranded {
-            state.forget(read);
+            state.remove(read);
             drop(read.job.lock().take());
         }
     }
 }
 
-/// Devices that have threads of their own; further ones share them.
+/// Most devices with threads of their own; further ones share them.
 const DEVICES_MAX: usize = 64;
 
-/// A thread that had nothing to read for so long ends.
+/// A thread without reads for this time ends.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Fewer entries are not worth clearing away.
-const TIDY_FROM: usize = 32;
+/// Fewer stale entries are not worth removing.
+const CLEAN_FROM: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -444,7 +438,7 @@ mod tests {
 
     const SIZE: u64 = 3 * BATCH;
 
-    /// Files of [`SIZE`] bytes, cold, on a disk that does as it is told.
+    /// Cold files of [`SIZE`] bytes on a disk with injected faults.
     struct Site {
         _dir: tempfile::TempDir,
         disk: Arc<Faulty>,
@@ -477,8 +471,8 @@ mod tests {
         async fn read(&self, client: u32, name: &str, batch: u64) -> PendingRead {
             let asset = self.asset(name).await;
             let range = batch * BATCH..(batch + 1) * BATCH;
-            let wanted = ReadRequest { asset, handle: None, range, next: 0..0 };
-            self.files.reads().read(ClientKey::V4(client), wanted)
+            let request = ReadRequest { asset, handle: None, range, next: 0..0 };
+            self.files.reads().read(ClientKey::V4(client), request)
         }
 
         fn populated(&self) -> Vec<RecordedCall> {
@@ -492,7 +486,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_for_what_is_being_read_waits_for_that_read() {
+    async fn requests_for_the_same_batch_share_a_read() {
         let site = Site::of(&["a"]);
         let hang = site.disk.inject(When::every(Call::Populate), InjectedFault::Hang);
         let first = site.read(1, "a", 0).await;
@@ -509,7 +503,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_of_many_reads_takes_turns_with_a_client_of_one() {
+    async fn a_client_with_many_reads_takes_turns_with_a_client_with_one() {
         let names = ["a0", "a1", "a2", "a3", "a4", "b"];
         let site = Site::of(&names);
         let hang = site.disk.inject(When::every(Call::Populate), InjectedFault::Hang);
@@ -530,7 +524,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_two_clients_want_comes_with_the_first_turn_of_either() {
+    async fn a_read_of_two_clients_is_made_in_the_first_turn_of_either() {
         let site = Site::of(&["a0", "a1", "a2", "a3", "shared"]);
         let hang = site.disk.inject(When::every(Call::Populate), InjectedFault::Hang);
         let mut readings = Vec::new();
@@ -551,7 +545,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_waits_for_any_more_is_not_read() {
+    async fn a_read_without_waits_is_not_made() {
         let site = Site::of(&["a", "b", "c"]);
         let hang = site.disk.inject(When::every(Call::Populate), InjectedFault::Hang);
         let first = site.read(1, "a", 0).await;
@@ -559,18 +553,18 @@ mod tests {
         let (gone, one, other) =
             (site.read(1, "b", 0).await, site.read(1, "c", 0).await, site.read(2, "c", 0).await);
         drop((gone, one));
-        assert_eq!(site.files.reads().counts().waiting, 2, "in two lines for one read");
+        assert_eq!(site.files.reads().counts().waiting, 2, "in two queues for one read");
         site.disk.lift(hang);
         first.await.unwrap();
         other.await.unwrap();
         assert_eq!(site.order(), ["a", "c"]);
         assert_eq!(site.files.reads().counts().dropped, 1);
-        // And who asks for it again gets it.
+        // A new request for it is read.
         site.read(1, "b", 0).await.await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_queue_of_what_nobody_wants_is_cleared() {
+    async fn a_queue_of_dropped_reads_is_cleaned() {
         let site = Site::of(&["a", "b"]);
         site.disk.inject(When::every(Call::Populate), InjectedFault::Hang);
         let _first = site.read(1, "a", 0).await;
@@ -581,7 +575,7 @@ mod tests {
         let state = site.files.reads().pool.state.lock();
         assert!(
             state.by_key.len() == 1
-                && state.devices.values().all(|device| device.queue.len() <= 2 * TIDY_FROM)
+                && state.devices.values().all(|device| device.queue.len() <= 2 * CLEAN_FROM)
         );
         drop(state);
         site.disk.heal();
@@ -603,7 +597,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_disk_says_reaches_all_who_wait() {
+    async fn an_error_of_the_disk_reaches_all_waits() {
         let site = Site::of(&["a"]);
         let hang = site.disk.inject(When::every(Call::Populate).times(1), InjectedFault::Hang);
         let busy = site.read(1, "a", 0).await;

@@ -1,24 +1,24 @@
-//! Which parts of a file were sent lately, so that a restart can have them read before they are asked for.
+//! Parts of a file that were sent recently, so that a restart can read them before they are requested.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::window::WINDOW;
+use super::WINDOW;
 
-/// The parts of an asset that were sent since it was last aged, and in the time before that.
+/// The parts of an asset that were sent in the current period and in the one before.
 #[derive(Debug, Default)]
 pub(crate) struct Recency {
     now: AtomicU64,
     before: AtomicU64,
 }
 
-/// Parts of a file: one bit for each of its windows, or for each 64th of them where there are more than 64.
+/// Parts of a file: a bit for each of its windows, or for each 64th of the file if there are more than 64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FileParts(pub(crate) u64);
 
 impl Recency {
-    /// `sent`, which is not empty, of a file of `length` bytes is on its way. A load, and a write where that is news.
-    pub(crate) fn note(&self, sent: &Range<u64>, length: u64) {
+    /// Records that `sent`, which is not empty, of a file of `length` bytes is sent. Writes only if that is new.
+    pub(crate) fn record(&self, sent: &Range<u64>, length: u64) {
         let part = part_bytes(length);
         let (first, last) = (sent.start / part, sent.end.saturating_sub(1) / part);
         let upto = |bit: u64| u64::MAX >> (63 - bit.min(63));
@@ -28,12 +28,12 @@ impl Recency {
         }
     }
 
-    /// What was sent lately.
+    /// The parts that were sent recently.
     pub(crate) fn parts(&self) -> FileParts {
         FileParts(self.now.load(Ordering::Relaxed) | self.before.load(Ordering::Relaxed))
     }
 
-    /// A period is over: what was not sent in it, or in the next, is not hot any more.
+    /// Begins a new period: parts that were not sent in the last two are not recent any more.
     pub(crate) fn age(&self) {
         self.before.store(self.now.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
@@ -42,7 +42,7 @@ impl Recency {
 impl FileParts {
     pub(crate) const ALL: Self = Self(u64::MAX);
 
-    /// The bytes of these parts in a file of `length` bytes, adjacent ones joined.
+    /// Byte ranges of these parts in a file of `length` bytes; adjacent parts are joined.
     pub(crate) fn ranges(self, length: u64) -> Vec<Range<u64>> {
         let part = part_bytes(length);
         let mut ranges: Vec<Range<u64>> = Vec::new();
@@ -58,30 +58,33 @@ impl FileParts {
         ranges
     }
 
-    /// How many bytes these parts are in a file of `length` bytes.
+    /// Number of bytes of these parts in a file of `length` bytes.
     pub(crate) fn bytes(self, length: u64) -> u64 {
         self.ranges(length).iter().map(|range| range.end - range.start).sum()
     }
 }
 
-/// Bytes of a part: whole windows.
+/// Length of a part in bytes: whole windows.
 fn part_bytes(length: u64) -> u64 {
     length.div_ceil(WINDOW * 64).max(1).saturating_mul(WINDOW)
 }
+
+/// Length of a period.
+pub(crate) const PERIOD_MS: u64 = 10 * 60 * 1000;
 
 #[cfg(test)]
 #[allow(clippy::single_range_in_vec_init, reason = "lists of ranges, some of one range")]
 mod tests {
     use super::*;
 
-    fn noted(length: u64, sent: &[Range<u64>]) -> Vec<Range<u64>> {
-        let heat = Recency::default();
-        sent.iter().for_each(|sent| heat.note(sent, length));
-        heat.parts().ranges(length)
+    fn recorded(length: u64, sent: &[Range<u64>]) -> Vec<Range<u64>> {
+        let recency = Recency::default();
+        sent.iter().for_each(|sent| recency.record(sent, length));
+        recency.parts().ranges(length)
     }
 
     #[test]
-    fn windows_that_were_sent_are_known_and_no_others() {
+    fn windows_that_were_sent_are_recent_and_no_others() {
         let tail = 10 * WINDOW + 5;
         for (length, sent, expected) in [
             (1, vec![0..1], vec![0..1]),
@@ -95,25 +98,25 @@ mod tests {
             (65 * WINDOW, vec![0..1], vec![0..2 * WINDOW]),
             (6400 * WINDOW, vec![0..6400 * WINDOW], vec![0..6400 * WINDOW]),
         ] {
-            assert_eq!(noted(length, &sent), expected, "{length} {sent:?}");
+            assert_eq!(recorded(length, &sent), expected, "{length} {sent:?}");
         }
     }
 
     #[test]
-    fn what_is_not_sent_for_two_periods_is_forgotten() {
-        let heat = Recency::default();
-        heat.note(&(0..1), 10 * WINDOW);
-        heat.age();
-        heat.note(&(WINDOW..WINDOW + 1), 10 * WINDOW);
-        assert_eq!(heat.parts(), FileParts(0b11));
-        heat.age();
-        assert_eq!(heat.parts(), FileParts(0b10));
-        heat.age();
-        assert_eq!(heat.parts(), FileParts(0));
+    fn parts_that_are_not_sent_for_two_periods_are_not_recent() {
+        let recency = Recency::default();
+        recency.record(&(0..1), 10 * WINDOW);
+        recency.age();
+        recency.record(&(WINDOW..WINDOW + 1), 10 * WINDOW);
+        assert_eq!(recency.parts(), FileParts(0b11));
+        recency.age();
+        assert_eq!(recency.parts(), FileParts(0b10));
+        recency.age();
+        assert_eq!(recency.parts(), FileParts(0));
     }
 
     #[test]
-    fn parts_beyond_the_end_are_nothing() {
+    fn parts_beyond_the_end_are_empty() {
         assert_eq!(FileParts::ALL.bytes(3 * WINDOW + 1), 3 * WINDOW + 1);
         assert_eq!(FileParts(1 << 63).ranges(WINDOW), []);
         assert_eq!(FileParts::ALL.ranges(0), []);

@@ -1,4 +1,4 @@
-//! Which pages of a file are in memory. A window is sent only when its pages are known to be.
+//! Which pages of a file are in memory. A window is sent only if its pages are known to be.
 
 use std::io;
 use std::ops::Range;
@@ -9,13 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::asset::Asset;
-use super::handle_pool::Handle;
-use super::storage::Storage;
-use super::window::WINDOW;
+use super::{Asset, Handle, Storage, WINDOW, read_chunks};
 use crate::sys::kernel::{Mapping, PAGE};
 
-/// What the kernel says of a window.
+/// Whether a window is in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Residency {
     Resident,
@@ -24,14 +21,14 @@ pub(crate) enum Residency {
 
 /// The page table of this process, as `/proc/self/pagemap` shows it.
 ///
-/// A page that stands in it is in memory for certain, whoever owns the file: the cheapest true answer there is, and the page
-/// stays until the kernel runs short. A page that does not stand in it may be in memory all the same.
+/// A page with an entry is in memory for certain, whoever owns the file, and stays until the kernel runs short: the cheapest
+/// reliable answer. A page without an entry may be in memory nevertheless.
 pub(crate) struct PageTable {
     map: Option<OwnedFd>,
 }
 
 impl PageTable {
-    /// Opens the page map; where that can't be, no page is ever said to be there.
+    /// Opens the page map; if that fails, no page ever counts as in the table.
     pub(crate) fn open() -> Self {
         let is_known_size = rustix::param::page_size() == PAGE;
         let open =
@@ -41,7 +38,7 @@ impl PageTable {
 
     /// Whether all pages of `range`, at most a window, are in the table.
     pub(crate) fn has(&self, storage: &dyn Storage, mapping: &Mapping, range: &Range<u64>) -> bool {
-        let Some(map) = self.map.as_ref().filter(|_| storage.heeds_page_table(mapping, range)) else {
+        let Some(map) = self.map.as_ref().filter(|_| storage.trusts_page_table(mapping, range)) else {
             return false;
         };
         let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end)) else {
@@ -61,9 +58,8 @@ impl PageTable {
 
 /// Asks the kernel whether `range` of the open file is in the page cache, without waiting for a disk.
 ///
-/// `preadv2(RWF_NOWAIT)` into `scratch` is the only question that the kernel answers truly to everybody: `mincore` and
-/// `cachestat` keep the state of other users' files to themselves. Where the file system can't answer, the window
-/// counts as cold.
+/// `preadv2(RWF_NOWAIT)` into `scratch` is the only call that tells every user the truth: `mincore` and `cachestat` hide the
+/// state of other users' files. If the file system can't answer, the window counts as cold.
 pub(crate) fn probe(
     storage: &dyn Storage,
     file: BorrowedFd<'_>,
@@ -72,9 +68,9 @@ pub(crate) fn probe(
 ) -> Residency {
     let mut at = range.start;
     while at < range.end {
-        let room = usize::try_from(range.end - at).map_or(scratch.len(), |left| left.min(scratch.len()));
-        match storage.probe(file, &mut scratch[..room], at) {
-            // The file ends sooner than it did: sending will find that out.
+        let length = usize::try_from(range.end - at).map_or(scratch.len(), |left| left.min(scratch.len()));
+        match storage.probe(file, &mut scratch[..length], at) {
+            // The file is shorter than it was: sending will find that out.
             Ok(0) => return Residency::Resident,
             Ok(read) => at += read as u64,
             Err(Errno::INTR) => {}
@@ -82,7 +78,7 @@ pub(crate) fn probe(
             Err(error) => {
                 if UNANSWERED.fetch_add(1, Ordering::Relaxed) == 0 {
                     log::warn!(
-                        "the file system does not say which pages are in memory ({error}): \
+                        "the file system can't tell which pages are in memory ({error}): \
                          every window is read off the worker before it is sent"
                     );
                 }
@@ -93,15 +89,15 @@ pub(crate) fn probe(
     Residency::Resident
 }
 
-/// Probes that the file system could not answer, since the start of the process. The first is logged.
+/// Number of probes that the file system could not answer since the start of the process. The first is logged.
 pub(crate) fn unanswered() -> u64 {
     UNANSWERED.load(Ordering::Relaxed)
 }
 
-/// Reads `range` of the asset from the disk into the page cache, and tells the disk of what comes `next`. Blocks.
+/// Reads `range` of the asset from the disk into the page cache, and announces `next` to the disk. Blocks.
 ///
 /// # Errors
-/// What the disk says; EFAULT where the file no longer reaches so far.
+/// Those of the disk; EFAULT if the file is shorter by now.
 pub(crate) fn populate(
     storage: &dyn Storage,
     asset: &Asset,
@@ -122,27 +118,12 @@ pub(crate) fn populate(
         }
     }
     match handle {
-        Some(handle) => read_through(storage, handle.fd(), range),
+        Some(handle) => read_chunks(storage, handle.fd(), range, SCRATCH, |_| {}).map(drop),
         None => Err(io::Error::from(io::ErrorKind::Unsupported)),
     }
 }
 
-fn read_through(storage: &dyn Storage, file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<()> {
-    let mut scratch = vec![0_u8; SCRATCH];
-    let mut at = range.start;
-    while at < range.end {
-        let room = usize::try_from(range.end - at).map_or(SCRATCH, |left| left.min(SCRATCH));
-        match storage.pread(file, &mut scratch[..room], at) {
-            Ok(0) => break,
-            Ok(read) => at += read as u64,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Which windows were found resident a moment ago, so that hot ones are not asked about at every request. One a worker.
+/// Windows that were found in memory a moment ago, so that hot ones are not probed for every request. One for each worker.
 pub(crate) struct RecentlyResident {
     slots: Box<[Slot]>,
 }
@@ -156,39 +137,39 @@ struct Slot {
 
 impl RecentlyResident {
     pub(crate) fn new() -> Self {
-        Self { slots: vec![Slot::default(); MEMO_SLOTS].into_boxed_slice() }
+        Self { slots: vec![Slot::default(); RECENT_SLOTS].into_boxed_slice() }
     }
 
-    pub(crate) fn knows(&self, asset: u64, window: u64, now_ms: u64) -> bool {
+    pub(crate) fn contains(&self, asset: u64, window: u64, now_ms: u64) -> bool {
         let slot = self.slots[index(asset, window)];
         slot.asset == asset && slot.window == window && now_ms < slot.until_ms
     }
 
-    pub(crate) fn note(&mut self, asset: u64, window: u64, now_ms: u64) {
-        self.slots[index(asset, window)] = Slot { asset, window, until_ms: now_ms + MEMO_MS };
+    pub(crate) fn insert(&mut self, asset: u64, window: u64, now_ms: u64) {
+        self.slots[index(asset, window)] = Slot { asset, window, until_ms: now_ms + RECENT_MS };
     }
 }
 
 fn index(asset: u64, window: u64) -> usize {
     let hash = (asset.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ window).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    (hash >> 48) as usize % MEMO_SLOTS
+    (hash >> 48) as usize % RECENT_SLOTS
 }
 
 /// Bytes of an entry of the page map.
 const ENTRY: usize = 8;
 
-/// Pages of a window that does not start at a page's start.
+/// Pages of a window that does not begin at a page boundary.
 const ENTRIES_MAX: usize = WINDOW as usize / PAGE + 1;
 
 static UNANSWERED: AtomicU64 = AtomicU64::new(0);
 
-/// Room for a probe or a read: small enough to stay in the core's own cache.
+/// Bytes of the buffer of a probe or a read: few enough to stay in the core's own cache.
 pub(crate) const SCRATCH: usize = 64 * 1024;
 
-const MEMO_SLOTS: usize = 4096;
+const RECENT_SLOTS: usize = 4096;
 
-/// How long a window is taken to stay in memory after it was seen there.
-pub(crate) const MEMO_MS: u64 = 500;
+/// Time for which a window counts as in memory after it was found there.
+pub(crate) const RECENT_MS: u64 = 500;
 
 #[cfg(test)]
 mod tests {
@@ -205,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_table_has_what_was_populated_and_nothing_else() {
+    fn the_page_table_has_populated_pages_and_no_others() {
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &vec![1; 3_000_000]).unwrap();
         let mapping = Mapping::of(file.as_fd(), 3_000_000).unwrap();
@@ -218,13 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn a_memo_knows_only_what_it_was_told_and_only_for_a_while() {
-        let mut memo = RecentlyResident::new();
-        memo.note(7, 3, 1000);
-        assert!(memo.knows(7, 3, 1000));
-        assert!(memo.knows(7, 3, 1000 + MEMO_MS - 1));
-        assert!(!memo.knows(7, 3, 1000 + MEMO_MS));
-        assert!(!memo.knows(7, 4, 1000));
-        assert!(!memo.knows(8, 3, 1000));
+    fn a_resident_window_is_remembered_for_a_while() {
+        let mut recent = RecentlyResident::new();
+        recent.insert(7, 3, 1000);
+        assert!(recent.contains(7, 3, 1000));
+        assert!(recent.contains(7, 3, 1000 + RECENT_MS - 1));
+        assert!(!recent.contains(7, 3, 1000 + RECENT_MS));
+        assert!(!recent.contains(7, 4, 1000));
+        assert!(!recent.contains(8, 3, 1000));
     }
 }

@@ -1,4 +1,4 @@
-//! The directory that is served. The only place where a path reaches the operating system.
+//! The document root. The only file in which a path reaches the operating system.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,12 +11,11 @@ use parking_lot::RwLock;
 use rustix::fs::{self, FileType, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::storage::{Storage, SystemStorage};
+use super::{FileStat, Storage, SystemStorage, resolve_symlinks};
 use crate::config::Symlinks;
-use crate::files::symlinks::unfold;
 use crate::http::target::SitePath;
 
-/// The document root: a directory handle from which every name is opened, and which no name can leave.
+/// The document root: a directory handle from which every path is opened, and which no path can leave.
 pub struct Root {
     storage: Arc<dyn Storage>,
     path: PathBuf,
@@ -26,26 +25,26 @@ pub struct Root {
     has_openat2: AtomicBool,
 }
 
-/// The root's directory as it was last opened.
+/// The directory that the root's path led to when it was last opened.
 struct OpenedRoot {
     directory: OwnedFd,
-    /// The absolute paths that it goes by, as links spell them.
-    names: Vec<Vec<u8>>,
-    /// How many were taken up before it.
+    /// Absolute paths of the directory, as symbolic links spell them.
+    absolute_paths: Vec<Vec<u8>>,
+    /// Number of directories that the root was before.
     number: u64,
 }
 
-/// What stands at a path.
+/// An entry of the file system, opened if it is a file.
 #[derive(Debug)]
 pub(crate) enum RootEntry {
     File {
         file: OwnedFd,
         stat: Box<Stat>,
-        /// No symbolic link stands on the way: the name is the file's own.
-        is_plain: bool,
+        /// True if the path contains no symbolic link.
+        is_symlink_free: bool,
     },
     Directory,
-    /// A fifo, a socket, a device: never opened, never served.
+    /// A FIFO, socket or device: never opened, never served.
     Special,
 }
 
@@ -53,18 +52,18 @@ impl Root {
     /// Opens the directory at `path`.
     ///
     /// # Errors
-    /// Whatever `open` says of a path that is missing, forbidden or not a directory.
+    /// Those of `open` for a path that is missing, forbidden or not a directory.
     pub fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
         Self::open_on(Arc::new(SystemStorage), path, symlinks)
     }
 
-    /// The same on a storage of one's own, which whatever is served from the root then goes through.
+    /// Opens the directory at `path` through `storage`, which every file of the root is then read through.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_on(storage: Arc<dyn Storage>, path: &Path, symlinks: Symlinks) -> io::Result<Self> {
         let directory = open_directory(&*storage, path)?;
-        let opened = OpenedRoot { directory, names: names_of(path), number: 0 };
+        let opened = OpenedRoot { directory, absolute_paths: absolute_paths_of(path), number: 0 };
         let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         if symlinks == Symlinks::Deny {
             resolve |= ResolveFlags::NO_SYMLINKS;
@@ -77,11 +76,11 @@ impl Root {
             resolve,
             has_openat2: AtomicBool::new(true),
         };
-        root.find_openat2();
+        root.detect_openat2();
         Ok(root)
     }
 
-    /// The root as it is now, which stays the same directory whatever is swapped.
+    /// A copy of the root that stays the same directory even if another one replaces it.
     pub(crate) fn pinned(&self) -> Self {
         Self {
             storage: Arc::clone(&self.storage),
@@ -93,31 +92,31 @@ impl Root {
         }
     }
 
-    /// Opens what stands at `path`. Blocks.
+    /// Opens the entry at `path`. Blocks.
     ///
-    /// The entry is looked at before it is opened for reading: opening a fifo lets its writer loose, and opening a
-    /// device can do anything. What is served comes from the `fstat` of the handle that was opened last.
+    /// The entry is checked before it is opened for reading: opening a FIFO wakes its writer, and opening a device can
+    /// do anything. The metadata is from the `fstat` of the handle that is returned.
     pub(crate) fn entry(&self, path: &SitePath<'_>) -> Result<RootEntry, Errno> {
         match self.entry_at(path) {
-            // A link leads out, or is absolute and leads in.
-            Err(Errno::XDEV) => self.entry_at(&self.unfold(path)?).map(RootEntry::behind_a_link),
+            // A symbolic link leaves the root, or is absolute and ends inside it.
+            Err(Errno::XDEV) => self.entry_at(&self.resolve_symlinks(path)?).map(RootEntry::behind_symlink),
             other => other,
         }
     }
 
-    fn unfold(&self, path: &SitePath<'_>) -> Result<SitePath<'static>, Errno> {
+    fn resolve_symlinks(&self, path: &SitePath<'_>) -> Result<SitePath<'static>, Errno> {
         let opened = Arc::clone(&self.opened.read());
-        unfold(&*self.storage, opened.directory.as_fd(), &opened.names, path)
+        resolve_symlinks(&*self.storage, opened.directory.as_fd(), &opened.absolute_paths, path)
     }
 
     fn entry_at(&self, path: &SitePath<'_>) -> Result<RootEntry, Errno> {
-        let plainly = self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS);
-        let is_plain = !matches!(plainly, Err(Errno::LOOP));
-        let seen = match plainly {
-            Err(Errno::LOOP) => self.stat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)?,
-            opened => self.stat(opened?)?,
+        let opened = self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS);
+        let is_symlink_free = !matches!(opened, Err(Errno::LOOP));
+        let checked = match opened {
+            Err(Errno::LOOP) => self.fstat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)?,
+            opened => self.fstat(opened?)?,
         };
-        match FileType::from_raw_mode(seen.st_mode) {
+        match FileType::from_raw_mode(checked.st_mode) {
             FileType::Directory => return Ok(RootEntry::Directory),
             FileType::RegularFile => {}
             _ => return Ok(RootEntry::Special),
@@ -126,19 +125,21 @@ impl Root {
             self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, ResolveFlags::empty())?;
         let stat = self.storage.fstat(file.as_fd())?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(RootEntry::File { file, stat: Box::new(stat), is_plain }),
+            FileType::RegularFile => Ok(RootEntry::File { file, stat: Box::new(stat), is_symlink_free }),
             FileType::Directory => Ok(RootEntry::Directory),
             _ => Ok(RootEntry::Special),
         }
     }
 
-    /// What the kernel's own caches know of `path` now. Never waits for a disk: where the answer is not in memory it is
-    /// `EAGAIN`.
-    pub(crate) fn glance(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
+    /// Metadata of the entry at `path` from the kernel's own caches. Never waits for a disk or a file server.
+    ///
+    /// # Errors
+    /// EAGAIN if the caches can't tell; else those of openat2(2).
+    pub(crate) fn stat_if_cached(&self, path: &SitePath<'_>) -> Result<FileStat, Errno> {
         if !self.has_openat2.load(Ordering::Relaxed) {
             return Err(Errno::AGAIN);
         }
-        self.stat(self.resolve(path, OFlags::PATH, ResolveFlags::CACHED)?)
+        self.storage.stat_cached(self.resolve(path, OFlags::PATH, ResolveFlags::CACHED)?.as_fd())
     }
 
     /// A handle to the directory at `path`, for watching it, not for reading.
@@ -146,53 +147,59 @@ impl Root {
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())
     }
 
-    /// A handle through which the names in the directory at `path` can be read. Blocks.
+    /// A handle for reading the names in the directory at `path`. Blocks.
     pub(crate) fn open_directory(&self, path: &SitePath<'_>) -> Result<OwnedFd, Errno> {
-        self.resolve_or_unfold(path, OFlags::RDONLY | OFlags::DIRECTORY)
+        self.resolve_through_symlinks(path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// What stands at `path`, behind the links that may be followed, without opening it for reading. Blocks.
-    pub(crate) fn look(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
-        self.stat(self.resolve_or_unfold(path, OFlags::PATH)?)
+    /// Metadata of the entry at `path`, behind the symbolic links that may be followed, without opening it for reading.
+    /// Blocks.
+    pub(crate) fn stat(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
+        self.fstat(self.resolve_through_symlinks(path, OFlags::PATH)?)
     }
 
-    /// The same where no link stands on the way; `ELOOP` where one does. Blocks.
-    pub(crate) fn look_plainly(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
-        self.stat(self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)?)
+    /// As [`Self::stat`]; ELOOP if the path contains a symbolic link. Blocks.
+    pub(crate) fn stat_without_symlinks(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
+        self.fstat(self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)?)
     }
 
-    fn stat(&self, file: OwnedFd) -> Result<Stat, Errno> {
+    fn fstat(&self, file: OwnedFd) -> Result<Stat, Errno> {
         self.storage.fstat(file.as_fd())
     }
 
-    fn resolve_or_unfold(&self, path: &SitePath<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
+    fn resolve_through_symlinks(&self, path: &SitePath<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
         match self.resolve(path, flags, ResolveFlags::empty()) {
-            Err(Errno::XDEV) => self.resolve(&self.unfold(path)?, flags, ResolveFlags::empty()),
+            Err(Errno::XDEV) => self.resolve(&self.resolve_symlinks(path)?, flags, ResolveFlags::empty()),
             other => other,
         }
     }
 
-    /// Whether the root can still be served from; a root that was removed and restored, or swapped for another, is
-    /// taken up here, and the answer is then `Swapped`. Blocks.
+    /// Checks whether the root can still be served. If another directory has replaced it, that is served from then on, and
+    /// the result is `Swapped`. Blocks.
     pub(crate) fn check(&self) -> RootState {
         if self.is_pinned {
             return RootState::Same;
         }
-        let held = Arc::clone(&self.opened.read());
+        let current = Arc::clone(&self.opened.read());
         let opened = open_directory(&*self.storage, &self.path);
         let fresh = match opened.and_then(|fd| Ok((self.storage.fstat(fd.as_fd())?, fd))) {
             Ok(found) => found,
             Err(error) => return RootState::Broken(error),
         };
-        match self.storage.fstat(held.directory.as_fd()) {
+        match self.storage.fstat(current.directory.as_fd()) {
             Ok(stat) if (stat.st_dev, stat.st_ino) == (fresh.0.st_dev, fresh.0.st_ino) => RootState::Same,
-            _ => self.take_up(fresh.1, held.number),
+            _ => self.replace_directory(fresh.1, current.number),
         }
     }
 
-    /// Takes up `directory` in place of number `before`, unless somebody else has taken up one since: theirs may be newer.
-    fn take_up(&self, directory: OwnedFd, before: u64) -> RootState {
-        let next = Arc::new(OpenedRoot { directory, names: names_of(&self.path), number: before + 1 });
+    /// Serves from `directory` in place of number `before`, unless another thread has replaced that since: its directory may
+    /// be newer.
+    fn replace_directory(&self, directory: OwnedFd, before: u64) -> RootState {
+        let next = Arc::new(OpenedRoot {
+            directory,
+            absolute_paths: absolute_paths_of(&self.path),
+            number: before + 1,
+        });
         let mut opened = self.opened.write();
         if opened.number == before {
             *opened = next;
@@ -200,25 +207,25 @@ impl Root {
         RootState::Swapped
     }
 
-    /// How often the root was another directory than before.
+    /// Number of times that another directory has replaced the root.
     pub(crate) fn swaps(&self) -> u64 {
         self.opened.read().number
     }
 
-    /// What `look` finds. Where that is nothing it looks again if the root is another directory by now: who publishes a
-    /// release may remove the one before at once, long before the root is next checked. Blocks.
-    pub(crate) fn look_twice<T>(&self, look: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    /// Runs `lookup`, and once more if it finds nothing and another directory has replaced the root: a release may be
+    /// published and the one before removed long before the root is next checked. Blocks.
+    pub(crate) fn retry_after_root_swap<T>(&self, lookup: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         let before = self.swaps();
-        let found = look();
-        if !matches!(found, Err(errno) if leads_nowhere(errno)) {
+        let found = lookup();
+        if !matches!(found, Err(errno) if is_missing(errno)) {
             return found;
         }
         self.check();
-        if self.swaps() == before { found } else { look() }
+        if self.swaps() == before { found } else { lookup() }
     }
 
-    /// At most `count` names of the root's own directory, as it lists them. Blocks.
-    pub(crate) fn some_names(&self, count: usize) -> Vec<Vec<u8>> {
+    /// The first `count` names of the root directory, in the order of the file system. Blocks.
+    pub(crate) fn first_names(&self, count: usize) -> Vec<Vec<u8>> {
         let opened = Arc::clone(&self.opened.read());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(listed) = self.storage.open(opened.directory.as_fd(), b".", flags, None) else {
@@ -229,12 +236,12 @@ impl Root {
         names.filter(|name| !matches!(&**name, b"." | b"..")).take(count).collect()
     }
 
-    /// What all that is served goes through.
+    /// The storage that every file of the root is read through.
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
     }
 
-    /// Where the root is, for the log.
+    /// The root's path, for the log.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -249,7 +256,7 @@ impl Root {
         let mut tries = 0;
         loop {
             match self.storage.open(opened.directory.as_fd(), name, flags, Some(self.resolve | more)) {
-                // A rename somewhere raced with the walk; a cached look gets the same answer for another reason.
+                // A rename raced with the path walk; with CACHED the same error means something else.
                 Err(Errno::AGAIN) if !more.contains(ResolveFlags::CACHED) && tries < RENAME_TRIES => {
                     tries += 1
                 }
@@ -258,29 +265,29 @@ impl Root {
         }
     }
 
-    fn find_openat2(&self) {
+    fn detect_openat2(&self) {
         let opened = Arc::clone(&self.opened.read());
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         if self.storage.open(opened.directory.as_fd(), b".", flags, Some(self.resolve)).is_err() {
             self.has_openat2.store(false, Ordering::Relaxed);
             log::warn!(
-                "openat2 is not to be had here: names are walked one by one, and no symbolic link is followed"
+                "openat2 is not available: paths are walked component by component, and symbolic links are not followed"
             );
         }
     }
 }
 
 impl RootEntry {
-    fn behind_a_link(self) -> Self {
+    fn behind_symlink(self) -> Self {
         match self {
-            Self::File { file, stat, .. } => Self::File { file, stat, is_plain: false },
+            Self::File { file, stat, .. } => Self::File { file, stat, is_symlink_free: false },
             other => other,
         }
     }
 }
 
-/// Whether an error says that nothing that could be served stands at a path, and not that it can't be known.
-pub(crate) fn leads_nowhere(errno: Errno) -> bool {
+/// Whether an error means that a path has nothing that could be served, and not that the disk failed to tell.
+pub(crate) fn is_missing(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::NOENT
@@ -295,7 +302,7 @@ pub(crate) fn leads_nowhere(errno: Errno) -> bool {
     )
 }
 
-/// What became of the root since it was opened.
+/// Result of a check of the root.
 #[derive(Debug)]
 pub(crate) enum RootState {
     Same,
@@ -303,15 +310,15 @@ pub(crate) enum RootState {
     Broken(io::Error),
 }
 
-/// What an absolute link into the root may begin with: its path as it was given, and without links of its own.
-fn names_of(path: &Path) -> Vec<Vec<u8>> {
+/// Prefixes of absolute symbolic links into the root: its path as configured, and with symbolic links resolved.
+fn absolute_paths_of(path: &Path) -> Vec<Vec<u8>> {
     let given = path.is_absolute().then(|| path.to_owned());
-    let names = given.into_iter().chain(std::fs::canonicalize(path));
-    let without_slash = |name: PathBuf| {
-        let bytes = name.into_os_string().into_vec();
+    let paths = given.into_iter().chain(std::fs::canonicalize(path));
+    let without_slash = |path: PathBuf| {
+        let bytes = path.into_os_string().into_vec();
         bytes.strip_suffix(b"/").unwrap_or(&bytes).to_vec()
     };
-    names.map(without_slash).collect()
+    paths.map(without_slash).collect()
 }
 
 fn open_directory(storage: &dyn Storage, path: &Path) -> io::Result<OwnedFd> {
@@ -319,7 +326,7 @@ fn open_directory(storage: &dyn Storage, path: &Path) -> io::Result<OwnedFd> {
     Ok(storage.open(fs::CWD, path.as_os_str().as_bytes(), flags, None)?)
 }
 
-/// Without `openat2`: one component at a time, following nothing.
+/// Path walk without `openat2`: one component at a time, following no symbolic link.
 fn walk(
     storage: &dyn Storage,
     root: BorrowedFd<'_>,
@@ -371,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_inside_and_never_outside() {
+    fn symlinks_are_followed_inside_the_root_and_never_outside() {
         let (dir, _outside) = site();
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
         for (name, expected) in [
@@ -386,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_are_denied_are_not_followed_at_all() {
+    fn denied_symlinks_are_not_followed() {
         let (dir, _outside) = site();
         let root = Root::open(dir.path(), Symlinks::Deny).unwrap();
         for (name, expected) in
@@ -397,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn without_openat2_plain_names_open_and_links_do_not() {
+    fn without_openat2_paths_open_and_symlinks_do_not() {
         let (dir, _outside) = site();
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
         root.has_openat2.store(false, Ordering::Relaxed);
@@ -415,16 +422,16 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_root_are_listed_up_to_a_bound() {
+    fn the_first_names_of_the_root_are_listed_up_to_a_bound() {
         let (dir, _outside) = site();
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
-        assert_eq!(root.some_names(2).len(), 2);
-        let all = root.some_names(100);
+        assert_eq!(root.first_names(2).len(), 2);
+        let all = root.first_names(100);
         assert!(all.contains(&b"d".to_vec()) && !all.contains(&b".".to_vec()), "{all:?}");
     }
 
     #[test]
-    fn a_root_that_is_removed_is_broken_and_one_that_is_restored_is_taken_up() {
+    fn a_removed_root_is_broken_and_a_restored_one_is_served() {
         let parent = tempfile::tempdir().unwrap();
         let at = parent.path().join("root");
         std::fs::create_dir(&at).unwrap();

@@ -1,53 +1,52 @@
-//! The bounds of the room, and how full it is.
+//! Settings of the files: bounds and times.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::handle_pool::HandleLimits;
+use super::HandleLimits;
 use crate::config::{Config, EtagSource, ResolvedLimits, Verify};
-use crate::files::counters::{CacheCounts, WorkCounts};
 
-/// Every bound of the room.
+/// Bounds and times of the files, caches and threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSettings {
-    /// How long a name is trusted without another look.
+    /// Time for which a name is trusted without another check.
     pub revalidate_after: Duration,
-    /// The same for a name whose changes inotify tells.
+    /// The same for a name whose changes inotify reports.
     pub revalidate_watched_after: Duration,
-    /// Names remembered, found or missing.
+    /// Most names in the name cache, found or missing.
     pub names: u64,
-    /// Heap bytes for small files.
+    /// Most bytes of small files on the heap.
     pub heap_bytes: u64,
-    /// Files up to this length are small.
+    /// Length of the largest small file.
     pub heap_file_bytes: u64,
-    /// Mapped bytes kept.
+    /// Most bytes that stay mapped.
     pub cache_bytes: u64,
-    /// Mappings kept.
+    /// Most mappings.
     pub mappings: u64,
-    /// Open files.
+    /// Bounds and times of open files.
     pub handles: HandleLimits,
-    /// Threads that open and check.
+    /// Threads that open files and look them up.
     pub disk_threads: usize,
     /// Threads that read cold pages, for each device.
     pub populate_threads: usize,
     /// How long a request waits for the disk.
     pub disk_timeout: Duration,
-    /// Directories watched by inotify; none turns it off.
+    /// Most directories watched by inotify; `None` turns it off.
     pub watches: Option<usize>,
-    /// Lengths of the files that are compressed in the background; none turns it off.
+    /// Lengths of the files that are encoded in the background; `None` turns it off.
     pub compressed: Option<RangeInclusive<u64>>,
-    /// Threads that compress, and as many that compute checksums.
+    /// Threads that encode, and as many that compute digests.
     pub background_threads: usize,
-    /// What entity tags are made of.
+    /// What entity-tags are made of.
     pub etag: EtagSource,
-    /// Whether checksums beside files are heeded.
+    /// Whether files are verified against their checksum sidecars.
     pub verify: Verify,
-    /// Checksums remembered.
+    /// Most digests in the cache.
     pub digests: u64,
 }
 
 impl FileSettings {
-    /// What `config` says, and `limits` where it leaves that open.
+    /// The settings of `config`, with `limits` for those that it leaves open.
     pub fn of(config: &Config, limits: &ResolvedLimits) -> Self {
         Self {
             revalidate_after: config.caches.revalidate_after.get(),
@@ -80,66 +79,9 @@ impl FileSettings {
     }
 }
 
-/// How full the room is.
-#[derive(Clone, Copy, Debug)]
-pub struct FileGauges {
-    /// Files open now.
-    pub handles: usize,
-    /// Requests that had to wait for a handle.
-    pub handle_waits: u64,
-    /// Requests that waited in vain.
-    pub handle_timeouts: u64,
-    /// Names remembered.
-    pub names: u64,
-    /// Heap bytes of small files.
-    pub heap_bytes: u64,
-    /// Mapped bytes, in whole pages.
-    pub mapped_bytes: u64,
-    /// Mappings kept.
-    pub mappings: u64,
-    /// Checksums remembered.
-    pub digests: u64,
-    /// Checksums and compressed forms that wait or are under way.
-    pub background: usize,
-    /// Windows of which the file system could not say whether they are in memory.
-    pub unanswered_probes: u64,
-    /// Reads of cold pages that wait for a thread.
-    pub reads_waiting: usize,
-    /// Reads of cold pages on a thread.
-    pub reads_running: usize,
-    /// Reads of cold pages so far.
-    pub reads: u64,
-    /// Times that a response waited for a read that another had asked for.
-    pub reads_shared: u64,
-    /// Reads that were let go before their turn, since nobody waited for them any more.
-    pub reads_dropped: u64,
-    /// Requests that the disk did not answer in time.
-    pub disk_timeouts: u64,
-    /// Bytes of evicted mappings that wait to be taken down.
-    pub unmapping_bytes: u64,
-    /// Mappings that were taken down where they were let go, since too many waited.
-    pub unmapped_in_place: u64,
-    /// Names in front of all.
-    pub name_cache: CacheCounts,
-    /// Small files.
-    pub heap_cache: CacheCounts,
-    /// Mapped files.
-    pub mapped_cache: CacheCounts,
-    /// Checksums.
-    pub digest_cache: CacheCounts,
-    /// Checksums of whole files, computed in the background.
-    pub digesting: WorkCounts,
-    /// Compressed forms, made in the background.
-    pub compressing: WorkCounts,
-    /// Files that were opened to be sent from.
-    pub handles_opened: u64,
-    /// Of these, those that were closed again.
-    pub handles_closed: u64,
-}
-
 #[cfg(test)]
 impl FileSettings {
-    /// Small bounds, for tests that need files and nothing special of them.
+    /// Small bounds, for tests.
     pub(crate) fn small() -> Self {
         let second = Duration::from_secs(1);
         Self {

@@ -1,96 +1,92 @@
-//! What lies beside a file and goes with it: compressed sidecars, and its checksum.
+//! Sidecars of a file: its compressed encodings (`.br`, `.zst`, `.gz`) and its checksum (`.sha256`).
 
-use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use super::root::{Root, leads_nowhere};
-use super::version::{Version, links_of};
+use super::{FileStat, Root, Version, is_missing};
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
-/// Versions of the files beside a file, by what their names add to its name. Part of the file's entry in the cache, so that
-/// no request looks for them.
+/// Versions of a file's sidecars, by suffix. Part of the cached asset, so that no request looks for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sidecars {
-    seen: Box<[(&'static str, Option<Version>)]>,
-    /// One of them is a link, has another name, or could not be looked at: there may be another one without an event in its
-    /// directory.
-    may_change_untold: bool,
+    versions: Box<[(&'static str, Option<Version>)]>,
+    /// A sidecar is a symbolic link, has another hard link, or could not be read: it can change without an inotify event.
+    may_change_unwatched: bool,
 }
 
 impl Sidecars {
-    /// Looks at what lies beside `path`. Blocks. A sidecar that can't be looked at counts as absent, since the file can do
-    /// without; `tell` hears of it.
+    /// Looks up the sidecars of the file at `path`. Blocks. An encoding that can't be read counts as absent, since the file can
+    /// be served without; `report` gets the error.
     ///
     /// # Errors
-    /// Where nothing can be known of the checksum, so that nobody takes for absent what is there.
-    pub(crate) fn look(
+    /// Those of the lookup of the checksum: an existing one must not count as absent.
+    pub(crate) fn look_up(
         root: &Root,
         path: &SitePath<'_>,
         with_checksum: bool,
-        tell: &dyn Fn(&SitePath<'_>, Errno),
+        report: &dyn Fn(&SitePath<'_>, Errno),
     ) -> Result<Self, Errno> {
-        let codings = Encoding::ALL.into_iter().filter(|_| !is_sidecar(path)).map(Encoding::suffix);
+        let encodings = Encoding::ALL.into_iter().filter(|_| !is_sidecar(path)).map(Encoding::suffix);
         let checksum = (with_checksum && !path.as_bytes().ends_with(CHECKSUM.as_bytes())).then_some(CHECKSUM);
-        let mut may_change_untold = false;
-        let mut look = |suffix: &'static str| {
-            let beside = path.suffixed(suffix);
-            let (version, is_plain) = match version_at(root, &beside) {
-                Ok(seen) => seen,
+        let mut may_change_unwatched = false;
+        let mut look_up = |suffix: &'static str| {
+            let sidecar = path.suffixed(suffix);
+            let (version, is_watchable) = match version_at(root, &sidecar) {
+                Ok(found) => found,
                 Err(errno) if suffix == CHECKSUM => return Err(errno),
                 Err(errno) => {
-                    tell(&beside, errno);
+                    report(&sidecar, errno);
                     (None, false)
                 }
             };
-            may_change_untold |= !is_plain;
+            may_change_unwatched |= !is_watchable;
             Ok((suffix, version))
         };
-        let seen = codings.chain(checksum).map(&mut look).collect::<Result<_, Errno>>()?;
-        Ok(Self { seen, may_change_untold })
+        let versions = encodings.chain(checksum).map(&mut look_up).collect::<Result<_, Errno>>()?;
+        Ok(Self { versions, may_change_unwatched })
     }
 
-    /// Whether something beside the file can change without an event in its directory.
-    pub(crate) fn may_change_untold(&self) -> bool {
-        self.may_change_untold
+    /// Whether a sidecar can change without an inotify event in its directory.
+    pub(crate) fn may_change_unwatched(&self) -> bool {
+        self.may_change_unwatched
     }
 
-    /// The version of the sidecar in `coding`.
-    pub(crate) fn sidecar(&self, coding: Encoding) -> Option<Version> {
-        self.version(coding.suffix())
+    /// Version of the sidecar in `encoding`.
+    pub(crate) fn encoded(&self, encoding: Encoding) -> Option<Version> {
+        self.version(encoding.suffix())
     }
 
-    /// Whether the file is one that may have sidecars.
-    pub(crate) fn may_have_sidecars(&self) -> bool {
-        self.seen.iter().any(|(suffix, _)| *suffix != CHECKSUM)
+    /// Whether the file may have encoded sidecars: a sidecar has none itself.
+    pub(crate) fn may_be_encoded(&self) -> bool {
+        self.versions.iter().any(|(suffix, _)| *suffix != CHECKSUM)
     }
 
-    /// The version of the checksum, where checksums are heeded.
+    /// Version of the checksum; `None` without one, or if checksums are not verified.
     pub(crate) fn checksum(&self) -> Option<Version> {
         self.version(CHECKSUM)
     }
 
-    /// Whether the kernel confirms, from memory alone, that nothing beside `path` has changed. What `is_told_of` need not be
-    /// looked for where it was absent: its coming would have been told.
-    pub(crate) fn is_unchanged(&self, root: &Root, path: &SitePath<'_>, is_told_of: bool) -> bool {
+    /// Whether the kernel confirms, from its caches alone, that no sidecar of `path` has changed. Absent sidecars are not looked
+    /// up if the directory `is_watched`: inotify would have reported a new one.
+    pub(crate) fn is_unchanged(&self, root: &Root, path: &SitePath<'_>, is_watched: bool) -> bool {
         let is_same = |(suffix, version): &(&str, Option<Version>)| {
-            if version.is_none() && is_told_of {
+            if version.is_none() && is_watched {
                 return true;
             }
-            match root.glance(&path.suffixed(suffix)) {
-                Ok(stat) => version_of_file(&stat) == *version,
-                Err(errno) => version.is_none() && leads_nowhere(errno),
+            match root.stat_if_cached(&path.suffixed(suffix)) {
+                Ok(stat) => stat.file_version() == *version,
+                Err(errno) => version.is_none() && is_missing(errno),
             }
         };
-        self.seen.iter().all(is_same)
+        self.versions.iter().all(is_same)
     }
 
     fn version(&self, suffix: &str) -> Option<Version> {
-        self.seen.iter().find(|(known, _)| *known == suffix)?.1
+        self.versions.iter().find(|(known, _)| *known == suffix)?.1
     }
 }
 
-/// The file beside which `path` would lie, if its name says that it lies beside one.
+/// The file that `path` would be a sidecar of, by its suffix.
 pub(crate) fn original(path: &SitePath<'_>) -> Option<SitePath<'static>> {
     let suffixes = Encoding::ALL.into_iter().map(Encoding::suffix).chain([CHECKSUM]);
     suffixes.into_iter().find_map(|suffix| path.without_suffix(suffix))
@@ -98,26 +94,24 @@ pub(crate) fn original(path: &SitePath<'_>) -> Option<SitePath<'static>> {
 
 /// A sidecar has no sidecars of its own.
 fn is_sidecar(path: &SitePath<'_>) -> bool {
-    Encoding::ALL.into_iter().any(|coding| path.as_bytes().ends_with(coding.suffix().as_bytes()))
+    Encoding::ALL.into_iter().any(|encoding| path.as_bytes().ends_with(encoding.suffix().as_bytes()))
 }
 
-/// The version of a regular file, and whether the name is the file's own and only one.
+/// Version of the regular file at `path`, and whether inotify reports every change of it: it is no symbolic link, and has no
+/// other hard link.
 fn version_at(root: &Root, path: &SitePath<'_>) -> Result<(Option<Version>, bool), Errno> {
-    let plainly = root.look_plainly(path);
-    let is_plain = !matches!(plainly, Err(Errno::LOOP));
-    match if is_plain { plainly } else { root.look(path) } {
+    let stat = root.stat_without_symlinks(path);
+    let is_symlink_free = !matches!(stat, Err(Errno::LOOP));
+    match if is_symlink_free { stat } else { root.stat(path) } {
         Ok(stat) => {
-            let version = version_of_file(&stat);
-            Ok((version, is_plain && (version.is_none() || links_of(&stat) == 1)))
+            let stat = FileStat::from(&stat);
+            let version = stat.file_version();
+            Ok((version, is_symlink_free && (version.is_none() || stat.links == 1)))
         }
-        Err(errno) if leads_nowhere(errno) => Ok((None, is_plain)),
+        Err(errno) if is_missing(errno) => Ok((None, is_symlink_free)),
         Err(errno) => Err(errno),
     }
 }
 
-fn version_of_file(stat: &Stat) -> Option<Version> {
-    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| Version::of(stat))
-}
-
-/// What the name of a checksum adds to the name of its file.
+/// Suffix of a checksum's name.
 pub(crate) const CHECKSUM: &str = ".sha256";

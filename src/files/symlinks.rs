@@ -1,24 +1,24 @@
 //! Absolute symbolic links that end inside the root.
 //!
-//! The kernel refuses them (`RESOLVE_BENEATH`), since to it an absolute name starts elsewhere. Here they are read, one at a
-//! time and never followed, and one that spells the root's own path goes on from the root. Nothing outside is touched.
+//! The kernel refuses them (`RESOLVE_BENEATH`), since an absolute path starts outside the root. Here symbolic links are read one
+//! at a time and never followed; one that begins with the root's own path continues from the root. Nothing outside is touched.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{self, FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::storage::Storage;
+use super::Storage;
 use crate::http::target::SitePath;
 
-/// The path without links that `path` leads to, where the root goes by `names` (absolute, without a trailing slash).
+/// Resolves the symbolic links of `path`. `root_paths` are the root's absolute paths, without a trailing slash.
 ///
 /// # Errors
-/// EXDEV for what leads out, ELOOP for too many links, ENOENT and ENOTDIR as ever.
-pub(crate) fn unfold(
+/// EXDEV if the path leaves the root, ELOOP for too many symbolic links, ENOENT and ENOTDIR as usual.
+pub(crate) fn resolve_symlinks(
     storage: &dyn Storage,
     root: BorrowedFd<'_>,
-    names: &[Vec<u8>],
+    root_paths: &[Vec<u8>],
     path: &SitePath<'_>,
 ) -> Result<SitePath<'static>, Errno> {
     let mut ahead: Vec<Vec<u8>> = path.segments().rev().map(<[u8]>::to_vec).collect();
@@ -35,7 +35,7 @@ pub(crate) fn unfold(
             _ => {}
         }
         let next = at.entry(&segment);
-        let Some(target) = link_at(storage, root, &next)? else {
+        let Some(target) = symlink_target(storage, root, &next)? else {
             at = next;
             continue;
         };
@@ -46,7 +46,7 @@ pub(crate) fn unfold(
         let rest = match target.first() {
             Some(b'/') => {
                 at = SitePath::root();
-                within(&target, names).ok_or(Errno::XDEV)?
+                strip_root(&target, root_paths).ok_or(Errno::XDEV)?
             }
             _ => &target,
         };
@@ -55,30 +55,30 @@ pub(crate) fn unfold(
     Ok(at)
 }
 
-/// What the link at `path` says; none where there is something else.
-fn link_at(
+/// Target of the symbolic link at `path`; `None` for any other entry.
+fn symlink_target(
     storage: &dyn Storage,
     root: BorrowedFd<'_>,
     path: &SitePath<'_>,
 ) -> Result<Option<Vec<u8>>, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let seen = storage.open(root, path.as_bytes(), flags, Some(resolve))?;
-    if FileType::from_raw_mode(storage.fstat(seen.as_fd())?.st_mode) != FileType::Symlink {
+    let entry = storage.open(root, path.as_bytes(), flags, Some(resolve))?;
+    if FileType::from_raw_mode(storage.fstat(entry.as_fd())?.st_mode) != FileType::Symlink {
         return Ok(None);
     }
-    Ok(Some(fs::readlinkat(&seen, "", Vec::new())?.into_bytes()))
+    Ok(Some(fs::readlinkat(&entry, "", Vec::new())?.into_bytes()))
 }
 
-/// What follows the root's name in `target`.
-fn within<'a>(target: &'a [u8], names: &[Vec<u8>]) -> Option<&'a [u8]> {
-    names.iter().find_map(|name| {
-        let rest = target.strip_prefix(name.as_slice())?;
+/// `target` without the root's path in front; `None` if it does not begin with it.
+fn strip_root<'a>(target: &'a [u8], root_paths: &[Vec<u8>]) -> Option<&'a [u8]> {
+    root_paths.iter().find_map(|root| {
+        let rest = target.strip_prefix(root.as_slice())?;
         (rest.is_empty() || rest.starts_with(b"/")).then_some(rest)
     })
 }
 
-/// As many links as the kernel follows.
+/// As many symbolic links as the kernel follows.
 const LINKS_MAX: u32 = 40;
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn absolute_links_are_followed_as_far_as_they_stay_inside() {
+    fn absolute_symlinks_are_followed_if_they_end_inside_the_root() {
         let parent = tempfile::tempdir().unwrap();
         let here = parent.path().join("root");
         std::fs::create_dir_all(here.join("d")).unwrap();
@@ -129,7 +129,7 @@ mod tests {
             ("/in/x", Err(Errno::NOTDIR)),
         ] {
             let parsed = SitePath::parse(path.as_bytes()).unwrap().path;
-            let got = unfold(&SystemStorage, root.as_fd(), &names, &parsed);
+            let got = resolve_symlinks(&SystemStorage, root.as_fd(), &names, &parsed);
             let got = got.map(|path| String::from_utf8(path.as_bytes().to_vec()).unwrap());
             assert_eq!(got, expected.map(str::to_owned), "{path}");
         }

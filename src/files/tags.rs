@@ -1,14 +1,12 @@
-//! What entity tags are made of: the version, or the content.
+//! Entity-tags, made of the version or of the content.
 
-use super::asset::Asset;
-use super::digests::{Digests, KnownDigests, digest_of};
-use super::version::Version;
+use super::{Asset, Digests, KnownDigests, Version, digest_of};
 use crate::config::EtagSource;
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 
-/// Makes entity tags.
+/// Makes entity-tags.
 #[derive(Clone)]
 pub(crate) struct Tags {
     pub(crate) source: EtagSource,
@@ -16,42 +14,42 @@ pub(crate) struct Tags {
 }
 
 impl Tags {
-    /// The tag of a version in a coding. `body` are its bytes where they are in memory.
+    /// The tag of a version in an encoding. `body` has its bytes if they are in memory.
     ///
-    /// A content tag needs the checksum of the bytes. While that is not known the tag is made of the version, and weak: it
-    /// will be another one for the same bytes.
+    /// A content tag needs the digest of the bytes. Until that is known the tag is made of the version and weak, since the
+    /// same bytes will have another one.
     pub(crate) fn tag(
         &self,
         version: &Version,
-        coding: Option<Encoding>,
+        encoding: Option<Encoding>,
         body: Option<&[u8]>,
         is_racy: bool,
     ) -> EntityTag<'static> {
         if self.source == EtagSource::Version {
-            return version.entity_tag(coding);
+            return version.entity_tag(encoding);
         }
         let Some(body) = body else {
             let known = self.digests.get(version, Algorithm::Sha256);
             return known.map_or_else(
-                || version.entity_tag(coding).weakened(),
-                |digest| EntityTag::strong_content(&digest, suffix(coding)),
+                || version.entity_tag(encoding).weakened(),
+                |digest| EntityTag::strong_content(&digest, suffix(encoding)),
             );
         };
         let digest = digest_of(Algorithm::Sha256, body);
-        let tag = EntityTag::strong_content(&digest, suffix(coding));
+        let tag = EntityTag::strong_content(&digest, suffix(encoding));
         if !is_racy {
             self.digests.put(version, Algorithm::Sha256, digest);
         }
         tag
     }
 
-    /// The tag of bytes that were made here.
-    pub(crate) fn of_bytes(bytes: &[u8], coding: Option<Encoding>) -> EntityTag<'static> {
-        EntityTag::strong_content(&digest_of(Algorithm::Sha256, bytes), suffix(coding))
+    /// The tag of bytes that were encoded here.
+    pub(crate) fn of_bytes(bytes: &[u8], encoding: Option<Encoding>) -> EntityTag<'static> {
+        EntityTag::strong_content(&digest_of(Algorithm::Sha256, bytes), suffix(encoding))
     }
 
-    /// Whether a better tag than the asset has can be made by now.
-    pub(crate) fn have_improved(&self, asset: &Asset) -> bool {
+    /// Whether the asset's tag is weak and a strong one can be made by now.
+    pub(crate) fn can_improve(&self, asset: &Asset) -> bool {
         let is_known = || {
             asset.digests.get(Algorithm::Sha256).is_some()
                 || self.digests.get(&asset.version, Algorithm::Sha256).is_some()
@@ -59,8 +57,8 @@ impl Tags {
         asset.etag.is_weak() && is_known()
     }
 
-    /// Keeps in mind what an asset of the version has known.
-    pub(crate) fn remember(&self, version: &Version, known: &KnownDigests) {
+    /// Stores the digests that an asset of the version knows.
+    pub(crate) fn store(&self, version: &Version, known: &KnownDigests) {
         for algorithm in Algorithm::ALL {
             if let Some(digest) = known.get(algorithm) {
                 self.digests.put(version, algorithm, digest.clone());
@@ -68,8 +66,8 @@ impl Tags {
         }
     }
 
-    /// The checksums of a version that are known.
-    pub(crate) fn known(&self, version: &Version) -> KnownDigests {
+    /// The known digests of a version.
+    pub(crate) fn known_digests(&self, version: &Version) -> KnownDigests {
         let known = KnownDigests::default();
         for algorithm in Algorithm::ALL {
             if let Some(digest) = self.digests.get(version, algorithm) {
@@ -80,6 +78,6 @@ impl Tags {
     }
 }
 
-fn suffix(coding: Option<Encoding>) -> &'static str {
-    coding.map_or("", Encoding::tag_suffix)
+fn suffix(encoding: Option<Encoding>) -> &'static str {
+    encoding.map_or("", Encoding::tag_suffix)
 }

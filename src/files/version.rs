@@ -1,16 +1,16 @@
-//! Which state of which file: what length, ETag and Last-Modified all come from.
+//! Versions of files: what length, ETag and Last-Modified all come from.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::Stat;
+use rustix::fs::{FileType, Stat, Statx, makedev};
 
 use crate::http::date::HttpDate;
 use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 
-/// One state of one file, as a single `fstat` of an open handle told it.
+/// One state of one file, from a single `fstat` or `statx` of an open handle.
 ///
-/// Two equal versions are taken for the same bytes: every write moves mtime or ctime, and ctime cannot be set back.
+/// Equal versions are taken for the same bytes: every write moves mtime or ctime, and ctime cannot be set back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
     device: u64,
@@ -20,27 +20,76 @@ pub struct Version {
     ctime: Timestamp,
 }
 
-/// A moment of the file system's clock: whole seconds since the epoch and the nanoseconds beyond them.
+/// Metadata of an open file, from one system call.
+#[derive(Clone, Copy, Debug)]
+pub struct FileStat {
+    pub(crate) version: Version,
+    pub(crate) kind: FileType,
+    /// Number of directory entries that name the file.
+    pub(crate) links: u64,
+}
+
+/// Time of the file system's clock: seconds since the epoch, which may be negative, and the nanoseconds beyond them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Timestamp {
     seconds: i64,
     nanoseconds: u32,
 }
 
-impl Version {
-    /// The version that `stat` describes.
-    #[allow(clippy::unnecessary_cast, reason = "the fields' widths differ between architectures")]
-    pub(crate) fn of(stat: &Stat) -> Self {
+#[allow(clippy::unnecessary_cast, reason = "the fields' widths differ between architectures")]
+impl From<&Stat> for FileStat {
+    fn from(stat: &Stat) -> Self {
         Self {
-            device: stat.st_dev as u64,
-            inode: stat.st_ino as u64,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: Timestamp { seconds: stat.st_mtime as i64, nanoseconds: stat.st_mtime_nsec as u32 },
-            ctime: Timestamp { seconds: stat.st_ctime as i64, nanoseconds: stat.st_ctime_nsec as u32 },
+            version: Version {
+                device: stat.st_dev as u64,
+                inode: stat.st_ino as u64,
+                size: u64::try_from(stat.st_size).unwrap_or(0),
+                mtime: Timestamp { seconds: stat.st_mtime as i64, nanoseconds: stat.st_mtime_nsec as u32 },
+                ctime: Timestamp { seconds: stat.st_ctime as i64, nanoseconds: stat.st_ctime_nsec as u32 },
+            },
+            kind: FileType::from_raw_mode(stat.st_mode),
+            links: stat.st_nlink as u64,
         }
     }
+}
 
-    /// The device on which the file lies (`st_dev`).
+impl From<&Statx> for FileStat {
+    fn from(stat: &Statx) -> Self {
+        let (mtime, ctime) = (stat.stx_mtime, stat.stx_ctime);
+        Self {
+            version: Version {
+                device: makedev(stat.stx_dev_major, stat.stx_dev_minor),
+                inode: stat.stx_ino,
+                size: stat.stx_size,
+                mtime: Timestamp { seconds: mtime.tv_sec, nanoseconds: mtime.tv_nsec },
+                ctime: Timestamp { seconds: ctime.tv_sec, nanoseconds: ctime.tv_nsec },
+            },
+            kind: FileType::from_raw_mode(stat.stx_mode.into()),
+            links: stat.stx_nlink.into(),
+        }
+    }
+}
+
+impl FileStat {
+    /// The version of a regular file; `None` for everything else.
+    pub(crate) fn file_version(&self) -> Option<Version> {
+        (self.kind == FileType::RegularFile).then_some(self.version)
+    }
+
+    /// The same metadata as of a file on `device`.
+    #[cfg(any(test, feature = "test-doubles"))]
+    pub(super) fn on_device(self, device: u64) -> Self {
+        Self { version: Version { device, ..self.version }, ..self }
+    }
+}
+
+impl Version {
+    /// The version that `stat` describes.
+    pub(crate) fn of(stat: &Stat) -> Self {
+        FileStat::from(stat).version
+    }
+
+    /// Device on which the file lies (`st_dev`).
     pub(crate) fn device(&self) -> u64 {
         self.device
     }
@@ -50,66 +99,61 @@ impl Version {
         self.size
     }
 
-    /// When the bytes last changed, for `Last-Modified`; none outside the years that a date can say, and none up to 1980:
-    /// build systems that want equal trees on every machine set such times, and they date nothing. What lies after `now` is
-    /// `now`: no response may name a date beyond its own (RFC 9110 §8.8.2.1).
+    /// Time of the last change of the bytes, for `Last-Modified`; `None` outside the years that a date can express, and
+    /// up to 1980: build systems that want equal trees on every machine set such times, and they date nothing. A time
+    /// after `now` becomes `now`: no response may name a date beyond its own (RFC 9110 §8.8.2.1).
     pub fn modified_before(&self, now: SystemTime) -> Option<HttpDate> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
         let seconds = self.mtime.seconds.min(now);
         HttpDate::from_unix_seconds(seconds).filter(|_| SENTINELS_TO < seconds)
     }
 
-    /// Whether `date` is when the bytes last changed, and not a moment in its stead, which could be the date of two versions.
+    /// Whether `date` is the file's own mtime, and not a time in its stead, which could be the date of two versions.
     pub(crate) fn is_of(&self, date: HttpDate) -> bool {
         i64::try_from(date.unix_seconds()) == Ok(self.mtime.seconds)
     }
 
-    /// When the bytes last changed: seconds since the epoch, which may be negative, and the nanoseconds beyond them.
+    /// mtime: seconds since the epoch, which may be negative, and the nanoseconds beyond them.
     pub(crate) fn modified_at(&self) -> (i64, u32) {
         (self.mtime.seconds, self.mtime.nanoseconds)
     }
 
-    /// A strong entity-tag (RFC 9110 §8.8.3), of these bytes as they are or as they lie in a sidecar.
-    pub fn entity_tag(&self, coding: Option<Encoding>) -> EntityTag<'static> {
+    /// A strong entity-tag (RFC 9110 §8.8.3); `encoding` is the one that the file's bytes are in, `None` for identity.
+    pub fn entity_tag(&self, encoding: Option<Encoding>) -> EntityTag<'static> {
         let identity = mix(mix(mix(self.device) ^ self.inode) ^ self.ctime.as_nanoseconds());
-        let suffix = coding.map_or("", Encoding::tag_suffix);
+        let suffix = encoding.map_or("", Encoding::tag_suffix);
         EntityTag::strong_hex([self.size, self.mtime.as_nanoseconds(), identity], suffix)
     }
 
-    /// Whether the bytes last changed before those of `other`, as the file system's clock has it.
+    /// Whether the mtime is before that of `other`.
     pub(crate) fn is_older_than(&self, other: &Self) -> bool {
         self.mtime < other.mtime
     }
 
-    /// Whether both are of one file, at whatever time.
+    /// Whether both are versions of one file.
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 
-    /// Whether `later`, seen on the same handle while this version is being sent, is still the same bytes.
+    /// Whether `later`, from the same handle, describes the same bytes. `links` is the number of links that this version
+    /// had.
     ///
     /// Unlinking a file or renaming another over it moves ctime and the number of links, and leaves the bytes of an
     /// open handle alone; ctime that moves by itself may hide a write whose mtime was set back.
-    pub(crate) fn still_is(&self, links: u64, later: &Stat) -> bool {
-        let now = Self::of(later);
-        let same_bytes = now.size == self.size && now.mtime == self.mtime;
-        same_bytes && (now.ctime == self.ctime || links_of(later) != links)
+    pub(crate) fn has_same_bytes(&self, links: u64, later: &FileStat) -> bool {
+        let now = later.version;
+        let is_same = now.size == self.size && now.mtime == self.mtime;
+        is_same && (now.ctime == self.ctime || later.links != links)
     }
 
     /// Whether the file was written so shortly before `now` that a second write could have left the same timestamps
-    /// (their grain is a tick of the kernel's clock). A little after `now` is just before it by another machine's clock; long
-    /// after, the clock was set back since, and a second write would leave other timestamps.
+    /// (their grain is a tick of the kernel's clock). A little after `now` is just before it by another machine's clock;
+    /// long after, the clock was set back since, and a second write would leave other timestamps.
     pub(crate) fn is_racy(&self, now: SystemTime) -> bool {
         let Ok(now) = now.duration_since(UNIX_EPOCH) else { return true };
         let changed = Duration::from_nanos(self.ctime.as_nanoseconds());
         now.saturating_sub(changed) < RACY_WITHIN && changed.saturating_sub(now) < CLOCKS_APART
     }
-}
-
-/// Number of directory entries that name the file.
-#[allow(clippy::unnecessary_cast, reason = "the field's width differs between architectures")]
-pub(crate) fn links_of(stat: &Stat) -> u64 {
-    stat.st_nlink as u64
 }
 
 impl Timestamp {
@@ -118,7 +162,7 @@ impl Timestamp {
     }
 }
 
-/// The finaliser of splitmix64: every bit of the input moves every bit of the output.
+/// The finalizer of splitmix64: every bit of the input affects every bit of the output.
 fn mix(mut z: u64) -> u64 {
     z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -126,7 +170,7 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// 1980-01-01T00:00:00Z, the first moment that a zip archive can say, in Unix seconds.
+/// 1980-01-01T00:00:00Z, the first time that a zip archive can express, in Unix seconds.
 const SENTINELS_TO: i64 = 315_532_800;
 
 /// Two ticks of a 100 Hz kernel, and as much again for a clock read on another core.
@@ -149,8 +193,8 @@ mod tests {
     use super::*;
     use std::os::fd::AsFd;
 
-    fn stat_of(file: &std::fs::File) -> Stat {
-        rustix::fs::fstat(file.as_fd()).unwrap()
+    fn stat_of(file: &std::fs::File) -> FileStat {
+        FileStat::from(&rustix::fs::fstat(file.as_fd()).unwrap())
     }
 
     #[test]
@@ -162,7 +206,7 @@ mod tests {
         let before = stat_of(&file);
         std::thread::sleep(Duration::from_millis(20));
         std::fs::remove_file(&path).unwrap();
-        assert!(Version::of(&before).still_is(links_of(&before), &stat_of(&file)));
+        assert!(before.version.has_same_bytes(before.links, &stat_of(&file)));
     }
 
     #[test]
@@ -176,7 +220,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         std::fs::write(&path, b"y").unwrap();
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(mtime).unwrap();
-        assert!(!Version::of(&before).still_is(links_of(&before), &stat_of(&file)));
+        assert!(!before.version.has_same_bytes(before.links, &stat_of(&file)));
     }
 
     #[test]
@@ -184,7 +228,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         std::fs::write(&path, b"x").unwrap();
-        let version = Version::of(&stat_of(&std::fs::File::open(&path).unwrap()));
+        let version = stat_of(&std::fs::File::open(&path).unwrap()).version;
         assert!(version.is_racy(SystemTime::now()));
         assert!(!version.is_racy(SystemTime::now() + Duration::from_secs(1)));
     }

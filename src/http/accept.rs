@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn html_is_for_everybody_else() {
+    fn html_is_the_default() {
         assert!(!prefers_json(None));
         for header in [
             CHROME,
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn html_is_taken_if_a_range_covers_it() {
+    fn html_is_accepted_if_a_range_covers_it() {
         assert!(accepts_html(None));
         for (header, expected) in [
             (CHROME, true),

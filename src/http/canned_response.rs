@@ -41,8 +41,8 @@ table! {
     BAD_TARGET: 400, "The request target is malformed.", "";
     BAD_QUERY: 400, "The query was rejected.", "";
     UNKNOWN_HOST: 400, "Unknown host.", "";
-    UNKNOWN_DIGEST: 400, "Unknown digest algorithm. Use sha-256 or sha-512.", "";
-    UNKNOWN_ARCHIVE: 400, "Unknown archive format. Use tar, tar.zst or zip.", "";
+    UNKNOWN_DIGEST: 400, "Unknown digest algorithm: sha-256 and sha-512 are supported.", "";
+    UNKNOWN_ARCHIVE: 400, "Unknown archive format: tar, tar.zst and zip are supported.", "";
     UNAUTHORIZED: 401, "Authentication required.", "";
     ACCESS_DENIED: 403, "Access denied.", "";
     SIGNED_URL_REQUIRED: 403, "A signed URL is required.", "";

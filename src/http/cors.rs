@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_matches_itself_and_a_star_one_or_more_labels() {
+    fn an_origin_matches_itself_and_a_star_matches_labels() {
         for (pattern, origin, matches) in [
             ("https://example.com", "https://example.com", true),
             ("https://example.com", "http://example.com", false),

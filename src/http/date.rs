@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_three_forms_are_understood() {
+    fn all_three_forms_are_parsed() {
         for text in
             ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
         {

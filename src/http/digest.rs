@@ -29,14 +29,6 @@ impl Algorithm {
     pub fn from_token(token: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| token.eq_ignore_ascii_case(algorithm.token().as_bytes()))
     }
-
-    /// Length of a digest in bytes.
-    pub const fn digest_length(self) -> usize {
-        match self {
-            Self::Sha256 => 32,
-            Self::Sha512 => 64,
-        }
-    }
 }
 
 /// The value of a Repr-Digest or Content-Digest header (RFC 9530 §2 and §3) with one digest.
@@ -124,7 +116,6 @@ mod tests {
         for token in ["", "sha256", "md5", "sha-1", "sha-256 "] {
             assert_eq!(Algorithm::from_token(token.as_bytes()), None, "{token}");
         }
-        assert_eq!(Algorithm::Sha256.digest_length() * 2, Algorithm::Sha512.digest_length());
     }
 
     #[test]

@@ -48,11 +48,7 @@ impl Encoding {
     }
 
     const fn bit(self) -> u8 {
-        match self {
-            Self::Br => 1,
-            Self::Zstd => 2,
-            Self::Gzip => 4,
-        }
+        1 << self as u8
     }
 }
 
@@ -109,9 +105,8 @@ impl fmt::Debug for EncodingSet {
 /// The weights that a client gives to each encoding and to identity (no encoding).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceptEncoding {
-    br: Quality,
-    zstd: Quality,
-    gzip: Quality,
+    /// By [`Encoding`].
+    weights: [Quality; 3],
     /// `None` if the header does not list it, neither by name nor by `*`: acceptable with the lowest weight.
     identity: Option<Quality>,
 }
@@ -131,8 +126,7 @@ impl AcceptEncoding {
     /// A client that lists no encoding: it gets identity.
     ///
     /// An absent header would allow any encoding, but clients that send none can rarely decode.
-    pub const IDENTITY: Self =
-        Self { br: Quality::ZERO, zstd: Quality::ZERO, gzip: Quality::ZERO, identity: None };
+    pub const IDENTITY: Self = Self { weights: [Quality::ZERO; 3], identity: None };
 
     /// Parses an Accept-Encoding header. Several lines are joined with `, ` by the caller.
     ///
@@ -143,9 +137,13 @@ impl AcceptEncoding {
         let Some(header) = header else { return Self::IDENTITY };
         match header {
             // The headers of browsers and the most common clients.
-            b"gzip, deflate, br, zstd" => Self { br: Quality::ONE, zstd: Quality::ONE, ..Self::GZIP },
-            b"gzip, deflate, br" => Self { br: Quality::ONE, ..Self::GZIP },
-            b"gzip" | b"gzip, deflate" => Self::GZIP,
+            b"gzip, deflate, br, zstd" => Self { weights: [Quality::ONE; 3], identity: None },
+            b"gzip, deflate, br" => {
+                Self { weights: [Quality::ONE, Quality::ZERO, Quality::ONE], identity: None }
+            }
+            b"gzip" | b"gzip, deflate" => {
+                Self { weights: [Quality::ZERO, Quality::ZERO, Quality::ONE], identity: None }
+            }
             _ => Listed::parse(header).resolve(),
         }
     }
@@ -184,28 +182,15 @@ impl AcceptEncoding {
         self.identity == Some(Quality::ZERO)
     }
 
-    /// Whether the client accepts this encoding.
-    pub fn accepts(&self, encoding: Encoding) -> bool {
-        self.quality(encoding) > Quality::ZERO
-    }
-
     fn quality(&self, encoding: Encoding) -> Quality {
-        match encoding {
-            Encoding::Br => self.br,
-            Encoding::Zstd => self.zstd,
-            Encoding::Gzip => self.gzip,
-        }
+        self.weights[encoding as usize]
     }
-
-    const GZIP: Self = Self { gzip: Quality::ONE, ..Self::IDENTITY };
 }
 
 /// The weights in a header by name.
 #[derive(Default)]
 struct Listed {
-    br: Option<Quality>,
-    zstd: Option<Quality>,
-    gzip: Option<Quality>,
+    weights: [Option<Quality>; 3],
     identity: Option<Quality>,
     any_other: Option<Quality>,
 }
@@ -228,22 +213,18 @@ impl Listed {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name {
             b"*" => Some(&mut self.any_other),
-            _ if is("gzip") || is("x-gzip") => Some(&mut self.gzip),
-            _ if is("br") => Some(&mut self.br),
-            _ if is("zstd") => Some(&mut self.zstd),
             _ if is("identity") => Some(&mut self.identity),
-            _ => None,
+            _ if is("x-gzip") => Some(&mut self.weights[Encoding::Gzip as usize]),
+            _ => {
+                let listed = Encoding::ALL.into_iter().find(|encoding| is(encoding.token()))?;
+                Some(&mut self.weights[listed as usize])
+            }
         }
     }
 
     fn resolve(self) -> AcceptEncoding {
-        let encoding = |listed: Option<Quality>| listed.or(self.any_other).unwrap_or(Quality::ZERO);
-        AcceptEncoding {
-            br: encoding(self.br),
-            zstd: encoding(self.zstd),
-            gzip: encoding(self.gzip),
-            identity: self.identity.or(self.any_other),
-        }
+        let weight = |listed: Option<Quality>| listed.or(self.any_other).unwrap_or(Quality::ZERO);
+        AcceptEncoding { weights: self.weights.map(weight), identity: self.identity.or(self.any_other) }
     }
 }
 

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_list_names_nothing() {
+    fn a_malformed_list_matches_nothing() {
         for header in [
             "a",
             "\"a\" \"a\"",

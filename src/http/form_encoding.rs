@@ -13,6 +13,18 @@ pub(crate) fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
+/// The first value of each of these names in a query, still encoded.
+pub(crate) fn first_values<'a, const N: usize>(query: &'a [u8], names: [&str; N]) -> [Option<&'a [u8]>; N] {
+    let mut values = [None; N];
+    for (name, value) in pairs(query) {
+        let name = decode(name);
+        if let Some(at) = names.iter().position(|known| known.as_bytes() == &*name) {
+            values[at].get_or_insert(value);
+        }
+    }
+    values
+}
+
 /// Decodes a name or a value once: `+` is a space, and a `%` without two digits is kept.
 pub(crate) fn decode(text: &[u8]) -> Cow<'_, [u8]> {
     if memchr2(b'%', b'+', text).is_none() {

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_proxy_is_heard() {
+    fn the_element_of_the_nearest_proxy_counts() {
         for (value, expected) in [
             ("https", Some(true)),
             ("HTTPS", Some(true)),

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_a_client_leaves_open_does_not_make_its_claim_what_a_proxy_said() {
+    fn an_unterminated_quote_of_a_client_does_not_hide_the_hop_of_the_proxy() {
         // A proxy that adds to the client's line, and one that adds a line.
         for lines in [
             &["for=198.51.100.1;x=\", for=192.0.2.7"][..],
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn both_fields_are_believed_only_where_they_agree() {
+    fn both_headers_count_only_if_they_agree() {
         check(&["for=192.0.2.7"], &["192.0.2.7"], "192.0.2.7", Attribution::Resolved);
         check(
             &["for=192.0.2.7, for=10.0.0.2"],
@@ -296,14 +296,14 @@ mod tests {
     }
 
     #[test]
-    fn a_way_that_is_too_long_is_not_gone_to_its_end() {
+    fn a_chain_that_is_too_long_is_truncated() {
         let way = |hops: usize| format!("192.0.2.7{}", ", 10.0.0.2".repeat(hops));
         check(&[], &[&way(HOPS_MAX - 1)], "192.0.2.7", Attribution::Resolved);
         check(&[], &[&way(HOPS_MAX)], "10.0.0.2", Attribution::Truncated);
     }
 
     #[test]
-    fn a_peer_on_a_unix_socket_is_asked_as_well() {
+    fn a_trusted_peer_on_a_unix_socket_names_clients() {
         let found = client_address(None, &[], &[b"192.0.2.7"], trusts);
         assert_eq!(
             found,

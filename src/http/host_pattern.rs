@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_meant_in_either_case_and_with_any_port() {
+    fn a_host_matches_in_any_case_and_with_any_port() {
         for (pattern, host, matches) in [
             ("example.com", "example.com", true),
             ("example.com", "EXAMPLE.com:8080", true),

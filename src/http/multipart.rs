@@ -1,5 +1,7 @@
 //! Framing of `multipart/byteranges` (RFC 9110 §14.6).
 
+use std::io::Write;
+
 use super::decimal::decimal_length;
 use super::range::ByteRange;
 
@@ -29,9 +31,8 @@ impl Boundary {
     /// The boundary for a random number.
     pub fn new(random: u128) -> Boundary {
         let mut digits = [0; BOUNDARY_LENGTH];
-        for (digit, nibble) in digits.iter_mut().rev().zip(0..) {
-            *digit = hex_digit(random >> (4 * nibble));
-        }
+        // It fits: 128 bits have 32 digits.
+        let _ = write!(digits.as_mut_slice(), "{random:032x}");
         Boundary(digits)
     }
 
@@ -85,13 +86,6 @@ pub fn body_length(ranges: &[ByteRange], media_type_length: usize, total: u64) -
             (fixed + numbers).saturating_add(range.len())
         })
         .fold(CLOSING_LENGTH as u64, u64::saturating_add)
-}
-
-fn hex_digit(nibble: u128) -> u8 {
-    match (nibble & 0xF) as u8 {
-        value @ 0..=9 => b'0' + value,
-        value => b'a' + value - 10,
-    }
 }
 
 const BOUNDARY_LENGTH: usize = 32;

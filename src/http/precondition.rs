@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn if_modified_since_says_not_modified_unless_the_version_is_later() {
+    fn if_modified_since_gives_304_unless_the_version_is_later() {
         for (date, expected) in [
             (BEFORE, PreconditionResult::Proceed),
             (MODIFIED, PreconditionResult::NotModified),

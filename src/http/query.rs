@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::http::form_encoding::{decode, pairs};
+use crate::http::form_encoding::{decode, first_values};
 
 /// The options in a query. By default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,13 +57,16 @@ impl<'a> QueryOptions<'a> {
     /// values are case-sensitive. Unknown values of `format`, `sort` and `order` are ignored, while those of `digest` and
     /// `archive` are kept for their users to reject. A query without options allocates nothing unless its names are encoded.
     pub fn parse(query: &'a [u8]) -> QueryOptions<'a> {
-        let mut raw = Raw::default();
-        for (name, value) in pairs(query) {
-            if let Some(slot) = raw.slot(&decode(name)) {
-                slot.get_or_insert(value);
-            }
+        let [download, digest, archive, format, sort, order] =
+            first_values(query, ["download", "digest", "archive", "format", "sort", "order"]);
+        QueryOptions {
+            download: download.map(decode),
+            digest: digest.map(decode),
+            archive: archive.map(decode),
+            format: format.and_then(|value| ListingFormat::parse(&decode(value))),
+            sort: sort.and_then(|value| Sort::parse(&decode(value))),
+            order: order.and_then(|value| SortOrder::parse(&decode(value))),
         }
-        raw.read()
     }
 }
 
@@ -134,42 +137,6 @@ impl SortOrder {
     }
 }
 
-/// The first value of each name, still encoded.
-#[derive(Default)]
-struct Raw<'a> {
-    download: Option<&'a [u8]>,
-    digest: Option<&'a [u8]>,
-    archive: Option<&'a [u8]>,
-    format: Option<&'a [u8]>,
-    sort: Option<&'a [u8]>,
-    order: Option<&'a [u8]>,
-}
-
-impl<'a> Raw<'a> {
-    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<&'a [u8]>> {
-        match name {
-            b"download" => Some(&mut self.download),
-            b"digest" => Some(&mut self.digest),
-            b"archive" => Some(&mut self.archive),
-            b"format" => Some(&mut self.format),
-            b"sort" => Some(&mut self.sort),
-            b"order" => Some(&mut self.order),
-            _ => None,
-        }
-    }
-
-    fn read(self) -> QueryOptions<'a> {
-        QueryOptions {
-            download: self.download.map(decode),
-            digest: self.digest.map(decode),
-            archive: self.archive.map(decode),
-            format: self.format.and_then(|value| ListingFormat::parse(&decode(value))),
-            sort: self.sort.and_then(|value| Sort::parse(&decode(value))),
-            order: self.order.and_then(|value| SortOrder::parse(&decode(value))),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn other_queries_ask_for_nothing() {
+    fn other_queries_have_no_options() {
         for query in
             ["", "v=123", "v=1.2.3&utm_source=x", "Download=1", "downloads", "&=&", "=download", "x=download"]
         {
@@ -259,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_a_name_counts_even_if_it_says_nothing() {
+    fn the_first_value_of_a_name_counts_even_if_unknown() {
         check("format=x&format=json", none());
         check("download&download=b", QueryOptions { download: text(""), ..none() });
         check(

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_that_fits_decides_be_it_exact_or_not() {
+    fn the_first_matching_line_decides() {
         let text = "/a/x /1\n/a/* /2\n/a/y /3\n/:p/z /4\n/b/z /5\n/* /6";
         for (path, expected) in
             [("/a/x", "/1"), ("/a/y", "/2"), ("/b/z", "/4"), ("/c", "/6"), ("/a/z", "/2"), ("/a", "/2")]

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_id_is_taken_from_a_valid_traceparent_alone() {
+    fn only_a_valid_traceparent_has_a_trace_id() {
         for (header, expected) in [
             ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true),
             ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-later", true),

@@ -79,21 +79,43 @@ impl<'a> SignedUrlQuery<'a> {
     /// # Errors
     /// It has a `sig`, but is not a valid signed URL.
     pub fn read(query: &'a [u8]) -> Option<Result<Self, SignedUrlQueryError>> {
-        let mut raw = Raw::default();
-        let mut fault = None;
+        let (mut values, mut fault) = ([None; PARAMETERS.len()], None);
         for (name, value) in pairs(query) {
-            if let Err(why) = raw.take(&decode(name), value) {
-                fault.get_or_insert(why);
-            }
+            let name = decode(name);
+            let is = |known: &&str| known.as_bytes() == &*name;
+            fault = fault.or(match PARAMETERS.iter().position(is) {
+                Some(at) => values[at].replace(value).map(|_| SignedUrlQueryError::Twice),
+                None => OTHER_OPTIONS.iter().any(is).then_some(SignedUrlQueryError::OptionNotAllowed),
+            });
         }
-        let signature = raw.sig?;
-        Some(fault.map_or(Ok(()), Err).and_then(|()| raw.read(signature)))
+        let [signature, rest @ ..] = values;
+        let signature = signature?;
+        Some(fault.map_or_else(|| Self::of(signature, rest), Err))
+    }
+
+    fn of(
+        signature: &[u8],
+        values: [Option<&'a [u8]>; PARAMETERS.len() - 1],
+    ) -> Result<Self, SignedUrlQueryError> {
+        let [expires, key, client, download] = values.map(|value| value.map(decode));
+        let expires = expires.ok_or(SignedUrlQueryError::Incomplete)?;
+        let expires = seconds(&expires).ok_or(SignedUrlQueryError::Expires)?;
+        let key = key.ok_or(SignedUrlQueryError::Incomplete)?;
+        if let Some(client) = &client
+            && str::from_utf8(client).ok().and_then(network).is_none()
+        {
+            return Err(SignedUrlQueryError::Client);
+        }
+        let decoded =
+            URL_SAFE_NO_PAD.decode(decode(signature)).map_err(|_| SignedUrlQueryError::Signature)?;
+        let signature = decoded.try_into().map_err(|_| SignedUrlQueryError::Signature)?;
+        Ok(Self { terms: Terms { expires, key, client, download }, signature })
     }
 
     /// Whether `key` signed it for `method` and `path`. Takes constant time.
     pub fn is_signed_by(&self, key: &[u8], method: SignedMethod, path: &[u8]) -> bool {
-        let link = SignedUrl { method, path: Cow::Borrowed(path), terms: self.terms.clone() };
-        mac(key, &link).verify_slice(&self.signature).is_ok()
+        let url = SignedUrl { method, path: Cow::Borrowed(path), terms: self.terms.clone() };
+        mac(key, &url).verify_slice(&self.signature).is_ok()
     }
 }
 
@@ -165,55 +187,6 @@ pub fn is_key_id(id: &str) -> bool {
     (1..=KEY_ID_MAX).contains(&id.len()) && id.bytes().all(is_usual)
 }
 
-/// The values, still encoded.
-#[derive(Default)]
-struct Raw<'a> {
-    expires: Option<&'a [u8]>,
-    key: Option<&'a [u8]>,
-    client: Option<&'a [u8]>,
-    download: Option<&'a [u8]>,
-    sig: Option<&'a [u8]>,
-}
-
-impl<'a> Raw<'a> {
-    fn take(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), SignedUrlQueryError> {
-        let slot = match name {
-            b"expires" => &mut self.expires,
-            b"key" => &mut self.key,
-            b"client" => &mut self.client,
-            b"download" => &mut self.download,
-            b"sig" => &mut self.sig,
-            b"archive" | b"digest" | b"format" | b"sort" | b"order" => {
-                return Err(SignedUrlQueryError::OptionNotAllowed);
-            }
-            _ => return Ok(()),
-        };
-        match slot.replace(value) {
-            None => Ok(()),
-            Some(_) => Err(SignedUrlQueryError::Twice),
-        }
-    }
-
-    fn read(self, signature: &[u8]) -> Result<SignedUrlQuery<'a>, SignedUrlQueryError> {
-        let expires = seconds(&decode(self.expires.ok_or(SignedUrlQueryError::Incomplete)?))
-            .ok_or(SignedUrlQueryError::Expires)?;
-        let key = self.key.map(decode).ok_or(SignedUrlQueryError::Incomplete)?;
-        let client = self.client.map(decode);
-        if let Some(client) = &client
-            && std::str::from_utf8(client).ok().and_then(network).is_none()
-        {
-            return Err(SignedUrlQueryError::Client);
-        }
-        let decoded =
-            URL_SAFE_NO_PAD.decode(decode(signature)).map_err(|_| SignedUrlQueryError::Signature)?;
-        let signature = decoded.try_into().map_err(|_| SignedUrlQueryError::Signature)?;
-        Ok(SignedUrlQuery {
-            terms: Terms { expires, key, client, download: self.download.map(decode) },
-            signature,
-        })
-    }
-}
-
 /// A decimal number without leading zeros.
 fn seconds(text: &[u8]) -> Option<u64> {
     let is_written_so = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || !text.starts_with(b"0"));
@@ -226,15 +199,21 @@ fn put(text: &mut Vec<u8>, name: &str, value: &[u8]) {
     text.push(b',');
 }
 
-fn mac(key: &[u8], link: &SignedUrl<'_>) -> Hmac<Sha256> {
+fn mac(key: &[u8], url: &SignedUrl<'_>) -> Hmac<Sha256> {
     // HMAC takes keys of any length; only the trait's constructor is fallible.
     let mut mac = match Hmac::<Sha256>::new_from_slice(key) {
         Ok(mac) => mac,
         Err(_) => Hmac::new(&Default::default()),
     };
-    mac.update(&link.text());
+    mac.update(&url.text());
     mac
 }
+
+/// The parameters of a signed URL.
+const PARAMETERS: [&str; 5] = ["sig", "expires", "key", "client", "download"];
+
+/// Options that it cannot have.
+const OTHER_OPTIONS: [&str; 5] = ["archive", "digest", "format", "sort", "order"];
 
 const VERSION: &str = "pagecast-link-v1";
 
@@ -252,7 +231,7 @@ mod tests {
 
     const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-    fn link<'a>(path: &'a str, client: Option<&'a str>, download: Option<&'a str>) -> SignedUrl<'a> {
+    fn url<'a>(path: &'a str, client: Option<&'a str>, download: Option<&'a str>) -> SignedUrl<'a> {
         let value = |text: &'a str| Cow::Borrowed(text.as_bytes());
         let terms = Terms {
             expires: 1_767_225_600,
@@ -265,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_signed_text_is_a_sequence_of_netstrings() {
-        let text = link("reports/q1 final.pdf", Some("203.0.113.0/24"), Some("q1.pdf")).text();
+        let text = url("reports/q1 final.pdf", Some("203.0.113.0/24"), Some("q1.pdf")).text();
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "16:pagecast-link-v1,10:method=GET,26:path=/reports/q1 final.pdf,18:expires=1767225600,6:key=k2,\
@@ -274,48 +253,48 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_different_links_differ() {
-        let links = [
-            link("a", None, None),
-            link("b", None, None),
-            link("", None, None),
-            link("a", None, Some("")),
-            link("a", Some("192.0.2.1"), None),
-            link("a", Some("192.0.2.0/24"), None),
-            link("a,10:client=a", None, None),
-            link("a", None, Some("x,13:download=y")),
-            SignedUrl { method: SignedMethod::Head, ..link("a", None, None) },
+    fn different_signed_urls_have_different_texts() {
+        let urls = [
+            url("a", None, None),
+            url("b", None, None),
+            url("", None, None),
+            url("a", None, Some("")),
+            url("a", Some("192.0.2.1"), None),
+            url("a", Some("192.0.2.0/24"), None),
+            url("a,10:client=a", None, None),
+            url("a", None, Some("x,13:download=y")),
+            SignedUrl { method: SignedMethod::Head, ..url("a", None, None) },
         ];
-        for (index, one) in links.iter().enumerate() {
-            for other in &links[..index] {
+        for (index, one) in urls.iter().enumerate() {
+            for other in &urls[..index] {
                 assert_ne!(one.text(), other.text(), "{one:?} {other:?}");
             }
         }
     }
 
     #[test]
-    fn a_query_that_was_made_is_read_and_its_signature_holds() {
-        for link in [
-            link("a/b.txt", None, None),
-            link("", None, Some("")),
-            link("ä b&c", Some("2001:db8::/32"), Some("r & d=100%+é.pdf")),
+    fn a_signed_query_is_parsed_and_its_signature_is_valid() {
+        for url in [
+            url("a/b.txt", None, None),
+            url("", None, Some("")),
+            url("ä b&c", Some("2001:db8::/32"), Some("r & d=100%+é.pdf")),
         ] {
-            let query = link.query(KEY);
-            let shown = SignedUrlQuery::read(query.as_bytes()).unwrap().unwrap();
-            assert_eq!(shown.terms, link.terms, "{query}");
-            assert!(shown.is_signed_by(KEY, SignedMethod::Get, &link.path), "{query}");
+            let query = url.query(KEY);
+            let parsed = SignedUrlQuery::read(query.as_bytes()).unwrap().unwrap();
+            assert_eq!(parsed.terms, url.terms, "{query}");
+            assert!(parsed.is_signed_by(KEY, SignedMethod::Get, &url.path), "{query}");
             for (key, method, path) in [
-                (b"another key".as_slice(), SignedMethod::Get, &*link.path),
-                (KEY, SignedMethod::Head, &*link.path),
+                (b"another key".as_slice(), SignedMethod::Get, &*url.path),
+                (KEY, SignedMethod::Head, &*url.path),
                 (KEY, SignedMethod::Get, b"another/path"),
             ] {
-                assert!(!shown.is_signed_by(key, method, path), "{query}");
+                assert!(!parsed.is_signed_by(key, method, path), "{query}");
             }
         }
     }
 
     #[test]
-    fn a_query_without_a_signature_is_no_link_and_one_with_faults_says_which() {
+    fn a_query_without_a_signature_is_not_a_signed_url_and_faults_are_reported() {
         let sig = "A".repeat(43);
         for query in ["", "expires=1&key=a", "download=x&archive=zip", "Sig=a", "sigs=b"] {
             assert_eq!(SignedUrlQuery::read(query.as_bytes()), None, "{query}");
@@ -351,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_within_the_network_of_a_link_or_not() {
+    fn addresses_match_the_network_of_a_signed_url() {
         for (client, address, expected) in [
             (None, Some("192.0.2.1"), true),
             (None, None, true),
@@ -365,7 +344,7 @@ mod tests {
             (Some("192.0.2.0/24"), None, false),
         ] {
             let address = address.map(|text| text.parse().unwrap());
-            assert_eq!(link("a", client, None).terms.allow(address), expected, "{client:?} {address:?}");
+            assert_eq!(url("a", client, None).terms.allow(address), expected, "{client:?} {address:?}");
         }
     }
 

@@ -1,10 +1,12 @@
 //! Request targets (RFC 9112 §3.2) and the paths within the site that they name.
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Borrow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
 
@@ -16,11 +18,17 @@ use super::authority::is_valid_host;
 /// are allowed, since file names are bytes. The length is not checked.
 ///
 /// A path without escapes is borrowed from the target, so that a lookup allocates nothing;
-/// [`into_owned`](SitePath::into_owned) makes one to keep. It hashes and compares like its bytes, so a map with
-/// `SitePath<'static>` keys can be searched with `&[u8]`.
+/// [`into_owned`](SitePath::into_owned) makes one to keep, whose clones share its bytes. It hashes and compares like
+/// its bytes, so a map with `SitePath<'static>` keys can be searched with `&[u8]`.
 #[derive(Clone)]
 pub struct SitePath<'a> {
-    bytes: Cow<'a, [u8]>,
+    bytes: PathBytes<'a>,
+}
+
+#[derive(Clone)]
+enum PathBytes<'a> {
+    Borrowed(&'a [u8]),
+    Shared(Arc<[u8]>),
 }
 
 /// A parsed path of a request target.
@@ -57,7 +65,7 @@ impl<'a> SitePath<'a> {
 
     /// The root itself.
     pub const fn root() -> SitePath<'static> {
-        SitePath { bytes: Cow::Borrowed(b"") }
+        SitePath { bytes: PathBytes::Borrowed(b"") }
     }
 
     /// The bytes relative to the root. Empty for the root itself.
@@ -68,6 +76,10 @@ impl<'a> SitePath<'a> {
     /// The same bytes for system calls. Empty for the root itself.
     pub fn as_os_str(&self) -> &OsStr {
         OsStr::from_bytes(&self.bytes)
+    }
+
+    fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> SitePath<'static> {
+        SitePath { bytes: PathBytes::Shared(bytes.into()) }
     }
 
     /// Whether this is the root itself.
@@ -104,7 +116,7 @@ impl<'a> SitePath<'a> {
                 Ok(())
             });
         }
-        SitePath { bytes: Cow::Owned(bytes) }
+        SitePath::from_bytes(bytes)
     }
 
     /// The target of this path as a directory, for a Location header: percent-encoded, with a trailing slash and the query of
@@ -135,7 +147,7 @@ impl<'a> SitePath<'a> {
     /// The parent directory; that of the root is the root.
     pub fn parent(&self) -> SitePath<'static> {
         let end = self.bytes.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-        SitePath { bytes: Cow::Owned(self.bytes.get(..end).unwrap_or_default().to_vec()) }
+        SitePath::from_bytes(self.bytes.get(..end).unwrap_or_default())
     }
 
     /// The last name; empty for the root.
@@ -145,25 +157,28 @@ impl<'a> SitePath<'a> {
 
     /// The path with `suffix` appended to its last name.
     pub(crate) fn suffixed(&self, suffix: &str) -> SitePath<'static> {
-        SitePath { bytes: Cow::Owned([&*self.bytes, suffix.as_bytes()].concat()) }
+        SitePath::from_bytes([&*self.bytes, suffix.as_bytes()].concat())
     }
 
     /// The path without `suffix` at the end of its last name; `None` if it has no such suffix or no name is left.
     pub(crate) fn without_suffix(&self, suffix: &str) -> Option<SitePath<'static>> {
         let shorter = self.bytes.strip_suffix(suffix.as_bytes())?;
         let has_name = !shorter.is_empty() && !shorter.ends_with(b"/");
-        has_name.then(|| SitePath { bytes: Cow::Owned(shorter.to_vec()) })
+        has_name.then(|| SitePath::from_bytes(shorter))
     }
 
     /// The entry `name` of this directory as listed by the file system: one name, neither `.` nor `..`.
     pub(crate) fn entry(&self, name: &[u8]) -> SitePath<'static> {
         let separator: &[u8] = if self.is_root() { b"" } else { b"/" };
-        SitePath { bytes: Cow::Owned([&*self.bytes, separator, name].concat()) }
+        SitePath::from_bytes([&*self.bytes, separator, name].concat())
     }
 
     /// The same path with its own bytes.
     pub fn into_owned(self) -> SitePath<'static> {
-        SitePath { bytes: Cow::Owned(self.bytes.into_owned()) }
+        match self.bytes {
+            PathBytes::Borrowed(bytes) => SitePath::from_bytes(bytes),
+            PathBytes::Shared(bytes) => SitePath { bytes: PathBytes::Shared(bytes) },
+        }
     }
 }
 
@@ -197,7 +212,7 @@ fn borrow_plain(relative: &[u8]) -> ParsedTarget<'_> {
         Some(bytes) => (bytes, true),
         None => (relative, relative.is_empty()),
     };
-    ParsedTarget { path: SitePath { bytes: Cow::Borrowed(bytes) }, wants_directory }
+    ParsedTarget { path: SitePath { bytes: PathBytes::Borrowed(bytes) }, wants_directory }
 }
 
 fn resolve(relative: &[u8]) -> Result<ParsedTarget<'static>, TargetError> {
@@ -207,7 +222,7 @@ fn resolve(relative: &[u8]) -> Result<ParsedTarget<'static>, TargetError> {
         let kind = push_segment(&mut bytes, |bytes| decode_segment(segment, bytes))?;
         wants_directory = kind == Segment::Structure;
     }
-    Ok(ParsedTarget { path: SitePath { bytes: Cow::Owned(bytes) }, wants_directory })
+    Ok(ParsedTarget { path: SitePath::from_bytes(bytes), wants_directory })
 }
 
 #[derive(PartialEq, Eq)]
@@ -305,9 +320,20 @@ pub(super) const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
 /// Characters to encode in a query in a header. It is encoded already, so `%` is kept.
 pub(super) const OUTSIDE_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
+impl Deref for PathBytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
 impl PartialEq for SitePath<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.as_bytes() == other.as_bytes()
     }
 }
 
@@ -422,7 +448,7 @@ mod tests {
     #[test]
     fn a_plain_path_is_borrowed_from_the_target() {
         for raw in ["/", "/a", "/a/b.min.js", "/a/"] {
-            assert!(matches!(path(raw).bytes, Cow::Borrowed(_)), "{raw}");
+            assert!(matches!(path(raw).bytes, PathBytes::Borrowed(_)), "{raw}");
         }
     }
 

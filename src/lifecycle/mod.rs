@@ -10,3 +10,13 @@ pub mod phase;
 pub mod reload;
 pub mod warmup;
 pub(crate) mod worker_updates;
+
+pub use handover::Listeners;
+pub(crate) use handover::{
+    ActivatedSockets, Predecessor, SocketOffer, Successor, UpgradePath, UpgradeSocket, log_failed_handover,
+};
+pub use phase::{Lifecycle, Phase};
+pub use reload::ReloadRequests;
+pub(crate) use reload::{ConfigInEffect, ReloadTargets, Reloader, UPDATE_TIMEOUT, WorkerView};
+pub(crate) use warmup::{restore::WarmupState, warmer::Warmup};
+pub(crate) use worker_updates::{UpdateReceiver, WorkerUpdates};

@@ -26,7 +26,7 @@ use crate::net::connection_settings::ConnectionSettings;
 use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
-use crate::site::handler::SiteSettings;
+use crate::site::settings::{SiteFiles, SiteSettings};
 use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::service_manager;
 use crate::telemetry::access_log::log::AccessLog;
@@ -231,6 +231,11 @@ impl Reloader {
         self.inner.current.lock().limits
     }
 
+    /// The access log that reloads reconfigure.
+    pub(crate) fn access_log(&self) -> &AccessLog {
+        &self.inner.targets.access_log
+    }
+
     /// Counts of configuration reloads.
     pub(crate) fn counts(&self) -> Reloads {
         *self.inner.counts.lock()
@@ -418,10 +423,9 @@ impl PendingRestart {
 impl WorkerView {
     /// The view for `config` and `limits`. Caches and counters stay those of this one.
     fn changed(&self, config: &Config, limits: &ResolvedLimits, loaded: &LoadedConfig) -> Self {
-        let redirects = Arc::clone(&loaded.redirects);
-        let files = self.files.changed(&FileSettings::of(config, limits), Rules::new(config));
+        let files = self.files.reconfigured(&FileSettings::of(config, limits), Rules::new(config));
         Self {
-            site: self.site.changed(config, limits, &files, redirects, &loaded.access),
+            site: self.site.reconfigured(config, limits, &files, SiteFiles::of(loaded)),
             files,
             connections: ConnectionSettings::of(config),
             request_log: RequestLogOptions::of(config),
@@ -469,7 +473,7 @@ fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -
     if loaded.redirects != before.view.site.redirects {
         changes.push("redirects".to_owned());
     }
-    if !before.view.site.access.is_by(&loaded.access) {
+    if !before.view.site.services.authenticator.is_by(&loaded.access) {
         changes.push("keys, tokens or passwords".to_owned());
     }
     changes.retain(|change| !change.is_empty());

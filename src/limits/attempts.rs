@@ -1,6 +1,11 @@
 //! How often a client may present wrong credentials.
 
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
 use crate::config::RequestRate;
+use crate::http::client_key::ClientKey;
 use crate::sys::gcra::{AtomicGcra, Quota, SECOND};
 
 /// Wrong attempts that a client may make: a burst as large as the rate's number, then one each period.
@@ -11,7 +16,20 @@ pub(crate) struct AttemptRate(Quota);
 #[derive(Debug, Default)]
 pub(crate) struct FailedAttempts(AtomicGcra);
 
+/// Wrong attempts by client, for callers without another table of clients. Bounded: beyond 1,024 clients the one whose limit
+/// is restored first is forgotten.
+#[derive(Debug)]
+pub(crate) struct FailedAttemptTable {
+    rate: AttemptRate,
+    clients: Mutex<HashMap<ClientKey, FailedAttempts>>,
+}
+
 impl AttemptRate {
+    /// `burst` attempts at once, then one each `period` seconds.
+    pub(crate) const fn one_each(period: u64, burst: u64) -> Self {
+        Self(Quota::new(period * SECOND, burst))
+    }
+
     pub(crate) fn new(rate: RequestRate) -> Self {
         Self(Quota::per(rate.span(), rate.requests(), rate.requests()))
     }
@@ -26,9 +44,41 @@ impl FailedAttempts {
 
     /// Counts a wrong attempt. Several under way at once delay the next one by one period at most.
     pub(crate) fn count_wrong(&self, rate: AttemptRate, now: u64) {
-        self.0.update(|gcra| gcra.charge_one_capped(now, rate.0));
+        self.0.update(|gcra| gcra.charge_one(now, rate.0));
     }
 }
+
+impl FailedAttemptTable {
+    pub(crate) fn new(rate: AttemptRate) -> Self {
+        Self { rate, clients: Mutex::default() }
+    }
+
+    /// Whole seconds from `now` until another attempt of `client` may be made; `None`: it may be made now.
+    pub(crate) fn wait(&self, client: ClientKey, now: u64) -> Option<u64> {
+        self.clients.lock().get(&client)?.wait(now)
+    }
+
+    /// Counts a wrong attempt of `client`.
+    pub(crate) fn count_wrong(&self, client: ClientKey, now: u64) {
+        let mut clients = self.clients.lock();
+        if clients.len() >= CLIENTS_MAX {
+            let quota = self.rate.0;
+            clients.retain(|_, attempts| attempts.0.load().left(now, quota) < quota.burst());
+        }
+        if clients.len() >= CLIENTS_MAX {
+            let first = clients.iter().min_by_key(|(_, attempts)| attempts.0.load()).map(|(key, _)| *key);
+            first.map(|key| clients.remove(&key));
+        }
+        clients.entry(client).or_default().count_wrong(self.rate, now);
+    }
+
+    /// Forgets the wrong attempts of `client`, because it made a right one.
+    pub(crate) fn forget(&self, client: ClientKey) {
+        self.clients.lock().remove(&client);
+    }
+}
+
+const CLIENTS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -58,5 +108,33 @@ mod tests {
         let (attempts, now) = (FailedAttempts::default(), NOW);
         (0..100).for_each(|_| attempts.count_wrong(rate, now));
         assert_eq!(attempts.wait(now), Some(1800));
+    }
+
+    #[test]
+    fn the_table_limits_each_client_by_itself_until_it_is_right() {
+        let table = FailedAttemptTable::new(AttemptRate::one_each(6, 10));
+        let (one, other) = (ClientKey::V4(1), ClientKey::V4(2));
+        for _ in 0..10 {
+            assert_eq!(table.wait(one, NOW), None);
+            table.count_wrong(one, NOW);
+        }
+        assert_eq!(table.wait(one, NOW), Some(6));
+        assert_eq!((table.wait(other, NOW), table.wait(ClientKey::Local, NOW)), (None, None));
+        let later = NOW + 6 * SECOND;
+        assert_eq!(table.wait(one, later), None);
+        table.count_wrong(one, later);
+        assert_eq!(table.wait(one, later), Some(6));
+        table.forget(one);
+        assert_eq!(table.wait(one, later), None);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_keeps_the_clients_with_most_wrong_attempts() {
+        let table = FailedAttemptTable::new(AttemptRate::one_each(6, 10));
+        let worst = ClientKey::V6(1);
+        (0..20).for_each(|_| table.count_wrong(worst, NOW));
+        (0..3 * CLIENTS_MAX as u32).for_each(|client| table.count_wrong(ClientKey::V4(client), NOW));
+        assert!(table.clients.lock().len() <= CLIENTS_MAX);
+        assert_eq!(table.wait(worst, NOW), Some(6));
     }
 }

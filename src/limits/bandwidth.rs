@@ -3,13 +3,14 @@
 //! Bodies that are a file, a listing or an archive count, with their heads. Short answers of the server itself (304,
 //! redirects, error pages, health) are neither counted nor delayed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
 use crate::config::policy::rules::RuleRates;
-use crate::config::{Auto, ByteCount, Config, Rule, Toggle};
+use crate::config::{Auto, ByteCount, Config, RatesGroup, Rule, Toggle};
 use crate::limits::total_bandwidth::TotalRate;
 use crate::sys::gcra::RateClock;
 
@@ -17,19 +18,10 @@ use crate::sys::gcra::RateClock;
 pub(crate) struct Bandwidth {
     /// Whether any rate is configured, for the site or in a rule.
     is_limited: AtomicBool,
-    rates: ArcSwap<Rates>,
+    rates: ArcSwap<RatesGroup>,
     pub(crate) total: TotalRate,
     delayed: AtomicU64,
     clock: RateClock,
-}
-
-/// Rates of the site as configured.
-#[derive(Debug)]
-struct Rates {
-    client: Toggle<ByteCount>,
-    client_burst: Auto<ByteCount>,
-    connection: Toggle<ByteCount>,
-    has_total: bool,
 }
 
 /// The rates that hold for one response.
@@ -66,7 +58,7 @@ impl Bandwidth {
     pub(crate) fn new(config: &Config) -> Self {
         let bandwidth = Self {
             is_limited: AtomicBool::new(false),
-            rates: ArcSwap::from_pointee(Rates::new(config)),
+            rates: ArcSwap::new(Arc::clone(&config.rates)),
             total: TotalRate::new(),
             delayed: AtomicU64::new(0),
             clock: RateClock::new(),
@@ -77,7 +69,7 @@ impl Bandwidth {
 
     /// Applies the rates of `config` to responses that begin from now on. The buckets of clients are kept.
     pub(crate) fn apply(&self, config: &Config) {
-        self.rates.store(Rates::new(config).into());
+        self.rates.store(Arc::clone(&config.rates));
         self.total.set_rate(config.rates.rate_total.given().map(|rate| rate.get()));
         self.is_limited.store(is_limited(config), Ordering::Relaxed);
     }
@@ -91,18 +83,18 @@ impl Bandwidth {
     pub(crate) fn pace(&self, rule: Option<&RuleRates>) -> ResponsePace {
         let rates = self.rates.load();
         let of_rule = rule.and_then(|rule| rule.client);
-        let rate = of_rule.map_or(rates.client, |rule| rule.rate);
+        let rate = of_rule.map_or(rates.rate_client, |rule| rule.rate);
         // The site's burst is meant for the site's rate.
-        let usual_burst = if of_rule.is_some() { Auto::Auto } else { rates.client_burst };
+        let usual_burst = if of_rule.is_some() { Auto::Auto } else { rates.rate_client_burst };
         let burst = rule.and_then(|rule| rule.client_burst).unwrap_or(usual_burst);
         let client = rate.given().map(|rate| ClientPace {
             rate: rate.get(),
             burst: burst.given().map_or(rate.get() / BURST_PART_OF_SECOND, |burst| burst.get()),
             rule: of_rule.map(|rule| rule.rule),
         });
-        let connection = rule.and_then(|rule| rule.connection).unwrap_or(rates.connection);
+        let connection = rule.and_then(|rule| rule.connection).unwrap_or(rates.rate_connection);
         let connection = connection.given().map(|rate| rate.get());
-        ResponsePace { client, connection, has_total: rates.has_total }
+        ResponsePace { client, connection, has_total: rates.rate_total.given().is_some() }
     }
 
     /// The time for all buckets, in nanoseconds of a [`RateClock`].
@@ -139,17 +131,6 @@ impl Bandwidth {
     }
 }
 
-impl Rates {
-    fn new(config: &Config) -> Self {
-        Self {
-            client: config.rates.rate_client,
-            client_burst: config.rates.rate_client_burst,
-            connection: config.rates.rate_connection,
-            has_total: config.rates.rate_total.given().is_some(),
-        }
-    }
-}
-
 fn is_limited(config: &Config) -> bool {
     let is_given = |rate: Option<&Toggle<ByteCount>>| rate.and_then(Toggle::given).is_some();
     let by_rule = |rule: &Rule| {
@@ -165,7 +146,6 @@ const BURST_PART_OF_SECOND: u64 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RatesGroup;
     use crate::config::policy::rules::RuleRate;
 
     fn given(kib: u64) -> Toggle<ByteCount> {

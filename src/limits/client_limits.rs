@@ -9,7 +9,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, ProxyProtocol, ResolvedLimits};
+use crate::config::{ClientsGroup, Config, ProxyProtocol, ResolvedLimits};
 use crate::http::client_key::{ClientKey, ClientPrefixes};
 use crate::http::forwarded_for::{Attribution, ClientAddress};
 use crate::limits::bandwidth::Bandwidth;
@@ -17,7 +17,7 @@ use crate::limits::clients::{ClientState, ClientTable, take};
 use crate::limits::connections::Connections;
 pub(crate) use crate::limits::requests::RequestPermit;
 use crate::limits::requests::{LimitExceeded, RateLimited, RequestLimits, Requests};
-use crate::limits::trusted_proxies::TrustedProxies;
+use crate::limits::trusted_proxies::client_address;
 use crate::telemetry::log_throttle::{LogThrottle, SampledCounter};
 
 /// Limits of clients, shared by all workers. Clones are cheap and share one state.
@@ -46,7 +46,7 @@ struct Inner {
 /// Settings that a reload replaces.
 struct LiveSettings {
     prefixes: ClientPrefixes,
-    proxies: TrustedProxies,
+    clients: Arc<ClientsGroup>,
     limits: RequestLimits,
 }
 
@@ -57,11 +57,11 @@ impl LiveSettings {
             v4: bits(config.clients.client_v4_prefix.get()),
             v6: bits(config.clients.client_v6_prefix.get()),
         };
-        Self { prefixes, proxies: TrustedProxies::new(config), limits: RequestLimits::new(config) }
+        Self { prefixes, clients: Arc::clone(&config.clients), limits: RequestLimits::new(config) }
     }
 
     fn is_active(&self) -> bool {
-        !self.limits.is_empty() || !self.proxies.is_empty()
+        !self.limits.is_empty() || !self.clients.trusted_proxies.is_empty()
     }
 }
 
@@ -193,8 +193,8 @@ impl Limits {
             return None;
         }
         let settings = self.inner.settings.load();
-        let LiveSettings { prefixes, proxies, limits } = &**settings;
-        let client = self.client_address(proxies, request);
+        let LiveSettings { prefixes, clients, limits } = &**settings;
+        let client = self.client_address(clients, request);
         let key = ClientKey::of(client.address, *prefixes);
         let is_exempt = limits.exempt(client);
         if limits.is_empty() || is_exempt {
@@ -215,16 +215,16 @@ impl Limits {
     pub(crate) fn connection_peer(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> ConnectionPeer {
         let settings = self.inner.settings.load();
         let peer = peer.map(|peer| peer.ip());
-        let is_trusted = settings.proxies.trusts(peer);
-        let address = if is_trusted { settings.proxies.client_address(peer, headers).address } else { peer };
-        ConnectionPeer { address, is_trusted }
+        let is_trusted = settings.clients.trusted_proxies.trusts_peer(peer);
+        ConnectionPeer { address: client_address(&settings.clients, peer, headers).address, is_trusted }
     }
 
     /// The client that makes a request, and its address if that is certain and not a unix socket.
     pub(crate) fn requester(&self, request: &HttpRequest) -> (ClientKey, Option<IpAddr>) {
         let settings = self.inner.settings.load();
         let peer = request.peer_addr().map(|peer| peer.ip());
-        let ClientAddress { address, attribution } = settings.proxies.client_address(peer, request.headers());
+        let ClientAddress { address, attribution } =
+            client_address(&settings.clients, peer, request.headers());
         let certain = address.filter(|_| attribution == Attribution::Resolved);
         (ClientKey::of(address, settings.prefixes), certain)
     }
@@ -236,12 +236,12 @@ impl Limits {
 
     /// Whether connections start with a PROXY protocol header.
     pub(crate) fn proxy_protocol(&self) -> ProxyProtocol {
-        self.inner.settings.load().proxies.protocol()
+        self.inner.settings.load().clients.proxy_protocol
     }
 
     /// Whether the peer is a trusted proxy.
     pub(crate) fn trusts(&self, peer: Option<SocketAddr>) -> bool {
-        self.inner.settings.load().proxies.trusts(peer.map(|peer| peer.ip()))
+        self.inner.settings.load().clients.trusted_proxies.trusts_peer(peer.map(|peer| peer.ip()))
     }
 
     /// Counts a connection closed because of its PROXY protocol header. The client gets no answer, so the first one and
@@ -255,9 +255,9 @@ impl Limits {
         log_closed(&self.inner.refused_frames, peer, &format!("its HTTP/2 frames: {why}"));
     }
 
-    fn client_address(&self, proxies: &TrustedProxies, request: &HttpRequest) -> ClientAddress {
+    fn client_address(&self, settings: &ClientsGroup, request: &HttpRequest) -> ClientAddress {
         let peer: Option<IpAddr> = request.peer_addr().map(|peer| peer.ip());
-        let client = proxies.client_address(peer, request.headers());
+        let client = client_address(settings, peer, request.headers());
         if client.attribution == Attribution::Conflicting {
             let (number, is_due) = self.inner.conflicting.count();
             if is_due {
@@ -279,7 +279,7 @@ impl Limits {
         &self,
         peer: Option<SocketAddr>,
     ) -> Result<ClientConnectionPermit, TooManyConnections> {
-        let max = self.inner.settings.load().limits.client_connections();
+        let max = self.inner.settings.load().limits.client_connections;
         let (Some(max), Some(key)) = (max, self.limited_client(peer)) else {
             return Ok(ClientConnectionPermit { client: None });
         };
@@ -301,8 +301,8 @@ impl Limits {
     pub(crate) fn limited_client(&self, peer: Option<SocketAddr>) -> Option<ClientKey> {
         let address = peer?.ip();
         let settings = self.inner.settings.load();
-        let is_exempt =
-            settings.limits.exempt_address(Some(address)) || settings.proxies.trusts(Some(address));
+        let LiveSettings { clients, limits, .. } = &**settings;
+        let is_exempt = limits.exempt_address(Some(address)) || clients.trusted_proxies.trusts(address);
         (!is_exempt).then(|| ClientKey::of(Some(address), settings.prefixes))
     }
 }
@@ -316,7 +316,7 @@ impl Drop for ClientConnectionPermit {
 }
 
 /// Log lines about clients per minute.
-const LINES_PER_MINUTE: u32 = 60;
+const LINES_PER_MINUTE: usize = 60;
 
 fn log_closed(counter: &SampledCounter, peer: &str, why: &str) {
     let (number, is_due) = counter.count();

@@ -20,7 +20,8 @@ pub(crate) struct ClientSlots {
 
 /// One of a client's slots, released when dropped.
 pub(crate) struct ClientSlot {
-    permit: Option<OwnedSemaphorePermit>,
+    // Dropped first: it refers to the semaphore, which the entry counts.
+    _permit: OwnedSemaphorePermit,
     _entry: ClientEntry,
 }
 
@@ -28,6 +29,7 @@ pub(crate) struct ClientSlot {
 struct ClientEntry {
     slots: ClientSlots,
     client: ClientKey,
+    /// `None` once it is being dropped.
     semaphore: Option<Arc<Semaphore>>,
 }
 
@@ -61,7 +63,7 @@ impl ClientSlots {
         if permit.is_none() {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
-        Some(ClientSlot { permit: Some(permit?), _entry: entry })
+        Some(ClientSlot { _permit: permit?, _entry: entry })
     }
 
     fn entry(&self, client: ClientKey) -> ClientEntry {
@@ -71,16 +73,10 @@ impl ClientSlots {
     }
 }
 
-impl Drop for ClientSlot {
-    fn drop(&mut self) {
-        // Before the entry is dropped: it removes the client only if nothing else refers to its semaphore, as a permit does.
-        self.permit = None;
-    }
-}
-
 impl Drop for ClientEntry {
     fn drop(&mut self) {
         let mut clients = self.slots.clients.lock();
+        // Under the lock, so that of two entries that are dropped at once the second one sees that it is the last.
         self.semaphore = None;
         if clients.get(&self.client).is_some_and(|semaphore| Arc::strong_count(semaphore) == 1) {
             clients.remove(&self.client);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::clients::{ClientState, take};
-use crate::config::{Auto, Config, Count, ProxyList};
+use crate::config::{Auto, ClientsGroup, Config, Count};
 use crate::http::client_key::ClientKey;
 use crate::http::forwarded_for::{Attribution, ClientAddress};
 use crate::limits::request_rate::{Rate, RequestBucket, seconds_up};
@@ -17,8 +17,9 @@ pub(crate) struct RequestLimits {
     client: Option<Rate>,
     total: Option<Rate>,
     at_once: Option<usize>,
-    client_connections: Option<usize>,
-    unlimited: ProxyList,
+    /// Connections of one client; `None`: no limit.
+    pub(crate) client_connections: Option<usize>,
+    clients: Arc<ClientsGroup>,
 }
 
 /// What is left of the total rate, and counters.
@@ -73,13 +74,8 @@ impl RequestLimits {
             total: total.map(|rate| Rate::new("total", *rate, total_burst)),
             at_once: config.rates.client_requests_at_once.given().map(|count| count.as_usize()),
             client_connections: config.rates.client_connections.given().map(|count| count.as_usize()),
-            unlimited: config.clients.unlimited_clients.clone(),
+            clients: Arc::clone(&config.clients),
         }
-    }
-
-    /// Connections of one client; `None`: no limit.
-    pub(crate) fn client_connections(&self) -> Option<usize> {
-        self.client_connections
     }
 
     /// Whether no limit is configured.
@@ -94,10 +90,7 @@ impl RequestLimits {
 
     /// Whether an address is exempt; `None` is a unix socket.
     pub(crate) fn exempt_address(&self, address: Option<IpAddr>) -> bool {
-        match address {
-            Some(address) => self.unlimited.trusts(address),
-            None => self.unlimited.trusts_unix(),
-        }
+        self.clients.unlimited_clients.trusts_peer(address)
     }
 
     /// Admits or refuses a request of `client`, and returns `RateLimit` header lines for its response.
@@ -109,13 +102,11 @@ impl RequestLimits {
         client: Arc<ClientState>,
         requests: &Requests,
     ) -> (Result<RequestPermit, RateLimited>, String) {
-        let max = self.at_once.unwrap_or(usize::MAX);
-        let is_over = self.at_once.is_some() && !take(&client.requests, max);
-        if self.at_once.is_some() && !is_over {
+        if let Some(max) = self.at_once {
+            if !take(&client.requests, max) {
+                return (Err(requests.refuse(LimitExceeded::AtOnce, Duration::ZERO)), String::new());
+            }
             requests.most_at_once.fetch_max(client.requests.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        if is_over {
-            return (Err(requests.refuse(LimitExceeded::AtOnce, Duration::ZERO)), String::new());
         }
         let permit =
             RequestPermit { key, client: Some(client), is_exempt: false, is_counted: self.at_once.is_some() };
@@ -181,7 +172,7 @@ impl LimitExceeded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClientsGroup, RatesGroup, RequestRate, Toggle};
+    use crate::config::{RatesGroup, RequestRate, Toggle};
     use crate::limits::clients::ClientTable;
 
     fn limits(client: Option<&str>, total: Option<&str>, at_once: Option<u64>) -> RequestLimits {
@@ -232,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_refuses_what_is_over_it() {
+    fn each_limit_refuses_requests_above_it() {
         use LimitExceeded::{AtOnce, Client, Total};
         check(&limits(Some("2/h"), None, None), &[1, 1, 1, 2], &[None, None, Some(Client), None]);
         check(&limits(None, Some("2/h"), None), &[1, 2, 3, 1], &[None, None, Some(Total), Some(Total)]);

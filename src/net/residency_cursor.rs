@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use crate::files::read_exact::fill;
+use crate::files::read_exact::read_full;
 use crate::files::reads::{PendingRead, ReadRequest};
-use crate::files::residency::{self, MEMO_MS, Residency};
+use crate::files::residency::{self, RECENT_MS, Residency};
 use crate::files::window::{BATCH, WINDOW};
 use crate::http::client_key::ClientKey;
 use crate::net::{SendError, Window, WorkerContext, distance};
 
-/// Tracks how far the next bytes of a response are known to be in the page cache. Call [`poll`](Self::poll) before each write and
-/// send at most the bytes it returns.
+/// Tracks how far the next bytes of a response are known to be in the page cache. Call [`poll`](Self::poll) before each
+/// write and send at most the bytes it returns.
 #[derive(Default)]
 pub(super) struct ResidencyCursor {
     /// End of the bytes known to be resident.
@@ -41,7 +41,8 @@ struct ReadAhead {
 }
 
 impl ResidencyCursor {
-    /// Returns how many bytes of `window` may be sent now, a few windows at most: their pages are resident and their file is unchanged.
+    /// Returns how many bytes of `window` may be sent now, a few windows at most: their pages are resident and their
+    /// file is unchanged.
     ///
     /// # Errors
     /// [`SendError::Changed`] if the file changed after its first bytes were sent, [`SendError::Disk`] if it can't be read.
@@ -66,7 +67,7 @@ impl ResidencyCursor {
                 self.count(context, start, upto);
                 self.resident_to = upto;
                 self.read_ahead(context, client, window);
-                window.asset.heat.note(&(start..upto), window.asset.length());
+                window.asset.recency.record(&(start..upto), window.asset.length());
                 return Poll::Ready(Ok(distance(start, upto.min(wanted))));
             }
             self.start_read(context, client, window);
@@ -86,7 +87,7 @@ impl ResidencyCursor {
         self.reading = None;
         match done {
             // Pages that were read long ago may have been evicted again.
-            Ok(read_at) if read_at.elapsed().as_millis() < u128::from(MEMO_MS) => {
+            Ok(read_at) if read_at.elapsed().as_millis() < u128::from(RECENT_MS) => {
                 self.note_resident(context, window, &range);
             }
             Ok(_) => {}
@@ -177,7 +178,7 @@ impl ResidencyCursor {
         for index in range.start / WINDOW..range.end.div_ceil(WINDOW) {
             let whole = whole_window(window, index);
             if range.start <= whole.start && whole.end <= range.end {
-                context.recently_resident.borrow_mut().note(window.asset.id, index, now_ms);
+                context.recently_resident.borrow_mut().insert(window.asset.id, index, now_ms);
             }
         }
     }
@@ -238,7 +239,7 @@ fn length_of(reading: &PendingRead) -> u64 {
 fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> bool {
     let (asset, index, now_ms) = (window.asset.id, range.start / WINDOW, context.files.now_ms());
     let mut recently_resident = context.recently_resident.borrow_mut();
-    if recently_resident.knows(asset, index, now_ms) {
+    if recently_resident.contains(asset, index, now_ms) {
         return true;
     }
     let whole = whole_window(window, index);
@@ -247,7 +248,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
         mapping.is_some_and(|mapping| context.page_table.has(context.files.storage(), mapping, range))
     };
     if in_table(&whole) {
-        recently_resident.note(asset, index, now_ms);
+        recently_resident.insert(asset, index, now_ms);
         return true;
     }
     if in_table(&range) {
@@ -258,8 +259,8 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
     if residency::probe(handle.storage(), handle.fd(), range.clone(), &mut scratch) == Residency::Cold {
         return false;
     }
-    // Entering its pages into the page table makes the next check cheaper. Files of network file systems have no mapping, so this
-    // waits for none of them.
+    // Entering its pages into the page table makes the next check cheaper. Files of network file systems have no
+    // mapping, so this waits for none of them.
     if let Some(mapping) = mapping
         && let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end))
     {
@@ -267,7 +268,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
         let _ = handle.storage().populate(mapping, start..end);
     }
     if range == whole {
-        recently_resident.note(asset, index, now_ms);
+        recently_resident.insert(asset, index, now_ms);
     }
     true
 }
@@ -276,7 +277,8 @@ fn whole_window(window: &Window, index: u64) -> Range<u64> {
     index * WINDOW..((index + 1) * WINDOW).min(window.asset.length())
 }
 
-/// Fills `buffer` from byte `start` of the window's file with `pread`. The bytes must be resident. Never touches the mapping.
+/// Fills `buffer` from byte `start` of the window's file with `pread`. The bytes must be resident. Never touches the
+/// mapping.
 ///
 /// # Errors
 /// [`SendError::Changed`] if the file is shorter, [`SendError::Disk`] if there is no handle or the disk fails.
@@ -284,6 +286,6 @@ pub(super) fn read_resident(window: &Window, start: u64, buffer: &mut [u8]) -> R
     let Some(handle) = &window.handle else {
         return Err(SendError::Disk(std::io::ErrorKind::ResourceBusy.into()));
     };
-    let filled = fill(handle.storage(), handle.fd(), buffer, start).map_err(SendError::Disk)?;
+    let filled = read_full(handle.storage(), handle.fd(), buffer, start).map_err(SendError::Disk)?;
     if filled < buffer.len() { Err(SendError::Changed) } else { Ok(()) }
 }

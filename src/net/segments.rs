@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::files::Asset;
 use crate::files::handle_pool::Handle;
-use crate::files::read_exact::fill;
+use crate::files::read_exact::read_full;
 use crate::http::target::SitePath;
 
 /// One part of a body.
@@ -37,8 +37,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// `range` of `asset`, sent by `sendfile` if it has at least `sendfile_from` bytes: below a measured length that call costs more
-    /// than it saves. Without a handle it is sent from the mapping.
+    /// `range` of `asset`, sent by `sendfile` if it has at least `sendfile_from` bytes: below a measured length that
+    /// call costs more than it saves. Without a handle it is sent from the mapping.
     pub(crate) fn new(
         asset: Arc<Asset>,
         handle: Option<Arc<Handle>>,
@@ -160,9 +160,9 @@ fn read(window: &Window) -> io::Result<Bytes> {
     };
     let length = usize::try_from(window.range.end - window.range.start).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
-    let filled = fill(handle.storage(), handle.fd(), &mut bytes, window.range.start)
+    let filled = read_full(handle.storage(), handle.fd(), &mut bytes, window.range.start)
         .map_err(|error| failed(error.kind(), &error))?;
-    if filled < length || !handle.still_is(&window.asset.version) {
+    if filled < length || !handle.is_version(&window.asset.version) {
         return Err(failed(io::ErrorKind::StaleNetworkFileHandle, &"it has changed"));
     }
     Ok(bytes.into())

@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::files::{Fault, Files};
 use crate::http::canned_response::BUSY;
-use crate::lifecycle::phase::{Lifecycle, Phase};
+use crate::lifecycle::{Lifecycle, Phase};
 use crate::limits::connections::{ConnectionAdmission, Connections};
 use crate::net::app::AppService;
 use crate::net::listener::Listener;

@@ -9,23 +9,21 @@ use crate::admin::authorize::AdminAuth;
 use crate::admin::health::Health;
 use crate::admin::listener::AdminContext;
 use crate::admin::readings::{AdminSlotCounts, Gauges};
-use crate::auth::access::Authenticator;
 use crate::config::policy::rules::Rules;
 use crate::config::{ConfigError, LoadedConfig, ProcessInputs};
 use crate::files::storage::Storage;
 use crate::files::{FileSettings, Files, Root};
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{ConfigInEffect, ReloadTargets, Reloader, WorkerView};
-use crate::lifecycle::warmup::restore::WarmupState;
-use crate::lifecycle::warmup::warmer::Warmup;
-use crate::lifecycle::worker_updates::{UpdateReceiver, WorkerUpdates};
+use crate::lifecycle::{
+    ConfigInEffect, Lifecycle, Phase, ReloadTargets, Reloader, UpdateReceiver, Warmup, WarmupState,
+    WorkerUpdates, WorkerView,
+};
 use crate::limits::client_limits::Limits;
 use crate::net::connection_settings::ConnectionSettings;
 use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
 use crate::server::worker_task::WorkerPlan;
-use crate::site::handler::SiteSettings;
+use crate::site::settings::{SiteFiles, SiteSettings};
 use crate::sys::service_manager::Watchdog;
 use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::metrics::registry::Metrics;
@@ -54,21 +52,19 @@ impl Components {
         is_successor: bool,
     ) -> io::Result<Self> {
         let LoadedConfig { config, limits, .. } = loaded;
-        let admin_auth = AdminAuth::new(config);
         let certificates = Certificates::load(config).map_err(log_all_but_last)?;
         let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
         let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
-        let rules = Rules::new(config);
-        let files = Files::new(root, &FileSettings::of(config, limits), Arc::clone(&rules))?;
+        let files = Files::new(root, &FileSettings::of(config, limits), Rules::new(config))?;
         files.try_probe().await;
         log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
         let client_limits = Limits::new(config, limits);
         let access_log = AccessLog::start(config)?;
         let warmup = Warmup::new(files.clone(), config, limits);
-        let view = view(loaded, files, rules, &client_limits)?;
+        let view = view(loaded, files, &client_limits)?;
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
-            health: Health::new(lifecycle.clone(), view.files.clone()).telling(warmup.progress()),
+            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(warmup.progress()),
             view,
             limits: client_limits,
             metrics: Metrics::with_access_log(Arc::new(access_log.clone())),
@@ -87,50 +83,49 @@ impl Components {
         };
         let reloader = Reloader::new(given, ConfigInEffect::at_start(loaded, plan.view.clone()), targets)?;
         let warmup_state = WarmupState::open(config, warmup.clone())?;
-        let gauges = Gauges {
-            started: Instant::now(),
-            lifecycle: plan.lifecycle.clone(),
-            entry: admin_auth.clone(),
-            files: plan.view.files.clone(),
-            guard: plan.limits.clone(),
-            access: plan.view.site.access.clone(),
-            gate: plan.view.site.gate.clone(),
-            directories: plan.view.site.directories.clone(),
-            progress: Arc::clone(warmup.progress()),
-            metrics: plan.metrics.clone(),
-            access_log: access_log.clone(),
-            tls: plan.tls.clone(),
-            reloader: reloader.clone(),
-            admin: AdminSlotCounts::new(limits.admin_connections),
-            is_successor,
-        };
-        let operators = OperatorActions {
-            lifecycle: plan.lifecycle.clone(),
-            reloader: reloader.clone(),
-            warmth: warmup.clone(),
-        };
-        let admin_context = AdminContext {
-            entry: admin_auth,
-            health: plan.health.clone(),
-            gauges,
-            warmth: warmup,
-            operators,
-        };
+        let admin_context = admin_context(&plan, &reloader, warmup, loaded, is_successor);
         Ok(Self { plan, warmup_state, reloader, updates, admin_context, access_log })
     }
 }
 
+/// What the admin listener shows and operates.
+fn admin_context(
+    plan: &WorkerPlan,
+    reloader: &Reloader,
+    warmup: Warmup,
+    LoadedConfig { config, limits, .. }: &LoadedConfig,
+    is_successor: bool,
+) -> AdminContext {
+    let auth = AdminAuth::new(config);
+    let gauges = Gauges {
+        started: Instant::now(),
+        lifecycle: plan.lifecycle.clone(),
+        admin_auth: auth.clone(),
+        files: plan.view.files.clone(),
+        client_limits: plan.limits.clone(),
+        access: plan.view.site.services.authenticator.clone(),
+        https_policy: plan.view.site.services.https_policy.clone(),
+        directories: plan.view.site.services.directories.clone(),
+        progress: Arc::clone(warmup.progress()),
+        metrics: plan.metrics.clone(),
+        access_log: reloader.access_log().clone(),
+        tls: plan.tls.clone(),
+        reloader: reloader.clone(),
+        admin: AdminSlotCounts::new(limits.admin_connections),
+        is_successor,
+    };
+    let actions = OperatorActions {
+        lifecycle: plan.lifecycle.clone(),
+        reloader: reloader.clone(),
+        warmup: warmup.clone(),
+    };
+    AdminContext { auth, health: plan.health.clone(), gauges, warmup, actions }
+}
+
 /// The settings that workers serve with until the first reload.
-fn view(
-    loaded: &LoadedConfig,
-    files: Files,
-    rules: Arc<Rules>,
-    client_limits: &Limits,
-) -> io::Result<WorkerView> {
-    let LoadedConfig { config, limits, redirects, access, .. } = loaded;
-    let access = Authenticator::new(config, access)?;
-    let redirects = Arc::clone(redirects);
-    let site = SiteSettings::of(config, limits, &files, rules, redirects, client_limits, access)?;
+fn view(loaded: &LoadedConfig, files: Files, client_limits: &Limits) -> io::Result<WorkerView> {
+    let LoadedConfig { config, limits, .. } = loaded;
+    let site = SiteSettings::new(config, limits, &files, client_limits, SiteFiles::of(loaded))?;
     Ok(WorkerView {
         files,
         site,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use actix_rt::task::JoinHandle;
 
 use crate::files::Files;
-use crate::lifecycle::reload::ReloadRequests;
+use crate::lifecycle::ReloadRequests;
 use crate::limits::client_limits::Limits;
 use crate::telemetry::access_log::log::AccessLog;
 

@@ -9,13 +9,10 @@ use actix_rt::System;
 use crate::admin::listener::{Admin, AdminContext};
 use crate::config::{LoadedConfig, ProcessInputs};
 use crate::files::storage::{Storage, SystemStorage};
-use crate::lifecycle::handover::{
-    ActivatedSockets, Listeners, Predecessor, SocketOffer, Successor, UpgradePath, UpgradeSocket,
-    log_failed_handover,
+use crate::lifecycle::{
+    ActivatedSockets, Lifecycle, Listeners, Phase, Predecessor, ReloadRequests, Reloader, SocketOffer,
+    Successor, UpgradePath, UpgradeSocket, WarmupState, log_failed_handover,
 };
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{ReloadRequests, Reloader};
-use crate::lifecycle::warmup::restore::WarmupState;
 use crate::net::listener::BoundAddress;
 use crate::server::components::Components;
 use crate::server::housekeeping::Tasks;
@@ -42,16 +39,11 @@ pub fn run(loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
         })
     });
     match exit {
-        Ok(ServerExit { cut: 0 }) => ExitCode::SUCCESS,
-        Ok(ServerExit { cut }) => {
-            log::error!("stopped with {} cut", counted(cut, "response"));
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            log::error!("{error}");
-            ExitCode::FAILURE
-        }
+        Ok(ServerExit { cut: 0 }) => return ExitCode::SUCCESS,
+        Ok(ServerExit { cut }) => log::error!("stopped with {} cut", counted(cut, "response")),
+        Err(error) => log::error!("{error}"),
     }
+    ExitCode::FAILURE
 }
 
 /// How a server ended.

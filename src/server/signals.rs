@@ -6,7 +6,7 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::lifecycle::reload::ReloadRequests;
+use crate::lifecycle::ReloadRequests;
 
 /// What can be requested of a running server.
 pub struct Signals {

@@ -1,6 +1,5 @@
 //! One worker, on its own thread: an App, its connections, and the listeners that they come from.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
@@ -12,16 +11,14 @@ use futures_util::future::select;
 use tokio::sync::mpsc;
 
 use crate::admin::health::Health;
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{UPDATE_TIMEOUT, WorkerView};
-use crate::lifecycle::worker_updates::UpdateReceiver;
+use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver, WorkerView};
 use crate::limits::client_limits::Limits;
 use crate::net::listener::{ListenerSpec, Scheme};
 use crate::net::tls::config::Tls;
 use crate::net::worker::Worker;
 use crate::net::worker_context::WorkerContext;
 use crate::server::accept::accept;
-use crate::server::app::app;
+use crate::server::app::{CurrentSite, app};
 use crate::site::handler::Site;
 use crate::sys::service_manager::Watchdog;
 use crate::telemetry::metrics::lookups::WorkerLookups;
@@ -53,8 +50,7 @@ pub(super) async fn serve_worker(
     let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
     let WorkerView { files, site, connections, request_log } = view;
     let lookups = metrics.worker_lookups();
-    let site = Site::counting(files.clone(), site, Arc::clone(&lookups));
-    let site = Rc::new(RefCell::new(site));
+    let site = CurrentSite::new(&Site::with_lookups(files.clone(), site, Arc::clone(&lookups)));
     let Ok(app) = app(&site, &health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
@@ -92,13 +88,13 @@ async fn close_in_phases(context: &WorkerContext, lifecycle: &Lifecycle, accept_
 /// Applies the settings of each reload. Requests under way finish with the settings that they began with.
 async fn apply_updates(
     updates: UpdateReceiver<WorkerView>,
-    current: Rc<RefCell<Rc<Site>>>,
+    current: Rc<CurrentSite>,
     lookups: Arc<WorkerLookups>,
     context: Rc<WorkerContext>,
 ) {
     let apply = |view: WorkerView, delay: Duration| {
         let WorkerView { files, site, connections, request_log } = view;
-        current.replace(Site::counting(files, site, Arc::clone(&lookups)));
+        current.replace(&Site::with_lookups(files, site, Arc::clone(&lookups)));
         context.set_settings(connections);
         context.set_log_options(request_log);
         if delay >= UPDATE_TIMEOUT {

@@ -7,9 +7,7 @@ use actix_rt::Arbiter;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, DurationSetting};
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::WorkerView;
-use crate::lifecycle::worker_updates::UpdateReceiver;
+use crate::lifecycle::{Lifecycle, Phase, UpdateReceiver, WorkerView};
 use crate::net::listener::{BoundAddress, SocketOrigin, deal};
 use crate::server::signals::unless_stopped;
 use crate::server::worker_task::{WorkerPlan, serve_worker};

@@ -1,5 +1,7 @@
 //! What pages of other origins may do (the CORS protocol of the Fetch standard).
 
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
@@ -11,10 +13,22 @@ use crate::net::prerendered::PrerenderedResponse;
 use crate::site::reply::add_lines;
 use crate::site::request_facts::joined;
 
-/// Adds the CORS headers that depend on the origin. Those that are the same for all origins are prerendered.
-pub(crate) fn add_cors(policy: &PathPolicy, headers: &HeaderMap, response: &mut HttpResponse) {
-    let Some(cors) = policy.cors().filter(|_| policy.varies_by_origin()) else { return };
-    // Several lines are none that a browser sends: together they match nothing.
+/// The policy under which a response was made, for the CORS middleware, in the extensions of the response.
+struct CorsPolicyOf(Arc<PathPolicy>);
+
+/// Passes the policy on to the CORS middleware, if responses under it differ from origin to origin. What is the same for all
+/// origins is among the policy's own header lines.
+pub(crate) fn mark_cors(policy: &Arc<PathPolicy>, response: &mut HttpResponse) {
+    if policy.varies_by_origin() {
+        response.extensions_mut().insert(CorsPolicyOf(Arc::clone(policy)));
+    }
+}
+
+/// Adds the CORS headers for the origin that `headers` name, by the policy that [`mark_cors`] left in the response.
+pub(crate) fn add_cors(headers: &HeaderMap, response: &mut HttpResponse) {
+    let Some(CorsPolicyOf(policy)) = response.extensions_mut().remove() else { return };
+    let Some(cors) = policy.cors() else { return };
+    // No browser sends several lines: together they match nothing.
     let origin = joined(headers, &header::ORIGIN);
     let answer = decide(cors, origin.as_deref(), CorsRequest::Simple);
     if !answer.headers.is_empty() {
@@ -22,13 +36,13 @@ pub(crate) fn add_cors(policy: &PathPolicy, headers: &HeaderMap, response: &mut 
     }
 }
 
-/// The answer to what a browser asks before it lets a page do something; none where it asks nothing, or nobody may.
+/// Answers a preflight request; `None` if the request is none, or the path has no CORS policy.
 pub(crate) fn preflight(policy: &PathPolicy, headers: &HeaderMap) -> Option<HttpResponse> {
     let cors = policy.cors()?;
     let origin = joined(headers, &header::ORIGIN)?;
     headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
-    let asked = joined(headers, &header::ACCESS_CONTROL_REQUEST_HEADERS);
-    let answer = decide(cors, Some(&origin), CorsRequest::Preflight { requested: asked.as_deref() });
+    let requested = joined(headers, &header::ACCESS_CONTROL_REQUEST_HEADERS);
+    let answer = decide(cors, Some(&origin), CorsRequest::Preflight { requested: requested.as_deref() });
     let mut block = policy.lines_without_cors().as_bytes().to_vec();
     block.extend_from_slice(lines(&answer).as_bytes());
     if let Some(vary) = answer.vary {

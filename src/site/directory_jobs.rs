@@ -14,16 +14,15 @@ use tokio::time::Instant;
 use crate::config::{Config, ResolvedLimits};
 use crate::files::directory::{self, DirectoryQuery, ReadPermission};
 use crate::files::faults::Faults;
-use crate::files::root::leads_nowhere;
+use crate::files::root::is_missing;
 use crate::files::{Fault, Files};
 use crate::http::client_key::ClientKey;
-use crate::http::query::ListingFormat;
 use crate::http::target::SitePath;
 use crate::limits::client_slots::{ClientSlot, ClientSlots};
 use crate::site::archive::plan::{ArchivePlan, PlanError, TreeFilter};
 use crate::site::archive::writer::{Archive, ArchiveFormat, ArchiveLimits};
-use crate::site::listing::page::{EtagOf, Listing, ListingRequestPage};
-use crate::site::listing::sort::Sorting;
+use crate::site::listing::page::ListingPage;
+use crate::site::listing::writer::Listing;
 use crate::site::streamed_body::{ChunkSource, FirstChunk, StreamedBody};
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
 
@@ -66,21 +65,11 @@ pub struct DirectorySettings {
     pub threads: usize,
 }
 
-/// A listing as it is wanted.
+/// A listing, and what of the directory is shown.
 pub struct ListingRequest {
-    /// Of which directory.
-    pub path: SitePath<'static>,
-    /// Whether the request's path ends in a slash: relative links start there.
-    pub has_slash: bool,
-    /// Page or JSON.
-    pub format: ListingFormat,
-    /// In which order.
-    pub sorting: Sorting,
-    /// Whether the page offers archives.
-    pub has_archives: bool,
-    /// Which entity tags files have; for JSON.
-    pub etag_of: EtagOf,
-    /// What is shown.
+    /// The listing.
+    pub page: ListingPage,
+    /// Says which entries the credentials of the client open.
     pub(crate) may_read: ReadPermission,
 }
 
@@ -135,7 +124,7 @@ impl DirectoryJobs {
 
     /// The same places and threads for other files or bounds. How many there are stays.
     #[must_use]
-    pub fn changed(&self, files: Files, settings: DirectorySettings) -> Self {
+    pub fn reconfigured(&self, files: Files, settings: DirectorySettings) -> Self {
         Self { files, settings, inner: Arc::clone(&self.inner) }
     }
 
@@ -146,11 +135,10 @@ impl DirectoryJobs {
     /// Where the directory can't be read now or at all.
     pub async fn list(
         &self,
-        wanted: ListingRequest,
+        listing: ListingRequest,
         client: Option<ClientKey>,
     ) -> Result<BoxBody, NoDirectory> {
-        let ListingRequest { path, has_slash, format, sorting, has_archives, etag_of, may_read } = wanted;
-        let page = ListingRequestPage { path, has_slash, sorting, format, has_archives, etag_of };
+        let ListingRequest { page, may_read } = listing;
         let (permit, of_client) = self.place_soon(client).await?;
         let of = page.path.clone();
         self.begin(&self.inner.listing, &of, permit, move |this, permit| {
@@ -165,7 +153,7 @@ impl DirectoryJobs {
             let root = this.files.root();
             root.check();
             let directory = root
-                .look_twice(|| directory::read(root, &page.path, read))
+                .retry_after_root_swap(|| directory::read(root, &page.path, read))
                 .map_err(|error| NoDirectory::of(error, &page.path, faults))?;
             let path = page.path.clone();
             let producer = Listing::new(directory, page);
@@ -288,7 +276,7 @@ impl<P: ChunkSource> ChunkSource for SlottedSource<P> {
 impl NoDirectory {
     fn of(error: Errno, path: &SitePath<'_>, faults: &Faults) -> Self {
         match error {
-            nowhere if leads_nowhere(nowhere) => Self::Missing,
+            errno if is_missing(errno) => Self::Missing,
             Errno::ACCESS | Errno::PERM => {
                 faults.report(
                     Fault::Denied,
@@ -346,6 +334,8 @@ const NICENESS: i32 = 10;
 mod tests {
     use super::*;
     use crate::config::policy::rules::Rules;
+    use crate::http::query::ListingFormat;
+    use crate::site::listing::sort::Sorting;
     use actix_web::body::{BodySize, MessageBody, to_bytes};
     use std::path::Path;
 
@@ -374,15 +364,15 @@ mod tests {
     }
 
     fn json(text: &str) -> ListingRequest {
-        ListingRequest {
+        let page = ListingPage {
             path: path(text),
             has_slash: true,
             format: ListingFormat::Json,
             sorting: Sorting::BY_NAME,
             has_archives: true,
             etag_of: Arc::new(|_, _| None),
-            may_read: Arc::new(|_| true),
-        }
+        };
+        ListingRequest { page, may_read: Arc::new(|_| true) }
     }
 
     fn tree(files: usize) -> tempfile::TempDir {

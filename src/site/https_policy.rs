@@ -1,5 +1,4 @@
-//! Who is turned away before anything is looked up (requests over cleartext, queries that look like an attack), and what
-//! those are told who came by https.
+//! The https policy: redirects plain HTTP to https, filters queries, and says when `Strict-Transport-Security` is sent.
 
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::http::query_filter::is_suspicious;
 use crate::http::transport_info::TransportInfo;
 use crate::telemetry::log_throttle::SampledCounter;
 
-/// The gate in front of a site. Cheap to clone; every clone is the same.
+/// The https policy of a site. Cheap to clone; clones share it.
 #[derive(Clone)]
 pub struct HttpsPolicy {
     inner: Arc<Inner>,
@@ -22,101 +21,113 @@ struct Inner {
     redirects: bool,
     hosts: HostList,
     proxies: ProxyList,
-    /// The field line of Strict-Transport-Security.
+    /// The header line of `Strict-Transport-Security`.
     transport_security: Option<String>,
     filters_queries: bool,
     suspicious: Arc<SampledCounter>,
 }
 
-/// Where the gate sends a request.
+/// Why a request is not served.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// The same over https.
+    /// It came over plain HTTP; the location is the same over https.
     ToHttps(String),
-    /// A host that this server does not answer for.
+    /// It came over plain HTTP for a host that is not in `https_hosts`.
     UnknownHost,
-    /// Its query is not accepted.
+    /// Its query looks like an attack.
     BadQuery,
 }
 
 impl HttpsPolicy {
-    /// The gate as it is configured.
+    /// Builds the policy that `config` describes.
     pub fn new(config: &Config) -> Self {
-        Self::counting(config, Arc::default())
+        Self::with_counter(config, Arc::default())
     }
 
-    /// The gate as it is configured now, which counts on from this one.
-    pub(crate) fn changed(&self, config: &Config) -> Self {
-        Self::counting(config, Arc::clone(&self.inner.suspicious))
+    /// Builds the policy of another configuration. The count of rejected queries is kept.
+    pub(crate) fn reconfigured(&self, config: &Config) -> Self {
+        Self::with_counter(config, Arc::clone(&self.inner.suspicious))
     }
 
-    fn counting(config: &Config, suspicious: Arc<SampledCounter>) -> Self {
-        let is_known_by_nobody =
-            config.clients.trusted_proxies.is_empty() && config.tls.tls_listen.given().is_none();
-        if config.security.https_redirect.is_on() && is_known_by_nobody {
-            log::warn!(
-                "every request is redirected to https: no proxy is trusted to say that one came by it"
-            );
+    fn with_counter(config: &Config, suspicious: Arc<SampledCounter>) -> Self {
+        let security = &config.security;
+        let transport_security = security.strict_transport_security.given();
+        // A socket that was inherited may speak TLS without tls_listen, but not without a certificate.
+        if config.clients.trusted_proxies.is_empty() && config.tls.tls_cert.given().is_none() {
+            if security.https_redirect.is_on() {
+                log::warn!(
+                    "https_redirect redirects every request: there is no TLS listener and no trusted proxy"
+                );
+            }
+            if transport_security.is_some() {
+                log::warn!(
+                    "strict_transport_security is never sent: there is no TLS listener and no trusted proxy, and \
+                     over plain HTTP it must not be sent (RFC 6797)"
+                );
+            }
         }
-        let transport_security = config.security.strict_transport_security.given();
         let inner = Inner {
-            redirects: config.security.https_redirect.is_on(),
-            hosts: config.security.https_hosts.clone(),
+            redirects: security.https_redirect.is_on(),
+            hosts: security.https_hosts.clone(),
             proxies: config.clients.trusted_proxies.clone(),
             transport_security: transport_security
                 .map(|value| format!("strict-transport-security: {value}\r\n")),
-            filters_queries: config.security.query_filter.is_on(),
+            filters_queries: security.query_filter.is_on(),
             suspicious,
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Where the request is sent instead of being answered; none for most.
-    pub fn turns(&self, request: &HttpRequest) -> Option<Rejection> {
+    /// True if [`check`](Self::check) may reject a request.
+    pub fn rejects(&self) -> bool {
+        self.inner.redirects || self.inner.filters_queries
+    }
+
+    /// True if responses may get headers of the policy.
+    pub fn adds_headers(&self) -> bool {
+        self.inner.redirects || self.inner.transport_security.is_some()
+    }
+
+    /// Returns why the request is not served; `None` for most.
+    pub fn check(&self, request: &HttpRequest) -> Option<Rejection> {
         let Inner { redirects, filters_queries, .. } = *self.inner;
         if redirects && self.is_secure(request) != Some(true) {
             return Some(self.to_https(request));
         }
         if filters_queries && request.uri().query().is_some_and(|query| is_suspicious(query.as_bytes())) {
-            self.count(request);
+            self.count_suspicious(request);
             return Some(Rejection::BadQuery);
         }
         None
     }
 
-    /// The line of Vary for the response, where another X-Forwarded-Proto would have brought another one.
+    /// Returns the `Vary` line for the response, if another `X-Forwarded-Proto` would have led to another response.
     pub fn vary(&self, request: &HttpRequest) -> Option<&'static str> {
-        let tells = self.inner.redirects || self.inner.transport_security.is_some();
-        (tells && self.trusts_peer_of(request)).then_some("vary: X-Forwarded-Proto\r\n")
+        (self.adds_headers() && self.trusts_peer_of(request)).then_some("vary: X-Forwarded-Proto\r\n")
     }
 
-    /// The line of Strict-Transport-Security for the response, unless it goes over cleartext (RFC 6797 §7.2): a proxy says
-    /// so, or none says otherwise where cleartext is redirected.
+    /// Returns the `Strict-Transport-Security` line for the response. It must not go out over plain HTTP (RFC 6797 §7.2).
     pub fn transport_security(&self, request: &HttpRequest) -> Option<&str> {
         let line = self.inner.transport_security.as_deref()?;
-        self.is_secure(request).unwrap_or(!self.inner.redirects).then_some(line)
+        (self.is_secure(request) == Some(true)).then_some(line)
     }
 
-    /// Queries that were refused since the start.
+    /// Returns how many queries were rejected since the start.
     pub fn suspicious(&self) -> u64 {
         self.inner.suspicious.get()
     }
 
-    /// How the client came: as a proxy says that is believed, else over TLS of ours; none where nobody knows.
+    /// `Some(true)` for HTTPS: a trusted proxy's `X-Forwarded-Proto`, else our TLS listener. `None` if unknown.
     fn is_secure(&self, request: &HttpRequest) -> Option<bool> {
-        let field = request.headers().get_all(X_FORWARDED_PROTO).last();
-        let told = field.filter(|_| self.trusts_peer_of(request));
-        let told = told.and_then(|field| is_https(Some(field.as_bytes())));
-        told.or_else(|| {
-            request.extensions().get::<TransportInfo>().filter(|carriage| carriage.is_secure).map(|_| true)
+        let value = request.headers().get_all(X_FORWARDED_PROTO).last();
+        let by_proxy = value.filter(|_| self.trusts_peer_of(request));
+        by_proxy.and_then(|value| is_https(Some(value.as_bytes()))).or_else(|| {
+            request.extensions().get::<TransportInfo>().filter(|transport| transport.is_secure).map(|_| true)
         })
     }
 
     fn trusts_peer_of(&self, request: &HttpRequest) -> bool {
-        match request.peer_addr() {
-            Some(peer) => self.inner.proxies.trusts(peer.ip()),
-            None => self.inner.proxies.trusts_unix(),
-        }
+        self.inner.proxies.trusts_peer(request.peer_addr().map(|peer| peer.ip()))
     }
 
     fn to_https(&self, request: &HttpRequest) -> Rejection {
@@ -130,13 +141,12 @@ impl HttpsPolicy {
             .map_or(Rejection::UnknownHost, Rejection::ToHttps)
     }
 
-    /// Counts a refused query.
-    fn count(&self, request: &HttpRequest) {
+    fn count_suspicious(&self, request: &HttpRequest) {
         let (number, is_told) = self.inner.suspicious.count();
         if is_told {
             let peer =
-                request.peer_addr().map_or_else(|| "a local client".to_owned(), |peer| peer.to_string());
-            log::warn!("a query that looks like an attack was refused, number {number}, from {peer}");
+                request.peer_addr().map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
+            log::warn!("suspicious query rejected: number {number}, from {peer}");
         }
     }
 }

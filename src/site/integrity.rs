@@ -1,4 +1,4 @@
-//! What a response says of its bytes' integrity (RFC 9530), and what is checked before they are sent.
+//! Checksums that are sent with a response (RFC 9530), and the verification before it.
 
 use std::sync::Arc;
 
@@ -9,77 +9,86 @@ use crate::files::digests::Digest;
 use crate::http::checksum_file::checksum_line;
 use crate::http::digest::{Algorithm, hexadecimal};
 use crate::site::error::HttpError;
-use crate::site::handler::{SendFailure, Site};
 use crate::site::reply::{Checksums, text};
+use crate::site::representation::SendFailure;
 use crate::site::request_facts::RequestHeaders;
+use crate::site::settings::SiteContext;
 
-impl Site {
-    /// The checksums that go with a response where none is asked for; nothing where some are.
-    pub(crate) fn known_checksums(&self, form: &Asset, fields: &RequestHeaders<'_>) -> Option<Checksums> {
-        let is_asked = fields.digest.is_some() || form.policy.digests() != [None, None];
-        (!is_asked).then(|| known(form))
+/// Returns the known checksums of `form`; `None` if the client or a rule wants particular ones.
+pub(crate) fn known_checksums(form: &Asset, headers: &RequestHeaders<'_>) -> Option<Checksums> {
+    let is_wanted = headers.digest.is_some() || form.policy.digests() != [None, None];
+    (!is_wanted).then(|| known(form))
+}
+
+/// Returns the wanted checksums as far as they are known, else the known ones. HEAD with a wanted digest waits; a small file in
+/// memory is hashed at once.
+pub(crate) async fn checksums(
+    context: &SiteContext,
+    form: &Arc<Asset>,
+    headers: &RequestHeaders<'_>,
+    is_head: bool,
+) -> Checksums {
+    if let Some(known) = known_checksums(form, headers) {
+        return known;
     }
-
-    /// The checksums that go with a response that is to have some: those that the client or the rules ask for, as far as they are known, else
-    /// what is known. A HEAD that asks waits; what is small and in memory is computed at once.
-    pub(crate) async fn checksums(
-        &self,
-        form: &Arc<Asset>,
-        fields: &RequestHeaders<'_>,
-        is_head: bool,
-    ) -> Checksums {
-        if let Some(known) = self.known_checksums(form, fields) {
-            return known;
+    let wanted = match headers.digest {
+        Some(algorithm) => [Some(algorithm), None],
+        None => form.policy.digests(),
+    };
+    let mut checksums = Vec::new();
+    for algorithm in wanted.into_iter().flatten() {
+        let waits = is_head && headers.digest.is_some();
+        if let Some(digest) = checksum(context, form, algorithm, waits).await {
+            checksums.push((algorithm, digest));
         }
-        let wanted = match fields.digest {
-            Some(algorithm) => [Some(algorithm), None],
-            None => form.policy.digests(),
-        };
-        let mut checksums = Vec::new();
-        for algorithm in wanted.into_iter().flatten() {
-            let waits = is_head && fields.digest.is_some();
-            if let Some(digest) = self.checksum(form, algorithm, waits).await {
-                checksums.push((algorithm, digest));
-            }
-        }
-        if checksums.is_empty() { known(form) } else { checksums }
     }
+    if checksums.is_empty() { known(form) } else { checksums }
+}
 
-    async fn checksum(&self, form: &Arc<Asset>, algorithm: Algorithm, waits: bool) -> Option<Digest> {
-        if let Some(known) = form.digests.get(algorithm) {
-            return Some(Arc::clone(known));
-        }
-        if let Some(digest) = self.files.digest_at_once(form, algorithm) {
-            return Some(digest);
-        }
-        if waits {
-            return self.files.digest(form, algorithm, self.manners.digest_wait).await.ok();
-        }
-        // Whoever asks later finds it known.
-        self.files.digest_soon(form, algorithm);
-        None
+async fn checksum(
+    context: &SiteContext,
+    form: &Arc<Asset>,
+    algorithm: Algorithm,
+    waits: bool,
+) -> Option<Digest> {
+    if let Some(known) = form.digests.get(algorithm) {
+        return Some(Arc::clone(known));
     }
-
-    /// The line that `sha256sum` would print of the file.
-    pub(crate) async fn checksum_file(
-        &self,
-        asset: &Arc<Asset>,
-        name: &[u8],
-        is_head: bool,
-    ) -> Result<HttpResponse, SendFailure> {
-        let algorithm = Algorithm::from_token(name).ok_or(HttpError::UnknownDigest)?;
-        let digest = self.files.digest(asset, algorithm, self.manners.digest_wait).await?;
-        let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
-        Ok(text(&asset.policy, &line, is_head))
+    if let Some(digest) = context.files.background().digest_if_short(form, algorithm) {
+        return Some(digest);
     }
+    if waits {
+        let wait = context.settings.integrity.digest_wait.get();
+        return context.files.background().digest(form, algorithm, wait).await.ok();
+    }
+    // Later requests find it known.
+    context.files.background().start_digest(form, algorithm);
+    None
+}
 
-    /// Waits until it is known that the file is what the checksum beside it says.
-    pub(crate) async fn verify(&self, asset: &Arc<Asset>) -> Result<(), SendFailure> {
-        match self.files.is_verified(asset, self.manners.digest_wait).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(HttpError::Failed.into()),
-            Err(why) => Err(why.into()),
-        }
+/// Makes the line that `sha256sum` would print of the file.
+pub(crate) async fn checksum_file(
+    context: &SiteContext,
+    asset: &Arc<Asset>,
+    name: &[u8],
+    is_head: bool,
+) -> Result<HttpResponse, SendFailure> {
+    let algorithm = Algorithm::from_token(name).ok_or(HttpError::UnknownDigest)?;
+    let digest = context
+        .files
+        .background()
+        .digest(asset, algorithm, context.settings.integrity.digest_wait.get())
+        .await?;
+    let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
+    Ok(text(&asset.policy, &line, is_head))
+}
+
+/// Waits until the file is known to match its checksum file.
+pub(crate) async fn verify(context: &SiteContext, asset: &Arc<Asset>) -> Result<(), SendFailure> {
+    match context.files.background().is_verified(asset, context.settings.integrity.digest_wait.get()).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(HttpError::Failed.into()),
+        Err(why) => Err(why.into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A worker's own short cut from a raw path to what is known of it: no parsing, no shared cache.
+//! A worker's own cache from raw request paths to names: no parsing, no shared cache.
 
 use std::cell::Cell;
 use std::hash::BuildHasher;
@@ -6,81 +6,81 @@ use std::sync::Arc;
 
 use crate::files::Name;
 
-/// A fixed table: a path has one place, and the latest to want it has it. What it holds is never trusted for longer than
-/// the shared cache would, and keeps no file's bytes alive.
+/// A direct-mapped cache: each path has one slot, which the latest path takes. Entries are trusted no longer than the shared
+/// cache trusts them, and keep no file's bytes alive.
 pub(crate) struct PathCache {
-    places: Vec<Option<CacheEntry>>,
+    /// Empty until the first entry.
+    slots: Vec<Option<CacheEntry>>,
     hasher: foldhash::fast::RandomState,
 }
 
-/// Where a raw path leads.
+/// What a raw path names.
 #[derive(Clone)]
 pub(crate) struct CachedPath {
     pub(crate) name: Arc<Name>,
     /// The path names a directory; `name` is then its index.
     pub(crate) wants_directory: bool,
-    /// The path and the name are for everybody.
+    /// No access rule closes the path or the name.
     pub(crate) is_public: bool,
 }
 
 struct CacheEntry {
     raw: Box<[u8]>,
-    shortcut: CachedPath,
-    /// Requests that went this way and are not in the name's own count yet: counting each there would have the workers
-    /// contend for it.
+    path: CachedPath,
+    /// Requests that the name's own count does not have yet: counting each of them there would have the workers contend for it.
     uses: Cell<u32>,
 }
 
 impl PathCache {
     pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), hasher: foldhash::fast::RandomState::default() }
+        Self { slots: Vec::new(), hasher: foldhash::fast::RandomState::default() }
     }
 
-    /// Where the path leads, and its place in the table.
+    /// Returns what the path names, and the index of its slot.
     pub(crate) fn get(&self, raw: &[u8]) -> Option<(CachedPath, usize)> {
-        let place = self.place(raw);
-        let taken = self.places.get(place)?.as_ref()?;
-        (*taken.raw == *raw).then(|| (taken.shortcut.clone(), place))
+        let slot = self.slot(raw);
+        let entry = self.slots.get(slot)?.as_ref()?;
+        (*entry.raw == *raw).then(|| (entry.path.clone(), slot))
     }
 
-    /// A request went the way that was found at `place`. Now and then, where that `is_due`, the name hears of it and of those
-    /// before it.
-    pub(crate) fn used(&self, place: usize, is_due: bool) {
-        let Some(Some(taken)) = self.places.get(place) else { return };
-        taken.uses.set(taken.uses.get().saturating_add(1));
+    /// Counts a request that was answered by the entry in `slot`. If `is_due`, the count is added to the name's own.
+    pub(crate) fn count_use(&self, slot: usize, is_due: bool) {
+        let Some(Some(entry)) = self.slots.get(slot) else { return };
+        entry.uses.set(entry.uses.get().saturating_add(1));
         if is_due {
-            taken.tell();
+            entry.flush_uses();
         }
     }
 
-    pub(crate) fn put(&mut self, raw: &[u8], shortcut: CachedPath) {
+    /// Stores what a path names, unless the path is longer than [`RAW_MAX`].
+    pub(crate) fn put(&mut self, raw: &[u8], path: CachedPath) {
         if raw.len() > RAW_MAX {
             return;
         }
-        if self.places.is_empty() {
-            self.places.resize_with(PLACES, || None);
+        if self.slots.is_empty() {
+            self.slots.resize_with(SLOTS, || None);
         }
-        let place = self.place(raw);
-        if let Some(taken) = self.places.get_mut(place) {
-            taken.iter().for_each(CacheEntry::tell);
-            *taken = Some(CacheEntry { raw: raw.into(), shortcut, uses: Cell::new(0) });
+        let slot = self.slot(raw);
+        if let Some(entry) = self.slots.get_mut(slot) {
+            entry.iter().for_each(CacheEntry::flush_uses);
+            *entry = Some(CacheEntry { raw: raw.into(), path, uses: Cell::new(0) });
         }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
-    fn place(&self, raw: &[u8]) -> usize {
-        self.hasher.hash_one(raw) as usize % PLACES
+    fn slot(&self, raw: &[u8]) -> usize {
+        self.hasher.hash_one(raw) as usize % SLOTS
     }
 }
 
 impl CacheEntry {
-    fn tell(&self) {
-        self.shortcut.name.used(u64::from(self.uses.take()));
+    fn flush_uses(&self) {
+        self.path.name.add_uses(u64::from(self.uses.take()));
     }
 }
 
-/// Places in the table, 40 bytes each.
-const PLACES: usize = 16_384;
+/// Slots of the cache, 40 bytes each.
+const SLOTS: usize = 16_384;
 
-/// Longer paths are looked up every time, so that the table's size in bytes is bounded as well.
+/// Longest path in bytes that is stored, so that the size of the cache in bytes is bounded.
 const RAW_MAX: usize = 256;

@@ -56,7 +56,7 @@ pub(crate) fn reply(
         Answer::Parts(ranges) => parts(&ranges, source),
         Answer::NotModified => PrerenderedResponse::head(
             StatusCode::NOT_MODIFIED,
-            asset.fields.validators(),
+            asset.headers.validators(),
             Bytes::from_static(b"\r\n"),
         ),
         Answer::PreconditionFailed => return Err(HttpError::PreconditionFailed),
@@ -79,7 +79,7 @@ pub(crate) fn page(
     let asset = source.asset;
     let mut fields = policy.lines_with(policy.vary_of_error(status, varies));
     fields.extend_from_slice(format!("cache-control: no-cache\r\n{BASELINE_LINES}").as_bytes());
-    let (fields, tail) = (Bytes::from(fields), asset.fields.description());
+    let (fields, tail) = (Bytes::from(fields), asset.headers.description());
     if is_head || asset.length() == 0 {
         return PrerenderedResponse::head(status, fields, tail);
     }
@@ -170,16 +170,16 @@ fn integrity(checksums: &Checksums, is_whole: bool) -> String {
 fn whole(source: &ReplyBody<'_>, is_head: bool) -> HttpResponse {
     let asset = source.asset;
     if is_head || asset.length() == 0 {
-        return PrerenderedResponse::head(StatusCode::OK, asset.fields.head(), Bytes::new());
+        return PrerenderedResponse::head(StatusCode::OK, asset.headers.head(), Bytes::new());
     }
-    if let Some((block, body_at)) = asset.heap_whole() {
+    if let Some((block, body_at)) = asset.heap_response() {
         return PrerenderedResponse::inline(StatusCode::OK, block, body_at, Some(paced(&asset.policy)));
     }
     let mut segments = Segments::default();
     segments.push(source.segment(0..asset.length()));
     PrerenderedResponse::segments(
         StatusCode::OK,
-        asset.fields.head(),
+        asset.headers.head(),
         Bytes::new(),
         segments,
         paced(&asset.policy),
@@ -194,13 +194,13 @@ fn part(range: ByteRange, source: &ReplyBody<'_>) -> HttpResponse {
     tail.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", range.len()).as_bytes());
     let mut segments = Segments::default();
     segments.push(source.segment(range.start()..range.end()));
-    let (fields, paced) = (asset.fields.without_length(), paced(&asset.policy));
+    let (fields, paced) = (asset.headers.without_length(), paced(&asset.policy));
     PrerenderedResponse::segments(StatusCode::PARTIAL_CONTENT, fields, tail.into(), segments, paced)
 }
 
 fn parts(ranges: &[ByteRange], source: &ReplyBody<'_>) -> HttpResponse {
     let asset = source.asset;
-    let media_type = asset.fields.media_type().as_bytes();
+    let media_type = asset.headers.media_type().as_bytes();
     let framed =
         Multipart { ranges, media_type, total: asset.length(), boundary: Boundary::new(random_u128()) };
     let mut tail = b"content-type: ".to_vec();
@@ -212,7 +212,7 @@ fn parts(ranges: &[ByteRange], source: &ReplyBody<'_>) -> HttpResponse {
         segments.push(source.segment(range.start()..range.end()));
     }
     segments.push(Bytes::from(framed.closing()).into());
-    let (fields, paced) = (asset.fields.without_type(), paced(&asset.policy));
+    let (fields, paced) = (asset.headers.without_type(), paced(&asset.policy));
     PrerenderedResponse::segments(StatusCode::PARTIAL_CONTENT, fields, tail.into(), segments, paced)
 }
 

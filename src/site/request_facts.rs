@@ -1,4 +1,4 @@
-//! What a request's fields ask for, each field of several lines joined to one list (RFC 9110 §5.3).
+//! The request headers that matter to a file, those of several lines joined to one list (RFC 9110 §5.3).
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::http::digest::{Algorithm, DigestPreference};
 use crate::http::encoding::AcceptEncoding;
 use crate::http::precondition::Preconditions;
 
-/// The fields that decide which bytes are sent, and how many.
+/// The headers that decide which bytes are sent, and how many.
 #[derive(Default)]
 pub(crate) struct RequestHeaders<'a> {
     range: Option<Cow<'a, [u8]>>,
@@ -19,9 +19,9 @@ pub(crate) struct RequestHeaders<'a> {
     if_none_match: Option<Cow<'a, [u8]>>,
     if_modified_since: Option<Cow<'a, [u8]>>,
     if_range: Option<Cow<'a, [u8]>>,
-    /// None where the client says nothing: it gets what is there.
-    pub(crate) codings: Option<AcceptEncoding>,
-    /// The checksum that the client would like.
+    /// `None` without `Accept-Encoding`: the file is sent as it is.
+    pub(crate) encodings: Option<AcceptEncoding>,
+    /// The digest that the client wants.
     pub(crate) digest: Option<Algorithm>,
 }
 
@@ -30,7 +30,7 @@ impl<'a> RequestHeaders<'a> {
         if headers.len() <= 1 && (headers.is_empty() || headers.contains_key(header::HOST)) {
             return Self::default();
         }
-        let codings = joined(headers, &header::ACCEPT_ENCODING);
+        let encodings = joined(headers, &header::ACCEPT_ENCODING);
         Self {
             range: joined(headers, &header::RANGE),
             if_match: joined(headers, &header::IF_MATCH),
@@ -38,7 +38,7 @@ impl<'a> RequestHeaders<'a> {
             if_none_match: joined(headers, &header::IF_NONE_MATCH),
             if_modified_since: joined(headers, &header::IF_MODIFIED_SINCE),
             if_range: joined(headers, &header::IF_RANGE),
-            codings: codings.map(|field| AcceptEncoding::parse(Some(&field))),
+            encodings: encodings.map(|field| AcceptEncoding::parse(Some(&field))),
             digest: wanted_digest(headers),
         }
     }
@@ -47,12 +47,13 @@ impl<'a> RequestHeaders<'a> {
         self.range.is_some()
     }
 
-    /// Whether the client takes no file as it is.
+    /// True if the client accepts no file as it is.
     pub(crate) fn refuses_identity(&self) -> bool {
-        self.codings.is_some_and(|codings| codings.refuses_identity())
+        self.encodings.is_some_and(|encodings| encodings.refuses_identity())
     }
 
-    pub(crate) fn asked(&self, head_only: bool) -> RequestFacts<'_> {
+    /// Returns what [`decide`](crate::http::decide::decide) has to know of the request.
+    pub(crate) fn facts(&self, head_only: bool) -> RequestFacts<'_> {
         RequestFacts {
             head_only,
             range: self.range.as_deref(),
@@ -67,18 +68,18 @@ impl<'a> RequestHeaders<'a> {
     }
 }
 
-/// Whether the client would rather have data than a page.
+/// True if the client prefers JSON to HTML.
 pub(crate) fn prefers_json(headers: &HeaderMap) -> bool {
     accept::prefers_json(joined(headers, &header::ACCEPT).as_deref())
 }
 
-/// Whether a page will do for the client: for a name that says of what kind it is, only if the client asks for pages by name.
+/// True if the client accepts HTML: for a name with an extension, only if it names HTML.
 pub(crate) fn takes_page(headers: &HeaderMap, has_extension: bool) -> bool {
     let field = joined(headers, &header::ACCEPT);
     if has_extension { accept::names_html(field.as_deref()) } else { accept::accepts_html(field.as_deref()) }
 }
 
-/// All lines of a field as one list.
+/// Returns all lines of a header as one list.
 pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
     let mut lines = headers.get_all(name);
     let first = lines.next()?.as_bytes();
@@ -91,6 +92,7 @@ pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Co
     Some(Cow::Owned(all))
 }
 
+/// Reads `Want-Repr-Digest`, else `Want-Content-Digest` (RFC 9530 §4).
 fn wanted_digest(headers: &HeaderMap) -> Option<Algorithm> {
     let wanted = |name| DigestPreference::parse(&joined(headers, &name)?).best();
     wanted(WANT_REPR_DIGEST).or_else(|| wanted(WANT_CONTENT_DIGEST))

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_encoded_decodes_to_what_it_was() {
+    fn encoded_bytes_decode_to_the_original() {
         for encoding in Encoding::ALL {
             for sample in samples() {
                 let encoded = encode(encoding, &sample).unwrap();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_tells_neither_a_date_nor_a_name_nor_a_system() {
+    fn gzip_has_no_date_name_or_system() {
         let encoded = encode(Encoding::Gzip, b"x").unwrap();
         assert_eq!(encoded[..10], [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 2, 255]);
     }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_of_a_large_file_is_no_larger_than_browsers_take() {
+    fn the_window_of_a_large_file_is_no_larger_than_browsers_accept() {
         let length = (1 << ZSTD_WINDOW_LOG_MAX) + 1;
         let mut encoded = Vec::new();
         copy_encoded(Encoding::Zstd, io::repeat(b'x').take(length), &mut encoded, length).unwrap();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn another_number_of_bytes_than_was_said_is_an_error() {
+    fn another_number_of_bytes_than_announced_is_an_error() {
         for encoding in Encoding::ALL {
             for (length, kind) in [(9, io::ErrorKind::InvalidData), (11, io::ErrorKind::UnexpectedEof)] {
                 let error = copy_encoded(encoding, b"0123456789".as_slice(), io::sink(), length).unwrap_err();

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_reader_has_not_taken_is_counted() {
+    fn unacknowledged_bytes_are_counted() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         near.set_nonblocking(true).unwrap();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_paces_tcp_and_says_what_has_not_left() {
+    fn the_kernel_paces_tcp_and_counts_unsent_bytes() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         for rate in [Some(1 << 16), Some(1 << 40), None] {

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_persisted_has_the_mode_and_the_date_of_its_original() {
+    fn a_persisted_file_has_the_mode_and_time_of_its_original() {
         let dir = tempfile::tempdir().unwrap();
         let (handle, path) = (File::open(dir.path()).unwrap(), dir.path().join("a"));
         std::fs::write(&path, b"a").unwrap();

@@ -1,4 +1,4 @@
-//! The log: `env_logger` behind a filter that can be exchanged under way, as lines for people or as JSON.
+//! The diagnostics log: `env_logger` with a filter that a reload can change, as text or as JSON.
 
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
@@ -11,30 +11,34 @@ use log::{LevelFilter, Log, Metadata, Record};
 use crate::config::{Config, LogFilter, LogFormat};
 use crate::telemetry::access_log::escape;
 
-/// Logs what `config` lets through to standard error, panics included. A second server in one process logs as the first does.
+/// Starts logging to standard error as `config` describes, panics included. Further servers in one process use the logger of
+/// the first.
 pub(crate) fn start(config: &Config) {
-    let logger = LOGGER.get_or_init(|| Logger { current: ArcSwap::from_pointee(made(config)) });
-    // Whoever embeds the server may have a logger of their own.
+    let logger = LOGGER.get_or_init(|| Logger { current: ArcSwap::from_pointee(build(config)) });
+    // A program that embeds the server may have its own logger.
     if log::set_logger(logger).is_ok() {
         log::set_max_level(logger.current.load().filter());
+    }
+    if let Some(renamed) = config.logging.log.renamed_targets() {
+        log::warn!("PAGECAST_LOG has former names of log targets, which the next release ignores: {renamed}");
     }
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
-/// From now on `config` decides what is logged, and how.
+/// Changes filter and format to those of `config`.
 pub(crate) fn change(config: &Config) {
     let Some(logger) = LOGGER.get() else { return };
-    let next = made(config);
+    let next = build(config);
     log::set_max_level(next.filter());
     logger.current.store(Arc::new(next));
 }
 
-/// Whether both log the same in the same way.
+/// True if both have the same filter and format.
 pub(crate) fn is_same(one: &Config, other: &Config) -> bool {
-    let looks_of = |config: &Config| -> (LogFilter, LogFormat) {
+    let settings_of = |config: &Config| -> (LogFilter, LogFormat) {
         (config.logging.log.clone(), config.logging.log_format)
     };
-    looks_of(one) == looks_of(other)
+    settings_of(one) == settings_of(other)
 }
 
 struct Logger {
@@ -55,18 +59,18 @@ impl Log for Logger {
     }
 }
 
-fn made(config: &Config) -> env_logger::Logger {
+fn build(config: &Config) -> env_logger::Logger {
     let mut builder = Builder::new();
-    // What libraries say of their own threads, and of every frame; a filter that names them is heeded.
+    // Libraries log their threads and every frame. A filter that names them overrides this.
     builder.filter_module("actix_server", LevelFilter::Warn).filter_module("h2", LevelFilter::Warn);
-    builder.parse_filters(config.logging.log.as_str());
+    builder.parse_filters(&config.logging.log.to_env_filter());
     if config.logging.log_format == LogFormat::Json {
         builder.format(|line, record| write_json(line, record, Timestamp::now()));
     }
     builder.build()
 }
 
-/// One line: `{"time":…,"level":…,"target":…,"message":…}`, the time in UTC (RFC 3339).
+/// Writes one line: `{"time":…,"level":…,"target":…,"message":…}`, the time in UTC (RFC 3339).
 fn write_json(out: &mut impl Write, record: &Record<'_>, now: Timestamp) -> io::Result<()> {
     let mut line = format!("{{\"time\":\"{now:.3}\"").into_bytes();
     let level = record.level().as_str().to_ascii_lowercase();
@@ -89,7 +93,7 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
-    fn whatever_is_said_is_one_line_of_valid_json() {
+    fn any_message_is_one_line_of_valid_json() {
         for message in ["plain", "two\nlines \"quoted\" \\ \u{2028}", "\u{1b}[31mred\u{7f}\u{85}", ""] {
             let mut out = Vec::new();
             let now = Timestamp::from_millisecond(1_790_000_000_007).unwrap();

@@ -54,7 +54,7 @@ fn everything_but_health_requires_the_token() {
     {
         let method = methods.split(',').next().unwrap();
         let reply = server.ask_admin(method, route, LOCAL);
-        assert_eq!((reply.status, reply.text().as_str()), (401, "This needs the admin token.\n"), "{route}");
+        assert_eq!((reply.status, reply.text().as_str()), (401, "The admin token is required.\n"), "{route}");
         let challenges: Vec<_> = reply
             .fields
             .iter()
@@ -356,7 +356,7 @@ fn a_reload_returns_its_result() {
     let config = json(&server.get_admin("/debug/config"));
     assert_eq!(config["needs_restart"][0]["key"], "names");
     let text = server.get_admin("/debug/config?format=text").text();
-    assert!(text.contains("names = 99") && text.contains("waits for a restart"), "{text}");
+    assert!(text.contains("names = 99") && text.contains("needs a restart"), "{text}");
 
     std::fs::write(&file, "idle_timeout = '9 parsecs'\nnmaes = 1\n").unwrap();
     let reply = reload();
@@ -424,9 +424,11 @@ fn the_debug_page_shows_the_cache() {
     assert_eq!(entries[0]["path"], "/d/caf\u{e9} <b>.txt", "what was used last comes first");
     let few = cache("?glob=*.txt&limit=1");
     assert_eq!((&few["matching"], few["entries"].as_array().unwrap().len()), (&2.into(), 1));
-    for (query, message) in
-        [("?limit=0", "a count from 1"), ("?limit=x", "a count from 1"), ("?glob=%5B", "list of globs")]
-    {
+    for (query, message) in [
+        ("?limit=0", "Accepted: 1 to 10000"),
+        ("?limit=x", "Accepted: 1 to 10000"),
+        ("?glob=%5B", "list of globs"),
+    ] {
         let reply = server.get_admin(&format!("/debug/cache{query}"));
         assert_eq!(reply.status, 400, "{query}");
         assert!(reply.text().contains(message), "{}", reply.text());
@@ -634,7 +636,7 @@ fn files_are_warmed_with_the_token_only() {
     for token in [None, Some("another-token-altogether")] {
         let (code, message) = warm(token);
         assert_eq!(code, Some(1));
-        assert!(message.contains("responded 401: This needs the admin token."), "{message}");
+        assert!(message.contains("responded 401: The admin token is required."), "{message}");
     }
 }
 

@@ -141,7 +141,7 @@ fn an_unknown_archive_is_refused() {
     for word in ["rar", "", "TAR", "tar.gz", "zip%00"] {
         let reply = server.get(&format!("/d/?archive={word}"));
         assert_eq!(reply.status, 400, "{word}");
-        assert_eq!(reply.text(), "Unknown archive format. Use tar, tar.zst or zip.\n");
+        assert_eq!(reply.text(), "Unknown archive format: tar, tar.zst and zip are supported.\n");
     }
     for target in ["/none/?archive=tar", "/d/a.txt/?archive=tar"] {
         assert_eq!(server.get(target).status, 404, "{target}");

@@ -36,7 +36,7 @@ fn the_page_shows_live_data_and_requests_nothing_from_elsewhere() {
     let troubles = browser.text("document.getElementById('troubles').textContent");
     assert!(troubles.contains("Queries that look like an attack"), "{troubles}");
     assert_eq!(browser.text("document.getElementById('verdict').dataset.level"), "warn");
-    assert_eq!(browser.text("document.querySelector('#issues .word').textContent"), "Look");
+    assert_eq!(browser.text("document.querySelector('#issues .word').textContent"), "Warning");
     assert_eq!(browser.complaints(), [""; 0]);
     let asked = browser.asked();
     assert!(asked.len() >= 5 && asked.iter().all(|url| url.starts_with(&page(&server))), "{asked:?}");
@@ -148,7 +148,7 @@ fn the_keyboard_reaches_every_control_and_questions_are_answered_with_it() {
     browser.press("Tab");
     assert_eq!(browser.text(&focused), "ask-yes");
     browser.press("Enter");
-    browser.wait_until("document.getElementById('ask-outcome').textContent === 'Readiness is denied.'");
+    browser.wait_until("document.getElementById('ask-outcome').textContent === 'Readiness fails now.'");
     assert_eq!(server.get_admin("/readyz").status, 503);
     browser.press("Escape");
     browser.wait_until("document.getElementById('issues').textContent.includes('Drained by an operator')");
@@ -157,7 +157,8 @@ fn the_keyboard_reaches_every_control_and_questions_are_answered_with_it() {
     browser.press("Enter");
     browser.press("Tab");
     browser.press("Enter");
-    browser.wait_until("document.getElementById('ask-outcome').textContent.startsWith('Load balancers may')");
+    browser
+        .wait_until("document.getElementById('ask-outcome').textContent.startsWith('Readiness is restored')");
     assert_eq!(server.get_admin("/readyz").status, 200);
     assert_eq!(browser.complaints(), [""; 0]);
 }
@@ -176,13 +177,13 @@ fn the_results_of_a_purge_and_a_reload_are_shown() {
         |text: &str| format!("document.getElementById('ask-outcome').textContent.includes({text:?})");
     browser.value("document.querySelector('[data-act=purge]').click()");
     browser.value("document.getElementById('ask-yes').click()");
-    browser.wait_until(&outcome("Which names?"));
+    browser.wait_until(&outcome("Enter a glob"));
     browser.write("[");
     browser.value("document.getElementById('ask-yes').click()");
     browser.wait_until(&outcome("which has a [ without its ]"));
     browser.value("document.getElementById('globs').value = '*.html\\n/none/**'");
     browser.value("document.getElementById('ask-yes').click()");
-    browser.wait_until(&outcome("1 name and 1 file forgotten."));
+    browser.wait_until(&outcome("1 name and 1 file purged."));
     browser.press("Escape");
     std::fs::write(server.root.join(".pagecast.toml"), "idle_timeout = '8s'\nnames = 99").unwrap();
     browser.value("document.querySelector('[data-act=reload]').click()");
@@ -214,7 +215,7 @@ fn a_lost_connection_is_shown_and_restored() {
     browser.wait_until("!document.getElementById('lost').hidden");
     let message = browser.text("document.getElementById('lost').textContent");
     assert!(
-        message.starts_with("The connection is lost.") && message.contains("These figures are of "),
+        message.starts_with("Connection lost.") && message.contains("These values are from "),
         "{message}"
     );
     assert!(browser.text("document.title").contains("lost"));
@@ -238,7 +239,7 @@ fn a_browser_sends_the_token_as_its_password() {
     browser.wait_until("document.documentElement.dataset.link === 'live'");
     browser.value("document.querySelector('[data-act=drain]').click()");
     browser.value("document.getElementById('ask-yes').click()");
-    browser.wait_until("document.getElementById('ask-outcome').textContent === 'Readiness is denied.'");
+    browser.wait_until("document.getElementById('ask-outcome').textContent === 'Readiness fails now.'");
     assert_eq!(server.get_admin("/readyz").status, 503);
 }
 

@@ -16,7 +16,6 @@ use actix_web::http::header::{ETAG, HeaderName, HeaderValue};
 use actix_web::{App, Error, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use pagecast::auth::access::Authenticator;
 use pagecast::config::policy::rules::Rules;
 use pagecast::config::{
     ByteCount, CachesGroup, Config, ConnectionsGroup, CredentialFiles, DurationSetting, OnOff,
@@ -28,7 +27,8 @@ use pagecast::net::connection_settings::ConnectionSettings;
 use pagecast::net::opening;
 use pagecast::net::socket::Socket;
 use pagecast::net::worker::Worker;
-use pagecast::site::handler::{Site, SiteSettings};
+use pagecast::site::handler::Site;
+use pagecast::site::settings::{SiteFiles, SiteSettings};
 use pagecast::telemetry::metrics::registry::Metrics;
 
 use crate::frames::{self, Raw};
@@ -339,11 +339,10 @@ async fn app(
     change: Change,
 ) -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static {
     let (config, limits) = (Config::default(), ResolvedLimits::default());
-    let (guard, access) =
-        (Limits::new(&config, &limits), Authenticator::new(&config, &CredentialFiles::default()).unwrap());
-    let manners =
-        SiteSettings::of(&config, &limits, &files, rules(), Arc::default(), &guard, access).unwrap();
-    let site = Site::new(files.clone(), manners);
+    let client_limits = Limits::new(&config, &limits);
+    let read = SiteFiles { redirects: Arc::default(), credentials: &CredentialFiles::default() };
+    let settings = SiteSettings::new(&config, &limits, &files, &client_limits, read).unwrap();
+    let site = Site::new(files.clone(), settings);
     let app = App::new()
         .route("/panic", web::to(panics))
         .route("/panic-later", web::to(panics_later))

@@ -9,6 +9,9 @@ use crate::site::{PATIENCE, Reply, Server, Site};
 
 const POLICY: &str = "default-src 'self'";
 
+/// What a proxy adds to requests that it got over TLS.
+const HTTPS: &str = "X-Forwarded-Proto: https\r\n";
+
 fn guarded() -> Server {
     let site = Site::with([("a.txt", b"0123456789"), ("d/x", b"x"), ("_redirects", b"/old /new\n")])
         .env("PAGECAST_LISTING", "on")
@@ -46,7 +49,7 @@ fn every_response_carries_the_policies_once_and_a_rule_replaces_them() {
         ("GET", "/d/x", "", 200),
         ("GET", "/d/none", "", 404),
     ] {
-        let reply = client.ask(method, target, more);
+        let reply = client.ask(method, target, &format!("{more}{HTTPS}"));
         let what = format!("{method} {target} {more}");
         assert_eq!(reply.status, status, "{what}");
         let is_ruled = target.starts_with("/d");
@@ -66,7 +69,7 @@ fn every_response_carries_the_policies_once_and_a_rule_replaces_them() {
 
 #[test]
 fn a_listing_has_its_own_stricter_policy() {
-    let reply = guarded().get_with("/d/", NAVIGATES);
+    let reply = guarded().get_with("/d/", &format!("{NAVIGATES}{HTTPS}"));
     let policy = only(&reply, "content-security-policy");
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
     for (name, value) in [
@@ -124,19 +127,26 @@ fn refusals_reveal_nothing_about_the_machine() {
 }
 
 #[test]
-fn transport_security_is_not_told_over_cleartext() {
+fn transport_security_is_sent_where_a_trusted_proxy_says_https_and_nowhere_else() {
     let server = guarded();
-    for (field, expected) in [
-        ("", true),
-        ("X-Forwarded-Proto: https\r\n", true),
+    assert!(!server.log().contains("strict_transport_security"), "{}", server.log());
+    for (header, is_sent) in [
+        ("", false),
+        (HTTPS, true),
         ("X-Forwarded-Proto: http\r\n", false),
         ("X-Forwarded-Proto: https, http\r\n", false),
+        ("X-Forwarded-Proto: wss\r\n", false),
     ] {
         for target in ["/a.txt", "/none", "/d/"] {
-            let is_sent = server.get_with(target, field).field("strict-transport-security").is_some();
-            assert_eq!(is_sent, expected, "{target} {field}");
+            let reply = server.get_with(target, header);
+            assert_eq!(reply.field("strict-transport-security").is_some(), is_sent, "{target} {header}");
         }
     }
+    let untrusted = Site::with([("a.txt", b"a")])
+        .env("PAGECAST_STRICT_TRANSPORT_SECURITY", "max-age=60")
+        .env("PAGECAST_TRUSTED_PROXIES", "192.0.2.1")
+        .serve();
+    assert_eq!(untrusted.get_with("/a.txt", HTTPS).field("strict-transport-security"), None);
     let server = Site::with([("a.txt", b"a")])
         .env("PAGECAST_HTTPS_REDIRECT", "on")
         .env("PAGECAST_STRICT_TRANSPORT_SECURITY", "max-age=60")
@@ -149,9 +159,19 @@ fn transport_security_is_not_told_over_cleartext() {
 }
 
 #[test]
+fn transport_security_that_can_never_be_sent_is_warned_of_at_start() {
+    let server =
+        Site::with([("a.txt", b"a")]).env("PAGECAST_STRICT_TRANSPORT_SECURITY", "max-age=60").serve();
+    assert!(server.log().contains("strict_transport_security is never sent"), "{}", server.log());
+    for header in ["", HTTPS] {
+        assert_eq!(server.get_with("/a.txt", header).field("strict-transport-security"), None, "{header}");
+    }
+}
+
+#[test]
 fn without_a_trusted_proxy_all_but_health_is_redirected_to_https() {
     let server = Site::with([("a.txt", b"a")]).env("PAGECAST_HTTPS_REDIRECT", "on").serve();
-    assert!(server.log().contains("every request is redirected to https"), "{}", server.log());
+    assert!(server.log().contains("https_redirect redirects every request"), "{}", server.log());
     for (raw, status, location) in [
         (
             "GET /a.txt?b=c%20 HTTP/1.1\r\nHost: Example.com:8080\r\n\r\n",
@@ -194,7 +214,7 @@ fn a_trusted_proxy_names_the_scheme_of_the_client() {
             .serve()
     };
     let trusting = site("10.0.0.0/8,127.0.0.0/8");
-    assert!(!trusting.log().contains("every request"), "{}", trusting.log());
+    assert!(!trusting.log().contains("redirects every request"), "{}", trusting.log());
     for (fields, status) in [
         ("", 301),
         ("X-Forwarded-Proto: https\r\n", 200),
@@ -288,6 +308,7 @@ fn the_query_filter_refuses_and_counts_suspicious_queries() {
         .env("PAGECAST_QUERY_FILTER", "on")
         .env("PAGECAST_CORS_ORIGINS", "https://a.example")
         .env("PAGECAST_STRICT_TRANSPORT_SECURITY", "max-age=60")
+        .env("PAGECAST_TRUSTED_PROXIES", "127.0.0.1")
         .serve();
     for (target, status) in [
         ("/a.txt", 200),
@@ -301,15 +322,15 @@ fn the_query_filter_refuses_and_counts_suspicious_queries() {
         ("/none?q=%3Cscript%3E", 400),
         ("/livez?q=%3Cscript%3E", 200),
     ] {
-        let reply = server.get_with(target, "Origin: https://a.example\r\n");
+        let reply = server.get_with(target, &format!("Origin: https://a.example\r\n{HTTPS}"));
         assert_eq!(reply.status, status, "{target}");
         if status == 400 {
             assert_eq!(reply.text(), "The query was rejected.\n");
-            assert_eq!(only(&reply, "vary"), "Origin");
+            assert_eq!(lines(&reply, "vary"), ["X-Forwarded-Proto", "Origin"]);
             assert_eq!(only(&reply, "strict-transport-security"), "max-age=60");
         }
     }
-    server.wait_for_log("a query that looks like an attack was refused, number 1");
+    server.wait_for_log("suspicious query rejected: number 1");
     assert!(!server.log().contains("script"), "{}", server.log());
     let reply = server.send("HEAD /a.txt?q=%3Cscript%3E HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(reply.status, 400);

@@ -394,10 +394,10 @@ fn configuration_errors_are_reported_at_start() {
             &path("encrypted.key"),
             "127.0.0.1:0",
             1,
-            "encrypted.key: its private key is encrypted".to_owned(),
+            "encrypted.key: the private key is encrypted".to_owned(),
         ),
-        (&path("none.pem"), &key, "127.0.0.1:0", 1, "none.pem: it can't be read: No such file".to_owned()),
-        ("/", &key, "127.0.0.1:0", 1, "/: it can't be read: it is not a regular file".to_owned()),
+        (&path("none.pem"), &key, "127.0.0.1:0", 1, "none.pem: can't be read: No such file".to_owned()),
+        ("/", &key, "127.0.0.1:0", 1, "/: can't be read: not a regular file".to_owned()),
     ] {
         let site = Site::new()
             .env("PAGECAST_LISTEN", listen)
@@ -516,7 +516,19 @@ fn plain_http_is_redirected_and_tls_responses_have_hsts() {
     let reply = Wants::usual().get(&server, "/a");
     assert_eq!((reply.status, reply.text().as_str()), (200, "a"));
     assert_eq!(reply.field("strict-transport-security"), Some("max-age=60"));
-    assert!(!server.log().contains("no proxy is trusted"), "{}", server.log());
+    assert!(!server.log().contains("no trusted proxy"), "{}", server.log());
+}
+
+#[test]
+fn transport_security_is_sent_over_tls_and_not_over_plain_http() {
+    let (site, _files) = secured(Site::with([("a", b"a")]));
+    let server = site.env("PAGECAST_STRICT_TRANSPORT_SECURITY", "max-age=60").serve();
+    assert!(!server.log().contains("strict_transport_security"), "{}", server.log());
+    for target in ["/a", "/none"] {
+        let secure = Wants::usual().get(&server, target);
+        assert_eq!(secure.field("strict-transport-security"), Some("max-age=60"), "{target}");
+        assert_eq!(server.get(target).field("strict-transport-security"), None, "{target}");
+    }
 }
 
 #[test]

@@ -1,12 +1,12 @@
-// The dashboard: what the server tells once a second (/events), shown so that what is wrong comes first.
-// Names of files and clients are text wherever they are shown.
+// The dashboard: shows the events that the server sends once a second (/events), problems first.
+// Names of files and clients are always inserted as text.
 
 const $ = (id) => document.getElementById(id);
 
-/** An address of this server. The page's own may have a password in it, which no request may be made from. */
+/** An URL of this server. The URL of the page may contain a password, with which browsers make no requests. */
 const here = (path) => `${location.origin}${path}`;
 
-// ---- Words and numbers -------------------------------------------------------------------------------------------
+// ---- Formatting --------------------------------------------------------------------------------------------------
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const count = (number) => whole.format(number);
@@ -57,10 +57,10 @@ const percent = (share) => `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1
 const plural = (number, what) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
 const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
 
-// ---- Changing the page -------------------------------------------------------------------------------------------
+// ---- Updating the page -------------------------------------------------------------------------------------------
 
-/** Sets a text where it is another one, so that what is selected stays so. */
-function say(node, text) {
+/** Sets a text if it has changed, so that a selection is kept. */
+function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
@@ -75,7 +75,7 @@ function make(tag, attributes = {}, ...children) {
 
 const isolated = (text, attributes) => make("bdi", attributes, text);
 
-/** Has `parent` show `items` in their order: rows that stay are kept, so that nothing jumps under a pointer or a selection. */
+/** Shows `items` in `parent` in their order. Rows that stay are kept, so that nothing moves under a pointer or a selection. */
 function list(parent, items, keyOf, create, update) {
   const known = new Map([...parent.children].map((row) => [row.dataset.key, row]));
   let before = null;
@@ -98,10 +98,10 @@ function list(parent, items, keyOf, create, update) {
 function level(node, name, word = "") {
   if (node.dataset.level !== name) node.dataset.level = name;
   const shown = node.querySelector(":scope > .word, :scope > h2 .word");
-  if (shown) say(shown, word);
+  if (shown) setText(shown, word);
 }
 
-// ---- Lines of the last minutes -----------------------------------------------------------------------------------
+// ---- Charts of the last minutes ----------------------------------------------------------------------------------
 
 const SVG = "http://www.w3.org/2000/svg";
 const SECONDS = 300;
@@ -130,7 +130,7 @@ class Spark {
     return node;
   }
 
-  /** Draws `values`, the latest last; where there is none the line has a gap. */
+  /** Draws `values`, the latest last. Missing values are gaps in the line. */
   draw(values, least) {
     const max = Math.max(least, ...values.map((value) => value ?? 0));
     const start = SECONDS - values.length;
@@ -153,65 +153,65 @@ class Spark {
     close(SECONDS);
     this.line.setAttribute("d", line);
     this.area.setAttribute("d", area);
-    say(this.peak, `peak ${this.peakWords(Math.max(0, ...values.map((value) => value ?? 0)))}`);
+    setText(this.peak, `peak ${this.peakWords(Math.max(0, ...values.map((value) => value ?? 0)))}`);
   }
 }
 
 const sparks = {
-  requests: new Spark("spark-requests", "Requests a second", short),
-  bytes: new Spark("spark-bytes", "Bytes a second", bytes),
+  requests: new Spark("spark-requests", "Requests per second", short),
+  bytes: new Spark("spark-bytes", "Bytes per second", bytes),
   latency: new Spark("spark-latency", "Time to the first byte, 99th percentile,", (ms) => milliseconds(ms).join(" ")),
-  trouble: new Spark("spark-trouble", "Errors and refusals a second", short),
+  trouble: new Spark("spark-trouble", "Errors and rejections per second", short),
 };
 
 /** Points as the server sends them. */
 const POINT = { at: 0, requests: 1, bytes: 2, p50: 3, p99: 4, errors: 5, refused: 6, connections: 7 };
 
-// ---- What goes wrong, in words -----------------------------------------------------------------------------------
+// ---- Descriptions of problems ------------------------------------------------------------------------------------
 
-/** Of each kind: what happened, what it means or which knob bounds it, and how bad it is within a minute. */
+/** By kind: description, setting or hint, and severity if it occurred within the last minute. */
 const TROUBLES = {
-  "refused.connections": ["Connections turned away with 503: all are in use", "max_connections", "bad"],
-  "refused.client_connections": ["Connections turned away: their client has as many as it may", "client_connections", "warn"],
-  "refused.client_requests": ["Requests answered 429: their client's rate is used up", "client_requests", "warn"],
-  "refused.total_requests": ["Requests answered 503: the rate of all clients is used up", "total_requests", "bad"],
-  "refused.client_requests_at_once": ["Requests answered 429: their client has too many under way", "client_requests_at_once", "warn"],
-  "refused.client_directories": ["Listings and archives refused: their client has its share", "directories_at_once", "warn"],
-  "refused.directories": ["Listings and archives refused: every place is taken", "directories_at_once", "warn"],
-  "refused.proxy_headers": ["Connections closed for their PROXY header", "proxy_protocol, trusted_proxies", "warn"],
+  "refused.connections": ["Connections answered 503: all are in use", "max_connections", "bad"],
+  "refused.client_connections": ["Connections rejected: too many of one client", "client_connections", "warn"],
+  "refused.client_requests": ["Requests answered 429: rate limit of the client", "client_requests", "warn"],
+  "refused.total_requests": ["Requests answered 503: total rate limit", "total_requests", "bad"],
+  "refused.client_requests_at_once": ["Requests answered 429: too many concurrent requests of the client", "client_requests_at_once", "warn"],
+  "refused.client_directories": ["Listings and archives rejected: share of the client in use", "directories_at_once", "warn"],
+  "refused.directories": ["Listings and archives rejected: all in use", "directories_at_once", "warn"],
+  "refused.proxy_headers": ["Connections closed for a wrong or missing PROXY header", "proxy_protocol, trusted_proxies", "warn"],
   "refused.suspicious_queries": ["Queries that look like an attack, answered 400", "query_filter", "warn"],
-  "refused.head_bytes": ["Requests whose head is too long", "head_bytes, head_fields", "warn"],
-  "refused.head_timeout": ["Requests whose head did not come in time", "head_timeout", "info"],
-  "refused.malformed_heads": ["Requests that are none that is understood", "answered 400", "info"],
-  "refused.malformed_frames": ["HTTP/2 connections ended: frames that are not allowed", "the log names the clients", "info"],
-  "refused.http2_resets": ["HTTP/2 connections ended: too many streams were reset", "http2_resets", "warn"],
-  "refused.http2_frames": ["HTTP/2 connections ended: a flood of frames that ask for nothing", "the log names the clients", "warn"],
-  "refused.handshakes": ["TLS handshakes that failed", "the log says why", "info"],
-  "refused.logins": ["Links, tokens and passwords that open nothing", "access in the rules", "warn"],
-  "refused.login_attempts": ["Attempts not looked at, after too many wrong ones", "login_attempts", "warn"],
-  "refused.password_checks": ["Passwords not checked: too many others wait", "password_checks", "bad"],
-  "refused.admin_tokens": ["Wrong admin tokens, at this listener", "admin_token", "warn"],
-  "refused.admin_attempts": ["Admin tokens not looked at, after too many wrong ones", "admin_token", "warn"],
-  "refused.admin_pages": ["Pages of other sites that asked this listener for something", "admin_listen", "warn"],
+  "refused.head_bytes": ["Request heads too long", "head_bytes, head_fields", "warn"],
+  "refused.head_timeout": ["Request heads that timed out", "head_timeout", "info"],
+  "refused.malformed_heads": ["Malformed requests", "answered 400", "info"],
+  "refused.malformed_frames": ["HTTP/2 connections closed: malformed frames", "the log names the clients", "info"],
+  "refused.http2_resets": ["HTTP/2 connections closed: too many stream resets", "http2_resets", "warn"],
+  "refused.http2_frames": ["HTTP/2 connections closed: flood of empty or control frames", "the log names the clients", "warn"],
+  "refused.handshakes": ["Failed TLS handshakes", "see the log", "info"],
+  "refused.logins": ["Rejected links, tokens and passwords", "access in the rules", "warn"],
+  "refused.login_attempts": ["Login attempts not checked after too many wrong ones", "login_attempts", "warn"],
+  "refused.password_checks": ["Passwords not checked: too many waiting", "password_checks", "bad"],
+  "refused.admin_tokens": ["Wrong admin tokens", "admin_token", "warn"],
+  "refused.admin_attempts": ["Admin tokens not checked after too many wrong ones", "admin_token", "warn"],
+  "refused.admin_pages": ["Requests to the admin port from pages of other sites", "admin_listen", "warn"],
   "faults.open": ["Files that could not be opened or looked up", "the log names them", "bad"],
-  "faults.denied": ["Files that may not be read", "permissions; the log names them", "warn"],
+  "faults.denied": ["Files without read permission", "permissions; the log names them", "warn"],
   "faults.read": ["Files that could not be read", "the disk; the log names them", "bad"],
   "faults.directory": ["Directories that could not be read", "the log names them", "bad"],
-  "faults.populate": ["Pages that could not be brought into memory", "the disk; the log names the files", "bad"],
-  "faults.send": ["Bytes that could not be sent for a fault of the file", "the log names them", "bad"],
-  "faults.map": ["Files that could not be mapped, and are read", "vm.max_map_count, memory", "warn"],
-  "faults.changed": ["Files that changed while they were being sent", "replace files by renaming", "warn"],
-  "faults.no_handle": ["Requests for which no file handle came free", "handles, handle_wait", "bad"],
+  "faults.populate": ["Failed reads of cold pages", "the disk; the log names the files", "bad"],
+  "faults.send": ["Failed sends because of a file error", "the log names them", "bad"],
+  "faults.map": ["Files that could not be mapped and are read instead", "vm.max_map_count, memory", "warn"],
+  "faults.changed": ["Files that changed while they were sent", "replace files by renaming", "warn"],
+  "faults.no_handle": ["Requests without a free file handle", "handles, handle_wait", "bad"],
   "faults.accept": ["Connections that could not be accepted", "limit of open files, memory", "bad"],
-  "closed.idle": ["Idle connections closed to make room for newcomers", "max_connections", "warn"],
-  "closed.too_slow": ["Slow connections closed while connections ran short", "min_rate, max_connections", "warn"],
-  "timeouts.handles": ["Requests that waited for a file handle in vain", "handles, handle_wait", "bad"],
-  "timeouts.disk": ["Requests that the disk did not answer in time", "disk_timeout", "bad"],
-  "cut.stalled": ["Responses cut: the client took nothing for too long", "stall_timeout", "info"],
-  "cut.too_slow": ["Responses cut: the client took too little while connections ran short", "min_rate", "warn"],
-  "cut.changed": ["Responses cut: the file changed under way", "replace files by renaming", "warn"],
-  "cut.failed": ["Responses cut: the disk failed", "the log names the files", "bad"],
-  "cut.drained": ["Responses cut by the stop of the server", "shutdown_timeout", "warn"],
+  "closed.idle": ["Idle connections closed to make room for new ones", "max_connections", "warn"],
+  "closed.too_slow": ["Slow connections closed while free connections were short", "min_rate, max_connections", "warn"],
+  "timeouts.handles": ["Requests that timed out waiting for a file handle", "handles, handle_wait", "bad"],
+  "timeouts.disk": ["Requests that timed out waiting for the disk", "disk_timeout", "bad"],
+  "cut.stalled": ["Responses aborted: the client stopped receiving", "stall_timeout", "info"],
+  "cut.too_slow": ["Responses aborted: the client received too slowly", "min_rate", "warn"],
+  "cut.changed": ["Responses aborted: the file changed", "replace files by renaming", "warn"],
+  "cut.failed": ["Responses aborted: disk error", "the log names the files", "bad"],
+  "cut.drained": ["Responses aborted by the shutdown", "shutdown_timeout", "warn"],
 };
 
 const GROUPS = { refused: "Refused", faults: "Fault", closed: "Closed", timeouts: "Timeout", cut: "Cut" };
@@ -223,7 +223,7 @@ function describe({ group, kind }) {
   return known ?? [`${GROUPS[group] ?? group}: ${kind.replaceAll("_", " ")}`, "", group === "refused" ? "warn" : "bad"];
 }
 
-/** How full something may be before it is said. */
+/** Utilization from which a limit is reported. */
 const HIGH = 0.8;
 const FULL = 0.95;
 
@@ -234,45 +234,45 @@ function fullness({ now, limit }) {
   return { share, level: "ok", word: "" };
 }
 
-/** What wants looking at, the worst first. */
+/** Lists the issues, the worst first. */
 function judge({ status, recent, troubles, at_ms: at }) {
   const issues = [];
   const add = (level, text, why = "") => issues.push({ level, text, why });
   const phases = {
-    starting: ["warn", "The server is starting", "Readiness is denied until it stands."],
-    warming: ["warn", "The server reads what was hot before", `${plural(status.warming.done, "file")} of ${count(status.warming.of)} so far; readiness is denied meanwhile.`],
-    draining: ["warn", "The server is stopping", "It still serves for the drain delay."],
-    retiring: ["warn", "A successor has taken over", "This process finishes what it has."],
-    closing: ["warn", "The server is stopping", "Listeners are closed; responses under way finish."],
+    starting: ["warn", "The server is starting", "Readiness fails until it has started."],
+    warming: ["warn", "The server is warming up", `${plural(status.warming.done, "file")} of ${count(status.warming.of)} so far. Readiness fails meanwhile.`],
+    draining: ["warn", "The server is stopping", "It still serves during the drain delay."],
+    retiring: ["warn", "A successor has taken over", "This process finishes its connections."],
+    closing: ["warn", "The server is stopping", "Listeners are closed. Responses in progress finish."],
     ended: ["bad", "The server has stopped", ""],
   };
   if (phases[status.phase]) add(...phases[status.phase]);
-  if (status.is_drained) add("warn", "Drained by an operator", "Load balancers are told to go elsewhere; “Take back” lets them return.");
+  if (status.is_drained) add("warn", "Drained by an operator", "Readiness fails, so load balancers send no traffic. “Undrain” restores it.");
 
   const total = recent?.requests ?? 0;
   const failed = recent?.classes.find(({ name }) => name === "5xx")?.per_second ?? 0;
   const all = recent?.classes.reduce((sum, { per_second: each }) => sum + each, 0) ?? 0;
   if (failed > 0 && total > 0) {
     const share = failed / all;
-    add(share >= 0.01 ? "bad" : "warn", `${percent(share)} of responses are errors (5xx)`, `${short(failed)} a second over the last ten seconds.`);
+    add(share >= 0.01 ? "bad" : "warn", `${percent(share)} of responses are errors (5xx)`, `${short(failed)} per second over the last ten seconds.`);
   }
   const first = recent?.first_byte.p99_ms ?? 0;
   if (first >= 250) {
-    add(first >= 1000 ? "bad" : "warn", `The first byte takes ${milliseconds(first).join(" ")} (p99)`, status.reads.waiting > 0 ? `${plural(status.reads.waiting, "cold read")} wait for a disk.` : "");
+    add(first >= 1000 ? "bad" : "warn", `The first byte takes ${milliseconds(first).join(" ")} (p99)`, status.reads.waiting > 0 ? `${plural(status.reads.waiting, "cold read")} waiting for a disk.` : "");
   }
-  for (const [key, what, knob] of [
+  for (const [key, what, setting] of [
     ["connections", "Connections", "max_connections"],
     ["handles", "File handles", "handles"],
     ["directories", "Listings and archives", "directories_at_once"],
   ]) {
     const { level, word, share } = fullness(status[key]);
-    if (level !== "ok") add(level, `${what}: ${percent(share)} in use`, `${count(status[key].now)} of ${count(status[key].limit)} (${knob}). ${word}.`);
+    if (level !== "ok") add(level, `${what}: ${percent(share)} in use`, `${count(status[key].now)} of ${count(status[key].limit)} (${setting}). ${word}.`);
   }
   const own = status.process ? status.process.anonymous_bytes / status.memory.bytes : 0;
-  if (own >= 0.7) add(own >= 0.85 ? "bad" : "warn", `Memory: ${percent(own)} taken by the process itself`, `${bytes(status.process.anonymous_bytes)} of ${bytes(status.memory.bytes)}, files not counted.`);
+  if (own >= 0.7) add(own >= 0.85 ? "bad" : "warn", `Memory: ${percent(own)} used by the process`, `${bytes(status.process.anonymous_bytes)} of ${bytes(status.memory.bytes)}, without pages of files.`);
   for (const trouble of troubles) {
-    const [text, knob, severity] = describe(trouble);
-    if (trouble.last_minute > 0 && severity !== "info") add(severity, `${text}: ${count(trouble.last_minute)} in the last minute`, knob);
+    const [text, setting, severity] = describe(trouble);
+    if (trouble.last_minute > 0 && severity !== "info") add(severity, `${text}: ${count(trouble.last_minute)} in the last minute`, setting);
   }
   for (const { name, not_after: end } of status.certificates ?? []) {
     const days = Math.floor((end * 1000 - at) / 86_400_000);
@@ -281,7 +281,7 @@ function judge({ status, recent, troubles, at_ms: at }) {
   return issues.sort((one, other) => ORDER[one.level] - ORDER[other.level]);
 }
 
-// ---- Showing a second --------------------------------------------------------------------------------------------
+// ---- Showing an event --------------------------------------------------------------------------------------------
 
 let points = [];
 
@@ -301,10 +301,10 @@ function show(snapshot) {
 }
 
 function showTop({ status, at_ms: at }) {
-  say($("host"), location.host);
-  say($("version"), `version ${status.version}`);
-  say($("uptime"), `${status.is_drained && status.phase === "ready" ? "drained" : status.phase}, up ${span(status.uptime_seconds)}`);
-  say($("as-of"), clock(at));
+  setText($("host"), location.host);
+  setText($("version"), `version ${status.version}`);
+  setText($("uptime"), `${status.is_drained && status.phase === "ready" ? "drained" : status.phase}, up ${span(status.uptime_seconds)}`);
+  setText($("as-of"), clock(at));
   $("as-of").dateTime = new Date(at).toISOString();
   $("drain").hidden = status.is_drained;
   $("ready").hidden = !status.is_drained;
@@ -316,15 +316,15 @@ function showVerdict(snapshot) {
   const worst = issues[0]?.level ?? "ok";
   level($("verdict"), worst);
   const titles = {
-    ok: "Nothing is wrong.",
-    warn: `${plural(issues.length, "thing")} to look at.`,
-    bad: `${plural(issues.filter(({ level }) => level === "bad").length, "thing")} to act on now.`,
+    ok: "No issues.",
+    warn: `${plural(issues.length, "warning")}.`,
+    bad: `${plural(issues.filter(({ level }) => level === "bad").length, "critical issue")}.`,
   };
-  say($("verdict-title"), titles[worst]);
+  setText($("verdict-title"), titles[worst]);
   const rest = issues.length - issues.filter(({ level }) => level === worst).length;
-  const quiet = recent && recent.requests > 0 ? "Requests are answered, and nothing is near its limit." : "Nobody asks for anything, and nothing is near its limit.";
-  say($("verdict-line"), issues.length === 0 ? quiet : rest > 0 ? `And ${count(rest)} more to look at.` : "All else is as it should be.");
-  const words = { warn: "Look", bad: "Act now" };
+  const quiet = recent && recent.requests > 0 ? "Requests are answered, and no limit is near." : "There are no requests, and no limit is near.";
+  setText($("verdict-line"), issues.length === 0 ? quiet : rest > 0 ? `And ${count(rest)} more.` : "Everything else is fine.");
+  const words = { warn: "Warning", bad: "Critical" };
   list(
     $("issues"),
     issues,
@@ -332,8 +332,8 @@ function showVerdict(snapshot) {
     () => make("li", {}, make("span", { class: "word" }), make("span"), make("small")),
     (row, issue) => {
       level(row, issue.level, words[issue.level]);
-      say(row.children[1], issue.text);
-      say(row.children[2], issue.why);
+      setText(row.children[1], issue.text);
+      setText(row.children[2], issue.why);
       row.children[2].hidden = issue.why === "";
     },
   );
@@ -343,34 +343,34 @@ function showVerdict(snapshot) {
 
 function showCards({ recent }) {
   const column = (index) => points.map((point) => point[index]);
-  // Of the last three seconds: a figure that jumps can't be read.
+  // Mean of the last three seconds, because a value that jumps is hard to read.
   const mean = (index) => {
     const last = points.slice(-3);
     return last.reduce((sum, point) => sum + point[index], 0) / Math.max(1, last.length);
   };
-  say($("requests"), short(mean(POINT.requests)));
+  setText($("requests"), short(mean(POINT.requests)));
   sparks.requests.draw(column(POINT.requests), 1);
   const [amount, unit] = bytesIn(mean(POINT.bytes));
-  say($("bytes"), amount);
-  say($("bytes-unit"), `${unit} a second`);
+  setText($("bytes"), amount);
+  setText($("bytes-unit"), `${unit} per second`);
   sparks.bytes.draw(column(POINT.bytes), 1024);
   const latency = recent?.first_byte.p99_ms ?? null;
   const [took, in_] = milliseconds(latency);
-  say($("p99"), took);
-  say($("p99-unit"), in_);
+  setText($("p99"), took);
+  setText($("p99-unit"), in_);
   sparks.latency.draw(column(POINT.p99), 0.5);
   const within = (index) => Math.round(points.slice(-60).reduce((sum, point) => sum + point[index], 0));
   const [failed, refused] = [within(POINT.errors), within(POINT.refused)];
-  say($("trouble"), count(failed + refused));
+  setText($("trouble"), count(failed + refused));
   sparks.trouble.draw(points.map((point) => point[POINT.errors] + point[POINT.refused]), 1);
 
   const slow = latency >= 1000 ? ["bad", "Very slow"] : latency >= 250 ? ["warn", "Slow"] : ["ok"];
   level($("card-latency"), ...slow);
-  level($("card-trouble"), ...(failed > 0 ? ["bad", "Errors"] : refused > 0 ? ["warn", "Refusing"] : ["ok"]));
+  level($("card-trouble"), ...(failed > 0 ? ["bad", "Errors"] : refused > 0 ? ["warn", "Rejecting"] : ["ok"]));
 
   const parts = (node, items) => list(
     node, items, ({ name }) => name, () => make("span", {}, make("b"), " ", make("span")),
-    (row, { name, value, tone }) => { row.className = tone ?? ""; say(row.children[0], value); say(row.children[1], name); },
+    (row, { name, value, tone }) => { row.className = tone ?? ""; setText(row.children[0], value); setText(row.children[1], name); },
   );
   const tones = { "4xx": "warn", "5xx": "bad" };
   parts($("classes"), (recent?.classes ?? []).filter(({ per_second: each }) => each > 0)
@@ -383,7 +383,7 @@ function showCards({ recent }) {
   ]);
   for (const [id, quantiles] of [["ttfb", recent?.first_byte], ["took", recent?.duration]]) {
     for (const rank of ["p50", "p90", "p99"]) {
-      say($(`${id}-${rank}`), milliseconds(quantiles?.[`${rank}_ms`] ?? null).join(" "));
+      setText($(`${id}-${rank}`), milliseconds(quantiles?.[`${rank}_ms`] ?? null).join(" "));
     }
   }
 }
@@ -392,7 +392,7 @@ const gauge = (name, { now, limit }, words = count) => ({ name, now: words(now),
 
 function limitsOf(status) {
   const process = status.process && {
-    name: "Memory of the process itself",
+    name: "Private memory of the process",
     now: bytes(status.process.anonymous_bytes),
     limit: bytes(status.memory.bytes),
     ...fullness({ now: status.process.anonymous_bytes, limit: status.memory.bytes }),
@@ -400,7 +400,7 @@ function limitsOf(status) {
   return [
     gauge("Connections", status.connections),
     gauge("File handles", status.handles),
-    gauge("Listings and archives under way", status.directories),
+    gauge("Listings and archives in progress", status.directories),
     ...(process ? [process] : []),
   ];
 }
@@ -412,35 +412,35 @@ function cachesOf(status) {
     calm(gauge("Mappings", status.mappings)),
     calm(gauge("Small files on the heap", status.heap_bytes, bytes)),
     calm(gauge("Names", status.names)),
-    calm(gauge("Clients remembered", status.clients)),
+    calm(gauge("Clients in the table", status.clients)),
   ];
 }
 
 function activitiesOf({ activities, status, downloads_under_way: downloads }) {
-  const told = activities ?? {};
+  const states = activities ?? {};
   return [
-    ["answering", told.answering],
-    ["reading a request", told.reading],
-    ["idle", told.idle],
-    ["closing", told.closing],
-    ...(told.handshaking ? [["in a TLS handshake", told.handshaking]] : []),
+    ["answering", states.answering],
+    ["reading a request", states.reading],
+    ["idle", states.idle],
+    ["closing", states.closing],
+    ...(states.handshaking ? [["in a TLS handshake", states.handshaking]] : []),
     ["long downloads", downloads],
     ["waiting for bandwidth", status.bandwidth.waiting],
   ].filter(([, value]) => value !== undefined).map(([name, value]) => ({ name, value: count(value) }));
 }
 
 function memoryOf(status, recent) {
-  const told = [];
-  if (recent?.hit_share !== undefined && recent.hit_share !== null) told.push({ name: "names found in memory", value: percent(recent.hit_share) });
+  const rows = [];
+  if (recent?.hit_share !== undefined && recent.hit_share !== null) rows.push({ name: "lookups answered from caches", value: percent(recent.hit_share) });
   if (status.process) {
-    told.push({ name: "resident, all", value: bytes(status.process.resident_bytes) });
-    told.push({ name: "resident, of files", value: bytes(status.process.file_bytes) });
+    rows.push({ name: "resident memory", value: bytes(status.process.resident_bytes) });
+    rows.push({ name: "resident pages of files", value: bytes(status.process.file_bytes) });
   }
   const waiting = status.reads.waiting;
-  told.push({ name: "cold reads waiting", value: count(waiting), level: waiting > 1000 ? "bad" : waiting > 100 ? "warn" : "ok" });
-  told.push({ name: "cold reads running", value: count(status.reads.running) });
-  told.push({ name: "in the background", value: count(status.background) });
-  return told;
+  rows.push({ name: "cold reads waiting", value: count(waiting), level: waiting > 1000 ? "bad" : waiting > 100 ? "warn" : "ok" });
+  rows.push({ name: "cold reads running", value: count(status.reads.running) });
+  rows.push({ name: "background jobs", value: count(status.background) });
+  return rows;
 }
 
 function showMeters(parent, meters) {
@@ -453,9 +453,9 @@ function showMeters(parent, meters) {
     (row, { now, limit, share, level: name, word }) => {
       if (row.dataset.level !== name) row.dataset.level = name;
       const [title, figures, bar] = row.children;
-      say(title.querySelector(".word"), word);
-      say(figures.children[0], now);
-      say(figures.children[1], ` of ${limit}`);
+      setText(title.querySelector(".word"), word);
+      setText(figures.children[0], now);
+      setText(figures.children[1], ` of ${limit}`);
       bar.firstElementChild.style.width = `${Math.min(100, share * 100).toFixed(1)}%`;
     },
   );
@@ -467,7 +467,7 @@ function showTally(parent, items) {
     ({ name }) => make("div", {}, make("dt", {}, name), make("dd")),
     (row, { value, level: name = "ok" }) => {
       if (row.dataset.level !== name) row.dataset.level = name;
-      say(row.children[1], value);
+      setText(row.children[1], value);
     },
   );
 }
@@ -482,16 +482,16 @@ function showTroubles(troubles) {
   list(
     $("troubles"), troubles, ({ group, kind }) => `${group}.${kind}`,
     (trouble) => {
-      const [text, knob] = describe(trouble);
-      return make("tr", {}, make("th", { scope: "row", class: "main" }, text, make("span", { class: "word" }), make("small", {}, knob)), make("td", { class: "number", "data-label": "last minute" }), make("td", { class: "number", "data-label": "since the start" }));
+      const [text, setting] = describe(trouble);
+      return make("tr", {}, make("th", { scope: "row", class: "main" }, text, make("span", { class: "word" }), make("small", {}, setting)), make("td", { class: "number", "data-label": "last minute" }), make("td", { class: "number", "data-label": "since the start" }));
     },
     (row, trouble) => {
       const severity = describe(trouble)[2];
       const name = trouble.last_minute > 0 ? severity : "ok";
       if (row.dataset.level !== name) row.dataset.level = name;
-      say(row.querySelector(".word"), name === "ok" ? "" : WORDS[name]);
-      say(row.children[1], count(trouble.last_minute));
-      say(row.children[2], count(trouble.total));
+      setText(row.querySelector(".word"), name === "ok" ? "" : WORDS[name]);
+      setText(row.children[1], count(trouble.last_minute));
+      setText(row.children[2], count(trouble.total));
     },
   );
 }
@@ -499,7 +499,7 @@ function showTroubles(troubles) {
 function showDownloads({ downloads, downloads_under_way: all }) {
   const shown = downloads.slice(0, 20);
   filled("downloads", shown);
-  say($("downloads-count"), all > shown.length ? `${count(shown.length)} of ${count(all)}` : "");
+  setText($("downloads-count"), all > shown.length ? `${count(shown.length)} of ${count(all)}` : "");
   const twice = new Map();
   list(
     $("downloads"), shown,
@@ -510,7 +510,7 @@ function showDownloads({ downloads, downloads_under_way: all }) {
     },
     ({ client, path }) => make(
       "tr", {},
-      make("th", { scope: "row", class: "main" }, isolated(path ?? "made as it is sent", { class: "name" })),
+      make("th", { scope: "row", class: "main" }, isolated(path ?? "generated", { class: "name" })),
       make("td", {}, isolated(client, { class: "name" })),
       make("td", { class: "done" }, make("span"), make("span", { class: "bar", role: "progressbar", "aria-label": "Sent", "aria-valuemin": "0", "aria-valuemax": "100" }, make("i"))),
       make("td", { class: "number" }), make("td", { class: "number left" }),
@@ -519,12 +519,12 @@ function showDownloads({ downloads, downloads_under_way: all }) {
       const [, , done, speed, rest] = row.children;
       const [words, bar] = done.children;
       const share = total ? Math.min(1, sent / total) : 0;
-      say(words, total ? `${percent(share)} of ${bytes(total)}` : bytes(sent));
+      setText(words, total ? `${percent(share)} of ${bytes(total)}` : bytes(sent));
       bar.hidden = !total;
       bar.setAttribute("aria-valuenow", Math.round(share * 100));
       bar.firstElementChild.style.width = `${(share * 100).toFixed(1)}%`;
-      say(speed, rate < 1 ? "stands still" : `${bytes(rate)}/s`);
-      say(rest, left === null ? "–" : span(left));
+      setText(speed, rate < 1 ? "stalled" : `${bytes(rate)}/s`);
+      setText(rest, left === null ? "–" : span(left));
     },
   );
 }
@@ -542,9 +542,9 @@ function showBusy(busy) {
     (row, { outcome, bytes: length, requests_per_second: each }) => {
       const [name, size, rate] = row.children;
       row.dataset.level = outcome === "file" || outcome === "directory" ? "ok" : "info";
-      say(name.querySelector(".word"), outcome === "file" ? "" : outcome);
-      say(size, length === null ? "–" : bytes(length));
-      say(rate.children[0], short(each));
+      setText(name.querySelector(".word"), outcome === "file" ? "" : outcome);
+      setText(size, length === null ? "–" : bytes(length));
+      setText(rate.children[0], short(each));
       rate.querySelector("i").style.width = `${((each / most) * 100).toFixed(1)}%`;
     },
   );
@@ -559,19 +559,19 @@ function showCertificates({ status, at_ms: at }) {
     (row, { not_after: end }) => {
       const days = Math.floor((end * 1000 - at) / 86_400_000);
       row.dataset.level = days < 3 ? "bad" : days < 14 ? "warn" : "ok";
-      say(row.children[1], `${new Date(end * 1000).toISOString().slice(0, 10)}, in ${plural(days, "day")}`);
+      setText(row.children[1], `${new Date(end * 1000).toISOString().slice(0, 10)}, in ${plural(days, "day")}`);
     },
   );
 }
 
-// ---- The stream --------------------------------------------------------------------------------------------------
+// ---- Event stream ------------------------------------------------------------------------------------------------
 
 const KEPT = 300;
-/** Without a word for so long the connection counts as lost. */
+/** Time without an event after which the connection counts as lost. */
 const PATIENCE_MS = 7000;
 
 let stream = null;
-let heardAt = 0;
+let eventAt = 0;
 let lostAt = null;
 let why = "";
 let version = null;
@@ -583,7 +583,7 @@ function connect() {
   stream = new EventSource(here("/events"));
   stream.addEventListener("history", ({ data }) => {
     points = JSON.parse(data).points;
-    heard();
+    received();
   });
   stream.addEventListener("snapshot", ({ data }) => {
     const snapshot = JSON.parse(data);
@@ -592,13 +592,13 @@ function connect() {
     version = snapshot.status.version;
     latest = snapshot;
     if (snapshot.point) points = [...points, snapshot.point].slice(-KEPT);
-    heard();
+    received();
     if (!frozen) show(snapshot);
   });
-  stream.addEventListener("end", () => lose("The server has closed it"));
+  stream.addEventListener("end", () => lose("The server closed the event stream"));
   stream.onerror = () => {
-    lose("The server does not answer");
-    // Refused for good, as far as the browser is concerned.
+    lose("The server does not respond");
+    // The browser does not retry.
     if (stream.readyState === EventSource.CLOSED) {
       ask();
       setTimeout(connect, 2000);
@@ -606,53 +606,53 @@ function connect() {
   };
 }
 
-function heard() {
-  heardAt = Date.now();
+function received() {
+  eventAt = Date.now();
   if (lostAt === null && document.documentElement.dataset.link === "live") return;
   lostAt = null;
   why = "";
   document.documentElement.dataset.link = "live";
-  say($("link"), frozen ? "Frozen" : "Live");
+  setText($("link"), frozen ? "Frozen" : "Live");
   $("lost").hidden = true;
 }
 
 function lose(reason) {
   why = reason;
   if (lostAt === null) {
-    lostAt = heardAt || Date.now();
+    lostAt = eventAt || Date.now();
     document.documentElement.dataset.link = "lost";
-    say($("link"), "Lost");
+    setText($("link"), "Lost");
     document.title = `✕ lost · ${location.host} · pagecast`;
-    // Said once, and then the seconds go on in silence.
-    tellLost();
+    // Announced once; the elapsed seconds are not.
+    showLost();
     $("lost").hidden = false;
   }
 }
 
-function tellLost() {
-  const since = heardAt ? ` These figures are of ${clock(heardAt)}.` : "";
-  say($("lost"), `The connection is lost. ${why}; trying again.${since}`);
+function showLost() {
+  const since = eventAt ? ` These values are from ${clock(eventAt)}.` : "";
+  setText($("lost"), `Connection lost. ${why}. Retrying.${since}`);
 }
 
-/** Why there is no stream. */
+/** Finds out why there is no event stream. */
 async function ask() {
   try {
     const { status } = await fetch(here("/status"), { cache: "no-store" });
-    why = status === 401 ? "The admin token is asked for: load the page again" : "The server answers, but too many dashboards are open";
+    why = status === 401 ? "The admin token is required: reload the page" : "Too many dashboards are open";
   } catch {
-    why = "The server does not answer";
+    why = "The server does not respond";
   }
-  if (lostAt !== null) tellLost();
+  if (lostAt !== null) showLost();
 }
 
 setInterval(() => {
-  if (lostAt === null && heardAt > 0 && Date.now() - heardAt > PATIENCE_MS) {
-    lose("Nothing has been heard for a while");
+  if (lostAt === null && eventAt > 0 && Date.now() - eventAt > PATIENCE_MS) {
+    lose("No events for a while");
     connect();
   }
 }, 1000);
 
-// ---- Switches and operators' questions ---------------------------------------------------------------------------
+// ---- Switches and actions ---------------------------------------------------------------------------------------
 
 const scheme = $("scheme");
 
@@ -676,39 +676,39 @@ scheme.addEventListener("change", () => {
   try {
     localStorage.setItem("scheme", scheme.value);
   } catch {
-    // It holds for as long as the page is open.
+    // Kept only while the page is open.
   }
 });
 
 $("freeze").addEventListener("click", () => {
   frozen = !frozen;
   $("freeze").setAttribute("aria-pressed", String(frozen));
-  if (lostAt === null) say($("link"), frozen ? "Frozen" : "Live");
+  if (lostAt === null) setText($("link"), frozen ? "Frozen" : "Live");
   if (!frozen && latest) show(latest);
 });
 
 const ACTS = {
   drain: {
     title: "Drain this server?",
-    text: "Readiness is denied from now on, so that load balancers send nobody here. Whoever comes is served all the same. “Take back” ends it.",
+    text: "Readiness fails from now on, so that load balancers send no traffic. Requests that arrive are still served. “Undrain” ends it.",
     yes: "Drain",
-    done: () => "Readiness is denied.",
+    done: () => "Readiness fails now.",
   },
   ready: {
-    title: "Take this server back?",
-    text: "Readiness is told as it is again, so that load balancers send clients here.",
-    yes: "Take back",
-    done: () => "Load balancers may come back.",
+    title: "Undrain this server?",
+    text: "Readiness is reported normally again, so that load balancers send traffic.",
+    yes: "Undrain",
+    done: () => "Readiness is restored.",
   },
   purge: {
-    title: "Forget what is cached?",
-    text: "Names that match are looked up anew, and what is cached of their files is dropped. The next requests for them go to the disk.",
+    title: "Purge cache entries?",
+    text: "Cache entries of matching names are removed. The next requests for them read the disk.",
     yes: "Purge",
-    done: ({ names, files }) => `${plural(names, "name")} and ${plural(files, "file")} forgotten.`,
+    done: ({ names, files }) => `${plural(names, "name")} and ${plural(files, "file")} purged.`,
   },
   reload: {
-    title: "Read the configuration again?",
-    text: "As on SIGHUP: what can change under way does. A file with a mistake changes nothing.",
+    title: "Reload the configuration?",
+    text: "As on SIGHUP: settings that don't need a restart take effect. A configuration with an error changes nothing.",
     yes: "Reload",
     done: ({ news, postponed }) => [
       `Reloaded: ${news}.`,
@@ -727,20 +727,20 @@ for (const button of document.querySelectorAll("[data-act]")) {
 function open(name) {
   act = name;
   const { title, text, yes } = ACTS[name];
-  say($("ask-title"), title);
-  say($("ask-text"), text);
-  say($("ask-yes"), yes);
-  say($("ask-no"), "Cancel");
+  setText($("ask-title"), title);
+  setText($("ask-text"), text);
+  setText($("ask-yes"), yes);
+  setText($("ask-no"), "Cancel");
   $("ask-globs").hidden = name !== "purge";
   $("globs").value = "";
   $("ask-yes").hidden = false;
   $("ask-yes").disabled = false;
-  tell("ok", []);
+  showOutcome("ok", []);
   dialog.showModal();
   (name === "purge" ? $("globs") : $("ask-no")).focus();
 }
 
-function tell(name, lines) {
+function showOutcome(name, lines) {
   $("ask-outcome").dataset.level = name;
   $("ask-outcome").replaceChildren(...lines.map((line) => make("p", {}, line)));
 }
@@ -750,7 +750,7 @@ $("ask-no").addEventListener("click", () => dialog.close());
 $("ask-yes").addEventListener("click", async () => {
   const globs = $("globs").value.split("\n").map((line) => line.trim()).filter((line) => line !== "");
   if (act === "purge" && globs.length === 0) {
-    tell("bad", ["Which names? A glob such as /assets/** or *.css; ** is everything."]);
+    showOutcome("bad", ["Enter a glob such as /assets/** or *.css. ** matches everything."]);
     return $("globs").focus();
   }
   const query = act === "purge" ? `?${globs.map((glob) => `glob=${encodeURIComponent(glob)}`).join("&")}` : "";
@@ -758,17 +758,17 @@ $("ask-yes").addEventListener("click", async () => {
   try {
     const response = await fetch(here(`/${act}${query}`), { method: "POST", cache: "no-store" });
     const text = await response.text();
-    const answer = text.startsWith("{") ? JSON.parse(text) : { error: text.trim() || `It answers ${response.status}.` };
+    const answer = text.startsWith("{") ? JSON.parse(text) : { error: text.trim() || `Status ${response.status}.` };
     if (response.ok) {
-      tell("ok", [ACTS[act].done(answer)].flat());
+      showOutcome("ok", [ACTS[act].done(answer)].flat());
       $("ask-yes").hidden = true;
-      say($("ask-no"), "Close");
+      setText($("ask-no"), "Close");
       $("ask-no").focus();
     } else {
-      tell("bad", [answer.error, ...(answer.errors ?? [])]);
+      showOutcome("bad", [answer.error, ...(answer.errors ?? [])]);
     }
   } catch {
-    tell("bad", ["The server does not answer."]);
+    showOutcome("bad", ["The server does not respond."]);
   }
   $("ask-yes").disabled = false;
 });

@@ -1,110 +1,92 @@
-//! How series are written. Labels are words of this program or of its operators, never of a client.
+//! Writes the table of metrics as OpenMetrics. Labels come from the program or its operators, never from a client.
 
 use std::fmt;
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
+use crate::admin::readings::Readings;
+use crate::admin::registry::metric::{Metric, MetricKind, Series, Value};
+use crate::admin::registry::table::{METRICS, PROCESS_METRICS};
 use crate::telemetry::metrics::histogram::{BOUNDS, HistogramTotals};
 
-/// What metrics are written to.
-pub(super) struct MetricsPage<'a> {
-    pub(super) encoder: DescriptorEncoder<'a>,
-}
+/// All metrics at one moment.
+#[derive(Debug)]
+pub(super) struct MetricsPage(pub(super) Readings);
 
-/// A label and its value.
-pub(super) type Label = (&'static str, &'static str);
-
-impl MetricsPage<'_> {
-    /// A count since the start. Its series is `name` with `_total`.
-    pub(super) fn counter(&mut self, name: &str, help: &str, count: impl EncodeCounterValue) -> fmt::Result {
-        write_counter(&mut self.family(name, help, MetricType::Counter)?, count)
-    }
-
-    /// The same, apart for each set of labels.
-    pub(super) fn counters<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        counts: impl IntoIterator<Item = ([Label; N], u64)>,
-    ) -> fmt::Result {
-        let mut family = self.family(name, help, MetricType::Counter)?;
-        for (labels, count) in counts {
-            write_counter(&mut family.encode_family(&labels)?, count)?;
+impl Collector for MetricsPage {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for metric in METRICS.iter().chain(PROCESS_METRICS) {
+            write_metric(&mut encoder, metric, &self.0)?;
         }
         Ok(())
     }
+}
 
-    /// A number as it is now.
-    pub(super) fn gauge(&mut self, name: &str, help: &str, now: f64) -> fmt::Result {
-        self.family(name, help, MetricType::Gauge)?.encode_gauge(&now)
+fn write_metric(encoder: &mut DescriptorEncoder<'_>, metric: &Metric, now: &Readings) -> fmt::Result {
+    let kind = match metric.kind {
+        MetricKind::Hidden => return Ok(()),
+        MetricKind::Counter => MetricType::Counter,
+        MetricKind::Gauge => MetricType::Gauge,
+        MetricKind::Histogram => MetricType::Histogram,
+        MetricKind::Info => MetricType::Info,
+    };
+    let mut series = (metric.series)(now);
+    series.retain(|series| !matches!(series.value, Value::Missing | Value::Json(_)));
+    if series.is_empty() {
+        return Ok(());
     }
-
-    /// The same, apart for each set of labels.
-    pub(super) fn gauges(
-        &mut self,
-        name: &str,
-        help: &str,
-        numbers: impl IntoIterator<Item = (Label, f64)>,
-    ) -> fmt::Result {
-        let mut family = self.family(name, help, MetricType::Gauge)?;
-        for (label, now) in numbers {
-            family.encode_family(&[label])?.encode_gauge(&now)?;
+    let mut family = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
+    for series in &series {
+        write_series(&mut family, metric.kind, series, &series.value)?;
+    }
+    if series.iter().any(|series| series.limit.is_some()) {
+        let (name, help) = (format!("{}_limit", metric.name), format!("Limit of {}.", metric.name));
+        let mut family = encoder.encode_descriptor(&name, &help, None, MetricType::Gauge)?;
+        for series in &series {
+            if let Some(limit) = &series.limit {
+                write_series(&mut family, MetricKind::Gauge, series, limit)?;
+            }
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// The same, with labels that operators chose.
-    pub(super) fn gauges_by<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        numbers: impl IntoIterator<Item = ([(&'static str, String); N], f64)>,
-    ) -> fmt::Result {
-        let mut family = self.family(name, help, MetricType::Gauge)?;
-        for (labels, now) in numbers {
-            family.encode_family(&labels)?.encode_gauge(&now)?;
-        }
-        Ok(())
+fn write_series(
+    family: &mut MetricEncoder<'_>,
+    kind: MetricKind,
+    series: &Series<'_>,
+    value: &Value<'_>,
+) -> fmt::Result {
+    if kind == MetricKind::Info {
+        return family.encode_info(&series.labels);
     }
-
-    /// A number as it is now, and as `name` with `_limit` what it may not exceed: +Inf where there is no limit.
-    pub(super) fn bounded(&mut self, name: &str, help: &str, now: f64, limit: f64) -> fmt::Result {
-        self.gauge(name, help, now)?;
-        self.gauge(&format!("{name}_limit"), &format!("What {name} may not exceed."), limit)
-    }
-
-    /// What is always so.
-    pub(super) fn info(&mut self, name: &str, help: &str, label: Label) -> fmt::Result {
-        self.family(name, help, MetricType::Info)?.encode_info(&[label])
-    }
-
-    /// Durations, in seconds.
-    pub(super) fn durations(&mut self, name: &str, help: &str, durations: &HistogramTotals) -> fmt::Result {
-        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
-        let buckets: Vec<_> = bounds.zip(durations.counts).collect();
-        self.family(name, help, MetricType::Histogram)?.encode_histogram::<NoLabelSet>(
-            seconds(durations.nanoseconds),
-            durations.count(),
-            &buckets,
-            None,
-        )
-    }
-
-    fn family<'s>(
-        &'s mut self,
-        name: &'s str,
-        help: &str,
-        kind: MetricType,
-    ) -> Result<MetricEncoder<'s>, fmt::Error> {
-        self.encoder.encode_descriptor(name, help, None, kind)
+    if series.labels.is_empty() {
+        write_value(family, kind, value)
+    } else {
+        write_value(&mut family.encode_family(&series.labels)?, kind, value)
     }
 }
 
-fn write_counter(encoder: &mut MetricEncoder<'_>, count: impl EncodeCounterValue) -> fmt::Result {
-    encoder.encode_counter::<NoLabelSet, _, f64>(&count, None)
+fn write_value(encoder: &mut MetricEncoder<'_>, kind: MetricKind, value: &Value<'_>) -> fmt::Result {
+    match (kind, value) {
+        (_, Value::Histogram(totals)) => write_histogram(encoder, totals),
+        (MetricKind::Counter, Value::Integer(count)) => write_counter(encoder, count),
+        (MetricKind::Counter, value) => write_counter(encoder, &value.as_f64()),
+        (_, value) => encoder.encode_gauge(&value.as_f64()),
+    }
 }
 
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
+fn write_counter(encoder: &mut MetricEncoder<'_>, count: &impl EncodeCounterValue) -> fmt::Result {
+    encoder.encode_counter::<NoLabelSet, _, f64>(count, None)
+}
+
+/// Writes durations in seconds.
+fn write_histogram(encoder: &mut MetricEncoder<'_>, totals: &HistogramTotals) -> fmt::Result {
+    let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+    let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
+    let buckets: Vec<_> = bounds.zip(totals.counts).collect();
+    let (sum, count) = (seconds(totals.nanoseconds), totals.count());
+    encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
 }

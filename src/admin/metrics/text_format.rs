@@ -1,10 +1,10 @@
-//! The text format 0.0.4 of Prometheus, made of OpenMetrics text.
+//! Converts OpenMetrics to the Prometheus text format 0.0.4.
 //!
-//! The formats differ in how they name counters and information in comments, in units, and in the last line.
+//! The formats differ in the names of counters and info metrics in comments, in units, and in the last line.
 
 use std::fmt::Write;
 
-/// The same metrics in the older format.
+/// Converts the metrics to the older format.
 pub(super) fn of(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len());
     let mut lines = openmetrics.lines().peekable();
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_and_information_have_their_suffix_in_comments_too() {
+    fn counters_and_info_metrics_have_their_suffix_in_comments_too() {
         let openmetrics = "# HELP a Made.\n# TYPE a counter\na_total{k=\"#\"} 1\n# HELP b Is.\n# TYPE b info\n\
                            b_info{v=\"1\"} 1\n# HELP c Now.\n# TYPE c gauge\n# UNIT c bytes\nc 2\n# EOF\n";
         let plain = "# HELP a_total Made.\n# TYPE a_total counter\na_total{k=\"#\"} 1\n# HELP b_info Is.\n\

@@ -1,4 +1,4 @@
-//! How fast each download is, and how often each file is asked for: by what it was a while before.
+//! Rates of downloads and of busy files, computed from earlier counts.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::figures::per;
-use crate::files::cache::remembered::BusyName;
+use crate::files::inventory::BusyName;
 use crate::telemetry::metrics::transfers::Transfer;
 
-/// The downloads that were seen in the last second.
+/// Downloads seen in the last second.
 #[derive(Default)]
 pub(super) struct Downloads {
     seen: HashMap<Key, LastCount>,
 }
 
-/// What tells a transfer from another one.
+/// Identifies a transfer: start, client, path.
 type Key = (Instant, String, String);
 
 struct LastCount {
@@ -24,27 +24,27 @@ struct LastCount {
     rate: f64,
 }
 
-/// A long response under way.
+/// A long response in progress.
 #[derive(Debug, Serialize)]
 pub(super) struct Download {
     client: String,
-    /// None for what is made as it is sent: listings and archives.
+    /// `None` for listings and archives.
     path: Option<String>,
     protocol: &'static str,
     sent: u64,
-    /// None where that is not known before its end.
+    /// `None` if unknown before the end.
     total: Option<u64>,
     seconds: u64,
     bytes_per_second: f64,
-    /// None where it is not known, or nothing is moving.
+    /// `None` if unknown, or if no bytes are sent.
     seconds_left: Option<u64>,
 }
 
 impl Downloads {
-    /// What is to be told of `transfers`, the slowest of them first.
-    pub(super) fn look(&mut self, transfers: Vec<Transfer>, now: Instant) -> Vec<Download> {
+    /// Computes the rates of `transfers` and keeps their counts for the next call.
+    pub(super) fn update(&mut self, transfers: Vec<Transfer>, now: Instant) -> Vec<Download> {
         let mut seen = HashMap::with_capacity(transfers.len());
-        let mut told = Vec::with_capacity(transfers.len());
+        let mut downloads = Vec::with_capacity(transfers.len());
         for transfer in transfers {
             let client = transfer.client.to_string();
             let path = transfer.path.as_ref();
@@ -53,10 +53,10 @@ impl Downloads {
             let age = now.saturating_duration_since(transfer.started);
             let rate = match self.seen.get(&key) {
                 Some(before) => before.rate_until(now, transfer.sent),
-                None => per(transfer.sent, age.max(LEAST_AGE).as_secs_f64()),
+                None => per(transfer.sent, age.max(AGE_MIN).as_secs_f64()),
             };
             let left = transfer.total.map(|total| total.saturating_sub(transfer.sent));
-            told.push(Download {
+            downloads.push(Download {
                 client,
                 path,
                 protocol: transfer.protocol.name(),
@@ -69,12 +69,12 @@ impl Downloads {
             seen.insert(key, LastCount { at: now, sent: transfer.sent, rate });
         }
         self.seen = seen;
-        told
+        downloads
     }
 }
 
 impl LastCount {
-    /// Of the last seconds, the latest weighing most: bytes leave in bursts.
+    /// Moving average of the rate, because bytes leave in bursts.
     fn rate_until(&self, now: Instant, sent: u64) -> f64 {
         let latest =
             per(sent.saturating_sub(self.sent), now.saturating_duration_since(self.at).as_secs_f64());
@@ -82,7 +82,7 @@ impl LastCount {
     }
 }
 
-/// How long `left` bytes take at `rate`.
+/// Seconds that `left` bytes take at `rate`.
 #[allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -93,14 +93,14 @@ fn seconds(left: u64, rate: f64) -> Option<u64> {
     (rate >= 1.0).then(|| (left as f64 / rate).ceil() as u64)
 }
 
-/// The files that are asked for most.
+/// The files with the most requests.
 #[derive(Default)]
 pub(super) struct BusyFiles {
-    shown: Vec<BusyFile>,
-    looked: Option<Instant>,
+    files: Vec<BusyFile>,
+    counted_at: Option<Instant>,
 }
 
-/// A name that is asked for often.
+/// A name with many requests.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct BusyFile {
     path: String,
@@ -111,28 +111,28 @@ pub(super) struct BusyFile {
 }
 
 impl BusyFiles {
-    /// They were counted from the last time to `now`.
+    /// Stores counts of requests between the last call and `now`.
     pub(super) fn put(&mut self, busiest: Vec<BusyName>, now: Instant) {
-        let before = self.looked.replace(now);
-        // The first time they were counted from the start, whenever each was.
+        let before = self.counted_at.replace(now);
+        // The first counts have no known period.
         let Some(before) = before else { return };
         let seconds = now.saturating_duration_since(before).as_secs_f64();
-        let told = |busy: BusyName| BusyFile {
+        let file = |busy: BusyName| BusyFile {
             requests_per_second: per(busy.requests, seconds),
             path: busy.path,
             outcome: busy.outcome,
             bytes: busy.bytes,
         };
-        self.shown = busiest.into_iter().map(told).collect();
+        self.files = busiest.into_iter().map(file).collect();
     }
 
-    pub(super) fn shown(&self) -> Vec<BusyFile> {
-        self.shown.clone()
+    pub(super) fn files(&self) -> Vec<BusyFile> {
+        self.files.clone()
     }
 }
 
-/// A transfer that has just begun has sent what the socket took at once.
-const LEAST_AGE: Duration = Duration::from_secs(1);
+/// Minimum age for the rate of a new transfer, whose first bytes fill the socket buffer at once.
+const AGE_MIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -154,29 +154,29 @@ mod tests {
     }
 
     #[test]
-    fn a_download_is_as_fast_as_it_was_lately() {
+    fn the_rate_of_a_download_is_a_moving_average() {
         let (mut downloads, begun) = (Downloads::default(), Instant::now());
-        let mut look = |seconds: u64, sent| {
-            let told = downloads.look(vec![transfer(sent, begun)], begun + Duration::from_secs(seconds));
-            (told[0].bytes_per_second, told[0].seconds_left)
+        let mut rate = |seconds: u64, sent| {
+            let listed = downloads.update(vec![transfer(sent, begun)], begun + Duration::from_secs(seconds));
+            (listed[0].bytes_per_second, listed[0].seconds_left)
         };
-        assert_eq!(look(4, 4000), (1000.0, Some(6)), "at first its mean from the beginning");
-        assert_eq!(look(5, 5000), (1000.0, Some(5)));
-        assert_eq!(look(6, 5000), (666.0, Some(8)), "then less and less where nothing moves");
-        let stands_still = (7..40).map(|second| look(second, 5000)).last();
-        assert_eq!(stands_still, Some((0.0, None)));
+        assert_eq!(rate(4, 4000), (1000.0, Some(6)), "at first the mean since the start");
+        assert_eq!(rate(5, 5000), (1000.0, Some(5)));
+        assert_eq!(rate(6, 5000), (666.0, Some(8)), "then less and less while nothing is sent");
+        let stalled = (7..40).map(|second| rate(second, 5000)).last();
+        assert_eq!(stalled, Some((0.0, None)));
     }
 
     #[test]
-    fn busy_files_have_rates_from_the_second_look_on() {
+    fn busy_files_have_rates_from_the_second_count_on() {
         let (mut busy, now) = (BusyFiles::default(), Instant::now());
         let found = || {
             let (path, outcome) = ("/a".to_owned(), "file");
             vec![BusyName { path, outcome, bytes: Some(1), requests: 30 }]
         };
         busy.put(found(), now);
-        assert!(busy.shown().is_empty());
+        assert!(busy.files().is_empty());
         busy.put(found(), now + Duration::from_secs(3));
-        assert_eq!(busy.shown()[0].requests_per_second, 10.0);
+        assert_eq!(busy.files()[0].requests_per_second, 10.0);
     }
 }

@@ -1,4 +1,4 @@
-//! What is told of a second, as JSON.
+//! The event that a dashboard receives once a second, as JSON.
 
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
@@ -6,67 +6,67 @@ use serde::{Serialize, Serializer};
 use super::figures::{per, rounded};
 use super::rates::{BusyFile, Download};
 use super::sample::Sample;
-use crate::admin::status::Status;
+use crate::admin::status::StatusObject;
 use crate::limits::connections::ActivityCounts;
 use crate::telemetry::metrics::histogram::HistogramTotals;
 use crate::telemetry::metrics::worker::{SendPath, StatusClass};
 
-/// All that the page shows.
+/// Everything that the page shows.
 #[derive(Serialize)]
 pub(super) struct Snapshot<'a> {
     /// Milliseconds since 1970.
     pub(super) at_ms: u64,
-    /// The last of the points in the history; none in the first second.
+    /// Newest chart point. `None` in the first second.
     pub(super) point: Option<&'a ChartPoint>,
-    /// Over the last ten seconds.
+    /// Figures of the last ten seconds.
     pub(super) recent: Option<Recent>,
-    /// Whatever was refused, cut or failed since the start.
+    /// Failures and rejections since the start.
     pub(super) troubles: Vec<ProblemSummary>,
     pub(super) downloads_under_way: usize,
-    /// The slowest of them first.
+    /// Slowest first.
     pub(super) downloads: Vec<Download>,
-    /// The busiest first.
+    /// Busiest first.
     pub(super) busy: Vec<BusyFile>,
-    /// Connections by what they do.
+    /// Connections by state.
     pub(super) activities: ActivityCounts,
-    pub(super) status: &'a Status,
+    pub(super) status: StatusObject<'a, String>,
 }
 
-/// What is drawn of one second. As JSON an array in this order.
+/// Chart values of one second. As JSON, an array in this order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ChartPoint {
     at_ms: u64,
     requests_per_second: f64,
     bytes_per_second: f64,
-    /// Milliseconds to the first byte, over the last ten seconds; none where nothing ended.
+    /// Milliseconds to the first byte over the last ten seconds. `None` if no request completed.
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
     errors_per_second: f64,
-    refused_per_second: f64,
+    rejected_per_second: f64,
     connections: u64,
 }
 
-/// Shares and latencies.
+/// Shares and latencies of a period.
 #[derive(Serialize)]
 pub(super) struct Recent {
     requests: u64,
-    /// Requests with each class of status.
-    classes: Vec<CacheShare>,
-    /// Bytes by the way that they went.
-    paths: Vec<CacheShare>,
+    /// Requests by status class.
+    classes: Vec<NamedRate>,
+    /// Bytes by send path.
+    paths: Vec<NamedRate>,
     duration: Quantiles,
     first_byte: Quantiles,
-    /// Of the names that were asked for, the share that was known; none where there were none.
+    /// Share of cache hits among lookups. `None` without lookups.
     hit_share: Option<f64>,
 }
 
 #[derive(Serialize)]
-pub(super) struct CacheShare {
+pub(super) struct NamedRate {
     name: &'static str,
     per_second: f64,
 }
 
-/// Milliseconds that a share of the requests did not exceed; none where there were none.
+/// Quantiles in milliseconds. `None` without requests.
 #[derive(Serialize)]
 pub(super) struct Quantiles {
     p50_ms: Option<f64>,
@@ -74,20 +74,20 @@ pub(super) struct Quantiles {
     p99_ms: Option<f64>,
 }
 
-/// Something that went wrong, and how often.
+/// Problems of one kind.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct ProblemSummary {
-    group: &'static str,
+    group: String,
     kind: String,
     /// Since the start.
     total: u64,
-    /// Within the last minute, and in the last second.
+    /// In the last minute and in the last second.
     last_minute: u64,
     last_second: u64,
 }
 
 impl ChartPoint {
-    /// What happened between the `last` sample and `now`; latencies are those since the `recent` one.
+    /// Rates between the `last` sample and `now`, latencies since the `recent` one.
     pub(super) fn between(at_ms: u64, now: &Sample, last: &Sample, recent: &Sample) -> Self {
         let seconds = seconds_between(last, now);
         let done = now.totals.since(&last.totals);
@@ -99,7 +99,7 @@ impl ChartPoint {
             p50_ms: quantile(&durations, 0.5),
             p99_ms: quantile(&durations, 0.99),
             errors_per_second: per(done.errors(), seconds),
-            refused_per_second: per(now.refused().saturating_sub(last.refused()), seconds),
+            rejected_per_second: per(now.rejected().saturating_sub(last.rejected()), seconds),
             connections: now.connections,
         }
     }
@@ -114,7 +114,7 @@ impl Serialize for ChartPoint {
         array.serialize_element(&self.p50_ms)?;
         array.serialize_element(&self.p99_ms)?;
         array.serialize_element(&self.errors_per_second)?;
-        array.serialize_element(&self.refused_per_second)?;
+        array.serialize_element(&self.rejected_per_second)?;
         array.serialize_element(&self.connections)?;
         array.end()
     }
@@ -123,7 +123,7 @@ impl Serialize for ChartPoint {
 impl Recent {
     pub(super) fn between(now: &Sample, before: &Sample) -> Self {
         let (seconds, done) = (seconds_between(before, now), now.totals.since(&before.totals));
-        let share = |name, count| CacheShare { name, per_second: per(count, seconds) };
+        let share = |name, count| NamedRate { name, per_second: per(count, seconds) };
         Self {
             requests: done.requests(),
             classes: StatusClass::ALL
@@ -149,32 +149,32 @@ impl Quantiles {
     }
 }
 
-/// What has ever gone wrong: what did in the last minute first. `minute` and `second` are the samples of then.
-pub(super) fn troubles(
+/// Lists all problems so far, those of the last minute first. `minute` and `second` are the samples a minute and a second ago.
+pub(super) fn summarize(
     now: &Sample,
     minute: Option<&Sample>,
     second: Option<&Sample>,
 ) -> Vec<ProblemSummary> {
     let since = |before: Option<&Sample>, index: usize, count: u64| {
-        // Kinds are the same, in the same order, in every sample.
-        let before = before.and_then(|before| before.troubles.get(index)).map(|trouble| trouble.count);
+        // All samples have the same kinds in the same order.
+        let before = before.and_then(|before| before.problems.get(index)).map(|problem| problem.count);
         before.map_or(0, |before| count.saturating_sub(before))
     };
-    let mut told: Vec<_> = now
-        .troubles
+    let mut summaries: Vec<_> = now
+        .problems
         .iter()
         .enumerate()
-        .filter(|(_, trouble)| trouble.count > 0)
-        .map(|(index, trouble)| ProblemSummary {
-            group: trouble.group,
-            kind: trouble.kind.clone(),
-            total: trouble.count,
-            last_minute: since(minute, index, trouble.count),
-            last_second: since(second, index, trouble.count),
+        .filter(|(_, problem)| problem.count > 0)
+        .map(|(index, problem)| ProblemSummary {
+            group: problem.group.clone(),
+            kind: problem.kind.clone(),
+            total: problem.count,
+            last_minute: since(minute, index, problem.count),
+            last_second: since(second, index, problem.count),
         })
         .collect();
-    told.sort_by_key(|trouble| std::cmp::Reverse((trouble.last_minute, trouble.total)));
-    told
+    summaries.sort_by_key(|problem| std::cmp::Reverse((problem.last_minute, problem.total)));
+    summaries
 }
 
 fn seconds_between(before: &Sample, now: &Sample) -> f64 {
@@ -193,32 +193,36 @@ mod tests {
 
     fn sample(at: Instant, seconds: u64, counts: [u64; 3], lookups: [u64; 2]) -> Sample {
         let kinds = [("refused", "a"), ("faults", "b"), ("cut", "c")];
-        let troubles = kinds.into_iter().zip(counts);
-        let troubles = troubles
-            .map(|((group, kind), count)| ProblemCounts { group, kind: kind.to_owned(), count })
+        let problems = kinds.into_iter().zip(counts);
+        let problems = problems
+            .map(|((group, kind), count)| ProblemCounts {
+                group: group.to_owned(),
+                kind: kind.to_owned(),
+                count,
+            })
             .collect();
         Sample {
             at: at + Duration::from_secs(seconds),
             totals: Default::default(),
             lookups: LookupSample { hits: lookups[0], misses: lookups[1] },
             connections: 0,
-            troubles,
+            problems,
         }
     }
 
     #[test]
-    fn what_happened_in_the_last_minute_comes_first_and_what_never_did_not_at_all() {
+    fn problems_of_the_last_minute_come_first_and_kinds_that_never_occurred_are_left_out() {
         let at = Instant::now();
         let minute = sample(at, 0, [900, 1, 0], [0, 0]);
         let (second, now) = (sample(at, 59, [900, 3, 0], [0, 0]), sample(at, 60, [900, 4, 0], [0, 0]));
-        let told = troubles(&now, Some(&minute), Some(&second));
+        let listed = summarize(&now, Some(&minute), Some(&second));
         let seen: Vec<_> =
-            told.iter().map(|told| (&*told.kind, told.total, told.last_minute, told.last_second)).collect();
+            listed.iter().map(|one| (&*one.kind, one.total, one.last_minute, one.last_second)).collect();
         assert_eq!(seen, [("b", 4, 3, 1), ("a", 900, 0, 0)]);
     }
 
     #[test]
-    fn the_share_of_known_names_is_that_of_the_time_between() {
+    fn the_share_of_cache_hits_is_that_of_the_time_between() {
         let at = Instant::now();
         for (before, now, expected) in [
             ([0, 0], [0, 0], None),

@@ -1,8 +1,9 @@
-//! What the lines of files of secrets have in common.
+//! Lines of a credential file.
 
-use super::LineError;
+/// Number and reason of an invalid line.
+pub(super) type LineError = (usize, String);
 
-/// Reads each line but empty ones and comments, which begin with `#`. All faults are told.
+/// Calls `read` for each line except empty lines and comments, which begin with `#`. Collects every error.
 pub(super) fn read<'a>(
     text: &'a str,
     mut read: impl FnMut(&'a str) -> Result<(), String>,
@@ -31,7 +32,7 @@ pub(super) fn read<'a>(
     if bad_lines.is_empty() { Ok(()) } else { Err(bad_lines) }
 }
 
-/// Whether `name` may be that of somebody: it is shown in logs, and a colon ends it where it is sent.
+/// Refuses a name that cannot be logged, or sent by a client: there a colon ends it.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("the name is empty".to_owned());
@@ -40,12 +41,12 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("the name has more than {NAME_MAX} bytes"));
     }
     if name.contains(|c: char| c.is_control() || c.is_whitespace() || c == ':') {
-        return Err("the name has a space, a colon or a control character in it".to_owned());
+        return Err("the name contains a space, a colon or a control character".to_owned());
     }
     Ok(())
 }
 
-/// Every token is compared with each that is shown, so that no time tells them apart: some 50 ns each.
+/// Every token is compared with each presented one, so that timing reveals nothing: some 50 ns each.
 const LINES_MAX: usize = 4096;
 
 const NAME_MAX: usize = 255;

@@ -7,7 +7,7 @@ use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc;
 use argon2::{Argon2, Params};
 
-use super::{LineError, lines};
+use super::lines::{self, LineError};
 
 /// Names and the hashes of their passwords.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -181,7 +181,7 @@ mod tests {
         for (line, reason) in [
             ("alice", "a line is a name and a hash with a colon between them"),
             (":x", "the name is empty"),
-            ("a b:x", "the name has a space, a colon or a control character in it"),
+            ("a b:x", "the name contains a space, a colon or a control character"),
             ("a:$apr1$abc$def", "the hash of a is MD5; accepted: bcrypt (`htpasswd -B`) or argon2id"),
             ("a:{SHA}abc", "the hash of a is SHA-1; accepted: bcrypt (`htpasswd -B`) or argon2id"),
             ("a:$6$abc$def", "the hash of a is crypt; accepted: bcrypt (`htpasswd -B`) or argon2id"),

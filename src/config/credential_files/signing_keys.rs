@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::{LineError, lines};
+use super::lines::{self, LineError};
 use crate::http::signed_url::is_key_id;
 
 /// The keys by their ids, in the order of the file.

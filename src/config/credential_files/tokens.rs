@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use super::{LineError, lines};
+use super::lines::{self, LineError};
 
 /// Names and hashes of tokens. A token is long and random, so that one round of a fast hash is enough; a name may have several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

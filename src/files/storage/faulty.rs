@@ -1,4 +1,4 @@
-//! A disk that fails as it is told.
+//! A storage that fails on demand, for tests.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -11,35 +11,35 @@ use parking_lot::{Condvar, Mutex};
 use rustix::fs::{OFlags, ResolveFlags, Stat, StatFs};
 use rustix::io::Errno;
 
-use super::{Mapping, Storage, SystemStorage};
+use super::{FileStat, Mapping, Storage, SystemStorage};
 
-/// A storage that fails, falls short, dawdles or hangs where it is told to, and remembers what it was asked. All of it can be
-/// switched at any time, while a server runs on it.
+/// A storage whose calls fail, fall short, take time or hang as injected, and which records every call. Faults can be injected
+/// and lifted at any time, while a server runs on it.
 ///
 /// ```
-/// use pagecast::files::storage::{Call, Fault, Faulty, When};
+/// use pagecast::files::storage::{Call, Faulty, InjectedFault, When};
 /// use rustix::io::Errno;
 ///
 /// let disk = Faulty::new();
-/// disk.inject(When::every(Call::Pread), Fault::Errno(Errno::IO)); // every pread fails
-/// disk.inject(When::every(Call::Open).of("secret"), Fault::Errno(Errno::ACCESS)); // by path
-/// disk.inject(When::every(Call::Fstat).from(3).times(1), Fault::Errno(Errno::STALE)); // the third fstat from now
-/// disk.inject(When::every(Call::Populate).of("/dead/"), Fault::Hang); // until it is lifted
-/// disk.inject(When::every(Call::Fstat).of("/dead/"), Fault::Device(7)); // as if it lay on another disk
-/// disk.heal(); // and all is well again: what hung goes on
+/// disk.inject(When::every(Call::Pread), InjectedFault::Errno(Errno::IO)); // every pread fails
+/// disk.inject(When::every(Call::Open).of("secret"), InjectedFault::Errno(Errno::ACCESS)); // by path
+/// disk.inject(When::every(Call::Fstat).from(3).times(1), InjectedFault::Errno(Errno::STALE)); // the third fstat from now
+/// disk.inject(When::every(Call::Populate).of("/dead/"), InjectedFault::Hang); // until it is lifted
+/// disk.inject(When::every(Call::Fstat).of("/dead/"), InjectedFault::Device(7)); // as if it lay on another disk
+/// disk.heal(); // lifts every fault: hanging calls go on
 /// assert_eq!(disk.count(Call::Pread), 0);
 /// ```
 ///
-/// Of several faults that fit one call, the one that was injected last is done.
+/// If several faults match a call, the one that was injected last applies.
 pub struct Faulty {
     under: Arc<dyn Storage>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-/// The calls of a [`Storage`].
+/// A call of a [`Storage`]; `Fstat` covers `stat_cached`, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "they are the trait's")]
+#[allow(missing_docs, reason = "they are the trait's methods")]
 pub enum Call {
     Open,
     Fstat,
@@ -53,22 +53,22 @@ pub enum Call {
     Sendfile,
 }
 
-/// What goes wrong.
+/// A fault of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InjectedFault {
     /// The call fails.
     Errno(Errno),
-    /// `pread`, `probe` and `sendfile` go no further than so many bytes; 0 is the end of the file.
+    /// `pread`, `probe` and `sendfile` transfer at most this many bytes; 0 is the end of the file.
     Short(usize),
     /// The call is made after this time.
     Delay(Duration),
     /// The call is made when the fault is lifted.
     Hang,
-    /// `fstat` tells this device (`st_dev`).
+    /// `fstat` reports this device (`st_dev`).
     Device(u64),
 }
 
-/// Which calls go wrong.
+/// Selects the calls that a fault applies to.
 #[derive(Clone, Debug)]
 pub struct When {
     call: Call,
@@ -77,20 +77,20 @@ pub struct When {
     times: u64,
 }
 
-/// A call as it was made.
+/// One call that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedCall {
-    /// Which.
+    /// Kind of the call.
     pub call: Call,
-    /// The file's path: as it was given to `open`, absolute for what is open.
+    /// Path of the file: as given to `open`, absolute for an open file.
     pub path: String,
-    /// The bytes asked for; empty where a call is of none.
+    /// Requested bytes; empty for calls without a range.
     pub range: Range<u64>,
-    /// The name of the thread that made it.
+    /// Name of the calling thread.
     pub thread: String,
 }
 
-/// A fault, for lifting it.
+/// Identifies an injected fault, for lifting it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultHandle(u64);
 
@@ -111,34 +111,34 @@ impl When {
         Self { call, part: String::new(), skip: 0, times: u64::MAX }
     }
 
-    /// Of files whose path contains `part`.
+    /// Only calls for files whose path contains `part`.
     pub fn of(self, part: &str) -> Self {
         Self { part: part.to_owned(), ..self }
     }
 
-    /// From the `nth` such call on, counted from 1 and from now.
+    /// Only from the `nth` such call on, counted from 1 and from now.
     pub fn from(self, nth: u64) -> Self {
         Self { skip: nth.saturating_sub(1), ..self }
     }
 
-    /// No more than `times` times.
+    /// At most `times` times.
     pub fn times(self, times: u64) -> Self {
         Self { times, ..self }
     }
 }
 
 impl Faulty {
-    /// Over the real disk, with nothing wrong as yet.
+    /// Over the real disk, without faults.
     pub fn new() -> Arc<Self> {
         Self::over(Arc::new(SystemStorage))
     }
 
-    /// The same over another storage: over [`super::Slow`], say, so that there is something to populate.
+    /// Over another storage: [`super::Slow`], for example, so that there are cold pages to populate.
     pub fn over(under: Arc<dyn Storage>) -> Arc<Self> {
         Arc::new(Self { under, state: Mutex::default(), changed: Condvar::new() })
     }
 
-    /// From now on `fault` happens `when` it is due.
+    /// Applies `fault` to the calls that match `when` from now on.
     pub fn inject(&self, when: When, fault: InjectedFault) -> FaultHandle {
         let mut state = self.state.lock();
         state.next_id += 1;
@@ -147,34 +147,34 @@ impl Faulty {
         FaultHandle(id)
     }
 
-    /// Takes one fault away; what hung for it goes on.
+    /// Removes one fault; calls that hang because of it go on.
     pub fn lift(&self, injected: FaultHandle) {
         self.state.lock().faults.retain(|(id, ..)| *id != injected.0);
         self.changed.notify_all();
     }
 
-    /// Takes all faults away; what hung goes on.
+    /// Removes all faults; hanging calls go on.
     pub fn heal(&self) {
         self.state.lock().faults.clear();
         self.changed.notify_all();
     }
 
-    /// Calls of one kind so far.
+    /// Number of calls of one kind so far.
     pub fn count(&self, call: Call) -> u64 {
         self.state.lock().counts.get(&call).copied().unwrap_or(0)
     }
 
-    /// The last calls of one kind (65,536 of all kinds are remembered), in the order in which they were made.
+    /// Recent calls of one kind in order; the last 65,536 calls of all kinds are kept.
     pub fn seen(&self, call: Call) -> Vec<RecordedCall> {
         self.state.lock().seen.iter().filter(|seen| seen.call == call).cloned().collect()
     }
 
-    /// Calls that hang now.
+    /// Number of calls that hang now.
     pub fn hanging(&self) -> usize {
         self.state.lock().hanging
     }
 
-    /// Waits until `count` calls hang at once; false if that has not come about within `patience`.
+    /// Waits until `count` calls hang at once; false if they don't within `patience`.
     pub fn wait_until_hanging(&self, count: usize, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let mut state = self.state.lock();
@@ -186,7 +186,7 @@ impl Faulty {
         true
     }
 
-    /// What goes wrong with this call, once it has hung or dawdled for as long as it must.
+    /// Records a call, waits if a fault says so, and returns the fault that is left to apply.
     fn before(&self, call: Call, path: &str, range: Range<u64>) -> Option<InjectedFault> {
         let mut state = self.state.lock();
         *state.counts.entry(call).or_default() += 1;
@@ -215,7 +215,7 @@ impl Faulty {
         }
     }
 
-    /// As [`Self::before`], for calls that can't fall short: their errors alone.
+    /// As [`Self::before`], with an injected errno as the error.
     fn check(&self, call: Call, path: &str, range: Range<u64>) -> Result<Option<InjectedFault>, Errno> {
         match self.before(call, path, range) {
             Some(InjectedFault::Errno(errno)) => Err(errno),
@@ -229,7 +229,7 @@ impl Faulty {
 }
 
 impl State {
-    /// The fault that is due for this call.
+    /// The fault that applies to this call.
     fn due(&mut self, call: Call, path: &str) -> Option<(u64, InjectedFault)> {
         let mut due = None;
         for (id, when, fault) in self.faults.iter_mut().rev() {
@@ -268,6 +268,15 @@ impl Storage for Faulty {
         Ok(stat)
     }
 
+    fn stat_cached(&self, file: BorrowedFd<'_>) -> Result<FileStat, Errno> {
+        let fault = self.check(Call::Fstat, &path_of(file), 0..0)?;
+        let stat = self.under.stat_cached(file)?;
+        Ok(match fault {
+            Some(InjectedFault::Device(device)) => stat.on_device(device),
+            _ => stat,
+        })
+    }
+
     fn fstatfs(&self, file: BorrowedFd<'_>) -> Result<StatFs, Errno> {
         self.check(Call::Fstatfs, &path_of(file), 0..0)?;
         self.under.fstatfs(file)
@@ -304,8 +313,8 @@ impl Storage for Faulty {
         self.under.populate(mapping, range)
     }
 
-    fn heeds_page_table(&self, mapping: &Mapping, range: &Range<u64>) -> bool {
-        self.under.heeds_page_table(mapping, range)
+    fn trusts_page_table(&self, mapping: &Mapping, range: &Range<u64>) -> bool {
+        self.under.trusts_page_table(mapping, range)
     }
 
     fn advise(&self, file: BorrowedFd<'_>, range: &Range<u64>) {
@@ -339,7 +348,7 @@ fn room(fault: Option<InjectedFault>, length: usize) -> usize {
     }
 }
 
-/// Where an open file lies, as the kernel tells it.
+/// The path of an open file, from the kernel.
 fn path_of(file: BorrowedFd<'_>) -> String {
     let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
     link.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
@@ -360,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_happens_to_the_calls_that_it_is_of() {
+    fn a_fault_applies_to_the_calls_that_match_it() {
         let (_dir, file) = file();
         let disk = Faulty::new();
         let read = || disk.pread(file.as_fd(), &mut [0; 8], 0);
@@ -380,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_can_seem_to_lie_on_another_device() {
+    fn a_file_can_appear_to_be_on_another_device() {
         let (_dir, file) = file();
         let disk = Faulty::new();
         disk.inject(When::every(Call::Fstat).of("/name"), InjectedFault::Device(4711));
@@ -388,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_goes_on_when_its_fault_is_lifted() {
+    fn a_hanging_call_goes_on_when_its_fault_is_lifted() {
         let (_dir, file) = file();
         let disk = Faulty::new();
         let hang = disk.inject(When::every(Call::Fstat), InjectedFault::Hang);

@@ -1,4 +1,4 @@
-//! A disk that takes its time, and a memory that is soon full.
+//! A slow storage with a small page cache, for tests and benchmarks.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,13 +13,13 @@ use parking_lot::Mutex;
 use rustix::fs::{OFlags, ResolveFlags, Stat, StatFs};
 use rustix::io::Errno;
 
-use super::{Mapping, Storage, SystemStorage};
+use super::{FileStat, Mapping, Storage, SystemStorage};
 use crate::files::window::WINDOW;
 
-/// A storage whose files are cold until they were read here, each read of something cold taking a while.
+/// A storage whose files are cold until they are read through it; each read of cold pages takes a configured time.
 ///
-/// It has a page cache of its own, apart from the kernel's, in units of 256 KiB, least recently used first to go. So any
-/// machine shows what a slow disk does to a server, whatever its real memory holds.
+/// Its page cache is separate from the kernel's: units of 256 KiB, evicted least recently used first. So every machine
+/// reproduces what a slow disk does to a server, whatever the real page cache holds.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::files::window::WINDOW;
 /// let slow = Slow::new(Duration::from_millis(2), 64 << 20);
 /// assert_eq!(slow.reads(), 0);
 /// slow.set_delay(Duration::from_secs(1)); // at any time, from any thread
-/// slow.forget(); // all of it is cold again
+/// slow.forget(); // everything is cold again
 /// ```
 pub struct Slow {
     under: Arc<dyn Storage>,
@@ -51,12 +51,12 @@ struct Memory {
 }
 
 impl Slow {
-    /// Over the real disk: a read of something cold takes `delay`, and `memory` bytes stay warm.
+    /// Over the real disk: a read of cold pages takes `delay`, and `memory` bytes stay warm.
     pub fn new(delay: Duration, memory: u64) -> Arc<Self> {
         Self::over(Arc::new(SystemStorage), delay, memory)
     }
 
-    /// The same over another storage.
+    /// Over another storage.
     pub fn over(under: Arc<dyn Storage>, delay: Duration, memory: u64) -> Arc<Self> {
         let room = usize::try_from(memory.div_ceil(WINDOW)).unwrap_or(usize::MAX);
         let memory = Memory { room: room.max(1), warm: LinkedHashSet::new(), mapped: HashMap::new() };
@@ -72,32 +72,32 @@ impl Slow {
         Arc::new(slow)
     }
 
-    /// How long a read of something cold takes from now on.
+    /// Sets how long a read of cold pages takes from now on.
     pub fn set_delay(&self, delay: Duration) {
         self.delay_us.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Everything is cold again.
+    /// Empties the page cache.
     pub fn forget(&self) {
         self.memory.lock().warm.clear();
     }
 
-    /// Reads of something cold so far.
+    /// Number of reads of cold pages so far.
     pub fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Bytes that were cold and read so far, in whole units of 256 KiB.
+    /// Cold bytes read so far, in whole units of 256 KiB.
     pub fn read_bytes(&self) -> u64 {
         self.read_windows.load(Ordering::Relaxed) * WINDOW
     }
 
-    /// How often something cold was sent, so that a worker waited for the disk: what a server should never do.
+    /// Number of times that cold pages were sent, so that a worker waited for the disk: a server should never do that.
     pub fn cold_sends(&self) -> u64 {
         self.cold_sends.load(Ordering::Relaxed)
     }
 
-    /// Takes the disk's time for what is cold of `range`, and warms it.
+    /// Waits for the disk if pages of `range` are cold, and warms them; returns whether it waited.
     fn read(&self, file: Identity, range: &Range<u64>) -> bool {
         let cold = self.memory.lock().cold(file, range);
         if cold.is_empty() {
@@ -121,7 +121,7 @@ impl Slow {
 }
 
 impl Memory {
-    /// What is cold of `range`; what is not was just used.
+    /// The cold windows of `range`; marks the others as used.
     fn cold(&mut self, file: Identity, range: &Range<u64>) -> Vec<u64> {
         let windows = range.start / WINDOW..range.end.div_ceil(WINDOW);
         windows.filter(|window| !self.warm.to_back(&(file, *window))).collect()
@@ -150,6 +150,10 @@ impl Storage for Slow {
 
     fn fstat(&self, file: BorrowedFd<'_>) -> Result<Stat, Errno> {
         self.under.fstat(file)
+    }
+
+    fn stat_cached(&self, file: BorrowedFd<'_>) -> Result<FileStat, Errno> {
+        self.under.stat_cached(file)
     }
 
     fn fstatfs(&self, file: BorrowedFd<'_>) -> Result<StatFs, Errno> {
@@ -184,10 +188,10 @@ impl Storage for Slow {
         self.under.populate(mapping, range)
     }
 
-    fn heeds_page_table(&self, mapping: &Mapping, range: &Range<u64>) -> bool {
+    fn trusts_page_table(&self, mapping: &Mapping, range: &Range<u64>) -> bool {
         let identity = self.identity_of(mapping);
         let is_warm = self.memory.lock().cold(identity, range).is_empty();
-        is_warm && self.under.heeds_page_table(mapping, range)
+        is_warm && self.under.trusts_page_table(mapping, range)
     }
 
     fn advise(&self, file: BorrowedFd<'_>, range: &Range<u64>) {
@@ -215,7 +219,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn what_was_read_is_warm_until_there_is_no_room_for_it() {
+    fn pages_that_were_read_stay_warm_until_they_are_evicted() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(4 * WINDOW).unwrap();
         let slow = Slow::new(Duration::ZERO, 2 * WINDOW);
@@ -239,10 +243,10 @@ mod tests {
         file.set_len(2 * WINDOW).unwrap();
         let slow = Slow::new(Duration::ZERO, 64 * WINDOW);
         let mapping = slow.map(file.as_fd(), 2 * 262_144).unwrap();
-        assert!(!slow.heeds_page_table(&mapping, &(0..10)));
+        assert!(!slow.trusts_page_table(&mapping, &(0..10)));
         slow.populate(&mapping, 0..10).unwrap();
-        assert!(slow.heeds_page_table(&mapping, &(0..WINDOW)));
-        assert!(!slow.heeds_page_table(&mapping, &(0..WINDOW + 1)));
+        assert!(slow.trusts_page_table(&mapping, &(0..WINDOW)));
+        assert!(!slow.trusts_page_table(&mapping, &(0..WINDOW + 1)));
         assert!(slow.probe(file.as_fd(), &mut [0; 8], 0).is_ok());
         slow.unmap(mapping);
     }

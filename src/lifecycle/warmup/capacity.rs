@@ -1,7 +1,7 @@
 //! Counts how much a warmup may still read into the caches.
 
 use crate::config::ResolvedLimits;
-use crate::files::cache::warming::BudgetCharge;
+use crate::files::warming::BudgetCharge;
 
 /// Bytes left of each budget.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use parking_lot::Mutex;
 
-use crate::files::cache::warming::WarmResult;
+use crate::files::warming::WarmResult;
 
 /// Counts of the warmup under way, or of the last one.
 #[derive(Debug, Default)]

@@ -6,8 +6,8 @@
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Read};
 
-use crate::files::cache::warming::HotFile;
 use crate::files::recency::FileParts;
+use crate::files::warming::HotFile;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
@@ -27,9 +27,9 @@ pub(crate) struct HotFileRecords {
 /// Renders the whole file.
 pub(crate) fn render(hot: &[HotFile]) -> String {
     let mut text = format!("{HEADER}\n");
-    for HotFile { path, coding, length, parts } in hot {
-        let (path, coding) = (path.to_file_location(None), coding.map_or(IDENTITY, Encoding::token));
-        let _ = writeln!(text, "{path} {coding} {length} {:x}", parts.0);
+    for HotFile { path, encoding, length, parts } in hot {
+        let (path, encoding) = (path.to_file_location(None), encoding.map_or(IDENTITY, Encoding::token));
+        let _ = writeln!(text, "{path} {encoding} {length} {:x}", parts.0);
     }
     text
 }
@@ -67,14 +67,14 @@ fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
 /// Parses a line exactly as [`render`] writes it. Its path is parsed as the path of a request is.
 fn parse_line(line: &[u8]) -> Option<HotFile> {
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
-    let (path, coding, length, parts) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let coding = match coding {
+    let (path, encoding, length, parts) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let encoding = match encoding {
         IDENTITY => None,
-        token => Some(Encoding::ALL.into_iter().find(|coding| coding.token() == token)?),
+        token => Some(Encoding::ALL.into_iter().find(|encoding| encoding.token() == token)?),
     };
     let target = SitePath::parse(path.as_bytes()).ok()?;
     let hot = HotFile {
-        coding,
+        encoding,
         length: length.parse().ok()?,
         parts: FileParts(u64::from_str_radix(parts, 16).ok()?),
         path: target.path.into_owned(),
@@ -94,9 +94,9 @@ const MALFORMED_MAX: usize = 1000;
 mod tests {
     use super::*;
 
-    fn hot(path: &str, coding: Option<Encoding>, length: u64, parts: u64) -> HotFile {
+    fn hot(path: &str, encoding: Option<Encoding>, length: u64, parts: u64) -> HotFile {
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        HotFile { path, coding, length, parts: FileParts(parts) }
+        HotFile { path, encoding, length, parts: FileParts(parts) }
     }
 
     fn read(lines: &str) -> HotFileRecords {

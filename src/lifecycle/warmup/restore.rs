@@ -4,9 +4,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::files::warming::CacheWarmer;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::state_dir::StateDirectory;
 use crate::lifecycle::warmup::warmer::Warmup;
+use crate::sys::own_thread::run_on_own_thread;
 
 /// The state directory, if one is configured, and the warmup that reads from it. Cheap to clone.
 #[derive(Clone)]
@@ -39,7 +41,8 @@ impl WarmupState {
         let reading = async {
             // An operator may have requested a warmup already.
             let permit = self.warmup.acquire().await;
-            let hot = directory.read(self.warmup.max_files).await;
+            let (directory, max) = (directory.clone(), self.warmup.max_files);
+            let hot = run_on_own_thread(move || directory.read(max)).await.unwrap_or_default();
             if let Some(permit) = permit {
                 self.warmup.warm(&hot, &permit).await;
             }
@@ -57,9 +60,9 @@ impl WarmupState {
 
     /// Saves the recently used files. If that takes too long, the ones that were saved before stay.
     pub(crate) async fn save(self) {
-        let Some(directory) = &self.directory else { return };
-        let files = self.warmup.files();
-        let writing = directory.write(&files, self.warmup.max_files);
+        let Some(directory) = self.directory else { return };
+        let (files, max) = (self.warmup.files(), self.warmup.max_files);
+        let writing = run_on_own_thread(move || directory.save(&CacheWarmer::of(&files).hot_files(max)));
         if tokio::time::timeout(SAVE_TIMEOUT, writing).await.is_err() {
             log::warn!("the list of recently used files was not saved in time: the previous one stays");
         }

@@ -10,9 +10,7 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::record::{HotFileRecords, parse, render};
-use crate::files::Files;
-use crate::files::cache::warming::HotFile;
-use crate::sys::own_thread::run_on_own_thread;
+use crate::files::warming::HotFile;
 use crate::sys::temp_file::{TempFile, is_temporary, remove_leftover};
 
 /// An open directory that can be written to. Cheap to clone.
@@ -52,32 +50,8 @@ impl StateDirectory {
     }
 
     /// Reads the list that was saved last, at most `max` files; empty if there is none. Errors are logged: the list is only a
-    /// hint.
-    pub(crate) async fn read(&self, max: usize) -> Vec<HotFile> {
-        let directory = self.clone();
-        run_on_own_thread(move || directory.read_now(max)).await.unwrap_or_default()
-    }
-
-    /// Saves the list of the files used recently, at most `max`. The old list is replaced in one step. Errors are logged.
-    pub(crate) async fn write(&self, files: &Files, max: usize) {
-        let (directory, files) = (self.clone(), files.clone());
-        let written = run_on_own_thread(move || {
-            let hot = files.hot(max);
-            directory.write_now(&hot).map(|()| hot.len())
-        });
-        match written.await {
-            Some(Ok(count)) => {
-                log::info!("the list of {count} recently used files was saved in {}", self.file())
-            }
-            Some(Err(error)) => {
-                log::warn!("the list of recently used files can't be written to {}: {error}", self.file())
-            }
-            // The panic hook has logged the panic.
-            None => {}
-        }
-    }
-
-    fn read_now(&self, max: usize) -> Vec<HotFile> {
+    /// hint. Blocks.
+    pub(crate) fn read(&self, max: usize) -> Vec<HotFile> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = fs::openat(&*self.directory, FILE, flags, Mode::empty());
         let records = match opened {
@@ -101,7 +75,16 @@ impl StateDirectory {
         }
     }
 
-    fn write_now(&self, hot: &[HotFile]) -> io::Result<()> {
+    /// Saves a list of recently used files, which replaces the old one in one step. Logs the result. Blocks.
+    pub(crate) fn save(&self, hot: &[HotFile]) {
+        let (count, file) = (hot.len(), self.file());
+        match self.write(hot) {
+            Ok(()) => log::info!("the list of {count} recently used files was saved in {file}"),
+            Err(error) => log::warn!("the list of recently used files can't be written to {file}: {error}"),
+        }
+    }
+
+    fn write(&self, hot: &[HotFile]) -> io::Result<()> {
         let mut temporary = TempFile::create(self.directory.as_fd())?;
         temporary.write_all(render(hot).as_bytes())?;
         temporary.persist(FILE.as_bytes())
@@ -136,17 +119,17 @@ mod tests {
 
     fn hot(path: &str) -> HotFile {
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        HotFile { path, coding: None, length: 1, parts: FileParts(1) }
+        HotFile { path, encoding: None, length: 1, parts: FileParts(1) }
     }
 
     #[test]
     fn a_new_list_replaces_the_old_one_and_leaves_no_other_file() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
-        assert_eq!(state.read_now(9), []);
+        assert_eq!(state.read(9), []);
         for written in [vec![hot("/a"), hot("/b")], vec![hot("/c")]] {
-            state.write_now(&written).unwrap();
-            assert_eq!(state.read_now(9), written);
+            state.write(&written).unwrap();
+            assert_eq!(state.read(9), written);
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -155,10 +138,10 @@ mod tests {
     fn a_temporary_file_left_behind_is_removed_and_the_list_stays() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
-        state.write_now(&[hot("/a")]).unwrap();
+        state.write(&[hot("/a")]).unwrap();
         std::fs::write(dir.path().join(".pagecast-temporary.1-1"), "pagecast hot fi").unwrap();
         let again = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
-        assert_eq!(again.read_now(9), [hot("/a")]);
+        assert_eq!(again.read(9), [hot("/a")]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -168,15 +151,15 @@ mod tests {
         let state = StateDirectory::open(dir.path(), Path::new("/nowhere")).unwrap();
         let file = dir.path().join(FILE);
         std::fs::write(&file, [0xff; 100_000]).unwrap();
-        assert_eq!(state.read_now(9), []);
+        assert_eq!(state.read(9), []);
         std::fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
-        assert_eq!(state.read_now(9), []);
+        assert_eq!(state.read(9), []);
         std::fs::remove_file(&file).unwrap();
         fs::mknodat(fs::CWD, &file, fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        assert_eq!(state.read_now(9), []);
-        state.write_now(&[hot("/a")]).unwrap();
-        assert_eq!(state.read_now(9), [hot("/a")]);
+        assert_eq!(state.read(9), []);
+        state.write(&[hot("/a")]).unwrap();
+        assert_eq!(state.read(9), [hot("/a")]);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use crate::config::{Dotfiles, PathGlobs};
 use crate::files::Files;
-use crate::files::cache::warming::HotFile;
 use crate::files::directory::{DirectoryQuery, EntryKind, read};
 use crate::files::recency::FileParts;
+use crate::files::warming::HotFile;
 use crate::http::target::SitePath;
 
 /// Files that match.
@@ -44,7 +44,7 @@ pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, max:
                         return found;
                     }
                     let length = entry.version.size();
-                    found.hot.push(HotFile { path: at, coding: None, length, parts: FileParts::ALL });
+                    found.hot.push(HotFile { path: at, encoding: None, length, parts: FileParts::ALL });
                 }
                 EntryKind::Directory | EntryKind::File => {}
             }

@@ -77,7 +77,7 @@ impl ArchivePlan {
         let mut walk = Walk { root, limits, shown, entries: Vec::new(), bytes: 0 };
         let mut prefix = 0;
         if !path.is_root() {
-            let stat = root.look(path).map_err(PlanError::Unreadable)?;
+            let stat = root.stat(path).map_err(PlanError::Unreadable)?;
             walk.add(path.clone().into_owned(), EntryKind::Directory, Version::of(&stat))?;
             prefix = path.as_bytes().len() - path.file_name().len();
         }

@@ -8,13 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::plan::Planned;
 use crate::files::faults::fault_of;
-use crate::files::read_exact::fill;
+use crate::files::read_exact::read_full;
 use crate::files::root::RootEntry;
 use crate::files::storage::Storage;
-use crate::files::version::{Version, links_of};
+use crate::files::version::{FileStat, Version};
 use crate::files::{Fault, Files};
 use crate::http::target::SitePath;
-use crate::site::archive::writer::STEP;
 
 /// An open file of the plan, and how much of it has been read.
 pub(super) struct PlannedFileReader {
@@ -31,7 +30,7 @@ pub(super) struct PlannedFileReader {
 impl PlannedFileReader {
     /// Opens the file, if it is the version that was planned. Blocks.
     pub(super) fn open(files: &Files, planned: &Planned) -> io::Result<Self> {
-        let beside = files.checksum_beside(&planned.path);
+        let beside = files.background().stated_checksum(&planned.path);
         let check = match beside.map_err(|error| named(&planned.path, error))? {
             None => None,
             Some(Some(expected)) => Some((expected, Sha256::new())),
@@ -42,7 +41,7 @@ impl PlannedFileReader {
                 storage: Arc::clone(files.root().storage()),
                 file,
                 version: planned.version,
-                links: links_of(&stat),
+                links: FileStat::from(&*stat).links,
                 at: 0,
                 path: planned.path.clone(),
                 check,
@@ -65,7 +64,7 @@ impl PlannedFileReader {
         let start = out.len();
         out.resize(start + length, 0);
         let room = out.get_mut(start..).unwrap_or_default();
-        let filled = fill(&*self.storage, self.file.as_fd(), room, self.at);
+        let filled = read_full(&*self.storage, self.file.as_fd(), room, self.at);
         if filled.map_err(|error| named(&self.path, error))? < length {
             return Err(changed(&self.path));
         }
@@ -85,9 +84,13 @@ impl PlannedFileReader {
     }
 
     fn is_unchanged(&self) -> io::Result<bool> {
-        Ok(self.version.still_is(self.links, &self.storage.fstat(self.file.as_fd())?))
+        let stat = self.storage.fstat(self.file.as_fd())?;
+        Ok(self.version.has_same_bytes(self.links, &FileStat::from(&stat)))
     }
 }
+
+/// Bytes of a file that are read at once.
+pub(super) const STEP: usize = 128 * 1024;
 
 /// An error of the system with the file's name; a shortage passes.
 fn named(path: &SitePath<'_>, error: impl Into<io::Error>) -> io::Error {

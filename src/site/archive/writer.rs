@@ -20,6 +20,7 @@ use crate::files::Files;
 use crate::http::target::SitePath;
 pub use crate::site::archive::plan::ArchiveLimits;
 use crate::site::archive::plan::ArchivePlan;
+use crate::site::archive::source::STEP;
 use crate::site::archive::tar::TarBlocks;
 use crate::site::archive::zip::ZipRecords;
 use crate::site::streamed_body::ChunkSource;
@@ -147,9 +148,6 @@ impl ChunkSource for Archive {
 
 /// A piece is sent once it has so many bytes.
 const PIECE: usize = 256 * 1024;
-
-/// Bytes of a file that are read at once.
-pub(crate) const STEP: usize = 128 * 1024;
 
 /// What a step may add beside a file's bytes.
 const ROOM: usize = 4 * 1024;

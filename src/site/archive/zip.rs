@@ -10,19 +10,18 @@ use std::io;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
-use self::records::{CentralRecord, ZipTotals};
+use self::records::{CentralRecord, WrittenEntry, ZipTotals};
 use super::plan::ArchivePlan;
-use super::source::PlannedFileReader;
+use super::source::{PlannedFileReader, STEP};
 use crate::files::Files;
 use crate::files::directory::EntryKind;
 use crate::http::media_type::media_type;
-use crate::site::archive::writer::STEP;
 
 /// A zip archive that is being written. Beside the plan it keeps 24 bytes an entry for the directory at its end.
 pub(super) struct ZipRecords {
     plan: ArchivePlan,
     stage: Stage,
-    written: Vec<Written>,
+    written: Vec<WrittenEntry>,
     /// Bytes that have left.
     offset: u64,
     deflate: Option<(u32, Compress)>,
@@ -46,14 +45,6 @@ struct Open {
     checksum: Crc,
     deflate: Compress,
     level: u32,
-}
-
-/// What became of an entry.
-#[derive(Clone, Copy, Debug, Default)]
-struct Written {
-    offset: u64,
-    compressed: u64,
-    checksum: u32,
 }
 
 impl ZipRecords {
@@ -89,7 +80,7 @@ impl ZipRecords {
         };
         let name = self.plan.name_of(entry);
         let central = CentralRecord::of(&name, entry)?;
-        self.written.push(Written { offset: self.offset, ..Written::default() });
+        self.written.push(WrittenEntry { offset: self.offset, ..WrittenEntry::default() });
         // An empty file is looked at as any other is: it has to be empty still.
         let source =
             (entry.kind == EntryKind::File).then(|| PlannedFileReader::open(files, entry)).transpose()?;

@@ -1,7 +1,7 @@
 //! The page for people. It has no script and loads nothing.
 
 use super::links::ListingLinks;
-use super::page::{ListingRequestPage, Summary};
+use super::page::{ListingPage, Summary};
 use super::sort::usual_order;
 use super::style::STYLE;
 use crate::files::directory::{DirectoryEntry, EntryKind};
@@ -9,7 +9,7 @@ use crate::http::query::{ListingFormat, Sort, SortOrder};
 use crate::site::archive::writer::ArchiveFormat;
 use crate::site::listing::format::{counted, escape, grouped, modified, name, put, size};
 
-pub(super) fn head(page: &ListingRequestPage, links: &ListingLinks, summary: &Summary, out: &mut String) {
+pub(super) fn head(page: &ListingPage, links: &ListingLinks, summary: &Summary, out: &mut String) {
     let title = if page.path.is_root() { ROOT.to_owned() } else { name(page.path.file_name()) };
     out.push_str("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>");
     match page.path.is_root() {
@@ -80,7 +80,7 @@ pub(super) fn row(links: &ListingLinks, entry: &DirectoryEntry, out: &mut String
     out.push_str("</td></tr>\n");
 }
 
-pub(super) fn foot(page: &ListingRequestPage, summary: &Summary, out: &mut String) {
+pub(super) fn foot(page: &ListingPage, summary: &Summary, out: &mut String) {
     out.push_str("</tbody>\n</table>\n</main>\n<footer>\n");
     if page.has_archives && summary.entries() > 0 {
         out.push_str("<p>Download all as");
@@ -100,7 +100,7 @@ pub(super) fn foot(page: &ListingRequestPage, summary: &Summary, out: &mut Strin
     out.push_str("</footer>\n</body>\n</html>\n");
 }
 
-fn breadcrumbs(page: &ListingRequestPage, links: &ListingLinks, out: &mut String) {
+fn breadcrumbs(page: &ListingPage, links: &ListingLinks, out: &mut String) {
     let depth = page.path.segments().count();
     if depth == 0 {
         return;
@@ -125,7 +125,7 @@ fn breadcrumbs(page: &ListingRequestPage, links: &ListingLinks, out: &mut String
 }
 
 /// A column's heading: a link that sorts by it, or the other way round where it is sorted by already.
-fn column(page: &ListingRequestPage, key: Sort, out: &mut String) {
+fn column(page: &ListingPage, key: Sort, out: &mut String) {
     let current = (page.sorting.key == key).then_some(page.sorting.order);
     let next = current.map_or(usual_order(key), SortOrder::reversed);
     let (state, arrow) = match current {

@@ -15,7 +15,7 @@
 use serde::Serialize;
 
 use super::links::ListingLinks;
-use super::page::{ListingRequestPage, Summary};
+use super::page::{ListingPage, Summary};
 use crate::files::directory::{DirectoryEntry, EntryKind};
 use crate::site::listing::format::{modified, put};
 
@@ -32,14 +32,14 @@ struct JsonEntry<'a> {
     href: &'a str,
 }
 
-pub(super) fn head(page: &ListingRequestPage, out: &mut String) {
+pub(super) fn head(page: &ListingPage, out: &mut String) {
     let slash = if page.path.is_root() { "" } else { "/" };
     let path = format!("/{}{slash}", String::from_utf8_lossy(page.path.as_bytes()));
     put(out, format_args!("{{\"path\": {}, \"entries\": [", text(&path)));
 }
 
 pub(super) fn entry(
-    page: &ListingRequestPage,
+    page: &ListingPage,
     links: &ListingLinks,
     is_first: bool,
     entry: &DirectoryEntry,

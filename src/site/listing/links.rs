@@ -58,7 +58,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::site::listing::page::tests::{directory, file};
+    use crate::site::listing::writer::tests::{directory, file};
 
     fn links(path: &str, has_slash: bool) -> ListingLinks {
         ListingLinks::new(&SitePath::parse(path.as_bytes()).unwrap().path, has_slash)

@@ -7,3 +7,4 @@ pub(crate) mod links;
 pub mod page;
 pub mod sort;
 pub(crate) mod style;
+pub(crate) mod writer;

@@ -2,6 +2,7 @@
 
 use super::outcome::{ExchangeOutcome, Protocol};
 use crate::http::method::Method;
+use crate::telemetry::named_enum::named_enum;
 
 /// Labels of a completed exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,26 +13,28 @@ pub(crate) struct ExchangeKind {
     pub(crate) outcome: ExchangeOutcome,
 }
 
-/// Methods as they are counted. Few, because clients may invent any number of methods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MethodKind {
-    Get,
-    Head,
-    Options,
-    /// Another method, or a request that could not be parsed.
-    Other,
+named_enum! {
+    /// Methods as they are counted. Few, because clients may invent any number of methods.
+    enum MethodKind {
+        Get => "GET",
+        Head => "HEAD",
+        Options => "OPTIONS",
+        /// Another method, or a request that could not be parsed.
+        Other => "other",
+    }
 }
 
-/// Class of a response status (RFC 9110 §15).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StatusClass {
-    /// No response was sent.
-    None,
-    Informational,
-    Successful,
-    Redirection,
-    ClientError,
-    ServerError,
+named_enum! {
+    /// Class of a response status (RFC 9110 §15).
+    enum StatusClass {
+        /// No response was sent.
+        None => "none",
+        Informational => "1xx",
+        Successful => "2xx",
+        Redirection => "3xx",
+        ClientError => "4xx",
+        ServerError => "5xx",
+    }
 }
 
 /// Why a request head was rejected.
@@ -45,17 +48,18 @@ pub(crate) enum RejectedHead {
     Malformed,
 }
 
-/// How response bytes reach the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SendPath {
-    /// `write` from the heap.
-    Heap,
-    /// `writev` from a mapped file.
-    Writev,
-    /// `sendfile` from an open file.
-    Sendfile,
-    /// Read into a buffer, then encrypted or framed there.
-    Copied,
+named_enum! {
+    /// How response bytes reach the socket.
+    enum SendPath {
+        /// `write` from the heap.
+        Heap => "heap",
+        /// `writev` from a mapped file.
+        Writev => "writev",
+        /// `sendfile` from an open file.
+        Sendfile => "sendfile",
+        /// Read into a buffer, then encrypted or framed there.
+        Copied => "copied",
+    }
 }
 
 impl ExchangeKind {
@@ -79,8 +83,6 @@ impl ExchangeKind {
 }
 
 impl MethodKind {
-    pub(crate) const ALL: [Self; 4] = [Self::Get, Self::Head, Self::Options, Self::Other];
-
     pub(super) fn of(method: Option<Method>) -> Self {
         match method {
             Some(Method::Get) => Self::Get,
@@ -89,27 +91,9 @@ impl MethodKind {
             Some(Method::NotAllowed | Method::NotImplemented) | None => Self::Other,
         }
     }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Options => "OPTIONS",
-            Self::Other => "other",
-        }
-    }
 }
 
 impl StatusClass {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::None,
-        Self::Informational,
-        Self::Successful,
-        Self::Redirection,
-        Self::ClientError,
-        Self::ServerError,
-    ];
-
     pub(super) fn of(status: u16) -> Self {
         match status {
             0..100 => Self::None,
@@ -120,34 +104,10 @@ impl StatusClass {
             500.. => Self::ServerError,
         }
     }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Informational => "1xx",
-            Self::Successful => "2xx",
-            Self::Redirection => "3xx",
-            Self::ClientError => "4xx",
-            Self::ServerError => "5xx",
-        }
-    }
 }
 
 impl RejectedHead {
     pub(crate) const ALL: [Self; 3] = [Self::TooLarge, Self::TooSlow, Self::Malformed];
-}
-
-impl SendPath {
-    pub(crate) const ALL: [Self; 4] = [Self::Heap, Self::Writev, Self::Sendfile, Self::Copied];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Heap => "heap",
-            Self::Writev => "writev",
-            Self::Sendfile => "sendfile",
-            Self::Copied => "copied",
-        }
-    }
 }
 
 pub(super) const KINDS: usize =

@@ -5,7 +5,6 @@ use std::io;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Written;
 use crate::files::directory::EntryKind;
 use crate::site::archive::plan::Planned;
 
@@ -17,6 +16,16 @@ pub(super) struct CentralRecord<'a> {
     /// Seconds since the epoch.
     modified: i64,
     is_large: bool,
+}
+
+/// Where an entry was written, and the numbers that are known only after its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct WrittenEntry {
+    /// Of its local header, from the start of the archive.
+    pub(super) offset: u64,
+    /// Compressed bytes.
+    pub(super) compressed: u64,
+    pub(super) checksum: u32,
 }
 
 /// What the archive says of itself at its very end.
@@ -52,7 +61,7 @@ impl<'a> CentralRecord<'a> {
     }
 
     /// Data descriptor (§4.3.9), which alone says what became of a deflated file.
-    pub(super) fn write_descriptor(&self, written: &Written, out: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn write_descriptor(&self, written: &WrittenEntry, out: &mut Vec<u8>) -> io::Result<()> {
         put32(out, 0x0807_4b50);
         put32(out, written.checksum);
         if self.is_large {
@@ -67,7 +76,7 @@ impl<'a> CentralRecord<'a> {
     }
 
     /// Central directory file header (§4.3.12).
-    pub(super) fn write(&self, written: &Written, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, written: &WrittenEntry, out: &mut Vec<u8>) {
         let offset_is_wide = written.offset >= u64::from(u32::MAX);
         let mut extra = Vec::new();
         if self.is_large || offset_is_wide {
@@ -249,7 +258,7 @@ mod tests {
         let large =
             CentralRecord { name: b"a", kind: EntryKind::File, size: 5 << 30, modified: 0, is_large: true };
         let mut out = Vec::new();
-        let written = Written { offset: 6 << 30, compressed: 4 << 30, checksum: 7 };
+        let written = WrittenEntry { offset: 6 << 30, compressed: 4 << 30, checksum: 7 };
         large.write_descriptor(&written, &mut out).unwrap();
         assert_eq!(out.len(), 24);
         out.clear();

@@ -1,0 +1,61 @@
+//! Routes and responses that the parts of the admin listener share.
+
+use std::future::Future;
+
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use serde::Serialize;
+use serde_json::json;
+
+/// Methods that a route accepts. Others are answered with 405.
+#[derive(Clone, Copy)]
+pub(super) enum Allow {
+    Get,
+    GetHead,
+    Post,
+}
+
+/// Adds a route to an App.
+pub(super) fn route<F, A>(app: &mut ServiceConfig, path: &str, allow: Allow, respond: F)
+where
+    F: Fn(HttpRequest) -> A + Clone + 'static,
+    A: Future<Output = HttpResponse> + 'static,
+{
+    let (methods, header): (&[Method], _) = match allow {
+        Allow::Get => (&[Method::GET], "GET"),
+        Allow::GetHead => (&[Method::GET, Method::HEAD], "GET, HEAD"),
+        Allow::Post => (&[Method::POST], "POST"),
+    };
+    app.service(web::resource(path).to(move |request: HttpRequest| {
+        let is_allowed = methods.contains(request.method());
+        let response = is_allowed.then(|| respond(request));
+        async move {
+            match response {
+                Some(response) => response.await,
+                None => HttpResponse::MethodNotAllowed().insert_header((ALLOW, header)).finish(),
+            }
+        }
+    }));
+}
+
+/// Starts a response that no cache may store.
+pub(super) fn uncached(status: StatusCode) -> HttpResponseBuilder {
+    let mut response = HttpResponse::build(status);
+    response.insert_header((CACHE_CONTROL, "no-store")).insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    response
+}
+
+pub(super) fn text(status: StatusCode, text: impl Into<String>) -> HttpResponse {
+    uncached(status).content_type("text/plain; charset=utf-8").body(text.into())
+}
+
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {
+    uncached(status).json(value)
+}
+
+/// An error as JSON: `{"error": …}`.
+pub(super) fn error(status: StatusCode, sentence: &str) -> HttpResponse {
+    json(status, &json!({ "error": sentence }))
+}

@@ -1,0 +1,159 @@
+//! Reads the credential files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::lines::LineError;
+use super::passwords::{self, Passwords};
+use super::signing_keys::{self, SigningKeys};
+use super::tokens::{self, Tokens};
+use crate::config::error::ConfigError;
+use crate::config::file_reader::FileReader;
+use crate::config::own_path::OwnPath;
+use crate::config::settings_table::Config;
+use crate::config::toggle::Toggle;
+
+/// Contents of the credential files. Empty for files that are not configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CredentialFiles {
+    /// Keys of signed URLs.
+    pub link_keys: Arc<SigningKeys>,
+    /// Bearer tokens.
+    pub tokens: Arc<Tokens>,
+    /// Names and passwords.
+    pub passwords: Arc<Passwords>,
+    /// Warnings about the files, for the log.
+    pub warnings: Vec<String>,
+}
+
+impl CredentialFiles {
+    /// Reads the files that `config` names. Blocks.
+    ///
+    /// # Errors
+    /// Every error in every file.
+    pub(crate) fn read(
+        config: &Config,
+        wanted: CredentialPaths,
+        disk: &dyn FileReader,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let root = config.site.root.as_path();
+        let mut reading = FileReading { disk, root, warnings: Vec::new(), errors: Vec::new() };
+        let link_keys = reading.read(&config.access.link_keys_file, signing_keys::parse);
+        let (mut tokens, mut passwords) = (Tokens::default(), Passwords::default());
+        if wanted == CredentialPaths::All {
+            tokens = reading.read(&config.access.tokens_file, tokens::parse);
+            passwords = reading.read(&config.access.passwords_file, passwords::parse);
+        }
+        let FileReading { warnings, errors, .. } = reading;
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let mut files = Self {
+            link_keys: Arc::new(link_keys),
+            tokens: Arc::new(tokens),
+            passwords: Arc::new(passwords),
+            warnings,
+        };
+        if wanted == CredentialPaths::All {
+            files.warn_about_unknown_users(config);
+        }
+        Ok(files)
+    }
+
+    /// Warns about users of rules that no file contains. Not an error: removing a user from a file must take effect at once.
+    fn warn_about_unknown_users(&mut self, config: &Config) {
+        let access = config.rules.iter().filter_map(|rule| rule.effects.access.as_ref());
+        let named = access.filter_map(|access| access.users.as_ref()).flat_map(|users| users.iter());
+        let mut unknown: Vec<&String> = named.filter(|name| !self.has_user(name)).collect();
+        unknown.sort_unstable();
+        unknown.dedup();
+        let warnings: Vec<String> = unknown
+            .into_iter()
+            .map(|name| {
+                format!(
+                    "a rule names the user {name:?}, which is in neither the tokens nor the passwords file"
+                )
+            })
+            .collect();
+        self.warnings.extend(warnings);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_passwords(text: &str) -> Self {
+        let passwords = Arc::new(passwords::parse(text).expect("passwords"));
+        Self { passwords, ..Self::default() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_link_keys(text: &str) -> Self {
+        let link_keys = Arc::new(signing_keys::parse(text).expect("keys"));
+        Self { link_keys, ..Self::default() }
+    }
+
+    /// True if the tokens or the passwords file contains the name.
+    pub fn has_user(&self, name: &str) -> bool {
+        self.tokens.has_name(name) || self.passwords.get(name.as_bytes()).is_some()
+    }
+}
+
+/// Selects the files to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CredentialPaths {
+    All,
+    /// Only the keys: the user who signs URLs needs no access to the other files.
+    LinkKeys,
+}
+
+struct FileReading<'a> {
+    disk: &'a dyn FileReader,
+    root: &'a Path,
+    warnings: Vec<String>,
+    errors: Vec<ConfigError>,
+}
+
+impl FileReading<'_> {
+    fn read<T: Default>(
+        &mut self,
+        file: &Toggle<OwnPath>,
+        parse: impl Fn(&str) -> Result<T, Vec<LineError>>,
+    ) -> T {
+        let Some(path) = file.given().map(OwnPath::as_path) else { return T::default() };
+        let text = match self.text(path) {
+            Ok(text) => text,
+            Err(reason) => {
+                self.report(path, None, reason);
+                return T::default();
+            }
+        };
+        parse(&text).unwrap_or_else(|bad_lines| {
+            for (line, reason) in bad_lines {
+                self.report(path, Some(line), reason);
+            }
+            T::default()
+        })
+    }
+
+    fn text(&mut self, path: &Path) -> Result<String, String> {
+        let private =
+            self.disk.read_private(path).map_err(|error| format!("the file cannot be read: {error}"))?;
+        if private.bytes.len() > BYTES_MAX {
+            return Err(format!("the file is larger than {BYTES_MAX} bytes"));
+        }
+        if private.is_exposed {
+            self.warnings
+                .push(format!("{}: every user of this machine can read it (chmod o-r)", path.display()));
+        }
+        if self.disk.is_within(path, self.root) {
+            self.warnings
+                .push(format!("{}: it is inside the document root and could be served", path.display()));
+        }
+        String::from_utf8(private.bytes).map_err(|_| "the file is not UTF-8".to_owned())
+    }
+
+    fn report(&mut self, path: &Path, line: Option<usize>, reason: String) {
+        self.errors.push(ConfigError::File { path: path.into(), line, reason });
+    }
+}
+
+/// Maximum size of one file.
+const BYTES_MAX: usize = 1024 * 1024;

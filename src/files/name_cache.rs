@@ -1,0 +1,221 @@
+//! The cache of names: what each path led to, found or missing.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+
+use super::{CLOCK_START_MS, CacheCounters, CacheCounts, Name, PendingLookups};
+use crate::http::target::SitePath;
+
+/// Names by path, least recently used first to go. Bounded in bytes; a path's bytes are shared by the key and the name.
+pub(crate) struct NameCache {
+    names: Cache<SitePath<'static>, Arc<Name>, foldhash::fast::RandomState>,
+    pending: PendingLookups,
+    counters: Arc<CacheCounters>,
+    started: Instant,
+    /// Names checked up to this time are not trusted any more.
+    invalidated_until_ms: AtomicU64,
+}
+
+impl NameCache {
+    /// Holds at most `count` names, and at most `count` times [`NAME_BYTES`] bytes.
+    pub(crate) fn new(count: u64) -> Self {
+        let counters = Arc::<CacheCounters>::default();
+        let names = Cache::builder()
+            .max_capacity(count.saturating_mul(NAME_BYTES))
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(|_, name: &Arc<Name>| weight(name))
+            .eviction_listener(counters.listener());
+        Self {
+            names: names.build_with_hasher(foldhash::fast::RandomState::default()),
+            pending: PendingLookups::default(),
+            counters,
+            started: Instant::now(),
+            invalidated_until_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Milliseconds on the clock of this cache, which is monotonic.
+    pub(crate) fn now_ms(&self) -> u64 {
+        CLOCK_START_MS + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The name of `path`; counts as a use of it.
+    pub(crate) async fn get(&self, path: &SitePath<'_>) -> Option<Arc<Name>> {
+        self.names.get(path.as_bytes()).await
+    }
+
+    /// Whether `name` was checked so recently that it still holds, and nothing has invalidated it since.
+    pub(crate) fn is_trusted(&self, name: &Name, now_ms: u64) -> bool {
+        name.is_trusted(now_ms, self.invalidated_until_ms())
+    }
+
+    /// Names checked up to this time are not trusted.
+    pub(crate) fn invalidated_until_ms(&self) -> u64 {
+        self.invalidated_until_ms.load(Ordering::Acquire)
+    }
+
+    /// The name of `path`, or the one that `lookup` returns if there is none, or none that `is_usable`. Concurrent calls for
+    /// one path share a lookup. A name whose path changes during its lookup is not trusted.
+    pub(crate) async fn get_or_look_up(
+        &self,
+        path: &SitePath<'static>,
+        is_usable: impl Fn(&Name) -> bool + Send + Sync,
+        lookup: impl Future<Output = Arc<Name>>,
+    ) -> Arc<Name> {
+        let pending = self.pending.begin(path.clone());
+        let entry = self.names.entry(path.clone());
+        let name = entry.or_insert_with_if(lookup, |name| !is_usable(name)).await.into_value();
+        // Not before it is in the cache: a change between the two would be missed.
+        if pending.is_invalidated() {
+            name.invalidate();
+        }
+        name
+    }
+
+    /// Makes the next use of `path` check it.
+    pub(crate) async fn invalidate(&self, path: &SitePath<'_>) {
+        self.pending.invalidate(path);
+        if let Some(name) = self.get(path).await {
+            name.invalidate();
+        }
+    }
+
+    /// Makes the next use of every name check it.
+    pub(crate) fn invalidate_all(&self) {
+        self.invalidated_until_ms.store(self.now_ms(), Ordering::Release);
+    }
+
+    /// Makes the results of running lookups of the paths that match be checked at their next use.
+    pub(crate) fn invalidate_pending(&self, matches: impl Fn(&SitePath<'_>) -> bool) {
+        self.pending.invalidate_matching(matches);
+    }
+
+    /// Removes the name of `path`.
+    pub(crate) async fn remove(&self, path: &SitePath<'_>) {
+        self.names.invalidate(path.as_bytes()).await;
+    }
+
+    /// All names, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Arc<Name>> {
+        self.names.iter().map(|(_, name)| name)
+    }
+
+    /// The `most` names with the largest keys, largest first, and the number of names that have a key. Looks at every name.
+    pub(crate) fn top(
+        &self,
+        most: usize,
+        key: impl Fn(&Name) -> Option<u64>,
+    ) -> (u64, Vec<(u64, Arc<Name>)>) {
+        let (mut matching, mut top) = (0, Vec::new());
+        let order = |a: &(u64, Arc<Name>), b: &(u64, Arc<Name>)| {
+            b.0.cmp(&a.0).then_with(|| a.1.path.as_bytes().cmp(b.1.path.as_bytes()))
+        };
+        for name in self.iter() {
+            let Some(key) = key(&name) else { continue };
+            matching += 1;
+            top.push((key, name));
+            if top.len() >= most.saturating_mul(2).max(SORTED_MIN) {
+                top.sort_by(order);
+                top.truncate(most);
+            }
+        }
+        top.sort_by(order);
+        top.truncate(most);
+        (matching, top)
+    }
+
+    /// Begins a new period of recency for every cached file. Looks at every name.
+    pub(crate) fn age_recency(&self) {
+        for asset in self.iter().filter_map(|name| name.file()) {
+            let variants = asset.variants.iter().flat_map(|variants| variants.all_cached());
+            variants.for_each(|variant| variant.recency.age());
+            asset.recency.age();
+        }
+    }
+
+    /// Applies pending evictions.
+    pub(crate) async fn maintain(&self) {
+        self.names.run_pending_tasks().await;
+    }
+
+    pub(crate) fn counters(&self) -> &CacheCounters {
+        &self.counters
+    }
+
+    pub(crate) fn counts(&self) -> CacheCounts {
+        self.counters.counts(self.names.entry_count())
+    }
+}
+
+/// Bytes of a name in the cache. No name weighs less than [`NAME_BYTES`], so that the bound in bytes is a bound on the count, too.
+fn weight(name: &Name) -> u32 {
+    u32::try_from(name.bytes().max(NAME_BYTES)).unwrap_or(u32::MAX)
+}
+
+/// Bytes that the setting `names` allows for each name. Covers paths of up to half a KiB.
+const NAME_BYTES: u64 = 1024;
+
+/// Names are sorted in runs of at least this length.
+const SORTED_MIN: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::policy::rules::Rules;
+    use crate::files::name::{NameOutcome, NameResult};
+
+    fn missing(path: &SitePath<'static>, now_ms: u64) -> Arc<Name> {
+        let policy = Rules::new(&Config::default()).policy(path);
+        let outcome = NameOutcome::Missing;
+        let found = NameResult { outcome, policy, is_watched: false, is_remote: false };
+        Arc::new(Name::new(path.clone(), found, 0, now_ms, 1000))
+    }
+
+    async fn fill(cache: &NameCache, count: usize, length: usize) {
+        for number in 0..count {
+            let path = SitePath::root().entry(format!("{number:0length$}").as_bytes());
+            cache.get_or_look_up(&path, |_| true, async { missing(&path, cache.now_ms()) }).await;
+        }
+        cache.maintain().await;
+    }
+
+    #[tokio::test]
+    async fn names_are_bounded_in_bytes_and_in_number() {
+        const COUNT: u64 = 64;
+        for (length, kept_max) in [(1, COUNT), (500, COUNT), (4000, COUNT / 4)] {
+            let cache = NameCache::new(COUNT);
+            fill(&cache, 500, length).await;
+            let kept = cache.counts().entries;
+            assert!(kept <= kept_max && kept * 2 >= kept_max, "{kept} names of {length} bytes");
+            let bytes: u64 = cache.iter().map(|name| name.bytes()).sum();
+            assert!(bytes <= COUNT * NAME_BYTES, "{bytes} bytes of names of {length}");
+            assert_eq!(cache.counts().evictions + kept, 500, "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_path_is_kept_once() {
+        let cache = NameCache::new(64);
+        fill(&cache, 1, 1000).await;
+        for (key, name) in &cache.names {
+            assert_eq!(key.as_bytes().as_ptr(), name.path.as_bytes().as_ptr());
+        }
+        assert_eq!(cache.counts().entries, 1);
+    }
+
+    #[tokio::test]
+    async fn the_largest_keys_come_first_and_equal_ones_by_path() {
+        let cache = NameCache::new(64);
+        fill(&cache, 5, 1).await;
+        let key = |name: &Name| name.path.as_bytes().first().map(|digit| u64::from(digit % 3));
+        let (matching, top) = cache.top(3, key);
+        let paths: Vec<_> = top.iter().map(|(_, name)| name.path.to_string()).collect();
+        assert_eq!((matching, paths), (5, vec!["2".to_owned(), "1".to_owned(), "4".to_owned()]));
+    }
+}

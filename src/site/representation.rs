@@ -1,0 +1,147 @@
+//! Which bytes of a file are sent: its encoding, how much of it, and from which handle.
+
+use std::sync::Arc;
+
+use actix_web::{HttpMessage, HttpRequest};
+
+use crate::files::cache::NoHandle;
+use crate::files::handle_pool::Handle;
+use crate::files::load::VariantError;
+use crate::files::{Asset, Files};
+use crate::http::decide::{Answer, Representation, decide};
+use crate::http::encoding::{Encoding, EncodingChoice};
+use crate::http::transport_info::TransportInfo;
+use crate::site::error::HttpError;
+use crate::site::request_facts::RequestHeaders;
+
+/// Why a file that was found is not sent.
+pub(crate) enum SendFailure {
+    /// It is no longer the version that was found.
+    Changed,
+    Error(HttpError),
+}
+
+/// Chooses among the encodings that are available now; `None` is the file as it is. Starts to compress a better one.
+pub(crate) fn choose(
+    files: &Files,
+    asset: &Arc<Asset>,
+    headers: &RequestHeaders<'_>,
+) -> Result<Option<Encoding>, HttpError> {
+    let Some(accepted) = &headers.encodings else { return Ok(None) };
+    let Some(variants) = &asset.variants else {
+        return if accepted.refuses_identity() { Err(HttpError::NotAcceptable) } else { Ok(None) };
+    };
+    let choice = accepted.choose(variants.available());
+    // A download goes on best in the encoding in which it began: ranges start none, unless there is no other.
+    let may_begin = !headers.has_range() || accepted.refuses_identity();
+    let wanted = accepted.best(variants.possible()).filter(|_| may_begin);
+    if let Some(wanted) = wanted
+        && choice != EncodingChoice::Encoded(wanted)
+        && !matches!(choice, EncodingChoice::Encoded(encoding) if variants.with_sidecars().has(encoding))
+    {
+        files.background().start_encoding(asset, wanted);
+    }
+    match choice {
+        EncodingChoice::Identity => Ok(None),
+        EncodingChoice::Encoded(encoding) => Ok(Some(encoding)),
+        EncodingChoice::NotAcceptable if wanted.is_some() => Err(HttpError::Busy),
+        EncodingChoice::NotAcceptable => Err(HttpError::NotAcceptable),
+    }
+}
+
+/// Returns the file in the chosen encoding.
+pub(crate) async fn select(
+    files: &Files,
+    asset: &Arc<Asset>,
+    headers: &RequestHeaders<'_>,
+) -> Result<Arc<Asset>, SendFailure> {
+    for _ in Encoding::ALL {
+        let Some(encoding) = choose(files, asset, headers)? else { return Ok(Arc::clone(asset)) };
+        match files.variant(asset, encoding).await {
+            // The sidecar now counts as absent: there is one encoding less to choose from.
+            Err(VariantError::Failed) => {}
+            // There is no handle for the sidecar: the file as it is may be in memory.
+            Err(VariantError::Busy) if !headers.refuses_identity() => break,
+            variant => return Ok(variant?),
+        }
+    }
+    Ok(Arc::clone(asset))
+}
+
+/// Decides how much of `form`, an encoding of `asset` or `asset` itself, the client gets.
+pub(crate) fn answer_for(asset: &Asset, form: &Asset, headers: &RequestHeaders<'_>, is_head: bool) -> Answer {
+    let dates_are_strong = form.last_modified().is_some_and(|date| form.version.is_of(date))
+        && form.encoding.is_none()
+        && !may_differ(asset, headers);
+    let facts = Representation {
+        length: form.length(),
+        etag: form.etag(),
+        last_modified: form.last_modified(),
+        dates_are_strong,
+        media_type: form.headers().media_type().as_bytes(),
+    };
+    decide(&headers.facts(is_head), &facts)
+}
+
+/// True if bytes of the file are sent. Other responses open no file, so that none is rejected for want of a handle.
+pub(crate) fn needs_body(answer: &Answer, is_head: bool) -> bool {
+    !is_head && matches!(answer, Answer::Whole | Answer::Part(_) | Answer::Parts(_))
+}
+
+/// Returns a handle of a file that is not on the heap, if the file is still the version that was decided on. A connection that
+/// copies needs one: only the kernel may read a mapping.
+pub(crate) async fn open(
+    files: &Files,
+    asset: &Arc<Asset>,
+    request: &HttpRequest,
+) -> Result<Option<Arc<Handle>>, NoHandle> {
+    if asset.is_on_heap() {
+        return Ok(None);
+    }
+    let handle = match files.open_handle(asset) {
+        Some(handle) => Some(handle),
+        None => files.handle(asset).await?,
+    };
+    match handle {
+        Some(handle) if !handle.is_version(&asset.version) => Err(NoHandle::Changed),
+        None if is_copied(request) => Err(NoHandle::Exhausted),
+        handle => Ok(handle),
+    }
+}
+
+fn is_copied(request: &HttpRequest) -> bool {
+    request.extensions().get::<TransportInfo>().is_some_and(|transport| transport.is_copied)
+}
+
+/// True if the same request may soon be answered in another encoding: then a date does not identify the bytes.
+fn may_differ(asset: &Asset, headers: &RequestHeaders<'_>) -> bool {
+    match (&headers.encodings, &asset.variants) {
+        (Some(accepted), Some(variants)) => accepted.best(variants.possible()).is_some(),
+        _ => false,
+    }
+}
+
+impl From<HttpError> for SendFailure {
+    fn from(error: HttpError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<NoHandle> for SendFailure {
+    fn from(why: NoHandle) -> Self {
+        match why {
+            NoHandle::Changed => Self::Changed,
+            NoHandle::Exhausted => Self::Error(HttpError::Busy),
+        }
+    }
+}
+
+impl From<VariantError> for SendFailure {
+    fn from(why: VariantError) -> Self {
+        match why {
+            VariantError::Changed => Self::Changed,
+            VariantError::Busy => Self::Error(HttpError::Busy),
+            VariantError::Failed => Self::Error(HttpError::Failed),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a request path resolves to: a file, a known name, or an early response.
+
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+
+use crate::config::policy::rules::PathPolicy;
+use crate::files::{Asset, Lookup, Name};
+use crate::http::cache_control;
+use crate::http::target::SitePath;
+use crate::site::error::HttpError;
+
+/// A file that a request path resolves to.
+pub(crate) struct Resolved {
+    pub(crate) asset: Arc<Asset>,
+    pub(crate) name: Arc<Name>,
+    /// The caches have to learn of this use.
+    pub(crate) is_due_for_touch: bool,
+    /// Set if the file answers for a path other than its own.
+    pub(crate) fallback: Option<Fallback>,
+}
+
+/// How a response differs because its file answers for another path.
+pub(crate) struct Fallback {
+    /// Only clients that accept HTML get the file.
+    by_accept: bool,
+    /// The file's own name makes it immutable, the requested name does not.
+    is_revalidated: bool,
+}
+
+impl Fallback {
+    pub(crate) fn new(by_accept: bool, requested: &SitePath<'_>, asset: &Asset) -> Self {
+        let guess = |name| cache_control::default_for(name, asset.headers().media_type());
+        let is_guessed = asset.policy.cache_control().is_none();
+        let is_too_long = guess(asset.path.file_name()) == cache_control::IMMUTABLE
+            && guess(requested.file_name()) != cache_control::IMMUTABLE;
+        Self { by_accept, is_revalidated: is_guessed && is_too_long }
+    }
+
+    /// Corrects the headers of the response that was made of `asset`.
+    pub(crate) fn correct_headers(&self, asset: &Asset, response: &mut HttpResponse) {
+        let headers = response.headers_mut();
+        if self.by_accept {
+            let vary = asset.policy.vary_with_accept(asset.variants.is_some());
+            headers.insert(header::VARY, HeaderValue::from_static(vary));
+        }
+        if self.is_revalidated {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache_control::REVALIDATE));
+        }
+    }
+}
+
+/// What the worker's path cache knows of a path.
+pub(crate) struct CachedResolution {
+    pub(crate) name: Arc<Name>,
+    pub(crate) lookup: Lookup,
+    pub(crate) wants_directory: bool,
+    /// No access rule closes the path.
+    pub(crate) is_public: bool,
+    /// The caches have to learn of this use.
+    pub(crate) is_due_for_touch: bool,
+    /// Index in the path cache.
+    pub(crate) slot: usize,
+}
+
+/// A response that is made without the requested file.
+pub(crate) enum EarlyResponse {
+    /// A redirect, a listing or an archive.
+    Response { response: Box<HttpResponse>, policy: Arc<PathPolicy> },
+    /// An error; `varies` if the file was available in several encodings. `None`: the policy of the request path holds.
+    Error { error: HttpError, policy: Option<Arc<PathPolicy>>, varies: bool },
+    /// Another file, sent with `status`.
+    Page { asset: Arc<Asset>, status: StatusCode, policy: Arc<PathPolicy> },
+}
+
+impl EarlyResponse {
+    /// An error under the policy of the request path.
+    pub(crate) fn error(error: HttpError) -> Self {
+        Self::Error { error, policy: None, varies: false }
+    }
+
+    /// An error under `policy`.
+    pub(crate) fn error_under(policy: &Arc<PathPolicy>, error: HttpError) -> Self {
+        Self::Error { error, policy: Some(Arc::clone(policy)), varies: false }
+    }
+
+    /// A response under `policy`.
+    pub(crate) fn response(policy: &Arc<PathPolicy>, response: HttpResponse) -> Self {
+        Self::Response { response: response.into(), policy: Arc::clone(policy) }
+    }
+}
