@@ -73,8 +73,8 @@ impl RequestLogOptions {
     ) -> Box<AccessLogRecord> {
         let headers = request.headers();
         let connection_peer = limits.connection_peer(peer, headers);
-        let ids = || (single(headers, &X_REQUEST_ID), single(headers, &TRACEPARENT));
-        let mut record = self.new_record(peer, connection_peer.is_trusted.then(ids));
+        let ids = || [single(headers, &X_REQUEST_ID), single(headers, &TRACEPARENT)];
+        let mut record = self.new_record(peer, connection_peer.is_trusted.then(ids).unwrap_or_default());
         record.client = connection_peer.address;
         if self.is_written {
             record.put(LogField::Method, request.method().as_str().as_bytes());
@@ -93,8 +93,8 @@ impl RequestLogOptions {
         peer: Option<SocketAddr>,
         limits: &Limits,
     ) -> Box<AccessLogRecord> {
-        let ids = || (header_in(head, "x-request-id"), header_in(head, "traceparent"));
-        let mut record = self.new_record(peer, limits.trusts(peer).then(ids));
+        let ids = || [header_in(head, "x-request-id"), header_in(head, "traceparent")];
+        let mut record = self.new_record(peer, limits.trusts(peer).then(ids).unwrap_or_default());
         if self.is_written {
             record.put(LogField::Line, lines_of(head).next().unwrap_or_default());
             for (field, name, _) in &REQUEST_HEADERS {
@@ -110,10 +110,9 @@ impl RequestLogOptions {
     fn new_record(
         self,
         peer: Option<SocketAddr>,
-        ids: Option<(Option<&[u8]>, Option<&[u8]>)>,
+        [x_request_id, traceparent]: [Option<&[u8]>; 2],
     ) -> Box<AccessLogRecord> {
         let mut record = Box::new(AccessLogRecord::new(peer));
-        let (x_request_id, traceparent) = ids.unwrap_or_default();
         match request_id::given(x_request_id, traceparent) {
             Some(id) => record.put(LogField::Id, id),
             None => record.put(LogField::Id, &new_id()),
