@@ -1,4 +1,4 @@
-//! Settings that choose one of a few words.
+//! Settings with a few words as values.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! The layer of the TOML file.
+//! Parses the TOML file.
 
 use std::ops::Range;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A file with what is wrong with its syntax.
+/// Text of a file, with its syntax errors.
 pub(crate) struct TomlSource<'a> {
     pub(crate) path: &'a Path,
     text: &'a str,
-    /// Line and reason of the faults of syntax, one a line.
+    /// Line and reason of each syntax error, at most one per line.
     pub(crate) faults: Vec<(usize, String)>,
 }
 

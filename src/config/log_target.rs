@@ -1,4 +1,4 @@
-//! Where lines of the access log go.
+//! Target of the access log.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::setting::{TomlForms, ValueError, setting_value};
 
-/// Where the access log is written, if it is.
+/// Target of the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogTarget {
     /// Nowhere.

@@ -451,7 +451,7 @@ mod tests {
             ("headers = { 'a b' = 'c' }", "c.toml:3: rule.headers.a b: \"a b\" is not the name of a header"),
             (
                 "headers = { x-a = 'b', X-A = 'c' }",
-                "c.toml:3: rule.headers.X-A: the value \"c\" is of a name that is given twice; \
+                "c.toml:3: rule.headers.X-A: the value \"c\" is the second one of this name; \
                  accepted: the value of a header in visible ASCII, each header once",
             ),
             (
