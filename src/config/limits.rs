@@ -37,7 +37,7 @@ pub struct ResolvedLimits {
     pub handles: usize,
     /// Connections served at once.
     pub max_connections: usize,
-    /// Connections above `max_connections`: newcomers whose place is being left, and those that are reported to come back.
+    /// Connections above `max_connections`: new ones that wait for a slot, and those that get 503 with Retry-After.
     pub refusals: usize,
     /// Connections to the admin listener.
     pub admin_connections: usize,

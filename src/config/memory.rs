@@ -64,7 +64,7 @@ fn limit_of(line: &str, mount: &Path) -> Option<u64> {
 }
 
 /// The least number in `files` of the group at `path` and of those above it. A container sees its own group at the top
-/// of the tree, whatever path it is reported.
+/// of the tree, whatever path the kernel reports.
 fn least(tree: &Path, path: &str, files: &[&str]) -> Option<u64> {
     let below: PathBuf =
         Path::new(path).components().filter(|component| matches!(component, Component::Normal(_))).collect();

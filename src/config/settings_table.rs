@@ -91,7 +91,7 @@ impl Setting {
         (self.is_same)(one, other)
     }
 
-    /// Whether its value is reported to nobody.
+    /// True if its value is never shown.
     pub(crate) fn is_secret(&self) -> bool {
         self.metavar == SECRET
     }
