@@ -163,13 +163,13 @@ impl Authenticator {
 
     fn presented<'a>(&self, access: &AccessRequest<'a>, rule: &AccessRule) -> PresentedCredentials<'a> {
         let query = access.request.uri().query().map(str::as_bytes);
-        let query = query.filter(|_| rule.ways.link && self.is_own_path(access));
+        let query = query.filter(|_| rule.methods.link && self.is_own_path(access));
         let lines = access.request.headers().get_all(header::AUTHORIZATION);
         let credentials = Credentials::read(lines.map(|line| line.as_bytes()));
         let is_accepted = match &credentials {
             Credentials::None => false,
-            Credentials::Bearer(_) | Credentials::Malformed(AuthScheme::Bearer) => rule.ways.bearer,
-            Credentials::Basic(_) | Credentials::Malformed(AuthScheme::Basic) => rule.ways.basic,
+            Credentials::Bearer(_) | Credentials::Malformed(AuthScheme::Bearer) => rule.methods.bearer,
+            Credentials::Basic(_) | Credentials::Malformed(AuthScheme::Basic) => rule.methods.basic,
         };
         PresentedCredentials {
             signed_url: query.and_then(SignedUrlQuery::read),
@@ -301,12 +301,12 @@ impl PresentedCredentials<'_> {
 }
 
 fn missing_credentials(rule: &AccessRule) -> AccessDenied {
-    match rule.ways.bearer || rule.ways.basic {
+    match rule.methods.bearer || rule.methods.basic {
         true => AccessDenied::Unauthenticated(challenge(rule, BearerError::None)),
         false => AccessDenied::SignedUrlRequired,
     }
 }
 
 fn challenge(rule: &AccessRule, error: BearerError) -> Challenge {
-    Challenge { basic: rule.ways.basic, bearer: rule.ways.bearer.then_some(error) }
+    Challenge { basic: rule.methods.basic, bearer: rule.methods.bearer.then_some(error) }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Identity(pub(crate) Arc<str>);
 impl AuthContext {
     /// Whether what is known opens `path` under `choice`.
     pub(crate) fn opens(&self, choice: &AccessRule, path: &SitePath<'_>) -> bool {
-        choice.ways.public || self.grants.iter().any(|grant| grant.opens(choice, path))
+        choice.methods.public || self.grants.iter().any(|grant| grant.opens(choice, path))
     }
 
     /// Who it is.
@@ -50,10 +50,10 @@ impl Grant {
     fn opens(&self, choice: &AccessRule, path: &SitePath<'_>) -> bool {
         match self {
             Self::SignedUrl { paths } => {
-                choice.ways.link && paths.iter().any(|known| known.as_bytes() == path.as_bytes())
+                choice.methods.link && paths.iter().any(|known| known.as_bytes() == path.as_bytes())
             }
-            Self::Bearer(name) => choice.ways.bearer && choice.admits(name),
-            Self::Basic(name) => choice.ways.basic && choice.admits(name),
+            Self::Bearer(name) => choice.methods.bearer && choice.admits(name),
+            Self::Basic(name) => choice.methods.basic && choice.admits(name),
         }
     }
 }
@@ -80,7 +80,7 @@ mod tests {
             (&basic, "public", None, "/x", true),
         ] {
             let users = users.map(|user: &str| Arc::from([user.to_owned()].as_slice()));
-            let choice = AccessRule { ways: ways.parse().unwrap(), users };
+            let choice = AccessRule { methods: ways.parse().unwrap(), users };
             let visit = AuthContext { grants: vec![grant.clone()], ..AuthContext::default() };
             assert_eq!(visit.opens(&choice, &path(at)), expected, "{grant:?} {choice:?} {at}");
         }

@@ -25,7 +25,7 @@ impl Address {
     }
 
     /// Whether nobody reaches it from another machine.
-    pub(crate) fn is_of_this_machine(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,

@@ -1,4 +1,4 @@
-//! Who may have a part of the site.
+//! Authentication methods that a rule accepts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,21 +7,21 @@ use std::sync::Arc;
 use super::comma_list::{read_flags, write_flags};
 use super::setting::{TomlForms, ValueError, setting_value};
 
-/// What opens a path: any one of the ways, and for names those of the users, where they are named.
+/// Access rule of a path: any one of the methods gives access, to the named users if there are any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessRule {
-    /// The ways, at least one.
-    pub ways: AuthMethods,
-    /// Names that are let in by token or password; none: all that the files have.
+    /// Accepted methods, at least one.
+    pub methods: AuthMethods,
+    /// Names that tokens and passwords must belong to. `None`: every name in the files.
     pub users: Option<Arc<[String]>>,
 }
 
-/// Ways to a path.
+/// Set of authentication methods.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AuthMethods {
-    /// `public`: it is for everybody.
+    /// `public`: no authentication.
     pub public: bool,
-    /// `link`: a signed link.
+    /// `link`: a signed URL.
     pub link: bool,
     /// `bearer`: a token (RFC 6750).
     pub bearer: bool,
@@ -30,7 +30,7 @@ pub struct AuthMethods {
 }
 
 impl AccessRule {
-    /// Whether `name` is among the users.
+    /// True if the rule accepts the user `name`.
     pub fn admits(&self, name: &str) -> bool {
         self.users.as_ref().is_none_or(|users| users.iter().any(|user| user == name))
     }
@@ -40,20 +40,20 @@ impl FromStr for AuthMethods {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let mut ways = Self::default();
+        let mut methods = Self::default();
         read_flags(
             text,
             [
-                ("public", &mut ways.public),
-                ("link", &mut ways.link),
-                ("bearer", &mut ways.bearer),
-                ("basic", &mut ways.basic),
+                ("public", &mut methods.public),
+                ("link", &mut methods.link),
+                ("bearer", &mut methods.bearer),
+                ("basic", &mut methods.basic),
             ],
         )?;
-        if ways.public && ways != (Self { public: true, ..Self::default() }) {
+        if methods.public && methods != (Self { public: true, ..Self::default() }) {
             return Err(ValueError::new("has public besides others, which would have no effect"));
         }
-        Ok(ways)
+        Ok(methods)
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn users_narrow_who_is_admitted() {
         let choice = |users: Option<&[&str]>| AccessRule {
-            ways: AuthMethods::default(),
+            methods: AuthMethods::default(),
             users: users.map(|users| users.iter().map(|&user| user.to_owned()).collect()),
         };
         assert!(choice(None).admits("anybody"));

@@ -1,23 +1,23 @@
-//! What becomes of a configuration that is read again while the server runs.
+//! Difference between a reloaded configuration and the one in effect.
 
 use super::error::shortened;
 use crate::config::settings_table::{Config, SETTINGS, Setting, TakesEffect};
 
-/// A new configuration beside the one in effect.
+/// Difference between two configurations.
 #[derive(Debug)]
 pub(crate) struct ConfigChange {
-    /// What is in effect from now on: the new one, but for what needs a restart.
+    /// The configuration in effect from now on: the new one, except for settings that need a restart.
     pub(crate) config: Config,
-    /// Settings that have another value now.
+    /// Settings that change now.
     pub(crate) applied: Vec<&'static Setting>,
-    /// Settings of which another value was read than is in effect until the next start.
+    /// Settings whose new value takes effect at the next start.
     pub(crate) postponed: Vec<&'static Setting>,
-    /// Whether the `[[rule]]` tables are others.
+    /// True if the `[[rule]]` tables differ.
     pub(crate) has_new_rules: bool,
 }
 
 impl ConfigChange {
-    /// What `new` changes of `old`.
+    /// Compares `old` and `new`.
     pub(crate) fn between(old: &Config, new: Config) -> Self {
         let is_other = |setting: &&Setting| !setting.is_same(old, &new);
         let (applied, postponed): (Vec<_>, Vec<_>) =
@@ -30,7 +30,7 @@ impl ConfigChange {
         Self { config, applied, postponed, has_new_rules }
     }
 
-    /// What has changed, in words: `head_timeout = 5s (was 10s), rules`. Empty where nothing has.
+    /// Describes the change: `head_timeout = 5s (was 10s), rules`. Empty if nothing changed.
     pub(crate) fn describe(&self, old: &Config) -> String {
         let settings = self.applied.iter().map(|setting| {
             let (is, was) = (setting.value(&self.config), setting.value(old));

@@ -1,4 +1,4 @@
-//! Settings that choose one of a few words.
+//! Settings with a few words as values.
 
 use std::fmt;
 use std::str::FromStr;
@@ -169,7 +169,7 @@ words! {
 }
 
 words! {
-    /// What browsers are told to do with a file (RFC 6266).
+    /// What browsers are reported to do with a file (RFC 6266).
     Disposition {
         /// To show it, if they can.
         Inline = "inline",

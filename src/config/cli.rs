@@ -1,4 +1,4 @@
-//! The layer of flags, and the commands.
+//! Command line: commands and flags.
 
 use std::ffi::{OsStr, OsString};
 use std::iter;
@@ -20,7 +20,7 @@ use super::task::{Action, CompressArgs, VerifyArgs, WarmArgs};
 use crate::config::settings_table::{SETTINGS, Setting};
 use crate::http::encoding::Encoding;
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Debug)]
 pub(crate) struct CommandLine {
     pub(crate) task: Action,
@@ -32,13 +32,13 @@ pub(crate) struct CommandLine {
     pub(crate) settings: Vec<(&'static Setting, OsString)>,
 }
 
-/// Reads the arguments, program name excluded. Reports everything that is wrong with their form.
+/// Parses the arguments without the program's name. Reports every error in them.
 pub(crate) fn read_command_line(
     arguments: impl IntoIterator<Item = OsString>,
     errors: &mut Vec<ConfigError>,
 ) -> CommandLine {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    // The parser stops at the first fault. Each is taken out and told, until the rest can be read.
+    // The parser stops at the first error: report it, remove its arguments and parse the rest.
     loop {
         let line = iter::once(OsString::from("pagecast")).chain(arguments.iter().cloned());
         let error = match command().try_get_matches_from(line) {
@@ -48,8 +48,8 @@ pub(crate) fn read_command_line(
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
             return CommandLine::only(Action::Print(error.render().to_string()));
         }
-        let (told, places) = fault(&error, &arguments);
-        errors.push(told);
+        let (reported, places) = fault(&error, &arguments);
+        errors.push(reported);
         if places.is_empty() {
             return CommandLine::only(Action::Serve);
         }
@@ -63,8 +63,7 @@ impl CommandLine {
     }
 }
 
-/// Words for the first fault, and the places of the arguments that are at fault; empty when they cannot be
-/// found.
+/// The first error, and the range of arguments that caused it; empty if it cannot be found.
 fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usize>) {
     let given = match error.get(ContextKind::InvalidArg).or(error.get(ContextKind::InvalidSubcommand)) {
         Some(ContextValue::String(given)) => given.as_str(),
@@ -75,18 +74,18 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
         ErrorKind::UnknownArgument if flag.starts_with("--") => {
             let others = [OTHER_FLAGS, cli_sign::FLAGS].concat();
             let nearest = format!("--{}", nearest_key(flag, &others).replace('_', "-"));
-            let told = if flag == nearest {
+            let reported = if flag == nearest {
                 let usage = format!(
-                    "{flag} is a flag of another command; `pagecast COMMAND --help` tells which there are"
+                    "{flag} is a flag of another command; `pagecast COMMAND --help` lists those of a command"
                 );
                 ConfigError::Usage(usage)
             } else {
                 ConfigError::Unknown { name: flag.to_owned(), nearest }
             };
-            (told, places_of_unknown(flag, arguments))
+            (reported, places_of_unknown(flag, arguments))
         }
         ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand if !given.is_empty() => {
-            let usage = format!("the argument {given:?} is not expected; `pagecast --help` tells what is");
+            let usage = format!("the argument {given:?} is not expected; see `pagecast --help`");
             let position = arguments.iter().rposition(|argument| begins_with(argument, given));
             (ConfigError::Usage(usage), only(position))
         }
@@ -114,7 +113,7 @@ fn only(position: Option<usize>) -> Range<usize> {
     position.map_or(0..0, |position| position..position + 1)
 }
 
-/// An unknown flag and what was meant as its value, which would otherwise be taken for the root.
+/// Range of an unknown flag and of its value, which would otherwise be taken for the root.
 fn places_of_unknown(flag: &str, arguments: &[OsString]) -> Range<usize> {
     let found = arguments.iter().position(|argument| {
         let after = argument.as_encoded_bytes().strip_prefix(flag.as_bytes());
@@ -139,7 +138,7 @@ fn begins_with(argument: &OsStr, text: &str) -> bool {
     argument.to_string_lossy().starts_with(text)
 }
 
-/// Sorts what was understood; a flag may stand before or after the command, but only once.
+/// Collects the parsed arguments. A flag can stand before or after the command, but only once.
 fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
     let below = matches.subcommand();
     let levels: Vec<&ArgMatches> = iter::once(matches).chain(below.map(|(_, matches)| matches)).collect();
@@ -202,7 +201,7 @@ fn threads(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Option<usi
     }
 }
 
-/// None, and an error told, where they are none.
+/// `None`, with an error reported, if a glob is invalid.
 fn globs(warm: &ArgMatches, errors: &mut Vec<ConfigError>) -> Option<PathGlobs> {
     let given = warm.get_many::<OsString>(GLOB).into_iter().flatten();
     let texts: Vec<String> = given.map(|glob| glob.to_string_lossy().into_owned()).collect();
@@ -232,8 +231,11 @@ fn codings(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Vec<Encodi
     let text = given.to_string_lossy();
     let is_known = |name: &str| Encoding::ALL.iter().any(|coding| coding.token() == name);
     if let Some(other) = text.split(',').map(str::trim).find(|name| !is_known(name)) {
-        let reason =
-            if other.is_empty() { "has an empty place".to_owned() } else { format!("names {other:?}") };
+        let reason = if other.is_empty() {
+            "has an empty item in its list".to_owned()
+        } else {
+            format!("contains the unknown encoding {other:?}")
+        };
         errors.push(bad_flag("--codings", &text, reason, CODINGS_ACCEPTED.to_owned()));
     }
     let is_named = |coding: &Encoding| text.split(',').any(|name| name.trim() == coding.token());
@@ -274,10 +276,10 @@ fn compress_command() -> Command {
         .value_name("LIST")
         .value_parser(ValueParser::os_string())
         .action(ArgAction::Append)
-        .help("Codings to write [default: br,zstd,gzip]");
+        .help("Encodings to write [default: br,zstd,gzip]");
     let command = Command::new("compress")
         .about("Write the compressed sidecars that are missing: name.br, name.zst and name.gz beside name")
-        .after_help("Exit code: 0 done, 1 something to look at (--check), or a file that failed, 2 usage.");
+        .after_help("Exit code: 0 done, 1 findings (--check) or a file that failed, 2 usage.");
     with_settings_of(command, COMPRESS_SETTINGS).arg(check).arg(codings).arg(threads_flag())
 }
 
@@ -306,8 +308,8 @@ fn warm_command() -> Command {
         .action(ArgAction::Append)
         .help("Admin listener of the server [default: admin_listen of the configuration]");
     Command::new("warm")
-        .about("Have a running server read files into memory before they are asked for")
-        .after_help("Exit code: 0 all were read, 1 some were not, or none matches, 2 usage.")
+        .about("Have a running server read files into memory before they are requested")
+        .after_help("Exit code: 0 all were read, 1 some were not or none matches, 2 usage.")
         .arg(globs)
         .arg(config_flag())
         .arg(admin)
@@ -333,7 +335,7 @@ fn with_settings(command: Command) -> Command {
     with_root(command).args(SETTINGS.iter().map(flag_of))
 }
 
-/// For a command that few settings matter to. All of the configuration is read, whatever sets it.
+/// For a command that uses few settings. The whole configuration is loaded, from every layer.
 fn with_settings_of(command: Command, keys: &[&str]) -> Command {
     with_root(command).args(SETTINGS.iter().filter(|setting| keys.contains(&setting.key)).map(flag_of))
 }
@@ -372,7 +374,7 @@ fn flag_of(setting: &'static Setting) -> Arg {
 const ROOT: &str = "ROOT";
 const CONFIG: &str = "config";
 const EXAMPLE: &str = "example";
-/// The commands there are.
+/// All commands.
 pub(crate) const COMMANDS: &[&str] = &["serve", "config", "compress", "verify", "warm", "sign", "help"];
 const OTHER_FLAGS: &[&str] =
     &["config", "help", "version", "example", "check", "codings", "threads", "json", "admin"];
@@ -426,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_the_command_line_is_told_at_once() {
+    fn every_fault_of_the_command_line_is_reported_at_once() {
         let (_, errors) = read(&[
             "--wrkers=3",
             "--lisen",
@@ -452,9 +454,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_one_too_many_is_told_and_hides_nothing() {
+    fn what_is_one_too_many_is_reported_and_hides_nothing() {
         let unexpected =
-            |given: &str| format!("the argument {given:?} is not expected; `pagecast --help` tells what is");
+            |given: &str| format!("the argument {given:?} is not expected; see `pagecast --help`");
         for (arguments, expected) in [
             (&["a", "b", "c"][..], vec![unexpected("b"), unexpected("c")]),
             (&["a", "serve", "b"], vec!["ROOT is given more than once".to_owned()]),
@@ -517,10 +519,10 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_the_commands_for_trees_are_told_at_once() {
+    fn faults_of_the_commands_for_trees_are_reported_at_once() {
         let (_, errors) =
             read(&["compress", "--thread=3", "--threads=0", "--codings=br,lzma", "--listen=:1", "--json"]);
-        let another = "is a flag of another command; `pagecast COMMAND --help` tells which there are";
+        let another = "is a flag of another command; `pagecast COMMAND --help` lists those of a command";
         assert_eq!(
             errors,
             [
@@ -552,14 +554,14 @@ mod tests {
             let (line, errors) = read(arguments);
             assert_eq!((line.task, errors), (task, vec![]), "{arguments:?}");
         }
-        for (arguments, told) in [
+        for (arguments, reported) in [
             (&["warm"][..], "GLOB: the value \"\" is empty"),
             (&["warm", "/a/"], "GLOB: the value \"/a/\" has `/a/` in it, which ends with a slash"),
             (&["warm", "a", "--admin=x"], "--admin: the value \"x\" has no port"),
             (&["warm", "a", "--admin"], "--admin has no value; accepted:"),
         ] {
             let errors = read(arguments).1;
-            assert!(errors.len() == 1 && errors[0].starts_with(told), "{arguments:?}: {errors:?}");
+            assert!(errors.len() == 1 && errors[0].starts_with(reported), "{arguments:?}: {errors:?}");
         }
     }
 
@@ -594,7 +596,7 @@ mod tests {
             let (line, errors) = read(arguments);
             assert_eq!((line.task, errors), (Action::Sign(sign), vec![]), "{arguments:?}");
         }
-        for (arguments, told) in [
+        for (arguments, reported) in [
             (&["sign", "a"][..], "PATH: the value \"a\" does not start with a slash; accepted: "),
             (&["sign", "/a", "--expires=0"], "--expires: the value \"0\" is too small; accepted: "),
             (&["sign", "/a", "--expires=soon"], "--expires: the value \"soon\" is not a duration: "),
@@ -617,7 +619,7 @@ mod tests {
             (&["--expires=1h"], "--expires is a flag of another command"),
         ] {
             let errors = read(arguments).1;
-            assert!(errors.len() == 1 && errors[0].starts_with(told), "{arguments:?}: {errors:?}");
+            assert!(errors.len() == 1 && errors[0].starts_with(reported), "{arguments:?}: {errors:?}");
         }
     }
 

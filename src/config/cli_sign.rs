@@ -1,4 +1,4 @@
-//! The command `sign`: its arguments, and what is wrong with them.
+//! Arguments of the command `sign`.
 
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
@@ -20,23 +20,23 @@ pub(super) fn command() -> Command {
         arg.value_parser(ValueParser::os_string()).action(ArgAction::Append).allow_negative_numbers(true)
     };
     Command::new("sign")
-        .about("Print a link that opens a path of the site for whoever has it")
-        .after_help("Exit code: 0 done, 1 there is no such key, 2 usage.")
+        .about("Print a signed URL, which gives access to a path of the site")
+        .after_help("Exit code: 0 done, 1 unknown key, 2 usage.")
         .arg(
             Arg::new(PATH)
                 .value_name(PATH)
                 .value_parser(ValueParser::os_string())
                 .help("The path from the root of the site on, as in /reports/q1.pdf; not percent-encoded"),
         )
-        .arg(flag(EXPIRES, "DURATION", "For how long it opens the path [default: 1h]"))
-        .arg(flag(KEY_ID, "ID", "The key that signs it [default: the only one in the file]"))
-        .arg(flag(CLIENT, "NETWORK", "From where alone it may be used: an IP address or a network"))
-        .arg(flag(DOWNLOAD, "NAME", "Have the file saved under this name, or under its own if this is empty"))
-        .arg(flag(METHOD, "METHOD", "GET, which stands for HEAD as well, or HEAD [default: GET]"))
-        .arg(flag(BASE, "URL", "What stands before the path, as in https://files.example"))
+        .arg(flag(EXPIRES, "DURATION", "Time for which the URL is valid [default: 1h]"))
+        .arg(flag(KEY_ID, "ID", "Key that signs the URL [default: the only one in the file]"))
+        .arg(flag(CLIENT, "NETWORK", "Client that can use the URL: an IP address or a network"))
+        .arg(flag(DOWNLOAD, "NAME", "File name for the download; if empty, the name of the file"))
+        .arg(flag(METHOD, "METHOD", "GET, which includes HEAD, or HEAD [default: GET]"))
+        .arg(flag(BASE, "URL", "Prefix of the URL, as in https://files.example"))
 }
 
-/// What the command asks for; none, and errors told, where it can't be understood.
+/// The arguments. `None` if there are errors, which are reported.
 pub(super) fn read(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> Option<SignArgs> {
     let before = errors.len();
     let mut reader = Reader { matches, errors };
@@ -66,7 +66,7 @@ pub(super) fn read(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> Optio
     (errors.len() == before).then_some(sign)
 }
 
-/// What a flag of the command accepts.
+/// Accepted values of a flag.
 pub(super) fn accepted(flag: &str) -> Option<String> {
     Some(match flag.strip_prefix("--")? {
         EXPIRES => DurationSetting::accepted(&EXPIRES_BOUNDS),

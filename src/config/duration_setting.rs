@@ -68,6 +68,9 @@ impl FromStr for DurationSetting {
 
 fn not_a_duration(error: &str) -> ValueError {
     let reason = error.rsplit("duration format: ").next().unwrap_or(error);
+    if reason.contains("calendar units") {
+        return ValueError::new("is not a duration: the longest unit is the hour");
+    }
     ValueError::new(format!("is not a duration: {reason}"))
 }
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, told to the operator.
+//! Errors in the configuration, for the operator.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::origin::ValueOrigin;
 use crate::config::settings_table::Setting;
 
-/// One thing that is wrong. Its text is one line and says what would be right.
+/// One error. Its text is one line and says what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigError {
     /// A name that no setting has.
@@ -103,7 +103,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// All that is wrong, found in one go; never empty.
+/// All errors of one load; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 

@@ -1,31 +1,31 @@
-//! Header fields that a rule adds to responses.
+//! Headers that a rule adds to responses.
 
 use super::setting::ValueError;
 use crate::config::header_value::{ConfigHeaderName, ConfigHeaderValue};
 
-/// Fields with their values, each name once.
+/// Headers with their values, each name once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtraHeaders(Vec<(ConfigHeaderName, ConfigHeaderValue)>);
 
 impl ExtraHeaders {
-    /// The fields, in the order in which they were written.
+    /// The headers in the order in which they were written.
     pub fn as_slice(&self) -> &[(ConfigHeaderName, ConfigHeaderValue)] {
         &self.0
     }
 
-    /// The value of a field, whatever the case of its name.
+    /// The value of a header, regardless of the case of its name.
     pub fn get(&self, name: &str) -> Option<&ConfigHeaderValue> {
         self.0.iter().find(|(known, _)| known.as_str().eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Adds a field that is not there yet.
+    /// Adds a header that is not there yet.
     pub(crate) fn push(
         &mut self,
         name: ConfigHeaderName,
         value: ConfigHeaderValue,
     ) -> Result<(), ValueError> {
         if self.get(name.as_str()).is_some() {
-            return Err(ValueError::new("is of a name that is given twice"));
+            return Err(ValueError::new("is the second one of this name"));
         }
         self.0.push((name, value));
         Ok(())
@@ -39,7 +39,7 @@ impl ExtraHeaders {
     }
 }
 
-/// Why a rule may not set the field `name`, if it may not: a phrase that continues "the header field NAME".
+/// Reason why a rule cannot set the header `name`: a phrase that continues "the header NAME". `None` if it can.
 pub(crate) fn why_reserved(name: &str) -> Option<String> {
     let lowered = name.to_ascii_lowercase();
     if lowered.starts_with("access-control-") {

@@ -1,4 +1,4 @@
-//! The layer of the TOML file.
+//! Parses the TOML file.
 
 use std::ops::Range;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A file with what is wrong with its syntax.
+/// Text of a file, with its syntax errors.
 pub(crate) struct TomlSource<'a> {
     pub(crate) path: &'a Path,
     text: &'a str,
-    /// Line and reason of the faults of syntax, one a line.
+    /// Line and reason of each syntax error, at most one per line.
     pub(crate) faults: Vec<(usize, String)>,
 }
 
@@ -53,7 +53,7 @@ impl<'a> TomlSource<'a> {
             .into_iter()
             .map(|(key, value)| TomlEntry {
                 line: self.line_of(&key.span()),
-                written: unquoted(self.text.get(value.span()).unwrap_or_default()),
+                written: self.written(&value.span()),
                 key: key.into_inner().into_owned(),
                 value,
             })
@@ -62,6 +62,11 @@ impl<'a> TomlSource<'a> {
             .collect();
         entries.sort_by_key(|entry| entry.value.span().start);
         entries
+    }
+
+    /// The value at a span as it is written, a string without its quotes.
+    pub(crate) fn written(&self, span: &Range<usize>) -> &'a str {
+        unquoted(self.text.get(span.clone()).unwrap_or_default())
     }
 
     /// The line in which a span begins, counted from 1.

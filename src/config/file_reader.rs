@@ -1,11 +1,11 @@
-//! What loading asks of the disk.
+//! File access of the loader.
 
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What loading asks of the disk.
+/// File access of the loader, which tests replace.
 pub trait FileReader {
     /// The bytes of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
@@ -13,22 +13,22 @@ pub trait FileReader {
     /// The bytes of a regular file; never waits for a writer, as reading a fifo does.
     fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// The bytes of a file of secrets, and whether others may read it. Never waits for a writer.
+    /// The bytes of a credential file, and whether other users can read it. Never waits for a writer.
     fn read_private(&self, path: &Path) -> io::Result<SecretFile>;
 
-    /// Whether a path leads to something in a directory, symbolic links followed.
+    /// True if a path is inside a directory after symbolic links are resolved.
     fn is_within(&self, path: &Path, directory: &Path) -> bool;
 
-    /// Whether a directory is there, symbolic links followed.
+    /// True if the path is a directory after symbolic links are resolved.
     fn is_directory(&self, path: &Path) -> io::Result<bool>;
 }
 
-/// What a file of secrets holds.
+/// Contents of a credential file.
 #[derive(Clone)]
 pub struct SecretFile {
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Everybody on the machine may read it.
+    /// True if every user of the machine can read it.
     pub is_exposed: bool,
 }
 

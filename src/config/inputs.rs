@@ -1,4 +1,4 @@
-//! What the process was started with, from which its configuration can be read again.
+//! Inputs of the process, from which its configuration is loaded again on a reload.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,12 +16,12 @@ pub struct ProcessInputs {
     pub arguments: Vec<OsString>,
     /// The whole environment.
     pub variables: Vec<(OsString, OsString)>,
-    /// What the system allows.
+    /// Limits of the system.
     pub facts: SystemFacts,
 }
 
 impl ProcessInputs {
-    /// What this process was given. Raises the soft limit on open files on the way.
+    /// The inputs of this process. Raises the soft limit on open files.
     pub fn to_the_process() -> Self {
         Self {
             arguments: env::args_os().skip(1).collect(),
@@ -33,7 +33,7 @@ impl ProcessInputs {
     /// Finds every setting's value as [`load`] does: the files are read anew, all else is as it was at start.
     ///
     /// # Errors
-    /// All that is wrong.
+    /// All errors.
     pub fn load(&self, disk: &dyn FileReader) -> Result<LoadedConfig, ConfigErrors> {
         load(self.arguments.iter().cloned(), self.variables.iter().cloned(), disk, &self.facts)
     }

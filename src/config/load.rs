@@ -1,4 +1,4 @@
-//! Lays the layers over one another.
+//! Loads the configuration: flags over environment over file over defaults.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -24,27 +24,30 @@ use crate::config::settings_table::{Config, SETTINGS, Setting};
 use crate::config::toggle::Toggle;
 use crate::http::redirects::{REDIRECTS_FILE, RedirectLineError, Redirects};
 
-/// What the program is to do, and with what.
+/// The result of loading: the command, and the configuration in effect.
 #[derive(Debug, Clone)]
 pub struct LoadedConfig {
-    /// What it is to do.
+    /// The command.
     pub task: Action,
     /// The effective values; the defaults for [`Action::Print`].
     pub config: Config,
-    /// Where they come from.
+    /// Origin of each value.
     pub origins: ValueOrigins,
-    /// What the values left open, settled for this system; the defaults where nothing is served.
+    /// Limits derived for this system; the defaults if the command does not serve.
     pub limits: ResolvedLimits,
-    /// Where names of the root lead that are no files, as its `_redirects` says.
+    /// Redirects in the root's `_redirects` file.
     pub redirects: Arc<Redirects>,
-    /// The files of secrets, for what serves or signs.
+    /// Contents of the credential files, for commands that serve or sign.
     pub access: CredentialFiles,
-    /// The file that values were read from, where one was named.
+    /// Path of the configuration file, if there is one.
     pub file: Option<PathBuf>,
 }
 
-/// Finds every setting's value: flags (`arguments`, without the program's name) beat variables beat the file beat the
-/// defaults. Errors are those of all layers together, those of values that are overruled included.
+/// Loads every setting: flags (`arguments`, without the program's name) override variables, then the file, then the
+/// defaults.
+///
+/// # Errors
+/// All errors of all layers, those of overridden values included.
 pub fn load(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -80,20 +83,19 @@ pub fn load(
         draft.read_text(setting, root, ValueOrigin::Argument);
     }
     draft.take_rules();
-    if line.task.is_bounded_by_limits() {
-        draft.check_ways();
-        draft.check_doors(facts);
+    if line.task.uses_limits() {
+        draft.validate_auth();
+        draft.validate_listeners(facts);
     }
-    draft.check_listeners();
+    draft.check_admin_listener();
     draft.check_tls();
     let mut redirects = Arc::default();
-    if line.task.looks_at_root() {
+    if line.task.uses_root() {
         draft.check_root(disk);
         redirects = draft.read_redirects(disk);
     }
-    let limits =
-        if line.task.is_bounded_by_limits() { draft.settle(facts) } else { ResolvedLimits::default() };
-    let access = if line.task.has_to_do_with_secrets() {
+    let limits = if line.task.uses_limits() { draft.settle(facts) } else { ResolvedLimits::default() };
+    let access = if line.task.reads_credentials() {
         draft.read_access(&line.task, disk)
     } else {
         CredentialFiles::default()
@@ -103,7 +105,7 @@ pub fn load(
     Ok(LoadedConfig { task: line.task, config, origins, limits, redirects, access, file })
 }
 
-/// The file that is named by the flag or else by the variable.
+/// Path of the configuration file, from the flag or else the variable.
 fn config_file(
     line: &CommandLine,
     environment: &Environment,
@@ -124,12 +126,12 @@ fn config_file(
     None
 }
 
-/// A configuration in the making.
+/// Configuration while it is loaded.
 #[derive(Default)]
 struct ConfigDraft {
     config: Config,
     origins: ValueOrigins,
-    /// Keys of settings whose effective value was refused.
+    /// Keys of settings whose effective value is invalid.
     refused: Vec<&'static str>,
     rules: Vec<ReadRule>,
     errors: Vec<ConfigError>,
@@ -198,14 +200,14 @@ impl ConfigDraft {
         reason: impl Into<String>,
     ) {
         let (value, reason) = match setting.is_secret() {
-            true => (HIDDEN, told_of_secret(reason.into())),
+            true => (HIDDEN, without_secret(reason.into())),
             false => (value, reason.into()),
         };
         self.errors.push(ConfigError::bad_value(setting, origin, value, reason));
         self.refused.push(setting.key);
     }
 
-    /// Gives the rules what they left to the settings.
+    /// Completes the rules with values of settings.
     fn take_rules(&mut self) {
         for ReadRule { origin, mut rule, max_age_is_open } in mem::take(&mut self.rules) {
             if let Some(Toggle::Given(policy)) = rule.effects.cors.as_mut().filter(|_| max_age_is_open) {
@@ -216,14 +218,14 @@ impl ConfigDraft {
         }
     }
 
-    /// Refuses rules that want a way for which no file is configured.
-    fn check_ways(&mut self) {
+    /// Refuses rules with an authentication method whose file is not configured.
+    fn validate_auth(&mut self) {
         for (rule, origin) in self.config.rules.iter().zip(&self.origins.rules) {
             let Some(access) = &rule.effects.access else { continue };
             let wanted = [
-                (access.ways.link, "link", "link_keys_file", &self.config.access.link_keys_file),
-                (access.ways.bearer, "bearer", "tokens_file", &self.config.access.tokens_file),
-                (access.ways.basic, "basic", "passwords_file", &self.config.access.passwords_file),
+                (access.methods.link, "link", "link_keys_file", &self.config.access.link_keys_file),
+                (access.methods.bearer, "bearer", "tokens_file", &self.config.access.tokens_file),
+                (access.methods.basic, "basic", "passwords_file", &self.config.access.passwords_file),
             ];
             for (_, way, key, _) in
                 wanted.into_iter().filter(|(is_wanted, _, _, file)| *is_wanted && file.given().is_none())
@@ -240,7 +242,7 @@ impl ConfigDraft {
         }
     }
 
-    /// Reads the files of secrets.
+    /// Reads the credential files.
     fn read_access(&mut self, task: &Action, disk: &dyn FileReader) -> CredentialFiles {
         if !self.is_sound(&["link_keys_file", "tokens_file", "passwords_file"]) {
             return CredentialFiles::default();
@@ -275,7 +277,7 @@ impl ConfigDraft {
         self.refuse(setting, &origin, &root.to_string(), reason);
     }
 
-    /// Reads the root's own list of redirects, where it has one.
+    /// Reads the redirects of the root, if it has any.
     fn read_redirects(&mut self, disk: &dyn FileReader) -> Arc<Redirects> {
         if !self.is_sound(&["root"]) {
             return Arc::default();
@@ -286,7 +288,7 @@ impl ConfigDraft {
         })
     }
 
-    /// What TLS needs, and that nobody else wants its addresses.
+    /// Checks that TLS has certificates and keys, and addresses of its own.
     fn check_tls(&mut self) {
         if !self.is_sound(&["tls_listen", "tls_cert", "tls_key", "listen", "admin_listen"]) {
             return;
@@ -295,19 +297,19 @@ impl ConfigDraft {
         self.errors.extend(found);
     }
 
-    /// That traffic can come in somewhere.
-    fn check_doors(&mut self, facts: &SystemFacts) {
+    /// Checks that there is a listener for traffic.
+    fn validate_listeners(&mut self, facts: &SystemFacts) {
         let (listen, tls_listen) = (&self.config.listening.listen, &self.config.tls.tls_listen);
         let is_shut = *listen == Toggle::Off && *tls_listen == Toggle::Off && facts.inherited == 0;
         if is_shut && self.is_sound(&["listen", "tls_listen"]) {
-            self.errors.push(ConfigError::Conflict(NO_DOOR.to_owned()));
+            self.errors.push(ConfigError::Conflict(NO_LISTENER.to_owned()));
         }
     }
 
-    fn check_listeners(&mut self) {
+    fn check_admin_listener(&mut self) {
         let Toggle::Given(admin) = &self.config.listening.admin_listen else { return };
         if self.is_sound(&["admin_listen", "admin_token"])
-            && !admin.is_of_this_machine()
+            && !admin.is_local()
             && self.config.listening.admin_token == Toggle::Off
         {
             self.errors.push(ConfigError::Conflict(unguarded(admin)));
@@ -324,7 +326,7 @@ impl ConfigDraft {
         }
     }
 
-    /// Settles the limits, unless a value they rest on was refused: what would be said of its default helps nobody.
+    /// Derives the limits, unless a value that they depend on is invalid: errors about its default would mislead.
     fn settle(&mut self, facts: &SystemFacts) -> ResolvedLimits {
         if !self.is_sound(limits::INPUTS) {
             return ResolvedLimits::default();
@@ -342,7 +344,7 @@ impl ConfigDraft {
     }
 }
 
-const NO_DOOR: &str =
+const NO_LISTENER: &str =
     "PAGECAST_LISTEN=off and PAGECAST_TLS_LISTEN=off leave nothing to listen on: give one of them";
 
 fn tls_conflicts(config: &Config) -> Vec<String> {
@@ -384,10 +386,10 @@ fn tls_conflicts(config: &Config) -> Vec<String> {
     conflicts
 }
 
-/// What the `_redirects` of a root says; nothing where it has none. Blocks.
+/// Reads the `_redirects` file of a root. Empty if there is none. Blocks.
 ///
 /// # Errors
-/// Every line that is wrong, or why it can't be read.
+/// Every invalid line, or why the file cannot be read.
 pub(crate) fn read_redirects(root: &Path, disk: &dyn FileReader) -> Result<Arc<Redirects>, Vec<ConfigError>> {
     let path = root.join(REDIRECTS_FILE);
     let refusal = |line, reason| ConfigError::File { path: path.clone(), line, reason };
@@ -404,12 +406,12 @@ pub(crate) fn read_redirects(root: &Path, disk: &dyn FileReader) -> Result<Arc<R
     Redirects::parse(&text).map(Arc::new).map_err(bad)
 }
 
-/// A reason without the value, which serde's own messages quote.
-fn told_of_secret(reason: String) -> String {
+/// The reason without the value, which messages of serde quote.
+fn without_secret(reason: String) -> String {
     if reason.contains("invalid") { "is not accepted".to_owned() } else { reason }
 }
 
-/// Why an admin listener that others reach needs a token.
+/// Error for an admin listener that other machines can reach without a token.
 pub(crate) fn unguarded(admin: &impl fmt::Display) -> String {
     format!(
         "the admin listener at {admin} can be reached from other machines and asks for no token: give it \
@@ -476,7 +478,7 @@ mod tests {
         load(arguments.iter().map(Into::into), variables, &ConfigLayers(shelf), &FACTS)
     }
 
-    fn told(arguments: &[&str], variables: &[(&str, &str)], file: &'static str) -> Vec<String> {
+    fn reported(arguments: &[&str], variables: &[(&str, &str)], file: &'static str) -> Vec<String> {
         let errors = try_load(arguments, variables, file).expect_err("it must be refused");
         errors.as_slice().iter().map(ToString::to_string).collect()
     }
@@ -523,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn all_errors_of_all_layers_are_told_at_once() {
+    fn all_errors_of_all_layers_are_reported_at_once() {
         let file = "head_timout = '1s'\nidle_timeout = 10\nroot = 5\nwatch = 1.5\n\n[table]\nx = 1\n";
         let variables = &[
             ("PAGECAST_CONFIG", "c.toml"),
@@ -531,7 +533,7 @@ mod tests {
             ("PAGECAST_WRKERS", "1"),
             ("PAGECAST_IDLE_TIMEOUT", "5"),
         ];
-        let errors = told(&["--lissen=x", "--handles=-1", "missing"], variables, file);
+        let errors = reported(&["--lissen=x", "--handles=-1", "missing"], variables, file);
         let duration =
             "accepted: a duration with its unit such as 250ms, 30s, 5m, 1h or 1m30s, from 10ms to 1h";
         assert_eq!(
@@ -557,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_read_with_their_origins_and_their_errors_are_told_beside_the_others() {
+    fn rules_are_read_with_their_origins_and_their_errors_are_reported_beside_the_others() {
         let file = "names = 99\n[[rule]]\npath = '*.html'\n[[rule]]\npath = '/a/**'\ncors = '*'\n";
         let loaded = try_load(&["--config=c.toml"], &[], file).expect("all is right");
         let paths: Vec<String> = loaded.config.rules.iter().map(|rule| rule.path.to_string()).collect();
@@ -579,7 +581,7 @@ mod tests {
             "{shown}"
         );
         let errors =
-            told(&["--names=x"], &[("PAGECAST_CONFIG", "c.toml")], "[[rules]]\n[[rule]]\npth = 'a'\n");
+            reported(&["--names=x"], &[("PAGECAST_CONFIG", "c.toml")], "[[rules]]\n[[rule]]\npth = 'a'\n");
         assert_eq!(errors.len(), 3, "{errors:#?}");
         for (error, begin) in errors.iter().zip([
             "c.toml:1: rules is not known; the nearest known name is rule",
@@ -602,7 +604,8 @@ mod tests {
 
     #[test]
     fn faults_of_syntax_have_their_lines_and_hide_no_other_error() {
-        let errors = told(&["--config=c.toml"], &[], "workers = \nnames = 1\nnames = 2\n= 3\nindex = ''\n");
+        let errors =
+            reported(&["--config=c.toml"], &[], "workers = \nnames = 1\nnames = 2\n= 3\nindex = ''\n");
         for line in [1, 3, 4] {
             let place = format!("c.toml:{line}: ");
             assert!(errors.iter().any(|error| error.starts_with(&place)), "{line} in {errors:#?}");
@@ -616,18 +619,18 @@ mod tests {
             [(&["--config=no.toml"][..], &[][..]), (&[], &[("PAGECAST_CONFIG", "no.toml")])]
         {
             assert_eq!(
-                told(arguments, variables, ""),
+                reported(arguments, variables, ""),
                 ["no.toml: the configuration cannot be read: entity not found"]
             );
         }
         assert_eq!(
-            told(&[], &[("PAGECAST_CONFIG", "")], ""),
+            reported(&[], &[("PAGECAST_CONFIG", "")], ""),
             ["PAGECAST_CONFIG: the value \"\" is empty; accepted: the path of a TOML file"]
         );
     }
 
     #[test]
-    fn a_root_that_is_no_directory_is_told_with_its_origin() {
+    fn a_root_that_is_no_directory_is_reported_with_its_origin() {
         let accepted = "accepted: the path of a directory";
         for (arguments, variables, expected) in [
             (&["a-file"][..], &[][..], "ROOT: the value \"a-file\" is not a directory"),
@@ -643,14 +646,14 @@ mod tests {
                 "ROOT: the value \"confg\" cannot be used: entity not found (was the command `config` meant?)",
             ),
         ] {
-            assert_eq!(told(arguments, variables, ""), [format!("{expected}; {accepted}")]);
+            assert_eq!(reported(arguments, variables, ""), [format!("{expected}; {accepted}")]);
         }
     }
 
     #[test]
     fn traffic_and_admin_cannot_share_an_address() {
         let same = &[("PAGECAST_LISTEN", "[::1]:9,127.0.0.1:8081")];
-        let errors = told(&[], same, "");
+        let errors = reported(&[], same, "");
         let both = ["PAGECAST_LISTEN=[::1]:9,127.0.0.1:8081", "PAGECAST_ADMIN_LISTEN=127.0.0.1:8081"];
         assert!(both.iter().all(|name| errors.iter().any(|error| error.contains(name))), "{errors:?}");
         let ports = &[("PAGECAST_LISTEN", "127.0.0.1:0"), ("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0")];
@@ -676,31 +679,34 @@ mod tests {
             let listen = ("PAGECAST_ADMIN_LISTEN", address);
             let refused = try_load(&[], &[listen], "").err().map(|errors| errors.to_string());
             assert_eq!(refused.is_some(), is_open, "{address}: {refused:?}");
-            if let Some(told) = refused {
-                assert!(told.contains(address) && told.contains("PAGECAST_ADMIN_TOKEN"), "{told}");
+            if let Some(reported) = refused {
+                assert!(
+                    reported.contains(address) && reported.contains("PAGECAST_ADMIN_TOKEN"),
+                    "{reported}"
+                );
             }
             assert!(try_load(&[], &[listen, token], "").is_ok(), "{address}");
         }
     }
 
     #[test]
-    fn a_token_that_is_none_is_not_told() {
+    fn a_token_that_is_none_is_not_reported() {
         for (variables, file) in [
             (&[("PAGECAST_ADMIN_TOKEN", "hunter2")][..], ""),
             (&[("PAGECAST_CONFIG", "c.toml")], "admin_token = 7002198"),
             (&[("PAGECAST_CONFIG", "c.toml")], "admin_token = ['hunter2', 'hunter2-hunter2-hunter2']"),
             (&[("PAGECAST_CONFIG", "c.toml")], "admin_token = 'hunter2 hunter2 hunter2'"),
         ] {
-            let errors = told(&[], variables, file).join(" ");
+            let errors = reported(&[], variables, file).join(" ");
             assert!(!errors.contains("hunter2") && !errors.contains("7002198"), "{errors}");
             assert!(errors.contains("(hidden)"), "{errors}");
         }
     }
 
     #[test]
-    fn limits_that_cannot_hold_are_told_beside_other_errors() {
+    fn limits_that_cannot_hold_are_reported_beside_other_errors() {
         let variables = &[("PAGECAST_HANDLES", "5000"), ("PAGECAST_LOG", "loud=x")];
-        let errors = told(&[], variables, "");
+        let errors = reported(&[], variables, "");
         assert_eq!(errors.len(), 2, "{errors:?}");
         assert!(errors.iter().any(|error| error.contains("PAGECAST_HANDLES=5000")), "{errors:?}");
     }
@@ -721,9 +727,9 @@ mod tests {
         let variables = [(OsString::from("PAGECAST_INDEX"), broken())];
         let arguments = [OsString::from("--log"), broken(), broken()];
         let errors = load(arguments, variables, &ConfigLayers(&[]), &FACTS).expect_err("none is text");
-        let told = errors.to_string();
+        let reported = errors.to_string();
         for name in ["PAGECAST_INDEX: ", "--log: ", "ROOT: "] {
-            assert!(told.contains(&format!("{name}the value \"a\u{fffd}\" is not UTF-8")), "{told}");
+            assert!(reported.contains(&format!("{name}the value \"a\u{fffd}\" is not UTF-8")), "{reported}");
         }
     }
 

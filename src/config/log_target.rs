@@ -1,4 +1,4 @@
-//! Where lines of the access log go.
+//! Target of the access log.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::setting::{TomlForms, ValueError, setting_value};
 
-/// Where the access log is written, if it is.
+/// Target of the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogTarget {
     /// Nowhere.
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_paths_are_told_apart() {
+    fn words_and_paths_are_reported_apart() {
         for (text, expected) in [
             ("off", LogTarget::Off),
             ("STDERR", LogTarget::Stderr),

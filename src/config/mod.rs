@@ -1,9 +1,9 @@
-//! Every setting: its names, unit, default, bounds and meaning, and how its value is found.
+//! Settings: names, units, defaults, bounds and meaning, and how they are loaded.
 //!
-//! [`SETTINGS`] is the one table; `--help`, `pagecast config`, the messages of errors and `config/pagecast.toml` are all
-//! made from it or checked against it. [`load()`] lays the layers over one another: flags beat the environment,
-//! which beats the file, which beats the defaults. [`limits`] then settles what was left open. Beside the settings the file
-//! has rules ([`Rule`]) for parts of the site.
+//! `settings_table` has a row for each setting: `--help`, `pagecast config`, error messages, `config/pagecast.toml` and
+//! `docs/configuration.md` are made from it. [`load()`] merges the layers: flags override the environment, which overrides
+//! the file, which overrides the defaults. [`limits`] then derives what is left to the system. The file also has rules
+//! ([`Rule`]) for parts of the site.
 
 pub mod activation;
 mod address;

@@ -1,4 +1,4 @@
-//! The known name that a misspelt one was meant to be.
+//! Finds the known name nearest to a misspelt one.
 
 use crate::config::settings_table::SETTINGS;
 
@@ -30,7 +30,7 @@ fn likeness(wanted: &str, key: &str) -> f64 {
     (whole + dice) / 2.0
 }
 
-/// What other servers call a setting, where no likeness of letters leads to it.
+/// Names that other servers use for a setting and that are not similar to ours.
 const USUAL_WORDS: &[(&str, &str)] = &[
     ("address", "listen"),
     ("bind", "listen"),

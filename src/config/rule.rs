@@ -1,4 +1,4 @@
-//! What a `[[rule]]` of the file says.
+//! Rules: settings for parts of the site.
 
 use std::sync::Arc;
 
@@ -14,48 +14,48 @@ use crate::config::header_value::ConfigHeaderValue;
 use crate::config::toggle::Toggle;
 use crate::http::cors::CorsPolicy;
 
-/// What holds for a part of the site.
+/// A rule: paths, and the settings that apply to them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
-    /// The paths that it is for.
+    /// The paths that it applies to.
     pub path: PathGlobs,
-    /// What it says about them.
+    /// The settings that it changes.
     pub effects: RuleEffects,
 }
 
 impl Rule {
-    /// Whether it is for a path: relative to the root, decoded, without a slash at either end; empty for the root.
+    /// True if it applies to a path: relative to the root, decoded, without a slash at either end; empty for the root.
     pub fn matches(&self, path: &[u8]) -> bool {
         self.path.matches(path)
     }
 }
 
-/// What rules say about a path; `None` where they say nothing.
+/// Settings of a path. `None`: not set by any rule.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RuleEffects {
-    /// What opens the path, for those for whom it is.
+    /// Access rule.
     pub access: Option<AccessRule>,
-    /// Cache-Control; off: none is sent.
+    /// Cache-Control; off: not sent.
     pub cache_control: Option<Toggle<ConfigHeaderValue>>,
-    /// Further fields of responses.
+    /// Additional response headers.
     pub headers: ExtraHeaders,
     /// Content-Type.
     pub content_type: Option<ConfigHeaderValue>,
-    /// Whether browsers are told to show the file or to store it.
+    /// Whether browsers display or save the file.
     pub disposition: Option<Disposition>,
-    /// Who may read across origins; off: nobody.
+    /// CORS policy; off: none.
     pub cors: Option<Toggle<Arc<CorsPolicy>>>,
     /// Whether directories without an index are listed.
     pub listing: Option<OnOff>,
-    /// The file that answers for paths where nothing is; off: none.
+    /// File that is served for paths without a file; off: none.
     pub spa: Option<Toggle<SiteFile>>,
     /// The checksums that responses carry.
     pub digest: Option<DigestChoice>,
-    /// Bytes a second of one client, over all its connections, for these paths by themselves; off: no limit.
+    /// Bytes per second of one client over all its connections, for these paths only; off: no limit.
     pub rate_client: Option<Toggle<ByteCount>>,
-    /// Bytes that a client may take at once before that rate holds.
+    /// Bytes that a client may take at once before that rate applies.
     pub rate_client_burst: Option<Auto<ByteCount>>,
-    /// Bytes a second of one connection; off: no limit.
+    /// Bytes per second of one connection; off: no limit.
     pub rate_connection: Option<Toggle<ByteCount>>,
 }
 
@@ -70,7 +70,7 @@ impl RuleEffects {
         effects
     }
 
-    /// Takes from `later` what is still open.
+    /// Takes from `later` what is not set yet.
     pub(crate) fn fill(&mut self, later: &Self) {
         fn take<T: Clone>(open: &mut Option<T>, later: &Option<T>) {
             if open.is_none() {

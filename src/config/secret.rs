@@ -1,11 +1,11 @@
-//! Values that are told to nobody.
+//! Secret values.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::setting::{TomlForms, ValueError, setting_value};
 
-/// A shared secret: 16 to 256 visible ASCII characters. Whatever writes it writes `(hidden)` in its stead.
+/// A shared secret: 16 to 256 visible ASCII characters. Shown as `(hidden)`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

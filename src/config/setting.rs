@@ -27,6 +27,16 @@ pub trait SettingValue: Clone + PartialEq + Display + FromStr<Err = ValueError> 
 
     /// Refuses a value that is out of bounds.
     fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError>;
+
+    /// The value of a TOML boolean, if [`FORMS`](Self::FORMS) includes it.
+    fn from_bool(switch: bool) -> Result<Self, ValueError> {
+        switch.to_string().parse()
+    }
+
+    /// The value of a TOML list of strings, if [`FORMS`](Self::FORMS) includes it.
+    fn from_list(texts: Vec<String>) -> Result<Self, ValueError> {
+        texts.join(",").parse()
+    }
 }
 
 /// Reason why a text is not accepted: a phrase that continues "the value …".
@@ -101,7 +111,7 @@ impl RawValue<'_> {
 }
 
 /// Reasons of settings continue "the value …"; messages of serde are sentences of their own.
-fn reason_of(message: &str) -> String {
+pub(crate) fn reason_of(message: &str) -> String {
     let message = message.trim();
     if message.starts_with("invalid") { format!("is not accepted: {message}") } else { message.to_owned() }
 }
@@ -145,7 +155,7 @@ impl<'de, T: SettingValue> Visitor<'de> for TextVisitor<T> {
         if !T::FORMS.boolean {
             return Err(E::invalid_type(serde::de::Unexpected::Bool(switch), &self));
         }
-        switch.to_string().parse().map_err(E::custom)
+        T::from_bool(switch).map_err(E::custom)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<T, A::Error> {
@@ -156,7 +166,7 @@ impl<'de, T: SettingValue> Visitor<'de> for TextVisitor<T> {
         while let Some(text) = items.next_element()? {
             texts.push(text);
         }
-        texts.join(",").parse().map_err(A::Error::custom)
+        T::from_list(texts).map_err(A::Error::custom)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `pagecast config` prints.
+//! Output of `pagecast config`.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! What the program can be asked to do.
+//! The commands of the program, with their arguments.
 
 use super::address::Address;
 use super::path_glob::PathGlobs;
@@ -6,7 +6,7 @@ use crate::config::duration_setting::DurationSetting;
 use crate::http::encoding::Encoding;
 use crate::http::signed_url::SignedMethod;
 
-/// What the command line asks for.
+/// A command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// `pagecast` or `pagecast serve`
@@ -26,58 +26,58 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it opens sockets and keeps files open, so that limits must hold together.
-    pub(crate) fn is_bounded_by_limits(&self) -> bool {
+    /// True if the command opens sockets and keeps files open, so that limits are checked.
+    pub(crate) fn uses_limits(&self) -> bool {
         matches!(self, Self::Serve | Self::ShowConfig)
     }
 
-    /// Whether it reads the files of secrets.
-    pub(crate) fn has_to_do_with_secrets(&self) -> bool {
+    /// True if the command reads the credential files.
+    pub(crate) fn reads_credentials(&self) -> bool {
         matches!(self, Self::Serve | Self::ShowConfig | Self::Sign(_))
     }
 
-    /// Whether it has to do with the root itself.
-    pub(crate) fn looks_at_root(&self) -> bool {
+    /// True if the command uses the document root.
+    pub(crate) fn uses_root(&self) -> bool {
         !matches!(self, Self::Warm(_) | Self::Sign(_))
     }
 }
 
-/// How a tree is compressed.
+/// Arguments of `compress`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompressArgs {
-    /// Nothing is written; what would be is told.
+    /// Write nothing; report what would be written.
     pub check: bool,
-    /// The codings, each once, the most preferred first.
+    /// Encodings, each once, the most preferred first.
     pub codings: Vec<Encoding>,
-    /// Files that are read at once, from 1 on; none: one for each processor.
+    /// Files that are read at once, at least 1. `None`: one for each processor.
     pub threads: Option<usize>,
 }
 
-/// What a running server is to read into memory.
+/// Arguments of `warm`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WarmArgs {
     /// The files.
     pub globs: PathGlobs,
-    /// The server's admin listener; none: the one of the configuration.
+    /// The server's admin listener. `None`: the one of the configuration.
     pub admin: Option<Address>,
 }
 
-/// What a link is made for.
+/// Arguments of `sign`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignArgs {
     /// The path as it is on the disk, from the root of the site on, in absolute form; a slash at its end names a directory.
     pub path: Vec<u8>,
-    /// For how long it opens the path.
+    /// Time for which the URL is valid.
     pub expires: DurationSetting,
-    /// The key; none: the only one there is.
+    /// Id of the key. `None`: the only key in the file.
     pub key_id: Option<String>,
-    /// From where it may be used.
+    /// Client address or network that can use the URL.
     pub client: Option<String>,
-    /// The name under which the file is to be saved; empty: its own.
+    /// File name for the download; if empty, the name of the file.
     pub download: Option<String>,
-    /// For which method.
+    /// Method for which the URL is valid.
     pub method: SignedMethod,
-    /// What stands before the path: `https://files.example`, or nothing.
+    /// Prefix of the URL, such as `https://files.example`, or empty.
     pub base: String,
 }
 
@@ -102,6 +102,6 @@ impl SignArgs {
 pub struct VerifyArgs {
     /// One JSON document instead of lines.
     pub json: bool,
-    /// Files that are read at once, from 1 on; none: one for each processor.
+    /// Files that are read at once, at least 1. `None`: one for each processor.
     pub threads: Option<usize>,
 }

@@ -130,13 +130,6 @@ impl FaultCounts {
     }
 }
 
-/// An object of counts by name.
-impl serde::Serialize for FaultCounts {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(Fault::ALL.map(|fault| (fault.name(), self.of(fault))))
-    }
-}
-
 /// The kind of a system error, `usual` if its code says no more, and whether it is a shortage that may pass soon.
 pub(crate) fn fault_of(code: i32, usual: Fault) -> (Fault, bool) {
     match code {
@@ -171,8 +164,7 @@ mod tests {
         for (index, fault) in Fault::ALL.into_iter().enumerate() {
             assert_eq!(counts.of(fault), index as u64 + 1, "{}", fault.name());
         }
-        let shown = serde_json::to_value(counts).unwrap();
-        assert_eq!(shown.as_object().unwrap().len(), Fault::ALL.len());
-        assert_eq!(shown["no_handle"], 9);
+        let names: std::collections::HashSet<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+        assert_eq!(names.len(), Fault::ALL.len());
     }
 }

@@ -44,7 +44,7 @@ impl FailedAttempts {
 
     /// Counts a wrong attempt. Several under way at once delay the next one by one period at most.
     pub(crate) fn count_wrong(&self, rate: AttemptRate, now: u64) {
-        self.0.update(|gcra| gcra.charge_one_capped(now, rate.0));
+        self.0.update(|gcra| gcra.charge_one(now, rate.0));
     }
 }
 

@@ -20,19 +20,19 @@ pub(super) fn replacement_for(error: &SendError) -> Option<CannedResponse> {
     }
 }
 
-/// Logs and counts why a response to the client named by `who` was aborted. `file` is the file it was sent from: a generated body
-/// names its file itself. `request` is the suffix with the request id.
+/// Logs and counts why a response to the client named by `peer` was aborted. `file` is the file it was sent from: a
+/// generated body names its file itself. `request` is the suffix with the request id.
 pub(super) fn log_abort(
     error: &SendError,
     file: Option<&SitePath<'static>>,
     faults: &Faults,
     request: &str,
-    who: impl FnOnce() -> String,
+    peer: impl FnOnce() -> String,
 ) {
     match error {
-        SendError::Socket(error) => log::debug!("{}: the connection ended: {error}{request}", who()),
-        SendError::Stalled => log::debug!("{}: the connection ended: {STALLED}{request}", who()),
-        SendError::TooSlow => log::debug!("{}: the connection ended: {TOO_SLOW}{request}", who()),
+        SendError::Socket(error) => log::debug!("{}: the connection ended: {error}{request}", peer()),
+        SendError::Stalled => log::debug!("{}: the connection ended: {STALLED}{request}", peer()),
+        SendError::TooSlow => log::debug!("{}: the connection ended: {TOO_SLOW}{request}", peer()),
         SendError::Changed | SendError::Disk(_) | SendError::Sending(_) => {
             log_fault(error, file, faults, request);
         }

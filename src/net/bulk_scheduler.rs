@@ -1,9 +1,10 @@
 //! Schedules large bodies one after the other, so that a small response waits for at most one of them.
 //!
-//! A response sends its first bytes at once and queues for the rest: between two polls of the sockets one large body is granted a
-//! quantum, so a hundred downloads delay a small file by one quantum, not by a hundred. The queue is fair among clients, not among
-//! responses: a hundred downloads of one client leave half to the only download of another. While small responses are pending, all
-//! quanta together keep to a rate as well: bulk readers share the processor and the network with everybody else.
+//! A response sends its first bytes at once and queues for the rest: between two polls of the sockets one large body is
+//! granted a quantum, so a hundred downloads delay a small file by one quantum, not by a hundred. The queue is fair
+//! among clients, not among responses: a hundred downloads of one client leave half to the only download of another.
+//! While small responses are pending, all quanta together keep to a rate as well: bulk readers share the processor and
+//! the network with everybody else.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -91,8 +92,8 @@ impl BulkScheduler {
         Poll::Pending
     }
 
-    /// Grants turns for as long as it is polled: one after each poll of the sockets while responses wait, and no more bytes than the
-    /// rate allows while small responses are pending.
+    /// Grants turns for as long as it is polled: one after each poll of the sockets while responses wait, and no more
+    /// bytes than the rate allows while small responses are pending.
     pub(super) async fn run(&self) {
         let mut budget = BulkBudget::new(Instant::now());
         loop {

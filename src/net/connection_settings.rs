@@ -27,7 +27,8 @@ impl ConnectionSettings {
         }
     }
 
-    /// Interval at which a response under way is checked: whether its client takes it, fast enough, and whether the disk delivers it.
+    /// Interval at which a response under way is checked: whether its client takes it, fast enough, and whether the
+    /// disk delivers it.
     pub(super) fn check_interval(&self) -> Duration {
         let connections = &self.connections;
         let rate_from = connections.min_rate.given().map(|_| connections.min_rate_after.get());

@@ -73,7 +73,8 @@ impl Exchanges {
         }
     }
 
-    /// Settles, and lists the first response that is left among the transfers: it has to wait. `file` is the file it is sent from.
+    /// Settles, and lists the first response that is left among the transfers: it has to wait. `file` is the file it is
+    /// sent from.
     pub(super) fn list_waiting(
         &mut self,
         sent: u64,
@@ -162,7 +163,8 @@ mod tests {
         exchanges.begin(Exchange::new(at, Some(Method::Get), Protocol::Http11), start);
     }
 
-    /// Runs `what` on a connection with one exchange, then checks how many exchanges ended with `outcome` and a status of `class`.
+    /// Runs `what` on a connection with one exchange, then checks how many exchanges ended with `outcome` and a status
+    /// of `class`.
     #[track_caller]
     fn check(
         what: impl FnOnce(&mut Exchanges, Instant),

@@ -1,7 +1,7 @@
 //! Finds, parses and checks request heads (RFC 9112 §2 to §6).
 //!
-//! Stricter than `httparse` where leniency would let two readers of one stream disagree: lines end in CRLF only, `Content-Length`
-//! and `Transfer-Encoding` never come together, `Host` comes once.
+//! Stricter than `httparse` where leniency would let two readers of one stream disagree: lines end in CRLF only,
+//! `Content-Length` and `Transfer-Encoding` never come together, `Host` comes once.
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -136,8 +136,8 @@ pub(super) fn parse(
     }
 }
 
-/// Parses the request head in `bytes`, which ends in an empty line, as a connection does, and returns its target. Property tests,
-/// fuzzing and benchmarks enter here.
+/// Parses the request head in `bytes`, which ends in an empty line, as a connection does, and returns its target.
+/// Property tests, fuzzing and benchmarks enter here.
 ///
 /// # Errors
 /// The response to a head that is rejected.
@@ -219,7 +219,7 @@ fn build(
     })
 }
 
-fn method_of(method: &str) -> Result<Method, CannedResponse> {
+pub(super) fn method_of(method: &str) -> Result<Method, CannedResponse> {
     match method {
         "GET" => Ok(Method::GET),
         "HEAD" => Ok(Method::HEAD),
@@ -238,22 +238,32 @@ fn uri_of(target: &str, shared: Bytes) -> Result<Uri, CannedResponse> {
 
 /// What the headers say of framing and connection.
 #[derive(Default)]
-struct FramingHeaders {
+pub(super) struct FramingHeaders {
     hosts: u32,
-    lengths: u32,
-    length: u64,
+    /// Number of `Content-Length` headers.
+    pub(super) lengths: u32,
+    pub(super) length: u64,
     has_transfer_encoding: bool,
     encodings: u32,
     is_chunked: bool,
     has_unknown_encoding: bool,
     close: bool,
     keep_alive: bool,
-    expects_continue: bool,
-    has_unknown_expectation: bool,
+    pub(super) expects_continue: bool,
+    pub(super) has_unknown_expectation: bool,
 }
 
 impl FramingHeaders {
-    fn note(&mut self, name: &HeaderName, value: &[u8], last_host: &LastHost) -> Result<(), CannedResponse> {
+    /// Notes one header.
+    ///
+    /// # Errors
+    /// The response to an invalid or repeated `Host`, or an invalid `Content-Length`.
+    pub(super) fn note(
+        &mut self,
+        name: &HeaderName,
+        value: &[u8],
+        last_host: &LastHost,
+    ) -> Result<(), CannedResponse> {
         use actix_http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
         if *name == HOST {
             self.hosts += 1;
@@ -309,7 +319,7 @@ fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
-pub(super) fn length_of(value: &[u8]) -> Option<u64> {
+fn length_of(value: &[u8]) -> Option<u64> {
     let is_plain = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     is_plain.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
 }

@@ -1,4 +1,4 @@
-//! Addresses become listening sockets.
+//! Binds listening sockets, and deals them out to the workers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::config::Address;
 use crate::sys::kernel::defer_accept;
 
-/// A listening, non-blocking socket, closed with the last of those that share it.
+/// A listening, non-blocking socket. Clones share it; the last one closes it.
 #[derive(Debug, Clone)]
 pub enum Listener {
     /// A TCP socket.
@@ -23,65 +23,67 @@ pub enum Listener {
     Unix {
         /// The socket.
         socket: Arc<OwnedFd>,
-        /// Its path, which goes with the last of those that share it; none where it is somebody else's.
+        /// Its path, removed with the last clone. `None` if another process owns it.
         path: Option<Arc<SocketPath>>,
     },
 }
 
-/// The path of a unix socket, removed when dropped, unless it has become somebody else's by then.
+/// The path of a unix socket, removed when dropped unless another process owns it by then.
 #[derive(Debug)]
 pub struct SocketPath {
     path: PathBuf,
-    /// Device and inode: what was put there since then is not removed.
+    /// Device and inode: a file put there later is not removed.
     identity: Option<(u64, u64)>,
     is_ours: AtomicBool,
 }
 
-/// The sockets of one address, and the address that they really have.
+/// The listening sockets of one address.
 #[derive(Debug)]
 pub struct BoundAddress {
     /// At least one.
     pub listeners: Vec<Listener>,
-    /// What is spoken on them.
+    /// The protocol on them.
     pub scheme: Scheme,
-    /// For the log: `http://127.0.0.1:8080`, `https://[::1]:8443`, `unix:/run/pagecast.sock`.
+    /// The address that they are bound to, for the log: `http://127.0.0.1:8080`, `https://[::1]:8443`,
+    /// `unix:/run/pagecast.sock`.
     pub url: String,
-    /// The address as it was configured; none where the socket was opened by a service manager.
-    pub asked: Option<Address>,
-    /// Whose sockets they were.
+    /// The configured address. `None` if a service manager opened the socket.
+    pub configured: Option<Address>,
+    /// Who opened them.
     pub origin: SocketOrigin,
 }
 
-/// What is spoken on a socket.
+/// The protocol on a socket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheme {
-    /// HTTP in cleartext.
+    /// Plain HTTP.
     #[default]
     Http,
     /// HTTP over TLS.
     Https,
 }
 
-/// Who has opened a socket.
+/// Who opened a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketOrigin {
     /// This process.
     Here,
-    /// A service manager, which handed it to this process.
+    /// A service manager, which passed it to this process.
     Manager,
-    /// A process that this one succeeds.
+    /// The predecessor of this process.
     Predecessor,
 }
 
-/// Listens on `address` for `scheme` with `copies` sockets, one where it is a unix socket. `others` are all addresses that are listened on.
+/// Listens on `address` for `scheme` with `copies` sockets; a unix socket has one. `others` are all configured
+/// addresses.
 ///
-/// TCP sockets share their port (`SO_REUSEPORT`), so that the kernel spreads connections over the workers; the first is
-/// bound without that, so that a port which somebody else has is an error. With `defers`, TCP
-/// connections are held back until their first bytes arrive.
+/// TCP sockets share their port (`SO_REUSEPORT`), so that the kernel spreads connections over the workers. The first
+/// one is bound without it, so that a port used by another process is an error. With `defers`, the kernel holds TCP
+/// connections back until their first bytes arrive.
 ///
 /// # Errors
-/// Where the address is taken or not to be had; the error says which.
+/// If the address is in use or not available. The error names it.
 pub fn bind(
     address: &Address,
     scheme: Scheme,
@@ -96,11 +98,11 @@ pub fn bind(
     bound.map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
 }
 
-/// A socket to accept on, and what is spoken there.
+/// A socket to accept on, and its protocol.
 pub(crate) type ListenerSpec = (Listener, Scheme);
 
-/// Deals the sockets of all addresses out to `workers`, so that every socket has somebody who accepts on it and every
-/// worker has one of each address: where there are fewer than workers they are shared.
+/// Deals the sockets of all addresses out to `workers`, such that every socket has a worker and every worker has a
+/// socket of each address: if there are fewer sockets than workers, they are shared.
 pub(crate) fn deal(bounds: &[BoundAddress], workers: usize) -> Vec<Vec<ListenerSpec>> {
     let mut hands = vec![Vec::new(); workers];
     for BoundAddress { listeners, scheme, .. } in bounds {
@@ -115,8 +117,8 @@ pub(crate) fn deal(bounds: &[BoundAddress], workers: usize) -> Vec<Vec<ListenerS
 }
 
 impl BoundAddress {
-    /// Whether nobody reaches it from another machine.
-    pub(crate) fn is_of_this_machine(&self) -> bool {
+    /// True if it can be reached from this machine only.
+    pub(crate) fn is_local(&self) -> bool {
         self.listeners.iter().all(|listener| match listener {
             Listener::Tcp(_) => {
                 listener.address().is_some_and(|address| address.ip().to_canonical().is_loopback())
@@ -127,7 +129,7 @@ impl BoundAddress {
 }
 
 impl Listener {
-    /// The address that it is bound to; none for a unix socket.
+    /// The address that it is bound to. `None` for a unix socket.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(socket) => rustix::net::getsockname(socket).ok()?.try_into().ok(),
@@ -145,24 +147,24 @@ impl Listener {
 }
 
 impl SocketPath {
-    /// The path of a socket that is there now.
+    /// The path of an existing socket of ours.
     pub(crate) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), identity: identity(path), is_ours: AtomicBool::new(true) }
     }
 
-    /// The path of a socket that is there now, and somebody else's until it is [claimed](Self::claim).
+    /// The path of an existing socket that another process owns until it is [claimed](Self::claim).
     pub(crate) fn of_another(path: &Path) -> Self {
         let path = Self::new(path);
         path.leave();
         path
     }
 
-    /// It is somebody else's from now on.
+    /// Gives up ownership to another process.
     pub(crate) fn leave(&self) {
         self.is_ours.store(false, Ordering::Relaxed);
     }
 
-    /// It is ours from now on.
+    /// Takes ownership.
     pub(crate) fn claim(&self) {
         self.is_ours.store(true, Ordering::Relaxed);
     }
@@ -171,19 +173,19 @@ impl SocketPath {
 impl Drop for SocketPath {
     fn drop(&mut self) {
         if self.is_ours.load(Ordering::Relaxed) && identity(&self.path) == self.identity {
-            // Somebody may have removed it already.
+            // It may have been removed already.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// Device and inode of what is at a path.
+/// Device and inode of the file at a path.
 pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).ok().map(|seen| (seen.dev(), seen.ino()))
 }
 
-/// `[::]` takes IPv4 connections too, unless an IPv4 address of the same port is listened on as well.
+/// `[::]` accepts IPv4 connections, too, unless an IPv4 address of the same port is configured.
 fn only_v6(at: SocketAddr, others: &[Address]) -> bool {
     others.iter().any(|other| matches!(other, Address::Tcp(v4) if v4.is_ipv4() && v4.port() == at.port()))
 }
@@ -195,7 +197,7 @@ fn bind_tcp(
     only_v6: bool,
     defers: bool,
 ) -> io::Result<BoundAddress> {
-    let asked = Address::Tcp(at);
+    let configured = Some(Address::Tcp(at));
     let first = tcp_socket(at, only_v6)?;
     first.bind(&at.into())?;
     first.set_reuse_port(true)?;
@@ -215,12 +217,11 @@ fn bind_tcp(
         Ok(Listener::Tcp(Arc::new(socket.into())))
     };
     let listeners = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
-    let (url, asked) = (scheme.tcp_url(at), Some(asked));
-    Ok(BoundAddress { listeners, scheme, url, asked, origin: SocketOrigin::Here })
+    Ok(BoundAddress { listeners, scheme, url: scheme.tcp_url(at), configured, origin: SocketOrigin::Here })
 }
 
 impl Scheme {
-    /// As the log tells of a TCP address.
+    /// A TCP address, for the log.
     pub(crate) fn tcp_url(self, at: SocketAddr) -> String {
         match self {
             Self::Http => format!("http://{at}"),
@@ -228,7 +229,7 @@ impl Scheme {
         }
     }
 
-    /// As the log tells of a unix socket.
+    /// A unix socket, for the log.
     pub(crate) fn unix_url(self, path: &Path) -> String {
         match self {
             Self::Http => format!("unix:{}", path.display()),
@@ -256,12 +257,12 @@ fn bind_unix(path: &Path, scheme: Scheme) -> io::Result<BoundAddress> {
     let owned = Arc::new(SocketPath::new(path));
     socket.listen(BACKLOG)?;
     let listener = Listener::Unix { socket: Arc::new(socket.into()), path: Some(owned) };
-    let asked = Some(Address::Unix(path.to_owned()));
+    let configured = Some(Address::Unix(path.to_owned()));
     let url = scheme.unix_url(path);
-    Ok(BoundAddress { listeners: vec![listener], scheme, url, asked, origin: SocketOrigin::Here })
+    Ok(BoundAddress { listeners: vec![listener], scheme, url, configured, origin: SocketOrigin::Here })
 }
 
-/// A socket that nobody answers on was left behind by a process that was killed.
+/// Removes the socket at `path` if it refuses connections: a killed process left it behind.
 pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = is_socket(path);
     let is_refused =
@@ -269,16 +270,16 @@ pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
     if is_socket && is_refused() { std::fs::remove_file(path) } else { Ok(()) }
 }
 
-/// Whether there is a socket at a path, and not a link to one.
+/// True if there is a socket at a path, not a symlink to one.
 pub(crate) fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     std::fs::symlink_metadata(path).is_ok_and(|seen| seen.file_type().is_socket())
 }
 
-/// The shortest time for which a silent connection can be held back.
+/// Shortest time in seconds for which the kernel can hold a silent connection back.
 pub(crate) const DEFER_SECONDS: u16 = 1;
 
-/// As long a queue as the kernel allows (`net.core.somaxconn` cuts it).
+/// Length of the accept queue; `net.core.somaxconn` limits it.
 const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_somebody_has_is_refused_even_to_those_who_would_share_it() {
+    fn a_port_in_use_is_refused_even_if_it_could_be_shared() {
         let first = bind(&address("127.0.0.1:0"), Scheme::Http, 2, &[], true).unwrap();
         assert_eq!(first.listeners.len(), 2);
         let taken = first.url.strip_prefix("http://").unwrap();
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_socket_left_behind_is_replaced_and_a_live_one_is_not() {
+    fn a_stale_unix_socket_is_replaced_and_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_left_or_was_replaced_stays() {
+    fn a_path_that_was_given_up_or_replaced_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let bound = || bind(&Address::Unix(path.clone()), Scheme::Http, 1, &[], true).unwrap();
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_are_dealt_so_that_none_is_alone_and_no_worker_without() {
+    fn every_socket_has_a_worker_and_every_worker_a_socket() {
         for (sockets, workers, hands) in [
             (1, 1, &[&[0][..]][..]),
             (1, 3, &[&[0], &[0], &[0]]),

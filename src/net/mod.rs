@@ -1,18 +1,19 @@
 //! Sockets: HTTP/1.1 (RFC 9112) and HTTP/2 (RFC 9113) between the kernel and the App.
 //!
-//! A connection: [`listener`] and [`socket`], then [`opening`], which reads the PROXY header (`proxy_header`, [`proxy_protocol`]) and
-//! completes the TLS handshake ([`tls`]) of a `new_connection`. Then `http1` or `http2` serves it, and `linger` ends it. `reject`
-//! answers clients that are not served.
+//! A connection: [`listener`] and [`socket`], then [`opening`], which reads the PROXY header (`proxy_header`,
+//! [`proxy_protocol`]) and completes the TLS handshake ([`tls`]) of a `new_connection`. Then `http1` or `http2` serves
+//! it, and `linger` ends it. `reject` answers clients that are not served.
 //!
 //! A request: `head` parses it, `body_discarder` reads past its body, [`app`] calls the App, `exchanges` and
 //! `tracked_exchange` count it, `request_log` records it.
 //!
 //! A response: [`prerendered`] by the site; its body as [`segments`]. `response_parts` takes it apart, `render` and
-//! `status_line` write the head of HTTP/1.1, `header_cache` holds that of HTTP/2. `send` sends the `send_queue` as far as
-//! `residency_cursor`, `bulk_scheduler` and `pacing` allow; `deadline` and `stall` end what stands still, `send_error` and `abort`
-//! say why.
+//! `status_line` write the head of HTTP/1.1, `header_cache` holds that of HTTP/2. `send` sends the `send_queue` as far
+//! as `residency_cursor`, `bulk_scheduler` and `pacing` allow; `deadline` and `stall` end what stands still,
+//! `send_error` and `abort` say why.
 //!
-//! A worker: [`worker`] with its `worker_context`, [`connection_settings`], `copy_buffers`, and the `registration` of each connection.
+//! A worker: [`worker`] with its `worker_context`, [`connection_settings`], `copy_buffers`, and the `registration` of
+//! each connection.
 
 mod abort;
 pub mod app;
@@ -60,7 +61,7 @@ use self::connection_settings::ConnectionSettings;
 use self::copy_buffers::{BUFFER, CopyBuffers, PooledBytes};
 use self::deadline::Deadline;
 use self::exchanges::Exchanges;
-use self::head::{HeadLimits, LastHost, ParsedHead, Scan, Scanner, length_of};
+use self::head::{FramingHeaders, HeadLimits, LastHost, ParsedHead, Scan, Scanner, method_of};
 use self::header_cache::{HeaderMapCache, append_header, append_header_lines};
 use self::linger::Linger;
 use self::new_connection::NewConnection;

@@ -47,7 +47,8 @@ pub(crate) async fn serve_over<S: AppService>(worker: Rc<Worker<S>>, socket: Soc
     http1::serve(worker, connection, permit).await;
 }
 
-/// Rejects a client that has as many connections as it may. While connections run short, this takes no longer than one call.
+/// Rejects a client that has as many connections as it may. While connections run short, this takes no longer than one
+/// call.
 async fn reject_client(context: &WorkerContext, mut socket: Socket, is_tls: bool) {
     let answer = rejection(TOO_MANY_CONNECTIONS, is_tls);
     if context.limits.connections().is_short() {

@@ -1,7 +1,7 @@
 //! Bandwidth limits of one connection: how much of a response may be sent now, and when the next part.
 //!
-//! The kernel paces a connection if it does that evenly, which costs no wakeups. All other rates are reserved here a few
-//! milliseconds ahead, and what is not sent is given back.
+//! The kernel paces a connection if it does that evenly, which costs no wakeups. All other rates are reserved here a
+//! few milliseconds ahead, and what is not sent is given back.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -88,7 +88,8 @@ impl Pacer {
         self.begin_shared(pace, client, by_kernel);
     }
 
-    /// Begins a response to `client` on a connection that the kernel paces if `by_kernel`, and must not pace as a whole otherwise.
+    /// Begins a response to `client` on a connection that the kernel paces if `by_kernel`, and must not pace as a whole
+    /// otherwise.
     pub(super) fn begin_shared(&mut self, pace: ResponsePace, client: ClientKey, by_kernel: bool) {
         self.finish();
         self.client = pace.client.map(|pace| {
@@ -253,8 +254,8 @@ impl TotalReservation {
             self.left += bytes;
             self.last_grant = bytes;
         }
-        // If clients compete, the next grant is requested while this one is used, so that no turn is missed. Not more than one: the
-        // share of a client that takes nothing would pile up here.
+        // If clients compete, the next grant is requested while this one is used, so that no turn is missed. Not more
+        // than one: the share of a client that takes nothing would pile up here.
         let is_short = self.left == 0 || (self.left <= self.last_grant && self.left < pending);
         if is_short && self.ticket.is_none() {
             let bandwidth = self.limits.bandwidth();

@@ -1,9 +1,9 @@
 //! A response whose head was rendered beforehand. It travels through the App in the response's extensions.
 //!
-//! Its headers are not in the response's header map: they were rendered once, when the file was opened, and are sent as they are.
-//! Headers that a middleware puts into the map are sent too and replace rendered ones of the same name. If a middleware changes the
-//! status or the body, the rendered headers that describe the body (`Content-Length`, `Content-Type`, `Content-Encoding`, `ETag`,
-//! digests and the like) are left out.
+//! Its headers are not in the response's header map: they were rendered once, when the file was opened, and are sent as
+//! they are. Headers that a middleware puts into the map are sent too and replace rendered ones of the same name. If a
+//! middleware changes the status or the body, the rendered headers that describe the body (`Content-Length`,
+//! `Content-Type`, `Content-Encoding`, `ETag`, digests and the like) are left out.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -96,8 +96,8 @@ impl PrerenderedResponse {
         response
     }
 
-    /// Puts header lines in front of the rendered ones. Their names are not among those, or their lines make up one list. Returns
-    /// false if the response is not prerendered.
+    /// Puts header lines in front of the rendered ones. Their names are not among those, or their lines make up one
+    /// list. Returns false if the response is not prerendered.
     pub fn add_headers(response: &mut HttpResponse, lines: &[u8]) -> bool {
         let mut extensions = response.extensions_mut();
         let Some(prerendered) = extensions.get_mut::<Self>() else { return false };
@@ -118,8 +118,8 @@ impl PrerenderedResponse {
         [&*self.extra_headers, rendered, &*self.tail].into_iter().flat_map(lines_of)
     }
 
-    /// The value of a rendered header, by its name in lower case. `None` if there is no such header, or the response is not
-    /// prerendered.
+    /// The value of a rendered header, by its name in lower case. `None` if there is no such header, or the response is
+    /// not prerendered.
     pub(crate) fn header_of(response: &HttpResponse, name: &str) -> Option<String> {
         let extensions = response.extensions();
         extensions.get::<Self>()?.lines().find_map(|line| {

@@ -8,11 +8,11 @@ use crate::config::ProxyProtocol;
 use crate::net::NewConnection;
 
 impl NewConnection {
-    /// Reads the PROXY header and takes its source address as the peer of the socket; `input` then holds the bytes behind it.
-    /// Returns false if the connection must be closed without a response.
+    /// Reads the PROXY header and takes its source address as the peer of the socket; `input` then holds the bytes
+    /// behind it. Returns false if the connection must be closed without a response.
     ///
-    /// Only trusted peers may send a header, within `head_timeout`. If one is required, untrusted peers are not even read from; if
-    /// one is optional, they may not send it.
+    /// Only trusted peers may send a header, within `head_timeout`. If one is required, untrusted peers are not even
+    /// read from; if one is optional, they may not send it.
     pub(super) async fn read_proxy_header(&mut self) -> bool {
         let limits = &self.registration.context.limits;
         let is_required = match limits.proxy_protocol() {
@@ -41,7 +41,7 @@ impl NewConnection {
                 Some(ProxyHeader::Invalid | ProxyHeader::Partial) => "the PROXY header is malformed",
             }
         };
-        self.registration.context.limits.count_refused_proxy_header(&self.socket.who(), reason);
+        self.registration.context.limits.count_refused_proxy_header(&self.socket.peer_name(), reason);
         false
     }
 

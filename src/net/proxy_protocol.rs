@@ -1,24 +1,25 @@
-//! The header of the PROXY protocol, versions 1 and 2, in which a proxy says whom it speaks for before it passes bytes on.
+//! Parses the header of the PROXY protocol, versions 1 and 2, in which a proxy names its client before it passes bytes
+//! on.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyHeader {
-    /// They may become a header: there must be more to tell.
+    /// They may be the beginning of a header: more are needed.
     Partial,
-    /// They are no header, whatever follows.
+    /// They are no header.
     Absent,
-    /// They begin as a header does and are none.
+    /// They are a malformed header.
     Invalid,
-    /// A header takes so many bytes; what follows belongs to the client.
+    /// A header of this number of bytes. What follows belongs to the client.
     Complete(usize, ProxySource),
 }
 
-/// Whom a proxy speaks for.
+/// The client that a proxy names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxySource {
-    /// Itself (LOCAL), or somebody of whom it says nothing (UNKNOWN, UNSPEC): the connection's own peer counts.
+    /// The peer of the connection: the proxy itself (LOCAL), or an unnamed client (UNKNOWN, UNSPEC).
     Peer,
     /// A client at this address.
     Address(SocketAddr),
@@ -26,10 +27,11 @@ pub enum ProxySource {
     Unix,
 }
 
-/// Looks at the first bytes of a connection: all that have arrived, from the first on. May be asked again with more.
+/// Parses the first bytes of a connection: all that have arrived, from the first on. Call it again with more after
+/// `Partial`.
 ///
-/// A line of version 1 has at most 107 bytes. Of version 2 at most [`V2_BYTES_MAX`] are read behind the first 16; TLVs must
-/// fit, a CRC32C among them must be right, and all else in them is passed over.
+/// A line of version 1 has at most 107 bytes, a header of version 2 at most [`V2_BYTES_MAX`] behind its first 16. TLVs
+/// must fill it, and a CRC32C among them must match; their other contents are ignored.
 pub fn parse(bytes: &[u8]) -> ProxyHeader {
     if is_prefixed(bytes, V2_SIGNATURE) {
         return if bytes.len() < V2_SIGNATURE.len() { ProxyHeader::Partial } else { version_2(bytes) };
@@ -40,7 +42,7 @@ pub fn parse(bytes: &[u8]) -> ProxyHeader {
     ProxyHeader::Absent
 }
 
-/// Whether `bytes` and `signature` are the same as far as both go.
+/// True if one of `bytes` and `signature` begins with the other.
 fn is_prefixed(bytes: &[u8], signature: &[u8]) -> bool {
     bytes.iter().zip(signature).all(|(byte, expected)| byte == expected)
 }
@@ -51,13 +53,13 @@ fn version_1(bytes: &[u8]) -> ProxyHeader {
         return if room.len() < V1_BYTES_MAX { ProxyHeader::Partial } else { ProxyHeader::Invalid };
     };
     let line = room[..end].strip_suffix(b"\r").and_then(|line| str::from_utf8(line).ok());
-    match line.and_then(source_1) {
+    match line.and_then(source_of_line) {
         Some(source) => ProxyHeader::Complete(end + 1, source),
         None => ProxyHeader::Invalid,
     }
 }
 
-fn source_1(line: &str) -> Option<ProxySource> {
+fn source_of_line(line: &str) -> Option<ProxySource> {
     let mut words = line.strip_prefix("PROXY ")?.split(' ');
     let family = words.next()?;
     if family == "UNKNOWN" {
@@ -96,12 +98,13 @@ fn version_2(bytes: &[u8]) -> ProxyHeader {
     }
     let Some(payload) = rest.get(..length) else { return ProxyHeader::Partial };
     let whole = &bytes[..V2_FIXED_BYTES + length];
-    // What a proxy says of itself is for nobody to read, the family included.
-    let source = if command == LOCAL { Some(ProxySource::Peer) } else { source_2(family, payload, whole) };
+    // LOCAL describes the proxy itself: all of it is ignored, the family included.
+    let source =
+        if command == LOCAL { Some(ProxySource::Peer) } else { source_of_addresses(family, payload, whole) };
     source.map_or(ProxyHeader::Invalid, |source| ProxyHeader::Complete(whole.len(), source))
 }
 
-fn source_2(family: u8, payload: &[u8], whole: &[u8]) -> Option<ProxySource> {
+fn source_of_addresses(family: u8, payload: &[u8], whole: &[u8]) -> Option<ProxySource> {
     let (source, tlvs) = match family {
         UNSPECIFIED => (ProxySource::Peer, payload),
         TCP4 | UDP4 => {
@@ -118,24 +121,24 @@ fn source_2(family: u8, payload: &[u8], whole: &[u8]) -> Option<ProxySource> {
         UNIX_STREAM | UNIX_DATAGRAM => (ProxySource::Unix, payload.get(UNIX_BYTES..)?),
         _ => return None,
     };
-    are_sound(tlvs, whole).then_some(source)
+    are_valid_tlvs(tlvs, whole).then_some(source)
 }
 
 fn address(source: IpAddr, port: [u8; 2]) -> ProxySource {
     ProxySource::Address(SocketAddr::new(source, u16::from_be_bytes(port)))
 }
 
-/// Whether the TLVs at the end of a header fill their room, and the checksum among them, if there is one, is right.
-fn are_sound(mut tlvs: &[u8], whole: &[u8]) -> bool {
+/// True if the TLVs at the end of a header fill it, and the checksum among them, if any, matches.
+fn are_valid_tlvs(mut tlvs: &[u8], whole: &[u8]) -> bool {
     while let Some((&[kind, high, low], rest)) = tlvs.split_first_chunk() {
         let length = usize::from(u16::from_be_bytes([high, low]));
         let (Some(value), Some(next)) = (rest.get(..length), rest.get(length..)) else { return false };
         if kind == CRC32C {
             let at = whole.len() - rest.len();
-            let Ok(told) = value.try_into().map(u32::from_be_bytes) else { return false };
-            // It was computed while its own place held zeros.
+            let Ok(expected) = value.try_into().map(u32::from_be_bytes) else { return false };
+            // It was computed with zeros in its own place.
             let (before, after) = (&whole[..at], &whole[at + length..]);
-            if crc32c(before.iter().chain(&[0; 4]).chain(after)) != told {
+            if crc32c(before.iter().chain(&[0; 4]).chain(after)) != expected {
                 return false;
             }
         }
@@ -156,7 +159,8 @@ const V1_BYTES_MAX: usize = 107;
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED_BYTES: usize = 16;
 
-/// Bytes behind the first 16 of a header of version 2: addresses and TLVs, the client's certificate names among them.
+/// Most bytes behind the first 16 of a header of version 2: addresses and TLVs, the client's certificate names among
+/// them.
 pub const V2_BYTES_MAX: usize = 4096;
 
 /// Commands, with the version in front.
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_as_a_line_and_is_none_is_invalid() {
+    fn a_malformed_line_of_version_1_is_invalid() {
         for line in [
             "PROXY \r\n",
             "PROXY TCP4\r\n",
@@ -288,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_as_version_2_and_is_none_is_invalid() {
+    fn a_malformed_header_of_version_2_is_invalid() {
         for (command, family, payload) in [
             (0x11, TCP4, v4()),
             (0x31, TCP4, v4()),
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_otherwise_is_no_header() {
+    fn other_bytes_are_no_header() {
         for bytes in
             ["G", "GET / HTTP/1.1\r\n", "PR ", "PROXYX", "POST", "\r\n\r\nGET / HTTP/1.1\r\n", "\n", "\0"]
         {

@@ -20,7 +20,8 @@ impl WorkerRegistration {
         Self { context: Rc::clone(context), slot: context.enter(now) }
     }
 
-    /// Returns true if the worker closes. Then sets `deadline` to the end of the last chance of a client that has been waiting since `since`.
+    /// Returns true if the worker closes. Then sets `deadline` to the end of the last chance of a client that has been
+    /// waiting since `since`.
     pub(super) fn closes_after(&self, since: Instant, deadline: &mut Deadline) -> bool {
         let is_closing = self.context.is_closing();
         if is_closing {
@@ -29,7 +30,8 @@ impl WorkerRegistration {
         is_closing
     }
 
-    /// Records that the connection has been waiting for a request since `since`, and that it may be woken in order to close.
+    /// Records that the connection has been waiting for a request since `since`, and that it may be woken in order to
+    /// close.
     pub(super) fn await_request(&self, cx: &Context<'_>, since: Instant) {
         self.slot.set_idle(cx, self.context.limits.connections().millis(since));
     }
@@ -49,5 +51,6 @@ impl Drop for WorkerRegistration {
     }
 }
 
-/// Time for which a connection that was just accepted or answered is kept while the worker closes: its client can't know yet.
+/// Time for which a connection that was just accepted or answered is kept while the worker closes: its client can't
+/// know yet.
 pub(super) const LAST_CHANCE: Duration = Duration::from_secs(1);

@@ -10,8 +10,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::http::canned_response::CannedResponse;
 use crate::net::{Linger, Socket, status_of};
 
-/// What a rejected client is sent: `response` in plain HTTP, or a fatal TLS alert (RFC 8446 §6.2, internal_error), since nothing
-/// can be said in HTTP before a handshake.
+/// What a rejected client is sent: `response` in plain HTTP, or a fatal TLS alert (RFC 8446 §6.2, internal_error),
+/// since nothing can be said in HTTP before a handshake.
 pub(crate) fn rejection(response: CannedResponse, is_tls: bool) -> Cow<'static, [u8]> {
     if is_tls {
         Cow::Borrowed(TLS_ALERT)
@@ -46,8 +46,8 @@ pub(crate) async fn reject(mut socket: Socket, answer: &[u8]) {
     }
 }
 
-/// Does the same within one call, for when there is no room to wait either. Input received so far is read first, or the close would
-/// be a reset; a request that arrives later may still meet one.
+/// Does the same within one call, for when there is no room to wait either. Input received so far is read first, or the
+/// close would be a reset; a request that arrives later may still meet one.
 pub(crate) fn reject_at_once(socket: &mut Socket, answer: &[u8]) {
     let Ok(fd) = socket.fd() else { return };
     let mut scratch = [0; 4096];

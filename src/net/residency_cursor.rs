@@ -14,8 +14,8 @@ use crate::files::window::{BATCH, WINDOW};
 use crate::http::client_key::ClientKey;
 use crate::net::{SendError, Window, WorkerContext, distance};
 
-/// Tracks how far the next bytes of a response are known to be in the page cache. Call [`poll`](Self::poll) before each write and
-/// send at most the bytes it returns.
+/// Tracks how far the next bytes of a response are known to be in the page cache. Call [`poll`](Self::poll) before each
+/// write and send at most the bytes it returns.
 #[derive(Default)]
 pub(super) struct ResidencyCursor {
     /// End of the bytes known to be resident.
@@ -41,7 +41,8 @@ struct ReadAhead {
 }
 
 impl ResidencyCursor {
-    /// Returns how many bytes of `window` may be sent now, a few windows at most: their pages are resident and their file is unchanged.
+    /// Returns how many bytes of `window` may be sent now, a few windows at most: their pages are resident and their
+    /// file is unchanged.
     ///
     /// # Errors
     /// [`SendError::Changed`] if the file changed after its first bytes were sent, [`SendError::Disk`] if it can't be read.
@@ -258,8 +259,8 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
     if residency::probe(handle.storage(), handle.fd(), range.clone(), &mut scratch) == Residency::Cold {
         return false;
     }
-    // Entering its pages into the page table makes the next check cheaper. Files of network file systems have no mapping, so this
-    // waits for none of them.
+    // Entering its pages into the page table makes the next check cheaper. Files of network file systems have no
+    // mapping, so this waits for none of them.
     if let Some(mapping) = mapping
         && let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end))
     {
@@ -276,7 +277,8 @@ fn whole_window(window: &Window, index: u64) -> Range<u64> {
     index * WINDOW..((index + 1) * WINDOW).min(window.asset.length())
 }
 
-/// Fills `buffer` from byte `start` of the window's file with `pread`. The bytes must be resident. Never touches the mapping.
+/// Fills `buffer` from byte `start` of the window's file with `pread`. The bytes must be resident. Never touches the
+/// mapping.
 ///
 /// # Errors
 /// [`SendError::Changed`] if the file is shorter, [`SendError::Disk`] if there is no handle or the disk fails.

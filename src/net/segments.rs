@@ -37,8 +37,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// `range` of `asset`, sent by `sendfile` if it has at least `sendfile_from` bytes: below a measured length that call costs more
-    /// than it saves. Without a handle it is sent from the mapping.
+    /// `range` of `asset`, sent by `sendfile` if it has at least `sendfile_from` bytes: below a measured length that
+    /// call costs more than it saves. Without a handle it is sent from the mapping.
     pub(crate) fn new(
         asset: Arc<Asset>,
         handle: Option<Arc<Handle>>,

@@ -1,5 +1,5 @@
-//! Sends segments to the socket: by `writev` if they are short, by `sendfile` if they are long, and only from pages known to be in
-//! the page cache.
+//! Sends segments to the socket: by `writev` if they are short, by `sendfile` if they are long, and only from pages
+//! known to be in the page cache.
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
@@ -42,61 +42,53 @@ impl SendQueue {
     ) -> Poll<Result<(), SendError>> {
         self.cursor.invalidate();
         self.waits_for_client = false;
-        if socket.is_encrypted() {
-            return self.poll_send_encrypted(cx, context, socket, progress);
-        }
+        let is_encrypted = socket.is_encrypted();
         loop {
+            if is_encrypted && socket.ciphertext_left() > 0 {
+                // Sent before more is encrypted, so that a client that takes nothing costs at most `BATCH_MAX`.
+                ready!(self.poll_drain(cx, socket, &mut progress))?;
+            }
             let paced = ready!(self.poll_pace(cx));
-            let Some(next) = self.next_call(cx, context, true) else { break };
-            let next = ready!(next)?;
+            let Some(call) = self.next_call(cx, context, !is_encrypted) else { break };
+            let call = ready!(call)?;
             let room = ready!(self.poll_turn(cx, context)).min(paced);
-            self.waits_for_client = true;
-            let (path, sent) = match next {
+            let (path, sent) = match call {
+                NextCall::Write(batch) if is_encrypted => {
+                    let sent = self.encrypt(context, socket, batch.limited(room), paced)?;
+                    self.ciphertext_left = socket.ciphertext_left() as u64;
+                    (SendPath::Copied, sent)
+                }
                 NextCall::Write(batch) => {
-                    let batch = WriteBatch { mapped: batch.mapped.min(room), ..batch };
-                    (SendPath::Writev, ready!(self.poll_write(cx, socket, batch, paced)))
+                    self.waits_for_client = true;
+                    let sent = ready!(self.poll_write(cx, socket, batch.limited(room), paced));
+                    (SendPath::Writev, self.note_call(sent, &mut progress)?)
                 }
                 NextCall::Sendfile { length } => {
-                    (SendPath::Sendfile, ready!(self.poll_sendfile(cx, socket, length.min(room))))
+                    self.waits_for_client = true;
+                    let sent = ready!(self.poll_sendfile(cx, socket, length.min(room)));
+                    (SendPath::Sendfile, self.note_call(sent, &mut progress)?)
                 }
             };
-            self.waits_for_client = false;
-            let sent = sent.map_err(|error| self.classify(error))?;
-            progress(sent);
             self.spend(sent, path, context);
+        }
+        if is_encrypted {
+            // Records of the protocol itself, such as session tickets, leave with the response.
+            ready!(self.poll_drain(cx, socket, &mut progress))?;
         }
         self.finish(context);
         Poll::Ready(Ok(()))
     }
 
-    /// Sends in TLS records. What is encrypted leaves before more is encrypted, so a client that takes nothing costs at most one
-    /// [batch](BATCH_MAX).
-    fn poll_send_encrypted(
+    /// Notes that a call to the socket has returned.
+    fn note_call(
         &mut self,
-        cx: &mut Context<'_>,
-        context: &WorkerContext,
-        socket: &mut Socket,
-        mut progress: impl FnMut(usize),
-    ) -> Poll<Result<(), SendError>> {
-        loop {
-            if socket.ciphertext_left() > 0 {
-                ready!(self.poll_drain(cx, socket, &mut progress))?;
-            }
-            let paced = ready!(self.poll_pace(cx));
-            let Some(next) = self.next_call(cx, context, false) else { break };
-            let NextCall::Write(batch) = ready!(next)? else {
-                return Poll::Ready(Err(SendError::Socket(io::ErrorKind::Unsupported.into())));
-            };
-            let room = ready!(self.poll_turn(cx, context)).min(paced);
-            let batch = WriteBatch { mapped: batch.mapped.min(room), ..batch };
-            let encrypted = self.encrypt(context, socket, batch, paced)?;
-            self.ciphertext_left = socket.ciphertext_left() as u64;
-            self.spend(encrypted, SendPath::Copied, context);
-        }
-        // Records of the protocol itself, such as session tickets, leave with the response.
-        ready!(self.poll_drain(cx, socket, &mut progress))?;
-        self.finish(context);
-        Poll::Ready(Ok(()))
+        sent: io::Result<usize>,
+        progress: &mut impl FnMut(usize),
+    ) -> Result<usize, SendError> {
+        self.waits_for_client = false;
+        let sent = sent.map_err(|error| self.classify(error))?;
+        progress(sent);
+        Ok(sent)
     }
 
     /// Sends what is encrypted.
@@ -273,6 +265,11 @@ impl SendQueue {
 }
 
 impl WriteBatch {
+    /// The batch with at most `room` bytes of its window.
+    fn limited(self, room: usize) -> Self {
+        Self { mapped: self.mapped.min(room), ..self }
+    }
+
     /// Number of segments, the window included.
     fn segments(self) -> usize {
         self.literals + usize::from(self.mapped > 0)

@@ -17,8 +17,8 @@ use super::tls::session::{RECORD, Session};
 use crate::sys::event_loop::register;
 use crate::telemetry::access_log::record::TlsFacts;
 
-/// A non-blocking stream socket, encrypted once it has a session. It is registered with the event loop when it first has to wait: a
-/// connection whose request has arrived and whose response fits never is, which saves two `epoll_ctl`.
+/// A non-blocking stream socket, encrypted once it has a session. It is registered with the event loop when it first
+/// has to wait: a connection whose request has arrived and whose response fits never is, which saves two `epoll_ctl`.
 pub struct Socket {
     raw: Raw,
     /// The TLS session, if it is encrypted.
@@ -83,7 +83,11 @@ impl Socket {
 
     /// Reads what has arrived even if the event loop has not reported it: for a last read before the end.
     pub(crate) fn read_now(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.session.is_none() { self.raw.read_now(buffer) } else { self.decrypt_now(buffer) }
+        if self.session.is_none() {
+            self.raw.read_now(buffer)
+        } else {
+            self.decrypt_with(buffer, |raw, ciphertext| raw.read_now(ciphertext))
+        }
     }
 
     /// Reads ciphertext, for the handshake.
@@ -104,7 +108,8 @@ impl Socket {
         self.raw.poll_write(cx, call)
     }
 
-    /// Sends `bytes`, encrypted if there is a session, and returns how many were taken. What a session has taken may wait here until
+    /// Sends `bytes`, encrypted if there is a session, and returns how many were taken. What a session has taken may
+    /// wait here until
     /// [`poll_drain`](Self::poll_drain) has sent it. Waits if the socket is full.
     pub(crate) fn poll_send(
         &mut self,
@@ -146,6 +151,20 @@ impl Socket {
     }
 
     fn poll_decrypt(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = self.decrypt_with(buffer, |raw, ciphertext| raw.poll_read(cx, ciphertext));
+        if matches!(read, Poll::Pending | Poll::Ready(Err(_))) {
+            // Sends the alert, or session tickets if no response was sent with them.
+            let _ = self.poll_drain(cx);
+        }
+        read
+    }
+
+    /// Reads plaintext from ciphertext that `receive` reads.
+    fn decrypt_with(
+        &mut self,
+        buffer: &mut [u8],
+        mut receive: impl FnMut(&mut Raw, &mut [u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         loop {
             let Self { raw, session: Some(session), .. } = self else { return Poll::Ready(Ok(0)) };
             if let Some(read) = session.read(buffer) {
@@ -153,41 +172,15 @@ impl Socket {
             }
             // The caller's buffer holds the ciphertext until it is decrypted, which saves another buffer.
             let room = buffer.len().min(READ_MAX);
-            match raw.poll_read(cx, &mut buffer[..room]) {
-                Poll::Ready(Ok(length @ 1..)) => {
-                    let taken = session.decrypt(&buffer[..length]);
-                    if let Err(error) = taken {
-                        // Sends the alert.
-                        let _ = self.poll_drain(cx);
-                        return Poll::Ready(Err(error));
-                    }
-                }
-                Poll::Ready(ended) => return Poll::Ready(ended),
-                Poll::Pending => {
-                    // Session tickets are sent now if no response was.
-                    let _ = self.poll_drain(cx);
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-
-    fn decrypt_now(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let Self { raw, session: Some(session), .. } = self else { return Poll::Ready(Ok(0)) };
-            if let Some(read) = session.read(buffer) {
-                return Poll::Ready(read);
-            }
-            let room = buffer.len().min(READ_MAX);
-            match ready!(raw.read_now(&mut buffer[..room])) {
+            match ready!(receive(raw, &mut buffer[..room])) {
                 Ok(length @ 1..) => session.decrypt(&buffer[..length])?,
                 ended => return Poll::Ready(ended),
             }
         }
     }
 
-    /// Ready once the connection is broken. Reads nothing, so unread input hides it. A peer that has only shut down its sending side
-    /// may still be reading, so that is no break.
+    /// Ready once the connection is broken. Reads nothing, so unread input hides it. A peer that has only shut down its
+    /// sending side may still be reading, so that is no break.
     pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.raw.poll_broken(cx)
     }
@@ -198,7 +191,7 @@ impl Socket {
     }
 
     /// The peer, for log messages.
-    pub(crate) fn who(&self) -> String {
+    pub(crate) fn peer_name(&self) -> String {
         self.peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string())
     }
 
@@ -230,8 +223,8 @@ impl Socket {
         }
     }
 
-    /// Sets whether a close is a reset, which drops unsent bytes: the peer then can't take what it received for complete. Has no
-    /// effect on a unix socket.
+    /// Sets whether a close is a reset, which drops unsent bytes: the peer then can't take what it received for
+    /// complete. Has no effect on a unix socket.
     pub(crate) fn reset_on_close(&self, resets: bool) {
         if let Ok(fd) = self.fd() {
             // The peer may have disconnected already.
@@ -239,11 +232,11 @@ impl Socket {
         }
     }
 
-    /// Has the kernel pace from now on at `rate` bytes per second, or not at all. Returns false if it can't do that evenly: then the
-    /// caller has to.
+    /// Has the kernel pace from now on at `rate` bytes per second, or not at all. Returns false if it can't do that
+    /// evenly: then the caller has to.
     ///
-    /// Unsent bytes in the socket belong to the previous rate. A higher rate is set once they were sent, so that a client can't speed
-    /// up a response by requesting another one behind it.
+    /// Unsent bytes in the socket belong to the previous rate. A higher rate is set once they were sent, so that a
+    /// client can't speed up a response by requesting another one behind it.
     pub(crate) fn pace(&mut self, rate: Option<u64>) -> bool {
         let by_kernel = rate.filter(|rate| self.is_paced_evenly_at(*rate));
         if by_kernel != self.kernel_rate {
@@ -257,8 +250,8 @@ impl Socket {
         self.kernel_rate.is_some() && self.kernel_rate != rate
     }
 
-    /// The kernel sends the first ten segments of a connection at once, and later several as one. If segments are long, as on loopback,
-    /// or the rate is low, that is no pace. If the rate is high, its timers fire too late to keep it.
+    /// The kernel sends the first ten segments of a connection at once, and later several as one. If segments are long,
+    /// as on loopback, or the rate is low, that is no pace. If the rate is high, its timers fire too late to keep it.
     fn is_paced_evenly_at(&self, rate: u64) -> bool {
         if rate > KERNEL_RATE_MAX {
             return false;
@@ -284,7 +277,8 @@ impl Socket {
         };
         let may_set = is_slower || crate::sys::kernel::unsent(fd).is_ok_and(|unsent| unsent == 0);
         if may_set && crate::sys::kernel::set_pacing_rate(fd, rate).is_ok() {
-            // A slow socket holds little: it costs memory, and the file may change meanwhile. 0 is the system's default.
+            // A slow socket holds little: it costs memory, and the file may change meanwhile. 0 is the system's
+            // default.
             let room = rate.map_or(0, |rate| (rate / UNSENT_PART_OF_SECOND).max(UNSENT_MIN));
             let _ = SockRef::from(&fd).set_tcp_notsent_lowat(u32::try_from(room).unwrap_or(0));
             self.kernel_rate = rate;
@@ -391,7 +385,8 @@ impl Raw {
     }
 }
 
-/// Bytes of ciphertext read and of plaintext sent at once: until they are read or sent they are memory of the connection.
+/// Bytes of ciphertext read and of plaintext sent at once: until they are read or sent they are memory of the
+/// connection.
 const READ_MAX: usize = RECORD;
 const SEND_MAX: usize = 4 * RECORD;
 

@@ -7,8 +7,8 @@ use crate::limits::connections::Connections;
 
 /// Since when a client has taken nothing.
 ///
-/// The socket's buffer hides a slow reader: it takes megabytes at once and is writable again only when most of them have left. So
-/// what counts is what the peer has not acknowledged, checked a few times within the timeout.
+/// The socket's buffer hides a slow reader: it takes megabytes at once and is writable again only when most of them
+/// have left. So what counts is what the peer has not acknowledged, checked a few times within the timeout.
 pub(super) struct StallTimer {
     since: Instant,
     untaken: Option<usize>,
@@ -24,7 +24,8 @@ impl StallTimer {
         self.untaken = self.untaken.map(|untaken| untaken.saturating_add(bytes));
     }
 
-    /// Returns true if nothing was taken for `timeout`, given that `untaken` bytes wait in the socket. `None` if unknown.
+    /// Returns true if nothing was taken for `timeout`, given that `untaken` bytes wait in the socket. `None` if
+    /// unknown.
     pub(super) fn is_expired(&mut self, now: Instant, untaken: Option<usize>, timeout: Duration) -> bool {
         // A client that has taken everything waits for us: for a turn or for the disk.
         let is_taking = match (untaken, self.untaken) {
@@ -40,7 +41,8 @@ impl StallTimer {
     }
 }
 
-/// How fast a client takes a response. Only time spent waiting for the client counts, not that for a turn, a disk or a pace.
+/// How fast a client takes a response. Only time spent waiting for the client counts, not that for a turn, a disk or a
+/// pace.
 #[derive(Debug, Default)]
 pub(super) struct ReceiveRate {
     sent: u64,
@@ -67,8 +69,8 @@ impl ReceiveRate {
         self.since.is_some()
     }
 
-    /// Returns true, and counts the client, if it takes less than `min_rate` while connections run short. `untaken` is the number of
-    /// bytes that wait in the socket.
+    /// Returns true, and counts the client, if it takes less than `min_rate` while connections run short. `untaken` is
+    /// the number of bytes that wait in the socket.
     pub(super) fn is_too_slow(
         &self,
         settings: &ConnectionsGroup,
@@ -84,7 +86,8 @@ impl ReceiveRate {
         is_slow
     }
 
-    /// Returns true if the client took less than `rate` bytes per second, given that `untaken` bytes still wait in the socket.
+    /// Returns true if the client took less than `rate` bytes per second, given that `untaken` bytes still wait in the
+    /// socket.
     fn is_below(&self, rate: u64, untaken: usize) -> bool {
         let taken = self.sent.saturating_sub(untaken as u64);
         u128::from(taken) * 1000 < u128::from(rate) * self.waited.as_millis()

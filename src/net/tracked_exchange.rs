@@ -40,8 +40,8 @@ impl TrackedExchange {
         }
     }
 
-    /// Lists the response among the transfers, with `sent` bytes sent so far. `start` gives the client, the file and the length in
-    /// bytes as far as known.
+    /// Lists the response among the transfers, with `sent` bytes sent so far. `start` gives the client, the file and
+    /// the length in bytes as far as known.
     pub(super) fn list(
         &mut self,
         metrics: &WorkerMetrics,

@@ -15,7 +15,8 @@ pub struct Worker<S> {
 }
 
 impl<S> Worker<S> {
-    /// Creates a worker that calls `app`, sends from `files` and counts in `metrics`. Call it on an actix `System` or arbiter.
+    /// Creates a worker that calls `app`, sends from `files` and counts in `metrics`. Call it on an actix `System` or
+    /// arbiter.
     pub fn new(
         app: S,
         files: Files,

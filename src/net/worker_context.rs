@@ -19,7 +19,8 @@ use crate::net::{
 use crate::telemetry::metrics::registry::Metrics;
 use crate::telemetry::metrics::worker::WorkerMetrics;
 
-/// Everything that the connections of one worker share but the App, so that it has no type parameter. Lives on the worker's thread.
+/// Everything that the connections of one worker share but the App, so that it has no type parameter. Lives on the
+/// worker's thread.
 pub struct WorkerContext {
     pub(crate) files: Files,
     pub(crate) limits: Limits,

@@ -66,14 +66,9 @@ impl Gcra {
         self.take(now, quota.period, quota.credit())
     }
 
-    /// Charges one item of `quota`, which may be beyond it: each of those delays the next one by a period more.
+    /// Charges one item of `quota`. Items beyond it delay the next one by one period together.
     pub(crate) fn charge_one(&mut self, now: u64, quota: Quota) {
         self.reserve(now, quota.period, quota.credit());
-    }
-
-    /// Charges one item of `quota`. Items beyond it delay the next one by one period together.
-    pub(crate) fn charge_one_capped(&mut self, now: u64, quota: Quota) {
-        self.charge_one(now, quota);
         self.limit_debt(now, quota.period);
     }
 
@@ -265,7 +260,7 @@ mod tests {
     #[test]
     fn items_beyond_the_quota_delay_the_next_one_by_one_period() {
         let (quota, mut bucket, now) = (Quota::new(SECOND, 2), Gcra::default(), 100 * SECOND);
-        (0..100).for_each(|_| bucket.charge_one_capped(now, quota));
+        (0..100).for_each(|_| bucket.charge_one(now, quota));
         assert_eq!(bucket.wait(now), SECOND);
     }
 

@@ -424,9 +424,11 @@ fn the_debug_page_shows_the_cache() {
     assert_eq!(entries[0]["path"], "/d/caf\u{e9} <b>.txt", "what was used last comes first");
     let few = cache("?glob=*.txt&limit=1");
     assert_eq!((&few["matching"], few["entries"].as_array().unwrap().len()), (&2.into(), 1));
-    for (query, message) in
-        [("?limit=0", "a count from 1"), ("?limit=x", "a count from 1"), ("?glob=%5B", "list of globs")]
-    {
+    for (query, message) in [
+        ("?limit=0", "Accepted: 1 to 10000"),
+        ("?limit=x", "Accepted: 1 to 10000"),
+        ("?glob=%5B", "list of globs"),
+    ] {
         let reply = server.get_admin(&format!("/debug/cache{query}"));
         assert_eq!(reply.status, 400, "{query}");
         assert!(reply.text().contains(message), "{}", reply.text());

@@ -394,10 +394,10 @@ fn configuration_errors_are_reported_at_start() {
             &path("encrypted.key"),
             "127.0.0.1:0",
             1,
-            "encrypted.key: its private key is encrypted".to_owned(),
+            "encrypted.key: the private key is encrypted".to_owned(),
         ),
-        (&path("none.pem"), &key, "127.0.0.1:0", 1, "none.pem: it can't be read: No such file".to_owned()),
-        ("/", &key, "127.0.0.1:0", 1, "/: it can't be read: it is not a regular file".to_owned()),
+        (&path("none.pem"), &key, "127.0.0.1:0", 1, "none.pem: can't be read: No such file".to_owned()),
+        ("/", &key, "127.0.0.1:0", 1, "/: can't be read: not a regular file".to_owned()),
     ] {
         let site = Site::new()
             .env("PAGECAST_LISTEN", listen)

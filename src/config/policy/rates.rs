@@ -1,8 +1,8 @@
-//! How fast the rules have a path's responses sent.
+//! Bandwidth limits that rules set for a path.
 
 use crate::config::{Auto, ByteCount, Rule, Toggle};
 
-/// What rules say of bandwidth; where they say nothing, what is configured for the whole server holds.
+/// Bandwidth limits of rules. `None`: the limit of the whole server applies.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RuleRates {
     /// Of one client.

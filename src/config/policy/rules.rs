@@ -1,4 +1,4 @@
-//! What the site says about each of its paths, gathered from the rules and the site-wide settings.
+//! Policy of each path, from the rules and the site-wide settings.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
-/// The rules of a site, and what holds where they say nothing.
+/// The rules of a site, and its defaults.
 pub struct Rules {
     rules: Vec<Rule>,
     site_wide: RuleEffects,
@@ -27,7 +27,7 @@ pub struct Rules {
     known: RwLock<HashMap<Box<[bool]>, Arc<PathPolicy>>>,
 }
 
-/// What holds for a path.
+/// Policy of a path.
 pub struct PathPolicy {
     effects: RuleEffects,
     spa: Option<SitePath<'static>>,
@@ -54,12 +54,12 @@ impl Rules {
         Arc::new(Self { rules: config.rules.clone(), site_wide, known: RwLock::default() })
     }
 
-    /// Whether the other rules say the same of every path.
+    /// True if the other rules give every path the same policy.
     pub(crate) fn say_the_same_as(&self, other: &Self) -> bool {
         self.rules == other.rules && self.site_wide == other.site_wide
     }
 
-    /// What holds for `path`.
+    /// Policy of `path`.
     pub(crate) fn policy(&self, path: &SitePath<'_>) -> Arc<PathPolicy> {
         self.of(self.rules.iter().map(|rule| rule.matches(path.as_bytes())).collect())
     }
@@ -73,9 +73,11 @@ impl Rules {
         std::iter::once(self.policy(path)).chain(others)
     }
 
-    /// Whether some path may not be for all.
+    /// True if some path requires authentication.
     pub(crate) fn close_anything(&self) -> bool {
-        self.rules.iter().any(|rule| rule.effects.access.as_ref().is_some_and(|access| !access.ways.public))
+        self.rules
+            .iter()
+            .any(|rule| rule.effects.access.as_ref().is_some_and(|access| !access.methods.public))
     }
 
     /// True if responses under some policy differ from origin to origin.
@@ -84,7 +86,7 @@ impl Rules {
         effects.any(|effects| given(&effects.cors).is_some_and(|cors| !is_for_all(cors)))
     }
 
-    /// What holds where no rule matches.
+    /// Policy of paths that no rule matches.
     pub(crate) fn site_wide(&self) -> Arc<PathPolicy> {
         self.of(self.rules.iter().map(|_| false).collect())
     }
@@ -167,7 +169,7 @@ impl PathPolicy {
         }
     }
 
-    /// The same for an error: whoever takes pages may get the fallback where others are told that nothing is there.
+    /// The same for an error: whoever takes pages may get the fallback where others are reported that nothing is there.
     pub(crate) fn vary_of_error(&self, status: StatusCode, by_coding: bool) -> Option<&'static str> {
         match status {
             StatusCode::NOT_FOUND if self.spa.is_some() => Some(self.vary_with_accept(by_coding)),
@@ -190,9 +192,9 @@ impl PathPolicy {
         }
     }
 
-    /// What opens the path; none where it is for all.
+    /// Access rule of the path. `None`: public.
     pub(crate) fn access(&self) -> Option<&AccessRule> {
-        self.effects.access.as_ref().filter(|access| !access.ways.public)
+        self.effects.access.as_ref().filter(|access| !access.methods.public)
     }
 
     pub(crate) fn content_type(&self) -> Option<&str> {
@@ -208,22 +210,22 @@ impl PathPolicy {
         given(&self.effects.cors).map(|cors| &**cors)
     }
 
-    /// Whether responses differ from origin to origin.
+    /// True if responses depend on the request's origin.
     pub(crate) fn varies_by_origin(&self) -> bool {
         self.cors().is_some_and(|cors| !is_for_all(cors))
     }
 
-    /// Whether directories are listed.
+    /// True if directories are listed.
     pub(crate) fn listing(&self) -> bool {
         self.effects.listing == Some(OnOff::On)
     }
 
-    /// The file that answers where nothing is.
+    /// File that is served for paths without a file.
     pub(crate) fn spa(&self) -> Option<&SitePath<'static>> {
         self.spa.as_ref()
     }
 
-    /// How fast rules have responses sent.
+    /// Bandwidth limits of rules.
     pub(crate) fn rates(&self) -> Option<&Arc<RuleRates>> {
         self.rates.as_ref()
     }
@@ -236,7 +238,7 @@ impl PathPolicy {
 }
 
 fn is_private(effects: &RuleEffects) -> bool {
-    effects.access.as_ref().is_some_and(|access| !access.ways.public)
+    effects.access.as_ref().is_some_and(|access| !access.methods.public)
 }
 
 /// Whether a field tells some shared cache what Cache-Control says to all (RFC 9213 §3): of what is not for all it is left out.
@@ -302,7 +304,7 @@ mod tests {
     }
 
     fn access(ways: &str) -> RuleEffects {
-        let access = AccessRule { ways: ways.parse().unwrap(), users: None };
+        let access = AccessRule { methods: ways.parse().unwrap(), users: None };
         RuleEffects { access: Some(access), ..RuleEffects::default() }
     }
 
@@ -335,7 +337,7 @@ mod tests {
             ("/", ""),
         ] {
             let path = path(text);
-            let locks = rules.locks(&path).filter_map(|policy| Some(policy.access()?.ways.to_string()));
+            let locks = rules.locks(&path).filter_map(|policy| Some(policy.access()?.methods.to_string()));
             assert_eq!(locks.collect::<Vec<_>>().join(" "), expected, "{text}");
         }
         let open = vec![rule("*", access("public")), rule("*", RuleEffects::default())];

@@ -113,7 +113,7 @@ impl InheritedSocket {
     fn into_bound(self, scheme: Scheme) -> BoundAddress {
         let url = url(&self.at, scheme);
         let listeners = vec![self.into_listener(false)];
-        BoundAddress { scheme, url, listeners, asked: None, origin: SocketOrigin::Manager }
+        BoundAddress { scheme, url, listeners, configured: None, origin: SocketOrigin::Manager }
     }
 }
 

@@ -83,9 +83,8 @@ impl Listeners {
 
     /// An inherited socket may be bound to another address than the configured one.
     fn check_admin(&self, config: &Config) -> io::Result<()> {
-        let is_open = |bound: &&BoundAddress| {
-            !bound.is_of_this_machine() && config.listening.admin_token == Toggle::Off
-        };
+        let is_open =
+            |bound: &&BoundAddress| !bound.is_local() && config.listening.admin_token == Toggle::Off;
         match self.admin.as_ref().filter(is_open) {
             Some(bound) => Err(io::Error::new(io::ErrorKind::InvalidInput, unguarded(&bound.url))),
             None => Ok(()),
@@ -147,7 +146,7 @@ impl Listeners {
 
     /// Logs which configured addresses are ignored because of inherited sockets.
     fn log_ignored_addresses(&self, LoadedConfig { config, origins, .. }: &LoadedConfig) {
-        let is_managed = |bound: &BoundAddress| bound.asked.is_none();
+        let is_managed = |bound: &BoundAddress| bound.configured.is_none();
         let is_managed_tls = |bound: &BoundAddress| is_managed(bound) && bound.scheme == Scheme::Https;
         let settings: [(&str, Level, bool, &dyn fmt::Display); 3] = [
             ("listen", Level::Warn, self.traffic.iter().any(is_managed), &config.listening.listen),

@@ -195,7 +195,7 @@ async fn refuse(stream: UnixStream) {
 fn offered(group: usize, role: Role, bound: &BoundAddress) -> impl Iterator<Item = Offered> + '_ {
     bound.listeners.iter().map(move |listener: &Listener| {
         let (socket, path) = listener.clone().into_socket();
-        let asked = bound.asked.as_ref().map(ToString::to_string);
+        let asked = bound.configured.as_ref().map(ToString::to_string);
         let description = Description { group, role, scheme: bound.scheme, asked, owns_path: path.is_some() };
         Offered { description, socket, path }
     })

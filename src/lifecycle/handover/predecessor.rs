@@ -139,7 +139,7 @@ impl Predecessor {
         let listeners: Vec<_> = sockets.into_iter().map(|socket| socket.into_listener(owns_path)).collect();
         self.paths.extend(listeners.iter().filter_map(|listener| listener.clone().into_socket().1));
         let url = url(&at, scheme);
-        Ok(BoundAddress { listeners, scheme, url, asked, origin: SocketOrigin::Predecessor })
+        Ok(BoundAddress { listeners, scheme, url, configured: asked, origin: SocketOrigin::Predecessor })
     }
 
     /// Closes the sockets that were not taken; the predecessor serves what waits there.

@@ -85,10 +85,10 @@ impl Http1Connection {
     }
 
     /// The peer, and the client that it speaks for, for log messages.
-    pub(super) fn who(&self) -> String {
+    pub(super) fn peer_name(&self) -> String {
         match self.queue.client {
-            client if client == self.peer => self.socket.who(),
-            client => format!("{} for {client}", self.socket.who()),
+            client if client == self.peer => self.socket.peer_name(),
+            client => format!("{} for {client}", self.socket.peer_name()),
         }
     }
 }

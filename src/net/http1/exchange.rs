@@ -51,8 +51,8 @@ impl Http1Connection {
         let keep_alive = body.may_persist && !self.context().is_retiring() && !self.registration.is_evicted();
         let rest = self.queue_response(response, Framing { is_head, is_http10, keep_alive });
         let is_short = matches!(rest, AfterHead::Nothing) && self.queue.may_wait();
-        // Held to the end of a long response. A short one is as good as sent: its client may have it, and send another request
-        // elsewhere, before this thread goes on.
+        // Held to the end of a long response. A short one is as good as sent: its client may have it, and send another
+        // request elsewhere, before this thread goes on.
         let _permit = permit.filter(|_| !is_short);
         let mut end = ResponseEnd { keep_alive, is_short };
         if let AfterHead::Stream(content, framing) = rest {
@@ -97,7 +97,8 @@ impl Http1Connection {
         response
     }
 
-    /// Takes the permit that the limits attached to the response: its client, and its count among the requests under way.
+    /// Takes the permit that the limits attached to the response: its client, and its count among the requests under
+    /// way.
     fn take_permit(&mut self, response: &mut Response<BoxBody>) -> Option<RequestPermit> {
         if !self.context().limits.is_active() {
             return None;

@@ -73,7 +73,8 @@ impl Http1Connection {
         if is_too_slow { Poll::Ready(Err(SendError::TooSlow)) } else { Poll::Pending }
     }
 
-    /// Records that the response waits after `sent` bytes, which are progress of the client unless a pace makes them take long.
+    /// Records that the response waits after `sent` bytes, which are progress of the client unless a pace makes them
+    /// take long.
     fn note_waiting(&mut self, context: &WorkerContext, sent: usize, stall: &mut StallTimer) {
         let now = Instant::now();
         let Self { queue, exchanges, .. } = self;

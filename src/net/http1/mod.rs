@@ -1,7 +1,8 @@
 //! HTTP/1.1 connections (RFC 9112), from the first request to the close.
 //!
-//! `serve` runs a connection: `read_head` waits for a request, `exchange` has the App answer it, `flush` sends. `request_body` and
-//! `response_body` read and send bodies, `refuse` answers what is no acceptable request. All of them work on a [`Connection`].
+//! `serve` runs a connection: `read_head` waits for a request, `exchange` has the App answer it, `flush` sends.
+//! `request_body` and `response_body` read and send bodies, `refuse` answers what is no acceptable request. All of them
+//! work on a [`Connection`].
 //!
 //! [`Connection`]: connection::Http1Connection
 

@@ -28,7 +28,7 @@ impl Http1Connection {
 
     /// Sends `response` as the last one of the connection.
     async fn refuse(&mut self, response: CannedResponse, is_head: bool) -> ConnectionEnd {
-        log::debug!("{}: refused: {} {}", self.who(), response.status, response.sentence.trim_end());
+        log::debug!("{}: refused: {} {}", self.peer_name(), response.status, response.sentence.trim_end());
         match self.send_canned(response, is_head).await {
             Ok(()) => ConnectionEnd::Linger,
             Err(error) => {
@@ -54,7 +54,8 @@ impl Http1Connection {
         self.flush().await
     }
 
-    /// Ends a failed exchange: with another response if nothing of the failed one was sent, else by aborting the connection.
+    /// Ends a failed exchange: with another response if nothing of the failed one was sent, else by aborting the
+    /// connection.
     pub(super) async fn replace_or_abort(&mut self, error: SendError) -> ConnectionEnd {
         self.log_abort(&error);
         match replacement_for(&error) {
@@ -75,7 +76,7 @@ impl Http1Connection {
 
     fn log_abort(&mut self, error: &SendError) {
         let request = request_log::id_suffix(self.exchanges.last_record().map(|(record, _)| &*record));
-        log_abort(error, self.queue.file(), self.context().files.faults(), &request, || self.who());
+        log_abort(error, self.queue.file(), self.context().files.faults(), &request, || self.peer_name());
     }
 }
 

@@ -24,8 +24,8 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    /// Bodies of at most `limit` bytes are read past. Only safe methods have a body read after `Expect: 100-continue`: for others
-    /// the final response comes at once.
+    /// Bodies of at most `limit` bytes are read past. Only safe methods have a body read after `Expect: 100-continue`:
+    /// for others the final response comes at once.
     pub(super) fn of(head: &ParsedHead, limit: u64) -> Self {
         let is_short = match head.framing {
             BodyFraming::Empty | BodyFraming::Chunked => true,

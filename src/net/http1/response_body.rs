@@ -22,7 +22,8 @@ impl Http1Connection {
     ) -> Result<(), SendError> {
         let ends_by_close = framing == StreamFraming::UntilClose;
         if ends_by_close {
-            // A clean end would say that such a body is complete: whatever aborts it, even a panic, must not look like one.
+            // A clean end would say that such a body is complete: whatever aborts it, even a panic, must not look like
+            // one.
             self.socket.reset_on_close(true);
         }
         self.send_chunks(body, framing).await?;

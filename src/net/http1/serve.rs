@@ -10,7 +10,8 @@ use crate::limits::client_limits::ClientConnectionPermit;
 use crate::net::http2::{self, PREFACE};
 use crate::net::{AppService, Linger, NewConnection, Worker};
 
-/// Serves a connection until it ends, from its first request on. Never fails: whatever happens ends the connection and is logged.
+/// Serves a connection until it ends, from its first request on. Never fails: whatever happens ends the connection and
+/// is logged.
 pub(in crate::net) async fn serve<S: AppService>(
     worker: Rc<Worker<S>>,
     connection: NewConnection,

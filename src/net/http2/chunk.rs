@@ -120,7 +120,7 @@ impl Buf for BodyChunk {
         meter.taken.set(meter.taken.get() + count as u64);
         meter.connection.taken.set(meter.connection.taken.get() + count as u64);
         meter.connection.metrics.count_sent(path, count);
-        meter.less(count, path);
+        meter.remove(count, path);
     }
 }
 
@@ -129,7 +129,7 @@ impl Drop for BodyChunk {
         let left = self.bytes.len();
         if left > 0 {
             self.meter.is_lost.set(true);
-            self.meter.less(left, self.bytes.path());
+            self.meter.remove(left, self.bytes.path());
         }
     }
 }
@@ -178,7 +178,7 @@ impl ResponseMeter {
         Poll::Pending
     }
 
-    fn less(&self, count: usize, path: SendPath) {
+    fn remove(&self, count: usize, path: SendPath) {
         self.left.set(self.left.get().saturating_sub(count));
         if self.left.get() < LOW
             && let Some(waker) = self.waker.take()
@@ -186,7 +186,7 @@ impl ResponseMeter {
             waker.wake();
         }
         if path == SendPath::Copied {
-            self.connection.less(count);
+            self.connection.remove_copied(count);
         }
     }
 }
@@ -202,7 +202,7 @@ impl ConnectionMeter {
         self.taken.get()
     }
 
-    fn less(&self, count: usize) {
+    fn remove_copied(&self, count: usize) {
         self.copied.set(self.copied.get().saturating_sub(count));
         self.call_next();
     }
@@ -267,7 +267,8 @@ impl Drop for CopySlot {
 /// The usual size of a frame.
 const LOW: usize = 16 * 1024;
 
-/// Copied bytes of one connection that may wait for frames to take them, beside one more chunk: a few are as fast as many.
+/// Copied bytes of one connection that may wait for frames to take them, beside one more chunk: a few are as fast as
+/// many.
 const COPIED_MAX: usize = 192 * 1024;
 
 #[cfg(test)]

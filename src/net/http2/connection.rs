@@ -277,14 +277,14 @@ impl Http2Connection {
             Some(reason) if error.is_library() && error.is_go_away() => {
                 self.note_violation(ConnectionError::of(reason).violation, reason.description());
             }
-            _ => log::debug!("{}: the connection ended: {error}", self.shared.who()),
+            _ => log::debug!("{}: the connection ended: {error}", self.shared.peer_name()),
         }
         if error.is_io() { Http2End::Gone } else { Http2End::Linger }
     }
 
     fn note_violation(&self, violation: ProtocolViolation, reason: &str) {
         self.counted.count_violation(violation);
-        self.shared.worker.limits.count_refused_frames(&self.shared.who(), reason);
+        self.shared.worker.limits.count_refused_frames(&self.shared.peer_name(), reason);
     }
 
     /// Drops the streams: their exchanges end as the connection does.

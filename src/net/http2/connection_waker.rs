@@ -1,7 +1,8 @@
-//! Wakes the task of an HTTP/2 connection: its socket, its timers, its streams and `h2` do, the latter for whatever a stream hands it.
+//! Wakes the task of an HTTP/2 connection: its socket, its timers, its streams and `h2` do, the latter for whatever a
+//! stream hands it.
 //!
-//! Within a poll no wakeup is needed, since the poll checks again by itself. Without this each poll would be followed by another one
-//! that has nothing to do.
+//! Within a poll no wakeup is needed, since the poll checks again by itself. Without this each poll would be followed
+//! by another one that has nothing to do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

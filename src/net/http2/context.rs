@@ -33,8 +33,8 @@ pub(super) struct ConnectionContext {
 
 impl ConnectionContext {
     /// The peer, for log messages.
-    pub(super) fn who(&self) -> String {
-        self.io.borrow().socket.who()
+    pub(super) fn peer_name(&self) -> String {
+        self.io.borrow().socket.peer_name()
     }
 
     /// Bytes that the client has taken.

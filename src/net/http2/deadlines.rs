@@ -62,7 +62,8 @@ impl Http2Connection {
         None
     }
 
-    /// The next deadline, as a moment and a time after it. `incomplete_since` is when a frame began that is not complete.
+    /// The next deadline, as a moment and a time after it. `incomplete_since` is when a frame began that is not
+    /// complete.
     fn due(&self, incomplete_since: Option<Instant>) -> (Instant, Duration) {
         let settings = &self.shared.worker.settings().connections;
         if self.is_awaited() {
@@ -92,7 +93,7 @@ impl Http2Connection {
         let now = Instant::now();
         let head_timeout = self.shared.worker.settings().connections.head_timeout.get();
         if incomplete_since.is_some_and(|since| now.duration_since(since) >= head_timeout) {
-            log::debug!("{}: the connection ends: {INCOMPLETE}", self.shared.who());
+            log::debug!("{}: the connection ends: {INCOMPLETE}", self.shared.peer_name());
             self.shared.worker.metrics.count_rejected_head(RejectedHead::TooSlow);
             self.send_goaway(Reason::ENHANCE_YOUR_CALM);
             return None;
@@ -102,7 +103,7 @@ impl Http2Connection {
             return None;
         }
         let error = self.check_progress(now)?;
-        log_abort(&error, None, self.shared.worker.files.faults(), "", || self.shared.who());
+        log_abort(&error, None, self.shared.worker.files.faults(), "", || self.shared.peer_name());
         Some(Http2End::Abort(error))
     }
 

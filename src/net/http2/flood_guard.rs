@@ -1,4 +1,5 @@
-//! Inspects frames as they arrive: detects floods that `h2` allows, and errors that it reports with another code than RFC 9113.
+//! Inspects frames as they arrive: detects floods that `h2` allows, and errors that it reports with another code than
+//! RFC 9113.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,8 @@ use h2::Reason;
 use crate::sys::gcra::{Gcra, Quota, RateClock};
 use crate::telemetry::metrics::http2::ProtocolViolation;
 
-/// Inspects the headers of all frames of one connection (RFC 9113 §4.1), and of their payloads only the values of SETTINGS.
+/// Inspects the headers of all frames of one connection (RFC 9113 §4.1), and of their payloads only the values of
+/// SETTINGS.
 #[derive(Debug)]
 pub(super) struct FloodGuard {
     /// Bytes of the preface that have not arrived.
@@ -19,8 +21,8 @@ pub(super) struct FloodGuard {
     payload: usize,
     /// A header block has begun and not ended.
     is_in_block: bool,
-    /// Since when a frame or header block is not complete, or the first frame has not arrived. `None` if neither is the case.
-    /// Payloads of DATA do not count.
+    /// Since when a frame or header block is not complete, or the first frame has not arrived. `None` if neither is the
+    /// case. Payloads of DATA do not count.
     pub(super) incomplete_since: Option<Instant>,
     frames: u64,
     ended: RecentlyEnded,
@@ -75,8 +77,8 @@ impl FloodGuard {
         }
     }
 
-    /// Inspects what has arrived. Returns how many bytes `h2` may read, and why the connection must end: before the end of the
-    /// frame that is the reason.
+    /// Inspects what has arrived. Returns how many bytes `h2` may read, and why the connection must end: before the end
+    /// of the frame that is the reason.
     pub(super) fn inspect(&mut self, bytes: &[u8], now: Instant) -> (usize, Option<ConnectionError>) {
         let mut at = bytes.len().min(self.preface);
         self.preface -= at;

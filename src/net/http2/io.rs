@@ -19,7 +19,8 @@ pub(super) struct FrameIo {
     /// Bytes received. `h2` has read those before `taken`.
     arrived: Vec<u8>,
     taken: usize,
-    /// Bytes written. The socket has taken those before `taken_of_waiting`, and those before `sent_of_waiting` were sent.
+    /// Bytes written. The socket has taken those before `taken_of_waiting`, and those before `sent_of_waiting` were
+    /// sent.
     waiting: Vec<u8>,
     taken_of_waiting: usize,
     sent_of_waiting: usize,

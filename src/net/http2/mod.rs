@@ -1,10 +1,11 @@
-//! HTTP/2 connections (RFC 9113), from the preface to the close. The `h2` crate reads and writes the frames; what they mean for the
-//! server is decided here.
+//! HTTP/2 connections (RFC 9113), from the preface to the close. The `h2` crate reads and writes the frames; what they
+//! mean for the server is decided here.
 //!
-//! `serve` runs a connection; `connection` reads frames, begins streams and writes, and `deadlines` ends what stands still. `io` is
-//! the socket as `h2` sees it, `flood_guard` inspects the frames on their way in, and `connection_waker` decides who is woken.
-//! `stream` answers one request: `request` makes it one for the App, `response` makes the head that is sent, `sending` sends the
-//! body, which `source` provides in chunks (`chunk`), `wait` bounds its waits, and `open_stream` counts and logs it.
+//! `serve` runs a connection; `connection` reads frames, begins streams and writes, and `deadlines` ends what stands
+//! still. `io` is the socket as `h2` sees it, `flood_guard` inspects the frames on their way in, and `connection_waker`
+//! decides what wakes the task. `stream` answers one request: `request` makes it one for the App, `response` makes the
+//! head that is sent, `sending` sends the body, which `source` provides in chunks (`chunk`), `wait` bounds its waits,
+//! and `open_stream` counts and logs it.
 
 mod chunk;
 mod connection;

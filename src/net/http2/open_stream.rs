@@ -31,7 +31,8 @@ impl OpenStream {
         }
     }
 
-    /// Returns true if the exchange has ended. Its response ends at the position `end`, and everything before `sent` was sent.
+    /// Returns true if the exchange has ended. Its response ends at the position `end`, and everything before `sent`
+    /// was sent.
     pub(super) fn settle(&mut self, sent: u64, end: u64) -> bool {
         if self.outcome.is_none() && self.meter.is_lost() {
             self.outcome = Some(ExchangeOutcome::ClientGone);

@@ -1,16 +1,16 @@
 //! Makes a request for the App from one of HTTP/2 (RFC 9113 §8.3).
 //!
-//! Checks what `h2` lets through: a malformed request (§8.1.1) costs its stream, and what HTTP/1.1 refuses with a status is refused
-//! with the same status.
+//! Checks what `h2` lets through: a malformed request (§8.1.1) costs its stream, and what HTTP/1.1 refuses with a
+//! status is refused with the same status.
 
 use actix_http::header::{HeaderName, HeaderValue};
 use actix_http::{Method, Request, Uri, Version};
 use bytes::{BufMut, BytesMut};
-use http1::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST};
+use http1::header::{COOKIE, HOST};
 use http1::request::Parts;
 
 use crate::http::canned_response::{self as canned, CannedResponse};
-use crate::net::{HeadLimits, LastHost, length_of};
+use crate::net::{FramingHeaders, HeadLimits, LastHost, method_of};
 
 /// A request for the App.
 pub(super) struct StreamRequest {
@@ -38,22 +38,14 @@ pub(super) fn build(
     limits: HeadLimits,
     last_host: &LastHost,
 ) -> Result<StreamRequest, RequestError> {
-    let (size, count) = (size_of(&parts), parts.headers.len());
-    if parts.uri.path().len() > limits.bytes {
-        return Err(RequestError::Rejected(canned::TARGET_TOO_LONG));
-    }
-    if size > limits.bytes {
-        return Err(RequestError::Rejected(canned::HEADERS_TOO_LARGE));
-    }
-    if count > limits.headers {
-        return Err(RequestError::Rejected(canned::TOO_MANY_HEADERS));
-    }
+    let size = checked_size(&parts, limits)?;
     let mut room = BytesMut::with_capacity(size + JOINTS);
     let mut request = Request::new();
     let uri = uri_of(&parts, &mut room)?;
     let host = host_of(&parts, last_host)?;
     let head = request.head_mut();
-    head.method = method_of(&parts.method);
+    // Both types accept the same tokens; one that was not accepted would be an unknown method.
+    head.method = method_of(parts.method.as_str()).unwrap_or(Method::TRACE);
     head.version = Version::HTTP_2;
     head.uri = uri;
     let value = |room: &mut BytesMut, bytes: &[u8]| {
@@ -64,15 +56,18 @@ pub(super) fn build(
     if let Some(host) = host {
         head.headers.append(actix_http::header::HOST, value(&mut room, host)?);
     }
-    let mut body = BodyHeaders::default();
+    let mut facts = FramingHeaders::default();
     for (name, bytes) in &parts.headers {
         if *name == HOST || *name == COOKIE {
             continue;
         }
-        body.note(name, bytes.as_bytes())?;
         let name = HeaderName::from_bytes(name.as_str().as_bytes())
             .map_err(|_| RequestError::Rejected(canned::BAD_REQUEST))?;
+        facts.note(&name, bytes.as_bytes(), last_host).map_err(|_| RequestError::Malformed)?;
         head.headers.append(name, value(&mut room, bytes.as_bytes())?);
+    }
+    if facts.lengths > 1 {
+        return Err(RequestError::Malformed);
     }
     if parts.headers.contains_key(COOKIE) {
         // RFC 9113 §8.2.3: split for compression, joined for the App.
@@ -82,10 +77,25 @@ pub(super) fn build(
         }
         head.headers.append(actix_http::header::COOKIE, value(&mut room, b"")?);
     }
-    if body.has_unknown_expectation {
+    if facts.has_unknown_expectation {
         return Err(RequestError::Rejected(canned::EXPECTATION_FAILED));
     }
-    Ok(StreamRequest { request, expects_continue: body.expects_continue, length: body.length })
+    let length = (facts.lengths > 0).then_some(facts.length);
+    Ok(StreamRequest { request, expects_continue: facts.expects_continue, length })
+}
+
+/// The size of the head.
+///
+/// # Errors
+/// If it is over a limit.
+fn checked_size(parts: &Parts, limits: HeadLimits) -> Result<usize, RequestError> {
+    let size = size_of(parts);
+    let reject_if =
+        |is_over: bool, response| if is_over { Err(RequestError::Rejected(response)) } else { Ok(()) };
+    reject_if(parts.uri.path().len() > limits.bytes, canned::TARGET_TOO_LONG)?;
+    reject_if(size > limits.bytes, canned::HEADERS_TOO_LARGE)?;
+    reject_if(parts.headers.len() > limits.headers, canned::TOO_MANY_HEADERS)?;
+    Ok(size)
 }
 
 /// Approximate size of the same head in HTTP/1.1.
@@ -95,15 +105,6 @@ fn size_of(parts: &Parts) -> usize {
     let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     parts.method.as_str().len() + target + authority + LINE_FRAMING + headers.sum::<usize>()
-}
-
-fn method_of(method: &http1::Method) -> Method {
-    match method.as_str() {
-        "GET" => Method::GET,
-        "HEAD" => Method::HEAD,
-        // Both types accept the same tokens; one that was not accepted would be an unknown method.
-        other => Method::from_bytes(other.as_bytes()).unwrap_or(Method::TRACE),
-    }
 }
 
 /// The target in the form that it has in HTTP/1.1: a path, an asterisk, or for CONNECT an authority.
@@ -138,30 +139,6 @@ fn host_of<'a>(parts: &'a Parts, last_host: &LastHost) -> Result<Option<&'a [u8]
     }
     let host = authority.or(field).ok_or(RequestError::Rejected(canned::HOST_MISSING))?;
     if last_host.is_valid(host) { Ok(Some(host)) } else { Err(RequestError::Rejected(canned::HOST_INVALID)) }
-}
-
-/// What the headers say of the body.
-#[derive(Default)]
-struct BodyHeaders {
-    length: Option<u64>,
-    expects_continue: bool,
-    has_unknown_expectation: bool,
-}
-
-impl BodyHeaders {
-    fn note(&mut self, name: &http1::HeaderName, value: &[u8]) -> Result<(), RequestError> {
-        if *name == CONTENT_LENGTH {
-            if self.length.is_some() {
-                return Err(RequestError::Malformed);
-            }
-            self.length = Some(length_of(value).ok_or(RequestError::Malformed)?);
-        } else if *name == EXPECT {
-            let is_continue = value.eq_ignore_ascii_case(b"100-continue");
-            self.expects_continue |= is_continue;
-            self.has_unknown_expectation |= !is_continue;
-        }
-        Ok(())
-    }
 }
 
 /// Bytes between a name and a value, and after it.

@@ -19,8 +19,8 @@ use crate::http::transport_info::TransportInfo;
 use crate::net::{AppService, ConnectionSettings, Linger, NewConnection, Worker};
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
 
-/// Serves a connection until it ends. Its input begins with the preface. Never fails: whatever happens ends the connection and is
-/// logged.
+/// Serves a connection until it ends. Its input begins with the preface. Never fails: whatever happens ends the
+/// connection and is logged.
 pub(in crate::net) async fn serve<S: AppService>(worker: Rc<Worker<S>>, connection: NewConnection) {
     let context = Rc::clone(&worker.context);
     let (builder, resets) = {

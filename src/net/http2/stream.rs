@@ -87,7 +87,7 @@ impl Stream {
                 match error {
                     RequestError::Rejected(response) => canned(response),
                     RequestError::Malformed => {
-                        log::debug!("{}: reset a stream: malformed request", self.connection.who());
+                        log::debug!("{}: reset a stream: malformed request", self.connection.peer_name());
                         return Err(self.reset(Reason::PROTOCOL_ERROR));
                     }
                 }
@@ -297,6 +297,6 @@ impl Stream {
     fn log_abort(&mut self, error: &SendError, source: &BodySource) {
         let request = request_log::id_suffix(self.open.tracked.record().map(|record| &*record));
         let faults = self.connection.worker.files.faults();
-        log_abort(error, source.file(), faults, &request, || self.connection.who());
+        log_abort(error, source.file(), faults, &request, || self.connection.peer_name());
     }
 }

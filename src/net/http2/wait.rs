@@ -8,8 +8,8 @@ use super::source::BodySource;
 use crate::net::{Deadline, SendError};
 use crate::telemetry::access_log::record::WaitKind;
 
-/// The present wait of a response: for the disk, for the client to give it a flow-control window, or for the server. The latter is
-/// its turn, its pace or the connection, which has a deadline of its own.
+/// The present wait of a response: for the disk, for the client to give it a flow-control window, or for the server.
+/// The latter is its turn, its pace or the connection, which has a deadline of its own.
 pub(super) struct Wait {
     kind: Option<WaitKind>,
     deadline: Deadline,

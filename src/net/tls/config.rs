@@ -99,12 +99,12 @@ impl Tls {
         self.inner.handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts and logs a failed handshake with the peer named by `who`.
-    pub(crate) fn count_failure(&self, who: impl FnOnce() -> String, why: &str) {
-        let (number, is_told) = self.inner.failures.count();
-        let level = if is_told { log::Level::Warn } else { log::Level::Debug };
+    /// Counts and logs a failed handshake with the peer named by `peer`.
+    pub(crate) fn count_failure(&self, peer: impl FnOnce() -> String, reason: &str) {
+        let (number, is_due) = self.inner.failures.count();
+        let level = if is_due { log::Level::Warn } else { log::Level::Debug };
         if log::log_enabled!(level) {
-            log::log!(level, "{}: a TLS handshake failed, number {number}: {why}", who());
+            log::log!(level, "{}: a TLS handshake failed, number {number}: {reason}", peer());
         }
     }
 
@@ -123,8 +123,8 @@ impl Tls {
     }
 }
 
-/// A session can be resumed on any worker: tickets hold all that it needs, and their keys are shared and change every few hours.
-/// Requests before the end of a handshake (0-RTT) are never accepted: an eavesdropper could replay them.
+/// A session can be resumed on any worker: tickets hold all that it needs, and their keys are shared and change every
+/// few hours. Requests before the end of a handshake (0-RTT) are never accepted: an eavesdropper could replay them.
 fn server_config(config: &Config, current: &Arc<CurrentCertificates>) -> io::Result<ServerConfig> {
     let versions = match config.tls.tls_min_version {
         TlsVersion::V12 => &[&TLS13, &TLS12][..],

@@ -29,8 +29,8 @@ pub(in crate::net) enum HandshakeError {
 
 /// Negotiates a session with the client. All of the connection's input is taken as ciphertext.
 ///
-/// The client has until the connection's deadline, waiting for other handshakes included. Meanwhile the connection counts as one
-/// that has sent nothing.
+/// The client has until the connection's deadline, waiting for other handshakes included. Meanwhile the connection
+/// counts as one that has sent nothing.
 pub(in crate::net) async fn handshake(
     connection: &mut NewConnection,
     tls: &Tls,
@@ -44,7 +44,7 @@ pub(in crate::net) async fn handshake(
         Ok(_) => tls.count_handshake(),
         // A port scan is no failed handshake.
         Err(HandshakeError::Gone) if !handshake.has_sent => {}
-        Err(error) => tls.count_failure(|| handshake.connection.socket.who(), error.reason()),
+        Err(error) => tls.count_failure(|| handshake.connection.socket.peer_name(), error.reason()),
     }
     outcome
 }

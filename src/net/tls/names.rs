@@ -20,7 +20,8 @@ impl CertificateNames {
         };
     }
 
-    /// The index of the certificate for `name`: one with exactly that name, else one with a matching wildcard, else the first.
+    /// The index of the certificate for `name`: one with exactly that name, else one with a matching wildcard, else the
+    /// first.
     pub(super) fn find(&self, name: Option<&str>) -> usize {
         let Some(name) = name else { return 0 };
         let name = name.to_ascii_lowercase();

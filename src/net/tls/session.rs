@@ -10,8 +10,8 @@ use rustls::{ProtocolVersion, ServerConnection};
 use crate::net::tls::config::ALPN_HTTP2;
 use crate::telemetry::access_log::record::TlsFacts;
 
-/// A session after its handshake. It holds at most one incomplete record, and the ciphertext of one call to [`encrypt`](Self::encrypt)
-/// that the socket has not taken.
+/// A session after its handshake. It holds at most one incomplete record, and the ciphertext of one call to
+/// [`encrypt`](Self::encrypt) that the socket has not taken.
 pub(crate) struct Session {
     connection: ServerConnection,
     /// Ciphertext behind unread plaintext. Empty except for clients that pipeline without end.

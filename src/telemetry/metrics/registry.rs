@@ -50,7 +50,7 @@ impl Metrics {
 
     /// Sums the counters of all workers, including those that have ended.
     pub(crate) fn totals(&self) -> MetricTotals {
-        let mut totals = MetricTotals::default();
+        let mut totals = MetricTotals::new();
         for worker in self.workers() {
             worker.add_to(&mut totals);
         }

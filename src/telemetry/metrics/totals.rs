@@ -6,7 +6,7 @@ use super::outcome::ExchangeOutcome;
 use crate::telemetry::metrics::histogram::HistogramTotals;
 
 /// Sums over all workers. Each count is exact, but they are not read at the same instant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct MetricTotals {
     exchanges: Vec<u64>,
     /// Bytes sent by path, in the order of [`SendPath::ALL`].
@@ -26,6 +26,11 @@ pub(crate) struct MetricTotals {
 }
 
 impl MetricTotals {
+    /// Sums of nothing.
+    pub(super) fn new() -> Self {
+        Self { exchanges: vec![0; KINDS], ..Self::default() }
+    }
+
     /// Completed exchanges.
     pub(crate) fn requests(&self) -> u64 {
         self.exchanges.iter().sum()
@@ -75,11 +80,9 @@ impl MetricTotals {
             sent,
             resident_windows: minus((&self.resident_windows, &earlier.resident_windows)),
             cold_windows: minus((&self.cold_windows, &earlier.cold_windows)),
-            longest_head: self.longest_head,
-            rejected_heads: self.rejected_heads,
             durations: self.durations.since(&earlier.durations),
             first_bytes: self.first_bytes.since(&earlier.first_bytes),
-            http2: self.http2,
+            ..*self
         }
     }
 
@@ -90,22 +93,6 @@ impl MetricTotals {
 
     fn sum(&self, of: impl Fn(ExchangeKind) -> bool) -> u64 {
         self.by_kind().filter(|(kind, _)| of(*kind)).map(|(_, count)| count).sum()
-    }
-}
-
-impl Default for MetricTotals {
-    fn default() -> Self {
-        Self {
-            exchanges: vec![0; KINDS],
-            sent: [0; SendPath::ALL.len()],
-            resident_windows: 0,
-            cold_windows: 0,
-            longest_head: 0,
-            rejected_heads: [0; RejectedHead::ALL.len()],
-            durations: HistogramTotals::default(),
-            first_bytes: HistogramTotals::default(),
-            http2: Http2Totals::default(),
-        }
     }
 }
 

@@ -40,7 +40,20 @@ pub(crate) struct WorkerMetrics {
 impl WorkerMetrics {
     /// Creates counters whose completed exchanges go to `access_log`.
     pub(super) fn new(access_log: Option<Arc<dyn AccessLogSink>>) -> Self {
-        Self { access_log, ..Self::default() }
+        Self {
+            access_log,
+            exchanges: [const { AtomicU64::new(0) }; KINDS],
+            sent: Default::default(),
+            resident_windows: AtomicU64::new(0),
+            cold_windows: AtomicU64::new(0),
+            longest_head: AtomicU64::new(0),
+            rejected_heads: Default::default(),
+            immediate: Histogram::default(),
+            durations: Histogram::default(),
+            first_bytes: Histogram::default(),
+            http2: Arc::default(),
+            transfers: Transfers::default(),
+        }
     }
 
     /// Counts `exchange`, which ends at `now`, and passes its record to the access log.
@@ -134,25 +147,6 @@ impl WorkerMetrics {
     }
 }
 
-impl Default for WorkerMetrics {
-    fn default() -> Self {
-        Self {
-            access_log: None,
-            exchanges: [const { AtomicU64::new(0) }; KINDS],
-            sent: Default::default(),
-            resident_windows: AtomicU64::new(0),
-            cold_windows: AtomicU64::new(0),
-            longest_head: AtomicU64::new(0),
-            rejected_heads: Default::default(),
-            immediate: Histogram::default(),
-            durations: Histogram::default(),
-            first_bytes: Histogram::default(),
-            http2: Arc::default(),
-            transfers: Transfers::default(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_exchange_is_counted_once_with_its_durations() {
-        let (worker, began) = (WorkerMetrics::default(), Instant::now());
+        let (worker, began) = (WorkerMetrics::new(None), Instant::now());
         let after = |millis| began + Duration::from_millis(millis);
         for (first_byte, status, outcome) in [
             (Some(after(8)), 200, ExchangeOutcome::Complete),
@@ -180,7 +174,7 @@ mod tests {
             let new = Exchange::new(began, Some(Method::Get), Protocol::Http11);
             worker.end(&Exchange { first_byte, status, ..new }, outcome, after(8));
         }
-        let mut totals = MetricTotals::default();
+        let mut totals = MetricTotals::new();
         worker.add_to(&mut totals);
         assert_eq!(totals.requests(), 3);
         assert_eq!((totals.durations.count(), totals.durations.nanoseconds), (3, 24_000_000));
