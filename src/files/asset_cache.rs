@@ -51,8 +51,8 @@ impl AssetCache {
     /// Adds an asset in place of `previous`, an older version of it.
     pub(crate) async fn insert(&self, asset: &Arc<Asset>, previous: Option<&Asset>) {
         let replaced = previous.filter(|old| old.id != asset.id);
-        if (previous.is_none() || replaced.is_some())
-            && let Some(counters) = self.counters_of(asset)
+        if let Some(counters) = self.counters_of(asset)
+            && (previous.is_none() || replaced.is_some())
         {
             counters.miss();
         }

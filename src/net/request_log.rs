@@ -74,7 +74,7 @@ impl RequestLogOptions {
         let headers = request.headers();
         let connection_peer = limits.connection_peer(peer, headers);
         let ids = || [single(headers, &X_REQUEST_ID), single(headers, &TRACEPARENT)];
-        let mut record = self.new_record(peer, connection_peer.is_trusted.then(ids).unwrap_or_default());
+        let mut record = self.new_record(peer, connection_peer.is_trusted.then(ids));
         record.client = connection_peer.address;
         if self.is_written {
             record.put(LogField::Method, request.method().as_str().as_bytes());
@@ -94,7 +94,7 @@ impl RequestLogOptions {
         limits: &Limits,
     ) -> Box<AccessLogRecord> {
         let ids = || [header_in(head, "x-request-id"), header_in(head, "traceparent")];
-        let mut record = self.new_record(peer, limits.trusts(peer).then(ids).unwrap_or_default());
+        let mut record = self.new_record(peer, limits.trusts(peer).then(ids));
         if self.is_written {
             record.put(LogField::Line, lines_of(head).next().unwrap_or_default());
             for (field, name, _) in &REQUEST_HEADERS {
@@ -107,12 +107,9 @@ impl RequestLogOptions {
     }
 
     /// A record with the id that a trusted proxy sent in `X-Request-Id` or `traceparent`, or a new id.
-    fn new_record(
-        self,
-        peer: Option<SocketAddr>,
-        [x_request_id, traceparent]: [Option<&[u8]>; 2],
-    ) -> Box<AccessLogRecord> {
+    fn new_record(self, peer: Option<SocketAddr>, ids: Option<[Option<&[u8]>; 2]>) -> Box<AccessLogRecord> {
         let mut record = Box::new(AccessLogRecord::new(peer));
+        let [x_request_id, traceparent] = ids.unwrap_or_default();
         match request_id::given(x_request_id, traceparent) {
             Some(id) => record.put(LogField::Id, id),
             None => record.put(LogField::Id, &new_id()),
