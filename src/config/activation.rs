@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_so_is_refused() {
-        for (count, names, told) in [
+        for (count, names, reported) in [
             ("x", "", "LISTEN_FDS=x is no number"),
             ("-1", "", "LISTEN_FDS=-1 is no number"),
             ("99999999", "", "LISTEN_FDS=99999999 is no number"),
@@ -105,7 +105,7 @@ mod tests {
             ("2", "admin:admin", "more than one descriptor with the name admin"),
         ] {
             let refused = read(&[("LISTEN_FDS", count), ("LISTEN_FDNAMES", names)]).unwrap_err();
-            assert!(refused.contains(told), "{refused}");
+            assert!(refused.contains(reported), "{refused}");
         }
     }
 

@@ -169,7 +169,7 @@ words! {
 }
 
 words! {
-    /// What browsers are told to do with a file (RFC 6266).
+    /// What browsers do with a file (RFC 6266).
     Disposition {
         /// To show it, if they can.
         Inline = "inline",

@@ -48,8 +48,8 @@ pub(crate) fn read_command_line(
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
             return CommandLine::only(Action::Print(error.render().to_string()));
         }
-        let (told, places) = fault(&error, &arguments);
-        errors.push(told);
+        let (reported, places) = fault(&error, &arguments);
+        errors.push(reported);
         if places.is_empty() {
             return CommandLine::only(Action::Serve);
         }
@@ -74,7 +74,7 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
         ErrorKind::UnknownArgument if flag.starts_with("--") => {
             let others = [OTHER_FLAGS, cli_sign::FLAGS].concat();
             let nearest = format!("--{}", nearest_key(flag, &others).replace('_', "-"));
-            let told = if flag == nearest {
+            let reported = if flag == nearest {
                 let usage = format!(
                     "{flag} is a flag of another command; `pagecast COMMAND --help` lists those of a command"
                 );
@@ -82,7 +82,7 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
             } else {
                 ConfigError::Unknown { name: flag.to_owned(), nearest }
             };
-            (told, places_of_unknown(flag, arguments))
+            (reported, places_of_unknown(flag, arguments))
         }
         ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand if !given.is_empty() => {
             let usage = format!("the argument {given:?} is not expected; see `pagecast --help`");
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_the_command_line_is_told_at_once() {
+    fn every_fault_of_the_command_line_is_reported_at_once() {
         let (_, errors) = read(&[
             "--wrkers=3",
             "--lisen",
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_one_too_many_is_told_and_hides_nothing() {
+    fn what_is_one_too_many_is_reported_and_hides_nothing() {
         let unexpected =
             |given: &str| format!("the argument {given:?} is not expected; see `pagecast --help`");
         for (arguments, expected) in [
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_the_commands_for_trees_are_told_at_once() {
+    fn faults_of_the_commands_for_trees_are_reported_at_once() {
         let (_, errors) =
             read(&["compress", "--thread=3", "--threads=0", "--codings=br,lzma", "--listen=:1", "--json"]);
         let another = "is a flag of another command; `pagecast COMMAND --help` lists those of a command";
@@ -554,14 +554,14 @@ mod tests {
             let (line, errors) = read(arguments);
             assert_eq!((line.task, errors), (task, vec![]), "{arguments:?}");
         }
-        for (arguments, told) in [
+        for (arguments, reported) in [
             (&["warm"][..], "GLOB: the value \"\" is empty"),
             (&["warm", "/a/"], "GLOB: the value \"/a/\" has `/a/` in it, which ends with a slash"),
             (&["warm", "a", "--admin=x"], "--admin: the value \"x\" has no port"),
             (&["warm", "a", "--admin"], "--admin has no value; accepted:"),
         ] {
             let errors = read(arguments).1;
-            assert!(errors.len() == 1 && errors[0].starts_with(told), "{arguments:?}: {errors:?}");
+            assert!(errors.len() == 1 && errors[0].starts_with(reported), "{arguments:?}: {errors:?}");
         }
     }
 
@@ -596,7 +596,7 @@ mod tests {
             let (line, errors) = read(arguments);
             assert_eq!((line.task, errors), (Action::Sign(sign), vec![]), "{arguments:?}");
         }
-        for (arguments, told) in [
+        for (arguments, reported) in [
             (&["sign", "a"][..], "PATH: the value \"a\" does not start with a slash; accepted: "),
             (&["sign", "/a", "--expires=0"], "--expires: the value \"0\" is too small; accepted: "),
             (&["sign", "/a", "--expires=soon"], "--expires: the value \"soon\" is not a duration: "),
@@ -619,7 +619,7 @@ mod tests {
             (&["--expires=1h"], "--expires is a flag of another command"),
         ] {
             let errors = read(arguments).1;
-            assert!(errors.len() == 1 && errors[0].starts_with(told), "{arguments:?}: {errors:?}");
+            assert!(errors.len() == 1 && errors[0].starts_with(reported), "{arguments:?}: {errors:?}");
         }
     }
 

@@ -11,6 +11,7 @@ use super::rule_reader::{Key, OrOff, RuleReader, Texts};
 use super::setting::SettingValue;
 use crate::config::choice::OnOff;
 use crate::config::duration_setting::DurationSetting;
+use crate::config::settings_table::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS};
 use crate::config::toggle::Toggle;
 use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsMethod, CorsPolicy};
 use crate::http::header_grammar::is_token;
@@ -114,13 +115,6 @@ fn header_names(Texts(names): Texts) -> Result<Vec<String>, String> {
         None => Ok(names),
     }
 }
-
-/// Time for which browsers cache the response to a preflight, unless configured otherwise.
-pub(crate) const CORS_MAX_AGE: DurationSetting = DurationSetting::minutes(10);
-
-/// No browser caches for longer than a day.
-pub(crate) const CORS_MAX_AGE_BOUNDS: std::ops::RangeInclusive<DurationSetting> =
-    DurationSetting::ZERO..=DurationSetting::hours(24);
 
 const METHODS: &str = "a list of GET and HEAD, the methods that there are files for";
 const HEADERS: &str = "\"*\" or a list of names of headers such as [\"Range\"]";

@@ -92,12 +92,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_variable_is_told_the_nearest() {
+    fn an_unknown_variable_is_reported_the_nearest() {
         let (_, errors) = read(&[("PAGECAST_WORKER", "1"), ("PAGECAST_PORT", "8080"), ("PAGECAST_", "")]);
-        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 3);
+        let reported: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(reported.len(), 3);
         assert_eq!(
-            told.last().map(String::as_str),
+            reported.last().map(String::as_str),
             Some("PAGECAST_WORKER is not known; the nearest known name is PAGECAST_WORKERS")
         );
     }

@@ -37,7 +37,7 @@ pub struct ResolvedLimits {
     pub handles: usize,
     /// Connections served at once.
     pub max_connections: usize,
-    /// Connections above `max_connections`: newcomers whose place is being left, and those that are told to come back.
+    /// Connections above `max_connections`: new ones that wait for a slot, and those that get 503 with Retry-After.
     pub refusals: usize,
     /// Connections to the admin listener.
     pub admin_connections: usize,
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn what_cannot_hold_together_is_refused_with_what_would_fit() {
-        for (open_files, handles, connections, told) in [
+        for (open_files, handles, connections, reported) in [
             (
                 1_024,
                 Some(5_000),
@@ -390,7 +390,7 @@ mod tests {
         ] {
             let errors = settle(&config(handles, connections), &facts(open_files)).expect_err("too many");
             let text = errors.iter().map(ToString::to_string).collect::<String>();
-            assert!(text.contains(told), "{text}");
+            assert!(text.contains(reported), "{text}");
         }
     }
 

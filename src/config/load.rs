@@ -478,7 +478,7 @@ mod tests {
         load(arguments.iter().map(Into::into), variables, &ConfigLayers(shelf), &FACTS)
     }
 
-    fn told(arguments: &[&str], variables: &[(&str, &str)], file: &'static str) -> Vec<String> {
+    fn reported(arguments: &[&str], variables: &[(&str, &str)], file: &'static str) -> Vec<String> {
         let errors = try_load(arguments, variables, file).expect_err("it must be refused");
         errors.as_slice().iter().map(ToString::to_string).collect()
     }
@@ -525,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn all_errors_of_all_layers_are_told_at_once() {
+    fn all_errors_of_all_layers_are_reported_at_once() {
         let file = "head_timout = '1s'\nidle_timeout = 10\nroot = 5\nwatch = 1.5\n\n[table]\nx = 1\n";
         let variables = &[
             ("PAGECAST_CONFIG", "c.toml"),
@@ -533,7 +533,7 @@ mod tests {
             ("PAGECAST_WRKERS", "1"),
             ("PAGECAST_IDLE_TIMEOUT", "5"),
         ];
-        let errors = told(&["--lissen=x", "--handles=-1", "missing"], variables, file);
+        let errors = reported(&["--lissen=x", "--handles=-1", "missing"], variables, file);
         let duration =
             "accepted: a duration with its unit such as 250ms, 30s, 5m, 1h or 1m30s, from 10ms to 1h";
         assert_eq!(
@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_read_with_their_origins_and_their_errors_are_told_beside_the_others() {
+    fn rules_are_read_with_their_origins_and_their_errors_are_reported_beside_the_others() {
         let file = "names = 99\n[[rule]]\npath = '*.html'\n[[rule]]\npath = '/a/**'\ncors = '*'\n";
         let loaded = try_load(&["--config=c.toml"], &[], file).expect("all is right");
         let paths: Vec<String> = loaded.config.rules.iter().map(|rule| rule.path.to_string()).collect();
@@ -581,7 +581,7 @@ mod tests {
             "{shown}"
         );
         let errors =
-            told(&["--names=x"], &[("PAGECAST_CONFIG", "c.toml")], "[[rules]]\n[[rule]]\npth = 'a'\n");
+            reported(&["--names=x"], &[("PAGECAST_CONFIG", "c.toml")], "[[rules]]\n[[rule]]\npth = 'a'\n");
         assert_eq!(errors.len(), 3, "{errors:#?}");
         for (error, begin) in errors.iter().zip([
             "c.toml:1: rules is not known; the nearest known name is rule",
@@ -604,7 +604,8 @@ mod tests {
 
     #[test]
     fn faults_of_syntax_have_their_lines_and_hide_no_other_error() {
-        let errors = told(&["--config=c.toml"], &[], "workers = \nnames = 1\nnames = 2\n= 3\nindex = ''\n");
+        let errors =
+            reported(&["--config=c.toml"], &[], "workers = \nnames = 1\nnames = 2\n= 3\nindex = ''\n");
         for line in [1, 3, 4] {
             let place = format!("c.toml:{line}: ");
             assert!(errors.iter().any(|error| error.starts_with(&place)), "{line} in {errors:#?}");
@@ -618,18 +619,18 @@ mod tests {
             [(&["--config=no.toml"][..], &[][..]), (&[], &[("PAGECAST_CONFIG", "no.toml")])]
         {
             assert_eq!(
-                told(arguments, variables, ""),
+                reported(arguments, variables, ""),
                 ["no.toml: the configuration cannot be read: entity not found"]
             );
         }
         assert_eq!(
-            told(&[], &[("PAGECAST_CONFIG", "")], ""),
+            reported(&[], &[("PAGECAST_CONFIG", "")], ""),
             ["PAGECAST_CONFIG: the value \"\" is empty; accepted: the path of a TOML file"]
         );
     }
 
     #[test]
-    fn a_root_that_is_no_directory_is_told_with_its_origin() {
+    fn a_root_that_is_no_directory_is_reported_with_its_origin() {
         let accepted = "accepted: the path of a directory";
         for (arguments, variables, expected) in [
             (&["a-file"][..], &[][..], "ROOT: the value \"a-file\" is not a directory"),
@@ -645,14 +646,14 @@ mod tests {
                 "ROOT: the value \"confg\" cannot be used: entity not found (was the command `config` meant?)",
             ),
         ] {
-            assert_eq!(told(arguments, variables, ""), [format!("{expected}; {accepted}")]);
+            assert_eq!(reported(arguments, variables, ""), [format!("{expected}; {accepted}")]);
         }
     }
 
     #[test]
     fn traffic_and_admin_cannot_share_an_address() {
         let same = &[("PAGECAST_LISTEN", "[::1]:9,127.0.0.1:8081")];
-        let errors = told(&[], same, "");
+        let errors = reported(&[], same, "");
         let both = ["PAGECAST_LISTEN=[::1]:9,127.0.0.1:8081", "PAGECAST_ADMIN_LISTEN=127.0.0.1:8081"];
         assert!(both.iter().all(|name| errors.iter().any(|error| error.contains(name))), "{errors:?}");
         let ports = &[("PAGECAST_LISTEN", "127.0.0.1:0"), ("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0")];
@@ -678,31 +679,34 @@ mod tests {
             let listen = ("PAGECAST_ADMIN_LISTEN", address);
             let refused = try_load(&[], &[listen], "").err().map(|errors| errors.to_string());
             assert_eq!(refused.is_some(), is_open, "{address}: {refused:?}");
-            if let Some(told) = refused {
-                assert!(told.contains(address) && told.contains("PAGECAST_ADMIN_TOKEN"), "{told}");
+            if let Some(reported) = refused {
+                assert!(
+                    reported.contains(address) && reported.contains("PAGECAST_ADMIN_TOKEN"),
+                    "{reported}"
+                );
             }
             assert!(try_load(&[], &[listen, token], "").is_ok(), "{address}");
         }
     }
 
     #[test]
-    fn a_token_that_is_none_is_not_told() {
+    fn a_token_that_is_none_is_not_reported() {
         for (variables, file) in [
             (&[("PAGECAST_ADMIN_TOKEN", "hunter2")][..], ""),
             (&[("PAGECAST_CONFIG", "c.toml")], "admin_token = 7002198"),
             (&[("PAGECAST_CONFIG", "c.toml")], "admin_token = ['hunter2', 'hunter2-hunter2-hunter2']"),
             (&[("PAGECAST_CONFIG", "c.toml")], "admin_token = 'hunter2 hunter2 hunter2'"),
         ] {
-            let errors = told(&[], variables, file).join(" ");
+            let errors = reported(&[], variables, file).join(" ");
             assert!(!errors.contains("hunter2") && !errors.contains("7002198"), "{errors}");
             assert!(errors.contains("(hidden)"), "{errors}");
         }
     }
 
     #[test]
-    fn limits_that_cannot_hold_are_told_beside_other_errors() {
+    fn limits_that_cannot_hold_are_reported_beside_other_errors() {
         let variables = &[("PAGECAST_HANDLES", "5000"), ("PAGECAST_LOG", "loud=x")];
-        let errors = told(&[], variables, "");
+        let errors = reported(&[], variables, "");
         assert_eq!(errors.len(), 2, "{errors:?}");
         assert!(errors.iter().any(|error| error.contains("PAGECAST_HANDLES=5000")), "{errors:?}");
     }
@@ -723,9 +727,9 @@ mod tests {
         let variables = [(OsString::from("PAGECAST_INDEX"), broken())];
         let arguments = [OsString::from("--log"), broken(), broken()];
         let errors = load(arguments, variables, &ConfigLayers(&[]), &FACTS).expect_err("none is text");
-        let told = errors.to_string();
+        let reported = errors.to_string();
         for name in ["PAGECAST_INDEX: ", "--log: ", "ROOT: "] {
-            assert!(told.contains(&format!("{name}the value \"a\u{fffd}\" is not UTF-8")), "{told}");
+            assert!(reported.contains(&format!("{name}the value \"a\u{fffd}\" is not UTF-8")), "{reported}");
         }
     }
 

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_paths_are_told_apart() {
+    fn words_and_paths_are_reported_apart() {
         for (text, expected) in [
             ("off", LogTarget::Off),
             ("STDERR", LogTarget::Stderr),

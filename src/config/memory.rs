@@ -64,7 +64,7 @@ fn limit_of(line: &str, mount: &Path) -> Option<u64> {
 }
 
 /// The least number in `files` of the group at `path` and of those above it. A container sees its own group at the top
-/// of the tree, whatever path it is told.
+/// of the tree, whatever path the kernel reports.
 fn least(tree: &Path, path: &str, files: &[&str]) -> Option<u64> {
     let below: PathBuf =
         Path::new(path).components().filter(|component| matches!(component, Component::Normal(_))).collect();
@@ -98,7 +98,7 @@ mod tests {
             fs::create_dir_all(path.parent().expect("it has one")).expect("a directory");
             fs::write(path, text).expect("a file");
         }
-        let found = memory(MEMINFO, groups, mount.path()).expect("it is told");
+        let found = memory(MEMINFO, groups, mount.path()).expect("it is reported");
         let source = if expected.is_some() { MemorySource::ControlGroup } else { MemorySource::Machine };
         assert_eq!(found, MemoryAmount { bytes: expected.unwrap_or(MACHINE), source }, "{groups} {files:?}");
     }

@@ -241,7 +241,7 @@ mod tests {
         rules.into_iter().next().expect("a rule").rule.effects
     }
 
-    fn told(keys: &str) -> Vec<String> {
+    fn reported(keys: &str) -> Vec<String> {
         let (rules, errors) = read_text(&format!("[[rule]]\npath = '**'\n{keys}"));
         assert!(rules.is_empty(), "{keys}");
         errors
@@ -347,7 +347,7 @@ mod tests {
                  accepted: names of the tokens or passwords file: a string or a list of strings",
             ),
         ] {
-            assert_eq!(told(keys), [expected], "{keys}");
+            assert_eq!(reported(keys), [expected], "{keys}");
         }
     }
 
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_told_with_its_line_its_value_and_what_is_accepted() {
+    fn each_fault_is_reported_with_its_line_its_value_and_what_is_accepted() {
         for (keys, expected) in [
             (
                 "\ncache_contrl = 'no-cache'",
@@ -469,19 +469,19 @@ mod tests {
                  with its unit such as 250ms, 30s, 5m, 1h or 1m30s, from 0 to 24h",
             ),
         ] {
-            assert_eq!(told(keys), [expected], "{keys}");
+            assert_eq!(reported(keys), [expected], "{keys}");
         }
     }
 
     #[test]
-    fn credentials_want_named_origins_and_the_reason_is_told() {
-        let errors = told("cors = { origins = '*', credentials = true }");
+    fn credentials_want_named_origins_and_the_reason_is_reported() {
+        let errors = reported("cors = { origins = '*', credentials = true }");
         let [error] = errors.as_slice() else { panic!("{errors:?}") };
         assert!(error.contains("has credentials for the origin *, which browsers refuse"), "{error}");
     }
 
     #[test]
-    fn all_faults_of_all_rules_are_told() {
+    fn all_faults_of_all_rules_are_reported() {
         let text = "[[rule]]\nlisting = true\n[[rule]]\npath = '/a/'\nspa = 1\n[[rule]]\npath = 'b'\nx = 1\n";
         let (rules, errors) = read_text(text);
         assert!(rules.is_empty());

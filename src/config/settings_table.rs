@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::address::{Address, ListenList};
 use super::byte_count::ByteCount;
 use super::comma_list::{HostList, OriginList, PathList};
-use super::cors_table::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS};
 use super::count::{Auto, Count};
 use super::log_filter::LogFilter;
 use super::log_target::LogTarget;
@@ -92,7 +91,7 @@ impl Setting {
         (self.is_same)(one, other)
     }
 
-    /// Whether its value is told to nobody.
+    /// True if its value is never shown.
     pub(crate) fn is_secret(&self) -> bool {
         self.metavar == SECRET
     }
@@ -631,6 +630,13 @@ settings! {
         live request_ids: RequestIds = RequestIds::Auto;
     }
 }
+
+/// Time for which browsers cache the response to a preflight, unless configured otherwise.
+pub(crate) const CORS_MAX_AGE: DurationSetting = DurationSetting::minutes(10);
+
+/// No browser caches for longer than a day.
+pub(crate) const CORS_MAX_AGE_BOUNDS: std::ops::RangeInclusive<DurationSetting> =
+    DurationSetting::ZERO..=DurationSetting::hours(24);
 
 impl Config {
     /// Where traffic comes in in cleartext.

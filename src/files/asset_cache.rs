@@ -51,10 +51,10 @@ impl AssetCache {
     /// Adds an asset in place of `previous`, an older version of it.
     pub(crate) async fn insert(&self, asset: &Arc<Asset>, previous: Option<&Asset>) {
         let replaced = previous.filter(|old| old.id != asset.id);
-        if previous.is_none() || replaced.is_some() {
-            if let Some(counters) = self.counters_of(asset) {
-                counters.miss();
-            }
+        if let Some(counters) = self.counters_of(asset)
+            && (previous.is_none() || replaced.is_some())
+        {
+            counters.miss();
         }
         if let Some(old) = replaced {
             self.remove(old).await;

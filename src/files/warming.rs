@@ -53,7 +53,7 @@ impl<'a> CacheWarmer<'a> {
     /// At most `most` files and variants that were used last, most recently used first. Looks at every name, which takes a while.
     pub(crate) fn hot_files(&self, most: usize) -> Vec<HotFile> {
         let latest = CacheInventory::of(self.files).latest_files(most);
-        latest.iter().flat_map(|asset| variants_in_use(asset)).take(most).collect()
+        latest.iter().flat_map(variants_in_use).take(most).collect()
     }
 
     /// The budget that a file of `length` bytes would be charged to.

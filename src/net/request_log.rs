@@ -73,7 +73,7 @@ impl RequestLogOptions {
     ) -> Box<AccessLogRecord> {
         let headers = request.headers();
         let connection_peer = limits.connection_peer(peer, headers);
-        let ids = || (single(headers, &X_REQUEST_ID), single(headers, &TRACEPARENT));
+        let ids = || [single(headers, &X_REQUEST_ID), single(headers, &TRACEPARENT)];
         let mut record = self.new_record(peer, connection_peer.is_trusted.then(ids));
         record.client = connection_peer.address;
         if self.is_written {
@@ -93,7 +93,7 @@ impl RequestLogOptions {
         peer: Option<SocketAddr>,
         limits: &Limits,
     ) -> Box<AccessLogRecord> {
-        let ids = || (header_in(head, "x-request-id"), header_in(head, "traceparent"));
+        let ids = || [header_in(head, "x-request-id"), header_in(head, "traceparent")];
         let mut record = self.new_record(peer, limits.trusts(peer).then(ids));
         if self.is_written {
             record.put(LogField::Line, lines_of(head).next().unwrap_or_default());
@@ -107,13 +107,9 @@ impl RequestLogOptions {
     }
 
     /// A record with the id that a trusted proxy sent in `X-Request-Id` or `traceparent`, or a new id.
-    fn new_record(
-        self,
-        peer: Option<SocketAddr>,
-        ids: Option<(Option<&[u8]>, Option<&[u8]>)>,
-    ) -> Box<AccessLogRecord> {
+    fn new_record(self, peer: Option<SocketAddr>, ids: Option<[Option<&[u8]>; 2]>) -> Box<AccessLogRecord> {
         let mut record = Box::new(AccessLogRecord::new(peer));
-        let (x_request_id, traceparent) = ids.unwrap_or_default();
+        let [x_request_id, traceparent] = ids.unwrap_or_default();
         match request_id::given(x_request_id, traceparent) {
             Some(id) => record.put(LogField::Id, id),
             None => record.put(LogField::Id, &new_id()),

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_line_is_told_with_its_reason_and_none_of_a_hash() {
+    fn every_bad_line_is_reported_with_its_reason_and_none_of_a_hash() {
         let good = bcrypted(b"x");
         let costly = good.replacen("$04$", "$17$", 1);
         let memory = argoned(b"x", Params::new(64, 1, 1, None).unwrap()).replace("m=64", "m=1048576");

@@ -96,10 +96,10 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_line_is_told_and_none_of_a_key() {
+    fn every_bad_line_is_reported_and_none_of_a_key() {
         let good = "E".repeat(43);
         let text = format!("k1 {good}\nk1 {good}\nk2\nk/3 {good}\nk4 BBBB\nk5 B!{good}\n");
-        let told = parse(&text).unwrap_err();
+        let reported = parse(&text).unwrap_err();
         let expected = [
             (2, "the id k1 is there twice"),
             (3, "a line is an id and a key in base64 with a space between them"),
@@ -107,6 +107,6 @@ mod tests {
             (5, "the key k4 has 3 bytes; accepted: 32 to 1024, as of `openssl rand -base64 32`"),
             (6, "the key k5 is no base64"),
         ];
-        assert_eq!(told, expected.map(|(line, reason)| (line, reason.to_owned())));
+        assert_eq!(reported, expected.map(|(line, reason)| (line, reason.to_owned())));
     }
 }

@@ -82,15 +82,15 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_line_is_told_and_none_of_a_hash() {
+    fn every_bad_line_is_reported_and_none_of_a_hash() {
         let text = format!(
             "ci {SECRET}\nci\nci sha256:{}\nci sha256:{SECRET}0\na:b sha256:{SECRET}\nci sha256:{SECRET}\nx sha256:{SECRET}",
             &SECRET[2..]
         );
-        let told = parse(&text).unwrap_err();
-        assert_eq!(told.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 7]);
-        assert!(told.iter().all(|(_, reason)| !reason.contains("2bb8")), "{told:?}");
-        assert_eq!(told[2].1, "the hash of ci is not 64 hexadecimal digits");
-        assert_eq!(told[5].1, "the token of x is there twice");
+        let reported = parse(&text).unwrap_err();
+        assert_eq!(reported.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 7]);
+        assert!(reported.iter().all(|(_, reason)| !reason.contains("2bb8")), "{reported:?}");
+        assert_eq!(reported[2].1, "the hash of ci is not 64 hexadecimal digits");
+        assert_eq!(reported[5].1, "the token of x is there twice");
     }
 }

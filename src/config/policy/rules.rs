@@ -169,7 +169,7 @@ impl PathPolicy {
         }
     }
 
-    /// The same for an error: whoever takes pages may get the fallback where others are told that nothing is there.
+    /// The same for an error: a 404 depends on Accept if clients that accept pages get the fallback instead.
     pub(crate) fn vary_of_error(&self, status: StatusCode, by_coding: bool) -> Option<&'static str> {
         match status {
             StatusCode::NOT_FOUND if self.spa.is_some() => Some(self.vary_with_accept(by_coding)),
