@@ -1,43 +1,43 @@
-//! What is known of who makes a request. It goes with the request, in its extensions.
+//! What authentication found out about a request, in the request's extensions.
 
 use std::sync::Arc;
 
 use crate::config::AccessRule;
 use crate::http::target::SitePath;
 
-/// What was found out while a request was answered.
+/// What was found out while a request is answered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuthContext {
-    /// A path was judged that is not for all: no shared cache may keep the response.
+    /// A closed path was checked: no shared cache may keep the response.
     pub(crate) is_private: bool,
-    /// It stays closed: nobody may keep the response.
+    /// The path stays closed: no cache may keep the response.
     pub(crate) is_denied: bool,
-    /// What was shown and holds.
+    /// Valid credentials.
     pub(crate) grants: Vec<Grant>,
 }
 
-/// Something that was shown and opens paths.
+/// Valid credentials that open paths.
 #[derive(Clone, Debug)]
 pub(crate) enum Grant {
-    /// A link, to the path that was asked for and the index that stands for it.
+    /// A signed URL, of the requested path and its index.
     SignedUrl { paths: [SitePath<'static>; 2] },
-    /// The token of somebody.
+    /// A user's token.
     Bearer(Arc<str>),
-    /// The password of somebody.
+    /// A user's password.
     Basic(Arc<str>),
 }
 
-/// Who makes a request, in the extensions of its response: a name of the tokens or the passwords file.
+/// The user's name, in the extensions of the response: one of the tokens or the passwords file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity(pub(crate) Arc<str>);
 
 impl AuthContext {
-    /// Whether what is known opens `path` under `choice`.
-    pub(crate) fn opens(&self, choice: &AccessRule, path: &SitePath<'_>) -> bool {
-        choice.methods.public || self.grants.iter().any(|grant| grant.opens(choice, path))
+    /// True if the credentials open `path` under `rule`.
+    pub(crate) fn opens(&self, rule: &AccessRule, path: &SitePath<'_>) -> bool {
+        rule.methods.public || self.grants.iter().any(|grant| grant.opens(rule, path))
     }
 
-    /// Who it is.
+    /// Returns the user's name.
     pub(crate) fn identity(&self) -> Option<Identity> {
         self.grants.iter().find_map(|grant| match grant {
             Grant::SignedUrl { .. } => None,
@@ -47,13 +47,13 @@ impl AuthContext {
 }
 
 impl Grant {
-    fn opens(&self, choice: &AccessRule, path: &SitePath<'_>) -> bool {
+    fn opens(&self, rule: &AccessRule, path: &SitePath<'_>) -> bool {
         match self {
             Self::SignedUrl { paths } => {
-                choice.methods.link && paths.iter().any(|known| known.as_bytes() == path.as_bytes())
+                rule.methods.link && paths.iter().any(|known| known.as_bytes() == path.as_bytes())
             }
-            Self::Bearer(name) => choice.methods.bearer && choice.admits(name),
-            Self::Basic(name) => choice.methods.basic && choice.admits(name),
+            Self::Bearer(name) => rule.methods.bearer && rule.admits(name),
+            Self::Basic(name) => rule.methods.basic && rule.admits(name),
         }
     }
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grant_opens_what_its_way_and_its_name_are_good_for() {
+    fn a_grant_opens_paths_by_its_method_and_its_user() {
         let path = |text: &'static str| SitePath::parse(text.as_bytes()).unwrap().path;
         let link = Grant::SignedUrl { paths: [path("/d"), path("/d/index.html")] };
         let (bearer, basic) = (Grant::Bearer("alice".into()), Grant::Basic("alice".into()));
@@ -80,9 +80,9 @@ mod tests {
             (&basic, "public", None, "/x", true),
         ] {
             let users = users.map(|user: &str| Arc::from([user.to_owned()].as_slice()));
-            let choice = AccessRule { methods: ways.parse().unwrap(), users };
+            let rule = AccessRule { methods: ways.parse().unwrap(), users };
             let visit = AuthContext { grants: vec![grant.clone()], ..AuthContext::default() };
-            assert_eq!(visit.opens(&choice, &path(at)), expected, "{grant:?} {choice:?} {at}");
+            assert_eq!(visit.opens(&rule, &path(at)), expected, "{grant:?} {rule:?} {at}");
         }
         assert_eq!(
             AuthContext { grants: vec![link, basic], ..AuthContext::default() }.identity(),

@@ -1,4 +1,4 @@
-//! What was granted and denied.
+//! Counts of granted and denied access.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,25 +6,25 @@ use serde::Serialize;
 
 use crate::auth::password_checks::CheckCounts;
 
-/// What was counted since the start.
+/// Counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccessCounts {
-    /// Times that something opened a path.
+    /// Credentials that opened a path.
     pub granted: CountByMethod,
-    /// Times that something was shown that did not.
+    /// Credentials that did not.
     pub denied: CountByMethod,
-    /// Times that nothing was shown where something was needed.
+    /// Requests for closed paths without credentials.
     pub nothing_shown: u64,
-    /// Attempts of clients that had been wrong too often.
+    /// Requests of clients with too many wrong attempts.
     pub limited: u64,
-    /// Passwords.
+    /// Password checks.
     pub checks: CheckCounts,
 }
 
-/// A number for each way.
+/// A count per method of authentication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CountByMethod {
-    /// Signed links.
+    /// Signed URLs.
     pub link: u64,
     /// Bearer tokens.
     pub bearer: u64,

@@ -1,4 +1,4 @@
-//! Passwords: how many are checked at once, and which were right lately.
+//! Password checks: how many at once, and which passwords were right lately.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::http::credentials::Login;
 use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::random::random_key;
 
-/// Threads that check passwords, and those who wait for one.
+/// Threads that check passwords, and a queue for them.
 pub(super) struct PasswordChecks {
     pool: BlockingPool,
     threads: usize,
@@ -25,7 +25,7 @@ pub(super) struct PasswordChecks {
     refused: AtomicU64,
 }
 
-/// What the checks do, and did since the start.
+/// Counts of password checks, now and since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckCounts {
     /// Checks under way.
@@ -47,37 +47,37 @@ pub(super) struct VerifiedPasswords {
     key: [u8; 32],
 }
 
-/// What is to be done about a check.
+/// What a check has to know and do about its client.
 pub(super) struct CheckAttempt {
-    /// Whether the client may still be wrong, asked again when there is a thread.
+    /// True if the client may still try; called again once there is a thread.
     pub(super) is_still_allowed: Box<dyn Fn() -> bool + Send>,
-    /// Called where the password is wrong, also when its asker has gone meanwhile.
+    /// Called if the password is wrong, even after the client has gone.
     pub(super) count_wrong: Box<dyn FnOnce() + Send>,
 }
 
-/// Why a name and a password do not say who asks.
+/// Why a name and a password identify no user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoCheck {
-    /// There is no such name, or it has another password.
+    /// Unknown name or wrong password.
     Wrong,
     /// The client was wrong too often meanwhile.
     NotAllowed,
-    /// No thread was to be had.
+    /// No thread became free in time.
     Busy,
 }
 
 impl VerifiedPasswords {
-    /// What is right is known for `time`.
+    /// Remembers right passwords for `time`.
     pub(super) fn new(time: Duration) -> Self {
         let entries = if time.is_zero() { 0 } else { KNOWN_MAX };
         let right = Cache::builder().max_capacity(entries).time_to_live(time).build();
         Self { right, key: random_key() }
     }
 
-    /// The name of who logs in, where the password is right. Those who show the same at once wait for one check.
+    /// Returns the user's name if the password is right. Concurrent requests with the same login share one check.
     ///
     /// # Errors
-    /// Why it is not known.
+    /// Why the user is not known.
     pub(super) async fn name_of(
         &self,
         login: Login,
@@ -200,7 +200,7 @@ impl PasswordChecks {
     }
 }
 
-/// One who waits for a thread, until it is dropped.
+/// A check that waits for a thread, until it is dropped.
 struct QueuedCheck<'a> {
     checks: &'a PasswordChecks,
     before: usize,
@@ -231,10 +231,10 @@ const PASSWORD_MAX: usize = 512;
 /// How long a check waits for a thread.
 const PLACE_WAIT: Duration = Duration::from_secs(1);
 
-/// More than so many for each thread do not wait: they would not be had within the time.
+/// Most checks that wait for each thread: more would not get one in time.
 const WAITING_PER_THREAD: usize = 32;
 
-/// Whoever is served goes before who wants to be.
+/// Serving goes before checking.
 const NICENESS: i32 = 5;
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::site::listing::writer::Listing;
 use crate::site::streamed_body::{ChunkSource, FirstChunk, StreamedBody};
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
 
-/// Answers for the directories of a site. Cheap to clone; every clone is the same.
+/// Makes listings and archives of a site's directories. Cheap to clone; clones share threads and places.
 #[derive(Clone)]
 pub struct DirectoryJobs {
     files: Files,
@@ -36,16 +36,16 @@ pub struct DirectoryJobs {
 
 struct Inner {
     permits: Arc<Semaphore>,
-    /// Of those, the ones that archives may take: a listing takes little time, an archive as long as its client likes.
+    /// Of those, the ones for archives: a listing takes little time, an archive as long as its client reads.
     for_archives: Arc<Semaphore>,
-    /// Of those, the ones that a single client may take: one that dawdles must not keep all others out.
+    /// Of those, the ones for a single client: a slow client must not keep all others out.
     for_client: ClientSlots,
     refused: AtomicU64,
     listing: Arc<BlockingPool>,
     archiving: Arc<BlockingPool>,
 }
 
-/// A listing or an archive, and its places beside the one among all of them.
+/// A listing or an archive with its permits.
 struct SlottedSource<P> {
     producer: P,
     _among_archives: Option<OwnedSemaphorePermit>,
@@ -55,9 +55,9 @@ struct SlottedSource<P> {
 /// Every bound of listings and archives.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectorySettings {
-    /// Entries in one listing; what is beyond them is left out, and said to be.
+    /// Entries in one listing; it says so if there are more.
     pub listing_entries: usize,
-    /// What one archive may hold, and whether hidden names are shown, in listings as well.
+    /// Bounds of one archive. Its `dotfiles` holds for listings too.
     pub archive: ArchiveLimits,
     /// Listings and archives under way at once.
     pub at_once: usize,
@@ -73,23 +73,23 @@ pub struct ListingRequest {
     pub(crate) may_read: ReadPermission,
 }
 
-/// Why there is no listing or archive.
+/// Why a listing or an archive is not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoDirectory {
-    /// Nothing is there, or no directory.
+    /// There is no directory at the path.
     Missing,
     /// It may not be read.
     Forbidden,
     /// It holds more than one archive may.
     TooLarge,
-    /// As many as may be are under way, or the process is out of handles or memory.
+    /// All places are taken, or the process is out of handles or memory.
     Busy,
     /// The disk failed; the log says how.
     Failed,
 }
 
 impl DirectorySettings {
-    /// What `config` says, and how many at once fit `limits`.
+    /// The bounds of `config`, and as many at once as fit `limits`.
     pub fn of(config: &Config, limits: &ResolvedLimits) -> Self {
         Self {
             listing_entries: config.directories.listing_entries.as_usize(),
@@ -106,10 +106,10 @@ impl DirectorySettings {
 }
 
 impl DirectoryJobs {
-    /// Answers for the directories that `files` serves from.
+    /// Makes listings and archives of the directories of `files`.
     ///
     /// # Errors
-    /// Where threads can't be started.
+    /// If threads cannot be started.
     pub fn new(files: Files, settings: DirectorySettings) -> io::Result<Self> {
         let at_once = settings.at_once.min(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(at_once));
@@ -122,17 +122,17 @@ impl DirectoryJobs {
         Ok(Self { files, settings, inner })
     }
 
-    /// The same places and threads for other files or bounds. How many there are stays.
+    /// Keeps places and threads, for other files or bounds. The number of places stays.
     #[must_use]
     pub fn reconfigured(&self, files: Files, settings: DirectorySettings) -> Self {
         Self { files, settings, inner: Arc::clone(&self.inner) }
     }
 
-    /// The body of a listing: whole where it is short, else in pieces as it is made. It counts against the share of `client`,
-    /// where there is one.
+    /// Makes the body of a listing: whole if it is short, else in chunks as it is sent. Counts against the share of `client`, if
+    /// given.
     ///
     /// # Errors
-    /// Where the directory can't be read now or at all.
+    /// If the directory cannot be read now or at all.
     pub async fn list(
         &self,
         listing: ListingRequest,
@@ -164,11 +164,11 @@ impl DirectoryJobs {
         .await
     }
 
-    /// The body of an archive. It ends as broken where a file is not what it was when the archive was planned. It counts
-    /// against the share of `client`, where there is one.
+    /// Makes the body of an archive. It ends with an error if a file is not the version that was planned. Counts against the
+    /// share of `client`, if given.
     ///
     /// # Errors
-    /// Where the directory can't be read now or at all, or holds more than an archive may.
+    /// If the directory cannot be read now or at all, or holds more than an archive may.
     pub(crate) async fn archive(
         &self,
         path: SitePath<'static>,
@@ -197,22 +197,22 @@ impl DirectoryJobs {
         .await
     }
 
-    /// How many more may be begun now.
+    /// Returns how many more may begin now.
     pub fn permits_left(&self) -> usize {
         self.inner.permits.available_permits()
     }
 
-    /// How often since the start a client was told to come back because it had its share of places.
+    /// Returns how often since the start a client was rejected because it had its share of places.
     pub fn clients_refused(&self) -> u64 {
         self.inner.for_client.refused()
     }
 
-    /// How often since the start a listing or an archive was not begun because as many as may be were under way.
+    /// Returns how often since the start a listing or an archive was rejected because all places were taken.
     pub fn refused(&self) -> u64 {
         self.inner.refused.load(Ordering::Relaxed)
     }
 
-    /// A place for a listing: most are done with in a moment, so that a rush of them waits for its turn.
+    /// Takes a place for a listing. Most end in a moment, so a rush of them waits.
     async fn place_soon(
         &self,
         client: Option<ClientKey>,
@@ -315,7 +315,7 @@ impl NoDirectory {
     }
 }
 
-/// A listing up to so many bytes is sent whole, with its length.
+/// A listing of up to this many bytes is sent whole, with its length.
 const WHOLE: usize = 64 * 1024;
 
 /// So long a listing waits for its place.
@@ -327,7 +327,7 @@ const LISTINGS_SHARE: usize = 4;
 /// One place in so many is what a single client may have, and one at least.
 const CLIENT_SHARE: usize = 4;
 
-/// Compressing and sorting stand well back behind those who serve files.
+/// Compressing and sorting give way to serving files.
 const NICENESS: i32 = 10;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! An answer becomes a response.
+//! Makes responses of answers: status, headers, body.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,24 +25,24 @@ use crate::net::segments::{Segment, Segments, Window};
 use crate::site::error::HttpError;
 use crate::sys::random::random_u128;
 
-/// Where a response's bytes come from.
+/// The body of a response, and the checksums that are sent with it.
 pub(crate) struct ReplyBody<'a> {
     pub(crate) asset: &'a Arc<Asset>,
-    /// For what does not lie on the heap.
+    /// For bytes that are not on the heap.
     pub(crate) handle: Option<Arc<Handle>>,
-    /// From this length on a window leaves by `sendfile`.
+    /// From this length in bytes on a window is sent by `sendfile`.
     pub(crate) sendfile_from: u64,
-    /// What is told of the representation's integrity.
+    /// Checksums of the representation.
     pub(crate) checksums: Checksums,
 }
 
-/// Checksums of a representation that are told with it.
+/// Checksums of a representation that are sent with it.
 pub(crate) type Checksums = Vec<(Algorithm, Digest)>;
 
-/// The response that `answer` stands for, from `source`.
+/// Makes the response of `answer` from `source`.
 ///
 /// # Errors
-/// What the client's own conditions refuse.
+/// 412 and 416, by the client's own preconditions and ranges.
 pub(crate) fn reply(
     answer: Answer,
     source: &ReplyBody<'_>,
@@ -99,7 +99,7 @@ pub(crate) fn redirect(status: StatusCode, policy: &PathPolicy, location: &str) 
     PrerenderedResponse::head(status, lines_of(policy, &[]).into(), fields.into())
 }
 
-/// A short text that was made for the request.
+/// Makes a short text for one request.
 pub(crate) fn text(policy: &PathPolicy, body: &[u8], is_head: bool) -> HttpResponse {
     let fields = format!("cache-control: no-cache\r\n{}", text_lines(body.len()));
     let mut block = lines_of(policy, fields.as_bytes());
@@ -111,7 +111,7 @@ pub(crate) fn text(policy: &PathPolicy, body: &[u8], is_head: bool) -> HttpRespo
     PrerenderedResponse::inline(StatusCode::OK, block.into(), body_at, None)
 }
 
-/// What every target allows.
+/// Answers OPTIONS: every target allows the same.
 pub(crate) fn options(policy: &PathPolicy) -> HttpResponse {
     let fields = format!("allow: {ALLOW}\r\n\r\n");
     PrerenderedResponse::head(
@@ -121,7 +121,7 @@ pub(crate) fn options(policy: &PathPolicy) -> HttpResponse {
     )
 }
 
-/// Adds field lines, each with its end, of names that the response does not have yet, or whose lines make one list.
+/// Adds header lines, each with its CRLF, of names that the response does not have yet or that are lists.
 pub(crate) fn add_lines(response: &mut HttpResponse, lines: &str) {
     if PrerenderedResponse::add_headers(response, lines.as_bytes()) {
         return;
@@ -134,7 +134,7 @@ pub(crate) fn add_lines(response: &mut HttpResponse, lines: &str) {
     }
 }
 
-/// Has the client store the body, as `name`.
+/// Has the client save the body under `name`.
 pub(crate) fn download(response: &mut HttpResponse, name: &[u8]) {
     let is_of_file = response.status().is_success();
     if let Ok(value) = HeaderValue::from_str(&disposition::attachment(name))
@@ -150,7 +150,7 @@ fn lines_of(policy: &PathPolicy, more: &[u8]) -> Vec<u8> {
     lines
 }
 
-/// Has a response count towards the limits on bandwidth.
+/// Makes a response count towards the bandwidth limits.
 pub(crate) fn paced(policy: &PathPolicy) -> PacedResponse {
     PacedResponse(policy.rates().cloned())
 }

@@ -1,4 +1,4 @@
-//! Bodies of unknown length that are made on a thread that may wait, one piece after the other.
+//! Bodies of unknown length, made chunk by chunk on a thread that may block.
 
 use std::io;
 use std::pin::Pin;
@@ -12,33 +12,33 @@ use tokio::task::JoinHandle;
 
 use crate::sys::blocking_pool::BlockingPool;
 
-/// What makes a body piece by piece.
+/// Makes a body chunk by chunk.
 pub(crate) trait ChunkSource: Send + 'static {
-    /// The next piece, which may be empty; none after the last. Blocks.
+    /// Returns the next chunk, which may be empty; `None` after the last. Blocks.
     ///
     /// # Errors
-    /// Where the body can't be finished: it then ends as broken.
+    /// If the body cannot be finished: the response is then cut.
     fn next(&mut self) -> io::Result<Option<Bytes>>;
 }
 
 /// A body that a producer makes while it is sent.
 ///
-/// The next piece is made while the last one is on its way, and no further one until it is asked for: a client that takes
-/// its time holds two pieces, and no thread.
+/// The next chunk is made while the last one is sent, and no further one until the connection wants it: a slow client holds
+/// two chunks, and no thread.
 pub(crate) struct StreamedBody<P: ChunkSource> {
     state: State<P>,
-    /// The piece that was made before the response began.
+    /// The chunk that was made before the response began.
     first: Option<Bytes>,
     pool: Arc<BlockingPool>,
 }
 
-/// A producer, and the permit that it holds until it is gone.
+/// A producer with its permit.
 pub(crate) struct Admitted<P> {
     producer: P,
     _permit: OwnedSemaphorePermit,
 }
 
-/// A body's first piece, and what makes the rest unless that was all.
+/// A body's first chunk, and the producer of the rest; `None` if that was all.
 pub(crate) struct FirstChunk<P> {
     pub(crate) first: Bytes,
     pub(crate) rest: Option<Box<Admitted<P>>>,
@@ -50,14 +50,14 @@ enum State<P> {
     Done,
 }
 
-/// The producer unless it has ended, and what it made.
+/// The producer unless it has ended, and its chunk.
 type ProducedChunk<P> = (Option<Box<Admitted<P>>>, io::Result<Option<Bytes>>);
 
 impl<P: ChunkSource> FirstChunk<P> {
-    /// Makes pieces until they are `enough` bytes, so that a short body is whole before its response begins. Blocks.
+    /// Makes chunks until they have `enough` bytes, so that a short body is whole before its response begins. Blocks.
     ///
     /// # Errors
-    /// What the producer says.
+    /// Those of the producer.
     pub(crate) fn with(producer: P, permit: OwnedSemaphorePermit, enough: usize) -> io::Result<Self> {
         let mut held = Box::new(Admitted { producer, _permit: permit });
         let mut first = Vec::new();
@@ -75,7 +75,7 @@ impl<P: ChunkSource> FirstChunk<P> {
 }
 
 impl<P: ChunkSource> StreamedBody<P> {
-    /// A body that goes on after `first`, its pieces made on `pool`.
+    /// A body that goes on after `first`, its chunks made on `pool`.
     pub(crate) fn new(first: Bytes, rest: Box<Admitted<P>>, pool: Arc<BlockingPool>) -> Self {
         Self { state: State::Idle(rest), first: Some(first), pool }
     }
@@ -125,7 +125,7 @@ impl<P: ChunkSource> MessageBody for StreamedBody<P> {
 
 impl<P: ChunkSource> Unpin for StreamedBody<P> {}
 
-/// What a producer holds (a hundred thousand names, an open file) is let go where waiting does no harm.
+/// A producer (a hundred thousand names, an open file) is dropped on a thread that may block.
 impl<P: ChunkSource> Drop for StreamedBody<P> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.state, State::Done) {

@@ -1,4 +1,4 @@
-//! What goes into an archive, settled before its first byte.
+//! The plan of an archive: its entries, settled before the first byte.
 
 use rustix::io::Errno;
 
@@ -12,7 +12,7 @@ use crate::http::target::SitePath;
 #[derive(Debug)]
 pub(crate) struct ArchivePlan {
     entries: Vec<Planned>,
-    /// So many bytes of each path come before the name in the archive.
+    /// Bytes of each path that are not part of the name in the archive.
     prefix: usize,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Planned {
     pub(crate) version: Version,
 }
 
-/// How much one archive may hold.
+/// Bounds of one archive.
 #[derive(Clone, Copy, Debug)]
 pub struct ArchiveLimits {
     /// Files and directories.
@@ -37,7 +37,7 @@ pub struct ArchiveLimits {
     pub dotfiles: Dotfiles,
 }
 
-/// Why there is no archive.
+/// Why an archive is not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PlanError {
     /// More files and directories than one archive may have.
@@ -50,12 +50,12 @@ pub(crate) enum PlanError {
     Unreadable(Errno),
 }
 
-/// What of a tree is shown.
+/// Which parts of a tree go into an archive.
 #[derive(Clone, Copy)]
 pub(crate) struct TreeFilter<'a> {
-    /// Of a directory that is not listed there is the name alone.
+    /// False: only the name of the directory.
     pub(crate) is_listed: &'a dyn Fn(&SitePath<'_>) -> bool,
-    /// Of what who asks may not read there is nothing.
+    /// False: nothing, for want of credentials.
     pub(crate) may_read: &'a (dyn Fn(&SitePath<'_>) -> bool + Send + Sync),
 }
 
@@ -110,7 +110,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Depth first, without recursion: a thread's stack is no place for somebody else's tree.
+    /// Depth first, without recursion: the depth of the tree must not decide about the thread's stack.
     fn descend(&mut self, path: &SitePath<'_>) -> Result<(), PlanError> {
         let mut levels = vec![self.read(path)?];
         while let Some(level) = levels.last_mut() {

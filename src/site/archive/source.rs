@@ -1,4 +1,4 @@
-//! The bytes of a planned file, as long as it is what it was.
+//! Reads a planned file, as long as it is the planned version.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

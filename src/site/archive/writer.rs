@@ -1,14 +1,6 @@
 //! Directories as downloads: tar (POSIX.1-2001), the same through zstd (RFC 8878), and zip.
 //!
-//! | room     | what it knows                                               |
-//! |----------|-------------------------------------------------------------|
-//! | `plan`   | what goes into an archive, settled before its first byte    |
-//! | `source` | the bytes of a planned file, as long as it is what it was   |
-//! | `tar`    | tar's headers                                               |
-//! | `zip`    | zip's headers                                               |
-//!
-//! Names begin with the directory's own name; the root's files have no such prefix, since what the root is called is
-//! nobody's business. Directories are entries too. What a listing does not show is absent, and so are symbolic links to
+//! Names begin with the directory's own name; the root's files have no such prefix, since the name of the root is private. Directories are entries too. What a listing does not show is absent, and so are symbolic links to
 //! directories; a link to a file becomes that file. Entries are in the order of their names, belong to nobody (0:0) and
 //! have the modes 0644 and 0755 and the modification times of the originals.
 
@@ -25,7 +17,7 @@ use crate::site::archive::tar::TarBlocks;
 use crate::site::archive::zip::ZipRecords;
 use crate::site::streamed_body::ChunkSource;
 
-/// The form of an archive.
+/// Format of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveFormat {
     /// tar, with pax extensions for what does not fit its fields.
@@ -40,7 +32,7 @@ impl ArchiveFormat {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Tar, Self::TarZstd, Self::Zip];
 
-    /// Its word in a query, and its extension without the leading dot.
+    /// Its name in a query, and its extension without the leading dot.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Tar => "tar",
@@ -49,7 +41,7 @@ impl ArchiveFormat {
         }
     }
 
-    /// The value of Content-Type.
+    /// The value of `Content-Type`.
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::Tar => "application/x-tar",
@@ -65,7 +57,7 @@ impl ArchiveFormat {
     }
 }
 
-/// An archive that is being written: the plan, one open file, and one piece of the archive.
+/// An archive that is being written: the plan, one open file, and one chunk of the archive.
 pub(crate) struct Archive {
     writer: Writer,
     files: Files,
@@ -78,10 +70,10 @@ enum Writer {
 }
 
 impl Archive {
-    /// Of what is planned.
+    /// Begins the archive of `plan`.
     ///
     /// # Errors
-    /// Where the compressor can't have its memory.
+    /// If there is no memory for the compressor.
     pub(crate) fn new(plan: ArchivePlan, format: ArchiveFormat, files: Files) -> io::Result<Self> {
         let writer = match format {
             ArchiveFormat::Tar => Writer::Tar(TarBlocks::new(plan)),
@@ -94,18 +86,18 @@ impl Archive {
         Ok(Self { writer, files })
     }
 
-    /// The next piece, of about [`PIECE`] bytes; less, even nothing, where so much was read that others should have their
-    /// turn. None after the last.
+    /// Returns the next chunk of about [`CHUNK`] bytes; less, even nothing, after much was read, so that others have their turn.
+    /// `None` after the last.
     ///
     /// # Errors
-    /// Where a file is not what it was when the archive was planned, or can't be read: the archive is broken.
+    /// If a file is not the version that was planned, or cannot be read: the archive is broken.
     fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
         let files = &self.files;
         let mut out = Vec::new();
         match &mut self.writer {
             Writer::Tar(blocks) => {
-                out.reserve(PIECE + ROOM);
-                while out.len() < PIECE && blocks.write_some(files, &mut out)? {}
+                out.reserve(CHUNK + ROOM);
+                while out.len() < CHUNK && blocks.write_some(files, &mut out)? {}
                 Ok((!out.is_empty()).then(|| out.into()))
             }
             Writer::TarZstd(blocks, encoder) => {
@@ -119,7 +111,7 @@ impl Archive {
                         let last = encoder.take().map(|open| open.finish()).transpose()?;
                         return Ok(last.map(Bytes::from));
                     }
-                    if open.get_ref().len() >= PIECE {
+                    if open.get_ref().len() >= CHUNK {
                         break;
                     }
                 }
@@ -130,7 +122,7 @@ impl Archive {
                     if !records.write_some(files, &mut out)? {
                         return Ok((!out.is_empty()).then(|| out.into()));
                     }
-                    if out.len() >= PIECE {
+                    if out.len() >= CHUNK {
                         break;
                     }
                 }
@@ -146,13 +138,13 @@ impl ChunkSource for Archive {
     }
 }
 
-/// A piece is sent once it has so many bytes.
-const PIECE: usize = 256 * 1024;
+/// Bytes of a chunk; the last one has fewer.
+const CHUNK: usize = 256 * 1024;
 
-/// What a step may add beside a file's bytes.
+/// Bytes that a step may add besides those of a file.
 const ROOM: usize = 4 * 1024;
 
-/// Reads for one piece: what compresses very well does not hold its thread for long.
+/// Reads for one chunk: files that compress very well do not hold the thread for long.
 const STEPS_IN_TURN: u32 = 32;
 
 const ZSTD_LEVEL: i32 = 3;
@@ -370,7 +362,7 @@ mod tests {
         {
             let pieces = pieces(&mut archive(dir.path(), "/", format));
             for piece in &pieces {
-                assert!(piece.len() <= PIECE + overshoot, "{format:?}: {}", piece.len());
+                assert!(piece.len() <= CHUNK + overshoot, "{format:?}: {}", piece.len());
             }
             assert_eq!(pieces.concat(), whole(dir.path(), "/", format), "{format:?}");
         }
@@ -464,7 +456,7 @@ mod tests {
             fs::File::create(dir.path().join(index.to_string())).unwrap();
         }
         let pieces = pieces(&mut archive(dir.path(), "/", ArchiveFormat::Zip));
-        assert!(pieces.iter().all(|piece| piece.len() <= PIECE + STEP + ROOM));
+        assert!(pieces.iter().all(|piece| piece.len() <= CHUNK + STEP + ROOM));
         let archive = ::zip::ZipArchive::new(Cursor::new(pieces.concat())).unwrap();
         assert_eq!(archive.len(), 66_000);
     }
