@@ -529,7 +529,7 @@ mod tests {
                 "--thread is not known; the nearest known name is --threads".to_owned(),
                 format!("--listen {another}"),
                 format!("--json {another}"),
-                "--codings: the value \"br,lzma\" names \"lzma\"; accepted: a comma list of br, zstd and gzip".to_owned(),
+                "--codings: the value \"br,lzma\" contains the unknown encoding \"lzma\"; accepted: a comma list of br, zstd and gzip".to_owned(),
                 "--threads: the value \"0\" is too small; accepted: a count from 1 to 1024".to_owned(),
             ]
         );

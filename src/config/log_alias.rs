@@ -13,7 +13,7 @@ const FORMER_TARGETS: &[(&str, &[&str])] = &[
     ("error", &["site::error"]),
     ("event_loop", &["sys::event_loop"]),
     ("fair", &["sys::fair_queue"]),
-    ("files::cache::forming", &["files::cache::encoding"]),
+    ("files::cache::forming", &["files::background"]),
     ("files::disk", &["sys::blocking_pool"]),
     ("files::resident", &["files::residency"]),
     ("files::watch", &["files::inotify"]),
