@@ -24,6 +24,8 @@ use crate::sys::gcra::RateClock;
 use crate::telemetry::log_throttle::SampledCounter;
 
 /// Authorization of the admin listener. Clones share the state.
+///
+/// Decision: docs/decisions/037-admin-port-and-browsers.md.
 #[derive(Clone)]
 pub(crate) struct AdminAuth {
     policy: Arc<AdminPolicy>,

@@ -28,6 +28,8 @@ use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
 /// Sends a snapshot once a second to all subscribers. Lives on the admin thread; clones share the state.
+///
+/// Decision: docs/decisions/038-dashboard-sampler.md.
 #[derive(Clone)]
 pub(crate) struct Sampler {
     inner: Rc<Inner>,

@@ -16,6 +16,8 @@ use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::random::random_key;
 
 /// Threads that check passwords, and a queue for them.
+///
+/// Decision: docs/decisions/029-password-checks.md.
 pub(super) struct PasswordChecks {
     pool: BlockingPool,
     threads: usize,

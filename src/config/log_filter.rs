@@ -20,7 +20,7 @@ impl LogFilter {
         Self("info".into())
     }
 
-    /// The filter for `env_logger`, with the current names of former targets (see [`log_alias`](super::log_alias)).
+    /// The filter for `env_logger`, with the current names of former targets (`log_alias`).
     pub fn to_env_filter(&self) -> String {
         let (directives, pattern) = self.0.split_once('/').map_or((&*self.0, None), |(a, b)| (a, Some(b)));
         let mut current = Vec::new();

@@ -10,6 +10,8 @@ use super::{CacheRef, Version};
 use crate::http::encoding::{Encoding, EncodingSet};
 
 /// The encoded variants of one version of one file.
+///
+/// Decision: docs/decisions/019-encoded-variants.md.
 pub(crate) struct EncodedVariants<T> {
     sidecars: [Option<Version>; Encoding::ALL.len()],
     /// Variants without a sidecar may be encoded here.

@@ -41,6 +41,8 @@ pub struct FaultCounts([u64; Fault::ALL.len()]);
 
 /// Counts faults and logs them: a fault of one file once a minute, and at most 100 lines per kind and minute. A dying disk
 /// under ten thousand requests a second writes these lines, then one with the number of suppressed ones.
+///
+/// Decision: docs/decisions/035-fault-logging.md.
 pub(crate) struct Faults {
     counts: [AtomicU64; Fault::ALL.len()],
     throttles: [LogThrottle; Fault::ALL.len()],

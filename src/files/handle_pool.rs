@@ -17,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{FileStat, Storage, Version};
 
 /// Open files, at most a configured number at once.
+///
+/// Decision: docs/decisions/049-handle-pool.md.
 pub(crate) struct HandlePool {
     permits: Arc<Semaphore>,
     open: OpenHandles,

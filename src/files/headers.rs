@@ -19,6 +19,8 @@ use crate::http::entity_tag::EntityTag;
 /// | type         | `Content-Type`                                                   | 304, multipart      |
 /// | length       | `Content-Length`, the empty line                                 | 304, 206            |
 /// | body         | a small file's bytes                                             |                     |
+///
+/// Decision: docs/decisions/020-headers-rendered-once.md.
 pub struct RenderedHeaders {
     block: Bytes,
     validators_to: usize,

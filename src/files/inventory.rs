@@ -78,6 +78,8 @@ pub(crate) struct BusyName {
 }
 
 /// Entries to be purged.
+///
+/// Decision: docs/decisions/039-purge.md.
 #[derive(Default)]
 pub(crate) struct PurgeRequest {
     names: Vec<Arc<Name>>,

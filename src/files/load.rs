@@ -41,6 +41,8 @@ pub(crate) struct Loader {
 }
 
 /// Lengths that decide how a file is kept.
+///
+/// Decision: docs/decisions/022-small-files-on-the-heap.md.
 #[derive(Clone, Debug)]
 pub(crate) struct SizeThresholds {
     /// Files up to this length are copied to the heap.

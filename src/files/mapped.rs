@@ -17,6 +17,8 @@ pub(crate) struct Mapped {
 }
 
 /// A thread that unmaps mappings in batches. Ends when dropped.
+///
+/// Decision: docs/decisions/011-unmapping-thread.md.
 pub(crate) struct Unmapper {
     shared: Arc<Shared>,
 }

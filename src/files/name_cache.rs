@@ -12,6 +12,8 @@ use super::{CLOCK_START_MS, CacheCounters, CacheCounts, Name, PendingLookups};
 use crate::http::target::SitePath;
 
 /// Names by path, least recently used first to go. Bounded in bytes; a path's bytes are shared by the key and the name.
+///
+/// Decision: docs/decisions/050-name-cache-bytes.md.
 pub(crate) struct NameCache {
     names: Cache<SitePath<'static>, Arc<Name>, foldhash::fast::RandomState>,
     pending: PendingLookups,

@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use crate::http::target::SitePath;
 
 /// The lookups that run now, by path.
+///
+/// Decision: docs/decisions/016-changes-during-a-lookup.md.
 #[derive(Default)]
 pub(crate) struct PendingLookups {
     paths: Mutex<HashMap<SitePath<'static>, PathLookups>>,

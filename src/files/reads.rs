@@ -26,6 +26,8 @@ use crate::sys::fair_queue::FairQueue;
 use crate::telemetry::metrics::histogram::{Histogram, HistogramTotals};
 
 /// The threads that read cold pages, and the queues before them.
+///
+/// Decision: docs/decisions/007-cold-reads.md.
 pub(crate) struct ColdReads {
     pool: Arc<Pool>,
 }

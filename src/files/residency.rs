@@ -60,6 +60,8 @@ impl PageTable {
 ///
 /// `preadv2(RWF_NOWAIT)` into `scratch` is the only call that tells every user the truth: `mincore` and `cachestat` hide the
 /// state of other users' files. If the file system can't answer, the window counts as cold.
+///
+/// Decision: docs/decisions/006-residency-check.md.
 pub(crate) fn probe(
     storage: &dyn Storage,
     file: BorrowedFd<'_>,

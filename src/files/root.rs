@@ -26,6 +26,8 @@ pub struct Root {
 }
 
 /// The directory that the root's path led to when it was last opened.
+///
+/// Decision: docs/decisions/014-replaced-document-root.md.
 struct OpenedRoot {
     directory: OwnedFd,
     /// Absolute paths of the directory, as symbolic links spell them.

@@ -15,6 +15,8 @@ use crate::http::target::SitePath;
 ///
 /// # Errors
 /// EXDEV if the path leaves the root, ELOOP for too many symbolic links, ENOENT and ENOTDIR as usual.
+///
+/// Decision: docs/decisions/012-absolute-symlinks.md.
 pub(crate) fn resolve_symlinks(
     storage: &dyn Storage,
     root: BorrowedFd<'_>,

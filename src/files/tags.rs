@@ -7,6 +7,8 @@ use crate::http::encoding::Encoding;
 use crate::http::entity_tag::EntityTag;
 
 /// Makes entity-tags.
+///
+/// Decision: docs/decisions/021-content-tags.md.
 #[derive(Clone)]
 pub(crate) struct Tags {
     pub(crate) source: EtagSource,

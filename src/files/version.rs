@@ -11,6 +11,8 @@ use crate::http::entity_tag::EntityTag;
 /// One state of one file, from a single `fstat` or `statx` of an open handle.
 ///
 /// Equal versions are taken for the same bytes: every write moves mtime or ctime, and ctime cannot be set back.
+///
+/// Decision: docs/decisions/017-file-versions.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
     device: u64,
@@ -177,6 +179,8 @@ const SENTINELS_TO: i64 = 315_532_800;
 pub(crate) const RACY_WITHIN: Duration = Duration::from_millis(40);
 
 /// Clocks of machines that share files differ by less.
+///
+/// Decision: docs/decisions/009-clocks.md.
 const CLOCKS_APART: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub enum Attribution {
 ///
 /// If both headers are present, one of them may have been sent by the client, and there is no way to know which: they count
 /// only if both name the same address. At most [`HOPS_MAX`] hops are examined.
+///
+/// Decision: docs/decisions/026-client-address.md.
 pub fn client_address(
     peer: Option<IpAddr>,
     forwarded: &[&[u8]],

@@ -1,6 +1,6 @@
 //! Reloads the configuration, redirects and certificates while the server runs.
 //!
-//! A configuration with an error is refused as a whole. An accepted one becomes a new [`WorkerView`] for every worker: requests
+//! A configuration with an error is refused as a whole. An accepted one becomes a new `WorkerView` for every worker: requests
 //! under way finish with the view that they began with, and the next request of every connection uses the new one.
 
 use std::sync::Arc;
@@ -46,6 +46,8 @@ enum ReloadScope {
 }
 
 /// The settings that a worker serves with. Immutable: a reload replaces it.
+///
+/// Decision: docs/decisions/013-reload-as-one-value.md.
 #[derive(Clone)]
 pub(crate) struct WorkerView {
     pub(crate) files: Files,

@@ -15,6 +15,8 @@ use crate::limits::total_bandwidth::TotalRate;
 use crate::sys::gcra::RateClock;
 
 /// Bandwidth limits, shared by all workers.
+///
+/// Decision: docs/decisions/030-bandwidth.md.
 pub(crate) struct Bandwidth {
     /// Whether any rate is configured, for the site or in a rule.
     is_limited: AtomicBool,

@@ -21,6 +21,8 @@ use crate::limits::trusted_proxies::client_address;
 use crate::telemetry::log_throttle::{LogThrottle, SampledCounter};
 
 /// Limits of clients, shared by all workers. Clones are cheap and share one state.
+///
+/// Decision: docs/decisions/027-admission.md.
 #[derive(Clone)]
 pub struct Limits {
     inner: Arc<Inner>,

@@ -246,6 +246,8 @@ impl Drop for ConnectionPermit {
 }
 
 /// Connections to evict next, unless their activity has changed meanwhile.
+///
+/// Decision: docs/decisions/040-connection-eviction.md.
 #[derive(Default)]
 struct EvictionQueue {
     candidates: BTreeMap<EvictionRank, Arc<Entry>>,

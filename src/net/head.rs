@@ -53,6 +53,8 @@ impl LastHost {
 }
 
 /// Finds the end of a head as its bytes arrive. Every byte is scanned once.
+///
+/// Decision: docs/decisions/001-request-head-parser.md.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     line_start: usize,

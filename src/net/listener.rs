@@ -277,6 +277,8 @@ pub(crate) fn is_socket(path: &Path) -> bool {
 }
 
 /// Shortest time in seconds for which the kernel can hold a silent connection back.
+///
+/// Decision: docs/decisions/005-defer-accept.md.
 pub(crate) const DEFER_SECONDS: u16 = 1;
 
 /// Length of the accept queue; `net.core.somaxconn` limits it.

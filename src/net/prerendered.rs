@@ -19,6 +19,8 @@ use crate::net::{Segments, SegmentsBody};
 use crate::telemetry::access_log::record::CacheResult;
 
 /// Rendered headers, and the body behind them.
+///
+/// Decision: docs/decisions/002-prerendered-heads.md.
 pub struct PrerenderedResponse {
     pub(super) status: StatusCode,
     /// Header lines of this response alone, sent before the others.

@@ -13,6 +13,8 @@ use crate::sys::kernel::{IoRun, RUNS_MAX, writev};
 use crate::telemetry::metrics::worker::SendPath;
 
 /// The next call to the socket.
+///
+/// Decision: docs/decisions/008-disk-errors-before-the-head.md.
 #[derive(Clone, Copy)]
 enum NextCall {
     Write(WriteBatch),
@@ -23,6 +25,8 @@ enum NextCall {
 }
 
 /// What one write takes from the front of the queue.
+///
+/// Decision: docs/decisions/018-sendfile-shares-pages.md.
 #[derive(Clone, Copy)]
 struct WriteBatch {
     /// Number of literal segments.
@@ -320,4 +324,6 @@ const DISK_ERRORS: [i32; 11] = [
 ];
 
 /// Bytes encrypted before the socket takes them: enough for few calls, and little for a client that takes nothing.
+///
+/// Decision: docs/decisions/045-writev-for-small-responses.md.
 const BATCH_MAX: usize = 4 * RECORD;

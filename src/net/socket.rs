@@ -36,6 +36,7 @@ struct Raw {
     is_drained: bool,
 }
 
+// Decision: docs/decisions/004-lazy-epoll-registration.md.
 enum State {
     Plain(OwnedFd),
     Registered(AsyncFd<OwnedFd>),

@@ -9,6 +9,8 @@ use crate::limits::connections::Connections;
 ///
 /// The socket's buffer hides a slow reader: it takes megabytes at once and is writable again only when most of them
 /// have left. So what counts is what the peer has not acknowledged, checked a few times within the timeout.
+///
+/// Decision: docs/decisions/031-stalled-clients.md.
 pub(super) struct StallTimer {
     since: Instant,
     untaken: Option<usize>,
@@ -43,6 +45,8 @@ impl StallTimer {
 
 /// How fast a client takes a response. Only time spent waiting for the client counts, not that for a turn, a disk or a
 /// pace.
+///
+/// Decision: docs/decisions/041-minimum-rate.md.
 #[derive(Debug, Default)]
 pub(super) struct ReceiveRate {
     sent: u64,

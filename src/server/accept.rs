@@ -182,6 +182,8 @@ fn tcp_address(peer: SocketAddrAny) -> Option<SocketAddr> {
 const BATCH: usize = 64;
 
 /// Time for deferred connections to be accepted before the listener closes, however short the drain delay.
+///
+/// Decision: docs/decisions/033-listeners-at-a-stop.md.
 const DEFERRED_GRACE: Duration = Duration::from_millis(20);
 
 /// Idle file handles that are closed when there are no descriptors for connections.

@@ -27,6 +27,8 @@ pub(crate) async fn admit_target(context: &SiteContext, request: &HttpRequest) -
 }
 
 /// Checks a path before it is looked up.
+///
+/// Decision: docs/decisions/028-access-control.md.
 pub(crate) async fn admit(
     context: &SiteContext,
     request: &HttpRequest,

@@ -25,6 +25,8 @@ pub(crate) trait ChunkSource: Send + 'static {
 ///
 /// The next chunk is made while the last one is sent, and no further one until the connection wants it: a slow client holds
 /// two chunks, and no thread.
+///
+/// Decision: docs/decisions/023-streamed-bodies.md.
 pub(crate) struct StreamedBody<P: ChunkSource> {
     state: State<P>,
     /// The chunk that was made before the response began.

@@ -18,6 +18,8 @@ use crate::net::listener::{BoundAddress, Listener, SocketPath};
 use crate::sys::backoff::Backoff;
 
 /// The sockets of this process. They stay open as long as this exists.
+///
+/// Decision: docs/decisions/032-handover-of-sockets.md.
 pub(crate) struct SocketOffer {
     sockets: Vec<Offered>,
     watchdog: Option<Duration>,

@@ -11,6 +11,8 @@ use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
 /// The state directory, if one is configured, and the warmup that reads from it. Cheap to clone.
+///
+/// Decision: docs/decisions/034-warm-restart.md.
 #[derive(Clone)]
 pub(crate) struct WarmupState {
     directory: Option<StateDirectory>,

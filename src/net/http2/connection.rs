@@ -26,6 +26,8 @@ use crate::telemetry::metrics::http2::{ConnectionState, CountedConnection, Proto
 use crate::telemetry::metrics::worker::SendPath;
 
 /// The state of one connection.
+///
+/// Decision: docs/decisions/003-http2-connection.md.
 pub(super) struct Http2Connection {
     pub(super) stage: Stage,
     pub(super) shared: Rc<ConnectionContext>,

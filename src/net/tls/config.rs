@@ -125,6 +125,8 @@ impl Tls {
 
 /// A session can be resumed on any worker: tickets hold all that it needs, and their keys are shared and change every
 /// few hours. Requests before the end of a handshake (0-RTT) are never accepted: an eavesdropper could replay them.
+///
+/// Decision: docs/decisions/042-tls-library.md.
 fn server_config(config: &Config, current: &Arc<CurrentCertificates>) -> io::Result<ServerConfig> {
     let versions = match config.tls.tls_min_version {
         TlsVersion::V12 => &[&TLS13, &TLS12][..],

@@ -49,6 +49,7 @@ pub(in crate::net) async fn handshake(
     outcome
 }
 
+// Decision: docs/decisions/044-tls-handshake-slots.md.
 struct Handshake<'a> {
     connection: &'a mut NewConnection,
     /// The client has sent bytes.

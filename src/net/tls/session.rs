@@ -164,4 +164,6 @@ pub(crate) const RECORD: usize = 16 * 1024;
 const OVERHEAD: usize = 29;
 
 /// Bytes of unread plaintext beyond which nothing more is decrypted: rustls would refuse it.
+///
+/// Decision: docs/decisions/043-tls-sending.md.
 const PLAINTEXT_MAX: usize = RECORD;

@@ -16,6 +16,8 @@ use crate::files::{Fault, Files};
 use crate::http::target::SitePath;
 
 /// An open file of the plan, and how much of it has been read.
+///
+/// Decision: docs/decisions/024-broken-archives.md.
 pub(super) struct PlannedFileReader {
     storage: Arc<dyn Storage>,
     file: OwnedFd,

@@ -14,6 +14,8 @@ use super::shared::SharedLog;
 use super::sink::Sink;
 
 /// State of the writer thread.
+///
+/// Decision: docs/decisions/010-access-log-thread.md.
 pub(super) struct LogWriter {
     pub(super) shared: Arc<SharedLog>,
     pub(super) queue: Receiver<Box<AccessLogRecord>>,

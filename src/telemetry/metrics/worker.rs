@@ -16,6 +16,8 @@ use crate::telemetry::access_log::record::{AccessLogRecord, AccessLogSink};
 use crate::telemetry::metrics::histogram::Histogram;
 
 /// Counters and histograms of one worker.
+///
+/// Decision: docs/decisions/036-metrics-per-worker.md.
 pub(crate) struct WorkerMetrics {
     /// Receives the records of completed exchanges.
     access_log: Option<Arc<dyn AccessLogSink>>,

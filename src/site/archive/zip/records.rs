@@ -9,6 +9,8 @@ use crate::files::directory::EntryKind;
 use crate::site::archive::plan::Planned;
 
 /// What the archive says of an entry at its beginning, and again in the directory at its end.
+///
+/// Decision: docs/decisions/025-zip-writer.md.
 pub(super) struct CentralRecord<'a> {
     name: &'a [u8],
     kind: EntryKind,
