@@ -263,11 +263,18 @@ impl OpenHandles {
     /// Removes up to `count` handles that no response uses. The second round finds those that were used before the first.
     fn take_idle(&self, count: usize) -> Vec<Arc<Handle>> {
         let mut taken = Vec::new();
-        for _ in 0..2 * SHARDS {
+        let start = self.hand.load(Ordering::Relaxed);
+        // Each caller visits every shard twice, whatever others do meanwhile.
+        for step in 0..2 * SHARDS {
             if taken.len() >= count {
                 break;
             }
-            let mut shard = self.shards[self.hand.load(Ordering::Relaxed) % SHARDS].write();
+            let at = start.wrapping_add(step);
+            self.hand.store(at, Ordering::Relaxed);
+            let mut shard = self.shards[at % SHARDS].write();
+            if !shard.values().any(OpenHandle::is_idle) {
+                continue;
+            }
             for _ in 0..shard.len() {
                 if taken.len() >= count {
                     return taken;
@@ -279,7 +286,6 @@ impl OpenHandles {
                     shard.insert(id, open);
                 }
             }
-            self.hand.fetch_add(1, Ordering::Relaxed);
         }
         taken
     }

@@ -88,7 +88,14 @@ async fn accept_until(
         });
         // `closing` is polled first: a listener that is always readable would starve it.
         let Either::Right((readable, _)) = select(closing.as_mut(), readable).await else { break };
-        let batch = accept_batch(&mut next, &mut admit);
+        let mut has_admitted = false;
+        let batch = accept_batch(&mut next, |socket| {
+            has_admitted = true;
+            admit(socket);
+        });
+        if has_admitted {
+            backoff.reset();
+        }
         let is_failing = readable.is_err() || matches!(batch, Batch::Failed(_));
         pause = is_failing.then(|| backoff.next_pause());
         match (batch, readable) {
@@ -135,9 +142,23 @@ fn accept_batch(mut next: impl FnMut() -> Result<Socket, Errno>, mut admit: impl
     outcome
 }
 
-/// Whether the next accept can succeed at once: a signal came, or the connection ended before it was accepted.
+/// Whether the next accept can succeed at once: a signal came, the connection ended before it was accepted, or the kernel passes on
+/// a network error of the new connection (accept(2)).
 fn concerns_one_connection(error: Errno) -> bool {
-    matches!(error, Errno::INTR | Errno::CONNABORTED)
+    matches!(
+        error,
+        Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET
+            | Errno::OPNOTSUPP
+            | Errno::PERM
+    )
 }
 
 /// Serves or refuses a connection, as the limit on connections allows. `busy` is what a refused client gets.

@@ -290,12 +290,17 @@ impl Http2Connection {
     }
 
     /// Drops the streams: their exchanges end as the connection does.
-    pub(super) fn finish(self, end: &Http2End) -> (Rc<ConnectionContext>, WorkerRegistration) {
+    ///
+    /// The connection is counted until the last value is dropped.
+    pub(super) fn finish(
+        self,
+        end: &Http2End,
+    ) -> (Rc<ConnectionContext>, WorkerRegistration, CountedConnection) {
         self.shared.end.set(match end {
             Http2End::Linger | Http2End::Gone => ExchangeOutcome::ClientGone,
             Http2End::Abort(error) => error.outcome(),
         });
-        (self.shared, self.registration)
+        (self.shared, self.registration, self.counted)
     }
 }
 

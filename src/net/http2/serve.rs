@@ -54,7 +54,7 @@ pub(in crate::net) async fn serve<S: AppService>(worker: Rc<Worker<S>>, connecti
         end
     })
     .await;
-    let (shared, registration) = connection.finish(&end);
+    let (shared, registration, _counted) = connection.finish(&end);
     if matches!(end, Http2End::Linger) {
         registration.set_reading();
         linger(&shared).await;
