@@ -85,7 +85,7 @@ pub(crate) fn read_cors<'a>(
     None
 }
 
-fn methods(Texts(texts): Texts) -> Result<Vec<CorsMethod>, String> {
+fn methods(Texts { texts, .. }: Texts) -> Result<Vec<CorsMethod>, String> {
     let mut methods = Vec::new();
     for text in &texts {
         let method = match text.as_str() {
@@ -100,15 +100,15 @@ fn methods(Texts(texts): Texts) -> Result<Vec<CorsMethod>, String> {
     if methods.is_empty() { Err("is an empty list of methods".to_owned()) } else { Ok(methods) }
 }
 
-fn headers(Texts(texts): Texts) -> Result<AllowedHeaders, String> {
-    if texts == ["*"] {
+fn headers(value: Texts) -> Result<AllowedHeaders, String> {
+    if !value.is_list && value.texts == ["*"] {
         return Ok(AllowedHeaders::Any);
     }
-    let names = header_names(Texts(texts))?;
+    let names = header_names(value)?;
     Ok(AllowedHeaders::These(names.iter().map(|name| name.to_ascii_lowercase()).collect()))
 }
 
-fn header_names(Texts(names): Texts) -> Result<Vec<String>, String> {
+fn header_names(Texts { texts: names, .. }: Texts) -> Result<Vec<String>, String> {
     // `*` is a token, but never the name of one header.
     match names.iter().find(|name| !is_token(name.as_bytes()) || *name == "*") {
         Some(name) => Err(format!("contains {name:?}, which is not the name of a header")),

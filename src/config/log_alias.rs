@@ -5,6 +5,7 @@
 const FORMER_TARGETS: &[(&str, &[&str])] = &[
     ("accept", &["server::accept"]),
     ("access_log", &["telemetry::access_log"]),
+    ("access_log::losses", &["telemetry::access_log::counters"]),
     ("archive", &["site::archive"]),
     ("client_places", &["limits"]),
     ("decode", &["sys::decompress"]),

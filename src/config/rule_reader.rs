@@ -55,7 +55,15 @@ impl<'a> RuleReader<'_, 'a> {
                 self.errors.push(ConfigError::Unknown { name, nearest });
             }
         }
-        T::deserialize(ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(entries)))).ok()
+        match T::deserialize(ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(entries)))) {
+            Ok(keys) => Some(keys),
+            // A rule that is left out without an error would open what it closes.
+            Err(error) => {
+                let path = self.source.path.to_path_buf();
+                self.errors.push(ConfigError::File { path, line: None, reason: format!("{name}: {error}") });
+                None
+            }
+        }
     }
 
     /// The value of a key if it is there and within its bounds; otherwise reports it.
@@ -135,7 +143,10 @@ impl<'de> Deserializer<'de> for FieldNames<'_> {
 
 /// A string, or a list of strings.
 #[derive(Clone, PartialEq)]
-pub(crate) struct Texts(pub(crate) Vec<String>);
+pub(crate) struct Texts {
+    pub(crate) texts: Vec<String>,
+    pub(crate) is_list: bool,
+}
 
 impl SettingValue for Texts {
     type Bounds = ();
@@ -151,7 +162,7 @@ impl SettingValue for Texts {
     }
 
     fn from_list(texts: Vec<String>) -> Result<Self, ValueError> {
-        Ok(Self(texts))
+        Ok(Self { texts, is_list: true })
     }
 }
 
@@ -159,13 +170,13 @@ impl std::str::FromStr for Texts {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        Ok(Self(vec![text.to_owned()]))
+        Ok(Self { texts: vec![text.to_owned()], is_list: false })
     }
 }
 
 impl std::fmt::Display for Texts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.join(", "))
+        f.write_str(&self.texts.join(", "))
     }
 }
 
@@ -188,6 +199,11 @@ impl<T: SettingValue> SettingValue for OrOff<T> {
 
     fn from_bool(switch: bool) -> Result<Self, ValueError> {
         if switch { Err(ValueError::new("is not accepted")) } else { Ok(Self(Toggle::Off)) }
+    }
+
+    /// A list never means off.
+    fn from_list(texts: Vec<String>) -> Result<Self, ValueError> {
+        T::from_list(texts).map(|value| Self(Toggle::Given(value)))
     }
 }
 

@@ -156,7 +156,7 @@ impl<'a> RuleReader<'_, 'a> {
             return self.convert("rule.users", users, accepted, |_| Err("has no effect".to_owned()));
         }
         let accepted = "names of the tokens or passwords file: a string or a list of strings";
-        self.convert("rule.users", users, accepted, |Texts(users)| {
+        self.convert("rule.users", users, accepted, |Texts { texts: users, .. }| {
             match users.is_empty() || users.iter().any(String::is_empty) {
                 true => Err("is empty or has an empty name in it".to_owned()),
                 false => Ok(users.into()),
@@ -204,7 +204,7 @@ fn take_table<'a>(table: &mut DeTable<'a>, key: &str) -> Option<Spanned<DeTable<
     }
 }
 
-fn globs(Texts(globs): Texts) -> Result<PathGlobs, String> {
+fn globs(Texts { texts: globs, .. }: Texts) -> Result<PathGlobs, String> {
     PathGlobs::new(globs).map_err(|error: ValueError| error.to_string())
 }
 
@@ -470,6 +470,18 @@ mod tests {
             ),
         ] {
             assert_eq!(reported(keys), [expected], "{keys}");
+        }
+    }
+
+    #[test]
+    fn a_list_neither_turns_cors_off_nor_allows_all_headers() {
+        for keys in [
+            "cors = []",
+            "cors = ['']",
+            "cors = ['off']",
+            "cors = { origins = 'https://a', headers = ['*'] }",
+        ] {
+            assert_eq!(reported(keys).len(), 1, "{keys}");
         }
     }
 

@@ -529,7 +529,7 @@ settings! {
         live heap_file_bytes: ByteCount = ByteCount::kib(16), in ByteCount::bytes(0)..=ByteCount::mib(1);
 
         /// Maximum file names kept in the name cache, missing files included. Also bounds its memory, to 1KiB times this count:
-        /// a name with a long path counts as several.
+        /// a name with a long path, or of a file that is neither on the heap nor mapped, counts as several.
         restart names: Count = Count::of(65_536), in Count::of(16)..=Count::of(16_777_216);
 
         /// Time after which a cached name is checked against the disk again.

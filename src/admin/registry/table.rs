@@ -389,7 +389,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         status("access_log.limit") => now.access_log.limit
     }
 
-    // Process; absent without /proc
+    // Process; without /proc only its memory limit
     Gauge "pagecast_memory_bytes" "The process's own memory: heap and stacks, without pages of files." {
         => now.process.map(|process| process.anonymous_bytes + process.shared_bytes)
     }
