@@ -270,7 +270,7 @@ pub(crate) const INPUTS: &[&str] = &[
 ];
 
 /// What an idle process without workers was seen to hold (standard streams, root, inotify, signals, the event loops of the
-/// main and the admin threads, the admin listener, the upgrade socket and whoever asks there), and the root once more while it
+/// main and the admin threads, the admin listener, the upgrade socket and its clients), and the root once more while it
 /// is looked at.
 pub const PROCESS_FILES: u64 = 26;
 

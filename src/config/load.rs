@@ -414,7 +414,7 @@ fn without_secret(reason: String) -> String {
 /// Error for an admin listener that other machines can reach without a token.
 pub(crate) fn unguarded(admin: &impl fmt::Display) -> String {
     format!(
-        "the admin listener at {admin} can be reached from other machines and asks for no token: give it \
+        "the admin listener at {admin} can be reached from other machines and requires no token: give it \
          PAGECAST_ADMIN_TOKEN, or an address of this machine alone (127.0.0.1, [::1], unix:/path)"
     )
 }

@@ -157,7 +157,6 @@ fn concerns_one_connection(error: Errno) -> bool {
             | Errno::HOSTUNREACH
             | Errno::NONET
             | Errno::OPNOTSUPP
-            | Errno::PERM
     )
 }
 

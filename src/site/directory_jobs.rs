@@ -321,10 +321,10 @@ const WHOLE: usize = 64 * 1024;
 /// So long a listing waits for its place.
 const PLACE_WAIT: Duration = Duration::from_secs(1);
 
-/// One place in so many is for listings alone, where there is more than one.
+/// One slot in this many is reserved for listings, if there is more than one.
 const LISTINGS_SHARE: usize = 4;
 
-/// One place in so many is what a single client may have, and one at least.
+/// A client gets one slot in this many, and at least one.
 const CLIENT_SHARE: usize = 4;
 
 /// Compressing and sorting give way to serving files.

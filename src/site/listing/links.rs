@@ -36,7 +36,7 @@ impl ListingLinks {
         }
     }
 
-    /// To the directory so many levels up; to the listing's own at 0.
+    /// Link to the directory `levels` levels up; 0 is the listing itself.
     pub(super) fn up(&self, levels: usize) -> String {
         match levels {
             0 => self.inside.clone(),
