@@ -180,7 +180,7 @@ impl ReservedFiles {
             Auto::Auto => u64::try_from(facts.cpus).unwrap_or(WORKERS_MAX).clamp(1, affordable),
         };
         let plain = match facts.inherited {
-            0 => config.cleartext_addresses().len(),
+            0 => config.plain_http_addresses().len(),
             inherited => inherited,
         };
         // Some of those inherited may take the place of these.

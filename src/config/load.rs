@@ -314,7 +314,8 @@ impl ConfigDraft {
         {
             self.errors.push(ConfigError::Conflict(unguarded(admin)));
         }
-        if !self.is_sound(&["listen", "admin_listen"]) || !self.config.cleartext_addresses().contains(admin) {
+        if !self.is_sound(&["listen", "admin_listen"]) || !self.config.plain_http_addresses().contains(admin)
+        {
             return;
         }
         if !admin.is_chosen_by_the_system() {
@@ -354,7 +355,7 @@ fn tls_conflicts(config: &Config) -> Vec<String> {
     let addresses = config.tls_addresses();
     for address in addresses.iter().filter(|address| !address.is_chosen_by_the_system()) {
         let is_admin = matches!(&config.listening.admin_listen, Toggle::Given(admin) if admin == address);
-        let is_plain = config.cleartext_addresses().contains(address);
+        let is_plain = config.plain_http_addresses().contains(address);
         let other = match (is_plain, is_admin) {
             (true, _) => format!("PAGECAST_LISTEN={}", config.listening.listen),
             (_, true) => format!("PAGECAST_ADMIN_LISTEN={}", config.listening.admin_listen),

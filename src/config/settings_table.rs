@@ -639,8 +639,8 @@ pub(crate) const CORS_MAX_AGE_BOUNDS: std::ops::RangeInclusive<DurationSetting> 
     DurationSetting::ZERO..=DurationSetting::hours(24);
 
 impl Config {
-    /// Where traffic comes in in cleartext.
-    pub fn cleartext_addresses(&self) -> &[Address] {
+    /// Addresses that speak plain HTTP.
+    pub fn plain_http_addresses(&self) -> &[Address] {
         self.listening.listen.given().map_or(&[], ListenList::as_slice)
     }
 

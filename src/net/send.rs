@@ -18,7 +18,7 @@ use crate::telemetry::metrics::worker::SendPath;
 #[derive(Clone, Copy)]
 enum NextCall {
     Write(WriteBatch),
-    /// So many bytes of the window at the front.
+    /// `length` bytes of the window at the front.
     Sendfile {
         length: usize,
     },

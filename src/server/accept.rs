@@ -106,10 +106,7 @@ async fn accept_until(
                 backoff.reset();
                 guard.clear_ready();
             }
-            (Batch::More, Ok(_)) => {
-                backoff.reset();
-                tokio::task::yield_now().await;
-            }
+            (Batch::More, Ok(_)) => tokio::task::yield_now().await,
         }
     }
     while let Batch::More = accept_batch(&mut next, &mut admit) {}

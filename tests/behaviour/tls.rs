@@ -50,7 +50,7 @@ fn both_versions_serve_every_kind_of_file() {
         assert_eq!(ask(&mut client, "/small", "Connection: close\r\n").body, small);
         assert_eq!(client.read_some(&mut [0; 8]).unwrap(), 0, "a close that says that all has come");
     }
-    assert_eq!(server.get("/small").body, small, "cleartext goes on beside it");
+    assert_eq!(server.get("/small").body, small, "plain HTTP goes on beside TLS");
 }
 
 #[test]

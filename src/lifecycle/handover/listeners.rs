@@ -121,7 +121,7 @@ impl Listeners {
             Some(predecessor) => predecessor.take(address, scheme, defers),
             None => Ok(None),
         };
-        let (plain, tls) = (config.cleartext_addresses(), config.tls_addresses());
+        let (plain, tls) = (config.plain_http_addresses(), config.tls_addresses());
         let all = [plain, tls].concat();
         let has_tls = traffic.iter().any(|bound| bound.scheme == Scheme::Https);
         let plain = if traffic.is_empty() { plain } else { &[] };
