@@ -1,5 +1,6 @@
 //! Reads the numbers behind the table of metrics from the parts of the server.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -147,9 +148,9 @@ impl Gauges {
             files: FileGauges::of(&self.files),
             faults: self.files.faults().counts(),
             read_durations: self.files.reads().durations(),
-            directories: limits.directories.saturating_sub(self.directories.permits_left()) as u64,
-            directories_refused: self.directories.refused(),
-            client_directories_refused: self.directories.clients_refused(),
+            directories: limits.directories.saturating_sub(self.directories.permits.available_permits()) as u64,
+            directories_refused: self.directories.refused.load(Ordering::Relaxed),
+            client_directories_refused: self.directories.for_client.refused(),
             process: Process::read(),
             usage: OnceLock::new(),
         }

@@ -15,13 +15,13 @@ use crate::files::storage::Storage;
 use crate::files::{FileSettings, Files, Root};
 use crate::lifecycle::{
     ConfigInEffect, Lifecycle, Phase, ReloadTargets, Reloader, UpdateReceiver, Warmup, WarmupState,
-    WorkerUpdates, WorkerView,
+    WorkerUpdates,
 };
 use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
 use crate::server::worker_task::WorkerPlan;
-use crate::site::settings::{SiteFiles, SiteSettings};
+use crate::site::settings::SiteSettings;
 use crate::sys::service_manager::Watchdog;
 use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::metrics::registry::Metrics;
@@ -32,7 +32,7 @@ pub(super) struct Components {
     pub(super) warmup_state: WarmupState,
     pub(super) reloader: Reloader,
     /// For each worker, where the settings of reloads arrive.
-    pub(super) updates: Vec<UpdateReceiver<WorkerView>>,
+    pub(super) updates: Vec<UpdateReceiver<SiteSettings>>,
     pub(super) admin_context: AdminContext,
     pub(super) access_log: AccessLog,
 }
@@ -59,7 +59,7 @@ impl Components {
         let client_limits = Limits::new(config, limits);
         let access_log = AccessLog::start(config)?;
         let warmup = Warmup::new(files.clone(), config, limits);
-        let view = view(loaded, files, &client_limits)?;
+        let view = SiteSettings::new(loaded, files, &client_limits)?;
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
             health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(warmup.progress()),
@@ -101,9 +101,9 @@ fn admin_context(
         admin_auth: auth.clone(),
         files: plan.view.files.clone(),
         client_limits: plan.limits.clone(),
-        access: plan.view.site.services.authenticator.clone(),
-        https_policy: plan.view.site.services.https_policy.clone(),
-        directories: plan.view.site.services.directories.clone(),
+        access: plan.view.authenticator.clone(),
+        https_policy: plan.view.https_policy.clone(),
+        directories: plan.view.directories.clone(),
         progress: Arc::clone(warmup.progress()),
         metrics: plan.metrics.clone(),
         access_log: reloader.access_log().clone(),
@@ -118,13 +118,6 @@ fn admin_context(
         warmup: warmup.clone(),
     };
     AdminContext { auth, health: plan.health.clone(), gauges, warmup, actions }
-}
-
-/// The settings that workers serve with until the first reload.
-fn view(loaded: &LoadedConfig, files: Files, client_limits: &Limits) -> io::Result<WorkerView> {
-    let LoadedConfig { config, limits, .. } = loaded;
-    let site = SiteSettings::new(config, limits, &files, client_limits, SiteFiles::of(loaded))?;
-    Ok(WorkerView { files, site, config: Arc::new(config.clone()) })
 }
 
 /// Logs all errors but the last one, which is returned.

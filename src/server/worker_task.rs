@@ -11,14 +11,14 @@ use futures_util::future::select;
 use tokio::sync::mpsc;
 
 use crate::admin::health::Health;
-use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver, WorkerView};
+use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver};
 use crate::limits::client_limits::Limits;
 use crate::net::listener::{ListenerSpec, Scheme};
 use crate::net::tls::config::Tls;
 use crate::net::worker::{Worker, WorkerContext};
 use crate::server::accept::accept;
 use crate::server::app::{CurrentSite, app};
-use crate::site::handler::Site;
+use crate::site::settings::{Site, SiteSettings};
 use crate::sys::service_manager::Watchdog;
 use crate::telemetry::metrics::lookups::WorkerLookups;
 use crate::telemetry::metrics::registry::Metrics;
@@ -26,7 +26,7 @@ use crate::telemetry::metrics::registry::Metrics;
 /// What every worker gets.
 #[derive(Clone)]
 pub(super) struct WorkerPlan {
-    pub(super) view: WorkerView,
+    pub(super) view: SiteSettings,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
     /// `None` if no listener is for TLS.
@@ -43,13 +43,13 @@ pub(super) struct WorkerPlan {
 pub(super) async fn serve_worker(
     plan: WorkerPlan,
     listeners: Vec<ListenerSpec>,
-    updates: UpdateReceiver<WorkerView>,
+    updates: UpdateReceiver<SiteSettings>,
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
     let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
-    let WorkerView { files, site, config } = view;
+    let (files, config) = (view.files.clone(), Arc::clone(&view.config));
     let lookups = metrics.worker_lookups();
-    let site = CurrentSite::new(&Site::with_lookups(files.clone(), site, Arc::clone(&lookups)));
+    let site = CurrentSite::new(&Site::new(view, Arc::clone(&lookups)));
     let Ok(app) = app(&site, &health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
@@ -85,15 +85,14 @@ async fn close_in_phases(context: &WorkerContext, lifecycle: &Lifecycle, accept_
 
 /// Applies the settings of each reload. Requests under way finish with the settings that they began with.
 async fn apply_updates(
-    updates: UpdateReceiver<WorkerView>,
+    updates: UpdateReceiver<SiteSettings>,
     current: Rc<CurrentSite>,
     lookups: Arc<WorkerLookups>,
     context: Rc<WorkerContext>,
 ) {
-    let apply = |view: WorkerView, delay: Duration| {
-        let WorkerView { files, site, config } = view;
-        current.replace(&Site::with_lookups(files, site, Arc::clone(&lookups)));
-        context.set_settings(config);
+    let apply = |view: SiteSettings, delay: Duration| {
+        context.set_settings(Arc::clone(&view.config));
+        current.replace(&Site::new(view, Arc::clone(&lookups)));
         if delay >= UPDATE_TIMEOUT {
             log::info!("a worker took the new configuration after {delay:.1?}");
         }

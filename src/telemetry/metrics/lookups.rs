@@ -6,7 +6,7 @@ use super::count::add;
 
 /// Path cache counters of one worker, which alone writes them.
 #[derive(Debug, Default)]
-pub(crate) struct WorkerLookups {
+pub struct WorkerLookups {
     hits: [AtomicU64; 4],
     misses: AtomicU64,
 }
