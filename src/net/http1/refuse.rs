@@ -76,7 +76,9 @@ impl Http1Connection {
 
     fn log_abort(&mut self, error: &SendError) {
         let request = request_log::id_suffix(self.exchanges.last_record().map(|(record, _)| &*record));
-        log_abort(error, self.queue.file(), self.context().files.faults(), &request, || self.peer_name());
+        log_abort(error, self.queue.file(), &self.context().files.loader.faults, &request, || {
+            self.peer_name()
+        });
     }
 }
 

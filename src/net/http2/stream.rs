@@ -296,7 +296,7 @@ impl Stream {
 
     fn log_abort(&mut self, error: &SendError, source: &BodySource) {
         let request = request_log::id_suffix(self.open.tracked.record().map(|record| &*record));
-        let faults = self.connection.worker.files.faults();
+        let faults = &self.connection.worker.files.loader.faults;
         log_abort(error, source.file(), faults, &request, || self.connection.peer_name());
     }
 }
