@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::{
     Asset, AssetBody, AssetCache, BackgroundQueues, ChangeHint, ColdReads, Digests, Fault, FileSettings,
     Handle, HandlePool, InotifyWatcher, Loader, Name, NameCache, PERIOD_MS, Root, RootEntry, RootMonitor,
-    RootState, Tags, Unavailable, Unmapper, Version, residency,
+    RootState, Tags, Unavailable, Unmapper, residency,
 };
 use crate::config::policy::rules::Rules;
 use crate::http::target::SitePath;
@@ -159,8 +159,8 @@ impl Files {
         let Some(permit) = permit else { return Ok(None) };
         let (loader, job) = (Arc::clone(&self.loader), Arc::clone(asset));
         let opened = self.run_for(&asset.path, move || match loader.root.entry(&job.path) {
-            Ok(RootEntry::File { file, stat, .. }) if Version::of(&stat) == job.version => {
-                Ok(Some(loader.keep_open(job.id, file, &stat, permit)))
+            Ok(RootEntry::File { file, stat, .. }) if stat.version == job.version => {
+                Ok(Some(loader.keep_open(job.id, file, stat, permit)))
             }
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) if job.mapping().is_some() => Ok(None),
             _ => Err(Unavailable::Changed),
@@ -207,7 +207,7 @@ impl Files {
     /// Those of the disk for the handle.
     pub(crate) fn is_unchanged(&self, asset: &Asset, handle: Option<&Handle>) -> Result<bool, Errno> {
         match handle {
-            Some(handle) => handle.has_bytes_of(&asset.version),
+            Some(handle) => handle.is_unchanged(),
             None => Ok(self.loader.root.stat_if_cached(&asset.path).map_or(true, |stat| {
                 let now = stat.version;
                 now == asset.version || !now.is_same_file(&asset.version)
@@ -262,7 +262,7 @@ impl Files {
             for name in loader.root.first_names(NAMES_TRIED) {
                 if let Ok(RootEntry::File { file, stat, .. }) =
                     loader.root.entry(&SitePath::root().entry(&name))
-                    && stat.st_size > 0
+                    && stat.version.size > 0
                 {
                     residency::probe(loader.storage(), file.as_fd(), 0..1, &mut [0]);
                     return;
@@ -321,8 +321,8 @@ mod tests {
     };
     use crate::files::Lookup;
     use crate::files::lookup::PATH_BYTES_MAX;
-    use crate::files::storage::{Call, Faulty, Storage};
-    use rustix::fs::{Stat, StatFs};
+    use crate::files::storage::{Call, Faulty, FileStat, Storage, SystemStorage};
+    use rustix::fs::StatFs;
     use std::os::fd::BorrowedFd;
 
     #[test]
@@ -391,9 +391,9 @@ mod tests {
     }
 
     impl Storage for NoWaitOnWorker {
-        fn fstat(&self, file: BorrowedFd<'_>) -> Result<Stat, Errno> {
+        fn fstat(&self, file: BorrowedFd<'_>) -> Result<FileStat, Errno> {
             assert_eq!(std::thread::current().name(), Some("pagecast-open"));
-            rustix::fs::fstat(file)
+            SystemStorage.fstat(file)
         }
 
         fn fstatfs(&self, file: BorrowedFd<'_>) -> Result<StatFs, Errno> {

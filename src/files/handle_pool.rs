@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use hashlink::LinkedHashMap;
 use parking_lot::RwLock;
-use rustix::fs::Stat;
 use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{FileStat, Storage, Version};
+use super::{FileStat, Storage};
 use crate::config::OpenFilesGroup;
 
 /// Open files, at most a configured number at once.
@@ -60,7 +59,7 @@ struct Turnover {
 pub(crate) struct Handle {
     storage: Arc<dyn Storage>,
     file: OwnedFd,
-    links: u64,
+    stat: FileStat,
     opened: Instant,
     permit: HandlePermit,
 }
@@ -248,9 +247,9 @@ impl Drop for Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(storage: Arc<dyn Storage>, file: OwnedFd, stat: &Stat, permit: HandlePermit) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>, file: OwnedFd, stat: FileStat, permit: HandlePermit) -> Self {
         permit.turnover.opened.fetch_add(1, Ordering::Relaxed);
-        Self { storage, file, links: FileStat::from(stat).links, opened: Instant::now(), permit }
+        Self { storage, file, stat, opened: Instant::now(), permit }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -262,17 +261,12 @@ impl Handle {
         &*self.storage
     }
 
-    /// Whether the open file still has the bytes of `version`: one `statx`, which never waits.
+    /// Whether the open file still has the bytes that it was opened with: one `statx`, which never waits.
     ///
     /// # Errors
     /// Those of the disk.
-    pub(crate) fn has_bytes_of(&self, version: &Version) -> Result<bool, Errno> {
-        Ok(version.has_same_bytes(self.links, &self.storage.stat_cached(self.fd())?))
-    }
-
-    /// As [`Self::has_bytes_of`]; false if the disk fails.
-    pub(crate) fn is_version(&self, version: &Version) -> bool {
-        self.has_bytes_of(version).unwrap_or(false)
+    pub(crate) fn is_unchanged(&self) -> Result<bool, Errno> {
+        Ok(self.stat.has_same_bytes(&self.storage.stat_cached(self.fd())?))
     }
 }
 
@@ -307,8 +301,8 @@ mod tests {
 
     fn open(pool: &HandlePool) -> Arc<Handle> {
         let file = tempfile::tempfile().unwrap();
-        let stat = rustix::fs::fstat(&file).unwrap();
-        Arc::new(Handle::new(Arc::new(SystemStorage), file.into(), &stat, pool.try_permit().unwrap()))
+        let stat = FileStat::from(&rustix::fs::fstat(&file).unwrap());
+        Arc::new(Handle::new(Arc::new(SystemStorage), file.into(), stat, pool.try_permit().unwrap()))
     }
 
     #[test]

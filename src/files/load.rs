@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::{
@@ -61,7 +60,7 @@ impl From<JobLost> for Unavailable {
 /// An open regular file that becomes an asset.
 struct OpenFile {
     file: OwnedFd,
-    stat: Stat,
+    stat: FileStat,
     permit: HandlePermit,
     file_system: FileSystemKind,
 }
@@ -114,7 +113,7 @@ impl Loader {
         permit: HandlePermit,
     ) -> NameResult {
         let (file, stat, is_symlink_free) = match self.root.retry_after_root_swap(|| self.open_linked(path)) {
-            Ok(RootEntry::File { file, stat, is_symlink_free }) => (file, *stat, is_symlink_free),
+            Ok(RootEntry::File { file, stat, is_symlink_free }) => (file, stat, is_symlink_free),
             Ok(RootEntry::Directory) => return self.without_file(path, Lookup::Directory, true),
             Ok(RootEntry::Special) => return self.without_file(path, Lookup::Missing, false),
             Err(errno) => {
@@ -123,7 +122,7 @@ impl Loader {
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
         let is_watchable =
-            is_symlink_free && FileStat::from(&stat).links == 1 && file_system == FileSystemKind::Local;
+            is_symlink_free && stat.links == 1 && file_system == FileSystemKind::Local;
         match self.asset_of(path, OpenFile { file, stat, permit, file_system }, previous) {
             Ok(asset) => NameResult {
                 policy: Arc::clone(&asset.policy),
@@ -150,7 +149,7 @@ impl Loader {
         let expected = original.variants.as_ref().and_then(|variants| variants.sidecar(encoding));
         let path = original.path.suffixed(encoding.suffix());
         let (file, stat) = match self.open_with_retry(&path) {
-            Ok(RootEntry::File { file, stat, .. }) if Some(Version::of(&stat)) == expected => (file, *stat),
+            Ok(RootEntry::File { file, stat, .. }) if Some(stat.version) == expected => (file, stat),
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(Unavailable::Changed),
             Err(errno) => {
                 let (fault, is_short) = fault_of(errno.raw_os_error(), Fault::Open);
@@ -188,15 +187,15 @@ impl Loader {
     ///
     /// # Errors
     /// Those of the disk; ESTALE for another version.
-    pub(crate) fn reopen(&self, asset: &Asset) -> io::Result<(OwnedFd, Stat)> {
+    pub(crate) fn reopen(&self, asset: &Asset) -> io::Result<OwnedFd> {
         match self.open_with_retry(&asset.path)? {
-            RootEntry::File { file, stat, .. } if Version::of(&stat) == asset.version => Ok((file, *stat)),
+            RootEntry::File { file, stat, .. } if stat.version == asset.version => Ok(file),
             _ => Err(Errno::STALE.into()),
         }
     }
 
     /// Keeps an open file of the asset `id` in the pool.
-    pub(crate) fn keep_open(&self, id: u64, file: OwnedFd, stat: &Stat, permit: HandlePermit) -> Arc<Handle> {
+    pub(crate) fn keep_open(&self, id: u64, file: OwnedFd, stat: FileStat, permit: HandlePermit) -> Arc<Handle> {
         let handle = Arc::new(Handle::new(Arc::clone(&self.root.storage), file, stat, permit));
         self.handles.insert(id, Arc::clone(&handle));
         handle
@@ -212,7 +211,7 @@ impl Loader {
         opened: OpenFile,
         previous: Option<Arc<Asset>>,
     ) -> io::Result<Arc<Asset>> {
-        let version = Version::of(&opened.stat);
+        let version = opened.stat.version;
         let report = |path: &SitePath<'_>, errno: Errno| {
             let (fault, _) = fault_of(errno.raw_os_error(), Fault::Open);
             self.faults.report(
@@ -232,7 +231,7 @@ impl Loader {
         let previous = match previous {
             Some(asset) if is_same(&asset) => {
                 if !asset.is_on_heap() {
-                    self.keep_open(asset.id, opened.file, &opened.stat, opened.permit);
+                    self.keep_open(asset.id, opened.file, opened.stat, opened.permit);
                 }
                 return Ok(asset);
             }
@@ -254,16 +253,16 @@ impl Loader {
 
     /// The asset of an open regular file.
     fn make_asset(&self, origin: AssetOrigin<'_>, opened: OpenFile) -> io::Result<Asset> {
-        let version = Version::of(&opened.stat);
-        if version.size() <= self.settings.heap_file_bytes()
-            && let Some((version, body)) = read_whole(self.storage(), opened.file.as_fd(), version)?
+        let version = opened.stat.version;
+        if version.size <= self.settings.heap_file_bytes()
+            && let Some((version, body)) = read_whole(self.storage(), opened.file.as_fd(), opened.stat)?
         {
             let is_racy = version.is_racy(SystemTime::now());
             return Ok(self.describe(origin, version, AssetBody::Heap, &body, is_racy));
         }
         let body = self.map_or_not(&opened, &version, origin.path);
         let asset = self.describe(origin, version, body, &[], false);
-        self.keep_open(asset.id, opened.file, &opened.stat, opened.permit);
+        self.keep_open(asset.id, opened.file, opened.stat, opened.permit);
         Ok(asset)
     }
 
@@ -287,7 +286,7 @@ impl Loader {
         let in_memory = matches!(body, AssetBody::Heap).then_some(bytes);
         let facts = ByteFacts {
             version,
-            length: version.size(),
+            length: version.size,
             etag: self.tags.tag(&version, origin.encoding, in_memory, is_racy),
             body,
             is_racy,
@@ -358,7 +357,7 @@ impl Loader {
             (!is_outdated).then_some(sidecar)
         };
         let is_encoded_here =
-            self.settings.encodes(version.size()) && sidecars.may_be_encoded() && is_compressible(media_type);
+            self.settings.encodes(version.size) && sidecars.may_be_encoded() && is_compressible(media_type);
         EncodedVariants::new(Encoding::ALL.map(up_to_date), is_encoded_here)
     }
 
@@ -367,7 +366,7 @@ impl Loader {
     fn open_linked(&self, path: &SitePath<'static>) -> Result<RootEntry, Errno> {
         for _ in 0..STABLE_TRIES {
             match self.open_with_retry(path) {
-                Ok(RootEntry::File { stat, .. }) if FileStat::from(&*stat).links == 0 => {}
+                Ok(RootEntry::File { stat, .. }) if stat.links == 0 => {}
                 other => return other,
             }
         }
@@ -389,7 +388,7 @@ impl Loader {
 
     /// The body of a file that is not copied to the heap: its mapping, if it can have one.
     fn map_or_not(&self, opened: &OpenFile, version: &Version, path: &SitePath<'_>) -> AssetBody {
-        let length = version.size();
+        let length = version.size;
         let may_map = (1..=self.settings.mapped_file_bytes()).contains(&length)
             && opened.file_system != FileSystemKind::Remote;
         let Some(length) = usize::try_from(length).ok().filter(|_| may_map) else {
@@ -443,22 +442,21 @@ impl Loader {
 fn read_whole(
     storage: &dyn Storage,
     file: BorrowedFd<'_>,
-    mut version: Version,
+    mut stat: FileStat,
 ) -> io::Result<Option<(Version, Vec<u8>)>> {
     for _ in 0..STABLE_TRIES {
-        let mut bytes = vec![0; usize::try_from(version.size()).map_err(io::Error::other)?];
+        let mut bytes = vec![0; usize::try_from(stat.version.size).map_err(io::Error::other)?];
         let read = read_full(storage, file, &mut bytes, 0)?;
-        let after = FileStat::from(&storage.fstat(file)?);
+        let after = storage.fstat(file)?;
         // If only its name was removed meanwhile, the bytes are still those of the version that was at the path.
-        let is_same =
-            after.version == version || (after.links == 0 && version.has_same_bytes(u64::MAX, &after));
-        if is_same && read == bytes.len() {
-            return Ok(Some((version, bytes)));
+        let is_unlinked = after.links == 0 && FileStat { links: u64::MAX, ..stat }.has_same_bytes(&after);
+        if (after.version == stat.version || is_unlinked) && read == bytes.len() {
+            return Ok(Some((stat.version, bytes)));
         }
-        if after.version.size() > (bytes.len() as u64).saturating_mul(2).max(GROWN_TOO_FAR) {
+        if after.version.size > (bytes.len() as u64).saturating_mul(2).max(GROWN_TOO_FAR) {
             return Ok(None);
         }
-        version = after.version;
+        stat = after;
     }
     Ok(None)
 }

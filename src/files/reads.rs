@@ -142,7 +142,7 @@ impl ColdReads {
         let pool = &self.pool;
         let key = (request.asset.id, request.range.start / BATCH);
         let mut state = pool.state.lock();
-        let device = state.device_of(request.asset.version.device());
+        let device = state.device_of(request.asset.version.device);
         let start = request.range.start;
         let known = state
             .by_key
@@ -182,7 +182,7 @@ impl ColdReads {
     /// Whether reads of the asset's device would wait for a thread.
     pub(crate) fn is_busy(&self, asset: &Asset) -> bool {
         let mut state = self.pool.state.lock();
-        let device = state.device_of(asset.version.device());
+        let device = state.device_of(asset.version.device);
         state.devices.get(&device).is_some_and(|device| device.queue.len() > device.idle + device.stale)
     }
 

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::{FileStat, Root, Version, is_missing};
+use super::{Root, Version, is_missing};
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
@@ -99,7 +99,6 @@ fn version_at(root: &Root, path: &SitePath<'_>) -> Result<(Option<Version>, bool
     let is_symlink_free = !matches!(stat, Err(Errno::LOOP));
     match if is_symlink_free { stat } else { root.stat(path) } {
         Ok(stat) => {
-            let stat = FileStat::from(&stat);
             let version = stat.file_version();
             Ok((version, is_symlink_free && (version.is_none() || stat.links == 1)))
         }

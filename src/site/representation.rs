@@ -102,7 +102,7 @@ pub(crate) async fn open(
         None => files.handle(asset).await?,
     };
     match handle {
-        Some(handle) if !handle.is_version(&asset.version) => Err(Unavailable::Changed),
+        Some(handle) if !handle.is_unchanged().unwrap_or(false) => Err(Unavailable::Changed),
         None if is_copied(request) => Err(Unavailable::Busy),
         handle => Ok(handle),
     }

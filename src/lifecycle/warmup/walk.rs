@@ -43,7 +43,7 @@ pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, max:
                         found.is_truncated = true;
                         return found;
                     }
-                    let length = entry.version.size();
+                    let length = entry.version.size;
                     found.hot.push(HotFile { path: at, encoding: None, length, parts: FileParts::ALL });
                 }
                 EntryKind::Directory | EntryKind::File => {}
