@@ -7,10 +7,10 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::Auto;
 use super::byte_count::ByteCount;
 use super::comma_list::OriginList;
 use super::cors_table::{CorsTable, read_cors};
-use super::count::Auto;
 use super::digest_choice::DigestChoice;
 use super::error::ConfigError;
 use super::file::{TomlEntry, TomlSource};
