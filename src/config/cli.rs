@@ -19,7 +19,8 @@ use super::{
     SignArgs, ValueOrigin, VerifyArgs, WarmArgs,
 };
 use crate::http::encoding::Encoding;
-use crate::http::signed_url::{SignedMethod, is_key_id, network};
+use crate::http::method::ReadMethod;
+use crate::http::signed_url::{is_key_id, network};
 
 /// The parsed command line.
 #[derive(Debug, Default)]
@@ -217,19 +218,20 @@ impl<'a> Given<'a> {
             key_id: self.checked(&KEY_ID, is_key_id),
             client: self.checked(&CLIENT, is_client),
             download: self.checked(&DOWNLOAD, |name| !name.contains(char::is_control)),
-            method: match self.checked(&METHOD, |text| matches!(text, "GET" | "HEAD")).as_deref() {
-                Some("HEAD") => SignedMethod::Head,
-                _ => SignedMethod::Get,
-            },
+            method: self
+                .accepted(&METHOD, |text| ReadMethod::named(text.as_bytes()))
+                .unwrap_or(ReadMethod::Get),
             base: self.checked(&BASE, is_base).unwrap_or_default().trim_end_matches('/').to_owned(),
         };
         (self.errors.len() == before).then_some(arguments)
     }
 
-    fn checked(&mut self, argument: &Argument, is_accepted: impl Fn(&str) -> bool) -> Option<String> {
-        self.read(argument, |text| {
-            if is_accepted(text) { Ok(text.to_owned()) } else { Err("is not accepted".to_owned()) }
-        })
+    fn checked(&mut self, flag: &Argument, is_accepted: impl Fn(&str) -> bool) -> Option<String> {
+        self.accepted(flag, |text| is_accepted(text).then(|| text.to_owned()))
+    }
+
+    fn accepted<T>(&mut self, flag: &Argument, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.read(flag, |text| parse(text).ok_or_else(|| "is not accepted".to_owned()))
     }
 
     fn value<T: SettingValue>(&mut self, flag: &Argument, bounds: &T::Bounds) -> Option<T> {
@@ -275,11 +277,11 @@ impl<'a> Given<'a> {
 
 fn codings(text: &str) -> Result<Vec<Encoding>, String> {
     let names: Vec<&str> = text.split(',').map(str::trim).collect();
-    let is_known = |name: &str| Encoding::ALL.iter().any(|coding| coding.token() == name);
+    let is_known = |name: &str| Encoding::ALL.iter().any(|coding| coding.name() == name);
     match names.iter().find(|name| !is_known(name)) {
         Some(&"") => Err("has an empty item in its list".to_owned()),
         Some(other) => Err(format!("contains the unknown encoding {other:?}")),
-        None => Ok(Encoding::ALL.into_iter().filter(|coding| names.contains(&coding.token())).collect()),
+        None => Ok(Encoding::ALL.into_iter().filter(|coding| names.contains(&coding.name())).collect()),
     }
 }
 
@@ -296,7 +298,6 @@ fn is_base(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::config::{DurationSetting, SignArgs};
-    use crate::http::signed_url::SignedMethod;
 
     #[test]
     fn the_command_is_sound() {
@@ -494,7 +495,7 @@ mod tests {
                     key_id: Some("k2".to_owned()),
                     client: Some("192.0.2.0/24".to_owned()),
                     download: Some(String::new()),
-                    method: SignedMethod::Head,
+                    method: ReadMethod::Head,
                     base: "https://files.example".to_owned(),
                     ..usual
                 },
