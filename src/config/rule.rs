@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Auto;
 use super::byte_count::ByteCount;
-use super::count::Auto;
 use super::digest_choice::DigestChoice;
 use super::path_glob::PathGlobs;
 use super::site_file::SiteFile;

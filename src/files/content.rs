@@ -74,7 +74,7 @@ impl Loader {
             "/{}: {} bytes are {length} in {}{}",
             asset.path,
             asset.length(),
-            encoding.token(),
+            encoding.name(),
             if is_kept { "" } else { ", which is not kept" }
         );
         Ok(is_kept.then(|| self.encoded_variant(asset, encoding, &bytes)))

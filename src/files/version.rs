@@ -111,8 +111,7 @@ impl Version {
     /// A strong entity-tag (RFC 9110 §8.8.3); `encoding` is the one that the file's bytes are in, `None` for identity.
     pub fn entity_tag(&self, encoding: Option<Encoding>) -> EntityTag<'static> {
         let identity = mix(mix(mix(self.device) ^ self.inode) ^ nanoseconds_of(self.ctime));
-        let suffix = encoding.map_or("", Encoding::tag_suffix);
-        EntityTag::strong_hex([self.size, nanoseconds_of(self.mtime), identity], suffix)
+        EntityTag::strong_hex([self.size, nanoseconds_of(self.mtime), identity], encoding)
     }
 
     /// Whether the mtime is before that of `other`.
