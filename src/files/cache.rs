@@ -40,7 +40,7 @@ pub(crate) struct SharedFiles {
     pub(crate) root_monitor: RootMonitor,
     /// Opens files and looks them up.
     open_pool: BlockingPool,
-    disk_timeouts: AtomicU64,
+    pub(super) disk_timeouts: AtomicU64,
     pub(crate) reads: ColdReads,
     pub(super) digesting: BackgroundQueues,
     pub(super) encoding: BackgroundQueues,
@@ -193,11 +193,6 @@ impl Files {
     /// Counts a request that the disk did not answer in time.
     pub(crate) fn count_disk_timeout(&self) {
         self.shared.disk_timeouts.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Number of requests that the disk did not answer in time.
-    pub(super) fn disk_timeouts(&self) -> u64 {
-        self.shared.disk_timeouts.load(Ordering::Relaxed)
     }
 
     /// Whether the file is still the asset's version: by its handle, or without one by the kernel's cached metadata of its path.
@@ -380,7 +375,7 @@ mod tests {
                 }
                 assert_eq!(disk.count(Call::Open) > opens, is_looked_up, "{length}");
                 files.maintain().await;
-                assert_eq!(files.shared.names.counts().entries, 1, "{length}");
+                assert_eq!(files.shared.names.names.counts().entries, 1, "{length}");
             }
         });
     }

@@ -29,7 +29,7 @@ impl Loader {
             None => {
                 let compute = || {
                     self.read_version(asset, |file| {
-                        digest_file(self.storage(), algorithm, file, asset.length())
+                        digest_file(self.storage(), algorithm, file, asset.length)
                     })
                 };
                 let computed = self.tags.digests.get_or_compute(&asset.version, algorithm, compute);
@@ -64,16 +64,16 @@ impl Loader {
         let bytes = match asset.heap_body() {
             Some(bytes) => encode(encoding, &bytes)?,
             None => {
-                let read = |file: BorrowedFd<'_>| read_whole(self.storage(), file, asset.length());
+                let read = |file: BorrowedFd<'_>| read_whole(self.storage(), file, asset.length);
                 encode(encoding, &self.read_version(asset, read)?)?
             }
         };
         let length = bytes.len() as u64;
-        let is_kept = length < asset.length() && length <= self.settings.variant_bytes();
+        let is_kept = length < asset.length && length <= self.settings.variant_bytes();
         log::debug!(
             "/{}: {} bytes are {length} in {}{}",
             asset.path,
-            asset.length(),
+            asset.length,
             encoding.name(),
             if is_kept { "" } else { ", which is not kept" }
         );

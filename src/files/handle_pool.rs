@@ -31,10 +31,10 @@ pub(crate) struct HandlePool {
     hand: AtomicUsize,
     started: Instant,
     /// Requests that had to wait for a handle.
-    waits: AtomicU64,
+    pub(super) waits: AtomicU64,
     /// Requests that waited in vain.
-    timeouts: AtomicU64,
-    turnover: Arc<Turnover>,
+    pub(super) timeouts: AtomicU64,
+    pub(super) turnover: Arc<Turnover>,
 }
 
 /// Handles by asset, in the order in which eviction visits them.
@@ -48,11 +48,11 @@ struct OpenHandle {
     is_recent: AtomicBool,
 }
 
-/// Number of handles opened and closed.
+/// Number of files opened to be sent from, and of those closed again.
 #[derive(Debug, Default)]
-struct Turnover {
-    opened: AtomicU64,
-    closed: AtomicU64,
+pub(super) struct Turnover {
+    pub(super) opened: AtomicU64,
+    pub(super) closed: AtomicU64,
 }
 
 /// An open file and its permit.
@@ -221,16 +221,6 @@ impl HandlePool {
         self.handles.saturating_sub(self.permits.available_permits())
     }
 
-    /// Number of files opened to be sent from, and number of those closed again.
-    pub(crate) fn opened_and_closed(&self) -> (u64, u64) {
-        (self.turnover.opened.load(Ordering::Relaxed), self.turnover.closed.load(Ordering::Relaxed))
-    }
-
-    /// Number of requests that waited for a handle, and number of those that waited in vain.
-    pub(crate) fn waits_and_timeouts(&self) -> (u64, u64) {
-        (self.waits.load(Ordering::Relaxed), self.timeouts.load(Ordering::Relaxed))
-    }
-
     fn shard(&self, id: u64) -> &RwLock<Shard> {
         &self.shards[usize::try_from(id).unwrap_or(0) % SHARDS]
     }
@@ -354,7 +344,8 @@ mod tests {
         let pool = pool(1);
         let _open = open(&pool);
         assert!(pool.permit().await.is_none());
-        assert_eq!(pool.waits_and_timeouts(), (1, 1));
+        let counts = [&pool.waits, &pool.timeouts].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [1, 1]);
     }
 
     #[test]

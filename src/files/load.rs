@@ -15,7 +15,6 @@ use super::{
 };
 use crate::config::policy::rules::{PathPolicy, Rules};
 use crate::http::encoding::Encoding;
-use crate::http::entity_tag::EntityTag;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::JobLost;
@@ -69,11 +68,13 @@ struct OpenFile {
 struct AssetOrigin<'a> {
     /// Path of the file that has the bytes.
     path: &'a SitePath<'static>,
-    /// The path that decides the media type: the original's for a sidecar.
+    /// The path that decides the media type: the original's for a variant.
     original: &'a SitePath<'static>,
     encoding: Option<Encoding>,
     policy: Arc<PathPolicy>,
     sidecars: Sidecars,
+    /// The bytes were encoded here: no file has them.
+    is_made_here: bool,
 }
 
 impl<'a> AssetOrigin<'a> {
@@ -85,18 +86,9 @@ impl<'a> AssetOrigin<'a> {
             encoding: Some(encoding),
             policy: Arc::clone(&original.policy),
             sidecars: Sidecars::default(),
+            is_made_here: false,
         }
     }
-}
-
-/// Facts about the bytes of an asset to be made.
-struct ByteFacts {
-    version: Version,
-    length: u64,
-    etag: EntityTag<'static>,
-    body: AssetBody,
-    is_racy: bool,
-    digests: KnownDigests,
 }
 
 impl Loader {
@@ -152,9 +144,7 @@ impl Loader {
             Ok(RootEntry::File { file, stat, .. }) if Some(stat.version) == expected => (file, stat),
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(Unavailable::Changed),
             Err(errno) => {
-                let (fault, is_short) = fault_of(errno.raw_os_error(), Fault::Open);
-                let message = format_args!("sidecar /{path} can't be read and is not served: {errno}");
-                self.faults.report(fault, &path, message);
+                let is_short = self.report_sidecar(&path, "read", errno);
                 return Err(if is_short { Unavailable::Busy } else { Unavailable::Failed });
             }
         };
@@ -169,18 +159,19 @@ impl Loader {
         if Some(variant.version) == expected { Ok(Arc::new(variant)) } else { Err(Unavailable::Changed) }
     }
 
+    /// Reports why a sidecar could not be `processed`; returns whether it is a shortage that may pass soon.
+    fn report_sidecar(&self, path: &SitePath<'_>, processed: &str, errno: Errno) -> bool {
+        let (fault, is_short) = fault_of(errno.raw_os_error(), Fault::Open);
+        let message = format_args!("sidecar /{path} can't be {processed} and is not served: {errno}");
+        self.faults.report(fault, path, message);
+        is_short
+    }
+
     /// The variant of `original` whose `bytes` were encoded here.
     pub(crate) fn encoded_variant(&self, original: &Asset, encoding: Encoding, bytes: &[u8]) -> Arc<Asset> {
-        let facts = ByteFacts {
-            version: original.version,
-            length: bytes.len() as u64,
-            etag: Tags::of_bytes(bytes, Some(encoding)),
-            body: AssetBody::Heap,
-            is_racy: false,
-            digests: KnownDigests::default(),
-        };
-        let origin = AssetOrigin::variant(&original.path, original, encoding);
-        Arc::new(self.render(origin, original.headers.media_type(), None, facts, bytes))
+        let of_file = AssetOrigin::variant(&original.path, original, encoding);
+        let origin = AssetOrigin { is_made_here: true, ..of_file };
+        Arc::new(self.describe(origin, original.version, AssetBody::Heap, bytes, false))
     }
 
     /// Opens the file of `asset` again, if it is still that version. Blocks.
@@ -212,36 +203,22 @@ impl Loader {
         previous: Option<Arc<Asset>>,
     ) -> io::Result<Arc<Asset>> {
         let version = opened.stat.version;
-        let report = |path: &SitePath<'_>, errno: Errno| {
-            let (fault, _) = fault_of(errno.raw_os_error(), Fault::Open);
-            self.faults.report(
-                fault,
-                path,
-                format_args!("sidecar /{path} can't be looked up and is not served: {errno}"),
-            );
-        };
+        let report = |path: &SitePath<'_>, errno| drop(self.report_sidecar(path, "looked up", errno));
         let sidecars = Sidecars::look_up(&self.root, path, self.settings.verifies(), &report)?;
-        let is_same = |asset: &Arc<Asset>| {
-            asset.version == version
-                && asset.generation == self.generation
-                && !asset.is_racy
-                && asset.sidecars == sidecars
-                && !self.tags.can_improve(asset)
-        };
-        let previous = match previous {
-            Some(asset) if is_same(&asset) => {
+        let previous = previous.filter(|asset| asset.version == version && !asset.is_racy);
+        if let Some(asset) = &previous {
+            let is_current = asset.generation == self.generation && asset.sidecars == sidecars;
+            if is_current && !self.tags.can_improve(asset) {
                 if !asset.is_on_heap() {
                     self.keep_open(asset.id, opened.file, opened.stat, opened.permit);
                 }
-                return Ok(asset);
+                return Ok(Arc::clone(asset));
             }
-            other => other.filter(|asset| asset.version == version && !asset.is_racy),
-        };
-        if let Some(previous) = &previous {
-            self.tags.store(&version, &previous.digests);
+            self.tags.store(&version, &asset.digests);
         }
         let policy = self.rules.policy(path);
-        let origin = AssetOrigin { path, original: path, encoding: None, policy, sidecars };
+        let origin =
+            AssetOrigin { path, original: path, encoding: None, policy, sidecars, is_made_here: false };
         let asset = self.make_asset(origin, opened)?;
         if let Some(previous) = previous.filter(|previous| previous.version == asset.version)
             && let (Some(variants), Some(before)) = (&asset.variants, &previous.variants)
@@ -266,7 +243,7 @@ impl Loader {
         Ok(asset)
     }
 
-    /// The asset of `version`; `bytes` are its body if that is on the heap.
+    /// The asset of `version`, with its rendered headers; `bytes` are its body if that is on the heap.
     fn describe(
         &self,
         origin: AssetOrigin<'_>,
@@ -275,42 +252,28 @@ impl Loader {
         bytes: &[u8],
         is_racy: bool,
     ) -> Asset {
-        let media_type = match origin.policy.content_type() {
+        let AssetOrigin { path, original, encoding, policy, sidecars, is_made_here } = origin;
+        let media_type = match policy.content_type() {
             Some(configured) => configured.to_owned(),
-            None => media_type(origin.original.file_name()).into_owned(),
+            None => media_type(original.file_name()).into_owned(),
         };
-        let variants = match origin.encoding {
+        let variants = match encoding {
             Some(_) => None,
-            None => self.variants(origin.path, &version, &media_type, &origin.sidecars),
+            None => self.variants(path, &version, &media_type, &sidecars),
         };
-        let in_memory = matches!(body, AssetBody::Heap).then_some(bytes);
-        let facts = ByteFacts {
-            version,
-            length: version.size,
-            etag: self.tags.tag(&version, origin.encoding, in_memory, is_racy),
-            body,
-            is_racy,
-            digests: self.tags.known_digests(&version),
+        let is_on_heap = matches!(body, AssetBody::Heap);
+        let length = if is_on_heap { bytes.len() as u64 } else { version.size };
+        let (etag, digests) = if is_made_here {
+            (Tags::of_bytes(bytes, encoding), KnownDigests::default())
+        } else {
+            let etag = self.tags.tag(&version, encoding, is_on_heap.then_some(bytes), is_racy);
+            (etag, self.tags.known_digests(&version))
         };
-        self.render(origin, &media_type, variants, facts, bytes)
-    }
-
-    /// The asset with its rendered headers, followed by `bytes` if the body is on the heap.
-    fn render(
-        &self,
-        origin: AssetOrigin<'_>,
-        media_type: &str,
-        variants: Option<Box<EncodedVariants<Asset>>>,
-        facts: ByteFacts,
-        bytes: &[u8],
-    ) -> Asset {
-        let AssetOrigin { path, original, encoding, policy, sidecars } = origin;
-        let ByteFacts { version, length, etag, body, is_racy, digests } = facts;
         let modified = version.modified_before(SystemTime::now());
         let input = HeaderInput {
             modified,
             name: original.file_name(),
-            media_type,
+            media_type: &media_type,
             encoding,
             etag: &etag,
             length,

@@ -67,7 +67,7 @@ impl ResidencyCursor {
                 self.count(context, start, upto);
                 self.resident_to = upto;
                 self.read_ahead(context, client, window);
-                window.asset.recency.record(&(start..upto), window.asset.length());
+                window.asset.recency.record(&(start..upto), window.asset.length);
                 return Poll::Ready(Ok(distance(start, upto.min(wanted))));
             }
             self.start_read(context, client, window);
@@ -274,7 +274,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
 }
 
 fn whole_window(window: &Window, index: u64) -> Range<u64> {
-    index * WINDOW..((index + 1) * WINDOW).min(window.asset.length())
+    index * WINDOW..((index + 1) * WINDOW).min(window.asset.length)
 }
 
 /// Fills `buffer` from byte `start` of the window's file with `pread`. The bytes must be resident. Never touches the
