@@ -294,8 +294,8 @@ impl Loader {
         bytes: &[u8],
         is_racy: bool,
     ) -> Asset {
-        let media_type = match origin.policy.content_type() {
-            Some(configured) => configured.to_owned(),
+        let media_type = match &origin.policy.effects.content_type {
+            Some(configured) => configured.to_string(),
             None => media_type(origin.original.file_name()).into_owned(),
         };
         let variants = match origin.encoding {

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use memchr::memrchr;
 
+use super::header_grammar::{QuoteScanner, is_quoted_string, is_token, trim};
+
 /// The value of the Content-Type header for a file, by the extension of its name, ignoring case.
 ///
 /// `name` may be a path; its last segment counts. Text, scripts and SVG get `charset=utf-8`. JSON is always
@@ -29,6 +31,22 @@ pub(crate) fn is_compressible(media_type: &str) -> bool {
     kind == "text"
         || suffix.is_some_and(|suffix| COMPRESSIBLE_SUFFIXES.contains(&suffix))
         || COMPRESSIBLE.contains(&essence.as_str())
+}
+
+/// Whether a text is `type/subtype`, with or without parameters (RFC 9110 §8.3.1).
+pub(crate) fn is_media_type(text: &str) -> bool {
+    let mut quotes = QuoteScanner::default();
+    let mut parts = text.as_bytes().split(|&byte| quotes.is_outside(byte) && byte == b';').map(trim);
+    let essence = parts.next().unwrap_or_default();
+    let Some(slash) = memchr::memchr(b'/', essence) else { return false };
+    is_token(&essence[..slash]) && is_token(&essence[slash + 1..]) && parts.all(is_parameter)
+}
+
+/// Whether a text is `name=value`; the value is a token or a quoted string.
+fn is_parameter(text: &[u8]) -> bool {
+    let Some(equals) = memchr::memchr(b'=', text) else { return false };
+    let (name, value) = (&text[..equals], &text[equals + 1..]);
+    is_token(name) && (is_token(value) || is_quoted_string(value))
 }
 
 /// The text after the last dot of the name, unless that dot is its first character.
@@ -313,6 +331,34 @@ mod tests {
             (";text/html", false),
         ] {
             assert_eq!(is_compressible(media_type), expected, "{media_type}");
+        }
+    }
+
+    #[test]
+    fn a_media_type_has_a_subtype_and_may_have_parameters() {
+        for text in [
+            "text/html",
+            "text/html; charset=utf-8",
+            "text/html;charset=\"utf-8\"",
+            "a/b ; c=d; e=\"f;\\\"g\"",
+            "application/vnd.oci.image.manifest.v1+json",
+        ] {
+            assert!(is_media_type(text), "{text}");
+        }
+        for text in [
+            "",
+            "text",
+            "text/",
+            "/html",
+            "a/b;",
+            "a/b; c",
+            "a/b; c=",
+            "a/b; c=\"d",
+            "a /b",
+            "a/b c",
+            "a/b/c",
+        ] {
+            assert!(!is_media_type(text), "{text}");
         }
     }
 }
