@@ -4,15 +4,12 @@ use std::sync::Arc;
 
 use toml::de::DeValue;
 
-use super::comma_list::OriginList;
 use super::rule_reader::{TableReader, Texts};
-use super::setting::SettingValue;
-use crate::config::choice::OnOff;
-use crate::config::duration_setting::DurationSetting;
-use crate::config::settings_table::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS};
-use crate::config::toggle::Toggle;
-use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsMethod, CorsPolicy};
+use super::settings_table::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS};
+use super::{DurationSetting, OnOff, OriginList, SettingValue, Toggle};
+use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsPolicy};
 use crate::http::header_grammar::is_token;
+use crate::http::method::ReadMethod;
 
 /// Reads `cors` of a rule. The short form is origins, or off; the long form is a table. `None` if it is not there, or has
 /// errors, which are reported.
@@ -59,14 +56,11 @@ fn read_table(rule: &mut TableReader<'_, '_>) -> Option<CorsPolicy> {
     None
 }
 
-fn methods(Texts { texts, .. }: Texts) -> Result<Vec<CorsMethod>, String> {
+fn methods(Texts { texts, .. }: Texts) -> Result<Vec<ReadMethod>, String> {
     let mut methods = Vec::new();
     for text in &texts {
-        let method = match text.as_str() {
-            "GET" => CorsMethod::Get,
-            "HEAD" => CorsMethod::Head,
-            other => return Err(format!("has the method {other:?}, which is not served")),
-        };
+        let method = ReadMethod::named(text.as_bytes());
+        let method = method.ok_or_else(|| format!("has the method {text:?}, which is not served"))?;
         if !methods.contains(&method) {
             methods.push(method);
         }

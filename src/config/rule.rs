@@ -2,16 +2,10 @@
 
 use std::sync::Arc;
 
-use super::byte_count::ByteCount;
-use super::count::Auto;
-use super::digest_choice::DigestChoice;
-use super::path_glob::PathGlobs;
-use super::site_file::SiteFile;
-use crate::config::auth_methods::AccessRule;
-use crate::config::choice::{Disposition, OnOff};
-use crate::config::extra_headers::ExtraHeaders;
-use crate::config::header_value::ConfigHeaderValue;
-use crate::config::toggle::Toggle;
+use super::{
+    AccessRule, Auto, ByteCount, ConfigHeaderValue, DigestChoice, Disposition, ExtraHeaders, OnOff,
+    PathGlobs, SiteFile, Toggle,
+};
 use crate::http::cors::CorsPolicy;
 
 /// A rule: paths, and the settings that apply to them.

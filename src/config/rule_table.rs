@@ -8,20 +8,15 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
-use super::byte_count::ByteCount;
 use super::cors_table::read_cors;
-use super::error::ConfigError;
 use super::file::{TomlEntry, TomlSource};
-use super::origin::ValueOrigin;
-use super::path_glob::PathGlobs;
-use super::rule::{Rule, RuleEffects, RuleRate, RuleRates};
 use super::rule_reader::{RULE, TableReader, Texts};
-use super::setting::{RawValue, ValueError, reason_of};
-use super::site_file::SiteFile;
-use crate::config::auth_methods::{AccessRule, AuthMethods};
-use crate::config::extra_headers::{ExtraHeaders, why_reserved};
-use crate::config::header_value::ConfigHeaderValue;
-use crate::config::toggle::Toggle;
+use super::setting::{RawValue, reason_of};
+use super::{
+    AccessRule, AuthMethods, ByteCount, ConfigError, ConfigHeaderValue, ExtraHeaders, PathGlobs, Rule,
+    RuleEffects, RuleRate, RuleRates, SiteFile, Toggle, ValueError, ValueOrigin,
+};
+use crate::config::extra_headers::why_reserved;
 use crate::http::media_type::is_media_type;
 
 /// A rule as it was read.
@@ -187,11 +182,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::choice::{Disposition, OnOff};
-    use crate::config::count::Auto;
-    use crate::config::digest_choice::DigestChoice;
     use crate::config::file::parse;
-    use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsMethod};
+    use crate::config::{Auto, DigestChoice, Disposition, OnOff};
+    use crate::http::cors::{AllowedHeaders, AllowedOrigins};
+    use crate::http::method::ReadMethod;
 
     fn read_text(text: &str) -> (Vec<ReadRule>, Vec<String>) {
         let (source, entries) = parse(Path::new("c.toml"), text);
@@ -348,7 +342,7 @@ mod tests {
             "cors = { origins = 'https://a', methods = ['GET'], headers = ['Range', 'X-A'], expose = ['ETag'], \
              max_age = '1h', credentials = true }",
         );
-        assert_eq!(long.methods, [CorsMethod::Get]);
+        assert_eq!(long.methods, [ReadMethod::Get]);
         assert_eq!(long.headers, AllowedHeaders::These(vec!["range".to_owned(), "x-a".to_owned()]));
         assert_eq!((long.max_age.as_secs(), long.credentials), (3_600, true));
         assert_eq!(policy("cors = { origins = '*', headers = '*' }").headers, AllowedHeaders::Any);

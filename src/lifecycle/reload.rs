@@ -22,8 +22,6 @@ use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::lifecycle::worker_updates::{UpdateFailure, WorkerUpdates};
 use crate::limits::client_limits::Limits;
-use crate::net::connection_settings::ConnectionSettings;
-use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
 use crate::site::settings::{SiteFiles, SiteSettings};
@@ -52,8 +50,7 @@ enum ReloadScope {
 pub(crate) struct WorkerView {
     pub(crate) files: Files,
     pub(crate) site: SiteSettings,
-    pub(crate) connections: ConnectionSettings,
-    pub(crate) request_log: RequestLogOptions,
+    pub(crate) config: Arc<Config>,
 }
 
 /// Reloads the configuration. Cheap to clone; all clones share one state.
@@ -416,8 +413,8 @@ impl PendingRestart {
         Self {
             key: setting.key,
             origin: loaded.origins.of(setting.key).to_string(),
-            value: setting.value(&loaded.config),
-            until_then: setting.value(&before.config),
+            value: (setting.value)(&loaded.config),
+            until_then: (setting.value)(&before.config),
         }
     }
 }
@@ -429,8 +426,7 @@ impl WorkerView {
         Self {
             site: self.site.reconfigured(config, limits, &files, SiteFiles::of(loaded)),
             files,
-            connections: ConnectionSettings::of(config),
-            request_log: RequestLogOptions::of(config),
+            config: Arc::new(config.clone()),
         }
     }
 }
@@ -461,11 +457,11 @@ fn settle_beside(
     let handles = Auto::Given(Count::of(before.handles as u64));
     let mut config = config.clone();
     Arc::make_mut(&mut config.open_files).handles = handles;
-    settle(&config, facts).map_err(|mut errors| {
-        errors.push(ConfigError::Conflict(format!(
+    settle(&config, facts).map_err(|error| {
+        let beside = ConfigError::Conflict(format!(
             "that would hold after a restart, but not beside what stays until then, as the {handles} handles do"
-        )));
-        ConfigErrors::from(errors)
+        ));
+        ConfigErrors::from(vec![error, beside])
     })
 }
 
