@@ -89,7 +89,7 @@ pub(crate) async fn list(
 }
 
 fn etag_of(files: Files) -> EtagOf {
-    Arc::new(move |_, version| files.background().known_etag(version))
+    Arc::new(move |_, version| files.known_etag(version))
 }
 
 /// Makes a response that caches revalidate: it changes with every file.
