@@ -73,7 +73,7 @@ impl AssetCache {
 
     /// All assets, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Arc<Asset>> {
-        self.heap.iter().chain(&self.mapped).map(|(_, asset)| asset)
+        self.heap.iter().chain(self.mapped.iter()).map(|(_, asset)| asset)
     }
 
     /// Bytes of the mapped budget that a mapping of `length` bytes takes.

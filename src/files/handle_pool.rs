@@ -237,7 +237,12 @@ impl Drop for Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(storage: Arc<dyn Storage>, file: OwnedFd, stat: FileStat, permit: HandlePermit) -> Self {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        file: OwnedFd,
+        stat: FileStat,
+        permit: HandlePermit,
+    ) -> Self {
         permit.turnover.opened.fetch_add(1, Ordering::Relaxed);
         Self { storage, file, stat, opened: Instant::now(), permit }
     }

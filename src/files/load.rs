@@ -113,8 +113,7 @@ impl Loader {
             }
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
-        let is_watchable =
-            is_symlink_free && stat.links == 1 && file_system == FileSystemKind::Local;
+        let is_watchable = is_symlink_free && stat.links == 1 && file_system == FileSystemKind::Local;
         match self.asset_of(path, OpenFile { file, stat, permit, file_system }, previous) {
             Ok(asset) => NameResult {
                 policy: Arc::clone(&asset.policy),
@@ -186,7 +185,13 @@ impl Loader {
     }
 
     /// Keeps an open file of the asset `id` in the pool.
-    pub(crate) fn keep_open(&self, id: u64, file: OwnedFd, stat: FileStat, permit: HandlePermit) -> Arc<Handle> {
+    pub(crate) fn keep_open(
+        &self,
+        id: u64,
+        file: OwnedFd,
+        stat: FileStat,
+        permit: HandlePermit,
+    ) -> Arc<Handle> {
         let handle = Arc::new(Handle::new(Arc::clone(&self.root.storage), file, stat, permit));
         self.handles.insert(id, Arc::clone(&handle));
         handle
@@ -203,8 +208,8 @@ impl Loader {
         previous: Option<Arc<Asset>>,
     ) -> io::Result<Arc<Asset>> {
         let version = opened.stat.version;
-        let report = |path: &SitePath<'_>, errno| drop(self.report_sidecar(path, "looked up", errno));
-        let sidecars = Sidecars::look_up(&self.root, path, self.settings.verifies(), &report)?;
+        let report = |sidecar: &SitePath<'_>, errno| self.report_sidecar(sidecar, "looked up", errno);
+        let sidecars = Sidecars::look_up(&self.root, path, self.settings.verifies(), report)?;
         let previous = previous.filter(|asset| asset.version == version && !asset.is_racy);
         if let Some(asset) = &previous {
             let is_current = asset.generation == self.generation && asset.sidecars == sidecars;
@@ -253,8 +258,8 @@ impl Loader {
         is_racy: bool,
     ) -> Asset {
         let AssetOrigin { path, original, encoding, policy, sidecars, is_made_here } = origin;
-        let media_type = match policy.content_type() {
-            Some(configured) => configured.to_owned(),
+        let media_type = match &policy.effects.content_type {
+            Some(configured) => configured.to_string(),
             None => media_type(original.file_name()).into_owned(),
         };
         let variants = match encoding {

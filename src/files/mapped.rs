@@ -154,7 +154,10 @@ mod tests {
         for _ in 0..WAITING_MAX + 2 {
             drop(mapped(&disk, &unmapper));
         }
-        assert_eq!((unmapper.in_place.load(Ordering::Relaxed), unmapper.waiting_bytes()), (2, 10 * (1 + WAITING_MAX as u64)));
+        assert_eq!(
+            (unmapper.in_place.load(Ordering::Relaxed), unmapper.waiting_bytes()),
+            (2, 10 * (1 + WAITING_MAX as u64))
+        );
         unmapper.unmap_now();
         assert_eq!(unmapper.waiting_bytes(), 10, "the one that hangs");
         disk.heal();

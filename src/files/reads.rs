@@ -137,7 +137,8 @@ impl ColdReads {
     pub(crate) fn read(&self, client: ClientKey, request: ReadRequest) -> PendingRead {
         let pool = &self.pool;
         let key = (request.asset.id, request.range.start / BATCH);
-        let mut state = pool.state.lock();
+        let mut locked = pool.state.lock();
+        let state = &mut *locked;
         let device = state.device_of(request.asset.version.device);
         let start = request.range.start;
         let known = state
@@ -168,7 +169,7 @@ impl ColdReads {
             }
         };
         let needs_thread = queue && state.queue(client, &read, pool.threads);
-        drop(state);
+        drop(locked);
         if needs_thread {
             pool.start_thread(read.device);
         }

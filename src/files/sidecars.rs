@@ -24,7 +24,7 @@ impl Sidecars {
         root: &Root,
         path: &SitePath<'_>,
         with_checksum: bool,
-        report: &dyn Fn(&SitePath<'_>, Errno),
+        report: impl Fn(&SitePath<'_>, Errno) -> bool,
     ) -> Result<Self, Errno> {
         let encodings = Encoding::ALL.into_iter().filter(|_| !is_sidecar(path)).map(Encoding::suffix);
         let checksum = (with_checksum && !path.as_bytes().ends_with(CHECKSUM.as_bytes())).then_some(CHECKSUM);

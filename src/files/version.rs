@@ -217,8 +217,8 @@ mod tests {
             device: 1,
             inode: 2,
             size: 3,
-            mtime: Timestamp { seconds, nanoseconds: 0 },
-            ctime: Timestamp { seconds: 1_700_000_000, nanoseconds: 0 },
+            mtime: (seconds, 0),
+            ctime: (1_700_000_000, 0),
         };
         for (seconds, is_dated) in
             [(-1, false), (0, false), (1, false), (315_532_800, false), (315_532_801, true)]
@@ -249,13 +249,7 @@ mod tests {
 
     #[test]
     fn entity_tags_are_quoted_and_differ_when_only_ctime_differs() {
-        let at = |ctime| Version {
-            device: 1,
-            inode: 2,
-            size: 3,
-            mtime: Timestamp { seconds: 4, nanoseconds: 5 },
-            ctime: Timestamp { seconds: ctime, nanoseconds: 0 },
-        };
+        let at = |ctime| Version { device: 1, inode: 2, size: 3, mtime: (4, 5), ctime: (ctime, 0) };
         let (one, other) = (at(6).entity_tag(None), at(7).entity_tag(None));
         assert!(!one.strong_eq(&other));
         assert!(one.strong_eq(&at(6).entity_tag(None)) && !one.is_weak());

@@ -243,7 +243,7 @@ impl Resolver {
             return Ok(resolved);
         }
         let has_extension = target.path.file_name().contains(&b'.');
-        if let Some(fallback) = policy.spa()
+        if let Some(fallback) = &policy.spa
             && takes_page(request.headers(), has_extension)
         {
             admit(&self.context, request, fallback).await?;
@@ -314,7 +314,7 @@ impl Resolver {
 
     /// True if something else may answer for a name that is missing.
     fn has_fallback(&self, name: &Name) -> bool {
-        name.policy.spa().is_some() || !self.context.settings.redirects.is_empty()
+        name.policy.spa.is_some() || !self.context.settings.redirects.is_empty()
     }
 
     fn is_hidden(&self, path: &SitePath<'_>) -> bool {
