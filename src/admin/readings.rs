@@ -40,7 +40,7 @@ pub(crate) struct Gauges {
     pub(crate) metrics: Metrics,
     pub(crate) access_log: AccessLog,
     pub(crate) tls: Option<Tls>,
-    pub(crate) reloader: Reloader,
+    pub(crate) reloader: Arc<Reloader>,
     pub(crate) admin: AdminSlotCounts,
     /// The listeners were taken over from a predecessor.
     pub(crate) is_successor: bool,
@@ -118,7 +118,8 @@ impl Readings {
 impl Gauges {
     /// Reads all numbers. Blocks only for short locks.
     pub(crate) fn read(&self) -> Readings {
-        let limits = self.reloader.limits();
+        let current = self.reloader.current();
+        let limits = current.limits;
         Readings {
             phase: self.lifecycle.phase(),
             is_drained: self.lifecycle.is_drained(),
@@ -129,9 +130,9 @@ impl Gauges {
             is_successor: self.is_successor,
             upgrades_failed: handover::failures(),
             root_is_sound: self.files.root_is_sound(),
-            config: self.reloader.config(),
+            config: current.config.clone(),
             limits,
-            reloads: self.reloader.counts(),
+            reloads: *self.reloader.counts.lock(),
             warming: self.progress.counts(),
             totals: self.metrics.totals(),
             access_log: self.access_log.counts(),

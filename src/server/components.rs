@@ -32,7 +32,7 @@ use crate::telemetry::metrics::registry::Metrics;
 pub(super) struct Components {
     pub(super) plan: WorkerPlan,
     pub(super) warmup_state: WarmupState,
-    pub(super) reloader: Reloader,
+    pub(super) reloader: Arc<Reloader>,
     /// For each worker, where the settings of reloads arrive.
     pub(super) updates: Vec<UpdateReceiver<WorkerView>>,
     pub(super) admin_context: AdminContext,
@@ -81,7 +81,14 @@ impl Components {
             access_log: access_log.clone(),
             workers,
         };
-        let reloader = Reloader::new(given, ConfigInEffect::at_start(loaded, plan.view.clone()), targets)?;
+        let in_effect = ConfigInEffect {
+            config: config.clone(),
+            origins: loaded.origins.clone(),
+            postponed: Vec::new(),
+            limits: *limits,
+            view: plan.view.clone(),
+        };
+        let reloader = Reloader::new(given, in_effect, targets)?;
         let warmup_state = WarmupState::open(config, warmup.clone())?;
         let admin_context = admin_context(&plan, &reloader, warmup, loaded, is_successor);
         Ok(Self { plan, warmup_state, reloader, updates, admin_context, access_log })
@@ -91,7 +98,7 @@ impl Components {
 /// What the admin listener shows and operates.
 fn admin_context(
     plan: &WorkerPlan,
-    reloader: &Reloader,
+    reloader: &Arc<Reloader>,
     warmup: Warmup,
     LoadedConfig { config, limits, .. }: &LoadedConfig,
     is_successor: bool,
@@ -108,15 +115,15 @@ fn admin_context(
         directories: plan.view.site.services.directories.clone(),
         progress: Arc::clone(warmup.progress()),
         metrics: plan.metrics.clone(),
-        access_log: reloader.access_log().clone(),
+        access_log: reloader.targets.access_log.clone(),
         tls: plan.tls.clone(),
-        reloader: reloader.clone(),
+        reloader: Arc::clone(reloader),
         admin: AdminSlotCounts::new(limits.admin_connections),
         is_successor,
     };
     let actions = OperatorActions {
         lifecycle: plan.lifecycle.clone(),
-        reloader: reloader.clone(),
+        reloader: Arc::clone(reloader),
         warmup: warmup.clone(),
     };
     AdminContext { auth, health: plan.health.clone(), gauges, warmup, actions }

@@ -80,7 +80,7 @@ pub async fn serve(
 struct Server {
     lifecycle: Lifecycle,
     reloads: ReloadRequests,
-    reloader: Reloader,
+    reloader: Arc<Reloader>,
     warmup_state: WarmupState,
     workers: Workers,
     admin: AdminServer,
@@ -168,7 +168,7 @@ impl Server {
             workers.abandon()
         } else {
             service_manager::stopping();
-            workers.stop(&reloader.config(), &mut stops).await
+            workers.stop(&reloader.current().config, &mut stops).await
         };
         admin.stop();
         ServerExit { cut }
@@ -191,8 +191,8 @@ impl Server {
         if let Some(watchdog) = self.watchdog.take() {
             self.tasks.spawn(watchdog.feed());
         }
-        self.tasks.spawn(self.reloader.clone().listen(self.reloads.clone(), self.lifecycle.clone()));
-        self.tasks.spawn(self.reloader.clone().watch_certificates());
+        self.tasks.spawn(Arc::clone(&self.reloader).listen(self.reloads.clone(), self.lifecycle.clone()));
+        self.tasks.spawn(Arc::clone(&self.reloader).watch_certificates());
         Ok(tokio::select! {
             _ = stops.recv() => None,
             successor = self.accept_successor() => Some(successor),
@@ -245,7 +245,7 @@ impl Server {
         // Offered sockets would stay open.
         self.offer.end();
         service_manager::stopping();
-        let cut = self.workers.stop(&self.reloader.config(), &mut stops).await;
+        let cut = self.workers.stop(&self.reloader.current().config, &mut stops).await;
         let _ = saving.await;
         drop(self.tasks);
         self.admin.stop();
@@ -257,7 +257,7 @@ impl Server {
         drop(self.offer);
         log::info!("{} has taken over", successor.peer());
         self.admin.close();
-        let cut = self.workers.retire(&self.reloader.config(), &mut stops).await;
+        let cut = self.workers.retire(&self.reloader.current().config, &mut stops).await;
         drop(self.tasks);
         self.admin.stop();
         successor.gone().await;

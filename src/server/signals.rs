@@ -23,11 +23,11 @@ impl Signals {
         let reloads = ReloadRequests::default();
         on_signal(SignalKind::hangup(), {
             let reloads = reloads.clone();
-            move || reloads.request()
+            move || reloads.configuration.notify_one()
         })?;
         on_signal(SignalKind::user_defined1(), {
             let reloads = reloads.clone();
-            move || reloads.request_reopen()
+            move || reloads.reopen.notify_one()
         })?;
         for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
             let stop = stop.clone();
