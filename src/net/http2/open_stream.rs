@@ -7,13 +7,12 @@ use super::chunk::ResponseMeter;
 use super::context::ConnectionContext;
 use super::source::BodySource;
 use crate::http::client_key::ClientKey;
-use crate::net::TrackedExchange;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
 
 /// An exchange of the connection, counted when dropped.
 pub(super) struct OpenStream {
     pub(super) connection: Rc<ConnectionContext>,
-    pub(super) tracked: TrackedExchange,
+    pub(super) exchange: Exchange,
     pub(super) meter: Rc<ResponseMeter>,
     /// Position at which its response begins at the earliest, in bytes since the connection began to send.
     pub(super) start: Option<u64>,
@@ -23,7 +22,7 @@ pub(super) struct OpenStream {
 impl OpenStream {
     pub(super) fn new(connection: &Rc<ConnectionContext>, exchange: Exchange) -> Self {
         Self {
-            tracked: TrackedExchange::new(exchange),
+            exchange,
             meter: ResponseMeter::new(&connection.meter),
             start: None,
             outcome: None,
@@ -46,7 +45,7 @@ impl OpenStream {
 
     /// Records how much of the response was requested from the disk.
     pub(super) fn note_cold(&mut self, source: &mut BodySource) {
-        self.tracked.note_cold(source.cursor.take_cold_bytes());
+        self.exchange.add_cold_bytes(source.cursor.take_cold_bytes());
     }
 
     /// Lists the response among the transfers: it has to wait.
@@ -56,13 +55,13 @@ impl OpenStream {
             let total = source.left().checked_add(sent).filter(|total| *total < u64::MAX);
             (client, source.file().cloned(), total)
         };
-        self.tracked.list(&self.connection.worker.metrics, sent, start);
+        self.exchange.list(&self.connection.worker.metrics.transfers, sent, start);
     }
 
     /// Notes the first byte if some of the response was sent.
     pub(super) fn note_first_byte(&mut self) {
         let io = self.connection.io.borrow();
-        let exchange = &mut self.tracked.exchange;
+        let exchange = &mut self.exchange;
         if exchange.first_byte.is_none() && self.start.is_some_and(|start| io.sent > start) {
             exchange.first_byte = Some(io.now);
         }
@@ -72,7 +71,7 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         let outcome = self.outcome.unwrap_or(self.connection.end.get());
-        self.tracked.exchange.sent = self.meter.taken();
-        self.connection.worker.metrics.end(&self.tracked.exchange, outcome, Instant::now());
+        self.exchange.sent = self.meter.taken();
+        self.connection.worker.metrics.end(&self.exchange, outcome, Instant::now());
     }
 }

@@ -16,7 +16,7 @@ use super::chunk::{BodyChunk, CopySlot};
 use super::context::{ConnectionContext, Counted};
 use super::open_stream::OpenStream;
 use super::request::{RequestError, StreamRequest, build};
-use super::response::{OutgoingResponse, canned, outgoing};
+use super::response::{OutgoingResponse, outgoing};
 use super::sending::{PacedBy, Sending};
 use super::source::BodySource;
 use super::wait::Wait;
@@ -24,10 +24,8 @@ use crate::http::client_key::ClientKey;
 use crate::http::method::Method;
 use crate::limits::bandwidth::ResponsePace;
 use crate::limits::client_limits::RequestPermit;
-use crate::net::{
-    AppService, Deadline, Pacer, SendError, app, log_abort, pace_of, replacement_for, request_log,
-};
-use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
+use crate::net::{AppService, Deadline, Pacer, SendError, app, canned, pace_of, request_log};
+use crate::telemetry::access_log::record::WaitKind;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
 
 /// A request as `h2` hands it over, and the stream on which it is answered.
@@ -73,19 +71,22 @@ impl Stream {
         body: RecvStream,
     ) -> Result<(), ExchangeOutcome> {
         let worker = Rc::clone(&self.connection.worker);
-        let is_recorded = worker.log_options().is_on();
+        let is_recorded = worker.log_options.get().is_on();
         let line = is_recorded.then(|| (parts.method.clone(), parts.uri.clone()));
         let response = match build(parts, worker.head_limits(), &worker.last_host) {
             Ok(request) => {
-                let peer = self.connection.peer;
-                self.set_record(worker.log_options().record(&request.request, peer, &worker.limits));
+                let record = {
+                    let socket = &self.connection.io.borrow().socket;
+                    worker.log_options.get().record(&request.request, socket, &worker.limits)
+                };
+                self.open.exchange.record.set(record);
                 self.continue_if_expected(&request, &body)?;
                 self.call(app, request.request).await?
             }
             Err(error) => {
                 self.record_rejected(line);
                 match error {
-                    RequestError::Rejected(response) => canned(response),
+                    RequestError::Rejected(response) => canned(response, self.is_head),
                     RequestError::Malformed => {
                         log::debug!("{}: reset a stream: malformed request", self.connection.peer_name());
                         return Err(self.reset(Reason::PROTOCOL_ERROR));
@@ -103,17 +104,10 @@ impl Stream {
         let worker = &self.connection.worker;
         let record = line.and_then(|(method, uri)| {
             let line = format!("{method} {uri} HTTP/2");
-            worker.log_options().record_rejected(line.as_bytes(), self.connection.peer, &worker.limits)
+            let socket = &self.connection.io.borrow().socket;
+            worker.log_options.get().record_rejected(line.as_bytes(), socket, &worker.limits)
         });
-        self.set_record(record);
-    }
-
-    fn set_record(&mut self, record: Option<Box<AccessLogRecord>>) {
-        let mut record = record;
-        if let Some(record) = &mut record {
-            record.tls = self.connection.io.borrow().socket.tls_facts();
-        }
-        self.open.tracked.exchange.record.set(record);
+        self.open.exchange.record.set(record);
     }
 
     /// Sends `100 Continue` if the client waits for it before a body that is read past.
@@ -160,10 +154,7 @@ impl Stream {
         self.client = permit.as_ref().map_or(self.connection.client, |permit| permit.key);
         let pacer = self.pacer(&response, permit.as_ref());
         let now = self.connection.io.borrow().now;
-        let began = self.open.tracked.exchange.began;
-        if let Some(record) = self.open.tracked.record() {
-            request_log::record_response(record, &response, began, Instant::now());
-        }
+        request_log::record_response(&mut self.open.exchange, &response, Instant::now);
         let OutgoingResponse { head, body } = outgoing(response, self.is_head, &worker, now);
         let mut source = BodySource::of(body);
         // Held to the end of a long response. A short one is as good as sent.
@@ -172,11 +163,12 @@ impl Stream {
             && let Err(error) = self.wait_for_first(&mut source).await?
         {
             self.log_abort(&error, &source);
-            if let Some(record) = self.open.tracked.record() {
+            if let Some(record) = self.open.exchange.record() {
                 record.clear_response();
             }
-            let response = replacement_for(&error).ok_or_else(|| self.reset(Reason::INTERNAL_ERROR))?;
-            let OutgoingResponse { head, body } = outgoing(canned(response), self.is_head, &worker, now);
+            let response = error.replacement().ok_or_else(|| self.reset(Reason::INTERNAL_ERROR))?;
+            let OutgoingResponse { head, body } =
+                outgoing(canned(response, self.is_head), self.is_head, &worker, now);
             return self.send(head, &mut BodySource::of(body), None).await;
         }
         self.send(head, &mut source, pacer).await
@@ -204,12 +196,12 @@ impl Stream {
         source: &mut BodySource,
         pacer: Option<PacedBy>,
     ) -> Result<(), ExchangeOutcome> {
-        if let Some(id) = self.open.tracked.record().and_then(|record| request_log::id_to_send(record))
+        if let Some(id) = request_log::id_to_send(&mut self.open.exchange)
             && let Ok(id) = http1::HeaderValue::from_bytes(id)
         {
             head.headers_mut().insert("x-request-id", id);
         }
-        self.open.tracked.exchange.status = head.status().as_u16();
+        self.open.exchange.status = head.status().as_u16();
         self.open.start = Some(self.connection.io.borrow().pushed);
         let is_end = source.is_empty();
         let stream = self.respond.send_response(head, is_end).map_err(|_| ExchangeOutcome::ClientGone)?;
@@ -295,8 +287,8 @@ impl Stream {
     }
 
     fn log_abort(&mut self, error: &SendError, source: &BodySource) {
-        let request = request_log::id_suffix(self.open.tracked.record().map(|record| &*record));
+        let request = request_log::id_suffix(Some(&mut self.open.exchange));
         let faults = self.connection.worker.files.faults();
-        log_abort(error, source.file(), faults, &request, || self.connection.peer_name());
+        error.log(source.file(), faults, &request, || self.connection.peer_name());
     }
 }

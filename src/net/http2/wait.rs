@@ -27,7 +27,7 @@ impl Wait {
     /// Ends the wait: the response goes on.
     pub(super) fn end(&mut self, open: &mut OpenStream) {
         if self.kind.take().is_some() {
-            open.tracked.note_wait(Instant::now, None);
+            open.exchange.set_wait(Instant::now, None);
         }
     }
 
@@ -67,7 +67,7 @@ impl Wait {
 
     fn begin(&mut self, kind: WaitKind, open: &mut OpenStream, source: &BodySource) {
         self.kind = Some(kind);
-        open.tracked.note_wait(Instant::now, self.kind);
+        open.exchange.set_wait(Instant::now, self.kind);
         let settings = open.connection.worker.settings();
         match kind {
             WaitKind::Disk => {
