@@ -21,8 +21,8 @@ use crate::config::{
 use crate::files::{FileSettings, Files};
 use crate::http::redirects::Redirects;
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::warmer::Warmup;
-use crate::lifecycle::worker_updates::{UpdateFailure, WorkerUpdates};
+use crate::lifecycle::warmup::warmer::{Warmup, WarmupTarget};
+use crate::lifecycle::worker_updates::WorkerUpdates;
 use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
@@ -138,7 +138,7 @@ pub(crate) enum ReloadError {
     /// The configuration has errors; nothing has changed.
     Invalid(ConfigErrors),
     /// The configuration is in effect, except on these workers.
-    Incomplete(Vec<UpdateFailure>),
+    Incomplete(Vec<String>),
 }
 
 impl From<ConfigErrors> for ReloadError {
@@ -152,7 +152,7 @@ impl ReloadError {
     pub(crate) fn lines(&self) -> Vec<String> {
         match self {
             Self::Invalid(errors) => errors.as_slice().iter().map(ToString::to_string).collect(),
-            Self::Incomplete(failures) => failures.iter().map(ToString::to_string).collect(),
+            Self::Incomplete(failures) => failures.clone(),
         }
     }
 
@@ -350,7 +350,8 @@ impl Reloader {
         let ReloadTargets { limits, warmup, workers, .. } = &self.targets;
         limits.apply(&next.config);
         limits.connections().set_max(next.limits.max_connections);
-        warmup.set_target(next.view.files.clone(), next.config.site.dotfiles);
+        let (files, dotfiles) = (next.view.files.clone(), next.config.site.dotfiles);
+        warmup.target.store(Arc::new(WarmupTarget { files, dotfiles }));
         let view = next.view.clone();
         self.current.store(Arc::new(next));
         match workers.send(view, UPDATE_TIMEOUT).await {

@@ -62,7 +62,7 @@ impl Components {
         let view = view(loaded, files, &client_limits)?;
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
-            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(warmup.progress()),
+            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(&warmup.progress),
             view,
             limits: client_limits,
             metrics: Metrics::with_access_log(Arc::new(access_log.clone())),
@@ -111,7 +111,7 @@ fn admin_context(
         access: plan.view.site.services.authenticator.clone(),
         https_policy: plan.view.site.services.https_policy.clone(),
         directories: plan.view.site.services.directories.clone(),
-        progress: Arc::clone(warmup.progress()),
+        progress: Arc::clone(&warmup.progress),
         metrics: plan.metrics.clone(),
         access_log: reloader.targets.access_log.clone(),
         tls: plan.tls.clone(),

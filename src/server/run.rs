@@ -152,7 +152,7 @@ impl Server {
         tokio::select! {
             () = restoring => true,
             () = predecessor.gone() => {
-                let peer = predecessor.peer();
+                let peer = &predecessor.channel.peer;
                 log::warn!("{peer} exited before the warmup was complete: serving all the same");
                 true
             }
@@ -208,8 +208,8 @@ impl Server {
             return Ok(());
         };
         match predecessor.relieve().await {
-            Ok(()) => log::info!("taken over from {}", predecessor.peer()),
-            Err(error) => log::warn!("taken over from {}, but: {error}", predecessor.peer()),
+            Ok(()) => log::info!("taken over from {}", predecessor.channel.peer),
+            Err(error) => log::warn!("taken over from {}, but: {error}", predecessor.channel.peer),
         }
         service_manager::succeed();
         // There is no way back: the site is served, though no further successor can connect.
@@ -255,7 +255,7 @@ impl Server {
     /// Finishes the responses under way while the successor accepts.
     async fn retire(self, successor: Successor, mut stops: Stops) -> ServerExit {
         drop(self.offer);
-        log::info!("{} has taken over", successor.peer());
+        log::info!("{} has taken over", successor.channel.peer);
         self.admin.close();
         let cut = self.workers.retire(&self.reloader.current().config, &mut stops).await;
         drop(self.tasks);
