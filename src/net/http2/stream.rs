@@ -184,8 +184,8 @@ impl Stream {
         if pace == ResponsePace::default() {
             return None;
         }
-        let mut pacer = Pacer::with_bucket(&worker.limits, Arc::clone(bucket));
-        pacer.begin_shared(pace, self.client, false);
+        let mut pacer = Pacer::new(&worker.limits, Arc::clone(bucket));
+        pacer.begin(pace, self.client, false);
         Some(PacedBy { pacer, _counted: Counted::new(paced) })
     }
 
