@@ -121,7 +121,7 @@ impl ResidencyCursor {
         while at < end && is_resident(context, window, at..(at + WINDOW).min(end)) {
             at += WINDOW;
         }
-        let is_worth_it = at < end && !context.files.reads().is_busy(&window.asset);
+        let is_worth_it = at < end && !context.files.shared.reads.is_busy(&window.asset);
         let reading = is_worth_it.then(|| self.read(context, client, window, at));
         self.ahead = Some(Box::new(ReadAhead { asset, batch, reading }));
     }
@@ -151,7 +151,7 @@ impl ResidencyCursor {
         let batch = start / BATCH;
         let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
         let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
-        let reading = context.files.reads().read(client, ReadRequest { asset, handle, range, next });
+        let reading = context.files.shared.reads.read(client, ReadRequest { asset, handle, range, next });
         self.cold_bytes += reading.range().end.saturating_sub(reading.range().start);
         reading
     }
@@ -226,7 +226,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
     let whole = whole_window(window, index);
     let mapping = window.asset.mapping();
     let in_table = |range: &Range<u64>| {
-        mapping.is_some_and(|mapping| context.page_table.has(context.files.storage(), mapping, range))
+        mapping.is_some_and(|mapping| context.page_table.has(context.files.loader.storage(), mapping, range))
     };
     if in_table(&whole) {
         recently_resident.insert(asset, index, now_ms);

@@ -288,7 +288,7 @@ impl Stream {
 
     fn log_abort(&mut self, error: &SendError, source: &BodySource) {
         let request = request_log::id_suffix(Some(&mut self.open.exchange));
-        let faults = self.connection.worker.files.faults();
+        let faults = &self.connection.worker.files.loader.faults;
         error.log(source.file(), faults, &request, || self.connection.peer_name());
     }
 }
