@@ -28,7 +28,7 @@ pub(crate) fn matches(target: &WarmupTarget, globs: &PathGlobs, max: usize) -> M
     let mut directories = vec![SitePath::root()];
     while let Some(path) = directories.pop() {
         let query = DirectoryQuery { entries: left, dotfiles, may_read: &|_| true };
-        let Ok(directory) = read(target.files.root(), &path, query) else {
+        let Ok(directory) = read(&target.files.loader.root, &path, query) else {
             found.closed += 1;
             continue;
         };

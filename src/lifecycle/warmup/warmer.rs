@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::config::{Config, Dotfiles, ResolvedLimits};
 use crate::files::Files;
-use crate::files::warming::{CacheWarmer, HotFile, WarmResult};
+use crate::files::warming::{HotFile, WarmResult};
 use crate::lifecycle::warmup::capacity::CacheCapacity;
 use crate::lifecycle::warmup::progress::WarmupCounts;
 use crate::site::resolver::hides;
@@ -57,7 +57,6 @@ impl Warmup {
     pub(crate) async fn warm(&self, hot: &[HotFile], _turn: &OwnedMutexGuard<()>) {
         let (progress, target) = (&*self.progress, self.target.load_full());
         let WarmupTarget { files, dotfiles } = &*target;
-        let warmer = &CacheWarmer::of(files);
         *progress.lock() = WarmupCounts { of: hot.len() as u64, ..WarmupCounts::default() };
         let mut capacity = CacheCapacity::new(&self.limits);
         let fitting = (0..).zip(hot).filter(|(_, hot)| {
@@ -65,17 +64,17 @@ impl Warmup {
                 progress.lock().record(Some(WarmResult::Gone));
                 return false;
             }
-            let fits = capacity.take(warmer.charge(hot.length), hot.parts.bytes(hot.length));
+            let fits = capacity.take(files.charge(hot.length), hot.parts.bytes(hot.length));
             if !fits {
                 progress.lock().record(None);
             }
             fits
         });
         let warming = stream::iter(fitting).for_each_concurrent(self.parallel, |(rank, hot)| async move {
-            let result = warmer.warm(hot, rank).await;
+            let result = files.warm(hot, rank).await;
             progress.lock().record(Some(result));
         });
         warming.await;
-        warmer.rank(hot).await;
+        files.rank_hot_files(hot).await;
     }
 }

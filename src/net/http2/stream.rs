@@ -184,8 +184,8 @@ impl Stream {
         if pace == ResponsePace::default() {
             return None;
         }
-        let mut pacer = Pacer::with_bucket(&worker.limits, Arc::clone(bucket));
-        pacer.begin_shared(pace, self.client, false);
+        let mut pacer = Pacer::new(&worker.limits, Arc::clone(bucket));
+        pacer.begin(pace, self.client, false);
         Some(PacedBy { pacer, _counted: Counted::new(paced) })
     }
 
@@ -288,7 +288,7 @@ impl Stream {
 
     fn log_abort(&mut self, error: &SendError, source: &BodySource) {
         let request = request_log::id_suffix(Some(&mut self.open.exchange));
-        let faults = self.connection.worker.files.faults();
+        let faults = &self.connection.worker.files.loader.faults;
         error.log(source.file(), faults, &request, || self.connection.peer_name());
     }
 }
