@@ -39,7 +39,7 @@ pub(crate) struct Gauges {
     pub(crate) progress: Arc<WarmupProgress>,
     pub(crate) metrics: Metrics,
     pub(crate) access_log: AccessLog,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) reloader: Reloader,
     pub(crate) admin: AdminSlotCounts,
     /// The listeners were taken over from a predecessor.
@@ -135,7 +135,7 @@ impl Gauges {
             warming: self.progress.counts(),
             totals: self.metrics.totals(),
             access_log: self.access_log.counts(),
-            tls: self.tls.as_ref().map(Tls::counts),
+            tls: self.tls.as_ref().map(|tls| tls.counts()),
             access: self.access.counts(),
             lookups: self.metrics.lookup_counts(),
             transfers: self.metrics.transfer_count(),

@@ -4,6 +4,7 @@
 //! under way finish with the view that they began with, and the next request of every connection uses the new one.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -79,7 +80,7 @@ pub(crate) struct ReloadTargets {
     pub(crate) limits: Limits,
     pub(crate) warmup: Warmup,
     /// `None` if TLS is off.
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) access_log: AccessLog,
     pub(crate) workers: WorkerUpdates<WorkerView>,
 }
@@ -197,7 +198,7 @@ impl Reloader {
         let inner = Inner {
             given,
             disk: BlockingPool::new("pagecast-load", 1, 0)?,
-            judged: Mutex::new(targets.tls.as_ref().map(|tls| tls.certificates().fingerprint())),
+            judged: Mutex::new(targets.tls.as_ref().map(|tls| tls.certificates().fingerprint)),
             targets,
             turn: tokio::sync::Mutex::default(),
             current: Mutex::new(current),
@@ -362,8 +363,8 @@ impl Reloader {
         }
         let parse = || found?.map(CertificateFiles::into_certificates).transpose();
         let parsed = self.blocking(move || parse().map_err(ConfigErrors::from)).await;
-        if parsed.is_err() {
-            self.inner.targets.tls.iter().for_each(Tls::count_bad_certificates);
+        if let (Err(_), Some(tls)) = (&parsed, &self.inner.targets.tls) {
+            tls.bad_certificates.fetch_add(1, Ordering::Relaxed);
         }
         parsed
     }
@@ -488,7 +489,7 @@ fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -
 
 fn replace_certificates(tls: &Tls, certificates: Option<Certificates>) {
     let Some(certificates) = certificates else { return };
-    if certificates.fingerprint() != tls.certificates().fingerprint() {
+    if certificates.fingerprint != tls.certificates().fingerprint {
         let names: Vec<String> = certificates.expiries().map(|(name, _)| name).collect();
         log::info!("certificates replaced: {}", names.join(", "));
         tls.replace(certificates);

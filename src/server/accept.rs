@@ -33,7 +33,7 @@ use crate::sys::kernel::defer_accept;
 /// and served. With `tls` connections begin with a TLS handshake.
 pub(crate) async fn accept<S: AppService>(
     listener: Listener,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     worker: Rc<Worker<S>>,
     lifecycle: Lifecycle,
     begins: Phase,

@@ -53,7 +53,7 @@ impl Components {
     ) -> io::Result<Self> {
         let LoadedConfig { config, limits, .. } = loaded;
         let certificates = Certificates::load(config).map_err(log_all_but_last)?;
-        let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
+        let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?.map(Arc::new);
         let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
         let files = Files::new(root, &FileSettings::of(config, limits), Rules::new(config))?;
         files.try_probe().await;

@@ -31,7 +31,7 @@ pub(super) struct WorkerPlan {
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
     /// `None` if no listener is for TLS.
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) health: Health,
     pub(super) watchdog: Option<Watchdog>,
     /// From this phase on connections are accepted: a successor leaves earlier ones to its predecessor.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -64,18 +65,18 @@ pub(super) struct CopySlot {
     waiter: Option<Rc<Waiter>>,
 }
 
-impl ChunkBytes {
-    pub(super) fn len(&self) -> usize {
-        self.bytes().len()
-    }
+impl Deref for ChunkBytes {
+    type Target = [u8];
 
-    fn bytes(&self) -> &[u8] {
+    fn deref(&self) -> &[u8] {
         match self {
             Self::Shared(bytes) => bytes,
             Self::Copied(bytes) => bytes.as_slice(),
         }
     }
+}
 
+impl ChunkBytes {
     fn path(&self) -> SendPath {
         match self {
             Self::Shared(_) => SendPath::Heap,
@@ -102,7 +103,7 @@ impl Buf for BodyChunk {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.bytes.bytes()
+        &self.bytes
     }
 
     fn advance(&mut self, count: usize) {
@@ -209,7 +210,8 @@ impl CopySlot {
         if connection.has_room() && connection.waiting.borrow().is_empty() {
             return Poll::Ready(());
         }
-        let waiter = Rc::new(Waiter { waker: Cell::new(Some(cx.waker().clone())), is_called: Cell::new(false) });
+        let waiter =
+            Rc::new(Waiter { waker: Cell::new(Some(cx.waker().clone())), is_called: Cell::new(false) });
         connection.waiting.borrow_mut().push_back(Rc::clone(&waiter));
         self.waiter = Some(waiter);
         Poll::Pending

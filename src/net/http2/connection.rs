@@ -158,7 +158,7 @@ impl Http2Connection {
                         self.leave_if_retiring();
                         continue;
                     }
-                    Poll::Ready(Err(error)) => return Some(self.end_of(Some(&error))),
+                    Poll::Ready(Err(error)) => return Some(self.end_after(&error)),
                     Poll::Pending => return None,
                 },
             };
@@ -166,8 +166,8 @@ impl Http2Connection {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     self.begin_stream(cx, Rc::clone(worker), (request, respond));
                 }
-                Poll::Ready(Some(Err(error))) => return Some(self.end_of(Some(&error))),
-                Poll::Ready(None) => return Some(self.end_of(None)),
+                Poll::Ready(Some(Err(error))) => return Some(self.end_after(&error)),
+                Poll::Ready(None) => return Some(Http2End::Linger),
                 Poll::Pending => {
                     let ConnectionError { violation, reason } =
                         self.shared.io.borrow_mut().take_violation()?;
@@ -272,9 +272,8 @@ impl Http2Connection {
         self.is_ending = true;
     }
 
-    /// How the connection ends after `error` of `h2`, or without one.
-    fn end_of(&self, error: Option<&h2::Error>) -> Http2End {
-        let Some(error) = error else { return Http2End::Linger };
+    /// How the connection ends after `error` of `h2`.
+    fn end_after(&self, error: &h2::Error) -> Http2End {
         match error.reason() {
             Some(reason) if error.is_library() && error.is_go_away() => {
                 self.note_violation(ConnectionError::of(reason).violation, reason.description());

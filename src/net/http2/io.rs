@@ -89,7 +89,7 @@ impl FrameIo {
         while !self.is_empty() {
             let left = &self.waiting[self.taken_of_waiting..];
             if !left.is_empty() {
-                self.taken_of_waiting += ready!(self.socket.poll_send(cx, &[IoSlice::new(left)]))?;
+                self.taken_of_waiting += ready!(self.socket.poll_send(cx, left))?;
             }
             // What a session has taken was not sent yet.
             ready!(self.socket.poll_drain(cx))?;

@@ -14,8 +14,8 @@ use super::source::BodySource;
 use crate::http::baseline_headers::{BASELINE_HEADERS, TEXT};
 use crate::http::canned_response::CannedResponse;
 use crate::net::{
-    PrerenderedBody, PrerenderedResponse, ResponseParts, WorkerContext, append_header,
-    append_header_lines, describes_body, is_framing, status_of,
+    PrerenderedBody, PrerenderedResponse, ResponseParts, WorkerContext, append_header, append_header_lines,
+    describes_body, is_framing, status_of,
 };
 
 /// Makes the head and the body that are sent for `response`. What a middleware changed is sent changed.
@@ -67,10 +67,7 @@ fn prerendered_response(
 }
 
 /// A response whose headers are in its map, or one whose prerendered body was replaced.
-fn plain_response(
-    prerendered: Option<PrerenderedResponse>,
-    parts: ResponseParts,
-) -> (HeaderMap, BodySource) {
+fn plain_response(prerendered: Option<PrerenderedResponse>, parts: ResponseParts) -> (HeaderMap, BodySource) {
     let added = parts.response.headers();
     let mut headers = HeaderMap::new();
     if let Some(prerendered) = prerendered {

@@ -24,7 +24,8 @@ use crate::http::transport_info::TransportInfo;
 use crate::limits::bandwidth::ResponsePace;
 use crate::limits::client_limits::RequestPermit;
 use crate::net::{
-    AppService, Deadline, FramingHeaders, Pacer, SendError, app, log_abort, pace_of, replacement_for, request_log,
+    AppService, Deadline, FramingHeaders, Pacer, SendError, app, log_abort, pace_of, replacement_for,
+    request_log,
 };
 use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
 use crate::telemetry::metrics::exchange::{Exchange, Protocol};
@@ -80,7 +81,10 @@ impl Stream {
                 match error {
                     RequestError::Rejected(response) => canned(response),
                     RequestError::Malformed => {
-                        log::debug!("{}: reset a stream: malformed request", self.open.connection.peer_name());
+                        log::debug!(
+                            "{}: reset a stream: malformed request",
+                            self.open.connection.peer_name()
+                        );
                         self.respond.send_reset(Reason::PROTOCOL_ERROR);
                         self.open.connection.io.borrow_mut().count_reset();
                         return Err(SendError::reset());
