@@ -167,7 +167,7 @@ impl Check<'_> {
                 Some(Finding::new(&sidecar, Problem::SidecarDiffers, detail))
             }
             Ok(Compared::Corrupt(error)) => {
-                let detail = format!("does not decode as {}: {error}", encoding.token());
+                let detail = format!("does not decode as {}: {error}", encoding.name());
                 Some(Finding::new(&sidecar, Problem::SidecarCorrupt, detail))
             }
             Err(error) => Some(unreadable(&sidecar, &error)),

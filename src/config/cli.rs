@@ -229,7 +229,7 @@ fn admin(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Option<Addre
 fn codings(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Vec<Encoding> {
     let Some(given) = given else { return Encoding::ALL.to_vec() };
     let text = given.to_string_lossy();
-    let is_known = |name: &str| Encoding::ALL.iter().any(|coding| coding.token() == name);
+    let is_known = |name: &str| Encoding::ALL.iter().any(|coding| coding.name() == name);
     if let Some(other) = text.split(',').map(str::trim).find(|name| !is_known(name)) {
         let reason = if other.is_empty() {
             "has an empty item in its list".to_owned()
@@ -238,7 +238,7 @@ fn codings(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Vec<Encodi
         };
         errors.push(bad_flag("--codings", &text, reason, CODINGS_ACCEPTED.to_owned()));
     }
-    let is_named = |coding: &Encoding| text.split(',').any(|name| name.trim() == coding.token());
+    let is_named = |coding: &Encoding| text.split(',').any(|name| name.trim() == coding.name());
     Encoding::ALL.into_iter().filter(is_named).collect()
 }
 
@@ -395,7 +395,7 @@ const CODINGS_ACCEPTED: &str = "a comma list of br, zstd and gzip";
 mod tests {
     use super::*;
     use crate::config::{DurationSetting, SignArgs};
-    use crate::http::signed_url::SignedMethod;
+    use crate::http::method::ReadMethod;
 
     #[test]
     fn the_command_is_sound() {
@@ -587,7 +587,7 @@ mod tests {
                     key_id: Some("k2".to_owned()),
                     client: Some("192.0.2.0/24".to_owned()),
                     download: Some(String::new()),
-                    method: SignedMethod::Head,
+                    method: ReadMethod::Head,
                     base: "https://files.example".to_owned(),
                     ..usual
                 },

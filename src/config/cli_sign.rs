@@ -11,7 +11,8 @@ use super::error::ConfigError;
 use super::setting::SettingValue;
 use super::task::SignArgs;
 use crate::config::duration_setting::DurationSetting;
-use crate::http::signed_url::{SignedMethod, is_key_id, network};
+use crate::http::method::ReadMethod;
+use crate::http::signed_url::{is_key_id, network};
 
 /// The command without the arguments that it shares with others.
 pub(super) fn command() -> Command {
@@ -50,13 +51,10 @@ pub(super) fn read(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> Optio
             network(text).is_some_and(|network| network.trunc() == network)
         }),
         download: reader.checked(DOWNLOAD, DOWNLOAD_ACCEPTED, |name| !name.contains(char::is_control)),
-        method: match reader
-            .checked(METHOD, METHOD_ACCEPTED, |text| matches!(text, "GET" | "HEAD"))
-            .as_deref()
-        {
-            Some("HEAD") => SignedMethod::Head,
-            _ => SignedMethod::Get,
-        },
+        method: reader
+            .checked(METHOD, METHOD_ACCEPTED, |text| ReadMethod::named(text.as_bytes()).is_some())
+            .and_then(|text| ReadMethod::named(text.as_bytes()))
+            .unwrap_or(ReadMethod::Get),
         base: reader
             .checked(BASE, BASE_ACCEPTED, is_base)
             .unwrap_or_default()

@@ -13,8 +13,9 @@ use crate::config::choice::OnOff;
 use crate::config::duration_setting::DurationSetting;
 use crate::config::settings_table::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS};
 use crate::config::toggle::Toggle;
-use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsMethod, CorsPolicy};
+use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsPolicy};
 use crate::http::header_grammar::is_token;
+use crate::http::method::ReadMethod;
 
 /// The value of `cors`.
 pub(crate) struct CorsTable {
@@ -85,14 +86,11 @@ pub(crate) fn read_cors<'a>(
     None
 }
 
-fn methods(Texts { texts, .. }: Texts) -> Result<Vec<CorsMethod>, String> {
+fn methods(Texts { texts, .. }: Texts) -> Result<Vec<ReadMethod>, String> {
     let mut methods = Vec::new();
     for text in &texts {
-        let method = match text.as_str() {
-            "GET" => CorsMethod::Get,
-            "HEAD" => CorsMethod::Head,
-            other => return Err(format!("has the method {other:?}, which is not served")),
-        };
+        let method = ReadMethod::named(text.as_bytes());
+        let method = method.ok_or_else(|| format!("has the method {text:?}, which is not served"))?;
         if !methods.contains(&method) {
             methods.push(method);
         }

@@ -221,7 +221,8 @@ mod tests {
     use super::*;
     use crate::config::Toggle;
     use crate::config::file::parse;
-    use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsMethod};
+    use crate::http::cors::{AllowedHeaders, AllowedOrigins};
+    use crate::http::method::ReadMethod;
 
     fn read_text(text: &str) -> (Vec<ReadRule>, Vec<String>) {
         let (source, entries) = parse(Path::new("c.toml"), text);
@@ -375,7 +376,7 @@ mod tests {
             "cors = { origins = 'https://a', methods = ['GET'], headers = ['Range', 'X-A'], expose = ['ETag'], \
              max_age = '1h', credentials = true }",
         );
-        assert_eq!(long.methods, [CorsMethod::Get]);
+        assert_eq!(long.methods, [ReadMethod::Get]);
         assert_eq!(long.headers, AllowedHeaders::These(vec!["range".to_owned(), "x-a".to_owned()]));
         assert_eq!((long.max_age.as_secs(), long.credentials), (3_600, true));
         assert_eq!(policy("cors = { origins = '*', headers = '*' }").headers, AllowedHeaders::Any);

@@ -4,7 +4,7 @@ use super::address::Address;
 use super::path_glob::PathGlobs;
 use crate::config::duration_setting::DurationSetting;
 use crate::http::encoding::Encoding;
-use crate::http::signed_url::SignedMethod;
+use crate::http::method::ReadMethod;
 
 /// A command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct SignArgs {
     /// File name for the download; if empty, the name of the file.
     pub download: Option<String>,
     /// Method for which the URL is valid.
-    pub method: SignedMethod,
+    pub method: ReadMethod,
     /// Prefix of the URL, such as `https://files.example`, or empty.
     pub base: String,
 }
@@ -91,7 +91,7 @@ impl SignArgs {
             key_id: None,
             client: None,
             download: None,
-            method: SignedMethod::Get,
+            method: ReadMethod::Get,
             base: String::new(),
         }
     }

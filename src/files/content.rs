@@ -74,7 +74,7 @@ pub(crate) fn encoded(loader: &Loader, asset: &Asset, encoding: Encoding) -> io:
         "/{}: {} bytes are {length} in {}{}",
         asset.path,
         asset.length(),
-        encoding.token(),
+        encoding.name(),
         if is_kept { "" } else { ", which is not kept" }
     );
     Ok(is_kept.then(|| loader.encoded_variant(asset, encoding, &bytes)))

@@ -58,7 +58,7 @@ impl RenderedHeaders {
         put_disposition(&mut block, input);
         let description_at = block.len();
         if let Some(encoding) = input.encoding {
-            line(&mut block, "content-encoding", encoding.token().as_bytes());
+            line(&mut block, "content-encoding", encoding.name().as_bytes());
         }
         let type_at = block.len();
         line(&mut block, "content-type", input.media_type.as_bytes());

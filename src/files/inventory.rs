@@ -192,7 +192,7 @@ impl<'a> CacheInventory<'a> {
             },
             is_open: self.files.loader().handles.contains(asset.id),
             hot_bytes: (!asset.is_on_heap()).then(|| FileParts::bytes(asset.recency.parts(), asset.length())),
-            codings: Encoding::ALL.into_iter().filter(is_cached).map(Encoding::token).collect(),
+            codings: Encoding::ALL.into_iter().filter(is_cached).map(Encoding::name).collect(),
         }
     }
 }

@@ -123,8 +123,7 @@ impl Version {
     /// A strong entity-tag (RFC 9110 §8.8.3); `encoding` is the one that the file's bytes are in, `None` for identity.
     pub fn entity_tag(&self, encoding: Option<Encoding>) -> EntityTag<'static> {
         let identity = mix(mix(mix(self.device) ^ self.inode) ^ self.ctime.as_nanoseconds());
-        let suffix = encoding.map_or("", Encoding::tag_suffix);
-        EntityTag::strong_hex([self.size, self.mtime.as_nanoseconds(), identity], suffix)
+        EntityTag::strong_hex([self.size, self.mtime.as_nanoseconds(), identity], encoding)
     }
 
     /// Whether the mtime is before that of `other`.

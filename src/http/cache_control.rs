@@ -1,6 +1,8 @@
 //! `Cache-Control` (RFC 9111 §5.2.2): the default by file name, and the value for protected paths.
 
-use crate::http::header_grammar::QuoteScanner;
+use crate::http::header_grammar::split_outside_quotes;
+use crate::http::media_type::{essence, split_extension};
+use crate::http::target::last_segment;
 
 /// For a file whose name contains a hash of its content: cached for a year without revalidation (RFC 8246).
 pub const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -30,8 +32,7 @@ pub const REVALIDATE: &str = "no-cache";
 /// An identifier does not change with the content, so a UUID, with hyphens or without, and 24 hexadecimal digits (the
 /// identifiers of a well-known database) are not hashes.
 pub fn default_for(name: &[u8], media_type: &str) -> &'static str {
-    let file_name = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    match !is_html(media_type) && has_content_hash(file_name, media_type) {
+    match !is_html(media_type) && has_content_hash(last_segment(name), media_type) {
         true => IMMUTABLE,
         false => REVALIDATE,
     }
@@ -54,10 +55,8 @@ pub fn private(given: Option<&str>) -> String {
 
 /// The directives of a value. A comma within quotes does not separate them.
 fn directives(value: &str) -> impl Iterator<Item = &str> {
-    let mut quotes = QuoteScanner::default();
-    // Only ASCII characters matter to it.
-    let ends = move |next: char| quotes.is_outside(u8::try_from(next).unwrap_or(0)) && next == ',';
-    value.split(ends).map(str::trim).filter(|directive| !directive.is_empty())
+    let parts = split_outside_quotes(value.as_bytes(), b',').filter_map(|part| str::from_utf8(part).ok());
+    parts.map(str::trim).filter(|directive| !directive.is_empty())
 }
 
 /// Directives for shared caches, and `private` in any of its forms.
@@ -90,12 +89,6 @@ fn without_extensions(file_name: &[u8]) -> Option<&[u8]> {
         stem = shorter;
     }
     Some(stem)
-}
-
-fn split_extension(name: &[u8]) -> Option<(&[u8], &[u8])> {
-    let dot = name.iter().rposition(|&byte| byte == b'.').filter(|&at| at > 0)?;
-    let extension = name.get(dot + 1..).filter(|extension| !extension.is_empty())?;
-    Some((name.get(..dot)?, extension))
 }
 
 fn is_hexadecimal_hash(part: &[u8]) -> bool {
@@ -181,7 +174,7 @@ fn is_undashed_uuid(part: &[u8]) -> bool {
 
 /// Whether a Content-Type is one of these media types, or of one of these kinds (`image/`).
 fn is_one_of(media_type: &str, types: &[&str]) -> bool {
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let essence = essence(media_type);
     types.iter().any(|known| match known.ends_with('/') {
         true => essence.get(..known.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(known)),
         false => essence.eq_ignore_ascii_case(known),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::authority::is_valid_host;
+use super::method::ReadMethod;
 use crate::http::header_grammar::is_token;
 
 /// Rights of pages of other origins for a part of the site.
@@ -12,7 +13,7 @@ pub struct CorsPolicy {
     /// The origins that may read responses.
     pub origins: AllowedOrigins,
     /// The methods in the answer to a preflight.
-    pub methods: Vec<CorsMethod>,
+    pub methods: Vec<ReadMethod>,
     /// The request headers that a preflight may ask for.
     pub headers: AllowedHeaders,
     /// The response headers that a script may read besides the safelisted ones: names separated by commas.
@@ -29,7 +30,7 @@ impl CorsPolicy {
     pub fn new(origins: AllowedOrigins, max_age: Duration) -> Self {
         Self {
             origins,
-            methods: vec![CorsMethod::Get, CorsMethod::Head],
+            methods: vec![ReadMethod::Get, ReadMethod::Head],
             headers: AllowedHeaders::These(HEADERS.iter().map(|&name| name.to_owned()).collect()),
             expose: EXPOSE.to_owned(),
             max_age,
@@ -90,7 +91,8 @@ pub fn decide<'a>(
         }
         CorsRequest::Preflight { requested } => {
             let names = allowed_headers(&policy.headers, requested.unwrap_or_default());
-            headers.push(("Access-Control-Allow-Methods", methods(&policy.methods)));
+            let methods = policy.methods.iter().map(|method| method.name()).collect::<Vec<_>>().join(", ");
+            headers.push(("Access-Control-Allow-Methods", Cow::Owned(methods)));
             if !names.is_empty() {
                 headers.push(("Access-Control-Allow-Headers", Cow::Owned(names)));
             }
@@ -110,17 +112,6 @@ fn allowed_origin<'a>(policy: &CorsPolicy, origin: Option<&'a [u8]>) -> Option<&
     }
 }
 
-fn methods(methods: &[CorsMethod]) -> Cow<'static, str> {
-    let names: Vec<&str> = methods
-        .iter()
-        .map(|method| match method {
-            CorsMethod::Get => "GET",
-            CorsMethod::Head => "HEAD",
-        })
-        .collect();
-    Cow::Owned(names.join(", "))
-}
-
 /// The allowed ones of the requested names, in lower case. They are echoed even if all are allowed, since the value `*` would
 /// not cover Authorization.
 fn allowed_headers(allowed: &AllowedHeaders, requested: &[u8]) -> String {
@@ -138,15 +129,6 @@ fn allowed_headers(allowed: &AllowedHeaders, requested: &[u8]) -> String {
         }
     }
     names
-}
-
-/// A method that a policy may allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CorsMethod {
-    /// GET
-    Get,
-    /// HEAD
-    Head,
 }
 
 /// The origins that a policy allows.
@@ -379,7 +361,7 @@ mod tests {
             assert_eq!(headers, wanted, "{requested:?}");
         }
         one.headers = AllowedHeaders::Any;
-        one.methods = vec![CorsMethod::Get];
+        one.methods = vec![ReadMethod::Get];
         let (headers, _) = answer(&one, "https://a", preflight("Authorization, bad name, X-A"));
         assert!(headers.contains(&"Allow-Headers: authorization, x-a".to_owned()), "{headers:?}");
         assert!(headers.contains(&"Allow-Methods: GET".to_owned()), "{headers:?}");

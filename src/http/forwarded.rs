@@ -4,7 +4,7 @@ use percent_encoding::percent_encode;
 
 use super::authority::{host_of, is_valid_host};
 use super::host_pattern::HostPattern;
-use super::target::OUTSIDE_QUERY;
+use super::percent::OUTSIDE_QUERY;
 
 /// Whether the client uses HTTPS according to the X-Forwarded-Proto header of a trusted proxy; `None` if it names neither.
 ///

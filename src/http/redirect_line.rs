@@ -1,9 +1,10 @@
 //! One line of a `_redirects` file: a pattern for paths, and the target.
 
-use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use percent_encoding::{AsciiSet, percent_decode_str, percent_encode};
 
 use super::authority::is_valid_host;
-use super::target::{OUTSIDE_PATH, OUTSIDE_QUERY, SitePath};
+use super::percent::{OUTSIDE_PATH, OUTSIDE_QUERY, OUTSIDE_URL, OUTSIDE_VALUE, has_valid_escapes};
+use super::target::SitePath;
 
 /// The answer to a path that a line matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -410,10 +411,7 @@ fn encoded(text: &str, whole: &str) -> Result<Vec<u8>, String> {
 }
 
 fn check_escapes(text: &str, whole: &str) -> Result<(), String> {
-    let is_escape = |rest: &[u8]| matches!(rest, [_, high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());
-    let bytes = text.as_bytes();
-    let sound = text.match_indices('%').all(|(at, _)| bytes.get(at..).is_some_and(is_escape));
-    if sound {
+    if has_valid_escapes(text.as_bytes()) {
         return Ok(());
     }
     Err(format!("has a % in `{whole}` that is not followed by two hexadecimal digits"))
@@ -431,22 +429,6 @@ const STATUSES: &[u16] = &[301, 302, 303, 307, 308, 200, 404];
 
 /// Clients do not follow longer ones.
 const FILLED_BYTES_MAX: usize = 32 << 10;
-
-/// Characters to encode in a URL of the file; its escapes are kept.
-const OUTSIDE_URL: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'<')
-    .add(b'>')
-    .add(b'\\')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
-
-/// Characters to encode in a value within a query or a fragment.
-const OUTSIDE_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Whether no file can have this name.
 pub(super) fn is_no_name(segment: &[u8]) -> bool {

@@ -8,9 +8,10 @@ use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{percent_decode, percent_encode};
 
 use super::authority::is_valid_host;
+use super::percent::{OUTSIDE_PATH, OUTSIDE_QUERY, has_valid_escapes};
 
 /// A path relative to the root of the site: percent-decoded once, and never outside the root.
 ///
@@ -216,6 +217,9 @@ fn borrow_plain(relative: &[u8]) -> ParsedTarget<'_> {
 }
 
 fn resolve(relative: &[u8]) -> Result<ParsedTarget<'static>, TargetError> {
+    if !has_valid_escapes(relative) {
+        return Err(TargetError::Escape);
+    }
     let mut bytes = Vec::with_capacity(relative.len());
     let mut wants_directory = true;
     for segment in relative.split(|&byte| byte == b'/') {
@@ -265,60 +269,20 @@ fn pop_segment(bytes: &mut Vec<u8>) -> Result<(), TargetError> {
 }
 
 fn decode_segment(segment: &[u8], bytes: &mut Vec<u8>) -> Result<(), TargetError> {
-    let mut rest = segment;
-    while let [first, tail @ ..] = rest {
-        let (byte, tail) = if *first == b'%' { decode_escape(tail)? } else { (*first, tail) };
-        match byte {
-            0 => return Err(TargetError::Nul),
-            b'/' => return Err(TargetError::EncodedSlash),
-            _ => bytes.push(byte),
-        }
-        rest = tail;
-    }
-    Ok(())
-}
-
-/// Decodes the two digits that follow a `%`.
-fn decode_escape(digits: &[u8]) -> Result<(u8, &[u8]), TargetError> {
-    let [high, low, tail @ ..] = digits else { return Err(TargetError::Escape) };
-    match (hex_value(*high), hex_value(*low)) {
-        (Some(high), Some(low)) => Ok((high << 4 | low, tail)),
-        _ => Err(TargetError::Escape),
+    let start = bytes.len();
+    bytes.extend(percent_decode(segment));
+    let decoded = bytes.get(start..).unwrap_or_default();
+    match memchr::memchr2(0, b'/', decoded).and_then(|at| decoded.get(at)) {
+        None => Ok(()),
+        Some(0) => Err(TargetError::Nul),
+        Some(_) => Err(TargetError::EncodedSlash),
     }
 }
 
-fn hex_value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+/// What follows the last slash of a path.
+pub(super) fn last_segment(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
-
-/// All but unreserved characters, sub-delims, `:`, `@` and the slash (RFC 3986 §3.3).
-pub(super) const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'!')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')')
-    .remove(b'*')
-    .remove(b'+')
-    .remove(b',')
-    .remove(b';')
-    .remove(b'=')
-    .remove(b':')
-    .remove(b'@')
-    .remove(b'/');
-
-/// Characters to encode in a query in a header. It is encoded already, so `%` is kept.
-pub(super) const OUTSIDE_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
 impl Deref for PathBytes<'_> {
     type Target = [u8];

@@ -23,8 +23,6 @@ use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::lifecycle::worker_updates::{UpdateFailure, WorkerUpdates};
 use crate::limits::client_limits::Limits;
-use crate::net::connection_settings::ConnectionSettings;
-use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
 use crate::site::settings::{SiteFiles, SiteSettings};
@@ -53,8 +51,7 @@ enum ReloadScope {
 pub(crate) struct WorkerView {
     pub(crate) files: Files,
     pub(crate) site: SiteSettings,
-    pub(crate) connections: ConnectionSettings,
-    pub(crate) request_log: RequestLogOptions,
+    pub(crate) config: Arc<Config>,
 }
 
 /// Reloads the configuration. Cheap to clone; all clones share one state.
@@ -430,8 +427,7 @@ impl WorkerView {
         Self {
             site: self.site.reconfigured(config, limits, &files, SiteFiles::of(loaded)),
             files,
-            connections: ConnectionSettings::of(config),
-            request_log: RequestLogOptions::of(config),
+            config: Arc::new(config.clone()),
         }
     }
 }

@@ -18,8 +18,6 @@ use crate::lifecycle::{
     WorkerUpdates, WorkerView,
 };
 use crate::limits::client_limits::Limits;
-use crate::net::connection_settings::ConnectionSettings;
-use crate::net::request_log::RequestLogOptions;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
 use crate::server::worker_task::WorkerPlan;
@@ -126,12 +124,7 @@ fn admin_context(
 fn view(loaded: &LoadedConfig, files: Files, client_limits: &Limits) -> io::Result<WorkerView> {
     let LoadedConfig { config, limits, .. } = loaded;
     let site = SiteSettings::new(config, limits, &files, client_limits, SiteFiles::of(loaded))?;
-    Ok(WorkerView {
-        files,
-        site,
-        connections: ConnectionSettings::of(config),
-        request_log: RequestLogOptions::of(config),
-    })
+    Ok(WorkerView { files, site, config: Arc::new(config.clone()) })
 }
 
 /// Logs all errors but the last one, which is returned.

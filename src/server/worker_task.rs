@@ -15,8 +15,7 @@ use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver, WorkerV
 use crate::limits::client_limits::Limits;
 use crate::net::listener::{ListenerSpec, Scheme};
 use crate::net::tls::config::Tls;
-use crate::net::worker::Worker;
-use crate::net::worker_context::WorkerContext;
+use crate::net::worker::{Worker, WorkerContext};
 use crate::server::accept::accept;
 use crate::server::app::{CurrentSite, app};
 use crate::site::handler::Site;
@@ -48,16 +47,15 @@ pub(super) async fn serve_worker(
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
     let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
-    let WorkerView { files, site, connections, request_log } = view;
+    let WorkerView { files, site, config } = view;
     let lookups = metrics.worker_lookups();
     let site = CurrentSite::new(&Site::with_lookups(files.clone(), site, Arc::clone(&lookups)));
     let Ok(app) = app(&site, &health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
     };
-    let worker = Worker::new(app, files, connections, limits, &metrics);
+    let worker = Worker::new(app, files, config, limits, &metrics);
     let context = Rc::clone(&worker.context);
-    context.set_log_options(request_log);
     let accept_loops = listeners.into_iter().map(|(listener, scheme)| {
         let tls = tls.clone().filter(|_| scheme == Scheme::Https);
         actix_rt::spawn(accept(listener, tls, Rc::clone(&worker), lifecycle.clone(), accepts_from))
@@ -70,7 +68,7 @@ pub(super) async fn serve_worker(
     let _ = started.send(Ok(()));
     drop(started);
     close_in_phases(&context, &lifecycle, accept_loops).await;
-    context.responses_under_way()
+    context.connections.answering()
 }
 
 /// Retires, closes and ends with the phases of the lifecycle; returns earlier if no connection is left.
@@ -93,10 +91,9 @@ async fn apply_updates(
     context: Rc<WorkerContext>,
 ) {
     let apply = |view: WorkerView, delay: Duration| {
-        let WorkerView { files, site, connections, request_log } = view;
+        let WorkerView { files, site, config } = view;
         current.replace(&Site::with_lookups(files, site, Arc::clone(&lookups)));
-        context.set_settings(connections);
-        context.set_log_options(request_log);
+        context.set_settings(config);
         if delay >= UPDATE_TIMEOUT {
             log::info!("a worker took the new configuration after {delay:.1?}");
         }

@@ -190,7 +190,7 @@ fn part(range: ByteRange, source: &ReplyBody<'_>) -> HttpResponse {
     let asset = source.asset;
     let mut tail = Vec::with_capacity(128);
     tail.extend_from_slice(b"content-range: ");
-    range.content_range(asset.length()).write_to(&mut tail);
+    range.push_content_range(asset.length(), &mut tail);
     tail.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", range.len()).as_bytes());
     let mut segments = Segments::default();
     segments.push(source.segment(range.start()..range.end()));

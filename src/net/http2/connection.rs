@@ -254,7 +254,7 @@ impl Http2Connection {
 
     /// Sends a first GOAWAY if the worker retires: streams that are open are finished.
     fn leave_if_retiring(&mut self) {
-        if self.leaving_since.is_some() || !self.shared.worker.is_retiring() {
+        if self.leaving_since.is_some() || !self.shared.worker.is_retiring.get() {
             return;
         }
         if let Stage::Open(frames) = &mut self.stage {

@@ -8,7 +8,7 @@ use super::chunk::ResponseMeter;
 use super::context::ConnectionContext;
 use super::source::BodySource;
 use crate::http::client_key::ClientKey;
-use crate::net::{Deadline, SendError, TrackedExchange};
+use crate::net::{Deadline, SendError};
 use crate::telemetry::access_log::record::WaitKind;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
 
@@ -16,7 +16,7 @@ use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
 pub(super) struct OpenStream {
     pub(super) connection: Rc<ConnectionContext>,
     pub(super) client: ClientKey,
-    pub(super) tracked: TrackedExchange,
+    pub(super) exchange: Exchange,
     pub(super) meter: Rc<ResponseMeter>,
     /// Position at which its response begins at the earliest, in bytes since the connection began to send.
     pub(super) start: Option<u64>,
@@ -40,7 +40,7 @@ impl OpenStream {
         let deadline = Deadline::after(exchange.began, Duration::ZERO);
         Self {
             client: connection.client,
-            tracked: TrackedExchange::new(exchange),
+            exchange,
             meter: ResponseMeter::new(&connection.meter),
             start: None,
             outcome: None,
@@ -69,22 +69,21 @@ impl OpenStream {
             let total = source.left().checked_add(sent).filter(|total| *total < u64::MAX);
             (self.client, source.file().cloned(), total)
         };
-        self.tracked.list(&self.connection.worker.metrics, sent, start);
+        self.exchange.list(&self.connection.worker.metrics.transfers, sent, start);
     }
 
     /// Notes the first byte if some of the response was sent.
     pub(super) fn note_first_byte(&mut self) {
         let io = self.connection.io.borrow();
-        let exchange = &mut self.tracked.exchange;
-        if exchange.first_byte.is_none() && self.start.is_some_and(|start| io.sent() > start) {
-            exchange.first_byte = Some(io.now);
+        if self.exchange.first_byte.is_none() && self.start.is_some_and(|start| io.sent() > start) {
+            self.exchange.first_byte = Some(io.now);
         }
     }
 
     /// Ends the wait: the response goes on.
     pub(super) fn end_wait(&mut self) {
         if self.wait.kind.take().is_some() {
-            self.tracked.note_wait(Instant::now, None);
+            self.exchange.set_wait(Instant::now, None);
         }
     }
 
@@ -124,7 +123,7 @@ impl OpenStream {
     fn begin_wait(&mut self, kind: WaitKind, source: &BodySource) {
         let Self { wait, connection, .. } = self;
         wait.kind = Some(kind);
-        self.tracked.note_wait(Instant::now, wait.kind);
+        self.exchange.set_wait(Instant::now, wait.kind);
         let settings = connection.worker.settings();
         match kind {
             WaitKind::Disk => {
@@ -143,7 +142,7 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         let outcome = self.outcome.unwrap_or(self.connection.end.get());
-        self.tracked.exchange.sent = self.meter.taken.get();
-        self.connection.worker.metrics.end(&self.tracked.exchange, outcome, Instant::now());
+        self.exchange.sent = self.meter.taken.get();
+        self.connection.worker.metrics.end(&self.exchange, outcome, Instant::now());
     }
 }

@@ -4,18 +4,15 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use actix_http::Response;
-use actix_http::header::{CONTENT_TYPE, HeaderMap as AppHeaders, HeaderName as AppName};
-use actix_web::HttpResponse;
+use actix_http::header::{HeaderMap as AppHeaders, HeaderName as AppName};
 use actix_web::body::{BodySize, BoxBody};
 use bytes::Bytes;
 use http1::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue};
 
 use super::source::BodySource;
-use crate::http::baseline_headers::{BASELINE_HEADERS, TEXT};
-use crate::http::canned_response::CannedResponse;
 use crate::net::{
     PrerenderedBody, PrerenderedResponse, ResponseParts, WorkerContext, append_header, append_header_lines,
-    describes_body, is_framing, status_of,
+    describes_body, is_framing,
 };
 
 /// Makes the head and the body that are sent for `response`. What a middleware changed is sent changed.
@@ -95,17 +92,6 @@ fn plain_response(prerendered: Option<PrerenderedResponse>, parts: ResponseParts
         (Some(BodySize::Stream), None) => BodySource::of_stream(parts.body, None),
     };
     (headers, body)
-}
-
-/// A response made by the connection itself.
-pub(super) fn canned(canned: CannedResponse) -> Response<BoxBody> {
-    let mut response = HttpResponse::build(status_of(canned));
-    let own = canned.headers.lines().filter_map(|line| line.split_once(": "));
-    for header in own.chain(BASELINE_HEADERS) {
-        response.insert_header(header);
-    }
-    response.insert_header((CONTENT_TYPE, TEXT));
-    Response::from(response.body(Bytes::from_static(canned.sentence.as_bytes())))
 }
 
 /// Appends those of `added` whose name is `wanted`.

@@ -50,7 +50,7 @@ impl<'a> Sending<'a> {
         let is_short = self.source.is_in_memory();
         let sent = poll_fn(|cx| self.poll_send(cx)).await;
         self.without_window = None;
-        self.open.tracked.note_cold(self.source.cursor.take_cold_bytes());
+        self.open.exchange.add_cold_bytes(self.source.cursor.take_cold_bytes());
         self.open.connection.worker.bulk_scheduler.end(&self.turn);
         sent?;
         if is_short {

@@ -15,7 +15,8 @@ use super::connection_waker::ConnectionWaker;
 use super::context::ConnectionContext;
 use super::flood_guard::FloodGuard;
 use super::io::{FrameIo, Io};
-use crate::net::{AppService, ConnectionSettings, Linger, NewConnection, Worker};
+use crate::config::Config;
+use crate::net::{AppService, Linger, NewConnection, Worker};
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
 
 /// Serves a connection until it ends. Its input begins with the preface. Never fails: whatever happens ends the
@@ -60,8 +61,7 @@ pub(in crate::net) async fn serve<S: AppService>(worker: Rc<Worker<S>>, connecti
 }
 
 /// Settings of `h2`. Its limits on resets count over the lifetime of a connection; ours count over ten seconds.
-fn builder(settings: &ConnectionSettings) -> Builder {
-    let ConnectionSettings { requests, http2, .. } = settings;
+fn builder(Config { requests, http2, .. }: &Config) -> Builder {
     let resets = http2.http2_resets.as_usize();
     let overhead = requests.head_fields.as_usize().saturating_mul(HEADER_OVERHEAD);
     let list = requests.head_bytes.as_usize().saturating_add(overhead);

@@ -10,9 +10,7 @@ use bytes::Bytes;
 use super::chunk::ChunkBytes;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
-use crate::net::{
-    ResidencyCursor, Segment, SendError, WorkerContext, body_error, check_unchanged, read_resident,
-};
+use crate::net::{ResidencyCursor, Segment, SendError, WorkerContext, check_unchanged, read_resident};
 
 /// The part of a body that has not been sent. The default is empty.
 pub(super) struct BodySource {
@@ -101,7 +99,7 @@ impl BodySource {
     /// Waits for the next chunk of a generated body, or its end.
     fn poll_generated(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         while let Some(stream) = &mut self.stream {
-            match ready!(Pin::new(stream).poll_next(cx)).transpose().map_err(body_error)? {
+            match ready!(Pin::new(stream).poll_next(cx)).transpose().map_err(SendError::of_body)? {
                 Some(bytes) if bytes.is_empty() => {}
                 Some(bytes) => {
                     if self.left.is_some_and(|left| left < bytes.len() as u64) {

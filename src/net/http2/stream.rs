@@ -16,18 +16,15 @@ use super::chunk::BodyChunk;
 use super::context::ConnectionContext;
 use super::open_stream::OpenStream;
 use super::request::{RequestError, build};
-use super::response::{canned, outgoing};
+use super::response::outgoing;
 use super::sending::{CountedPacer, Sending};
 use super::source::BodySource;
 use crate::http::method::Method;
 use crate::http::transport_info::TransportInfo;
 use crate::limits::bandwidth::ResponsePace;
 use crate::limits::client_limits::RequestPermit;
-use crate::net::{
-    AppService, Deadline, FramingHeaders, Pacer, SendError, app, log_abort, pace_of, replacement_for,
-    request_log,
-};
-use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
+use crate::net::{AppService, Deadline, FramingHeaders, Pacer, SendError, app, canned, pace_of, request_log};
+use crate::telemetry::access_log::record::WaitKind;
 use crate::telemetry::metrics::exchange::{Exchange, Protocol};
 
 /// A request as `h2` hands it over, and the stream on which it is answered.
@@ -63,11 +60,13 @@ impl Stream {
         parts: http1::request::Parts,
         body: RecvStream,
     ) -> Result<(), SendError> {
-        let ConnectionContext { worker, peer, .. } = &*Rc::clone(&self.open.connection);
-        let line = worker.log_options().is_on().then(|| (parts.method.clone(), parts.uri.clone()));
+        let ConnectionContext { worker, io, .. } = &*Rc::clone(&self.open.connection);
+        let log_options = worker.log_options.get();
+        let line = log_options.is_on().then(|| (parts.method.clone(), parts.uri.clone()));
         let response = match build(parts, worker.head_limits(), &worker.last_host) {
             Ok((request, framing)) => {
-                self.set_record(worker.log_options().record(&request, *peer, &worker.limits));
+                let record = log_options.record(&request, &io.borrow().socket, &worker.limits);
+                self.open.exchange.record.set(record);
                 self.continue_if_expected(&request, &framing, &body)?;
                 self.call(app, request).await?
             }
@@ -75,18 +74,18 @@ impl Stream {
                 // The request line of a request that the App does not see.
                 let record = line.and_then(|(method, uri)| {
                     let line = format!("{method} {uri} HTTP/2");
-                    worker.log_options().record_rejected(line.as_bytes(), *peer, &worker.limits)
+                    log_options.record_rejected(line.as_bytes(), &io.borrow().socket, &worker.limits)
                 });
-                self.set_record(record);
+                self.open.exchange.record.set(record);
                 match error {
-                    RequestError::Rejected(response) => canned(response),
+                    RequestError::Rejected(response) => canned(response, self.is_head),
                     RequestError::Malformed => {
                         log::debug!(
                             "{}: reset a stream: malformed request",
                             self.open.connection.peer_name()
                         );
                         self.respond.send_reset(Reason::PROTOCOL_ERROR);
-                        self.open.connection.io.borrow_mut().count_reset();
+                        io.borrow_mut().count_reset();
                         return Err(SendError::reset());
                     }
                 }
@@ -95,13 +94,6 @@ impl Stream {
         self.respond(response).await?;
         self.discard(body).await;
         Ok(())
-    }
-
-    fn set_record(&mut self, mut record: Option<Box<AccessLogRecord>>) {
-        if let Some(record) = &mut record {
-            record.tls = self.open.connection.io.borrow().socket.tls_facts();
-        }
-        self.open.tracked.exchange.record.set(record);
     }
 
     /// Sends `100 Continue` if the client waits for it before a body that is read past.
@@ -147,22 +139,19 @@ impl Stream {
         self.open.client = permit.as_ref().map_or(*client, |permit| permit.key);
         let pacer = self.pacer(&response, permit.as_ref());
         let now = io.borrow().now;
-        let began = self.open.tracked.exchange.began;
-        if let Some(record) = self.open.tracked.record() {
-            request_log::record_response(record, &response, began, Instant::now());
-        }
+        request_log::record_response(&mut self.open.exchange, &response, Instant::now);
         let (head, mut source) = outgoing(response, self.is_head, worker, now);
         // Held to the end of a long response. A short one is as good as sent.
         let _permit = permit.filter(|_| !source.is_in_memory());
         if !source.is_in_memory()
             && let Err(error) = self.wait_for_first(&mut source).await
         {
-            let Some(response) = replacement_for(&error) else { return Err(error) };
+            let Some(response) = error.replacement() else { return Err(error) };
             self.log_abort(&error, &source);
-            if let Some(record) = self.open.tracked.record() {
+            if let Some(record) = self.open.exchange.record() {
                 record.clear_response();
             }
-            let (head, source) = outgoing(canned(response), self.is_head, worker, now);
+            let (head, source) = outgoing(canned(response, self.is_head), self.is_head, worker, now);
             return self.send(head, source, None).await;
         }
         self.send(head, source, pacer).await
@@ -190,12 +179,12 @@ impl Stream {
         mut source: BodySource,
         pacer: Option<CountedPacer>,
     ) -> Result<(), SendError> {
-        if let Some(id) = self.open.tracked.record().and_then(|record| request_log::id_to_send(record))
+        if let Some(id) = request_log::id_to_send(&mut self.open.exchange)
             && let Ok(id) = http1::HeaderValue::from_bytes(id)
         {
             head.headers_mut().insert("x-request-id", id);
         }
-        self.open.tracked.exchange.status = head.status().as_u16();
+        self.open.exchange.status = head.status().as_u16();
         self.open.start = Some(self.open.connection.io.borrow().pushed);
         let is_end = source.is_empty();
         let stream = self.respond.send_response(head, is_end)?;
@@ -254,8 +243,8 @@ impl Stream {
     }
 
     fn log_abort(&mut self, error: &SendError, source: &BodySource) {
-        let request = request_log::id_suffix(self.open.tracked.record().map(|record| &*record));
-        let ConnectionContext { worker, .. } = &*self.open.connection;
-        log_abort(error, source.file(), worker.files.faults(), &request, || self.open.connection.peer_name());
+        let request = request_log::id_suffix(Some(&mut self.open.exchange));
+        let connection = &self.open.connection;
+        error.log(source.file(), connection.worker.files.faults(), &request, || connection.peer_name());
     }
 }
