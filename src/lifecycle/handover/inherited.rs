@@ -101,27 +101,17 @@ impl InheritedSocket {
 
     /// Converts it to a listener. With `owns_path` the path of a unix socket is removed in the end, once it is claimed.
     pub(super) fn into_listener(self, owns_path: bool) -> Listener {
-        let socket = Arc::new(self.socket);
-        match self.at {
-            Address::Tcp(_) => Listener::Tcp(socket),
-            Address::Unix(path) => {
-                Listener::Unix { socket, path: owns_path.then(|| Arc::new(SocketPath::of_another(&path))) }
-            }
-        }
+        let path = match &self.at {
+            Address::Unix(path) if owns_path => Some(Arc::new(SocketPath::of_another(path))),
+            _ => None,
+        };
+        Listener { socket: Arc::new(self.socket), path }
     }
 
     fn into_bound(self, scheme: Scheme) -> BoundAddress {
-        let url = url(&self.at, scheme);
+        let url = scheme.url(&self.at);
         let listeners = vec![self.into_listener(false)];
         BoundAddress { scheme, url, listeners, configured: None, origin: SocketOrigin::Manager }
-    }
-}
-
-/// The URL of an address, for the log.
-pub(super) fn url(at: &Address, scheme: Scheme) -> String {
-    match at {
-        Address::Tcp(at) => scheme.tcp_url(*at),
-        Address::Unix(path) => scheme.unix_url(path),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::channel::Channel;
-use super::inherited::{InheritedSocket, url};
+use super::inherited::InheritedSocket;
 use super::message::{Description, HandoverMessage, PROTOCOL, Role};
 use super::offer::PEER_TIMEOUT;
 use crate::config::Address;
@@ -137,15 +137,15 @@ impl Predecessor {
         self.taken.push(group);
         // A unix address has one socket, so that each path is here once.
         let listeners: Vec<_> = sockets.into_iter().map(|socket| socket.into_listener(owns_path)).collect();
-        self.paths.extend(listeners.iter().filter_map(|listener| listener.clone().into_socket().1));
-        let url = url(&at, scheme);
+        self.paths.extend(listeners.iter().filter_map(|listener| listener.path.clone()));
+        let url = scheme.url(&at);
         Ok(BoundAddress { listeners, scheme, url, configured: asked, origin: SocketOrigin::Predecessor })
     }
 
     /// Closes the sockets that were not taken; the predecessor serves what waits there.
     pub(super) fn drop_remaining(&mut self) {
         for group in self.offered.drain(..) {
-            log::info!("no longer listening on {}", url(&group.at, group.description.scheme));
+            log::info!("no longer listening on {}", group.description.scheme.url(&group.at));
         }
     }
 

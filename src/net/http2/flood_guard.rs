@@ -67,7 +67,7 @@ impl FloodGuard {
             frames: 0,
             ended: RecentlyEnded::default(),
             settings: SettingsFrame::default(),
-            clock: RateClock::new(),
+            clock: RateClock::default(),
             resets: Gcra::default(),
             resets_allowed: Quota::per(PERIOD, resets, resets),
             resets_seen: 0,
@@ -111,7 +111,7 @@ impl FloodGuard {
 
     /// Resets in about the last ten seconds.
     pub(super) fn recent_resets(&self, now: Instant) -> u64 {
-        self.resets_allowed.burst() - self.resets.left(self.clock.at(now), self.resets_allowed)
+        self.resets_allowed.burst - self.resets.left(self.clock.at(now), self.resets_allowed)
     }
 
     /// Counts bytes of responses that were sent: a client that takes much may send more frames.
