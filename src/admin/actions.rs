@@ -12,7 +12,6 @@ use serde_json::json;
 
 use super::respond::{self, Allow, error, route};
 use crate::config::PathGlobs;
-use crate::files::inventory::CacheInventory;
 use crate::http::form_encoding;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{ReloadError, Reloader};
@@ -74,11 +73,11 @@ impl OperatorActions {
             Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
         };
         let (files, wanted) = (self.warmup.files(), globs.clone());
-        let found = run_on_own_thread(move || CacheInventory::of(&files).purge_request(&wanted)).await;
+        let found = run_on_own_thread(move || files.purge_request(&wanted)).await;
         let Some(found) = found else {
             return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
         };
-        let purged = CacheInventory::of(&self.warmup.files()).purge(found).await;
+        let purged = self.warmup.files().purge(found).await;
         log::info!("purged {globs}: {} names, {} files", purged.names, purged.files);
         respond::json(StatusCode::OK, &purged)
     }

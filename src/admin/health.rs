@@ -51,7 +51,7 @@ impl Health {
             Phase::Draining | Phase::Closing | Phase::Ended => "Draining.\n".into(),
             Phase::Ready if self.lifecycle.is_drained() => "Drained by an operator.\n".into(),
             // A retiring server answers for its successor.
-            Phase::Ready | Phase::Retiring if !self.files.root_is_sound() => {
+            Phase::Ready | Phase::Retiring if !self.files.shared.root_monitor.is_sound() => {
                 "The document root can't be read.\n".into()
             }
             Phase::Ready | Phase::Retiring => return text(StatusCode::OK, OK),

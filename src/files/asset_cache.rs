@@ -5,7 +5,8 @@ use std::sync::Arc;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
-use super::{Asset, AssetBody, CacheCounters, CacheCounts, FileSettings, Version};
+use super::{Asset, AssetBody, CacheCounters, CacheCounts, Version};
+use crate::config::ResolvedLimits;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
@@ -33,12 +34,12 @@ pub(crate) struct AssetCacheCounts {
 }
 
 impl AssetCache {
-    pub(crate) fn new(settings: &FileSettings) -> Self {
-        let mapped_pages = settings.cache_bytes / PAGE;
-        let mapping_pages_min = (mapped_pages / settings.mappings.max(1)).max(1);
+    pub(crate) fn new(limits: &ResolvedLimits) -> Self {
+        let mapped_pages = limits.cache_bytes / PAGE;
+        let mapping_pages_min = (mapped_pages / limits.mappings.max(1) as u64).max(1);
         let (heap_counters, mapped_counters) = (Arc::default(), Arc::default());
         Self {
-            heap: cache(settings.heap_bytes, &heap_counters, |asset| asset.heap_bytes() as u64),
+            heap: cache(limits.heap_bytes, &heap_counters, |asset| asset.heap_bytes() as u64),
             mapped: cache(mapped_pages, &mapped_counters, move |asset| {
                 asset.length().div_ceil(PAGE).max(mapping_pages_min)
             }),

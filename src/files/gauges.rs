@@ -62,11 +62,12 @@ pub struct FileGauges {
 impl FileGauges {
     /// The present values.
     pub fn of(files: &Files) -> Self {
-        let (loader, reads, assets) = (files.loader(), files.reads().counts(), files.assets().counts());
+        let Files { loader, shared } = files;
+        let (reads, assets) = (shared.reads.counts(), shared.assets.counts());
         let (handle_waits, handle_timeouts) = loader.handles.waits_and_timeouts();
         let (handles_opened, handles_closed) = loader.handles.opened_and_closed();
-        let (digesting, compressing) = files.background().counts();
-        let (name_cache, digest_cache) = (files.names().counts(), loader.tags.digests.counts());
+        let (digesting, compressing) = (shared.digesting.counts(), shared.encoding.counts());
+        let (name_cache, digest_cache) = (shared.names.counts(), loader.tags.digests.counts());
         Self {
             handles: loader.handles.in_use(),
             handle_waits,

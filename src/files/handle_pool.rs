@@ -15,18 +15,38 @@ use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{FileStat, Storage, Version};
+use crate::config::OpenFilesGroup;
 
 /// Open files, at most a configured number at once.
+///
+/// A use takes a shared lock on one shard and sets a bit; eviction goes round the shards and skips the handles that were used since
+/// its last round (the clock algorithm). With two workers it serves 2 to 3 times the hits of one mutex around an exact LRU order.
 ///
 /// Decision: docs/decisions/049-handle-pool.md.
 pub(crate) struct HandlePool {
     permits: Arc<Semaphore>,
-    open: OpenHandles,
     handles: usize,
-    limits: RwLock<HandleLimits>,
+    times: RwLock<Arc<OpenFilesGroup>>,
+    shards: [RwLock<Shard>; SHARDS],
+    /// The shard at which the next eviction begins.
+    hand: AtomicUsize,
+    started: Instant,
+    /// Requests that had to wait for a handle.
     waits: AtomicU64,
+    /// Requests that waited in vain.
     timeouts: AtomicU64,
     turnover: Arc<Turnover>,
+}
+
+/// Handles by asset, in the order in which eviction visits them.
+type Shard = LinkedHashMap<u64, OpenHandle, foldhash::fast::RandomState>;
+
+struct OpenHandle {
+    handle: Arc<Handle>,
+    /// Milliseconds since the pool was made.
+    used_ms: AtomicU64,
+    /// Used since eviction last visited it.
+    is_recent: AtomicBool,
 }
 
 /// Number of handles opened and closed.
@@ -34,19 +54,6 @@ pub(crate) struct HandlePool {
 struct Turnover {
     opened: AtomicU64,
     closed: AtomicU64,
-}
-
-/// Bounds and times of open files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HandleLimits {
-    /// Most files open at once.
-    pub handles: usize,
-    /// Time that a request waits for a handle before it is refused.
-    pub wait: Duration,
-    /// A handle that no response has used for this time is closed.
-    pub idle: Duration,
-    /// A handle that has been open for this time is closed when it is next idle.
-    pub max_age: Duration,
 }
 
 /// An open file and its permit.
@@ -64,49 +71,48 @@ pub(crate) struct HandlePermit {
     turnover: Arc<Turnover>,
 }
 
-/// No handle became free in time.
-#[derive(Debug)]
-pub(crate) struct HandlesExhausted;
-
 impl HandlePool {
-    pub(crate) fn new(limits: HandleLimits) -> Self {
+    /// At most `handles` open files, under the times of `times`.
+    pub(crate) fn new(handles: usize, times: Arc<OpenFilesGroup>) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(limits.handles)),
-            open: OpenHandles::new(),
-            handles: limits.handles,
-            limits: RwLock::new(limits),
+            permits: Arc::new(Semaphore::new(handles)),
+            handles,
+            times: RwLock::new(times),
+            shards: std::array::from_fn(|_| RwLock::default()),
+            hand: AtomicUsize::new(0),
+            started: Instant::now(),
             waits: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
             turnover: Arc::default(),
         }
     }
 
-    /// Sets the times of `limits`; the number of handles stays.
-    pub(crate) fn set_times(&self, limits: HandleLimits) {
-        *self.limits.write() = limits;
+    /// Sets the times; the number of handles stays.
+    pub(crate) fn set_times(&self, times: Arc<OpenFilesGroup>) {
+        *self.times.write() = times;
     }
 
-    /// A permit, after waiting if none is free. Idle handles are closed for it first.
-    pub(crate) async fn permit(&self) -> Result<HandlePermit, HandlesExhausted> {
+    /// A permit, after waiting if none is free; `None` if none became free in time. Idle handles are closed for it first.
+    pub(crate) async fn permit(&self) -> Option<HandlePermit> {
         if let Some(permit) = self.try_permit() {
-            return Ok(permit);
+            return Some(permit);
         }
         self.waits.fetch_add(1, Ordering::Relaxed);
-        let deadline = tokio::time::Instant::now() + self.limits.read().wait;
+        let deadline = tokio::time::Instant::now() + self.times.read().handle_wait.get();
         loop {
             // In slices: a handle that becomes idle meanwhile stays open, and is closed for us only when we try again.
             let slice = deadline.min(tokio::time::Instant::now() + TRY_AGAIN_AFTER);
             if let Ok(Ok(permit)) =
                 tokio::time::timeout_at(slice, Arc::clone(&self.permits).acquire_owned()).await
             {
-                return Ok(self.wrap(permit));
+                return Some(self.wrap(permit));
             }
             if let Some(permit) = self.try_permit() {
-                return Ok(permit);
+                return Some(permit);
             }
             if tokio::time::Instant::now() >= deadline {
                 self.timeouts.fetch_add(1, Ordering::Relaxed);
-                return Err(HandlesExhausted);
+                return None;
             }
         }
     }
@@ -123,34 +129,92 @@ impl HandlePool {
 
     /// Keeps `handle` open for the asset `id`.
     pub(crate) fn insert(&self, id: u64, handle: Arc<Handle>) {
-        self.open.insert(id, handle);
+        let used_ms = AtomicU64::new(self.ms_at(Instant::now()));
+        let open = OpenHandle { handle, used_ms, is_recent: AtomicBool::new(false) };
+        let replaced = self.shard(id).write().insert(id, open);
+        drop(replaced); // Closed without the lock.
     }
 
     /// The open handle of the asset `id`; counts as a use of it.
     pub(crate) fn get(&self, id: u64) -> Option<Arc<Handle>> {
-        self.open.get(id)
+        let now_ms = self.ms_at(Instant::now());
+        let shard = self.shard(id).read();
+        let open = shard.get(&id)?;
+        // Written only if that is new: other workers read the same cache line.
+        if open.used_ms.load(Ordering::Relaxed) != now_ms {
+            open.used_ms.store(now_ms, Ordering::Relaxed);
+        }
+        if !open.is_recent.load(Ordering::Relaxed) {
+            open.is_recent.store(true, Ordering::Relaxed);
+        }
+        Some(Arc::clone(&open.handle))
     }
 
     /// Whether the asset `id` has an open handle; does not count as a use.
     pub(crate) fn contains(&self, id: u64) -> bool {
-        self.open.shard(id).read().contains_key(&id)
+        self.shard(id).read().contains_key(&id)
     }
 
     /// Removes the handle of the asset `id`; it closes when no response uses it.
     pub(crate) fn remove(&self, id: u64) {
-        let removed = self.open.shard(id).write().remove(&id);
+        let removed = self.shard(id).write().remove(&id);
         drop(removed); // Closed without the lock.
     }
 
-    /// Closes up to `count` handles that no response uses, those not used recently first; returns their number.
+    /// Closes up to `count` handles that no response uses, those not used recently first; returns their number. The second round
+    /// finds those that were used before the first.
     pub(crate) fn close_idle(&self, count: usize) -> usize {
-        self.open.take_idle(count).len()
+        // Closed without a lock, at the end.
+        let mut taken = Vec::new();
+        let start = self.hand.load(Ordering::Relaxed);
+        // Each caller visits every shard twice, whatever others do meanwhile.
+        for step in 0..2 * SHARDS {
+            if taken.len() >= count {
+                break;
+            }
+            let at = start.wrapping_add(step);
+            self.hand.store(at, Ordering::Relaxed);
+            let mut shard = self.shards[at % SHARDS].write();
+            if !shard.values().any(OpenHandle::is_idle) {
+                continue;
+            }
+            for _ in 0..shard.len() {
+                if taken.len() >= count {
+                    return count;
+                }
+                let Some((id, open)) = shard.pop_front() else { break };
+                if open.is_idle() && !open.is_recent.swap(false, Ordering::Relaxed) {
+                    taken.push(open.handle);
+                } else {
+                    shard.insert(id, open);
+                }
+            }
+        }
+        taken.len()
     }
 
     /// Closes handles that have been idle or open for too long.
     pub(crate) fn close_expired(&self, now: Instant) {
-        let limits = *self.limits.read();
-        drop(self.open.take_expired(now, limits));
+        let (idle, max_age) = {
+            let times = self.times.read();
+            (times.handle_idle.get(), times.handle_max_age.get())
+        };
+        let now_ms = self.ms_at(now);
+        let has_expired = |open: &OpenHandle| {
+            let idle_ms = u128::from(now_ms.saturating_sub(open.used_ms.load(Ordering::Relaxed)));
+            idle_ms >= idle.as_millis() || now.saturating_duration_since(open.handle.opened) >= max_age
+        };
+        // Closed without a lock, at the end.
+        let mut taken = Vec::new();
+        for shard in &self.shards {
+            shard.write().retain(|_, open| {
+                let goes = open.is_idle() && has_expired(open);
+                if goes {
+                    taken.push(Arc::clone(&open.handle));
+                }
+                !goes
+            });
+        }
     }
 
     /// Handles that are open now.
@@ -166,6 +230,14 @@ impl HandlePool {
     /// Number of requests that waited for a handle, and number of those that waited in vain.
     pub(crate) fn waits_and_timeouts(&self) -> (u64, u64) {
         (self.waits.load(Ordering::Relaxed), self.timeouts.load(Ordering::Relaxed))
+    }
+
+    fn shard(&self, id: u64) -> &RwLock<Shard> {
+        &self.shards[usize::try_from(id).unwrap_or(0) % SHARDS]
+    }
+
+    fn ms_at(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -204,114 +276,6 @@ impl Handle {
     }
 }
 
-/// Open handles by asset. A use takes a shared lock on one shard and sets a bit; eviction goes round the shards and skips the
-/// handles that were used since its last round (the clock algorithm). With two workers it serves 2 to 3 times the hits of one mutex
-/// around an exact LRU order.
-struct OpenHandles {
-    shards: [RwLock<Shard>; SHARDS],
-    /// The shard at which the next eviction begins.
-    hand: AtomicUsize,
-    started: Instant,
-}
-
-/// Handles by asset, in the order in which eviction visits them.
-type Shard = LinkedHashMap<u64, OpenHandle, foldhash::fast::RandomState>;
-
-struct OpenHandle {
-    handle: Arc<Handle>,
-    /// Milliseconds since the pool was made.
-    used_ms: AtomicU64,
-    /// Used since eviction last visited it.
-    is_recent: AtomicBool,
-}
-
-impl OpenHandles {
-    fn new() -> Self {
-        let shards = std::array::from_fn(|_| RwLock::default());
-        Self { shards, hand: AtomicUsize::new(0), started: Instant::now() }
-    }
-
-    fn shard(&self, id: u64) -> &RwLock<Shard> {
-        &self.shards[usize::try_from(id).unwrap_or(0) % SHARDS]
-    }
-
-    fn ms_at(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn insert(&self, id: u64, handle: Arc<Handle>) {
-        let used_ms = AtomicU64::new(self.ms_at(Instant::now()));
-        let open = OpenHandle { handle, used_ms, is_recent: AtomicBool::new(false) };
-        let replaced = self.shard(id).write().insert(id, open);
-        drop(replaced); // Closed without the lock.
-    }
-
-    fn get(&self, id: u64) -> Option<Arc<Handle>> {
-        let now_ms = self.ms_at(Instant::now());
-        let shard = self.shard(id).read();
-        let open = shard.get(&id)?;
-        // Written only if that is new: other workers read the same cache line.
-        if open.used_ms.load(Ordering::Relaxed) != now_ms {
-            open.used_ms.store(now_ms, Ordering::Relaxed);
-        }
-        if !open.is_recent.load(Ordering::Relaxed) {
-            open.is_recent.store(true, Ordering::Relaxed);
-        }
-        Some(Arc::clone(&open.handle))
-    }
-
-    /// Removes up to `count` handles that no response uses. The second round finds those that were used before the first.
-    fn take_idle(&self, count: usize) -> Vec<Arc<Handle>> {
-        let mut taken = Vec::new();
-        let start = self.hand.load(Ordering::Relaxed);
-        // Each caller visits every shard twice, whatever others do meanwhile.
-        for step in 0..2 * SHARDS {
-            if taken.len() >= count {
-                break;
-            }
-            let at = start.wrapping_add(step);
-            self.hand.store(at, Ordering::Relaxed);
-            let mut shard = self.shards[at % SHARDS].write();
-            if !shard.values().any(OpenHandle::is_idle) {
-                continue;
-            }
-            for _ in 0..shard.len() {
-                if taken.len() >= count {
-                    return taken;
-                }
-                let Some((id, open)) = shard.pop_front() else { break };
-                if open.is_idle() && !open.is_recent.swap(false, Ordering::Relaxed) {
-                    taken.push(open.handle);
-                } else {
-                    shard.insert(id, open);
-                }
-            }
-        }
-        taken
-    }
-
-    /// Removes the idle handles that have reached the times of `limits`.
-    fn take_expired(&self, now: Instant, limits: HandleLimits) -> Vec<Arc<Handle>> {
-        let now_ms = self.ms_at(now);
-        let has_expired = |open: &OpenHandle| {
-            let idle_ms = u128::from(now_ms.saturating_sub(open.used_ms.load(Ordering::Relaxed)));
-            idle_ms >= limits.idle.as_millis()
-                || now.saturating_duration_since(open.handle.opened) >= limits.max_age
-        };
-        let mut taken = Vec::new();
-        for shard in &self.shards {
-            shard.write().retain(|_, open| {
-                let goes = open.is_idle() && has_expired(open);
-                if goes {
-                    taken.push(Arc::clone(&open.handle));
-                }
-                !goes
-            });
-        }
-        taken
-    }
-}
-
 impl OpenHandle {
     /// Whether no response uses the handle. Exact under the shard's exclusive lock: only the shard can hand out another
     /// reference then.
@@ -328,15 +292,17 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(20);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DurationSetting;
     use crate::files::storage::SystemStorage;
 
     fn pool(handles: usize) -> HandlePool {
-        HandlePool::new(HandleLimits {
-            handles,
-            wait: Duration::from_millis(60),
-            idle: Duration::from_secs(60),
-            max_age: Duration::from_secs(600),
-        })
+        let times = OpenFilesGroup {
+            handle_wait: DurationSetting::millis(60),
+            handle_idle: DurationSetting::seconds(60),
+            handle_max_age: DurationSetting::seconds(600),
+            ..OpenFilesGroup::default()
+        };
+        HandlePool::new(handles, times.into())
     }
 
     fn open(pool: &HandlePool) -> Arc<Handle> {
@@ -382,7 +348,7 @@ mod tests {
         pool.insert(1, Arc::clone(&handle));
         let waiting = tokio::spawn({
             let pool = Arc::clone(&pool);
-            async move { pool.permit().await.is_ok() }
+            async move { pool.permit().await.is_some() }
         });
         tokio::task::yield_now().await;
         drop(handle);
@@ -393,7 +359,7 @@ mod tests {
     async fn a_wait_in_vain_ends_after_its_time() {
         let pool = pool(1);
         let _open = open(&pool);
-        assert!(pool.permit().await.is_err());
+        assert!(pool.permit().await.is_none());
         assert_eq!(pool.waits_and_timeouts(), (1, 1));
     }
 

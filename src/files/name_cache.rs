@@ -8,7 +8,7 @@ use std::time::Instant;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
-use super::{CLOCK_START_MS, CacheCounters, CacheCounts, Name, PendingLookups};
+use super::{CLOCK_START_MS, CacheCounters, CacheCounts, Name, PendingLookups, original};
 use crate::http::target::SitePath;
 
 /// Names by path, least recently used first to go. Bounded in bytes; a path's bytes are shared by the key and the name.
@@ -17,7 +17,7 @@ use crate::http::target::SitePath;
 pub(crate) struct NameCache {
     names: Cache<SitePath<'static>, Arc<Name>, foldhash::fast::RandomState>,
     pending: PendingLookups,
-    counters: Arc<CacheCounters>,
+    pub(super) counters: Arc<CacheCounters>,
     started: Instant,
     /// Names checked up to this time are not trusted any more.
     invalidated_until_ms: AtomicU64,
@@ -53,12 +53,12 @@ impl NameCache {
 
     /// Whether `name` was checked so recently that it still holds, and nothing has invalidated it since.
     pub(crate) fn is_trusted(&self, name: &Name, now_ms: u64) -> bool {
-        name.is_trusted(now_ms, self.invalidated_until_ms())
+        name.is_trusted(now_ms, self.invalidated_until_ms.load(Ordering::Acquire))
     }
 
-    /// Names checked up to this time are not trusted.
-    pub(crate) fn invalidated_until_ms(&self) -> u64 {
-        self.invalidated_until_ms.load(Ordering::Acquire)
+    /// Whether a name that was last `checked_ms` was invalidated since, by itself or with all names.
+    pub(crate) fn is_invalidated(&self, checked_ms: u64) -> bool {
+        checked_ms < CLOCK_START_MS || checked_ms <= self.invalidated_until_ms.load(Ordering::Acquire)
     }
 
     /// The name of `path`, or the one that `lookup` returns if there is none, or none that `is_usable`. Concurrent calls for
@@ -84,6 +84,14 @@ impl NameCache {
         self.pending.invalidate(path);
         if let Some(name) = self.get(path).await {
             name.invalidate();
+        }
+    }
+
+    /// The same for `path` and the file that it may be a sidecar of.
+    pub(crate) async fn invalidate_with_original(&self, path: &SitePath<'_>) {
+        self.invalidate(path).await;
+        if let Some(original) = original(path) {
+            self.invalidate(&original).await;
         }
     }
 
@@ -145,10 +153,6 @@ impl NameCache {
         self.names.run_pending_tasks().await;
     }
 
-    pub(crate) fn counters(&self) -> &CacheCounters {
-        &self.counters
-    }
-
     pub(crate) fn counts(&self) -> CacheCounts {
         self.counters.counts(self.names.entry_count())
     }
@@ -170,13 +174,12 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::policy::rules::Rules;
-    use crate::files::name::{NameOutcome, NameResult};
+    use crate::files::name::{Lookup, NameResult};
 
     fn missing(path: &SitePath<'static>, now_ms: u64) -> Arc<Name> {
         let policy = Rules::new(&Config::default()).policy(path);
-        let outcome = NameOutcome::Missing;
-        let found = NameResult { outcome, policy, is_watched: false, is_remote: false };
-        Arc::new(Name::new(path.clone(), found, 0, now_ms, 1000))
+        let found = NameResult { lookup: Lookup::Missing, policy, is_watched: false, is_remote: false };
+        Arc::new(Name::new(path.clone(), &found, 0, now_ms, 1000))
     }
 
     async fn fill(cache: &NameCache, count: usize, length: usize) {

@@ -457,7 +457,8 @@ mod tests {
             }
             let disk = Faulty::over(Slow::new(Duration::ZERO, 64 * SIZE));
             let root = Root::open_on(disk.clone(), dir.path(), Symlinks::Inside).unwrap();
-            let settings = FileSettings { cache_bytes: 1 << 30, ..FileSettings::small() };
+            let mut settings = FileSettings::small();
+            settings.limits.cache_bytes = 1 << 30;
             let files = Files::new(root, &settings, Rules::new(&Config::default())).unwrap();
             Self { _dir: dir, disk, files }
         }
@@ -474,7 +475,7 @@ mod tests {
             let asset = self.asset(name).await;
             let range = batch * BATCH..(batch + 1) * BATCH;
             let request = ReadRequest { asset, handle: None, range, next: 0..0 };
-            self.files.reads().read(ClientKey::V4(client), request)
+            self.files.shared.reads.read(ClientKey::V4(client), request)
         }
 
         fn populated(&self) -> Vec<RecordedCall> {
@@ -500,7 +501,7 @@ mod tests {
         second.await.unwrap();
         other.await.unwrap();
         assert_eq!(site.populated().len(), 2);
-        let counts = site.files.reads().counts();
+        let counts = site.files.shared.reads.counts();
         assert_eq!((counts.made, counts.shared, counts.dropped), (2, 1, 0));
     }
 
@@ -515,7 +516,7 @@ mod tests {
         }
         assert!(site.disk.wait_until_hanging(1, PATIENCE));
         readings.push(site.read(2, "b", 0).await);
-        assert_eq!(site.files.reads().counts().waiting, 5);
+        assert_eq!(site.files.shared.reads.counts().waiting, 5);
         site.disk.lift(hang);
         for reading in readings {
             reading.await.unwrap();
@@ -542,7 +543,7 @@ mod tests {
         let order = site.order();
         assert_eq!(order.len(), 5, "read once: {order:?}");
         assert!(order.iter().position(|name| name == "shared").unwrap() <= 2, "{order:?}");
-        let counts = site.files.reads().counts();
+        let counts = site.files.shared.reads.counts();
         assert_eq!((counts.waiting, counts.dropped), (0, 0));
     }
 
@@ -555,12 +556,12 @@ mod tests {
         let (gone, one, other) =
             (site.read(1, "b", 0).await, site.read(1, "c", 0).await, site.read(2, "c", 0).await);
         drop((gone, one));
-        assert_eq!(site.files.reads().counts().waiting, 2, "in two queues for one read");
+        assert_eq!(site.files.shared.reads.counts().waiting, 2, "in two queues for one read");
         site.disk.lift(hang);
         first.await.unwrap();
         other.await.unwrap();
         assert_eq!(site.order(), ["a", "c"]);
-        assert_eq!(site.files.reads().counts().dropped, 1);
+        assert_eq!(site.files.shared.reads.counts().dropped, 1);
         // A new request for it is read.
         site.read(1, "b", 0).await.await.unwrap();
     }
@@ -574,7 +575,7 @@ mod tests {
         for client in 0..1000 {
             drop(site.read(client, "b", 0).await);
         }
-        let state = site.files.reads().pool.state.lock();
+        let state = site.files.shared.reads.pool.state.lock();
         assert!(
             state.by_key.len() == 1
                 && state.devices.values().all(|device| device.queue.len() <= 2 * CLEAN_FROM)
@@ -591,7 +592,11 @@ mod tests {
         let dead = [site.read(1, "dead", 0).await, site.read(1, "dead", 1).await];
         assert!(site.disk.wait_until_hanging(1, PATIENCE));
         site.read(1, "living", 0).await.await.unwrap();
-        assert_eq!(site.files.reads().counts().waiting, 1, "the second of the dead device, of one thread");
+        assert_eq!(
+            site.files.shared.reads.counts().waiting,
+            1,
+            "the second of the dead device, of one thread"
+        );
         site.disk.heal();
         for reading in dead {
             reading.await.unwrap();

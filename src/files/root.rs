@@ -17,7 +17,8 @@ use crate::http::target::SitePath;
 
 /// The document root: a directory handle from which every path is opened, and which no path can leave.
 pub struct Root {
-    storage: Arc<dyn Storage>,
+    /// The storage that every file of the root is read through.
+    pub(crate) storage: Arc<dyn Storage>,
     path: PathBuf,
     opened: RwLock<Arc<OpenedRoot>>,
     is_pinned: bool,
@@ -236,11 +237,6 @@ impl Root {
         let Ok(entries) = fs::Dir::new(listed) else { return Vec::new() };
         let names = entries.map_while(Result::ok).map(|entry| entry.file_name().to_bytes().to_vec());
         names.filter(|name| !matches!(&**name, b"." | b"..")).take(count).collect()
-    }
-
-    /// The storage that every file of the root is read through.
-    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
-        &self.storage
     }
 
     /// The root's path, for the log.

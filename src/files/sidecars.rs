@@ -11,7 +11,7 @@ use crate::http::target::SitePath;
 pub(crate) struct Sidecars {
     versions: Box<[(&'static str, Option<Version>)]>,
     /// A sidecar is a symbolic link, has another hard link, or could not be read: it can change without an inotify event.
-    may_change_unwatched: bool,
+    pub(super) may_change_unwatched: bool,
 }
 
 impl Sidecars {
@@ -44,11 +44,6 @@ impl Sidecars {
         };
         let versions = encodings.chain(checksum).map(&mut look_up).collect::<Result<_, Errno>>()?;
         Ok(Self { versions, may_change_unwatched })
-    }
-
-    /// Whether a sidecar can change without an inotify event in its directory.
-    pub(crate) fn may_change_unwatched(&self) -> bool {
-        self.may_change_unwatched
     }
 
     /// Version of the sidecar in `encoding`.

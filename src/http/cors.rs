@@ -1,6 +1,7 @@
 //! Cross-origin requests (the CORS protocol of the Fetch standard, §3.3).
 
 use std::borrow::Cow;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::authority::is_valid_host;
@@ -163,10 +164,12 @@ enum Pattern {
     },
 }
 
-impl OriginPattern {
+impl FromStr for OriginPattern {
+    type Err = &'static str;
+
     /// Reads `scheme://host`, `scheme://host:port`, the same with `*.` before the host for one or more further
     /// labels, or `null`. The error continues "the value …".
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
+    fn from_str(text: &str) -> Result<Self, &'static str> {
         if text == "null" {
             return Ok(Self(Pattern::Exact(text.to_owned())));
         }
@@ -180,7 +183,9 @@ impl OriginPattern {
             Pattern::Below { prefix: format!("{scheme}://"), suffix: format!(".{host}") }
         }))
     }
+}
 
+impl OriginPattern {
     /// Whether the value of an Origin header matches. Bytes are compared, since browsers send one form only.
     pub fn matches(&self, origin: &[u8]) -> bool {
         match &self.0 {
@@ -193,7 +198,7 @@ impl OriginPattern {
     }
 }
 
-/// In the form that `parse` reads.
+/// In the form that `from_str` reads.
 impl std::fmt::Display for OriginPattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
@@ -282,7 +287,7 @@ mod tests {
     use super::*;
 
     fn policy(origins: &[&str]) -> CorsPolicy {
-        let pattern = |origin: &&str| OriginPattern::parse(origin).expect("an origin");
+        let pattern = |origin: &&str| origin.parse::<OriginPattern>().expect("an origin");
         let origins = match origins {
             ["*"] => AllowedOrigins::Any,
             _ => AllowedOrigins::These(origins.iter().map(pattern).collect()),
@@ -403,7 +408,7 @@ mod tests {
             ("https://example.com", "null", false),
             ("chrome-extension://abcdef", "chrome-extension://abcdef", true),
         ] {
-            let parsed = OriginPattern::parse(pattern).expect(pattern);
+            let parsed = pattern.parse::<OriginPattern>().expect(pattern);
             assert_eq!(parsed.matches(origin.as_bytes()), matches, "{pattern} {origin}");
             assert_eq!(parsed.to_string(), pattern);
         }
@@ -434,7 +439,7 @@ mod tests {
             ("https://caf\u{e9}.fr", "is not ASCII"),
             ("https://a b", "has no host"),
         ] {
-            let refused = OriginPattern::parse(text).expect_err(text);
+            let refused = text.parse::<OriginPattern>().expect_err(text);
             assert!(refused.starts_with(reason), "{text}: {refused}");
         }
     }

@@ -414,8 +414,8 @@ impl PendingRestart {
         Self {
             key: setting.key,
             origin: loaded.origins.of(setting.key).to_string(),
-            value: setting.value(&loaded.config),
-            until_then: setting.value(&before.config),
+            value: (setting.value)(&loaded.config),
+            until_then: (setting.value)(&before.config),
         }
     }
 }
@@ -458,11 +458,11 @@ fn settle_beside(
     let handles = Auto::Given(Count::of(before.handles as u64));
     let mut config = config.clone();
     Arc::make_mut(&mut config.open_files).handles = handles;
-    settle(&config, facts).map_err(|mut errors| {
-        errors.push(ConfigError::Conflict(format!(
+    settle(&config, facts).map_err(|error| {
+        let beside = ConfigError::Conflict(format!(
             "that would hold after a restart, but not beside what stays until then, as the {handles} handles do"
-        )));
-        ConfigErrors::from(errors)
+        ));
+        ConfigErrors::from(vec![error, beside])
     })
 }
 

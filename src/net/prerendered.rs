@@ -14,7 +14,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
-use crate::config::policy::rules::RuleRates;
+use crate::config::RuleRates;
 use crate::net::{Segments, SegmentsBody};
 use crate::telemetry::access_log::record::CacheResult;
 

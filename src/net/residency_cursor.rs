@@ -196,7 +196,7 @@ impl ReadAhead {
         while at < end && is_resident(context, window, at..(at + WINDOW).min(end)) {
             at += WINDOW;
         }
-        let is_worth_it = at < end && !context.files.reads().is_busy(&window.asset);
+        let is_worth_it = at < end && !context.files.shared.reads.is_busy(&window.asset);
         let reading = is_worth_it.then(|| read(context, client, window, at));
         Some(Box::new(Self { asset, batch, reading }))
     }
@@ -227,7 +227,7 @@ fn read(context: &WorkerContext, client: ClientKey, window: &Window, start: u64)
     let batch = start / BATCH;
     let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
     let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
-    context.files.reads().read(client, ReadRequest { asset, handle, range, next })
+    context.files.shared.reads.read(client, ReadRequest { asset, handle, range, next })
 }
 
 fn length_of(reading: &PendingRead) -> u64 {
@@ -245,7 +245,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
     let whole = whole_window(window, index);
     let mapping = window.asset.mapping();
     let in_table = |range: &Range<u64>| {
-        mapping.is_some_and(|mapping| context.page_table.has(context.files.storage(), mapping, range))
+        mapping.is_some_and(|mapping| context.page_table.has(context.files.loader.storage(), mapping, range))
     };
     if in_table(&whole) {
         recently_resident.insert(asset, index, now_ms);

@@ -183,9 +183,9 @@ fn admit<F: Future<Output = ()> + 'static>(
 /// Counts and logs an error of accepting, and frees descriptors if there are none left.
 fn report(files: &Files, error: Errno) {
     let is_short = matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS);
-    let closed = if is_short { files.close_idle_handles(HANDLES_CLOSED) } else { 0 };
+    let closed = if is_short { files.loader.handles.close_idle(HANDLES_CLOSED) } else { 0 };
     let message = format_args!("a connection can't be accepted: {error}; {closed} idle handles closed");
-    files.faults().report(Fault::Accept, error.raw_os_error(), message);
+    files.loader.faults.report(Fault::Accept, error.raw_os_error(), message);
 }
 
 /// Connections accepted before other tasks of the worker get their turn.

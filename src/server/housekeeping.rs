@@ -34,7 +34,7 @@ async fn maintain_files(files: Files, reloads: ReloadRequests) {
     };
     let checking_root = async {
         loop {
-            tokio::time::sleep(files.root_check_after()).await;
+            tokio::time::sleep(files.shared.root_monitor.interval()).await;
             if files.check_root().await {
                 reloads.request_redirects();
             }

@@ -152,7 +152,7 @@ fn lines_of(policy: &PathPolicy, more: &[u8]) -> Vec<u8> {
 
 /// Makes a response count towards the bandwidth limits.
 pub(crate) fn paced(policy: &PathPolicy) -> PacedResponse {
-    PacedResponse(policy.rates().cloned())
+    PacedResponse(policy.rates.clone())
 }
 
 /// Repr-Digest, and Content-Digest where the content is the whole representation (RFC 9530 §2, §3).

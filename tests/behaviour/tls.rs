@@ -17,7 +17,7 @@ use crate::client::ReadSome;
 use crate::handover::{Upgrades, activated};
 use crate::in_process::InProcess;
 use crate::secured::{Authority, Files, Secured, Wants, ask, connect_raw, hello, secured, text, with_pairs};
-use crate::site::{PATIENCE, Reply, Server, Site, pattern};
+use crate::site::{Reply, Server, Site, pattern};
 
 const LONG: usize = 10 * 1024 * 1024 + 77;
 
@@ -702,12 +702,7 @@ fn curl_can_connect() {
 
 /// A client with a small receive buffer, so that unread bytes stay with the server.
 fn narrow(server: &Server) -> Secured {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(16 * 1024).unwrap();
-    socket.connect(&server.tls_address().into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    Wants::usual().over(stream).unwrap()
+    Wants::usual().over(server.connect_narrow_to(server.tls_address())).unwrap()
 }
 
 /// The certificate that a new connection gets.

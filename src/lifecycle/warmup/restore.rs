@@ -4,7 +4,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::files::warming::CacheWarmer;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::state_dir::StateDirectory;
 use crate::lifecycle::warmup::warmer::Warmup;
@@ -64,7 +63,7 @@ impl WarmupState {
     pub(crate) async fn save(self) {
         let Some(directory) = self.directory else { return };
         let (files, max) = (self.warmup.files(), self.warmup.max_files);
-        let writing = run_on_own_thread(move || directory.save(&CacheWarmer::of(&files).hot_files(max)));
+        let writing = run_on_own_thread(move || directory.save(&files.hot_files(max)));
         if tokio::time::timeout(SAVE_TIMEOUT, writing).await.is_err() {
             log::warn!("the list of recently used files was not saved in time: the previous one stays");
         }

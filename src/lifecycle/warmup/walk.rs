@@ -27,7 +27,7 @@ pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, max:
     let mut directories = vec![SitePath::root()];
     while let Some(path) = directories.pop() {
         let Ok(directory) =
-            read(files.root(), &path, DirectoryQuery { entries: left, dotfiles, may_read: &|_| true })
+            read(&files.loader.root, &path, DirectoryQuery { entries: left, dotfiles, may_read: &|_| true })
         else {
             found.closed += 1;
             continue;

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Config, Dotfiles, ResolvedLimits};
 use crate::files::Files;
-use crate::files::warming::{CacheWarmer, HotFile, WarmResult};
+use crate::files::warming::{HotFile, WarmResult};
 use crate::lifecycle::warmup::capacity::CacheCapacity;
 use crate::lifecycle::warmup::progress::WarmupProgress;
 use crate::site::resolver::hides;
@@ -80,7 +80,6 @@ impl Warmup {
     pub(crate) async fn warm(&self, hot: &[HotFile], _permit: &OwnedSemaphorePermit) {
         let (progress, target) = (&*self.progress, self.target.load_full());
         let WarmupTarget { files, dotfiles } = &*target;
-        let warmer = &CacheWarmer::of(files);
         progress.begin(hot.len() as u64);
         let mut capacity = CacheCapacity::new(&self.limits);
         let fitting = (0..).zip(hot).filter(|(_, hot)| {
@@ -88,16 +87,16 @@ impl Warmup {
                 progress.record(WarmResult::Gone);
                 return false;
             }
-            let fits = capacity.take(warmer.charge(hot.length), hot.parts.bytes(hot.length));
+            let fits = capacity.take(files.charge(hot.length), hot.parts.bytes(hot.length));
             if !fits {
                 progress.record_left_out();
             }
             fits
         });
         let warming = stream::iter(fitting).for_each_concurrent(self.parallel, |(rank, hot)| async move {
-            progress.record(warmer.warm(hot, rank).await);
+            progress.record(files.warm(hot, rank).await);
         });
         warming.await;
-        warmer.rank(hot).await;
+        files.rank_hot_files(hot).await;
     }
 }

@@ -104,7 +104,7 @@ impl Http2Connection {
             return None;
         }
         let error = self.check_progress(now)?;
-        error.log(None, self.shared.worker.files.faults(), "", || self.shared.peer_name());
+        error.log(None, &self.shared.worker.files.loader.faults, "", || self.shared.peer_name());
         Some(Http2End::Abort(error))
     }
 

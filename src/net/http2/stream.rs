@@ -245,6 +245,6 @@ impl Stream {
     fn log_abort(&mut self, error: &SendError, source: &BodySource) {
         let request = request_log::id_suffix(Some(&mut self.open.exchange));
         let connection = &self.open.connection;
-        error.log(source.file(), connection.worker.files.faults(), &request, || connection.peer_name());
+        error.log(source.file(), &connection.worker.files.loader.faults, &request, || connection.peer_name());
     }
 }

@@ -32,15 +32,15 @@ pub(super) struct PlannedFileReader {
 impl PlannedFileReader {
     /// Opens the file, if it is the version that was planned. Blocks.
     pub(super) fn open(files: &Files, planned: &Planned) -> io::Result<Self> {
-        let beside = files.background().stated_checksum(&planned.path);
+        let beside = files.loader.stated_checksum(&planned.path);
         let check = match beside.map_err(|error| named(&planned.path, error))? {
             None => None,
             Some(Some(expected)) => Some((expected, Sha256::new())),
             Some(None) => return Err(unlike(&planned.path)),
         };
-        match files.root().entry(&planned.path) {
+        match files.loader.root.entry(&planned.path) {
             Ok(RootEntry::File { file, stat, .. }) if Version::of(&stat) == planned.version => Ok(Self {
-                storage: Arc::clone(files.root().storage()),
+                storage: Arc::clone(&files.loader.root.storage),
                 file,
                 version: planned.version,
                 links: FileStat::from(&*stat).links,
