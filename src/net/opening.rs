@@ -13,13 +13,9 @@ use crate::net::{
     rejection_message,
 };
 
-/// Serves one unencrypted connection until it ends. Never fails: whatever happens ends the connection and is logged.
-pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket) {
-    serve_over(worker, socket, None).await;
-}
-
-/// Serves one connection until it ends, encrypted if its listener has `tls`.
-pub(crate) async fn serve_over<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Option<Arc<Tls>>) {
+/// Serves one connection until it ends, encrypted if its listener has `tls`. Never fails: whatever happens ends the
+/// connection and is logged.
+pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Option<Arc<Tls>>) {
     let context = &worker.context;
     let mut connection = NewConnection::register(context, socket);
     if context.limits.proxy_protocol() != ProxyProtocol::Off {

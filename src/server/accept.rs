@@ -59,7 +59,7 @@ pub(crate) async fn accept<S: AppService>(
     let busy = Rc::from(&*rejection(BUSY, tls.is_some()));
     let context = &worker.context;
     let admit = |socket| {
-        let serve = |socket| opening::serve_over(Rc::clone(&worker), socket, tls.clone());
+        let serve = |socket| opening::serve(Rc::clone(&worker), socket, tls.clone());
         admit(context.limits.connections(), socket, &busy, serve);
     };
     accept_until(closing, &queue, next, admit, |error| report(&context.files, error)).await;

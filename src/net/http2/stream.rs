@@ -167,8 +167,8 @@ impl Stream {
         if pace == ResponsePace::default() {
             return None;
         }
-        let mut pacer = Pacer::with_bucket(&worker.limits, Arc::clone(bucket));
-        pacer.begin_shared(pace, self.open.client, false);
+        let mut pacer = Pacer::new(&worker.limits, Arc::clone(bucket));
+        pacer.begin(pace, self.open.client, false);
         Some((pacer, Rc::clone(paced)))
     }
 
