@@ -41,7 +41,7 @@ pub(crate) struct Gauges {
     pub(crate) progress: Arc<Mutex<WarmupCounts>>,
     pub(crate) metrics: Metrics,
     pub(crate) access_log: AccessLog,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) admin: AdminSlotCounts,
     /// The listeners were taken over from a predecessor.
@@ -138,7 +138,7 @@ impl Gauges {
             warming: *self.progress.lock(),
             totals: self.metrics.totals(),
             access_log: self.access_log.counts(),
-            tls: self.tls.as_ref().map(Tls::counts),
+            tls: self.tls.as_ref().map(|tls| tls.counts()),
             access: self.access.counts(),
             lookups: self.metrics.lookup_counts(),
             transfers: self.metrics.transfer_count(),

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -72,7 +73,7 @@ pub(crate) struct ReloadTargets {
     pub(crate) limits: Limits,
     pub(crate) warmup: Warmup,
     /// `None` if TLS is off.
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) access_log: AccessLog,
     pub(crate) workers: WorkerUpdates<WorkerView>,
 }
@@ -261,7 +262,7 @@ impl Reloader {
             let found = self.disk.run(move || CertificateFiles::read(&current.config)).await;
             let Ok(found) = found else { continue };
             let fingerprint = CertificateFiles::fingerprint(&found);
-            if fingerprint == Some(tls.certificates().fingerprint()) {
+            if fingerprint == Some(tls.certificates().fingerprint) {
                 *self.refused.lock() = None;
             } else if fingerprint.is_some() && fingerprint == seen && fingerprint != *self.refused.lock() {
                 match self.parse_certificates(found).await {
@@ -339,8 +340,8 @@ impl Reloader {
         let parse = || found?.map(CertificateFiles::into_certificates).transpose();
         let parsed = self.blocking(move || parse().map_err(ConfigErrors::from)).await;
         *self.refused.lock() = fingerprint.filter(|_| parsed.is_err());
-        if parsed.is_err() {
-            self.targets.tls.iter().for_each(Tls::count_bad_certificates);
+        if let (Err(_), Some(tls)) = (&parsed, &self.targets.tls) {
+            tls.bad_certificates.fetch_add(1, Ordering::Relaxed);
         }
         parsed
     }
@@ -435,7 +436,7 @@ fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -
 
 fn replace_certificates(tls: &Tls, certificates: Option<Certificates>) {
     let Some(certificates) = certificates else { return };
-    if certificates.fingerprint() != tls.certificates().fingerprint() {
+    if certificates.fingerprint != tls.certificates().fingerprint {
         let names: Vec<String> = certificates.expiries().map(|(name, _)| name).collect();
         log::info!("certificates replaced: {}", names.join(", "));
         tls.replace(certificates);

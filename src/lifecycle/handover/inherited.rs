@@ -59,7 +59,7 @@ fn bound(socket: OwnedFd, name: &str, config: &Config) -> io::Result<BoundAddres
     inherited.prepare((is_traffic && config.listening.defer_accept.is_on()).then_some(true))?;
     let is_https = is_traffic && (name == HTTPS || config.tls_addresses().contains(&inherited.at));
     let scheme = if is_https { Scheme::Https } else { Scheme::Http };
-    let url = url(&inherited.at, scheme);
+    let url = scheme.url(&inherited.at);
     let listeners = vec![inherited.into_listener(false)];
     Ok(BoundAddress { scheme, url, listeners, configured: None, origin: SocketOrigin::Manager })
 }
@@ -114,21 +114,11 @@ impl InheritedSocket {
 
     /// Converts it to a listener. With `owns_path` the path of a unix socket is removed in the end, once it is claimed.
     pub(super) fn into_listener(self, owns_path: bool) -> Listener {
-        let socket = Arc::new(self.socket.into());
-        match self.at {
-            Address::Tcp(_) => Listener::Tcp(socket),
-            Address::Unix(path) => {
-                Listener::Unix { socket, path: owns_path.then(|| Arc::new(SocketPath::of_another(&path))) }
-            }
-        }
-    }
-}
-
-/// The URL of an address, for the log.
-pub(super) fn url(at: &Address, scheme: Scheme) -> String {
-    match at {
-        Address::Tcp(at) => scheme.tcp_url(*at),
-        Address::Unix(path) => scheme.unix_url(path),
+        let path = match &self.at {
+            Address::Unix(path) if owns_path => Some(Arc::new(SocketPath::of_another(path))),
+            _ => None,
+        };
+        Listener { socket: Arc::new(self.socket.into()), path }
     }
 }
 

@@ -190,7 +190,7 @@ async fn refuse(stream: UnixStream) {
 
 fn offered(group: usize, role: Role, bound: &BoundAddress) -> impl Iterator<Item = Offered> + '_ {
     bound.listeners.iter().map(move |listener: &Listener| {
-        let (socket, path) = listener.clone().into_socket();
+        let Listener { socket, path } = listener.clone();
         let asked = bound.configured.as_ref().map(ToString::to_string);
         let description = Description { group, role, scheme: bound.scheme, asked, owns_path: path.is_some() };
         Offered { description, socket, path }

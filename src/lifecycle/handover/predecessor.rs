@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 
 use super::channel::{Channel, in_time};
-use super::inherited::{InheritedSocket, url};
+use super::inherited::InheritedSocket;
 use super::message::{Description, HandoverMessage, PROTOCOL, Role};
 use crate::config::Address;
 use crate::net::listener::{BoundAddress, Scheme, SocketOrigin, SocketPath, is_socket};
@@ -127,15 +127,15 @@ impl Predecessor {
         self.taken.push(group);
         // A unix address has one socket, so that each path is here once.
         let listeners: Vec<_> = sockets.into_iter().map(|socket| socket.into_listener(owns_path)).collect();
-        self.paths.extend(listeners.iter().filter_map(|listener| listener.clone().into_socket().1));
-        let url = url(&at, scheme);
+        self.paths.extend(listeners.iter().filter_map(|listener| listener.path.clone()));
+        let url = scheme.url(&at);
         Ok(BoundAddress { listeners, scheme, url, configured: asked, origin: SocketOrigin::Predecessor })
     }
 
     /// Closes the sockets that were not taken; the predecessor serves what waits there.
     pub(super) fn drop_remaining(&mut self) {
         for group in self.offered.drain(..) {
-            log::info!("no longer listening on {}", url(&group.at, group.description.scheme));
+            log::info!("no longer listening on {}", group.description.scheme.url(&group.at));
         }
     }
 

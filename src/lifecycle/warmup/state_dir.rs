@@ -87,7 +87,7 @@ impl StateDirectory {
 
     fn write(&self, hot: &[HotFile]) -> io::Result<()> {
         let mut temporary = TempFile::create(self.directory.as_fd())?;
-        temporary.write_all(render(hot).as_bytes())?;
+        temporary.file.write_all(render(hot).as_bytes())?;
         temporary.persist(FILE.as_bytes())
     }
 
