@@ -62,7 +62,7 @@ impl Bandwidth {
             rates: ArcSwap::new(Arc::clone(&config.rates)),
             total: TotalRate::new(),
             delayed: AtomicU64::new(0),
-            clock: RateClock::new(),
+            clock: RateClock::default(),
         };
         bandwidth.apply(config);
         bandwidth
