@@ -7,9 +7,10 @@ use crate::http::encoding::Encoding;
 use crate::http::method::ReadMethod;
 
 /// A command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Action {
     /// `pagecast` or `pagecast serve`
+    #[default]
     Serve,
     /// `pagecast config`
     ShowConfig,
@@ -29,11 +30,6 @@ impl Action {
     /// True if the command opens sockets and keeps files open, so that limits are checked.
     pub(crate) fn uses_limits(&self) -> bool {
         matches!(self, Self::Serve | Self::ShowConfig)
-    }
-
-    /// True if the command reads the credential files.
-    pub(crate) fn reads_credentials(&self) -> bool {
-        matches!(self, Self::Serve | Self::ShowConfig | Self::Sign(_))
     }
 
     /// True if the command uses the document root.

@@ -22,11 +22,11 @@ use crate::site::settings::{Site, SiteSettings};
 /// too, and a record is complete only when the last byte has left. The health routes answer before the chain, whatever it says.
 fn chain(site: &Rc<Site>) -> Chain {
     let SiteSettings { files, has_access_rules, https_policy: policy, limits, .. } = &site.settings;
-    ChainBuilder::new(site)
+    ChainBuilder { site, wraps: Vec::new() }
         // Strict-Transport-Security belongs on every response, whichever step makes it.
         .wrap(policy.adds_headers(), transport_security)
         // A page may read every response, errors of the following steps included.
-        .wrap(files.rules().vary_by_origin(), cors)
+        .wrap(files.loader.rules.vary_by_origin(), cors)
         // Before any work is done for a client that is over its limit.
         .wrap(limits.is_active(), admission)
         // Before credentials are read: none are requested over plain HTTP.
@@ -44,7 +44,7 @@ pub(super) async fn app(
     let site = Rc::clone(site);
     let app = App::new()
         .configure(|app| health.configure(app))
-        .default_service(fn_service(move |request: ServiceRequest| site.chain().serve(request)));
+        .default_service(fn_service(move |request: ServiceRequest| site.0.borrow().clone().serve(request)));
     map_config(app, |()| AppConfig::default()).into_factory().new_service(()).await
 }
 
@@ -59,10 +59,6 @@ impl CurrentSite {
     /// Serves requests that begin from now on with `site`.
     pub(super) fn replace(&self, site: &Rc<Site>) {
         self.0.replace(chain(site));
-    }
-
-    fn chain(&self) -> Chain {
-        self.0.borrow().clone()
     }
 }
 
@@ -87,11 +83,7 @@ struct ChainBuilder<'a> {
     wraps: Vec<Box<dyn FnOnce(Next) -> Next>>,
 }
 
-impl<'a> ChainBuilder<'a> {
-    fn new(site: &'a Rc<Site>) -> Self {
-        Self { site, wraps: Vec::new() }
-    }
-
+impl ChainBuilder<'_> {
     /// Adds a middleware inside those before, if it is on. As a middleware of `from_fn`, with one allocation per request in place
     /// of three.
     fn wrap<F>(mut self, is_on: bool, middleware: F) -> Self

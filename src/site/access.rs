@@ -37,7 +37,7 @@ pub(crate) async fn admit(
     if !settings.has_access_rules {
         return Ok(());
     }
-    for policy in settings.files.rules().locks(path) {
+    for policy in settings.files.loader.rules.locks(path) {
         let Some(rule) = policy.access() else { continue };
         with_auth_context(request, |auth| auth.is_private = true);
         if with_auth_context(request, |auth| auth.opens(rule, path)) {
@@ -62,7 +62,7 @@ pub(crate) async fn admit(
 
 /// True if no access rule closes the path.
 pub(crate) fn is_public(settings: &SiteSettings, path: &SitePath<'_>) -> bool {
-    !settings.has_access_rules || settings.files.rules().locks(path).all(|policy| policy.access().is_none())
+    !settings.has_access_rules || settings.files.loader.rules.locks(path).all(|policy| policy.access().is_none())
 }
 
 /// Returns a function that says which paths the credentials open that the request has presented so far.
@@ -71,7 +71,7 @@ pub(crate) fn read_permission(settings: &SiteSettings, request: &HttpRequest) ->
         return Arc::new(|_| true);
     }
     let auth = with_auth_context(request, |auth| auth.clone());
-    let rules = Arc::clone(settings.files.rules());
+    let rules = Arc::clone(&settings.files.loader.rules);
     Arc::new(move |path| {
         rules.locks(path).all(|policy| policy.access().is_none_or(|rule| auth.opens(rule, path)))
     })

@@ -67,7 +67,7 @@ pub(crate) async fn list(
         format,
         sorting: Sorting::of(options),
         has_archives: settings.config.directories.archive.is_on(),
-        etag_of: Arc::new(move |version| files.background().known_etag(version)),
+        etag_of: Arc::new(move |version| files.known_etag(version)),
     };
     let may_read = read_permission(settings, request);
     let client = settings.limits.limited_client(request.peer_addr());
@@ -94,7 +94,7 @@ fn respond(
 ) -> HttpResponse {
     let mut response = HttpResponse::with_body(StatusCode::OK, body);
     response.extensions_mut().insert(paced(policy));
-    add_lines(&mut response, policy.lines());
+    add_lines(&mut response, &policy.lines);
     add_lines(&mut response, BASELINE_LINES);
     set(&mut response, header::VARY, vary.map(HeaderValue::from_static));
     set(&mut response, header::CACHE_CONTROL, Some(HeaderValue::from_static("no-cache")));

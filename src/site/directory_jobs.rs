@@ -90,7 +90,7 @@ impl DirectoryJobs {
             let entries = this.settings.listing_entries.as_usize();
             let query = DirectoryQuery { entries, dotfiles: this.dotfiles, may_read: &*may_read };
             // Names that vanish one by one look like a directory that becomes empty: what is read is what is there now.
-            let root = this.files.root();
+            let root = &this.files.loader.root;
             root.check();
             let directory = root
                 .retry_after_root_swap(|| directory::read(root, path, query))
@@ -117,11 +117,11 @@ impl DirectoryJobs {
         let of_client = client.map(share).transpose()?;
         let permits = (self.slot_of(&self.for_archives)?, self.slot_of(&self.permits)?, of_client);
         self.run(&self.archiving, path, move |this, path| {
-            this.files.root().check();
+            this.files.loader.root.check();
             let files = this.files.pinned();
-            let is_listed = |path: &SitePath<'_>| files.rules().policy(path).listing();
+            let is_listed = |path: &SitePath<'_>| files.loader.rules.policy(path).listing();
             let shown = TreeFilter { dotfiles: this.dotfiles, is_listed: &is_listed, may_read: &*may_read };
-            let plan = ArchivePlan::of(files.root(), path, &this.settings, shown)
+            let plan = ArchivePlan::of(&files.loader.root, path, &this.settings, shown)
                 .map_err(|error| this.plan_failure(path, error))?;
             Archive::new(plan, format, files)
                 .and_then(|archive| FirstChunk::make(archive, permits, 1))
@@ -164,14 +164,14 @@ impl DirectoryJobs {
         job: impl FnOnce(&Self, &SitePath<'_>) -> Result<FirstChunk, HttpError> + Send + 'static,
     ) -> Result<BoxBody, HttpError> {
         let (this, of) = (self.clone(), path.clone());
-        match pool.run_within(self.files.disk_timeout(), move || job(&this, &of)).await {
+        match pool.run_within(self.files.loader.settings.disk_timeout(), move || job(&this, &of)).await {
             Ok(first) => Ok(first?.into_body(pool)),
             // A panic has been logged by its hook.
             Err(JobLost::Panicked) => Err(HttpError::Failed),
             Err(JobLost::TimedOut) => {
                 self.files.count_disk_timeout();
                 let words = format_args!("the directory /{path}: the disk does not answer");
-                self.files.faults().report(Fault::Directory, &path, words);
+                self.files.loader.faults.report(Fault::Directory, &path, words);
                 Err(HttpError::Busy)
             }
         }
@@ -200,7 +200,7 @@ impl DirectoryJobs {
             _ if is_shortage(&error) => (Fault::NoHandle, HttpError::Busy, ""),
             _ => (Fault::Directory, HttpError::Failed, ""),
         };
-        self.files.faults().report(fault, path, format_args!("the directory /{path}{is}: {error}"));
+        self.files.loader.faults.report(fault, path, format_args!("the directory /{path}{is}: {error}"));
         answer
     }
 }

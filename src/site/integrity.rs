@@ -54,15 +54,15 @@ async fn checksum(
     if let Some(known) = form.digests.get(algorithm) {
         return Some(Arc::clone(known));
     }
-    if let Some(digest) = settings.files.background().digest_if_short(form, algorithm) {
+    if let Some(digest) = settings.files.digest_if_short(form, algorithm) {
         return Some(digest);
     }
     if waits {
         let wait = settings.config.integrity.digest_wait.get();
-        return settings.files.background().digest(form, algorithm, wait).await.ok();
+        return settings.files.digest(form, algorithm, wait).await.ok();
     }
     // Later requests find it known.
-    settings.files.background().start_digest(form, algorithm);
+    settings.files.start_digest(form, algorithm);
     None
 }
 
@@ -76,7 +76,6 @@ pub(crate) async fn checksum_file(
     let algorithm = Algorithm::from_token(name).ok_or(HttpError::UnknownDigest)?;
     let digest = settings
         .files
-        .background()
         .digest(asset, algorithm, settings.config.integrity.digest_wait.get())
         .await?;
     let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
@@ -86,7 +85,7 @@ pub(crate) async fn checksum_file(
 /// Waits until the file is known to match its checksum file.
 pub(crate) async fn verify(settings: &SiteSettings, asset: &Arc<Asset>) -> Result<(), SendFailure> {
     let wait = settings.config.integrity.digest_wait.get();
-    match settings.files.background().is_verified(asset, wait).await? {
+    match settings.files.is_verified(asset, wait).await? {
         true => Ok(()),
         false => Err(HttpError::Failed.into()),
     }

@@ -139,8 +139,8 @@ impl Site {
 
     /// Rejects a path that resolves to no file and for which nothing else can answer.
     pub(crate) fn check_absent(&self, path: &CachedPath, lookup: &Lookup) -> Result<(), EarlyResponse> {
-        let policy = path.name.policy();
-        let has_fallback = || policy.spa().is_some() || !self.settings.redirects.is_empty();
+        let policy = &path.name.policy;
+        let has_fallback = || policy.spa.is_some() || !self.settings.redirects.is_empty();
         match lookup {
             Lookup::Missing if !path.wants_directory && !has_fallback() => {
                 Err(EarlyResponse::error(policy, HttpError::NotFound))
@@ -158,7 +158,7 @@ impl Site {
         lookup: &Lookup,
     ) -> Result<Resolved, EarlyResponse> {
         self.check_absent(path, lookup)?;
-        let (target, policy) = (self.parse_target(request)?, path.name.policy());
+        let (target, policy) = (self.parse_target(request)?, &path.name.policy);
         let is_directory = matches!(lookup, Lookup::Directory);
         match self.settings.config.site.trailing_slash {
             TrailingSlash::Add if is_directory && !path.wants_directory => {
@@ -181,7 +181,7 @@ impl Site {
     ) -> Result<Resolved, EarlyResponse> {
         let settings = &self.settings;
         let found = settings.files.find(&target.path).await;
-        let policy = Arc::clone(found.name.policy());
+        let policy = Arc::clone(&found.name.policy);
         let is_stray = target.wants_directory && !target.path.is_root();
         check_readable(&found.name, &found.lookup)?;
         match (found.lookup, settings.config.site.trailing_slash) {
@@ -221,7 +221,7 @@ impl Site {
             return Ok(resolved);
         }
         let has_extension = target.path.file_name().contains(&b'.');
-        if let Some(fallback) = policy.spa()
+        if let Some(fallback) = &policy.spa
             && takes_page(request.headers(), has_extension)
         {
             let found = self.find_admitted(request, fallback).await?;
@@ -244,7 +244,7 @@ impl Site {
         let (rewritten, status) = match settings.redirects.find(&path, query_of(request), forced_only) {
             None => return Ok(None),
             Some(Redirect::To { status, location }) => {
-                let policy = settings.files.rules().policy(&target.path);
+                let policy = settings.files.loader.rules.policy(&target.path);
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
                 return Err(EarlyResponse::redirect(&policy, status, &location));
             }
@@ -316,7 +316,7 @@ pub(crate) fn hides(dotfiles: Dotfiles, path: &SitePath<'_>) -> bool {
 /// Rejects a name that exists and may not be read, or whose lookup failed.
 fn check_readable(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
     match lookup {
-        Lookup::Forbidden => Err(EarlyResponse::error(name.policy(), HttpError::Forbidden)),
+        Lookup::Forbidden => Err(EarlyResponse::error(&name.policy, HttpError::Forbidden)),
         _ => check_known(name, lookup),
     }
 }
@@ -324,8 +324,8 @@ fn check_readable(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
 /// Rejects a name whose lookup failed.
 fn check_known(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
     match lookup {
-        Lookup::Busy => Err(EarlyResponse::error(name.policy(), HttpError::Busy)),
-        Lookup::Failed => Err(EarlyResponse::error(name.policy(), HttpError::Failed)),
+        Lookup::Busy => Err(EarlyResponse::error(&name.policy, HttpError::Busy)),
+        Lookup::Failed => Err(EarlyResponse::error(&name.policy, HttpError::Failed)),
         _ => Ok(()),
     }
 }

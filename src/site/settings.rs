@@ -62,7 +62,7 @@ impl SiteSettings {
         let config = Arc::new(loaded.config.clone());
         Ok(Self {
             redirects: Arc::clone(&loaded.redirects),
-            has_access_rules: files.rules().close_anything(),
+            has_access_rules: files.loader.rules.close_anything(),
             logs_requests: RequestLogOptions::of(&config).is_written,
             https_policy: HttpsPolicy::new(&config),
             authenticator: Authenticator::new(&config, &loaded.access)?,
@@ -78,7 +78,7 @@ impl SiteSettings {
     pub fn reconfigured(&self, config: Arc<Config>, loaded: &LoadedConfig, files: Files) -> Self {
         Self {
             redirects: Arc::clone(&loaded.redirects),
-            has_access_rules: files.rules().close_anything(),
+            has_access_rules: files.loader.rules.close_anything(),
             logs_requests: RequestLogOptions::of(&config).is_written,
             https_policy: self.https_policy.reconfigured(&config),
             authenticator: self.authenticator.reconfigured(&config, &loaded.access),
@@ -112,8 +112,8 @@ impl SiteSettings {
     /// Returns the policy of the path that a request names, whether or not there is a file.
     pub(crate) fn policy_of(&self, request: &HttpRequest) -> Arc<PathPolicy> {
         match SitePath::parse(request.uri().path().as_bytes()) {
-            Ok(target) => self.files.rules().policy(&target.path),
-            Err(_) => self.files.rules().site_wide(),
+            Ok(target) => self.files.loader.rules.policy(&target.path),
+            Err(_) => self.files.loader.rules.site_wide(),
         }
     }
 }

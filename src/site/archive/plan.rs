@@ -63,7 +63,7 @@ impl ArchivePlan {
         let mut prefix = 0;
         if !path.is_root() {
             let stat = root.stat(path)?;
-            walk.add(path.clone().into_owned(), EntryKind::Directory, Version::of(&stat))?;
+            walk.add(path.clone().into_owned(), EntryKind::Directory, stat.version)?;
             prefix = path.as_bytes().len() - path.file_name().len();
         }
         walk.descend(path)?;
@@ -137,7 +137,7 @@ impl Walk<'_> {
             return Err(TOO_MANY_ENTRIES);
         }
         if kind == EntryKind::File {
-            self.bytes = self.bytes.saturating_add(version.size());
+            self.bytes = self.bytes.saturating_add(version.size);
             if self.bytes > self.limits.archive_bytes.get() {
                 return Err(PlanError::TooMany("bytes"));
             }

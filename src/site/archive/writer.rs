@@ -168,7 +168,7 @@ mod tests {
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
         let limits =
             DirectoriesGroup { archive_entries: Count::of(200_000), ..DirectoriesGroup::default() };
-        let plan = ArchivePlan::of(files.root(), &path, &limits, TreeFilter::all()).unwrap();
+        let plan = ArchivePlan::of(&files.loader.root, &path, &limits, TreeFilter::all()).unwrap();
         Archive::new(plan, format, files).unwrap()
     }
 

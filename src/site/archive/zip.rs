@@ -96,7 +96,7 @@ impl ZipRecords {
         };
         CentralRecord::of(&name, entry).write_local(out);
         let Some(mut source) = source else { return Ok(Stage::Entry(index + 1)) };
-        if entry.version.size() == 0 {
+        if entry.version.size == 0 {
             source.read(&mut self.input)?;
             return Ok(Stage::Entry(index + 1));
         }

@@ -75,7 +75,7 @@ fn head(page: &ListingPage, links: &ListingLinks, summary: &Summary) -> String {
 fn row(links: &ListingLinks, entry: &DirectoryEntry) -> String {
     let (class, slash, size) = match entry.kind {
         EntryKind::Directory => ("dir", "/", "–".to_owned()),
-        EntryKind::File => ("file", "", exact_size(entry.version.size())),
+        EntryKind::File => ("file", "", exact_size(entry.version.size)),
     };
     let date = modified(&entry.version).map_or_else(String::new, |moment| {
         let shown = moment.strftime("%Y-%m-%d<span> %H:%M</span>");

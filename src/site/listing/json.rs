@@ -54,7 +54,7 @@ pub(super) fn parts(
 fn entry(page: &ListingPage, links: &ListingLinks, entry: &DirectoryEntry) -> String {
     let (kind, size, etag) = match entry.kind {
         EntryKind::Directory => ("directory", None, None),
-        EntryKind::File => ("file", Some(entry.version.size()), (page.etag_of)(&entry.version)),
+        EntryKind::File => ("file", Some(entry.version.size), (page.etag_of)(&entry.version)),
     };
     let mtime = modified(&entry.version).map(|moment| moment.to_string());
     let name = String::from_utf8_lossy(&entry.name);

@@ -41,8 +41,8 @@ pub(super) struct ZipTotals {
 impl<'a> CentralRecord<'a> {
     /// `name` has at most 65,535 bytes.
     pub(super) fn of(name: &'a [u8], entry: &Planned) -> Self {
-        let size = if entry.kind == EntryKind::File { entry.version.size() } else { 0 };
-        let (modified, _) = entry.version.modified_at();
+        let size = if entry.kind == EntryKind::File { entry.version.size } else { 0 };
+        let (modified, _) = entry.version.mtime;
         Self { name, kind: entry.kind, size, modified, is_large: size > LARGE_FROM }
     }
 
