@@ -11,7 +11,7 @@ use crate::limits::client_limits::Limits;
 use crate::net::{BulkTurn, Pacer, ResidencyCursor, Segment, Socket};
 use crate::sys::kernel::RUNS_MAX;
 use crate::telemetry::access_log::record::WaitKind;
-use crate::telemetry::metrics::worker::{SendPath, WorkerMetrics};
+use crate::telemetry::metrics::{kind::SendPath, worker::WorkerMetrics};
 
 /// What is still to be sent on one connection, in order. `poll_send` sends it.
 pub(super) struct SendQueue {
@@ -147,14 +147,14 @@ impl SendQueue {
             let is_done = match front {
                 Segment::Bytes(bytes) => {
                     let taken = sent.min(bytes.len());
-                    metrics.count_sent(SendPath::Heap, taken);
+                    metrics.counts.sent[SendPath::Heap as usize].add(taken as u64);
                     bytes.advance(taken);
                     sent -= taken;
                     bytes.is_empty()
                 }
                 Segment::Window(window) => {
                     let taken = sent.min(window.length());
-                    metrics.count_sent(path, taken);
+                    metrics.counts.sent[path as usize].add(taken as u64);
                     window.range.start += taken as u64;
                     sent -= taken;
                     self.cursor.has_begun = true;

@@ -6,7 +6,7 @@ use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
 use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
 use crate::telemetry::metrics::exchange::Exchange;
-use crate::telemetry::metrics::transfers::{ListedTransfer, TransferStart};
+use crate::telemetry::metrics::transfers::{ListedTransfer, Transfer};
 use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// An exchange under way.
@@ -52,7 +52,8 @@ impl TrackedExchange {
             return listed.set_sent(sent);
         }
         let (client, path, total) = start();
-        let Exchange { began: at, protocol, .. } = self.exchange;
-        self.listed = Some(metrics.transfers.add(TransferStart { client, path, total, at, protocol }, sent));
+        let Exchange { began: started, protocol, .. } = self.exchange;
+        let sent = sent.into();
+        self.listed = Some(metrics.transfers.add(Transfer { client, path, total, started, protocol, sent }));
     }
 }

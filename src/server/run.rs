@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use actix_rt::System;
 
-use crate::admin::listener::{Admin, AdminContext};
+use crate::admin::context::AdminContext;
+use crate::admin::listener::Admin;
 use crate::config::{LoadedConfig, ProcessInputs};
 use crate::files::storage::{Storage, SystemStorage};
 use crate::lifecycle::{
@@ -269,7 +270,7 @@ impl Server {
 struct AdminServer {
     /// Where it is to listen; `None` once it has started, or if there is none.
     address: Option<BoundAddress>,
-    context: AdminContext,
+    context: Arc<AdminContext>,
     running: Option<Admin>,
 }
 

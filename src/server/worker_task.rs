@@ -21,8 +21,8 @@ use crate::server::accept::accept;
 use crate::server::app::{CurrentSite, app};
 use crate::site::handler::Site;
 use crate::sys::service_manager::Watchdog;
-use crate::telemetry::metrics::lookups::WorkerLookups;
 use crate::telemetry::metrics::registry::Metrics;
+use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// What every worker gets.
 #[derive(Clone)]
@@ -49,8 +49,9 @@ pub(super) async fn serve_worker(
 ) -> usize {
     let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
     let WorkerView { files, site, connections, request_log } = view;
-    let lookups = metrics.worker_lookups();
-    let site = CurrentSite::new(&Site::with_lookups(files.clone(), site, Arc::clone(&lookups)));
+    // Apart from the counts of the connections: the App is built before them.
+    let site_metrics = metrics.worker();
+    let site = CurrentSite::new(&Site::with_metrics(files.clone(), site, Arc::clone(&site_metrics)));
     let Ok(app) = app(&site, &health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
@@ -66,7 +67,7 @@ pub(super) async fn serve_worker(
     if let Some(watchdog) = watchdog {
         actix_rt::spawn(watchdog.heartbeat());
     }
-    actix_rt::spawn(apply_updates(updates, site, lookups, Rc::clone(&context)));
+    actix_rt::spawn(apply_updates(updates, site, site_metrics, Rc::clone(&context)));
     let _ = started.send(Ok(()));
     drop(started);
     close_in_phases(&context, &lifecycle, accept_loops).await;
@@ -89,12 +90,12 @@ async fn close_in_phases(context: &WorkerContext, lifecycle: &Lifecycle, accept_
 async fn apply_updates(
     updates: UpdateReceiver<WorkerView>,
     current: Rc<CurrentSite>,
-    lookups: Arc<WorkerLookups>,
+    metrics: Arc<WorkerMetrics>,
     context: Rc<WorkerContext>,
 ) {
     let apply = |view: WorkerView, delay: Duration| {
         let WorkerView { files, site, connections, request_log } = view;
-        current.replace(&Site::with_lookups(files, site, Arc::clone(&lookups)));
+        current.replace(&Site::with_metrics(files, site, Arc::clone(&metrics)));
         context.set_settings(connections);
         context.set_log_options(request_log);
         if delay >= UPDATE_TIMEOUT {
