@@ -11,7 +11,6 @@ use serde_json::json;
 use super::context::AdminContext;
 use super::respond::{self, error};
 use crate::config::PathGlobs;
-use crate::files::inventory::CacheInventory;
 use crate::http::form_encoding;
 use crate::lifecycle::phase::Phase;
 use crate::lifecycle::reload::ReloadError;
@@ -50,11 +49,10 @@ pub(super) async fn purge(server: Arc<AdminContext>, request: HttpRequest) -> Ht
         Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
     };
     let (files, wanted) = (server.warmup.files(), globs.clone());
-    let Some(found) = run_on_own_thread(move || CacheInventory::of(&files).purge_request(&wanted)).await
-    else {
+    let Some(found) = run_on_own_thread(move || files.purge_request(&wanted)).await else {
         return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
     };
-    let purged = CacheInventory::of(&server.warmup.files()).purge(found).await;
+    let purged = server.warmup.files().purge(found).await;
     log::info!("purged {globs}: {} names, {} files", purged.names, purged.files);
     respond::json(StatusCode::OK, &purged)
 }
@@ -66,24 +64,19 @@ pub(super) async fn reload(server: Arc<AdminContext>, _: HttpRequest) -> HttpRes
         Phase::Ready => {}
         _ => return error(StatusCode::CONFLICT, "The server is stopping."),
     }
-    let (status, sentence, errors) = match server.reloader.reload().await {
+    let error = match server.reloader.reload().await {
         Ok(reloaded) => return respond::json(StatusCode::OK, &reloaded),
-        Err(ReloadError::Invalid(errors)) => (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "Nothing has changed: the configuration is wrong.",
-            sentences(errors.as_slice()),
-        ),
-        Err(ReloadError::Incomplete(failures)) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "The new configuration is not in effect on every worker.",
-            sentences(&failures),
-        ),
+        Err(error) => error,
     };
-    respond::json(status, &json!({ "error": sentence, "errors": errors }))
-}
-
-fn sentences(errors: &[impl ToString]) -> Vec<String> {
-    errors.iter().map(ToString::to_string).collect()
+    let (status, sentence) = match error {
+        ReloadError::Invalid(_) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "Nothing has changed: the configuration is wrong.")
+        }
+        ReloadError::Incomplete(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "The new configuration is not in effect on every worker.")
+        }
+    };
+    respond::json(status, &json!({ "error": sentence, "errors": error.lines() }))
 }
 
 /// Reads the globs of a query. `None` if it has none.

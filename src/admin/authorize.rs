@@ -62,7 +62,7 @@ impl AdminAuth {
         Self {
             token: config.listening.admin_token.given().map(digest),
             attempts: FailedAttemptTable::new(ATTEMPTS),
-            clock: RateClock::new(),
+            clock: RateClock::default(),
             wrong_tokens: SampledCounter::default(),
             too_many: SampledCounter::default(),
             foreign_pages: SampledCounter::default(),

@@ -1,5 +1,6 @@
 //! The parts of the server that the admin listener shows and operates.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::authorize::AdminAuth;
@@ -23,10 +24,10 @@ pub(crate) struct AdminContext {
     pub(crate) services: SiteServices,
     pub(crate) metrics: Metrics,
     /// `None` without TLS.
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Arc<Tls>>,
     /// Knows which files are served now.
     pub(crate) warmup: Warmup,
-    pub(crate) reloader: Reloader,
+    pub(crate) reloader: Arc<Reloader>,
     /// Slots for connections to the admin listener. Half of them may receive events for a dashboard; the others stay free for
     /// requests, above all health checks.
     pub(crate) connections: AdminSlots,

@@ -11,14 +11,14 @@ use super::actions::{FAILED, globs_of, query_values};
 use super::context::AdminContext;
 use super::respond::{self, error};
 use crate::config::{shown, table};
-use crate::files::inventory::CacheInventory;
 use crate::lifecycle::reload::ConfigInEffect;
 use crate::sys::own_thread::run_on_own_thread;
 
 /// Lists every value in effect, its source, and changes that need a restart. As text with `?format=text`.
 pub(super) async fn config(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
-    let ConfigInEffect { config, origins, limits, postponed, .. } = server.reloader.current();
-    let values = shown(&config, &origins, &limits);
+    let current = server.reloader.current();
+    let ConfigInEffect { config, origins, limits, postponed, .. } = &*current;
+    let values = shown(config, origins, limits);
     match query_values(&request, "format").last().as_deref() {
         None | Some("json") => {
             respond::json(StatusCode::OK, &json!({ "needs_restart": postponed, "values": values }))
@@ -47,8 +47,7 @@ pub(super) async fn cache(server: Arc<AdminContext>, request: HttpRequest) -> Ht
         }
     };
     let (files, turn) = (server.warmup.files(), LISTING.acquire().await);
-    let listed =
-        run_on_own_thread(move || (CacheInventory::of(&files).list(globs.as_ref(), limit), turn)).await;
+    let listed = run_on_own_thread(move || (files.list_names(globs.as_ref(), limit), turn)).await;
     match listed {
         Some((listed, _turn)) => respond::json(StatusCode::OK, &listed),
         None => error(StatusCode::INTERNAL_SERVER_ERROR, FAILED),

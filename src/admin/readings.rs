@@ -12,7 +12,7 @@ use crate::lifecycle::warmup::progress::WarmupCounts;
 use crate::limits::bandwidth::BandwidthCounts;
 use crate::limits::client_limits::LimitCounts;
 use crate::limits::connections::{ActivityCounts, ConnectionCounts};
-use crate::net::tls::config::{Tls, TlsCounts};
+use crate::net::tls::config::TlsCounts;
 use crate::telemetry::access_log::counters::AccessLogCounts;
 use crate::telemetry::metrics::counts::MetricCounts;
 
@@ -44,15 +44,15 @@ pub(crate) struct Readings {
 impl Readings {
     /// Reads all numbers. Blocks only for short locks.
     pub(crate) fn new(server: &Arc<AdminContext>) -> Self {
-        let client_limits = &server.services.limits;
+        let (client_limits, current) = (&server.services.limits, server.reloader.current());
         Self {
-            config: server.reloader.config(),
-            limits: server.reloader.limits(),
-            reloads: server.reloader.counts(),
-            warming: server.warmup.progress().counts(),
+            config: current.config.clone(),
+            limits: current.limits,
+            reloads: *server.reloader.counts.lock(),
+            warming: *server.warmup.progress.lock(),
             totals: server.metrics.totals(),
-            access_log: server.reloader.access_log().counts(),
-            tls: server.tls.as_ref().map(Tls::counts),
+            access_log: server.reloader.targets.access_log.counts(),
+            tls: server.tls.as_ref().map(|tls| tls.counts()),
             access: server.services.authenticator.counts(),
             connections: client_limits.connections().counts(),
             activities: client_limits.connections().activities(),

@@ -25,7 +25,6 @@ use super::context::AdminContext;
 use super::readings::Readings;
 use super::status::{all_series, status_of};
 use crate::admin::slots::AdminSlot;
-use crate::files::inventory::CacheInventory;
 use crate::sys::own_thread::run_on_own_thread;
 
 /// Sends a snapshot once a second to all subscribers. Lives on the admin thread; clones share the state.
@@ -89,9 +88,7 @@ impl Sampler {
             }
             drop(snapshots);
             let (files, started) = (self.inner.server.warmup.files(), Instant::now());
-            let Some(busiest) =
-                run_on_own_thread(move || CacheInventory::of(&files).busiest(BUSY_FILES)).await
-            else {
+            let Some(busiest) = run_on_own_thread(move || files.busiest_names(BUSY_FILES)).await else {
                 continue;
             };
             let took = started.elapsed();

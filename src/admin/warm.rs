@@ -13,7 +13,7 @@ use actix_web::http::header::ORIGIN;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::actions::globs_of;
 use super::context::AdminContext;
@@ -41,7 +41,7 @@ pub(super) async fn warm(server: Arc<AdminContext>, request: HttpRequest) -> Htt
             return text(StatusCode::BAD_REQUEST, "A glob is invalid.\n");
         }
     };
-    let Some(turn) = server.warmup.try_acquire() else {
+    let Ok(turn) = Arc::clone(&server.warmup.turn).try_lock_owned() else {
         return text(StatusCode::CONFLICT, "Another warm-up is running.\n");
     };
     let lines = stream::unfold(start(server.warmup.clone(), globs, turn), |mut lines| async move {
@@ -53,7 +53,7 @@ pub(super) async fn warm(server: Arc<AdminContext>, request: HttpRequest) -> Htt
 }
 
 /// Warms in a task of its own and returns the receiver of its progress. Dropping the receiver ends the warm-up.
-fn start(warmup: Warmup, globs: PathGlobs, turn: OwnedSemaphorePermit) -> mpsc::Receiver<WarmProgressLine> {
+fn start(warmup: Warmup, globs: PathGlobs, turn: OwnedMutexGuard<()>) -> mpsc::Receiver<WarmProgressLine> {
     let (sender, lines) = mpsc::channel(1);
     actix_web::rt::spawn(async move {
         let last = tokio::select! {
@@ -70,17 +70,16 @@ fn start(warmup: Warmup, globs: PathGlobs, turn: OwnedSemaphorePermit) -> mpsc::
 async fn run(
     warmup: &Warmup,
     globs: PathGlobs,
-    turn: OwnedSemaphorePermit,
+    turn: OwnedMutexGuard<()>,
     sender: &mpsc::Sender<WarmProgressLine>,
 ) -> WarmProgressLine {
-    let (files, dotfiles, max_files) = (warmup.files().clone(), warmup.dotfiles(), warmup.max_files);
-    // The walk continues if nobody waits for it any more; its permit keeps another one from starting meanwhile.
-    let walked = run_on_own_thread(move || (matches(&files, &globs, dotfiles, max_files), turn)).await;
+    let (target, max_files) = (warmup.target.load_full(), warmup.max_files);
+    // The walk continues if nobody waits for it any more; its guard keeps another one from starting meanwhile.
+    let walked = run_on_own_thread(move || (matches(&target, &globs, max_files), turn)).await;
     let Some((Matches { hot, is_truncated, closed }, turn)) = walked else {
         return WarmProgressLine { is_over: true, closed: 1, ..WarmProgressLine::default() };
     };
-    let line =
-        |is_over| WarmProgressLine { counts: warmup.progress().counts(), is_over, is_truncated, closed };
+    let line = |is_over| WarmProgressLine { counts: *warmup.progress.lock(), is_over, is_truncated, closed };
     let reporting = async {
         loop {
             tokio::time::sleep(REPORT_EVERY).await;

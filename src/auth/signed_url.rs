@@ -7,7 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actix_web::http::Method;
 
 use crate::config::SigningKeys;
-use crate::http::signed_url::{SignedMethod, SignedUrlQuery, SignedUrlQueryError};
+use crate::http::method::ReadMethod;
+use crate::http::signed_url::{SignedUrlQuery, SignedUrlQueryError};
 use crate::http::target::SitePath;
 
 /// Why a signed URL opens nothing.
@@ -30,9 +31,9 @@ pub(super) fn check_signed_url(
 ) -> Result<(), SignedUrlError> {
     let query = query.map_err(SignedUrlError::Malformed)?;
     let key = keys.get(&query.terms.key).ok_or(SignedUrlError::UnknownKey)?;
-    let methods: &[SignedMethod] = match *method {
-        Method::GET => &[SignedMethod::Get],
-        Method::HEAD => &[SignedMethod::Get, SignedMethod::Head],
+    let methods: &[ReadMethod] = match *method {
+        Method::GET => &[ReadMethod::Get],
+        Method::HEAD => &[ReadMethod::Get, ReadMethod::Head],
         _ => &[],
     };
     if !methods.iter().any(|method| query.is_signed_by(key.reveal(), *method, path.as_bytes())) {

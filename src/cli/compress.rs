@@ -160,7 +160,7 @@ impl Compressor<'_> {
             });
         }
         let mut temporary = TempFile::create(directory.as_fd())?;
-        let Some(bytes) = self.encode(job.encoding, &original, &before, &mut temporary)? else {
+        let Some(bytes) = self.encode(job.encoding, &original, &before, &mut temporary.file)? else {
             if let Lack::Missing = lack {
                 return Ok(JobResult::Larger);
             }
@@ -346,7 +346,7 @@ impl CompressTotals {
         }
         for (encoding, written) in Encoding::ALL.iter().zip(written).filter(|(_, w)| w.sidecars > 0) {
             let (before, after) = (HumanBytes(written.before), HumanBytes(written.after));
-            writeln!(out, "{:4} {} written, {before} -> {after}", encoding.token(), written.sidecars)?;
+            writeln!(out, "{:4} {} written, {before} -> {after}", encoding.name(), written.sidecars)?;
         }
         Ok(())
     }

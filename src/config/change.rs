@@ -19,13 +19,13 @@ pub(crate) struct ConfigChange {
 impl ConfigChange {
     /// Compares `old` and `new`.
     pub(crate) fn between(old: &Config, new: Config) -> Self {
-        let is_other = |setting: &&Setting| !setting.is_same(old, &new);
+        let is_other = |setting: &&Setting| !(setting.is_same)(old, &new);
         let (applied, postponed): (Vec<_>, Vec<_>) =
             SETTINGS.iter().filter(is_other).partition(|setting| setting.takes_effect == TakesEffect::Live);
         let has_new_rules = old.rules != new.rules;
         let mut config = new;
         for setting in &postponed {
-            setting.copy(&mut config, old);
+            (setting.copy)(&mut config, old);
         }
         Self { config, applied, postponed, has_new_rules }
     }
@@ -33,7 +33,7 @@ impl ConfigChange {
     /// Describes the change: `head_timeout = 5s (was 10s), rules`. Empty if nothing changed.
     pub(crate) fn describe(&self, old: &Config) -> String {
         let settings = self.applied.iter().map(|setting| {
-            let (is, was) = (setting.value(&self.config), setting.value(old));
+            let (is, was) = ((setting.value)(&self.config), (setting.value)(old));
             format!("{} = {} (was {})", setting.key, shortened(&is), shortened(&was))
         });
         let rules = self.has_new_rules.then(|| "rules".to_owned());

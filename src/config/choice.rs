@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use super::setting::{TomlForms, ValueError, setting_value};
 
-/// Declares an enum whose variants are words.
+/// Declares enums whose variants are words.
 macro_rules! words {
-    ($(#[$attribute:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)+ }) => {
+    ($($(#[$attribute:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)+ })+) => {$(
         $(#[$attribute])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $name {
@@ -33,7 +33,7 @@ macro_rules! words {
         }
 
         setting_value!($name: "WORD", TomlForms::TEXT, [$($word),+].join(" or "));
-    };
+    )+};
 }
 
 words! {
@@ -44,9 +44,7 @@ words! {
         /// None: a link is answered as if it were absent.
         Deny = "deny",
     }
-}
 
-words! {
     /// Whether connections begin with a header of the PROXY protocol, in which a proxy says whom it speaks for.
     ProxyProtocol {
         /// They do not: a header is a malformed request.
@@ -56,9 +54,7 @@ words! {
         /// They all do: a connection without one is closed.
         Require = "require",
     }
-}
 
-words! {
     /// The field in which trusted proxies say who the client is.
     ClientField {
         /// Whichever is there. Where both are and lead to different clients, neither is believed.
@@ -68,9 +64,7 @@ words! {
         /// `X-Forwarded-For`.
         XForwardedFor = "x-forwarded-for",
     }
-}
 
-words! {
     /// Oldest version of TLS that is spoken.
     TlsVersion {
         /// TLS 1.2 (RFC 5246), with forward secrecy and authenticated encryption only.
@@ -78,9 +72,7 @@ words! {
         /// TLS 1.3 (RFC 8446).
         V13 = "1.3",
     }
-}
 
-words! {
     /// What a line of the access log looks like.
     AccessLogFormat {
         /// An object of JSON with all that is known.
@@ -88,9 +80,7 @@ words! {
         /// The combined log format that log analysers read.
         Combined = "combined",
     }
-}
 
-words! {
     /// What a line of the diagnostics looks like.
     LogFormat {
         /// For people.
@@ -98,9 +88,7 @@ words! {
         /// An object of JSON.
         Json = "json",
     }
-}
 
-words! {
     /// Which responses name their request.
     RequestIds {
         /// All, once an access log is written.
@@ -110,9 +98,7 @@ words! {
         /// None.
         Off = "off",
     }
-}
 
-words! {
     /// Whether names that begin with a dot are served. `.well-known` always is.
     Dotfiles {
         /// They are answered as if they were absent.
@@ -120,9 +106,7 @@ words! {
         /// They are served like any other.
         Allow = "allow",
     }
-}
 
-words! {
     /// What the slash at the end of a path means.
     TrailingSlash {
         /// A directory has one: without it the client is sent to the name with it.
@@ -132,9 +116,7 @@ words! {
         /// Both names answer.
         Ignore = "ignore",
     }
-}
 
-words! {
     /// What entity tags are made of.
     EtagSource {
         /// Of the version: device, inode, size and times.
@@ -142,9 +124,7 @@ words! {
         /// Of the bytes: the same on every machine that has them.
         Content = "content",
     }
-}
 
-words! {
     /// What a checksum file beside a file is used for.
     Verify {
         /// Nothing: it is a file like any other.
@@ -152,9 +132,7 @@ words! {
         /// Its file is served only if it matches.
         Serve = "serve",
     }
-}
 
-words! {
     /// Which sites may embed what is served (the Fetch standard, §3.7).
     ResourcePolicy {
         /// Nothing is said, which browsers take for all.
@@ -166,9 +144,7 @@ words! {
         /// All, those of pages that demand a word about it included.
         CrossOrigin = "cross-origin",
     }
-}
 
-words! {
     /// What browsers do with a file (RFC 6266).
     Disposition {
         /// To show it, if they can.

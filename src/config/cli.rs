@@ -1,35 +1,35 @@
-//! Command line: commands and flags.
+//! Command line: reads commands and flags.
 
 use std::ffi::{OsStr, OsString};
 use std::iter;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 
-use clap::builder::ValueParser;
+use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::address::Address;
-use super::cli_sign;
-use super::count::Count;
-use super::environment::CONFIG_VARIABLE;
-use super::error::ConfigError;
+use super::command_table::{
+    ADMIN, ARGUMENTS, Argument, BASE, CHECK, CLIENT, CODINGS, COMMANDS, CONFIG, DOWNLOAD, EXAMPLE, EXPIRES,
+    EXPIRES_BOUNDS, GLOB, JSON, KEY_ID, METHOD, PATH, ROOT, THREADS, THREADS_BOUNDS, program,
+};
 use super::nearest::nearest_key;
-use super::path_glob::PathGlobs;
-use super::setting::SettingValue;
-use super::task::{Action, CompressArgs, VerifyArgs, WarmArgs};
-use crate::config::settings_table::{SETTINGS, Setting};
+use super::setting::RawValue;
+use super::{
+    Action, CompressArgs, ConfigError, Count, DurationSetting, PathGlobs, SETTINGS, Setting, SettingValue,
+    SignArgs, ValueOrigin, VerifyArgs, WarmArgs,
+};
 use crate::http::encoding::Encoding;
+use crate::http::method::ReadMethod;
+use crate::http::signed_url::{is_key_id, network};
 
 /// The parsed command line.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct CommandLine {
     pub(crate) task: Action,
     /// `--config`
     pub(crate) config_file: Option<OsString>,
-    /// `ROOT`
-    pub(crate) root: Option<OsString>,
-    /// Flags that set a setting.
-    pub(crate) settings: Vec<(&'static Setting, OsString)>,
+    /// Settings, from flags or as `ROOT`.
+    pub(crate) settings: Vec<(&'static Setting, OsString, ValueOrigin)>,
 }
 
 /// Parses the arguments without the program's name. Reports every error in them.
@@ -41,25 +41,19 @@ pub(crate) fn read_command_line(
     // The parser stops at the first error: report it, remove its arguments and parse the rest.
     loop {
         let line = iter::once(OsString::from("pagecast")).chain(arguments.iter().cloned());
-        let error = match command().try_get_matches_from(line) {
-            Ok(matches) => return sorted(&matches, errors),
+        let error = match program().try_get_matches_from(line) {
+            Ok(matches) => return Given::new(&matches, errors).command_line(),
             Err(error) => error,
         };
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-            return CommandLine::only(Action::Print(error.render().to_string()));
+            return CommandLine { task: Action::Print(error.render().to_string()), ..CommandLine::default() };
         }
         let (reported, places) = fault(&error, &arguments);
         errors.push(reported);
         if places.is_empty() {
-            return CommandLine::only(Action::Serve);
+            return CommandLine::default();
         }
         arguments.drain(places);
-    }
-}
-
-impl CommandLine {
-    fn only(task: Action) -> Self {
-        Self { task, config_file: None, root: None, settings: Vec::new() }
     }
 }
 
@@ -72,17 +66,7 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
     let flag = given.split([' ', '=']).next().unwrap_or_default();
     match error.kind() {
         ErrorKind::UnknownArgument if flag.starts_with("--") => {
-            let others = [OTHER_FLAGS, cli_sign::FLAGS].concat();
-            let nearest = format!("--{}", nearest_key(flag, &others).replace('_', "-"));
-            let reported = if flag == nearest {
-                let usage = format!(
-                    "{flag} is a flag of another command; `pagecast COMMAND --help` lists those of a command"
-                );
-                ConfigError::Usage(usage)
-            } else {
-                ConfigError::Unknown { name: flag.to_owned(), nearest }
-            };
-            (reported, places_of_unknown(flag, arguments))
+            (unknown_flag(flag), places_of_unknown(flag, arguments))
         }
         ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand if !given.is_empty() => {
             let usage = format!("the argument {given:?} is not expected; see `pagecast --help`");
@@ -90,15 +74,7 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
             (ConfigError::Usage(usage), only(position))
         }
         ErrorKind::InvalidValue if !flag.is_empty() => {
-            let setting = SETTINGS.iter().find(|setting| flag == format!("--{}", setting.flag()));
-            let accepted = match (setting, flag) {
-                (Some(setting), _) => setting.accepted(),
-                (None, "--threads") => Count::accepted(&THREADS),
-                (None, "--codings") => CODINGS_ACCEPTED.to_owned(),
-                (None, "--admin") => ADMIN_ACCEPTED.to_owned(),
-                (None, _) => cli_sign::accepted(flag).unwrap_or_else(|| "the path of a file".to_owned()),
-            };
-            let usage = format!("{flag} has no value; accepted: {accepted}");
+            let usage = format!("{flag} has no value; accepted: {}", accepted_by(flag));
             (ConfigError::Usage(usage), only(position_without_value(flag, arguments)))
         }
         _ => {
@@ -109,6 +85,28 @@ fn fault(error: &clap::Error, arguments: &[OsString]) -> (ConfigError, Range<usi
     }
 }
 
+fn unknown_flag(flag: &str) -> ConfigError {
+    let others: Vec<&'static str> =
+        ["help", "version"].into_iter().chain(flags().map(|flag| flag.name)).collect();
+    let nearest = format!("--{}", nearest_key(flag, &others).replace('_', "-"));
+    if flag != nearest {
+        return ConfigError::Unknown { name: flag.to_owned(), nearest };
+    }
+    ConfigError::Usage(format!(
+        "{flag} is a flag of another command; `pagecast COMMAND --help` lists those of a command"
+    ))
+}
+
+fn accepted_by(flag: &str) -> String {
+    let setting = SETTINGS.iter().find(|setting| setting.flag() == flag.trim_start_matches('-'));
+    let other = || flags().find(|other| other.shown() == flag).map(|other| (other.accepted)());
+    setting.map(|setting| (setting.accepted)()).or_else(other).unwrap_or_default()
+}
+
+fn flags() -> impl Iterator<Item = &'static Argument> {
+    ARGUMENTS.iter().copied().filter(|argument| argument.is_flag())
+}
+
 fn only(position: Option<usize>) -> Range<usize> {
     position.map_or(0..0, |position| position..position + 1)
 }
@@ -116,15 +114,22 @@ fn only(position: Option<usize>) -> Range<usize> {
 /// Range of an unknown flag and of its value, which would otherwise be taken for the root.
 fn places_of_unknown(flag: &str, arguments: &[OsString]) -> Range<usize> {
     let found = arguments.iter().position(|argument| {
-        let after = argument.as_encoded_bytes().strip_prefix(flag.as_bytes());
-        after.is_some_and(|after| after.first().is_none_or(|next| *next == b'='))
+        let after = argument.as_bytes().strip_prefix(flag.as_bytes());
+        after.is_some_and(|after| after.is_empty() || after.starts_with(b"="))
     });
     let Some(position) = found else { return only(None) };
-    let has_no_value = arguments.get(position).is_some_and(|argument| argument == flag);
-    let is_value =
-        |next: &OsString| !begins_with(next, "-") && !COMMANDS.iter().any(|command| next == command);
-    let value = arguments.get(position + 1).filter(|next| has_no_value && is_value(next));
-    position..position + 1 + usize::from(value.is_some())
+    let has_value = arguments.get(position).is_some_and(|argument| argument == flag)
+        && arguments.get(position + 1).is_some_and(|next| !begins_with(next, "-") && !is_command(next));
+    position..position + 1 + usize::from(has_value)
+}
+
+fn is_command(argument: &OsStr) -> bool {
+    command_names().any(|name| argument == name)
+}
+
+/// Names of all commands.
+pub(crate) fn command_names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|command| command.name).chain(["help"])
 }
 
 fn position_without_value(flag: &str, arguments: &[OsString]) -> Option<usize> {
@@ -138,274 +143,178 @@ fn begins_with(argument: &OsStr, text: &str) -> bool {
     argument.to_string_lossy().starts_with(text)
 }
 
-/// Collects the parsed arguments. A flag can stand before or after the command, but only once.
-fn sorted(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> CommandLine {
-    let below = matches.subcommand();
-    let levels: Vec<&ArgMatches> = iter::once(matches).chain(below.map(|(_, matches)| matches)).collect();
-    let mut once = |id: &str, shown: &str| -> Option<OsString> {
-        let mut values = levels
-            .iter()
-            .filter_map(|level| level.try_get_many::<OsString>(id).ok().flatten())
-            .flatten()
-            .cloned();
-        let first = values.next();
-        if values.next().is_some() {
-            errors.push(ConfigError::Usage(format!("{shown} is given more than once")));
-        }
-        first
-    };
-    let config_file = once(CONFIG, "--config");
-    let root = once(ROOT, "ROOT");
-    let given_codings = once(CODINGS, "--codings");
-    let given_threads = once(THREADS_FLAG, "--threads");
-    let given_admin = once(ADMIN, "--admin");
-    let settings: Vec<(&'static Setting, OsString)> = SETTINGS
-        .iter()
-        .filter_map(|setting| Some((setting, once(setting.key, &format!("--{}", setting.flag()))?)))
-        .collect();
-    if root.is_some() && settings.iter().any(|(setting, _)| setting.key == "root") {
-        errors.push(ConfigError::Usage("ROOT and --root are both given: give one of them".to_owned()));
-    }
-    let task = match below {
-        Some(("config", config)) if config.get_flag(EXAMPLE) => Action::Print(super::example()),
-        Some(("config", _)) => Action::ShowConfig,
-        Some(("compress", _)) => Action::Compress(CompressArgs {
-            codings: codings(given_codings, errors),
-            threads: threads(given_threads, errors),
-            check: below.is_some_and(|(_, compress)| compress.get_flag(CHECK)),
-        }),
-        Some(("verify", verify)) => Action::Verify(VerifyArgs {
-            threads: threads(given_threads, errors),
-            json: verify.get_flag(JSON),
-        }),
-        Some(("warm", warm)) => match globs(warm, errors) {
-            Some(globs) => Action::Warm(WarmArgs { globs, admin: admin(given_admin, errors) }),
-            None => Action::Serve,
-        },
-        Some(("sign", sign)) => cli_sign::read(sign, errors).map_or(Action::Serve, Action::Sign),
-        _ => Action::Serve,
-    };
-    CommandLine { task, config_file, root, settings }
+/// The arguments, sorted by their names. A flag can stand before or after the command, but only once.
+struct Given<'a> {
+    command: Option<&'a str>,
+    /// What stands before the command, and what stands behind it.
+    levels: Vec<&'a ArgMatches>,
+    errors: &'a mut Vec<ConfigError>,
 }
 
-fn threads(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Option<usize> {
-    let given = given?;
-    let text = given.to_string_lossy();
-    let count = text.parse::<Count>().and_then(|count| count.check(&THREADS).map(|()| count));
-    match count {
-        Ok(count) => Some(count.as_usize()),
-        Err(reason) => {
-            errors.push(bad_flag("--threads", &text, reason.to_string(), Count::accepted(&THREADS)));
-            None
-        }
+impl<'a> Given<'a> {
+    fn new(matches: &'a ArgMatches, errors: &'a mut Vec<ConfigError>) -> Self {
+        let levels = iter::once(matches).chain(matches.subcommand().map(|(_, below)| below)).collect();
+        Self { command: matches.subcommand_name(), levels, errors }
     }
-}
 
-/// `None`, with an error reported, if a glob is invalid.
-fn globs(warm: &ArgMatches, errors: &mut Vec<ConfigError>) -> Option<PathGlobs> {
-    let given = warm.get_many::<OsString>(GLOB).into_iter().flatten();
-    let texts: Vec<String> = given.map(|glob| glob.to_string_lossy().into_owned()).collect();
-    let value = texts.join(", ");
-    match PathGlobs::new(texts) {
-        Ok(globs) => Some(globs),
-        Err(reason) => {
-            let accepted = "one or more globs over paths, such as /assets/** or *.css".to_owned();
-            errors.push(bad_flag("GLOB", &value, reason.to_string(), accepted));
-            None
+    fn command_line(mut self) -> CommandLine {
+        let config_file = self.once(&CONFIG);
+        let root = self.once(&ROOT);
+        let mut settings = Vec::new();
+        for setting in SETTINGS {
+            let flag = format!("--{}", setting.flag());
+            if let Some(value) = self.once_by(setting.key, &flag) {
+                settings.push((setting, value, ValueOrigin::Flag(flag)));
+            }
         }
+        if let (Some(value), Some(setting)) = (root, Setting::by_key("root")) {
+            if settings.iter().any(|(other, ..)| other.key == setting.key) {
+                let both = "ROOT and --root are both given: give one of them".to_owned();
+                self.errors.push(ConfigError::Usage(both));
+            }
+            settings.push((setting, value, ValueOrigin::Argument));
+        }
+        CommandLine { task: self.task().unwrap_or_default(), config_file, settings }
     }
-}
 
-fn admin(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Option<Address> {
-    let given = given?;
-    let text = given.to_string_lossy();
-    text.parse()
-        .map_err(|reason: super::ValueError| {
-            errors.push(bad_flag("--admin", &text, reason.to_string(), ADMIN_ACCEPTED.to_owned()));
+    /// The command with its arguments. `None` if they are invalid, which is reported.
+    fn task(&mut self) -> Option<Action> {
+        Some(match self.command.unwrap_or_default() {
+            "config" if self.has(&EXAMPLE) => Action::Print(super::example()),
+            "config" => Action::ShowConfig,
+            "compress" => Action::Compress(CompressArgs {
+                codings: self.read(&CODINGS, codings).unwrap_or_else(|| Encoding::ALL.to_vec()),
+                threads: self.threads(),
+                check: self.has(&CHECK),
+            }),
+            "verify" => Action::Verify(VerifyArgs { threads: self.threads(), json: self.has(&JSON) }),
+            "warm" => {
+                let texts: Vec<String> =
+                    self.all(GLOB.name).map(|glob| glob.to_string_lossy().into_owned()).collect();
+                let value = texts.join(", ");
+                let globs =
+                    self.accept(&GLOB, &value, PathGlobs::new(texts).map_err(|reason| reason.to_string()))?;
+                Action::Warm(WarmArgs { globs, admin: self.value(&ADMIN, &()) })
+            }
+            "sign" => Action::Sign(self.sign()?),
+            _ => Action::Serve,
         })
-        .ok()
-}
-
-fn codings(given: Option<OsString>, errors: &mut Vec<ConfigError>) -> Vec<Encoding> {
-    let Some(given) = given else { return Encoding::ALL.to_vec() };
-    let text = given.to_string_lossy();
-    let is_known = |name: &str| Encoding::ALL.iter().any(|coding| coding.token() == name);
-    if let Some(other) = text.split(',').map(str::trim).find(|name| !is_known(name)) {
-        let reason = if other.is_empty() {
-            "has an empty item in its list".to_owned()
-        } else {
-            format!("contains the unknown encoding {other:?}")
-        };
-        errors.push(bad_flag("--codings", &text, reason, CODINGS_ACCEPTED.to_owned()));
     }
-    let is_named = |coding: &Encoding| text.split(',').any(|name| name.trim() == coding.token());
-    Encoding::ALL.into_iter().filter(is_named).collect()
+
+    fn threads(&mut self) -> Option<usize> {
+        self.value(&THREADS, &THREADS_BOUNDS).map(Count::as_usize)
+    }
+
+    fn sign(&mut self) -> Option<SignArgs> {
+        let before = self.errors.len();
+        let path = self.once(&PATH).unwrap_or_default();
+        let is_path = path.as_bytes().starts_with(b"/") && !path.as_bytes().contains(&0);
+        let checked = if is_path { Ok(()) } else { Err("does not start with a slash".to_owned()) };
+        self.accept(&PATH, &path.to_string_lossy(), checked);
+        let is_client = |text: &str| network(text).is_some_and(|network| network.trunc() == network);
+        let arguments = SignArgs {
+            path: path.into_encoded_bytes(),
+            expires: self.value(&EXPIRES, &EXPIRES_BOUNDS).unwrap_or(DurationSetting::hours(1)),
+            key_id: self.checked(&KEY_ID, is_key_id),
+            client: self.checked(&CLIENT, is_client),
+            download: self.checked(&DOWNLOAD, |name| !name.contains(char::is_control)),
+            method: self
+                .accepted(&METHOD, |text| ReadMethod::named(text.as_bytes()))
+                .unwrap_or(ReadMethod::Get),
+            base: self.checked(&BASE, is_base).unwrap_or_default().trim_end_matches('/').to_owned(),
+        };
+        (self.errors.len() == before).then_some(arguments)
+    }
+
+    fn checked(&mut self, flag: &Argument, is_accepted: impl Fn(&str) -> bool) -> Option<String> {
+        self.accepted(flag, |text| is_accepted(text).then(|| text.to_owned()))
+    }
+
+    fn accepted<T>(&mut self, flag: &Argument, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.read(flag, |text| parse(text).ok_or_else(|| "is not accepted".to_owned()))
+    }
+
+    fn value<T: SettingValue>(&mut self, flag: &Argument, bounds: &T::Bounds) -> Option<T> {
+        self.read(flag, |text| RawValue::Text(text).read(bounds))
+    }
+
+    /// Reads the value of a flag, if it is given.
+    fn read<T>(&mut self, flag: &Argument, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let value = self.once(flag)?;
+        let text = value.to_string_lossy();
+        self.accept(flag, &text, parse(&text))
+    }
+
+    /// What was read of `value`, or `None` after the reason is reported.
+    fn accept<T>(&mut self, argument: &Argument, value: &str, read: Result<T, String>) -> Option<T> {
+        let refused = |reason| {
+            let (name, value, accepted) = (argument.shown(), value.to_owned(), (argument.accepted)());
+            self.errors.push(ConfigError::BadValue { name, value, reason, accepted });
+        };
+        read.map_err(refused).ok()
+    }
+
+    fn has(&self, switch: &Argument) -> bool {
+        self.levels.iter().any(|level| level.try_get_one(switch.name).is_ok_and(|set| set == Some(&true)))
+    }
+
+    fn once(&mut self, argument: &Argument) -> Option<OsString> {
+        self.once_by(argument.name, &argument.shown())
+    }
+
+    fn once_by(&mut self, id: &str, shown: &str) -> Option<OsString> {
+        let values: Vec<&OsString> = self.all(id).collect();
+        if values.len() > 1 {
+            self.errors.push(ConfigError::Usage(format!("{shown} is given more than once")));
+        }
+        values.first().copied().cloned()
+    }
+
+    fn all(&self, id: &str) -> impl Iterator<Item = &'a OsString> {
+        self.levels.iter().filter_map(|level| level.try_get_many(id).ok().flatten()).flatten()
+    }
 }
 
-fn bad_flag(name: &str, value: &str, reason: String, accepted: String) -> ConfigError {
-    ConfigError::BadValue { name: name.to_owned(), value: value.to_owned(), reason, accepted }
+fn codings(text: &str) -> Result<Vec<Encoding>, String> {
+    let names: Vec<&str> = text.split(',').map(str::trim).collect();
+    let is_known = |name: &str| Encoding::ALL.iter().any(|coding| coding.name() == name);
+    match names.iter().find(|name| !is_known(name)) {
+        Some(&"") => Err("has an empty item in its list".to_owned()),
+        Some(other) => Err(format!("contains the unknown encoding {other:?}")),
+        None => Ok(Encoding::ALL.into_iter().filter(|coding| names.contains(&coding.name())).collect()),
+    }
 }
 
-fn command() -> Command {
-    let serve = Command::new("serve").about("Serve the directory; the same as no command");
-    let config = Command::new("config").about("Print each effective value and where it comes from").arg(
-        Arg::new(EXAMPLE)
-            .long(EXAMPLE)
-            .action(ArgAction::SetTrue)
-            .help("Print an annotated file with every default instead"),
-    );
-    with_settings(Command::new("pagecast"))
-        .about("Serve a directory over HTTP, straight from the page cache")
-        .version(env!("CARGO_PKG_VERSION"))
-        .after_help("Flags beat the environment, which beats the file, which beats the defaults.")
-        .subcommand(with_settings(serve))
-        .subcommand(with_settings(config))
-        .subcommand(compress_command())
-        .subcommand(verify_command())
-        .subcommand(warm_command())
-        .subcommand(sign_command())
+fn is_base(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte))
+    })
 }
-
-fn compress_command() -> Command {
-    let check = Arg::new(CHECK)
-        .long(CHECK)
-        .action(ArgAction::SetTrue)
-        .help("Write nothing; list the sidecars that are missing or older than their originals");
-    let codings = Arg::new(CODINGS)
-        .long(CODINGS)
-        .value_name("LIST")
-        .value_parser(ValueParser::os_string())
-        .action(ArgAction::Append)
-        .help("Encodings to write [default: br,zstd,gzip]");
-    let command = Command::new("compress")
-        .about("Write the compressed sidecars that are missing: name.br, name.zst and name.gz beside name")
-        .after_help("Exit code: 0 done, 1 findings (--check) or a file that failed, 2 usage.");
-    with_settings_of(command, COMPRESS_SETTINGS).arg(check).arg(codings).arg(threads_flag())
-}
-
-fn verify_command() -> Command {
-    let json = Arg::new(JSON)
-        .long(JSON)
-        .action(ArgAction::SetTrue)
-        .help("Print one JSON document; a path that is not UTF-8 is percent-encoded");
-    let command = Command::new("verify")
-        .about("Check a tree: checksums, sidecars, what can't be read, what can't be requested")
-        .after_help("Exit code: 0 nothing found, 1 findings, 2 usage.");
-    with_settings_of(command, VERIFY_SETTINGS).arg(json).arg(threads_flag())
-}
-
-fn warm_command() -> Command {
-    let globs = Arg::new(GLOB)
-        .value_name("GLOB")
-        .value_parser(ValueParser::os_string())
-        .action(ArgAction::Append)
-        .num_args(1..)
-        .help("Paths of the site, such as '/assets/**' or '*.css', as in the rules of the file");
-    let admin = Arg::new(ADMIN)
-        .long(ADMIN)
-        .value_name("ADDRESS")
-        .value_parser(ValueParser::os_string())
-        .action(ArgAction::Append)
-        .help("Admin listener of the server [default: admin_listen of the configuration]");
-    Command::new("warm")
-        .about("Have a running server read files into memory before they are requested")
-        .after_help("Exit code: 0 all were read, 1 some were not or none matches, 2 usage.")
-        .arg(globs)
-        .arg(config_flag())
-        .arg(admin)
-}
-
-fn sign_command() -> Command {
-    let keys = SETTINGS.iter().filter(|setting| SIGN_SETTINGS.contains(&setting.key)).map(flag_of);
-    cli_sign::command().arg(config_flag()).args(keys)
-}
-
-fn threads_flag() -> Arg {
-    Arg::new(THREADS_FLAG)
-        .long(THREADS_FLAG)
-        .value_name("COUNT")
-        .value_parser(ValueParser::os_string())
-        .action(ArgAction::Append)
-        .allow_negative_numbers(true)
-        .help("Files that are read at once [default: one for each processor]")
-}
-
-/// The same arguments for every command that takes the whole configuration.
-fn with_settings(command: Command) -> Command {
-    with_root(command).args(SETTINGS.iter().map(flag_of))
-}
-
-/// For a command that uses few settings. The whole configuration is loaded, from every layer.
-fn with_settings_of(command: Command, keys: &[&str]) -> Command {
-    with_root(command).args(SETTINGS.iter().filter(|setting| keys.contains(&setting.key)).map(flag_of))
-}
-
-fn with_root(command: Command) -> Command {
-    let root = Arg::new(ROOT)
-        .value_name("ROOT")
-        .value_parser(ValueParser::os_string())
-        .help("Directory that is served; the same as --root");
-    command.arg(root).arg(config_flag())
-}
-
-fn config_flag() -> Arg {
-    Arg::new(CONFIG)
-        .long(CONFIG)
-        .value_name("FILE")
-        .value_parser(ValueParser::os_string())
-        .action(ArgAction::Append)
-        .help(format!("TOML file with any of the settings below [env: {CONFIG_VARIABLE}]"))
-}
-
-fn flag_of(setting: &'static Setting) -> Arg {
-    let names = format!("[default: {}] [env: {}]", setting.default(), setting.variable());
-    let lines: Vec<&str> = setting.doc().collect();
-    Arg::new(setting.key)
-        .long(setting.flag())
-        .value_name(setting.metavar)
-        .value_parser(ValueParser::os_string())
-        .action(ArgAction::Append)
-        .allow_negative_numbers(true)
-        .help_heading(setting.group)
-        .help(format!("{} {names}", lines.first().unwrap_or(&"")))
-        .long_help(format!("{}\nAccepted: {}\n{names}", lines.join("\n"), setting.accepted()))
-}
-
-const ROOT: &str = "ROOT";
-const CONFIG: &str = "config";
-const EXAMPLE: &str = "example";
-/// All commands.
-pub(crate) const COMMANDS: &[&str] = &["serve", "config", "compress", "verify", "warm", "sign", "help"];
-const OTHER_FLAGS: &[&str] =
-    &["config", "help", "version", "example", "check", "codings", "threads", "json", "admin"];
-const CHECK: &str = "check";
-const GLOB: &str = "GLOB";
-const ADMIN: &str = "admin";
-const CODINGS: &str = "codings";
-const THREADS_FLAG: &str = "threads";
-const JSON: &str = "json";
-const COMPRESS_SETTINGS: &[&str] = &["root", "dotfiles", "compress_from"];
-const VERIFY_SETTINGS: &[&str] = &["root", "dotfiles", "symlinks", "head_bytes"];
-const SIGN_SETTINGS: &[&str] = &["link_keys_file"];
-const THREADS: RangeInclusive<Count> = Count::of(1)..=Count::of(1_024);
-const ADMIN_ACCEPTED: &str = "IP:PORT, [IPV6]:PORT, localhost:PORT or unix:/PATH";
-const CODINGS_ACCEPTED: &str = "a comma list of br, zstd and gzip";
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{DurationSetting, SignArgs};
-    use crate::http::signed_url::SignedMethod;
 
     #[test]
     fn the_command_is_sound() {
-        command().debug_assert();
+        program().debug_assert();
     }
 
     fn read(arguments: &[&str]) -> (CommandLine, Vec<String>) {
         let mut errors = Vec::new();
         let line = read_command_line(arguments.iter().map(Into::into), &mut errors);
         (line, errors.iter().map(ToString::to_string).collect())
+    }
+
+    fn check_settings(line: &CommandLine, root: Option<&str>, flags: usize) {
+        let is_root = |origin: &ValueOrigin| *origin == ValueOrigin::Argument;
+        let given = line.settings.iter().find(|(.., origin)| is_root(origin));
+        assert_eq!(given.map(|(_, value, _)| &**value), root.map(OsStr::new), "{line:?}");
+        assert_eq!(line.settings.iter().filter(|(.., origin)| !is_root(origin)).count(), flags, "{line:?}");
     }
 
     #[test]
@@ -422,8 +331,7 @@ mod tests {
             let (line, errors) = read(arguments);
             assert_eq!(errors, [""; 0], "{arguments:?}");
             assert_eq!(line.task == Action::ShowConfig, shows, "{arguments:?}");
-            assert_eq!(line.root.as_deref(), root.map(OsStr::new), "{arguments:?}");
-            assert_eq!(line.settings.len(), settings, "{arguments:?}");
+            check_settings(&line, root, settings);
         }
     }
 
@@ -477,7 +385,8 @@ mod tests {
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
             for setting in SETTINGS {
                 let names = format!("[default: {}] [env: {}]", setting.default(), setting.variable());
-                for part in [format!("--{} <{}>", setting.flag(), setting.metavar), names, setting.accepted()]
+                for part in
+                    [format!("--{} <{}>", setting.flag(), setting.metavar), names, (setting.accepted)()]
                 {
                     assert!(text.contains(&part), "{part} in {text}");
                 }
@@ -513,8 +422,7 @@ mod tests {
             let (line, errors) = read(arguments);
             assert_eq!(errors, [""; 0], "{arguments:?}");
             assert_eq!(line.task, task, "{arguments:?}");
-            assert_eq!(line.root.as_deref(), root.map(OsStr::new), "{arguments:?}");
-            assert_eq!(line.settings.len(), settings, "{arguments:?}");
+            check_settings(&line, root, settings);
         }
     }
 
@@ -587,7 +495,7 @@ mod tests {
                     key_id: Some("k2".to_owned()),
                     client: Some("192.0.2.0/24".to_owned()),
                     download: Some(String::new()),
-                    method: SignedMethod::Head,
+                    method: ReadMethod::Head,
                     base: "https://files.example".to_owned(),
                     ..usual
                 },

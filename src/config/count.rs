@@ -1,9 +1,9 @@
-//! Plain counts, and amounts that may be left to the program.
+//! Plain counts.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::setting::{SettingValue, TomlForms, ValueError, amount_value};
+use super::setting::{ValueError, amount_value};
 
 /// A number of things, in decimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,62 +48,6 @@ impl fmt::Display for Count {
 
 amount_value!(Count: "COUNT", "a count", Self, |count| count);
 
-/// An amount that is given, or `auto`: settled at start from what the system allows (see [`super::limits`]).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Auto<T> {
-    /// Left to the program.
-    Auto,
-    /// Given by the operator.
-    Given(T),
-}
-
-impl<T> Auto<T> {
-    /// The amount given, if one was.
-    pub fn given(self) -> Option<T> {
-        match self {
-            Self::Auto => None,
-            Self::Given(amount) => Some(amount),
-        }
-    }
-}
-
-impl<T: FromStr<Err = ValueError>> FromStr for Auto<T> {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        if text.eq_ignore_ascii_case(AUTO) { Ok(Self::Auto) } else { text.parse().map(Self::Given) }
-    }
-}
-
-impl<T: fmt::Display> fmt::Display for Auto<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str(AUTO),
-            Self::Given(amount) => amount.fmt(f),
-        }
-    }
-}
-
-impl<T: SettingValue> SettingValue for Auto<T> {
-    type Bounds = T::Bounds;
-    const FORMS: TomlForms = T::FORMS;
-    const METAVAR: &'static str = T::METAVAR;
-
-    fn accepted(bounds: &Self::Bounds) -> String {
-        format!("{}, or {AUTO}", T::accepted(bounds))
-    }
-
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
-        match self {
-            Self::Auto => Ok(()),
-            Self::Given(amount) => amount.check(bounds),
-        }
-    }
-}
-
-/// The word for an amount that is left to the program.
-pub(crate) const AUTO: &str = "auto";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,15 +66,5 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Count>(), Err(ValueError::new(reason)), "{text}");
         }
-    }
-
-    #[test]
-    fn auto_is_a_word_or_an_amount() {
-        assert_eq!("auto".parse(), Ok(Auto::<Count>::Auto));
-        assert_eq!("Auto".parse(), Ok(Auto::<Count>::Auto));
-        assert_eq!("8".parse(), Ok(Auto::Given(Count(8))));
-        assert_eq!("".parse::<Auto<Count>>(), Err(ValueError::EMPTY));
-        assert_eq!(Auto::<Count>::Auto.to_string(), "auto");
-        assert_eq!(Auto::Given(Count(8)).to_string(), "8");
     }
 }

@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 
 use super::error::ConfigError;
 use super::nearest::nearest_key;
-use crate::config::settings_table::{SETTINGS, Setting, VARIABLE_PREFIX};
+use super::origin::ValueOrigin;
+use crate::config::settings_table::{SETTINGS, Setting, VARIABLE_PREFIX, variable_of};
 
 /// The variables that are ours, sorted by what they set; in the order of their names.
 #[derive(Debug, Default)]
@@ -12,7 +13,7 @@ pub(crate) struct Environment {
     /// `PAGECAST_CONFIG`
     pub(crate) config_file: Option<OsString>,
     /// Those that set a setting.
-    pub(crate) settings: Vec<(&'static Setting, OsString)>,
+    pub(crate) settings: Vec<(&'static Setting, OsString, ValueOrigin)>,
 }
 
 /// The variable that names the file.
@@ -32,14 +33,14 @@ pub(crate) fn read_environment(
             environment.config_file = Some(value);
             continue;
         }
-        let name = name.to_string_lossy();
+        let name = name.to_string_lossy().into_owned();
         match SETTINGS.iter().find(|setting| setting.variable() == name) {
-            Some(setting) => environment.settings.push((setting, value)),
+            Some(setting) => environment.settings.push((setting, value, ValueOrigin::Variable(name))),
             None if is_service_link(&name, &value) => {}
-            None => errors.push(ConfigError::Unknown {
-                nearest: variable_of(nearest_key(&name, &["config"])),
-                name: name.into_owned(),
-            }),
+            None => {
+                let nearest = variable_of(nearest_key(&name, &["config"]));
+                errors.push(ConfigError::Unknown { name, nearest });
+            }
         }
     }
     environment
@@ -47,10 +48,6 @@ pub(crate) fn read_environment(
 
 fn has_our_prefix(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(VARIABLE_PREFIX.as_bytes())
-}
-
-fn variable_of(key: &str) -> String {
-    format!("{VARIABLE_PREFIX}{}", key.to_ascii_uppercase())
 }
 
 /// Whether the variable is one that Kubernetes sets in every container for a service named `pagecast` or

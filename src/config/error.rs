@@ -50,7 +50,7 @@ impl ConfigError {
         value: &str,
         reason: impl Into<String>,
     ) -> Self {
-        Self::bad_value_at(name_at(origin, setting.key), value, reason, setting.accepted())
+        Self::bad_value_at(name_at(origin, setting.key), value, reason, (setting.accepted)())
     }
 
     /// A bad value of what has the name `name`, its place included.

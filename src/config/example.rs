@@ -18,7 +18,7 @@ pub fn example() -> String {
         for line in setting.doc() {
             let _ = writeln!(text, "# {line}");
         }
-        let accepted = setting.accepted();
+        let accepted = (setting.accepted)();
         let _ = writeln!(text, "# Accepted: {accepted}.");
         if setting.takes_effect == TakesEffect::Restart {
             text.push_str("# A change needs a restart.\n");
@@ -107,7 +107,7 @@ mod tests {
             };
             let doc = setting.doc().collect::<Vec<_>>().join(" ");
             let meaning =
-                format!("{doc} Accepted: {}.", setting.accepted()).replace('*', "\\*").replace('|', "\\|");
+                format!("{doc} Accepted: {}.", (setting.accepted)()).replace('*', "\\*").replace('|', "\\|");
             let _ = writeln!(text, "| `{}` | `{}` | {meaning} | {applies} |", setting.key, setting.default());
         }
         text + "\n"
@@ -130,8 +130,8 @@ mod tests {
         for entry in entries {
             let setting =
                 Setting::by_key(&entry.key).unwrap_or_else(|| panic!("{} is no setting", entry.key));
-            assert_eq!(setting.read(&mut config, RawValue::Toml(entry.value)), Ok(()), "{}", entry.key);
-            assert_eq!(setting.value(&config), setting.default(), "{}", entry.key);
+            assert_eq!((setting.read)(&mut config, RawValue::Toml(entry.value)), Ok(()), "{}", entry.key);
+            assert_eq!((setting.value)(&config), setting.default(), "{}", entry.key);
         }
         assert_eq!(config, Config::default());
         let of_settings = lines.iter().take_while(|line| !line.starts_with("[[rule]]"));

@@ -5,19 +5,16 @@
 //! [`WORKER_FILES`] and a socket for each address or inherited socket; [`ResolvedLimits::admin_connections`], [`ResolvedLimits::refusals`] and
 //! [`ResolvedLimits::directories`].
 
-use super::count::{AUTO, Auto};
-use super::error::ConfigError;
-use super::memory::MemorySource;
-use crate::config::choice::ProxyProtocol;
-use crate::config::settings_table::Config;
+use super::toggle::AUTO;
+use super::{Config, ConfigError, MemorySource};
 
 /// What the system allows the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SystemFacts {
     /// Soft limit on open files (`RLIMIT_NOFILE`), after it was raised.
-    pub open_files: u64,
+    pub open_files: usize,
     /// Mappings of one process (`vm.max_map_count`).
-    pub max_map_count: u64,
+    pub max_map_count: usize,
     /// Memory in bytes: the machine's, or what the process's control group allows of it.
     pub memory_bytes: u64,
     /// Which of the two.
@@ -61,42 +58,46 @@ pub struct ResolvedLimits {
     pub memory_source: MemorySource,
 }
 
-/// Settles every amount that is `auto` and refuses those given that cannot hold together, or not on this system.
-pub fn settle(config: &Config, facts: &SystemFacts) -> Result<ResolvedLimits, Vec<ConfigError>> {
-    let mut errors = Vec::new();
-    check_compressed_sizes(config, &mut errors);
-    check_heap(config, &mut errors);
-    check_proxies(config, &mut errors);
-    let reserve = ReservedFiles::new(config, facts);
-    let (handles, max_connections) = share_files(config, facts, &reserve).unwrap_or_else(|error| {
-        errors.push(error);
-        (0, 0)
-    });
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    Ok(ResolvedLimits {
-        workers: length(reserve.workers),
-        handles: length(handles),
-        max_connections: length(max_connections),
-        refusals: length(reserve.refusals),
-        admin_connections: length(reserve.admin_connections),
-        directories: length(reserve.directories),
-        reserve: length(reserve.total),
-        sockets: length(reserve.sockets),
-        open_files: length(facts.open_files),
-        mappings: length((facts.max_map_count / 2).max(MAPPINGS_MIN)),
-        cache_bytes: config.caches.cache_bytes.given().map_or(facts.memory_bytes / 2, |bytes| bytes.get()),
-        heap_bytes: heap_bytes(config, facts),
-        memory_bytes: facts.memory_bytes,
-        memory_source: facts.memory_source,
-    })
+/// Settles every amount that is `auto` and refuses those given that cannot hold together on this system.
+pub fn settle(config: &Config, facts: &SystemFacts) -> Result<ResolvedLimits, ConfigError> {
+    let mut limits = reserved(config, facts);
+    (limits.handles, limits.max_connections) = share_files(config, &limits)?;
+    Ok(limits)
 }
 
-/// In a small control group less than usual, and always room for one file.
-fn heap_bytes(config: &Config, facts: &SystemFacts) -> u64 {
-    let affordable = || HEAP_BYTES.min(facts.memory_bytes / 4).max(config.caches.heap_file_bytes.get());
-    config.caches.heap_bytes.given().map_or_else(affordable, |bytes| bytes.get())
+/// The limits before handles and connections have their shares of the open files.
+fn reserved(config: &Config, facts: &SystemFacts) -> ResolvedLimits {
+    let SystemFacts { open_files, memory_bytes, memory_source, .. } = *facts;
+    let affordable = (open_files / FILES_PER_AUTO_WORKER).clamp(1, WORKERS_MAX);
+    let workers =
+        config.listening.workers.given().map_or(facts.cpus.clamp(1, affordable), |count| count.as_usize());
+    let plain = if facts.inherited == 0 { config.plain_http_addresses().len() } else { facts.inherited };
+    // Some of those inherited may take the place of these.
+    let sockets = workers * (plain + config.tls_addresses().len());
+    let refusals = (open_files / 16).clamp(4, REFUSALS_MAX);
+    let admin_connections = (open_files / 16).clamp(4, ADMIN_CONNECTIONS_MAX);
+    let directories = config.directories.directories_at_once.as_usize();
+    let directories = directories.min((open_files / FILES_PER_DIRECTORY).max(1));
+    let state = if config.continuity.state_dir.given().is_some() { STATE_FILES } else { 0 };
+    let others = PROCESS_FILES + state + refusals + admin_connections + directories;
+    // In a small control group less than usual, and always room for one file.
+    let heap_bytes = HEAP_BYTES.min(memory_bytes / 4).max(config.caches.heap_file_bytes.get());
+    ResolvedLimits {
+        workers,
+        handles: 0,
+        max_connections: 0,
+        refusals,
+        admin_connections,
+        directories,
+        reserve: workers * WORKER_FILES + sockets + others,
+        sockets,
+        open_files,
+        mappings: (facts.max_map_count / 2).max(MAPPINGS_MIN),
+        cache_bytes: config.caches.cache_bytes.given().map_or(memory_bytes / 2, |bytes| bytes.get()),
+        heap_bytes: config.caches.heap_bytes.given().map_or(heap_bytes, |bytes| bytes.get()),
+        memory_bytes,
+        memory_source,
+    }
 }
 
 impl ResolvedLimits {
@@ -111,7 +112,7 @@ impl ResolvedLimits {
         let missing = more.saturating_sub(self.open_files.saturating_sub(taken));
         let left = self.max_connections.saturating_sub(missing);
         let is_given = config.connections.max_connections.given().is_some();
-        if missing > 0 && (is_given || left < length(CONNECTIONS_MIN)) {
+        if missing > 0 && (is_given || left < CONNECTIONS_MIN) {
             return Err(ConfigError::Conflict(format!(
                 "{more} listening sockets more than PAGECAST_WORKERS={} has need of are taken over, and the limit of {} \
                  open files has no room for them: lower PAGECAST_MAX_CONNECTIONS or PAGECAST_HANDLES by {missing}, \
@@ -126,115 +127,35 @@ impl ResolvedLimits {
     }
 }
 
-fn length(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
-}
-
-fn check_compressed_sizes(config: &Config, errors: &mut Vec<ConfigError>) {
-    let (from, to) = (config.compression.compress_from, config.compression.compress_to);
-    if config.compression.compress.is_on() && to < from {
-        errors.push(ConfigError::Conflict(format!(
-            "PAGECAST_COMPRESS_FROM={from} is more than PAGECAST_COMPRESS_TO={to}, so that nothing would be compressed: \
-             lower the first or raise the second (or PAGECAST_COMPRESS=off)"
-        )));
-    }
-}
-
-fn check_heap(config: &Config, errors: &mut Vec<ConfigError>) {
-    let Auto::Given(all) = config.caches.heap_bytes else { return };
-    let one = config.caches.heap_file_bytes;
-    if all.get() != 0 && all < one {
-        errors.push(ConfigError::Conflict(format!(
-            "PAGECAST_HEAP_BYTES={all} has no room for a file of PAGECAST_HEAP_FILE_BYTES={one}: raise the first to \
-             at least {one} or lower the second to at most {all} (or PAGECAST_HEAP_BYTES=0 for no file on the heap)"
-        )));
-    }
-}
-
-fn check_proxies(config: &Config, errors: &mut Vec<ConfigError>) {
-    let protocol = config.clients.proxy_protocol;
-    if protocol != ProxyProtocol::Off && config.clients.trusted_proxies.is_empty() {
-        errors.push(ConfigError::Conflict(format!(
-            "PAGECAST_PROXY_PROTOCOL={protocol} is of no use without PAGECAST_TRUSTED_PROXIES: nobody is trusted to say \
-             whom he speaks for (or PAGECAST_PROXY_PROTOCOL=off)"
-        )));
-    }
-}
-
-/// Open files that no handle and no connection may take.
-struct ReservedFiles {
-    workers: u64,
-    refusals: u64,
-    admin_connections: u64,
-    directories: u64,
-    /// Of all workers, for traffic.
-    sockets: u64,
-    total: u64,
-}
-
-impl ReservedFiles {
-    fn new(config: &Config, facts: &SystemFacts) -> Self {
-        let affordable = (facts.open_files / FILES_PER_AUTO_WORKER).clamp(1, WORKERS_MAX);
-        let workers = match config.listening.workers {
-            Auto::Given(workers) => workers.get(),
-            Auto::Auto => u64::try_from(facts.cpus).unwrap_or(WORKERS_MAX).clamp(1, affordable),
-        };
-        let plain = match facts.inherited {
-            0 => config.plain_http_addresses().len(),
-            inherited => inherited,
-        };
-        // Some of those inherited may take the place of these.
-        let addresses = plain + config.tls_addresses().len();
-        let sockets = workers.saturating_mul(u64::try_from(addresses).unwrap_or(u64::MAX));
-        let refusals = (facts.open_files / 16).clamp(4, REFUSALS_MAX);
-        let admin_connections = (facts.open_files / 16).clamp(4, ADMIN_CONNECTIONS_MAX);
-        let for_workers = workers.saturating_mul(WORKER_FILES).saturating_add(sockets);
-        let directories =
-            config.directories.directories_at_once.get().min((facts.open_files / FILES_PER_DIRECTORY).max(1));
-        let state = if config.continuity.state_dir.given().is_some() { STATE_FILES } else { 0 };
-        let total =
-            for_workers.saturating_add(PROCESS_FILES + state + refusals + admin_connections + directories);
-        Self { workers, refusals, admin_connections, directories, sockets, total }
-    }
-}
-
 /// Handles and connections that fit beside the reserve.
-fn share_files(
-    config: &Config,
-    facts: &SystemFacts,
-    reserve: &ReservedFiles,
-) -> Result<(u64, u64), ConfigError> {
-    let rest = facts.open_files.saturating_sub(reserve.total);
-    let handles = config.open_files.handles.given().map(|handles| handles.get());
-    let connections = config.connections.max_connections.given().map(|connections| connections.get());
-    let least = (handles.unwrap_or(HANDLES_MIN)).saturating_add(connections.unwrap_or(CONNECTIONS_MIN));
+fn share_files(config: &Config, limits: &ResolvedLimits) -> Result<(usize, usize), ConfigError> {
+    let rest = limits.open_files.saturating_sub(limits.reserve);
+    let handles = config.open_files.handles.given().map(|count| count.as_usize());
+    let connections = config.connections.max_connections.given().map(|count| count.as_usize());
+    let least = handles.unwrap_or(HANDLES_MIN) + connections.unwrap_or(CONNECTIONS_MIN);
     if least > rest {
-        return Err(too_many(config, facts, reserve, least));
+        return Err(too_many(config, limits, least));
     }
+    let handles = handles.unwrap_or_else(|| match connections {
+        Some(connections) => (rest - connections).min(HANDLES_MAX),
+        None => (rest / 4).clamp(HANDLES_MIN, HANDLES_MAX),
+    });
     let bytes = if config.tls.tls_listen.given().is_some() { TLS_CONNECTION_BYTES } else { CONNECTION_BYTES };
-    let affordable = (facts.memory_bytes / 4 / bytes).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
-    Ok(match (handles, connections) {
-        (Some(handles), Some(connections)) => (handles, connections),
-        (Some(handles), None) => (handles, (rest - handles).min(affordable)),
-        (None, Some(connections)) => ((rest - connections).min(HANDLES_MAX), connections),
-        (None, None) => {
-            let handles = (rest / 4).clamp(HANDLES_MIN, HANDLES_MAX);
-            (handles, (rest - handles).min(affordable))
-        }
-    })
+    let affordable = usize::try_from(limits.memory_bytes / 4 / bytes).unwrap_or(usize::MAX);
+    let affordable = affordable.clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
+    Ok((handles, connections.unwrap_or_else(|| (rest - handles).min(affordable))))
 }
 
 /// Says what does not fit, and what would.
-fn too_many(config: &Config, facts: &SystemFacts, reserve: &ReservedFiles, least: u64) -> ConfigError {
-    let named = |amount: String, least: u64| match amount.as_str() {
+fn too_many(config: &Config, limits: &ResolvedLimits, least: usize) -> ConfigError {
+    let named = |amount: String, least: usize| match amount.as_str() {
         AUTO => format!("{AUTO} (at least {least})"),
         _ => amount,
     };
     let handles = named(config.open_files.handles.to_string(), HANDLES_MIN);
     let connections = named(config.connections.max_connections.to_string(), CONNECTIONS_MIN);
-    let (limit, total, workers) = (facts.open_files, reserve.total, reserve.workers);
-    let needed = least.saturating_add(total);
-    let rest = limit.saturating_sub(total);
+    let ResolvedLimits { open_files, reserve, workers, .. } = *limits;
+    let rest = open_files.saturating_sub(reserve);
     let fits = if rest >= HANDLES_MIN + CONNECTIONS_MIN {
         let share = (rest / 4).clamp(HANDLES_MIN, HANDLES_MAX);
         format!("what fits is, say, PAGECAST_HANDLES={share} with PAGECAST_MAX_CONNECTIONS={}", rest - share)
@@ -243,10 +164,11 @@ fn too_many(config: &Config, facts: &SystemFacts, reserve: &ReservedFiles, least
     };
     let fewer_workers = if workers > 1 { " or lower PAGECAST_WORKERS" } else { "" };
     ConfigError::Conflict(format!(
-        "PAGECAST_HANDLES={handles}, PAGECAST_MAX_CONNECTIONS={connections} and a reserve of {total} \
-         (PAGECAST_WORKERS={}: {workers}) need {needed} open files, and the limit is {limit}: {fits}; \
+        "PAGECAST_HANDLES={handles}, PAGECAST_MAX_CONNECTIONS={connections} and a reserve of {reserve} \
+         (PAGECAST_WORKERS={}: {workers}) need {} open files, and the limit is {open_files}: {fits}; \
          or raise the limit (ulimit -n, LimitNOFILE){fewer_workers}",
-        config.listening.workers
+        config.listening.workers,
+        least + reserve
     ))
 }
 
@@ -262,34 +184,29 @@ pub(crate) const INPUTS: &[&str] = &[
     "cache_bytes",
     "heap_bytes",
     "heap_file_bytes",
-    "compress",
-    "compress_from",
-    "compress_to",
-    "proxy_protocol",
-    "trusted_proxies",
 ];
 
 /// What an idle process without workers was seen to hold (standard streams, root, inotify, signals, the event loops of the
 /// main and the admin threads, the admin listener, the upgrade socket and its clients), and the root once more while it
 /// is looked at.
-pub const PROCESS_FILES: u64 = 26;
+pub const PROCESS_FILES: usize = 26;
 
 /// Of each worker, besides its listening sockets: an event loop 3, signals 1, the page map 1.
-pub const WORKER_FILES: u64 = 5;
+pub const WORKER_FILES: usize = 5;
 
 /// The state directory, and twice more while it is written to.
-const STATE_FILES: u64 = 3;
+const STATE_FILES: usize = 3;
 
-const FILES_PER_AUTO_WORKER: u64 = 64;
-const FILES_PER_DIRECTORY: u64 = 32;
-const WORKERS_MAX: u64 = 1_024;
-const REFUSALS_MAX: u64 = 256;
-const ADMIN_CONNECTIONS_MAX: u64 = 16;
-const HANDLES_MIN: u64 = 8;
-const HANDLES_MAX: u64 = 65_536;
-const CONNECTIONS_MIN: u64 = 12;
-const CONNECTIONS_MAX: u64 = 10_000_000;
-const MAPPINGS_MIN: u64 = 16;
+const FILES_PER_AUTO_WORKER: usize = 64;
+const FILES_PER_DIRECTORY: usize = 32;
+const WORKERS_MAX: usize = 1_024;
+const REFUSALS_MAX: usize = 256;
+const ADMIN_CONNECTIONS_MAX: usize = 16;
+const HANDLES_MIN: usize = 8;
+const HANDLES_MAX: usize = 65_536;
+const CONNECTIONS_MIN: usize = 12;
+const CONNECTIONS_MAX: usize = 10_000_000;
+const MAPPINGS_MIN: usize = 16;
 
 /// Bytes of small files on the heap, where memory allows.
 const HEAP_BYTES: u64 = 128 << 20;
@@ -304,11 +221,10 @@ const TLS_CONNECTION_BYTES: u64 = 96 << 10;
 mod tests {
     use super::*;
     use crate::config::{
-        ByteCount, CachesGroup, ClientsGroup, CompressionGroup, ConnectionsGroup, Count, ListeningGroup,
-        OnOff, OpenFilesGroup,
+        Auto, ByteCount, CachesGroup, ConnectionsGroup, Count, ListeningGroup, OpenFilesGroup,
     };
 
-    fn facts(open_files: u64) -> SystemFacts {
+    fn facts(open_files: usize) -> SystemFacts {
         SystemFacts {
             open_files,
             max_map_count: 65_530,
@@ -388,8 +304,8 @@ mod tests {
             (40, None, None, "the limit is 40: that is too few to serve with"),
             (0, None, None, "the limit is 0:"),
         ] {
-            let errors = settle(&config(handles, connections), &facts(open_files)).expect_err("too many");
-            let text = errors.iter().map(ToString::to_string).collect::<String>();
+            let error = settle(&config(handles, connections), &facts(open_files)).expect_err("too many");
+            let text = error.to_string();
             assert!(text.contains(reported), "{text}");
         }
     }
@@ -466,67 +382,5 @@ mod tests {
         assert_eq!(heap(8 << 30), 128 << 20);
         assert_eq!(heap(64 << 20), 16 << 20);
         assert_eq!(heap(4 << 10), 16 << 10);
-    }
-
-    #[test]
-    fn a_heap_that_cannot_hold_one_file_is_refused_unless_it_is_off() {
-        let config = |bytes| Config {
-            caches: CachesGroup {
-                heap_bytes: Auto::Given(ByteCount::bytes(bytes)),
-                ..CachesGroup::default()
-            }
-            .into(),
-            ..Config::default()
-        };
-        assert!(settle(&config(0), &facts(1_024)).is_ok());
-        assert!(settle(&config(16 << 10), &facts(1_024)).is_ok());
-        let errors = settle(&config(1_024), &facts(1_024)).expect_err("too small");
-        let text = errors.iter().map(ToString::to_string).collect::<String>();
-        assert!(text.contains("PAGECAST_HEAP_BYTES=1KiB") && text.contains("PAGECAST_HEAP_FILE_BYTES=16KiB"));
-    }
-
-    #[test]
-    fn a_proxy_protocol_that_nobody_is_trusted_to_speak_is_refused() {
-        for proxy_protocol in [ProxyProtocol::On, ProxyProtocol::Require] {
-            let config = Config {
-                clients: ClientsGroup { proxy_protocol, ..ClientsGroup::default() }.into(),
-                ..Config::default()
-            };
-            let errors = settle(&config, &facts(1_024)).expect_err("nobody is trusted");
-            let text = errors.iter().map(ToString::to_string).collect::<String>();
-            assert!(text.contains("is of no use without PAGECAST_TRUSTED_PROXIES"), "{text}");
-            let trusted_proxies = "unix".parse().expect("a list");
-            assert!(
-                settle(
-                    &Config {
-                        clients: ClientsGroup { trusted_proxies, ..config.clients.as_ref().clone() }.into(),
-                        ..config
-                    },
-                    &facts(1_024)
-                )
-                .is_ok()
-            );
-        }
-    }
-
-    #[test]
-    fn bounds_of_compressing_that_leave_nothing_between_them_are_refused_unless_it_is_off() {
-        let config = |compress, to| Config {
-            compression: CompressionGroup {
-                compress,
-                compress_to: ByteCount::bytes(to),
-                ..CompressionGroup::default()
-            }
-            .into(),
-            ..Config::default()
-        };
-        assert!(settle(&config(OnOff::On, 1_024), &facts(1_024)).is_ok());
-        assert!(settle(&config(OnOff::Off, 1_023), &facts(1_024)).is_ok());
-        let errors = settle(&config(OnOff::On, 1_023), &facts(1_024)).expect_err("nothing between");
-        let text = errors.iter().map(ToString::to_string).collect::<String>();
-        assert!(
-            text.contains("PAGECAST_COMPRESS_FROM=1KiB") && text.contains("PAGECAST_COMPRESS_TO=1023"),
-            "{text}"
-        );
     }
 }

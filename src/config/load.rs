@@ -3,29 +3,29 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, io, mem};
+use std::{io, mem};
 
-use super::cli::{COMMANDS, CommandLine, read_command_line};
-use super::count::AUTO;
+use super::cli::{CommandLine, command_names, read_command_line};
+use super::conflicts::{CHECKS, ConflictCheck, SERVING_CHECKS};
+use super::credential_files::CredentialPaths;
 use super::environment::{CONFIG_VARIABLE, Environment, read_environment};
-use super::error::{ConfigError, ConfigErrors, name_at};
+use super::error::name_at;
 use super::file::{TomlEntry, TomlSource, parse};
-use super::limits::{self, ResolvedLimits, SystemFacts};
 use super::nearest::nearest_key;
-use super::origin::{ValueOrigin, ValueOrigins};
 use super::rule_reader::RULE;
 use super::rule_table::{ReadRule, read_rules};
-use super::secret::HIDDEN;
+use super::secret::{HIDDEN, SECRET};
 use super::setting::RawValue;
-use super::task::Action;
-use crate::config::credential_files::{CredentialFiles, CredentialPaths};
-use crate::config::file_reader::FileReader;
-use crate::config::settings_table::{Config, SETTINGS, Setting};
-use crate::config::toggle::Toggle;
+use super::settings_table::variable_of;
+use super::toggle::AUTO;
+use super::{
+    Action, Config, ConfigError, ConfigErrors, CredentialFiles, FileReader, ResolvedLimits, SETTINGS,
+    Setting, SystemFacts, Toggle, ValueOrigin, ValueOrigins, limits,
+};
 use crate::http::redirects::{REDIRECTS_FILE, RedirectLineError, Redirects};
 
 /// The result of loading: the command, and the configuration in effect.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LoadedConfig {
     /// The command.
     pub task: Action,
@@ -58,51 +58,30 @@ pub fn load(
     let line = read_command_line(arguments, &mut draft.errors);
     if let Action::Print(_) = line.task {
         ConfigErrors::none_or(draft.errors)?;
-        return Ok(LoadedConfig {
-            task: line.task,
-            config: Config::default(),
-            origins: ValueOrigins::default(),
-            limits: ResolvedLimits::default(),
-            redirects: Arc::default(),
-            access: CredentialFiles::default(),
-            file: None,
-        });
+        return Ok(LoadedConfig { task: line.task, ..LoadedConfig::default() });
     }
     let environment = read_environment(variables, &mut draft.errors);
-    let file = config_file(&line, &environment, &mut draft.errors);
-    if let Some(path) = &file {
-        draft.read_file(path, disk);
-    }
-    for (setting, value) in &environment.settings {
-        draft.read_text(setting, value, ValueOrigin::Variable(setting.variable()));
-    }
-    for (setting, value) in &line.settings {
-        draft.read_text(setting, value, ValueOrigin::Flag(format!("--{}", setting.flag())));
-    }
-    if let (Some(root), Some(setting)) = (&line.root, Setting::by_key("root")) {
-        draft.read_text(setting, root, ValueOrigin::Argument);
+    draft.loaded.file = config_file(&line, &environment, &mut draft.errors);
+    draft.read_file(disk);
+    for (setting, value, origin) in environment.settings.into_iter().chain(line.settings) {
+        draft.read_text(setting, &value, origin);
     }
     draft.take_rules();
     if line.task.uses_limits() {
         draft.validate_auth();
         draft.validate_listeners(facts);
     }
-    draft.check_admin_listener();
-    draft.check_tls();
-    let mut redirects = Arc::default();
+    draft.check_together(CHECKS);
     if line.task.uses_root() {
-        draft.check_root(disk);
-        redirects = draft.read_redirects(disk);
+        draft.read_root(disk);
     }
-    let limits = if line.task.uses_limits() { draft.settle(facts) } else { ResolvedLimits::default() };
-    let access = if line.task.reads_credentials() {
-        draft.read_access(&line.task, disk)
-    } else {
-        CredentialFiles::default()
-    };
+    if line.task.uses_limits() {
+        draft.check_together(SERVING_CHECKS);
+        draft.settle(facts);
+    }
+    draft.read_access(&line.task, disk);
     ConfigErrors::none_or(draft.errors)?;
-    let ConfigDraft { config, origins, .. } = draft;
-    Ok(LoadedConfig { task: line.task, config, origins, limits, redirects, access, file })
+    Ok(LoadedConfig { task: line.task, ..draft.loaded })
 }
 
 /// Path of the configuration file, from the flag or else the variable.
@@ -114,23 +93,18 @@ fn config_file(
     let flag = line.config_file.as_ref().map(|path| ("--config", path));
     let variable = environment.config_file.as_ref().map(|path| (CONFIG_VARIABLE, path));
     let (name, path) = flag.or(variable)?;
-    if !path.is_empty() {
-        return Some(path.into());
+    if path.is_empty() {
+        let accepted = "the path of a TOML file".to_owned();
+        errors.push(ConfigError::bad_value_at(name.to_owned(), "", "is empty", accepted));
+        return None;
     }
-    errors.push(ConfigError::BadValue {
-        name: name.to_owned(),
-        value: String::new(),
-        reason: "is empty".to_owned(),
-        accepted: "the path of a TOML file".to_owned(),
-    });
-    None
+    Some(path.into())
 }
 
 /// Configuration while it is loaded.
 #[derive(Default)]
 struct ConfigDraft {
-    config: Config,
-    origins: ValueOrigins,
+    loaded: LoadedConfig,
     /// Keys of settings whose effective value is invalid.
     refused: Vec<&'static str>,
     rules: Vec<ReadRule>,
@@ -138,22 +112,23 @@ struct ConfigDraft {
 }
 
 impl ConfigDraft {
-    fn read_file(&mut self, path: &Path, disk: &dyn FileReader) {
-        let read = disk.read(path).and_then(|bytes| {
+    fn read_file(&mut self, disk: &dyn FileReader) {
+        let Some(path) = self.loaded.file.clone() else { return };
+        let text = disk.read(&path).and_then(|bytes| {
             String::from_utf8(bytes)
                 .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
         });
-        let text = match read {
+        let text = match text {
             Ok(text) => text,
             Err(error) => {
                 let reason = format!("the configuration cannot be read: {error}");
-                return self.errors.push(ConfigError::File { path: path.into(), line: None, reason });
+                return self.errors.push(ConfigError::File { path, line: None, reason });
             }
         };
-        let (source, entries) = parse(path, &text);
+        let (source, entries) = parse(&path, &text);
         for (line, reason) in &source.faults {
-            let (line, reason) = (Some(*line), reason.clone());
-            self.errors.push(ConfigError::File { path: path.into(), line, reason });
+            let (path, line, reason) = (path.clone(), Some(*line), reason.clone());
+            self.errors.push(ConfigError::File { path, line, reason });
         }
         for entry in entries {
             self.read_entry(&source, entry);
@@ -178,31 +153,26 @@ impl ConfigDraft {
     fn read_text(&mut self, setting: &'static Setting, value: &OsStr, origin: ValueOrigin) {
         match value.to_str() {
             Some(text) => self.set(setting, RawValue::Text(text), text, origin),
-            None => self.refuse(setting, &origin, &value.to_string_lossy(), "is not UTF-8"),
+            None => self.refuse(setting, &origin, &value.to_string_lossy(), "is not UTF-8".to_owned()),
         }
     }
 
     fn set(&mut self, setting: &'static Setting, raw: RawValue<'_>, written: &str, origin: ValueOrigin) {
-        match setting.read(&mut self.config, raw) {
+        match (setting.read)(&mut self.loaded.config, raw) {
             Ok(()) => {
                 self.refused.retain(|key| *key != setting.key);
-                self.origins.set(setting.key, origin);
+                self.loaded.origins.set(setting.key, origin);
             }
             Err(reason) => self.refuse(setting, &origin, written, reason),
         }
     }
 
-    fn refuse(
-        &mut self,
-        setting: &'static Setting,
-        origin: &ValueOrigin,
-        value: &str,
-        reason: impl Into<String>,
-    ) {
-        let (value, reason) = match setting.is_secret() {
-            true => (HIDDEN, without_secret(reason.into())),
-            false => (value, reason.into()),
-        };
+    fn refuse(&mut self, setting: &'static Setting, origin: &ValueOrigin, value: &str, reason: String) {
+        let is_secret = setting.metavar == SECRET;
+        // Messages of serde quote the value.
+        let quotes_secret = is_secret && reason.contains("invalid");
+        let reason = if quotes_secret { "is not accepted".to_owned() } else { reason };
+        let value = if is_secret { HIDDEN } else { value };
         self.errors.push(ConfigError::bad_value(setting, origin, value, reason));
         self.refused.push(setting.key);
     }
@@ -211,181 +181,118 @@ impl ConfigDraft {
     fn take_rules(&mut self) {
         for ReadRule { origin, mut rule, max_age_is_open } in mem::take(&mut self.rules) {
             if let Some(Toggle::Given(policy)) = rule.effects.cors.as_mut().filter(|_| max_age_is_open) {
-                Arc::make_mut(policy).max_age = self.config.security.cors_max_age.get();
+                Arc::make_mut(policy).max_age = self.loaded.config.security.cors_max_age.get();
             }
-            self.origins.rules.push(origin);
-            self.config.rules.push(rule);
+            self.loaded.origins.rules.push(origin);
+            self.loaded.config.rules.push(rule);
         }
     }
 
     /// Refuses rules with an authentication method whose file is not configured.
     fn validate_auth(&mut self) {
-        for (rule, origin) in self.config.rules.iter().zip(&self.origins.rules) {
-            let Some(access) = &rule.effects.access else { continue };
-            let wanted = [
-                (access.methods.link, "link", "link_keys_file", &self.config.access.link_keys_file),
-                (access.methods.bearer, "bearer", "tokens_file", &self.config.access.tokens_file),
-                (access.methods.basic, "basic", "passwords_file", &self.config.access.passwords_file),
-            ];
-            for (_, way, key, _) in
-                wanted.into_iter().filter(|(is_wanted, _, _, file)| *is_wanted && file.given().is_none())
-            {
-                if self.refused.contains(&key) {
-                    continue;
+        let access = &self.loaded.config.access;
+        for (rule, origin) in self.loaded.config.rules.iter().zip(&self.loaded.origins.rules) {
+            let Some(methods) = rule.effects.access.as_ref().map(|access| access.methods) else { continue };
+            for (is_wanted, method, key, file) in [
+                (methods.link, "link", "link_keys_file", &access.link_keys_file),
+                (methods.bearer, "bearer", "tokens_file", &access.tokens_file),
+                (methods.basic, "basic", "passwords_file", &access.passwords_file),
+            ] {
+                if is_wanted && file.given().is_none() && self.is_sound(&[key]) {
+                    self.errors.push(ConfigError::Conflict(format!(
+                        "{}: the way {method} opens nothing without {}, which is off: name the file, or leave {method} out",
+                        name_at(origin, "rule.access"),
+                        variable_of(key)
+                    )));
                 }
-                self.errors.push(ConfigError::Conflict(format!(
-                    "{}: the way {way} opens nothing without PAGECAST_{}, which is off: name the file, or leave {way} out",
-                    name_at(origin, "rule.access"),
-                    key.to_ascii_uppercase()
-                )));
             }
         }
     }
 
-    /// Reads the credential files.
-    fn read_access(&mut self, task: &Action, disk: &dyn FileReader) -> CredentialFiles {
-        if !self.is_sound(&["link_keys_file", "tokens_file", "passwords_file"]) {
-            return CredentialFiles::default();
+    /// Checks that there is a listener for traffic.
+    fn validate_listeners(&mut self, facts: &SystemFacts) {
+        let config = &self.loaded.config;
+        let is_shut = config.plain_http_addresses().is_empty() && config.tls_addresses().is_empty();
+        if is_shut && facts.inherited == 0 && self.is_sound(&["listen", "tls_listen"]) {
+            self.errors.push(ConfigError::Conflict(NO_LISTENER.to_owned()));
         }
-        let wanted =
-            if matches!(task, Action::Sign(_)) { CredentialPaths::LinkKeys } else { CredentialPaths::All };
-        CredentialFiles::read(&self.config, wanted, disk).unwrap_or_else(|errors| {
-            self.errors.extend(errors);
-            CredentialFiles::default()
-        })
+    }
+
+    /// Makes those of the checks that read no invalid value: errors about its default would mislead.
+    fn check_together(&mut self, checks: &[ConflictCheck]) {
+        let mut conflicts = Vec::new();
+        for (_, check) in checks.iter().filter(|(keys, _)| self.is_sound(keys)) {
+            check(&self.loaded.config, &mut conflicts);
+        }
+        self.errors.extend(conflicts.into_iter().map(ConfigError::Conflict));
     }
 
     fn is_sound(&self, keys: &[&str]) -> bool {
         self.refused.iter().all(|key| !keys.contains(key))
     }
 
-    fn check_root(&mut self, disk: &dyn FileReader) {
+    /// Checks the document root and reads its redirects.
+    fn read_root(&mut self, disk: &dyn FileReader) {
         let Some(setting) = Setting::by_key("root").filter(|_| self.is_sound(&["root"])) else { return };
-        let root = self.config.site.root.clone();
+        let root = self.loaded.config.site.root.clone();
         let reason = match disk.is_directory(root.as_path()) {
-            Ok(true) => return,
+            Ok(true) => {
+                let redirects = read_redirects(root.as_path(), disk);
+                self.loaded.redirects = self.value_of(redirects);
+                return;
+            }
             Ok(false) => "is not a directory".to_owned(),
             Err(error) => format!("cannot be used: {error}"),
         };
-        let origin = self.origins.of(setting.key).clone();
-        let reason = match (&origin, near_command(&root.to_string())) {
-            (ValueOrigin::Argument, Some(command)) => {
-                format!("{reason} (was the command `{command}` meant?)")
-            }
-            _ => reason,
+        let origin = self.loaded.origins.of(setting.key).clone();
+        let root = root.to_string();
+        let meant = command_names().find(|command| strsim::osa_distance(command, &root) <= 2);
+        let reason = match meant.filter(|_| origin == ValueOrigin::Argument) {
+            Some(command) => format!("{reason} (was the command `{command}` meant?)"),
+            None => reason,
         };
-        self.refuse(setting, &origin, &root.to_string(), reason);
+        self.refuse(setting, &origin, &root, reason);
     }
 
-    /// Reads the redirects of the root, if it has any.
-    fn read_redirects(&mut self, disk: &dyn FileReader) -> Arc<Redirects> {
-        if !self.is_sound(&["root"]) {
-            return Arc::default();
-        }
-        read_redirects(self.config.site.root.as_path(), disk).unwrap_or_else(|errors| {
-            self.errors.extend(errors);
-            Arc::default()
-        })
-    }
-
-    /// Checks that TLS has certificates and keys, and addresses of its own.
-    fn check_tls(&mut self) {
-        if !self.is_sound(&["tls_listen", "tls_cert", "tls_key", "listen", "admin_listen"]) {
-            return;
-        }
-        let found = tls_conflicts(&self.config).into_iter().map(ConfigError::Conflict);
-        self.errors.extend(found);
-    }
-
-    /// Checks that there is a listener for traffic.
-    fn validate_listeners(&mut self, facts: &SystemFacts) {
-        let (listen, tls_listen) = (&self.config.listening.listen, &self.config.tls.tls_listen);
-        let is_shut = *listen == Toggle::Off && *tls_listen == Toggle::Off && facts.inherited == 0;
-        if is_shut && self.is_sound(&["listen", "tls_listen"]) {
-            self.errors.push(ConfigError::Conflict(NO_LISTENER.to_owned()));
-        }
-    }
-
-    fn check_admin_listener(&mut self) {
-        let Toggle::Given(admin) = &self.config.listening.admin_listen else { return };
-        if self.is_sound(&["admin_listen", "admin_token"])
-            && !admin.is_local()
-            && self.config.listening.admin_token == Toggle::Off
-        {
-            self.errors.push(ConfigError::Conflict(unguarded(admin)));
-        }
-        if !self.is_sound(&["listen", "admin_listen"]) || !self.config.plain_http_addresses().contains(admin)
-        {
-            return;
-        }
-        if !admin.is_chosen_by_the_system() {
-            self.errors.push(ConfigError::Conflict(format!(
-                "PAGECAST_LISTEN={} and PAGECAST_ADMIN_LISTEN={admin} both want {admin}: give them different \
-                 addresses, or turn the admin listener off",
-                self.config.listening.listen
-            )));
-        }
-    }
-
-    /// Derives the limits, unless a value that they depend on is invalid: errors about its default would mislead.
-    fn settle(&mut self, facts: &SystemFacts) -> ResolvedLimits {
+    /// Derives the limits, unless a value that they depend on is invalid.
+    fn settle(&mut self, facts: &SystemFacts) {
         if !self.is_sound(limits::INPUTS) {
-            return ResolvedLimits::default();
+            return;
         }
-        let settled = limits::settle(&self.config, facts).unwrap_or_else(|errors| {
-            self.errors.extend(errors);
-            ResolvedLimits::default()
-        });
+        let settled = limits::settle(&self.loaded.config, facts).map_err(|error| vec![error]);
+        self.loaded.limits = self.value_of(settled);
+        let LoadedConfig { config, origins, .. } = &mut self.loaded;
         for setting in SETTINGS.iter().filter(|setting| setting.default() == AUTO) {
-            if setting.value(&self.config) == AUTO {
-                self.origins.derive(setting.key);
+            if (setting.value)(config) == AUTO {
+                origins.derive(setting.key);
             }
         }
-        settled
+    }
+
+    /// Reads the credential files that the command uses.
+    fn read_access(&mut self, task: &Action, disk: &dyn FileReader) {
+        let wanted = match task {
+            Action::Serve | Action::ShowConfig => CredentialPaths::All,
+            Action::Sign(_) => CredentialPaths::LinkKeys,
+            _ => return,
+        };
+        if self.is_sound(&["link_keys_file", "tokens_file", "passwords_file"]) {
+            let access = CredentialFiles::read(&self.loaded.config, wanted, disk);
+            self.loaded.access = self.value_of(access);
+        }
+    }
+
+    /// The value that was read, or a default after its errors are reported.
+    fn value_of<T: Default>(&mut self, read: Result<T, Vec<ConfigError>>) -> T {
+        read.unwrap_or_else(|errors| {
+            self.errors.extend(errors);
+            T::default()
+        })
     }
 }
 
 const NO_LISTENER: &str =
     "PAGECAST_LISTEN=off and PAGECAST_TLS_LISTEN=off leave nothing to listen on: give one of them";
-
-fn tls_conflicts(config: &Config) -> Vec<String> {
-    let mut conflicts = Vec::new();
-    let (listen, chains, keys) =
-        (&config.tls.tls_listen, config.tls.tls_cert.given(), config.tls.tls_key.given());
-    let addresses = config.tls_addresses();
-    for address in addresses.iter().filter(|address| !address.is_chosen_by_the_system()) {
-        let is_admin = matches!(&config.listening.admin_listen, Toggle::Given(admin) if admin == address);
-        let is_plain = config.plain_http_addresses().contains(address);
-        let other = match (is_plain, is_admin) {
-            (true, _) => format!("PAGECAST_LISTEN={}", config.listening.listen),
-            (_, true) => format!("PAGECAST_ADMIN_LISTEN={}", config.listening.admin_listen),
-            _ => continue,
-        };
-        conflicts.push(format!(
-            "PAGECAST_TLS_LISTEN={listen} and {other} both want {address}: give them different addresses"
-        ));
-    }
-    match (chains, keys) {
-        (None, None) if !addresses.is_empty() => conflicts.push(format!(
-            "PAGECAST_TLS_LISTEN={listen} needs a certificate: give PAGECAST_TLS_CERT and PAGECAST_TLS_KEY, or turn it off"
-        )),
-        (Some(chains), None) => conflicts
-            .push(format!("PAGECAST_TLS_CERT={chains} is of no use without its key: give PAGECAST_TLS_KEY")),
-        (None, Some(keys)) => conflicts.push(format!(
-            "PAGECAST_TLS_KEY={keys} is of no use without its certificate: give PAGECAST_TLS_CERT"
-        )),
-        (Some(chains), Some(keys)) if chains.as_slice().len() != keys.as_slice().len() => {
-            let counts = (chains.as_slice().len(), keys.as_slice().len());
-            conflicts.push(format!(
-                "PAGECAST_TLS_CERT={chains} and PAGECAST_TLS_KEY={keys} must name as many files, a key for each certificate: \
-                 there are {} and {}",
-                counts.0, counts.1
-            ));
-        }
-        _ => {}
-    }
-    conflicts
-}
 
 /// Reads the `_redirects` file of a root. Empty if there is none. Blocks.
 ///
@@ -405,23 +312,6 @@ pub(crate) fn read_redirects(root: &Path, disk: &dyn FileReader) -> Result<Arc<R
         bad_lines.into_iter().map(|bad| refusal(Some(bad.number), bad.to_string())).collect()
     };
     Redirects::parse(&text).map(Arc::new).map_err(bad)
-}
-
-/// The reason without the value, which messages of serde quote.
-fn without_secret(reason: String) -> String {
-    if reason.contains("invalid") { "is not accepted".to_owned() } else { reason }
-}
-
-/// Error for an admin listener that other machines can reach without a token.
-pub(crate) fn unguarded(admin: &impl fmt::Display) -> String {
-    format!(
-        "the admin listener at {admin} can be reached from other machines and requires no token: give it \
-         PAGECAST_ADMIN_TOKEN, or an address of this machine alone (127.0.0.1, [::1], unix:/path)"
-    )
-}
-
-fn near_command(word: &str) -> Option<&'static str> {
-    COMMANDS.iter().copied().find(|command| strsim::osa_distance(command, word) <= 2)
 }
 
 #[cfg(test)]

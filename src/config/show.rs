@@ -23,7 +23,7 @@ pub(crate) fn shown(config: &Config, origins: &ValueOrigins, limits: &ResolvedLi
         rows.push(ShownValue {
             title: setting.group,
             key: setting.key,
-            value: settled.unwrap_or_else(|| setting.value(config)),
+            value: settled.unwrap_or_else(|| (setting.value)(config)),
             origin: origin.to_string(),
         });
     }

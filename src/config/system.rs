@@ -16,16 +16,13 @@ pub fn system_facts() -> SystemFacts {
     raise_open_files();
     let MemoryAmount { bytes, source } = own_memory().unwrap_or(MEMORY_FALLBACK);
     SystemFacts {
-        open_files: getrlimit(Resource::Nofile).current.unwrap_or(OPEN_FILES_FALLBACK),
-        max_map_count: number_in("/proc/sys/vm/max_map_count").unwrap_or(MAX_MAP_COUNT_FALLBACK),
+        open_files: getrlimit(Resource::Nofile).current.map_or(OPEN_FILES_FALLBACK, saturated),
+        max_map_count: number_in("/proc/sys/vm/max_map_count").map_or(MAX_MAP_COUNT_FALLBACK, saturated),
         memory_bytes: bytes,
         memory_source: source,
         cpus: available_parallelism().map_or(1, usize::from),
         // What cannot be so is refused when the sockets are taken.
-        inherited: ActivationInfo::of_this_process()
-            .ok()
-            .flatten()
-            .map_or(0, |announced| announced.traffic()),
+        inherited: ActivationInfo::of_this_process().ok().flatten().map_or(0, |found| found.traffic()),
     }
 }
 
@@ -48,8 +45,12 @@ fn number_in(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-const OPEN_FILES_FALLBACK: u64 = 1_024;
-const MAX_MAP_COUNT_FALLBACK: u64 = 65_530;
+fn saturated(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+const OPEN_FILES_FALLBACK: usize = 1_024;
+const MAX_MAP_COUNT_FALLBACK: usize = 65_530;
 const MEMORY_FALLBACK: MemoryAmount = MemoryAmount { bytes: 1 << 30, source: MemorySource::Machine };
 
 #[cfg(test)]
@@ -61,7 +62,7 @@ mod tests {
         let facts = system_facts();
         assert!(facts.cpus >= 1 && facts.memory_bytes > 1 << 20 && facts.max_map_count > 0);
         let limit = getrlimit(Resource::Nofile);
-        assert_eq!(Some(facts.open_files), limit.current);
+        assert_eq!(Some(facts.open_files), limit.current.map(saturated));
         if limit.maximum.is_some() {
             assert_eq!(limit.current, limit.maximum);
         }

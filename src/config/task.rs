@@ -4,12 +4,13 @@ use super::address::Address;
 use super::path_glob::PathGlobs;
 use crate::config::duration_setting::DurationSetting;
 use crate::http::encoding::Encoding;
-use crate::http::signed_url::SignedMethod;
+use crate::http::method::ReadMethod;
 
 /// A command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Action {
     /// `pagecast` or `pagecast serve`
+    #[default]
     Serve,
     /// `pagecast config`
     ShowConfig,
@@ -29,11 +30,6 @@ impl Action {
     /// True if the command opens sockets and keeps files open, so that limits are checked.
     pub(crate) fn uses_limits(&self) -> bool {
         matches!(self, Self::Serve | Self::ShowConfig)
-    }
-
-    /// True if the command reads the credential files.
-    pub(crate) fn reads_credentials(&self) -> bool {
-        matches!(self, Self::Serve | Self::ShowConfig | Self::Sign(_))
     }
 
     /// True if the command uses the document root.
@@ -76,7 +72,7 @@ pub struct SignArgs {
     /// File name for the download; if empty, the name of the file.
     pub download: Option<String>,
     /// Method for which the URL is valid.
-    pub method: SignedMethod,
+    pub method: ReadMethod,
     /// Prefix of the URL, such as `https://files.example`, or empty.
     pub base: String,
 }
@@ -91,7 +87,7 @@ impl SignArgs {
             key_id: None,
             client: None,
             download: None,
-            method: SignedMethod::Get,
+            method: ReadMethod::Get,
             base: String::new(),
         }
     }

@@ -34,11 +34,11 @@ impl Tags {
             let known = self.digests.get(version, Algorithm::Sha256);
             return known.map_or_else(
                 || version.entity_tag(encoding).weakened(),
-                |digest| EntityTag::strong_content(&digest, suffix(encoding)),
+                |digest| EntityTag::strong_content(&digest, encoding),
             );
         };
         let digest = digest_of(Algorithm::Sha256, body);
-        let tag = EntityTag::strong_content(&digest, suffix(encoding));
+        let tag = EntityTag::strong_content(&digest, encoding);
         if !is_racy {
             self.digests.put(version, Algorithm::Sha256, digest);
         }
@@ -47,7 +47,7 @@ impl Tags {
 
     /// The tag of bytes that were encoded here.
     pub(crate) fn of_bytes(bytes: &[u8], encoding: Option<Encoding>) -> EntityTag<'static> {
-        EntityTag::strong_content(&digest_of(Algorithm::Sha256, bytes), suffix(encoding))
+        EntityTag::strong_content(&digest_of(Algorithm::Sha256, bytes), encoding)
     }
 
     /// Whether the asset's tag is weak and a strong one can be made by now.
@@ -78,8 +78,4 @@ impl Tags {
         }
         known
     }
-}
-
-fn suffix(encoding: Option<Encoding>) -> &'static str {
-    encoding.map_or("", Encoding::tag_suffix)
 }

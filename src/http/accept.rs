@@ -3,18 +3,17 @@
 //! A malformed element is ignored, and a header without any other counts as absent. Parameters besides the weight are
 //! skipped. A media range that is listed twice has the higher weight.
 
-use super::quality::{Quality, parse_weight};
-use crate::http::header_grammar::{QuoteScanner, trim};
+use super::quality::{Quality, highest, parse_weight};
+use crate::http::header_grammar::split_outside_quotes;
 
 /// Whether an Accept header prefers JSON to HTML.
 ///
 /// The higher weight decides. Equal weights mean HTML, unless JSON is named and HTML only matched by a wildcard, as in
 /// `application/json, */*`: browsers name HTML, and programs do not.
 pub fn prefers_json(accept: Option<&[u8]>) -> bool {
-    let accepted = Accepted::parse(accept);
-    let (json, html) = (accepted.json(), accepted.html());
+    let Accepted { json, html, .. } = Accepted::parse(accept);
     match json.quality == html.quality {
-        true => json.is_named && !html.is_named && json.quality > Quality::ZERO,
+        true => json.named.is_some() && html.named.is_none() && json.quality > Quality::ZERO,
         false => json.quality > html.quality,
     }
 }
@@ -22,91 +21,57 @@ pub fn prefers_json(accept: Option<&[u8]>) -> bool {
 /// Whether a client accepts HTML: there is no Accept header, or it lists `text/html`, `text/*` or `*/*`, of which the most
 /// specific counts.
 pub fn accepts_html(accept: Option<&[u8]>) -> bool {
-    Accepted::parse(accept).html().quality > Quality::ZERO
+    Accepted::parse(accept).html.quality > Quality::ZERO
 }
 
 /// Whether an Accept header lists HTML or XHTML by name, as browsers do when they load a page.
 pub fn names_html(accept: Option<&[u8]>) -> bool {
     let accepted = Accepted::parse(accept);
-    accepted.text_html.max(accepted.xhtml) > Some(Quality::ZERO)
+    accepted.html.named.max(accepted.xhtml) > Some(Quality::ZERO)
 }
 
-/// The weights of the media ranges that matter; `None` is not listed.
-#[derive(Default)]
+/// The weights of the media types that matter.
 struct Accepted {
-    text_html: Option<Quality>,
+    html: MediaPreference,
+    json: MediaPreference,
+    /// `None`: not listed by name.
     xhtml: Option<Quality>,
-    any_text: Option<Quality>,
-    json: Option<Quality>,
-    any_application: Option<Quality>,
-    anything: Option<Quality>,
-    is_any_listed: bool,
 }
 
 struct MediaPreference {
     quality: Quality,
-    is_named: bool,
+    /// The weight that is listed by name.
+    named: Option<Quality>,
 }
 
 impl Accepted {
     fn parse(accept: Option<&[u8]>) -> Self {
-        let mut accepted = Self::default();
-        for element in split_outside_quotes(accept.unwrap_or_default(), b',') {
-            if let Some((range, quality)) = parse_element(element) {
-                accepted.is_any_listed = true;
-                if let Some(slot) = accepted.slot(range) {
-                    *slot = (*slot).max(Some(quality));
-                }
-            }
-        }
-        accepted
-    }
-
-    fn slot(&mut self, range: &[u8]) -> Option<&mut Option<Quality>> {
-        let is = |known: &str| range.eq_ignore_ascii_case(known.as_bytes());
-        match range {
-            b"*/*" => Some(&mut self.anything),
-            _ if is("text/html") => Some(&mut self.text_html),
-            _ if is("application/xhtml+xml") => Some(&mut self.xhtml),
-            _ if is("text/*") => Some(&mut self.any_text),
-            _ if is("application/json") => Some(&mut self.json),
-            _ if is("application/*") => Some(&mut self.any_application),
-            _ => None,
-        }
-    }
-
-    fn html(&self) -> MediaPreference {
-        self.preference(self.text_html, self.any_text)
-    }
-
-    fn json(&self) -> MediaPreference {
-        self.preference(self.json, self.any_application)
-    }
-
-    fn preference(&self, named: Option<Quality>, of_its_kind: Option<Quality>) -> MediaPreference {
-        let unlisted = if self.is_any_listed { Quality::ZERO } else { Quality::ONE };
-        let quality = named.or(of_its_kind).or(self.anything).unwrap_or(unlisted);
-        MediaPreference { quality, is_named: named.is_some() }
+        let elements = split_outside_quotes(accept.unwrap_or_default(), b',').filter_map(parse_element);
+        let mut elements = elements.peekable();
+        let unlisted = if elements.peek().is_some() { Quality::ZERO } else { Quality::ONE };
+        let [html, xhtml, any_text, json, any_application, anything] = highest(MEDIA_RANGES, elements);
+        let preference = |named: Option<Quality>, of_its_kind: Option<Quality>| MediaPreference {
+            quality: named.or(of_its_kind).or(anything).unwrap_or(unlisted),
+            named,
+        };
+        Self { html: preference(html, any_text), json: preference(json, any_application), xhtml }
     }
 }
 
 /// One element: a media range and its weight.
 fn parse_element(element: &[u8]) -> Option<(&[u8], Quality)> {
-    let mut parts = split_outside_quotes(element, b';');
-    let range = trim(parts.next()?);
+    let mut parts = split_outside_quotes(element, b';').map(<[u8]>::trim_ascii);
+    let range = parts.next()?;
     let (kind, subtype) = range.split_at_checked(range.iter().position(|&byte| byte == b'/')?)?;
     if kind.is_empty() || subtype.len() < 2 {
         return None;
     }
-    let weight = parts.map(trim).find(|parameter| matches!(parameter, [b'q' | b'Q', b'=', ..]));
+    let weight = parts.find(|parameter| matches!(parameter, [b'q' | b'Q', b'=', ..]));
     Some((range, weight.map_or(Some(Quality::ONE), parse_weight)?))
 }
 
-/// Splits at each `separator` that is not in a quoted string (RFC 9110 §5.6.4).
-fn split_outside_quotes(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let mut quotes = QuoteScanner::default();
-    text.split(move |&byte| quotes.is_outside(byte) && byte == separator)
-}
+const MEDIA_RANGES: [&str; 6] =
+    ["text/html", "application/xhtml+xml", "text/*", "application/json", "application/*", "*/*"];
 
 #[cfg(test)]
 mod tests {

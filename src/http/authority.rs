@@ -4,6 +4,8 @@ use std::net::Ipv6Addr;
 
 use memchr::memrchr;
 
+use super::percent::has_valid_escapes;
+
 /// Whether the value of a Host header is a host with an optional port, or empty.
 ///
 /// The host is a name, an IPv4 address or an IPv6 address in brackets. Stricter than RFC 3986 in three ways:
@@ -32,6 +34,11 @@ pub fn host_of(value: &[u8]) -> &[u8] {
     }
 }
 
+/// The reason of the first of these faults that a value has.
+pub(super) fn first_fault(faults: &[(bool, &'static str)]) -> Result<(), &'static str> {
+    faults.iter().find(|(is_so, _)| *is_so).map_or(Ok(()), |(_, reason)| Err(reason))
+}
+
 /// An IPv6 address without its opening bracket.
 fn is_valid_bracketed(rest: &[u8]) -> bool {
     let Some(end) = memrchr(b']', rest) else { return false };
@@ -46,30 +53,14 @@ fn is_ipv6(address: &[u8]) -> bool {
 /// A colon and a port of 16 bits. The grammar lets the number be absent.
 fn is_port(text: &[u8]) -> bool {
     let Some(digits) = text.strip_prefix(b":") else { return false };
-    let mut port: u32 = 0;
-    for digit in digits {
-        if !digit.is_ascii_digit() {
-            return false;
-        }
-        port = port * 10 + u32::from(digit - b'0');
-        if port > u32::from(u16::MAX) {
-            return false;
-        }
-    }
-    true
+    let is_number = || str::from_utf8(digits).is_ok_and(|digits| digits.parse::<u16>().is_ok());
+    digits.iter().all(u8::is_ascii_digit) && (digits.is_empty() || is_number())
 }
 
 /// A `reg-name` without comma. Every IPv4 address is one.
 fn is_name(name: &[u8]) -> bool {
-    let mut rest = name;
-    while let [first, tail @ ..] = rest {
-        rest = match (first, tail) {
-            (b'%', [high, low, tail @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => tail,
-            (byte, _) if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte) => tail,
-            _ => return false,
-        };
-    }
-    true
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(byte);
+    name.iter().all(is_allowed) && has_valid_escapes(name)
 }
 
 #[cfg(test)]

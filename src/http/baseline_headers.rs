@@ -1,9 +1,6 @@
 //! Headers of every response with content: files, errors and pages of the admin listener.
 
-/// The baseline headers as pairs of name and value, in lower case.
-pub const BASELINE_HEADERS: [(&str, &str); 1] = [("x-content-type-options", "nosniff")];
-
-/// The same as header lines, each with its CRLF.
+/// The baseline headers as lines, each with its CRLF.
 pub const BASELINE_LINES: &str = "x-content-type-options: nosniff\r\n";
 
 /// Returns the header lines of a plain text of `length` bytes, the baseline and the empty line included.
@@ -13,15 +10,3 @@ pub fn text_lines(length: usize) -> String {
 
 /// The media type of sentences and other plain text.
 pub const TEXT: &str = "text/plain; charset=utf-8";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lines_are_those_of_the_pairs() {
-        let lines: String =
-            BASELINE_HEADERS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        assert_eq!(lines, BASELINE_LINES);
-    }
-}

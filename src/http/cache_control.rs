@@ -1,6 +1,8 @@
 //! `Cache-Control` (RFC 9111 §5.2.2): the default by file name, and the value for protected paths.
 
-use crate::http::header_grammar::QuoteScanner;
+use crate::http::header_grammar::split_outside_quotes;
+use crate::http::media_type::{essence, split_extension};
+use crate::http::target::last_segment;
 
 /// For a file whose name contains a hash of its content: cached for a year without revalidation (RFC 8246).
 pub const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -30,8 +32,8 @@ pub const REVALIDATE: &str = "no-cache";
 /// An identifier does not change with the content, so a UUID, with hyphens or without, and 24 hexadecimal digits (the
 /// identifiers of a well-known database) are not hashes.
 pub fn default_for(name: &[u8], media_type: &str) -> &'static str {
-    let file_name = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    match !is_html(media_type) && has_content_hash(file_name, media_type) {
+    let is_html = is_one_of(media_type, &["text/html", "application/xhtml+xml"]);
+    match !is_html && has_content_hash(last_segment(name), media_type) {
         true => IMMUTABLE,
         false => REVALIDATE,
     }
@@ -54,18 +56,12 @@ pub fn private(given: Option<&str>) -> String {
 
 /// The directives of a value. A comma within quotes does not separate them.
 fn directives(value: &str) -> impl Iterator<Item = &str> {
-    let mut quotes = QuoteScanner::default();
-    // Only ASCII characters matter to it.
-    let ends = move |next: char| quotes.is_outside(u8::try_from(next).unwrap_or(0)) && next == ',';
-    value.split(ends).map(str::trim).filter(|directive| !directive.is_empty())
+    let parts = split_outside_quotes(value.as_bytes(), b',').filter_map(|part| str::from_utf8(part).ok());
+    parts.map(str::trim).filter(|directive| !directive.is_empty())
 }
 
 /// Directives for shared caches, and `private` in any of its forms.
 const SHARED: &[&str] = &["public", "private", "s-maxage", "proxy-revalidate"];
-
-fn is_html(media_type: &str) -> bool {
-    is_one_of(media_type, &["text/html", "application/xhtml+xml"])
-}
 
 fn has_content_hash(file_name: &[u8], media_type: &str) -> bool {
     let Some(stem) = without_extensions(file_name) else { return false };
@@ -90,12 +86,6 @@ fn without_extensions(file_name: &[u8]) -> Option<&[u8]> {
         stem = shorter;
     }
     Some(stem)
-}
-
-fn split_extension(name: &[u8]) -> Option<(&[u8], &[u8])> {
-    let dot = name.iter().rposition(|&byte| byte == b'.').filter(|&at| at > 0)?;
-    let extension = name.get(dot + 1..).filter(|extension| !extension.is_empty())?;
-    Some((name.get(..dot)?, extension))
 }
 
 fn is_hexadecimal_hash(part: &[u8]) -> bool {
@@ -135,12 +125,11 @@ fn is_numbered_word(part: &[u8]) -> bool {
 
 fn is_bundlers_hash(part: &[u8], media_type: &str) -> bool {
     let in_capitals = !part.iter().any(u8::is_ascii_lowercase);
-    let types = if in_capitals { SCRIPTS_AND_STYLES } else { WRITTEN_BY_BUNDLERS };
     part.len() == BUNDLERS_LENGTH
         && part.iter().all(u8::is_ascii_alphanumeric)
         && part.iter().any(u8::is_ascii_uppercase)
         && words(part) >= WORDS_MIN
-        && is_one_of(media_type, types)
+        && (is_one_of(media_type, SCRIPTS_AND_STYLES) || (!in_capitals && is_one_of(media_type, OTHERS)))
 }
 
 /// The number of words and numbers in a part.
@@ -181,7 +170,7 @@ fn is_undashed_uuid(part: &[u8]) -> bool {
 
 /// Whether a Content-Type is one of these media types, or of one of these kinds (`image/`).
 fn is_one_of(media_type: &str, types: &[&str]) -> bool {
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let essence = essence(media_type);
     types.iter().any(|known| match known.ends_with('/') {
         true => essence.get(..known.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(known)),
         false => essence.eq_ignore_ascii_case(known),
@@ -217,15 +206,8 @@ const INNER_EXTENSIONS: &[&[u8]] =
 
 const SCRIPTS_AND_STYLES: &[&str] = &["text/javascript", "application/javascript", "text/css"];
 
-const WRITTEN_BY_BUNDLERS: &[&str] = &[
-    "text/javascript",
-    "application/javascript",
-    "text/css",
-    "application/json",
-    "application/wasm",
-    "image/",
-    "font/",
-];
+/// What else bundlers write.
+const OTHERS: &[&str] = &["application/json", "application/wasm", "image/", "font/"];
 
 #[cfg(test)]
 mod tests {

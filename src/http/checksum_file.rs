@@ -1,6 +1,7 @@
 //! Files of SHA-256 checksums, as `sha256sum`, `shasum --tag` and `openssl dgst` write them.
 
-use crate::http::header_grammar::trim;
+use crate::http::decimal::hex_byte;
+use crate::http::target::last_segment;
 
 /// The line that `sha256sum` prints for a file, with its end: the digest in hexadecimal, two spaces, the name.
 ///
@@ -90,7 +91,8 @@ fn parse_plain(line: &[u8]) -> Option<([u8; 32], &[u8])> {
         [] => rest,
         _ => return None,
     };
-    let name = if trim(name).is_empty() { b"" } else { name };
+    let is_blank = name.iter().all(|byte| matches!(byte, b' ' | b'\t'));
+    let name = if is_blank { b"" } else { name };
     Some((decode_digest(digest)?, name))
 }
 
@@ -102,18 +104,18 @@ fn parse_tagged(line: &[u8]) -> Option<([u8; 32], &[u8])> {
     let end = rest.iter().rposition(|&byte| byte == b')')?;
     let (name, rest) = rest.split_at_checked(end)?;
     let digest = rest.get(1..)?.trim_ascii_start().strip_prefix(b"=")?;
-    Some((decode_digest(trim(digest))?, name))
+    Some((decode_digest(digest.trim_ascii())?, name))
 }
 
-fn decode_digest(digits: &[u8]) -> Option<[u8; 32]> {
+/// Decodes a SHA-256 digest of 64 hexadecimal digits, in either case.
+pub(crate) fn decode_digest(digits: &[u8]) -> Option<[u8; 32]> {
     let mut digest = [0; 32];
     let (pairs, []) = digits.as_chunks::<2>() else { return None };
     if pairs.len() != digest.len() {
         return None;
     }
     for (byte, &[high, low]) in digest.iter_mut().zip(pairs) {
-        let value = char::from(high).to_digit(16)? << 4 | char::from(low).to_digit(16)?;
-        *byte = u8::try_from(value).ok()?;
+        *byte = hex_byte(high, low)?;
     }
     Some(digest)
 }
@@ -132,10 +134,6 @@ fn unescape(name: &[u8]) -> Vec<u8> {
         rest = tail;
     }
     unescaped
-}
-
-fn last_segment(name: &[u8]) -> &[u8] {
-    name.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
 /// Some editors and shells of Windows put it in front of text in UTF-8.

@@ -1,4 +1,4 @@
-//! Decimal numbers in headers.
+//! Decimal numbers in headers, and hexadecimal digits.
 
 /// Appends `number` in decimal.
 pub(crate) fn push_decimal(out: &mut Vec<u8>, number: u64) {
@@ -25,4 +25,10 @@ mod tests {
             assert_eq!(decimal_length(number) + 1, out.len() as u64, "{number}");
         }
     }
+}
+
+/// The byte that two hexadecimal digits write.
+pub(super) fn hex_byte(high: u8, low: u8) -> Option<u8> {
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    u8::try_from(value(high)? << 4 | value(low)?).ok()
 }

@@ -4,36 +4,30 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sfv::{BareItem, Dictionary, Item, ListEntry, Parser};
 
-/// A hash algorithm for digests, in the order in which they are preferred among equals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Algorithm {
-    /// SHA-256 (FIPS 180-4).
-    Sha256,
-    /// SHA-512 (FIPS 180-4).
-    Sha512,
+use super::named_enum::named_enum;
+
+named_enum! {
+    /// A hash algorithm for digests, in the order in which they are preferred among equals, with its key in headers
+    /// (RFC 9530 §5).
+    #[derive(Hash, PartialOrd, Ord)]
+    pub enum Algorithm {
+        /// SHA-256 (FIPS 180-4).
+        Sha256 => "sha-256",
+        /// SHA-512 (FIPS 180-4).
+        Sha512 => "sha-512",
+    }
 }
 
 impl Algorithm {
-    /// All of them, the most preferred first.
-    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
-
-    /// Its key in headers (RFC 9530 §5).
-    pub const fn token(self) -> &'static str {
-        match self {
-            Self::Sha256 => "sha-256",
-            Self::Sha512 => "sha-512",
-        }
-    }
-
     /// The algorithm of this key, in any case.
     pub fn from_token(token: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| token.eq_ignore_ascii_case(algorithm.token().as_bytes()))
+        Self::named(&token.to_ascii_lowercase())
     }
 }
 
 /// The value of a Repr-Digest or Content-Digest header (RFC 9530 §2 and §3) with one digest.
 pub fn header_value(algorithm: Algorithm, digest: &[u8]) -> String {
-    format!("{}=:{}:", algorithm.token(), BASE64_STANDARD.encode(digest))
+    format!("{}=:{}:", algorithm.name(), BASE64_STANDARD.encode(digest))
 }
 
 /// A digest in hexadecimal digits, as in checksum files.
@@ -41,13 +35,10 @@ pub fn hexadecimal(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The preferences in a Want-Repr-Digest or Want-Content-Digest header (RFC 9530 §4). By default none is wanted.
+/// The preferences in a Want-Repr-Digest or Want-Content-Digest header (RFC 9530 §4), by [`Algorithm`]: from 0, not
+/// acceptable, to 10, most wanted. By default none is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DigestPreference {
-    /// Preference from 0, not acceptable, to 10, most wanted.
-    sha256: u8,
-    sha512: u8,
-}
+pub struct DigestPreference([u8; Algorithm::ALL.len()]);
 
 impl DigestPreference {
     /// Parses the header. Several lines are joined with `, ` by the caller.
@@ -60,19 +51,14 @@ impl DigestPreference {
 
     /// The most wanted algorithm; `None` if no supported one is wanted.
     pub fn best(self) -> Option<Algorithm> {
-        match self {
-            Self { sha256: 0, sha512: 0 } => None,
-            Self { sha256, sha512 } if sha512 > sha256 => Some(Algorithm::Sha512),
-            _ => Some(Algorithm::Sha256),
-        }
+        // Of several equal ones, the last in reverse order is the first.
+        let wanted = Algorithm::ALL.into_iter().rev().filter(|algorithm| self.accepts(*algorithm));
+        wanted.max_by_key(|algorithm| self.0[*algorithm as usize])
     }
 
     /// Whether the client wants a digest by `algorithm`.
     pub fn accepts(self, algorithm: Algorithm) -> bool {
-        match algorithm {
-            Algorithm::Sha256 => self.sha256 > 0,
-            Algorithm::Sha512 => self.sha512 > 0,
-        }
+        self.0[algorithm as usize] > 0
     }
 }
 
@@ -82,10 +68,8 @@ fn parse_wanted(header: &[u8]) -> Option<DigestPreference> {
     for (key, member) in &members {
         let ListEntry::Item(Item { bare_item: BareItem::Integer(number), .. }) = member else { return None };
         let preference = u8::try_from(i64::from(*number)).ok().filter(|number| *number <= PREFERENCE_MAX)?;
-        match key.as_str() {
-            "sha-256" => wanted.sha256 = preference,
-            "sha-512" => wanted.sha512 = preference,
-            _ => {}
+        if let Some(algorithm) = Algorithm::named(key.as_str().as_bytes()) {
+            wanted.0[algorithm as usize] = preference;
         }
     }
     Some(wanted)
@@ -110,7 +94,7 @@ mod tests {
     #[test]
     fn an_algorithm_is_found_by_its_token() {
         for algorithm in Algorithm::ALL {
-            assert_eq!(Algorithm::from_token(algorithm.token().as_bytes()), Some(algorithm));
+            assert_eq!(Algorithm::from_token(algorithm.name().as_bytes()), Some(algorithm));
         }
         assert_eq!(Algorithm::from_token(b"SHA-512"), Some(Algorithm::Sha512));
         for token in ["", "sha256", "md5", "sha-1", "sha-256 "] {

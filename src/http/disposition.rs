@@ -1,6 +1,9 @@
 //! `Content-Disposition` (RFC 6266): whether a client shows a file or saves it, and under which name.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
+
+use super::percent::OUTSIDE_ATTR_CHAR;
+use super::target::last_segment;
 
 /// The header value that makes a client save a file as `name`.
 ///
@@ -35,8 +38,7 @@ fn disposition(kind: &str, name: &[u8]) -> String {
 }
 
 fn harmless(name: &[u8]) -> String {
-    let file_name = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    let text = String::from_utf8_lossy(file_name);
+    let text = String::from_utf8_lossy(last_segment(name));
     let mut leading = true;
     text.chars()
         .map(|character| {
@@ -74,21 +76,6 @@ fn push_file_name(value: &mut String, name: &str) {
 fn is_plain(character: char) -> bool {
     matches!(character, ' '..='~') && character != '%'
 }
-
-/// All but `attr-char` (RFC 8187 §3.2.1).
-const OUTSIDE_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'!')
-    .remove(b'#')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'+')
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'^')
-    .remove(b'_')
-    .remove(b'`')
-    .remove(b'|')
-    .remove(b'~');
 
 #[cfg(test)]
 mod tests {

@@ -2,48 +2,30 @@
 
 use std::fmt;
 
-use super::quality::{Quality, parse_weight};
-use crate::http::header_grammar::trim;
+use super::quality::{Quality, highest, parse_weight};
+use crate::http::named_enum::named_enum;
 
-/// A supported content encoding, in the order of preference among equal weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Encoding {
-    /// Brotli (RFC 7932).
-    Br,
-    /// Zstandard (RFC 8878), in windows of at most 8 MiB (RFC 9659).
-    Zstd,
-    /// gzip (RFC 1952).
-    Gzip,
+named_enum! {
+    /// A supported content encoding, in the order of preference among equal weights, with its name in Accept-Encoding and
+    /// Content-Encoding.
+    #[derive(Hash, PartialOrd, Ord)]
+    pub enum Encoding {
+        /// Brotli (RFC 7932).
+        Br => "br",
+        /// Zstandard (RFC 8878), in windows of at most 8 MiB (RFC 9659).
+        Zstd => "zstd",
+        /// gzip (RFC 1952).
+        Gzip => "gzip",
+    }
 }
 
 impl Encoding {
-    /// All of them, the most preferred first.
-    pub const ALL: [Self; 3] = [Self::Br, Self::Zstd, Self::Gzip];
-
-    /// Its name in Accept-Encoding and Content-Encoding.
-    pub const fn token(self) -> &'static str {
-        match self {
-            Self::Br => "br",
-            Self::Zstd => "zstd",
-            Self::Gzip => "gzip",
-        }
-    }
-
     /// The suffix of the file name of a compressed sidecar.
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Br => ".br",
             Self::Zstd => ".zst",
             Self::Gzip => ".gz",
-        }
-    }
-
-    /// The suffix of an entity tag for this encoding.
-    pub(crate) const fn tag_suffix(self) -> &'static str {
-        match self {
-            Self::Br => "-br",
-            Self::Zstd => "-zstd",
-            Self::Gzip => "-gzip",
         }
     }
 
@@ -134,18 +116,24 @@ impl AcceptEncoding {
     /// that is listed twice has the higher weight, since the client can decode it. `*` stands for everything that is not
     /// listed, including identity. Nothing is allocated.
     pub fn parse(header: Option<&[u8]>) -> Self {
+        const ZERO: Quality = Quality::ZERO;
+        const ONE: Quality = Quality::ONE;
         let Some(header) = header else { return Self::IDENTITY };
         match header {
             // The headers of browsers and the most common clients.
-            b"gzip, deflate, br, zstd" => Self { weights: [Quality::ONE; 3], identity: None },
-            b"gzip, deflate, br" => {
-                Self { weights: [Quality::ONE, Quality::ZERO, Quality::ONE], identity: None }
-            }
-            b"gzip" | b"gzip, deflate" => {
-                Self { weights: [Quality::ZERO, Quality::ZERO, Quality::ONE], identity: None }
-            }
-            _ => Listed::parse(header).resolve(),
+            b"gzip, deflate, br, zstd" => Self { weights: [ONE; 3], identity: None },
+            b"gzip, deflate, br" => Self { weights: [ONE, ZERO, ONE], identity: None },
+            b"gzip" | b"gzip, deflate" => Self { weights: [ZERO, ZERO, ONE], identity: None },
+            _ => Self::parse_elements(header),
         }
+    }
+
+    fn parse_elements(header: &[u8]) -> Self {
+        let elements = header.split(|&byte| byte == b',').filter_map(parse_element);
+        let [br, zstd, gzip, x_gzip, identity, any_other] =
+            highest(["br", "zstd", "gzip", "x-gzip", "identity", "*"], elements);
+        let weight = |listed: Option<Quality>| listed.or(any_other).unwrap_or(Quality::ZERO);
+        Self { weights: [br, zstd, gzip.max(x_gzip)].map(weight), identity: identity.or(any_other) }
     }
 
     /// Chooses among identity and the `available` encodings.
@@ -155,7 +143,7 @@ impl AcceptEncoding {
     pub fn choose(&self, available: EncodingSet) -> EncodingChoice {
         let mut best = (Quality::ZERO, None);
         for encoding in available.iter() {
-            let quality = self.quality(encoding);
+            let quality = self.weights[encoding as usize];
             if quality > best.0 {
                 best = (quality, Some(encoding));
             }
@@ -181,62 +169,13 @@ impl AcceptEncoding {
     pub fn refuses_identity(&self) -> bool {
         self.identity == Some(Quality::ZERO)
     }
-
-    fn quality(&self, encoding: Encoding) -> Quality {
-        self.weights[encoding as usize]
-    }
-}
-
-/// The weights in a header by name.
-#[derive(Default)]
-struct Listed {
-    weights: [Option<Quality>; 3],
-    identity: Option<Quality>,
-    any_other: Option<Quality>,
-}
-
-impl Listed {
-    fn parse(header: &[u8]) -> Self {
-        let mut listed = Self::default();
-        for element in header.split(|&byte| byte == b',') {
-            if let Some((name, quality)) = parse_element(element)
-                && let Some(slot) = listed.slot(name)
-            {
-                // `None` is less than any weight.
-                *slot = (*slot).max(Some(quality));
-            }
-        }
-        listed
-    }
-
-    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<Quality>> {
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        match name {
-            b"*" => Some(&mut self.any_other),
-            _ if is("identity") => Some(&mut self.identity),
-            _ if is("x-gzip") => Some(&mut self.weights[Encoding::Gzip as usize]),
-            _ => {
-                let listed = Encoding::ALL.into_iter().find(|encoding| is(encoding.token()))?;
-                Some(&mut self.weights[listed as usize])
-            }
-        }
-    }
-
-    fn resolve(self) -> AcceptEncoding {
-        let weight = |listed: Option<Quality>| listed.or(self.any_other).unwrap_or(Quality::ZERO);
-        AcceptEncoding { weights: self.weights.map(weight), identity: self.identity.or(self.any_other) }
-    }
 }
 
 /// One element: a name and its weight.
 fn parse_element(element: &[u8]) -> Option<(&[u8], Quality)> {
-    match element.iter().position(|&byte| byte == b';') {
-        None => Some((trim(element), Quality::ONE)),
-        Some(at) => {
-            let (name, parameter) = element.split_at_checked(at)?;
-            Some((trim(name), parse_weight(parameter.get(1..)?)?))
-        }
-    }
+    let mut parts = element.splitn(2, |&byte| byte == b';');
+    let name = parts.next()?.trim_ascii();
+    Some((name, parts.next().map_or(Some(Quality::ONE), parse_weight)?))
 }
 
 #[cfg(test)]
@@ -251,7 +190,7 @@ mod tests {
     fn set(names: &str) -> EncodingSet {
         Encoding::ALL
             .into_iter()
-            .filter(|encoding| names.split(' ').any(|name| name == encoding.token()))
+            .filter(|encoding| names.split(' ').any(|name| name == encoding.name()))
             .collect()
     }
 
@@ -408,7 +347,7 @@ mod tests {
     fn a_common_header_is_parsed_like_its_elements() {
         for header in ["gzip, deflate, br, zstd", "gzip, deflate, br", "gzip, deflate", "gzip"] {
             let header = header.as_bytes();
-            assert_eq!(AcceptEncoding::parse(Some(header)), Listed::parse(header).resolve());
+            assert_eq!(AcceptEncoding::parse(Some(header)), AcceptEncoding::parse_elements(header));
         }
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use memchr::memchr;
 
 use super::digest::hexadecimal;
-use crate::http::header_grammar::trim_start;
+use super::encoding::Encoding;
 
 /// An entity tag as in headers: with quotes, and `W/` in front of a weak one.
 ///
@@ -25,23 +25,23 @@ impl<'a> EntityTag<'a> {
         }
     }
 
-    /// The strong tag with this text between its quotes; `None` if a character is not allowed there.
-    pub fn strong(opaque: &str) -> Option<EntityTag<'static>> {
-        let quoted = format!("\"{opaque}\"").into_bytes();
-        EntityTag::parse(&quoted).map(EntityTag::into_owned)
+    /// A strong tag of three numbers in hexadecimal digits.
+    pub(crate) fn strong_hex(
+        [first, second, third]: [u64; 3],
+        encoding: Option<Encoding>,
+    ) -> EntityTag<'static> {
+        Self::strong(&format!("{first:x}-{second:x}-{third:016x}"), encoding)
     }
 
-    /// A strong tag of three numbers in hexadecimal digits and a suffix of letters.
-    pub(crate) fn strong_hex(numbers: [u64; 3], suffix: &str) -> EntityTag<'static> {
-        let [first, second, third] = numbers;
-        let text = format!("\"{first:x}-{second:x}-{third:016x}{suffix}\"");
-        EntityTag { bytes: Cow::Owned(text.into_bytes()) }
+    /// A strong tag of the first half of a checksum of at least 16 bytes.
+    pub(crate) fn strong_content(digest: &[u8], encoding: Option<Encoding>) -> EntityTag<'static> {
+        Self::strong(&hexadecimal(digest.get(..16).unwrap_or(digest)), encoding)
     }
 
-    /// A strong tag of the first half of a checksum of at least 16 bytes, and a suffix of letters.
-    pub(crate) fn strong_content(digest: &[u8], suffix: &str) -> EntityTag<'static> {
-        let half = hexadecimal(digest.get(..16).unwrap_or(digest));
-        EntityTag { bytes: Cow::Owned(format!("\"{half}{suffix}\"").into_bytes()) }
+    /// A strong tag of hexadecimal digits and hyphens, and the name of the encoding of the bytes.
+    fn strong(opaque: &str, encoding: Option<Encoding>) -> EntityTag<'static> {
+        let (hyphen, name) = encoding.map_or(("", ""), |encoding| ("-", encoding.name()));
+        EntityTag { bytes: Cow::Owned(format!("\"{opaque}{hyphen}{name}\"").into_bytes()) }
     }
 
     /// The same tag as a weak one.
@@ -105,7 +105,7 @@ fn names(header: &[u8], is_same: impl Fn(&EntityTag<'_>) -> bool) -> bool {
         }
         let Some((tag, tail)) = split_tag(rest) else { return false };
         named |= is_same(&EntityTag { bytes: Cow::Borrowed(tag) });
-        rest = trim_start(tail);
+        rest = tail.trim_ascii_start();
         if !matches!(rest, [] | [b',', ..]) {
             return false;
         }
@@ -166,19 +166,33 @@ mod tests {
     #[test]
     fn anything_else_is_not_a_tag() {
         for text in [
-            "", "a", "\"", "\"a", "a\"", "w/\"a\"", "W/", "W /\"a\"", "\"a b\"", "\"a\"b", "\"a\" ",
-            " \"a\"", "\"\x7f\"",
+            "",
+            "a",
+            "\"",
+            "\"a",
+            "a\"",
+            "w/\"a\"",
+            "W/",
+            "W /\"a\"",
+            "\"a b\"",
+            "\"a\"b",
+            "\"a\" ",
+            " \"a\"",
+            "\"\x7f\"",
+            "\"a\"b\"",
+            "\"a\r\n\"",
         ] {
             assert!(EntityTag::parse(text.as_bytes()).is_none(), "{text}");
         }
     }
 
     #[test]
-    fn a_strong_tag_has_only_characters_that_are_allowed_in_quotes() {
-        assert_eq!(EntityTag::strong("1f-2").unwrap().as_bytes(), b"\"1f-2\"");
-        for opaque in ["a\"b", "a b", "a\r\n"] {
-            assert!(EntityTag::strong(opaque).is_none(), "{opaque}");
-        }
+    fn a_strong_tag_is_digits_and_the_name_of_the_encoding() {
+        let tag = |encoding| EntityTag::strong_hex([0x1f, 2, 3], encoding);
+        assert_eq!(tag(None).as_bytes(), b"\"1f-2-0000000000000003\"");
+        assert_eq!(tag(Some(Encoding::Gzip)).as_bytes(), b"\"1f-2-0000000000000003-gzip\"");
+        let content = EntityTag::strong_content(&[0xab; 32], Some(Encoding::Br));
+        assert_eq!(content.as_bytes(), b"\"abababababababababababababababab-br\"");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use percent_encoding::percent_encode;
 
 use super::authority::{host_of, is_valid_host};
 use super::host_pattern::HostPattern;
-use super::target::OUTSIDE_QUERY;
+use super::percent::OUTSIDE_QUERY;
 
 /// Whether the client uses HTTPS according to the X-Forwarded-Proto header of a trusted proxy; `None` if it names neither.
 ///
@@ -82,7 +82,7 @@ mod tests {
             ("a.example", "", &[], None),
         ] {
             let allowed: Vec<_> =
-                allowed.iter().map(|text| HostPattern::parse(text).expect("a host")).collect();
+                allowed.iter().map(|text| text.parse::<HostPattern>().expect("a host")).collect();
             let location = https_location(host.as_bytes(), target.as_bytes(), &allowed);
             assert_eq!(location.as_deref(), expected, "{host} {target}");
         }

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use crate::http::header_grammar::QuoteScanner;
+use crate::http::header_grammar::{has_open_quote, split_outside_quotes};
 
 /// The client that a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,14 +87,13 @@ fn addresses(line: &[u8]) -> impl Iterator<Item = Hop> {
 
 /// The hops in a line of Forwarded, from the left. A line with an unterminated quote is one unreadable hop.
 fn elements(line: &[u8]) -> Vec<Hop> {
-    let Some(elements) = split(line, b',') else { return vec![None] };
-    elements.into_iter().filter(|element| !element.is_empty()).map(element).collect()
+    if has_open_quote(line) { vec![None] } else { split(line, b',').map(element).collect() }
 }
 
 /// The node that an element names with `for`.
 fn element(element: &[u8]) -> Hop {
     let mut found = None;
-    for pair in split(element, b';')?.into_iter().filter(|pair| !pair.is_empty()) {
+    for pair in split(element, b';') {
         let equals = memchr::memchr(b'=', pair)?;
         if pair[..equals].eq_ignore_ascii_case(b"for") {
             // Each parameter occurs at most once (RFC 7239 §4).
@@ -106,12 +105,9 @@ fn element(element: &[u8]) -> Hop {
     found?
 }
 
-/// Splits at separators outside quoted strings and trims the parts. `None` if a quoted string does not end.
-fn split(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
-    let mut quotes = QuoteScanner::default();
-    let is_end = |byte: &u8| quotes.is_outside(*byte) && *byte == separator;
-    let parts = text.split(is_end).map(<[u8]>::trim_ascii).collect();
-    (!quotes.is_open()).then_some(parts)
+/// The parts between separators outside quoted strings, without empty ones.
+fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    split_outside_quotes(text, separator).map(<[u8]>::trim_ascii).filter(|part| !part.is_empty())
 }
 
 /// The value without its quotes. An unquoted value need not be a token: many proxies write `for=192.0.2.7:80`.

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use memchr::memrchr;
+use super::header_grammar::{is_quoted_string, is_token, split_outside_quotes};
+use super::target::last_segment;
 
 /// The value of the Content-Type header for a file, by the extension of its name, ignoring case.
 ///
@@ -23,26 +24,54 @@ pub fn media_type(name: &[u8]) -> Cow<'static, str> {
 ///
 /// Archives and packages are not, including tar, since their authors have chosen a compression.
 pub(crate) fn is_compressible(media_type: &str) -> bool {
-    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = essence(media_type).to_ascii_lowercase();
     let Some((kind, subtype)) = essence.split_once('/') else { return false };
     let suffix = subtype.rsplit_once('+').map(|(_, suffix)| suffix);
+    let is_listed = |(of, subtypes): &(&str, &str)| {
+        *of == kind && subtypes.split_whitespace().any(|listed| listed == subtype)
+    };
     kind == "text"
         || suffix.is_some_and(|suffix| COMPRESSIBLE_SUFFIXES.contains(&suffix))
-        || COMPRESSIBLE.contains(&essence.as_str())
+        || COMPRESSIBLE.iter().any(is_listed)
 }
 
-/// The text after the last dot of the name, unless that dot is its first character.
+/// A Content-Type without its parameters.
+pub(super) fn essence(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// Whether a text is `type/subtype`, with or without parameters (RFC 9110 §8.3.1).
+pub(crate) fn is_media_type(text: &str) -> bool {
+    let mut parts = split_outside_quotes(text.as_bytes(), b';').map(<[u8]>::trim_ascii);
+    let essence = parts.next().unwrap_or_default();
+    let Some(slash) = memchr::memchr(b'/', essence) else { return false };
+    is_token(&essence[..slash]) && is_token(&essence[slash + 1..]) && parts.all(is_parameter)
+}
+
+/// Whether a text is `name=value`; the value is a token or a quoted string.
+fn is_parameter(text: &[u8]) -> bool {
+    let Some(equals) = memchr::memchr(b'=', text) else { return false };
+    let (name, value) = (&text[..equals], &text[equals + 1..]);
+    is_token(name) && (is_token(value) || is_quoted_string(value))
+}
+
 fn extension(name: &[u8]) -> Option<&str> {
-    let file_name = match memrchr(b'/', name) {
-        Some(at) => name.get(at + 1..)?,
-        None => name,
-    };
-    let dot = memrchr(b'.', file_name).filter(|&at| at > 0)?;
-    str::from_utf8(file_name.get(dot + 1..)?).ok()
+    let (_, extension) = split_extension(last_segment(name))?;
+    str::from_utf8(extension).ok()
+}
+
+/// Splits a file name at its last dot, unless that is its first or last character.
+pub(super) fn split_extension(file_name: &[u8]) -> Option<(&[u8], &[u8])> {
+    let dot = memchr::memrchr(b'.', file_name).filter(|&at| at > 0)?;
+    let extension = file_name.get(dot + 1..).filter(|extension| !extension.is_empty())?;
+    Some((file_name.get(..dot)?, extension))
 }
 
 fn known(extension: &str) -> Option<&'static str> {
-    KNOWN.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension)).map(|&(_, media_type)| media_type)
+    let is_listed = |(extensions, _): &&(&str, &str)| {
+        extensions.split_whitespace().any(|listed| listed.eq_ignore_ascii_case(extension))
+    };
+    KNOWN.iter().find(is_listed).map(|&(_, media_type)| media_type)
 }
 
 fn with_charset(media_type: &'static str) -> Cow<'static, str> {
@@ -63,94 +92,52 @@ const UNKNOWN: &str = "application/octet-stream";
 /// Structured syntax suffixes (RFC 6839, RFC 9512 §2.2): `image/svg+xml`, `application/manifest+json`.
 const COMPRESSIBLE_SUFFIXES: &[&str] = &["json", "xml", "yaml"];
 
-const COMPRESSIBLE: &[&str] = &[
-    "application/ecmascript",
-    "application/graphql",
-    "application/javascript",
-    "application/json",
-    "application/json5",
-    "application/jsonl",
-    "application/postscript",
-    "application/rtf",
-    "application/sql",
-    "application/toml",
-    "application/vnd.apple.mpegurl",
-    "application/vnd.ms-fontobject",
-    "application/wasm",
-    "application/x-csh",
-    "application/x-httpd-php",
-    "application/x-javascript",
-    "application/x-latex",
-    "application/x-ndjson",
-    "application/x-perl",
-    "application/x-sh",
-    "application/x-sql",
-    "application/x-subrip",
-    "application/x-tcl",
-    "application/x-tex",
-    "application/x-yaml",
-    "application/xml",
-    "application/xml-dtd",
-    "application/yaml",
-    "font/collection",
-    "font/otf",
-    "font/sfnt",
-    "font/ttf",
-    "image/bmp",
-    "image/vnd.microsoft.icon",
-    "image/x-icon",
-    "image/x-ms-bmp",
-    "message/rfc822",
+/// Subtypes by their kind.
+const COMPRESSIBLE: &[(&str, &str)] = &[
+    (
+        "application",
+        "ecmascript graphql javascript json json5 jsonl postscript rtf sql toml vnd.apple.mpegurl vnd.ms-fontobject \
+         wasm x-csh x-httpd-php x-javascript x-latex x-ndjson x-perl x-sh x-sql x-subrip x-tcl x-tex x-yaml xml \
+         xml-dtd yaml",
+    ),
+    ("font", "collection otf sfnt ttf"),
+    ("image", "bmp vnd.microsoft.icon x-icon x-ms-bmp"),
+    ("message", "rfc822"),
 ];
 
-/// Types that the general table lacks, or for which it is outdated or means something else.
+/// Types of extensions that the general table lacks, or for which it is outdated or means something else.
 const KNOWN: &[(&str, &str)] = &[
     // Scripts have one type, and it is text (RFC 9239).
-    ("js", "text/javascript"),
-    ("mjs", "text/javascript"),
-    ("cjs", "text/javascript"),
+    ("js mjs cjs", "text/javascript"),
     ("map", "application/json"),
     // A segment of a stream, not a TypeScript source: players need the type, while no browser runs the
     // source.
-    ("ts", "video/mp2t"),
-    ("mts", "video/mp2t"),
-    ("m2ts", "video/mp2t"),
+    ("ts mts m2ts", "video/mp2t"),
     ("m3u8", "application/vnd.apple.mpegurl"),
     ("mpd", "application/dash+xml"),
     ("m4s", "video/iso.segment"),
     ("xml", "application/xml"),
     ("xsl", "application/xslt+xml"),
     ("otf", "font/otf"),
-    ("md", "text/markdown"),
-    ("markdown", "text/markdown"),
+    ("md markdown", "text/markdown"),
     // Data (RFC 9512 for YAML).
     ("toml", "application/toml"),
-    ("yaml", "application/yaml"),
-    ("yml", "application/yaml"),
+    ("yaml yml", "application/yaml"),
     ("ipynb", "application/x-ipynb+json"),
     ("ndjson", "application/x-ndjson"),
     ("jsonl", "application/jsonl"),
     ("geojson", "application/geo+json"),
     // Packages and archives. The extension names the format, never a Content-Encoding.
-    ("gz", "application/gzip"),
-    ("tgz", "application/gzip"),
-    ("svgz", "application/gzip"),
+    ("gz tgz svgz", "application/gzip"),
     ("zst", "application/zstd"),
-    ("br", UNKNOWN),
     ("xz", "application/x-xz"),
     ("iso", "application/vnd.efi.iso"),
     ("deb", "application/vnd.debian.binary-package"),
     ("rpm", "application/x-rpm"),
-    ("whl", UNKNOWN),
-    // Models.
-    ("safetensors", UNKNOWN),
-    ("gguf", UNKNOWN),
-    ("onnx", UNKNOWN),
+    // Brotli, Python packages and models.
+    ("br whl safetensors gguf onnx", UNKNOWN),
     // Checksums beside an artifact, to be read.
-    ("md5", "text/plain"),
-    ("sha1", "text/plain"),
-    ("sha256", "text/plain"),
-    ("sha512", "text/plain"),
+    ("md5 sha1 sha256 sha512", "text/plain"),
 ];
 
 #[cfg(test)]
@@ -313,6 +300,34 @@ mod tests {
             (";text/html", false),
         ] {
             assert_eq!(is_compressible(media_type), expected, "{media_type}");
+        }
+    }
+
+    #[test]
+    fn a_media_type_has_a_subtype_and_may_have_parameters() {
+        for text in [
+            "text/html",
+            "text/html; charset=utf-8",
+            "text/html;charset=\"utf-8\"",
+            "a/b ; c=d; e=\"f;\\\"g\"",
+            "application/vnd.oci.image.manifest.v1+json",
+        ] {
+            assert!(is_media_type(text), "{text}");
+        }
+        for text in [
+            "",
+            "text",
+            "text/",
+            "/html",
+            "a/b;",
+            "a/b; c",
+            "a/b; c=",
+            "a/b; c=\"d",
+            "a /b",
+            "a/b c",
+            "a/b/c",
+        ] {
+            assert!(!is_media_type(text), "{text}");
         }
     }
 }

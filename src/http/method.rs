@@ -1,5 +1,17 @@
 //! Request methods (RFC 9110 §9, RFC 5789).
 
+use super::named_enum::named_enum;
+
+named_enum! {
+    /// A method that reads a file.
+    pub enum ReadMethod {
+        /// GET
+        Get => "GET",
+        /// HEAD
+        Head => "HEAD",
+    }
+}
+
 /// The support for a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {

@@ -45,6 +45,8 @@ pub mod host_pattern;
 pub mod media_type;
 pub mod method;
 pub mod multipart;
+pub(crate) mod named_enum;
+pub(crate) mod percent;
 pub mod precondition;
 mod quality;
 pub mod query;

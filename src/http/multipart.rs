@@ -70,7 +70,7 @@ impl Multipart<'_> {
         head.extend_from_slice(TYPE_LABEL);
         head.extend_from_slice(self.media_type);
         head.extend_from_slice(RANGE_LABEL);
-        range.content_range(self.total).write_to(&mut head);
+        range.push_content_range(self.total, &mut head);
         head.extend_from_slice(HEAD_END);
         head
     }

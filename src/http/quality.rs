@@ -1,7 +1,5 @@
 //! Quality values (RFC 9110 §12.4.2).
 
-use crate::http::header_grammar::trim;
-
 /// A weight in thousandths, from 0 (not acceptable) to 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Quality(u16);
@@ -29,10 +27,25 @@ impl Quality {
 
 /// Parses the parameter `q=0.5` of a list element, in any case and with whitespace around it.
 pub(super) fn parse_weight(parameter: &[u8]) -> Option<Quality> {
-    match trim(parameter) {
+    match parameter.trim_ascii() {
         [b'q' | b'Q', b'=', value @ ..] => Quality::parse(value),
         _ => None,
     }
+}
+
+/// The highest weight of each of `names` among `elements`, ignoring case; `None` if it is not listed.
+pub(super) fn highest<'a, const N: usize>(
+    names: [&str; N],
+    elements: impl Iterator<Item = (&'a [u8], Quality)>,
+) -> [Option<Quality>; N] {
+    let mut weights = [None; N];
+    for (name, quality) in elements {
+        if let Some(at) = names.iter().position(|known| name.eq_ignore_ascii_case(known.as_bytes())) {
+            // `None` is less than any weight.
+            weights[at] = weights[at].max(Some(quality));
+        }
+    }
+    weights
 }
 
 fn thousandths(decimals: &[u8]) -> Option<u16> {

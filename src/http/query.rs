@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::http::form_encoding::{decode, first_values};
+use crate::http::named_enum::named_enum;
 
 /// The options in a query. By default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,33 +22,36 @@ pub struct QueryOptions<'a> {
     pub order: Option<SortOrder>,
 }
 
-/// Format of a listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListingFormat {
-    /// A web page.
-    Html,
-    /// JSON for programs.
-    Json,
+named_enum! {
+    /// Format of a listing.
+    pub enum ListingFormat {
+        /// A web page.
+        Html => "html",
+        /// JSON for programs.
+        Json => "json",
+    }
 }
 
-/// Sort key of a listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
-    /// By name, with numbers compared as numbers.
-    Name,
-    /// By size.
-    Size,
-    /// By modification time (`date` or `mtime`).
-    Date,
+named_enum! {
+    /// Sort key of a listing.
+    pub enum Sort {
+        /// By name, with numbers compared as numbers.
+        Name => "name",
+        /// By size.
+        Size => "size",
+        /// By modification time (`date` or `mtime`).
+        Date => "date",
+    }
 }
 
-/// Direction of a sort.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SortOrder {
-    /// Lowest first.
-    Ascending,
-    /// Highest first.
-    Descending,
+named_enum! {
+    /// Direction of a sort.
+    pub enum SortOrder {
+        /// Lowest first.
+        Ascending => "asc",
+        /// Highest first.
+        Descending => "desc",
+    }
 }
 
 impl<'a> QueryOptions<'a> {
@@ -63,9 +67,9 @@ impl<'a> QueryOptions<'a> {
             download: download.map(decode),
             digest: digest.map(decode),
             archive: archive.map(decode),
-            format: format.and_then(|value| ListingFormat::parse(&decode(value))),
+            format: format.and_then(|value| ListingFormat::named(&decode(value))),
             sort: sort.and_then(|value| Sort::parse(&decode(value))),
-            order: order.and_then(|value| SortOrder::parse(&decode(value))),
+            order: order.and_then(|value| SortOrder::named(&decode(value))),
         }
     }
 }
@@ -78,36 +82,11 @@ impl ListingFormat {
             Self::Json => "application/json",
         }
     }
-
-    fn parse(value: &[u8]) -> Option<Self> {
-        match value {
-            b"html" => Some(Self::Html),
-            b"json" => Some(Self::Json),
-            _ => None,
-        }
-    }
 }
 
 impl Sort {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Name, Self::Size, Self::Date];
-
-    /// Its value in a query.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Name => "name",
-            Self::Size => "size",
-            Self::Date => "date",
-        }
-    }
-
     fn parse(value: &[u8]) -> Option<Self> {
-        match value {
-            b"name" => Some(Self::Name),
-            b"size" => Some(Self::Size),
-            b"date" | b"mtime" => Some(Self::Date),
-            _ => None,
-        }
+        if value == b"mtime" { Some(Self::Date) } else { Self::named(value) }
     }
 }
 
@@ -117,22 +96,6 @@ impl SortOrder {
         match self {
             Self::Ascending => Self::Descending,
             Self::Descending => Self::Ascending,
-        }
-    }
-
-    /// Its value in a query.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ascending => "asc",
-            Self::Descending => "desc",
-        }
-    }
-
-    fn parse(value: &[u8]) -> Option<Self> {
-        match value {
-            b"asc" => Some(Self::Ascending),
-            b"desc" => Some(Self::Descending),
-            _ => None,
         }
     }
 }
@@ -221,7 +184,7 @@ mod tests {
             assert_eq!(Sort::parse(sort.name().as_bytes()), Some(sort));
         }
         for order in [SortOrder::Ascending, SortOrder::Descending] {
-            assert_eq!(SortOrder::parse(order.name().as_bytes()), Some(order));
+            assert_eq!(SortOrder::named(order.name().as_bytes()), Some(order));
         }
     }
 

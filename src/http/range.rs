@@ -1,9 +1,6 @@
 //! `Range` and `Content-Range` (RFC 9110 §14).
 
-use std::fmt;
-
 use super::decimal::push_decimal;
-use crate::http::header_grammar::trim;
 
 /// Bytes `start..end` of a representation: never empty, never past its end. Half-open, unlike on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,8 +39,8 @@ pub fn select(range_header: &[u8], length: u64) -> Selection {
     let Some(range_set) = strip_unit(range_header) else { return Selection::Ignore };
     match range_set.contains(&b',') {
         true => select_many(range_set, length),
-        false => match RangeSpec::parse(trim(range_set)) {
-            Some(spec) => select_one(spec, length),
+        false => match RangeSpec::parse(range_set.trim_ascii()) {
+            Some(spec) => spec.select(length),
             None => Selection::Ignore,
         },
     }
@@ -71,48 +68,20 @@ impl ByteRange {
         self.end - self.start
     }
 
-    /// The Content-Range of these bytes of a representation `total` bytes long (RFC 9110 §14.4).
-    pub fn content_range(&self, total: u64) -> ContentRange {
-        ContentRange { range: Some(*self), total }
-    }
-}
-
-/// The value of a Content-Range header: `bytes 0-4/10`, or `bytes */10` for a range that cannot be satisfied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ContentRange {
-    range: Option<ByteRange>,
-    total: u64,
-}
-
-impl ContentRange {
-    /// The value for a 416, which has only the length.
-    pub fn unsatisfied(total: u64) -> ContentRange {
-        ContentRange { range: None, total }
-    }
-
-    /// Appends the value.
-    pub fn write_to(&self, out: &mut Vec<u8>) {
+    /// Appends the Content-Range of these bytes of a representation `total` bytes long (RFC 9110 §14.4): `bytes 0-4/10`.
+    pub fn push_content_range(&self, total: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(b"bytes ");
-        match self.range {
-            Some(range) => {
-                push_decimal(out, range.start);
-                out.push(b'-');
-                push_decimal(out, range.end - 1);
-            }
-            None => out.push(b'*'),
-        }
+        push_decimal(out, self.start);
+        out.push(b'-');
+        push_decimal(out, self.end - 1);
         out.push(b'/');
-        push_decimal(out, self.total);
+        push_decimal(out, total);
     }
 }
 
-impl fmt::Display for ContentRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.range {
-            Some(range) => write!(f, "bytes {}-{}/{}", range.start, range.end - 1, self.total),
-            None => write!(f, "bytes */{}", self.total),
-        }
-    }
+/// The Content-Range of a 416, which has only the length: `bytes */10`.
+pub fn unsatisfied_content_range(total: u64) -> String {
+    format!("bytes */{total}")
 }
 
 /// One element of a range set as sent.
@@ -124,14 +93,6 @@ enum RangeSpec {
     Open { first: u64 },
     /// `-length`
     Suffix { length: u64 },
-}
-
-/// The part of a range that exists in a representation.
-enum Reach {
-    Bytes(ByteRange),
-    /// All of an empty representation: satisfiable, and nothing to show.
-    AllOfNothing,
-    Nothing,
 }
 
 impl RangeSpec {
@@ -146,43 +107,34 @@ impl RangeSpec {
         }
     }
 
-    fn reach(self, length: u64) -> Reach {
+    /// The bytes of a representation `length` bytes long that it selects.
+    fn select(self, length: u64) -> Selection {
         let (start, end) = match self {
             RangeSpec::Closed { first, last } => (first, last.saturating_add(1).min(length)),
             RangeSpec::Open { first } => (first, length),
-            RangeSpec::Suffix { length: 0 } => return Reach::Nothing,
-            RangeSpec::Suffix { .. } if length == 0 => return Reach::AllOfNothing,
+            // All of an empty representation. Content-Range cannot express that, so the answer is 200 with an empty body.
+            RangeSpec::Suffix { length: 1.. } if length == 0 => return Selection::Ignore,
             RangeSpec::Suffix { length: suffix } => (length.saturating_sub(suffix), length),
         };
-        ByteRange::new(start, end, length).map_or(Reach::Nothing, Reach::Bytes)
-    }
-}
-
-fn select_one(spec: RangeSpec, length: u64) -> Selection {
-    match spec.reach(length) {
-        Reach::Bytes(range) => Selection::One(range),
-        // Content-Range cannot express zero bytes, so the answer is 200 with an empty body.
-        Reach::AllOfNothing => Selection::Ignore,
-        Reach::Nothing => Selection::NotSatisfiable,
+        ByteRange::new(start, end, length).map_or(Selection::NotSatisfiable, Selection::One)
     }
 }
 
 fn select_many(range_set: &[u8], length: u64) -> Selection {
     let mut found = Vec::new();
-    let mut any_spec = false;
-    let mut all_of_nothing = false;
-    let elements = range_set.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty());
+    let (mut any_missing, mut all_of_nothing) = (false, false);
+    let elements =
+        range_set.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty());
     for element in elements {
         let Some(spec) = RangeSpec::parse(element) else { return Selection::Ignore };
-        any_spec = true;
-        match spec.reach(length) {
-            Reach::Bytes(range) => found.push(Appearance { range, order: found.len() }),
-            Reach::AllOfNothing => all_of_nothing = true,
-            Reach::Nothing => {}
+        match spec.select(length) {
+            Selection::One(range) => found.push(Appearance { range, order: found.len() }),
+            Selection::Ignore => all_of_nothing = true,
+            Selection::NotSatisfiable | Selection::Many(_) => any_missing = true,
         }
     }
     match coalesce(found).as_slice() {
-        [] if any_spec && !all_of_nothing => Selection::NotSatisfiable,
+        [] if any_missing && !all_of_nothing => Selection::NotSatisfiable,
         [] => Selection::Ignore,
         [only] => Selection::One(only.range),
         many if many.len() > PARTS_MAX => Selection::Ignore,
@@ -398,18 +350,18 @@ mod tests {
 
     #[test]
     fn a_content_range_is_closed_on_the_wire() {
-        for (value, expected) in [
-            (ByteRange { start: 0, end: 5 }.content_range(10), "bytes 0-4/10"),
+        for (range, total, expected) in [
+            (ByteRange { start: 0, end: 5 }, 10, "bytes 0-4/10"),
             (
-                ByteRange { start: 0, end: u64::MAX }.content_range(u64::MAX),
+                ByteRange { start: 0, end: u64::MAX },
+                u64::MAX,
                 "bytes 0-18446744073709551614/18446744073709551615",
             ),
-            (ContentRange::unsatisfied(0), "bytes */0"),
         ] {
             let mut written = Vec::new();
-            value.write_to(&mut written);
+            range.push_content_range(total, &mut written);
             assert_eq!(written, expected.as_bytes());
-            assert_eq!(value.to_string(), expected);
         }
+        assert_eq!(unsatisfied_content_range(0), "bytes */0");
     }
 }

@@ -10,29 +10,22 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use ipnet::IpNet;
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::percent_encode;
 use sha2::Sha256;
 
+use super::method::ReadMethod;
+use super::percent::OUTSIDE_VALUE;
 use crate::http::form_encoding::{decode, pairs};
 
 /// The rights of a signed URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedUrl<'a> {
     /// `GET`, which stands for `HEAD` as well, or `HEAD`.
-    pub method: SignedMethod,
+    pub method: ReadMethod,
     /// The path relative to the root, decoded and without a slash at either end; empty for the root.
     pub path: Cow<'a, [u8]>,
     /// The terms in its query.
     pub terms: Terms<'a>,
-}
-
-/// The method that a signed URL allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignedMethod {
-    /// `GET`, and `HEAD` with it.
-    Get,
-    /// `HEAD` only.
-    Head,
 }
 
 /// The terms in the query of a signed URL.
@@ -106,14 +99,14 @@ impl<'a> SignedUrlQuery<'a> {
         {
             return Err(SignedUrlQueryError::Client);
         }
-        let decoded =
-            URL_SAFE_NO_PAD.decode(decode(signature)).map_err(|_| SignedUrlQueryError::Signature)?;
-        let signature = decoded.try_into().map_err(|_| SignedUrlQueryError::Signature)?;
+        let decoded = URL_SAFE_NO_PAD.decode(decode(signature)).ok();
+        let signature = decoded.and_then(|bytes| bytes.try_into().ok());
+        let signature = signature.ok_or(SignedUrlQueryError::Signature)?;
         Ok(Self { terms: Terms { expires, key, client, download }, signature })
     }
 
     /// Whether `key` signed it for `method` and `path`. Takes constant time.
-    pub fn is_signed_by(&self, key: &[u8], method: SignedMethod, path: &[u8]) -> bool {
+    pub fn is_signed_by(&self, key: &[u8], method: ReadMethod, path: &[u8]) -> bool {
         let url = SignedUrl { method, path: Cow::Borrowed(path), terms: self.terms.clone() };
         mac(key, &url).verify_slice(&self.signature).is_ok()
     }
@@ -136,15 +129,12 @@ impl SignedUrl<'_> {
         let Terms { expires, key, client, download } = &self.terms;
         let mut text = Vec::with_capacity(128 + self.path.len());
         put(&mut text, VERSION, b"");
-        put(&mut text, "method=", self.method.as_str().as_bytes());
+        put(&mut text, "method=", self.method.name().as_bytes());
         put(&mut text, "path=/", &self.path);
         put(&mut text, "expires=", expires.to_string().as_bytes());
         put(&mut text, "key=", key);
-        if let Some(client) = client {
-            put(&mut text, "client=", client);
-        }
-        if let Some(download) = download {
-            put(&mut text, "download=", download);
+        for (name, value) in [("client=", client), ("download=", download)] {
+            value.iter().for_each(|value| put(&mut text, name, value));
         }
         text
     }
@@ -154,25 +144,12 @@ impl SignedUrl<'_> {
         let Terms { expires, key: id, client, download } = &self.terms;
         let escaped = |text: &[u8]| percent_encode(text, OUTSIDE_VALUE).to_string();
         let mut query = format!("expires={expires}&key={}", escaped(id));
-        if let Some(client) = client {
-            query.push_str(&format!("&client={}", escaped(client)));
-        }
-        if let Some(download) = download {
-            query.push_str(&format!("&download={}", escaped(download)));
+        for (name, value) in [("client", client), ("download", download)] {
+            value.iter().for_each(|value| query.push_str(&format!("&{name}={}", escaped(value))));
         }
         let signature = mac(key, self).finalize().into_bytes();
         query.push_str(&format!("&sig={}", URL_SAFE_NO_PAD.encode(signature)));
         query
-    }
-}
-
-impl SignedMethod {
-    /// The token of the method.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-        }
     }
 }
 
@@ -221,10 +198,6 @@ const SIGNATURE_BYTES: usize = 32;
 
 const KEY_ID_MAX: usize = 64;
 
-/// Characters to encode in a query value: all but the unreserved ones of RFC 3986.
-const OUTSIDE_VALUE: &percent_encoding::AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,7 +212,7 @@ mod tests {
             client: client.map(value),
             download: download.map(value),
         };
-        SignedUrl { method: SignedMethod::Get, path: value(path), terms }
+        SignedUrl { method: ReadMethod::Get, path: value(path), terms }
     }
 
     #[test]
@@ -263,7 +236,7 @@ mod tests {
             url("a", Some("192.0.2.0/24"), None),
             url("a,10:client=a", None, None),
             url("a", None, Some("x,13:download=y")),
-            SignedUrl { method: SignedMethod::Head, ..url("a", None, None) },
+            SignedUrl { method: ReadMethod::Head, ..url("a", None, None) },
         ];
         for (index, one) in urls.iter().enumerate() {
             for other in &urls[..index] {
@@ -282,11 +255,11 @@ mod tests {
             let query = url.query(KEY);
             let parsed = SignedUrlQuery::read(query.as_bytes()).unwrap().unwrap();
             assert_eq!(parsed.terms, url.terms, "{query}");
-            assert!(parsed.is_signed_by(KEY, SignedMethod::Get, &url.path), "{query}");
+            assert!(parsed.is_signed_by(KEY, ReadMethod::Get, &url.path), "{query}");
             for (key, method, path) in [
-                (b"another key".as_slice(), SignedMethod::Get, &*url.path),
-                (KEY, SignedMethod::Head, &*url.path),
-                (KEY, SignedMethod::Get, b"another/path"),
+                (b"another key".as_slice(), ReadMethod::Get, &*url.path),
+                (KEY, ReadMethod::Head, &*url.path),
+                (KEY, ReadMethod::Get, b"another/path"),
             ] {
                 assert!(!parsed.is_signed_by(key, method, path), "{query}");
             }

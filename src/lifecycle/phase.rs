@@ -5,49 +5,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-/// A phase of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Components and workers are starting.
-    Starting,
-    /// It serves, and reads recently used files into the caches; readiness checks fail.
-    Warming,
-    /// It serves.
-    Ready,
-    /// It still serves; readiness checks fail.
-    Draining,
-    /// A successor has the listeners. Every response is the last on its connection; idle connections are kept for a request that
-    /// may be on its way.
-    Retiring,
-    /// Listeners are closed; responses under way finish.
-    Closing,
-    /// Responses that have not finished are cut.
-    Ended,
-}
+use crate::http::named_enum::named_enum;
 
-impl Phase {
-    /// All of them, in order.
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Starting,
-        Self::Warming,
-        Self::Ready,
-        Self::Draining,
-        Self::Retiring,
-        Self::Closing,
-        Self::Ended,
-    ];
-
-    /// Its label in metrics.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Warming => "warming",
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-            Self::Retiring => "retiring",
-            Self::Closing => "closing",
-            Self::Ended => "ended",
-        }
+named_enum! {
+    /// A phase of the server.
+    #[derive(PartialOrd, Ord)]
+    pub enum Phase {
+        /// Components and workers are starting.
+        Starting => "starting",
+        /// It serves, and reads recently used files into the caches; readiness checks fail.
+        Warming => "warming",
+        /// It serves.
+        Ready => "ready",
+        /// It still serves; readiness checks fail.
+        Draining => "draining",
+        /// A successor has the listeners. Every response is the last on its connection; idle connections are kept for a request that
+        /// may be on its way.
+        Retiring => "retiring",
+        /// Listeners are closed; responses under way finish.
+        Closing => "closing",
+        /// Responses that have not finished are cut.
+        Ended => "ended",
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct RateLimited {
 
 impl RequestLimits {
     pub(crate) fn new(config: &Config) -> Self {
-        let burst = |given: Auto<Count>| given.given().map(Count::get);
+        let burst = |given: Auto<Count>| given.given().map(|count| count.get());
         let (client_burst, total_burst) =
             (burst(config.rates.client_requests_burst), burst(config.rates.total_requests_burst));
         let (client, total) = (config.rates.client_requests.given(), config.rates.total_requests.given());

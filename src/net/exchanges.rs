@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
-use crate::net::TrackedExchange;
-use crate::telemetry::access_log::record::{AccessLogRecord, WaitKind};
+use crate::telemetry::access_log::record::WaitKind;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
 use crate::telemetry::metrics::worker::WorkerMetrics;
 
@@ -20,7 +19,7 @@ pub(super) struct Exchanges {
 }
 
 struct OpenExchange {
-    tracked: TrackedExchange,
+    exchange: Exchange,
     /// Position at which its response begins.
     start: u64,
     /// Position at which it ends. `None` while the response is being made.
@@ -35,7 +34,7 @@ impl Exchanges {
 
     /// Adds an exchange whose response begins at `start` at the earliest.
     pub(super) fn begin(&mut self, exchange: Exchange, start: u64) {
-        let open = OpenExchange { tracked: TrackedExchange::new(exchange), start, end: None };
+        let open = OpenExchange { exchange, start, end: None };
         match self.first {
             None => self.first = Some(open),
             Some(_) => self.later.push_back(open),
@@ -44,8 +43,8 @@ impl Exchanges {
 
     /// Begins the response to the last request at `start`.
     pub(super) fn begin_response(&mut self, status: u16, start: u64) {
-        if let Some(open) = self.last() {
-            let exchange = &mut open.tracked.exchange;
+        if let Some(open) = self.last_open() {
+            let exchange = &mut open.exchange;
             exchange.status = status;
             // An interim response that was sent before is no part of it (RFC 9110 §15.2).
             (exchange.first_byte, exchange.sent) = (None, 0);
@@ -55,7 +54,7 @@ impl Exchanges {
 
     /// Ends the response to the last request at `end`.
     pub(super) fn end_response(&mut self, end: u64) {
-        if let Some(open) = self.last() {
+        if let Some(open) = self.last_open() {
             open.end = Some(end);
         }
     }
@@ -67,7 +66,7 @@ impl Exchanges {
             if open.end.is_none_or(|end| end > sent) {
                 return;
             }
-            self.metrics.end(&open.tracked.exchange, ExchangeOutcome::Complete, now);
+            self.metrics.end(&open.exchange, ExchangeOutcome::Complete, now);
             // Two branches: popping from an empty queue would move a whole exchange all the same.
             self.first = if self.later.is_empty() { None } else { self.later.pop_front() };
         }
@@ -83,31 +82,28 @@ impl Exchanges {
         file: impl FnOnce() -> Option<SitePath<'static>>,
     ) {
         self.settle(sent, now);
-        let Some(OpenExchange { tracked, start, end }) = &mut self.first else { return };
+        let Some(OpenExchange { exchange, start, end }) = &mut self.first else { return };
         let total = end.map(|end| end.saturating_sub(*start));
-        let sent = tracked.exchange.sent;
-        tracked.list(&self.metrics, sent, || (client, file(), total));
+        exchange.list(&self.metrics.transfers, exchange.sent, || (client, file(), total));
     }
 
     /// Records that the response being sent waits from `now` on, or that it goes on.
-    pub(super) fn note_wait(&mut self, now: impl FnOnce() -> Instant, wait: Option<WaitKind>) {
+    pub(super) fn set_wait(&mut self, now: impl FnOnce() -> Instant, wait: Option<WaitKind>) {
         if let Some(open) = &mut self.first {
-            open.tracked.note_wait(now, wait);
+            open.exchange.set_wait(now, wait);
         }
     }
 
     /// Records that `bytes` of the response being sent were requested from the disk.
-    pub(super) fn note_cold(&mut self, bytes: u64) {
+    pub(super) fn add_cold_bytes(&mut self, bytes: u64) {
         if let Some(open) = &mut self.first {
-            open.tracked.note_cold(bytes);
+            open.exchange.add_cold_bytes(bytes);
         }
     }
 
-    /// The record of the last request, if any, and when the request came.
-    pub(super) fn last_record(&mut self) -> Option<(&mut AccessLogRecord, Instant)> {
-        let tracked = &mut self.last()?.tracked;
-        let began = tracked.exchange.began;
-        Some((tracked.record()?, began))
+    /// The exchange of the last request.
+    pub(super) fn last(&mut self) -> Option<&mut Exchange> {
+        self.last_open().map(|open| &mut open.exchange)
     }
 
     /// Ends all exchanges with the connection: those that are not sent with `outcome`.
@@ -118,11 +114,11 @@ impl Exchanges {
 
     fn end_all(&mut self, outcome: ExchangeOutcome, now: Instant) {
         for open in self.first.take().into_iter().chain(self.later.drain(..)) {
-            self.metrics.end(&open.tracked.exchange, outcome, now);
+            self.metrics.end(&open.exchange, outcome, now);
         }
     }
 
-    fn last(&mut self) -> Option<&mut OpenExchange> {
+    fn last_open(&mut self) -> Option<&mut OpenExchange> {
         match self.later.back_mut() {
             None => self.first.as_mut(),
             last => last,
@@ -144,8 +140,8 @@ impl OpenExchange {
     /// Notes that everything before the position `sent` was sent by `now`.
     fn note_sent(&mut self, sent: u64, now: Instant) {
         if sent > self.start {
-            self.tracked.exchange.first_byte.get_or_insert(now);
-            self.tracked.exchange.sent = self.end.unwrap_or(u64::MAX).min(sent) - self.start;
+            self.exchange.first_byte.get_or_insert(now);
+            self.exchange.sent = self.end.unwrap_or(u64::MAX).min(sent) - self.start;
         }
     }
 }

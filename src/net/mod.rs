@@ -4,22 +4,20 @@
 //! [`proxy_protocol`]) and completes the TLS handshake ([`tls`]) of a `new_connection`. Then `http1` or `http2` serves
 //! it, and `linger` ends it. `reject` answers clients that are not served.
 //!
-//! A request: `head` parses it, `body_discarder` reads past its body, [`app`] calls the App, `exchanges` and
-//! `tracked_exchange` count it, `request_log` records it.
+//! A request: `head` parses it, `body_discarder` reads past its body, [`app`] calls the App, `exchanges` counts it,
+//! `request_log` records it.
 //!
 //! A response: [`prerendered`] by the site; its body as [`segments`]. `response_parts` takes it apart, `render` and
 //! `status_line` write the head of HTTP/1.1, `header_cache` holds that of HTTP/2. `send` sends the `send_queue` as far
 //! as `residency_cursor`, `bulk_scheduler` and `pacing` allow; `deadline` and `stall` end what stands still,
-//! `send_error` and `abort` say why.
+//! `abort` says why.
 //!
-//! A worker: [`worker`] with its `worker_context`, [`connection_settings`], `copy_buffers`, and the `registration` of
-//! each connection.
+//! A worker: [`worker`] with its `copy_buffers`, and the `registration` of each connection.
 
 mod abort;
 pub mod app;
 mod body_discarder;
 mod bulk_scheduler;
-pub mod connection_settings;
 mod copy_buffers;
 mod deadline;
 mod exchanges;
@@ -43,21 +41,17 @@ mod residency_cursor;
 mod response_parts;
 pub mod segments;
 mod send;
-mod send_error;
 mod send_queue;
 pub mod socket;
 mod stall;
 mod status_line;
 pub mod tls;
-mod tracked_exchange;
 pub mod worker;
-pub mod worker_context;
 
-use self::abort::{body_error, log_abort, replacement_for};
+use self::abort::SendError;
 use self::app::AppService;
 use self::body_discarder::{BodyDiscarder, BodyFraming, DiscardProgress};
 use self::bulk_scheduler::{BulkScheduler, BulkTurn};
-use self::connection_settings::ConnectionSettings;
 use self::copy_buffers::{BUFFER, CopyBuffers, PooledBytes};
 use self::deadline::Deadline;
 use self::exchanges::Exchanges;
@@ -69,16 +63,13 @@ use self::pacing::{Pacer, pace_of};
 use self::prerendered::{PacedResponse, PrerenderedBody, PrerenderedResponse};
 use self::registration::{LAST_CHANCE, WorkerRegistration};
 use self::reject::{reject, reject_at_once, rejection, rejection_message};
-use self::render::{AfterHead, Framing, HeadPrefix, StreamFraming, chunk_size_line, render, render_canned};
+use self::render::{Framing, StreamFraming, render};
 use self::request_log::RequestLogOptions;
 use self::residency_cursor::{ResidencyCursor, check_unchanged, read_resident};
-use self::response_parts::{ResponseParts, describes_body, is_framing, status_of};
-use self::segments::{Segment, Segments, SegmentsBody, Window, distance};
-use self::send_error::SendError;
+use self::response_parts::{ResponseParts, canned, describes_body, is_framing, status_of};
+use self::segments::{Segment, Segments, Window, body_of, distance};
 use self::send_queue::SendQueue;
 use self::socket::Socket;
 use self::stall::{ReceiveRate, StallTimer};
 use self::status_line::{ConnectionHeader, StatusLines};
-use self::tracked_exchange::TrackedExchange;
-use self::worker::Worker;
-use self::worker_context::WorkerContext;
+use self::worker::{Worker, WorkerContext};

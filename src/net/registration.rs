@@ -17,13 +17,16 @@ pub(super) struct WorkerRegistration {
 impl WorkerRegistration {
     /// Registers a connection accepted at `now`.
     pub(super) fn new(context: &Rc<WorkerContext>, now: Instant) -> Self {
-        Self { context: Rc::clone(context), slot: context.enter(now) }
+        Self {
+            context: Rc::clone(context),
+            slot: context.connections.add(context.limits.connections().millis(now)),
+        }
     }
 
     /// Returns true if the worker closes. Then sets `deadline` to the end of the last chance of a client that has been
     /// waiting since `since`.
     pub(super) fn closes_after(&self, since: Instant, deadline: &mut Deadline) -> bool {
-        let is_closing = self.context.is_closing();
+        let is_closing = self.context.is_closing.get();
         if is_closing {
             deadline.set(since, LAST_CHANCE);
         }

@@ -1,17 +1,14 @@
 //! Renders responses as HTTP/1.1 frames them (RFC 9112): bytes and segments in the send queue.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use actix_http::header::{HeaderMap, HeaderName};
-use actix_http::{Response, StatusCode};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::http::canned_response::CannedResponse;
 use crate::net::{
-    ConnectionHeader, PrerenderedBody, PrerenderedResponse, ResponseParts, SendQueue, StatusLines,
-    describes_body, is_framing, status_of,
+    ConnectionHeader, PrerenderedBody, PrerenderedResponse, ResponseParts, SendQueue, describes_body,
+    is_framing,
 };
 
 /// What the request determines of the framing of its response.
@@ -20,21 +17,6 @@ pub(super) struct Framing {
     pub(super) is_head: bool,
     pub(super) is_http10: bool,
     pub(super) keep_alive: bool,
-}
-
-/// The first lines of a head, for a response sent at `now`.
-pub(super) struct HeadPrefix<'a> {
-    pub(super) status_lines: &'a StatusLines,
-    pub(super) now: Instant,
-    /// The header line with the request id, if the response has one.
-    pub(super) id_line: Option<Bytes>,
-}
-
-/// What is left to send once the head is in the queue.
-pub(super) enum AfterHead {
-    Nothing,
-    /// A body that is generated while it is sent.
-    Stream(BoxBody, StreamFraming),
 }
 
 /// The framing of a body that is generated while it is sent.
@@ -46,69 +28,41 @@ pub(super) enum StreamFraming {
     UntilClose,
 }
 
-/// Puts `response` into `queue`, except for a streamed body.
+impl Framing {
+    /// The `Connection` header of the response in `parts`.
+    pub(super) fn connection_header(self, parts: &ResponseParts) -> ConnectionHeader {
+        let ends_by_close = || parts.bytes.is_none() && parts.body.size() == BodySize::Stream;
+        match self {
+            Self { keep_alive: false, .. } => ConnectionHeader::Close,
+            Self { is_http10: false, .. } => ConnectionHeader::Implied,
+            _ if ends_by_close() => ConnectionHeader::Close,
+            _ => ConnectionHeader::KeepAlive,
+        }
+    }
+}
+
+/// Puts a response into `queue`, behind its first lines. Returns a body that is generated while it is sent.
 pub(super) fn render(
-    response: Response<BoxBody>,
+    mut parts: ResponseParts,
     framing: Framing,
-    prefix: HeadPrefix<'_>,
     queue: &mut SendQueue,
-) -> AfterHead {
-    let mut parts = ResponseParts::of(response);
-    let ends_by_close = framing.is_http10 && parts.bytes.is_none() && parts.body.size() == BodySize::Stream;
-    prefix.push(parts.response.status(), connection_header(framing, ends_by_close), queue);
+) -> Option<(BoxBody, StreamFraming)> {
     match parts.prerendered.take() {
         Some(prerendered) if parts.is_unchanged => {
             let ResponseParts { response, body, .. } = parts;
             // The segments of the body are shared with it until it is dropped.
             drop(body);
             render_prerendered(prerendered, response.headers(), queue);
-            AfterHead::Nothing
+            return None;
         }
         Some(prerendered) => {
             let added = parts.response.headers();
             let kept = lines_without(&prerendered, |name| describes_body(name) || added.contains_key(name));
             queue.push(kept.freeze());
-            render_plain(parts, framing, queue)
         }
-        None => render_plain(parts, framing, queue),
+        None => {}
     }
-}
-
-/// Puts a response made by the connection itself into `queue`. The connection closes after it.
-pub(super) fn render_canned(
-    response: CannedResponse,
-    is_head: bool,
-    prefix: HeadPrefix<'_>,
-    queue: &mut SendQueue,
-) {
-    prefix.push(status_of(response), ConnectionHeader::Close, queue);
-    queue.push(Bytes::from(response.header_lines()));
-    if !is_head {
-        queue.push(Bytes::from_static(response.sentence.as_bytes()));
-    }
-}
-
-/// The line in front of a chunk of `length` bytes.
-pub(super) fn chunk_size_line(length: usize) -> Bytes {
-    Bytes::from(format!("{length:x}\r\n"))
-}
-
-impl HeadPrefix<'_> {
-    fn push(self, status: StatusCode, connection: ConnectionHeader, queue: &mut SendQueue) {
-        queue.push(self.status_lines.lines(self.now, status, connection));
-        if let Some(id_line) = self.id_line {
-            queue.push(id_line);
-        }
-    }
-}
-
-fn connection_header(framing: Framing, ends_by_close: bool) -> ConnectionHeader {
-    match framing {
-        _ if ends_by_close => ConnectionHeader::Close,
-        Framing { keep_alive: false, .. } => ConnectionHeader::Close,
-        Framing { is_http10: true, .. } => ConnectionHeader::KeepAlive,
-        Framing { .. } => ConnectionHeader::Implied,
-    }
+    render_plain(parts, framing, queue)
 }
 
 /// A prerendered response to which a middleware has at most added headers.
@@ -134,7 +88,11 @@ fn render_prerendered(prerendered: PrerenderedResponse, added: &HeaderMap, queue
 }
 
 /// A response whose headers are in its map.
-fn render_plain(parts: ResponseParts, framing: Framing, queue: &mut SendQueue) -> AfterHead {
+fn render_plain(
+    parts: ResponseParts,
+    framing: Framing,
+    queue: &mut SendQueue,
+) -> Option<(BoxBody, StreamFraming)> {
     let mut lines = BytesMut::with_capacity(256);
     put_headers(&mut lines, parts.response.headers(), |name| !is_framing(name));
     let body_framing = parts.body_size().map(|size| match size {
@@ -153,13 +111,13 @@ fn render_plain(parts: ResponseParts, framing: Framing, queue: &mut SendQueue) -
     lines.put_slice(b"\r\n");
     queue.push(lines.freeze());
     match (body_framing, parts.bytes) {
-        (None | Some(StreamFraming::Length(0)), _) => AfterHead::Nothing,
-        (Some(_), _) if framing.is_head => AfterHead::Nothing,
+        (None | Some(StreamFraming::Length(0)), _) => None,
+        _ if framing.is_head => None,
         (Some(_), Some(bytes)) => {
             queue.push(bytes);
-            AfterHead::Nothing
+            None
         }
-        (Some(body_framing), None) => AfterHead::Stream(parts.body, body_framing),
+        (Some(body_framing), None) => Some((parts.body, body_framing)),
     }
 }
 
@@ -188,10 +146,13 @@ fn put_headers(lines: &mut BytesMut, headers: &HeaderMap, wanted: impl Fn(&Heade
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::StatusLines;
     use crate::net::prerendered::PacedResponse;
     use crate::net::segments::Segments;
+    use actix_http::{Response, StatusCode};
     use actix_web::HttpResponse;
     use actix_web::http::header::{self, HeaderValue};
+    use std::time::Instant;
 
     const FRAMING: Framing = Framing { is_head: false, is_http10: false, keep_alive: true };
 
@@ -203,9 +164,10 @@ mod tests {
 
     fn text(response: HttpResponse) -> String {
         let mut queue = SendQueue::new(crate::http::client_key::ClientKey::Local);
-        let status_lines = StatusLines::new();
-        let prefix = HeadPrefix { status_lines: &status_lines, now: Instant::now(), id_line: None };
-        render(Response::from(response), FRAMING, prefix, &mut queue);
+        let parts = ResponseParts::of(Response::from(response));
+        let connection = FRAMING.connection_header(&parts);
+        queue.push(StatusLines::new().lines(Instant::now(), parts.response.status(), connection));
+        render(parts, FRAMING, &mut queue);
         let text = String::from_utf8(queue.bytes_for_tests()).unwrap();
         text.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("|")
     }

@@ -1,7 +1,6 @@
 //! Records requests and responses for the access log, for both protocols, and gives them ids.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use actix_http::header::{self, HeaderMap, HeaderName};
@@ -12,9 +11,10 @@ use bytes::Bytes;
 use crate::config::{Config, LogTarget, RequestIds};
 use crate::http::request_id;
 use crate::limits::client_limits::Limits;
-use crate::net::PrerenderedResponse;
+use crate::net::{PrerenderedResponse, Socket};
 use crate::sys::random::random_u128;
 use crate::telemetry::access_log::record::{AccessLogRecord, LogField};
+use crate::telemetry::metrics::exchange::Exchange;
 
 /// What is recorded of each request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,78 +41,66 @@ impl RequestLogOptions {
     pub(super) fn is_on(self) -> bool {
         self.is_written || self.sends_ids
     }
-}
 
-impl RequestLogOptions {
-    /// The record of a request from `peer`, before the App is called. `None` if nothing is recorded.
+    /// The record of a request on `socket`, before the App is called. `None` if nothing is recorded.
     pub(super) fn record(
         self,
         request: &Request,
-        peer: Option<SocketAddr>,
+        socket: &Socket,
         limits: &Limits,
     ) -> Option<Box<AccessLogRecord>> {
-        self.is_on().then(|| self.record_of_request(request, peer, limits))
-    }
-
-    /// The record of bytes from `peer` that are no acceptable request. `None` if nothing is recorded.
-    pub(super) fn record_rejected(
-        self,
-        head: &[u8],
-        peer: Option<SocketAddr>,
-        limits: &Limits,
-    ) -> Option<Box<AccessLogRecord>> {
-        self.is_on().then(|| self.record_of_rejected(head, peer, limits))
+        self.is_on().then(|| self.record_of_request(request, socket, limits))
     }
 
     #[inline(never)]
-    fn record_of_request(
-        self,
-        request: &Request,
-        peer: Option<SocketAddr>,
-        limits: &Limits,
-    ) -> Box<AccessLogRecord> {
+    fn record_of_request(self, request: &Request, socket: &Socket, limits: &Limits) -> Box<AccessLogRecord> {
         let headers = request.headers();
-        let connection_peer = limits.connection_peer(peer, headers);
+        let connection_peer = limits.connection_peer(socket.peer, headers);
         let ids = || [single(headers, &X_REQUEST_ID), single(headers, &TRACEPARENT)];
-        let mut record = self.new_record(peer, connection_peer.is_trusted.then(ids));
+        let mut record = self.new_record(socket, connection_peer.is_trusted.then(ids));
         record.client = connection_peer.address;
         if self.is_written {
             record.put(LogField::Method, request.method().as_str().as_bytes());
             put_target(&mut record, request);
-            for (field, _, name) in &REQUEST_HEADERS {
+            for (field, name) in &REQUEST_HEADERS {
                 put_header(&mut record, *field, headers, name);
             }
         }
         record
     }
 
-    /// Records the first line of a head that is malformed or too long, and the headers that can be found in it.
-    fn record_of_rejected(
+    /// The record of bytes that are no acceptable request: their first line, and the headers that can be found in them.
+    /// `None` if nothing is recorded.
+    pub(super) fn record_rejected(
         self,
         head: &[u8],
-        peer: Option<SocketAddr>,
+        socket: &Socket,
         limits: &Limits,
-    ) -> Box<AccessLogRecord> {
-        let ids = || [header_in(head, "x-request-id"), header_in(head, "traceparent")];
-        let mut record = self.new_record(peer, limits.trusts(peer).then(ids));
+    ) -> Option<Box<AccessLogRecord>> {
+        if !self.is_on() {
+            return None;
+        }
+        let ids = || [header_in(head, &X_REQUEST_ID), header_in(head, &TRACEPARENT)];
+        let mut record = self.new_record(socket, limits.trusts(socket.peer).then(ids));
         if self.is_written {
             record.put(LogField::Line, lines_of(head).next().unwrap_or_default());
-            for (field, name, _) in &REQUEST_HEADERS {
+            for (field, name) in &REQUEST_HEADERS {
                 if let Some(value) = header_in(head, name) {
                     record.put(*field, value);
                 }
             }
         }
-        record
+        Some(record)
     }
 
     /// A record with the id that a trusted proxy sent in `X-Request-Id` or `traceparent`, or a new id.
-    fn new_record(self, peer: Option<SocketAddr>, ids: Option<[Option<&[u8]>; 2]>) -> Box<AccessLogRecord> {
-        let mut record = Box::new(AccessLogRecord::new(peer));
+    fn new_record(self, socket: &Socket, ids: Option<[Option<&[u8]>; 2]>) -> Box<AccessLogRecord> {
+        let mut record = Box::new(AccessLogRecord::new(socket.peer));
+        record.tls = socket.tls_facts();
         let [x_request_id, traceparent] = ids.unwrap_or_default();
         match request_id::given(x_request_id, traceparent) {
             Some(id) => record.put(LogField::Id, id),
-            None => record.put(LogField::Id, &new_id()),
+            None => record.put(LogField::Id, &hex(random_u128())),
         }
         (record.is_written, record.sends_id) = (self.is_written, self.sends_ids);
         record
@@ -121,12 +109,13 @@ impl RequestLogOptions {
 
 /// Records what the response says of itself, before it is rendered.
 pub(super) fn record_response(
-    record: &mut AccessLogRecord,
+    exchange: &mut Exchange,
     response: &Response<BoxBody>,
-    began: Instant,
-    now: Instant,
+    now: impl FnOnce() -> Instant,
 ) {
-    record.lookup = now.saturating_duration_since(began);
+    let began = exchange.began;
+    let Some(record) = exchange.record() else { return };
+    record.lookup = now().saturating_duration_since(began);
     if !record.is_written {
         return;
     }
@@ -162,54 +151,32 @@ pub(super) fn content_length(response: &Response<BoxBody>, is_head: bool) -> u64
 }
 
 /// The request id, if the response carries it.
-pub(super) fn id_to_send(record: &AccessLogRecord) -> Option<&[u8]> {
-    record.get(LogField::Id).filter(|_| record.sends_id)
+pub(super) fn id_to_send(exchange: &mut Exchange) -> Option<&[u8]> {
+    let record = exchange.record().filter(|record| record.sends_id)?;
+    record.get(LogField::Id)
 }
 
 /// The header line with the request id, if the response carries it.
-pub(super) fn id_line(record: &AccessLogRecord) -> Option<Bytes> {
-    let id = id_to_send(record)?;
+pub(super) fn id_line(exchange: &mut Exchange) -> Option<Bytes> {
+    let id = id_to_send(exchange)?;
     Some([X_REQUEST_ID.as_str().as_bytes(), b": ", id, b"\r\n"].concat().into())
 }
 
 /// The request id as a suffix of log messages. Empty if there is no record.
-pub(super) fn id_suffix(record: Option<&AccessLogRecord>) -> String {
-    record
-        .and_then(|record| record.get(LogField::Id))
+pub(super) fn id_suffix(exchange: Option<&mut Exchange>) -> String {
+    exchange
+        .and_then(|exchange| exchange.record()?.get(LogField::Id))
         .map_or_else(String::new, |id| format!(" (request {})", id.escape_ascii()))
 }
 
-/// 128 random bits in hexadecimal.
-fn new_id() -> [u8; 32] {
-    let number = random_u128();
-    let mut id = [0; 32];
-    for (half, number) in id.chunks_exact_mut(16).zip([(number >> 64) as u64, number as u64]) {
-        half.copy_from_slice(&hex(number));
+/// The hexadecimal digits of `number`.
+fn hex(number: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair.copy_from_slice(&[byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
     }
-    id
+    digits
 }
-
-/// The hexadecimal digits of `number`, computed all at once: each becomes a byte, then its character.
-fn hex(number: u64) -> [u8; 16] {
-    let mut digits = u128::from(number);
-    for (shift, mask) in SPREAD {
-        digits = (digits | digits << shift) & mask;
-    }
-    // A digit above 9 has its fifth bit set once 6 is added.
-    let letters = (digits + EACH * 6) >> 4 & EACH;
-    (digits + EACH * u128::from(b'0') + letters * u128::from(b'a' - b'0' - 10)).to_be_bytes()
-}
-
-/// One in each byte.
-const EACH: u128 = u128::MAX / 0xff;
-
-/// How the digits of 64 bits are spread over 128.
-const SPREAD: [(u32, u128); 4] = [
-    (32, 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff),
-    (16, 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff),
-    (8, 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff),
-    (4, 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f),
-];
 
 fn put_target(record: &mut AccessLogRecord, request: &Request) {
     let uri = request.uri();
@@ -250,20 +217,21 @@ fn lines_of(head: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The value of the first header `name` in a head that may be malformed.
-fn header_in<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let value = lines_of(head).skip(1).find_map(|line| {
+fn header_in<'a>(head: &'a [u8], name: &HeaderName) -> Option<&'a [u8]> {
+    let name = name.as_str().as_bytes();
+    lines_of(head).skip(1).find_map(|line| {
         let (known, rest) = line.split_at_checked(name.len())?;
-        known.eq_ignore_ascii_case(name.as_bytes()).then(|| rest.strip_prefix(b":")).flatten()
-    })?;
-    Some(value.trim_ascii())
+        let value = rest.strip_prefix(b":").filter(|_| known.eq_ignore_ascii_case(name))?;
+        Some(value.trim_ascii())
+    })
 }
 
 /// Headers of the request that are recorded.
-static REQUEST_HEADERS: [(LogField, &str, HeaderName); 4] = [
-    (LogField::Host, "host", header::HOST),
-    (LogField::Range, "range", header::RANGE),
-    (LogField::Referer, "referer", header::REFERER),
-    (LogField::UserAgent, "user-agent", header::USER_AGENT),
+static REQUEST_HEADERS: [(LogField, HeaderName); 4] = [
+    (LogField::Host, header::HOST),
+    (LogField::Range, header::RANGE),
+    (LogField::Referer, header::REFERER),
+    (LogField::UserAgent, header::USER_AGENT),
 ];
 
 /// Headers of the response that are recorded, as they are rendered and as they stand in a map.
@@ -297,7 +265,7 @@ mod tests {
 
     #[test]
     fn new_ids_are_hexadecimal_and_unique_across_threads() {
-        let make = || (0..5_000).map(|_| new_id()).collect::<Vec<_>>();
+        let make = || (0..5_000).map(|_| hex(random_u128())).collect::<Vec<_>>();
         let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(make)).collect();
         let ids: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         assert!(ids.iter().flatten().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')));
@@ -306,8 +274,8 @@ mod tests {
 
     #[test]
     fn numbers_are_written_in_hexadecimal() {
-        for number in [0, 1, 0x9a, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, u64::MAX] {
-            assert_eq!(std::str::from_utf8(&hex(number)), Ok(format!("{number:016x}").as_str()));
+        for number in [0, 1, 0x9a, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210 << 64, u128::MAX] {
+            assert_eq!(std::str::from_utf8(&hex(number)), Ok(format!("{number:032x}").as_str()));
         }
     }
 
@@ -319,9 +287,9 @@ mod tests {
             ("host", Some(b"x")),
             ("referer", None),
             ("broken", None),
-            ("get / http/1.1", None),
+            ("get", None),
         ] {
-            assert_eq!(header_in(head, name), expected, "{name}");
+            assert_eq!(header_in(head, &HeaderName::from_static(name)), expected, "{name}");
         }
     }
 }

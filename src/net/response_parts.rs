@@ -49,6 +49,15 @@ impl ResponseParts {
     }
 }
 
+/// A response made by the connection itself.
+pub(super) fn canned(response: CannedResponse, is_head: bool) -> Response<BoxBody> {
+    let content = if is_head { "" } else { response.sentence };
+    let content = Bytes::from_static(content.as_bytes());
+    let mut made = PrerenderedResponse::inline(status_of(response), content, 0, None);
+    PrerenderedResponse::add_headers(&mut made, response.header_lines().as_bytes());
+    Response::from(made)
+}
+
 /// The status of a canned response.
 pub(super) fn status_of(response: CannedResponse) -> StatusCode {
     StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)

@@ -4,7 +4,6 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
 use futures_util::future::select;
@@ -15,14 +14,12 @@ use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver, WorkerV
 use crate::limits::client_limits::Limits;
 use crate::net::listener::{ListenerSpec, Scheme};
 use crate::net::tls::config::Tls;
-use crate::net::worker::Worker;
-use crate::net::worker_context::WorkerContext;
+use crate::net::worker::{Worker, WorkerContext};
 use crate::server::accept::accept;
 use crate::server::app::{CurrentSite, app};
 use crate::site::handler::Site;
 use crate::sys::service_manager::Watchdog;
 use crate::telemetry::metrics::registry::Metrics;
-use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// What every worker gets.
 #[derive(Clone)]
@@ -31,7 +28,7 @@ pub(super) struct WorkerPlan {
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
     /// `None` if no listener is for TLS.
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) health: Health,
     pub(super) watchdog: Option<Watchdog>,
     /// From this phase on connections are accepted: a successor leaves earlier ones to its predecessor.
@@ -48,17 +45,16 @@ pub(super) async fn serve_worker(
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
     let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
-    let WorkerView { files, site, connections, request_log } = view;
+    let WorkerView { files, site, config } = view;
     // Apart from the counts of the connections: the App is built before them.
     let site_metrics = metrics.worker();
-    let site = CurrentSite::new(&Site::with_metrics(files.clone(), site, Arc::clone(&site_metrics)));
-    let Ok(app) = app(&site, &health).await else {
+    let current = CurrentSite::new(&Site::with_metrics(files.clone(), site, Arc::clone(&site_metrics)));
+    let Ok(app) = app(&current, &health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
     };
-    let worker = Worker::new(app, files, connections, limits, &metrics);
+    let worker = Worker::new(app, files, config, limits, &metrics);
     let context = Rc::clone(&worker.context);
-    context.set_log_options(request_log);
     let accept_loops = listeners.into_iter().map(|(listener, scheme)| {
         let tls = tls.clone().filter(|_| scheme == Scheme::Https);
         actix_rt::spawn(accept(listener, tls, Rc::clone(&worker), lifecycle.clone(), accepts_from))
@@ -67,11 +63,19 @@ pub(super) async fn serve_worker(
     if let Some(watchdog) = watchdog {
         actix_rt::spawn(watchdog.heartbeat());
     }
-    actix_rt::spawn(apply_updates(updates, site, site_metrics, Rc::clone(&context)));
+    let updated = Rc::clone(&context);
+    actix_rt::spawn(updates.apply_with(move |WorkerView { files, site, config }, delay| {
+        // Requests under way finish with the settings that they began with.
+        current.replace(&Site::with_metrics(files, site, Arc::clone(&site_metrics)));
+        updated.set_settings(config);
+        if delay >= UPDATE_TIMEOUT {
+            log::info!("a worker took the new configuration after {delay:.1?}");
+        }
+    }));
     let _ = started.send(Ok(()));
     drop(started);
     close_in_phases(&context, &lifecycle, accept_loops).await;
-    context.responses_under_way()
+    context.connections.answering()
 }
 
 /// Retires, closes and ends with the phases of the lifecycle; returns earlier if no connection is left.
@@ -84,23 +88,4 @@ async fn close_in_phases(context: &WorkerContext, lifecycle: &Lifecycle, accept_
     select(pin!(context.emptied()), pin!(lifecycle.reached(Phase::Closing))).await;
     context.close();
     select(pin!(context.emptied()), pin!(lifecycle.reached(Phase::Ended))).await;
-}
-
-/// Applies the settings of each reload. Requests under way finish with the settings that they began with.
-async fn apply_updates(
-    updates: UpdateReceiver<WorkerView>,
-    current: Rc<CurrentSite>,
-    metrics: Arc<WorkerMetrics>,
-    context: Rc<WorkerContext>,
-) {
-    let apply = |view: WorkerView, delay: Duration| {
-        let WorkerView { files, site, connections, request_log } = view;
-        current.replace(&Site::with_metrics(files, site, Arc::clone(&metrics)));
-        context.set_settings(connections);
-        context.set_log_options(request_log);
-        if delay >= UPDATE_TIMEOUT {
-            log::info!("a worker took the new configuration after {delay:.1?}");
-        }
-    };
-    updates.apply_with(apply).await;
 }

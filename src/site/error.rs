@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::policy::rules::PathPolicy;
 use crate::http::canned_response::{self as canned, CannedResponse};
 use crate::http::challenge::Challenge;
-use crate::http::range::ContentRange;
+use crate::http::range::unsatisfied_content_range;
 use crate::net::prerendered::PrerenderedResponse;
 
 /// Why a request gets no file. [`canned_response`](crate::http::canned_response) has the sentences.
@@ -145,7 +145,7 @@ impl HttpError {
     fn varying_headers(self) -> String {
         match self {
             Self::NotSatisfiable(length) => {
-                format!("content-range: {}\r\n", ContentRange::unsatisfied(length))
+                format!("content-range: {}\r\n", unsatisfied_content_range(length))
             }
             Self::Unauthorized(challenge) | Self::NotAllowed(challenge) => challenge.lines(),
             Self::TooManyRequests(seconds) | Self::TooManyAttempts(seconds) => {

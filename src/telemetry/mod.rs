@@ -4,4 +4,3 @@ pub mod access_log;
 pub(crate) mod log_throttle;
 pub(crate) mod logger;
 pub mod metrics;
-mod named_enum;

@@ -1,12 +1,12 @@
 //! Clients: how they are identified, and the limits on their requests.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 use crate::client::Client;
 use crate::configured::{lines, only};
-use crate::site::{PATIENCE, Reply, Server, Site, pattern};
+use crate::site::{Reply, Server, Site, pattern};
 
 /// One request for each client, so that the status shows which client a request is counted for.
 fn once() -> Site {
@@ -17,18 +17,8 @@ fn behind_proxies() -> Site {
     once().env("PAGECAST_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8")
 }
 
-/// A connection from this loopback address.
-fn connect_from(server: &Server, source: [u8; 4]) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-    socket.connect(&server.address.into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
 fn client_from(server: &Server, source: [u8; 4]) -> Client {
-    Client { stream: connect_from(server, source) }
+    Client { stream: server.connect_from(source) }
 }
 
 /// Sends a request with each of these header lines; a 200 means a client that was not seen before.
@@ -406,12 +396,12 @@ fn a_connection_without_a_proxy_header_is_closed_if_one_is_required() {
 fn an_untrusted_peer_may_not_send_a_proxy_header() {
     let server = proxied("on").serve();
     for header in [v1("192.0.2.1"), v2(0x21, [192, 0, 2, 1])] {
-        assert_eq!(all_of(connect_from(&server, [127, 0, 0, 2]), &[&header, ASKS].concat()), b"");
+        assert_eq!(all_of(server.connect_from([127, 0, 0, 2]), &[&header, ASKS].concat()), b"");
     }
-    assert_eq!(status_behind(connect_from(&server, [127, 0, 0, 2]), b""), Some(200));
+    assert_eq!(status_behind(server.connect_from([127, 0, 0, 2]), b""), Some(200));
     let server = proxied("require").serve();
     for header in [v1("192.0.2.1"), Vec::new()] {
-        assert_eq!(all_of(connect_from(&server, [127, 0, 0, 2]), &[&header, ASKS].concat()), b"");
+        assert_eq!(all_of(server.connect_from([127, 0, 0, 2]), &[&header, ASKS].concat()), b"");
     }
 }
 

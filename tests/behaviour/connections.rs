@@ -1,11 +1,11 @@
 //! Limits on connections, of all clients and of one: which one is closed for a new one, and which is refused.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::client::ReadSome;
-use crate::site::{PATIENCE, Reply, Server, Site, pattern};
+use crate::site::{NARROW, PATIENCE, Reply, Server, Site, pattern};
 
 const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -259,13 +259,7 @@ fn download(server: &Server) -> TcpStream {
 
 /// A connection from 127.0.0.`host`, with little room for what it does not read.
 fn connect_from(server: &Server, host: u8) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(16 * 1024).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0)).into()).unwrap();
-    socket.connect(&server.address.into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
+    server.connect_narrow_from([127, 0, 0, host], NARROW)
 }
 
 fn check_refused(stream: &mut TcpStream, status: u16) {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -12,10 +12,9 @@ use pagecast::config::{ProcessInputs, SystemFileReader, system::system_facts};
 use pagecast::files::storage::Storage;
 use pagecast::lifecycle::reload::ReloadRequests;
 use pagecast::server::{Listeners, Signals, serve};
-use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::site::{PATIENCE, Reply, Site};
+use crate::site::{PATIENCE, Reply, Site, connect};
 
 /// A running server in this process, stopped when dropped.
 pub struct InProcess {
@@ -68,12 +67,7 @@ impl InProcess {
 
     /// A connection from 127.0.0.`host`: another host is another client.
     pub fn connect_from(&self, host: u8) -> TcpStream {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0)).into()).unwrap();
-        socket.connect(&self.address.into()).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
+        connect(self.address, Some([127, 0, 0, host]), None)
     }
 
     /// Requests `target` on a connection of its own and does not read the response.

@@ -1,7 +1,7 @@
 //! Rates of responses: by connection, by client, in total, and by rules.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -111,7 +111,7 @@ fn all_clients_share_a_rate_equally_however_many_connections_they_have() {
     std::thread::scope(|scope| {
         for number in 0..21_u64 {
             let client = usize::from(number == 0);
-            let mut stream = connect_from(&server, Ipv4Addr::new(127, 0, 0, if number == 0 { 2 } else { 1 }));
+            let mut stream = server.connect_from([127, 0, 0, if number == 0 { 2 } else { 1 }]);
             let (taken, is_over) = (&taken[client], &is_over);
             scope.spawn(move || {
                 stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -216,7 +216,7 @@ fn clients_without_limits_are_not_paced() {
         .env("PAGECAST_RATE_CLIENT", "64KiB")
         .env("PAGECAST_UNLIMITED_CLIENTS", "127.0.0.2")
         .serve();
-    let mut stream = connect_from(&server, Ipv4Addr::new(127, 0, 0, 2));
+    let mut stream = server.connect_from([127, 0, 0, 2]);
     stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert_eq!(Reply::read(&mut stream, false).unwrap().body, pattern(16 * MIB, 1));
 }
@@ -242,7 +242,7 @@ fn a_client_that_reads_nothing_holds_back_no_share() {
     let server = long_site().env("PAGECAST_RATE_TOTAL", "2MiB").serve();
     let _stalled: Vec<_> = (3..8)
         .map(|host| {
-            let mut stream = narrow_from(&server, Ipv4Addr::new(127, 0, 0, host));
+            let mut stream = server.connect_narrow_from([127, 0, 0, host], 4096);
             stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\nRange: bytes=0-8388607\r\n\r\n").unwrap();
             stream
         })
@@ -269,7 +269,7 @@ fn an_active_client_is_not_evicted_however_many_others_connect() {
     stream.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     stream.read_exact(&mut [0; 200 << 10]).unwrap();
     for host in 1..=100 {
-        let mut other = connect_from(&server, Ipv4Addr::new(127, 0, 1, host));
+        let mut other = server.connect_from([127, 0, 1, host]);
         other.write_all(b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         assert_eq!(Reply::read(&mut other, false).unwrap().body, b"small");
     }
@@ -379,25 +379,4 @@ fn taken_in_a_second(stream: &mut TcpStream) -> f64 {
         taken += stream.read_some(&mut buffer).unwrap();
     }
     taken as f64
-}
-
-fn connect_from(server: &Server, from: Ipv4Addr) -> TcpStream {
-    connect(server, from, None)
-}
-
-/// A connection whose client has a small receive buffer.
-fn narrow_from(server: &Server, from: Ipv4Addr) -> TcpStream {
-    connect(server, from, Some(4096))
-}
-
-fn connect(server: &Server, from: Ipv4Addr, room: Option<usize>) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    if let Some(room) = room {
-        socket.set_recv_buffer_size(room).unwrap();
-    }
-    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-    socket.connect(&server.address.into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
 }

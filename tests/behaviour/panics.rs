@@ -23,7 +23,6 @@ use pagecast::config::{
 };
 use pagecast::files::{FileSettings, Files, Root};
 use pagecast::limits::client_limits::Limits;
-use pagecast::net::connection_settings::ConnectionSettings;
 use pagecast::net::opening;
 use pagecast::net::socket::Socket;
 use pagecast::net::worker::Worker;
@@ -313,7 +312,7 @@ impl Client {
             );
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));
-            actix_rt::spawn(opening::serve(worker, Socket::new(near, None)));
+            actix_rt::spawn(opening::serve(worker, Socket::new(near, None), None));
             client.await.unwrap()
         })
     }
@@ -433,7 +432,7 @@ fn settings() -> FileSettings {
     )
 }
 
-fn connection_settings() -> ConnectionSettings {
+fn connection_settings() -> Arc<Config> {
     let connections = ConnectionsGroup {
         idle_timeout: DurationSetting::seconds(10),
         stall_timeout: DurationSetting::seconds(10),
@@ -446,9 +445,5 @@ fn connection_settings() -> ConnectionSettings {
         long_rate: ByteCount::bytes(0),
         ..SendingGroup::default()
     };
-    ConnectionSettings::of(&Config {
-        connections: connections.into(),
-        sending: sending.into(),
-        ..Config::default()
-    })
+    Config { connections: connections.into(), sending: sending.into(), ..Config::default() }.into()
 }

@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::client::ReadSome;
 use crate::log_pipe::LogPipe;
 
@@ -185,12 +187,17 @@ impl Server {
 
     /// The same, to another of its addresses.
     pub fn connect_narrow_to(&self, address: SocketAddr) -> TcpStream {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(NARROW).unwrap();
-        socket.connect(&address.into()).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
+        connect(address, None, Some(NARROW))
+    }
+
+    /// A connection from this loopback address: another address is another client.
+    pub fn connect_from(&self, source: [u8; 4]) -> TcpStream {
+        connect(self.address, Some(source), None)
+    }
+
+    /// The same, with a receive buffer of `receive_buffer` bytes.
+    pub fn connect_narrow_from(&self, source: [u8; 4], receive_buffer: usize) -> TcpStream {
+        connect(self.address, Some(source), Some(receive_buffer))
     }
 
     /// Sends `raw` on a connection of its own and reads one response.
@@ -447,4 +454,19 @@ fn socket_inode(target: &Path) -> Option<String> {
 const LISTENING: &str = "0A";
 
 /// Receive buffer of a narrow client.
-const NARROW: usize = 16 * 1024;
+pub const NARROW: usize = 16 * 1024;
+
+/// A connection to `address`, from the address `source` and with a receive buffer of `receive_buffer` bytes, where they are given.
+pub fn connect(address: SocketAddr, source: Option<[u8; 4]>, receive_buffer: Option<usize>) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes).unwrap();
+    }
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    }
+    socket.connect(&address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}

@@ -17,7 +17,7 @@ use crate::client::ReadSome;
 use crate::handover::{Upgrades, activated};
 use crate::in_process::InProcess;
 use crate::secured::{Authority, Files, Secured, Wants, ask, connect_raw, hello, secured, text, with_pairs};
-use crate::site::{PATIENCE, Reply, Server, Site, pattern};
+use crate::site::{Reply, Server, Site, pattern};
 
 const LONG: usize = 10 * 1024 * 1024 + 77;
 
@@ -458,6 +458,20 @@ fn certificates_are_reloaded_when_their_files_change_unless_they_are_bad() {
 }
 
 #[test]
+fn certificates_of_a_reload_that_failed_for_another_reason_are_installed_by_themselves() {
+    let (site, files) = secured(Site::with([("a", b"a")]).config(""));
+    let mut server = site.serve();
+    let first = shown(&server);
+    // The watcher installs what it saw twice, a second apart: the reload reads the new files before that.
+    std::fs::write(server.root.join(".pagecast.toml"), "access_log = '/nowhere/access.log'").unwrap();
+    files.issue("site", &["localhost", "new.test"]);
+    server.signal("HUP");
+    server.wait_for_log("not reloaded: the configuration stays as it was");
+    server.wait_for_log("certificates replaced: localhost");
+    assert_ne!(shown(&server), first);
+}
+
+#[test]
 fn a_symlink_with_a_new_target_is_a_change() {
     let files = Files::new();
     for name in ["one", "two"] {
@@ -702,12 +716,7 @@ fn curl_can_connect() {
 
 /// A client with a small receive buffer, so that unread bytes stay with the server.
 fn narrow(server: &Server) -> Secured {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(16 * 1024).unwrap();
-    socket.connect(&server.tls_address().into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    Wants::usual().over(stream).unwrap()
+    Wants::usual().over(server.connect_narrow_to(server.tls_address())).unwrap()
 }
 
 /// The certificate that a new connection gets.

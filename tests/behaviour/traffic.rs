@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, patterned};
-use crate::site::{PATIENCE, Server, Site};
+use crate::site::{PATIENCE, Server, Site, connect};
 
 const LARGE: usize = 3 * 1024 * 1024;
 /// Long enough for eight segments of at least a mebibyte.
@@ -66,11 +66,7 @@ fn haproxy_names_its_client_in_the_proxy_protocol_and_in_headers() {
         let _haproxy = Running::start(command.arg("-db").arg("-f").arg(&config));
         drop(client_of(front));
         for (last, expected) in [(2, 200), (2, 429), (3, 200), (3, 429)] {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-            socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
-            socket.connect(&front.into()).unwrap();
-            let stream = TcpStream::from(socket);
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let stream = connect(front, Some([127, 0, 0, last]), None);
             let status = Client { stream }.ask("GET", "/a.txt", "").status;
             assert_eq!(status, expected, "127.0.0.{last} by {options}");
         }

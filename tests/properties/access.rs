@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use pagecast::http::credentials::Credentials;
-use pagecast::http::signed_url::{SignedMethod, SignedUrl, SignedUrlQuery, Terms};
+use pagecast::http::method::ReadMethod;
+use pagecast::http::signed_url::{SignedUrl, SignedUrlQuery, Terms};
 use pagecast::http::target::SitePath;
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -20,7 +21,7 @@ pub(crate) fn signed_url<'a>(
         client: client.map(|client| Cow::Borrowed(client.as_bytes())),
         download: download.map(Cow::Borrowed),
     };
-    SignedUrl { method: SignedMethod::Get, path: Cow::Borrowed(path), terms }
+    SignedUrl { method: ReadMethod::Get, path: Cow::Borrowed(path), terms }
 }
 
 /// The request target of a signed URL.
@@ -40,7 +41,7 @@ pub(crate) fn mutated(url: &SignedUrl<'_>, target: &[u8]) {
         None => (target, &b""[..]),
     };
     let (Ok(parsed), Some(Ok(found))) = (SitePath::parse(path), SignedUrlQuery::read(query)) else { return };
-    for method in [SignedMethod::Get, SignedMethod::Head] {
+    for method in [ReadMethod::Get, ReadMethod::Head] {
         if found.is_signed_by(KEY, method, parsed.path.as_bytes()) {
             assert_eq!((method, parsed.path.as_bytes(), &found.terms), (url.method, &*url.path, &url.terms));
         }

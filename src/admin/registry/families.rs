@@ -39,7 +39,7 @@ pub(super) fn sent_bytes(now: &Readings) -> Vec<Series<'_>> {
 }
 
 pub(super) fn faults(now: &Readings) -> Vec<Series<'_>> {
-    let faults = now.server.files.faults().counts();
+    let faults = now.server.files.loader.faults.counts();
     let count = |fault: Fault| {
         let name = fault.name();
         Series::new(faults.of(fault)).label("kind", name).status(format!("faults.{name}"))

@@ -47,7 +47,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_drained" "1 while an operator has drained the server.":
         "is_drained" => now.server.lifecycle.is_drained();
     Hidden: "uptime_seconds" => now.server.started.elapsed().as_secs();
-    Gauge "pagecast_root_sound" "1 while the document root can be read.": => now.server.files.root_is_sound();
+    Gauge "pagecast_root_sound" "1 while the document root can be read.": => now.server.files.shared.root_monitor.is_sound();
     Gauge "pagecast_workers" "Traffic worker threads.": => now.limits.workers;
     Counter "pagecast_reloads" "Reloads of the configuration: applied, or refused.":
         [result = "ok"] "reloads.done" => now.reloads.done,
@@ -203,14 +203,14 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Counter "pagecast_cache_evictions" "Entries evicted for lack of room.":
         .. shared_caches(now, |cache| cache.evictions);
     Gauge "pagecast_cache_entries" "Entries in the cache.": .. shared_caches(now, |cache| cache.entries);
-    Gauge "pagecast_names" "Remembered names.": "names" => now.files.names, max now.config.caches.names.get();
+    Gauge "pagecast_names" "Remembered names.": "names" => now.files.name_cache.entries, max now.config.caches.names.get();
     Gauge "pagecast_digests" "Remembered checksums.":
-        "digests" => now.files.digests, max now.config.integrity.digests.get();
+        "digests" => now.files.digest_cache.entries, max now.config.integrity.digests.get();
     Gauge "pagecast_heap_bytes" "Bytes of small files and encoded variants on the heap.":
         "heap_bytes" => now.files.heap_bytes, max now.limits.heap_bytes;
     Gauge "pagecast_mapped_bytes" "Bytes of mapped files, in memory or not.":
         "mapped_bytes" => now.files.mapped_bytes, max now.limits.cache_bytes;
-    Gauge "pagecast_mappings" "Mapped files.": "mappings" => now.files.mappings, max now.limits.mappings;
+    Gauge "pagecast_mappings" "Mapped files.": "mappings" => now.files.mapped_cache.entries, max now.limits.mappings;
     Gauge "pagecast_unmapping_bytes" "Bytes of evicted mappings that wait to be unmapped.":
         "unmapping.bytes" => now.files.unmapping_bytes;
     Counter "pagecast_unmapped_in_place" "Mappings that a worker unmapped itself, because too many waited.":
@@ -234,18 +234,18 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [residency = "resident"] => &now.totals.resident_windows,
         [residency = "cold"] => &now.totals.cold_windows;
     Histogram "pagecast_populate_duration_seconds" "Duration of cold reads, on their thread.":
-        => now.server.files.reads().durations();
+        => now.server.files.shared.reads.durations();
     Gauge "pagecast_reads_running" "Cold reads under way, on all devices; the limit is for one device.":
-        "reads.running" => now.files.reads_running;
+        "reads.running" => now.files.reads.running;
     Gauge "pagecast_reads_running_limit" "Limit of pagecast_reads_running.":
         => now.config.sending.populate_threads.get();
     Gauge "pagecast_reads_waiting" "Cold reads that wait for a thread.":
-        "reads.waiting" => now.files.reads_waiting;
-    Counter "pagecast_reads" "Cold reads made.": "reads.made" => now.files.reads;
+        "reads.waiting" => now.files.reads.waiting;
+    Counter "pagecast_reads" "Cold reads made.": "reads.made" => now.files.reads.made;
     Counter "pagecast_reads_shared" "Responses that shared the cold read of another response.":
-        "reads.shared" => now.files.reads_shared;
+        "reads.shared" => now.files.reads.shared;
     Counter "pagecast_reads_dropped" "Cold reads dropped before their turn, because nobody waited any more.":
-        "reads.dropped" => now.files.reads_dropped;
+        "reads.dropped" => now.files.reads.dropped;
     Counter "pagecast_disk_timeouts" "Requests for which the disk did not answer in time.":
         "reads.timeouts" problem "timeouts.disk" => now.files.disk_timeouts;
     Counter "pagecast_unanswered_probes" "Windows for which the file system could not report residency.":
@@ -258,7 +258,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_background_jobs" "Checksums and compressions that wait or run.":
         [work = "digest"] => now.files.digesting.under_way, max now.files.digesting.places,
         [work = "compress"] => now.files.compressing.under_way, max now.files.compressing.places;
-    Hidden: "background" => now.files.background;
+    Hidden: "background" => now.files.digesting.under_way + now.files.compressing.under_way;
 
     // TLS; absent without TLS
     Counter "pagecast_tls_handshakes" "Finished TLS handshakes.":

@@ -28,7 +28,7 @@ pub(crate) struct HotFileRecords {
 pub(crate) fn render(hot: &[HotFile]) -> String {
     let mut text = format!("{HEADER}\n");
     for HotFile { path, encoding, length, parts } in hot {
-        let (path, encoding) = (path.to_file_location(None), encoding.map_or(IDENTITY, Encoding::token));
+        let (path, encoding) = (path.to_file_location(None), encoding.map_or(IDENTITY, Encoding::name));
         let _ = writeln!(text, "{path} {encoding} {length} {:x}", parts.0);
     }
     text
@@ -70,7 +70,7 @@ fn parse_line(line: &[u8]) -> Option<HotFile> {
     let (path, encoding, length, parts) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let encoding = match encoding {
         IDENTITY => None,
-        token => Some(Encoding::ALL.into_iter().find(|encoding| encoding.token() == token)?),
+        name => Some(Encoding::named(name.as_bytes())?),
     };
     let target = SitePath::parse(path.as_bytes()).ok()?;
     let hot = HotFile {

@@ -9,7 +9,6 @@ use crate::net::{
     Deadline, Exchanges, NewConnection, ReceiveRate, Scanner, SendQueue, Socket, WorkerContext,
     WorkerRegistration,
 };
-use crate::telemetry::access_log::record::AccessLogRecord;
 
 /// The state of one connection.
 pub(super) struct Http1Connection {
@@ -75,13 +74,6 @@ impl Http1Connection {
             if self.input.is_empty() { connections.idle_timeout } else { connections.head_timeout }
         };
         self.deadline.set(self.now, timeout.get());
-    }
-
-    /// Adds what is known of the connection's encryption to a record.
-    pub(super) fn with_tls(&self, record: Option<Box<AccessLogRecord>>) -> Option<Box<AccessLogRecord>> {
-        let mut record = record?;
-        record.tls = self.socket.tls_facts();
-        Some(record)
     }
 
     /// The peer, and the client that it speaks for, for log messages.

@@ -14,18 +14,10 @@ use crate::http::method::Method;
 use crate::http::transport_info::TransportInfo;
 use crate::limits::client_limits::RequestPermit;
 use crate::net::{
-    AfterHead, AppService, Framing, HeadPrefix, ParsedHead, ReceiveRate, SendError, StreamFraming, app,
-    pace_of, render, request_log,
+    AppService, Framing, ParsedHead, ReceiveRate, ResponseParts, SendError, StreamFraming, app, pace_of,
+    render, request_log,
 };
 use crate::telemetry::metrics::exchange::{Exchange, Protocol};
-
-/// How the response to a request was put into the queue.
-struct ResponseEnd {
-    /// The connection persists.
-    keep_alive: bool,
-    /// All of the response was in the queue at once, and in memory.
-    is_short: bool,
-}
 
 impl Http1Connection {
     /// Answers one request. Returns how the connection ends, or `None` if it persists.
@@ -48,18 +40,22 @@ impl Http1Connection {
             let pace = pace_of(&self.context().limits, &response, permit.as_ref(), self.socket.peer);
             self.set_pace(pace).await?;
         }
-        let keep_alive = body.may_persist && !self.context().is_retiring() && !self.registration.is_evicted();
+        let mut keep_alive =
+            body.may_persist && !self.context().is_retiring.get() && !self.registration.is_evicted();
+        if let Some(exchange) = self.exchanges.last() {
+            request_log::record_response(exchange, &response, || self.now);
+        }
         let rest = self.queue_response(response, Framing { is_head, is_http10, keep_alive });
-        let is_short = matches!(rest, AfterHead::Nothing) && self.queue.may_wait();
+        // All of the response is in the queue, and in memory.
+        let is_short = rest.is_none() && self.queue.may_wait();
         // Held to the end of a long response. A short one is as good as sent: its client may have it, and send another
         // request elsewhere, before this thread goes on.
         let _permit = permit.filter(|_| !is_short);
-        let mut end = ResponseEnd { keep_alive, is_short };
-        if let AfterHead::Stream(content, framing) = rest {
-            end.keep_alive &= framing != StreamFraming::UntilClose;
+        if let Some((content, framing)) = rest {
+            keep_alive &= framing != StreamFraming::UntilClose;
             self.send_stream(content, framing).await?;
         }
-        self.finish_exchange(end, body).await
+        self.finish_exchange(keep_alive, is_short, body).await
     }
 
     fn begin_exchange(&mut self, head: &ParsedHead) {
@@ -71,8 +67,7 @@ impl Http1Connection {
         let protocol = if head.is_http10 { Protocol::Http10 } else { Protocol::Http11 };
         let exchange = Exchange::new(self.now, Some(method), protocol);
         let context = self.context();
-        let record = context.log_options().record(&head.request, self.socket.peer, &context.limits);
-        exchange.record.set(self.with_tls(record));
+        exchange.record.set(context.log_options.get().record(&head.request, &self.socket, &context.limits));
         self.exchanges.begin(exchange, self.queue.pushed);
         self.receive_rate = ReceiveRate::default();
     }
@@ -109,25 +104,28 @@ impl Http1Connection {
     }
 
     /// Puts the response into the queue, except for a streamed body.
-    fn queue_response(&mut self, response: Response<BoxBody>, framing: Framing) -> AfterHead {
+    pub(super) fn queue_response(
+        &mut self,
+        response: Response<BoxBody>,
+        framing: Framing,
+    ) -> Option<(BoxBody, StreamFraming)> {
         let context = Rc::clone(self.context());
         self.queue.begin_response();
         let start = self.queue.pushed;
         self.exchanges.begin_response(response.status().as_u16(), start);
-        let now = self.now;
-        let id_line = self.exchanges.last_record().and_then(|(record, began)| {
-            request_log::record_response(record, &response, began, now);
-            request_log::id_line(record)
-        });
         let content = request_log::content_length(&response, framing.is_head);
-        let prefix = HeadPrefix { status_lines: &context.status_lines, now, id_line };
-        let rest = render(response, framing, prefix, &mut self.queue);
-        match rest {
-            AfterHead::Nothing => {
-                self.note_overhead(start, content);
-                self.exchanges.end_response(self.queue.pushed);
-            }
-            AfterHead::Stream(..) => self.note_overhead(start, 0),
+        let parts = ResponseParts::of(response);
+        let connection = framing.connection_header(&parts);
+        self.queue.push(context.status_lines.lines(self.now, parts.response.status(), connection));
+        if let Some(id_line) = self.exchanges.last().and_then(request_log::id_line) {
+            self.queue.push(id_line);
+        }
+        let rest = render(parts, framing, &mut self.queue);
+        if rest.is_none() {
+            self.note_overhead(start, content);
+            self.exchanges.end_response(self.queue.pushed);
+        } else {
+            self.note_overhead(start, 0);
         }
         rest
     }
@@ -135,13 +133,14 @@ impl Http1Connection {
     /// Sends what must be sent before the next request is read, and reads past the request's body.
     async fn finish_exchange(
         &mut self,
-        end: ResponseEnd,
+        keep_alive: bool,
+        is_short: bool,
         mut body: RequestBody,
     ) -> Result<Option<ConnectionEnd>, SendError> {
-        if !end.keep_alive {
+        if !keep_alive {
             self.flush().await?;
             // A long response takes time to arrive: input that comes meanwhile would destroy it.
-            let is_quiet = self.input.is_empty() && !body.is_unread && end.is_short;
+            let is_quiet = self.input.is_empty() && !body.is_unread && is_short;
             return Ok(Some(if is_quiet { ConnectionEnd::Close } else { ConnectionEnd::Linger }));
         }
         if body.is_unread {

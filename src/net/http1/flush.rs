@@ -12,19 +12,19 @@ use crate::net::{SendError, StallTimer, WorkerContext};
 impl Http1Connection {
     /// Sends all that is queued.
     pub(super) async fn flush(&mut self) -> Result<(), SendError> {
-        if self.queue.is_empty() {
+        if self.queue.segments.is_empty() {
             self.restart_idle_timeout();
             return Ok(());
         }
         let context = Rc::clone(self.context());
         let mut stall = StallTimer::new(self.now);
-        self.deadline.set(self.now, context.check_interval());
+        self.deadline.set(self.now, context.check_interval.get());
         poll_fn(|cx| self.poll_flush(cx, &context, &mut stall)).await?;
         self.now = Instant::now();
         let (now, cold) = (self.now, self.queue.cursor.take_cold_bytes());
-        self.exchanges.note_wait(|| now, None);
+        self.exchanges.set_wait(|| now, None);
         if cold > 0 {
-            self.exchanges.note_cold(cold);
+            self.exchanges.add_cold_bytes(cold);
         }
         self.exchanges.settle(self.queue.sent(), now);
         self.restart_idle_timeout();
@@ -80,7 +80,7 @@ impl Http1Connection {
         let Self { queue, exchanges, .. } = self;
         self.receive_rate.set_waiting(now, queue.waits_for_client);
         exchanges.list_waiting(queue.sent(), now, queue.client, || queue.file().cloned());
-        exchanges.note_wait(|| now, Some(queue.waits_for()));
+        exchanges.set_wait(|| now, Some(queue.waits_for()));
         if sent == 0 {
             return;
         }
@@ -90,7 +90,7 @@ impl Http1Connection {
             stall.sent(sent);
         } else {
             *stall = StallTimer::new(now);
-            self.deadline.set(now, context.check_interval());
+            self.deadline.set(now, context.check_interval.get());
         }
     }
 
@@ -120,7 +120,7 @@ impl Http1Connection {
             } else if stall.is_expired(now, untaken, settings.connections.stall_timeout.get()) {
                 return Err(SendError::Stalled);
             }
-            self.deadline.set(now, context.check_interval());
+            self.deadline.set(now, context.check_interval.get());
             is_checked = true;
         }
         Ok(is_checked)

@@ -30,7 +30,7 @@ impl Http1Connection {
             }
             let mut scratch = context.scratch.borrow_mut();
             let read = match self.socket.poll_read(cx, &mut scratch) {
-                Poll::Pending if context.is_closing() => self.socket.read_now(&mut scratch),
+                Poll::Pending if context.is_closing.get() => self.socket.read_now(&mut scratch),
                 read => read,
             };
             let Poll::Ready(read) = read else {
@@ -138,7 +138,7 @@ impl Http1Connection {
     /// The record of bytes that are no acceptable request.
     pub(super) fn record_rejected(&self, head: &[u8]) -> Option<Box<AccessLogRecord>> {
         let context = self.context();
-        self.with_tls(context.log_options().record_rejected(head, self.socket.peer, &context.limits))
+        context.log_options.get().record_rejected(head, &self.socket, &context.limits)
     }
 
     /// True if the buffer holds the whole head of a pipelined request.

@@ -1,12 +1,11 @@
 //! Answers what is no acceptable request, and ends exchanges that failed.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use super::connection::{ConnectionEnd, Http1Connection};
 use crate::http::canned_response::CannedResponse;
 use crate::limits::bandwidth::ResponsePace;
-use crate::net::{HeadPrefix, SendError, log_abort, render_canned, replacement_for, request_log};
+use crate::net::{Framing, SendError, canned, request_log};
 use crate::telemetry::access_log::record::AccessLogRecord;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
 use crate::telemetry::metrics::kind::RejectedHead;
@@ -21,7 +20,8 @@ impl Http1Connection {
     ) -> ConnectionEnd {
         let rejected = rejected_head(response.status);
         self.context().metrics.counts.rejected_heads[rejected as usize].add(1);
-        let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
+        self.now = Instant::now();
+        let exchange = Exchange::new(self.now, None, Protocol::Http11);
         exchange.record.set(record);
         self.exchanges.begin(exchange, self.queue.pushed);
         self.refuse(response, is_head).await
@@ -41,17 +41,12 @@ impl Http1Connection {
 
     async fn send_canned(&mut self, response: CannedResponse, is_head: bool) -> Result<(), SendError> {
         self.set_pace(ResponsePace::default()).await?;
-        let context = Rc::clone(self.context());
-        let start = self.queue.pushed;
-        self.exchanges.begin_response(response.status, start);
-        let id_line = self.exchanges.last_record().and_then(|(record, _)| {
+        if let Some(record) = self.exchanges.last().and_then(Exchange::record) {
             record.clear_response();
-            request_log::id_line(record)
-        });
-        let prefix = HeadPrefix { status_lines: &context.status_lines, now: Instant::now(), id_line };
-        render_canned(response, is_head, prefix, &mut self.queue);
-        self.note_overhead(start, if is_head { 0 } else { response.sentence.len() as u64 });
-        self.exchanges.end_response(self.queue.pushed);
+        }
+        self.now = Instant::now();
+        let framing = Framing { is_head, is_http10: false, keep_alive: false };
+        self.queue_response(canned(response, is_head), framing);
         self.flush().await
     }
 
@@ -59,7 +54,7 @@ impl Http1Connection {
     /// connection.
     pub(super) async fn replace_or_abort(&mut self, error: SendError) -> ConnectionEnd {
         self.log_abort(&error);
-        match replacement_for(&error) {
+        match error.replacement() {
             Some(response) if self.queue.withdraw() => {
                 self.socket.reset_on_close(false);
                 self.refuse(response, false).await
@@ -70,14 +65,14 @@ impl Http1Connection {
 
     /// Ends all exchanges under way with `outcome`.
     pub(super) fn abort(&mut self, outcome: ExchangeOutcome, end: ConnectionEnd) -> ConnectionEnd {
-        self.exchanges.note_cold(self.queue.cursor.take_cold_bytes());
+        self.exchanges.add_cold_bytes(self.queue.cursor.take_cold_bytes());
         self.exchanges.abort(outcome, self.queue.sent(), Instant::now());
         end
     }
 
     fn log_abort(&mut self, error: &SendError) {
-        let request = request_log::id_suffix(self.exchanges.last_record().map(|(record, _)| &*record));
-        log_abort(error, self.queue.file(), self.context().files.faults(), &request, || self.peer_name());
+        let request = request_log::id_suffix(self.exchanges.last());
+        error.log(self.queue.file(), &self.context().files.loader.faults, &request, || self.peer_name());
     }
 }
 

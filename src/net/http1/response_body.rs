@@ -10,8 +10,9 @@ use actix_web::body::{BoxBody, MessageBody};
 use bytes::Bytes;
 
 use super::connection::Http1Connection;
-use crate::net::{SendError, StreamFraming, body_error, chunk_size_line};
+use crate::net::{SendError, StreamFraming};
 use crate::telemetry::access_log::record::WaitKind;
+use crate::telemetry::metrics::exchange::Exchange;
 
 impl Http1Connection {
     /// Sends `body` to its end.
@@ -49,7 +50,7 @@ impl Http1Connection {
             left = left.checked_sub(length).ok_or(SendError::Changed)?;
             let start = self.queue.pushed;
             if is_chunked {
-                self.queue.push(chunk_size_line(bytes.len()));
+                self.queue.push(Bytes::from(format!("{length:x}\r\n")));
             }
             self.queue.push(bytes);
             if is_chunked {
@@ -76,10 +77,10 @@ impl Http1Connection {
         self.deadline.set(Instant::now(), context.settings().sending.disk_timeout.get());
         poll_fn(|cx| {
             if let Poll::Ready(next) = Pin::new(&mut *body).poll_next(cx) {
-                self.exchanges.note_wait(Instant::now, None);
-                return Poll::Ready(next.transpose().map_err(body_error));
+                self.exchanges.set_wait(Instant::now, None);
+                return Poll::Ready(next.transpose().map_err(SendError::of_body));
             }
-            self.exchanges.note_wait(Instant::now, Some(WaitKind::Disk));
+            self.exchanges.set_wait(Instant::now, Some(WaitKind::Disk));
             if self.socket.poll_broken(cx).is_ready() {
                 return Poll::Ready(Err(SendError::reset()));
             }
@@ -93,7 +94,7 @@ impl Http1Connection {
     /// Records how many of the bytes pushed since `start` are not among the `content` bytes of the body.
     pub(super) fn note_overhead(&mut self, start: u64, content: u64) {
         let pushed = self.queue.pushed.saturating_sub(start);
-        if let Some((record, _)) = self.exchanges.last_record() {
+        if let Some(record) = self.exchanges.last().and_then(Exchange::record) {
             record.frame_bytes += pushed.saturating_sub(content);
         }
     }

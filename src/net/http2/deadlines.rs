@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use h2::Reason;
 
 use super::connection::{Http2Connection, Http2End, Stage};
-use crate::net::{LAST_CHANCE, ReceiveRate, SendError, StallTimer, log_abort};
+use crate::net::{LAST_CHANCE, ReceiveRate, SendError, StallTimer};
 use crate::telemetry::metrics::kind::RejectedHead;
 
 impl Http2Connection {
@@ -66,7 +66,8 @@ impl Http2Connection {
     /// complete.
     fn due(&self, incomplete_since: Option<Instant>) -> (Instant, Duration) {
         let settings = &self.shared.worker.settings().connections;
-        if self.is_awaited() {
+        // The worker closes and the client has just connected: GOAWAY can't be sent before its preface.
+        if self.shared.worker.is_closing.get() && matches!(self.stage, Stage::Preface(_)) {
             return (self.idle_since, LAST_CHANCE);
         }
         if let Some(since) = self.leaving_since
@@ -74,7 +75,7 @@ impl Http2Connection {
         {
             return (since, settings.linger_timeout.get());
         }
-        let check_interval = self.shared.worker.check_interval();
+        let check_interval = self.shared.worker.check_interval.get();
         match incomplete_since {
             Some(since) if self.is_idle => (since, settings.head_timeout.get()),
             None if self.is_idle => (self.idle_since, settings.idle_timeout.get()),
@@ -103,7 +104,7 @@ impl Http2Connection {
             return None;
         }
         let error = self.check_progress(now)?;
-        log_abort(&error, None, self.shared.worker.files.faults(), "", || self.shared.peer_name());
+        error.log(None, &self.shared.worker.files.loader.faults, "", || self.shared.peer_name());
         Some(Http2End::Abort(error))
     }
 
@@ -124,14 +125,9 @@ impl Http2Connection {
 
     /// True if frames hold data for which there was a window when they got it: the client has taken that window back.
     fn is_blocked(&self, now: Instant, stall_timeout: Duration) -> bool {
-        let oldest = self.settling.front().map(|(open, _)| open.tracked.exchange.began);
+        let oldest = self.settling.front().map(|(open, _)| open.exchange.began);
         self.shared.io.borrow().is_empty()
             && oldest.is_some_and(|began| now.duration_since(began) >= stall_timeout)
-    }
-
-    /// True if the worker closes and the client has just connected: GOAWAY can't be sent before its preface.
-    fn is_awaited(&self) -> bool {
-        self.shared.worker.is_closing() && matches!(self.stage, Stage::Preface(_))
     }
 }
 

@@ -4,8 +4,11 @@ use std::cell::Cell;
 use std::time::Instant;
 
 pub(crate) use super::outcome::{ExchangeOutcome, Protocol};
+use super::transfers::{ListedTransfer, Transfer, Transfers};
+use crate::http::client_key::ClientKey;
 use crate::http::method::Method;
-use crate::telemetry::access_log::record::{AccessLogRecord, EndedExchange};
+use crate::http::target::SitePath;
+use crate::telemetry::access_log::record::{AccessLogRecord, EndedExchange, WaitKind};
 
 /// An HTTP exchange in progress (RFC 9110 §3.9).
 pub(crate) struct Exchange {
@@ -22,6 +25,8 @@ pub(crate) struct Exchange {
     pub(crate) sent: u64,
     /// Data for the access log, if the request is logged. Taken when the exchange ends.
     pub(crate) record: Cell<Option<Box<AccessLogRecord>>>,
+    /// Entry in the list of transfers, once the response has had to wait.
+    pub(crate) listed: Option<ListedTransfer>,
 }
 
 impl Exchange {
@@ -41,6 +46,43 @@ impl Exchange {
 
     /// Creates an exchange that started at `began`.
     pub(crate) fn new(began: Instant, method: Option<Method>, protocol: Protocol) -> Self {
-        Self { began, first_byte: None, method, protocol, status: 0, sent: 0, record: Cell::default() }
+        let record = Cell::default();
+        Self { began, first_byte: None, method, protocol, status: 0, sent: 0, record, listed: None }
+    }
+
+    /// Returns the record for the access log. `None` if nothing is recorded.
+    pub(crate) fn record(&mut self) -> Option<&mut AccessLogRecord> {
+        self.record.get_mut().as_deref_mut()
+    }
+
+    /// Records that the response waits from `now` on, or that it goes on.
+    pub(crate) fn set_wait(&mut self, now: impl FnOnce() -> Instant, wait: Option<WaitKind>) {
+        if let Some(record) = self.record() {
+            record.set_wait(now(), wait);
+        }
+    }
+
+    /// Records that `bytes` of the response were requested from the disk.
+    pub(crate) fn add_cold_bytes(&mut self, bytes: u64) {
+        if let Some(record) = self.record() {
+            record.cold_bytes += bytes;
+        }
+    }
+
+    /// Lists the response in `transfers`, with `sent` bytes sent so far. `start` gives the client, the file and the
+    /// length in bytes as far as known.
+    pub(crate) fn list(
+        &mut self,
+        transfers: &Transfers,
+        sent: u64,
+        start: impl FnOnce() -> (ClientKey, Option<SitePath<'static>>, Option<u64>),
+    ) {
+        if let Some(listed) = &mut self.listed {
+            return listed.set_sent(sent);
+        }
+        let (client, path, total) = start();
+        let (Self { began: started, protocol, .. }, sent) = (&*self, sent.into());
+        let transfer = Transfer { client, path, total, started: *started, protocol: *protocol, sent };
+        self.listed = Some(transfers.add(transfer));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::outcome::{ExchangeOutcome, Protocol};
 use crate::http::method::Method;
-use crate::telemetry::named_enum::named_enum;
+use crate::http::named_enum::named_enum;
 
 /// Labels of a completed exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(crate) struct ExchangeKind {
 
 named_enum! {
     /// Methods as they are counted. Few, because clients may invent any number of methods.
-    enum MethodKind {
+    pub(crate) enum MethodKind {
         Get => "GET",
         Head => "HEAD",
         Options => "OPTIONS",
@@ -26,7 +26,7 @@ named_enum! {
 
 named_enum! {
     /// Class of a response status (RFC 9110 §15).
-    enum StatusClass {
+    pub(crate) enum StatusClass {
         /// No response was sent.
         None => "none",
         Informational => "1xx",
@@ -76,7 +76,7 @@ pub(crate) enum PathLookup {
 
 named_enum! {
     /// How response bytes reach the socket.
-    enum SendPath {
+    pub(crate) enum SendPath {
         /// `write` from the heap.
         Heap => "heap",
         /// `writev` from a mapped file.

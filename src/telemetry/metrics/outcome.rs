@@ -1,10 +1,10 @@
 //! Protocol and outcome of an exchange.
 
-use crate::telemetry::named_enum::named_enum;
+use crate::http::named_enum::named_enum;
 
 named_enum! {
     /// Protocol version of a request.
-    enum Protocol {
+    pub(crate) enum Protocol {
         Http10 => "1.0",
         Http11 => "1.1",
         Http2 => "2",
@@ -13,7 +13,7 @@ named_enum! {
 
 named_enum! {
     /// How an exchange ended.
-    enum ExchangeOutcome {
+    pub(crate) enum ExchangeOutcome {
         /// The kernel accepted the whole response.
         Complete => "complete",
         /// The client closed the connection early, or sent data that ended it.
