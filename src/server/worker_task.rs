@@ -46,8 +46,9 @@ pub(super) async fn serve_worker(
 ) -> usize {
     let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
     let (files, config) = (view.files.clone(), Arc::clone(&view.config));
-    let lookups = metrics.worker_lookups();
-    let current = CurrentSite::new(&Site::new(view, Arc::clone(&lookups)));
+    // Apart from the counts of the connections: the App is built before them.
+    let site_metrics = metrics.worker();
+    let current = CurrentSite::new(&Site::new(view, Arc::clone(&site_metrics)));
     let Ok(app) = app(&current, &health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
@@ -66,7 +67,7 @@ pub(super) async fn serve_worker(
     actix_rt::spawn(updates.apply_with(move |view: SiteSettings, delay| {
         // Requests under way finish with the settings that they began with.
         updated.set_settings(Arc::clone(&view.config));
-        current.replace(&Site::new(view, Arc::clone(&lookups)));
+        current.replace(&Site::new(view, Arc::clone(&site_metrics)));
         if delay >= UPDATE_TIMEOUT {
             log::info!("a worker took the new configuration after {delay:.1?}");
         }

@@ -21,7 +21,7 @@ use crate::site::request_facts::takes_page;
 use crate::site::resolution::{CachedResolution, EarlyResponse, Fallback, Resolved};
 use crate::site::settings::{Site, SiteSettings};
 use crate::telemetry::access_log::record::CacheResult;
-use crate::telemetry::metrics::lookups::PathCacheHit;
+use crate::telemetry::metrics::kind::PathLookup;
 
 impl Site {
     /// True if the path cache knows that no access rule closes the path.
@@ -54,12 +54,13 @@ impl Site {
     /// Counts a response that is made of what the path cache knew.
     pub(crate) fn count_hit(&self, cached: &CachedResolution) {
         self.path_cache.borrow().count_use(cached.slot, cached.is_due_for_touch);
-        self.lookups.hit(match &cached.lookup {
-            Lookup::File(asset) if asset.is_on_heap() => PathCacheHit::Heap,
-            Lookup::File(asset) if asset.mapping().is_some() => PathCacheHit::Mapped,
-            Lookup::File(_) => PathCacheHit::Unmapped,
-            _ => PathCacheHit::Nothing,
-        });
+        let found = match &cached.lookup {
+            Lookup::File(asset) if asset.is_on_heap() => PathLookup::Heap,
+            Lookup::File(asset) if asset.mapping().is_some() => PathLookup::Mapped,
+            Lookup::File(_) => PathLookup::Unmapped,
+            _ => PathLookup::NoFile,
+        };
+        self.metrics.counts.path_lookups[found as usize].add(1);
     }
 
     /// Resolves the path of a request: by the path cache, else by the shared cache or the disk. Sets `cached` to how it was
@@ -87,7 +88,7 @@ impl Site {
         if !has_valid_form(request) {
             return Err(self.error(request, HttpError::BadTarget));
         }
-        self.lookups.miss();
+        self.metrics.counts.path_lookups[PathLookup::Miss as usize].add(1);
         let target = self.parse_target(request)?;
         self.look_up(request, options, target, cached).await
     }

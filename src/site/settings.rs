@@ -18,9 +18,11 @@ use crate::net::request_log::RequestLogOptions;
 use crate::site::directory_jobs::DirectoryJobs;
 use crate::site::https_policy::HttpsPolicy;
 use crate::site::path_cache::PathCache;
-use crate::telemetry::metrics::lookups::WorkerLookups;
+use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// What a site is served from, and by which settings. Immutable; a reload makes another one. Cheap to clone.
+///
+/// Decision: docs/decisions/013-reload-as-one-value.md.
 #[derive(Clone)]
 pub struct SiteSettings {
     /// The files with their rules.
@@ -50,7 +52,7 @@ pub struct Site {
     /// Names of `404.html`, `403.html` and `50x.html`, once they have been looked up.
     pub(super) error_pages: RefCell<[Option<Arc<Name>>; 3]>,
     /// Counts hits and misses of the path cache.
-    pub(super) lookups: Arc<WorkerLookups>,
+    pub(super) metrics: Arc<WorkerMetrics>,
 }
 
 impl SiteSettings {
@@ -119,9 +121,9 @@ impl SiteSettings {
 }
 
 impl Site {
-    /// Serves by `settings`; hits and misses of the path cache are counted in `lookups`.
-    pub fn new(settings: SiteSettings, lookups: Arc<WorkerLookups>) -> Rc<Self> {
+    /// Serves by `settings`; hits and misses of the path cache are counted in `metrics`.
+    pub fn new(settings: SiteSettings, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         let path_cache = RefCell::new(PathCache::new());
-        Rc::new(Self { settings, path_cache, error_pages: RefCell::default(), lookups })
+        Rc::new(Self { settings, path_cache, error_pages: RefCell::default(), metrics })
     }
 }
