@@ -19,7 +19,10 @@ use crate::site::resolution::EarlyResponse;
 use crate::site::settings::SiteSettings;
 
 /// Checks the path that a request names. A malformed path passes: the resolver rejects it.
-pub(crate) async fn admit_target(settings: &SiteSettings, request: &HttpRequest) -> Result<(), EarlyResponse> {
+pub(crate) async fn admit_target(
+    settings: &SiteSettings,
+    request: &HttpRequest,
+) -> Result<(), EarlyResponse> {
     match SitePath::parse(request.uri().path().as_bytes()) {
         Ok(target) => admit(settings, request, &target.path).await,
         Err(_) => Ok(()),
@@ -62,7 +65,8 @@ pub(crate) async fn admit(
 
 /// True if no access rule closes the path.
 pub(crate) fn is_public(settings: &SiteSettings, path: &SitePath<'_>) -> bool {
-    !settings.has_access_rules || settings.files.loader.rules.locks(path).all(|policy| policy.access().is_none())
+    !settings.has_access_rules
+        || settings.files.loader.rules.locks(path).all(|policy| policy.access().is_none())
 }
 
 /// Returns a function that says which paths the credentials open that the request has presented so far.

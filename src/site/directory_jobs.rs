@@ -383,8 +383,7 @@ mod tests {
             ] {
                 let words = format!("{limits:?}");
                 let directories = limited(1, dir.path(), limits);
-                let archived =
-                    directories.archive(path("/"), ArchiveFormat::Tar, all(), None).await;
+                let archived = directories.archive(path("/"), ArchiveFormat::Tar, all(), None).await;
                 assert_eq!(archived.err(), Some(HttpError::TooLarge), "{words}");
             }
             let directories = directories(dir.path(), 1);
@@ -394,8 +393,7 @@ mod tests {
                     Some(HttpError::NotFound),
                     "{text}"
                 );
-                let archived =
-                    directories.archive(path(text), ArchiveFormat::Tar, all(), None).await;
+                let archived = directories.archive(path(text), ArchiveFormat::Tar, all(), None).await;
                 assert_eq!(archived.err(), Some(HttpError::NotFound), "{text}");
             }
             assert_eq!(directories.permits.available_permits(), 1, "a refusal keeps nothing");
@@ -409,8 +407,7 @@ mod tests {
         std::fs::write(dir.path().join("d/b"), b"four").unwrap();
         actix_rt::System::new().block_on(async {
             let directories = directories(dir.path(), 1);
-            let body =
-                directories.archive(path("/d"), ArchiveFormat::Tar, all(), None).await.unwrap();
+            let body = directories.archive(path("/d"), ArchiveFormat::Tar, all(), None).await.unwrap();
             std::fs::write(dir.path().join("d/b"), b"fifth").unwrap();
             let error = to_bytes(body).await.unwrap_err();
             assert_eq!(error.to_string(), "/d/b changed while it was archived");

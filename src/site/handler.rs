@@ -166,7 +166,8 @@ impl Site {
         } else {
             return Err(SendFailure::Changed);
         };
-        let body = ReplyBody { asset: &form, handle, sendfile_from: self.settings.sendfile_from(), checksums };
+        let body =
+            ReplyBody { asset: &form, handle, sendfile_from: self.settings.sendfile_from(), checksums };
         let mut response = reply(answer, &body, is_head)?; // 4 status, headers, body
         if let Some(fallback) = &resolved.fallback {
             fallback.correct_headers(asset, &mut response);

@@ -74,10 +74,7 @@ pub(crate) async fn checksum_file(
     is_head: bool,
 ) -> Result<HttpResponse, SendFailure> {
     let algorithm = Algorithm::from_token(name).ok_or(HttpError::UnknownDigest)?;
-    let digest = settings
-        .files
-        .digest(asset, algorithm, settings.config.integrity.digest_wait.get())
-        .await?;
+    let digest = settings.files.digest(asset, algorithm, settings.config.integrity.digest_wait.get()).await?;
     let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
     Ok(text(&asset.policy, &line, is_head))
 }

@@ -208,7 +208,10 @@ mod tests {
         let of_directory = plan(dir.path(), "/d", limits(100, 1000, 10)).unwrap();
         let expected = ["d/", "d/a", "d/b", "d/link", "d/sub/", "d/sub/c", "d/sub/deep/", "d/sub.txt"];
         assert_eq!(names(&of_directory), expected);
-        assert_eq!(names(&plan(dir.path(), "/d/sub", limits(100, 1000, 10)).unwrap()), ["sub/", "sub/c", "sub/deep/"]);
+        assert_eq!(
+            names(&plan(dir.path(), "/d/sub", limits(100, 1000, 10)).unwrap()),
+            ["sub/", "sub/c", "sub/deep/"]
+        );
         let of_root = names(&plan(dir.path(), "/", limits(100, 1000, 10)).unwrap());
         assert_eq!(of_root, [&expected[..], &["top"]].concat());
     }
@@ -229,7 +232,10 @@ mod tests {
             assert_eq!(plan(dir.path(), "/d", limits).err(), expected, "{words}");
         }
         for (path, expected) in [("/none", Errno::NOENT), ("/top", Errno::NOTDIR)] {
-            assert_eq!(plan(dir.path(), path, limits(100, 1000, 10)).unwrap_err(), PlanError::Unreadable(expected));
+            assert_eq!(
+                plan(dir.path(), path, limits(100, 1000, 10)).unwrap_err(),
+                PlanError::Unreadable(expected)
+            );
         }
     }
 }

@@ -166,8 +166,7 @@ mod tests {
     fn archive(dir: &Path, path: &str, format: ArchiveFormat) -> Archive {
         let files = files(dir);
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        let limits =
-            DirectoriesGroup { archive_entries: Count::of(200_000), ..DirectoriesGroup::default() };
+        let limits = DirectoriesGroup { archive_entries: Count::of(200_000), ..DirectoriesGroup::default() };
         let plan = ArchivePlan::of(&files.loader.root, &path, &limits, TreeFilter::all()).unwrap();
         Archive::new(plan, format, files).unwrap()
     }

@@ -154,7 +154,8 @@ impl ZipRecords {
 /// which no name tells for certain, get level 2.
 fn level_for(media_type: &str) -> u32 {
     let essence = media_type.split(';').next().unwrap_or_default();
-    let is_compressed = COMPRESSED_KINDS.iter().any(|kind| essence.starts_with(kind) && !RAW.contains(&essence));
+    let is_compressed =
+        COMPRESSED_KINDS.iter().any(|kind| essence.starts_with(kind) && !RAW.contains(&essence));
     match is_compressible(media_type) {
         true => 6,
         false if is_compressed || COMPRESSED.contains(&essence) => 0,

@@ -40,7 +40,8 @@ fn head(page: &ListingPage, links: &ListingLinks, summary: &Summary) -> String {
     }
     if !page.path.is_root() {
         let up = links.up(1);
-        rows = format!("<tr><td colspan=\"3\"><a class=\"up\" href=\"{up}\">Parent directory</a></td></tr>\n");
+        rows =
+            format!("<tr><td colspan=\"3\"><a class=\"up\" href=\"{up}\">Parent directory</a></td></tr>\n");
     }
     if summary.entries() == 0 {
         rows.push_str("<tr><td colspan=\"3\" class=\"empty\">This directory is empty.</td></tr>\n");
@@ -121,9 +122,7 @@ fn breadcrumbs(page: &ListingPage, links: &ListingLinks) -> String {
     };
     let crumbs: String = page.path.segments().enumerate().map(crumb).collect();
     let root = links.up(depth);
-    format!(
-        "<nav aria-label=\"Breadcrumb\"><ol><li><a href=\"{root}\">{ROOT}</a></li>{crumbs}</ol></nav>\n"
-    )
+    format!("<nav aria-label=\"Breadcrumb\"><ol><li><a href=\"{root}\">{ROOT}</a></li>{crumbs}</ol></nav>\n")
 }
 
 /// The heading of a column: a link that sorts by it, or reverses the order if it is sorted by already.

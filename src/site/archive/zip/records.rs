@@ -99,7 +99,8 @@ impl<'a> CentralRecord<'a> {
     fn write_common(&self, out: &mut Vec<u8>) {
         let is_utf8 = !self.name.is_ascii() && str::from_utf8(self.name).is_ok();
         let version = if self.is_large { VERSION_ZIP64 } else { VERSION_DEFLATE };
-        let (method, flag) = if self.size > 0 { (METHOD_DEFLATE, FLAG_DESCRIPTOR) } else { (METHOD_STORED, 0) };
+        let (method, flag) =
+            if self.size > 0 { (METHOD_DEFLATE, FLAG_DESCRIPTOR) } else { (METHOD_STORED, 0) };
         let (date, time) = dos_date_and_time(self.modified);
         put16(out, [version, flag | if is_utf8 { FLAG_UTF8 } else { 0 }, method, time, date]);
     }
