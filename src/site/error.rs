@@ -123,10 +123,7 @@ impl HttpError {
         let make = || self.block(policy, varies);
         let is_usual = self == Self::NotFound && !varies;
         let (block, body_at) = if is_usual { policy.not_found.get_or_init(make).clone() } else { make() };
-        if is_head {
-            return PrerenderedResponse::head(self.status(), block.slice(..body_at), Bytes::new());
-        }
-        PrerenderedResponse::inline(self.status(), block, body_at, None)
+        text_response(self.status(), block, body_at, is_head)
     }
 
     /// Renders everything behind the status line; also returns the offset of the content.
@@ -153,5 +150,13 @@ impl HttpError {
             }
             _ => String::new(),
         }
+    }
+}
+
+/// Makes a response of `block`: headers, and content from `body_at` on that HEAD does not get.
+pub(crate) fn text_response(status: StatusCode, block: Bytes, body_at: usize, is_head: bool) -> HttpResponse {
+    match is_head {
+        true => PrerenderedResponse::head(status, block.slice(..body_at), Bytes::new()),
+        false => PrerenderedResponse::inline(status, block, body_at, None),
     }
 }

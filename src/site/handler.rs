@@ -11,7 +11,6 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::files::{Asset, Lookup};
 use crate::http::digest::Algorithm;
 use crate::http::method::Method;
-use crate::http::query::QueryOptions;
 use crate::net::prerendered::PrerenderedResponse;
 use crate::site::access::admit;
 use crate::site::cors::{mark_cors, preflight};
@@ -19,7 +18,7 @@ use crate::site::error::HttpError;
 use crate::site::integrity::{checksum_file, checksums, known_checksums, verify};
 use crate::site::reply::{ReplyBody, download, options, reply};
 use crate::site::representation::{SendFailure, answer_for, choose, needs_body, open, select};
-use crate::site::request_facts::RequestHeaders;
+use crate::site::request_facts::{RequestHeaders, SiteRequest};
 use crate::site::resolution::{EarlyResponse, Resolved};
 use crate::site::settings::Site;
 use crate::telemetry::access_log::record::CacheResult;
@@ -111,13 +110,11 @@ impl Site {
         is_head: bool,
         cached: &Cell<Option<CacheResult>>,
     ) -> Result<HttpResponse, EarlyResponse> {
-        let headers = RequestHeaders::of(request.headers());
-        let query = request.uri().query().unwrap_or_default();
-        let options = QueryOptions::parse(query.as_bytes());
+        let request = &SiteRequest::new(request, is_head, cached);
         for _ in 0..CHANGED_TRIES {
-            let resolved = self.resolve(request, &options, cached).await?; // 1 where
-            admit(&self.settings, request, &resolved.name.path).await?;
-            match self.send(&resolved, request, &headers, &options, is_head).await {
+            let resolved = self.resolve(request).await?; // 1 where
+            admit(&self.settings, request.http, &resolved.name.path).await?;
+            match self.send(&resolved, request).await {
                 Ok(mut response) => {
                     mark_cors(&resolved.asset.policy, &mut response);
                     return Ok(response);
@@ -131,17 +128,15 @@ impl Site {
                 }
             }
         }
-        Err(self.error(request, HttpError::Busy))
+        Err(self.error(request.http, HttpError::Busy))
     }
 
     async fn send(
         &self,
         resolved: &Resolved,
-        request: &HttpRequest,
-        headers: &RequestHeaders<'_>,
-        options: &QueryOptions<'_>,
-        is_head: bool,
+        request: &SiteRequest<'_>,
     ) -> Result<HttpResponse, SendFailure> {
+        let SiteRequest { http, is_head, ref headers, ref options, .. } = *request;
         let (settings, asset) = (&self.settings, &resolved.asset);
         let files = &settings.files;
         if settings.verifies() {
@@ -160,7 +155,7 @@ impl Site {
         let checksums = checksums(settings, &form, headers, is_head).await;
         let answer = answer_for(asset, &form, headers, is_head); // 3 how much of them (pure)
         let handle = if needs_body(&answer, is_head) {
-            open(files, &form, request).await?
+            open(files, &form, http).await?
         } else if form.is_on_heap() || files.is_current(&form) {
             None
         } else {

@@ -70,15 +70,14 @@ pub(crate) async fn https_policy(site: &Site, request: ServiceRequest, next: &Ne
     let Some(rejection) = settings.https_policy.check(request.request()) else {
         return next.call(request).await;
     };
-    let (policy, is_head) = (settings.policy_of(request.request()), is_head(&request));
+    let policy = settings.policy_of(request.request());
     let mut response = match rejection {
-        Rejection::ToHttps(location) if is_read(&request) => {
-            redirect(StatusCode::MOVED_PERMANENTLY, &policy, &location)
+        Rejection::ToHttps(location) => {
+            // At a 301 clients would turn other methods than GET and HEAD into GET.
+            let (moved, kept) = (StatusCode::MOVED_PERMANENTLY, StatusCode::PERMANENT_REDIRECT);
+            redirect(if is_read(&request) { moved } else { kept }, &policy, &location)
         }
-        // At a 301 clients would turn any other method into GET.
-        Rejection::ToHttps(location) => redirect(StatusCode::PERMANENT_REDIRECT, &policy, &location),
-        Rejection::UnknownHost => HttpError::UnknownHost.respond(is_head, &policy, false),
-        Rejection::BadQuery => HttpError::BadQuery.respond(is_head, &policy, false),
+        Rejection::Error(error) => error.respond(is_head(&request), &policy, false),
     };
     mark_cors(&policy, &mut response);
     if SitePath::parse(request.path().as_bytes()).is_ok_and(|target| !is_public(settings, &target.path)) {

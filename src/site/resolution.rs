@@ -25,6 +25,8 @@ pub(crate) struct Resolved {
     pub(crate) fallback: Option<Fallback>,
 }
 
+pub(crate) type Resolution = Result<Resolved, EarlyResponse>;
+
 /// How a response differs because its file answers for another path.
 pub(crate) struct Fallback {
     /// Only clients that accept HTML get the file.
@@ -79,6 +81,11 @@ impl EarlyResponse {
     /// An error under `policy`.
     pub(crate) fn error(policy: &Arc<PathPolicy>, error: HttpError) -> Self {
         Self::Error { error, policy: Arc::clone(policy), varies: false }
+    }
+
+    /// The outcome of making a response under `policy`.
+    pub(crate) fn of(policy: &Arc<PathPolicy>, made: Result<HttpResponse, HttpError>) -> Self {
+        made.map_or_else(|error| Self::error(policy, error), |response| Self::response(policy, response))
     }
 
     /// A redirect under `policy`.
