@@ -14,8 +14,10 @@ pub use crate::auth::password_checks::CheckCounts;
 use crate::auth::password_checks::{CheckAttempt, NoCheck, PasswordChecks, VerifiedPasswords};
 use crate::auth::signed_url::{SignedUrlError, check_signed_url};
 use crate::config::{AccessRule, Config, CredentialFiles};
+use crate::http::canned_response::{BUSY, SIGNED_URL_EXPIRED, SIGNED_URL_INVALID, SIGNED_URL_REQUIRED};
 use crate::http::challenge::{BearerError, Challenge};
 use crate::http::credentials::{AuthScheme, Credentials, Login, Token};
+use crate::http::error::HttpError;
 use crate::http::signed_url::{SignedUrlQuery, SignedUrlQueryError};
 use crate::http::target::SitePath;
 use crate::limits::attempts::AttemptRate;
@@ -44,25 +46,6 @@ struct SharedAuthState {
     clock: RateClock,
     checks: PasswordChecks,
     counters: AuthCounters,
-}
-
-/// Why a path stays closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AccessDenied {
-    /// No credentials, or wrong ones.
-    Unauthenticated(Challenge),
-    /// The credentials are valid, but not for this path.
-    NotAllowed(Challenge),
-    /// The path needs a signed URL.
-    SignedUrlRequired,
-    /// The signed URL does not open the path.
-    SignedUrlInvalid,
-    /// The signed URL was valid until a moment that has passed.
-    SignedUrlExpired,
-    /// Too many wrong attempts: seconds until the client may try again.
-    TooManyAttempts(u64),
-    /// No thread became free for a password check.
-    Busy,
 }
 
 /// A request for a path that an access rule closes.
@@ -133,7 +116,7 @@ impl Authenticator {
         &self,
         access: &AccessRequest<'_>,
         rule: &AccessRule,
-    ) -> Result<Grant, AccessDenied> {
+    ) -> Result<Grant, HttpError> {
         let presented = self.presented(access, rule);
         let counters = &self.inner.shared.counters;
         if presented.is_empty() {
@@ -147,7 +130,7 @@ impl Authenticator {
             if access.limits.may_log(key) {
                 log::warn!("client {key} rejected: more wrong attempts than login_attempts allows");
             }
-            return Err(AccessDenied::TooManyAttempts(seconds));
+            return Err(HttpError::TooManyAttempts(seconds));
         }
         let by_url = presented.signed_url.map(|query| self.by_signed_url(access, query, address, &client));
         if let Some(Ok(grant)) = by_url {
@@ -192,7 +175,7 @@ impl Authenticator {
         query: Result<SignedUrlQuery<'_>, SignedUrlQueryError>,
         address: Option<IpAddr>,
         client: &ClientState,
-    ) -> Result<Grant, AccessDenied> {
+    ) -> Result<Grant, HttpError> {
         let Inner { files, index, shared, .. } = &*self.inner;
         let (method, requested) = (access.request.method(), access.requested);
         if let Err(error) = check_signed_url(query, &files.link_keys, method, requested, address) {
@@ -202,8 +185,8 @@ impl Authenticator {
             }
             shared.counters.denied().link();
             return Err(match error {
-                SignedUrlError::Expired => AccessDenied::SignedUrlExpired,
-                _ => AccessDenied::SignedUrlInvalid,
+                SignedUrlError::Expired => HttpError::Fixed(&SIGNED_URL_EXPIRED),
+                _ => HttpError::Fixed(&SIGNED_URL_INVALID),
             });
         }
         shared.counters.granted().link();
@@ -217,7 +200,7 @@ impl Authenticator {
         token: Token<'_>,
         rule: &AccessRule,
         client: &ClientState,
-    ) -> Result<Grant, AccessDenied> {
+    ) -> Result<Grant, HttpError> {
         let counters = &self.inner.shared.counters;
         let Some(name) = self.inner.files.tokens.owner(token.0) else {
             return Err(self.malformed(AuthScheme::Bearer, rule, client));
@@ -225,7 +208,7 @@ impl Authenticator {
         if !rule.admits(&name) {
             counters.denied().bearer();
             let bearer = Some(BearerError::InsufficientScope);
-            return Err(AccessDenied::NotAllowed(Challenge { basic: false, bearer }));
+            return Err(HttpError::NotAllowed(Challenge { basic: false, bearer }));
         }
         counters.granted().bearer();
         Ok(Grant::Bearer(name))
@@ -236,7 +219,7 @@ impl Authenticator {
         login: Login,
         rule: &AccessRule,
         client: &Arc<ClientState>,
-    ) -> Result<Grant, AccessDenied> {
+    ) -> Result<Grant, HttpError> {
         let Inner { shared, verified, files, .. } = &*self.inner;
         let attempt = CheckAttempt {
             is_still_allowed: {
@@ -253,20 +236,20 @@ impl Authenticator {
                 shared.counters.granted().basic();
                 return Ok(Grant::Basic(name));
             }
-            Ok(_) => AccessDenied::NotAllowed(Challenge::default()),
-            Err(NoCheck::Wrong) => AccessDenied::Unauthenticated(challenge(rule, BearerError::None)),
+            Ok(_) => HttpError::NotAllowed(Challenge::default()),
+            Err(NoCheck::Wrong) => HttpError::Unauthorized(challenge(rule, BearerError::None)),
             Err(NoCheck::NotAllowed) => {
                 shared.counters.limited();
-                return Err(AccessDenied::TooManyAttempts(self.wait(client).unwrap_or(1)));
+                return Err(HttpError::TooManyAttempts(self.wait(client).unwrap_or(1)));
             }
-            Err(NoCheck::Busy) => return Err(AccessDenied::Busy),
+            Err(NoCheck::Busy) => return Err(HttpError::Fixed(&BUSY)),
         };
         shared.counters.denied().basic();
         Err(denied)
     }
 
     /// Counts credentials that are malformed, or a token that is unknown.
-    fn malformed(&self, scheme: AuthScheme, rule: &AccessRule, client: &ClientState) -> AccessDenied {
+    fn malformed(&self, scheme: AuthScheme, rule: &AccessRule, client: &ClientState) -> HttpError {
         self.count_wrong(client);
         let denied = self.inner.shared.counters.denied();
         let error = match scheme {
@@ -279,7 +262,7 @@ impl Authenticator {
                 BearerError::None
             }
         };
-        AccessDenied::Unauthenticated(challenge(rule, error))
+        HttpError::Unauthorized(challenge(rule, error))
     }
 
     /// Returns the seconds until a client with too many wrong attempts may try again; `None` if it may now.
@@ -301,10 +284,10 @@ impl PresentedCredentials<'_> {
     }
 }
 
-fn missing_credentials(rule: &AccessRule) -> AccessDenied {
+fn missing_credentials(rule: &AccessRule) -> HttpError {
     match rule.methods.bearer || rule.methods.basic {
-        true => AccessDenied::Unauthenticated(challenge(rule, BearerError::None)),
-        false => AccessDenied::SignedUrlRequired,
+        true => HttpError::Unauthorized(challenge(rule, BearerError::None)),
+        false => HttpError::Fixed(&SIGNED_URL_REQUIRED),
     }
 }
 

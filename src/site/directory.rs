@@ -10,12 +10,13 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::config::TrailingSlash;
 use crate::config::policy::rules::PathPolicy;
 use crate::http::baseline_headers::BASELINE_LINES;
+use crate::http::canned_response::UNKNOWN_ARCHIVE;
 use crate::http::disposition;
+use crate::http::error::HttpError;
 use crate::http::query::ListingFormat;
 use crate::http::target::ParsedTarget;
 use crate::site::access::read_permission;
 use crate::site::archive::writer::ArchiveFormat;
-use crate::site::error::HttpError;
 use crate::site::listing::page::ListingPage;
 use crate::site::listing::sort::Sorting;
 use crate::site::listing::style::content_security_policy;
@@ -31,8 +32,7 @@ pub(crate) async fn archive(
     format: &[u8],
     policy: &PathPolicy,
 ) -> Result<HttpResponse, HttpError> {
-    let format = ArchiveFormat::ALL.into_iter().find(|known| known.word().as_bytes() == format);
-    let format = format.ok_or(HttpError::UnknownArchive)?;
+    let format = ArchiveFormat::named(format).ok_or(&UNKNOWN_ARCHIVE)?;
     let path = target.path.clone().into_owned();
     let client = settings.limits.limited_client(request.peer_addr());
     let may_read = read_permission(settings, request);

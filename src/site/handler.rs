@@ -9,12 +9,13 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::files::{Asset, Lookup};
+use crate::http::canned_response::{BUSY, METHOD_NOT_ALLOWED, METHOD_UNKNOWN};
 use crate::http::digest::Algorithm;
+use crate::http::error::HttpError;
 use crate::http::method::Method;
 use crate::net::prerendered::PrerenderedResponse;
 use crate::site::access::admit;
 use crate::site::cors::{mark_cors, preflight};
-use crate::site::error::HttpError;
 use crate::site::integrity::{checksum_file, checksums, known_checksums, verify};
 use crate::site::reply::{ReplyBody, download, options, reply};
 use crate::site::representation::{SendFailure, answer_for, choose, needs_body, open, select};
@@ -41,8 +42,8 @@ impl Site {
                 None => Box::pin(self.answer(request, is_head, &cached)).await,
             },
             Method::Options => Ok(self.options(request)),
-            Method::NotAllowed => Err(self.error(request, HttpError::MethodNotAllowed)),
-            Method::NotImplemented => Err(self.error(request, HttpError::NotImplemented)),
+            Method::NotAllowed => Err(self.error(request, HttpError::Fixed(&METHOD_NOT_ALLOWED))),
+            Method::NotImplemented => Err(self.error(request, HttpError::Fixed(&METHOD_UNKNOWN))),
         };
         let mut response = match answer {
             Ok(response) => response,
@@ -128,7 +129,7 @@ impl Site {
                 }
             }
         }
-        Err(self.error(request.http, HttpError::Busy))
+        Err(self.error(request.http, HttpError::Fixed(&BUSY)))
     }
 
     async fn send(

@@ -6,10 +6,11 @@ use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpMessage, HttpRequest};
 
 use crate::config::{ClientsGroup, Config, SecurityGroup};
+use crate::http::canned_response::{BAD_QUERY, UNKNOWN_HOST};
+use crate::http::error::HttpError;
 use crate::http::forwarded::{https_location, is_https};
 use crate::http::query_filter::is_suspicious;
 use crate::http::transport_info::TransportInfo;
-use crate::site::error::HttpError;
 use crate::telemetry::log_throttle::SampledCounter;
 
 /// The https policy of a site. Cheap to clone; clones share the count.
@@ -73,7 +74,7 @@ impl HttpsPolicy {
         let query = request.uri().query().filter(|_| self.security.query_filter.is_on())?;
         is_suspicious(query.as_bytes()).then(|| {
             self.count_suspicious(request);
-            Rejection::Error(HttpError::BadQuery)
+            Rejection::Error(HttpError::Fixed(&BAD_QUERY))
         })
     }
 
@@ -109,7 +110,7 @@ impl HttpsPolicy {
         };
         let path_and_query = uri.path_and_query().map_or("/", |target| target.as_str());
         https_location(host, path_and_query.as_bytes(), self.security.https_hosts.as_slice())
-            .map_or(Rejection::Error(HttpError::UnknownHost), Rejection::ToHttps)
+            .map_or(Rejection::Error(HttpError::Fixed(&UNKNOWN_HOST)), Rejection::ToHttps)
     }
 
     fn count_suspicious(&self, request: &HttpRequest) {

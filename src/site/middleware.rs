@@ -5,11 +5,11 @@ use actix_web::Error;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, StatusCode};
 
+use crate::http::error::HttpError;
 use crate::http::target::SitePath;
 use crate::limits::client_limits::AdmissionOutcome;
 use crate::site::access::{admit_target, apply_cache_policy, is_public, keep_private};
 use crate::site::cors::{add_cors, mark_cors};
-use crate::site::error::HttpError;
 use crate::site::https_policy::Rejection;
 use crate::site::reply::{add_lines, redirect};
 use crate::site::settings::Site;

@@ -13,15 +13,17 @@ use crate::files::Asset;
 use crate::files::digests::Digest;
 use crate::files::handle_pool::Handle;
 use crate::http::baseline_headers::{BASELINE_LINES, text_lines};
+use crate::http::canned_response::PRECONDITION_FAILED;
 use crate::http::decide::Answer;
 use crate::http::digest::{Algorithm, header_value};
 use crate::http::disposition;
+use crate::http::error::HttpError;
 use crate::http::method::ALLOW;
 use crate::http::multipart::{Boundary, Multipart};
 use crate::http::range::ByteRange;
 use crate::net::prerendered::{PacedResponse, PrerenderedResponse};
 use crate::net::segments::{Segment, Segments, Window};
-use crate::site::error::{HttpError, text_response};
+use crate::site::error::text_response;
 use crate::sys::random::random_u128;
 
 /// The body of a response, and the checksums that are sent with it.
@@ -58,7 +60,7 @@ pub(crate) fn reply(
             asset.headers.validators(),
             Bytes::from_static(b"\r\n"),
         ),
-        Answer::PreconditionFailed => return Err(HttpError::PreconditionFailed),
+        Answer::PreconditionFailed => return Err(HttpError::Fixed(&PRECONDITION_FAILED)),
         Answer::NotSatisfiable => return Err(HttpError::NotSatisfiable(asset.length)),
     };
     if !source.checksums.is_empty() {

@@ -9,9 +9,9 @@ use actix_web::http::header::{self, HeaderValue};
 use crate::config::policy::rules::PathPolicy;
 use crate::files::{Asset, Lookup, Name};
 use crate::http::cache_control;
+use crate::http::error::HttpError;
 use crate::http::target::SitePath;
 use crate::site::cors::mark_cors;
-use crate::site::error::HttpError;
 use crate::site::path_cache::CachedPath;
 use crate::site::reply::redirect;
 

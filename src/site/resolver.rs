@@ -10,11 +10,12 @@ use actix_web::http::uri::Authority;
 use crate::config::policy::rules::PathPolicy;
 use crate::config::{Dotfiles, TrailingSlash};
 use crate::files::{Asset, FoundFile, Lookup, Name};
+use crate::http::canned_response::{BAD_TARGET, BUSY, FAILED, NOT_FOUND, UNREADABLE};
+use crate::http::error::HttpError;
 use crate::http::redirects::{REDIRECTS_FILE, Redirect};
 use crate::http::target::{ParsedTarget, SitePath, is_valid_origin};
 use crate::site::access::{admit, is_public};
 use crate::site::directory;
-use crate::site::error::HttpError;
 use crate::site::path_cache::CachedPath;
 use crate::site::request_facts::{SiteRequest, takes_page};
 use crate::site::resolution::{CachedResolution, EarlyResponse, Fallback, Resolution, Resolved};
@@ -80,7 +81,7 @@ impl Site {
             return self.resolve_other(request, &path, &lookup).await;
         }
         if !has_valid_form(request.http) {
-            return Err(self.error(request.http, HttpError::BadTarget));
+            return Err(self.error(request.http, HttpError::Fixed(&BAD_TARGET)));
         }
         self.metrics.counts.path_lookups[PathLookup::Miss as usize].add(1);
         let target = self.parse_target(request)?;
@@ -96,7 +97,7 @@ impl Site {
     async fn look_up(&self, request: &SiteRequest<'_>, target: ParsedTarget<'_>) -> Resolution {
         let settings = &self.settings;
         if hides(settings.config.site.dotfiles, &target.path) {
-            return Err(self.error(request.http, HttpError::NotFound));
+            return Err(self.error(request.http, HttpError::Fixed(&NOT_FOUND)));
         }
         if settings.redirects.has_forced()
             && let Some(resolved) = self.apply_redirects(request, &target, true).await?
@@ -104,7 +105,8 @@ impl Site {
             return Ok(resolved);
         }
         let wants_directory = target.wants_directory;
-        if wants_directory && (request.options.archive.is_some() || !settings.allows_slash(&target.path)) {
+        let has_index = target.path.is_root() || settings.config.site.trailing_slash == TrailingSlash::Add;
+        if wants_directory && (request.options.archive.is_some() || !has_index) {
             return self.resolve_directory(request, target).await;
         }
         let is_target_public = is_public(settings, &target.path);
@@ -132,7 +134,7 @@ impl Site {
         let has_fallback = || policy.spa.is_some() || !self.settings.redirects.is_empty();
         match lookup {
             Lookup::Missing if !path.wants_directory && !has_fallback() => {
-                Err(EarlyResponse::error(policy, HttpError::NotFound))
+                Err(EarlyResponse::error(policy, HttpError::Fixed(&NOT_FOUND)))
             }
             _ => check_readable(&path.name, lookup),
         }
@@ -176,7 +178,7 @@ impl Site {
         }
         if let Some(format) = request.options.archive.as_deref().filter(|_| policy.listing()) {
             if !settings.config.directories.archive.is_on() {
-                return Err(EarlyResponse::error(&policy, HttpError::NotFound));
+                return Err(EarlyResponse::error(&policy, HttpError::Fixed(&NOT_FOUND)));
             }
             let archive = directory::archive(settings, request.http, &target, format, &policy).await;
             return Err(EarlyResponse::of(&policy, archive));
@@ -212,7 +214,7 @@ impl Site {
                 return Ok(self.fallback(asset, found.name, true, &target.path));
             }
         }
-        Err(EarlyResponse::error(policy, HttpError::NotFound))
+        Err(EarlyResponse::error(policy, HttpError::Fixed(&NOT_FOUND)))
     }
 
     /// Applies the redirects and rewrites of the site; `None` if none matches.
@@ -281,7 +283,7 @@ impl Site {
         let raw = request.raw_path();
         SitePath::parse(raw).map_err(|why| {
             log::debug!("target {}: {why:?}", raw.escape_ascii());
-            self.error(request.http, HttpError::BadTarget)
+            self.error(request.http, HttpError::Fixed(&BAD_TARGET))
         })
     }
 
@@ -299,7 +301,7 @@ pub(crate) fn hides(dotfiles: Dotfiles, path: &SitePath<'_>) -> bool {
 /// Rejects a name that exists and may not be read, or whose lookup failed.
 fn check_readable(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
     match lookup {
-        Lookup::Forbidden => Err(EarlyResponse::error(&name.policy, HttpError::Forbidden)),
+        Lookup::Forbidden => Err(EarlyResponse::error(&name.policy, HttpError::Fixed(&UNREADABLE))),
         _ => check_known(name, lookup),
     }
 }
@@ -307,8 +309,8 @@ fn check_readable(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
 /// Rejects a name whose lookup failed.
 fn check_known(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
     match lookup {
-        Lookup::Busy => Err(EarlyResponse::error(&name.policy, HttpError::Busy)),
-        Lookup::Failed => Err(EarlyResponse::error(&name.policy, HttpError::Failed)),
+        Lookup::Busy => Err(EarlyResponse::error(&name.policy, HttpError::Fixed(&BUSY))),
+        Lookup::Failed => Err(EarlyResponse::error(&name.policy, HttpError::Fixed(&FAILED))),
         _ => Ok(()),
     }
 }

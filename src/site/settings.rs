@@ -9,7 +9,7 @@ use actix_web::HttpRequest;
 
 use crate::auth::access::Authenticator;
 use crate::config::policy::rules::PathPolicy;
-use crate::config::{Config, LoadedConfig, TrailingSlash, Verify};
+use crate::config::{Config, LoadedConfig, Verify};
 use crate::files::{Files, Name};
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
@@ -104,11 +104,6 @@ impl SiteSettings {
     /// Returns the path of a directory's index file.
     pub(crate) fn index_of(&self, directory: &SitePath<'_>) -> SitePath<'static> {
         directory.index(self.config.site.index.as_str())
-    }
-
-    /// True if a path that ends in a slash needs no redirect to the one without.
-    pub(crate) fn allows_slash(&self, path: &SitePath<'_>) -> bool {
-        self.config.site.trailing_slash == TrailingSlash::Add || path.is_root()
     }
 
     /// Returns the policy of the path that a request names, whether or not there is a file.

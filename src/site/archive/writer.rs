@@ -11,35 +11,26 @@ use bytes::Bytes;
 use zstd::stream::write::Encoder;
 
 use crate::files::Files;
+use crate::http::named_enum::named_enum;
 use crate::http::target::SitePath;
 use crate::site::archive::plan::ArchivePlan;
 use crate::site::archive::source::STEP;
 use crate::site::archive::tar::TarBlocks;
 use crate::site::archive::zip::ZipRecords;
 
-/// Format of an archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ArchiveFormat {
-    /// tar, with pax records for values that do not fit its headers.
-    Tar,
-    /// tar within one zstd frame.
-    TarZstd,
-    /// zip, with zip64 records if they are needed.
-    Zip,
+named_enum! {
+    /// Format of an archive. Its name is also the extension without the leading dot.
+    pub(crate) enum ArchiveFormat {
+        /// tar, with pax records for values that do not fit its headers.
+        Tar => "tar",
+        /// tar within one zstd frame.
+        TarZstd => "tar.zst",
+        /// zip, with zip64 records if they are needed.
+        Zip => "zip",
+    }
 }
 
 impl ArchiveFormat {
-    pub(crate) const ALL: [Self; 3] = [Self::Tar, Self::TarZstd, Self::Zip];
-
-    /// Its name in a query, and its extension without the leading dot.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Tar => "tar",
-            Self::TarZstd => "tar.zst",
-            Self::Zip => "zip",
-        }
-    }
-
     /// The value of `Content-Type`.
     pub(crate) const fn media_type(self) -> &'static str {
         match self {
@@ -52,7 +43,7 @@ impl ArchiveFormat {
     /// The name under which an archive of the directory at `path` is saved: bytes without a slash.
     pub(crate) fn file_name(self, path: &SitePath<'_>) -> Vec<u8> {
         let name = if path.is_root() { ROOT_NAME } else { path.file_name() };
-        [name, b".", self.word().as_bytes()].concat()
+        [name, b".", self.name().as_bytes()].concat()
     }
 }
 
