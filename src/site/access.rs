@@ -13,22 +13,10 @@ use crate::auth::access::{AccessRequest, AuthContext};
 use crate::files::directory::ReadPermission;
 use crate::http::cache_control;
 use crate::http::canned_response::BAD_TARGET;
-use crate::http::error::HttpError;
 use crate::http::target::SitePath;
 use crate::net::prerendered::PrerenderedResponse;
 use crate::site::resolution::EarlyResponse;
 use crate::site::settings::SiteSettings;
-
-/// Checks the path that a request names. A malformed path passes: the resolver rejects it.
-pub(crate) async fn admit_target(
-    settings: &SiteSettings,
-    request: &HttpRequest,
-) -> Result<(), EarlyResponse> {
-    match SitePath::parse(request.uri().path().as_bytes()) {
-        Ok(target) => admit(settings, request, &target.path).await,
-        Err(_) => Ok(()),
-    }
-}
 
 /// Checks a path before it is looked up.
 ///
@@ -49,7 +37,7 @@ pub(crate) async fn admit(
         }
         let raw = request.uri().path().as_bytes();
         let Ok(requested) = SitePath::parse(raw) else {
-            return Err(EarlyResponse::error(&policy, HttpError::Fixed(&BAD_TARGET)));
+            return Err(EarlyResponse::error(&policy, &BAD_TARGET));
         };
         let limits = &settings.limits;
         let access = AccessRequest { request, limits, requested: &requested.path, path };

@@ -54,10 +54,8 @@ pub(crate) async fn list(
     policy: &PathPolicy,
 ) -> Result<HttpResponse, HttpError> {
     let SiteSettings { files, config, .. } = settings;
-    let by_accept = || match prefers_json(request.http.headers()) {
-        true => ListingFormat::Json,
-        false => ListingFormat::Html,
-    };
+    let prefers_json = || prefers_json(request.http.headers());
+    let by_accept = || if prefers_json() { ListingFormat::Json } else { ListingFormat::Html };
     let format = request.options.format.unwrap_or_else(by_accept);
     let files = files.clone();
     let page = ListingPage {

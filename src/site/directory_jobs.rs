@@ -20,11 +20,11 @@ use crate::http::client_key::ClientKey;
 use crate::http::error::HttpError;
 use crate::http::target::SitePath;
 use crate::limits::client_slots::{ClientSlot, ClientSlots};
-use crate::site::archive::plan::{ArchivePlan, PlanError, TreeFilter};
+use crate::site::archive::plan::{ArchivePlan, PlanError};
 use crate::site::archive::writer::{Archive, ArchiveFormat};
 use crate::site::listing::page::ListingPage;
 use crate::site::listing::writer::listing;
-use crate::site::streamed_body::FirstChunk;
+use crate::site::streamed_body::StreamedBody;
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
 
 /// Makes listings and archives of a site's directories. Cheap to clone; clones share threads and slots.
@@ -96,7 +96,7 @@ impl DirectoryJobs {
             let directory = root
                 .retry_after_root_swap(|| directory::read(root, path, query))
                 .map_err(|error| this.failure(path, error))?;
-            FirstChunk::make(listing(directory, page), permits, WHOLE)
+            StreamedBody::begin(listing(directory, page), permits, WHOLE, &this.listing)
                 .map_err(|error| this.failure(path, error))
         })
         .await
@@ -120,12 +120,10 @@ impl DirectoryJobs {
         self.run(&self.archiving, path, move |this, path| {
             this.files.loader.root.check();
             let files = this.files.pinned();
-            let is_listed = |path: &SitePath<'_>| files.loader.rules.policy(path).listing();
-            let shown = TreeFilter { dotfiles: this.dotfiles, is_listed: &is_listed, may_read: &*may_read };
-            let plan = ArchivePlan::of(&files.loader.root, path, &this.settings, shown)
+            let plan = ArchivePlan::of(&files, path, &this.settings, this.dotfiles, &may_read)
                 .map_err(|error| this.plan_failure(path, error))?;
             Archive::new(plan, format, files)
-                .and_then(|archive| FirstChunk::make(archive, permits, 1))
+                .and_then(|archive| StreamedBody::begin(archive, permits, 1, &this.archiving))
                 .map_err(|error| this.failure(path, error))
         })
         .await
@@ -140,7 +138,7 @@ impl DirectoryJobs {
         let mut of_client = None;
         if let Some(client) = client {
             let slot = self.for_client.take_before(deadline, client).await;
-            of_client = Some(slot.ok_or(HttpError::Fixed(&BUSY))?);
+            of_client = Some(slot.ok_or(&BUSY)?);
         }
         let permit = Arc::clone(&self.permits).acquire_owned();
         match tokio::time::timeout_at(deadline, permit).await {
@@ -162,11 +160,11 @@ impl DirectoryJobs {
         &self,
         pool: &Arc<BlockingPool>,
         path: SitePath<'static>,
-        job: impl FnOnce(&Self, &SitePath<'_>) -> Result<FirstChunk, HttpError> + Send + 'static,
+        job: impl FnOnce(&Self, &SitePath<'_>) -> Result<StreamedBody, HttpError> + Send + 'static,
     ) -> Result<BoxBody, HttpError> {
         let (this, of) = (self.clone(), path.clone());
         match pool.run_within(self.files.loader.settings.disk_timeout(), move || job(&this, &of)).await {
-            Ok(first) => Ok(first?.into_body(pool)),
+            Ok(body) => Ok(body?.into_body()),
             // A panic has been logged by its hook.
             Err(JobLost::Panicked) => Err(HttpError::Fixed(&FAILED)),
             Err(JobLost::TimedOut) => {

@@ -11,7 +11,6 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::files::{Asset, Lookup};
 use crate::http::canned_response::{BUSY, METHOD_NOT_ALLOWED, METHOD_UNKNOWN};
 use crate::http::digest::Algorithm;
-use crate::http::error::HttpError;
 use crate::http::method::Method;
 use crate::net::prerendered::PrerenderedResponse;
 use crate::site::access::admit;
@@ -42,8 +41,8 @@ impl Site {
                 None => Box::pin(self.answer(request, is_head, &cached)).await,
             },
             Method::Options => Ok(self.options(request)),
-            Method::NotAllowed => Err(self.error(request, HttpError::Fixed(&METHOD_NOT_ALLOWED))),
-            Method::NotImplemented => Err(self.error(request, HttpError::Fixed(&METHOD_UNKNOWN))),
+            Method::NotAllowed => Err(self.error(request, &METHOD_NOT_ALLOWED)),
+            Method::NotImplemented => Err(self.error(request, &METHOD_UNKNOWN)),
         };
         let mut response = match answer {
             Ok(response) => response,
@@ -129,16 +128,12 @@ impl Site {
                 }
             }
         }
-        Err(self.error(request.http, HttpError::Fixed(&BUSY)))
+        Err(self.error(request.http, &BUSY))
     }
 
-    async fn send(
-        &self,
-        resolved: &Resolved,
-        request: &SiteRequest<'_>,
-    ) -> Result<HttpResponse, SendFailure> {
+    async fn send(&self, found: &Resolved, request: &SiteRequest<'_>) -> Result<HttpResponse, SendFailure> {
         let SiteRequest { http, is_head, ref headers, ref options, .. } = *request;
-        let (settings, asset) = (&self.settings, &resolved.asset);
+        let (settings, asset) = (&self.settings, &found.asset);
         let files = &settings.files;
         if settings.verifies() {
             verify(settings, asset).await?;
@@ -147,8 +142,8 @@ impl Site {
             return checksum_file(settings, asset, name, is_head).await;
         }
         let form = select(files, asset, headers).await?; // 2 which bytes
-        if resolved.is_due_for_touch {
-            files.touch(&resolved.name, Some(&form)).await;
+        if found.name.is_due_for_touch(files.now_ms()) {
+            files.touch(&found.name, Some(&form)).await;
         }
         if form.etag.is_weak() {
             files.start_digest(&form, Algorithm::Sha256);
@@ -165,7 +160,7 @@ impl Site {
         let body =
             ReplyBody { asset: &form, handle, sendfile_from: self.settings.sendfile_from(), checksums };
         let mut response = reply(answer, &body, is_head)?; // 4 status, headers, body
-        if let Some(fallback) = &resolved.fallback {
+        if let Some(fallback) = &found.fallback {
             fallback.correct_headers(asset, &mut response);
         }
         if let Some(name) = options.download.as_deref() {

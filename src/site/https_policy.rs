@@ -72,10 +72,14 @@ impl HttpsPolicy {
             return Some(self.to_https(request));
         }
         let query = request.uri().query().filter(|_| self.security.query_filter.is_on())?;
-        is_suspicious(query.as_bytes()).then(|| {
-            self.count_suspicious(request);
-            Rejection::Error(HttpError::Fixed(&BAD_QUERY))
-        })
+        if !is_suspicious(query.as_bytes()) {
+            return None;
+        }
+        if let (number, true) = self.suspicious.count() {
+            let peer = request.peer_addr().map_or("a unix socket".to_owned(), |peer| peer.to_string());
+            log::warn!("suspicious query rejected: number {number}, from {peer}");
+        }
+        Some(Rejection::Error(HttpError::Fixed(&BAD_QUERY)))
     }
 
     /// Returns the `Vary` line for the response, if another `X-Forwarded-Proto` would have led to another response.
@@ -111,15 +115,6 @@ impl HttpsPolicy {
         let path_and_query = uri.path_and_query().map_or("/", |target| target.as_str());
         https_location(host, path_and_query.as_bytes(), self.security.https_hosts.as_slice())
             .map_or(Rejection::Error(HttpError::Fixed(&UNKNOWN_HOST)), Rejection::ToHttps)
-    }
-
-    fn count_suspicious(&self, request: &HttpRequest) {
-        let (number, is_told) = self.suspicious.count();
-        if is_told {
-            let peer =
-                request.peer_addr().map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
-            log::warn!("suspicious query rejected: number {number}, from {peer}");
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use actix_web::http::{Method, StatusCode};
 use crate::http::error::HttpError;
 use crate::http::target::SitePath;
 use crate::limits::client_limits::AdmissionOutcome;
-use crate::site::access::{admit_target, apply_cache_policy, is_public, keep_private};
+use crate::site::access::{admit, apply_cache_policy, is_public, keep_private};
 use crate::site::cors::{add_cors, mark_cors};
 use crate::site::https_policy::Rejection;
 use crate::site::reply::{add_lines, redirect};
@@ -90,7 +90,11 @@ pub(crate) async fn https_policy(site: &Site, request: ServiceRequest, next: &Ne
 /// the paths that answer for it.
 pub(crate) async fn authentication(site: &Site, request: ServiceRequest, next: &Next) -> Outcome {
     let is_open = !is_read(&request) || site.is_known_public(request.request());
-    let admitted = if is_open { Ok(()) } else { admit_target(&site.settings, request.request()).await };
+    let admitted = match SitePath::parse(request.path().as_bytes()) {
+        Ok(target) if !is_open => admit(&site.settings, request.request(), &target.path).await,
+        // The resolver rejects a malformed path.
+        _ => Ok(()),
+    };
     let (request, mut response) = match admitted {
         Ok(()) => next.call(request).await?.into_parts(),
         Err(early) => {

@@ -115,10 +115,8 @@ fn is_copied(request: &HttpRequest) -> bool {
 
 /// True if the same request may soon be answered in another encoding: then a date does not identify the bytes.
 fn may_differ(asset: &Asset, headers: &RequestHeaders<'_>) -> bool {
-    match (&headers.encodings, &asset.variants) {
-        (Some(accepted), Some(variants)) => accepted.best(variants.possible()).is_some(),
-        _ => false,
-    }
+    let both = headers.encodings.as_ref().zip(asset.variants.as_ref());
+    both.is_some_and(|(accepted, variants)| accepted.best(variants.possible()).is_some())
 }
 
 impl From<HttpError> for SendFailure {

@@ -105,14 +105,12 @@ pub(crate) fn takes_page(headers: &HeaderMap, has_extension: bool) -> bool {
 /// Returns all lines of a header as one list.
 pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
     let mut lines = headers.get_all(name);
-    let first = lines.next()?.as_bytes();
-    let Some(second) = lines.next() else { return Some(Cow::Borrowed(first)) };
-    let mut all = [first, second.as_bytes()].join(&b", "[..]);
+    let mut all = Cow::Borrowed(lines.next()?.as_bytes());
     for line in lines {
-        all.extend_from_slice(b", ");
-        all.extend_from_slice(line.as_bytes());
+        all.to_mut().extend_from_slice(b", ");
+        all.to_mut().extend_from_slice(line.as_bytes());
     }
-    Some(Cow::Owned(all))
+    Some(all)
 }
 
 /// Reads `Want-Repr-Digest`, else `Want-Content-Digest` (RFC 9530 §4).

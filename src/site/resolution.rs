@@ -19,8 +19,6 @@ use crate::site::reply::redirect;
 pub(crate) struct Resolved {
     pub(crate) asset: Arc<Asset>,
     pub(crate) name: Arc<Name>,
-    /// The caches have to learn of this use.
-    pub(crate) is_due_for_touch: bool,
     /// Set if the file answers for a path other than its own.
     pub(crate) fallback: Option<Fallback>,
 }
@@ -35,15 +33,23 @@ pub(crate) struct Fallback {
     is_revalidated: bool,
 }
 
-impl Fallback {
-    pub(crate) fn new(by_accept: bool, requested: &SitePath<'_>, asset: &Asset) -> Self {
+impl Resolved {
+    /// A file that answers for the `requested` path, to clients that accept HTML alone if `by_accept`.
+    pub(crate) fn fallback(
+        asset: Arc<Asset>,
+        name: Arc<Name>,
+        by_accept: bool,
+        requested: &SitePath<'_>,
+    ) -> Self {
         let guess = |name| cache_control::default_for(name, asset.headers.media_type());
-        let is_guessed = asset.policy.cache_control().is_none();
-        let is_too_long = guess(asset.path.file_name()) == cache_control::IMMUTABLE
+        let is_revalidated = asset.policy.cache_control().is_none()
+            && guess(asset.path.file_name()) == cache_control::IMMUTABLE
             && guess(requested.file_name()) != cache_control::IMMUTABLE;
-        Self { by_accept, is_revalidated: is_guessed && is_too_long }
+        Self { asset, name, fallback: Some(Fallback { by_accept, is_revalidated }) }
     }
+}
 
+impl Fallback {
     /// Corrects the headers of the response that was made of `asset`.
     pub(crate) fn correct_headers(&self, asset: &Asset, response: &mut HttpResponse) {
         let headers = response.headers_mut();
@@ -79,8 +85,8 @@ pub(crate) enum EarlyResponse {
 
 impl EarlyResponse {
     /// An error under `policy`.
-    pub(crate) fn error(policy: &Arc<PathPolicy>, error: HttpError) -> Self {
-        Self::Error { error, policy: Arc::clone(policy), varies: false }
+    pub(crate) fn error(policy: &Arc<PathPolicy>, error: impl Into<HttpError>) -> Self {
+        Self::Error { error: error.into(), policy: Arc::clone(policy), varies: false }
     }
 
     /// The outcome of making a response under `policy`.

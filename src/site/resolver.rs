@@ -9,7 +9,7 @@ use actix_web::http::uri::Authority;
 
 use crate::config::policy::rules::PathPolicy;
 use crate::config::{Dotfiles, TrailingSlash};
-use crate::files::{Asset, FoundFile, Lookup, Name};
+use crate::files::{FoundFile, Lookup, Name};
 use crate::http::canned_response::{BAD_TARGET, BUSY, FAILED, NOT_FOUND, UNREADABLE};
 use crate::http::error::HttpError;
 use crate::http::redirects::{REDIRECTS_FILE, Redirect};
@@ -18,7 +18,7 @@ use crate::site::access::{admit, is_public};
 use crate::site::directory;
 use crate::site::path_cache::CachedPath;
 use crate::site::request_facts::{SiteRequest, takes_page};
-use crate::site::resolution::{CachedResolution, EarlyResponse, Fallback, Resolution, Resolved};
+use crate::site::resolution::{CachedResolution, EarlyResponse, Resolution, Resolved};
 use crate::site::settings::{Site, SiteSettings};
 use crate::telemetry::access_log::record::CacheResult;
 use crate::telemetry::metrics::kind::PathLookup;
@@ -73,7 +73,7 @@ impl Site {
                 admit(&self.settings, request.http, &path.name.path).await?;
             }
             if let Lookup::File(asset) = lookup {
-                return Ok(Resolved { asset, name: path.name, is_due_for_touch, fallback: None });
+                return Ok(Resolved { asset, name: path.name, fallback: None });
             }
             if is_due_for_touch {
                 self.settings.files.touch(&path.name, None).await;
@@ -81,7 +81,7 @@ impl Site {
             return self.resolve_other(request, &path, &lookup).await;
         }
         if !has_valid_form(request.http) {
-            return Err(self.error(request.http, HttpError::Fixed(&BAD_TARGET)));
+            return Err(self.error(request.http, &BAD_TARGET));
         }
         self.metrics.counts.path_lookups[PathLookup::Miss as usize].add(1);
         let target = self.parse_target(request)?;
@@ -97,7 +97,7 @@ impl Site {
     async fn look_up(&self, request: &SiteRequest<'_>, target: ParsedTarget<'_>) -> Resolution {
         let settings = &self.settings;
         if hides(settings.config.site.dotfiles, &target.path) {
-            return Err(self.error(request.http, HttpError::Fixed(&NOT_FOUND)));
+            return Err(self.error(request.http, &NOT_FOUND));
         }
         if settings.redirects.has_forced()
             && let Some(resolved) = self.apply_redirects(request, &target, true).await?
@@ -123,7 +123,7 @@ impl Site {
         let path = CachedPath { name, wants_directory, is_public };
         self.path_cache.borrow_mut().put(request.raw_path(), path.clone());
         match lookup {
-            Lookup::File(asset) => Ok(self.resolved(asset, path.name)),
+            Lookup::File(asset) => Ok(Resolved { asset, name: path.name, fallback: None }),
             lookup => self.resolve_other(request, &path, &lookup).await,
         }
     }
@@ -134,7 +134,7 @@ impl Site {
         let has_fallback = || policy.spa.is_some() || !self.settings.redirects.is_empty();
         match lookup {
             Lookup::Missing if !path.wants_directory && !has_fallback() => {
-                Err(EarlyResponse::error(policy, HttpError::Fixed(&NOT_FOUND)))
+                Err(EarlyResponse::error(policy, &NOT_FOUND))
             }
             _ => check_readable(&path.name, lookup),
         }
@@ -172,13 +172,15 @@ impl Site {
                 let location = target.path.to_file_location(request.query());
                 return Err(EarlyResponse::redirect(&policy, StatusCode::MOVED_PERMANENTLY, &location));
             }
-            (Lookup::File(asset), TrailingSlash::Ignore) => return Ok(self.resolved(asset, found.name)),
+            (Lookup::File(asset), TrailingSlash::Ignore) => {
+                return Ok(Resolved { asset, name: found.name, fallback: None });
+            }
             (Lookup::Directory, _) => {}
             _ => return self.resolve_missing(request, &target, &policy).await,
         }
         if let Some(format) = request.options.archive.as_deref().filter(|_| policy.listing()) {
             if !settings.config.directories.archive.is_on() {
-                return Err(EarlyResponse::error(&policy, HttpError::Fixed(&NOT_FOUND)));
+                return Err(EarlyResponse::error(&policy, &NOT_FOUND));
             }
             let archive = directory::archive(settings, request.http, &target, format, &policy).await;
             return Err(EarlyResponse::of(&policy, archive));
@@ -186,7 +188,7 @@ impl Site {
         let index = self.find_admitted(request, &settings.index_of(&target.path)).await?;
         check_readable(&index.name, &index.lookup)?;
         if let Lookup::File(asset) = index.lookup {
-            return Ok(self.resolved(asset, index.name));
+            return Ok(Resolved { asset, name: index.name, fallback: None });
         }
         if !policy.listing() {
             return self.resolve_missing(request, &target, &policy).await;
@@ -211,10 +213,10 @@ impl Site {
         {
             let found = self.find_admitted(request, fallback).await?;
             if let Lookup::File(asset) = found.lookup {
-                return Ok(self.fallback(asset, found.name, true, &target.path));
+                return Ok(Resolved::fallback(asset, found.name, true, &target.path));
             }
         }
-        Err(EarlyResponse::error(policy, HttpError::Fixed(&NOT_FOUND)))
+        Err(EarlyResponse::error(policy, &NOT_FOUND))
     }
 
     /// Applies the redirects and rewrites of the site; `None` if none matches.
@@ -244,7 +246,7 @@ impl Site {
         }
         match (found.lookup, StatusCode::from_u16(status)) {
             (Lookup::File(asset), Ok(StatusCode::OK)) => {
-                Ok(Some(self.fallback(asset, found.name, false, &target.path)))
+                Ok(Some(Resolved::fallback(asset, found.name, false, &target.path)))
             }
             (Lookup::File(asset), Ok(status)) => Err(EarlyResponse::Page(asset, status)),
             _ => Ok(None),
@@ -262,33 +264,17 @@ impl Site {
         check_known(&found.name, &found.lookup).map(|()| found)
     }
 
-    fn fallback(
-        &self,
-        asset: Arc<Asset>,
-        name: Arc<Name>,
-        by_accept: bool,
-        requested: &SitePath<'_>,
-    ) -> Resolved {
-        let fallback = Some(Fallback::new(by_accept, requested, &asset));
-        Resolved { fallback, ..self.resolved(asset, name) }
-    }
-
-    fn resolved(&self, asset: Arc<Asset>, name: Arc<Name>) -> Resolved {
-        let is_due_for_touch = name.is_due_for_touch(self.settings.files.now_ms());
-        Resolved { asset, name, is_due_for_touch, fallback: None }
-    }
-
     /// Parses the target of a request.
     fn parse_target<'a>(&self, request: &SiteRequest<'a>) -> Result<ParsedTarget<'a>, EarlyResponse> {
         let raw = request.raw_path();
         SitePath::parse(raw).map_err(|why| {
             log::debug!("target {}: {why:?}", raw.escape_ascii());
-            self.error(request.http, HttpError::Fixed(&BAD_TARGET))
+            self.error(request.http, &BAD_TARGET)
         })
     }
 
     /// Makes an error under the policy of the requested path.
-    pub(crate) fn error(&self, request: &HttpRequest, error: HttpError) -> EarlyResponse {
+    pub(crate) fn error(&self, request: &HttpRequest, error: impl Into<HttpError>) -> EarlyResponse {
         EarlyResponse::error(&self.settings.policy_of(request), error)
     }
 }
@@ -301,7 +287,7 @@ pub(crate) fn hides(dotfiles: Dotfiles, path: &SitePath<'_>) -> bool {
 /// Rejects a name that exists and may not be read, or whose lookup failed.
 fn check_readable(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
     match lookup {
-        Lookup::Forbidden => Err(EarlyResponse::error(&name.policy, HttpError::Fixed(&UNREADABLE))),
+        Lookup::Forbidden => Err(EarlyResponse::error(&name.policy, &UNREADABLE)),
         _ => check_known(name, lookup),
     }
 }
@@ -309,8 +295,8 @@ fn check_readable(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
 /// Rejects a name whose lookup failed.
 fn check_known(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
     match lookup {
-        Lookup::Busy => Err(EarlyResponse::error(&name.policy, HttpError::Fixed(&BUSY))),
-        Lookup::Failed => Err(EarlyResponse::error(&name.policy, HttpError::Fixed(&FAILED))),
+        Lookup::Busy => Err(EarlyResponse::error(&name.policy, &BUSY)),
+        Lookup::Failed => Err(EarlyResponse::error(&name.policy, &FAILED)),
         _ => Ok(()),
     }
 }

@@ -136,20 +136,26 @@ mod tests {
     use std::io::{Cursor, Read};
     use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
+    use std::sync::Arc;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use crate::config::policy::rules::Rules;
-    use crate::config::{Config, Count, DirectoriesGroup, Symlinks};
+    use crate::config::{Config, Count, DirectoriesGroup, Dotfiles, OnOff, Symlinks};
+    use crate::files::directory::ReadPermission;
     use crate::files::{FileSettings, Root};
-    use crate::site::archive::plan::TreeFilter;
 
     const MOMENT: u64 = 1_700_000_000;
+
+    fn limits() -> DirectoriesGroup {
+        let archive_entries = Count::of(200_000);
+        DirectoriesGroup { listing: OnOff::On, archive_entries, ..DirectoriesGroup::default() }
+    }
 
     fn files(dir: &Path) -> Files {
         Files::new(
             Root::open(dir, Symlinks::Inside).unwrap(),
             &FileSettings::small(),
-            Rules::new(&Config::default()),
+            Rules::new(&Config { directories: limits().into(), ..Config::default() }),
         )
         .unwrap()
     }
@@ -157,8 +163,8 @@ mod tests {
     fn archive(dir: &Path, path: &str, format: ArchiveFormat) -> Archive {
         let files = files(dir);
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        let limits = DirectoriesGroup { archive_entries: Count::of(200_000), ..DirectoriesGroup::default() };
-        let plan = ArchivePlan::of(&files.loader.root, &path, &limits, TreeFilter::all()).unwrap();
+        let all: ReadPermission = Arc::new(|_| true);
+        let plan = ArchivePlan::of(&files, &path, &limits(), Dotfiles::Deny, &all).unwrap();
         Archive::new(plan, format, files).unwrap()
     }
 
