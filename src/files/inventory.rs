@@ -68,8 +68,8 @@ pub(crate) struct BusyName {
     pub(crate) outcome: &'static str,
     /// Length of the file.
     pub(crate) bytes: Option<u64>,
-    #[serde(skip)]
     /// Requests since the last call of [`Files::busiest_names`].
+    #[serde(skip)]
     pub(crate) requests: u64,
 }
 
