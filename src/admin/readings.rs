@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 use super::process::{Process, ProcessUsage};
 use crate::admin::authorize::{AdminAuth, AdminAuthCounts};
 use crate::admin::slots::{AdminSlots, SlotCounts};
-use crate::auth::access::{AccessCounts, Authenticator};
+use crate::auth::access::Authenticator;
 use crate::config::{Config, ResolvedLimits};
 use crate::files::{FaultCounts, FileGauges, Files};
 use crate::lifecycle::handover;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{Reloader, Reloads};
 use crate::lifecycle::warmup::progress::{self, WarmupProgress};
-use crate::limits::bandwidth::BandwidthCounts;
-use crate::limits::client_limits::{LimitCounts, Limits};
-use crate::limits::connections::{ActivityCounts, ConnectionCounts};
+use crate::limits::client_limits::Limits;
+use crate::limits::connections::ActivityCounts;
 use crate::net::tls::config::{Tls, TlsCounts};
 use crate::site::directory_jobs::DirectoryJobs;
 use crate::site::https_policy::HttpsPolicy;
@@ -63,7 +62,6 @@ impl AdminSlotCounts {
 }
 
 /// The numbers at one moment.
-#[derive(Debug)]
 pub(crate) struct Readings {
     pub(crate) phase: Phase,
     /// An operator makes readiness fail.
@@ -86,15 +84,13 @@ pub(crate) struct Readings {
     pub(crate) access_log: AccessLogCounts,
     /// `None` without TLS.
     pub(crate) tls: Option<TlsCounts>,
-    pub(crate) access: AccessCounts,
+    pub(crate) access: Authenticator,
     pub(crate) lookups: LookupCounts,
     /// Responses in progress that had to wait.
     pub(crate) transfers: usize,
-    pub(crate) connections: ConnectionCounts,
     pub(crate) activities: ActivityCounts,
-    pub(crate) client_limits: LimitCounts,
+    pub(crate) client_limits: Limits,
     pub(crate) suspicious_queries: u64,
-    pub(crate) bandwidth: BandwidthCounts,
     pub(crate) files: FileGauges,
     pub(crate) faults: FaultCounts,
     /// Durations of reads of cold pages.
@@ -136,14 +132,12 @@ impl Gauges {
             totals: self.metrics.totals(),
             access_log: self.access_log.counts(),
             tls: self.tls.as_ref().map(Tls::counts),
-            access: self.access.counts(),
+            access: self.access.clone(),
             lookups: self.metrics.lookup_counts(),
             transfers: self.metrics.transfer_count(),
-            connections: self.client_limits.connections().counts(),
-            activities: self.client_limits.connections().activities(),
-            client_limits: self.client_limits.counts(),
+            activities: self.client_limits.connections.activities(),
+            client_limits: self.client_limits.clone(),
             suspicious_queries: self.https_policy.suspicious(),
-            bandwidth: self.client_limits.bandwidth().counts(),
             files: FileGauges::of(&self.files),
             faults: self.files.loader.faults.counts(),
             read_durations: self.files.shared.reads.durations(),

@@ -369,7 +369,7 @@ impl Reloader {
     async fn put_into_effect(&self, next: ConfigInEffect) -> Result<(), ReloadError> {
         let ReloadTargets { limits, warmup, workers, .. } = &self.inner.targets;
         limits.apply(&next.config);
-        limits.connections().set_max(next.limits.max_connections);
+        limits.connections.set_max(next.limits.max_connections);
         warmup.set_target(next.view.files.clone(), next.config.site.dotfiles);
         let view = next.view.clone();
         *self.inner.current.lock() = next;

@@ -51,7 +51,7 @@ pub(crate) async fn serve_over<S: AppService>(worker: Rc<Worker<S>>, socket: Soc
 /// call.
 async fn reject_client(context: &WorkerContext, mut socket: Socket, is_tls: bool) {
     let answer = rejection(TOO_MANY_CONNECTIONS, is_tls);
-    if context.limits.connections().is_short() {
+    if context.limits.connections.is_short() {
         reject_at_once(&mut socket, &answer);
     } else {
         reject(socket, &answer).await;

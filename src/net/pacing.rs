@@ -46,7 +46,7 @@ pub(super) fn pace_of(
 ) -> ResponsePace {
     let is_exempt = permit.map_or_else(|| limits.is_unlimited(peer), |permit| permit.is_exempt);
     match PacedResponse::of(response) {
-        Some(PacedResponse(rates)) if !is_exempt => limits.bandwidth().pace(rates.as_deref()),
+        Some(PacedResponse(rates)) if !is_exempt => limits.bandwidth.pace(rates.as_deref()),
         _ => ResponsePace::default(),
     }
 }
@@ -93,7 +93,7 @@ impl Pacer {
     pub(super) fn begin_shared(&mut self, pace: ResponsePace, client: ClientKey, by_kernel: bool) {
         self.finish();
         self.client = pace.client.map(|pace| {
-            let client = self.limits.client(client);
+            let client = self.limits.clients.get(client);
             RateReservation::of_client(client, pace)
         });
         let bucket = &self.connection_bucket;
@@ -109,7 +109,7 @@ impl Pacer {
         self.is_waiting = room.is_pending();
         if self.is_waiting && !self.was_held_back {
             self.was_held_back = true;
-            self.limits.bandwidth().count_delayed();
+            self.limits.bandwidth.delayed.inc();
         }
         room.map(|room| usize::try_from(room).unwrap_or(usize::MAX))
     }
@@ -146,7 +146,7 @@ impl Pacer {
         let (mut room, mut due) = (u64::MAX, 0);
         for reservation in [&mut self.client, &mut self.connection].into_iter().flatten() {
             if reservation.left == 0 {
-                reservation.reserve(self.limits.bandwidth().now(), pending);
+                reservation.reserve(self.limits.bandwidth.clock.now(), pending);
             }
             room = room.min(reservation.left);
             due = due.max(reservation.due);
@@ -163,11 +163,11 @@ impl Pacer {
 
     /// Waits until the moment `due` of the limits' clock.
     fn poll_until(&mut self, cx: &mut Context<'_>, due: u64) -> Poll<()> {
-        let bandwidth = self.limits.bandwidth();
-        if bandwidth.now() >= due {
+        let bandwidth = &self.limits.bandwidth;
+        if bandwidth.clock.now() >= due {
             return Poll::Ready(());
         }
-        let moment = tokio::time::Instant::from_std(bandwidth.moment(due));
+        let moment = tokio::time::Instant::from_std(bandwidth.clock.instant(due));
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(moment)));
         if timer.deadline() != moment {
             timer.as_mut().reset(moment);
@@ -258,9 +258,9 @@ impl TotalReservation {
         // than one: the share of a client that takes nothing would pile up here.
         let is_short = self.left == 0 || (self.left <= self.last_grant && self.left < pending);
         if is_short && self.ticket.is_none() {
-            let bandwidth = self.limits.bandwidth();
+            let bandwidth = &self.limits.bandwidth;
             let wanted = pending.saturating_sub(self.left).max(1);
-            match bandwidth.total.request(bandwidth.now(), self.client, wanted, cx.waker()) {
+            match bandwidth.total.request(bandwidth.clock.now(), self.client, wanted, cx.waker()) {
                 RateGrant::Granted(bytes) => self.left += bytes,
                 RateGrant::Waiting(ticket) => self.ticket = Some(ticket),
             }
@@ -269,7 +269,7 @@ impl TotalReservation {
     }
 
     fn give_back(&mut self) {
-        let total = &self.limits.bandwidth().total;
+        let total = &self.limits.bandwidth.total;
         if let Some(ticket) = self.ticket.take() {
             total.cancel(&ticket);
         }

@@ -23,7 +23,7 @@ impl Tasks {
         Self(vec![
             actix_rt::spawn(maintain_files(files, reloads.clone())),
             actix_rt::spawn(maintain_access_log(access_log, reloads.clone())),
-            actix_rt::spawn(async move { limits.bandwidth().share().await }),
+            actix_rt::spawn(async move { limits.bandwidth.share().await }),
         ])
     }
 

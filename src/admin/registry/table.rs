@@ -3,12 +3,15 @@
 //! A row is `KIND "name" "help" { series }`. A series is a number after `=>`. Before it may stand a label `[name = value]`,
 //! the place on `/status` and the problem that it counts, after it a limit. `..` adds series that a function computes.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::families::{
     background_results, caches, certificates, faults, phases, requests, sent_bytes, shared_caches,
 };
 use super::metric::{Metric, MetricKind, Series, limit_of};
 use crate::admin::readings::Readings;
 use crate::config::RequestRate;
+use crate::limits::requests::LimitExceeded;
 use crate::telemetry::metrics::http2::ProtocolViolation;
 use crate::telemetry::metrics::outcome::ExchangeOutcome;
 use crate::telemetry::metrics::worker::RejectedHead;
@@ -109,7 +112,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
 
     // Connections and clients
     Gauge "pagecast_connections" "Open connections." {
-        status("connections") => now.connections.open; max now.connections.max
+        status("connections") => now.client_limits.connections.open.load(Relaxed); max now.client_limits.connections.max.load(Relaxed)
     }
     Gauge "pagecast_connections_by_state" "Connections by state." {
         [state = "handshaking"] => now.activities.handshaking,
@@ -119,7 +122,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [state = "closing"] => now.activities.closing
     }
     Counter "pagecast_connections_evicted" "Idle connections closed to make room for new ones." {
-        status("closed.idle") => now.connections.evicted
+        status("closed.idle") => now.client_limits.connections.evicted.get()
     }
     Gauge "pagecast_admin_connections" "Open connections to the admin port." {
         status("admin_connections") => now.admin_connections.taken; max now.admin_connections.max
@@ -128,18 +131,18 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         status("admin_watches") => now.admin_watches.taken; max now.admin_watches.max
     }
     Gauge "pagecast_clients" "Remembered clients." {
-        status("clients") => now.client_limits.clients; max now.config.clients.clients.get()
+        status("clients") => now.client_limits.clients.len(); max now.config.clients.clients.get()
     }
     Gauge "pagecast_client_connections"
         "Highest number of connections of one client since the start, if they are limited." {
 
-            => now.client_limits.most_connections;
+            => now.client_limits.most_connections.load(Relaxed);
             max limit_of(&now.config.rates.client_connections, |max| max.get() as f64)
     }
     Gauge "pagecast_client_requests_at_once"
         "Highest number of requests of one client under way since the start, if they are limited." {
 
-            => now.client_limits.most_requests;
+            => now.client_limits.requests.most_at_once.load(Relaxed);
             max limit_of(&now.config.rates.client_requests_at_once, |max| max.get() as f64)
     }
     Gauge "pagecast_head_bytes" "Longest request head since the start." {
@@ -147,7 +150,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     }
     Counter "pagecast_client_contradictions"
         "Requests whose Forwarded and X-Forwarded-For name different clients." {
-        status("contradictions") => now.client_limits.contradictions
+        status("contradictions") => now.client_limits.conflicting.get()
     }
 
     // HTTP/2
@@ -173,15 +176,15 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
 
     // Limits
     Counter "pagecast_limit_hits" "Requests or connections refused or cut because of a limit." {
-        [limit = "connections"] status("refused.connections") => now.connections.refused,
+        [limit = "connections"] status("refused.connections") => now.client_limits.connections.refused.get(),
         [limit = "client_connections"] status("refused.client_connections")
-            => now.client_limits.refused_connections,
+            => now.client_limits.refused_clients.get(),
         [limit = "client_requests"] status("refused.client_requests")
-            => now.client_limits.refused_by_client_rate,
+            => now.client_limits.requests.refused(LimitExceeded::Client),
         [limit = "client_requests_at_once"] status("refused.client_requests_at_once")
-            => now.client_limits.refused_at_once,
+            => now.client_limits.requests.refused(LimitExceeded::AtOnce),
         [limit = "total_requests"] status("refused.total_requests")
-            => now.client_limits.refused_by_total_rate,
+            => now.client_limits.requests.refused(LimitExceeded::Total),
         [limit = "directories"] => now.directories_refused,
         [limit = "client_directories"] status("refused.client_directories") => now.client_directories_refused,
         [limit = "handles"] => now.files.handle_timeouts,
@@ -191,15 +194,15 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [limit = "head_timeout"] problem("refused.head_timeout")
             => now.totals.rejected_heads(RejectedHead::TooSlow),
         [limit = "stall_timeout"] => now.totals.of_outcome(ExchangeOutcome::Stalled),
-        [limit = "min_rate"] status("closed.too_slow") => now.connections.too_slow,
+        [limit = "min_rate"] status("closed.too_slow") => now.client_limits.connections.too_slow.get(),
         [limit = "http2_resets"] status("refused.http2_resets")
             => now.totals.http2.violations(ProtocolViolation::Resets),
         [limit = "http2_frames"] status("refused.http2_frames")
             => now.totals.http2.violations(ProtocolViolation::Frames),
         [limit = "login_attempts"] status("access.limited") problem("refused.login_attempts")
-            => now.access.limited,
+            => now.access.counters().limited.get(),
         [limit = "password_checks"] status("access.checks_refused") problem("refused.password_checks")
-            => now.access.checks.refused,
+            => now.access.checks().refused.get(),
         [limit = "access_log_queue"] => now.access_log.dropped
     }
     Counter "pagecast_rejections" "Requests or connections rejected for their contents." {
@@ -208,7 +211,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [reason = "malformed_frame"] status("refused.malformed_frames")
             => now.totals.http2.violations(ProtocolViolation::Malformed),
         [reason = "suspicious_query"] status("refused.suspicious_queries") => now.suspicious_queries,
-        [reason = "proxy_header"] status("refused.proxy_headers") => now.client_limits.proxy_headers_refused,
+        [reason = "proxy_header"] status("refused.proxy_headers") => now.client_limits.refused_proxy_headers.get(),
         [reason = "admin_token"] => now.admin_auth.tokens.saturating_add(now.admin_auth.too_many),
         [reason = "admin_page"] status("refused.admin_pages") => now.admin_auth.pages
     }
@@ -227,10 +230,10 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [of = "total"] => limit_of(&now.config.rates.rate_total, |rate| rate.get() as f64)
     }
     Counter "pagecast_paced_responses" "Responses delayed at least once by a bandwidth rate." {
-        status("bandwidth.held_back") => now.bandwidth.held_back
+        status("bandwidth.held_back") => now.client_limits.bandwidth.delayed.get()
     }
     Gauge "pagecast_bandwidth_waiting" "Connections that wait for their share of the total rate." {
-        status("bandwidth.waiting") => now.bandwidth.waiting
+        status("bandwidth.waiting") => now.client_limits.bandwidth.total.waiting()
     }
     Gauge "pagecast_timeout_seconds" "Configured timeouts." {
         [wait = "tls_handshake"] => now.config.tls.tls_handshake_timeout.get().as_secs_f64(),
@@ -350,26 +353,26 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
 
     // Access control
     Counter "pagecast_logins_granted" "Accepted links, tokens and passwords." {
-        [way = "link"] status("access.granted.link") => now.access.granted.link,
-        [way = "bearer"] status("access.granted.bearer") => now.access.granted.bearer,
-        [way = "basic"] status("access.granted.basic") => now.access.granted.basic
+        [way = "link"] status("access.granted.link") => now.access.counters().granted.link.get(),
+        [way = "bearer"] status("access.granted.bearer") => now.access.counters().granted.bearer.get(),
+        [way = "basic"] status("access.granted.basic") => now.access.counters().granted.basic.get()
     }
     Counter "pagecast_logins_refused" "Refused links, tokens and passwords." {
-        [way = "link"] status("access.denied.link") problem("refused.logins") => now.access.denied.link,
-        [way = "bearer"] status("access.denied.bearer") problem("refused.logins") => now.access.denied.bearer,
-        [way = "basic"] status("access.denied.basic") problem("refused.logins") => now.access.denied.basic
+        [way = "link"] status("access.denied.link") problem("refused.logins") => now.access.counters().denied.link.get(),
+        [way = "bearer"] status("access.denied.bearer") problem("refused.logins") => now.access.counters().denied.bearer.get(),
+        [way = "basic"] status("access.denied.basic") problem("refused.logins") => now.access.counters().denied.basic.get()
     }
     Counter "pagecast_logins_missing" "Requests for protected paths without credentials." {
-        status("access.nothing_shown") => now.access.nothing_shown
+        status("access.nothing_shown") => now.access.counters().nothing_shown.get()
     }
     Gauge "pagecast_password_checks" "Password checks under way." {
-        status("access.checks") => now.access.checks.under_way; max now.access.checks.limit
+        status("access.checks") => now.access.checks().under_way(); max now.access.checks().threads
     }
     Gauge "pagecast_password_checks_waiting" "Password checks that wait for a thread." {
-        status("access.checks_waiting") => now.access.checks.waiting
+        status("access.checks_waiting") => now.access.checks().waiting.load(Relaxed)
     }
     Counter "pagecast_password_check_waits" "Password checks that had to wait." {
-        status("access.check_waits") => now.access.checks.waits
+        status("access.check_waits") => now.access.checks().waits.get()
     }
 
     // Access log
