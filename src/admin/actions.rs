@@ -23,7 +23,7 @@ use crate::sys::service_manager;
 #[derive(Clone)]
 pub(crate) struct OperatorActions {
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) reloader: Reloader,
+    pub(crate) reloader: Arc<Reloader>,
     /// Knows which files are served now.
     pub(crate) warmup: Warmup,
 }
@@ -93,21 +93,17 @@ impl OperatorActions {
         }
         match self.reloader.reload().await {
             Ok(reloaded) => respond::json(StatusCode::OK, &reloaded),
-            Err(ReloadError::Invalid(errors)) => {
-                let errors: Vec<String> = errors.as_slice().iter().map(ToString::to_string).collect();
-                let sentence = "Nothing has changed: the configuration is wrong.";
-                respond::json(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    &json!({ "error": sentence, "errors": errors }),
-                )
-            }
-            Err(ReloadError::Incomplete(failures)) => {
-                let errors: Vec<String> = failures.iter().map(ToString::to_string).collect();
-                let sentence = "The new configuration is not in effect on every worker.";
-                respond::json(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    &json!({ "error": sentence, "errors": errors }),
-                )
+            Err(error) => {
+                let (status, sentence) = match error {
+                    ReloadError::Invalid(_) => {
+                        (StatusCode::UNPROCESSABLE_ENTITY, "Nothing has changed: the configuration is wrong.")
+                    }
+                    ReloadError::Incomplete(_) => (
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        "The new configuration is not in effect on every worker.",
+                    ),
+                };
+                respond::json(status, &json!({ "error": sentence, "errors": error.lines() }))
             }
         }
     }

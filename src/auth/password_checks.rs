@@ -228,7 +228,7 @@ mod tests {
     /// A client that may be wrong `burst` times.
     fn client(burst: u64) -> ClientAttempts {
         let rate = Some(AttemptRate::one_each(3600, burst));
-        ClientAttempts { client: Arc::default(), rate, clock: RateClock::new() }
+        ClientAttempts { client: Arc::default(), rate, clock: RateClock::default() }
     }
 
     /// The number of wrong attempts of a client that may be wrong 100 times. Uses up the rest.

@@ -160,7 +160,7 @@ impl Compressor<'_> {
             });
         }
         let mut temporary = TempFile::create(directory.as_fd())?;
-        let Some(bytes) = self.encode(job.encoding, &original, &before, &mut temporary)? else {
+        let Some(bytes) = self.encode(job.encoding, &original, &before, &mut temporary.file)? else {
             if let Lack::Missing = lack {
                 return Ok(JobResult::Larger);
             }

@@ -55,7 +55,7 @@ impl Bandwidth {
             rates: ArcSwap::new(Arc::clone(&config.rates)),
             total: TotalRate::new(),
             delayed: Counter::default(),
-            clock: RateClock::new(),
+            clock: RateClock::default(),
         };
         bandwidth.apply(config);
         bandwidth

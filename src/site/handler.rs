@@ -125,7 +125,7 @@ impl Site {
         let handle = if form.is_on_heap() {
             None
         } else if needs_body(&answer, is_head) {
-            Some(files.open_handle(form).filter(|handle| handle.is_version(&form.version))?)
+            Some(files.open_handle(form).filter(|handle| handle.is_unchanged().unwrap_or(false))?)
         } else {
             files.is_current(form).then_some(None)?
         };
