@@ -137,7 +137,7 @@ impl Authenticator {
     ) -> Result<Grant, AccessDenied> {
         let presented = self.presented(access, rule);
         if presented.signed_url.is_none() && presented.credentials == Credentials::None {
-            self.counters().nothing_shown.inc();
+            self.counters().nothing_shown.add_shared(1);
             return Err(missing_credentials(rule));
         }
         let (key, address) = access.limits.requester(access.request);
@@ -145,7 +145,7 @@ impl Authenticator {
         let client =
             ClientAttempts { client: access.limits.clients.get(key), rate: *rate, clock: shared.clock };
         if let Some(seconds) = client.wait() {
-            self.counters().limited.inc();
+            self.counters().limited.add_shared(1);
             if access.limits.may_log(key) {
                 log::warn!("client {key} rejected: more wrong attempts than login_attempts allows");
             }
@@ -202,13 +202,13 @@ impl Authenticator {
             if error.is_guess() {
                 client.count_wrong();
             }
-            self.counters().denied.link.inc();
+            self.counters().denied.link.add_shared(1);
             return Err(match error {
                 SignedUrlError::Expired => AccessDenied::SignedUrlExpired,
                 _ => AccessDenied::SignedUrlInvalid,
             });
         }
-        self.counters().granted.link.inc();
+        self.counters().granted.link.add_shared(1);
         let requested = requested.clone().into_owned();
         let index = requested.index(index);
         Ok(Grant::SignedUrl { paths: [requested, index] })
@@ -224,11 +224,11 @@ impl Authenticator {
             return Err(self.malformed(AuthScheme::Bearer, rule, client));
         };
         if !rule.admits(&name) {
-            self.counters().denied.bearer.inc();
+            self.counters().denied.bearer.add_shared(1);
             let bearer = Some(BearerError::InsufficientScope);
             return Err(AccessDenied::NotAllowed(Challenge { basic: false, bearer }));
         }
-        self.counters().granted.bearer.inc();
+        self.counters().granted.bearer.add_shared(1);
         Ok(Grant::Bearer(name))
     }
 
@@ -241,18 +241,18 @@ impl Authenticator {
         let Inner { verified, files, .. } = &*self.inner;
         let denied = match verified.name_of(login, &files.passwords, self.checks(), client).await {
             Ok(name) if rule.admits(&name) => {
-                self.counters().granted.basic.inc();
+                self.counters().granted.basic.add_shared(1);
                 return Ok(Grant::Basic(name));
             }
             Ok(_) => AccessDenied::NotAllowed(Challenge::default()),
             Err(NoCheck::Wrong) => AccessDenied::Unauthenticated(challenge(rule, BearerError::None)),
             Err(NoCheck::NotAllowed) => {
-                self.counters().limited.inc();
+                self.counters().limited.add_shared(1);
                 return Err(AccessDenied::TooManyAttempts(client.wait().unwrap_or(1)));
             }
             Err(NoCheck::Busy) => return Err(AccessDenied::Busy),
         };
-        self.counters().denied.basic.inc();
+        self.counters().denied.basic.add_shared(1);
         Err(denied)
     }
 
@@ -264,7 +264,7 @@ impl Authenticator {
             AuthScheme::Bearer => (&denied.bearer, BearerError::InvalidToken),
             AuthScheme::Basic => (&denied.basic, BearerError::None),
         };
-        counter.inc();
+        counter.add_shared(1);
         AccessDenied::Unauthenticated(challenge(rule, error))
     }
 }

@@ -1,6 +1,6 @@
 //! Counters of granted and denied access.
 
-use prometheus_client::metrics::counter::Counter;
+use crate::telemetry::metrics::counter::Counter;
 
 /// Counters since the start.
 #[derive(Debug, Default)]

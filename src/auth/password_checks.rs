@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use moka::future::Cache;
-use prometheus_client::metrics::counter::Counter;
 use sha2::Sha256;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -18,6 +17,7 @@ use crate::limits::clients::{ClientState, CountedSlot};
 use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::gcra::RateClock;
 use crate::sys::random::random_key;
+use crate::telemetry::metrics::counter::Counter;
 
 /// Threads that check passwords, and a queue for them.
 ///
@@ -180,14 +180,14 @@ impl PasswordChecks {
         let waiting_max = self.threads.saturating_mul(WAITING_PER_THREAD);
         let place = match CountedSlot::take(self, |checks| &checks.waiting, waiting_max) {
             Some(_waiting) => {
-                self.waits.inc();
+                self.waits.add_shared(1);
                 tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.places).acquire_owned()).await.ok()
             }
             None => None,
         };
         let place = place.and_then(Result::ok);
         if place.is_none() {
-            self.refused.inc();
+            self.refused.add_shared(1);
         }
         place
     }

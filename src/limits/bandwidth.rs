@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use prometheus_client::metrics::counter::Counter;
 
 use crate::config::{Auto, ByteCount, Config, RatesGroup, Rule, RuleRates, Toggle};
 use crate::limits::total_bandwidth::TotalRate;
 use crate::sys::gcra::RateClock;
+use crate::telemetry::metrics::counter::Counter;
 
 /// Bandwidth limits, shared by all workers.
 ///

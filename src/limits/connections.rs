@@ -12,10 +12,10 @@ use std::task::{Context, Waker};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use prometheus_client::metrics::counter::Counter;
 
 use super::clients::CountedSlot;
 use crate::telemetry::log_throttle::SampledCounter;
+use crate::telemetry::metrics::counter::Counter;
 
 /// The limit on connections, shared by all workers.
 pub(crate) struct Connections {
@@ -139,7 +139,7 @@ impl Connections {
     /// Makes the least used connection close. False if all are in use.
     fn evict(&self) -> bool {
         let Some(entry) = self.choose() else { return false };
-        self.evicted.inc();
+        self.evicted.add_shared(1);
         let waker = entry.waker.lock().clone();
         if let Some(waker) = waker {
             waker.wake();

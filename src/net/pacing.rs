@@ -103,7 +103,7 @@ impl Pacer {
         self.is_waiting = room.is_pending();
         if self.is_waiting && !self.was_held_back {
             self.was_held_back = true;
-            self.limits.bandwidth.delayed.inc();
+            self.limits.bandwidth.delayed.add_shared(1);
         }
         room.map(|room| usize::try_from(room).unwrap_or(usize::MAX))
     }

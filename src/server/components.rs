@@ -4,11 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::admin::actions::OperatorActions;
 use crate::admin::authorize::AdminAuth;
+use crate::admin::context::AdminContext;
 use crate::admin::health::Health;
-use crate::admin::listener::AdminContext;
-use crate::admin::readings::{AdminSlotCounts, Gauges};
+use crate::admin::slots::AdminSlots;
 use crate::config::policy::rules::Rules;
 use crate::config::{ConfigError, LoadedConfig, ProcessInputs};
 use crate::files::storage::Storage;
@@ -30,7 +29,7 @@ use crate::telemetry::metrics::registry::Metrics;
 pub(super) struct Components {
     pub(super) warmup_state: WarmupState,
     pub(super) reloader: Arc<Reloader>,
-    pub(super) admin_context: AdminContext,
+    pub(super) admin_context: Arc<AdminContext>,
     // The last field, dropped when everything that logs requests has ended.
     pub(super) access_log: FlushLogOnDrop,
 }
@@ -73,7 +72,7 @@ impl Components {
             health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(&warmup.progress),
             view,
             limits: client_limits,
-            metrics: Metrics::with_access_log(Arc::new(access_log.0.clone())),
+            metrics: Metrics::with_access_log(access_log.0.clone()),
             tls,
             watchdog,
             accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
@@ -108,31 +107,22 @@ fn admin_context(
     warmup: Warmup,
     LoadedConfig { config, limits, .. }: &LoadedConfig,
     is_successor: bool,
-) -> AdminContext {
-    let auth = AdminAuth::new(config);
-    let gauges = Gauges {
+) -> Arc<AdminContext> {
+    Arc::new(AdminContext {
         started: Instant::now(),
-        lifecycle: plan.lifecycle.clone(),
-        admin_auth: auth.clone(),
-        files: plan.view.files.clone(),
-        client_limits: plan.limits.clone(),
-        access: plan.view.site.services.authenticator.clone(),
-        https_policy: plan.view.site.services.https_policy.clone(),
-        directories: plan.view.site.services.directories.clone(),
-        progress: Arc::clone(&warmup.progress),
-        metrics: plan.metrics.clone(),
-        access_log: reloader.targets.access_log.clone(),
-        tls: plan.tls.clone(),
-        reloader: Arc::clone(reloader),
-        admin: AdminSlotCounts::new(limits.admin_connections),
         is_successor,
-    };
-    let actions = OperatorActions {
+        auth: AdminAuth::new(config),
+        health: plan.health.clone(),
         lifecycle: plan.lifecycle.clone(),
+        files: plan.view.files.clone(),
+        services: plan.view.site.services.clone(),
+        metrics: plan.metrics.clone(),
+        tls: plan.tls.clone(),
+        warmup,
         reloader: Arc::clone(reloader),
-        warmup: warmup.clone(),
-    };
-    AdminContext { auth, health: plan.health.clone(), gauges, warmup, actions }
+        connections: AdminSlots::new(limits.admin_connections),
+        watches: AdminSlots::new(limits.admin_connections / 2),
+    })
 }
 
 /// The settings that workers serve with until the first reload.

@@ -46,8 +46,9 @@ pub(super) async fn serve_worker(
 ) -> usize {
     let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
     let WorkerView { files, site, config } = view;
-    let lookups = metrics.worker_lookups();
-    let current = CurrentSite::new(&Site::with_lookups(files.clone(), site, Arc::clone(&lookups)));
+    // Apart from the counts of the connections: the App is built before them.
+    let site_metrics = metrics.worker();
+    let current = CurrentSite::new(&Site::with_metrics(files.clone(), site, Arc::clone(&site_metrics)));
     let Ok(app) = app(&current, &health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
@@ -65,7 +66,7 @@ pub(super) async fn serve_worker(
     let updated = Rc::clone(&context);
     actix_rt::spawn(updates.apply_with(move |WorkerView { files, site, config }, delay| {
         // Requests under way finish with the settings that they began with.
-        current.replace(&Site::with_lookups(files, site, Arc::clone(&lookups)));
+        current.replace(&Site::with_metrics(files, site, Arc::clone(&site_metrics)));
         updated.set_settings(config);
         if delay >= UPDATE_TIMEOUT {
             log::info!("a worker took the new configuration after {delay:.1?}");

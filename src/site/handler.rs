@@ -25,7 +25,7 @@ use crate::site::resolution::{EarlyResponse, Resolved};
 use crate::site::resolver::Resolver;
 use crate::site::settings::{SiteContext, SiteSettings};
 use crate::telemetry::access_log::record::CacheResult;
-use crate::telemetry::metrics::lookups::WorkerLookups;
+use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// The site as one worker serves it. A reload makes another one.
 pub struct Site {
@@ -37,17 +37,17 @@ pub struct Site {
 impl Site {
     /// Serves `files` by `settings`.
     pub fn new(files: Files, settings: SiteSettings) -> Rc<Self> {
-        Self::with_lookups(files, settings, Arc::default())
+        Self::with_metrics(files, settings, Arc::default())
     }
 
-    /// The same; hits and misses of the path cache are counted in `lookups`.
-    pub(crate) fn with_lookups(
+    /// The same; hits and misses of the path cache are counted in `metrics`.
+    pub(crate) fn with_metrics(
         files: Files,
         settings: SiteSettings,
-        lookups: Arc<WorkerLookups>,
+        metrics: Arc<WorkerMetrics>,
     ) -> Rc<Self> {
         let context = Rc::new(SiteContext { files, settings });
-        let resolver = Resolver::new(Rc::clone(&context), lookups);
+        let resolver = Resolver::new(Rc::clone(&context), metrics);
         let errors = ErrorResponder::new(Rc::clone(&context));
         Rc::new(Self { context, resolver, errors })
     }

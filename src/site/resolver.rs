@@ -23,19 +23,19 @@ use crate::site::request_facts::takes_page;
 use crate::site::resolution::{CachedResolution, EarlyResponse, Fallback, Resolved};
 use crate::site::settings::SiteContext;
 use crate::telemetry::access_log::record::CacheResult;
-use crate::telemetry::metrics::lookups::{PathCacheHit, WorkerLookups};
+use crate::telemetry::metrics::{kind::PathLookup, worker::WorkerMetrics};
 
 /// Resolves the request paths of one worker.
 pub(crate) struct Resolver {
     context: Rc<SiteContext>,
     path_cache: RefCell<PathCache>,
-    lookups: Arc<WorkerLookups>,
+    metrics: Arc<WorkerMetrics>,
 }
 
 impl Resolver {
-    /// Resolves in `context`, with an empty path cache. Hits and misses are counted in `lookups`.
-    pub(crate) fn new(context: Rc<SiteContext>, lookups: Arc<WorkerLookups>) -> Self {
-        Self { context, path_cache: RefCell::new(PathCache::new()), lookups }
+    /// Resolves in `context`, with an empty path cache. Hits and misses are counted in `metrics`.
+    pub(crate) fn new(context: Rc<SiteContext>, metrics: Arc<WorkerMetrics>) -> Self {
+        Self { context, path_cache: RefCell::new(PathCache::new()), metrics }
     }
 
     /// True if the path cache knows that no access rule closes the path.
@@ -67,12 +67,13 @@ impl Resolver {
     /// Counts a response that is made of what the path cache knew.
     pub(crate) fn count_hit(&self, cached: &CachedResolution) {
         self.path_cache.borrow().count_use(cached.slot, cached.is_due_for_touch);
-        self.lookups.hit(match &cached.lookup {
-            Lookup::File(asset) if asset.is_on_heap() => PathCacheHit::Heap,
-            Lookup::File(asset) if asset.mapping().is_some() => PathCacheHit::Mapped,
-            Lookup::File(_) => PathCacheHit::Unmapped,
-            _ => PathCacheHit::Nothing,
-        });
+        let found = match &cached.lookup {
+            Lookup::File(asset) if asset.is_on_heap() => PathLookup::Heap,
+            Lookup::File(asset) if asset.mapping().is_some() => PathLookup::Mapped,
+            Lookup::File(_) => PathLookup::Unmapped,
+            _ => PathLookup::NoFile,
+        };
+        self.metrics.counts.path_lookups[found as usize].add(1);
     }
 
     /// Resolves the path of a request: by the path cache, else by the shared cache or the disk. Sets `cached` to how it was
@@ -99,7 +100,7 @@ impl Resolver {
             return self.resolve_other(request, options, &name, &lookup, wants_directory).await;
         }
         check_form(request)?;
-        self.lookups.miss();
+        self.metrics.counts.path_lookups[PathLookup::Miss as usize].add(1);
         let raw = request.uri().path().as_bytes();
         let target = SitePath::parse(raw).map_err(|why| bad_target(raw, why))?;
         self.look_up(request, options, target, cached).await
