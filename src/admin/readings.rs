@@ -50,9 +50,9 @@ impl Readings {
             totals: server.metrics.totals(),
             access_log: server.reloader.targets.access_log.counts(),
             tls: server.tls.as_ref().map(|tls| tls.counts()),
-            access: server.services.authenticator.clone(),
-            client_limits: server.services.limits.clone(),
-            activities: server.services.limits.connections.activities(),
+            access: server.site.authenticator.clone(),
+            client_limits: server.site.limits.clone(),
+            activities: server.site.limits.connections.activities(),
             files: FileGauges::of(&server.files),
             process: Process::read(),
             usage: LazyLock::new(ProcessUsage::read),
@@ -62,6 +62,6 @@ impl Readings {
 
     /// Listings and archives under way.
     pub(crate) fn directories(&self) -> usize {
-        self.limits.directories.saturating_sub(self.server.services.directories.permits_left())
+        self.limits.directories.saturating_sub(self.server.site.directories.permits.available_permits())
     }
 }

@@ -148,9 +148,9 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [limit = "client_requests_at_once"] "refused.client_requests_at_once"
             => now.client_limits.requests.refused(LimitExceeded::AtOnce),
         [limit = "total_requests"] "refused.total_requests" => now.client_limits.requests.refused(LimitExceeded::Total),
-        [limit = "directories"] => now.server.services.directories.refused(),
+        [limit = "directories"] => now.server.site.directories.refused.load(Relaxed),
         [limit = "client_directories"] "refused.client_directories"
-            => now.server.services.directories.clients_refused(),
+            => now.server.site.directories.for_client.refused(),
         [limit = "handles"] => now.files.handle_timeouts,
         [limit = "disk_timeout"] => now.files.disk_timeouts,
         [limit = "head_bytes"] problem "refused.head_bytes"
@@ -174,7 +174,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [reason = "malformed_frame"] "refused.malformed_frames"
             => &now.totals.http2.violations[ProtocolViolation::Malformed as usize],
         [reason = "suspicious_query"] "refused.suspicious_queries"
-            => now.server.services.https_policy.suspicious(),
+            => now.server.site.https_policy.suspicious(),
         [reason = "proxy_header"] "refused.proxy_headers" => now.client_limits.refused_proxy_headers.get(),
         [reason = "admin_token"] => now.server.auth.wrong_tokens.get() + now.server.auth.too_many.get(),
         [reason = "admin_page"] "refused.admin_pages" => now.server.auth.foreign_pages.get();

@@ -14,7 +14,7 @@ use crate::telemetry::access_log::record::AccessLogRecord;
 ///
 /// Decision: docs/decisions/036-metrics-per-worker.md.
 #[derive(Default)]
-pub(crate) struct WorkerMetrics {
+pub struct WorkerMetrics {
     /// Receives the records of completed exchanges.
     pub(super) access_log: Option<AccessLog>,
     pub(crate) counts: MetricCounts,
