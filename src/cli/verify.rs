@@ -11,15 +11,14 @@ use rustix::io::Errno;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::compare::{BUFFER, Compared, compare, fill, modified};
+use super::compare::{Compared, compare, read_piece};
 use super::finding::{Finding, Problem, shown, text};
 use super::outcome::CommandOutput;
 use super::progress::CommandProgress;
 use super::walk::{Tree, TreeItem, TreeItemKind, find};
 use crate::config::{Config, Symlinks, VerifyArgs};
-use crate::files::Root;
-use crate::files::root::RootEntry;
-use crate::http::checksum_file::{expected_in, lines};
+use crate::files::{Root, RootEntry, Version};
+use crate::http::checksum_file::{ChecksumLine, expected_in, lines};
 use crate::http::digest::hexadecimal;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
@@ -37,24 +36,14 @@ pub fn verify(config: &Config, arguments: &VerifyArgs) -> CommandOutput {
         Err(output) => return output,
     };
     let progress = CommandProgress::over(0);
-    let check = Check {
-        root: &root,
-        items: &items,
-        symlinks: config.site.symlinks,
-        head_bytes: config.requests.head_bytes.get(),
-        progress: &progress,
-        files: AtomicU64::new(0),
-    };
+    let check = Check { config, root: &root, items: &items, progress: &progress, files: AtomicU64::new(0) };
     let mut findings: Vec<Finding> =
         pool.install(|| items.par_iter().with_max_len(16).flat_map_iter(|item| check.item(item)).collect());
     findings.sort_by(|a, b| (&a.path, a.kind, &a.detail).cmp(&(&b.path, b.kind, &b.detail)));
     let files = check.files.into_inner();
     let root = text(config.site.root.as_path().as_os_str().as_encoded_bytes());
     let report = Report { root, files, bytes: progress.end(), findings };
-    CommandOutput {
-        is_clean: report.findings.is_empty(),
-        ..if arguments.json { report.json() } else { report.lines() }
-    }
+    if arguments.json { report.json() } else { report.lines() }
 }
 
 /// The findings, and the number of files and bytes that were read for them.
@@ -69,25 +58,26 @@ struct Report {
 impl Report {
     fn json(&self) -> CommandOutput {
         match serde_json::to_string_pretty(self) {
-            Ok(document) => CommandOutput { out: document + "\n", ..CommandOutput::default() },
+            Ok(document) => self.output(document + "\n", String::new()),
             Err(error) => CommandOutput::failed(error),
         }
     }
 
     fn lines(&self) -> CommandOutput {
-        let out = self.findings.iter().map(|finding| format!("{finding}\n")).collect();
-        let bytes = indicatif::HumanBytes(self.bytes);
-        let summary =
-            format_args!("{} files, {bytes} compared, {} findings", self.files, self.findings.len());
-        CommandOutput { out, ..CommandOutput::failed(summary) }
+        let (bytes, count) = (indicatif::HumanBytes(self.bytes), self.findings.len());
+        let summary = format!("pagecast: {} files, {bytes} compared, {count} findings\n", self.files);
+        self.output(self.findings.iter().map(|finding| format!("{finding}\n")).collect(), summary)
+    }
+
+    fn output(&self, out: String, err: String) -> CommandOutput {
+        CommandOutput { out, err, is_clean: self.findings.is_empty() }
     }
 }
 
 struct Check<'a> {
+    config: &'a Config,
     root: &'a Root,
     items: &'a [TreeItem],
-    symlinks: Symlinks,
-    head_bytes: u64,
     progress: &'a CommandProgress,
     files: AtomicU64,
 }
@@ -96,7 +86,7 @@ impl Check<'_> {
     fn item(&self, TreeItem { path, kind }: &TreeItem) -> Vec<Finding> {
         match kind {
             TreeItemKind::Temporary => Vec::new(),
-            TreeItemKind::Link if self.symlinks == Symlinks::Deny => Vec::new(),
+            TreeItemKind::Link if self.config.site.symlinks == Symlinks::Deny => Vec::new(),
             TreeItemKind::Closed(error) => vec![unreadable(path, error)],
             TreeItemKind::Special => vec![special(path)],
             TreeItemKind::File { .. } => self.entry(path, false),
@@ -129,13 +119,10 @@ impl Check<'_> {
             return Some(Finding::new(path, Problem::NameTaken, detail));
         }
         // A location is the target and one more slash.
-        let target = path.to_location(None).len() as u64 - 1;
-        let shortest = target + SHORTEST_HEAD.len() as u64;
-        let max = self.head_bytes;
-        (shortest > max).then(|| {
-            let detail = format!("a request for it has {shortest} bytes, PAGECAST_HEAD_BYTES allows {max}");
-            Finding::new(path, Problem::NameTooLong, detail)
-        })
+        let shortest = SHORTEST_HEAD.len() + path.to_location(None).len() - 1;
+        let max = self.config.requests.head_bytes.as_usize();
+        let detail = format!("a request for it has {shortest} bytes, PAGECAST_HEAD_BYTES allows {max}");
+        (shortest > max).then(|| Finding::new(path, Problem::NameTooLong, detail))
     }
 
     /// Compares the sidecar of `encoding`, if there is one, with its `original`.
@@ -146,32 +133,32 @@ impl Check<'_> {
         original: &OwnedFd,
         stat: &Stat,
     ) -> Option<Finding> {
-        let name = [path.file_name(), encoding.suffix().as_bytes()].concat();
-        let sidecar = path.parent().entry(&name);
+        let sidecar = path.suffixed(encoding.suffix());
         find(self.items, sidecar.as_bytes())?;
         // One that can't be opened is a finding of its own.
         let Ok(RootEntry::File { file, stat: of_sidecar, .. }) = self.root.entry(&sidecar) else {
             return None;
         };
-        if modified(&of_sidecar) < modified(stat) {
+        let version = Version::of(stat);
+        if Version::of(&of_sidecar).is_older_than(&version) {
             let detail = "older than its original, so that it is not sent";
             return Some(Finding::new(&sidecar, Problem::SidecarOlder, detail));
         }
-        self.progress.extend(u64::try_from(stat.st_size).unwrap_or(0));
+        self.progress.bar.inc_length(version.size());
         let compared = reopened(original)
             .and_then(|original| compare(encoding, self.progress.reading(original), File::from(file)));
-        match compared {
-            Ok(Compared::Same) => None,
+        let (problem, detail) = match compared {
+            Ok(Compared::Same) => return None,
             Ok(Compared::DiffersAt(at)) => {
                 let detail = format!("decodes to other bytes than its original's, from byte {at} on");
-                Some(Finding::new(&sidecar, Problem::SidecarDiffers, detail))
+                (Problem::SidecarDiffers, detail)
             }
             Ok(Compared::Corrupt(error)) => {
-                let detail = format!("does not decode as {}: {error}", encoding.name());
-                Some(Finding::new(&sidecar, Problem::SidecarCorrupt, detail))
+                (Problem::SidecarCorrupt, format!("does not decode as {}: {error}", encoding.name()))
             }
-            Err(error) => Some(unreadable(&sidecar, &error)),
-        }
+            Err(error) => (Problem::Unreadable, error.to_string()),
+        };
+        Some(Finding::new(&sidecar, problem, detail))
     }
 
     /// Compares files with their checksums if `path` is a file of checksums: `SHA256SUMS`, or `name.sha256`, which has the checksum of
@@ -191,20 +178,17 @@ impl Check<'_> {
         }
         let Some(name) = name else { return self.list(path, &text) };
         let original = path.parent().entry(name);
-        match self.root.entry(&original) {
+        let (problem, detail) = match self.root.entry(&original) {
             Ok(RootEntry::File { file, stat, .. }) if !name.is_empty() => match expected_in(&text, name) {
-                Some(expected) => Vec::from_iter(self.digest(&original, file.into(), &stat, expected, path)),
-                None => {
-                    let detail = format!("no SHA-256 checksum of {}", shown(name));
-                    vec![Finding::new(path, Problem::ChecksumUnreadable, detail)]
+                Some(expected) => {
+                    return self.digest(&original, file, &stat, expected, path).into_iter().collect();
                 }
+                None => (Problem::ChecksumUnreadable, format!("no SHA-256 checksum of {}", shown(name))),
             },
-            _ if is_list(&text) => self.list(path, &text),
-            _ => {
-                let detail = format!("there is no file {} beside it", shown(name));
-                vec![Finding::new(path, Problem::Missing, detail)]
-            }
-        }
+            _ if is_list(&text) => return self.list(path, &text),
+            _ => (Problem::Missing, format!("there is no file {} beside it", shown(name))),
+        };
+        vec![Finding::new(path, problem, detail)]
     }
 
     /// Compares the files of a list: a checksum and a name on each line.
@@ -218,9 +202,7 @@ impl Check<'_> {
                 return Some(Finding::new(path, Problem::ChecksumUnreadable, detail));
             };
             match self.root.entry(&target) {
-                Ok(RootEntry::File { file, stat, .. }) => {
-                    self.digest(&target, file.into(), &stat, expected, path)
-                }
+                Ok(RootEntry::File { file, stat, .. }) => self.digest(&target, file, &stat, expected, path),
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {
                     let source = shown(path.as_bytes());
                     let detail = format!("no such file, though {source} has its checksum on line {number}");
@@ -236,18 +218,18 @@ impl Check<'_> {
     fn digest(
         &self,
         path: &SitePath<'_>,
-        file: File,
+        file: OwnedFd,
         stat: &Stat,
         expected: [u8; 32],
         source: &SitePath<'_>,
     ) -> Option<Finding> {
-        self.progress.extend(u64::try_from(stat.st_size).unwrap_or(0));
-        let (mut reader, mut hasher) = (self.progress.reading(file), Sha256::new());
-        let mut buffer = vec![0; BUFFER];
+        self.progress.bar.inc_length(Version::of(stat).size());
+        let mut reader = self.progress.reading(File::from(file));
+        let (mut piece, mut hasher) = (Vec::new(), Sha256::new());
         loop {
-            match fill(&mut reader, &mut buffer) {
+            match read_piece(&mut reader, &mut piece) {
                 Ok(0) => break,
-                Ok(read) => hasher.update(buffer.get(..read).unwrap_or_default()),
+                Ok(_) => hasher.update(&piece),
                 Err(error) => return Some(unreadable(path, &error)),
             }
         }
@@ -288,13 +270,10 @@ fn reopened(file: &OwnedFd) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Whether every line has a checksum and a name.
+/// Whether there are lines, and every one has a checksum and a name.
 fn is_list(text: &[u8]) -> bool {
-    let mut count = 0;
-    lines(text).all(|(_, line)| {
-        count += 1;
-        line.is_some_and(|line| line.name.is_some())
-    }) && count > 0
+    let is_named = |(_, line): (usize, Option<ChecksumLine>)| line.is_some_and(|line| line.name.is_some());
+    lines(text).next().is_some() && lines(text).all(is_named)
 }
 
 /// The path of `name` in `directory`; `None` if it leads out of the root.

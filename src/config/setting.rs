@@ -6,8 +6,9 @@ use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use serde::de::value::{Error as TextError, StrDeserializer};
-use serde::de::{Deserializer, Error, IntoDeserializer, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
@@ -97,15 +98,13 @@ impl RawValue<'_> {
     /// # Errors
     /// The reason why the value is not accepted.
     pub(crate) fn read<T: SettingValue>(self, bounds: &T::Bounds) -> Result<T, String> {
-        let value = match self {
-            Self::Text(text) => {
-                let deserializer: StrDeserializer<'_, TextError> = text.into_deserializer();
-                deserialize::<T, _>(deserializer).map_err(|error| error.to_string())?
+        let value: T = match self {
+            Self::Text(text) => text.parse().map_err(|error: ValueError| error.to_string())?,
+            Self::Toml(value) => {
+                deserialize(ValueDeserializer::from(value)).map_err(|error| reason_of(error.message()))?
             }
-            Self::Toml(value) => deserialize::<T, _>(ValueDeserializer::from(value))
-                .map_err(|error| reason_of(error.message()))?,
         };
-        value.check(bounds).map_err(|refusal| refusal.to_string())?;
+        value.check(bounds).map_err(|error| error.to_string())?;
         Ok(value)
     }
 }
@@ -145,28 +144,25 @@ impl<'de, T: SettingValue> Visitor<'de> for TextVisitor<T> {
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        if !T::FORMS.integer {
-            return Err(E::invalid_type(serde::de::Unexpected::Signed(number), &self));
-        }
+        self.accept(T::FORMS.integer, Unexpected::Signed(number))?;
         number.to_string().parse().map_err(E::custom)
     }
 
     fn visit_bool<E: Error>(self, switch: bool) -> Result<T, E> {
-        if !T::FORMS.boolean {
-            return Err(E::invalid_type(serde::de::Unexpected::Bool(switch), &self));
-        }
+        self.accept(T::FORMS.boolean, Unexpected::Bool(switch))?;
         T::from_bool(switch).map_err(E::custom)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<T, A::Error> {
-        if !T::FORMS.list {
-            return Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &self));
-        }
-        let mut texts: Vec<String> = Vec::new();
-        while let Some(text) = items.next_element()? {
-            texts.push(text);
-        }
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<T, A::Error> {
+        self.accept(T::FORMS.list, Unexpected::Seq)?;
+        let texts = Vec::deserialize(SeqAccessDeserializer::new(items))?;
         T::from_list(texts).map_err(A::Error::custom)
+    }
+}
+
+impl<T: SettingValue> TextVisitor<T> {
+    fn accept<E: Error>(&self, is_accepted: bool, form: Unexpected<'_>) -> Result<(), E> {
+        if is_accepted { Ok(()) } else { Err(E::invalid_type(form, self)) }
     }
 }
 
@@ -246,8 +242,7 @@ macro_rules! text_value {
                 if text.is_empty() {
                     return Err($crate::config::setting::ValueError::EMPTY);
                 }
-                let check: fn(&str) -> Result<(), $crate::config::setting::ValueError> = $check;
-                check(text)?;
+                $check(text)?;
                 Ok(Self(text.into()))
             }
         }
