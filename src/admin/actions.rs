@@ -12,7 +12,6 @@ use serde_json::json;
 
 use super::respond::{self, Allow, error, route};
 use crate::config::PathGlobs;
-use crate::files::inventory::CacheInventory;
 use crate::http::form_encoding;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{ReloadError, Reloader};
@@ -24,7 +23,7 @@ use crate::sys::service_manager;
 #[derive(Clone)]
 pub(crate) struct OperatorActions {
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) reloader: Reloader,
+    pub(crate) reloader: Arc<Reloader>,
     /// Knows which files are served now.
     pub(crate) warmup: Warmup,
 }
@@ -74,11 +73,11 @@ impl OperatorActions {
             Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
         };
         let (files, wanted) = (self.warmup.files(), globs.clone());
-        let found = run_on_own_thread(move || CacheInventory::of(&files).purge_request(&wanted)).await;
+        let found = run_on_own_thread(move || files.purge_request(&wanted)).await;
         let Some(found) = found else {
             return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
         };
-        let purged = CacheInventory::of(&self.warmup.files()).purge(found).await;
+        let purged = self.warmup.files().purge(found).await;
         log::info!("purged {globs}: {} names, {} files", purged.names, purged.files);
         respond::json(StatusCode::OK, &purged)
     }
@@ -94,21 +93,17 @@ impl OperatorActions {
         }
         match self.reloader.reload().await {
             Ok(reloaded) => respond::json(StatusCode::OK, &reloaded),
-            Err(ReloadError::Invalid(errors)) => {
-                let errors: Vec<String> = errors.as_slice().iter().map(ToString::to_string).collect();
-                let sentence = "Nothing has changed: the configuration is wrong.";
-                respond::json(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    &json!({ "error": sentence, "errors": errors }),
-                )
-            }
-            Err(ReloadError::Incomplete(failures)) => {
-                let errors: Vec<String> = failures.iter().map(ToString::to_string).collect();
-                let sentence = "The new configuration is not in effect on every worker.";
-                respond::json(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    &json!({ "error": sentence, "errors": errors }),
-                )
+            Err(error) => {
+                let (status, sentence) = match error {
+                    ReloadError::Invalid(_) => {
+                        (StatusCode::UNPROCESSABLE_ENTITY, "Nothing has changed: the configuration is wrong.")
+                    }
+                    ReloadError::Incomplete(_) => (
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        "The new configuration is not in effect on every worker.",
+                    ),
+                };
+                respond::json(status, &json!({ "error": sentence, "errors": error.lines() }))
             }
         }
     }

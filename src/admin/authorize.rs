@@ -92,7 +92,7 @@ impl AdminAuth {
         let digest = |token: &Secret| Sha256::digest(token.reveal()).into();
         let token = config.listening.admin_token.given().map(digest);
         let attempts = FailedAttemptTable::new(ATTEMPTS);
-        let (clock, rejected) = (RateClock::new(), RejectedCounters::default());
+        let (clock, rejected) = (RateClock::default(), RejectedCounters::default());
         Self { policy: Arc::new(AdminPolicy { token, attempts, clock, rejected }) }
     }
 

@@ -12,7 +12,6 @@ use tokio::sync::Semaphore;
 use super::actions::{FAILED, OperatorActions, globs_of};
 use super::respond::{self, Allow, error, route};
 use crate::config::{shown, table};
-use crate::files::inventory::CacheInventory;
 use crate::http::form_encoding;
 use crate::lifecycle::reload::ConfigInEffect;
 use crate::sys::own_thread::run_on_own_thread;
@@ -29,8 +28,9 @@ pub(super) fn configure(actions: &OperatorActions, app: &mut ServiceConfig) {
 
 /// Lists every value in effect, its source, and changes that need a restart. As text with `?format=text`.
 fn config(actions: &OperatorActions, request: &HttpRequest) -> HttpResponse {
-    let ConfigInEffect { config, origins, limits, postponed, .. } = actions.reloader.current();
-    let values = shown(&config, &origins, &limits);
+    let current = actions.reloader.current();
+    let ConfigInEffect { config, origins, limits, postponed, .. } = &*current;
+    let values = shown(config, origins, limits);
     match last(request, b"format").as_deref() {
         None | Some("json") => {
             respond::json(StatusCode::OK, &json!({ "values": values, "needs_restart": postponed }))
@@ -63,8 +63,7 @@ async fn cache(actions: OperatorActions, request: HttpRequest, turn: Arc<Semapho
         return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
     };
     let files = actions.warmup.files();
-    let remembered =
-        run_on_own_thread(move || (CacheInventory::of(&files).list(globs.as_ref(), limit), turn)).await;
+    let remembered = run_on_own_thread(move || (files.list_names(globs.as_ref(), limit), turn)).await;
     match remembered {
         Some((remembered, _turn)) => respond::json(StatusCode::OK, &remembered),
         None => error(StatusCode::INTERNAL_SERVER_ERROR, FAILED),

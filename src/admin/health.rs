@@ -7,18 +7,19 @@ use std::sync::Arc;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::ServiceConfig;
+use parking_lot::Mutex;
 
 use super::respond::{Allow, route, text};
 use crate::files::Files;
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::progress::WarmupProgress;
+use crate::lifecycle::warmup::progress::WarmupCounts;
 
 /// What readiness depends on.
 #[derive(Clone)]
 pub struct Health {
     lifecycle: Lifecycle,
     files: Files,
-    progress: Arc<WarmupProgress>,
+    progress: Arc<Mutex<WarmupCounts>>,
 }
 
 impl Health {
@@ -28,7 +29,7 @@ impl Health {
     }
 
     /// Reports the progress of a warm-up too.
-    pub(crate) fn with_progress(self, progress: &Arc<WarmupProgress>) -> Self {
+    pub(crate) fn with_progress(self, progress: &Arc<Mutex<WarmupCounts>>) -> Self {
         Self { progress: Arc::clone(progress), ..self }
     }
 
@@ -45,13 +46,13 @@ impl Health {
         let reason: Cow<'_, str> = match self.lifecycle.phase() {
             Phase::Starting => "Starting.\n".into(),
             Phase::Warming => {
-                let counts = self.progress.counts();
+                let counts = *self.progress.lock();
                 format!("Warming: {} of {} files.\n", counts.done, counts.of).into()
             }
             Phase::Draining | Phase::Closing | Phase::Ended => "Draining.\n".into(),
             Phase::Ready if self.lifecycle.is_drained() => "Drained by an operator.\n".into(),
             // A retiring server answers for its successor.
-            Phase::Ready | Phase::Retiring if !self.files.root_is_sound() => {
+            Phase::Ready | Phase::Retiring if !self.files.shared.root_monitor.is_sound() => {
                 "The document root can't be read.\n".into()
             }
             Phase::Ready | Phase::Retiring => return text(StatusCode::OK, OK),

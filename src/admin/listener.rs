@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +19,6 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpResponse, web};
 use futures_util::future::{Either, select};
 use rustix::net::sockopt::set_tcp_user_timeout;
-use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
@@ -33,7 +32,7 @@ use crate::admin::sampler::Sampler;
 use crate::admin::slots::{AdminSlot, AdminSlots};
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::warmer::Warmup;
-use crate::net::listener::{Listener, SocketPath};
+use crate::net::listener::{Listener, SocketPath, accept};
 use crate::sys::event_loop::register;
 
 /// What the admin listener serves.
@@ -183,8 +182,8 @@ struct AcceptQueue {
 
 impl AcceptQueue {
     fn new(listener: Listener) -> io::Result<Self> {
-        let is_unix = matches!(listener, Listener::Unix { .. });
-        let (socket, path) = listener.into_socket();
+        let is_unix = listener.address().is_none();
+        let Listener { socket, path } = listener;
         Ok(Self { socket: register(socket, Interest::READABLE)?, is_unix, _path: path })
     }
 
@@ -194,11 +193,7 @@ impl AcceptQueue {
         slots: &AdminSlots,
     ) -> io::Result<(Stream, Option<SocketAddr>, Option<AdminSlot>)> {
         slots.one_free().await;
-        let accept = |socket: &Arc<OwnedFd>| {
-            Ok(acceptfrom_with(socket.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
-        };
-        let (fd, peer) = self.socket.async_io(Interest::READABLE, accept).await?;
-        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+        let (fd, peer) = self.socket.async_io(Interest::READABLE, |socket| Ok(accept(socket)?)).await?;
         let stream: Stream = if self.is_unix {
             Box::new(UnixStream::from_std(fd.into())?)
         } else {

@@ -3,6 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::process::{Process, ProcessUsage};
 use crate::admin::authorize::{AdminAuth, AdminAuthCounts};
 use crate::admin::slots::{AdminSlots, SlotCounts};
@@ -12,7 +14,7 @@ use crate::files::{FaultCounts, FileGauges, Files};
 use crate::lifecycle::handover;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{Reloader, Reloads};
-use crate::lifecycle::warmup::progress::{self, WarmupProgress};
+use crate::lifecycle::warmup::progress::WarmupCounts;
 use crate::limits::bandwidth::BandwidthCounts;
 use crate::limits::client_limits::{LimitCounts, Limits};
 use crate::limits::connections::{ActivityCounts, ConnectionCounts};
@@ -36,11 +38,11 @@ pub(crate) struct Gauges {
     pub(crate) https_policy: HttpsPolicy,
     pub(crate) access: Authenticator,
     pub(crate) directories: DirectoryJobs,
-    pub(crate) progress: Arc<WarmupProgress>,
+    pub(crate) progress: Arc<Mutex<WarmupCounts>>,
     pub(crate) metrics: Metrics,
     pub(crate) access_log: AccessLog,
-    pub(crate) tls: Option<Tls>,
-    pub(crate) reloader: Reloader,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) reloader: Arc<Reloader>,
     pub(crate) admin: AdminSlotCounts,
     /// The listeners were taken over from a predecessor.
     pub(crate) is_successor: bool,
@@ -81,7 +83,7 @@ pub(crate) struct Readings {
     pub(crate) config: Config,
     pub(crate) limits: ResolvedLimits,
     pub(crate) reloads: Reloads,
-    pub(crate) warming: progress::WarmupCounts,
+    pub(crate) warming: WarmupCounts,
     pub(crate) totals: MetricTotals,
     pub(crate) access_log: AccessLogCounts,
     /// `None` without TLS.
@@ -118,7 +120,8 @@ impl Readings {
 impl Gauges {
     /// Reads all numbers. Blocks only for short locks.
     pub(crate) fn read(&self) -> Readings {
-        let limits = self.reloader.limits();
+        let current = self.reloader.current();
+        let limits = current.limits;
         Readings {
             phase: self.lifecycle.phase(),
             is_drained: self.lifecycle.is_drained(),
@@ -128,14 +131,14 @@ impl Gauges {
             uptime: self.started.elapsed(),
             is_successor: self.is_successor,
             upgrades_failed: handover::failures(),
-            root_is_sound: self.files.root_is_sound(),
-            config: self.reloader.config(),
+            root_is_sound: self.files.shared.root_monitor.is_sound(),
+            config: current.config.clone(),
             limits,
-            reloads: self.reloader.counts(),
-            warming: self.progress.counts(),
+            reloads: *self.reloader.counts.lock(),
+            warming: *self.progress.lock(),
             totals: self.metrics.totals(),
             access_log: self.access_log.counts(),
-            tls: self.tls.as_ref().map(Tls::counts),
+            tls: self.tls.as_ref().map(|tls| tls.counts()),
             access: self.access.counts(),
             lookups: self.metrics.lookup_counts(),
             transfers: self.metrics.transfer_count(),
@@ -145,8 +148,8 @@ impl Gauges {
             suspicious_queries: self.https_policy.suspicious(),
             bandwidth: self.client_limits.bandwidth().counts(),
             files: FileGauges::of(&self.files),
-            faults: self.files.faults().counts(),
-            read_durations: self.files.reads().durations(),
+            faults: self.files.loader.faults.counts(),
+            read_durations: self.files.shared.reads.durations(),
             directories: limits.directories.saturating_sub(self.directories.permits_left()) as u64,
             directories_refused: self.directories.refused(),
             client_directories_refused: self.directories.clients_refused(),

@@ -23,7 +23,6 @@ use self::snapshot::{ChartPoint, Recent, Snapshot, summarize};
 use super::readings::Gauges;
 use super::status::{all_series, status_of};
 use crate::admin::slots::AdminSlot;
-use crate::files::inventory::CacheInventory;
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
@@ -89,9 +88,7 @@ impl Sampler {
             }
             drop(snapshots);
             let (files, started) = (self.inner.warmup.files(), Instant::now());
-            let Some(busiest) =
-                run_on_own_thread(move || CacheInventory::of(&files).busiest(BUSY_FILES)).await
-            else {
+            let Some(busiest) = run_on_own_thread(move || files.busiest_names(BUSY_FILES)).await else {
                 continue;
             };
             let took = started.elapsed();

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -13,7 +14,7 @@ use actix_web::http::header::ORIGIN;
 use actix_web::web::{Bytes, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::actions::globs_of;
 use super::respond::{Allow, route, text, uncached};
@@ -46,7 +47,7 @@ fn respond(request: &HttpRequest, warmup: &Warmup) -> HttpResponse {
             return text(StatusCode::BAD_REQUEST, "A glob is invalid.\n");
         }
     };
-    let Some(turn) = warmup.try_acquire() else {
+    let Ok(turn) = Arc::clone(&warmup.turn).try_lock_owned() else {
         return text(StatusCode::CONFLICT, "Another warm-up is running.\n");
     };
     let lines = start(warmup.clone(), globs, turn);
@@ -59,7 +60,7 @@ fn respond(request: &HttpRequest, warmup: &Warmup) -> HttpResponse {
 }
 
 /// Warms in a task of its own and returns the receiver of its progress. Dropping the receiver ends the warm-up.
-fn start(warmup: Warmup, globs: PathGlobs, turn: OwnedSemaphorePermit) -> mpsc::Receiver<WarmProgressLine> {
+fn start(warmup: Warmup, globs: PathGlobs, turn: OwnedMutexGuard<()>) -> mpsc::Receiver<WarmProgressLine> {
     let (sender, lines) = mpsc::channel(1);
     actix_web::rt::spawn(async move {
         let last = unless_closed(&sender, warm(&warmup, globs, turn, &sender)).await;
@@ -85,17 +86,16 @@ async fn unless_closed<T>(
 async fn warm(
     warmup: &Warmup,
     globs: PathGlobs,
-    turn: OwnedSemaphorePermit,
+    turn: OwnedMutexGuard<()>,
     sender: &mpsc::Sender<WarmProgressLine>,
 ) -> WarmProgressLine {
-    let (files, dotfiles, max_files) = (warmup.files().clone(), warmup.dotfiles(), warmup.max_files);
-    // The walk continues if nobody waits for it any more; its permit keeps another one from starting meanwhile.
-    let walked = run_on_own_thread(move || (matches(&files, &globs, dotfiles, max_files), turn)).await;
+    let (target, max_files) = (warmup.target.load_full(), warmup.max_files);
+    // The walk continues if nobody waits for it any more; its guard keeps another one from starting meanwhile.
+    let walked = run_on_own_thread(move || (matches(&target, &globs, max_files), turn)).await;
     let Some((Matches { hot, is_truncated, closed }, turn)) = walked else {
         return WarmProgressLine { is_over: true, closed: 1, ..WarmProgressLine::default() };
     };
-    let line =
-        |is_over| WarmProgressLine { counts: warmup.progress().counts(), is_over, is_truncated, closed };
+    let line = |is_over| WarmProgressLine { counts: *warmup.progress.lock(), is_over, is_truncated, closed };
     let reporting = async {
         loop {
             tokio::time::sleep(REPORT_EVERY).await;

@@ -88,7 +88,8 @@ impl Authenticator {
     /// If no thread for password checks can be started.
     pub fn new(config: &Config, files: &CredentialFiles) -> io::Result<Self> {
         let checks = PasswordChecks::new(config.access.password_checks.as_usize())?;
-        let shared = SharedAuthState { clock: RateClock::new(), checks, counters: AuthCounters::default() };
+        let shared =
+            SharedAuthState { clock: RateClock::default(), checks, counters: AuthCounters::default() };
         Ok(Self::with(config, files, Arc::new(shared)))
     }
 

@@ -94,7 +94,7 @@ impl VerifiedPasswords {
         let key = self.digest(&login);
         let found = passwords.get(&login.name).map(|(name, hash)| (Arc::clone(name), Arc::clone(hash)));
         // An unknown name costs what some known one does, and always the same.
-        let stand_in = || passwords.at(self.number_of(&login.name)).cloned();
+        let stand_in = || passwords.select(self.number_of(&login.name)).cloned();
         let (name, hash) = match found {
             Some((name, hash)) => (Some(name), Some(hash)),
             None => (None, stand_in()),

@@ -16,7 +16,7 @@ use super::outcome::{CommandOutput, counted};
 use super::progress::CommandProgress;
 use super::walk::{Tree, TreeItem, TreeItemKind};
 use crate::config::{CompressArgs, Config};
-use crate::files::{Root, Version};
+use crate::files::{FileStat, Root, Version};
 use crate::http::encoding::Encoding;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::named_enum::named_enum;
@@ -138,14 +138,14 @@ impl Compressor<'_> {
             return Ok(if is_larger { JobResult::Larger } else { JobResult::Wanted(lack) });
         }
         let mut temporary = TempFile::create(directory.as_fd())?;
-        let Some(bytes) = self.encode(job.encoding, &original, &before, &mut temporary)? else {
+        let Some(bytes) = self.encode(job.encoding, &original, &before, &mut temporary.file)? else {
             if lack == Lack::Missing {
                 return Ok(JobResult::Larger);
             }
             fs::unlinkat(&directory, job.sidecar.file_name(), AtFlags::empty())?;
             return Ok(JobResult::Removed);
         };
-        if Version::of(&before) != Version::of(&fs::fstat(&original)?) {
+        if version(&before) != version(&fs::fstat(&original)?) {
             return Err(io::Error::other("it changed while it was read"));
         }
         temporary.copy_metadata_from(&before)?;
@@ -161,7 +161,7 @@ impl Compressor<'_> {
         stat: &Stat,
         writer: impl Write,
     ) -> io::Result<Option<u64>> {
-        let length = Version::of(stat).size();
+        let length = version(stat).size;
         let mut capped = Capped { writer, written: 0, max: length.saturating_sub(1), is_full: false };
         let reader = BufReader::with_capacity(BUFFER, self.progress.reading(original));
         let mut buffered = BufWriter::with_capacity(BUFFER, &mut capped);
@@ -203,7 +203,7 @@ fn lack(
     if FileType::from_raw_mode(sidecar.st_mode) != FileType::RegularFile {
         return Ok(None);
     }
-    if Version::of(&sidecar).is_older_than(&Version::of(stat)) {
+    if version(&sidecar).is_older_than(&version(stat)) {
         return Ok(Some(Lack::Older));
     }
     let changed = |stat: &Stat| (stat.st_ctime, stat.st_ctime_nsec);
@@ -213,6 +213,10 @@ fn lack(
     let compared = compare(job.encoding, original, open_regular(directory, name)?.0)?;
     original.rewind()?;
     Ok((!matches!(compared, Compared::Same)).then_some(Lack::Other))
+}
+
+fn version(stat: &Stat) -> Version {
+    FileStat::from(stat).version
 }
 
 /// A writer that fails when it would write more than `max` bytes.

@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
-use rustix::fs::Stat;
 use rustix::io::Errno;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -100,7 +99,9 @@ impl Check<'_> {
             Ok(RootEntry::File { file, stat, .. }) => {
                 self.files.fetch_add(1, Ordering::Relaxed);
                 let sidecars = Encoding::ALL.into_iter();
-                findings.extend(sidecars.filter_map(|encoding| self.sidecar(path, encoding, &file, &stat)));
+                findings.extend(
+                    sidecars.filter_map(|encoding| self.sidecar(path, encoding, &file, &stat.version)),
+                );
                 findings.extend(self.checksums(path, file));
             }
             Ok(RootEntry::Directory) => {}
@@ -131,7 +132,7 @@ impl Check<'_> {
         path: &SitePath<'_>,
         encoding: Encoding,
         original: &OwnedFd,
-        stat: &Stat,
+        version: &Version,
     ) -> Option<Finding> {
         let sidecar = path.suffixed(encoding.suffix());
         find(self.items, sidecar.as_bytes())?;
@@ -139,12 +140,11 @@ impl Check<'_> {
         let Ok(RootEntry::File { file, stat: of_sidecar, .. }) = self.root.entry(&sidecar) else {
             return None;
         };
-        let version = Version::of(stat);
-        if Version::of(&of_sidecar).is_older_than(&version) {
+        if of_sidecar.version.is_older_than(version) {
             let detail = "older than its original, so that it is not sent";
             return Some(Finding::new(&sidecar, Problem::SidecarOlder, detail));
         }
-        self.progress.bar.inc_length(version.size());
+        self.progress.bar.inc_length(version.size);
         let compared = reopened(original)
             .and_then(|original| compare(encoding, self.progress.reading(original), File::from(file)));
         let (problem, detail) = match compared {
@@ -181,7 +181,7 @@ impl Check<'_> {
         let (problem, detail) = match self.root.entry(&original) {
             Ok(RootEntry::File { file, stat, .. }) if !name.is_empty() => match expected_in(&text, name) {
                 Some(expected) => {
-                    return self.digest(&original, file, &stat, expected, path).into_iter().collect();
+                    return self.digest(&original, file, &stat.version, expected, path).into_iter().collect();
                 }
                 None => (Problem::ChecksumUnreadable, format!("no SHA-256 checksum of {}", shown(name))),
             },
@@ -202,7 +202,9 @@ impl Check<'_> {
                 return Some(Finding::new(path, Problem::ChecksumUnreadable, detail));
             };
             match self.root.entry(&target) {
-                Ok(RootEntry::File { file, stat, .. }) => self.digest(&target, file, &stat, expected, path),
+                Ok(RootEntry::File { file, stat, .. }) => {
+                    self.digest(&target, file, &stat.version, expected, path)
+                }
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {
                     let source = shown(path.as_bytes());
                     let detail = format!("no such file, though {source} has its checksum on line {number}");
@@ -219,11 +221,11 @@ impl Check<'_> {
         &self,
         path: &SitePath<'_>,
         file: OwnedFd,
-        stat: &Stat,
+        version: &Version,
         expected: [u8; 32],
         source: &SitePath<'_>,
     ) -> Option<Finding> {
-        self.progress.bar.inc_length(Version::of(stat).size());
+        self.progress.bar.inc_length(version.size);
         let mut reader = self.progress.reading(File::from(file));
         let (mut piece, mut hasher) = (Vec::new(), Sha256::new());
         loop {

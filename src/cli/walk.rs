@@ -103,7 +103,7 @@ fn list(
                     continue;
                 }
                 Ok(FileStat { kind: FileType::RegularFile, version, .. }) => {
-                    TreeItemKind::File { bytes: version.size() }
+                    TreeItemKind::File { bytes: version.size }
                 }
                 Ok(FileStat { kind: FileType::Symlink, .. }) => TreeItemKind::Link,
                 Ok(_) => TreeItemKind::Special,

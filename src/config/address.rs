@@ -100,11 +100,6 @@ impl ListItem for Address {
     const METAVAR: &'static str = "ADDRESSES";
     const ACCEPTED: &'static str =
         "a comma list of IP:PORT, [IPV6]:PORT, localhost:PORT or unix:/PATH, each once";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|error: ValueError| error.to_string())
-    }
-
     fn can_repeat(&self) -> bool {
         self.is_chosen_by_the_system()
     }

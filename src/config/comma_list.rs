@@ -9,8 +9,8 @@ use crate::config::own_path::OwnPath;
 use crate::http::cors::{AllowedOrigins, OriginPattern};
 use crate::http::host_pattern::HostPattern;
 
-/// Item of a [`CommaList`].
-pub trait ListItem: Clone + PartialEq + Display {
+/// Item of a [`CommaList`]. Its parse error continues "which …".
+pub trait ListItem: Clone + PartialEq + Display + FromStr<Err: Display> {
     /// Placeholder of the list in `--help`.
     const METAVAR: &'static str;
 
@@ -19,9 +19,6 @@ pub trait ListItem: Clone + PartialEq + Display {
 
     /// Word for a list without items, such as `any` or `none`. `None`: a list has at least one item.
     const EMPTY_LIST: Option<&'static str> = None;
-
-    /// Parses one item. The error continues "which …".
-    fn parse(text: &str) -> Result<Self, String>;
 
     /// True if the list can contain the item more than once.
     fn can_repeat(&self) -> bool {
@@ -68,8 +65,8 @@ impl<T: ListItem> FromStr for CommaList<T> {
             if T::EMPTY_LIST == Some(part) {
                 return Err(ValueError::new(format!("has {part} besides other items")));
             }
-            let item = T::parse(part).map_err(|reason| match part == text {
-                true => ValueError::new(reason),
+            let item = part.parse::<T>().map_err(|reason| match part == text {
+                true => ValueError::new(reason.to_string()),
                 false => ValueError::new(format!("contains `{}`, which {reason}", part.escape_debug())),
             })?;
             if items.contains(&item) && !item.can_repeat() {
@@ -83,14 +80,12 @@ impl<T: ListItem> FromStr for CommaList<T> {
 
 impl<T: ListItem> Display for CommaList<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str(T::EMPTY_LIST.unwrap_or_default());
-        }
-        for (position, item) in self.0.iter().enumerate() {
-            f.write_str(if position > 0 { "," } else { "" })?;
-            item.fmt(f)?;
-        }
-        Ok(())
+        let items: Vec<String> = self.0.iter().map(T::to_string).collect();
+        f.write_str(&if items.is_empty() {
+            T::EMPTY_LIST.unwrap_or_default().to_owned()
+        } else {
+            items.join(",")
+        })
     }
 }
 
@@ -114,11 +109,6 @@ pub type PathList = CommaList<OwnPath>;
 impl ListItem for OwnPath {
     const METAVAR: &'static str = "PATHS";
     const ACCEPTED: &'static str = "a comma list of paths";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|error: ValueError| error.to_string())
-    }
-
     fn can_repeat(&self) -> bool {
         true
     }
@@ -132,10 +122,6 @@ impl ListItem for HostPattern {
     const ACCEPTED: &'static str =
         "a list of hosts without ports such as example.com or *.example.com, or any";
     const EMPTY_LIST: Option<&'static str> = Some("any");
-
-    fn parse(text: &str) -> Result<Self, String> {
-        Self::parse(text).map_err(str::to_owned)
-    }
 }
 
 /// Origins that may read responses in other pages (CORS); no item: all of them, written `*`.
@@ -146,10 +132,6 @@ impl ListItem for OriginPattern {
     const ACCEPTED: &'static str = "*, or a list of origins such as https://example.com, http://localhost:3000, \
                                     https://*.example.com or null";
     const EMPTY_LIST: Option<&'static str> = Some("*");
-
-    fn parse(text: &str) -> Result<Self, String> {
-        Self::parse(text).map_err(str::to_owned)
-    }
 }
 
 impl OriginList {

@@ -2,87 +2,57 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-use toml::Spanned;
-use toml::de::DeTable;
+use toml::de::DeValue;
 
-use super::comma_list::OriginList;
-use super::rule_reader::{Key, OrOff, RuleReader, Texts};
-use super::setting::SettingValue;
-use crate::config::choice::OnOff;
-use crate::config::duration_setting::DurationSetting;
-use crate::config::settings_table::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS};
-use crate::config::toggle::Toggle;
+use super::rule_reader::{TableReader, Texts};
+use super::settings_table::{CORS_MAX_AGE, CORS_MAX_AGE_BOUNDS};
+use super::{DurationSetting, OnOff, OriginList, SettingValue, Toggle};
 use crate::http::cors::{AllowedHeaders, AllowedOrigins, CorsPolicy};
 use crate::http::header_grammar::is_token;
 use crate::http::method::ReadMethod;
 
-/// The value of `cors`.
-pub(crate) struct CorsTable {
-    pub(crate) policy: Toggle<Arc<CorsPolicy>>,
-    /// True if there is a policy without `max_age`.
-    pub(crate) max_age_is_open: bool,
-}
-
-/// The short form: origins, or off.
-impl From<OrOff<OriginList>> for CorsTable {
-    fn from(OrOff(origins): OrOff<OriginList>) -> Self {
-        match origins {
-            Toggle::Off => Self { policy: Toggle::Off, max_age_is_open: false },
-            Toggle::Given(list) => {
-                let policy = CorsPolicy::new(list.origins(), CORS_MAX_AGE.get());
-                Self { policy: Toggle::Given(Arc::new(policy)), max_age_is_open: true }
-            }
-        }
+/// Reads `cors` of a rule. The short form is origins, or off; the long form is a table. `None` if it is not there, or has
+/// errors, which are reported.
+pub(crate) fn read_cors(rule: &mut TableReader<'_, '_>) -> Option<Toggle<Arc<CorsPolicy>>> {
+    if let Some(DeValue::Table(_)) = rule.get("cors") {
+        return read_table(rule).map(|policy| Toggle::Given(Arc::new(policy)));
     }
+    Some(match rule.take_or_off::<OriginList>("cors", &())? {
+        Toggle::Off => Toggle::Off,
+        Toggle::Given(list) => Toggle::Given(Arc::new(CorsPolicy::new(list.origins(), CORS_MAX_AGE.get()))),
+    })
 }
 
-/// Keys of the long form.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct CorsKeys {
-    origins: Key<OriginList>,
-    methods: Key<Texts>,
-    headers: Key<Texts>,
-    expose: Key<Texts>,
-    max_age: Key<DurationSetting>,
-    credentials: Key<OnOff>,
-}
-
-/// Reads the long form, a table. `None` if there are errors, which are reported.
-pub(crate) fn read_cors<'a>(
-    reader: &mut RuleReader<'_, 'a>,
-    table: Spanned<DeTable<'a>>,
-) -> Option<CorsTable> {
-    let before = reader.errors.len();
+fn read_table(rule: &mut TableReader<'_, '_>) -> Option<CorsPolicy> {
+    let before = rule.errors.len();
+    let table = rule.remove("cors")?;
     let span = table.span();
-    let keys = reader.read_keys::<CorsKeys>("rule.cors", table.into_inner())?;
-    let has_origins = keys.origins.is_some();
-    let max_age_is_open = keys.max_age.is_none();
-    let origins = reader.take("rule.cors.origins", keys.origins, &()).map(|list| list.origins());
+    let DeValue::Table(table) = table.into_inner() else { return None };
+    let mut keys = TableReader::new(rule.source, rule.errors, "rule.cors", KEYS, table);
+    let has_origins = keys.get("origins").is_some();
+    let origins = keys.take::<OriginList>("origins", &()).map(|list| list.origins());
     let mut policy =
         CorsPolicy::new(origins.unwrap_or(AllowedOrigins::These(Vec::new())), CORS_MAX_AGE.get());
-    if let Some(methods) = reader.convert("rule.cors.methods", keys.methods, METHODS, methods) {
+    if let Some(methods) = keys.take_texts("methods", METHODS, methods) {
         policy.methods = methods;
     }
-    if let Some(headers) = reader.convert("rule.cors.headers", keys.headers, HEADERS, headers) {
+    if let Some(headers) = keys.take_texts("headers", HEADERS, headers) {
         policy.headers = headers;
     }
-    if let Some(names) = reader.convert("rule.cors.expose", keys.expose, EXPOSE, header_names) {
+    if let Some(names) = keys.take_texts("expose", EXPOSE, header_names) {
         policy.expose = names.join(", ");
     }
-    if let Some(max_age) = reader.take("rule.cors.max_age", keys.max_age, &CORS_MAX_AGE_BOUNDS) {
+    if let Some(max_age) = keys.take::<DurationSetting>("max_age", &CORS_MAX_AGE_BOUNDS) {
         policy.max_age = max_age.get();
     }
-    policy.credentials =
-        reader.take("rule.cors.credentials", keys.credentials, &()).is_some_and(OnOff::is_on);
+    policy.credentials = keys.take("credentials", &()).is_some_and(OnOff::is_on);
     let (reason, accepted) = match (has_origins, policy.credentials, &policy.origins) {
-        _ if reader.errors.len() > before => return None,
+        _ if keys.errors.len() > before => return None,
         (false, _, _) => ("has no origins", format!("origins: {}", OriginList::accepted(&()))),
         (_, true, AllowedOrigins::Any) => (CREDENTIALS_FOR_ALL, "credentials with named origins".to_owned()),
-        _ => return Some(CorsTable { policy: Toggle::Given(Arc::new(policy)), max_age_is_open }),
+        _ => return Some(policy),
     };
-    reader.refuse(&span, "rule.cors", reason, &accepted);
+    keys.errors.push(keys.source.bad_value(&span, "rule.cors", reason, &accepted));
     None
 }
 
@@ -113,6 +83,9 @@ fn header_names(Texts { texts: names, .. }: Texts) -> Result<Vec<String>, String
         None => Ok(names),
     }
 }
+
+/// Keys of the long form.
+const KEYS: &str = "origins methods headers expose max_age credentials";
 
 const METHODS: &str = "a list of GET and HEAD, the methods that there are files for";
 const HEADERS: &str = "\"*\" or a list of names of headers such as [\"Range\"]";

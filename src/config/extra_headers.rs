@@ -1,29 +1,27 @@
 //! Headers that a rule adds to responses.
 
+use actix_web::http::header::HeaderName;
+
 use super::setting::ValueError;
-use crate::config::header_value::{ConfigHeaderName, ConfigHeaderValue};
+use crate::config::header_value::ConfigHeaderValue;
 
 /// Headers with their values, each name once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ExtraHeaders(Vec<(ConfigHeaderName, ConfigHeaderValue)>);
+pub struct ExtraHeaders(Vec<(HeaderName, ConfigHeaderValue)>);
 
 impl ExtraHeaders {
     /// The headers in the order in which they were written.
-    pub fn as_slice(&self) -> &[(ConfigHeaderName, ConfigHeaderValue)] {
+    pub fn as_slice(&self) -> &[(HeaderName, ConfigHeaderValue)] {
         &self.0
     }
 
     /// The value of a header, regardless of the case of its name.
     pub fn get(&self, name: &str) -> Option<&ConfigHeaderValue> {
-        self.0.iter().find(|(known, _)| known.as_str().eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
     /// Adds a header that is not there yet.
-    pub(crate) fn push(
-        &mut self,
-        name: ConfigHeaderName,
-        value: ConfigHeaderValue,
-    ) -> Result<(), ValueError> {
+    pub(crate) fn push(&mut self, name: HeaderName, value: ConfigHeaderValue) -> Result<(), ValueError> {
         if self.get(name.as_str()).is_some() {
             return Err(ValueError::new("is the second one of this name"));
         }
@@ -40,13 +38,11 @@ impl ExtraHeaders {
 }
 
 /// Reason why a rule cannot set the header `name`: a phrase that continues "the header NAME". `None` if it can.
-pub(crate) fn why_reserved(name: &str) -> Option<String> {
-    let lowered = name.to_ascii_lowercase();
-    if lowered.starts_with("access-control-") {
-        return Some("is set by the key cors of a rule".to_owned());
+pub(crate) fn why_reserved(name: &HeaderName) -> Option<&'static str> {
+    if name.as_str().starts_with("access-control-") {
+        return Some("is set by the key cors of a rule");
     }
-    let (_, reason) = RESERVED.iter().find(|(names, _)| names.contains(&lowered.as_str()))?;
-    Some((*reason).to_owned())
+    RESERVED.iter().find(|(names, _)| names.contains(&name.as_str())).map(|(_, reason)| *reason)
 }
 
 const RESERVED: &[(&[&str], &str)] = &[
@@ -81,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_that_the_server_answers_for_are_reserved() {
+    fn headers_that_the_server_sets_are_reserved() {
         for name in [
             "Connection",
             "Content-Length",
@@ -103,21 +99,21 @@ mod tests {
             "X-Request-Id",
             "Access-Control-Allow-Origin",
         ] {
-            assert!(why_reserved(name).is_some(), "{name}");
+            assert!(why_reserved(&name.parse().expect(name)).is_some(), "{name}");
         }
         for name in ["X-Robots-Tag", "Link", "Content-Language", "Cross-Origin-Opener-Policy", "Server"] {
-            assert_eq!(why_reserved(name), None, "{name}");
+            assert_eq!(why_reserved(&name.parse().expect(name)), None, "{name}");
         }
     }
 
     #[test]
     fn a_name_is_there_once_in_whatever_case() {
-        let mut fields = ExtraHeaders::default();
-        let push = |fields: &mut ExtraHeaders, name: &str, value: &str| {
-            fields.push(name.parse().expect("a name"), value.parse().expect("a value"))
+        let mut headers = ExtraHeaders::default();
+        let push = |headers: &mut ExtraHeaders, name: &str, value: &str| {
+            headers.push(name.parse().expect("a name"), value.parse().expect("a value"))
         };
-        assert_eq!(push(&mut fields, "Link", "a"), Ok(()));
-        assert!(push(&mut fields, "link", "b").is_err());
-        assert_eq!(fields.get("LINK").map(ConfigHeaderValue::as_str), Some("a"));
+        assert_eq!(push(&mut headers, "Link", "a"), Ok(()));
+        assert!(push(&mut headers, "link", "b").is_err());
+        assert_eq!(headers.get("LINK").map(ConfigHeaderValue::as_str), Some("a"));
     }
 }

@@ -6,6 +6,9 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::error::{ConfigError, name_at};
+use super::origin::ValueOrigin;
+
 /// Text of a file, with its syntax errors.
 pub(crate) struct TomlSource<'a> {
     pub(crate) path: &'a Path,
@@ -67,6 +70,28 @@ impl<'a> TomlSource<'a> {
     /// The value at a span as it is written, a string without its quotes.
     pub(crate) fn written(&self, span: &Range<usize>) -> &'a str {
         unquoted(self.text.get(span.clone()).unwrap_or_default())
+    }
+
+    /// The place of a line.
+    pub(crate) fn origin(&self, line: usize) -> ValueOrigin {
+        ValueOrigin::File { path: self.path.to_path_buf(), line }
+    }
+
+    /// An error in a line.
+    pub(crate) fn fault(&self, line: usize, reason: String) -> ConfigError {
+        ConfigError::File { path: self.path.to_path_buf(), line: Some(line), reason }
+    }
+
+    /// The error for the value at a span, which is not accepted for what has the name `name`.
+    pub(crate) fn bad_value(
+        &self,
+        span: &Range<usize>,
+        name: &str,
+        reason: &str,
+        accepted: &str,
+    ) -> ConfigError {
+        let name = name_at(&self.origin(self.line_of(span)), name);
+        ConfigError::bad_value_at(name, self.written(span), reason, accepted.to_owned())
     }
 
     /// The line in which a span begins, counted from 1.

@@ -5,46 +5,19 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// File access of the loader, which tests replace.
+/// File access of the loader: the disk of the machine, unless a test replaces it.
 pub trait FileReader {
     /// The bytes of a file.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-
-    /// The bytes of a regular file; never waits for a writer, as reading a fifo does.
-    fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>>;
-
-    /// The bytes of a credential file, and whether other users can read it. Never waits for a writer.
-    fn read_private(&self, path: &Path) -> io::Result<SecretFile>;
-
-    /// True if a path is inside a directory after symbolic links are resolved.
-    fn is_within(&self, path: &Path, directory: &Path) -> bool;
-
-    /// True if the path is a directory after symbolic links are resolved.
-    fn is_directory(&self, path: &Path) -> io::Result<bool>;
-}
-
-/// Contents of a credential file.
-#[derive(Clone)]
-pub struct SecretFile {
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-    /// True if every user of the machine can read it.
-    pub is_exposed: bool,
-}
-
-/// The disk of the machine.
-#[derive(Debug, Clone, Copy)]
-pub struct SystemFileReader;
-
-impl FileReader for SystemFileReader {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         fs::read(path)
     }
 
+    /// The bytes of a regular file; never waits for a writer, as reading a fifo does.
     fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.read_private(path).map(|private| private.bytes)
     }
 
+    /// The bytes of a credential file, and whether other users can read it. Never waits for a writer.
     fn read_private(&self, path: &Path) -> io::Result<SecretFile> {
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let mut file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -57,39 +30,40 @@ impl FileReader for SystemFileReader {
         Ok(SecretFile { bytes, is_exposed: metadata.mode() & OTHERS_READ != 0 })
     }
 
+    /// True if a path is inside a directory after symbolic links are resolved.
     fn is_within(&self, path: &Path, directory: &Path) -> bool {
         let real = [path, directory].map(fs::canonicalize);
         matches!(&real, [Ok(path), Ok(directory)] if path.starts_with(directory))
     }
 
+    /// True if the path is a directory after symbolic links are resolved.
     fn is_directory(&self, path: &Path) -> io::Result<bool> {
         fs::metadata(path).map(|metadata| metadata.is_dir())
     }
 }
 
-/// The disk of the machine, for a server under way: a fifo is good for one reading, at start.
+/// Contents of a credential file.
+#[derive(Clone)]
+pub struct SecretFile {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// True if every user of the machine can read it.
+    pub is_exposed: bool,
+}
+
+/// The disk of the machine, at start.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemFileReader;
+
+impl FileReader for SystemFileReader {}
+
+/// The disk of the machine while the server runs: a fifo can be read only once, at start.
 #[derive(Debug, Clone, Copy)]
 pub struct RegularFiles;
 
 impl FileReader for RegularFiles {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        SystemFileReader.read_regular(path)
-    }
-
-    fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
-        SystemFileReader.read_regular(path)
-    }
-
-    fn read_private(&self, path: &Path) -> io::Result<SecretFile> {
-        SystemFileReader.read_private(path)
-    }
-
-    fn is_within(&self, path: &Path, directory: &Path) -> bool {
-        SystemFileReader.is_within(path, directory)
-    }
-
-    fn is_directory(&self, path: &Path) -> io::Result<bool> {
-        SystemFileReader.is_directory(path)
+        self.read_regular(path)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
@@ -49,8 +50,12 @@ impl ListItem for PeerPattern {
     const ACCEPTED: &'static str = "a list of IP addresses, of networks such as 10.0.0.0/8 or fd00::/8, and of unix for \
                                     all peers on unix sockets; or none";
     const EMPTY_LIST: Option<&'static str> = Some("none");
+}
 
-    fn parse(text: &str) -> Result<Self, String> {
+impl FromStr for PeerPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         if text == UNIX {
             return Ok(Self::Unix);
         }

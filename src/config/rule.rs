@@ -2,16 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Auto;
-use super::byte_count::ByteCount;
-use super::digest_choice::DigestChoice;
-use super::path_glob::PathGlobs;
-use super::site_file::SiteFile;
-use crate::config::auth_methods::AccessRule;
-use crate::config::choice::{Disposition, OnOff};
-use crate::config::extra_headers::ExtraHeaders;
-use crate::config::header_value::ConfigHeaderValue;
-use crate::config::toggle::Toggle;
+use super::{
+    AccessRule, Auto, ByteCount, ConfigHeaderValue, DigestChoice, Disposition, ExtraHeaders, OnOff,
+    PathGlobs, SiteFile, Toggle,
+};
 use crate::http::cors::CorsPolicy;
 
 /// A rule: paths, and the settings that apply to them.
@@ -21,13 +15,6 @@ pub struct Rule {
     pub path: PathGlobs,
     /// The settings that it changes.
     pub effects: RuleEffects,
-}
-
-impl Rule {
-    /// True if it applies to a path: relative to the root, decoded, without a slash at either end; empty for the root.
-    pub fn matches(&self, path: &[u8]) -> bool {
-        self.path.matches(path)
-    }
 }
 
 /// Settings of a path. `None`: not set by any rule.
@@ -51,26 +38,32 @@ pub struct RuleEffects {
     pub spa: Option<Toggle<SiteFile>>,
     /// The checksums that responses carry.
     pub digest: Option<DigestChoice>,
-    /// Bytes per second of one client over all its connections, for these paths only; off: no limit.
-    pub rate_client: Option<Toggle<ByteCount>>,
+    /// Bandwidth limits.
+    pub rates: RuleRates,
+}
+
+/// Bandwidth limits of a path. `None`: the limit of the whole server applies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleRates {
+    /// Of one client over all its connections, for these paths only.
+    pub client: Option<RuleRate>,
     /// Bytes that a client may take at once before that rate applies.
-    pub rate_client_burst: Option<Auto<ByteCount>>,
+    pub client_burst: Option<Auto<ByteCount>>,
     /// Bytes per second of one connection; off: no limit.
-    pub rate_connection: Option<Toggle<ByteCount>>,
+    pub connection: Option<Toggle<ByteCount>>,
+}
+
+/// The rate of a client under a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleRate {
+    /// Bytes per second; off: no limit.
+    pub rate: Toggle<ByteCount>,
+    /// The number of the rule: all its paths share one allowance.
+    pub rule: usize,
 }
 
 impl RuleEffects {
-    /// What `rules` say about `path` (see [`Rule::matches`]): for each field the first rule that says something about
-    /// it; [`headers`](Self::headers) by name.
-    pub fn of(rules: &[Rule], path: &[u8]) -> Self {
-        let mut effects = Self::default();
-        for rule in rules.iter().filter(|rule| rule.matches(path)) {
-            effects.fill(&rule.effects);
-        }
-        effects
-    }
-
-    /// Takes from `later` what is not set yet.
+    /// Takes from a later rule what is not set yet: the first rule that sets something decides it, headers by name.
     pub(crate) fn fill(&mut self, later: &Self) {
         fn take<T: Clone>(open: &mut Option<T>, later: &Option<T>) {
             if open.is_none() {
@@ -86,15 +79,32 @@ impl RuleEffects {
         take(&mut self.listing, &later.listing);
         take(&mut self.spa, &later.spa);
         take(&mut self.digest, &later.digest);
-        take(&mut self.rate_client, &later.rate_client);
-        take(&mut self.rate_client_burst, &later.rate_client_burst);
-        take(&mut self.rate_connection, &later.rate_connection);
+        take(&mut self.rates.client, &later.rates.client);
+        take(&mut self.rates.client_burst, &later.rates.client_burst);
+        take(&mut self.rates.connection, &later.rates.connection);
+    }
+
+    /// The access rule of a path that is not public.
+    pub(crate) fn closed(&self) -> Option<&AccessRule> {
+        self.access.as_ref().filter(|access| !access.methods.public)
+    }
+
+    /// The CORS policy, unless it is off.
+    pub(crate) fn cors_policy(&self) -> Option<&CorsPolicy> {
+        self.cors.as_ref().and_then(Toggle::given).map(|policy| &**policy)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The effects of those `rules` that match a path.
+    fn effects_of(rules: &[Rule], path: &[u8]) -> RuleEffects {
+        let mut effects = RuleEffects::default();
+        rules.iter().filter(|rule| rule.path.matches(path)).for_each(|rule| effects.fill(&rule.effects));
+        effects
+    }
 
     fn rule(glob: &str, effects: RuleEffects) -> Rule {
         Rule { path: PathGlobs::new(vec![glob.to_owned()]).expect("a glob"), effects }
@@ -113,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_says_something_about_a_field_decides_it() {
+    fn the_first_rule_that_sets_something_decides_it() {
         let rules = [
             rule("*.js", RuleEffects { cache_control: Some(Toggle::Off), ..RuleEffects::default() }),
             rule("*.css", RuleEffects { content_type: Some(value("x/y")), ..RuleEffects::default() }),
@@ -135,13 +145,33 @@ mod tests {
                 },
             ),
         ];
-        let script = RuleEffects::of(&rules, b"a/b.js");
+        let script = effects_of(&rules, b"a/b.js");
         assert_eq!(script.cache_control, Some(Toggle::Off));
         assert_eq!(script.content_type, None);
         assert_eq!(script.listing, Some(OnOff::On));
         assert_eq!(script.headers, headers(&[("x-a", "1"), ("x-b", "1"), ("x-c", "2")]));
-        let root = RuleEffects::of(&rules, b"");
+        let root = effects_of(&rules, b"");
         assert_eq!((root.cache_control, root.listing), (None, Some(OnOff::Off)));
-        assert_eq!(RuleEffects::of(&[], b"a"), RuleEffects::default());
+        assert_eq!(effects_of(&[], b"a"), RuleEffects::default());
+    }
+
+    #[test]
+    fn each_rate_is_that_of_the_first_rule_that_sets_it() {
+        let given = |kib| Toggle::Given(ByteCount::kib(kib));
+        let rule = |number, client: Option<u64>, connection| {
+            let client = client.map(|kib| RuleRate { rate: given(kib), rule: number });
+            let rates = RuleRates { client, client_burst: None, connection };
+            rule("**", RuleEffects { rates, ..RuleEffects::default() })
+        };
+        let rules = [
+            rule(0, None, None),
+            rule(1, None, Some(Toggle::Off)),
+            rule(2, Some(2), Some(given(3))),
+            rule(3, Some(4), None),
+        ];
+        let rates = effects_of(&rules, b"a").rates;
+        assert_eq!(rates.client, Some(RuleRate { rate: given(2), rule: 2 }));
+        assert_eq!(rates.connection, Some(Toggle::Off));
+        assert_eq!(effects_of(&rules[..1], b"a").rates, RuleRates::default());
     }
 }

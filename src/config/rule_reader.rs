@@ -1,143 +1,114 @@
-//! Deserializes tables of the configuration file so that one wrong value does not hide the next.
+//! Reads tables of the configuration file key by key, so that one wrong value does not hide the next.
 
-use std::ops::Range;
+use std::fmt::{self, Display};
+use std::str::FromStr;
 
-use serde::de::value::Error as FieldsError;
-use serde::de::{DeserializeOwned, Deserializer, Error, Visitor};
-use serde::{Deserialize, forward_to_deserialize_any};
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
+use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, name_at};
-use super::file::TomlSource;
+use super::file::{TomlEntry, TomlSource};
 use super::nearest::nearest_of;
-use super::origin::ValueOrigin;
-use super::setting::{SettingValue, TomlForms, ValueError, deserialize, reason_of};
+use super::setting::{RawValue, SettingValue, TomlForms, ValueError};
 use crate::config::settings_table::Setting;
 use crate::config::toggle::{OFF, Toggle};
 
 /// The key of rules.
 pub(crate) const RULE: &str = "rule";
 
-/// Key of a table: a value or the reason why it is not accepted, with its place in the file. `None` if it is not there.
-pub(crate) type Key<T> = Option<Spanned<Checked<T>>>;
-
-/// A value, or the reason why it is not accepted.
-pub(crate) struct Checked<T>(pub(crate) Result<T, String>);
-
-impl<'de, T: SettingValue> Deserialize<'de> for Checked<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(deserialize(deserializer).map_err(|error| reason_of(&error.to_string()))))
-    }
-}
-
-/// Reads tables and collects the errors.
-pub(crate) struct RuleReader<'s, 'a> {
+/// A table whose keys are taken one by one. Errors are collected.
+pub(crate) struct TableReader<'s, 'a> {
     pub(crate) source: &'s TomlSource<'a>,
     pub(crate) errors: &'s mut Vec<ConfigError>,
+    /// Precedes its keys in error messages.
+    name: &'static str,
+    entries: Vec<TomlEntry<'a>>,
 }
 
-impl<'a> RuleReader<'_, 'a> {
-    /// Deserializes a table, whose fields are all [`Key`]s. Unknown keys are reported and left out.
-    pub(crate) fn read_keys<T: DeserializeOwned>(&mut self, name: &str, table: DeTable<'a>) -> Option<T> {
-        let known = field_names::<T>();
-        let mut entries = DeTable::new();
-        for entry in self.source.entries(table) {
-            if known.contains(&entry.key.as_str()) {
-                entries.insert(Spanned::new(0..0, DeString::Owned(entry.key)), entry.value);
-            } else if name == RULE && Setting::by_key(&entry.key).is_some() {
+impl<'s, 'a> TableReader<'s, 'a> {
+    /// Keeps the keys that are `known`, a list with spaces between them. Others are errors.
+    pub(crate) fn new(
+        source: &'s TomlSource<'a>,
+        errors: &'s mut Vec<ConfigError>,
+        name: &'static str,
+        known: &'static str,
+        table: DeTable<'a>,
+    ) -> Self {
+        let is_known = |entry: &TomlEntry<'_>| known.split(' ').any(|key| key == entry.key);
+        let (entries, unknown) = source.entries(table).into_iter().partition::<Vec<_>, _>(is_known);
+        for TomlEntry { key, line, .. } in unknown {
+            errors.push(if name == RULE && Setting::by_key(&key).is_some() {
                 let hint =
                     "is a setting of the whole server and no key of a rule: put it above the first [[rule]]";
-                self.report(entry.line, format!("{} {hint}", entry.key));
+                source.fault(line, format!("{key} {hint}"))
             } else {
-                let nearest = nearest_of(&entry.key, known.iter().copied()).to_owned();
-                let name = name_at(&self.origin(entry.line), &format!("{name}.{}", entry.key));
-                self.errors.push(ConfigError::Unknown { name, nearest });
-            }
+                let nearest = nearest_of(&key, known.split(' ')).to_owned();
+                ConfigError::Unknown {
+                    name: name_at(&source.origin(line), &format!("{name}.{key}")),
+                    nearest,
+                }
+            });
         }
-        match T::deserialize(ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(entries)))) {
-            Ok(keys) => Some(keys),
-            // A rule that is left out without an error would open what it closes.
-            Err(error) => {
-                let path = self.source.path.to_path_buf();
-                self.errors.push(ConfigError::File { path, line: None, reason: format!("{name}: {error}") });
-                None
-            }
-        }
+        Self { source, errors, name, entries }
+    }
+
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &str) -> Option<&DeValue<'a>> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.value.get_ref())
+    }
+
+    /// Removes a key.
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Spanned<DeValue<'a>>> {
+        let at = self.entries.iter().position(|entry| entry.key == key)?;
+        Some(self.entries.swap_remove(at).value)
     }
 
     /// The value of a key if it is there and within its bounds; otherwise reports it.
-    pub(crate) fn take<T: SettingValue>(&mut self, name: &str, key: Key<T>, bounds: &T::Bounds) -> Option<T> {
-        self.convert(name, key, &T::accepted(bounds), |value| {
-            value.check(bounds).map(|()| value).map_err(|error| error.to_string())
-        })
+    pub(crate) fn take<T: SettingValue>(&mut self, key: &str, bounds: &T::Bounds) -> Option<T> {
+        self.convert(key, &T::accepted(bounds), |value| RawValue::Toml(value).read(bounds))
+    }
+
+    /// The value of a key that may be off: `false`, `"off"` or `""`.
+    pub(crate) fn take_or_off<T: SettingValue>(
+        &mut self,
+        key: &str,
+        bounds: &T::Bounds,
+    ) -> Option<Toggle<T>> {
+        self.take(key, bounds).map(|OrOff(value)| value)
+    }
+
+    /// A string or a list of strings as another type. The error of `convert` continues "the value …".
+    pub(crate) fn take_texts<T>(
+        &mut self,
+        key: &str,
+        accepted: &str,
+        convert: impl FnOnce(Texts) -> Result<T, String>,
+    ) -> Option<T> {
+        self.convert(key, accepted, |value| RawValue::Toml(value).read(&()).and_then(convert))
     }
 
     /// The value of a key as another type. The error of `convert` continues "the value …".
-    pub(crate) fn convert<T, U>(
+    pub(crate) fn convert<T>(
+        &mut self,
+        key: &str,
+        accepted: &str,
+        convert: impl FnOnce(Spanned<DeValue<'a>>) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.remove(key)?;
+        self.convert_value(&format!("{}.{key}", self.name), value, accepted, convert)
+    }
+
+    /// A value as another type. `name` is its full name, for the error.
+    pub(crate) fn convert_value<T>(
         &mut self,
         name: &str,
-        key: Key<T>,
+        value: Spanned<DeValue<'a>>,
         accepted: &str,
-        convert: impl FnOnce(T) -> Result<U, String>,
-    ) -> Option<U> {
-        let key = key?;
-        let span = key.span();
-        match key.into_inner().0.and_then(convert) {
-            Ok(value) => Some(value),
-            Err(reason) => {
-                self.refuse(&span, name, &reason, accepted);
-                None
-            }
-        }
-    }
-
-    /// Reports a value that is not accepted.
-    pub(crate) fn refuse(&mut self, span: &Range<usize>, name: &str, reason: &str, accepted: &str) {
-        let name = name_at(&self.origin(self.source.line_of(span)), name);
-        let written = self.source.written(span);
-        self.errors.push(ConfigError::bad_value_at(name, written, reason, accepted.to_owned()));
-    }
-
-    pub(crate) fn report(&mut self, line: usize, reason: String) {
-        let path = self.source.path.to_path_buf();
-        self.errors.push(ConfigError::File { path, line: Some(line), reason });
-    }
-
-    pub(crate) fn origin(&self, line: usize) -> ValueOrigin {
-        ValueOrigin::File { path: self.source.path.to_path_buf(), line }
-    }
-}
-
-/// Names of the fields of a struct, as it deserializes them.
-fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
-    let mut fields: &'static [&'static str] = &[];
-    let _ = T::deserialize(FieldNames(&mut fields));
-    fields
-}
-
-struct FieldNames<'f>(&'f mut &'static [&'static str]);
-
-impl<'de> Deserializer<'de> for FieldNames<'_> {
-    type Error = FieldsError;
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, FieldsError> {
-        Err(FieldsError::custom("not a struct"))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, FieldsError> {
-        *self.0 = fields;
-        Err(FieldsError::custom("only the names are wanted"))
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct
-        seq tuple tuple_struct map enum identifier ignored_any
+        convert: impl FnOnce(Spanned<DeValue<'a>>) -> Result<T, String>,
+    ) -> Option<T> {
+        let span = value.span();
+        let refused = convert(value).map_err(|reason| self.source.bad_value(&span, name, &reason, accepted));
+        refused.map_err(|error| self.errors.push(error)).ok()
     }
 }
 
@@ -166,7 +137,7 @@ impl SettingValue for Texts {
     }
 }
 
-impl std::str::FromStr for Texts {
+impl FromStr for Texts {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
@@ -174,8 +145,8 @@ impl std::str::FromStr for Texts {
     }
 }
 
-impl std::fmt::Display for Texts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.texts.join(", "))
     }
 }
@@ -207,7 +178,7 @@ impl<T: SettingValue> SettingValue for OrOff<T> {
     }
 }
 
-impl<T: SettingValue> std::str::FromStr for OrOff<T> {
+impl<T: SettingValue> FromStr for OrOff<T> {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
@@ -215,8 +186,8 @@ impl<T: SettingValue> std::str::FromStr for OrOff<T> {
     }
 }
 
-impl<T: SettingValue> std::fmt::Display for OrOff<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<T: SettingValue> Display for OrOff<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }

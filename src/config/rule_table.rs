@@ -1,36 +1,30 @@
 //! Reads the `[[rule]]` tables of the file.
 
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer};
+use actix_web::http::header::HeaderName;
+use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeValue, ValueDeserializer};
 
-use super::Auto;
-use super::byte_count::ByteCount;
-use super::comma_list::OriginList;
-use super::cors_table::{CorsTable, read_cors};
-use super::digest_choice::DigestChoice;
-use super::error::ConfigError;
+use super::cors_table::read_cors;
 use super::file::{TomlEntry, TomlSource};
-use super::origin::ValueOrigin;
-use super::path_glob::PathGlobs;
-use super::rule::{Rule, RuleEffects};
-use super::rule_reader::{Checked, Key, OrOff, RULE, RuleReader, Texts};
-use super::setting::{ValueError, reason_of};
-use super::site_file::SiteFile;
-use crate::config::auth_methods::{AccessRule, AuthMethods};
-use crate::config::choice::{Disposition, OnOff};
-use crate::config::extra_headers::{ExtraHeaders, why_reserved};
-use crate::config::header_value::{ConfigHeaderName, ConfigHeaderValue, is_media_type};
+use super::rule_reader::{RULE, TableReader, Texts};
+use super::setting::{RawValue, reason_of};
+use super::{
+    AccessRule, AuthMethods, ByteCount, ConfigError, ConfigHeaderValue, ExtraHeaders, PathGlobs, Rule,
+    RuleEffects, RuleRate, RuleRates, SiteFile, Toggle, ValueError, ValueOrigin,
+};
+use crate::config::extra_headers::why_reserved;
+use crate::http::media_type::is_media_type;
 
 /// A rule as it was read.
 pub(crate) struct ReadRule {
     /// Where it begins.
     pub(crate) origin: ValueOrigin,
     pub(crate) rule: Rule,
-    /// True if it has a CORS policy without `max_age`, so that the setting `cors_max_age` applies.
+    /// True if its CORS policy, if it has one, is without `max_age`, so that the setting `cors_max_age` applies.
     pub(crate) max_age_is_open: bool,
 }
 
@@ -40,176 +34,145 @@ pub(crate) fn read_rules<'a>(
     source: &TomlSource<'a>,
     errors: &mut Vec<ConfigError>,
 ) -> Vec<ReadRule> {
-    let mut reader = RuleReader { source, errors };
-    let line = entry.line;
     let DeValue::Array(rules) = entry.value.into_inner() else {
-        reader.report(line, NOT_A_TABLE.to_owned());
+        errors.push(source.fault(entry.line, NOT_A_TABLE.to_owned()));
         return Vec::new();
     };
-    rules.into_iter().filter_map(|rule| reader.read_rule(rule)).collect()
+    let rules = rules.into_iter().enumerate();
+    rules.filter_map(|(number, rule)| read_rule(number, rule, source, errors)).collect()
 }
 
-/// Keys of a `[[rule]]`.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RuleKeys {
-    path: Key<Texts>,
-    /// The same as `path`.
-    glob: Key<Texts>,
-    access: Key<AuthMethods>,
-    users: Key<Texts>,
-    cache_control: Key<OrOff<ConfigHeaderValue>>,
-    headers: Option<Spanned<HeaderTable>>,
-    content_type: Key<ConfigHeaderValue>,
-    disposition: Key<Disposition>,
-    /// The short form; a table is read as [`CorsTable`].
-    cors: Key<OrOff<OriginList>>,
-    listing: Key<OnOff>,
-    spa: Key<OrOff<SiteFile>>,
-    digest: Key<DigestChoice>,
-    rate_client: Key<OrOff<ByteCount>>,
-    rate_client_burst: Key<Auto<ByteCount>>,
-    rate_connection: Key<OrOff<ByteCount>>,
+fn read_rule<'a>(
+    number: usize,
+    rule: Spanned<DeValue<'a>>,
+    source: &TomlSource<'a>,
+    errors: &mut Vec<ConfigError>,
+) -> Option<ReadRule> {
+    let line = source.line_of(&rule.span());
+    let DeValue::Table(table) = rule.into_inner() else {
+        errors.push(source.fault(line, NOT_A_TABLE.to_owned()));
+        return None;
+    };
+    let before = errors.len();
+    let mut keys = TableReader::new(source, errors, RULE, KEYS, table);
+    let path = read_path(&mut keys);
+    if path.is_none() && keys.errors.len() == before {
+        let reason = "the rule has no path: a glob such as \"*.html\" or \"/assets/**\"";
+        keys.errors.push(source.fault(line, reason.to_owned()));
+    }
+    let has_max_age = matches!(keys.get("cors"), Some(DeValue::Table(cors)) if cors.contains_key("max_age"));
+    let effects = RuleEffects { cors: read_cors(&mut keys), ..read_effects(&mut keys, number) };
+    let path = path.filter(|_| errors.len() == before)?;
+    Some(ReadRule {
+        origin: source.origin(line),
+        rule: Rule { path, effects },
+        max_age_is_open: !has_max_age,
+    })
 }
 
-/// Names and values of headers, or the reason why it is not a table.
-struct HeaderTable(Checked<HashMap<Spanned<String>, Spanned<Checked<ConfigHeaderValue>>>>);
-
-impl<'de> Deserialize<'de> for HeaderTable {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let table = HashMap::deserialize(deserializer);
-        Ok(Self(Checked(table.map_err(|error| reason_of(&error.to_string())))))
+fn read_path(keys: &mut TableReader<'_, '_>) -> Option<PathGlobs> {
+    let accepted = "a glob such as *.html, /assets/** or /docs/{a,b}/*.pdf, or a list of globs";
+    let globs = |value: Texts| PathGlobs::new(value.texts).map_err(|error| error.to_string());
+    if keys.get("path").is_none() {
+        return keys.take_texts("glob", accepted, globs);
     }
+    keys.convert::<()>("glob", "one of the two, which may be a list", |_| {
+        Err("is a second one: path and glob are the same key".to_owned())
+    });
+    keys.take_texts("path", accepted, globs)
 }
 
-impl<'a> RuleReader<'_, 'a> {
-    fn read_rule(&mut self, rule: Spanned<DeValue<'a>>) -> Option<ReadRule> {
-        let line = self.source.line_of(&rule.span());
-        let DeValue::Table(mut table) = rule.into_inner() else {
-            self.report(line, NOT_A_TABLE.to_owned());
-            return None;
-        };
-        let before = self.errors.len();
-        let long_cors = take_table(&mut table, "cors");
-        if let Some(spa) = table.get_mut("spa").filter(|spa| matches!(spa.get_ref(), DeValue::Boolean(true)))
-        {
-            *spa.get_mut() = DeValue::String(DeString::Owned(SiteFile::usual().to_string()));
-        }
-        let mut keys = self.read_keys::<RuleKeys>(RULE, table)?;
-        let path = self.read_path(keys.path.take(), keys.glob.take());
-        if path.is_none() && self.errors.len() == before {
-            self.report(line, "the rule has no path: a glob such as \"*.html\" or \"/assets/**\"".to_owned());
-        }
-        let cors = match long_cors {
-            Some(table) => read_cors(self, table),
-            None => self.take("rule.cors", keys.cors.take(), &()).map(CorsTable::from),
-        };
-        let max_age_is_open = cors.as_ref().is_some_and(|cors| cors.max_age_is_open);
-        let effects = RuleEffects { cors: cors.map(|cors| cors.policy), ..self.read_effects(keys) };
-        let path = path.filter(|_| self.errors.len() == before)?;
-        Some(ReadRule { origin: self.origin(line), rule: Rule { path, effects }, max_age_is_open })
-    }
-
-    fn read_path(&mut self, path: Key<Texts>, glob: Key<Texts>) -> Option<PathGlobs> {
-        let accepted = "a glob such as *.html, /assets/** or /docs/{a,b}/*.pdf, or a list of globs";
-        if path.is_some() {
-            let twice = |_| Err("is a second one: path and glob are the same key".to_owned());
-            self.convert::<_, ()>("rule.glob", glob, "one of the two, which may be a list", twice);
-            return self.convert("rule.path", path, accepted, globs);
-        }
-        self.convert("rule.glob", glob, accepted, globs)
-    }
-
-    /// Everything but CORS.
-    fn read_effects(&mut self, keys: RuleKeys) -> RuleEffects {
-        let methods = self.take("rule.access", keys.access, &());
-        let users = self.read_users(keys.users, methods);
-        RuleEffects {
-            access: methods.map(|methods| AccessRule { methods, users }),
-            cache_control: self.take("rule.cache_control", keys.cache_control, &()).map(|value| value.0),
-            headers: self.read_headers(keys.headers),
-            content_type: self.convert("rule.content_type", keys.content_type, MEDIA_TYPES, |value| {
+/// Everything but CORS.
+fn read_effects(keys: &mut TableReader<'_, '_>, number: usize) -> RuleEffects {
+    let methods = keys.take::<AuthMethods>("access", &());
+    let users = read_users(keys, methods);
+    RuleEffects {
+        access: methods.map(|methods| AccessRule { methods, users }),
+        cache_control: keys.take_or_off("cache_control", &()),
+        headers: read_headers(keys),
+        content_type: keys.convert(
+            "content_type",
+            "a media type such as text/plain; charset=utf-8",
+            |value| {
+                let value: ConfigHeaderValue = RawValue::Toml(value).read(&())?;
                 if is_media_type(value.as_str()) { Ok(value) } else { Err("is not a media type".to_owned()) }
-            }),
-            disposition: self.take("rule.disposition", keys.disposition, &()),
-            listing: self.take("rule.listing", keys.listing, &()),
-            spa: self.take("rule.spa", keys.spa, &()).map(|value| value.0),
-            digest: self.take("rule.digest", keys.digest, &()),
-            rate_client: self.take("rule.rate_client", keys.rate_client, &RATES).map(|rate| rate.0),
-            rate_client_burst: self.take("rule.rate_client_burst", keys.rate_client_burst, &RATES),
-            rate_connection: self
-                .take("rule.rate_connection", keys.rate_connection, &RATES)
-                .map(|rate| rate.0),
-            cors: None,
-        }
-    }
-
-    /// Users restrict the methods of their own rule.
-    fn read_users(
-        &mut self,
-        users: Key<Texts>,
-        methods: Option<AuthMethods>,
-    ) -> Option<std::sync::Arc<[String]>> {
-        let takes_users = methods.is_some_and(|methods| methods.bearer || methods.basic);
-        if !takes_users {
-            let accepted = "users in a rule whose access has bearer or basic in it";
-            return self.convert("rule.users", users, accepted, |_| Err("has no effect".to_owned()));
-        }
-        let accepted = "names of the tokens or passwords file: a string or a list of strings";
-        self.convert("rule.users", users, accepted, |Texts { texts: users, .. }| {
-            match users.is_empty() || users.iter().any(String::is_empty) {
-                true => Err("is empty or has an empty name in it".to_owned()),
-                false => Ok(users.into()),
-            }
-        })
-    }
-
-    fn read_headers(&mut self, table: Option<Spanned<HeaderTable>>) -> ExtraHeaders {
-        let mut headers = ExtraHeaders::default();
-        let table = table.map(|table| Spanned::new(table.span(), table.into_inner().0));
-        let accepted = "a table such as { X-Robots-Tag = \"noindex\" }";
-        let fields = self.convert("rule.headers", table, accepted, Ok).unwrap_or_default();
-        let mut fields: Vec<_> = fields.into_iter().collect();
-        fields.sort_by_key(|(name, _)| name.span().start);
-        for (name, value) in fields {
-            let line = self.source.line_of(&name.span());
-            let text = name.into_inner();
-            let key = format!("{RULE}.headers.{}", text.escape_debug());
-            let parsed = text.parse::<ConfigHeaderName>().map_err(|error| format!("{text:?} {error}"));
-            let named = parsed.and_then(|name| match why_reserved(name.as_str()) {
-                Some(reason) => Err(format!("the header {name} {reason}")),
-                None => Ok(name),
-            });
-            match named {
-                Err(reason) => self.report(line, format!("{key}: {reason}")),
-                Ok(name) => {
-                    let accepted = "the value of a header in visible ASCII, each header once";
-                    self.convert(&key, Some(value), accepted, |value| {
-                        headers.push(name, value).map_err(|error| error.to_string())
-                    });
-                }
-            }
-        }
-        headers
+            },
+        ),
+        disposition: keys.take("disposition", &()),
+        listing: keys.take("listing", &()),
+        spa: read_spa(keys),
+        digest: keys.take("digest", &()),
+        rates: RuleRates {
+            client: keys.take_or_off("rate_client", &RATES).map(|rate| RuleRate { rate, rule: number }),
+            client_burst: keys.take("rate_client_burst", &RATES),
+            connection: keys.take_or_off("rate_connection", &RATES),
+        },
+        cors: None,
     }
 }
 
-/// Removes a key whose value is a table.
-fn take_table<'a>(table: &mut DeTable<'a>, key: &str) -> Option<Spanned<DeTable<'a>>> {
-    let value = table.get(key).filter(|value| matches!(value.get_ref(), DeValue::Table(_)))?;
-    let span = value.span();
-    match table.remove(key)?.into_inner() {
-        DeValue::Table(inner) => Some(Spanned::new(span, inner)),
-        _ => None,
+fn read_spa(keys: &mut TableReader<'_, '_>) -> Option<Toggle<SiteFile>> {
+    match keys.get("spa") {
+        Some(DeValue::Boolean(true)) => Some(Toggle::Given(SiteFile::usual())),
+        _ => keys.take_or_off("spa", &()),
     }
 }
 
-fn globs(Texts { texts: globs, .. }: Texts) -> Result<PathGlobs, String> {
-    PathGlobs::new(globs).map_err(|error: ValueError| error.to_string())
+/// Users restrict the methods of their own rule.
+fn read_users(keys: &mut TableReader<'_, '_>, methods: Option<AuthMethods>) -> Option<Arc<[String]>> {
+    if !methods.is_some_and(|methods| methods.bearer || methods.basic) {
+        let accepted = "users in a rule whose access has bearer or basic in it";
+        return keys.take_texts("users", accepted, |_| Err("has no effect".to_owned()));
+    }
+    let accepted = "names of the tokens or passwords file: a string or a list of strings";
+    keys.take_texts("users", accepted, |Texts { texts: users, .. }| {
+        match users.is_empty() || users.iter().any(String::is_empty) {
+            true => Err("is empty or has an empty name in it".to_owned()),
+            false => Ok(users.into()),
+        }
+    })
+}
+
+fn read_headers(keys: &mut TableReader<'_, '_>) -> ExtraHeaders {
+    let mut headers = ExtraHeaders::default();
+    let accepted = "a table such as { X-Robots-Tag = \"noindex\" }";
+    let table = keys.convert("headers", accepted, |value| {
+        let typed = toml::Table::deserialize(ValueDeserializer::from(value.clone()));
+        typed.map(|_| value.into_inner()).map_err(|error| reason_of(error.message()))
+    });
+    let Some(DeValue::Table(table)) = table else { return headers };
+    let accepted = "the value of a header in visible ASCII, each header once";
+    for TomlEntry { key, line, value, .. } in keys.source.entries(table) {
+        let full_name = format!("{RULE}.headers.{}", key.escape_debug());
+        match header_name(&key) {
+            Err(reason) => keys.errors.push(keys.source.fault(line, format!("{full_name}: {reason}"))),
+            Ok(name) => {
+                keys.convert_value(&full_name, value, accepted, |value| {
+                    headers.push(name, RawValue::Toml(value).read(&())?).map_err(|error| error.to_string())
+                });
+            }
+        }
+    }
+    headers
+}
+
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    if text.is_empty() {
+        return Err(format!("{text:?} {}", ValueError::EMPTY));
+    }
+    let name = HeaderName::from_bytes(text.as_bytes());
+    let name = name.map_err(|_| format!("{text:?} is not the name of a header"))?;
+    match why_reserved(&name) {
+        Some(reason) => Err(format!("the header {text} {reason}")),
+        None => Ok(name),
+    }
 }
 
 const NOT_A_TABLE: &str = "rules are written under [[rule]], each of them anew";
-const MEDIA_TYPES: &str = "a media type such as text/plain; charset=utf-8";
+
+/// Keys of a rule. `glob` is the same as `path`.
+const KEYS: &str = "path glob access users cache_control headers content_type disposition cors listing spa digest \
+                    rate_client rate_client_burst rate_connection";
 
 /// Bounds of rates and bursts, the same as those of the settings.
 const RATES: RangeInclusive<ByteCount> = ByteCount::kib(1)..=ByteCount::tib(1);
@@ -219,8 +182,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::Toggle;
     use crate::config::file::parse;
+    use crate::config::{Auto, DigestChoice, Disposition, OnOff};
     use crate::http::cors::{AllowedHeaders, AllowedOrigins};
     use crate::http::method::ReadMethod;
 
@@ -274,8 +237,13 @@ mod tests {
         assert!(second.rule.effects.cors.is_some() && second.max_age_is_open);
     }
 
+    fn rates(client: Option<Toggle<ByteCount>>, connection: Option<Toggle<ByteCount>>) -> RuleEffects {
+        let client = client.map(|rate| RuleRate { rate, rule: 0 });
+        RuleEffects { rates: RuleRates { client, client_burst: None, connection }, ..RuleEffects::default() }
+    }
+
     #[test]
-    fn nothing_is_something_to_say() {
+    fn a_key_can_turn_off_what_others_set() {
         for (keys, expected) in [
             (
                 "cache_control = ''",
@@ -292,11 +260,8 @@ mod tests {
                 "digest = false",
                 RuleEffects { digest: Some(DigestChoice::default()), ..RuleEffects::default() },
             ),
-            ("rate_client = 'off'", RuleEffects { rate_client: Some(Toggle::Off), ..RuleEffects::default() }),
-            (
-                "rate_connection = false",
-                RuleEffects { rate_connection: Some(Toggle::Off), ..RuleEffects::default() },
-            ),
+            ("rate_client = 'off'", rates(Some(Toggle::Off), None)),
+            ("rate_connection = false", rates(None, Some(Toggle::Off))),
             (
                 "spa = true",
                 RuleEffects { spa: Some(Toggle::Given(SiteFile::usual())), ..RuleEffects::default() },
@@ -354,11 +319,12 @@ mod tests {
 
     #[test]
     fn rates_are_sizes_a_second() {
-        let read = effects("rate_client = '1MiB'\nrate_client_burst = '64KiB'\nrate_connection = 65536");
-        assert_eq!(read.rate_client, Some(Toggle::Given(ByteCount::mib(1))));
-        assert_eq!(read.rate_client_burst, Some(Auto::Given(ByteCount::kib(64))));
-        assert_eq!(read.rate_connection, Some(Toggle::Given(ByteCount::kib(64))));
-        assert_eq!(effects("rate_client_burst = 'auto'").rate_client_burst, Some(Auto::Auto));
+        let read =
+            effects("rate_client = '1MiB'\nrate_client_burst = '64KiB'\nrate_connection = 65536").rates;
+        assert_eq!(read.client, Some(RuleRate { rate: Toggle::Given(ByteCount::mib(1)), rule: 0 }));
+        assert_eq!(read.client_burst, Some(Auto::Given(ByteCount::kib(64))));
+        assert_eq!(read.connection, Some(Toggle::Given(ByteCount::kib(64))));
+        assert_eq!(effects("rate_client_burst = 'auto'").rates.client_burst, Some(Auto::Auto));
     }
 
     #[test]

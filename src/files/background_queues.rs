@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -14,6 +15,32 @@ pub(crate) struct BackgroundQueues {
     short: BackgroundQueue,
     long: BackgroundQueue,
     long_from: u64,
+    results: [AtomicU64; 3],
+}
+
+/// How a task ended.
+#[derive(Clone, Copy)]
+pub(crate) enum TaskResult {
+    Done,
+    /// Its result is not worth keeping.
+    Useless,
+    /// It failed, or its file changed meanwhile.
+    Failed,
+}
+
+/// Counts of one kind of background task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkCounts {
+    /// Tasks with a result.
+    pub done: u64,
+    /// Tasks whose result is not worth keeping.
+    pub useless: u64,
+    /// Tasks that failed, or whose file changed meanwhile.
+    pub failed: u64,
+    /// Tasks that wait or run.
+    pub under_way: u64,
+    /// Most tasks that may wait or run.
+    pub places: u64,
 }
 
 /// Threads, and the slots of tasks that wait for one or run.
@@ -26,9 +53,6 @@ pub(crate) struct BackgroundQueue {
 pub(crate) type QueueSlot = OwnedSemaphorePermit;
 
 impl BackgroundQueues {
-    /// Slots of both queues.
-    pub(crate) const SLOTS: usize = 2 * SLOTS;
-
     /// Two queues of `threads` threads each, named `name`; files of `long_from` bytes and more use the second.
     ///
     /// # Errors
@@ -38,7 +62,7 @@ impl BackgroundQueues {
             let pool = BlockingPool::new(name, threads, NICENESS)?;
             Ok::<_, io::Error>(BackgroundQueue { pool, slots: Arc::new(Semaphore::new(SLOTS)) })
         };
-        Ok(Self { short: queue()?, long: queue()?, long_from })
+        Ok(Self { short: queue()?, long: queue()?, long_from, results: Default::default() })
     }
 
     /// The queue for a file of `length` bytes.
@@ -46,9 +70,16 @@ impl BackgroundQueues {
         if length < self.long_from { &self.short } else { &self.long }
     }
 
-    /// Slots that are taken.
-    pub(crate) fn taken(&self) -> usize {
-        Self::SLOTS - self.short.slots.available_permits() - self.long.slots.available_permits()
+    /// Counts a task that has ended.
+    pub(crate) fn count(&self, result: TaskResult) {
+        self.results[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn counts(&self) -> WorkCounts {
+        let [done, useless, failed] = self.results.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let places = 2 * SLOTS;
+        let free = self.short.slots.available_permits() + self.long.slots.available_permits();
+        WorkCounts { done, useless, failed, under_way: (places - free) as u64, places: places as u64 }
     }
 }
 
@@ -92,7 +123,7 @@ mod tests {
         let queues = BackgroundQueues::new("queues", 1, 100).unwrap();
         let mut taken: Vec<QueueSlot> =
             std::iter::from_fn(|| queues.queue_for(u64::MAX).try_reserve()).collect();
-        assert_eq!((taken.len(), queues.taken()), (SLOTS, SLOTS));
+        assert_eq!((taken.len(), queues.counts().under_way), (SLOTS, SLOTS as u64));
         assert!(queues.queue_for(0).try_reserve().is_some());
         taken.pop();
         assert!(queues.queue_for(100).try_reserve().is_some());

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::{
@@ -19,114 +18,116 @@ use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 use crate::sys::compress::encode;
 
-/// Computes the digest of an asset's bytes. Blocks.
-///
-/// # Errors
-/// Those of the disk; ESTALE if the file has changed, EMFILE if no handle is available.
-pub(crate) fn digest(loader: &Loader, asset: &Asset, algorithm: Algorithm) -> io::Result<Digest> {
-    let digest = match asset.heap_body() {
-        Some(bytes) => digest_of(algorithm, &bytes),
-        None => {
-            let compute = || {
-                read_version(loader, asset, |file| {
-                    digest_file(loader.storage(), algorithm, file, asset.length())
-                })
-            };
-            let computed = loader.tags.digests.get_or_compute(&asset.version, algorithm, compute);
-            computed.map_err(|error| copy_of(&error))?
+impl Loader {
+    /// Computes the digest of an asset's bytes. Blocks.
+    ///
+    /// # Errors
+    /// Those of the disk; ESTALE if the file has changed, EMFILE if no handle is available.
+    pub(crate) fn digest(&self, asset: &Asset, algorithm: Algorithm) -> io::Result<Digest> {
+        let digest = match asset.heap_body() {
+            Some(bytes) => digest_of(algorithm, &bytes),
+            None => {
+                let compute = || {
+                    self.read_version(asset, |file| {
+                        digest_file(self.storage(), algorithm, file, asset.length)
+                    })
+                };
+                let computed = self.tags.digests.get_or_compute(&asset.version, algorithm, compute);
+                computed.map_err(|error| copy_of(&error))?
+            }
+        };
+        asset.digests.set(algorithm, Arc::clone(&digest));
+        Ok(digest)
+    }
+
+    /// Whether the asset matches its checksum sidecar. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::digest`].
+    pub(crate) fn verify(&self, asset: &Asset) -> io::Result<bool> {
+        let Some(expected) = self.expected_digest(asset)? else {
+            log::error!("/{}{CHECKSUM} has no checksum of its file: the file is not served", asset.path);
+            return Ok(false);
+        };
+        let matches = *self.digest(asset, Algorithm::Sha256)? == expected;
+        if !matches {
+            log::error!("/{} does not match its checksum: it is not served", asset.path);
         }
-    };
-    asset.digests.set(algorithm, Arc::clone(&digest));
-    Ok(digest)
-}
-
-/// Whether the asset matches its checksum sidecar. Blocks.
-///
-/// # Errors
-/// As [`digest`].
-pub(crate) fn verify(loader: &Loader, asset: &Asset) -> io::Result<bool> {
-    let Some(expected) = expected_digest(loader, asset)? else {
-        log::error!("/{}{CHECKSUM} has no checksum of its file: the file is not served", asset.path);
-        return Ok(false);
-    };
-    let matches = *digest(loader, asset, Algorithm::Sha256)? == expected;
-    if !matches {
-        log::error!("/{} does not match its checksum: it is not served", asset.path);
+        Ok(matches)
     }
-    Ok(matches)
-}
 
-/// Encodes an asset; `None` if the variant is no shorter, or too long to keep. Blocks.
-///
-/// # Errors
-/// As [`digest`].
-pub(crate) fn encoded(loader: &Loader, asset: &Asset, encoding: Encoding) -> io::Result<Option<Arc<Asset>>> {
-    let bytes = match asset.heap_body() {
-        Some(bytes) => encode(encoding, &bytes)?,
-        None => {
-            let read = |file: BorrowedFd<'_>| read_whole(loader.storage(), file, asset.length());
-            encode(encoding, &read_version(loader, asset, read)?)?
+    /// Encodes an asset; `None` if the variant is no shorter, or too long to keep. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::digest`].
+    pub(crate) fn encoded(&self, asset: &Asset, encoding: Encoding) -> io::Result<Option<Arc<Asset>>> {
+        let bytes = match asset.heap_body() {
+            Some(bytes) => encode(encoding, &bytes)?,
+            None => {
+                let read = |file: BorrowedFd<'_>| read_whole(self.storage(), file, asset.length);
+                encode(encoding, &self.read_version(asset, read)?)?
+            }
+        };
+        let length = bytes.len() as u64;
+        let is_kept = length < asset.length && length <= self.settings.variant_bytes();
+        log::debug!(
+            "/{}: {} bytes are {length} in {}{}",
+            asset.path,
+            asset.length,
+            encoding.name(),
+            if is_kept { "" } else { ", which is not kept" }
+        );
+        Ok(is_kept.then(|| self.encoded_variant(asset, encoding, &bytes)))
+    }
+
+    /// The SHA-256 that the checksum sidecar of `path` states; `None` without one, or if checksums are not verified, `Some(None)` if
+    /// the sidecar does not mention its file. Blocks.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn stated_checksum(&self, path: &SitePath<'_>) -> io::Result<Option<Option<[u8; 32]>>> {
+        if !self.settings.verifies() {
+            return Ok(None);
         }
-    };
-    let length = bytes.len() as u64;
-    let is_kept = length < asset.length() && length <= loader.sizes.variant_bytes;
-    log::debug!(
-        "/{}: {} bytes are {length} in {}{}",
-        asset.path,
-        asset.length(),
-        encoding.name(),
-        if is_kept { "" } else { ", which is not kept" }
-    );
-    Ok(is_kept.then(|| loader.encoded_variant(asset, encoding, &bytes)))
-}
-
-/// The SHA-256 that the checksum sidecar of `path` states; `None` without one, or if checksums are not verified, `Some(None)` if
-/// the sidecar does not mention its file. Blocks.
-///
-/// # Errors
-/// Those of the disk.
-pub(crate) fn stated_checksum(loader: &Loader, path: &SitePath<'_>) -> io::Result<Option<Option<[u8; 32]>>> {
-    if !loader.verifies {
-        return Ok(None);
-    }
-    match loader.root.entry(&path.suffixed(CHECKSUM)) {
-        Ok(RootEntry::File { file, stat, .. }) => {
-            checksum_in(loader.storage(), file.as_fd(), &stat, path).map(Some)
+        match self.root.entry(&path.suffixed(CHECKSUM)) {
+            Ok(RootEntry::File { file, stat, .. }) => {
+                checksum_in(self.storage(), file.as_fd(), &stat.version, path).map(Some)
+            }
+            Ok(_) => Ok(None),
+            Err(errno) if is_missing(errno) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        Ok(_) => Ok(None),
-        Err(errno) if is_missing(errno) => Ok(None),
-        Err(error) => Err(error.into()),
     }
-}
 
-/// Result of `read` for the asset's file, if that is the same version before and after.
-fn read_version<T>(
-    loader: &Loader,
-    asset: &Asset,
-    read: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
-) -> io::Result<T> {
-    if asset.version.is_racy(SystemTime::now()) {
-        // A second write could still leave the same timestamps.
-        std::thread::sleep(RACY_WITHIN);
-    }
-    let _permit = loader.handles.try_permit().ok_or(Errno::MFILE)?;
-    let (file, _) = loader.reopen(asset)?;
-    let result = read(file.as_fd())?;
-    let after = Version::of(&loader.storage().fstat(file.as_fd())?);
-    if after == asset.version { Ok(result) } else { Err(Errno::STALE.into()) }
-}
-
-fn expected_digest(loader: &Loader, asset: &Asset) -> io::Result<Option<[u8; 32]>> {
-    if asset.sidecars.checksum().is_some_and(|version| version.is_racy(SystemTime::now())) {
-        // The verdict stays for as long as the checksum has this version.
-        std::thread::sleep(RACY_WITHIN);
-    }
-    let _permit = loader.handles.try_permit().ok_or(Errno::MFILE)?;
-    match loader.root.entry(&asset.path.suffixed(CHECKSUM))? {
-        RootEntry::File { file, stat, .. } if Some(Version::of(&stat)) == asset.sidecars.checksum() => {
-            checksum_in(loader.storage(), file.as_fd(), &stat, &asset.path)
+    /// Result of `read` for the asset's file, if that is the same version before and after.
+    fn read_version<T>(
+        &self,
+        asset: &Asset,
+        read: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if asset.version.is_racy(SystemTime::now()) {
+            // A second write could still leave the same timestamps.
+            std::thread::sleep(RACY_WITHIN);
         }
-        _ => Err(Errno::STALE.into()),
+        let _permit = self.handles.try_permit().ok_or(Errno::MFILE)?;
+        let file = self.reopen(asset)?;
+        let result = read(file.as_fd())?;
+        let after = self.storage().fstat(file.as_fd())?.version;
+        if after == asset.version { Ok(result) } else { Err(Errno::STALE.into()) }
+    }
+
+    fn expected_digest(&self, asset: &Asset) -> io::Result<Option<[u8; 32]>> {
+        if asset.sidecars.checksum().is_some_and(|version| version.is_racy(SystemTime::now())) {
+            // The verdict stays for as long as the checksum has this version.
+            std::thread::sleep(RACY_WITHIN);
+        }
+        let _permit = self.handles.try_permit().ok_or(Errno::MFILE)?;
+        match self.root.entry(&asset.path.suffixed(CHECKSUM))? {
+            RootEntry::File { file, stat, .. } if Some(stat.version) == asset.sidecars.checksum() => {
+                checksum_in(self.storage(), file.as_fd(), &stat.version, &asset.path)
+            }
+            _ => Err(Errno::STALE.into()),
+        }
     }
 }
 
@@ -134,14 +135,13 @@ fn expected_digest(loader: &Loader, asset: &Asset) -> io::Result<Option<[u8; 32]
 fn checksum_in(
     storage: &dyn Storage,
     file: BorrowedFd<'_>,
-    stat: &Stat,
+    version: &Version,
     path: &SitePath<'_>,
 ) -> io::Result<Option<[u8; 32]>> {
-    let length = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-    if length > CHECKSUM_BYTES_MAX {
+    if version.size > CHECKSUM_BYTES_MAX {
         return Ok(None);
     }
-    let text = read_whole(storage, file, length)?;
+    let text = read_whole(storage, file, version.size)?;
     Ok(expected_in(&text, path.file_name()))
 }
 

@@ -9,7 +9,6 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256, Sha512};
 use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
 use super::{CacheCounters, CacheCounts, Storage, Version, read_chunks};
 use crate::http::digest::Algorithm;
@@ -27,8 +26,7 @@ pub(crate) struct Digests {
 /// Digests of one asset, as they become known.
 #[derive(Default)]
 pub(crate) struct KnownDigests {
-    sha256: DigestSlot,
-    sha512: DigestSlot,
+    slots: [DigestSlot; Algorithm::ALL.len()],
     /// Whether the file matches its checksum sidecar, once that is known.
     pub(crate) is_verified: OnceLock<bool>,
     /// Held by the request that verifies; others wait for it.
@@ -37,11 +35,13 @@ pub(crate) struct KnownDigests {
 
 /// One digest of an asset.
 #[derive(Default)]
-struct DigestSlot {
-    digest: OnceLock<Digest>,
+pub(crate) struct DigestSlot {
+    pub(super) digest: OnceLock<Digest>,
     is_being_computed: AtomicBool,
-    has_failed: AtomicBool,
-    computed: Notify,
+    /// The disk failed the last computation.
+    pub(super) has_failed: AtomicBool,
+    /// Notifies at each end of a computation.
+    pub(super) computed: Notify,
 }
 
 impl Digests {
@@ -69,7 +69,7 @@ impl Digests {
 
     /// Removes the digests of a version.
     pub(crate) fn remove(&self, version: &Version) {
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        for algorithm in Algorithm::ALL {
             self.known.invalidate(&(*version, algorithm));
         }
     }
@@ -117,38 +117,21 @@ impl KnownDigests {
         let _ = self.slot(algorithm).digest.set(digest);
     }
 
+    pub(crate) fn slot(&self, algorithm: Algorithm) -> &DigestSlot {
+        &self.slots[algorithm as usize]
+    }
+}
+
+impl DigestSlot {
     /// Claims the computation for the caller; false if another task has it.
-    pub(crate) fn begin(&self, algorithm: Algorithm) -> bool {
-        !self.slot(algorithm).is_being_computed.swap(true, Ordering::AcqRel)
-    }
-
-    /// Records whether the disk failed the computation that is about to end.
-    pub(crate) fn set_failed(&self, algorithm: Algorithm, has_failed: bool) {
-        self.slot(algorithm).has_failed.store(has_failed, Ordering::Release);
-    }
-
-    /// Whether the disk failed the last computation.
-    pub(crate) fn has_failed(&self, algorithm: Algorithm) -> bool {
-        self.slot(algorithm).has_failed.load(Ordering::Acquire)
+    pub(crate) fn begin(&self) -> bool {
+        !self.is_being_computed.swap(true, Ordering::AcqRel)
     }
 
     /// Ends the computation, with a digest or without.
-    pub(crate) fn end(&self, algorithm: Algorithm) {
-        let slot = self.slot(algorithm);
-        slot.is_being_computed.store(false, Ordering::Release);
-        slot.computed.notify_waiters();
-    }
-
-    /// Resolves at the next end of a computation.
-    pub(crate) fn computed(&self, algorithm: Algorithm) -> Notified<'_> {
-        self.slot(algorithm).computed.notified()
-    }
-
-    fn slot(&self, algorithm: Algorithm) -> &DigestSlot {
-        match algorithm {
-            Algorithm::Sha256 => &self.sha256,
-            Algorithm::Sha512 => &self.sha512,
-        }
+    pub(crate) fn end(&self) {
+        self.is_being_computed.store(false, Ordering::Release);
+        self.computed.notify_waiters();
     }
 }
 

@@ -10,50 +10,56 @@ use std::time::{Duration, Instant};
 
 use hashlink::LinkedHashMap;
 use parking_lot::RwLock;
-use rustix::fs::Stat;
 use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{FileStat, Storage, Version};
+use super::{FileStat, Storage};
+use crate::config::OpenFilesGroup;
 
 /// Open files, at most a configured number at once.
+///
+/// A use takes a shared lock on one shard and sets a bit; eviction goes round the shards and skips the handles that were used since
+/// its last round (the clock algorithm). With two workers it serves 2 to 3 times the hits of one mutex around an exact LRU order.
 ///
 /// Decision: docs/decisions/049-handle-pool.md.
 pub(crate) struct HandlePool {
     permits: Arc<Semaphore>,
-    open: OpenHandles,
     handles: usize,
-    limits: RwLock<HandleLimits>,
-    waits: AtomicU64,
-    timeouts: AtomicU64,
-    turnover: Arc<Turnover>,
+    times: RwLock<Arc<OpenFilesGroup>>,
+    shards: [RwLock<Shard>; SHARDS],
+    /// The shard at which the next eviction begins.
+    hand: AtomicUsize,
+    started: Instant,
+    /// Requests that had to wait for a handle.
+    pub(super) waits: AtomicU64,
+    /// Requests that waited in vain.
+    pub(super) timeouts: AtomicU64,
+    pub(super) turnover: Arc<Turnover>,
 }
 
-/// Number of handles opened and closed.
+/// Handles by asset, in the order in which eviction visits them.
+type Shard = LinkedHashMap<u64, OpenHandle, foldhash::fast::RandomState>;
+
+struct OpenHandle {
+    handle: Arc<Handle>,
+    /// Milliseconds since the pool was made.
+    used_ms: AtomicU64,
+    /// Used since eviction last visited it.
+    is_recent: AtomicBool,
+}
+
+/// Number of files opened to be sent from, and of those closed again.
 #[derive(Debug, Default)]
-struct Turnover {
-    opened: AtomicU64,
-    closed: AtomicU64,
-}
-
-/// Bounds and times of open files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HandleLimits {
-    /// Most files open at once.
-    pub handles: usize,
-    /// Time that a request waits for a handle before it is refused.
-    pub wait: Duration,
-    /// A handle that no response has used for this time is closed.
-    pub idle: Duration,
-    /// A handle that has been open for this time is closed when it is next idle.
-    pub max_age: Duration,
+pub(super) struct Turnover {
+    pub(super) opened: AtomicU64,
+    pub(super) closed: AtomicU64,
 }
 
 /// An open file and its permit.
 pub(crate) struct Handle {
     storage: Arc<dyn Storage>,
     file: OwnedFd,
-    links: u64,
+    stat: FileStat,
     opened: Instant,
     permit: HandlePermit,
 }
@@ -64,49 +70,48 @@ pub(crate) struct HandlePermit {
     turnover: Arc<Turnover>,
 }
 
-/// No handle became free in time.
-#[derive(Debug)]
-pub(crate) struct HandlesExhausted;
-
 impl HandlePool {
-    pub(crate) fn new(limits: HandleLimits) -> Self {
+    /// At most `handles` open files, under the times of `times`.
+    pub(crate) fn new(handles: usize, times: Arc<OpenFilesGroup>) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(limits.handles)),
-            open: OpenHandles::new(),
-            handles: limits.handles,
-            limits: RwLock::new(limits),
+            permits: Arc::new(Semaphore::new(handles)),
+            handles,
+            times: RwLock::new(times),
+            shards: std::array::from_fn(|_| RwLock::default()),
+            hand: AtomicUsize::new(0),
+            started: Instant::now(),
             waits: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
             turnover: Arc::default(),
         }
     }
 
-    /// Sets the times of `limits`; the number of handles stays.
-    pub(crate) fn set_times(&self, limits: HandleLimits) {
-        *self.limits.write() = limits;
+    /// Sets the times; the number of handles stays.
+    pub(crate) fn set_times(&self, times: Arc<OpenFilesGroup>) {
+        *self.times.write() = times;
     }
 
-    /// A permit, after waiting if none is free. Idle handles are closed for it first.
-    pub(crate) async fn permit(&self) -> Result<HandlePermit, HandlesExhausted> {
+    /// A permit, after waiting if none is free; `None` if none became free in time. Idle handles are closed for it first.
+    pub(crate) async fn permit(&self) -> Option<HandlePermit> {
         if let Some(permit) = self.try_permit() {
-            return Ok(permit);
+            return Some(permit);
         }
         self.waits.fetch_add(1, Ordering::Relaxed);
-        let deadline = tokio::time::Instant::now() + self.limits.read().wait;
+        let deadline = tokio::time::Instant::now() + self.times.read().handle_wait.get();
         loop {
             // In slices: a handle that becomes idle meanwhile stays open, and is closed for us only when we try again.
             let slice = deadline.min(tokio::time::Instant::now() + TRY_AGAIN_AFTER);
             if let Ok(Ok(permit)) =
                 tokio::time::timeout_at(slice, Arc::clone(&self.permits).acquire_owned()).await
             {
-                return Ok(self.wrap(permit));
+                return Some(self.wrap(permit));
             }
             if let Some(permit) = self.try_permit() {
-                return Ok(permit);
+                return Some(permit);
             }
             if tokio::time::Instant::now() >= deadline {
                 self.timeouts.fetch_add(1, Ordering::Relaxed);
-                return Err(HandlesExhausted);
+                return None;
             }
         }
     }
@@ -123,130 +128,14 @@ impl HandlePool {
 
     /// Keeps `handle` open for the asset `id`.
     pub(crate) fn insert(&self, id: u64, handle: Arc<Handle>) {
-        self.open.insert(id, handle);
-    }
-
-    /// The open handle of the asset `id`; counts as a use of it.
-    pub(crate) fn get(&self, id: u64) -> Option<Arc<Handle>> {
-        self.open.get(id)
-    }
-
-    /// Whether the asset `id` has an open handle; does not count as a use.
-    pub(crate) fn contains(&self, id: u64) -> bool {
-        self.open.shard(id).read().contains_key(&id)
-    }
-
-    /// Removes the handle of the asset `id`; it closes when no response uses it.
-    pub(crate) fn remove(&self, id: u64) {
-        let removed = self.open.shard(id).write().remove(&id);
-        drop(removed); // Closed without the lock.
-    }
-
-    /// Closes up to `count` handles that no response uses, those not used recently first; returns their number.
-    pub(crate) fn close_idle(&self, count: usize) -> usize {
-        self.open.take_idle(count).len()
-    }
-
-    /// Closes handles that have been idle or open for too long.
-    pub(crate) fn close_expired(&self, now: Instant) {
-        let limits = *self.limits.read();
-        drop(self.open.take_expired(now, limits));
-    }
-
-    /// Handles that are open now.
-    pub(crate) fn in_use(&self) -> usize {
-        self.handles.saturating_sub(self.permits.available_permits())
-    }
-
-    /// Number of files opened to be sent from, and number of those closed again.
-    pub(crate) fn opened_and_closed(&self) -> (u64, u64) {
-        (self.turnover.opened.load(Ordering::Relaxed), self.turnover.closed.load(Ordering::Relaxed))
-    }
-
-    /// Number of requests that waited for a handle, and number of those that waited in vain.
-    pub(crate) fn waits_and_timeouts(&self) -> (u64, u64) {
-        (self.waits.load(Ordering::Relaxed), self.timeouts.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.permit.turnover.closed.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Handle {
-    pub(crate) fn new(storage: Arc<dyn Storage>, file: OwnedFd, stat: &Stat, permit: HandlePermit) -> Self {
-        permit.turnover.opened.fetch_add(1, Ordering::Relaxed);
-        Self { storage, file, links: FileStat::from(stat).links, opened: Instant::now(), permit }
-    }
-
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
-    /// The storage that the file is read through.
-    pub(crate) fn storage(&self) -> &dyn Storage {
-        &*self.storage
-    }
-
-    /// Whether the open file still has the bytes of `version`: one `statx`, which never waits.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub(crate) fn has_bytes_of(&self, version: &Version) -> Result<bool, Errno> {
-        Ok(version.has_same_bytes(self.links, &self.storage.stat_cached(self.fd())?))
-    }
-
-    /// As [`Self::has_bytes_of`]; false if the disk fails.
-    pub(crate) fn is_version(&self, version: &Version) -> bool {
-        self.has_bytes_of(version).unwrap_or(false)
-    }
-}
-
-/// Open handles by asset. A use takes a shared lock on one shard and sets a bit; eviction goes round the shards and skips the
-/// handles that were used since its last round (the clock algorithm). With two workers it serves 2 to 3 times the hits of one mutex
-/// around an exact LRU order.
-struct OpenHandles {
-    shards: [RwLock<Shard>; SHARDS],
-    /// The shard at which the next eviction begins.
-    hand: AtomicUsize,
-    started: Instant,
-}
-
-/// Handles by asset, in the order in which eviction visits them.
-type Shard = LinkedHashMap<u64, OpenHandle, foldhash::fast::RandomState>;
-
-struct OpenHandle {
-    handle: Arc<Handle>,
-    /// Milliseconds since the pool was made.
-    used_ms: AtomicU64,
-    /// Used since eviction last visited it.
-    is_recent: AtomicBool,
-}
-
-impl OpenHandles {
-    fn new() -> Self {
-        let shards = std::array::from_fn(|_| RwLock::default());
-        Self { shards, hand: AtomicUsize::new(0), started: Instant::now() }
-    }
-
-    fn shard(&self, id: u64) -> &RwLock<Shard> {
-        &self.shards[usize::try_from(id).unwrap_or(0) % SHARDS]
-    }
-
-    fn ms_at(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn insert(&self, id: u64, handle: Arc<Handle>) {
         let used_ms = AtomicU64::new(self.ms_at(Instant::now()));
         let open = OpenHandle { handle, used_ms, is_recent: AtomicBool::new(false) };
         let replaced = self.shard(id).write().insert(id, open);
         drop(replaced); // Closed without the lock.
     }
 
-    fn get(&self, id: u64) -> Option<Arc<Handle>> {
+    /// The open handle of the asset `id`; counts as a use of it.
+    pub(crate) fn get(&self, id: u64) -> Option<Arc<Handle>> {
         let now_ms = self.ms_at(Instant::now());
         let shard = self.shard(id).read();
         let open = shard.get(&id)?;
@@ -260,8 +149,21 @@ impl OpenHandles {
         Some(Arc::clone(&open.handle))
     }
 
-    /// Removes up to `count` handles that no response uses. The second round finds those that were used before the first.
-    fn take_idle(&self, count: usize) -> Vec<Arc<Handle>> {
+    /// Whether the asset `id` has an open handle; does not count as a use.
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        self.shard(id).read().contains_key(&id)
+    }
+
+    /// Removes the handle of the asset `id`; it closes when no response uses it.
+    pub(crate) fn remove(&self, id: u64) {
+        let removed = self.shard(id).write().remove(&id);
+        drop(removed); // Closed without the lock.
+    }
+
+    /// Closes up to `count` handles that no response uses, those not used recently first; returns their number. The second round
+    /// finds those that were used before the first.
+    pub(crate) fn close_idle(&self, count: usize) -> usize {
+        // Closed without a lock, at the end.
         let mut taken = Vec::new();
         let start = self.hand.load(Ordering::Relaxed);
         // Each caller visits every shard twice, whatever others do meanwhile.
@@ -277,7 +179,7 @@ impl OpenHandles {
             }
             for _ in 0..shard.len() {
                 if taken.len() >= count {
-                    return taken;
+                    return count;
                 }
                 let Some((id, open)) = shard.pop_front() else { break };
                 if open.is_idle() && !open.is_recent.swap(false, Ordering::Relaxed) {
@@ -287,17 +189,21 @@ impl OpenHandles {
                 }
             }
         }
-        taken
+        taken.len()
     }
 
-    /// Removes the idle handles that have reached the times of `limits`.
-    fn take_expired(&self, now: Instant, limits: HandleLimits) -> Vec<Arc<Handle>> {
+    /// Closes handles that have been idle or open for too long.
+    pub(crate) fn close_expired(&self, now: Instant) {
+        let (idle, max_age) = {
+            let times = self.times.read();
+            (times.handle_idle.get(), times.handle_max_age.get())
+        };
         let now_ms = self.ms_at(now);
         let has_expired = |open: &OpenHandle| {
             let idle_ms = u128::from(now_ms.saturating_sub(open.used_ms.load(Ordering::Relaxed)));
-            idle_ms >= limits.idle.as_millis()
-                || now.saturating_duration_since(open.handle.opened) >= limits.max_age
+            idle_ms >= idle.as_millis() || now.saturating_duration_since(open.handle.opened) >= max_age
         };
+        // Closed without a lock, at the end.
         let mut taken = Vec::new();
         for shard in &self.shards {
             shard.write().retain(|_, open| {
@@ -308,7 +214,54 @@ impl OpenHandles {
                 !goes
             });
         }
-        taken
+    }
+
+    /// Handles that are open now.
+    pub(crate) fn in_use(&self) -> usize {
+        self.handles.saturating_sub(self.permits.available_permits())
+    }
+
+    fn shard(&self, id: u64) -> &RwLock<Shard> {
+        &self.shards[usize::try_from(id).unwrap_or(0) % SHARDS]
+    }
+
+    fn ms_at(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.permit.turnover.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        file: OwnedFd,
+        stat: FileStat,
+        permit: HandlePermit,
+    ) -> Self {
+        permit.turnover.opened.fetch_add(1, Ordering::Relaxed);
+        Self { storage, file, stat, opened: Instant::now(), permit }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The storage that the file is read through.
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// Whether the open file still has the bytes that it was opened with: one `statx`, which never waits.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn is_unchanged(&self) -> Result<bool, Errno> {
+        Ok(self.stat.has_same_bytes(&self.storage.stat_cached(self.fd())?))
     }
 }
 
@@ -328,21 +281,23 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(20);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DurationSetting;
     use crate::files::storage::SystemStorage;
 
     fn pool(handles: usize) -> HandlePool {
-        HandlePool::new(HandleLimits {
-            handles,
-            wait: Duration::from_millis(60),
-            idle: Duration::from_secs(60),
-            max_age: Duration::from_secs(600),
-        })
+        let times = OpenFilesGroup {
+            handle_wait: DurationSetting::millis(60),
+            handle_idle: DurationSetting::seconds(60),
+            handle_max_age: DurationSetting::seconds(600),
+            ..OpenFilesGroup::default()
+        };
+        HandlePool::new(handles, times.into())
     }
 
     fn open(pool: &HandlePool) -> Arc<Handle> {
         let file = tempfile::tempfile().unwrap();
-        let stat = rustix::fs::fstat(&file).unwrap();
-        Arc::new(Handle::new(Arc::new(SystemStorage), file.into(), &stat, pool.try_permit().unwrap()))
+        let stat = FileStat::from(&rustix::fs::fstat(&file).unwrap());
+        Arc::new(Handle::new(Arc::new(SystemStorage), file.into(), stat, pool.try_permit().unwrap()))
     }
 
     #[test]
@@ -382,7 +337,7 @@ mod tests {
         pool.insert(1, Arc::clone(&handle));
         let waiting = tokio::spawn({
             let pool = Arc::clone(&pool);
-            async move { pool.permit().await.is_ok() }
+            async move { pool.permit().await.is_some() }
         });
         tokio::task::yield_now().await;
         drop(handle);
@@ -393,8 +348,9 @@ mod tests {
     async fn a_wait_in_vain_ends_after_its_time() {
         let pool = pool(1);
         let _open = open(&pool);
-        assert!(pool.permit().await.is_err());
-        assert_eq!(pool.waits_and_timeouts(), (1, 1));
+        assert!(pool.permit().await.is_none());
+        let counts = [&pool.waits, &pool.timeouts].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [1, 1]);
     }
 
     #[test]

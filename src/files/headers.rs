@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::config::policy::rules::{Disposition, PathPolicy};
+use crate::config::Disposition;
+use crate::config::policy::rules::PathPolicy;
 use crate::http::cache_control;
 use crate::http::date::HttpDate;
 use crate::http::disposition;
@@ -48,8 +49,8 @@ pub(crate) struct HeaderInput<'a> {
 impl RenderedHeaders {
     /// Renders the headers, followed by `body`, which is empty if the body is not on the heap.
     pub(crate) fn render(input: &HeaderInput<'_>, body: &[u8]) -> Self {
-        let mut block = Vec::with_capacity(CAPACITY + input.policy.lines().len() + body.len());
-        block.extend_from_slice(input.policy.lines().as_bytes());
+        let mut block = Vec::with_capacity(CAPACITY + input.policy.lines.len() + body.len());
+        block.extend_from_slice(input.policy.lines.as_bytes());
         if let Some(vary) = input.policy.vary(input.varies) {
             line(&mut block, "vary", vary.as_bytes());
         }
@@ -131,7 +132,7 @@ fn put_validators(block: &mut Vec<u8>, input: &HeaderInput<'_>) {
 }
 
 fn put_disposition(block: &mut Vec<u8>, input: &HeaderInput<'_>) {
-    match input.policy.disposition() {
+    match input.policy.effects.disposition {
         Some(Disposition::Attachment) => {
             line(block, "content-disposition", disposition::attachment(input.name).as_bytes());
         }

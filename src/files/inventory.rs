@@ -9,11 +9,6 @@ use crate::config::PathGlobs;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
-/// Lists and purges the caches of some files. Most of its methods look at every name and take a while.
-pub(crate) struct CacheInventory<'a> {
-    files: &'a Files,
-}
-
 /// Number of purged entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct PurgeResult {
@@ -73,7 +68,7 @@ pub(crate) struct BusyName {
     pub(crate) outcome: &'static str,
     /// Length of the file.
     pub(crate) bytes: Option<u64>,
-    /// Requests since the last call of [`CacheInventory::busiest`].
+    /// Requests since the last call of [`Files::busiest_names`].
     pub(crate) requests: u64,
 }
 
@@ -86,30 +81,30 @@ pub(crate) struct PurgeRequest {
     assets: Vec<Arc<Asset>>,
 }
 
-impl<'a> CacheInventory<'a> {
-    pub(crate) fn of(files: &'a Files) -> Self {
-        Self { files }
-    }
-
+/// Most of these look at every name and take a while.
+impl Files {
     /// Lists at most `most` of the names that match `globs`; without globs all names match.
-    pub(crate) fn list(&self, globs: Option<&PathGlobs>, most: usize) -> CacheListing {
+    pub(crate) fn list_names(&self, globs: Option<&PathGlobs>, most: usize) -> CacheListing {
         let last_use = |name: &Name| {
             let matches = globs.is_none_or(|globs| globs.matches(name.path.as_bytes()));
             matches.then(|| name.last_touch())
         };
-        let (matching, latest) = self.files.names().top(most, last_use);
-        let now_ms = self.files.now_ms();
-        CacheListing { matching, entries: latest.iter().map(|(_, name)| self.name(name, now_ms)).collect() }
+        let (matching, latest) = self.shared.names.top(most, last_use);
+        let now_ms = self.now_ms();
+        CacheListing {
+            matching,
+            entries: latest.iter().map(|(_, name)| self.name_info(name, now_ms)).collect(),
+        }
     }
 
     /// The names with most requests since the last call, at most `most` of them, busiest first.
-    pub(crate) fn busiest(&self, most: usize) -> Vec<BusyName> {
+    pub(crate) fn busiest_names(&self, most: usize) -> Vec<BusyName> {
         let requests = |name: &Name| Some(name.take_uses()).filter(|requests| *requests > 0);
-        let (_, busiest) = self.files.names().top(most, requests);
+        let (_, busiest) = self.shared.names.top(most, requests);
         let busy = |(requests, name): (u64, Arc<Name>)| BusyName {
             path: for_json(&name.path),
-            outcome: name.found.outcome.word(),
-            bytes: name.file().map(|asset| asset.length()),
+            outcome: name.outcome.word(),
+            bytes: name.file().map(|asset| asset.length),
             requests,
         };
         busiest.into_iter().map(busy).collect()
@@ -118,7 +113,7 @@ impl<'a> CacheInventory<'a> {
     /// The `most` files that were used last, most recently used first.
     pub(crate) fn latest_files(&self, most: usize) -> Vec<Arc<Asset>> {
         let last_use = |name: &Name| name.file().map(|_| name.last_touch());
-        let (_, latest) = self.files.names().top(most, last_use);
+        let (_, latest) = self.shared.names.top(most, last_use);
         latest.into_iter().filter_map(|(_, name)| name.file()).collect()
     }
 
@@ -126,9 +121,9 @@ impl<'a> CacheInventory<'a> {
     pub(crate) fn purge_request(&self, globs: &PathGlobs) -> PurgeRequest {
         let matches = |path: &SitePath<'_>| globs.matches(path.as_bytes());
         // A lookup that runs now may have read the disk before.
-        self.files.names().invalidate_pending(matches);
+        self.shared.names.invalidate_pending(matches);
         let mut request = PurgeRequest::default();
-        for name in self.files.names().iter() {
+        for name in self.shared.names.iter() {
             // What is known of an original includes its sidecars.
             let has_sidecar = || {
                 let asset = name.file();
@@ -141,7 +136,7 @@ impl<'a> CacheInventory<'a> {
                 request.names.push(name);
             }
         }
-        request.assets.extend(self.files.assets().iter().filter(|asset| {
+        request.assets.extend(self.shared.assets.iter().filter(|asset| {
             matches(&asset.path)
                 || asset.encoding.is_some() && original(&asset.path).is_some_and(|path| matches(&path))
         }));
@@ -153,45 +148,45 @@ impl<'a> CacheInventory<'a> {
         let PurgeRequest { names, assets } = request;
         let purged = PurgeResult { names: names.len() as u64, files: assets.len() as u64 };
         for name in names {
-            self.files.names().remove(&name.path).await;
+            self.shared.names.remove(&name.path).await;
         }
         for asset in assets {
-            self.files.loader().handles.remove(asset.id);
-            self.files.loader().tags.digests.remove(&asset.version);
-            self.files.assets().remove(&asset).await;
+            self.loader.handles.remove(asset.id);
+            self.loader.tags.digests.remove(&asset.version);
+            self.shared.assets.remove(&asset).await;
         }
         purged
     }
 
-    fn name(&self, name: &Name, now_ms: u64) -> CachedNameInfo {
+    fn name_info(&self, name: &Name, now_ms: u64) -> CachedNameInfo {
         let ago = |time: u64| (time >= CLOCK_START_MS).then(|| now_ms.saturating_sub(time));
-        let cache_control = name.policy().cache_control();
+        let cache_control = name.policy.cache_control();
         CachedNameInfo {
             path: for_json(&name.path),
-            outcome: name.found.outcome.word(),
+            outcome: name.outcome.word(),
             checked_ms_ago: ago(name.checked_at()),
             used_ms_ago: ago(name.last_touch()),
             requests: name.uses(),
-            is_watched: name.found.is_watched,
+            is_watched: name.is_watched,
             cache_control: cache_control.map(|value| value.unwrap_or("off").to_owned()),
-            file: name.file().map(|asset| self.file(&asset)),
+            file: name.file().map(|asset| self.file_info(&asset)),
         }
     }
 
-    fn file(&self, asset: &Asset) -> CachedFileInfo {
+    fn file_info(&self, asset: &Asset) -> CachedFileInfo {
         let variants = asset.variants.as_ref();
         let is_cached =
             |encoding: &Encoding| variants.is_some_and(|variants| variants.cached(*encoding).is_some());
         CachedFileInfo {
-            bytes: asset.length(),
+            bytes: asset.length,
             etag: String::from_utf8_lossy(asset.etag.as_bytes()).into_owned(),
             content: match asset.body {
                 AssetBody::Heap => "heap",
                 AssetBody::Mapped(_) => "mapped",
                 AssetBody::Unmapped => "unmapped",
             },
-            is_open: self.files.loader().handles.contains(asset.id),
-            hot_bytes: (!asset.is_on_heap()).then(|| FileParts::bytes(asset.recency.parts(), asset.length())),
+            is_open: self.loader.handles.contains(asset.id),
+            hot_bytes: (!asset.is_on_heap()).then(|| FileParts::bytes(asset.recency.parts(), asset.length)),
             codings: Encoding::ALL.into_iter().filter(is_cached).map(Encoding::name).collect(),
         }
     }

@@ -5,68 +5,41 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::{
     Asset, AssetBody, EncodedVariants, Fault, Faults, FileSettings, FileStat, FileSystemKind, Handle,
-    HandlePermit, HandlePool, HeaderInput, KnownDigests, Mapped, NameOutcome, NameResult, Recency,
+    HandlePermit, HandlePool, HeaderInput, KnownDigests, Lookup, Mapped, NameResult, Recency,
     RenderedHeaders, Root, RootEntry, Sidecars, Storage, Tags, Unmapper, Version, fault_of, is_missing,
     read_full,
 };
-use crate::config::Verify;
 use crate::config::policy::rules::{PathPolicy, Rules};
 use crate::http::encoding::Encoding;
-use crate::http::entity_tag::EntityTag;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
+use crate::sys::blocking_pool::JobLost;
 use crate::telemetry::log_throttle::LogThrottle;
 
 /// Turns paths into assets.
 #[derive(Clone)]
 pub(crate) struct Loader {
     pub(crate) root: Arc<Root>,
-    /// Generation of the settings that follow: assets of another one are loaded anew.
+    /// Generation of the settings and rules: assets of another one are loaded anew.
     pub(crate) generation: u64,
-    pub(crate) handles: Arc<HandlePool>,
-    pub(crate) unmapper: Arc<Unmapper>,
+    pub(crate) settings: FileSettings,
     pub(crate) rules: Arc<Rules>,
     pub(crate) tags: Tags,
+    pub(crate) handles: Arc<HandlePool>,
+    pub(crate) unmapper: Arc<Unmapper>,
     /// Sidecars that were logged as older than their originals.
     pub(crate) logged: Arc<LogThrottle>,
     pub(crate) faults: Arc<Faults>,
-    pub(crate) sizes: SizeThresholds,
-    /// Files with a checksum sidecar are served only if they match it.
-    pub(crate) verifies: bool,
 }
 
-/// Lengths that decide how a file is kept.
-///
-/// Decision: docs/decisions/022-small-files-on-the-heap.md.
-#[derive(Clone, Debug)]
-pub(crate) struct SizeThresholds {
-    /// Files up to this length are copied to the heap.
-    pub(crate) heap_file_bytes: u64,
-    /// Longer files are not mapped: a single one would evict too many others.
-    pub(crate) mapped_file_bytes: u64,
-    /// Lengths of the files that are encoded in the background; `None` if that is off.
-    pub(crate) compressed: Option<std::ops::RangeInclusive<u64>>,
-    /// Longer encoded variants are not kept.
-    pub(crate) variant_bytes: u64,
-}
-
-/// Result of a load.
-pub(crate) struct LoadedAsset {
-    /// Its `is_watched` says whether inotify could report every change, if the directories on the way are watched: no symbolic
-    /// link leads to the file, and no other hard link and no other machine changes it.
-    pub(crate) found: NameResult,
-    pub(crate) asset: Option<Arc<Asset>>,
-}
-
-/// Why a variant of a file is not available.
+/// Why a file that was found, or a variant of it, is not available.
 #[derive(Debug)]
-pub(crate) enum VariantError {
-    /// The file is not what it was when it was looked up.
+pub(crate) enum Unavailable {
+    /// It is not what it was when it was looked up.
     Changed,
     /// No handle or memory was available.
     Busy,
@@ -74,10 +47,19 @@ pub(crate) enum VariantError {
     Failed,
 }
 
+impl From<JobLost> for Unavailable {
+    fn from(lost: JobLost) -> Self {
+        match lost {
+            JobLost::TimedOut => Self::Busy,
+            JobLost::Panicked => Self::Failed,
+        }
+    }
+}
+
 /// An open regular file that becomes an asset.
 struct OpenFile {
     file: OwnedFd,
-    stat: Stat,
+    stat: FileStat,
     permit: HandlePermit,
     file_system: FileSystemKind,
 }
@@ -86,11 +68,13 @@ struct OpenFile {
 struct AssetOrigin<'a> {
     /// Path of the file that has the bytes.
     path: &'a SitePath<'static>,
-    /// The path that decides the media type: the original's for a sidecar.
+    /// The path that decides the media type: the original's for a variant.
     original: &'a SitePath<'static>,
     encoding: Option<Encoding>,
     policy: Arc<PathPolicy>,
     sidecars: Sidecars,
+    /// The bytes were encoded here: no file has them.
+    is_made_here: bool,
 }
 
 impl<'a> AssetOrigin<'a> {
@@ -102,59 +86,48 @@ impl<'a> AssetOrigin<'a> {
             encoding: Some(encoding),
             policy: Arc::clone(&original.policy),
             sidecars: Sidecars::default(),
+            is_made_here: false,
         }
     }
-}
-
-/// Facts about the bytes of an asset to be made.
-struct ByteFacts {
-    version: Version,
-    length: u64,
-    etag: EntityTag<'static>,
-    body: AssetBody,
-    is_racy: bool,
-    digests: KnownDigests,
 }
 
 impl Loader {
     /// Opens the file at `path` and prepares it for sending. Blocks.
     ///
     /// `previous` is the asset that the path led to before: the same version is not read or mapped again.
+    ///
+    /// The result's `is_watched` says whether inotify could report every change, if the directories on the way are watched: no
+    /// symbolic link leads to the file, and no other hard link and no other machine changes it.
     pub(crate) fn load(
         &self,
         path: &SitePath<'static>,
         previous: Option<Arc<Asset>>,
         permit: HandlePermit,
-    ) -> LoadedAsset {
-        let policy = self.rules.policy(path);
-        let without_asset = |outcome, is_watched| {
-            let policy = Arc::clone(&policy);
-            LoadedAsset { found: NameResult { outcome, policy, is_watched, is_remote: false }, asset: None }
-        };
-        let entry = match self.root.retry_after_root_swap(|| self.open_linked(path)) {
-            Ok(entry) => entry,
-            Err(errno) => return without_asset(self.outcome_of(errno, path), errno == Errno::NOENT),
-        };
-        let (file, stat, is_symlink_free) = match entry {
-            RootEntry::Directory => return without_asset(NameOutcome::Directory, true),
-            RootEntry::Special => return without_asset(NameOutcome::Missing, false),
-            RootEntry::File { file, stat, is_symlink_free } => (file, *stat, is_symlink_free),
+    ) -> NameResult {
+        let (file, stat, is_symlink_free) = match self.root.retry_after_root_swap(|| self.open_linked(path)) {
+            Ok(RootEntry::File { file, stat, is_symlink_free }) => (file, stat, is_symlink_free),
+            Ok(RootEntry::Directory) => return self.without_file(path, Lookup::Directory, true),
+            Ok(RootEntry::Special) => return self.without_file(path, Lookup::Missing, false),
+            Err(errno) => {
+                return self.without_file(path, self.outcome_of(errno, path), errno == Errno::NOENT);
+            }
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
-        let is_watchable =
-            is_symlink_free && FileStat::from(&stat).links == 1 && file_system == FileSystemKind::Local;
-        match self.asset_of(path, &policy, OpenFile { file, stat, permit, file_system }, previous) {
-            Ok(asset) => {
-                let found = NameResult {
-                    outcome: NameOutcome::File { version: asset.version, asset: asset.cache_ref() },
-                    policy,
-                    is_watched: is_watchable && !asset.is_racy && !asset.sidecars.may_change_unwatched(),
-                    is_remote: file_system == FileSystemKind::Remote,
-                };
-                LoadedAsset { found, asset: Some(asset) }
-            }
-            Err(error) => without_asset(self.failed(Fault::Read, &error, path), false),
+        let is_watchable = is_symlink_free && stat.links == 1 && file_system == FileSystemKind::Local;
+        match self.asset_of(path, OpenFile { file, stat, permit, file_system }, previous) {
+            Ok(asset) => NameResult {
+                policy: Arc::clone(&asset.policy),
+                is_watched: is_watchable && !asset.is_racy && !asset.sidecars.may_change_unwatched,
+                is_remote: file_system == FileSystemKind::Remote,
+                lookup: Lookup::File(asset),
+            },
+            Err(error) => self.without_file(path, self.failed(Fault::Read, &error, path), false),
         }
+    }
+
+    /// The result for a path that leads to no file.
+    pub(crate) fn without_file(&self, path: &SitePath<'_>, lookup: Lookup, is_watched: bool) -> NameResult {
+        NameResult { lookup, policy: self.rules.policy(path), is_watched, is_remote: false }
     }
 
     /// Opens the sidecar of `original` in `encoding`. Blocks.
@@ -163,104 +136,94 @@ impl Loader {
         original: &Asset,
         encoding: Encoding,
         permit: HandlePermit,
-    ) -> Result<Arc<Asset>, VariantError> {
+    ) -> Result<Arc<Asset>, Unavailable> {
         let expected = original.variants.as_ref().and_then(|variants| variants.sidecar(encoding));
         let path = original.path.suffixed(encoding.suffix());
         let (file, stat) = match self.open_with_retry(&path) {
-            Ok(RootEntry::File { file, stat, .. }) if Some(Version::of(&stat)) == expected => (file, *stat),
-            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(VariantError::Changed),
+            Ok(RootEntry::File { file, stat, .. }) if Some(stat.version) == expected => (file, stat),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(Unavailable::Changed),
             Err(errno) => {
-                let (fault, is_short) = fault_of(errno.raw_os_error(), Fault::Open);
-                let message = format_args!("sidecar /{path} can't be read and is not served: {errno}");
-                self.faults.report(fault, &path, message);
-                return Err(if is_short { VariantError::Busy } else { VariantError::Failed });
+                let is_short = self.report_sidecar(&path, "read", errno);
+                return Err(if is_short { Unavailable::Busy } else { Unavailable::Failed });
             }
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
         let origin = AssetOrigin::variant(&path, original, encoding);
         let variant = self.make_asset(origin, OpenFile { file, stat, permit, file_system }).map_err(
             |error| match self.failed(Fault::Read, &error, &path) {
-                NameOutcome::Busy => VariantError::Busy,
-                _ => VariantError::Failed,
+                Lookup::Busy => Unavailable::Busy,
+                _ => Unavailable::Failed,
             },
         )?;
-        if Some(variant.version) == expected { Ok(Arc::new(variant)) } else { Err(VariantError::Changed) }
+        if Some(variant.version) == expected { Ok(Arc::new(variant)) } else { Err(Unavailable::Changed) }
+    }
+
+    /// Reports why a sidecar could not be `processed`; returns whether it is a shortage that may pass soon.
+    fn report_sidecar(&self, path: &SitePath<'_>, processed: &str, errno: Errno) -> bool {
+        let (fault, is_short) = fault_of(errno.raw_os_error(), Fault::Open);
+        let message = format_args!("sidecar /{path} can't be {processed} and is not served: {errno}");
+        self.faults.report(fault, path, message);
+        is_short
     }
 
     /// The variant of `original` whose `bytes` were encoded here.
     pub(crate) fn encoded_variant(&self, original: &Asset, encoding: Encoding, bytes: &[u8]) -> Arc<Asset> {
-        let facts = ByteFacts {
-            version: original.version,
-            length: bytes.len() as u64,
-            etag: Tags::of_bytes(bytes, Some(encoding)),
-            body: AssetBody::Heap,
-            is_racy: false,
-            digests: KnownDigests::default(),
-        };
-        let origin = AssetOrigin::variant(&original.path, original, encoding);
-        Arc::new(self.render(origin, original.headers.media_type(), None, facts, bytes))
+        let of_file = AssetOrigin::variant(&original.path, original, encoding);
+        let origin = AssetOrigin { is_made_here: true, ..of_file };
+        Arc::new(self.describe(origin, original.version, AssetBody::Heap, bytes, false))
     }
 
     /// Opens the file of `asset` again, if it is still that version. Blocks.
     ///
     /// # Errors
     /// Those of the disk; ESTALE for another version.
-    pub(crate) fn reopen(&self, asset: &Asset) -> io::Result<(OwnedFd, Stat)> {
+    pub(crate) fn reopen(&self, asset: &Asset) -> io::Result<OwnedFd> {
         match self.open_with_retry(&asset.path)? {
-            RootEntry::File { file, stat, .. } if Version::of(&stat) == asset.version => Ok((file, *stat)),
+            RootEntry::File { file, stat, .. } if stat.version == asset.version => Ok(file),
             _ => Err(Errno::STALE.into()),
         }
     }
 
     /// Keeps an open file of the asset `id` in the pool.
-    pub(crate) fn keep_open(&self, id: u64, file: OwnedFd, stat: &Stat, permit: HandlePermit) -> Arc<Handle> {
-        let handle = Arc::new(Handle::new(Arc::clone(self.root.storage()), file, stat, permit));
+    pub(crate) fn keep_open(
+        &self,
+        id: u64,
+        file: OwnedFd,
+        stat: FileStat,
+        permit: HandlePermit,
+    ) -> Arc<Handle> {
+        let handle = Arc::new(Handle::new(Arc::clone(&self.root.storage), file, stat, permit));
         self.handles.insert(id, Arc::clone(&handle));
         handle
     }
 
     pub(crate) fn storage(&self) -> &dyn Storage {
-        &**self.root.storage()
+        &*self.root.storage
     }
 
     fn asset_of(
         &self,
         path: &SitePath<'static>,
-        policy: &Arc<PathPolicy>,
         opened: OpenFile,
         previous: Option<Arc<Asset>>,
     ) -> io::Result<Arc<Asset>> {
-        let version = Version::of(&opened.stat);
-        let report = |path: &SitePath<'_>, errno: Errno| {
-            let (fault, _) = fault_of(errno.raw_os_error(), Fault::Open);
-            self.faults.report(
-                fault,
-                path,
-                format_args!("sidecar /{path} can't be looked up and is not served: {errno}"),
-            );
-        };
-        let sidecars = Sidecars::look_up(&self.root, path, self.verifies, &report)?;
-        let is_same = |asset: &Arc<Asset>| {
-            asset.version == version
-                && asset.generation == self.generation
-                && !asset.is_racy
-                && asset.sidecars == sidecars
-                && !self.tags.can_improve(asset)
-        };
-        let previous = match previous {
-            Some(asset) if is_same(&asset) => {
+        let version = opened.stat.version;
+        let report = |sidecar: &SitePath<'_>, errno| self.report_sidecar(sidecar, "looked up", errno);
+        let sidecars = Sidecars::look_up(&self.root, path, self.settings.verifies(), report)?;
+        let previous = previous.filter(|asset| asset.version == version && !asset.is_racy);
+        if let Some(asset) = &previous {
+            let is_current = asset.generation == self.generation && asset.sidecars == sidecars;
+            if is_current && !self.tags.can_improve(asset) {
                 if !asset.is_on_heap() {
-                    self.keep_open(asset.id, opened.file, &opened.stat, opened.permit);
+                    self.keep_open(asset.id, opened.file, opened.stat, opened.permit);
                 }
-                return Ok(asset);
+                return Ok(Arc::clone(asset));
             }
-            other => other.filter(|asset| asset.version == version && !asset.is_racy),
-        };
-        if let Some(previous) = &previous {
-            self.tags.store(&version, &previous.digests);
+            self.tags.store(&version, &asset.digests);
         }
-        let policy = Arc::clone(policy);
-        let origin = AssetOrigin { path, original: path, encoding: None, policy, sidecars };
+        let policy = self.rules.policy(path);
+        let origin =
+            AssetOrigin { path, original: path, encoding: None, policy, sidecars, is_made_here: false };
         let asset = self.make_asset(origin, opened)?;
         if let Some(previous) = previous.filter(|previous| previous.version == asset.version)
             && let (Some(variants), Some(before)) = (&asset.variants, &previous.variants)
@@ -272,20 +235,20 @@ impl Loader {
 
     /// The asset of an open regular file.
     fn make_asset(&self, origin: AssetOrigin<'_>, opened: OpenFile) -> io::Result<Asset> {
-        let version = Version::of(&opened.stat);
-        if version.size() <= self.sizes.heap_file_bytes
-            && let Some((version, body)) = read_whole(self.storage(), opened.file.as_fd(), version)?
+        let version = opened.stat.version;
+        if version.size <= self.settings.heap_file_bytes()
+            && let Some((version, body)) = read_whole(self.storage(), opened.file.as_fd(), opened.stat)?
         {
             let is_racy = version.is_racy(SystemTime::now());
             return Ok(self.describe(origin, version, AssetBody::Heap, &body, is_racy));
         }
         let body = self.map_or_not(&opened, &version, origin.path);
         let asset = self.describe(origin, version, body, &[], false);
-        self.keep_open(asset.id, opened.file, &opened.stat, opened.permit);
+        self.keep_open(asset.id, opened.file, opened.stat, opened.permit);
         Ok(asset)
     }
 
-    /// The asset of `version`; `bytes` are its body if that is on the heap.
+    /// The asset of `version`, with its rendered headers; `bytes` are its body if that is on the heap.
     fn describe(
         &self,
         origin: AssetOrigin<'_>,
@@ -294,42 +257,28 @@ impl Loader {
         bytes: &[u8],
         is_racy: bool,
     ) -> Asset {
-        let media_type = match origin.policy.content_type() {
-            Some(configured) => configured.to_owned(),
-            None => media_type(origin.original.file_name()).into_owned(),
+        let AssetOrigin { path, original, encoding, policy, sidecars, is_made_here } = origin;
+        let media_type = match &policy.effects.content_type {
+            Some(configured) => configured.to_string(),
+            None => media_type(original.file_name()).into_owned(),
         };
-        let variants = match origin.encoding {
+        let variants = match encoding {
             Some(_) => None,
-            None => self.variants(origin.path, &version, &media_type, &origin.sidecars),
+            None => self.variants(path, &version, &media_type, &sidecars),
         };
-        let in_memory = matches!(body, AssetBody::Heap).then_some(bytes);
-        let facts = ByteFacts {
-            version,
-            length: version.size(),
-            etag: self.tags.tag(&version, origin.encoding, in_memory, is_racy),
-            body,
-            is_racy,
-            digests: self.tags.known_digests(&version),
+        let is_on_heap = matches!(body, AssetBody::Heap);
+        let length = if is_on_heap { bytes.len() as u64 } else { version.size };
+        let (etag, digests) = if is_made_here {
+            (Tags::of_bytes(bytes, encoding), KnownDigests::default())
+        } else {
+            let etag = self.tags.tag(&version, encoding, is_on_heap.then_some(bytes), is_racy);
+            (etag, self.tags.known_digests(&version))
         };
-        self.render(origin, &media_type, variants, facts, bytes)
-    }
-
-    /// The asset with its rendered headers, followed by `bytes` if the body is on the heap.
-    fn render(
-        &self,
-        origin: AssetOrigin<'_>,
-        media_type: &str,
-        variants: Option<Box<EncodedVariants<Asset>>>,
-        facts: ByteFacts,
-        bytes: &[u8],
-    ) -> Asset {
-        let AssetOrigin { path, original, encoding, policy, sidecars } = origin;
-        let ByteFacts { version, length, etag, body, is_racy, digests } = facts;
         let modified = version.modified_before(SystemTime::now());
         let input = HeaderInput {
             modified,
             name: original.file_name(),
-            media_type,
+            media_type: &media_type,
             encoding,
             etag: &etag,
             length,
@@ -375,8 +324,8 @@ impl Loader {
             }
             (!is_outdated).then_some(sidecar)
         };
-        let has_length = self.sizes.compressed.as_ref().is_some_and(|sizes| sizes.contains(&version.size()));
-        let is_encoded_here = has_length && sidecars.may_be_encoded() && is_compressible(media_type);
+        let is_encoded_here =
+            self.settings.encodes(version.size) && sidecars.may_be_encoded() && is_compressible(media_type);
         EncodedVariants::new(Encoding::ALL.map(up_to_date), is_encoded_here)
     }
 
@@ -385,7 +334,7 @@ impl Loader {
     fn open_linked(&self, path: &SitePath<'static>) -> Result<RootEntry, Errno> {
         for _ in 0..STABLE_TRIES {
             match self.open_with_retry(path) {
-                Ok(RootEntry::File { stat, .. }) if FileStat::from(&*stat).links == 0 => {}
+                Ok(RootEntry::File { stat, .. }) if stat.links == 0 => {}
                 other => return other,
             }
         }
@@ -407,8 +356,8 @@ impl Loader {
 
     /// The body of a file that is not copied to the heap: its mapping, if it can have one.
     fn map_or_not(&self, opened: &OpenFile, version: &Version, path: &SitePath<'_>) -> AssetBody {
-        let length = version.size();
-        let may_map = (1..=self.sizes.mapped_file_bytes).contains(&length)
+        let length = version.size;
+        let may_map = (1..=self.settings.mapped_file_bytes()).contains(&length)
             && opened.file_system != FileSystemKind::Remote;
         let Some(length) = usize::try_from(length).ok().filter(|_| may_map) else {
             return AssetBody::Unmapped;
@@ -435,65 +384,47 @@ impl Loader {
         Ok(Mapped::new(mapping?, &self.unmapper))
     }
 
-    fn outcome_of(&self, errno: Errno, path: &SitePath<'static>) -> NameOutcome {
+    fn outcome_of(&self, errno: Errno, path: &SitePath<'static>) -> Lookup {
         match errno {
-            missing if is_missing(missing) => NameOutcome::Missing,
+            missing if is_missing(missing) => Lookup::Missing,
             Errno::ACCESS | Errno::PERM => {
                 self.faults.report(Fault::Denied, path, format_args!("/{path} may not be read: {errno}"));
-                NameOutcome::Forbidden
+                Lookup::Forbidden
             }
             other => self.failed(Fault::Open, &other.into(), path),
         }
     }
 
-    fn failed(&self, fault: Fault, error: &io::Error, path: &SitePath<'static>) -> NameOutcome {
+    fn failed(&self, fault: Fault, error: &io::Error, path: &SitePath<'static>) -> Lookup {
         let (fault, is_short) = error.raw_os_error().map_or((fault, false), |code| fault_of(code, fault));
         self.faults.report(fault, path, format_args!("{}: {path}: {error}", self.root.path().display()));
         match fault {
-            Fault::Denied => NameOutcome::Forbidden,
-            _ if is_short => NameOutcome::Busy,
-            _ => NameOutcome::Failed,
+            Fault::Denied => Lookup::Forbidden,
+            _ if is_short => Lookup::Busy,
+            _ => Lookup::Failed,
         }
     }
-}
-
-impl SizeThresholds {
-    pub(crate) fn of(settings: &FileSettings) -> Self {
-        let heap_file_bytes = if settings.heap_bytes == 0 { 0 } else { settings.heap_file_bytes };
-        Self {
-            heap_file_bytes: heap_file_bytes.min(settings.heap_bytes / LARGEST_SHARE),
-            mapped_file_bytes: settings.cache_bytes / LARGEST_SHARE,
-            compressed: settings.compressed.clone().filter(|_| settings.heap_bytes >= LARGEST_SHARE),
-            variant_bytes: settings.heap_bytes / LARGEST_SHARE,
-        }
-    }
-}
-
-/// Whether files are verified under these settings.
-pub(crate) fn verifies(settings: &FileSettings) -> bool {
-    settings.verify == Verify::Serve
 }
 
 /// The bytes of a small file, all of one version; `None` if it keeps changing.
 fn read_whole(
     storage: &dyn Storage,
     file: BorrowedFd<'_>,
-    mut version: Version,
+    mut stat: FileStat,
 ) -> io::Result<Option<(Version, Vec<u8>)>> {
     for _ in 0..STABLE_TRIES {
-        let mut bytes = vec![0; usize::try_from(version.size()).map_err(io::Error::other)?];
+        let mut bytes = vec![0; usize::try_from(stat.version.size).map_err(io::Error::other)?];
         let read = read_full(storage, file, &mut bytes, 0)?;
-        let after = FileStat::from(&storage.fstat(file)?);
+        let after = storage.fstat(file)?;
         // If only its name was removed meanwhile, the bytes are still those of the version that was at the path.
-        let is_same =
-            after.version == version || (after.links == 0 && version.has_same_bytes(u64::MAX, &after));
-        if is_same && read == bytes.len() {
-            return Ok(Some((version, bytes)));
+        let is_unlinked = after.links == 0 && FileStat { links: u64::MAX, ..stat }.has_same_bytes(&after);
+        if (after.version == stat.version || is_unlinked) && read == bytes.len() {
+            return Ok(Some((stat.version, bytes)));
         }
-        if after.version.size() > (bytes.len() as u64).saturating_mul(2).max(GROWN_TOO_FAR) {
+        if after.version.size > (bytes.len() as u64).saturating_mul(2).max(GROWN_TOO_FAR) {
             return Ok(None);
         }
-        version = after.version;
+        stat = after;
     }
     Ok(None)
 }
@@ -505,6 +436,3 @@ const STABLE_TRIES: u32 = 3;
 const GROWN_TOO_FAR: u64 = 64 * 1024;
 
 const CLOSE_WHEN_SHORT: usize = 64;
-
-/// No file may take more than one part in this many of a cache's bytes.
-const LARGEST_SHARE: u64 = 4;

@@ -6,35 +6,13 @@ use std::time::Duration;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::{
-    Asset, AssetCache, BackgroundTasks, Fault, FileSettings, InotifyWatcher, LoadedAsset, Loader, Lookup,
-    Name, NameCache, NameOutcome, NameResult, OpenPool, TrustState, VariantError,
-};
+use super::{Asset, Fault, Files, Loader, Lookup, Name, NameResult, PathOutcome, Unavailable};
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::JobLost;
 
-/// Looks up paths under the settings of one view of the files.
-#[derive(Clone)]
-pub(crate) struct PathLookup {
-    pub(crate) loader: Arc<Loader>,
-    pub(crate) names: Arc<NameCache>,
-    pub(crate) assets: Arc<AssetCache>,
-    pub(crate) background: BackgroundTasks,
-    pub(crate) open_pool: OpenPool,
-    pub(crate) inotify: Option<Arc<InotifyWatcher>>,
-    pub(crate) trust: TrustTimes,
-}
-
-/// Times for which a name is trusted after a check, in milliseconds.
-#[derive(Clone, Copy)]
-pub(crate) struct TrustTimes {
-    unwatched_ms: u64,
-    watched_ms: u64,
-}
-
-/// A lookup's result and the name that gave it, which [`Files::recall`](crate::files::Files::recall) can use again without a lookup.
+/// A lookup's result and the name that gave it, which [`Files::recall`] can use again without a lookup.
 pub struct FoundFile {
     /// What the path leads to.
     pub lookup: Lookup,
@@ -44,35 +22,41 @@ pub struct FoundFile {
     pub is_known: bool,
 }
 
-impl PathLookup {
+impl Files {
     /// Looks up `path`: in the cache while its entry is trusted, else on the disk.
-    pub(crate) async fn find(&self, path: &SitePath<'_>) -> FoundFile {
-        let now_ms = self.names.now_ms();
-        if let Some(name) = self.names.get(path).await
+    pub async fn find(&self, path: &SitePath<'_>) -> FoundFile {
+        let (now_ms, names) = (self.now_ms(), &self.shared.names);
+        if let Some(name) = names.get(path).await
             && let Some(lookup) = self.recall(&name, now_ms)
         {
-            self.names.counters().hit();
+            names.names.counters.hit();
             if let Lookup::File(asset) = &lookup {
-                self.assets.count_hit(asset);
+                self.shared.assets.count_hit(asset);
             }
             return FoundFile { lookup, name, is_known: true };
         }
-        self.names.counters().miss();
+        names.names.counters.miss();
         let path = path.clone().into_owned();
         if path.as_bytes().len() > PATH_BYTES_MAX {
-            return self.found(&path, self.without_lookup(&path, NameOutcome::Missing), now_ms).0;
+            let missing = self.loader.without_file(&path, Lookup::Missing, false);
+            return self.found(&path, missing, now_ms);
         }
         self.load(path, now_ms).await
     }
 
     /// The result of `name`, if it may still be trusted at `now_ms`. Never waits: an expired name is checked against the kernel's
     /// caches, and if they can't confirm it the result is `None`.
-    pub(crate) fn recall(&self, name: &Name, now_ms: u64) -> Option<Lookup> {
+    pub fn recall(&self, name: &Name, now_ms: u64) -> Option<Lookup> {
         if !self.is_trusted(name, now_ms) {
-            let before = name.checked();
-            self.is_confirmed(name, before).then(|| name.confirm(before, now_ms))?;
+            let checked_ms = name.checked_at();
+            self.is_confirmed(name, checked_ms).then(|| name.confirm(checked_ms, now_ms))?;
         }
         name.lookup()
+    }
+
+    /// Whether `name` may be used at `now_ms` without a check.
+    pub(crate) fn is_trusted(&self, name: &Name, now_ms: u64) -> bool {
+        self.is_of_this_view(name) && self.shared.names.is_trusted(name, now_ms)
     }
 
     /// The variant of the file in `encoding`: from memory, or from its sidecar.
@@ -80,40 +64,30 @@ impl PathLookup {
         &self,
         asset: &Arc<Asset>,
         encoding: Encoding,
-    ) -> Result<Arc<Asset>, VariantError> {
-        let variants = asset.variants.as_ref().ok_or(VariantError::Changed)?;
+    ) -> Result<Arc<Asset>, Unavailable> {
+        let variants = asset.variants.as_ref().ok_or(Unavailable::Changed)?;
         let tags = &self.loader.tags;
         let is_current = |variant: &Arc<Asset>| !variant.is_racy && !tags.can_improve(variant);
         let current = || variants.cached(encoding).filter(is_current);
         if let Some(variant) = current() {
             return Ok(variant);
         }
-        let _lock = variants.lock_opening(encoding).await;
+        let _lock = variants.slot(encoding).opening.lock().await;
         if let Some(variant) = current() {
             return Ok(variant);
         }
-        let permit = self.loader.handles.permit().await.map_err(|_| VariantError::Busy)?;
+        let permit = self.loader.handles.permit().await.ok_or(Unavailable::Busy)?;
         let (loader, original) = (Arc::clone(&self.loader), Arc::clone(asset));
-        let loaded = self
-            .open_pool
-            .run_for(&asset.path, move || loader.load_sidecar(&original, encoding, permit))
-            .await
-            .unwrap_or_else(|lost| match lost {
-                JobLost::TimedOut => Err(VariantError::Busy),
-                JobLost::Panicked => Err(VariantError::Failed),
-            });
+        let load = move || loader.load_sidecar(&original, encoding, permit);
+        let loaded = self.run_for(&asset.path, load).await.unwrap_or_else(|lost| Err(lost.into()));
         let variant = loaded.inspect_err(|error| {
-            if matches!(error, VariantError::Failed) {
+            if matches!(error, Unavailable::Failed) {
                 variants.mark_unreadable(encoding);
             }
         })?;
         self.insert(&variant, None).await;
         variants.insert(encoding, variant.cache_ref());
         Ok(variant)
-    }
-
-    pub(crate) fn is_trusted(&self, name: &Name, now_ms: u64) -> bool {
-        self.is_of_this_view(name) && self.names.is_trusted(name, now_ms)
     }
 
     async fn load(&self, path: SitePath<'static>, now_ms: u64) -> FoundFile {
@@ -126,7 +100,7 @@ impl PathLookup {
                 name
             };
             let is_usable = |name: &Name| self.is_trusted(name, now_ms) && name.lookup().is_some();
-            let name = self.names.get_or_look_up(&path, is_usable, lookup).await;
+            let name = self.shared.names.get_or_look_up(&path, is_usable, lookup).await;
             if let Some(found) = own {
                 return found;
             }
@@ -142,64 +116,57 @@ impl PathLookup {
 
     /// Looks up `path` on the disk.
     async fn look_up(&self, path: &SitePath<'static>, now_ms: u64) -> FoundFile {
-        let Ok(permit) = self.loader.handles.permit().await else {
-            self.loader.faults.report(
-                Fault::NoHandle,
-                path,
-                format_args!("/{path}: no file handle became free in time"),
-            );
-            return self.found(path, self.without_lookup(path, NameOutcome::Busy), now_ms).0;
+        let without_file = |lookup| self.loader.without_file(path, lookup, false);
+        let Some(permit) = self.loader.handles.permit().await else {
+            let message = format_args!("/{path}: no file handle became free in time");
+            self.loader.faults.report(Fault::NoHandle, path, message);
+            return self.found(path, without_file(Lookup::Busy), now_ms);
         };
-        let previous = self.names.get(path).await.and_then(|name| name.file());
-        let (loader, inotify) = (Arc::clone(&self.loader), self.inotify.clone());
-        let (job_path, before) = (path.clone(), previous.clone());
+        let previous = self.shared.names.get(path).await.and_then(|name| name.file());
+        let (files, job_path, before) = (self.clone(), path.clone(), previous.clone());
         let job = move || {
+            let Self { loader, shared } = &files;
+            let inotify = shared.inotify.as_ref();
             let is_watched = inotify.is_some_and(|inotify| inotify.watch_parents(&loader.root, &job_path));
             let mut loaded = loader.load(&job_path, before, permit);
-            loaded.found.is_watched &= is_watched;
+            loaded.is_watched &= is_watched;
             loaded
         };
-        let loaded = self.open_pool.run_for(path, job).await.unwrap_or_else(|lost| match lost {
-            JobLost::TimedOut => self.without_lookup(path, NameOutcome::Busy),
-            JobLost::Panicked => self.without_lookup(path, NameOutcome::Failed),
+        let loaded = self.run_for(path, job).await.unwrap_or_else(|lost| match lost {
+            JobLost::TimedOut => without_file(Lookup::Busy),
+            JobLost::Panicked => without_file(Lookup::Failed),
         });
-        let (found, asset) = self.found(path, loaded, now_ms);
-        if let Some(asset) = asset {
-            self.insert(&asset, previous.as_deref()).await;
+        let found = self.found(path, loaded, now_ms);
+        if let Lookup::File(asset) = &found.lookup {
+            self.insert(asset, previous.as_deref()).await;
         }
         found
     }
 
-    /// The name and the result that a load gives, with the loaded asset.
-    fn found(
-        &self,
-        path: &SitePath<'static>,
-        loaded: LoadedAsset,
-        now_ms: u64,
-    ) -> (FoundFile, Option<Arc<Asset>>) {
-        let LoadedAsset { found, asset } = loaded;
-        let trust_ms = self.trust.trust_ms(&found, asset.as_deref());
-        let name = Name::new(path.clone(), found, self.loader.generation, now_ms, trust_ms);
-        let lookup = match &asset {
-            Some(asset) => Lookup::File(Arc::clone(asset)),
-            None => name.lookup().unwrap_or(Lookup::Failed),
-        };
-        (FoundFile { lookup, name: Arc::new(name), is_known: false }, asset)
+    /// The name and the result that a load gives.
+    fn found(&self, path: &SitePath<'static>, loaded: NameResult, now_ms: u64) -> FoundFile {
+        let (trust_ms, generation) = (self.trust_ms(&loaded), self.loader.generation);
+        let name = Arc::new(Name::new(path.clone(), &loaded, generation, now_ms, trust_ms));
+        FoundFile { lookup: loaded.lookup, name, is_known: false }
     }
 
-    /// The result for a path that was not looked up on the disk.
-    fn without_lookup(&self, path: &SitePath<'_>, outcome: NameOutcome) -> LoadedAsset {
-        let policy = self.loader.rules.policy(path);
-        LoadedAsset {
-            found: NameResult { outcome, policy, is_watched: false, is_remote: false },
-            asset: None,
-        }
+    /// Time for which a name is trusted after a check.
+    fn trust_ms(&self, found: &NameResult) -> u64 {
+        let caches = &self.loader.settings.caches;
+        let (unwatched, watched) = (caches.revalidate_after.get(), caches.revalidate_watched_after.get());
+        let time = match &found.lookup {
+            // If names are to be revalidated at every use, that holds for watched names, too.
+            _ if found.is_watched && !unwatched.is_zero() => watched.max(unwatched),
+            Lookup::File(asset) if asset.is_racy => unwatched.min(RACY_TRUST),
+            _ => unwatched,
+        };
+        u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
     }
 
     async fn insert(&self, asset: &Arc<Asset>, previous: Option<&Asset>) {
-        self.assets.insert(asset, previous).await;
+        self.shared.assets.insert(asset, previous).await;
         if asset.etag.is_weak() {
-            self.background.start_digest(asset, Algorithm::Sha256);
+            self.start_digest(asset, Algorithm::Sha256);
         }
     }
 
@@ -207,45 +174,27 @@ impl PathLookup {
         name.generation == self.loader.generation
     }
 
-    /// Whether the kernel confirms, from its caches alone, what the name says.
-    fn is_confirmed(&self, name: &Name, before: TrustState) -> bool {
-        if !self.is_of_this_view(name) || name.is_purged() || name.found.is_remote {
+    /// Whether the kernel confirms, from its caches alone, what the name says. It was last `checked_ms`.
+    fn is_confirmed(&self, name: &Name, checked_ms: u64) -> bool {
+        if !self.is_of_this_view(name) || name.is_purged() || name.is_remote {
             return false;
         }
         let Loader { root, tags, .. } = &*self.loader;
         let stat = root.stat_if_cached(&name.path);
-        match &name.found.outcome {
-            NameOutcome::File { version, asset } => {
-                let is_watched =
-                    name.found.is_watched && !before.is_invalidated(self.names.invalidated_until_ms());
+        match &name.outcome {
+            PathOutcome::File(asset) => {
+                let is_watched = name.is_watched && !self.shared.names.is_invalidated(checked_ms);
                 let is_current = |asset: Arc<Asset>| {
-                    !asset.is_racy
+                    stat.is_ok_and(|stat| stat.version == asset.version)
+                        && !asset.is_racy
                         && !tags.can_improve(&asset)
                         && asset.sidecars.is_unchanged(root, &name.path, is_watched)
                 };
-                stat.is_ok_and(|stat| stat.version == *version) && asset.get().is_some_and(is_current)
+                asset.get().is_some_and(is_current)
             }
-            NameOutcome::Directory => stat.is_ok_and(|stat| stat.kind == FileType::Directory),
-            NameOutcome::Missing => matches!(stat, Err(Errno::NOENT | Errno::NOTDIR)),
-            NameOutcome::Forbidden | NameOutcome::Busy | NameOutcome::Failed => false,
-        }
-    }
-}
-
-impl TrustTimes {
-    pub(crate) fn of(settings: &FileSettings) -> Self {
-        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let (unwatched, watched) = (settings.revalidate_after, settings.revalidate_watched_after);
-        // If names are to be revalidated at every use, that holds for watched names, too.
-        let watched = if unwatched.is_zero() { unwatched } else { watched.max(unwatched) };
-        Self { unwatched_ms: milliseconds(unwatched), watched_ms: milliseconds(watched) }
-    }
-
-    fn trust_ms(&self, found: &NameResult, asset: Option<&Asset>) -> u64 {
-        match asset {
-            _ if found.is_watched => self.watched_ms,
-            Some(asset) if asset.is_racy => self.unwatched_ms.min(RACY_TRUST_MS),
-            _ => self.unwatched_ms,
+            PathOutcome::Directory => stat.is_ok_and(|stat| stat.kind == FileType::Directory),
+            PathOutcome::Missing => matches!(stat, Err(Errno::NOENT | Errno::NOTDIR)),
+            PathOutcome::Forbidden | PathOutcome::Busy | PathOutcome::Failed => false,
         }
     }
 }
@@ -255,7 +204,7 @@ impl TrustTimes {
 pub(super) const PATH_BYTES_MAX: usize = 4095;
 
 /// Racy files are loaded again after this time, however long names are trusted.
-const RACY_TRUST_MS: u64 = 1000;
+const RACY_TRUST: Duration = Duration::from_secs(1);
 
 /// Times that a request shares another's lookup before it makes its own.
 const SHARED_TRIES: usize = 2;

@@ -1,13 +1,13 @@
 //! The disk: names, versions, caches, handles, mappings, and which pages are in memory.
 //!
 //! - Lookup: `cache` (the files of a root), `lookup` (in the caches or on the disk), `name_cache`, `name`, `pending_lookups`, `inotify`, `root_monitor`.
-//! - Opening: `open_pool` (threads), `root` (the only file in which a path reaches the system), `symlinks`, `directory`, `network`, `storage` (the disk calls
+//! - Opening: `root` (the only file in which a path reaches the system), `symlinks`, `directory`, `network`, `storage` (the disk calls
 //!   as a trait, with test doubles).
-//! - Assets: `load` (from a path to an asset), `asset`, `asset_cache`, `cache_ref`, `version`, `headers`, `tags`, `sidecars`,
+//! - Assets: `load` (from a path to an asset), `asset`, `asset_cache`, `counted_cache`, `cache_ref`, `version`, `headers`, `tags`, `sidecars`,
 //!   `encoded_variants`.
 //! - Sending: `handle_pool`, `mapped`, `residency`, `reads`, `window`, `recency`, `warming`.
 //! - Whole files: `background` (tasks), `background_queues`, `content`, `digests`, `read_exact`.
-//! - Operators: `settings`, `counters`, `gauges`, `inventory`, `faults`.
+//! - Operators: `settings`, `gauges`, `inventory`, `faults`.
 
 pub mod asset;
 mod asset_cache;
@@ -16,7 +16,7 @@ mod background_queues;
 pub mod cache;
 mod cache_ref;
 mod content;
-mod counters;
+mod counted_cache;
 pub(crate) mod digests;
 pub(crate) mod directory;
 pub(crate) mod encoded_variants;
@@ -32,7 +32,6 @@ mod mapped;
 pub(crate) mod name;
 mod name_cache;
 mod network;
-mod open_pool;
 mod pending_lookups;
 pub(crate) mod read_exact;
 pub(crate) mod reads;
@@ -50,41 +49,37 @@ pub(crate) mod warming;
 pub(crate) mod window;
 
 pub use asset::Asset;
+pub use background_queues::WorkCounts;
 pub use cache::Files;
-pub use counters::{CacheCounts, WorkCounts};
+pub use counted_cache::CacheCounts;
 pub use faults::{Fault, FaultCounts};
 pub use gauges::FileGauges;
-pub use handle_pool::HandleLimits;
 pub use headers::RenderedHeaders;
 pub use lookup::FoundFile;
-pub use name::{Lookup, Name};
+pub use name::{Lookup, Name, PathOutcome};
 pub use root::Root;
 pub use settings::FileSettings;
 
 pub(crate) use asset::AssetBody;
 pub(crate) use asset_cache::AssetCache;
-pub(crate) use background::BackgroundTasks;
-pub(crate) use background_queues::{BackgroundQueues, QueueSlot};
-pub(crate) use cache::NoHandle;
+pub(crate) use background_queues::{BackgroundQueues, QueueSlot, TaskResult};
+pub(crate) use cache::SharedFiles;
 pub(crate) use cache_ref::CacheRef;
-pub(crate) use counters::{CacheCounters, WorkCounters};
+pub(crate) use counted_cache::{CacheCounters, CountedCache};
 pub(crate) use digests::{Digest, Digests, KnownDigests, digest_file, digest_of};
 pub(crate) use encoded_variants::{EncodeOutcome, EncodedVariants};
 pub(crate) use faults::{Faults, fault_of, is_shortage};
 pub(crate) use handle_pool::{Handle, HandlePermit, HandlePool};
 pub(crate) use headers::HeaderInput;
 pub(crate) use inotify::{ChangeHint, InotifyWatcher};
-pub(crate) use inventory::CacheInventory;
-pub(crate) use load::{LoadedAsset, Loader, SizeThresholds, VariantError, verifies};
-pub(crate) use lookup::{PathLookup, TrustTimes};
+pub(crate) use load::{Loader, Unavailable};
 pub(crate) use mapped::{Mapped, Unmapper};
-pub(crate) use name::{CLOCK_START_MS, NameOutcome, NameResult, TrustState};
+pub(crate) use name::{CLOCK_START_MS, NameResult};
 pub(crate) use name_cache::NameCache;
 pub(crate) use network::FileSystemKind;
-pub(crate) use open_pool::OpenPool;
 pub(crate) use pending_lookups::PendingLookups;
 pub(crate) use read_exact::{read_chunks, read_full};
-pub(crate) use reads::{ColdReads, ReadRequest};
+pub(crate) use reads::{ColdReads, ReadCounts, ReadRequest};
 pub(crate) use recency::{FileParts, PERIOD_MS, Recency};
 pub(crate) use root::{RootEntry, RootState, is_missing};
 pub(crate) use root_monitor::RootMonitor;

@@ -1,20 +1,27 @@
 //! Names: what a path led to, and when that was last checked.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Asset, CacheRef, Version};
+use super::{Asset, CacheRef};
 use crate::config::policy::rules::PathPolicy;
 use crate::http::target::SitePath;
 
 /// A path and what it last led to. Shared by the name cache and the path caches of the workers.
 pub struct Name {
     pub(crate) path: SitePath<'static>,
-    pub(crate) found: NameResult,
+    pub(crate) outcome: PathOutcome<CacheRef<Asset>>,
+    pub(crate) policy: Arc<PathPolicy>,
+    pub(crate) is_watched: bool,
+    pub(crate) is_remote: bool,
     /// Generation of the settings that the path was looked up under.
     pub(crate) generation: u64,
     /// Time for which a check is trusted.
     trust_ms: u64,
+    /// When the name was last checked; before [`CLOCK_START_MS`] if it was invalidated since.
+    ///
+    /// Decision: docs/decisions/015-name-trust.md.
     checked_ms: AtomicU64,
     touched_ms: AtomicU64,
     /// Requests for the name, and how many of them [`Self::take_uses`] has returned.
@@ -25,7 +32,7 @@ pub struct Name {
 
 /// Result of looking up a path on the disk.
 pub(crate) struct NameResult {
-    pub(crate) outcome: NameOutcome,
+    pub(crate) lookup: Lookup,
     /// The rules' settings for the path, whatever it leads to.
     pub(crate) policy: Arc<PathPolicy>,
     /// inotify reports every change of what the path leads to.
@@ -34,56 +41,56 @@ pub(crate) struct NameResult {
     pub(crate) is_remote: bool,
 }
 
-/// When a name was last checked, or that it was invalidated since.
-///
-/// Decision: docs/decisions/015-name-trust.md.
-#[derive(Clone, Copy)]
-pub(crate) struct TrustState(u64);
-
-impl TrustState {
-    /// Whether the name was invalidated since the check, by itself or with all names at `invalidated_until_ms`.
-    pub(crate) fn is_invalidated(self, invalidated_until_ms: u64) -> bool {
-        self.0 < CLOCK_START_MS || self.0 <= invalidated_until_ms
-    }
-}
-
-/// What a path led to.
-pub(crate) enum NameOutcome {
-    File {
-        version: Version,
-        asset: CacheRef<Asset>,
-    },
-    Directory,
-    Missing,
-    Forbidden,
-    /// No handle, memory or table entry was available: true of the moment only.
-    Busy,
-    Failed,
-}
-
-/// Result of a lookup for a request.
+/// What a path leads to, with a reference `F` to its file.
 #[derive(Clone, Debug)]
-pub enum Lookup {
+pub enum PathOutcome<F> {
     /// A regular file that may be read.
-    File(Arc<Asset>),
+    File(F),
     /// A directory: the caller decides how it is answered.
     Directory,
     /// Nothing, or nothing that is ever served: a FIFO, a symbolic link that leaves the root.
     Missing,
     /// The entry exists and may not be read.
     Forbidden,
-    /// Out of handles or memory for now.
+    /// No handle, memory or table entry was available: true of the moment only.
     Busy,
     /// The disk or the file system failed; the log has the cause.
     Failed,
 }
 
-impl Lookup {
+/// Result of a lookup for a request.
+pub type Lookup = PathOutcome<Arc<Asset>>;
+
+impl<F> PathOutcome<F> {
+    /// The same outcome with another reference to the file.
+    pub(crate) fn try_map<T, E>(&self, file: impl FnOnce(&F) -> Result<T, E>) -> Result<PathOutcome<T>, E> {
+        Ok(match self {
+            Self::File(known) => PathOutcome::File(file(known)?),
+            Self::Directory => PathOutcome::Directory,
+            Self::Missing => PathOutcome::Missing,
+            Self::Forbidden => PathOutcome::Forbidden,
+            Self::Busy => PathOutcome::Busy,
+            Self::Failed => PathOutcome::Failed,
+        })
+    }
+
     /// The file, if it is one.
-    pub(crate) fn into_file(self) -> Option<Arc<Asset>> {
+    pub(crate) fn into_file(self) -> Option<F> {
         match self {
-            Self::File(asset) => Some(asset),
+            Self::File(file) => Some(file),
             _ => None,
+        }
+    }
+
+    /// The outcome's name for operators.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Directory => "directory",
+            Self::Missing => "missing",
+            Self::Forbidden => "forbidden",
+            Self::Busy => "busy",
+            Self::Failed => "failed",
         }
     }
 }
@@ -93,15 +100,20 @@ impl Name {
     /// `trust_ms`.
     pub(crate) fn new(
         path: SitePath<'static>,
-        found: NameResult,
+        found: &NameResult,
         generation: u64,
         checked_ms: u64,
         trust_ms: u64,
     ) -> Self {
-        let checked_ms = if found.outcome.is_transient() { NEVER } else { checked_ms };
+        let is_transient = matches!(found.lookup, Lookup::Busy | Lookup::Failed);
+        let checked_ms = if is_transient { NEVER } else { checked_ms };
+        let Ok(outcome) = found.lookup.try_map(|asset| Ok::<_, Infallible>(asset.cache_ref()));
         Self {
             path,
-            found,
+            outcome,
+            policy: Arc::clone(&found.policy),
+            is_watched: found.is_watched,
+            is_remote: found.is_remote,
             generation,
             trust_ms,
             checked_ms: AtomicU64::new(checked_ms),
@@ -112,21 +124,9 @@ impl Name {
         }
     }
 
-    /// The rules' settings for the path.
-    pub(crate) fn policy(&self) -> &Arc<PathPolicy> {
-        &self.found.policy
-    }
-
     /// The result as it was last known; `None` if its asset was evicted.
     pub(crate) fn lookup(&self) -> Option<Lookup> {
-        Some(match &self.found.outcome {
-            NameOutcome::File { asset, .. } => Lookup::File(asset.get()?),
-            NameOutcome::Directory => Lookup::Directory,
-            NameOutcome::Missing => Lookup::Missing,
-            NameOutcome::Forbidden => Lookup::Forbidden,
-            NameOutcome::Busy => Lookup::Busy,
-            NameOutcome::Failed => Lookup::Failed,
-        })
+        self.outcome.try_map(|asset| asset.get().ok_or(())).ok()
     }
 
     /// The file that the path led to, if it is one and its asset is still in memory.
@@ -136,8 +136,8 @@ impl Name {
 
     /// Bytes that the name takes in its cache, with those of an asset that no other cache counts.
     pub(crate) fn bytes(&self) -> u64 {
-        let asset = match &self.found.outcome {
-            NameOutcome::File { asset: CacheRef::Strong(asset), .. } => asset.heap_bytes(),
+        let asset = match &self.outcome {
+            PathOutcome::File(CacheRef::Strong(asset)) => asset.heap_bytes(),
             _ => 0,
         };
         (size_of::<Self>() + self.path.as_bytes().len() + CACHE_ENTRY_BYTES + asset) as u64
@@ -146,17 +146,17 @@ impl Name {
     /// Whether the last check was so shortly before `now_ms` that it still holds, and after `invalidated_until_ms`.
     pub(crate) fn is_trusted(&self, now_ms: u64, invalidated_until_ms: u64) -> bool {
         let since = now_ms.saturating_sub(self.trust_ms).max(invalidated_until_ms);
-        self.checked_ms.load(Ordering::Acquire) > since
+        self.checked_at() > since
     }
 
-    /// When the name was last checked.
-    pub(crate) fn checked(&self) -> TrustState {
-        TrustState(self.checked_ms.load(Ordering::Acquire))
+    /// When the name was last checked, in milliseconds; before the clock's start if the next use checks it.
+    pub(crate) fn checked_at(&self) -> u64 {
+        self.checked_ms.load(Ordering::Acquire)
     }
 
-    /// Records a successful check at `now_ms`, unless the name was invalidated since the check `before`.
-    pub(crate) fn confirm(&self, before: TrustState, now_ms: u64) {
-        let _ = self.checked_ms.compare_exchange(before.0, now_ms, Ordering::AcqRel, Ordering::Relaxed);
+    /// Records a successful check at `now_ms`, unless the name was invalidated since it was last `checked_ms`.
+    pub(crate) fn confirm(&self, checked_ms: u64, now_ms: u64) {
+        let _ = self.checked_ms.compare_exchange(checked_ms, now_ms, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Makes the next use check the name.
@@ -193,11 +193,6 @@ impl Name {
         uses.saturating_sub(self.uses_taken.swap(uses, Ordering::Relaxed))
     }
 
-    /// When the name was last checked, in milliseconds; before the clock's start if the next use checks it.
-    pub(crate) fn checked_at(&self) -> u64 {
-        self.checked_ms.load(Ordering::Relaxed)
-    }
-
     /// Whether the caches should record this use: once in a while is enough to keep a hot entry from being evicted.
     pub(crate) fn is_due_for_touch(&self, now_ms: u64) -> bool {
         now_ms.saturating_sub(self.touched_ms.load(Ordering::Relaxed)) >= TOUCH_EVERY_MS
@@ -211,24 +206,6 @@ impl Name {
     /// Records that the caches record a use at `now_ms`.
     pub(crate) fn touched(&self, now_ms: u64) {
         self.touched_ms.store(now_ms, Ordering::Relaxed);
-    }
-}
-
-impl NameOutcome {
-    /// The outcome's name for operators.
-    pub(crate) fn word(&self) -> &'static str {
-        match self {
-            Self::File { .. } => "file",
-            Self::Directory => "directory",
-            Self::Missing => "missing",
-            Self::Forbidden => "forbidden",
-            Self::Busy => "busy",
-            Self::Failed => "failed",
-        }
-    }
-
-    fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy | Self::Failed)
     }
 }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -91,10 +91,7 @@ struct Pool {
     threads: usize,
     niceness: i32,
     state: Mutex<State>,
-    made: AtomicU64,
     took: Histogram,
-    shared: AtomicU64,
-    dropped: AtomicU64,
 }
 
 #[derive(Default)]
@@ -102,6 +99,8 @@ struct State {
     by_key: HashMap<Key, Vec<SharedRead>, foldhash::fast::RandomState>,
     devices: HashMap<u64, Device, foldhash::fast::RandomState>,
     is_over: bool,
+    /// Without those of the devices.
+    counts: ReadCounts,
 }
 
 /// A read that can be joined.
@@ -129,10 +128,7 @@ impl ColdReads {
             threads: threads.max(1),
             niceness,
             state: Mutex::default(),
-            made: AtomicU64::new(0),
             took: Histogram::default(),
-            shared: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
         };
         Self { pool: Arc::new(pool) }
     }
@@ -141,8 +137,9 @@ impl ColdReads {
     pub(crate) fn read(&self, client: ClientKey, request: ReadRequest) -> PendingRead {
         let pool = &self.pool;
         let key = (request.asset.id, request.range.start / BATCH);
-        let mut state = pool.state.lock();
-        let device = state.device_of(request.asset.version.device());
+        let mut locked = pool.state.lock();
+        let state = &mut *locked;
+        let device = state.device_of(request.asset.version.device);
         let start = request.range.start;
         let known = state
             .by_key
@@ -150,7 +147,7 @@ impl ColdReads {
             .and_then(|reads| reads.iter_mut().find(|known| known.read.range.contains(&start)));
         let (read, done, queue) = match known {
             Some(known) => {
-                pool.shared.fetch_add(1, Ordering::Relaxed);
+                state.counts.shared += 1;
                 known.read.waiters.fetch_add(1, Ordering::Relaxed);
                 // It is made when the first of its clients has a turn: one with many reads does not hold it up for another.
                 let is_new = !known.queued_by.is_empty() && !known.queued_by.contains(&client);
@@ -172,7 +169,7 @@ impl ColdReads {
             }
         };
         let needs_thread = queue && state.queue(client, &read, pool.threads);
-        drop(state);
+        drop(locked);
         if needs_thread {
             pool.start_thread(read.device);
         }
@@ -182,7 +179,7 @@ impl ColdReads {
     /// Whether reads of the asset's device would wait for a thread.
     pub(crate) fn is_busy(&self, asset: &Asset) -> bool {
         let mut state = self.pool.state.lock();
-        let device = state.device_of(asset.version.device());
+        let device = state.device_of(asset.version.device);
         state.devices.get(&device).is_some_and(|device| device.queue.len() > device.idle + device.stale)
     }
 
@@ -200,9 +197,7 @@ impl ColdReads {
         ReadCounts {
             waiting: sum(|device| device.queue.len().saturating_sub(device.stale)),
             running: sum(|device| device.threads - device.idle),
-            made: self.pool.made.load(Ordering::Relaxed),
-            shared: self.pool.shared.load(Ordering::Relaxed),
-            dropped: self.pool.dropped.load(Ordering::Relaxed),
+            ..state.counts
         }
     }
 }
@@ -262,9 +257,9 @@ impl Drop for PendingRead {
             device.stale += entries;
             device.clean_queue();
         }
+        state.counts.dropped += 1;
         drop(state);
         drop(job);
-        self.pool.dropped.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -357,8 +352,10 @@ impl Pool {
             let begun = Instant::now();
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read_pages));
             self.took.record_shared(begun.elapsed());
-            self.made.fetch_add(1, Ordering::Relaxed);
-            self.state.lock().remove(&read);
+            let mut state = self.state.lock();
+            state.counts.made += 1;
+            state.remove(&read);
+            drop(state);
             // After a panic the waits fail: the sender is dropped without a result.
             if let Ok(outcome) = outcome {
                 let outcome = outcome.map(|()| Instant::now()).map_err(|error| error.raw_os_error());
@@ -457,7 +454,8 @@ mod tests {
             }
             let disk = Faulty::over(Slow::new(Duration::ZERO, 64 * SIZE));
             let root = Root::open_on(disk.clone(), dir.path(), Symlinks::Inside).unwrap();
-            let settings = FileSettings { cache_bytes: 1 << 30, ..FileSettings::small() };
+            let mut settings = FileSettings::small();
+            settings.limits.cache_bytes = 1 << 30;
             let files = Files::new(root, &settings, Rules::new(&Config::default())).unwrap();
             Self { _dir: dir, disk, files }
         }
@@ -474,7 +472,7 @@ mod tests {
             let asset = self.asset(name).await;
             let range = batch * BATCH..(batch + 1) * BATCH;
             let request = ReadRequest { asset, handle: None, range, next: 0..0 };
-            self.files.reads().read(ClientKey::V4(client), request)
+            self.files.shared.reads.read(ClientKey::V4(client), request)
         }
 
         fn populated(&self) -> Vec<RecordedCall> {
@@ -500,7 +498,7 @@ mod tests {
         second.await.unwrap();
         other.await.unwrap();
         assert_eq!(site.populated().len(), 2);
-        let counts = site.files.reads().counts();
+        let counts = site.files.shared.reads.counts();
         assert_eq!((counts.made, counts.shared, counts.dropped), (2, 1, 0));
     }
 
@@ -515,7 +513,7 @@ mod tests {
         }
         assert!(site.disk.wait_until_hanging(1, PATIENCE));
         readings.push(site.read(2, "b", 0).await);
-        assert_eq!(site.files.reads().counts().waiting, 5);
+        assert_eq!(site.files.shared.reads.counts().waiting, 5);
         site.disk.lift(hang);
         for reading in readings {
             reading.await.unwrap();
@@ -542,7 +540,7 @@ mod tests {
         let order = site.order();
         assert_eq!(order.len(), 5, "read once: {order:?}");
         assert!(order.iter().position(|name| name == "shared").unwrap() <= 2, "{order:?}");
-        let counts = site.files.reads().counts();
+        let counts = site.files.shared.reads.counts();
         assert_eq!((counts.waiting, counts.dropped), (0, 0));
     }
 
@@ -555,12 +553,12 @@ mod tests {
         let (gone, one, other) =
             (site.read(1, "b", 0).await, site.read(1, "c", 0).await, site.read(2, "c", 0).await);
         drop((gone, one));
-        assert_eq!(site.files.reads().counts().waiting, 2, "in two queues for one read");
+        assert_eq!(site.files.shared.reads.counts().waiting, 2, "in two queues for one read");
         site.disk.lift(hang);
         first.await.unwrap();
         other.await.unwrap();
         assert_eq!(site.order(), ["a", "c"]);
-        assert_eq!(site.files.reads().counts().dropped, 1);
+        assert_eq!(site.files.shared.reads.counts().dropped, 1);
         // A new request for it is read.
         site.read(1, "b", 0).await.await.unwrap();
     }
@@ -574,7 +572,7 @@ mod tests {
         for client in 0..1000 {
             drop(site.read(client, "b", 0).await);
         }
-        let state = site.files.reads().pool.state.lock();
+        let state = site.files.shared.reads.pool.state.lock();
         assert!(
             state.by_key.len() == 1
                 && state.devices.values().all(|device| device.queue.len() <= 2 * CLEAN_FROM)
@@ -591,7 +589,11 @@ mod tests {
         let dead = [site.read(1, "dead", 0).await, site.read(1, "dead", 1).await];
         assert!(site.disk.wait_until_hanging(1, PATIENCE));
         site.read(1, "living", 0).await.await.unwrap();
-        assert_eq!(site.files.reads().counts().waiting, 1, "the second of the dead device, of one thread");
+        assert_eq!(
+            site.files.shared.reads.counts().waiting,
+            1,
+            "the second of the dead device, of one thread"
+        );
         site.disk.heal();
         for reading in dead {
             reading.await.unwrap();

@@ -1,107 +1,119 @@
 //! Settings of the files: bounds and times.
 
-use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::HandleLimits;
-use crate::config::{Config, EtagSource, ResolvedLimits, Verify};
+use crate::config::{
+    CachesGroup, CompressionGroup, Config, IntegrityGroup, OpenFilesGroup, ResolvedLimits, SendingGroup,
+    Verify,
+};
 
-/// Bounds and times of the files, caches and threads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The groups of settings that the files follow, and the limits that were settled for what they leave open.
+#[derive(Clone, Debug)]
 pub struct FileSettings {
-    /// Time for which a name is trusted without another check.
-    pub revalidate_after: Duration,
-    /// The same for a name whose changes inotify reports.
-    pub revalidate_watched_after: Duration,
-    /// Most names in the name cache, found or missing.
-    pub names: u64,
-    /// Most bytes of small files on the heap.
-    pub heap_bytes: u64,
-    /// Length of the largest small file.
-    pub heap_file_bytes: u64,
-    /// Most bytes that stay mapped.
-    pub cache_bytes: u64,
-    /// Most mappings.
-    pub mappings: u64,
-    /// Bounds and times of open files.
-    pub handles: HandleLimits,
-    /// Threads that open files and look them up.
-    pub disk_threads: usize,
-    /// Threads that read cold pages, for each device.
-    pub populate_threads: usize,
-    /// How long a request waits for the disk.
-    pub disk_timeout: Duration,
-    /// Most directories watched by inotify; `None` turns it off.
-    pub watches: Option<usize>,
-    /// Lengths of the files that are encoded in the background; `None` turns it off.
-    pub compressed: Option<RangeInclusive<u64>>,
-    /// Threads that encode, and as many that compute digests.
-    pub background_threads: usize,
-    /// What entity-tags are made of.
-    pub etag: EtagSource,
-    /// Whether files are verified against their checksum sidecars.
-    pub verify: Verify,
-    /// Most digests in the cache.
-    pub digests: u64,
+    pub(super) caches: Arc<CachesGroup>,
+    pub(super) open_files: Arc<OpenFilesGroup>,
+    pub(super) sending: Arc<SendingGroup>,
+    pub(super) compression: Arc<CompressionGroup>,
+    pub(super) integrity: Arc<IntegrityGroup>,
+    pub(super) limits: ResolvedLimits,
 }
 
 impl FileSettings {
     /// The settings of `config`, with `limits` for those that it leaves open.
     pub fn of(config: &Config, limits: &ResolvedLimits) -> Self {
-        Self {
-            revalidate_after: config.caches.revalidate_after.get(),
-            revalidate_watched_after: config.caches.revalidate_watched_after.get(),
-            names: config.caches.names.get(),
-            heap_bytes: limits.heap_bytes,
-            heap_file_bytes: config.caches.heap_file_bytes.get(),
-            cache_bytes: limits.cache_bytes,
-            mappings: limits.mappings as u64,
-            handles: HandleLimits {
-                handles: limits.handles,
-                wait: config.open_files.handle_wait.get(),
-                idle: config.open_files.handle_idle.get(),
-                max_age: config.open_files.handle_max_age.get(),
-            },
-            disk_threads: config.sending.disk_threads.as_usize(),
-            populate_threads: config.sending.populate_threads.as_usize(),
-            disk_timeout: config.sending.disk_timeout.get(),
-            watches: config.caches.watch.is_on().then(|| config.caches.watches.as_usize()),
-            compressed: config
-                .compression
-                .compress
-                .is_on()
-                .then(|| config.compression.compress_from.get()..=config.compression.compress_to.get()),
-            background_threads: config.compression.background_threads.as_usize(),
-            etag: config.integrity.etag,
-            verify: config.integrity.verify,
-            digests: config.integrity.digests.get(),
-        }
+        let Config { caches, open_files, sending, compression, integrity, .. } = config.clone();
+        Self { caches, open_files, sending, compression, integrity, limits: *limits }
+    }
+
+    /// Whether names and assets of the one settings are as good under the others.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        let decisive = |of: &Self| {
+            let Self { caches, sending, compression, integrity, limits, .. } = of.clone();
+            let bytes = (limits.heap_bytes, limits.cache_bytes);
+            (caches, compression, integrity.etag, integrity.verify, sending.disk_timeout, bytes)
+        };
+        decisive(self) == decisive(other)
+    }
+
+    /// Files up to this length are copied to the heap.
+    ///
+    /// Decision: docs/decisions/022-small-files-on-the-heap.md.
+    pub(super) fn heap_file_bytes(&self) -> u64 {
+        self.caches.heap_file_bytes.get().min(self.variant_bytes())
+    }
+
+    /// Longer files are not mapped: a single one would evict too many others.
+    pub(super) fn mapped_file_bytes(&self) -> u64 {
+        self.limits.cache_bytes / LARGEST_SHARE
+    }
+
+    /// Longer encoded variants are not kept.
+    pub(super) fn variant_bytes(&self) -> u64 {
+        self.limits.heap_bytes / LARGEST_SHARE
+    }
+
+    /// Whether a file of `length` bytes is encoded in the background, if it is text.
+    pub(super) fn encodes(&self, length: u64) -> bool {
+        let CompressionGroup { compress, compress_from, compress_to, .. } = &*self.compression;
+        let has_room = self.limits.heap_bytes >= LARGEST_SHARE;
+        compress.is_on() && has_room && (compress_from.get()..=compress_to.get()).contains(&length)
+    }
+
+    /// Whether a file with a checksum sidecar is served only if it matches it.
+    pub(super) fn verifies(&self) -> bool {
+        self.integrity.verify == Verify::Serve
+    }
+
+    /// How long a request waits for the disk.
+    pub(crate) fn disk_timeout(&self) -> Duration {
+        self.sending.disk_timeout.get()
     }
 }
+
+/// No file may take more than one part in this many of a cache's bytes.
+const LARGEST_SHARE: u64 = 4;
 
 #[cfg(test)]
 impl FileSettings {
     /// Small bounds, for tests.
     pub(crate) fn small() -> Self {
-        let second = Duration::from_secs(1);
-        Self {
+        use crate::config::{ByteCount, Count, DurationSetting, OnOff};
+        let second = DurationSetting::seconds(1);
+        let mut config = Config::default();
+        config.caches = Arc::new(CachesGroup {
             revalidate_after: second,
             revalidate_watched_after: second,
-            names: 64,
-            heap_bytes: 1 << 20,
-            heap_file_bytes: 16 << 10,
-            cache_bytes: 1 << 20,
-            mappings: 16,
-            handles: HandleLimits { handles: 8, wait: second, idle: second, max_age: second },
-            disk_threads: 1,
-            populate_threads: 1,
-            disk_timeout: Duration::from_secs(20),
-            watches: None,
-            compressed: None,
-            background_threads: 1,
-            etag: EtagSource::Version,
-            verify: Verify::Off,
-            digests: 16,
-        }
+            names: Count::of(64),
+            heap_file_bytes: ByteCount::kib(16),
+            watch: OnOff::Off,
+            ..CachesGroup::default()
+        });
+        config.open_files = Arc::new(OpenFilesGroup {
+            handle_wait: second,
+            handle_idle: second,
+            handle_max_age: second,
+            ..OpenFilesGroup::default()
+        });
+        config.sending = Arc::new(SendingGroup {
+            disk_threads: Count::of(1),
+            populate_threads: Count::of(1),
+            disk_timeout: DurationSetting::seconds(20),
+            ..SendingGroup::default()
+        });
+        config.compression =
+            Arc::new(CompressionGroup { compress: OnOff::Off, ..CompressionGroup::default() });
+        config.integrity = Arc::new(IntegrityGroup { digests: Count::of(16), ..IntegrityGroup::default() });
+        let (handles, mappings, heap_bytes, cache_bytes) = (8, 16, 1 << 20, 1 << 20);
+        Self::of(
+            &config,
+            &ResolvedLimits { handles, mappings, heap_bytes, cache_bytes, ..ResolvedLimits::default() },
+        )
+    }
+
+    /// The same settings with other caches.
+    pub(crate) fn with_caches(mut self, change: impl FnOnce(&mut CachesGroup)) -> Self {
+        change(Arc::make_mut(&mut self.caches));
+        self
     }
 }

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::{FileStat, Root, Version, is_missing};
+use super::{Root, Version, is_missing};
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
@@ -11,7 +11,7 @@ use crate::http::target::SitePath;
 pub(crate) struct Sidecars {
     versions: Box<[(&'static str, Option<Version>)]>,
     /// A sidecar is a symbolic link, has another hard link, or could not be read: it can change without an inotify event.
-    may_change_unwatched: bool,
+    pub(super) may_change_unwatched: bool,
 }
 
 impl Sidecars {
@@ -24,7 +24,7 @@ impl Sidecars {
         root: &Root,
         path: &SitePath<'_>,
         with_checksum: bool,
-        report: &dyn Fn(&SitePath<'_>, Errno),
+        report: impl Fn(&SitePath<'_>, Errno) -> bool,
     ) -> Result<Self, Errno> {
         let encodings = Encoding::ALL.into_iter().filter(|_| !is_sidecar(path)).map(Encoding::suffix);
         let checksum = (with_checksum && !path.as_bytes().ends_with(CHECKSUM.as_bytes())).then_some(CHECKSUM);
@@ -44,11 +44,6 @@ impl Sidecars {
         };
         let versions = encodings.chain(checksum).map(&mut look_up).collect::<Result<_, Errno>>()?;
         Ok(Self { versions, may_change_unwatched })
-    }
-
-    /// Whether a sidecar can change without an inotify event in its directory.
-    pub(crate) fn may_change_unwatched(&self) -> bool {
-        self.may_change_unwatched
     }
 
     /// Version of the sidecar in `encoding`.
@@ -104,7 +99,6 @@ fn version_at(root: &Root, path: &SitePath<'_>) -> Result<(Option<Version>, bool
     let is_symlink_free = !matches!(stat, Err(Errno::LOOP));
     match if is_symlink_free { stat } else { root.stat(path) } {
         Ok(stat) => {
-            let stat = FileStat::from(&stat);
             let version = stat.file_version();
             Ok((version, is_symlink_free && (version.is_none() || stat.links == 1)))
         }

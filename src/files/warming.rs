@@ -3,9 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{
-    Asset, BATCH, CLOCK_START_MS, CacheInventory, Fault, FileParts, Files, Lookup, NoHandle, ReadRequest,
-};
+use super::{Asset, BATCH, CLOCK_START_MS, Fault, FileParts, Files, Lookup, ReadRequest, Unavailable};
 use crate::http::client_key::ClientKey;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
@@ -40,38 +38,29 @@ pub(crate) enum WarmResult {
     Failed,
 }
 
-/// Reads hot files into memory.
-pub(crate) struct CacheWarmer<'a> {
-    files: &'a Files,
-}
-
-impl<'a> CacheWarmer<'a> {
-    pub(crate) fn of(files: &'a Files) -> Self {
-        Self { files }
-    }
-
+impl Files {
     /// At most `most` files and variants that were used last, most recently used first. Looks at every name, which takes a while.
     pub(crate) fn hot_files(&self, most: usize) -> Vec<HotFile> {
-        let latest = CacheInventory::of(self.files).latest_files(most);
+        let latest = self.latest_files(most);
         latest.iter().flat_map(variants_in_use).take(most).collect()
     }
 
     /// The budget that a file of `length` bytes would be charged to.
     pub(crate) fn charge(&self, length: u64) -> BudgetCharge {
-        let sizes = &self.files.loader().sizes;
-        if length <= sizes.heap_file_bytes {
+        let settings = &self.loader.settings;
+        if length <= settings.heap_file_bytes() {
             BudgetCharge::Heap(length + HEAP_OVERHEAD)
-        } else if length > sizes.mapped_file_bytes {
+        } else if length > settings.mapped_file_bytes() {
             BudgetCharge::Unmapped
         } else {
-            BudgetCharge::Mapped(self.files.assets().mapping_weight(length))
+            BudgetCharge::Mapped(self.shared.assets.mapping_weight(length))
         }
     }
 
     /// Looks the file up and reads its hot parts into memory; not if it has another length by now, since its hot parts are unknown
     /// then. `rank` is its position among the files to be warmed, from 0.
     pub(crate) async fn warm(&self, hot: &HotFile, rank: u64) -> WarmResult {
-        let found = self.files.find(&hot.path).await;
+        let found = self.find(&hot.path).await;
         let asset = match found.lookup {
             Lookup::File(asset) => asset,
             Lookup::Directory | Lookup::Missing | Lookup::Forbidden => return WarmResult::Gone,
@@ -84,30 +73,30 @@ impl<'a> CacheWarmer<'a> {
             Some(encoding) => {
                 let variants = asset.variants.as_ref();
                 if variants.is_none_or(|variants| variants.sidecar(encoding).is_none()) {
-                    self.files.background().start_encoding(&asset, encoding);
+                    self.start_encoding(&asset, encoding);
                     return WarmResult::Read(0);
                 }
-                match self.files.variant(&asset, encoding).await {
+                match self.variant(&asset, encoding).await {
                     Ok(variant) => variant,
                     Err(_) => return WarmResult::Failed,
                 }
             }
         };
         if variant.is_on_heap() {
-            return WarmResult::Read(variant.length());
+            return WarmResult::Read(variant.length);
         }
-        if hot.length != variant.length() {
+        if hot.length != variant.length {
             return WarmResult::Read(0);
         }
         self.read_parts(&variant, hot.parts).await
     }
 
     /// Records uses of these files in reverse order, so that the first of them is the most recently used.
-    pub(crate) async fn rank(&self, hot: &[HotFile]) {
+    pub(crate) async fn rank_hot_files(&self, hot: &[HotFile]) {
         for (count, hot) in hot.iter().rev().enumerate() {
-            if let Some(asset) = self.files.names().get(&hot.path).await.and_then(|name| name.file()) {
+            if let Some(asset) = self.shared.names.get(&hot.path).await.and_then(|name| name.file()) {
                 let variant = hot.encoding.and_then(|encoding| asset.variants.as_ref()?.cached(encoding));
-                self.files.assets().touch(&variant.unwrap_or(asset)).await;
+                self.shared.assets.touch(&variant.unwrap_or(asset)).await;
             }
             if count % RANKED_AT_ONCE == 0 {
                 tokio::task::yield_now().await;
@@ -116,30 +105,30 @@ impl<'a> CacheWarmer<'a> {
     }
 
     async fn read_parts(&self, asset: &Arc<Asset>, parts: FileParts) -> WarmResult {
-        let handle = match self.files.open_handle(asset) {
+        let handle = match self.open_handle(asset) {
             Some(handle) => Some(handle),
-            None => match self.files.handle(asset).await {
+            None => match self.handle(asset).await {
                 Ok(handle) => handle,
-                Err(NoHandle::Changed) => return WarmResult::Gone,
-                Err(NoHandle::Exhausted) => return WarmResult::Failed,
+                Err(Unavailable::Changed) => return WarmResult::Gone,
+                Err(Unavailable::Busy | Unavailable::Failed) => return WarmResult::Failed,
             },
         };
         let mut bytes = 0;
-        for range in parts.ranges(asset.length()).into_iter().flat_map(batches) {
+        for range in parts.ranges(asset.length).into_iter().flat_map(batches) {
             let next = range.end..range.end;
             let request =
                 ReadRequest { asset: Arc::clone(asset), handle: handle.clone(), range: range.clone(), next };
-            match self.files.reads().read(ClientKey::Local, request).await {
+            match self.shared.reads.read(ClientKey::Local, request).await {
                 Ok(_) => bytes += range.end - range.start,
                 // It is shorter than it was.
                 Err(error) if error.raw_os_error() == Some(libc::EFAULT) => return WarmResult::Gone,
                 Err(error) => {
                     let message = format_args!("/{} could not be read: {error}", asset.path);
-                    self.files.faults().report(Fault::Populate, &asset.path, message);
+                    self.loader.faults.report(Fault::Populate, &asset.path, message);
                     return WarmResult::Failed;
                 }
             }
-            asset.recency.record(&range, asset.length());
+            asset.recency.record(&range, asset.length);
         }
         WarmResult::Read(bytes)
     }
@@ -152,7 +141,7 @@ fn variants_in_use(asset: &Arc<Asset>) -> impl Iterator<Item = HotFile> {
     all.map(|variant| HotFile {
         path: asset.path.clone(),
         encoding: variant.encoding,
-        length: variant.length(),
+        length: variant.length,
         parts: variant.recency.parts(),
     })
 }

@@ -107,7 +107,8 @@ fn parse_tagged(line: &[u8]) -> Option<([u8; 32], &[u8])> {
     Some((decode_digest(digest.trim_ascii())?, name))
 }
 
-fn decode_digest(digits: &[u8]) -> Option<[u8; 32]> {
+/// Decodes a SHA-256 digest of 64 hexadecimal digits, in either case.
+pub(crate) fn decode_digest(digits: &[u8]) -> Option<[u8; 32]> {
     let mut digest = [0; 32];
     let (pairs, []) = digits.as_chunks::<2>() else { return None };
     if pairs.len() != digest.len() {

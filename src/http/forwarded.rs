@@ -82,7 +82,7 @@ mod tests {
             ("a.example", "", &[], None),
         ] {
             let allowed: Vec<_> =
-                allowed.iter().map(|text| HostPattern::parse(text).expect("a host")).collect();
+                allowed.iter().map(|text| text.parse::<HostPattern>().expect("a host")).collect();
             let location = https_location(host.as_bytes(), target.as_bytes(), &allowed);
             assert_eq!(location.as_deref(), expected, "{host} {target}");
         }

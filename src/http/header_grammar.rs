@@ -32,6 +32,16 @@ impl QuoteScanner {
     }
 }
 
+/// Whether `text` is one quoted string (RFC 9110 §5.6.4).
+pub(super) fn is_quoted_string(text: &[u8]) -> bool {
+    let mut quotes = QuoteScanner::default();
+    let end = text.iter().position(|&byte| {
+        quotes.is_outside(byte);
+        !quotes.is_quoted
+    });
+    end.is_some_and(|end| end > 0 && end + 1 == text.len())
+}
+
 /// Whether `text` is a token (RFC 9110 §5.6.2).
 pub(crate) fn is_token(text: &[u8]) -> bool {
     let is_token_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);

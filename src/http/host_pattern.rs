@@ -1,8 +1,9 @@
 //! Patterns of allowed host names (RFC 3986 §3.2.2).
 
 use std::fmt;
+use std::str::FromStr;
 
-use super::authority::{host_of, is_valid_host};
+use super::authority::{first_fault, host_of, is_valid_host};
 
 /// A host without its port, in lower case, or all subdomains of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,30 +12,29 @@ pub struct HostPattern {
     host: String,
 }
 
-impl HostPattern {
+impl FromStr for HostPattern {
+    type Err = &'static str;
+
     /// Reads a name, an IPv4 address, an IPv6 address in brackets, or `*.` with a domain for one or more labels
     /// before it. The error continues "the value …".
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
+    fn from_str(text: &str) -> Result<Self, &'static str> {
         let name = text.strip_prefix("*.").unwrap_or(text);
-        if name.contains("://") {
-            return Err("has a scheme, and a host has none");
-        }
-        if name.contains('*') {
-            return Err("has a * elsewhere than in place of all labels before a domain, as in *.example.com");
-        }
-        if !name.is_ascii() {
-            return Err("is not ASCII; browsers send the form that begins with xn--");
-        }
-        if name.is_empty() || !is_valid_host(name.as_bytes()) {
-            return Err("is not the name of a host");
-        }
-        if host_of(name.as_bytes()).len() != name.len() {
-            return Err("has a port, and a host has none");
-        }
+        first_fault(&[
+            (name.contains("://"), "has a scheme, and a host has none"),
+            (
+                name.contains('*'),
+                "has a * elsewhere than in place of all labels before a domain, as in *.example.com",
+            ),
+            (!name.is_ascii(), "is not ASCII; browsers send the form that begins with xn--"),
+            (name.is_empty() || !is_valid_host(name.as_bytes()), "is not the name of a host"),
+            (host_of(name.as_bytes()).len() != name.len(), "has a port, and a host has none"),
+        ])?;
         let dot = if name.len() == text.len() { "" } else { "." };
         Ok(Self { host: format!("{dot}{}", name.to_ascii_lowercase()) })
     }
+}
 
+impl HostPattern {
     /// Whether the host in the value of a Host header matches, ignoring case and port.
     pub fn matches(&self, value: &[u8]) -> bool {
         let host = host_of(value);
@@ -48,7 +48,7 @@ impl HostPattern {
     }
 }
 
-/// In the form that `parse` reads.
+/// In the form that `from_str` reads.
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let star = if self.host.starts_with('.') { "*" } else { "" };
@@ -78,7 +78,7 @@ mod tests {
             ("127.0.0.1", "127.0.0.1:1", true),
             ("example.com", "", false),
         ] {
-            let parsed = HostPattern::parse(pattern).expect(pattern);
+            let parsed = pattern.parse::<HostPattern>().expect(pattern);
             assert_eq!(parsed.matches(host.as_bytes()), matches, "{pattern} {host}");
         }
     }
@@ -97,9 +97,9 @@ mod tests {
             ("a.*.b", "has a * elsewhere"),
             ("caf\u{e9}.fr", "is not ASCII"),
         ] {
-            let refused = HostPattern::parse(text).expect_err(text);
+            let refused = text.parse::<HostPattern>().expect_err(text);
             assert!(refused.starts_with(reason), "{text}: {refused}");
         }
-        assert_eq!(HostPattern::parse("*.A.b").map(|pattern| pattern.to_string()), Ok("*.a.b".to_owned()));
+        assert_eq!("*.A.b".parse::<HostPattern>().map(|pattern| pattern.to_string()), Ok("*.a.b".to_owned()));
     }
 }

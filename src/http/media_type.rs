@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::header_grammar::{is_quoted_string, is_token, split_outside_quotes};
 use super::target::last_segment;
 
 /// The value of the Content-Type header for a file, by the extension of its name, ignoring case.
@@ -37,6 +38,21 @@ pub(crate) fn is_compressible(media_type: &str) -> bool {
 /// A Content-Type without its parameters.
 pub(super) fn essence(media_type: &str) -> &str {
     media_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// Whether a text is `type/subtype`, with or without parameters (RFC 9110 §8.3.1).
+pub(crate) fn is_media_type(text: &str) -> bool {
+    let mut parts = split_outside_quotes(text.as_bytes(), b';').map(<[u8]>::trim_ascii);
+    let essence = parts.next().unwrap_or_default();
+    let Some(slash) = memchr::memchr(b'/', essence) else { return false };
+    is_token(&essence[..slash]) && is_token(&essence[slash + 1..]) && parts.all(is_parameter)
+}
+
+/// Whether a text is `name=value`; the value is a token or a quoted string.
+fn is_parameter(text: &[u8]) -> bool {
+    let Some(equals) = memchr::memchr(b'=', text) else { return false };
+    let (name, value) = (&text[..equals], &text[equals + 1..]);
+    is_token(name) && (is_token(value) || is_quoted_string(value))
 }
 
 fn extension(name: &[u8]) -> Option<&str> {
@@ -284,6 +300,34 @@ mod tests {
             (";text/html", false),
         ] {
             assert_eq!(is_compressible(media_type), expected, "{media_type}");
+        }
+    }
+
+    #[test]
+    fn a_media_type_has_a_subtype_and_may_have_parameters() {
+        for text in [
+            "text/html",
+            "text/html; charset=utf-8",
+            "text/html;charset=\"utf-8\"",
+            "a/b ; c=d; e=\"f;\\\"g\"",
+            "application/vnd.oci.image.manifest.v1+json",
+        ] {
+            assert!(is_media_type(text), "{text}");
+        }
+        for text in [
+            "",
+            "text",
+            "text/",
+            "/html",
+            "a/b;",
+            "a/b; c",
+            "a/b; c=",
+            "a/b; c=\"d",
+            "a /b",
+            "a/b c",
+            "a/b/c",
+        ] {
+            assert!(!is_media_type(text), "{text}");
         }
     }
 }

@@ -63,7 +63,7 @@ impl FailedAttemptTable {
         let mut clients = self.clients.lock();
         if clients.len() >= CLIENTS_MAX {
             let quota = self.rate.0;
-            clients.retain(|_, attempts| attempts.0.load().left(now, quota) < quota.burst());
+            clients.retain(|_, attempts| attempts.0.load().left(now, quota) < quota.burst);
         }
         if clients.len() >= CLIENTS_MAX {
             let first = clients.iter().min_by_key(|(_, attempts)| attempts.0.load()).map(|(key, _)| *key);

@@ -9,8 +9,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-use crate::config::policy::rules::RuleRates;
-use crate::config::{Auto, ByteCount, Config, RatesGroup, Rule, Toggle};
+use crate::config::{Auto, ByteCount, Config, RatesGroup, Rule, RuleRates, Toggle};
 use crate::limits::total_bandwidth::TotalRate;
 use crate::sys::gcra::RateClock;
 
@@ -63,7 +62,7 @@ impl Bandwidth {
             rates: ArcSwap::new(Arc::clone(&config.rates)),
             total: TotalRate::new(),
             delayed: AtomicU64::new(0),
-            clock: RateClock::new(),
+            clock: RateClock::default(),
         };
         bandwidth.apply(config);
         bandwidth
@@ -136,7 +135,8 @@ impl Bandwidth {
 fn is_limited(config: &Config) -> bool {
     let is_given = |rate: Option<&Toggle<ByteCount>>| rate.and_then(Toggle::given).is_some();
     let by_rule = |rule: &Rule| {
-        is_given(rule.effects.rate_client.as_ref()) || is_given(rule.effects.rate_connection.as_ref())
+        let RuleRates { client, connection, .. } = &rule.effects.rates;
+        is_given(client.as_ref().map(|client| &client.rate)) || is_given(connection.as_ref())
     };
     let of_site = [&config.rates.rate_client, &config.rates.rate_connection, &config.rates.rate_total];
     of_site.into_iter().any(|rate| is_given(Some(rate))) || config.rules.iter().any(by_rule)
@@ -148,7 +148,7 @@ const BURST_PART_OF_SECOND: u64 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::policy::rules::RuleRate;
+    use crate::config::RuleRate;
 
     fn given(kib: u64) -> Toggle<ByteCount> {
         Toggle::Given(ByteCount::kib(kib))

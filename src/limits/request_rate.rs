@@ -108,7 +108,7 @@ mod tests {
             ("100000000/s", None, 100_000_000),
             ("1/h", Some(1_000_000_000), 1_708_000),
         ] {
-            let size = rate(text, burst).quota.burst();
+            let size = rate(text, burst).quota.burst;
             assert!(size.abs_diff(expected) <= expected / 1000, "{text} {burst:?}: {size}");
             // The largest of them overflow nothing.
             assert!(RequestBucket::default().take(&rate(text, burst), NOW).is_ok());

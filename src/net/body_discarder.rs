@@ -15,6 +15,8 @@ pub(super) enum BodyFraming {
 #[derive(Debug)]
 pub(super) struct BodyDiscarder {
     state: State,
+    /// Bytes that are left of the body or of the present chunk, or the size of the chunk as far as it was read.
+    size: u64,
     /// Bytes that may still be discarded.
     left: u64,
 }
@@ -32,12 +34,15 @@ pub(super) enum DiscardProgress {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Length(u64),
-    Size { digits: u32, size: u64 },
-    SizeSpace { size: u64 },
-    Extension { size: u64 },
-    SizeLf { size: u64 },
-    Data(u64),
+    /// A body with `Content-Length`, which does not end here.
+    Length,
+    /// The size of a chunk, after a number of digits.
+    Size(u32),
+    SizeSpace,
+    Extension,
+    SizeLf,
+    /// The data of a chunk, which does not end here.
+    Data,
     DataCr,
     DataLf,
     TrailerStart,
@@ -50,87 +55,67 @@ enum State {
 impl BodyDiscarder {
     /// Discards a body with `framing` of at most `limit` bytes, chunk framing included.
     pub(super) fn new(framing: BodyFraming, limit: u64) -> Self {
-        let state = match framing {
-            BodyFraming::Empty => State::Done,
-            BodyFraming::Length(length) => State::Length(length),
-            BodyFraming::Chunked => SIZE,
+        let (state, size) = match framing {
+            BodyFraming::Empty => (State::Done, 0),
+            BodyFraming::Length(length) => (State::Length, length),
+            BodyFraming::Chunked => (State::Size(0), 0),
         };
-        Self { state, left: limit }
+        Self { state, size, left: limit }
     }
 
     /// Takes the next bytes.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> DiscardProgress {
         let mut at = 0;
         while self.state != State::Done {
-            let left = &bytes[at..];
-            let taken = match self.state {
-                State::Length(0) => {
-                    self.state = State::Done;
-                    0
-                }
-                State::Length(length) | State::Data(length) if left.is_empty() && length > 0 => {
-                    return DiscardProgress::More;
-                }
-                State::Length(length) => {
-                    let taken = least(length, left.len());
-                    self.state = State::Length(length - taken as u64);
-                    taken
-                }
-                State::Data(length) => {
-                    let taken = least(length, left.len());
-                    let rest = length - taken as u64;
-                    self.state = if rest == 0 { State::DataCr } else { State::Data(rest) };
-                    taken
-                }
-                state => {
-                    let Some(&byte) = left.first() else { return DiscardProgress::More };
-                    let Some(next) = step(state, byte) else { return DiscardProgress::Rejected };
-                    self.state = next;
-                    1
-                }
+            let Some(&byte) = bytes.get(at) else { return DiscardProgress::More };
+            let taken = if matches!(self.state, State::Length | State::Data) {
+                self.skip_data(bytes.len() - at)
+            } else {
+                let Some(next) = self.step(byte) else { return DiscardProgress::Rejected };
+                self.state = next;
+                1
             };
+            let Some(left) = self.left.checked_sub(taken as u64) else { return DiscardProgress::Rejected };
+            self.left = left;
             at += taken;
-            match self.left.checked_sub(taken as u64) {
-                Some(left) => self.left = left,
-                None => return DiscardProgress::Rejected,
-            }
         }
         DiscardProgress::Done(at)
     }
-}
 
-/// The state after one byte of a chunked body's framing.
-fn step(state: State, byte: u8) -> Option<State> {
-    Some(match (state, byte) {
-        (State::Size { digits, size }, _) if byte.is_ascii_hexdigit() && digits < SIZE_DIGITS => {
-            let digit = char::from(byte).to_digit(16)?;
-            State::Size { digits: digits + 1, size: size << 4 | u64::from(digit) }
+    /// Skips data of a body or of a chunk, of which `arrived` bytes or more have arrived. Returns the number of bytes.
+    fn skip_data(&mut self, arrived: usize) -> usize {
+        let taken = usize::try_from(self.size).map_or(arrived, |size| size.min(arrived));
+        self.size -= taken as u64;
+        if self.size == 0 {
+            self.state = if self.state == State::Data { State::DataCr } else { State::Done };
         }
-        (State::Size { digits: 1.., size } | State::SizeSpace { size }, b'\r') => State::SizeLf { size },
-        (State::Size { digits: 1.., size } | State::SizeSpace { size }, b';') => State::Extension { size },
-        (State::Size { digits: 1.., size } | State::SizeSpace { size }, b' ' | b'\t') => {
-            State::SizeSpace { size }
-        }
-        (State::Extension { size }, b'\r') => State::SizeLf { size },
-        (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => State::Extension { size },
-        (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart,
-        (State::SizeLf { size }, b'\n') => State::Data(size),
-        (State::DataCr, b'\r') => State::DataLf,
-        (State::DataLf, b'\n') => SIZE,
-        (State::TrailerStart, b'\r') => State::LastLf,
-        (State::Trailer, b'\r') => State::TrailerLf,
-        (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => State::Trailer,
-        (State::TrailerLf, b'\n') => State::TrailerStart,
-        (State::LastLf, b'\n') => State::Done,
-        _ => return None,
-    })
-}
+        taken
+    }
 
-fn least(length: u64, room: usize) -> usize {
-    usize::try_from(length).map_or(room, |length| length.min(room))
+    /// The state after one byte of a chunked body's framing.
+    fn step(&mut self, byte: u8) -> Option<State> {
+        Some(match (self.state, byte) {
+            (State::Size(digits), _) if byte.is_ascii_hexdigit() && digits < SIZE_DIGITS => {
+                self.size = self.size << 4 | u64::from(char::from(byte).to_digit(16)?);
+                State::Size(digits + 1)
+            }
+            (State::Size(1..) | State::SizeSpace | State::Extension, b'\r') => State::SizeLf,
+            (State::Size(1..) | State::SizeSpace, b';') => State::Extension,
+            (State::Size(1..) | State::SizeSpace, b' ' | b'\t') => State::SizeSpace,
+            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => State::Extension,
+            (State::SizeLf, b'\n') if self.size == 0 => State::TrailerStart,
+            (State::SizeLf, b'\n') => State::Data,
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size(0),
+            (State::TrailerStart, b'\r') => State::LastLf,
+            (State::Trailer, b'\r') => State::TrailerLf,
+            (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => State::Trailer,
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::LastLf, b'\n') => State::Done,
+            _ => return None,
+        })
+    }
 }
-
-const SIZE: State = State::Size { digits: 0, size: 0 };
 
 /// A chunk size of 15 hexadecimal digits can't overflow.
 const SIZE_DIGITS: u32 = 15;

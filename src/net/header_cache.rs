@@ -3,44 +3,31 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
+use hashlink::LruCache;
 use http1::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 
 use crate::net::PrerenderedResponse;
 
-/// Header maps of rendered blocks, by the identity of the block. One per worker.
+/// Header maps of rendered blocks, by the address and the length of their lines. One per worker.
 ///
-/// An entry keeps its block in memory, for at most [`SLOTS`] blocks, so no other block can have its address.
-#[derive(Default)]
-pub(super) struct HeaderMapCache {
-    slots: RefCell<Vec<Option<CachedHeaderMap>>>,
-}
-
-struct CachedHeaderMap {
-    block: Bytes,
-    body_at: usize,
-    map: HeaderMap,
-}
+/// An entry keeps its block in memory, for at most [`BLOCKS_MAX`] blocks, so no other block can have its address.
+pub(super) struct HeaderMapCache(RefCell<LruCache<(usize, usize), (Bytes, HeaderMap)>>);
 
 impl HeaderMapCache {
+    pub(super) fn new() -> Self {
+        Self(RefCell::new(LruCache::new(BLOCKS_MAX)))
+    }
+
     /// Returns the headers of the block of `response`.
     pub(super) fn map_of(&self, response: &PrerenderedResponse) -> HeaderMap {
-        let (block, body_at) = (&response.block, response.body_at);
-        let mut slots = self.slots.borrow_mut();
-        if slots.is_empty() {
-            slots.resize_with(SLOTS, || None);
-        }
-        let at = (block.as_ptr().addr() >> 4) ^ (block.as_ptr().addr() >> 11) ^ body_at;
-        let Some(slot) = slots.get_mut(at % SLOTS) else { return HeaderMap::new() };
-        let is_same = |cached: &&CachedHeaderMap| {
-            std::ptr::eq(cached.block.as_ptr(), block.as_ptr())
-                && (cached.block.len(), cached.body_at) == (block.len(), body_at)
-        };
-        if let Some(cached) = slot.as_ref().filter(is_same) {
-            return cached.map.clone();
+        let mut cached = self.0.borrow_mut();
+        let key = (response.block.as_ptr().addr(), response.body_at);
+        if let Some((_, map)) = cached.get(&key) {
+            return map.clone();
         }
         let mut map = HeaderMap::with_capacity(HEADERS_USUAL);
-        append_header_lines(&mut map, block.slice(..body_at));
-        *slot = Some(CachedHeaderMap { block: block.clone(), body_at, map: map.clone() });
+        append_header_lines(&mut map, response.block.slice(..response.body_at));
+        cached.insert(key, (response.block.clone(), map.clone()));
         map
     }
 }
@@ -70,7 +57,7 @@ pub(super) fn append_header(headers: &mut HeaderMap, name: HeaderName, value: He
 }
 
 /// Blocks whose maps are cached.
-const SLOTS: usize = 128;
+const BLOCKS_MAX: usize = 128;
 
 /// Room for the headers of a usual response, `Date` included.
 const HEADERS_USUAL: usize = 14;
@@ -103,13 +90,12 @@ mod tests {
 
     #[test]
     fn a_map_is_found_by_the_identity_of_its_block_and_not_by_its_content() {
-        let cache = HeaderMapCache::default();
+        let cache = HeaderMapCache::new();
         let block = block();
         let first = cache.map_of(&prerendered(block.clone()));
         let again = cache.map_of(&prerendered(block.clone()));
         assert_eq!(first, again);
-        let count = |cache: &HeaderMapCache| cache.slots.borrow().iter().flatten().count();
-        assert_eq!(count(&cache), 1);
+        assert_eq!(cache.0.borrow().len(), 1);
         let other = Bytes::copy_from_slice(&block);
         assert_eq!(cache.map_of(&prerendered(other)), first);
         let shorter = PrerenderedResponse { body_at: 11, ..prerendered(block) };

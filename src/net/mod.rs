@@ -67,7 +67,7 @@ use self::render::{Framing, StreamFraming, render};
 use self::request_log::RequestLogOptions;
 use self::residency_cursor::{ResidencyCursor, check_unchanged, read_resident};
 use self::response_parts::{ResponseParts, canned, describes_body, is_framing, status_of};
-use self::segments::{Segment, Segments, SegmentsBody, Window, distance};
+use self::segments::{Segment, Segments, Window, body_of, distance};
 use self::send_queue::SendQueue;
 use self::socket::Socket;
 use self::stall::{ReceiveRate, StallTimer};

@@ -1,6 +1,7 @@
 //! Opens a connection: PROXY header, limits per client, TLS handshake. Then HTTP/1.1 or HTTP/2 serves it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::tls::config::Tls;
 use super::tls::handshake::{HandshakeError, handshake};
@@ -12,13 +13,9 @@ use crate::net::{
     rejection_message,
 };
 
-/// Serves one unencrypted connection until it ends. Never fails: whatever happens ends the connection and is logged.
-pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket) {
-    serve_over(worker, socket, None).await;
-}
-
-/// Serves one connection until it ends, encrypted if its listener has `tls`.
-pub(crate) async fn serve_over<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Option<Tls>) {
+/// Serves one connection until it ends, encrypted if its listener has `tls`. Never fails: whatever happens ends the
+/// connection and is logged.
+pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Option<Arc<Tls>>) {
     let context = &worker.context;
     let mut connection = NewConnection::register(context, socket);
     if context.limits.proxy_protocol() != ProxyProtocol::Off {
@@ -36,7 +33,7 @@ pub(crate) async fn serve_over<S: AppService>(worker: Rc<Worker<S>>, socket: Soc
     if let Some(tls) = tls {
         connection.begin_phase(context.settings().tls.tls_handshake_timeout.get());
         match Box::pin(handshake(&mut connection, &tls)).await {
-            Ok(session) => connection.socket.set_session(session),
+            Ok(session) => connection.socket.session = Some(Box::new(session)),
             Err(error) => return Box::pin(close_without_session(connection.socket, &error)).await,
         }
         connection.begin_phase(context.settings().connections.head_timeout.get());

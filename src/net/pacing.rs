@@ -3,38 +3,39 @@
 //! The kernel paces a connection if it does that evenly, which costs no wakeups. All other rates are reserved here a
 //! few milliseconds ahead, and what is not sent is given back.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use actix_http::Response;
 use actix_web::body::BoxBody;
-use tokio::time::Sleep;
 
 use crate::http::client_key::ClientKey;
-use crate::limits::bandwidth::{ClientPace, ResponsePace};
+use crate::limits::bandwidth::{Bandwidth, ClientPace, ResponsePace};
 use crate::limits::byte_rate::{LATE, chunk, nanoseconds};
 use crate::limits::client_limits::{Limits, RequestPermit};
 use crate::limits::clients::ClientState;
 use crate::limits::total_bandwidth::{RateGrant, Ticket};
-use crate::net::{PacedResponse, Socket};
+use crate::net::{Deadline, PacedResponse};
 use crate::sys::gcra::AtomicGcra;
 
 /// The rates of the response that a connection sends, and the bytes that are reserved and not sent.
 pub(super) struct Pacer {
     limits: Limits,
     pace: ResponsePace,
-    client_key: ClientKey,
-    client: Option<RateReservation>,
-    connection: Option<RateReservation>,
+    client: ClientKey,
+    /// Kept while the client's rate is, or another connection would begin with an allowance of its own.
+    client_state: Option<Arc<ClientState>>,
     /// The bucket of the connection, which outlives its responses.
     connection_bucket: Arc<AtomicGcra>,
+    /// Reservations of the rates of the client and of the connection.
+    rates: [Option<RateReservation>; 2],
     total: Option<TotalReservation>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Deadline,
     was_held_back: bool,
-    is_waiting: bool,
+    /// The response waits for its pace.
+    pub(super) is_waiting: bool,
 }
 
 /// The pace of `response` to the client of `permit`, else to that at `peer`.
@@ -52,21 +53,17 @@ pub(super) fn pace_of(
 }
 
 impl Pacer {
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self::with_bucket(limits, Arc::default())
-    }
-
-    /// One of several pacers of a connection that share `connection_bucket`.
-    pub(super) fn with_bucket(limits: &Limits, connection_bucket: Arc<AtomicGcra>) -> Self {
+    /// A pacer of a connection with `connection_bucket`, which several pacers may share.
+    pub(super) fn new(limits: &Limits, connection_bucket: Arc<AtomicGcra>) -> Self {
         Self {
             limits: limits.clone(),
             pace: ResponsePace::default(),
-            client_key: ClientKey::Local,
-            client: None,
-            connection: None,
+            client: ClientKey::Local,
+            client_state: None,
             connection_bucket,
+            rates: [None, None],
             total: None,
-            timer: None,
+            timer: Deadline::after(Instant::now(), Duration::ZERO),
             was_held_back: false,
             is_waiting: false,
         }
@@ -74,7 +71,7 @@ impl Pacer {
 
     /// True if a response to `client` with `pace` may follow the present one without a break.
     pub(super) fn has_pace(&self, pace: &ResponsePace, client: ClientKey) -> bool {
-        self.pace == *pace && (self.client_key == client || !self.is_limited())
+        self.pace == *pace && (self.client == client || !self.is_limited())
     }
 
     /// True if a rate limit applies.
@@ -82,25 +79,22 @@ impl Pacer {
         self.pace != ResponsePace::default()
     }
 
-    /// Begins a response to `client`.
-    pub(super) fn begin(&mut self, pace: ResponsePace, client: ClientKey, socket: &mut Socket) {
-        let by_kernel = socket.pace(pace.connection);
-        self.begin_shared(pace, client, by_kernel);
-    }
-
     /// Begins a response to `client` on a connection that the kernel paces if `by_kernel`, and must not pace as a whole
     /// otherwise.
-    pub(super) fn begin_shared(&mut self, pace: ResponsePace, client: ClientKey, by_kernel: bool) {
+    pub(super) fn begin(&mut self, pace: ResponsePace, client: ClientKey, by_kernel: bool) {
         self.finish();
-        self.client = pace.client.map(|pace| {
-            let client = self.limits.client(client);
-            RateReservation::of_client(client, pace)
+        let state = pace.client.map(|pace| (self.limits.client(client), pace));
+        let of_client = state.as_ref().map(|(state, ClientPace { rate, burst, rule })| {
+            RateReservation::new(state.bandwidth.bucket(*rule), *rate, CLIENT_CHUNKS, *burst)
         });
-        let bucket = &self.connection_bucket;
-        let connection = pace.connection.filter(|_| !by_kernel);
-        self.connection = connection.map(|rate| RateReservation::of_connection(Arc::clone(bucket), rate));
-        self.total = pace.has_total.then(|| TotalReservation::new(self.limits.clone(), client));
-        (self.pace, self.client_key) = (pace, client);
+        let of_connection = pace.connection.filter(|_| !by_kernel).map(|rate| {
+            let bucket = Arc::clone(&self.connection_bucket);
+            RateReservation::new(bucket, rate, CONNECTION_CHUNKS, rate / CONNECTION_CHUNKS)
+        });
+        self.rates = [of_client, of_connection];
+        self.total = pace.has_total.then(TotalReservation::default);
+        self.client_state = state.map(|(state, _)| state);
+        (self.pace, self.client) = (pace, client);
     }
 
     /// Returns how many of `pending` bytes may be sent now. Waits if there are none.
@@ -117,7 +111,7 @@ impl Pacer {
     /// Counts `bytes` that were sent.
     pub(super) fn spend(&mut self, bytes: usize) {
         let bytes = bytes as u64;
-        for reservation in [&mut self.client, &mut self.connection].into_iter().flatten() {
+        for reservation in self.rates.iter_mut().flatten() {
             reservation.left = reservation.left.saturating_sub(bytes);
         }
         if let Some(total) = &mut self.total {
@@ -127,24 +121,16 @@ impl Pacer {
 
     /// Ends the response and gives back what is left over.
     pub(super) fn finish(&mut self) {
-        for reservation in [&mut self.client, &mut self.connection].into_iter().flatten() {
-            reservation.give_back();
-        }
+        self.rates.iter_mut().flatten().for_each(RateReservation::give_back);
         if let Some(total) = &mut self.total {
-            total.give_back();
+            total.give_back(self.limits.bandwidth());
         }
-        self.was_held_back = false;
-        self.is_waiting = false;
-    }
-
-    /// True if the response waits for its pace.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.is_waiting
+        (self.was_held_back, self.is_waiting) = (false, false);
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>, pending: u64) -> Poll<u64> {
         let (mut room, mut due) = (u64::MAX, 0);
-        for reservation in [&mut self.client, &mut self.connection].into_iter().flatten() {
+        for reservation in self.rates.iter_mut().flatten() {
             if reservation.left == 0 {
                 reservation.reserve(self.limits.bandwidth().now(), pending);
             }
@@ -156,7 +142,9 @@ impl Pacer {
         }
         // Last, so that a response held back by its other limits takes no share of the total rate.
         match &mut self.total {
-            Some(total) => total.poll(cx, pending).map(|left| room.min(left)),
+            Some(total) => {
+                total.poll(cx, self.limits.bandwidth(), self.client, pending).map(|left| room.min(left))
+            }
             None => Poll::Ready(room),
         }
     }
@@ -167,12 +155,14 @@ impl Pacer {
         if bandwidth.now() >= due {
             return Poll::Ready(());
         }
-        let moment = tokio::time::Instant::from_std(bandwidth.moment(due));
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(moment)));
-        if timer.deadline() != moment {
-            timer.as_mut().reset(moment);
-        }
-        timer.as_mut().poll(cx)
+        self.timer.set(bandwidth.moment(due), Duration::ZERO);
+        self.timer.poll(cx)
+    }
+}
+
+impl Drop for Pacer {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 
@@ -187,27 +177,14 @@ struct RateReservation {
     /// Bytes reserved and not sent, and the moment from which they may be sent.
     left: u64,
     due: u64,
-    /// Keeps the client's state, or another connection would begin with an allowance of its own.
-    _client: Option<Arc<ClientState>>,
 }
 
 impl RateReservation {
-    fn of_client(client: Arc<ClientState>, ClientPace { rate, burst, rule }: ClientPace) -> Self {
-        let bucket = client.bandwidth.bucket(rule);
-        let chunk = chunk(rate, CLIENT_CHUNKS, CHUNK_MAX);
-        let mut reservation = Self::new(bucket, rate, chunk, burst);
-        reservation._client = Some(client);
-        reservation
-    }
-
-    fn of_connection(bucket: Arc<AtomicGcra>, rate: u64) -> Self {
-        Self::new(bucket, rate, chunk(rate, CONNECTION_CHUNKS, CHUNK_MAX), rate / CONNECTION_CHUNKS)
-    }
-
-    /// Allows `burst` bytes at once: a chunk and the credit.
-    fn new(bucket: Arc<AtomicGcra>, rate: u64, chunk: u64, burst: u64) -> Self {
+    /// Allows `burst` bytes at once: a chunk and the credit. `chunks` is the number of chunks in a second.
+    fn new(bucket: Arc<AtomicGcra>, rate: u64, chunks: u64, burst: u64) -> Self {
+        let chunk = chunk(rate, chunks, CHUNK_MAX);
         let credit = nanoseconds(burst.saturating_sub(chunk), rate).max(LATE);
-        Self { bucket, rate, chunk, credit, left: 0, due: 0, _client: None }
+        Self { bucket, rate, chunk, credit, left: 0, due: 0 }
     }
 
     fn reserve(&mut self, now: u64, pending: u64) {
@@ -225,16 +202,9 @@ impl RateReservation {
     }
 }
 
-impl Drop for RateReservation {
-    fn drop(&mut self) {
-        self.give_back();
-    }
-}
-
 /// Bytes granted of the rate of all clients together.
+#[derive(Default)]
 struct TotalReservation {
-    limits: Limits,
-    client: ClientKey,
     left: u64,
     /// The entry in the queue, while there is one.
     ticket: Option<Arc<Ticket>>,
@@ -243,12 +213,14 @@ struct TotalReservation {
 }
 
 impl TotalReservation {
-    fn new(limits: Limits, client: ClientKey) -> Self {
-        Self { limits, client, left: 0, ticket: None, last_grant: 0 }
-    }
-
     /// Returns how many of `pending` bytes may be sent. Waits if there are none.
-    fn poll(&mut self, cx: &Context<'_>, pending: u64) -> Poll<u64> {
+    fn poll(
+        &mut self,
+        cx: &Context<'_>,
+        bandwidth: &Bandwidth,
+        client: ClientKey,
+        pending: u64,
+    ) -> Poll<u64> {
         if let Some(bytes) = self.ticket.as_ref().and_then(|ticket| ticket.granted(cx.waker())) {
             self.ticket = None;
             self.left += bytes;
@@ -258,9 +230,8 @@ impl TotalReservation {
         // than one: the share of a client that takes nothing would pile up here.
         let is_short = self.left == 0 || (self.left <= self.last_grant && self.left < pending);
         if is_short && self.ticket.is_none() {
-            let bandwidth = self.limits.bandwidth();
             let wanted = pending.saturating_sub(self.left).max(1);
-            match bandwidth.total.request(bandwidth.now(), self.client, wanted, cx.waker()) {
+            match bandwidth.total.request(bandwidth.now(), client, wanted, cx.waker()) {
                 RateGrant::Granted(bytes) => self.left += bytes,
                 RateGrant::Waiting(ticket) => self.ticket = Some(ticket),
             }
@@ -268,21 +239,14 @@ impl TotalReservation {
         if self.left > 0 { Poll::Ready(self.left) } else { Poll::Pending }
     }
 
-    fn give_back(&mut self) {
-        let total = &self.limits.bandwidth().total;
+    fn give_back(&mut self, bandwidth: &Bandwidth) {
         if let Some(ticket) = self.ticket.take() {
-            total.cancel(&ticket);
+            bandwidth.total.cancel(&ticket);
         }
         let left = std::mem::take(&mut self.left);
         if left > 0 {
-            total.give_back(left);
+            bandwidth.total.give_back(left);
         }
-    }
-}
-
-impl Drop for TotalReservation {
-    fn drop(&mut self) {
-        self.give_back();
     }
 }
 

@@ -14,8 +14,8 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
-use crate::config::policy::rules::RuleRates;
-use crate::net::{Segments, SegmentsBody};
+use crate::config::RuleRates;
+use crate::net::{Segments, body_of};
 use crate::telemetry::access_log::record::CacheResult;
 
 /// Rendered headers, and the body behind them.
@@ -75,7 +75,7 @@ impl PrerenderedResponse {
         let shared = Rc::new(segments);
         let body = PrerenderedBody::Segments(Rc::clone(&shared));
         Self { tail, body, paced: Some(paced), ..Self::of(status, block) }
-            .into_response(BoxBody::new(SegmentsBody::new(shared)))
+            .into_response(BoxBody::new(body_of(shared)))
     }
 
     /// Headers alone, without the tail.

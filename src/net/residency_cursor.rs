@@ -67,7 +67,7 @@ impl ResidencyCursor {
                 self.count(context, start, upto);
                 self.resident_to = upto;
                 self.read_ahead(context, client, window);
-                window.asset.recency.record(&(start..upto), window.asset.length());
+                window.asset.recency.record(&(start..upto), window.asset.length);
                 return Poll::Ready(Ok(distance(start, upto.min(wanted))));
             }
             self.start_read(context, client, window);
@@ -85,16 +85,13 @@ impl ResidencyCursor {
         let done = ready!(Pin::new(&mut **reading).poll(cx));
         let range = reading.range().clone();
         self.reading = None;
-        match done {
-            // Pages that were read long ago may have been evicted again.
-            Ok(read_at) if read_at.elapsed().as_millis() < u128::from(RECENT_MS) => {
-                self.note_resident(context, window, &range);
-            }
-            Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
-                return Poll::Ready(Err(SendError::Changed));
-            }
-            Err(error) => return Poll::Ready(Err(SendError::Disk(error))),
+        let read_at = done.map_err(|error| match error.raw_os_error() {
+            Some(libc::EFAULT) => SendError::Changed,
+            _ => SendError::Disk(error),
+        })?;
+        // Pages that were read long ago may have been evicted again.
+        if read_at.elapsed().as_millis() < u128::from(RECENT_MS) {
+            self.note_resident(context, window, &range);
         }
         Poll::Ready(Ok(()))
     }
@@ -115,25 +112,48 @@ impl ResidencyCursor {
     /// Has the next batch read while this one is sent, if the response has had to wait for the disk before.
     fn read_ahead(&mut self, context: &WorkerContext, client: ClientKey, window: &Window) {
         let Some(ahead) = &self.ahead else { return };
-        if let Some(next) = ahead.next(context, client, window) {
-            self.cold_bytes += next.reading.as_ref().map_or(0, length_of);
-            self.ahead = Some(next);
+        let (asset, batch) = (window.asset.id, window.range.start / BATCH + 1);
+        let end = window.range.end.min((batch + 1).saturating_mul(BATCH));
+        let mut at = batch.saturating_mul(BATCH);
+        if (ahead.asset, ahead.batch) == (asset, batch) || at >= end {
+            return;
         }
+        while at < end && is_resident(context, window, at..(at + WINDOW).min(end)) {
+            at += WINDOW;
+        }
+        let is_worth_it = at < end && !context.files.shared.reads.is_busy(&window.asset);
+        let reading = is_worth_it.then(|| self.read(context, client, window, at));
+        self.ahead = Some(Box::new(ReadAhead { asset, batch, reading }));
     }
 
     /// Has the front of the window read, unless that was done in advance.
     fn start_read(&mut self, context: &WorkerContext, client: ClientKey, window: &Window) {
-        let start = window.range.start;
+        let (asset, start) = (window.asset.id, window.range.start);
         context.metrics.count_cold_window();
-        let known = self.ahead.take().and_then(|ahead| ahead.into_read_of(window, start));
-        self.reading = Some(Box::new(known.unwrap_or_else(|| {
-            let reading = read(context, client, window, start);
-            self.cold_bytes += length_of(&reading);
-            reading
-        })));
+        let in_advance = self.ahead.take().filter(|ahead| ahead.asset == asset);
+        let known = in_advance.and_then(|ahead| ahead.reading).filter(|read| read.range().contains(&start));
+        let reading = known.map(PendingRead::restart);
+        let reading = reading.unwrap_or_else(|| self.read(context, client, window, start));
+        self.reading = Some(Box::new(reading));
         // From now on the response reads ahead.
-        let (asset, batch) = (window.asset.id, start / BATCH);
-        self.ahead = Some(Box::new(ReadAhead { asset, batch, reading: None }));
+        self.ahead = Some(Box::new(ReadAhead { asset, batch: start / BATCH, reading: None }));
+    }
+
+    /// Has the batch of the window that `start` lies in read from there on, as far as the response needs it.
+    fn read(
+        &mut self,
+        context: &WorkerContext,
+        client: ClientKey,
+        window: &Window,
+        start: u64,
+    ) -> PendingRead {
+        let end = |batch: u64| batch.saturating_mul(BATCH).min(window.range.end);
+        let batch = start / BATCH;
+        let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
+        let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
+        let reading = context.files.shared.reads.read(client, ReadRequest { asset, handle, range, next });
+        self.cold_bytes += reading.range().end.saturating_sub(reading.range().start);
+        reading
     }
 
     /// Since when the disk has not delivered the window. `None` if there is no read.
@@ -184,31 +204,6 @@ impl ResidencyCursor {
     }
 }
 
-impl ReadAhead {
-    /// The read for the batch behind the front of `window`. `None` if that was seen to already.
-    fn next(&self, context: &WorkerContext, client: ClientKey, window: &Window) -> Option<Box<Self>> {
-        let (asset, batch) = (window.asset.id, window.range.start / BATCH + 1);
-        let end = window.range.end.min((batch + 1).saturating_mul(BATCH));
-        let mut at = batch.saturating_mul(BATCH);
-        if (self.asset, self.batch) == (asset, batch) || at >= end {
-            return None;
-        }
-        while at < end && is_resident(context, window, at..(at + WINDOW).min(end)) {
-            at += WINDOW;
-        }
-        let is_worth_it = at < end && !context.files.reads().is_busy(&window.asset);
-        let reading = is_worth_it.then(|| read(context, client, window, at));
-        Some(Box::new(Self { asset, batch, reading }))
-    }
-
-    /// The read, if it delivers the byte at `start` of the window.
-    fn into_read_of(self, window: &Window, start: u64) -> Option<PendingRead> {
-        let covers =
-            |reading: &PendingRead| self.asset == window.asset.id && reading.range().contains(&start);
-        self.reading.filter(covers).map(PendingRead::restart)
-    }
-}
-
 /// Checks that the file of `window` is still the version that the response is made of. Never waits for a disk.
 ///
 /// # Errors
@@ -221,20 +216,6 @@ pub(super) fn check_unchanged(context: &WorkerContext, window: &Window) -> Resul
     }
 }
 
-/// Has the batch of the window that `start` lies in read from there on, as far as the response needs it.
-fn read(context: &WorkerContext, client: ClientKey, window: &Window, start: u64) -> PendingRead {
-    let end = |batch: u64| batch.saturating_mul(BATCH).min(window.range.end);
-    let batch = start / BATCH;
-    let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
-    let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
-    context.files.reads().read(client, ReadRequest { asset, handle, range, next })
-}
-
-fn length_of(reading: &PendingRead) -> u64 {
-    let range = reading.range();
-    range.end.saturating_sub(range.start)
-}
-
 /// Returns true if `range`, which lies in one window of the file, is in the page cache. Never waits for a disk.
 fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> bool {
     let (asset, index, now_ms) = (window.asset.id, range.start / WINDOW, context.files.now_ms());
@@ -245,7 +226,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
     let whole = whole_window(window, index);
     let mapping = window.asset.mapping();
     let in_table = |range: &Range<u64>| {
-        mapping.is_some_and(|mapping| context.page_table.has(context.files.storage(), mapping, range))
+        mapping.is_some_and(|mapping| context.page_table.has(context.files.loader.storage(), mapping, range))
     };
     if in_table(&whole) {
         recently_resident.insert(asset, index, now_ms);
@@ -274,7 +255,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
 }
 
 fn whole_window(window: &Window, index: u64) -> Range<u64> {
-    index * WINDOW..((index + 1) * WINDOW).min(window.asset.length())
+    index * WINDOW..((index + 1) * WINDOW).min(window.asset.length)
 }
 
 /// Fills `buffer` from byte `start` of the window's file with `pread`. The bytes must be resident. Never touches the

@@ -2,17 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::future::Future;
 use std::io;
 use std::ops::Range;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::body::{MessageBody, SizedStream};
 use bytes::Bytes;
-use tokio::task::JoinHandle;
+use futures_util::stream;
 
 use crate::files::Asset;
 use crate::files::handle_pool::Handle;
@@ -98,21 +95,12 @@ impl Segments {
 }
 
 /// The same body as bytes, for a middleware that changes them. Read with `pread`, off the worker.
-pub(super) struct SegmentsBody {
-    shared: Rc<Segments>,
-    left: Option<VecDeque<Segment>>,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
-}
-
-impl SegmentsBody {
-    pub(super) fn new(shared: Rc<Segments>) -> Self {
-        Self { shared, left: None, reading: None }
-    }
-
-    fn start_next(&mut self) -> Option<Bytes> {
-        let left = self.left.get_or_insert_with(|| self.shared.list.clone());
-        match left.pop_front()? {
-            Segment::Bytes(bytes) => Some(bytes),
+pub(super) fn body_of(segments: Rc<Segments>) -> impl MessageBody {
+    let length = segments.length;
+    let next = async |(segments, left): (Rc<Segments>, Option<VecDeque<Segment>>)| {
+        let mut left = left.unwrap_or_else(|| segments.list.clone());
+        let bytes = match left.pop_front()? {
+            Segment::Bytes(bytes) => Ok(bytes),
             Segment::Window(mut window) => {
                 let end = window.range.end.min(window.range.start + READ);
                 let next = Window { range: window.range.start..end, ..window.clone() };
@@ -120,35 +108,13 @@ impl SegmentsBody {
                 if !window.range.is_empty() {
                     left.push_front(Segment::Window(window));
                 }
-                self.reading = Some(tokio::task::spawn_blocking(move || read(&next)));
-                None
+                let read = tokio::task::spawn_blocking(move || read(&next));
+                read.await.unwrap_or_else(|error| Err(io::Error::other(error)))
             }
-        }
-    }
-}
-
-impl MessageBody for SegmentsBody {
-    type Error = io::Error;
-
-    fn size(&self) -> BodySize {
-        BodySize::Sized(self.shared.length)
-    }
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        loop {
-            if let Some(reading) = &mut self.reading {
-                let read =
-                    ready!(Pin::new(reading).poll(cx)).unwrap_or_else(|error| Err(io::Error::other(error)));
-                self.reading = None;
-                return Poll::Ready(Some(read));
-            }
-            match self.start_next() {
-                Some(bytes) => return Poll::Ready(Some(Ok(bytes))),
-                None if self.reading.is_none() => return Poll::Ready(None),
-                None => {}
-            }
-        }
-    }
+        };
+        Some((bytes, (segments, Some(left))))
+    };
+    SizedStream::new(length, stream::unfold((segments, None), next))
 }
 
 fn read(window: &Window) -> io::Result<Bytes> {
@@ -162,7 +128,7 @@ fn read(window: &Window) -> io::Result<Bytes> {
     let mut bytes = vec![0; length];
     let filled = read_full(handle.storage(), handle.fd(), &mut bytes, window.range.start)
         .map_err(|error| failed(error.kind(), &error))?;
-    if filled < length || !handle.is_version(&window.asset.version) {
+    if filled < length || !handle.is_unchanged().unwrap_or(false) {
         return Err(failed(io::ErrorKind::StaleNetworkFileHandle, &"it has changed"));
     }
     Ok(bytes.into())

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll, ready};
 
+use libc::{EACCES, EBADMSG, EFAULT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ENXIO, EPERM, ESTALE, EUCLEAN};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::tls::session::RECORD;
@@ -12,27 +13,17 @@ use crate::net::{Segment, SendError, SendQueue, Socket, Window, WorkerContext, r
 use crate::sys::kernel::{IoRun, RUNS_MAX, writev};
 use crate::telemetry::metrics::worker::SendPath;
 
-/// The next call to the socket.
+/// The next call to the socket: what it takes from the front of the queue.
 ///
-/// Decision: docs/decisions/008-disk-errors-before-the-head.md.
+/// Decisions: docs/decisions/008-disk-errors-before-the-head.md, docs/decisions/018-sendfile-shares-pages.md.
 #[derive(Clone, Copy)]
-enum NextCall {
-    Write(WriteBatch),
-    /// `length` bytes of the window at the front.
-    Sendfile {
-        length: usize,
-    },
-}
-
-/// What one write takes from the front of the queue.
-///
-/// Decision: docs/decisions/018-sendfile-shares-pages.md.
-#[derive(Clone, Copy)]
-struct WriteBatch {
+struct NextCall {
     /// Number of literal segments.
     literals: usize,
     /// Number of bytes of the window behind them.
     mapped: usize,
+    /// There are no literals, and `sendfile` sends the window.
+    by_sendfile: bool,
 }
 
 impl SendQueue {
@@ -56,22 +47,22 @@ impl SendQueue {
             let Some(call) = self.next_call(cx, context, !is_encrypted) else { break };
             let call = ready!(call)?;
             let room = ready!(self.poll_turn(cx, context)).min(paced);
-            let (path, sent) = match call {
-                NextCall::Write(batch) if is_encrypted => {
-                    let sent = self.encrypt(context, socket, batch.limited(room), paced)?;
-                    self.ciphertext_left = socket.ciphertext_left() as u64;
-                    (SendPath::Copied, sent)
-                }
-                NextCall::Write(batch) => {
-                    self.waits_for_client = true;
-                    let sent = ready!(self.poll_write(cx, socket, batch.limited(room), paced));
-                    (SendPath::Writev, self.note_call(sent, &mut progress)?)
-                }
-                NextCall::Sendfile { length } => {
-                    self.waits_for_client = true;
-                    let sent = ready!(self.poll_sendfile(cx, socket, length.min(room)));
-                    (SendPath::Sendfile, self.note_call(sent, &mut progress)?)
-                }
+            let call = NextCall { mapped: call.mapped.min(room), ..call };
+            let (path, sent) = if is_encrypted {
+                let sent = self.encrypt(context, socket, call, paced)?;
+                self.ciphertext_left = socket.ciphertext_left() as u64;
+                (SendPath::Copied, sent)
+            } else {
+                self.waits_for_client = true;
+                let (path, sent) = if call.by_sendfile {
+                    (SendPath::Sendfile, ready!(self.poll_sendfile(cx, socket, call.mapped)))
+                } else {
+                    (SendPath::Writev, ready!(self.poll_write(cx, socket, call, paced)))
+                };
+                self.waits_for_client = false;
+                let sent = sent.map_err(|error| self.classify(error))?;
+                progress(sent);
+                (path, sent)
             };
             self.spend(sent, path, context);
         }
@@ -81,18 +72,6 @@ impl SendQueue {
         }
         self.finish(context);
         Poll::Ready(Ok(()))
-    }
-
-    /// Notes that a call to the socket has returned.
-    fn note_call(
-        &mut self,
-        sent: io::Result<usize>,
-        progress: &mut impl FnMut(usize),
-    ) -> Result<usize, SendError> {
-        self.waits_for_client = false;
-        let sent = sent.map_err(|error| self.classify(error))?;
-        progress(sent);
-        Ok(sent)
     }
 
     /// Sends what is encrypted.
@@ -112,38 +91,31 @@ impl SendQueue {
         Poll::Ready(Ok(()))
     }
 
-    /// Encrypts `batch`, at most `limit` bytes of it, and returns the number of bytes encrypted.
+    /// Encrypts what `call` takes, at most `limit` bytes of it, and returns the number of bytes encrypted.
     fn encrypt(
         &self,
         context: &WorkerContext,
         socket: &mut Socket,
-        batch: WriteBatch,
+        call: NextCall,
         limit: usize,
     ) -> Result<usize, SendError> {
-        let mut left = limit.min(BATCH_MAX);
+        let mut borrowed = context.scratch.borrow_mut();
+        let mut scratch = Some(&mut borrowed[..]);
         let mut slices = [IoSlice::new(&[]); RUNS_MAX + 1];
-        let mut scratch = context.scratch.borrow_mut();
-        let mut count = 0;
-        let mut window = None;
-        for segment in self.segments.iter().take(batch.segments()) {
-            match segment {
-                Segment::Bytes(bytes) => {
-                    let taken = bytes.len().min(left);
-                    slices[count] = IoSlice::new(&bytes[..taken]);
-                    left -= taken;
-                    count += 1;
+        let mut left = limit.min(BATCH_MAX);
+        for (slice, segment) in slices.iter_mut().zip(self.segments.iter().take(call.segments())) {
+            *slice = IoSlice::new(match segment {
+                Segment::Bytes(bytes) => &bytes[..bytes.len().min(left)],
+                Segment::Window(window) => {
+                    let buffer = scratch.take().unwrap_or_default();
+                    let length = call.mapped.min(left).min(buffer.len());
+                    read_resident(window, window.range.start, &mut buffer[..length])?;
+                    &buffer[..length]
                 }
-                Segment::Window(behind) => window = Some(behind),
-            }
+            });
+            left -= slice.len();
         }
-        if let Some(window) = window {
-            let length = batch.mapped.min(left).min(scratch.len());
-            let buffer = &mut scratch[..length];
-            read_resident(window, window.range.start, buffer)?;
-            slices[count] = IoSlice::new(buffer);
-            count += 1;
-        }
-        let slices = &slices[..count];
+        let slices = &slices[..call.segments()];
         let session =
             socket.session().ok_or_else(|| SendError::Socket(io::ErrorKind::NotConnected.into()))?;
         session.encrypt(slices).map_err(SendError::Socket)?;
@@ -192,7 +164,7 @@ impl SendQueue {
         may_sendfile: bool,
     ) -> Option<Poll<Result<NextCall, SendError>>> {
         self.segments.front()?;
-        let write = |literals, mapped| NextCall::Write(WriteBatch { literals, mapped });
+        let write = |literals, mapped| NextCall { literals, mapped, by_sendfile: false };
         let is_literal = |segment: &&Segment| matches!(segment, Segment::Bytes(_));
         let literals = self.segments.iter().take(RUNS_MAX).take_while(is_literal).count();
         let window = match self.segments.get(literals) {
@@ -210,26 +182,24 @@ impl SendQueue {
         Some(resident.map_ok(|length| match (by_sendfile, literals) {
             (false, _) => write(literals, length),
             (true, 1..) => write(literals, 0),
-            (true, 0) => NextCall::Sendfile { length },
+            (true, 0) => NextCall { literals, mapped: length, by_sendfile },
         }))
     }
 
-    /// Writes `batch`, at most `limit` bytes of it.
+    /// Writes what `call` takes, at most `limit` bytes of it.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket,
-        batch: WriteBatch,
+        call: NextCall,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         let runs = || {
             let mut left = limit;
-            self.segments
-                .iter()
-                .take(batch.segments())
-                .map_while(move |segment| run_of(segment, batch.mapped, &mut left))
+            let segments = self.segments.iter().take(call.segments());
+            segments.map_while(move |segment| run_of(segment, call.mapped, &mut left))
         };
-        if batch.mapped == 0 && matches!(self.segments.get(batch.literals), Some(Segment::Window(_))) {
+        if call.mapped == 0 && matches!(self.segments.get(call.literals), Some(Segment::Window(_))) {
             // `sendfile` follows: the head waits for it and shares its first packet.
             return socket.poll_write(cx, |fd| send_with_more(fd, runs()));
         }
@@ -250,7 +220,7 @@ impl SendQueue {
             let mut offset = start;
             match handle.storage().sendfile(fd, handle.fd(), &mut offset, length) {
                 // The file has become shorter.
-                Ok(0) => Err(io::Error::from_raw_os_error(libc::EFAULT)),
+                Ok(0) => Err(io::Error::from_raw_os_error(EFAULT)),
                 sent => Ok(sent?),
             }
         })
@@ -258,7 +228,7 @@ impl SendQueue {
 
     /// Tells errors of the file apart from those of the socket.
     fn classify(&self, error: io::Error) -> SendError {
-        let is_file_gone = error.raw_os_error() == Some(libc::EFAULT);
+        let is_file_gone = error.raw_os_error() == Some(EFAULT);
         let is_disk = error.raw_os_error().is_some_and(|errno| DISK_ERRORS.contains(&errno));
         match self.segments.front() {
             _ if is_file_gone => SendError::Changed,
@@ -268,12 +238,7 @@ impl SendQueue {
     }
 }
 
-impl WriteBatch {
-    /// The batch with at most `room` bytes of its window.
-    fn limited(self, room: usize) -> Self {
-        Self { mapped: self.mapped.min(room), ..self }
-    }
-
+impl NextCall {
     /// Number of segments, the window included.
     fn segments(self) -> usize {
         self.literals + usize::from(self.mapped > 0)
@@ -282,16 +247,14 @@ impl WriteBatch {
 
 /// A segment as a run to write: its literal bytes, or `mapped` bytes of its window, at most `left` bytes.
 fn run_of<'a>(segment: &'a Segment, mapped: usize, left: &mut usize) -> Option<IoRun<'a>> {
-    let take = |length: usize, left: &mut usize| {
-        let taken = length.min(*left);
-        *left -= taken;
-        (taken > 0).then_some(taken)
-    };
+    let wanted = if let Segment::Bytes(bytes) = segment { bytes.len() } else { mapped };
+    let length = wanted.min(*left);
+    *left -= length;
     match segment {
-        Segment::Bytes(bytes) => Some(IoRun::Bytes(&bytes[..take(bytes.len(), left)?])),
+        _ if length == 0 => None,
+        Segment::Bytes(bytes) => Some(IoRun::Bytes(&bytes[..length])),
         Segment::Window(window) => {
             let start = usize::try_from(window.range.start).ok()?;
-            let length = take(mapped, left)?;
             Some(IoRun::Mapped(window.asset.mapping()?, start..start + length))
         }
     }
@@ -309,19 +272,8 @@ fn send_with_more<'a>(fd: BorrowedFd<'_>, runs: impl Iterator<Item = IoRun<'a>>)
 }
 
 /// Errors of `sendfile` that are the file's and not the socket's.
-const DISK_ERRORS: [i32; 11] = [
-    libc::EIO,
-    libc::ESTALE,
-    libc::ENXIO,
-    libc::EACCES,
-    libc::EPERM,
-    libc::EMFILE,
-    libc::ENFILE,
-    libc::ENOMEM,
-    libc::ENOSPC,
-    libc::EBADMSG,
-    libc::EUCLEAN,
-];
+const DISK_ERRORS: [i32; 11] =
+    [EIO, ESTALE, ENXIO, EACCES, EPERM, EMFILE, ENFILE, ENOMEM, ENOSPC, EBADMSG, EUCLEAN];
 
 /// Bytes encrypted before the socket takes them: enough for few calls, and little for a client that takes nothing.
 ///

@@ -1,6 +1,7 @@
 //! The segments that one HTTP/1.1 connection still has to send.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
@@ -84,10 +85,6 @@ impl SendQueue {
         self.sent.saturating_sub(self.ciphertext_left)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.segments.is_empty()
-    }
-
     /// The file that is sent next.
     pub(super) fn file(&self) -> Option<&SitePath<'static>> {
         self.segments.iter().find_map(Segment::file)
@@ -108,8 +105,8 @@ impl SendQueue {
 
     /// Applies `pace` to what is pushed from now on.
     pub(super) fn set_pace(&mut self, pace: ResponsePace, limits: &Limits, socket: &mut Socket) {
-        let pacer = self.pacer.get_or_insert_with(|| Box::new(Pacer::new(limits)));
-        pacer.begin(pace, self.client, socket);
+        let pacer = self.pacer.get_or_insert_with(|| Box::new(Pacer::new(limits, Arc::default())));
+        pacer.begin(pace, self.client, socket.pace(pace.connection));
     }
 
     /// True if a rate limit applies.
@@ -119,7 +116,7 @@ impl SendQueue {
 
     /// True if sending waits for its pace.
     pub(super) fn waits_for_pace(&self) -> bool {
-        self.pacer.as_ref().is_some_and(|pacer| pacer.is_waiting())
+        self.pacer.as_ref().is_some_and(|pacer| pacer.is_waiting)
     }
 
     /// What sending waits for.
@@ -144,25 +141,23 @@ impl SendQueue {
         while sent > 0 {
             let Some(front) = self.segments.front_mut() else { return };
             self.has_begun |= self.earlier == 0;
-            let is_done = match front {
+            let (path, taken) = match front {
                 Segment::Bytes(bytes) => {
                     let taken = sent.min(bytes.len());
-                    metrics.count_sent(SendPath::Heap, taken);
                     bytes.advance(taken);
-                    sent -= taken;
-                    bytes.is_empty()
+                    (SendPath::Heap, taken)
                 }
                 Segment::Window(window) => {
                     let taken = sent.min(window.length());
-                    metrics.count_sent(path, taken);
                     window.range.start += taken as u64;
-                    sent -= taken;
                     self.cursor.has_begun = true;
-                    window.range.is_empty()
+                    (path, taken)
                 }
             };
-            if !is_done {
-                continue;
+            metrics.count_sent(path, taken);
+            sent -= taken;
+            if front.length() > 0 {
+                return;
             }
             self.earlier = self.earlier.saturating_sub(1);
             if matches!(self.segments.pop_front(), Some(Segment::Window(_))) {

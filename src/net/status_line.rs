@@ -1,6 +1,6 @@
 //! Status lines, `Date` and `Connection`, rendered once a second.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_http::StatusCode;
@@ -20,68 +20,64 @@ pub(super) enum ConnectionHeader {
 }
 
 /// The first lines of responses: status line, `Date`, `Connection`. One per worker.
-pub(super) struct StatusLines {
-    current: RefCell<Second>,
-}
+pub(super) struct StatusLines(RefCell<Second>);
 
 struct Second {
     until: Instant,
-    date: String,
-    date_value: HeaderValue,
+    date: HeaderValue,
     lines: Vec<(StatusCode, ConnectionHeader, Bytes)>,
 }
 
 impl StatusLines {
     pub(super) fn new() -> Self {
-        let date_value = HeaderValue::from_static("");
-        let stale = Second { until: Instant::now(), date: String::new(), date_value, lines: Vec::new() };
-        Self { current: RefCell::new(stale) }
+        Self(RefCell::new(Second::at(Instant::now())))
     }
 
     /// The `Date` at `now`. The value shares memory.
     pub(super) fn date(&self, now: Instant) -> HeaderValue {
-        let mut current = self.current.borrow_mut();
-        if now >= current.until {
-            current.renew(now);
-        }
-        current.date_value.clone()
+        self.second(now).date.clone()
     }
 
     /// The first lines of a response with `status` at `now`.
     pub(super) fn lines(&self, now: Instant, status: StatusCode, connection: ConnectionHeader) -> Bytes {
-        let mut current = self.current.borrow_mut();
-        if now >= current.until {
-            current.renew(now);
-        }
-        let known = current.lines.iter().find(|(s, c, _)| (*s, *c) == (status, connection));
+        let mut second = self.second(now);
+        let known = second.lines.iter().find(|(s, c, _)| (*s, *c) == (status, connection));
         if let Some((_, _, lines)) = known {
             return lines.clone();
         }
-        let lines = render(status, &current.date, connection);
-        if current.lines.len() < LINES_MAX {
-            current.lines.push((status, connection, lines.clone()));
+        let lines = render(status, &second.date, connection);
+        if second.lines.len() < LINES_MAX {
+            second.lines.push((status, connection, lines.clone()));
         }
         lines
+    }
+
+    fn second(&self, now: Instant) -> RefMut<'_, Second> {
+        let mut second = self.0.borrow_mut();
+        if now >= second.until {
+            *second = Second::at(now);
+        }
+        second
     }
 }
 
 impl Second {
-    fn renew(&mut self, now: Instant) {
+    fn at(now: Instant) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let left =
-            Duration::from_secs(1).saturating_sub(Duration::from_nanos(u64::from(wall.subsec_nanos())));
-        self.until = now + left;
-        self.date = HttpDate::from_unix_seconds(wall.as_secs().cast_signed())
-            .map(|date| date.to_string())
-            .unwrap_or_default();
-        self.date_value = HeaderValue::from_maybe_shared(Bytes::from(self.date.clone()))
-            .unwrap_or_else(|_| HeaderValue::from_static(""));
-        self.lines.clear();
+        let past = Duration::from_nanos(wall.subsec_nanos().into());
+        let date = HttpDate::from_unix_seconds(wall.as_secs().cast_signed())
+            .and_then(|date| HeaderValue::try_from(date.to_string()).ok());
+        Self {
+            until: now + Duration::from_secs(1).saturating_sub(past),
+            date: date.unwrap_or_else(|| HeaderValue::from_static("")),
+            lines: Vec::new(),
+        }
     }
 }
 
-fn render(status: StatusCode, date: &str, connection: ConnectionHeader) -> Bytes {
+fn render(status: StatusCode, date: &HeaderValue, connection: ConnectionHeader) -> Bytes {
     let reason = status.canonical_reason().unwrap_or("");
+    let date = date.to_str().unwrap_or("");
     let connection = match connection {
         ConnectionHeader::Implied => "",
         ConnectionHeader::KeepAlive => "connection: keep-alive\r\n",

@@ -67,7 +67,7 @@ impl<S> Worker<S> {
             log_options: Cell::new(RequestLogOptions::of(&config)),
             settings: RefCell::new(config),
             status_lines: StatusLines::new(),
-            header_cache: HeaderMapCache::default(),
+            header_cache: HeaderMapCache::new(),
             copy_buffers: Rc::default(),
             recently_resident: RefCell::new(RecentlyResident::new()),
             page_table: PageTable::open(),

@@ -23,7 +23,7 @@ use crate::site::settings::SiteSettings;
 /// too, and a record is complete only when the last byte has left. The health routes answer before the chain, whatever it says.
 fn chain(site: &Rc<Site>) -> Chain {
     let SiteSettings { rules, has_access_rules, services, .. } = site.settings();
-    ChainBuilder::new(site)
+    ChainBuilder { site, wraps: Vec::new() }
         // Strict-Transport-Security belongs on every response, whichever step makes it.
         .wrap(services.https_policy.adds_headers(), transport_security)
         // A page may read every response, errors of the following steps included.
@@ -45,7 +45,7 @@ pub(super) async fn app(
     let site = Rc::clone(site);
     let app = App::new()
         .configure(|app| health.configure(app))
-        .default_service(fn_service(move |request: ServiceRequest| site.chain().serve(request)));
+        .default_service(fn_service(move |request: ServiceRequest| site.0.borrow().clone().serve(request)));
     map_config(app, |()| AppConfig::default()).into_factory().new_service(()).await
 }
 
@@ -60,10 +60,6 @@ impl CurrentSite {
     /// Serves requests that begin from now on with `site`.
     pub(super) fn replace(&self, site: &Rc<Site>) {
         self.0.replace(chain(site));
-    }
-
-    fn chain(&self) -> Chain {
-        self.0.borrow().clone()
     }
 }
 
@@ -88,11 +84,7 @@ struct ChainBuilder<'a> {
     wraps: Vec<Box<dyn FnOnce(Next) -> Next>>,
 }
 
-impl<'a> ChainBuilder<'a> {
-    fn new(site: &'a Rc<Site>) -> Self {
-        Self { site, wraps: Vec::new() }
-    }
-
+impl ChainBuilder<'_> {
     /// Adds a middleware inside those before, if it is on. As a middleware of `from_fn`, with one allocation per request in place
     /// of three.
     fn wrap<F>(mut self, is_on: bool, middleware: F) -> Self

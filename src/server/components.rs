@@ -26,19 +26,27 @@ use crate::sys::service_manager::Watchdog;
 use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::metrics::registry::Metrics;
 
-/// Everything that exists before the workers start.
+/// What exists before the workers start, beside their plan.
 pub(super) struct Components {
-    pub(super) plan: WorkerPlan,
     pub(super) warmup_state: WarmupState,
-    pub(super) reloader: Reloader,
-    /// For each worker, where the settings of reloads arrive.
-    pub(super) updates: Vec<UpdateReceiver<WorkerView>>,
+    pub(super) reloader: Arc<Reloader>,
     pub(super) admin_context: AdminContext,
-    pub(super) access_log: AccessLog,
+    // The last field, dropped when everything that logs requests has ended.
+    pub(super) access_log: FlushLogOnDrop,
+}
+
+/// Writes what is left of the access log when dropped.
+pub(super) struct FlushLogOnDrop(pub(super) AccessLog);
+
+impl Drop for FlushLogOnDrop {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
 }
 
 impl Components {
-    /// Opens the document root in `storage`, certificates and logs, and builds from `loaded` what workers and the admin listener use.
+    /// Opens the document root in `storage`, certificates and logs, and builds from `loaded` what the admin listener and the workers
+    /// use, with the channels on which the settings of reloads arrive at them.
     ///
     /// # Errors
     /// If something that the configuration names is not available; other errors are logged before the one that is returned.
@@ -46,28 +54,28 @@ impl Components {
         loaded: &LoadedConfig,
         given: ProcessInputs,
         storage: Arc<dyn Storage>,
-        watchdog: Option<&Watchdog>,
+        watchdog: Option<Watchdog>,
         is_successor: bool,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, WorkerPlan, Vec<UpdateReceiver<WorkerView>>)> {
         let LoadedConfig { config, limits, .. } = loaded;
         let certificates = Certificates::load(config).map_err(log_all_but_last)?;
-        let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
+        let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?.map(Arc::new);
         let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
         let files = Files::new(root, &FileSettings::of(config, limits), Rules::new(config))?;
         files.try_probe().await;
         log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
         let client_limits = Limits::new(config, limits);
-        let access_log = AccessLog::start(config)?;
+        let access_log = FlushLogOnDrop(AccessLog::start(config)?);
         let warmup = Warmup::new(files.clone(), config, limits);
         let view = view(loaded, files, &client_limits)?;
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
-            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(warmup.progress()),
+            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(&warmup.progress),
             view,
             limits: client_limits,
-            metrics: Metrics::with_access_log(Arc::new(access_log.clone())),
+            metrics: Metrics::with_access_log(Arc::new(access_log.0.clone())),
             tls,
-            watchdog: watchdog.cloned(),
+            watchdog,
             accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
             lifecycle,
         };
@@ -76,20 +84,27 @@ impl Components {
             limits: plan.limits.clone(),
             warmup: warmup.clone(),
             tls: plan.tls.clone(),
-            access_log: access_log.clone(),
+            access_log: access_log.0.clone(),
             workers,
         };
-        let reloader = Reloader::new(given, ConfigInEffect::at_start(loaded, plan.view.clone()), targets)?;
+        let in_effect = ConfigInEffect {
+            config: config.clone(),
+            origins: loaded.origins.clone(),
+            postponed: Vec::new(),
+            limits: *limits,
+            view: plan.view.clone(),
+        };
+        let reloader = Reloader::new(given, in_effect, targets)?;
         let warmup_state = WarmupState::open(config, warmup.clone())?;
         let admin_context = admin_context(&plan, &reloader, warmup, loaded, is_successor);
-        Ok(Self { plan, warmup_state, reloader, updates, admin_context, access_log })
+        Ok((Self { warmup_state, reloader, admin_context, access_log }, plan, updates))
     }
 }
 
 /// What the admin listener shows and operates.
 fn admin_context(
     plan: &WorkerPlan,
-    reloader: &Reloader,
+    reloader: &Arc<Reloader>,
     warmup: Warmup,
     LoadedConfig { config, limits, .. }: &LoadedConfig,
     is_successor: bool,
@@ -104,17 +119,17 @@ fn admin_context(
         access: plan.view.site.services.authenticator.clone(),
         https_policy: plan.view.site.services.https_policy.clone(),
         directories: plan.view.site.services.directories.clone(),
-        progress: Arc::clone(warmup.progress()),
+        progress: Arc::clone(&warmup.progress),
         metrics: plan.metrics.clone(),
-        access_log: reloader.access_log().clone(),
+        access_log: reloader.targets.access_log.clone(),
         tls: plan.tls.clone(),
-        reloader: reloader.clone(),
+        reloader: Arc::clone(reloader),
         admin: AdminSlotCounts::new(limits.admin_connections),
         is_successor,
     };
     let actions = OperatorActions {
         lifecycle: plan.lifecycle.clone(),
-        reloader: reloader.clone(),
+        reloader: Arc::clone(reloader),
         warmup: warmup.clone(),
     };
     AdminContext { auth, health: plan.health.clone(), gauges, warmup, actions }

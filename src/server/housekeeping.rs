@@ -2,40 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use actix_rt::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::files::Files;
 use crate::lifecycle::ReloadRequests;
 use crate::limits::client_limits::Limits;
 use crate::telemetry::access_log::log::AccessLog;
 
-/// Tasks that are aborted when this is dropped.
-pub(super) struct Tasks(Vec<JoinHandle<()>>);
-
-impl Tasks {
-    /// Starts the periodic work on files, the access log and bandwidth shares.
-    pub(super) fn start(
-        files: Files,
-        access_log: AccessLog,
-        limits: Limits,
-        reloads: &ReloadRequests,
-    ) -> Self {
-        Self(vec![
-            actix_rt::spawn(maintain_files(files, reloads.clone())),
-            actix_rt::spawn(maintain_access_log(access_log, reloads.clone())),
-            actix_rt::spawn(async move { limits.bandwidth().share().await }),
-        ])
-    }
-
-    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + 'static) {
-        self.0.push(actix_rt::spawn(task));
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
-    }
+/// Starts the periodic work on files, the access log and bandwidth shares. It ends when the tasks are dropped.
+pub(super) fn start(
+    files: Files,
+    access_log: AccessLog,
+    limits: Limits,
+    reloads: &ReloadRequests,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(maintain_files(files, reloads.clone()));
+    tasks.spawn_local(maintain_access_log(access_log, reloads.clone()));
+    tasks.spawn_local(async move { limits.bandwidth().share().await });
+    tasks
 }
 
 /// Follows inotify, maintains the caches once a second, and requests new redirects when the document root was replaced.
@@ -49,9 +34,9 @@ async fn maintain_files(files: Files, reloads: ReloadRequests) {
     };
     let checking_root = async {
         loop {
-            tokio::time::sleep(files.root_check_after()).await;
+            tokio::time::sleep(files.shared.root_monitor.interval()).await;
             if files.check_root().await {
-                reloads.request_redirects();
+                reloads.redirects.notify_one();
             }
         }
     };
@@ -69,7 +54,7 @@ async fn maintain_access_log(access_log: AccessLog, reloads: ReloadRequests) {
     };
     let reopening = async {
         loop {
-            reloads.reopen_requested().await;
+            reloads.reopen.notified().await;
             access_log.reopen();
         }
     };

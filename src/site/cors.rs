@@ -27,7 +27,7 @@ pub(crate) fn mark_cors(policy: &Arc<PathPolicy>, response: &mut HttpResponse) {
 /// Adds the CORS headers for the origin that `headers` name, by the policy that [`mark_cors`] left in the response.
 pub(crate) fn add_cors(headers: &HeaderMap, response: &mut HttpResponse) {
     let Some(CorsPolicyOf(policy)) = response.extensions_mut().remove() else { return };
-    let Some(cors) = policy.cors() else { return };
+    let Some(cors) = policy.effects.cors_policy() else { return };
     // No browser sends several lines: together they match nothing.
     let origin = joined(headers, &header::ORIGIN);
     let answer = decide(cors, origin.as_deref(), CorsRequest::Simple);
@@ -38,7 +38,7 @@ pub(crate) fn add_cors(headers: &HeaderMap, response: &mut HttpResponse) {
 
 /// Answers a preflight request; `None` if the request is none, or the path has no CORS policy.
 pub(crate) fn preflight(policy: &PathPolicy, headers: &HeaderMap) -> Option<HttpResponse> {
-    let cors = policy.cors()?;
+    let cors = policy.effects.cors_policy()?;
     let origin = joined(headers, &header::ORIGIN)?;
     headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     let requested = joined(headers, &header::ACCESS_CONTROL_REQUEST_HEADERS);

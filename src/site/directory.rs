@@ -89,7 +89,7 @@ pub(crate) async fn list(
 }
 
 fn etag_of(files: Files) -> EtagOf {
-    Arc::new(move |_, version| files.background().known_etag(version))
+    Arc::new(move |_, version| files.known_etag(version))
 }
 
 /// Makes a response that caches revalidate: it changes with every file.
@@ -101,7 +101,7 @@ fn respond(
 ) -> HttpResponse {
     let mut response = HttpResponse::with_body(StatusCode::OK, body);
     response.extensions_mut().insert(paced(policy));
-    add_lines(&mut response, policy.lines());
+    add_lines(&mut response, &policy.lines);
     add_lines(&mut response, BASELINE_LINES);
     set(&mut response, header::VARY, vary.map(HeaderValue::from_static));
     set(&mut response, header::CACHE_CONTROL, Some(HeaderValue::from_static("no-cache")));

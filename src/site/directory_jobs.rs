@@ -143,14 +143,14 @@ impl DirectoryJobs {
         let of = page.path.clone();
         self.begin(&self.inner.listing, &of, permit, move |this, permit| {
             let limits = this.settings;
-            let faults = this.files.faults();
+            let faults = &this.files.loader.faults;
             let read = DirectoryQuery {
                 entries: limits.listing_entries,
                 dotfiles: limits.archive.dotfiles,
                 may_read: &*may_read,
             };
             // Names that vanish one by one look like a directory that becomes empty: what is read is what is there now.
-            let root = this.files.root();
+            let root = &this.files.loader.root;
             root.check();
             let directory = root
                 .retry_after_root_swap(|| directory::read(root, &page.path, read))
@@ -182,12 +182,12 @@ impl DirectoryJobs {
         let permit = self.place_in(&self.inner.permits)?;
         let of = path.clone();
         self.begin(&self.inner.archiving, &of, permit, move |this, permit| {
-            this.files.root().check();
+            this.files.loader.root.check();
             let files = this.files.pinned();
-            let faults = this.files.faults();
-            let is_listed = |path: &SitePath<'_>| files.rules().policy(path).listing();
+            let faults = &this.files.loader.faults;
+            let is_listed = |path: &SitePath<'_>| files.loader.rules.policy(path).listing();
             let shown = TreeFilter { is_listed: &is_listed, may_read: &*may_read };
-            let plan = ArchivePlan::of(files.root(), &path, &this.settings.archive, shown)
+            let plan = ArchivePlan::of(&files.loader.root, &path, &this.settings.archive, shown)
                 .map_err(|why| NoDirectory::unplanned(why, &path, faults))?;
             let producer = Archive::new(plan, format, files)
                 .map_err(|error| NoDirectory::failed(&error, &path, faults))?;
@@ -249,14 +249,17 @@ impl DirectoryJobs {
         job: impl FnOnce(&Self, OwnedSemaphorePermit) -> Result<FirstChunk<P>, NoDirectory> + Send + 'static,
     ) -> Result<BoxBody, NoDirectory> {
         let this = self.clone();
-        let begun = match pool.run_within(self.files.disk_timeout(), move || job(&this, permit)).await {
+        let begun = match pool
+            .run_within(self.files.loader.settings.disk_timeout(), move || job(&this, permit))
+            .await
+        {
             Ok(begun) => begun?,
             // A panic has been logged by its hook.
             Err(JobLost::Panicked) => return Err(NoDirectory::Failed),
             Err(JobLost::TimedOut) => {
                 self.files.count_disk_timeout();
                 let words = format_args!("the directory /{path}: the disk does not answer");
-                self.files.faults().report(Fault::Directory, path, words);
+                self.files.loader.faults.report(Fault::Directory, path, words);
                 return Err(NoDirectory::Busy);
             }
         };

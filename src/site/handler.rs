@@ -125,7 +125,7 @@ impl Site {
         let handle = if form.is_on_heap() {
             None
         } else if needs_body(&answer, is_head) {
-            Some(files.open_handle(form).filter(|handle| handle.is_version(&form.version))?)
+            Some(files.open_handle(form).filter(|handle| handle.is_unchanged().unwrap_or(false))?)
         } else {
             files.is_current(form).then_some(None)?
         };
@@ -156,7 +156,7 @@ impl Site {
                     return Ok(response);
                 }
                 // The file changed after its name was checked: its new version is looked up.
-                Err(SendFailure::Changed) => self.context.files.invalidate(&resolved.name),
+                Err(SendFailure::Changed) => resolved.name.invalidate(),
                 Err(SendFailure::Error(error)) => {
                     let varies = resolved.asset.variants.is_some();
                     let policy = Some(Arc::clone(&resolved.asset.policy));
@@ -188,7 +188,7 @@ impl Site {
             files.touch(&resolved.name, Some(&form)).await;
         }
         if form.etag.is_weak() {
-            files.background().start_digest(&form, Algorithm::Sha256);
+            files.start_digest(&form, Algorithm::Sha256);
         }
         let checksums = checksums(&self.context, &form, headers, is_head).await;
         let answer = answer_for(asset, &form, headers, is_head); // 3 how much of them (pure)

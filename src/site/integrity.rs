@@ -54,15 +54,15 @@ async fn checksum(
     if let Some(known) = form.digests.get(algorithm) {
         return Some(Arc::clone(known));
     }
-    if let Some(digest) = context.files.background().digest_if_short(form, algorithm) {
+    if let Some(digest) = context.files.digest_if_short(form, algorithm) {
         return Some(digest);
     }
     if waits {
         let wait = context.settings.integrity.digest_wait.get();
-        return context.files.background().digest(form, algorithm, wait).await.ok();
+        return context.files.digest(form, algorithm, wait).await.ok();
     }
     // Later requests find it known.
-    context.files.background().start_digest(form, algorithm);
+    context.files.start_digest(form, algorithm);
     None
 }
 
@@ -74,18 +74,14 @@ pub(crate) async fn checksum_file(
     is_head: bool,
 ) -> Result<HttpResponse, SendFailure> {
     let algorithm = Algorithm::from_token(name).ok_or(HttpError::UnknownDigest)?;
-    let digest = context
-        .files
-        .background()
-        .digest(asset, algorithm, context.settings.integrity.digest_wait.get())
-        .await?;
+    let digest = context.files.digest(asset, algorithm, context.settings.integrity.digest_wait.get()).await?;
     let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
     Ok(text(&asset.policy, &line, is_head))
 }
 
 /// Waits until the file is known to match its checksum file.
 pub(crate) async fn verify(context: &SiteContext, asset: &Arc<Asset>) -> Result<(), SendFailure> {
-    match context.files.background().is_verified(asset, context.settings.integrity.digest_wait.get()).await {
+    match context.files.is_verified(asset, context.settings.integrity.digest_wait.get()).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(HttpError::Failed.into()),
         Err(why) => Err(why.into()),

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use actix_web::{HttpMessage, HttpRequest};
 
-use crate::files::cache::NoHandle;
 use crate::files::handle_pool::Handle;
-use crate::files::load::VariantError;
+use crate::files::load::Unavailable;
 use crate::files::{Asset, Files};
 use crate::http::decide::{Answer, Representation, decide};
 use crate::http::encoding::{Encoding, EncodingChoice};
@@ -39,7 +38,7 @@ pub(crate) fn choose(
         && choice != EncodingChoice::Encoded(wanted)
         && !matches!(choice, EncodingChoice::Encoded(encoding) if variants.with_sidecars().has(encoding))
     {
-        files.background().start_encoding(asset, wanted);
+        files.start_encoding(asset, wanted);
     }
     match choice {
         EncodingChoice::Identity => Ok(None),
@@ -59,9 +58,9 @@ pub(crate) async fn select(
         let Some(encoding) = choose(files, asset, headers)? else { return Ok(Arc::clone(asset)) };
         match files.variant(asset, encoding).await {
             // The sidecar now counts as absent: there is one encoding less to choose from.
-            Err(VariantError::Failed) => {}
+            Err(Unavailable::Failed) => {}
             // There is no handle for the sidecar: the file as it is may be in memory.
-            Err(VariantError::Busy) if !headers.refuses_identity() => break,
+            Err(Unavailable::Busy) if !headers.refuses_identity() => break,
             variant => return Ok(variant?),
         }
     }
@@ -70,15 +69,15 @@ pub(crate) async fn select(
 
 /// Decides how much of `form`, an encoding of `asset` or `asset` itself, the client gets.
 pub(crate) fn answer_for(asset: &Asset, form: &Asset, headers: &RequestHeaders<'_>, is_head: bool) -> Answer {
-    let dates_are_strong = form.last_modified().is_some_and(|date| form.version.is_of(date))
+    let dates_are_strong = form.modified.is_some_and(|date| form.version.is_of(date))
         && form.encoding.is_none()
         && !may_differ(asset, headers);
     let facts = Representation {
-        length: form.length(),
-        etag: form.etag(),
-        last_modified: form.last_modified(),
+        length: form.length,
+        etag: &form.etag,
+        last_modified: form.modified,
         dates_are_strong,
-        media_type: form.headers().media_type().as_bytes(),
+        media_type: form.headers.media_type().as_bytes(),
     };
     decide(&headers.facts(is_head), &facts)
 }
@@ -94,7 +93,7 @@ pub(crate) async fn open(
     files: &Files,
     asset: &Arc<Asset>,
     request: &HttpRequest,
-) -> Result<Option<Arc<Handle>>, NoHandle> {
+) -> Result<Option<Arc<Handle>>, Unavailable> {
     if asset.is_on_heap() {
         return Ok(None);
     }
@@ -103,8 +102,8 @@ pub(crate) async fn open(
         None => files.handle(asset).await?,
     };
     match handle {
-        Some(handle) if !handle.is_version(&asset.version) => Err(NoHandle::Changed),
-        None if is_copied(request) => Err(NoHandle::Exhausted),
+        Some(handle) if !handle.is_unchanged().unwrap_or(false) => Err(Unavailable::Changed),
+        None if is_copied(request) => Err(Unavailable::Busy),
         handle => Ok(handle),
     }
 }
@@ -127,21 +126,12 @@ impl From<HttpError> for SendFailure {
     }
 }
 
-impl From<NoHandle> for SendFailure {
-    fn from(why: NoHandle) -> Self {
+impl From<Unavailable> for SendFailure {
+    fn from(why: Unavailable) -> Self {
         match why {
-            NoHandle::Changed => Self::Changed,
-            NoHandle::Exhausted => Self::Error(HttpError::Busy),
-        }
-    }
-}
-
-impl From<VariantError> for SendFailure {
-    fn from(why: VariantError) -> Self {
-        match why {
-            VariantError::Changed => Self::Changed,
-            VariantError::Busy => Self::Error(HttpError::Busy),
-            VariantError::Failed => Self::Error(HttpError::Failed),
+            Unavailable::Changed => Self::Changed,
+            Unavailable::Busy => Self::Error(HttpError::Busy),
+            Unavailable::Failed => Self::Error(HttpError::Failed),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Fallback {
 
 impl Fallback {
     pub(crate) fn new(by_accept: bool, requested: &SitePath<'_>, asset: &Asset) -> Self {
-        let guess = |name| cache_control::default_for(name, asset.headers().media_type());
+        let guess = |name| cache_control::default_for(name, asset.headers.media_type());
         let is_guessed = asset.policy.cache_control().is_none();
         let is_too_long = guess(asset.path.file_name()) == cache_control::IMMUTABLE
             && guess(requested.file_name()) != cache_control::IMMUTABLE;

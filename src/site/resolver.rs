@@ -162,9 +162,9 @@ impl Resolver {
     ) -> Result<(), EarlyResponse> {
         check_known(name, lookup)?;
         match lookup {
-            Lookup::Forbidden => Err(EarlyResponse::error_under(name.policy(), HttpError::Forbidden)),
+            Lookup::Forbidden => Err(EarlyResponse::error_under(&name.policy, HttpError::Forbidden)),
             Lookup::Missing if !wants_directory && !self.has_fallback(name) => {
-                Err(EarlyResponse::error_under(name.policy(), HttpError::NotFound))
+                Err(EarlyResponse::error_under(&name.policy, HttpError::NotFound))
             }
             _ => Ok(()),
         }
@@ -185,10 +185,10 @@ impl Resolver {
         match self.context.settings.site.trailing_slash {
             TrailingSlash::Add if is_directory && !wants_directory => {
                 let location = target.path.to_location(query_of(request));
-                Err(EarlyResponse::response(name.policy(), moved(name.policy(), &location)))
+                Err(EarlyResponse::response(&name.policy, moved(&name.policy, &location)))
             }
             _ if is_directory || wants_directory => self.resolve_directory(request, options, target).await,
-            _ => self.resolve_missing(request, &target, name.policy()).await,
+            _ => self.resolve_missing(request, &target, &name.policy).await,
         }
     }
 
@@ -201,7 +201,7 @@ impl Resolver {
     ) -> Result<Resolved, EarlyResponse> {
         let SiteContext { files, settings } = &*self.context;
         let found = files.find(&target.path).await;
-        let policy = Arc::clone(found.name.policy());
+        let policy = Arc::clone(&found.name.policy);
         let is_stray = target.wants_directory && !target.path.is_root();
         self.check_absent(&found.name, &found.lookup, true)?;
         match (found.lookup, settings.site.trailing_slash) {
@@ -243,7 +243,7 @@ impl Resolver {
             return Ok(resolved);
         }
         let has_extension = target.path.file_name().contains(&b'.');
-        if let Some(fallback) = policy.spa()
+        if let Some(fallback) = &policy.spa
             && takes_page(request.headers(), has_extension)
         {
             admit(&self.context, request, fallback).await?;
@@ -314,7 +314,7 @@ impl Resolver {
 
     /// True if something else may answer for a name that is missing.
     fn has_fallback(&self, name: &Name) -> bool {
-        name.policy().spa().is_some() || !self.context.settings.redirects.is_empty()
+        name.policy.spa.is_some() || !self.context.settings.redirects.is_empty()
     }
 
     fn is_hidden(&self, path: &SitePath<'_>) -> bool {
@@ -330,8 +330,8 @@ pub(crate) fn hides(dotfiles: Dotfiles, path: &SitePath<'_>) -> bool {
 /// Rejects a name whose lookup failed.
 fn check_known(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
     match lookup {
-        Lookup::Busy => Err(EarlyResponse::error_under(name.policy(), HttpError::Busy)),
-        Lookup::Failed => Err(EarlyResponse::error_under(name.policy(), HttpError::Failed)),
+        Lookup::Busy => Err(EarlyResponse::error_under(&name.policy, HttpError::Busy)),
+        Lookup::Failed => Err(EarlyResponse::error_under(&name.policy, HttpError::Failed)),
         _ => Ok(()),
     }
 }

@@ -312,7 +312,7 @@ impl Client {
             );
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));
-            actix_rt::spawn(opening::serve(worker, Socket::new(near, None)));
+            actix_rt::spawn(opening::serve(worker, Socket::new(near, None), None));
             client.await.unwrap()
         })
     }

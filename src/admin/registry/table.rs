@@ -252,10 +252,10 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     }
     Gauge "pagecast_cache_entries" "Entries in the cache." { .. shared_caches(now, |cache| cache.entries); }
     Gauge "pagecast_names" "Remembered names." {
-        status("names") => now.files.names; max now.config.caches.names.get()
+        status("names") => now.files.name_cache.entries; max now.config.caches.names.get()
     }
     Gauge "pagecast_digests" "Remembered checksums." {
-        status("digests") => now.files.digests; max now.config.integrity.digests.get()
+        status("digests") => now.files.digest_cache.entries; max now.config.integrity.digests.get()
     }
     Gauge "pagecast_heap_bytes" "Bytes of small files and encoded variants on the heap." {
         status("heap_bytes") => now.files.heap_bytes; max now.limits.heap_bytes
@@ -264,7 +264,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         status("mapped_bytes") => now.files.mapped_bytes; max now.limits.cache_bytes
     }
     Gauge "pagecast_mappings" "Mapped files." {
-        status("mappings") => now.files.mappings; max now.limits.mappings
+        status("mappings") => now.files.mapped_cache.entries; max now.limits.mappings
     }
     Gauge "pagecast_unmapping_bytes" "Bytes of evicted mappings that wait to be unmapped." {
         status("unmapping.bytes") => now.files.unmapping_bytes
@@ -300,20 +300,20 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         => &now.read_durations
     }
     Gauge "pagecast_reads_running" "Cold reads under way, on all devices; the limit is for one device." {
-        status("reads.running") => now.files.reads_running
+        status("reads.running") => now.files.reads.running
     }
     Gauge "pagecast_reads_running_limit" "Limit of pagecast_reads_running." {
         => now.config.sending.populate_threads.get()
     }
     Gauge "pagecast_reads_waiting" "Cold reads that wait for a thread." {
-        status("reads.waiting") => now.files.reads_waiting
+        status("reads.waiting") => now.files.reads.waiting
     }
-    Counter "pagecast_reads" "Cold reads made." { status("reads.made") => now.files.reads }
+    Counter "pagecast_reads" "Cold reads made." { status("reads.made") => now.files.reads.made }
     Counter "pagecast_reads_shared" "Responses that shared the cold read of another response." {
-        status("reads.shared") => now.files.reads_shared
+        status("reads.shared") => now.files.reads.shared
     }
     Counter "pagecast_reads_dropped" "Cold reads dropped before their turn, because nobody waited any more." {
-        status("reads.dropped") => now.files.reads_dropped
+        status("reads.dropped") => now.files.reads.dropped
     }
     Counter "pagecast_disk_timeouts" "Requests for which the disk did not answer in time." {
         status("reads.timeouts") problem("timeouts.disk") => now.files.disk_timeouts
@@ -331,7 +331,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [work = "digest"] => now.files.digesting.under_way; max now.files.digesting.places,
         [work = "compress"] => now.files.compressing.under_way; max now.files.compressing.places
     }
-    Hidden { status("background") => now.files.background }
+    Hidden { status("background") => now.files.digesting.under_way + now.files.compressing.under_way }
 
     // TLS; absent without TLS
     Counter "pagecast_tls_handshakes" "Finished TLS handshakes." {

@@ -1,5 +1,6 @@
 //! Reads the credential files.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,43 +40,25 @@ impl CredentialFiles {
         let root = config.site.root.as_path();
         let mut reading = FileReading { disk, root, warnings: Vec::new(), errors: Vec::new() };
         let link_keys = reading.read(&config.access.link_keys_file, signing_keys::parse);
-        let (mut tokens, mut passwords) = (Tokens::default(), Passwords::default());
+        let mut files = Self { link_keys, ..Self::default() };
         if wanted == CredentialPaths::All {
-            tokens = reading.read(&config.access.tokens_file, tokens::parse);
-            passwords = reading.read(&config.access.passwords_file, passwords::parse);
-        }
-        let FileReading { warnings, errors, .. } = reading;
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let mut files = Self {
-            link_keys: Arc::new(link_keys),
-            tokens: Arc::new(tokens),
-            passwords: Arc::new(passwords),
-            warnings,
-        };
-        if wanted == CredentialPaths::All {
-            files.warn_about_unknown_users(config);
-        }
-        Ok(files)
-    }
-
-    /// Warns about users of rules that no file contains. Not an error: removing a user from a file must take effect at once.
-    fn warn_about_unknown_users(&mut self, config: &Config) {
-        let access = config.rules.iter().filter_map(|rule| rule.effects.access.as_ref());
-        let named = access.filter_map(|access| access.users.as_ref()).flat_map(|users| users.iter());
-        let mut unknown: Vec<&String> = named.filter(|name| !self.has_user(name)).collect();
-        unknown.sort_unstable();
-        unknown.dedup();
-        let warnings: Vec<String> = unknown
-            .into_iter()
-            .map(|name| {
+            files.tokens = reading.read(&config.access.tokens_file, tokens::parse);
+            files.passwords = reading.read(&config.access.passwords_file, passwords::parse);
+            reading.warnings.extend(files.unknown_users(config).into_iter().map(|name| {
                 format!(
                     "a rule names the user {name:?}, which is in neither the tokens nor the passwords file"
                 )
-            })
-            .collect();
-        self.warnings.extend(warnings);
+            }));
+        }
+        files.warnings = reading.warnings;
+        if reading.errors.is_empty() { Ok(files) } else { Err(reading.errors) }
+    }
+
+    /// Users of rules that no file contains. Not an error: removing a user from a file must take effect at once.
+    fn unknown_users<'a>(&self, config: &'a Config) -> BTreeSet<&'a String> {
+        let access = config.rules.iter().filter_map(|rule| rule.effects.access.as_ref());
+        let named = access.filter_map(|access| access.users.as_ref()).flat_map(|users| users.iter());
+        named.filter(|name| !self.has_user(name)).collect()
     }
 
     #[cfg(test)]
@@ -116,20 +99,17 @@ impl FileReading<'_> {
         &mut self,
         file: &Toggle<OwnPath>,
         parse: impl Fn(&str) -> Result<T, Vec<LineError>>,
-    ) -> T {
-        let Some(path) = file.given().map(OwnPath::as_path) else { return T::default() };
-        let text = match self.text(path) {
-            Ok(text) => text,
-            Err(reason) => {
-                self.report(path, None, reason);
-                return T::default();
-            }
-        };
-        parse(&text).unwrap_or_else(|bad_lines| {
-            for (line, reason) in bad_lines {
-                self.report(path, Some(line), reason);
-            }
-            T::default()
+    ) -> Arc<T> {
+        let Some(path) = file.given().map(OwnPath::as_path) else { return Arc::default() };
+        let text = self.text(path).map_err(|reason| vec![(None, reason)]);
+        let parsed = text.and_then(|text| {
+            parse(&text)
+                .map_err(|lines| lines.into_iter().map(|(line, reason)| (Some(line), reason)).collect())
+        });
+        let report = |(line, reason)| ConfigError::File { path: path.into(), line, reason };
+        parsed.map(Arc::new).unwrap_or_else(|faults: Vec<_>| {
+            self.errors.extend(faults.into_iter().map(report));
+            Arc::default()
         })
     }
 
@@ -148,10 +128,6 @@ impl FileReading<'_> {
                 .push(format!("{}: it is inside the document root and could be served", path.display()));
         }
         String::from_utf8(private.bytes).map_err(|_| "the file is not UTF-8".to_owned())
-    }
-
-    fn report(&mut self, path: &Path, line: Option<usize>, reason: String) {
-        self.errors.push(ConfigError::File { path: path.into(), line, reason });
     }
 }
 

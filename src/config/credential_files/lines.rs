@@ -3,33 +3,27 @@
 /// Number and reason of an invalid line.
 pub(super) type LineError = (usize, String);
 
-/// Calls `read` for each line except empty lines and comments, which begin with `#`. Collects every error.
-pub(super) fn read<'a>(
-    text: &'a str,
-    mut read: impl FnMut(&'a str) -> Result<(), String>,
-) -> Result<(), Vec<LineError>> {
+/// Reads an entry from each line except empty lines and comments, which begin with `#`. `parse` gets the line and the
+/// entries before it. Collects every error.
+pub(super) fn read<T>(
+    text: &str,
+    parse: impl Fn(&str, &[T]) -> Result<T, String>,
+) -> Result<Vec<T>, Vec<LineError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut bad_lines = Vec::new();
-    let mut count = 0;
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
+    let lines = (1..).zip(text.lines().map(str::trim));
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let (mut entries, mut bad_lines) = (Vec::new(), Vec::new());
+    for (count, (number, line)) in lines.enumerate() {
+        if count == LINES_MAX {
+            bad_lines.push((number, format!("there are more than {LINES_MAX} lines")));
+            break;
         }
-        count += 1;
-        let outcome = if count > LINES_MAX {
-            Err(format!("there are more than {LINES_MAX} lines"))
-        } else {
-            read(line)
-        };
-        if let Err(reason) = outcome {
-            bad_lines.push((index + 1, reason));
-            if count > LINES_MAX {
-                break;
-            }
+        match parse(line, &entries) {
+            Ok(entry) => entries.push(entry),
+            Err(reason) => bad_lines.push((number, reason)),
         }
     }
-    if bad_lines.is_empty() { Ok(()) } else { Err(bad_lines) }
+    if bad_lines.is_empty() { Ok(entries) } else { Err(bad_lines) }
 }
 
 /// Refuses a name that cannot be logged, or sent by a client: there a colon ends it.

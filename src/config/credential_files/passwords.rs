@@ -13,51 +13,49 @@ use super::lines::{self, LineError};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passwords(Vec<(Arc<str>, Arc<PasswordHash>)>);
 
-/// A hash that costs time to try; nothing shows it.
+/// A password hash that is slow to compute. Its text is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(HashScheme);
 
 #[derive(Clone, PartialEq, Eq)]
 enum HashScheme {
-    /// As it was written, 60 characters.
+    /// As it was written.
     Bcrypt(Box<str>),
     Argon2id(Box<phc::PasswordHash>),
 }
 
 impl Passwords {
-    /// The name as it is known, and its hash.
+    /// The name as it stands in the file, and the hash of its password.
     pub fn get(&self, name: &[u8]) -> Option<(&Arc<str>, &Arc<PasswordHash>)> {
         self.0.iter().find(|(known, _)| known.as_bytes() == name).map(|(name, hash)| (name, hash))
     }
 
-    /// The hash at `number`, counted round and round; none where there are none.
-    pub(crate) fn at(&self, number: u64) -> Option<&Arc<PasswordHash>> {
-        let count = u64::try_from(self.0.len()).ok().filter(|count| *count > 0)?;
-        usize::try_from(number % count).ok().and_then(|index| self.0.get(index)).map(|(_, hash)| hash)
+    /// The hash that a number selects, modulo the number of hashes. `None` if there is no hash.
+    pub(crate) fn select(&self, number: u64) -> Option<&Arc<PasswordHash>> {
+        let index = number.checked_rem(self.0.len() as u64)?;
+        self.0.get(usize::try_from(index).ok()?).map(|(_, hash)| hash)
     }
 }
 
 impl PasswordHash {
-    /// Whether this is the hash of `password`. Takes a good part of a second, and of memory what the hash says.
+    /// Whether this is the hash of `password`. Takes up to some seconds, and as much memory as the hash demands.
     pub fn is_of(&self, password: &[u8]) -> bool {
         match &self.0 {
-            // Of what is longer the first 72 bytes would do.
+            // bcrypt ignores all but the first 72 bytes, so that they alone would match. Verified first: a long password
+            // takes as long as any other.
             HashScheme::Bcrypt(hash) => {
-                let is_it = bcrypt::verify(password, hash).unwrap_or(false);
-                is_it && password.len() <= BCRYPT_PASSWORD_MAX
+                bcrypt::verify(password, hash).unwrap_or(false) && password.len() <= BCRYPT_PASSWORD_MAX
             }
             HashScheme::Argon2id(hash) => Argon2::default().verify_password(password, hash.as_ref()).is_ok(),
         }
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        if let Some(rest) = ["$2a$", "$2b$", "$2y$"].iter().find_map(|prefix| text.strip_prefix(prefix)) {
-            return bcrypt_hash(text, rest);
-        }
-        if text.starts_with("$argon2id$") {
-            return argon2_hash(text);
-        }
         let scheme = match text {
+            _ if ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| text.starts_with(prefix)) => {
+                return bcrypt_hash(text);
+            }
+            _ if text.starts_with("$argon2id$") => return argon2_hash(text),
             _ if text.starts_with("$apr1$") || text.starts_with("$1$") => "MD5",
             _ if text.starts_with("{SHA}") => "SHA-1",
             _ if text.starts_with("$5$") || text.starts_with("$6$") || text.starts_with("$y$") => "crypt",
@@ -70,26 +68,20 @@ impl PasswordHash {
     }
 }
 
-fn bcrypt_hash(text: &str, rest: &str) -> Result<PasswordHash, String> {
-    let is_sound = text.parse::<bcrypt::HashParts>().is_ok();
-    let cost = rest.get(..2).and_then(|cost| cost.parse::<u32>().ok()).filter(|_| is_sound);
-    match cost {
-        None => Err("is no bcrypt hash, though it begins like one".to_owned()),
-        Some(cost @ 4..=BCRYPT_COST_MAX) => {
-            let _ = cost;
-            Ok(PasswordHash(HashScheme::Bcrypt(text.into())))
-        }
+fn bcrypt_hash(text: &str) -> Result<PasswordHash, String> {
+    let parts = text.parse::<bcrypt::HashParts>().ok().filter(|_| text.len() == BCRYPT_LENGTH);
+    match parts.map(|parts| parts.get_cost()) {
+        Some(4..=BCRYPT_COST_MAX) => Ok(PasswordHash(HashScheme::Bcrypt(text.into()))),
         Some(cost) => Err(format!("has the cost {cost}; accepted: 4 to {BCRYPT_COST_MAX}")),
+        None => Err("is no bcrypt hash, though it begins like one".to_owned()),
     }
 }
 
 fn argon2_hash(text: &str) -> Result<PasswordHash, String> {
-    let unsound = || "is no argon2id hash, though it begins like one".to_owned();
-    let hash = phc::PasswordHash::new(text).map_err(|_| unsound())?;
-    let params = Params::try_from(&hash).map_err(|_| unsound())?;
-    if hash.salt.is_none() || hash.hash.is_none() {
-        return Err(unsound());
-    }
+    let hash = phc::PasswordHash::new(text).ok().filter(|hash| hash.salt.is_some() && hash.hash.is_some());
+    let (hash, params) = hash
+        .and_then(|hash| Params::try_from(&hash).ok().map(|params| (hash, params)))
+        .ok_or("is no argon2id hash, though it begins like one")?;
     if params.m_cost() > ARGON2_KIB_MAX
         || params.t_cost() > ARGON2_ROUNDS_MAX
         || params.p_cost() > ARGON2_LANES_MAX
@@ -108,28 +100,29 @@ impl fmt::Debug for PasswordHash {
 }
 
 pub(super) fn parse(text: &str) -> Result<Passwords, Vec<LineError>> {
-    let mut passwords = Passwords::default();
-    lines::read(text, |line| {
+    let entries = lines::read(text, |line, known: &[(Arc<str>, Arc<PasswordHash>)]| {
         let (name, hash) =
             line.split_once(':').ok_or("a line is a name and a hash with a colon between them")?;
         lines::check_name(name)?;
-        if passwords.get(name.as_bytes()).is_some() {
+        if known.iter().any(|(other, _)| **other == *name) {
             return Err(format!("the name {name} is there twice"));
         }
         let hash = PasswordHash::parse(hash).map_err(|reason| format!("the hash of {name} {reason}"))?;
-        passwords.0.push((name.into(), Arc::new(hash)));
-        Ok(())
+        Ok((name.into(), Arc::new(hash)))
     })?;
-    Ok(passwords)
+    Ok(Passwords(entries))
 }
 
-/// bcrypt takes no more of a password.
+/// Characters of a hash, two of them for the cost.
+const BCRYPT_LENGTH: usize = 60;
+
+/// bcrypt uses no more bytes of a password.
 const BCRYPT_PASSWORD_MAX: usize = 72;
 
 /// A check of this cost takes some seconds.
 const BCRYPT_COST_MAX: u32 = 16;
 
-/// 256 MiB, which each check at once takes.
+/// 256 MiB for each check in progress.
 const ARGON2_KIB_MAX: u32 = 256 * 1024;
 const ARGON2_ROUNDS_MAX: u32 = 32;
 const ARGON2_LANES_MAX: u32 = 16;

@@ -1,4 +1,4 @@
-//! Keys of signed links: on each line an id and a key in base64.
+//! Keys of signed URLs: on each line an id and a key in base64.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::http::signed_url::is_key_id;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SigningKeys(Vec<(String, SigningKey)>);
 
-/// A key; nothing shows its bytes.
+/// A key. Its bytes are never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningKey(Vec<u8>);
 
@@ -43,15 +43,14 @@ impl fmt::Debug for SigningKey {
 }
 
 pub(super) fn parse(text: &str) -> Result<SigningKeys, Vec<LineError>> {
-    let mut keys = SigningKeys::default();
-    lines::read(text, |line| {
+    let entries = lines::read(text, |line, known: &[(String, SigningKey)]| {
         let (id, key) = line
             .split_once(char::is_whitespace)
             .ok_or("a line is an id and a key in base64 with a space between them")?;
         if !is_key_id(id) {
             return Err("the id is not 1 to 64 letters, digits, dots, hyphens and underscores".to_owned());
         }
-        if keys.get(id.as_bytes()).is_some() {
+        if known.iter().any(|(other, _)| other == id) {
             return Err(format!("the id {id} is there twice"));
         }
         let decoded = decode(key.trim()).ok_or_else(|| format!("the key {id} is no base64"))?;
@@ -61,10 +60,9 @@ pub(super) fn parse(text: &str) -> Result<SigningKeys, Vec<LineError>> {
                 decoded.len()
             ));
         }
-        keys.0.push((id.to_owned(), SigningKey(decoded)));
-        Ok(())
+        Ok((id.to_owned(), SigningKey(decoded)))
     })?;
-    Ok(keys)
+    Ok(SigningKeys(entries))
 }
 
 /// In either alphabet, padded or not.

@@ -6,13 +6,14 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::lines::{self, LineError};
+use crate::http::checksum_file::decode_digest;
 
 /// Names and hashes of tokens. A token is long and random, so that one round of a fast hash is enough; a name may have several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens(Vec<(Arc<str>, [u8; 32])>);
 
 impl Tokens {
-    /// Whose token that is. Takes the same time whichever it is, and if it is none.
+    /// The name of a token's owner. Takes the same time for every token, known or not.
     pub fn owner(&self, token: &[u8]) -> Option<Arc<str>> {
         let shown: [u8; 32] = Sha256::digest(token).into();
         let (mut found, mut index) = (Choice::from(0), 0_u32);
@@ -25,41 +26,26 @@ impl Tokens {
         owner.map(|(name, _)| Arc::clone(name))
     }
 
-    /// Whether somebody of that name has a token.
+    /// True if a token belongs to the name.
     pub fn has_name(&self, name: &str) -> bool {
         self.0.iter().any(|(known, _)| **known == *name)
     }
 }
 
 pub(super) fn parse(text: &str) -> Result<Tokens, Vec<LineError>> {
-    let mut tokens = Tokens::default();
-    lines::read(text, |line| {
+    let entries = lines::read(text, |line, known: &[(Arc<str>, [u8; 32])]| {
         let form = "a line is a name and the hash of a token with a space between them: ci sha256:HEX";
         let (name, hash) = line.split_once(char::is_whitespace).ok_or(form)?;
         lines::check_name(name)?;
         let digits = hash.trim().strip_prefix("sha256:").ok_or(form)?;
-        let hash =
-            bytes_of(digits).ok_or_else(|| format!("the hash of {name} is not 64 hexadecimal digits"))?;
-        if tokens.0.iter().any(|(_, known)| *known == hash) {
+        let hash = decode_digest(digits.as_bytes())
+            .ok_or_else(|| format!("the hash of {name} is not 64 hexadecimal digits"))?;
+        if known.iter().any(|(_, other)| *other == hash) {
             return Err(format!("the token of {name} is there twice"));
         }
-        tokens.0.push((name.into(), hash));
-        Ok(())
+        Ok((name.into(), hash))
     })?;
-    Ok(tokens)
-}
-
-fn bytes_of(digits: &str) -> Option<[u8; 32]> {
-    let digits = digits.as_bytes();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let bytes: Option<Vec<u8>> = digits
-        .chunks(2)
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        })
-        .collect();
-    bytes?.try_into().ok()
+    Ok(Tokens(entries))
 }
 
 #[cfg(test)]

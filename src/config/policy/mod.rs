@@ -1,4 +1,3 @@
 //! What the site's rules and site-wide settings say about each path.
 
-pub(crate) mod rates;
 pub mod rules;

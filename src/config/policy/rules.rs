@@ -8,36 +8,37 @@ use actix_web::http::StatusCode;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-pub(crate) use crate::config::Disposition;
-#[cfg(test)]
-pub(crate) use crate::config::policy::rates::RuleRate;
-pub(crate) use crate::config::policy::rates::RuleRates;
-use crate::config::{AccessRule, Config, ExtraHeaders, OnOff, ResourcePolicy, Rule, RuleEffects, Toggle};
+use crate::config::{
+    AccessRule, Config, ExtraHeaders, OnOff, ResourcePolicy, Rule, RuleEffects, RuleRates, Toggle,
+};
 use crate::http::cache_control;
 use crate::http::cors::{AllowedOrigins, CorsPolicy};
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
+use actix_web::http::header::HeaderName;
 
 /// The rules of a site, and its defaults.
 pub struct Rules {
     rules: Vec<Rule>,
     site_wide: RuleEffects,
-    /// Policies by the rules that match: most paths share a few.
+    /// Policies by the rules that match: most paths share a few of them.
     known: RwLock<HashMap<Box<[bool]>, Arc<PathPolicy>>>,
 }
 
 /// Policy of a path.
 pub struct PathPolicy {
-    effects: RuleEffects,
-    spa: Option<SitePath<'static>>,
-    /// Rendered fields of every response, errors included.
-    lines: Box<str>,
-    /// Where those end that are for pages of other origins.
+    /// What the rules and the site set.
+    pub(crate) effects: RuleEffects,
+    /// File that is served for paths without a file.
+    pub(crate) spa: Option<SitePath<'static>>,
+    /// Header lines of every response, errors included.
+    pub(crate) lines: Box<str>,
+    /// End of the CORS headers, which are the first of the lines.
     cors_to: usize,
-    /// How fast rules have its responses sent; none where they say nothing of it.
-    rates: Option<Arc<RuleRates>>,
-    /// The plain 404, and where its body begins: missing names are asked for as often as files are.
+    /// Bandwidth limits of rules. `None`: those of the site apply.
+    pub(crate) rates: Option<Arc<RuleRates>>,
+    /// The plain 404, and where its body begins: clients request missing names as often as files.
     pub(crate) not_found: OnceLock<(Bytes, usize)>,
 }
 
@@ -48,7 +49,7 @@ impl Rules {
         let site_wide = RuleEffects {
             listing: Some(config.directories.listing),
             cors,
-            headers: site_wide_fields(config),
+            headers: site_wide_headers(config),
             ..RuleEffects::default()
         };
         Arc::new(Self { rules: config.rules.clone(), site_wide, known: RwLock::default() })
@@ -61,11 +62,11 @@ impl Rules {
 
     /// Policy of `path`.
     pub(crate) fn policy(&self, path: &SitePath<'_>) -> Arc<PathPolicy> {
-        self.of(self.rules.iter().map(|rule| rule.matches(path.as_bytes())).collect())
+        self.of(self.rules.iter().map(|rule| rule.path.matches(path.as_bytes())).collect())
     }
 
-    /// The policies that may keep a path closed: its own, and where it is what lies beside a file (`x.br`, `x.sha256`) that of the
-    /// file, of which it has the bytes or tells.
+    /// The policies that may close a path: its own, and that of the file beside which it lies (`x.br`, `x.sha256`), whose bytes
+    /// it contains or describes.
     pub(crate) fn locks(&self, path: &SitePath<'_>) -> impl Iterator<Item = Arc<PathPolicy>> {
         let file = file_beside(path);
         let file_of_that = file.as_ref().and_then(file_beside);
@@ -75,15 +76,13 @@ impl Rules {
 
     /// True if some path requires authentication.
     pub(crate) fn close_anything(&self) -> bool {
-        self.rules
-            .iter()
-            .any(|rule| rule.effects.access.as_ref().is_some_and(|access| !access.methods.public))
+        self.rules.iter().any(|rule| rule.effects.closed().is_some())
     }
 
     /// True if responses under some policy differ from origin to origin.
     pub(crate) fn vary_by_origin(&self) -> bool {
         let mut effects = self.rules.iter().map(|rule| &rule.effects).chain([&self.site_wide]);
-        effects.any(|effects| given(&effects.cors).is_some_and(|cors| !is_for_all(cors)))
+        effects.any(|effects| effects.cors_policy().is_some_and(|cors| !is_for_all(cors)))
     }
 
     /// Policy of paths that no rule matches.
@@ -96,12 +95,10 @@ impl Rules {
             return Arc::clone(known);
         }
         let mut effects = RuleEffects::default();
-        let matching = || self.rules.iter().enumerate().filter(|(number, _)| matches[*number]);
-        for (_, rule) in matching() {
-            effects.fill(&rule.effects);
-        }
+        let matching = self.rules.iter().zip(&matches).filter(|(_, is_match)| **is_match);
+        matching.for_each(|(rule, _)| effects.fill(&rule.effects));
         effects.fill(&self.site_wide);
-        let policy = Arc::new(PathPolicy::new(effects, RuleRates::of(matching())));
+        let policy = Arc::new(PathPolicy::new(effects));
         let mut known = self.known.write();
         if known.len() < POLICIES_KNOWN {
             known.insert(matches, Arc::clone(&policy));
@@ -111,31 +108,27 @@ impl Rules {
 }
 
 impl PathPolicy {
-    fn new(effects: RuleEffects, rates: Option<RuleRates>) -> Self {
+    fn new(effects: RuleEffects) -> Self {
         let spa = effects.spa.as_ref().and_then(Toggle::given).map(|file| file.to_site_path());
         let mut lines = String::new();
-        if let Some(cors) = given(&effects.cors).filter(|cors| is_for_all(cors)) {
+        if let Some(cors) = effects.cors_policy().filter(|cors| is_for_all(cors)) {
             put(&mut lines, "access-control-allow-origin", "*");
             if !cors.expose.is_empty() {
                 put(&mut lines, "access-control-expose-headers", &cors.expose);
             }
         }
         let cors_to = lines.len();
-        let is_private = is_private(&effects);
-        let is_kept = |name: &str| is_private && speaks_to_shared_caches(name);
-        for (name, value) in effects.headers.as_slice().iter().filter(|(name, _)| !is_kept(name.as_str())) {
-            put(&mut lines, name.as_str(), value.as_str());
+        for (name, value) in effects.headers.as_slice() {
+            if effects.closed().is_none() || !is_for_shared_caches(name) {
+                put(&mut lines, name.as_str(), value.as_str());
+            }
         }
-        let rates = rates.map(Arc::new);
+        let rates = Some(&effects.rates).filter(|rates| **rates != RuleRates::default());
+        let rates = rates.map(|rates| Arc::new(rates.clone()));
         Self { spa, lines: lines.into(), cors_to, rates, effects, not_found: OnceLock::new() }
     }
 
-    /// Fields of every response, as lines.
-    pub(crate) fn lines(&self) -> &str {
-        &self.lines
-    }
-
-    /// The same, and Vary where a response differs: how every head that is written here begins.
+    /// The lines of every response, and Vary.
     pub(crate) fn lines_with(&self, vary: Option<&str>) -> Vec<u8> {
         let mut lines = String::from(&*self.lines);
         if let Some(vary) = vary {
@@ -144,14 +137,14 @@ impl PathPolicy {
         lines.into_bytes()
     }
 
-    /// The same without what is said to pages of other origins.
+    /// The lines of every response without the CORS headers.
     pub(crate) fn lines_without_cors(&self) -> &str {
         &self.lines[self.cors_to..]
     }
 
-    /// The value of Vary, for what differs `by_coding` or not.
-    pub(crate) fn vary(&self, by_coding: bool) -> Option<&'static str> {
-        match (by_coding, self.varies_by_origin()) {
+    /// The value of Vary of a response, which depends on Accept-Encoding or not.
+    pub(crate) fn vary(&self, by_encoding: bool) -> Option<&'static str> {
+        match (by_encoding, self.varies_by_origin()) {
             (true, true) => Some("Accept-Encoding, Origin"),
             (true, false) => Some("Accept-Encoding"),
             (false, true) => Some("Origin"),
@@ -159,9 +152,9 @@ impl PathPolicy {
         }
     }
 
-    /// The same where the client's Accept was asked as well.
-    pub(crate) fn vary_with_accept(&self, by_coding: bool) -> &'static str {
-        match (by_coding, self.varies_by_origin()) {
+    /// The same for a response that depends on Accept as well.
+    pub(crate) fn vary_with_accept(&self, by_encoding: bool) -> &'static str {
+        match (by_encoding, self.varies_by_origin()) {
             (true, true) => "Accept, Accept-Encoding, Origin",
             (true, false) => "Accept, Accept-Encoding",
             (false, true) => "Accept, Origin",
@@ -170,20 +163,20 @@ impl PathPolicy {
     }
 
     /// The same for an error: a 404 depends on Accept if clients that accept pages get the fallback instead.
-    pub(crate) fn vary_of_error(&self, status: StatusCode, by_coding: bool) -> Option<&'static str> {
+    pub(crate) fn vary_of_error(&self, status: StatusCode, by_encoding: bool) -> Option<&'static str> {
         match status {
-            StatusCode::NOT_FOUND if self.spa.is_some() => Some(self.vary_with_accept(by_coding)),
-            _ => self.vary(by_coding),
+            StatusCode::NOT_FOUND if self.spa.is_some() => Some(self.vary_with_accept(by_encoding)),
+            _ => self.vary(by_encoding),
         }
     }
 
-    /// Cache-Control as a rule gives it: none where the default holds, `Some(None)` where there is to be none.
+    /// Cache-Control that a rule sets. `None`: the default applies. `Some(None)`: not sent.
     pub(crate) fn cache_control(&self) -> Option<Option<&str>> {
         let given = self.effects.cache_control.as_ref()?;
         Some(given.given().map(|value| value.as_str()))
     }
 
-    /// Cache-Control where `default` holds if no rule gives another; of what is not for all always one that keeps shared caches out.
+    /// Cache-Control: that of a rule, else `default`. If the path is closed, one that no shared cache may use.
     pub(crate) fn cache_control_or<'a>(&'a self, default: &'a str) -> Option<Cow<'a, str>> {
         let value = self.cache_control().unwrap_or(Some(default));
         match self.access() {
@@ -194,25 +187,12 @@ impl PathPolicy {
 
     /// Access rule of the path. `None`: public.
     pub(crate) fn access(&self) -> Option<&AccessRule> {
-        self.effects.access.as_ref().filter(|access| !access.methods.public)
-    }
-
-    pub(crate) fn content_type(&self) -> Option<&str> {
-        self.effects.content_type.as_ref().map(|value| value.as_str())
-    }
-
-    pub(crate) fn disposition(&self) -> Option<Disposition> {
-        self.effects.disposition
-    }
-
-    /// The policy for other origins, where each is answered by itself.
-    pub(crate) fn cors(&self) -> Option<&CorsPolicy> {
-        given(&self.effects.cors).map(|cors| &**cors)
+        self.effects.closed()
     }
 
     /// True if responses depend on the request's origin.
     pub(crate) fn varies_by_origin(&self) -> bool {
-        self.cors().is_some_and(|cors| !is_for_all(cors))
+        self.effects.cors_policy().is_some_and(|cors| !is_for_all(cors))
     }
 
     /// True if directories are listed.
@@ -220,31 +200,17 @@ impl PathPolicy {
         self.effects.listing == Some(OnOff::On)
     }
 
-    /// File that is served for paths without a file.
-    pub(crate) fn spa(&self) -> Option<&SitePath<'static>> {
-        self.spa.as_ref()
-    }
-
-    /// Bandwidth limits of rules.
-    pub(crate) fn rates(&self) -> Option<&Arc<RuleRates>> {
-        self.rates.as_ref()
-    }
-
-    /// The checksums that responses carry.
+    /// The digests of responses.
     pub(crate) fn digests(&self) -> [Option<Algorithm>; 2] {
         let choice = self.effects.digest.unwrap_or_default();
         [choice.sha256.then_some(Algorithm::Sha256), choice.sha512.then_some(Algorithm::Sha512)]
     }
 }
 
-fn is_private(effects: &RuleEffects) -> bool {
-    effects.access.as_ref().is_some_and(|access| !access.methods.public)
-}
-
-/// Whether a field tells some shared cache what Cache-Control says to all (RFC 9213 §3): of what is not for all it is left out.
-fn speaks_to_shared_caches(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.ends_with("-cache-control") || matches!(name.as_str(), "surrogate-control" | "x-accel-expires")
+/// Whether a header is a Cache-Control for some shared caches (RFC 9213 §3). Responses of closed paths have none.
+fn is_for_shared_caches(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.ends_with("-cache-control") || matches!(name, "surrogate-control" | "x-accel-expires")
 }
 
 /// The file beside which `path` lies by its name.
@@ -253,45 +219,41 @@ fn file_beside(path: &SitePath<'_>) -> Option<SitePath<'static>> {
     suffixes.into_iter().find_map(|suffix| path.without_suffix(suffix))
 }
 
-/// What files of checksums add to a name.
+/// Suffixes of checksum files.
 const CHECKSUMS: [&str; 2] = [".sha256", ".sha512"];
 
 fn put(lines: &mut String, name: &str, value: &str) {
-    lines.push_str(&format!("{}: {value}\r\n", name.to_ascii_lowercase()));
+    lines.push_str(&format!("{name}: {value}\r\n"));
 }
 
-/// Fields that go with every response, unless a rule sets them.
-fn site_wide_fields(config: &Config) -> ExtraHeaders {
+/// Headers of every response, unless a rule sets them.
+fn site_wide_headers(config: &Config) -> ExtraHeaders {
+    let security = &config.security;
+    let resource_policy = security.cross_origin_resource_policy;
     let policies = [
-        ("content-security-policy", config.security.content_security_policy.given().map(ToString::to_string)),
-        ("cross-origin-resource-policy", resource_policy(config)),
-        ("referrer-policy", config.security.referrer_policy.given().map(ToString::to_string)),
+        ("content-security-policy", security.content_security_policy.given().map(ToString::to_string)),
+        (
+            "cross-origin-resource-policy",
+            (resource_policy != ResourcePolicy::Off).then(|| resource_policy.to_string()),
+        ),
+        ("referrer-policy", security.referrer_policy.given().map(ToString::to_string)),
     ];
-    let mut fields = ExtraHeaders::default();
+    let mut headers = ExtraHeaders::default();
     for (name, value) in policies {
-        if let (Ok(name), Some(Ok(value))) = (name.parse(), value.map(|value| value.parse())) {
-            // No name is there twice.
-            let _ = fields.push(name, value);
+        if let Some(Ok(value)) = value.map(|value| value.parse()) {
+            // Each name occurs once.
+            let _ = headers.push(HeaderName::from_static(name), value);
         }
     }
-    fields
+    headers
 }
 
-fn resource_policy(config: &Config) -> Option<String> {
-    let policy = config.security.cross_origin_resource_policy;
-    (policy != ResourcePolicy::Off).then(|| policy.to_string())
-}
-
-/// Whether all origins get the same answer.
+/// Whether the policy is the same for all origins.
 fn is_for_all(cors: &CorsPolicy) -> bool {
     cors.origins == AllowedOrigins::Any && !cors.credentials
 }
 
-fn given<T>(value: &Option<Toggle<T>>) -> Option<&T> {
-    value.as_ref().and_then(Toggle::given)
-}
-
-/// Policies that are kept. More combinations of rules than this are made anew for each name.
+/// Maximum number of cached policies. Those of further combinations of rules are computed for each name.
 const POLICIES_KNOWN: usize = 1024;
 
 #[cfg(test)]
@@ -365,7 +327,7 @@ mod tests {
                 let rules = Rules::new(&Config { rules: vec![rule("**", effects)], ..Config::default() });
                 let policy = rules.policy(&path("/x"));
                 assert_eq!(policy.cache_control_or("no-cache").as_deref(), expected, "{ways}");
-                assert_eq!(policy.lines().lines().count(), lines, "{ways}: {}", policy.lines());
+                assert_eq!(policy.lines.lines().count(), lines, "{ways}: {}", policy.lines);
             }
         }
     }

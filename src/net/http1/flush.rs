@@ -12,7 +12,7 @@ use crate::net::{SendError, StallTimer, WorkerContext};
 impl Http1Connection {
     /// Sends all that is queued.
     pub(super) async fn flush(&mut self) -> Result<(), SendError> {
-        if self.queue.is_empty() {
+        if self.queue.segments.is_empty() {
             self.restart_idle_timeout();
             return Ok(());
         }

@@ -71,7 +71,7 @@ impl Http1Connection {
 
     fn log_abort(&mut self, error: &SendError) {
         let request = request_log::id_suffix(self.exchanges.last());
-        error.log(self.queue.file(), self.context().files.faults(), &request, || self.peer_name());
+        error.log(self.queue.file(), &self.context().files.loader.faults, &request, || self.peer_name());
     }
 }
 

@@ -53,7 +53,7 @@ impl Http1Connection {
                 }
             };
             match self.exchange(app, head).await {
-                Ok(None) if self.queue.is_empty() => self.registration.set_reading(),
+                Ok(None) if self.queue.segments.is_empty() => self.registration.set_reading(),
                 Ok(None) => {}
                 Ok(Some(end)) => return end,
                 Err(error) => return self.replace_or_abort(error).await,

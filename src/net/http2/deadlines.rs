@@ -66,7 +66,8 @@ impl Http2Connection {
     /// complete.
     fn due(&self, incomplete_since: Option<Instant>) -> (Instant, Duration) {
         let settings = &self.shared.worker.settings().connections;
-        if self.is_awaited() {
+        // The worker closes and the client has just connected: GOAWAY can't be sent before its preface.
+        if self.shared.worker.is_closing.get() && matches!(self.stage, Stage::Preface(_)) {
             return (self.idle_since, LAST_CHANCE);
         }
         if let Some(since) = self.leaving_since
@@ -103,7 +104,7 @@ impl Http2Connection {
             return None;
         }
         let error = self.check_progress(now)?;
-        error.log(None, self.shared.worker.files.faults(), "", || self.shared.peer_name());
+        error.log(None, &self.shared.worker.files.loader.faults, "", || self.shared.peer_name());
         Some(Http2End::Abort(error))
     }
 
@@ -127,11 +128,6 @@ impl Http2Connection {
         let oldest = self.settling.front().map(|(open, _)| open.exchange.began);
         self.shared.io.borrow().is_empty()
             && oldest.is_some_and(|began| now.duration_since(began) >= stall_timeout)
-    }
-
-    /// True if the worker closes and the client has just connected: GOAWAY can't be sent before its preface.
-    fn is_awaited(&self) -> bool {
-        self.shared.worker.is_closing.get() && matches!(self.stage, Stage::Preface(_))
     }
 }
 

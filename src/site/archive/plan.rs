@@ -78,7 +78,7 @@ impl ArchivePlan {
         let mut prefix = 0;
         if !path.is_root() {
             let stat = root.stat(path).map_err(PlanError::Unreadable)?;
-            walk.add(path.clone().into_owned(), EntryKind::Directory, Version::of(&stat))?;
+            walk.add(path.clone().into_owned(), EntryKind::Directory, stat.version)?;
             prefix = path.as_bytes().len() - path.file_name().len();
         }
         walk.descend(path)?;
@@ -161,7 +161,7 @@ impl Walk<'_> {
             return Err(PlanError::TooMany);
         }
         if kind == EntryKind::File {
-            self.bytes = self.bytes.saturating_add(version.size());
+            self.bytes = self.bytes.saturating_add(version.size);
             if self.bytes > self.limits.bytes {
                 return Err(PlanError::TooLarge);
             }

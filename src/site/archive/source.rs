@@ -11,7 +11,7 @@ use crate::files::faults::fault_of;
 use crate::files::read_exact::read_full;
 use crate::files::root::RootEntry;
 use crate::files::storage::Storage;
-use crate::files::version::{FileStat, Version};
+use crate::files::version::FileStat;
 use crate::files::{Fault, Files};
 use crate::http::target::SitePath;
 
@@ -21,8 +21,7 @@ use crate::http::target::SitePath;
 pub(super) struct PlannedFileReader {
     storage: Arc<dyn Storage>,
     file: OwnedFd,
-    version: Version,
-    links: u64,
+    stat: FileStat,
     at: u64,
     path: SitePath<'static>,
     /// What the bytes must hash to, and what they have hashed to so far.
@@ -32,18 +31,17 @@ pub(super) struct PlannedFileReader {
 impl PlannedFileReader {
     /// Opens the file, if it is the version that was planned. Blocks.
     pub(super) fn open(files: &Files, planned: &Planned) -> io::Result<Self> {
-        let beside = files.background().stated_checksum(&planned.path);
+        let beside = files.loader.stated_checksum(&planned.path);
         let check = match beside.map_err(|error| named(&planned.path, error))? {
             None => None,
             Some(Some(expected)) => Some((expected, Sha256::new())),
             Some(None) => return Err(unlike(&planned.path)),
         };
-        match files.root().entry(&planned.path) {
-            Ok(RootEntry::File { file, stat, .. }) if Version::of(&stat) == planned.version => Ok(Self {
-                storage: Arc::clone(files.root().storage()),
+        match files.loader.root.entry(&planned.path) {
+            Ok(RootEntry::File { file, stat, .. }) if stat.version == planned.version => Ok(Self {
+                storage: Arc::clone(&files.loader.root.storage),
                 file,
-                version: planned.version,
-                links: FileStat::from(&*stat).links,
+                stat,
                 at: 0,
                 path: planned.path.clone(),
                 check,
@@ -58,7 +56,7 @@ impl PlannedFileReader {
     /// The end is reached only by a file that is still the version that was planned, and what the checksum beside it says
     /// where that is heeded: what was appended is then one version.
     pub(super) fn read(&mut self, out: &mut Vec<u8>) -> io::Result<usize> {
-        let left = self.version.size() - self.at;
+        let left = self.stat.version.size - self.at;
         let length = usize::try_from(left).map_or(STEP, |left| left.min(STEP));
         if length == 0 {
             return self.finish().map(|()| 0);
@@ -86,8 +84,7 @@ impl PlannedFileReader {
     }
 
     fn is_unchanged(&self) -> io::Result<bool> {
-        let stat = self.storage.fstat(self.file.as_fd())?;
-        Ok(self.version.has_same_bytes(self.links, &FileStat::from(&stat)))
+        Ok(self.stat.has_same_bytes(&self.storage.fstat(self.file.as_fd())?))
     }
 }
 

@@ -51,9 +51,9 @@ impl TarBlocks {
 fn head(name: &[u8], entry: &Planned, out: &mut Vec<u8>) {
     let (kind, mode, size) = match entry.kind {
         EntryKind::Directory => (EntryType::Directory, 0o755, 0),
-        EntryKind::File => (EntryType::Regular, 0o644, entry.version.size()),
+        EntryKind::File => (EntryType::Regular, 0o644, entry.version.size),
     };
-    let (seconds, _) = entry.version.modified_at();
+    let (seconds, _) = entry.version.mtime;
     let records = records(name, size, seconds);
     if !records.is_empty() {
         let short_name = [PAX_DIRECTORY, name].concat();

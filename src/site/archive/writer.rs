@@ -182,9 +182,13 @@ mod tests {
     fn archive(dir: &Path, path: &str, format: ArchiveFormat) -> Archive {
         let files = files(dir);
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        let plan =
-            ArchivePlan::of(files.root(), &path, &LIMITS, crate::site::archive::plan::TreeFilter::all())
-                .unwrap();
+        let plan = ArchivePlan::of(
+            &files.loader.root,
+            &path,
+            &LIMITS,
+            crate::site::archive::plan::TreeFilter::all(),
+        )
+        .unwrap();
         Archive::new(plan, format, files).unwrap()
     }
 

@@ -86,7 +86,7 @@ impl ZipRecords {
             (entry.kind == EntryKind::File).then(|| PlannedFileReader::open(files, entry)).transpose()?;
         central.write_local(out);
         let Some(mut source) = source else { return Ok(Stage::Entry(index + 1)) };
-        if entry.version.size() == 0 {
+        if entry.version.size == 0 {
             source.read(&mut self.input)?;
             return Ok(Stage::Entry(index + 1));
         }

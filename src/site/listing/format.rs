@@ -46,7 +46,7 @@ pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
 
 /// When a version's bytes last changed; none outside the years -9999 to 9999.
 pub(super) fn modified(version: &Version) -> Option<Timestamp> {
-    let (seconds, nanoseconds) = version.modified_at();
+    let (seconds, nanoseconds) = version.mtime;
     Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()
 }
 

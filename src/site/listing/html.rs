@@ -70,7 +70,7 @@ pub(super) fn row(links: &ListingLinks, entry: &DirectoryEntry, out: &mut String
     put(out, format_args!("</bdi>{slash}</a></th><td class=\"size\">"));
     match entry.kind {
         EntryKind::Directory => out.push('–'),
-        EntryKind::File => exact_size(entry.version.size(), out),
+        EntryKind::File => exact_size(entry.version.size, out),
     }
     out.push_str("</td><td class=\"date\">");
     if let Some(moment) = modified(&entry.version) {

@@ -51,7 +51,7 @@ pub(super) fn entry(
         EntryKind::Directory => ("directory", None, None),
         EntryKind::File => {
             let etag = (page.etag_of)(&page.path.entry(&entry.name), &entry.version);
-            ("file", Some(entry.version.size()), etag)
+            ("file", Some(entry.version.size), etag)
         }
     };
     let mtime = modified(&entry.version).map(|moment| moment.to_string());

@@ -45,7 +45,7 @@ impl Summary {
                 EntryKind::Directory => summary.directories += 1,
                 EntryKind::File => {
                     summary.files += 1;
-                    summary.bytes = summary.bytes.saturating_add(entry.version.size());
+                    summary.bytes = summary.bytes.saturating_add(entry.version.size);
                 }
             }
         }

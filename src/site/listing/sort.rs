@@ -38,7 +38,7 @@ impl Sorting {
             Sort::Name => is_file(one).cmp(&is_file(other)).then_with(|| apply(self.order, by_name())),
             Sort::Size => apply(self.order, size(one).cmp(&size(other))).then_with(by_name),
             Sort::Date => {
-                let dates = one.version.modified_at().cmp(&other.version.modified_at());
+                let dates = one.version.mtime.cmp(&other.version.mtime);
                 apply(self.order, dates).then_with(by_name)
             }
         }
@@ -65,7 +65,7 @@ fn is_file(entry: &DirectoryEntry) -> bool {
 }
 
 fn size(entry: &DirectoryEntry) -> Option<u64> {
-    is_file(entry).then(|| entry.version.size())
+    is_file(entry).then(|| entry.version.size)
 }
 
 /// Runs of digits by their value, the rest by character without case; what is equal so far, by its bytes.

@@ -43,8 +43,8 @@ impl<'a> CentralRecord<'a> {
         if name.len() > usize::from(u16::MAX) {
             return Err(io::Error::other(format!("/{}: the name is too long for zip", entry.path)));
         }
-        let size = if entry.kind == EntryKind::File { entry.version.size() } else { 0 };
-        let (modified, _) = entry.version.modified_at();
+        let size = if entry.kind == EntryKind::File { entry.version.size } else { 0 };
+        let (modified, _) = entry.version.mtime;
         Ok(Self { name, kind: entry.kind, size, modified, is_large: size > LARGE_FROM })
     }
 
