@@ -98,15 +98,15 @@ fn list(
             continue;
         } else {
             match fs::statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileStat::from(&stat)) {
-                Ok(FileStat { kind: FileType::Directory, .. }) => {
-                    directories.push(path);
-                    continue;
-                }
-                Ok(FileStat { kind: FileType::RegularFile, version, .. }) => {
-                    TreeItemKind::File { bytes: version.size }
-                }
-                Ok(FileStat { kind: FileType::Symlink, .. }) => TreeItemKind::Link,
-                Ok(_) => TreeItemKind::Special,
+                Ok(stat) => match stat.kind {
+                    FileType::Directory => {
+                        directories.push(path);
+                        continue;
+                    }
+                    FileType::RegularFile => TreeItemKind::File { bytes: stat.version.size },
+                    FileType::Symlink => TreeItemKind::Link,
+                    _ => TreeItemKind::Special,
+                },
                 // It was removed after it was listed.
                 Err(Errno::NOENT) => continue,
                 Err(error) => TreeItemKind::Closed(error.into()),

@@ -2,10 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::error::ConfigError;
 use super::nearest::nearest_key;
-use super::origin::ValueOrigin;
-use crate::config::settings_table::{SETTINGS, Setting, VARIABLE_PREFIX, variable_of};
+use super::settings_table::{VARIABLE_PREFIX, variable_of};
+use super::{ConfigError, SETTINGS, Setting, ValueOrigin};
 
 /// The variables that are ours, sorted by what they set; in the order of their names.
 #[derive(Debug, Default)]

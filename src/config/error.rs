@@ -3,8 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::origin::ValueOrigin;
-use crate::config::settings_table::Setting;
+use super::{Setting, ValueOrigin};
 
 /// One error. Its text is one line and says what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]

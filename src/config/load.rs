@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{io, mem};
+use std::{env, io, mem};
 
 use super::cli::{CommandLine, command_names, read_command_line};
 use super::conflicts::{CHECKS, ConflictCheck, SERVING_CHECKS};
@@ -17,6 +17,7 @@ use super::rule_table::{ReadRule, read_rules};
 use super::secret::{HIDDEN, SECRET};
 use super::setting::RawValue;
 use super::settings_table::variable_of;
+use super::system::system_facts;
 use super::toggle::AUTO;
 use super::{
     Action, Config, ConfigError, ConfigErrors, CredentialFiles, FileReader, ResolvedLimits, SETTINGS,
@@ -41,6 +42,36 @@ pub struct LoadedConfig {
     pub access: CredentialFiles,
     /// Path of the configuration file, if there is one.
     pub file: Option<PathBuf>,
+}
+
+/// Inputs of the process, from which its configuration is loaded again on a reload.
+#[derive(Debug, Clone)]
+pub struct ProcessInputs {
+    /// Arguments without the program's name.
+    pub arguments: Vec<OsString>,
+    /// The whole environment.
+    pub variables: Vec<(OsString, OsString)>,
+    /// Limits of the system.
+    pub facts: SystemFacts,
+}
+
+impl ProcessInputs {
+    /// The inputs of this process. Raises the soft limit on open files.
+    pub fn to_the_process() -> Self {
+        Self {
+            arguments: env::args_os().skip(1).collect(),
+            variables: env::vars_os().collect(),
+            facts: system_facts(),
+        }
+    }
+
+    /// Loads the configuration as [`load`] does: files are read anew, all else is as it was at start.
+    ///
+    /// # Errors
+    /// All errors.
+    pub fn load(&self, disk: &dyn FileReader) -> Result<LoadedConfig, ConfigErrors> {
+        load(self.arguments.iter().cloned(), self.variables.iter().cloned(), disk, &self.facts)
+    }
 }
 
 /// Loads every setting: flags (`arguments`, without the program's name) override variables, then the file, then the

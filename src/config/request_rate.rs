@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::count::Count;
-use super::setting::{ValueError, amount_value};
+use super::setting::amount_value;
+use super::{Count, ValueError};
 
 /// A number of requests in a second, a minute or an hour: `10/s`, `600/m`, `100/h`. Without a span: a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -27,7 +27,9 @@ pub trait SettingValue: Clone + PartialEq + Display + FromStr<Err = ValueError> 
     fn accepted(bounds: &Self::Bounds) -> String;
 
     /// Refuses a value that is out of bounds.
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError>;
+    fn check(&self, _bounds: &Self::Bounds) -> Result<(), ValueError> {
+        Ok(())
+    }
 
     /// The value of a TOML boolean, if [`FORMS`](Self::FORMS) includes it.
     fn from_bool(switch: bool) -> Result<Self, ValueError> {
@@ -100,9 +102,9 @@ impl RawValue<'_> {
     pub(crate) fn read<T: SettingValue>(self, bounds: &T::Bounds) -> Result<T, String> {
         let value: T = match self {
             Self::Text(text) => text.parse().map_err(|error: ValueError| error.to_string())?,
-            Self::Toml(value) => {
-                deserialize(ValueDeserializer::from(value)).map_err(|error| reason_of(error.message()))?
-            }
+            Self::Toml(value) => ValueDeserializer::from(value)
+                .deserialize_any(TextVisitor(PhantomData))
+                .map_err(|error| reason_of(error.message()))?,
         };
         value.check(bounds).map_err(|error| error.to_string())?;
         Ok(value)
@@ -116,12 +118,6 @@ pub(crate) fn reason_of(message: &str) -> String {
 }
 
 /// Deserializes a setting: each accepted form becomes the text that `FromStr` reads.
-pub(crate) fn deserialize<'de, T: SettingValue, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    deserializer.deserialize_any(TextVisitor(PhantomData))
-}
-
 struct TextVisitor<T>(PhantomData<T>);
 
 impl<'de, T: SettingValue> Visitor<'de> for TextVisitor<T> {
@@ -187,10 +183,6 @@ macro_rules! setting_value {
 
             fn accepted((): &()) -> String {
                 String::from($accepted)
-            }
-
-            fn check(&self, (): &()) -> Result<(), $crate::config::setting::ValueError> {
-                Ok(())
             }
         }
     };

@@ -7,8 +7,8 @@ use std::thread::available_parallelism;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::activation::ActivationInfo;
-use super::limits::SystemFacts;
-use super::memory::{MemoryAmount, MemorySource, memory};
+use super::memory::{MemoryAmount, memory};
+use super::{MemorySource, SystemFacts};
 
 /// Raises the soft limit on open files to the hard one, then reads what the system allows.
 /// What cannot be read is taken to be what an ordinary system has.
