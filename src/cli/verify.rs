@@ -102,7 +102,7 @@ impl Check<'_> {
                 findings.extend(
                     sidecars.filter_map(|encoding| self.sidecar(path, encoding, &file, &stat.version)),
                 );
-                findings.extend(self.checksums(path, file));
+                findings.extend(self.checksums(path, file).unwrap_or_else(|finding| vec![finding]));
             }
             Ok(RootEntry::Directory) => {}
             Ok(RootEntry::Special) => findings.push(special(path)),
@@ -122,8 +122,8 @@ impl Check<'_> {
         // A location is the target and one more slash.
         let shortest = SHORTEST_HEAD.len() + path.to_location(None).len() - 1;
         let max = self.config.requests.head_bytes.as_usize();
-        let detail = format!("a request for it has {shortest} bytes, PAGECAST_HEAD_BYTES allows {max}");
-        (shortest > max).then(|| Finding::new(path, Problem::NameTooLong, detail))
+        let detail = || format!("a request for it has {shortest} bytes, PAGECAST_HEAD_BYTES allows {max}");
+        (shortest > max).then(|| Finding::new(path, Problem::NameTooLong, detail()))
     }
 
     /// Compares the sidecar of `encoding`, if there is one, with its `original`.
@@ -163,32 +163,34 @@ impl Check<'_> {
 
     /// Compares files with their checksums if `path` is a file of checksums: `SHA256SUMS`, or `name.sha256`, which has the checksum of
     /// `name` beside it or is a list of other names.
-    fn checksums(&self, path: &SitePath<'static>, file: OwnedFd) -> Vec<Finding> {
+    fn checksums(&self, path: &SitePath<'static>, file: OwnedFd) -> Result<Vec<Finding>, Finding> {
         let name = path.file_name().strip_suffix(SUM_SUFFIX);
         if name.is_none() && path.file_name() != SUMS {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let mut text = Vec::new();
-        if let Err(error) = File::from(file).take(SUMS_BYTES_MAX + 1).read_to_end(&mut text) {
-            return vec![unreadable(path, &error)];
-        }
+        let read = File::from(file).take(SUMS_BYTES_MAX + 1).read_to_end(&mut text);
+        read.map_err(|error| unreadable(path, &error))?;
         if text.len() as u64 > SUMS_BYTES_MAX {
             let detail = format!("larger than {}", indicatif::HumanBytes(SUMS_BYTES_MAX));
-            return vec![Finding::new(path, Problem::ChecksumUnreadable, detail)];
+            return Err(Finding::new(path, Problem::ChecksumUnreadable, detail));
         }
-        let Some(name) = name else { return self.list(path, &text) };
+        let Some(name) = name else { return Ok(self.list(path, &text)) };
         let original = path.parent().entry(name);
-        let (problem, detail) = match self.root.entry(&original) {
-            Ok(RootEntry::File { file, stat, .. }) if !name.is_empty() => match expected_in(&text, name) {
-                Some(expected) => {
-                    return self.digest(&original, file, &stat.version, expected, path).into_iter().collect();
-                }
-                None => (Problem::ChecksumUnreadable, format!("no SHA-256 checksum of {}", shown(name))),
-            },
-            _ if is_list(&text) => return self.list(path, &text),
-            _ => (Problem::Missing, format!("there is no file {} beside it", shown(name))),
-        };
-        vec![Finding::new(path, problem, detail)]
+        match self.root.entry(&original) {
+            Ok(RootEntry::File { file, stat, .. }) if !name.is_empty() => {
+                let Some(expected) = expected_in(&text, name) else {
+                    let detail = format!("no SHA-256 checksum of {}", shown(name));
+                    return Err(Finding::new(path, Problem::ChecksumUnreadable, detail));
+                };
+                self.digest(&original, file, &stat.version, expected, path).map(|()| Vec::new())
+            }
+            _ if is_list(&text) => Ok(self.list(path, &text)),
+            _ => {
+                let detail = format!("there is no file {} beside it", shown(name));
+                Err(Finding::new(path, Problem::Missing, detail))
+            }
+        }
     }
 
     /// Compares the files of a list: a checksum and a name on each line.
@@ -203,7 +205,7 @@ impl Check<'_> {
             };
             match self.root.entry(&target) {
                 Ok(RootEntry::File { file, stat, .. }) => {
-                    self.digest(&target, file, &stat.version, expected, path)
+                    self.digest(&target, file, &stat.version, expected, path).err()
                 }
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {
                     let source = shown(path.as_bytes());
@@ -224,24 +226,20 @@ impl Check<'_> {
         version: &Version,
         expected: [u8; 32],
         source: &SitePath<'_>,
-    ) -> Option<Finding> {
+    ) -> Result<(), Finding> {
         self.progress.bar.inc_length(version.size);
         let mut reader = self.progress.reading(File::from(file));
         let (mut piece, mut hasher) = (Vec::new(), Sha256::new());
-        loop {
-            match read_piece(&mut reader, &mut piece) {
-                Ok(0) => break,
-                Ok(_) => hasher.update(&piece),
-                Err(error) => return Some(unreadable(path, &error)),
-            }
+        while read_piece(&mut reader, &mut piece).map_err(|error| unreadable(path, &error))? > 0 {
+            hasher.update(&piece);
         }
         let got: [u8; 32] = hasher.finalize().into();
-        (got != expected).then(|| {
-            let source = shown(source.as_bytes());
-            let detail =
-                format!("{} expected by {source}, got {}", hexadecimal(&expected), hexadecimal(&got));
-            Finding::new(path, Problem::ChecksumMismatch, detail)
-        })
+        if got == expected {
+            return Ok(());
+        }
+        let (source, expected, got) = (shown(source.as_bytes()), hexadecimal(&expected), hexadecimal(&got));
+        let detail = format!("{expected} expected by {source}, got {got}");
+        Err(Finding::new(path, Problem::ChecksumMismatch, detail))
     }
 }
 

@@ -86,15 +86,9 @@ fn check_word(word: &str) -> Result<(), ValueError> {
     let meant = LevelFilter::iter()
         .map(|level| level.as_str().to_ascii_lowercase())
         .find(|level| word.starts_with(level.as_str()) || strsim::osa_distance(level, word) <= 2);
-    match meant {
-        Some(level) => {
-            let word = word.escape_debug();
-            Err(ValueError::new(format!(
-                "has the unknown level `{word}` ({level}? A target is {word}=trace)"
-            )))
-        }
-        None => Ok(()),
-    }
+    let Some(level) = meant else { return Ok(()) };
+    let word = word.escape_debug();
+    Err(ValueError::new(format!("has the unknown level `{word}` ({level}? A target is {word}=trace)")))
 }
 
 #[cfg(test)]

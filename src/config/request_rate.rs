@@ -11,15 +11,11 @@ use super::{Count, ValueError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestRate {
     requests: Count,
-    span: Duration,
+    /// The time in which they may be made.
+    pub span: Duration,
 }
 
 impl RequestRate {
-    /// A number of requests a second.
-    pub const fn per_second(requests: u64) -> Self {
-        Self { requests: Count::of(requests), span: Duration::from_secs(1) }
-    }
-
     /// A number of requests a minute.
     pub const fn per_minute(requests: u64) -> Self {
         Self { requests: Count::of(requests), span: Duration::from_secs(60) }
@@ -28,11 +24,6 @@ impl RequestRate {
     /// The number of requests.
     pub const fn requests(self) -> u64 {
         self.requests.get()
-    }
-
-    /// The time in which they may be made.
-    pub const fn span(self) -> Duration {
-        self.span
     }
 }
 
@@ -81,7 +72,7 @@ mod tests {
             ("100/h", 100, 3600, "100/h"),
         ] {
             let rate: RequestRate = text.parse().expect(text);
-            assert_eq!((rate.requests(), rate.span().as_secs()), (requests, seconds), "{text}");
+            assert_eq!((rate.requests(), rate.span.as_secs()), (requests, seconds), "{text}");
             assert_eq!(rate.to_string(), written);
             assert_eq!(written.parse(), Ok(rate));
         }

@@ -19,8 +19,8 @@ impl Rate {
     /// `rate` with a burst of `burst` requests; `None`: as many as the rate names.
     pub(crate) fn new(name: &'static str, rate: RequestRate, burst: Option<u64>) -> Self {
         let requests = rate.requests().max(1);
-        let quota = Quota::per(rate.span(), requests, burst.unwrap_or(requests));
-        Self { name, requests, seconds: rate.span().as_secs(), quota }
+        let quota = Quota::per(rate.span, requests, burst.unwrap_or(requests));
+        Self { name, requests, seconds: rate.span.as_secs(), quota }
     }
 
     /// Header lines for a response after which `left` requests may be made at once, and more after `wait`

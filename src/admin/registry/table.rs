@@ -397,7 +397,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         status("memory.bytes") => now.limits.memory_bytes
     }
     Hidden {
-        status("memory.source") => now.limits.memory_source.to_string().as_str(),
+        status("memory.source") => now.limits.memory_source.name(),
         status("process") => now.process.is_none().then_some(serde_json::Value::Null)
     }
     Gauge "process_resident_memory_bytes" "Resident memory, pages of files included." {
@@ -431,7 +431,7 @@ pub(crate) static PROCESS_METRICS: &[Metric] = metrics! { now:
 };
 
 fn per_second(rate: &RequestRate) -> f64 {
-    rate.requests() as f64 / rate.span().as_secs_f64()
+    rate.requests() as f64 / rate.span.as_secs_f64()
 }
 
 #[cfg(test)]
