@@ -20,8 +20,8 @@ impl Rate {
     pub(crate) fn new(name: &'static str, rate: &Toggle<RequestRate>, burst: &Auto<Count>) -> Option<Self> {
         let rate = rate.given()?;
         let requests = rate.requests().max(1);
-        let quota = Quota::per(rate.span(), requests, burst.given().map_or(requests, |burst| burst.get()));
-        Some(Self { name, requests, seconds: rate.span().as_secs(), quota })
+        let quota = Quota::per(rate.span, requests, burst.given().map_or(requests, |burst| burst.get()));
+        Some(Self { name, requests, seconds: rate.span.as_secs(), quota })
     }
 
     /// Header lines for a response after which `left` requests may be made at once, and more after `wait`

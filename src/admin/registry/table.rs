@@ -313,7 +313,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_memory_bytes_limit" "Limit of pagecast_memory_bytes.":
         "memory.bytes" => now.limits.memory_bytes;
     Hidden:
-        "memory.source" => now.limits.memory_source.to_string().as_str(),
+        "memory.source" => now.limits.memory_source.name(),
         "process" => now.process.is_none().then_some(serde_json::Value::Null);
     Gauge "process_resident_memory_bytes" "Resident memory, pages of files included.":
         "process.resident_bytes" => now.process.map(|process| process.resident_bytes);
@@ -340,7 +340,7 @@ pub(crate) static PROCESS_METRICS: &[Metric] = metrics! { now:
 };
 
 fn per_second(rate: &RequestRate) -> f64 {
-    rate.requests() as f64 / rate.span().as_secs_f64()
+    rate.requests() as f64 / rate.span.as_secs_f64()
 }
 
 #[cfg(test)]
