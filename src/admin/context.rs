@@ -9,7 +9,7 @@ use super::slots::AdminSlots;
 use crate::files::Files;
 use crate::lifecycle::{Lifecycle, Reloader, Warmup};
 use crate::net::tls::config::Tls;
-use crate::site::settings::SiteServices;
+use crate::site::settings::SiteSettings;
 use crate::telemetry::metrics::registry::Metrics;
 
 /// The parts of the server that the admin listener shows and operates.
@@ -21,7 +21,7 @@ pub(crate) struct AdminContext {
     pub(crate) health: Health,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) files: Files,
-    pub(crate) services: SiteServices,
+    pub(crate) site: SiteSettings,
     pub(crate) metrics: Metrics,
     /// `None` without TLS.
     pub(crate) tls: Option<Arc<Tls>>,

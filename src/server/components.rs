@@ -14,13 +14,13 @@ use crate::files::storage::Storage;
 use crate::files::{FileSettings, Files, Root};
 use crate::lifecycle::{
     ConfigInEffect, Lifecycle, Phase, ReloadTargets, Reloader, UpdateReceiver, Warmup, WarmupState,
-    WorkerUpdates, WorkerView,
+    WorkerUpdates,
 };
 use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
 use crate::server::worker_task::WorkerPlan;
-use crate::site::settings::{SiteFiles, SiteSettings};
+use crate::site::settings::SiteSettings;
 use crate::sys::service_manager::Watchdog;
 use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::metrics::registry::Metrics;
@@ -55,18 +55,18 @@ impl Components {
         storage: Arc<dyn Storage>,
         watchdog: Option<Watchdog>,
         is_successor: bool,
-    ) -> io::Result<(Self, WorkerPlan, Vec<UpdateReceiver<WorkerView>>)> {
+    ) -> io::Result<(Self, WorkerPlan, Vec<UpdateReceiver<SiteSettings>>)> {
         let LoadedConfig { config, limits, .. } = loaded;
         let certificates = Certificates::load(config).map_err(log_all_but_last)?;
         let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?.map(Arc::new);
         let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
         let files = Files::new(root, &FileSettings::of(config, limits), Rules::new(config))?;
         files.try_probe().await;
-        log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
+        log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source.name());
         let client_limits = Limits::new(config, limits);
         let access_log = FlushLogOnDrop(AccessLog::start(config)?);
         let warmup = Warmup::new(files.clone(), config, limits);
-        let view = view(loaded, files, &client_limits)?;
+        let view = SiteSettings::new(loaded, files, &client_limits)?;
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
             health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(&warmup.progress),
@@ -115,7 +115,7 @@ fn admin_context(
         health: plan.health.clone(),
         lifecycle: plan.lifecycle.clone(),
         files: plan.view.files.clone(),
-        services: plan.view.site.services.clone(),
+        site: plan.view.clone(),
         metrics: plan.metrics.clone(),
         tls: plan.tls.clone(),
         warmup,
@@ -123,13 +123,6 @@ fn admin_context(
         connections: AdminSlots::new(limits.admin_connections),
         watches: AdminSlots::new(limits.admin_connections / 2),
     })
-}
-
-/// The settings that workers serve with until the first reload.
-fn view(loaded: &LoadedConfig, files: Files, client_limits: &Limits) -> io::Result<WorkerView> {
-    let LoadedConfig { config, limits, .. } = loaded;
-    let site = SiteSettings::new(config, limits, &files, client_limits, SiteFiles::of(loaded))?;
-    Ok(WorkerView { files, site, config: Arc::new(config.clone()) })
 }
 
 /// Logs all errors but the last one, which is returned.

@@ -1,5 +1,6 @@
 //! Numbers at one moment, as far as the dashboard compares them with earlier ones.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -53,7 +54,7 @@ impl Sample {
             totals: readings.totals.clone(),
             hits: path_cache_hits + shared.hits,
             misses: shared.misses,
-            connections: readings.connections.open as u64,
+            connections: readings.client_limits.connections.open.load(Ordering::Relaxed) as u64,
             problems,
         }
     }

@@ -15,7 +15,7 @@ use crate::telemetry::access_log::shared::AccessLog;
 ///
 /// Decision: docs/decisions/036-metrics-per-worker.md.
 #[derive(Default)]
-pub(crate) struct WorkerMetrics {
+pub struct WorkerMetrics {
     /// Receives the records of completed exchanges.
     pub(super) access_log: Option<Arc<AccessLog>>,
     pub(crate) counts: MetricCounts,
