@@ -18,12 +18,12 @@ pub(super) struct Sample {
     pub(super) misses: u64,
     pub(super) connections: u64,
     /// Failures and rejections by kind: all samples have the same kinds in the same order.
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<ProblemCount>,
 }
 
 /// Number of problems of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Problem {
+pub(super) struct ProblemCount {
     /// `refused`, `faults`, `closed`, `timeouts`, or `cut` for incomplete responses.
     pub(super) group: String,
     pub(super) kind: String,
@@ -39,13 +39,13 @@ impl Sample {
         // The path cache of a worker comes before the name cache that all share.
         let (path_cache_hits, _) = readings.totals.path_cache_hits_and_misses();
         let shared = readings.files.name_cache;
-        let mut problems: Vec<Problem> = Vec::new();
+        let mut problems: Vec<ProblemCount> = Vec::new();
         for (group, kind, total) in series.iter().filter_map(Series::as_problem) {
             match problems.iter_mut().find(|known| known.group == group && known.kind == kind) {
                 Some(known) => known.total += total,
                 None => {
                     let (group, kind) = (group.to_owned(), kind.to_owned());
-                    problems.push(Problem { group, kind, total, last_minute: 0, last_second: 0 });
+                    problems.push(ProblemCount { group, kind, total, last_minute: 0, last_second: 0 });
                 }
             }
         }

@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::figures::{per, rounded};
 use super::rates::{BusyFile, Download};
-use super::sample::{Problem, Sample};
+use super::sample::{ProblemCount, Sample};
 use crate::limits::connections::ActivityCounts;
 use crate::telemetry::metrics::histogram::Histogram;
 use crate::telemetry::metrics::kind::{SendPath, StatusClass};
@@ -19,7 +19,7 @@ pub(super) struct Snapshot<'a> {
     /// Figures of the last ten seconds.
     pub(super) recent: Option<Recent>,
     /// Failures and rejections since the start.
-    pub(super) troubles: Vec<Problem>,
+    pub(super) troubles: Vec<ProblemCount>,
     pub(super) downloads_under_way: usize,
     /// Slowest first.
     pub(super) downloads: Vec<Download>,
@@ -132,7 +132,7 @@ impl Quantiles {
 }
 
 /// Lists all problems so far, those of the last minute first. `minute` and `second` are the samples a minute and a second ago.
-pub(super) fn summarize(now: &Sample, minute: Option<&Sample>, second: Option<&Sample>) -> Vec<Problem> {
+pub(super) fn summarize(now: &Sample, minute: Option<&Sample>, second: Option<&Sample>) -> Vec<ProblemCount> {
     let mut problems = now.problems.clone();
     for (index, problem) in problems.iter_mut().enumerate() {
         let since = |before: Option<&Sample>| {
@@ -163,7 +163,7 @@ mod tests {
         let kinds = [("refused", "a"), ("faults", "b"), ("cut", "c")];
         let problem = |((group, kind), total): ((&str, &str), u64)| {
             let (group, kind) = (group.to_owned(), kind.to_owned());
-            Problem { group, kind, total, last_minute: 0, last_second: 0 }
+            ProblemCount { group, kind, total, last_minute: 0, last_second: 0 }
         };
         Sample {
             at: at + Duration::from_secs(seconds),
