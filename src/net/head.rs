@@ -111,30 +111,44 @@ fn may_begin_head(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"\r\n!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Parses a complete head, as found by [`Scanner`].
-///
-/// # Errors
-/// The response to a head that is malformed, ambiguous or over a limit.
-pub(super) fn parse(
-    bytes: &[u8],
-    limits: HeadLimits,
-    last_host: &LastHost,
-) -> Result<ParsedHead, CannedResponse> {
-    let mut room = [const { MaybeUninit::uninit() }; HEADERS_INLINE];
-    let mut more_room;
-    let room: &mut [MaybeUninit<httparse::Header<'_>>] = if limits.headers <= HEADERS_INLINE {
-        &mut room[..limits.headers]
-    } else {
-        more_room = vec![MaybeUninit::uninit(); limits.headers];
-        &mut more_room
-    };
-    let mut raw = httparse::Request::new(&mut []);
-    match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut raw, bytes, room) {
-        Ok(httparse::Status::Complete(_)) => build(&raw, bytes, last_host),
-        Ok(httparse::Status::Partial) => Err(canned::BAD_REQUEST),
-        Err(httparse::Error::Version) => parse_later_minor(bytes, limits, last_host),
-        Err(httparse::Error::TooManyHeaders) => Err(canned::TOO_MANY_HEADERS),
-        Err(_) => Err(canned::BAD_REQUEST),
+impl HeadLimits {
+    /// Parses a complete head, as found by [`Scanner`].
+    ///
+    /// # Errors
+    /// The response to a head that is malformed, ambiguous or over a limit.
+    pub(super) fn parse(self, bytes: &[u8], last_host: &LastHost) -> Result<ParsedHead, CannedResponse> {
+        let mut room = [const { MaybeUninit::uninit() }; HEADERS_INLINE];
+        let mut more_room = Vec::new();
+        let room = room.get_mut(..self.headers).unwrap_or_else(|| {
+            more_room.resize_with(self.headers, MaybeUninit::uninit);
+            &mut more_room
+        });
+        let mut raw = httparse::Request::new(&mut []);
+        match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut raw, bytes, room) {
+            Ok(httparse::Status::Complete(_)) => build(&raw, bytes, last_host),
+            Ok(httparse::Status::Partial) => Err(canned::BAD_REQUEST),
+            Err(httparse::Error::Version) => self.parse_later_minor(bytes, last_host),
+            Err(httparse::Error::TooManyHeaders) => Err(canned::TOO_MANY_HEADERS),
+            Err(_) => Err(canned::BAD_REQUEST),
+        }
+    }
+
+    /// Serves a later minor version of HTTP/1 as HTTP/1.1 (RFC 9110 §2.5). Other major versions are rejected.
+    fn parse_later_minor(self, bytes: &[u8], last_host: &LastHost) -> Result<ParsedHead, CannedResponse> {
+        let line_end = memchr::memchr(b'\r', bytes).unwrap_or(bytes.len());
+        match bytes[..line_end].last_chunk() {
+            Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9']) => {
+                let mut copy = bytes.to_vec();
+                copy[line_end - 1] = b'1';
+                self.parse(&copy, last_host)
+            }
+            // The version is supported, so another part of the head is malformed.
+            Some(b"HTTP/1.0" | b"HTTP/1.1") => Err(canned::BAD_REQUEST),
+            Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']) => {
+                Err(canned::VERSION_NOT_SUPPORTED)
+            }
+            _ => Err(canned::BAD_REQUEST),
+        }
     }
 }
 
@@ -147,31 +161,10 @@ pub fn read_target(bytes: &[u8]) -> Result<Uri, CannedResponse> {
     let limits = HeadLimits { bytes: usize::MAX, headers: HEADERS_INLINE };
     match Scanner::default().scan(bytes, limits) {
         Scan::Complete(length) => {
-            parse(&bytes[..length], limits, &LastHost::default()).map(|head| head.request.uri().clone())
+            limits.parse(&bytes[..length], &LastHost::default()).map(|head| head.request.uri().clone())
         }
         Scan::Rejected(response) => Err(response),
         Scan::Blank(_) | Scan::Partial => Err(canned::BAD_REQUEST),
-    }
-}
-
-/// Serves a later minor version of HTTP/1 as HTTP/1.1 (RFC 9110 §2.5). Other major versions are rejected.
-fn parse_later_minor(
-    bytes: &[u8],
-    limits: HeadLimits,
-    last_host: &LastHost,
-) -> Result<ParsedHead, CannedResponse> {
-    let line_end = memchr::memchr(b'\r', bytes).unwrap_or(bytes.len());
-    let (start, version) = bytes[..line_end].split_at(line_end.saturating_sub(VERSION_LENGTH));
-    match version {
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => {
-            let mut copy = bytes.to_vec();
-            copy[start.len() + VERSION_LENGTH - 1] = b'1';
-            parse(&copy, limits, last_host)
-        }
-        // The version is supported, so another part of the head is malformed.
-        b"HTTP/1.0" | b"HTTP/1.1" => Err(canned::BAD_REQUEST),
-        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(canned::VERSION_NOT_SUPPORTED),
-        _ => Err(canned::BAD_REQUEST),
     }
 }
 
@@ -332,8 +325,6 @@ const HEADERS_INLINE: usize = 100;
 /// Longer hosts are checked every time.
 const HOST_CACHED_MAX: usize = 256;
 
-const VERSION_LENGTH: usize = "HTTP/1.1".len();
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,7 +334,7 @@ mod tests {
 
     fn status_of(text: &str) -> u16 {
         match Scanner::default().scan(text.as_bytes(), LIMITS) {
-            Scan::Complete(length) => match parse(&text.as_bytes()[..length], LIMITS, &LastHost::default()) {
+            Scan::Complete(length) => match LIMITS.parse(&text.as_bytes()[..length], &LastHost::default()) {
                 Ok(_) => 200,
                 Err(response) => response.status,
             },
@@ -490,7 +481,7 @@ mod tests {
         ] {
             let text = format!("GET / {line}\r\nHost: x\r\n{field}\r\n");
             assert_eq!(
-                parse(text.as_bytes(), LIMITS, &LastHost::default()).ok().unwrap().keep_alive,
+                LIMITS.parse(text.as_bytes(), &LastHost::default()).ok().unwrap().keep_alive,
                 expected,
                 "{text:?}"
             );

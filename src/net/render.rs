@@ -19,7 +19,10 @@ pub(super) struct Framing {
     pub(super) keep_alive: bool,
 }
 
-/// The framing of a body that is generated while it is sent.
+/// A body that is generated while it is sent.
+pub(super) type GeneratedBody = (BoxBody, StreamFraming);
+
+/// The framing of a [`GeneratedBody`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamFraming {
     Length(u64),
@@ -46,7 +49,7 @@ pub(super) fn render(
     mut parts: ResponseParts,
     framing: Framing,
     queue: &mut SendQueue,
-) -> Option<(BoxBody, StreamFraming)> {
+) -> Option<GeneratedBody> {
     match parts.prerendered.take() {
         Some(prerendered) if parts.is_unchanged => {
             let ResponseParts { response, body, .. } = parts;
@@ -88,36 +91,28 @@ fn render_prerendered(prerendered: PrerenderedResponse, added: &HeaderMap, queue
 }
 
 /// A response whose headers are in its map.
-fn render_plain(
-    parts: ResponseParts,
-    framing: Framing,
-    queue: &mut SendQueue,
-) -> Option<(BoxBody, StreamFraming)> {
+fn render_plain(parts: ResponseParts, framing: Framing, queue: &mut SendQueue) -> Option<GeneratedBody> {
     let mut lines = BytesMut::with_capacity(256);
     put_headers(&mut lines, parts.response.headers(), |name| !is_framing(name));
-    let body_framing = parts.body_size().map(|size| match size {
-        BodySize::None => StreamFraming::Length(0),
-        BodySize::Sized(length) => StreamFraming::Length(length),
-        BodySize::Stream if framing.is_http10 => StreamFraming::UntilClose,
-        BodySize::Stream => StreamFraming::Chunked,
-    });
-    match body_framing {
-        Some(StreamFraming::Length(length)) => {
-            lines.put_slice(format!("content-length: {length}\r\n").as_bytes());
+    let (line, body_framing) = match parts.body_size() {
+        None => (String::new(), StreamFraming::Length(0)),
+        Some(BodySize::Stream) if framing.is_http10 => (String::new(), StreamFraming::UntilClose),
+        Some(BodySize::Stream) => ("transfer-encoding: chunked\r\n".to_owned(), StreamFraming::Chunked),
+        Some(BodySize::Sized(length)) => {
+            (format!("content-length: {length}\r\n"), StreamFraming::Length(length))
         }
-        Some(StreamFraming::Chunked) => lines.put_slice(b"transfer-encoding: chunked\r\n"),
-        Some(StreamFraming::UntilClose) | None => {}
-    }
+        Some(BodySize::None) => ("content-length: 0\r\n".to_owned(), StreamFraming::Length(0)),
+    };
+    lines.put_slice(line.as_bytes());
     lines.put_slice(b"\r\n");
     queue.push(lines.freeze());
-    match (body_framing, parts.bytes) {
-        (None | Some(StreamFraming::Length(0)), _) => None,
-        _ if framing.is_head => None,
-        (Some(_), Some(bytes)) => {
+    match parts.bytes {
+        _ if framing.is_head || body_framing == StreamFraming::Length(0) => None,
+        None => Some((parts.body, body_framing)),
+        Some(bytes) => {
             queue.push(bytes);
             None
         }
-        (Some(body_framing), None) => Some((parts.body, body_framing)),
     }
 }
 

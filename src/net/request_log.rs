@@ -42,14 +42,11 @@ impl RequestLogOptions {
         self.is_written || self.sends_ids
     }
 
-    /// The record of a request on `socket`, before the App is called. `None` if nothing is recorded.
-    pub(super) fn record(
-        self,
-        request: &Request,
-        socket: &Socket,
-        limits: &Limits,
-    ) -> Option<Box<AccessLogRecord>> {
-        self.is_on().then(|| self.record_of_request(request, socket, limits))
+    /// Begins the record of a request on `socket`, before the App is called, if anything is recorded.
+    pub(super) fn record(self, exchange: &Exchange, request: &Request, socket: &Socket, limits: &Limits) {
+        if self.is_on() {
+            exchange.record.set(Some(self.record_of_request(request, socket, limits)));
+        }
     }
 
     #[inline(never)]
@@ -69,16 +66,11 @@ impl RequestLogOptions {
         record
     }
 
-    /// The record of bytes that are no acceptable request: their first line, and the headers that can be found in them.
-    /// `None` if nothing is recorded.
-    pub(super) fn record_rejected(
-        self,
-        head: &[u8],
-        socket: &Socket,
-        limits: &Limits,
-    ) -> Option<Box<AccessLogRecord>> {
+    /// Begins the record of bytes that are no acceptable request, if anything is recorded: their first line, and the
+    /// headers that can be found in them.
+    pub(super) fn record_rejected(self, exchange: &Exchange, head: &[u8], socket: &Socket, limits: &Limits) {
         if !self.is_on() {
-            return None;
+            return;
         }
         let ids = || [header_in(head, &X_REQUEST_ID), header_in(head, &TRACEPARENT)];
         let mut record = self.new_record(socket, limits.trusts(socket.peer).then(ids));
@@ -90,7 +82,7 @@ impl RequestLogOptions {
                 }
             }
         }
-        Some(record)
+        exchange.record.set(Some(record));
     }
 
     /// A record with the id that a trusted proxy sent in `X-Request-Id` or `traceparent`, or a new id.
@@ -108,14 +100,10 @@ impl RequestLogOptions {
 }
 
 /// Records what the response says of itself, before it is rendered.
-pub(super) fn record_response(
-    exchange: &mut Exchange,
-    response: &Response<BoxBody>,
-    now: impl FnOnce() -> Instant,
-) {
+pub(super) fn record_response(exchange: &mut Exchange, response: &Response<BoxBody>, now: Instant) {
     let began = exchange.began;
     let Some(record) = exchange.record() else { return };
-    record.lookup = now().saturating_duration_since(began);
+    record.lookup = now.saturating_duration_since(began);
     if !record.is_written {
         return;
     }
@@ -126,15 +114,16 @@ pub(super) fn record_response(
     if let Some(prerendered) = response.extensions().get::<PrerenderedResponse>() {
         record.cached = prerendered.cache_result;
         for line in prerendered.lines() {
-            let matching = |(field, prefix, _): &(LogField, &[u8], HeaderName)| {
-                Some((*field, line.strip_prefix(*prefix)?))
-            };
             // The first letter rules out most lines.
-            if let [b'c' | b'e', ..] = line
-                && let Some((field, value)) = RESPONSE_HEADERS.iter().find_map(matching)
-                && record.get(field).is_none()
-            {
-                record.put(field, value);
+            if !matches!(line, [b'c' | b'e', ..]) {
+                continue;
+            }
+            for (field, prefix, _) in &RESPONSE_HEADERS {
+                if let Some(value) = line.strip_prefix(*prefix)
+                    && record.get(*field).is_none()
+                {
+                    record.put(*field, value);
+                }
             }
         }
     }

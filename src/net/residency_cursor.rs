@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use crate::files::read_exact::read_full;
 use crate::files::reads::{PendingRead, ReadRequest};
 use crate::files::residency::{self, RECENT_MS, Residency};
 use crate::files::window::{BATCH, WINDOW};
@@ -139,17 +138,11 @@ impl ResidencyCursor {
         self.ahead = Some(Box::new(ReadAhead { asset, batch: start / BATCH, reading: None }));
     }
 
-    /// Has the batch of the window that `start` lies in read from there on, as far as the response needs it.
-    fn read(
-        &mut self,
-        context: &WorkerContext,
-        client: ClientKey,
-        window: &Window,
-        start: u64,
-    ) -> PendingRead {
+    /// Has the batch of the window that `at` lies in read from there on, as far as the response needs it.
+    fn read(&mut self, context: &WorkerContext, client: ClientKey, window: &Window, at: u64) -> PendingRead {
         let end = |batch: u64| batch.saturating_mul(BATCH).min(window.range.end);
-        let batch = start / BATCH;
-        let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
+        let batch = at / BATCH;
+        let (range, next) = (at..end(batch + 1), end(batch + 1)..end(batch + 2));
         let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
         let reading = context.files.shared.reads.read(client, ReadRequest { asset, handle, range, next });
         self.cold_bytes += reading.range().end.saturating_sub(reading.range().start);
@@ -256,17 +249,4 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
 
 fn whole_window(window: &Window, index: u64) -> Range<u64> {
     index * WINDOW..((index + 1) * WINDOW).min(window.asset.length())
-}
-
-/// Fills `buffer` from byte `start` of the window's file with `pread`. The bytes must be resident. Never touches the
-/// mapping.
-///
-/// # Errors
-/// [`SendError::Changed`] if the file is shorter, [`SendError::Disk`] if there is no handle or the disk fails.
-pub(super) fn read_resident(window: &Window, start: u64, buffer: &mut [u8]) -> Result<(), SendError> {
-    let Some(handle) = &window.handle else {
-        return Err(SendError::Disk(std::io::ErrorKind::ResourceBusy.into()));
-    };
-    let filled = read_full(handle.storage(), handle.fd(), buffer, start).map_err(SendError::Disk)?;
-    if filled < buffer.len() { Err(SendError::Changed) } else { Ok(()) }
 }

@@ -15,6 +15,7 @@ use crate::files::Asset;
 use crate::files::handle_pool::Handle;
 use crate::files::read_exact::read_full;
 use crate::http::target::SitePath;
+use crate::net::SendError;
 
 /// One part of a body.
 #[derive(Clone)]
@@ -50,6 +51,19 @@ impl Window {
     /// Length in bytes.
     pub(super) fn length(&self) -> usize {
         distance(self.range.start, self.range.end)
+    }
+
+    /// Fills `buffer` from the front of the window with `pread`. The bytes must be resident. Never touches the mapping.
+    ///
+    /// # Errors
+    /// [`SendError::Changed`] if the file is shorter, [`SendError::Disk`] if there is no handle or the disk fails.
+    pub(super) fn read_resident(&self, buffer: &mut [u8]) -> Result<(), SendError> {
+        let Some(handle) = &self.handle else {
+            return Err(SendError::Disk(io::ErrorKind::ResourceBusy.into()));
+        };
+        let read = read_full(handle.storage(), handle.fd(), buffer, self.range.start);
+        let is_whole = read.map_err(SendError::Disk)? == buffer.len();
+        if is_whole { Ok(()) } else { Err(SendError::Changed) }
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct SendQueue {
     pub(super) pushed: u64,
     /// Position up to which everything was sent or encrypted.
     sent: u64,
+    /// Bytes that the socket took since the caller reset the number.
+    pub(super) taken: usize,
     /// Upper bound of the encrypted bytes that have not left yet.
     pub(super) ciphertext_left: u64,
     /// Number of segments at the front that belong to responses before the last one.
@@ -45,6 +47,7 @@ impl SendQueue {
             cursor: ResidencyCursor::default(),
             pushed: 0,
             sent: 0,
+            taken: 0,
             ciphertext_left: 0,
             earlier: 0,
             has_begun: false,

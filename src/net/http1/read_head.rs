@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use super::connection::Http1Connection;
 use crate::http::canned_response::{self as canned, CannedResponse};
-use crate::net::head::parse;
 use crate::net::http2::PREFACE;
 use crate::net::{ParsedHead, Scan, Scanner, WorkerContext};
-use crate::telemetry::access_log::record::AccessLogRecord;
+use crate::telemetry::metrics::exchange::{Exchange, Protocol};
+use crate::telemetry::metrics::worker::RejectedHead;
 
 /// What a client sent.
 pub(super) enum Arrival {
     Request(ParsedHead),
-    /// No acceptable request: the response to it, whether it has no body since the method is HEAD, and the log record.
-    Rejected(CannedResponse, bool, Option<Box<AccessLogRecord>>),
+    /// No acceptable request: the response to it, and whether it has no body since the method is HEAD.
+    Rejected(CannedResponse, bool),
     /// The preface of HTTP/2, which stays in the buffer.
     Http2,
 }
@@ -76,9 +76,10 @@ impl Http1Connection {
             return Poll::Pending;
         }
         ready!(self.deadline.poll(cx));
+        let input = std::mem::take(&mut self.input);
         // Blank lines alone are no request.
-        let is_blank = self.input.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-        Poll::Ready((!is_blank).then(|| self.reject(canned::REQUEST_TIMEOUT, &self.input)))
+        let is_blank = input.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        Poll::Ready((!is_blank).then(|| self.reject(canned::REQUEST_TIMEOUT, &input)))
     }
 
     /// Takes a whole head from the front of the buffer.
@@ -115,7 +116,7 @@ impl Http1Connection {
                 Scan::Complete(length) => {
                     let head = &left[..length];
                     context.metrics.record_head_length(length);
-                    let arrival = match parse(head, limits, &context.last_host) {
+                    let arrival = match limits.parse(head, &context.last_host) {
                         Ok(parsed) => Arrival::Request(parsed),
                         // The preface of HTTP/2 looks like a head of HTTP/1.1 with a body (RFC 9113 §3.4).
                         Err(canned::VERSION_NOT_SUPPORTED)
@@ -131,14 +132,18 @@ impl Http1Connection {
         }
     }
 
-    fn reject(&self, response: CannedResponse, head: &[u8]) -> Arrival {
-        Arrival::Rejected(response, head.starts_with(b"HEAD "), self.record_rejected(head))
-    }
-
-    /// The record of bytes that are no acceptable request.
-    pub(super) fn record_rejected(&self, head: &[u8]) -> Option<Box<AccessLogRecord>> {
-        let context = self.context();
-        context.log_options.get().record_rejected(head, &self.socket, &context.limits)
+    /// Counts and records what is no acceptable request: `head`.
+    pub(super) fn reject(&mut self, response: CannedResponse, head: &[u8]) -> Arrival {
+        let context = &self.registration.context;
+        context.metrics.count_rejected_head(match response.status {
+            414 | 431 => RejectedHead::TooLarge,
+            408 => RejectedHead::TooSlow,
+            _ => RejectedHead::Malformed,
+        });
+        let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
+        context.log_options.get().record_rejected(&exchange, head, &self.socket, &context.limits);
+        self.exchanges.begin(exchange, self.queue.pushed);
+        Arrival::Rejected(response, head.starts_with(b"HEAD "))
     }
 
     /// True if the buffer holds the whole head of a pipelined request.

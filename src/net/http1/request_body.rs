@@ -1,15 +1,11 @@
 //! Reads past the body of a request: none is served.
 
 use std::future::poll_fn;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use super::connection::Http1Connection;
-use crate::limits::bandwidth::ResponsePace;
-use crate::net::{BodyDiscarder, BodyFraming, DiscardProgress, ParsedHead, SendError, WorkerContext};
+use crate::net::{BodyDiscarder, BodyFraming, DiscardProgress, ParsedHead};
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
 
 /// The body of a request.
@@ -45,28 +41,17 @@ impl RequestBody {
 }
 
 impl Http1Connection {
-    /// Sends `100 Continue` and reads past the body.
-    pub(super) async fn continue_and_discard(
-        &mut self,
-        body: &mut RequestBody,
-    ) -> Result<Result<(), ExchangeOutcome>, SendError> {
-        self.set_pace(ResponsePace::default()).await?;
-        self.queue.push(Bytes::from_static(CONTINUE));
-        self.flush().await?;
-        Ok(self.discard(body).await)
-    }
-
     /// Reads past the body.
     ///
     /// # Errors
     /// The outcome of an exchange that needs it, if what follows the body can't be trusted.
     pub(super) async fn discard(&mut self, body: &mut RequestBody) -> Result<(), ExchangeOutcome> {
-        let context = Rc::clone(self.context());
-        self.deadline.set(Instant::now(), context.settings().connections.head_timeout.get());
+        let timeout = self.context().settings().connections.head_timeout.get();
+        self.deadline.set(Instant::now(), timeout);
         let mut last = std::mem::take(&mut self.input);
         let mut progress = body.discarder.feed(&last);
         while progress == DiscardProgress::More {
-            last = poll_fn(|cx| self.poll_more(cx, &context)).await?;
+            last = poll_fn(|cx| self.poll_more(cx)).await?;
             progress = body.discarder.feed(&last);
         }
         let DiscardProgress::Done(used) = progress else { return Err(ExchangeOutcome::ClientGone) };
@@ -77,12 +62,8 @@ impl Http1Connection {
     }
 
     /// Waits for more input.
-    fn poll_more(
-        &mut self,
-        cx: &mut Context<'_>,
-        context: &WorkerContext,
-    ) -> Poll<Result<Vec<u8>, ExchangeOutcome>> {
-        let mut scratch = context.scratch.borrow_mut();
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, ExchangeOutcome>> {
+        let mut scratch = self.registration.context.scratch.borrow_mut();
         match self.socket.poll_read(cx, &mut scratch) {
             Poll::Ready(Ok(length @ 1..)) => Poll::Ready(Ok(scratch[..length].to_vec())),
             Poll::Ready(_) => Poll::Ready(Err(ExchangeOutcome::ClientGone)),
@@ -90,8 +71,6 @@ impl Http1Connection {
         }
     }
 }
-
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Bytes that chunk sizes and trailers may take beside the bytes of a chunked body.
 const CHUNK_FRAMING_MAX: u64 = 4096;

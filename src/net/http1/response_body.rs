@@ -16,11 +16,7 @@ use crate::telemetry::metrics::exchange::Exchange;
 
 impl Http1Connection {
     /// Sends `body` to its end.
-    pub(super) async fn send_stream(
-        &mut self,
-        body: BoxBody,
-        framing: StreamFraming,
-    ) -> Result<(), SendError> {
+    pub(super) async fn send_body(&mut self, body: BoxBody, framing: StreamFraming) -> Result<(), SendError> {
         let ends_by_close = framing == StreamFraming::UntilClose;
         if ends_by_close {
             // A clean end would say that such a body is complete: whatever aborts it, even a panic, must not look like

@@ -75,11 +75,9 @@ impl Stream {
         let line = is_recorded.then(|| (parts.method.clone(), parts.uri.clone()));
         let response = match build(parts, worker.head_limits(), &worker.last_host) {
             Ok(request) => {
-                let record = {
-                    let socket = &self.connection.io.borrow().socket;
-                    worker.log_options.get().record(&request.request, socket, &worker.limits)
-                };
-                self.open.exchange.record.set(record);
+                let io = &self.connection.io;
+                let (exchange, options) = (&self.open.exchange, worker.log_options.get());
+                options.record(exchange, &request.request, &io.borrow().socket, &worker.limits);
                 self.continue_if_expected(&request, &body)?;
                 self.call(app, request.request).await?
             }
@@ -101,13 +99,12 @@ impl Stream {
 
     /// Records the request line of a request that the App does not see.
     fn record_rejected(&mut self, line: Option<(http1::Method, http1::Uri)>) {
+        let Some((method, uri)) = line else { return };
+        let line = format!("{method} {uri} HTTP/2");
         let worker = &self.connection.worker;
-        let record = line.and_then(|(method, uri)| {
-            let line = format!("{method} {uri} HTTP/2");
-            let socket = &self.connection.io.borrow().socket;
-            worker.log_options.get().record_rejected(line.as_bytes(), socket, &worker.limits)
-        });
-        self.open.exchange.record.set(record);
+        let socket = &self.connection.io.borrow().socket;
+        let options = worker.log_options.get();
+        options.record_rejected(&self.open.exchange, line.as_bytes(), socket, &worker.limits);
     }
 
     /// Sends `100 Continue` if the client waits for it before a body that is read past.
@@ -154,7 +151,7 @@ impl Stream {
         self.client = permit.as_ref().map_or(self.connection.client, |permit| permit.key);
         let pacer = self.pacer(&response, permit.as_ref());
         let now = self.connection.io.borrow().now;
-        request_log::record_response(&mut self.open.exchange, &response, Instant::now);
+        request_log::record_response(&mut self.open.exchange, &response, Instant::now());
         let OutgoingResponse { head, body } = outgoing(response, self.is_head, &worker, now);
         let mut source = BodySource::of(body);
         // Held to the end of a long response. A short one is as good as sent.
