@@ -60,12 +60,15 @@ impl Exchanges {
 
     /// Ends the exchanges whose response was sent by `now`: everything before the position `sent` was.
     pub(super) fn settle(&mut self, sent: u64, now: Instant) {
-        while let Some(open) = &mut self.first {
-            open.note_sent(sent, now);
-            if open.end.is_none_or(|end| end > sent) {
+        while let Some(OpenExchange { exchange, start, end }) = &mut self.first {
+            if sent > *start {
+                exchange.first_byte.get_or_insert(now);
+                exchange.sent = end.unwrap_or(u64::MAX).min(sent) - *start;
+            }
+            if end.is_none_or(|end| end > sent) {
                 return;
             }
-            self.metrics.end(&open.exchange, ExchangeOutcome::Complete, now);
+            self.metrics.end(exchange, ExchangeOutcome::Complete, now);
             // Two branches: popping from an empty queue would move a whole exchange all the same.
             self.first = if self.later.is_empty() { None } else { self.later.pop_front() };
         }
@@ -126,16 +129,6 @@ impl Drop for Exchanges {
             let outcome =
                 if std::thread::panicking() { ExchangeOutcome::Failed } else { ExchangeOutcome::Drained };
             self.end_all(outcome, Instant::now());
-        }
-    }
-}
-
-impl OpenExchange {
-    /// Notes that everything before the position `sent` was sent by `now`.
-    fn note_sent(&mut self, sent: u64, now: Instant) {
-        if sent > self.start {
-            self.exchange.first_byte.get_or_insert(now);
-            self.exchange.sent = self.end.unwrap_or(u64::MAX).min(sent) - self.start;
         }
     }
 }

@@ -52,7 +52,7 @@ impl LastHost {
     }
 }
 
-/// Finds the end of a head as its bytes arrive. Every byte is scanned once.
+/// Finds the end of a head as its bytes arrive. Every byte is scanned once. Empty lines before a head are dropped before.
 ///
 /// Decision: docs/decisions/001-request-head-parser.md.
 #[derive(Debug, Default)]
@@ -66,8 +66,6 @@ pub(super) struct Scanner {
 pub(super) enum Scan {
     /// Length of the head in bytes, the empty line included.
     Complete(usize),
-    /// Number of bytes at the front that are empty lines before a head: to be dropped.
-    Blank(usize),
     Partial,
     Rejected(CannedResponse),
 }
@@ -89,7 +87,7 @@ impl Scanner {
             }
             if lf - self.line_start == 1 {
                 *self = Self::default();
-                return if lf == 1 { Scan::Blank(2) } else { Scan::Complete(lf + 1) };
+                return Scan::Complete(lf + 1);
             }
             self.line_start = lf + 1;
             self.scanned = lf + 1;
@@ -164,7 +162,7 @@ pub fn read_target(bytes: &[u8]) -> Result<Uri, CannedResponse> {
             limits.parse(&bytes[..length], &LastHost::default()).map(|head| head.request.uri().clone())
         }
         Scan::Rejected(response) => Err(response),
-        Scan::Blank(_) | Scan::Partial => Err(canned::BAD_REQUEST),
+        Scan::Partial => Err(canned::BAD_REQUEST),
     }
 }
 
@@ -187,7 +185,11 @@ fn build(
     let head = request.head_mut();
     head.method = method_of(method)?;
     head.version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
-    head.uri = uri_of(target, slice_of(target.as_bytes()))?;
+    // A request has no fragment (RFC 9112 §3.2), and `Uri` would drop it silently.
+    if memchr::memchr(b'#', target.as_bytes()).is_some() {
+        return Err(canned::BAD_TARGET);
+    }
+    head.uri = Uri::from_maybe_shared(slice_of(target.as_bytes())).map_err(|_| canned::BAD_TARGET)?;
     let mut facts = FramingHeaders::default();
     for raw in raw.headers.iter() {
         let name = HeaderName::from_bytes(raw.name.as_bytes()).map_err(|_| canned::BAD_REQUEST)?;
@@ -215,20 +217,8 @@ fn build(
 }
 
 pub(super) fn method_of(method: &str) -> Result<Method, CannedResponse> {
-    match method {
-        "GET" => Ok(Method::GET),
-        "HEAD" => Ok(Method::HEAD),
-        // The parser accepts tokens only; a token that this type does not accept is an unknown method.
-        other => Method::from_bytes(other.as_bytes()).map_err(|_| canned::METHOD_UNKNOWN),
-    }
-}
-
-fn uri_of(target: &str, shared: Bytes) -> Result<Uri, CannedResponse> {
-    // A request has no fragment (RFC 9112 §3.2), and `Uri` would drop it silently.
-    if memchr::memchr(b'#', target.as_bytes()).is_some() {
-        return Err(canned::BAD_TARGET);
-    }
-    Uri::from_maybe_shared(shared).map_err(|_| canned::BAD_TARGET)
+    // The parser accepts tokens only; a token that this type does not accept is an unknown method.
+    Method::from_bytes(method.as_bytes()).map_err(|_| canned::METHOD_UNKNOWN)
 }
 
 /// What the headers say of framing and connection.
@@ -339,7 +329,6 @@ mod tests {
                 Err(response) => response.status,
             },
             Scan::Rejected(response) => response.status,
-            Scan::Blank(_) => 1,
             Scan::Partial => 0,
         }
     }
@@ -424,7 +413,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: x\r\nExpect: magic\r\n\r\n", 417),
             ("\u{16}\u{3}\u{1}", 400),
             ("!#$&'*+.^_|~09 / HTTP/1.1\r\nHost: x\r\n\r\n", 501),
-            ("\r\nGET / HTTP/1.1\r\n", 1),
+            ("\r\nGET / HTTP/1.1\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: x\r\n", 0),
         ] {
             assert_eq!(status_of(text), expected, "{text:?}");

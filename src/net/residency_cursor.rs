@@ -63,7 +63,10 @@ impl ResidencyCursor {
             let wanted = window.range.end.min(start.saturating_add(BATCH));
             let upto = self.resident_end(context, window, wanted);
             if upto > start {
-                self.count(context, start, upto);
+                // Each window is counted once.
+                let from = (start / WINDOW).max(self.counted_to.div_ceil(WINDOW));
+                context.metrics.count_resident_windows(upto.div_ceil(WINDOW).saturating_sub(from));
+                self.counted_to = self.counted_to.max(upto);
                 self.resident_to = upto;
                 self.read_ahead(context, client, window);
                 window.asset.recency.record(&(start..upto), window.asset.length());
@@ -176,13 +179,6 @@ impl ResidencyCursor {
     pub(super) fn withdraw(&mut self) {
         self.reading = None;
         self.next_window();
-    }
-
-    /// Counts the windows up to `upto` that were resident, each once.
-    fn count(&mut self, context: &WorkerContext, start: u64, upto: u64) {
-        let from = (start / WINDOW).max(self.counted_to.div_ceil(WINDOW));
-        context.metrics.count_resident_windows(upto.div_ceil(WINDOW).saturating_sub(from));
-        self.counted_to = self.counted_to.max(upto);
     }
 
     fn note_resident(&mut self, context: &WorkerContext, window: &Window, range: &Range<u64>) {

@@ -88,23 +88,15 @@ impl Segment {
 /// A body of known length.
 #[derive(Default)]
 pub struct Segments {
-    list: VecDeque<Segment>,
-    length: u64,
+    pub(super) list: VecDeque<Segment>,
+    /// Length in bytes.
+    pub(super) length: u64,
 }
 
 impl Segments {
     pub(crate) fn push(&mut self, segment: Segment) {
         self.length += segment.length();
         self.list.push_back(segment);
-    }
-
-    /// Length in bytes.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    pub(super) fn into_list(self) -> VecDeque<Segment> {
-        self.list
     }
 }
 

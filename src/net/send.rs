@@ -45,7 +45,8 @@ impl SendQueue {
             let paced = ready!(self.poll_pace(cx));
             let Some(call) = self.next_call(cx, context, !is_encrypted) else { break };
             let call = ready!(call)?;
-            let room = ready!(self.poll_turn(cx, context)).min(paced);
+            let turn = self.turn.get_or_insert_with(|| context.bulk_scheduler.begin());
+            let room = ready!(context.bulk_scheduler.poll(cx, turn, self.client)).min(paced);
             let call = NextCall { mapped: call.mapped.min(room), ..call };
             let (path, sent) = if is_encrypted {
                 let sent = self.encrypt(context, socket, call, paced)?;
@@ -135,12 +136,6 @@ impl SendQueue {
         if let Some(turn) = self.turn.take() {
             context.bulk_scheduler.end(&turn);
         }
-    }
-
-    /// Number of bytes that the bulk scheduler allows now.
-    fn poll_turn(&mut self, cx: &mut Context<'_>, context: &WorkerContext) -> Poll<usize> {
-        let turn = self.turn.get_or_insert_with(|| context.bulk_scheduler.begin());
-        context.bulk_scheduler.poll(cx, turn, self.client)
     }
 
     /// Number of bytes that the pace allows now.

@@ -13,7 +13,7 @@ use crate::files::Files;
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
 use crate::limits::client_limits::Limits;
-use crate::net::request_log::RequestLogOptions;
+use crate::net::request_log;
 use crate::site::directory_jobs::{DirectoryJobs, DirectorySettings};
 use crate::site::https_policy::HttpsPolicy;
 
@@ -123,7 +123,7 @@ impl SiteSettings {
             redirects,
             has_access_rules: files.loader.rules.close_anything(),
             offers_archives: config.directories.archive.is_on(),
-            logs_requests: RequestLogOptions::of(config).is_written,
+            logs_requests: request_log::is_written(&config.logging),
             services,
         }
     }

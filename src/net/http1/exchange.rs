@@ -9,8 +9,8 @@ use actix_http::{HttpMessage, Request, Response};
 use actix_web::body::BoxBody;
 use bytes::Bytes;
 
+use super::body::RequestBody;
 use super::connection::{ConnectionEnd, Http1Connection};
-use super::request_body::RequestBody;
 use crate::http::method::Method;
 use crate::http::transport_info::TransportInfo;
 use crate::limits::bandwidth::ResponsePace;
@@ -67,8 +67,7 @@ impl Http1Connection {
         let method = Method::classify(head.request.method().as_str().as_bytes());
         let protocol = if head.is_http10 { Protocol::Http10 } else { Protocol::Http11 };
         let exchange = Exchange::new(self.now, Some(method), protocol);
-        let context = self.context();
-        context.log_options.get().record(&exchange, &head.request, &self.socket, &context.limits);
+        request_log::record(self.context(), &exchange, &head.request, &self.socket);
         self.exchanges.begin(exchange, self.queue.pushed);
         self.receive_rate = ReceiveRate::default();
     }
@@ -116,17 +115,15 @@ impl Http1Connection {
         self.exchanges.begin_response(response.status().as_u16(), start);
         let content = request_log::content_length(&response, framing.is_head);
         let parts = ResponseParts::of(response);
-        let connection = framing.connection_header(&parts);
+        let connection = framing.connection_line(&parts);
         self.queue.push(context.status_lines.lines(self.now, parts.response.status(), connection));
         if let Some(id_line) = self.exchanges.last().and_then(request_log::id_line) {
             self.queue.push(id_line);
         }
         let rest = render(parts, framing, &mut self.queue);
+        self.note_overhead(start, if rest.is_none() { content } else { 0 });
         if rest.is_none() {
-            self.note_overhead(start, content);
             self.exchanges.end_response(self.queue.pushed);
-        } else {
-            self.note_overhead(start, 0);
         }
         rest
     }

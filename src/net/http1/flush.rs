@@ -1,13 +1,13 @@
 //! Sends what is queued, and gives up clients that take nothing or too little.
 
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::connection::Http1Connection;
 use crate::limits::bandwidth::ResponsePace;
-use crate::net::{SendError, StallTimer};
+use crate::net::{Pacer, SendError, StallTimer};
 
 impl Http1Connection {
     /// Sends all that is queued.
@@ -30,10 +30,15 @@ impl Http1Connection {
 
     /// Applies `pace` to what is pushed from now on. What was pushed before is sent first if its pace is another.
     pub(super) async fn set_pace(&mut self, pace: ResponsePace) -> Result<(), SendError> {
-        if !self.queue.has_pace(&pace) || self.socket.lags_behind(pace.connection) {
+        let is_present = match &self.queue.pacer {
+            Some(pacer) => pacer.has_pace(&pace, self.queue.client),
+            None => pace == ResponsePace::default(),
+        };
+        if !is_present || self.socket.lags_behind(pace.connection) {
             self.flush().await?;
-            let context = Rc::clone(self.context());
-            self.queue.set_pace(pace, &context.limits, &mut self.socket);
+            let by_kernel = self.socket.pace(pace.connection);
+            let new = || Box::new(Pacer::new(&self.registration.context.limits, Arc::default()));
+            self.queue.pacer.get_or_insert_with(new).begin(pace, self.queue.client, by_kernel);
         }
         Ok(())
     }

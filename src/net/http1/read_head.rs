@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::connection::Http1Connection;
 use crate::http::canned_response::{self as canned, CannedResponse};
 use crate::net::http2::PREFACE;
-use crate::net::{ParsedHead, Scan, Scanner, WorkerContext};
+use crate::net::{ParsedHead, Scan, Scanner, WorkerContext, request_log};
 use crate::telemetry::metrics::exchange::{Exchange, Protocol};
 use crate::telemetry::metrics::worker::RejectedHead;
 
@@ -99,37 +99,33 @@ impl Http1Connection {
     fn head_in(&mut self, bytes: &[u8], context: &WorkerContext) -> Option<(Arrival, usize)> {
         let limits = context.head_limits();
         let mut start = 0;
-        loop {
-            let left = &bytes[start..];
-            match self.scanner.scan(left, limits) {
-                Scan::Partial if start == 0 => return None,
-                // Blank lines stay in the buffer with what follows them, and are scanned again.
-                Scan::Partial => {
-                    self.scanner = Scanner::default();
-                    return (bytes.len() >= limits.bytes)
-                        .then(|| (self.reject(canned::BAD_REQUEST, left), bytes.len()));
-                }
-                Scan::Blank(length) => start += length,
-                Scan::Rejected(response) => {
-                    return Some((self.reject(response, left), bytes.len()));
-                }
-                Scan::Complete(length) => {
-                    let head = &left[..length];
-                    context.metrics.record_head_length(length);
-                    let arrival = match limits.parse(head, &context.last_host) {
-                        Ok(parsed) => Arrival::Request(parsed),
-                        // The preface of HTTP/2 looks like a head of HTTP/1.1 with a body (RFC 9113 §3.4).
-                        Err(canned::VERSION_NOT_SUPPORTED)
-                            if context.settings().http2.http2.is_on() && PREFACE.starts_with(head) =>
-                        {
-                            return Some((Arrival::Http2, start));
-                        }
-                        Err(response) => self.reject(response, head),
-                    };
-                    return Some((arrival, start + length));
-                }
-            }
+        while bytes[start..].starts_with(b"\r\n") {
+            start += 2;
         }
+        if start > 0 {
+            // Blank lines stay in the buffer with what follows them, and are scanned again.
+            self.scanner = Scanner::default();
+        }
+        let left = &bytes[start..];
+        let length = match self.scanner.scan(left, limits) {
+            Scan::Complete(length) => length,
+            Scan::Partial if start == 0 || bytes.len() < limits.bytes => return None,
+            Scan::Partial => return Some((self.reject(canned::BAD_REQUEST, left), bytes.len())),
+            Scan::Rejected(response) => return Some((self.reject(response, left), bytes.len())),
+        };
+        let head = &left[..length];
+        context.metrics.record_head_length(length);
+        let arrival = match limits.parse(head, &context.last_host) {
+            Ok(parsed) => Arrival::Request(parsed),
+            // The preface of HTTP/2 looks like a head of HTTP/1.1 with a body (RFC 9113 §3.4).
+            Err(canned::VERSION_NOT_SUPPORTED)
+                if context.settings().http2.http2.is_on() && PREFACE.starts_with(head) =>
+            {
+                return Some((Arrival::Http2, start));
+            }
+            Err(response) => self.reject(response, head),
+        };
+        Some((arrival, start + length))
     }
 
     /// Counts and records what is no acceptable request: `head`.
@@ -141,7 +137,7 @@ impl Http1Connection {
             _ => RejectedHead::Malformed,
         });
         let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
-        context.log_options.get().record_rejected(&exchange, head, &self.socket, &context.limits);
+        request_log::record_rejected(context, &exchange, head, &self.socket);
         self.exchanges.begin(exchange, self.queue.pushed);
         Arrival::Rejected(response, head.starts_with(b"HEAD "))
     }

@@ -72,7 +72,7 @@ fn prerendered_response(
         PrerenderedBody::None => OutgoingBody::None,
         PrerenderedBody::Inline => OutgoingBody::of(prerendered.block.slice(prerendered.body_at..)),
         PrerenderedBody::Segments(segments) => Rc::try_unwrap(segments)
-            .map_or(OutgoingBody::None, |segments| OutgoingBody::Segments(segments.into_list())),
+            .map_or(OutgoingBody::None, |segments| OutgoingBody::Segments(segments.list)),
     };
     (headers, body)
 }

@@ -71,13 +71,12 @@ impl Stream {
         body: RecvStream,
     ) -> Result<(), ExchangeOutcome> {
         let worker = Rc::clone(&self.connection.worker);
-        let is_recorded = worker.log_options.get().is_on();
+        let is_recorded = request_log::is_on(&worker.settings().logging);
         let line = is_recorded.then(|| (parts.method.clone(), parts.uri.clone()));
         let response = match build(parts, worker.head_limits(), &worker.last_host) {
             Ok(request) => {
                 let io = &self.connection.io;
-                let (exchange, options) = (&self.open.exchange, worker.log_options.get());
-                options.record(exchange, &request.request, &io.borrow().socket, &worker.limits);
+                request_log::record(&worker, &self.open.exchange, &request.request, &io.borrow().socket);
                 self.continue_if_expected(&request, &body)?;
                 self.call(app, request.request).await?
             }
@@ -103,8 +102,7 @@ impl Stream {
         let line = format!("{method} {uri} HTTP/2");
         let worker = &self.connection.worker;
         let socket = &self.connection.io.borrow().socket;
-        let options = worker.log_options.get();
-        options.record_rejected(&self.open.exchange, line.as_bytes(), socket, &worker.limits);
+        request_log::record_rejected(worker, &self.open.exchange, line.as_bytes(), socket);
     }
 
     /// Sends `100 Continue` if the client waits for it before a body that is read past.
