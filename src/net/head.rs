@@ -193,7 +193,7 @@ fn build(
     let mut facts = FramingHeaders::default();
     for raw in raw.headers.iter() {
         let name = HeaderName::from_bytes(raw.name.as_bytes()).map_err(|_| canned::BAD_REQUEST)?;
-        facts.note(&name, raw.value, last_host)?;
+        facts.add(&name, raw.value, last_host)?;
         let value = HeaderValue::from_maybe_shared(slice_of(raw.value)).map_err(|_| canned::BAD_REQUEST)?;
         head.headers.append(name, value);
     }
@@ -239,11 +239,11 @@ pub(super) struct FramingHeaders {
 }
 
 impl FramingHeaders {
-    /// Notes one header.
+    /// Adds one header.
     ///
     /// # Errors
     /// The response to an invalid or repeated `Host`, or an invalid `Content-Length`.
-    pub(super) fn note(
+    pub(super) fn add(
         &mut self,
         name: &HeaderName,
         value: &[u8],

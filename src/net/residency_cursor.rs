@@ -93,7 +93,7 @@ impl ResidencyCursor {
         })?;
         // Pages that were read long ago may have been evicted again.
         if read_at.elapsed().as_millis() < u128::from(RECENT_MS) {
-            self.note_resident(context, window, &range);
+            self.record_resident(context, window, &range);
         }
         Poll::Ready(Ok(()))
     }
@@ -181,7 +181,7 @@ impl ResidencyCursor {
         self.next_window();
     }
 
-    fn note_resident(&mut self, context: &WorkerContext, window: &Window, range: &Range<u64>) {
+    fn record_resident(&mut self, context: &WorkerContext, window: &Window, range: &Range<u64>) {
         self.resident_to = range.end;
         let now_ms = context.files.now_ms();
         for index in range.start / WINDOW..range.end.div_ceil(WINDOW) {

@@ -113,7 +113,7 @@ impl Http1Connection {
             self.queue.push(bytes);
             if is_chunked {
                 self.queue.push(Bytes::from_static(b"\r\n"));
-                self.note_overhead(start, length);
+                self.record_overhead(start, length);
             }
             self.now = Instant::now();
             self.flush().await?;
@@ -124,7 +124,7 @@ impl Http1Connection {
         if is_chunked {
             let start = self.queue.pushed;
             self.queue.push(Bytes::from_static(LAST_CHUNK));
-            self.note_overhead(start, 0);
+            self.record_overhead(start, 0);
         }
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Http1Connection {
     }
 
     /// Records how many of the bytes pushed since `start` are not among the `content` bytes of the body.
-    pub(super) fn note_overhead(&mut self, start: u64, content: u64) {
+    pub(super) fn record_overhead(&mut self, start: u64, content: u64) {
         let pushed = self.queue.pushed.saturating_sub(start);
         if let Some(record) = self.exchanges.last().and_then(Exchange::record) {
             record.frame_bytes += pushed.saturating_sub(content);

@@ -121,7 +121,7 @@ impl Http1Connection {
             self.queue.push(id_line);
         }
         let rest = render(parts, framing, &mut self.queue);
-        self.note_overhead(start, if rest.is_none() { content } else { 0 });
+        self.record_overhead(start, if rest.is_none() { content } else { 0 });
         if rest.is_none() {
             self.exchanges.end_response(self.queue.pushed);
         }

@@ -59,7 +59,7 @@ impl Http1Connection {
             // No client is left to read for, or to take the next share of a rate.
             return Poll::Ready(Err(SendError::reset()));
         }
-        self.note_waiting(sent);
+        self.record_wait(sent);
         let is_checked = self.run_due_checks(cx)?;
         let context = &self.registration.context;
         let is_too_slow = (sent > 0 || is_checked)
@@ -73,7 +73,7 @@ impl Http1Connection {
 
     /// Records that the response waits after `sent` bytes, which are progress of the client unless a pace makes them
     /// take long.
-    fn note_waiting(&mut self, sent: usize) {
+    fn record_wait(&mut self, sent: usize) {
         let now = Instant::now();
         self.receive_rate.set_waiting(now, self.queue.waits_for_client);
         self.exchanges.list_waiting(&self.queue, now);
