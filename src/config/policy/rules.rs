@@ -118,7 +118,7 @@ impl PathPolicy {
             }
         }
         let cors_to = lines.len();
-        for (name, value) in effects.headers.as_slice() {
+        for (name, value) in &effects.headers.0 {
             if effects.closed().is_none() || !is_for_shared_caches(name) {
                 put(&mut lines, name.as_str(), value.as_str());
             }
