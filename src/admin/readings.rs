@@ -12,7 +12,7 @@ use crate::lifecycle::warmup::progress::WarmupCounts;
 use crate::limits::client_limits::Limits;
 use crate::limits::connections::ActivityCounts;
 use crate::net::tls::config::TlsCounts;
-use crate::telemetry::access_log::counters::AccessLogCounts;
+use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::metrics::counts::MetricCounts;
 
 /// The numbers at one moment.
@@ -25,7 +25,7 @@ pub(crate) struct Readings {
     pub(crate) reloads: Reloads,
     pub(crate) warming: WarmupCounts,
     pub(crate) totals: MetricCounts,
-    pub(crate) access_log: AccessLogCounts,
+    pub(crate) access_log: Arc<AccessLog>,
     /// `None` without TLS.
     pub(crate) tls: Option<TlsCounts>,
     pub(crate) access: Authenticator,
@@ -48,7 +48,7 @@ impl Readings {
             reloads: *server.reloader.counts.lock(),
             warming: *server.warmup.progress.lock(),
             totals: server.metrics.totals(),
-            access_log: server.reloader.targets.access_log.counts(),
+            access_log: Arc::clone(&server.reloader.targets.access_log),
             tls: server.tls.as_ref().map(|tls| tls.counts()),
             access: server.site.authenticator.clone(),
             client_limits: server.site.limits.clone(),

@@ -167,7 +167,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
             => now.access.counters().limited.get(),
         [limit = "password_checks"] "access.checks_refused" problem "refused.password_checks"
             => now.access.checks().refused.get(),
-        [limit = "access_log_queue"] => now.access_log.dropped;
+        [limit = "access_log_queue"] => &now.access_log.counters.dropped;
     Counter "pagecast_rejections" "Requests or connections rejected for their contents.":
         [reason = "malformed_head"] problem "refused.malformed_heads"
             => &now.totals.rejected_heads[RejectedHead::Malformed as usize],
@@ -297,15 +297,15 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
 
     // Access log
     Counter "pagecast_access_log_written" "Access log lines written.":
-        "access_log.written" => now.access_log.written;
+        "access_log.written" => &now.access_log.counters.written;
     Counter "pagecast_access_log_dropped" "Access log lines dropped because the queue was full.":
-        "access_log.dropped" => now.access_log.dropped;
+        "access_log.dropped" => &now.access_log.counters.dropped;
     Counter "pagecast_access_log_failed" "Access log lines that could not be written.":
-        "access_log.failed" => now.access_log.failed;
+        "access_log.failed" => &now.access_log.counters.failed;
     Gauge "pagecast_access_log_queued" "Access log lines in the queue.":
-        "access_log.queued" => now.access_log.queued;
+        "access_log.queued" => now.access_log.queued();
     Gauge "pagecast_access_log_queued_limit" "Limit of pagecast_access_log_queued.":
-        "access_log.limit" => now.access_log.limit;
+        "access_log.limit" => now.access_log.capacity;
 
     // Process; without /proc only its memory limit
     Gauge "pagecast_memory_bytes" "The process's own memory: heap and stacks, without pages of files.":
