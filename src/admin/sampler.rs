@@ -9,7 +9,7 @@ mod snapshot;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::web::Bytes;
@@ -20,23 +20,17 @@ use tokio::time::MissedTickBehavior;
 use self::rates::{BusyFiles, Downloads};
 use self::sample::Sample;
 use self::snapshot::{ChartPoint, Recent, Snapshot, summarize};
-use super::readings::Gauges;
+use super::context::AdminContext;
+use super::readings::Readings;
 use super::status::{all_series, status_of};
 use crate::admin::slots::AdminSlot;
-use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
-/// Sends a snapshot once a second to all subscribers. Lives on the admin thread; clones share the state.
+/// Sends a snapshot once a second to all subscribers. Lives on the admin thread.
 ///
 /// Decision: docs/decisions/038-dashboard-sampler.md.
-#[derive(Clone)]
 pub(crate) struct Sampler {
-    inner: Rc<Inner>,
-}
-
-struct Inner {
-    gauges: Gauges,
-    warmup: Warmup,
+    server: Arc<AdminContext>,
     snapshots: watch::Sender<Bytes>,
     history: RefCell<SampleHistory>,
 }
@@ -60,10 +54,8 @@ pub(crate) struct Subscriber {
 }
 
 impl Sampler {
-    pub(crate) fn new(gauges: Gauges, warmup: Warmup) -> Self {
-        let snapshots = watch::Sender::new(Bytes::new());
-        let inner = Inner { gauges, warmup, snapshots, history: RefCell::default() };
-        Self { inner: Rc::new(inner) }
+    pub(crate) fn new(server: Arc<AdminContext>) -> Self {
+        Self { server, snapshots: watch::Sender::new(Bytes::new()), history: RefCell::default() }
     }
 
     /// Samples once a second for as long as it is polled.
@@ -72,27 +64,22 @@ impl Sampler {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.inner.sample();
+            self.sample();
         }
     }
 
     /// Finds the files with the most requests, for as long as it is polled and there are subscribers.
     pub(crate) async fn find_busy_files(&self) {
         loop {
-            let mut snapshots = self.inner.snapshots.subscribe();
-            // Waits for a receiver besides this one.
-            while self.inner.snapshots.receiver_count() < 2 {
-                if snapshots.changed().await.is_err() {
-                    return;
-                }
+            while self.snapshots.receiver_count() == 0 {
+                tokio::time::sleep(EVERY).await;
             }
-            drop(snapshots);
-            let (files, started) = (self.inner.warmup.files(), Instant::now());
+            let (files, started) = (self.server.warmup.files(), Instant::now());
             let Some(busiest) = run_on_own_thread(move || files.busiest_names(BUSY_FILES)).await else {
                 continue;
             };
             let took = started.elapsed();
-            self.inner.history.borrow_mut().busy.put(busiest, Instant::now());
+            self.history.borrow_mut().busy.put(busiest, Instant::now());
             // With millions of names, reading them takes at most a hundredth of the time.
             tokio::time::sleep(FIND_EVERY.max(took * 100)).await;
         }
@@ -100,21 +87,19 @@ impl Sampler {
 
     /// Adds a subscriber. `None` if there are too many.
     pub(crate) fn subscribe(&self) -> Option<Subscriber> {
-        let slot = self.inner.gauges.admin.watches.take()?;
-        let mut snapshots = self.inner.snapshots.subscribe();
+        let slot = self.server.watches.take()?;
+        let mut snapshots = self.snapshots.subscribe();
         snapshots.mark_unchanged();
-        let points = &self.inner.history.borrow().points;
+        let points = &self.history.borrow().points;
         let history = Some(event(
             "history",
             &serde_json::json!({ "every_ms": EVERY.as_millis() as u64, "points": points }),
         ));
         Some(Subscriber { snapshots, history, _slot: slot })
     }
-}
 
-impl Inner {
     fn sample(&self) {
-        let readings = self.gauges.read();
+        let readings = Readings::new(&self.server);
         let series = all_series(&readings);
         let now = Sample::new(&readings, &series, Instant::now());
         let has_subscribers = self.snapshots.receiver_count() > 0;
@@ -122,7 +107,7 @@ impl Inner {
         let at_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let at_ms = u64::try_from(at_ms).unwrap_or(u64::MAX);
         history.add_point(at_ms, &now);
-        let transfers = if has_subscribers { self.gauges.metrics.transfers() } else { Vec::new() };
+        let transfers = if has_subscribers { self.server.metrics.transfers() } else { Vec::new() };
         let downloads = history.downloads.update(transfers, now.at);
         // Sent even if empty: a subscriber that comes before the next one must not take this one for new.
         let event = match has_subscribers {
@@ -134,7 +119,7 @@ impl Inner {
                     point: history.points.back(),
                     recent: history.recent().map(|recent| Recent::between(&now, recent)),
                     troubles: summarize(&now, history.samples.front(), history.samples.back()),
-                    downloads_under_way: readings.transfers,
+                    downloads_under_way: self.server.metrics.transfer_count(),
                     downloads,
                     busy: history.busy.files(),
                     activities: readings.activities,

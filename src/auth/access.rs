@@ -8,20 +8,16 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 
 pub(crate) use crate::auth::context::{AuthContext, Grant};
-use crate::auth::counts::AuthCounters;
-pub use crate::auth::counts::{AccessCounts, CountByMethod};
-pub use crate::auth::password_checks::CheckCounts;
-use crate::auth::password_checks::{CheckAttempt, NoCheck, PasswordChecks, VerifiedPasswords};
+use crate::auth::counts::AccessCounters;
+use crate::auth::password_checks::{ClientAttempts, NoCheck, PasswordChecks, VerifiedPasswords};
 use crate::auth::signed_url::{SignedUrlError, check_signed_url};
 use crate::config::{AccessRule, Config, CredentialFiles};
 use crate::http::challenge::{BearerError, Challenge};
 use crate::http::credentials::{AuthScheme, Credentials, Login, Token};
 use crate::http::signed_url::{SignedUrlQuery, SignedUrlQueryError};
 use crate::http::target::SitePath;
-use crate::limits::attempts::AttemptRate;
 use crate::limits::client_limits::Limits;
-use crate::limits::clients::ClientState;
-use crate::sys::gcra::RateClock;
+use crate::sys::gcra::{Quota, RateClock};
 
 /// Decides by the credential files who may open a path. Cheap to clone; clones share their state.
 #[derive(Clone)]
@@ -34,7 +30,7 @@ struct Inner {
     /// Name of the index file: a signed URL of a directory opens it too.
     index: String,
     /// `None`: no limit on wrong attempts.
-    attempts: Option<AttemptRate>,
+    attempts: Option<Quota>,
     verified: VerifiedPasswords,
     shared: Arc<SharedAuthState>,
 }
@@ -43,7 +39,7 @@ struct Inner {
 struct SharedAuthState {
     clock: RateClock,
     checks: PasswordChecks,
-    counters: AuthCounters,
+    counters: AccessCounters,
 }
 
 /// Why a path stays closed.
@@ -75,12 +71,6 @@ pub(crate) struct AccessRequest<'a> {
     pub(crate) path: &'a SitePath<'a>,
 }
 
-/// The credentials of a request that a rule accepts.
-struct PresentedCredentials<'a> {
-    signed_url: Option<Result<SignedUrlQuery<'a>, SignedUrlQueryError>>,
-    credentials: Credentials<'a>,
-}
-
 impl Authenticator {
     /// Decides by `files` and the settings of `config`.
     ///
@@ -88,7 +78,8 @@ impl Authenticator {
     /// If no thread for password checks can be started.
     pub fn new(config: &Config, files: &CredentialFiles) -> io::Result<Self> {
         let checks = PasswordChecks::new(config.access.password_checks.as_usize())?;
-        let shared = SharedAuthState { clock: RateClock::new(), checks, counters: AuthCounters::default() };
+        let shared =
+            SharedAuthState { clock: RateClock::default(), checks, counters: AccessCounters::default() };
         Ok(Self::with(config, files, Arc::new(shared)))
     }
 
@@ -105,7 +96,11 @@ impl Authenticator {
         let inner = Inner {
             files: files.clone(),
             index: config.site.index.as_str().to_owned(),
-            attempts: config.access.login_attempts.given().map(|rate| AttemptRate::new(*rate)),
+            attempts: config
+                .access
+                .login_attempts
+                .given()
+                .map(|rate| Quota::per(rate.span, rate.requests(), rate.requests())),
             verified: VerifiedPasswords::new(config.access.password_cache.get()),
             shared,
         };
@@ -117,10 +112,14 @@ impl Authenticator {
         self.inner.files == *files
     }
 
-    /// Returns what was counted since the start.
-    pub(crate) fn counts(&self) -> AccessCounts {
-        let SharedAuthState { checks, counters, .. } = &*self.inner.shared;
-        counters.counts(checks.counts())
+    /// Counters since the start.
+    pub(crate) fn counters(&self) -> &AccessCounters {
+        &self.inner.shared.counters
+    }
+
+    /// The checks of passwords.
+    pub(crate) fn checks(&self) -> &PasswordChecks {
+        &self.inner.shared.checks
     }
 
     /// Decides whether the credentials of the request open its path under `rule`. A signed URL and an `Authorization` header
@@ -133,26 +132,27 @@ impl Authenticator {
         access: &AccessRequest<'_>,
         rule: &AccessRule,
     ) -> Result<Grant, AccessDenied> {
-        let presented = self.presented(access, rule);
-        let counters = &self.inner.shared.counters;
-        if presented.is_empty() {
-            counters.nothing_shown();
+        let (signed_url, credentials) = self.presented(access, rule);
+        if signed_url.is_none() && credentials == Credentials::None {
+            self.counters().nothing_shown.add_shared(1);
             return Err(missing_credentials(rule));
         }
         let (key, address) = access.limits.requester(access.request);
-        let client = access.limits.client(key);
-        if let Some(seconds) = self.wait(&client) {
-            counters.limited();
+        let Inner { attempts: rate, shared, .. } = &*self.inner;
+        let client =
+            ClientAttempts { client: access.limits.clients.get(key), rate: *rate, clock: shared.clock };
+        if let Some(seconds) = client.wait() {
+            self.counters().limited.add_shared(1);
             if access.limits.may_log(key) {
                 log::warn!("client {key} rejected: more wrong attempts than login_attempts allows");
             }
             return Err(AccessDenied::TooManyAttempts(seconds));
         }
-        let by_url = presented.signed_url.map(|query| self.by_signed_url(access, query, address, &client));
+        let by_url = signed_url.map(|query| self.by_signed_url(access, query, address, &client));
         if let Some(Ok(grant)) = by_url {
             return Ok(grant);
         }
-        let by_header = match presented.credentials {
+        let by_header = match credentials {
             Credentials::None => None,
             Credentials::Malformed(scheme) => Some(Err(self.malformed(scheme, rule, &client))),
             Credentials::Bearer(token) => Some(self.by_token(token, rule, &client)),
@@ -161,7 +161,12 @@ impl Authenticator {
         by_header.or(by_url).unwrap_or_else(|| Err(missing_credentials(rule)))
     }
 
-    fn presented<'a>(&self, access: &AccessRequest<'a>, rule: &AccessRule) -> PresentedCredentials<'a> {
+    /// The signed URL and the credentials of a request, as far as the rule accepts them.
+    fn presented<'a>(
+        &self,
+        access: &AccessRequest<'a>,
+        rule: &AccessRule,
+    ) -> (Option<Result<SignedUrlQuery<'a>, SignedUrlQueryError>>, Credentials<'a>) {
         let query = access.request.uri().query().map(str::as_bytes);
         let query = query.filter(|_| rule.methods.link && self.is_own_path(access));
         let lines = access.request.headers().get_all(header::AUTHORIZATION);
@@ -171,10 +176,8 @@ impl Authenticator {
             Credentials::Bearer(_) | Credentials::Malformed(AuthScheme::Bearer) => rule.methods.bearer,
             Credentials::Basic(_) | Credentials::Malformed(AuthScheme::Basic) => rule.methods.basic,
         };
-        PresentedCredentials {
-            signed_url: query.and_then(SignedUrlQuery::read),
-            credentials: if is_accepted { credentials } else { Credentials::None },
-        }
+        let credentials = if is_accepted { credentials } else { Credentials::None };
+        (query.and_then(SignedUrlQuery::read), credentials)
     }
 
     /// True if a signed URL of the requested path may open the path: they are the same, or the path is its index.
@@ -190,22 +193,22 @@ impl Authenticator {
         access: &AccessRequest<'_>,
         query: Result<SignedUrlQuery<'_>, SignedUrlQueryError>,
         address: Option<IpAddr>,
-        client: &ClientState,
+        client: &ClientAttempts,
     ) -> Result<Grant, AccessDenied> {
-        let Inner { files, index, shared, .. } = &*self.inner;
+        let Inner { files, index, .. } = &*self.inner;
         let (method, requested) = (access.request.method(), access.requested);
         if let Err(error) = check_signed_url(query, &files.link_keys, method, requested, address) {
             log::debug!("signed URL for /{requested} rejected: {error}");
             if error.is_guess() {
-                self.count_wrong(client);
+                client.count_wrong();
             }
-            shared.counters.denied().link();
+            self.counters().denied.link.add_shared(1);
             return Err(match error {
                 SignedUrlError::Expired => AccessDenied::SignedUrlExpired,
                 _ => AccessDenied::SignedUrlInvalid,
             });
         }
-        shared.counters.granted().link();
+        self.counters().granted.link.add_shared(1);
         let requested = requested.clone().into_owned();
         let index = requested.index(index);
         Ok(Grant::SignedUrl { paths: [requested, index] })
@@ -215,18 +218,17 @@ impl Authenticator {
         &self,
         token: Token<'_>,
         rule: &AccessRule,
-        client: &ClientState,
+        client: &ClientAttempts,
     ) -> Result<Grant, AccessDenied> {
-        let counters = &self.inner.shared.counters;
         let Some(name) = self.inner.files.tokens.owner(token.0) else {
             return Err(self.malformed(AuthScheme::Bearer, rule, client));
         };
         if !rule.admits(&name) {
-            counters.denied().bearer();
+            self.counters().denied.bearer.add_shared(1);
             let bearer = Some(BearerError::InsufficientScope);
             return Err(AccessDenied::NotAllowed(Challenge { basic: false, bearer }));
         }
-        counters.granted().bearer();
+        self.counters().granted.bearer.add_shared(1);
         Ok(Grant::Bearer(name))
     }
 
@@ -234,69 +236,36 @@ impl Authenticator {
         &self,
         login: Login,
         rule: &AccessRule,
-        client: &Arc<ClientState>,
+        client: &ClientAttempts,
     ) -> Result<Grant, AccessDenied> {
-        let Inner { shared, verified, files, .. } = &*self.inner;
-        let attempt = CheckAttempt {
-            is_still_allowed: {
-                let (this, client) = (self.clone(), Arc::clone(client));
-                Box::new(move || this.wait(&client).is_none())
-            },
-            count_wrong: {
-                let (this, client) = (self.clone(), Arc::clone(client));
-                Box::new(move || this.count_wrong(&client))
-            },
-        };
-        let denied = match verified.name_of(login, &files.passwords, &shared.checks, attempt).await {
+        let Inner { verified, files, .. } = &*self.inner;
+        let denied = match verified.name_of(login, &files.passwords, self.checks(), client).await {
             Ok(name) if rule.admits(&name) => {
-                shared.counters.granted().basic();
+                self.counters().granted.basic.add_shared(1);
                 return Ok(Grant::Basic(name));
             }
             Ok(_) => AccessDenied::NotAllowed(Challenge::default()),
             Err(NoCheck::Wrong) => AccessDenied::Unauthenticated(challenge(rule, BearerError::None)),
             Err(NoCheck::NotAllowed) => {
-                shared.counters.limited();
-                return Err(AccessDenied::TooManyAttempts(self.wait(client).unwrap_or(1)));
+                self.counters().limited.add_shared(1);
+                return Err(AccessDenied::TooManyAttempts(client.wait().unwrap_or(1)));
             }
             Err(NoCheck::Busy) => return Err(AccessDenied::Busy),
         };
-        shared.counters.denied().basic();
+        self.counters().denied.basic.add_shared(1);
         Err(denied)
     }
 
     /// Counts credentials that are malformed, or a token that is unknown.
-    fn malformed(&self, scheme: AuthScheme, rule: &AccessRule, client: &ClientState) -> AccessDenied {
-        self.count_wrong(client);
-        let denied = self.inner.shared.counters.denied();
-        let error = match scheme {
-            AuthScheme::Bearer => {
-                denied.bearer();
-                BearerError::InvalidToken
-            }
-            AuthScheme::Basic => {
-                denied.basic();
-                BearerError::None
-            }
+    fn malformed(&self, scheme: AuthScheme, rule: &AccessRule, client: &ClientAttempts) -> AccessDenied {
+        client.count_wrong();
+        let denied = &self.counters().denied;
+        let (counter, error) = match scheme {
+            AuthScheme::Bearer => (&denied.bearer, BearerError::InvalidToken),
+            AuthScheme::Basic => (&denied.basic, BearerError::None),
         };
+        counter.add_shared(1);
         AccessDenied::Unauthenticated(challenge(rule, error))
-    }
-
-    /// Returns the seconds until a client with too many wrong attempts may try again; `None` if it may now.
-    fn wait(&self, client: &ClientState) -> Option<u64> {
-        self.inner.attempts?;
-        client.attempts.wait(self.inner.shared.clock.now())
-    }
-
-    fn count_wrong(&self, client: &ClientState) {
-        if let Some(rate) = self.inner.attempts {
-            client.attempts.count_wrong(rate, self.inner.shared.clock.now());
-        }
-    }
-}
-
-impl PresentedCredentials<'_> {
-    fn is_empty(&self) -> bool {
-        self.signed_url.is_none() && self.credentials == Credentials::None
     }
 }
 

@@ -27,7 +27,6 @@ mod extra_headers;
 mod file;
 mod file_reader;
 mod header_value;
-mod inputs;
 pub mod limits;
 mod load;
 mod log_alias;
@@ -45,7 +44,6 @@ mod rule;
 mod rule_reader;
 mod rule_table;
 mod secret;
-mod security_header;
 mod setting;
 mod settings_table;
 mod show;
@@ -57,12 +55,9 @@ mod toggle;
 pub use address::{Address, ListenList};
 pub use auth_methods::{AccessRule, AuthMethods};
 pub use byte_count::ByteCount;
-pub use choice::{
-    AccessLogFormat, ClientField, Disposition, Dotfiles, EtagSource, LogFormat, OnOff, ProxyProtocol,
-    RequestIds, ResourcePolicy, Symlinks, TlsVersion, TrailingSlash, Verify,
-};
+pub use choice::*;
 pub use comma_list::{CommaList, HostList, ListItem, OriginList, PathList};
-pub(crate) use conflicts::unguarded;
+pub(crate) use conflicts::admin_without_token;
 pub use count::Count;
 pub use credential_files::{CredentialFiles, PasswordHash, Passwords, SigningKey, SigningKeys, Tokens};
 pub use digest_choice::DigestChoice;
@@ -71,11 +66,10 @@ pub use error::{ConfigError, ConfigErrors};
 pub use example::example;
 pub use extra_headers::ExtraHeaders;
 pub use file_reader::{FileReader, RegularFiles, SecretFile, SystemFileReader};
-pub use header_value::ConfigHeaderValue;
-pub use inputs::ProcessInputs;
+pub use header_value::{ConfigHeaderValue, ReferrerPolicy, TransportSecurity};
 pub use limits::{ResolvedLimits, SystemFacts, settle};
 pub(crate) use load::read_redirects;
-pub use load::{LoadedConfig, load};
+pub use load::{LoadedConfig, ProcessInputs, load};
 pub use log_filter::LogFilter;
 pub use log_target::LogTarget;
 pub use memory::MemorySource;
@@ -86,14 +80,8 @@ pub use proxy_list::{PeerPattern, ProxyList};
 pub use request_rate::RequestRate;
 pub use rule::{Rule, RuleEffects, RuleRate, RuleRates};
 pub use secret::Secret;
-pub use security_header::{ReferrerPolicy, TransportSecurity};
 pub use setting::{SettingValue, TomlForms, ValueError};
-pub use settings_table::{
-    AccessGroup, CachesGroup, ClientsGroup, CompressionGroup, Config, ConnectionsGroup, ContinuityGroup,
-    DirectoriesGroup, Http2Group, IntegrityGroup, ListeningGroup, LoggingGroup, OpenFilesGroup, RatesGroup,
-    RequestsGroup, SETTINGS, SecurityGroup, SendingGroup, Setting, SiteGroup, StoppingGroup, TakesEffect,
-    TlsGroup,
-};
+pub use settings_table::*;
 pub use show::show;
 pub(crate) use show::{shown, table};
 pub use site_file::SiteFile;

@@ -14,6 +14,7 @@ use percent_encoding::percent_encode;
 use sha2::Sha256;
 
 use super::method::ReadMethod;
+use super::named_enum::named_enum;
 use super::percent::OUTSIDE_VALUE;
 use crate::http::form_encoding::{decode, pairs};
 
@@ -49,21 +50,22 @@ pub struct SignedUrlQuery<'a> {
     signature: [u8; SIGNATURE_BYTES],
 }
 
-/// Why a query with a signature is not a signed URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignedUrlQueryError {
-    /// A parameter occurs twice.
-    Twice,
-    /// `expires` or `key` is missing.
-    Incomplete,
-    /// `expires` is not a decimal number of seconds.
-    Expires,
-    /// `client` is neither an address nor a network.
-    Client,
-    /// `sig` is not 32 bytes in base64url.
-    Signature,
-    /// It has an option that no signed URL allows: an archive, a digest, a format of a listing.
-    OptionNotAllowed,
+named_enum! {
+    /// Why a query with a signature is not a signed URL.
+    pub enum SignedUrlQueryError {
+        /// A parameter occurs twice.
+        Twice => "a parameter is there twice",
+        /// `expires` or `key` is missing.
+        Incomplete => "expires or key is missing",
+        /// `expires` is not a decimal number of seconds.
+        Expires => "expires is not a number of seconds",
+        /// `client` is neither an address nor a network.
+        Client => "client is not a network",
+        /// `sig` is not 32 bytes in base64url.
+        Signature => "sig is not a signature",
+        /// It has an option that no signed URL allows: an archive, a digest, a format of a listing.
+        OptionNotAllowed => "it has a parameter that no signature covers",
+    }
 }
 
 impl<'a> SignedUrlQuery<'a> {
@@ -99,9 +101,9 @@ impl<'a> SignedUrlQuery<'a> {
         {
             return Err(SignedUrlQueryError::Client);
         }
-        let decoded =
-            URL_SAFE_NO_PAD.decode(decode(signature)).map_err(|_| SignedUrlQueryError::Signature)?;
-        let signature = decoded.try_into().map_err(|_| SignedUrlQueryError::Signature)?;
+        let decoded = URL_SAFE_NO_PAD.decode(decode(signature)).ok();
+        let signature = decoded.and_then(|bytes| bytes.try_into().ok());
+        let signature = signature.ok_or(SignedUrlQueryError::Signature)?;
         Ok(Self { terms: Terms { expires, key, client, download }, signature })
     }
 
@@ -133,11 +135,8 @@ impl SignedUrl<'_> {
         put(&mut text, "path=/", &self.path);
         put(&mut text, "expires=", expires.to_string().as_bytes());
         put(&mut text, "key=", key);
-        if let Some(client) = client {
-            put(&mut text, "client=", client);
-        }
-        if let Some(download) = download {
-            put(&mut text, "download=", download);
+        for (name, value) in [("client=", client), ("download=", download)] {
+            value.iter().for_each(|value| put(&mut text, name, value));
         }
         text
     }
@@ -147,11 +146,8 @@ impl SignedUrl<'_> {
         let Terms { expires, key: id, client, download } = &self.terms;
         let escaped = |text: &[u8]| percent_encode(text, OUTSIDE_VALUE).to_string();
         let mut query = format!("expires={expires}&key={}", escaped(id));
-        if let Some(client) = client {
-            query.push_str(&format!("&client={}", escaped(client)));
-        }
-        if let Some(download) = download {
-            query.push_str(&format!("&download={}", escaped(download)));
+        for (name, value) in [("client", client), ("download", download)] {
+            value.iter().for_each(|value| query.push_str(&format!("&{name}={}", escaped(value))));
         }
         let signature = mac(key, self).finalize().into_bytes();
         query.push_str(&format!("&sig={}", URL_SAFE_NO_PAD.encode(signature)));

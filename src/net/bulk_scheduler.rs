@@ -138,7 +138,7 @@ struct BulkBudget {
 
 impl BulkBudget {
     fn new(now: Instant) -> Self {
-        let clock = RateClock::new();
+        let clock = RateClock::default();
         Self { bucket: Gcra::empty(clock.at(now)), clock, small_until: now }
     }
 

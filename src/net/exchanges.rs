@@ -139,8 +139,8 @@ mod tests {
     use crate::http::client_key::ClientKey;
     use crate::http::method::Method;
     use crate::telemetry::metrics::exchange::Protocol;
+    use crate::telemetry::metrics::kind::{SendPath, StatusClass};
     use crate::telemetry::metrics::registry::Metrics;
-    use crate::telemetry::metrics::worker::{SendPath, StatusClass};
     use bytes::Bytes;
     use std::time::Duration;
 
@@ -236,7 +236,7 @@ mod tests {
         exchanges.begin_response(200, 25);
         exchanges.end_response(100);
         exchanges.settle(100, after(3));
-        assert_eq!(metrics.totals().first_bytes.nanoseconds, 3_000_000_000);
+        assert_eq!(metrics.totals().first_bytes.nanoseconds.get(), 3_000_000_000);
     }
 
     #[test]
@@ -253,7 +253,7 @@ mod tests {
             queue.advance(sent, SendPath::Writev, &metrics.worker());
             exchanges.list_waiting(&queue, now);
             let [transfer] = <[_; 1]>::try_from(metrics.transfers()).unwrap();
-            assert_eq!((transfer.sent, transfer.total), (sent as u64, Some(1000)));
+            assert_eq!((transfer.sent.get(), transfer.total), (sent as u64, Some(1000)));
         }
         exchanges.settle(1000, now);
         assert!(metrics.transfers().is_empty());

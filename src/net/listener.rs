@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with, getsockname};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -16,16 +18,11 @@ use crate::sys::kernel::defer_accept;
 
 /// A listening, non-blocking socket. Clones share it; the last one closes it.
 #[derive(Debug, Clone)]
-pub enum Listener {
-    /// A TCP socket.
-    Tcp(Arc<OwnedFd>),
-    /// A unix socket.
-    Unix {
-        /// The socket.
-        socket: Arc<OwnedFd>,
-        /// Its path, removed with the last clone. `None` if another process owns it.
-        path: Option<Arc<SocketPath>>,
-    },
+pub struct Listener {
+    /// The socket, TCP or unix.
+    pub socket: Arc<OwnedFd>,
+    /// The path of a unix socket, removed with the last clone. `None` if another process owns it, and for TCP.
+    pub path: Option<Arc<SocketPath>>,
 }
 
 /// The path of a unix socket, removed when dropped unless another process owns it by then.
@@ -92,10 +89,13 @@ pub fn bind(
     defers: bool,
 ) -> io::Result<BoundAddress> {
     let bound = match address {
-        Address::Tcp(at) => bind_tcp(*at, scheme, copies, only_v6(*at, others), defers),
-        Address::Unix(path) => bind_unix(path, scheme),
+        Address::Tcp(at) => bind_tcp(*at, copies, only_v6(*at, others), defers),
+        Address::Unix(path) => bind_unix(path).map(|listener| (vec![listener], address.clone())),
     };
-    bound.map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
+    let (listeners, bound) =
+        bound.map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))?;
+    let (url, configured) = (scheme.url(&bound), Some(address.clone()));
+    Ok(BoundAddress { listeners, scheme, url, configured, origin: SocketOrigin::Here })
 }
 
 /// A socket to accept on, and its protocol.
@@ -119,11 +119,11 @@ pub(crate) fn deal(bounds: &[BoundAddress], workers: usize) -> Vec<Vec<ListenerS
 impl BoundAddress {
     /// True if it can be reached from this machine only.
     pub(crate) fn is_local(&self) -> bool {
-        self.listeners.iter().all(|listener| match listener {
-            Listener::Tcp(_) => {
-                listener.address().is_some_and(|address| address.ip().to_canonical().is_loopback())
-            }
-            Listener::Unix { .. } => true,
+        self.listeners.iter().all(|listener| match getsockname(&listener.socket).map(SocketAddr::try_from) {
+            Ok(Ok(address)) => address.ip().to_canonical().is_loopback(),
+            // A unix socket.
+            Ok(Err(_)) => true,
+            Err(_) => false,
         })
     }
 }
@@ -131,19 +131,14 @@ impl BoundAddress {
 impl Listener {
     /// The address that it is bound to. `None` for a unix socket.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(socket) => rustix::net::getsockname(socket).ok()?.try_into().ok(),
-            Self::Unix { .. } => None,
-        }
+        getsockname(&self.socket).ok()?.try_into().ok()
     }
+}
 
-    /// The socket.
-    pub fn into_socket(self) -> (Arc<OwnedFd>, Option<Arc<SocketPath>>) {
-        match self {
-            Self::Tcp(socket) => (socket, None),
-            Self::Unix { socket, path } => (socket, path),
-        }
-    }
+/// Accepts a connection on `socket`, with the address of its peer; `None` on a unix socket.
+pub(crate) fn accept(socket: impl AsFd) -> Result<(OwnedFd, Option<SocketAddr>), Errno> {
+    let (fd, peer) = acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    Ok((fd, peer.and_then(|peer| peer.try_into().ok())))
 }
 
 impl SocketPath {
@@ -190,14 +185,13 @@ fn only_v6(at: SocketAddr, others: &[Address]) -> bool {
     others.iter().any(|other| matches!(other, Address::Tcp(v4) if v4.is_ipv4() && v4.port() == at.port()))
 }
 
+/// Returns the sockets and the address that they are bound to.
 fn bind_tcp(
     at: SocketAddr,
-    scheme: Scheme,
     copies: usize,
     only_v6: bool,
     defers: bool,
-) -> io::Result<BoundAddress> {
-    let configured = Some(Address::Tcp(at));
+) -> io::Result<(Vec<Listener>, Address)> {
     let first = tcp_socket(at, only_v6)?;
     first.bind(&at.into())?;
     first.set_reuse_port(true)?;
@@ -214,26 +208,20 @@ fn bind_tcp(
         if defers {
             defer_accept(&socket, DEFER_SECONDS)?;
         }
-        Ok(Listener::Tcp(Arc::new(socket.into())))
+        Ok(Listener { socket: Arc::new(socket.into()), path: None })
     };
     let listeners = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
-    Ok(BoundAddress { listeners, scheme, url: scheme.tcp_url(at), configured, origin: SocketOrigin::Here })
+    Ok((listeners, Address::Tcp(at)))
 }
 
 impl Scheme {
-    /// A TCP address, for the log.
-    pub(crate) fn tcp_url(self, at: SocketAddr) -> String {
-        match self {
-            Self::Http => format!("http://{at}"),
-            Self::Https => format!("https://{at}"),
-        }
-    }
-
-    /// A unix socket, for the log.
-    pub(crate) fn unix_url(self, path: &Path) -> String {
-        match self {
-            Self::Http => format!("unix:{}", path.display()),
-            Self::Https => format!("unix:{} (TLS)", path.display()),
+    /// The URL of an address, for the log.
+    pub(crate) fn url(self, at: &Address) -> String {
+        match (self, at) {
+            (Self::Http, Address::Tcp(at)) => format!("http://{at}"),
+            (Self::Https, Address::Tcp(at)) => format!("https://{at}"),
+            (Self::Http, Address::Unix(path)) => format!("unix:{}", path.display()),
+            (Self::Https, Address::Unix(path)) => format!("unix:{} (TLS)", path.display()),
         }
     }
 }
@@ -250,24 +238,20 @@ fn tcp_socket(at: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path, scheme: Scheme) -> io::Result<BoundAddress> {
+fn bind_unix(path: &Path) -> io::Result<Listener> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let owned = Arc::new(SocketPath::new(path));
     socket.listen(BACKLOG)?;
-    let listener = Listener::Unix { socket: Arc::new(socket.into()), path: Some(owned) };
-    let configured = Some(Address::Unix(path.to_owned()));
-    let url = scheme.unix_url(path);
-    Ok(BoundAddress { listeners: vec![listener], scheme, url, configured, origin: SocketOrigin::Here })
+    Ok(Listener { socket: Arc::new(socket.into()), path: Some(owned) })
 }
 
 /// Removes the socket at `path` if it refuses connections: a killed process left it behind.
 pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = is_socket(path);
     let is_refused =
         || UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-    if is_socket && is_refused() { std::fs::remove_file(path) } else { Ok(()) }
+    if is_socket(path) && is_refused() { std::fs::remove_file(path) } else { Ok(()) }
 }
 
 /// True if there is a socket at a path, not a symlink to one.
@@ -320,7 +304,7 @@ mod tests {
         let path = dir.path().join("s");
         let bound = || bind(&Address::Unix(path.clone()), Scheme::Http, 1, &[], true).unwrap();
         let left = bound();
-        if let [Listener::Unix { path: Some(owned), .. }] = left.listeners.as_slice() {
+        if let [Listener { path: Some(owned), .. }] = left.listeners.as_slice() {
             owned.leave();
         }
         drop(left);
@@ -344,8 +328,7 @@ mod tests {
         ] {
             let bound = bind(&address("127.0.0.1:0"), Scheme::Http, sockets, &[], false).unwrap();
             let number = |(listener, _): ListenerSpec| {
-                let (socket, _) = listener.into_socket();
-                let is_same = |other: &Listener| Arc::ptr_eq(&other.clone().into_socket().0, &socket);
+                let is_same = |other: &Listener| Arc::ptr_eq(&other.socket, &listener.socket);
                 bound.listeners.iter().position(is_same).unwrap()
             };
             let dealt = deal(std::slice::from_ref(&bound), workers);

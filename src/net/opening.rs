@@ -1,6 +1,7 @@
 //! Opens a connection: PROXY header, limits per client, TLS handshake. Then HTTP/1.1 or HTTP/2 serves it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::tls::config::Tls;
 use super::tls::handshake::{HandshakeError, handshake};
@@ -14,7 +15,7 @@ use crate::net::{
 
 /// Serves one connection until it ends, encrypted if its listener has `tls`. Never fails: whatever happens ends the
 /// connection and is logged.
-pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Option<Tls>) {
+pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Option<Arc<Tls>>) {
     let context = &worker.context;
     let mut connection = NewConnection::register(context, socket);
     if context.limits.proxy_protocol() != ProxyProtocol::Off {
@@ -32,7 +33,7 @@ pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Op
     if let Some(tls) = tls {
         connection.begin_phase(context.settings().tls.tls_handshake_timeout.get());
         match Box::pin(handshake(&mut connection, &tls)).await {
-            Ok(session) => connection.socket.set_session(session),
+            Ok(session) => connection.socket.session = Some(Box::new(session)),
             Err(HandshakeError::PlainHttp { is_head }) => {
                 let answer = rejection_message(PLAIN_HTTP, is_head);
                 return Box::pin(reject(connection.socket, answer.as_bytes())).await;
@@ -53,7 +54,7 @@ pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Op
 /// call.
 async fn reject_client(context: &WorkerContext, mut socket: Socket, is_tls: bool) {
     let answer = rejection(TOO_MANY_CONNECTIONS, is_tls);
-    if context.limits.connections().is_short() {
+    if context.limits.connections.is_short() {
         reject_at_once(&mut socket, &answer);
     } else {
         reject(socket, &answer).await;

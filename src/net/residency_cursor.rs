@@ -65,11 +65,11 @@ impl ResidencyCursor {
             if upto > start {
                 // Each window is counted once.
                 let from = (start / WINDOW).max(self.counted_to.div_ceil(WINDOW));
-                context.metrics.count_resident_windows(upto.div_ceil(WINDOW).saturating_sub(from));
+                context.metrics.counts.resident_windows.add(upto.div_ceil(WINDOW).saturating_sub(from));
                 self.counted_to = self.counted_to.max(upto);
                 self.resident_to = upto;
                 self.read_ahead(context, client, window);
-                window.asset.recency.record(&(start..upto), window.asset.length());
+                window.asset.recency.record(&(start..upto), window.asset.length);
                 return Poll::Ready(Ok(distance(start, upto.min(wanted))));
             }
             self.start_read(context, client, window);
@@ -131,7 +131,7 @@ impl ResidencyCursor {
     /// Has the front of the window read, unless that was done in advance.
     fn start_read(&mut self, context: &WorkerContext, client: ClientKey, window: &Window) {
         let (asset, start) = (window.asset.id, window.range.start);
-        context.metrics.count_cold_window();
+        context.metrics.counts.cold_windows.add(1);
         let in_advance = self.ahead.take().filter(|ahead| ahead.asset == asset);
         let known = in_advance.and_then(|ahead| ahead.reading).filter(|read| read.range().contains(&start));
         let reading = known.map(PendingRead::restart);
@@ -244,5 +244,5 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
 }
 
 fn whole_window(window: &Window, index: u64) -> Range<u64> {
-    index * WINDOW..((index + 1) * WINDOW).min(window.asset.length())
+    index * WINDOW..((index + 1) * WINDOW).min(window.asset.length)
 }

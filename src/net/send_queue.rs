@@ -9,7 +9,7 @@ use crate::http::target::SitePath;
 use crate::net::{BulkTurn, Pacer, ResidencyCursor, Segment};
 use crate::sys::kernel::RUNS_MAX;
 use crate::telemetry::access_log::record::WaitKind;
-use crate::telemetry::metrics::worker::{SendPath, WorkerMetrics};
+use crate::telemetry::metrics::{kind::SendPath, worker::WorkerMetrics};
 
 /// What is still to be sent on one connection, in order. `poll_send` sends it.
 #[derive(Default)]
@@ -129,7 +129,7 @@ impl SendQueue {
                     (path, taken)
                 }
             };
-            metrics.count_sent(path, taken);
+            metrics.counts.sent[path as usize].add(taken as u64);
             sent -= taken;
             if front.length() > 0 {
                 return;

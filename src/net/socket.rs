@@ -1,13 +1,12 @@
 //! One accepted socket, TCP or unix, encrypted or not.
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -20,9 +19,9 @@ use crate::telemetry::access_log::record::TlsFacts;
 /// A non-blocking stream socket, encrypted once it has a session. It is registered with the event loop when it first
 /// has to wait: a connection whose request has arrived and whose response fits never is, which saves two `epoll_ctl`.
 pub struct Socket {
-    raw: Raw,
-    /// The TLS session, if it is encrypted.
-    session: Option<Box<Session>>,
+    pub(super) raw: Raw,
+    /// The TLS session with which everything is encrypted, if there is one.
+    pub(super) session: Option<Box<Session>>,
     /// The rate at which the kernel paces, in bytes per second. `None` if it does not.
     kernel_rate: Option<u64>,
     /// The peer address. `None` for a unix socket.
@@ -30,7 +29,7 @@ pub struct Socket {
 }
 
 /// The socket below the session.
-struct Raw {
+pub(super) struct Raw {
     state: State,
     /// Before it is registered: the last read was short, so the next would return EAGAIN.
     is_drained: bool,
@@ -50,11 +49,6 @@ impl Socket {
         Self { raw, session: None, kernel_rate: None, peer }
     }
 
-    /// Encrypts everything from now on with `session`.
-    pub(super) fn set_session(&mut self, session: Session) {
-        self.session = Some(Box::new(session));
-    }
-
     /// True if it has a session.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.session.is_some()
@@ -72,7 +66,7 @@ impl Socket {
 
     /// Bytes of ciphertext that wait to be sent, except those of the protocol itself. 0 without a session.
     pub(super) fn ciphertext_left(&self) -> usize {
-        self.session.as_ref().map_or(0, |session| session.ciphertext_left())
+        self.session.as_ref().map_or(0, |session| session.ciphertext_left)
     }
 
     /// Reads what has arrived into `buffer`. 0 is the end. Waits if there is nothing.
@@ -91,50 +85,28 @@ impl Socket {
         }
     }
 
-    /// Reads ciphertext, for the handshake.
-    pub(super) fn poll_read_raw(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        self.raw.poll_read(cx, buffer)
-    }
-
     /// Writes with `call`, unencrypted. Waits if the socket is full.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        self.raw.poll_write(cx, call)
+        self.raw.poll_call(cx, Interest::WRITABLE, call, |_| false)
     }
 
     /// Sends `bytes`, encrypted if there is a session, and returns how many were taken. What a session has taken may
-    /// wait here until
-    /// [`poll_drain`](Self::poll_drain) has sent it. Waits if the socket is full.
-    pub(crate) fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    /// wait here until [`poll_drain`](Self::poll_drain) has sent it. Waits if the socket is full.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.session.is_none() {
-            return self.raw.poll_write(cx, |fd| Ok(rustix::io::writev(fd, bytes)?));
+            return self.poll_write(cx, |fd| Ok(rustix::io::write(fd, bytes)?));
         }
         ready!(self.poll_drain(cx))?;
-        let Some(session) = self.session.as_deref_mut() else { return Poll::Ready(Ok(0)) };
-        let mut room = SEND_MAX;
-        let fitting = |slice: &IoSlice<'_>| {
-            let taken = slice.len().min(room);
-            room -= taken;
-            taken
-        };
-        let lengths: Vec<usize> = bytes.iter().map(fitting).collect();
-        let slices: Vec<_> =
-            bytes.iter().zip(&lengths).map(|(slice, length)| IoSlice::new(&slice[..*length])).collect();
-        session.encrypt(&slices)?;
+        let Some(session) = self.session() else { return Poll::Ready(Ok(0)) };
+        let taken = bytes.len().min(SEND_MAX);
+        session.encrypt(&[IoSlice::new(&bytes[..taken])])?;
         // What the socket does not take now waits for the next call.
         let _ = self.poll_drain(cx)?;
-        Poll::Ready(Ok(lengths.iter().sum()))
+        Poll::Ready(Ok(taken))
     }
 
     /// Sends ciphertext that waits. Waits if the socket is full.
@@ -148,7 +120,7 @@ impl Socket {
     /// Sends ciphertext with one call and returns the number of bytes sent.
     pub(super) fn poll_drain_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Self { raw, session: Some(session), .. } = self else { return Poll::Ready(Ok(0)) };
-        raw.poll_write(cx, |fd| session.send(fd))
+        raw.poll_call(cx, Interest::WRITABLE, |fd| session.send(fd), |_| false)
     }
 
     fn poll_decrypt(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -183,7 +155,11 @@ impl Socket {
     /// Ready once the connection is broken. Reads nothing, so unread input hides it. A peer that has only shut down its
     /// sending side may still be reading, so that is no break.
     pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.raw.poll_broken(cx)
+        let peek = |fd: BorrowedFd<'_>| Ok(rustix::net::recv(fd, &mut [0; 1], RecvFlags::PEEK)?.0);
+        match ready!(self.raw.poll_call(cx, Interest::READABLE, peek, |_| false)) {
+            Ok(_) => Poll::Pending,
+            Err(_) => Poll::Ready(()),
+        }
     }
 
     /// Bytes that the peer has not acknowledged. `None` if the system does not know.
@@ -292,79 +268,52 @@ impl Socket {
 }
 
 impl Raw {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let State::Registered(registered) = &self.state else {
-                match if self.is_drained { Err(Errno::AGAIN) } else { receive(self.fd()?, buffer) } {
-                    Err(Errno::AGAIN) => self.register()?,
-                    Err(Errno::INTR) => {}
-                    Err(error) => return Poll::Ready(Err(error.into())),
-                    Ok(read) => {
-                        self.is_drained = read < buffer.len();
-                        return Poll::Ready(Ok(read));
-                    }
-                }
-                continue;
-            };
-            let mut guard = ready!(registered.poll_read_ready(cx))?;
-            match receive(registered.get_ref().as_fd(), buffer) {
-                Err(Errno::AGAIN) => guard.clear_ready(),
-                Err(Errno::INTR) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-                Ok(read) => {
-                    if read < buffer.len() {
-                        guard.clear_ready();
-                    }
-                    return Poll::Ready(Ok(read));
-                }
-            }
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.is_drained) {
+            self.register()?;
         }
+        let length = buffer.len();
+        self.poll_call(cx, Interest::READABLE, |fd| receive(fd, buffer), |read| read < length)
     }
 
     fn read_now(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match receive(self.fd()?, buffer) {
-            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
-            read => Poll::Ready(read.map_err(io::Error::from)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                Poll::Pending
+            }
+            read => Poll::Ready(read),
         }
     }
 
-    fn poll_write(
+    /// Makes a system call again until it has an outcome. Waits for the event loop if that is EAGAIN, and before the next
+    /// one after a result for which `drains` is true: it left nothing to read.
+    fn poll_call(
         &mut self,
         cx: &mut Context<'_>,
+        interest: Interest,
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        drains: impl Fn(usize) -> bool,
     ) -> Poll<io::Result<usize>> {
         loop {
-            let State::Registered(registered) = &self.state else {
-                match call(self.fd()?) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.register()?,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    done => return Poll::Ready(done),
-                }
-                continue;
+            let guard = match &self.state {
+                State::Registered(fd) if interest.is_readable() => Some(ready!(fd.poll_read_ready(cx))?),
+                State::Registered(fd) => Some(ready!(fd.poll_write_ready(cx))?),
+                _ => None,
             };
-            let mut guard = ready!(registered.poll_write_ready(cx))?;
-            match call(registered.get_ref().as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return Poll::Ready(done),
+            let done = call(self.fd()?);
+            let is_drained = match &done {
+                Err(error) => error.kind() == ErrorKind::WouldBlock,
+                Ok(count) => drains(*count),
+            };
+            match guard {
+                Some(mut guard) if is_drained => guard.clear_ready(),
+                None if is_drained && done.is_err() => self.register()?,
+                None if is_drained => self.is_drained = true,
+                _ => {}
             }
-        }
-    }
-
-    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let State::Registered(registered) = &self.state else {
-                if self.register().is_err() || matches!(self.state, State::Gone) {
-                    return Poll::Ready(());
-                }
-                continue;
-            };
-            let Ok(mut guard) = ready!(registered.poll_read_ready(cx)) else { return Poll::Ready(()) };
-            match rustix::net::recv(registered.get_ref(), &mut [0; 1], RecvFlags::PEEK) {
-                Err(Errno::AGAIN) => guard.clear_ready(),
-                Err(Errno::INTR) => {}
-                Err(_) => return Poll::Ready(()),
-                Ok(_) => return Poll::Pending,
+            match done {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                done => return Poll::Ready(done),
             }
         }
     }
@@ -373,15 +322,15 @@ impl Raw {
         match &self.state {
             State::Plain(fd) => Ok(fd.as_fd()),
             State::Registered(registered) => Ok(registered.get_ref().as_fd()),
-            State::Gone => Err(io::ErrorKind::NotConnected.into()),
+            State::Gone => Err(ErrorKind::NotConnected.into()),
         }
     }
 
     fn register(&mut self) -> io::Result<()> {
-        if let State::Plain(fd) = std::mem::replace(&mut self.state, State::Gone) {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.state = State::Registered(register(fd, interest)?);
-        }
+        self.state = match std::mem::replace(&mut self.state, State::Gone) {
+            State::Plain(fd) => State::Registered(register(fd, Interest::READABLE | Interest::WRITABLE)?),
+            state => state,
+        };
         Ok(())
     }
 }
@@ -406,6 +355,6 @@ const UNSENT_PART_OF_SECOND: u64 = 2;
 /// Bytes that it may hold in any case.
 const UNSENT_MIN: u64 = 64 * 1024;
 
-fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
-    rustix::net::recv(fd, buffer, RecvFlags::empty()).map(|(read, _)| read)
+fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(fd, buffer, RecvFlags::empty())?.0)
 }

@@ -1,8 +1,7 @@
 //! Accepts connections, on the worker that will serve them.
 
 use std::future::Future;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +9,6 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use rustix::io::Errno;
-use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -19,7 +17,7 @@ use crate::http::canned_response::BUSY;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::limits::connections::{ConnectionAdmission, Connections};
 use crate::net::app::AppService;
-use crate::net::listener::Listener;
+use crate::net::listener::{self, Listener};
 use crate::net::opening;
 use crate::net::reject::{reject, reject_at_once, rejection};
 use crate::net::socket::Socket;
@@ -33,13 +31,13 @@ use crate::sys::kernel::defer_accept;
 /// and served. With `tls` connections begin with a TLS handshake.
 pub(crate) async fn accept<S: AppService>(
     listener: Listener,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     worker: Rc<Worker<S>>,
     lifecycle: Lifecycle,
     begins: Phase,
 ) {
     // The path of a unix socket is removed when its last listener is dropped.
-    let (socket, _path) = listener.into_socket();
+    let Listener { socket, path: _path } = listener;
     let queue = match register(socket, Interest::READABLE) {
         Ok(queue) => queue,
         Err(error) => return log::error!("a listener can't be registered for events: {error}"),
@@ -55,15 +53,14 @@ pub(crate) async fn accept<S: AppService>(
         lifecycle.reached(Phase::Retiring).await;
     };
     let next = || {
-        let (fd, peer) =
-            acceptfrom_with(queue.get_ref().as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
-        Ok(Socket::new(fd, peer.and_then(tcp_address)))
+        let (fd, peer) = listener::accept(queue.get_ref())?;
+        Ok(Socket::new(fd, peer))
     };
     let busy = Rc::from(&*rejection(BUSY, tls.is_some()));
     let context = &worker.context;
     let admit = |socket| {
         let serve = |socket| opening::serve(Rc::clone(&worker), socket, tls.clone());
-        admit(context.limits.connections(), socket, &busy, serve);
+        admit(&context.limits.connections, socket, &busy, serve);
     };
     accept_until(closing, &queue, next, admit, |error| report(&context.files, error)).await;
 }
@@ -159,7 +156,7 @@ fn concerns_one_connection(error: Errno) -> bool {
 
 /// Serves or refuses a connection, as the limit on connections allows. `busy` is what a refused client gets.
 fn admit<F: Future<Output = ()> + 'static>(
-    connections: &Connections,
+    connections: &Arc<Connections>,
     mut socket: Socket,
     busy: &Rc<[u8]>,
     serve: impl FnOnce(Socket) -> F,
@@ -191,10 +188,6 @@ fn report(files: &Files, error: Errno) {
     files.loader.faults.report(Fault::Accept, error.raw_os_error(), message);
 }
 
-fn tcp_address(peer: SocketAddrAny) -> Option<SocketAddr> {
-    SocketAddr::try_from(peer).ok()
-}
-
 /// Connections accepted before other tasks of the worker get their turn.
 const BATCH: usize = 64;
 
@@ -222,7 +215,7 @@ mod tests {
     }
 
     fn accept_from(queue: &AsyncFd<Arc<OwnedFd>>) -> Result<Socket, Errno> {
-        Ok(Socket::new(acceptfrom_with(queue.get_ref().as_fd(), SocketFlags::NONBLOCK)?.0, None))
+        Ok(Socket::new(listener::accept(queue.get_ref())?.0, None))
     }
 
     /// Runs the accept loop until `closing` completes. Returns the number of admitted connections and the reported errors.

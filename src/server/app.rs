@@ -10,11 +10,10 @@ use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::{App, Error};
 
 use crate::admin::health::Health;
-use crate::site::handler::Site;
 use crate::site::middleware::{
     Next, Outcome, admission, authentication, cors, https_policy, transport_security,
 };
-use crate::site::settings::SiteSettings;
+use crate::site::settings::{Site, SiteSettings};
 
 /// Wraps the site in its middleware, in the order in which they act on a request; on the response they act the other way round.
 /// What is off is not in the chain: a reload builds another chain.
@@ -22,16 +21,16 @@ use crate::site::settings::SiteSettings;
 /// Request ids and log records begin and end outside, in `net::request_log`: heads that are malformed never get here and have a record
 /// too, and a record is complete only when the last byte has left. The health routes answer before the chain, whatever it says.
 fn chain(site: &Rc<Site>) -> Chain {
-    let SiteSettings { rules, has_access_rules, services, .. } = site.settings();
-    ChainBuilder::new(site)
+    let SiteSettings { files, has_access_rules, https_policy: policy, limits, .. } = &site.settings;
+    ChainBuilder { site, wraps: Vec::new() }
         // Strict-Transport-Security belongs on every response, whichever step makes it.
-        .wrap(services.https_policy.adds_headers(), transport_security)
+        .wrap(policy.adds_headers(), transport_security)
         // A page may read every response, errors of the following steps included.
-        .wrap(rules.vary_by_origin(), cors)
+        .wrap(files.loader.rules.vary_by_origin(), cors)
         // Before any work is done for a client that is over its limit.
-        .wrap(services.limits.is_active(), admission)
+        .wrap(limits.is_active(), admission)
         // Before credentials are read: none are requested over plain HTTP.
-        .wrap(services.https_policy.rejects(), https_policy)
+        .wrap(policy.rejects(), https_policy)
         // Before the path is looked up: a closed path does not tell whether it exists.
         .wrap(*has_access_rules, authentication)
         .build()
@@ -45,7 +44,7 @@ pub(super) async fn app(
     let site = Rc::clone(site);
     let app = App::new()
         .configure(|app| health.configure(app))
-        .default_service(fn_service(move |request: ServiceRequest| site.chain().serve(request)));
+        .default_service(fn_service(move |request: ServiceRequest| site.0.borrow().clone().serve(request)));
     map_config(app, |()| AppConfig::default()).into_factory().new_service(()).await
 }
 
@@ -60,10 +59,6 @@ impl CurrentSite {
     /// Serves requests that begin from now on with `site`.
     pub(super) fn replace(&self, site: &Rc<Site>) {
         self.0.replace(chain(site));
-    }
-
-    fn chain(&self) -> Chain {
-        self.0.borrow().clone()
     }
 }
 
@@ -88,11 +83,7 @@ struct ChainBuilder<'a> {
     wraps: Vec<Box<dyn FnOnce(Next) -> Next>>,
 }
 
-impl<'a> ChainBuilder<'a> {
-    fn new(site: &'a Rc<Site>) -> Self {
-        Self { site, wraps: Vec::new() }
-    }
-
+impl ChainBuilder<'_> {
     /// Adds a middleware inside those before, if it is on. As a middleware of `from_fn`, with one allocation per request in place
     /// of three.
     fn wrap<F>(mut self, is_on: bool, middleware: F) -> Self

@@ -4,41 +4,48 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::admin::actions::OperatorActions;
 use crate::admin::authorize::AdminAuth;
+use crate::admin::context::AdminContext;
 use crate::admin::health::Health;
-use crate::admin::listener::AdminContext;
-use crate::admin::readings::{AdminSlotCounts, Gauges};
+use crate::admin::slots::AdminSlots;
 use crate::config::policy::rules::Rules;
 use crate::config::{ConfigError, LoadedConfig, ProcessInputs};
 use crate::files::storage::Storage;
 use crate::files::{FileSettings, Files, Root};
 use crate::lifecycle::{
     ConfigInEffect, Lifecycle, Phase, ReloadTargets, Reloader, UpdateReceiver, Warmup, WarmupState,
-    WorkerUpdates, WorkerView,
+    WorkerUpdates,
 };
 use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
 use crate::server::worker_task::WorkerPlan;
-use crate::site::settings::{SiteFiles, SiteSettings};
+use crate::site::settings::SiteSettings;
 use crate::sys::service_manager::Watchdog;
-use crate::telemetry::access_log::log::AccessLog;
+use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::metrics::registry::Metrics;
 
-/// Everything that exists before the workers start.
+/// What exists before the workers start, beside their plan.
 pub(super) struct Components {
-    pub(super) plan: WorkerPlan,
     pub(super) warmup_state: WarmupState,
-    pub(super) reloader: Reloader,
-    /// For each worker, where the settings of reloads arrive.
-    pub(super) updates: Vec<UpdateReceiver<WorkerView>>,
-    pub(super) admin_context: AdminContext,
-    pub(super) access_log: AccessLog,
+    pub(super) reloader: Arc<Reloader>,
+    pub(super) admin_context: Arc<AdminContext>,
+    // The last field, dropped when everything that logs requests has ended.
+    pub(super) access_log: FlushLogOnDrop,
+}
+
+/// Writes what is left of the access log when dropped.
+pub(super) struct FlushLogOnDrop(pub(super) Arc<AccessLog>);
+
+impl Drop for FlushLogOnDrop {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
 }
 
 impl Components {
-    /// Opens the document root in `storage`, certificates and logs, and builds from `loaded` what workers and the admin listener use.
+    /// Opens the document root in `storage`, certificates and logs, and builds from `loaded` what the admin listener and the workers
+    /// use, with the channels on which the settings of reloads arrive at them.
     ///
     /// # Errors
     /// If something that the configuration names is not available; other errors are logged before the one that is returned.
@@ -46,28 +53,28 @@ impl Components {
         loaded: &LoadedConfig,
         given: ProcessInputs,
         storage: Arc<dyn Storage>,
-        watchdog: Option<&Watchdog>,
+        watchdog: Option<Watchdog>,
         is_successor: bool,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, WorkerPlan, Vec<UpdateReceiver<SiteSettings>>)> {
         let LoadedConfig { config, limits, .. } = loaded;
         let certificates = Certificates::load(config).map_err(log_all_but_last)?;
-        let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?;
+        let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?.map(Arc::new);
         let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
         let files = Files::new(root, &FileSettings::of(config, limits), Rules::new(config))?;
         files.try_probe().await;
-        log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
+        log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source.name());
         let client_limits = Limits::new(config, limits);
-        let access_log = AccessLog::start(config)?;
+        let access_log = FlushLogOnDrop(AccessLog::start(config)?);
         let warmup = Warmup::new(files.clone(), config, limits);
-        let view = view(loaded, files, &client_limits)?;
+        let view = SiteSettings::new(loaded, files, &client_limits)?;
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
-            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(warmup.progress()),
+            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(&warmup.progress),
             view,
             limits: client_limits,
-            metrics: Metrics::with_access_log(Arc::new(access_log.clone())),
+            metrics: Metrics::with_access_log(access_log.0.clone()),
             tls,
-            watchdog: watchdog.cloned(),
+            watchdog,
             accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
             lifecycle,
         };
@@ -76,55 +83,46 @@ impl Components {
             limits: plan.limits.clone(),
             warmup: warmup.clone(),
             tls: plan.tls.clone(),
-            access_log: access_log.clone(),
+            access_log: access_log.0.clone(),
             workers,
         };
-        let reloader = Reloader::new(given, ConfigInEffect::at_start(loaded, plan.view.clone()), targets)?;
+        let in_effect = ConfigInEffect {
+            config: config.clone(),
+            origins: loaded.origins.clone(),
+            postponed: Vec::new(),
+            limits: *limits,
+            view: plan.view.clone(),
+        };
+        let reloader = Reloader::new(given, in_effect, targets)?;
         let warmup_state = WarmupState::open(config, warmup.clone())?;
         let admin_context = admin_context(&plan, &reloader, warmup, loaded, is_successor);
-        Ok(Self { plan, warmup_state, reloader, updates, admin_context, access_log })
+        Ok((Self { warmup_state, reloader, admin_context, access_log }, plan, updates))
     }
 }
 
 /// What the admin listener shows and operates.
 fn admin_context(
     plan: &WorkerPlan,
-    reloader: &Reloader,
+    reloader: &Arc<Reloader>,
     warmup: Warmup,
     LoadedConfig { config, limits, .. }: &LoadedConfig,
     is_successor: bool,
-) -> AdminContext {
-    let auth = AdminAuth::new(config);
-    let gauges = Gauges {
+) -> Arc<AdminContext> {
+    Arc::new(AdminContext {
         started: Instant::now(),
-        lifecycle: plan.lifecycle.clone(),
-        admin_auth: auth.clone(),
-        files: plan.view.files.clone(),
-        client_limits: plan.limits.clone(),
-        access: plan.view.site.services.authenticator.clone(),
-        https_policy: plan.view.site.services.https_policy.clone(),
-        directories: plan.view.site.services.directories.clone(),
-        progress: Arc::clone(warmup.progress()),
-        metrics: plan.metrics.clone(),
-        access_log: reloader.access_log().clone(),
-        tls: plan.tls.clone(),
-        reloader: reloader.clone(),
-        admin: AdminSlotCounts::new(limits.admin_connections),
         is_successor,
-    };
-    let actions = OperatorActions {
+        auth: AdminAuth::new(config),
+        health: plan.health.clone(),
         lifecycle: plan.lifecycle.clone(),
-        reloader: reloader.clone(),
-        warmup: warmup.clone(),
-    };
-    AdminContext { auth, health: plan.health.clone(), gauges, warmup, actions }
-}
-
-/// The settings that workers serve with until the first reload.
-fn view(loaded: &LoadedConfig, files: Files, client_limits: &Limits) -> io::Result<WorkerView> {
-    let LoadedConfig { config, limits, .. } = loaded;
-    let site = SiteSettings::new(config, limits, &files, client_limits, SiteFiles::of(loaded))?;
-    Ok(WorkerView { files, site, config: Arc::new(config.clone()) })
+        files: plan.view.files.clone(),
+        site: plan.view.clone(),
+        metrics: plan.metrics.clone(),
+        tls: plan.tls.clone(),
+        warmup,
+        reloader: Arc::clone(reloader),
+        connections: AdminSlots::new(limits.admin_connections),
+        watches: AdminSlots::new(limits.admin_connections / 2),
+    })
 }
 
 /// Logs all errors but the last one, which is returned.

@@ -1,41 +1,27 @@
 //! Tasks that run beside the workers for as long as the server does.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_rt::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::files::Files;
 use crate::lifecycle::ReloadRequests;
 use crate::limits::client_limits::Limits;
-use crate::telemetry::access_log::log::AccessLog;
+use crate::telemetry::access_log::shared::AccessLog;
 
-/// Tasks that are aborted when this is dropped.
-pub(super) struct Tasks(Vec<JoinHandle<()>>);
-
-impl Tasks {
-    /// Starts the periodic work on files, the access log and bandwidth shares.
-    pub(super) fn start(
-        files: Files,
-        access_log: AccessLog,
-        limits: Limits,
-        reloads: &ReloadRequests,
-    ) -> Self {
-        Self(vec![
-            actix_rt::spawn(maintain_files(files, reloads.clone())),
-            actix_rt::spawn(maintain_access_log(access_log, reloads.clone())),
-            actix_rt::spawn(async move { limits.bandwidth().share().await }),
-        ])
-    }
-
-    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + 'static) {
-        self.0.push(actix_rt::spawn(task));
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
-    }
+/// Starts the periodic work on files, the access log and bandwidth shares. It ends when the tasks are dropped.
+pub(super) fn start(
+    files: Files,
+    access_log: Arc<AccessLog>,
+    limits: Limits,
+    reloads: &ReloadRequests,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(maintain_files(files, reloads.clone()));
+    tasks.spawn_local(maintain_access_log(access_log, reloads.clone()));
+    tasks.spawn_local(async move { limits.bandwidth.share().await });
+    tasks
 }
 
 /// Follows inotify, maintains the caches once a second, and requests new redirects when the document root was replaced.
@@ -51,7 +37,7 @@ async fn maintain_files(files: Files, reloads: ReloadRequests) {
         loop {
             tokio::time::sleep(files.shared.root_monitor.interval()).await;
             if files.check_root().await {
-                reloads.request_redirects();
+                reloads.redirects.notify_one();
             }
         }
     };
@@ -59,17 +45,17 @@ async fn maintain_files(files: Files, reloads: ReloadRequests) {
 }
 
 /// Reopens the access log on request, and logs once a second how many of its lines were lost.
-async fn maintain_access_log(access_log: AccessLog, reloads: ReloadRequests) {
+async fn maintain_access_log(access_log: Arc<AccessLog>, reloads: ReloadRequests) {
     let mut ticks = ticks();
     let logging_losses = async {
         loop {
             ticks.tick().await;
-            access_log.report_losses(Instant::now());
+            access_log.report_losses(Some(Instant::now()));
         }
     };
     let reopening = async {
         loop {
-            reloads.reopen_requested().await;
+            reloads.reopen.notified().await;
             access_log.reopen();
         }
     };

@@ -5,21 +5,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use actix_rt::System;
+use tokio::task::JoinSet;
 
-use crate::admin::listener::{Admin, AdminContext};
+use crate::admin::context::AdminContext;
+use crate::admin::listener::Admin;
 use crate::config::{LoadedConfig, ProcessInputs};
 use crate::files::storage::{Storage, SystemStorage};
 use crate::lifecycle::{
-    ActivatedSockets, Lifecycle, Listeners, Phase, Predecessor, ReloadRequests, Reloader, SocketOffer,
-    Successor, UpgradePath, UpgradeSocket, WarmupState, log_failed_handover,
+    ActivatedSockets, Listeners, Phase, Predecessor, ReloadRequests, SocketOffer, Successor, UpgradePath,
+    UpgradeSocket, log_failed_handover,
 };
 use crate::net::listener::BoundAddress;
 use crate::server::components::Components;
-use crate::server::housekeeping::Tasks;
-use crate::server::signals::{Signals, unless_stopped};
-use crate::server::workers::{Stops, Workers, origin_prefix};
+use crate::server::housekeeping;
+use crate::server::signals::{Signals, Stops, unless_stopped};
+use crate::server::workers::{Workers, origin_prefix};
 use crate::sys::service_manager::{self, Watchdog};
-use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::logger;
 
 /// Serves until a signal stops the server. A reload loads the configuration again from `given`.
@@ -78,12 +79,11 @@ pub async fn serve(
 
 /// A server whose workers have started.
 struct Server {
-    lifecycle: Lifecycle,
     reloads: ReloadRequests,
-    reloader: Reloader,
-    warmup_state: WarmupState,
     workers: Workers,
-    admin: AdminServer,
+    /// Where the admin listener is to be once this server has taken over.
+    admin_address: Option<BoundAddress>,
+    admin: Option<Admin>,
     /// The sockets for a successor. They stay open as long as they are offered.
     offer: SocketOffer,
     predecessor: Option<Predecessor>,
@@ -92,9 +92,9 @@ struct Server {
     /// Kept to the end: the path may be removed only once a successor has put its own socket there.
     upgrade_socket: Option<UpgradeSocket>,
     watchdog: Option<Watchdog>,
-    tasks: Tasks,
-    // The last field, dropped when everything that logs requests has ended.
-    _access_log: FlushLogOnDrop,
+    tasks: JoinSet<()>,
+    // The last field: the access log is written when everything that logs requests has ended.
+    components: Components,
 }
 
 impl Server {
@@ -108,51 +108,51 @@ impl Server {
         storage: Arc<dyn Storage>,
     ) -> io::Result<Self> {
         let has_tls = listeners.has_tls();
-        let Listeners { traffic, admin, predecessor, upgrade } = listeners;
+        let Listeners { traffic, admin: mut admin_address, predecessor, upgrade: upgrade_path } = listeners;
         let is_successor = predecessor.is_some();
         let watchdog = Watchdog::find(predecessor.as_ref().and_then(|predecessor| predecessor.watchdog));
-        let offer = SocketOffer::of(&traffic, admin.as_ref(), watchdog.as_ref().map(Watchdog::timeout));
-        let components = Components::build(loaded, given, storage, watchdog.as_ref(), is_successor).await?;
-        let Components { plan, warmup_state, reloader, updates, admin_context, access_log } = components;
-        let access_log = FlushLogOnDrop(access_log);
+        let offer = SocketOffer::of(
+            &traffic,
+            admin_address.as_ref(),
+            watchdog.as_ref().map(|watchdog| watchdog.timeout),
+        );
+        let (components, plan, updates) =
+            Components::build(loaded, given, storage, watchdog.clone(), is_successor).await?;
+        let Components { admin_context, access_log, .. } = &components;
         if has_tls && plan.tls.is_none() {
             return Err(io::Error::other(NO_CERTIFICATE));
         }
-        let mut admin = AdminServer { address: admin, context: admin_context, running: None };
-        if !is_successor {
-            admin.start()?;
-        }
-        let (files, lifecycle) = (plan.view.files.clone(), plan.lifecycle.clone());
-        let tasks = Tasks::start(files, access_log.0.clone(), plan.limits.clone(), &reloads);
+        let address_now = if is_successor { None } else { admin_address.take() };
+        let admin = start_admin(address_now, admin_context)?;
+        let files = plan.view.files.clone();
+        let tasks = housekeeping::start(files, access_log.0.clone(), plan.limits.clone(), &reloads);
         Ok(Self {
-            lifecycle,
             reloads,
-            reloader,
-            warmup_state,
             workers: Workers::start(&plan, updates, &traffic).await?,
+            admin_address,
             admin,
             offer,
             predecessor,
             is_successor,
-            upgrade_path: upgrade,
+            upgrade_path,
             upgrade_socket: None,
             watchdog,
             tasks,
-            _access_log: access_log,
+            components,
         })
     }
 
     /// Reads recently used files into the caches; with a predecessor only until that exits, since no process serves then. Returns
     /// false if the server was stopped meanwhile.
     async fn warm_up(&mut self, stops: &mut Stops) -> bool {
-        let restoring = self.warmup_state.restore(&self.lifecycle);
+        let restoring = self.components.warmup_state.restore(&self.workers.lifecycle);
         let Some(predecessor) = &mut self.predecessor else {
             return unless_stopped(restoring, stops).await.is_some();
         };
         tokio::select! {
             () = restoring => true,
             () = predecessor.gone() => {
-                let peer = predecessor.peer();
+                let peer = &predecessor.channel.peer;
                 log::warn!("{peer} exited before the warmup was complete: serving all the same");
                 true
             }
@@ -162,15 +162,14 @@ impl Server {
 
     /// Stops a server that was never ready. The file of recently used files stays as it is.
     async fn stop_before_ready(self, mut stops: Stops) -> ServerExit {
-        let Self { reloader, workers, admin, offer, is_successor, tasks: _tasks, .. } = self;
-        offer.end();
-        let cut = if is_successor {
-            workers.abandon()
+        self.offer.end();
+        let cut = if self.is_successor {
+            self.workers.abandon()
         } else {
             service_manager::stopping();
-            workers.stop(&reloader.config(), &mut stops).await
+            self.workers.stop(&self.components.reloader.current().config, &mut stops).await
         };
-        admin.stop();
+        self.admin.into_iter().for_each(Admin::stop);
         ServerExit { cut }
     }
 
@@ -180,19 +179,20 @@ impl Server {
         loaded: &LoadedConfig,
         stops: &mut Stops,
     ) -> io::Result<Option<Successor>> {
-        self.lifecycle.advance(Phase::Ready);
-        if self.is_successor {
-            self.admin.start()?;
+        self.workers.lifecycle.advance(Phase::Ready);
+        if let Some(address) = self.admin_address.take() {
+            self.admin = start_admin(Some(address), &self.components.admin_context)?;
         }
         self.complete_takeover().await?;
         let (workers, root) = (counted(loaded.limits.workers, "worker"), &loaded.config.site.root);
         log::info!("ready: {workers} from {root}");
         service_manager::status(&format!("Serving {root} by {workers}"));
         if let Some(watchdog) = self.watchdog.take() {
-            self.tasks.spawn(watchdog.feed());
+            self.tasks.spawn_local(watchdog.feed());
         }
-        self.tasks.spawn(self.reloader.clone().listen(self.reloads.clone(), self.lifecycle.clone()));
-        self.tasks.spawn(self.reloader.clone().watch_certificates());
+        let (reloader, lifecycle) = (&self.components.reloader, self.workers.lifecycle.clone());
+        self.tasks.spawn_local(Arc::clone(reloader).listen(self.reloads.clone(), lifecycle));
+        self.tasks.spawn_local(Arc::clone(reloader).watch_certificates());
         Ok(tokio::select! {
             _ = stops.recv() => None,
             successor = self.accept_successor() => Some(successor),
@@ -208,8 +208,8 @@ impl Server {
             return Ok(());
         };
         match predecessor.relieve().await {
-            Ok(()) => log::info!("taken over from {}", predecessor.peer()),
-            Err(error) => log::warn!("taken over from {}, but: {error}", predecessor.peer()),
+            Ok(()) => log::info!("taken over from {}", predecessor.channel.peer),
+            Err(error) => log::warn!("taken over from {}, but: {error}", predecessor.channel.peer),
         }
         service_manager::succeed();
         // There is no way back: the site is served, though no further successor can connect.
@@ -225,7 +225,7 @@ impl Server {
     async fn accept_successor(&self) -> Successor {
         let Some(socket) = &self.upgrade_socket else { return std::future::pending().await };
         loop {
-            let prepare = async || self.warmup_state.clone().save().await;
+            let prepare = async || self.components.warmup_state.clone().save().await;
             let successor = self.offer.next_successor(socket, prepare).await;
             service_manager::set_silent(true);
             match self.offer.hand_over_to(&successor).await {
@@ -241,64 +241,36 @@ impl Server {
     /// Drains, and finishes the responses under way.
     async fn stop(self, mut stops: Stops) -> ServerExit {
         // Before clients go elsewhere: which files are used is known best now.
-        let saving = actix_rt::spawn(self.warmup_state.save());
+        let saving = actix_rt::spawn(self.components.warmup_state.save());
         // Offered sockets would stay open.
         self.offer.end();
         service_manager::stopping();
-        let cut = self.workers.stop(&self.reloader.config(), &mut stops).await;
+        let cut = self.workers.stop(&self.components.reloader.current().config, &mut stops).await;
         let _ = saving.await;
         drop(self.tasks);
-        self.admin.stop();
+        self.admin.into_iter().for_each(Admin::stop);
         ServerExit { cut }
     }
 
     /// Finishes the responses under way while the successor accepts.
     async fn retire(self, successor: Successor, mut stops: Stops) -> ServerExit {
         drop(self.offer);
-        log::info!("{} has taken over", successor.peer());
-        self.admin.close();
-        let cut = self.workers.retire(&self.reloader.config(), &mut stops).await;
+        log::info!("{} has taken over", successor.channel.peer);
+        self.admin.iter().for_each(Admin::close);
+        let cut = self.workers.retire(&self.components.reloader.current().config, &mut stops).await;
         drop(self.tasks);
-        self.admin.stop();
+        self.admin.into_iter().for_each(Admin::stop);
         successor.gone().await;
         ServerExit { cut }
     }
 }
 
-/// The admin listener, before and after its start.
-struct AdminServer {
-    /// Where it is to listen; `None` once it has started, or if there is none.
-    address: Option<BoundAddress>,
-    context: AdminContext,
-    running: Option<Admin>,
-}
-
-impl AdminServer {
-    fn start(&mut self) -> io::Result<()> {
-        if let Some(bound) = self.address.take() {
-            log::info!("{}admin on {}", origin_prefix(bound.origin), bound.url);
-            let listener = bound.listeners.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
-            self.running = Some(Admin::start(listener, self.context.clone())?);
-        }
-        Ok(())
-    }
-
-    fn close(&self) {
-        self.running.iter().for_each(Admin::close);
-    }
-
-    fn stop(self) {
-        self.running.into_iter().for_each(Admin::stop);
-    }
-}
-
-/// Writes what is left of the access log when dropped.
-struct FlushLogOnDrop(AccessLog);
-
-impl Drop for FlushLogOnDrop {
-    fn drop(&mut self) {
-        self.0.finish();
-    }
+/// Starts the admin listener at `address`, if there is one.
+fn start_admin(address: Option<BoundAddress>, context: &Arc<AdminContext>) -> io::Result<Option<Admin>> {
+    let Some(bound) = address else { return Ok(None) };
+    log::info!("{}admin on {}", origin_prefix(bound.origin), bound.url);
+    let listener = bound.listeners.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
+    Admin::start(listener, Arc::clone(context)).map(Some)
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -4,33 +4,31 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
 use futures_util::future::select;
 use tokio::sync::mpsc;
 
 use crate::admin::health::Health;
-use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver, WorkerView};
+use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver};
 use crate::limits::client_limits::Limits;
 use crate::net::listener::{ListenerSpec, Scheme};
 use crate::net::tls::config::Tls;
 use crate::net::worker::{Worker, WorkerContext};
 use crate::server::accept::accept;
 use crate::server::app::{CurrentSite, app};
-use crate::site::handler::Site;
+use crate::site::settings::{Site, SiteSettings};
 use crate::sys::service_manager::Watchdog;
-use crate::telemetry::metrics::lookups::WorkerLookups;
 use crate::telemetry::metrics::registry::Metrics;
 
 /// What every worker gets.
 #[derive(Clone)]
 pub(super) struct WorkerPlan {
-    pub(super) view: WorkerView,
+    pub(super) view: SiteSettings,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
     /// `None` if no listener is for TLS.
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) health: Health,
     pub(super) watchdog: Option<Watchdog>,
     /// From this phase on connections are accepted: a successor leaves earlier ones to its predecessor.
@@ -43,14 +41,15 @@ pub(super) struct WorkerPlan {
 pub(super) async fn serve_worker(
     plan: WorkerPlan,
     listeners: Vec<ListenerSpec>,
-    updates: UpdateReceiver<WorkerView>,
+    updates: UpdateReceiver<SiteSettings>,
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
     let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
-    let WorkerView { files, site, config } = view;
-    let lookups = metrics.worker_lookups();
-    let site = CurrentSite::new(&Site::with_lookups(files.clone(), site, Arc::clone(&lookups)));
-    let Ok(app) = app(&site, &health).await else {
+    let (files, config) = (view.files.clone(), Arc::clone(&view.config));
+    // Apart from the counts of the connections: the App is built before them.
+    let site_metrics = metrics.worker();
+    let current = CurrentSite::new(&Site::new(view, Arc::clone(&site_metrics)));
+    let Ok(app) = app(&current, &health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
     };
@@ -64,7 +63,15 @@ pub(super) async fn serve_worker(
     if let Some(watchdog) = watchdog {
         actix_rt::spawn(watchdog.heartbeat());
     }
-    actix_rt::spawn(apply_updates(updates, site, lookups, Rc::clone(&context)));
+    let updated = Rc::clone(&context);
+    actix_rt::spawn(updates.apply_with(move |view: SiteSettings, delay| {
+        // Requests under way finish with the settings that they began with.
+        updated.set_settings(Arc::clone(&view.config));
+        current.replace(&Site::new(view, Arc::clone(&site_metrics)));
+        if delay >= UPDATE_TIMEOUT {
+            log::info!("a worker took the new configuration after {delay:.1?}");
+        }
+    }));
     let _ = started.send(Ok(()));
     drop(started);
     close_in_phases(&context, &lifecycle, accept_loops).await;
@@ -81,22 +88,4 @@ async fn close_in_phases(context: &WorkerContext, lifecycle: &Lifecycle, accept_
     select(pin!(context.emptied()), pin!(lifecycle.reached(Phase::Closing))).await;
     context.close();
     select(pin!(context.emptied()), pin!(lifecycle.reached(Phase::Ended))).await;
-}
-
-/// Applies the settings of each reload. Requests under way finish with the settings that they began with.
-async fn apply_updates(
-    updates: UpdateReceiver<WorkerView>,
-    current: Rc<CurrentSite>,
-    lookups: Arc<WorkerLookups>,
-    context: Rc<WorkerContext>,
-) {
-    let apply = |view: WorkerView, delay: Duration| {
-        let WorkerView { files, site, config } = view;
-        current.replace(&Site::with_lookups(files, site, Arc::clone(&lookups)));
-        context.set_settings(config);
-        if delay >= UPDATE_TIMEOUT {
-            log::info!("a worker took the new configuration after {delay:.1?}");
-        }
-    };
-    updates.apply_with(apply).await;
 }

@@ -7,10 +7,11 @@ use actix_rt::Arbiter;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, DurationSetting};
-use crate::lifecycle::{Lifecycle, Phase, UpdateReceiver, WorkerView};
+use crate::lifecycle::{Lifecycle, Phase, UpdateReceiver};
 use crate::net::listener::{BoundAddress, SocketOrigin, deal};
-use crate::server::signals::unless_stopped;
+use crate::server::signals::{Stops, unless_stopped};
 use crate::server::worker_task::{WorkerPlan, serve_worker};
+use crate::site::settings::SiteSettings;
 
 /// The worker threads.
 pub(super) struct Workers {
@@ -19,17 +20,14 @@ pub(super) struct Workers {
     cut: mpsc::UnboundedReceiver<usize>,
     /// Number of workers that have reported; their connections have ended.
     finished: usize,
-    lifecycle: Lifecycle,
+    pub(super) lifecycle: Lifecycle,
 }
-
-/// Requests to stop.
-pub(super) type Stops = mpsc::UnboundedReceiver<()>;
 
 impl Workers {
     /// Starts a worker for each of `updates`, the channel on which its settings of reloads arrive, and waits until all accept.
     pub(super) async fn start(
         plan: &WorkerPlan,
-        updates: Vec<UpdateReceiver<WorkerView>>,
+        updates: Vec<UpdateReceiver<SiteSettings>>,
         traffic: &[BoundAddress],
     ) -> io::Result<Self> {
         let count = updates.len();
@@ -42,10 +40,8 @@ impl Workers {
                 tokio::runtime::Builder::new_current_thread().enable_all().build()
             })?;
             arbiter.spawn_fn(move || {
-                actix_rt::spawn(async move {
-                    let cut = serve_worker(plan, listeners, updates, started).await;
-                    let _ = report.send(cut);
-                });
+                let worker = serve_worker(plan, listeners, updates, started);
+                actix_rt::spawn(async move { report.send(worker.await) });
             });
             arbiters.push(arbiter);
         }
@@ -62,10 +58,7 @@ impl Workers {
     /// Drains, then closes, then ends the workers. Returns the number of responses that were cut.
     pub(super) async fn stop(self, config: &Config, stops: &mut Stops) -> usize {
         self.lifecycle.advance(Phase::Draining);
-        log::info!(
-            "stopping: {}finishing responses under way",
-            first("serving on", config.stopping.drain_delay)
-        );
+        log_end("stopping", "serving on", config.stopping.drain_delay);
         let drained = unless_stopped(tokio::time::sleep(config.stopping.drain_delay.get()), stops).await;
         let timeout = drained.map_or(Duration::ZERO, |()| config.stopping.shutdown_timeout.get());
         self.end(timeout, stops).await
@@ -75,10 +68,7 @@ impl Workers {
     /// number of responses that were cut.
     pub(super) async fn retire(mut self, config: &Config, stops: &mut Stops) -> usize {
         self.lifecycle.advance(Phase::Retiring);
-        log::info!(
-            "retiring: {}finishing responses under way",
-            first("keeping connections", config.stopping.drain_delay)
-        );
+        log_end("retiring", "keeping connections", config.stopping.drain_delay);
         let kept = tokio::time::timeout(config.stopping.drain_delay.get(), self.all_finished());
         let _ = unless_stopped(kept, stops).await;
         self.end(config.stopping.shutdown_timeout.get(), stops).await
@@ -96,9 +86,8 @@ impl Workers {
         let _ = unless_stopped(tokio::time::timeout(timeout, self.all_finished()), stops).await;
         self.lifecycle.advance(Phase::Ended);
         let mut cut = 0;
-        while self.finished < self.arbiters.len() {
+        for _ in self.finished..self.arbiters.len() {
             cut += self.cut.recv().await.unwrap_or(0);
-            self.finished += 1;
         }
         join(self.arbiters);
         cut
@@ -120,9 +109,10 @@ fn join(arbiters: Vec<Arbiter>) {
     }
 }
 
-/// What is done before all else, if `time` is not zero.
-fn first(what: &str, time: DurationSetting) -> String {
-    if time.get().is_zero() { String::new() } else { format!("{what} for {time}, then ") }
+/// Logs what the workers do at the end: `first` for `time`, unless that is zero.
+fn log_end(how: &str, first: &str, time: DurationSetting) {
+    let first = if time.get().is_zero() { String::new() } else { format!("{first} for {time}, then ") };
+    log::info!("{how}: {first}finishing responses under way");
 }
 
 /// Start of the log lines on a listener: where its socket comes from, if this process did not open it.

@@ -5,28 +5,24 @@ use std::time::Duration;
 /// Pauses that double from 10 ms to 1 s while attempts fail: short for a moment's lack, and no load when it lasts.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
-    failures: u32,
+    last: Duration,
 }
 
 impl Backoff {
     /// Returns the pause after one more failure in a row.
     pub(crate) fn next_pause(&mut self) -> Duration {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(DOUBLINGS_MAX)).min(LONGEST_PAUSE);
-        self.failures = self.failures.saturating_add(1);
-        pause
+        self.last = (self.last * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.last
     }
 
     /// An attempt succeeded: the next pause is the shortest again.
     pub(crate) fn reset(&mut self) {
-        self.failures = 0;
+        self.last = Duration::ZERO;
     }
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// 10 ms doubled seven times is more than 1 s.
-const DOUBLINGS_MAX: u32 = 7;
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,12 @@
 //! A fair queue: deficit round robin (Shreedhar and Varghese, 1995).
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 /// Items of several owners. Each owner gets the same share of the cost, however many items it has.
 pub(crate) struct FairQueue<K, T> {
     lines: HashMap<K, Line<T>, foldhash::fast::RandomState>,
-    /// Owners with items, the next one first.
+    /// Owners with items, the next one first: each has a line.
     order: VecDeque<K>,
     /// Cost that an owner may use in one turn.
     quantum: u64,
@@ -29,13 +28,10 @@ impl<K: Hash + Eq + Copy, T> FairQueue<K, T> {
 
     /// Appends an item of this cost to the items of its owner.
     pub(crate) fn push(&mut self, owner: K, cost: u64, item: T) {
-        let line = match self.lines.entry(owner) {
-            Entry::Occupied(line) => line.into_mut(),
-            Entry::Vacant(entry) => {
-                self.order.push_back(owner);
-                entry.insert(Line { items: VecDeque::new(), credit: self.quantum })
-            }
-        };
+        let line = self.lines.entry(owner).or_insert_with(|| {
+            self.order.push_back(owner);
+            Line { items: VecDeque::new(), credit: self.quantum }
+        });
         line.items.push_back((cost, item));
         self.length += 1;
     }
@@ -44,27 +40,20 @@ impl<K: Hash + Eq + Copy, T> FairQueue<K, T> {
     pub(crate) fn pop(&mut self) -> Option<T> {
         loop {
             let owner = *self.order.front()?;
-            let Some(line) = self.lines.get_mut(&owner) else {
-                self.order.pop_front();
-                continue;
-            };
-            let cost = line.items.front().map_or(0, |(cost, _)| *cost);
-            if cost > line.credit {
+            let line = self.lines.get_mut(&owner)?;
+            let Some((cost, item)) = line.items.pop_front_if(|(cost, _)| *cost <= line.credit) else {
                 line.credit = line.credit.saturating_add(self.quantum);
                 self.order.rotate_left(1);
                 continue;
-            }
+            };
             line.credit -= cost;
-            let item = line.items.pop_front();
             if line.items.is_empty() {
                 // An owner without items saves nothing for later.
                 self.lines.remove(&owner);
                 self.order.pop_front();
             }
-            if let Some((_, item)) = item {
-                self.length -= 1;
-                return Some(item);
-            }
+            self.length -= 1;
+            return Some(item);
         }
     }
 

@@ -21,7 +21,8 @@ pub(crate) struct AtomicGcra(AtomicU64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quota {
     period: u64,
-    burst: u64,
+    /// Items that may go at once after a pause.
+    pub(crate) burst: u64,
 }
 
 /// Monotonic clock of rate limiters. It begins late enough that any burst was saved up before.
@@ -145,22 +146,19 @@ impl Quota {
         self.period.saturating_mul(self.burst.saturating_sub(left))
     }
 
-    /// Items that may go at once after a pause.
-    pub(crate) fn burst(self) -> u64 {
-        self.burst
-    }
-
     /// Nanoseconds that a limiter saves up, beside the item that may go in any case.
     fn credit(self) -> u64 {
         self.period.saturating_mul(self.burst - 1)
     }
 }
 
-impl RateClock {
-    pub(crate) fn new() -> Self {
+impl Default for RateClock {
+    fn default() -> Self {
         Self { started: Instant::now() }
     }
+}
 
+impl RateClock {
     pub(crate) fn now(self) -> u64 {
         self.at(Instant::now())
     }
@@ -173,12 +171,6 @@ impl RateClock {
     /// The moment at which the clock's time is `at`.
     pub(crate) fn instant(self, at: u64) -> Instant {
         self.started + Duration::from_nanos(at.saturating_sub(BEGIN))
-    }
-}
-
-impl Default for RateClock {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -266,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_clock_begins_with_every_burst_saved_up() {
-        let clock = RateClock::new();
+        let clock = RateClock::default();
         let now = clock.now();
         for quota in [Quota::new(u64::MAX, 1), Quota::new(1, u64::MAX), Quota::new(SECOND, u64::MAX)] {
             let mut bucket = Gcra::default();

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 /// A read-only mapping of the first bytes of a file, unmapped when dropped. Only the kernel reads its bytes.
+#[derive(Debug)]
 pub struct Mapping {
     map: MmapRaw,
 }
@@ -50,12 +51,6 @@ impl Mapping {
     /// EFAULT if the file was truncated, EHWPOISON or EFAULT for I/O errors, EINVAL before Linux 5.14.
     pub(crate) fn populate(&self, range: Range<usize>) -> io::Result<()> {
         self.map.advise_range(Advice::PopulateRead, range.start, range.len())
-    }
-}
-
-impl std::fmt::Debug for Mapping {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Mapping({} bytes)", self.map.len())
     }
 }
 
@@ -101,10 +96,7 @@ pub(crate) fn writev<'a>(socket: impl AsFd, runs: impl Iterator<Item = IoRun<'a>
 /// # Errors
 /// ENOTTY or similar if it is not a stream socket.
 pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: the request writes one int to the address given, and `bytes` is one that outlives the call.
-    let answer = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
+    queued(socket, libc::TIOCOUTQ)
 }
 
 /// Bytes in the send queue of a TCP socket that are not sent (`SIOCOUTNSD`).
@@ -112,9 +104,14 @@ pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
 /// # Errors
 /// ENOTTY or similar if it is not a TCP connection.
 pub(crate) fn unsent(socket: impl AsFd) -> io::Result<usize> {
+    queued(socket, SIOCOUTNSD)
+}
+
+/// The number of bytes that `request`, one of the two above, returns.
+fn queued(socket: impl AsFd, request: libc::Ioctl) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the request writes one int to the address given, and `bytes` is one that outlives the call.
-    let answer = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCOUTNSD, &raw mut bytes) };
+    let answer = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), request, &raw mut bytes) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
 }
 
@@ -123,20 +120,11 @@ pub(crate) fn unsent(socket: impl AsFd) -> io::Result<usize> {
 /// # Errors
 /// ENOPROTOOPT if the kernel does not support it.
 pub(crate) fn set_pacing_rate(socket: impl AsFd, rate: Option<u64>) -> io::Result<()> {
-    let fd = socket.as_fd().as_raw_fd();
-    let set = |value: *const libc::c_void, length: usize| {
-        let length = length as libc::socklen_t;
-        // SAFETY: the callers below pass an integer that outlives the call, with its size.
-        let answer = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, SO_MAX_PACING_RATE, value, length) };
-        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    };
+    let set = |value: &[u8]| set_option(&socket, libc::SOL_SOCKET, SO_MAX_PACING_RATE, value);
     // Kernels before 4.20 support only 32 bits, where all ones mean no limit.
     match rate.map_or(Ok(u32::MAX), u32::try_from) {
-        Ok(short) => set((&raw const short).cast(), size_of_val(&short)),
-        Err(_) => {
-            let long = rate.unwrap_or(u64::MAX);
-            set((&raw const long).cast(), size_of_val(&long))
-        }
+        Ok(short) => set(&short.to_ne_bytes()),
+        Err(_) => set(&rate.unwrap_or(u64::MAX).to_ne_bytes()),
     }
 }
 
@@ -146,13 +134,14 @@ pub(crate) fn set_pacing_rate(socket: impl AsFd, rate: Option<u64>) -> io::Resul
 /// # Errors
 /// It is not a TCP socket.
 pub(crate) fn defer_accept(listener: impl AsFd, seconds: u16) -> io::Result<()> {
-    let seconds = libc::c_int::from(seconds);
-    let length = size_of_val(&seconds) as libc::socklen_t;
-    let fd = listener.as_fd().as_raw_fd();
-    // SAFETY: the option takes one int, read from an address that is valid for the call, with its size given.
-    let answer = unsafe {
-        libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, (&raw const seconds).cast(), length)
-    };
+    let seconds = libc::c_int::from(seconds).to_ne_bytes();
+    set_option(&listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, &seconds)
+}
+
+fn set_option(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: &[u8]) -> io::Result<()> {
+    let (fd, length) = (socket.as_fd().as_raw_fd(), value.len() as libc::socklen_t);
+    // SAFETY: the kernel reads `length` bytes of `value`, at any alignment, and keeps no pointer to them.
+    let answer = unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), length) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

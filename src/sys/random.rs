@@ -8,9 +8,18 @@ const BLOCK: usize = 4096;
 /// A random number that cannot be guessed and does not repeat.
 pub(crate) fn random_u128() -> u128 {
     thread_local! {
-        static BUFFER: RefCell<RandomBuffer> = const { RefCell::new(RandomBuffer::EMPTY) };
+        static UNUSED: RefCell<Vec<u128>> = const { RefCell::new(Vec::new()) };
     }
-    BUFFER.with_borrow_mut(RandomBuffer::take)
+    UNUSED.with_borrow_mut(|unused| {
+        loop {
+            if let Some(number) = unused.pop() {
+                return number;
+            }
+            let mut block = [0; BLOCK];
+            fill(&mut block);
+            unused.extend(block.as_chunks().0.iter().copied().map(u128::from_ne_bytes));
+        }
+    })
 }
 
 /// A random key of 256 bits.
@@ -18,27 +27,6 @@ pub(crate) fn random_key() -> [u8; 32] {
     let mut key = [0; 32];
     fill(&mut key);
     key
-}
-
-/// Random bytes that a thread has not used yet.
-struct RandomBuffer {
-    bytes: [u8; BLOCK],
-    left: usize,
-}
-
-impl RandomBuffer {
-    const EMPTY: Self = Self { bytes: [0; BLOCK], left: 0 };
-
-    fn take(&mut self) -> u128 {
-        if self.left == 0 {
-            fill(&mut self.bytes);
-            self.left = BLOCK;
-        }
-        self.left -= size_of::<u128>();
-        let mut number = [0; size_of::<u128>()];
-        number.copy_from_slice(&self.bytes[self.left..][..size_of::<u128>()]);
-        u128::from_ne_bytes(number)
-    }
 }
 
 /// Fills `bytes` from the system's random source. Every kernel with `openat2` has it.

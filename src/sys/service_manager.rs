@@ -25,10 +25,8 @@ pub fn ready() {
 
 /// Reports that the configuration is being reloaded. [`ready`] follows when it is done, also if it failed.
 pub fn reloading() {
-    if IS_STOPPING.load(Ordering::Relaxed) {
-        return;
-    }
     match NotifyState::monotonic_usec_now() {
+        _ if IS_STOPPING.load(Ordering::Relaxed) => {}
         Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => log::warn!("cannot notify the service manager of a reload: {error}"),
     }
@@ -58,7 +56,8 @@ pub fn set_silent(is_silent: bool) {
 /// The watchdog of the service manager, fed while the event loops of all workers run.
 #[derive(Clone)]
 pub struct Watchdog {
-    timeout: Duration,
+    /// The time without a notification after which the manager acts.
+    pub timeout: Duration,
     /// A counter for each event loop, which the loop increments.
     heartbeats: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
 }
@@ -68,11 +67,6 @@ impl Watchdog {
     pub fn find(of_predecessor: Option<Duration>) -> Option<Self> {
         let timeout = sd_notify::watchdog_enabled().or(of_predecessor)?;
         (timeout >= TIMEOUT_MIN).then(|| Self { timeout, heartbeats: Arc::default() })
-    }
-
-    /// The time without a notification after which the manager acts.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
     }
 
     /// A task for one more event loop, to be spawned on it. It counts as long as the loop runs.
@@ -109,10 +103,8 @@ impl Watchdog {
     fn all_have_run(&self, last: &mut Vec<u64>) -> bool {
         let now: Vec<u64> =
             self.heartbeats.lock().iter().map(|heart| heart.load(Ordering::Relaxed)).collect();
-        let before = last.iter().copied().chain(std::iter::repeat(0));
-        let all = now.iter().zip(before).all(|(now, before)| *now > before);
-        *last = now;
-        all
+        let before = std::mem::replace(last, now);
+        last.iter().zip(before.into_iter().chain(std::iter::repeat(0))).all(|(now, before)| *now > before)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Atomic creation of files: a temporary file that is renamed when it is complete.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 pub(crate) struct TempFile<'a> {
     directory: BorrowedFd<'a>,
     name: String,
-    file: File,
+    pub(crate) file: File,
     is_persisted: bool,
 }
 
@@ -46,8 +46,7 @@ impl<'a> TempFile<'a> {
         // Only root may change the owner; otherwise it stays that of the process.
         let _ = fs::fchown(&self.file, Some(uid), Some(gid));
         fs::fchmod(&self.file, Mode::from_raw_mode(original.st_mode & 0o777))?;
-        let at = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-        let changed = at(original.st_mtime as _, original.st_mtime_nsec as _);
+        let changed = Timespec { tv_sec: original.st_mtime as _, tv_nsec: original.st_mtime_nsec as _ };
         Ok(fs::futimens(&self.file, &Timestamps { last_access: changed, last_modification: changed })?)
     }
 
@@ -58,16 +57,6 @@ impl<'a> TempFile<'a> {
         self.is_persisted = true;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(fs::fsync(fs::openat(self.directory, ".", flags, Mode::empty())?)?)
-    }
-}
-
-impl Write for TempFile<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 
@@ -111,6 +100,7 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn names(directory: &std::path::Path) -> Vec<String> {
@@ -123,7 +113,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let handle = File::open(dir.path()).unwrap();
         let mut temporary = TempFile::create(handle.as_fd()).unwrap();
-        temporary.write_all(b"half").unwrap();
+        temporary.file.write_all(b"half").unwrap();
         assert!(names(dir.path()).iter().all(|name| is_temporary(name.as_bytes())));
         drop(temporary);
         assert_eq!(names(dir.path()), [""; 0]);
@@ -138,7 +128,7 @@ mod tests {
         let original = File::open(&path).unwrap();
         original.set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(315_532_801, 7)).unwrap();
         let mut temporary = TempFile::create(handle.as_fd()).unwrap();
-        temporary.write_all(b"whole").unwrap();
+        temporary.file.write_all(b"whole").unwrap();
         temporary.copy_metadata_from(&fs::fstat(&original).unwrap()).unwrap();
         temporary.persist(b"b").unwrap();
         let kept = std::fs::metadata(dir.path().join("b")).unwrap();

@@ -9,7 +9,7 @@ use crate::http::canned_response::{self as canned, CannedResponse};
 use crate::net::http2::PREFACE;
 use crate::net::{ParsedHead, Scan, Scanner, WorkerContext, request_log};
 use crate::telemetry::metrics::exchange::{Exchange, Protocol};
-use crate::telemetry::metrics::worker::RejectedHead;
+use crate::telemetry::metrics::kind::RejectedHead;
 
 /// What a client sent.
 pub(super) enum Arrival {
@@ -114,7 +114,7 @@ impl Http1Connection {
             Scan::Rejected(response) => return Some((self.reject(response, left), bytes.len())),
         };
         let head = &left[..length];
-        context.metrics.record_head_length(length);
+        context.metrics.counts.longest_head.raise(length as u64);
         let arrival = match limits.parse(head, &context.last_host) {
             Ok(parsed) => Arrival::Request(parsed),
             // The preface of HTTP/2 looks like a head of HTTP/1.1 with a body (RFC 9113 §3.4).
@@ -131,11 +131,12 @@ impl Http1Connection {
     /// Counts and records what is no acceptable request: `head`.
     pub(super) fn reject(&mut self, response: CannedResponse, head: &[u8]) -> Arrival {
         let context = &self.registration.context;
-        context.metrics.count_rejected_head(match response.status {
+        let rejected = match response.status {
             414 | 431 => RejectedHead::TooLarge,
             408 => RejectedHead::TooSlow,
             _ => RejectedHead::Malformed,
-        });
+        };
+        context.metrics.counts.rejected_heads[rejected as usize].add(1);
         let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
         request_log::record_rejected(context, &exchange, head, &self.socket);
         self.exchanges.begin(exchange, self.queue.pushed);

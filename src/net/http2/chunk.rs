@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -9,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes};
 
 use crate::net::{BUFFER, PooledBytes};
-use crate::telemetry::metrics::worker::{SendPath, WorkerMetrics};
+use crate::telemetry::metrics::{kind::SendPath, worker::WorkerMetrics};
 
 /// Bytes of one response, counted when frames take them.
 pub(super) struct BodyChunk {
@@ -31,9 +32,9 @@ pub(super) struct ResponseMeter {
     /// Bytes that no frame has taken yet.
     left: Cell<usize>,
     /// Bytes that frames have taken.
-    taken: Cell<u64>,
+    pub(super) taken: Cell<u64>,
     /// Some bytes were dropped: the stream was reset.
-    is_lost: Cell<bool>,
+    pub(super) is_lost: Cell<bool>,
     /// Woken once less than [`LOW`] is left.
     waker: Cell<Option<Waker>>,
 }
@@ -42,7 +43,7 @@ pub(super) struct ResponseMeter {
 pub(super) struct ConnectionMeter {
     metrics: Arc<WorkerMetrics>,
     /// Bytes of bodies that frames have taken.
-    taken: Cell<u64>,
+    pub(super) taken: Cell<u64>,
     /// Copied bytes that no frame has taken yet.
     copied: Cell<usize>,
     /// Number of responses that may copy and have not yet.
@@ -52,7 +53,6 @@ pub(super) struct ConnectionMeter {
 }
 
 /// A response that waits to copy. If only the queue holds it, it has ended.
-#[derive(Default)]
 struct Waiter {
     waker: Cell<Option<Waker>>,
     /// It may copy.
@@ -65,18 +65,18 @@ pub(super) struct CopySlot {
     waiter: Option<Rc<Waiter>>,
 }
 
-impl ChunkBytes {
-    pub(super) fn len(&self) -> usize {
-        self.bytes().len()
-    }
+impl Deref for ChunkBytes {
+    type Target = [u8];
 
-    fn bytes(&self) -> &[u8] {
+    fn deref(&self) -> &[u8] {
         match self {
             Self::Shared(bytes) => bytes,
             Self::Copied(bytes) => bytes.as_slice(),
         }
     }
+}
 
+impl ChunkBytes {
     fn path(&self) -> SendPath {
         match self {
             Self::Shared(_) => SendPath::Heap,
@@ -95,11 +95,6 @@ impl BodyChunk {
         }
         Self { bytes, meter: Rc::clone(meter) }
     }
-
-    /// An empty chunk: the end of a response of unknown length.
-    pub(super) fn empty(meter: &Rc<ResponseMeter>) -> Self {
-        Self::new(ChunkBytes::Shared(Bytes::new()), meter)
-    }
 }
 
 impl Buf for BodyChunk {
@@ -108,7 +103,7 @@ impl Buf for BodyChunk {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.bytes.bytes()
+        &self.bytes
     }
 
     fn advance(&mut self, count: usize) {
@@ -119,7 +114,7 @@ impl Buf for BodyChunk {
         let (meter, path) = (&self.meter, self.bytes.path());
         meter.taken.set(meter.taken.get() + count as u64);
         meter.connection.taken.set(meter.connection.taken.get() + count as u64);
-        meter.connection.metrics.count_sent(path, count);
+        meter.connection.metrics.counts.sent[path as usize].add(count as u64);
         meter.remove(count, path);
     }
 }
@@ -145,32 +140,13 @@ impl ResponseMeter {
         })
     }
 
-    /// Bytes that frames have taken.
-    pub(super) fn taken(&self) -> u64 {
-        self.taken.get()
-    }
-
     /// True if frames have taken all there is.
     pub(super) fn is_empty(&self) -> bool {
         self.left.get() == 0
     }
 
-    /// True if some of it was dropped.
-    pub(super) fn is_lost(&self) -> bool {
-        self.is_lost.get()
-    }
-
-    /// Ready once frames have taken all there is.
-    pub(super) fn poll_empty(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_below(1, cx)
-    }
-
-    /// Ready once frames have taken nearly all there is, so that they need the next chunk.
-    pub(super) fn poll_low(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_below(LOW, cx)
-    }
-
-    fn poll_below(&self, level: usize, cx: &Context<'_>) -> Poll<()> {
+    /// Ready once frames have left less than `level` bytes, at most [`LOW`].
+    pub(super) fn poll_below(&self, level: usize, cx: &Context<'_>) -> Poll<()> {
         if self.left.get() < level {
             return Poll::Ready(());
         }
@@ -186,7 +162,9 @@ impl ResponseMeter {
             waker.wake();
         }
         if path == SendPath::Copied {
-            self.connection.remove_copied(count);
+            let copied = &self.connection.copied;
+            copied.set(copied.get().saturating_sub(count));
+            self.connection.call_next();
         }
     }
 }
@@ -195,16 +173,6 @@ impl ConnectionMeter {
     pub(super) fn new(metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         let (taken, copied, called) = (Cell::new(0), Cell::new(0), Cell::new(0));
         Rc::new(Self { metrics, taken, copied, called, waiting: RefCell::default() })
-    }
-
-    /// Bytes of bodies that frames have taken.
-    pub(super) fn taken(&self) -> u64 {
-        self.taken.get()
-    }
-
-    fn remove_copied(&self, count: usize) {
-        self.copied.set(self.copied.get().saturating_sub(count));
-        self.call_next();
     }
 
     /// True if there is room for another copy.
@@ -242,8 +210,8 @@ impl CopySlot {
         if connection.has_room() && connection.waiting.borrow().is_empty() {
             return Poll::Ready(());
         }
-        let waiter = Rc::new(Waiter::default());
-        waiter.waker.set(Some(cx.waker().clone()));
+        let waiter =
+            Rc::new(Waiter { waker: Cell::new(Some(cx.waker().clone())), is_called: Cell::new(false) });
         connection.waiting.borrow_mut().push_back(Rc::clone(&waiter));
         self.waiter = Some(waiter);
         Poll::Pending
@@ -264,8 +232,8 @@ impl Drop for CopySlot {
     }
 }
 
-/// The usual size of a frame.
-const LOW: usize = 16 * 1024;
+/// The usual size of a frame: with less left, frames need the next chunk.
+pub(super) const LOW: usize = 16 * 1024;
 
 /// Copied bytes of one connection that may wait for frames to take them, beside one more chunk: a few are as fast as
 /// many.
@@ -301,11 +269,11 @@ mod tests {
         let mut chunk = BodyChunk::new(ChunkBytes::Shared(Bytes::from_static(b"0123456789")), &meter);
         chunk.advance(4);
         assert_eq!(
-            (meter.taken(), connection.taken(), meter.is_empty(), meter.is_lost()),
+            (meter.taken.get(), connection.taken.get(), meter.is_empty(), meter.is_lost.get()),
             (4, 4, false, false)
         );
         drop(chunk);
-        assert_eq!((meter.taken(), meter.is_empty(), meter.is_lost()), (4, true, true));
+        assert_eq!((meter.taken.get(), meter.is_empty(), meter.is_lost.get()), (4, true, true));
         let mut chunk = BodyChunk::new(
             ChunkBytes::Shared(Bytes::from_static(b"0123456789")),
             &ResponseMeter::new(&connection),
@@ -313,7 +281,7 @@ mod tests {
         chunk.advance(10);
         let other = Rc::clone(&chunk.meter);
         drop(chunk);
-        assert!(!other.is_lost() && other.is_empty());
+        assert!(!other.is_lost.get() && other.is_empty());
     }
 
     #[test]

@@ -17,13 +17,13 @@ use super::chunk::BodyChunk;
 use super::connection_waker::ConnectionWaker;
 use super::context::ConnectionContext;
 use super::flood_guard::ConnectionError;
-use super::io::Io;
+use super::io::{Io, READ_PER_POLL};
 use super::open_stream::OpenStream;
 use super::stream::{self, IncomingStream};
 use crate::net::{AppService, Deadline, ReceiveRate, SendError, StallTimer, Worker, WorkerRegistration};
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
-use crate::telemetry::metrics::http2::{ConnectionState, CountedConnection, ProtocolViolation};
-use crate::telemetry::metrics::worker::SendPath;
+use crate::telemetry::metrics::http2::{ConnectionState, CountedConnection};
+use crate::telemetry::metrics::kind::{ProtocolViolation, SendPath};
 
 /// The state of one connection.
 ///
@@ -79,7 +79,7 @@ impl Http2Connection {
         let worker = Rc::clone(&shared.worker);
         Self {
             stage: Stage::Preface(handshake),
-            counted: worker.metrics.http2_connection(),
+            counted: CountedConnection::new(&worker.metrics),
             deadline: Deadline::after(now, worker.settings().connections.head_timeout.get()),
             shared: Rc::new(shared),
             registration,
@@ -103,9 +103,9 @@ impl Http2Connection {
         worker: &Rc<Worker<S>>,
         wakeups: &ConnectionWaker,
     ) -> Poll<Http2End> {
-        self.shared.io.borrow_mut().begin_poll();
         self.leave_if_retiring();
-        let before = self.shared.io.borrow().sent;
+        self.shared.io.borrow_mut().allowance = READ_PER_POLL;
+        let before = self.shared.io.borrow().sent();
         let mut is_done = false;
         let mut is_full = false;
         for _ in 0..ROUNDS_MAX {
@@ -124,19 +124,19 @@ impl Http2Connection {
                 Poll::Ready(Err(_)) => return Poll::Ready(Http2End::Gone),
                 Poll::Pending => true,
             };
-            if io.take_blocked() && !is_full {
+            if std::mem::take(&mut io.is_blocked) && !is_full {
                 continue;
             }
             is_done = true;
             break;
         }
-        if !is_done || self.shared.io.borrow().has_read_enough() {
+        if !is_done || self.shared.io.borrow().allowance == 0 {
             // Lets the tasks of other connections run.
             cx.waker().wake_by_ref();
         }
         self.settle();
         self.report_state();
-        let sent = self.shared.io.borrow().sent - before;
+        let sent = self.shared.io.borrow().sent() - before;
         self.note_sent(usize::try_from(sent).unwrap_or(usize::MAX), is_full);
         self.poll_deadline(cx)
     }
@@ -158,16 +158,16 @@ impl Http2Connection {
                         self.leave_if_retiring();
                         continue;
                     }
-                    Poll::Ready(Err(error)) => return Some(self.end_of(Some(&error))),
+                    Poll::Ready(Err(error)) => return Some(self.end_after(&error)),
                     Poll::Pending => return None,
                 },
             };
             match frames.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    self.begin_stream(cx, Rc::clone(worker), IncomingStream { request, respond });
+                    self.begin_stream(cx, Rc::clone(worker), (request, respond));
                 }
-                Poll::Ready(Some(Err(error))) => return Some(self.end_of(Some(&error))),
-                Poll::Ready(None) => return Some(self.end_of(None)),
+                Poll::Ready(Some(Err(error))) => return Some(self.end_after(&error)),
+                Poll::Ready(None) => return Some(Http2End::Linger),
                 Poll::Pending => {
                     let ConnectionError { violation, reason } =
                         self.shared.io.borrow_mut().take_violation()?;
@@ -203,7 +203,7 @@ impl Http2Connection {
     fn settle(&mut self) {
         let (pushed, sent) = {
             let io = self.shared.io.borrow();
-            (io.pushed, io.sent)
+            (io.pushed, io.sent())
         };
         self.settling.retain_mut(|(open, end)| {
             if end.is_none() && open.meter.is_empty() {
@@ -211,10 +211,10 @@ impl Http2Connection {
             }
             !open.settle(sent, end.unwrap_or(u64::MAX))
         });
-        let overhead = pushed.saturating_sub(self.shared.meter.taken());
+        let overhead = pushed.saturating_sub(self.shared.meter.taken.get());
         let more = overhead.saturating_sub(self.overhead);
         self.overhead = overhead.max(self.overhead);
-        self.shared.worker.metrics.count_sent(SendPath::Heap, usize::try_from(more).unwrap_or(usize::MAX));
+        self.shared.worker.metrics.counts.sent[SendPath::Heap as usize].add(more);
     }
 
     fn report_state(&mut self) {
@@ -230,7 +230,7 @@ impl Http2Connection {
     fn note_sent(&mut self, sent: usize, is_full: bool) {
         let now = self.shared.io.borrow().now;
         self.receive_rate.sent(sent);
-        let for_client = is_full || self.shared.without_window.get() > 0;
+        let for_client = is_full || self.shared.without_window() > 0;
         if for_client || self.receive_rate.is_waiting() {
             self.receive_rate.set_waiting(Instant::now(), for_client);
         }
@@ -239,7 +239,7 @@ impl Http2Connection {
             return;
         }
         let stall = self.stall.get_or_insert_with(|| StallTimer::new(now));
-        if sent > 0 && self.shared.paced.get() > 0 {
+        if sent > 0 && Rc::strong_count(&self.shared.paced) > 1 {
             // A socket takes bytes at that pace for long without a client at the other end.
             stall.sent(sent);
         } else if sent > 0 {
@@ -272,9 +272,8 @@ impl Http2Connection {
         self.is_ending = true;
     }
 
-    /// How the connection ends after `error` of `h2`, or without one.
-    fn end_of(&self, error: Option<&h2::Error>) -> Http2End {
-        let Some(error) = error else { return Http2End::Linger };
+    /// How the connection ends after `error` of `h2`.
+    fn end_after(&self, error: &h2::Error) -> Http2End {
         match error.reason() {
             Some(reason) if error.is_library() && error.is_go_away() => {
                 self.note_violation(ConnectionError::of(reason).violation, reason.description());

@@ -6,58 +6,43 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Wake};
 
 use futures_util::task::AtomicWaker;
 
-/// The waker of one connection.
+/// What wakes the task of one connection. As a [`Waker`], everything in a poll is polled with it.
+#[derive(Default)]
 pub(super) struct ConnectionWaker {
-    inner: Arc<Inner>,
-    waker: Waker,
-}
-
-struct Inner {
     task: AtomicWaker,
     state: AtomicU8,
 }
 
 impl ConnectionWaker {
-    pub(super) fn new() -> Self {
-        let inner = Arc::new(Inner { task: AtomicWaker::new(), state: AtomicU8::new(RESTING) });
-        let waker = Waker::from(Arc::clone(&inner));
-        Self { inner, waker }
-    }
-
     /// Begins a poll of the task of `cx`.
     pub(super) fn begin_poll(&self, cx: &Context<'_>) {
-        self.inner.task.register(cx.waker());
-        self.inner.state.store(POLLED, Ordering::SeqCst);
-    }
-
-    /// The waker with which everything in a poll is polled.
-    pub(super) fn waker(&self) -> Waker {
-        self.waker.clone()
+        self.task.register(cx.waker());
+        self.clear();
     }
 
     /// Forgets wakeups: everything is polled from now on.
     pub(super) fn clear(&self) {
-        self.inner.state.store(POLLED, Ordering::SeqCst);
+        self.state.store(POLLED, Ordering::SeqCst);
     }
 
     /// True if there was a wakeup since the last `clear`.
     pub(super) fn was_woken(&self) -> bool {
-        self.inner.state.load(Ordering::SeqCst) == WOKEN
+        self.state.load(Ordering::SeqCst) == WOKEN
     }
 
     /// Ends a poll. A wakeup since the last `clear`, or from now on, causes another.
     pub(super) fn end_poll(&self) {
-        if self.inner.state.swap(RESTING, Ordering::SeqCst) == WOKEN {
-            self.inner.task.wake();
+        if self.state.swap(RESTING, Ordering::SeqCst) == WOKEN {
+            self.task.wake();
         }
     }
 }
 
-impl Wake for Inner {
+impl Wake for ConnectionWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -76,6 +61,8 @@ const WOKEN: u8 = 2;
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
     use std::sync::atomic::AtomicUsize;
 
@@ -92,20 +79,21 @@ mod tests {
     fn the_task_is_woken_for_what_a_poll_has_not_seen() {
         let count = Arc::new(Count::default());
         let task = Waker::from(Arc::clone(&count));
-        let waker = ConnectionWaker::new();
+        let wakeups = Arc::new(ConnectionWaker::default());
+        let waker = Waker::from(Arc::clone(&wakeups));
         let woken = || count.0.load(Ordering::SeqCst);
-        waker.begin_poll(&Context::from_waker(&task));
-        waker.waker().wake();
-        assert!(waker.was_woken() && woken() == 0);
-        waker.clear();
-        assert!(!waker.was_woken());
-        waker.end_poll();
+        wakeups.begin_poll(&Context::from_waker(&task));
+        waker.wake_by_ref();
+        assert!(wakeups.was_woken() && woken() == 0);
+        wakeups.clear();
+        assert!(!wakeups.was_woken());
+        wakeups.end_poll();
         assert_eq!(woken(), 0, "everything was polled");
-        waker.waker().wake();
+        waker.wake_by_ref();
         assert_eq!(woken(), 1, "between two polls");
-        waker.begin_poll(&Context::from_waker(&task));
-        waker.waker().wake();
-        waker.end_poll();
+        wakeups.begin_poll(&Context::from_waker(&task));
+        waker.wake_by_ref();
+        wakeups.end_poll();
         assert_eq!(woken(), 2, "after the last clear");
     }
 }

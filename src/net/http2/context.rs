@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::chunk::ConnectionMeter;
 use super::io::FrameIo;
 use crate::http::client_key::ClientKey;
-use crate::http::transport_info::TransportInfo;
 use crate::net::WorkerContext;
 use crate::sys::gcra::AtomicGcra;
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
@@ -22,11 +21,10 @@ pub(super) struct ConnectionContext {
     pub(super) bucket: Arc<AtomicGcra>,
     pub(super) client: ClientKey,
     pub(super) peer: Option<SocketAddr>,
-    pub(super) transport: TransportInfo,
-    /// Number of streams that wait for a flow-control window.
-    pub(super) without_window: Rc<Cell<usize>>,
-    /// Number of responses under way with a limited rate.
-    pub(super) paced: Rc<Cell<usize>>,
+    /// Each stream that waits for a flow-control window holds a clone.
+    pub(super) without_window: Rc<()>,
+    /// Each response under way with a limited rate holds a clone.
+    pub(super) paced: Rc<()>,
     /// Outcome of exchanges that are dropped unfinished.
     pub(super) end: Cell<ExchangeOutcome>,
 }
@@ -37,24 +35,13 @@ impl ConnectionContext {
         self.io.borrow().socket.peer_name()
     }
 
+    /// Number of streams that wait for a flow-control window.
+    pub(super) fn without_window(&self) -> usize {
+        Rc::strong_count(&self.without_window) - 1
+    }
+
     /// Bytes that the client has taken.
     pub(super) fn taken(&self) -> u64 {
         self.io.borrow().taken()
-    }
-}
-
-/// Counts one while it lives.
-pub(super) struct Counted(Rc<Cell<usize>>);
-
-impl Counted {
-    pub(super) fn new(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(Rc::clone(count))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
     }
 }

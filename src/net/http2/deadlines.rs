@@ -7,7 +7,7 @@ use h2::Reason;
 
 use super::connection::{Http2Connection, Http2End, Stage};
 use crate::net::{LAST_CHANCE, ReceiveRate, SendError, StallTimer};
-use crate::telemetry::metrics::worker::RejectedHead;
+use crate::telemetry::metrics::kind::RejectedHead;
 
 impl Http2Connection {
     /// Does what is due: ends the connection, sends GOAWAY, or checks the client's progress.
@@ -66,7 +66,8 @@ impl Http2Connection {
     /// complete.
     fn due(&self, incomplete_since: Option<Instant>) -> (Instant, Duration) {
         let settings = &self.shared.worker.settings().connections;
-        if self.is_awaited() {
+        // The worker closes and the client has just connected: GOAWAY can't be sent before its preface.
+        if self.shared.worker.is_closing.get() && matches!(self.stage, Stage::Preface(_)) {
             return (self.idle_since, LAST_CHANCE);
         }
         if let Some(since) = self.leaving_since
@@ -94,7 +95,7 @@ impl Http2Connection {
         let head_timeout = self.shared.worker.settings().connections.head_timeout.get();
         if incomplete_since.is_some_and(|since| now.duration_since(since) >= head_timeout) {
             log::debug!("{}: the connection ends: {INCOMPLETE}", self.shared.peer_name());
-            self.shared.worker.metrics.count_rejected_head(RejectedHead::TooSlow);
+            self.shared.worker.metrics.counts.rejected_heads[RejectedHead::TooSlow as usize].add(1);
             self.send_goaway(Reason::ENHANCE_YOUR_CALM);
             return None;
         }
@@ -117,7 +118,7 @@ impl Http2Connection {
         if self.stall.as_mut().is_some_and(is_stalled) || self.is_blocked(now, stall_timeout) {
             return Some(SendError::Stalled);
         }
-        let connections = self.shared.worker.limits.connections();
+        let connections = &self.shared.worker.limits.connections;
         let is_too_slow = self.receive_rate.is_too_slow(settings, connections, || untaken);
         is_too_slow.then_some(SendError::TooSlow)
     }
@@ -127,11 +128,6 @@ impl Http2Connection {
         let oldest = self.settling.front().map(|(open, _)| open.exchange.began);
         self.shared.io.borrow().is_empty()
             && oldest.is_some_and(|began| now.duration_since(began) >= stall_timeout)
-    }
-
-    /// True if the worker closes and the client has just connected: GOAWAY can't be sent before its preface.
-    fn is_awaited(&self) -> bool {
-        self.shared.worker.is_closing.get() && matches!(self.stage, Stage::Preface(_))
     }
 }
 

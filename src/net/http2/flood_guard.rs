@@ -1,12 +1,13 @@
 //! Inspects frames as they arrive: detects floods that `h2` allows, and errors that it reports with another code than
 //! RFC 9113.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use h2::Reason;
 
 use crate::sys::gcra::{Gcra, Quota, RateClock};
-use crate::telemetry::metrics::http2::ProtocolViolation;
+use crate::telemetry::metrics::kind::ProtocolViolation;
 
 /// Inspects the headers of all frames of one connection (RFC 9113 §4.1), and of their payloads only the values of
 /// SETTINGS.
@@ -46,13 +47,10 @@ impl ConnectionError {
     const RESETS: Self = Self { violation: ProtocolViolation::Resets, reason: Reason::ENHANCE_YOUR_CALM };
     const FRAMES: Self = Self { violation: ProtocolViolation::Frames, reason: Reason::ENHANCE_YOUR_CALM };
 
-    fn malformed(reason: Reason) -> Self {
-        Self { violation: ProtocolViolation::Malformed, reason }
-    }
-
-    /// The error for which `h2` ends the connection with `reason`.
+    /// The error for which a connection ends with `reason`.
     pub(super) fn of(reason: Reason) -> Self {
-        if reason == Reason::ENHANCE_YOUR_CALM { Self::FRAMES } else { Self::malformed(reason) }
+        let is_flood = reason == Reason::ENHANCE_YOUR_CALM;
+        if is_flood { Self::FRAMES } else { Self { violation: ProtocolViolation::Malformed, reason } }
     }
 }
 
@@ -69,7 +67,7 @@ impl FloodGuard {
             frames: 0,
             ended: RecentlyEnded::default(),
             settings: SettingsFrame::default(),
-            clock: RateClock::new(),
+            clock: RateClock::default(),
             resets: Gcra::default(),
             resets_allowed: Quota::per(PERIOD, resets, resets),
             resets_seen: 0,
@@ -87,7 +85,7 @@ impl FloodGuard {
             if self.payload > 0 {
                 let taken = left.min(self.payload);
                 if self.header[3] == SETTINGS && !self.settings.inspect(&bytes[at..at + taken]) {
-                    return (at, Some(ConnectionError::malformed(Reason::FLOW_CONTROL_ERROR)));
+                    return (at, Some(ConnectionError::of(Reason::FLOW_CONTROL_ERROR)));
                 }
                 self.payload -= taken;
                 at += taken;
@@ -99,9 +97,7 @@ impl FloodGuard {
             self.header[self.known..self.known + taken].copy_from_slice(&bytes[at..at + taken]);
             self.known += taken;
             at += taken;
-            if self.incomplete_since.is_none() {
-                self.incomplete_since = Some(now);
-            }
+            self.incomplete_since.get_or_insert(now);
             if self.known == FRAME_HEADER {
                 self.known = 0;
                 if let Err(error) = self.begin_frame(now) {
@@ -115,7 +111,7 @@ impl FloodGuard {
 
     /// Resets in about the last ten seconds.
     pub(super) fn recent_resets(&self, now: Instant) -> u64 {
-        self.resets_allowed.burst() - self.resets.left(self.clock.at(now), self.resets_allowed)
+        self.resets_allowed.burst - self.resets.left(self.clock.at(now), self.resets_allowed)
     }
 
     /// Counts bytes of responses that were sent: a client that takes much may send more frames.
@@ -138,7 +134,7 @@ impl FloodGuard {
         self.frames += 1;
         if self.frames == 1 && (kind != SETTINGS || flags & ACK != 0) {
             // RFC 9113 §3.4: the preface ends in SETTINGS.
-            return Err(ConnectionError::malformed(Reason::PROTOCOL_ERROR));
+            return Err(ConnectionError::of(Reason::PROTOCOL_ERROR));
         }
         let is_valid_length = match kind {
             RST_STREAM | WINDOW_UPDATE => length == 4,
@@ -149,12 +145,12 @@ impl FloodGuard {
             _ => true,
         };
         if !is_valid_length {
-            return Err(ConnectionError::malformed(Reason::FRAME_SIZE_ERROR));
+            return Err(ConnectionError::of(Reason::FRAME_SIZE_ERROR));
         }
         let stream = u32::from_be_bytes([s1 & 0x7f, s2, s3, s4]);
         let is_end = kind == RST_STREAM || matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
         if matches!(kind, DATA | HEADERS) && self.ended.contains(stream) {
-            return Err(ConnectionError::malformed(Reason::STREAM_CLOSED));
+            return Err(ConnectionError::of(Reason::STREAM_CLOSED));
         }
         if is_end {
             self.ended.put(stream);
@@ -193,9 +189,7 @@ impl FloodGuard {
 /// The streams that the client ended last: `h2` reports frames on them with another code than RFC 9113 §5.1.
 #[derive(Debug, Default)]
 struct RecentlyEnded {
-    streams: Vec<u32>,
-    /// Index of the next one.
-    at: usize,
+    streams: VecDeque<u32>,
     highest: u32,
 }
 
@@ -206,11 +200,10 @@ impl RecentlyEnded {
 
     fn put(&mut self, stream: u32) {
         self.highest = self.highest.max(stream);
-        match self.streams.get_mut(self.at) {
-            Some(oldest) => *oldest = stream,
-            None => self.streams.push(stream),
+        if self.streams.len() == ENDED_MAX {
+            self.streams.pop_front();
         }
-        self.at = (self.at + 1) % ENDED_MAX;
+        self.streams.push_back(stream);
     }
 }
 
@@ -303,7 +296,7 @@ mod tests {
             let mut guard = FloodGuard::new(3, now);
             assert_eq!(guard.inspect(PREFACE, now), (24, None));
             let seen = guard.inspect(&frame(0, kind, flags), now).1;
-            assert_eq!(seen, expected.map(ConnectionError::malformed), "{kind} {flags}");
+            assert_eq!(seen, expected.map(ConnectionError::of), "{kind} {flags}");
         }
     }
 
@@ -351,7 +344,7 @@ mod tests {
             (window([0x7f, 0xff, 0xff, 0xff]), None),
             (window([0x80, 0, 0, 0]), Some(Reason::FLOW_CONTROL_ERROR)),
         ] {
-            let expected = expected.map(ConnectionError::malformed);
+            let expected = expected.map(ConnectionError::of);
             assert_eq!(begun(now).inspect(&bytes, now).1, expected, "{bytes:?}");
             let mut split = begun(now);
             let seen: Vec<_> = bytes.iter().map(|byte| split.inspect(&[*byte], now).1).collect();

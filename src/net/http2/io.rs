@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::http2::flood_guard::{ConnectionError, FloodGuard};
@@ -16,62 +17,44 @@ use crate::net::{Socket, WorkerContext};
 pub(super) struct FrameIo {
     pub(super) socket: Socket,
     pub(super) flood_guard: FloodGuard,
-    /// Bytes received. `h2` has read those before `taken`.
-    arrived: Vec<u8>,
-    taken: usize,
-    /// Bytes written. The socket has taken those before `taken_of_waiting`, and those before `sent_of_waiting` were
-    /// sent.
-    waiting: Vec<u8>,
+    /// Bytes received that `h2` has not read.
+    arrived: BytesMut,
+    /// Bytes written and not sent.
+    waiting: BytesMut,
+    /// How many of them a session has taken.
     taken_of_waiting: usize,
-    sent_of_waiting: usize,
     /// Position at which the next write begins, in bytes since the connection began.
     pub(super) pushed: u64,
-    /// Position up to which everything was sent.
-    pub(super) sent: u64,
-    /// Bytes that may still be read in this poll.
-    allowance: usize,
+    /// Bytes that may still be read in this poll. At 0 more may be there.
+    pub(super) allowance: usize,
     /// When bytes last arrived or were sent.
     pub(super) now: Instant,
     /// Why the connection must end.
     violation: Option<ConnectionError>,
     /// A write was refused since too much is waiting.
-    is_blocked: bool,
+    pub(super) is_blocked: bool,
     is_at_end: bool,
 }
 
 impl FrameIo {
     /// `arrived` was read from `socket` already.
-    pub(super) fn new(socket: Socket, arrived: Vec<u8>, flood_guard: FloodGuard, now: Instant) -> Self {
+    pub(super) fn new(socket: Socket, arrived: &[u8], flood_guard: FloodGuard, now: Instant) -> Self {
         let mut io = Self {
             socket,
             flood_guard,
-            arrived: Vec::new(),
-            taken: 0,
-            waiting: Vec::new(),
+            arrived: BytesMut::new(),
+            waiting: BytesMut::new(),
             taken_of_waiting: 0,
-            sent_of_waiting: 0,
             pushed: 0,
-            sent: 0,
             allowance: READ_PER_POLL,
             now,
             violation: None,
             is_blocked: false,
             is_at_end: false,
         };
-        let kept = io.inspect(&arrived);
-        io.arrived = arrived;
-        io.arrived.truncate(kept);
+        let kept = io.inspect(arrived);
+        io.arrived.extend_from_slice(&arrived[..kept]);
         io
-    }
-
-    /// Begins a poll of the connection.
-    pub(super) fn begin_poll(&mut self) {
-        self.allowance = READ_PER_POLL;
-    }
-
-    /// True if this poll has read as much as it may: more may be there.
-    pub(super) fn has_read_enough(&self) -> bool {
-        self.allowance == 0
     }
 
     /// Returns once why the connection must end.
@@ -88,16 +71,17 @@ impl FrameIo {
 
     /// Position up to which the client has taken everything, as far as the system knows.
     pub(super) fn taken(&self) -> u64 {
-        self.sent.saturating_sub(self.socket.untaken().unwrap_or(0) as u64)
+        self.sent().saturating_sub(self.socket.untaken().unwrap_or(0) as u64)
     }
 
+    /// Position up to which everything was sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.pushed - self.waiting.len() as u64
+    }
+
+    /// True if everything was sent.
     pub(super) fn is_empty(&self) -> bool {
-        self.sent == self.pushed
-    }
-
-    /// Returns and resets whether a write was refused.
-    pub(super) fn take_blocked(&mut self) -> bool {
-        std::mem::take(&mut self.is_blocked)
+        self.waiting.is_empty()
     }
 
     /// Sends what waits. Ready once everything was sent.
@@ -105,32 +89,25 @@ impl FrameIo {
         while !self.is_empty() {
             let left = &self.waiting[self.taken_of_waiting..];
             if !left.is_empty() {
-                self.taken_of_waiting += ready!(self.socket.poll_send(cx, &[IoSlice::new(left)]))?;
+                self.taken_of_waiting += ready!(self.socket.poll_send(cx, left))?;
             }
             // What a session has taken was not sent yet.
             ready!(self.socket.poll_drain(cx))?;
-            self.note_sent(self.taken_of_waiting - self.sent_of_waiting);
-            self.sent_of_waiting = self.taken_of_waiting;
+            let sent = std::mem::take(&mut self.taken_of_waiting);
+            self.waiting.advance(sent);
+            self.flood_guard.sent(sent);
+            self.now = Instant::now();
         }
-        self.waiting.clear();
-        (self.taken_of_waiting, self.sent_of_waiting) = (0, 0);
         Poll::Ready(Ok(()))
     }
 
     /// Frees the buffers of an idle connection.
     pub(super) fn release(&mut self) {
-        if self.waiting.is_empty() {
-            self.waiting = Vec::new();
+        for buffer in [&mut self.waiting, &mut self.arrived] {
+            if buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
         }
-        if self.taken == self.arrived.len() {
-            (self.arrived, self.taken) = (Vec::new(), 0);
-        }
-    }
-
-    fn note_sent(&mut self, sent: usize) {
-        self.sent += sent as u64;
-        self.flood_guard.sent(sent);
-        self.now = Instant::now();
     }
 
     /// Returns how many of `bytes` `h2` may read.
@@ -146,11 +123,10 @@ impl FrameIo {
         buffer: &mut ReadBuf<'_>,
         scratch: &mut [u8],
     ) -> Poll<io::Result<()>> {
-        if self.taken < self.arrived.len() {
-            let left = &self.arrived[self.taken..];
-            let length = left.len().min(buffer.remaining());
-            buffer.put_slice(&left[..length]);
-            self.taken += length;
+        if !self.arrived.is_empty() {
+            let length = self.arrived.len().min(buffer.remaining());
+            buffer.put_slice(&self.arrived[..length]);
+            self.arrived.advance(length);
             return Poll::Ready(Ok(()));
         }
         if self.is_at_end {
@@ -166,27 +142,18 @@ impl FrameIo {
         let kept = self.inspect(&scratch[..length]);
         let at_once = kept.min(buffer.remaining());
         buffer.put_slice(&scratch[..at_once]);
-        self.arrived.clear();
-        self.taken = 0;
         self.arrived.extend_from_slice(&scratch[at_once..kept]);
         // Without bytes to hand on this is not the end.
         if length > 0 && kept == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if self.waiting.len() - self.sent_of_waiting >= WAITING {
-            if let Poll::Ready(Err(error)) = self.poll_send(cx) {
-                return Poll::Ready(Err(error));
-            }
-            if self.waiting.len() - self.sent_of_waiting >= WAITING {
-                self.is_blocked = true;
+        if self.waiting.len() >= WAITING {
+            let _ = self.poll_send(cx)?;
+            self.is_blocked = self.waiting.len() >= WAITING;
+            if self.is_blocked {
                 return Poll::Pending;
             }
-        }
-        if self.sent_of_waiting > WAITING {
-            self.waiting.drain(..self.sent_of_waiting);
-            self.taken_of_waiting -= self.sent_of_waiting;
-            self.sent_of_waiting = 0;
         }
         let before = self.waiting.len();
         slices.iter().for_each(|slice| self.waiting.extend_from_slice(slice));
@@ -198,14 +165,8 @@ impl FrameIo {
 
 /// [`FrameIo`] as a stream to read from and write to. The connection flushes at the end of its poll.
 pub(super) struct Io {
-    io: Rc<RefCell<FrameIo>>,
-    worker: Rc<WorkerContext>,
-}
-
-impl Io {
-    pub(super) fn new(io: Rc<RefCell<FrameIo>>, worker: Rc<WorkerContext>) -> Self {
-        Self { io, worker }
-    }
+    pub(super) io: Rc<RefCell<FrameIo>>,
+    pub(super) worker: Rc<WorkerContext>,
 }
 
 impl AsyncRead for Io {
@@ -255,4 +216,4 @@ const WAITING: usize = 128 * 1024;
 const READ_AT_ONCE: usize = 64 * 1024;
 
 /// Bytes read of one connection before other connections are served.
-const READ_PER_POLL: usize = 128 * 1024;
+pub(super) const READ_PER_POLL: usize = 128 * 1024;

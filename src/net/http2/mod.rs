@@ -4,8 +4,8 @@
 //! `serve` runs a connection; `connection` reads frames, begins streams and writes, and `deadlines` ends what stands
 //! still. `io` is the socket as `h2` sees it, `flood_guard` inspects the frames on their way in, and `connection_waker`
 //! decides what wakes the task. `stream` answers one request: `request` makes it one for the App, `response` makes the
-//! head that is sent, `sending` sends the body, which `source` provides in chunks (`chunk`), `wait` bounds its waits,
-//! and `open_stream` counts and logs it.
+//! head that is sent, `sending` sends the body, which `source` provides in chunks (`chunk`), and `open_stream` counts
+//! and logs it and bounds its waits.
 
 mod chunk;
 mod connection;
@@ -21,7 +21,6 @@ mod sending;
 mod serve;
 mod source;
 mod stream;
-mod wait;
 
 pub(super) use flood_guard::PREFACE;
 pub(super) use serve::serve;

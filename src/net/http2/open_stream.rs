@@ -1,39 +1,58 @@
-//! An HTTP/2 exchange as it is counted and logged.
+//! An HTTP/2 exchange as it is counted and logged, and for how long its response may wait.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use super::chunk::ResponseMeter;
 use super::context::ConnectionContext;
 use super::source::BodySource;
 use crate::http::client_key::ClientKey;
+use crate::net::{Deadline, SendError};
+use crate::telemetry::access_log::record::WaitKind;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
 
 /// An exchange of the connection, counted when dropped.
 pub(super) struct OpenStream {
     pub(super) connection: Rc<ConnectionContext>,
+    pub(super) client: ClientKey,
     pub(super) exchange: Exchange,
     pub(super) meter: Rc<ResponseMeter>,
     /// Position at which its response begins at the earliest, in bytes since the connection began to send.
     pub(super) start: Option<u64>,
     pub(super) outcome: Option<ExchangeOutcome>,
+    wait: Wait,
+}
+
+/// The present wait of a response: for the disk, for the client to give it a flow-control window, or for the server.
+/// The latter is its turn, its pace or the connection, which has a deadline of its own.
+struct Wait {
+    kind: Option<WaitKind>,
+    deadline: Deadline,
+    /// What the client had taken of the connection when the wait for a window began, or when it was last extended.
+    taken: u64,
+    /// How often it was extended since the connection made progress without this stream.
+    rounds: usize,
 }
 
 impl OpenStream {
-    pub(super) fn new(connection: &Rc<ConnectionContext>, exchange: Exchange) -> Self {
+    pub(super) fn new(connection: Rc<ConnectionContext>, exchange: Exchange) -> Self {
+        let deadline = Deadline::after(exchange.began, Duration::ZERO);
         Self {
+            client: connection.client,
             exchange,
             meter: ResponseMeter::new(&connection.meter),
             start: None,
             outcome: None,
-            connection: Rc::clone(connection),
+            wait: Wait { kind: None, deadline, taken: 0, rounds: 0 },
+            connection,
         }
     }
 
     /// Returns true if the exchange has ended. Its response ends at the position `end`, and everything before `sent`
     /// was sent.
     pub(super) fn settle(&mut self, sent: u64, end: u64) -> bool {
-        if self.outcome.is_none() && self.meter.is_lost() {
+        if self.outcome.is_none() && self.meter.is_lost.get() {
             self.outcome = Some(ExchangeOutcome::ClientGone);
         }
         if self.outcome.is_none() && self.meter.is_empty() && sent >= end {
@@ -43,17 +62,12 @@ impl OpenStream {
         self.outcome.is_some()
     }
 
-    /// Records how much of the response was requested from the disk.
-    pub(super) fn note_cold(&mut self, source: &mut BodySource) {
-        self.exchange.add_cold_bytes(source.cursor.take_cold_bytes());
-    }
-
     /// Lists the response among the transfers: it has to wait.
-    pub(super) fn list_waiting(&mut self, client: ClientKey, source: &BodySource) {
-        let sent = self.meter.taken();
+    pub(super) fn list_waiting(&mut self, source: &BodySource) {
+        let sent = self.meter.taken.get();
         let start = || {
             let total = source.left().checked_add(sent).filter(|total| *total < u64::MAX);
-            (client, source.file().cloned(), total)
+            (self.client, source.file().cloned(), total)
         };
         self.exchange.list(&self.connection.worker.metrics.transfers, sent, start);
     }
@@ -61,9 +75,66 @@ impl OpenStream {
     /// Notes the first byte if some of the response was sent.
     pub(super) fn note_first_byte(&mut self) {
         let io = self.connection.io.borrow();
-        let exchange = &mut self.exchange;
-        if exchange.first_byte.is_none() && self.start.is_some_and(|start| io.sent > start) {
-            exchange.first_byte = Some(io.now);
+        if self.exchange.first_byte.is_none() && self.start.is_some_and(|start| io.sent() > start) {
+            self.exchange.first_byte = Some(io.now);
+        }
+    }
+
+    /// Ends the wait: the response goes on.
+    pub(super) fn end_wait(&mut self) {
+        if self.wait.kind.take().is_some() {
+            self.exchange.set_wait(Instant::now, None);
+        }
+    }
+
+    /// Waits for `kind`. Ready with the error of the response once it has waited for too long.
+    pub(super) fn poll_overdue(
+        &mut self,
+        cx: &mut Context<'_>,
+        kind: WaitKind,
+        source: &BodySource,
+    ) -> Poll<SendError> {
+        if self.wait.kind != Some(kind) {
+            self.begin_wait(kind, source);
+        }
+        let Self { wait, connection, .. } = self;
+        loop {
+            if kind == WaitKind::Throttle {
+                return Poll::Pending;
+            }
+            ready!(wait.deadline.poll(cx));
+            if kind == WaitKind::Disk {
+                connection.worker.files.count_disk_timeout();
+                return Poll::Ready(match source.cursor.waits_since() {
+                    Some(_) => SendError::disk_timeout(),
+                    None => SendError::chunk_timeout(),
+                });
+            }
+            // The window of the connection is shared: a stream that waits for it among others waits longer.
+            let taken = connection.taken();
+            if taken == wait.taken || wait.rounds >= connection.without_window() {
+                return Poll::Ready(SendError::Stalled);
+            }
+            (wait.taken, wait.rounds) = (taken, wait.rounds + 1);
+            wait.deadline.set(Instant::now(), connection.worker.settings().connections.stall_timeout.get());
+        }
+    }
+
+    fn begin_wait(&mut self, kind: WaitKind, source: &BodySource) {
+        let Self { wait, connection, .. } = self;
+        wait.kind = Some(kind);
+        self.exchange.set_wait(Instant::now, wait.kind);
+        let settings = connection.worker.settings();
+        match kind {
+            WaitKind::Disk => {
+                let since = source.cursor.waits_since().unwrap_or_else(Instant::now);
+                wait.deadline.set(since, settings.sending.disk_timeout.get());
+            }
+            WaitKind::Client => {
+                (wait.taken, wait.rounds) = (connection.taken(), 0);
+                wait.deadline.set(Instant::now(), settings.connections.stall_timeout.get());
+            }
+            WaitKind::Throttle => {}
         }
     }
 }
@@ -71,7 +142,7 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         let outcome = self.outcome.unwrap_or(self.connection.end.get());
-        self.exchange.sent = self.meter.taken();
+        self.exchange.sent = self.meter.taken.get();
         self.connection.worker.metrics.end(&self.exchange, outcome, Instant::now());
     }
 }

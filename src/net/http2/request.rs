@@ -12,14 +12,6 @@ use http1::request::Parts;
 use crate::http::canned_response::{self as canned, CannedResponse};
 use crate::net::{FramingHeaders, HeadLimits, LastHost, method_of};
 
-/// A request for the App.
-pub(super) struct StreamRequest {
-    pub(super) request: Request,
-    pub(super) expects_continue: bool,
-    /// The `Content-Length` of its body.
-    pub(super) length: Option<u64>,
-}
-
 /// Why the App is not called.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RequestError {
@@ -29,7 +21,7 @@ pub(super) enum RequestError {
     Rejected(CannedResponse),
 }
 
-/// Makes a request from `parts`.
+/// Makes a request from `parts`, and notes the headers that describe its body.
 ///
 /// # Errors
 /// If it is malformed, ambiguous or over a limit.
@@ -37,7 +29,7 @@ pub(super) fn build(
     parts: Parts,
     limits: HeadLimits,
     last_host: &LastHost,
-) -> Result<StreamRequest, RequestError> {
+) -> Result<(Request, FramingHeaders), RequestError> {
     let size = checked_size(&parts, limits)?;
     let mut room = BytesMut::with_capacity(size + JOINTS);
     let mut request = Request::new();
@@ -50,19 +42,15 @@ pub(super) fn build(
     head.uri = uri;
     let value = |room: &mut BytesMut, bytes: &[u8]| {
         room.put_slice(bytes);
-        HeaderValue::from_maybe_shared(room.split().freeze())
-            .map_err(|_| RequestError::Rejected(canned::BAD_REQUEST))
+        HeaderValue::from_maybe_shared(room.split().freeze()).map_err(|_| canned::BAD_REQUEST)
     };
-    if let Some(host) = host {
-        head.headers.append(actix_http::header::HOST, value(&mut room, host)?);
-    }
+    head.headers.append(actix_http::header::HOST, value(&mut room, host)?);
     let mut facts = FramingHeaders::default();
     for (name, bytes) in &parts.headers {
         if *name == HOST || *name == COOKIE {
             continue;
         }
-        let name = HeaderName::from_bytes(name.as_str().as_bytes())
-            .map_err(|_| RequestError::Rejected(canned::BAD_REQUEST))?;
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| canned::BAD_REQUEST)?;
         facts.add(&name, bytes.as_bytes(), last_host).map_err(|_| RequestError::Malformed)?;
         head.headers.append(name, value(&mut room, bytes.as_bytes())?);
     }
@@ -78,24 +66,32 @@ pub(super) fn build(
         head.headers.append(actix_http::header::COOKIE, value(&mut room, b"")?);
     }
     if facts.has_unknown_expectation {
-        return Err(RequestError::Rejected(canned::EXPECTATION_FAILED));
+        return Err(canned::EXPECTATION_FAILED.into());
     }
-    let length = (facts.lengths > 0).then_some(facts.length);
-    Ok(StreamRequest { request, expects_continue: facts.expects_continue, length })
+    Ok((request, facts))
+}
+
+impl From<CannedResponse> for RequestError {
+    fn from(response: CannedResponse) -> Self {
+        Self::Rejected(response)
+    }
 }
 
 /// The size of the head.
 ///
 /// # Errors
 /// If it is over a limit.
-fn checked_size(parts: &Parts, limits: HeadLimits) -> Result<usize, RequestError> {
+fn checked_size(parts: &Parts, limits: HeadLimits) -> Result<usize, CannedResponse> {
     let size = size_of(parts);
-    let reject_if =
-        |is_over: bool, response| if is_over { Err(RequestError::Rejected(response)) } else { Ok(()) };
-    reject_if(parts.uri.path().len() > limits.bytes, canned::TARGET_TOO_LONG)?;
-    reject_if(size > limits.bytes, canned::HEADERS_TOO_LARGE)?;
-    reject_if(parts.headers.len() > limits.headers, canned::TOO_MANY_HEADERS)?;
-    Ok(size)
+    if parts.uri.path().len() > limits.bytes {
+        Err(canned::TARGET_TOO_LONG)
+    } else if size > limits.bytes {
+        Err(canned::HEADERS_TOO_LARGE)
+    } else if parts.headers.len() > limits.headers {
+        Err(canned::TOO_MANY_HEADERS)
+    } else {
+        Ok(size)
+    }
 }
 
 /// Approximate size of the same head in HTTP/1.1.
@@ -118,27 +114,24 @@ fn uri_of(parts: &Parts, room: &mut BytesMut) -> Result<Uri, RequestError> {
         _ => return Err(RequestError::Malformed),
     };
     room.put_slice(target.as_bytes());
-    Uri::from_maybe_shared(room.split().freeze()).map_err(|_| RequestError::Rejected(canned::BAD_TARGET))
+    Ok(Uri::from_maybe_shared(room.split().freeze()).map_err(|_| canned::BAD_TARGET)?)
 }
 
 /// The host of the request. `Host` may only repeat `:authority` (RFC 9113 §8.3.1).
-fn host_of<'a>(parts: &'a Parts, last_host: &LastHost) -> Result<Option<&'a [u8]>, RequestError> {
+fn host_of<'a>(parts: &'a Parts, last_host: &LastHost) -> Result<&'a [u8], RequestError> {
     let mut fields = parts.headers.get_all(HOST).iter();
     let field = fields.next().map(http1::HeaderValue::as_bytes);
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     if fields.next().is_some() {
-        return Err(RequestError::Rejected(canned::HOST_TWICE));
+        return Err(canned::HOST_TWICE.into());
     }
-    if authority.is_some_and(|authority| authority.contains(&b'@')) {
+    if authority.is_some_and(|authority| {
+        authority.contains(&b'@') || field.is_some_and(|field| !authority.eq_ignore_ascii_case(field))
+    }) {
         return Err(RequestError::Malformed);
     }
-    if let (Some(authority), Some(field)) = (authority, field)
-        && !authority.eq_ignore_ascii_case(field)
-    {
-        return Err(RequestError::Malformed);
-    }
-    let host = authority.or(field).ok_or(RequestError::Rejected(canned::HOST_MISSING))?;
-    if last_host.is_valid(host) { Ok(Some(host)) } else { Err(RequestError::Rejected(canned::HOST_INVALID)) }
+    let host = authority.or(field).ok_or(canned::HOST_MISSING)?;
+    if last_host.is_valid(host) { Ok(host) } else { Err(canned::HOST_INVALID.into()) }
 }
 
 /// Bytes between a name and a value, and after it.
@@ -156,15 +149,16 @@ mod tests {
 
     const LIMITS: HeadLimits = HeadLimits { bytes: 1024, headers: 6 };
 
-    fn built(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<StreamRequest, RequestError> {
+    fn built(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<Request, RequestError> {
         let mut request = http1::Request::builder().method(method).uri(uri);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        build(request.body(()).unwrap().into_parts().0, LIMITS, &LastHost::default())
+        let parts = request.body(()).unwrap().into_parts().0;
+        build(parts, LIMITS, &LastHost::default()).map(|(request, _)| request)
     }
 
-    fn status(built: Result<StreamRequest, RequestError>) -> u16 {
+    fn status(built: Result<Request, RequestError>) -> u16 {
         match built {
             Ok(_) => 200,
             Err(RequestError::Malformed) => 0,
@@ -176,7 +170,7 @@ mod tests {
     fn a_request_becomes_what_http1_would_bring() {
         let built =
             built("GET", "https://x:8443/a%2Fb?c=%20d", &[("accept", "*/*")]).unwrap_or_else(|_| panic!());
-        let head = built.request.head();
+        let head = built.head();
         assert_eq!(head.uri.to_string(), "/a%2Fb?c=%20d");
         assert_eq!(head.headers.get("host").unwrap(), "x:8443");
         assert_eq!(head.headers.get("accept").unwrap(), "*/*");
@@ -187,7 +181,7 @@ mod tests {
     fn cookies_are_joined() {
         let fields = [("cookie", "a=1"), ("x", "y"), ("cookie", "b=2")];
         let built = built("GET", "https://x/", &fields).unwrap_or_else(|_| panic!());
-        let cookies: Vec<_> = built.request.head().headers.get_all("cookie").collect();
+        let cookies: Vec<_> = built.head().headers.get_all("cookie").collect();
         assert_eq!(cookies, ["a=1; b=2"]);
     }
 
@@ -223,7 +217,7 @@ mod tests {
     #[test]
     fn the_values_of_one_request_share_memory() {
         let built = built("GET", "https://x/", &[("a", "1"), ("b", "2")]).unwrap_or_else(|_| panic!());
-        let at = |name: &str| built.request.head().headers.get(name).unwrap().as_bytes().as_ptr() as usize;
+        let at = |name: &str| built.head().headers.get(name).unwrap().as_bytes().as_ptr() as usize;
         assert_eq!(at("b"), at("a") + 1);
     }
 }

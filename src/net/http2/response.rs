@@ -1,6 +1,5 @@
 //! Makes the head and the body that HTTP/2 sends from a response of the App (RFC 9113 §8.3.2).
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -10,32 +9,19 @@ use actix_web::body::{BodySize, BoxBody};
 use bytes::Bytes;
 use http1::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue};
 
+use super::source::BodySource;
 use crate::net::{
-    PrerenderedBody, PrerenderedResponse, ResponseParts, Segment, WorkerContext, append_header,
-    append_header_lines, describes_body, is_framing,
+    PrerenderedBody, PrerenderedResponse, ResponseParts, WorkerContext, append_header, append_header_lines,
+    describes_body, is_framing,
 };
 
-/// What is sent.
-pub(super) struct OutgoingResponse {
-    pub(super) head: http1::Response<()>,
-    pub(super) body: OutgoingBody,
-}
-
-/// The body behind the head.
-pub(super) enum OutgoingBody {
-    None,
-    Segments(VecDeque<Segment>),
-    /// Generated while it is sent; its length if known.
-    Stream(BoxBody, Option<u64>),
-}
-
-/// Makes what is sent for `response`. What a middleware changed is sent changed.
+/// Makes the head and the body that are sent for `response`. What a middleware changed is sent changed.
 pub(super) fn outgoing(
     response: Response<BoxBody>,
     is_head: bool,
     worker: &WorkerContext,
     now: Instant,
-) -> OutgoingResponse {
+) -> (http1::Response<()>, BodySource) {
     let mut parts = ResponseParts::of(response);
     let status = parts.response.status().as_u16();
     let (mut headers, body) = match parts.prerendered.take() {
@@ -52,7 +38,7 @@ pub(super) fn outgoing(
     *head.status_mut() =
         http1::StatusCode::from_u16(status).unwrap_or(http1::StatusCode::INTERNAL_SERVER_ERROR);
     *head.headers_mut() = headers;
-    OutgoingResponse { head, body: if is_head { OutgoingBody::None } else { body } }
+    (head, if is_head { BodySource::default() } else { body })
 }
 
 /// A prerendered response to which a middleware has at most added headers.
@@ -60,7 +46,7 @@ fn prerendered_response(
     prerendered: PrerenderedResponse,
     added: &AppHeaders,
     worker: &WorkerContext,
-) -> (HeaderMap, OutgoingBody) {
+) -> (HeaderMap, BodySource) {
     let mut headers = worker.header_cache.map_of(&prerendered);
     append_header_lines(&mut headers, Bytes::from(prerendered.extra_headers));
     append_header_lines(&mut headers, prerendered.tail);
@@ -69,19 +55,16 @@ fn prerendered_response(
     }
     append_all(&mut headers, added, |_| true);
     let body = match prerendered.body {
-        PrerenderedBody::None => OutgoingBody::None,
-        PrerenderedBody::Inline => OutgoingBody::of(prerendered.block.slice(prerendered.body_at..)),
+        PrerenderedBody::None => BodySource::default(),
+        PrerenderedBody::Inline => BodySource::of_bytes(prerendered.block.slice(prerendered.body_at..)),
         PrerenderedBody::Segments(segments) => Rc::try_unwrap(segments)
-            .map_or(OutgoingBody::None, |segments| OutgoingBody::Segments(segments.list)),
+            .map_or_else(|_| BodySource::default(), |segments| BodySource::of_segments(segments.list)),
     };
     (headers, body)
 }
 
 /// A response whose headers are in its map, or one whose prerendered body was replaced.
-fn plain_response(
-    prerendered: Option<PrerenderedResponse>,
-    parts: ResponseParts,
-) -> (HeaderMap, OutgoingBody) {
+fn plain_response(prerendered: Option<PrerenderedResponse>, parts: ResponseParts) -> (HeaderMap, BodySource) {
     let added = parts.response.headers();
     let mut headers = HeaderMap::new();
     if let Some(prerendered) = prerendered {
@@ -89,8 +72,7 @@ fn plain_response(
         for lines in [Bytes::from(prerendered.extra_headers), rendered, prerendered.tail] {
             append_header_lines(&mut headers, lines);
         }
-        let names: Vec<HeaderName> = headers.keys().cloned().collect();
-        for name in names {
+        for name in headers.keys().cloned().collect::<Vec<_>>() {
             let is_stale = AppName::from_bytes(name.as_str().as_bytes())
                 .is_ok_and(|name| describes_body(&name) || added.contains_key(&name));
             if is_stale {
@@ -104,18 +86,12 @@ fn plain_response(
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     let body = match (size, parts.bytes) {
-        (None | Some(BodySize::None | BodySize::Sized(0)), _) => OutgoingBody::None,
-        (_, Some(bytes)) => OutgoingBody::of(bytes),
-        (Some(BodySize::Sized(length)), None) => OutgoingBody::Stream(parts.body, Some(length)),
-        (Some(BodySize::Stream), None) => OutgoingBody::Stream(parts.body, None),
+        (None | Some(BodySize::None | BodySize::Sized(0)), _) => BodySource::default(),
+        (_, Some(bytes)) => BodySource::of_bytes(bytes),
+        (Some(BodySize::Sized(length)), None) => BodySource::of_stream(parts.body, Some(length)),
+        (Some(BodySize::Stream), None) => BodySource::of_stream(parts.body, None),
     };
     (headers, body)
-}
-
-impl OutgoingBody {
-    fn of(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Self::None } else { Self::Segments(VecDeque::from([bytes.into()])) }
-    }
 }
 
 /// Appends those of `added` whose name is `wanted`.

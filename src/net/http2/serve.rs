@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use h2::server::Builder;
@@ -16,7 +16,6 @@ use super::context::ConnectionContext;
 use super::flood_guard::FloodGuard;
 use super::io::{FrameIo, Io};
 use crate::config::Config;
-use crate::http::transport_info::TransportInfo;
 use crate::net::{AppService, Linger, NewConnection, Worker};
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
 
@@ -35,8 +34,7 @@ pub(in crate::net) async fn serve<S: AppService>(worker: Rc<Worker<S>>, connecti
     let shared = ConnectionContext {
         client: context.limits.client_at(socket.peer),
         peer: socket.peer,
-        transport: TransportInfo { is_secure: socket.is_encrypted(), is_copied: true },
-        io: Rc::new(RefCell::new(FrameIo::new(socket, input, FloodGuard::new(resets, now), now))),
+        io: Rc::new(RefCell::new(FrameIo::new(socket, &input, FloodGuard::new(resets, now), now))),
         meter: ConnectionMeter::new(Arc::clone(&context.metrics)),
         worker: Rc::clone(&context),
         bucket: Arc::default(),
@@ -44,10 +42,10 @@ pub(in crate::net) async fn serve<S: AppService>(worker: Rc<Worker<S>>, connecti
         paced: Rc::default(),
         end: Cell::new(ExchangeOutcome::Drained),
     };
-    let handshake = builder.handshake(Io::new(Rc::clone(&shared.io), context));
+    let handshake = builder.handshake(Io { io: Rc::clone(&shared.io), worker: context });
     let mut connection = Http2Connection::new(shared, registration, handshake, now);
-    let wakeups = ConnectionWaker::new();
-    let waker = wakeups.waker();
+    let wakeups = Arc::new(ConnectionWaker::default());
+    let waker = Waker::from(Arc::clone(&wakeups));
     let end = poll_fn(|cx| {
         wakeups.begin_poll(cx);
         let end = connection.poll(&mut Context::from_waker(&waker), &worker, &wakeups);

@@ -8,12 +8,11 @@ use actix_web::body::{BoxBody, MessageBody};
 use bytes::Bytes;
 
 use super::chunk::ChunkBytes;
-use super::response::OutgoingBody;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
 use crate::net::{ResidencyCursor, Segment, SendError, WorkerContext, check_unchanged};
 
-/// The part of a body that has not been sent.
+/// The part of a body that has not been sent. The default is empty.
 pub(super) struct BodySource {
     segments: VecDeque<Segment>,
     pub(super) cursor: ResidencyCursor,
@@ -23,17 +22,25 @@ pub(super) struct BodySource {
     left: Option<u64>,
 }
 
+impl Default for BodySource {
+    fn default() -> Self {
+        Self::of_segments(VecDeque::new())
+    }
+}
+
 impl BodySource {
-    pub(super) fn of(body: OutgoingBody) -> Self {
-        let (segments, stream, left) = match body {
-            OutgoingBody::None => (VecDeque::new(), None, Some(0)),
-            OutgoingBody::Segments(segments) => {
-                let length = segments.iter().map(Segment::length).sum();
-                (segments, None, Some(length))
-            }
-            OutgoingBody::Stream(body, left) => (VecDeque::new(), Some(body), left),
-        };
-        Self { segments, cursor: ResidencyCursor::default(), stream, left }
+    pub(super) fn of_segments(segments: VecDeque<Segment>) -> Self {
+        let left = Some(segments.iter().map(Segment::length).sum());
+        Self { segments, cursor: ResidencyCursor::default(), stream: None, left }
+    }
+
+    pub(super) fn of_bytes(bytes: Bytes) -> Self {
+        Self::of_segments(VecDeque::from([bytes.into()]))
+    }
+
+    /// A body that is generated while it is sent, of `length` bytes if known.
+    pub(super) fn of_stream(body: BoxBody, length: Option<u64>) -> Self {
+        Self { stream: Some(body), left: length, ..Self::default() }
     }
 
     /// True if nothing is left as far as known.

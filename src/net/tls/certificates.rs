@@ -5,18 +5,17 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use sha2::{Digest, Sha256};
-use webpki::EndEntityCert;
+use webpki::{EndEntityCert, KeyUsage};
 
 use super::names::CertificateNames;
-use super::validity::not_after;
 use crate::config::{Config, ConfigError};
 
 /// Certificates with their keys, in the order of the configuration; never empty.
@@ -25,7 +24,7 @@ pub(crate) struct Certificates {
     pairs: Vec<CertifiedPair>,
     names: CertificateNames,
     /// Hash of the files' paths and contents.
-    fingerprint: [u8; 32],
+    pub(crate) fingerprint: [u8; 32],
 }
 
 #[derive(Debug)]
@@ -43,19 +42,12 @@ impl Certificates {
     /// # Errors
     /// One for each unusable file, with the reason.
     pub(crate) fn load(config: &Config) -> Result<Option<Self>, Vec<ConfigError>> {
-        let Some(found) = CertificateFiles::read(config)? else { return Ok(None) };
-        found.into_certificates().map(Some)
+        CertificateFiles::read(config)?.map(CertificateFiles::into_certificates).transpose()
     }
 
     /// The certificate for the server name `name`, else the first.
     pub(super) fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
-        let place = self.names.find(name);
-        Arc::clone(&self.pairs[if place < self.pairs.len() { place } else { 0 }].certified)
-    }
-
-    /// Hash of the files' paths and contents.
-    pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        self.fingerprint
+        Arc::clone(&self.pairs[self.names.find(name)].certified)
     }
 
     /// The first name of each certificate, and its last valid second in seconds since the Unix epoch.
@@ -101,14 +93,15 @@ impl CertificateFiles {
         let mut errors = Vec::new();
         let mut digest = Sha256::new();
         let mut file = |path: &Path| {
-            let bytes = read(path).unwrap_or_else(|error| {
-                errors.push(file_error(path, format!("can't be read: {error}")));
-                Vec::new()
-            });
+            let mut file = File { path: path.to_owned(), bytes: Vec::new() };
+            match read(path) {
+                Ok(bytes) => file.bytes = bytes,
+                Err(error) => errors.push(file.error(format!("can't be read: {error}"))),
+            }
             digest.update(path.as_os_str().as_encoded_bytes());
-            digest.update((bytes.len() as u64).to_le_bytes());
-            digest.update(&bytes);
-            File { path: path.to_owned(), bytes }
+            digest.update((file.bytes.len() as u64).to_le_bytes());
+            digest.update(&file.bytes);
+            file
         };
         let both = chains.as_slice().iter().zip(keys.as_slice());
         let pairs: Vec<[File; 2]> =
@@ -135,9 +128,7 @@ impl CertificateFiles {
     /// # Errors
     /// One for each unusable file.
     pub(crate) fn into_certificates(self) -> Result<Certificates, Vec<ConfigError>> {
-        let mut errors = Vec::new();
-        let mut names = CertificateNames::default();
-        let mut pairs = Vec::new();
+        let (mut pairs, mut errors, mut names) = (Vec::new(), Vec::new(), CertificateNames::default());
         for (place, [chain, key]) in self.pairs.iter().enumerate() {
             match pair(chain, key) {
                 Ok((pair, its_names)) => {
@@ -157,80 +148,80 @@ impl CertificateFiles {
 }
 
 fn pair(chain: &File, key: &File) -> Result<(CertifiedPair, Vec<String>), ConfigError> {
-    let certificates = certificates(chain)?;
-    let private = private_key(key)?;
+    let certificates = CertificateDer::pem_slice_iter(&chain.bytes).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| chain.malformed(&error))?;
+    let first = certificates
+        .first()
+        .ok_or_else(|| chain.error(format!("contains no certificate: {}", chain.contents())))?;
+    let (names, not_after) =
+        facts(first).ok_or_else(|| chain.error("the first certificate is not a valid X.509 certificate"))?;
     let provider = aws_lc_rs::default_provider();
-    let certified =
-        CertifiedKey::from_der(certificates, private, &provider).map_err(|error| match error {
-            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => file_error(
-                &key.path,
-                format!("the key does not belong to the certificate in {}", chain.path.display()),
-            ),
-            error => file_error(&key.path, format!("the key can't be used: {error}")),
-        })?;
-    let first = certified.end_entity_cert().map_err(|error| file_error(&chain.path, error.to_string()))?;
-    let (names, not_after) = facts(first)
-        .ok_or_else(|| file_error(&chain.path, "the first certificate is not a valid X.509 certificate"))?;
+    let certified = CertifiedKey::from_der(certificates, private_key(key)?, &provider);
+    let certified = certified.map_err(|error| match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            key.error(format!("the key does not belong to the certificate in {}", chain.path.display()))
+        }
+        error => key.error(format!("the key can't be used: {error}")),
+    })?;
     let name = names.first().cloned().unwrap_or_else(|| chain.path.display().to_string());
     Ok((CertifiedPair { certified: Arc::new(certified), path: chain.path.clone(), name, not_after }, names))
 }
 
-fn certificates(file: &File) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.bytes).collect();
-    let chain =
-        chain.map_err(|error| file_error(&file.path, format!("not valid PEM: {}", pem_reason(&error))))?;
-    match chain.first() {
-        None => Err(file_error(&file.path, format!("contains no certificate: {}", contents(&file.bytes)))),
-        Some(first) if facts(first).is_none() => {
-            Err(file_error(&file.path, "the first certificate is not a valid X.509 certificate"))
-        }
-        Some(_) => Ok(chain),
-    }
-}
-
 fn private_key(file: &File) -> Result<PrivateKeyDer<'static>, ConfigError> {
-    PrivateKeyDer::from_pem_slice(&file.bytes).map_err(|error| match error {
-        pem::Error::NoItemsFound if contents(&file.bytes).contains("ENCRYPTED") => {
-            file_error(&file.path, "the private key is encrypted; only unencrypted keys are supported")
+    PrivateKeyDer::from_pem_slice(&file.bytes).map_err(|error| match (error, file.contents()) {
+        (pem::Error::NoItemsFound, contents) if contents.contains("ENCRYPTED") => {
+            file.error("the private key is encrypted; only unencrypted keys are supported")
         }
-        pem::Error::NoItemsFound => {
-            file_error(&file.path, format!("contains no private key: {}", contents(&file.bytes)))
-        }
-        error => file_error(&file.path, format!("not valid PEM: {}", pem_reason(&error))),
+        (pem::Error::NoItemsFound, contents) => file.error(format!("contains no private key: {contents}")),
+        (error, _) => file.malformed(&error),
     })
 }
 
-/// The DNS names of a certificate and its last valid second.
+/// The DNS names of a certificate, and its last valid second since the Unix epoch. `None` if it is not valid X.509.
 fn facts(certificate: &CertificateDer<'_>) -> Option<(Vec<String>, i64)> {
     let parsed = EndEntityCert::try_from(certificate).ok()?;
-    Some((parsed.valid_dns_names().map(str::to_owned).collect(), not_after(certificate)?))
-}
-
-/// What a file contains instead, by the labels of its PEM sections.
-fn contents(bytes: &[u8]) -> String {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return "it is empty".to_owned();
-    }
-    let text = String::from_utf8_lossy(bytes);
-    let labels: Vec<String> = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
-        .take(LABELS_MAX)
-        .map(|label| label.chars().take(LABEL_MAX).flat_map(char::escape_debug).collect())
-        .collect();
-    if labels.is_empty() {
-        "it has no PEM section".to_owned()
-    } else {
-        format!("it contains {}", labels.join(", "))
+    // At the end of time every certificate has expired, and the error says when.
+    let end = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    match parsed.verify_for_usage(&[], &[], &[], end, KeyUsage::server_auth(), None, None) {
+        Err(webpki::Error::CertExpired { not_after, .. }) => {
+            Some((parsed.valid_dns_names().map(str::to_owned).collect(), not_after.as_secs().cast_signed()))
+        }
+        _ => None,
     }
 }
 
-fn pem_reason(error: &pem::Error) -> String {
-    match error {
-        pem::Error::MissingSectionEnd { .. } => "a section has no END line".to_owned(),
-        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is malformed".to_owned(),
-        pem::Error::Base64Decode(_) => "a section is not valid Base64".to_owned(),
-        error => error.to_string(),
+impl File {
+    fn error(&self, reason: impl Into<String>) -> ConfigError {
+        ConfigError::File { path: self.path.clone(), line: None, reason: reason.into() }
+    }
+
+    fn malformed(&self, error: &pem::Error) -> ConfigError {
+        let reason = match error {
+            pem::Error::MissingSectionEnd { .. } => "a section has no END line",
+            pem::Error::IllegalSectionStart { .. } => "a BEGIN line is malformed",
+            pem::Error::Base64Decode(_) => "a section is not valid Base64",
+            error => &error.to_string(),
+        };
+        self.error(format!("not valid PEM: {reason}"))
+    }
+
+    /// What the file contains instead, by the labels of its PEM sections.
+    fn contents(&self) -> String {
+        if self.bytes.iter().all(u8::is_ascii_whitespace) {
+            return "it is empty".to_owned();
+        }
+        let text = String::from_utf8_lossy(&self.bytes);
+        let labels: Vec<String> = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
+            .take(LABELS_MAX)
+            .map(|label| label.chars().take(LABEL_MAX).flat_map(char::escape_debug).collect())
+            .collect();
+        if labels.is_empty() {
+            "it has no PEM section".to_owned()
+        } else {
+            format!("it contains {}", labels.join(", "))
+        }
     }
 }
 
@@ -247,10 +238,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("larger than {LENGTH_MAX} bytes")));
     }
     Ok(bytes)
-}
-
-fn file_error(path: &Path, reason: impl Into<String>) -> ConfigError {
-    ConfigError::File { path: path.to_owned(), line: None, reason: reason.into() }
 }
 
 const LENGTH_MAX: u64 = 1 << 20;
@@ -315,5 +302,24 @@ mod tests {
             let error = pair(&file("c", chain_text), &file("k", key_text)).unwrap_err().to_string();
             assert_eq!(error, expected);
         }
+    }
+
+    #[test]
+    fn the_expiry_of_a_certificate_is_found_and_none_in_a_truncated_one() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        for (year, expected) in [(2031, 1_927_843_200), (2049, 2_495_923_200), (2050, 2_527_459_200)] {
+            params.not_after = rcgen::date_time_ymd(year, 2, 3);
+            let certificate = params.self_signed(&key).unwrap();
+            assert_eq!(facts(certificate.der()).map(|(_, not_after)| not_after), Some(expected));
+            for length in 0..certificate.der().len() {
+                assert_eq!(facts(&certificate.der()[..length].into()), None, "{length}");
+            }
+        }
+        // The end of a certificate that does not expire (RFC 5280 §4.1.2.5).
+        params.not_after = rcgen::date_time_ymd(9999, 12, 31);
+        let certificate = params.self_signed(&key).unwrap();
+        assert_eq!(facts(certificate.der()).map(|(_, not_after)| not_after), Some(253_402_214_400));
+        assert_eq!(facts(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff].as_slice().into()), None);
     }
 }

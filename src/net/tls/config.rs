@@ -10,26 +10,25 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::config::{Config, TlsVersion};
 use crate::net::tls::certificates::Certificates;
 use crate::telemetry::log_throttle::SampledCounter;
 
-/// What all TLS listeners share. Clones are cheap and share the same state.
-#[derive(Clone)]
+/// What all TLS listeners share.
 pub struct Tls {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    config: Arc<ServerConfig>,
+    /// The settings of every session.
+    pub(super) config: Arc<ServerConfig>,
     current: Arc<CurrentCertificates>,
     handshakes_at_once: usize,
-    permits: Arc<Semaphore>,
-    handshakes: AtomicU64,
+    /// The permits of handshakes that may still begin.
+    pub(super) permits: Semaphore,
+    /// Completed handshakes.
+    pub(super) handshakes: AtomicU64,
     failures: SampledCounter,
-    bad_certificates: AtomicU64,
+    /// Failed reloads of certificates.
+    pub(crate) bad_certificates: AtomicU64,
 }
 
 /// Counts of handshakes and certificates.
@@ -57,51 +56,30 @@ impl Tls {
     pub(crate) fn new(config: &Config, certificates: Certificates) -> io::Result<Self> {
         let current = Arc::new(CurrentCertificates(ArcSwap::from_pointee(certificates)));
         let at_once = config.tls.tls_handshakes.as_usize();
-        let inner = Inner {
+        Ok(Self {
             config: Arc::new(server_config(config, &current)?),
             current,
             handshakes_at_once: at_once,
-            permits: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
-            handshakes: AtomicU64::new(0),
+            permits: Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)),
+            handshakes: AtomicU64::default(),
             failures: SampledCounter::default(),
-            bad_certificates: AtomicU64::new(0),
-        };
-        Ok(Self { inner: Arc::new(inner) })
+            bad_certificates: AtomicU64::default(),
+        })
     }
 
     /// The certificates in effect.
     pub(crate) fn certificates(&self) -> Arc<Certificates> {
-        self.inner.current.0.load_full()
+        self.current.0.load_full()
     }
 
     /// Replaces the certificates of handshakes from now on. Sessions under way keep theirs.
     pub(crate) fn replace(&self, certificates: Certificates) {
-        self.inner.current.0.store(Arc::new(certificates));
-    }
-
-    /// Counts a failed reload of certificates.
-    pub(crate) fn count_bad_certificates(&self) {
-        self.inner.bad_certificates.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The settings of every session.
-    pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.inner.config)
-    }
-
-    /// Waits for a permit for a handshake. `None` if the server has ended.
-    pub(crate) async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.inner.permits).acquire_owned().await.ok()
-    }
-
-    /// Counts a completed handshake.
-    pub(crate) fn count_handshake(&self) {
-        self.inner.handshakes.fetch_add(1, Ordering::Relaxed);
+        self.current.0.store(Arc::new(certificates));
     }
 
     /// Counts and logs a failed handshake with the peer named by `peer`.
-    pub(crate) fn count_failure(&self, peer: impl FnOnce() -> String, reason: &str) {
-        let (number, is_due) = self.inner.failures.count();
+    pub(super) fn count_failure(&self, peer: impl FnOnce() -> String, reason: &str) {
+        let (number, is_due) = self.failures.count();
         let level = if is_due { log::Level::Warn } else { log::Level::Debug };
         if log::log_enabled!(level) {
             log::log!(level, "{}: a TLS handshake failed, number {number}: {reason}", peer());
@@ -110,14 +88,12 @@ impl Tls {
 
     /// Counts of handshakes and certificates.
     pub(crate) fn counts(&self) -> TlsCounts {
-        let inner = &self.inner;
-        let limit = inner.handshakes_at_once;
         TlsCounts {
-            handshakes: inner.handshakes.load(Ordering::Relaxed),
-            failures: inner.failures.get(),
-            in_progress: limit.saturating_sub(inner.permits.available_permits()),
-            limit,
-            bad_certificates: inner.bad_certificates.load(Ordering::Relaxed),
+            handshakes: self.handshakes.load(Ordering::Relaxed),
+            failures: self.failures.get(),
+            in_progress: self.handshakes_at_once.saturating_sub(self.permits.available_permits()),
+            limit: self.handshakes_at_once,
+            bad_certificates: self.bad_certificates.load(Ordering::Relaxed),
             certificates: self.certificates().expiries().collect(),
         }
     }

@@ -1,14 +1,17 @@
 //! The TLS handshake (RFC 8446 §2).
 
+use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConnection;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::SemaphorePermit;
 
 use super::config::Tls;
 use super::session::{Session, VectoredSocket};
@@ -41,7 +44,9 @@ pub(in crate::net) async fn handshake(
     let outcome = handshake.negotiate(tls).await;
     handshake.connection.registration.set_handshaking(false);
     match &outcome {
-        Ok(_) => tls.count_handshake(),
+        Ok(_) => {
+            tls.handshakes.fetch_add(1, Ordering::Relaxed);
+        }
         // A port scan is no failed handshake.
         Err(HandshakeError::Gone) if !handshake.has_sent => {}
         Err(error) => tls.count_failure(|| handshake.connection.socket.peer_name(), error.reason()),
@@ -61,8 +66,8 @@ impl Handshake<'_> {
         let accepted = self.read_client_hello().await?;
         // The number is limited from here on: signing takes longer than all else that a small request does.
         let permit = self.acquire(tls).await?;
-        let connection = accepted.into_connection(tls.config());
-        let mut connection = connection.map_err(|(error, alert)| self.reject(&error, alert))?;
+        let connection = accepted.into_connection(Arc::clone(&tls.config));
+        let mut connection = connection.map_err(|refused| self.reject(refused))?;
         self.finish(&mut connection, permit).await?;
         Ok(Session::new(connection))
     }
@@ -82,7 +87,7 @@ impl Handshake<'_> {
             let mut left = input.as_slice();
             let mut hello = None;
             while hello.is_none() && !left.is_empty() {
-                acceptor.read_tls(&mut left).map_err(|error| HandshakeError::Rejected(error.to_string()))?;
+                acceptor.read_tls(&mut left).map_err(HandshakeError::rejected)?;
                 hello = acceptor.accept().transpose();
             }
             let taken = input.len() - left.len();
@@ -90,16 +95,16 @@ impl Handshake<'_> {
             match hello {
                 None => {}
                 Some(Ok(accepted)) => return Ok(accepted),
-                Some(Err((error, alert))) => return Err(self.reject(&error, alert)),
+                Some(Err(refused)) => return Err(self.reject(refused)),
             }
         }
     }
 
     /// Waits for a permit: the number of handshakes under way is limited.
-    async fn acquire(&mut self, tls: &Tls) -> Result<OwnedSemaphorePermit, HandshakeError> {
-        let mut permit = pin!(tls.acquire());
+    async fn acquire<'t>(&mut self, tls: &'t Tls) -> Result<SemaphorePermit<'t>, HandshakeError> {
+        let mut permit = pin!(tls.permits.acquire());
         poll_fn(|cx| match permit.as_mut().poll(cx) {
-            Poll::Ready(permit) => Poll::Ready(permit.ok_or(HandshakeError::Gone)),
+            Poll::Ready(permit) => Poll::Ready(permit.map_err(|_| HandshakeError::Gone)),
             Poll::Pending => self.poll_end(cx).map(Err),
         })
         .await
@@ -109,7 +114,7 @@ impl Handshake<'_> {
     async fn finish(
         &mut self,
         connection: &mut ServerConnection,
-        permit: OwnedSemaphorePermit,
+        permit: SemaphorePermit<'_>,
     ) -> Result<(), HandshakeError> {
         let mut permit = Some(permit);
         let permit_until = Instant::now() + PERMIT_HELD;
@@ -130,11 +135,10 @@ impl Handshake<'_> {
     }
 
     fn process_input(&mut self, connection: &mut ServerConnection) -> Result<(), HandshakeError> {
-        let rejected = |error: &dyn std::fmt::Display| HandshakeError::Rejected(error.to_string());
         let mut left = self.connection.input.as_slice();
         while !left.is_empty() {
-            let taken = connection.read_tls(&mut left).map_err(|error| rejected(&error))?;
-            connection.process_new_packets().map_err(|error| rejected(&error))?;
+            let taken = connection.read_tls(&mut left).map_err(HandshakeError::rejected)?;
+            connection.process_new_packets().map_err(HandshakeError::rejected)?;
             if taken == 0 {
                 return Err(HandshakeError::Gone);
             }
@@ -147,11 +151,8 @@ impl Handshake<'_> {
     async fn send(&mut self, connection: &mut ServerConnection) -> Result<(), HandshakeError> {
         poll_fn(|cx| {
             while connection.wants_write() && (connection.is_handshaking() || is_tls12(connection)) {
-                match self
-                    .connection
-                    .socket
-                    .poll_write(cx, |fd| connection.write_tls(&mut VectoredSocket(fd)))
-                {
+                let socket = &mut self.connection.socket;
+                match socket.poll_write(cx, |fd| connection.write_tls(&mut VectoredSocket(fd))) {
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(HandshakeError::Gone)),
                     Poll::Pending => return self.poll_end(cx).map(Err),
@@ -169,12 +170,10 @@ impl Handshake<'_> {
             if let Poll::Ready(read) = self.poll_read(cx) {
                 return Poll::Ready(read.map(|()| true));
             }
-            if let Poll::Ready(error) = self.poll_end(cx) {
-                return Poll::Ready(Err(error));
-            }
-            match timer.as_mut().as_pin_mut() {
-                Some(timer) => timer.poll(cx).map(|()| Ok(false)),
-                None => Poll::Pending,
+            match (self.poll_end(cx), timer.as_mut().as_pin_mut()) {
+                (Poll::Ready(error), _) => Poll::Ready(Err(error)),
+                (Poll::Pending, Some(timer)) => timer.poll(cx).map(|()| Ok(false)),
+                (Poll::Pending, None) => Poll::Pending,
             }
         })
         .await
@@ -184,7 +183,7 @@ impl Handshake<'_> {
         let NewConnection { registration, socket, input, .. } = &mut *self.connection;
         let mut scratch = registration.context.scratch.borrow_mut();
         let room = scratch.len().min(READ_MAX);
-        match ready!(socket.poll_read_raw(cx, &mut scratch[..room])) {
+        match ready!(socket.raw.poll_read(cx, &mut scratch[..room])) {
             Ok(length @ 1..) => {
                 input.extend_from_slice(&scratch[..length]);
                 self.has_sent = true;
@@ -202,16 +201,15 @@ impl Handshake<'_> {
             return Poll::Ready(HandshakeError::Gone);
         }
         let is_closing = registration.closes_after(*since, deadline);
-        let error = || if is_closing { HandshakeError::Gone } else { HandshakeError::TimedOut };
-        deadline.poll(cx).map(|()| error())
+        deadline.poll(cx).map(|()| if is_closing { HandshakeError::Gone } else { HandshakeError::TimedOut })
     }
 
     /// Sends the alert to the client.
-    fn reject(&mut self, error: &rustls::Error, mut alert: AcceptedAlert) -> HandshakeError {
+    fn reject(&mut self, (error, mut alert): (rustls::Error, AcceptedAlert)) -> HandshakeError {
         if let Ok(fd) = self.connection.socket.fd() {
             let _: io::Result<()> = alert.write_all(&mut VectoredSocket(fd));
         }
-        HandshakeError::Rejected(error.to_string())
+        HandshakeError::rejected(error)
     }
 }
 
@@ -232,6 +230,10 @@ const PERMIT_HELD: Duration = Duration::from_secs(1);
 const READ_MAX: usize = 16 * 1024;
 
 impl HandshakeError {
+    fn rejected(error: impl Display) -> Self {
+        Self::Rejected(error.to_string())
+    }
+
     /// The reason, for the log.
     fn reason(&self) -> &str {
         match self {

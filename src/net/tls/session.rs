@@ -16,8 +16,8 @@ pub(crate) struct Session {
     connection: ServerConnection,
     /// Ciphertext behind unread plaintext. Empty except for clients that pipeline without end.
     ahead: Vec<u8>,
-    /// Bytes of ciphertext that wait to be sent, the framing of records included.
-    ciphertext_left: usize,
+    /// Bytes of ciphertext that wait to be sent, the framing of records included, except those of the protocol itself.
+    pub(crate) ciphertext_left: usize,
     /// Created when they are first logged.
     facts: OnceCell<Arc<TlsFacts>>,
 }
@@ -90,12 +90,7 @@ impl Session {
         self.connection.wants_write()
     }
 
-    /// Bytes of ciphertext that wait to be sent, except those of the protocol itself.
-    pub(crate) fn ciphertext_left(&self) -> usize {
-        self.ciphertext_left
-    }
-
-    /// Encrypts all of `plaintext`. Call it once no [ciphertext](Self::ciphertext_left) is left.
+    /// Encrypts all of `plaintext`. Call it once no [ciphertext](field@Self::ciphertext_left) is left.
     ///
     /// # Errors
     /// If the session has ended.

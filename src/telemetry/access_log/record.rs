@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::http::named_enum::named_enum;
 use crate::telemetry::metrics::outcome::{ExchangeOutcome, Protocol};
 
 /// Facts about a request, its response and its waits. Texts are copied into one buffer, each up to its maximum length;
@@ -62,17 +63,18 @@ pub(crate) enum LogField {
     Line,
 }
 
-/// Result of a cache lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CacheResult {
-    /// The entry was valid.
-    Hit,
-    /// The kernel confirmed the entry without disk access.
-    Revalidated,
-    /// The file was looked up.
-    Miss,
-    /// The lookup failed.
-    Fault,
+named_enum! {
+    /// Result of a cache lookup.
+    pub(crate) enum CacheResult {
+        /// The entry was valid.
+        Hit => "hit",
+        /// The kernel confirmed the entry without disk access.
+        Revalidated => "revalidated",
+        /// The file was looked up.
+        Miss => "miss",
+        /// The lookup failed.
+        Fault => "fault",
+    }
 }
 
 /// What a response waits for.
@@ -112,12 +114,6 @@ pub(crate) struct EndedExchange {
     pub(crate) outcome: ExchangeOutcome,
     /// Number of requests that the line stands for.
     pub(crate) sample: u64,
-}
-
-/// Receives the records of completed requests. Called on workers, so it must not block.
-pub(crate) trait AccessLogSink: Send + Sync {
-    /// Takes a record whose [`ended`](AccessLogRecord::ended) is set.
-    fn write(&self, record: Box<AccessLogRecord>);
 }
 
 impl AccessLogRecord {
