@@ -104,12 +104,6 @@ impl ConfigErrors {
     }
 }
 
-impl From<ConfigError> for ConfigErrors {
-    fn from(error: ConfigError) -> Self {
-        Self(vec![error])
-    }
-}
-
 impl From<Vec<ConfigError>> for ConfigErrors {
     fn from(errors: Vec<ConfigError>) -> Self {
         Self(errors)

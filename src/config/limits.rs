@@ -172,19 +172,9 @@ fn too_many(config: &Config, limits: &ResolvedLimits, least: usize) -> ConfigErr
     ))
 }
 
-/// Keys of the settings that [`settle`] reads.
-pub(crate) const INPUTS: &[&str] = &[
-    "workers",
-    "listen",
-    "tls_listen",
-    "handles",
-    "max_connections",
-    "directories_at_once",
-    "state_dir",
-    "cache_bytes",
-    "heap_bytes",
-    "heap_file_bytes",
-];
+/// Keys of the settings on which it depends whether [`settle`] succeeds.
+pub(crate) const INPUTS: &[&str] =
+    &["workers", "listen", "tls_listen", "handles", "max_connections", "directories_at_once", "state_dir"];
 
 /// Open files of an idle process without workers, as measured (standard streams, root, inotify, signals, the event loops of the
 /// main and the admin threads, the admin listener, the upgrade socket and its clients), and the root once more while it

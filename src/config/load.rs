@@ -103,7 +103,7 @@ pub fn load(
         draft.validate_listeners(facts);
     }
     draft.check_together(CHECKS);
-    if line.task.uses_root() {
+    if !matches!(line.task, Action::Warm(_) | Action::Sign(_)) {
         draft.read_root(disk);
     }
     if line.task.uses_limits() {

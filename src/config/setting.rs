@@ -225,6 +225,11 @@ macro_rules! text_value {
             pub fn $accessor(&self) -> &$target {
                 (*self.0).as_ref()
             }
+
+            /// The value `text`, unchecked.
+            pub fn unchecked(text: &str) -> Self {
+                Self(text.into())
+            }
         }
 
         impl std::str::FromStr for $name {
