@@ -73,7 +73,7 @@ pub(crate) use load::read_redirects;
 pub use load::{LoadedConfig, ProcessInputs, load};
 pub use log_filter::LogFilter;
 pub use log_target::LogTarget;
-pub use memory::MemorySource;
+pub use memory::{MemoryAmount, MemorySource};
 pub use origin::{ValueOrigin, ValueOrigins};
 pub use own_path::{IndexName, OwnPath, RootPath};
 pub use path_glob::PathGlobs;
