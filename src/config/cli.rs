@@ -242,7 +242,7 @@ impl<'a> Given<'a> {
         self.accept(flag, &text, parse(&text))
     }
 
-    /// What was read of `value`, or `None` after the reason is reported.
+    /// The value that was read, or `None` after the reason is reported.
     fn accept<T>(&mut self, argument: &Argument, value: &str, read: Result<T, String>) -> Option<T> {
         let refused = |reason| {
             let (name, value, accepted) = (argument.shown(), value.to_owned(), (argument.accepted)());

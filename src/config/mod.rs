@@ -2,7 +2,7 @@
 //!
 //! `settings_table` has a row for each setting: `--help`, `pagecast config`, error messages, `config/pagecast.toml` and
 //! `docs/configuration.md` are made from it. [`load()`] merges the layers: flags override the environment, which overrides
-//! the file, which overrides the defaults. [`limits`] then derives what is left to the system. The file also has rules
+//! the file, which overrides the defaults. [`limits`] then derives the values that are `auto`. The file also has rules
 //! ([`Rule`]) for parts of the site.
 
 pub mod activation;
