@@ -73,11 +73,10 @@ impl OperatorActions {
             Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
         };
         let (files, wanted) = (self.warmup.files(), globs.clone());
-        let found = run_on_own_thread(move || files.purge_request(&wanted)).await;
-        let Some(found) = found else {
+        let purged = run_on_own_thread(move || files.purge(&wanted)).await;
+        let Some(purged) = purged else {
             return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
         };
-        let purged = self.warmup.files().purge(found).await;
         log::info!("purged {globs}: {} names, {} files", purged.names, purged.files);
         respond::json(StatusCode::OK, &purged)
     }

@@ -10,7 +10,7 @@ use crate::admin::authorize::{AdminAuth, AdminAuthCounts};
 use crate::admin::slots::{AdminSlots, SlotCounts};
 use crate::auth::access::{AccessCounts, Authenticator};
 use crate::config::{Config, ResolvedLimits};
-use crate::files::{FaultCounts, FileGauges, Files};
+use crate::files::{Fault, FileGauges, Files};
 use crate::lifecycle::handover;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{Reloader, Reloads};
@@ -98,7 +98,7 @@ pub(crate) struct Readings {
     pub(crate) suspicious_queries: u64,
     pub(crate) bandwidth: BandwidthCounts,
     pub(crate) files: FileGauges,
-    pub(crate) faults: FaultCounts,
+    pub(crate) faults: [u64; Fault::ALL.len()],
     /// Durations of reads of cold pages.
     pub(crate) read_durations: HistogramTotals,
     /// Listings and archives: in progress, rejected, and rejected because of the share of their client.

@@ -48,7 +48,6 @@ pub struct Asset {
 }
 
 /// Where the bytes of an asset are.
-#[derive(Debug)]
 pub(crate) enum AssetBody {
     /// On the heap, in one block behind the headers.
     Heap,

@@ -29,7 +29,7 @@ impl Files {
                 variants.end(encoding, outcome);
             }
         });
-        if let Some(slot) = self.shared.encoding.queue_for(asset.length).try_reserve() {
+        if let Some(slot) = self.shared.encoding.try_reserve(asset.length) {
             tokio::spawn(self.clone().encode(encoding, claim, slot));
         }
     }
@@ -48,15 +48,12 @@ impl Files {
             return;
         }
         let (loader, original) = (Arc::clone(&self.loader), Arc::clone(&asset));
-        let queue = self.shared.encoding.queue_for(asset.length);
-        let encoded = queue.run(move || match known.and_then(|variant| variant.heap_body()) {
+        let encoded = slot.run(move || match known.and_then(|variant| variant.heap_body()) {
             // Encoded under other rules: the bytes are the same, the headers may differ.
             Some(bytes) => Ok(Some(loader.encoded_variant(&original, encoding, &bytes))),
             None => loader.encoded(&original, encoding),
         });
-        let encoded = encoded.await;
-        drop(slot);
-        let (result, outcome) = match encoded {
+        let (result, outcome) = match encoded.await {
             Ok(Ok(Some(variant))) => {
                 variants.insert(encoding, variant.cache_ref());
                 self.shared.assets.insert(&variant, None).await;
@@ -111,7 +108,7 @@ impl Files {
         }
         // Ends the claim on the digest when dropped, however the task ends.
         let claim = guard(Arc::clone(asset), move |asset| asset.digests.slot(algorithm).end());
-        let slot = self.shared.digesting.queue_for(asset.length).try_reserve();
+        let slot = self.shared.digesting.try_reserve(asset.length);
         match slot.filter(|_| asset.digests.get(algorithm).is_none()) {
             Some(slot) => {
                 tokio::spawn(self.clone().compute_digest(algorithm, claim, slot));
@@ -128,9 +125,7 @@ impl Files {
         slot: QueueSlot,
     ) {
         let (loader, asset, job) = (Arc::clone(&self.loader), &*claim, Arc::clone(&claim));
-        let queue = self.shared.digesting.queue_for(asset.length);
-        let computed = queue.run(move || loader.digest(&job, algorithm)).await;
-        drop(slot);
+        let computed = slot.run(move || loader.digest(&job, algorithm)).await;
         let has_digest = matches!(computed, Ok(Ok(_)));
         self.shared.digesting.count(if has_digest { TaskResult::Done } else { TaskResult::Failed });
         if let Ok(Err(error)) = &computed {
@@ -175,11 +170,9 @@ impl Files {
         if let Some(known) = asset.digests.is_verified.get() {
             return Ok(*known);
         }
-        let queue = self.shared.digesting.queue_for(asset.length);
-        let slot = queue.try_reserve().ok_or(Unavailable::Busy)?;
+        let slot = self.shared.digesting.try_reserve(asset.length).ok_or(Unavailable::Busy)?;
         let (loader, job) = (Arc::clone(&self.loader), Arc::clone(asset));
-        let verified = queue.run(move || {
-            let _slot = slot;
+        let verified = slot.run(move || {
             if let Some(known) = job.digests.is_verified.get() {
                 return Ok(*known);
             }
@@ -238,7 +231,8 @@ mod tests {
         let disk = Faulty::new();
         let root = Root::open_on(disk.clone(), dir.path(), Symlinks::Inside).unwrap();
         let compression = CompressionGroup { compress_to: ByteCount::mib(1), ..CompressionGroup::default() };
-        let settings = FileSettings { compression: compression.into(), ..FileSettings::small() };
+        let mut settings = FileSettings::small();
+        settings.config.compression = compression.into();
         let files = Files::new(root, &settings, Rules::new(&Config::default())).unwrap();
         let path = SitePath::parse(b"/a.txt").unwrap().path.into_owned();
         let asset = in_runtime(files.find(&path)).lookup.into_file().unwrap();

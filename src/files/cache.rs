@@ -14,6 +14,7 @@ use super::{
     Handle, HandlePool, InotifyWatcher, Loader, Name, NameCache, PERIOD_MS, Root, RootEntry, RootMonitor,
     RootState, Tags, Unavailable, Unmapper, residency,
 };
+use crate::config::CachesGroup;
 use crate::config::policy::rules::Rules;
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
@@ -53,20 +54,20 @@ impl Files {
     /// If threads can't be started. A missing inotify is only logged.
     pub fn new(root: Root, settings: &FileSettings, rules: Arc<Rules>) -> io::Result<Self> {
         let storage = Arc::clone(&root.storage);
-        let FileSettings { caches, sending, compression, integrity, limits, .. } = settings;
-        let names = NameCache::new(caches.names.get());
-        let threads = compression.background_threads.as_usize();
+        let FileSettings { config, limits } = settings;
+        let names = NameCache::new(config.caches.names.get());
+        let threads = config.compression.background_threads.as_usize();
         let shared = SharedFiles {
             recency_ends_ms: AtomicU64::new(names.now_ms() + PERIOD_MS),
             names,
             assets: AssetCache::new(limits),
-            inotify: caches.watch.is_on().then(|| watcher_or_log(caches.watches.as_usize())).flatten(),
+            inotify: watcher_or_log(&config.caches),
             root_monitor: RootMonitor::new(settings),
-            open_pool: BlockingPool::new("pagecast-open", sending.disk_threads.as_usize(), 0)?,
+            open_pool: BlockingPool::new("pagecast-open", config.sending.disk_threads.as_usize(), 0)?,
             disk_timeouts: AtomicU64::new(0),
             reads: ColdReads::new(
                 Arc::clone(&storage),
-                sending.populate_threads.as_usize(),
+                config.sending.populate_threads.as_usize(),
                 READING_NICENESS,
             ),
             digesting: BackgroundQueues::new("pagecast-digest", threads, LONG_TO_DIGEST)?,
@@ -77,8 +78,8 @@ impl Files {
             generation: 0,
             settings: settings.clone(),
             rules,
-            tags: Tags { source: integrity.etag, digests: Digests::new(integrity.digests.get()) },
-            handles: Arc::new(HandlePool::new(limits.handles, Arc::clone(&settings.open_files))),
+            tags: Tags { source: config.integrity.etag, digests: Digests::new(config.integrity.digests.get()) },
+            handles: Arc::new(HandlePool::new(limits.handles, Arc::clone(&settings.config.open_files))),
             unmapper: Arc::new(Unmapper::new(storage)),
             logged: Arc::new(LogThrottle::once(STALE_SIDECARS_LOGGED)),
             faults: Arc::default(),
@@ -91,7 +92,7 @@ impl Files {
     #[must_use]
     pub fn reconfigured(&self, settings: &FileSettings, rules: Arc<Rules>) -> Self {
         let loader = &self.loader;
-        loader.handles.set_times(Arc::clone(&settings.open_files));
+        loader.handles.set_times(Arc::clone(&settings.config.open_files));
         self.shared.root_monitor.reconfigure(settings);
         if settings.agrees_with(&loader.settings) && rules.say_the_same_as(&loader.rules) {
             return self.clone();
@@ -100,7 +101,7 @@ impl Files {
             generation: loader.generation + 1,
             settings: settings.clone(),
             rules,
-            tags: Tags { source: settings.integrity.etag, digests: loader.tags.digests.clone() },
+            tags: Tags { source: settings.config.integrity.etag, digests: loader.tags.digests.clone() },
             ..Loader::clone(loader)
         })
     }
@@ -285,12 +286,12 @@ impl Files {
     }
 }
 
-fn watcher_or_log(directories_max: usize) -> Option<InotifyWatcher> {
-    InotifyWatcher::new(directories_max)
-        .inspect_err(|error| {
-            log::warn!("inotify is not available ({error}): changes are seen when a name is next revalidated")
-        })
-        .ok()
+fn watcher_or_log(caches: &CachesGroup) -> Option<InotifyWatcher> {
+    let watcher = caches.watch.is_on().then(|| InotifyWatcher::new(caches.watches.as_usize()))?;
+    let log = |error: &io::Error| {
+        log::warn!("inotify is not available ({error}): changes are seen when a name is next revalidated");
+    };
+    watcher.inspect_err(log).ok()
 }
 
 /// From this length on a digest takes so long (about 20 ms) that others should not wait behind it.
@@ -338,9 +339,10 @@ mod tests {
             let rules = || Rules::new(&Config::default());
             let files = Files::new(root, &settings, rules()).unwrap();
             let name = files.find(&path).await.name;
-            let times = OpenFilesGroup { handle_wait: DurationSetting::ZERO, ..OpenFilesGroup::default() };
+            let mut other_times = settings.clone();
+            other_times.config.open_files = OpenFilesGroup { handle_wait: DurationSetting::ZERO, ..OpenFilesGroup::default() }.into();
             let same =
-                files.reconfigured(&FileSettings { open_files: times.into(), ..settings.clone() }, rules());
+                files.reconfigured(&other_times, rules());
             assert!(Arc::ptr_eq(&same.loader, &files.loader));
             for other in
                 [files.reconfigured(&settings, other_rules), files.reconfigured(&other_settings, rules())]

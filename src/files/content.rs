@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::{
     Asset, CHECKSUM, Digest, Loader, RACY_WITHIN, RootEntry, Storage, Version, digest_file, digest_of,
-    is_missing, read_full,
+    is_missing,
 };
 use crate::http::checksum_file::expected_in;
 use crate::http::digest::Algorithm;
@@ -64,7 +64,7 @@ impl Loader {
         let bytes = match asset.heap_body() {
             Some(bytes) => encode(encoding, &bytes)?,
             None => {
-                let read = |file: BorrowedFd<'_>| read_whole(self.storage(), file, asset.length);
+                let read = |file: BorrowedFd<'_>| self.storage().read_whole(file, asset.length);
                 encode(encoding, &self.read_version(asset, read)?)?
             }
         };
@@ -141,21 +141,13 @@ fn checksum_in(
     if version.size > CHECKSUM_BYTES_MAX {
         return Ok(None);
     }
-    let text = read_whole(storage, file, version.size)?;
+    let text = storage.read_whole(file, version.size)?;
     Ok(expected_in(&text, path.file_name()))
 }
 
 /// A copy of an error that several tasks get.
 fn copy_of(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
-}
-
-fn read_whole(storage: &dyn Storage, file: BorrowedFd<'_>, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    if read_full(storage, file, &mut bytes, 0)? < bytes.len() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(bytes)
 }
 
 /// A longer file is not taken for a checksum of one file.

@@ -10,7 +10,7 @@ use moka::sync::Cache;
 use sha2::{Digest as _, Sha256, Sha512};
 use tokio::sync::Notify;
 
-use super::{CacheCounters, CacheCounts, Storage, Version, read_chunks};
+use super::{CacheCounters, CacheCounts, Storage, Version};
 use crate::http::digest::Algorithm;
 
 /// Bytes of a digest.
@@ -165,7 +165,7 @@ fn hash(
     file: BorrowedFd<'_>,
     length: u64,
 ) -> io::Result<Digest> {
-    if read_chunks(storage, file, 0..length, BUFFER, |bytes| hasher.update(bytes))? < length {
+    if storage.read_chunks(file, 0..length, BUFFER, |bytes| hasher.update(bytes))? < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(hasher.finalize().as_slice().into())

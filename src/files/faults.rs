@@ -38,10 +38,6 @@ named_enum! {
     }
 }
 
-/// Number of faults of each kind since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FaultCounts([u64; Fault::ALL.len()]);
-
 /// Counts faults and logs them: a fault of one file once a minute, and at most 100 lines per kind and minute. A dying disk
 /// under ten thousand requests a second writes these lines, then one with the number of suppressed ones.
 ///
@@ -84,8 +80,9 @@ impl Faults {
         }
     }
 
-    pub(crate) fn counts(&self) -> FaultCounts {
-        FaultCounts(self.counts.each_ref().map(|count| count.load(Ordering::Relaxed)))
+    /// Number of faults of each kind since the start.
+    pub(crate) fn counts(&self) -> [u64; Fault::ALL.len()] {
+        self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 }
 
@@ -95,13 +92,6 @@ impl Default for Faults {
             counts: Default::default(),
             throttles: std::array::from_fn(|_| LogThrottle::per_minute(LINES_PER_MINUTE)),
         }
-    }
-}
-
-impl FaultCounts {
-    /// Number of faults of the kind.
-    pub fn of(&self, fault: Fault) -> u64 {
-        self.0[fault as usize]
     }
 }
 
@@ -137,7 +127,7 @@ mod tests {
         }
         let counts = faults.counts();
         for (index, fault) in Fault::ALL.into_iter().enumerate() {
-            assert_eq!(counts.of(fault), index as u64 + 1, "{}", fault.name());
+            assert_eq!(counts[fault as usize], index as u64 + 1, "{}", fault.name());
         }
         let names: std::collections::HashSet<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
         assert_eq!(names.len(), Fault::ALL.len());

@@ -61,14 +61,12 @@ pub(crate) struct Handle {
     file: OwnedFd,
     stat: FileStat,
     opened: Instant,
-    permit: HandlePermit,
+    turnover: Arc<Turnover>,
+    _permit: HandlePermit,
 }
 
 /// The right to have one file open.
-pub(crate) struct HandlePermit {
-    _permit: OwnedSemaphorePermit,
-    turnover: Arc<Turnover>,
-}
+pub(crate) type HandlePermit = OwnedSemaphorePermit;
 
 impl HandlePool {
     /// At most `handles` open files, under the times of `times`.
@@ -104,7 +102,7 @@ impl HandlePool {
             if let Ok(Ok(permit)) =
                 tokio::time::timeout_at(slice, Arc::clone(&self.permits).acquire_owned()).await
             {
-                return Some(self.wrap(permit));
+                return Some(permit);
             }
             if let Some(permit) = self.try_permit() {
                 return Some(permit);
@@ -118,12 +116,21 @@ impl HandlePool {
 
     /// A permit, if one is free or an idle handle can be closed for it.
     pub(crate) fn try_permit(&self) -> Option<HandlePermit> {
-        let take = || Arc::clone(&self.permits).try_acquire_owned().ok().map(|permit| self.wrap(permit));
+        let take = || Arc::clone(&self.permits).try_acquire_owned().ok();
         take().or_else(|| (self.close_idle(1) > 0).then(take).flatten())
     }
 
-    fn wrap(&self, permit: OwnedSemaphorePermit) -> HandlePermit {
-        HandlePermit { _permit: permit, turnover: Arc::clone(&self.turnover) }
+    /// An open file with its permit.
+    pub(crate) fn wrap(
+        &self,
+        storage: &Arc<dyn Storage>,
+        file: OwnedFd,
+        stat: FileStat,
+        permit: HandlePermit,
+    ) -> Arc<Handle> {
+        self.turnover.opened.fetch_add(1, Ordering::Relaxed);
+        let (storage, turnover) = (Arc::clone(storage), Arc::clone(&self.turnover));
+        Arc::new(Handle { storage, file, stat, opened: Instant::now(), turnover, _permit: permit })
     }
 
     /// Keeps `handle` open for the asset `id`.
@@ -232,21 +239,11 @@ impl HandlePool {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.permit.turnover.closed.fetch_add(1, Ordering::Relaxed);
+        self.turnover.closed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Handle {
-    pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        file: OwnedFd,
-        stat: FileStat,
-        permit: HandlePermit,
-    ) -> Self {
-        permit.turnover.opened.fetch_add(1, Ordering::Relaxed);
-        Self { storage, file, stat, opened: Instant::now(), permit }
-    }
-
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
@@ -297,7 +294,8 @@ mod tests {
     fn open(pool: &HandlePool) -> Arc<Handle> {
         let file = tempfile::tempfile().unwrap();
         let stat = FileStat::from(&rustix::fs::fstat(&file).unwrap());
-        Arc::new(Handle::new(Arc::new(SystemStorage), file.into(), stat, pool.try_permit().unwrap()))
+        let storage: Arc<dyn Storage> = Arc::new(SystemStorage);
+        pool.wrap(&storage, file.into(), stat, pool.try_permit().unwrap())
     }
 
     #[test]

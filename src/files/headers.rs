@@ -132,15 +132,12 @@ fn put_validators(block: &mut Vec<u8>, input: &HeaderInput<'_>) {
 }
 
 fn put_disposition(block: &mut Vec<u8>, input: &HeaderInput<'_>) {
-    match input.policy.effects.disposition {
-        Some(Disposition::Attachment) => {
-            line(block, "content-disposition", disposition::attachment(input.name).as_bytes());
-        }
-        Some(Disposition::Inline) => {
-            line(block, "content-disposition", disposition::inline(input.name).as_bytes());
-        }
-        None => {}
-    }
+    let value = match input.policy.effects.disposition {
+        Some(Disposition::Attachment) => disposition::attachment(input.name),
+        Some(Disposition::Inline) => disposition::inline(input.name),
+        None => return,
+    };
+    line(block, "content-disposition", value.as_bytes());
 }
 
 fn line(block: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::iter::successors;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -51,16 +52,8 @@ impl InotifyWatcher {
 
     /// Watches every directory on the way to `path`; false if one can't be watched. Call it before `path` is opened. Blocks.
     pub(crate) fn watch_parents(&self, root: &Root, path: &SitePath<'_>) -> bool {
-        let mut directory = path.parent();
-        loop {
-            if !self.watch_directory(root, &directory) {
-                return false;
-            }
-            if directory.is_root() {
-                return true;
-            }
-            directory = directory.parent();
-        }
+        let mut parents = successors(Some(path.parent()), |below| (!below.is_root()).then(|| below.parent()));
+        parents.all(|directory| self.watch_directory(root, &directory))
     }
 
     fn watch_directory(&self, root: &Root, directory: &SitePath<'static>) -> bool {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Asset, AssetBody, CLOCK_START_MS, FileParts, Files, Name, original};
+use super::{Asset, AssetBody, CLOCK_START_MS, FileParts, Files, Name, SharedFiles, original};
 use crate::config::PathGlobs;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
@@ -72,15 +72,6 @@ pub(crate) struct BusyName {
     pub(crate) requests: u64,
 }
 
-/// Entries to be purged.
-///
-/// Decision: docs/decisions/039-purge.md.
-#[derive(Default)]
-pub(crate) struct PurgeRequest {
-    names: Vec<Arc<Name>>,
-    assets: Vec<Arc<Asset>>,
-}
-
 /// Most of these look at every name and take a while.
 impl Files {
     /// Lists at most `most` of the names that match `globs`; without globs all names match.
@@ -117,45 +108,39 @@ impl Files {
         latest.into_iter().filter_map(|(_, name)| name.file()).collect()
     }
 
-    /// Invalidates the names that match `globs`, so that they are looked up anew, and returns what [`Self::purge`] is to remove.
-    pub(crate) fn purge_request(&self, globs: &PathGlobs) -> PurgeRequest {
+    /// Removes the names and files that match `globs` from the caches. Blocks.
+    ///
+    /// Decision: docs/decisions/039-purge.md.
+    pub(crate) fn purge(&self, globs: &PathGlobs) -> PurgeResult {
+        let SharedFiles { names, assets, .. } = &*self.shared;
         let matches = |path: &SitePath<'_>| globs.matches(path.as_bytes());
         // A lookup that runs now may have read the disk before.
-        self.shared.names.invalidate_pending(matches);
-        let mut request = PurgeRequest::default();
-        for name in self.shared.names.iter() {
+        names.invalidate_pending(matches);
+        let is_purged = |name: &Arc<Name>| {
             // What is known of an original includes its sidecars.
             let has_sidecar = || {
                 let asset = name.file();
                 let variants = asset.as_ref().and_then(|asset| asset.variants.as_ref());
                 variants.is_some_and(|variants| variants.all_cached().any(|variant| matches(&variant.path)))
             };
-            if matches(&name.path) || has_sidecar() {
-                // Workers have references to it.
-                name.purge();
-                request.names.push(name);
-            }
+            matches(&name.path) || has_sidecar()
+        };
+        // Workers have references to them.
+        let names_purged: Vec<_> = names.iter().filter(is_purged).inspect(|name| name.purge()).collect();
+        let of_purged = |asset: &Arc<Asset>| {
+            let original = || asset.encoding.and_then(|_| original(&asset.path));
+            matches(&asset.path) || original().is_some_and(|path| matches(&path))
+        };
+        let assets_purged: Vec<_> = assets.iter().filter(of_purged).collect();
+        for name in &names_purged {
+            names.names.blocking().invalidate(name.path.as_bytes());
         }
-        request.assets.extend(self.shared.assets.iter().filter(|asset| {
-            matches(&asset.path)
-                || asset.encoding.is_some() && original(&asset.path).is_some_and(|path| matches(&path))
-        }));
-        request
-    }
-
-    /// Removes the entries of `request` from the caches.
-    pub(crate) async fn purge(&self, request: PurgeRequest) -> PurgeResult {
-        let PurgeRequest { names, assets } = request;
-        let purged = PurgeResult { names: names.len() as u64, files: assets.len() as u64 };
-        for name in names {
-            self.shared.names.remove(&name.path).await;
-        }
-        for asset in assets {
+        for asset in &assets_purged {
             self.loader.handles.remove(asset.id);
             self.loader.tags.digests.remove(&asset.version);
-            self.shared.assets.remove(&asset).await;
+            assets.remove_blocking(asset);
         }
-        purged
+        PurgeResult { names: names_purged.len() as u64, files: assets_purged.len() as u64 }
     }
 
     fn name_info(&self, name: &Name, now_ms: u64) -> CachedNameInfo {

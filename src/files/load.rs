@@ -11,7 +11,6 @@ use super::{
     Asset, AssetBody, EncodedVariants, Fault, Faults, FileSettings, FileStat, FileSystemKind, Handle,
     HandlePermit, HandlePool, HeaderInput, KnownDigests, Lookup, Mapped, NameResult, Recency,
     RenderedHeaders, Root, RootEntry, Sidecars, Storage, Tags, Unmapper, Version, fault_of, is_missing,
-    read_full,
 };
 use crate::config::policy::rules::{PathPolicy, Rules};
 use crate::http::encoding::Encoding;
@@ -192,7 +191,7 @@ impl Loader {
         stat: FileStat,
         permit: HandlePermit,
     ) -> Arc<Handle> {
-        let handle = Arc::new(Handle::new(Arc::clone(&self.root.storage), file, stat, permit));
+        let handle = self.handles.wrap(&self.root.storage, file, stat, permit);
         self.handles.insert(id, Arc::clone(&handle));
         handle
     }
@@ -414,7 +413,7 @@ fn read_whole(
 ) -> io::Result<Option<(Version, Vec<u8>)>> {
     for _ in 0..STABLE_TRIES {
         let mut bytes = vec![0; usize::try_from(stat.version.size).map_err(io::Error::other)?];
-        let read = read_full(storage, file, &mut bytes, 0)?;
+        let read = storage.read_full(file, &mut bytes, 0)?;
         let after = storage.fstat(file)?;
         // If only its name was removed meanwhile, the bytes are still those of the version that was at the path.
         let is_unlinked = after.links == 0 && FileStat { links: u64::MAX, ..stat }.has_same_bytes(&after);

@@ -152,7 +152,7 @@ impl Files {
 
     /// Time for which a name is trusted after a check.
     fn trust_ms(&self, found: &NameResult) -> u64 {
-        let caches = &self.loader.settings.caches;
+        let caches = &self.loader.settings.config.caches;
         let (unwatched, watched) = (caches.revalidate_after.get(), caches.revalidate_watched_after.get());
         let time = match &found.lookup {
             // If names are to be revalidated at every use, that holds for watched names, too.

@@ -52,12 +52,6 @@ impl Drop for Mapped {
     }
 }
 
-impl std::fmt::Debug for Mapped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.mapping.fmt(f)
-    }
-}
-
 impl Unmapper {
     /// Unmaps through `storage`. If the thread can't be started, mappings are unmapped where they are dropped.
     pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {

@@ -95,11 +95,6 @@ impl NameCache {
         self.pending.invalidate_matching(matches);
     }
 
-    /// Removes the name of `path`.
-    pub(crate) async fn remove(&self, path: &SitePath<'_>) {
-        self.names.invalidate(path.as_bytes()).await;
-    }
-
     /// All names, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Arc<Name>> {
         self.names.iter().map(|(_, name)| name)

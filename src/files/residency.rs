@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Asset, Handle, Storage, WINDOW, read_chunks};
+use super::{Asset, Handle, Storage, WINDOW};
 use crate::sys::kernel::{Mapping, PAGE};
 
 /// Whether a window is in memory.
@@ -120,7 +120,7 @@ pub(crate) fn populate(
         }
     }
     match handle {
-        Some(handle) => read_chunks(storage, handle.fd(), range, SCRATCH, |_| {}).map(drop),
+        Some(handle) => storage.read_chunks(handle.fd(), range, SCRATCH, |_| {}).map(drop),
         None => Err(io::Error::from(io::ErrorKind::Unsupported)),
     }
 }

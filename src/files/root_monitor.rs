@@ -58,7 +58,7 @@ impl RootMonitor {
 }
 
 fn interval_ms(settings: &FileSettings) -> u64 {
-    let trust_ms = u64::try_from(settings.caches.revalidate_after.get().as_millis()).unwrap_or(u64::MAX);
+    let trust_ms = u64::try_from(settings.config.caches.revalidate_after.get().as_millis()).unwrap_or(u64::MAX);
     trust_ms.clamp(INTERVAL_MS_MIN, INTERVAL_MS_MAX)
 }
 
