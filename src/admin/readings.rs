@@ -10,7 +10,8 @@ use crate::admin::authorize::{AdminAuth, AdminAuthCounts};
 use crate::admin::slots::{AdminSlots, SlotCounts};
 use crate::auth::access::{AccessCounts, Authenticator};
 use crate::config::{Config, ResolvedLimits};
-use crate::files::{Fault, FileGauges, Files};
+use crate::files::reads::ReadCounts;
+use crate::files::{Files, WorkCounts};
 use crate::lifecycle::handover;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::reload::{Reloader, Reloads};
@@ -65,7 +66,6 @@ impl AdminSlotCounts {
 }
 
 /// The numbers at one moment.
-#[derive(Debug)]
 pub(crate) struct Readings {
     pub(crate) phase: Phase,
     /// An operator makes readiness fail.
@@ -97,8 +97,12 @@ pub(crate) struct Readings {
     pub(crate) client_limits: LimitCounts,
     pub(crate) suspicious_queries: u64,
     pub(crate) bandwidth: BandwidthCounts,
-    pub(crate) files: FileGauges,
-    pub(crate) faults: [u64; Fault::ALL.len()],
+    pub(crate) files: Files,
+    /// Reads of cold pages.
+    pub(crate) reads: ReadCounts,
+    /// Background tasks: checksums and compressions.
+    pub(crate) digesting: WorkCounts,
+    pub(crate) compressing: WorkCounts,
     /// Durations of reads of cold pages.
     pub(crate) read_durations: HistogramTotals,
     /// Listings and archives: in progress, rejected, and rejected because of the share of their client.
@@ -147,8 +151,10 @@ impl Gauges {
             client_limits: self.client_limits.counts(),
             suspicious_queries: self.https_policy.suspicious(),
             bandwidth: self.client_limits.bandwidth().counts(),
-            files: FileGauges::of(&self.files),
-            faults: self.files.loader.faults.counts(),
+            files: self.files.clone(),
+            reads: self.files.shared.reads.counts(),
+            digesting: self.files.shared.digesting.counts(),
+            compressing: self.files.shared.encoding.counts(),
             read_durations: self.files.shared.reads.durations(),
             directories: limits.directories.saturating_sub(self.directories.permits_left()) as u64,
             directories_refused: self.directories.refused(),

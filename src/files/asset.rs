@@ -1,7 +1,9 @@
 //! Assets: versions of files, ready to be sent.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 
@@ -9,10 +11,7 @@ use super::{
     CacheRef, EncodedVariants, HandlePool, KnownDigests, Mapped, Recency, RenderedHeaders, Sidecars, Version,
 };
 use crate::config::policy::rules::PathPolicy;
-use crate::http::date::HttpDate;
-use crate::http::encoding::Encoding;
-use crate::http::entity_tag::EntityTag;
-use crate::http::target::SitePath;
+use crate::http::{date::HttpDate, encoding::Encoding, entity_tag::EntityTag, target::SitePath};
 use crate::sys::kernel::Mapping;
 
 /// One version of one file, with its rendered headers and its body. Shared by the cache and by every response that sends it, so

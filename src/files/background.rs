@@ -3,8 +3,7 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 use std::time::Duration;
 
 use scopeguard::guard;
@@ -13,8 +12,7 @@ use super::{
     Asset, Digest, EncodeOutcome, Fault, Files, QueueSlot, TaskResult, Unavailable, Version, fault_of,
     is_shortage,
 };
-use crate::http::digest::Algorithm;
-use crate::http::encoding::Encoding;
+use crate::http::{digest::Algorithm, encoding::Encoding};
 
 impl Files {
     /// Starts encoding the file, unless that runs already or is known to be useless. Returns at once.

@@ -2,8 +2,10 @@
 //! wait behind those of disk images.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -125,8 +127,7 @@ mod tests {
     #[test]
     fn a_full_queue_leaves_the_other_its_slots() {
         let queues = BackgroundQueues::new("queues", 1, 100).unwrap();
-        let mut taken: Vec<QueueSlot> =
-            std::iter::from_fn(|| queues.try_reserve(u64::MAX)).collect();
+        let mut taken: Vec<QueueSlot> = std::iter::from_fn(|| queues.try_reserve(u64::MAX)).collect();
         assert_eq!((taken.len(), queues.counts().under_way), (SLOTS, SLOTS as u64));
         assert!(queues.try_reserve(0).is_some());
         taken.pop();

@@ -3,8 +3,10 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -33,18 +35,18 @@ pub struct Files {
 
 /// Caches, threads and watches that all views share.
 pub(crate) struct SharedFiles {
-    pub(super) names: NameCache,
-    pub(super) assets: AssetCache,
+    pub(crate) names: NameCache,
+    pub(crate) assets: AssetCache,
     /// End of the current period of recency.
     recency_ends_ms: AtomicU64,
     pub(super) inotify: Option<InotifyWatcher>,
     pub(crate) root_monitor: RootMonitor,
     /// Opens files and looks them up.
     open_pool: BlockingPool,
-    pub(super) disk_timeouts: AtomicU64,
+    pub(crate) disk_timeouts: AtomicU64,
     pub(crate) reads: ColdReads,
-    pub(super) digesting: BackgroundQueues,
-    pub(super) encoding: BackgroundQueues,
+    pub(crate) digesting: BackgroundQueues,
+    pub(crate) encoding: BackgroundQueues,
 }
 
 impl Files {
@@ -62,7 +64,7 @@ impl Files {
             names,
             assets: AssetCache::new(limits),
             inotify: watcher_or_log(&config.caches),
-            root_monitor: RootMonitor::new(settings),
+            root_monitor: RootMonitor::default(),
             open_pool: BlockingPool::new("pagecast-open", config.sending.disk_threads.as_usize(), 0)?,
             disk_timeouts: AtomicU64::new(0),
             reads: ColdReads::new(
@@ -73,12 +75,16 @@ impl Files {
             digesting: BackgroundQueues::new("pagecast-digest", threads, LONG_TO_DIGEST)?,
             encoding: BackgroundQueues::new("pagecast-code", threads, LONG_TO_ENCODE)?,
         };
+        shared.root_monitor.configure(settings);
         let loader = Loader {
             root: Arc::new(root),
             generation: 0,
             settings: settings.clone(),
             rules,
-            tags: Tags { source: config.integrity.etag, digests: Digests::new(config.integrity.digests.get()) },
+            tags: Tags {
+                source: config.integrity.etag,
+                digests: Digests::new(config.integrity.digests.get()),
+            },
             handles: Arc::new(HandlePool::new(limits.handles, Arc::clone(&settings.config.open_files))),
             unmapper: Arc::new(Unmapper::new(storage)),
             logged: Arc::new(LogThrottle::once(STALE_SIDECARS_LOGGED)),
@@ -93,7 +99,7 @@ impl Files {
     pub fn reconfigured(&self, settings: &FileSettings, rules: Arc<Rules>) -> Self {
         let loader = &self.loader;
         loader.handles.set_times(Arc::clone(&settings.config.open_files));
-        self.shared.root_monitor.reconfigure(settings);
+        self.shared.root_monitor.configure(settings);
         if settings.agrees_with(&loader.settings) && rules.say_the_same_as(&loader.rules) {
             return self.clone();
         }
@@ -340,9 +346,9 @@ mod tests {
             let files = Files::new(root, &settings, rules()).unwrap();
             let name = files.find(&path).await.name;
             let mut other_times = settings.clone();
-            other_times.config.open_files = OpenFilesGroup { handle_wait: DurationSetting::ZERO, ..OpenFilesGroup::default() }.into();
-            let same =
-                files.reconfigured(&other_times, rules());
+            other_times.config.open_files =
+                OpenFilesGroup { handle_wait: DurationSetting::ZERO, ..OpenFilesGroup::default() }.into();
+            let same = files.reconfigured(&other_times, rules());
             assert!(Arc::ptr_eq(&same.loader, &files.loader));
             for other in
                 [files.reconfigured(&settings, other_rules), files.reconfigured(&other_settings, rules())]
@@ -377,7 +383,7 @@ mod tests {
                 }
                 assert_eq!(disk.count(Call::Open) > opens, is_looked_up, "{length}");
                 files.maintain().await;
-                assert_eq!(files.shared.names.names.counts().entries, 1, "{length}");
+                assert_eq!(files.shared.names.cache.counts().entries, 1, "{length}");
             }
         });
     }

@@ -2,8 +2,10 @@
 
 use std::hash::Hash;
 use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use moka::future::Cache;
 use moka::notification::RemovalCause;
@@ -52,7 +54,7 @@ where
         Self { cache, counters }
     }
 
-    pub(super) fn counts(&self) -> CacheCounts {
+    pub(crate) fn counts(&self) -> CacheCounts {
         self.counters.counts(self.cache.entry_count())
     }
 }

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::digest::DynDigest;
+use sha2::{Sha256, Sha512};
 use tokio::sync::Notify;
 
 use super::{CacheCounters, CacheCounts, Storage, Version};
@@ -137,10 +138,9 @@ impl DigestSlot {
 
 /// Digest of bytes in memory.
 pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
-    match algorithm {
-        Algorithm::Sha256 => Sha256::digest(bytes).as_slice().into(),
-        Algorithm::Sha512 => Sha512::digest(bytes).as_slice().into(),
-    }
+    let mut hasher = hasher(algorithm);
+    hasher.update(bytes);
+    hasher.finalize().into()
 }
 
 /// Digest of the first `length` bytes of a file, read into a buffer. Blocks.
@@ -153,22 +153,18 @@ pub(crate) fn digest_file(
     file: BorrowedFd<'_>,
     length: u64,
 ) -> io::Result<Digest> {
-    match algorithm {
-        Algorithm::Sha256 => hash(Sha256::new(), storage, file, length),
-        Algorithm::Sha512 => hash(Sha512::new(), storage, file, length),
-    }
-}
-
-fn hash(
-    mut hasher: impl sha2::Digest,
-    storage: &dyn Storage,
-    file: BorrowedFd<'_>,
-    length: u64,
-) -> io::Result<Digest> {
+    let mut hasher = hasher(algorithm);
     if storage.read_chunks(file, 0..length, BUFFER, |bytes| hasher.update(bytes))? < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(hasher.finalize().as_slice().into())
+    Ok(hasher.finalize().into())
+}
+
+fn hasher(algorithm: Algorithm) -> Box<dyn DynDigest> {
+    match algorithm {
+        Algorithm::Sha256 => Box::new(Sha256::default()),
+        Algorithm::Sha512 => Box::new(Sha512::default()),
+    }
 }
 
 const BUFFER: usize = 256 * 1024;

@@ -8,8 +8,7 @@ use rustix::io::Errno;
 
 use super::{FileStat, Root, Version};
 use crate::config::Dotfiles;
-use crate::http::redirects::REDIRECTS_FILE;
-use crate::http::target::SitePath;
+use crate::http::{redirects::REDIRECTS_FILE, target::SitePath};
 
 /// The entries of a directory, in no order.
 #[derive(Debug, Default)]

@@ -4,8 +4,10 @@
 //! file needs their permit, or they have been idle or open for too long.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
 use std::time::{Duration, Instant};
 
 use hashlink::LinkedHashMap;
@@ -31,10 +33,10 @@ pub(crate) struct HandlePool {
     hand: AtomicUsize,
     started: Instant,
     /// Requests that had to wait for a handle.
-    pub(super) waits: AtomicU64,
+    pub(crate) waits: AtomicU64,
     /// Requests that waited in vain.
-    pub(super) timeouts: AtomicU64,
-    pub(super) turnover: Arc<Turnover>,
+    pub(crate) timeouts: AtomicU64,
+    pub(crate) turnover: Arc<Turnover>,
 }
 
 /// Handles by asset, in the order in which eviction visits them.
@@ -50,9 +52,9 @@ struct OpenHandle {
 
 /// Number of files opened to be sent from, and of those closed again.
 #[derive(Debug, Default)]
-pub(super) struct Turnover {
-    pub(super) opened: AtomicU64,
-    pub(super) closed: AtomicU64,
+pub(crate) struct Turnover {
+    pub(crate) opened: AtomicU64,
+    pub(crate) closed: AtomicU64,
 }
 
 /// An open file and its permit.
@@ -95,23 +97,22 @@ impl HandlePool {
             return Some(permit);
         }
         self.waits.fetch_add(1, Ordering::Relaxed);
-        let deadline = tokio::time::Instant::now() + self.times.read().handle_wait.get();
-        loop {
-            // In slices: a handle that becomes idle meanwhile stays open, and is closed for us only when we try again.
-            let slice = deadline.min(tokio::time::Instant::now() + TRY_AGAIN_AFTER);
-            if let Ok(Ok(permit)) =
-                tokio::time::timeout_at(slice, Arc::clone(&self.permits).acquire_owned()).await
-            {
-                return Some(permit);
+        let longest = self.times.read().handle_wait.get();
+        let waiting = async {
+            loop {
+                // In slices: a handle that becomes idle meanwhile stays open, and is closed for us only when we try again.
+                let freed = Arc::clone(&self.permits).acquire_owned();
+                let freed = tokio::time::timeout(TRY_AGAIN_AFTER, freed).await.ok().and_then(Result::ok);
+                if let Some(permit) = freed.or_else(|| self.try_permit()) {
+                    break permit;
+                }
             }
-            if let Some(permit) = self.try_permit() {
-                return Some(permit);
-            }
-            if tokio::time::Instant::now() >= deadline {
-                self.timeouts.fetch_add(1, Ordering::Relaxed);
-                return None;
-            }
+        };
+        let permit = tokio::time::timeout(longest, waiting).await.ok().or_else(|| self.try_permit());
+        if permit.is_none() {
+            self.timeouts.fetch_add(1, Ordering::Relaxed);
         }
+        permit
     }
 
     /// A permit, if one is free or an idle handle can be closed for it.

@@ -4,11 +4,7 @@ use bytes::Bytes;
 
 use crate::config::Disposition;
 use crate::config::policy::rules::PathPolicy;
-use crate::http::cache_control;
-use crate::http::date::HttpDate;
-use crate::http::disposition;
-use crate::http::encoding::Encoding;
-use crate::http::entity_tag::EntityTag;
+use crate::http::{cache_control, date::HttpDate, disposition, encoding::Encoding, entity_tag::EntityTag};
 
 /// Rendered headers, in an order that makes the headers of every kind of response one slice of them:
 ///

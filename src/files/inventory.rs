@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use super::{Asset, AssetBody, CLOCK_START_MS, FileParts, Files, Name, SharedFiles, original};
 use crate::config::PathGlobs;
-use crate::http::encoding::Encoding;
-use crate::http::target::SitePath;
+use crate::http::{encoding::Encoding, target::SitePath};
 
 /// Number of purged entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -115,7 +114,7 @@ impl Files {
         let SharedFiles { names, assets, .. } = &*self.shared;
         let matches = |path: &SitePath<'_>| globs.matches(path.as_bytes());
         // A lookup that runs now may have read the disk before.
-        names.invalidate_pending(matches);
+        names.pending.invalidate_matching(matches);
         let is_purged = |name: &Arc<Name>| {
             // What is known of an original includes its sidecars.
             let has_sidecar = || {
@@ -133,7 +132,7 @@ impl Files {
         };
         let assets_purged: Vec<_> = assets.iter().filter(of_purged).collect();
         for name in &names_purged {
-            names.names.blocking().invalidate(name.path.as_bytes());
+            names.cache.blocking().invalidate(name.path.as_bytes());
         }
         for asset in &assets_purged {
             self.loader.handles.remove(asset.id);

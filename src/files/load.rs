@@ -12,10 +12,12 @@ use super::{
     HandlePermit, HandlePool, HeaderInput, KnownDigests, Lookup, Mapped, NameResult, Recency,
     RenderedHeaders, Root, RootEntry, Sidecars, Storage, Tags, Unmapper, Version, fault_of, is_missing,
 };
-use crate::config::policy::rules::{PathPolicy, Rules};
-use crate::http::encoding::Encoding;
-use crate::http::media_type::{is_compressible, media_type};
-use crate::http::target::SitePath;
+use crate::config::policy::rules::Rules;
+use crate::http::{
+    encoding::Encoding,
+    media_type::{is_compressible, media_type},
+    target::SitePath,
+};
 use crate::sys::blocking_pool::JobLost;
 use crate::telemetry::log_throttle::LogThrottle;
 
@@ -63,31 +65,15 @@ struct OpenFile {
     file_system: FileSystemKind,
 }
 
-/// Names and settings of an asset to be made.
+/// Where the bytes of an asset to be made come from.
 struct AssetOrigin<'a> {
     /// Path of the file that has the bytes.
     path: &'a SitePath<'static>,
-    /// The path that decides the media type: the original's for a variant.
-    original: &'a SitePath<'static>,
-    encoding: Option<Encoding>,
-    policy: Arc<PathPolicy>,
+    /// The file that it is a variant of, and its encoding.
+    variant_of: Option<(&'a Asset, Encoding)>,
     sidecars: Sidecars,
     /// The bytes were encoded here: no file has them.
     is_made_here: bool,
-}
-
-impl<'a> AssetOrigin<'a> {
-    /// A variant of `original`, with its bytes in the file at `path`.
-    fn variant(path: &'a SitePath<'static>, original: &'a Asset, encoding: Encoding) -> Self {
-        Self {
-            path,
-            original: &original.path,
-            encoding: Some(encoding),
-            policy: Arc::clone(&original.policy),
-            sidecars: Sidecars::default(),
-            is_made_here: false,
-        }
-    }
 }
 
 impl Loader {
@@ -147,7 +133,8 @@ impl Loader {
             }
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
-        let origin = AssetOrigin::variant(&path, original, encoding);
+        let (variant_of, sidecars) = (Some((original, encoding)), Sidecars::default());
+        let origin = AssetOrigin { path: &path, variant_of, sidecars, is_made_here: false };
         let variant = self.make_asset(origin, OpenFile { file, stat, permit, file_system }).map_err(
             |error| match self.failed(Fault::Read, &error, &path) {
                 Lookup::Busy => Unavailable::Busy,
@@ -167,8 +154,8 @@ impl Loader {
 
     /// The variant of `original` whose `bytes` were encoded here.
     pub(crate) fn encoded_variant(&self, original: &Asset, encoding: Encoding, bytes: &[u8]) -> Arc<Asset> {
-        let of_file = AssetOrigin::variant(&original.path, original, encoding);
-        let origin = AssetOrigin { is_made_here: true, ..of_file };
+        let (variant_of, sidecars) = (Some((original, encoding)), Sidecars::default());
+        let origin = AssetOrigin { path: &original.path, variant_of, sidecars, is_made_here: true };
         Arc::new(self.describe(origin, original.version, AssetBody::Heap, bytes, false))
     }
 
@@ -220,9 +207,7 @@ impl Loader {
             }
             self.tags.store(&version, &asset.digests);
         }
-        let policy = self.rules.policy(path);
-        let origin =
-            AssetOrigin { path, original: path, encoding: None, policy, sidecars, is_made_here: false };
+        let origin = AssetOrigin { path, variant_of: None, sidecars, is_made_here: false };
         let asset = self.make_asset(origin, opened)?;
         if let Some(previous) = previous.filter(|previous| previous.version == asset.version)
             && let (Some(variants), Some(before)) = (&asset.variants, &previous.variants)
@@ -256,10 +241,16 @@ impl Loader {
         bytes: &[u8],
         is_racy: bool,
     ) -> Asset {
-        let AssetOrigin { path, original, encoding, policy, sidecars, is_made_here } = origin;
+        let AssetOrigin { path, variant_of, sidecars, is_made_here } = origin;
+        let (name, encoding, policy) = match variant_of {
+            Some((original, encoding)) => {
+                (original.path.file_name(), Some(encoding), Arc::clone(&original.policy))
+            }
+            None => (path.file_name(), None, self.rules.policy(path)),
+        };
         let media_type = match &policy.effects.content_type {
             Some(configured) => configured.to_string(),
-            None => media_type(original.file_name()).into_owned(),
+            None => media_type(name).into_owned(),
         };
         let variants = match encoding {
             Some(_) => None,
@@ -276,7 +267,7 @@ impl Loader {
         let modified = version.modified_before(SystemTime::now());
         let input = HeaderInput {
             modified,
-            name: original.file_name(),
+            name,
             media_type: &media_type,
             encoding,
             etag: &etag,

@@ -1,8 +1,10 @@
 //! Mappings, and the thread that unmaps them: not a worker, since unmapping a large file interrupts every thread of the process,
 //! and takes longer the more of it was in use.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -24,7 +26,7 @@ pub(crate) struct Unmapper {
     sender: Sender<Mapping>,
     waiting: Arc<WaitingMappings>,
     /// Number of mappings that were unmapped where they were dropped, since too many waited.
-    pub(super) in_place: AtomicU64,
+    pub(crate) in_place: AtomicU64,
 }
 
 struct WaitingMappings {

@@ -7,7 +7,7 @@
 //!   `encoded_variants`.
 //! - Sending: `handle_pool`, `mapped`, `residency`, `reads`, `window`, `recency`, `warming`.
 //! - Whole files: `background` (tasks), `background_queues`, `content`, `digests`, `read_exact`.
-//! - Operators: `settings`, `gauges`, `inventory`, `faults`.
+//! - Operators: `settings`, `inventory`, `faults`.
 
 pub mod asset;
 mod asset_cache;
@@ -21,7 +21,6 @@ pub(crate) mod digests;
 pub(crate) mod directory;
 pub(crate) mod encoded_variants;
 pub(crate) mod faults;
-mod gauges;
 pub(crate) mod handle_pool;
 mod headers;
 mod inotify;
@@ -53,7 +52,6 @@ pub use background_queues::WorkCounts;
 pub use cache::Files;
 pub use counted_cache::CacheCounts;
 pub use faults::Fault;
-pub use gauges::FileGauges;
 pub use headers::RenderedHeaders;
 pub use lookup::FoundFile;
 pub use name::{Lookup, Name, PathOutcome};
@@ -78,7 +76,7 @@ pub(crate) use name::{CLOCK_START_MS, NameResult};
 pub(crate) use name_cache::NameCache;
 pub(crate) use network::FileSystemKind;
 pub(crate) use pending_lookups::PendingLookups;
-pub(crate) use reads::{ColdReads, ReadCounts, ReadRequest};
+pub(crate) use reads::{ColdReads, ReadRequest};
 pub(crate) use recency::{FileParts, PERIOD_MS, Recency};
 pub(crate) use root::{RootEntry, RootState, is_missing};
 pub(crate) use root_monitor::RootMonitor;

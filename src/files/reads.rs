@@ -337,7 +337,8 @@ impl Pool {
             let State { reads, devices, is_over, .. } = &mut *locked;
             let device = devices.get_mut(&number)?;
             if let Some(key) = device.queue.pop() {
-                let waiting = reads.get_mut(&key).and_then(|read| Some((read.job.take()?, &mut read.queued_by)));
+                let waiting =
+                    reads.get_mut(&key).and_then(|read| Some((read.job.take()?, &mut read.queued_by)));
                 if let Some((job, queued_by)) = waiting {
                     device.stale += std::mem::take(queued_by).len().saturating_sub(1);
                     return Some((key, job));

@@ -4,8 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::RwLock;
 use rustix::fs::{self, FileType, OFlags, ResolveFlags};
@@ -99,9 +101,9 @@ impl Root {
     /// The entry is checked before it is opened for reading: opening a FIFO wakes its writer, and opening a device can
     /// do anything. The metadata is from the `fstat` of the handle that is returned.
     pub(crate) fn entry(&self, path: &SitePath<'_>) -> Result<RootEntry, Errno> {
-        match self.entry_at(path) {
+        match self.entry_at(path, true) {
             // A symbolic link leaves the root, or is absolute and ends inside it.
-            Err(Errno::XDEV) => self.entry_at(&self.resolve_symlinks(path)?).map(RootEntry::behind_symlink),
+            Err(Errno::XDEV) => self.entry_at(&self.resolve_symlinks(path)?, false),
             other => other,
         }
     }
@@ -111,9 +113,10 @@ impl Root {
         resolve_symlinks(&*self.storage, opened.directory.as_fd(), &opened.absolute_paths, path)
     }
 
-    fn entry_at(&self, path: &SitePath<'_>) -> Result<RootEntry, Errno> {
+    /// The entry at `path`, which `is_original` if no symbolic link has led to it.
+    fn entry_at(&self, path: &SitePath<'_>, is_original: bool) -> Result<RootEntry, Errno> {
         let opened = self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS);
-        let is_symlink_free = !matches!(opened, Err(Errno::LOOP));
+        let is_symlink_free = is_original && !matches!(opened, Err(Errno::LOOP));
         let checked = match opened {
             Err(Errno::LOOP) => self.fstat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)?,
             opened => self.fstat(opened?)?,
@@ -271,15 +274,6 @@ impl Root {
 impl OpenedRoot {
     fn new(directory: OwnedFd, path: &Path, number: u64) -> Arc<Self> {
         Arc::new(Self { directory, absolute_paths: absolute_paths_of(path), number })
-    }
-}
-
-impl RootEntry {
-    fn behind_symlink(self) -> Self {
-        match self {
-            Self::File { file, stat, .. } => Self::File { file, stat, is_symlink_free: false },
-            other => other,
-        }
     }
 }
 

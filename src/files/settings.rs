@@ -70,7 +70,8 @@ impl FileSettings {
     /// Small bounds, for tests.
     pub(crate) fn small() -> Self {
         use crate::config::{
-            ByteCount, CachesGroup, Count, DurationSetting, IntegrityGroup, OnOff, OpenFilesGroup, SendingGroup,
+            ByteCount, CachesGroup, Count, DurationSetting, IntegrityGroup, OnOff, OpenFilesGroup,
+            SendingGroup,
         };
         use std::sync::Arc;
         let second = DurationSetting::seconds(1);

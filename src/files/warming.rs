@@ -4,9 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Asset, BATCH, CLOCK_START_MS, Fault, FileParts, Files, Lookup, ReadRequest, Unavailable};
-use crate::http::client_key::ClientKey;
-use crate::http::encoding::Encoding;
-use crate::http::target::SitePath;
+use crate::http::{client_key::ClientKey, encoding::Encoding, target::SitePath};
 
 /// A file or an encoded variant that was in use, and its recently sent parts.
 #[derive(Clone, Debug, PartialEq, Eq)]

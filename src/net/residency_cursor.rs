@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use crate::files::reads::{PendingRead, ReadRequest};
-use crate::files::residency::{self, RECENT_MS, Residency};
+use crate::files::residency::{self, RECENT_MS};
 use crate::files::window::{BATCH, WINDOW};
 use crate::http::client_key::ClientKey;
 use crate::net::{SendError, Window, WorkerContext, distance};
@@ -236,7 +236,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
     }
     let Some(handle) = &window.handle else { return false };
     let mut scratch = context.scratch.borrow_mut();
-    if residency::probe(handle.storage(), handle.fd(), range.clone(), &mut scratch) == Residency::Cold {
+    if !residency::probe(handle.storage(), handle.fd(), range.clone(), &mut scratch) {
         return false;
     }
     // Entering its pages into the page table makes the next check cheaper. Files of network file systems have no

@@ -125,7 +125,9 @@ fn read(window: &Window) -> io::Result<Bytes> {
     };
     let length = usize::try_from(window.range.end - window.range.start).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
-    let filled = handle.storage().read_full(handle.fd(), &mut bytes, window.range.start)
+    let filled = handle
+        .storage()
+        .read_full(handle.fd(), &mut bytes, window.range.start)
         .map_err(|error| failed(error.kind(), &error))?;
     if filled < length || !handle.is_unchanged().unwrap_or(false) {
         return Err(failed(io::ErrorKind::StaleNetworkFileHandle, &"it has changed"));

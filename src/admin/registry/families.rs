@@ -2,7 +2,7 @@
 
 use super::metric::{Series, Value};
 use crate::admin::readings::Readings;
-use crate::files::{CacheCounts, Fault, WorkCounts};
+use crate::files::{CacheCounts, Fault, Files, WorkCounts};
 use crate::lifecycle::phase::Phase;
 use crate::telemetry::metrics::outcome::ExchangeOutcome;
 use crate::telemetry::metrics::worker::{ExchangeKind, SendPath, StatusClass};
@@ -39,9 +39,10 @@ pub(super) fn sent_bytes(now: &Readings) -> Vec<Series<'_>> {
 }
 
 pub(super) fn faults(now: &Readings) -> Vec<Series<'_>> {
+    let counts = now.files.loader.faults.counts();
     let count = |fault: Fault| {
         let name = fault.name();
-        Series::new(now.faults[fault as usize]).label("kind", name).status(format!("faults.{name}"))
+        Series::new(counts[fault as usize]).label("kind", name).status(format!("faults.{name}"))
     };
     Fault::ALL.map(count).into()
 }
@@ -57,10 +58,12 @@ pub(super) fn caches<'a>(now: &'a Readings, number: fn(&CacheCounts) -> u64) -> 
 
 /// One series per cache that all workers share. Hits of the path caches also count for the cache that holds the file.
 pub(super) fn shared_caches<'a>(now: &'a Readings, number: fn(&CacheCounts) -> u64) -> Vec<Series<'a>> {
-    let (files, lookups) = (&now.files, &now.lookups);
-    let heap = CacheCounts { hits: files.heap_cache.hits + lookups.heap, ..files.heap_cache };
-    let mapped = CacheCounts { hits: files.mapped_cache.hits + lookups.mapped, ..files.mapped_cache };
-    [("names", files.name_cache), ("heap", heap), ("mapped", mapped), ("digests", files.digest_cache)]
+    let (Files { loader, shared }, lookups) = (&now.files, &now.lookups);
+    let (mut heap, mut mapped) = (shared.assets.heap.counts(), shared.assets.mapped.counts());
+    heap.hits += lookups.heap;
+    mapped.hits += lookups.mapped;
+    let (names, digests) = (shared.names.cache.counts(), loader.tags.digests.counts());
+    [("names", names), ("heap", heap), ("mapped", mapped), ("digests", digests)]
         .map(|(cache, counts)| Series::new(number(&counts)).label("cache", cache))
         .into()
 }
@@ -70,10 +73,7 @@ pub(super) fn background_results(now: &Readings) -> Vec<Series<'_>> {
         [("done", counts.done), ("useless", counts.useless), ("failed", counts.failed)]
             .map(|(result, count)| Series::new(count).label("work", work).label("result", result))
     };
-    [("digest", now.files.digesting), ("compress", now.files.compressing)]
-        .into_iter()
-        .flat_map(results)
-        .collect()
+    [("digest", now.digesting), ("compress", now.compressing)].into_iter().flat_map(results).collect()
 }
 
 /// When certificates expire: one series each on `/metrics`, one list on `/status`.

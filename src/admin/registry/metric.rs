@@ -1,6 +1,7 @@
 //! A declared metric and the series that it yields.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Serialize, Serializer};
 
@@ -123,6 +124,7 @@ macro_rules! value_from {
 value_from! {
     u64 => Self::Integer,
     usize => |number| Self::Integer(number as u64),
+    &AtomicU64 => |count: &AtomicU64| Self::Integer(count.load(Ordering::Relaxed)),
     f64 => Self::Real,
     bool => Self::Flag,
     &str => |text: &str| Self::Json(text.into()),

@@ -9,6 +9,7 @@ use super::families::{
 use super::metric::{Metric, MetricKind, Series, limit_of};
 use crate::admin::readings::Readings;
 use crate::config::RequestRate;
+use crate::files::residency;
 use crate::telemetry::metrics::http2::ProtocolViolation;
 use crate::telemetry::metrics::outcome::ExchangeOutcome;
 use crate::telemetry::metrics::worker::RejectedHead;
@@ -184,8 +185,8 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
             => now.client_limits.refused_by_total_rate,
         [limit = "directories"] => now.directories_refused,
         [limit = "client_directories"] status("refused.client_directories") => now.client_directories_refused,
-        [limit = "handles"] => now.files.handle_timeouts,
-        [limit = "disk_timeout"] => now.files.disk_timeouts,
+        [limit = "handles"] => &now.files.loader.handles.timeouts,
+        [limit = "disk_timeout"] => &now.files.shared.disk_timeouts,
         [limit = "head_bytes"] problem("refused.head_bytes")
             => now.totals.rejected_heads(RejectedHead::TooLarge),
         [limit = "head_timeout"] problem("refused.head_timeout")
@@ -252,40 +253,40 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     }
     Gauge "pagecast_cache_entries" "Entries in the cache." { .. shared_caches(now, |cache| cache.entries); }
     Gauge "pagecast_names" "Remembered names." {
-        status("names") => now.files.name_cache.entries; max now.config.caches.names.get()
+        status("names") => now.files.shared.names.cache.entry_count(); max now.config.caches.names.get()
     }
     Gauge "pagecast_digests" "Remembered checksums." {
-        status("digests") => now.files.digest_cache.entries; max now.config.integrity.digests.get()
+        status("digests") => now.files.loader.tags.digests.counts().entries; max now.config.integrity.digests.get()
     }
     Gauge "pagecast_heap_bytes" "Bytes of small files and encoded variants on the heap." {
-        status("heap_bytes") => now.files.heap_bytes; max now.limits.heap_bytes
+        status("heap_bytes") => now.files.shared.assets.heap.weighted_size(); max now.limits.heap_bytes
     }
     Gauge "pagecast_mapped_bytes" "Bytes of mapped files, in memory or not." {
-        status("mapped_bytes") => now.files.mapped_bytes; max now.limits.cache_bytes
+        status("mapped_bytes") => now.files.shared.assets.mapped_bytes(); max now.limits.cache_bytes
     }
     Gauge "pagecast_mappings" "Mapped files." {
-        status("mappings") => now.files.mapped_cache.entries; max now.limits.mappings
+        status("mappings") => now.files.shared.assets.mapped.entry_count(); max now.limits.mappings
     }
     Gauge "pagecast_unmapping_bytes" "Bytes of evicted mappings that wait to be unmapped." {
-        status("unmapping.bytes") => now.files.unmapping_bytes
+        status("unmapping.bytes") => now.files.loader.unmapper.waiting_bytes()
     }
     Counter "pagecast_unmapped_in_place" "Mappings that a worker unmapped itself, because too many waited." {
-        status("unmapping.in_place") => now.files.unmapped_in_place
+        status("unmapping.in_place") => &now.files.loader.unmapper.in_place
     }
 
     // Handles and directories
     Gauge "pagecast_handles" "Open files of the site." {
-        status("handles") => now.files.handles; max now.limits.handles
+        status("handles") => now.files.loader.handles.in_use(); max now.limits.handles
     }
     Counter "pagecast_handle_waits" "Requests that waited for a handle." {
-        status("handles.waits") => now.files.handle_waits
+        status("handles.waits") => &now.files.loader.handles.waits
     }
     Counter "pagecast_handle_timeouts" "Requests that got no handle in time." {
-        status("handles.timeouts") problem("timeouts.handles") => now.files.handle_timeouts
+        status("handles.timeouts") problem("timeouts.handles") => &now.files.loader.handles.timeouts
     }
-    Counter "pagecast_handles_opened" "Files opened for sending." { => now.files.handles_opened }
+    Counter "pagecast_handles_opened" "Files opened for sending." { => &now.files.loader.handles.turnover.opened }
     Counter "pagecast_handles_closed" "Files opened for sending that were closed again." {
-        => now.files.handles_closed
+        => &now.files.loader.handles.turnover.closed
     }
     Gauge "pagecast_directories" "Listings and archives under way." {
         status("directories") => now.directories; max now.limits.directories
@@ -300,26 +301,26 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         => &now.read_durations
     }
     Gauge "pagecast_reads_running" "Cold reads under way, on all devices; the limit is for one device." {
-        status("reads.running") => now.files.reads.running
+        status("reads.running") => now.reads.running
     }
     Gauge "pagecast_reads_running_limit" "Limit of pagecast_reads_running." {
         => now.config.sending.populate_threads.get()
     }
     Gauge "pagecast_reads_waiting" "Cold reads that wait for a thread." {
-        status("reads.waiting") => now.files.reads.waiting
+        status("reads.waiting") => now.reads.waiting
     }
-    Counter "pagecast_reads" "Cold reads made." { status("reads.made") => now.files.reads.made }
+    Counter "pagecast_reads" "Cold reads made." { status("reads.made") => now.reads.made }
     Counter "pagecast_reads_shared" "Responses that shared the cold read of another response." {
-        status("reads.shared") => now.files.reads.shared
+        status("reads.shared") => now.reads.shared
     }
     Counter "pagecast_reads_dropped" "Cold reads dropped before their turn, because nobody waited any more." {
-        status("reads.dropped") => now.files.reads.dropped
+        status("reads.dropped") => now.reads.dropped
     }
     Counter "pagecast_disk_timeouts" "Requests for which the disk did not answer in time." {
-        status("reads.timeouts") problem("timeouts.disk") => now.files.disk_timeouts
+        status("reads.timeouts") problem("timeouts.disk") => &now.files.shared.disk_timeouts
     }
     Counter "pagecast_unanswered_probes" "Windows for which the file system could not report residency." {
-        status("unanswered_probes") => now.files.unanswered_probes
+        status("unanswered_probes") => residency::unanswered()
     }
     Counter "pagecast_faults" "Faults of files and disks, by kind." { .. faults(now); }
 
@@ -328,10 +329,10 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         .. background_results(now);
     }
     Gauge "pagecast_background_jobs" "Checksums and compressions that wait or run." {
-        [work = "digest"] => now.files.digesting.under_way; max now.files.digesting.places,
-        [work = "compress"] => now.files.compressing.under_way; max now.files.compressing.places
+        [work = "digest"] => now.digesting.under_way; max now.digesting.places,
+        [work = "compress"] => now.compressing.under_way; max now.compressing.places
     }
-    Hidden { status("background") => now.files.digesting.under_way + now.files.compressing.under_way }
+    Hidden { status("background") => now.digesting.under_way + now.compressing.under_way }
 
     // TLS; absent without TLS
     Counter "pagecast_tls_handshakes" "Finished TLS handshakes." {

@@ -38,7 +38,7 @@ pub(super) struct ProblemCounts {
 impl Sample {
     pub(super) fn new(readings: &Readings, series: &[Series<'_>], at: Instant) -> Self {
         // The path cache of a worker comes before the name cache that all share.
-        let shared = readings.files.name_cache;
+        let shared = readings.files.shared.names.cache.counts();
         let lookups = LookupSample { hits: readings.lookups.hits() + shared.hits, misses: shared.misses };
         let mut problems: Vec<ProblemCounts> = Vec::new();
         for (group, kind, count) in series.iter().filter_map(Series::as_problem) {
