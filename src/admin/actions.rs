@@ -73,10 +73,11 @@ impl OperatorActions {
             Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
         };
         let (files, wanted) = (self.warmup.files(), globs.clone());
-        let purged = run_on_own_thread(move || files.purge(&wanted)).await;
-        let Some(purged) = purged else {
+        let purging = run_on_own_thread(move || files.purge(&wanted)).await;
+        let Some(purging) = purging else {
             return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
         };
+        let purged = purging.await;
         log::info!("purged {globs}: {} names, {} files", purged.names, purged.files);
         respond::json(StatusCode::OK, &purged)
     }

@@ -70,13 +70,6 @@ impl AssetCache {
         }
     }
 
-    /// As [`Self::remove`]. Blocks.
-    pub(crate) fn remove_blocking(&self, asset: &Asset) {
-        if let Some(cache) = self.cache_of(asset) {
-            cache.blocking().invalidate(&key_of(asset));
-        }
-    }
-
     /// All assets, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Arc<Asset>> {
         self.heap.iter().chain(self.mapped.iter()).map(|(_, asset)| asset)

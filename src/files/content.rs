@@ -9,8 +9,7 @@ use std::time::SystemTime;
 use rustix::io::Errno;
 
 use super::{
-    Asset, CHECKSUM, Digest, Loader, RACY_WITHIN, RootEntry, Storage, Version, digest_file, digest_of,
-    is_missing,
+    Asset, CHECKSUM, Digest, Loader, RACY_WITHIN, RootEntry, Version, digest_file, digest_of, is_missing,
 };
 use crate::http::{checksum_file::expected_in, digest::Algorithm, encoding::Encoding, target::SitePath};
 use crate::sys::compress::encode;

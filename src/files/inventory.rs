@@ -107,10 +107,11 @@ impl Files {
         latest.into_iter().filter_map(|(_, name)| name.file()).collect()
     }
 
-    /// Removes the names and files that match `globs` from the caches. Blocks.
+    /// Invalidates the names that match `globs`, so that they are looked up anew. The result removes them and their files from the
+    /// caches.
     ///
     /// Decision: docs/decisions/039-purge.md.
-    pub(crate) fn purge(&self, globs: &PathGlobs) -> PurgeResult {
+    pub(crate) fn purge(&self, globs: &PathGlobs) -> impl Future<Output = PurgeResult> + Send + use<> {
         let SharedFiles { names, assets, .. } = &*self.shared;
         let matches = |path: &SitePath<'_>| globs.matches(path.as_bytes());
         // A lookup that runs now may have read the disk before.
@@ -131,15 +132,19 @@ impl Files {
             matches(&asset.path) || original().is_some_and(|path| matches(&path))
         };
         let assets_purged: Vec<_> = assets.iter().filter(of_purged).collect();
-        for name in &names_purged {
-            names.cache.blocking().invalidate(name.path.as_bytes());
+        let files = self.clone();
+        async move {
+            let Self { loader, shared } = &files;
+            for name in &names_purged {
+                shared.names.cache.invalidate(name.path.as_bytes()).await;
+            }
+            for asset in &assets_purged {
+                loader.handles.remove(asset.id);
+                loader.tags.digests.remove(&asset.version);
+                shared.assets.remove(asset).await;
+            }
+            PurgeResult { names: names_purged.len() as u64, files: assets_purged.len() as u64 }
         }
-        for asset in &assets_purged {
-            self.loader.handles.remove(asset.id);
-            self.loader.tags.digests.remove(&asset.version);
-            assets.remove_blocking(asset);
-        }
-        PurgeResult { names: names_purged.len() as u64, files: assets_purged.len() as u64 }
     }
 
     fn name_info(&self, name: &Name, now_ms: u64) -> CachedNameInfo {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::Storage;
 
-impl dyn Storage {
+impl dyn Storage + '_ {
     /// Reads from byte `at` on until `buffer` is full or the file ends; returns the number of bytes. Blocks.
     ///
     /// # Errors
