@@ -86,10 +86,8 @@ impl Asset {
 
     /// A reference that leaves the asset's lifetime to its cache, if it is in one.
     pub(crate) fn cache_ref(self: &Arc<Self>) -> CacheRef<Self> {
-        match self.body {
-            AssetBody::Unmapped => CacheRef::Strong(Arc::clone(self)),
-            AssetBody::Heap | AssetBody::Mapped(_) => CacheRef::Weak(Arc::downgrade(self)),
-        }
+        let is_in_none = matches!(self.body, AssetBody::Unmapped);
+        CacheRef { asset: Arc::downgrade(self), kept: is_in_none.then(|| Arc::clone(self)) }
     }
 
     pub(crate) fn is_on_heap(&self) -> bool {

@@ -17,16 +17,21 @@ pub(crate) struct BackgroundQueues {
     short: Arc<BackgroundQueue>,
     long: Arc<BackgroundQueue>,
     long_from: u64,
-    results: [AtomicU64; 3],
+    outcomes: [AtomicU64; 5],
 }
 
 /// How a task ended.
-#[derive(Clone, Copy)]
-pub(crate) enum TaskResult {
-    Done,
-    /// Its result is not worth keeping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TaskOutcome {
+    /// With a result that is cached until it is evicted.
+    Kept,
+    /// With a result that is not worth keeping, now or later.
     Useless,
-    /// It failed, or its file changed meanwhile.
+    /// It panicked: the same bytes would panic again.
+    Panicked,
+    /// With nothing, without work that a repetition would waste.
+    Nothing,
+    /// The disk failed: it is not tried again for every request.
     Failed,
 }
 
@@ -67,7 +72,7 @@ impl BackgroundQueues {
             let pool = BlockingPool::new(name, threads, NICENESS)?;
             Ok::<_, io::Error>(Arc::new(BackgroundQueue { pool, slots: Arc::new(Semaphore::new(SLOTS)) }))
         };
-        Ok(Self { short: queue()?, long: queue()?, long_from, results: Default::default() })
+        Ok(Self { short: queue()?, long: queue()?, long_from, outcomes: Default::default() })
     }
 
     /// A slot for a file of `length` bytes, if one is free now.
@@ -78,12 +83,14 @@ impl BackgroundQueues {
     }
 
     /// Counts a task that has ended.
-    pub(crate) fn count(&self, result: TaskResult) {
-        self.results[result as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count(&self, outcome: TaskOutcome) {
+        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn counts(&self) -> WorkCounts {
-        let [done, useless, failed] = self.results.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let [done, useless, panicked, nothing, failed] =
+            self.outcomes.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let failed = panicked + nothing + failed;
         let places = 2 * SLOTS;
         let free = self.short.slots.available_permits() + self.long.slots.available_permits();
         WorkCounts { done, useless, failed, under_way: (places - free) as u64, places: places as u64 }

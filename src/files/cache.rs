@@ -13,8 +13,8 @@ use rustix::io::Errno;
 
 use super::{
     Asset, AssetBody, AssetCache, BackgroundQueues, ChangeHint, ColdReads, Digests, Fault, FileSettings,
-    Handle, HandlePool, InotifyWatcher, Loader, Name, NameCache, PERIOD_MS, Root, RootEntry, RootMonitor,
-    RootState, Tags, Unavailable, Unmapper, residency,
+    Handle, HandlePool, InotifyWatcher, Loader, Name, NameCache, OpenFile, PERIOD_MS, Root, RootEntry,
+    RootMonitor, RootState, Tags, Unavailable, Unmapper, residency,
 };
 use crate::config::CachesGroup;
 use crate::config::policy::rules::Rules;
@@ -98,7 +98,7 @@ impl Files {
     #[must_use]
     pub fn reconfigured(&self, settings: &FileSettings, rules: Arc<Rules>) -> Self {
         let loader = &self.loader;
-        loader.handles.set_times(Arc::clone(&settings.config.open_files));
+        *loader.handles.times.write() = Arc::clone(&settings.config.open_files);
         self.shared.root_monitor.configure(settings);
         if settings.agrees_with(&loader.settings) && rules.say_the_same_as(&loader.rules) {
             return self.clone();
@@ -152,11 +152,15 @@ impl Files {
         self.open_handle(asset).is_some()
     }
 
-    /// Opens the file again, for sending it by `sendfile`. `None` if no handle is available and the asset can do without.
+    /// The open handle of the asset, or a new one, for sending it by `sendfile`. `None` if no handle is available and the asset can do
+    /// without.
     ///
     /// # Errors
     /// If the file has changed since, or can't be opened.
     pub(crate) async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, Unavailable> {
+        if let Some(handle) = self.open_handle(asset) {
+            return Ok(Some(handle));
+        }
         let handles = &self.loader.handles;
         let permit = match &asset.body {
             AssetBody::Heap => None,
@@ -167,7 +171,7 @@ impl Files {
         let (loader, job) = (Arc::clone(&self.loader), Arc::clone(asset));
         let opened = self.run_for(&asset.path, move || match loader.root.entry(&job.path) {
             Ok(RootEntry::File { file, stat, .. }) if stat.version == job.version => {
-                Ok(Some(loader.keep_open(job.id, file, stat, permit)))
+                Ok(Some(loader.keep_open(job.id, OpenFile { file, stat, permit })))
             }
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) if job.mapping().is_some() => Ok(None),
             _ => Err(Unavailable::Changed),

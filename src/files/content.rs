@@ -114,7 +114,10 @@ impl Loader {
             std::thread::sleep(RACY_WITHIN);
         }
         let _permit = self.handles.try_permit().ok_or(Errno::MFILE)?;
-        let file = self.reopen(asset)?;
+        let file = match self.open_with_retry(&asset.path)? {
+            RootEntry::File { file, stat, .. } if stat.version == asset.version => file,
+            _ => return Err(Errno::STALE.into()),
+        };
         let result = read(file.as_fd())?;
         let after = self.storage().fstat(file.as_fd())?.version;
         if after == asset.version { Ok(result) } else { Err(Errno::STALE.into()) }

@@ -57,11 +57,7 @@ impl Digests {
     }
 
     pub(crate) fn get(&self, version: &Version, algorithm: Algorithm) -> Option<Digest> {
-        let digest = self.known.get(&(*version, algorithm));
-        if digest.is_some() {
-            self.counters.hit();
-        }
-        digest
+        self.known.get(&(*version, algorithm)).inspect(|_| self.counters.hit())
     }
 
     pub(crate) fn put(&self, version: &Version, algorithm: Algorithm, digest: Digest) {
@@ -88,12 +84,11 @@ impl Digests {
         let mut is_hit = true;
         let digest = self.known.try_get_with((*version, algorithm), || {
             is_hit = false;
+            self.counters.miss();
             compute()
         });
         if is_hit {
-            self.counters.hit()
-        } else {
-            self.counters.miss()
+            self.counters.hit();
         }
         digest
     }

@@ -27,7 +27,7 @@ use crate::config::OpenFilesGroup;
 pub(crate) struct HandlePool {
     permits: Arc<Semaphore>,
     handles: usize,
-    times: RwLock<Arc<OpenFilesGroup>>,
+    pub(crate) times: RwLock<Arc<OpenFilesGroup>>,
     shards: [RwLock<Shard>; SHARDS],
     /// The shard at which the next eviction begins.
     hand: AtomicUsize,
@@ -67,6 +67,13 @@ pub(crate) struct Handle {
     _permit: HandlePermit,
 }
 
+/// An open regular file, its metadata, and the right to have it open.
+pub(crate) struct OpenFile {
+    pub(crate) file: OwnedFd,
+    pub(crate) stat: FileStat,
+    pub(crate) permit: HandlePermit,
+}
+
 /// The right to have one file open.
 pub(crate) type HandlePermit = OwnedSemaphorePermit;
 
@@ -84,11 +91,6 @@ impl HandlePool {
             timeouts: AtomicU64::new(0),
             turnover: Arc::default(),
         }
-    }
-
-    /// Sets the times; the number of handles stays.
-    pub(crate) fn set_times(&self, times: Arc<OpenFilesGroup>) {
-        *self.times.write() = times;
     }
 
     /// A permit, after waiting if none is free; `None` if none became free in time. Idle handles are closed for it first.
@@ -121,13 +123,10 @@ impl HandlePool {
         take().or_else(|| (self.close_idle(1) > 0).then(take).flatten())
     }
 
-    /// An open file with its permit.
     pub(crate) fn wrap(
         &self,
         storage: &Arc<dyn Storage>,
-        file: OwnedFd,
-        stat: FileStat,
-        permit: HandlePermit,
+        OpenFile { file, stat, permit }: OpenFile,
     ) -> Arc<Handle> {
         self.turnover.opened.fetch_add(1, Ordering::Relaxed);
         let (storage, turnover) = (Arc::clone(storage), Arc::clone(&self.turnover));
@@ -296,7 +295,8 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let stat = FileStat::from(&rustix::fs::fstat(&file).unwrap());
         let storage: Arc<dyn Storage> = Arc::new(SystemStorage);
-        pool.wrap(&storage, file.into(), stat, pool.try_permit().unwrap())
+        let permit = pool.try_permit().unwrap();
+        pool.wrap(&storage, OpenFile { file: file.into(), stat, permit })
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl InotifyWatcher {
             // The directory may have another path by now.
             return false;
         }
-        match inotify::add_watch(&self.inotify, format!("/proc/self/fd/{}", handle.as_raw_fd()), CHANGES) {
+        match inotify::add_watch(&self.inotify, format!("/proc/self/fd/{}", handle.as_raw_fd()), changes()) {
             Ok(watch) => {
                 watched.add(directory.clone(), watch);
                 return true;
@@ -169,14 +169,11 @@ fn moves_directories(events: ReadFlags) -> bool {
     is_of_directory || events.intersects(ReadFlags::MOVE_SELF | ReadFlags::QUEUE_OVERFLOW)
 }
 
-const CHANGES: WatchFlags = WatchFlags::ATTRIB
-    .union(WatchFlags::MODIFY)
-    .union(WatchFlags::CREATE)
-    .union(WatchFlags::DELETE)
-    .union(WatchFlags::MOVE)
-    .union(WatchFlags::DELETE_SELF)
-    .union(WatchFlags::MOVE_SELF)
-    .union(WatchFlags::ONLYDIR);
+/// What is watched for in a directory.
+fn changes() -> WatchFlags {
+    let in_it = WatchFlags::ATTRIB | WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::DELETE;
+    in_it | WatchFlags::MOVE | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR
+}
 
 #[cfg(test)]
 mod tests {

@@ -100,13 +100,6 @@ impl Files {
         busiest.into_iter().map(busy).collect()
     }
 
-    /// The `most` files that were used last, most recently used first.
-    pub(crate) fn latest_files(&self, most: usize) -> Vec<Arc<Asset>> {
-        let last_use = |name: &Name| name.file().map(|_| name.last_touch());
-        let (_, latest) = self.shared.names.top(most, last_use);
-        latest.into_iter().filter_map(|(_, name)| name.file()).collect()
-    }
-
     /// Invalidates the names that match `globs`, so that they are looked up anew. The result removes them and their files from the
     /// caches.
     ///

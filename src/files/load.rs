@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::{
     Asset, AssetBody, EncodedVariants, Fault, Faults, FileSettings, FileStat, FileSystemKind, Handle,
-    HandlePermit, HandlePool, HeaderInput, KnownDigests, Lookup, Mapped, NameResult, Recency,
+    HandlePermit, HandlePool, HeaderInput, KnownDigests, Lookup, Mapped, NameResult, OpenFile, Recency,
     RenderedHeaders, Root, RootEntry, Sidecars, Storage, Tags, Unmapper, Version, fault_of, is_missing,
 };
 use crate::config::policy::rules::Rules;
@@ -57,14 +57,6 @@ impl From<JobLost> for Unavailable {
     }
 }
 
-/// An open regular file that becomes an asset.
-struct OpenFile {
-    file: OwnedFd,
-    stat: FileStat,
-    permit: HandlePermit,
-    file_system: FileSystemKind,
-}
-
 /// Where the bytes of an asset to be made come from.
 struct AssetOrigin<'a> {
     /// Path of the file that has the bytes.
@@ -99,7 +91,7 @@ impl Loader {
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
         let is_watchable = is_symlink_free && stat.links == 1 && file_system == FileSystemKind::Local;
-        match self.asset_of(path, OpenFile { file, stat, permit, file_system }, previous) {
+        match self.asset_of(path, OpenFile { file, stat, permit }, file_system, previous) {
             Ok(asset) => NameResult {
                 policy: Arc::clone(&asset.policy),
                 is_watched: is_watchable && !asset.is_racy && !asset.sidecars.may_change_unwatched,
@@ -135,7 +127,7 @@ impl Loader {
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
         let (variant_of, sidecars) = (Some((original, encoding)), Sidecars::default());
         let origin = AssetOrigin { path: &path, variant_of, sidecars, is_made_here: false };
-        let variant = self.make_asset(origin, OpenFile { file, stat, permit, file_system }).map_err(
+        let variant = self.make_asset(origin, OpenFile { file, stat, permit }, file_system).map_err(
             |error| match self.failed(Fault::Read, &error, &path) {
                 Lookup::Busy => Unavailable::Busy,
                 _ => Unavailable::Failed,
@@ -159,26 +151,9 @@ impl Loader {
         Arc::new(self.describe(origin, original.version, AssetBody::Heap, bytes, false))
     }
 
-    /// Opens the file of `asset` again, if it is still that version. Blocks.
-    ///
-    /// # Errors
-    /// Those of the disk; ESTALE for another version.
-    pub(crate) fn reopen(&self, asset: &Asset) -> io::Result<OwnedFd> {
-        match self.open_with_retry(&asset.path)? {
-            RootEntry::File { file, stat, .. } if stat.version == asset.version => Ok(file),
-            _ => Err(Errno::STALE.into()),
-        }
-    }
-
     /// Keeps an open file of the asset `id` in the pool.
-    pub(crate) fn keep_open(
-        &self,
-        id: u64,
-        file: OwnedFd,
-        stat: FileStat,
-        permit: HandlePermit,
-    ) -> Arc<Handle> {
-        let handle = self.handles.wrap(&self.root.storage, file, stat, permit);
+    pub(crate) fn keep_open(&self, id: u64, file: OpenFile) -> Arc<Handle> {
+        let handle = self.handles.wrap(&self.root.storage, file);
         self.handles.insert(id, Arc::clone(&handle));
         handle
     }
@@ -191,6 +166,7 @@ impl Loader {
         &self,
         path: &SitePath<'static>,
         opened: OpenFile,
+        file_system: FileSystemKind,
         previous: Option<Arc<Asset>>,
     ) -> io::Result<Arc<Asset>> {
         let version = opened.stat.version;
@@ -201,14 +177,14 @@ impl Loader {
             let is_current = asset.generation == self.generation && asset.sidecars == sidecars;
             if is_current && !self.tags.can_improve(asset) {
                 if !asset.is_on_heap() {
-                    self.keep_open(asset.id, opened.file, opened.stat, opened.permit);
+                    self.keep_open(asset.id, opened);
                 }
                 return Ok(Arc::clone(asset));
             }
             self.tags.store(&version, &asset.digests);
         }
         let origin = AssetOrigin { path, variant_of: None, sidecars, is_made_here: false };
-        let asset = self.make_asset(origin, opened)?;
+        let asset = self.make_asset(origin, opened, file_system)?;
         if let Some(previous) = previous.filter(|previous| previous.version == asset.version)
             && let (Some(variants), Some(before)) = (&asset.variants, &previous.variants)
         {
@@ -218,7 +194,12 @@ impl Loader {
     }
 
     /// The asset of an open regular file.
-    fn make_asset(&self, origin: AssetOrigin<'_>, opened: OpenFile) -> io::Result<Asset> {
+    fn make_asset(
+        &self,
+        origin: AssetOrigin<'_>,
+        opened: OpenFile,
+        file_system: FileSystemKind,
+    ) -> io::Result<Asset> {
         let version = opened.stat.version;
         if version.size <= self.settings.heap_file_bytes()
             && let Some((version, body)) = read_whole(self.storage(), opened.file.as_fd(), opened.stat)?
@@ -226,9 +207,12 @@ impl Loader {
             let is_racy = version.is_racy(SystemTime::now());
             return Ok(self.describe(origin, version, AssetBody::Heap, &body, is_racy));
         }
-        let body = self.map_or_not(&opened, &version, origin.path);
+        let body = match file_system {
+            FileSystemKind::Remote => AssetBody::Unmapped,
+            FileSystemKind::Local | FileSystemKind::Overlay => self.map_or_not(&opened, origin.path),
+        };
         let asset = self.describe(origin, version, body, &[], false);
-        self.keep_open(asset.id, opened.file, opened.stat, opened.permit);
+        self.keep_open(asset.id, opened);
         Ok(asset)
     }
 
@@ -333,7 +317,7 @@ impl Loader {
 
     /// Opens the entry at `path`. If the system is out of handles, idle ones of ours are closed for it. A network file system
     /// that has lost a directory's handle finds it again by its name.
-    fn open_with_retry(&self, path: &SitePath<'static>) -> Result<RootEntry, Errno> {
+    pub(super) fn open_with_retry(&self, path: &SitePath<'static>) -> Result<RootEntry, Errno> {
         match self.root.entry(path) {
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
                 self.handles.close_idle(CLOSE_WHEN_SHORT);
@@ -344,34 +328,30 @@ impl Loader {
         }
     }
 
-    /// The body of a file that is not copied to the heap: its mapping, if it can have one.
-    fn map_or_not(&self, opened: &OpenFile, version: &Version, path: &SitePath<'_>) -> AssetBody {
-        let length = version.size;
-        let may_map = (1..=self.settings.mapped_file_bytes()).contains(&length)
-            && opened.file_system != FileSystemKind::Remote;
+    /// The body of a local file that is not copied to the heap: its mapping, if it can have one.
+    fn map_or_not(&self, opened: &OpenFile, path: &SitePath<'_>) -> AssetBody {
+        let length = opened.stat.version.size;
+        let may_map = (1..=self.settings.mapped_file_bytes()).contains(&length);
         let Some(length) = usize::try_from(length).ok().filter(|_| may_map) else {
             return AssetBody::Unmapped;
         };
-        match self.map(opened.file.as_fd(), length) {
-            Ok(mapping) => AssetBody::Mapped(mapping),
+        let map = || self.storage().map(opened.file.as_fd(), length);
+        let mapping = map().or_else(|error| {
+            if error.raw_os_error() != Some(libc::ENOMEM) {
+                return Err(error);
+            }
+            self.handles.close_idle(CLOSE_WHEN_SHORT);
+            self.unmapper.unmap_now();
+            map()
+        });
+        match mapping {
+            Ok(mapping) => AssetBody::Mapped(Mapped::new(mapping, &self.unmapper)),
             Err(error) => {
                 let message = format_args!("/{path} of {length} bytes is sent without a mapping: {error}");
                 self.faults.report(Fault::Map, path, message);
                 AssetBody::Unmapped
             }
         }
-    }
-
-    fn map(&self, file: BorrowedFd<'_>, length: usize) -> io::Result<Mapped> {
-        let mapping = self.storage().map(file, length).or_else(|error| {
-            if error.raw_os_error() != Some(libc::ENOMEM) {
-                return Err(error);
-            }
-            self.handles.close_idle(CLOSE_WHEN_SHORT);
-            self.unmapper.unmap_now();
-            self.storage().map(file, length)
-        });
-        Ok(Mapped::new(mapping?, &self.unmapper))
     }
 
     fn outcome_of(&self, errno: Errno, path: &SitePath<'static>) -> Lookup {

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::FileType;
-use rustix::io::Errno;
+use rustix::{fs::FileType, io::Errno};
 
 use super::{Asset, Fault, Files, Loader, Lookup, Name, NameResult, PathOutcome, Unavailable};
 use crate::http::{digest::Algorithm, encoding::Encoding, target::SitePath};

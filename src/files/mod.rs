@@ -60,14 +60,14 @@ pub use settings::FileSettings;
 
 pub(crate) use asset::AssetBody;
 pub(crate) use asset_cache::AssetCache;
-pub(crate) use background_queues::{BackgroundQueues, QueueSlot, TaskResult};
+pub(crate) use background_queues::{BackgroundQueues, QueueSlot, TaskOutcome};
 pub(crate) use cache::SharedFiles;
 pub(crate) use cache_ref::CacheRef;
 pub(crate) use counted_cache::{CacheCounters, CountedCache};
 pub(crate) use digests::{Digest, Digests, KnownDigests, digest_file, digest_of};
-pub(crate) use encoded_variants::{EncodeOutcome, EncodedVariants};
+pub(crate) use encoded_variants::EncodedVariants;
 pub(crate) use faults::{Faults, fault_of, is_shortage};
-pub(crate) use handle_pool::{Handle, HandlePermit, HandlePool};
+pub(crate) use handle_pool::{Handle, HandlePermit, HandlePool, OpenFile};
 pub(crate) use headers::HeaderInput;
 pub(crate) use inotify::{ChangeHint, InotifyWatcher};
 pub(crate) use load::{Loader, Unavailable};

@@ -8,8 +8,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 
 use super::{Asset, Handle, Storage, WINDOW};
 use crate::sys::kernel::{Mapping, PAGE};
@@ -86,11 +88,6 @@ pub(crate) fn probe(
     true
 }
 
-/// Number of probes that the file system could not answer since the start of the process. The first is logged.
-pub(crate) fn unanswered() -> u64 {
-    UNANSWERED.load(Ordering::Relaxed)
-}
-
 /// Reads `range` of the asset from the disk into the page cache, and announces `next` to the disk. Blocks.
 ///
 /// # Errors
@@ -158,7 +155,8 @@ const ENTRY: usize = 8;
 /// Pages of a window that does not begin at a page boundary.
 const ENTRIES_MAX: usize = WINDOW as usize / PAGE + 1;
 
-static UNANSWERED: AtomicU64 = AtomicU64::new(0);
+/// Number of probes that the file system could not answer since the start of the process. The first is logged.
+pub(crate) static UNANSWERED: AtomicU64 = AtomicU64::new(0);
 
 /// Bytes of the buffer of a probe or a read: few enough to stay in the core's own cache.
 pub(crate) const SCRATCH: usize = 64 * 1024;

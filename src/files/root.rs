@@ -10,8 +10,10 @@ use std::sync::{
 };
 
 use parking_lot::RwLock;
-use rustix::fs::{self, FileType, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::{
+    fs::{self, FileType, OFlags, ResolveFlags},
+    io::Errno,
+};
 
 use super::{FileStat, Storage, SystemStorage, resolve_symlinks};
 use crate::config::Symlinks;

@@ -5,8 +5,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{self, FileType, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::{
+    fs::{self, FileType, OFlags, ResolveFlags},
+    io::Errno,
+};
 
 use super::Storage;
 use crate::http::target::SitePath;

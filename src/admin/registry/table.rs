@@ -320,7 +320,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         status("reads.timeouts") problem("timeouts.disk") => &now.files.shared.disk_timeouts
     }
     Counter "pagecast_unanswered_probes" "Windows for which the file system could not report residency." {
-        status("unanswered_probes") => residency::unanswered()
+        status("unanswered_probes") => &residency::UNANSWERED
     }
     Counter "pagecast_faults" "Faults of files and disks, by kind." { .. faults(now); }
 
