@@ -3,7 +3,8 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use scopeguard::guard;

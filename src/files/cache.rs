@@ -3,10 +3,8 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rustix::io::Errno;

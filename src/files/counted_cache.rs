@@ -2,10 +2,8 @@
 
 use std::hash::Hash;
 use std::ops::Deref;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::future::Cache;
 use moka::notification::RemovalCause;

@@ -3,10 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use rustix::{
-    fs::{self, Access, AtFlags, Dir, FileType},
-    io::Errno,
-};
+use rustix::fs::{self, Access, AtFlags, Dir, FileType};
+use rustix::io::Errno;
 
 use super::{FileStat, Root, Version};
 use crate::config::Dotfiles;

@@ -4,10 +4,8 @@
 //! file needs their permit, or they have been idle or open for too long.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hashlink::LinkedHashMap;

@@ -13,11 +13,8 @@ use super::{
     RenderedHeaders, Root, RootEntry, Sidecars, Storage, Tags, Unmapper, Version, fault_of, is_missing,
 };
 use crate::config::policy::rules::Rules;
-use crate::http::{
-    encoding::Encoding,
-    media_type::{is_compressible, media_type},
-    target::SitePath,
-};
+use crate::http::media_type::{is_compressible, media_type};
+use crate::http::{encoding::Encoding, target::SitePath};
 use crate::sys::blocking_pool::JobLost;
 use crate::telemetry::log_throttle::LogThrottle;
 

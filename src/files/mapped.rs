@@ -1,10 +1,8 @@
 //! Mappings, and the thread that unmaps them: not a worker, since unmapping a large file interrupts every thread of the process,
 //! and takes longer the more of it was in use.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};

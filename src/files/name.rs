@@ -1,10 +1,8 @@
 //! Names: what a path led to, and when that was last checked.
 
 use std::convert::Infallible;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Asset, CacheRef};
 use crate::config::policy::rules::PathPolicy;

@@ -1,10 +1,8 @@
 //! The cache of names: what each path led to, found or missing.
 
 use std::future::Future;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::{CLOCK_START_MS, CountedCache, Name, PendingLookups, original};

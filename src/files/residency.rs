@@ -3,15 +3,11 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::{
-    fs::{Mode, OFlags},
-    io::Errno,
-};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::{Asset, Handle, Storage, WINDOW};
 use crate::sys::kernel::{Mapping, PAGE};

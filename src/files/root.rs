@@ -4,16 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
-use rustix::{
-    fs::{self, FileType, OFlags, ResolveFlags},
-    io::Errno,
-};
+use rustix::fs::{self, FileType, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::{FileStat, Storage, SystemStorage, resolve_symlinks};
 use crate::config::Symlinks;

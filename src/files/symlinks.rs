@@ -5,10 +5,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::{
-    fs::{self, FileType, OFlags, ResolveFlags},
-    io::Errno,
-};
+use rustix::fs::{self, FileType, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::Storage;
 use crate::http::target::SitePath;
