@@ -3,19 +3,19 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::sys::blocking_pool::BlockingPool;
+use crate::telemetry::metrics::counter::{Counter, CounterArray};
 
 /// Two queues of one kind of task: for short and for long files.
 pub(crate) struct BackgroundQueues {
     short: Arc<BackgroundQueue>,
     long: Arc<BackgroundQueue>,
     long_from: u64,
-    outcomes: [AtomicU64; 5],
+    outcomes: CounterArray<5>,
 }
 
 /// How a task ended.
@@ -82,12 +82,11 @@ impl BackgroundQueues {
 
     /// Counts a task that has ended.
     pub(crate) fn count(&self, outcome: TaskOutcome) {
-        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.outcomes[outcome as usize].add_shared(1);
     }
 
     pub(crate) fn counts(&self) -> WorkCounts {
-        let [done, useless, panicked, nothing, failed] =
-            self.outcomes.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let [done, useless, panicked, nothing, failed] = self.outcomes.each_ref().map(Counter::get);
         let failed = panicked + nothing + failed;
         let places = 2 * SLOTS;
         let free = self.short.slots.available_permits() + self.long.slots.available_permits();

@@ -19,6 +19,7 @@ use crate::config::policy::rules::Rules;
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
 use crate::telemetry::log_throttle::LogThrottle;
+use crate::telemetry::metrics::counter::Counter;
 
 /// The files of one document root. Clones share everything.
 ///
@@ -41,7 +42,7 @@ pub(crate) struct SharedFiles {
     pub(crate) root_monitor: RootMonitor,
     /// Opens files and looks them up.
     open_pool: BlockingPool,
-    pub(crate) disk_timeouts: AtomicU64,
+    pub(crate) disk_timeouts: Counter,
     pub(crate) reads: ColdReads,
     pub(crate) digesting: BackgroundQueues,
     pub(crate) encoding: BackgroundQueues,
@@ -64,7 +65,7 @@ impl Files {
             inotify: watcher_or_log(&config.caches),
             root_monitor: RootMonitor::default(),
             open_pool: BlockingPool::new("pagecast-open", config.sending.disk_threads.as_usize(), 0)?,
-            disk_timeouts: AtomicU64::new(0),
+            disk_timeouts: Counter::default(),
             reads: ColdReads::new(
                 Arc::clone(&storage),
                 config.sending.populate_threads.as_usize(),
@@ -201,7 +202,7 @@ impl Files {
 
     /// Counts a request that the disk did not answer in time.
     pub(crate) fn count_disk_timeout(&self) {
-        self.shared.disk_timeouts.fetch_add(1, Ordering::Relaxed);
+        self.shared.disk_timeouts.add_shared(1);
     }
 
     /// Whether the file is still the asset's version: by its handle, or without one by the kernel's cached metadata of its path.

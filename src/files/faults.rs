@@ -3,13 +3,13 @@
 use std::fmt;
 use std::hash::Hash;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use log::Level;
 
 use crate::http::named_enum::named_enum;
 use crate::telemetry::log_throttle::LogThrottle;
+use crate::telemetry::metrics::counter::CounterArray;
 
 named_enum! {
     /// A kind of fault, with its name in metrics and logs.
@@ -43,7 +43,7 @@ named_enum! {
 ///
 /// Decision: docs/decisions/035-fault-logging.md.
 pub(crate) struct Faults {
-    counts: [AtomicU64; Fault::ALL.len()],
+    pub(crate) counts: CounterArray<{ Fault::ALL.len() }>,
     throttles: [LogThrottle; Fault::ALL.len()],
 }
 
@@ -60,7 +60,7 @@ impl Fault {
 impl Faults {
     /// Counts a fault of `subject`, usually a path, and logs `message` unless a line about it was logged within the last minute.
     pub(crate) fn report(&self, fault: Fault, subject: impl Hash, message: fmt::Arguments<'_>) {
-        self.counts[fault as usize].fetch_add(1, Ordering::Relaxed);
+        self.counts[fault as usize].add_shared(1);
         if self.throttles[fault as usize].admits(subject, Instant::now()) {
             log::log!(fault.level(), "{message}");
         }
@@ -78,11 +78,6 @@ impl Faults {
                 );
             }
         }
-    }
-
-    /// Number of faults of each kind since the start.
-    pub(crate) fn counts(&self) -> [u64; Fault::ALL.len()] {
-        self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 }
 
@@ -125,9 +120,8 @@ mod tests {
                 faults.report(fault, "a", format_args!("a"));
             }
         }
-        let counts = faults.counts();
         for (index, fault) in Fault::ALL.into_iter().enumerate() {
-            assert_eq!(counts[fault as usize], index as u64 + 1, "{}", fault.name());
+            assert_eq!(faults.counts[fault as usize].get(), index as u64 + 1, "{}", fault.name());
         }
         let names: std::collections::HashSet<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
         assert_eq!(names.len(), Fault::ALL.len());

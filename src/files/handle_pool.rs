@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{FileStat, Storage};
 use crate::config::OpenFilesGroup;
+use crate::telemetry::metrics::counter::Counter;
 
 /// Open files, at most a configured number at once.
 ///
@@ -31,9 +32,9 @@ pub(crate) struct HandlePool {
     hand: AtomicUsize,
     started: Instant,
     /// Requests that had to wait for a handle.
-    pub(crate) waits: AtomicU64,
+    pub(crate) waits: Counter,
     /// Requests that waited in vain.
-    pub(crate) timeouts: AtomicU64,
+    pub(crate) timeouts: Counter,
     pub(crate) turnover: Arc<Turnover>,
 }
 
@@ -51,8 +52,8 @@ struct OpenHandle {
 /// Number of files opened to be sent from, and of those closed again.
 #[derive(Debug, Default)]
 pub(crate) struct Turnover {
-    pub(crate) opened: AtomicU64,
-    pub(crate) closed: AtomicU64,
+    pub(crate) opened: Counter,
+    pub(crate) closed: Counter,
 }
 
 /// An open file and its permit.
@@ -85,8 +86,8 @@ impl HandlePool {
             shards: std::array::from_fn(|_| RwLock::default()),
             hand: AtomicUsize::new(0),
             started: Instant::now(),
-            waits: AtomicU64::new(0),
-            timeouts: AtomicU64::new(0),
+            waits: Counter::default(),
+            timeouts: Counter::default(),
             turnover: Arc::default(),
         }
     }
@@ -96,7 +97,7 @@ impl HandlePool {
         if let Some(permit) = self.try_permit() {
             return Some(permit);
         }
-        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.waits.add_shared(1);
         let longest = self.times.read().handle_wait.get();
         let waiting = async {
             loop {
@@ -110,7 +111,7 @@ impl HandlePool {
         };
         let permit = tokio::time::timeout(longest, waiting).await.ok().or_else(|| self.try_permit());
         if permit.is_none() {
-            self.timeouts.fetch_add(1, Ordering::Relaxed);
+            self.timeouts.add_shared(1);
         }
         permit
     }
@@ -126,7 +127,7 @@ impl HandlePool {
         storage: &Arc<dyn Storage>,
         OpenFile { file, stat, permit }: OpenFile,
     ) -> Arc<Handle> {
-        self.turnover.opened.fetch_add(1, Ordering::Relaxed);
+        self.turnover.opened.add_shared(1);
         let (storage, turnover) = (Arc::clone(storage), Arc::clone(&self.turnover));
         Arc::new(Handle { storage, file, stat, opened: Instant::now(), turnover, _permit: permit })
     }
@@ -237,7 +238,7 @@ impl HandlePool {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.turnover.closed.fetch_add(1, Ordering::Relaxed);
+        self.turnover.closed.add_shared(1);
     }
 }
 
@@ -346,7 +347,7 @@ mod tests {
         let pool = pool(1);
         let _open = open(&pool);
         assert!(pool.permit().await.is_none());
-        let counts = [&pool.waits, &pool.timeouts].map(|count| count.load(Ordering::Relaxed));
+        let counts = [&pool.waits, &pool.timeouts].map(Counter::get);
         assert_eq!(counts, [1, 1]);
     }
 

@@ -22,7 +22,7 @@ use super::{Asset, BATCH, Handle, Storage, residency};
 use crate::http::client_key::ClientKey;
 use crate::sys::blocking_pool::lower_priority;
 use crate::sys::fair_queue::FairQueue;
-use crate::telemetry::metrics::histogram::{Histogram, HistogramTotals};
+use crate::telemetry::metrics::histogram::Histogram;
 
 /// The threads that read cold pages, and the queues before them.
 ///
@@ -169,10 +169,8 @@ impl ColdReads {
     }
 
     /// Durations of the reads.
-    pub(crate) fn durations(&self) -> HistogramTotals {
-        let mut durations = HistogramTotals::default();
-        self.pool.took.add_to(&mut durations);
-        durations
+    pub(crate) fn durations(&self) -> &Histogram {
+        &self.pool.took
     }
 
     pub(crate) fn counts(&self) -> ReadCounts {

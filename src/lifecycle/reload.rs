@@ -1,6 +1,6 @@
 //! Reloads the configuration, redirects and certificates while the server runs.
 //!
-//! A configuration with an error is refused as a whole. An accepted one becomes a new `WorkerView` for every worker: requests
+//! A configuration with an error is refused as a whole. An accepted one becomes a new `SiteSettings` for every worker: requests
 //! under way finish with the view that they began with, and the next request of every connection uses the new one.
 
 use std::io;
@@ -19,7 +19,7 @@ use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, LoadedConfig, ProcessInputs, RegularFiles,
     ResolvedLimits, RootPath, Setting, SystemFacts, ValueOrigins, read_redirects, settle,
 };
-use crate::files::{FileSettings, Files};
+use crate::files::FileSettings;
 use crate::http::redirects::Redirects;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::warmer::{Warmup, WarmupTarget};
@@ -27,7 +27,7 @@ use crate::lifecycle::worker_updates::WorkerUpdates;
 use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
-use crate::site::settings::{SiteFiles, SiteSettings};
+use crate::site::settings::SiteSettings;
 use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::service_manager;
 use crate::telemetry::access_log::log::AccessLog;
@@ -42,16 +42,6 @@ pub struct ReloadRequests {
     pub redirects: Arc<Notify>,
     /// For the access log to be reopened.
     pub reopen: Arc<Notify>,
-}
-
-/// The settings that a worker serves with. Immutable: a reload replaces it.
-///
-/// Decision: docs/decisions/013-reload-as-one-value.md.
-#[derive(Clone)]
-pub(crate) struct WorkerView {
-    pub(crate) files: Files,
-    pub(crate) site: SiteSettings,
-    pub(crate) config: Arc<Config>,
 }
 
 /// Reloads the configuration.
@@ -75,7 +65,7 @@ pub(crate) struct ReloadTargets {
     /// `None` if TLS is off.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) access_log: AccessLog,
-    pub(crate) workers: WorkerUpdates<WorkerView>,
+    pub(crate) workers: WorkerUpdates<SiteSettings>,
 }
 
 /// Counts of reloads.
@@ -110,7 +100,7 @@ pub(crate) struct ConfigInEffect {
     /// Settings that were read and wait for a restart.
     pub(crate) postponed: Vec<PendingRestart>,
     pub(crate) limits: ResolvedLimits,
-    pub(crate) view: WorkerView,
+    pub(crate) view: SiteSettings,
 }
 
 /// A setting that has another value at the next start.
@@ -241,12 +231,11 @@ impl Reloader {
         let before = self.current();
         let root = before.config.site.root.clone();
         let redirects = self.blocking(move || redirects_of(&root)).await?;
-        if redirects == before.view.site.redirects {
+        if redirects == before.view.redirects {
             return Ok(());
         }
         log::info!("the redirects of {} have changed", before.config.site.root);
-        let site = SiteSettings { redirects, ..before.view.site.clone() };
-        let view = WorkerView { site, ..before.view.clone() };
+        let view = SiteSettings { redirects, ..before.view.clone() };
         self.put_into_effect(ConfigInEffect { view, ..ConfigInEffect::clone(&before) }).await
     }
 
@@ -302,12 +291,14 @@ impl Reloader {
         for setting in &change.postponed {
             origins.set(setting.key, before.origins.of(setting.key).clone());
         }
+        let file_settings = FileSettings::of(&change.config, &limits);
+        let files = before.view.files.reconfigured(&file_settings, Rules::new(&change.config));
         let next = ConfigInEffect {
             config: change.config.clone(),
             origins,
             postponed: postponed.clone(),
             limits,
-            view: before.view.changed(&change.config, &limits, &loaded),
+            view: before.view.reconfigured(Arc::new(change.config.clone()), &loaded, files),
         };
         let outcome = self.put_into_effect(next).await;
         if !logger::is_same(&change.config, &before.config) {
@@ -371,18 +362,6 @@ impl Reloader {
     }
 }
 
-impl WorkerView {
-    /// The view for `config` and `limits`. Caches and counters stay those of this one.
-    fn changed(&self, config: &Config, limits: &ResolvedLimits, loaded: &LoadedConfig) -> Self {
-        let files = self.files.reconfigured(&FileSettings::of(config, limits), Rules::new(config));
-        Self {
-            site: self.site.reconfigured(config, limits, &files, SiteFiles::of(loaded)),
-            files,
-            config: Arc::new(config.clone()),
-        }
-    }
-}
-
 /// Loads the configuration, with the redirects of `root`, which goes on being served. Blocks.
 fn read_all(given: &ProcessInputs, root: &RootPath) -> Result<LoadedConfig, ConfigErrors> {
     let loaded = given.load(&RegularFiles)?;
@@ -420,10 +399,10 @@ fn settle_beside(
 /// What a reload changes, as text.
 fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -> String {
     let mut changes = vec![change.describe(&before.config)];
-    if loaded.redirects != before.view.site.redirects {
+    if loaded.redirects != before.view.redirects {
         changes.push("redirects".to_owned());
     }
-    if !before.view.site.services.authenticator.is_by(&loaded.access) {
+    if !before.view.authenticator.is_by(&loaded.access) {
         changes.push("keys, tokens or passwords".to_owned());
     }
     changes.retain(|change| !change.is_empty());

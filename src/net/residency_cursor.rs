@@ -128,7 +128,7 @@ impl ResidencyCursor {
     /// Has the front of the window read, unless that was done in advance.
     fn start_read(&mut self, context: &WorkerContext, client: ClientKey, window: &Window) {
         let (asset, start) = (window.asset.id, window.range.start);
-        context.metrics.count_cold_window();
+        context.metrics.counts.cold_windows.add(1);
         let in_advance = self.ahead.take().filter(|ahead| ahead.asset == asset);
         let known = in_advance.and_then(|ahead| ahead.reading).filter(|read| read.range.contains(&start));
         let reading = known.map(PendingRead::restart);
@@ -187,7 +187,7 @@ impl ResidencyCursor {
     /// Counts the windows up to `upto` that were resident, each once.
     fn count(&mut self, context: &WorkerContext, start: u64, upto: u64) {
         let from = (start / WINDOW).max(self.counted_to.div_ceil(WINDOW));
-        context.metrics.count_resident_windows(upto.div_ceil(WINDOW).saturating_sub(from));
+        context.metrics.counts.resident_windows.add(upto.div_ceil(WINDOW).saturating_sub(from));
         self.counted_to = self.counted_to.max(upto);
     }
 

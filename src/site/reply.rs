@@ -88,11 +88,6 @@ pub(crate) fn page(
     PrerenderedResponse::segments(status, fields, tail, segments, paced(policy))
 }
 
-/// The permanent redirect to another spelling of the same name.
-pub(crate) fn moved(policy: &PathPolicy, location: &str) -> HttpResponse {
-    redirect(StatusCode::MOVED_PERMANENTLY, policy, location)
-}
-
 /// A redirect.
 pub(crate) fn redirect(status: StatusCode, policy: &PathPolicy, location: &str) -> HttpResponse {
     let fields = format!("location: {location}\r\ncontent-length: 0\r\n\r\n");
