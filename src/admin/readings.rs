@@ -4,17 +4,16 @@ use std::sync::{Arc, LazyLock};
 
 use super::context::AdminContext;
 use super::process::{Process, ProcessUsage};
-use crate::auth::access::AccessCounts;
+use crate::auth::access::Authenticator;
 use crate::config::{Config, ResolvedLimits};
 use crate::files::WorkCounts;
 use crate::files::reads::ReadCounts;
 use crate::lifecycle::reload::Reloads;
 use crate::lifecycle::warmup::progress::WarmupCounts;
-use crate::limits::bandwidth::BandwidthCounts;
-use crate::limits::client_limits::LimitCounts;
-use crate::limits::connections::{ActivityCounts, ConnectionCounts};
+use crate::limits::client_limits::Limits;
+use crate::limits::connections::ActivityCounts;
 use crate::net::tls::config::TlsCounts;
-use crate::telemetry::access_log::counters::AccessLogCounts;
+use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::metrics::counts::MetricCounts;
 
 /// The numbers at one moment.
@@ -27,14 +26,12 @@ pub(crate) struct Readings {
     pub(crate) reloads: Reloads,
     pub(crate) warming: WarmupCounts,
     pub(crate) totals: MetricCounts,
-    pub(crate) access_log: AccessLogCounts,
+    pub(crate) access_log: Arc<AccessLog>,
     /// `None` without TLS.
     pub(crate) tls: Option<TlsCounts>,
-    pub(crate) access: AccessCounts,
-    pub(crate) connections: ConnectionCounts,
+    pub(crate) access: Authenticator,
+    pub(crate) client_limits: Limits,
     pub(crate) activities: ActivityCounts,
-    pub(crate) client_limits: LimitCounts,
-    pub(crate) bandwidth: BandwidthCounts,
     /// Reads of cold pages.
     pub(crate) reads: ReadCounts,
     /// Background tasks: checksums and compressions.
@@ -49,20 +46,18 @@ pub(crate) struct Readings {
 impl Readings {
     /// Reads all numbers. Blocks only for short locks.
     pub(crate) fn new(server: &Arc<AdminContext>) -> Self {
-        let (client_limits, current) = (&server.site.limits, server.reloader.current());
+        let current = server.reloader.current();
         Self {
             config: current.config.clone(),
             limits: current.limits,
             reloads: *server.reloader.counts.lock(),
             warming: *server.warmup.progress.lock(),
             totals: server.metrics.totals(),
-            access_log: server.reloader.targets.access_log.counts(),
+            access_log: Arc::clone(&server.reloader.targets.access_log),
             tls: server.tls.as_ref().map(|tls| tls.counts()),
-            access: server.site.authenticator.counts(),
-            connections: client_limits.connections().counts(),
-            activities: client_limits.connections().activities(),
-            client_limits: client_limits.counts(),
-            bandwidth: client_limits.bandwidth().counts(),
+            access: server.site.authenticator.clone(),
+            client_limits: server.site.limits.clone(),
+            activities: server.site.limits.connections.activities(),
             reads: server.files.shared.reads.counts(),
             digesting: server.files.shared.digesting.counts(),
             compressing: server.files.shared.encoding.counts(),

@@ -68,6 +68,7 @@ pub(crate) struct BusyName {
     /// Length of the file.
     pub(crate) bytes: Option<u64>,
     /// Requests since the last call of [`Files::busiest_names`].
+    #[serde(skip)]
     pub(crate) requests: u64,
 }
 
