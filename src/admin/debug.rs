@@ -28,9 +28,9 @@ pub(super) fn configure(actions: &OperatorActions, app: &mut ServiceConfig) {
 
 /// Lists every value in effect, its source, and changes that need a restart. As text with `?format=text`.
 fn config(actions: &OperatorActions, request: &HttpRequest) -> HttpResponse {
-    let current = actions.reloader.current();
-    let ConfigInEffect { config, origins, limits, postponed, .. } = &*current;
-    let values = shown(config, origins, limits);
+    let current = actions.reloader.current.load_full();
+    let ConfigInEffect { origins, limits, postponed, view } = &*current;
+    let values = shown(&view.config, origins, limits);
     match last(request, b"format").as_deref() {
         None | Some("json") => {
             respond::json(StatusCode::OK, &json!({ "values": values, "needs_restart": postponed }))

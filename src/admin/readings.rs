@@ -1,5 +1,6 @@
 //! Reads the numbers behind the table of metrics from the parts of the server.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -120,7 +121,7 @@ impl Readings {
 impl Gauges {
     /// Reads all numbers. Blocks only for short locks.
     pub(crate) fn read(&self) -> Readings {
-        let current = self.reloader.current();
+        let current = self.reloader.current.load_full();
         let limits = current.limits;
         Readings {
             phase: self.lifecycle.phase(),
@@ -130,9 +131,9 @@ impl Gauges {
             admin_watches: self.admin.watches.counts(),
             uptime: self.started.elapsed(),
             is_successor: self.is_successor,
-            upgrades_failed: handover::failures(),
+            upgrades_failed: handover::FAILURES.load(Ordering::Relaxed),
             root_is_sound: self.files.shared.root_monitor.is_sound(),
-            config: current.config.clone(),
+            config: Config::clone(&current.view.config),
             limits,
             reloads: *self.reloader.counts.lock(),
             warming: *self.progress.lock(),

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use super::actions::globs_of;
 use super::respond::{Allow, route, text, uncached};
 use crate::config::PathGlobs;
-use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, PATH, WarmProgressLine};
+use crate::lifecycle::warmup::progress::{ADMIN_HEADER, PATH, WarmProgressLine};
 use crate::lifecycle::warmup::walk::{Matches, matches};
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;

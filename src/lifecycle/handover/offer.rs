@@ -147,11 +147,7 @@ pub(crate) fn log_failed_handover(error: &io::Error) {
 }
 
 /// Number of handovers that failed since the start.
-pub(crate) fn failures() -> u64 {
-    FAILURES.load(Ordering::Relaxed)
-}
-
-static FAILURES: AtomicU64 = AtomicU64::new(0);
+pub(crate) static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 /// Accepts the next connection; errors are logged and retried.
 async fn accept(socket: &UpgradeSocket) -> UnixStream {
