@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::{CacheRef, Version};
-use crate::http::encoding::{Encoding, EncodingSet};
+use crate::http::encoding::Encoding;
 
 /// The encoded variants of one version of one file.
 ///
@@ -89,19 +89,14 @@ impl<T> EncodedVariants<T> {
         })
     }
 
-    /// Encodings with a sidecar.
-    pub(crate) fn with_sidecars(&self) -> EncodingSet {
-        self.encodings(|encoding| self.sidecar(encoding).is_some())
+    /// Whether the encoding is available, or may be after a while.
+    pub(crate) fn is_possible(&self, encoding: Encoding) -> bool {
+        self.sidecar(encoding).is_some() || self.may_encode(encoding)
     }
 
-    /// Encodings that are available, or may be after a while.
-    pub(crate) fn possible(&self) -> EncodingSet {
-        self.encodings(|encoding| self.sidecar(encoding).is_some() || self.may_encode(encoding))
-    }
-
-    /// Encodings that a response can have now.
-    pub(crate) fn available(&self) -> EncodingSet {
-        self.encodings(|encoding| self.sidecar(encoding).is_some() || self.cached(encoding).is_some())
+    /// Whether a response can have the encoding now.
+    pub(crate) fn is_available(&self, encoding: Encoding) -> bool {
+        self.sidecar(encoding).is_some() || self.cached(encoding).is_some()
     }
 
     /// Version of a usable sidecar.
@@ -189,11 +184,6 @@ impl<T> EncodedVariants<T> {
     fn slot(&self, encoding: Encoding) -> &VariantSlot<T> {
         &self.slots[encoding as usize]
     }
-
-    fn encodings(&self, is_in: impl Fn(Encoding) -> bool) -> EncodingSet {
-        let encodings = Encoding::ALL.into_iter().filter(|encoding| is_in(*encoding));
-        encodings.fold(EncodingSet::NONE, EncodingSet::with)
-    }
 }
 
 /// Time until an unreadable sidecar is tried again.
@@ -226,7 +216,7 @@ mod tests {
         assert!(variants.begin(Encoding::Br));
         variants.end(Encoding::Br, EncodeOutcome::Useless);
         assert!(!variants.begin(Encoding::Br));
-        assert!(!variants.possible().has(Encoding::Br) && variants.possible().has(Encoding::Zstd));
+        assert!(!variants.is_possible(Encoding::Br) && variants.is_possible(Encoding::Zstd));
     }
 
     #[test]
@@ -235,7 +225,7 @@ mod tests {
         assert!(variants.begin(Encoding::Br));
         variants.end(Encoding::Br, EncodeOutcome::Kept);
         assert!(!variants.begin(Encoding::Br) && variants.begin(Encoding::Zstd));
-        assert!(variants.possible().has(Encoding::Br), "it may come back");
+        assert!(variants.is_possible(Encoding::Br), "it may come back");
         let heir = compressible();
         heir.inherit(&variants, true);
         assert!(!heir.begin(Encoding::Br) && heir.begin(Encoding::Zstd));
@@ -258,8 +248,8 @@ mod tests {
         for (variants, has_br, has_zstd) in
             [(variants, false, true), (heir, false, true), (other, true, false)]
         {
-            assert_eq!(variants.with_sidecars().has(Encoding::Br), has_br);
-            assert_eq!(variants.possible().has(Encoding::Zstd), has_zstd);
+            assert_eq!(variants.sidecar(Encoding::Br).is_some(), has_br);
+            assert_eq!(variants.is_possible(Encoding::Zstd), has_zstd);
         }
     }
 }

@@ -128,7 +128,7 @@ fn select_many(range_set: &[u8], length: u64) -> Selection {
     for element in elements {
         let Some(spec) = RangeSpec::parse(element) else { return Selection::Ignore };
         match spec.select(length) {
-            Selection::One(range) => found.push(Appearance { range, order: found.len() }),
+            Selection::One(range) => found.push((found.len(), range)),
             Selection::Ignore => all_of_nothing = true,
             Selection::NotSatisfiable | Selection::Many(_) => any_missing = true,
         }
@@ -136,31 +136,26 @@ fn select_many(range_set: &[u8], length: u64) -> Selection {
     match coalesce(found).as_slice() {
         [] if any_missing && !all_of_nothing => Selection::NotSatisfiable,
         [] => Selection::Ignore,
-        [only] => Selection::One(only.range),
+        [(_, only)] => Selection::One(*only),
         many if many.len() > PARTS_MAX => Selection::Ignore,
-        many => Selection::Many(many.iter().map(|appearance| appearance.range).collect()),
+        many => Selection::Many(many.iter().map(|(_, range)| *range).collect()),
     }
 }
 
-/// A range and its first position in the header.
-struct Appearance {
-    range: ByteRange,
-    order: usize,
-}
-
-fn coalesce(mut found: Vec<Appearance>) -> Vec<Appearance> {
-    found.sort_unstable_by_key(|appearance| appearance.range.start);
-    found.dedup_by(|next, kept| {
-        let near = next.range.start <= kept.range.end.saturating_add(GAP_MAX);
+/// Merges ranges, each with its first position in the header.
+fn coalesce(mut found: Vec<(usize, ByteRange)>) -> Vec<(usize, ByteRange)> {
+    found.sort_unstable_by_key(|(_, range)| range.start);
+    found.dedup_by(|(next_order, next), (order, kept)| {
+        let near = next.start <= kept.end.saturating_add(GAP_MAX);
         if near {
-            kept.range.end = kept.range.end.max(next.range.end);
-            kept.order = kept.order.min(next.order);
+            kept.end = kept.end.max(next.end);
+            *order = (*order).min(*next_order);
         }
         near
     });
     // Too many to be sent: their order does not matter.
     if found.len() <= PARTS_MAX {
-        found.sort_unstable_by_key(|appearance| appearance.order);
+        found.sort_unstable_by_key(|(order, _)| *order);
     }
     found
 }
