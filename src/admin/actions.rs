@@ -4,6 +4,7 @@
 
 use std::future::ready;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix_web::http::StatusCode;
 use actix_web::web::ServiceConfig;
@@ -47,7 +48,7 @@ impl OperatorActions {
         if phase >= Phase::Draining {
             return error(StatusCode::CONFLICT, "The server is stopping.");
         }
-        let has_changed = self.lifecycle.set_drained(is_drained);
+        let has_changed = self.lifecycle.is_drained.swap(is_drained, Ordering::Relaxed) != is_drained;
         if has_changed {
             let (message, status) = match is_drained {
                 true => ("drained by an operator: readiness fails", "Drained by an operator"),

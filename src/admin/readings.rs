@@ -125,7 +125,7 @@ impl Gauges {
         let limits = current.limits;
         Readings {
             phase: self.lifecycle.phase(),
-            is_drained: self.lifecycle.is_drained(),
+            is_drained: self.lifecycle.is_drained.load(Ordering::Relaxed),
             admin_auth: self.admin_auth.counts(),
             admin_connections: self.admin.connections.counts(),
             admin_watches: self.admin.watches.counts(),

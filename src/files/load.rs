@@ -278,7 +278,7 @@ impl Loader {
     ) -> Asset {
         let media_type = match &origin.policy.effects.content_type {
             Some(configured) => configured.to_string(),
-            None => media_type(origin.original.file_name()).into_owned(),
+            None => media_type(origin.original.file_name()),
         };
         let variants = match origin.encoding {
             Some(_) => None,
