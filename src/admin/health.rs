@@ -36,10 +36,9 @@ impl Health {
 
     /// Adds the routes to an App.
     pub fn configure(&self, app: &mut ServiceConfig) {
-        route(app, "/livez", Allow::GetHead, |_| ready(text(StatusCode::OK, OK)));
+        route(app, "/livez", Allow::GetHead, &(), |(), _| ready(text(StatusCode::OK, OK)));
         for path in ["/readyz", "/healthz"] {
-            let health = self.clone();
-            route(app, path, Allow::GetHead, move |_| ready(health.readiness()));
+            route(app, path, Allow::GetHead, self, |health, _| ready(health.readiness()));
         }
     }
 

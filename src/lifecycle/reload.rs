@@ -1,6 +1,6 @@
 //! Reloads the configuration, redirects and certificates while the server runs.
 //!
-//! A configuration with an error is refused as a whole. An accepted one becomes a new `WorkerView` for every worker: requests
+//! A configuration with an error is refused as a whole. An accepted one becomes a new `SiteSettings` for every worker: requests
 //! under way finish with the view that they began with, and the next request of every connection uses the new one.
 
 use std::io;
@@ -19,7 +19,7 @@ use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, LoadedConfig, ProcessInputs, RegularFiles,
     ResolvedLimits, RootPath, Setting, SystemFacts, ValueOrigins, read_redirects, settle,
 };
-use crate::files::{FileSettings, Files};
+use crate::files::FileSettings;
 use crate::http::redirects::Redirects;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::warmer::{Warmup, WarmupTarget};
@@ -27,7 +27,7 @@ use crate::lifecycle::worker_updates::WorkerUpdates;
 use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
-use crate::site::settings::{SiteFiles, SiteSettings};
+use crate::site::settings::SiteSettings;
 use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::service_manager;
 use crate::telemetry::access_log::log::AccessLog;
@@ -42,16 +42,6 @@ pub struct ReloadRequests {
     pub redirects: Arc<Notify>,
     /// For the access log to be reopened.
     pub reopen: Arc<Notify>,
-}
-
-/// The settings that a worker serves with. Immutable: a reload replaces it.
-///
-/// Decision: docs/decisions/013-reload-as-one-value.md.
-#[derive(Clone)]
-pub(crate) struct WorkerView {
-    pub(crate) files: Files,
-    pub(crate) site: SiteSettings,
-    pub(crate) config: Arc<Config>,
 }
 
 /// Reloads the configuration.
@@ -76,7 +66,7 @@ pub(crate) struct ReloadTargets {
     /// `None` if TLS is off.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) access_log: AccessLog,
-    pub(crate) workers: WorkerUpdates<WorkerView>,
+    pub(crate) workers: WorkerUpdates<SiteSettings>,
 }
 
 /// Counts of reloads.
@@ -99,7 +89,7 @@ pub(crate) struct ConfigInEffect {
     /// Settings that were read and wait for a restart.
     pub(crate) postponed: Vec<PendingRestart>,
     pub(crate) limits: ResolvedLimits,
-    pub(crate) view: WorkerView,
+    pub(crate) view: SiteSettings,
 }
 
 /// A setting that has another value at the next start.
@@ -232,12 +222,11 @@ impl Reloader {
         let before = self.current.load_full();
         let root = before.view.config.site.root.clone();
         let redirects = self.blocking(move || redirects_of(&root)).await?;
-        if redirects == before.view.site.redirects {
+        if redirects == before.view.redirects {
             return Ok(());
         }
         log::info!("the redirects of {} have changed", before.view.config.site.root);
-        let site = SiteSettings { redirects, ..before.view.site.clone() };
-        let view = WorkerView { site, ..before.view.clone() };
+        let view = SiteSettings { redirects, ..before.view.clone() };
         self.put_into_effect(ConfigInEffect { view, ..ConfigInEffect::clone(&before) }).await
     }
 
@@ -296,8 +285,7 @@ impl Reloader {
         }
         // Caches and counters stay.
         let files = before.view.files.reconfigured(&FileSettings::of(&config, &limits), Rules::new(&config));
-        let site = before.view.site.reconfigured(&config, &limits, &files, SiteFiles::of(&loaded));
-        let view = WorkerView { files, site, config };
+        let view = before.view.reconfigured(config, &loaded, files);
         let next = ConfigInEffect { origins, postponed: postponed.clone(), limits, view };
         let outcome = self.put_into_effect(next).await;
         if !logger::is_same(&change.config, &before.view.config) {
@@ -340,7 +328,7 @@ impl Reloader {
     async fn put_into_effect(&self, next: ConfigInEffect) -> Result<(), ReloadError> {
         let ReloadTargets { limits, warmup, workers, .. } = &self.targets;
         limits.apply(&next.view.config);
-        limits.connections().set_max(next.limits.max_connections);
+        limits.connections.set_max(next.limits.max_connections);
         let (files, dotfiles) = (next.view.files.clone(), next.view.config.site.dotfiles);
         warmup.target.store(Arc::new(WarmupTarget { files, dotfiles }));
         let view = next.view.clone();
@@ -398,10 +386,10 @@ fn settle_beside(
 /// What a reload changes, as text.
 fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -> String {
     let mut changes = vec![change.describe(&before.view.config)];
-    if loaded.redirects != before.view.site.redirects {
+    if loaded.redirects != before.view.redirects {
         changes.push("redirects".to_owned());
     }
-    if !before.view.site.services.authenticator.is_by(&loaded.access) {
+    if !before.view.authenticator.is_by(&loaded.access) {
         changes.push("keys, tokens or passwords".to_owned());
     }
     changes.retain(|change| !change.is_empty());

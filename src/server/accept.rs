@@ -61,7 +61,7 @@ pub(crate) async fn accept<S: AppService>(
     let context = &worker.context;
     let admit = |socket| {
         let serve = |socket| opening::serve(Rc::clone(&worker), socket, tls.clone());
-        admit(context.limits.connections(), socket, &busy, serve);
+        admit(&context.limits.connections, socket, &busy, serve);
     };
     accept_until(closing, &queue, next, admit, |error| report(&context.files, error)).await;
 }
@@ -157,7 +157,7 @@ fn concerns_one_connection(error: Errno) -> bool {
 
 /// Serves or refuses a connection, as the limit on connections allows. `busy` is what a refused client gets.
 fn admit<F: Future<Output = ()> + 'static>(
-    connections: &Connections,
+    connections: &Arc<Connections>,
     mut socket: Socket,
     busy: &Rc<[u8]>,
     serve: impl FnOnce(Socket) -> F,

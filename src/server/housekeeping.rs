@@ -19,7 +19,7 @@ pub(super) fn start(
     let mut tasks = JoinSet::new();
     tasks.spawn_local(maintain_files(files, reloads.clone()));
     tasks.spawn_local(maintain_access_log(access_log, reloads.clone()));
-    tasks.spawn_local(async move { limits.bandwidth().share().await });
+    tasks.spawn_local(async move { limits.bandwidth.share().await });
     tasks
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use actix_rt::System;
 use tokio::task::JoinSet;
 
-use crate::admin::listener::{Admin, AdminContext};
+use crate::admin::context::AdminContext;
+use crate::admin::listener::Admin;
 use crate::config::{LoadedConfig, ProcessInputs};
 use crate::files::storage::{Storage, SystemStorage};
 use crate::lifecycle::{
@@ -265,11 +266,11 @@ impl Server {
 }
 
 /// Starts the admin listener at `address`, if there is one.
-fn start_admin(address: Option<BoundAddress>, context: &AdminContext) -> io::Result<Option<Admin>> {
+fn start_admin(address: Option<BoundAddress>, context: &Arc<AdminContext>) -> io::Result<Option<Admin>> {
     let Some(bound) = address else { return Ok(None) };
     log::info!("{}admin on {}", origin_prefix(bound.origin), bound.url);
     let listener = bound.listeners.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
-    Admin::start(listener, context.clone()).map(Some)
+    Admin::start(listener, Arc::clone(context)).map(Some)
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -10,21 +10,21 @@ use futures_util::future::select;
 use tokio::sync::mpsc;
 
 use crate::admin::health::Health;
-use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver, WorkerView};
+use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver};
 use crate::limits::client_limits::Limits;
 use crate::net::listener::{ListenerSpec, Scheme};
 use crate::net::tls::config::Tls;
 use crate::net::worker::{Worker, WorkerContext};
 use crate::server::accept::accept;
 use crate::server::app::{CurrentSite, app};
-use crate::site::handler::Site;
+use crate::site::settings::{Site, SiteSettings};
 use crate::sys::service_manager::Watchdog;
 use crate::telemetry::metrics::registry::Metrics;
 
 /// What every worker gets.
 #[derive(Clone)]
 pub(super) struct WorkerPlan {
-    pub(super) view: WorkerView,
+    pub(super) view: SiteSettings,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
     /// `None` if no listener is for TLS.
@@ -41,13 +41,14 @@ pub(super) struct WorkerPlan {
 pub(super) async fn serve_worker(
     plan: WorkerPlan,
     listeners: Vec<ListenerSpec>,
-    updates: UpdateReceiver<WorkerView>,
+    updates: UpdateReceiver<SiteSettings>,
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
     let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
-    let WorkerView { files, site, config } = view;
-    let lookups = metrics.worker_lookups();
-    let current = CurrentSite::new(&Site::with_lookups(files.clone(), site, Arc::clone(&lookups)));
+    let (files, config) = (view.files.clone(), Arc::clone(&view.config));
+    // Apart from the counts of the connections: the App is built before them.
+    let site_metrics = metrics.worker();
+    let current = CurrentSite::new(&Site::new(view, Arc::clone(&site_metrics)));
     let Ok(app) = app(&current, &health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
@@ -63,10 +64,10 @@ pub(super) async fn serve_worker(
         actix_rt::spawn(watchdog.heartbeat());
     }
     let updated = Rc::clone(&context);
-    actix_rt::spawn(updates.apply_with(move |WorkerView { files, site, config }, delay| {
+    actix_rt::spawn(updates.apply_with(move |view: SiteSettings, delay| {
         // Requests under way finish with the settings that they began with.
-        current.replace(&Site::with_lookups(files, site, Arc::clone(&lookups)));
-        updated.set_settings(config);
+        updated.set_settings(Arc::clone(&view.config));
+        current.replace(&Site::new(view, Arc::clone(&site_metrics)));
         if delay >= UPDATE_TIMEOUT {
             log::info!("a worker took the new configuration after {delay:.1?}");
         }

@@ -7,10 +7,11 @@ use actix_rt::Arbiter;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, DurationSetting};
-use crate::lifecycle::{Lifecycle, Phase, UpdateReceiver, WorkerView};
+use crate::lifecycle::{Lifecycle, Phase, UpdateReceiver};
 use crate::net::listener::{BoundAddress, SocketOrigin, deal};
 use crate::server::signals::{Stops, unless_stopped};
 use crate::server::worker_task::{WorkerPlan, serve_worker};
+use crate::site::settings::SiteSettings;
 
 /// The worker threads.
 pub(super) struct Workers {
@@ -26,7 +27,7 @@ impl Workers {
     /// Starts a worker for each of `updates`, the channel on which its settings of reloads arrive, and waits until all accept.
     pub(super) async fn start(
         plan: &WorkerPlan,
-        updates: Vec<UpdateReceiver<WorkerView>>,
+        updates: Vec<UpdateReceiver<SiteSettings>>,
         traffic: &[BoundAddress],
     ) -> io::Result<Self> {
         let count = updates.len();

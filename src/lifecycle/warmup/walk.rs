@@ -43,7 +43,7 @@ pub(crate) fn matches(target: &WarmupTarget, globs: &PathGlobs, max: usize) -> M
                         found.is_truncated = true;
                         return found;
                     }
-                    let length = entry.version.size();
+                    let length = entry.version.size;
                     found.hot.push(HotFile { path: at, encoding: None, length, parts: FileParts::ALL });
                 }
                 EntryKind::Directory | EntryKind::File => {}

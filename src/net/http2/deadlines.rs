@@ -7,7 +7,7 @@ use h2::Reason;
 
 use super::connection::{Http2Connection, Http2End, Stage};
 use crate::net::{LAST_CHANCE, ReceiveRate, SendError, StallTimer};
-use crate::telemetry::metrics::worker::RejectedHead;
+use crate::telemetry::metrics::kind::RejectedHead;
 
 impl Http2Connection {
     /// Does what is due: ends the connection, sends GOAWAY, or checks the client's progress.
@@ -95,7 +95,7 @@ impl Http2Connection {
         let head_timeout = self.shared.worker.settings().connections.head_timeout.get();
         if incomplete_since.is_some_and(|since| now.duration_since(since) >= head_timeout) {
             log::debug!("{}: the connection ends: {INCOMPLETE}", self.shared.peer_name());
-            self.shared.worker.metrics.count_rejected_head(RejectedHead::TooSlow);
+            self.shared.worker.metrics.counts.rejected_heads[RejectedHead::TooSlow as usize].add(1);
             self.send_goaway(Reason::ENHANCE_YOUR_CALM);
             return None;
         }
@@ -118,7 +118,7 @@ impl Http2Connection {
         if self.stall.as_mut().is_some_and(is_stalled) || self.is_blocked(now, stall_timeout) {
             return Some(SendError::Stalled);
         }
-        let connections = self.shared.worker.limits.connections();
+        let connections = &self.shared.worker.limits.connections;
         let is_too_slow = self.receive_rate.is_too_slow(settings, connections, || untaken);
         is_too_slow.then_some(SendError::TooSlow)
     }
