@@ -30,7 +30,7 @@ use crate::net::tls::config::Tls;
 use crate::site::settings::SiteSettings;
 use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::service_manager;
-use crate::telemetry::access_log::log::AccessLog;
+use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::logger;
 
 /// Requests for a reload. Cheap to clone. A request that arrives before an equal one was begun is merged with it.
@@ -65,7 +65,7 @@ pub(crate) struct ReloadTargets {
     pub(crate) warmup: Warmup,
     /// `None` if TLS is off.
     pub(crate) tls: Option<Arc<Tls>>,
-    pub(crate) access_log: AccessLog,
+    pub(crate) access_log: Arc<AccessLog>,
     pub(crate) workers: WorkerUpdates<SiteSettings>,
 }
 
@@ -302,9 +302,8 @@ impl Reloader {
     }
 
     async fn apply_access_log(&self, before: &Config, config: &Config) -> Result<(), ConfigErrors> {
-        let log = self.targets.access_log.clone();
         let (old, new) = (before.clone(), config.clone());
-        let prepare = move || log.prepare(&old, &new, old.site.root.as_path()).map_err(conflict);
+        let prepare = move || AccessLog::prepare(&old, &new, old.site.root.as_path()).map_err(conflict);
         let prepared = self.blocking(prepare).await?;
         self.targets.access_log.apply(config, prepared).map_err(conflict)
     }

@@ -22,7 +22,7 @@ use crate::net::tls::config::Tls;
 use crate::server::worker_task::WorkerPlan;
 use crate::site::settings::SiteSettings;
 use crate::sys::service_manager::Watchdog;
-use crate::telemetry::access_log::log::AccessLog;
+use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::metrics::registry::Metrics;
 
 /// What exists before the workers start, beside their plan.
@@ -35,7 +35,7 @@ pub(super) struct Components {
 }
 
 /// Writes what is left of the access log when dropped.
-pub(super) struct FlushLogOnDrop(pub(super) AccessLog);
+pub(super) struct FlushLogOnDrop(pub(super) Arc<AccessLog>);
 
 impl Drop for FlushLogOnDrop {
     fn drop(&mut self) {

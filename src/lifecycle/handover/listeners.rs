@@ -7,7 +7,9 @@ use log::Level;
 use super::inherited::ActivatedSockets;
 use super::message::Role;
 use super::predecessor::Predecessor;
-use crate::config::{Address, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, unguarded};
+use crate::config::{
+    Address, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, admin_without_token,
+};
 use crate::lifecycle::handover::upgrade_socket::UpgradePath;
 use crate::net::listener::{BoundAddress, Scheme, bind};
 
@@ -54,7 +56,7 @@ impl Listeners {
             |bound: &&BoundAddress| !bound.is_local() && config.listening.admin_token == Toggle::Off;
         // An inherited socket may be bound to another address than the configured one.
         if let Some(bound) = listeners.admin.as_ref().filter(is_open) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, unguarded(&bound.url)));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, admin_without_token(&bound.url)));
         }
         let upgrade = config.continuity.upgrade_socket.given();
         listeners.upgrade = upgrade.map(|path| UpgradePath::prepare(path.as_path(), from)).transpose()?;
