@@ -343,7 +343,7 @@ impl Reloader {
         job: impl FnOnce() -> Result<T, ConfigErrors> + Send + 'static,
     ) -> Result<T, ConfigErrors> {
         // The panic hook has logged the panic.
-        let panicked = |_| Err(ConfigError::Conflict("it could not be read".to_owned()).into());
+        let panicked = |_| Err(vec![ConfigError::Conflict("it could not be read".to_owned())].into());
         self.disk.run(job).await.unwrap_or_else(panicked)
     }
 }
@@ -358,7 +358,7 @@ fn read_all(given: &ProcessInputs, root: &RootPath) -> Result<LoadedConfig, Conf
 }
 
 fn conflict(error: io::Error) -> ConfigErrors {
-    ConfigError::Conflict(error.to_string()).into()
+    vec![ConfigError::Conflict(error.to_string())].into()
 }
 
 fn redirects_of(root: &RootPath) -> Result<Arc<Redirects>, ConfigErrors> {

@@ -312,9 +312,9 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_memory_bytes" "The process's own memory: heap and stacks, without pages of files.":
         => now.process.map(|process| process.anonymous_bytes + process.shared_bytes);
     Gauge "pagecast_memory_bytes_limit" "Limit of pagecast_memory_bytes.":
-        "memory.bytes" => now.limits.memory_bytes;
+        "memory.bytes" => now.limits.memory.bytes;
     Hidden:
-        "memory.source" => now.limits.memory_source.name(),
+        "memory.source" => now.limits.memory.source.name(),
         "process" => now.process.is_none().then_some(serde_json::Value::Null);
     Gauge "process_resident_memory_bytes" "Resident memory, pages of files included.":
         "process.resident_bytes" => now.process.map(|process| process.resident_bytes);
