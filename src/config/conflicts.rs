@@ -1,4 +1,4 @@
-//! Values of settings that are each right, but can't hold together.
+//! Values of settings that are valid by themselves, but not together.
 
 use std::fmt;
 

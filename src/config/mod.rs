@@ -2,7 +2,7 @@
 //!
 //! `settings_table` has a row for each setting: `--help`, `pagecast config`, error messages, `config/pagecast.toml` and
 //! `docs/configuration.md` are made from it. [`load()`] merges the layers: flags override the environment, which overrides
-//! the file, which overrides the defaults. [`limits`] then derives what is left to the system. The file also has rules
+//! the file, which overrides the defaults. [`limits`] then derives the values that are `auto`. The file also has rules
 //! ([`Rule`]) for parts of the site.
 
 pub mod activation;
@@ -72,7 +72,7 @@ pub(crate) use load::read_redirects;
 pub use load::{LoadedConfig, ProcessInputs, load};
 pub use log_filter::LogFilter;
 pub use log_target::LogTarget;
-pub use memory::MemorySource;
+pub use memory::{MemoryAmount, MemorySource};
 pub use origin::{ValueOrigin, ValueOrigins};
 pub use own_path::{IndexName, OwnPath, RootPath};
 pub use path_glob::PathGlobs;

@@ -80,8 +80,6 @@ impl TomlForms {
     pub const TEXT: Self = Self { integer: false, boolean: false, list: false };
     /// Strings and integers.
     pub const INTEGER: Self = Self { integer: true, ..Self::TEXT };
-    /// Strings and booleans.
-    pub const BOOLEAN: Self = Self { boolean: true, ..Self::TEXT };
     /// Strings and lists of strings.
     pub const LIST: Self = Self { list: true, ..Self::TEXT };
 }
@@ -238,6 +236,11 @@ macro_rules! text_value {
             /// The value as it was given.
             pub fn $accessor(&self) -> &$target {
                 (*self.0).as_ref()
+            }
+
+            /// The value `text`, unchecked.
+            pub fn unchecked(text: &str) -> Self {
+                Self(text.into())
             }
         }
 

@@ -13,7 +13,6 @@ use futures_util::stream;
 
 use crate::files::Asset;
 use crate::files::handle_pool::Handle;
-use crate::files::read_exact::read_full;
 use crate::http::target::SitePath;
 use crate::net::SendError;
 
@@ -61,7 +60,7 @@ impl Window {
         let Some(handle) = &self.handle else {
             return Err(SendError::Disk(io::ErrorKind::ResourceBusy.into()));
         };
-        let read = read_full(handle.storage(), handle.fd(), buffer, self.range.start);
+        let read = handle.storage().read_full(handle.fd(), buffer, self.range.start);
         let is_whole = read.map_err(SendError::Disk)? == buffer.len();
         if is_whole { Ok(()) } else { Err(SendError::Changed) }
     }
@@ -132,7 +131,9 @@ fn read(window: &Window) -> io::Result<Bytes> {
     };
     let length = usize::try_from(window.range.end - window.range.start).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
-    let filled = read_full(handle.storage(), handle.fd(), &mut bytes, window.range.start)
+    let filled = handle
+        .storage()
+        .read_full(handle.fd(), &mut bytes, window.range.start)
         .map_err(|error| failed(error.kind(), &error))?;
     if filled < length || !handle.is_unchanged().unwrap_or(false) {
         return Err(failed(io::ErrorKind::StaleNetworkFileHandle, &"it has changed"));
