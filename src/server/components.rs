@@ -67,7 +67,9 @@ impl Components {
         let client_limits = Limits::new(config, limits);
         let access_log = FlushLogOnDrop(AccessLog::start(config)?);
         let warmup = Warmup::new(files.clone(), config, limits);
-        let view = view(loaded, files, &client_limits)?;
+        let site = SiteSettings::new(config, limits, &files, &client_limits, SiteFiles::of(loaded))?;
+        // The settings that workers serve with until the first reload.
+        let view = WorkerView { files, site, config: Arc::new(config.clone()) };
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
             health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(warmup.progress()),
@@ -126,13 +128,6 @@ fn admin_context(
         warmup: warmup.clone(),
     };
     AdminContext { auth, health: plan.health.clone(), gauges, warmup, actions }
-}
-
-/// The settings that workers serve with until the first reload.
-fn view(loaded: &LoadedConfig, files: Files, client_limits: &Limits) -> io::Result<WorkerView> {
-    let LoadedConfig { config, limits, .. } = loaded;
-    let site = SiteSettings::new(config, limits, &files, client_limits, SiteFiles::of(loaded))?;
-    Ok(WorkerView { files, site, config: Arc::new(config.clone()) })
 }
 
 /// Logs all errors but the last one, which is returned.
