@@ -20,7 +20,7 @@ use crate::lifecycle::{
 use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
-use crate::server::worker_task::WorkerPlan;
+use crate::server::workers::WorkerPlan;
 use crate::site::settings::{SiteFiles, SiteSettings};
 use crate::sys::service_manager::Watchdog;
 use crate::telemetry::access_log::log::AccessLog;

@@ -67,13 +67,13 @@ pub async fn serve(
 ) -> io::Result<ServerExit> {
     let Signals { mut stops, reloads } = signals;
     let mut server = Server::start(loaded, given, listeners, reloads, storage).await?;
-    if !server.warm_up(&mut stops).await {
-        return Ok(server.stop_before_ready(stops).await);
-    }
-    match server.serve_until_the_end(loaded, &mut stops).await? {
-        None => Ok(server.stop(stops).await),
-        Some(successor) => Ok(server.retire(successor, stops).await),
-    }
+    let is_ready = server.warm_up(&mut stops).await;
+    let successor = if is_ready { server.serve_until_the_end(loaded, &mut stops).await? } else { None };
+    let cut = match successor {
+        None => server.stop(is_ready, stops).await,
+        Some(successor) => server.retire(successor, stops).await,
+    };
+    Ok(ServerExit { cut })
 }
 
 /// A server whose workers have started.
@@ -159,19 +159,6 @@ impl Server {
         }
     }
 
-    /// Stops a server that was never ready. The file of recently used files stays as it is.
-    async fn stop_before_ready(self, mut stops: Stops) -> ServerExit {
-        self.offer.end();
-        let cut = if self.is_successor {
-            self.workers.abandon()
-        } else {
-            service_manager::stopping();
-            self.workers.stop(&self.components.reloader.config(), &mut stops).await
-        };
-        self.admin.into_iter().for_each(Admin::stop);
-        ServerExit { cut }
-    }
-
     /// Becomes ready, and serves until a request to stop or until a successor has taken over, which is returned.
     async fn serve_until_the_end(
         &mut self,
@@ -237,22 +224,29 @@ impl Server {
         }
     }
 
-    /// Drains, and finishes the responses under way.
-    async fn stop(self, mut stops: Stops) -> ServerExit {
+    /// Drains, finishes the responses under way, and returns how many were cut. If the server was never ready, the file of
+    /// recently used files stays as it is, and a predecessor has all connections.
+    async fn stop(self, is_ready: bool, mut stops: Stops) -> usize {
         // Before clients go elsewhere: which files are used is known best now.
-        let saving = actix_rt::spawn(self.components.warmup_state.save());
+        let saving = is_ready.then(|| actix_rt::spawn(self.components.warmup_state.save()));
         // Offered sockets would stay open.
         self.offer.end();
-        service_manager::stopping();
-        let cut = self.workers.stop(&self.components.reloader.config(), &mut stops).await;
-        let _ = saving.await;
+        let cut = if self.is_successor && !is_ready {
+            self.workers.abandon()
+        } else {
+            service_manager::stopping();
+            self.workers.stop(&self.components.reloader.config(), &mut stops).await
+        };
+        if let Some(saving) = saving {
+            let _ = saving.await;
+        }
         drop(self.tasks);
         self.admin.into_iter().for_each(Admin::stop);
-        ServerExit { cut }
+        cut
     }
 
-    /// Finishes the responses under way while the successor accepts.
-    async fn retire(self, successor: Successor, mut stops: Stops) -> ServerExit {
+    /// Finishes the responses under way while the successor accepts. Returns how many were cut.
+    async fn retire(self, successor: Successor, mut stops: Stops) -> usize {
         drop(self.offer);
         log::info!("{} has taken over", successor.peer());
         self.admin.iter().for_each(Admin::close);
@@ -260,7 +254,7 @@ impl Server {
         drop(self.tasks);
         self.admin.into_iter().for_each(Admin::stop);
         successor.gone().await;
-        ServerExit { cut }
+        cut
     }
 }
 

@@ -1,24 +1,37 @@
-//! Starts the worker threads, and ends them.
+//! The worker threads: starts and ends them, and what each runs: an App, its connections, and their listeners.
 
 use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::Arbiter;
+use actix_rt::task::JoinHandle;
+use futures_util::future::select;
 use tokio::sync::mpsc;
 
+use crate::admin::health::Health;
 use crate::config::{Config, DurationSetting};
-use crate::lifecycle::{Lifecycle, Phase, UpdateReceiver, WorkerView};
-use crate::net::listener::{BoundAddress, SocketOrigin, deal};
+use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver, WorkerView};
+use crate::limits::client_limits::Limits;
+use crate::net::listener::{BoundAddress, ListenerSpec, Scheme, SocketOrigin, deal};
+use crate::net::tls::config::Tls;
+use crate::net::worker::{Worker, WorkerContext};
+use crate::server::accept::accept;
+use crate::server::app::{CurrentSite, app};
 use crate::server::signals::{Stops, unless_stopped};
-use crate::server::worker_task::{WorkerPlan, serve_worker};
+use crate::site::handler::Site;
+use crate::sys::service_manager::Watchdog;
+use crate::telemetry::metrics::registry::Metrics;
 
 /// The worker threads.
 pub(super) struct Workers {
     arbiters: Vec<Arbiter>,
     /// From each worker, once it has no connections or was ended: the number of responses that it cut.
     cut: mpsc::UnboundedReceiver<usize>,
-    /// Number of workers that have reported; their connections have ended.
-    finished: usize,
+    /// The sum of what the workers have reported.
+    cut_so_far: usize,
     pub(super) lifecycle: Lifecycle,
 }
 
@@ -51,7 +64,7 @@ impl Workers {
         for bound in traffic {
             log::info!("{}listening on {}", origin_prefix(bound.origin), bound.url);
         }
-        Ok(Self { arbiters, cut, finished: 0, lifecycle: plan.lifecycle.clone() })
+        Ok(Self { arbiters, cut, cut_so_far: 0, lifecycle: plan.lifecycle.clone() })
     }
 
     /// Drains, then closes, then ends the workers. Returns the number of responses that were cut.
@@ -84,17 +97,14 @@ impl Workers {
         self.lifecycle.advance(Phase::Closing);
         let _ = unless_stopped(tokio::time::timeout(timeout, self.all_finished()), stops).await;
         self.lifecycle.advance(Phase::Ended);
-        let mut cut = 0;
-        for _ in self.finished..self.arbiters.len() {
-            cut += self.cut.recv().await.unwrap_or(0);
-        }
+        self.all_finished().await;
         join(self.arbiters);
-        cut
+        self.cut_so_far
     }
 
     async fn all_finished(&mut self) {
-        while self.finished < self.arbiters.len() && self.cut.recv().await.is_some() {
-            self.finished += 1;
+        while let Some(cut) = self.cut.recv().await {
+            self.cut_so_far += cut;
         }
     }
 }
@@ -112,6 +122,74 @@ fn join(arbiters: Vec<Arbiter>) {
 fn log_end(how: &str, first: &str, time: DurationSetting) {
     let first = if time.get().is_zero() { String::new() } else { format!("{first} for {time}, then ") };
     log::info!("{how}: {first}finishing responses under way");
+}
+
+/// What every worker gets.
+#[derive(Clone)]
+pub(super) struct WorkerPlan {
+    pub(super) view: WorkerView,
+    pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
+    /// `None` if no listener is for TLS.
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) health: Health,
+    pub(super) watchdog: Option<Watchdog>,
+    /// From this phase on connections are accepted: a successor leaves earlier ones to its predecessor.
+    pub(super) accepts_from: Phase,
+    pub(super) lifecycle: Lifecycle,
+}
+
+/// Serves on `listeners` until the lifecycle has ended or there are no connections left after it closed. `started` gets the
+/// outcome of the start; `updates` brings the settings of reloads. Returns the number of responses that were cut.
+async fn serve_worker(
+    plan: WorkerPlan,
+    listeners: Vec<ListenerSpec>,
+    updates: UpdateReceiver<WorkerView>,
+    started: mpsc::UnboundedSender<io::Result<()>>,
+) -> usize {
+    let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
+    let WorkerView { files, site, config } = view;
+    let lookups = metrics.worker_lookups();
+    let current = CurrentSite::new(&Site::with_lookups(files.clone(), site, Arc::clone(&lookups)));
+    let Ok(app) = app(&current, &health).await else {
+        let _ = started.send(Err(io::Error::other("the App could not be built")));
+        return 0;
+    };
+    let worker = Worker::new(app, files, config, limits, &metrics);
+    let context = Rc::clone(&worker.context);
+    let accept_loops = listeners.into_iter().map(|(listener, scheme)| {
+        let tls = tls.clone().filter(|_| scheme == Scheme::Https);
+        actix_rt::spawn(accept(listener, tls, Rc::clone(&worker), lifecycle.clone(), accepts_from))
+    });
+    let accept_loops = accept_loops.collect();
+    if let Some(watchdog) = watchdog {
+        actix_rt::spawn(watchdog.heartbeat());
+    }
+    let updated = Rc::clone(&context);
+    actix_rt::spawn(updates.apply_with(move |WorkerView { files, site, config }, delay| {
+        // Requests under way finish with the settings that they began with.
+        current.replace(&Site::with_lookups(files, site, Arc::clone(&lookups)));
+        updated.set_settings(config);
+        if delay >= UPDATE_TIMEOUT {
+            log::info!("a worker took the new configuration after {delay:.1?}");
+        }
+    }));
+    let _ = started.send(Ok(()));
+    drop(started);
+    close_in_phases(&context, &lifecycle, accept_loops).await;
+    context.connections.answering()
+}
+
+/// Retires, closes and ends with the phases of the lifecycle; returns earlier if no connection is left.
+async fn close_in_phases(context: &WorkerContext, lifecycle: &Lifecycle, accept_loops: Vec<JoinHandle<()>>) {
+    lifecycle.reached(Phase::Retiring).await;
+    for accept_loop in accept_loops {
+        let _ = accept_loop.await;
+    }
+    context.retire();
+    select(pin!(context.emptied()), pin!(lifecycle.reached(Phase::Closing))).await;
+    context.close();
+    select(pin!(context.emptied()), pin!(lifecycle.reached(Phase::Ended))).await;
 }
 
 /// Start of the log lines on a listener: where its socket comes from, if this process did not open it.

@@ -15,10 +15,9 @@ use h2::server::{Connection as Frames, Handshake};
 
 use super::chunk::BodyChunk;
 use super::connection_waker::ConnectionWaker;
-use super::context::ConnectionContext;
 use super::flood_guard::ConnectionError;
 use super::io::{Io, READ_PER_POLL};
-use super::open_stream::OpenStream;
+use super::open_stream::{ConnectionContext, OpenStream};
 use super::stream::{self, IncomingStream};
 use crate::net::{AppService, Deadline, ReceiveRate, SendError, StallTimer, Worker, WorkerRegistration};
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
@@ -41,9 +40,8 @@ pub(super) struct Http2Connection {
     pub(super) deadline: Deadline,
     /// When the client's progress was last checked.
     pub(super) checked: Instant,
-    pub(super) idle_since: Instant,
-    /// No stream is open.
-    pub(super) is_idle: bool,
+    /// Since when no stream is open. `None` if one is.
+    pub(super) idle_since: Option<Instant>,
     /// When the client was first sent GOAWAY.
     pub(super) leaving_since: Option<Instant>,
     /// The last GOAWAY was sent: no frames are read any more.
@@ -87,8 +85,7 @@ impl Http2Connection {
             settling: VecDeque::new(),
             overhead: 0,
             checked: now,
-            idle_since: now,
-            is_idle: true,
+            idle_since: Some(now),
             leaving_since: None,
             is_ending: false,
             stall: None,
@@ -185,8 +182,7 @@ impl Http2Connection {
         worker: Rc<Worker<S>>,
         incoming: IncomingStream,
     ) {
-        if self.is_idle {
-            self.is_idle = false;
+        if self.idle_since.take().is_some() {
             self.registration.set_answering();
             self.checked = self.shared.io.borrow().now;
         }

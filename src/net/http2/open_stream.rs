@@ -1,16 +1,38 @@
-//! An HTTP/2 exchange as it is counted and logged, and for how long its response may wait.
+//! An HTTP/2 exchange as it is counted and logged, for how long its response may wait, and what it shares with the others
+//! of its connection.
 
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::chunk::ResponseMeter;
-use super::context::ConnectionContext;
+use super::chunk::{ConnectionMeter, ResponseMeter};
+use super::io::FrameIo;
 use super::source::BodySource;
 use crate::http::client_key::ClientKey;
-use crate::net::{Deadline, SendError};
+use crate::net::{Deadline, SendError, WorkerContext};
+use crate::sys::gcra::AtomicGcra;
 use crate::telemetry::access_log::record::WaitKind;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
+
+/// State that the streams of one connection share.
+pub(super) struct ConnectionContext {
+    pub(super) worker: Rc<WorkerContext>,
+    pub(super) io: Rc<RefCell<FrameIo>>,
+    pub(super) meter: Rc<ConnectionMeter>,
+    /// The rate of the connection, for all of its responses.
+    pub(super) bucket: Arc<AtomicGcra>,
+    pub(super) client: ClientKey,
+    pub(super) peer: Option<SocketAddr>,
+    /// Each stream that waits for a flow-control window holds a clone.
+    pub(super) without_window: Rc<()>,
+    /// Each response under way with a limited rate holds a clone.
+    pub(super) paced: Rc<()>,
+    /// Outcome of exchanges that are dropped unfinished.
+    pub(super) end: Cell<ExchangeOutcome>,
+}
 
 /// An exchange of the connection, counted when dropped.
 pub(super) struct OpenStream {
@@ -33,6 +55,23 @@ struct Wait {
     taken: u64,
     /// How often it was extended since the connection made progress without this stream.
     rounds: usize,
+}
+
+impl ConnectionContext {
+    /// The peer, for log messages.
+    pub(super) fn peer_name(&self) -> String {
+        self.io.borrow().socket.peer_name()
+    }
+
+    /// Number of streams that wait for a flow-control window.
+    pub(super) fn without_window(&self) -> usize {
+        Rc::strong_count(&self.without_window) - 1
+    }
+
+    /// Bytes that the client has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.io.borrow().taken()
+    }
 }
 
 impl OpenStream {
