@@ -33,8 +33,8 @@ pub(super) struct Http2Connection {
     pub(super) registration: WorkerRegistration,
     counted: CountedConnection,
     streams: FuturesUnordered<LocalBoxFuture<'static, OpenStream>>,
-    /// Exchanges whose response is being sent, and the position at which it ends, once known.
-    pub(super) settling: VecDeque<(OpenStream, Option<u64>)>,
+    /// Exchanges whose response is being sent.
+    pub(super) settling: VecDeque<OpenStream>,
     /// Bytes of frames written that are no content, as far as counted.
     overhead: u64,
     pub(super) deadline: Deadline,
@@ -110,7 +110,7 @@ impl Http2Connection {
                 return Poll::Ready(end);
             }
             while let Poll::Ready(Some(open)) = self.streams.poll_next_unpin(cx) {
-                self.settling.push_back((open, None));
+                self.settling.push_back(open);
             }
             if wakeups.was_woken() {
                 continue;
@@ -190,7 +190,7 @@ impl Http2Connection {
         let mut stream: LocalBoxFuture<'static, OpenStream> =
             Box::pin(async move { stream::serve(&worker.app, shared, incoming).await });
         match stream.as_mut().poll(cx) {
-            Poll::Ready(open) => self.settling.push_back((open, None)),
+            Poll::Ready(open) => self.settling.push_back(open),
             Poll::Pending => self.streams.push(stream),
         }
     }
@@ -201,12 +201,7 @@ impl Http2Connection {
             let io = self.shared.io.borrow();
             (io.pushed, io.sent())
         };
-        self.settling.retain_mut(|(open, end)| {
-            if end.is_none() && open.meter.is_empty() {
-                *end = Some(pushed);
-            }
-            !open.settle(sent, end.unwrap_or(u64::MAX))
-        });
+        self.settling.retain_mut(|open| !open.settle(sent, pushed));
         let overhead = pushed.saturating_sub(self.shared.meter.taken.get());
         let more = overhead.saturating_sub(self.overhead);
         self.overhead = overhead.max(self.overhead);

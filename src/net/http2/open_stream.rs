@@ -42,6 +42,8 @@ pub(super) struct OpenStream {
     pub(super) meter: Rc<ResponseMeter>,
     /// Position at which its response begins at the earliest, in bytes since the connection began to send.
     pub(super) start: Option<u64>,
+    /// Position at which its response ends, once known.
+    end: Option<u64>,
     pub(super) outcome: Option<ExchangeOutcome>,
     wait: Wait,
 }
@@ -82,19 +84,20 @@ impl OpenStream {
             exchange,
             meter: ResponseMeter::new(&connection.meter),
             start: None,
+            end: None,
             outcome: None,
             wait: Wait { kind: None, deadline, taken: 0, rounds: 0 },
             connection,
         }
     }
 
-    /// Returns true if the exchange has ended. Its response ends at the position `end`, and everything before `sent`
-    /// was sent.
-    pub(super) fn settle(&mut self, sent: u64, end: u64) -> bool {
+    /// Returns true if the exchange has ended. Everything before the position `sent` was sent, and the next write begins
+    /// at `pushed`.
+    pub(super) fn settle(&mut self, sent: u64, pushed: u64) -> bool {
         if self.outcome.is_none() && self.meter.is_lost.get() {
             self.outcome = Some(ExchangeOutcome::ClientGone);
         }
-        if self.outcome.is_none() && self.meter.is_empty() && sent >= end {
+        if self.outcome.is_none() && self.meter.is_empty() && sent >= *self.end.get_or_insert(pushed) {
             self.note_first_byte();
             self.outcome = Some(ExchangeOutcome::Complete);
         }

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConnection;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use socket2::SockRef;
 use tokio::sync::SemaphorePermit;
 
 use super::config::Tls;
-use super::session::{Session, VectoredSocket};
+use super::session::Session;
 use crate::net::NewConnection;
 
 /// Why there is no session.
@@ -152,7 +153,7 @@ impl Handshake<'_> {
         poll_fn(|cx| {
             while connection.wants_write() && (connection.is_handshaking() || is_tls12(connection)) {
                 let socket = &mut self.connection.socket;
-                match socket.poll_write(cx, |fd| connection.write_tls(&mut VectoredSocket(fd))) {
+                match socket.poll_write(cx, |fd| connection.write_tls(&mut &*SockRef::from(&fd))) {
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(HandshakeError::Gone)),
                     Poll::Pending => return self.poll_end(cx).map(Err),
@@ -207,7 +208,7 @@ impl Handshake<'_> {
     /// Sends the alert to the client.
     fn reject(&mut self, (error, mut alert): (rustls::Error, AcceptedAlert)) -> HandshakeError {
         if let Ok(fd) = self.connection.socket.fd() {
-            let _: io::Result<()> = alert.write_all(&mut VectoredSocket(fd));
+            let _: io::Result<()> = alert.write_all(&mut &*SockRef::from(&fd));
         }
         HandshakeError::rejected(error)
     }
