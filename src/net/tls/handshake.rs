@@ -104,11 +104,7 @@ impl Handshake<'_> {
     /// Waits for a permit: the number of handshakes under way is limited.
     async fn acquire<'t>(&mut self, tls: &'t Tls) -> Result<SemaphorePermit<'t>, HandshakeError> {
         let mut permit = pin!(tls.permits.acquire());
-        poll_fn(|cx| match permit.as_mut().poll(cx) {
-            Poll::Ready(permit) => Poll::Ready(permit.map_err(|_| HandshakeError::Gone)),
-            Poll::Pending => self.poll_end(cx).map(Err),
-        })
-        .await
+        self.wait(|_, cx| permit.as_mut().poll(cx).map_err(|_| HandshakeError::Gone)).await
     }
 
     /// Completes the handshake after the ClientHello. A client that takes long loses its permit to others.
@@ -150,14 +146,11 @@ impl Handshake<'_> {
 
     /// Sends the messages of the handshake. Session tickets, which follow it, are sent with the first response.
     async fn send(&mut self, connection: &mut ServerConnection) -> Result<(), HandshakeError> {
-        poll_fn(|cx| {
+        self.wait(|handshake, cx| {
+            let socket = &mut handshake.connection.socket;
             while connection.wants_write() && (connection.is_handshaking() || is_tls12(connection)) {
-                let socket = &mut self.connection.socket;
-                match socket.poll_write(cx, |fd| connection.write_tls(&mut &*SockRef::from(&fd))) {
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(HandshakeError::Gone)),
-                    Poll::Pending => return self.poll_end(cx).map(Err),
-                }
+                let sent = socket.poll_write(cx, |fd| connection.write_tls(&mut &*SockRef::from(&fd)));
+                ready!(sent).map_err(|_| HandshakeError::Gone)?;
             }
             Poll::Ready(Ok(()))
         })
@@ -167,15 +160,9 @@ impl Handshake<'_> {
     /// Waits for more ciphertext. Returns false if none has come by `until`.
     async fn read_more(&mut self, until: Option<Instant>) -> Result<bool, HandshakeError> {
         let mut timer = pin!(until.map(|until| tokio::time::sleep_until(until.into())));
-        poll_fn(|cx| {
-            if let Poll::Ready(read) = self.poll_read(cx) {
-                return Poll::Ready(read.map(|()| true));
-            }
-            match (self.poll_end(cx), timer.as_mut().as_pin_mut()) {
-                (Poll::Ready(error), _) => Poll::Ready(Err(error)),
-                (Poll::Pending, Some(timer)) => timer.poll(cx).map(|()| Ok(false)),
-                (Poll::Pending, None) => Poll::Pending,
-            }
+        self.wait(|handshake, cx| match (handshake.poll_read(cx), timer.as_mut().as_pin_mut()) {
+            (Poll::Pending, Some(timer)) => timer.poll(cx).map(|()| Ok(false)),
+            (read, _) => read.map_ok(|()| true),
         })
         .await
     }
@@ -184,25 +171,34 @@ impl Handshake<'_> {
         let NewConnection { registration, socket, input, .. } = &mut *self.connection;
         let mut scratch = registration.context.scratch.borrow_mut();
         let room = scratch.len().min(READ_MAX);
-        match ready!(socket.raw.poll_read(cx, &mut scratch[..room])) {
-            Ok(length @ 1..) => {
-                input.extend_from_slice(&scratch[..length]);
-                self.has_sent = true;
-                Poll::Ready(Ok(()))
-            }
-            _ => Poll::Ready(Err(HandshakeError::Gone)),
-        }
+        let Ok(length @ 1..) = ready!(socket.raw.poll_read(cx, &mut scratch[..room])) else {
+            return Poll::Ready(Err(HandshakeError::Gone));
+        };
+        input.extend_from_slice(&scratch[..length]);
+        self.has_sent = true;
+        Poll::Ready(Ok(()))
     }
 
-    /// Ready once the connection must end: its time is up, its slot is needed, or the server stops.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<HandshakeError> {
-        let NewConnection { registration, since, deadline, .. } = &mut *self.connection;
-        registration.await_request(cx, *since);
-        if registration.is_evicted() {
-            return Poll::Ready(HandshakeError::Gone);
-        }
-        let is_closing = registration.closes_after(*since, deadline);
-        deadline.poll(cx).map(|()| if is_closing { HandshakeError::Gone } else { HandshakeError::TimedOut })
+    /// Waits for what `poll` waits for, until the connection must end: its time is up, its slot is needed, or the server
+    /// stops.
+    async fn wait<T>(
+        &mut self,
+        mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<Result<T, HandshakeError>>,
+    ) -> Result<T, HandshakeError> {
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = poll(self, cx) {
+                return Poll::Ready(done);
+            }
+            let NewConnection { registration, since, deadline, .. } = &mut *self.connection;
+            registration.await_request(cx, *since);
+            if registration.is_evicted() {
+                return Poll::Ready(Err(HandshakeError::Gone));
+            }
+            let is_closing = registration.closes_after(*since, deadline);
+            ready!(deadline.poll(cx));
+            Poll::Ready(Err(if is_closing { HandshakeError::Gone } else { HandshakeError::TimedOut }))
+        })
+        .await
     }
 
     /// Sends the alert to the client.
